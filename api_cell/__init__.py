@@ -1,0 +1,1 @@
+"""The global side: REST edge, Compute and Placement APIs, scheduler, super-conductor."""

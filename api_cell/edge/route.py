@@ -1,0 +1,90 @@
+"""The seam of the edge: a route says who may call, with what; a handler is a function of a Request.
+
+A handler runs on a worker thread. It returns a Response or raises an error of `cell_service.errors`; the edge turns
+the error's family into a status and the API's fault body.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from cell_service.context import Context
+from cell_service.errors import PolycellError
+from mapping_db.cloud import Cloud
+
+Version = tuple[int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One request, validated: the route's schema holds for `body` and `query` at `version`.
+
+    `params` are the path's placeholders, `query` has every parameter as the list of its values. `may(rule, target)`
+    asks a further policy rule; `demand` raises PolicyForbidden instead. Without a target the rule is asked about
+    the caller's own project.
+    """
+
+    ctx: Context
+    cloud: Cloud
+    services: Any
+    """What the API composes besides the cloud: scheduler, peers, settings (api_cell.app.Services)."""
+    version: Version
+    method: str
+    path: str
+    params: Mapping[str, str]
+    query: Mapping[str, list[str]]
+    body: Any
+    headers: Mapping[str, str]
+    base_url: str
+    """Scheme, host and prefix as the client sees them, up to and with the version: for absolute links."""
+    may: Callable[..., bool]
+    demand: Callable[..., None]
+
+    def at_least(self, *version: int) -> bool:
+        """Whether the request's microversion is this one or later."""
+        return self.version >= version
+
+    def one(self, name: str, default: str | None = None) -> str | None:
+        """The last value given for a query parameter."""
+        values = self.query.get(name)
+        return values[-1] if values else default
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """Status, body (JSON data, bytes already rendered, or None for no body) and further headers."""
+
+    status: int
+    body: Any = None
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+Handler = Callable[[Request], Response]
+Schema = Mapping[str, Any]
+ByVersion = tuple[tuple[Version, Schema | None], ...]
+"""Schemas by the version from which each holds, ascending; None: not checked."""
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """One row of an API's table.
+
+    `action` is the one key of a body of `POST …/action`. Outside min_version..max_version it answers 404. `rule` is
+    checked against the caller's own project before the handler runs (None: the handler asks with a target).
+    `bad_reference`: NotFound errors which here speak of a name in the body, and so are 400.
+    """
+
+    method: str
+    path: str
+    handler: Handler
+    rule: str | None = None
+    action: str | None = None
+    body: Schema | ByVersion | None = None
+    query: Schema | ByVersion | None = None
+    min_version: Version = (2, 1)
+    max_version: Version = (2, 9999)
+    bad_reference: tuple[type[PolycellError], ...] = ()
+    open: bool = False
+    """Served without a token (version documents)."""

@@ -1,0 +1,1 @@
+"""The conductors of one cell: outcomes, leases, heartbeats, periodic duties."""

@@ -1,0 +1,128 @@
+"""Settings: nova.conf syntax and option names through oslo.config, read once into frozen dataclasses.
+
+A section is a dataclass whose fields are made with `option(...)`; `read(conf, Section)` gives one. Every process
+reads the sections it needs in its own `config.py` and passes them on; nobody else sees a ConfigOpts.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Protocol, TypeVar
+
+from oslo_config import cfg
+
+from cell_service.errors import Invalid
+
+S = TypeVar("S", bound="Section")
+
+
+class Section(Protocol):
+    """A dataclass that mirrors one group of nova.conf."""
+
+    GROUP: ClassVar[str]
+    __dataclass_fields__: ClassVar[dict[str, Any]]
+
+
+def option(opt: cfg.Opt) -> Any:
+    """A dataclass field read from this option; its default is the option's."""
+    default = opt.default
+    if isinstance(default, (list, dict)):
+        frozen = tuple(default) if isinstance(default, list) else dict(default)
+        return field(default_factory=lambda: frozen, metadata={"option": opt})
+    return field(default=default, metadata={"option": opt})
+
+
+def read(conf: cfg.ConfigOpts, section: type[S]) -> S:
+    """The section as the files say. Raises Invalid for a value of the wrong type."""
+    group = None if section.GROUP == "DEFAULT" else section.GROUP
+    values = {}
+    for spot in dataclasses.fields(section):
+        opt = spot.metadata["option"]
+        conf.register_opt(opt, group=group)
+        try:
+            value = (conf if group is None else conf[group])[opt.dest]
+        except (cfg.ConfigFileValueError, ValueError) as error:
+            raise Invalid(reason=f"[{section.GROUP}] {opt.name}: {error}") from error
+        values[spot.name] = tuple(value) if isinstance(value, list) else value
+    return section(**values)
+
+
+def load(config_files: Sequence[str] = (), overrides: dict[str, Any] | None = None) -> cfg.ConfigOpts:
+    """Parse the files (later ones win). Raises Invalid when one can't be read or parsed."""
+    conf = cfg.ConfigOpts()
+    try:
+        conf(args=[], project="nova", prog="polycell", default_config_files=list(config_files), default_config_dirs=[])
+    except (cfg.ConfigFilesNotFoundError, cfg.ConfigFileParseError, cfg.ConfigFilesPermissionDeniedError) as error:
+        raise Invalid(reason=str(error)) from error
+    return conf
+
+
+@dataclass(frozen=True, slots=True)
+class Defaults:
+    """[DEFAULT] as far as every process needs it."""
+
+    GROUP: ClassVar[str] = "DEFAULT"
+    host: str = option(cfg.StrOpt("host", default="localhost", help="Name of this host in its cell."))
+    my_ip: str = option(cfg.StrOpt("my_ip", default="127.0.0.1"))
+    state_path: str = option(cfg.StrOpt("state_path", default="/var/lib/nova"))
+    transport_url: str = option(cfg.StrOpt("transport_url", default="rabbit://", secret=True))
+    service_down_time: int = option(cfg.IntOpt("service_down_time", default=60, help="Seconds without a heartbeat."))
+    report_interval: int = option(cfg.IntOpt("report_interval", default=30, help="Seconds between heartbeats."))
+    debug: bool = option(cfg.BoolOpt("debug", default=False))
+    log_file: str | None = option(cfg.StrOpt("log_file", default=None))
+    use_json: bool = option(cfg.BoolOpt("use_json", default=False, help="Log lines as JSON objects."))
+
+
+@dataclass(frozen=True, slots=True)
+class DatabaseSettings:
+    """[database]: the cell's own database. Processes of the global side read [api_database] instead."""
+
+    GROUP: ClassVar[str] = "database"
+    connection: str = option(cfg.StrOpt("connection", default="", secret=True))
+    max_pool_size: int = option(cfg.IntOpt("max_pool_size", default=5))
+    max_overflow: int = option(cfg.IntOpt("max_overflow", default=10))
+    pool_timeout: int = option(cfg.IntOpt("pool_timeout", default=5))
+
+
+@dataclass(frozen=True, slots=True)
+class PeerSettings:
+    """How to reach a service with an account of our own: the keystoneauth options nova.conf uses."""
+
+    GROUP: ClassVar[str] = "service_user"
+    auth_type: str = option(cfg.StrOpt("auth_type", default="password"))
+    auth_url: str = option(cfg.StrOpt("auth_url", default=""))
+    username: str = option(cfg.StrOpt("username", default=""))
+    password: str = option(cfg.StrOpt("password", default="", secret=True))
+    project_name: str = option(cfg.StrOpt("project_name", default="service"))
+    user_domain_name: str = option(cfg.StrOpt("user_domain_name", default="Default"))
+    project_domain_name: str = option(cfg.StrOpt("project_domain_name", default="Default"))
+    region_name: str | None = option(cfg.StrOpt("region_name", default=None))
+    endpoint_override: str | None = option(cfg.StrOpt("endpoint_override", default=None))
+    timeout: float = option(cfg.FloatOpt("timeout", default=30.0))
+
+
+@dataclass(frozen=True, slots=True)
+class PlacementSettings(PeerSettings):
+    GROUP: ClassVar[str] = "placement"
+
+
+@dataclass(frozen=True, slots=True)
+class GlanceSettings(PeerSettings):
+    GROUP: ClassVar[str] = "glance"
+
+
+@dataclass(frozen=True, slots=True)
+class NeutronSettings(PeerSettings):
+    GROUP: ClassVar[str] = "neutron"
+
+
+@dataclass(frozen=True, slots=True)
+class KeystoneAuthtoken(PeerSettings):
+    """[keystone_authtoken]: how the API validates the tokens of its users."""
+
+    GROUP: ClassVar[str] = "keystone_authtoken"
+    www_authenticate_uri: str = option(cfg.StrOpt("www_authenticate_uri", default=""))
+    token_cache_time: int = option(cfg.IntOpt("token_cache_time", default=10, help="Seconds a validation holds."))
+    service_token_roles: tuple[str, ...] = option(cfg.ListOpt("service_token_roles", default=["service"]))

@@ -1,0 +1,1 @@
+"""A cell's tables, and the database engine that the global side uses as well."""

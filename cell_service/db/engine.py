@@ -1,0 +1,184 @@
+"""A database behind a URL: SQLite, MariaDB/MySQL (pymysql) or PostgreSQL (psycopg).
+
+Transactions are functions: `run(work)` begins, calls `work(tx)`, commits, and after a deadlock or serialisation
+failure runs the whole function again. READ COMMITTED on the servers; on SQLite writers queue up at BEGIN IMMEDIATE.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url, text
+from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.pool import QueuePool
+
+from cell_service.errors import DatabaseUnavailable
+
+T = TypeVar("T")
+
+ATTEMPTS = 8
+_DEADLOCKS = {1205, 1213}
+_SERIALISATION = {"40001", "40P01", "55P03"}
+_DRIVERS = {"mysql": "mysql+pymysql", "mariadb": "mysql+pymysql", "postgresql": "postgresql+psycopg",
+            "postgres": "postgresql+psycopg"}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class PoolLimits:
+    """How many connections a process may hold to one database, and how long (seconds) anything may block."""
+
+    size: int = 5
+    overflow: int = 5
+    wait_seconds: float = 5.0
+    connect_seconds: float = 5.0
+    read_seconds: float = 60.0
+    recycle_seconds: int = 3600
+
+
+class Database:
+    """One database. Thread-safe; connects at first use."""
+
+    def __init__(self, url: str, limits: PoolLimits | None = None) -> None:
+        self.url = _normal(url)
+        self.engine = _engine(self.url, limits or PoolLimits())
+
+    @property
+    def shown_url(self) -> str:
+        """The URL without its password, for people to read."""
+        return self.url.render_as_string(hide_password=True)
+
+    @property
+    def dialect(self) -> str:
+        """sqlite, mysql (also for MariaDB) or postgresql."""
+        return "mysql" if self.engine.dialect.name == "mariadb" else self.engine.dialect.name
+
+    @contextlib.contextmanager
+    def connect(self) -> Iterator[Connection]:
+        """A connection to read with. Raises DatabaseUnavailable."""
+        with _translated(), self.engine.connect() as connection:
+            yield connection
+
+    @contextlib.contextmanager
+    def begin(self) -> Iterator[Connection]:
+        """One transaction, committed at the end, rolled back on any error. Not retried: see `run`."""
+        with _translated(), self.engine.connect() as connection:
+            if self.dialect == "sqlite":
+                connection.info["immediate"] = True
+            with connection.begin():
+                yield connection
+
+    def run(self, work: Callable[[Connection], T]) -> T:
+        """Run `work` in a transaction; run all of it again after a deadlock, at most ATTEMPTS times.
+
+        `work` must have no effect outside the database. Raises DatabaseUnavailable.
+        """
+        for attempt in range(1, ATTEMPTS + 1):
+            try:
+                with self.begin() as tx:
+                    return work(tx)
+            except DatabaseUnavailable as error:
+                if attempt == ATTEMPTS or not is_deadlock(error.__cause__):
+                    raise
+                time.sleep(random.uniform(0.002, 0.02) * attempt)
+        raise AssertionError("unreachable")
+
+    def ping(self) -> None:
+        """Raises DatabaseUnavailable unless the database answers."""
+        with self.connect() as connection:
+            connection.execute(text("SELECT 1"))
+
+    def dispose(self) -> None:
+        """Close idle connections; those in use are closed when they come back."""
+        self.engine.dispose()
+
+
+def is_deadlock(error: BaseException | None) -> bool:
+    """Whether the database gave up a transaction for another's sake, so that it is worth running again."""
+    if not isinstance(error, DBAPIError):
+        return False
+    original: Any = error.orig
+    code = original.args[0] if original is not None and original.args else None
+    return (
+        code in _DEADLOCKS
+        or getattr(original, "sqlstate", None) in _SERIALISATION
+        or "database is locked" in str(original)
+    )
+
+
+@contextlib.contextmanager
+def _translated() -> Iterator[None]:
+    """Turn what the driver raises when the server is gone, or gave up, into DatabaseUnavailable."""
+    try:
+        yield
+    except PoolTimeout as error:
+        raise DatabaseUnavailable(reason="all connections are busy") from error
+    except OperationalError as error:
+        raise DatabaseUnavailable(reason=str(error.orig)) from error
+    except DBAPIError as error:
+        if error.connection_invalidated or is_deadlock(error):
+            raise DatabaseUnavailable(reason=str(error.orig)) from error
+        raise
+
+
+def _normal(url: str) -> URL:
+    """The URL with the driver that we use for its kind of database."""
+    parsed = make_url(url)
+    return parsed.set(drivername=_DRIVERS.get(parsed.drivername, parsed.drivername))
+
+
+def _engine(url: URL, limits: PoolLimits) -> Engine:
+    backend = url.get_backend_name()
+    options: dict[str, Any] = {
+        "pool_size": limits.size,
+        "max_overflow": limits.overflow,
+        "pool_timeout": limits.wait_seconds,
+        "pool_recycle": limits.recycle_seconds,
+        "pool_use_lifo": True,
+    }
+    if backend == "sqlite":
+        options |= {"poolclass": QueuePool, "connect_args": {"check_same_thread": False, "timeout": 30}}
+    elif backend in ("mysql", "mariadb"):
+        options |= {
+            "isolation_level": "READ COMMITTED",
+            "connect_args": {
+                "connect_timeout": limits.connect_seconds,
+                "read_timeout": limits.read_seconds,
+                "write_timeout": limits.read_seconds,
+                "init_command": "SET time_zone = '+00:00'",
+            },
+        }
+    elif backend == "postgresql":
+        options |= {
+            "isolation_level": "READ COMMITTED",
+            "connect_args": {
+                "connect_timeout": max(2, round(limits.connect_seconds)),
+                "options": f"-c timezone=UTC -c statement_timeout={round(limits.read_seconds * 1000)}",
+                "tcp_user_timeout": round(limits.read_seconds * 1000),
+            },
+        }
+    engine = create_engine(url, **options)
+    if backend == "sqlite":
+        _prepare_sqlite(engine)
+    return engine
+
+
+def _prepare_sqlite(engine: Engine) -> None:
+    """Let SQLAlchemy, not the driver, begin transactions; write-ahead log, so that readers never wait."""
+
+    @event.listens_for(engine, "connect")
+    def connected(raw: Any, _record: Any) -> None:
+        raw.isolation_level = None
+        raw.execute("PRAGMA journal_mode=WAL")
+        raw.execute("PRAGMA synchronous=NORMAL")
+        raw.execute("PRAGMA foreign_keys=ON")
+
+    @event.listens_for(engine, "begin")
+    def begun(connection: Connection) -> None:
+        immediate = connection.info.pop("immediate", False)
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if immediate else "BEGIN")

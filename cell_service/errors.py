@@ -1,0 +1,333 @@
+"""Every error that crosses a function's edge, by what the caller can do about it.
+
+    PolycellError
+    ├── Invalid (400)       ask otherwise
+    ├── Unauthenticated (401)
+    ├── Forbidden (403)     ask somebody else
+    │   └── OverQuota
+    ├── NotFound (404)      it is not there
+    ├── Conflict (409)      not now, not in this state
+    ├── TooLarge (413)
+    ├── NotSupported (501)
+    └── Unavailable (503)   try again later
+
+An error has named fields; its message is made from them. The REST edge needs nothing else to answer: the
+family has a status. Errors also travel over the queue by class name and fields (see rpc.wire).
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+
+class PolycellError(Exception):
+    """Base of all our errors. `message` is a template over the named fields."""
+
+    status: ClassVar[int] = 500
+    message: ClassVar[str] = "Unexpected error."
+
+    def __init__(self, **fields: Any) -> None:
+        self.fields = fields
+        super().__init__(self.message.format_map(fields) if fields else self.message)
+
+
+class Invalid(PolycellError):
+    """The request cannot be carried out as it was put."""
+
+    status = 400
+    message = "{reason}"
+
+
+class Unauthenticated(PolycellError):
+    status = 401
+    message = "The request you have made requires authentication."
+
+
+class Forbidden(PolycellError):
+    status = 403
+    message = "{reason}"
+
+
+class PolicyForbidden(Forbidden):
+    message = "Policy doesn't allow {rule} to be performed."
+
+
+class OverQuota(Forbidden):
+    """A project would exceed a quota. `resources` is a comma-separated list, in the order asked."""
+
+    message = "Quota exceeded for {resources}: Requested {requested}, but already used {used} of {limit} {resources}"
+
+
+class LimitExceeded(Forbidden):
+    """A limit on one object's size (metadata items, tags, files) would be exceeded."""
+
+    message = "{reason}"
+
+
+class NotFound(PolycellError):
+    status = 404
+    message = "{reason}"
+
+
+class Conflict(PolycellError):
+    status = 409
+    message = "{reason}"
+
+
+class TooLarge(PolycellError):
+    status = 413
+    message = "Request is too large."
+
+
+class NotSupported(PolycellError):
+    status = 501
+    message = "{reason}"
+
+
+class Unavailable(PolycellError):
+    """Something we need does not answer. `retry_after` (seconds) may be among the fields."""
+
+    status = 503
+    message = "{reason}"
+
+
+# -- what is not there ------------------------------------------------------------------------
+
+
+class InstanceNotFound(NotFound):
+    message = "Instance {instance_id} could not be found."
+
+
+class FlavorNotFound(NotFound):
+    message = "Flavor {flavor_id} could not be found."
+
+
+class FlavorExtraSpecNotFound(NotFound):
+    message = "Flavor {flavor_id} has no extra specs with key {key}."
+
+
+class FlavorAccessNotFound(NotFound):
+    message = "Flavor access not found for {flavor_id} / {project_id} combination."
+
+
+class ImageNotFound(NotFound):
+    message = "Image {image_id} could not be found."
+
+
+class KeypairNotFound(NotFound):
+    message = "Keypair {name} not found for user {user_id}"
+
+
+class NetworkNotFound(NotFound):
+    message = "Network {network_id} could not be found."
+
+
+class PortNotFound(NotFound):
+    message = "Port id {port_id} could not be found."
+
+
+class SecurityGroupNotFound(NotFound):
+    message = "Security group {name} not found for project {project_id}."
+
+
+class ServiceNotFound(NotFound):
+    message = "Service {service_id} could not be found."
+
+
+class ComputeHostNotFound(NotFound):
+    message = "Compute host {host} could not be found."
+
+
+class HostMappingNotFound(NotFound):
+    message = "Host '{host}' is not mapped to any cell"
+
+
+class CellMappingNotFound(NotFound):
+    message = "Cell {cell} doesn't exist."
+
+
+class InstanceMappingNotFound(NotFound):
+    message = "Instance {instance_uuid} has no mapping to a cell."
+
+
+class ServerGroupNotFound(NotFound):
+    message = "Instance group {group_uuid} could not be found."
+
+
+class ActionNotFound(NotFound):
+    message = "Action for request_id {request_id} on instance {instance_uuid} not found"
+
+
+class TagNotFound(NotFound):
+    message = "Instance {instance_uuid} has no tag '{tag}'"
+
+
+class MetadataItemNotFound(NotFound):
+    message = "Metadata item was not found"
+
+
+class ResourceProviderNotFound(NotFound):
+    message = "No resource provider with uuid {uuid} found"
+
+
+class ProjectNotFound(NotFound):
+    message = "Project ID {project_id} is not a valid project."
+
+
+# -- what cannot be now -----------------------------------------------------------------------
+
+
+class InstanceInvalidState(Conflict):
+    message = "Cannot '{action}' instance {instance_uuid} while it is in {attribute} {state}"
+
+
+class InstanceIsLocked(Conflict):
+    message = "Instance {instance_uuid} is locked"
+
+
+class InstanceNotReady(Conflict):
+    message = "Instance {instance_uuid} is not ready"
+
+
+class InstanceAlreadyMoved(Conflict):
+    message = "Instance {instance_uuid} is no longer in cell {expected}."
+
+
+class InstanceNotHere(Conflict):
+    """A cell says that it does not own the instance: the asker's mapping is old."""
+
+    message = "Instance {instance_uuid} does not belong to this cell."
+
+
+class OperationLost(Conflict):
+    """Somebody with a higher fence owns the operation by now; the caller must stop at once."""
+
+    message = "Operation {operation_id} is no longer owned by fence {fence}."
+
+
+class FlavorExists(Conflict):
+    message = "Flavor with name {name} already exists."
+
+
+class FlavorIdExists(Conflict):
+    message = "Flavor with ID {flavor_id} already exists."
+
+
+class FlavorAccessExists(Conflict):
+    message = "Flavor access already exists for flavor {flavor_id} and project {project_id} combination."
+
+
+class KeypairExists(Conflict):
+    message = "Key pair '{name}' already exists."
+
+
+class GenerationConflict(Conflict):
+    """A resource provider or consumer changed since the caller read it."""
+
+    message = "Generation conflict on {what} {uuid}"
+
+
+class InventoryExceeded(Conflict):
+    """An allocation asks for more than is free; nothing was allocated."""
+
+    message = (
+        "Unable to allocate inventory: Unable to create allocation for '{resource_class}' "
+        "on resource provider '{provider}'. {reason}"
+    )
+
+
+# -- what does not answer ---------------------------------------------------------------------
+
+
+class CellUnavailable(Unavailable):
+    """A cell's database or queue does not answer, or its breaker is open."""
+
+    message = "Cell {cell} is not reachable."
+
+
+class DatabaseUnavailable(Unavailable):
+    message = "The database does not answer: {reason}"
+
+
+class QueueUnavailable(Unavailable):
+    message = "The message queue does not answer: {reason}"
+
+
+class NobodyThere(Unavailable):
+    """A message had no queue to go to: nobody has ever listened on that topic."""
+
+    message = "Nobody listens on {topic}."
+
+
+class DeadlineExceeded(Unavailable):
+    message = "No answer in time from {peer}."
+
+
+class PeerUnavailable(Unavailable):
+    """Identity, image, network, volume or placement service does not answer."""
+
+    message = "The {service} service does not answer: {reason}"
+
+
+class HostUnavailable(Conflict):
+    message = "Service is unavailable at this time: host {host} is down."
+
+
+# -- scheduling and building ------------------------------------------------------------------
+
+
+class NoValidHost(PolycellError):
+    """No host can take the instance. `reason` counts the hosts that each filter refused, and why."""
+
+    status = 500
+    message = "No valid host was found. {reason}"
+
+
+class MaxRetriesExceeded(NoValidHost):
+    message = (
+        "Exceeded maximum number of retries. Exhausted all hosts available for retrying build failures "
+        "for instance {instance_uuid}. Last: {reason}"
+    )
+
+
+class DriverError(PolycellError):
+    """The hypervisor failed; another host may succeed."""
+
+    message = "{reason}"
+
+
+class HostOutOfSpace(DriverError):
+    """The host lacks memory, CPU or disk for what was asked, whatever the scheduler thought."""
+
+
+class ImageUnacceptable(DriverError):
+    """The image is not what it claims to be, or does not fit; no host can do better."""
+
+    message = "Image {image_id} is unacceptable: {reason}"
+
+
+class GuestNotFound(DriverError):
+    """The hypervisor has no guest with this uuid."""
+
+    message = "Guest {uuid} does not exist on this host."
+
+
+class RemoteError(PolycellError):
+    """The far side of a call failed with an error that is not in this tree (a bug there)."""
+
+    message = "{kind}: {reason}"
+
+
+def _tree(root: type[PolycellError]) -> dict[str, type[PolycellError]]:
+    found = {root.__name__: root}
+    for child in root.__subclasses__():
+        found.update(_tree(child))
+    return found
+
+
+def by_name(name: str, fields: dict[str, Any]) -> PolycellError:
+    """The error of that class name with these fields; RemoteError where there is no such class."""
+    kind = _tree(PolycellError).get(name)
+    if kind is None:
+        return RemoteError(kind=name, reason=str(fields))
+    return kind(**fields)

@@ -1,0 +1,114 @@
+"""What an instance may be, and what may be done to it when: one table, asked by everybody.
+
+vm_state is stable, task_state is in flight, power_state is the hypervisor's. Values are Nova's (Compute API
+guide, "Server concepts").
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum, StrEnum
+
+from cell_service.errors import InstanceInvalidState
+
+
+class VmState(StrEnum):
+    ACTIVE = "active"
+    BUILDING = "building"
+    PAUSED = "paused"
+    SUSPENDED = "suspended"
+    STOPPED = "stopped"
+    RESCUED = "rescued"
+    RESIZED = "resized"
+    SOFT_DELETED = "soft-delete"
+    DELETED = "deleted"
+    ERROR = "error"
+    SHELVED = "shelved"
+    SHELVED_OFFLOADED = "shelved_offloaded"
+
+
+class Task(StrEnum):
+    SCHEDULING = "scheduling"
+    NETWORKING = "networking"
+    SPAWNING = "spawning"
+    POWERING_ON = "powering-on"
+    POWERING_OFF = "powering-off"
+    REBOOTING = "rebooting"
+    REBOOTING_HARD = "rebooting_hard"
+    PAUSING = "pausing"
+    UNPAUSING = "unpausing"
+    SUSPENDING = "suspending"
+    RESUMING = "resuming"
+    DELETING = "deleting"
+
+
+class PowerState(IntEnum):
+    NOSTATE = 0
+    RUNNING = 1
+    PAUSED = 3
+    SHUTDOWN = 4
+    CRASHED = 6
+    SUSPENDED = 7
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """Where an instance is: a vm_state, and the task in flight (None when nothing is)."""
+
+    vm: VmState
+    task: Task | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """An action may start from `allowed` while one of `during` is in flight; it shows as `task`; success leads
+    to `after` (None: to the vm_state it came from)."""
+
+    allowed: frozenset[VmState]
+    task: Task
+    after: VmState | None
+    during: frozenset[Task | None] = frozenset({None})
+
+
+ANY_VM_STATE = frozenset(VmState)
+ANY_TASK: frozenset[Task | None] = frozenset({None, *Task})
+_NOT_GONE = ANY_VM_STATE - {VmState.DELETED}
+_REBOOTABLE = frozenset({VmState.ACTIVE, VmState.STOPPED, VmState.PAUSED, VmState.SUSPENDED, VmState.ERROR})
+
+RULES: dict[str, Rule] = {
+    "create": Rule(frozenset({VmState.BUILDING}), Task.SPAWNING, VmState.ACTIVE,
+                   during=frozenset({None, Task.SCHEDULING, Task.NETWORKING, Task.SPAWNING})),
+    "start": Rule(frozenset({VmState.STOPPED}), Task.POWERING_ON, VmState.ACTIVE),
+    "stop": Rule(frozenset({VmState.ACTIVE, VmState.ERROR, VmState.RESCUED}), Task.POWERING_OFF, VmState.STOPPED),
+    "reboot_soft": Rule(frozenset({VmState.ACTIVE}), Task.REBOOTING, VmState.ACTIVE),
+    "reboot_hard": Rule(_REBOOTABLE, Task.REBOOTING_HARD, VmState.ACTIVE,
+                        during=frozenset({None, Task.REBOOTING, Task.REBOOTING_HARD, Task.RESUMING,
+                                          Task.UNPAUSING, Task.SUSPENDING, Task.PAUSING})),
+    "pause": Rule(frozenset({VmState.ACTIVE}), Task.PAUSING, VmState.PAUSED),
+    "unpause": Rule(frozenset({VmState.PAUSED}), Task.UNPAUSING, VmState.ACTIVE),
+    "suspend": Rule(frozenset({VmState.ACTIVE}), Task.SUSPENDING, VmState.SUSPENDED),
+    "resume": Rule(frozenset({VmState.SUSPENDED}), Task.RESUMING, VmState.ACTIVE),
+    "delete": Rule(_NOT_GONE, Task.DELETING, VmState.DELETED, during=ANY_TASK),
+}  # fmt: skip
+
+
+def begin(action: str, now: State, instance_uuid: str = "", said: str | None = None) -> State:
+    """The state while `action` runs. Raises InstanceInvalidState (409) when it can't start now.
+
+    `said` is the action's name in the error, where it differs from the key of the table.
+    """
+    rule = RULES[action]
+    if now.vm not in rule.allowed:
+        raise InstanceInvalidState(
+            action=said or action, instance_uuid=instance_uuid, attribute="vm_state", state=now.vm.value
+        )
+    if now.task not in rule.during:
+        raise InstanceInvalidState(
+            action=said or action, instance_uuid=instance_uuid, attribute="task_state", state=str(now.task)
+        )
+    return State(now.vm, rule.task)
+
+
+def finish(action: str, now: State) -> State:
+    """The state after `action` has succeeded."""
+    return State(RULES[action].after or now.vm, None)

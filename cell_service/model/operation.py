@@ -1,0 +1,117 @@
+"""Work that a cell has promised to do: the rows behind "nothing accepted is ever lost".
+
+An operation is written in the same transaction as the change of task state that announces it. Whoever works on
+it holds its lease and its fence: a number that grows each time it is taken, so that a late worker is refused.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+from cell_service.model.instance import Fault, InjectedFile, Instance, NetworkRequest, Vif
+from cell_service.model.lifecycle import PowerState
+
+
+class Kind(StrEnum):
+    """What is to be done; also the key of lifecycle.RULES."""
+
+    BUILD = "create"
+    START = "start"
+    STOP = "stop"
+    REBOOT_SOFT = "reboot_soft"
+    REBOOT_HARD = "reboot_hard"
+    PAUSE = "pause"
+    UNPAUSE = "unpause"
+    SUSPEND = "suspend"
+    RESUME = "resume"
+    DELETE = "delete"
+
+
+class Phase(StrEnum):
+    """Where an operation stands. OPEN and RUNNING are unfinished; MOVING is a build that left one host and
+    has not yet reached the next (the conductor owns it)."""
+
+    OPEN = "open"
+    RUNNING = "running"
+    MOVING = "moving"
+    DONE = "done"
+    FAILED = "failed"
+    SUPERSEDED = "superseded"
+
+
+UNFINISHED = frozenset({Phase.OPEN, Phase.RUNNING, Phase.MOVING})
+
+
+@dataclass(frozen=True, slots=True)
+class Alternate:
+    """A host that may take the build when the chosen one fails; `allocations` is placement's form:
+    resource provider uuid → resource class → amount."""
+
+    host: str
+    node: str
+    provider_uuid: str
+    allocations: dict[str, dict[str, int]]
+
+
+@dataclass(frozen=True, slots=True)
+class BuildArguments:
+    """What a build needs beyond the instance itself, all of it known before it was accepted."""
+
+    networks: tuple[NetworkRequest, ...] | None = None
+    """None: auto allocation (the project's networks); empty: no network."""
+    auto_networks: bool = False
+    injected_files: tuple[InjectedFile, ...] = ()
+    admin_password: str = ""
+    alternates: tuple[Alternate, ...] = ()
+    hosts_tried: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """One row of a cell's `operations`. `host` None: the conductor does it itself. `attempt` counts takers."""
+
+    id: int
+    instance_uuid: str
+    kind: Kind
+    phase: Phase
+    host: str | None
+    request_id: str
+    user_id: str
+    project_id: str
+    created_at: datetime
+    deadline: datetime
+    build: BuildArguments | None = None
+    arguments: dict[str, Any] = field(default_factory=dict)
+    attempt: int = 0
+    fence: int = 0
+    owner: str | None = None
+    lease_until: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """An operation with the instance as it stood when it was taken: all that a host needs to do it."""
+
+    operation: Operation
+    instance: Instance
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How an operation ended at a host. `fault` None: it succeeded.
+
+    `retriable`: another host may do better (builds only). `power_state` and `network_info` are what holds now;
+    None leaves what the cell has. `host_clean`: nothing of the instance is left on the host.
+    """
+
+    operation_id: int
+    fence: int
+    fault: Fault | None = None
+    retriable: bool = False
+    host_clean: bool = True
+    power_state: PowerState | None = None
+    network_info: tuple[Vif, ...] | None = None
+    root_device_name: str | None = None

@@ -1,0 +1,41 @@
+"""The image service (Image API v2) as compute uses it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from cell_service.context import Context
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """An image's record. Sizes: bytes, GiB and MiB; `properties` as text under their own names (hw_*, os_*, …)."""
+
+    id: str
+    name: str
+    status: str
+    disk_format: str
+    container_format: str
+    size_bytes: int
+    min_disk_gib: int
+    min_ram_mib: int
+    visibility: str = "private"
+    owner: str = ""
+    os_hash_algo: str = ""
+    os_hash_value: str = ""
+    checksum: str = ""
+    virtual_bytes: int | None = None
+    properties: dict[str, str] = field(default_factory=dict)
+
+
+class Images(Protocol):
+    def get(self, ctx: Context, image_id: str) -> Image:
+        """Raises ImageNotFound (also for images that the project may not see), PeerUnavailable."""
+
+    def download(self, ctx: Context, image: Image, target: Path) -> None:
+        """Write the image's bytes to `target` (made whole or not at all).
+
+        Raises ImageUnacceptable when size or hash is not what the record says, ImageNotFound, PeerUnavailable.
+        """

@@ -1,0 +1,46 @@
+"""The network service (Network API v2.0) as compute uses it. Ports are ours by `device_id` = instance uuid."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from cell_service.context import Context
+from cell_service.model.instance import NetworkRequest, Vif
+
+
+class Networks(Protocol):
+    def validate(
+        self, ctx: Context, requests: Sequence[NetworkRequest], security_groups: Sequence[str], count: int
+    ) -> None:
+        """Check at the API that the project may use these networks, ports, fixed addresses and groups, and that its
+        port quota admits `count` instances. Raises NetworkNotFound, PortNotFound, SecurityGroupNotFound, Invalid,
+        Conflict, OverQuota, PeerUnavailable."""
+
+    def available(self, ctx: Context, project_id: str) -> tuple[str, ...]:
+        """Ids of the networks that an instance of the project would be given without a choice (its own, then
+        shared ones)."""
+
+    def allocate(
+        self,
+        ctx: Context,
+        *,
+        instance_uuid: str,
+        project_id: str,
+        host: str,
+        availability_zone: str | None,
+        hostname: str,
+        requests: Sequence[NetworkRequest] | None,
+        auto: bool,
+        security_groups: Sequence[str],
+    ) -> tuple[Vif, ...]:
+        """Create or bind the instance's ports on `host`, in the order asked. Done again, it finds what is there.
+        `requests` None: the project's networks (none available: no ports; more than one: Conflict).
+        Raises like `validate`; ports it created are gone after an error."""
+
+    def deallocate(self, ctx: Context, instance_uuid: str, *, keep: Sequence[str] = ()) -> None:
+        """Delete the ports that we created for the instance, and unbind those it was given (also `keep`).
+        No ports: no error. Raises PeerUnavailable."""
+
+    def info(self, ctx: Context, instance_uuid: str) -> tuple[Vif, ...]:
+        """The instance's ports as they are now."""

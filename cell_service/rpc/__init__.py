@@ -1,0 +1,1 @@
+"""Talking over a queue: contracts declared once, transports, and the codec between."""

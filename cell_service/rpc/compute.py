@@ -1,0 +1,22 @@
+"""What a compute agent answers on its cell's queue, topic `compute.<host>`."""
+
+from __future__ import annotations
+
+from cell_service.context import Context
+from cell_service.rpc.contract import Contract, call, cast
+
+
+class Compute(Contract):
+    """The agent of one host. Work itself travels in operations, which the agent claims from its conductor."""
+
+    topic = "compute"
+
+    @cast
+    def wake(self, ctx: Context) -> None:
+        """There is work for this host: claim it now rather than at the next poll."""
+        raise NotImplementedError
+
+    @call(seconds=30, idempotent=True)
+    def get_console_output(self, ctx: Context, instance_uuid: str, tail_length: int | None) -> str:
+        """The last lines of the guest's console log (all for None). Raises InstanceNotFound, NotSupported."""
+        raise NotImplementedError

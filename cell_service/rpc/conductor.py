@@ -1,0 +1,107 @@
+"""What the conductors of a cell answer on its queue, topic `conductor`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from cell_service.context import Context
+from cell_service.model.host import NodeReport
+from cell_service.model.instance import Instance
+from cell_service.model.lifecycle import PowerState
+from cell_service.model.operation import Outcome, Work
+from cell_service.rpc.contract import Contract, call, cast
+
+
+@dataclass(frozen=True, slots=True)
+class HostRegistration:
+    """An agent's introduction of its host, sent at start and after every reconnection."""
+
+    host: str
+    version: int
+    nodes: tuple[NodeReport, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class HostStanding:
+    """What the cell thinks of a host: its service's uuid, and whether it has been forced down or disabled."""
+
+    service_uuid: str
+    disabled: bool
+    forced_down: bool
+
+
+@dataclass(frozen=True, slots=True)
+class GuestReport:
+    """What a hypervisor says of one guest now."""
+
+    instance_uuid: str
+    power_state: PowerState
+
+
+@dataclass(frozen=True, slots=True)
+class GuestVerdict:
+    """What a host must do with a guest it reported: `keep` it, or `destroy` it (it is not the cell's)."""
+
+    instance_uuid: str
+    verdict: str
+
+
+class Conductor(Contract):
+    """The conductors of one cell: the only writers of what hosts report. Any of them may answer."""
+
+    topic = "conductor"
+
+    @call(seconds=30, idempotent=True)
+    def register_host(self, ctx: Context, registration: HostRegistration) -> HostStanding:
+        """Create or refresh the host's service and compute nodes; the host is up from now on."""
+        raise NotImplementedError
+
+    @call(seconds=15, idempotent=True)
+    def heartbeat(self, ctx: Context, host: str, nodes: tuple[NodeReport, ...]) -> int:
+        """The host is alive; `nodes` may be empty when nothing changed. Answers how many operations wait for it."""
+        raise NotImplementedError
+
+    @call(seconds=30, idempotent=True)
+    def claim_operations(self, ctx: Context, host: str, limit: int, owner: str) -> tuple[Work, ...]:
+        """Take up to `limit` operations open for the host, or whose lease has run out.
+
+        Each comes with a fence and a lease for `owner`; of one instance only its oldest unfinished operation is
+        given, and none that somebody else holds. The same owner asking again gets anew what it already holds.
+        """
+        raise NotImplementedError
+
+    @call(seconds=15, idempotent=True)
+    def renew_leases(self, ctx: Context, host: str, held: dict[str, int]) -> tuple[int, ...]:
+        """Keep operations alive: operation id (as text) → fence. Answers the ids that are no longer the caller's."""
+        raise NotImplementedError
+
+    @cast
+    def operation_progress(self, ctx: Context, operation_id: int, fence: int, task_state: str) -> None:
+        """A running build has come to another task state (networking, spawning)."""
+        raise NotImplementedError
+
+    @call(seconds=30, idempotent=True)
+    def operation_done(self, ctx: Context, outcome: Outcome) -> None:
+        """Record how an operation ended: state, event, fault and end in one transaction.
+
+        Telling it twice is no error. Raises OperationLost when the fence is old: the host must undo what it did
+        for a build, and do nothing more for anything else.
+        """
+        raise NotImplementedError
+
+    @call(seconds=30, idempotent=True)
+    def reconcile(self, ctx: Context, host: str, guests: tuple[GuestReport, ...]) -> tuple[GuestVerdict, ...]:
+        """All guests of a host, compared with what the cell believes. Power states are taken over where no task
+        runs (a guest that stopped by itself becomes STOPPED); guests that the cell knows to be deleted or to
+        live elsewhere are to be destroyed; guests that it never knew are kept and logged."""
+        raise NotImplementedError
+
+    @cast
+    def power_event(self, ctx: Context, host: str, instance_uuid: str, power_state: PowerState) -> None:
+        """A guest changed its power state by itself."""
+        raise NotImplementedError
+
+    @call(seconds=15, idempotent=True)
+    def instances_on_host(self, ctx: Context, host: str) -> tuple[Instance, ...]:
+        """The instances that the cell believes to be on the host, without deleted ones."""
+        raise NotImplementedError

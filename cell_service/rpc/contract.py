@@ -1,0 +1,211 @@
+"""Contracts: what a peer answers on a topic, declared once, giving a typed caller and a dispatcher.
+
+A contract is a class with annotated methods, each a `cast` (no answer, delivered at least once) or a `call`
+(an answer, or an error of `errors`). The serving side subclasses it; `client(...)` has the same methods.
+
+The envelope on the wire, JSON: {"v": 1, "method", "ctx", "budget" (seconds left to the caller), "args"}. Keys that
+are not known are ignored; another meaning of a known key needs another method, or another `v`.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+import logging
+import random
+import threading
+import typing
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import cache
+from typing import Any, ClassVar, TypeVar
+
+from cell_service import errors, wire
+from cell_service.context import SYSTEM_CLOCK, Clock, Context, Deadline
+from cell_service.rpc.transport import Delivery, Handler, Transport
+
+log = logging.getLogger(__name__)
+
+VERSION = 1
+CAST_SECONDS = 10.0
+
+Method = TypeVar("Method", bound=Callable[..., Any])
+C = TypeVar("C", bound="Contract")
+
+
+class Contract:
+    """Base of all contracts. `topic` is the queue; a client for one host adds `.<host>`."""
+
+    topic: ClassVar[str]
+
+
+@dataclass(frozen=True, slots=True)
+class _Shape:
+    """How one method travels: `seconds` None for a cast."""
+
+    name: str
+    seconds: float | None
+    idempotent: bool
+    parameters: dict[str, Any]
+    returns: Any
+
+
+class Unintelligible(ValueError):
+    """A message that no version of this contract could have sent."""
+
+
+def cast(method: Method) -> Method:
+    """Declare a method without an answer. Returned means that the queue has it."""
+    method.__rpc__ = (None, True)  # type: ignore[attr-defined]
+    return method
+
+
+def call(*, seconds: float, idempotent: bool) -> Callable[[Method], Method]:
+    """Declare a method with an answer, waited for at most `seconds`, or less when the context has less left.
+
+    `idempotent`: it may be asked again when the connection broke before the answer.
+    """
+
+    def mark(method: Method) -> Method:
+        method.__rpc__ = (seconds, idempotent)  # type: ignore[attr-defined]
+        return method
+
+    return mark
+
+
+def client(contract: type[C], transport: Transport, host: str | None = None) -> C:
+    """An object with the contract's methods that asks the peer on its topic (`topic.host` with a host)."""
+    topic = contract.topic if host is None else f"{contract.topic}.{host}"
+    made: C = _client_class(typing.cast(Any, contract))(transport, topic)
+    return made
+
+
+def dispatcher(servant: Contract, clock: Clock = SYSTEM_CLOCK) -> Handler:
+    """A transport handler that decodes messages for `servant`, calls it, and encodes what it answers or raises."""
+    shapes = _shapes(typing.cast(Any, type(servant)))
+
+    def handle(delivery: Delivery) -> bytes | None:
+        envelope = _opened(delivery.body)
+        shape = shapes.get(envelope["method"])
+        if shape is None:
+            problem = errors.NotSupported(reason=f"{delivery.topic} has no method {envelope['method']}")
+            if not delivery.wants_reply:
+                raise problem
+            return _failure(problem)
+        ctx = replace(
+            wire.from_plain(Context, envelope["ctx"]),
+            deadline=Deadline.after(float(envelope["budget"]), clock),
+        )
+        arguments = {
+            name: wire.from_plain(kind, envelope["args"][name])
+            for name, kind in shape.parameters.items()
+            if name in envelope["args"]
+        }
+        method = getattr(servant, shape.name)
+        if not delivery.wants_reply:
+            method(ctx, **arguments)
+            return None
+        try:
+            result = method(ctx, **arguments)
+        except errors.PolycellError as error:
+            return _failure(error)
+        except Exception as error:
+            log.exception("call failed topic=%s method=%s request_id=%s", delivery.topic, shape.name, ctx.request_id)
+            return _failure(errors.RemoteError(kind=type(error).__name__, reason=str(error)))
+        return wire.dumps({"result": wire.to_plain(result)}).encode()
+
+    return handle
+
+
+def _opened(body: bytes) -> dict[str, Any]:
+    try:
+        envelope = json.loads(body)
+    except ValueError as error:
+        raise Unintelligible(f"not JSON: {error}") from error
+    if not isinstance(envelope, dict) or envelope.get("v") != VERSION:
+        raise Unintelligible("unknown envelope version")
+    if not {"method", "ctx", "budget", "args"} <= envelope.keys():
+        raise Unintelligible("incomplete envelope")
+    return envelope
+
+
+def _failure(error: errors.PolycellError) -> bytes:
+    fields = {name: value if _is_plain(value) else str(value) for name, value in error.fields.items()}
+    return wire.dumps({"error": {"kind": type(error).__name__, "fields": fields}}).encode()
+
+
+def _is_plain(value: Any) -> bool:
+    return value is None or isinstance(value, (str, int, float, bool))
+
+
+@cache
+def _shapes(servant: Any) -> dict[str, _Shape]:
+    """The methods of the contract that a class is or serves, by name."""
+    contract = next(base for base in servant.__mro__ if issubclass(base, Contract) and "topic" in base.__dict__)
+    shapes = {}
+    for name, method in inspect.getmembers(contract, inspect.isfunction):
+        if not hasattr(method, "__rpc__"):
+            continue
+        seconds, idempotent = method.__rpc__
+        hints = typing.get_type_hints(method)
+        returns = hints.pop("return")
+        hints.pop("ctx")
+        shapes[name] = _Shape(name, seconds, idempotent, hints, returns)
+    return shapes
+
+
+@cache
+def _client_class(contract: Any) -> Any:
+    def initialise(self: Any, transport: Transport, topic: str) -> None:
+        self._transport, self._topic = transport, topic
+
+    methods = {name: _method(getattr(contract, name), shape) for name, shape in _shapes(contract).items()}
+    return type(f"{contract.__name__}Client", (contract,), {"__init__": initialise, **methods})
+
+
+def _method(declared: Callable[..., Any], shape: _Shape) -> Callable[..., Any]:
+    signature = inspect.signature(declared)
+
+    def send(self: Any, ctx: Context, *args: Any, **kwargs: Any) -> Any:
+        bound = signature.bind(self, ctx, *args, **kwargs).arguments
+        given = {name: wire.to_plain(bound[name]) for name in shape.parameters if name in bound}
+        deadline = ctx.deadline.sooner(shape.seconds if shape.seconds is not None else CAST_SECONDS)
+        body = {"v": VERSION, "method": shape.name, "ctx": _context(ctx), "args": given}
+        if shape.seconds is None:
+            message = {**body, "budget": 60.0}
+            self._transport.cast(self._topic, json.dumps(message).encode(), timeout=deadline.check(self._topic))
+            return None
+        return _ask(self._transport, self._topic, body, shape, deadline)
+
+    send.__doc__ = declared.__doc__
+    send.__name__ = shape.name
+    return send
+
+
+def _ask(transport: Transport, topic: str, body: dict[str, Any], shape: _Shape, deadline: Deadline) -> Any:
+    pause = 0.05
+    while True:
+        left = deadline.check(topic)
+        try:
+            answer = transport.call(topic, json.dumps({**body, "budget": left}).encode(), timeout=left)
+        except errors.QueueUnavailable:
+            if not shape.idempotent or deadline.remaining() < pause:
+                raise
+            _pause(deadline, pause * random.uniform(0.5, 1.5))
+            pause = min(pause * 2, 1.0)
+            continue
+        plain = json.loads(answer)
+        if "error" in plain:
+            raise errors.by_name(plain["error"]["kind"], plain["error"]["fields"])
+        return wire.from_plain(shape.returns, plain["result"])
+
+
+def _pause(deadline: Deadline, seconds: float) -> None:
+    deadline.clock.wait(threading.Event(), min(seconds, deadline.remaining()))
+
+
+def _context(ctx: Context) -> dict[str, Any]:
+    return {name: wire.to_plain(getattr(ctx, name)) for name in _CONTEXT_FIELDS}
+
+
+_CONTEXT_FIELDS = tuple(name for name in Context.__dataclass_fields__ if name != "deadline")

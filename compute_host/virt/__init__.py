@@ -1,0 +1,1 @@
+"""The driver seam and the drivers behind it."""

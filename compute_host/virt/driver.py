@@ -1,0 +1,107 @@
+"""What a compute host asks of a hypervisor. `Driver` is all that every driver must do; abilities that only some
+have are protocols of their own. Every driver passes `tests/suites/driver.py`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from cell_service.model.host import NodeReport
+from cell_service.model.instance import InjectedFile, Instance, Vif
+from cell_service.model.lifecycle import PowerState
+
+
+@dataclass(frozen=True, slots=True)
+class Disk:
+    """One disk of a guest. `image` is a verified local file to start from (None: blank); sizes in GiB and bytes.
+
+    `role`: root, ephemeral, swap or config.
+    """
+
+    role: str
+    size_gib: int
+    image: Path | None = None
+    image_format: str = ""
+    image_virtual_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class GuestSpec:
+    """All that a driver needs to make a guest."""
+
+    instance: Instance
+    disks: tuple[Disk, ...]
+    nics: tuple[Vif, ...]
+    injected_files: tuple[InjectedFile, ...] = ()
+    admin_password: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Guest:
+    """A guest as the hypervisor sees it now."""
+
+    uuid: str
+    power_state: PowerState
+
+
+PowerListener = Callable[[str, PowerState], None]
+"""Called with uuid and the new state when a guest changes by itself. Must return quickly; any thread."""
+
+
+class Driver(Protocol):
+    """One hypervisor. Thread-safe. Verbs are blocking; each may be repeated safely.
+
+    A guest that is not there: GuestNotFound, except where it says otherwise. Anything else that fails: DriverError.
+    """
+
+    def start(self, listener: PowerListener) -> None:
+        """Connect and begin to report power changes. Raises DriverError."""
+
+    def stop(self) -> None:
+        """Disconnect; guests run on."""
+
+    def nodes(self) -> tuple[NodeReport, ...]:
+        """The nodes this driver manages, with what they have and use now."""
+
+    def guests(self) -> tuple[Guest, ...]:
+        """Every guest on the host, whoever made it."""
+
+    def power_state(self, uuid: str) -> PowerState:
+        """What the hypervisor says now, not what was last asked of it."""
+
+    def spawn(self, spec: GuestSpec) -> None:
+        """Create and start the guest; after any error nothing of it is left. When it runs already, nothing happens.
+
+        Raises ImageUnacceptable, HostOutOfSpace, DriverError.
+        """
+
+    def destroy(self, uuid: str) -> None:
+        """Stop the guest and remove all that belongs to it. A guest that is not there is no error."""
+
+    def power_on(self, spec: GuestSpec) -> None:
+        """Start the guest from its disks. Running already: nothing happens."""
+
+    def power_off(self, uuid: str, *, graceful_seconds: float) -> None:
+        """Ask the guest to shut down, pull the plug after `graceful_seconds` (0: at once). Off already: nothing."""
+
+    def reboot(self, spec: GuestSpec, *, hard: bool) -> None:
+        """Restart the guest. `hard` works from any power state, also for a guest whose definition was lost."""
+
+    def pause(self, uuid: str) -> None: ...
+
+    def unpause(self, uuid: str) -> None: ...
+
+    def suspend(self, uuid: str) -> None:
+        """Save the guest's memory to disk and stop it."""
+
+    def resume(self, spec: GuestSpec) -> None:
+        """Go on from saved memory. Running already: nothing happens."""
+
+
+class ConsoleLog(Protocol):
+    """A driver that keeps what guests print on their serial console."""
+
+    def console_output(self, uuid: str) -> str:
+        """All that is kept of the console log."""

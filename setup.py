@@ -1,0 +1,74 @@
+"""Polycell: a cells-first compute service that speaks the OpenStack Compute API."""
+
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+LIBVIRT = ["libvirt-python>=9.0"]
+CLIENTS = ["python-openstackclient>=7", "osc-placement>=4", "openstacksdk>=4"]
+TEST = [
+    *CLIENTS,
+    "hypothesis>=6.100",
+    "jsonschema>=4.20",
+    "pytest>=8",
+    "pytest-randomly>=3.15",
+    "pytest-timeout>=2.2",
+]
+
+setup(
+    name="polycell",
+    version="0.1.0",
+    description="A compute service in the shape of OpenStack Nova, built cells-first",
+    long_description=Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    python_requires=">=3.11",
+    packages=find_packages(
+        include=[
+            package
+            for name in ("api_cell", "cell_service", "compute_host", "mapping_db", "tools")
+            for package in (name, f"{name}.*")
+        ]
+    ),
+    package_data={
+        "cell_service": ["py.typed"],
+        "compute_host": ["py.typed"],
+        "mapping_db": ["py.typed"],
+        "api_cell": ["py.typed"],
+        "tools": ["py.typed"],
+    },
+    install_requires=[
+        "alembic>=1.13",
+        "bcrypt>=4",
+        "cryptography>=42",
+        "dogpile.cache>=1.3",
+        "fastjsonschema>=2.20",
+        "keystoneauth1>=5.6",
+        "os-resource-classes>=1.1",
+        "os-traits>=3.0",
+        "oslo.config>=9.4",
+        "oslo.policy>=4.3",
+        "pika>=1.3.2",
+        "psycopg[binary]>=3.1",
+        "pymemcache>=4.0",
+        "pymysql>=1.1",
+        "PyYAML>=6",
+        "rich>=13",
+        "setproctitle>=1.3",
+        "SQLAlchemy>=2.0.30",
+        "tornado>=6.4",
+    ],
+    extras_require={
+        "libvirt": LIBVIRT,
+        "clients": CLIENTS,
+        "test": TEST,
+        "dev": [*TEST, "mypy>=1.10", "ruff>=0.5", "types-PyMySQL", "types-PyYAML", "types-setproctitle"],
+    },
+    entry_points={
+        "console_scripts": [
+            "polycell = tools.up.main:main",
+            "polycell-manage = tools.manage.main:main",
+            "polycell-status = tools.manage.status:main",
+        ]
+    },
+)

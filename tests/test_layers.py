@@ -1,0 +1,52 @@
+"""The import arrows: tools → api_cell → mapping_db → cell_service ← compute_host."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+MAY_IMPORT = {
+    "cell_service": {"cell_service"},
+    "compute_host": {"compute_host", "cell_service"},
+    "mapping_db": {"mapping_db", "cell_service"},
+    "api_cell": {"api_cell", "mapping_db", "cell_service"},
+    "tools": {"tools", "api_cell", "mapping_db", "cell_service", "compute_host"},
+}
+FILES = [path for package in MAY_IMPORT for path in sorted((ROOT / package).rglob("*.py"))]
+
+
+def imports_of(path: Path) -> set[str]:
+    """Every module a file imports, wherever in it the import stands."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            found.update(f"{node.module}.{alias.name}" for alias in node.names)
+    return found
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_imports_follow_the_arrows(path: Path) -> None:
+    package = path.relative_to(ROOT).parts[0]
+    ours = {name for name in imports_of(path) if name.split(".")[0] in MAY_IMPORT}
+    assert {name for name in ours if name.split(".")[0] not in MAY_IMPORT[package]} == set()
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "compute_host").rglob("*.py")), ids=lambda path: path.stem)
+def test_a_host_never_sees_a_database(path: Path) -> None:
+    barred = ("cell_service.db", "sqlalchemy")
+    assert {name for name in imports_of(path) if name.startswith(barred)} == set()
+
+
+@pytest.mark.parametrize(
+    "path",
+    [path for path in FILES if "virt/libvirt" not in str(path)],
+    ids=lambda path: str(path.relative_to(ROOT)),
+)
+def test_libvirt_is_imported_only_by_its_driver(path: Path) -> None:
+    assert not any(name.split(".")[0] == "libvirt" for name in imports_of(path))
