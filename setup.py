@@ -62,7 +62,7 @@ setup(
         "libvirt": LIBVIRT,
         "clients": CLIENTS,
         "test": TEST,
-        "dev": [*TEST, "mypy>=1.10", "ruff>=0.5", "types-PyMySQL", "types-PyYAML", "types-setproctitle"],
+        "dev": [*TEST, "mypy>=1.10", "ruff>=0.5", "types-PyMySQL", "types-PyYAML"],
     },
     entry_points={
         "console_scripts": [

@@ -1,0 +1,159 @@
+"""Rows of `instances`: one read by key gives all that a server's document needs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, Row, bindparam, delete, func, insert, select, update
+from sqlalchemy.exc import IntegrityError
+
+from cell_service.db.schema import instances, tags
+from cell_service.errors import InstanceNotFound
+from cell_service.model.instance import Instance
+from cell_service.model.lifecycle import PowerState, State, Task, VmState
+
+_FIELDS = tuple(Instance.__dataclass_fields__)
+_COLUMNS = [instances.c[name] for name in _FIELDS]
+_BY_UUID = select(*_COLUMNS).where(instances.c.uuid == bindparam("uuid"))
+_BY_UUIDS = select(*_COLUMNS).where(instances.c.uuid.in_(bindparam("uuids", expanding=True)))
+
+
+def insert_new(tx: Connection, instance: Instance) -> bool:
+    """Store a new instance with its tags. False when the uuid is there already; nothing is changed then."""
+    columns = _columns_of(instance)
+    try:
+        with tx.begin_nested():
+            tx.execute(insert(instances).values(columns))
+    except IntegrityError:
+        if _exists(tx, instance.uuid):
+            return False
+        raise
+    _insert_tags(tx, instance.uuid, instance.tags)
+    return True
+
+
+def get(tx: Connection, uuid: str, *, deleted: bool = False) -> Instance:
+    """The instance. Raises InstanceNotFound; also for a deleted one, unless `deleted`."""
+    row = tx.execute(_BY_UUID, {"uuid": uuid}).one_or_none()
+    if row is None or (row.deleted_at is not None and not deleted):
+        raise InstanceNotFound(instance_id=uuid)
+    return _instance(row)
+
+
+def get_many(tx: Connection, uuids: Iterable[str], *, deleted: bool = False) -> dict[str, Instance]:
+    """Those of the instances that are here, by uuid."""
+    wanted = list(uuids)
+    if not wanted:
+        return {}
+    rows = tx.execute(_BY_UUIDS, {"uuids": wanted})
+    return {row.uuid: _instance(row) for row in rows if deleted or row.deleted_at is None}
+
+
+def on_host(tx: Connection, host: str) -> list[Instance]:
+    """The instances that the cell believes to be on the host, without deleted ones."""
+    rows = tx.execute(select(*_COLUMNS).where(instances.c.host == host, instances.c.deleted_at.is_(None)))
+    return [_instance(row) for row in rows]
+
+
+def change(tx: Connection, uuid: str, *, now: datetime, expect: State | None = None, **columns: Any) -> bool:
+    """Change columns of a living instance, if its vm and task state are still `expect` (None: whatever they are).
+
+    This row decides every race on the instance's state. False: the state was another, nothing has changed.
+    """
+    statement = update(instances).where(instances.c.uuid == uuid, instances.c.deleted_at.is_(None))
+    if expect is not None:
+        statement = statement.where(
+            instances.c.vm_state == expect.vm.value,
+            instances.c.task_state.is_not_distinct_from(expect.task.value if expect.task else None),
+        )
+    return tx.execute(statement.values(updated_at=now, **_plain(columns))).rowcount == 1
+
+
+def mark_deleted(tx: Connection, uuid: str, now: datetime) -> bool:
+    """The instance is gone; its row stays for those who ask for deleted ones. False when it was so already."""
+    values = {
+        "deleted_at": now,
+        "updated_at": now,
+        "terminated_at": now,
+        "vm_state": VmState.DELETED.value,
+        "task_state": None,
+        "power_state": PowerState.NOSTATE.value,
+    }
+    gone = tx.execute(
+        update(instances).where(instances.c.uuid == uuid, instances.c.deleted_at.is_(None)).values(values)
+    ).rowcount
+    if gone:
+        tx.execute(delete(tags).where(tags.c.resource_id == uuid))
+    return gone == 1
+
+
+def set_tags(tx: Connection, uuid: str, wanted: tuple[str, ...], now: datetime) -> bool:
+    """Replace the instance's tags. False when there is no such living instance."""
+    if not change(tx, uuid, now=now, tags=wanted):
+        return False
+    tx.execute(delete(tags).where(tags.c.resource_id == uuid))
+    _insert_tags(tx, uuid, wanted)
+    return True
+
+
+def count_by_host(tx: Connection) -> dict[str, int]:
+    """How many living instances each host has."""
+    rows = tx.execute(
+        select(instances.c.host, func.count())
+        .where(instances.c.deleted_at.is_(None), instances.c.host.is_not(None))
+        .group_by(instances.c.host)
+    )
+    return {host: count for host, count in rows}
+
+
+def count_living(tx: Connection) -> int:
+    """How many instances of the cell are not deleted."""
+    return tx.execute(select(func.count()).where(instances.c.deleted_at.is_(None))).scalar_one()
+
+
+def instance_of(row: Row[Any]) -> Instance:
+    """The instance of a row that has all columns of `columns()`."""
+    return _instance(row)
+
+
+def columns() -> list[Any]:
+    """What to select for `instance_of`."""
+    return list(_COLUMNS)
+
+
+def _exists(tx: Connection, uuid: str) -> bool:
+    return tx.execute(select(instances.c.id).where(instances.c.uuid == uuid)).first() is not None
+
+
+def _insert_tags(tx: Connection, uuid: str, wanted: tuple[str, ...]) -> None:
+    if wanted:
+        tx.execute(insert(tags), [{"resource_id": uuid, "tag": tag} for tag in wanted])
+
+
+def _columns_of(instance: Instance) -> dict[str, Any]:
+    values = {name: getattr(instance, name) for name in _FIELDS if name != "id"}
+    flavor = instance.flavor
+    return _plain(values) | {
+        "flavorid": flavor.flavorid,
+        "vcpus": flavor.vcpus,
+        "memory_mb": flavor.memory_mib,
+        "root_gb": flavor.root_gib,
+        "ephemeral_gb": flavor.ephemeral_gib,
+    }
+
+
+def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        name: value.value if isinstance(value, (VmState, Task, PowerState)) else value for name, value in values.items()
+    }
+
+
+def _instance(row: Row[Any]) -> Instance:
+    values = row._mapping
+    fields = {name: values[name] for name in _FIELDS}
+    fields["vm_state"] = VmState(fields["vm_state"])
+    fields["task_state"] = Task(fields["task_state"]) if fields["task_state"] else None
+    fields["power_state"] = PowerState(fields["power_state"])
+    return Instance(**fields)
