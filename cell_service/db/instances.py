@@ -105,7 +105,7 @@ def count_by_host(tx: Connection) -> dict[str, int]:
         .where(instances.c.deleted_at.is_(None), instances.c.host.is_not(None))
         .group_by(instances.c.host)
     )
-    return {host: count for host, count in rows}
+    return {row[0]: row[1] for row in rows}
 
 
 def count_living(tx: Connection) -> int:

@@ -54,14 +54,18 @@ class Json(TypeDecorator[Any]):
 
 
 def exact(length: int) -> String:
-    """Text that compares byte by byte on every database: ids, names that must not fold case."""
-    return String(length).with_variant(
-        mysql.VARCHAR(length, charset="utf8mb4", collation="utf8mb4_bin"), "mysql", "mariadb"
+    """Text that compares and sorts by code point on every database: ids, names that must not fold case."""
+    return (
+        String(length)
+        .with_variant(mysql.VARCHAR(length, charset="utf8mb4", collation="utf8mb4_bin"), "mysql", "mariadb")
+        .with_variant(String(length, collation="C"), "postgresql")
     )
 
 
 def ascii_id(length: int = 36) -> String:
     """A uuid or another id in ASCII: one byte a character in every index."""
-    return String(length).with_variant(
-        mysql.VARCHAR(length, charset="ascii", collation="ascii_bin"), "mysql", "mariadb"
+    return (
+        String(length)
+        .with_variant(mysql.VARCHAR(length, charset="ascii", collation="ascii_bin"), "mysql", "mariadb")
+        .with_variant(String(length, collation="C"), "postgresql")
     )

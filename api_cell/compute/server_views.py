@@ -1,0 +1,201 @@
+"""Documents of servers, as each microversion shows them (Compute API reference, "Servers")."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime
+from hashlib import sha224
+from typing import Any
+
+from api_cell.edge.route import Request
+from cell_service.model.instance import Fault, Flavor, Instance, Vif
+from cell_service.model.request_spec import RequestSpec
+from cell_service.model.status import status_of
+
+_PROGRESS = frozenset({"ACTIVE", "BUILD", "REBUILD", "RESIZE", "VERIFY_RESIZE", "MIGRATING"})
+_IMAGE_PROPERTY = "image_"
+
+
+def time_text(moment: datetime | None) -> str | None:
+    """Whole seconds, as created and updated are shown."""
+    return None if moment is None else moment.strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def precise_text(moment: datetime | None) -> str | None:
+    """With microseconds, as launched_at and terminated_at are shown."""
+    return None if moment is None else moment.strftime("%Y-%m-%dT%H:%M:%S.%f")
+
+
+def host_id(project_id: str, host: str | None) -> str:
+    """What a project may know of a host: the same host looks different to every project. "" for no host."""
+    return "" if not host else sha224((project_id + host).encode()).hexdigest()
+
+
+def links(req: Request, collection: str, identity: str) -> list[dict[str, str]]:
+    """The self and bookmark links of a member of a collection."""
+    bookmark = req.base_url.replace("/v2.1", "", 1).replace("/v2", "", 1)
+    return [
+        {"rel": "self", "href": f"{req.base_url}/{collection}/{identity}"},
+        {"rel": "bookmark", "href": f"{bookmark}/{collection}/{identity}"},
+    ]
+
+
+def brief(req: Request, instance_uuid: str, name: str) -> dict[str, Any]:
+    """A row of GET /servers."""
+    return {"id": instance_uuid, "name": name, "links": links(req, "servers", instance_uuid)}
+
+
+def silent_brief(req: Request, instance_uuid: str) -> dict[str, Any]:
+    """A row of GET /servers for a server whose cell does not answer (2.69)."""
+    return {"id": instance_uuid, "status": "UNKNOWN", "links": links(req, "servers", instance_uuid)}
+
+
+def silent_row(req: Request, instance_uuid: str, project_id: str, created_at: datetime) -> dict[str, Any]:
+    """A row of GET /servers/detail for a server whose cell does not answer (2.69)."""
+    return {**silent_brief(req, instance_uuid), "tenant_id": project_id, "created": time_text(created_at)}
+
+
+def silent(req: Request, spec: RequestSpec, created_at: datetime) -> dict[str, Any]:
+    """GET /servers/{id} for a server whose cell does not answer (2.69): what the global tables know of it."""
+    return {
+        **silent_row(req, spec.instance_uuid, spec.project_id, created_at),
+        "user_id": spec.user_id,
+        "flavor": flavor_details(req, spec.flavor),
+        "image": _image(req, spec.image_id),
+        "OS-EXT-AZ:availability_zone": spec.availability_zone or "UNKNOWN",
+        "OS-EXT-STS:power_state": 0,
+        **({"server_groups": [spec.group_uuid] if spec.group_uuid else []} if req.at_least(2, 71) else {}),
+        **({"pinned_availability_zone": spec.availability_zone} if req.at_least(2, 96) else {}),
+    }
+
+
+def full(
+    req: Request, instance: Instance, *, host_status: str | None = None, groups: Iterable[str] | None = None
+) -> dict[str, Any]:
+    """A server's document. `groups` None: server_groups is not shown (lists); `host_status` None: neither is that."""
+    status = status_of(instance.vm_state.value, instance.task_state.value if instance.task_state else None)
+    document: dict[str, Any] = {
+        "id": instance.uuid,
+        "name": instance.display_name,
+        "status": status,
+        "tenant_id": instance.project_id,
+        "user_id": instance.user_id,
+        "metadata": instance.metadata,
+        "hostId": host_id(instance.project_id, instance.host),
+        "image": _image(req, instance.image_ref),
+        "flavor": _flavor(req, instance.flavor),
+        "created": time_text(instance.created_at),
+        "updated": time_text(instance.updated_at or instance.created_at),
+        "addresses": addresses(instance.network_info, details=True),
+        "accessIPv4": instance.access_ip_v4 or "",
+        "accessIPv6": instance.access_ip_v6 or "",
+        "links": links(req, "servers", instance.uuid),
+        "OS-DCF:diskConfig": "AUTO" if instance.auto_disk_config else "MANUAL",
+        "OS-EXT-AZ:availability_zone": instance.availability_zone or "",
+        "config_drive": "True" if instance.config_drive else "",
+        "key_name": instance.key_name,
+        "OS-SRV-USG:launched_at": precise_text(instance.launched_at),
+        "OS-SRV-USG:terminated_at": precise_text(instance.terminated_at),
+        "OS-EXT-STS:task_state": instance.task_state.value if instance.task_state else None,
+        "OS-EXT-STS:vm_state": instance.vm_state.value,
+        "OS-EXT-STS:power_state": instance.power_state.value,
+        "os-extended-volumes:volumes_attached": [],
+    }
+    if instance.security_groups:
+        document["security_groups"] = [{"name": name} for name in instance.security_groups]
+    if status in _PROGRESS:
+        document["progress"] = instance.progress
+    if instance.fault is not None and status in ("ERROR", "DELETED"):
+        document["fault"] = _fault(req, instance.fault)
+    _add_by_version(req, document, instance, host_status, groups)
+    return document
+
+
+def addresses(network_info: Iterable[Vif], *, details: bool) -> dict[str, list[dict[str, Any]]]:
+    """Addresses by network name; with `details` also type and MAC."""
+    found: dict[str, list[dict[str, Any]]] = {}
+    for vif in network_info:
+        shown = found.setdefault(vif.network_name, [])
+        for fixed in vif.fixed_ips:
+            every = [(fixed.address, fixed.version, "fixed"), *((each, 4, "floating") for each in fixed.floating_ips)]
+            for address, version, kind in every:
+                more = {"OS-EXT-IPS:type": kind, "OS-EXT-IPS-MAC:mac_addr": vif.mac} if details else {}
+                shown.append({"version": version, "addr": address, **more})
+    return found
+
+
+def flavor_details(req: Request, flavor: Flavor) -> dict[str, Any]:
+    """A flavor inside a server's document, from 2.47 on."""
+    shown: dict[str, Any] = {
+        "vcpus": flavor.vcpus,
+        "ram": flavor.memory_mib,
+        "disk": flavor.root_gib,
+        "ephemeral": flavor.ephemeral_gib,
+        "swap": flavor.swap_mib,
+        "original_name": flavor.name,
+    }
+    if req.may("os_compute_api:servers:show:flavor-extra-specs"):
+        shown["extra_specs"] = flavor.extra_specs
+    return shown
+
+
+def _flavor(req: Request, flavor: Flavor) -> dict[str, Any]:
+    if req.at_least(2, 47):
+        return flavor_details(req, flavor)
+    return {"id": flavor.flavorid, "links": links(req, "flavors", flavor.flavorid)[1:]}
+
+
+def _image(req: Request, image_id: str) -> dict[str, Any] | str:
+    if not image_id:
+        return ""
+    return {"id": image_id, "links": links(req, "images", image_id)[1:]}
+
+
+def _fault(req: Request, fault: Fault) -> dict[str, Any]:
+    shown: dict[str, Any] = {"code": fault.code, "created": time_text(fault.created_at), "message": fault.message}
+    if fault.details and req.ctx.is_admin:
+        shown["details"] = fault.details
+    return shown
+
+
+def _add_by_version(
+    req: Request, document: dict[str, Any], instance: Instance, host_status: str | None, groups: Iterable[str] | None
+) -> None:
+    if req.may("os_compute_api:os-extended-server-attributes"):
+        document["OS-EXT-SRV-ATTR:host"] = instance.host
+        document["OS-EXT-SRV-ATTR:hypervisor_hostname"] = instance.node
+        document["OS-EXT-SRV-ATTR:instance_name"] = f"instance-{instance.id or 0:08x}"
+        if req.at_least(2, 3):
+            document["OS-EXT-SRV-ATTR:reservation_id"] = instance.reservation_id
+            document["OS-EXT-SRV-ATTR:launch_index"] = instance.launch_index
+            document["OS-EXT-SRV-ATTR:hostname"] = instance.hostname
+            document["OS-EXT-SRV-ATTR:kernel_id"] = instance.kernel_id
+            document["OS-EXT-SRV-ATTR:ramdisk_id"] = instance.ramdisk_id
+            document["OS-EXT-SRV-ATTR:root_device_name"] = instance.root_device_name
+            document["OS-EXT-SRV-ATTR:user_data"] = instance.user_data
+    elif req.at_least(2, 90):
+        document["OS-EXT-SRV-ATTR:hostname"] = instance.hostname
+    if req.at_least(2, 9):
+        document["locked"] = instance.locked
+    if host_status is not None and req.at_least(2, 16):
+        document["host_status"] = host_status
+    if req.at_least(2, 19):
+        document["description"] = instance.display_description
+    if req.at_least(2, 26):
+        document["tags"] = list(instance.tags)
+    if req.at_least(2, 63):
+        document["trusted_image_certificates"] = list(instance.trusted_image_certificates) or None
+    if groups is not None and req.at_least(2, 71):
+        document["server_groups"] = list(groups)
+    if req.at_least(2, 73):
+        document["locked_reason"] = instance.locked_reason
+    if req.at_least(2, 96):
+        document["pinned_availability_zone"] = instance.pinned_availability_zone
+    if req.at_least(2, 98) and instance.image_ref:
+        prefix = len(_IMAGE_PROPERTY)
+        kept = {
+            name[prefix:]: value for name, value in instance.system_metadata.items() if name.startswith(_IMAGE_PROPERTY)
+        }
+        document["image"] = {**document["image"], "properties": kept}
+    if req.at_least(2, 100):
+        document["scheduler_hints"] = instance.scheduler_hints

@@ -1,0 +1,1 @@
+"""What happens to servers, apart from how it is said on the wire: create, find, list, act, delete."""

@@ -1,0 +1,175 @@
+"""Lists of instances by filters, sort keys and a marker's values: one cell's part of a page."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, Text, and_, cast, exists, false, not_, or_, select, true
+from sqlalchemy.exc import DBAPIError
+
+from cell_service.db import instances as rows
+from cell_service.db.schema import instances, tags
+from cell_service.errors import Invalid
+from cell_service.model.instance import Instance
+
+
+@dataclass(frozen=True, slots=True)
+class StatusFilter:
+    """Instances in a vm_state whose task is one of `tasks`, or with `other` is none of them."""
+
+    vm_state: str
+    tasks: tuple[str, ...] = ()
+    other: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """What to list. `equal` and `patterns` (regular expressions) are by column; all conditions must hold.
+
+    `sort` pairs columns with "asc" or "desc" and ends with a unique one; `after` are the marker's values in that
+    order. `deleted`: True only deleted ones, False only living ones, None both.
+    """
+
+    equal: dict[str, tuple[Any, ...]] = field(default_factory=dict)
+    patterns: dict[str, str] = field(default_factory=dict)
+    statuses: tuple[StatusFilter, ...] | None = None
+    metadata: dict[str, str] = field(default_factory=dict)
+    all_tags: tuple[str, ...] = ()
+    any_tags: tuple[str, ...] = ()
+    not_all_tags: tuple[str, ...] = ()
+    not_any_tags: tuple[str, ...] = ()
+    address_patterns: tuple[str, ...] = ()
+    changes_since: datetime | None = None
+    changes_before: datetime | None = None
+    locked: bool | None = None
+    deleted: bool | None = False
+    sort: tuple[tuple[str, str], ...] = (("created_at", "desc"), ("id", "desc"), ("uuid", "asc"))
+    after: tuple[Any, ...] | None = None
+    limit: int = 1000
+
+
+def page(tx: Connection, listing: Listing) -> list[Instance]:
+    """The cell's next `limit` instances of the listing, sorted. Raises Invalid for a pattern no database takes."""
+    statement = select(*rows.columns()).where(*_conditions(listing)).limit(listing.limit)
+    if listing.after is not None:
+        statement = statement.where(_past(listing.sort, listing.after))
+    statement = statement.order_by(*_order(listing.sort))
+    try:
+        return [rows.instance_of(row) for row in tx.execute(statement)]
+    except DBAPIError as error:
+        if listing.patterns or listing.address_patterns:
+            raise Invalid(reason="Invalid regular expression in a filter.") from error
+        raise
+
+
+def sort_values(instance: Instance, sort: tuple[tuple[str, str], ...]) -> tuple[Any, ...]:
+    """The values by which the listing sorts this instance; enums as text."""
+    return tuple(_plain(getattr(instance, _FIELD.get(name, name))) for name, _ in sort)
+
+
+_FIELD = {"locked": "locked_by", "instance_type_id": "flavor"}
+_SORTED_BY = {"locked": "locked_by", "instance_type_id": "flavorid"}
+
+
+def _plain(value: Any) -> Any:
+    if hasattr(value, "flavorid"):
+        return value.flavorid
+    return value.value if hasattr(value, "value") else value
+
+
+def _column(name: str) -> ColumnElement[Any]:
+    return instances.c[_SORTED_BY.get(name, name)]
+
+
+def _conditions(listing: Listing) -> list[ColumnElement[bool]]:
+    found: list[ColumnElement[bool]] = []
+    for name, values in listing.equal.items():
+        column = instances.c[name]
+        present = [value for value in values if value is not None]
+        found.append(or_(column.in_(present), column.is_(None)) if None in values else column.in_(present))
+    found += [instances.c[name].regexp_match(pattern) for name, pattern in listing.patterns.items()]
+    found += [_text("network_info").regexp_match(_in_json(pattern)) for pattern in listing.address_patterns]
+    for key, value in listing.metadata.items():
+        found.append(_text("metadata").contains(f"{json.dumps(key)}:{json.dumps(value)}", autoescape=True))
+    if listing.statuses is not None:
+        found.append(or_(false(), *(_status(status) for status in listing.statuses)))
+    if listing.deleted is not None:
+        gone = instances.c.deleted_at.is_not(None)
+        found.append(gone if listing.deleted else not_(gone))
+    changed = instances.c.updated_at
+    if listing.changes_since is not None:
+        recent = or_(changed >= listing.changes_since, and_(changed.is_(None), _made() >= listing.changes_since))
+        found.append(recent)
+    if listing.changes_before is not None:
+        early = or_(changed <= listing.changes_before, and_(changed.is_(None), _made() <= listing.changes_before))
+        found.append(early)
+    if listing.locked is not None:
+        found.append(instances.c.locked_by.is_not(None) if listing.locked else instances.c.locked_by.is_(None))
+    found.append(not_(instances.c.hidden))
+    return found + _tag_conditions(listing)
+
+
+def _made() -> ColumnElement[Any]:
+    return instances.c.created_at
+
+
+def _text(name: str) -> ColumnElement[str]:
+    return cast(instances.c[name], Text)
+
+
+def _in_json(pattern: str) -> str:
+    """A pattern for an address as a pattern for the JSON text that holds it."""
+    start = pattern[1:] if pattern.startswith("^") else f'[^"]*{pattern}'
+    return '"address":"' + (start[:-1] + '"' if start.endswith("$") else start)
+
+
+def _status(status: StatusFilter) -> ColumnElement[bool]:
+    held = instances.c.vm_state == status.vm_state
+    task = instances.c.task_state
+    if not status.other:
+        return and_(held, task.in_(status.tasks))
+    return and_(held, or_(task.is_(None), task.not_in(status.tasks))) if status.tasks else held
+
+
+def _tag_conditions(listing: Listing) -> list[ColumnElement[bool]]:
+    def has(*wanted: str) -> ColumnElement[bool]:
+        return exists().where(tags.c.resource_id == instances.c.uuid, tags.c.tag.in_(wanted))
+
+    found = [has(tag) for tag in listing.all_tags]
+    if listing.any_tags:
+        found.append(has(*listing.any_tags))
+    if listing.not_all_tags:
+        found.append(not_(and_(true(), *(has(tag) for tag in listing.not_all_tags))))
+    if listing.not_any_tags:
+        found.append(not_(has(*listing.not_any_tags)))
+    return found
+
+
+def _order(sort: tuple[tuple[str, str], ...]) -> list[ColumnElement[Any]]:
+    """NULL sorts before everything, on every database."""
+    order: list[ColumnElement[Any]] = []
+    for name, direction in sort:
+        column = _column(name)
+        if getattr(column, "nullable", True):
+            present = column.is_not(None)
+            order.append(present.asc() if direction == "asc" else present.desc())
+        order.append(column.asc() if direction == "asc" else column.desc())
+    return order
+
+
+def _past(sort: tuple[tuple[str, str], ...], values: tuple[Any, ...]) -> ColumnElement[bool]:
+    """Strictly behind the marker: at the first key that differs, on its far side."""
+    behind: ColumnElement[bool] = false()
+    for (name, direction), value in reversed(list(zip(sort, values, strict=True))):
+        column = _column(name)
+        if value is None:
+            beyond: ColumnElement[bool] = column.is_not(None) if direction == "asc" else false()
+            same: ColumnElement[bool] = column.is_(None)
+        else:
+            beyond = column > value if direction == "asc" else or_(column < value, column.is_(None))
+            same = column == value
+        behind = or_(beyond, and_(same, behind))
+    return behind
