@@ -199,6 +199,12 @@ class InstanceNotHere(Conflict):
     message = "Instance {instance_uuid} does not belong to this cell."
 
 
+class ComputeNodeTaken(Conflict):
+    """A hypervisor's uuid and its host's name don't belong together: a state directory was lost or copied."""
+
+    message = "Compute node {node} of host {host} cannot have uuid {uuid}: the name or the uuid is taken."
+
+
 class OperationLost(Conflict):
     """Somebody with a higher fence owns the operation by now; the caller must stop at once."""
 

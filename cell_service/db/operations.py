@@ -1,0 +1,361 @@
+"""Rows of `operations`: who may work on what. The row's fence decides every race on it.
+
+Whoever takes an operation raises its fence; everything a worker writes about it names the fence it was given, and
+is refused when that is no longer the newest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import Connection, Row, and_, case, delete, exists, func, or_, select, update
+from sqlalchemy import insert as sql_insert
+from sqlalchemy.sql.elements import ColumnElement
+
+from cell_service.context import Context
+from cell_service.db.schema import operations, services
+from cell_service.errors import OperationLost
+from cell_service.model.operation import UNFINISHED, BuildArguments, Kind, Operation, Phase
+
+_FIELDS = tuple(Operation.__dataclass_fields__)
+_COLUMNS = [operations.c[name] for name in _FIELDS]
+_UNFINISHED = tuple(phase.value for phase in UNFINISHED)
+_FREE = {"owner": None, "lease_until": None}
+
+
+def insert(
+    tx: Connection,
+    ctx: Context,
+    *,
+    instance_uuid: str,
+    kind: Kind,
+    host: str | None,
+    now: datetime,
+    deadline: datetime,
+    build: BuildArguments | None = None,
+    arguments: dict[str, Any] | None = None,
+) -> int:
+    """Promise the work: an open operation for `host` (None: for the conductor). Answers its id."""
+    made = tx.execute(
+        sql_insert(operations).values(
+            instance_uuid=instance_uuid,
+            kind=kind.value,
+            phase=Phase.OPEN.value,
+            host=host,
+            request_id=ctx.request_id,
+            user_id=ctx.user_id,
+            project_id=ctx.project_id,
+            created_at=now,
+            deadline=deadline,
+            build=build,
+            arguments=arguments or {},
+        )
+    )
+    key = made.inserted_primary_key
+    assert key is not None
+    return int(key[0])
+
+
+def supersede(tx: Connection, instance_uuid: str, now: datetime) -> int:
+    """End all that is unfinished for the instance, in favour of something stronger. Late workers are refused."""
+    return tx.execute(
+        update(operations)
+        .where(operations.c.instance_uuid == instance_uuid, operations.c.phase.in_(_UNFINISHED))
+        .values(phase=Phase.SUPERSEDED.value, finished_at=now, fence=operations.c.fence + 1, **_FREE)
+    ).rowcount
+
+
+def get(tx: Connection, operation_id: int) -> Operation | None:
+    """The operation, finished or not; None when there is none (or no more)."""
+    row = tx.execute(select(*_COLUMNS).where(operations.c.id == operation_id)).one_or_none()
+    return None if row is None else _operation(row)
+
+
+def unfinished(tx: Connection, instance_uuid: str) -> list[Operation]:
+    """What is still to be done for the instance, oldest first."""
+    rows = tx.execute(
+        select(*_COLUMNS)
+        .where(operations.c.instance_uuid == instance_uuid, operations.c.phase.in_(_UNFINISHED))
+        .order_by(operations.c.id)
+    )
+    return [_operation(row) for row in rows]
+
+
+def open_for(tx: Connection, host: str, now: datetime) -> int:
+    """How many operations the host could take now."""
+    return tx.execute(select(func.count()).where(operations.c.host == host, _workable(), _unheld(now))).scalar_one()
+
+
+def claim(
+    tx: Connection,
+    host: str | None,
+    *,
+    owner: str,
+    now: datetime,
+    lease_seconds: float,
+    limit: int,
+    builds: int | None = None,
+    holding: Collection[int] = (),
+) -> list[Operation]:
+    """Take up to `limit` operations of the host, `builds` of them builds at most (None: any number).
+
+    `host` None: what conductors do themselves, which is operations without a host, and builds that are moving.
+    Of each instance only the oldest unfinished operation is taken, and only if nobody holds it, its lease has
+    run out, or `owner` holds it already and does not name it in `holding`. Anything but builds comes first.
+    """
+    taken: list[Operation] = []
+    for seen in _claimable(tx, host, owner, now, limit, builds, holding):
+        won = tx.execute(
+            update(operations)
+            .where(
+                operations.c.id == seen.id,
+                operations.c.fence == seen.fence,
+                operations.c.phase == seen.phase.value,
+                or_(_unheld(now), operations.c.owner == owner),
+            )
+            .values(
+                phase=case((operations.c.phase == Phase.MOVING.value, Phase.MOVING.value), else_=Phase.RUNNING.value),
+                owner=owner,
+                lease_until=now + timedelta(seconds=lease_seconds),
+                fence=operations.c.fence + 1,
+                attempt=operations.c.attempt + 1,
+            )
+        ).rowcount
+        if won:
+            after = get(tx, seen.id)
+            assert after is not None
+            taken.append(after)
+    return taken
+
+
+def renew(tx: Connection, operation_id: int, fence: int, *, now: datetime, lease_seconds: float) -> bool:
+    """Keep the lease. False: the operation is somebody else's by now, or finished."""
+    return (
+        tx.execute(
+            update(operations)
+            .where(_held(operation_id, fence))
+            .values(lease_until=now + timedelta(seconds=lease_seconds))
+        ).rowcount
+        == 1
+    )
+
+
+def release(tx: Connection, operation_id: int, fence: int) -> bool:
+    """Give a taken operation back undone. False when it was not the caller's any more."""
+    return (
+        tx.execute(
+            update(operations)
+            .where(_held(operation_id, fence))
+            .values(
+                phase=case((operations.c.phase == Phase.MOVING.value, Phase.MOVING.value), else_=Phase.OPEN.value),
+                fence=operations.c.fence + 1,
+                **_FREE,
+            )
+        ).rowcount
+        == 1
+    )
+
+
+def finish(tx: Connection, operation_id: int, fence: int, phase: Phase, now: datetime) -> Operation:
+    """End the operation as DONE or FAILED. Raises OperationLost unless `fence` is its newest and it is unfinished."""
+    done = tx.execute(
+        update(operations).where(_held(operation_id, fence)).values(phase=phase.value, finished_at=now, **_FREE)
+    ).rowcount
+    if not done:
+        raise OperationLost(operation_id=operation_id, fence=fence)
+    return _present(tx, operation_id, fence)
+
+
+def to_moving(tx: Connection, operation_id: int, fence: int, build: BuildArguments) -> Operation:
+    """A build leaves its host for another, not chosen yet; a conductor will take it. Raises OperationLost."""
+    moved = tx.execute(
+        update(operations)
+        .where(_held(operation_id, fence))
+        .values(phase=Phase.MOVING.value, fence=operations.c.fence + 1, build=build, **_FREE)
+    ).rowcount
+    if not moved:
+        raise OperationLost(operation_id=operation_id, fence=fence)
+    return _present(tx, operation_id, fence)
+
+
+def reopen_on(tx: Connection, operation_id: int, fence: int, host: str, build: BuildArguments) -> Operation:
+    """A moving build is open for its next host. Raises OperationLost."""
+    moved = tx.execute(
+        update(operations)
+        .where(_held(operation_id, fence), operations.c.phase == Phase.MOVING.value)
+        .values(phase=Phase.OPEN.value, host=host, fence=operations.c.fence + 1, build=build, **_FREE)
+    ).rowcount
+    if not moved:
+        raise OperationLost(operation_id=operation_id, fence=fence)
+    return _present(tx, operation_id, fence)
+
+
+def hand_over(tx: Connection, operation_id: int, fence: int) -> bool:
+    """The conductors do it instead of its host, which is down. False when it changed meanwhile."""
+    return (
+        tx.execute(
+            update(operations)
+            .where(_held(operation_id, fence))
+            .values(host=None, phase=Phase.OPEN.value, fence=operations.c.fence + 1, **_FREE)
+        ).rowcount
+        == 1
+    )
+
+
+def save_build(tx: Connection, operation_id: int, fence: int, build: BuildArguments) -> None:
+    """Record how far a held build has come. Raises OperationLost."""
+    if not tx.execute(update(operations).where(_held(operation_id, fence)).values(build=build)).rowcount:
+        raise OperationLost(operation_id=operation_id, fence=fence)
+
+
+def abandoned(tx: Connection, now: datetime, limit: int = 100) -> list[Operation]:
+    """Operations of hosts that nobody holds: never taken, or the lease has run out. Oldest first."""
+    rows = tx.execute(
+        select(*_COLUMNS)
+        .where(operations.c.host.is_not(None), _workable(), _unheld(now))
+        .order_by(operations.c.id)
+        .limit(limit)
+    )
+    return [_operation(row) for row in rows]
+
+
+def abandoned_hosts(tx: Connection, now: datetime) -> list[str]:
+    """The hosts that have operations nobody holds."""
+    rows = tx.execute(
+        select(operations.c.host).where(operations.c.host.is_not(None), _workable(), _unheld(now)).distinct()
+    )
+    return [row[0] for row in rows]
+
+
+def on_host(tx: Connection, host: str, now: datetime, limit: int = 100) -> list[Operation]:
+    """Operations of this host that nobody holds, oldest first."""
+    rows = tx.execute(
+        select(*_COLUMNS)
+        .where(operations.c.host == host, _workable(), _unheld(now))
+        .order_by(operations.c.id)
+        .limit(limit)
+    )
+    return [_operation(row) for row in rows]
+
+
+def overdue(tx: Connection, now: datetime, limit: int = 100) -> list[Operation]:
+    """Unfinished operations past their deadline that nobody holds, but deletes, which have none."""
+    rows = tx.execute(
+        select(*_COLUMNS)
+        .where(
+            operations.c.phase.in_(_UNFINISHED),
+            operations.c.kind != Kind.DELETE.value,
+            operations.c.deadline < now,
+            _unheld(now),
+        )
+        .order_by(operations.c.id)
+        .limit(limit)
+    )
+    return [_operation(row) for row in rows]
+
+
+def stranded(tx: Connection, binary: str, limit: int = 100) -> list[Operation]:
+    """Unfinished operations whose host has no service (any more)."""
+    known = exists().where(services.c.host == operations.c.host, services.c.binary == binary)
+    rows = tx.execute(
+        select(*_COLUMNS)
+        .where(operations.c.host.is_not(None), _workable(), ~known)
+        .order_by(operations.c.id)
+        .limit(limit)
+    )
+    return [_operation(row) for row in rows]
+
+
+def purge(tx: Connection, before: datetime, limit: int = 1000) -> int:
+    """Remove up to `limit` operations that were finished before then. Answers how many."""
+    ids = [
+        row[0]
+        for row in tx.execute(
+            select(operations.c.id)
+            .where(operations.c.phase.not_in(_UNFINISHED), operations.c.finished_at < before)
+            .limit(limit)
+        )
+    ]
+    if not ids:
+        return 0
+    return tx.execute(delete(operations).where(operations.c.id.in_(ids))).rowcount
+
+
+def _claimable(
+    tx: Connection,
+    host: str | None,
+    owner: str,
+    now: datetime,
+    limit: int,
+    builds: int | None,
+    holding: Collection[int],
+) -> list[Operation]:
+    """What could be taken. By hand:
+
+    SELECT … FROM operations o WHERE host = ? AND phase IN ('open', 'running')
+       AND (lease_until IS NULL OR lease_until < now OR owner = ?) AND id NOT IN (…)
+       AND NOT EXISTS (SELECT 1 FROM operations e WHERE e.instance_uuid = o.instance_uuid
+                       AND e.id < o.id AND e.phase IN ('open', 'running', 'moving'))
+    """
+    earlier = operations.alias("earlier")
+    mine = (
+        and_(operations.c.host == host, _workable())
+        if host is not None
+        else or_(
+            and_(operations.c.host.is_(None), _workable()),
+            operations.c.phase == Phase.MOVING.value,
+        )
+    )
+    query = select(*_COLUMNS).where(
+        mine,
+        or_(_unheld(now), operations.c.owner == owner),
+        ~exists().where(
+            earlier.c.instance_uuid == operations.c.instance_uuid,
+            earlier.c.id < operations.c.id,
+            earlier.c.phase.in_(_UNFINISHED),
+        ),
+    )
+    if holding:
+        query = query.where(operations.c.id.not_in(tuple(holding)))
+    is_build = operations.c.kind == Kind.BUILD.value
+    found: list[Operation] = []
+    if builds is None:
+        ordered = query.order_by(case((is_build, 1), else_=0), operations.c.id).limit(limit)
+        return [_operation(row) for row in tx.execute(ordered)]
+    found += [_operation(row) for row in tx.execute(query.where(~is_build).order_by(operations.c.id).limit(limit))]
+    room = min(builds, limit - len(found))
+    if room > 0:
+        found += [_operation(row) for row in tx.execute(query.where(is_build).order_by(operations.c.id).limit(room))]
+    return found
+
+
+def _workable() -> ColumnElement[bool]:
+    return operations.c.phase.in_((Phase.OPEN.value, Phase.RUNNING.value))
+
+
+def _unheld(now: datetime) -> ColumnElement[bool]:
+    return or_(operations.c.lease_until.is_(None), operations.c.lease_until < now)
+
+
+def _held(operation_id: int, fence: int) -> ColumnElement[bool]:
+    return and_(
+        operations.c.id == operation_id,
+        operations.c.fence == fence,
+        operations.c.phase.in_(_UNFINISHED),
+    )
+
+
+def _present(tx: Connection, operation_id: int, fence: int) -> Operation:
+    found = get(tx, operation_id)
+    if found is None:
+        raise OperationLost(operation_id=operation_id, fence=fence)
+    return found
+
+
+def _operation(row: Row[Any]) -> Operation:
+    fields = dict(row._mapping)
+    fields["kind"] = Kind(fields["kind"])
+    fields["phase"] = Phase(fields["phase"])
+    return Operation(**fields)
