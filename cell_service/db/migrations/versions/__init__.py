@@ -1,0 +1,1 @@
+"""One module a revision. A released one is never changed; the schema of the day is in cell_service.db.schema."""
