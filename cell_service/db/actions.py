@@ -116,7 +116,7 @@ def finish_event(
     traceback: str | None = None,
     details: str | None = None,
 ) -> None:
-    """A step ended; one that was never begun begins and ends now. An error makes the action's message "Error"."""
+    """A step ended; one that was never begun begins and ends now."""
     action_id = _action_id(tx, instance_uuid, request_id)
     if action_id is None:
         return
@@ -129,14 +129,11 @@ def finish_event(
                 tx.execute(insert(instance_actions_events).values(begun | values))
         except IntegrityError:
             tx.execute(update(instance_actions_events).where(where).values(values))
-    changed: dict[str, Any] = {"updated_at": now}
-    if result == ERROR:
-        changed["message"] = ERROR
-    tx.execute(update(instance_actions).where(instance_actions.c.id == action_id).values(changed))
+    tx.execute(update(instance_actions).where(instance_actions.c.id == action_id).values(updated_at=now))
 
 
 def finish(tx: Connection, instance_uuid: str, request_id: str, now: datetime, message: str | None = None) -> None:
-    """The request's action is over. `message` None leaves what is there."""
+    """The request's action is over; `message` ERROR says that it failed, None leaves what is there."""
     action_id = _action_id(tx, instance_uuid, request_id)
     values: dict[str, Any] = {"finish_time": now, "updated_at": now}
     if message is not None:

@@ -1,7 +1,7 @@
 """Rows of `operations`: who may work on what. The row's fence decides every race on it.
 
 Whoever takes an operation raises its fence; everything a worker writes about it names the fence it was given, and
-is refused when that is no longer the newest.
+is refused when that is no longer the newest. What a build was given (passwords, files) goes when it is finished.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from sqlalchemy import insert as sql_insert
 from sqlalchemy.sql.elements import ColumnElement
 
 from cell_service.context import Context
-from cell_service.db.schema import operations, services
+from cell_service.db.schema import operations
 from cell_service.errors import OperationLost
 from cell_service.model.operation import UNFINISHED, BuildArguments, Kind, Operation, Phase
 
@@ -63,7 +63,7 @@ def supersede(tx: Connection, instance_uuid: str, now: datetime) -> int:
     return tx.execute(
         update(operations)
         .where(operations.c.instance_uuid == instance_uuid, operations.c.phase.in_(_UNFINISHED))
-        .values(phase=Phase.SUPERSEDED.value, finished_at=now, fence=operations.c.fence + 1, **_FREE)
+        .values(phase=Phase.SUPERSEDED.value, finished_at=now, fence=operations.c.fence + 1, build=None, **_FREE)
     ).rowcount
 
 
@@ -142,8 +142,8 @@ def renew(tx: Connection, operation_id: int, fence: int, *, now: datetime, lease
     )
 
 
-def release(tx: Connection, operation_id: int, fence: int) -> bool:
-    """Give a taken operation back undone. False when it was not the caller's any more."""
+def postpone(tx: Connection, operation_id: int, fence: int, until: datetime) -> bool:
+    """Give a taken operation back undone; nobody takes it before `until`. False: it was not the caller's any more."""
     return (
         tx.execute(
             update(operations)
@@ -151,7 +151,8 @@ def release(tx: Connection, operation_id: int, fence: int) -> bool:
             .values(
                 phase=case((operations.c.phase == Phase.MOVING.value, Phase.MOVING.value), else_=Phase.OPEN.value),
                 fence=operations.c.fence + 1,
-                **_FREE,
+                owner=None,
+                lease_until=until,
             )
         ).rowcount
         == 1
@@ -161,19 +162,23 @@ def release(tx: Connection, operation_id: int, fence: int) -> bool:
 def finish(tx: Connection, operation_id: int, fence: int, phase: Phase, now: datetime) -> Operation:
     """End the operation as DONE or FAILED. Raises OperationLost unless `fence` is its newest and it is unfinished."""
     done = tx.execute(
-        update(operations).where(_held(operation_id, fence)).values(phase=phase.value, finished_at=now, **_FREE)
+        update(operations)
+        .where(_held(operation_id, fence))
+        .values(phase=phase.value, finished_at=now, build=None, **_FREE)
     ).rowcount
     if not done:
         raise OperationLost(operation_id=operation_id, fence=fence)
     return _present(tx, operation_id, fence)
 
 
-def to_moving(tx: Connection, operation_id: int, fence: int, build: BuildArguments) -> Operation:
-    """A build leaves its host for another, not chosen yet; a conductor will take it. Raises OperationLost."""
+def to_moving(
+    tx: Connection, operation_id: int, fence: int, build: BuildArguments, arguments: dict[str, Any]
+) -> Operation:
+    """A build leaves its host; a conductor will take it on. Raises OperationLost."""
     moved = tx.execute(
         update(operations)
         .where(_held(operation_id, fence))
-        .values(phase=Phase.MOVING.value, fence=operations.c.fence + 1, build=build, **_FREE)
+        .values(phase=Phase.MOVING.value, fence=operations.c.fence + 1, build=build, arguments=arguments, **_FREE)
     ).rowcount
     if not moved:
         raise OperationLost(operation_id=operation_id, fence=fence)
@@ -204,13 +209,13 @@ def hand_over(tx: Connection, operation_id: int, fence: int) -> bool:
     )
 
 
-def save_build(tx: Connection, operation_id: int, fence: int, build: BuildArguments) -> None:
-    """Record how far a held build has come. Raises OperationLost."""
-    if not tx.execute(update(operations).where(_held(operation_id, fence)).values(build=build)).rowcount:
+def note(tx: Connection, operation_id: int, fence: int, arguments: dict[str, Any]) -> None:
+    """Replace the arguments of a held operation. Raises OperationLost."""
+    if not tx.execute(update(operations).where(_held(operation_id, fence)).values(arguments=arguments)).rowcount:
         raise OperationLost(operation_id=operation_id, fence=fence)
 
 
-def abandoned(tx: Connection, now: datetime, limit: int = 100) -> list[Operation]:
+def abandoned(tx: Connection, now: datetime, limit: int = 200) -> list[Operation]:
     """Operations of hosts that nobody holds: never taken, or the lease has run out. Oldest first."""
     rows = tx.execute(
         select(*_COLUMNS)
@@ -221,47 +226,12 @@ def abandoned(tx: Connection, now: datetime, limit: int = 100) -> list[Operation
     return [_operation(row) for row in rows]
 
 
-def abandoned_hosts(tx: Connection, now: datetime) -> list[str]:
-    """The hosts that have operations nobody holds."""
-    rows = tx.execute(
-        select(operations.c.host).where(operations.c.host.is_not(None), _workable(), _unheld(now)).distinct()
-    )
-    return [row[0] for row in rows]
-
-
-def on_host(tx: Connection, host: str, now: datetime, limit: int = 100) -> list[Operation]:
-    """Operations of this host that nobody holds, oldest first."""
+def overdue(tx: Connection, now: datetime, limit: int = 200) -> list[Operation]:
+    """Unfinished operations past their deadline, held or not; but deletes, which never give up, and moving builds,
+    which a conductor has in hand."""
     rows = tx.execute(
         select(*_COLUMNS)
-        .where(operations.c.host == host, _workable(), _unheld(now))
-        .order_by(operations.c.id)
-        .limit(limit)
-    )
-    return [_operation(row) for row in rows]
-
-
-def overdue(tx: Connection, now: datetime, limit: int = 100) -> list[Operation]:
-    """Unfinished operations past their deadline that nobody holds, but deletes, which have none."""
-    rows = tx.execute(
-        select(*_COLUMNS)
-        .where(
-            operations.c.phase.in_(_UNFINISHED),
-            operations.c.kind != Kind.DELETE.value,
-            operations.c.deadline < now,
-            _unheld(now),
-        )
-        .order_by(operations.c.id)
-        .limit(limit)
-    )
-    return [_operation(row) for row in rows]
-
-
-def stranded(tx: Connection, binary: str, limit: int = 100) -> list[Operation]:
-    """Unfinished operations whose host has no service (any more)."""
-    known = exists().where(services.c.host == operations.c.host, services.c.binary == binary)
-    rows = tx.execute(
-        select(*_COLUMNS)
-        .where(operations.c.host.is_not(None), _workable(), ~known)
+        .where(_workable(), operations.c.kind != Kind.DELETE.value, operations.c.deadline < now)
         .order_by(operations.c.id)
         .limit(limit)
     )

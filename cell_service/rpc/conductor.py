@@ -62,11 +62,20 @@ class Conductor(Contract):
         raise NotImplementedError
 
     @call(seconds=30, idempotent=True)
-    def claim_operations(self, ctx: Context, host: str, limit: int, owner: str) -> tuple[Work, ...]:
+    def claim_operations(
+        self,
+        ctx: Context,
+        host: str,
+        limit: int,
+        owner: str,
+        builds: int | None = None,
+        holding: tuple[int, ...] = (),
+    ) -> tuple[Work, ...]:
         """Take up to `limit` operations open for the host, or whose lease has run out.
 
         Each comes with a fence and a lease for `owner`; of one instance only its oldest unfinished operation is
-        given, and none that somebody else holds. The same owner asking again gets anew what it already holds.
+        given, and none that somebody else holds. The same owner asking again gets anew what it already holds, but
+        for what it names in `holding`. At most `builds` of them are builds (None: any number).
         """
         raise NotImplementedError
 
@@ -99,6 +108,11 @@ class Conductor(Contract):
     @cast
     def power_event(self, ctx: Context, host: str, instance_uuid: str, power_state: PowerState) -> None:
         """A guest changed its power state by itself."""
+        raise NotImplementedError
+
+    @call(seconds=15, idempotent=True)
+    def known_deleted(self, ctx: Context, instance_uuids: tuple[str, ...]) -> tuple[str, ...]:
+        """Those of the instances that this cell knows to be deleted. One it has never heard of is not among them."""
         raise NotImplementedError
 
     @call(seconds=15, idempotent=True)
