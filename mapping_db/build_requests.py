@@ -1,0 +1,140 @@
+"""Rows of `build_requests`: instances that were accepted and are in no cell yet.
+
+Whoever deletes the row has settled the race of build and delete. A super-conductor works on a row under a lease; the
+lease, the selection and the delete are each set by compare-and-set.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from sqlalchemy import ColumnElement, Connection, bindparam, or_, select, update
+from sqlalchemy import delete as sql_delete
+from sqlalchemy import insert as sql_insert
+
+from cell_service.model.instance import Instance
+from cell_service.model.operation import BuildArguments
+from cell_service.model.request_spec import Selection
+from mapping_db.schema import build_requests
+
+_CHUNK = 500
+
+
+@dataclass(frozen=True, slots=True)
+class BuildRequest:
+    """One row. `selection` None: nothing is claimed yet. `attempt` counts takers."""
+
+    instance_uuid: str
+    project_id: str
+    created_at: datetime
+    request_id: str
+    instance: Instance
+    build: BuildArguments
+    selection: Selection | None = None
+    delete_requested: bool = False
+    attempt: int = 0
+    owner: str | None = None
+    lease_until: datetime | None = None
+
+
+_FIELDS = tuple(BuildRequest.__dataclass_fields__)
+_COLUMNS = [build_requests.c[name] for name in _FIELDS]
+_BY_UUID = select(*_COLUMNS).where(build_requests.c.instance_uuid == bindparam("uuid"))
+_BY_UUIDS = select(*_COLUMNS).where(build_requests.c.instance_uuid.in_(bindparam("uuids", expanding=True)))
+
+
+def insert_new(tx: Connection, requests: Iterable[BuildRequest]) -> None:
+    rows = [{name: getattr(request, name) for name in _FIELDS} for request in requests]
+    if rows:
+        tx.execute(sql_insert(build_requests), rows)
+
+
+def get(tx: Connection, instance_uuid: str) -> BuildRequest | None:
+    """None when there is none (any more)."""
+    row = tx.execute(_BY_UUID, {"uuid": instance_uuid}).one_or_none()
+    return None if row is None else BuildRequest(*row)
+
+
+def get_many(tx: Connection, instance_uuids: Iterable[str]) -> dict[str, BuildRequest]:
+    """Those of the build requests that are there, by instance uuid."""
+    wanted = list(instance_uuids)
+    found: dict[str, BuildRequest] = {}
+    for start in range(0, len(wanted), _CHUNK):
+        for row in tx.execute(_BY_UUIDS, {"uuids": wanted[start : start + _CHUNK]}):
+            found[row.instance_uuid] = BuildRequest(*row)
+    return found
+
+
+def of_project(tx: Connection, project_id: str | None, *, limit: int | None = None) -> list[BuildRequest]:
+    """The build requests of a project (None: of all), newest first, without those that a delete was asked for."""
+    statement = select(*_COLUMNS).where(build_requests.c.delete_requested.is_(False))
+    if project_id is not None:
+        statement = statement.where(build_requests.c.project_id == project_id)
+    statement = statement.order_by(build_requests.c.created_at.desc(), build_requests.c.instance_uuid.desc())
+    return [BuildRequest(*row) for row in tx.execute(statement.limit(limit))]
+
+
+def take(tx: Connection, instance_uuid: str, *, owner: str, now: datetime, lease_seconds: float) -> BuildRequest | None:
+    """Take the request for `owner`, if nobody holds a lease on it. None: it is gone, or somebody else's."""
+    taken = tx.execute(
+        update(build_requests)
+        .where(build_requests.c.instance_uuid == instance_uuid, _unheld(now))
+        .values(owner=owner, lease_until=now + timedelta(seconds=lease_seconds), attempt=build_requests.c.attempt + 1)
+    ).rowcount
+    return get(tx, instance_uuid) if taken else None
+
+
+def renew(tx: Connection, instance_uuid: str, *, owner: str, now: datetime, lease_seconds: float) -> bool:
+    """Hold on to it for longer. False: it is no longer the owner's."""
+    until = now + timedelta(seconds=lease_seconds)
+    return _change(tx, instance_uuid, build_requests.c.owner == owner, lease_until=until)
+
+
+def release(tx: Connection, instance_uuid: str, *, owner: str) -> bool:
+    """Let somebody else take it at once. False: it was no longer the owner's."""
+    return _change(tx, instance_uuid, build_requests.c.owner == owner, owner=None, lease_until=None)
+
+
+def untaken(tx: Connection, now: datetime, limit: int) -> list[str]:
+    """The uuids of the oldest requests that nobody holds a lease on."""
+    statement = select(build_requests.c.instance_uuid).where(_unheld(now)).order_by(build_requests.c.created_at)
+    return list(tx.scalars(statement.limit(limit)))
+
+
+def set_selection(tx: Connection, instance_uuid: str, selection: Selection, *, owner: str) -> bool:
+    """Record what was chosen and claimed, in the transaction of the claim.
+
+    False: the lease is somebody else's by now, a choice was made already, or the request is gone; the claim must
+    not be committed then.
+    """
+    mine = (build_requests.c.owner == owner) & build_requests.c.selection.is_(None)
+    return _change(tx, instance_uuid, mine, selection=selection)
+
+
+def request_delete(tx: Connection, instance_uuid: str) -> bool:
+    """Ask whoever builds it to delete it. True for the one caller who did; False: asked before, or gone."""
+    return _change(tx, instance_uuid, build_requests.c.delete_requested.is_(False), delete_requested=True)
+
+
+def delete(
+    tx: Connection, instance_uuid: str, *, delete_requested: bool | None = None, unselected: bool = False
+) -> bool:
+    """Remove the row, if a delete was (or was not) asked for as expected, and with `unselected` only when nothing
+    was chosen yet. True for the one caller who did it."""
+    conditions: list[ColumnElement[bool]] = [build_requests.c.instance_uuid == instance_uuid]
+    if delete_requested is not None:
+        conditions.append(build_requests.c.delete_requested.is_(delete_requested))
+    if unselected:
+        conditions.append(build_requests.c.selection.is_(None))
+    return bool(tx.execute(sql_delete(build_requests).where(*conditions)).rowcount)
+
+
+def _unheld(now: datetime) -> ColumnElement[bool]:
+    return or_(build_requests.c.lease_until.is_(None), build_requests.c.lease_until < now)
+
+
+def _change(tx: Connection, instance_uuid: str, condition: ColumnElement[bool], **values: object) -> bool:
+    statement = update(build_requests).where(build_requests.c.instance_uuid == instance_uuid, condition)
+    return bool(tx.execute(statement.values(**values)).rowcount)

@@ -1,0 +1,111 @@
+"""Rows of `cell_mappings`: the cells there are. Every change also makes `topology.version` grow."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import Connection, delete, insert, select, update
+
+from cell_service.errors import CellMappingNotFound, Conflict
+from mapping_db.schema import cell_mappings, host_mappings, instance_mappings, topology
+
+CELL0_UUID = "00000000-0000-0000-0000-000000000000"
+
+
+@dataclass(frozen=True, slots=True)
+class CellMapping:
+    """One row of `cell_mappings`. `id` is the database's, small and never reused.
+
+    In the rows of this module the URLs are as stored, perhaps templates; `cells` gives them filled in.
+    """
+
+    id: int
+    uuid: str
+    name: str
+    transport_url: str
+    database_connection: str
+    disabled: bool = False
+
+    @property
+    def is_cell0(self) -> bool:
+        return self.uuid == CELL0_UUID
+
+    @property
+    def shown(self) -> str:
+        """What to call the cell: its name, its uuid when it has none."""
+        return self.name or self.uuid
+
+
+_COLUMNS = [cell_mappings.c[name] for name in CellMapping.__dataclass_fields__]
+
+
+def insert_new(
+    tx: Connection, *, uuid: str, name: str, transport_url: str, database_connection: str, now: datetime,
+    disabled: bool = False
+) -> CellMapping:  # fmt: skip
+    """Add a cell. Names may repeat, as in nova; the uuid may not. Raises Conflict when the uuid is taken."""
+    if tx.scalar(select(cell_mappings.c.id).where(cell_mappings.c.uuid == uuid)) is not None:
+        raise Conflict(reason=f"Cell with uuid {uuid} already exists.")
+    statement = insert(cell_mappings).values(
+        uuid=uuid, name=name or None, transport_url=transport_url, database_connection=database_connection,
+        disabled=disabled, created_at=now,
+    )  # fmt: skip
+    tx.execute(statement)
+    _bump(tx)
+    return get(tx, uuid)
+
+
+def change(
+    tx: Connection, uuid: str, *, now: datetime, name: str | None = None, transport_url: str | None = None,
+    database_connection: str | None = None, disabled: bool | None = None
+) -> CellMapping:  # fmt: skip
+    """Change what is not None. Raises CellMappingNotFound."""
+    given = {
+        "name": name,
+        "transport_url": transport_url,
+        "database_connection": database_connection,
+        "disabled": disabled,
+    }
+    values = {column: value for column, value in given.items() if value is not None}
+    statement = update(cell_mappings).where(cell_mappings.c.uuid == uuid).values(**values, updated_at=now)
+    if not tx.execute(statement).rowcount:
+        raise CellMappingNotFound(cell=uuid)
+    _bump(tx)
+    return get(tx, uuid)
+
+
+def remove(tx: Connection, uuid: str) -> None:
+    """Delete the cell, its host mappings and the mappings of its instances.
+
+    Who may do that is asked before (hosts, living instances). Raises CellMappingNotFound.
+    """
+    cell = get(tx, uuid)
+    tx.execute(delete(host_mappings).where(host_mappings.c.cell_id == cell.id))
+    tx.execute(delete(instance_mappings).where(instance_mappings.c.cell_id == cell.id))
+    tx.execute(delete(cell_mappings).where(cell_mappings.c.id == cell.id))
+    _bump(tx)
+
+
+def get(tx: Connection, uuid: str) -> CellMapping:
+    """Raises CellMappingNotFound."""
+    row = tx.execute(select(*_COLUMNS).where(cell_mappings.c.uuid == uuid)).one_or_none()
+    if row is None:
+        raise CellMappingNotFound(cell=uuid)
+    return CellMapping(**{**row._mapping, "name": row.name or ""})
+
+
+def every(tx: Connection) -> tuple[CellMapping, ...]:
+    """All cells by id, cell0 among them."""
+    rows = tx.execute(select(*_COLUMNS).order_by(cell_mappings.c.id))
+    return tuple(CellMapping(**{**row._mapping, "name": row.name or ""}) for row in rows)
+
+
+def topology_version(tx: Connection) -> int:
+    """The number that grows with each change of a cell mapping; 0 before the first."""
+    return tx.scalar(select(topology.c.version).where(topology.c.id == 1)) or 0
+
+
+def _bump(tx: Connection) -> None:
+    if not tx.execute(update(topology).where(topology.c.id == 1).values(version=topology.c.version + 1)).rowcount:
+        tx.execute(insert(topology).values(id=1, version=1))

@@ -1,0 +1,171 @@
+"""Rows of `instance_mappings`: which cell owns each instance, and what a listing must know of a silent cell's."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import ColumnElement, Connection, Integer, and_, bindparam, delete, func, insert, or_, select, update
+from sqlalchemy import cast as sql_cast
+
+from cell_service.errors import InstanceAlreadyMoved, InstanceMappingNotFound
+from mapping_db.schema import instance_mappings
+
+_CHUNK = 500
+
+
+@dataclass(frozen=True, slots=True)
+class InstanceMapping:
+    """One row. `id` is the creation sequence (0 before it is stored), `cell_id` None: in no cell yet.
+
+    `epoch` grows with each change of `cell_id`. `queued_for_delete`: a delete was accepted. `gone`: nothing is left.
+    """
+
+    instance_uuid: str
+    project_id: str
+    user_id: str
+    created_at: datetime
+    display_name: str
+    vcpus: int
+    memory_mb: int
+    cell_id: int | None = None
+    epoch: int = 0
+    queued_for_delete: bool = False
+    gone: bool = False
+    id: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """How many instances a cell owns: living, and gone ones whose mapping is still there."""
+
+    living: int
+    gone: int
+
+
+_COLUMNS = [instance_mappings.c[name] for name in InstanceMapping.__dataclass_fields__]
+_BY_UUID = select(*_COLUMNS).where(instance_mappings.c.instance_uuid == bindparam("uuid"))
+_BY_UUIDS = select(*_COLUMNS).where(instance_mappings.c.instance_uuid.in_(bindparam("uuids", expanding=True)))
+
+
+def insert_new(tx: Connection, mappings: Iterable[InstanceMapping]) -> None:
+    """Store the mappings; the order given becomes the creation order."""
+    rows = [
+        {name: getattr(mapping, name) for name in InstanceMapping.__dataclass_fields__ if name != "id"}
+        for mapping in mappings
+    ]
+    if rows:
+        tx.execute(insert(instance_mappings), rows)
+
+
+def get(tx: Connection, instance_uuid: str) -> InstanceMapping:
+    """Raises InstanceMappingNotFound."""
+    row = tx.execute(_BY_UUID, {"uuid": instance_uuid}).one_or_none()
+    if row is None:
+        raise InstanceMappingNotFound(instance_uuid=instance_uuid)
+    return InstanceMapping(*row)
+
+
+def get_many(tx: Connection, instance_uuids: Iterable[str]) -> dict[str, InstanceMapping]:
+    """The mappings of those of the instances that have one, by instance uuid."""
+    wanted = list(instance_uuids)
+    found: dict[str, InstanceMapping] = {}
+    for start in range(0, len(wanted), _CHUNK):
+        for row in tx.execute(_BY_UUIDS, {"uuids": wanted[start : start + _CHUNK]}):
+            found[row.instance_uuid] = InstanceMapping(*row)
+    return found
+
+
+def move(tx: Connection, instance_uuid: str, *, source: int | None, target: int) -> InstanceMapping:
+    """Point the mapping at another cell, if it still points at `source` (None: not placed yet).
+
+    This row decides which cell owns the instance: whoever moves it first has won. Its epoch has grown.
+    Raises InstanceAlreadyMoved when it points elsewhere by now, or is not there.
+    """
+    moved = tx.execute(
+        update(instance_mappings)
+        .where(instance_mappings.c.instance_uuid == instance_uuid,
+               instance_mappings.c.cell_id.is_not_distinct_from(source))
+        .values(cell_id=target, epoch=instance_mappings.c.epoch + 1)
+    ).rowcount  # fmt: skip
+    if not moved:
+        raise InstanceAlreadyMoved(instance_uuid=instance_uuid, expected=source)
+    return get(tx, instance_uuid)
+
+
+def queue_for_delete(tx: Connection, instance_uuid: str) -> bool:
+    """Record that a delete was accepted. True for the one caller who did it: who must give quota back, once."""
+    return _set_once(tx, instance_uuid, instance_mappings.c.queued_for_delete)
+
+
+def mark_gone(tx: Connection, instance_uuid: str) -> bool:
+    """Record that nothing is left of the instance. True for the one caller who did it."""
+    return _set_once(tx, instance_uuid, instance_mappings.c.gone)
+
+
+def rename(tx: Connection, instance_uuid: str, display_name: str) -> None:
+    """Take over the instance's new name, which stands here for listings of a silent cell."""
+    condition = instance_mappings.c.instance_uuid == instance_uuid
+    tx.execute(update(instance_mappings).where(condition).values(display_name=display_name))
+
+
+def page(
+    tx: Connection, *, project_id: str | None, limit: int, after: InstanceMapping | None = None, gone: bool = False
+) -> list[InstanceMapping]:
+    """The next `limit` mappings of a project (None: of all) in the default order of listings, newest first.
+
+    `after` is the last one of the page before.
+    """
+    # SELECT … WHERE project_id = ? AND gone = ? AND created_at <= ? AND (created_at < ? OR id < ?)
+    # ORDER BY created_at DESC, id DESC LIMIT ?        walks ix_instance_mappings_page backwards
+    conditions: list[ColumnElement[bool]] = [instance_mappings.c.gone.is_(gone)]
+    if project_id is not None:
+        conditions.append(instance_mappings.c.project_id == project_id)
+    if after is not None:
+        older = or_(instance_mappings.c.created_at < after.created_at, instance_mappings.c.id < after.id)
+        conditions += [instance_mappings.c.created_at <= after.created_at, older]
+    order = (instance_mappings.c.created_at.desc(), instance_mappings.c.id.desc())
+    rows = tx.execute(select(*_COLUMNS).where(*conditions).order_by(*order).limit(limit))
+    return [InstanceMapping(*row) for row in rows]
+
+
+def doomed(tx: Connection, *, limit: int, after_id: int = 0) -> list[InstanceMapping]:
+    """Instances whose delete was accepted and that are not gone, by id: deletes that somebody must see through."""
+    rows = tx.execute(
+        select(*_COLUMNS)
+        .where(instance_mappings.c.queued_for_delete.is_(True), instance_mappings.c.gone.is_(False),
+               instance_mappings.c.id > after_id)
+        .order_by(instance_mappings.c.id)
+        .limit(limit)
+    )  # fmt: skip
+    return [InstanceMapping(*row) for row in rows]
+
+
+def of_cell(tx: Connection, cell_id: int, *, limit: int, after_id: int = 0) -> list[InstanceMapping]:
+    """The mappings that point at a cell, by id, gone ones among them."""
+    condition = and_(instance_mappings.c.cell_id == cell_id, instance_mappings.c.id > after_id)
+    rows = tx.execute(select(*_COLUMNS).where(condition).order_by(instance_mappings.c.id).limit(limit))
+    return [InstanceMapping(*row) for row in rows]
+
+
+def counts(tx: Connection) -> dict[int | None, Counts]:
+    """How many instances each cell owns, by cell id (None: those in no cell yet). Cells without any are left out."""
+    gone = func.sum(sql_cast(instance_mappings.c.gone, Integer))
+    statement = select(instance_mappings.c.cell_id, func.count(), gone).group_by(instance_mappings.c.cell_id)
+    return {cell_id: Counts(total - int(dead), int(dead)) for cell_id, total, dead in tx.execute(statement)}
+
+
+def remove(tx: Connection, instance_uuids: Iterable[str]) -> int:
+    """Delete the rows themselves. Answers how many there were."""
+    condition = instance_mappings.c.instance_uuid.in_(list(instance_uuids))
+    return tx.execute(delete(instance_mappings).where(condition)).rowcount
+
+
+def _set_once(tx: Connection, instance_uuid: str, flag: ColumnElement[bool]) -> bool:
+    statement = (
+        update(instance_mappings)
+        .where(instance_mappings.c.instance_uuid == instance_uuid, flag.is_(False))
+        .values({flag: True})
+    )
+    return bool(tx.execute(statement).rowcount)
