@@ -6,8 +6,12 @@
     ├── Forbidden (403)     ask somebody else
     │   └── OverQuota
     ├── NotFound (404)      it is not there
+    ├── BadMethod (405)
+    ├── NotAcceptable (406)
     ├── Conflict (409)      not now, not in this state
+    ├── Gone (410)          it was once, and never will be again
     ├── TooLarge (413)
+    ├── UnsupportedMedia (415)
     ├── NotSupported (501)
     └── Unavailable (503)   try again later
 
@@ -25,6 +29,8 @@ class PolycellError(Exception):
 
     status: ClassVar[int] = 500
     message: ClassVar[str] = "Unexpected error."
+    code: ClassVar[str] = "placement.undefined_code"
+    """What the Placement API calls this error (from its version 1.23)."""
 
     def __init__(self, **fields: Any) -> None:
         self.fields = fields
@@ -69,14 +75,40 @@ class NotFound(PolycellError):
     message = "{reason}"
 
 
+class BadMethod(PolycellError):
+    """The path exists, but not with this method; `allow` lists those it has."""
+
+    status = 405
+    message = "The method {method} is not allowed here. Allowed: {allow}."
+
+
+class NotAcceptable(PolycellError):
+    """A microversion that is not served."""
+
+    status = 406
+    message = "{reason}"
+
+
 class Conflict(PolycellError):
     status = 409
     message = "{reason}"
 
 
+class Gone(PolycellError):
+    """A part of the API that no version serves any more."""
+
+    status = 410
+    message = "This part of the API has been removed."
+
+
 class TooLarge(PolycellError):
     status = 413
     message = "Request is too large."
+
+
+class UnsupportedMedia(PolycellError):
+    status = 415
+    message = "Unsupported Content-Type {content_type}; send application/json."
 
 
 class NotSupported(PolycellError):
@@ -89,6 +121,20 @@ class Unavailable(PolycellError):
 
     status = 503
     message = "{reason}"
+
+
+class BadQuery(Invalid):
+    """A query parameter of the Placement API has a value that can't be."""
+
+    code = "placement.query.bad_value"
+
+
+class RepeatedQuery(Invalid):
+    code = "placement.query.duplicate_key"
+
+
+class MissingQuery(Invalid):
+    code = "placement.query.missing_value"
 
 
 # -- what is not there ------------------------------------------------------------------------
@@ -168,6 +214,31 @@ class MetadataItemNotFound(NotFound):
 
 class ResourceProviderNotFound(NotFound):
     message = "No resource provider with uuid {uuid} found"
+    code = "placement.resource_provider.not_found"
+
+
+class ResourceClassNotFound(NotFound):
+    message = "No such resource class {name}."
+
+
+class TraitNotFound(NotFound):
+    message = "No such trait(s): {names}."
+
+
+class InventoryNotFound(NotFound):
+    message = "No inventory of class {resource_class} found for resource provider {uuid}"
+
+
+class ConsumerNotFound(NotFound):
+    message = "No allocations for consumer '{uuid}'"
+
+
+class AggregateNotFound(NotFound):
+    message = "Aggregate {aggregate_id} could not be found."
+
+
+class AggregateHostNotFound(NotFound):
+    message = "Aggregate {aggregate_id} has no host {host}."
 
 
 class ProjectNotFound(NotFound):
@@ -231,6 +302,51 @@ class GenerationConflict(Conflict):
     """A resource provider or consumer changed since the caller read it."""
 
     message = "Generation conflict on {what} {uuid}"
+    code = "placement.concurrent_update"
+
+
+class PlacementNameTaken(Conflict):
+    """A resource provider, resource class or other name of placement's is taken."""
+
+    message = "Conflicting {what} {name} already exists."
+    code = "placement.duplicate_name"
+
+
+class ResourceProviderInUse(Conflict):
+    message = "Unable to delete resource provider {uuid}: Resource provider has allocations."
+    code = "placement.resource_provider.inuse"
+
+
+class ResourceProviderHasChildren(Conflict):
+    message = "Unable to delete parent resource provider {uuid}: It has child resource providers."
+    code = "placement.resource_provider.cannot_delete_parent"
+
+
+class InventoryInUse(Conflict):
+    message = "Inventory for '{resource_classes}' on resource provider '{uuid}' in use."
+    code = "placement.inventory.inuse"
+
+
+class ResourceClassInUse(Conflict):
+    message = "Cannot delete resource class {name}: Class is in use in inventory."
+
+
+class TraitInUse(Conflict):
+    message = "The trait {name} is in use by a resource provider."
+
+
+class AggregateNameExists(Conflict):
+    message = "Aggregate {name} already exists."
+
+
+class AggregateHostExists(Conflict):
+    message = "Aggregate {aggregate_id} already has host {host}."
+
+
+class HostInOtherZone(Conflict):
+    """A host has one availability zone; the aggregate would give it a second."""
+
+    message = "Host {host} already belongs to availability zone {zone}."
 
 
 class InventoryExceeded(Conflict):

@@ -8,6 +8,7 @@ from sqlalchemy import (
     Boolean,
     CheckConstraint,
     Column,
+    Double,
     Float,
     ForeignKey,
     Index,
@@ -260,7 +261,7 @@ inventories = Table(
     Column("min_unit", Integer, nullable=False),
     Column("max_unit", Integer, nullable=False),
     Column("step_size", Integer, nullable=False),
-    Column("allocation_ratio", Float, nullable=False),
+    Column("allocation_ratio", Double, nullable=False),
     Column("used", BIG, nullable=False, server_default="0"),
     Column("capacity", BIG, nullable=False),
     CheckConstraint("used >= 0", name="ck_inventories_used"),
@@ -312,11 +313,12 @@ allocations = Table(
     "allocations",
     metadata,
     Column("consumer_uuid", ascii_id(), ForeignKey("consumers.uuid"), primary_key=True),
-    Column("resource_provider_id", Integer, ForeignKey("resource_providers.id"), primary_key=True),
+    Column("resource_provider_id", Integer, primary_key=True),
     Column("resource_class", ascii_id(255), primary_key=True),
     Column("used", Integer, nullable=False),
     Index("ix_allocations_provider", "resource_provider_id"),
 )
+"""No foreign key to the provider: `inventories.used` guards it, and a claim need not lock the provider's row."""
 
 placement_changes = Table(
     "placement_changes",
@@ -325,5 +327,5 @@ placement_changes = Table(
     Column("resource_provider_id", Integer, nullable=False),
     Column("created_at", Utc, nullable=False, index=True),
 )
-"""A row for each change of a provider (inventory, traits, aggregates, use), written with it. Schedulers follow it
-by id; old rows are purged."""
+"""A row for each change of a provider (inventory, traits, aggregates, use), written with it; provider 0 stands for
+the host aggregates. Schedulers follow it by id; old rows are purged, but never the newest."""

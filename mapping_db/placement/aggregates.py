@@ -1,0 +1,32 @@
+"""Groups of providers by a uuid that means something to the callers only."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from datetime import datetime
+
+from sqlalchemy import Connection, delete, insert, select
+
+from mapping_db.placement import changes, providers
+from mapping_db.placement.providers import Provider
+from mapping_db.schema import resource_provider_aggregates as members
+
+
+def of_provider(tx: Connection, provider_id: int) -> list[str]:
+    return sorted(
+        tx.execute(select(members.c.aggregate_uuid).where(members.c.resource_provider_id == provider_id)).scalars()
+    )
+
+
+def put(tx: Connection, provider: Provider, wanted: Collection[str], generation: int | None, now: datetime) -> int:
+    """The provider is in exactly these aggregates. Its new generation. Raises GenerationConflict."""
+    advanced = providers.advance(tx, provider, generation, now)
+    have = set(of_provider(tx, provider.id))
+    if gone := sorted(have - set(wanted)):
+        tx.execute(
+            delete(members).where(members.c.resource_provider_id == provider.id, members.c.aggregate_uuid.in_(gone))
+        )
+    if new := sorted(set(wanted) - have):
+        tx.execute(insert(members), [{"resource_provider_id": provider.id, "aggregate_uuid": uuid} for uuid in new])
+    changes.note(tx, [provider.id], now)
+    return advanced

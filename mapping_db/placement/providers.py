@@ -1,0 +1,194 @@
+"""Resource providers: rows, their tree, and the generation that guards everything but their use.
+
+A claim does not change a provider's generation: it is guarded by the inventory's own conditional update, so a busy
+provider never makes its host's reports fail.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, Row, Select, delete, func, insert, select, update
+from sqlalchemy.exc import IntegrityError
+
+from cell_service.errors import (
+    GenerationConflict,
+    Invalid,
+    PlacementNameTaken,
+    ResourceProviderHasChildren,
+    ResourceProviderInUse,
+    ResourceProviderNotFound,
+)
+from mapping_db.placement import changes
+from mapping_db.schema import (
+    inventories,
+    resource_provider_aggregates,
+    resource_provider_traits,
+)
+from mapping_db.schema import resource_providers as table
+
+_root = table.alias("root")
+_parent = table.alias("parent")
+
+
+@dataclass(frozen=True, slots=True)
+class Provider:
+    """One row of `resource_providers`. A provider without a parent is its own root."""
+
+    id: int
+    uuid: str
+    name: str
+    generation: int
+    root_id: int
+    root_uuid: str
+    parent_uuid: str | None
+    updated_at: datetime
+
+
+def selection() -> Select[Any]:
+    """SELECT of providers, in the order they were made; `table` can be asked for further conditions."""
+    return (
+        select(table, _root.c.uuid.label("root_uuid"), _parent.c.uuid.label("parent_uuid"))
+        .outerjoin(_root, _root.c.id == table.c.root_provider_id)
+        .outerjoin(_parent, _parent.c.id == table.c.parent_provider_id)
+        .order_by(table.c.id)
+    )
+
+
+def from_row(row: Row[Any]) -> Provider:
+    return Provider(
+        id=row.id,
+        uuid=row.uuid,
+        name=row.name,
+        generation=row.generation,
+        root_id=row.root_provider_id or row.id,
+        root_uuid=row.root_uuid or row.uuid,
+        parent_uuid=row.parent_uuid,
+        updated_at=row.updated_at or row.created_at,
+    )
+
+
+def get(tx: Connection, uuid: str) -> Provider:
+    """Raises ResourceProviderNotFound."""
+    row = tx.execute(selection().where(table.c.uuid == uuid)).first()
+    if row is None:
+        raise ResourceProviderNotFound(uuid=uuid)
+    return from_row(row)
+
+
+def by_uuids(tx: Connection, uuids: Collection[str]) -> dict[str, Provider]:
+    """Those of the providers that exist."""
+    rows = tx.execute(selection().where(table.c.uuid.in_(sorted(uuids))))
+    return {row.uuid: from_row(row) for row in rows}
+
+
+def add(tx: Connection, uuid: str, name: str, now: datetime, *, parent_uuid: str | None = None) -> Provider:
+    """A new provider of generation 0. Raises PlacementNameTaken, Invalid when there is no such parent."""
+    parent = _parent_of(tx, parent_uuid)
+    try:
+        made = tx.execute(
+            insert(table).values(
+                uuid=uuid,
+                name=name,
+                generation=0,
+                root_provider_id=parent.root_id if parent else None,
+                parent_provider_id=parent.id if parent else None,
+                created_at=now,
+            )
+        ).inserted_primary_key
+    except IntegrityError as error:
+        raise PlacementNameTaken(what="resource provider", name=name) from error
+    assert made is not None
+    if parent is None:
+        tx.execute(update(table).where(table.c.id == made[0]).values(root_provider_id=made[0]))
+    changes.note(tx, [made[0]], now)
+    return get(tx, uuid)
+
+
+def alter(
+    tx: Connection, provider: Provider, name: str, parent_uuid: str | None, now: datetime, *, reparent: bool
+) -> Provider:
+    """A new name and a parent (None: none). A parent may be given to a root; changing or taking it needs `reparent`.
+
+    Raises PlacementNameTaken, Invalid (no such parent, a loop, or a change that is not allowed).
+    """
+    values: dict[str, Any] = {"name": name, "updated_at": now}
+    if parent_uuid != provider.parent_uuid:
+        if provider.parent_uuid is not None and not reparent:
+            raise Invalid(reason=f"Unable to save resource provider {provider.uuid}: re-parenting is not allowed.")
+        parent = _parent_of(tx, parent_uuid)
+        family = _descendants(tx, provider)
+        if parent is not None and parent.id in family:
+            raise Invalid(reason=f"Unable to save resource provider {provider.uuid}: that would be a loop.")
+        values["parent_provider_id"] = parent.id if parent else None
+        new_root = parent.root_id if parent else provider.id
+        tx.execute(update(table).where(table.c.id.in_(sorted(family))).values(root_provider_id=new_root))
+    try:
+        tx.execute(update(table).where(table.c.id == provider.id).values(**values))
+    except IntegrityError as error:
+        raise PlacementNameTaken(what="resource provider", name=name) from error
+    changes.note(tx, [provider.id], now)
+    return get(tx, provider.uuid)
+
+
+def remove(tx: Connection, provider: Provider, now: datetime) -> None:
+    """The provider is gone, with its inventories, traits and aggregates.
+
+    The inventories' rows decide against a racing claim. Raises ResourceProviderInUse, ResourceProviderHasChildren.
+    """
+    if tx.execute(select(table.c.id).where(table.c.parent_provider_id == provider.id).limit(1)).first():
+        raise ResourceProviderHasChildren(uuid=provider.uuid)
+    tx.execute(delete(inventories).where(inventories.c.resource_provider_id == provider.id, inventories.c.used == 0))
+    left = select(func.count()).select_from(inventories).where(inventories.c.resource_provider_id == provider.id)
+    if tx.execute(left).scalar():
+        raise ResourceProviderInUse(uuid=provider.uuid)
+    for owned in (resource_provider_traits, resource_provider_aggregates):
+        tx.execute(delete(owned).where(owned.c.resource_provider_id == provider.id))
+    if not tx.execute(delete(table).where(table.c.id == provider.id)).rowcount:
+        raise ResourceProviderNotFound(uuid=provider.uuid)
+    changes.note(tx, [provider.id], now)
+
+
+def advance(tx: Connection, provider: Provider, generation: int | None, now: datetime) -> int:
+    """The next generation, if the provider is still at `generation` (None: whatever it is at).
+
+    The row decides: of two who read the same generation one gets GenerationConflict.
+    """
+    expected = provider.generation if generation is None else generation
+    where = [table.c.id == provider.id]
+    if generation is not None:
+        where.append(table.c.generation == generation)
+    if not tx.execute(update(table).where(*where).values(generation=table.c.generation + 1, updated_at=now)).rowcount:
+        raise GenerationConflict(what="resource provider", uuid=provider.uuid)
+    return expected + 1
+
+
+def advanced(provider: Provider, generation: int) -> Provider:
+    """The provider as it is after `advance`."""
+    return replace(provider, generation=generation)
+
+
+def _parent_of(tx: Connection, uuid: str | None) -> Provider | None:
+    if uuid is None:
+        return None
+    found = by_uuids(tx, [uuid]).get(uuid)
+    if found is None:
+        raise Invalid(reason=f"parent provider UUID {uuid} does not exist")
+    return found
+
+
+def _descendants(tx: Connection, provider: Provider) -> set[int]:
+    """The provider's id and those of all below it."""
+    pairs = tx.execute(
+        select(table.c.id, table.c.parent_provider_id).where(table.c.root_provider_id == provider.root_id)
+    ).all()
+    family = {provider.id}
+    grown = True
+    while grown:
+        below = {row.id for row in pairs if row.parent_provider_id in family}
+        grown = not below <= family
+        family |= below
+    return family
