@@ -2,6 +2,7 @@
 
 Transactions are functions: `run(work)` begins, calls `work(tx)`, commits, and after a deadlock or serialisation
 failure runs the whole function again. READ COMMITTED on the servers; on SQLite writers queue up at BEGIN IMMEDIATE.
+`connect` is for reading: no transaction is opened, so a read costs one round trip.
 """
 
 from __future__ import annotations
@@ -14,10 +15,11 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url, text
-from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.exc import DBAPIError, InvalidatePoolError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.pool import QueuePool
 
+from cell_service.db import drivers
 from cell_service.errors import DatabaseUnavailable
 
 T = TypeVar("T")
@@ -25,6 +27,7 @@ T = TypeVar("T")
 ATTEMPTS = 8
 _DEADLOCKS = {1205, 1213}
 _SERIALISATION = {"40001", "40P01", "55P03"}
+_ISOLATION = r"read\ committed"
 _DRIVERS = {"mysql": "mysql+pymysql", "mariadb": "mysql+pymysql", "postgresql": "postgresql+psycopg",
             "postgres": "postgresql+psycopg"}  # fmt: skip
 
@@ -36,7 +39,7 @@ class PoolLimits:
     size: int = 5
     overflow: int = 5
     wait_seconds: float = 5.0
-    connect_seconds: float = 5.0
+    connect_seconds: float = 1.0
     read_seconds: float = 60.0
     recycle_seconds: int = 3600
 
@@ -46,7 +49,8 @@ class Database:
 
     def __init__(self, url: str, limits: PoolLimits | None = None) -> None:
         self.url = _normal(url)
-        self.engine = _engine(self.url, limits or PoolLimits())
+        self._opened = drivers.OpenConnections()
+        self.engine = _engine(self.url, limits or PoolLimits(), self._opened)
 
     @property
     def shown_url(self) -> str:
@@ -60,16 +64,19 @@ class Database:
 
     @contextlib.contextmanager
     def connect(self) -> Iterator[Connection]:
-        """A connection to read with. Raises DatabaseUnavailable."""
+        """A connection to read with; every statement sees what is committed by then. Raises DatabaseUnavailable."""
         with _translated(), self.engine.connect() as connection:
-            yield connection
+            connection.info["opening"] = None
+            try:
+                yield connection
+            finally:
+                if not connection.invalidated:
+                    connection.info.pop("opening", None)
 
     @contextlib.contextmanager
     def begin(self) -> Iterator[Connection]:
         """One transaction, committed at the end, rolled back on any error. Not retried: see `run`."""
         with _translated(), self.engine.connect() as connection:
-            if self.dialect == "sqlite":
-                connection.info["immediate"] = True
             with connection.begin():
                 yield connection
 
@@ -96,6 +103,10 @@ class Database:
     def dispose(self) -> None:
         """Close idle connections; those in use are closed when they come back."""
         self.engine.dispose()
+
+    def cut(self) -> None:
+        """Cut all connections off, those in use too: whoever waits on one gets DatabaseUnavailable at once."""
+        self._opened.cut_all()
 
 
 def is_deadlock(error: BaseException | None) -> bool:
@@ -132,53 +143,60 @@ def _normal(url: str) -> URL:
     return parsed.set(drivername=_DRIVERS.get(parsed.drivername, parsed.drivername))
 
 
-def _engine(url: URL, limits: PoolLimits) -> Engine:
+def _engine(url: URL, limits: PoolLimits, opened: drivers.OpenConnections) -> Engine:
     backend = url.get_backend_name()
-    options: dict[str, Any] = {
-        "pool_size": limits.size,
-        "max_overflow": limits.overflow,
-        "pool_timeout": limits.wait_seconds,
-        "pool_recycle": limits.recycle_seconds,
-        "pool_use_lifo": True,
-    }
+    options: dict[str, Any] = {}
     if backend == "sqlite":
-        options |= {"poolclass": QueuePool, "connect_args": {"check_same_thread": False, "timeout": 30}}
-    elif backend in ("mysql", "mariadb"):
-        options |= {
-            "isolation_level": "READ COMMITTED",
-            "connect_args": {
-                "connect_timeout": limits.connect_seconds,
-                "read_timeout": limits.read_seconds,
-                "write_timeout": limits.read_seconds,
-                "init_command": "SET time_zone = '+00:00'",
-            },
-        }
+        options |= {"connect_args": {"check_same_thread": False, "timeout": min(30.0, limits.read_seconds)}}
     elif backend == "postgresql":
+        milliseconds = round(limits.read_seconds * 1000)
+        settings = {"timezone": "UTC", "statement_timeout": milliseconds, "default_transaction_isolation": _ISOLATION}
         options |= {
-            "isolation_level": "READ COMMITTED",
             "connect_args": {
-                "connect_timeout": max(2, round(limits.connect_seconds)),
-                "options": f"-c timezone=UTC -c statement_timeout={round(limits.read_seconds * 1000)}",
-                "tcp_user_timeout": round(limits.read_seconds * 1000),
+                "options": " ".join(f"-c {name}={value}" for name, value in settings.items()),
+                "tcp_user_timeout": milliseconds,
             },
         }
-    engine = create_engine(url, **options)
-    if backend == "sqlite":
-        _prepare_sqlite(engine)
+    engine = create_engine(
+        url,
+        poolclass=QueuePool,
+        pool_size=limits.size,
+        max_overflow=limits.overflow,
+        pool_timeout=limits.wait_seconds,
+        pool_recycle=limits.recycle_seconds,
+        pool_use_lifo=True,
+        **options,
+    )
+    _connect_as_limited(engine, backend, limits, opened)
+    _begin_as_told(engine, "BEGIN IMMEDIATE" if backend == "sqlite" else "BEGIN")
     return engine
 
 
-def _prepare_sqlite(engine: Engine) -> None:
-    """Let SQLAlchemy, not the driver, begin transactions; write-ahead log, so that readers never wait."""
+def _connect_as_limited(engine: Engine, backend: str, limits: PoolLimits, opened: drivers.OpenConnections) -> None:
+    """New connections come up in bounded time; pooled ones that the server has closed are not given out."""
 
-    @event.listens_for(engine, "connect")
-    def connected(raw: Any, _record: Any) -> None:
-        raw.isolation_level = None
-        raw.execute("PRAGMA journal_mode=WAL")
-        raw.execute("PRAGMA synchronous=NORMAL")
-        raw.execute("PRAGMA foreign_keys=ON")
+    @event.listens_for(engine, "do_connect")
+    def connect(dialect: Any, _record: Any, arguments: Any, options: Any) -> Any:
+        if backend in ("mysql", "mariadb"):
+            return drivers.connect_mysql(options, limits.connect_seconds, limits.read_seconds, opened)
+        if backend == "postgresql":
+            driver = dialect.loaded_dbapi
+            return drivers.connect_postgresql(
+                lambda: driver.connect(*arguments, **options), limits.connect_seconds, opened
+            )
+        return drivers.connect_sqlite(arguments, options)
+
+    @event.listens_for(engine, "checkout")
+    def given_out(raw: Any, _record: Any, _proxy: Any) -> None:
+        if drivers.is_dead(raw):
+            raise InvalidatePoolError
+
+
+def _begin_as_told(engine: Engine, opening: str) -> None:
+    """Drivers never begin by themselves; transactions begin with `opening`, and reading connections have none."""
 
     @event.listens_for(engine, "begin")
     def begun(connection: Connection) -> None:
-        immediate = connection.info.pop("immediate", False)
-        connection.exec_driver_sql("BEGIN IMMEDIATE" if immediate else "BEGIN")
+        statement = connection.info.get("opening", opening)
+        if statement:
+            connection.exec_driver_sql(statement)

@@ -1,0 +1,154 @@
+"""What the engine needs of each database driver beyond SQLAlchemy: connecting in bounded time, seeing that an idle
+connection is dead, and cutting a connection off while another thread waits on it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import queue
+import select
+import socket
+import sqlite3
+import stat
+import threading
+import weakref
+from collections.abc import Callable
+from typing import Any
+
+import pymysql
+from pymysql.constants import SERVER_STATUS
+
+
+class _MysqlConnection(pymysql.Connection):  # generic in the stubs only
+    """Asks the server to roll back only when it has something to roll back: plain reads cost one round trip."""
+
+    server_status: int
+
+    def rollback(self) -> None:
+        if self.server_status & SERVER_STATUS.SERVER_STATUS_IN_TRANS:
+            super().rollback()
+
+
+class OpenConnections:
+    """The driver's connections of one engine, so that all can be cut off at once."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._open: weakref.WeakSet[Any] = weakref.WeakSet()
+
+    def add(self, raw: Any) -> None:
+        with self._lock, contextlib.suppress(TypeError):  # sqlite3's cannot be referenced weakly, nor are they stuck
+            self._open.add(raw)
+
+    def cut_all(self) -> None:
+        with self._lock:
+            found = list(self._open)
+        for raw in found:
+            cut(raw)
+
+
+def connect_mysql(options: dict[str, Any], connect_seconds: float, read_seconds: float, opened: OpenConnections) -> Any:
+    """A connection at READ COMMITTED, in UTC. Each answer of the handshake is awaited at most `connect_seconds`."""
+    options = {**options, "connect_timeout": connect_seconds}
+    raw = _MysqlConnection(
+        **options, autocommit=True, defer_connect=True, read_timeout=connect_seconds, write_timeout=connect_seconds
+    )
+    opened.add(raw)
+    raw.connect()
+    try:
+        raw.query("SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED")
+        raw.query("SET time_zone = '+00:00'")
+    except BaseException:
+        raw._force_close()  # type: ignore[attr-defined]
+        raise
+    raw._read_timeout = raw._write_timeout = read_seconds  # type: ignore[attr-defined]
+    return raw
+
+
+def connect_postgresql(connect: Callable[[], Any], connect_seconds: float, opened: OpenConnections) -> Any:
+    """A connection that does not begin transactions by itself.
+
+    The driver's own time-out is two seconds at least, so it connects on a thread which is left behind when it takes
+    longer than `connect_seconds`.
+    """
+    import psycopg
+
+    answers: queue.SimpleQueue[Any] = queue.SimpleQueue()
+    given_up = threading.Event()
+
+    def work() -> None:
+        try:
+            raw = connect()
+            raw.autocommit = True
+        except Exception as error:  # noqa: BLE001  the edge of a thread; the waiter raises it
+            answers.put(error)
+            return
+        answers.put(raw)
+        if given_up.is_set():
+            raw.close()
+
+    threading.Thread(target=work, name="connect-postgresql", daemon=True).start()
+    try:
+        answer = answers.get(timeout=connect_seconds)
+    except queue.Empty:
+        given_up.set()
+        raise psycopg.OperationalError(f"no connection within {connect_seconds} seconds") from None
+    if isinstance(answer, Exception):
+        raise answer
+    opened.add(answer)
+    return answer
+
+
+def connect_sqlite(arguments: Any, options: dict[str, Any]) -> sqlite3.Connection:
+    """A connection with a write-ahead log, so that readers never wait, and without the driver's own transactions."""
+    raw: sqlite3.Connection = sqlite3.connect(*arguments, **options)
+    raw.isolation_level = None
+    if raw.execute("PRAGMA journal_mode").fetchone()[0] != "wal":
+        with contextlib.suppress(sqlite3.OperationalError):  # somebody else is just doing it
+            raw.execute("PRAGMA journal_mode=WAL")
+    raw.execute("PRAGMA synchronous=NORMAL")
+    raw.execute("PRAGMA foreign_keys=ON")
+    return raw
+
+
+def is_dead(raw: Any) -> bool:
+    """Whether the server has closed an idle connection (or says something unasked, which is as good as closing)."""
+    number = _descriptor(raw)
+    if number is None:
+        return False
+    poll = select.poll()
+    poll.register(number, select.POLLIN | select.POLLHUP | select.POLLERR)
+    return bool(poll.poll(0))
+
+
+def cut(raw: Any) -> None:
+    """Shut the connection's socket down: whoever waits on it gets an error at once. Does not close it."""
+    if isinstance(raw, sqlite3.Connection):
+        with contextlib.suppress(sqlite3.Error):
+            raw.interrupt()
+        return
+    number = _descriptor(raw)
+    if number is None:
+        return
+    with contextlib.suppress(OSError):
+        copy = os.dup(number)  # the owner may close its own meanwhile
+        with contextlib.ExitStack() as cleanup:
+            if not stat.S_ISSOCK(os.fstat(copy).st_mode):
+                cleanup.callback(os.close, copy)
+                return
+            cleanup.enter_context(socket.socket(fileno=copy)).shutdown(socket.SHUT_RDWR)
+
+
+def _descriptor(raw: Any) -> int | None:
+    """The number of the connection's socket, None when it has none (any more)."""
+    if isinstance(raw, pymysql.Connection):
+        sock = getattr(raw, "_sock", None)
+        number = -1 if sock is None else sock.fileno()
+        return None if number < 0 else number
+    pgconn = getattr(raw, "pgconn", None)
+    if pgconn is None:
+        return None
+    try:
+        return int(pgconn.socket)
+    except Exception:  # noqa: BLE001  libpq's connection is closed
+        return None
