@@ -1,0 +1,190 @@
+"""Builds that fail on a host: on to the next alternate, or to ERROR with nothing left behind.
+
+A build that leaves its host is MOVING, and conductors' own. Its `arguments` say why it left (`fault`) and whether it
+is over (`final`). Steps of a moving build, each safe to repeat:
+1. its ports are deleted; 2. its allocation is moved to an alternate; 3. the operation is open for that host and the
+   instance points there (one transaction, the operation's fence decides); 4. the host is woken.
+No alternate: 2. the instance is ERROR and the operation `final` (one transaction); 3. allocations are released;
+4. the operation ends.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+from sqlalchemy import Connection
+
+from cell_service import wire
+from cell_service.conductor.means import EVENTS, Means, context_of
+from cell_service.context import Context
+from cell_service.db import actions, instances, operations, services
+from cell_service.errors import InstanceNotFound, InventoryExceeded, MaxRetriesExceeded, OperationLost
+from cell_service.logs import about
+from cell_service.model.instance import Fault, Instance
+from cell_service.model.lifecycle import Task, VmState
+from cell_service.model.operation import Alternate, BuildArguments, Operation, Phase
+
+log = logging.getLogger(__name__)
+
+
+def leave_host(means: Means, operation: Operation, fault: Fault, *, retriable: bool, host_clean: bool) -> None:
+    """The build did not succeed on its host. `retriable`: another host may do better. Raises OperationLost."""
+    build = operation.build or BuildArguments()
+    tried = replace(build, hosts_tried=(*build.hosts_tried, operation.host or ""))
+    arguments = {
+        **operation.arguments,
+        "fault": wire.to_plain(fault),
+        "final": not retriable,
+        "host_clean": host_clean,
+    }
+    now = means.now()
+
+    def work(tx: Connection) -> None:
+        operations.to_moving(tx, operation.id, operation.fence, tried, arguments)
+        actions.finish_event(
+            tx,
+            operation.instance_uuid,
+            operation.request_id,
+            EVENTS[operation.kind],
+            operation.host,
+            now,
+            result=actions.ERROR,
+            traceback=fault.details,
+            details=fault.message,
+        )
+        if not retriable:
+            _to_error(tx, means, operation, fault, host_clean)
+
+    means.db.run(work)
+    log.warning("build failed", extra=_about(means, operation, reason=fault.message, retriable=retriable))
+    means.work.set()
+
+
+def advance(means: Means, operation: Operation) -> None:
+    """Bring a moving build, which the caller holds, to its next host or to its end.
+
+    Raises OperationLost, PeerUnavailable (to be tried again).
+    """
+    ctx = context_of(operation, means.clock)
+    if means.networks is not None:
+        means.networks.deallocate(ctx, operation.instance_uuid)
+    if not operation.arguments.get("final"):
+        if _moved(means, ctx, operation):
+            return
+        _give_up(means, operation)
+    if means.placement is not None:
+        means.placement.release(ctx, operation.instance_uuid)
+    means.db.run(lambda tx: _end(tx, means, operation))
+    log.warning("build given up", extra=_about(means, operation))
+
+
+def _moved(means: Means, ctx: Context, operation: Operation) -> bool:
+    """Whether the build is on its way to another host by now. Raises OperationLost, PeerUnavailable."""
+    for alternate in _alternates(means, operation):
+        if means.placement is not None:
+            try:
+                means.placement.move(
+                    ctx, operation.instance_uuid, alternate.allocations, operation.project_id, operation.user_id
+                )
+            except InventoryExceeded as error:
+                log.info("alternate is full", extra=_about(means, operation, alternate=alternate.host, reason=error))
+                continue
+        try:
+            means.db.run(lambda tx, to=alternate: _reopen(tx, means, operation, to))  # type: ignore[misc]
+        except OperationLost:
+            _release_if_deleted(means, ctx, operation)
+            raise
+        log.info("build moves", extra=_about(means, operation, to=alternate.host))
+        means.wake(ctx, alternate.host)
+        return True
+    return False
+
+
+def _alternates(means: Means, operation: Operation) -> Iterator[Alternate]:
+    """The hosts that may still be tried: up, enabled, and not tried before."""
+    build = operation.build or BuildArguments()
+    with means.db.connect() as tx:
+        able = {
+            service.host
+            for service in services.list_all(tx, binary=services.COMPUTE)
+            if not service.disabled and service.is_up(means.now(), means.settings.service_down_seconds)
+        }
+    for alternate in build.alternates:
+        if alternate.host in able and alternate.host not in build.hosts_tried:
+            yield alternate
+
+
+def _reopen(tx: Connection, means: Means, operation: Operation, to: Alternate) -> None:
+    build = operation.build or BuildArguments()
+    operations.reopen_on(tx, operation.id, operation.fence, to.host, build)
+    instances.change(
+        tx,
+        operation.instance_uuid,
+        now=means.now(),
+        host=to.host,
+        node=to.node,
+        task_state=Task.SCHEDULING,
+        network_info=(),
+    )
+
+
+def _release_if_deleted(means: Means, ctx: Context, operation: Operation) -> None:
+    """A delete came between: what was just allocated for the next host must not outlive the instance."""
+    with means.db.connect() as tx:
+        try:
+            instance = instances.get(tx, operation.instance_uuid)
+        except InstanceNotFound:
+            instance = None
+    if means.placement is not None and (instance is None or instance.task_state is Task.DELETING):
+        means.placement.release(ctx, operation.instance_uuid)
+
+
+def _give_up(means: Means, operation: Operation) -> None:
+    last = _fault_of(means, operation)
+    error = MaxRetriesExceeded(instance_uuid=operation.instance_uuid, reason=last.message)
+    fault = Fault(code=500, message=str(error), created_at=means.now(), details=last.details)
+
+    def work(tx: Connection) -> None:
+        operations.note(tx, operation.id, operation.fence, {**operation.arguments, "final": True})
+        _to_error(tx, means, operation, fault, host_clean=bool(operation.arguments.get("host_clean", True)))
+
+    means.db.run(work)
+
+
+def _to_error(tx: Connection, means: Means, operation: Operation, fault: Fault, host_clean: bool) -> None:
+    """The instance is in ERROR; it points to no host any more, unless something of it is left there."""
+    columns: dict[str, Any] = {"vm_state": VmState.ERROR, "task_state": None, "fault": fault, "network_info": ()}
+    if host_clean:
+        columns |= {"host": None, "node": None}
+    instance: Instance
+    try:
+        instance = instances.get(tx, operation.instance_uuid)
+    except InstanceNotFound:
+        return
+    if instance.task_state is not Task.DELETING:
+        instances.change(tx, operation.instance_uuid, now=means.now(), expect=instance.state, **columns)
+
+
+def _end(tx: Connection, means: Means, operation: Operation) -> None:
+    operations.finish(tx, operation.id, operation.fence, Phase.FAILED, means.now())
+    actions.finish(tx, operation.instance_uuid, operation.request_id, means.now(), message=actions.ERROR)
+
+
+def _fault_of(means: Means, operation: Operation) -> Fault:
+    plain = operation.arguments.get("fault")
+    if plain is None:
+        return Fault(code=500, message="The build was not finished.", created_at=means.now())
+    return wire.from_plain(Fault, plain)
+
+
+def _about(means: Means, operation: Operation, **fields: Any) -> dict[str, Any]:
+    return about(
+        context_of(operation, means.clock),
+        instance=operation.instance_uuid,
+        operation=operation.id,
+        host=operation.host,
+        **fields,
+    )

@@ -1,0 +1,55 @@
+"""What a conductor is told by its configuration file."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from oslo_config import cfg
+
+from cell_service.config import Defaults, option, read
+
+
+@dataclass(frozen=True, slots=True)
+class ConductorSection:
+    """[conductor]"""
+
+    GROUP: ClassVar[str] = "conductor"
+    workers: int = option(cfg.IntOpt("workers", default=8, min=1, help="Requests answered at once."))
+
+
+@dataclass(frozen=True, slots=True)
+class NewServices:
+    """[DEFAULT], as far as only conductors need it."""
+
+    GROUP: ClassVar[str] = "DEFAULT"
+    enable_new_services: bool = option(
+        cfg.BoolOpt("enable_new_services", default=True, help="Hosts seen for the first time may get instances.")
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class ConductorSettings:
+    """Seconds throughout. `lease_seconds`: how long a host may be silent about an operation before it counts as
+    abandoned; `poll_seconds`: how often a conductor looks for work that nobody told it of."""
+
+    host: str = "localhost"
+    workers: int = 8
+    service_down_seconds: float = 60.0
+    report_seconds: float = 30.0
+    lease_seconds: float = 60.0
+    poll_seconds: float = 5.0
+    keep_operations_seconds: float = 7 * 86400.0
+    enable_new_services: bool = True
+
+
+def settings_from(conf: cfg.ConfigOpts) -> ConductorSettings:
+    """Raises Invalid."""
+    defaults, section = read(conf, Defaults), read(conf, ConductorSection)
+    return ConductorSettings(
+        host=defaults.host,
+        workers=section.workers,
+        service_down_seconds=defaults.service_down_time,
+        report_seconds=defaults.report_interval,
+        enable_new_services=read(conf, NewServices).enable_new_services,
+    )

@@ -1,0 +1,88 @@
+"""The end of instances. A delete never gives up: what can't be done now is done later.
+
+Order: 1. guest and ports are gone (the host, or for a host that is down nobody: it destroys what it finds when it is
+back); 2. allocations are released over HTTP; 3. the instance is marked deleted with the end of the operation.
+"""
+
+from __future__ import annotations
+
+import logging
+from datetime import timedelta
+
+from sqlalchemy import Connection
+
+from cell_service.conductor.means import EVENTS, Means, context_of
+from cell_service.db import actions, instances, operations
+from cell_service.errors import PeerUnavailable
+from cell_service.logs import about
+from cell_service.model.instance import Fault
+from cell_service.model.operation import Operation, Phase
+
+log = logging.getLogger(__name__)
+
+LONGEST_PAUSE_SECONDS = 300.0
+
+
+def pause_seconds(attempt: int) -> float:
+    """How long to leave something alone that has failed `attempt` times."""
+    return min(LONGEST_PAUSE_SECONDS, float(2 << min(attempt, 10)))
+
+
+def host_is_through(means: Means, operation: Operation, fault: Fault | None) -> None:
+    """The host has removed guest and ports, or could not (`fault`: it will be asked again). Raises OperationLost."""
+    ctx = context_of(operation, means.clock)
+    if fault is not None:
+        means.db.run(lambda tx: _postpone(tx, means, operation, fault))
+        log.warning(
+            "delete failed, trying again later",
+            extra=about(ctx, instance=operation.instance_uuid, host=operation.host, reason=fault.message),
+        )
+        return
+    try:
+        if means.placement is not None:
+            means.placement.release(ctx, operation.instance_uuid)
+    except PeerUnavailable as error:
+        means.db.run(lambda tx: operations.hand_over(tx, operation.id, operation.fence))
+        log.warning("allocations not released yet", extra=about(ctx, instance=operation.instance_uuid, reason=error))
+        return
+    means.db.run(lambda tx: _conclude(tx, means, operation))
+    log.info("instance deleted", extra=about(ctx, instance=operation.instance_uuid, host=operation.host))
+
+
+def do_here(means: Means, operation: Operation) -> None:
+    """Delete an instance without its host. Raises OperationLost, PeerUnavailable (to be tried again)."""
+    ctx = context_of(operation, means.clock)
+    if means.networks is not None:
+        means.networks.deallocate(ctx, operation.instance_uuid)
+    if means.placement is not None:
+        means.placement.release(ctx, operation.instance_uuid)
+    means.db.run(lambda tx: _conclude(tx, means, operation))
+    log.info("instance deleted without its host", extra=about(ctx, instance=operation.instance_uuid))
+
+
+def _postpone(tx: Connection, means: Means, operation: Operation, fault: Fault) -> None:
+    until = means.now() + timedelta(seconds=pause_seconds(operation.attempt))
+    if operations.postpone(tx, operation.id, operation.fence, until):
+        instances.change(tx, operation.instance_uuid, now=means.now(), fault=fault)
+        _end_event(tx, means, operation, fault)
+
+
+def _conclude(tx: Connection, means: Means, operation: Operation) -> None:
+    operations.finish(tx, operation.id, operation.fence, Phase.DONE, means.now())
+    instances.mark_deleted(tx, operation.instance_uuid, means.now())
+    _end_event(tx, means, operation, None)
+    actions.finish(tx, operation.instance_uuid, operation.request_id, means.now())
+
+
+def _end_event(tx: Connection, means: Means, operation: Operation, fault: Fault | None) -> None:
+    actions.finish_event(
+        tx,
+        operation.instance_uuid,
+        operation.request_id,
+        EVENTS[operation.kind],
+        operation.host,
+        means.now(),
+        result=actions.SUCCESS if fault is None else actions.ERROR,
+        traceback=fault.details if fault else None,
+        details=fault.message if fault else None,
+    )

@@ -1,0 +1,191 @@
+"""What conductors do of their own accord. Every duty may run in several conductors at once: each hand-over is
+decided by an operation's fence."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Collection
+from datetime import timedelta
+
+from sqlalchemy import Connection
+
+from cell_service.conductor import builds, deletes, outcomes
+from cell_service.conductor.means import Means, context_of
+from cell_service.context import internal
+from cell_service.db import operations, services
+from cell_service.errors import OperationLost, PolycellError
+from cell_service.logs import about
+from cell_service.model.host import Service
+from cell_service.model.instance import Fault
+from cell_service.model.operation import Kind, Operation, Phase
+from cell_service.rpc.conductor import Conductor
+
+log = logging.getLogger(__name__)
+
+VERSION = 1
+PURGE_BATCH = 500
+
+
+class Duties:
+    """The duties of one conductor. `owner` names it in the operations it takes."""
+
+    def __init__(self, means: Means, owner: str) -> None:
+        self._means = means
+        self._owner = owner
+        self._watched_since: float | None = None
+        self._looked_at = means.clock.monotonic()
+        self._down: set[str] = set()
+
+    # -- each of these is called every few seconds -----------------------------------------------
+
+    def report(self) -> None:
+        """This conductor's service is up."""
+        means = self._means
+        now = means.now()
+
+        def work(tx: Connection) -> None:
+            host = means.settings.host
+            if not services.heartbeat(tx, host, services.CONDUCTOR, now):
+                services.register(
+                    tx, host=host, binary=services.CONDUCTOR, topic=Conductor.topic, version=VERSION, now=now
+                )
+
+        means.db.run(work)
+
+    def take(self, limit: int, holding: Collection[int] = ()) -> list[Operation]:
+        """Operations for this conductor to do itself (see `do`), without those it is at already."""
+        means = self._means
+        return means.db.run(
+            lambda tx: operations.claim(
+                tx,
+                None,
+                owner=self._owner,
+                now=means.now(),
+                lease_seconds=means.settings.lease_seconds,
+                limit=limit,
+                holding=holding,
+            )
+        )
+
+    def do(self, operation: Operation) -> None:
+        """Bring one taken operation forward; what can't be done now is left for later."""
+        try:
+            self._do(operation)
+        except OperationLost:
+            log.info("operation taken by somebody else", extra=self._about(operation))
+        except PolycellError as error:
+            self._postpone(operation)
+            log.warning("operation put off", extra=self._about(operation, reason=error))
+        except Exception:
+            self._postpone(operation)
+            log.exception("operation put off", extra=self._about(operation))
+
+    def watch_hosts(self) -> None:
+        """Builds of hosts that are down move on, deletes are done without them; other work waits for its deadline.
+
+        Nobody is taken for dead on old news: after a pause in which this conductor could not see (its start, a
+        lost database or queue, its own freezing) it first looks for as long as a host may be silent.
+        """
+        means = self._means
+        now = means.now()
+        with means.db.connect() as tx:
+            known = {service.host: service for service in services.list_all(tx, binary=services.COMPUTE)}
+            waiting = operations.abandoned(tx, now)
+        seeing = self._seeing()
+        down = {host for host, service in known.items() if not service.is_up(now, means.settings.service_down_seconds)}
+        self._tell(down)
+        for operation in waiting:
+            host = operation.host or ""
+            if self._is_gone(known.get(host), host in down, seeing):
+                self._safely(operation, self._leave_dead_host)
+
+    def watch_deadlines(self) -> None:
+        """What was not done in time is given up with a fault that says so."""
+        with self._means.db.connect() as tx:
+            late = operations.overdue(tx, self._means.now())
+        for operation in late:
+            self._safely(operation, self._too_late)
+
+    def purge(self) -> None:
+        """Finished operations go after a while."""
+        means = self._means
+        before = means.now() - timedelta(seconds=means.settings.keep_operations_seconds)
+        while means.db.run(lambda tx: operations.purge(tx, before, PURGE_BATCH)) == PURGE_BATCH:
+            pass
+
+    def blinded(self) -> None:
+        """This conductor could not see for a moment: see `watch_hosts`."""
+        self._watched_since = None
+
+    # -----------------------------------------------------------------------------------------------
+
+    def _do(self, operation: Operation) -> None:
+        if operation.phase is Phase.MOVING:
+            builds.advance(self._means, operation)
+        elif operation.kind is Kind.DELETE:
+            deletes.do_here(self._means, operation)
+        elif operation.kind is Kind.BUILD:
+            fault = self._fault("The instance has no host to be built on.")
+            builds.leave_host(self._means, operation, fault, retriable=False, host_clean=True)
+        else:
+            outcomes.fail(self._means, operation, self._fault("The instance has no host."))
+
+    def _leave_dead_host(self, operation: Operation) -> None:
+        if operation.kind is Kind.BUILD:
+            fault = self._fault(f"Host {operation.host} went down while it was building the instance.")
+            builds.leave_host(self._means, operation, fault, retriable=True, host_clean=True)
+        elif operation.kind is Kind.DELETE and self._means.db.run(
+            lambda tx: operations.hand_over(tx, operation.id, operation.fence)
+        ):
+            self._means.work.set()
+
+    def _too_late(self, operation: Operation) -> None:
+        fault = self._fault(f"The {operation.kind.value} operation was not finished in time.")
+        if operation.kind is Kind.BUILD:
+            builds.leave_host(self._means, operation, fault, retriable=False, host_clean=False)
+        else:
+            outcomes.fail(self._means, operation, fault)
+
+    def _safely(self, operation: Operation, act: Callable[[Operation], None]) -> None:
+        try:
+            act(operation)
+        except OperationLost:
+            log.info("operation went on meanwhile", extra=self._about(operation))
+
+    def _postpone(self, operation: Operation) -> None:
+        until = self._means.now() + timedelta(seconds=deletes.pause_seconds(operation.attempt))
+        self._means.db.run(lambda tx: operations.postpone(tx, operation.id, operation.fence, until))
+
+    def _seeing(self) -> bool:
+        """Whether this conductor has looked without a gap for as long as a host may be silent."""
+        settings, now = self._means.settings, self._means.clock.monotonic()
+        gap, self._looked_at = now - self._looked_at, now
+        if self._watched_since is None or gap > max(3 * settings.poll_seconds, settings.service_down_seconds / 2):
+            self._watched_since = now
+        return now - self._watched_since >= settings.service_down_seconds
+
+    def _is_gone(self, service: Service | None, down: bool, seeing: bool) -> bool:
+        if service is not None and service.forced_down:
+            return True
+        return seeing and (service is None or down)
+
+    def _tell(self, down: set[str]) -> None:
+        ctx = internal(self._means.clock)
+        for host in down - self._down:
+            log.warning("host is down", extra=about(ctx, host=host))
+        for host in self._down - down:
+            log.info("host is up again", extra=about(ctx, host=host))
+        self._down = down
+
+    def _fault(self, message: str) -> Fault:
+        return Fault(code=500, message=message, created_at=self._means.now())
+
+    def _about(self, operation: Operation, **fields: object) -> dict[str, object]:
+        return about(
+            context_of(operation, self._means.clock),
+            instance=operation.instance_uuid,
+            operation=operation.id,
+            kind=operation.kind.value,
+            host=operation.host,
+            **fields,
+        )

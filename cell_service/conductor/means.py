@@ -1,0 +1,73 @@
+"""What a conductor works with, and the context in which it does what somebody else has asked for."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from cell_service.conductor.config import ConductorSettings
+from cell_service.context import Clock, Context, Deadline
+from cell_service.db.engine import Database
+from cell_service.errors import Unavailable
+from cell_service.logs import about
+from cell_service.model.operation import Kind, Operation
+from cell_service.peers.network import Networks
+from cell_service.peers.placement import Placement
+from cell_service.rpc.compute import Compute
+from cell_service.rpc.contract import client
+from cell_service.rpc.transport import Transport
+
+log = logging.getLogger(__name__)
+
+EVENTS: dict[Kind, str] = {
+    Kind.BUILD: "compute__do_build_and_run_instance",
+    Kind.START: "compute_start_instance",
+    Kind.STOP: "compute_stop_instance",
+    Kind.REBOOT_SOFT: "compute_reboot_instance",
+    Kind.REBOOT_HARD: "compute_reboot_instance",
+    Kind.PAUSE: "compute_pause_instance",
+    Kind.UNPAUSE: "compute_unpause_instance",
+    Kind.SUSPEND: "compute_suspend_instance",
+    Kind.RESUME: "compute_resume_instance",
+    Kind.DELETE: "compute_terminate_instance",
+}
+"""The events' names under which users of nova know these steps (Compute API reference, server actions)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Means:
+    """One cell's database and queue, and the services beside it (None: there is none, nothing to release there).
+
+    `work` is set when there may be something that conductors do themselves.
+    """
+
+    db: Database
+    transport: Transport
+    networks: Networks | None
+    placement: Placement | None
+    clock: Clock
+    settings: ConductorSettings
+    work: threading.Event = field(default_factory=threading.Event)
+
+    def now(self) -> datetime:
+        return self.clock.now()
+
+    def wake(self, ctx: Context, host: str) -> None:
+        """Tell the host that there is work. It finds out by itself when it can't be told."""
+        try:
+            client(Compute, self.transport, host).wake(ctx)
+        except Unavailable as error:
+            log.info("host not woken", extra=about(ctx, host=host, reason=error))
+
+
+def context_of(operation: Operation, clock: Clock, seconds: float = 45) -> Context:
+    """The request that the operation is part of, with `seconds` from now."""
+    return Context(
+        request_id=operation.request_id,
+        user_id=operation.user_id,
+        project_id=operation.project_id,
+        is_admin=True,
+        deadline=Deadline.after(seconds, clock),
+    )

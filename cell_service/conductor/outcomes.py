@@ -1,0 +1,132 @@
+"""How operations end: state, event, fault and the end itself in one transaction."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+from sqlalchemy import Connection
+
+from cell_service.conductor import builds, deletes
+from cell_service.conductor.means import EVENTS, Means, context_of
+from cell_service.db import actions, instances, operations
+from cell_service.errors import Conflict, InstanceNotFound, OperationLost
+from cell_service.logs import about
+from cell_service.model import lifecycle
+from cell_service.model.instance import Fault, Instance
+from cell_service.model.lifecycle import PowerState, VmState
+from cell_service.model.operation import Kind, Operation, Outcome, Phase
+
+log = logging.getLogger(__name__)
+
+_REBOOTS = (Kind.REBOOT_SOFT, Kind.REBOOT_HARD)
+
+
+def record(means: Means, outcome: Outcome) -> None:
+    """Take over what a host says about an operation. Told before: nothing. Raises OperationLost."""
+    operation = _held(means, outcome)
+    if operation is None:
+        return
+    if operation.kind is Kind.DELETE:
+        deletes.host_is_through(means, operation, outcome.fault)
+    elif outcome.fault is None:
+        means.db.run(lambda tx: _succeed(tx, means, operation, outcome))
+        log.info("operation done", extra=_about(means, operation))
+    elif operation.kind is Kind.BUILD:
+        builds.leave_host(means, operation, outcome.fault, retriable=outcome.retriable, host_clean=outcome.host_clean)
+    else:
+        fail(means, operation, outcome.fault, outcome.power_state)
+
+
+def fail(means: Means, operation: Operation, fault: Fault, power_state: PowerState | None = None) -> None:
+    """The operation (no build, no delete) ended with a fault: the instance is what it was, with no task.
+
+    A guest that does not run after a reboot makes it ERROR. Raises OperationLost.
+    """
+
+    def columns(_instance: Instance) -> dict[str, Any]:
+        changes: dict[str, Any] = {"task_state": None, "fault": fault}
+        if power_state is not None:
+            changes["power_state"] = power_state
+        if operation.kind in _REBOOTS and power_state is not PowerState.RUNNING:
+            changes["vm_state"] = VmState.ERROR
+        return changes
+
+    def work(tx: Connection) -> None:
+        now = means.now()
+        operations.finish(tx, operation.id, operation.fence, Phase.FAILED, now)
+        settle(tx, means, operation.instance_uuid, columns)
+        _end_event(tx, means, operation, fault)
+
+    means.db.run(work)
+    log.warning("operation failed", extra=_about(means, operation, reason=fault.message))
+
+
+def settle(tx: Connection, means: Means, uuid: str, columns: Callable[[Instance], dict[str, Any]]) -> None:
+    """Change the instance to what `columns` makes of the newest row. An instance that is gone stays so."""
+    for _ in range(5):
+        try:
+            instance = instances.get(tx, uuid)
+        except InstanceNotFound:
+            return
+        if instances.change(tx, uuid, now=means.now(), expect=instance.state, **columns(instance)):
+            return
+    raise Conflict(reason=f"Instance {uuid} changes all the time.")
+
+
+def _succeed(tx: Connection, means: Means, operation: Operation, outcome: Outcome) -> None:
+    now = means.now()
+    operations.finish(tx, operation.id, operation.fence, Phase.DONE, now)
+
+    def columns(instance: Instance) -> dict[str, Any]:
+        after = lifecycle.finish(operation.kind.value, instance.state)
+        changes: dict[str, Any] = {"vm_state": after.vm, "task_state": after.task}
+        for name in ("power_state", "network_info", "root_device_name"):
+            value = getattr(outcome, name)
+            if value is not None:
+                changes[name] = value
+        if operation.kind is Kind.BUILD:
+            changes |= {"launched_at": now, "launched_on": operation.host, "host": operation.host}
+        return changes
+
+    settle(tx, means, operation.instance_uuid, columns)
+    _end_event(tx, means, operation, None)
+
+
+def _end_event(tx: Connection, means: Means, operation: Operation, fault: Fault | None) -> None:
+    now = means.now()
+    actions.finish_event(
+        tx,
+        operation.instance_uuid,
+        operation.request_id,
+        EVENTS[operation.kind],
+        operation.host,
+        now,
+        result=actions.SUCCESS if fault is None else actions.ERROR,
+        traceback=fault.details if fault else None,
+        details=fault.message if fault else None,
+    )
+    actions.finish(
+        tx, operation.instance_uuid, operation.request_id, now, message=None if fault is None else actions.ERROR
+    )
+
+
+def _held(means: Means, outcome: Outcome) -> Operation | None:
+    """The operation, None when this outcome was told before. Raises OperationLost."""
+    with means.db.connect() as tx:
+        operation = operations.get(tx, outcome.operation_id)
+    if operation is None or operation.fence != outcome.fence or operation.phase is Phase.SUPERSEDED:
+        raise OperationLost(operation_id=outcome.operation_id, fence=outcome.fence)
+    return None if operation.phase in (Phase.DONE, Phase.FAILED) else operation
+
+
+def _about(means: Means, operation: Operation, **fields: Any) -> dict[str, Any]:
+    return about(
+        context_of(operation, means.clock),
+        instance=operation.instance_uuid,
+        operation=operation.id,
+        kind=operation.kind.value,
+        host=operation.host,
+        **fields,
+    )

@@ -1,0 +1,168 @@
+"""What hypervisors say of guests, against what the cell believes of instances."""
+
+from __future__ import annotations
+
+import logging
+from datetime import timedelta
+
+from sqlalchemy import Connection
+
+from cell_service.conductor.means import EVENTS, Means
+from cell_service.context import Context, internal
+from cell_service.db import actions, instances, operations
+from cell_service.logs import about
+from cell_service.model import lifecycle
+from cell_service.model.instance import Instance
+from cell_service.model.lifecycle import PowerState, State, VmState
+from cell_service.model.operation import Kind
+from cell_service.rpc.conductor import GuestReport, GuestVerdict
+
+log = logging.getLogger(__name__)
+
+KEEP, DESTROY = "keep", "destroy"
+STOP_SECONDS = 600.0
+SETTLED_SECONDS = 60.0
+_OFF = (PowerState.SHUTDOWN, PowerState.CRASHED)
+
+FOLLOWS: dict[tuple[VmState, PowerState], VmState] = {
+    (VmState.ACTIVE, PowerState.SHUTDOWN): VmState.STOPPED,
+    (VmState.ACTIVE, PowerState.CRASHED): VmState.STOPPED,
+    (VmState.ACTIVE, PowerState.PAUSED): VmState.PAUSED,
+    (VmState.ACTIVE, PowerState.SUSPENDED): VmState.SUSPENDED,
+    (VmState.PAUSED, PowerState.SHUTDOWN): VmState.STOPPED,
+    (VmState.PAUSED, PowerState.CRASHED): VmState.STOPPED,
+    (VmState.PAUSED, PowerState.RUNNING): VmState.ACTIVE,
+    (VmState.SUSPENDED, PowerState.RUNNING): VmState.ACTIVE,
+}
+"""The vm_state an instance takes when its guest is found in a power state that nobody asked for."""
+
+ON = (PowerState.RUNNING, PowerState.PAUSED)
+
+
+def reconcile(means: Means, ctx: Context, host: str, guests: tuple[GuestReport, ...]) -> tuple[GuestVerdict, ...]:
+    """What to do with each guest, and the cell's picture of the host's instances corrected."""
+    with means.db.connect() as tx:
+        known = instances.get_many(tx, [guest.instance_uuid for guest in guests], deleted=True)
+        busy = {
+            uuid
+            for uuid, instance in known.items()
+            if instance.host != host and any(work.host == host for work in operations.unfinished(tx, uuid))
+        }
+        believed = {instance.uuid: instance for instance in instances.on_host(tx, host)}
+    verdicts = []
+    for guest in guests:
+        verdict = _verdict(ctx, host, guest, known.get(guest.instance_uuid), busy)
+        verdicts.append(GuestVerdict(guest.instance_uuid, verdict))
+        if verdict == KEEP and guest.instance_uuid in believed:
+            take_over(means, ctx, host, guest.instance_uuid, guest.power_state)
+    _note_missing(means, ctx, [one for uuid, one in believed.items() if uuid not in known])
+    return tuple(verdicts)
+
+
+def take_over(means: Means, ctx: Context, host: str, uuid: str, power_state: PowerState) -> None:
+    """The instance has this power state by itself. Nothing changes while a task runs, or when it lives elsewhere."""
+    wakes = means.db.run(lambda tx: _follow(tx, means, ctx, host, uuid, power_state))
+    if wakes:
+        means.wake(ctx, host)
+
+
+def _verdict(ctx: Context, host: str, guest: GuestReport, instance: Instance | None, busy: set[str]) -> str:
+    if instance is None:
+        log.info("unknown guest kept", extra=about(ctx, host=host, instance=guest.instance_uuid))
+        return KEEP
+    if instance.deleted_at is None and (instance.host == host or instance.uuid in busy):
+        return KEEP
+    log.warning(
+        "guest has no business here",
+        extra=about(ctx, host=host, instance=instance.uuid, lives_on=instance.host, deleted=instance.deleted_at),
+    )
+    return DESTROY
+
+
+def _follow(tx: Connection, means: Means, ctx: Context, host: str, uuid: str, power_state: PowerState) -> bool:
+    """Whether the host has got an operation by it."""
+    instance = instances.get_many(tx, [uuid]).get(uuid)
+    if instance is None or instance.host != host or instance.task_state is not None:
+        return False
+    if operations.unfinished(tx, uuid):
+        return False
+    if instance.vm_state is VmState.STOPPED and power_state in ON:
+        return _stop_again(tx, means, instance, power_state)
+    after = FOLLOWS.get((instance.vm_state, power_state), instance.vm_state)
+    if instance.vm_state is VmState.SUSPENDED and power_state in _OFF:
+        power_state = PowerState.SUSPENDED  # to some hypervisors a guest saved to disk is simply off
+    if (after, power_state) == (instance.vm_state, instance.power_state):
+        return False
+    changed = instances.change(
+        tx, uuid, now=means.now(), expect=instance.state, vm_state=after, power_state=power_state
+    )
+    if changed and after is not instance.vm_state:
+        log.warning(
+            "guest changed by itself",
+            extra=about(ctx, instance=uuid, host=host, was=instance.vm_state.value, vm_state=after.value),
+        )
+        if after is VmState.STOPPED:
+            _record_stop(tx, means, instance)
+    return False
+
+
+def _stop_again(tx: Connection, means: Means, instance: Instance, power_state: PowerState) -> bool:
+    """A guest that was started behind our back is stopped, as its owner last asked."""
+    task = lifecycle.RULES[Kind.STOP.value].task
+    if not instances.change(
+        tx,
+        instance.uuid,
+        now=means.now(),
+        expect=State(VmState.STOPPED),
+        task_state=task,
+        power_state=power_state,
+    ):
+        return False
+    ctx = _on_behalf_of(means, instance)
+    actions.start(tx, ctx, instance.uuid, "stop", means.now())
+    operations.insert(
+        tx,
+        ctx,
+        instance_uuid=instance.uuid,
+        kind=Kind.STOP,
+        host=instance.host,
+        now=means.now(),
+        deadline=means.now() + timedelta(seconds=STOP_SECONDS),
+    )
+    log.warning("guest runs though stopped, stopping it", extra=about(ctx, instance=instance.uuid))
+    return True
+
+
+def _record_stop(tx: Connection, means: Means, instance: Instance) -> None:
+    ctx = _on_behalf_of(means, instance)
+    now = means.now()
+    actions.start(tx, ctx, instance.uuid, "stop", now)
+    actions.finish_event(tx, instance.uuid, ctx.request_id, EVENTS[Kind.STOP], instance.host, now)
+    actions.finish(tx, instance.uuid, ctx.request_id, now)
+
+
+def _note_missing(means: Means, ctx: Context, missing: list[Instance]) -> None:
+    """Instances without a guest have no power state; a host in the middle of something may just not see it yet."""
+    settled = means.now() - timedelta(seconds=SETTLED_SECONDS)
+    for instance in missing:
+        if instance.task_state is not None or instance.power_state is PowerState.NOSTATE:
+            continue
+        if instance.vm_state is VmState.BUILDING or (instance.updated_at or instance.created_at) > settled:
+            continue
+        log.warning("instance has no guest", extra=about(ctx, instance=instance.uuid, host=instance.host))
+        means.db.run(
+            lambda tx, one=instance: instances.change(  # type: ignore[misc]
+                tx, one.uuid, now=means.now(), expect=one.state, power_state=PowerState.NOSTATE
+            )
+        )
+
+
+def _on_behalf_of(means: Means, instance: Instance) -> Context:
+    ctx = internal(means.clock)
+    return Context(
+        request_id=ctx.request_id,
+        user_id=instance.user_id,
+        project_id=instance.project_id,
+        is_admin=True,
+        deadline=ctx.deadline,
+    )
