@@ -38,7 +38,10 @@ class Request:
     body: Any
     headers: Mapping[str, str]
     base_url: str
-    """Scheme, host and prefix as the client sees them, up to and with the version: for absolute links."""
+    """Scheme, host and prefix as the client sees them, up to and with the version, and the project id where the
+    client gave one: for absolute links."""
+    bookmark_url: str
+    """The same without the version."""
     may: Callable[..., bool]
     demand: Callable[..., None]
 

@@ -1,0 +1,62 @@
+"""Composing an API process: the cloud and its peers, put behind an edge."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from api_cell.compute import versions
+from api_cell.compute.routes import ROUTES
+from api_cell.config import ApiSettings
+from api_cell.edge.api import Api
+from api_cell.edge.auth import Authenticator, NoAuth
+from api_cell.edge.edge import Edge
+from api_cell.edge.faults import compute_fault
+from api_cell.edge.keystone import Keystone
+from api_cell.edge.policy import Policy
+from api_cell.edge.server import ApiServer
+from api_cell.policies import compute as compute_policies
+from cell_service.peers.image import Images
+from cell_service.peers.network import Networks
+from mapping_db.cloud import Cloud
+
+__all__ = ["COMPUTE", "ApiServer", "Services", "authenticator_for", "make_compute_app"]
+
+COMPUTE = Api(
+    name="compute",
+    service_type="compute",
+    min_version=versions.MIN_VERSION,
+    max_version=versions.MAX_VERSION,
+    routes=ROUTES,
+    render_fault=compute_fault,
+    prefix="/v2.1",
+    legacy_prefix="/v2",
+    legacy_header="X-OpenStack-Nova-API-Version",
+    project_in_path=True,
+    roots=versions.ROOTS,
+    elsewhere=versions.choices,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """What handlers have besides the cloud. A peer may be None where a process (or a test) does without it."""
+
+    settings: ApiSettings
+    images: Images | None = None
+    networks: Networks | None = None
+    superconductor: Any = None
+    """A client of the super-conductors' contract, on the cloud's bus."""
+
+
+def authenticator_for(settings: ApiSettings) -> Authenticator:
+    """Keystone, or none (`[api] auth_strategy`)."""
+    return NoAuth() if settings.api.auth_strategy == "noauth2" else Keystone(settings.identity)
+
+
+def make_compute_app(
+    cloud: Cloud, services: Services, settings: ApiSettings, authenticator: Authenticator | None = None
+) -> Edge:
+    """The Compute API on this cloud; give it to an ApiServer."""
+    policy = Policy(compute_policies.RULES, settings.policy)
+    return Edge(COMPUTE, cloud, services, settings, policy, authenticator or authenticator_for(settings))

@@ -1,0 +1,1 @@
+"""The Compute API: routes, handlers, schemas and views."""

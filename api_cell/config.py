@@ -1,0 +1,128 @@
+"""Settings of an API process: nova.conf's groups as far as the edge and the Compute API read them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+from oslo_config import cfg
+
+from cell_service.config import Defaults, KeystoneAuthtoken, option, read
+
+
+@dataclass(frozen=True, slots=True)
+class ApiSection:
+    """[api]. The last four are ours: how much one process takes on, and for how long."""
+
+    GROUP: ClassVar[str] = "api"
+    auth_strategy: str = option(cfg.StrOpt("auth_strategy", default="keystone", choices=["keystone", "noauth2"]))
+    compute_link_prefix: str | None = option(cfg.StrOpt("compute_link_prefix", default=None))
+    glance_link_prefix: str | None = option(cfg.StrOpt("glance_link_prefix", default=None))
+    max_limit: int = option(cfg.IntOpt("max_limit", default=1000, min=1, help="Most items on one page."))
+    list_records_by_skipping_down_cells: bool = option(cfg.BoolOpt("list_records_by_skipping_down_cells", default=True))
+    enable_instance_password: bool = option(cfg.BoolOpt("enable_instance_password", default=True))
+    request_timeout: float = option(cfg.FloatOpt("request_timeout", default=60.0, help="Seconds for one request."))
+    worker_threads: int = option(cfg.IntOpt("worker_threads", default=16, min=1))
+    max_in_flight: int = option(cfg.IntOpt("max_in_flight", default=256, min=1, help="Beyond it: 503."))
+    drain_timeout: float = option(cfg.FloatOpt("drain_timeout", default=60.0, help="Seconds to finish at SIGTERM."))
+
+
+@dataclass(frozen=True, slots=True)
+class Middleware:
+    """[oslo_middleware]."""
+
+    GROUP: ClassVar[str] = "oslo_middleware"
+    max_request_body_size: int = option(cfg.IntOpt("max_request_body_size", default=114688, min=1))
+    enable_proxy_headers_parsing: bool = option(cfg.BoolOpt("enable_proxy_headers_parsing", default=False))
+
+
+@dataclass(frozen=True, slots=True)
+class PolicySection:
+    """[oslo_policy]."""
+
+    GROUP: ClassVar[str] = "oslo_policy"
+    policy_file: str | None = option(cfg.StrOpt("policy_file", default=None, help="Overrides, as YAML."))
+    enforce_scope: bool = option(cfg.BoolOpt("enforce_scope", default=True))
+
+
+@dataclass(frozen=True, slots=True)
+class Quota:
+    """[quota]: what a project may have where neither it nor its class says otherwise. -1: no limit."""
+
+    GROUP: ClassVar[str] = "quota"
+    instances: int = option(cfg.IntOpt("instances", default=10, min=-1))
+    cores: int = option(cfg.IntOpt("cores", default=20, min=-1))
+    ram: int = option(cfg.IntOpt("ram", default=51200, min=-1))
+    metadata_items: int = option(cfg.IntOpt("metadata_items", default=128, min=-1))
+    injected_files: int = option(cfg.IntOpt("injected_files", default=5, min=-1))
+    injected_file_content_bytes: int = option(cfg.IntOpt("injected_file_content_bytes", default=10240, min=-1))
+    injected_file_path_length: int = option(cfg.IntOpt("injected_file_path_length", default=255, min=-1))
+    key_pairs: int = option(cfg.IntOpt("key_pairs", default=100, min=-1))
+    server_groups: int = option(cfg.IntOpt("server_groups", default=10, min=-1))
+    server_group_members: int = option(cfg.IntOpt("server_group_members", default=10, min=-1))
+
+    def limits(self) -> dict[str, int]:
+        """The limits by the names that quota sets use."""
+        return {
+            "instances": self.instances,
+            "cores": self.cores,
+            "ram": self.ram,
+            "metadata_items": self.metadata_items,
+            "injected_files": self.injected_files,
+            "injected_file_content_bytes": self.injected_file_content_bytes,
+            "injected_file_path_bytes": self.injected_file_path_length,
+            "key_pairs": self.key_pairs,
+            "server_groups": self.server_groups,
+            "server_group_members": self.server_group_members,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class ApiDatabase:
+    """[api_database]: the global database."""
+
+    GROUP: ClassVar[str] = "api_database"
+    connection: str = option(cfg.StrOpt("connection", default="", secret=True))
+    max_pool_size: int = option(cfg.IntOpt("max_pool_size", default=5))
+    max_overflow: int = option(cfg.IntOpt("max_overflow", default=20))
+    pool_timeout: int = option(cfg.IntOpt("pool_timeout", default=5))
+
+
+@dataclass(frozen=True, slots=True)
+class Zones:
+    """[DEFAULT] as far as it names availability zones."""
+
+    GROUP: ClassVar[str] = "DEFAULT"
+    default_availability_zone: str = option(cfg.StrOpt("default_availability_zone", default="nova"))
+    internal_service_availability_zone: str = option(
+        cfg.StrOpt("internal_service_availability_zone", default="internal")
+    )
+    default_schedule_zone: str | None = option(cfg.StrOpt("default_schedule_zone", default=None))
+
+
+@dataclass(frozen=True, slots=True)
+class ApiSettings:
+    """All that an API process reads. Made without arguments it is nova.conf's defaults."""
+
+    defaults: Defaults = field(default_factory=Defaults)
+    api: ApiSection = field(default_factory=ApiSection)
+    middleware: Middleware = field(default_factory=Middleware)
+    policy: PolicySection = field(default_factory=PolicySection)
+    quota: Quota = field(default_factory=Quota)
+    zones: Zones = field(default_factory=Zones)
+    database: ApiDatabase = field(default_factory=ApiDatabase)
+    identity: KeystoneAuthtoken = field(default_factory=KeystoneAuthtoken)
+
+
+def read_settings(conf: cfg.ConfigOpts) -> ApiSettings:
+    """The settings as the files say. Raises Invalid for a value of the wrong type."""
+    return ApiSettings(
+        defaults=read(conf, Defaults),
+        api=read(conf, ApiSection),
+        middleware=read(conf, Middleware),
+        policy=read(conf, PolicySection),
+        quota=read(conf, Quota),
+        zones=read(conf, Zones),
+        database=read(conf, ApiDatabase),
+        identity=read(conf, KeystoneAuthtoken),
+    )

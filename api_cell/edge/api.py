@@ -1,0 +1,48 @@
+"""An API as the edge sees it: its name, versions, routes and the form of its faults."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from api_cell.edge.route import Handler, Route, Version
+from cell_service.errors import PolycellError
+
+RenderFault = Callable[["Fault"], object]
+"""A fault's body, as JSON data."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """What went wrong, before it has a body. `error` None: the edge found it, or it is a bug that stays hidden."""
+
+    status: int
+    message: str
+    request_id: str
+    version: Version
+    retry_after: int | None = None
+    error: PolycellError | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Api:
+    """Compute or Placement.
+
+    `service_type` is its name in OpenStack-API-Version. Routes are below `prefix` ("" for none); below
+    `legacy_prefix` the same routes are served without microversions, and unknown keys of a body are dropped.
+    With `project_in_path` a project id may stand between prefix and path. `roots` have whole paths, and need no
+    token; `elsewhere` answers GET of any other path outside the prefixes.
+    """
+
+    name: str
+    service_type: str
+    min_version: Version
+    max_version: Version
+    routes: Sequence[Route]
+    render_fault: RenderFault
+    prefix: str = ""
+    legacy_prefix: str | None = None
+    legacy_header: str | None = None
+    project_in_path: bool = False
+    roots: Sequence[Route] = ()
+    elsewhere: Handler | None = None

@@ -1,0 +1,116 @@
+"""Who asks: the seam to the identity service, noauth2, and the memory of tokens seen."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+
+from cell_service.context import Clock
+from cell_service.errors import Unauthenticated
+
+MOST_TOKENS = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """What a valid token says of its bearer. `expires_at` None: never."""
+
+    user_id: str
+    project_id: str = ""
+    roles: tuple[str, ...] = ()
+    user_name: str = ""
+    user_domain_id: str = ""
+    project_name: str = ""
+    project_domain_id: str = ""
+    system_scope: str = ""
+    service_roles: tuple[str, ...] = ()
+    expires_at: datetime | None = None
+    expired_is_fine: bool = False
+    """A service vouches for the user: the work began when the token was still valid."""
+
+    def holds(self, now: datetime) -> bool:
+        """Whether the token may still be used."""
+        return self.expires_at is None or self.expired_is_fine or now < self.expires_at
+
+
+class Authenticator(Protocol):
+    """Finds out who asks. `challenge` is the WWW-Authenticate header of a 401."""
+
+    challenge: str
+
+    def authenticate(self, token: str, service_token: str | None) -> Identity:
+        """May block. Raises Unauthenticated, PeerUnavailable."""
+
+
+class NoAuth:
+    """`[api] auth_strategy = noauth2`: the token is `user:project`, and the user `admin` is an administrator."""
+
+    challenge = 'Keystone uri=""'
+
+    def authenticate(self, token: str, service_token: str | None) -> Identity:
+        user_id, _, project_id = token.partition(":")
+        if not user_id:
+            raise Unauthenticated()
+        project_id = project_id or user_id
+        roles = ("reader", "member", *(("manager", "admin") if user_id == "admin" else ()))
+        service_roles = ("service",) if service_token else ()
+        return Identity(
+            user_id,
+            project_id,
+            roles,
+            user_name=user_id,
+            project_name=project_id,
+            user_domain_id="default",
+            project_domain_id="default",
+            service_roles=service_roles,
+        )
+
+
+def credentials(headers: Mapping[str, str]) -> tuple[str, str | None]:
+    """The token and service token of a request. Raises Unauthenticated when there is no token."""
+    token = headers.get("X-Auth-Token") or headers.get("X-Storage-Token")
+    if not token:
+        raise Unauthenticated()
+    return token, headers.get("X-Service-Token")
+
+
+class TokenMemory:
+    """Answers of an Authenticator, kept for a few seconds by a hash of the token, the refusals too.
+
+    For one thread (the loop's).
+    """
+
+    def __init__(self, seconds: float, clock: Clock) -> None:
+        self._seconds = seconds
+        self._clock = clock
+        self._entries: OrderedDict[bytes, tuple[float, Identity | None]] = OrderedDict()
+
+    @staticmethod
+    def key(token: str, service_token: str | None) -> bytes:
+        return hashlib.sha256(f"{token}\0{service_token or ''}".encode("utf-8", "surrogatepass")).digest()
+
+    def find(self, key: bytes) -> Identity | None:
+        """The identity known for the key, None when it must be asked. Raises Unauthenticated for a known refusal."""
+        entry = self._entries.get(key)
+        if entry is None:
+            return None
+        until, identity = entry
+        if until <= self._clock.monotonic():
+            del self._entries[key]
+            return None
+        if identity is None:
+            raise Unauthenticated()
+        if not identity.holds(self._clock.now()):
+            raise Unauthenticated()
+        return identity
+
+    def keep(self, key: bytes, identity: Identity | None) -> None:
+        """Remember an answer; None for a refusal."""
+        self._entries[key] = (self._clock.monotonic() + self._seconds, identity)
+        self._entries.move_to_end(key)
+        while len(self._entries) > MOST_TOKENS:
+            self._entries.popitem(last=False)

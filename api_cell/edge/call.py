@@ -1,0 +1,232 @@
+"""What a worker thread does with a request: route, policy, query, body, handler, and the answer's bytes."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, NoReturn
+from urllib.parse import parse_qs, unquote
+
+from api_cell.edge.api import Api, Fault
+from api_cell.edge.exchange import Exchange
+from api_cell.edge.faults import hidden, retry_after
+from api_cell.edge.policy import Policy
+from api_cell.edge.route import Request, Response, Version
+from api_cell.edge.table import Entry, Spot, holding
+from cell_service.context import Context, Deadline
+from cell_service.errors import BadMethod, Invalid, NotFound, PolycellError, UnsupportedMedia
+from mapping_db.cloud import Cloud
+
+log = logging.getLogger(__name__)
+
+_NOBODY = Context(request_id="")
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A response as bytes."""
+
+    status: int
+    body: bytes = b""
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class Call:
+    """A request on its way through the edge."""
+
+    exchange: Exchange
+    request_id: str
+    path: str
+    query_text: str
+    version: Version
+    deadline: Deadline
+    origin: str = ""
+    prefix: str = ""
+    project_in_path: str = ""
+    versioned: bool = False
+    legacy: bool = False
+    opened: bool = False
+    """Needs no token."""
+    spot: Spot | None = None
+    values: list[str] = field(default_factory=list)
+    ctx: Context | None = None
+
+
+class Perform:
+    """Carries calls out. Never raises: every error becomes an answer. Thread-safe."""
+
+    def __init__(self, api: Api, cloud: Cloud, services: Any, policy: Policy) -> None:
+        self._api = api
+        self._cloud = cloud
+        self._services = services
+        self._policy = policy
+
+    def __call__(self, call: Call) -> Answer:
+        bad_reference: tuple[type[PolycellError], ...] = ()
+        try:
+            if call.spot is None:
+                assert self._api.elsewhere is not None
+                return _rendered(self._api.elsewhere(self._request(call, call.ctx or _NOBODY, {}, {}, None)))
+            ctx = call.ctx or _NOBODY
+            if call.project_in_path and call.project_in_path != ctx.project_id:
+                raise Invalid(reason=f"The project {call.project_in_path} of the URL is not that of the token.")
+            call.deadline.check("worker")
+            body = _body(call)
+            entry = _entry(call, body)
+            bad_reference = entry.route.bad_reference
+            if entry.route.rule is not None:
+                self._policy.demand(ctx, entry.route.rule)
+            query = _query(call, entry)
+            body = _checked(call, entry, body)
+            params = dict(zip(entry.names, map(_decoded, call.values), strict=True))
+            return _rendered(entry.handler(self._request(call, ctx, params, query, body)))
+        except PolycellError as error:
+            if bad_reference and isinstance(error, bad_reference):
+                error = Invalid(reason=str(error))
+            return self.refused(call, error)
+        except Exception:
+            log.exception(
+                "request failed method=%s path=%s",
+                call.exchange.method,
+                call.path,
+                extra={"request_id": call.request_id},
+            )
+            return self.broken(call)
+
+    def refused(self, call: Call, error: PolycellError) -> Answer:
+        """The fault for an error. What is our own failure is not told to the client, but logged."""
+        if error.status == 500:
+            log.error("request failed: %s", error, exc_info=error, extra={"request_id": call.request_id})
+            return self.broken(call)
+        pause = retry_after(error)
+        headers = {"Retry-After": str(pause)} if pause is not None else {}
+        if isinstance(error, BadMethod):
+            headers["Allow"] = str(error.fields["allow"])
+        fault = Fault(error.status, str(error), call.request_id, call.version, pause, error)
+        return Answer(error.status, json.dumps(self._api.render_fault(fault)).encode(), headers)
+
+    def broken(self, call: Call) -> Answer:
+        """500, without what went wrong."""
+        fault = Fault(500, hidden(call.request_id), call.request_id, call.version)
+        return Answer(500, json.dumps(self._api.render_fault(fault)).encode())
+
+    def _request(
+        self, call: Call, ctx: Context, params: Mapping[str, str], query: Mapping[str, list[str]], body: Any
+    ) -> Request:
+        project = f"/{call.project_in_path}" if call.project_in_path else ""
+        return Request(
+            ctx=ctx,
+            cloud=self._cloud,
+            services=self._services,
+            version=call.version,
+            method=call.exchange.method,
+            path=call.path,
+            params=params,
+            query=query,
+            body=body,
+            headers=call.exchange.headers,
+            base_url=f"{call.origin}{call.prefix}{project}",
+            bookmark_url=f"{call.origin}{project}",
+            may=partial(self._policy.allows, ctx),
+            demand=partial(self._policy.demand, ctx),
+        )
+
+
+def _entry(call: Call, body: Any) -> Entry:
+    """The route for method, action and version. Raises NotFound, Invalid (no such action)."""
+    assert call.spot is not None
+    actions = call.spot.methods[call.exchange.method]
+    if None in actions:
+        entries = actions[None]
+    else:
+        if not isinstance(body, dict) or len(body) != 1:
+            raise Invalid(reason="The body must be an object with one key, the action.")
+        action = next(iter(body))
+        if action not in actions:
+            raise Invalid(reason=f"There is no such action: {str(action)[:64]}")
+        entries = actions[action]
+    for entry in entries:
+        if entry.serves(call.version):
+            return entry
+    raise NotFound(reason="The resource could not be found.")
+
+
+def _query(call: Call, entry: Entry) -> dict[str, list[str]]:
+    """The parameters as lists of values. Raises Invalid."""
+    query: dict[str, list[str]] = {}
+    if call.query_text:
+        try:
+            query = parse_qs(call.query_text, keep_blank_values=True, max_num_fields=500)
+        except ValueError as error:
+            raise Invalid(reason="The query has too many parameters.") from error
+        if "%00" in call.query_text:
+            raise Invalid(reason="The query has a character that cannot be stored.")
+    validator = holding(entry.query, call.version)
+    if validator is not None:
+        if call.legacy:
+            query = validator.pruned(query)
+        validator.check(query)
+    return query
+
+
+def _body(call: Call) -> Any:
+    """The body as JSON data, None when there is none. Raises Invalid, UnsupportedMedia."""
+    if call.exchange.method not in ("POST", "PUT", "PATCH"):
+        return None
+    raw = call.exchange.body
+    if not raw:
+        return None
+    kind = call.exchange.headers.get("Content-Type", "application/json").partition(";")[0].strip().lower()
+    if kind != "application/json" and not kind.endswith("+json"):
+        raise UnsupportedMedia(content_type=kind[:64])
+    try:
+        body = json.loads(raw, parse_constant=_not_a_number)
+        if b"\\u" in raw or b"\x00" in raw:
+            _check_storable(body)
+    except (ValueError, RecursionError) as error:
+        raise Invalid(reason="The body is not JSON that can be understood.") from error
+    return body
+
+
+def _not_a_number(name: str) -> NoReturn:
+    raise ValueError(f"{name} is no JSON number")
+
+
+def _check_storable(body: Any) -> None:
+    """Raises ValueError for half surrogates and NUL, which no database takes."""
+    text = json.dumps(body, ensure_ascii=False)
+    text.encode()
+    if "\\u0000" in text:
+        raise ValueError("NUL character")
+
+
+def _checked(call: Call, entry: Entry, body: Any) -> Any:
+    """The body, if it fits the schema of its version. Raises Invalid."""
+    validator = holding(entry.body, call.version)
+    if validator is None:
+        return body
+    if body is None:
+        raise Invalid(reason="The request needs a body.")
+    if call.legacy:
+        body = validator.pruned(body)
+    validator.check(body)
+    return body
+
+
+def _decoded(segment: str) -> str:
+    text = unquote(segment) if "%" in segment else segment
+    if "\0" in text:
+        raise NotFound(reason="The resource could not be found.")
+    return text
+
+
+def _rendered(response: Response) -> Answer:
+    body = response.body
+    if body is None:
+        return Answer(response.status, b"", response.headers)
+    raw = body if isinstance(body, bytes) else json.dumps(body).encode()
+    return Answer(response.status, raw, response.headers)

@@ -1,0 +1,303 @@
+"""The edge of one API: from a whole request to its answer.
+
+On the loop: path, version, token memory, and the cap on requests in flight. On a worker thread: policy, body, schemas
+and the handler. Tokens that are not remembered are validated on threads of their own, once for all who wait,
+so that a slow identity service costs only those whose token it has not yet seen.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from tornado import httputil
+
+from api_cell.config import ApiSettings
+from api_cell.edge import health, links
+from api_cell.edge.api import Api
+from api_cell.edge.auth import Authenticator, Identity, TokenMemory, credentials
+from api_cell.edge.call import Answer, Call, Perform
+from api_cell.edge.exchange import Exchange
+from api_cell.edge.policy import Policy
+from api_cell.edge.table import Spot, Table, split
+from api_cell.edge.versions import negotiate, version_headers
+from cell_service.context import Context, Deadline, new_request_id
+from cell_service.errors import BadMethod, NotFound, PolycellError, TooLarge, Unauthenticated, Unavailable
+from cell_service.logs import about
+from mapping_db.cloud import Cloud
+
+log = logging.getLogger(__name__)
+access = logging.getLogger("polycell.access")
+
+IDENTITY_THREADS = 4
+_REQUEST_ID = re.compile(r"req-[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+_PROJECT_ID = re.compile(r"[0-9a-zA-Z][0-9a-zA-Z_.-]*")
+
+
+class Edge(httputil.HTTPServerConnectionDelegate):
+    """Serves one API on as many connections as there are. `services` goes to the handlers as it is."""
+
+    def __init__(
+        self,
+        api: Api,
+        cloud: Cloud,
+        services: Any,
+        settings: ApiSettings,
+        policy: Policy,
+        authenticator: Authenticator,
+    ) -> None:
+        self.api = api
+        self.settings = settings
+        self.in_flight = 0
+        self.draining = False
+        self._cloud = cloud
+        self._table = Table(api.routes)
+        self._roots = {route.path: Table([route]) for route in api.roots}
+        self._perform = Perform(api, cloud, services, policy)
+        self._policy = policy
+        self._authenticator = authenticator
+        self._tokens = TokenMemory(settings.identity.token_cache_time, cloud.clock)
+        self._validating: dict[bytes, asyncio.Future[Identity]] = {}
+        threads = settings.api.worker_threads
+        self._workers = ThreadPoolExecutor(threads, thread_name_prefix=f"{api.name}-worker")
+        self._identity_threads = ThreadPoolExecutor(IDENTITY_THREADS, thread_name_prefix=f"{api.name}-identity")
+        self._prefixes = tuple(prefix for prefix in (api.prefix, api.legacy_prefix) if prefix is not None)
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._open: set[Exchange] = set()
+
+    def start_request(self, server_conn: object, request_conn: httputil.HTTPConnection) -> Exchange:
+        return Exchange(request_conn, self.settings.middleware.max_request_body_size, self)
+
+    def on_close(self, server_conn: object) -> None:
+        """Nothing is kept for a connection."""
+
+    @property
+    def open_exchanges(self) -> int:
+        """Requests that have begun and are not yet answered."""
+        return len(self._open)
+
+    def begun(self, exchange: Exchange) -> None:
+        self._open.add(exchange)
+
+    def over(self, exchange: Exchange) -> None:
+        self._open.discard(exchange)
+
+    def close(self) -> None:
+        """Stop the threads. Requests in flight must be done."""
+        self._workers.shutdown(wait=False, cancel_futures=True)
+        self._identity_threads.shutdown(wait=False, cancel_futures=True)
+
+    def serve(self, exchange: Exchange) -> None:
+        """Answer a request, now or later."""
+        request_id = new_request_id()
+        path, _, query = exchange.target.partition("?")
+        call = Call(
+            exchange,
+            request_id,
+            path,
+            query,
+            self.api.min_version,
+            deadline=Deadline.after(self.settings.api.request_timeout, self._cloud.clock),
+        )
+        try:
+            self._begin(call)
+        except PolycellError as error:
+            self._answer(call, self._perform.refused(call, error))
+        except Exception:
+            log.exception("the edge failed", extra={"request_id": request_id})
+            self._answer(call, self._perform.broken(call))
+
+    def _begin(self, call: Call) -> None:
+        if call.path in health.PATHS:
+            self._submit(call, lambda: health.answer(call.path, self._cloud))
+            return
+        if call.exchange.oversize:
+            call.versioned = False
+            raise TooLarge()
+        if self.in_flight >= self.settings.api.max_in_flight:
+            raise Unavailable(reason="Too many requests are being served. Try again.", retry_after=1)
+        self._aim(call)
+        if call.opened:
+            self._submit(call, lambda: self._perform(call))
+            return
+        token, service_token = credentials(call.exchange.headers)
+        key = TokenMemory.key(token, service_token)
+        identity = self._tokens.find(key)
+        if identity is not None:
+            self._submit_for(call, identity)
+            return
+        task = asyncio.ensure_future(self._identify(call, key, token, service_token))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def _aim(self, call: Call) -> None:
+        """Find what the path is about, and the version. Raises NotFound, BadMethod, Invalid, NotAcceptable."""
+        call.origin = links.origin(
+            call.exchange.headers,
+            call.exchange.protocol,
+            behind_proxy=self.settings.middleware.enable_proxy_headers_parsing,
+            link_prefix=self.settings.api.compute_link_prefix if self.api.name == "compute" else None,
+        )
+        segments = split(call.path)
+        if self._roots and self._at_root(call):
+            return
+        prefix = next((p for p in self._prefixes if call.path.startswith(p + "/") or call.path == p), None)
+        if prefix is None:
+            raise NotFound(reason="The resource could not be found.")
+        call.prefix = prefix
+        call.legacy = prefix == self.api.legacy_prefix
+        call.versioned = not call.legacy
+        if call.versioned:
+            call.version = negotiate(self.api, call.exchange.headers)
+        found = self._find(call, segments[prefix.count("/") :])
+        if found is None:
+            raise NotFound(reason="The resource could not be found.")
+        call.spot, call.values = found
+        _check_method(call.spot, call.exchange.method)
+        entries = call.spot.methods[call.exchange.method].get(None, ())
+        call.opened = bool(entries) and all(entry.route.open for entry in entries)
+
+    def _at_root(self, call: Call) -> bool:
+        """Whether the path is one that no version has: a version document, or the choice of them."""
+        table = self._roots.get(call.path.removesuffix("/") or "/")
+        call.versioned = False
+        if table is not None:
+            found = table.find(split(call.path))
+            assert found is not None
+            call.spot, call.values = found
+            _check_method(call.spot, call.exchange.method)
+        elif any(call.path.startswith(prefix + "/") for prefix in self._prefixes) or self.api.elsewhere is None:
+            return False
+        elif call.exchange.method != "GET":
+            raise BadMethod(method=call.exchange.method, allow="GET")
+        call.opened = True
+        return True
+
+    def _find(self, call: Call, segments: list[str]) -> tuple[Spot, list[str]] | None:
+        if self.api.project_in_path and segments and not self._table.starts(segments[0]):
+            if not _PROJECT_ID.fullmatch(segments[0]):
+                return None
+            call.project_in_path = segments[0]
+            segments = segments[1:]
+        return self._table.find(segments)
+
+    async def _identify(self, call: Call, key: bytes, token: str, service_token: str | None) -> None:
+        """Have the token validated, or wait for whoever has begun to, and go on."""
+        self.in_flight += 1
+        try:
+            validating = self._validating.get(key)
+            if validating is None:
+                loop = asyncio.get_running_loop()
+                validating = loop.run_in_executor(
+                    self._identity_threads, self._authenticator.authenticate, token, service_token
+                )
+                self._validating[key] = validating
+                validating.add_done_callback(lambda done: self._validated(key, done))
+            left = call.deadline.check("identity")
+            identity = await asyncio.wait_for(asyncio.shield(validating), left)
+        except PolycellError as error:
+            self._answer(call, self._perform.refused(call, error))
+        except TimeoutError:
+            self._answer(call, self._perform.refused(call, Unavailable(reason="The identity service is slow.")))
+        except Exception:
+            log.exception("a token could not be validated", extra={"request_id": call.request_id})
+            self._answer(call, self._perform.broken(call))
+        else:
+            self._submit_for(call, identity)
+        finally:
+            self.in_flight -= 1
+
+    def _validated(self, key: bytes, done: asyncio.Future[Identity]) -> None:
+        self._validating.pop(key, None)
+        if done.cancelled():
+            return
+        error = done.exception()
+        if error is None:
+            self._tokens.keep(key, done.result())
+        elif isinstance(error, Unauthenticated):
+            self._tokens.keep(key, None)
+
+    def _submit_for(self, call: Call, identity: Identity) -> None:
+        call.ctx = self._context(call, identity)
+        self._submit(call, lambda: self._perform(call))
+
+    def _context(self, call: Call, identity: Identity) -> Context:
+        headers = call.exchange.headers
+        outer = headers.get("X-OpenStack-Request-ID", "")
+        return Context(
+            request_id=call.request_id,
+            global_request_id=outer if _REQUEST_ID.fullmatch(outer) else "",
+            user_id=identity.user_id,
+            project_id=identity.project_id,
+            user_domain_id=identity.user_domain_id,
+            project_domain_id=identity.project_domain_id,
+            user_name=identity.user_name,
+            project_name=identity.project_name,
+            roles=identity.roles,
+            is_admin=self._policy.is_admin(identity.roles),
+            system_scope=identity.system_scope,
+            service_roles=identity.service_roles,
+            remote_address=links.remote_address(
+                headers, call.exchange.peer, behind_proxy=self.settings.middleware.enable_proxy_headers_parsing
+            ),
+            deadline=call.deadline,
+        )
+
+    def _submit(self, call: Call, work: Callable[[], Answer]) -> None:
+        loop = asyncio.get_running_loop()
+        self.in_flight += 1
+
+        def run() -> None:
+            try:
+                answer = work()
+            except Exception:
+                log.exception("the edge failed", extra={"request_id": call.request_id})
+                answer = self._perform.broken(call)
+            loop.call_soon_threadsafe(finished, answer)
+
+        def finished(answer: Answer) -> None:
+            self.in_flight -= 1
+            self._answer(call, answer)
+
+        self._workers.submit(run)
+
+    def _answer(self, call: Call, answer: Answer) -> None:
+        headers = {"X-OpenStack-Request-Id": call.request_id, "X-Compute-Request-Id": call.request_id}
+        if answer.body and answer.status != 204:
+            headers["Content-Type"] = "application/json"
+        if call.versioned:
+            headers.update(version_headers(self.api, call.version))
+        if answer.status == 401:
+            headers["WWW-Authenticate"] = self._authenticator.challenge
+        if self.draining:
+            headers["Connection"] = "close"
+        headers.update(answer.headers)
+        call.exchange.answer(answer.status, headers, answer.body)
+        if access.isEnabledFor(logging.INFO):
+            self._log(call, answer)
+
+    def _log(self, call: Call, answer: Answer) -> None:
+        """One line a request. Of the query only the names: values may be secrets."""
+        names = "&".join(pair.partition("=")[0] for pair in call.query_text.split("&")) if call.query_text else None
+        fields: Mapping[str, Any] = about(
+            call.ctx,
+            method=call.exchange.method,
+            path=call.path,
+            query=names,
+            status=answer.status,
+            ms=round((time.monotonic() - call.exchange.started) * 1000, 1),
+            bytes=len(answer.body),
+            project=call.ctx.project_id if call.ctx else None,
+            remote=call.exchange.peer,
+        )
+        access.info("request", extra={**fields, "request_id": call.request_id})
+
+
+def _check_method(spot: Spot, method: str) -> None:
+    if method not in spot.methods:
+        raise BadMethod(method=method, allow=spot.allow)

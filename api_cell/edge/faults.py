@@ -1,0 +1,59 @@
+"""Faults as the APIs write them, and what of an error may be said to a client."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import Any
+
+from api_cell.edge.api import Fault
+from cell_service.errors import PolycellError
+
+NAMES = {
+    400: "badRequest",
+    401: "unauthorized",
+    403: "forbidden",
+    404: "itemNotFound",
+    405: "badMethod",
+    409: "conflictingRequest",
+    413: "overLimit",
+    415: "badMediaType",
+    429: "overLimit",
+    501: "notImplemented",
+    503: "serviceUnavailable",
+}
+RETRY_SECONDS = 1
+
+
+def compute_fault(fault: Fault) -> dict[str, Any]:
+    """Nova's form: the fault's name over its code and message."""
+    content: dict[str, Any] = {"code": fault.status, "message": fault.message}
+    if fault.retry_after is not None and fault.status in (413, 429):
+        content["retryAfter"] = str(fault.retry_after)
+    return {NAMES.get(fault.status, "computeFault"): content}
+
+
+def placement_fault(fault: Fault) -> dict[str, Any]:
+    """The form that the API guidelines give; an error may name its own `code` from placement 1.23 on."""
+    entry: dict[str, Any] = {
+        "status": fault.status,
+        "title": HTTPStatus(fault.status).phrase,
+        "detail": fault.message,
+        "request_id": fault.request_id,
+    }
+    if fault.version >= (1, 23):
+        code = fault.error.fields.get("code") if fault.error is not None else None
+        entry["code"] = code or "placement.undefined_code"
+    return {"errors": [entry]}
+
+
+def hidden(request_id: str) -> str:
+    """What a client is told of a bug: where to look for it, and no more."""
+    return f"Something went wrong inside the service. Please give its operator the request id {request_id}."
+
+
+def retry_after(error: PolycellError) -> int | None:
+    """Seconds after which trying again makes sense; None where it doesn't."""
+    asked = error.fields.get("retry_after")
+    if asked is not None:
+        return max(1, round(float(asked)))
+    return RETRY_SECONDS if error.status == 503 else None

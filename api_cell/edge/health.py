@@ -1,0 +1,33 @@
+"""`/healthz`: the process lives. `/readyz`: the global database answers; cells are told of, but don't decide."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from api_cell.edge.call import Answer
+from cell_service.errors import PolycellError
+from mapping_db.cloud import Cloud
+
+PATHS = frozenset({"/healthz", "/readyz"})
+
+
+def answer(path: str, cloud: Cloud) -> Answer:
+    """200 with `{"status": "ok", …}`, or 503 when the global database does not answer."""
+    if path == "/healthz":
+        return Answer(200, b'{"status": "ok"}')
+    state: dict[str, Any] = {"status": "ok", "database": "ok", "cells": _cells(cloud)}
+    try:
+        cloud.db.ping()
+    except PolycellError:
+        state |= {"status": "unavailable", "database": "does not answer"}
+    return Answer(200 if state["status"] == "ok" else 503, json.dumps(state).encode())
+
+
+def _cells(cloud: Cloud) -> Any:
+    """What the process knows of each cell, by name; it asks none of them."""
+    tell = getattr(cloud.cells, "health", None)
+    if tell is None:
+        return {}
+    known = tell()
+    return {str(name): str(state) for name, state in known.items()} if isinstance(known, dict) else str(known)

@@ -1,0 +1,80 @@
+"""A client of an API under test: one keep-alive connection, answers as values."""
+
+from __future__ import annotations
+
+import http.client
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+ADMIN = "admin:admin-project"
+
+
+@dataclass(frozen=True)
+class Reply:
+    status: int
+    headers: http.client.HTTPMessage
+    raw: bytes
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.raw)
+
+    @property
+    def fault(self) -> tuple[str, str]:
+        """Name and message of a Compute fault."""
+        ((name, content),) = self.json.items()
+        assert content["code"] == self.status
+        return name, content["message"]
+
+
+class Client:
+    """Speaks to one port. `token` None sends none; `version` is a microversion of `service`."""
+
+    def __init__(self, port: int, prefix: str = "/v2.1", service: str = "compute", token: str | None = ADMIN) -> None:
+        self.port = port
+        self.prefix = prefix
+        self.service = service
+        self.token = token
+        self._connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+
+    def request(
+        self,
+        method: str,
+        path: str,
+        body: Any = None,
+        *,
+        version: str | None = None,
+        token: str | None = "",
+        headers: Mapping[str, str] | None = None,
+        whole: bool = False,
+    ) -> Reply:
+        """`body` is sent as JSON, bytes as they are; `whole`: the path already has its prefix."""
+        sent = {"Accept": "application/json", **(headers or {})}
+        chosen = self.token if token == "" else token
+        if chosen is not None:
+            sent.setdefault("X-Auth-Token", chosen)
+        if version is not None:
+            sent["OpenStack-API-Version"] = f"{self.service} {version}"
+        raw = body if isinstance(body, bytes) or body is None else json.dumps(body).encode()
+        if raw is not None:
+            sent.setdefault("Content-Type", "application/json")
+        self._connection.request(method, path if whole else self.prefix + path, raw, sent)
+        answer = self._connection.getresponse()
+        return Reply(answer.status, answer.headers, answer.read())
+
+    def get(self, path: str, **options: Any) -> Reply:
+        return self.request("GET", path, **options)
+
+    def post(self, path: str, body: Any, **options: Any) -> Reply:
+        return self.request("POST", path, body, **options)
+
+    def put(self, path: str, body: Any, **options: Any) -> Reply:
+        return self.request("PUT", path, body, **options)
+
+    def delete(self, path: str, **options: Any) -> Reply:
+        return self.request("DELETE", path, **options)
+
+    def close(self) -> None:
+        self._connection.close()
