@@ -1,0 +1,5 @@
+"""Fixtures that start real servers, for whoever asks for them."""
+
+from __future__ import annotations
+
+pytest_plugins = ["tests.real.databases"]
