@@ -47,7 +47,7 @@ class Claim:
     project_id: str
     user_id: str
     consumer_type: str | None = None
-    generation: int | None | Generation = ANY
+    generation: int | Generation | None = ANY
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +119,7 @@ def providers_of(tx: Connection, consumer_uuids: Collection[str]) -> dict[str, s
 def write(tx: Connection, claims: Iterable[Claim], now: datetime) -> None:
     """Each consumer has exactly what its claim says; or nothing has changed and it raises.
 
-    Only differences count: what stays or shrinks is allowed on a provider that is over its capacity. Decided by the rows
+    Only differences count: what stays or shrinks is allowed on a provider over its capacity. Decided by the rows
     of `consumers` (generation) and `inventories` (used). Raises GenerationConflict, ResourceProviderNotFound, and
     InventoryExceeded, whose field `providers` has the uuids of all providers that refused.
     """

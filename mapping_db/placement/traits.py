@@ -37,6 +37,12 @@ def unknown(tx: Connection, wanted: Iterable[str]) -> list[str]:
     return [name for name in custom if name not in known]
 
 
+def demand(tx: Connection, wanted: Iterable[str]) -> None:
+    """Raises Invalid unless all of them exist."""
+    if strange := unknown(tx, wanted):
+        raise Invalid(reason=f"No such trait(s): {', '.join(strange)}.")
+
+
 def add(tx: Connection, name: str) -> bool:
     """The custom trait exists afterwards. False when it did before."""
     if not unknown(tx, [name]):

@@ -1,0 +1,160 @@
+"""Who has what: consumers' allocations, in the forms that the versions know."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Connection
+
+from api_cell.edge.route import Request, Response
+from api_cell.placement.answer import dated
+from api_cell.placement.inventories import inventory_from
+from api_cell.placement.providers import plain
+from cell_service.errors import ConsumerNotFound, Invalid, InventoryExceeded, ResourceProviderNotFound
+from mapping_db.placement import allocations, inventories, providers, resource_classes
+from mapping_db.placement.allocations import ANY, Claim
+
+UNKNOWN_PROJECT = UNKNOWN_USER = "00000000-0000-0000-0000-000000000000"
+"""Owners of what was allocated before 1.8, when nobody had to say."""
+
+
+def show(req: Request) -> Response:
+    """200 {"allocations": {provider: {...}}, ...}; empty when the consumer has nothing."""
+    consumer_uuid = _consumer(req)
+    with req.cloud.db.connect() as tx:
+        consumer = allocations.of_consumer(tx, consumer_uuid)
+        known = providers.by_uuids(tx, consumer.allocations) if consumer else {}
+    if consumer is None:
+        return dated(req, {"allocations": {}})
+    body: dict[str, Any] = {
+        "allocations": {
+            uuid: {"generation": known[uuid].generation, "resources": amounts}
+            for uuid, amounts in consumer.allocations.items()
+            if uuid in known
+        }
+    }
+    if req.at_least(1, 12):
+        body |= {"project_id": consumer.project_id, "user_id": consumer.user_id}
+    if req.at_least(1, 28):
+        body["consumer_generation"] = consumer.generation
+    if req.at_least(1, 38):
+        body["consumer_type"] = consumer.consumer_type or "unknown"
+    return dated(req, body, [consumer.updated_at])
+
+
+def show_for_provider(req: Request) -> Response:
+    """200 {"allocations": {consumer: {...}}, ...}."""
+    with req.cloud.db.connect() as tx:
+        provider = providers.get(tx, plain(req.params["uuid"]))
+        found = allocations.on_provider(tx, provider.id)
+    views: dict[str, Any] = {}
+    for consumer, (amounts, generation) in found.items():
+        views[consumer] = {"resources": amounts}
+        if req.at_least(1, 28):
+            views[consumer]["consumer_generation"] = generation
+    return dated(req, {"allocations": views, "resource_provider_generation": provider.generation})
+
+
+def update(req: Request) -> Response:
+    """204: the consumer has exactly this. 409 when it doesn't fit, or a generation is old."""
+    claim = _claim(req, _consumer(req), req.body)
+    _write(req, [claim])
+    return Response(204)
+
+
+def update_many(req: Request) -> Response:
+    """204: all of the consumers have exactly this, or nothing has changed."""
+    _write(req, _claims(req, req.body))
+    return Response(204)
+
+
+def delete(req: Request) -> Response:
+    """204; 404 when the consumer has nothing."""
+    consumer_uuid, now = _consumer(req), req.cloud.clock.now()
+    if not req.cloud.db.run(lambda tx: allocations.release(tx, consumer_uuid, now)):
+        raise ConsumerNotFound(uuid=consumer_uuid)
+    return Response(204)
+
+
+def reshape(req: Request) -> Response:
+    """204: inventories and allocations are these, changed together. 409 when they don't fit each other."""
+    claims = _claims(req, req.body["allocations"])
+    wanted = {
+        str(UUID(uuid)): (
+            part["resource_provider_generation"],
+            {name: inventory_from(req, body) for name, body in part["inventories"].items()},
+        )
+        for uuid, part in req.body["inventories"].items()
+    }
+    now = req.cloud.clock.now()
+
+    def work(tx: Connection) -> None:
+        _demand_classes(tx, claims)
+        found = {uuid: providers.get(tx, uuid) for uuid in sorted(wanted)}
+        have = {uuid: inventories.of_provider(tx, provider.id) for uuid, provider in found.items()}
+        grown = {}
+        for uuid, provider in found.items():  # first what is new, so that allocations can move there, …
+            generation, after = wanted[uuid]
+            advanced = inventories.put(tx, provider, {**have[uuid], **after}, generation, now)
+            grown[uuid] = providers.advanced(provider, advanced)
+        allocations.write(tx, claims, now)
+        for uuid, provider in grown.items():  # … and then what is to go
+            if have[uuid].keys() - wanted[uuid][1].keys():
+                inventories.put(tx, provider, wanted[uuid][1], provider.generation, now)
+
+    req.cloud.db.run(work)
+    return Response(204)
+
+
+def _consumer(req: Request) -> str:
+    try:
+        return str(UUID(req.params["consumer_uuid"]))
+    except ValueError as error:
+        raise Invalid(reason=f"Malformed consumer_uuid: {req.params['consumer_uuid']}") from error
+
+
+def _claims(req: Request, body: Mapping[str, Any]) -> list[Claim]:
+    return [_claim(req, str(UUID(consumer)), one) for consumer, one in body.items()]
+
+
+def _claim(req: Request, consumer_uuid: str, body: Mapping[str, Any]) -> Claim:
+    if isinstance(body["allocations"], list):
+        where = {str(UUID(part["resource_provider"]["uuid"])): part["resources"] for part in body["allocations"]}
+        if len(where) < len(body["allocations"]):
+            raise Invalid(reason="A resource provider is named twice.")
+    else:
+        where = {str(UUID(uuid)): part["resources"] for uuid, part in body["allocations"].items()}
+    return Claim(
+        consumer_uuid=consumer_uuid,
+        allocations=where,
+        project_id=body.get("project_id", UNKNOWN_PROJECT),
+        user_id=body.get("user_id", UNKNOWN_USER),
+        consumer_type=body.get("consumer_type"),
+        generation=body["consumer_generation"] if req.at_least(1, 28) else ANY,
+    )
+
+
+def _write(req: Request, claims: list[Claim]) -> None:
+    now = req.cloud.clock.now()
+
+    def work(tx: Connection) -> None:
+        _demand_classes(tx, claims)
+        allocations.write(tx, claims, now)
+
+    try:
+        req.cloud.db.run(work)
+    except ResourceProviderNotFound as error:  # 400: it is a name in the body
+        raise Invalid(
+            reason=f"Allocation for resource provider '{error.fields['uuid']}' that does not exist."
+        ) from error
+    except InventoryExceeded as error:
+        error.fields.pop("providers", None)
+        raise
+
+
+def _demand_classes(tx: Connection, claims: list[Claim]) -> None:
+    resource_classes.demand(
+        tx, {name for claim in claims for amounts in claim.allocations.values() for name in amounts}
+    )

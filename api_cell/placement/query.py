@@ -1,0 +1,189 @@
+"""Query strings of the Placement API, read into what mapping_db.placement asks for."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection
+from uuid import UUID
+
+from api_cell.edge.route import Request
+from cell_service.errors import BadQuery, MissingQuery, RepeatedQuery
+from mapping_db.placement.candidates import Asked
+from mapping_db.placement.search import Wanted
+
+_GROUP_KEYS = ("resources", "required", "member_of", "in_tree")
+_CLASS = re.compile(r"^[A-Z0-9_]+$")
+
+
+def only(req: Request, allowed: Collection[str], repeatable: Collection[str] = ()) -> None:
+    """Raises BadQuery for a parameter that does not exist at this version, RepeatedQuery for one given twice."""
+    for name, values in req.query.items():
+        if name not in allowed:
+            raise BadQuery(reason=f"Invalid query string parameters: '{name}' is not allowed.")
+        if len(values) > 1 and name not in repeatable:
+            raise RepeatedQuery(reason=f"Query parameter '{name}' was given more than once.")
+
+
+def uuid(text: str, name: str) -> str:
+    try:
+        return str(UUID(text))
+    except ValueError as error:
+        raise BadQuery(reason=f"Invalid uuid value for '{name}': {text}") from error
+
+
+def resources(text: str) -> dict[str, int]:
+    """`VCPU:2,MEMORY_MB:512`. Raises BadQuery."""
+    found: dict[str, int] = {}
+    for part in text.split(","):
+        name, colon, amount = part.strip().partition(":")
+        if not colon or not _CLASS.match(name) or not amount.isdecimal() or int(amount) < 1 or name in found:
+            raise BadQuery(
+                reason=f"Badly formed resources parameter. Expected a list of NAME:AMOUNT, each once; got: {text}"
+            )
+        found[name] = int(amount)
+    return found
+
+
+def required(req: Request, values: list[str]) -> tuple[tuple[frozenset[str], ...], frozenset[str]]:
+    """Traits that must and must not be: `A,!B`, from 1.39 also `in:A,B`, and repeated."""
+    forbidden_too, many = req.at_least(1, 22), req.at_least(1, 39)
+    all_of: list[frozenset[str]] = []
+    none_of: set[str] = set()
+    for text in values:
+        if many and text.startswith("in:"):
+            names = [name.strip() for name in text[3:].split(",")]
+            if any(not name or name.startswith("!") for name in names):
+                raise BadQuery(reason=f"Invalid query string parameters: malformed required value '{text}'")
+            all_of.append(frozenset(names))
+            continue
+        for name in text.split(","):
+            bare = name.strip().removeprefix("!") if forbidden_too else name.strip()
+            if not bare or not _CLASS.match(bare):
+                raise BadQuery(reason=f"Invalid query string parameters: malformed required value '{text}'")
+            if name.strip().startswith("!"):
+                none_of.add(bare)
+            else:
+                all_of.append(frozenset({bare}))
+    if clash := sorted(name for some in all_of if len(some) == 1 for name in some & none_of):
+        raise BadQuery(reason=f"Conflicting required and forbidden traits: {', '.join(clash)}")
+    return tuple(all_of), frozenset(none_of)
+
+
+def member_of(req: Request, values: list[str]) -> tuple[tuple[frozenset[str], ...], frozenset[str]]:
+    """Aggregates: a uuid, `in:a,b`; from 1.32 `!a` and `!in:a,b`; from 1.24 repeated."""
+    any_of: list[frozenset[str]] = []
+    none_of: set[str] = set()
+    for text in values:
+        negated = text.startswith("!") and req.at_least(1, 32)
+        body = text[1:] if negated else text
+        listed = body.startswith("in:")
+        names = frozenset(uuid(part, "member_of") for part in (body[3:].split(",") if listed else [body]))
+        if negated:
+            none_of |= names
+        else:
+            any_of.append(names)
+    return tuple(any_of), frozenset(none_of)
+
+
+def provider_list(req: Request) -> Wanted:
+    """The filters of GET /resource_providers."""
+    allowed = ["name", "uuid"]
+    for name, since in (("member_of", 3), ("resources", 4), ("in_tree", 14), ("required", 18)):
+        if req.at_least(1, since):
+            allowed.append(name)
+    repeatable = ["member_of"] if req.at_least(1, 24) else []
+    only(req, allowed, [*repeatable, "required"] if req.at_least(1, 39) else repeatable)
+    wanted = _group(req, "")
+    plain_uuid = req.one("uuid")
+    return Wanted(
+        name=req.one("name"),
+        uuid=uuid(plain_uuid, "uuid") if plain_uuid is not None else None,
+        in_tree=wanted.in_tree,
+        resources=wanted.resources,
+        required=wanted.required,
+        forbidden=wanted.forbidden,
+        member_of=wanted.member_of,
+        not_member_of=wanted.not_member_of,
+    )
+
+
+def candidates(req: Request) -> Asked:
+    """The whole of GET /allocation_candidates."""
+    single = [
+        name for name, since in (("limit", 16), ("group_policy", 25), ("root_required", 35)) if req.at_least(1, since)
+    ]
+    if req.at_least(1, 36):
+        single.append("same_subtree")
+    suffixes = _suffixes(req, single)
+    groups = {suffix: _group(req, suffix) for suffix in suffixes}
+    subtrees = tuple(frozenset(value.split(",")) for value in req.query.get("same_subtree", []))
+    named = frozenset().union(*subtrees) if subtrees else frozenset()
+    for suffix, wanted in groups.items():
+        if not wanted.resources and (not suffix or suffix not in named):
+            raise BadQuery(reason=f"All requested groups must have resources; group '{suffix}' has none.")
+    if strange := sorted(named - groups.keys()):
+        raise BadQuery(reason=f"Real suffixes should be specified in same_subtree: {', '.join(strange)}")
+    if not any(wanted.resources for wanted in groups.values()):
+        raise MissingQuery(reason="At least one request group (`resources` or `resources{$S}`) is required.")
+    policy = req.one("group_policy")
+    if policy not in (None, "none", "isolate"):
+        raise BadQuery(reason=f"Invalid query string parameters: '{policy}' is not a group_policy.")
+    if policy is None and sum(1 for suffix, wanted in groups.items() if suffix and wanted.resources) > 1:
+        raise MissingQuery(reason='The "group_policy" parameter is required when specifying more than one group.')
+    root_all, root_none = required(req, req.query.get("root_required", []))
+    return Asked(
+        groups=groups,
+        isolate=policy == "isolate",
+        limit=_limit(req),
+        root_required=frozenset().union(*root_all) if root_all else frozenset(),
+        root_forbidden=root_none,
+        same_subtree=subtrees,
+        nested=req.at_least(1, 29),
+    )
+
+
+def _suffixes(req: Request, single: Collection[str]) -> list[str]:
+    """The suffixes of all groups. Raises BadQuery for anything else in the query."""
+    form = r"[a-zA-Z0-9_-]{1,64}" if req.at_least(1, 33) else r"[1-9][0-9]*"
+    pattern = re.compile(rf"^({'|'.join(_GROUP_KEYS)})({form})?$")
+    since = {"resources": 10, "required": 17, "member_of": 21, "in_tree": 31}
+    suffixes: set[str] = set()
+    for name, values in req.query.items():
+        if name in single:
+            if len(values) > 1 and name != "same_subtree":
+                raise RepeatedQuery(reason=f"Query parameter '{name}' was given more than once.")
+            continue
+        match = pattern.match(name)
+        if match is None or not req.at_least(1, since[match[1]]) or (match[2] and not req.at_least(1, 25)):
+            raise BadQuery(reason=f"Invalid query string parameters: '{name}' is not allowed.")
+        many = {"member_of": 24, "required": 39}.get(match[1])
+        if len(values) > 1 and (many is None or not req.at_least(1, many)):
+            raise RepeatedQuery(reason=f"Query parameter '{name}' was given more than once.")
+        suffixes.add(match[2] or "")
+    if not suffixes:
+        raise MissingQuery(reason="'resources' is a required property")
+    return sorted(suffixes)
+
+
+def _group(req: Request, suffix: str) -> Wanted:
+    amounts = req.one(f"resources{suffix}")
+    tree = req.one(f"in_tree{suffix}")
+    all_of, none_of = required(req, req.query.get(f"required{suffix}", []))
+    inside, outside = member_of(req, req.query.get(f"member_of{suffix}", []))
+    return Wanted(
+        in_tree=uuid(tree, f"in_tree{suffix}") if tree is not None else None,
+        resources=resources(amounts) if amounts is not None else {},
+        required=all_of,
+        forbidden=none_of,
+        member_of=inside,
+        not_member_of=outside,
+    )
+
+
+def _limit(req: Request) -> int | None:
+    text = req.one("limit")
+    if text is None:
+        return None
+    if not text.isdecimal() or int(text) < 1:
+        raise BadQuery(reason=f"Invalid query string parameters: '{text}' is not a positive limit.")
+    return int(text)

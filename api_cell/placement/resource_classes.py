@@ -1,0 +1,63 @@
+"""Names of what is counted."""
+
+from __future__ import annotations
+
+import re
+
+from api_cell.edge.route import Request, Response
+from api_cell.placement.answer import dated
+from cell_service.errors import Invalid
+from mapping_db.placement import resource_classes
+
+_CUSTOM = re.compile(r"^CUSTOM_[A-Z0-9_]+$")
+
+
+def _view(name: str) -> dict[str, object]:
+    return {"name": name, "links": [{"rel": "self", "href": f"/resource_classes/{name}"}]}
+
+
+def index(req: Request) -> Response:
+    with req.cloud.db.connect() as tx:
+        found = resource_classes.names(tx)
+    return dated(req, {"resource_classes": [_view(name) for name in found]})
+
+
+def create(req: Request) -> Response:
+    """201 with a Location; 409 when it exists."""
+    name = req.body["name"]
+    req.cloud.db.run(lambda tx: resource_classes.add(tx, name))
+    return _located(req, name, 201)
+
+
+def show(req: Request) -> Response:
+    name = req.params["name"]
+    with req.cloud.db.connect() as tx:
+        resource_classes.find(tx, name)
+    return dated(req, _view(name))
+
+
+def update(req: Request) -> Response:
+    """To 1.6 the class gets another name (200); from 1.7 on it exists afterwards (201, or 204 when it did)."""
+    name = req.params["name"]
+    if not req.at_least(1, 7):
+        new_name = req.body["name"]
+        req.cloud.db.run(lambda tx: resource_classes.rename(tx, name, new_name))
+        return Response(200, _view(new_name))
+    if not _CUSTOM.match(name) or len(name) > 255:
+        raise Invalid(reason=f"Failed validating resource class name {name}: it must begin with CUSTOM_.")
+    with req.cloud.db.begin() as tx:
+        new = bool(resource_classes.unknown(tx, [name]))
+        if new:
+            resource_classes.add(tx, name)
+    return _located(req, name, 201 if new else 204)
+
+
+def delete(req: Request) -> Response:
+    """204; 400 for a standard class, 409 while there is inventory of it."""
+    req.cloud.db.run(lambda tx: resource_classes.remove(tx, req.params["name"]))
+    return Response(204)
+
+
+def _located(req: Request, name: str, status: int) -> Response:
+    answer = dated(req, None, status=status)
+    return Response(status, None, {**answer.headers, "Location": f"{req.base_url}/resource_classes/{name}"})
