@@ -1,0 +1,172 @@
+"""Rows of quotas: what projects and users may have, and what of the counted resources they have.
+
+instances, cores and ram are counted in `quota_usages`, by the transaction that accepts a create or a delete; a
+conditional update of the project's row (user_id "") decides every race. Limits of the other resources are held by
+whoever counts the things themselves. -1 is no limit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from sqlalchemy import Connection, Table, case, delete, select, update
+from sqlalchemy.dialects import mysql, postgresql, sqlite
+
+from cell_service.errors import OverQuota
+from mapping_db.schema import project_user_quotas, quota_classes, quota_usages, quotas
+
+DEFAULT_CLASS = "default"
+COUNTED = ("instances", "cores", "ram")
+PROJECT = ""
+"""The user id of a project's own row of usage."""
+
+
+def limits_of(tx: Connection, project_id: str, defaults: Mapping[str, int]) -> dict[str, int]:
+    """The project's limits by resource: its own, else those of the default class, else `defaults`."""
+    own = _rows(tx, quotas, project_id=project_id)
+    return {**class_limits_of(tx, DEFAULT_CLASS, defaults), **{k: v for k, v in own.items() if k in defaults}}
+
+
+def user_limits_of(tx: Connection, project_id: str, user_id: str, defaults: Mapping[str, int]) -> dict[str, int]:
+    """The limits of one user in a project: the user's own, else the project's."""
+    own = _rows(tx, project_user_quotas, project_id=project_id, user_id=user_id)
+    return {**limits_of(tx, project_id, defaults), **{k: v for k, v in own.items() if k in defaults}}
+
+
+def class_limits_of(tx: Connection, class_name: str, defaults: Mapping[str, int]) -> dict[str, int]:
+    """The limits of a quota class: its own, else `defaults`."""
+    own = _rows(tx, quota_classes, class_name=class_name)
+    return {**defaults, **{k: v for k, v in own.items() if k in defaults}}
+
+
+def user_overrides_of(tx: Connection, project_id: str) -> dict[str, int]:
+    """The highest limit that any user of the project was given, by resource."""
+    highest: dict[str, int] = {}
+    columns = (project_user_quotas.c.resource, project_user_quotas.c.hard_limit)
+    for resource, limit in tx.execute(select(*columns).where(project_user_quotas.c.project_id == project_id)):
+        highest[resource] = max(highest.get(resource, limit), limit)
+    return highest
+
+
+def set_limits(tx: Connection, project_id: str, limits: Mapping[str, int]) -> None:
+    """Give the project limits of its own."""
+    _put(tx, quotas, {"project_id": project_id}, limits)
+
+
+def set_user_limits(tx: Connection, project_id: str, user_id: str, limits: Mapping[str, int]) -> None:
+    """Give one user of the project limits of their own."""
+    _put(tx, project_user_quotas, {"project_id": project_id, "user_id": user_id}, limits)
+
+
+def set_class_limits(tx: Connection, class_name: str, limits: Mapping[str, int]) -> None:
+    """Set the limits of a quota class."""
+    _put(tx, quota_classes, {"class_name": class_name}, limits)
+
+
+def delete_limits(tx: Connection, project_id: str) -> None:
+    """Take away the project's own limits, and those of all its users. None there: no error."""
+    tx.execute(delete(quotas).where(quotas.c.project_id == project_id))
+    tx.execute(delete(project_user_quotas).where(project_user_quotas.c.project_id == project_id))
+
+
+def delete_user_limits(tx: Connection, project_id: str, user_id: str) -> None:
+    """Take away one user's own limits. None there: no error."""
+    table = project_user_quotas
+    tx.execute(delete(table).where(table.c.project_id == project_id, table.c.user_id == user_id))
+
+
+def usage_of(tx: Connection, project_id: str, user_id: str = PROJECT) -> dict[str, int]:
+    """What the project, or one user in it, has of every counted resource."""
+    found = dict.fromkeys(COUNTED, 0)
+    query = select(quota_usages.c.resource, quota_usages.c.in_use).where(
+        quota_usages.c.project_id == project_id, quota_usages.c.user_id == user_id
+    )
+    found.update({resource: in_use for resource, in_use in tx.execute(query) if resource in found})
+    return found
+
+
+def reserve(
+    tx: Connection,
+    project_id: str,
+    user_id: str,
+    deltas: Mapping[str, int],
+    limits: Mapping[str, int],
+    user_limits: Mapping[str, int] | None = None,
+) -> None:
+    """Count `deltas` (resource → amount) as used by the project and the user, all of them or none.
+
+    `limits` are the project's (`limits_of`), `user_limits` the user's where they have their own. Raises OverQuota,
+    naming every resource that falls short; the caller's transaction must then be rolled back. A negative or zero
+    delta is always counted.
+    """
+    short: list[str] = []
+    for owner, bounds in ((PROJECT, limits), (user_id, user_limits or {})):
+        for resource in sorted(deltas):
+            if not _add(tx, project_id, owner, resource, deltas[resource], bounds.get(resource, -1)):
+                short.append(resource)
+        if short:
+            used = usage_of(tx, project_id, owner)
+            raise _over_quota([name for name in deltas if name in short], deltas, used, bounds)
+
+
+def release(tx: Connection, project_id: str, user_id: str, deltas: Mapping[str, int]) -> None:
+    """Give back what was reserved; never below nothing."""
+    for owner in (PROJECT, user_id):
+        for resource in sorted(deltas):
+            _subtract(tx, project_id, owner, resource, deltas[resource])
+
+
+def _add(tx: Connection, project_id: str, user_id: str, resource: str, delta: int, limit: int) -> bool:
+    """UPDATE quota_usages SET in_use = in_use + :delta WHERE … AND in_use + :delta <= :limit"""
+    table = quota_usages
+    where = [table.c.project_id == project_id, table.c.user_id == user_id, table.c.resource == resource]
+    if limit >= 0 and delta > 0:
+        where.append(table.c.in_use + delta <= limit)
+    statement = update(table).where(*where).values(in_use=table.c.in_use + delta)
+    if tx.execute(statement).rowcount:
+        return True
+    key = {"project_id": project_id, "user_id": user_id, "resource": resource}
+    tx.execute(_insert_unless_there(tx, table, {**key, "in_use": 0}))
+    return bool(tx.execute(statement).rowcount)
+
+
+def _subtract(tx: Connection, project_id: str, user_id: str, resource: str, delta: int) -> None:
+    table = quota_usages
+    left = table.c.in_use - delta
+    tx.execute(
+        update(table)
+        .where(table.c.project_id == project_id, table.c.user_id == user_id, table.c.resource == resource)
+        .values(in_use=case((left < 0, 0), else_=left))
+    )
+
+
+def _insert_unless_there(tx: Connection, table: Table, row: Mapping[str, Any]) -> Any:
+    if tx.dialect.name == "sqlite":
+        return sqlite.insert(table).values(row).on_conflict_do_nothing()
+    if tx.dialect.name == "postgresql":
+        return postgresql.insert(table).values(row).on_conflict_do_nothing()
+    return mysql.insert(table).values(row).on_duplicate_key_update(resource=table.c.resource)
+
+
+def _over_quota(short: list[str], deltas: Mapping[str, int], used: Mapping[str, int], limits: Mapping[str, int]) -> Any:
+    return OverQuota(
+        resources=", ".join(short),
+        requested=", ".join(str(deltas[name]) for name in short),
+        used=", ".join(str(used.get(name, 0)) for name in short),
+        limit=", ".join(str(limits[name]) for name in short),
+    )
+
+
+def _rows(tx: Connection, table: Table, **key: str) -> dict[str, int]:
+    query = select(table.c.resource, table.c.hard_limit).where(*(table.c[name] == value for name, value in key.items()))
+    return {row.resource: row.hard_limit for row in tx.execute(query)}
+
+
+def _put(tx: Connection, table: Table, key: Mapping[str, str], limits: Mapping[str, int]) -> None:
+    where = [table.c[name] == value for name, value in key.items()]
+    for resource, limit in sorted(limits.items()):
+        statement = update(table).where(*where, table.c.resource == resource).values(hard_limit=limit)
+        if not tx.execute(statement).rowcount:
+            tx.execute(_insert_unless_there(tx, table, {**key, "resource": resource, "hard_limit": limit}))
+            tx.execute(statement)
