@@ -1,1 +1,16 @@
 """The driver seam and the drivers behind it."""
+
+from __future__ import annotations
+
+from cell_service.errors import Invalid
+from compute_host.config import HostSettings
+from compute_host.timers import Pool, Timers
+from compute_host.virt.driver import Driver
+from compute_host.virt.simulated import SimulatedDriver
+
+
+def make_driver(settings: HostSettings, timers: Timers, pool: Pool) -> Driver:
+    """The driver that `compute_driver` names. Raises Invalid for a name that we do not have."""
+    if settings.compute_driver == "simulated.SimulatedDriver":
+        return SimulatedDriver(settings, timers, pool)
+    raise Invalid(reason=f"[DEFAULT] compute_driver: there is no driver {settings.compute_driver}")

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from cell_service.model.host import NodeReport
 from cell_service.model.instance import InjectedFile, Instance, Vif
@@ -100,6 +100,7 @@ class Driver(Protocol):
         """Go on from saved memory. Running already: nothing happens."""
 
 
+@runtime_checkable
 class ConsoleLog(Protocol):
     """A driver that keeps what guests print on their serial console."""
 

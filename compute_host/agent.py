@@ -1,0 +1,287 @@
+"""The agent of one host: it takes the cell's operations for the host, does them, and tells how they ended.
+
+It owns no threads: its steps run on pools and at times that it shares with other agents of the process. It needs no
+database, and outlives the loss of its queue, its conductor and its driver: what could not be told is told later.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import threading
+
+from cell_service.context import Context, Deadline, internal
+from cell_service.errors import OperationLost, PolycellError, ServiceNotFound, Unavailable
+from cell_service.logs import about
+from cell_service.model.lifecycle import PowerState, Task
+from cell_service.model.operation import Outcome
+from cell_service.peers.network import Networks
+from cell_service.peers.placement import Placement
+from cell_service.rpc.conductor import Conductor, HostRegistration, HostStanding
+from cell_service.rpc.contract import client, dispatcher
+from cell_service.rpc.transport import Subscription, Transport
+from compute_host.backlog import Backlog, Held
+from compute_host.config import HostSettings
+from compute_host.images import ImageCache
+from compute_host.operations import Hands, Job, perform, undo
+from compute_host.reconcile import reconcile
+from compute_host.servant import ComputeServant
+from compute_host.timers import Pools, Repeated, Timers
+from compute_host.tracker import Tracker
+from compute_host.virt.driver import Driver
+
+log = logging.getLogger(__name__)
+
+VERSION = 1
+WORK_SECONDS = 1800.0
+TELL_ATTEMPTS = 40
+"""How often an outcome is told to a conductor that answers with an error nobody expects. One that does not answer
+is asked for ever."""
+
+
+class Agent:
+    """`start` returns at once; `ready` is set when the host is registered and serves."""
+
+    def __init__(
+        self,
+        settings: HostSettings,
+        *,
+        driver: Driver,
+        transport: Transport,
+        networks: Networks | None,
+        placement: Placement | None,
+        images: ImageCache | None,
+        timers: Timers,
+        pools: Pools,
+    ) -> None:
+        self.settings, self.driver = settings, driver
+        self.ready = threading.Event()
+        self._clock = clock = timers.clock
+        self._timers, self._pools, self._transport, self._images = timers, pools, transport, images
+        self._conductor = client(Conductor, transport)
+        self._hands = Hands(settings.host, driver, networks, images, clock, settings.shutdown_seconds)
+        self._backlog = Backlog(clock, settings.max_concurrent_builds, settings.max_concurrent_verbs, self._begin_work)
+        self._tracker = Tracker(settings.host, driver, placement, self._conductor)
+        self._standing: HostStanding | None = None
+        """What the cell last said of this host; None once it has been acted upon."""
+        self._subscription: Subscription | None = None
+        self._started_driver = False
+        self._gone = False
+        self._crowded = False
+
+        def repeated(what: str, step: object, seconds: float | None) -> Repeated:
+            return Repeated(f"{settings.host}: {what}", timers, pools.control, step, seconds)  # type: ignore[arg-type]
+
+        self._starting = repeated("start", self._start, None)
+        self._heartbeat = repeated("heartbeat", self._beat, settings.report_seconds)
+        self._claiming = repeated("claim", self._claim, None)
+        self._renewing = repeated("renewal of leases", self._renew, settings.renew_seconds)
+        self._reconciling = repeated("reconciliation", self._reconcile, settings.sync_power_seconds)
+        self._providing = repeated("report to placement", self._provide, settings.update_resources_seconds)
+        self._loops = (
+            self._starting, self._heartbeat, self._claiming, self._renewing, self._reconciling, self._providing,
+        )  # fmt: skip
+
+    # -- life ----------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Bring the host up as soon as driver and conductor answer."""
+        self._starting.start(0)
+
+    def close(self) -> None:
+        """Take nothing new; what runs goes on."""
+        for loop in self._loops:
+            loop.stop()
+        self._backlog.close()
+
+    def stop(self, grace_seconds: float = 30.0) -> None:
+        """Take nothing new, finish what runs within the grace. What is left is taken up after the next start."""
+        self.close()
+        if self._subscription is not None:
+            self._subscription.stop(min(grace_seconds, 5.0))
+        if not self._backlog.wait_idle(grace_seconds):
+            log.warning("stopped in the middle of work", extra=about(None, host=self.settings.host))
+        self._gone = True
+        if self._started_driver:
+            self.driver.stop()
+
+    def claim_soon(self) -> None:
+        """There may be work for this host."""
+        self._claiming.hurry()
+
+    def reconcile_soon(self) -> None:
+        """Compare with the cell now rather than at the next time."""
+        self._reconciling.hurry()
+
+    def _start(self) -> None:
+        if not self._started_driver:
+            self.driver.start(self._power_changed)
+            self._started_driver = True
+        self._register()
+        ctx = self._ctx()
+        reconcile(ctx, self.settings.host, self.driver, self._conductor, self._backlog, self._clock)
+        if self._subscription is None:
+            handler = dispatcher(ComputeServant(self.driver, self.claim_soon), self._clock)
+            self._subscription = self._transport.serve(f"compute.{self.settings.host}", handler, threads=2)
+        self._providing.start(0)
+        self._heartbeat.start()
+        self._renewing.start()
+        self._reconciling.start()
+        self._claiming.hurry()
+        self.ready.set()
+        log.info("host is up", extra=about(ctx, host=self.settings.host))
+
+    def _register(self) -> None:
+        nodes = self.driver.nodes()
+        registration = HostRegistration(self.settings.host, VERSION, nodes)
+        self._standing = self._conductor.register_host(self._ctx(), registration)
+        self._tracker.told(nodes)
+
+    # -- what is done again and again ----------------------------------------------------------------
+
+    def _beat(self) -> None:
+        """No driver, no heartbeat: a host that can do nothing goes down by itself."""
+        nodes = self._tracker.news()
+        try:
+            waiting = self._conductor.heartbeat(self._ctx(), self.settings.host, nodes)
+        except ServiceNotFound:
+            self._register()
+            return
+        self._tracker.told(nodes)
+        if waiting:
+            self.claim_soon()
+
+    def _claim(self) -> None:
+        builds, verbs = self._backlog.room()
+        self._crowded = not (builds and verbs)
+        if not builds and not verbs:
+            return
+        works = self._conductor.claim_operations(
+            self._ctx(),
+            self.settings.host,
+            builds + verbs,
+            self.settings.host,
+            builds,
+            tuple(self._backlog.fences()),
+        )
+        self._crowded = self._crowded or len(works) >= min(builds, verbs)
+        if works:
+            self._backlog.add(works)
+
+    def _renew(self) -> None:
+        held = self._backlog.fences()
+        if held:
+            named = {str(operation_id): fence for operation_id, fence in held.items()}
+            self._backlog.mark_lost(self._conductor.renew_leases(self._ctx(), self.settings.host, named))
+
+    def _reconcile(self) -> None:
+        reconcile(self._ctx(), self.settings.host, self.driver, self._conductor, self._backlog, self._clock)
+        if self._images is not None and self.settings.image_unused_seconds is not None:
+            self._images.sweep(self.settings.image_unused_seconds)
+
+    def _provide(self) -> None:
+        if self._standing is None:
+            self._register()
+        assert self._standing is not None
+        standing, self._standing = self._standing, None
+        self._tracker.provide(self._ctx(), disabled=standing.disabled, whole=True)
+        began = self._clock.monotonic()
+        self._tracker.heal(self._ctx(), lambda: self._backlog.touched_since(began))
+
+    # -- work ----------------------------------------------------------------------------------------
+
+    def _begin_work(self, held: Held) -> None:
+        pool = self._pools.builds if held.is_build else self._pools.verbs
+        try:
+            pool.submit(self._work, held)
+        except RuntimeError:
+            log.info("work not begun, the process ends", extra=about(None, host=self.settings.host))
+
+    def _work(self, held: Held) -> None:
+        job = self._job(held)
+        if self._gone:
+            return
+        try:
+            outcome = perform(self._hands, job)
+        except OperationLost:
+            if not self._gone:
+                self._lost(held, job)
+            return
+        self._tell(held, job, outcome, 1)
+
+    def _tell(self, held: Held, job: Job, outcome: Outcome, attempt: int) -> None:
+        if self._gone:
+            return
+        try:
+            self._conductor.operation_done(self._telling_ctx(job), outcome)
+        except OperationLost:
+            self._lost(held, job)
+            return
+        except PolycellError as error:
+            if isinstance(error, Unavailable) or attempt < TELL_ATTEMPTS:
+                if attempt in (1, 10, 100):
+                    log.warning(
+                        "outcome not told yet",
+                        extra=about(job.ctx, instance=held.uuid, operation=held.id, reason=error),
+                    )
+                pause = min(15.0, 0.2 * 2 ** min(attempt, 7)) * random.uniform(0.5, 1.5)
+                self._timers.after(pause, self._pools.control, lambda: self._tell(held, job, outcome, attempt + 1))
+                return
+            log.error("outcome not told", extra=about(job.ctx, instance=held.uuid, operation=held.id, reason=error))
+        self._end(held)
+
+    def _lost(self, held: Held, job: Job) -> None:
+        """Somebody else has the operation: what this host made of a build must not stay."""
+        log.warning("operation lost", extra=about(job.ctx, instance=held.uuid, operation=held.id))
+        undo(self._hands, job)
+        self._end(held)
+
+    def _end(self, held: Held) -> None:
+        self._backlog.end(held)
+        if self._crowded:
+            self.claim_soon()
+
+    def _job(self, held: Held) -> Job:
+        operation = held.work.operation
+        left = (operation.deadline - self._clock.now()).total_seconds()
+        ctx = Context(
+            request_id=operation.request_id,
+            user_id=operation.user_id,
+            project_id=operation.project_id,
+            is_admin=True,
+            deadline=Deadline.after(max(60.0, min(left, WORK_SECONDS)), self._clock),
+        )
+
+        def check() -> None:
+            held.check()
+            if self._gone:
+                raise OperationLost(operation_id=operation.id, fence=operation.fence)
+
+        def progress(task: Task) -> None:
+            try:
+                self._conductor.operation_progress(ctx, operation.id, operation.fence, task.value)
+            except Unavailable as error:
+                log.info("progress not told", extra=about(ctx, instance=held.uuid, reason=error))
+
+        return Job(ctx, held.work, check, progress)
+
+    def _power_changed(self, uuid: str, state: PowerState) -> None:
+        """The driver's listener: told to the cell on another thread, unless an operation is at it anyway."""
+        try:
+            self._pools.control.submit(self._tell_power, uuid, state)
+        except RuntimeError:
+            return
+
+    def _tell_power(self, uuid: str, state: PowerState) -> None:
+        if self._gone or uuid in self._backlog.touched_since(self._clock.monotonic()):
+            return
+        try:
+            self._conductor.power_event(self._ctx(), self.settings.host, uuid, state)
+        except Unavailable:
+            self.reconcile_soon()
+
+    def _ctx(self) -> Context:
+        return internal(self._clock, 30)
+
+    def _telling_ctx(self, job: Job) -> Context:
+        return job.ctx.until(Deadline.after(30, self._clock))

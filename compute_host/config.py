@@ -1,0 +1,158 @@
+"""What a compute host is told by its configuration file."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import ClassVar
+
+from oslo_config import cfg
+
+from cell_service.config import Defaults, option, read
+from cell_service.errors import Invalid
+
+
+@dataclass(frozen=True, slots=True)
+class ComputeOptions:
+    """[DEFAULT], as far as only compute hosts need it."""
+
+    GROUP: ClassVar[str] = "DEFAULT"
+    compute_driver: str = option(
+        cfg.StrOpt(
+            "compute_driver",
+            default="libvirt.LibvirtDriver",
+            help="simulated.SimulatedDriver or libvirt.LibvirtDriver.",
+        )
+    )
+    max_concurrent_builds: int = option(cfg.IntOpt("max_concurrent_builds", default=10, min=1))
+    shutdown_timeout: int = option(
+        cfg.IntOpt("shutdown_timeout", default=60, min=0, help="Seconds a guest is given to shut down by itself.")
+    )
+    sync_power_state_interval: int = option(
+        cfg.IntOpt("sync_power_state_interval", default=600, help="Seconds between reports of all guests.")
+    )
+    update_resources_interval: int = option(
+        cfg.IntOpt(
+            "update_resources_interval",
+            default=0,
+            help="Seconds between full reports to placement and checks of allocations; 0: ten minutes.",
+        )
+    )
+    instances_path: str | None = option(
+        cfg.StrOpt("instances_path", default=None, help="Where guests' disks are; default $state_path/instances.")
+    )
+    reserved_host_memory_mb: int = option(cfg.IntOpt("reserved_host_memory_mb", default=512, min=0))
+    reserved_host_cpus: int = option(cfg.IntOpt("reserved_host_cpus", default=0, min=0))
+    reserved_host_disk_mb: int = option(cfg.IntOpt("reserved_host_disk_mb", default=0, min=0))
+    cpu_allocation_ratio: float | None = option(cfg.FloatOpt("cpu_allocation_ratio", default=None))
+    ram_allocation_ratio: float | None = option(cfg.FloatOpt("ram_allocation_ratio", default=None))
+    disk_allocation_ratio: float | None = option(cfg.FloatOpt("disk_allocation_ratio", default=None))
+    initial_cpu_allocation_ratio: float = option(cfg.FloatOpt("initial_cpu_allocation_ratio", default=4.0))
+    initial_ram_allocation_ratio: float = option(cfg.FloatOpt("initial_ram_allocation_ratio", default=1.0))
+    initial_disk_allocation_ratio: float = option(cfg.FloatOpt("initial_disk_allocation_ratio", default=1.0))
+
+
+@dataclass(frozen=True, slots=True)
+class ImageCacheOptions:
+    """[image_cache]"""
+
+    GROUP: ClassVar[str] = "image_cache"
+    remove_unused_base_images: bool = option(cfg.BoolOpt("remove_unused_base_images", default=True))
+    remove_unused_original_minimum_age_seconds: int = option(
+        cfg.IntOpt("remove_unused_original_minimum_age_seconds", default=86400)
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class SimulatedOptions:
+    """[simulated]: what a simulated host is like. Times in seconds, varied by `jitter` (a share of each)."""
+
+    GROUP: ClassVar[str] = "simulated"
+    vcpus: int = option(cfg.IntOpt("vcpus", default=64, min=1))
+    memory_mib: int = option(cfg.IntOpt("memory_mib", default=262144, min=1))
+    disk_gib: int = option(cfg.IntOpt("disk_gib", default=4096, min=0))
+    boot_seconds: float = option(cfg.FloatOpt("boot_seconds", default=0.1, min=0))
+    verb_seconds: float = option(
+        cfg.FloatOpt("verb_seconds", default=0.02, min=0, help="Every other verb: stop, reboot, pause and so on.")
+    )
+    jitter: float = option(cfg.FloatOpt("jitter", default=0.2, min=0, max=1))
+    watch_seconds: float = option(
+        cfg.FloatOpt("watch_seconds", default=10.0, min=0.1, help="How often guests may change by themselves.")
+    )
+    faults_file: str | None = option(
+        cfg.StrOpt("faults_file", default=None, help="Faults of all hosts, besides faults.json of each.")
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Ratios:
+    """How far resources are over-committed."""
+
+    cpu: float = 4.0
+    ram: float = 1.0
+    disk: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Reserved:
+    """What the host keeps for itself."""
+
+    memory_mib: int = 512
+    vcpus: int = 0
+    disk_gib: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class HostSettings:
+    """One compute host. Seconds throughout; `state` is its own directory, `image_cache` may be shared."""
+
+    host: str
+    state: Path
+    image_cache: Path
+    my_ip: str = "127.0.0.1"
+    compute_driver: str = "simulated.SimulatedDriver"
+    max_concurrent_builds: int = 10
+    max_concurrent_verbs: int = 8
+    report_seconds: float = 30.0
+    sync_power_seconds: float = 600.0
+    update_resources_seconds: float = 600.0
+    renew_seconds: float = 15.0
+    shutdown_seconds: float = 60.0
+    image_unused_seconds: float | None = 86400.0
+    ratios: Ratios = field(default_factory=Ratios)
+    reserved: Reserved = field(default_factory=Reserved)
+    simulated: SimulatedOptions = field(default_factory=SimulatedOptions)
+
+
+def settings_from(conf: cfg.ConfigOpts) -> HostSettings:
+    """Raises Invalid."""
+    defaults, options, cache = read(conf, Defaults), read(conf, ComputeOptions), read(conf, ImageCacheOptions)
+    state = Path(options.instances_path or Path(defaults.state_path) / "instances")
+    if defaults.report_interval < 1:
+        raise Invalid(reason="[DEFAULT] report_interval must be at least 1")
+    return HostSettings(
+        host=defaults.host,
+        state=state,
+        image_cache=state / "_base",
+        my_ip=defaults.my_ip,
+        compute_driver=options.compute_driver,
+        max_concurrent_builds=options.max_concurrent_builds,
+        report_seconds=defaults.report_interval,
+        sync_power_seconds=options.sync_power_state_interval,
+        update_resources_seconds=options.update_resources_interval or 600,
+        shutdown_seconds=options.shutdown_timeout,
+        image_unused_seconds=(
+            cache.remove_unused_original_minimum_age_seconds if cache.remove_unused_base_images else None
+        ),
+        ratios=Ratios(
+            cpu=options.cpu_allocation_ratio or options.initial_cpu_allocation_ratio,
+            ram=options.ram_allocation_ratio or options.initial_ram_allocation_ratio,
+            disk=options.disk_allocation_ratio or options.initial_disk_allocation_ratio,
+        ),
+        reserved=Reserved(
+            memory_mib=options.reserved_host_memory_mb,
+            vcpus=options.reserved_host_cpus,
+            disk_gib=-(-options.reserved_host_disk_mb // 1024),
+        ),
+        simulated=read(conf, SimulatedOptions),
+    )

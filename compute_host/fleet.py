@@ -1,0 +1,75 @@
+"""Many hosts in one process, on shared threads and one connection to the cell's queue."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from cell_service.context import SYSTEM_CLOCK, Clock
+from cell_service.peers.image import Images
+from cell_service.peers.network import Networks
+from cell_service.peers.placement import Placement
+from cell_service.rpc.transport import Transport
+from compute_host.agent import Agent
+from compute_host.config import HostSettings
+from compute_host.images import ImageCache
+from compute_host.timers import Pools, Timers
+from compute_host.virt import make_driver
+
+
+class Fleet:
+    """The compute hosts of one process; one host is a fleet of one."""
+
+    def __init__(
+        self,
+        hosts: Iterable[HostSettings],
+        *,
+        transport: Transport,
+        networks: Networks | None,
+        placement: Placement | None,
+        images: Images | None,
+        clock: Clock = SYSTEM_CLOCK,
+        pools: Pools | None = None,
+    ) -> None:
+        settings = tuple(hosts)
+        builds = max((one.max_concurrent_builds for one in settings), default=1)
+        self._timers = Timers(clock)
+        self._pools = pools or Pools(control=min(8, 2 + len(settings)), builds=min(64, builds * len(settings)), verbs=8)
+        caches: dict[Path, ImageCache] = {}
+        self.agents: dict[str, Agent] = {}
+        for one in settings:
+            cache = None
+            if images is not None:
+                cache = caches.setdefault(one.image_cache, ImageCache(images, one.image_cache))
+            self.agents[one.host] = Agent(
+                one,
+                driver=make_driver(one, self._timers, self._pools.control),
+                transport=transport,
+                networks=networks,
+                placement=placement,
+                images=cache,
+                timers=self._timers,
+                pools=self._pools,
+            )
+
+    def start(self) -> None:
+        """Bring all hosts up; returns at once."""
+        for agent in self.agents.values():
+            agent.start()
+
+    def wait_ready(self, seconds: float) -> bool:
+        """Wait until every host is up. False when the time was not enough."""
+        clock = self._timers.clock
+        until = clock.monotonic() + seconds
+        return all(clock.wait(agent.ready, until - clock.monotonic()) for agent in self.agents.values())
+
+    def stop(self, grace_seconds: float = 30.0) -> None:
+        """Take nothing new, finish what runs within the grace (for all hosts together). Safe to call twice."""
+        clock = self._timers.clock
+        until = clock.monotonic() + grace_seconds
+        for agent in self.agents.values():
+            agent.close()
+        for agent in self.agents.values():
+            agent.stop(max(0.0, until - clock.monotonic()))
+        self._timers.stop()
+        self._pools.stop()

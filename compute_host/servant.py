@@ -1,0 +1,32 @@
+"""The Compute contract, answered."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from cell_service.context import Context
+from cell_service.errors import GuestNotFound, InstanceNotFound, NotSupported
+from cell_service.rpc.compute import Compute
+from compute_host.virt.driver import ConsoleLog, Driver
+
+
+class ComputeServant(Compute):
+    """`claim` is called when there may be work."""
+
+    def __init__(self, driver: Driver, claim: Callable[[], None]) -> None:
+        self._driver = driver
+        self._claim = claim
+
+    def wake(self, ctx: Context) -> None:
+        self._claim()
+
+    def get_console_output(self, ctx: Context, instance_uuid: str, tail_length: int | None) -> str:
+        if not isinstance(self._driver, ConsoleLog):
+            raise NotSupported(reason="This host keeps no console logs.")
+        try:
+            output = self._driver.console_output(instance_uuid)
+        except GuestNotFound:
+            raise InstanceNotFound(instance_id=instance_uuid) from None
+        if tail_length is None:
+            return output
+        return "\n".join(output.split("\n")[-tail_length:]) if tail_length > 0 else ""

@@ -1,0 +1,279 @@
+"""The driver of a simulated host."""
+
+from __future__ import annotations
+
+import random
+import threading
+from pathlib import Path
+
+from cell_service.errors import DriverError, GuestNotFound, HostOutOfSpace
+from cell_service.model.host import NodeReport
+from cell_service.model.lifecycle import PowerState
+from compute_host.config import HostSettings
+from compute_host.timers import Pool, Timer, Timers
+from compute_host.virt.driver import Guest, GuestSpec, PowerListener
+from compute_host.virt.simulated import console, faults, image, node
+from compute_host.virt.simulated.state import Boot, Record, State
+
+FROZEN_LOOK_SECONDS = 0.25
+KEPT_BOOTS = 20
+
+
+class SimulatedDriver:
+    """See `virt.driver.Driver`, and the package's docstring."""
+
+    def __init__(self, settings: HostSettings, timers: Timers, pool: Pool) -> None:
+        self._settings, self._timers, self._pool = settings, timers, pool
+        self._options = settings.simulated
+        self._clock = timers.clock
+        self._chance = random.Random()
+        self._faults = faults.Faults(_fault_files(settings), self._chance)
+        self._lock = threading.Lock()
+        self._stopped = threading.Event()
+        self._listener: PowerListener | None = None
+        self._watch: Timer | None = None
+        self._state_or_none: State | None = None
+
+    # -- the host ------------------------------------------------------------------------------------
+
+    def start(self, listener: PowerListener) -> None:
+        self._answering("start")
+        with self._lock:
+            self._stopped.clear()
+            self._state_or_none = self._state_or_none or State(self._settings.state)
+            self._listener = listener
+            if self._watch is None:
+                self._watch_later()
+
+    def stop(self) -> None:
+        self._stopped.set()
+        with self._lock:
+            self._listener = None
+            self._state_or_none = None
+            if self._watch is not None:
+                self._watch.cancel()
+                self._watch = None
+
+    def nodes(self) -> tuple[NodeReport, ...]:
+        self._answering("nodes")
+        return (node.report(self._settings, self._state.node_uuid, self._state.guests()),)
+
+    def guests(self) -> tuple[Guest, ...]:
+        self._answering("guests")
+        return tuple(Guest(guest.uuid, guest.power_state) for guest in self._state.guests())
+
+    def power_state(self, uuid: str) -> PowerState:
+        guest = self._state.get(uuid)
+        self._answering("power_state", guest)
+        return guest.power_state
+
+    def console_output(self, uuid: str) -> str:
+        return console.render(self._state.get(uuid))
+
+    # -- guests --------------------------------------------------------------------------------------
+
+    def spawn(self, spec: GuestSpec) -> None:
+        instance, root = spec.instance, spec.disks[0]
+        self._thawed()
+        if self._is_made(instance.uuid):
+            return
+        if root.image is not None:
+            image.check(root, instance.image_ref)
+        try:
+            self._make(spec)
+            self._strike("spawn", instance.uuid, instance.display_name, instance.image_ref)
+            self._take(self._options.boot_seconds)
+        except DriverError:
+            if not self._stopped.is_set():
+                self._state.remove(instance.uuid)
+            raise
+        self._run(instance.uuid, "power on", made=True)
+
+    def destroy(self, uuid: str) -> None:
+        name = next((guest.name for guest in self._state.guests() if guest.uuid == uuid), "")
+        self._thawed()
+        self._strike("destroy", uuid, name)
+        if name:
+            self._take(self._options.verb_seconds)
+        self._state.remove(uuid)
+
+    def power_on(self, spec: GuestSpec) -> None:
+        guest = self._guest("power_on", spec.instance.uuid)
+        if guest.power_state is not PowerState.RUNNING:
+            self._take(self._options.boot_seconds)
+            self._run(guest.uuid, "power on")
+
+    def power_off(self, uuid: str, *, graceful_seconds: float) -> None:
+        guest = self._guest("power_off", uuid)
+        if guest.power_state not in (PowerState.SHUTDOWN, PowerState.CRASHED):
+            self._take(min(self._options.verb_seconds, graceful_seconds))
+            self._halt(guest.uuid, PowerState.SHUTDOWN, "shutdown")
+
+    def reboot(self, spec: GuestSpec, *, hard: bool) -> None:
+        uuid = spec.instance.uuid
+        if hard and not self._is_made(uuid):
+            self._make(spec)
+            self._state.change(uuid, made=True)
+        guest = self._guest("reboot", uuid)
+        if not hard and guest.power_state is not PowerState.RUNNING:
+            raise DriverError(reason="The guest does not run, so it cannot reboot by itself.")
+        if guest.power_state is PowerState.RUNNING:
+            self._halt(uuid, PowerState.SHUTDOWN, "reboot")
+        self._take(self._options.verb_seconds)
+        self._run(uuid, "hard reboot" if hard else "reboot")
+
+    def pause(self, uuid: str) -> None:
+        self._turn("pause", uuid, PowerState.RUNNING, PowerState.PAUSED)
+
+    def unpause(self, uuid: str) -> None:
+        self._turn("unpause", uuid, PowerState.PAUSED, PowerState.RUNNING)
+
+    def suspend(self, uuid: str) -> None:
+        self._turn("suspend", uuid, PowerState.RUNNING, PowerState.SUSPENDED)
+
+    def resume(self, spec: GuestSpec) -> None:
+        self._turn("resume", spec.instance.uuid, PowerState.SUSPENDED, PowerState.RUNNING)
+
+    def happen(self, uuid: str, does: str) -> None:
+        """Let the guest do something by itself: `shutdown`, `crash` or `start`. Raises GuestNotFound."""
+        guest = self._state.get(uuid)
+        if does == "start":
+            self._run(guest.uuid, "power on")
+        else:
+            self._halt(guest.uuid, PowerState.CRASHED if does == "crash" else PowerState.SHUTDOWN, does)
+        if self._listener is not None:
+            self._listener(uuid, self._state.get(uuid).power_state)
+
+    # -- inside --------------------------------------------------------------------------------------
+
+    @property
+    def _state(self) -> State:
+        state = self._state_or_none
+        if state is None:
+            raise DriverError(reason="The driver is not connected.")
+        return state
+
+    def _is_made(self, uuid: str) -> bool:
+        return any(guest.uuid == uuid and guest.made for guest in self._state.guests())
+
+    def _make(self, spec: GuestSpec) -> None:
+        """Record the guest, not running yet, if there is room for it. Raises HostOutOfSpace."""
+        instance, flavor = spec.instance, spec.instance.flavor
+        record = Record(
+            uuid=instance.uuid,
+            name=instance.display_name,
+            hostname=instance.hostname or instance.display_name,
+            vcpus=flavor.vcpus,
+            memory_mib=flavor.memory_mib,
+            disk_gib=sum(disk.size_gib for disk in spec.disks),
+            power_state=PowerState.NOSTATE,
+            made=False,
+            macs=tuple(nic.mac for nic in spec.nics),
+            image=instance.image_ref,
+        )
+        with self._lock:
+            others = [guest for guest in self._state.guests() if guest.uuid != record.uuid]
+            self._check_room([*others, record])
+            self._state.put(record)
+
+    def _check_room(self, guests: list[Record]) -> None:
+        options, ratios, reserved = self._options, self._settings.ratios, self._settings.reserved
+        vcpus, memory_mib, disk_gib = node.used(guests)
+        for what, wanted, there in (
+            ("vCPUs", vcpus, (options.vcpus - reserved.vcpus) * ratios.cpu),
+            ("MiB of memory", memory_mib, (options.memory_mib - reserved.memory_mib) * ratios.ram),
+            ("GiB of disk", disk_gib, (options.disk_gib - reserved.disk_gib) * ratios.disk),
+        ):
+            if wanted > there:
+                raise HostOutOfSpace(reason=f"The host would need {wanted} {what} and has {there:.0f}.")
+
+    def _run(self, uuid: str, how: str, *, made: bool | None = None) -> None:
+        guest = self._state.get(uuid)
+        boots, notes = (*guest.boots, Boot(self._clock.now(), how)), guest.notes
+        while len(notes) < len(boots) - 1:
+            notes = (*notes, "power off")
+        if len(boots) > KEPT_BOOTS:
+            boots, notes = boots[-KEPT_BOOTS:], notes[-KEPT_BOOTS + 1 :]
+        self._state.change(
+            uuid, power_state=PowerState.RUNNING, boots=boots, notes=notes, made=guest.made if made is None else made
+        )
+
+    def _halt(self, uuid: str, state: PowerState, note: str) -> None:
+        guest = self._state.get(uuid)
+        notes = guest.notes
+        if len(notes) < len(guest.boots):
+            notes = (*notes, note)
+        self._state.change(uuid, power_state=state, notes=notes)
+
+    def _turn(self, verb: str, uuid: str, before: PowerState, after: PowerState) -> None:
+        guest = self._guest(verb, uuid)
+        if guest.power_state is after:
+            return
+        if guest.power_state is not before:
+            raise DriverError(reason=f"The guest is {guest.power_state.name.lower()}: cannot {verb} it.")
+        self._take(self._options.verb_seconds)
+        self._state.change(uuid, power_state=after)
+
+    def _guest(self, verb: str, uuid: str) -> Record:
+        """The guest to do something with. Raises GuestNotFound, and the fault that was asked for."""
+        guest = self._state.get(uuid)
+        if not guest.made:
+            raise GuestNotFound(uuid=uuid)
+        self._thawed()
+        self._strike(verb, uuid, guest.name)
+        return self._state.get(uuid)
+
+    def _thawed(self) -> None:
+        """While the host is frozen, no verb begins."""
+        while self._faults.frozen():
+            self._wait(FROZEN_LOOK_SECONDS)
+
+    def _strike(self, verb: str, uuid: str, name: str, image_id: str = "") -> None:
+        fault = self._faults.happening(verb, uuid, name)
+        if fault is not None:
+            self._wait(fault.hang_seconds)
+            faults.raise_for(fault, image_id)
+
+    def _answering(self, verb: str, guest: Record | None = None) -> None:
+        """Raises DriverError when the host is frozen, or fails to tell about itself."""
+        if self._faults.frozen():
+            raise DriverError(reason="The host does not answer.")
+        fault = self._faults.happening(verb, guest.uuid if guest else "", guest.name if guest else "")
+        if fault is not None:
+            faults.raise_for(fault)
+
+    def _take(self, seconds: float) -> None:
+        """Spend the time that something takes."""
+        spread = self._options.jitter
+        self._wait(seconds * self._chance.uniform(1 - spread, 1 + spread))
+
+    def _wait(self, seconds: float) -> None:
+        if seconds > 0:
+            self._clock.wait(self._stopped, seconds)
+        if self._stopped.is_set():
+            raise DriverError(reason="The driver was stopped.")
+
+    def _watch_later(self) -> None:
+        self._watch = self._timers.after(self._options.watch_seconds, self._pool, self._look)
+
+    def _look(self) -> None:
+        """Let guests do what their faults say, and look again later."""
+        try:
+            if not self._stopped.is_set() and self._faults.any_for_guests():
+                for guest in self._state.guests():
+                    if guest.power_state is PowerState.RUNNING:
+                        fault = self._faults.happening("guest", guest.uuid, guest.name)
+                        if fault is not None:
+                            self.happen(guest.uuid, fault.does)
+        except DriverError:
+            return  # stopped, or the guest went away meanwhile
+        finally:
+            with self._lock:
+                if not self._stopped.is_set() and self._watch is not None:
+                    self._watch_later()
+
+
+def _fault_files(settings: HostSettings) -> tuple[Path, ...]:
+    own = settings.state / "faults.json"
+    shared = settings.simulated.faults_file
+    return (own,) if shared is None else (own, Path(shared))

@@ -1,0 +1,76 @@
+"""What a simulated host says of itself: a plausible x86 server."""
+
+from __future__ import annotations
+
+from cell_service.model.host import NodeReport
+from cell_service.model.lifecycle import PowerState
+from compute_host.config import HostSettings
+from compute_host.virt.simulated.state import Record
+
+CPU_INFO = {
+    "arch": "x86_64",
+    "model": "Cascadelake-Server",
+    "vendor": "Intel",
+    "topology": {"cells": 1, "sockets": 1, "cores": 4, "threads": 2},
+    "features": ["aes", "avx", "avx2", "avx512f", "fma", "pcid", "sse4.1", "sse4.2", "ssse3", "vmx", "xsave"],
+}
+TRAITS = (
+    "COMPUTE_ACCELERATORS",
+    "COMPUTE_DEVICE_TAGGING",
+    "COMPUTE_IMAGE_TYPE_QCOW2",
+    "COMPUTE_IMAGE_TYPE_RAW",
+    "COMPUTE_NET_ATTACH_INTERFACE",
+    "COMPUTE_NODE",
+    "COMPUTE_TRUSTED_CERTS",
+    "HW_CPU_X86_AESNI",
+    "HW_CPU_X86_AVX",
+    "HW_CPU_X86_AVX2",
+    "HW_CPU_X86_AVX512F",
+    "HW_CPU_X86_FMA3",
+    "HW_CPU_X86_SSE",
+    "HW_CPU_X86_SSE2",
+    "HW_CPU_X86_SSE41",
+    "HW_CPU_X86_SSE42",
+    "HW_CPU_X86_SSSE3",
+    "HW_CPU_X86_VMX",
+)
+SUPPORTED = (("x86_64", "qemu", "hvm"), ("x86_64", "kvm", "hvm"))
+
+
+def used(guests: list[Record]) -> tuple[int, int, int]:
+    """VCPUs, MiB of memory and GiB of disk that guests have, running or not."""
+    return (
+        sum(guest.vcpus for guest in guests),
+        sum(guest.memory_mib for guest in guests),
+        sum(guest.disk_gib for guest in guests),
+    )
+
+
+def report(settings: HostSettings, node_uuid: str, guests: list[Record]) -> NodeReport:
+    """The host's only node."""
+    simulated, reserved, ratios = settings.simulated, settings.reserved, settings.ratios
+    vcpus, memory_mib, disk_gib = used(guests)
+    return NodeReport(
+        node=settings.host,
+        uuid=node_uuid,
+        hypervisor_type="QEMU",
+        hypervisor_version=8002000,
+        host_ip=settings.my_ip,
+        vcpus=simulated.vcpus,
+        memory_mib=simulated.memory_mib,
+        local_gib=simulated.disk_gib,
+        vcpus_used=vcpus,
+        memory_mib_used=memory_mib + reserved.memory_mib,
+        local_gib_used=disk_gib,
+        running_vms=sum(1 for guest in guests if guest.power_state is PowerState.RUNNING),
+        disk_available_least_gib=simulated.disk_gib - disk_gib,
+        cpu_info=CPU_INFO,
+        supported_instances=SUPPORTED,
+        traits=TRAITS,
+        reserved_memory_mib=reserved.memory_mib,
+        reserved_vcpus=reserved.vcpus,
+        reserved_disk_gib=reserved.disk_gib,
+        cpu_allocation_ratio=ratios.cpu,
+        ram_allocation_ratio=ratios.ram,
+        disk_allocation_ratio=ratios.disk,
+    )
