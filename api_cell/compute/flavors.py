@@ -1,0 +1,161 @@
+"""Flavors: list, show, create, change, delete."""
+
+from __future__ import annotations
+
+from typing import Any
+from uuid import uuid4
+
+from sqlalchemy import Connection
+
+from api_cell.edge.links import next_link, page_size, resource_links
+from api_cell.edge.route import Request, Response
+from api_cell.edge.shapes import FALSE_WORDS, TRUE_WORDS, is_true
+from cell_service.errors import Invalid
+from cell_service.model.instance import Flavor
+from mapping_db import flavors as rows
+
+EXTRA_SPECS_RULE = "os_compute_api:os-flavor-extra-specs:index"
+EXTRA_SPECS_VERSION = (2, 61)
+
+
+def index(req: Request) -> Response:
+    """200 {"flavors": [{"id", "name", "links"}, ...]}."""
+    return _page(req, "/flavors", [_brief(req, flavor) for flavor in _wanted(req)])
+
+
+def detail(req: Request) -> Response:
+    """200 {"flavors": [{...}, ...]}."""
+    with_specs = req.version >= EXTRA_SPECS_VERSION and req.may(EXTRA_SPECS_RULE)
+    return _page(req, "/flavors/detail", [flavor_view(req, flavor, with_specs) for flavor in _wanted(req)])
+
+
+def show(req: Request) -> Response:
+    """200 {"flavor": {...}}; 404 also for a private flavor that the project may not use."""
+    with req.cloud.db.connect() as tx:
+        flavor = rows.get(tx, req.params["id"], seen_by(req))
+    return Response(200, {"flavor": _shown(req, flavor)})
+
+
+def create(req: Request) -> Response:
+    """200 {"flavor": {...}}; 409 when its name or id is taken."""
+    flavor = _flavor_from(req.body["flavor"])
+    now = req.cloud.clock.now()
+    req.cloud.db.run(lambda tx: rows.insert_flavor(tx, flavor, now))
+    return Response(200, {"flavor": _shown(req, flavor)})
+
+
+def update(req: Request) -> Response:
+    """200 {"flavor": {...}} with its new description."""
+    flavorid, now = req.params["id"], req.cloud.clock.now()
+
+    def work(tx: Connection) -> Flavor:
+        rows.set_description(tx, flavorid, req.body["flavor"]["description"], now)
+        return rows.get(tx, flavorid)
+
+    return Response(200, {"flavor": _shown(req, req.cloud.db.run(work))})
+
+
+def delete(req: Request) -> Response:
+    """202; instances made of it keep their copy."""
+    req.cloud.db.run(lambda tx: rows.remove(tx, req.params["id"]))
+    return Response(202)
+
+
+def seen_by(req: Request) -> str | None:
+    """The project whose view of flavors holds for the caller; None for administrators."""
+    return None if req.ctx.is_admin else req.ctx.project_id
+
+
+def flavor_view(req: Request, flavor: Flavor, with_specs: bool) -> dict[str, Any]:
+    """A flavor's document at the request's version."""
+    view: dict[str, Any] = {
+        "id": flavor.flavorid,
+        "name": flavor.name,
+        "ram": flavor.memory_mib,
+        "disk": flavor.root_gib,
+        "swap": flavor.swap_mib or (0 if req.at_least(2, 75) else ""),
+        "OS-FLV-EXT-DATA:ephemeral": flavor.ephemeral_gib,
+        "OS-FLV-DISABLED:disabled": flavor.disabled,
+        "vcpus": flavor.vcpus,
+        "os-flavor-access:is_public": flavor.is_public,
+        "rxtx_factor": flavor.rxtx_factor,
+        "links": resource_links(req, f"/flavors/{flavor.flavorid}"),
+    }
+    if req.at_least(2, 55):
+        view["description"] = flavor.description
+    if with_specs:
+        view["extra_specs"] = dict(flavor.extra_specs)
+    return view
+
+
+def _shown(req: Request, flavor: Flavor) -> dict[str, Any]:
+    return flavor_view(req, flavor, req.version >= EXTRA_SPECS_VERSION and req.may(EXTRA_SPECS_RULE))
+
+
+def _brief(req: Request, flavor: Flavor) -> dict[str, Any]:
+    view: dict[str, Any] = {
+        "id": flavor.flavorid,
+        "name": flavor.name,
+        "links": resource_links(req, f"/flavors/{flavor.flavorid}"),
+    }
+    if req.at_least(2, 55):
+        view["description"] = flavor.description
+    return view
+
+
+def _page(req: Request, path: str, views: list[dict[str, Any]]) -> Response:
+    body: dict[str, Any] = {"flavors": views}
+    if views and len(views) == page_size(req, req.services.settings.api.max_limit):
+        body["flavors_links"] = next_link(req, path, views[-1]["id"])
+    return Response(200, body)
+
+
+def _wanted(req: Request) -> list[Flavor]:
+    page = rows.Page(
+        seen_by=seen_by(req),
+        own_project=req.ctx.project_id,
+        is_public=_is_public(req.one("is_public")) if req.ctx.is_admin else True,
+        min_ram_mib=_whole(req, "minRam"),
+        min_disk_gib=_whole(req, "minDisk"),
+        sort_key=req.one("sort_key") or "flavorid",
+        descending=req.one("sort_dir") == "desc",
+        marker=req.one("marker"),
+        limit=page_size(req, req.services.settings.api.max_limit),
+    )
+    with req.cloud.db.connect() as tx:
+        return rows.page(tx, page)
+
+
+def _is_public(asked: str | None) -> bool | None:
+    """None (both kinds) only when asked for by that word."""
+    if asked is None:
+        return True
+    if asked.strip().lower() == "none":
+        return None
+    if asked.strip().lower() not in {str(word).lower() for word in (*TRUE_WORDS, *FALSE_WORDS)}:
+        raise Invalid(reason=f"Invalid is_public filter [{asked}]")
+    return asked.strip().lower() in {str(word).lower() for word in TRUE_WORDS}
+
+
+def _whole(req: Request, name: str) -> int:
+    asked = req.one(name)
+    try:
+        return int(asked) if asked is not None else 0
+    except ValueError as error:
+        raise Invalid(reason=f"Invalid {name} filter [{asked}]") from error
+
+
+def _flavor_from(body: dict[str, Any]) -> Flavor:
+    flavorid = body.get("id")
+    return Flavor(
+        flavorid=str(uuid4()) if flavorid in (None, "auto") else str(flavorid),
+        name=body["name"],
+        vcpus=int(body["vcpus"]),
+        memory_mib=int(body["ram"]),
+        root_gib=int(body["disk"]),
+        ephemeral_gib=int(body.get("OS-FLV-EXT-DATA:ephemeral", 0)),
+        swap_mib=int(body.get("swap", 0)),
+        rxtx_factor=float(body.get("rxtx_factor", 1.0)),
+        is_public=is_true(body.get("os-flavor-access:is_public", True)),
+        description=body.get("description"),
+    )
