@@ -1,0 +1,103 @@
+"""What is asked of every host before the configured filters: nova's request filters, and what placement would check.
+
+Each is a filter like the others; they can't be turned off. The last one is room for the amounts.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from api_cell.scheduler.hosts import HostState
+from api_cell.scheduler.wish import DISABLED, Wish
+
+
+@dataclass(frozen=True, slots=True)
+class Present:
+    """The host is mapped, has reported, and its cell answers."""
+
+    def reject(self, host: HostState, wish: Wish) -> str | None:
+        return host.absent
+
+
+@dataclass(frozen=True, slots=True)
+class Destination:
+    """Only the host that was asked for, and none that is to be avoided."""
+
+    def reject(self, host: HostState, wish: Wish) -> str | None:
+        spec = wish.spec
+        if spec.requested_host is not None and host.host != spec.requested_host:
+            return "is not the requested host"
+        if spec.requested_node is not None and host.node != spec.requested_node:
+            return "is not the requested node"
+        return "is to be avoided" if host.host in spec.ignore_hosts else None
+
+
+@dataclass(frozen=True, slots=True)
+class Zone:
+    """In one of the availability zones that were asked for."""
+
+    def reject(self, host: HostState, wish: Wish) -> str | None:
+        if wish.zones and host.availability_zone not in wish.zones:
+            return f"is not in availability zone {', '.join(sorted(wish.zones))}"
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class Traits:
+    """All that are required, none that is forbidden."""
+
+    def reject(self, host: HostState, wish: Wish) -> str | None:
+        if not wish.forbidden.isdisjoint(host.traits):
+            unwanted = min(wish.forbidden & host.traits)
+            return "is disabled" if unwanted == DISABLED else f"has trait {unwanted}"
+        if not wish.required <= host.traits:
+            return f"lacks trait {min(wish.required - host.traits)}"
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class Tenants:
+    """A project that aggregates name in filter_tenant_id is confined to their hosts
+    ([scheduler] limit_tenants_to_placement_aggregate); others too when an aggregate is required."""
+
+    confined: frozenset[str]
+    required: bool
+
+    def reject(self, host: HostState, wish: Wish) -> str | None:
+        project = wish.spec.project_id
+        if not self.required and project not in self.confined:
+            return None
+        for aggregate in host.aggregates:
+            for key, value in aggregate.metadata.items():
+                if key.startswith("filter_tenant_id") and value == project:
+                    return None
+        return "is in no aggregate of the project"
+
+
+@dataclass(frozen=True, slots=True)
+class Isolated:
+    """An aggregate with `trait:X=required` takes only servers that require all of these traits
+    ([scheduler] enable_isolated_aggregate_filtering)."""
+
+    def reject(self, host: HostState, wish: Wish) -> str | None:
+        for aggregate in host.aggregates:
+            for key, value in aggregate.metadata.items():
+                if key.startswith("trait:") and value == "required" and key[6:] not in wish.required:
+                    return f"is kept for servers with trait {key[6:]}"
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """Enough is free of everything, in the units that the provider gives out."""
+
+    def reject(self, host: HostState, wish: Wish) -> str | None:
+        for name, amount in wish.resources.items():
+            room = host.rooms.get(name)
+            if room is None:
+                return f"has no {name}"
+            if amount > room.capacity - room.used:
+                return f"lacks {amount} {name}"
+            if amount < room.min_unit or amount > room.max_unit or amount % room.step_size:
+                return f"does not give out {amount} {name}"
+        return None

@@ -1,0 +1,137 @@
+"""A request spec turned into what hosts are asked: amounts, traits, zones, and the state of its server group.
+
+Flavor extra specs `resources:CLASS`, `trait:NAME`, `hw:cpu_policy`, and image properties `trait:NAME` mean what nova's
+documentation says; numbered groups of them are asked of the same provider.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+
+from api_cell.scheduler.config import SchedulerSection
+from cell_service.errors import Invalid
+from cell_service.model.request_spec import RequestSpec
+from mapping_db.server_groups import Group
+
+DISABLED = "COMPUTE_STATUS_DISABLED"
+_RESOURCES = re.compile(r"^resources[a-zA-Z0-9_-]{0,64}:(?P<name>[A-Z0-9_]+)$")
+_TRAIT = re.compile(r"^trait[a-zA-Z0-9_-]{0,64}:(?P<name>[A-Z0-9_]+)$")
+
+
+@dataclass(slots=True)
+class GroupState:
+    """A server group while its members are being placed: how many are on each host."""
+
+    uuid: str
+    policy: str
+    limit: int
+    counts: dict[str, int] = field(default_factory=dict)
+
+    def add(self, host: str) -> None:
+        self.counts[host] = self.counts.get(host, 0) + 1
+
+    @classmethod
+    def of(cls, group: Group, without: Collection[str]) -> GroupState:
+        """The group as it stands, not counting the instances that are to be placed now."""
+        state = cls(group.uuid, group.policy, group.max_server_per_host)
+        for instance_uuid, host in group.members.items():
+            if host is not None and instance_uuid not in without:
+                state.add(host)
+        return state
+
+    def refuses(self, host: str) -> str | None:
+        """Why no further member may be on the host, if so."""
+        count = self.counts.get(host, 0)
+        if self.policy == "anti-affinity" and count >= self.limit:
+            return f"has {self.limit} of the server group" if self.limit > 1 else "has one of the server group"
+        if self.policy == "affinity" and self.counts and not count:
+            return "has none of the server group"
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What one instance asks of a host. `same_hosts`, `different_hosts`: keys of hosts, from hints."""
+
+    spec: RequestSpec
+    resources: Mapping[str, int]
+    required: frozenset[str] = frozenset()
+    forbidden: frozenset[str] = frozenset({DISABLED})
+    zones: frozenset[str] = frozenset()
+    group: GroupState | None = None
+    same_hosts: frozenset[str] | None = None
+    different_hosts: frozenset[str] = frozenset()
+
+    @property
+    def forced(self) -> bool:
+        """An administrator has named the host; filters are not asked."""
+        return self.spec.force_host is not None or self.spec.force_node is not None
+
+
+def wish_for(
+    spec: RequestSpec,
+    config: SchedulerSection,
+    *,
+    group: GroupState | None = None,
+    homes: Mapping[str, Collection[str]] | None = None,
+) -> Wish:
+    """`homes`: keys of hosts by the uuid of the instance that lives there. Raises Invalid for an amount that is none."""
+    required, forbidden = _traits(spec, config)
+    return Wish(
+        spec=spec,
+        resources=_resources(spec),
+        required=required,
+        forbidden=forbidden,
+        zones=frozenset(part.strip() for part in (spec.availability_zone or "").split(",") if part.strip()),
+        group=group,
+        same_hosts=_homes(spec, "same_host", homes or {}),
+        different_hosts=_homes(spec, "different_host", homes or {}) or frozenset(),
+    )
+
+
+def hinted(spec: RequestSpec) -> set[str]:
+    """The instances whose hosts the hints speak of."""
+    return {uuid for name in ("same_host", "different_host") for uuid in _listed(spec, name)}
+
+
+def _listed(spec: RequestSpec, name: str) -> list[str]:
+    value = spec.scheduler_hints.get(name)
+    return [str(part) for part in value] if isinstance(value, (list, tuple)) else [str(value)] if value else []
+
+
+def _homes(spec: RequestSpec, name: str, homes: Mapping[str, Collection[str]]) -> frozenset[str] | None:
+    """None without such a hint. A hint that names no instance of ours can't be held: nothing is home."""
+    uuids = _listed(spec, name)
+    return frozenset(key for uuid in uuids for key in homes.get(uuid, ())) if uuids else None
+
+
+def _resources(spec: RequestSpec) -> dict[str, int]:
+    flavor = spec.flavor
+    cpu = "PCPU" if flavor.extra_specs.get("hw:cpu_policy") == "dedicated" else "VCPU"
+    disk = flavor.disk_gib() - (flavor.root_gib if spec.volume_backed else 0)
+    amounts = {cpu: flavor.vcpus, "MEMORY_MB": flavor.memory_mib, "DISK_GB": disk}
+    added: dict[str, int] = {}
+    for key, value in flavor.extra_specs.items():
+        match = _RESOURCES.match(key)
+        if match is None:
+            continue
+        if not value.isdecimal():
+            raise Invalid(reason=f"Invalid amount in flavor extra spec {key}: {value}")
+        added[match["name"]] = added.get(match["name"], 0) + int(value)
+    return {name: amount for name, amount in (amounts | added).items() if amount > 0}
+
+
+def _traits(spec: RequestSpec, config: SchedulerSection) -> tuple[frozenset[str], frozenset[str]]:
+    required, forbidden = set(), {DISABLED}
+    for key, value in spec.flavor.extra_specs.items():
+        if match := _TRAIT.match(key):
+            (forbidden if value == "forbidden" else required).add(match["name"])
+    for key, value in spec.image_properties.items():
+        match = _TRAIT.match(key)
+        if match and value == "required":
+            required.add(match["name"])
+    if config.query_placement_for_image_type_support and spec.image_disk_format and not spec.volume_backed:
+        required.add(f"COMPUTE_IMAGE_TYPE_{spec.image_disk_format.upper()}")
+    return frozenset(required), frozenset(forbidden)

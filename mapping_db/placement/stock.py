@@ -1,0 +1,85 @@
+"""What schedulers hold in memory of providers: read whole, or for those that the feed names."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, Select, func, select
+
+from mapping_db.placement import inventories
+from mapping_db.placement.inventories import Inventory
+from mapping_db.schema import allocations, resource_provider_aggregates, resource_provider_traits, resource_providers
+from mapping_db.schema import inventories as inventory_table
+
+_CHUNK = 500
+
+
+@dataclass(frozen=True, slots=True)
+class ProviderState:
+    """A provider with all that a scheduler asks of it. `consumers` counts who has something of it."""
+
+    id: int
+    uuid: str
+    inventories: dict[str, Inventory]
+    traits: frozenset[str]
+    aggregates: frozenset[str]
+    consumers: int
+
+
+def read(tx: Connection, provider_ids: Collection[int] | None = None) -> dict[int, ProviderState]:
+    """All providers, or those of the ids that exist, by id."""
+    if provider_ids is None:
+        return _read(tx, None)
+    found: dict[int, ProviderState] = {}
+    wanted = sorted(provider_ids)
+    for start in range(0, len(wanted), _CHUNK):
+        found.update(_read(tx, wanted[start : start + _CHUNK]))
+    return found
+
+
+def _read(tx: Connection, ids: list[int] | None) -> dict[int, ProviderState]:
+    def among(query: Select[Any], column: Any) -> Iterator[Any]:
+        return iter(tx.execute(query if ids is None else query.where(column.in_(ids))))
+
+    owned: dict[int, dict[str, Inventory]] = {}
+    for row in among(select(inventory_table), inventory_table.c.resource_provider_id):
+        owned.setdefault(row.resource_provider_id, {})[row.resource_class] = inventories.from_row(row)
+    marks = _sets(among(select(*_pair(resource_provider_traits, "trait")), _owner(resource_provider_traits)))
+    inside = _sets(
+        among(select(*_pair(resource_provider_aggregates, "aggregate_uuid")), _owner(resource_provider_aggregates))
+    )
+    owner = allocations.c.resource_provider_id
+    counted = select(owner, func.count(func.distinct(allocations.c.consumer_uuid)).label("consumers")).group_by(owner)
+    consumers = {row.resource_provider_id: row.consumers for row in among(counted, owner)}
+    nothing: frozenset[str] = frozenset()
+    return {
+        row.id: ProviderState(
+            id=row.id,
+            uuid=row.uuid,
+            inventories=owned.get(row.id, {}),
+            traits=marks.get(row.id, nothing),
+            aggregates=inside.get(row.id, nothing),
+            consumers=consumers.get(row.id, 0),
+        )
+        for row in among(select(resource_providers.c.id, resource_providers.c.uuid), resource_providers.c.id)
+    }
+
+
+def _owner(table: Any) -> Any:
+    return table.c.resource_provider_id
+
+
+def _pair(table: Any, column: str) -> tuple[Any, Any]:
+    return table.c.resource_provider_id, table.c[column]
+
+
+def _sets(rows: Iterator[Any]) -> dict[int, frozenset[str]]:
+    """Equal sets are one object: thousands of hosts have the same traits."""
+    gathered: dict[int, set[str]] = {}
+    for owner, value in rows:
+        gathered.setdefault(owner, set()).add(value)
+    one: dict[frozenset[str], frozenset[str]] = {}
+    frozen = {owner: frozenset(values) for owner, values in gathered.items()}
+    return {owner: one.setdefault(values, values) for owner, values in frozen.items()}
