@@ -38,9 +38,10 @@ class Timer:
 
 
 class Timers:
-    """Runs steps on pools when their time has come. Thread-safe; one thread, whatever the number of timers."""
+    """Runs steps on pools when their time has come. Thread-safe; one thread, whatever the number of timers, or none
+    (`threaded` false: whoever turns the clock calls `fire`)."""
 
-    def __init__(self, clock: Clock = SYSTEM_CLOCK) -> None:
+    def __init__(self, clock: Clock = SYSTEM_CLOCK, *, threaded: bool = True) -> None:
         self.clock = clock
         self._heap: list[tuple[float, int, Timer]] = []
         self._number = itertools.count()
@@ -48,7 +49,8 @@ class Timers:
         self._changed = threading.Event()
         self._stopped = False
         self._thread = threading.Thread(target=self._run, name="timers", daemon=True)
-        self._thread.start()
+        if threaded:
+            self._thread.start()
 
     def after(self, seconds: float, pool: Pool, step: Step) -> Timer:
         """Run `step` on `pool` in `seconds`."""
@@ -64,16 +66,16 @@ class Timers:
         """Run nothing any more. Safe to call twice."""
         self._stopped = True
         self._changed.set()
-        if threading.current_thread() is not self._thread:
+        if self._thread.is_alive() and threading.current_thread() is not self._thread:
             self._thread.join(5)
 
     def _run(self) -> None:
         while not self._stopped:
             self._changed.clear()
-            pause = self._fire()
+            pause = self.fire()
             self.clock.wait(self._changed, min(pause, 60.0))
 
-    def _fire(self) -> float:
+    def fire(self) -> float:
         """Hand over what is due; answers the seconds until the next."""
         while True:
             with self._lock:

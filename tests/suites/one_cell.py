@@ -1,0 +1,273 @@
+"""One cell with a conductor and simulated hosts, run step by step: real code, a SQLite file, peers in memory, and a
+clock turned by hand."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+from sqlalchemy import Connection
+
+from cell_service.conductor.config import ConductorSettings
+from cell_service.conductor.duties import Duties
+from cell_service.conductor.means import Means
+from cell_service.conductor.servant import ConductorServant
+from cell_service.context import Context, Deadline, ManualClock, new_request_id
+from cell_service.db import actions, instances, operations
+from cell_service.db.engine import Database
+from cell_service.db.schema import metadata
+from cell_service.model import lifecycle
+from cell_service.model.instance import Flavor, Instance
+from cell_service.model.lifecycle import State, VmState
+from cell_service.model.operation import Alternate, BuildArguments, Kind, Operation
+from cell_service.rpc.conductor import Conductor
+from cell_service.rpc.contract import client, dispatcher
+from compute_host.agent import Agent
+from compute_host.config import HostSettings, SimulatedOptions
+from compute_host.images import ImageCache
+from compute_host.timers import Timers
+from compute_host.virt.simulated import SimulatedDriver
+from tests.suites.peers import MemoryImages, MemoryNetworks, MemoryPlacement
+from tests.suites.steps import Killed, KillSwitch, StepPools, StepQueue
+
+QUICK = SimulatedOptions(vcpus=8, memory_mib=8192, disk_gib=100, boot_seconds=0, verb_seconds=0)
+FLAVOR = Flavor(flavorid="1", name="small", vcpus=1, memory_mib=512, root_gib=1)
+ACTION_NAMES = {Kind.BUILD: "create", Kind.REBOOT_SOFT: "reboot", Kind.REBOOT_HARD: "reboot"}
+
+
+class OneCell:
+    def __init__(self, directory: Path, database_url: str | None = None) -> None:
+        self.directory = directory
+        self.clock = ManualClock()
+        self.db = Database(database_url or f"sqlite:///{directory}/cell.db")
+        metadata.create_all(self.db.engine)
+        self.queue = StepQueue()
+        self.images, self.networks, self.placement = MemoryImages(), MemoryNetworks(), MemoryPlacement()
+        self.image_id = self.images.add()
+        self.hosts: dict[str, Host] = {}
+        self.conductor = self.new_conductor()
+
+    # -- processes -----------------------------------------------------------------------------------
+
+    def new_conductor(self, switch: KillSwitch | None = None, **settings: Any) -> OneConductor:
+        """A conductor in the place of the one before."""
+        self.conductor = OneConductor(self, switch or KillSwitch(), ConductorSettings(host="conductor1", **settings))
+        return self.conductor
+
+    def host(self, name: str, *, switch: KillSwitch | None = None, **options: Any) -> Host:
+        """A host that is up, its agent new; another one of that name was killed."""
+        self.hosts[name] = Host(self, name, switch or KillSwitch(), options)
+        self.hosts[name].agent.start()
+        self.settle()
+        return self.hosts[name]
+
+    def settle(self) -> None:
+        """Let everybody do all that they can do now."""
+        busy = True
+        while busy:
+            busy = self.queue.deliver()
+            for host in list(self.hosts.values()):
+                busy = host.run() or busy
+            busy = self.conductor.work() or busy
+
+    def pass_time(self, seconds: float, step: float = 10.0) -> None:
+        """Turn the clock, and let everybody live meanwhile."""
+        while seconds > 0:
+            self.clock.advance(min(step, seconds))
+            seconds -= step
+            self.conductor.watch()
+            self.settle()
+
+    # -- what the API would do -----------------------------------------------------------------------
+
+    def ctx(self) -> Context:
+        return Context(
+            request_id=new_request_id(), user_id="u", project_id="p", deadline=Deadline.after(60, self.clock)
+        )
+
+    def boot(
+        self, host: str, *alternates: str, name: str = "server", deadline_seconds: float = 3600, **fields: Any
+    ) -> str:
+        """An instance accepted for `host`, its allocation made; answers its uuid. `build=` for BuildArguments."""
+        ctx, now, uuid = self.ctx(), self.clock.now(), str(uuid4())
+        build = fields.pop("build", BuildArguments())
+        build = replace(build, alternates=tuple(self.alternate(other) for other in alternates))
+        instance = Instance(
+            uuid=uuid,
+            project_id="p",
+            user_id="u",
+            display_name=name,
+            flavor=fields.pop("flavor", FLAVOR),
+            created_at=now,
+            image_ref=fields.pop("image_ref", self.image_id),
+            host=host,
+            node=host,
+            **fields,
+        )
+
+        def work(tx: Connection) -> None:
+            instances.insert_new(tx, instance)
+            actions.start(tx, ctx, uuid, "create", now)
+            operations.insert(
+                tx,
+                ctx,
+                instance_uuid=uuid,
+                kind=Kind.BUILD,
+                host=host,
+                now=now,
+                deadline=now + timedelta(seconds=deadline_seconds),
+                build=build,
+            )
+
+        self.db.run(work)
+        self.placement.allocations[uuid] = self.alternate(host).allocations
+        return uuid
+
+    def act(self, uuid: str, kind: Kind, deadline_seconds: float = 600) -> Context:
+        """Begin an action as the API does."""
+        ctx, now = self.ctx(), self.clock.now()
+
+        def work(tx: Connection) -> None:
+            instance = instances.get(tx, uuid)
+            begun = lifecycle.begin(kind.value, instance.state)
+            assert instances.change(tx, uuid, now=now, expect=instance.state, task_state=begun.task)
+            actions.start(tx, ctx, uuid, ACTION_NAMES.get(kind, kind.value), now)
+            if kind is Kind.DELETE:
+                operations.supersede(tx, uuid, now)
+            operations.insert(
+                tx,
+                ctx,
+                instance_uuid=uuid,
+                kind=kind,
+                host=instance.host,
+                now=now,
+                deadline=now + timedelta(seconds=deadline_seconds),
+            )
+
+        self.db.run(work)
+        if self.instance(uuid).host is None:
+            self.conductor.means.work.set()
+        return ctx
+
+    def active(self, host: str, **fields: Any) -> str:
+        uuid = self.boot(host, **fields)
+        self.settle()
+        assert self.instance(uuid).state == State(VmState.ACTIVE)
+        return uuid
+
+    # -- looking ---------------------------------------------------------------------------------------
+
+    def alternate(self, host: str) -> Alternate:
+        provider = self.hosts[host].node_uuid if host in self.hosts else str(uuid4())
+        return Alternate(host, host, provider, {provider: {"VCPU": 1}})
+
+    def instance(self, uuid: str) -> Instance:
+        with self.db.connect() as tx:
+            return instances.get(tx, uuid, deleted=True)
+
+    def unfinished(self, uuid: str) -> list[Operation]:
+        with self.db.connect() as tx:
+            return operations.unfinished(tx, uuid)
+
+    def events(self, uuid: str, request_id: str | None = None) -> list[tuple[str, str | None, str | None]]:
+        """(event, host, result) of the newest (or that) action, newest first."""
+        with self.db.connect() as tx:
+            newest = actions.list_of(tx, uuid)[0] if request_id is None else actions.get(tx, uuid, request_id)
+            return [(event.event, event.host, event.result) for event in actions.events_of(tx, newest.id)]
+
+    def guests_of(self, uuid: str) -> list[str]:
+        """The hosts that have this guest."""
+        return [name for name, host in self.hosts.items() if uuid in host.guests()]
+
+    def rpc(self) -> Conductor:
+        return client(Conductor, self.queue)
+
+
+class OneConductor:
+    """A conductor whose duties run when told."""
+
+    def __init__(self, cell: OneCell, switch: KillSwitch, settings: ConductorSettings) -> None:
+        self._cell, self._switch = cell, switch
+        self.means = Means(
+            switch.guard(cell.db, "run"),
+            cell.queue,
+            switch.guard(cell.networks),
+            switch.guard(cell.placement),
+            cell.clock,
+            settings,
+        )
+        self.duties = Duties(self.means, f"conductor:{uuid4()}")
+        self.means.work.set()
+        cell.queue.serve("conductor", dispatcher(ConductorServant(self.means), cell.clock))
+
+    def work(self) -> bool:
+        """Do what conductors do themselves, if somebody said that there is something."""
+        if self._switch.dead or not self.means.work.is_set():
+            return False
+        self.means.work.clear()
+        try:
+            for operation in self.duties.take(10):
+                self.duties.do(operation)
+        except Killed:
+            self._cell.queue.handlers.pop("conductor", None)
+        return True
+
+    def watch(self) -> None:
+        """What is done every few seconds."""
+        if self._switch.dead:
+            return
+        self.means.work.set()
+        self.duties.report()
+        self.duties.watch_hosts()
+        self.duties.watch_deadlines()
+
+
+class Host:
+    """A simulated host with its agent; the state directory outlives it."""
+
+    def __init__(self, cell: OneCell, name: str, switch: KillSwitch, options: dict[str, Any]) -> None:
+        self._cell, self.name, self.switch = cell, name, switch
+        simulated = replace(QUICK, **options)
+        self.settings = HostSettings(
+            host=name, state=cell.directory / name, image_cache=cell.directory / "images", simulated=simulated
+        )
+        self.pools = StepPools()
+        self.timers = Timers(cell.clock, threaded=False)
+        self.driver = SimulatedDriver(self.settings, self.timers, self.pools.control)
+        self.agent = Agent(
+            self.settings,
+            driver=switch.guard(self.driver, "spawn", "destroy", "power_on", "power_off", "reboot", "pause", "suspend"),
+            transport=switch.guard(cell.queue, "call", "cast"),
+            networks=switch.guard(cell.networks),
+            placement=cell.placement,
+            images=ImageCache(switch.guard(cell.images), self.settings.image_cache),
+            timers=self.timers,
+            pools=self.pools,
+        )
+
+    @property
+    def node_uuid(self) -> str:
+        return self.driver.nodes()[0].uuid
+
+    @property
+    def faults(self) -> Path:
+        return self.settings.state / "faults.json"
+
+    def guests(self) -> dict[str, Any]:
+        return {guest.uuid: guest.power_state for guest in self.driver.guests()}
+
+    def run(self) -> bool:
+        """Let the agent do what is due. Answers whether there was anything."""
+        if self.switch.dead:
+            self._cell.queue.handlers.pop(f"compute.{self.name}", None)
+            return False
+        self.timers.fire()
+        return self.pools.run()
+
+    def claim(self) -> None:
+        """Ask for work, as after a heartbeat."""
+        self.agent.claim_soon()
+        self._cell.settle()

@@ -1,0 +1,221 @@
+"""The services beside a cell, in memory: what the protocols of cell_service.peers promise, and no more."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from uuid import uuid4
+
+from cell_service.context import Context
+from cell_service.errors import (
+    Conflict,
+    ImageNotFound,
+    ImageUnacceptable,
+    InventoryExceeded,
+    NetworkNotFound,
+    PeerUnavailable,
+    PortNotFound,
+)
+from cell_service.model.host import NodeReport
+from cell_service.model.instance import FixedIp, NetworkRequest, Vif
+from cell_service.peers.image import Image
+
+
+@dataclass
+class MemoryImages:
+    """Images with bytes. `down`: the service does not answer."""
+
+    records: dict[str, Image] = field(default_factory=dict)
+    contents: dict[str, bytes] = field(default_factory=dict)
+    downloads: list[str] = field(default_factory=list)
+    down: bool = False
+
+    def add(self, contents: bytes = b"raw image", **fields: object) -> str:
+        image_id = str(uuid4())
+        record = Image(
+            id=image_id,
+            name="image",
+            status="active",
+            disk_format="raw",
+            container_format="bare",
+            size_bytes=len(contents),
+            min_disk_gib=0,
+            min_ram_mib=0,
+            os_hash_algo="sha256",
+            os_hash_value=hashlib.sha256(contents).hexdigest(),
+        )
+        self.records[image_id] = replace(record, **fields)
+        self.contents[image_id] = contents
+        return image_id
+
+    def get(self, ctx: Context, image_id: str) -> Image:
+        self._answer()
+        if image_id not in self.records:
+            raise ImageNotFound(image_id=image_id)
+        return self.records[image_id]
+
+    def download(self, ctx: Context, image: Image, target: Path) -> None:
+        self._answer()
+        contents = self.contents[image.id]
+        if hashlib.sha256(contents).hexdigest() != image.os_hash_value:
+            raise ImageUnacceptable(image_id=image.id, reason="its hash is another one")
+        self.downloads.append(image.id)
+        target.write_bytes(contents)
+
+    def _answer(self) -> None:
+        if self.down:
+            raise PeerUnavailable(service="image", reason="it is down")
+
+
+@dataclass
+class Port:
+    vif: Vif
+    instance_uuid: str | None
+    host: str | None
+
+
+@dataclass
+class MemoryNetworks:
+    """One network, `net`, and ports by id. Ports that users made stay when instances go."""
+
+    ports: dict[str, Port] = field(default_factory=dict)
+    down: bool = False
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    number: int = 0
+
+    def add_port(self) -> str:
+        with self.lock:
+            return self._new(None, None, ours=False).vif.port_id
+
+    def of(self, instance_uuid: str) -> list[Port]:
+        return [port for port in self.ports.values() if port.instance_uuid == instance_uuid]
+
+    def validate(
+        self, ctx: Context, requests: Sequence[NetworkRequest], security_groups: Sequence[str], count: int
+    ) -> None:
+        self._answer()
+
+    def available(self, ctx: Context, project_id: str) -> tuple[str, ...]:
+        self._answer()
+        return ("net",)
+
+    def allocate(
+        self,
+        ctx: Context,
+        *,
+        instance_uuid: str,
+        project_id: str,
+        host: str,
+        availability_zone: str | None,
+        hostname: str,
+        requests: Sequence[NetworkRequest] | None,
+        auto: bool,
+        security_groups: Sequence[str],
+    ) -> tuple[Vif, ...]:
+        self._answer()
+        wanted = list(requests) if requests is not None else [NetworkRequest(network_id="net")]
+        with self.lock:
+            mine = self.of(instance_uuid)
+            found = []
+            for request in wanted:
+                if request.port_id is not None:
+                    port = self._given(request.port_id, instance_uuid)
+                elif request.network_id not in (None, "net"):
+                    raise NetworkNotFound(network_id=request.network_id)
+                else:
+                    ours = [port for port in mine if port.vif.created_by_us and port not in found]
+                    port = ours[0] if ours else self._new(instance_uuid, host, ours=True)
+                port.instance_uuid, port.host = instance_uuid, host
+                found.append(port)
+            return tuple(port.vif for port in found)
+
+    def deallocate(self, ctx: Context, instance_uuid: str, *, keep: Sequence[str] = ()) -> None:
+        self._answer()
+        with self.lock:
+            for port in self.of(instance_uuid):
+                if port.vif.created_by_us and port.vif.port_id not in keep:
+                    del self.ports[port.vif.port_id]
+                else:
+                    port.instance_uuid = port.host = None
+
+    def info(self, ctx: Context, instance_uuid: str) -> tuple[Vif, ...]:
+        self._answer()
+        return tuple(port.vif for port in self.of(instance_uuid))
+
+    def _given(self, port_id: str, instance_uuid: str) -> Port:
+        port = self.ports.get(port_id)
+        if port is None:
+            raise PortNotFound(port_id=port_id)
+        if port.instance_uuid not in (None, instance_uuid):
+            raise Conflict(reason=f"Port {port_id} is in use.")
+        return port
+
+    def _new(self, instance_uuid: str | None, host: str | None, *, ours: bool) -> Port:
+        self.number += 1
+        vif = Vif(
+            port_id=str(uuid4()),
+            network_id="net",
+            network_name="net",
+            mac=f"fa:16:3e:00:{self.number // 256:02x}:{self.number % 256:02x}",
+            fixed_ips=(FixedIp(f"10.0.{self.number // 256}.{self.number % 256}", 4, "subnet"),),
+            created_by_us=ours,
+        )
+        self.ports[vif.port_id] = Port(vif, instance_uuid, host)
+        return self.ports[vif.port_id]
+
+    def _answer(self) -> None:
+        if self.down:
+            raise PeerUnavailable(service="network", reason="it is down")
+
+
+@dataclass
+class MemoryPlacement:
+    """Providers with one capacity each for VCPU; allocations by consumer."""
+
+    providers: dict[str, NodeReport] = field(default_factory=dict)
+    disabled: set[str] = field(default_factory=set)
+    allocations: dict[str, dict[str, dict[str, int]]] = field(default_factory=dict)
+    full: set[str] = field(default_factory=set)
+    reports: int = 0
+    down: bool = False
+
+    def report(self, ctx: Context, node: NodeReport) -> None:
+        self._answer()
+        self.reports += 1
+        self.providers[node.uuid] = node
+
+    def set_disabled(self, ctx: Context, provider_uuid: str, disabled: bool) -> None:
+        self._answer()
+        (self.disabled.add if disabled else self.disabled.discard)(provider_uuid)
+
+    def allocations_of(self, ctx: Context, consumer_uuid: str) -> dict[str, dict[str, int]]:
+        self._answer()
+        return self.allocations.get(consumer_uuid, {})
+
+    def consumers_on(self, ctx: Context, provider_uuid: str) -> dict[str, dict[str, int]]:
+        self._answer()
+        return {uuid: held[provider_uuid] for uuid, held in self.allocations.items() if provider_uuid in held}
+
+    def move(
+        self, ctx: Context, consumer_uuid: str, allocations: dict[str, dict[str, int]], project_id: str, user_id: str
+    ) -> None:
+        self._answer()
+        for provider in allocations:
+            if provider in self.full:
+                raise InventoryExceeded(resource_class="VCPU", provider=provider, reason="It is full.")
+        self.allocations[consumer_uuid] = allocations
+
+    def release(self, ctx: Context, consumer_uuid: str) -> None:
+        self._answer()
+        self.allocations.pop(consumer_uuid, None)
+
+    def delete_provider(self, ctx: Context, provider_uuid: str) -> None:
+        self._answer()
+        self.providers.pop(provider_uuid, None)
+
+    def _answer(self) -> None:
+        if self.down:
+            raise PeerUnavailable(service="placement", reason="it is down")
