@@ -10,6 +10,7 @@ from sqlalchemy import ColumnElement, Connection, Integer, and_, bindparam, dele
 from sqlalchemy import cast as sql_cast
 
 from cell_service.errors import InstanceAlreadyMoved, InstanceMappingNotFound
+from mapping_db.locations import Location
 from mapping_db.schema import instance_mappings
 
 _CHUNK = 500
@@ -48,6 +49,10 @@ _COLUMNS = [instance_mappings.c[name] for name in InstanceMapping.__dataclass_fi
 _BY_UUID = select(*_COLUMNS).where(instance_mappings.c.instance_uuid == bindparam("uuid"))
 _BY_UUIDS = select(*_COLUMNS).where(instance_mappings.c.instance_uuid.in_(bindparam("uuids", expanding=True)))
 
+_PLACES = select(*[instance_mappings.c[name] for name in Location.__dataclass_fields__]).where(
+    instance_mappings.c.instance_uuid.in_(bindparam("uuids", expanding=True))
+)
+
 
 def insert_new(tx: Connection, mappings: Iterable[InstanceMapping]) -> None:
     """Store the mappings; the order given becomes the creation order."""
@@ -74,6 +79,16 @@ def get_many(tx: Connection, instance_uuids: Iterable[str]) -> dict[str, Instanc
     for start in range(0, len(wanted), _CHUNK):
         for row in tx.execute(_BY_UUIDS, {"uuids": wanted[start : start + _CHUNK]}):
             found[row.instance_uuid] = InstanceMapping(*row)
+    return found
+
+
+def places(tx: Connection, instance_uuids: Iterable[str]) -> dict[str, Location]:
+    """Where those of the instances live that have a mapping, by instance uuid."""
+    wanted = list(instance_uuids)
+    found: dict[str, Location] = {}
+    for start in range(0, len(wanted), _CHUNK):
+        for row in tx.execute(_PLACES, {"uuids": wanted[start : start + _CHUNK]}):
+            found[row.instance_uuid] = Location(*row)
     return found
 
 

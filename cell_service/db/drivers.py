@@ -152,3 +152,15 @@ def _descriptor(raw: Any) -> int | None:
         return int(pgconn.socket)
     except Exception:  # noqa: BLE001  libpq's connection is closed
         return None
+
+
+def server_answered(error: BaseException | None) -> bool:
+    """Whether an error of SQLAlchemy's is the server's own answer (wrong password, too many connections), and not
+    its silence or absence."""
+    original = getattr(error, "orig", None)
+    if original is None:
+        return False
+    code = original.args[0] if original.args else None
+    if isinstance(code, int):
+        return not 2000 <= code < 3000  # the client's own codes
+    return getattr(original, "sqlstate", None) is not None or "FATAL:" in str(original)

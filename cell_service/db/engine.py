@@ -25,8 +25,8 @@ from cell_service.errors import DatabaseUnavailable
 T = TypeVar("T")
 
 ATTEMPTS = 8
-_DEADLOCKS = {1205, 1213}
-_SERIALISATION = {"40001", "40P01", "55P03"}
+_DEADLOCKS = {1205, 1213, "40001", "40P01", "55P03"}
+_NOT_SYNCED = {1146, "42P01"}
 _ISOLATION = r"read\ committed"
 _DRIVERS = {"mysql": "mysql+pymysql", "mariadb": "mysql+pymysql", "postgresql": "postgresql+psycopg",
             "postgres": "postgresql+psycopg"}  # fmt: skip
@@ -113,13 +113,14 @@ def is_deadlock(error: BaseException | None) -> bool:
     """Whether the database gave up a transaction for another's sake, so that it is worth running again."""
     if not isinstance(error, DBAPIError):
         return False
+    return _code(error) in _DEADLOCKS or "database is locked" in str(error.orig)
+
+
+def _code(error: DBAPIError) -> object:
+    """MariaDB's number or PostgreSQL's SQLSTATE of an error, None for SQLite's."""
     original: Any = error.orig
-    code = original.args[0] if original is not None and original.args else None
-    return (
-        code in _DEADLOCKS
-        or getattr(original, "sqlstate", None) in _SERIALISATION
-        or "database is locked" in str(original)
-    )
+    number = original.args[0] if original is not None and original.args else None
+    return number if isinstance(number, int) else getattr(original, "sqlstate", None)
 
 
 @contextlib.contextmanager
@@ -132,7 +133,7 @@ def _translated() -> Iterator[None]:
     except OperationalError as error:
         raise DatabaseUnavailable(reason=str(error.orig)) from error
     except DBAPIError as error:
-        if error.connection_invalidated or is_deadlock(error):
+        if error.connection_invalidated or is_deadlock(error) or _code(error) in _NOT_SYNCED:
             raise DatabaseUnavailable(reason=str(error.orig)) from error
         raise
 

@@ -1,0 +1,61 @@
+"""Whether one server of one cell (its database or its queue) is worth asking, as one process sees it."""
+
+from __future__ import annotations
+
+import logging
+import random
+import threading
+
+from cell_service.context import Clock
+from cell_service.logs import about
+
+log = logging.getLogger(__name__)
+
+FIRST_PAUSE = 0.5
+LONGEST_PAUSE = 5.0
+
+
+class Breaker:
+    """Closed: ask. Open: don't, until a probe has been answered; probes come at growing intervals.
+
+    It is opened by a failure and closed by a probe, never by users' requests.
+    """
+
+    def __init__(self, cell: str, resource: str, clock: Clock) -> None:
+        self._cell, self._resource, self._clock = cell, resource, clock
+        self._lock = threading.Lock()
+        self._pause = FIRST_PAUSE
+        self._next_probe = 0.0
+        self.reason = ""
+        """Why it is open; empty when it is closed. Never holds a password."""
+
+    @property
+    def is_open(self) -> bool:
+        return bool(self.reason)
+
+    def open(self, reason: str) -> bool:
+        """Open it, or note that a probe failed again. True for the one caller who found it closed."""
+        with self._lock:
+            first = not self.reason
+            if first:
+                self._pause = FIRST_PAUSE
+            elif self._clock.monotonic() < self._next_probe:
+                return False  # a straggler of the same failure
+            self.reason = reason or "failed"
+            self._next_probe = self._clock.monotonic() + self._pause * random.uniform(0.8, 1.2)
+            self._pause = min(self._pause * 2, LONGEST_PAUSE)
+        if first:
+            log.warning("breaker opened", extra=about(None, cell=self._cell, what=self._resource, reason=reason))
+        return first
+
+    def close(self) -> None:
+        """A probe was answered."""
+        with self._lock:
+            if not self.reason:
+                return
+            self.reason = ""
+        log.info("breaker closed", extra=about(None, cell=self._cell, what=self._resource))
+
+    def wants_probe(self) -> bool:
+        """Whether it is open and the time for another probe has come."""
+        return self.is_open and self._clock.monotonic() >= self._next_probe

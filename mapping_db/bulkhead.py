@@ -1,0 +1,93 @@
+"""How many threads of this process may be in one server of one cell, and which of them are in it now."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from cell_service.context import Clock, Deadline
+
+
+class Full(Exception):
+    """As many are in, and wait, as may."""
+
+
+class Overdue(Exception):
+    """No place became free in time."""
+
+
+class Refused(Exception):
+    """The breaker is open."""
+
+
+class Flight:
+    """One caller's stay: since when, until when, and the driver's connection that it holds (None: none yet)."""
+
+    __slots__ = ("deadline", "entered", "held", "overdue")
+
+    def __init__(self, entered: float, deadline: Deadline) -> None:
+        self.entered, self.deadline = entered, deadline
+        self.held: Any = None
+        self.overdue = False
+        """It has been cut off because its deadline was over."""
+
+
+class Bulkhead:
+    """At most `size` callers are in at once, at most `waiting` more wait; nobody waits once `refused` says why not."""
+
+    def __init__(self, size: int, waiting: int, clock: Clock, refused: Callable[[], str]) -> None:
+        self._size, self._may_wait, self._clock, self._refused = size, waiting, clock, refused
+        self._changed = threading.Condition()
+        self._flights: set[Flight] = set()
+        self._waiting = 0
+        self.last_used = clock.monotonic()
+
+    def enter(self, deadline: Deadline) -> Flight:
+        """Go in, waiting for a place if need be. Raises Refused, Full, Overdue."""
+        with self._changed:
+            if len(self._flights) >= self._size:
+                self._await_place(deadline)
+            elif self._refused():
+                raise Refused
+            self.last_used = self._clock.monotonic()
+            flight = Flight(self.last_used, deadline)
+            self._flights.add(flight)
+            return flight
+
+    def leave(self, flight: Flight) -> None:
+        with self._changed:
+            flight.held = None
+            self._flights.discard(flight)
+            self.last_used = self._clock.monotonic()
+            if self._waiting:
+                self._changed.notify()
+
+    def wake(self) -> None:
+        """Let those who wait look again whether they still may."""
+        with self._changed:
+            self._changed.notify_all()
+
+    def flights(self) -> list[Flight]:
+        """Who is in now. (Empty without taking the lock: the common case.)"""
+        if not self._flights:
+            return []
+        with self._changed:
+            return list(self._flights)
+
+    def _await_place(self, deadline: Deadline) -> None:
+        if self._waiting >= self._may_wait:
+            raise Full
+        self._waiting += 1
+        try:
+            while True:
+                if self._refused():
+                    raise Refused
+                if len(self._flights) < self._size:
+                    return
+                left = deadline.remaining()
+                if left <= 0:
+                    raise Overdue
+                self._changed.wait(left)
+        finally:
+            self._waiting -= 1

@@ -1,0 +1,138 @@
+"""Asking many cells at once: answers and failures, both values, by one deadline."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections import defaultdict, deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Generic, TypeVar
+
+from cell_service.context import Deadline
+from cell_service.errors import CellUnavailable, PolycellError
+
+T = TypeVar("T")
+
+IDLE_SECONDS = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Gathered(Generic[T]):
+    """What each cell said, by cell id. Every cell asked is in exactly one of the two."""
+
+    answers: Mapping[int, T]
+    failures: Mapping[int, PolycellError]
+
+
+class Threads:
+    """Threads shared by all cells, of which each cell may hold `per_cell` at a time. They end when idle."""
+
+    def __init__(self, per_cell: int, backlog: int) -> None:
+        self._per_cell, self._most_waiting = per_cell, backlog
+        self._lock = threading.Lock()
+        self._busy: dict[int, int] = defaultdict(int)
+        self._waiting: dict[int, deque[Callable[[], None]]] = defaultdict(deque)
+        self._ready: queue.SimpleQueue[tuple[int, Callable[[], None]]] = queue.SimpleQueue()
+        self._idle = 0
+
+    def submit(self, cell_id: int, job: Callable[[], None]) -> bool:
+        """Run the job (which must not raise) as soon as the cell has a thread. False: too many wait already."""
+        with self._lock:
+            if self._busy[cell_id] >= self._per_cell:
+                if len(self._waiting[cell_id]) >= self._most_waiting:
+                    return False
+                self._waiting[cell_id].append(job)
+                return True
+            self._busy[cell_id] += 1
+            spawn = self._idle == 0
+            if not spawn:
+                self._idle -= 1
+        if spawn:
+            threading.Thread(target=self._work, args=(cell_id, job), name="scatter", daemon=True).start()
+        else:
+            self._ready.put((cell_id, job))
+        return True
+
+    def _work(self, cell_id: int, job: Callable[[], None]) -> None:
+        while True:
+            job()
+            with self._lock:
+                waiting = self._waiting[cell_id]
+                if waiting:
+                    job = waiting.popleft()
+                    continue
+                self._busy[cell_id] -= 1
+                self._idle += 1
+            del job  # with all that it refers to
+            try:
+                cell_id, job = self._ready.get(timeout=IDLE_SECONDS)
+            except queue.Empty:
+                with self._lock:
+                    if self._idle:
+                        self._idle -= 1
+                        return
+                cell_id, job = self._ready.get()  # given to us at the last moment
+
+
+@dataclass(slots=True)
+class _Ask(Generic[T]):
+    """One scatter under way."""
+
+    missing: set[int]
+    answers: dict[int, T] = field(default_factory=dict)
+    failures: dict[int, PolycellError] = field(default_factory=dict)
+    bug: BaseException | None = None
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    done: threading.Event = field(default_factory=threading.Event)
+
+    def run(self, cell_id: int, work: Callable[[], T]) -> None:
+        with self.lock:
+            if cell_id not in self.missing:  # the deadline was over before it began
+                return
+        answer: T | None = None
+        failure: PolycellError | None = None
+        bug: BaseException | None = None
+        try:
+            answer = work()
+        except PolycellError as error:
+            failure = error
+        except Exception as error:  # noqa: BLE001  the edge of a thread: it flies in the asker's
+            bug = error
+        with self.lock:
+            if cell_id not in self.missing:
+                return
+            self.missing.discard(cell_id)
+            if bug is not None:
+                self.bug = self.bug or bug
+            elif failure is not None:
+                self.failures[cell_id] = failure
+            else:
+                self.answers[cell_id] = answer  # type: ignore[assignment]
+            if not self.missing or self.bug is not None:
+                self.done.set()
+
+
+def gather(works: Mapping[int, Callable[[], T]], threads: Threads, deadline: Deadline) -> Gathered[T]:
+    """Do every cell's work; a cell that has not answered by the deadline is among the failures.
+
+    One cell's work is done on the caller's thread. What is not a PolycellError is a bug and flies.
+    """
+    ask: _Ask[T] = _Ask(set(works))
+    if len(works) == 1:
+        for cell_id, work in works.items():
+            ask.run(cell_id, work)
+    else:
+        for cell_id, work in works.items():
+            if not threads.submit(cell_id, lambda cell_id=cell_id, work=work: ask.run(cell_id, work)):  # type: ignore[misc]
+                with ask.lock:
+                    ask.missing.discard(cell_id)
+                    ask.failures[cell_id] = CellUnavailable(cell=cell_id, reason="too many requests wait for it")
+        if ask.missing:
+            ask.done.wait(deadline.remaining())
+    with ask.lock:
+        late, ask.missing = ask.missing, set()
+    if ask.bug is not None:
+        raise ask.bug
+    ask.failures.update({cell_id: CellUnavailable(cell=cell_id, reason="no answer in time") for cell_id in late})
+    return Gathered(ask.answers, ask.failures)
