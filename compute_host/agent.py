@@ -186,7 +186,7 @@ class Agent:
         standing, self._standing = self._standing, None
         self._tracker.provide(self._ctx(), disabled=standing.disabled, whole=True)
         began = self._clock.monotonic()
-        self._tracker.heal(self._ctx(), lambda: self._backlog.touched_since(began))
+        self._tracker.heal(self._ctx(), lambda: self._backlog.touched_after(began))
 
     # -- work ----------------------------------------------------------------------------------------
 
@@ -273,7 +273,7 @@ class Agent:
             return
 
     def _tell_power(self, uuid: str, state: PowerState) -> None:
-        if self._gone or uuid in self._backlog.touched_since(self._clock.monotonic()):
+        if self._gone or self._backlog.is_busy(uuid):
             return
         try:
             self._conductor.power_event(self._ctx(), self.settings.host, uuid, state)

@@ -108,10 +108,15 @@ class Backlog:
             self._busy.discard(uuid)
         self._go_on()
 
-    def touched_since(self, moment: float) -> set[str]:
-        """Instances that have operations now, or had since then (on the clock's monotonic)."""
+    def touched_after(self, moment: float) -> set[str]:
+        """Instances that have operations now, or had after then (on the clock's monotonic)."""
         with self._lock:
-            return {held.uuid for held in self._held.values()} | {uuid for at, uuid in self._ended if at >= moment}
+            return {held.uuid for held in self._held.values()} | {uuid for at, uuid in self._ended if at > moment}
+
+    def is_busy(self, uuid: str) -> bool:
+        """Whether an operation on the instance is held."""
+        with self._lock:
+            return any(held.uuid == uuid for held in self._held.values())
 
     def close(self) -> None:
         """Begin nothing any more."""

@@ -21,7 +21,7 @@ def reconcile(ctx: Context, host: str, driver: Driver, conductor: Conductor, bac
     """
     began = clock.monotonic()
     guests = driver.guests()
-    touched = backlog.touched_since(began)
+    touched = backlog.touched_after(began)
     reports = tuple(GuestReport(guest.uuid, guest.power_state) for guest in guests if guest.uuid not in touched)
     for verdict in conductor.reconcile(ctx, host, reports):
         if verdict.verdict != "destroy" or not backlog.reserve(verdict.instance_uuid):
