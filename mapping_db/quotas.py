@@ -1,8 +1,8 @@
 """Rows of quotas: what projects and users may have, and what of the counted resources they have.
 
-instances, cores and ram are counted in `quota_usages`, by the transaction that accepts a create or a delete; a
-conditional update of the project's row (user_id "") decides every race. Limits of the other resources are held by
-whoever counts the things themselves. -1 is no limit.
+instances, cores, ram and server groups are counted in `quota_usages` by the transaction that accepts a create or a
+delete; a conditional update of the project's row (user_id "") decides every race. Limits of the other resources are
+held by whoever counts the things themselves. -1 is no limit.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from cell_service.errors import OverQuota
 from mapping_db.schema import project_user_quotas, quota_classes, quota_usages, quotas
 
 DEFAULT_CLASS = "default"
-COUNTED = ("instances", "cores", "ram")
+COUNTED = ("instances", "cores", "ram", "server_groups")
 PROJECT = ""
 """The user id of a project's own row of usage."""
 

@@ -2,7 +2,24 @@
 
 from __future__ import annotations
 
-from api_cell.compute import flavor_access, flavor_extra_specs, flavor_schemas, flavors
+from api_cell.compute import (
+    aggregates,
+    availability_zones,
+    flavor_access,
+    flavor_extra_specs,
+    flavor_schemas,
+    flavors,
+    host_schemas,
+    hypervisors,
+    keypair_schemas,
+    keypairs,
+    limits,
+    quota_classes,
+    quota_schemas,
+    quota_sets,
+    server_groups,
+    services,
+)
 from api_cell.edge.route import Route
 
 FLAVORS = (
@@ -32,4 +49,90 @@ FLAVORS = (
           rule="os_compute_api:os-flavor-extra-specs:delete"),
 )  # fmt: skip
 
-ROUTES: tuple[Route, ...] = (*FLAVORS,)
+KEYPAIRS = (
+    Route("GET", "/os-keypairs", keypairs.index, query=keypair_schemas.LIST),
+    Route("POST", "/os-keypairs", keypairs.create, body=keypair_schemas.CREATE),
+    Route("GET", "/os-keypairs/{id}", keypairs.show, query=keypair_schemas.ONE),
+    Route("DELETE", "/os-keypairs/{id}", keypairs.delete, query=keypair_schemas.ONE),
+)
+
+QUOTAS = (
+    Route("GET", "/limits", limits.index, rule="os_compute_api:limits", query=quota_schemas.LIMITS),
+    Route("GET", "/os-quota-sets/{id}", quota_sets.show, query=quota_schemas.BY_USER),
+    Route("GET", "/os-quota-sets/{id}/detail", quota_sets.detail, query=quota_schemas.BY_USER),
+    Route("GET", "/os-quota-sets/{id}/defaults", quota_sets.defaults, rule="os_compute_api:os-quota-sets:defaults"),
+    Route("PUT", "/os-quota-sets/{id}", quota_sets.update, rule="os_compute_api:os-quota-sets:update",
+          body=quota_schemas.UPDATE_SET, query=quota_schemas.BY_USER),
+    Route("DELETE", "/os-quota-sets/{id}", quota_sets.delete, rule="os_compute_api:os-quota-sets:delete",
+          query=quota_schemas.BY_USER),
+    Route("GET", "/os-quota-class-sets/{id}", quota_classes.show, rule="os_compute_api:os-quota-class-sets:show"),
+    Route("PUT", "/os-quota-class-sets/{id}", quota_classes.update, rule="os_compute_api:os-quota-class-sets:update",
+          body=quota_schemas.UPDATE_CLASS),
+)  # fmt: skip
+
+AVAILABILITY_ZONES = (
+    Route("GET", "/os-availability-zone", availability_zones.index, rule="os_compute_api:os-availability-zone:list"),
+    Route("GET", "/os-availability-zone/detail", availability_zones.detail,
+          rule="os_compute_api:os-availability-zone:detail"),
+)  # fmt: skip
+
+SERVICES = (
+    Route("GET", "/os-services", services.index, rule="os_compute_api:os-services:list",
+          query=host_schemas.LIST_SERVICES),
+    Route("PUT", "/os-services/{id}", services.update, rule="os_compute_api:os-services:update",
+          body=host_schemas.UPDATE_SERVICE),
+    Route("DELETE", "/os-services/{id}", services.delete, rule="os_compute_api:os-services:delete"),
+)  # fmt: skip
+
+HYPERVISORS = (
+    Route("GET", "/os-hypervisors", hypervisors.index, rule="os_compute_api:os-hypervisors:list",
+          query=host_schemas.LIST_HYPERVISORS),
+    Route("GET", "/os-hypervisors/detail", hypervisors.detail, rule="os_compute_api:os-hypervisors:list-detail",
+          query=host_schemas.LIST_HYPERVISORS),
+    Route("GET", "/os-hypervisors/statistics", hypervisors.statistics,
+          rule="os_compute_api:os-hypervisors:statistics", max_version=(2, 87)),
+    Route("GET", "/os-hypervisors/{id}", hypervisors.show, rule="os_compute_api:os-hypervisors:show",
+          query=host_schemas.SHOW_HYPERVISOR),
+    Route("GET", "/os-hypervisors/{id}/uptime", hypervisors.uptime, rule="os_compute_api:os-hypervisors:uptime",
+          max_version=(2, 87)),
+    Route("GET", "/os-hypervisors/{id}/search", hypervisors.search, rule="os_compute_api:os-hypervisors:search",
+          max_version=(2, 52)),
+    Route("GET", "/os-hypervisors/{id}/servers", hypervisors.servers, rule="os_compute_api:os-hypervisors:servers",
+          max_version=(2, 52)),
+)  # fmt: skip
+
+SERVER_GROUPS = (
+    Route("GET", "/os-server-groups", server_groups.index, rule="os_compute_api:os-server-groups:index",
+          query=server_groups.LIST),
+    Route("POST", "/os-server-groups", server_groups.create, rule="os_compute_api:os-server-groups:create",
+          body=server_groups.CREATE),
+    Route("GET", "/os-server-groups/{id}", server_groups.show),
+    Route("DELETE", "/os-server-groups/{id}", server_groups.delete),
+)  # fmt: skip
+
+AGGREGATES = (
+    Route("GET", "/os-aggregates", aggregates.index, rule="os_compute_api:os-aggregates:index"),
+    Route("POST", "/os-aggregates", aggregates.create, rule="os_compute_api:os-aggregates:create",
+          body=host_schemas.CREATE_AGGREGATE),
+    Route("GET", "/os-aggregates/{id}", aggregates.show, rule="os_compute_api:os-aggregates:show"),
+    Route("PUT", "/os-aggregates/{id}", aggregates.update, rule="os_compute_api:os-aggregates:update",
+          body=host_schemas.UPDATE_AGGREGATE),
+    Route("DELETE", "/os-aggregates/{id}", aggregates.delete, rule="os_compute_api:os-aggregates:delete"),
+    Route("POST", "/os-aggregates/{id}/action", aggregates.add_host, action="add_host",
+          rule="os_compute_api:os-aggregates:add_host", body=host_schemas.ADD_HOST),
+    Route("POST", "/os-aggregates/{id}/action", aggregates.remove_host, action="remove_host",
+          rule="os_compute_api:os-aggregates:remove_host", body=host_schemas.REMOVE_HOST),
+    Route("POST", "/os-aggregates/{id}/action", aggregates.set_metadata, action="set_metadata",
+          rule="os_compute_api:os-aggregates:set_metadata", body=host_schemas.SET_METADATA),
+)  # fmt: skip
+
+ROUTES: tuple[Route, ...] = (
+    *FLAVORS,
+    *KEYPAIRS,
+    *QUOTAS,
+    *AVAILABILITY_ZONES,
+    *SERVICES,
+    *HYPERVISORS,
+    *SERVER_GROUPS,
+    *AGGREGATES,
+)

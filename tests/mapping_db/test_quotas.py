@@ -40,10 +40,10 @@ def test_the_nearest_limit_holds(db: Database) -> None:
 def test_what_is_reserved_is_in_use_until_released(db: Database) -> None:
     with db.begin() as tx:
         quotas.reserve(tx, "p", "u", {"instances": 2, "cores": 4}, DEFAULTS)
-        assert quotas.usage_of(tx, "p") == {"instances": 2, "cores": 4, "ram": 0}
+        assert quotas.usage_of(tx, "p") == {"instances": 2, "cores": 4, "ram": 0, "server_groups": 0}
         assert quotas.usage_of(tx, "p", "u")["cores"] == 4
         quotas.release(tx, "p", "u", {"instances": 1, "cores": 9})
-        assert quotas.usage_of(tx, "p") == {"instances": 1, "cores": 0, "ram": 0}
+        assert quotas.usage_of(tx, "p") == {"instances": 1, "cores": 0, "ram": 0, "server_groups": 0}
 
 
 def test_a_quota_that_is_short_says_so_in_novas_words(db: Database) -> None:
@@ -55,7 +55,7 @@ def test_a_quota_that_is_short_says_so_in_novas_words(db: Database) -> None:
         == "Quota exceeded for cores, ram: Requested 21, 99999, but already used 0, 0 of 20, 51200 cores, ram"
     )
     with db.connect() as tx:
-        assert quotas.usage_of(tx, "p") == {"instances": 0, "cores": 0, "ram": 0}
+        assert quotas.usage_of(tx, "p") == {"instances": 0, "cores": 0, "ram": 0, "server_groups": 0}
 
 
 def test_no_limit_is_no_limit(db: Database) -> None:

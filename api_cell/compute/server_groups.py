@@ -1,0 +1,112 @@
+"""Server groups: policies on where their members run."""
+
+from __future__ import annotations
+
+from typing import Any
+from uuid import uuid4
+
+from sqlalchemy import Connection
+
+from api_cell.edge.links import page_size
+from api_cell.edge.route import ByVersion, Request, Response, Schema, Version
+from api_cell.edge.shapes import NAME, TEXT, WHOLE, by_version, number, query_until_closed, strict, wrapped
+from cell_service.errors import Invalid, ServerGroupNotFound
+from mapping_db import quotas
+from mapping_db import server_groups as rows
+from mapping_db.server_groups import Group
+
+_POLICIES = ["affinity", "anti-affinity"]
+_SOFT = ["soft-affinity", "soft-anti-affinity"]
+
+
+def _create(version: Version) -> Schema:
+    names = _POLICIES + (_SOFT if version >= (2, 15) else [])
+    policy = {"type": "string", "enum": names}
+    if version < (2, 64):
+        policies = {"type": "array", "items": policy, "uniqueItems": True, "minItems": 1, "maxItems": 1}
+        return wrapped("server_group", strict({"name": NAME, "policies": policies}, "name", "policies"))
+    per_host = {**number(1, pattern="^[0-9]*$"), "minLength": 1}
+    rules = strict({"max_server_per_host": per_host})
+    return wrapped("server_group", strict({"name": NAME, "policy": policy, "rules": rules}, "name", "policy"))
+
+
+CREATE: ByVersion = by_version(_create, (2, 1), (2, 15), (2, 64))
+LIST = query_until_closed({"all_projects": TEXT, "limit": WHOLE, "offset": WHOLE})
+
+
+def index(req: Request) -> Response:
+    """200 {"server_groups": [...]}: the project's, or all for an administrator who says all_projects."""
+    project_id: str | None = req.ctx.project_id
+    if "all_projects" in req.query and req.ctx.is_admin:
+        req.demand("os_compute_api:os-server-groups:index:all_projects")
+        project_id = None
+    limit = page_size(req, req.services.settings.api.max_limit)
+    with req.cloud.db.connect() as tx:
+        groups = rows.of_project(tx, project_id, limit=limit, offset=int(req.one("offset") or 0))
+    return Response(200, {"server_groups": [_view(req, group) for group in groups]})
+
+
+def show(req: Request) -> Response:
+    """200 {"server_group": {...}}; 404 also for another project's."""
+    with req.cloud.db.connect() as tx:
+        group = _own(req, tx)
+    req.demand("os_compute_api:os-server-groups:show", {"project_id": group.project_id})
+    return Response(200, {"server_group": _view(req, group)})
+
+
+def create(req: Request) -> Response:
+    """200 {"server_group": {...}}; 403 over quota."""
+    given, now, ctx = req.body["server_group"], req.cloud.clock.now(), req.ctx
+    policy = given["policy"] if req.at_least(2, 64) else given["policies"][0]
+    rules = {name: int(value) for name, value in given.get("rules", {}).items()}
+    if rules and policy != "anti-affinity":
+        raise Invalid(reason="Only anti-affinity policy supports rules.")
+    uuid = str(uuid4())
+
+    def work(tx: Connection) -> Group:
+        configured = req.services.settings.quota.limits()
+        limits = quotas.limits_of(tx, ctx.project_id, configured)
+        users = quotas.user_limits_of(tx, ctx.project_id, ctx.user_id, configured)
+        quotas.reserve(tx, ctx.project_id, ctx.user_id, {"server_groups": 1}, limits, users)
+        return rows.add(
+            tx,
+            uuid=uuid,
+            project_id=ctx.project_id,
+            user_id=ctx.user_id,
+            name=given["name"],
+            policy=policy,
+            now=now,
+            rules=rules,
+        )
+
+    return Response(200, {"server_group": _view(req, req.cloud.db.run(work))})
+
+
+def delete(req: Request) -> Response:
+    """204; the servers stay."""
+
+    def work(tx: Connection) -> None:
+        group = _own(req, tx)
+        req.demand("os_compute_api:os-server-groups:delete", {"project_id": group.project_id})
+        rows.remove(tx, group.uuid)
+        quotas.release(tx, group.project_id, group.user_id, {"server_groups": 1})
+
+    req.cloud.db.run(work)
+    return Response(204)
+
+
+def _own(req: Request, tx: Connection) -> Group:
+    """The group of the path, if it may be seen at all. Raises ServerGroupNotFound."""
+    group = rows.get(tx, req.params["id"])
+    if group.project_id != req.ctx.project_id and not req.ctx.is_admin:
+        raise ServerGroupNotFound(group_uuid=req.params["id"])
+    return group
+
+
+def _view(req: Request, group: Group) -> dict[str, Any]:
+    view: dict[str, Any] = {"id": group.uuid, "name": group.name, "members": list(group.members)}
+    if req.at_least(2, 13):
+        view |= {"project_id": group.project_id, "user_id": group.user_id}
+    if req.at_least(2, 64):
+        return view | {"policy": group.policy, "rules": dict(group.rules)}
+    return view | {"policies": [group.policy], "metadata": {}}

@@ -1,0 +1,64 @@
+"""Asking every cell for its services or hypervisors. A silent cell is named, never forgotten."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from sqlalchemy import Connection
+
+from cell_service.context import Context
+from cell_service.errors import CellUnavailable, NotFound
+from mapping_db import aggregates, host_mappings
+from mapping_db.cells import Cell
+from mapping_db.cloud import Cloud
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Told(Generic[T]):
+    """What the cells said, by cell id and in each cell's own order, and the ids of the cells that were silent."""
+
+    found: list[tuple[int, T]]
+    silent: list[int]
+
+
+def ask_cells(cloud: Cloud, ctx: Context, question: Callable[[Connection], list[T]]) -> Told[T]:
+    """Put a question to every cell but cell0."""
+
+    def ask(cell: Cell) -> list[T]:
+        with cell.db.connect(ctx.deadline) as tx:
+            return question(tx)
+
+    ids = [mapping.id for mapping in cloud.cells.all() if not mapping.is_cell0]
+    gathered = cloud.cells.scatter(ids, ask, ctx.deadline)
+    found = [(cell_id, item) for cell_id in sorted(gathered.answers) for item in gathered.answers[cell_id]]
+    return Told(found, sorted(gathered.failures))
+
+
+def only(told: Told[T], nothing: NotFound) -> tuple[int, T]:
+    """The first thing that was found, with its cell.
+
+    Raises `nothing`, but CellUnavailable while a silent cell may have it.
+    """
+    if told.found:
+        return told.found[0]
+    if told.silent:
+        raise CellUnavailable(cell=", ".join(map(str, told.silent)))
+    raise nothing
+
+
+def hosts_of(cloud: Cloud, cell_ids: list[int]) -> list[str]:
+    """The compute hosts that the mappings know in these cells: what can be said of silent ones."""
+    if not cell_ids:
+        return []
+    with cloud.db.connect() as tx:
+        return [mapping.host for cell_id in cell_ids for mapping in host_mappings.every(tx, cell_id)]
+
+
+def zones(cloud: Cloud) -> dict[str, str]:
+    """Host → availability zone, for the hosts that an aggregate puts in one."""
+    with cloud.db.connect() as tx:
+        return aggregates.zones(tx)

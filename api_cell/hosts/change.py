@@ -1,0 +1,142 @@
+"""What operators do to hosts, across the cell's and the global database."""
+
+from __future__ import annotations
+
+from sqlalchemy import Connection
+
+from cell_service.context import Context
+from cell_service.db import compute_nodes, instances, services
+from cell_service.errors import (
+    ComputeHostNotFound,
+    Conflict,
+    GenerationConflict,
+    HostMappingNotFound,
+    ResourceProviderNotFound,
+)
+from cell_service.model.host import ComputeNode, Service
+from mapping_db import aggregates, host_mappings
+from mapping_db.cloud import Cloud
+from mapping_db.placement import providers, traits
+
+DISABLED_TRAIT = "COMPUTE_STATUS_DISABLED"
+_ATTEMPTS = 5
+
+
+def change_service(
+    cloud: Cloud,
+    ctx: Context,
+    cell_id: int,
+    service: Service,
+    *,
+    disabled: bool | None = None,
+    disabled_reason: str | None = None,
+    forced_down: bool | None = None,
+) -> Service:
+    """The service is as asked; a compute host's providers say whether it is disabled.
+
+    First the cell's row, then placement. Killed between the two, the scheduler still sees the row.
+    """
+    now = cloud.clock.now()
+
+    def work(tx: Connection) -> tuple[Service, list[ComputeNode]]:
+        changed = services.change(
+            tx,
+            service.uuid,
+            now=now,
+            disabled=disabled,
+            disabled_reason=disabled_reason,
+            forced_down=forced_down,
+        )
+        return changed, compute_nodes.list_all(tx, host=service.host)
+
+    changed, nodes = cloud.cells.open(cell_id).db.run(work, ctx.deadline)
+    if disabled is not None and service.binary == services.COMPUTE:
+        for node in nodes:
+            _mark(cloud, node.report.uuid, disabled)
+    return changed
+
+
+def remove_service(cloud: Cloud, ctx: Context, cell_id: int, service: Service) -> None:
+    """The service is gone; a compute host with it: nodes, providers, memberships in aggregates, host mapping.
+
+    First what is global, then the cell's rows; repeated after being killed between the two, it finds less to do.
+    Raises Conflict while instances live on the host, or anything is allocated from it.
+    """
+    cell = cloud.cells.open(cell_id)
+    if service.binary == services.COMPUTE:
+        with cell.db.connect(ctx.deadline) as tx:
+            nodes = compute_nodes.list_all(tx, host=service.host)
+            living = instances.count_by_host(tx).get(service.host, 0)
+        if living:
+            raise Conflict(
+                reason="Unable to delete compute service that is hosting instances. "
+                "Migrate or delete the instances first."
+            )
+        cloud.db.run(lambda tx: _forget_host(tx, service.host, nodes, cloud))
+
+    def work(tx: Connection) -> None:
+        if service.binary == services.COMPUTE:
+            for node in compute_nodes.list_all(tx, host=service.host):
+                compute_nodes.remove(tx, node.report.uuid)
+        services.remove(tx, service.uuid)
+
+    cell.db.run(work, ctx.deadline)
+
+
+def demand_host(cloud: Cloud, host: str) -> int:
+    """The id of the cell that the compute host is in. Raises ComputeHostNotFound."""
+    try:
+        with cloud.db.connect() as tx:
+            return host_mappings.get(tx, host).cell_id
+    except HostMappingNotFound as error:
+        raise ComputeHostNotFound(host=host) from error
+
+
+def instances_on(cloud: Cloud, ctx: Context, hosts: list[str]) -> int:
+    """How many instances live on these hosts. Raises CellUnavailable when it can't be told."""
+    with cloud.db.connect() as tx:
+        where = {mapping.host: mapping.cell_id for mapping in host_mappings.of_hosts(tx, hosts)}
+    living = 0
+    for cell_id in sorted(set(where.values())):
+        with cloud.cells.open(cell_id).db.connect(ctx.deadline) as tx:
+            counts = instances.count_by_host(tx)
+        living += sum(counts.get(host, 0) for host in hosts if where.get(host) == cell_id)
+    return living
+
+
+def _mark(cloud: Cloud, provider_uuid: str, disabled: bool) -> None:
+    """The provider has the trait exactly when it is disabled. No provider yet: its agent will tell when it makes it."""
+    for attempt in range(1, _ATTEMPTS + 1):
+        try:
+            return cloud.db.run(lambda tx: _mark_once(tx, provider_uuid, disabled, cloud))
+        except GenerationConflict:
+            if attempt == _ATTEMPTS:
+                raise
+    return None
+
+
+def _mark_once(tx: Connection, provider_uuid: str, disabled: bool, cloud: Cloud) -> None:
+    try:
+        provider = providers.get(tx, provider_uuid)
+    except ResourceProviderNotFound:
+        return
+    have = set(traits.of_provider(tx, provider.id))
+    wanted = have | {DISABLED_TRAIT} if disabled else have - {DISABLED_TRAIT}
+    if wanted != have:
+        traits.put(tx, provider, wanted, provider.generation, cloud.clock.now())
+
+
+def _forget_host(tx: Connection, host: str, nodes: list[ComputeNode], cloud: Cloud) -> None:
+    now = cloud.clock.now()
+    for uuid in [node.report.uuid for node in nodes]:
+        try:
+            providers.remove(tx, providers.get(tx, uuid), now)
+        except ResourceProviderNotFound:
+            continue
+    for aggregate in aggregates.every(tx):
+        if host in aggregate.hosts:
+            aggregates.remove_host(tx, aggregate.id, host, now)
+    try:
+        host_mappings.remove(tx, host)
+    except HostMappingNotFound:
+        return
