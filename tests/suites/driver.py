@@ -1,0 +1,189 @@
+"""What every driver must do. A subclass gives the fixtures `driver` (started), `image` (a bootable file and its format)
+and, where the driver can lose its memory on purpose, `again` (a new driver on the same host)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+
+from cell_service.errors import DriverError, GuestNotFound, HostOutOfSpace, ImageUnacceptable
+from cell_service.model.instance import FixedIp, Flavor, Instance, Vif
+from cell_service.model.lifecycle import PowerState
+from compute_host.virt.driver import ConsoleLog, Disk, Driver, GuestSpec
+
+SMALL = Flavor(flavorid="1", name="small", vcpus=1, memory_mib=128, root_gib=1)
+RUNNING, PAUSED, SHUTDOWN, SUSPENDED = (
+    PowerState.RUNNING, PowerState.PAUSED, PowerState.SHUTDOWN, PowerState.SUSPENDED,
+)  # fmt: skip
+
+
+def spec_of(image: Path, image_format: str, flavor: Flavor = SMALL, **fields: object) -> GuestSpec:
+    """A guest with one disk and no port."""
+    name = str(fields.pop("name", "guest"))
+    instance = Instance(
+        uuid=str(uuid4()),
+        project_id="p",
+        user_id="u",
+        display_name=name,
+        hostname=name,
+        flavor=flavor,
+        created_at=datetime(2026, 1, 1, tzinfo=UTC),
+        image_ref=str(uuid4()),
+    )
+    disk = Disk("root", flavor.root_gib, image, image_format, image.stat().st_size)
+    return GuestSpec(instance, (disk,), ())
+
+
+def nic() -> Vif:
+    return Vif(str(uuid4()), "net", "net", "fa:16:3e:00:00:01", (FixedIp("10.0.0.1", 4, "subnet"),))
+
+
+class DriverSuite:
+    again: Callable[[], Driver] | None = None
+
+    @pytest.fixture
+    def spec(self, image: tuple[Path, str]) -> GuestSpec:
+        return spec_of(*image)
+
+    @pytest.fixture
+    def running(self, driver: Driver, spec: GuestSpec) -> GuestSpec:
+        driver.spawn(spec)
+        return spec
+
+    def test_it_has_a_node_with_room(self, driver: Driver) -> None:
+        (node,) = driver.nodes()
+        assert (node.vcpus > 0, node.memory_mib > 0, node.local_gib > 0) == (True, True, True)
+        assert node.uuid == driver.nodes()[0].uuid
+        assert all(trait.replace("_", "").isalnum() and trait == trait.upper() for trait in node.traits)
+        assert all(len(triple) == 3 for triple in node.supported_instances)
+
+    def test_a_spawned_guest_runs_and_uses_the_host(self, driver: Driver, spec: GuestSpec) -> None:
+        before = driver.nodes()[0]
+        driver.spawn(spec)
+        after = driver.nodes()[0]
+        assert driver.power_state(spec.instance.uuid) is RUNNING
+        assert [guest.uuid for guest in driver.guests()] == [spec.instance.uuid]
+        assert after.vcpus_used - before.vcpus_used == 1
+        assert after.memory_mib_used > before.memory_mib_used
+        assert after.running_vms == before.running_vms + 1
+
+    def test_spawning_twice_is_spawning_once(self, driver: Driver, running: GuestSpec) -> None:
+        driver.spawn(running)
+        assert len(driver.guests()) == 1
+        assert driver.power_state(running.instance.uuid) is RUNNING
+
+    def test_a_destroyed_guest_is_gone_with_all_it_used(self, driver: Driver, spec: GuestSpec) -> None:
+        before = driver.nodes()[0]
+        driver.spawn(spec)
+        driver.destroy(spec.instance.uuid)
+        assert driver.guests() == ()
+        assert driver.nodes()[0].vcpus_used == before.vcpus_used
+        with pytest.raises(GuestNotFound):
+            driver.power_state(spec.instance.uuid)
+
+    def test_destroying_what_is_not_there_is_no_error(self, driver: Driver) -> None:
+        driver.destroy(str(uuid4()))
+
+    def test_destroy_works_from_every_state(self, driver: Driver, image: tuple[Path, str]) -> None:
+        for verb in (driver.pause, driver.suspend, lambda uuid: driver.power_off(uuid, graceful_seconds=0)):
+            spec = spec_of(*image)
+            driver.spawn(spec)
+            verb(spec.instance.uuid)
+            driver.destroy(spec.instance.uuid)
+        assert driver.guests() == ()
+
+    def test_off_and_on(self, driver: Driver, running: GuestSpec) -> None:
+        uuid = running.instance.uuid
+        for _ in range(2):
+            driver.power_off(uuid, graceful_seconds=0)
+            assert driver.power_state(uuid) is SHUTDOWN
+        for _ in range(2):
+            driver.power_on(running)
+            assert driver.power_state(uuid) is RUNNING
+
+    def test_pause_and_unpause(self, driver: Driver, running: GuestSpec) -> None:
+        uuid = running.instance.uuid
+        for _ in range(2):
+            driver.pause(uuid)
+            assert driver.power_state(uuid) is PAUSED
+        for _ in range(2):
+            driver.unpause(uuid)
+            assert driver.power_state(uuid) is RUNNING
+
+    def test_suspend_and_resume(self, driver: Driver, running: GuestSpec) -> None:
+        uuid = running.instance.uuid
+        for _ in range(2):
+            driver.suspend(uuid)
+            assert driver.power_state(uuid) in (SUSPENDED, SHUTDOWN)
+        for _ in range(2):
+            driver.resume(running)
+            assert driver.power_state(uuid) is RUNNING
+
+    def test_a_hard_reboot_works_from_every_state(self, driver: Driver, running: GuestSpec) -> None:
+        uuid = running.instance.uuid
+        for before in (
+            lambda: None,
+            lambda: driver.pause(uuid),
+            lambda: driver.suspend(uuid),
+            lambda: driver.power_off(uuid, graceful_seconds=0),
+        ):
+            before()
+            driver.reboot(running, hard=True)
+            assert driver.power_state(uuid) is RUNNING
+
+    def test_a_soft_reboot_leaves_it_running(self, driver: Driver, running: GuestSpec) -> None:
+        driver.reboot(running, hard=False)
+        assert driver.power_state(running.instance.uuid) is RUNNING
+
+    def test_a_stopped_guest_cannot_be_paused(self, driver: Driver, running: GuestSpec) -> None:
+        driver.power_off(running.instance.uuid, graceful_seconds=0)
+        with pytest.raises(DriverError):
+            driver.pause(running.instance.uuid)
+        assert driver.power_state(running.instance.uuid) is SHUTDOWN
+
+    @pytest.mark.parametrize("verb", ["pause", "unpause", "suspend"])
+    def test_a_guest_that_is_not_there_is_said_so(self, driver: Driver, verb: str) -> None:
+        with pytest.raises(GuestNotFound):
+            getattr(driver, verb)(str(uuid4()))
+        with pytest.raises(GuestNotFound):
+            driver.power_off(str(uuid4()), graceful_seconds=0)
+
+    def test_power_on_of_a_guest_that_is_not_there_is_said_so(self, driver: Driver, spec: GuestSpec) -> None:
+        for verb in (driver.power_on, driver.resume):
+            with pytest.raises(GuestNotFound):
+                verb(spec)
+
+    def test_what_exceeds_the_host_is_refused_and_leaves_nothing(self, driver: Driver, image: tuple[Path, str]) -> None:
+        (node,) = driver.nodes()
+        giant = Flavor(flavorid="9", name="giant", vcpus=1, memory_mib=node.memory_mib * 100, root_gib=1)
+        with pytest.raises(HostOutOfSpace):
+            driver.spawn(spec_of(*image, flavor=giant))
+        assert driver.guests() == ()
+
+    def test_an_image_that_lies_is_refused_and_leaves_nothing(self, driver: Driver, tmp_path: Path) -> None:
+        liar = tmp_path / "liar"
+        liar.write_bytes(b"not a qcow2 at all" * 100)
+        with pytest.raises(ImageUnacceptable):
+            driver.spawn(spec_of(liar, "qcow2"))
+        assert driver.guests() == ()
+
+    def test_guests_run_on_without_the_driver(
+        self, driver: Driver, running: GuestSpec, again: Callable[[], Driver]
+    ) -> None:
+        node = driver.nodes()[0].uuid
+        driver.stop()
+        later = again()
+        assert later.power_state(running.instance.uuid) is RUNNING
+        assert later.nodes()[0].uuid == node
+        later.spawn(running)
+        assert len(later.guests()) == 1
+
+    def test_the_console_says_something(self, driver: Driver, running: GuestSpec) -> None:
+        if isinstance(driver, ConsoleLog):
+            assert isinstance(driver.console_output(running.instance.uuid), str)
+            with pytest.raises(GuestNotFound):
+                driver.console_output(str(uuid4()))
