@@ -69,6 +69,13 @@ class Server:
         assert self._process is not None
         self._process.wait(timeout=START_SECONDS)
 
+    def revive(self) -> None:
+        """It answers afterwards, whatever was done to it."""
+        if self._process is not None and self._process.poll() is None:
+            self.thaw()
+        else:
+            self.start()
+
     def stop(self) -> None:
         if self._process is not None and self._process.poll() is None:
             self.thaw()
@@ -148,15 +155,15 @@ def postgresql() -> Iterator[Server]:
     yield from _serving(postgresql_in)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def own_mariadb() -> Iterator[Server]:
-    """A MariaDB for one test, to freeze and kill."""
+    """A MariaDB for the tests of one module to freeze and kill; each begins with `revive`."""
     yield from _serving(mariadb_in)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def own_postgresql() -> Iterator[Server]:
-    """A PostgreSQL for one test, to freeze and kill."""
+    """A PostgreSQL for the tests of one module to freeze and kill; each begins with `revive`."""
     yield from _serving(postgresql_in)
 
 
