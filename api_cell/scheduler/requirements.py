@@ -20,6 +20,28 @@ class Present:
 
 
 @dataclass(frozen=True, slots=True)
+class Forced:
+    """The host (and node) that an administrator has named; it must only be there."""
+
+    def reject(self, host: HostState, wish: Wish) -> str | None:
+        if wish.spec.force_host is not None and host.host != wish.spec.force_host:
+            return "is not the forced host"
+        if wish.spec.force_node is not None and host.node != wish.spec.force_node:
+            return "is not the forced node"
+        return host.absent
+
+
+@dataclass(frozen=True, slots=True)
+class InCell:
+    """In one cell, whatever else."""
+
+    cell_id: int
+
+    def reject(self, host: HostState, wish: Wish) -> str | None:
+        return None if host.cell_id == self.cell_id else "is in another cell"
+
+
+@dataclass(frozen=True, slots=True)
 class Destination:
     """Only the host that was asked for, and none that is to be avoided."""
 

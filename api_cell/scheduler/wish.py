@@ -77,7 +77,7 @@ def wish_for(
     group: GroupState | None = None,
     homes: Mapping[str, Collection[str]] | None = None,
 ) -> Wish:
-    """`homes`: keys of hosts by the uuid of the instance that lives there. Raises Invalid for an amount that is none."""
+    """`homes`: keys of hosts by the uuid of the instance that lives there. Raises Invalid for a strange amount."""
     required, forbidden = _traits(spec, config)
     return Wish(
         spec=spec,
@@ -124,7 +124,8 @@ def _resources(spec: RequestSpec) -> dict[str, int]:
 
 
 def _traits(spec: RequestSpec, config: SchedulerSection) -> tuple[frozenset[str], frozenset[str]]:
-    required, forbidden = set(), {DISABLED}
+    required: set[str] = set()
+    forbidden = {DISABLED}
     for key, value in spec.flavor.extra_specs.items():
         if match := _TRAIT.match(key):
             (forbidden if value == "forbidden" else required).add(match["name"])

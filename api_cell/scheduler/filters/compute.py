@@ -1,0 +1,26 @@
+"""Whether the host serves at all."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from api_cell.scheduler.hosts import HostState
+from api_cell.scheduler.wish import Wish
+
+
+@dataclass(frozen=True, slots=True)
+class Compute:
+    """The compute service is enabled and up."""
+
+    def reject(self, host: HostState, wish: Wish) -> str | None:
+        if host.disabled:
+            return "is disabled"
+        return None if host.up else "is down"
+
+
+@dataclass(frozen=True, slots=True)
+class AllHosts:
+    """Any host."""
+
+    def reject(self, host: HostState, wish: Wish) -> str | None:
+        return None

@@ -1,0 +1,19 @@
+"""The hard policies of server groups. They hold at the claim as well, whatever races."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from api_cell.scheduler.hosts import HostState
+from api_cell.scheduler.wish import Wish
+
+
+@dataclass(frozen=True, slots=True)
+class ServerGroup:
+    """A group's policy lets a further member onto the host."""
+
+    policy: str
+
+    def reject(self, host: HostState, wish: Wish) -> str | None:
+        group = wish.group
+        return group.refuses(host.host) if group is not None and group.policy == self.policy else None

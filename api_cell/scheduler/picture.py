@@ -1,0 +1,279 @@
+"""All hosts in memory, following what changes: placement by its feed, cells by looking at them again and again.
+
+Nothing here is asked host by host: a claim costs the next reader one small query, a quiet cell costs three. A cell that
+doesn't answer keeps its hosts, marked absent, until it does.
+"""
+
+from __future__ import annotations
+
+import threading
+import zlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+
+from api_cell.scheduler.cell_hosts import CellHosts, Node
+from api_cell.scheduler.feed import Feed, News
+from api_cell.scheduler.hosts import HostState
+from cell_service.context import Deadline
+from cell_service.db.host_states import ServiceState
+from mapping_db import host_mappings
+from mapping_db.aggregates import Aggregate
+from mapping_db.cloud import Cloud
+from mapping_db.placement.inventories import Inventory
+from mapping_db.placement.stock import ProviderState
+
+LOG_LENGTH = 50_000
+
+
+@dataclass(slots=True)
+class Pending:
+    """A claim that is being made; it counts as use until the feed tells of it, or it is cancelled."""
+
+    key: str
+    resources: Mapping[str, int]
+    committed: bool = False
+
+
+class Picture:
+    """Thread-safe. `hosts` is changed only under `lock`; the values in it never change."""
+
+    def __init__(self, cloud: Cloud, *, service_down_seconds: float, default_zone: str) -> None:
+        self.lock = threading.RLock()
+        self.hosts: dict[str, HostState] = {}
+        self.by_host: dict[str, set[str]] = {}
+        """Host → keys of its nodes."""
+        self.tenants: frozenset[str] = frozenset()
+        """Projects that an aggregate is kept for."""
+        self._cloud = cloud
+        self._down_seconds = service_down_seconds
+        self._default_zone = default_zone
+        self._following, self._visiting = threading.Lock(), threading.Lock()
+        self._followed_at = self._visited_at = float("-inf")
+        self._feed, self._cells = Feed(), CellHosts()
+        self._providers: dict[str, ProviderState] = {}
+        self._uuids: dict[int, str] = {}
+        self._aggregates: dict[str, tuple[Aggregate, ...]] = {}
+        self._mapped: dict[str, int] = {}
+        self._pending: dict[str, list[Pending]] = {}
+        self._log: list[str] = []
+        self._log_start = 0
+
+    @property
+    def version(self) -> int:
+        """Grows with every change of a host."""
+        return self._log_start + len(self._log)
+
+    def changed_since(self, version: int) -> list[str] | None:
+        """Keys of the hosts that changed after that version, each once; None when that is too long ago."""
+        if version < self._log_start:
+            return None
+        return list(dict.fromkeys(self._log[version - self._log_start :]))
+
+    # -- following ----------------------------------------------------------------------------
+
+    def follow(self, max_age: float = 0.0, suspects: Iterable[str] = ()) -> None:
+        """Take over what has changed in the global database, unless that was done less than `max_age` seconds ago.
+
+        `suspects` are read in any case: what is known of them has proved wrong. Raises DatabaseUnavailable.
+        """
+        if self._cloud.clock.monotonic() - self._followed_at < max_age:
+            return
+        with self._following:
+            began = self._cloud.clock.monotonic()
+            with self.lock:
+                settled = [one for some in self._pending.values() for one in some if one.committed]
+                also = {self._providers[key].id for key in suspects if key in self._providers}
+            with self._cloud.db.connect() as tx:
+                news = self._feed.read(tx, began, also)
+            with self.lock:
+                self._take(news, settled)
+            self._followed_at = began
+
+    def visit(self, deadline: Deadline, max_age: float = 0.0) -> None:
+        """Look at every cell, unless that was done less than `max_age` seconds ago. Those that don't answer by the
+        deadline have their hosts marked absent. Raises DatabaseUnavailable (the global one)."""
+        if self._cloud.clock.monotonic() - self._visited_at < max_age:
+            return
+        asked_at = self._cloud.clock.monotonic()
+        with self._visiting:
+            if max_age and self._visited_at >= asked_at:
+                return  # somebody else has just done it
+            looked = self._cells.look(self._cloud, deadline)
+            with self.lock:
+                touched = self._cells.take(looked)
+            touched |= self._map_strangers()
+            with self.lock:
+                touched |= {key for key, state in self.hosts.items() if key not in touched and self._flipped(state)}
+                self._renew(touched)
+            self._visited_at = looked.at
+
+    # -- claiming -----------------------------------------------------------------------------
+
+    def reserve(self, key: str, resources: Mapping[str, int]) -> Pending:
+        """Count the amounts as used until the claim is settled or cancelled."""
+        pending = Pending(key, resources)
+        with self.lock:
+            self._pending.setdefault(key, []).append(pending)
+            self._renew([key])
+        return pending
+
+    def cancel(self, pendings: Iterable[Pending]) -> None:
+        """The claims were not made."""
+        with self.lock:
+            for pending in pendings:
+                self._forget(pending)
+                self._renew([pending.key])
+
+    def settle(self, pendings: Iterable[Pending]) -> None:
+        """The claims are committed: the feed will tell of them."""
+        with self.lock:
+            for pending in pendings:
+                pending.committed = True
+
+    # -- inside -------------------------------------------------------------------------------
+
+    def _take(self, news: News, settled: list[Pending]) -> None:
+        touched: set[str] = set()
+        if news.whole:
+            self._providers.clear()
+            self._uuids.clear()
+            touched |= self._cells.nodes.keys()
+        for id in news.touched - news.providers.keys():
+            uuid = self._uuids.pop(id, "")
+            self._providers.pop(uuid, None)
+            touched.add(uuid)
+        for provider in news.providers.values():
+            self._providers[provider.uuid] = provider
+            self._uuids[provider.id] = provider.uuid
+            touched.add(provider.uuid)
+        for pending in settled:  # what they took is in the figures by now; their builds are not yet in their cells
+            self._forget(pending)
+            self._cells.add_io_op(pending.key)
+            touched.add(pending.key)
+        if news.aggregates is not None:
+            self._take_aggregates(news.aggregates)
+            touched |= self._cells.nodes.keys()
+        if news.mapped is not None:
+            self._mapped = news.mapped
+        self._renew(touched)
+
+    def _take_aggregates(self, groups: list[Aggregate]) -> None:
+        by_host: dict[str, tuple[Aggregate, ...]] = {}
+        for group in groups:
+            for host in group.hosts:
+                by_host[host] = (*by_host.get(host, ()), group)
+        self._aggregates = by_host
+        self.tenants = frozenset(
+            value for group in groups for key, value in group.metadata.items() if key.startswith("filter_tenant_id")
+        )
+
+    def _map_strangers(self) -> set[str]:
+        """Hosts appear in their cell first, and are mapped a little later. Keys of those that are mapped now."""
+        with self.lock:
+            strangers: dict[str, set[str]] = {}
+            for key, node in self._cells.nodes.items():
+                if node.state.host not in self._mapped:
+                    strangers.setdefault(node.state.host, set()).add(key)
+        if not strangers:
+            return set()
+        with self._cloud.db.connect() as tx:
+            found = {mapping.host: mapping.cell_id for mapping in host_mappings.of_hosts(tx, sorted(strangers))}
+        with self.lock:
+            self._mapped.update(found)
+        return {key for host in found for key in strangers[host]}
+
+    def _forget(self, pending: Pending) -> None:
+        waiting = self._pending.get(pending.key, [])
+        waiting[:] = [one for one in waiting if one is not pending]
+        if not waiting:
+            self._pending.pop(pending.key, None)
+
+    def _renew(self, keys: Iterable[str]) -> None:
+        """Make the hosts' states what their sources say; note those that changed."""
+        for key in keys:
+            before, node = self.hosts.get(key), self._cells.nodes.get(key)
+            if node is None:
+                if before is not None:
+                    del self.hosts[key]
+                    self.by_host[before.host].discard(key)
+                    self._log.append(key)
+                continue
+            after = self._state(key, node)
+            if after != before:
+                self.hosts[key] = after
+                self.by_host.setdefault(after.host, set()).add(key)
+                self._log.append(key)
+        if len(self._log) > 2 * LOG_LENGTH:
+            self._log_start += LOG_LENGTH
+            del self._log[:LOG_LENGTH]
+
+    def _state(self, key: str, node: Node) -> HostState:
+        host, report = node.state.host, node.state.report
+        provider, service = self._providers.get(key), self._cells.service_of(node)
+        waiting = self._pending.get(key, ())
+        inside = self._aggregates.get(host, ())
+        zone = next((group.availability_zone for group in inside if group.availability_zone), self._default_zone)
+        return HostState(
+            key=key,
+            host=host,
+            node=report.node,
+            cell_id=node.cell_id,
+            provider_id=provider.id if provider else 0,
+            rooms=_with_pending(provider.inventories, waiting) if provider else {},
+            traits=provider.traits if provider else frozenset(),
+            placement_aggregates=provider.aggregates if provider else frozenset(),
+            aggregates=inside,
+            availability_zone=zone,
+            absent=self._absence(node, provider, service),
+            up=service is not None and self._is_up(service),
+            disabled=service is None or service.disabled,
+            num_instances=(provider.consumers if provider else 0) + len(waiting),
+            num_io_ops=self._cells.io_ops_of(node) + len(waiting),
+            failed_builds=_number(report.stats.get("failed_builds")),
+            hypervisor_type=report.hypervisor_type,
+            hypervisor_version=report.hypervisor_version,
+            host_ip=report.host_ip,
+            memory_mib=report.memory_mib,
+            vcpus=report.vcpus,
+            local_gib=report.local_gib,
+            supported_instances=report.supported_instances,
+            cpu_info=report.cpu_info,
+            stats=report.stats,
+            tie=before.tie if (before := self.hosts.get(key)) else zlib.crc32(key.encode()),
+        )
+
+    def _absence(self, node: Node, provider: ProviderState | None, service: ServiceState | None) -> str | None:
+        trouble = self._cells.trouble_of(node.cell_id)
+        if trouble is not None:
+            return trouble
+        if self._mapped.get(node.state.host) != node.cell_id:
+            return "is not mapped to its cell"
+        if service is None:
+            return "has no compute service"
+        return "has no resource provider" if provider is None else None
+
+    def _is_up(self, service: ServiceState) -> bool:
+        silent = (self._cloud.clock.now() - service.seen_at).total_seconds()
+        return not service.forced_down and silent <= self._down_seconds
+
+    def _flipped(self, state: HostState) -> bool:
+        node = self._cells.nodes.get(state.key)
+        service = self._cells.service_of(node) if node is not None else None
+        return service is not None and self._is_up(service) != state.up
+
+
+def _with_pending(inventories: Mapping[str, Inventory], waiting: Iterable[Pending]) -> Mapping[str, Inventory]:
+    used: dict[str, int] = {}
+    for pending in waiting:
+        for name, amount in pending.resources.items():
+            used[name] = used.get(name, 0) + amount
+    if not used:
+        return inventories
+    return {
+        name: replace(inventory, used=inventory.used + used[name]) if name in used else inventory
+        for name, inventory in inventories.items()
+    }
+
+
+def _number(text: str | None) -> int:
+    return int(text) if text is not None and text.isdecimal() else 0

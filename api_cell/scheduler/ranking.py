@@ -1,0 +1,273 @@
+"""The hosts that can serve one kind of request, by weight; kept up to date instead of made anew.
+
+Filtering every host for every instance would cost far more than the choice itself. So a ranking remembers which hosts
+passed and each weigher's score of them, in columns; when hosts change, these alone are asked again. Hosts lie in blocks
+of one cell, so that the best, and the next best of the same cell, are found without looking at all of them.
+
+For one round of choices (`open`) the scores' ranges are kept: weights are normalised over the hosts as they stood, and
+anew only when a host has left these ranges by more than a little.
+"""
+
+from __future__ import annotations
+
+import heapq
+import random
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from api_cell.scheduler.filters.contract import Filter
+from api_cell.scheduler.hosts import HostState
+from api_cell.scheduler.weighers import SoftPolicies, Weigher
+from api_cell.scheduler.wish import GroupState, Wish
+
+BLOCK = 256
+SLACK = 0.1
+"""So far, in parts of a range, a score may lie outside of it before all hosts are weighed anew."""
+OUT = float("-inf")
+"""The weight of a host that passed all filters but those of the server group."""
+Refusal = tuple[str, str]
+"""The filter's name ("" for what is asked of every host) and its reason."""
+
+
+@dataclass(slots=True)
+class Block:
+    """Hosts of one cell; `columns` has a list for each weigher, `weights` what they come to in this round."""
+
+    cell_id: int
+    hosts: list[HostState] = field(default_factory=list)
+    columns: list[list[float]] = field(default_factory=list)
+    weights: list[float] = field(default_factory=list)
+    best: float | None = None
+    """The highest weight; None when it must be looked up anew."""
+
+    def highest(self) -> float:
+        if self.best is None:
+            self.best = max(self.weights, default=OUT)
+        return self.best
+
+
+class Ranking:
+    """Of the hosts for wishes that are alike but for their instance and group. Use it under the picture's lock."""
+
+    def __init__(
+        self, wish: Wish, checks: Sequence[tuple[str, Filter]], weighers: Sequence[Weigher], soft: SoftPolicies
+    ) -> None:
+        self.refusals: dict[str, Refusal] = {}
+        self.version = -1
+        self._wish, self._checks, self._soft = wish, [(name, check.reject) for name, check in checks], soft
+        self._weighers = tuple(weighers)
+        self._spots: dict[str, tuple[Block, int]] = {}
+        self._blocks: dict[int, list[Block]] = {}
+        self._own: dict[str, tuple[float, ...]] = {}
+        """Multipliers of hosts whose aggregates override any."""
+        self._terms: list[tuple[int, float, float]] = []
+        """(column, its least score, 1 / its range); a column without a range weighs nothing."""
+        self._ranges: list[tuple[float, float]] = []
+        self._outgrown = False
+        self._multipliers = tuple(weigher.multiplier for weigher in weighers)
+        self._group: GroupState | None = None
+        self._bonus: dict[str, float] = {}
+        self._seed = 0
+
+    # -- which hosts --------------------------------------------------------------------------
+
+    def update(self, changed: Iterable[str], hosts: Mapping[str, HostState]) -> None:
+        """Ask again about the hosts that changed."""
+        for key in changed:
+            state = hosts.get(key)
+            if state is None:
+                self.refusals.pop(key, None)
+                self._remove(key)
+                continue
+            refusal = self._refusal(state)
+            if refusal is None:
+                self.refusals.pop(key, None)
+                self._put(state)
+            else:
+                self.refusals[key] = refusal
+                self._remove(key)
+
+    def _refusal(self, host: HostState) -> Refusal | None:
+        wish = self._wish
+        for name, reject in self._checks:
+            reason = reject(host, wish)
+            if reason is not None:
+                return name, reason
+        return None
+
+    def _put(self, state: HostState) -> None:
+        scores = [weigher.score(state) for weigher in self._weighers]
+        own = tuple(weigher.multiplier_for(state) for weigher in self._weighers) if state.aggregates else None
+        if own is not None and own != self._multipliers:
+            self._own[state.key] = own
+        else:
+            self._own.pop(state.key, None)
+        spot = self._spots.get(state.key)
+        if spot is not None and spot[0].cell_id != state.cell_id:
+            self._remove(state.key)
+            spot = None
+        if spot is None:
+            block = self._block_for(state.cell_id)
+            self._spots[state.key] = (block, len(block.hosts))
+            block.hosts.append(state)
+            block.weights.append(OUT)
+            for column, score in zip(block.columns, scores, strict=True):
+                column.append(score)
+        else:
+            block, at = spot
+            block.hosts[at] = state
+            for column, score in zip(block.columns, scores, strict=True):
+                column[at] = score
+        self._weigh_one(state.key)
+        self._outgrown = self._outgrown or any(
+            score < low or score > high for score, (low, high) in zip(scores, self._ranges, strict=False)
+        )
+
+    def _block_for(self, cell_id: int) -> Block:
+        blocks = self._blocks.setdefault(cell_id, [])
+        if not blocks or len(blocks[-1].hosts) >= BLOCK:
+            blocks.append(Block(cell_id, columns=[[] for _ in self._weighers]))
+        return blocks[-1]
+
+    def _remove(self, key: str) -> None:
+        """The last host of the block takes its place."""
+        spot = self._spots.pop(key, None)
+        if spot is None:
+            return
+        block, at = spot
+        last = block.hosts.pop()
+        weight = block.weights.pop()
+        scores = [column.pop() for column in block.columns]
+        if last.key != key:
+            block.hosts[at], block.weights[at] = last, weight
+            for column, score in zip(block.columns, scores, strict=True):
+                column[at] = score
+            self._spots[last.key] = (block, at)
+        block.best = None
+        self._own.pop(key, None)
+
+    # -- how much they weigh ------------------------------------------------------------------
+
+    def open(self, group: GroupState | None, seed: int) -> None:
+        """Begin a round: weigh all hosts, over the ranges that their scores have now. `seed` breaks ties."""
+        self._group, self._seed = group, seed
+        blocks = [block for block in self._all() if block.hosts]
+        self._terms, self._ranges, self._outgrown = [], [], False
+        for at, weigher in enumerate(self._weighers):
+            if not weigher.multiplier and not self._own:
+                self._ranges.append((OUT, -OUT))
+                continue
+            low = min((min(block.columns[at]) for block in blocks), default=0.0)
+            high = max((max(block.columns[at]) for block in blocks), default=0.0)
+            slack = (high - low) * SLACK
+            self._ranges.append((low - slack, high + slack))
+            if high > low:
+                self._terms.append((at, low, 1.0 / (high - low)))
+        factors = [(at, self._multipliers[at] * scale, low) for at, low, scale in self._terms]
+        start = -sum(factor * low for _, factor, low in factors)
+        for block in blocks:
+            weights = [start] * len(block.hosts)
+            for at, factor, _ in factors:
+                weights = [weight + factor * score for weight, score in zip(weights, block.columns[at], strict=True)]
+            block.weights, block.best = weights, None
+        for key in self._own:
+            self._weigh_one(key)
+        if group is not None:
+            self._weigh_group(everybody=True)
+
+    def placed(self, host: str) -> None:
+        """A member of the group has been put there; the host itself has been updated before."""
+        if self._group is not None:
+            first = not self._group.counts
+            self._group.add(host)
+            self._weigh_group(everybody=first)
+
+    def _weigh_group(self, *, everybody: bool) -> None:
+        """Weigh the hosts of members anew; everybody, when there were none before and only members' hosts serve."""
+        group = self._group
+        assert group is not None
+        multiplier = self._soft.multiplier_for(group.policy)
+        here = [
+            key for block in self._all() for key in (state.key for state in block.hosts if state.host in group.counts)
+        ]
+        if multiplier:
+            counts = [group.counts[self._state(key).host] for key in here]
+            low = min(counts, default=0) if len(here) == len(self._spots) else 0
+            high = max(counts, default=0)
+            scale = multiplier / (high - low) if high > low else 0.0
+            self._bonus = {key: (count - low) * scale for key, count in zip(here, counts, strict=True)}
+        else:
+            self._bonus = {}
+        if everybody and group.policy == "affinity" and group.counts:
+            for block in self._all():
+                block.weights, block.best = [OUT] * len(block.hosts), OUT
+        for key in here:
+            self._weigh_one(key)
+
+    def _weigh_one(self, key: str) -> None:
+        block, at = self._spots[key]
+        state = block.hosts[at]
+        if self._group is not None and self._group.refuses(state.host) is not None:
+            weight = OUT
+        else:
+            own = self._own.get(key, self._multipliers)
+            weight = self._bonus.get(key, 0.0)
+            for column, low, scale in self._terms:
+                weight += own[column] * (block.columns[column][at] - low) * scale
+        block.weights[at] = weight
+        block.best = None
+
+    # -- choosing -----------------------------------------------------------------------------
+
+    def pick(self, chance: random.Random, subset: int) -> HostState | None:
+        """The best host; with `subset`, any of so many of the best. None when there is none."""
+        if self._outgrown:
+            self.open(self._group, self._seed)
+        if subset > 1:
+            best = self.best(subset, self._all())
+            return chance.choice(best) if best else None
+        highest = max((block.highest() for block in self._all()), default=OUT)
+        if highest == OUT:
+            return None
+        block = chance.choice([block for block in self._all() if block.highest() == highest])
+        ties = (at for at, weight in enumerate(block.weights) if weight == highest)
+        return block.hosts[min(ties, key=lambda at: block.hosts[at].tie ^ self._seed)]
+
+    def others(self, chosen: HostState, count: int) -> list[HostState]:
+        """The best hosts beside the chosen one, of its cell."""
+        found = self.best(count + 1, self._blocks.get(chosen.cell_id, []))
+        return [state for state in found if state.key != chosen.key][:count]
+
+    def best(self, count: int, blocks: Iterable[Block]) -> list[HostState]:
+        """So many of the best hosts in these blocks, the best first."""
+        found: list[tuple[float, int, HostState]] = []
+        for block in sorted(blocks, key=lambda block: -block.highest()):
+            if block.highest() == OUT or (len(found) == count and found[-1][0] >= block.highest()):
+                break
+            ranked = (
+                (weight, ~(state.tie ^ self._seed), state)
+                for weight, state in zip(block.weights, block.hosts, strict=True)
+                if weight != OUT
+            )
+            found = heapq.nlargest(count, [*found, *ranked], key=lambda entry: entry[:2])
+        return [state for _, _, state in found]
+
+    def all_refusals(self) -> Collection[Refusal]:
+        """Why each host that is refused is, the server group's reasons among them."""
+        refusals = list(self.refusals.values())
+        if self._group is not None:
+            name = {"affinity": "ServerGroupAffinityFilter"}.get(self._group.policy, "ServerGroupAntiAffinityFilter")
+            for block in self._all():
+                for state in block.hosts:
+                    reason = self._group.refuses(state.host)
+                    if reason is not None:
+                        refusals.append((name, reason))
+        return refusals
+
+    def _state(self, key: str) -> HostState:
+        block, at = self._spots[key]
+        return block.hosts[at]
+
+    def _all(self) -> Iterator[Block]:
+        for blocks in self._blocks.values():
+            yield from blocks
