@@ -1,0 +1,116 @@
+"""The Compute API over HTTP on a global database and cells in SQLite files: everything is real but the identity."""
+
+from __future__ import annotations
+
+import shutil
+import uuid
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection
+
+from api_cell.app import ApiServer, Services, make_compute_app
+from api_cell.config import ApiSection, ApiSettings
+from cell_service.context import Deadline, ManualClock
+from cell_service.db import compute_nodes, schema, services
+from cell_service.db.engine import Database
+from cell_service.model.host import NodeReport, Service
+from cell_service.rpc.memory import Bus, MemoryTransport
+from mapping_db import cell_mappings, host_mappings
+from mapping_db.cells import CELL0_UUID, Cells
+from mapping_db.cloud import Cloud
+from mapping_db.locator import Locator
+from mapping_db.schema import metadata as global_metadata
+from tests.edge.client import Client
+
+UNREACHABLE = "mysql://nobody@127.0.0.1:1/none"
+
+
+def make_templates(directory: Path) -> Path:
+    """An empty global and an empty cell database, to be copied."""
+    for name, tables in (("global", global_metadata), ("cell", schema.metadata)):
+        made = Database(f"sqlite:///{directory}/{name}.db")
+        tables.create_all(made.engine)
+        made.dispose()
+    return directory
+
+
+class ComputeApi:
+    """cell0, cell1 and cell2, a clock turned by hand, and a server on a port of its own."""
+
+    def __init__(self, directory: Path, templates: Path, settings: ApiSettings | None = None) -> None:
+        self.settings = settings or ApiSettings(api=ApiSection(auth_strategy="noauth2"))
+        self.clock = ManualClock(datetime(2026, 1, 1, tzinfo=UTC))
+        self._directory, self._templates = directory, templates
+        shutil.copy(templates / "global.db", directory / "global.db")
+        self.db = Database(f"sqlite:///{directory}/global.db")
+        self.buses: dict[str, Bus] = {}
+        self.cell_ids = {name: self._map(name) for name in ("cell0", "cell1", "cell2")}
+        self.cells = Cells(self.db, self._transport, self.clock)
+        self.cells.refresh()
+        self.cloud = Cloud(self.db, MemoryTransport(Bus()), self.cells, Locator(self.db), self.clock)
+        self.services = Services(self.settings)
+        self.server = ApiServer(make_compute_app(self.cloud, self.services, self.settings))
+        self.server.start()
+        self._clients: list[Client] = []
+        self.client = self.as_user("admin", "admin-project")
+
+    def as_user(self, user: str, project: str) -> Client:
+        made = Client(self.server.port, token=f"{user}:{project}")
+        self._clients.append(made)
+        return made
+
+    def close(self) -> None:
+        for client in self._clients:
+            client.close()
+        self.server.drain(2)
+        self.cells.close()
+        self.db.dispose()
+
+    def in_cell(self, name: str, work: Callable[[Connection], Any]) -> Any:
+        return self.cells.open(self.cell_ids[name]).db.run(work, Deadline.after(60, self.clock))
+
+    def silence(self, name: str) -> None:
+        """The cell's database does not answer any more."""
+        with self.db.begin() as tx:
+            cell_mappings.change(tx, _uuid(name), now=self.clock.now(), database_connection=UNREACHABLE)
+        self.cells.refresh()
+
+    def add_host(self, cell: str, host: str, **report: Any) -> tuple[Service, NodeReport]:
+        """A compute host as its conductor would register it, up now, and mapped."""
+        now = self.clock.now()
+        values: dict[str, Any] = {
+            "node": host, "uuid": str(uuid.uuid5(uuid.NAMESPACE_DNS, host)), "hypervisor_type": "QEMU",
+            "hypervisor_version": 8002000, "host_ip": "192.0.2.1", "vcpus": 8, "memory_mib": 16384, "local_gib": 100,
+            "vcpus_used": 2, "memory_mib_used": 1024, "local_gib_used": 10, "running_vms": 1,
+            "cpu_info": {"arch": "x86_64", "model": "kvm64"}, "uptime": " 08:32:11 up 93 days",
+        }  # fmt: skip
+        made = NodeReport(**(values | report))
+
+        def work(tx: Connection) -> Service:
+            service = services.register(tx, host=host, binary="nova-compute", topic="compute", version=1, now=now)
+            compute_nodes.report(tx, service.id, host, made, now)
+            compute_nodes.set_mapped(tx, [made.uuid])
+            return service
+
+        service = self.in_cell(cell, work)
+        with self.db.begin() as tx:
+            host_mappings.insert_missing(tx, self.cell_ids[cell], [host], now)
+        return service, made
+
+    def _map(self, name: str) -> int:
+        shutil.copy(self._templates / "cell.db", self._directory / f"{name}.db")
+        with self.db.begin() as tx:
+            return cell_mappings.insert_new(
+                tx, uuid=_uuid(name), name=name, transport_url=f"memory://{name}", now=self.clock.now(),
+                database_connection=f"sqlite:///{self._directory}/{name}.db",
+            ).id  # fmt: skip
+
+    def _transport(self, url: str) -> MemoryTransport:
+        return MemoryTransport(self.buses.setdefault(url, Bus()))
+
+
+def _uuid(name: str) -> str:
+    return CELL0_UUID if name == "cell0" else str(uuid.uuid5(uuid.NAMESPACE_DNS, name))
