@@ -65,9 +65,8 @@ class ApiServer:
         self._thread.start()
         ready.result(timeout=30)
 
-    def run(self, port: int, address: str = "127.0.0.1", *, reuse_port: bool = False) -> None:
-        """Listen and serve on this thread until SIGTERM or SIGINT, then drain. Raises Unavailable."""
-        self.bind(port, address, reuse_port=reuse_port)
+    def serve(self) -> None:
+        """Serve on this (the main) thread until SIGTERM or SIGINT, then drain. `bind` before."""
         asyncio.run(self._serve(None))
 
     def drain(self, seconds: float | None = None) -> None:
