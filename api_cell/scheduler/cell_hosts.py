@@ -72,8 +72,9 @@ class CellHosts:
         def work(cell: Cell) -> CellState:
             view = views[cell.mapping.id]
             since = view.since - OVERLAP if view.since is not None else None
+            known = {key: self.nodes[key].state.changed_at for key in view.all_keys() if key in self.nodes}
             with cell.db.connect(deadline) as tx:
-                return host_states.read(tx, since, whole=now - view.present_at >= PRESENT_SECONDS)
+                return host_states.read(tx, since, known, whole=now - view.present_at >= PRESENT_SECONDS)
 
         asked = [cell_id for cell_id, mapping in mappings.items() if not mapping.disabled]
         return Looked(mappings, cloud.cells.scatter(asked, work, deadline), now)

@@ -39,6 +39,13 @@ class Block:
     weights: list[float] = field(default_factory=list)
     best: float | None = None
     """The highest weight; None when it must be looked up anew."""
+    spans: list[tuple[float, float]] | None = None
+    """The least and the greatest score of each column; None likewise."""
+
+    def ranges(self) -> list[tuple[float, float]]:
+        if self.spans is None:
+            self.spans = [(min(column), max(column)) for column in self.columns]
+        return self.spans
 
     def highest(self) -> float:
         if self.best is None:
@@ -63,6 +70,7 @@ class Ranking:
         self._terms: list[tuple[int, float, float]] = []
         """(column, its least score, 1 / its range); a column without a range weighs nothing."""
         self._ranges: list[tuple[float, float]] = []
+        """The ranges that the terms were made for, by column; empty before the first round."""
         self._outgrown = False
         self._multipliers = tuple(weigher.multiplier for weigher in weighers)
         self._group: GroupState | None = None
@@ -107,7 +115,7 @@ class Ranking:
             self._remove(state.key)
             spot = None
         if spot is None:
-            block = self._block_for(state.cell_id)
+            block, at = self._block_for(state.cell_id), -1
             self._spots[state.key] = (block, len(block.hosts))
             block.hosts.append(state)
             block.weights.append(OUT)
@@ -118,10 +126,12 @@ class Ranking:
             block.hosts[at] = state
             for column, score in zip(block.columns, scores, strict=True):
                 column[at] = score
-        self._weigh_one(state.key)
-        self._outgrown = self._outgrown or any(
-            score < low or score > high for score, (low, high) in zip(scores, self._ranges, strict=False)
-        )
+        block.spans = None
+        if self._ranges:
+            self._weigh_one(state.key)
+            self._outgrown = self._outgrown or any(
+                _outside((score, score), span) for score, span in zip(scores, self._ranges, strict=True)
+            )
 
     def _block_for(self, cell_id: int) -> Block:
         blocks = self._blocks.setdefault(cell_id, [])
@@ -143,27 +153,28 @@ class Ranking:
             for column, score in zip(block.columns, scores, strict=True):
                 column[at] = score
             self._spots[last.key] = (block, at)
-        block.best = None
+        block.best = block.spans = None
         self._own.pop(key, None)
 
     # -- how much they weigh ------------------------------------------------------------------
 
     def open(self, group: GroupState | None, seed: int) -> None:
-        """Begin a round: weigh all hosts, over the ranges that their scores have now. `seed` breaks ties."""
-        self._group, self._seed = group, seed
+        """Begin a round: weigh all hosts, over the ranges that their scores have now. `seed` breaks ties.
+
+        Weights of the round before serve on while the ranges have hardly changed.
+        """
+        before, self._group, self._seed = self._group, group, seed
         blocks = [block for block in self._all() if block.hosts]
-        self._terms, self._ranges, self._outgrown = [], [], False
-        for at, weigher in enumerate(self._weighers):
-            if not weigher.multiplier and not self._own:
-                self._ranges.append((OUT, -OUT))
-                continue
-            low = min((min(block.columns[at]) for block in blocks), default=0.0)
-            high = max((max(block.columns[at]) for block in blocks), default=0.0)
-            slack = (high - low) * SLACK
-            self._ranges.append((low - slack, high + slack))
-            if high > low:
-                self._terms.append((at, low, 1.0 / (high - low)))
-        factors = [(at, self._multipliers[at] * scale, low) for at, low, scale in self._terms]
+        ranges = [
+            (min(low for low, _ in spans), max(high for _, high in spans))
+            for spans in zip(*(block.ranges() for block in blocks), strict=True)
+        ]
+        alike = len(ranges) == len(self._ranges) and not any(map(_apart, ranges, self._ranges))
+        if before is None and group is None and alike and not self._outgrown:
+            return
+        self._ranges, self._outgrown, self._bonus = ranges, False, {}
+        self._terms = [(at, low, 1.0 / (high - low)) for at, (low, high) in enumerate(ranges) if high > low]
+        factors = [(at, self._multipliers[at] * scale, low) for at, low, scale in self._terms if self._multipliers[at]]
         start = -sum(factor * low for _, factor, low in factors)
         for block in blocks:
             weights = [start] * len(block.hosts)
@@ -271,3 +282,15 @@ class Ranking:
     def _all(self) -> Iterator[Block]:
         for blocks in self._blocks.values():
             yield from blocks
+
+
+def _outside(span: tuple[float, float], of: tuple[float, float]) -> bool:
+    """Whether it reaches out of the other by more than the slack."""
+    slack = (of[1] - of[0]) * SLACK
+    return span[0] < of[0] - slack or span[1] > of[1] + slack
+
+
+def _apart(one: tuple[float, float], other: tuple[float, float]) -> bool:
+    """Whether either end has moved by more than the slack."""
+    slack = (other[1] - other[0]) * SLACK
+    return abs(one[0] - other[0]) > slack or abs(one[1] - other[1]) > slack

@@ -14,7 +14,7 @@ import threading
 import zlib
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from sqlalchemy import Connection
 
@@ -23,6 +23,7 @@ from api_cell.scheduler.config import SchedulerSettings
 from api_cell.scheduler.filters import registry
 from api_cell.scheduler.filters.contract import Filter
 from api_cell.scheduler.hosts import HostState
+from api_cell.scheduler.kinds import Kinds
 from api_cell.scheduler.picture import Pending, Picture
 from api_cell.scheduler.ranking import Ranking
 from api_cell.scheduler.reasons import explain
@@ -49,7 +50,7 @@ log = logging.getLogger(__name__)
 BATCH = 50
 ROUNDS = 20
 """How often a batch is chosen anew after lost races."""
-RANKINGS = 8
+RANKINGS = 16
 FOLLOW_SECONDS = 0.1
 """How old the figures of placement may be for a first try."""
 VISIT_SECONDS = 2.0
@@ -106,6 +107,7 @@ class Scheduler:
         )
         self._filters = registry.enabled(self._settings.filters)
         self._weighers, self._soft = weighers.enabled(self._settings.filters)
+        self._kinds = Kinds([name for name, _ in self._filters], self._settings.scheduler)
         self._rankings: OrderedDict[object, Ranking] = OrderedDict()
         self._stopping = threading.Event()
         self._watcher: threading.Thread | None = None
@@ -290,7 +292,7 @@ class Scheduler:
         """The ranking for wishes like this one, up to date. Those for named hosts are not kept."""
         picture, spec = self.picture, wish.spec
         named = spec.force_host or spec.requested_host
-        key = _likeness(wish, cell_id, picture.tenants)
+        key = self._kinds.of(wish, cell_id, picture.tenants)
         ranking = self._rankings.get(key)
         changed = picture.changed_since(ranking.version) if ranking is not None else None
         if ranking is None or changed is None:
@@ -394,9 +396,3 @@ def _selection(wish: Wish, chosen: HostState, others: Sequence[HostState]) -> Se
             Alternate(state.host, state.node, state.key, {state.key: amounts} if amounts else {}) for state in others
         ),
     )
-
-
-def _likeness(wish: Wish, cell_id: int | None, tenants: frozenset[str]) -> object:
-    """Equal for wishes that no filter and no weigher tells apart (but for their group, which is not filtered here)."""
-    spec = replace(wish.spec, instance_uuid="", user_id="", group_uuid=None, availability_zone=None)
-    return repr(spec), cell_id, wish.zones, wish.same_hosts, wish.different_hosts, tenants

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
-from sqlalchemy import Connection, func, or_, select
+from sqlalchemy import Connection, Select, func, or_, select
 
 from cell_service.db.schema import compute_nodes, instances, services
 from cell_service.model.host import NodeReport
 from cell_service.model.lifecycle import Task
 
 COMPUTE = "nova-compute"
+_CHUNK = 500
 IO_TASKS: frozenset[str] = frozenset(
     {Task.SCHEDULING, Task.NETWORKING, Task.SPAWNING}
     | {
@@ -55,12 +58,18 @@ class CellState:
     present: frozenset[str] | None = None
 
 
-def read(tx: Connection, since: datetime | None, *, whole: bool = False) -> CellState:
-    """The cell's compute hosts; with `since`, those that changed then or later. `whole`: also what is still there."""
+def read(
+    tx: Connection, since: datetime | None, known: Mapping[str, datetime] | None = None, *, whole: bool = False
+) -> CellState:
+    """The cell's compute hosts; with `since`, those that changed then or later. `whole`: also what is still there.
+
+    Reports are large: those are left out whose node is `known` (uuid → changed_at) to have changed just then.
+    """
+    nodes = _nodes(tx, since, known or {})
     if since is None or whole:
         present = frozenset(tx.execute(select(compute_nodes.c.uuid)).scalars())
-        return CellState(_services(tx, None), _nodes(tx, since), _io_ops(tx), present)
-    return CellState(_services(tx, since), _nodes(tx, since), _io_ops(tx))
+        return CellState(_services(tx, None), nodes, _io_ops(tx), present)
+    return CellState(_services(tx, since), nodes, _io_ops(tx))
 
 
 def _services(tx: Connection, since: datetime | None) -> tuple[ServiceState, ...]:
@@ -82,11 +91,22 @@ def _services(tx: Connection, since: datetime | None) -> tuple[ServiceState, ...
     )
 
 
-def _nodes(tx: Connection, since: datetime | None) -> tuple[NodeState, ...]:
+def _nodes(tx: Connection, since: datetime | None, known: Mapping[str, datetime]) -> tuple[NodeState, ...]:
     column = compute_nodes.c
     query = select(column.host, column.report, column.created_at, column.updated_at)
-    if since is not None:
-        query = query.where(or_(column.updated_at >= since, column.created_at >= since))
+    if since is None:
+        return _states(tx, query)
+    recent = select(column.uuid, column.created_at, column.updated_at).where(
+        or_(column.updated_at >= since, column.created_at >= since)
+    )
+    news = [row.uuid for row in tx.execute(recent) if known.get(row.uuid) != (row.updated_at or row.created_at)]
+    found: list[NodeState] = []
+    for start in range(0, len(news), _CHUNK):
+        found += _states(tx, query.where(column.uuid.in_(news[start : start + _CHUNK])))
+    return tuple(found)
+
+
+def _states(tx: Connection, query: Select[Any]) -> tuple[NodeState, ...]:
     return tuple(NodeState(row.host, row.report, row.updated_at or row.created_at) for row in tx.execute(query))
 
 
