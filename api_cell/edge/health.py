@@ -24,10 +24,9 @@ def answer(path: str, cloud: Cloud) -> Answer:
     return Answer(200 if state["status"] == "ok" else 503, json.dumps(state).encode())
 
 
-def _cells(cloud: Cloud) -> Any:
-    """What the process knows of each cell, by name; it asks none of them."""
-    tell = getattr(cloud.cells, "health", None)
-    if tell is None:
-        return {}
-    known = tell()
-    return {str(name): str(state) for name, state in known.items()} if isinstance(known, dict) else str(known)
+def _cells(cloud: Cloud) -> dict[str, Any]:
+    """What the process knows of each cell, by its shown name; it asks none of them."""
+    return {
+        cell.mapping.shown: {"database": cell.database.reason or "ok", "queue": cell.queue.reason or "ok"}
+        for cell in cloud.cells.health().values()
+    }

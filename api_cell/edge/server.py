@@ -46,6 +46,11 @@ class ApiServer:
         """The port it listens on (0 was asked: the one it got)."""
         return int(self._sockets[0].getsockname()[1])
 
+    @property
+    def draining(self) -> bool:
+        """Whether it has begun to stop."""
+        return self._edge.draining
+
     def bind(self, port: int, address: str = "127.0.0.1", *, reuse_port: bool = False) -> None:
         """Take the port. Raises Unavailable when somebody has it."""
         try:

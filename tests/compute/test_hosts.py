@@ -141,6 +141,15 @@ def test_a_silent_cell_is_unknown_and_never_not_found(api: ComputeApi) -> None:
     assert zones == [{"zoneName": "nova", "zoneState": {"available": True}, "hosts": None}]
 
 
+def test_readiness_tells_of_every_cell(api: ComputeApi) -> None:
+    api.add_host("cell1", "h1")
+    ready = api.client.get("/readyz", whole=True, token=None)
+
+    assert ready.status == 200
+    assert ready.json["cells"]["cell1"] == {"database": "ok", "queue": "ok"}
+    assert set(ready.json["cells"]) == {"cell0", "cell1", "cell2"}
+
+
 def test_hypervisors_with_their_servers(api: ComputeApi) -> None:
     _, node = api.add_host("cell1", "h1")
     api.add_host("cell2", "other")

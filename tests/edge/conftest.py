@@ -23,7 +23,9 @@ from cell_service.context import SYSTEM_CLOCK
 from cell_service.db.engine import Database
 from cell_service.errors import CellUnavailable, FlavorNotFound
 from cell_service.rpc.memory import Bus, MemoryTransport
+from mapping_db.cells import Cells
 from mapping_db.cloud import Cloud
+from mapping_db.locator import Locator
 from tests.edge.client import Client
 
 THING: dict[str, Any] = {
@@ -106,8 +108,9 @@ def gates() -> Iterator[Gates]:
 @pytest.fixture
 def cloud(tmp_path: Path) -> Iterator[Cloud]:
     db = Database(f"sqlite:///{tmp_path}/global.db")
-    nowhere: Any = None
-    yield Cloud(db, MemoryTransport(Bus()), nowhere, nowhere, SYSTEM_CLOCK)
+    cells = Cells(db, lambda url: MemoryTransport(Bus()))
+    yield Cloud(db, MemoryTransport(Bus()), cells, Locator(db), SYSTEM_CLOCK)
+    cells.close()
     db.dispose()
 
 

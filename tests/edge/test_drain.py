@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from api_cell.edge.server import ApiServer
 from cell_service.errors import Unavailable
 from tests.edge.client import Client
 from tests.edge.conftest import Gates, Serve
@@ -26,6 +27,12 @@ def answer(connection: socket.socket) -> bytes:
     return found
 
 
+def begun(server: ApiServer, draining: threading.Thread) -> None:
+    """The drain has begun; a request that goes on keeps it waiting."""
+    while not server.draining and draining.is_alive():
+        draining.join(0.01)
+
+
 def test_requests_in_flight_are_finished(serve: Serve, gates: Gates) -> None:
     server, _ = serve()
     with socket.create_connection(("127.0.0.1", server.port), timeout=20) as busy:
@@ -33,6 +40,7 @@ def test_requests_in_flight_are_finished(serve: Serve, gates: Gates) -> None:
         assert gates.entered.acquire(timeout=10)
         draining = threading.Thread(target=server.drain, args=(20,))
         draining.start()
+        begun(server, draining)
         gates.open.set()
         found = answer(busy)
         draining.join()
@@ -49,8 +57,7 @@ def test_an_open_connection_is_still_answered(serve: Serve, gates: Gates) -> Non
         assert gates.entered.acquire(timeout=10)
         draining = threading.Thread(target=server.drain, args=(20,))
         draining.start()
-        while not server._edge.draining:  # one request goes on, so the drain waits
-            draining.join(0.01)
+        begun(server, draining)
         late = client.get("/things/7")
         gates.open.set()
         assert answer(busy).startswith(b"HTTP/1.1 200")
