@@ -76,6 +76,8 @@ class CellDatabase:
     # -- for the guard --------------------------------------------------------------------------
 
     def probe(self) -> None:
+        if self.url.startswith("sqlite") and not self.guard.breaker.is_open:
+            return  # no server that could be silent; slow means that this process or its disk is
         try:
             with self._opening:
                 if self._for_probes is None:

@@ -93,6 +93,7 @@ class Cells:
         self._cells: dict[int, Cell] = {}
         self._retired: list[CellDatabase | CellBus] = []
         self._closing = threading.Event()
+        self._looked_at, self._strain = clock.monotonic(), 1.0
         self._watchers: list[threading.Thread] = []
 
     def __enter__(self) -> Cells:
@@ -233,8 +234,12 @@ class Cells:
     # -- watching -------------------------------------------------------------------------------
 
     def _look(self) -> None:
+        now = self._clock.monotonic()
+        late = max(1.0, (now - self._looked_at) / TICK_SECONDS)
+        self._looked_at = now
+        self._strain += (late - self._strain) / 5
         for server in self._servers():
-            server.guard.look()
+            server.guard.look(self._strain**-3)
             if server.guard.idle_seconds() > self._settings.idle_seconds:
                 server.shut()
         drained = [server for server in list(self._retired) if server.guard.idle_seconds() > DRAIN_SECONDS]

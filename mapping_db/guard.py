@@ -25,9 +25,9 @@ log = logging.getLogger(__name__)
 
 TICK_SECONDS = 0.05
 PATIENCE_SECONDS = 0.2
-PROBE_TICKS = 6
-"""After so many looks a probe is given up. Counted in looks, not seconds: when this process itself gets no
-processor time, both the looks and the probe are late."""
+PROBE_LOOKS = 5.0
+"""After so many looks a probe is given up. Looks weigh less while they come late: then this process gets no processor
+time, and the answer may long be there."""
 
 
 class Failed(Exception):
@@ -70,7 +70,7 @@ class _Probe:
     __slots__ = ("ended", "given_up", "looks")
 
     def __init__(self) -> None:
-        self.looks, self.ended, self.given_up = 0, False, False
+        self.looks, self.ended, self.given_up = 0.0, False, False
 
 
 class Guard:
@@ -113,9 +113,9 @@ class Guard:
         if not self.breaker.is_open:
             self._start_probe()
 
-    def look(self) -> None:
-        """What the watching thread does every TICK_SECONDS."""
-        self._look_at_probe()
+    def look(self, weight: float = 1.0) -> None:
+        """What the watching thread does every TICK_SECONDS; `weight` is less than 1 when it comes late."""
+        self._look_at_probe(weight)
         doubtful = self._look_at_flights()
         if self.breaker.wants_probe() or (doubtful and not self.breaker.is_open):
             self._start_probe()
@@ -134,12 +134,12 @@ class Guard:
     def health(self) -> ServerHealth:
         return ServerHealth(self.breaker.reason, len(self.bulkhead.flights()))
 
-    def _look_at_probe(self) -> None:
+    def _look_at_probe(self, weight: float) -> None:
         probe = self._probe
         if probe is None or probe.ended or probe.given_up:
             return
-        probe.looks += 1
-        if probe.looks > PROBE_TICKS:
+        probe.looks += weight
+        if probe.looks > PROBE_LOOKS:
             probe.given_up = True
             self.lost("no answer to a probe", silent=True)
 

@@ -12,7 +12,7 @@ from cell_service.context import SYSTEM_CLOCK, Deadline, ManualClock
 from cell_service.errors import CellUnavailable
 from mapping_db.breaker import LONGEST_PAUSE, Breaker
 from mapping_db.bulkhead import Bulkhead, Flight, Full, Overdue, Refused
-from mapping_db.guard import PROBE_TICKS, Failed, Guard
+from mapping_db.guard import PROBE_LOOKS, Failed, Guard
 from tests.mapping_db.conftest import soon
 from tests.real.databases import wait_until
 
@@ -139,7 +139,7 @@ def test_a_silent_server_is_found_out_while_the_first_caller_waits() -> None:
     guard = guard_of(server, clock)
     with guard.flight(Deadline.after(60, clock)):
         clock.advance(0.3)
-        for _ in range(PROBE_TICKS + 2):
+        for _ in range(int(PROBE_LOOKS) + 2):
             guard.look()
         assert server.cut.is_set()
         assert guard.breaker.is_open
@@ -173,3 +173,15 @@ def test_a_caller_whose_deadline_is_over_is_cut_off_alone() -> None:
         assert server.cut_flights == [late]
         answered(guard, server)
     assert not server.cut.is_set()
+
+
+def test_a_process_that_gets_no_processor_time_does_not_blame_the_server() -> None:
+    server, clock = Imagined(), ManualClock()
+    guard = guard_of(server, clock)
+    with guard.flight(Deadline.after(60, clock)):
+        clock.advance(0.3)
+        for _ in range(int(PROBE_LOOKS) + 2):
+            guard.look(weight=0.1)
+        answered(guard, server)
+    assert not server.cut.is_set()
+    assert not guard.breaker.is_open

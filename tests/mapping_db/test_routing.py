@@ -191,7 +191,7 @@ class History(RuleBasedStateMachine):
 
 
 LIMITS = settings(
-    max_examples=25, stateful_step_count=25, deadline=None, suppress_health_check=list(HealthCheck)
+    max_examples=40, stateful_step_count=25, deadline=None, suppress_health_check=list(HealthCheck)
 )  # fmt: skip
 
 
