@@ -75,7 +75,8 @@ class Agent:
         self._starting = repeated("start", self._start, None)
         self._heartbeat = repeated("heartbeat", self._beat, settings.report_seconds)
         self._claiming = repeated("claim", self._claim, None)
-        self._renewing = repeated("renewal of leases", self._renew, settings.renew_seconds)
+        self._renewing = repeated("renewal of leases", self._renew, None)
+        self._renewal_waits = False
         self._reconciling = repeated("reconciliation", self._reconcile, settings.sync_power_seconds)
         self._providing = repeated("report to placement", self._provide, settings.update_resources_seconds)
         self._loops = (
@@ -92,6 +93,8 @@ class Agent:
         """Take nothing new; what runs goes on."""
         for loop in self._loops:
             loop.stop()
+        if self._subscription is not None:
+            self._subscription.stop(0)
         self._backlog.close()
 
     def stop(self, grace_seconds: float = 30.0) -> None:
@@ -125,7 +128,6 @@ class Agent:
             self._subscription = self._transport.serve(f"compute.{self.settings.host}", handler, threads=2)
         self._providing.start(0)
         self._heartbeat.start()
-        self._renewing.start()
         self._reconciling.start()
         self._claiming.hurry()
         self.ready.set()
@@ -167,12 +169,21 @@ class Agent:
         self._crowded = self._crowded or len(works) >= min(builds, verbs)
         if works:
             self._backlog.add(works)
+            self._renew_later()
 
     def _renew(self) -> None:
+        """Only while something is held."""
+        self._renewal_waits = False
         held = self._backlog.fences()
         if held:
             named = {str(operation_id): fence for operation_id, fence in held.items()}
             self._backlog.mark_lost(self._conductor.renew_leases(self._ctx(), self.settings.host, named))
+            self._renew_later()
+
+    def _renew_later(self) -> None:
+        if not self._renewal_waits:
+            self._renewal_waits = True
+            self._renewing.start(self.settings.renew_seconds)
 
     def _reconcile(self) -> None:
         reconcile(self._ctx(), self.settings.host, self.driver, self._conductor, self._backlog, self._clock)

@@ -21,17 +21,17 @@ class Tracker:
 
     def __init__(self, host: str, driver: Driver, placement: Placement | None, conductor: Conductor) -> None:
         self._host, self._driver, self._placement, self._conductor = host, driver, placement, conductor
-        self._told: dict[str, int] = {}
-        self._provided: dict[str, int] = {}
+        self._told: dict[str, NodeReport] = {}
+        self._provided: dict[str, NodeReport] = {}
         self._disabled: bool | None = None
 
     def news(self) -> tuple[NodeReport, ...]:
         """The nodes whose report differs from what the cell was told last. Raises DriverError."""
-        return tuple(node for node in self._driver.nodes() if self._told.get(node.uuid) != _mark(node))
+        return tuple(node for node in self._driver.nodes() if self._told.get(node.uuid) != _timeless(node))
 
     def told(self, nodes: tuple[NodeReport, ...]) -> None:
         """The cell knows these."""
-        self._told |= {node.uuid: _mark(node) for node in nodes}
+        self._told |= {node.uuid: _timeless(node) for node in nodes}
 
     def provide(self, ctx: Context, *, disabled: bool, whole: bool) -> None:
         """Make placement's providers what the nodes are; `whole`: even if nothing has changed since the last time.
@@ -39,10 +39,10 @@ class Tracker:
         if self._placement is None:
             return
         for node in self._driver.nodes():
-            mark = _mark(_unused(node))
-            if whole or self._provided.get(node.uuid) != mark:
+            bare = _unused(node)
+            if whole or self._provided.get(node.uuid) != bare:
                 self._placement.report(ctx, node)
-                self._provided[node.uuid] = mark
+                self._provided[node.uuid] = bare
             if self._disabled is not disabled and (disabled or self._disabled is not None or whole):
                 self._placement.set_disabled(ctx, node.uuid, disabled)
         self._disabled = disabled
@@ -79,6 +79,6 @@ def _unused(node: NodeReport) -> NodeReport:
     )  # fmt: skip
 
 
-def _mark(node: NodeReport) -> int:
-    """A number that is another one (all but certainly) when the report is another one."""
-    return hash(repr(replace(node, uptime=None)))
+def _timeless(node: NodeReport) -> NodeReport:
+    """The node without what changes all the time and means nothing."""
+    return node if node.uptime is None else replace(node, uptime=None)

@@ -19,6 +19,7 @@ from __future__ import annotations
 import fnmatch
 import json
 import logging
+import os
 import random
 import threading
 from dataclasses import dataclass
@@ -46,10 +47,10 @@ class Faults:
     """The faults of one host. Thread-safe."""
 
     def __init__(self, paths: tuple[Path, ...], chance: random.Random) -> None:
-        self._paths, self._chance = paths, chance
+        self._paths, self._chance = tuple(map(str, paths)), chance
         self._lock = threading.Lock()
-        self._seen: dict[Path, tuple[int, int]] = {}
-        self._rules: dict[Path, dict[str, Any]] = {}
+        self._seen: dict[str, tuple[int, int]] = {}
+        self._rules: dict[str, dict[str, Any]] = {}
         self._used: dict[str, int] = {}
 
     def frozen(self) -> bool:
@@ -79,7 +80,7 @@ class Faults:
     def _current(self) -> list[dict[str, Any]]:
         for path in self._paths:
             try:
-                stat = path.stat()
+                stat = os.stat(path)
                 mark = (stat.st_mtime_ns, stat.st_size)
             except OSError:
                 self._rules.pop(path, None)
@@ -116,10 +117,10 @@ def _fault(rule: dict[str, Any]) -> Fault:
     return Fault(error, reason, float(rule.get("hang_seconds", 0)), str(rule.get("does", "shutdown")))
 
 
-def _read(path: Path) -> dict[str, Any]:
+def _read(path: str) -> dict[str, Any]:
     try:
-        rules = json.loads(path.read_text(encoding="utf-8"))
+        rules = json.loads(Path(path).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        log.warning("faults: %s cannot be read: %s", path.name, error)
+        log.warning("faults: %s cannot be read: %s", path, error)
         return {}
     return rules if isinstance(rules, dict) else {}
