@@ -70,8 +70,8 @@ class Ranking:
         self._terms: list[tuple[int, float, float]] = []
         """(column, its least score, 1 / its range); a column without a range weighs nothing."""
         self._ranges: list[tuple[float, float]] = []
-        """The ranges that the terms were made for, by column; empty before the first round."""
-        self._outgrown = False
+        """The ranges that the terms were made for, by column; empty when there were no hosts."""
+        self._opened = self._outgrown = False
         self._multipliers = tuple(weigher.multiplier for weigher in weighers)
         self._group: GroupState | None = None
         self._bonus: dict[str, float] = {}
@@ -127,10 +127,12 @@ class Ranking:
             for column, score in zip(block.columns, scores, strict=True):
                 column[at] = score
         block.spans = None
-        if self._ranges:
+        if self._opened:
             self._weigh_one(state.key)
-            self._outgrown = self._outgrown or any(
-                _outside((score, score), span) for score, span in zip(scores, self._ranges, strict=True)
+            self._outgrown = (
+                self._outgrown
+                or not self._ranges
+                or any(_outside((score, score), span) for score, span in zip(scores, self._ranges, strict=True))
             )
 
     def _block_for(self, cell_id: int) -> Block:
@@ -164,15 +166,15 @@ class Ranking:
         Weights of the round before serve on while the ranges have hardly changed.
         """
         before, self._group, self._seed = self._group, group, seed
-        blocks = [block for block in self._all() if block.hosts]
+        blocks = [block for block in self.blocks() if block.hosts]
         ranges = [
             (min(low for low, _ in spans), max(high for _, high in spans))
             for spans in zip(*(block.ranges() for block in blocks), strict=True)
         ]
         alike = len(ranges) == len(self._ranges) and not any(map(_apart, ranges, self._ranges))
-        if before is None and group is None and alike and not self._outgrown:
+        if self._opened and before is None and group is None and alike and not self._outgrown:
             return
-        self._ranges, self._outgrown, self._bonus = ranges, False, {}
+        self._ranges, self._opened, self._outgrown, self._bonus = ranges, True, False, {}
         self._terms = [(at, low, 1.0 / (high - low)) for at, (low, high) in enumerate(ranges) if high > low]
         factors = [(at, self._multipliers[at] * scale, low) for at, low, scale in self._terms if self._multipliers[at]]
         start = -sum(factor * low for _, factor, low in factors)
@@ -199,7 +201,7 @@ class Ranking:
         assert group is not None
         multiplier = self._soft.multiplier_for(group.policy)
         here = [
-            key for block in self._all() for key in (state.key for state in block.hosts if state.host in group.counts)
+            key for block in self.blocks() for key in (state.key for state in block.hosts if state.host in group.counts)
         ]
         if multiplier:
             counts = [group.counts[self._state(key).host] for key in here]
@@ -210,7 +212,7 @@ class Ranking:
         else:
             self._bonus = {}
         if everybody and group.policy == "affinity" and group.counts:
-            for block in self._all():
+            for block in self.blocks():
                 block.weights, block.best = [OUT] * len(block.hosts), OUT
         for key in here:
             self._weigh_one(key)
@@ -235,12 +237,12 @@ class Ranking:
         if self._outgrown:
             self.open(self._group, self._seed)
         if subset > 1:
-            best = self.best(subset, self._all())
+            best = self.best(subset, self.blocks())
             return chance.choice(best) if best else None
-        highest = max((block.highest() for block in self._all()), default=OUT)
+        highest = max((block.highest() for block in self.blocks()), default=OUT)
         if highest == OUT:
             return None
-        block = chance.choice([block for block in self._all() if block.highest() == highest])
+        block = chance.choice([block for block in self.blocks() if block.highest() == highest])
         ties = (at for at, weight in enumerate(block.weights) if weight == highest)
         return block.hosts[min(ties, key=lambda at: block.hosts[at].tie ^ self._seed)]
 
@@ -268,7 +270,7 @@ class Ranking:
         refusals = list(self.refusals.values())
         if self._group is not None:
             name = {"affinity": "ServerGroupAffinityFilter"}.get(self._group.policy, "ServerGroupAntiAffinityFilter")
-            for block in self._all():
+            for block in self.blocks():
                 for state in block.hosts:
                     reason = self._group.refuses(state.host)
                     if reason is not None:
@@ -279,7 +281,8 @@ class Ranking:
         block, at = self._spots[key]
         return block.hosts[at]
 
-    def _all(self) -> Iterator[Block]:
+    def blocks(self) -> Iterator[Block]:
+        """All blocks, for `best`."""
         for blocks in self._blocks.values():
             yield from blocks
 

@@ -191,7 +191,8 @@ def _take_consumers(tx: Connection, claims: Sequence[Claim], now: datetime) -> l
                     }
                     for claim in new
                 ]
-            )
+            ),
+            execution_options={"preserve_rowcount": True},
         ).rowcount
         if made < len(new):
             raise GenerationConflict(what="consumer", uuid=", ".join(claim.consumer_uuid for claim in new))

@@ -17,6 +17,7 @@ from cell_service.errors import (
     ResourceProviderInUse,
     ResourceProviderNotFound,
 )
+from mapping_db import schema
 from mapping_db.placement import allocations, changes, inventories, providers, usages
 from mapping_db.placement.allocations import Claim
 from mapping_db.placement.inventories import Inventory
@@ -133,6 +134,14 @@ def test_the_feed_tells_of_every_change_and_keeps_its_newest_row(db: Database) -
 
 
 AMOUNTS = st.lists(st.tuples(st.integers(0, 2), st.integers(1, 4), st.booleans()), min_size=1, max_size=12)
+
+
+def test_racing_threads_keep_the_books_right_on_every_database(empty_url: str) -> None:
+    db = Database(empty_url)
+    schema.metadata.create_all(db.engine)
+    work = [[(at % 3, 1 + (at + worker) % 3, (at + worker) % 4 == 0) for at in range(20)] for worker in range(4)]
+    race(db, work)
+    db.dispose()
 
 
 @settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
