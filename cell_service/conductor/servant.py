@@ -130,6 +130,9 @@ class ConductorServant(Conductor):
 
         return self._means.db.run(work)
 
+    def wake(self, ctx: Context) -> None:
+        self._means.work.set()
+
     def operation_progress(self, ctx: Context, operation_id: int, fence: int, task_state: str) -> None:
         """Late and unknown news are dropped."""
         try:

@@ -85,6 +85,11 @@ class Conductor(Contract):
         raise NotImplementedError
 
     @cast
+    def wake(self, ctx: Context) -> None:
+        """There is an operation without a host: a conductor takes it now rather than at its next poll."""
+        raise NotImplementedError
+
+    @cast
     def operation_progress(self, ctx: Context, operation_id: int, fence: int, task_state: str) -> None:
         """A running build has come to another task state (networking, spawning)."""
         raise NotImplementedError

@@ -149,7 +149,7 @@ class OneCell:
 
         self.db.run(work)
         if self.instance(uuid).host is None:
-            self.conductor.means.work.set()
+            self.rpc().wake(ctx)
         return ctx
 
     def active(self, host: str, **fields: Any) -> str:
