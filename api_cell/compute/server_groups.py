@@ -9,7 +9,7 @@ from sqlalchemy import Connection
 
 from api_cell.edge.links import page_size
 from api_cell.edge.route import ByVersion, Request, Response, Schema, Version
-from api_cell.edge.shapes import NAME, TEXT, WHOLE, by_version, number, query_until_closed, strict, wrapped
+from api_cell.edge.shapes import NAME, TEXT, WHOLE, by_version, query_until_closed, strict, wrapped
 from cell_service.errors import Invalid, ServerGroupNotFound
 from mapping_db import quotas
 from mapping_db import server_groups as rows
@@ -25,8 +25,7 @@ def _create(version: Version) -> Schema:
     if version < (2, 64):
         policies = {"type": "array", "items": policy, "uniqueItems": True, "minItems": 1, "maxItems": 1}
         return wrapped("server_group", strict({"name": NAME, "policies": policies}, "name", "policies"))
-    per_host = {**number(1, pattern="^[0-9]*$"), "minLength": 1}
-    rules = strict({"max_server_per_host": per_host})
+    rules = strict({"max_server_per_host": {**WHOLE, "minimum": 1}})
     return wrapped("server_group", strict({"name": NAME, "policy": policy, "rules": rules}, "name", "policy"))
 
 

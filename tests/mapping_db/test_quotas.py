@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -17,8 +16,8 @@ DEFAULTS = {"instances": 10, "cores": 20, "ram": 51200, "key_pairs": 100}
 
 
 @pytest.fixture
-def db(tmp_path: Path) -> Iterator[Database]:
-    made = Database(f"sqlite:///{tmp_path}/global.db")
+def db(empty_url: str) -> Iterator[Database]:
+    made = Database(empty_url)
     metadata.create_all(made.engine)
     yield made
     made.dispose()

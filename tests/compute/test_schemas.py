@@ -1,0 +1,80 @@
+"""Our schemas take and refuse what the published ones do: published samples, and what becomes of them by small changes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from api_cell.compute.routes import AGGREGATES, FLAVORS, KEYPAIRS, QUOTAS, SERVER_GROUPS, SERVICES
+from api_cell.edge.route import Route
+from api_cell.edge.table import Entry, Table, holding, split
+from cell_service.errors import Invalid
+from tests.edge import reference
+from tests.edge.reference import VERSIONS, parsed
+
+ROUTES = [route for route in (*FLAVORS, *KEYPAIRS, *QUOTAS, *SERVER_GROUPS, *SERVICES, *AGGREGATES) if route.body]
+STRANGE: list[Any] = [None, True, "", " ", " a", "a ", "a" * 255, "a" * 256, 0, 1, -1, "-1", "0", "1", "1.5", 1.5,
+                      2**31 - 1, 2**31, "2147483648", [], ["a"], {}, {"a": "b"}, "true", "TRUE", "maybe", "a:b",
+                      "a\nb", "\u0442\u0435\u0441\u0442", "auto", "x" * 70000]  # fmt: skip
+
+
+def bodies(route: Route) -> list[Any]:
+    """The published request samples of a route."""
+    index = json.loads((reference.FOLDER / "samples_index.json").read_text())["samples"]
+    return [
+        reference.sample(name)
+        for name, uses in index.items()
+        if any(
+            use["role"] == "request"
+            and use["method"] == route.method
+            and reference._plain(use["path"]) == reference._plain(route.path)
+            and use.get("action") == route.action
+            for use in uses
+        )
+    ]
+
+
+def changed(body: Any) -> Iterator[Any]:
+    """The body with one thing other than it was, for every thing in it."""
+    yield body
+    yield from STRANGE
+    if isinstance(body, dict):
+        yield {**body, "surprise": 1}
+        for key in body:
+            yield {name: value for name, value in body.items() if name != key}
+            for other in changed(body[key]):
+                yield {**body, key: other}
+
+
+def entry_of(route: Route) -> Entry:
+    found = Table([route]).find(split(route.path))
+    assert found is not None
+    return found[0].methods[route.method][route.action][0]
+
+
+@pytest.mark.parametrize("route", ROUTES, ids=lambda route: f"{route.method} {route.path} {route.action or ''}")
+def test_the_same_bodies_fit(route: Route) -> None:
+    reference.demand()
+    entry = entry_of(route)
+    seen = 0
+    for version in VERSIONS:
+        if not entry.serves(parsed(version)):
+            continue
+        validator = holding(entry.body, parsed(version))
+        assert validator is not None
+        for sample in bodies(route) or [{"flavor": {"description": "a"}}]:
+            for body in changed(sample):
+                if route.action is not None and (not isinstance(body, dict) or list(body) != [route.action]):
+                    continue  # another action, or none
+                try:
+                    validator.check(body)
+                    fits = True
+                except Invalid:
+                    fits = False
+                expected = reference.fits_request(route.method, route.path, version, body, route.action)
+                assert fits == expected, f"{version} {str(body)[:300]}"
+                seen += 1
+    assert seen
