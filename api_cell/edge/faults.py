@@ -33,7 +33,7 @@ def compute_fault(fault: Fault) -> dict[str, Any]:
 
 
 def placement_fault(fault: Fault) -> dict[str, Any]:
-    """The form that the API guidelines give; an error may name its own `code` from placement 1.23 on."""
+    """The form that the API guidelines give; from placement 1.23 on with the error's `code`."""
     entry: dict[str, Any] = {
         "status": fault.status,
         "title": HTTPStatus(fault.status).phrase,
@@ -41,8 +41,7 @@ def placement_fault(fault: Fault) -> dict[str, Any]:
         "request_id": fault.request_id,
     }
     if fault.version >= (1, 23):
-        code = fault.error.fields.get("code") if fault.error is not None else None
-        entry["code"] = code or "placement.undefined_code"
+        entry["code"] = fault.error.code if fault.error is not None else PolycellError.code
     return {"errors": [entry]}
 
 

@@ -15,8 +15,6 @@ from api_cell.placement import (
 
 MIN_VERSION: Version = (1, 0)
 MAX_VERSION: Version = (1, 39)
-RULE_DEFAULTS = "role:admin or role:service"
-"""placement's rule:admin_or_service_api: what every rule of the table says unless policy.yaml says otherwise."""
 
 
 def home(req: Request) -> Response:

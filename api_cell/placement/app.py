@@ -1,0 +1,31 @@
+"""Composing the Placement API."""
+
+from __future__ import annotations
+
+from api_cell.config import ApiSettings
+from api_cell.edge.api import Api
+from api_cell.edge.auth import Authenticator
+from api_cell.edge.edge import Edge
+from api_cell.edge.faults import placement_fault
+from api_cell.edge.policy import Policy
+from api_cell.placement.routes import MAX_VERSION, MIN_VERSION, ROUTES
+from api_cell.policies import placement as policies
+from mapping_db.cloud import Cloud
+
+
+def placement_api(prefix: str = "") -> Api:
+    """The API below a prefix; its version document is at the prefix itself."""
+    return Api(
+        name="placement",
+        service_type="placement",
+        min_version=MIN_VERSION,
+        max_version=MAX_VERSION,
+        routes=ROUTES,
+        render_fault=placement_fault,
+        prefix=prefix,
+    )
+
+
+def make_placement_app(cloud: Cloud, settings: ApiSettings, authenticator: Authenticator, *, prefix: str = "") -> Edge:
+    """The Placement API on this cloud's global database; give it to an ApiServer."""
+    return Edge(placement_api(prefix), cloud, None, settings, Policy(policies.RULES, settings.policy), authenticator)

@@ -1,0 +1,113 @@
+"""The Placement API behind the real edge: what clients see, and the stock client at work."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from api_cell.config import ApiSection, ApiSettings, PolicySection
+from api_cell.edge.auth import NoAuth
+from api_cell.edge.server import ApiServer
+from api_cell.placement.app import make_placement_app
+from cell_service.context import SYSTEM_CLOCK
+from cell_service.db.engine import Database
+from mapping_db.cloud import Cloud
+from tests.edge.client import Client
+from tests.placement.stock import new_uuid, provider
+
+
+@pytest.fixture
+def server(db: Database, tmp_path: Path) -> Iterator[ApiServer]:
+    nothing = cast(Any, None)
+    cloud = Cloud(db=db, bus=nothing, cells=nothing, locator=nothing, clock=SYSTEM_CLOCK)
+    settings = ApiSettings(api=ApiSection(auth_strategy="noauth2"), policy=PolicySection())
+    made = ApiServer(make_placement_app(cloud, settings, NoAuth()))
+    made.start()
+    yield made
+    made.drain(2)
+
+
+@pytest.fixture
+def client(server: ApiServer) -> Iterator[Client]:
+    made = Client(server.port, prefix="", service="placement")
+    yield made
+    made.close()
+
+
+def test_the_version_document_needs_no_token(client: Client) -> None:
+    reply = client.request("GET", "/", token=None)
+    assert reply.status == 200
+    assert reply.json["versions"][0]["max_version"] == "1.39"
+
+
+def test_only_administrators_and_services_may(client: Client) -> None:
+    assert client.request("GET", "/resource_providers", token=None).status == 401
+    refused = client.request("GET", "/resource_providers", token="u1:p1")
+    assert refused.status == 403
+    assert refused.json["errors"][0]["title"] == "Forbidden"
+
+
+def test_errors_have_placements_form_and_codes(client: Client) -> None:
+    made = client.request("POST", "/resource_providers", {"name": "h1"}, version="1.39").json
+    where = f"/resource_providers/{made['uuid']}/inventories"
+    put = {"resource_provider_generation": 7, "inventories": {}}
+    [error] = client.request("PUT", where, put, version="1.39").json["errors"]
+    assert (error["status"], error["title"], error["code"]) == (409, "Conflict", "placement.concurrent_update")
+    assert error["request_id"].startswith("req-")
+    [old] = client.request("PUT", where, put, version="1.22").json["errors"]
+    assert "code" not in old
+    [bad] = client.request("PUT", where, {"inventories": {}}, version="1.39").json["errors"]
+    assert (bad["status"], bad["code"]) == (400, "placement.undefined_code")
+    [query] = client.request("GET", "/resource_providers?name=a&name=b", version="1.39").json["errors"]
+    assert query["code"] == "placement.query.duplicate_key"
+    missing = client.request("GET", f"/resource_providers/{new_uuid()}", version="1.39")
+    assert missing.json["errors"][0]["code"] == "placement.resource_provider.not_found"
+
+
+def test_versions_are_negotiated(client: Client) -> None:
+    assert client.request("GET", "/traits").status == 404
+    assert client.request("GET", "/traits", version="latest").status == 200
+    assert client.request("GET", "/traits", version="1.99").status == 406
+    assert client.request("DELETE", "/usages", version="1.39").status == 405
+
+
+@pytest.mark.clients
+def test_the_stock_client_manages_providers(server: ApiServer, db: Database) -> None:
+    def openstack(*words: str) -> Any:
+        command = [
+            str(Path(sys.executable).with_name("openstack")), "--os-auth-type", "admin_token", "--os-token", "admin:p",
+            "--os-endpoint", f"http://127.0.0.1:{server.port}", "--os-placement-api-version", "1.39", *words,
+        ]  # fmt: skip
+        ran = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+        assert ran.returncode == 0, ran.stderr
+        return json.loads(ran.stdout) if ran.stdout.strip() else None
+
+    as_json = ("-f", "json")
+    made = openstack("resource", "provider", "create", "h1", *as_json)
+    uuid = made["uuid"]
+    openstack("resource", "provider", "inventory", "set", uuid, "--resource", "VCPU=8", "--resource",
+              "VCPU:allocation_ratio=2.0", "--resource", "MEMORY_MB=1024", *as_json)  # fmt: skip
+    openstack("trait", "create", "CUSTOM_FAST")
+    openstack("resource", "provider", "trait", "set", uuid, "--trait", "CUSTOM_FAST", *as_json)
+    consumer = new_uuid()
+    openstack("resource", "provider", "allocation", "set", consumer, "--allocation", f"rp={uuid},VCPU=3",
+              "--project-id", "p1", "--user-id", "u1", "--consumer-type", "INSTANCE", *as_json)  # fmt: skip
+    [usage] = [row for row in openstack("resource", "provider", "usage", "show", uuid, *as_json)
+               if row["resource_class"] == "VCPU"]  # fmt: skip
+    assert usage["usage"] == 3
+    [candidate] = openstack("allocation", "candidate", "list", "--resource", "VCPU=13", "--required", "CUSTOM_FAST",
+                            *as_json)  # fmt: skip
+    assert candidate["resource provider"] == uuid
+    assert [
+        row["name"] for row in openstack("resource", "provider", "list", "--required", "CUSTOM_FAST", *as_json)
+    ] == ["h1"]
+    openstack("resource", "provider", "allocation", "delete", consumer)
+    openstack("resource", "provider", "delete", uuid)
+    assert openstack("resource", "provider", "list", *as_json) == []
+    assert provider(db, "h1").name == "h1"
