@@ -25,7 +25,10 @@ CONNECT_SECONDS = 0.4
 
 
 class CellDatabase:
-    """The same verbs as cell_service.db.engine.Database, each by a deadline."""
+    """The same verbs as cell_service.db.engine.Database, each by a deadline.
+
+    A thread that is in must not go in again before it is out: all places might be held by such.
+    """
 
     def __init__(
         self, cell: str, url: str, clock: Clock, *, places: int, waiting: int, open_database: OpenDatabase = Database

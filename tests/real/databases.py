@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pwd
 import shutil
@@ -57,16 +58,21 @@ class Server:
         return Database(self._admin_url.replace("/ADMIN", "/x")).url.port or 0
 
     def freeze(self) -> None:
-        """The server keeps its port and its connections, and does nothing."""
-        self._signal(signal.SIGSTOP)
+        """The server, with the processes it made, keeps its port and its connections, and does nothing."""
+        self._signal(self.pid, signal.SIGSTOP)
+        for child in _children(self.pid):
+            self._signal(child, signal.SIGSTOP)
+        wait_until(lambda: all(map(is_stopped, [self.pid, *_children(self.pid)])), "the server does not freeze")
 
     def thaw(self) -> None:
-        self._signal(signal.SIGCONT)
+        for process in [*_children(self.pid), self.pid]:
+            self._signal(process, signal.SIGCONT)
 
     def kill(self) -> None:
         """As a power cut would."""
-        self._signal(signal.SIGKILL)
         assert self._process is not None
+        for process in [self.pid, *_children(self.pid)]:
+            self._signal(process, signal.SIGKILL)
         self._process.wait(timeout=START_SECONDS)
 
     def revive(self) -> None:
@@ -85,10 +91,13 @@ class Server:
             except subprocess.TimeoutExpired:
                 self.kill()
 
-    def _signal(self, number: int) -> None:
-        """To the server and the processes it made (PostgreSQL has one for each connection)."""
+    @property
+    def pid(self) -> int:
         assert self._process is not None
-        for process in [self._process.pid, *_children(self._process.pid)]:
+        return self._process.pid
+
+    def _signal(self, process: int, number: int) -> None:
+        with contextlib.suppress(ProcessLookupError):
             os.kill(process, number)
 
     def _answers(self, admin: Database) -> bool:
@@ -213,6 +222,15 @@ def _serving(make: Callable[[Path], Server]) -> Iterator[Server]:
 def _children(process: int) -> list[int]:
     listed = Path(f"/proc/{process}/task/{process}/children").read_text(encoding="ascii")
     return [int(number) for number in listed.split()]
+
+
+def is_stopped(process: int) -> bool:
+    """Whether none of its threads runs; also when it has ended."""
+    for status in Path(f"/proc/{process}/task").glob("*/stat"):
+        with contextlib.suppress(OSError):
+            if status.read_text(encoding="utf-8").rpartition(")")[2].split()[0] not in "TZX":
+                return False
+    return True
 
 
 def _exists(user: str) -> bool:

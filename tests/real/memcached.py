@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.real.databases import free_port, wait_until
+from tests.real.databases import free_port, is_stopped, wait_until
 
 
 class Memcached:
@@ -31,7 +31,9 @@ class Memcached:
 
     def freeze(self) -> None:
         assert self._process is not None
+        process = self._process.pid
         self._process.send_signal(signal.SIGSTOP)
+        wait_until(lambda: is_stopped(process), "memcached does not freeze")
 
     def thaw(self) -> None:
         assert self._process is not None
