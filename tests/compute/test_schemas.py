@@ -1,4 +1,4 @@
-"""Our schemas take and refuse what the published ones do: published samples, and what becomes of them by small changes."""
+"""Our schemas take and refuse what the published ones do: published samples, and small changes of them."""
 
 from __future__ import annotations
 
