@@ -20,6 +20,7 @@ from api_cell.compute import (
     server_groups,
     services,
 )
+from api_cell.compute.removed import REMOVED
 from api_cell.edge.route import Route
 
 FLAVORS = (
@@ -135,4 +136,5 @@ ROUTES: tuple[Route, ...] = (
     *HYPERVISORS,
     *SERVER_GROUPS,
     *AGGREGATES,
+    *REMOVED,
 )

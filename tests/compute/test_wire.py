@@ -162,6 +162,15 @@ def test_the_table_has_only_published_routes() -> None:
             assert route.max_version == max(parsed(row["max_version"]) for row in rows), route.path
 
 
+def test_what_was_removed_is_gone(client: Client) -> None:
+    reference.demand()
+    for (method, path, action), rows in reference.routes().items():
+        if rows[0].get("removed_status") == 410:
+            body = {action: None} if action else {}
+            reply = client.request(method, path.replace("{}", "x"), None if method in ("GET", "DELETE") else body)
+            assert reply.json["computeFault"]["code"] == reply.status == 410, (method, path)
+
+
 def test_the_rules_and_their_defaults_are_the_published_ones() -> None:
     reference.demand()
     published = json.loads((reference.FOLDER / "policies.json").read_text())
