@@ -267,7 +267,9 @@ class Edge(httputil.HTTPServerConnectionDelegate):
         self._workers.submit(run)
 
     def _answer(self, call: Call, answer: Answer) -> None:
-        headers = {"X-OpenStack-Request-Id": call.request_id, "X-Compute-Request-Id": call.request_id}
+        headers = {"X-OpenStack-Request-Id": call.request_id}
+        if self.api.name == "compute":
+            headers["X-Compute-Request-Id"] = call.request_id
         if answer.body and answer.status != 204:
             headers["Content-Type"] = "application/json"
         if call.versioned:
