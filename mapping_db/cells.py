@@ -15,6 +15,7 @@ from cell_service.db.engine import Database
 from cell_service.errors import CellMappingNotFound, PolycellError
 from cell_service.logs import about
 from cell_service.rpc.compute import Compute
+from cell_service.rpc.conductor import Conductor
 from cell_service.rpc.contract import client
 from mapping_db.cell_bus import CellBus, OpenTransport
 from mapping_db.cell_database import CellDatabase, OpenDatabase
@@ -63,6 +64,15 @@ class Cell:
     def compute(self, host: str) -> Compute:
         """The agent of a host of this cell."""
         return client(Compute, self.bus, host)
+
+    def conductor(self) -> Conductor:
+        """The cell's conductors."""
+        return client(Conductor, self.bus)
+
+    @property
+    def name(self) -> str:
+        """What to call it in logs and errors."""
+        return self.mapping.label
 
 
 @dataclass(frozen=True, slots=True)

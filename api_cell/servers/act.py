@@ -1,0 +1,97 @@
+"""Actions on servers: the change of state and the operation that carries it out are one transaction in the cell."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+from sqlalchemy import Connection
+
+from api_cell.edge.route import Request
+from api_cell.servers import find
+from cell_service.context import Context
+from cell_service.db import actions, instances, operations
+from cell_service.errors import InstanceInvalidState, InstanceIsLocked, InstanceNotReady, Unavailable
+from cell_service.logs import about
+from cell_service.model import lifecycle
+from cell_service.model.instance import Instance
+from cell_service.model.operation import Kind
+from mapping_db.cells import Cell
+
+log = logging.getLogger(__name__)
+
+SECONDS_TO_ACT = 600.0
+"""After so long an action that no host has finished is given up, with a fault in its record."""
+ATTEMPTS = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Doing:
+    """An action: what it is, nova's name for it in the server's history and in errors, and the rule that allows it."""
+
+    kind: Kind
+    name: str
+    rule: str
+
+
+def begin(req: Request, server_id: str, doing: Doing, arguments: dict[str, Any] | None = None) -> None:
+    """The action is accepted and will be carried out.
+
+    Raises InstanceNotFound, InstanceNotReady, InstanceIsLocked, InstanceInvalidState, PolicyForbidden, CellUnavailable.
+    """
+
+    def work(tx: Connection, cell: Cell) -> tuple[Cell, str]:
+        for _ in range(ATTEMPTS):
+            instance = find.here(req, tx, server_id)
+            req.demand(doing.rule, find.target(instance))
+            demand_unlocked(req.ctx, instance)
+            if instance.host is None:
+                raise InstanceNotReady(instance_uuid=server_id)
+            after = lifecycle.begin(doing.kind.value, instance.state, server_id, said=doing.name)
+            now = req.cloud.clock.now()
+            if instances.change(tx, server_id, now=now, expect=instance.state, task_state=after.task):
+                _record(tx, req, instance, doing, arguments or {})
+                return cell, instance.host
+        raise InstanceInvalidState(
+            action=doing.name, instance_uuid=server_id, attribute="task_state", state=str(instance.task_state)
+        )
+
+    cell, host = find.change(req, server_id, work)
+    log.info("action accepted", extra=about(req.ctx, instance=server_id, action=doing.name, cell=cell.name, host=host))
+    wake(req.ctx, cell, host)
+
+
+def demand_unlocked(ctx: Context, instance: Instance) -> None:
+    """Raises InstanceIsLocked, but for administrators."""
+    if instance.locked and not ctx.is_admin:
+        raise InstanceIsLocked(instance_uuid=instance.uuid)
+
+
+def wake(ctx: Context, cell: Cell, host: str | None) -> None:
+    """Tell the host (None: the conductors) that there is work. The work is recorded: a lost message only delays it."""
+    try:
+        if host is None:
+            cell.conductor().wake(ctx)
+        else:
+            cell.compute(host).wake(ctx)
+    except Unavailable as error:
+        log.warning(
+            "nobody woken, work waits for the next poll", extra=about(ctx, cell=cell.name, host=host, reason=error)
+        )
+
+
+def _record(tx: Connection, req: Request, instance: Instance, doing: Doing, arguments: dict[str, Any]) -> None:
+    now = req.cloud.clock.now()
+    actions.start(tx, req.ctx, instance.uuid, doing.name, now)
+    operations.insert(
+        tx,
+        req.ctx,
+        instance_uuid=instance.uuid,
+        kind=doing.kind,
+        host=instance.host,
+        now=now,
+        deadline=now + timedelta(seconds=SECONDS_TO_ACT),
+        arguments=arguments,
+    )

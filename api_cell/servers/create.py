@@ -1,0 +1,317 @@
+"""Accepting servers: everything is checked, then one global transaction holds the promise.
+
+Order: 1. flavor, image, key, networks, hosts are looked up (nothing changes); 2. quota, request specs, build requests,
+mappings and group membership are one transaction: from here on the servers will be built or say why not; 3. a
+super-conductor is woken. Killed after 2: super-conductors look for build requests nobody holds.
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+from dataclasses import dataclass, replace
+from uuid import uuid4
+
+from sqlalchemy import Connection
+
+from api_cell.edge.route import Request
+from api_cell.hosts import ask
+from api_cell.servers.asked import AskedServer, asked_of, host_name
+from cell_service.errors import (
+    ComputeHostNotFound,
+    Invalid,
+    KeypairNotFound,
+    LimitExceeded,
+    OverQuota,
+    ServerGroupNotFound,
+    Unavailable,
+)
+from cell_service.logs import about
+from cell_service.model.instance import Flavor, Instance
+from cell_service.model.operation import BuildArguments
+from cell_service.model.request_spec import RequestSpec
+from cell_service.peers.image import Image
+from mapping_db import (
+    build_requests,
+    flavors,
+    host_mappings,
+    instance_mappings,
+    key_pairs,
+    quotas,
+    request_specs,
+    server_groups,
+)
+from mapping_db.build_requests import BuildRequest
+from mapping_db.instance_mappings import InstanceMapping
+
+log = logging.getLogger(__name__)
+
+_IMAGE = "image_"
+_UNINHERITED = frozenset({"cache_in_nova", "bittorrent", "img_signature_hash_method", "img_signature",
+                          "img_signature_key_type", "img_signature_certificate_uuid"})  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """What was promised: the servers' uuids in launch order."""
+
+    uuids: tuple[str, ...]
+    reservation_id: str
+    admin_password: str
+    wants_reservation_id: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Ingredients:
+    """What a server is made of, looked up."""
+
+    flavor: Flavor
+    image: Image
+    key_data: str | None
+    group_uuid: str | None
+
+
+def accept(req: Request) -> Accepted:
+    """Promise the servers that the body asks for.
+
+    Raises Invalid, FlavorNotFound, ImageNotFound, KeypairNotFound, OverQuota, LimitExceeded, PolicyForbidden, NotFound
+    errors of networks, PeerUnavailable; then nothing has changed.
+    """
+    asked = asked_of(req)
+    _demand_rights(req, asked)
+    _check_limits(req, asked)
+    ingredients = _look_up(req, asked)
+    _check_fit(ingredients)
+    _check_hosts(req, asked)
+    if req.services.networks is not None and asked.networks != ():
+        req.services.networks.validate(req.ctx, asked.networks or (), asked.security_groups, asked.max_count)
+    servers = _servers(req, asked, ingredients)
+    count = req.cloud.db.run(lambda tx: _promise(tx, req, asked, ingredients, servers))
+    uuids = tuple(server.uuid for server in servers[:count])
+    for uuid in uuids:
+        log.info("server accepted", extra=about(req.ctx, instance=uuid, project=req.ctx.project_id))
+    try:
+        req.services.superconductor.build(req.ctx, uuids)
+    except Unavailable as error:
+        log.warning("no super-conductor woken, the build waits for the next look", extra=about(req.ctx, reason=error))
+    return Accepted(uuids, servers[0].reservation_id, asked.admin_password, asked.wants_reservation_id)
+
+
+def _demand_rights(req: Request, asked: AskedServer) -> None:
+    if asked.networks is None or asked.networks:
+        req.demand("os_compute_api:servers:create:attach_network")
+    if asked.forced_host or asked.forced_node:
+        req.demand("os_compute_api:servers:create:forced_host")
+    if asked.requested_host or asked.requested_node:
+        req.demand("compute:servers:create:requested_destination")
+    if asked.certificates:
+        req.demand("os_compute_api:servers:create:trusted_certs")
+    if (asked.requested_host or asked.requested_node) and asked.forced_host:
+        raise Invalid(reason="A destination can be named once only: in availability_zone or as host.")
+
+
+def _check_limits(req: Request, asked: AskedServer) -> None:
+    with req.cloud.db.connect() as tx:
+        limits = quotas.limits_of(tx, req.ctx.project_id, req.services.settings.quota.limits())
+    _within(limits["metadata_items"], len(asked.metadata), "Maximum number of metadata items exceeds")
+    _within(limits["injected_files"], len(asked.files), "Maximum number of injected files exceeds")
+    for file in asked.files:
+        _within(limits["injected_file_path_bytes"], len(file.path), "Injected file path too long, the limit is")
+        size = len(file.contents) * 3 // 4
+        _within(limits["injected_file_content_bytes"], size, "Injected file content too long, the limit is")
+
+
+def _within(limit: int, amount: int, words: str) -> None:
+    if 0 <= limit < amount:
+        raise LimitExceeded(reason=f"{words} {limit}")
+
+
+def _look_up(req: Request, asked: AskedServer) -> _Ingredients:
+    ctx = req.ctx
+    group_uuid = asked.hints.get("group")
+    if isinstance(group_uuid, list):
+        group_uuid = group_uuid[0] if group_uuid else None
+    with req.cloud.db.connect() as tx:
+        flavor = flavors.get(tx, asked.flavor_id, None if ctx.is_admin else ctx.project_id)
+        key_data = None
+        if asked.key_name is not None:
+            try:
+                key_data = key_pairs.get(tx, ctx.user_id, asked.key_name).public_key
+            except KeypairNotFound:
+                raise Invalid(reason="Invalid key_name provided.") from None
+        if group_uuid is not None:
+            group = server_groups.by_uuids(tx, [group_uuid]).get(group_uuid)
+            if group is None or (group.project_id != ctx.project_id and not ctx.is_admin):
+                raise ServerGroupNotFound(group_uuid=group_uuid)
+    if flavor.disabled:
+        raise Invalid(reason=f"Flavor {asked.flavor_id} could not be found.")
+    image = req.services.images.get(ctx, asked.image_id)
+    if image.status != "active":
+        raise Invalid(reason=f"Image {image.id} is not active.")
+    return _Ingredients(flavor, image, key_data, group_uuid)
+
+
+def _check_fit(made_of: _Ingredients) -> None:
+    flavor, image = made_of.flavor, made_of.image
+    if flavor.memory_mib < image.min_ram_mib:
+        raise Invalid(reason="Flavor's memory is too small for requested image.")
+    if flavor.root_gib:
+        room = flavor.root_gib * 1024**3
+        if flavor.root_gib < image.min_disk_gib:
+            raise Invalid(
+                reason=f"The created instance's disk would be too small: flavor disk is smaller than the minimum "
+                f"size specified in image metadata. Flavor disk is {room} bytes, minimum size is "
+                f"{image.min_disk_gib * 1024**3} bytes."
+            )
+        if max(image.size_bytes, image.virtual_bytes or 0) > room:
+            raise Invalid(
+                reason=f"Flavor's disk is too small for requested image. Flavor disk is {room} bytes, "
+                f"image is {max(image.size_bytes, image.virtual_bytes or 0)} bytes."
+            )
+
+
+def _check_hosts(req: Request, asked: AskedServer) -> None:
+    """Zones and hosts that were named must exist. Nova answers 400 for both."""
+    named = [host for host in (asked.forced_host, asked.requested_host) if host]
+    if named:
+        with req.cloud.db.connect() as tx:
+            for host in named:
+                if not host_mappings.of_hosts(tx, [host]):
+                    raise ComputeHostNotFound(host=host)
+    zones = {req.services.settings.zones.default_availability_zone}
+    if asked.zone is not None and asked.zone not in zones | set(ask.zones(req.cloud).values()):
+        raise Invalid(reason="The requested availability zone is not available")
+
+
+def _servers(req: Request, asked: AskedServer, made_of: _Ingredients) -> list[Instance]:
+    """The servers as they will be stored, in launch order."""
+    reservation_id = "r-" + "".join(secrets.choice("0123456789abcdefghijklmnopqrstuvwxyz") for _ in range(8))
+    now, image, settings = req.cloud.clock.now(), made_of.image, req.services.settings
+    zone = asked.zone or settings.zones.default_schedule_zone
+    inherited = {_IMAGE + name: value for name, value in image.properties.items() if name not in _UNINHERITED}
+    basics = {"image_min_ram": image.min_ram_mib, "image_min_disk": made_of.flavor.root_gib or image.min_disk_gib,
+              "image_disk_format": image.disk_format, "image_container_format": image.container_format}  # fmt: skip
+    template = Instance(
+        uuid="",
+        project_id=req.ctx.project_id,
+        user_id=req.ctx.user_id,
+        display_name=asked.name,
+        flavor=made_of.flavor,
+        created_at=now,
+        updated_at=now,
+        display_description=asked.description if req.at_least(2, 19) else asked.name,
+        image_ref=image.id,
+        kernel_id=image.properties.get("kernel_id", ""),
+        ramdisk_id=image.properties.get("ramdisk_id", ""),
+        key_name=asked.key_name,
+        key_data=made_of.key_data,
+        user_data=asked.user_data,
+        config_drive=asked.config_drive or image.properties.get("img_config_drive") == "mandatory",
+        availability_zone=zone,
+        pinned_availability_zone=zone,
+        reservation_id=reservation_id,
+        access_ip_v4=asked.access_ip_v4,
+        access_ip_v6=asked.access_ip_v6,
+        auto_disk_config=asked.auto_disk_config,
+        metadata=asked.metadata,
+        system_metadata={**{name: str(value) for name, value in basics.items()}, **inherited},
+        tags=asked.tags,
+        security_groups=asked.security_groups or (("default",) if asked.networks != () else ()),
+        trusted_image_certificates=asked.certificates,
+        scheduler_hints=asked.hints,
+    )
+    return [_numbered(template, asked, index) for index in range(asked.max_count)]
+
+
+def _numbered(template: Instance, asked: AskedServer, index: int) -> Instance:
+    uuid = str(uuid4())
+    several = asked.max_count > 1
+    name = f"{template.display_name}-{index + 1}" if several else template.display_name
+    hostname = host_name(name, f"server-{uuid}")
+    if asked.hostname is not None:
+        hostname = f"{asked.hostname}-{index + 1}" if several else asked.hostname
+    return replace(template, uuid=uuid, display_name=name, hostname=hostname, launch_index=index)
+
+
+def _promise(tx: Connection, req: Request, asked: AskedServer, made_of: _Ingredients, servers: list[Instance]) -> int:
+    """Write all that makes the promise; answers for how many servers quota allowed it (at least min_count)."""
+    count = _reserve(tx, req, asked, made_of.flavor)
+    now, chosen = req.cloud.clock.now(), servers[:count]
+    if made_of.group_uuid is not None:
+        _join_group(tx, req, made_of.group_uuid, [server.uuid for server in chosen])
+    build = BuildArguments(
+        networks=asked.networks,
+        auto_networks=asked.auto_networks,
+        injected_files=asked.files,
+        admin_password=asked.admin_password,
+    )
+    request_specs.insert_new(tx, [_spec(asked, made_of, server) for server in chosen], now)
+    build_requests.insert_new(
+        tx,
+        [
+            BuildRequest(server.uuid, server.project_id, server.created_at, req.ctx.request_id, server, build)
+            for server in chosen
+        ],
+    )
+    instance_mappings.insert_new(tx, [_mapping(server) for server in chosen])
+    return count
+
+
+def _reserve(tx: Connection, req: Request, asked: AskedServer, flavor: Flavor) -> int:
+    ctx, configured = req.ctx, req.services.settings.quota.limits()
+    limits = quotas.limits_of(tx, ctx.project_id, configured)
+    users = quotas.user_limits_of(tx, ctx.project_id, ctx.user_id, configured)
+    for count in range(asked.max_count, asked.min_count - 1, -1):
+        deltas = {"instances": count, "cores": count * flavor.vcpus, "ram": count * flavor.memory_mib}
+        try:
+            with tx.begin_nested():
+                quotas.reserve(tx, ctx.project_id, ctx.user_id, deltas, limits, users)
+            return count
+        except OverQuota:
+            if count == asked.min_count:
+                raise
+    raise AssertionError("unreachable")
+
+
+def _join_group(tx: Connection, req: Request, group_uuid: str, uuids: list[str]) -> None:
+    group = server_groups.by_uuids(tx, [group_uuid], lock=True).get(group_uuid)
+    if group is None:
+        raise ServerGroupNotFound(group_uuid=group_uuid)
+    limit = quotas.limits_of(tx, req.ctx.project_id, req.services.settings.quota.limits())["server_group_members"]
+    if 0 <= limit < len(group.members) + len(uuids):
+        raise LimitExceeded(reason="Quota exceeded, too many servers in group")
+    server_groups.join(tx, group_uuid, uuids)
+
+
+def _spec(asked: AskedServer, made_of: _Ingredients, server: Instance) -> RequestSpec:
+    image = made_of.image
+    return RequestSpec(
+        instance_uuid=server.uuid,
+        project_id=server.project_id,
+        user_id=server.user_id,
+        flavor=made_of.flavor,
+        image_id=image.id,
+        image_properties=image.properties,
+        image_min_ram_mib=image.min_ram_mib,
+        image_min_disk_gib=image.min_disk_gib,
+        image_disk_format=image.disk_format,
+        availability_zone=server.availability_zone,
+        force_host=asked.forced_host,
+        force_node=asked.forced_node,
+        requested_host=asked.requested_host,
+        requested_node=asked.requested_node,
+        scheduler_hints=asked.hints,
+        group_uuid=made_of.group_uuid,
+    )
+
+
+def _mapping(server: Instance) -> InstanceMapping:
+    return InstanceMapping(
+        instance_uuid=server.uuid,
+        project_id=server.project_id,
+        user_id=server.user_id,
+        created_at=server.created_at,
+        display_name=server.display_name,
+        vcpus=server.flavor.vcpus,
+        memory_mb=server.flavor.memory_mib,
+    )

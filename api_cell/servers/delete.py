@@ -1,0 +1,159 @@
+"""Deleting servers. Accepted means that it will happen, also when the server's cell does not answer now.
+
+Order in a cell: 1. global: the mapping is marked, quota given back, once; 2. cell: unfinished work is superseded, the
+state is `deleting`, an operation is open for the host (or the conductors); 3. they are woken. Killed after 1, or the cell
+silent at 2: super-conductors see marked mappings through (superconductor.deletes).
+"""
+
+from __future__ import annotations
+
+import logging
+from datetime import datetime, timedelta
+
+from sqlalchemy import Connection
+
+from api_cell.edge.route import Request
+from api_cell.servers import act, find
+from cell_service.context import Context
+from cell_service.db import actions, instances, operations, services
+from cell_service.errors import (
+    CellUnavailable,
+    Conflict,
+    InstanceMappingNotFound,
+    InstanceNotFound,
+    ServiceNotFound,
+    Unavailable,
+)
+from cell_service.logs import about
+from cell_service.model import lifecycle
+from cell_service.model.instance import Instance
+from cell_service.model.operation import Kind
+from mapping_db import build_requests, instance_mappings, quotas, request_specs, server_groups
+from mapping_db.cells import Cell
+from mapping_db.instance_mappings import InstanceMapping
+
+log = logging.getLogger(__name__)
+
+RULE = "os_compute_api:servers:delete"
+NEVER = timedelta(days=3650)
+"""A delete has no deadline."""
+ATTEMPTS = 10
+
+
+def accept(req: Request, server_id: str) -> None:
+    """The server will be deleted. Raises InstanceNotFound, InstanceIsLocked, PolicyForbidden."""
+    try:
+        found = find.server(req, server_id)
+    except CellUnavailable:
+        _accept_unseen(req, server_id)
+        return
+    req.demand(RULE, find.target(found.instance))
+    act.demand_unlocked(req.ctx, found.instance)
+    if found.cell is None:
+        if req.cloud.db.run(lambda tx: _withdraw(tx, server_id)):
+            req.cloud.locator.forget(server_id)
+            log.info("server withdrawn before it was placed", extra=about(req.ctx, instance=server_id))
+            return
+        _tell_superconductor(req, server_id)
+        return
+    req.cloud.db.run(lambda tx: promise(tx, server_id))
+    host = begin_in(req.ctx, found.cell, server_id, req.cloud.clock.now(), down_after(req))
+    act.wake(req.ctx, found.cell, host)
+    _tell_superconductor(req, server_id)
+
+
+def down_after(req: Request) -> float:
+    """Seconds without a heartbeat after which a host is down."""
+    return float(req.services.settings.defaults.service_down_time)
+
+
+def promise(tx: Connection, server_id: str) -> InstanceMapping:
+    """Mark the mapping and give back quota, once. Raises InstanceMappingNotFound."""
+    mapping = instance_mappings.get(tx, server_id)
+    if instance_mappings.queue_for_delete(tx, server_id):
+        give_back(tx, mapping)
+    return mapping
+
+
+def give_back(tx: Connection, mapping: InstanceMapping) -> None:
+    """The server no longer counts against its project's quota."""
+    used = {"instances": 1, "cores": mapping.vcpus, "ram": mapping.memory_mb}
+    quotas.release(tx, mapping.project_id, mapping.user_id, used)
+
+
+def forget(tx: Connection, server_id: str) -> None:
+    """Nothing is left of the server but its mapping, marked as gone."""
+    server_groups.leave(tx, server_id)
+    request_specs.remove(tx, [server_id])
+    instance_mappings.mark_gone(tx, server_id)
+
+
+def begin_in(ctx: Context, cell: Cell, server_id: str, now: datetime, down_after_seconds: float) -> str | None:
+    """Begin the delete in the cell, unless it has begun. Answers the host that will do it (None: the conductors).
+
+    A host that is down is not waited for: it destroys what it finds when it is back. Raises CellUnavailable, and
+    InstanceNotFound when the server is deleted already.
+    """
+
+    def work(tx: Connection) -> str | None:
+        for _ in range(ATTEMPTS):
+            instance = instances.get(tx, server_id)
+            if any(operation.kind is Kind.DELETE for operation in operations.unfinished(tx, server_id)):
+                return instance.host
+            after = lifecycle.begin("delete", instance.state, server_id)
+            if instances.change(tx, server_id, now=now, expect=instance.state, task_state=after.task):
+                host = _worker(tx, instance, now, down_after_seconds)
+                operations.supersede(tx, server_id, now)
+                actions.start(tx, ctx, server_id, "delete", now)
+                deadline = now + NEVER
+                operations.insert(
+                    tx, ctx, instance_uuid=server_id, kind=Kind.DELETE, host=host, now=now, deadline=deadline
+                )
+                log.info("delete begun", extra=about(ctx, instance=server_id, cell=cell.name, host=host))
+                return host
+        raise Conflict(reason=f"Instance {server_id} keeps changing its state.")
+
+    return cell.db.run(work, ctx.deadline)
+
+
+def _worker(tx: Connection, instance: Instance, now: datetime, down_after_seconds: float) -> str | None:
+    if instance.host is None:
+        return None
+    try:
+        service = services.by_host(tx, instance.host, services.COMPUTE)
+    except ServiceNotFound:
+        return None
+    return instance.host if service.is_up(now, down_after_seconds) else None
+
+
+def _withdraw(tx: Connection, server_id: str) -> bool:
+    """End a server that is in no cell: True when nothing is left of it, False when a super-conductor must see to it."""
+    mapping = promise(tx, server_id)
+    if build_requests.delete(tx, server_id, unselected=True):
+        forget(tx, server_id)
+        return True
+    build_requests.request_delete(tx, server_id)
+    return mapping.cell_id is not None and mapping.gone
+
+
+def _accept_unseen(req: Request, server_id: str) -> None:
+    """The cell is silent: what it would say of locks can't be asked; the owner's word is recorded and kept."""
+
+    def work(tx: Connection) -> InstanceMapping:
+        mapping = instance_mappings.get(tx, server_id)
+        find.demand_visible(req, mapping.project_id, server_id)
+        req.demand(RULE, {"project_id": mapping.project_id, "user_id": mapping.user_id})
+        return promise(tx, server_id)
+
+    try:
+        req.cloud.db.run(work)
+    except InstanceMappingNotFound:
+        raise InstanceNotFound(instance_id=server_id) from None
+    log.warning("delete accepted for a silent cell", extra=about(req.ctx, instance=server_id))
+
+
+def _tell_superconductor(req: Request, server_id: str) -> None:
+    try:
+        req.services.superconductor.see_through_deletes(req.ctx, (server_id,))
+    except Unavailable as error:
+        log.warning("no super-conductor woken", extra=about(req.ctx, instance=server_id, reason=error))

@@ -1,0 +1,86 @@
+"""Finding one server: in the cell that owns it, or among the build requests when it is in no cell yet."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeVar
+
+from sqlalchemy import Connection
+
+from api_cell.edge.route import Request
+from cell_service.db import instances
+from cell_service.errors import InstanceNotFound, InstanceNotHere
+from cell_service.model.instance import Instance
+from mapping_db import build_requests
+from mapping_db.cells import Cell
+from mapping_db.locations import Location
+from mapping_db.routing import in_cell
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A server and the cell that owns it (None: accepted, in no cell yet)."""
+
+    instance: Instance
+    cell: Cell | None
+
+
+def server(req: Request, server_id: str, *, deleted: bool = False) -> Found:
+    """The server, if the caller may know of it. Raises InstanceNotFound, CellUnavailable."""
+
+    def read(cell: Cell) -> Found:
+        with cell.db.connect(req.ctx.deadline) as tx:
+            return Found(here(req, tx, server_id, deleted=deleted), cell)
+
+    def unplaced(location: Location) -> Found:
+        demand_visible(req, location.project_id, server_id)
+        with req.cloud.db.connect() as tx:
+            request = build_requests.get(tx, server_id)
+        if request is None:
+            raise InstanceNotHere(instance_uuid=server_id)
+        if request.delete_requested:
+            raise InstanceNotFound(instance_id=server_id)
+        return Found(request.instance, None)
+
+    return in_cell(req.cloud, server_id, read, req.ctx.deadline, unplaced)
+
+
+def change(req: Request, server_id: str, work: Callable[[Connection, Cell], T]) -> T:
+    """Run `work` as one transaction in the cell that owns the server.
+
+    Raises InstanceNotFound, CellUnavailable, and InstanceNotReady for a server that is in no cell yet.
+    """
+    return in_cell(
+        req.cloud, server_id, lambda cell: cell.db.run(lambda tx: work(tx, cell), req.ctx.deadline), req.ctx.deadline
+    )
+
+
+def here(req: Request, tx: Connection, server_id: str, *, deleted: bool = False) -> Instance:
+    """The server as this cell has it.
+
+    Raises InstanceNotHere when the cell never had it, InstanceNotFound when it is deleted or not the caller's to see.
+    """
+    try:
+        instance = instances.get(tx, server_id, deleted=True)
+    except InstanceNotFound:
+        raise InstanceNotHere(instance_uuid=server_id) from None
+    if instance.hidden:
+        raise InstanceNotHere(instance_uuid=server_id)
+    demand_visible(req, instance.project_id, server_id)
+    if instance.deleted_at is not None and not deleted:
+        raise InstanceNotFound(instance_id=server_id)
+    return instance
+
+
+def demand_visible(req: Request, project_id: str, server_id: str) -> None:
+    """Another project's servers do not exist for those who are no administrators. Raises InstanceNotFound."""
+    if not (req.ctx.is_admin or req.ctx.project_id == project_id):
+        raise InstanceNotFound(instance_id=server_id)
+
+
+def target(instance: Instance) -> dict[str, str]:
+    """What policy rules ask about a server."""
+    return {"project_id": instance.project_id, "user_id": instance.user_id}

@@ -1,0 +1,22 @@
+"""What super-conductors answer on the global queue, topic `super-conductor`."""
+
+from __future__ import annotations
+
+from cell_service.context import Context
+from cell_service.rpc.contract import Contract, cast
+
+
+class SuperConductor(Contract):
+    """Any super-conductor. Messages only wake: what is to be done stands in the global database."""
+
+    topic = "super-conductor"
+
+    @cast
+    def build(self, ctx: Context, instance_uuids: tuple[str, ...]) -> None:
+        """There are build requests for these instances."""
+        raise NotImplementedError
+
+    @cast
+    def see_through_deletes(self, ctx: Context, instance_uuids: tuple[str, ...]) -> None:
+        """Deletes of these instances were accepted; their cells may not know of it yet."""
+        raise NotImplementedError
