@@ -1,0 +1,113 @@
+"""Records of the network service, read and written; its refusals turned into our errors."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+from cell_service.context import Context
+from cell_service.errors import Conflict, Forbidden, Invalid, OverQuota, PeerUnavailable, PolycellError
+from cell_service.peers.session import Peer, Reply
+
+Record = dict[str, Any]
+Noun = Literal["networks", "subnets", "ports", "security-groups", "floatingips", "rbac-policies"]
+_KEYS = {"security-groups": "security_groups", "rbac-policies": "rbac_policies"}
+_IDS_A_REQUEST = 50
+
+
+class Calls:
+    """The few verbs of the Network API. Raises PeerUnavailable, and Invalid, Conflict, OverQuota where it refuses."""
+
+    def __init__(self, peer: Peer) -> None:
+        self._peer = peer
+        self._extensions: frozenset[str] | None = None
+
+    def extensions(self, ctx: Context) -> frozenset[str]:
+        """Aliases of what the service can; asked once."""
+        if self._extensions is None:
+            reply = self._peer.ask(ctx, "GET", "/extensions")
+            self._extensions = frozenset(extension["alias"] for extension in _good(reply)["extensions"])
+        return self._extensions
+
+    def list(self, ctx: Context, noun: Noun, **query: Any) -> list[Record]:
+        """All records that fit; a list of values means any of them."""
+        key = _KEYS.get(noun, noun)
+        found: list[Record] = list(_good(self._peer.ask(ctx, "GET", f"/{noun}", query=query))[key])
+        return found
+
+    def by_ids(self, ctx: Context, noun: Noun, ids: Sequence[str]) -> list[Record]:
+        found = []
+        for start in range(0, len(ids), _IDS_A_REQUEST):
+            found += self.list(ctx, noun, id=list(ids[start : start + _IDS_A_REQUEST]))
+        return found
+
+    def find(self, ctx: Context, noun: Noun, record_id: str) -> Record | None:
+        """None where there is no such record. Any text may be asked for."""
+        found = self.list(ctx, noun, id=record_id) if record_id.isprintable() and record_id else []
+        return found[0] if found else None
+
+    def create(self, ctx: Context, noun: Noun, fields: Record) -> Record:
+        singular = _singular(noun)
+        created: Record = _good(self._peer.ask(ctx, "POST", f"/{noun}", body={singular: fields}))[singular]
+        return created
+
+    def update(
+        self,
+        ctx: Context,
+        noun: Noun,
+        record_id: str,
+        fields: Record,
+        *,
+        revision: int | None = None,
+        missing_is_fine: bool = False,
+    ) -> Record | None:
+        """The record as it is then; None when it is at another revision by now, or gone where that is fine."""
+        singular = _singular(noun)
+        headers = {} if revision is None else {"If-Match": f"revision_number={revision}"}
+        reply = self._peer.ask(ctx, "PUT", f"/{noun}/{record_id}", body={singular: fields}, headers=headers)
+        if reply.status == 412 or (reply.status == 404 and missing_is_fine):
+            return None
+        updated: Record = _good(reply)[singular]
+        return updated
+
+    def delete(self, ctx: Context, noun: Noun, record_id: str) -> None:
+        """No such record: no error."""
+        reply = self._peer.ask(ctx, "DELETE", f"/{noun}/{record_id}")
+        if reply.status != 404:
+            _good(reply)
+
+    def quota(self, ctx: Context, project_id: str, resource: str) -> int:
+        """The project's limit, -1 for none."""
+        limit = _good(self._peer.ask(ctx, "GET", f"/quotas/{project_id}"))["quota"].get(resource)
+        return -1 if limit is None else int(limit)
+
+    def auto_topology(self, ctx: Context, project_id: str) -> str:
+        """The id of the network that the service makes for a project without one."""
+        reply = self._peer.ask(ctx, "GET", f"/auto-allocated-topology/{project_id}")
+        if reply.status == 404:
+            raise Invalid(reason="The network service cannot allocate a network by itself.")
+        return str(_good(reply)["auto_allocated_topology"]["id"])
+
+
+def _singular(noun: Noun) -> str:
+    return _KEYS.get(noun, noun).removesuffix("s")
+
+
+def _good(reply: Reply) -> Record:
+    if reply.ok:
+        return reply.json if isinstance(reply.json, dict) else {}
+    raise _refusal(reply)
+
+
+def _refusal(reply: Reply) -> PolycellError:
+    error = reply.json.get("NeutronError") if isinstance(reply.json, dict) else None
+    kind, message = (str(error.get("type", "")), str(error.get("message", ""))) if isinstance(error, dict) else ("", "")
+    if kind == "OverQuota":
+        return OverQuota(resources="port", requested=1, used="all", limit="its limit")
+    if reply.status == 400:
+        return Invalid(reason=message or "The network service refuses the request.")
+    if reply.status == 409:
+        return Conflict(reason=message or "The network service refuses the request now.")
+    if reply.status == 403:
+        return Forbidden(reason=message or "The network service forbids the request.")
+    return PeerUnavailable(service="network", reason=f"it answered {reply.status} {kind}".rstrip())

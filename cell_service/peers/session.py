@@ -1,0 +1,205 @@
+"""One service beside us, over HTTP with an account of our own: where it is, its token, time-outs and failures."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import keystoneauth1.exceptions
+import keystoneauth1.identity
+import keystoneauth1.session
+import keystoneauth1.token_endpoint
+import requests
+import requests.adapters
+import urllib3.exceptions
+
+from cell_service.config import PeerSettings
+from cell_service.context import Context
+from cell_service.errors import Invalid, PeerUnavailable
+
+CONNECT_SECONDS = 2.0
+IDENTITY_SECONDS = 5.0
+CONNECTIONS = 32
+_SERVICE_TYPES = {"image": "image", "network": "network", "placement": "placement"}
+_FAILURES = (
+    keystoneauth1.exceptions.ClientException,
+    requests.exceptions.RequestException,
+    urllib3.exceptions.HTTPError,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """An answer below 500 that is no refusal of our account. `json` is None when there was no JSON."""
+
+    status: int
+    json: Any
+    headers: Mapping[str, str]
+
+    @property
+    def ok(self) -> bool:
+        return 200 <= self.status < 300
+
+
+class Peer:
+    """A service. Connects at first use; thread-safe.
+
+    The endpoint is `endpoint_override`, or the service catalogue's; `version` ("/v2") is added unless it is there.
+    `auth_type` none or noauth: a fixed token of an administrator, as `auth_strategy = noauth2` takes it.
+    """
+
+    def __init__(
+        self, name: str, settings: PeerSettings, version: str = "", headers: Mapping[str, str] | None = None
+    ) -> None:
+        self.name = name
+        self._settings = settings
+        self._version = version
+        self._headers = dict(headers or {})
+        self._session = _session(settings)
+        self._filter = {
+            "service_type": _SERVICE_TYPES[name],
+            "interface": ["internal", "public"],
+            "region_name": settings.region_name,
+        }
+
+    def ask(
+        self,
+        ctx: Context,
+        method: str,
+        path: str,
+        *,
+        query: Mapping[str, Any] | None = None,
+        body: Any = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> Reply:
+        """Send one request. A GET is sent once more when there was no connection. Raises PeerUnavailable."""
+        with self._failures(ctx):
+            raw = self._send(ctx, method, path, query=query, body=body, headers=headers)
+            try:
+                content = raw.json() if raw.content else None
+            except ValueError:
+                content = None
+        if content is None and raw.status_code == 200 and method == "GET":
+            raise PeerUnavailable(service=self.name, reason="it answered something else than JSON")
+        return Reply(raw.status_code, content, raw.headers)
+
+    @contextlib.contextmanager
+    def stream(self, ctx: Context, path: str) -> Iterator[tuple[int, Iterator[bytes]]]:
+        """GET: status, and the content in chunks as it comes; the deadline holds for all of it.
+        Raises PeerUnavailable, in the middle too."""
+        with self._failures(ctx):
+            raw = self._send(ctx, "GET", path, headers={"Accept": "*/*", "Accept-Encoding": "identity"}, stream=True)
+            with contextlib.closing(raw):
+                yield raw.status_code, self._chunks(ctx, raw)
+
+    def _chunks(self, ctx: Context, raw: requests.Response) -> Iterator[bytes]:
+        for chunk in raw.iter_content(1 << 20):
+            self._left(ctx)
+            yield chunk
+
+    def _send(
+        self,
+        ctx: Context,
+        method: str,
+        path: str,
+        *,
+        query: Mapping[str, Any] | None = None,
+        body: Any = None,
+        headers: Mapping[str, str] | None = None,
+        stream: bool = False,
+    ) -> requests.Response:
+        url = self._base() + path
+        left = self._left(ctx)
+        raw: requests.Response = self._session.request(
+            url,
+            method,
+            params=query,
+            json=body,
+            headers={
+                "Accept": "application/json",
+                "X-OpenStack-Request-ID": ctx.global_request_id or ctx.request_id,
+                **self._headers,
+                **(headers or {}),
+            },
+            authenticated=True,
+            raise_exc=False,
+            redirect=False,
+            stream=stream,
+            timeout=min(left, self._settings.timeout),
+            connect_retries=1 if method == "GET" else 0,
+            connect_retry_delay=0.05,
+        )
+        if raw.status_code >= 500 or raw.status_code in (401, 429):
+            raw.close()
+            raise PeerUnavailable(service=self.name, reason=f"it answered {raw.status_code}")
+        return raw
+
+    def _base(self) -> str:
+        found = self._settings.endpoint_override or self._session.get_endpoint(**self._filter)
+        if not found:
+            raise PeerUnavailable(service=self.name, reason="the service catalogue has no endpoint of it")
+        return str(found).rstrip("/").removesuffix(self._version) + self._version
+
+    def _left(self, ctx: Context) -> float:
+        left = ctx.deadline.remaining()
+        if left <= 0:
+            raise PeerUnavailable(service=self.name, reason="no time is left")
+        return left
+
+    @contextlib.contextmanager
+    def _failures(self, ctx: Context) -> Iterator[None]:
+        try:
+            yield
+        except _FAILURES as error:
+            raise PeerUnavailable(service=self.name, reason=_reason(error)) from error
+
+
+class _Bounded(requests.adapters.HTTPAdapter):
+    """Connects within CONNECT_SECONDS, whatever the time-out of the whole request."""
+
+    def send(self, request: requests.PreparedRequest, *args: Any, **options: Any) -> requests.Response:
+        timeout = options.get("timeout")
+        if isinstance(timeout, (int, float)):
+            options["timeout"] = (min(CONNECT_SECONDS, timeout), timeout)
+        return super().send(request, *args, **options)
+
+
+def _session(settings: PeerSettings) -> Any:
+    connections = requests.Session()
+    for scheme in ("http://", "https://"):
+        connections.mount(scheme, _Bounded(pool_maxsize=CONNECTIONS))
+    return keystoneauth1.session.Session(
+        auth=_account(settings),
+        session=connections,
+        timeout=min(settings.timeout, IDENTITY_SECONDS),
+        user_agent="polycell",
+    )
+
+
+def _account(settings: PeerSettings) -> Any:
+    if settings.auth_type in ("none", "noauth"):
+        token = f"admin:{settings.project_name or 'admin'}"
+        return keystoneauth1.token_endpoint.Token(settings.endpoint_override, token)
+    if settings.auth_type not in ("password", "v3password"):
+        raise Invalid(reason=f"[{settings.GROUP}] auth_type: {settings.auth_type!r} is not one we know.")
+    return keystoneauth1.identity.V3Password(
+        auth_url=settings.auth_url.rstrip("/").removesuffix("/v3") + "/v3",
+        username=settings.username,
+        password=settings.password,
+        project_name=settings.project_name,
+        user_domain_name=settings.user_domain_name,
+        project_domain_name=settings.project_domain_name,
+    )
+
+
+def _reason(error: BaseException) -> str:
+    """What happened, in few words and without addresses of ours."""
+    if isinstance(error, (keystoneauth1.exceptions.ConnectTimeout, requests.exceptions.Timeout)):
+        return "no answer in time"
+    if isinstance(error, (keystoneauth1.exceptions.ConnectFailure, requests.exceptions.ConnectionError)):
+        return "no connection"
+    if isinstance(error, keystoneauth1.exceptions.Unauthorized):
+        return "the identity service refuses our account"
+    return type(error).__name__
