@@ -72,7 +72,7 @@ class Cell:
     @property
     def name(self) -> str:
         """What to call it in logs and errors."""
-        return self.mapping.label
+        return self.mapping.shown
 
 
 @dataclass(frozen=True, slots=True)

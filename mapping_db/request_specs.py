@@ -24,6 +24,13 @@ def get(tx: Connection, instance_uuid: str) -> RequestSpec | None:
     return found
 
 
+def get_many(tx: Connection, instance_uuids: Iterable[str]) -> dict[str, RequestSpec]:
+    """Those of the specs that are there, by instance uuid."""
+    condition = request_specs.c.instance_uuid.in_(list(instance_uuids))
+    rows = tx.execute(select(request_specs.c.instance_uuid, request_specs.c.spec).where(condition))
+    return {row.instance_uuid: row.spec for row in rows}
+
+
 def replace(tx: Connection, spec: RequestSpec) -> bool:
     """Store another wish list for the instance (after a resize). False when it has none."""
     condition = request_specs.c.instance_uuid == spec.instance_uuid

@@ -11,17 +11,32 @@ from api_cell.compute import (
     flavors,
     host_schemas,
     hypervisors,
+    instance_actions,
     keypair_schemas,
     keypairs,
     limits,
     quota_classes,
     quota_schemas,
     quota_sets,
+    server_actions,
     server_groups,
+    server_metadata,
+    server_schemas,
+    servers,
     services,
 )
 from api_cell.compute.removed import REMOVED
 from api_cell.edge.route import Route
+from api_cell.servers.act import Doing
+from cell_service.errors import (
+    ComputeHostNotFound,
+    FlavorNotFound,
+    ImageNotFound,
+    NetworkNotFound,
+    PortNotFound,
+    SecurityGroupNotFound,
+    ServerGroupNotFound,
+)
 
 FLAVORS = (
     Route("GET", "/flavors", flavors.index, query=flavor_schemas.LIST),
@@ -127,6 +142,83 @@ AGGREGATES = (
           rule="os_compute_api:os-aggregates:set_metadata", body=host_schemas.SET_METADATA),
 )  # fmt: skip
 
+
+def _simple(action: str, doing: Doing) -> Route:
+    return Route(
+        "POST", "/servers/{id}/action", server_actions.doing(doing), action=action, body=server_schemas.action(action)
+    )
+
+
+SERVERS = (
+    Route("GET", "/servers", servers.index, query=server_schemas.LIST_QUERY),
+    Route(
+        "POST",
+        "/servers",
+        servers.create_server,
+        body=server_schemas.CREATE,
+        bad_reference=(
+            FlavorNotFound,
+            ImageNotFound,
+            NetworkNotFound,
+            PortNotFound,
+            SecurityGroupNotFound,
+            ServerGroupNotFound,
+            ComputeHostNotFound,
+        ),
+    ),
+    Route("GET", "/servers/detail", servers.detail, query=server_schemas.LIST_QUERY),
+    Route("GET", "/servers/{id}", servers.show),
+    Route("PUT", "/servers/{id}", servers.update, body=server_schemas.UPDATE),
+    Route("DELETE", "/servers/{id}", servers.delete_server),
+)
+
+SERVER_ACTIONS = (
+    _simple("os-start", server_actions.START),
+    _simple("os-stop", server_actions.STOP),
+    _simple("pause", server_actions.PAUSE),
+    _simple("unpause", server_actions.UNPAUSE),
+    _simple("suspend", server_actions.SUSPEND),
+    _simple("resume", server_actions.RESUME),
+    Route("POST", "/servers/{id}/action", server_actions.reboot, action="reboot", body=server_schemas.REBOOT),
+    Route("POST", "/servers/{id}/action", server_actions.lock, action="lock", body=server_schemas.LOCK),
+    Route("POST", "/servers/{id}/action", server_actions.unlock, action="unlock", body=server_schemas.action("unlock")),
+    Route(
+        "POST",
+        "/servers/{id}/action",
+        server_actions.reset_state,
+        action="os-resetState",
+        body=server_schemas.RESET_STATE,
+    ),
+    Route(
+        "POST",
+        "/servers/{id}/action",
+        server_actions.console_output,
+        action="os-getConsoleOutput",
+        body=server_schemas.CONSOLE_OUTPUT,
+    ),
+)
+
+SERVER_PARTS = (
+    Route("GET", "/servers/{server_id}/metadata", server_metadata.metadata_index),
+    Route("POST", "/servers/{server_id}/metadata", server_metadata.metadata_add, body=server_schemas.METADATA),
+    Route("PUT", "/servers/{server_id}/metadata", server_metadata.metadata_replace, body=server_schemas.METADATA),
+    Route("GET", "/servers/{server_id}/metadata/{id}", server_metadata.metadata_show),
+    Route("PUT", "/servers/{server_id}/metadata/{id}", server_metadata.metadata_set, body=server_schemas.META),
+    Route("DELETE", "/servers/{server_id}/metadata/{id}", server_metadata.metadata_remove),
+    Route("GET", "/servers/{server_id}/tags", server_metadata.tags_index, min_version=(2, 26)),
+    Route("PUT", "/servers/{server_id}/tags", server_metadata.tags_replace, min_version=(2, 26),
+          body=server_schemas.SERVER_TAGS),
+    Route("DELETE", "/servers/{server_id}/tags", server_metadata.tags_remove, min_version=(2, 26)),
+    Route("GET", "/servers/{server_id}/tags/{id}", server_metadata.tag_show, min_version=(2, 26)),
+    Route("PUT", "/servers/{server_id}/tags/{id}", server_metadata.tag_add, min_version=(2, 26)),
+    Route("DELETE", "/servers/{server_id}/tags/{id}", server_metadata.tag_remove, min_version=(2, 26)),
+    Route("GET", "/servers/{server_id}/ips", server_metadata.addresses_index),
+    Route("GET", "/servers/{server_id}/ips/{id}", server_metadata.addresses_show),
+    Route("GET", "/servers/{server_id}/os-instance-actions", instance_actions.index,
+          query=server_schemas.ACTIONS_QUERY),
+    Route("GET", "/servers/{server_id}/os-instance-actions/{id}", instance_actions.show),
+)  # fmt: skip
+
 ROUTES: tuple[Route, ...] = (
     *FLAVORS,
     *KEYPAIRS,
@@ -136,5 +228,8 @@ ROUTES: tuple[Route, ...] = (
     *HYPERVISORS,
     *SERVER_GROUPS,
     *AGGREGATES,
+    *SERVERS,
+    *SERVER_ACTIONS,
+    *SERVER_PARTS,
     *REMOVED,
 )

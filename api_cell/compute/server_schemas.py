@@ -5,37 +5,18 @@ from __future__ import annotations
 from typing import Any
 
 from api_cell.edge.route import ByVersion, Schema
+from api_cell.edge.shapes import BOOLEAN, HOST, NAME, SPEC_KEY, UUID, by_version, strict
 
-BOOLEAN: Schema = {
-    "type": ["boolean", "string"],
-    "enum": [
-        *(True, "True", "TRUE", "true", "1", "ON", "On", "on", "YES", "Yes", "yes"),
-        *(False, "False", "FALSE", "false", "0", "OFF", "Off", "off", "NO", "No", "no"),
-    ],
-}
-NAME: Schema = {"type": "string", "format": "name", "minLength": 1, "maxLength": 255}
 DESCRIPTION: Schema = {"type": ["string", "null"], "format": "printable", "minLength": 0, "maxLength": 255}
-UUID: Schema = {"type": "string", "format": "uuid"}
 TAG: Schema = {"type": "string", "pattern": "^[^,/]*$", "minLength": 1, "maxLength": 60}
-HOST: Schema = {"type": "string", "pattern": "^[a-zA-Z0-9-._]*$", "minLength": 1, "maxLength": 255}
 ADDRESS: Schema = {"type": "string", "oneOf": [{"format": "ipv4"}, {"format": "ipv6"}]}
 COUNT: Schema = {"type": ["integer", "string"], "pattern": "^[0-9]*$", "minimum": 1, "minLength": 1}
 ITEMS: Schema = {
     "type": "object",
-    "patternProperties": {"^[a-zA-Z0-9-_:. ]{1,255}$": {"type": "string", "maxLength": 255}},
+    "patternProperties": {SPEC_KEY: {"type": "string", "maxLength": 255}},
     "additionalProperties": False,
 }
 TAGS: Schema = {"type": "array", "items": TAG, "maxItems": 50}
-
-
-def strict(properties: dict[str, Any], *required: str) -> Schema:
-    """An object with these keys and no others."""
-    return {"type": "object", "properties": properties, "required": list(required), "additionalProperties": False}
-
-
-def by_version(make: Any, *versions: tuple[int, int]) -> ByVersion:
-    """The schema that `make(version)` gives, for each of the versions at which it changes."""
-    return tuple((version, make(version)) for version in versions)
 
 
 def _networks(version: tuple[int, int]) -> Schema:

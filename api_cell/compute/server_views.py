@@ -7,6 +7,8 @@ from datetime import datetime
 from hashlib import sha224
 from typing import Any
 
+from api_cell.edge.links import resource_links
+from api_cell.edge.moments import with_fraction
 from api_cell.edge.route import Request
 from cell_service.model.instance import Fault, Flavor, Instance, Vif
 from cell_service.model.request_spec import RequestSpec
@@ -21,11 +23,6 @@ def time_text(moment: datetime | None) -> str | None:
     return None if moment is None else moment.strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def precise_text(moment: datetime | None) -> str | None:
-    """With microseconds, as launched_at and terminated_at are shown."""
-    return None if moment is None else moment.strftime("%Y-%m-%dT%H:%M:%S.%f")
-
-
 def host_id(project_id: str, host: str | None) -> str:
     """What a project may know of a host: the same host looks different to every project. "" for no host."""
     return "" if not host else sha224((project_id + host).encode()).hexdigest()
@@ -33,11 +30,7 @@ def host_id(project_id: str, host: str | None) -> str:
 
 def links(req: Request, collection: str, identity: str) -> list[dict[str, str]]:
     """The self and bookmark links of a member of a collection."""
-    bookmark = req.base_url.replace("/v2.1", "", 1).replace("/v2", "", 1)
-    return [
-        {"rel": "self", "href": f"{req.base_url}/{collection}/{identity}"},
-        {"rel": "bookmark", "href": f"{bookmark}/{collection}/{identity}"},
-    ]
+    return resource_links(req, f"/{collection}/{identity}")
 
 
 def brief(req: Request, instance_uuid: str, name: str) -> dict[str, Any]:
@@ -94,8 +87,8 @@ def full(
         "OS-EXT-AZ:availability_zone": instance.availability_zone or "",
         "config_drive": "True" if instance.config_drive else "",
         "key_name": instance.key_name,
-        "OS-SRV-USG:launched_at": precise_text(instance.launched_at),
-        "OS-SRV-USG:terminated_at": precise_text(instance.terminated_at),
+        "OS-SRV-USG:launched_at": with_fraction(instance.launched_at),
+        "OS-SRV-USG:terminated_at": with_fraction(instance.terminated_at),
         "OS-EXT-STS:task_state": instance.task_state.value if instance.task_state else None,
         "OS-EXT-STS:vm_state": instance.vm_state.value,
         "OS-EXT-STS:power_state": instance.power_state.value,

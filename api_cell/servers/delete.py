@@ -1,8 +1,8 @@
 """Deleting servers. Accepted means that it will happen, also when the server's cell does not answer now.
 
 Order in a cell: 1. global: the mapping is marked, quota given back, once; 2. cell: unfinished work is superseded, the
-state is `deleting`, an operation is open for the host (or the conductors); 3. they are woken. Killed after 1, or the cell
-silent at 2: super-conductors see marked mappings through (superconductor.deletes).
+state is `deleting`, an operation is open for the host (or the conductors); 3. they are woken. Killed after 1, or the
+cell silent at 2: super-conductors see marked mappings through (superconductor.deletes).
 """
 
 from __future__ import annotations
@@ -57,8 +57,12 @@ def accept(req: Request, server_id: str) -> None:
         _tell_superconductor(req, server_id)
         return
     req.cloud.db.run(lambda tx: promise(tx, server_id))
-    host = begin_in(req.ctx, found.cell, server_id, req.cloud.clock.now(), down_after(req))
-    act.wake(req.ctx, found.cell, host)
+    try:
+        begin_in(req.ctx, found.cell, server_id, req.cloud.clock.now(), down_after(req))
+    except InstanceNotFound:
+        log.info("server was deleted meanwhile", extra=about(req.ctx, instance=server_id))
+    except Unavailable as error:
+        log.warning("delete not begun yet", extra=about(req.ctx, instance=server_id, reason=error))
     _tell_superconductor(req, server_id)
 
 
@@ -88,32 +92,43 @@ def forget(tx: Connection, server_id: str) -> None:
     instance_mappings.mark_gone(tx, server_id)
 
 
-def begin_in(ctx: Context, cell: Cell, server_id: str, now: datetime, down_after_seconds: float) -> str | None:
-    """Begin the delete in the cell, unless it has begun. Answers the host that will do it (None: the conductors).
+def begin_in(ctx: Context, cell: Cell, server_id: str, now: datetime, down_after_seconds: float) -> None:
+    """Begin the delete in the cell, unless it has begun, and wake whoever does it.
 
-    A host that is down is not waited for: it destroys what it finds when it is back. Raises CellUnavailable, and
-    InstanceNotFound when the server is deleted already.
+    A host that is down is not waited for: it destroys what it finds when it is back. A server of cell0 has nothing
+    but its row, and is deleted at once. Raises CellUnavailable, InstanceNotFound (it is deleted already).
     """
+    if cell.mapping.is_cell0:
+        cell.db.run(lambda tx: _bury(tx, ctx, server_id, now), ctx.deadline)
+        return
+    host = cell.db.run(lambda tx: _begin(tx, ctx, server_id, now, down_after_seconds), ctx.deadline)
+    log.info("delete begun", extra=about(ctx, instance=server_id, cell=cell.name, host=host))
+    act.wake(ctx, cell, host)
 
-    def work(tx: Connection) -> str | None:
-        for _ in range(ATTEMPTS):
-            instance = instances.get(tx, server_id)
-            if any(operation.kind is Kind.DELETE for operation in operations.unfinished(tx, server_id)):
-                return instance.host
-            after = lifecycle.begin("delete", instance.state, server_id)
-            if instances.change(tx, server_id, now=now, expect=instance.state, task_state=after.task):
-                host = _worker(tx, instance, now, down_after_seconds)
-                operations.supersede(tx, server_id, now)
-                actions.start(tx, ctx, server_id, "delete", now)
-                deadline = now + NEVER
-                operations.insert(
-                    tx, ctx, instance_uuid=server_id, kind=Kind.DELETE, host=host, now=now, deadline=deadline
-                )
-                log.info("delete begun", extra=about(ctx, instance=server_id, cell=cell.name, host=host))
-                return host
-        raise Conflict(reason=f"Instance {server_id} keeps changing its state.")
 
-    return cell.db.run(work, ctx.deadline)
+def _begin(tx: Connection, ctx: Context, server_id: str, now: datetime, down_after_seconds: float) -> str | None:
+    for _ in range(ATTEMPTS):
+        instance = instances.get(tx, server_id)
+        running = [each for each in operations.unfinished(tx, server_id) if each.kind is Kind.DELETE]
+        if running:
+            return running[0].host
+        after = lifecycle.begin("delete", instance.state, server_id)
+        if instances.change(tx, server_id, now=now, expect=instance.state, task_state=after.task):
+            host = _worker(tx, instance, now, down_after_seconds)
+            operations.supersede(tx, server_id, now)
+            actions.start(tx, ctx, server_id, "delete", now)
+            operations.insert(
+                tx, ctx, instance_uuid=server_id, kind=Kind.DELETE, host=host, now=now, deadline=now + NEVER
+            )
+            return host
+    raise Conflict(reason=f"Instance {server_id} keeps changing its state.")
+
+
+def _bury(tx: Connection, ctx: Context, server_id: str, now: datetime) -> None:
+    if not instances.mark_deleted(tx, server_id, now):
+        raise InstanceNotFound(instance_id=server_id)
+    actions.start(tx, ctx, server_id, "delete", now)
+    actions.finish(tx, server_id, ctx.request_id, now)
 
 
 def _worker(tx: Connection, instance: Instance, now: datetime, down_after_seconds: float) -> str | None:
@@ -128,12 +143,12 @@ def _worker(tx: Connection, instance: Instance, now: datetime, down_after_second
 
 def _withdraw(tx: Connection, server_id: str) -> bool:
     """End a server that is in no cell: True when nothing is left of it, False when a super-conductor must see to it."""
-    mapping = promise(tx, server_id)
+    promise(tx, server_id)
     if build_requests.delete(tx, server_id, unselected=True):
         forget(tx, server_id)
         return True
     build_requests.request_delete(tx, server_id)
-    return mapping.cell_id is not None and mapping.gone
+    return False
 
 
 def _accept_unseen(req: Request, server_id: str) -> None:

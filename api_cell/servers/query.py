@@ -151,7 +151,7 @@ def _listing(req: Request, given: dict[str, str]) -> Listing:
         elif name in _PATTERNS:
             patterns[_PATTERNS[name]] = value
         elif name in _TIMES:
-            equal[name] = (_time(name, value),)
+            equal[name] = (moment_of(name, value),)
         elif name in ("ip", "ip6"):
             addresses.append(value)
         elif name == "status":
@@ -165,9 +165,9 @@ def _listing(req: Request, given: dict[str, str]) -> Listing:
         elif name in _TAGS:
             fields[_TAGS[name]] = tuple(tag for tag in value.split(",") if tag)
         elif name == "changes-since":
-            fields["changes_since"] = _time(name, value)
+            fields["changes_since"] = moment_of(name, value)
         elif name == "changes-before":
-            fields["changes_before"] = _time(name, value)
+            fields["changes_before"] = moment_of(name, value)
         elif name == "locked":
             fields["locked"] = boolean(value, "locked")
         elif name == "deleted":
@@ -214,7 +214,8 @@ def _number(name: str, value: str) -> int:
         raise Invalid(reason=f"Invalid value '{value}' for {name}") from None
 
 
-def _time(name: str, value: str) -> datetime:
+def moment_of(name: str, value: str) -> datetime:
+    """A time as clients write it; UTC where they don't say. Raises Invalid."""
     try:
         moment = datetime.fromisoformat(value)
     except ValueError:

@@ -71,6 +71,11 @@ def change(tx: Connection, uuid: str, *, now: datetime, expect: State | None = N
     return tx.execute(statement.values(updated_at=now, **_plain(columns))).rowcount == 1
 
 
+def hold(tx: Connection, uuid: str) -> None:
+    """Nobody else changes the row before the transaction ends."""
+    tx.execute(select(instances.c.id).where(instances.c.uuid == uuid).with_for_update())
+
+
 def mark_deleted(tx: Connection, uuid: str, now: datetime) -> bool:
     """The instance is gone; its row stays for those who ask for deleted ones. False when it was so already."""
     values = {

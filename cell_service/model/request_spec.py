@@ -58,3 +58,5 @@ class Selection:
     allocations: dict[str, dict[str, int]]
     availability_zone: str | None = None
     alternates: tuple[Alternate, ...] = ()
+    reason: str = ""
+    """Why no host was found; the cell is cell0 then, and nothing is claimed."""

@@ -1,0 +1,86 @@
+"""Accepted deletes, seen through: begun in cells that were silent, and concluded in the global tables.
+
+A mapping with `queued_for_delete` and without `gone` is the record. Its cell says how far it is.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import defaultdict
+
+from sqlalchemy import Connection
+
+from api_cell.servers import delete
+from api_cell.superconductor.means import Means
+from cell_service.context import internal
+from cell_service.db import instances
+from cell_service.errors import InstanceNotFound, PolycellError, Unavailable
+from cell_service.logs import about
+from cell_service.model.instance import Instance
+from cell_service.model.lifecycle import Task
+from mapping_db import build_requests, instance_mappings
+from mapping_db.cells import Cell
+from mapping_db.instance_mappings import InstanceMapping
+
+log = logging.getLogger(__name__)
+
+BATCH = 500
+
+
+def see_through(means: Means) -> int:
+    """Bring every accepted delete as far as its cell lets it. Answers how many are still under way."""
+    waiting, after_id = 0, 0
+    while True:
+        with means.cloud.db.connect() as tx:
+            doomed = instance_mappings.doomed(tx, limit=BATCH, after_id=after_id)
+        if not doomed:
+            return waiting
+        waiting += len(doomed) - _see(means, doomed)
+        after_id = doomed[-1].id
+
+
+def _see(means: Means, doomed: list[InstanceMapping]) -> int:
+    """Answers how many of them are gone."""
+    by_cell: dict[int, list[str]] = defaultdict(list)
+    for mapping in doomed:
+        if mapping.cell_id is not None:
+            by_cell[mapping.cell_id].append(mapping.instance_uuid)
+    ctx = internal(means.cloud.clock, seconds=20)
+
+    def look(cell: Cell) -> dict[str, Instance]:
+        with cell.db.connect(ctx.deadline) as tx:
+            return instances.get_many(tx, by_cell[cell.mapping.id], deleted=True)
+
+    gathered = means.cloud.cells.scatter(by_cell, look, ctx.deadline)
+    gone = [each.instance_uuid for each in doomed if each.cell_id is None]
+    for cell_id, known in gathered.answers.items():
+        for uuid in by_cell[cell_id]:
+            instance = known.get(uuid)
+            if instance is None or instance.deleted_at is not None:
+                gone.append(uuid)
+            elif instance.task_state is not Task.DELETING:
+                _begin(means, means.cloud.cells.open(cell_id), instance)
+    concluded = 0
+    if gone:
+        concluded = means.cloud.db.run(lambda tx: sum(_conclude(tx, uuid) for uuid in gone))
+        for uuid in gone:
+            means.cloud.locator.forget(uuid)
+    return concluded
+
+
+def _begin(means: Means, cell: Cell, instance: Instance) -> None:
+    ctx = means.acting_for(internal().request_id, instance.user_id, instance.project_id)
+    try:
+        delete.begin_in(ctx, cell, instance.uuid, means.cloud.clock.now(), means.settings.service_down_seconds)
+    except (Unavailable, InstanceNotFound) as error:
+        log.info("delete waits", extra=about(ctx, instance=instance.uuid, cell=cell.name, reason=error))
+    except PolycellError as error:
+        log.warning("delete not begun", extra=about(ctx, instance=instance.uuid, cell=cell.name, reason=error))
+
+
+def _conclude(tx: Connection, instance_uuid: str) -> bool:
+    """False for a server that waits for its super-conductor: its build request decides."""
+    if build_requests.get(tx, instance_uuid) is not None:
+        return False
+    delete.forget(tx, instance_uuid)
+    return True

@@ -1,0 +1,43 @@
+"""Hosts find their way into the host mappings by themselves: cells know which of their nodes are not mapped yet."""
+
+from __future__ import annotations
+
+import logging
+
+from api_cell.superconductor.means import Means
+from cell_service.context import internal
+from cell_service.db import compute_nodes
+from cell_service.errors import Unavailable
+from cell_service.model.host import ComputeNode
+from mapping_db import host_mappings
+from mapping_db.cells import Cell
+
+log = logging.getLogger(__name__)
+
+
+def discover(means: Means) -> int:
+    """Map the hosts that cells report as new. Answers how many there were."""
+    ctx = internal(means.cloud.clock, seconds=10)
+
+    def look(cell: Cell) -> list[ComputeNode]:
+        with cell.db.connect(ctx.deadline) as tx:
+            return compute_nodes.unmapped(tx)
+
+    cell_ids = [mapping.id for mapping in means.cloud.cells.all() if not mapping.is_cell0]
+    found = 0
+    for cell_id, nodes in means.cloud.cells.scatter(cell_ids, look, ctx.deadline).answers.items():
+        if nodes:
+            found += _map(means, means.cloud.cells.open(cell_id), nodes)
+    return found
+
+
+def _map(means: Means, cell: Cell, nodes: list[ComputeNode]) -> int:
+    now, hosts, uuids = means.cloud.clock.now(), {node.host for node in nodes}, [node.report.uuid for node in nodes]
+    mapped = means.cloud.db.run(lambda tx: host_mappings.insert_missing(tx, cell.mapping.id, hosts, now))
+    for host in mapped:
+        log.info("host discovered", extra={"about": {"host": host, "cell": cell.name}})
+    try:
+        cell.db.run(lambda tx: compute_nodes.set_mapped(tx, uuids), internal(means.cloud.clock, seconds=10).deadline)
+    except Unavailable as error:
+        log.warning("cell not told of its mapped hosts", extra={"about": {"cell": cell.name, "reason": str(error)}})
+    return len(mapped)

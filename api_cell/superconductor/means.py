@@ -1,0 +1,61 @@
+"""What the parts of a super-conductor work with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from oslo_config import cfg
+
+from api_cell.scheduler.scheduler import Scheduler
+from cell_service.config import Defaults, option, read
+from cell_service.context import Context, Deadline
+from mapping_db.cloud import Cloud
+
+
+@dataclass(frozen=True, slots=True)
+class Discovery:
+    """[scheduler], as far as hosts are mapped to cells by themselves."""
+
+    GROUP: ClassVar[str] = "scheduler"
+    discover_hosts_in_cells_interval: int = option(
+        cfg.IntOpt("discover_hosts_in_cells_interval", default=2, help="Seconds between looks; -1: never.")
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class SuperConductorSettings:
+    """Seconds throughout. `lease_seconds`: how long a build request is held by one super-conductor; `look_seconds`:
+    how often it looks for work that nobody told it of."""
+
+    host: str = "localhost"
+    workers: int = 2
+    lease_seconds: float = 60.0
+    look_seconds: float = 1.0
+    discover_seconds: float = 2.0
+    service_down_seconds: float = 60.0
+
+
+def settings_from(conf: cfg.ConfigOpts) -> SuperConductorSettings:
+    """Raises Invalid."""
+    defaults = read(conf, Defaults)
+    return SuperConductorSettings(
+        host=defaults.host,
+        discover_seconds=read(conf, Discovery).discover_hosts_in_cells_interval,
+        service_down_seconds=defaults.service_down_time,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Means:
+    """`owner` is this process, for leases."""
+
+    cloud: Cloud
+    scheduler: Scheduler
+    settings: SuperConductorSettings
+    owner: str
+
+    def acting_for(self, request_id: str, user_id: str, project_id: str, seconds: float = 30.0) -> Context:
+        """A context to go on with what somebody asked for."""
+        deadline = Deadline.after(seconds, self.cloud.clock)
+        return Context(request_id=request_id, user_id=user_id, project_id=project_id, is_admin=True, deadline=deadline)

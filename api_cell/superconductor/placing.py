@@ -1,0 +1,245 @@
+"""From build request to a cell: choose, claim, hand over. docs/flows.md has the steps and who goes on after each."""
+
+from __future__ import annotations
+
+import logging
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta
+from functools import partial
+
+from sqlalchemy import Connection
+
+from api_cell.servers import act, delete
+from api_cell.superconductor.means import Means
+from cell_service.context import internal
+from cell_service.db import actions, instances, operations
+from cell_service.errors import InstanceAlreadyMoved, NoValidHost, Unavailable
+from cell_service.logs import about
+from cell_service.model.instance import Fault
+from cell_service.model.lifecycle import VmState
+from cell_service.model.operation import Kind
+from cell_service.model.request_spec import Selection
+from mapping_db import build_requests, instance_mappings, request_specs
+from mapping_db.build_requests import BuildRequest
+from mapping_db.cells import Cell
+from mapping_db.locations import Location
+
+log = logging.getLogger(__name__)
+
+BUILD_SECONDS = 3600.0
+"""After so long a build that no host has finished becomes ERROR."""
+TRIES = 3
+"""How often a request that makes us fail unexpectedly is tried before it is buried."""
+
+
+def place(means: Means, instance_uuids: Iterable[str]) -> None:
+    """Bring the build requests that nobody holds as far as can be."""
+    taken = means.cloud.db.run(lambda tx: _take(tx, means, list(instance_uuids)))
+    try:
+        _bring(means, taken)
+    except Unavailable as error:
+        log.warning("builds wait", extra={"about": {"requests": len(taken), "reason": str(error)}})
+        _let_go(means, taken)
+    except Exception:
+        if len(taken) > 1:
+            log.exception("a batch of builds failed, trying each alone")
+            for request in taken:
+                _bring_alone(means, request)
+        elif taken:
+            _failed(means, taken[0])
+
+
+def _bring_alone(means: Means, request: BuildRequest) -> None:
+    try:
+        with means.cloud.db.connect() as tx:
+            now = build_requests.get(tx, request.instance_uuid)
+        if now is not None:
+            _bring(means, [now])
+    except Unavailable as error:
+        log.warning("build waits", extra={"about": {"instance": request.instance_uuid, "reason": str(error)}})
+        _let_go(means, [request])
+    except Exception:  # noqa: BLE001  one odd request must not stop the others
+        _failed(means, request)
+
+
+def _failed(means: Means, request: BuildRequest) -> None:
+    """Called while an unexpected error is handled."""
+    extra = {"about": {"instance": request.instance_uuid, "attempt": request.attempt}}
+    log.exception("build request failed", extra=extra)
+    if request.attempt >= TRIES and request.selection is None:
+        reason = "An unexpected error prevented the server from being scheduled."
+        means.cloud.db.run(lambda tx: _select_cell0(tx, means, request.instance_uuid, reason))
+    _let_go(means, [request])
+
+
+def _take(tx: Connection, means: Means, uuids: list[str]) -> list[BuildRequest]:
+    now, lease = means.cloud.clock.now(), means.settings.lease_seconds
+    found = (build_requests.take(tx, uuid, owner=means.owner, now=now, lease_seconds=lease) for uuid in uuids)
+    return [request for request in found if request is not None]
+
+
+def _let_go(means: Means, requests: Iterable[BuildRequest]) -> None:
+    """Somebody, perhaps ourselves, looks at them again in a few seconds."""
+    try:
+        for request in requests:
+            uuid = request.instance_uuid
+            means.cloud.db.run(partial(build_requests.release, instance_uuid=uuid, owner=means.owner))
+    except Unavailable as error:
+        log.warning("leases not given back, they run out", extra={"about": {"reason": str(error)}})
+
+
+def _bring(means: Means, requests: Sequence[BuildRequest]) -> None:
+    unwanted = [each for each in requests if each.delete_requested and each.selection is None]
+    for request in unwanted:
+        means.cloud.db.run(partial(_withdraw, instance_uuid=request.instance_uuid))
+        means.cloud.locator.forget(request.instance_uuid)
+    chosen = [each for each in requests if each.selection is not None]
+    fresh = [each for each in requests if each.selection is None and not each.delete_requested]
+    if fresh:
+        chosen += _choose(means, fresh)
+    by_cell: dict[int, list[BuildRequest]] = defaultdict(list)
+    for request in chosen:
+        assert request.selection is not None
+        by_cell[request.selection.cell_id].append(request)
+    silent: Unavailable | None = None
+    for cell_id, members in by_cell.items():
+        try:
+            _hand_over(means, means.cloud.cells.open(cell_id), members)
+        except Unavailable as error:
+            silent = error
+    if silent is not None:
+        raise silent
+
+
+def _withdraw(tx: Connection, instance_uuid: str) -> None:
+    if build_requests.delete(tx, instance_uuid, unselected=True):
+        delete.forget(tx, instance_uuid)
+
+
+def _choose(means: Means, requests: Sequence[BuildRequest]) -> list[BuildRequest]:
+    """The requests with the selections that are recorded for them now."""
+    with means.cloud.db.connect() as tx:
+        specs = request_specs.get_many(tx, [each.instance_uuid for each in requests])
+    ctx = replace(internal(means.cloud.clock), request_id=requests[0].request_id)
+
+    def record(tx: Connection, selection: Selection) -> bool:
+        return build_requests.set_selection(tx, selection.instance_uuid, selection, owner=means.owner)
+
+    wanted = [each for each in requests if each.instance_uuid in specs]
+    outcomes = means.scheduler.select(ctx, [specs[each.instance_uuid] for each in wanted], record)
+    chosen = []
+    for request, outcome in zip(wanted, outcomes, strict=True):
+        if isinstance(outcome, NoValidHost):
+            uuid, reason = request.instance_uuid, str(outcome)
+            log.warning("no valid host", extra=about(ctx, instance=uuid, reason=reason))
+            buried = means.cloud.db.run(partial(_select_cell0, means=means, instance_uuid=uuid, reason=reason))
+            if buried is not None:
+                chosen.append(replace(request, selection=buried))
+        elif outcome is not None:
+            log.info("host chosen", extra=about(ctx, instance=request.instance_uuid, host=outcome.host))
+            chosen.append(replace(request, selection=outcome))
+    return chosen
+
+
+def _select_cell0(tx: Connection, means: Means, instance_uuid: str, reason: str) -> Selection | None:
+    cell0 = means.cloud.cells.cell0().mapping.id
+    selection = Selection(instance_uuid, cell0, "", "", "", {}, reason=reason)
+    recorded = build_requests.set_selection(tx, instance_uuid, selection, owner=means.owner)
+    return selection if recorded else None
+
+
+def _hand_over(means: Means, cell: Cell, requests: Sequence[BuildRequest]) -> None:
+    """The cell has the instances, then the mappings say so, then the hosts are woken."""
+    now = means.cloud.clock.now()
+    deadline = internal(means.cloud.clock, seconds=30).deadline
+    store = _bury if cell.mapping.is_cell0 else _store
+
+    def work(tx: Connection) -> None:
+        for request in requests:
+            store(tx, means, request, now)
+
+    cell.db.run(work, deadline)
+    unwanted = means.cloud.db.run(lambda tx: _point(tx, cell.mapping.id, requests))
+    for request in unwanted:
+        _delete_instead(means, cell, request)
+    for request in requests:
+        _remember(means, cell, request)
+    for host in {each.selection.host for each in requests if each.selection is not None and each.selection.host}:
+        act.wake(internal(means.cloud.clock), cell, host)
+
+
+def _store(tx: Connection, means: Means, request: BuildRequest, now: datetime) -> None:
+    selection, asked = request.selection, request.instance
+    assert selection is not None
+    ctx = means.acting_for(request.request_id, asked.user_id, asked.project_id)
+    instance = replace(
+        asked,
+        host=selection.host,
+        node=selection.node,
+        launched_on=selection.host,
+        availability_zone=selection.availability_zone or asked.availability_zone,
+    )
+    if not instances.insert_new(tx, instance):
+        return
+    actions.start(tx, ctx, instance.uuid, "create", now)
+    operations.insert(
+        tx,
+        ctx,
+        instance_uuid=instance.uuid,
+        kind=Kind.BUILD,
+        host=selection.host,
+        now=now,
+        deadline=now + timedelta(seconds=BUILD_SECONDS),
+        build=replace(request.build, alternates=selection.alternates),
+    )
+
+
+def _bury(tx: Connection, means: Means, request: BuildRequest, now: datetime) -> None:
+    """A server that found no host: it is in ERROR, and its fault says why."""
+    asked, selection = request.instance, request.selection
+    assert selection is not None
+    ctx = means.acting_for(request.request_id, asked.user_id, asked.project_id)
+    fault = Fault(500, selection.reason, now)
+    failed = replace(asked, vm_state=VmState.ERROR, task_state=None, fault=fault, updated_at=now)
+    if instances.insert_new(tx, failed):
+        actions.start(tx, ctx, asked.uuid, "create", now)
+        event = ("schedule_and_build_instances", None)
+        actions.start_event(tx, asked.uuid, request.request_id, *event, now)
+        actions.finish_event(
+            tx, asked.uuid, request.request_id, *event, now, result=actions.ERROR, details=fault.message
+        )
+        actions.finish(tx, asked.uuid, request.request_id, now, message=actions.ERROR)
+
+
+def _point(tx: Connection, cell_id: int, requests: Sequence[BuildRequest]) -> list[BuildRequest]:
+    """Point the mappings at the cell. Answers those for which a delete was asked meanwhile; they still wait."""
+    unwanted = []
+    for request in requests:
+        if build_requests.delete(tx, request.instance_uuid, delete_requested=False):
+            instance_mappings.move(tx, request.instance_uuid, source=None, target=cell_id)
+        elif build_requests.get(tx, request.instance_uuid) is not None:
+            unwanted.append(request)
+    return unwanted
+
+
+def _delete_instead(means: Means, cell: Cell, request: BuildRequest) -> None:
+    """The user changed their mind while the cell was given the instance: it is deleted there like any other."""
+    asked, now = request.instance, means.cloud.clock.now()
+    ctx = means.acting_for(request.request_id, asked.user_id, asked.project_id)
+    delete.begin_in(ctx, cell, asked.uuid, now, means.settings.service_down_seconds)
+
+    def work(tx: Connection) -> None:
+        if build_requests.delete(tx, asked.uuid, delete_requested=True):
+            instance_mappings.move(tx, asked.uuid, source=None, target=cell.mapping.id)
+
+    try:
+        means.cloud.db.run(work)
+    except InstanceAlreadyMoved:
+        log.info("somebody else handed the server over", extra=about(ctx, instance=asked.uuid))
+
+
+def _remember(means: Means, cell: Cell, request: BuildRequest) -> None:
+    location = Location(request.instance_uuid, cell.mapping.id, 1, request.project_id)
+    means.cloud.locator.remember(location)

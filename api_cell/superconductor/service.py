@@ -1,0 +1,134 @@
+"""The super-conductor process: threads that place what is waiting, and duties on a beat."""
+
+from __future__ import annotations
+
+import logging
+import os
+import queue
+import threading
+from collections.abc import Callable
+from datetime import timedelta
+from functools import partial
+
+from api_cell.scheduler.scheduler import Scheduler
+from api_cell.superconductor import deletes, discovery, placing
+from api_cell.superconductor.contract import SuperConductor
+from api_cell.superconductor.means import Means, SuperConductorSettings
+from cell_service.context import Context
+from cell_service.errors import Unavailable
+from cell_service.rpc.contract import dispatcher
+from cell_service.rpc.transport import Subscription
+from mapping_db import build_requests
+from mapping_db.cloud import Cloud
+from mapping_db.placement import changes
+
+log = logging.getLogger(__name__)
+
+BATCH = 50
+KEEP_CHANGES = timedelta(hours=1)
+
+
+class SuperConductorService(SuperConductor):
+    """Any number run side by side; each takes what nobody holds."""
+
+    def __init__(self, cloud: Cloud, scheduler: Scheduler, settings: SuperConductorSettings | None = None) -> None:
+        settings = settings or SuperConductorSettings()
+        owner = f"{settings.host}:{os.getpid()}:{id(self):x}"
+        self._means = Means(cloud, scheduler, settings, owner)
+        self._waiting: queue.SimpleQueue[str] = queue.SimpleQueue()
+        self._deleting = threading.Event()
+        self._stopping = threading.Event()
+        self._threads: list[threading.Thread] = []
+        self._subscription: Subscription | None = None
+
+    def start(self) -> None:
+        """Serve the topic and look for forgotten work from now on."""
+        settings = self._means.settings
+        self._means.scheduler.start()
+        for number in range(settings.workers):
+            self._run(f"place-{number}", self._place)
+        self._run("deletes", self._see_through)
+        self._run("look", lambda: self._repeat(settings.look_seconds, self._look))
+        self._run("tidy", lambda: self._repeat(600.0, self._tidy))
+        if settings.discover_seconds > 0:
+            self._run("discover", lambda: self._repeat(settings.discover_seconds, self._discover))
+        self._subscription = self._means.cloud.bus.serve(
+            self.topic, dispatcher(self, self._means.cloud.clock), threads=2
+        )
+
+    def stop(self, grace_seconds: float = 10.0) -> None:
+        """Take nothing more; what is half done is taken up by others when its lease ends."""
+        self._stopping.set()
+        if self._subscription is not None:
+            self._subscription.stop(grace_seconds)
+        self._deleting.set()
+        for _ in self._threads:
+            self._waiting.put("")
+        for thread in self._threads:
+            thread.join(grace_seconds)
+        self._means.scheduler.stop()
+
+    def build(self, ctx: Context, instance_uuids: tuple[str, ...]) -> None:
+        for uuid in instance_uuids:
+            self._waiting.put(uuid)
+
+    def see_through_deletes(self, ctx: Context, instance_uuids: tuple[str, ...]) -> None:
+        self._deleting.set()
+
+    def _place(self) -> None:
+        """Whatever has gathered while the last batch was placed makes the next one."""
+        while not self._stopping.is_set():
+            batch = [self._waiting.get()]
+            while len(batch) < BATCH and not self._waiting.empty():
+                batch.append(self._waiting.get())
+            wanted = [uuid for uuid in dict.fromkeys(batch) if uuid]
+            if wanted and not self._stopping.is_set():
+                self._guarded(partial(placing.place, self._means, wanted))
+
+    def _see_through(self) -> None:
+        """Woken by a delete, then every `look_seconds` while some are under way, else rarely."""
+        waiting = 1
+        while not self._stopping.is_set():
+            pause = self._means.settings.look_seconds
+            self._deleting.wait(pause if waiting else 10 * pause)
+            woken = self._deleting.is_set()
+            self._deleting.clear()
+            if self._stopping.is_set():
+                return
+            waiting = 1
+            if woken:
+                self._stopping.wait(0.05)  # let a burst of deletes come together
+            waiting = self._guarded(lambda: deletes.see_through(self._means)) or 0
+
+    def _look(self) -> None:
+        with self._means.cloud.db.connect() as tx:
+            found = build_requests.untaken(tx, self._means.cloud.clock.now(), BATCH)
+        for uuid in found:
+            self._waiting.put(uuid)
+
+    def _discover(self) -> None:
+        discovery.discover(self._means)
+
+    def _tidy(self) -> None:
+        before = self._means.cloud.clock.now() - KEEP_CHANGES
+        self._means.cloud.db.run(lambda tx: changes.purge(tx, before))
+
+    def _repeat(self, seconds: float, work: Callable[[], None]) -> None:
+        while not self._stopping.is_set():
+            self._guarded(work)
+            self._stopping.wait(seconds)
+
+    def _guarded(self, work: Callable[[], int | None]) -> int | None:
+        """The edge of a thread: what goes wrong is logged, and the thread lives on."""
+        try:
+            return work()
+        except Unavailable as error:
+            log.warning("work waits", extra={"about": {"reason": str(error)}})
+        except Exception:
+            log.exception("unexpected error in a duty")
+        return 1
+
+    def _run(self, name: str, work: Callable[[], None]) -> None:
+        thread = threading.Thread(target=work, name=f"super-conductor-{name}", daemon=True)
+        self._threads.append(thread)
+        thread.start()
