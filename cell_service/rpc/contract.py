@@ -22,7 +22,7 @@ from typing import Any, ClassVar, TypeVar
 
 from cell_service import errors, wire
 from cell_service.context import SYSTEM_CLOCK, Clock, Context, Deadline
-from cell_service.rpc.transport import Delivery, Handler, Transport
+from cell_service.rpc.transport import Delivery, Handler, Transport, Unintelligible
 
 log = logging.getLogger(__name__)
 
@@ -47,11 +47,8 @@ class _Shape:
     seconds: float | None
     idempotent: bool
     parameters: dict[str, Any]
+    required: frozenset[str]
     returns: Any
-
-
-class Unintelligible(ValueError):
-    """A message that no version of this contract could have sent."""
 
 
 def cast(method: Method) -> Method:
@@ -85,22 +82,18 @@ def dispatcher(servant: Contract, clock: Clock = SYSTEM_CLOCK) -> Handler:
     shapes = _shapes(typing.cast(Any, type(servant)))
 
     def handle(delivery: Delivery) -> bytes | None:
-        envelope = _opened(delivery.body)
-        shape = shapes.get(envelope["method"])
-        if shape is None:
-            problem = errors.NotSupported(reason=f"{delivery.topic} has no method {envelope['method']}")
+        try:
+            envelope = _opened(delivery.body)
+            shape = shapes.get(envelope["method"])
+            if shape is None:
+                raise errors.NotSupported(reason=f"{delivery.topic} has no method {envelope['method']}")
+            ctx, arguments = _read(envelope, shape, clock)
+        except (Unintelligible, errors.NotSupported) as error:
             if not delivery.wants_reply:
-                raise problem
-            return _failure(problem)
-        ctx = replace(
-            wire.from_plain(Context, envelope["ctx"]),
-            deadline=Deadline.after(float(envelope["budget"]), clock),
-        )
-        arguments = {
-            name: wire.from_plain(kind, envelope["args"][name])
-            for name, kind in shape.parameters.items()
-            if name in envelope["args"]
-        }
+                raise
+            if isinstance(error, errors.NotSupported):
+                return _failure(error)
+            return _failure(errors.RemoteError(kind="Unintelligible", reason=str(error)))
         method = getattr(servant, shape.name)
         if not delivery.wants_reply:
             method(ctx, **arguments)
@@ -126,7 +119,26 @@ def _opened(body: bytes) -> dict[str, Any]:
         raise Unintelligible("unknown envelope version")
     if not {"method", "ctx", "budget", "args"} <= envelope.keys():
         raise Unintelligible("incomplete envelope")
+    if not isinstance(envelope["method"], str) or not isinstance(envelope["args"], dict):
+        raise Unintelligible("method or arguments of the wrong type")
     return envelope
+
+
+def _read(envelope: dict[str, Any], shape: _Shape, clock: Clock) -> tuple[Context, dict[str, Any]]:
+    """The context and the arguments that an envelope brings. Raises Unintelligible."""
+    try:
+        deadline = Deadline.after(float(envelope["budget"]), clock)
+        ctx = replace(wire.from_plain(Context, envelope["ctx"]), deadline=deadline)
+        given = envelope["args"]
+        arguments = {
+            name: wire.from_plain(kind, given[name]) for name, kind in shape.parameters.items() if name in given
+        }
+    except (ValueError, TypeError) as error:
+        raise Unintelligible(f"{shape.name}: {error}") from error
+    missing = shape.required - arguments.keys()
+    if missing:
+        raise Unintelligible(f"{shape.name}: without {', '.join(sorted(missing))}")
+    return ctx, arguments
 
 
 def _failure(error: errors.PolycellError) -> bytes:
@@ -150,7 +162,12 @@ def _shapes(servant: Any) -> dict[str, _Shape]:
         hints = typing.get_type_hints(method)
         returns = hints.pop("return")
         hints.pop("ctx")
-        shapes[name] = _Shape(name, seconds, idempotent, hints, returns)
+        required = frozenset(
+            parameter.name
+            for parameter in inspect.signature(method).parameters.values()
+            if parameter.name in hints and parameter.default is parameter.empty
+        )
+        shapes[name] = _Shape(name, seconds, idempotent, hints, required, returns)
     return shapes
 
 
@@ -194,10 +211,19 @@ def _ask(transport: Transport, topic: str, body: dict[str, Any], shape: _Shape, 
             _pause(deadline, pause * random.uniform(0.5, 1.5))
             pause = min(pause * 2, 1.0)
             continue
+        return _answered(answer, shape)
+
+
+def _answered(answer: bytes, shape: _Shape) -> Any:
+    """What the peer returned. Raises what it raised, or RemoteError for an answer that can't be read."""
+    try:
         plain = json.loads(answer)
-        if "error" in plain:
-            raise errors.by_name(plain["error"]["kind"], plain["error"]["fields"])
-        return wire.from_plain(shape.returns, plain["result"])
+        if "error" not in plain:
+            return wire.from_plain(shape.returns, plain["result"])
+        error = errors.by_name(plain["error"]["kind"], plain["error"]["fields"])
+    except (ValueError, TypeError, KeyError) as problem:
+        raise errors.RemoteError(kind="Unintelligible", reason=f"the answer to {shape.name}: {problem}") from problem
+    raise error
 
 
 def _pause(deadline: Deadline, seconds: float) -> None:

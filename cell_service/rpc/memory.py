@@ -2,140 +2,235 @@
 
 It keeps the promises of the real one: a cast to a topic nobody ever served is refused, a message whose handler
 fails comes again and is parked after MAX_DELIVERIES, stale calls are dropped. Nothing survives the process.
+Nothing runs while there is nothing to do: a subscription is an entry in a list until a message comes.
 """
 
 from __future__ import annotations
 
+import contextlib
 import logging
-import queue
 import threading
 import time
-from collections import defaultdict
-from dataclasses import dataclass, field
+from collections import defaultdict, deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 
 from cell_service.errors import DeadlineExceeded, NobodyThere, QueueUnavailable
-from cell_service.rpc.transport import MAX_DELIVERIES, Delivery, Handler
+from cell_service.logs import about
+from cell_service.rpc.answers import Waiting
+from cell_service.rpc.transport import MAX_PARKED, MAX_RETURNS, MAX_WAITING, Delivery, Handler
+from cell_service.rpc.workers import Failed, GivenBack, Outcome, Replied, Serving, Task, Workers, stop_all
 
 log = logging.getLogger(__name__)
 
 
-@dataclass(slots=True)
-class _Message:
+@dataclass(slots=True, eq=False)
+class Message:
+    """`reply` takes the answer to a call; None for a cast."""
+
     body: bytes
-    attempt: int = 1
     stale_at: float | None = None
-    reply: queue.SimpleQueue[bytes] | None = None
+    reply: Callable[[bytes], None] | None = None
+    attempt: int = 1
+    returns: int = 0
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
+class Consumer:
+    """Takes up to `places` messages of a topic at a time; `deliver` must not block."""
+
+    topic: _Topic
+    deliver: Callable[[Consumer, Message], None]
+    places: int
+    cancelled: bool = False
+
+
+class _Topic:
+    __slots__ = ("consumers", "messages", "name")
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.messages: deque[Message] = deque()
+        self.consumers: deque[Consumer] = deque()
+
+
+class _Silence(threading.Event):
+    """Tells when it ends."""
+
+    def __init__(self, ended: Callable[[], None]) -> None:
+        super().__init__()
+        self._ended = ended
+
+    def clear(self) -> None:
+        super().clear()
+        self._ended()
+
+
 class Bus:
     """The queues of one (imaginary) server, by topic; `parked` holds what no handler could take."""
 
-    queues: dict[str, queue.SimpleQueue[_Message]] = field(default_factory=dict)
-    parked: dict[str, list[bytes]] = field(default_factory=lambda: defaultdict(list))
-    lock: threading.Lock = field(default_factory=threading.Lock)
-    silent: threading.Event = field(default_factory=threading.Event)
-    """Set: the server neither takes nor gives messages, as a frozen one would."""
+    def __init__(self) -> None:
+        self.parked: dict[str, deque[bytes]] = defaultdict(lambda: deque(maxlen=MAX_PARKED))
+        self.silent = _Silence(self._pump_all)
+        """Set: the server neither takes nor gives messages, as a frozen one would."""
+        self.workers = Workers("bus")
+        self._lock = threading.Lock()
+        self._topics: dict[str, _Topic] = {}
 
-    def queue_of(self, topic: str, *, create: bool = False) -> queue.SimpleQueue[_Message]:
-        with self.lock:
-            if create and topic not in self.queues:
-                self.queues[topic] = queue.SimpleQueue()
-            found = self.queues.get(topic)
-        if found is None:
-            raise NobodyThere(topic=topic)
-        return found
+    def connect(self) -> MemoryTransport:
+        return MemoryTransport(self)
+
+    def put(self, topic: str, message: Message) -> None:
+        """Raises NobodyThere, and QueueUnavailable when the topic's queue is full."""
+        with self._lock:
+            found = self._topics.get(topic)
+            if found is None:
+                raise NobodyThere(topic=topic)
+            if len(found.messages) >= MAX_WAITING:
+                raise QueueUnavailable(reason=f"the queue of {topic} is full")
+            found.messages.append(message)
+        self._pump(found)
+
+    def forget(self, topic: str, message: Message) -> None:
+        """Nobody waits for the answer to this call any more."""
+        with self._lock, contextlib.suppress(KeyError, ValueError):
+            self._topics[topic].messages.remove(message)
+
+    def consume(self, topic: str, deliver: Callable[[Consumer, Message], None], places: int) -> Consumer:
+        """Have messages of the topic delivered, which has a queue from now on. Each must be settled."""
+        with self._lock:
+            found = self._topics.setdefault(topic, _Topic(topic))
+            consumer = Consumer(found, deliver, places)
+            found.consumers.append(consumer)
+        self._pump(found)
+        return consumer
+
+    def cancel(self, consumer: Consumer) -> None:
+        """Deliver nothing more to it. Safe to call twice."""
+        with self._lock:
+            if not consumer.cancelled:
+                consumer.cancelled = True
+                consumer.topic.consumers.remove(consumer)
+
+    def settle(self, consumer: Consumer, message: Message, outcome: Outcome) -> None:
+        """What became of a delivered message: answered, delivered again, or parked."""
+        topic = consumer.topic
+        with self._lock:
+            consumer.places += 1
+            match outcome:
+                case GivenBack():
+                    message.returns += 1
+                    if message.returns > MAX_RETURNS:
+                        self._park(topic, message)
+                    else:
+                        topic.messages.appendleft(message)
+                case Failed(hopeless=True):
+                    self._park(topic, message)
+                case Failed():
+                    message.attempt += 1
+                    topic.messages.append(message)
+        if isinstance(outcome, Replied) and message.reply is not None:
+            message.reply(outcome.body)
+        self._pump(topic)
+
+    def _park(self, topic: _Topic, message: Message) -> None:
+        log.error("message parked", extra=about(None, topic=topic.name, attempts=message.attempt))
+        self.parked[topic.name].append(message.body)
+
+    def _pump(self, topic: _Topic) -> None:
+        """Deliver what can be delivered, to its consumers in turn."""
+        while (found := self._next(topic)) is not None:
+            consumer, message = found
+            consumer.deliver(consumer, message)
+
+    def _next(self, topic: _Topic) -> tuple[Consumer, Message] | None:
+        with self._lock:
+            if not topic.messages or self.silent.is_set():
+                return None
+            for _ in range(len(topic.consumers)):
+                consumer = topic.consumers[0]
+                topic.consumers.rotate(-1)
+                if consumer.places > 0:
+                    break
+            else:
+                return None
+            while topic.messages:
+                message = topic.messages.popleft()
+                if message.stale_at is None or time.monotonic() <= message.stale_at:
+                    consumer.places -= 1
+                    return consumer, message
+            return None
+
+    def _pump_all(self) -> None:
+        with self._lock:
+            topics = list(self._topics.values())
+        for topic in topics:
+            self._pump(topic)
 
 
 class MemoryTransport:
     """A connection to a Bus."""
 
     def __init__(self, bus: Bus) -> None:
-        self._bus = bus
-        self._subscriptions: list[MemorySubscription] = []
+        self._bus, self._waiting = bus, Waiting()
+        self._subscriptions: set[MemorySubscription] = set()
 
     def cast(self, topic: str, body: bytes, *, timeout: float) -> None:
-        self._await_server(timeout)
-        self._bus.queue_of(topic).put(_Message(body))
+        self.ping(timeout=timeout)
+        self._bus.put(topic, Message(body))
 
     def call(self, topic: str, body: bytes, *, timeout: float) -> bytes:
-        self._await_server(timeout)
-        message = _Message(body, stale_at=time.monotonic() + timeout, reply=queue.SimpleQueue())
-        self._bus.queue_of(topic).put(message)
-        assert message.reply is not None
+        self.ping(timeout=timeout)
+        answer = self._waiting.enter()
+        message = Message(body, time.monotonic() + timeout, answer.give)
         try:
-            return message.reply.get(timeout=timeout)
-        except queue.Empty:
-            raise DeadlineExceeded(peer=topic) from None
+            self._bus.put(topic, message)
+            return answer.wait(timeout, topic)
+        except (DeadlineExceeded, QueueUnavailable):
+            self._bus.forget(topic, message)
+            raise
+        finally:
+            self._waiting.leave(answer)
 
     def serve(self, topic: str, handler: Handler, *, threads: int = 4) -> MemorySubscription:
-        subscription = MemorySubscription(self._bus, topic, handler, threads)
-        self._subscriptions.append(subscription)
+        subscription = MemorySubscription(self._bus, topic, handler, threads, self._subscriptions.discard)
+        self._subscriptions.add(subscription)
         return subscription
 
     def ping(self, *, timeout: float) -> None:
-        self._await_server(timeout)
+        answer = self._waiting.enter()
+        try:
+            if self._bus.silent.is_set():
+                with contextlib.suppress(DeadlineExceeded):
+                    answer.wait(min(timeout, 0.05), "the in-process queue")
+                raise QueueUnavailable(reason="the in-process queue is silent")
+        finally:
+            self._waiting.leave(answer)
 
     def close(self) -> None:
-        for subscription in self._subscriptions:
-            subscription.stop()
-
-    def _await_server(self, timeout: float) -> None:
-        if self._bus.silent.is_set():
-            time.sleep(min(timeout, 0.05))
-            raise QueueUnavailable(reason="the in-process queue is silent")
+        self._waiting.close()
+        stop_all(list(self._subscriptions))
 
 
 class MemorySubscription:
-    """Threads that feed one handler from one topic's queue."""
+    """One handler that takes the messages of one topic."""
 
-    def __init__(self, bus: Bus, topic: str, handler: Handler, threads: int) -> None:
-        self._bus, self._topic, self._handler = bus, topic, handler
-        self._queue = bus.queue_of(topic, create=True)
-        self._stopping = threading.Event()
-        self._threads = [
-            threading.Thread(target=self._consume, name=f"serve-{topic}-{number}", daemon=True)
-            for number in range(threads)
-        ]
-        for thread in self._threads:
-            thread.start()
+    __slots__ = ("_bus", "_consumer", "_ended", "_serving")
+
+    def __init__(
+        self, bus: Bus, topic: str, handler: Handler, threads: int, ended: Callable[[MemorySubscription], None]
+    ) -> None:
+        self._bus, self._ended = bus, ended
+        self._serving = Serving(bus.workers, handler, threads)
+        self._consumer = bus.consume(topic, self._deliver, threads)
 
     def stop(self, grace_seconds: float = 5.0) -> None:
-        self._stopping.set()
-        until = time.monotonic() + grace_seconds
-        for thread in self._threads:
-            if thread is not threading.current_thread():
-                thread.join(max(0.0, until - time.monotonic()))
+        self._bus.cancel(self._consumer)
+        self._serving.close()
+        self._serving.wait(grace_seconds)
+        self._ended(self)
 
-    def _consume(self) -> None:
-        while not self._stopping.is_set():
-            try:
-                message = self._queue.get(timeout=0.5)
-            except queue.Empty:
-                continue
-            if self._stopping.is_set() or self._bus.silent.is_set():
-                self._queue.put(message)
-                time.sleep(0.05)
-                continue
-            self._handle(message)
-
-    def _handle(self, message: _Message) -> None:
-        if message.stale_at is not None and time.monotonic() > message.stale_at:
-            return
-        delivery = Delivery(self._topic, message.body, message.attempt, message.reply is not None)
-        try:
-            reply = self._handler(delivery)
-        except Exception:  # noqa: BLE001  the edge of a message
-            self._failed(message)
-            return
-        if message.reply is not None:
-            message.reply.put(reply or b"")
-
-    def _failed(self, message: _Message) -> None:
-        if message.attempt >= MAX_DELIVERIES:
-            log.exception("message parked topic=%s attempts=%d", self._topic, message.attempt)
-            self._bus.parked[self._topic].append(message.body)
-            return
-        log.warning("message failed, trying again topic=%s attempt=%d", self._topic, message.attempt, exc_info=True)
-        message.attempt += 1
-        self._queue.put(message)
+    def _deliver(self, consumer: Consumer, message: Message) -> None:
+        delivery = Delivery(consumer.topic.name, message.body, message.attempt, message.reply is not None)
+        self._serving.take(Task(delivery, partial(self._bus.settle, consumer, message), message.stale_at))

@@ -12,9 +12,21 @@ from typing import Protocol
 
 Handler = Callable[["Delivery"], bytes | None]
 """Gets a delivery on a worker thread. Returns the reply to a call (None for a cast). A handler that raises
-leaves the message unhandled: it is delivered again, and parked after `MAX_DELIVERIES` tries."""
+leaves the message unhandled: it is delivered again, and parked after `MAX_DELIVERIES` tries; at once when it
+raises Unintelligible."""
 
 MAX_DELIVERIES = 3
+MAX_RETURNS = 10
+"""So often a message may come back unhandled because its consumer went away; it is parked after that. One that kills
+every process that takes it must not go round for ever."""
+MAX_WAITING = 100_000
+"""Messages that one topic holds; more are refused."""
+MAX_PARKED = 1_000
+"""Of one topic; the oldest go."""
+
+
+class Unintelligible(ValueError):
+    """A message that no version of this contract could have sent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +39,10 @@ class Delivery:
 
 class Subscription(Protocol):
     def stop(self, grace_seconds: float = 5.0) -> None:
-        """Take no more messages, wait for running handlers at most that long. Safe to call twice."""
+        """Take no more messages, wait for running handlers at most that long. Safe to call twice.
+
+        Messages that were not begun stay in the queue for others.
+        """
 
 
 class Transport(Protocol):
@@ -48,11 +63,15 @@ class Transport(Protocol):
     def serve(self, topic: str, handler: Handler, *, threads: int = 4) -> Subscription:
         """Declare the topic's durable queue and hand its messages to `handler`, at most `threads` at once.
 
-        Several subscriptions to one topic share its messages. Survives reconnection.
+        Several subscriptions to one topic share its messages. Survives reconnection. Returns when the topic has its
+        queue; when the server can't be reached now it returns all the same, and the queue is declared once it can.
         """
 
     def ping(self, *, timeout: float) -> None:
         """Raises QueueUnavailable or DeadlineExceeded unless the server answers."""
 
     def close(self) -> None:
-        """Stop everything. Safe to call twice."""
+        """Stop everything, for good: who waits in `cast` or `call`, and who comes later, gets QueueUnavailable.
+
+        Handlers that run are waited for, for a few seconds. Safe to call twice, and from another thread.
+        """

@@ -1,0 +1,65 @@
+"""Callers that wait for what another thread will know."""
+
+from __future__ import annotations
+
+import threading
+from queue import Empty, SimpleQueue
+
+from cell_service.errors import DeadlineExceeded, PolycellError, QueueUnavailable
+
+
+class Answer:
+    """What one caller waits for: bytes, or an error. Only the first that is given counts."""
+
+    __slots__ = ("_box",)
+
+    def __init__(self) -> None:
+        self._box: SimpleQueue[bytes | PolycellError] = SimpleQueue()
+
+    def give(self, result: bytes | PolycellError) -> None:
+        self._box.put(result)
+
+    def wait(self, seconds: float, peer: str) -> bytes:
+        """Raises the error that was given, or DeadlineExceeded."""
+        try:
+            result = self._box.get(timeout=max(0.0, seconds))
+        except Empty:
+            raise DeadlineExceeded(peer=peer) from None
+        if isinstance(result, bytes):
+            return result
+        raise result
+
+
+class Waiting:
+    """The answers that callers of one transport wait for; closed once, for good."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._answers: set[Answer] = set()
+        self._closed = False
+
+    def enter(self) -> Answer:
+        """Raises QueueUnavailable when the transport was closed."""
+        answer = Answer()
+        with self._lock:
+            if self._closed:
+                raise closed()
+            self._answers.add(answer)
+        return answer
+
+    def leave(self, answer: Answer) -> None:
+        with self._lock:
+            self._answers.discard(answer)
+
+    def close(self) -> bool:
+        """Free everybody. Whether this was the first time."""
+        with self._lock:
+            first, self._closed = not self._closed, True
+            left = list(self._answers)
+        for answer in left:
+            answer.give(closed())
+        return first
+
+
+def closed() -> QueueUnavailable:
+    return QueueUnavailable(reason="the connection was closed")

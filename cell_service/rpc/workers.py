@@ -1,0 +1,174 @@
+"""Threads that run handlers: shared by all subscriptions of a process's queue, made when there is work."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from cell_service.logs import about
+from cell_service.rpc.transport import MAX_DELIVERIES, Delivery, Handler, Subscription, Unintelligible
+
+log = logging.getLogger(__name__)
+
+IDLE_SECONDS = 30.0
+
+
+class Workers:
+    """At most `limit` threads; each ends when it had nothing to do for IDLE_SECONDS. They end with the process."""
+
+    def __init__(self, name: str, limit: int = 128) -> None:
+        self._name, self._limit = name, limit
+        self._lock = threading.Lock()
+        self._work: deque[Callable[[], None]] = deque()
+        self._some = threading.Condition(self._lock)
+        self._idle = self._threads = 0
+
+    def submit(self, work: Callable[[], None]) -> None:
+        """Run it as soon as there is a thread. It must not raise."""
+        with self._lock:
+            self._work.append(work)
+            if self._idle >= len(self._work) or self._threads >= self._limit:
+                self._some.notify()
+                return
+            self._threads += 1
+        threading.Thread(target=self._run, name=self._name, daemon=True).start()
+
+    def _run(self) -> None:
+        while True:
+            with self._lock:
+                self._idle += 1
+                found = self._work or self._some.wait_for(lambda: self._work, IDLE_SECONDS)
+                self._idle -= 1
+                if not found:
+                    self._threads -= 1
+                    return
+                work = self._work.popleft()
+            try:
+                work()
+            except Exception:
+                log.exception("work of the queue failed")
+
+
+@dataclass(frozen=True, slots=True)
+class Replied:
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """The handler raised; `hopeless` when it can never succeed."""
+
+    hopeless: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Dropped:
+    """It was a call for which nobody waits any more."""
+
+
+@dataclass(frozen=True, slots=True)
+class GivenBack:
+    """The handler has not seen it."""
+
+
+Outcome = Replied | Failed | Dropped | GivenBack
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """A delivery, and whom to tell what became of it, exactly once. A call is dropped when begun after `stale_at`."""
+
+    delivery: Delivery
+    settle: Callable[[Outcome], None]
+    stale_at: float | None = None
+
+
+class Serving:
+    """Hands tasks to one handler on shared workers, at most `threads` at once."""
+
+    __slots__ = ("_active", "_changed", "_closed", "_handler", "_jobs", "_tasks", "_threads", "_workers")
+
+    def __init__(self, workers: Workers, handler: Handler, threads: int) -> None:
+        self._workers, self._handler, self._threads = workers, handler, threads
+        self._changed = threading.Condition()
+        self._tasks: deque[Task] = deque()
+        self._jobs = 0
+        """How many workers are busy for us or asked for."""
+        self._active: set[int] = set()
+        """The threads that are in the handler."""
+        self._closed = False
+
+    def take(self, task: Task) -> None:
+        """Have it handled; given back at once when nothing more is handled."""
+        with self._changed:
+            closed = self._closed
+            if not closed:
+                self._tasks.append(task)
+                if self._jobs >= self._threads:
+                    return
+                self._jobs += 1
+        if closed:
+            task.settle(GivenBack())
+        else:
+            self._workers.submit(self._work)
+
+    def close(self) -> None:
+        """Begin no task any more; those not begun are given back."""
+        with self._changed:
+            self._closed = True
+            left = list(self._tasks)
+            self._tasks.clear()
+        for task in left:
+            task.settle(GivenBack())
+
+    def wait(self, seconds: float) -> bool:
+        """Wait for running handlers, but for one that the caller itself is in. Whether none is left."""
+        mine = {threading.get_ident()}
+        with self._changed:
+            return self._changed.wait_for(lambda: self._active <= mine, seconds)
+
+    def _work(self) -> None:
+        me = threading.get_ident()
+        while True:
+            with self._changed:
+                if not self._tasks:
+                    self._jobs -= 1
+                    return
+                task = self._tasks.popleft()
+                self._active.add(me)
+            try:
+                outcome = self._outcome(task)
+            finally:
+                with self._changed:
+                    self._active.discard(me)
+                    self._changed.notify_all()
+            task.settle(outcome)
+
+    def _outcome(self, task: Task) -> Outcome:
+        if task.stale_at is not None and time.monotonic() > task.stale_at:
+            return Dropped()
+        delivery = task.delivery
+        try:
+            return Replied(self._handler(delivery) or b"")
+        except Unintelligible:
+            log.exception("message makes no sense", extra=about(None, topic=delivery.topic))
+            return Failed(hopeless=True)
+        except Exception:
+            log.warning(
+                "message failed", extra=about(None, topic=delivery.topic, attempt=delivery.attempt), exc_info=True
+            )
+            return Failed(hopeless=delivery.attempt >= MAX_DELIVERIES)
+
+
+def stop_all(subscriptions: Iterable[Subscription], seconds: float = 5.0) -> None:
+    """Stop them together, waiting for all their running handlers at most that long."""
+    stopping = list(subscriptions)
+    for subscription in stopping:
+        subscription.stop(0)
+    until = time.monotonic() + seconds
+    for subscription in stopping:
+        subscription.stop(max(0.0, until - time.monotonic()))
