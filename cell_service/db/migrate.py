@@ -8,6 +8,7 @@ run again. Alembic is imported only by who syncs.
 from __future__ import annotations
 
 import contextlib
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 
 LOCK_SECONDS = 120
 VERSION_TABLE = "alembic_version"
+_ALEMBIC = threading.Lock()
+"""Alembic keeps its environment and its operations in globals: one thread of a process at a time may be in it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +42,8 @@ CELL = Schema("cell", Path(__file__).with_name("migrations"))
 def sync(db: Database, schema: Schema = CELL, version: str | None = None) -> str:
     """Bring the database to `version` (None: the newest). Answers the version it then has.
 
-    Safe to run twice, and by several processes at once. Raises Invalid for a version that does not exist or is
-    behind the database's, and for a database that holds another schema; DatabaseUnavailable.
+    Safe to run twice, and by several processes or threads at once. Raises Invalid for a version that does not exist or
+    is behind the database's, and for a database that holds another schema; DatabaseUnavailable.
     """
     from alembic.config import Config
     from alembic.runtime.environment import EnvironmentContext
@@ -53,7 +56,11 @@ def sync(db: Database, schema: Schema = CELL, version: str | None = None) -> str
     def upgrade(current: Any, _context: Any) -> Any:
         return script._upgrade_revs(target, current)
 
-    with _locked(db) as tx, EnvironmentContext(Config(), script, fn=upgrade, destination_rev=target) as environment:
+    with (
+        _locked(db) as tx,
+        _ALEMBIC,
+        EnvironmentContext(Config(), script, fn=upgrade, destination_rev=target) as environment,
+    ):
         environment.configure(connection=tx, version_table=VERSION_TABLE)
         try:
             environment.run_migrations()

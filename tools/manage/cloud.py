@@ -1,0 +1,56 @@
+"""The cloud as a command has it, composed from the configuration; nothing connects before it is used."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
+from cell_service.context import SYSTEM_CLOCK, Clock
+from cell_service.db.engine import Database, PoolLimits
+from cell_service.errors import Invalid
+from cell_service.rpc.transport import Transport
+from mapping_db.cell_bus import CellBus
+from mapping_db.cells import Cells, CellSettings
+from mapping_db.cloud import Cloud
+from mapping_db.locator import Locator
+from mapping_db.shared_cache import open_shared
+from tools.manage.settings import Settings
+
+COMMAND_SECONDS = 3600.0
+"""How long a command may ask one cell: bounded only so that nothing hangs for ever."""
+
+LIMITS = PoolLimits(size=4, overflow=4, connect_seconds=5.0, read_seconds=600.0)
+
+
+def open_transport(url: str) -> Transport:
+    """The transport that the URL's scheme names."""
+    from cell_service.rpc.transports import open_transport as opened
+
+    return opened(url)
+
+
+def open_database(url: str, what: str = "the database") -> Database:
+    """Raises Invalid for a URL that is none, without showing it."""
+    try:
+        return Database(url, LIMITS)
+    except Exception as error:  # a URL is outside data: any driver may object to it in its own way
+        raise Invalid(reason=f"the URL of {what} is not usable ({type(error).__name__})") from error
+
+
+@contextlib.contextmanager
+def open_cloud(settings: Settings, clock: Clock = SYSTEM_CLOCK) -> Iterator[Cloud]:
+    """The cloud that the settings name. Raises Invalid when they name no global database."""
+    if not settings.api_database:
+        raise Invalid(reason="[api_database] connection is not set in the configuration file")
+    db = open_database(settings.api_database, "[api_database] connection")
+    cell_settings = CellSettings(
+        database_connection=settings.database, transport_url=settings.transport_url, poll_seconds=COMMAND_SECONDS
+    )
+    bus = CellBus("the global queue", settings.transport_url, clock, places=4, waiting=4, open_transport=open_transport)
+    try:
+        with Cells(db, open_transport, clock, cell_settings) as cells:
+            yield Cloud(db=db, bus=bus, cells=cells, locator=Locator(db, open_shared(settings.cache), clock),
+                        clock=clock)  # fmt: skip
+    finally:
+        bus.close()
+        db.dispose()

@@ -1,0 +1,133 @@
+"""Commands declared once: name, arguments, help and exit codes, on argparse.
+
+    @command("cell_v2 delete_cell", arg("--cell_uuid", required=True), arg("--force", flag=True))
+    def delete_cell(cloud: Cloud, args: Args, out: Out) -> int:
+        \"\"\"Delete a cell. 0 deleted; 1 no such cell; …\"\"\"
+
+The docstring is the help and its numbers are the exit codes. A long option may be spelled with `-` or `_`.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from mapping_db.cloud import Cloud
+from tools.manage.out import FORMATS, Out
+from tools.manage.settings import Settings
+
+
+class Args(argparse.Namespace):
+    """What was typed, by the options' names; `settings` is what the configuration files say."""
+
+    settings: Settings
+
+
+Run = Callable[[Cloud, Args, Out], int]
+
+
+@dataclass(frozen=True, slots=True)
+class Arg:
+    names: tuple[str, ...]
+    options: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """`name` is "category command". `local`: it also works, with None for a cloud, where no global database is set."""
+
+    name: str
+    arguments: tuple[Arg, ...]
+    help: str
+    run: Run = field(repr=False)
+    local: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Globals:
+    """What may stand anywhere on the line."""
+
+    config_files: tuple[str, ...]
+    debug: bool
+    format: str
+
+
+def arg(*names: str, flag: bool = False, **options: Any) -> Arg:
+    """One argument. `flag`: it takes no value. The rest is argparse's."""
+    if flag:
+        options["action"] = "store_true"
+    return Arg(names, options)
+
+
+def command(name: str, *arguments: Arg, local: bool = False) -> Callable[[Run], Command]:
+    """Make the function a command; it runs only where a table of commands names it."""
+
+    def made(run: Run) -> Command:
+        return Command(name, arguments, " ".join((run.__doc__ or "").split()), run, local)
+
+    return made
+
+
+def parse(
+    prog: str, commands: Sequence[Command], argv: Sequence[str], version: str
+) -> tuple[Command, Args, Globals] | None:
+    """The command that the line names. None when it names none: its help was printed.
+
+    Ends the process as argparse does, with exit code 2, where the line cannot be understood.
+    """
+    anywhere = _anywhere()
+    found, rest = anywhere.parse_known_args(list(argv))
+    parser, categories = _parser(prog, commands, anywhere, version)
+    args = parser.parse_args(_spelled(rest, commands), namespace=Args())
+    chosen: Command | None = getattr(args, "command", None)
+    if chosen is None:
+        (categories.get(getattr(args, "category", None) or "") or parser).print_help()
+        return None
+    return chosen, args, Globals(tuple(found.config_file or ()), found.debug, found.format)
+
+
+def _anywhere() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    group = parser.add_argument_group("anywhere on the line")
+    group.add_argument("--config-file", action="append", metavar="PATH",
+                       help="may be given several times, later files win")  # fmt: skip
+    group.add_argument("--debug", "-d", action="store_true", help="log what is done, and show tracebacks")
+    group.add_argument("--format", "-f", choices=FORMATS, default="table", help="how results are printed")
+    return parser
+
+
+def _parser(
+    prog: str, commands: Sequence[Command], anywhere: argparse.ArgumentParser, version: str
+) -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParser]]:
+    parser = argparse.ArgumentParser(prog=prog, allow_abbrev=False, parents=[anywhere])
+    parser.add_argument("--version", action="version", version=version)
+    top = parser.add_subparsers(dest="category", metavar="CATEGORY")
+    categories: dict[str, argparse.ArgumentParser] = {}
+    below: dict[str, Any] = {}
+    for each in commands:
+        category, _, name = each.name.partition(" ")
+        if category not in categories:
+            categories[category] = top.add_parser(category, allow_abbrev=False, help=f"{prog} {category} -h lists them")
+            below[category] = categories[category].add_subparsers(metavar="COMMAND")
+        leaf = below[category].add_parser(
+            name, help=each.help.partition(". ")[0], description=each.help, allow_abbrev=False, parents=[anywhere]
+        )
+        for argument in each.arguments:
+            leaf.add_argument(*argument.names, **argument.options)
+        leaf.set_defaults(command=each)
+    return parser, categories
+
+
+def _spelled(words: Sequence[str], commands: Sequence[Command]) -> list[str]:
+    """The words with options spelled as they are declared."""
+    declared = [name for each in commands if list(words[:2]) == each.name.split() for argument in each.arguments
+                for name in argument.names if name.startswith("--")]  # fmt: skip
+    spellings = {name.replace("_", "-"): name for name in declared}
+    spelled = []
+    for word in words:
+        option, equals, value = word.partition("=")
+        known = spellings.get(option.replace("_", "-"), option) if option.startswith("--") else option
+        spelled.append(known + equals + value)
+    return spelled

@@ -1,0 +1,95 @@
+"""`polycell-manage`: its commands, and what a failure prints and answers."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import sys
+import traceback
+from collections.abc import Sequence
+from importlib.metadata import PackageNotFoundError
+from importlib.metadata import version as installed_version
+from typing import cast
+
+from cell_service import logs
+from cell_service.errors import PolycellError
+from mapping_db.cloud import Cloud
+from tools.manage import cells, first_cell, hosts, instances, removal, schemas, seeding
+from tools.manage.cloud import open_cloud
+from tools.manage.command import Command, parse
+from tools.manage.out import Out
+from tools.manage.settings import read_settings
+
+COMMANDS: tuple[Command, ...] = (
+    schemas.api_sync,
+    schemas.api_version,
+    schemas.sync,
+    schemas.version,
+    first_cell.simple_cell_setup,
+    cells.map_cell0,
+    first_cell.map_cell_and_hosts,
+    cells.create_cell,
+    cells.update_cell,
+    cells.list_cells,
+    removal.delete_cell,
+    hosts.discover_hosts,
+    hosts.list_hosts,
+    hosts.delete_host,
+    instances.map_instances,
+    instances.verify_instance,
+    seeding.seed,
+    seeding.unseed,
+)
+UNEXPECTED = 255
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command that the line names. Its exit code; 255 for what the command does not foresee."""
+    return run("polycell-manage", COMMANDS, sys.argv[1:] if argv is None else argv)
+
+
+def run(prog: str, commands: Sequence[Command], argv: Sequence[str]) -> int:
+    parsed = parse(prog, commands, argv, _version())
+    if parsed is None:
+        return 0
+    chosen, args, found = parsed
+    logs.set_up(debug=found.debug)
+    if not found.debug:
+        logging.getLogger().setLevel(logging.CRITICAL)
+    out = Out(found.format)
+    try:
+        args.settings = read_settings(found.config_files)
+        with contextlib.ExitStack() as stack:
+            lacking = chosen.local and not args.settings.api_database
+            cloud = None if lacking else stack.enter_context(open_cloud(args.settings))
+            return chosen.run(cast(Cloud, cloud), args, out)
+    except PolycellError as error:
+        _trace(found.debug, out)
+        out.warn(_line(str(error)))
+    except KeyboardInterrupt:
+        out.warn("Interrupted. What was done so far stays; run the command again to go on.")
+        return 130
+    except Exception as error:  # noqa: BLE001  the edge of the process
+        _trace(found.debug, out)
+        out.warn(_line(f"Unexpected error: {type(error).__name__}: {error}"))
+    return UNEXPECTED
+
+
+def _trace(debug: bool, out: Out) -> None:
+    if debug:
+        out.warn(traceback.format_exc())
+
+
+def _line(text: str) -> str:
+    return " ".join(text.split())
+
+
+def _version() -> str:
+    try:
+        return installed_version("polycell")
+    except PackageNotFoundError:
+        return "unknown"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,116 @@
+"""`cell_v2 delete_cell`: a cell leaves only when nothing lives in it."""
+
+from __future__ import annotations
+
+from sqlalchemy import Connection, select
+
+from cell_service.context import Deadline
+from cell_service.db import compute_nodes
+from cell_service.db.schema import instances
+from cell_service.errors import CellMappingNotFound, CellUnavailable
+from mapping_db import cell_mappings, host_mappings, instance_mappings
+from mapping_db.cell_mappings import CellMapping
+from mapping_db.cells import Cell
+from mapping_db.cloud import Cloud
+from mapping_db.schema import cell_mappings as table
+from mapping_db.schema import instance_mappings as mappings
+from tools.manage.cells import Refused
+from tools.manage.cloud import COMMAND_SECONDS
+from tools.manage.command import Args, arg, command
+from tools.manage.out import Out
+
+_CHUNK = 500
+
+
+@command("cell_v2 delete_cell", arg("--cell_uuid", required=True, metavar="UUID"),
+         arg("--force", flag=True, help="also with hosts, and with mappings of deleted instances"))  # fmt: skip
+def delete_cell(cloud: Cloud, args: Args, out: Out) -> int:
+    """Delete a cell mapping, with --force also its host mappings and the mappings of deleted instances. 0 deleted; 1 no
+    such cell; 2 it has hosts; 3 it has instances; 4 it has mappings of deleted instances."""
+    try:
+        with cloud.db.connect() as tx:
+            cell = cell_mappings.get(tx, args.cell_uuid)
+            hosts = host_mappings.counts(tx).get(cell.id, 0)
+        if hosts and not args.force:
+            raise Refused(2, f"There are existing hosts mapped to cell with uuid {cell.uuid}.")
+        dead = _dead(cloud, cell)
+        if hosts:
+            _unmap_nodes(cloud, cell, out)
+        cloud.db.run(lambda tx: _remove(tx, cell, dead, force=args.force))
+    except CellMappingNotFound:
+        out.warn(f"Cell with uuid {args.cell_uuid} was not found.")
+        return 1
+    except Refused as refused:
+        out.warn(refused.text)
+        return refused.code
+    out.say(f"Cell {cell.shown} is deleted.")
+    return 0
+
+
+def _remove(tx: Connection, cell: CellMapping, dead: set[str], *, force: bool) -> None:
+    """Delete all of the cell, if it may go.
+
+    Whoever maps something to the cell needs its row, by the foreign key; we hold it from the first statement on.
+    """
+    if tx.scalar(select(table.c.id).where(table.c.id == cell.id).with_for_update()) is None:
+        raise CellMappingNotFound(cell=cell.uuid)
+    if not force and host_mappings.counts(tx).get(cell.id):
+        raise Refused(2, f"There are existing hosts mapped to cell with uuid {cell.uuid}.")
+    there = set(tx.scalars(select(mappings.c.instance_uuid).where(mappings.c.cell_id == cell.id)))
+    if there - dead:
+        raise Refused(3, f"There are existing instances mapped to cell with uuid {cell.uuid}.")
+    if there and not force:
+        raise Refused(
+            4,
+            f"There are instance mappings to cell with uuid {cell.uuid}, but all instances have been deleted in the "
+            "cell. Use --force to delete the cell and its instance mappings.",
+        )
+    cell_mappings.remove(tx, cell.uuid)
+
+
+def _dead(cloud: Cloud, cell: CellMapping) -> set[str]:
+    """Those mapped to the cell of which nothing lives: the mapping says so, or the cell has the instance as deleted."""
+    dead: set[str] = set()
+    doubtful: list[str] = []
+    last = 0
+    while True:
+        with cloud.db.connect() as tx:
+            page = instance_mappings.of_cell(tx, cell.id, limit=_CHUNK, after_id=last)
+        if not page:
+            break
+        last = page[-1].id
+        dead.update(each.instance_uuid for each in page if each.gone)
+        doubtful += [each.instance_uuid for each in page if not each.gone]
+    if doubtful:
+        deadline = Deadline.after(COMMAND_SECONDS, cloud.clock)
+        try:
+            dead |= _deleted_in(cloud.cells.open(cell.id), doubtful, deadline)
+        except CellUnavailable:
+            return dead  # nobody can tell: they count as living
+    return dead
+
+
+def _deleted_in(cell: Cell, uuids: list[str], deadline: Deadline) -> set[str]:
+    found: set[str] = set()
+    with cell.db.connect(deadline) as tx:
+        for start in range(0, len(uuids), _CHUNK):
+            condition = instances.c.uuid.in_(uuids[start : start + _CHUNK])
+            deleted = set(tx.scalars(select(instances.c.uuid).where(condition, instances.c.deleted_at.is_not(None))))
+            found |= deleted
+            if len(deleted) < len(uuids[start : start + _CHUNK]):
+                break  # something lives
+    return found
+
+
+def _unmap_nodes(cloud: Cloud, cell: CellMapping, out: Out) -> None:
+    """The cell's hosts may be discovered again, wherever it is mapped next. A cell that is silent keeps its marks."""
+    deadline = Deadline.after(COMMAND_SECONDS, cloud.clock)
+    opened = cloud.cells.open(cell.id)
+    try:
+        with opened.db.connect(deadline) as tx:
+            nodes = [node.report.uuid for node in compute_nodes.list_all(tx)]
+        opened.db.run(lambda tx: compute_nodes.set_mapped(tx, nodes, mapped=False), deadline)
+    except CellUnavailable as error:
+        out.warn(
+            f"Warning: {error} Its hosts stay marked as mapped there; use discover_hosts --by-service if it returns."
+        )

@@ -1,0 +1,159 @@
+"""`api_db` and `db`: bringing databases to the newest schema, the global one and those of cells."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass, replace
+from typing import TypeVar
+
+from cell_service.db import migrate as cell_schema
+from cell_service.errors import Invalid, PolycellError
+from mapping_db import cell_mappings, migrate
+from mapping_db.cell_mappings import CELL0_UUID, CellMapping
+from mapping_db.cloud import Cloud
+from mapping_db.url_templates import fill
+from tools.manage.cloud import open_database
+from tools.manage.command import Args, arg, command
+from tools.manage.out import Out
+
+T = TypeVar("T")
+
+AT_ONCE = 8
+_ONE_CELL = (
+    arg("--local_cell", flag=True, help="only the database that [database] connection names"),
+    arg("--cell_uuid", metavar="UUID", help="only this cell"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class CellSchema:
+    """A cell's database; `uuid` is "" for the one that the configuration names."""
+
+    name: str
+    uuid: str
+    url: str
+
+
+@command("api_db sync", arg("version", nargs="?", metavar="VERSION", help="a revision; default: the newest"))
+def api_sync(cloud: Cloud, args: Args, out: Out) -> int:
+    """Bring the global database to the newest schema, or to VERSION. 0 done, also when there was nothing to do."""
+    now = migrate.sync(cloud.db, args.version)
+    out.value(f"The global database is at {now}.", version=now)
+    return 0
+
+
+@command("api_db version")
+def api_version(cloud: Cloud, args: Args, out: Out) -> int:
+    """Print the schema version of the global database. 0 printed."""
+    found = cell_schema.version(cloud.db)
+    out.value(found or "not synced", version=found, newest=cell_schema.newest(migrate.GLOBAL))
+    return 0
+
+
+@command("db sync", *_ONE_CELL, arg("version", nargs="?", metavar="VERSION", help="a revision; default: the newest"),
+         local=True)  # fmt: skip
+def sync(cloud: Cloud | None, args: Args, out: Out) -> int:
+    """Bring the databases of all mapped cells, cell0 among them, to the newest schema, or to VERSION; several at once.
+    0 done; 1 a cell could not be synced, the others were."""
+
+    def work(cell: CellSchema) -> str | None:
+        db = open_database(cell.url, f"cell {cell.name}")
+        try:
+            return cell_schema.sync(db, version=args.version)
+        finally:
+            db.dispose()
+
+    rows, failed = _each(_chosen(cloud, args, out), work, out, "syncing cells")
+    out.table(("Cell Name", "Cell UUID", "Version"), rows)
+    return 1 if failed else 0
+
+
+@command("db version", *_ONE_CELL, local=True)
+def version(cloud: Cloud | None, args: Args, out: Out) -> int:
+    """Print the schema version of each cell's database. 0 printed; 1 a cell does not answer."""
+
+    def work(cell: CellSchema) -> str | None:
+        db = open_database(cell.url, f"cell {cell.name}")
+        try:
+            return cell_schema.version(db)
+        finally:
+            db.dispose()
+
+    rows, failed = _each(_chosen(cloud, args, out), work, out, "asking cells")
+    newest = cell_schema.newest()
+    out.table(("Cell Name", "Cell UUID", "Version", "Newest"), [(*row, newest) for row in rows])
+    return 1 if failed else 0
+
+
+def cells_of(cloud: Cloud, database_connection: str) -> list[CellSchema]:
+    """All mapped cells, with the URLs that this process reaches them by."""
+    with cloud.db.connect() as tx:
+        stored = cell_mappings.every(tx)
+    return [
+        CellSchema(mapping.shown, mapping.uuid, _filled(mapping, database_connection).database_connection)
+        for mapping in stored
+    ]
+
+
+def sync_cell0(cloud: Cloud, args: Args) -> str:
+    """Bring cell0, which must be mapped, to the newest schema."""
+    with cloud.db.connect() as tx:
+        mapping = _filled(cell_mappings.get(tx, CELL0_UUID), args.settings.database)
+    db = open_database(mapping.database_connection, "cell0")
+    try:
+        return cell_schema.sync(db)
+    finally:
+        db.dispose()
+
+
+def _chosen(cloud: Cloud | None, args: Args, out: Out) -> list[CellSchema]:
+    """Raises Invalid when there is nothing to choose from, CellMappingNotFound."""
+    settings = args.settings
+    own = [CellSchema("[database] connection", "", settings.database)] if settings.database else []
+    if args.local_cell:
+        if not own:
+            raise Invalid(reason="[database] connection is not set in the configuration file")
+        return own
+    if cloud is None and args.cell_uuid:
+        raise Invalid(reason="[api_database] connection is not set in the configuration file")
+    if cloud is None:
+        out.warn(
+            "Warning: [api_database] connection is not set; only the database of [database] connection is looked at."
+        )
+        mapped = []
+    else:
+        mapped = cells_of(cloud, settings.database)
+    if args.cell_uuid:
+        assert cloud is not None
+        with cloud.db.connect() as tx:
+            found = cell_mappings.get(tx, args.cell_uuid)
+        return [cell for cell in mapped if cell.uuid == found.uuid]
+    if mapped and CELL0_UUID not in [cell.uuid for cell in mapped]:
+        out.warn("Warning: cell0 is not mapped; run cell_v2 map_cell0.")
+    if not mapped and cloud is not None:
+        out.warn("Warning: no cell is mapped; only the database of [database] connection is looked at.")
+    if not mapped and not own:
+        raise Invalid(reason="no cell is mapped, and [database] connection is not set in the configuration file")
+    return mapped or own
+
+
+def _each(
+    cells: Sequence[CellSchema], work: Callable[[CellSchema], T], out: Out, what: str
+) -> tuple[list[tuple[str, str, T | None]], bool]:
+    """Rows (name, uuid, answer) in the order of `cells`; a cell that failed is warned of. Whether one did."""
+    answers: dict[int, T] = {}
+    with out.progress(what, len(cells)) as step, ThreadPoolExecutor(AT_ONCE) as threads:
+        asked = {threads.submit(work, cell): place for place, cell in enumerate(cells)}
+        for done in as_completed(asked):
+            step(1)
+            try:
+                answers[asked[done]] = done.result()
+            except PolycellError as error:
+                out.warn(f"Cell {cells[asked[done]].name}: {error}")
+    rows = [(cell.name, cell.uuid, answers.get(place)) for place, cell in enumerate(cells)]
+    return rows, len(answers) < len(cells)
+
+
+def _filled(mapping: CellMapping, own_url: str) -> CellMapping:
+    return replace(mapping, database_connection=fill(mapping.database_connection, own_url))

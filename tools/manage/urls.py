@@ -1,0 +1,65 @@
+"""URLs of databases and queues: checked, shown without passwords, and the one of cell0 made from the own cell's."""
+
+from __future__ import annotations
+
+import re
+from urllib.parse import urlsplit
+
+from sqlalchemy import make_url
+
+from cell_service.errors import Invalid
+
+CELL0_TRANSPORT = "none:///"
+_BACKENDS = {"sqlite", "mysql", "mariadb", "postgresql", "postgres"}
+_PLACES = re.compile(r"[^:@/,]*(:[^@/,]*)?@[^@/,]*(,[^:@/,]*(:[^@/,]*)?@[^@/,]*)*")
+_LOGIN = re.compile(r"([^:@/,]*):([^@/,]*)@")
+_VARIABLE = re.compile(r"\{[a-z]+_?\d*\}")
+_SECRET = re.compile(r"(?i)\b((?:\w*pass(?:word|wd)?|\w*secret|\w*token)=)[^&#]*")
+
+
+def masked(url: str) -> str:
+    """The URL as people may see it: passwords are ****. A variable of a template is no secret, and stays."""
+    scheme, mark, rest = url.partition("://")
+    login, at, _ = rest.rpartition("@")
+    if not mark or not at:
+        return _SECRET.sub(r"\1****", url)
+    places, slash, path = rest.partition("/")
+    if _PLACES.fullmatch(places) and "@" not in path:
+        shown = _LOGIN.sub(_hidden, places) + slash + path
+    else:  # a password with characters that should have been quoted
+        shown = f"{login.partition(':')[0]}:****@{rest[len(login) + 1 :]}"
+    return scheme + mark + _SECRET.sub(r"\1****", shown)
+
+
+def checked_database(url: str) -> str:
+    """Raises Invalid unless it can be the URL of a database, or a template of one."""
+    try:
+        backend = make_url(_VARIABLE.sub("1", url)).get_backend_name()
+    except Exception as error:  # a URL is outside data
+        raise Invalid(reason=f"Invalid database connection: {masked(url)}") from error
+    if backend not in _BACKENDS and not url.startswith("{scheme}"):
+        raise Invalid(reason=f"Invalid database connection: {masked(url)} is not SQLite, MySQL/MariaDB or PostgreSQL")
+    return url
+
+
+def checked_transport(url: str) -> str:
+    """Raises Invalid unless it can be the URL of a queue, or a template of one."""
+    plain = _VARIABLE.sub("1", url.replace("{scheme}", "rabbit"))
+    scheme, mark, _ = plain.partition("://")
+    if not mark or not re.fullmatch(r"[a-z][a-z0-9+.-]*", scheme) or re.search(r"\s", url):
+        raise Invalid(reason=f"Invalid transport URL: {masked(url)}")
+    for place in urlsplit(plain).netloc.split(","):
+        if re.search(r":\d+$", place) is None and re.search(r":[^\]@]*$", place.rpartition("@")[2]):
+            raise Invalid(reason=f"Invalid transport URL: {masked(url)}")
+    return url
+
+
+def cell0_of(database_url: str) -> str:
+    """nova's place for cell0: the same server, the database's name with _cell0 appended."""
+    url = make_url(checked_database(database_url))
+    return url.set(database=f"{url.database or ''}_cell0").render_as_string(hide_password=False)
+
+
+def _hidden(found: re.Match[str]) -> str:
+    password = found[2] if _VARIABLE.fullmatch(found[2]) or not found[2] else "****"
+    return f"{found[1]}:{password}@"
