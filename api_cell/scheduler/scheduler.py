@@ -55,7 +55,7 @@ FOLLOW_SECONDS = 0.1
 """How old the figures of placement may be for a first try."""
 VISIT_SECONDS = 2.0
 """How long a request waits for cells that have not been looked at."""
-RECHECK_SECONDS = 1.0
+RECHECK_SECONDS = 0.2
 """Before a request is refused, the cells are looked at again if they were not within this time."""
 
 Record = Callable[[Connection, Selection], bool]

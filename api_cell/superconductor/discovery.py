@@ -28,6 +28,8 @@ def discover(means: Means) -> int:
     for cell_id, nodes in means.cloud.cells.scatter(cell_ids, look, ctx.deadline).answers.items():
         if nodes:
             found += _map(means, means.cloud.cells.open(cell_id), nodes)
+    if found:
+        means.scheduler.refresh(ctx)
     return found
 
 

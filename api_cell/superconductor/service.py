@@ -68,6 +68,10 @@ class SuperConductorService(SuperConductor):
             thread.join(grace_seconds)
         self._means.scheduler.stop()
 
+    def hosts_known(self) -> list[str]:
+        """The hosts that could be chosen, as far as the scheduler knows."""
+        return sorted(self._means.scheduler.picture.by_host)
+
     def build(self, ctx: Context, instance_uuids: tuple[str, ...]) -> None:
         for uuid in instance_uuids:
             self._waiting.put(uuid)

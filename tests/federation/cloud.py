@@ -1,0 +1,245 @@
+"""The whole federation in one process: real code and threads, a database and a bus for each cell, the APIs over HTTP.
+
+Only the services beside it (identity, image, network) are stood in for, at their seams.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+from uuid import uuid4
+
+from api_cell.app import ApiServer, Services, make_compute_app
+from api_cell.config import ApiSection, ApiSettings, Quota
+from api_cell.edge.auth import NoAuth
+from api_cell.placement.app import make_placement_app
+from api_cell.scheduler.scheduler import Scheduler
+from api_cell.superconductor.contract import SuperConductor
+from api_cell.superconductor.means import SuperConductorSettings
+from api_cell.superconductor.service import SuperConductorService
+from cell_service.conductor.config import ConductorSettings
+from cell_service.conductor.service import ConductorService
+from cell_service.config import PlacementSettings
+from cell_service.context import SYSTEM_CLOCK, Deadline
+from cell_service.db import migrate, schema
+from cell_service.db.engine import Database
+from cell_service.model.instance import Flavor
+from cell_service.peers.placement_http import open_placement
+from cell_service.rpc.contract import client
+from cell_service.rpc.memory import Bus, MemoryTransport
+from compute_host.config import HostSettings, SimulatedOptions
+from compute_host.fleet import Fleet
+from mapping_db import cell_mappings, flavors
+from mapping_db.cells import CELL0_UUID, Cells
+from mapping_db.cloud import Cloud
+from mapping_db.locator import Locator
+from mapping_db.migrate import GLOBAL
+from tests.edge.client import Client, Reply
+from tests.suites.peers import MemoryImages, MemoryNetworks
+
+T = TypeVar("T")
+BIG = Quota(instances=-1, cores=-1, ram=-1)
+
+
+class Federation:
+    """Two cells with two hosts each, unless said otherwise."""
+
+    def __init__(
+        self, directory: Path, *, cells: int = 2, hosts: int = 2, quota: Quota = BIG,
+        database: Callable[[str], str] | None = None, **simulated: Any,
+    ) -> None:  # fmt: skip
+        self.directory = directory
+        self._database = database or (lambda name: f"sqlite:///{directory}/{name}.db")
+        self._simulated = SimulatedOptions(**{"boot_seconds": 0.02, "verb_seconds": 0.005, **simulated})
+        self.settings = ApiSettings(api=ApiSection(auth_strategy="noauth2"), quota=quota)
+        self.buses: dict[str, Bus] = {}
+        self.images, self.networks = MemoryImages(), MemoryNetworks()
+        self.image_id = self.images.add()
+        self.db = Database(self._database("global"))
+        migrate.sync(self.db, GLOBAL)
+        self.names = [f"cell{number}" for number in range(cells + 1)]
+        self.ids = {name: self._map(name) for name in self.names}
+        self.cells = Cells(self.db, self.transport)
+        self.cells.start()
+        self.cells.refresh()
+        self.bus = self.transport("memory://global")
+        self.cloud = Cloud(self.db, self.bus, self.cells, Locator(self.db), SYSTEM_CLOCK)
+        self.services = Services(self.settings, self.images, self.networks, client(SuperConductor, self.bus))
+        self.placement = ApiServer(make_placement_app(self.cloud, self.settings, NoAuth()))
+        self.placement.start()
+        self.api = ApiServer(make_compute_app(self.cloud, self.services, self.settings))
+        self.api.start()
+        self.superconductor = self.start_superconductor()
+        self.conductors = {name: self.start_conductor(name) for name in self.names[1:]}
+        self.fleets = {name: self.start_hosts(name, hosts) for name in self.names[1:]}
+        self.clients: list[Client] = []
+        self.admin = self.user("admin", "admin-project")
+        self.db.run(lambda tx: flavors.insert_flavor(tx, Flavor("1", "tiny", 1, 64, 1), SYSTEM_CLOCK.now()))
+        self.until(lambda: len(self.superconductor.hosts_known()) == cells * hosts)
+
+    # -- parts ------------------------------------------------------------------------------------
+
+    def transport(self, url: str) -> MemoryTransport:
+        return MemoryTransport(self.buses.setdefault(url, Bus()))
+
+    def cell_database(self, name: str) -> Database:
+        return Database(self._database(name))
+
+    def start_superconductor(self) -> SuperConductorService:
+        settings = SuperConductorSettings(look_seconds=0.2, discover_seconds=0.2, lease_seconds=2)
+        made = SuperConductorService(self.cloud, Scheduler(self.cloud), settings)
+        made.start()
+        return made
+
+    def start_conductor(self, name: str) -> ConductorService:
+        settings = ConductorSettings(host=f"conductor-{name}", poll_seconds=0.5, report_seconds=1)
+        placement = open_placement(self.placement_settings)
+        made = ConductorService(
+            self.cell_database(name), self.transport(f"memory://{name}"), self.networks, placement, settings
+        )
+        made.start()
+        return made
+
+    def start_hosts(self, name: str, count: int) -> Fleet:
+        hosts = [self.host(f"{name}-host{number}") for number in range(1, count + 1)]
+        made = Fleet(
+            hosts,
+            transport=self.transport(f"memory://{name}"),
+            networks=self.networks,
+            placement=open_placement(self.placement_settings),
+            images=self.images,
+        )
+        made.start()
+        assert made.wait_ready(30)
+        return made
+
+    def host(self, name: str) -> HostSettings:
+        state = self.directory / name
+        return HostSettings(
+            name, state, self.directory / "images", report_seconds=1, simulated=self._simulated
+        )  # fmt: skip
+
+    @property
+    def placement_settings(self) -> PlacementSettings:
+        return PlacementSettings(auth_type="none", endpoint_override=f"http://127.0.0.1:{self.placement.port}")
+
+    def close(self) -> None:
+        for each in self.clients:
+            each.close()
+        for fleet in self.fleets.values():
+            fleet.stop(5)
+        for conductor in self.conductors.values():
+            conductor.stop()
+        self.superconductor.stop(5)
+        self.api.drain(2)
+        self.placement.drain(2)
+        self.cells.close()
+        self.db.dispose()
+
+    # -- what tests say ---------------------------------------------------------------------------
+
+    def user(self, name: str, project: str) -> Client:
+        made = Client(self.api.port, token=f"{name}:{project}")
+        self.clients.append(made)
+        return made
+
+    def post_server(self, by: Client | None = None, version: str = "2.96", hints: Any = None, **fields: Any) -> Reply:
+        server = {"name": "s", "flavorRef": "1", "imageRef": self.image_id, "networks": "none", **fields}
+        body = {"server": {name: value for name, value in server.items() if value is not None}}
+        if hints:
+            body["os:scheduler_hints"] = hints
+        return (by or self.admin).post("/servers", body, version=version)
+
+    def boot(self, by: Client | None = None, *, cell: str | None = None, **fields: Any) -> str:
+        """A server that has become ACTIVE or ERROR; with `cell` on its first host."""
+        if cell is not None:
+            fields["availability_zone"] = f"nova:{cell}-host1"
+        answer = self.post_server(by, **fields)
+        assert answer.status == 202, answer.raw
+        uuid: str = answer.json["server"]["id"]
+        self.settled(uuid, by)
+        return uuid
+
+    def show(self, uuid: str, by: Client | None = None, version: str = "2.96") -> dict[str, Any]:
+        answer = (by or self.admin).get(f"/servers/{uuid}", version=version)
+        assert answer.status == 200, answer.raw
+        shown: dict[str, Any] = answer.json["server"]
+        return shown
+
+    def settled(self, uuid: str, by: Client | None = None) -> dict[str, Any]:
+        """The server when nothing is in flight any more."""
+        return self.until(
+            lambda: (
+                (shown := self.show(uuid, by))["OS-EXT-STS:task_state"] is None and shown["status"] != "BUILD" and shown
+            )  # fmt: skip
+        )
+
+    def act(self, uuid: str, action: str, content: Any = None, by: Client | None = None) -> Reply:
+        return (by or self.admin).post(f"/servers/{uuid}/action", {action: content}, version="2.96")
+
+    def gone(self, uuid: str, by: Client | None = None) -> bool:
+        return (by or self.admin).get(f"/servers/{uuid}").status == 404
+
+    def until(self, holds: Callable[[], T | bool], seconds: float = 30.0) -> Any:
+        """What `holds` answers once it is true; fails when that takes too long."""
+        end = time.monotonic() + seconds
+        waiter = threading.Event()
+        while not (answer := holds()):
+            assert time.monotonic() < end, "it never came to hold"
+            waiter.wait(0.03)
+        return answer
+
+    def guests(self) -> dict[str, list[str]]:
+        """Host → uuids of the guests that its hypervisor has."""
+        found = {}
+        for fleet in self.fleets.values():
+            for host, agent in fleet.agents.items():
+                found[host] = [guest.uuid for guest in agent.driver.guests()]
+        return found
+
+    def allocations(self) -> dict[str, dict[str, int]]:
+        """Consumer → resources, of everything allocated."""
+        with self.db.connect() as tx:
+            rows = tx.exec_driver_sql("SELECT consumer_uuid, resource_class, used FROM allocations").all()
+        found: dict[str, dict[str, int]] = {}
+        for consumer, resource_class, used in rows:
+            found.setdefault(consumer, {})[resource_class] = used
+        return found
+
+    def silence(self, name: str) -> None:
+        """The cell's database answers nobody of the global side any more."""
+        self._point(name, "mysql://nobody@127.0.0.1:1/none")
+
+    def wake(self, name: str) -> None:
+        self._point(name, self._database(name))
+
+    def unfinished(self) -> int:
+        """Operations that no cell has finished."""
+        count = 0
+        for name in self.names[1:]:
+            cell = self.cells.open(self.ids[name])
+            with cell.db.connect(Deadline.after(10)) as tx:
+                statement = schema.operations.select().where(schema.operations.c.finished_at.is_(None))
+                count += len(tx.execute(statement).all())
+        return count
+
+    def _point(self, name: str, url: str) -> None:
+        uuid = CELL0_UUID if name == "cell0" else self._uuids[name]
+        with self.db.begin() as tx:
+            cell_mappings.change(tx, uuid, now=SYSTEM_CLOCK.now(), database_connection=url)
+        self.cells.refresh()
+
+    def _map(self, name: str) -> int:
+        self._uuids = getattr(self, "_uuids", {})
+        self._uuids[name] = CELL0_UUID if name == "cell0" else str(uuid4())
+        database = self.cell_database(name)
+        migrate.sync(database)
+        database.dispose()
+        with self.db.begin() as tx:
+            return cell_mappings.insert_new(
+                tx, uuid=self._uuids[name], name=name, transport_url=f"memory://{name}",
+                database_connection=self._database(name), now=SYSTEM_CLOCK.now(),
+            ).id  # fmt: skip
