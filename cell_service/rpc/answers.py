@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from queue import Empty, SimpleQueue
 
@@ -28,6 +29,11 @@ class Answer:
         if isinstance(result, bytes):
             return result
         raise result
+
+    def settled(self, seconds: float) -> None:
+        """Wait for it, whatever it is, at most so long."""
+        with contextlib.suppress(PolycellError):
+            self.wait(seconds, "")
 
 
 class Waiting:
