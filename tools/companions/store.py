@@ -1,0 +1,34 @@
+"""A companion's SQLite database, in a directory of its own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Column, MetaData, Table, Text
+
+from cell_service.db.engine import Database, PoolLimits
+from cell_service.db.types import Json
+
+LIMITS = PoolLimits(size=4, overflow=2, wait_seconds=20.0)
+
+
+def open_store(state_dir: Path, name: str, metadata: MetaData) -> Database:
+    """The database `name` in that directory, with all tables there."""
+    state_dir.mkdir(parents=True, exist_ok=True)
+    db = Database(f"sqlite:///{state_dir / name}.sqlite", LIMITS)
+    with db.begin() as tx:
+        metadata.create_all(tx)
+    return db
+
+
+def ident(name: str = "id", **options: Any) -> Column[Any]:
+    return Column(name, Text, **options)
+
+
+def doc() -> Column[Any]:
+    """The rest of a record, as a JSON object."""
+    return Column("doc", Json(dict), nullable=False)
+
+
+__all__ = ["Table", "doc", "ident", "open_store"]
