@@ -58,7 +58,6 @@ def silent(req: Request, spec: RequestSpec, created_at: datetime) -> dict[str, A
         "OS-EXT-AZ:availability_zone": spec.availability_zone or "UNKNOWN",
         "OS-EXT-STS:power_state": 0,
         **({"server_groups": [spec.group_uuid] if spec.group_uuid else []} if req.at_least(2, 71) else {}),
-        **({"pinned_availability_zone": spec.availability_zone} if req.at_least(2, 96) else {}),
     }
 
 

@@ -79,6 +79,7 @@ def update(req: Request) -> Response:
     shown = document(req, instance, cell)
     if not req.at_least(2, 75):
         shown = {name: value for name, value in shown.items() if name in _SHOWN_BY_UPDATE}
+        shown["addresses"] = views.addresses(instance.network_info, details=False)
     return Response(200, {"server": shown})
 
 

@@ -174,7 +174,7 @@ class Federation:
         return self.until(
             lambda: (
                 (shown := self.show(uuid, by))["OS-EXT-STS:task_state"] is None and shown["status"] != "BUILD" and shown
-            )  # fmt: skip
+            )
         )
 
     def act(self, uuid: str, action: str, content: Any = None, by: Client | None = None) -> Reply:
