@@ -66,13 +66,21 @@ def sync(db: Database, schema: Schema = CELL, version: str | None = None) -> str
             environment.run_migrations()
         except CommandError as error:
             raise Invalid(reason=f"{db.shown_url} cannot become {schema.name} schema {target}: {error}") from error
-        return _stored(tx) or ""
+        return stored_version(tx) or ""
 
 
 def version(db: Database) -> str | None:
     """The revision that the database is at; None when it was never synced. Raises DatabaseUnavailable."""
     with db.connect() as connection:
-        return _stored(connection)
+        return stored_version(connection)
+
+
+def stored_version(connection: Connection) -> str | None:
+    """As `version`, on a connection that is open already."""
+    if not inspect(connection).has_table(VERSION_TABLE):
+        return None
+    found: str | None = connection.scalar(text(f"SELECT version_num FROM {VERSION_TABLE}"))  # noqa: S608  a constant
+    return found
 
 
 def newest(schema: Schema = CELL) -> str:
@@ -112,10 +120,3 @@ def _locked(db: Database) -> Iterator[Connection]:
             yield tx
         finally:
             tx.execute(text("DO RELEASE_LOCK(:name)"), {"name": name})
-
-
-def _stored(connection: Connection) -> str | None:
-    if not inspect(connection).has_table(VERSION_TABLE):
-        return None
-    found: str | None = connection.scalar(text(f"SELECT version_num FROM {VERSION_TABLE}"))  # noqa: S608  a constant
-    return found

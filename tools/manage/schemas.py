@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, replace
-from typing import TypeVar
 
 from cell_service.db import migrate as cell_schema
 from cell_service.errors import Invalid, PolycellError
@@ -16,8 +15,6 @@ from mapping_db.url_templates import fill
 from tools.manage.cloud import open_database
 from tools.manage.command import Args, arg, command
 from tools.manage.out import Out
-
-T = TypeVar("T")
 
 AT_ONCE = 8
 _ONE_CELL = (
@@ -139,10 +136,10 @@ def _chosen(cloud: Cloud | None, args: Args, out: Out) -> list[CellSchema]:
 
 
 def _each(
-    cells: Sequence[CellSchema], work: Callable[[CellSchema], T], out: Out, what: str
-) -> tuple[list[tuple[str, str, T | None]], bool]:
+    cells: Sequence[CellSchema], work: Callable[[CellSchema], str | None], out: Out, what: str
+) -> tuple[list[tuple[str, str, str | None]], bool]:
     """Rows (name, uuid, answer) in the order of `cells`; a cell that failed is warned of. Whether one did."""
-    answers: dict[int, T] = {}
+    answers: dict[int, str | None] = {}
     with out.progress(what, len(cells)) as step, ThreadPoolExecutor(AT_ONCE) as threads:
         asked = {threads.submit(work, cell): place for place, cell in enumerate(cells)}
         for done in as_completed(asked):

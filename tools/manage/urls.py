@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import re
-from urllib.parse import urlsplit
 
 from sqlalchemy import make_url
 
 from cell_service.errors import Invalid
+from cell_service.rpc.urls import rabbit_server
 
 CELL0_TRANSPORT = "none:///"
+_RABBIT = ("rabbit", "amqp", "amqps")
+_TRANSPORTS = (*_RABBIT, "local", "memory", "none")
 _BACKENDS = {"sqlite", "mysql", "mariadb", "postgresql", "postgres"}
 _PLACES = re.compile(r"[^:@/,]*(:[^@/,]*)?@[^@/,]*(,[^:@/,]*(:[^@/,]*)?@[^@/,]*)*")
 _LOGIN = re.compile(r"([^:@/,]*):([^@/,]*)@")
@@ -45,12 +47,14 @@ def checked_database(url: str) -> str:
 def checked_transport(url: str) -> str:
     """Raises Invalid unless it can be the URL of a queue, or a template of one."""
     plain = _VARIABLE.sub("1", url.replace("{scheme}", "rabbit"))
-    scheme, mark, _ = plain.partition("://")
-    if not mark or not re.fullmatch(r"[a-z][a-z0-9+.-]*", scheme) or re.search(r"\s", url):
-        raise Invalid(reason=f"Invalid transport URL: {masked(url)}")
-    for place in urlsplit(plain).netloc.split(","):
-        if re.search(r":\d+$", place) is None and re.search(r":[^\]@]*$", place.rpartition("@")[2]):
-            raise Invalid(reason=f"Invalid transport URL: {masked(url)}")
+    scheme, mark, rest = plain.partition("://")
+    if not mark or scheme not in _TRANSPORTS or re.search(r"\s", url):
+        raise Invalid(reason=f"Invalid transport URL: {masked(url)} ({', '.join(_TRANSPORTS)} are known)")
+    if scheme in _RABBIT and rest:
+        try:
+            rabbit_server(plain)
+        except Invalid as error:
+            raise Invalid(reason=f"Invalid transport URL: {masked(url)}: {error}") from error
     return url
 
 
