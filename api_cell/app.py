@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from api_cell.compute import versions
@@ -15,6 +15,7 @@ from api_cell.edge.faults import compute_fault
 from api_cell.edge.keystone import Keystone
 from api_cell.edge.policy import Policy
 from api_cell.edge.server import ApiServer
+from api_cell.hosts.states import HostStates
 from api_cell.policies import compute as compute_policies
 from cell_service.peers.image import Images
 from cell_service.peers.network import Networks
@@ -47,6 +48,7 @@ class Services:
     networks: Networks | None = None
     superconductor: Any = None
     """A client of the super-conductors' contract, on the cloud's bus."""
+    host_states: HostStates = field(default_factory=HostStates)
 
 
 def authenticator_for(settings: ApiSettings) -> Authenticator:

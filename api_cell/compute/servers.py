@@ -10,9 +10,9 @@ from api_cell.compute import server_views as views
 from api_cell.edge.links import next_link
 from api_cell.edge.route import Request, Response
 from api_cell.servers import create, delete, find, listing, query
-from api_cell.servers.listing import Listed, Silent
-from cell_service.db import instances, services
-from cell_service.errors import CellUnavailable, InstanceNotFound, ServiceNotFound
+from api_cell.servers.listing import Listed, Page, Silent
+from cell_service.db import instances
+from cell_service.errors import CellUnavailable, InstanceNotFound
 from cell_service.model.host import Service
 from cell_service.model.instance import Instance
 from mapping_db import instance_mappings, request_specs, server_groups
@@ -93,10 +93,21 @@ def document(req: Request, instance: Instance, cell: Cell | None) -> dict[str, A
     """One server's document, with what only a single server shows."""
     groups = None
     if req.at_least(2, 71):
-        with req.cloud.db.connect() as tx:
-            group = server_groups.of_instance(tx, instance.uuid)
-        groups = [group] if group else []
-    return views.full(req, instance, host_status=_host_status(req, instance, cell), groups=groups)
+        groups = _groups_of(req, instance)
+    rule, status = _host_status_rule(req), None
+    if rule is not None:
+        cells = [cell.mapping.id] if cell is not None and instance.host else []
+        status = _host_status(req, rule, instance, req.services.host_states.of(req.cloud, req.ctx, cells))
+    return views.full(req, instance, host_status=status, groups=groups)
+
+
+def _groups_of(req: Request, instance: Instance) -> list[str]:
+    """Only a hint at its creation brings a server into a group."""
+    if "group" not in instance.scheduler_hints:
+        return []
+    with req.cloud.db.connect() as tx:
+        group = server_groups.of_instance(tx, instance.uuid)
+    return [group] if group else []
 
 
 _UPDATABLE = {
@@ -123,7 +134,7 @@ def _list(req: Request, rule: str, path: str, show_one: Any) -> Response:
     req.demand(rule)
     asked = query.asked_of(req, rule=rule, max_limit=req.services.settings.api.max_limit)
     page = listing.page_of(req, asked)
-    rows = _Rows(req, page.servers)
+    rows = _Rows(req, page)
     shown = [row for server in page.servers if (row := show_one(req, server, rows)) is not None]
     answer: dict[str, Any] = {"servers": shown}
     if page.more and page.servers:
@@ -132,21 +143,16 @@ def _list(req: Request, rule: str, path: str, show_one: Any) -> Response:
 
 
 class _Rows:
-    """What the rows of a list need besides the servers: the states of their hosts, asked of all cells at once."""
+    """What the rows of a list need besides the servers: the states of their hosts."""
 
-    def __init__(self, req: Request, servers: list[Listed]) -> None:
-        self.status_of: dict[str, str] = {}
-        rule = _host_status_rule(req) if req.at_least(2, 16) else None
-        if rule is None or not any(isinstance(server, Instance) and server.host for server in servers):
-            return
+    def __init__(self, req: Request, page: Page) -> None:
+        self.rule = _host_status_rule(req)
+        self._hosts: dict[str, Service] = {}
+        if self.rule is not None and page.cells:
+            self._hosts = req.services.host_states.of(req.cloud, req.ctx, page.cells)
 
-        def look(cell: Cell) -> list[Service]:
-            with cell.db.connect(req.ctx.deadline) as tx:
-                return services.list_all(tx, binary=services.COMPUTE)
-
-        cell_ids = [mapping.id for mapping in req.cloud.cells.all() if not mapping.is_cell0]
-        for found in req.cloud.cells.scatter(cell_ids, look, req.ctx.deadline).answers.values():
-            self.status_of.update({service.host: _status(req, service) for service in found})
+    def host_status(self, req: Request, server: Instance) -> str | None:
+        return None if self.rule is None else _host_status(req, self.rule, server, self._hosts)
 
 
 def _brief(req: Request, server: Listed, rows: _Rows) -> dict[str, Any] | None:
@@ -160,11 +166,7 @@ def _row(req: Request, server: Listed, rows: _Rows) -> dict[str, Any] | None:
         if not req.at_least(2, 69):
             return None
         return views.silent_row(req, server.uuid, server.project_id, server.created_at)
-    status = None
-    rule = _host_status_rule(req) if req.at_least(2, 16) else None
-    if rule is not None:
-        status = _allowed_status(rule, rows.status_of.get(server.host or "", "UNKNOWN" if server.host else ""))
-    return views.full(req, server, host_status=status)
+    return views.full(req, server, host_status=rows.host_status(req, server))
 
 
 _ALL = "os_compute_api:servers:show:host_status"
@@ -172,28 +174,19 @@ _UNKNOWN_ONLY = "os_compute_api:servers:show:host_status:unknown-only"
 
 
 def _host_status_rule(req: Request) -> str | None:
+    """The rule by which the caller may see the states of hosts; None: not at all."""
+    if not req.at_least(2, 16):
+        return None
     return next((rule for rule in (_ALL, _UNKNOWN_ONLY) if req.may(rule)), None)
 
 
-def _allowed_status(rule: str, status: str) -> str | None:
+def _host_status(req: Request, rule: str, instance: Instance, hosts: dict[str, Service]) -> str | None:
+    """The state of the server's host, as far as the rule lets the caller see it; None: not shown."""
+    status = ""
+    if instance.host:
+        service = hosts.get(instance.host)
+        status = "UNKNOWN" if service is None else _status(req, service)
     return status if rule == _ALL or status == "UNKNOWN" else None
-
-
-def _host_status(req: Request, instance: Instance, cell: Cell | None) -> str | None:
-    """The state of the server's host, as far as policy lets the caller see it; None: not shown."""
-    if not req.at_least(2, 16):
-        return None
-    rule = _host_status_rule(req)
-    if rule is None:
-        return None
-    if not instance.host or cell is None:
-        return _allowed_status(rule, "")
-    try:
-        with cell.db.connect(req.ctx.deadline) as tx:
-            status = _status(req, services.by_host(tx, instance.host, services.COMPUTE))
-    except ServiceNotFound:
-        status = "UNKNOWN"
-    return _allowed_status(rule, status)
 
 
 def _status(req: Request, service: Service) -> str:

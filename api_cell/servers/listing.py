@@ -41,28 +41,30 @@ Listed = Instance | Silent
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """The servers, in order; `more`: there may be another page after the last one."""
+    """The servers, in order; `more`: there may be another page after the last one. `cells` own some of them."""
 
     servers: list[Listed]
     more: bool
+    cells: frozenset[int] = frozenset()
 
 
 def page_of(req: Request, asked: Asked) -> Page:
     """The page that was asked for. Raises Invalid for a marker that is no server, CellUnavailable as configured."""
     if asked.limit == 0 or asked.nothing:
         return Page([], more=False)
-    servers = _by_index(req, asked) if asked.indexed else _merged(req, asked)
+    cells: set[int] = set()
+    servers = _by_index(req, asked, cells) if asked.indexed else _merged(req, asked, cells)
     if not (req.at_least(2, 69) or req.services.settings.api.list_records_by_skipping_down_cells):
         silent = next((server for server in servers if isinstance(server, Silent)), None)
         if silent is not None:
             raise CellUnavailable(cell="of server " + silent.uuid)
-    return Page(servers, more=len(servers) >= asked.limit)
+    return Page(servers, more=len(servers) >= asked.limit, cells=frozenset(cells))
 
 
 # -- by the index -----------------------------------------------------------------------------
 
 
-def _by_index(req: Request, asked: Asked) -> list[Listed]:
+def _by_index(req: Request, asked: Asked, cells: set[int]) -> list[Listed]:
     """Servers that are deleted in their cell, but not yet marked gone, are left out; the scan then goes on."""
     found: list[Listed] = []
     after = _marker_mapping(req, asked.marker)
@@ -71,6 +73,7 @@ def _by_index(req: Request, asked: Asked) -> list[Listed]:
         with req.cloud.db.connect() as tx:
             mappings = instance_mappings.page(tx, project_id=asked.project_id, limit=wanted, after=after)
         found += _fetched(req, mappings)
+        cells.update(mapping.cell_id for mapping in mappings if mapping.cell_id is not None)
         if len(mappings) < wanted:
             break
         after = mappings[-1]
@@ -131,7 +134,7 @@ def _marker_mapping(req: Request, marker: str | None) -> InstanceMapping | None:
 # -- by merging -------------------------------------------------------------------------------
 
 
-def _merged(req: Request, asked: Asked) -> list[Listed]:
+def _merged(req: Request, asked: Asked, cells: set[int]) -> list[Listed]:
     listing = _after_marker(req, asked)
 
     def fetch(cell: Cell) -> list[Instance]:
@@ -144,8 +147,10 @@ def _merged(req: Request, asked: Asked) -> list[Listed]:
         if isinstance(failure, Invalid):
             raise failure
     found = {each.uuid: each for each in _unplaced(req, asked, listing)}
-    for answer in gathered.answers.values():
+    for cell_id, answer in gathered.answers.items():
         found.update({each.uuid: each for each in answer})
+        if answer:
+            cells.add(cell_id)
     order = _order(listing.sort)
     ordered: list[Listed] = [*sorted(found.values(), key=lambda each: order(_values(each, listing)))[: asked.limit]]
     if gathered.failures and _owner_only(listing):

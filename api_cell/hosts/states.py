@@ -1,0 +1,58 @@
+"""Whether hosts are up, as servers' documents show it: asked of each cell at most once in a while."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from cell_service.context import Context
+from cell_service.db import services
+from cell_service.model.host import Service
+from mapping_db.cells import Cell
+from mapping_db.cloud import Cloud
+
+FRESH_SECONDS = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    at: float
+    by_host: dict[str, Service]
+
+
+class HostStates:
+    """The compute services of cells, each at most FRESH_SECONDS old. Thread-safe."""
+
+    def __init__(self) -> None:
+        self._known: dict[int, _Known] = {}
+        self._asking = threading.Lock()
+
+    def of(self, cloud: Cloud, ctx: Context, cell_ids: Iterable[int]) -> dict[str, Service]:
+        """Service by host, of those of the cells that answer; a silent cell's hosts are left out."""
+        wanted = list(cell_ids)
+        if self._stale(cloud, wanted):
+            with self._asking:
+                self._ask(cloud, ctx, self._stale(cloud, wanted))
+        found: dict[str, Service] = {}
+        for cell_id in wanted:
+            known = self._known.get(cell_id)
+            if known is not None:
+                found.update(known.by_host)
+        return found
+
+    def _stale(self, cloud: Cloud, cell_ids: list[int]) -> list[int]:
+        since = cloud.clock.monotonic() - FRESH_SECONDS
+        return [each for each in cell_ids if each not in self._known or self._known[each].at < since]
+
+    def _ask(self, cloud: Cloud, ctx: Context, cell_ids: list[int]) -> None:
+        def look(cell: Cell) -> list[Service]:
+            with cell.db.connect(ctx.deadline) as tx:
+                return services.list_all(tx, binary=services.COMPUTE)
+
+        now = cloud.clock.monotonic()
+        gathered = cloud.cells.scatter(cell_ids, look, ctx.deadline)
+        for cell_id in gathered.failures:
+            self._known.pop(cell_id, None)
+        for cell_id, answer in gathered.answers.items():
+            self._known[cell_id] = _Known(now, {service.host: service for service in answer})
