@@ -1,0 +1,1 @@
+"""Benchmarks. Each prints one JSON object; `table.py` makes a table of several."""
