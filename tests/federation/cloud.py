@@ -29,7 +29,8 @@ from cell_service.db.engine import Database
 from cell_service.model.instance import Flavor
 from cell_service.peers.placement_http import open_placement
 from cell_service.rpc.contract import client
-from cell_service.rpc.memory import Bus, MemoryTransport
+from cell_service.rpc.transport import Transport
+from cell_service.rpc.transports import open_transport
 from compute_host.config import HostSettings, SimulatedOptions
 from compute_host.fleet import Fleet
 from mapping_db import cell_mappings, flavors
@@ -37,6 +38,7 @@ from mapping_db.cells import CELL0_UUID, Cells
 from mapping_db.cloud import Cloud
 from mapping_db.locator import Locator
 from mapping_db.migrate import GLOBAL
+from mapping_db.shared_cache import CacheSettings, open_shared
 from tests.edge.client import Client, Reply
 from tests.suites.peers import MemoryImages, MemoryNetworks
 
@@ -45,28 +47,34 @@ BIG = Quota(instances=-1, cores=-1, ram=-1)
 
 
 class Federation:
-    """Two cells with two hosts each, unless said otherwise."""
+    """Two cells with two hosts each, unless said otherwise.
+
+    `database` and `queue` give the URL of each part's own (parts are global, cell0, cell1, …).
+    """
 
     def __init__(
         self, directory: Path, *, cells: int = 2, hosts: int = 2, quota: Quota = BIG,
-        database: Callable[[str], str] | None = None, **simulated: Any,
+        database: Callable[[str], str] | None = None, queue: Callable[[str], str] | None = None,
+        cache: CacheSettings | None = None, **simulated: Any,
     ) -> None:  # fmt: skip
         self.directory = directory
         self._database = database or (lambda name: f"sqlite:///{directory}/{name}.db")
         self._simulated = SimulatedOptions(**{"boot_seconds": 0.02, "verb_seconds": 0.005, **simulated})
         self.settings = ApiSettings(api=ApiSection(auth_strategy="noauth2"), quota=quota)
-        self.buses: dict[str, Bus] = {}
+        self._queue = queue or (lambda name: f"memory://{directory}/{name}")
+        self._transports: list[Transport] = []
         self.images, self.networks = MemoryImages(), MemoryNetworks()
         self.image_id = self.images.add()
         self.db = Database(self._database("global"))
         migrate.sync(self.db, GLOBAL)
         self.names = [f"cell{number}" for number in range(cells + 1)]
         self.ids = {name: self._map(name) for name in self.names}
-        self.cells = Cells(self.db, self.transport)
+        self.cells = Cells(self.db, open_transport)
         self.cells.start()
         self.cells.refresh()
-        self.bus = self.transport("memory://global")
-        self.cloud = Cloud(self.db, self.bus, self.cells, Locator(self.db), SYSTEM_CLOCK)
+        self.bus = self.transport("global")
+        locator = Locator(self.db, open_shared(cache) if cache else None)
+        self.cloud = Cloud(self.db, self.bus, self.cells, locator, SYSTEM_CLOCK)
         self.services = Services(self.settings, self.images, self.networks, client(SuperConductor, self.bus))
         self.placement = ApiServer(make_placement_app(self.cloud, self.settings, NoAuth()))
         self.placement.start()
@@ -82,8 +90,11 @@ class Federation:
 
     # -- parts ------------------------------------------------------------------------------------
 
-    def transport(self, url: str) -> MemoryTransport:
-        return MemoryTransport(self.buses.setdefault(url, Bus()))
+    def transport(self, name: str) -> Transport:
+        """A connection of its own to the part's queue."""
+        made = open_transport(self._queue(name))
+        self._transports.append(made)
+        return made
 
     def cell_database(self, name: str) -> Database:
         return Database(self._database(name))
@@ -97,9 +108,7 @@ class Federation:
     def start_conductor(self, name: str) -> ConductorService:
         settings = ConductorSettings(host=f"conductor-{name}", poll_seconds=0.5, report_seconds=1)
         placement = open_placement(self.placement_settings)
-        made = ConductorService(
-            self.cell_database(name), self.transport(f"memory://{name}"), self.networks, placement, settings
-        )
+        made = ConductorService(self.cell_database(name), self.transport(name), self.networks, placement, settings)
         made.start()
         return made
 
@@ -107,7 +116,7 @@ class Federation:
         hosts = [self.host(f"{name}-host{number}") for number in range(1, count + 1)]
         made = Fleet(
             hosts,
-            transport=self.transport(f"memory://{name}"),
+            transport=self.transport(name),
             networks=self.networks,
             placement=open_placement(self.placement_settings),
             images=self.images,
@@ -137,6 +146,8 @@ class Federation:
         self.api.drain(2)
         self.placement.drain(2)
         self.cells.close()
+        for transport in self._transports:
+            transport.close()
         self.db.dispose()
 
     # -- what tests say ---------------------------------------------------------------------------
@@ -240,6 +251,6 @@ class Federation:
         database.dispose()
         with self.db.begin() as tx:
             return cell_mappings.insert_new(
-                tx, uuid=self._uuids[name], name=name, transport_url=f"memory://{name}",
+                tx, uuid=self._uuids[name], name=name, transport_url=self._queue(name),
                 database_connection=self._database(name), now=SYSTEM_CLOCK.now(),
             ).id  # fmt: skip

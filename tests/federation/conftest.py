@@ -1,19 +1,32 @@
-"""A federation for each module's tests: they share it, and what they make in it is their own."""
+"""A federation for all tests here: they share it, and what they make in it is their own."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
+from mapping_db.shared_cache import CacheSettings
 from tests.federation.cloud import Federation
+from tests.real.databases import mariadb_in
+from tests.real.memcached import Memcached
+from tests.real.rabbitmq import RabbitMq
 
 
-@pytest.fixture(scope="module")
-def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Federation]:
-    made = Federation(tmp_path_factory.mktemp("cloud"))
-    yield made
-    made.close()
+@pytest.fixture(scope="session", params=["embedded", pytest.param("real", marks=pytest.mark.real)])
+def cloud(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Federation]:
+    """Embedded parts; and a MariaDB and a RabbitMQ for each cell, with memcached in front."""
+    directory = tmp_path_factory.mktemp("cloud")
+    if request.param == "embedded":
+        made = Federation(directory)
+        yield made
+        made.close()
+        return
+    with real_parts(directory) as made:
+        yield made
 
 
 @pytest.fixture
@@ -22,3 +35,32 @@ def own_cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Federation]:
     made = Federation(tmp_path_factory.mktemp("cloud"))
     yield made
     made.close()
+
+
+@contextmanager
+def real_parts(directory: Path) -> Iterator[Federation]:
+    """A federation on servers of its own: MariaDB for global and cell0, cell1, cell2; RabbitMQ for each but cell0."""
+    with ExitStack() as stack:
+        databases, queues = {}, {}
+        for name in ("global", "cell1", "cell2"):
+            server = mariadb_in(Path(stack.enter_context(TemporaryDirectory(prefix="db"))))
+            server.start()
+            stack.callback(server.stop)
+            databases[name] = server.create_database()
+            if name == "global":
+                databases["cell0"] = server.create_database()
+        for name in ("cell1", "cell2"):
+            broker = RabbitMq(Path(stack.enter_context(TemporaryDirectory(prefix="mq"))))
+            stack.callback(broker.stop)
+            broker.start()
+            broker.add_user()
+            queues[name] = broker.new_vhost()
+            if name == "cell1":
+                queues["global"], queues["cell0"] = broker.new_vhost(), broker.new_vhost()
+        memcached = Memcached()
+        memcached.start()
+        stack.callback(memcached.stop)
+        cache = CacheSettings(enabled=True, backend="dogpile.cache.pymemcache", memcache_servers=(memcached.address,))
+        made = Federation(directory, database=databases.__getitem__, queue=queues.__getitem__, cache=cache)
+        stack.callback(made.close)
+        yield made

@@ -9,7 +9,7 @@ import pytest
 from tests.federation.cloud import Federation
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def listed(cloud: Federation) -> Iterator[list[str]]:
     """Seven servers of one project over both cells, in the order they were made."""
     user = cloud.user("lister", "list-project")
