@@ -31,9 +31,9 @@ class Answer:
         raise result
 
     def settled(self, seconds: float) -> None:
-        """Wait for it, whatever it is, at most so long."""
-        with contextlib.suppress(PolycellError):
-            self.wait(seconds, "")
+        """Wait for it, whatever it is, at most so long. It stays there."""
+        with contextlib.suppress(Empty):
+            self._box.put(self._box.get(timeout=max(0.0, seconds)))
 
 
 class Waiting:

@@ -25,6 +25,7 @@ from cell_service.rpc.workers import Failed, GivenBack, Outcome, Replied, Servin
 
 SHORTEST_PAUSE, LONGEST_PAUSE = 0.05, 2.0
 SERVE_SECONDS = 2.0
+STOP_SECONDS = 1.0
 
 
 class LocalTransport:
@@ -181,8 +182,12 @@ class LocalTransport:
             self._writer.write(frame(subscription.request))
         self._wanted.set()
 
-    def cancel(self, subscription: LocalSubscription) -> None:
-        if self._subscriptions.pop(subscription.number, None) is not None and self._writer is not None:
+    def _cancel(self, subscription: LocalSubscription, answer: Answer) -> None:
+        known = self._subscriptions.pop(subscription.number, None)
+        if known is None or self._writer is None:
+            answer.give(b"")
+        else:
+            self._answers[subscription.number] = answer
             self._writer.write(frame({"do": "cancel", "number": subscription.number}))
 
     def _send(self, number: int, data: bytes, answer: Answer) -> None:
@@ -208,13 +213,18 @@ class LocalTransport:
 class LocalSubscription:
     """One handler that takes messages of one topic."""
 
-    __slots__ = ("_transport", "number", "request", "serving", "topic")
+    __slots__ = ("_gone", "_transport", "number", "request", "serving", "topic")
 
     def __init__(self, transport: LocalTransport, number: int, topic: str, serving: Serving, places: int) -> None:
         self._transport, self.number, self.topic, self.serving = transport, number, topic, serving
+        self._gone: Answer | None = None
         self.request: Head = {"do": "serve", "number": number, "topic": topic, "places": places}
 
     def stop(self, grace_seconds: float = 5.0) -> None:
-        self._transport._do(self._transport.cancel, self)
+        until = time.monotonic() + grace_seconds
+        if self._gone is None:
+            self._gone = Answer()
+            self._transport._do(self._transport._cancel, self, self._gone)
         self.serving.close()
-        self.serving.wait(grace_seconds)
+        self._gone.settled(min(grace_seconds, STOP_SECONDS))
+        self.serving.wait(max(0.0, until - time.monotonic()))

@@ -108,14 +108,10 @@ class _Client:
         self._numbers = itertools.count(1)
 
     def heard(self, head: Head, body: bytes) -> None:
-        match head["do"]:
-            case "settle":
-                consumer, message = self._given.pop(head["delivery"])
-                self._bus.settle(consumer, message, _outcome(head, body))
-                return
-            case "cancel":
-                self._bus.cancel(self._consumers.pop(head["number"]))
-                return
+        if head["do"] == "settle":
+            consumer, message = self._given.pop(head["delivery"])
+            self._bus.settle(consumer, message, _outcome(head, body))
+            return
         number: int = head["number"]
         try:
             match head["do"]:
@@ -129,6 +125,8 @@ class _Client:
                     self._consumers[number] = self._bus.consume(
                         head["topic"], partial(self._deliver, number), head["places"]
                     )
+                case "cancel":
+                    self._bus.cancel(self._consumers.pop(number))
         except PolycellError as error:
             fields = {name: str(value) for name, value in error.fields.items()}
             self._write({"number": number, "error": type(error).__name__, "fields": fields})

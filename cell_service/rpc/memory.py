@@ -194,6 +194,7 @@ class MemoryTransport:
             self._waiting.leave(answer)
 
     def serve(self, topic: str, handler: Handler, *, threads: int = 4) -> MemorySubscription:
+        self._waiting.leave(self._waiting.enter())  # not on a closed one
         subscription = MemorySubscription(self._bus, topic, handler, threads, self._subscriptions.discard)
         self._subscriptions.add(subscription)
         return subscription

@@ -8,6 +8,7 @@ calls live as long as their caller waits, and are answered by direct reply-to. W
 from __future__ import annotations
 
 import threading
+import time
 
 from cell_service.rpc.answers import Answer, Waiting
 from cell_service.rpc.rabbit_consumer import RabbitSubscription
@@ -34,7 +35,7 @@ class RabbitTransport:
 
     def call(self, topic: str, body: bytes, *, timeout: float) -> bytes:
         answer = self._waiting.enter()
-        return self._post(Post(topic, body, answer.give, call_seconds=timeout), answer, timeout)
+        return self._post(Post(topic, body, answer.give, stale_at=time.monotonic() + timeout), answer, timeout)
 
     def serve(self, topic: str, handler: Handler, *, threads: int = 4) -> RabbitSubscription:
         answer = self._waiting.enter()

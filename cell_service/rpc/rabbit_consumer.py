@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import random
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -28,6 +29,7 @@ PARKED = {"x-max-length": MAX_PARKED}
 ATTEMPT, RETURNS = "polycell-attempt", "polycell-returns"
 AGAIN_SECONDS = 1.0
 REFUSED_SECONDS = 5.0
+CANCEL_SECONDS = 1.0
 PRECONDITION_FAILED = 406
 
 
@@ -42,13 +44,13 @@ class _Message:
     returns: int
     reply_to: str | None
     correlation_id: str | None
-    call_seconds: float | None
+    stale_at: float | None
 
 
 class RabbitSubscription:
     """What runs on the connection's thread: everything but `start` and `stop`."""
 
-    __slots__ = ("_answer", "_channel", "_ended", "_line", "_places", "_serving", "_stopped", "_tag", "_topic")
+    __slots__ = ("_answer", "_channel", "_ended", "_gone", "_line", "_places", "_serving", "_stopped", "_tag", "_topic")
 
     def __init__(
         self,
@@ -65,6 +67,8 @@ class RabbitSubscription:
         self._channel: Any = None
         self._tag = ""
         self._stopped = False
+        self._gone = threading.Event()
+        """The server has been told, or need not be."""
 
     def start(self, answer: Answer) -> None:
         """Serve; the answer is given when the queue is declared, or when it can't be for now."""
@@ -72,9 +76,11 @@ class RabbitSubscription:
         self._line.do(self._line.add, self)
 
     def stop(self, grace_seconds: float = 5.0) -> None:
+        until = time.monotonic() + grace_seconds
         self._line.do(self._cancel)
         self._serving.close()
-        self._serving.wait(grace_seconds)
+        self._gone.wait(min(grace_seconds, CANCEL_SECONDS))
+        self._serving.wait(max(0.0, until - time.monotonic()))
         self._ended(self)
 
     # -- what the line tells --------------------------------------------------------------------
@@ -117,14 +123,16 @@ class RabbitSubscription:
             self._stopped = True
             self._line.remove(self)
             if self._channel is not None and self._channel is self._line.consuming:
-                self._line.cancel(self._tag)
+                self._line.cancel(self._tag, self._gone.set)
+            else:
+                self._gone.set()
 
     def _delivered(self, channel: Any, method: Any, properties: Any, body: bytes) -> None:
         headers = properties.headers or {}
-        seconds = int(properties.expiration) / 1000 if properties.expiration else None
+        stale_at = time.monotonic() + int(properties.expiration) / 1000 if properties.expiration else None
         message = _Message(
             channel, method.delivery_tag, body, headers.get(ATTEMPT, 1), headers.get(RETURNS, 0),
-            properties.reply_to, properties.correlation_id, seconds,
+            properties.reply_to, properties.correlation_id, stale_at,
         )  # fmt: skip
         if self._stopped:
             channel.basic_nack(message.tag, requeue=True)
@@ -135,7 +143,6 @@ class RabbitSubscription:
                 self._copy(message, self._topic, message.attempt, message.returns + 1)
         else:
             delivery = Delivery(self._topic, body, message.attempt, message.reply_to is not None)
-            stale_at = None if seconds is None else time.monotonic() + seconds
             self._serving.take(Task(delivery, partial(self._line.do, self._settle, message), stale_at))
 
     # -- settling -------------------------------------------------------------------------------
@@ -170,7 +177,7 @@ class RabbitSubscription:
                 queue,
                 message.body,
                 partial(self._copied, message),
-                call_seconds=None if parked else message.call_seconds,
+                stale_at=None if parked else message.stale_at,
                 reply_to=None if parked else message.reply_to,
                 correlation_id=None if parked else message.correlation_id,
                 headers={ATTEMPT: attempt, RETURNS: returns},

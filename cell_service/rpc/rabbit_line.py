@@ -42,8 +42,8 @@ class Post:
     topic: str
     body: bytes
     give: Give
-    call_seconds: float | None = None
-    """Set for a call: the message lives so long."""
+    stale_at: float | None = None
+    """Set for a call: the moment (monotonic) after which nobody waits for the answer."""
     headers: dict[str, Any] = field(default_factory=dict)
     reply_to: str | None = None
     correlation_id: str | None = None
@@ -337,9 +337,10 @@ class Line:
         self._consumers[tag] = party
         return tag
 
-    def cancel(self, tag: str) -> None:
+    def cancel(self, tag: str, done: Callable[[], None]) -> None:
+        """Have nothing more delivered; `done` when the server knows."""
         if self._consumers.pop(tag, None) is not None:
-            self.consuming.basic_cancel(tag, callback=_ignore)
+            self.consuming.basic_cancel(tag, callback=lambda frame: done())
 
     def _cancelled(self, frame: Any) -> None:
         party = self._consumers.pop(frame.method.consumer_tag, None)
@@ -386,11 +387,12 @@ class Line:
             return
         self._tag += 1
         post.tag, key = self._tag, str(self._tag)
-        expects = post.call_seconds is not None and post.reply_to is None
+        expects = post.stale_at is not None and post.reply_to is None
+        left = None if post.stale_at is None else max(1, int((post.stale_at - time.monotonic()) * 1000))
         properties = pika.BasicProperties(
             content_type="application/json",
-            delivery_mode=2 if post.call_seconds is None else 1,
-            expiration=None if post.call_seconds is None else str(max(1, int(post.call_seconds * 1000))),
+            delivery_mode=2 if left is None else 1,
+            expiration=None if left is None else str(left),
             reply_to=REPLY_TO if expects else post.reply_to,
             correlation_id=key if expects else post.correlation_id,
             message_id=key,

@@ -83,13 +83,15 @@ def rabbit_server(url: str) -> RabbitServer:
 
 def _addresses(netloc: str, port: int) -> tuple[Address, ...]:
     login, found = Login(), []
-    for place in netloc.split(","):
+    places = netloc.split(",")
+    for place in places:
         credentials, at, address = place.rpartition("@")
         if at:
             user, colon, password = credentials.partition(":")
             login = Login(unquote(user), unquote(password) if colon else "")
         match = _ADDRESS.fullmatch(address)
-        if match is None or not 0 < int(match[2] or port) < 65536:
+        nameless = len(places) > 1 and not address
+        if match is None or nameless or not 0 < int(match[2] or port) < 65536:
             raise Invalid(reason="a host in the transport URL is not host, host:port or [address]:port")
         found.append(Address(unquote(match[1]).strip("[]") or "localhost", int(match[2] or port), login))
     return tuple(found)

@@ -35,7 +35,7 @@ class Workers:
                 self._some.notify()
                 return
             self._threads += 1
-        threading.Thread(target=self._run, name=self._name, daemon=True).start()
+        threading.Thread(target=self._run, name=f"{self._name}-work", daemon=True).start()
 
     def _run(self) -> None:
         while True:
