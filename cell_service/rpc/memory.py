@@ -52,7 +52,7 @@ class _Topic:
     def __init__(self, name: str) -> None:
         self.name = name
         self.messages: deque[Message] = deque()
-        self.consumers: deque[Consumer] = deque()
+        self.consumers: list[Consumer] = []
 
 
 class _Silence(threading.Event):
@@ -148,13 +148,12 @@ class Bus:
         with self._lock:
             if not topic.messages or self.silent.is_set():
                 return None
-            for _ in range(len(topic.consumers)):
-                consumer = topic.consumers[0]
-                topic.consumers.rotate(-1)
-                if consumer.places > 0:
-                    break
-            else:
+            consumer = next((each for each in topic.consumers if each.places > 0), None)
+            if consumer is None:
                 return None
+            if len(topic.consumers) > 1:  # another one's turn is next
+                topic.consumers.remove(consumer)
+                topic.consumers.append(consumer)
             while topic.messages:
                 message = topic.messages.popleft()
                 if message.stale_at is None or time.monotonic() <= message.stale_at:

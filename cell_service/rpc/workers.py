@@ -26,6 +26,8 @@ class Workers:
         self._work: deque[Callable[[], None]] = deque()
         self._some = threading.Condition(self._lock)
         self._idle = self._threads = 0
+        self.handled = threading.Condition()
+        """Notified whenever a handler has ended; one for all, since a subscription should weigh little."""
 
     def submit(self, work: Callable[[], None]) -> None:
         """Run it as soon as there is a thread. It must not raise."""
@@ -94,8 +96,9 @@ class Serving:
 
     def __init__(self, workers: Workers, handler: Handler, threads: int) -> None:
         self._workers, self._handler, self._threads = workers, handler, threads
-        self._changed = threading.Condition()
-        self._tasks: deque[Task] = deque()
+        self._changed = workers.handled
+        self._tasks: list[Task] = []
+        """Never many: whoever delivers knows how many may be here at a time."""
         self._jobs = 0
         """How many workers are busy for us or asked for."""
         self._active: set[int] = set()
@@ -120,8 +123,7 @@ class Serving:
         """Begin no task any more; those not begun are given back."""
         with self._changed:
             self._closed = True
-            left = list(self._tasks)
-            self._tasks.clear()
+            left, self._tasks = self._tasks, []
         for task in left:
             task.settle(GivenBack())
 
@@ -138,7 +140,7 @@ class Serving:
                 if not self._tasks:
                     self._jobs -= 1
                     return
-                task = self._tasks.popleft()
+                task = self._tasks.pop(0)
                 self._active.add(me)
             try:
                 outcome = self._outcome(task)
