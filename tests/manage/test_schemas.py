@@ -79,6 +79,17 @@ def test_a_cell_that_is_not_there_is_1_and_the_others_are_synced(site: Site) -> 
     assert versions(site) == {"bad": None, "good": cell_schema.newest()}
 
 
+def test_a_template_is_filled_and_one_that_cannot_be_costs_only_its_cell(site: Site) -> None:
+    for name, url in (("good", "{scheme}:///" + site.url("good").removeprefix("sqlite:///")),
+                      ("bad", "mysql://{username}:{password}@h/x")):  # fmt: skip
+        made = site.run("cell_v2", "create_cell", "--name", name, "--transport-url", f"memory://{name}",
+                        "--database_connection", url)  # fmt: skip
+        assert made.code == 0, made.err
+    site.configure(database__connection="sqlite:///own")
+    assert site.run("db", "sync").code == 1
+    assert versions(site) == {"good": cell_schema.newest(), "bad": None}
+
+
 def test_the_global_schema_is_not_put_into_a_cell_nor_the_other_way(site: Site) -> None:
     site.configure(database__connection=site.url("api"))
     assert site.run("db", "sync", "--local_cell").code == 1

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from cell_service.db import migrate as cell_schema
+from cell_service.db.engine import Database
 from cell_service.errors import Invalid, PolycellError
 from mapping_db import cell_mappings, migrate
 from mapping_db.cell_mappings import CELL0_UUID, CellMapping
@@ -25,11 +27,20 @@ _ONE_CELL = (
 
 @dataclass(frozen=True, slots=True)
 class CellSchema:
-    """A cell's database; `uuid` is "" for the one that the configuration names."""
+    """A cell's database; `uuid` is "" for the one that the configuration names. `url` may be a template."""
 
     name: str
     uuid: str
     url: str
+
+    @contextlib.contextmanager
+    def opened(self, own_url: str) -> Iterator[Database]:
+        """Raises Invalid for a URL that can't be used."""
+        db = open_database(fill(self.url, own_url), f"cell {self.name}")
+        try:
+            yield db
+        finally:
+            db.dispose()
 
 
 @command("api_db sync", arg("version", nargs="?", metavar="VERSION", help="a revision; default: the newest"))
@@ -55,11 +66,8 @@ def sync(cloud: Cloud | None, args: Args, out: Out) -> int:
     0 done; 1 a cell could not be synced, the others were."""
 
     def work(cell: CellSchema) -> str | None:
-        db = open_database(cell.url, f"cell {cell.name}")
-        try:
+        with cell.opened(args.settings.database) as db:
             return cell_schema.sync(db, version=args.version)
-        finally:
-            db.dispose()
 
     rows, failed = _each(_chosen(cloud, args, out), work, out, "syncing cells")
     out.table(("Cell Name", "Cell UUID", "Version"), rows)
@@ -71,11 +79,8 @@ def version(cloud: Cloud | None, args: Args, out: Out) -> int:
     """Print the schema version of each cell's database. 0 printed; 1 a cell does not answer."""
 
     def work(cell: CellSchema) -> str | None:
-        db = open_database(cell.url, f"cell {cell.name}")
-        try:
+        with cell.opened(args.settings.database) as db:
             return cell_schema.version(db)
-        finally:
-            db.dispose()
 
     rows, failed = _each(_chosen(cloud, args, out), work, out, "asking cells")
     newest = cell_schema.newest()
@@ -83,25 +88,12 @@ def version(cloud: Cloud | None, args: Args, out: Out) -> int:
     return 1 if failed else 0
 
 
-def cells_of(cloud: Cloud, database_connection: str) -> list[CellSchema]:
-    """All mapped cells, with the URLs that this process reaches them by."""
-    with cloud.db.connect() as tx:
-        stored = cell_mappings.every(tx)
-    return [
-        CellSchema(mapping.shown, mapping.uuid, _filled(mapping, database_connection).database_connection)
-        for mapping in stored
-    ]
-
-
 def sync_cell0(cloud: Cloud, args: Args) -> str:
     """Bring cell0, which must be mapped, to the newest schema."""
     with cloud.db.connect() as tx:
-        mapping = _filled(cell_mappings.get(tx, CELL0_UUID), args.settings.database)
-    db = open_database(mapping.database_connection, "cell0")
-    try:
+        cell0 = _schema_of(cell_mappings.get(tx, CELL0_UUID))
+    with cell0.opened(args.settings.database) as db:
         return cell_schema.sync(db)
-    finally:
-        db.dispose()
 
 
 def _chosen(cloud: Cloud | None, args: Args, out: Out) -> list[CellSchema]:
@@ -120,12 +112,10 @@ def _chosen(cloud: Cloud | None, args: Args, out: Out) -> list[CellSchema]:
         )
         mapped = []
     else:
-        mapped = cells_of(cloud, settings.database)
-    if args.cell_uuid:
-        assert cloud is not None
         with cloud.db.connect() as tx:
-            found = cell_mappings.get(tx, args.cell_uuid)
-        return [cell for cell in mapped if cell.uuid == found.uuid]
+            if args.cell_uuid:
+                return [_schema_of(cell_mappings.get(tx, args.cell_uuid))]
+            mapped = [_schema_of(mapping) for mapping in cell_mappings.every(tx)]
     if mapped and CELL0_UUID not in [cell.uuid for cell in mapped]:
         out.warn("Warning: cell0 is not mapped; run cell_v2 map_cell0.")
     if not mapped and cloud is not None:
@@ -152,5 +142,5 @@ def _each(
     return rows, len(answers) < len(cells)
 
 
-def _filled(mapping: CellMapping, own_url: str) -> CellMapping:
-    return replace(mapping, database_connection=fill(mapping.database_connection, own_url))
+def _schema_of(mapping: CellMapping) -> CellSchema:
+    return CellSchema(mapping.shown, mapping.uuid, mapping.database_connection)
