@@ -84,7 +84,8 @@ def set_up(*, debug: bool = False, use_json: bool = False, log_file: str | None 
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(logging.DEBUG if debug else logging.INFO)
-    for noisy in ("pika", "urllib3", "keystoneauth", "stevedore", "alembic", "tornado.access", "openstack"):
+    logging.getLogger("pika").setLevel(logging.CRITICAL)  # it repeats what our own lines say
+    for noisy in ("urllib3", "keystoneauth", "stevedore", "alembic", "tornado.access", "openstack"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
 
 

@@ -131,7 +131,7 @@ class RabbitSubscription:
         headers = properties.headers or {}
         stale_at = time.monotonic() + int(properties.expiration) / 1000 if properties.expiration else None
         message = _Message(
-            channel, method.delivery_tag, body, headers.get(ATTEMPT, 1), headers.get(RETURNS, 0),
+            channel, method.delivery_tag, body, _count(headers.get(ATTEMPT), 1), _count(headers.get(RETURNS), 0),
             properties.reply_to, properties.correlation_id, stale_at,
         )  # fmt: skip
         if self._stopped:
@@ -195,3 +195,8 @@ class RabbitSubscription:
     def _back(self, message: _Message) -> None:
         if message.channel.is_open:
             message.channel.basic_nack(message.tag, requeue=True)
+
+
+def _count(header: Any, otherwise: int) -> int:
+    """A header may come from anybody."""
+    return header if type(header) is int else otherwise

@@ -124,8 +124,7 @@ class Line:
                 self._loop = IOLoop()
                 self._thread = threading.Thread(target=self._run, name="rabbit", daemon=True)
                 self._thread.start()
-            loop = self._loop
-        loop.add_callback_threadsafe(self._work)
+            self._loop.add_callback_threadsafe(self._work)
 
     def close(self) -> None:
         """Disconnect; with a server that does not answer, after CLOSE_SECONDS."""
@@ -141,9 +140,15 @@ class Line:
     # -- the thread -----------------------------------------------------------------------------
 
     def _run(self) -> None:
-        try:
-            self._loop.start()
-        finally:
+        while True:
+            try:
+                self._loop.start()
+                break
+            except Exception:  # out of a callback of pika's
+                log.exception("the queue's connection failed in an unexpected way")
+                self._drop("an error of our own")
+        with self._lock:
+            self._closed = True
             self._loop.close()
 
     def _work(self) -> None:
@@ -271,10 +276,11 @@ class Line:
         self._why, reason = "", masked(self._why or reason_of(error))
         self._connection = self._publishing = self._control = self.consuming = None
         self._blocked = ""
-        if not self._shutting:
+        if not self._shutting and (was_open or reason != self._reason):
             log.warning("queue lost", extra=about(None, server=self._address(), reason=reason))
         if was_open and time.monotonic() - self._opened_at > STEADY_SECONDS:
             self._pause = 0.0
+        self._reason = reason
         self._declaring.clear()
         self._consumers.clear()
         self._fail_all(QueueUnavailable(reason=reason))
@@ -282,7 +288,6 @@ class Line:
             self._loop.stop()
         elif self._parties:
             self._pause = min(LONGEST_PAUSE, random.uniform(FIRST_PAUSE, max(FIRST_PAUSE, self._pause * 3)))
-            self._reason = reason
             self._retry = self.later(self._pause, self._connect)
             for party in list(self._parties):
                 party.failed(QueueUnavailable(reason=reason))

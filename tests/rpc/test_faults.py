@@ -5,21 +5,25 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from typing import Any
 
+import pika
 import pytest
 
 from cell_service.context import Deadline
 from cell_service.errors import Conflict, DeadlineExceeded, QueueUnavailable, Unavailable
 from cell_service.rpc.local_broker import LocalBroker
-from cell_service.rpc.transport import Transport
+from cell_service.rpc.rabbit_consumer import ATTEMPT, RETURNS
+from cell_service.rpc.transport import MAX_RETURNS, Transport
 from cell_service.rpc.transports import open_transport
-from tests.real.databases import wait_until
+from tests.real.databases import free_port, wait_until
 from tests.real.rabbitmq import RabbitMq
-from tests.rpc.test_transports import LocalServer, local_server
+from tests.rpc.test_transports import LocalServer, RabbitServer, local_server
 from tests.suites.transport import LONG, Gate, Inbox, raised_in_thread
 
 __all__ = ["local_server"]
@@ -107,8 +111,6 @@ def test_two_local_brokers_do_not_share_a_socket(local_server: LocalServer) -> N
 def test_a_client_that_talks_nonsense_is_cut_off_alone(
     local_server: LocalServer, opened: Callable[[str], Transport]
 ) -> None:
-    import socket
-
     transport = opened(f"local://{local_server.path}")
     transport.serve("t", Inbox())
     for nonsense in (b"\xff" * 8, b"\x00\x00\x00\x02\x00\x00\x00\x00{}", b"\x00\x00\x00\x02\x00\x00\x00\x00]["):
@@ -238,16 +240,41 @@ def test_a_deleted_queue_is_made_again(rabbitmq: RabbitMq, vhost_url: str, opene
 def test_a_queue_that_was_made_otherwise_is_served_and_disturbs_nobody(
     vhost_url: str, opened: Callable[[str], Transport]
 ) -> None:
-    import pika
-
-    connection = pika.BlockingConnection(pika.URLParameters(vhost_url.replace("rabbit:", "amqp:")))
-    connection.channel().queue_declare("old", durable=True)
-    connection.close()
+    with by_hand(vhost_url) as channel:
+        channel.queue_declare("old", durable=True)
     transport = opened(vhost_url)
     for topic in ("before", "old", "after"):
         transport.serve(topic, Inbox())
     for topic in ("before", "old", "after"):
         assert transport.call(topic, b"ab", timeout=LONG) == b"ba"
+
+
+@pytest.mark.real
+def test_strange_properties_do_no_harm(vhost_url: str, opened: Callable[[str], Transport]) -> None:
+    transport, inbox = opened(vhost_url), Inbox()
+    transport.serve("t", inbox)
+    with by_hand(vhost_url) as channel:
+        headers = {ATTEMPT: "often", RETURNS: [1]}
+        strange = pika.BasicProperties(headers=headers, reply_to="nowhere", correlation_id="x", expiration="60000")
+        channel.basic_publish("", "t", b"strange", strange)
+    inbox.await_count(1)
+    assert inbox.deliveries[0].attempt == 1
+    assert transport.call("t", b"ab", timeout=LONG) == b"ba"
+
+
+@pytest.mark.real
+def test_a_message_that_killed_many_consumers_is_parked(vhost_url: str, opened: Callable[[str], Transport]) -> None:
+    transport, inbox = opened(vhost_url), Inbox()
+    transport.serve("t", Inbox()).stop()
+    with by_hand(vhost_url) as channel:
+        for returns in (MAX_RETURNS, MAX_RETURNS - 1):
+            properties = pika.BasicProperties(headers={RETURNS: returns})
+            channel.basic_publish("", "t", b"%d" % returns, properties)
+            channel.basic_get("t")
+    transport.serve("t", inbox)
+    wait_until(lambda: RabbitServer(vhost_url).parked("t") == [b"%d" % MAX_RETURNS], "it is not parked")
+    inbox.await_count(1)
+    assert inbox.bodies == [b"%d" % (MAX_RETURNS - 1)]
 
 
 @pytest.mark.real
@@ -262,11 +289,19 @@ def test_a_wrong_password_is_said_and_not_shown(vhost_url: str, opened: Callable
 def test_another_node_of_the_cluster_is_tried(
     rabbitmq: RabbitMq, vhost_url: str, opened: Callable[[str], Transport]
 ) -> None:
-    from tests.real.databases import free_port
-
     login, _, rest = vhost_url.partition("@")
     transport = opened(f"{login}@127.0.0.1:{free_port()},{rest}")
     wait_until(lambda: pings(transport), "the second address is not tried")
+
+
+@contextlib.contextmanager
+def by_hand(url: str) -> Iterator[Any]:
+    """A channel of somebody else's."""
+    connection = pika.BlockingConnection(pika.URLParameters(url.replace("rabbit:", "amqp:")))
+    try:
+        yield connection.channel()
+    finally:
+        connection.close()
 
 
 def pings(transport: Transport) -> bool:
