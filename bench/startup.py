@@ -85,7 +85,11 @@ def _polycell(words: Sequence[str], seconds: float) -> subprocess.CompletedProce
 def _idle(state: Path, seconds: float) -> list[dict[str, Any]]:
     """Memory of each process, and the share of a processor that it takes while nothing is asked of it."""
     told = json.loads((state / "polycell.json").read_text(encoding="utf-8"))["processes"]
-    pids = {int(each["pid"]): each for each in told}
+    pids: dict[int, dict[str, Any]] = {}
+    for each in told:  # in one process all roles have one pid
+        known = pids.setdefault(int(each["pid"]), {**each, "role": ""})
+        known["role"] = " ".join(dict.fromkeys([*known["role"].split(), str(each.get("role"))]))
+        known.update({key: None for key in ("cell", "host") if known.get(key) != each.get(key)})
     before = {pid: cpu_seconds(pid) for pid in pids}
     time.sleep(seconds)
     return [

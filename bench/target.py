@@ -16,7 +16,8 @@ from urllib.parse import urlsplit
 from bench import load
 
 MICROVERSION = "2.79"
-MANAGE_FILES = ("nova.conf", "etc/nova.conf", "etc/api.conf", "api.conf", "etc/global.conf", "global.conf")
+MANAGE_FILES = ("etc/nova.conf", "etc/global.conf")
+"""What the launcher writes for the global processes; both together."""
 
 
 class Unusable(Exception):
@@ -56,12 +57,10 @@ class Target:
 
     def manage(self, config_file: str | None, *words: str) -> None:
         """Run polycell-manage on this cloud. Raises Unusable."""
-        found = [self.directory / name for name in MANAGE_FILES]
-        chosen = config_file or next((str(path) for path in found if path.is_file()), None)
-        if chosen is None:
-            raise Unusable(f"no nova.conf in {self.directory}; name it with --config-file")
+        files = [config_file] if config_file else [str(self.directory / name) for name in MANAGE_FILES]
+        options = [word for name in files for word in ("--config-file", name)]
         ran = subprocess.run(
-            [sys.executable, "-m", "tools.manage.main", "--config-file", chosen, *words], capture_output=True, text=True
+            [sys.executable, "-m", "tools.manage.main", *options, *words], capture_output=True, text=True
         )
         if ran.returncode:
             raise Unusable(f"polycell-manage {' '.join(words)}: {ran.stderr.strip()}")
@@ -129,9 +128,9 @@ def _ask(url: str, headers: Mapping[str, str], method: str, body: Any) -> tuple[
 
 def _token(endpoints: Mapping[str, str], admin: Mapping[str, Any]) -> tuple[str, str]:
     """A token of the administrator, and the id of its project."""
-    if "identity" not in endpoints:
+    if "identity" not in endpoints or "token" in admin:
         user, project = str(admin.get("username", "admin")), str(admin.get("project_id") or admin["project_name"])
-        return f"{user}:{project}", project
+        return str(admin.get("token", f"{user}:{project}")), project
     user_domain = {"name": admin.get("user_domain_name", "Default")}
     project_domain = {"name": admin.get("project_domain_name", "Default")}
     who = {"name": admin["username"], "password": admin["password"], "domain": user_domain}
