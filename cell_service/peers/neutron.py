@@ -92,7 +92,7 @@ class Neutron:
         made: list[str] = []
         try:
             for index, request in enumerate(wanted):
-                mark = {"index": index, "created": request.port_id is None}
+                mark: Record = {"index": index, "created": request.port_id is None}
                 if request.tag is not None:
                     mark["tag"] = request.tag
                 if request.port_id is not None:
@@ -125,7 +125,7 @@ class Neutron:
 
     def _ports_of(self, ctx: Context, instance_uuid: str) -> list[Record]:
         """The instance's ports in the order in which they were asked."""
-        ports = self._calls.list(ctx, "ports", device_id=instance_uuid)
+        ports = self._calls.find_all(ctx, "ports", device_id=instance_uuid)
         return sorted(ports, key=lambda port: (_mark(port).get("index", len(ports)), port["id"]))
 
     def _wanted(
@@ -231,7 +231,7 @@ class Neutron:
         """Port and fixed address → floating addresses."""
         found: dict[tuple[str, str], list[str]] = {}
         if "router" in self._calls.extensions(ctx):
-            for record in self._calls.list(ctx, "floatingips", port_id=_all(ports, "id")):
+            for record in self._calls.find_all(ctx, "floatingips", port_id=_all(ports, "id")):
                 key = (record["port_id"], record["fixed_ip_address"])
                 found.setdefault(key, []).append(record["floating_ip_address"])
         return found

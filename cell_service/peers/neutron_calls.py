@@ -29,7 +29,7 @@ class Calls:
             self._extensions = frozenset(extension["alias"] for extension in _good(reply)["extensions"])
         return self._extensions
 
-    def list(self, ctx: Context, noun: Noun, **query: Any) -> list[Record]:
+    def find_all(self, ctx: Context, noun: Noun, **query: Any) -> list[Record]:
         """All records that fit; a list of values means any of them."""
         key = _KEYS.get(noun, noun)
         found: list[Record] = list(_good(self._peer.ask(ctx, "GET", f"/{noun}", query=query))[key])
@@ -38,12 +38,12 @@ class Calls:
     def by_ids(self, ctx: Context, noun: Noun, ids: Sequence[str]) -> list[Record]:
         found = []
         for start in range(0, len(ids), _IDS_A_REQUEST):
-            found += self.list(ctx, noun, id=list(ids[start : start + _IDS_A_REQUEST]))
+            found += self.find_all(ctx, noun, id=list(ids[start : start + _IDS_A_REQUEST]))
         return found
 
     def find(self, ctx: Context, noun: Noun, record_id: str) -> Record | None:
         """None where there is no such record. Any text may be asked for."""
-        found = self.list(ctx, noun, id=record_id) if record_id.isprintable() and record_id else []
+        found = self.find_all(ctx, noun, id=record_id) if record_id.isprintable() and record_id else []
         return found[0] if found else None
 
     def create(self, ctx: Context, noun: Noun, fields: Record) -> Record:

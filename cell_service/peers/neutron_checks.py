@@ -47,8 +47,8 @@ def validate(
 
 def available(calls: Calls, ctx: Context, project_id: str) -> list[Record]:
     """The networks that may be chosen for a project: its own, then those shared with all."""
-    own = calls.list(ctx, "networks", project_id=project_id, shared=False)
-    shared = calls.list(ctx, "networks", shared=True)
+    own = calls.find_all(ctx, "networks", project_id=project_id, shared=False)
+    shared = calls.find_all(ctx, "networks", shared=True)
     return [record for record in (*own, *shared) if not record.get("router:external")]
 
 
@@ -88,7 +88,7 @@ def demand_port_security(found: Record) -> None:
 
 def group_ids(calls: Calls, ctx: Context, project_id: str, names: Sequence[str]) -> list[str]:
     """Ids of the project's groups of these ids or names, in order. Raises SecurityGroupNotFound, Conflict."""
-    groups = calls.list(ctx, "security-groups", project_id=project_id)
+    groups = calls.find_all(ctx, "security-groups", project_id=project_id)
     ids = []
     for name in names:
         found = [group["id"] for group in groups if group["id"] == name] or [
@@ -108,7 +108,7 @@ def _demand_visible(calls: Calls, ctx: Context, found: Record) -> None:
     if found["project_id"] == ctx.project_id or found.get("shared"):
         return
     if "rbac-policies" in calls.extensions(ctx):
-        policies = calls.list(
+        policies = calls.find_all(
             ctx, "rbac-policies", object_type="network", object_id=found["id"], action="access_as_shared"
         )
         if any(policy["target_tenant"] in ("*", ctx.project_id) for policy in policies):
@@ -142,10 +142,10 @@ def _check_fixed_ip(calls: Calls, ctx: Context, found: Record, fixed_ip: str, co
         raise Invalid(reason=f"Invalid fixed IP address {fixed_ip}.") from error
     if count > 1:
         raise Invalid(reason="max_count cannot be greater than 1 if an fixed_ip is specified.")
-    subnets = calls.list(ctx, "subnets", network_id=found["id"])
+    subnets = calls.find_all(ctx, "subnets", network_id=found["id"])
     if not any(address in ip_network(subnet["cidr"]) for subnet in subnets):
         raise Invalid(reason=f"Fixed IP address {fixed_ip} is not a valid ip address for network {found['id']}.")
-    if calls.list(ctx, "ports", network_id=found["id"], fixed_ips=f"ip_address={address}", fields="id"):
+    if calls.find_all(ctx, "ports", network_id=found["id"], fixed_ips=f"ip_address={address}", fields="id"):
         raise Conflict(reason=f"Fixed IP address {fixed_ip} is already in use on network {found['id']}.")
 
 
@@ -153,6 +153,6 @@ def _check_quota(calls: Calls, ctx: Context, new_ports: int) -> None:
     limit = calls.quota(ctx, ctx.project_id, "port")
     if limit < 0:
         return
-    used = len(calls.list(ctx, "ports", project_id=ctx.project_id, fields="id"))
+    used = len(calls.find_all(ctx, "ports", project_id=ctx.project_id, fields="id"))
     if used + new_ports > limit:
         raise OverQuota(resources="port", requested=new_ports, used=used, limit=limit)

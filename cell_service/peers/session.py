@@ -202,4 +202,6 @@ def _reason(error: BaseException) -> str:
         return "no connection"
     if isinstance(error, keystoneauth1.exceptions.Unauthorized):
         return "the identity service refuses our account"
+    if isinstance(error, keystoneauth1.exceptions.EndpointNotFound):
+        return "the service catalogue has no endpoint of it"
     return type(error).__name__

@@ -113,6 +113,8 @@ class Service:
     authenticator: Authenticator
     upload_directory: Path | None = None
     close: Callable[[], None] = lambda: None
+    token_seconds: float = 5.0
+    """How long it is remembered whose a token is, and that it is nobody's."""
 
 
 @dataclass(slots=True)
@@ -138,7 +140,7 @@ class Desk:
         self.service = service
         self.workers = ThreadPoolExecutor(THREADS, thread_name_prefix=f"{service.name}-worker")
         self._table = [(re.compile(_pattern(route.path)), route) for route in service.routes]
-        self._known = Known(service.authenticator)
+        self._known = Known(service.authenticator, service.token_seconds)
 
     def begin(self, request: Gathering) -> None:
         """Find the route. Does not block."""

@@ -65,7 +65,7 @@ def make_identity(state_dir: Path, settings: IdentitySettings | None = None) -> 
         *Grants(db, settings.password_rounds).routes(),
         *(route for noun in NOUNS for route in Records(noun, db, settings.password_rounds).routes()),
     )
-    return Companion(Service("identity", routes, _error, Local(db, signer), close=db.dispose))
+    return Companion(Service("identity", routes, _error, Local(db, signer), close=db.dispose, token_seconds=0))
 
 
 def seed(state_dir: Path, wanted: Seed, settings: IdentitySettings | None = None) -> None:
@@ -133,7 +133,7 @@ def _there(tx: Connection, table: Any, key: dict[str, Any], **rest: Any) -> str:
 
 
 class Local:
-    """The service's own users, for its own requests. Not remembered: a revoked token ends at once."""
+    """The service's own users, for its own requests."""
 
     challenge = 'Keystone uri=""'
 

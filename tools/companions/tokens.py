@@ -8,15 +8,13 @@ from api_cell.edge.auth import Authenticator, Identity, TokenMemory
 from cell_service.context import SYSTEM_CLOCK
 from cell_service.errors import Unauthenticated
 
-SECONDS = 5.0
-
 
 class Known:
-    """An Authenticator's answers. Raises what it raises."""
+    """An Authenticator's answers, each for so many seconds. Raises what it raises."""
 
-    def __init__(self, authenticator: Authenticator) -> None:
+    def __init__(self, authenticator: Authenticator, seconds: float) -> None:
         self._authenticator = authenticator
-        self._memory = TokenMemory(SECONDS, SYSTEM_CLOCK)
+        self._memory = TokenMemory(seconds, SYSTEM_CLOCK)
         self._lock = threading.Lock()
 
     def identify(self, token: str, service_token: str | None) -> Identity:

@@ -1,0 +1,160 @@
+"""The image client against the image companion."""
+
+from __future__ import annotations
+
+import hashlib
+import socket
+import threading
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+
+from cell_service.config import GlanceSettings
+from cell_service.context import Context, Deadline, new_request_id
+from cell_service.errors import ImageNotFound, ImageUnacceptable, PeerUnavailable
+from cell_service.peers.glance import open_images
+from cell_service.peers.image import Images
+from tests.suites.companions import Companions
+
+CONTENT = b"a bootable disk" * 100_000
+
+
+@pytest.fixture
+def images(cloud: Companions) -> Images:
+    return open_images(cloud.glance)
+
+
+def ctx(project: str = "anybody", *, is_admin: bool = False) -> Context:
+    return Context(new_request_id(), project_id=project, is_admin=is_admin, deadline=Deadline.after(20))
+
+
+def send(cloud: Companions, method: str, path: str, **more: Any) -> requests.Response:
+    headers = {"X-Auth-Token": cloud.token(), **more.pop("headers", {})}
+    reply = requests.request(method, f"{cloud.image.url}/v2{path}", headers=headers, timeout=10, **more)
+    assert reply.ok, reply.text
+    return reply
+
+
+def add(cloud: Companions, content: bytes | None = CONTENT, **fields: Any) -> str:
+    record = {"name": "disk", "disk_format": "raw", "container_format": "bare", **fields}
+    image_id = str(send(cloud, "POST", "/images", json=record).json()["id"])
+    if content is not None:
+        octets = {"Content-Type": "application/octet-stream"}
+        send(cloud, "PUT", f"/images/{image_id}/file", data=content, headers=octets)
+    return image_id
+
+
+def test_a_record_is_read(cloud: Companions, images: Images) -> None:
+    image_id = add(cloud, min_disk=3, min_ram=64, hw_disk_bus="virtio", visibility="public")
+    image = images.get(ctx(), image_id)
+    assert (image.status, image.size_bytes, image.min_disk_gib, image.min_ram_mib) == ("active", len(CONTENT), 3, 64)
+    assert (image.os_hash_algo, image.os_hash_value) == ("sha512", hashlib.sha512(CONTENT).hexdigest())
+    assert image.properties == {"hw_disk_bus": "virtio"}
+
+
+def test_the_content_is_fetched_whole(cloud: Companions, images: Images, tmp_path: Path) -> None:
+    image = images.get(ctx(is_admin=True), add(cloud))
+    images.download(ctx(), image, tmp_path / "disk")
+    assert (tmp_path / "disk").read_bytes() == CONTENT
+    assert [path.name for path in tmp_path.iterdir()] == ["disk"]
+
+
+@pytest.mark.parametrize("lie", [b"b" + CONTENT[1:], CONTENT[:-1], CONTENT + b"x", b""])
+def test_content_that_is_not_what_the_record_says_is_refused(
+    cloud: Companions, images: Images, tmp_path: Path, lie: bytes
+) -> None:
+    image = images.get(ctx(is_admin=True), add(cloud))
+    (cloud.state / "images" / image.id).write_bytes(lie)
+    with pytest.raises(ImageUnacceptable):
+        images.download(ctx(), image, tmp_path / "disk")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_image_without_content_is_refused(cloud: Companions, images: Images, tmp_path: Path) -> None:
+    image = replace(images.get(ctx(is_admin=True), add(cloud, None)), checksum="0" * 32)
+    with pytest.raises(ImageUnacceptable):
+        images.download(ctx(), image, tmp_path / "disk")
+
+
+def test_an_image_that_is_gone_is_not_found(cloud: Companions, images: Images, tmp_path: Path) -> None:
+    image = images.get(ctx(is_admin=True), add(cloud))
+    send(cloud, "DELETE", f"/images/{image.id}")
+    with pytest.raises(ImageNotFound):
+        images.get(ctx(is_admin=True), image.id)
+    with pytest.raises(ImageNotFound):
+        images.download(ctx(), image, tmp_path / "disk")
+
+
+@pytest.mark.parametrize("image_id", ["", "nonsense", "../images", "00000000-0000-0000-0000-000000000000", "a/b", "ä"])
+def test_unknown_ids_are_not_found(images: Images, image_id: str) -> None:
+    with pytest.raises(ImageNotFound):
+        images.get(ctx(), image_id)
+
+
+def test_a_project_sees_what_it_may(cloud: Companions, images: Images) -> None:
+    private = add(cloud, None, visibility="private")
+    shared = add(cloud, None, visibility="shared")
+    community = add(cloud, None, visibility="community")
+    send(cloud, "POST", f"/images/{shared}/members", json={"member": "friend"})
+    owner = images.get(ctx(is_admin=True), private).owner
+
+    assert images.get(ctx(owner), private).id == private
+    assert images.get(ctx("friend"), shared).id == shared
+    assert images.get(ctx("stranger"), community).id == community
+    for project, image_id in (("stranger", private), ("stranger", shared), ("", shared), ("friend", private)):
+        with pytest.raises(ImageNotFound):
+            images.get(ctx(project), image_id)
+
+
+def test_a_service_that_is_down_is_said_to_be(cloud: Companions) -> None:
+    nobody = open_images(cloud.peer(GlanceSettings, endpoint_override="http://127.0.0.1:1"))
+    with pytest.raises(PeerUnavailable, match="no connection"):
+        nobody.get(ctx(), "00000000-0000-0000-0000-000000000000")
+    no_identity = open_images(cloud.peer(GlanceSettings, auth_url="http://127.0.0.1:1"))
+    with pytest.raises(PeerUnavailable):
+        no_identity.get(ctx(), "00000000-0000-0000-0000-000000000000")
+
+
+def _serving(answer: bytes) -> socket.socket:
+    """A port whose first connection gets these bytes and is closed."""
+    listening = socket.create_server(("127.0.0.1", 0))
+
+    def serve() -> None:
+        connection, _ = listening.accept()
+        connection.recv(65536)
+        connection.sendall(answer)
+        connection.close()
+
+    threading.Thread(target=serve, daemon=True).start()
+    return listening
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"HTTP/1.1 200 OK\r\nContent-Length: 1500000\r\n\r\na bootable",
+        b"HTTP/1.1 503 Busy\r\nContent-Length: 0\r\n\r\n",
+    ],
+)
+def test_a_download_that_breaks_off_leaves_nothing(
+    cloud: Companions, images: Images, tmp_path: Path, answer: bytes
+) -> None:
+    image = images.get(ctx(is_admin=True), add(cloud))
+    with _serving(answer) as listening:
+        override = f"http://127.0.0.1:{listening.getsockname()[1]}"
+        broken = open_images(cloud.peer(GlanceSettings, endpoint_override=override))
+        with pytest.raises(PeerUnavailable):
+            broken.download(ctx(), image, tmp_path / "disk")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_silent_service_costs_no_more_than_the_deadline(cloud: Companions) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        override = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        slow = open_images(cloud.peer(GlanceSettings, endpoint_override=override))
+        hurried = replace(ctx(), deadline=Deadline.after(0.3))
+        with pytest.raises(PeerUnavailable, match="time"):
+            slow.get(hurried, "00000000-0000-0000-0000-000000000000")
