@@ -10,13 +10,16 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pika
 import pytest
 
-from cell_service.context import Deadline
+from cell_service.context import Context, Deadline, internal
 from cell_service.errors import Conflict, DeadlineExceeded, QueueUnavailable, Unavailable
+from cell_service.rpc.compute import Compute
+from cell_service.rpc.contract import client, dispatcher
 from cell_service.rpc.local_broker import LocalBroker
 from cell_service.rpc.rabbit_consumer import ATTEMPT, RETURNS
 from cell_service.rpc.transport import MAX_RETURNS, Transport
@@ -95,6 +98,24 @@ def test_a_local_transport_may_come_before_its_broker(
     transport.serve("t", Inbox())
     local_server.revive()
     wait_until(lambda: reaches(transport, "t", b"ab"), "the subscription does not begin")
+
+
+def test_an_idempotent_call_outlasts_a_broker_that_is_away(
+    local_server: LocalServer, opened: Callable[[str], Transport]
+) -> None:
+    class Agent(Compute):
+        def get_console_output(self, ctx: Context, instance_uuid: str, tail_length: int | None) -> str:
+            return f"console of {instance_uuid}"
+
+    transport = opened(f"local://{local_server.path}")
+    transport.serve("compute.h1", dispatcher(Agent()))
+    local_server.kill()
+    with ThreadPoolExecutor(1) as pool:
+        asked = pool.submit(client(Compute, transport, "h1").get_console_output, internal(), "i1", None)
+        with pytest.raises(QueueUnavailable):
+            transport.ping(timeout=LONG)
+        local_server.revive()
+        assert asked.result(LONG) == "console of i1"
 
 
 def test_a_message_whose_local_consumer_is_killed_goes_to_another(
@@ -260,6 +281,16 @@ def test_strange_properties_do_no_harm(vhost_url: str, opened: Callable[[str], T
     inbox.await_count(1)
     assert inbox.deliveries[0].attempt == 1
     assert transport.call("t", b"ab", timeout=LONG) == b"ba"
+
+
+@pytest.mark.real
+def test_an_error_of_our_own_costs_one_connection(vhost_url: str, opened: Callable[[str], Transport]) -> None:
+    transport = opened(vhost_url)
+    transport.serve("t", Inbox())
+    line = transport._line  # type: ignore[attr-defined]
+    for harm in (lambda: line.later(0, lambda: [][1]), lambda: [][1]):
+        line.do(harm)
+        wait_until(lambda: reaches(transport, "t", b"ab"), "it does not work any more")
 
 
 @pytest.mark.real
