@@ -1,0 +1,1 @@
+"""Every service composed from its configuration files: what each process of an installation runs."""

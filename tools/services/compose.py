@@ -1,0 +1,259 @@
+"""From configuration files to parts. Imports are made where a role needs them, so that each process stays small."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
+
+from oslo_config import cfg
+
+from cell_service.config import (
+    DatabaseSettings,
+    Defaults,
+    GlanceSettings,
+    NeutronSettings,
+    PlacementSettings,
+    load,
+    option,
+    read,
+)
+from cell_service.context import SYSTEM_CLOCK
+from cell_service.errors import Invalid
+from tools.services.part import Made, Part
+
+if TYPE_CHECKING:
+    from api_cell.edge.auth import Authenticator
+    from mapping_db.cloud import Cloud
+
+API_PORTS = {"api": 8774, "placement": 8778, "identity": 5000, "image": 9292, "network": 9696}
+ROLES = (*API_PORTS, "super-conductor", "conductor", "compute", "queue")
+GLOBAL_READ_SECONDS = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class CompanionSection:
+    """[companions]: where the companion services keep their data."""
+
+    GROUP: ClassVar[str] = "companions"
+    data_path: str = option(cfg.StrOpt("data_path", default="$state_path/companions"))
+
+
+@dataclass(slots=True)
+class Composer:
+    """Builds the parts that the same files describe; parts of one process share its connections to the cloud."""
+
+    files: Sequence[str]
+    _cloud: Cloud | None = None
+    _users: int = 0
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def part(self, role: str, *, host: str = "", port: int = 0, address: str = "", reuse_port: bool = False) -> Part:
+        """The service of that role. `host` in place of the files'; `port` and `address` where it listens.
+
+        Raises Invalid for what the files lack or get wrong.
+        """
+        conf = load(self.files)
+        listen = (port or API_PORTS.get(role, 0), address or "127.0.0.1", reuse_port)
+        match role:
+            case "api":
+                return self._api(conf, *listen)
+            case "placement":
+                return self._placement(conf, *listen)
+            case "identity" | "image" | "network":
+                return self._companion(conf, role, *listen)
+            case "super-conductor":
+                return self._super_conductor(conf)
+            case "conductor":
+                return self._conductor(conf, host)
+            case "compute":
+                return self._compute(conf, [host] if host else [])
+            case "queue":
+                return self._queue(conf)
+        raise Invalid(reason=f"There is no role {role!r}; there are {', '.join(ROLES)}.")
+
+    def fleet(self, hosts: Sequence[str]) -> Part:
+        """Several compute hosts of one cell in this process."""
+        return self._compute(load(self.files), list(hosts))
+
+    # -- the global side --------------------------------------------------------------------------
+
+    def _shared_cloud(self, conf: cfg.ConfigOpts) -> Cloud:
+        from api_cell.config import ApiDatabase
+        from cell_service.db.engine import Database, PoolLimits
+        from cell_service.rpc.transports import open_transport
+        from mapping_db.cells import Cells, CellSettings
+        from mapping_db.cloud import Cloud
+        from mapping_db.locator import Locator
+        from mapping_db.shared_cache import CacheSettings, open_shared
+
+        with self._lock:
+            self._users += 1
+            if self._cloud is None:
+                settings, own = read(conf, ApiDatabase), read(conf, Defaults)
+                if not settings.connection:
+                    raise Invalid(reason="[api_database] connection is not set")
+                limits = PoolLimits(
+                    size=settings.max_pool_size, overflow=settings.max_overflow,
+                    wait_seconds=settings.pool_timeout, read_seconds=GLOBAL_READ_SECONDS,
+                )  # fmt: skip
+                db = Database(settings.connection, limits)
+                cell_urls = CellSettings(
+                    database_connection=read(conf, DatabaseSettings).connection, transport_url=own.transport_url
+                )
+                cells = Cells(db, open_transport, SYSTEM_CLOCK, cell_urls)
+                cells.start()
+                locator = Locator(db, open_shared(read(conf, CacheSettings)))
+                self._cloud = Cloud(db, open_transport(own.transport_url), cells, locator, SYSTEM_CLOCK)
+            return self._cloud
+
+    def _release_cloud(self) -> None:
+        with self._lock:
+            self._users -= 1
+            if self._users == 0 and self._cloud is not None:
+                self._cloud.cells.close()
+                self._cloud.bus.close()
+                self._cloud.db.dispose()
+                self._cloud = None
+
+    def _authenticator(self, conf: cfg.ConfigOpts) -> Authenticator:
+        from api_cell.app import authenticator_for
+        from api_cell.config import read_settings
+
+        return authenticator_for(read_settings(conf))
+
+    def _api(self, conf: cfg.ConfigOpts, port: int, address: str, reuse_port: bool) -> Part:
+        from api_cell.app import ApiServer, Services, make_compute_app
+        from api_cell.config import read_settings
+        from api_cell.superconductor.contract import SuperConductor
+        from cell_service.peers.glance import open_images
+        from cell_service.peers.neutron import open_networks
+        from cell_service.rpc.contract import client
+
+        settings, cloud = read_settings(conf), self._shared_cloud(conf)
+        services = Services(
+            settings,
+            open_images(read(conf, GlanceSettings)),
+            open_networks(read(conf, NeutronSettings)),
+            client(SuperConductor, cloud.bus),
+        )
+        server = ApiServer(make_compute_app(cloud, services, settings, self._authenticator(conf)))
+
+        def end(grace_seconds: float) -> None:
+            server.drain(grace_seconds)
+            self._release_cloud()
+
+        return Made(lambda: server.start(port, address, reuse_port=reuse_port), end)
+
+    def _placement(self, conf: cfg.ConfigOpts, port: int, address: str, reuse_port: bool) -> Part:
+        from api_cell.config import read_settings
+        from api_cell.edge.server import ApiServer
+        from api_cell.placement.app import make_placement_app
+
+        app = make_placement_app(self._shared_cloud(conf), read_settings(conf), self._authenticator(conf))
+        server = ApiServer(app)
+
+        def end(grace_seconds: float) -> None:
+            server.drain(grace_seconds)
+            self._release_cloud()
+
+        return Made(lambda: server.start(port, address, reuse_port=reuse_port), end)
+
+    def _super_conductor(self, conf: cfg.ConfigOpts) -> Part:
+        from api_cell.config import Zones
+        from api_cell.scheduler.config import read_settings
+        from api_cell.scheduler.scheduler import Scheduler
+        from api_cell.superconductor.means import settings_from
+        from api_cell.superconductor.service import SuperConductorService
+
+        cloud, settings = self._shared_cloud(conf), settings_from(conf)
+        zone = read(conf, Zones).default_availability_zone
+        scheduling = read_settings(
+            conf, service_down_seconds=settings.service_down_seconds, default_availability_zone=zone
+        )
+        service = SuperConductorService(cloud, Scheduler(cloud, scheduling), settings)
+
+        def end(grace_seconds: float) -> None:
+            service.stop(grace_seconds)
+            self._release_cloud()
+
+        return Made(service.start, end)
+
+    # -- a cell -----------------------------------------------------------------------------------
+
+    def _conductor(self, conf: cfg.ConfigOpts, host: str) -> Part:
+        from cell_service.conductor.config import settings_from
+        from cell_service.conductor.service import ConductorService
+        from cell_service.db.engine import Database, PoolLimits
+        from cell_service.peers.neutron import open_networks
+        from cell_service.peers.placement_http import open_placement
+        from cell_service.rpc.transports import open_transport
+
+        settings, database = settings_from(conf), read(conf, DatabaseSettings)
+        if not database.connection:
+            raise Invalid(reason="[database] connection is not set")
+        limits = PoolLimits(size=database.max_pool_size, overflow=database.max_overflow, read_seconds=30.0)
+        db, transport = Database(database.connection, limits), open_transport(read(conf, Defaults).transport_url)
+        networks, placement = open_networks(read(conf, NeutronSettings)), open_placement(read(conf, PlacementSettings))
+        service = ConductorService(
+            db, transport, networks, placement, replace(settings, host=host) if host else settings
+        )
+
+        def end(grace_seconds: float) -> None:
+            service.stop()
+            transport.close()
+            db.dispose()
+
+        return Made(service.start, end)
+
+    def _compute(self, conf: cfg.ConfigOpts, hosts: list[str]) -> Part:
+        from cell_service.peers.glance import open_images
+        from cell_service.peers.neutron import open_networks
+        from cell_service.peers.placement_http import open_placement
+        from cell_service.rpc.transports import open_transport
+        from compute_host.config import settings_from
+        from compute_host.fleet import Fleet
+
+        settings = settings_from(conf)
+        several = [replace(settings, host=name, state=settings.state / name) for name in hosts]
+        transport = open_transport(read(conf, Defaults).transport_url)
+        fleet = Fleet(
+            several or [settings],
+            transport=transport,
+            networks=open_networks(read(conf, NeutronSettings)),
+            placement=open_placement(read(conf, PlacementSettings)),
+            images=open_images(read(conf, GlanceSettings)),
+        )
+
+        def end(grace_seconds: float) -> None:
+            fleet.stop(grace_seconds)
+            transport.close()
+
+        return Made(fleet.start, end)
+
+    def _queue(self, conf: cfg.ConfigOpts) -> Part:
+        from cell_service.rpc.local_broker import LocalBroker
+
+        url = read(conf, Defaults).transport_url
+        if not url.startswith("local:///"):
+            raise Invalid(reason="[DEFAULT] transport_url must look like local:///path/to/socket for the role queue")
+        broker = LocalBroker(url.removeprefix("local://"))
+        return Made(broker.start, lambda grace_seconds: broker.stop())
+
+    # -- companions -------------------------------------------------------------------------------
+
+    def _companion(self, conf: cfg.ConfigOpts, role: str, port: int, address: str, reuse_port: bool) -> Part:
+        from tools.companions.identity import make_identity
+        from tools.companions.image import make_image
+        from tools.companions.network import make_network
+
+        data = Path(read(conf, CompanionSection).data_path.replace("$state_path", read(conf, Defaults).state_path))
+        data.mkdir(parents=True, exist_ok=True)
+        if role == "identity":
+            companion = make_identity(data)
+        else:
+            authenticator = self._authenticator(conf)
+            companion = (make_image if role == "image" else make_network)(data, authenticator)
+        return Made(lambda: companion.start(port, address), companion.drain)

@@ -1,0 +1,47 @@
+"""`polycell service ROLE`: one service in the foreground, until SIGTERM or SIGINT."""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import logging
+import signal
+import threading
+
+from cell_service import logs
+from cell_service.config import Defaults, load, read
+from tools.services.compose import ROLES, Composer
+
+log = logging.getLogger(__name__)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("role", choices=ROLES)
+    parser.add_argument("--config-file", action="append", required=True, metavar="FILE", help="later ones win")
+    parser.add_argument("--host", default="", help="in place of [DEFAULT] host")
+    parser.add_argument("--port", type=int, default=0, help="where an API listens")
+    parser.add_argument("--address", default="", help="default: 127.0.0.1")
+    parser.add_argument("--title", default="", help="what the process is called, after `polycell: `")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Serve until told to stop. 0 stopped; 1 it could not start."""
+    import setproctitle
+
+    setproctitle.setproctitle(f"polycell: {args.title or args.role}")
+    settings = read(load(args.config_file), Defaults)
+    logs.set_up(debug=settings.debug, use_json=settings.use_json, log_file=settings.log_file)
+    ended = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: ended.set())
+    part = Composer(args.config_file).part(
+        args.role, host=args.host, port=args.port, address=args.address, reuse_port=args.role in ("api", "placement")
+    )
+    part.start()
+    gc.collect()
+    gc.freeze()
+    log.info("started", extra={"about": {"role": args.role, "host": args.host or None}})
+    ended.wait()
+    part.stop()
+    log.info("stopped", extra={"about": {"role": args.role}})
+    return 0

@@ -1,0 +1,1 @@
+"""`polycell up`, `down` and `status`: a whole cloud on one machine."""

@@ -1,0 +1,181 @@
+"""The files of a cloud on one machine: nova.conf for each role, and what clients need."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from tools.up.plan import GLOBAL, Plan
+
+REPORT_SECONDS = 5
+DOWN_SECONDS = 20
+
+Sections = Mapping[str, Mapping[str, object]]
+
+
+def write_secret(path: Path, text: str) -> None:
+    """Replace the file as a whole; nobody else may read it."""
+    draft = path.with_name(f".{path.name}.new")
+    draft.touch(mode=0o600)
+    draft.write_text(text, encoding="utf-8")
+    draft.replace(path)
+
+
+def write_configs(plan: Plan) -> None:
+    """All configuration files, as this plan has it."""
+    write_secret(plan.config("passwords").with_suffix(".json"), json.dumps(plan.passwords))
+    _write(plan.config("nova"), _common(plan))
+    _write(plan.config("global"), _global(plan))
+    for cell in plan.cells:
+        _write(plan.config(cell), _cell(plan, cell))
+
+
+def write_clients(plan: Plan) -> None:
+    """`openrc` and `clouds.yaml`."""
+    write_secret(plan.state / "openrc", _openrc(plan))
+    write_secret(plan.state / "clouds.yaml", _clouds(plan))
+
+
+def credentials(plan: Plan, user: str) -> dict[str, str]:
+    """What `user` (admin or demo) logs in with."""
+    project = user
+    if plan.options.auth == "noauth2":
+        return {"username": user, "project_name": project, "project_id": project, "token": f"{user}:{project}"}
+    if plan.options.auth != "companion":
+        return {
+            "username": os.environ.get("OS_USERNAME", user),
+            "password": os.environ.get("OS_PASSWORD", ""),
+            "project_name": os.environ.get("OS_PROJECT_NAME", project),
+            "user_domain_name": os.environ.get("OS_USER_DOMAIN_NAME", "Default"),
+            "project_domain_name": os.environ.get("OS_PROJECT_DOMAIN_NAME", "Default"),
+            "auth_url": plan.endpoint("identity"),
+        }
+    return {
+        "username": user,
+        "password": plan.passwords[user],
+        "project_name": project,
+        "user_domain_name": "Default",
+        "project_domain_name": "Default",
+        "auth_url": plan.endpoint("identity"),
+    }
+
+
+def _common(plan: Plan) -> Sections:
+    sections: dict[str, Mapping[str, object]] = {
+        "DEFAULT": {
+            "state_path": plan.state,
+            "my_ip": "127.0.0.1",
+            "report_interval": REPORT_SECONDS,
+            "service_down_time": DOWN_SECONDS,
+            "compute_driver": "simulated.SimulatedDriver",
+        },
+        "companions": {"data_path": plan.state / "companions"},
+        "placement": _account(plan, "placement", plan.endpoint("placement")),
+        "glance": _account(plan, "glance", plan.endpoint("image")),
+        "neutron": _account(plan, "neutron", plan.endpoint("network")),
+        "keystone_authtoken": _account(plan, "nova", None) | {"www_authenticate_uri": plan.endpoint("identity")},
+        "api": {"auth_strategy": "noauth2" if plan.options.auth == "noauth2" else "keystone"},
+    }
+    if plan.options.cache != "embedded":
+        url = plan.options.cache
+        parts = urlsplit(url if "://" in url else f"memcached://{url}")
+        sections["cache"] = {
+            "enabled": True,
+            "backend": "dogpile.cache.pymemcache",
+            "memcache_servers": f"{parts.hostname}:{parts.port or 11211}",
+        }
+    return sections
+
+
+def _global(plan: Plan) -> Sections:
+    return {
+        "DEFAULT": {"transport_url": plan.transports[GLOBAL], "host": "super"},
+        "api_database": {"connection": plan.databases[GLOBAL]},
+    }
+
+
+def _cell(plan: Plan, cell: str) -> Sections:
+    return {
+        "DEFAULT": {
+            "transport_url": plan.transports[cell],
+            "host": cell,
+            "instances_path": plan.state / "hosts" / cell,
+        },
+        "database": {"connection": plan.databases[cell]},
+    }
+
+
+def _account(plan: Plan, user: str, endpoint: str | None) -> dict[str, object]:
+    """A service account of ours, for reaching a peer."""
+    override: dict[str, object] = {} if endpoint is None else {"endpoint_override": endpoint}
+    if plan.options.auth == "noauth2":
+        return {"auth_type": "none", **override}
+    if plan.options.auth != "companion":
+        admin = credentials(plan, "admin")
+        return {
+            "auth_type": "password",
+            "auth_url": admin["auth_url"],
+            **{name: admin[name] for name in ("username", "password", "project_name", "user_domain_name",
+                                              "project_domain_name")},
+            **override,
+        }  # fmt: skip
+    return {
+        "auth_type": "password",
+        "auth_url": plan.endpoint("identity"),
+        "username": user,
+        "password": plan.passwords[user],
+        "project_name": "service",
+        **override,
+    }
+
+
+def _write(path: Path, sections: Sections) -> None:
+    lines: list[str] = []
+    for name, options in sections.items():
+        lines += [f"[{name}]", *(f"{key} = {_escaped(value)}" for key, value in options.items()), ""]
+    write_secret(path, "\n".join(lines))
+
+
+def _escaped(value: object) -> str:
+    """oslo.config replaces $names in values."""
+    return str(value).replace("$", "$$")
+
+
+def _openrc(plan: Plan) -> str:
+    admin = credentials(plan, "admin")
+    if plan.options.auth == "noauth2":
+        words = {
+            "OS_AUTH_TYPE": "admin_token",
+            "OS_TOKEN": admin["token"],
+            "OS_ENDPOINT": plan.endpoint("compute"),
+        }
+    else:
+        words = {
+            "OS_AUTH_URL": admin["auth_url"],
+            "OS_IDENTITY_API_VERSION": "3",
+            "OS_USERNAME": admin["username"],
+            "OS_PASSWORD": admin["password"],
+            "OS_PROJECT_NAME": admin["project_name"],
+            "OS_USER_DOMAIN_NAME": admin["user_domain_name"],
+            "OS_PROJECT_DOMAIN_NAME": admin["project_domain_name"],
+            "OS_REGION_NAME": "RegionOne",
+        }
+    return "".join(f"export {name}='{value}'\n" for name, value in words.items())
+
+
+def _clouds(plan: Plan) -> str:
+    import yaml
+
+    clouds: dict[str, Any] = {}
+    for name, user in (("polycell", "admin"), ("polycell-demo", "demo")):
+        known = credentials(plan, user)
+        if plan.options.auth == "noauth2":
+            auth = {"endpoint": plan.endpoint("compute"), "token": known["token"]}
+            clouds[name] = {"auth_type": "admin_token", "auth": auth}
+        else:
+            clouds[name] = {"auth": known, "region_name": "RegionOne", "identity_api_version": "3"}
+    return str(yaml.safe_dump({"clouds": clouds}, sort_keys=False))

@@ -1,0 +1,83 @@
+"""The databases and cell mappings of a cloud on one machine: there, at the newest schema, and mapped."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from uuid import uuid4
+
+from sqlalchemy import make_url, text
+
+from cell_service.context import SYSTEM_CLOCK
+from cell_service.db import migrate
+from cell_service.db.engine import Database
+from cell_service.errors import DatabaseUnavailable, Invalid
+from mapping_db import cell_mappings
+from mapping_db.cell_mappings import CELL0_UUID
+from mapping_db.migrate import GLOBAL as GLOBAL_SCHEMA
+from tools.manage.urls import CELL0_TRANSPORT, masked
+from tools.up.plan import GLOBAL, Plan
+
+
+def sync(plan: Plan) -> None:
+    """Every database exists and has the newest schema. Raises Invalid, naming the URL without its password."""
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda name: _sync(name, plan.databases[name]), plan.databases))
+
+
+def map_cells(plan: Plan) -> dict[str, str]:
+    """Every cell is mapped as the plan has it. Answers the uuids by name."""
+    db = Database(plan.databases[GLOBAL])
+    try:
+        with db.begin() as tx:
+            known = {mapping.name: mapping for mapping in cell_mappings.every(tx)}
+            for name in ("cell0", *plan.cells):
+                queue, database = plan.transports.get(name, CELL0_TRANSPORT), plan.databases[name]
+                now, mapping = SYSTEM_CLOCK.now(), known.get(name)
+                if mapping is None:
+                    uuid = CELL0_UUID if name == "cell0" else str(uuid4())
+                    known[name] = cell_mappings.insert_new(
+                        tx, uuid=uuid, name=name, transport_url=queue, database_connection=database, now=now
+                    )
+                elif (mapping.transport_url, mapping.database_connection) != (queue, database):
+                    cell_mappings.change(tx, mapping.uuid, transport_url=queue, database_connection=database, now=now)
+        return {name: mapping.uuid for name, mapping in known.items()}
+    finally:
+        db.dispose()
+
+
+def _sync(name: str, url: str) -> None:
+    try:
+        _create_missing(url)
+        db = Database(url)
+        try:
+            migrate.sync(db, GLOBAL_SCHEMA if name == GLOBAL else migrate.CELL)
+        finally:
+            db.dispose()
+    except DatabaseUnavailable as error:
+        raise Invalid(reason=f"the database of {name} ({masked(url)}) can't be used: {error}") from error
+
+
+def _create_missing(url: str) -> None:
+    """On a server, make the database when it is not there and the account may."""
+    parsed = make_url(url)
+    backend, name = parsed.get_backend_name(), parsed.database
+    if backend == "sqlite" or not name:
+        return
+    db = Database(url)
+    try:
+        db.ping()
+        return
+    except DatabaseUnavailable as error:
+        if "1049" not in str(error) and "does not exist" not in str(error):
+            raise
+    finally:
+        db.dispose()
+    server = Database(parsed.set(database="postgres" if backend.startswith("postgres") else "mysql").render_as_string(
+        hide_password=False))  # fmt: skip
+    quoted = server.engine.dialect.identifier_preparer.quote(name)
+    more = "" if backend.startswith("postgres") else " CHARACTER SET utf8mb4"
+    try:
+        with server.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+            connection.execute(text(f"CREATE DATABASE {quoted}{more}"))
+    finally:
+        server.dispose()

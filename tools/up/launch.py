@@ -1,0 +1,265 @@
+"""`polycell up`: from nothing, or from what is there, to a cloud that is ready."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import gc
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import IO
+
+import requests
+
+from cell_service import logs
+from cell_service.context import SYSTEM_CLOCK, Deadline
+from cell_service.db import services
+from cell_service.db.engine import Database
+from cell_service.errors import Invalid, PolycellError, Unavailable
+from mapping_db import host_mappings
+from tools.up import configs, databases, record, seeding
+from tools.up.plan import GLOBAL, Options, Plan, plan_of
+from tools.up.supervisor import Children, InProcess, Services
+
+READY_SECONDS = 60.0
+DIRECTORIES = ("etc", "run", "logs", "db", "companions", "hosts")
+
+
+class Progress:
+    """Lines for whoever waits: seconds since the start, and what is being done."""
+
+    def __init__(self, out: IO[str]) -> None:
+        self._out, self._began = out, time.monotonic()
+
+    @property
+    def seconds(self) -> float:
+        return time.monotonic() - self._began
+
+    def say(self, words: str) -> None:
+        print(f"{self.seconds:6.1f} s  {words}", file=self._out, flush=True)
+
+    def ready(self, plan: Plan) -> None:
+        words = f"READY in {self.seconds:.1f} s: {plan.endpoint('compute')}  (source {plan.state / 'openrc'})"
+        print(words, file=self._out, flush=True)
+
+
+def up(options: Options, *, detach: bool) -> int:
+    """Bring the cloud up. 0 it was stopped again (or, detached, is READY). Raises Invalid, Unavailable."""
+    plan = plan_of(options)
+    _prepare(plan.state)
+    if detach:
+        return _detached(plan)
+    with _alone(plan.state):
+        return _run(plan, Progress(sys.stdout))
+
+
+def _prepare(state: Path) -> None:
+    try:
+        for name in DIRECTORIES:
+            (state / name).mkdir(parents=True, exist_ok=True)
+        (state / "etc").chmod(0o700)
+        probe = state / "run" / ".probe"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise Invalid(reason=f"{state} can't be written: {error.strerror}") from None
+
+
+@contextlib.contextmanager
+def _alone(state: Path) -> Iterator[None]:
+    """One launcher for a directory. Raises Unavailable when another one has it."""
+    with (state / "run" / "launcher.lock").open("a") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise Unavailable(reason=f"a cloud is already running in {state}") from None
+        yield
+
+
+def _run(plan: Plan, progress: Progress) -> int:
+    ended = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: ended.set())
+    logs.set_up(log_file=str(plan.state / "logs" / "polycell.log"))
+    _end_strays(plan, progress)
+    _demand_ports(plan)
+    configs.write_configs(plan)
+    progress.say(f"syncing {len(plan.databases)} databases")
+    databases.sync(plan)
+    uuids = databases.map_cells(plan)
+    progress.say(f"mapped cell0 and {', '.join(plan.cells)}")
+    _seed_identity(plan)
+    parts: Services
+    if plan.options.processes:
+        parts = Children(plan, lambda: record.write(plan, uuids, parts.running(), record.this_process("launcher")))
+    else:
+        parts = InProcess(plan)
+    progress.say(f"starting {len(plan.processes())} services" + (" as processes" if plan.options.processes else ""))
+    try:
+        parts.start()
+        record.write(plan, uuids, parts.running(), record.this_process("launcher"))
+        _await(plan, progress, ended)
+        if not ended.is_set():
+            configs.write_clients(plan)
+            gc.collect()
+            gc.freeze()
+            progress.ready(plan)
+            ended.wait()
+        progress.say("stopping")
+    finally:
+        parts.stop()
+        record.write(plan, uuids, [], None)
+    return 0
+
+
+def _end_strays(plan: Plan, progress: Progress) -> None:
+    """Processes of a launcher that was killed: they hold ports, and nobody watches them."""
+    with contextlib.suppress(Invalid):
+        strays = [each for each in record.living(record.read(plan.state)) if each.pid != os.getpid()]
+        if strays:
+            progress.say(f"ending {len(strays)} processes that a killed launcher left")
+        end(strays, grace_seconds=5.0)
+
+
+def end(processes: list[record.Running], grace_seconds: float) -> None:
+    """End processes by their ids: asked first, killed after the grace."""
+    for number, seconds in ((signal.SIGTERM, grace_seconds), (signal.SIGKILL, 5.0)):
+        for each in processes:
+            if record.is_ours(each.pid, each.started):
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(each.pid, number)
+        until = time.monotonic() + seconds
+        while any(record.is_ours(each.pid, each.started) for each in processes) and time.monotonic() < until:
+            time.sleep(0.05)
+
+
+def _demand_ports(plan: Plan) -> None:
+    for name in plan.services:
+        with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as trial:
+            trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                trial.bind(("127.0.0.1", plan.port(name)))
+            except OSError as error:
+                raise Unavailable(
+                    reason=f"port {plan.port(name)} for {name} can't be used: {error.strerror} (try --port-base)"
+                ) from None
+
+
+def _seed_identity(plan: Plan) -> None:
+    if plan.options.auth != "companion":
+        return
+    from tools.companions.identity import Seed
+    from tools.companions.identity import seed as seed_identity
+
+    endpoints = {name: plan.endpoint(name) for name in plan.services}
+    seed_identity(plan.state / "companions", Seed(plan.passwords, endpoints))
+
+
+def _await(plan: Plan, progress: Progress, ended: threading.Event) -> None:
+    """Wait until the APIs answer, seed, and wait until every host is up and known."""
+    deadline = Deadline.after(READY_SECONDS, SYSTEM_CLOCK)
+    for name in plan.services:
+        if name != "compute":
+            _poll(partial(_answers, plan, name), f"{name} does not answer", deadline, ended)
+    progress.say("seeding flavors, an image and a network")
+    if not ended.is_set():
+        seeding.seed(plan)
+    total = plan.options.hosts_per_cell * len(plan.cells)
+    progress.say(f"waiting for {total} hosts")
+    db = Database(plan.databases[GLOBAL])
+    cells = {name: Database(plan.databases[name]) for name in plan.cells}
+    try:
+        _poll(lambda: _hosts_ready(db, cells) >= total, "not all hosts came up, see the logs", deadline, ended)
+    finally:
+        for each in (db, *cells.values()):
+            each.dispose()
+    _poll(lambda: _answers(plan, "compute"), "compute does not answer", deadline, ended)
+
+
+def _hosts_ready(db: Database, cells: dict[str, Database]) -> int:
+    """How many hosts are up in their cells and mapped."""
+    now = SYSTEM_CLOCK.now()
+    up: set[str] = set()
+    for cell in cells.values():
+        with cell.connect() as tx:
+            known = services.list_all(tx, binary=services.COMPUTE)
+        up |= {service.host for service in known if service.is_up(now, configs.DOWN_SECONDS)}
+    with db.connect() as tx:
+        return len(up & {mapping.host for mapping in host_mappings.every(tx)})
+
+
+def _answers(plan: Plan, service: str) -> bool:
+    path = "/readyz" if service == "compute" else "/"
+    try:
+        answer = requests.get(f"http://127.0.0.1:{plan.port(service)}{path}", timeout=5)
+    except requests.RequestException:
+        return False
+    return answer.status_code < 500
+
+
+def _poll(holds: Callable[[], bool], otherwise: str, deadline: Deadline, ended: threading.Event) -> None:
+    """Raises Unavailable when it does not come to hold in time."""
+    while not ended.is_set():
+        with contextlib.suppress(Unavailable):
+            if holds():
+                return
+        if not deadline.remaining():
+            raise Unavailable(reason=otherwise)
+        ended.wait(0.05)
+
+
+def _detached(plan: Plan) -> int:
+    """Run in the background; the caller waits until it is READY, and sees what the background says till then."""
+    reading, writing = os.pipe()
+    if os.fork():
+        os.close(writing)
+        ready = False
+        with os.fdopen(reading, encoding="utf-8") as lines:
+            for line in lines:
+                failed = line.startswith("polycell: ")
+                print(line, end="", file=sys.stderr if failed else sys.stdout, flush=True)
+                ready = ready or line.startswith("READY")
+        return 0 if ready else 1
+    os.close(reading)
+    os.setsid()
+    _leave_terminal(plan.state / "logs" / "polycell.log")
+    out = os.fdopen(writing, "w", encoding="utf-8")
+    status = 1
+    try:
+        with _alone(plan.state):
+            status = _run(plan, _ClosingProgress(out))
+    except PolycellError as error:
+        with contextlib.suppress(ValueError, OSError):
+            print(f"polycell: {error}", file=out, flush=True)
+    except BaseException as error:
+        with contextlib.suppress(ValueError, OSError):
+            print(f"polycell: {type(error).__name__}: {logs.masked(str(error))}", file=out, flush=True)
+        raise
+    finally:
+        os._exit(status)
+
+
+def _leave_terminal(log_file: Path) -> None:
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    output = os.open(log_file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    for source, target in ((nothing, 0), (output, 1), (output, 2)):
+        os.dup2(source, target)
+
+
+class _ClosingProgress(Progress):
+    """Whoever waits stops waiting at READY."""
+
+    def ready(self, plan: Plan) -> None:
+        super().ready(plan)
+        self._out.close()
+
+    def say(self, words: str) -> None:
+        if not self._out.closed:
+            super().say(words)

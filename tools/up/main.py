@@ -1,0 +1,116 @@
+"""The command `polycell`: up, down, status, service."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from cell_service import logs
+from cell_service.errors import Invalid, PolycellError
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run a command. Errors that a user can cause are one line, and status 1."""
+    parser = _parser()
+    args = parser.parse_args(argv)
+    try:
+        return int(args.run(args))
+    except PolycellError as error:
+        print(f"polycell: {logs.masked(str(error))}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="polycell", description="A compute cloud of cells on one machine.")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    up = commands.add_parser("up", help="bring a cloud up, or go on with the one that is there")
+    _state(up)
+    up.add_argument("--port-base", type=int, default=18700, metavar="N", help="compute; the others follow (18700)")
+    up.add_argument("--cells", type=int, default=2, metavar="N", help="besides cell0 (2)")
+    up.add_argument("--hosts-per-cell", type=int, default=2, metavar="N", help="compute hosts in each cell (2)")
+    up.add_argument("--driver", default="auto", metavar="auto|simulated|libvirt")
+    up.add_argument("--database", action="append", metavar="embedded|URL",
+                    help="URL template with {cell} (api, cell0, cell1, …); again as NAME=URL for one")  # fmt: skip
+    up.add_argument("--transport", action="append", metavar="embedded|URL",
+                    help="URL template with {cell} (api, cell1, …); again as NAME=URL for one of them")  # fmt: skip
+    up.add_argument("--cache", default="embedded", metavar="embedded|URL", help="memcached://host:port")
+    up.add_argument("--auth", default="companion", metavar="companion|noauth2|URL", help="who knows the users")
+    up.add_argument("--workers", type=int, default=1, metavar="N", help="API processes (with --processes)")
+    up.add_argument("--processes", action="store_true", help="a process for each service")
+    up.add_argument("--detach", action="store_true", help="return when it is READY")
+    up.set_defaults(run=_up)
+    down = commands.add_parser("down", help="stop the cloud; its data stay")
+    _state(down)
+    down.set_defaults(run=_down)
+    status = commands.add_parser("status", help="cells, hosts, instances and health")
+    _state(status)
+    status.add_argument("-f", "--format", choices=["table", "json"], default="table")
+    status.set_defaults(run=_status)
+    service = commands.add_parser("service", help="one service of an installation, in the foreground")
+    from tools.services.run import add_arguments
+
+    add_arguments(service)
+    service.set_defaults(run=_service)
+    return parser
+
+
+def _state(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--state", type=Path, required=True, metavar="DIR", help="where the cloud is kept")
+
+
+def _up(args: argparse.Namespace) -> int:
+    from tools.up.launch import up
+    from tools.up.plan import Options
+
+    options = Options(
+        state=args.state.resolve(),
+        port_base=args.port_base,
+        cells=args.cells,
+        hosts_per_cell=args.hosts_per_cell,
+        driver=args.driver,
+        database=tuple(args.database or ("embedded",)),
+        transport=tuple(args.transport or ("embedded",)),
+        cache=args.cache,
+        auth=args.auth,
+        workers=args.workers,
+        processes=args.processes,
+    )
+    return up(options, detach=args.detach)
+
+
+def _down(args: argparse.Namespace) -> int:
+    from tools.up import record
+    from tools.up.launch import end
+
+    state = args.state.resolve()
+    try:
+        running = record.living(record.read(state))
+    except Invalid:
+        running = []
+    if not running:
+        print(f"nothing runs in {state}")
+        return 0
+    launcher = [each for each in running if each.role == "launcher"]
+    end(launcher, grace_seconds=60.0)
+    end(running, grace_seconds=10.0)
+    print(f"stopped {len(running)} processes of {state}")
+    return 0
+
+
+def _status(args: argparse.Namespace) -> int:
+    from tools.up.status import status
+
+    return status(args.state.resolve(), args.format)
+
+
+def _service(args: argparse.Namespace) -> int:
+    from tools.services.run import run
+
+    return run(args)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

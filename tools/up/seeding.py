@@ -1,0 +1,90 @@
+"""What a new cloud has for its first user: flavors, an image, a network. Done again, it adds only what is missing."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keystoneauth1.session
+from keystoneauth1 import token_endpoint
+from keystoneauth1.identity import v3
+
+from cell_service.context import SYSTEM_CLOCK
+from cell_service.db.engine import Database
+from cell_service.errors import FlavorExists, FlavorIdExists, PeerUnavailable
+from cell_service.model.instance import Flavor
+from mapping_db import flavors
+from tools.up.configs import credentials
+from tools.up.plan import GLOBAL, Plan
+from tools.up.tiny_image import tiny_qcow2
+
+FLAVORS = (
+    Flavor("42", "m1.nano", 1, 64, 1),
+    Flavor("84", "m1.micro", 1, 128, 1),
+    Flavor("1", "m1.tiny", 1, 512, 1),
+    Flavor("2", "m1.small", 1, 2048, 20),
+    Flavor("3", "m1.medium", 2, 4096, 40),
+    Flavor("4", "m1.large", 4, 8192, 80),
+    Flavor("5", "m1.xlarge", 8, 16384, 160),
+)
+IMAGE = "tiny"
+NETWORK, CIDR = "private", "192.168.233.0/24"
+
+
+def seed(plan: Plan) -> None:
+    """Raises PeerUnavailable, DatabaseUnavailable."""
+    _flavors(plan)
+    session = _session(plan)
+    _image(session, plan.endpoint("image"))
+    _network(session, plan.endpoint("network"))
+
+
+def _flavors(plan: Plan) -> None:
+    db = Database(plan.databases[GLOBAL])
+    try:
+        for flavor in FLAVORS:
+            try:
+                with db.begin() as tx:
+                    flavors.insert_flavor(tx, flavor, SYSTEM_CLOCK.now())
+            except (FlavorExists, FlavorIdExists):
+                continue
+    finally:
+        db.dispose()
+
+
+def _session(plan: Plan) -> Any:
+    known = credentials(plan, "admin")
+    if "token" in known:
+        auth: Any = token_endpoint.Token(plan.endpoint("compute"), known["token"])
+    else:
+        auth = v3.Password(**known)
+    return keystoneauth1.session.Session(auth, timeout=20)
+
+
+def _image(session: Any, endpoint: str) -> None:
+    if _ask(session, "GET", f"{endpoint}/v2/images?name={IMAGE}")["images"]:
+        return
+    record = {
+        "name": IMAGE,
+        "disk_format": "qcow2",
+        "container_format": "bare",
+        "visibility": "public",
+        "hw_rng_model": "virtio",
+    }
+    made = _ask(session, "POST", f"{endpoint}/v2/images", json=record)
+    headers = {"Content-Type": "application/octet-stream"}
+    _ask(session, "PUT", f"{endpoint}/v2/images/{made['id']}/file", data=tiny_qcow2(), headers=headers)
+
+
+def _network(session: Any, endpoint: str) -> None:
+    if _ask(session, "GET", f"{endpoint}/v2.0/networks?name={NETWORK}")["networks"]:
+        return
+    network = _ask(session, "POST", f"{endpoint}/v2.0/networks", json={"network": {"name": NETWORK, "shared": True}})
+    subnet = {"name": f"{NETWORK}-subnet", "network_id": network["network"]["id"], "ip_version": 4, "cidr": CIDR}
+    _ask(session, "POST", f"{endpoint}/v2.0/subnets", json={"subnet": subnet})
+
+
+def _ask(session: Any, method: str, url: str, **more: Any) -> Any:
+    answer = session.request(url, method, raise_exc=False, authenticated=True, **more)
+    if answer.status_code >= 300:
+        raise PeerUnavailable(service=url, reason=f"it answers {answer.status_code}: {answer.text[:200]}")
+    return answer.json() if answer.content else None
