@@ -108,7 +108,7 @@ class Neutron:
                 made.append(new["id"])
                 ports.append(new)
             self._drop_surplus(ctx, mine, {port["id"] for port in ports})
-            return self._vifs(ctx, ports)
+            return self._vifs(ctx, ports, made)
         except PolycellError:
             self._take_back(ctx, instance_uuid, made)
             raise
@@ -218,20 +218,21 @@ class Neutron:
             except PolycellError as error:
                 log.warning("port is left behind", extra=about(ctx, instance=instance_uuid, port=port_id, reason=error))
 
-    def _vifs(self, ctx: Context, ports: Sequence[Record]) -> tuple[Vif, ...]:
+    def _vifs(self, ctx: Context, ports: Sequence[Record], new: Sequence[str] = ()) -> tuple[Vif, ...]:
+        """`new`: ports just made, which can't have floating addresses yet."""
         if not ports:
             return ()
-        networks = {record["id"]: record for record in self._calls.by_ids(ctx, "networks", _all(ports, "network_id"))}
+        networks = self._calls.lasting(ctx, "networks", _all(ports, "network_id"))
         addresses = [address for port in ports for address in port.get("fixed_ips", ())]
-        subnets = {record["id"]: record for record in self._calls.by_ids(ctx, "subnets", _all(addresses, "subnet_id"))}
-        floating = self._floating(ctx, ports)
+        subnets = self._calls.lasting(ctx, "subnets", _all(addresses, "subnet_id"))
+        floating = self._floating(ctx, [port["id"] for port in ports if port["id"] not in new])
         return tuple(_vif(port, networks.get(port["network_id"], {}), subnets, floating) for port in ports)
 
-    def _floating(self, ctx: Context, ports: Sequence[Record]) -> dict[tuple[str, str], list[str]]:
+    def _floating(self, ctx: Context, port_ids: Sequence[str]) -> dict[tuple[str, str], list[str]]:
         """Port and fixed address → floating addresses."""
         found: dict[tuple[str, str], list[str]] = {}
-        if "router" in self._calls.extensions(ctx):
-            for record in self._calls.find_all(ctx, "floatingips", port_id=_all(ports, "id")):
+        if port_ids and "router" in self._calls.extensions(ctx):
+            for record in self._calls.find_all(ctx, "floatingips", port_id=list(port_ids)):
                 key = (record["port_id"], record["fixed_ip_address"])
                 found.setdefault(key, []).append(record["floating_ip_address"])
         return found

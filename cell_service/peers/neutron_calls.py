@@ -6,13 +6,15 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 from cell_service.context import Context
-from cell_service.errors import Conflict, Forbidden, Invalid, OverQuota, PeerUnavailable, PolycellError
+from cell_service.errors import Conflict, Forbidden, Invalid, NotFound, OverQuota, PeerUnavailable, PolycellError
 from cell_service.peers.session import Peer, Reply
 
 Record = dict[str, Any]
 Noun = Literal["networks", "subnets", "ports", "security-groups", "floatingips", "rbac-policies"]
 _KEYS = {"security-groups": "security_groups", "rbac-policies": "rbac_policies"}
 _IDS_A_REQUEST = 50
+LASTING_SECONDS = 5.0
+MOST_LASTING = 2000
 
 
 class Calls:
@@ -21,6 +23,7 @@ class Calls:
     def __init__(self, peer: Peer) -> None:
         self._peer = peer
         self._extensions: frozenset[str] | None = None
+        self._lasting: dict[str, tuple[float, Record]] = {}
 
     def extensions(self, ctx: Context) -> frozenset[str]:
         """Aliases of what the service can; asked once."""
@@ -35,7 +38,26 @@ class Calls:
         found: list[Record] = list(_good(self._peer.ask(ctx, "GET", f"/{noun}", query=query))[key])
         return found
 
-    def by_ids(self, ctx: Context, noun: Noun, ids: Sequence[str]) -> list[Record]:
+    def lasting(self, ctx: Context, noun: Noun, ids: Sequence[str]) -> dict[str, Record]:
+        """Networks or subnets by id, as they are or were LASTING_SECONDS ago; those that there are.
+
+        A network without subnets is always asked for anew: it will soon have one.
+        """
+        now = ctx.deadline.clock.monotonic()
+        kept = {}
+        for record_id in ids:
+            until, record = self._lasting.get(record_id, (0.0, {}))
+            if now < until:
+                kept[record_id] = record
+        for record in self._by_ids(ctx, noun, [record_id for record_id in ids if record_id not in kept]):
+            kept[record["id"]] = record
+            if noun != "networks" or record.get("subnets"):
+                if len(self._lasting) >= MOST_LASTING:
+                    self._lasting.clear()
+                self._lasting[record["id"]] = (now + LASTING_SECONDS, record)
+        return kept
+
+    def _by_ids(self, ctx: Context, noun: Noun, ids: Sequence[str]) -> list[Record]:
         found = []
         for start in range(0, len(ids), _IDS_A_REQUEST):
             found += self.find_all(ctx, noun, id=list(ids[start : start + _IDS_A_REQUEST]))
@@ -76,10 +98,16 @@ class Calls:
         if reply.status != 404:
             _good(reply)
 
-    def quota(self, ctx: Context, project_id: str, resource: str) -> int:
-        """The project's limit, -1 for none."""
-        limit = _good(self._peer.ask(ctx, "GET", f"/quotas/{project_id}"))["quota"].get(resource)
-        return -1 if limit is None else int(limit)
+    def quota(self, ctx: Context, project_id: str, noun: Noun) -> tuple[int, int]:
+        """The project's limit (-1 for none), and how many it has."""
+        resource = _singular(noun)
+        if "quota_details" in self.extensions(ctx):
+            whole = _good(self._peer.ask(ctx, "GET", f"/quotas/{project_id}/details"))["quota"].get(resource)
+            return (int(whole["limit"]), int(whole["used"]) + int(whole.get("reserved", 0))) if whole else (-1, 0)
+        limit = _good(self._peer.ask(ctx, "GET", f"/quotas/{project_id}"))["quota"].get(resource, -1)
+        if limit is None or int(limit) < 0:
+            return -1, 0
+        return int(limit), len(self.find_all(ctx, noun, project_id=project_id, fields="id"))
 
     def auto_topology(self, ctx: Context, project_id: str) -> str:
         """The id of the network that the service makes for a project without one."""
@@ -108,6 +136,8 @@ def _refusal(reply: Reply) -> PolycellError:
         return Invalid(reason=message or "The network service refuses the request.")
     if reply.status == 409:
         return Conflict(reason=message or "The network service refuses the request now.")
+    if reply.status == 404 and kind:
+        return NotFound(reason=message)
     if reply.status == 403:
         return Forbidden(reason=message or "The network service forbids the request.")
     return PeerUnavailable(service="network", reason=f"it answered {reply.status} {kind}".rstrip())

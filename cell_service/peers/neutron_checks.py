@@ -66,7 +66,7 @@ def chosen(calls: Calls, ctx: Context, project_id: str, auto: bool, dry_run: boo
 
 def network(calls: Calls, ctx: Context, network_id: str) -> Record:
     """Raises NetworkNotFound."""
-    found = calls.find(ctx, "networks", network_id)
+    found = calls.lasting(ctx, "networks", [network_id]).get(network_id) if network_id.isprintable() else None
     if found is None:
         raise NetworkNotFound(network_id=network_id)
     return found
@@ -150,9 +150,6 @@ def _check_fixed_ip(calls: Calls, ctx: Context, found: Record, fixed_ip: str, co
 
 
 def _check_quota(calls: Calls, ctx: Context, new_ports: int) -> None:
-    limit = calls.quota(ctx, ctx.project_id, "port")
-    if limit < 0:
-        return
-    used = len(calls.find_all(ctx, "ports", project_id=ctx.project_id, fields="id"))
-    if used + new_ports > limit:
+    limit, used = calls.quota(ctx, ctx.project_id, "ports")
+    if limit >= 0 and used + new_ports > limit:
         raise OverQuota(resources="port", requested=new_ports, used=used, limit=limit)

@@ -11,7 +11,20 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import uuid4
 
-from sqlalchemy import BigInteger, Column, Connection, Integer, MetaData, Table, Text, and_, delete, insert, select
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    Connection,
+    Index,
+    Integer,
+    MetaData,
+    Table,
+    Text,
+    delete,
+    insert,
+    select,
+    text,
+)
 
 from tools.companions.store import doc, ident
 
@@ -40,10 +53,11 @@ addresses = Table(
     metadata,
     ident("network_id", primary_key=True),
     Column("address", Text, primary_key=True),
-    ident("subnet_id", nullable=False, index=True),
+    ident("subnet_id", nullable=False),
     ident("port_id", nullable=False, index=True),
-    Column("number", BigInteger, index=True),
+    Column("number", BigInteger),
     Column("place", Integer, nullable=False),
+    Index("addresses_by_number", "subnet_id", "number"),
 )
 macs = Table(
     "macs",
@@ -147,29 +161,21 @@ def take_address(tx: Connection, port: Record, subnet_id: str, address: str, num
     tx.execute(insert(addresses).values(**row, number=kept, place=place))
 
 
-def first_free(tx: Connection, subnet_id: str, first: int, last: int) -> int | None:
-    """The lowest free number in that range.
+_TAKEN = text("SELECT 1 FROM addresses WHERE subnet_id = :subnet AND number = :first")
+_AFTER = text(
+    "SELECT one.number + 1 FROM addresses one"
+    " LEFT JOIN addresses other ON other.subnet_id = :subnet AND other.number = one.number + 1"
+    " WHERE one.subnet_id = :subnet AND one.number >= :first AND one.number < :last AND other.number IS NULL"
+    " ORDER BY one.number LIMIT 1"
+)
 
-    SELECT min(a.number) + 1 FROM addresses a LEFT JOIN addresses b ON b.number = a.number + 1 WHERE b.number IS NULL
-    """
-    taken = select(addresses.c.number).where(addresses.c.subnet_id == subnet_id, addresses.c.number == first)
-    if tx.execute(taken).first() is None:
+
+def first_free(tx: Connection, subnet_id: str, first: int, last: int) -> int | None:
+    """The lowest free number in that range: the first, or one that follows a number taken."""
+    span = {"subnet": subnet_id, "first": first, "last": last}
+    if tx.execute(_TAKEN, {"subnet": subnet_id, "first": first}).first() is None:
         return first if first <= last else None
-    one, other = addresses.alias(), addresses.alias()
-    after = and_(other.c.subnet_id == subnet_id, other.c.number == one.c.number + 1)
-    gap = (
-        select(one.c.number + 1)
-        .select_from(one.outerjoin(other, after))
-        .where(
-            one.c.subnet_id == subnet_id,
-            one.c.number >= first,
-            one.c.number < last,
-            other.c.number.is_(None),
-        )
-        .order_by(one.c.number)
-        .limit(1)
-    )
-    found = tx.execute(gap).scalar()
+    found = tx.execute(_AFTER, span).scalar()
     return None if found is None else int(found)
 
 
