@@ -53,6 +53,7 @@ setup(
         "pymemcache>=4.0",
         "pymysql>=1.1",
         "PyYAML>=6",
+        "requests>=2.31",
         "rich>=13",
         "setproctitle>=1.3",
         "SQLAlchemy>=2.0.30",
