@@ -1,0 +1,50 @@
+# `make up` brings a two-cell cloud up, `make test` runs every test; both install what they need, on Debian 12 as root.
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV   ?= .venv
+STATE  ?= .polycell
+BIN    := $(VENV)/bin
+FAST   := not real and not clients and not faults
+
+.PHONY: up down test check bench install install-test packages packages-test clean
+
+up: install
+	$(BIN)/polycell up --state $(STATE) $(UP_ARGS)
+
+down:
+	$(BIN)/polycell down --state $(STATE)
+
+test: install-test packages-test
+	$(BIN)/pytest $(PYTEST_ARGS)
+
+check: install-test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/pytest -m "$(FAST)"
+
+bench: install-test
+	tools/bench.sh $(BIN)
+
+install: $(VENV)/.installed
+
+install-test: $(VENV)/.installed-test
+
+$(VENV)/.installed: setup.py | packages
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --upgrade pip
+	$(BIN)/pip install --quiet -e '.[clients]'
+	touch $@
+
+$(VENV)/.installed-test: $(VENV)/.installed
+	$(BIN)/pip install --quiet -e '.[dev]'
+	touch $@
+
+packages:
+	tools/packages.sh up
+
+packages-test:
+	tools/packages.sh test
+
+clean:
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache
