@@ -27,7 +27,7 @@ from cell_service.errors import (
     Unavailable,
 )
 from cell_service.logs import about
-from cell_service.model.instance import Flavor, Instance
+from cell_service.model.instance import Flavor, Instance, NetworkRequest
 from cell_service.model.operation import BuildArguments
 from cell_service.model.request_spec import RequestSpec
 from cell_service.peers.image import Image
@@ -84,7 +84,9 @@ def accept(req: Request) -> Accepted:
     _check_fit(ingredients)
     _check_hosts(req, asked)
     if req.services.networks is not None and asked.networks != ():
-        req.services.networks.validate(req.ctx, asked.networks or (), asked.security_groups, asked.max_count)
+        own = () if asked.auto_networks else (NetworkRequest(),)
+        wanted = own if asked.networks is None else asked.networks
+        req.services.networks.validate(req.ctx, wanted, asked.security_groups, asked.max_count)
     servers = _servers(req, asked, ingredients)
     count = req.cloud.db.run(lambda tx: _promise(tx, req, asked, ingredients, servers))
     uuids = tuple(server.uuid for server in servers[:count])
