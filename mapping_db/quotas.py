@@ -7,10 +7,10 @@ held by whoever counts the things themselves. -1 is no limit.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
-from sqlalchemy import Connection, Table, case, delete, select, update
+from sqlalchemy import ColumnElement, Connection, Table, and_, case, delete, select, update
 from sqlalchemy.dialects import mysql, postgresql, sqlite
 
 from cell_service.errors import OverQuota
@@ -100,44 +100,49 @@ def reserve(
     naming every resource that falls short; the caller's transaction must then be rolled back. A negative or zero
     delta is always counted.
     """
-    short: list[str] = []
+    used = _held(tx, project_id, user_id, deltas)
     for owner, bounds in ((PROJECT, limits), (user_id, user_limits or {})):
-        for resource in sorted(deltas):
-            if not _add(tx, project_id, owner, resource, deltas[resource], bounds.get(resource, -1)):
-                short.append(resource)
+        short = [
+            name for name, delta in deltas.items()
+            if 0 <= bounds.get(name, -1) < used[owner, name] + delta and delta > 0
+        ]  # fmt: skip
         if short:
-            used = usage_of(tx, project_id, owner)
-            raise _over_quota([name for name in deltas if name in short], deltas, used, bounds)
+            raise _over_quota(short, deltas, {name: used[owner, name] for name in short}, bounds)
+    _change(tx, project_id, user_id, deltas)
 
 
 def release(tx: Connection, project_id: str, user_id: str, deltas: Mapping[str, int]) -> None:
     """Give back what was reserved; never below nothing."""
-    for owner in (PROJECT, user_id):
-        for resource in sorted(deltas):
-            _subtract(tx, project_id, owner, resource, deltas[resource])
+    _change(tx, project_id, user_id, {name: -delta for name, delta in deltas.items()})
 
 
-def _add(tx: Connection, project_id: str, user_id: str, resource: str, delta: int, limit: int) -> bool:
-    """UPDATE quota_usages SET in_use = in_use + :delta WHERE … AND in_use + :delta <= :limit"""
+def _held(tx: Connection, project_id: str, user_id: str, resources: Iterable[str]) -> dict[tuple[str, str], int]:
+    """What project and user have of the resources, their rows locked to the end of the transaction."""
+    wanted = [(owner, name) for owner in (PROJECT, user_id) for name in resources]
+    query = select(quota_usages.c.user_id, quota_usages.c.resource, quota_usages.c.in_use).where(
+        _rows_of(project_id, user_id, resources)
+    )
+    found = {(row.user_id, row.resource): row.in_use for row in tx.execute(query.with_for_update())}
+    missing = [key for key in wanted if key not in found]
+    if not missing:
+        return found
+    for owner, name in missing:
+        row = {"project_id": project_id, "user_id": owner, "resource": name, "in_use": 0}
+        tx.execute(_insert_unless_there(tx, quota_usages, row))
+    return {(row.user_id, row.resource): row.in_use for row in tx.execute(query.with_for_update())}
+
+
+def _change(tx: Connection, project_id: str, user_id: str, deltas: Mapping[str, int]) -> None:
+    """UPDATE quota_usages SET in_use = in_use + CASE resource … END, all rows in one statement."""
+    after = quota_usages.c.in_use + case(deltas, value=quota_usages.c.resource, else_=0)
+    statement = update(quota_usages).where(_rows_of(project_id, user_id, deltas))
+    tx.execute(statement.values(in_use=case((after < 0, 0), else_=after)))
+
+
+def _rows_of(project_id: str, user_id: str, resources: Iterable[str]) -> ColumnElement[bool]:
     table = quota_usages
-    where = [table.c.project_id == project_id, table.c.user_id == user_id, table.c.resource == resource]
-    if limit >= 0 and delta > 0:
-        where.append(table.c.in_use + delta <= limit)
-    statement = update(table).where(*where).values(in_use=table.c.in_use + delta)
-    if tx.execute(statement).rowcount:
-        return True
-    key = {"project_id": project_id, "user_id": user_id, "resource": resource}
-    tx.execute(_insert_unless_there(tx, table, {**key, "in_use": 0}))
-    return bool(tx.execute(statement).rowcount)
-
-
-def _subtract(tx: Connection, project_id: str, user_id: str, resource: str, delta: int) -> None:
-    table = quota_usages
-    left = table.c.in_use - delta
-    tx.execute(
-        update(table)
-        .where(table.c.project_id == project_id, table.c.user_id == user_id, table.c.resource == resource)
-        .values(in_use=case((left < 0, 0), else_=left))
+    return and_(
+        table.c.project_id == project_id, table.c.user_id.in_([PROJECT, user_id]), table.c.resource.in_(list(resources))
     )
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import secrets
 from dataclasses import dataclass, replace
+from functools import partial
 from uuid import uuid4
 
 from sqlalchemy import Connection
@@ -69,6 +70,8 @@ class _Ingredients:
     image: Image
     key_data: str | None
     group_uuid: str | None
+    limits: dict[str, int]
+    user_limits: dict[str, int]
 
 
 def accept(req: Request) -> Accepted:
@@ -79,8 +82,8 @@ def accept(req: Request) -> Accepted:
     """
     asked = asked_of(req)
     _demand_rights(req, asked)
-    _check_limits(req, asked)
     ingredients = _look_up(req, asked)
+    _check_limits(asked, ingredients.limits)
     _check_fit(ingredients)
     _check_hosts(req, asked)
     if req.services.networks is not None and asked.networks != ():
@@ -88,8 +91,7 @@ def accept(req: Request) -> Accepted:
         wanted = own if asked.networks is None else asked.networks
         req.services.networks.validate(req.ctx, wanted, asked.security_groups, asked.max_count)
     servers = _servers(req, asked, ingredients)
-    count = req.cloud.db.run(lambda tx: _promise(tx, req, asked, ingredients, servers))
-    uuids = tuple(server.uuid for server in servers[:count])
+    uuids = tuple(server.uuid for server in _promise_most(req, asked, ingredients, servers))
     for uuid in uuids:
         log.info("server accepted", extra=about(req.ctx, instance=uuid, project=req.ctx.project_id))
     try:
@@ -112,9 +114,7 @@ def _demand_rights(req: Request, asked: AskedServer) -> None:
         raise Invalid(reason="A destination can be named once only: in availability_zone or as host.")
 
 
-def _check_limits(req: Request, asked: AskedServer) -> None:
-    with req.cloud.db.connect() as tx:
-        limits = quotas.limits_of(tx, req.ctx.project_id, req.services.settings.quota.limits())
+def _check_limits(asked: AskedServer, limits: dict[str, int]) -> None:
     _within(limits["metadata_items"], len(asked.metadata), "Maximum number of metadata items exceeds")
     _within(limits["injected_files"], len(asked.files), "Maximum number of injected files exceeds")
     for file in asked.files:
@@ -133,7 +133,10 @@ def _look_up(req: Request, asked: AskedServer) -> _Ingredients:
     group_uuid = asked.hints.get("group")
     if isinstance(group_uuid, list):
         group_uuid = group_uuid[0] if group_uuid else None
+    configured = req.services.settings.quota.limits()
     with req.cloud.db.connect() as tx:
+        limits = quotas.limits_of(tx, ctx.project_id, configured)
+        user_limits = quotas.user_limits_of(tx, ctx.project_id, ctx.user_id, configured)
         flavor = flavors.get(tx, asked.flavor_id, None if ctx.is_admin else ctx.project_id)
         key_data = None
         if asked.key_name is not None:
@@ -150,7 +153,7 @@ def _look_up(req: Request, asked: AskedServer) -> _Ingredients:
     image = req.services.images.get(ctx, asked.image_id)
     if image.status != "active":
         raise Invalid(reason=f"Image {image.id} is not active.")
-    return _Ingredients(flavor, image, key_data, group_uuid)
+    return _Ingredients(flavor, image, key_data, group_uuid, limits, user_limits)
 
 
 def _check_fit(made_of: _Ingredients) -> None:
@@ -235,44 +238,60 @@ def _numbered(template: Instance, asked: AskedServer, index: int) -> Instance:
     return replace(template, uuid=uuid, display_name=name, hostname=hostname, launch_index=index)
 
 
-def _promise(tx: Connection, req: Request, asked: AskedServer, made_of: _Ingredients, servers: list[Instance]) -> int:
-    """Write all that makes the promise; answers for how many servers quota allowed it (at least min_count)."""
-    count = _reserve(tx, req, asked, made_of.flavor)
-    now, chosen = req.cloud.clock.now(), servers[:count]
+def _promise_most(req: Request, asked: AskedServer, made_of: _Ingredients, servers: list[Instance]) -> list[Instance]:
+    """Promise as many of the servers as quota allows, at least min_count. Answers those."""
+    chosen = servers
+    while True:
+        try:
+            req.cloud.db.run(partial(_promise, req=req, asked=asked, made_of=made_of, servers=chosen))
+            return chosen
+        except OverQuota:
+            if len(chosen) == asked.min_count:
+                raise
+            chosen = servers[: max(asked.min_count, min(len(chosen) - 1, _headroom(req, made_of)))]
+
+
+def _headroom(req: Request, made_of: _Ingredients) -> int:
+    """For how many servers the project's quota has room now."""
+    with req.cloud.db.connect() as tx:
+        used = quotas.usage_of(tx, req.ctx.project_id)
+    limits = made_of.limits
+    return min(
+        (
+            (limits[name] - used[name]) // amount
+            for name, amount in _resources(made_of.flavor, 1).items()
+            if limits[name] >= 0 and amount
+        ),
+        default=0,
+    )
+
+
+def _resources(flavor: Flavor, count: int) -> dict[str, int]:
+    return {"instances": count, "cores": count * flavor.vcpus, "ram": count * flavor.memory_mib}
+
+
+def _promise(tx: Connection, req: Request, asked: AskedServer, made_of: _Ingredients, servers: list[Instance]) -> None:
+    """Write all that makes the promise. Quota comes last, for its rows are everybody's in the project."""
+    now, ctx = req.cloud.clock.now(), req.ctx
     if made_of.group_uuid is not None:
-        _join_group(tx, req, made_of.group_uuid, [server.uuid for server in chosen])
+        _join_group(tx, req, made_of.group_uuid, [server.uuid for server in servers])
     build = BuildArguments(
         networks=asked.networks,
         auto_networks=asked.auto_networks,
         injected_files=asked.files,
         admin_password=asked.admin_password,
     )
-    request_specs.insert_new(tx, [_spec(asked, made_of, server) for server in chosen], now)
+    request_specs.insert_new(tx, [_spec(asked, made_of, server) for server in servers], now)
     build_requests.insert_new(
         tx,
         [
-            BuildRequest(server.uuid, server.project_id, server.created_at, req.ctx.request_id, server, build)
-            for server in chosen
+            BuildRequest(server.uuid, server.project_id, server.created_at, ctx.request_id, server, build)
+            for server in servers
         ],
     )
-    instance_mappings.insert_new(tx, [_mapping(server) for server in chosen])
-    return count
-
-
-def _reserve(tx: Connection, req: Request, asked: AskedServer, flavor: Flavor) -> int:
-    ctx, configured = req.ctx, req.services.settings.quota.limits()
-    limits = quotas.limits_of(tx, ctx.project_id, configured)
-    users = quotas.user_limits_of(tx, ctx.project_id, ctx.user_id, configured)
-    for count in range(asked.max_count, asked.min_count - 1, -1):
-        deltas = {"instances": count, "cores": count * flavor.vcpus, "ram": count * flavor.memory_mib}
-        try:
-            with tx.begin_nested():
-                quotas.reserve(tx, ctx.project_id, ctx.user_id, deltas, limits, users)
-            return count
-        except OverQuota:
-            if count == asked.min_count:
-                raise
-    raise AssertionError("unreachable")
+    instance_mappings.insert_new(tx, [_mapping(server) for server in servers])
+    wanted = _resources(made_of.flavor, len(servers))
+    quotas.reserve(tx, ctx.project_id, ctx.user_id, wanted, made_of.limits, made_of.user_limits)
 
 
 def _join_group(tx: Connection, req: Request, group_uuid: str, uuids: list[str]) -> None:

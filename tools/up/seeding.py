@@ -27,7 +27,7 @@ FLAVORS = (
     Flavor("5", "m1.xlarge", 8, 16384, 160),
 )
 IMAGE = "tiny"
-NETWORK, CIDR = "private", "192.168.233.0/24"
+NETWORK, CIDR = "private", "10.20.0.0/16"
 
 
 def seed(plan: Plan) -> None:

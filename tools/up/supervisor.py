@@ -131,7 +131,12 @@ class Children:
         logs = self._plan.state / "logs"
         with (logs / f"{process.title.replace(' ', '-')}.log").open("ab") as output:
             return subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+                env={"MALLOC_ARENA_MAX": "2", **os.environ},  # many threads would each keep memory of their own
             )
 
     def _await_socket(self, process: Process) -> None:
