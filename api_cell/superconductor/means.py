@@ -25,12 +25,13 @@ class Discovery:
 
 @dataclass(frozen=True, slots=True)
 class SuperConductorSettings:
-    """Seconds throughout. `lease_seconds`: how long a build request is held by one super-conductor; `look_seconds`:
-    how often it looks for work that nobody told it of."""
+    """Seconds throughout. `lease_seconds`: how long a build request is held by one super-conductor, and so
+    how long a server waits when its super-conductor dies (when a live one takes longer, two do the same: harmless);
+    `look_seconds`: how often it looks for work that nobody told it of."""
 
     host: str = "localhost"
     workers: int = 2
-    lease_seconds: float = 60.0
+    lease_seconds: float = 15.0
     look_seconds: float = 1.0
     discover_seconds: float = 2.0
     service_down_seconds: float = 60.0
