@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import random
 import threading
+from datetime import timedelta
 
 from cell_service.context import Context, Deadline, internal
 from cell_service.errors import OperationLost, PolycellError, ServiceNotFound, Unavailable
@@ -37,6 +38,8 @@ WORK_SECONDS = 1800.0
 TELL_ATTEMPTS = 40
 """How often an outcome is told to a conductor that answers with an error nobody expects. One that does not answer
 is asked for ever."""
+SILENT_BEATS = 3
+"""After so many unanswered heartbeats the cell may have gone on without the host."""
 
 
 class Agent:
@@ -65,6 +68,8 @@ class Agent:
         self._standing: HostStanding | None = None
         """What the cell last said of this host; None once it has been acted upon."""
         self._subscription: Subscription | None = None
+        self._heard = clock.now()
+        """When the cell last answered a heartbeat."""
         self._started_driver = False
         self._gone = False
         self._crowded = False
@@ -150,6 +155,9 @@ class Agent:
             self._register()
             return
         self._tracker.told(nodes)
+        silent, self._heard = self._clock.now() - self._heard, self._clock.now()
+        if silent > timedelta(seconds=SILENT_BEATS * self.settings.report_seconds):
+            self.reconcile_soon()  # while this host was thought down, its guests may have been deleted without it
         if waiting:
             self.claim_soon()
 

@@ -259,6 +259,19 @@ def test_a_frozen_host_goes_down_by_itself_and_comes_back(cell: OneCell) -> None
     assert is_up()
 
 
+def test_guests_deleted_without_a_host_that_was_cut_off_go_soon_after_its_return(cell: OneCell) -> None:
+    host = cell.host("h1")
+    gone, kept = cell.boot("h1"), cell.boot("h1")
+    host.claim()
+    cell.queue.down = True
+    cell.pass_time(120)
+    cell.db.run(lambda tx: instances.mark_deleted(tx, gone, cell.clock.now()))
+    assert set(host.guests()) == {gone, kept}
+    cell.queue.down = False
+    cell.pass_time(30)
+    assert set(host.guests()) == {kept}
+
+
 def test_what_placement_holds_for_deleted_instances_is_released_and_nothing_else(cell: OneCell) -> None:
     host = cell.host("h1")
     alive, gone = cell.boot("h1"), cell.boot("h1")
