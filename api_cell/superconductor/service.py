@@ -62,8 +62,7 @@ class SuperConductorService(SuperConductor):
         if self._subscription is not None:
             self._subscription.stop(grace_seconds)
         self._deleting.set()
-        for _ in self._threads:
-            self._waiting.put("")
+        self._waiting.put("")
         for thread in self._threads:
             thread.join(grace_seconds)
         self._means.scheduler.stop()
@@ -88,6 +87,7 @@ class SuperConductorService(SuperConductor):
             wanted = [uuid for uuid in dict.fromkeys(batch) if uuid]
             if wanted and not self._stopping.is_set():
                 self._guarded(partial(placing.place, self._means, wanted))
+        self._waiting.put("")  # for the next thread
 
     def _see_through(self) -> None:
         """Woken by a delete, then every `look_seconds` while some are under way, else rarely."""

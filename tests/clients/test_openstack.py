@@ -1,0 +1,165 @@
+"""The stock openstack client against what `polycell up` starts: a user's first session, and the operator's."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.real.databases import free_port, wait_until
+
+pytestmark = pytest.mark.clients
+
+
+class Installed:
+    """A cloud in a directory, and a shell that has sourced its openrc."""
+
+    def __init__(self, state: Path) -> None:
+        self.state = state
+        self.port_base = free_port()
+
+    def polycell(self, *words: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "tools.up.main", *words, "--state", str(self.state)]
+        return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+
+    def up(self, *words: str) -> str:
+        done = self.polycell("up", "--port-base", str(self.port_base), "--detach", *words)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    def openstack(self, *words: str) -> Any:
+        """What the command prints, as data where it can."""
+        known = dict(
+            line.removeprefix("export ").split("=", 1)
+            for line in (self.state / "openrc").read_text(encoding="utf-8").splitlines()
+        )
+        environment = {**os.environ, **{name: value.strip("'") for name, value in known.items()}}
+        program = shutil.which("openstack", path=os.path.dirname(sys.executable))
+        assert program is not None
+        form = ["-f", "json"] if words[-1] not in QUIET and words[:2] not in PLAIN else []
+        words = tuple(word for word in words if word not in QUIET)
+        done = subprocess.run([program, *words, *form], capture_output=True, text=True, env=environment, timeout=120)
+        assert done.returncode == 0, f"openstack {' '.join(words)}\n{done.stdout}{done.stderr}"
+        return json.loads(done.stdout) if form else done.stdout
+
+    def server(self, name: str, column: str) -> Any:
+        return self.openstack("server", "show", name)[column]
+
+
+QUIET = ("#",)
+"""Behind a command that prints nothing."""
+PLAIN = (("console", "log"),)
+
+
+@pytest.fixture(scope="module")
+def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installed]:
+    made = Installed(tmp_path_factory.mktemp("up"))
+    made.up()
+    yield made
+    made.polycell("down")
+
+
+def test_a_users_first_session(cloud: Installed) -> None:
+    assert "m1.nano" in {each["Name"] for each in cloud.openstack("flavor", "list")}
+    assert [each["Name"] for each in cloud.openstack("image", "list")] == ["tiny"]
+    assert [each["Name"] for each in cloud.openstack("network", "list")] == ["private"]
+    assert "BEGIN" in cloud.openstack("keypair", "create", "mine", "#")
+    cloud.openstack("server", "group", "create", "--policy", "anti-affinity", "apart")
+    made = cloud.openstack(
+        "server", "create", "--flavor", "m1.nano", "--image", "tiny", "--network", "private",
+        "--key-name", "mine", "--property", "a=b", "--wait", "vm",
+    )  # fmt: skip
+    assert made["status"] == "ACTIVE"
+    (listed,) = cloud.openstack("server", "list", "--long")
+    assert (listed["Name"], listed["Status"], listed["Flavor"]) == ("vm", "ACTIVE", "m1.nano")
+    assert "login:" in cloud.openstack("console", "log", "show", "vm")
+    for words, status in (
+        (("stop",), "SHUTOFF"),
+        (("start",), "ACTIVE"),
+        (("reboot", "--hard"), "ACTIVE"),
+        (("pause",), "PAUSED"),
+        (("unpause",), "ACTIVE"),
+        (("suspend",), "SUSPENDED"),
+        (("resume",), "ACTIVE"),
+    ):
+        cloud.openstack("server", *words, "vm", "#")
+        wait_until(lambda status=status: cloud.server("vm", "status") == status, f"it never was {status}", 40)
+    assert cloud.openstack("quota", "show")
+    assert {each["Name"] for each in cloud.openstack("limits", "show", "--absolute")} >= {"total_instances_used"}
+    cloud.openstack("server", "delete", "--wait", "vm", "#")
+    assert cloud.openstack("server", "list") == []
+
+
+def test_what_an_operator_looks_at(cloud: Installed) -> None:
+    assert {each["State"] for each in cloud.openstack("hypervisor", "list")} == {"up"}
+    hosts = {each["Host"] for each in cloud.openstack("compute", "service", "list")}
+    assert {"cell1-host1", "cell2-host2"} <= hosts
+    assert "nova" in {each["Zone Name"] for each in cloud.openstack("availability", "zone", "list")}
+    assert len(cloud.openstack("resource", "provider", "list")) == 4
+    wait_until(lambda: cloud.polycell("status").returncode == 0, "it never was healthy", 30)
+    told = json.loads(cloud.polycell("status", "-f", "json").stdout)
+    assert [(cell["name"], cell["hosts_up"]) for cell in told["cells"]] == [("cell0", 0), ("cell1", 2), ("cell2", 2)]
+
+
+def test_down_and_up_again_goes_on_with_the_data(cloud: Installed) -> None:
+    words = ("server", "create", "--flavor", "m1.nano", "--image", "tiny", "--nic", "none", "--wait", "kept")
+    uuid = cloud.openstack(*words)["id"]
+    assert cloud.polycell("down").returncode == 0
+    assert cloud.polycell("status").returncode == 2
+    assert cloud.polycell("down").returncode == 0
+    assert "READY" in cloud.up()
+    (listed,) = cloud.openstack("server", "list")
+    assert (listed["ID"], listed["Status"]) == (uuid, "ACTIVE")
+    cloud.openstack("server", "delete", "--wait", "kept", "#")
+
+
+def test_polycell_json_tells_all_and_logs_tell_no_secret(cloud: Installed) -> None:
+    told = json.loads((cloud.state / "polycell.json").read_text(encoding="utf-8"))
+    assert set(told["endpoints"]) == {"compute", "placement", "identity", "image", "network"}
+    assert [set(cell) for cell in told["cells"]] == [{"name", "uuid", "database", "transport"}] * 3
+    assert {(each["role"], each["cell"], each["host"]) for each in told["processes"]} >= {
+        ("api", None, None),
+        ("super-conductor", None, None),
+        ("conductor", "cell1", None),
+        ("compute", "cell2", "cell2-host1"),
+    }
+    secrets = json.loads((cloud.state / "etc" / "passwords.json").read_text(encoding="utf-8")).values()
+    for log in (cloud.state / "logs").iterdir():
+        text = log.read_text(encoding="utf-8")
+        assert not any(secret in text for secret in secrets), log
+
+
+def test_a_process_for_each_service(tmp_path: Path) -> None:
+    cloud = Installed(tmp_path)
+    try:
+        cloud.up("--processes", "--hosts-per-cell", "1", "--workers", "2")
+        told = json.loads((tmp_path / "polycell.json").read_text(encoding="utf-8"))
+        pids = [each["pid"] for each in told["processes"]]
+        assert len(set(pids)) == len(pids)
+        titles = [Path(f"/proc/{pid}/cmdline").read_bytes().rstrip(b"\0").decode() for pid in pids]
+        assert "polycell: compute cell1-host1" in titles
+        words = ("server", "create", "--flavor", "m1.nano", "--image", "tiny", "--network", "private", "--wait", "vm")
+        assert cloud.openstack(*words)["status"] == "ACTIVE"
+        cloud.openstack("server", "delete", "--wait", "vm", "#")
+    finally:
+        down = cloud.polycell("down")
+    assert down.returncode == 0
+    assert not any(Path(f"/proc/{pid}").exists() for pid in pids)
+
+
+def test_without_an_identity_service(tmp_path: Path) -> None:
+    cloud = Installed(tmp_path)
+    try:
+        cloud.up("--auth", "noauth2", "--cells", "1", "--hosts-per-cell", "1")
+        told = json.loads((tmp_path / "polycell.json").read_text(encoding="utf-8"))
+        assert set(told["endpoints"]) == {"compute", "placement", "image", "network"}
+        assert cloud.openstack("compute", "service", "list")
+    finally:
+        assert cloud.polycell("down").returncode == 0
