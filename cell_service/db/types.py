@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any
 
 from sqlalchemy import DateTime, String, Text
@@ -32,13 +33,17 @@ class Utc(TypeDecorator[datetime]):
 
 
 class Json(TypeDecorator[Any]):
-    """A value of `kind` (anything cell_service.wire carries) as JSON text. NULL is None."""
+    """A value of `kind` (anything cell_service.wire carries) as JSON text. NULL is None.
+
+    `shared`: many rows hold the same text (flavors, an image's properties), so that equal short texts give the same
+    object, decoded once; nobody may change it in place.
+    """
 
     impl = Text
     cache_ok = True
 
-    def __init__(self, kind: Any) -> None:
-        self.kind = kind
+    def __init__(self, kind: Any, shared: bool = False) -> None:
+        self.kind, self.shared = kind, shared
         super().__init__()
 
     def load_dialect_impl(self, dialect: Dialect) -> Any:
@@ -50,7 +55,19 @@ class Json(TypeDecorator[Any]):
         return None if value is None else wire.dumps(value)
 
     def process_result_value(self, value: Any, dialect: Dialect) -> Any:
-        return None if value is None else wire.loads(self.kind, value)
+        if value is None:
+            return None
+        if self.shared and len(value) <= _SHORT:
+            return _decoded(self.kind, value)
+        return wire.loads(self.kind, value)
+
+
+_SHORT = 1024
+
+
+@lru_cache(maxsize=4096)
+def _decoded(kind: Any, text: str) -> Any:
+    return wire.loads(kind, text)
 
 
 def exact(length: int) -> String:
