@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from tests.real.databases import free_port, wait_until
+from tests.real.databases import free_ports, wait_until
 
 pytestmark = pytest.mark.clients
 
@@ -23,7 +23,7 @@ class Installed:
 
     def __init__(self, state: Path) -> None:
         self.state = state
-        self.port_base = free_port()
+        self.port_base = free_ports(8)
 
     def polycell(self, *words: str) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "tools.up.main", *words, "--state", str(self.state)]

@@ -5,9 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
-import random
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -22,7 +20,7 @@ import requests
 from sqlalchemy import Connection
 
 from cell_service.db.engine import Database, PoolLimits
-from tests.real.databases import Server, mariadb_in
+from tests.real.databases import Server, free_ports, mariadb_in
 from tests.real.memcached import Memcached
 from tests.real.rabbitmq import RabbitMq
 from tools.up.record import is_ours
@@ -240,18 +238,3 @@ class User:
         answer = requests.post(f"{known['auth_url']}/auth/tokens", json={"auth": auth}, timeout=30)
         assert answer.status_code == 201, answer.text
         return answer.headers["X-Subject-Token"], answer.json()["token"]["project"]["id"]
-
-
-def free_ports(count: int) -> int:
-    """The first of so many ports in a row that nobody holds, below those that the kernel gives to clients."""
-    for _ in range(100):
-        first = random.SystemRandom().randrange(20000, 31000)
-        with ExitStack() as stack:
-            try:
-                for port in range(first, first + count):
-                    probe = stack.enter_context(socket.socket())
-                    probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-            return first
-    raise AssertionError("no ports in a row are free")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import pwd
+import random
 import shutil
 import signal
 import socket
@@ -199,6 +200,23 @@ def wait_until(holds: Callable[[], bool], otherwise: str, seconds: float = START
             return
         time.sleep(0.02)  # of what goes on in another process no event tells
     raise AssertionError(otherwise)
+
+
+def free_ports(count: int) -> int:
+    """The first of that many ports in a row that nobody has, below those that the kernel gives out by itself."""
+    while True:
+        first = random.SystemRandom().randrange(20000, 32000 - count)
+        if all(map(_is_free, range(first, first + count))):
+            return first
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as trial:
+        try:
+            trial.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
 
 
 def free_port() -> int:

@@ -11,7 +11,7 @@ import pytest
 
 from cell_service.config import KeystoneAuthtoken, NeutronSettings, load, read
 from cell_service.errors import Invalid
-from tests.real.databases import free_port
+from tests.real.databases import free_port, free_ports
 from tools.up import configs, record
 from tools.up.plan import Options, plan_of
 from tools.up.tiny_image import CLUSTER, VIRTUAL_BYTES, tiny_qcow2
@@ -70,7 +70,7 @@ def test_a_directory_that_cannot_be_written_is_one_clear_line(tmp_path: Path) ->
 def test_a_database_that_does_not_answer_is_one_clear_line(tmp_path: Path) -> None:
     port = free_port()
     url = f"mysql://root:s3cret@127.0.0.1:{port}/{{cell}}"
-    done = up("--state", str(tmp_path / "state"), "--port-base", str(free_port()), "--database", url)
+    done = up("--state", str(tmp_path / "state"), "--port-base", str(free_ports(8)), "--database", url)
     assert done.returncode == 1
     assert "the database of" in done.stderr
     assert "s3cret" not in done.stderr + done.stdout
