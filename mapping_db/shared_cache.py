@@ -32,7 +32,6 @@ _MEMCACHED = {
     "oslo_cache.memcache_pool",
 }  # fmt: skip
 _PROCESS_ONLY = {"memory", "dogpile.cache.memory", "dogpile.cache.null"}
-_PUT_TRIES = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,14 +93,13 @@ class Memcached(CacheBackend):  # type: ignore[misc]  # dogpile is not typed for
         return [found.get(key, NO_VALUE) for key in wanted]
 
     def set(self, key: str, value: Any) -> None:
-        for _ in range(_PUT_TRIES):
+        while True:  # ends: who loses here has lost to another's write, and epochs only grow
             there, token = self._client.gets(key)
             if there is None:
                 if self._client.add(key, value, expire=self._expire):
                     return
             elif epoch_of(there) >= epoch_of(value) or self._client.cas(key, value, token, expire=self._expire):
                 return
-        self._client.delete(key)  # others write it all the time: let nothing old stay
 
     def set_multi(self, mapping: Mapping[str, Any]) -> None:
         """Fill gaps, without waiting: what is there already stays."""
