@@ -234,7 +234,8 @@ class Agent:
         try:
             self._conductor.operation_done(self._telling_ctx(job), outcome)
         except OperationLost:
-            self._lost(held, job)
+            if not self._gone:
+                self._lost(held, job)
             return
         except PolycellError as error:
             if isinstance(error, Unavailable) or attempt < TELL_ATTEMPTS:
@@ -250,10 +251,12 @@ class Agent:
         self._end(held)
 
     def _lost(self, held: Held, job: Job) -> None:
-        """Somebody else has the operation: what this host made of a build must not stay."""
+        """Somebody else has the operation: what this host made of a build must not stay. That somebody may have been
+        this host before its last restart: it is asked for again."""
         log.warning("operation lost", extra=about(job.ctx, instance=held.uuid, operation=held.id))
         undo(self._hands, job)
-        self._end(held)
+        self._backlog.end(held)
+        self.claim_soon()
 
     def _end(self, held: Held) -> None:
         self._backlog.end(held)

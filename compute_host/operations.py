@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import traceback
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from cell_service.context import Clock, Context
 from cell_service.errors import (
@@ -23,11 +24,15 @@ from cell_service.model.operation import BuildArguments, Kind, Outcome, Work
 from cell_service.peers.network import Networks
 from compute_host.disks import blank_disks, with_image
 from compute_host.images import ImageCache
-from compute_host.virt.driver import Disk, Driver, GuestSpec
+from compute_host.virt.driver import DriveFile, Driver, GuestSpec
 
 log = logging.getLogger(__name__)
 
 ROOT_DEVICE = "/dev/vda"
+
+
+DriveMaker = Callable[[Context, Instance, tuple[Vif, ...], BuildArguments], tuple[DriveFile, ...]]
+"""What stands on an instance's config drive."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +45,7 @@ class Hands:
     images: ImageCache | None
     clock: Clock
     shutdown_seconds: float
+    drive: DriveMaker | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,19 +92,31 @@ def undo(hands: Hands, job: Job) -> None:
 
 
 def _build(hands: Hands, job: Job) -> Outcome:
-    instance, build = job.instance, job.work.operation.build or BuildArguments()
+    build = job.work.operation.build or BuildArguments()
     job.check()
     job.progress(Task.NETWORKING)
     vifs = _ports(hands, job, build)
     job.check()
     job.progress(Task.SPAWNING)
-    if instance.image_ref and hands.images is not None:
-        with hands.images.image(job.ctx, instance.image_ref, instance.flavor) as (image, path):
-            job.check()
-            hands.driver.spawn(_spec(instance, with_image(instance, image, path), vifs, build))
-    else:
-        hands.driver.spawn(_spec(instance, blank_disks(instance), vifs, build))
+    with contextlib.ExitStack() as held:
+        spec = _from_images(hands, job, _spec_of(hands, job, vifs, build), held)
+        job.check()
+        hands.driver.spawn(spec)
     return _outcome(hands, job, network_info=vifs, root_device_name=ROOT_DEVICE)
+
+
+def _from_images(hands: Hands, job: Job, spec: GuestSpec, held: contextlib.ExitStack) -> GuestSpec:
+    """The spec with the files that the guest is made from; they stay as long as they are `held`."""
+    instance, images = job.instance, hands.images
+    if images is None or not instance.image_ref:
+        return spec
+    image, path = held.enter_context(images.image(job.ctx, instance.image_ref, instance.flavor))
+    spec = replace(spec, disks=with_image(instance, image, path))
+    if instance.kernel_id:
+        spec = replace(spec, kernel=held.enter_context(images.image(job.ctx, instance.kernel_id, instance.flavor))[1])
+    if instance.ramdisk_id:
+        spec = replace(spec, ramdisk=held.enter_context(images.image(job.ctx, instance.ramdisk_id, instance.flavor))[1])
+    return spec
 
 
 def _ports(hands: Hands, job: Job, build: BuildArguments) -> tuple[Vif, ...]:
@@ -119,7 +137,7 @@ def _ports(hands: Hands, job: Job, build: BuildArguments) -> tuple[Vif, ...]:
 
 
 def _start(hands: Hands, job: Job) -> Outcome:
-    hands.driver.power_on(_spec_of(job))
+    hands.driver.power_on(_spec_of(hands, job))
     return _outcome(hands, job)
 
 
@@ -129,7 +147,7 @@ def _stop(hands: Hands, job: Job) -> Outcome:
 
 
 def _reboot(hands: Hands, job: Job) -> Outcome:
-    hands.driver.reboot(_spec_of(job), hard=job.work.operation.kind is Kind.REBOOT_HARD)
+    hands.driver.reboot(_spec_of(hands, job), hard=job.work.operation.kind is Kind.REBOOT_HARD)
     return _outcome(hands, job)
 
 
@@ -149,7 +167,7 @@ def _suspend(hands: Hands, job: Job) -> Outcome:
 
 
 def _resume(hands: Hands, job: Job) -> Outcome:
-    hands.driver.resume(_spec_of(job))
+    hands.driver.resume(_spec_of(hands, job))
     return _outcome(hands, job)
 
 
@@ -257,9 +275,22 @@ def _given(instance: Instance) -> tuple[str, ...]:
     return tuple(vif.port_id for vif in instance.network_info if not vif.created_by_us)
 
 
-def _spec_of(job: Job) -> GuestSpec:
-    return GuestSpec(job.instance, blank_disks(job.instance), job.instance.network_info)
-
-
-def _spec(instance: Instance, disks: tuple[Disk, ...], vifs: tuple[Vif, ...], build: BuildArguments) -> GuestSpec:
-    return GuestSpec(instance, disks, vifs, build.injected_files, build.admin_password)
+def _spec_of(
+    hands: Hands, job: Job, vifs: tuple[Vif, ...] | None = None, build: BuildArguments | None = None
+) -> GuestSpec:
+    """The guest as it is, or with `vifs` and `build` as it will be."""
+    instance, asked = job.instance, build or BuildArguments()
+    nics = instance.network_info if vifs is None else vifs
+    drive = None
+    if instance.config_drive and hands.drive is not None:
+        drive = hands.drive(job.ctx, instance, nics, asked)
+    return GuestSpec(
+        instance,
+        blank_disks(instance),
+        nics,
+        injected_files=asked.injected_files,
+        admin_password=asked.admin_password,
+        config_drive=drive,
+        cell=asked.cell,
+        fence=job.work.operation.fence,
+    )

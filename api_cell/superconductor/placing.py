@@ -154,11 +154,13 @@ def _hand_over(means: Means, cell: Cell, requests: Sequence[BuildRequest]) -> No
     """The cell has the instances, then the mappings say so, then the hosts are woken."""
     now = means.cloud.clock.now()
     deadline = internal(means.cloud.clock, seconds=30).deadline
-    store = _bury if cell.mapping.is_cell0 else _store
 
     def work(tx: Connection) -> None:
         for request in requests:
-            store(tx, means, request, now)
+            if cell.mapping.is_cell0:
+                _bury(tx, means, request, now)
+            else:
+                _store(tx, means, request, cell.mapping.name, now)
 
     cell.db.run(work, deadline)
     unwanted = means.cloud.db.run(lambda tx: _point(tx, cell.mapping.id, requests))
@@ -170,7 +172,7 @@ def _hand_over(means: Means, cell: Cell, requests: Sequence[BuildRequest]) -> No
         act.wake(internal(means.cloud.clock), cell, host)
 
 
-def _store(tx: Connection, means: Means, request: BuildRequest, now: datetime) -> None:
+def _store(tx: Connection, means: Means, request: BuildRequest, cell_name: str, now: datetime) -> None:
     selection, asked = request.selection, request.instance
     assert selection is not None
     ctx = means.acting_for(request.request_id, asked.user_id, asked.project_id)
@@ -192,7 +194,7 @@ def _store(tx: Connection, means: Means, request: BuildRequest, now: datetime) -
         host=selection.host,
         now=now,
         deadline=now + timedelta(seconds=BUILD_SECONDS),
-        build=replace(request.build, alternates=selection.alternates),
+        build=replace(request.build, alternates=selection.alternates, cell=cell_name),
     )
 
 

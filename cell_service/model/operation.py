@@ -67,6 +67,8 @@ class BuildArguments:
     admin_password: str = ""
     alternates: tuple[Alternate, ...] = ()
     hosts_tried: tuple[str, ...] = ()
+    cell: str = ""
+    """Name of the cell that builds it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,23 +8,43 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
+from cell_service.model.diagnostics import GuestDiagnostics
 from cell_service.model.host import NodeReport
 from cell_service.model.instance import InjectedFile, Instance, Vif
 from cell_service.model.lifecycle import PowerState
 
+GIB = 2**30
+
 
 @dataclass(frozen=True, slots=True)
 class Disk:
-    """One disk of a guest. `image` is a verified local file to start from (None: blank); sizes in GiB and bytes.
+    """One disk of a guest. `image` is a local file to start from, as the image service gave it (None: blank, or what
+    the guest has already); `image_format` is what the image's record claims.
 
-    `role`: root, ephemeral, swap or config.
+    `role`: root, ephemeral or swap.
     """
 
     role: str
-    size_gib: int
+    size_bytes: int
     image: Path | None = None
     image_format: str = ""
     image_virtual_bytes: int = 0
+
+    @property
+    def size_gib(self) -> int:
+        """Whole GiB, rounded up."""
+        return -(-self.size_bytes // GIB)
+
+
+@dataclass(frozen=True, slots=True)
+class DriveFile:
+    """A file on a config drive. `path` is relative, with slashes."""
+
+    path: str
+    content: bytes
+
+
+_IMAGE = "image_"
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +56,22 @@ class GuestSpec:
     nics: tuple[Vif, ...]
     injected_files: tuple[InjectedFile, ...] = ()
     admin_password: str = ""
+    kernel: Path | None = None
+    """With `ramdisk`: local files of an image that is booted without a loader (None: no such image, or what the
+    guest has already)."""
+    ramdisk: Path | None = None
+    config_drive: tuple[DriveFile, ...] | None = None
+    """None: the guest has no config drive."""
+    cell: str = ""
+    """Name of the cell, when it is known."""
+    fence: int = 0
+    """Of the operation that this is done for."""
+
+    @property
+    def image_properties(self) -> dict[str, str]:
+        """The properties of the image that the guest was made from, under their own names (hw_*, os_*, img_*)."""
+        known = self.instance.system_metadata
+        return {name[len(_IMAGE) :]: value for name, value in known.items() if name.startswith(_IMAGE)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,3 +142,11 @@ class ConsoleLog(Protocol):
 
     def console_output(self, uuid: str) -> str:
         """All that is kept of the console log."""
+
+
+@runtime_checkable
+class Diagnosable(Protocol):
+    """A driver that can tell how a guest is doing."""
+
+    def diagnostics(self, uuid: str) -> GuestDiagnostics:
+        """As of now. Raises GuestNotFound, DriverError."""

@@ -189,11 +189,11 @@ def test_the_console_tells_of_every_boot_and_its_end(driver: SimulatedDriver, im
 def test_images_are_looked_into(tmp_path: Path) -> None:
     def refused(path: Path, image_format: str, gib: int = 1) -> str:
         with pytest.raises(ImageUnacceptable) as error:
-            check(Disk("root", gib, path, image_format), "image")
+            check(Disk("root", gib * 2**30, path, image_format), "image")
         return str(error.value)
 
     good = qcow2(tmp_path / "good", virtual_bytes=2**30)
-    assert check(Disk("root", 1, good, "qcow2"), "image") == 2**30
+    assert check(Disk("root", 2**30, good, "qcow2"), "image") == 2**30
     assert "exceeds" in refused(qcow2(tmp_path / "large", virtual_bytes=2**30 + 1), "qcow2")
     assert "backing" in refused(qcow2(tmp_path / "backed", virtual_bytes=1, backing=104), "qcow2")
     assert "external" in refused(qcow2(tmp_path / "outside", virtual_bytes=1, features=4), "qcow2")

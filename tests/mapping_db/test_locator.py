@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from dogpile.cache import make_region
-from dogpile.cache.api import NO_VALUE, CacheBackend
+from dogpile.cache.api import CacheBackend
 from sqlalchemy import event
 
 from cell_service import config

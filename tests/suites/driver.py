@@ -13,7 +13,7 @@ import pytest
 from cell_service.errors import DriverError, GuestNotFound, HostOutOfSpace, ImageUnacceptable
 from cell_service.model.instance import FixedIp, Flavor, Instance, Vif
 from cell_service.model.lifecycle import PowerState
-from compute_host.virt.driver import ConsoleLog, Disk, Driver, GuestSpec
+from compute_host.virt.driver import GIB, ConsoleLog, Disk, Driver, GuestSpec
 
 SMALL = Flavor(flavorid="1", name="small", vcpus=1, memory_mib=128, root_gib=1)
 RUNNING, PAUSED, SHUTDOWN, SUSPENDED = (
@@ -34,7 +34,7 @@ def spec_of(image: Path, image_format: str, flavor: Flavor = SMALL, **fields: ob
         created_at=datetime(2026, 1, 1, tzinfo=UTC),
         image_ref=str(uuid4()),
     )
-    disk = Disk("root", flavor.root_gib, image, image_format, image.stat().st_size)
+    disk = Disk("root", flavor.root_gib * GIB, image, image_format, image.stat().st_size)
     return GuestSpec(instance, (disk,), ())
 
 

@@ -31,7 +31,7 @@ def check(disk: Disk, image_id: str) -> int:
         if found != "qcow2":
             raise ImageUnacceptable(image_id=image_id, reason="it claims to be qcow2 and is not")
         size = _qcow2_size(head, image_id)
-    if size > disk.size_gib * GIB:
+    if size > disk.size_bytes:
         reason = f"its virtual size of {size} bytes exceeds the disk of {disk.size_gib} GiB"
         raise ImageUnacceptable(image_id=image_id, reason=reason)
     return size
