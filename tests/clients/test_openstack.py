@@ -30,7 +30,7 @@ class Installed:
         return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
 
     def up(self, *words: str) -> str:
-        done = self.polycell("up", "--port-base", str(self.port_base), "--detach", *words)
+        done = self.polycell("up", "--driver", "simulated", "--port-base", str(self.port_base), "--detach", *words)
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 

@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 ROOT = Path(__file__).parents[2]
 CELLS = ("cell1", "cell2")
 SETTLE_SECONDS = 90.0
-PORTS = 5
+PORTS = 6
 SPAWN_SECONDS = 0.8
 
 
@@ -88,6 +88,7 @@ class Installation:
     def up(self) -> None:
         """READY afterwards."""
         words = ["up", "--port-base", str(self._port_base), "--processes", "--detach", "--hosts-per-cell", "2"]
+        words += ["--driver", "simulated"]
         words += ["--cells", str(len(CELLS)), "--workers", "1", "--cache", f"memcached://{self.memcached.address}"]
         for name, url in self.urls.items():
             words += ["--database", f"{name}={url}"]

@@ -18,7 +18,7 @@ from tools.up.tiny_image import CLUSTER, VIRTUAL_BYTES, tiny_qcow2
 
 
 def up(*words: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "tools.up.main", "up", *words]
+    command = [sys.executable, "-m", "tools.up.main", "up", "--driver", "simulated", *words]
     return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
 
 
@@ -30,7 +30,7 @@ def up(*words: str) -> subprocess.CompletedProcess[str]:
         (["--transport", "carrier-pigeon://{cell}"], "Invalid transport URL"),
         (["--cache", "redis://localhost"], "--cache"),
         (["--auth", "nobody"], "--auth"),
-        (["--driver", "libvirt"], "--driver libvirt"),
+        (["--driver", "libvirt", "--libvirt-uri", "xen:///"], "--libvirt-uri"),
         (["--driver", "hyperv"], "--driver"),
         (["--cells", "0"], "--cells must be at least 1"),
         (["--port-base", "99999"], "--port-base"),

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from tools.up.plan import GLOBAL, Plan
+from tools.up.drivers import BRIDGED, USER
+from tools.up.plan import GLOBAL, METADATA_SECRET, Plan
 
 REPORT_SECONDS = 5
 DOWN_SECONDS = 20
@@ -71,12 +74,15 @@ def _common(plan: Plan) -> Sections:
             "my_ip": "127.0.0.1",
             "report_interval": REPORT_SECONDS,
             "service_down_time": DOWN_SECONDS,
-            "compute_driver": "simulated.SimulatedDriver",
         },
         "companions": {"data_path": plan.state / "companions"},
         "placement": _account(plan, "placement", plan.endpoint("placement")),
         "glance": _account(plan, "glance", plan.endpoint("image")),
-        "neutron": _account(plan, "neutron", plan.endpoint("network")),
+        "neutron": {
+            **_account(plan, "neutron", plan.endpoint("network")),
+            "service_metadata_proxy": True,
+            "metadata_proxy_shared_secret": plan.passwords[METADATA_SECRET],
+        },
         "keystone_authtoken": _account(plan, "nova", None) | {"www_authenticate_uri": plan.endpoint("identity")},
         "api": {"auth_strategy": "noauth2" if plan.options.auth == "noauth2" else "keystone"},
     }
@@ -93,8 +99,25 @@ def _common(plan: Plan) -> Sections:
 
 def _global(plan: Plan) -> Sections:
     return {
+        **_wiring(plan),
         "DEFAULT": {"transport_url": plan.transports[GLOBAL], "host": "super"},
         "api_database": {"connection": plan.databases[GLOBAL]},
+    }
+
+
+def _wiring(plan: Plan) -> Sections:
+    """What the network companion needs to move packets."""
+    if plan.choice.networking != BRIDGED:
+        return {}
+    return {
+        "wiring": {
+            "enabled": True,
+            "hypervisors": plan.state / "run" / "hypervisors",
+            "uplink": plan.options.uplink,
+            "metadata_url": plan.endpoint("metadata"),
+            "secret": plan.passwords[METADATA_SECRET],
+            "name": hashlib.sha256(str(plan.state).encode()).hexdigest()[:6],
+        }
     }
 
 
@@ -104,8 +127,41 @@ def _cell(plan: Plan, cell: str) -> Sections:
             "transport_url": plan.transports[cell],
             "host": cell,
             "instances_path": plan.state / "hosts" / cell,
+            **_hosts(plan),
         },
         "database": {"connection": plan.databases[cell]},
+        **_libvirt(plan),
+    }
+
+
+def _hosts(plan: Plan) -> dict[str, object]:
+    """Options of [DEFAULT] for the hosts of any cell: real ones share the machine evenly."""
+    if plan.driver != "libvirt":
+        return {"compute_driver": "simulated.SimulatedDriver"}
+    count = max(1, len(plan.cells) * plan.options.hosts_per_cell)
+    memory_mib = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2**20
+    disk_mib = shutil.disk_usage(plan.state).free // 2**20
+    return {
+        "compute_driver": "libvirt.LibvirtDriver",
+        "reserved_host_memory_mb": memory_mib - memory_mib * 9 // 10 // count,
+        "reserved_host_disk_mb": disk_mib - disk_mib * 9 // 10 // count,
+        "resume_guests_state_on_host_boot": True,
+        "force_config_drive": plan.choice.networking == USER,
+        "shutdown_timeout": 20,
+    }
+
+
+def _libvirt(plan: Plan) -> Sections:
+    if plan.driver != "libvirt":
+        return {}
+    uri = plan.private_host("{host}").uri if plan.choice.is_private else plan.choice.libvirt_uri
+    return {
+        "libvirt": {
+            "connection_uri": uri,
+            "virt_type": "kvm" if plan.choice.kvm else "qemu",
+            "name_prefix": "" if plan.choice.is_private else "{host}-",
+            "user_networking": plan.choice.networking == USER,
+        }
     }
 
 

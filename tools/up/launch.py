@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import IO
@@ -25,11 +26,12 @@ from cell_service.db.engine import Database
 from cell_service.errors import Invalid, PolycellError, Unavailable
 from mapping_db import host_mappings
 from tools.up import configs, databases, record, seeding
+from tools.up.drivers import SIMULATED, choose
 from tools.up.plan import GLOBAL, Options, Plan, plan_of
 from tools.up.supervisor import Children, InProcess, Services
 
 READY_SECONDS = 60.0
-DIRECTORIES = ("etc", "run", "logs", "db", "companions", "hosts")
+DIRECTORIES = ("etc", "run", "run/hypervisors", "logs", "db", "companions", "hosts", "cache")
 
 
 class Progress:
@@ -54,6 +56,7 @@ def up(options: Options, *, detach: bool) -> int:
     """Bring the cloud up. 0 it was stopped again (or, detached, is READY). Raises Invalid, Unavailable."""
     plan = plan_of(options)
     _prepare(plan.state)
+    plan = replace(plan, choice=choose(options.driver, options.libvirt_uri, plan.state / "cache"))
     if detach:
         return _detached(plan)
     with _alone(plan.state):
@@ -90,6 +93,7 @@ def _run(plan: Plan, progress: Progress) -> int:
     logs.set_up(log_file=str(plan.state / "logs" / "polycell.log"))
     _end_strays(plan, progress)
     _demand_ports(plan)
+    plan = _with_guest_image(plan, progress)
     configs.write_configs(plan)
     progress.say(f"syncing {len(plan.databases)} databases")
     databases.sync(plan)
@@ -97,14 +101,15 @@ def _run(plan: Plan, progress: Progress) -> int:
     progress.say(f"mapped cell0 and {', '.join(plan.cells)}")
     _seed_identity(plan)
     parts: Services
-    if plan.options.processes:
-        parts = Children(plan, lambda: record.write(plan, uuids, parts.running(), record.this_process("launcher")))
-    else:
-        parts = InProcess(plan)
+
+    def note() -> None:
+        record.write(plan, uuids, parts.running(), record.this_process("launcher"))
+
+    parts = Children(plan, plan.processes(), note) if plan.options.processes else InProcess(plan, note)
     progress.say(f"starting {len(plan.processes())} services" + (" as processes" if plan.options.processes else ""))
     try:
         parts.start()
-        record.write(plan, uuids, parts.running(), record.this_process("launcher"))
+        note()
         _await(plan, progress, ended)
         if not ended.is_set():
             configs.write_clients(plan)
@@ -117,6 +122,28 @@ def _run(plan: Plan, progress: Progress) -> int:
         parts.stop()
         record.write(plan, uuids, [], None)
     return 0
+
+
+def _with_guest_image(plan: Plan, progress: Progress) -> Plan:
+    """The plan, when there is an image for its guests; else, if nobody insisted, the same with simulated hosts.
+    Raises Unavailable when somebody did."""
+    if plan.driver != "libvirt":
+        reason = f" ({plan.choice.reason})" if plan.choice.reason else ""
+        progress.say(f"hosts are simulated{reason}")
+        return plan
+    from tools.guest.image import build
+
+    words = "KVM" if plan.choice.kvm else "plain QEMU, for KVM does not work here"
+    progress.say(f"hosts run real guests by libvirt and {words}; networking: {plan.choice.networking}")
+    progress.say(f"building the guest image, unless it is in {plan.guest_cache}")
+    try:
+        build(plan.guest_cache)
+    except Unavailable as error:
+        if plan.options.driver == "libvirt":
+            raise
+        progress.say(f"hosts are simulated, for there is no guest image: {error}")
+        return replace(plan, choice=replace(SIMULATED, reason=f"no guest image: {error}"))
+    return plan
 
 
 def _end_strays(plan: Plan, progress: Progress) -> None:
@@ -158,7 +185,7 @@ def _seed_identity(plan: Plan) -> None:
     from tools.companions.identity import Seed
     from tools.companions.identity import seed as seed_identity
 
-    endpoints = {name: plan.endpoint(name) for name in plan.services}
+    endpoints = {name: plan.endpoint(name) for name in plan.services if name != "metadata"}
     seed_identity(plan.state / "companions", Seed(plan.passwords, endpoints))
 
 

@@ -32,6 +32,9 @@ def _parser() -> argparse.ArgumentParser:
     up.add_argument("--cells", type=int, default=2, metavar="N", help="besides cell0 (2)")
     up.add_argument("--hosts-per-cell", type=int, default=2, metavar="N", help="compute hosts in each cell (2)")
     up.add_argument("--driver", default="auto", metavar="auto|simulated|libvirt")
+    up.add_argument("--libvirt-uri", default="", metavar="URI",
+                    help="one libvirt for all hosts, instead of a private one for each (root)")  # fmt: skip
+    up.add_argument("--no-uplink", action="store_true", help="guests reach only each other, and nothing outside")
     up.add_argument("--database", action="append", metavar="embedded|URL",
                     help="URL template with {cell} (api, cell0, cell1, …); again as NAME=URL for one")  # fmt: skip
     up.add_argument("--transport", action="append", metavar="embedded|URL",
@@ -71,6 +74,8 @@ def _up(args: argparse.Namespace) -> int:
         cells=args.cells,
         hosts_per_cell=args.hosts_per_cell,
         driver=args.driver,
+        libvirt_uri=args.libvirt_uri,
+        uplink=not args.no_uplink,
         database=tuple(args.database or ("embedded",)),
         transport=tuple(args.transport or ("embedded",)),
         cache=args.cache,

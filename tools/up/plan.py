@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import secrets
 import tempfile
 from collections.abc import Iterable
@@ -12,13 +13,18 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from cell_service.errors import Invalid
+from tools.hypervisors.host import PrivateHost
 from tools.manage.urls import checked_database, checked_transport
+from tools.up.drivers import SIMULATED, Choice
 
-OFFSETS = {"compute": 0, "placement": 1, "identity": 2, "image": 3, "network": 4}
+OFFSETS = {"compute": 0, "placement": 1, "identity": 2, "image": 3, "network": 4, "metadata": 5}
 RESERVED_PORTS = 8
 GLOBAL = "api"
 """The name that {cell} stands for where the global database and queue are meant."""
 SERVICE_USERS = ("nova", "placement", "glance", "neutron")
+METADATA_SECRET = "metadata"
+HYPERVISOR = "hypervisor"
+"""The role of a private host: the only one that is always a process of its own."""
 SOCKET_PATH_BYTES = 100
 
 
@@ -31,6 +37,8 @@ class Options:
     cells: int = 2
     hosts_per_cell: int = 2
     driver: str = "auto"
+    libvirt_uri: str = ""
+    uplink: bool = True
     database: tuple[str, ...] = ("embedded",)
     transport: tuple[str, ...] = ("embedded",)
     cache: str = "embedded"
@@ -62,12 +70,25 @@ class Plan:
     cells: tuple[str, ...]
     databases: dict[str, str]
     transports: dict[str, str]
-    driver: str
+    choice: Choice
     passwords: dict[str, str] = field(repr=False)
 
     @property
     def state(self) -> Path:
         return self.options.state
+
+    @property
+    def driver(self) -> str:
+        return self.choice.driver
+
+    @property
+    def guest_cache(self) -> Path:
+        """Where the guest image is built and kept."""
+        named = os.environ.get("POLYCELL_CACHE")
+        return Path(named).resolve() if named else self.state / "cache" / "guest"
+
+    def private_host(self, name: str) -> PrivateHost:
+        return PrivateHost(name, self.state, hide_kvm=not self.choice.kvm)
 
     def port(self, service: str) -> int:
         return self.options.port_base + OFFSETS[service]
@@ -100,7 +121,12 @@ class Plan:
             Process(name, (common, top), port=self.port(name))
             for name in ("identity", "image", "network") if name in self.services
         ]  # fmt: skip
-        found.append(Process("placement", (common, top), port=self.port("placement")))
+        if self.choice.is_private:
+            found += [
+                Process(HYPERVISOR, (common, self.config(cell)), cell=cell, host=host)
+                for cell in self.cells for host in self.hosts(cell)
+            ]  # fmt: skip
+        found += [Process(name, (common, top), port=self.port(name)) for name in ("placement", "metadata")]
         found += [Process("api", (common, top), port=self.port("compute"))] * self.options.workers
         found.append(Process("super-conductor", (common, top)))
         for cell in self.cells:
@@ -115,7 +141,10 @@ class Plan:
 
 
 def plan_of(options: Options) -> Plan:
-    """Raises Invalid for what can't be: in one line that says what is wrong."""
+    """With simulated hosts, until a look at the machine has shown more.
+
+    Raises Invalid for what can't be: in one line that says what is wrong.
+    """
     if not 1 <= options.port_base <= 65535 - RESERVED_PORTS:
         raise Invalid(reason=f"--port-base {options.port_base} is not between 1 and {65535 - RESERVED_PORTS}")
     for name, value, least in (("cells", options.cells, 1), ("hosts-per-cell", options.hosts_per_cell, 0),
@@ -138,15 +167,7 @@ def plan_of(options: Options) -> Plan:
     if options.auth not in ("companion", "noauth2") and urlsplit(options.auth).scheme not in ("http", "https"):
         raise Invalid(reason=f"--auth {options.auth!r} is neither companion, noauth2 nor the URL of a Keystone")
     _checked_cache(options.cache)
-    return Plan(options, cells, databases, transports, _driver(options.driver), _passwords(options.state))
-
-
-def _driver(asked: str) -> str:
-    if asked == "libvirt":
-        raise Invalid(reason="--driver libvirt: this release has no libvirt driver; take simulated")
-    if asked not in ("auto", "simulated"):
-        raise Invalid(reason=f"--driver {asked!r} is neither auto, simulated nor libvirt")
-    return "simulated"
+    return Plan(options, cells, databases, transports, SIMULATED, _passwords(options.state))
 
 
 def _filled(option: str, values: Iterable[str], name: str, embedded: str) -> str:
@@ -202,7 +223,8 @@ def _checked_cache(url: str) -> None:
 def _passwords(state: Path) -> dict[str, str]:
     """The passwords of this cloud's accounts: made once, and kept where only the owner reads them."""
     kept = state / "etc" / "passwords.json"
-    if kept.is_file():
-        known: dict[str, str] = json.loads(kept.read_text(encoding="utf-8"))
-        return known
-    return {name: secrets.token_urlsafe(12) for name in ("admin", "demo", *SERVICE_USERS)}
+    known: dict[str, str] = json.loads(kept.read_text(encoding="utf-8")) if kept.is_file() else {}
+    return {
+        name: known.get(name) or secrets.token_urlsafe(12)
+        for name in ("admin", "demo", *SERVICE_USERS, METADATA_SECRET)
+    }

@@ -45,6 +45,8 @@ def write(plan: Plan, cell_uuids: dict[str, str], running: Sequence[Running], la
         "state": str(plan.state),
         "auth": plan.options.auth,
         "driver": plan.driver,
+        "networking": plan.choice.networking,
+        "why_not_more": plan.choice.reason,
         "mode": "processes" if plan.options.processes else "one process",
         "endpoints": {name: plan.endpoint(name) for name in _advertised(plan)},
         "credentials": {"admin": credentials(plan, "admin"), "user": credentials(plan, "demo")},

@@ -22,6 +22,11 @@ from tools.up.configs import DOWN_SECONDS
 
 _LIMITS = PoolLimits(size=1, overflow=0, connect_seconds=1.0, read_seconds=3.0)
 HEALTHY, DEGRADED, DOWN = 0, 1, 2
+_NETWORKING = {
+    "bridged": "bridged (guests have their addresses, DHCP, metadata and security groups)",
+    "user": "user mode (guests reach out, nobody reaches them; their addresses are not those the API shows)",
+    "records": "records only (addresses are given out, no packet moves)",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +99,9 @@ def _plain(
     return {
         "health": health,
         "state": document["state"],
+        "driver": document["driver"],
+        "networking": document["networking"],
+        "why_not_more": document["why_not_more"],
         "endpoints": [
             {"service": name, "url": document["endpoints"][name], "answers": up} for name, up in endpoints.items()
         ],
@@ -125,6 +133,9 @@ def _print(
 
     console = Console()
     console.print(f"{document['state']}: {health}", highlight=False)
+    console.print(f"Hosts: {document['driver']}; networking: {_NETWORKING[document['networking']]}", highlight=False)
+    if document["why_not_more"]:
+        console.print(f"Why not more: {document['why_not_more']}", highlight=False)
     table = Table("Cell", "Reachable", "Hosts up", "Instances", box=box.ASCII2)
     for cell in cells:
         held = ", ".join(f"{count} {status}" for status, count in cell.instances.items()) or "none"

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -16,7 +16,7 @@ from typing import Protocol
 from tools.services.compose import Composer
 from tools.services.part import Part
 from tools.up import record
-from tools.up.plan import Plan, Process
+from tools.up.plan import HYPERVISOR, Plan, Process
 from tools.up.record import Running
 
 log = logging.getLogger(__name__)
@@ -36,16 +36,18 @@ class Services(Protocol):
 
 
 class InProcess:
-    """Everything in this process; compute hosts of a cell share threads."""
+    """Everything in this process but private hypervisors; compute hosts of a cell share threads."""
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: Plan, changed: Callable[[], None]) -> None:
         self._plan = plan
         self._parts: list[tuple[Process, Part]] = []
+        self._hypervisors = Children(plan, [each for each in plan.processes() if each.role == HYPERVISOR], changed)
 
     def start(self) -> None:
+        self._hypervisors.start()
         composers: dict[tuple[Path, ...], Composer] = {}
         fleets: dict[str, list[str]] = {}
-        for process in self._plan.processes():
+        for process in self._own():
             composer = composers.setdefault(process.files, Composer([str(path) for path in process.files]))
             if process.role == "compute":
                 assert process.cell is not None
@@ -61,13 +63,29 @@ class InProcess:
         for process, part in reversed(self._parts):
             part.stop(STOP_SECONDS / 2)
             log.info("stopped", extra={"about": {"role": process.role, "cell": process.cell}})
+        self._hypervisors.stop()
 
     def running(self) -> list[Running]:
-        return [record.this_process(each.role, each.cell, each.host) for each in self._plan.processes()]
+        inside = [record.this_process(each.role, each.cell, each.host) for each in self._own()]
+        return self._hypervisors.running() + inside
+
+    def _own(self) -> list[Process]:
+        return [each for each in self._plan.processes() if each.role != HYPERVISOR]
 
     def _begin(self, process: Process, part: Part) -> None:
         part.start()
         self._parts.append((process, part))
+
+
+def _service(process: Process) -> list[str]:
+    command = [sys.executable, "-m", "tools.up.main", "service", process.role, "--title", process.title]
+    for path in process.files:
+        command += ["--config-file", str(path)]
+    if process.host:
+        command += ["--host", process.host]
+    if process.port:
+        command += ["--port", str(process.port)]
+    return command
 
 
 @dataclass(slots=True)
@@ -82,14 +100,14 @@ class _Child:
 class Children:
     """A process for each service. One that dies is started again, later each time it dies young."""
 
-    def __init__(self, plan: Plan, changed: Callable[[], None]) -> None:
-        self._plan, self._changed = plan, changed
+    def __init__(self, plan: Plan, processes: Sequence[Process], changed: Callable[[], None]) -> None:
+        self._plan, self._processes, self._changed = plan, processes, changed
         self._children: list[_Child] = []
         self._stopping = threading.Event()
         self._watcher = threading.Thread(target=self._watch, name="watch-children", daemon=True)
 
     def start(self) -> None:
-        for process in self._plan.processes():
+        for process in self._processes:
             self._children.append(_Child(process, self._spawn(process), born=time.monotonic()))
             if process.role == "queue":
                 self._await_socket(process)
@@ -99,11 +117,13 @@ class Children:
         self._stopping.set()
         if self._watcher.is_alive():
             self._watcher.join()
-        queues = [child for child in self._children if child.process.role == "queue"]
-        others = [child for child in self._children if child.process.role != "queue"]
-        for group in (others, queues):
+        last = [child for child in self._children if child.process.role in ("queue", HYPERVISOR)]
+        others = [child for child in self._children if child not in last]
+        for group in (others, last):
             for child in group:
-                if child.popen.poll() is None:
+                if child.popen.poll() is None and child.process.role == HYPERVISOR:
+                    child.popen.kill()  # as good as asking: its guests end with it either way
+                elif child.popen.poll() is None:
                     child.popen.terminate()
             until = time.monotonic() + STOP_SECONDS
             for child in group:
@@ -121,13 +141,10 @@ class Children:
         ]
 
     def _spawn(self, process: Process) -> subprocess.Popen[bytes]:
-        command = [sys.executable, "-m", "tools.up.main", "service", process.role, "--title", process.title]
-        for path in process.files:
-            command += ["--config-file", str(path)]
-        if process.host:
-            command += ["--host", process.host]
-        if process.port:
-            command += ["--port", str(process.port)]
+        if process.role == HYPERVISOR:
+            command = self._plan.private_host(str(process.host)).prepare()
+        else:
+            command = _service(process)
         logs = self._plan.state / "logs"
         with (logs / f"{process.title.replace(' ', '-')}.log").open("ab") as output:
             return subprocess.Popen(

@@ -1,0 +1,42 @@
+"""After a host was started again: the guests that ran before run again."""
+
+from __future__ import annotations
+
+import logging
+
+from cell_service.context import Context
+from cell_service.errors import GuestNotFound, PolycellError
+from cell_service.logs import about
+from cell_service.model.lifecycle import PowerState, VmState
+from cell_service.rpc.conductor import Conductor
+from compute_host.backlog import Backlog
+from compute_host.operations import Hands, guest_spec
+
+log = logging.getLogger(__name__)
+
+OFF = (PowerState.SHUTDOWN, PowerState.CRASHED)
+
+
+def resume_guests(ctx: Context, hands: Hands, conductor: Conductor, backlog: Backlog) -> int:
+    """Start every guest that is off and that the cell last knew running. Answers how many. One that can't be started
+    does not hinder the others: the next reconciliation tells the cell. Raises Unavailable, DriverError.
+    """
+    resumed = 0
+    for instance in conductor.instances_on_host(ctx, hands.host):
+        if instance.vm_state is not VmState.ACTIVE or instance.power_state is not PowerState.RUNNING:
+            continue
+        if instance.task_state is not None or not backlog.reserve(instance.uuid):
+            continue
+        try:
+            if hands.driver.power_state(instance.uuid) in OFF:
+                hands.driver.power_on(guest_spec(hands, ctx, instance))
+                resumed += 1
+                log.info("guest started with its host", extra=about(ctx, instance=instance.uuid, host=hands.host))
+        except GuestNotFound:
+            log.warning("no guest to start with its host", extra=about(ctx, instance=instance.uuid, host=hands.host))
+        except PolycellError as error:
+            reason = about(ctx, instance=instance.uuid, host=hands.host, reason=error)
+            log.warning("guest not started with its host", extra=reason)
+        finally:
+            backlog.release(instance.uuid)
+    return resumed

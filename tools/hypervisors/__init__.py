@@ -1,0 +1,1 @@
+"""Private hypervisors: several compute hosts on one machine, each a libvirtd in namespaces of its own."""
