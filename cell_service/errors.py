@@ -256,6 +256,12 @@ class InstanceIsLocked(Conflict):
     message = "Instance {instance_uuid} is locked"
 
 
+class PasswordIsSet(Conflict):
+    """The guest has told its administrator's password already."""
+
+    message = "The password of instance {instance_uuid} is set already."
+
+
 class InstanceNotReady(Conflict):
     message = "Instance {instance_uuid} is not ready"
 

@@ -24,7 +24,7 @@ from cell_service.rpc.transport import Subscription, Transport
 from compute_host.backlog import Backlog, Held
 from compute_host.config import HostSettings
 from compute_host.images import ImageCache
-from compute_host.operations import Hands, Job, perform, undo
+from compute_host.operations import DriveMaker, Hands, Job, perform, undo
 from compute_host.reconcile import reconcile
 from compute_host.servant import ComputeServant
 from compute_host.timers import Pools, Repeated, Timers
@@ -57,12 +57,16 @@ class Agent:
         timers: Timers,
         pools: Pools,
     ) -> None:
+        drive: DriveMaker | None = None,
         self.settings, self.driver = settings, driver
         self.ready = threading.Event()
         self._clock = clock = timers.clock
         self._timers, self._pools, self._transport, self._images = timers, pools, transport, images
         self._conductor = client(Conductor, transport)
-        self._hands = Hands(settings.host, driver, networks, images, clock, settings.shutdown_seconds)
+        self._hands = Hands(
+            settings.host, driver, networks, images, clock, settings.shutdown_seconds, drive,
+            settings.force_config_drive,
+        )  # fmt: skip
         self._backlog = Backlog(clock, settings.max_concurrent_builds, settings.max_concurrent_verbs, self._begin_work)
         self._tracker = Tracker(settings.host, driver, placement, self._conductor)
         self._standing: HostStanding | None = None

@@ -10,6 +10,8 @@ from oslo_config import cfg
 
 from cell_service.config import Defaults, option, read
 from cell_service.errors import Invalid
+from compute_host.libvirt_settings import GuestSettings, LibvirtSettings
+from cell_service.metadata.config import DefaultOptions
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +124,8 @@ class HostSettings:
     ratios: Ratios = field(default_factory=Ratios)
     reserved: Reserved = field(default_factory=Reserved)
     simulated: SimulatedOptions = field(default_factory=SimulatedOptions)
+    force_config_drive: bool = False
+    resume_guests: bool = False
 
 
 def settings_from(conf: cfg.ConfigOpts) -> HostSettings:
@@ -146,6 +150,7 @@ def settings_from(conf: cfg.ConfigOpts) -> HostSettings:
         ),
         ratios=Ratios(
             cpu=options.cpu_allocation_ratio or options.initial_cpu_allocation_ratio,
+        force_config_drive=read(conf, DefaultOptions).force_config_drive,
             ram=options.ram_allocation_ratio or options.initial_ram_allocation_ratio,
             disk=options.disk_allocation_ratio or options.initial_disk_allocation_ratio,
         ),

@@ -13,6 +13,7 @@ from cell_service.rpc.transport import Transport
 from compute_host.agent import Agent
 from compute_host.config import HostSettings
 from compute_host.images import ImageCache
+from compute_host.operations import DriveMaker
 from compute_host.timers import Pools, Timers
 from compute_host.virt import make_driver
 
@@ -30,6 +31,7 @@ class Fleet:
         images: Images | None,
         clock: Clock = SYSTEM_CLOCK,
         pools: Pools | None = None,
+        drive: DriveMaker | None = None,
     ) -> None:
         settings = tuple(hosts)
         builds = max((one.max_concurrent_builds for one in settings), default=1)
@@ -50,6 +52,7 @@ class Fleet:
                 images=cache,
                 timers=self._timers,
                 pools=self._pools,
+                drive=drive,
             )
 
     def start(self) -> None:

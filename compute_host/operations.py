@@ -46,6 +46,8 @@ class Hands:
     clock: Clock
     shutdown_seconds: float
     drive: DriveMaker | None = None
+    force_drive: bool = False
+    """Every instance has a config drive, asked for or not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -282,8 +284,8 @@ def _spec_of(
     instance, asked = job.instance, build or BuildArguments()
     nics = instance.network_info if vifs is None else vifs
     drive = None
-    if instance.config_drive and hands.drive is not None:
-        drive = hands.drive(job.ctx, instance, nics, asked)
+    if (instance.config_drive or hands.force_drive) and hands.drive is not None:
+        drive = hands.drive(ctx, instance, nics, asked)
     return GuestSpec(
         instance,
         blank_disks(instance),

@@ -44,3 +44,7 @@ class Networks(Protocol):
 
     def info(self, ctx: Context, instance_uuid: str) -> tuple[Vif, ...]:
         """The instance's ports as they are now."""
+
+    def owners(self, ctx: Context, address: str) -> tuple[str, ...]:
+        """Uuids of the instances that have a port with this fixed address, in whatever network. Raises
+        PeerUnavailable."""

@@ -123,6 +123,11 @@ class Neutron:
     def info(self, ctx: Context, instance_uuid: str) -> tuple[Vif, ...]:
         return self._vifs(ctx, self._ports_of(ctx, instance_uuid))
 
+    def owners(self, ctx: Context, address: str) -> tuple[str, ...]:
+        ports = self._calls.find_all(ctx, "ports", fixed_ips=f"ip_address={address}")
+        mine = {port["device_id"] for port in ports if str(port.get("device_owner", "")).startswith("compute:")}
+        return tuple(sorted(mine - {""}))
+
     def _ports_of(self, ctx: Context, instance_uuid: str) -> list[Record]:
         """The instance's ports in the order in which they were asked."""
         ports = self._calls.find_all(ctx, "ports", device_id=instance_uuid)
@@ -239,7 +244,9 @@ class Neutron:
 
 
 _FAILED = ("binding_failed",)
-_SHOWN_OF_SUBNET = ("id", "cidr", "gateway_ip", "ip_version", "dns_nameservers", "host_routes", "enable_dhcp")
+_SHOWN_OF_SUBNET = (
+    "id", "cidr", "gateway_ip", "ip_version", "dns_nameservers", "host_routes", "enable_dhcp", "ipv6_address_mode",
+)  # fmt: skip
 
 
 def _all(records: Iterable[Record], key: str) -> list[str]:

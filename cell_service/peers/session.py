@@ -171,14 +171,14 @@ def _session(settings: PeerSettings) -> Any:
     for scheme in ("http://", "https://"):
         connections.mount(scheme, _Bounded(pool_maxsize=CONNECTIONS))
     return keystoneauth1.session.Session(
-        auth=_account(settings),
+        auth=account(settings),
         session=connections,
         timeout=min(settings.timeout, IDENTITY_SECONDS),
         user_agent="polycell",
     )
 
 
-def _account(settings: PeerSettings) -> Any:
+def account(settings: PeerSettings) -> Any:
     if settings.auth_type in ("none", "noauth"):
         token = f"admin:{settings.project_name or 'admin'}"
         return keystoneauth1.token_endpoint.Token(settings.endpoint_override, token)

@@ -145,6 +145,11 @@ class MemoryNetworks:
         self._answer()
         return tuple(port.vif for port in self.of(instance_uuid))
 
+    def owners(self, ctx: Context, address: str) -> tuple[str, ...]:
+        self._answer()
+        having = (port for port in self.ports.values() if any(one.address == address for one in port.vif.fixed_ips))
+        return tuple({port.instance_uuid for port in having if port.instance_uuid is not None})
+
     def _given(self, port_id: str, instance_uuid: str) -> Port:
         port = self.ports.get(port_id)
         if port is None:

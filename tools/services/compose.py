@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from mapping_db.cloud import Cloud
 
 API_PORTS = {"api": 8774, "placement": 8778, "identity": 5000, "image": 9292, "network": 9696}
-ROLES = (*API_PORTS, "super-conductor", "conductor", "compute", "queue")
+ROLES = (*API_PORTS, "metadata", "super-conductor", "conductor", "compute", "queue")
 GLOBAL_READ_SECONDS = 10.0
 
 
@@ -62,6 +62,8 @@ class Composer:
                 return self._api(conf, *listen)
             case "placement":
                 return self._placement(conf, *listen)
+            case "metadata":
+                return self._metadata(conf, port, address, reuse_port)
             case "identity" | "image" | "network":
                 return self._companion(conf, role, *listen)
             case "super-conductor":
@@ -209,26 +211,31 @@ class Composer:
         return Made(service.start, end)
 
     def _compute(self, conf: cfg.ConfigOpts, hosts: list[str]) -> Part:
+        from cell_service.metadata.config import read_settings
         from cell_service.peers.glance import open_images
         from cell_service.peers.neutron import open_networks
         from cell_service.peers.placement_http import open_placement
         from cell_service.rpc.transports import open_transport
-        from compute_host.config import settings_from
+        from compute_host.config import for_host, settings_from
+        from compute_host.config_drive import ConfigDrives
         from compute_host.fleet import Fleet
 
         settings = settings_from(conf)
         several = [replace(settings, host=name, state=settings.state / name) for name in hosts]
         transport = open_transport(read(conf, Defaults).transport_url)
+        drives = ConfigDrives(read_settings(conf))
         fleet = Fleet(
             several or [settings],
             transport=transport,
             networks=open_networks(read(conf, NeutronSettings)),
             placement=open_placement(read(conf, PlacementSettings)),
             images=open_images(read(conf, GlanceSettings)),
+            drive=drives,
         )
 
         def end(grace_seconds: float) -> None:
             fleet.stop(grace_seconds)
+            drives.close()
             transport.close()
 
         return Made(fleet.start, end)
@@ -241,6 +248,40 @@ class Composer:
             raise Invalid(reason="[DEFAULT] transport_url must look like local:///path/to/socket for the role queue")
         broker = LocalBroker(url.removeprefix("local://"))
         return Made(broker.start, lambda grace_seconds: broker.stop())
+
+    # -- metadata ---------------------------------------------------------------------------------
+
+    def _metadata(self, conf: cfg.ConfigOpts, port: int, address: str, reuse_port: bool) -> Part:
+        """Of the whole cloud where there is a global database, unless told otherwise; else of the cell."""
+        from api_cell.config import ApiDatabase
+        from api_cell.metadata.instances import CloudInstances
+        from cell_service.db.engine import Database, PoolLimits
+        from cell_service.metadata.config import read_settings
+        from cell_service.metadata.instances import CellInstances, Instances
+        from cell_service.metadata.server import MetadataServer
+        from cell_service.metadata.service import MetadataService
+        from cell_service.peers.neutron import open_networks
+
+        settings, database = read_settings(conf), read(conf, DatabaseSettings)
+        release: Callable[[], None]
+        instances: Instances
+        if read(conf, ApiDatabase).connection and not settings.api.local_metadata_per_cell:
+            instances, release = CloudInstances(self._shared_cloud(conf)), self._release_cloud
+        elif database.connection:
+            limits = PoolLimits(size=database.max_pool_size, overflow=database.max_overflow, read_seconds=10.0)
+            db = Database(database.connection, limits)
+            instances, release = CellInstances(db, SYSTEM_CLOCK), db.dispose
+        else:
+            raise Invalid(reason="[api_database] or [database] connection is not set")
+        networks = open_networks(read(conf, NeutronSettings))
+        server = MetadataServer(MetadataService(instances, networks, settings, SYSTEM_CLOCK))
+        at = (port or settings.defaults.metadata_listen_port, address or settings.defaults.metadata_listen)
+
+        def end(grace_seconds: float) -> None:
+            server.drain(grace_seconds)
+            release()
+
+        return Made(lambda: server.start(*at, reuse_port=reuse_port), end)
 
     # -- companions -------------------------------------------------------------------------------
 

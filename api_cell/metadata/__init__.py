@@ -1,0 +1,1 @@
+"""The metadata service of a whole cloud: it finds the cell of whoever asks."""

@@ -1,0 +1,88 @@
+"""What the metadata service and the config drive are told by the configuration file."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+from oslo_config import cfg
+
+from cell_service.config import PeerSettings, option, read
+from cell_service.errors import Invalid
+
+_OLD = "1.0 2007-01-19 2007-03-01 2007-08-29 2007-10-10 2007-12-15 2008-02-01 2008-09-01"
+
+
+@dataclass(frozen=True, slots=True)
+class ApiOptions:
+    """[api], as far as it is about metadata. Times in seconds."""
+
+    GROUP: ClassVar[str] = "api"
+    metadata_cache_expiration: int = option(cfg.IntOpt("metadata_cache_expiration", default=15, min=0))
+    local_metadata_per_cell: bool = option(cfg.BoolOpt("local_metadata_per_cell", default=False))
+    dhcp_domain: str = option(cfg.StrOpt("dhcp_domain", default="novalocal"))
+    use_forwarded_for: bool = option(cfg.BoolOpt("use_forwarded_for", default=False))
+    config_drive_skip_versions: str = option(cfg.StrOpt("config_drive_skip_versions", default=_OLD))
+    vendordata_providers: tuple[str, ...] = option(cfg.ListOpt("vendordata_providers", default=["StaticJSON"]))
+    vendordata_jsonfile_path: str | None = option(cfg.StrOpt("vendordata_jsonfile_path", default=None))
+    vendordata_dynamic_targets: tuple[str, ...] = option(
+        cfg.ListOpt("vendordata_dynamic_targets", default=[], help="Each name@url.")
+    )
+    vendordata_dynamic_ssl_certfile: str = option(cfg.StrOpt("vendordata_dynamic_ssl_certfile", default=""))
+    vendordata_dynamic_connect_timeout: int = option(cfg.IntOpt("vendordata_dynamic_connect_timeout", default=5, min=3))
+    vendordata_dynamic_read_timeout: int = option(cfg.IntOpt("vendordata_dynamic_read_timeout", default=5, min=0))
+    vendordata_dynamic_failure_fatal: bool = option(cfg.BoolOpt("vendordata_dynamic_failure_fatal", default=False))
+
+
+@dataclass(frozen=True, slots=True)
+class ProxyOptions:
+    """[neutron], as far as it is about the proxy between guests and the metadata service."""
+
+    GROUP: ClassVar[str] = "neutron"
+    service_metadata_proxy: bool = option(cfg.BoolOpt("service_metadata_proxy", default=False))
+    metadata_proxy_shared_secret: str = option(cfg.StrOpt("metadata_proxy_shared_secret", default="", secret=True))
+
+
+@dataclass(frozen=True, slots=True)
+class DefaultOptions:
+    """[DEFAULT], as far as it is about metadata."""
+
+    GROUP: ClassVar[str] = "DEFAULT"
+    metadata_listen: str = option(cfg.StrOpt("metadata_listen", default="0.0.0.0"))
+    metadata_listen_port: int = option(cfg.PortOpt("metadata_listen_port", default=8775))
+    force_config_drive: bool = option(cfg.BoolOpt("force_config_drive", default=False))
+
+
+@dataclass(frozen=True, slots=True)
+class VendordataAuth(PeerSettings):
+    """[vendordata_dynamic_auth]: the account that targets are asked with; without `auth_url` there is none."""
+
+    GROUP: ClassVar[str] = "vendordata_dynamic_auth"
+
+
+@dataclass(frozen=True, slots=True)
+class MetadataSettings:
+    """Made without arguments it is nova.conf's defaults."""
+
+    api: ApiOptions = field(default_factory=ApiOptions)
+    proxy: ProxyOptions = field(default_factory=ProxyOptions)
+    defaults: DefaultOptions = field(default_factory=DefaultOptions)
+    vendordata_auth: VendordataAuth = field(default_factory=VendordataAuth)
+
+    @property
+    def skipped_versions(self) -> frozenset[str]:
+        """The versions that a config drive does without."""
+        return frozenset(self.api.config_drive_skip_versions.split())
+
+
+def read_settings(conf: cfg.ConfigOpts) -> MetadataSettings:
+    """Raises Invalid, also for a proxy without a secret: anybody could sign for it."""
+    made = MetadataSettings(
+        read(conf, ApiOptions), read(conf, ProxyOptions), read(conf, DefaultOptions), read(conf, VendordataAuth)
+    )
+    unknown = set(made.api.vendordata_providers) - {"StaticJSON", "DynamicJSON"}
+    if unknown:
+        raise Invalid(reason=f"[api] vendordata_providers: {', '.join(sorted(unknown))} is none that we know")
+    if made.proxy.service_metadata_proxy and not made.proxy.metadata_proxy_shared_secret:
+        raise Invalid(reason="[neutron] service_metadata_proxy needs a metadata_proxy_shared_secret")
+    return made

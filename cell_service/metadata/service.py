@@ -1,0 +1,183 @@
+"""Answering a guest: who asks, what the server is, which document. Nothing of HTTP but its words."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+from cell_service.context import Clock, Context
+from cell_service.errors import BadMethod, Forbidden, Invalid, NotFound
+from cell_service.metadata import documents, ec2
+from cell_service.metadata.config import MetadataSettings
+from cell_service.metadata.content import Content, Vendor, new_seed, plain_address
+from cell_service.metadata.documents import LATEST, PASSWORD, VENDOR_DATA, VENDOR_DATA_2
+from cell_service.metadata.instances import Instances
+from cell_service.metadata.kept import Kept
+from cell_service.metadata.password import MOST_BYTES
+from cell_service.metadata.vendordata import VendorData
+from cell_service.peers.network import Networks
+
+TEXT, JSON, BYTES = "text/plain; charset=UTF-8", "application/json", "application/octet-stream"
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """A request: `remote` is the address that it came from, header names are in small letters."""
+
+    method: str
+    path: str
+    remote: str
+    headers: Mapping[str, str] = field(default_factory=dict)
+    body: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    body: bytes
+    content_type: str = TEXT
+
+
+class MetadataService:
+    """Thread-safe. `networks` None: only what the proxy names can be found, with the addresses that cells know."""
+
+    def __init__(
+        self,
+        instances: Instances,
+        networks: Networks | None,
+        settings: MetadataSettings,
+        clock: Clock,
+        vendor: VendorData | None = None,
+    ) -> None:
+        self._instances, self._networks, self._settings = instances, networks, settings
+        self._vendor = vendor or VendorData(settings)
+        seconds = settings.api.metadata_cache_expiration
+        self._kept: Kept[Content] = Kept(clock, seconds)
+        self._vendors: Kept[Vendor] = Kept(clock, seconds)
+
+    def answer(self, ctx: Context, question: Question) -> Answer:
+        """What the guest is told.
+
+        Raises NotFound for what there is not, for servers that are not there, and for foreign addresses; Forbidden
+        for a signature that is not the proxy's; Invalid, BadMethod, Conflict; Unavailable when it can't be known now.
+        """
+        steps = [step for step in question.path.split("?")[0].split("/") if step]
+        is_password = len(steps) == 3 and steps[0] == "openstack" and steps[2] == PASSWORD
+        if question.method not in ("GET", "HEAD") and not (is_password and question.method == "POST"):
+            raise BadMethod(method=question.method, allow="GET, HEAD")
+        uuid, address, project_id = self._asker(ctx, question)
+        content = self._content(ctx, uuid, address, fresh=is_password)
+        if project_id is not None and content.instance.project_id != project_id:
+            raise NotFound(reason="There is no such server.")
+        if question.method == "POST":
+            return self._take_password(ctx, content, steps[1], question.body)
+        if steps[-1:] in ([VENDOR_DATA], [VENDOR_DATA_2]):
+            content = content.with_vendor(self._vendor_of(ctx, content))
+        return _told(content, steps)
+
+    def close(self) -> None:
+        self._vendor.close()
+
+    # -- who asks ---------------------------------------------------------------------------------
+
+    def _asker(self, ctx: Context, question: Question) -> tuple[str, str, str | None]:
+        """The server's uuid, the address it asks from, and the project that the proxy believes it to be of."""
+        if self._settings.proxy.service_metadata_proxy:
+            return self._by_proxy(question.headers)
+        forwarded = question.headers.get("x-forwarded-for", "") if self._settings.api.use_forwarded_for else ""
+        address = plain_address((forwarded or question.remote).split(",")[0])
+        if address is None or self._networks is None:
+            raise NotFound(reason="There is no such server.")
+        owners = self._networks.owners(ctx, address)
+        if len(owners) != 1:
+            raise NotFound(reason="There is no such server.")
+        return owners[0], address, None
+
+    def _by_proxy(self, headers: Mapping[str, str]) -> tuple[str, str, str]:
+        uuid, project_id = headers.get("x-instance-id", ""), headers.get("x-tenant-id", "")
+        if not uuid or not project_id:
+            raise Invalid(reason="X-Instance-ID or X-Tenant-ID header is missing from the request.")
+        secret = self._settings.proxy.metadata_proxy_shared_secret.encode()
+        expected = hmac.new(secret, uuid.encode(), hashlib.sha256).hexdigest()
+        given = headers.get("x-instance-id-signature", "")
+        if not hmac.compare_digest(expected.encode(), given.encode()):
+            raise Forbidden(reason="Invalid proxy request signature.")
+        address = plain_address(headers.get("x-forwarded-for", "").split(",")[0])
+        if address is None:
+            raise Invalid(reason="X-Forwarded-For is missing from the request.")
+        return uuid, address, project_id
+
+    # -- what is known ----------------------------------------------------------------------------
+
+    def _content(self, ctx: Context, uuid: str, address: str, *, fresh: bool) -> Content:
+        """The server, with the ports that it has; those of the network service where the cell's are behind."""
+        content = None if fresh else self._kept.get(uuid)
+        if content is not None and content.has_address(address):
+            return content
+        instance = self._instances.find(ctx, uuid)
+        made = Content(
+            instance,
+            instance.network_info,
+            new_seed() if content is None else content.random_seed,
+            self._settings.api.dhcp_domain,
+        )
+        if not made.has_address(address) and self._networks is not None:
+            made = replace(made, vifs=self._networks.info(ctx, uuid))
+        if not made.has_address(address):
+            raise NotFound(reason="There is no such server.")
+        self._kept.put(uuid, made)
+        return made
+
+    def _vendor_of(self, ctx: Context, content: Content) -> Vendor:
+        uuid = content.instance.uuid
+        known = self._vendors.get(uuid)
+        if known is None:
+            known = self._vendor.about(ctx, content)
+            self._vendors.put(uuid, known)
+        return known
+
+    # -- the password -----------------------------------------------------------------------------
+
+    def _take_password(self, ctx: Context, content: Content, version: str, body: bytes) -> Answer:
+        date = documents.dated(version)
+        if date is None or date < documents.GRIZZLY:
+            raise NotFound(reason="There is no such document.")
+        if len(body) > MOST_BYTES:
+            raise Invalid(reason="Request is too large.")
+        try:
+            password = body.decode("ascii")
+        except UnicodeDecodeError:
+            raise Invalid(reason="A password is sent encrypted, in base64.") from None
+        self._instances.set_password(ctx, content.instance.uuid, password)
+        return Answer(b"")
+
+
+def _told(content: Content, steps: list[str]) -> Answer:
+    """What stands at the path. Raises NotFound."""
+    if not steps:
+        return _lines((*ec2.VERSIONS, LATEST))
+    if steps[0] == "openstack":
+        return _openstack(content, steps[1:])
+    date = ec2.dated(steps[0])
+    found = None if date is None else ec2.look_up(content, date, steps[1:])
+    if found is None:
+        raise NotFound(reason="There is no such document.")
+    return Answer(found, BYTES if steps[1:] == ["user-data"] else TEXT)
+
+
+def _openstack(content: Content, steps: list[str]) -> Answer:
+    if not steps:
+        return _lines((*documents.VERSIONS, LATEST))
+    date = documents.dated(steps[0])
+    if date is not None and len(steps) == 1:
+        return _lines(documents.listing(content, date))
+    found = documents.document(content, date, steps[1]) if date is not None and len(steps) == 2 else None
+    if found is None:
+        raise NotFound(reason="There is no such document.")
+    name = steps[1]
+    return Answer(found, JSON if name.endswith(".json") else BYTES if name == documents.USER_DATA else TEXT)
+
+
+def _lines(names: list[str] | tuple[str, ...]) -> Answer:
+    return Answer("\n".join(names).encode())
