@@ -27,8 +27,13 @@ bench: install-test
 	tools/bench.sh $(BIN)
 
 install: $(VENV)/.installed
+	@# The binding is compiled against the libvirt that is here; without it hosts are simulated.
+	@if ! $(BIN)/python -c 'import libvirt' 2>/dev/null && pkg-config --exists libvirt 2>/dev/null; then \
+	    $(BIN)/pip install --quiet -e '.[libvirt]' \
+	        || echo 'libvirt-python could not be built: hosts will be simulated' >&2; \
+	fi
 
-install-test: $(VENV)/.installed-test
+install-test: install $(VENV)/.installed-test
 
 $(VENV)/.installed: setup.py | packages
 	$(PYTHON) -m venv $(VENV)

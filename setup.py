@@ -36,6 +36,7 @@ setup(
         "mapping_db": ["py.typed"],
         "api_cell": ["py.typed"],
         "tools": ["py.typed"],
+        "tools.guest": ["build.sh", "init", "lease", "power", "*.awk", "packages.txt"],
     },
     install_requires=[
         "alembic>=1.13",
@@ -48,6 +49,7 @@ setup(
         "os-traits>=3.0",
         "oslo.config>=9.4",
         "oslo.policy>=4.3",
+        "oslo.utils>=8.0",
         "pika>=1.3.2",
         "psycopg[binary]>=3.1",
         "pymemcache>=4.0",
