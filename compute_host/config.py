@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import ClassVar
 
@@ -161,3 +161,8 @@ def settings_from(conf: cfg.ConfigOpts) -> HostSettings:
         ),
         simulated=read(conf, SimulatedOptions),
     )
+
+
+def for_host(settings: HostSettings, name: str) -> HostSettings:
+    """The same for one of several hosts of a process: with its own name and directory."""
+    return replace(settings, host=name, state=settings.state / name)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
@@ -221,7 +221,7 @@ class Composer:
         from compute_host.fleet import Fleet
 
         settings = settings_from(conf)
-        several = [replace(settings, host=name, state=settings.state / name) for name in hosts]
+        several = [for_host(settings, name) for name in hosts]
         transport = open_transport(read(conf, Defaults).transport_url)
         drives = ConfigDrives(read_settings(conf))
         fleet = Fleet(
