@@ -10,8 +10,8 @@ from oslo_config import cfg
 
 from cell_service.config import Defaults, option, read
 from cell_service.errors import Invalid
-from compute_host.libvirt_settings import GuestSettings, LibvirtSettings
 from cell_service.metadata.config import DefaultOptions
+from compute_host.libvirt_settings import GuestSettings, LibvirtSettings
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +42,9 @@ class ComputeOptions:
     )
     instances_path: str | None = option(
         cfg.StrOpt("instances_path", default=None, help="Where guests' disks are; default $state_path/instances.")
+    )
+    resume_guests_state_on_host_boot: bool = option(
+        cfg.BoolOpt("resume_guests_state_on_host_boot", default=False, help="Start guests that ran before.")
     )
     reserved_host_memory_mb: int = option(cfg.IntOpt("reserved_host_memory_mb", default=512, min=0))
     reserved_host_cpus: int = option(cfg.IntOpt("reserved_host_cpus", default=0, min=0))
@@ -121,11 +124,13 @@ class HostSettings:
     renew_seconds: float = 15.0
     shutdown_seconds: float = 60.0
     image_unused_seconds: float | None = 86400.0
+    force_config_drive: bool = False
+    resume_guests: bool = False
     ratios: Ratios = field(default_factory=Ratios)
     reserved: Reserved = field(default_factory=Reserved)
     simulated: SimulatedOptions = field(default_factory=SimulatedOptions)
-    force_config_drive: bool = False
-    resume_guests: bool = False
+    libvirt: LibvirtSettings = field(default_factory=LibvirtSettings)
+    guests: GuestSettings = field(default_factory=GuestSettings)
 
 
 def settings_from(conf: cfg.ConfigOpts) -> HostSettings:
@@ -145,12 +150,13 @@ def settings_from(conf: cfg.ConfigOpts) -> HostSettings:
         sync_power_seconds=options.sync_power_state_interval,
         update_resources_seconds=options.update_resources_interval or 600,
         shutdown_seconds=options.shutdown_timeout,
+        force_config_drive=read(conf, DefaultOptions).force_config_drive,
         image_unused_seconds=(
             cache.remove_unused_original_minimum_age_seconds if cache.remove_unused_base_images else None
         ),
+        resume_guests=options.resume_guests_state_on_host_boot,
         ratios=Ratios(
             cpu=options.cpu_allocation_ratio or options.initial_cpu_allocation_ratio,
-        force_config_drive=read(conf, DefaultOptions).force_config_drive,
             ram=options.ram_allocation_ratio or options.initial_ram_allocation_ratio,
             disk=options.disk_allocation_ratio or options.initial_disk_allocation_ratio,
         ),
@@ -160,6 +166,8 @@ def settings_from(conf: cfg.ConfigOpts) -> HostSettings:
             disk_gib=-(-options.reserved_host_disk_mb // 1024),
         ),
         simulated=read(conf, SimulatedOptions),
+        libvirt=read(conf, LibvirtSettings),
+        guests=read(conf, GuestSettings),
     )
 
 

@@ -2,4 +2,4 @@
 
 from __future__ import annotations
 
-pytest_plugins = ["tests.real.databases", "tests.real.memcached", "tests.real.rabbitmq"]
+pytest_plugins = ["tests.real.databases", "tests.real.libvirtd", "tests.real.memcached", "tests.real.rabbitmq"]

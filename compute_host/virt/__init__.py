@@ -13,4 +13,10 @@ def make_driver(settings: HostSettings, timers: Timers, pool: Pool) -> Driver:
     """The driver that `compute_driver` names. Raises Invalid for a name that we do not have."""
     if settings.compute_driver == "simulated.SimulatedDriver":
         return SimulatedDriver(settings, timers, pool)
+    if settings.compute_driver == "libvirt.LibvirtDriver":
+        try:
+            from compute_host.virt.libvirt.driver import LibvirtDriver
+        except ImportError as error:
+            raise Invalid(reason=f"[DEFAULT] compute_driver: libvirt-python is not installed ({error})") from error
+        return LibvirtDriver(settings, timers.clock)
     raise Invalid(reason=f"[DEFAULT] compute_driver: there is no driver {settings.compute_driver}")

@@ -7,12 +7,13 @@ import threading
 from pathlib import Path
 
 from cell_service.errors import DriverError, GuestNotFound, HostOutOfSpace
+from cell_service.model.diagnostics import GuestDiagnostics
 from cell_service.model.host import NodeReport
 from cell_service.model.lifecycle import PowerState
 from compute_host.config import HostSettings
 from compute_host.timers import Pool, Timer, Timers
 from compute_host.virt.driver import Guest, GuestSpec, PowerListener
-from compute_host.virt.simulated import console, faults, image, node
+from compute_host.virt.simulated import console, diagnostics, faults, image, node
 from compute_host.virt.simulated.state import Boot, Record, State
 
 FROZEN_LOOK_SECONDS = 0.25
@@ -69,6 +70,9 @@ class SimulatedDriver:
 
     def console_output(self, uuid: str) -> str:
         return console.render(self._state.get(uuid))
+
+    def diagnostics(self, uuid: str) -> GuestDiagnostics:
+        return diagnostics.of(self._state.get(uuid), self._clock.now())
 
     # -- guests --------------------------------------------------------------------------------------
 
@@ -170,6 +174,7 @@ class SimulatedDriver:
             made=False,
             macs=tuple(nic.mac for nic in spec.nics),
             image=instance.image_ref,
+            config_drive=spec.config_drive is not None or instance.config_drive,
         )
         with self._lock:
             others = [guest for guest in self._state.guests() if guest.uuid != record.uuid]

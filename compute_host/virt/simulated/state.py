@@ -41,6 +41,7 @@ class Record:
     image: str = ""
     boots: tuple[Boot, ...] = ()
     notes: tuple[str, ...] = ()
+    config_drive: bool = False
 
 
 @dataclass(frozen=True, slots=True)

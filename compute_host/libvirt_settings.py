@@ -1,0 +1,60 @@
+"""What a host with libvirt is told by its configuration file. Holds no import of libvirt."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from oslo_config import cfg
+
+from cell_service.config import option
+
+
+@dataclass(frozen=True, slots=True)
+class LibvirtSettings:
+    """[libvirt]. The names are nova's, but for `name_prefix` and `user_networking`."""
+
+    GROUP: ClassVar[str] = "libvirt"
+    connection_uri: str = option(cfg.StrOpt("connection_uri", default="", help="Default: qemu:///system."))
+    virt_type: str = option(
+        cfg.StrOpt("virt_type", default="auto", choices=["auto", "kvm", "qemu"], help="auto: kvm where it is proven.")
+    )
+    cpu_mode: str | None = option(
+        cfg.StrOpt(
+            "cpu_mode",
+            default=None,
+            choices=["host-model", "host-passthrough", "custom", "none", "maximum"],
+            help="Default: host-model with kvm, none with qemu.",
+        )
+    )
+    cpu_models: tuple[str, ...] = option(cfg.ListOpt("cpu_models", default=[]))
+    hw_machine_type: tuple[str, ...] = option(
+        cfg.ListOpt("hw_machine_type", default=[], help="arch=machine; of images that don't say (x86_64=pc).")
+    )
+    images_type: str = option(
+        cfg.StrOpt("images_type", default="default", choices=["default", "qcow2", "raw", "flat"], help="default: qcow2")
+    )
+    disk_cachemodes: tuple[str, ...] = option(
+        cfg.ListOpt("disk_cachemodes", default=[], help="file=none, writeback, writethrough, directsync or unsafe.")
+    )
+    wait_soft_reboot_seconds: int = option(cfg.IntOpt("wait_soft_reboot_seconds", default=120, min=0))
+    num_pcie_ports: int = option(cfg.IntOpt("num_pcie_ports", default=0, min=0, max=28, help="0: 8 spare ones."))
+    name_prefix: str = option(
+        cfg.StrOpt("name_prefix", default="", help="Begins the names of domains; for hosts that share a libvirtd.")
+    )
+    user_networking: bool = option(
+        cfg.BoolOpt("user_networking", default=False, help="QEMU's own network; without rights to make taps.")
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class GuestSettings:
+    """[DEFAULT], as far as only real guests need it."""
+
+    GROUP: ClassVar[str] = "DEFAULT"
+    config_drive_format: str = option(cfg.StrOpt("config_drive_format", default="iso9660", choices=["iso9660", "vfat"]))
+    mkisofs_cmd: str = option(cfg.StrOpt("mkisofs_cmd", default="genisoimage"))
+    force_raw_images: bool = option(
+        cfg.BoolOpt("force_raw_images", default=False, help="Guests start from images turned to raw.")
+    )
+    default_ephemeral_format: str | None = option(cfg.StrOpt("default_ephemeral_format", default=None))

@@ -1,0 +1,154 @@
+"""The one connection of a host to its libvirtd: opened when needed, opened again when libvirtd has been away."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import libvirt
+
+from cell_service.errors import DriverError, GuestNotFound, HostOutOfSpace
+from cell_service.logs import about
+
+log = logging.getLogger(__name__)
+
+KEEPALIVE_SECONDS, KEEPALIVE_COUNT = 5, 3
+EventListener = Callable[[str, int, int], None]
+"""Called with uuid, event and detail, on the thread of libvirt's events: must only take note."""
+
+_loop_lock = threading.Lock()
+_loop: threading.Thread | None = None
+_BROKEN = frozenset(
+    {
+        libvirt.VIR_ERR_SYSTEM_ERROR,
+        libvirt.VIR_ERR_INTERNAL_ERROR,
+        libvirt.VIR_ERR_INVALID_CONN,
+        libvirt.VIR_ERR_NO_CONNECT,
+        libvirt.VIR_ERR_RPC,
+    }
+)
+_FULL = ("no space left on device", "cannot allocate memory", "disk quota exceeded")
+
+
+class Connection:
+    """Thread-safe."""
+
+    def __init__(self, uri: str, listener: EventListener, lost: Callable[[], None]) -> None:
+        self._uri, self._listener, self._lost = uri, listener, lost
+        self._lock = threading.Lock()
+        self._open: Any = None
+        self._closed = False
+
+    @contextlib.contextmanager
+    def use(self, uuid: str = "") -> Iterator[Any]:
+        """The open connection (a virConnect); what libvirt raises inside becomes an error of ours.
+
+        Raises GuestNotFound (of `uuid`), HostOutOfSpace, DriverError.
+        """
+        connection = self._opened()
+        try:
+            yield connection
+        except libvirt.libvirtError as error:
+            if error.get_error_code() in _BROKEN:
+                self._drop_if_dead(connection)
+            raise named(error, uuid) from error
+
+    def open(self) -> None:
+        """Raises DriverError."""
+        with self._lock:
+            self._closed = False
+        with self.use():
+            pass
+
+    def close(self) -> None:
+        with self._lock:
+            self._closed, connection, self._open = True, self._open, None
+        if connection is not None:
+            _let_go(connection)
+
+    def _opened(self) -> Any:
+        with self._lock:
+            if self._closed:
+                raise DriverError(reason="The driver is not connected.")
+            if self._open is not None and not _alive(self._open):
+                _let_go(self._open)
+                self._open = None
+            if self._open is None:
+                self._open = self._connected()
+            return self._open
+
+    def _connected(self) -> Any:
+        _run_events()
+        try:
+            connection = libvirt.open(self._uri)
+        except libvirt.libvirtError as error:
+            raise DriverError(reason=f"libvirt at {self._uri} does not answer: {error}") from error
+        try:
+            with contextlib.suppress(libvirt.libvirtError):
+                connection.setKeepAlive(KEEPALIVE_SECONDS, KEEPALIVE_COUNT)
+            connection.registerCloseCallback(self._went_away, None)
+            connection.domainEventRegisterAny(None, libvirt.VIR_DOMAIN_EVENT_ID_LIFECYCLE, self._happened, None)
+        except libvirt.libvirtError as error:
+            _let_go(connection)
+            raise DriverError(reason=f"libvirt at {self._uri} does not answer: {error}") from error
+        log.info("connected to libvirt", extra=about(None, uri=self._uri))
+        return connection
+
+    def _drop_if_dead(self, connection: Any) -> None:
+        with self._lock:
+            if self._open is connection and not _alive(connection):
+                self._open = None
+
+    def _went_away(self, _connection: Any, reason: int, _opaque: None) -> None:
+        if reason != libvirt.VIR_CONNECT_CLOSE_REASON_CLIENT:
+            log.warning("libvirt went away", extra=about(None, uri=self._uri, reason=reason))
+            self._lost()
+
+    def _happened(self, _connection: Any, domain: Any, event: int, detail: int, _opaque: None) -> None:
+        self._listener(domain.UUIDString(), event, detail)
+
+
+def named(error: libvirt.libvirtError, uuid: str = "") -> DriverError:
+    """The error of ours that says the same."""
+    if error.get_error_code() == libvirt.VIR_ERR_NO_DOMAIN:
+        return GuestNotFound(uuid=uuid)
+    words = str(error)
+    if any(sign in words.lower() for sign in _FULL):
+        return HostOutOfSpace(reason=f"libvirt: {words}")
+    return DriverError(reason=f"libvirt: {words}")
+
+
+def _alive(connection: Any) -> bool:
+    try:
+        return bool(connection.isAlive() == 1)
+    except libvirt.libvirtError:
+        return False
+
+
+def _let_go(connection: Any) -> None:
+    with contextlib.suppress(libvirt.libvirtError):
+        connection.unregisterCloseCallback()
+    with contextlib.suppress(libvirt.libvirtError):
+        connection.close()
+
+
+def _run_events() -> None:
+    """libvirt's events run on one thread of the process, shared by all connections, from the first one on."""
+    global _loop
+    with _loop_lock:
+        if _loop is None:
+            libvirt.registerErrorHandler(lambda _context, _error: None, None)
+            libvirt.virEventRegisterDefaultImpl()
+            _loop = threading.Thread(target=_events, name="libvirt-events", daemon=True)
+            _loop.start()
+
+
+def _events() -> None:
+    while True:
+        try:
+            libvirt.virEventRunDefaultImpl()
+        except libvirt.libvirtError as error:
+            log.warning("libvirt's events stumbled", extra=about(None, reason=error))

@@ -1,0 +1,341 @@
+"""The driver of a host with libvirt."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import libvirt
+
+from cell_service.context import Clock
+from cell_service.errors import DriverError, GuestNotFound, HostOutOfSpace, PolycellError
+from cell_service.logs import about
+from cell_service.model.diagnostics import GuestDiagnostics
+from cell_service.model.host import NodeReport
+from cell_service.model.lifecycle import PowerState
+from compute_host.config import HostSettings
+from compute_host.virt.driver import GIB, Guest, GuestSpec, PowerListener
+from compute_host.virt.libvirt import console, diagnostics, domain, node, probe, states
+from compute_host.virt.libvirt.connection import Connection
+from compute_host.virt.libvirt.domain import Laid
+from compute_host.virt.libvirt.storage import Storage
+from compute_host.virt.libvirt.watch import Watch
+
+log = logging.getLogger(__name__)
+
+LOOK_SECONDS, ASK_AGAIN_SECONDS = 0.2, 10.0
+PROBE_FILE = "kvm_probe.json"
+_GONE = (
+    libvirt.VIR_DOMAIN_UNDEFINE_MANAGED_SAVE
+    | libvirt.VIR_DOMAIN_UNDEFINE_SNAPSHOTS_METADATA
+    | libvirt.VIR_DOMAIN_UNDEFINE_CHECKPOINTS_METADATA
+    | libvirt.VIR_DOMAIN_UNDEFINE_NVRAM
+)
+
+
+class LibvirtDriver:
+    """See `virt.driver.Driver`. A guest is ours when its domain's metadata names our host."""
+
+    def __init__(self, settings: HostSettings, clock: Clock) -> None:
+        self._settings, self._clock = settings, clock
+        self._storage = Storage(settings.state, settings.guests, settings.libvirt.images_type)
+        self._watch = Watch(self._power_now, clock)
+        uri = settings.libvirt.connection_uri or "qemu:///system"
+        self._connection = Connection(uri, self._happened, self._watch.look_at_all)
+        self._lock = threading.Lock()
+        self._gates: dict[str, tuple[threading.RLock, int]] = {}
+        self._stopped = threading.Event()
+        self._known: tuple[node.Capabilities, bool] | None = None
+        self._node_uuid = ""
+
+    # -- the host ------------------------------------------------------------------------------------
+
+    def start(self, listener: PowerListener) -> None:
+        self._stopped.clear()
+        self._node_uuid = node.node_uuid(self._settings.state)
+        self._connection.open()
+        self._capabilities()
+        self._watch.start(listener, self.guests)
+
+    def stop(self) -> None:
+        self._stopped.set()
+        self._watch.stop()
+        self._connection.close()
+
+    def nodes(self) -> tuple[NodeReport, ...]:
+        known, kvm = self._capabilities()
+        with self._connection.use() as connection:
+            host = connection.getInfo()
+        return (node.report(self._settings, self._node_uuid, known, host, self._use(), kvm=kvm),)
+
+    def guests(self) -> tuple[Guest, ...]:
+        """Also those of which only a directory is left, begun or lost (NOSTATE)."""
+        with self._connection.use() as connection:
+            found = {each.UUIDString(): states.of(each) for each in self._ours(connection)}
+        for uuid in self._storage.uuids():
+            found.setdefault(uuid, PowerState.NOSTATE)
+        return tuple(Guest(uuid, state) for uuid, state in sorted(found.items()))
+
+    def power_state(self, uuid: str) -> PowerState:
+        with self._connection.use(uuid) as connection:
+            found = self._find(connection, uuid)
+            if found is not None:
+                return states.of(found)
+        if self._storage.is_whole(uuid):
+            return PowerState.NOSTATE
+        raise GuestNotFound(uuid=uuid)
+
+    def console_output(self, uuid: str) -> str:
+        return console.tail(self._storage.record(uuid).laid.console)
+
+    def diagnostics(self, uuid: str) -> GuestDiagnostics:
+        with self._guest(uuid) as (_connection, found):
+            return diagnostics.of(found, "kvm" if self._capabilities()[1] else "qemu")
+
+    # -- guests --------------------------------------------------------------------------------------
+
+    def spawn(self, spec: GuestSpec) -> None:
+        uuid = spec.instance.uuid
+        with self._gate(uuid):
+            if self._is_made(uuid):
+                return
+            self._remove(uuid)
+            self._check_room(spec)
+            try:
+                laid = self._storage.make(spec)
+                self._define_and_start(spec, laid)
+            except BaseException:
+                self._remove_after_failure(uuid)
+                raise
+        self._noted(uuid)
+
+    def destroy(self, uuid: str) -> None:
+        with self._gate(uuid):
+            self._remove(uuid)
+        self._watch.forget(uuid)
+
+    def power_on(self, spec: GuestSpec) -> None:
+        uuid = spec.instance.uuid
+        with self._gate(uuid), self._connection.use(uuid) as connection:
+            found = self._find(connection, uuid)
+            if found is None:
+                self._define_and_start(spec, self._storage.keep(spec))
+            elif not found.isActive():
+                found.create()
+        self._noted(uuid)
+
+    def power_off(self, uuid: str, *, graceful_seconds: float) -> None:
+        with self._guest(uuid) as (_connection, found):
+            if states.of(found) is PowerState.RUNNING and graceful_seconds > 0:
+                self._shut_down(found, graceful_seconds)
+            if states.of(found) is PowerState.SUSPENDED:
+                found.managedSaveRemove(0)
+            _pull_the_plug(found)
+        self._noted(uuid)
+
+    def reboot(self, spec: GuestSpec, *, hard: bool) -> None:
+        uuid = spec.instance.uuid
+        if not hard:
+            with self._guest(uuid) as (_connection, found):
+                if states.of(found) is not PowerState.RUNNING:
+                    raise DriverError(reason="The guest does not run, so it cannot reboot by itself.")
+                if self._shut_down(found, self._settings.libvirt.wait_soft_reboot_seconds):
+                    with self._gate(uuid):
+                        if not found.isActive():
+                            found.create()
+                    self._noted(uuid)
+                    return
+            log.warning("guest does not shut down, rebooted hard", extra=about(None, instance=uuid))
+        with self._gate(uuid), self._connection.use(uuid) as connection:
+            laid = self._storage.keep(spec)
+            found = self._find(connection, uuid)
+            if found is not None:
+                _pull_the_plug(found)
+                if found.hasManagedSaveImage():
+                    found.managedSaveRemove()
+            self._define_and_start(spec, laid)
+        self._noted(uuid)
+
+    def pause(self, uuid: str) -> None:
+        self._turn("pause", uuid, PowerState.RUNNING, PowerState.PAUSED, lambda found: found.suspend())
+
+    def unpause(self, uuid: str) -> None:
+        self._turn("unpause", uuid, PowerState.PAUSED, PowerState.RUNNING, lambda found: found.resume())
+
+    def suspend(self, uuid: str) -> None:
+        self._turn("suspend", uuid, PowerState.RUNNING, PowerState.SUSPENDED, lambda found: found.managedSave())
+
+    def resume(self, spec: GuestSpec) -> None:
+        uuid = spec.instance.uuid
+        self._turn("resume", uuid, PowerState.SUSPENDED, PowerState.RUNNING, lambda found: found.create())
+
+    # -- inside --------------------------------------------------------------------------------------
+
+    def _turn(self, verb: str, uuid: str, before: PowerState, after: PowerState, act: Any) -> None:
+        with self._gate(uuid), self._guest(uuid) as (_connection, found):
+            now = states.of(found)
+            if now is after:
+                return
+            if now is not before:
+                raise DriverError(reason=f"The guest is {now.name.lower()}: cannot {verb} it.")
+            act(found)
+        self._noted(uuid)
+
+    def _define_and_start(self, spec: GuestSpec, laid: Laid) -> None:
+        text = domain.render(spec, laid, self._choices())
+        with self._connection.use(spec.instance.uuid) as connection:
+            connection.defineXML(text).create()
+
+    def _is_made(self, uuid: str) -> bool:
+        """Whether a guest stands as a spawn leaves it, or as its user has left it since."""
+        with self._connection.use(uuid) as connection:
+            found = self._find(connection, uuid)
+            return found is not None and bool(found.isActive()) and self._storage.is_whole(uuid)
+
+    def _remove(self, uuid: str) -> None:
+        with self._connection.use(uuid) as connection:
+            found = self._find(connection, uuid)
+            if found is not None:
+                _pull_the_plug(found)
+                with contextlib.suppress(GuestNotFound), self._connection.use(uuid):
+                    found.undefineFlags(_GONE)
+        self._storage.remove(uuid)
+
+    def _remove_after_failure(self, uuid: str) -> None:
+        try:
+            self._remove(uuid)
+        except PolycellError as error:
+            log.warning("remains of a failed spawn not removed", extra=about(None, instance=uuid, reason=error))
+
+    def _shut_down(self, found: Any, seconds: float) -> bool:
+        """Ask the guest to shut down, again and again. Whether it did within that time."""
+        begun, asked = self._clock.monotonic(), -ASK_AGAIN_SECONDS
+        while True:
+            if not found.isActive():
+                return True
+            passed = self._clock.monotonic() - begun
+            if passed >= seconds:
+                return False
+            if passed - asked >= ASK_AGAIN_SECONDS:
+                asked = passed
+                with contextlib.suppress(libvirt.libvirtError):  # it may have gone this very moment
+                    found.shutdownFlags(libvirt.VIR_DOMAIN_SHUTDOWN_ACPI_POWER_BTN)
+            self._clock.wait(self._stopped, min(LOOK_SECONDS, seconds - passed))
+            if self._stopped.is_set():
+                raise DriverError(reason="The driver was stopped.")
+
+    def _check_room(self, spec: GuestSpec) -> None:
+        """Raises HostOutOfSpace."""
+        ratios, reserved, use = self._settings.ratios, self._settings.reserved, self._use()
+        with self._connection.use() as connection:
+            host = connection.getInfo()
+        flavor, disk_bytes = spec.instance.flavor, sum(disk.size_bytes for disk in spec.disks)
+        disk_gib = node.disk_total_gib(self._settings.state)
+        for what, wanted, there in (
+            ("vCPUs", use.vcpus + flavor.vcpus, (int(host[2]) - reserved.vcpus) * ratios.cpu),
+            ("MiB of memory", use.memory_mib + flavor.memory_mib, (int(host[1]) - reserved.memory_mib) * ratios.ram),
+            ("GiB of disk", (use.disk_bytes + disk_bytes) / GIB, (disk_gib - reserved.disk_gib) * ratios.disk),
+        ):
+            if wanted > there:
+                raise HostOutOfSpace(reason=f"The host would need {wanted:.0f} {what} and has {there:.0f}.")
+
+    def _use(self) -> node.Use:
+        vcpus = memory_kib = running = 0
+        with self._connection.use() as connection:
+            for each in self._ours(connection):
+                with contextlib.suppress(libvirt.libvirtError):  # gone meanwhile
+                    state, most_kib, _now_kib, cpus, _time = each.info()
+                    vcpus, memory_kib = vcpus + cpus, memory_kib + most_kib
+                    running += state == libvirt.VIR_DOMAIN_RUNNING
+        return node.Use(vcpus, memory_kib // 1024, self._storage.disk_bytes(), running)
+
+    def _ours(self, connection: Any) -> Iterator[Any]:
+        return (each for each in connection.listAllDomains(0) if states.owner(each) == self._settings.host)
+
+    def _find(self, connection: Any, uuid: str) -> Any | None:
+        """The guest's domain, if there is one and it is ours."""
+        try:
+            found = connection.lookupByUUIDString(uuid)
+        except libvirt.libvirtError as error:
+            if error.get_error_code() == libvirt.VIR_ERR_NO_DOMAIN:
+                return None
+            raise
+        return found if states.owner(found) == self._settings.host else None
+
+    @contextlib.contextmanager
+    def _guest(self, uuid: str) -> Iterator[tuple[Any, Any]]:
+        with self._connection.use(uuid) as connection:
+            found = self._find(connection, uuid)
+            if found is None:
+                raise GuestNotFound(uuid=uuid)
+            yield connection, found
+
+    @contextlib.contextmanager
+    def _gate(self, uuid: str) -> Iterator[None]:
+        """One verb at a time makes or removes a guest."""
+        with self._lock:
+            gate, users = self._gates.get(uuid, (threading.RLock(), 0))
+            self._gates[uuid] = (gate, users + 1)
+        try:
+            with gate:
+                yield
+        finally:
+            with self._lock:
+                gate, users = self._gates[uuid]
+                if users == 1:
+                    del self._gates[uuid]
+                else:
+                    self._gates[uuid] = (gate, users - 1)
+
+    def _capabilities(self) -> tuple[node.Capabilities, bool]:
+        if self._known is None:
+            asked = self._settings.libvirt.virt_type
+            with self._connection.use() as connection:
+                offered = node.read(connection)
+                kvm = asked == "kvm" or (
+                    asked == "auto" and offered.offers_kvm and probe.works("kvm", self._settings.state / PROBE_FILE)
+                )
+                self._known = (node.read(connection, kvm=kvm), kvm)
+        return self._known
+
+    def _choices(self) -> domain.Choices:
+        options, kvm = self._settings.libvirt, self._capabilities()[1]
+        machines = dict(each.split("=", 1) for each in options.hw_machine_type if "=" in each)
+        caches = dict(each.split("=", 1) for each in options.disk_cachemodes if "=" in each)
+        return domain.Choices(
+            host=self._settings.host,
+            kvm=kvm,
+            name_prefix=options.name_prefix,
+            cpu_mode=options.cpu_mode or ("host-model" if kvm else "none"),
+            cpu_models=options.cpu_models,
+            machine=machines.get("x86_64", "pc"),
+            cache=caches.get("file"),
+            spare_ports=options.num_pcie_ports or domain.SPARE_PORTS,
+            user_networking=options.user_networking,
+        )
+
+    def _happened(self, uuid: str, _event: int, _detail: int) -> None:
+        if self._storage.path(uuid).exists():
+            self._watch.look_at(uuid)
+
+    def _noted(self, uuid: str) -> None:
+        """A verb is done: what it led to is no news."""
+        with contextlib.suppress(PolycellError):
+            self._watch.note(uuid, self.power_state(uuid))
+
+    def _power_now(self, uuid: str) -> PowerState:
+        with self._gate(uuid):
+            return self.power_state(uuid)
+
+
+def _pull_the_plug(found: Any) -> None:
+    """The guest does not run. Did not run: nothing."""
+    try:
+        if found.isActive():
+            found.destroy()
+    except libvirt.libvirtError as error:
+        if error.get_error_code() not in (libvirt.VIR_ERR_OPERATION_INVALID, libvirt.VIR_ERR_NO_DOMAIN):
+            raise

@@ -1,0 +1,148 @@
+"""What a host with libvirt is and has."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from uuid import UUID, uuid4
+from xml.etree import ElementTree
+
+import os_traits
+
+from cell_service.errors import DriverError
+from cell_service.model.host import NodeReport
+from compute_host.config import HostSettings
+from compute_host.virt.driver import GIB
+
+UUID_FILE = "node_uuid"
+_ABLE = (
+    "COMPUTE_NODE",
+    "COMPUTE_IMAGE_TYPE_AMI",
+    "COMPUTE_IMAGE_TYPE_AKI",
+    "COMPUTE_IMAGE_TYPE_ARI",
+    "COMPUTE_IMAGE_TYPE_ISO",
+    "COMPUTE_IMAGE_TYPE_QCOW2",
+    "COMPUTE_IMAGE_TYPE_RAW",
+    "COMPUTE_NET_VIF_MODEL_E1000",
+    "COMPUTE_NET_VIF_MODEL_RTL8139",
+    "COMPUTE_NET_VIF_MODEL_VIRTIO",
+    "COMPUTE_STORAGE_BUS_IDE",
+    "COMPUTE_STORAGE_BUS_SATA",
+    "COMPUTE_STORAGE_BUS_SCSI",
+    "COMPUTE_STORAGE_BUS_VIRTIO",
+)
+_FEATURES = {"pni": "SSE3", "sse4.1": "SSE41", "sse4.2": "SSE42", "sse4a": "SSE4A", "aes": "AESNI", "fma": "FMA3"}
+_HIDDEN_TYPES = {"xen", "bhyve", "vz"}
+
+
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    """What libvirt says of its host; it does not change while libvirtd runs."""
+
+    cpu_info: dict[str, Any]
+    supported: tuple[tuple[str, str, str], ...]
+    traits: tuple[str, ...]
+    version: int
+
+    @property
+    def offers_kvm(self) -> bool:
+        return any(kind == "kvm" and arch == "x86_64" for arch, kind, _mode in self.supported)
+
+
+@dataclass(frozen=True, slots=True)
+class Use:
+    """What the host's guests take, running or not."""
+
+    vcpus: int
+    memory_mib: int
+    disk_bytes: int
+    running: int
+
+
+def read(connection: Any, *, kvm: bool | None = None) -> Capabilities:
+    """Ask the open connection. `kvm` False: it is offered, and does not work."""
+    tree = ElementTree.fromstring(connection.getCapabilities())
+    features = sorted(each.get("name", "") for each in tree.findall("host/cpu/feature"))
+    topology = tree.find("host/cpu/topology")
+    info = {
+        "arch": tree.findtext("host/cpu/arch", ""),
+        "model": tree.findtext("host/cpu/model", ""),
+        "vendor": tree.findtext("host/cpu/vendor", ""),
+        "topology": {
+            "cells": len(tree.findall("host/topology/cells/cell")) or 1,
+            **{key: int(topology.get(key, "1")) for key in ("sockets", "cores", "threads") if topology is not None},
+        },
+        "features": features,
+    }
+    supported = {
+        (arch.get("name", ""), each.get("type", ""), guest.findtext("os_type", "hvm"))
+        for guest in tree.findall("guest")
+        for arch in guest.findall("arch")
+        for each in arch.findall("domain")
+        if each.get("type") not in _HIDDEN_TYPES and not (kvm is False and each.get("type") == "kvm")
+    }
+    return Capabilities(info, tuple(sorted(supported)), _traits(features), connection.getVersion())
+
+
+def node_uuid(directory: Path) -> str:
+    """The host's node has one uuid for ever: it is made once, and kept in the host's directory."""
+    path = directory / UUID_FILE
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        if not path.exists():
+            part = directory / f"{UUID_FILE}.{uuid4().hex}"
+            part.write_text(f"{uuid4()}\n", encoding="ascii")
+            try:
+                os.link(part, path)
+            except FileExistsError:
+                pass
+            finally:
+                part.unlink()
+        return str(UUID(path.read_text(encoding="ascii").strip()))
+    except (OSError, ValueError) as error:
+        raise DriverError(reason=f"the node's uuid cannot be read from {path.name}: {error}") from error
+
+
+def report(
+    settings: HostSettings, uuid: str, known: Capabilities, host: list[Any], use: Use, *, kvm: bool
+) -> NodeReport:
+    """The host's only node. `host` is libvirt's node info: model, MiB, CPUs and so on."""
+    reserved, ratios = settings.reserved, settings.ratios
+    disk = shutil.disk_usage(settings.state)
+    return NodeReport(
+        node=settings.host,
+        uuid=uuid,
+        hypervisor_type="KVM" if kvm else "QEMU",
+        hypervisor_version=known.version,
+        host_ip=settings.my_ip,
+        vcpus=int(host[2]),
+        memory_mib=int(host[1]),
+        local_gib=disk.total // GIB,
+        vcpus_used=use.vcpus,
+        memory_mib_used=use.memory_mib + reserved.memory_mib,
+        local_gib_used=-(-use.disk_bytes // GIB),
+        running_vms=use.running,
+        disk_available_least_gib=disk.free // GIB,
+        cpu_info=known.cpu_info,
+        supported_instances=known.supported,
+        traits=known.traits,
+        reserved_memory_mib=reserved.memory_mib,
+        reserved_vcpus=reserved.vcpus,
+        reserved_disk_gib=reserved.disk_gib,
+        cpu_allocation_ratio=ratios.cpu,
+        ram_allocation_ratio=ratios.ram,
+        disk_allocation_ratio=ratios.disk,
+    )
+
+
+def disk_total_gib(directory: Path) -> int:
+    return shutil.disk_usage(directory).total // GIB
+
+
+def _traits(features: list[str]) -> tuple[str, ...]:
+    known = set(os_traits.get_traits())
+    of_cpu = {f"HW_CPU_X86_{_FEATURES.get(name, name.upper().replace('-', '_').replace('.', ''))}" for name in features}
+    return tuple(sorted(({*_ABLE} | of_cpu) & known))

@@ -1,0 +1,251 @@
+"""A guest's files, in a directory of its own named by its uuid.
+
+`guest.json` is written last and removed first: a directory with it is whole, one without is a beginning or a remainder
+and is never used. A guest's base image is a second name (a hard link) of the file in the image cache, so the cache may
+drop its own name at any time.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+from cell_service.errors import DriverError, GuestNotFound, HostOutOfSpace
+from compute_host.libvirt_settings import GuestSettings
+from compute_host.virt import inspection
+from compute_host.virt.driver import Disk, GuestSpec
+from compute_host.virt.libvirt import drive
+from compute_host.virt.libvirt.domain import Laid, LaidDisk
+from compute_host.virt.libvirt.drive import from_os, run
+
+RECORD, BASE, CONSOLE, DRIVE = "guest.json", "base", "console.log", "disk.config"
+FILES = {"root": "disk", "ephemeral": "disk.eph0", "swap": "disk.swap"}
+MARGIN_BYTES = 4 * 2**20
+_DIRECT = ("raw", "qcow2")
+_QEMU_NAMES = {"iso": "raw", "ami": "raw", "vhd": "vpc"}
+_MKFS = {"ext4": "mkfs.ext4", "ext3": "mkfs.ext3", "xfs": "mkfs.xfs", "vfat": "mkfs.vfat"}
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """What `guest.json` says: the guest's files, and the disk that it may fill."""
+
+    laid: Laid
+    disk_bytes: int
+
+
+class Storage:
+    """The directories of one host's guests."""
+
+    def __init__(self, directory: Path, settings: GuestSettings, images_type: str) -> None:
+        self._directory, self._settings = directory, settings
+        self._format = "qcow2" if images_type in ("default", "qcow2") else "raw"
+
+    @property
+    def directory(self) -> Path:
+        return self._directory
+
+    def path(self, uuid: str) -> Path:
+        return self._directory / str(UUID(uuid))
+
+    def uuids(self) -> tuple[str, ...]:
+        """Of all directories, whole or not."""
+        try:
+            return tuple(sorted(each.name for each in self._directory.iterdir() if _is_uuid(each.name)))
+        except FileNotFoundError:
+            return ()
+
+    def record(self, uuid: str) -> Record:
+        """Raises GuestNotFound unless the guest's directory is whole."""
+        try:
+            return _decoded(self.path(uuid), json.loads((self.path(uuid) / RECORD).read_text(encoding="utf-8")))
+        except (OSError, ValueError, KeyError):
+            raise GuestNotFound(uuid=uuid) from None
+
+    def is_whole(self, uuid: str) -> bool:
+        return (self.path(uuid) / RECORD).exists()
+
+    def disk_bytes(self) -> int:
+        """What all guests may fill."""
+        total = 0
+        for uuid in self.uuids():
+            try:
+                total += self.record(uuid).disk_bytes
+            except GuestNotFound:
+                continue
+        return total
+
+    def make(self, spec: GuestSpec) -> Laid:
+        """All files of a new guest. After an error some may be left; `remove` takes them away.
+
+        Raises ImageUnacceptable, HostOutOfSpace, DriverError.
+        """
+        root = self.path(spec.instance.uuid)
+        for disk in spec.disks:
+            if disk.image is not None:
+                inspection.check(disk, spec.instance.image_ref)
+        try:
+            self._directory.mkdir(parents=True, exist_ok=True)
+            self._check_room(spec)
+            root.mkdir()
+            disks = tuple(self._disk(root, disk) for disk in spec.disks if disk.size_bytes or disk.image)
+            laid = Laid(
+                disks,
+                root / CONSOLE,
+                kernel=None if spec.kernel is None else root / "kernel",
+                ramdisk=None if spec.ramdisk is None else root / "ramdisk",
+            )
+            for name in ("kernel", "ramdisk"):
+                source = getattr(spec, name)
+                if source is not None:
+                    _same(source, root / name)
+            if spec.config_drive is not None:
+                laid = self._drive(laid, root, spec)
+            self._write(root, Record(laid, sum(disk.size_bytes for disk in spec.disks)))
+        except OSError as error:
+            raise from_os("the guest's files cannot be made", error) from error
+        return laid
+
+    def keep(self, spec: GuestSpec) -> Laid:
+        """The files that the guest has, its config drive made again where the spec tells what is on it.
+
+        Raises GuestNotFound, HostOutOfSpace, DriverError.
+        """
+        uuid = spec.instance.uuid
+        record = self.record(uuid)
+        for disk in record.laid.disks:
+            if not disk.path.exists():
+                raise DriverError(reason=f"The guest's {disk.role} disk is lost: {disk.path.name} is not there.")
+        if spec.config_drive is None:
+            return record.laid
+        try:
+            laid = self._drive(record.laid, self.path(uuid), spec)
+            if laid != record.laid:
+                self._write(self.path(uuid), replace(record, laid=laid))
+        except OSError as error:
+            raise from_os("the guest's files cannot be made", error) from error
+        return laid
+
+    def remove(self, uuid: str) -> None:
+        """Nothing of the guest is left. No such guest: nothing."""
+        root = self.path(uuid)
+        try:
+            (root / RECORD).unlink(missing_ok=True)
+            shutil.rmtree(root)
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            raise from_os("the guest's files cannot be removed", error) from error
+
+    # -- inside --------------------------------------------------------------------------------------
+
+    def _check_room(self, spec: GuestSpec) -> None:
+        """What will be written at once has to fit; what guests may fill later is the scheduler's to count."""
+        wanted = MARGIN_BYTES + sum(len(file.content) for file in spec.config_drive or ())
+        for disk in spec.disks:
+            if disk.image is not None and (self._format == "raw" or not _same_device(disk.image, self._directory)):
+                wanted += disk.image.stat().st_blocks * 512
+        free = shutil.disk_usage(self._directory).free
+        if wanted > free:
+            reason = f"The host's disk has {free >> 20} MiB free; {wanted >> 20} MiB are needed."
+            raise HostOutOfSpace(reason=reason)
+
+    def _disk(self, root: Path, disk: Disk) -> LaidDisk:
+        path = root / FILES[disk.role]
+        if disk.image is not None:
+            self._from_image(root, path, disk)
+        elif disk.role == "root" and self._format == "qcow2":
+            run(["qemu-img", "create", "-q", "-f", "qcow2", path, str(disk.size_bytes)])
+        else:
+            with path.open("wb") as file:
+                file.truncate(disk.size_bytes)
+            if disk.role == "swap":
+                run(["mkswap", "-L", "swap0", path])
+            elif disk.role == "ephemeral":
+                self._filesystem(path)
+            return LaidDisk(disk.role, path, "raw")
+        return LaidDisk(disk.role, path, self._format)
+
+    def _from_image(self, root: Path, path: Path, disk: Disk) -> None:
+        assert disk.image is not None
+        kind = _QEMU_NAMES.get(disk.image_format or "raw", disk.image_format or "raw")
+        source = root / BASE
+        if self._format == "raw":
+            run(["qemu-img", "convert", "-f", kind, "-O", "raw", disk.image, path])
+            os.truncate(path, max(disk.size_bytes, path.stat().st_size))
+            return
+        if kind in _DIRECT and not (self._settings.force_raw_images and kind != "raw"):
+            _same(disk.image, source)
+        else:
+            run(["qemu-img", "convert", "-f", kind, "-O", "raw", disk.image, source])
+            kind = "raw"
+        run(["qemu-img", "create", "-q", "-f", "qcow2", "-b", BASE, "-F", kind, path, str(disk.size_bytes)])
+
+    def _filesystem(self, path: Path) -> None:
+        kind = self._settings.default_ephemeral_format or "ext4"
+        if kind not in _MKFS:
+            raise DriverError(reason=f"[DEFAULT] default_ephemeral_format: {kind} cannot be made.")
+        label = "-n" if kind == "vfat" else "-L"
+        quick = ["-q", "-F", "-E", "lazy_itable_init=1,nodiscard"] if kind.startswith("ext") else []
+        run([_MKFS[kind], *quick, label, "ephemeral0", path])
+
+    def _drive(self, laid: Laid, root: Path, spec: GuestSpec) -> Laid:
+        assert spec.config_drive is not None
+        kind = self._settings.config_drive_format
+        drive.make(spec.config_drive, root / DRIVE, kind, self._settings.mkisofs_cmd)
+        return replace(laid, drive=root / DRIVE, drive_is_cdrom=kind == "iso9660")
+
+    def _write(self, root: Path, record: Record) -> None:
+        part = root / f"{RECORD}.part"
+        with part.open("w", encoding="utf-8") as file:
+            json.dump(_encoded(record), file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(part, root / RECORD)
+
+
+def _encoded(record: Record) -> dict[str, Any]:
+    laid = record.laid
+    return {
+        "disks": [[disk.role, disk.path.name, disk.format] for disk in laid.disks],
+        "kernel": laid.kernel is not None,
+        "ramdisk": laid.ramdisk is not None,
+        "drive": None if laid.drive is None else "cdrom" if laid.drive_is_cdrom else "disk",
+        "disk_bytes": record.disk_bytes,
+    }
+
+
+def _decoded(root: Path, known: dict[str, Any]) -> Record:
+    laid = Laid(
+        tuple(LaidDisk(role, root / name, kind) for role, name, kind in known["disks"]),
+        root / CONSOLE,
+        kernel=root / "kernel" if known["kernel"] else None,
+        ramdisk=root / "ramdisk" if known["ramdisk"] else None,
+        drive=root / DRIVE if known["drive"] else None,
+        drive_is_cdrom=known["drive"] != "disk",
+    )
+    return Record(laid, int(known["disk_bytes"]))
+
+
+def _same(source: Path, target: Path) -> None:
+    """`target` has the content of `source`, and keeps it when `source` is removed."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)
+
+
+def _same_device(path: Path, other: Path) -> bool:
+    return path.stat().st_dev == other.stat().st_dev
+
+
+def _is_uuid(name: str) -> bool:
+    try:
+        return str(UUID(name)) == name
+    except ValueError:
+        return False

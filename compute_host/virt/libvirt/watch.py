@@ -1,0 +1,101 @@
+"""Telling of guests that change by themselves.
+
+libvirt's events come late and in bursts, also for what our own verbs do; so an event is only a reason to look. What is
+told is what was found, if it isn't known already.
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+from collections.abc import Callable
+
+from cell_service.context import Clock
+from cell_service.errors import GuestNotFound, PolycellError
+from cell_service.logs import about
+from cell_service.model.lifecycle import PowerState
+from compute_host.virt.driver import Guest, PowerListener
+
+log = logging.getLogger(__name__)
+
+AGAIN_SECONDS = 1.0
+
+
+class Watch:
+    """One thread that looks and tells. `look_at` and `look_at_all` return at once."""
+
+    def __init__(self, power_now: Callable[[str], PowerState], clock: Clock) -> None:
+        self._power_now, self._clock = power_now, clock
+        self._asked: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+        self._stopped = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._lock = threading.Lock()
+        self._known: dict[str, PowerState] = {}
+
+    def start(self, listener: PowerListener, guests: Callable[[], tuple[Guest, ...]]) -> None:
+        """Raises DriverError when the guests can't be had."""
+        self.stop()
+        self._stopped.clear()
+        with self._lock:
+            self._known = {guest.uuid: guest.power_state for guest in guests()}
+        self._thread = threading.Thread(target=self._run, args=(listener, guests), name="libvirt-watch", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._stopped.set()
+        self._asked.put(None)
+        thread, self._thread = self._thread, None
+        if thread is not None and thread is not threading.current_thread():
+            thread.join(5)
+
+    def look_at(self, uuid: str) -> None:
+        self._asked.put(uuid)
+
+    def look_at_all(self) -> None:
+        """libvirt has been away: connect again, and look at every guest."""
+        self._asked.put("")
+
+    def note(self, uuid: str, state: PowerState) -> None:
+        """This is known to whoever asked for it."""
+        with self._lock:
+            self._known[uuid] = state
+
+    def forget(self, uuid: str) -> None:
+        with self._lock:
+            self._known.pop(uuid, None)
+
+    def _run(self, listener: PowerListener, guests: Callable[[], tuple[Guest, ...]]) -> None:
+        while not self._stopped.is_set():
+            uuid = self._asked.get()
+            if self._stopped.is_set() or uuid is None:
+                continue
+            try:
+                if uuid:
+                    self._tell(listener, uuid, self._power_now(uuid))
+                else:
+                    self._tell_all(listener, guests)
+            except GuestNotFound:
+                self.forget(uuid)
+            except PolycellError as error:
+                log.warning("guest not looked at", extra=about(None, instance=uuid or None, reason=error))
+            except Exception:
+                log.exception("guest not looked at", extra=about(None, instance=uuid or None))
+
+    def _tell_all(self, listener: PowerListener, guests: Callable[[], tuple[Guest, ...]]) -> None:
+        while not self._stopped.is_set():
+            try:
+                found = guests()
+            except PolycellError:
+                self._clock.wait(self._stopped, AGAIN_SECONDS)
+                continue
+            for guest in found:
+                self._tell(listener, guest.uuid, guest.power_state)
+            return
+
+    def _tell(self, listener: PowerListener, uuid: str, state: PowerState) -> None:
+        with self._lock:
+            news = self._known.get(uuid) is not state
+            self._known[uuid] = state
+        if news:
+            listener(uuid, state)
