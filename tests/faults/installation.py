@@ -36,16 +36,18 @@ SPAWN_SECONDS = 0.8
 
 
 class Installation:
-    """Two cells with two hosts each. Everything listens on this machine only, and ends with `close`."""
+    """Two cells with hosts. Everything listens on this machine only, or in namespaces of its own, and ends with
+    `close`."""
 
-    def __init__(self, directory: Path) -> None:
-        self.state = directory
+    def __init__(self, directory: Path, driver: str = "simulated", hosts_per_cell: int = 2) -> None:
+        self.state, self.driver, self._hosts_per_cell = directory, driver, hosts_per_cell
         self._stack = ExitStack()
         self.databases: dict[str, Server] = {}
         self.memcached = Memcached()
         try:
             self._start_servers()
-            self._slow_down()
+            if driver == "simulated":
+                self._slow_down()
             self.up()
         except BaseException:
             self.close()
@@ -87,8 +89,8 @@ class Installation:
 
     def up(self) -> None:
         """READY afterwards."""
-        words = ["up", "--port-base", str(self._port_base), "--processes", "--detach", "--hosts-per-cell", "2"]
-        words += ["--driver", "simulated"]
+        words = ["up", "--port-base", str(self._port_base), "--processes", "--detach", "--no-uplink"]
+        words += ["--driver", self.driver, "--hosts-per-cell", str(self._hosts_per_cell)]
         words += ["--cells", str(len(CELLS)), "--workers", "1", "--cache", f"memcached://{self.memcached.address}"]
         for name, url in self.urls.items():
             words += ["--database", f"{name}={url}"]
@@ -157,7 +159,7 @@ class Installation:
     def _polycell(self, command: str, *words: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [sys.executable, "-m", "tools.up.main", command, "--state", str(self.state), *words],
-            capture_output=True, text=True, cwd=ROOT, timeout=120,
+            capture_output=True, text=True, cwd=ROOT, timeout=240,
         )  # fmt: skip
 
     # -- what a user does -------------------------------------------------------------------------

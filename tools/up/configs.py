@@ -140,11 +140,12 @@ def _hosts(plan: Plan) -> dict[str, object]:
         return {"compute_driver": "simulated.SimulatedDriver"}
     count = max(1, len(plan.cells) * plan.options.hosts_per_cell)
     memory_mib = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2**20
-    disk_mib = shutil.disk_usage(plan.state).free // 2**20
+    disk = shutil.disk_usage(plan.state)
+    disk_mib, free_mib = disk.total // 2**20, disk.free // 2**20
     return {
         "compute_driver": "libvirt.LibvirtDriver",
         "reserved_host_memory_mb": memory_mib - memory_mib * 9 // 10 // count,
-        "reserved_host_disk_mb": disk_mib - disk_mib * 9 // 10 // count,
+        "reserved_host_disk_mb": disk_mib - free_mib * 9 // 10 // count,
         "resume_guests_state_on_host_boot": True,
         "force_config_drive": plan.choice.networking == USER,
         "shutdown_timeout": 20,
