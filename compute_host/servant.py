@@ -6,8 +6,9 @@ from collections.abc import Callable
 
 from cell_service.context import Context
 from cell_service.errors import GuestNotFound, InstanceNotFound, NotSupported
+from cell_service.model.diagnostics import GuestDiagnostics
 from cell_service.rpc.compute import Compute
-from compute_host.virt.driver import ConsoleLog, Driver
+from compute_host.virt.driver import ConsoleLog, Diagnosable, Driver
 
 
 class ComputeServant(Compute):
@@ -30,3 +31,11 @@ class ComputeServant(Compute):
         if tail_length is None:
             return output
         return "\n".join(output.split("\n")[-tail_length:]) if tail_length > 0 else ""
+
+    def get_diagnostics(self, ctx: Context, instance_uuid: str) -> GuestDiagnostics:
+        if not isinstance(self._driver, Diagnosable):
+            raise NotSupported(reason="This host's hypervisor tells nothing about its guests.")
+        try:
+            return self._driver.diagnostics(instance_uuid)
+        except GuestNotFound:
+            raise InstanceNotFound(instance_id=instance_uuid) from None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from cell_service.context import Context
+from cell_service.model.diagnostics import GuestDiagnostics
 from cell_service.rpc.contract import Contract, call, cast
 
 
@@ -19,4 +20,9 @@ class Compute(Contract):
     @call(seconds=30, idempotent=True)
     def get_console_output(self, ctx: Context, instance_uuid: str, tail_length: int | None) -> str:
         """The last lines of the guest's console log (all for None). Raises InstanceNotFound, NotSupported."""
+        raise NotImplementedError
+
+    @call(seconds=30, idempotent=True)
+    def get_diagnostics(self, ctx: Context, instance_uuid: str) -> GuestDiagnostics:
+        """How the guest is doing now. Raises InstanceNotFound, NotSupported, DriverError."""
         raise NotImplementedError

@@ -27,7 +27,7 @@ def of(guest: Record, now: datetime) -> GuestDiagnostics:
     busy = int(uptime * _BUSY_SHARE * 1e9)
     return GuestDiagnostics(
         state=_STATES[guest.power_state],
-        driver="simulated",
+        driver="libvirt",  # the API has a closed list of names
         hypervisor="simulated",
         uptime=uptime,
         config_drive=guest.config_drive,

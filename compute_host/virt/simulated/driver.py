@@ -12,8 +12,9 @@ from cell_service.model.host import NodeReport
 from cell_service.model.lifecycle import PowerState
 from compute_host.config import HostSettings
 from compute_host.timers import Pool, Timer, Timers
+from compute_host.virt import inspection
 from compute_host.virt.driver import Guest, GuestSpec, PowerListener
-from compute_host.virt.simulated import console, diagnostics, faults, image, node
+from compute_host.virt.simulated import console, diagnostics, faults, node
 from compute_host.virt.simulated.state import Boot, Record, State
 
 FROZEN_LOOK_SECONDS = 0.25
@@ -82,7 +83,7 @@ class SimulatedDriver:
         if self._is_made(instance.uuid):
             return
         if root.image is not None:
-            image.check(root, instance.image_ref)
+            inspection.check(root, instance.image_ref)
         try:
             self._make(spec)
             self._strike("spawn", instance.uuid, instance.display_name, instance.image_ref)
