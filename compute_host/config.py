@@ -172,5 +172,11 @@ def settings_from(conf: cfg.ConfigOpts) -> HostSettings:
 
 
 def for_host(settings: HostSettings, name: str) -> HostSettings:
-    """The same for one of several hosts of a process: with its own name and directory."""
-    return replace(settings, host=name, state=settings.state / name)
+    """The same for one of several hosts that share their configuration: each has its own name and directory, and
+    {host} in options of [libvirt] stands for it."""
+    libvirt = replace(
+        settings.libvirt,
+        connection_uri=settings.libvirt.connection_uri.replace("{host}", name),
+        name_prefix=settings.libvirt.name_prefix.replace("{host}", name),
+    )
+    return replace(settings, host=name, state=settings.state / name, libvirt=libvirt)
