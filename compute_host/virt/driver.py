@@ -61,7 +61,8 @@ class GuestSpec:
     guest has already)."""
     ramdisk: Path | None = None
     config_drive: tuple[DriveFile, ...] | None = None
-    """None: the guest has no config drive."""
+    """None: the guest has no config drive, or the one that it has already. Passwords and files that stand on it are
+    known only while the guest is built."""
     cell: str = ""
     """Name of the cell, when it is known."""
     fence: int = 0

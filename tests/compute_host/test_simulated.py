@@ -18,8 +18,8 @@ from compute_host.config import HostSettings, SimulatedOptions
 from compute_host.timers import Timers
 from compute_host.virt import make_driver
 from compute_host.virt.driver import Disk, GuestSpec
+from compute_host.virt.inspection import check
 from compute_host.virt.simulated import SimulatedDriver
-from compute_host.virt.simulated.image import check
 from tests.suites.driver import DriverSuite, nic, spec_of
 from tests.suites.steps import StepPool
 
@@ -72,7 +72,7 @@ def qcow2(path: Path, *, virtual_bytes: int, version: int = 3, backing: int = 0,
     """A qcow2 header, and nothing behind it."""
     head = struct.pack(">4sIQIIQIIQQIIQQ", b"QFI\xfb", version, backing, 0, 16, virtual_bytes, 0, 0, 0, 0, 0, 0, 0,
                        features)  # fmt: skip
-    path.write_bytes(head + bytes(32))
+    path.write_bytes(head.ljust(1024, b"\0"))
     return path
 
 
