@@ -64,7 +64,6 @@ def build(cache: Path) -> GuestImage:
     (no lists, no network), the newest build of these same sources serves.
     Raises Unavailable, which says what is missing.
     """
-    cache.mkdir(parents=True, exist_ok=True)
     with _alone(cache):
         sources = _sources_hash()
         try:
@@ -87,7 +86,12 @@ def _image(made: Path) -> GuestImage:
 
 @contextlib.contextmanager
 def _alone(cache: Path) -> Iterator[None]:
-    with (cache / "lock").open("w") as lock:
+    try:
+        cache.mkdir(parents=True, exist_ok=True)
+        lock = (cache / "lock").open("w")
+    except OSError as error:
+        raise Unavailable(reason=f"the guest image's cache {cache} can't be written: {error.strerror}") from error
+    with lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 
@@ -106,10 +110,13 @@ def _debs() -> list[Deb]:
         raise Unavailable(reason=f"the guest image needs these Debian packages: {' '.join(missing)}")
     if _run(["dpkg", "--print-architecture"]).strip() != "amd64":
         raise Unavailable(reason="the guest image is built on amd64 only")
-    depends = _run(["apt-cache", "depends", KERNEL])
+    try:
+        depends = _run(["apt-cache", "depends", KERNEL])
+    except Unavailable as error:
+        raise Unavailable(reason=f"{error} (apt-get update would fetch the package lists)") from error
     kernels = [line.split()[-1] for line in depends.splitlines() if "Depends: linux-image-" in line]
     if not kernels:
-        raise Unavailable(reason=f"apt knows no {KERNEL}: the guest image needs package lists (apt-get update)")
+        raise Unavailable(reason=f"apt offers no {KERNEL}, which the guest image needs")
     names = [*(SOURCES / "packages.txt").read_text(encoding="utf-8").split(), kernels[0]]
     found = []
     for line in _run(["apt-get", "download", "--print-uris", *names]).splitlines():

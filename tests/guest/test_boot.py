@@ -1,0 +1,221 @@
+"""The guest boots by plain QEMU: as kernel and ramdisk, from its disk by BIOS and by UEFI; and says what it found."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import socket
+import subprocess
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+
+from cell_service.errors import Unavailable
+from tests.real.databases import free_port, wait_until
+from tools.guest.image import GuestImage, build
+
+OVMF = Path("/usr/share/OVMF/OVMF_CODE_4M.fd")
+MAC = "52:54:00:12:34:56"
+UUID = "b5b4b7a0-3f4e-4a7c-9d3e-0d6b6a6a0001"
+BOOT_SECONDS = 180
+USER_DATA = "#!/bin/sh\necho said-by-user-data $(hostname)\nexit 3\n"
+META = {"uuid": UUID, "hostname": "web-1.novalocal", "name": "web 1", "meta": {"role": 'the "front"'},
+        "public_keys": {"mine": "ssh-ed25519 AAAA me@there\n"}}  # fmt: skip
+STATIC = {
+    "links": [{"id": "tap0", "vif_id": "v", "type": "bridge", "mtu": 1400, "ethernet_mac_address": MAC}],
+    "networks": [
+        {"id": "network0", "link": "tap0", "type": "ipv4", "ip_address": "10.0.2.77", "netmask": "255.255.255.0",
+         "routes": [{"network": "0.0.0.0", "netmask": "0.0.0.0", "gateway": "10.0.2.2"}]},
+    ],
+    "services": [{"type": "dns", "address": "10.0.2.3"}],
+}  # fmt: skip
+pytestmark = [pytest.mark.real, pytest.mark.timeout(400)]
+
+
+@pytest.fixture(scope="session")
+def guest(tmp_path_factory: pytest.TempPathFactory) -> GuestImage:
+    named = os.environ.get("POLYCELL_CACHE")
+    try:
+        return build(Path(named) if named else tmp_path_factory.mktemp("guest"))
+    except Unavailable as error:
+        pytest.skip(str(error))
+
+
+@dataclass
+class Booted:
+    """What the console says, so far or until the guest is ready."""
+
+    process: subprocess.Popen[bytes]
+    log: Path
+
+    def ready(self) -> list[str]:
+        wait_until(lambda: "POLYCELL-GUEST-READY" in self.text() or self.process.poll() is not None,
+                   f"not ready: {self.text()}", BOOT_SECONDS)  # fmt: skip
+        wait_until(lambda: any(line.startswith("POLYCELL-GUEST-READY") for line in self.lines()), self.text(), 10)
+        return self.lines()
+
+    def text(self) -> str:
+        return self.log.read_text(encoding="utf-8", errors="replace") if self.log.exists() else ""
+
+    def lines(self) -> list[str]:
+        text = self.text()
+        return [line[max(line.find("POLYCELL-GUEST"), 0) :] for line in text[: text.rfind("\n")].splitlines()]
+
+    def facts(self) -> dict[str, str]:
+        said = (line.removeprefix("POLYCELL-GUEST ").partition("=") for line in self.ready() if "GUEST " in line)
+        return {name: value for name, _, value in said}
+
+
+@contextlib.contextmanager
+def booted(directory: Path, *arguments: str, network: str = "") -> Iterator[Booted]:
+    if not (program := shutil.which("qemu-system-x86_64")):
+        pytest.skip("qemu-system-x86 is not installed")
+    log = directory / "console.log"
+    # restrict: the guest must not find another cloud's metadata service through this machine.
+    command = [program, "-accel", "tcg", "-nodefaults", "-display", "none", "-no-reboot", "-serial", f"file:{log}",
+               "-netdev", f"user,id=net,restrict=on{network}", "-device", f"virtio-net-pci,netdev=net,mac={MAC}",
+               "-device", "virtio-rng-pci", *arguments]  # fmt: skip
+    process = subprocess.Popen(command, stdin=subprocess.DEVNULL, start_new_session=True)
+    try:
+        yield Booted(process, log)
+    finally:
+        process.kill()
+        process.wait()
+
+
+def direct(guest: GuestImage) -> list[str]:
+    return ["-m", "128", "-kernel", str(guest.kernel), "-initrd", str(guest.ramdisk), "-append", "console=ttyS0 quiet"]
+
+
+def drive_tree(directory: Path, network: dict[str, Any] | None) -> Path:
+    latest = directory / "tree" / "openstack" / "latest"
+    latest.mkdir(parents=True)
+    (latest / "meta_data.json").write_text(json.dumps(META), encoding="utf-8")
+    (latest / "user_data").write_text(USER_DATA, encoding="utf-8")
+    if network:
+        (latest / "network_data.json").write_text(json.dumps(network), encoding="utf-8")
+    return directory / "tree"
+
+
+def run(*command: str) -> None:
+    if not shutil.which(command[0], path="/usr/sbin:/sbin:/usr/bin:/bin"):
+        pytest.skip(f"{command[0]} is not installed")
+    subprocess.run(command, check=True, capture_output=True, timeout=60)
+
+
+def test_kernel_and_ramdisk_with_an_iso_drive_and_static_addresses(guest: GuestImage, tmp_path: Path) -> None:
+    iso, port = tmp_path / "drive.iso", free_port()
+    run("genisoimage", "-R", "-J", "-V", "config-2", "-o", str(iso), str(drive_tree(tmp_path, STATIC)))
+    count = f",hostfwd=tcp:127.0.0.1:{port}-10.0.2.77:7000"
+    with booted(tmp_path, *direct(guest), "-cdrom", str(iso), network=count) as machine:
+        facts = machine.facts()
+        assert "POLYCELL-GUEST-READY web-1 10.0.2.77" in machine.lines()
+        assert "said-by-user-data web-1" in machine.lines()
+        url = f"http://127.0.0.1:{port}/count"
+        first = int(requests.get(url, timeout=30).text)
+        wait_until(lambda: int(requests.get(url, timeout=30).text) > first, "the counter stands still")
+    assert facts | {"kernel": guest.kernel_version} == facts
+    expected = {
+        "firmware": "bios",
+        "config_drive": "yes",
+        "metadata": "no",
+        "configured.eth0": "static",
+        "address.eth0": "10.0.2.77/24",
+        "mac.eth0": MAC,
+        "instance": UUID,
+        "meta.role": 'the "front"',
+        "ssh_key": "yes",
+        "user_data": "yes",
+        "user_data_exit": "3",
+    }
+    assert {name: facts.get(name) for name in expected} == expected
+
+
+def test_disk_by_bios_takes_dhcp_and_the_metadata_service(guest: GuestImage, tmp_path: Path) -> None:
+    disk = ["-m", "128", "-drive", f"file={guest.disk},if=virtio,snapshot=on"]
+    with metadata_service() as port:
+        reach = f",guestfwd=tcp:169.254.169.254:80-tcp:127.0.0.1:{port},net=169.254.0.0/16,host=169.254.0.2"
+        with booted(tmp_path, *disk, network=reach) as machine:
+            facts = machine.facts()
+            assert "said-by-user-data web-1" in machine.lines()
+            assert f"POLYCELL-GUEST-READY web-1 {facts['address.eth0'].partition('/')[0]}" in machine.lines()
+    expected = {"firmware": "bios", "config_drive": "no", "metadata": "yes", "configured.eth0": "dhcp",
+                "instance": UUID, "ssh_key": "yes", "user_data_exit": "3"}  # fmt: skip
+    assert {name: facts.get(name) for name in expected} == expected
+
+
+def test_disk_by_uefi_on_q35_with_a_fat_drive_and_power_button(guest: GuestImage, tmp_path: Path) -> None:
+    if not OVMF.is_file():
+        pytest.skip("ovmf is not installed")
+    fat, monitor = tmp_path / "drive.fat", tmp_path / "monitor"
+    run("truncate", "-s", "64M", str(fat))
+    run("mkfs.vfat", "-n", "config-2", str(fat))
+    run("mcopy", "-s", "-i", str(fat), str(drive_tree(tmp_path, None) / "openstack"), "::")
+    variables = tmp_path / "vars.fd"
+    shutil.copy(OVMF.with_name("OVMF_VARS_4M.fd"), variables)
+    flash = [f"if=pflash,format=raw,readonly=on,file={OVMF}", f"if=pflash,format=raw,file={variables}"]
+    disks = [f"file={guest.disk},if=virtio,snapshot=on", f"file={fat},if=virtio,format=raw,readonly=on"]
+    drives = [word for each in (*flash, *disks) for word in ("-drive", each)]
+    agent = ["-device", "virtio-serial-pci", "-chardev", f"socket,id=qga,path={tmp_path}/qga,server=on,wait=off",
+             "-device", "virtserialport,chardev=qga,name=org.qemu.guest_agent.0"]  # fmt: skip
+    control = ["-monitor", f"unix:{monitor},server=on,wait=off"]
+    with booted(tmp_path, "-machine", "q35", "-m", "256", *drives, *agent, *control) as machine:
+        facts = machine.facts()
+        press_power(monitor)
+        wait_until(lambda: machine.process.poll() is not None, f"still on: {machine.text()}", BOOT_SECONDS)
+        assert "POLYCELL-GUEST power=off" in machine.text()
+    expected = {"firmware": "uefi", "config_drive": "yes", "config_drive_device": "vdb vfat", "agent": "yes",
+                "configured.eth0": "dhcp", "instance": UUID}  # fmt: skip
+    assert {name: facts.get(name) for name in expected} == expected
+
+
+def press_power(monitor: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as line:
+        line.settimeout(60)
+        line.connect(str(monitor))
+        line.sendall(b"system_powerdown\n")
+        line.recv(100)
+
+
+class Metadata(BaseHTTPRequestHandler):
+    """As little of the service as the guest asks for. The first answer is a 503: the guest has to ask again."""
+
+    asked: list[str]
+    tree = {
+        "/openstack/latest/meta_data.json": json.dumps(META | {"public_keys": {}}),
+        "/openstack/latest/user_data": USER_DATA,
+        "/latest/meta-data/public-keys/": "0=mine",
+        "/latest/meta-data/public-keys/0/openssh-key": "ssh-ed25519 AAAA me@there",
+    }
+
+    def do_GET(self) -> None:
+        self.asked.append(self.path)
+        text = self.tree.get(self.path, "").encode()
+        self.send_response(503 if len(self.asked) == 1 else 200 if text else 404)
+        self.send_header("Content-Length", str(len(text)))
+        self.end_headers()
+        self.wfile.write(text)
+
+    def log_message(self, format: str, *args: Any) -> None:
+        pass
+
+
+@contextlib.contextmanager
+def metadata_service() -> Iterator[int]:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), type("Own", (Metadata,), {"asked": []}))
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield server.server_port
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
