@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -139,7 +140,7 @@ def _hosts(plan: Plan) -> dict[str, object]:
     if plan.driver != "libvirt":
         return {"compute_driver": "simulated.SimulatedDriver"}
     count = max(1, len(plan.cells) * plan.options.hosts_per_cell)
-    memory_mib = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2**20
+    memory_mib = _memory_mib()
     disk = shutil.disk_usage(plan.state)
     disk_mib, free_mib = disk.total // 2**20, disk.free // 2**20
     return {
@@ -150,6 +151,13 @@ def _hosts(plan: Plan) -> dict[str, object]:
         "force_config_drive": plan.choice.networking == USER,
         "shutdown_timeout": 20,
     }
+
+
+def _memory_mib() -> int:
+    """The machine's memory as libvirt counts it: of its NUMA nodes, where there are any."""
+    nodes = [path.read_text(encoding="ascii") for path in Path("/sys/devices/system/node").glob("node*/meminfo")]
+    found = [int(match.group(1)) for text in nodes if (match := re.search(r"MemTotal:\s+(\d+) kB", text))]
+    return sum(found) // 1024 or os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2**20
 
 
 def _libvirt(plan: Plan) -> Sections:
