@@ -284,7 +284,7 @@ def _spec_of(
     instance, asked = job.instance, build or BuildArguments()
     nics = instance.network_info if vifs is None else vifs
     drive = None
-    if (instance.config_drive or hands.force_drive) and hands.drive is not None:
+    if build is not None and (instance.config_drive or hands.force_drive) and hands.drive is not None:
         drive = hands.drive(ctx, instance, nics, asked)
     return GuestSpec(
         instance,

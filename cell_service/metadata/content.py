@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 from dataclasses import dataclass, field, replace
-from ipaddress import ip_address
+from ipaddress import IPv6Address, ip_address
 from typing import Any
 
 from cell_service.model.instance import InjectedFile, Instance, Vif
@@ -43,15 +43,29 @@ class Content:
         return replace(self, vendor=vendor)
 
     def has_address(self, address: str) -> bool:
-        """Whether one of the server's ports has this fixed address."""
+        """Whether one of the server's ports has this fixed address, or the link-local one of its MAC."""
         wanted = plain_address(address)
-        fixed = (one.address for vif in self.vifs for one in vif.fixed_ips)
-        return wanted is not None and any(plain_address(each) == wanted for each in fixed)
+        if wanted is None:
+            return False
+        fixed = {plain_address(one.address) for vif in self.vifs for one in vif.fixed_ips}
+        return wanted in fixed or wanted in {link_local(vif.mac) for vif in self.vifs}
 
 
 def new_seed() -> bytes:
     """Randomness for a guest to start from."""
     return secrets.token_bytes(SEED_BYTES)
+
+
+def link_local(mac: str) -> str | None:
+    """The IPv6 address that an interface gives itself (RFC 4291, EUI-64); None for what is no MAC."""
+    try:
+        parts = bytes.fromhex(mac.replace(":", ""))
+    except ValueError:
+        return None
+    if len(parts) != 6:
+        return None
+    interface = bytes([parts[0] ^ 2, *parts[1:3], 0xFF, 0xFE, *parts[3:]])
+    return str(IPv6Address(b"\xfe\x80" + bytes(6) + interface))
 
 
 def plain_address(text: str) -> str | None:

@@ -7,6 +7,7 @@ import hmac
 import http.client
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from uuid import uuid4
 
 import pytest
@@ -17,6 +18,9 @@ from cell_service.db import instances
 from cell_service.metadata.config import ApiOptions, MetadataSettings, ProxyOptions
 from cell_service.metadata.server import MetadataServer
 from cell_service.metadata.service import MetadataService
+from cell_service.peers.placement_http import open_placement
+from compute_host.config_drive import ConfigDrives
+from compute_host.fleet import Fleet
 from mapping_db import instance_mappings
 from tests.compute.test_wire import Checked
 from tests.edge import reference
@@ -147,3 +151,23 @@ def test_diagnostics_of_what_does_not_run(cloud: Federation) -> None:
     cloud.until(lambda: cloud.settled(uuid)["status"] == "SHUTOFF")
     assert cloud.admin.get(f"/servers/{uuid}/diagnostics", version="2.48").status == 409
     assert cloud.user("member", "another-project").get(f"/servers/{uuid}/diagnostics").status == 404
+
+
+def test_a_host_may_give_everybody_a_config_drive(own_cloud: Federation) -> None:
+    drives = ConfigDrives(MetadataSettings())
+    settings = replace(own_cloud.host("cell1-host9"), force_config_drive=True)
+    fleet = Fleet(
+        [settings], transport=own_cloud.transport("cell1"), networks=own_cloud.networks, images=own_cloud.images,
+        placement=open_placement(own_cloud.placement_settings), drive=drives,
+    )  # fmt: skip
+    fleet.start()
+    try:
+        assert fleet.wait_ready(30)
+        own_cloud.until(lambda: "cell1-host9" in own_cloud.superconductor.hosts_known())
+        forced = own_cloud.boot(availability_zone="nova:cell1-host9")
+        assert own_cloud.admin.get(f"/servers/{forced}/diagnostics", version="2.48").json["config_drive"] is True
+        free = own_cloud.boot(cell="cell1")
+        assert own_cloud.admin.get(f"/servers/{free}/diagnostics", version="2.48").json["config_drive"] is False
+    finally:
+        fleet.stop(5)
+        drives.close()

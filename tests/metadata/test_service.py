@@ -109,6 +109,8 @@ def test_a_second_address_and_another_spelling(proxied: Guests) -> None:
     assert proxied.ask("/openstack", signed(address="2001:DB8:2:0::5"))[0] == 200
     assert proxied.ask("/openstack", signed(address="::ffff:10.1.0.5"))[0] == 200
     assert proxied.ask("/openstack", signed(address="10.1.0.5, 172.16.0.1"))[0] == 200
+    assert proxied.ask("/openstack", signed(address="fe80::f816:3eff:fe00:1%eth0"))[0] == 200
+    assert proxied.ask("/openstack", signed(address="fe80::f816:3eff:fe00:9"))[0] == 404
 
 
 @pytest.mark.parametrize(
