@@ -12,7 +12,7 @@ import threading
 from datetime import timedelta
 
 from cell_service.context import Context, Deadline, internal
-from cell_service.errors import OperationLost, PolycellError, ServiceNotFound, Unavailable
+from cell_service.errors import DriverError, OperationLost, PolycellError, ServiceNotFound, Unavailable
 from cell_service.logs import about
 from cell_service.model.lifecycle import PowerState, Task
 from cell_service.model.operation import Outcome
@@ -26,6 +26,7 @@ from compute_host.config import HostSettings
 from compute_host.images import ImageCache
 from compute_host.operations import DriveMaker, Hands, Job, perform, undo
 from compute_host.reconcile import reconcile
+from compute_host.resume import resume_guests
 from compute_host.servant import ComputeServant
 from compute_host.timers import Pools, Repeated, Timers
 from compute_host.tracker import Tracker
@@ -56,8 +57,8 @@ class Agent:
         images: ImageCache | None,
         timers: Timers,
         pools: Pools,
-    ) -> None:
         drive: DriveMaker | None = None,
+    ) -> None:
         self.settings, self.driver = settings, driver
         self.ready = threading.Event()
         self._clock = clock = timers.clock
@@ -77,6 +78,8 @@ class Agent:
         self._started_driver = False
         self._gone = False
         self._crowded = False
+        self._driver_lost = True
+        """The driver has not answered, or not yet: behind it the host may have been started again."""
 
         def repeated(what: str, step: object, seconds: float | None) -> Repeated:
             return Repeated(f"{settings.host}: {what}", timers, pools.control, step, seconds)  # type: ignore[arg-type]
@@ -131,7 +134,7 @@ class Agent:
             self._started_driver = True
         self._register()
         ctx = self._ctx()
-        reconcile(ctx, self.settings.host, self.driver, self._conductor, self._backlog, self._clock)
+        self._compare()
         if self._subscription is None:
             handler = dispatcher(ComputeServant(self.driver, self.claim_soon), self._clock)
             self._subscription = self._transport.serve(f"compute.{self.settings.host}", handler, threads=2)
@@ -152,7 +155,13 @@ class Agent:
 
     def _beat(self) -> None:
         """No driver, no heartbeat: a host that can do nothing goes down by itself."""
-        nodes = self._tracker.news()
+        try:
+            nodes = self._tracker.news()
+        except DriverError:
+            self._driver_lost = True
+            raise
+        if self._driver_lost:
+            self.reconcile_soon()
         try:
             waiting = self._conductor.heartbeat(self._ctx(), self.settings.host, nodes)
         except ServiceNotFound:
@@ -198,9 +207,17 @@ class Agent:
             self._renewing.start(self.settings.renew_seconds)
 
     def _reconcile(self) -> None:
-        reconcile(self._ctx(), self.settings.host, self.driver, self._conductor, self._backlog, self._clock)
+        self._compare()
         if self._images is not None and self.settings.image_unused_seconds is not None:
             self._images.sweep(self.settings.image_unused_seconds)
+
+    def _compare(self) -> None:
+        """Hold what runs against what the cell believes; with a host that was started again, its guests come first."""
+        ctx = self._ctx()
+        if self._driver_lost and self.settings.resume_guests:
+            resume_guests(ctx, self._hands, self._conductor, self._backlog)
+        reconcile(ctx, self.settings.host, self.driver, self._conductor, self._backlog, self._clock)
+        self._driver_lost = False
 
     def _provide(self) -> None:
         if self._standing is None:

@@ -280,9 +280,20 @@ def _given(instance: Instance) -> tuple[str, ...]:
 def _spec_of(
     hands: Hands, job: Job, vifs: tuple[Vif, ...] | None = None, build: BuildArguments | None = None
 ) -> GuestSpec:
-    """The guest as it is, or with `vifs` and `build` as it will be."""
-    instance, asked = job.instance, build or BuildArguments()
-    nics = instance.network_info if vifs is None else vifs
+    """The job's guest as it is, or with `vifs` and `build` as it will be."""
+    spec = guest_spec(hands, job.ctx, job.instance, vifs, build)
+    return replace(spec, fence=job.work.operation.fence)
+
+
+def guest_spec(
+    hands: Hands,
+    ctx: Context,
+    instance: Instance,
+    vifs: tuple[Vif, ...] | None = None,
+    build: BuildArguments | None = None,
+) -> GuestSpec:
+    """An instance's guest as it is, or with `vifs` and `build` as it will be."""
+    nics, asked = instance.network_info if vifs is None else vifs, build or BuildArguments()
     drive = None
     if build is not None and (instance.config_drive or hands.force_drive) and hands.drive is not None:
         drive = hands.drive(ctx, instance, nics, asked)
@@ -294,5 +305,4 @@ def _spec_of(
         admin_password=asked.admin_password,
         config_drive=drive,
         cell=asked.cell,
-        fence=job.work.operation.fence,
     )

@@ -126,10 +126,7 @@ def test_a_delete_in_the_middle_of_a_build_leaves_nothing(cell: OneCell) -> None
 
     host.driver.spawn = spawn_and_lose
     host.claim()
-    assert cell.instance(uuid).deleted_at is None
     assert host.guests() == {}
-
-    host.claim()
     assert cell.instance(uuid).vm_state is VmState.DELETED
     assert cell.networks.ports == {}
     assert cell.placement.allocations == {}
@@ -178,6 +175,29 @@ def test_power_changes_while_the_agent_was_away_are_found_at_its_start(cell: One
     host.driver.happen(uuid, "crash")
     cell.host("h1")
     assert cell.instance(uuid).vm_state is VmState.STOPPED
+
+
+@pytest.mark.parametrize("away", ["agent", "driver"])
+def test_guests_that_ran_before_are_started_with_their_host_where_that_is_configured(cell: OneCell, away: str) -> None:
+    host = cell.host("h1", resume_guests=True)
+    ran, stopped = cell.boot("h1"), cell.boot("h1")
+    host.claim()
+    cell.act(stopped, Kind.STOP)
+    host.claim()
+    if away == "agent":
+        host.agent.stop()
+    host.driver.start(lambda _uuid, _state: None)
+    host.driver.happen(ran, "crash")
+    if away == "agent":
+        host = cell.host("h1", resume_guests=True)
+    else:
+        host.faults.write_text(json.dumps({"nodes": {}}))
+        cell.pass_time(90)
+        host.faults.unlink()
+        cell.pass_time(90)
+    assert host.guests() == {ran: PowerState.RUNNING, stopped: PowerState.SHUTDOWN}
+    assert cell.instance(ran).vm_state is VmState.ACTIVE
+    assert cell.instance(stopped).vm_state is VmState.STOPPED
 
 
 def test_guests_of_deleted_instances_are_destroyed_and_unknown_ones_kept(cell: OneCell) -> None:

@@ -57,9 +57,9 @@ class OneCell:
         self.conductor = OneConductor(self, switch or KillSwitch(), ConductorSettings(host="conductor1", **settings))
         return self.conductor
 
-    def host(self, name: str, *, switch: KillSwitch | None = None, **options: Any) -> Host:
+    def host(self, name: str, *, switch: KillSwitch | None = None, resume_guests: bool = False, **options: Any) -> Host:
         """A host that is up, its agent new; another one of that name was killed."""
-        self.hosts[name] = Host(self, name, switch or KillSwitch(), options)
+        self.hosts[name] = Host(self, name, switch or KillSwitch(), resume_guests, options)
         self.hosts[name].agent.start()
         self.settle()
         return self.hosts[name]
@@ -228,11 +228,17 @@ class OneConductor:
 class Host:
     """A simulated host with its agent; the state directory outlives it."""
 
-    def __init__(self, cell: OneCell, name: str, switch: KillSwitch, options: dict[str, Any]) -> None:
+    def __init__(
+        self, cell: OneCell, name: str, switch: KillSwitch, resume_guests: bool, options: dict[str, Any]
+    ) -> None:
         self._cell, self.name, self.switch = cell, name, switch
         simulated = replace(QUICK, **options)
         self.settings = HostSettings(
-            host=name, state=cell.directory / name, image_cache=cell.directory / "images", simulated=simulated
+            host=name,
+            state=cell.directory / name,
+            image_cache=cell.directory / "images",
+            resume_guests=resume_guests,
+            simulated=simulated,
         )
         self.pools = StepPools()
         self.timers = Timers(cell.clock, threaded=False)
