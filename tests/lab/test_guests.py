@@ -60,7 +60,7 @@ def test_kernel_images_firmware_and_config_drives(cloud: Lab) -> None:
     kernel = cloud.boot("kernel", cloud.hosts[0], image="polycell-guest-uec", config_drive=True, user_data=SCRIPT)
     ready = cloud.until_ready(kernel)
     assert ready == cloud.address(kernel)
-    cloud.until_said(kernel, r"POLYCELL-GUEST config-drive=yes")
+    cloud.until_said(kernel, r"POLYCELL-GUEST config_drive=yes")
     assert "config-2" in cloud.ssh(kernel, "blkid") or cloud.ssh(kernel, "findfs LABEL=config-2")
     assert cloud.server(kernel)["config_drive"] == "True"
 

@@ -133,9 +133,10 @@ def _print(
 
     console = Console()
     console.print(f"{document['state']}: {health}", highlight=False)
-    console.print(f"Hosts: {document['driver']}; networking: {_NETWORKING[document['networking']]}", highlight=False)
+    networking = _NETWORKING[document["networking"]]
+    console.print(f"Hosts: {document['driver']}; networking: {networking}", highlight=False, soft_wrap=True)
     if document["why_not_more"]:
-        console.print(f"Why not more: {document['why_not_more']}", highlight=False)
+        console.print(f"Why not more: {document['why_not_more']}", highlight=False, soft_wrap=True)
     table = Table("Cell", "Reachable", "Hosts up", "Instances", box=box.ASCII2)
     for cell in cells:
         held = ", ".join(f"{count} {status}" for status, count in cell.instances.items()) or "none"
