@@ -15,11 +15,12 @@ import pytest
 from cell_service.config import load
 from cell_service.context import internal
 from cell_service.errors import Invalid, PeerUnavailable
-from cell_service.metadata.config import ApiOptions, MetadataSettings, read_settings
+from cell_service.metadata.config import ApiOptions, MetadataSettings, VendordataAuth, read_settings
 from cell_service.metadata.vendordata import VendorData
 from cell_service.model.operation import BuildArguments
 from compute_host.config_drive import ConfigDrives
 from tests.metadata import samples
+from tests.suites.companions import PASSWORDS, start_companions
 
 
 class Target:
@@ -27,11 +28,13 @@ class Target:
 
     def __init__(self) -> None:
         self.asked: list[dict[str, Any]] = []
+        self.tokens: list[str | None] = []
         self.ended = threading.Event()
         target = self
 
         class Handler(BaseHTTPRequestHandler):
             def do_POST(self) -> None:
+                target.tokens.append(self.headers["X-Auth-Token"])
                 target.asked.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
                 if self.path == "/hang":
                     target.ended.wait(60)
@@ -158,3 +161,20 @@ def test_settings_that_cannot_be(tmp_path: Path, text: str) -> None:
     path.write_text(text)
     with pytest.raises(Invalid):
         read_settings(load([str(path)]))
+
+
+def test_targets_get_a_token_of_our_account(target: Target, tmp_path: Path) -> None:
+    cloud = start_companions(tmp_path)
+    try:
+        auth = VendordataAuth(
+            auth_url=cloud.identity.url, username="admin", password=PASSWORDS["admin"], project_name="admin"
+        )
+        options = ApiOptions(
+            vendordata_providers=("DynamicJSON",), vendordata_dynamic_targets=target.named("good"),
+        )  # fmt: skip
+        vendor = VendorData(MetadataSettings(api=options, vendordata_auth=auth))
+        assert vendor.about(internal(), samples.content()).dynamic == {"good": {"from": "/good"}}
+        vendor.close()
+        assert target.tokens[0]
+    finally:
+        cloud.close()
