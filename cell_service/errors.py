@@ -391,6 +391,12 @@ class DeadlineExceeded(Unavailable):
     message = "No answer in time from {peer}."
 
 
+class WiringFailed(Unavailable):
+    """Links, addresses or rules of a network can't be made on this machine."""
+
+    message = "The network can't be wired: {reason}"
+
+
 class PeerUnavailable(Unavailable):
     """Identity, image, network, volume or placement service does not answer."""
 

@@ -1,7 +1,8 @@
-"""The network companion (Network API v2.0): records only. Addresses are given out, no packet is moved."""
+"""The network companion (Network API v2.0): records, and where hosts have namespaces, packets that move."""
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,17 +11,24 @@ from sqlalchemy import Connection
 
 from api_cell.edge.auth import Authenticator
 from cell_service.db.engine import Database
-from cell_service.errors import Invalid
+from cell_service.errors import Invalid, WiringFailed
+from cell_service.logs import about
 from tools.companions import network_store as store
 from tools.companions.app import Request, Response, Route, Service
 from tools.companions.network_errors import not_found, rendered
 from tools.companions.network_groups import GROUP, RULE
 from tools.companions.network_ports import NETWORK, SUBNET, VIF_DETAILS, Ports
 from tools.companions.network_quotas import Quotas
-from tools.companions.network_records import Records
+from tools.companions.network_records import Noun, Records
 from tools.companions.network_routers import FLOATING, ROUTER, Interfaces
 from tools.companions.server import Companion
 from tools.companions.store import open_store
+from tools.companions.wiring.bindings import hurried, settled
+from tools.companions.wiring.dhcp_port import ensure_dhcp_port
+from tools.companions.wiring.loop import Wiring
+from tools.companions.wiring.settings import WiringSettings
+
+log = logging.getLogger(__name__)
 
 EXTENSIONS = {
     "address-scope": "Address scope",
@@ -63,13 +71,26 @@ class NetworkSettings:
     vif_type: str = "ovs"
 
 
-def make_network(state_dir: Path, authenticator: Authenticator, settings: NetworkSettings | None = None) -> Companion:
-    """The service on the data of that directory. Raises Invalid for a vif_type that it doesn't know."""
+def make_network(
+    state_dir: Path,
+    authenticator: Authenticator,
+    settings: NetworkSettings | None = None,
+    wiring_settings: WiringSettings | None = None,
+) -> Companion:
+    """The service on the data of that directory. Without rights for wiring, it says so and keeps records only.
+
+    Raises Invalid for a vif_type that it doesn't know.
+    """
     settings = settings or NetworkSettings()
     if settings.vif_type not in VIF_DETAILS:
         raise Invalid(reason=f"The vif_type must be one of {', '.join(VIF_DETAILS)}, not {settings.vif_type!r}.")
     db = open_store(state_dir, "network", store.metadata)
-    nouns = (NETWORK, SUBNET, Ports(settings.vif_type).noun(), GROUP, RULE, ROUTER, FLOATING)
+    wiring = _wiring(wiring_settings, db, state_dir / "wiring")
+    nouns: tuple[Noun, ...] = (NETWORK, SUBNET, GROUP, RULE, ROUTER, FLOATING)
+    ports = Ports(settings.vif_type, wiring).noun()
+    if wiring is not None:
+        nouns, ports = tuple(hurried(noun, wiring) for noun in nouns), settled(ports, wiring, db)
+    nouns = (*nouns[:2], ports, *nouns[2:])
     records = {noun.name: Records(noun, db) for noun in nouns}
     routes = (
         *_Thin(db, records).routes(),
@@ -77,7 +98,25 @@ def make_network(state_dir: Path, authenticator: Authenticator, settings: Networ
         *Interfaces(db, records["router"], records["port"]).routes(),
         *(route for kept in records.values() for route in kept.routes()),
     )
-    return Companion(Service("network", routes, rendered, authenticator, close=db.dispose))
+
+    def close() -> None:
+        if wiring is not None:
+            wiring.stop()
+        db.dispose()
+
+    return Companion(Service("network", routes, rendered, authenticator, close=close))
+
+
+def _wiring(settings: WiringSettings | None, db: Database, directory: Path) -> Wiring | None:
+    if settings is None or not settings.enabled:
+        return None
+    wiring = Wiring(settings, db, directory, ensure_dhcp_port)
+    try:
+        wiring.start()
+    except WiringFailed as error:
+        log.warning("no packets are moved", extra=about(None, reason=error))
+        return None
+    return wiring
 
 
 class _Thin:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from ipaddress import ip_network
-from typing import Any
+from typing import Any, Protocol
 
 from sqlalchemy import Connection
 from sqlalchemy.exc import IntegrityError
@@ -27,6 +27,7 @@ VIF_DETAILS: dict[str, dict[str, Any]] = {
 VNIC_TYPES = ("normal", "direct", "macvtap", "baremetal", "direct-physical", "virtio-forwarder", "smart-nic", "vdpa",
               "accelerator-direct", "accelerator-direct-physical", "remote-managed")  # fmt: skip
 ROUTER_PORT = "network:router_interface"
+DHCP_PORT = "network:dhcp"
 
 
 def network_of(tx: Connection, req: Request, network_id: str) -> Record:
@@ -62,7 +63,11 @@ def _changing_network(tx: Connection, req: Request, old: Record, values: Record)
 
 
 def _removing_network(tx: Connection, req: Request, network: Record) -> None:
-    if store.search(tx, "port", network_id=[network["id"]]):
+    ports = store.search(tx, "port", network_id=[network["id"]])
+    if all(port["device_owner"] == DHCP_PORT for port in ports):
+        for port in ports:
+            _remove_port(tx, port["id"])
+    else:
         raise in_use("network", network["id"], "There are one or more ports still in use on the network.")
     for subnet in subnets_of(tx, [network["id"]]):
         store.remove(tx, subnet["id"])
@@ -111,7 +116,12 @@ def _changing_subnet(tx: Connection, req: Request, old: Record, values: Record) 
 
 
 def _removing_subnet(tx: Connection, req: Request, subnet: Record) -> None:
-    if store.ports_with_address(tx, None, subnet["id"]):
+    ids = store.ports_with_address(tx, None, subnet["id"])
+    ports = store.search(tx, "port", id=sorted(ids))
+    if len(ports) == len(ids) and all(port["device_owner"] == DHCP_PORT for port in ports):
+        for port in ports:
+            _remove_port(tx, port["id"])
+    else:
         raise in_use("subnet", subnet["id"], "One or more ports have an IP allocation from this subnet.")
 
 
@@ -129,11 +139,19 @@ def _complete_ports(tx: Connection, ports: list[Record]) -> None:
         port["fixed_ips"] = found.get(port["id"], [])
 
 
+class Wires(Protocol):
+    """What moves packets for hosts that it can reach."""
+
+    def wires(self, host: str) -> bool: ...
+
+    def details(self, network_id: str) -> Record: ...
+
+
 class Ports:
     """What is special of ports: addresses, MACs, groups and the binding to a host."""
 
-    def __init__(self, vif_type: str) -> None:
-        self._vif_type = vif_type
+    def __init__(self, vif_type: str, wiring: Wires | None = None) -> None:
+        self._vif_type, self._wiring = vif_type, wiring
 
     def noun(self) -> Noun:
         return Noun(
@@ -154,7 +172,7 @@ class Ports:
         if port["port_security_enabled"] is None:
             port["port_security_enabled"] = network["port_security_enabled"]
         port["security_groups"] = group_ids(tx, req, port)
-        _give_mac(tx, port)
+        give_mac(tx, port)
         asked = port.pop("fixed_ips")
         addresses.give(tx, port, subnets_of(tx, [network["id"]]), asked)
         self._bind(port)
@@ -172,27 +190,34 @@ class Ports:
         if "mac_address" in values:
             store.give_mac_back(tx, old["id"])
             moved = old | values
-            _give_mac(tx, moved)
+            give_mac(tx, moved)
             values["mac_address"] = moved["mac_address"]
         asked = values.pop("fixed_ips", None)
         if asked is not None and not _same_addresses(asked, old["fixed_ips"]):
             store.give_back(tx, old["id"])
             addresses.give(tx, old | values, subnets_of(tx, [old["network_id"]]), asked)
         new = old | values
-        self._bind(new)
+        self._bind(new, moved=new["binding:host_id"] != old["binding:host_id"])
         values |= {name: new[name] for name in ("status", "binding:vif_type", "binding:vif_details")}
 
-    def _bind(self, port: Record) -> None:
-        """A port with a host is bound, and one with a device as well is active."""
+    def _bind(self, port: Record, *, moved: bool = False) -> None:
+        """A port with a host is bound, and one with a device as well is active; where packets are moved for the
+        host, it is active when its tap is wired."""
         if port["binding:vnic_type"] not in VNIC_TYPES:
             raise bad(f"Invalid input for binding:vnic_type: {port['binding:vnic_type']}", "HTTPBadRequest")
         bound = bool(port["binding:host_id"])
+        if bound and self._wiring is not None and self._wiring.wires(port["binding:host_id"]):
+            known = port.get("binding:vif_type") == "bridge" and not moved and port["admin_state_up"]
+            port["binding:vif_type"] = "bridge"
+            port["binding:vif_details"] = self._wiring.details(port["network_id"])
+            port["status"] = port["status"] if known else "DOWN"
+            return
         port["binding:vif_type"] = self._vif_type if bound else "unbound"
         port["binding:vif_details"] = dict(VIF_DETAILS.get(self._vif_type, {})) if bound else {}
         port["status"] = "ACTIVE" if bound and port["device_id"] and port["admin_state_up"] else "DOWN"
 
 
-def _give_mac(tx: Connection, port: Record) -> None:
+def give_mac(tx: Connection, port: Record) -> None:
     """The MAC address given, or a new one, is the port's alone on its network. Raises Invalid, Conflict."""
     given = port["mac_address"]
     if given and not _MAC.fullmatch(given.lower()):
@@ -220,6 +245,11 @@ def _same_addresses(asked: list[Any], has: list[Any]) -> bool:
     return len(asked) == len(has) and all(
         isinstance(one, dict) and one.items() <= other.items() for one, other in zip(asked, has, strict=True)
     )
+
+
+def _remove_port(tx: Connection, port_id: str) -> None:
+    drop_port(tx, port_id)
+    store.remove(tx, port_id)
 
 
 def drop_port(tx: Connection, port_id: str) -> None:

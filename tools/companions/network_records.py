@@ -71,6 +71,8 @@ class Noun:
     complete: Callable[[Connection, list[Record]], None] = _nothing
     visible: Callable[[Request, Record], bool] = _own_or_shared
     narrowed: Callable[[Connection, Request], dict[str, list[str]]] = field(default=lambda tx, req: {})
+    written: Callable[[list[Record]], None] = _nothing
+    """After a write was committed, before it is answered: may complete what is answered. Empty after a delete."""
     listing: Callable[[Connection, Request], None] | None = None
     """A write to be made before a listing."""
 
@@ -141,7 +143,9 @@ class Records:
             noun.complete(tx, made)
             return made
 
-        shown = [self._view(req, record) for record in self._db.run(work)]
+        written = self._db.run(work)
+        noun.written(written)
+        shown = [self._view(req, record) for record in written]
         return Response(201, {noun.plural: shown} if many else {noun.name: shown[0]})
 
     def make(self, tx: Connection, req: Request, given: Any) -> Record:
@@ -184,7 +188,9 @@ class Records:
             noun.complete(tx, [new])
             return new
 
-        return Response(200, {noun.name: self._view(req, self._db.run(work))})
+        record = self._db.run(work)
+        noun.written([record])
+        return Response(200, {noun.name: self._view(req, record)})
 
     def delete(self, req: Request) -> Response:
         def work(tx: Connection) -> None:
@@ -194,6 +200,7 @@ class Records:
             store.remove(tx, record["id"])
 
         self._db.run(work)
+        self.noun.written([])
         return Response(204)
 
     def tags(self, req: Request) -> Response:

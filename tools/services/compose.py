@@ -27,6 +27,7 @@ from tools.services.part import Made, Part
 if TYPE_CHECKING:
     from api_cell.edge.auth import Authenticator
     from mapping_db.cloud import Cloud
+    from tools.companions.wiring.settings import WiringSettings
 
 API_PORTS = {"api": 8774, "placement": 8778, "identity": 5000, "image": 9292, "network": 9696}
 ROLES = (*API_PORTS, "metadata", "super-conductor", "conductor", "compute", "queue")
@@ -296,5 +297,16 @@ class Composer:
             companion = make_identity(data)
         else:
             authenticator = self._authenticator(conf)
-            companion = (make_image if role == "image" else make_network)(data, authenticator)
+            companion = (
+                make_image(data, authenticator)
+                if role == "image"
+                else make_network(data, authenticator, wiring_settings=_wiring(conf))
+            )
         return Made(lambda: companion.start(port, address), companion.drain)
+
+
+def _wiring(conf: cfg.ConfigOpts) -> WiringSettings:
+    from tools.companions.wiring.settings import WiringSettings
+
+    settings = read(conf, WiringSettings)
+    return replace(settings, hypervisors=settings.hypervisors.replace("$state_path", read(conf, Defaults).state_path))

@@ -1,0 +1,24 @@
+"""[wiring]: whether the network companion moves packets, and where."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from oslo_config import cfg
+
+from cell_service.config import option
+
+
+@dataclass(frozen=True, slots=True)
+class WiringSettings:
+    """`uplink`: guests reach the world, and this machine reaches them, through its own network namespace."""
+
+    GROUP: ClassVar[str] = "wiring"
+    enabled: bool = option(cfg.BoolOpt("enabled", default=False))
+    hypervisors: str = option(cfg.StrOpt("hypervisors", default="$state_path/run/hypervisors"))
+    uplink: bool = option(cfg.BoolOpt("uplink", default=False))
+    metadata_url: str = option(cfg.StrOpt("metadata_url", default=""))
+    secret: str = option(cfg.StrOpt("secret", default="", secret=True))
+    name: str = option(cfg.StrOpt("name", default="polycell", help="Of this cloud, on this machine."))
+    interval: float = option(cfg.FloatOpt("interval", default=2.0, min=0.1, help="Seconds between looks."))
