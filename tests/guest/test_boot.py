@@ -8,10 +8,9 @@ import os
 import shutil
 import socket
 import subprocess
-import threading
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -141,12 +140,11 @@ def test_kernel_and_ramdisk_with_an_iso_drive_and_static_addresses(guest: GuestI
 
 def test_disk_by_bios_takes_dhcp_and_the_metadata_service(guest: GuestImage, tmp_path: Path) -> None:
     disk = ["-m", "128", "-drive", f"file={guest.disk},if=virtio,snapshot=on"]
-    with metadata_service() as port:
-        reach = f",guestfwd=tcp:169.254.169.254:80-tcp:127.0.0.1:{port},net=169.254.0.0/16,host=169.254.0.2"
-        with booted(tmp_path, *disk, network=reach) as machine:
-            facts = machine.facts()
-            assert "said-by-user-data web-1" in machine.lines()
-            assert f"POLYCELL-GUEST-READY web-1 {facts['address.eth0'].partition('/')[0]}" in machine.lines()
+    reach = metadata_service(tmp_path) + ",net=169.254.0.0/16,host=169.254.0.2,dhcpstart=169.254.0.15"
+    with booted(tmp_path, *disk, network=reach) as machine:
+        facts = machine.facts()
+        assert "said-by-user-data web-1" in machine.lines()
+        assert "POLYCELL-GUEST-READY web-1 169.254.0.15" in machine.lines()
     expected = {"firmware": "bios", "config_drive": "no", "metadata": "yes", "configured.eth0": "dhcp",
                 "instance": UUID, "ssh_key": "yes", "user_data_exit": "3"}  # fmt: skip
     assert {name: facts.get(name) for name in expected} == expected
@@ -185,37 +183,34 @@ def press_power(monitor: Path) -> None:
         line.recv(100)
 
 
-class Metadata(BaseHTTPRequestHandler):
-    """As little of the service as the guest asks for. The first answer is a 503: the guest has to ask again."""
+METADATA = {
+    "/openstack/latest/meta_data.json": json.dumps(META | {"public_keys": {}}),
+    "/openstack/latest/user_data": USER_DATA,
+    "/latest/meta-data/public-keys/": "0=mine",
+    "/latest/meta-data/public-keys/0/openssh-key": "ssh-ed25519 AAAA me@there",
+}
+ANSWER = """
+import json, pathlib, sys
+here = pathlib.Path(sys.argv[0]).parent
+path = sys.stdin.readline().split()[1]
+while sys.stdin.readline().strip():
+    pass
+text = json.loads((here / "tree.json").read_text()).get(path, "")
+status = "200 OK" if text else "404 Not Found"
+with (here / "asked").open("a+") as asked:
+    if not asked.tell():
+        status = "503 Not Yet"
+    asked.write(path + "\\n")
+sys.stdout.write(f"HTTP/1.0 {status}\\r\\nContent-Length: {len(text)}\\r\\n\\r\\n{text}")
+"""
 
-    asked: list[str]
-    tree = {
-        "/openstack/latest/meta_data.json": json.dumps(META | {"public_keys": {}}),
-        "/openstack/latest/user_data": USER_DATA,
-        "/latest/meta-data/public-keys/": "0=mine",
-        "/latest/meta-data/public-keys/0/openssh-key": "ssh-ed25519 AAAA me@there",
-    }
 
-    def do_GET(self) -> None:
-        self.asked.append(self.path)
-        text = self.tree.get(self.path, "").encode()
-        self.send_response(503 if len(self.asked) == 1 else 200 if text else 404)
-        self.send_header("Content-Length", str(len(text)))
-        self.end_headers()
-        self.wfile.write(text)
+def metadata_service(directory: Path) -> str:
+    """As little of it as the guest asks for: QEMU runs the program for each connection.
 
-    def log_message(self, format: str, *args: Any) -> None:
-        pass
-
-
-@contextlib.contextmanager
-def metadata_service() -> Iterator[int]:
-    server = ThreadingHTTPServer(("127.0.0.1", 0), type("Own", (Metadata,), {"asked": []}))
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    try:
-        yield server.server_port
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
+    Its first answer is a 503, so the guest has to ask again.
+    """
+    (directory / "tree.json").write_text(json.dumps(METADATA), encoding="utf-8")
+    program = directory / "answer.py"
+    program.write_text(ANSWER, encoding="utf-8")
+    return f",guestfwd=tcp:169.254.169.254:80-cmd:{sys.executable} {program}"
