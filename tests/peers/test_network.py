@@ -336,3 +336,19 @@ def test_a_deadline_that_has_passed_asks_nobody(networks: Networks, tenant: Tena
     late = replace(tenant.ctx(), deadline=Deadline.after(0))
     with pytest.raises(PeerUnavailable, match="time"):
         networks.info(late, instance)
+
+
+def test_who_has_an_address(tenant: Tenant, networks: Networks, instance: str) -> None:
+    """In whatever network; ports that are no instance's don't count."""
+    twice, v6 = "10.201.7.77", "2001:db8:77::7"
+    ctx = tenant.ctx(is_admin=True)
+    assert networks.owners(ctx, twice) == ()
+    here = tenant.network("10.201.7.0/24")
+    allocate(networks, tenant, NetworkRequest(network_id=here, fixed_ip=twice), instance=instance)
+    assert networks.owners(ctx, twice) == (instance,)
+    there, other = tenant.network("10.201.7.0/24"), str(uuid4())
+    allocate(networks, tenant, NetworkRequest(network_id=there, fixed_ip=twice), instance=other)
+    assert networks.owners(ctx, twice) == tuple(sorted((instance, other)))
+    spare = tenant.network("2001:db8:77::/64")
+    tenant.post("ports", network_id=spare, fixed_ips=[{"ip_address": v6}])
+    assert networks.owners(ctx, v6) == ()
