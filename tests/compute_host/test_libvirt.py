@@ -2,20 +2,31 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import subprocess
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 
 pytest.importorskip("libvirt", reason="needs libvirt-python")
 
+import libvirt
+
 from cell_service.context import SYSTEM_CLOCK
+from cell_service.errors import DriverError, GuestNotFound, HostOutOfSpace, ImageUnacceptable
 from cell_service.model.lifecycle import PowerState
 from compute_host.config import HostSettings
-from compute_host.libvirt_settings import LibvirtSettings
+from compute_host.libvirt_settings import GuestSettings, LibvirtSettings
+from compute_host.virt.driver import GIB, Disk, DriveFile, GuestSpec
 from compute_host.virt.libvirt.driver import LibvirtDriver
+from tests.compute_host.test_domain import CASES
+from tests.real.databases import wait_until
 from tests.real.libvirtd import PrivateLibvirtd
-from tests.suites.driver import DriverSuite
+from tests.suites.driver import SMALL, DriverSuite, nic, spec_of
 
 pytestmark = pytest.mark.real
 
@@ -80,3 +91,326 @@ class TestLibvirtDriver(DriverSuite):
     @pytest.fixture
     def again(self, bench: Bench) -> Callable[[], LibvirtDriver]:
         return bench.driver
+
+
+@pytest.fixture
+def spec(image: tuple[Path, str]) -> GuestSpec:
+    return spec_of(*image)
+
+
+@pytest.fixture
+def asked(libvirtd: PrivateLibvirtd) -> Iterator[libvirt.virConnect]:
+    """A connection that is not the driver's."""
+    connection = libvirt.open(libvirtd.uri)
+    yield connection
+    connection.close()
+
+
+def printed(driver: LibvirtDriver, uuid: str, words: str = HELLO.decode()) -> None:
+    wait_until(lambda: words in driver.console_output(uuid), f"the guest does not print {words}")
+
+
+def left(bench: Bench, uuid: str) -> list[Path]:
+    return list(bench.settings.state.glob(f"{uuid}*"))
+
+
+def test_a_guest_prints_on_its_console_and_goes_on_after_a_reboot(driver: LibvirtDriver, spec: GuestSpec) -> None:
+    uuid = spec.instance.uuid
+    driver.spawn(spec)
+    printed(driver, uuid)
+    driver.reboot(replace(spec, disks=(Disk("root", GIB),)), hard=True)
+    printed(driver, uuid, HELLO.decode() * 2)
+    seen = driver.diagnostics(uuid)
+    assert (seen.state, seen.driver, seen.hypervisor) == ("running", "libvirt", "qemu")
+    assert seen.disks[0].device == "vda"
+    assert seen.disks[0].read_bytes is not None
+
+
+def test_a_guest_does_not_need_the_image_cache_any_more(driver: LibvirtDriver, spec: GuestSpec) -> None:
+    driver.spawn(spec)
+    image = spec.disks[0].image
+    assert image is not None
+    image.unlink()
+    driver.reboot(replace(spec, disks=(Disk("root", GIB),)), hard=True)
+    printed(driver, spec.instance.uuid)
+
+
+@pytest.mark.parametrize("images_type", ["default", "raw"])
+@pytest.mark.parametrize("kind", ["qcow2", "vmdk", "raw"])
+def test_images_of_many_formats_boot(bench: Bench, image: tuple[Path, str], kind: str, images_type: str) -> None:
+    driver = bench.driver(replace(bench.settings, libvirt=replace(bench.settings.libvirt, images_type=images_type)))
+    converted = image[0].with_suffix(f".{kind}")
+    subprocess.run(["qemu-img", "convert", "-f", "raw", "-O", kind, image[0], converted], check=True)
+    guest = spec_of(converted, kind)
+    driver.spawn(guest)
+    printed(driver, guest.instance.uuid)
+
+
+def test_all_disks_are_made(bench: Bench, driver: LibvirtDriver, spec: GuestSpec, asked: libvirt.virConnect) -> None:
+    disks = (*spec.disks, Disk("ephemeral", 2**26), Disk("swap", 2**24))
+    guest = replace(spec, disks=disks, config_drive=(DriveFile("openstack/latest/meta_data.json", b"{}"),))
+    driver.spawn(guest)
+    text = asked.lookupByUUIDString(spec.instance.uuid).XMLDesc()
+    directory = bench.settings.state / spec.instance.uuid
+    for name in ("disk", "disk.eph0", "disk.swap", "disk.config"):
+        assert str(directory / name) in text
+    assert b"SWAPSPACE2" in (directory / "disk.swap").read_bytes()[:4096]
+    assert b"config-2" in (directory / "disk.config").read_bytes()
+    driver.destroy(spec.instance.uuid)
+    assert left(bench, spec.instance.uuid) == []
+
+
+@pytest.mark.parametrize("kind", ["iso9660", "vfat"])
+@pytest.mark.parametrize("machine", ["pc", "q35"])
+def test_a_config_drive_is_made_and_plugged(bench: Bench, image: tuple[Path, str], kind: str, machine: str) -> None:
+    if kind == "vfat" and shutil.which("mcopy") is None:
+        pytest.skip("needs mtools")
+    driver = bench.driver(replace(bench.settings, guests=GuestSettings(config_drive_format=kind)))
+    files = (
+        DriveFile("openstack/latest/meta_data.json", b'{"name": "x"}'),
+        DriveFile("openstack/latest/user_data", bytes(range(256))),
+        DriveFile("ec2/2009-04-04/a long name, with \u00e9 and 'quotes'.json", b"x"),
+        DriveFile("openstack/content/0000", b""),
+    )
+    plain = spec_of(*image)
+    guest = replace(
+        plain,
+        config_drive=files,
+        instance=replace(plain.instance, system_metadata={"image_hw_machine_type": machine}),
+    )
+    driver.spawn(guest)
+    printed(driver, guest.instance.uuid)
+    drive = bench.settings.state / guest.instance.uuid / "disk.config"
+    if kind == "vfat":
+        read = subprocess.run(["mtype", "-i", drive, "::openstack/latest/user_data"], capture_output=True, check=True)
+    else:
+        read = subprocess.run(
+            ["isoinfo", "-R", "-i", drive, "-x", "/openstack/latest/user_data"], capture_output=True, check=True
+        )
+    assert read.stdout == bytes(range(256))
+
+
+def test_a_file_outside_of_the_config_drive_is_refused(bench: Bench, driver: LibvirtDriver, spec: GuestSpec) -> None:
+    for path in ("../../outside", "/etc/outside", ""):
+        with pytest.raises(DriverError):
+            driver.spawn(replace(spec, config_drive=(DriveFile(path, b"x"),)))
+    assert left(bench, spec.instance.uuid) == []
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_libvirt_takes_what_we_say(asked: libvirt.virConnect, driver: LibvirtDriver, name: str) -> None:
+    from compute_host.virt.libvirt.domain import render
+
+    guest, laid, choices = CASES[name]
+    choices = replace(choices, kvm=False, cpu_mode="none", host="nobody")
+    made = asked.defineXMLFlags(render(guest, laid, choices), libvirt.VIR_DOMAIN_DEFINE_VALIDATE)
+    made.undefineFlags(libvirt.VIR_DOMAIN_UNDEFINE_NVRAM)
+
+
+def test_uefi_boots(driver: LibvirtDriver, image: tuple[Path, str]) -> None:
+    if not Path("/usr/share/OVMF").exists():
+        pytest.skip("needs ovmf")
+    plain = spec_of(*image)
+    wishes = {"image_hw_firmware_type": "uefi", "image_hw_machine_type": "q35"}
+    guest = replace(plain, instance=replace(plain.instance, system_metadata=wishes))
+    driver.spawn(guest)
+    printed(driver, guest.instance.uuid, "BdsDxe")
+    driver.reboot(guest, hard=True)
+    driver.destroy(guest.instance.uuid)
+
+
+def test_names_that_try_to_break_things(driver: LibvirtDriver, image: tuple[Path, str]) -> None:
+    for name in ("</name><devices/>", "a\0b", "$(reboot)", "\ud800", "'\"]]>&lt;", "../../x", "x" * 300, "\U0001f600"):
+        guest = spec_of(*image, name=name)
+        driver.spawn(guest)
+        assert driver.power_state(guest.instance.uuid) is PowerState.RUNNING
+        driver.destroy(guest.instance.uuid)
+
+
+def test_domains_of_others_are_left_alone(
+    bench: Bench, driver: LibvirtDriver, libvirtd: PrivateLibvirtd, asked: libvirt.virConnect, image: tuple[Path, str]
+) -> None:
+    foreign = asked.createXML(
+        "<domain type='qemu'><name>foreign</name><memory unit='MiB'>16</memory><os><type>hvm</type></os></domain>"
+    )
+    other = Bench(libvirtd, bench.settings.state.parent, "h2")
+    theirs, guest = other.driver(), spec_of(*image)
+    theirs.spawn(guest)
+    try:
+        assert driver.guests() == ()
+        for uuid in (foreign.UUIDString(), guest.instance.uuid):
+            with pytest.raises(GuestNotFound):
+                driver.power_off(uuid, graceful_seconds=0)
+            with pytest.raises(GuestNotFound):
+                driver.pause(uuid)
+            driver.destroy(uuid)
+        with pytest.raises(DriverError):
+            driver.spawn(guest)
+        assert foreign.isActive()
+        assert theirs.power_state(guest.instance.uuid) is PowerState.RUNNING
+        assert driver.nodes()[0].running_vms == 0
+    finally:
+        foreign.destroy()
+        other.close()
+
+
+@pytest.mark.faults
+def test_the_driver_comes_back_with_libvirtd(
+    bench: Bench, driver: LibvirtDriver, libvirtd: PrivateLibvirtd, spec: GuestSpec
+) -> None:
+    driver.spawn(spec)
+    libvirtd.kill_libvirtd()
+
+    def state() -> PowerState | None:
+        try:
+            return driver.power_state(spec.instance.uuid)
+        except DriverError:
+            return None
+
+    wait_until(lambda: state() is PowerState.RUNNING, "the driver does not come back")
+    driver.pause(spec.instance.uuid)
+    driver.unpause(spec.instance.uuid)
+
+
+def test_what_a_guest_does_by_itself_is_told(
+    bench: Bench, driver: LibvirtDriver, spec: GuestSpec, asked: libvirt.virConnect
+) -> None:
+    uuid = spec.instance.uuid
+    driver.spawn(spec)
+    driver.pause(uuid)
+    driver.unpause(uuid)
+    asked.lookupByUUIDString(uuid).destroy()  # nobody asked the driver
+    wait_until(lambda: bench.events != [], "nothing is told")
+    assert bench.events == [(uuid, PowerState.SHUTDOWN)]
+
+
+@pytest.mark.faults
+def test_what_happened_while_libvirtd_was_away_is_told(
+    bench: Bench, driver: LibvirtDriver, libvirtd: PrivateLibvirtd, spec: GuestSpec
+) -> None:
+    driver.spawn(spec)
+    libvirtd.cut_power()
+    libvirtd.start()
+    wait_until(lambda: bench.events != [], "nothing is told")
+    (told,) = bench.events
+    assert told[0] == spec.instance.uuid
+    assert told[1] in (PowerState.SHUTDOWN, PowerState.CRASHED)
+    driver.power_on(spec)
+    assert driver.power_state(spec.instance.uuid) is PowerState.RUNNING
+
+
+def test_a_spawn_or_destroy_that_was_cut_off_is_done_again(
+    bench: Bench, driver: LibvirtDriver, spec: GuestSpec, asked: libvirt.virConnect
+) -> None:
+    uuid = spec.instance.uuid
+    directory = bench.settings.state / uuid
+
+    def half_directory() -> None:
+        directory.mkdir()
+        (directory / "disk").write_bytes(b"half")
+
+    def without_its_domain() -> None:
+        driver.spawn(spec)
+        found = asked.lookupByUUIDString(uuid)
+        found.destroy()
+        found.undefine()
+
+    def without_its_directory() -> None:
+        driver.spawn(spec)
+        shutil.rmtree(directory)
+
+    def defined_only() -> None:
+        driver.spawn(spec)
+        asked.lookupByUUIDString(uuid).destroy()
+
+    for cut in (half_directory, without_its_domain, without_its_directory, defined_only):
+        cut()
+        driver.spawn(spec)
+        assert driver.power_state(uuid) is PowerState.RUNNING
+        printed(driver, uuid)
+        driver.destroy(uuid)
+        cut()
+        driver.destroy(uuid)
+        driver.destroy(uuid)
+        assert (driver.guests(), left(bench, uuid)) == ((), [])
+        with pytest.raises(libvirt.libvirtError):
+            asked.lookupByUUIDString(uuid)
+
+
+def test_what_is_left_of_a_guest_is_listed(bench: Bench, driver: LibvirtDriver) -> None:
+    uuid = str(uuid4())
+    (bench.settings.state / uuid).mkdir()
+    (bench.settings.state / "_base").mkdir()
+    assert [(guest.uuid, guest.power_state) for guest in driver.guests()] == [(uuid, PowerState.NOSTATE)]
+    with pytest.raises(GuestNotFound):
+        driver.power_state(uuid)
+
+
+def test_a_guest_whose_definition_was_lost_starts_from_its_disks(
+    bench: Bench, driver: LibvirtDriver, spec: GuestSpec, asked: libvirt.virConnect
+) -> None:
+    uuid = spec.instance.uuid
+    kept = replace(spec, disks=(Disk("root", GIB),))
+    for verb in (driver.power_on, lambda guest: driver.reboot(guest, hard=True)):
+        driver.spawn(spec)
+        printed(driver, uuid)
+        found = asked.lookupByUUIDString(uuid)
+        found.destroy()
+        found.undefine()
+        assert driver.power_state(uuid) is PowerState.NOSTATE
+        verb(kept)
+        printed(driver, uuid, HELLO.decode() * 2)
+        driver.destroy(uuid)
+
+
+def test_a_spawn_that_fails_leaves_nothing(bench: Bench, driver: LibvirtDriver, spec: GuestSpec) -> None:
+    tap = replace(nic(), vif_type="bridge", details={"bridge_name": "no-such-bridge"})
+    with pytest.raises(DriverError, match="no-such-bridge"):
+        driver.spawn(replace(spec, nics=(tap,)))
+    with pytest.raises(ImageUnacceptable, match="exceeds"):
+        driver.spawn(replace(spec, disks=(replace(spec.disks[0], size_bytes=256),)))
+    assert driver.guests() == ()
+    assert left(bench, spec.instance.uuid) == []
+
+
+def test_a_disk_without_room_is_said_so_and_leaves_nothing(bench: Bench, image: tuple[Path, str]) -> None:
+    small = bench.settings.state.parent / "small"
+    small.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=12m", "pc-small", small], check=True)
+    try:
+        generous = replace(bench.settings.ratios, disk=10_000.0)
+        settings = replace(bench.settings, state=small / "h1", ratios=generous)
+        driver = bench.driver(settings)
+        with image[0].open("ab") as file:
+            file.write(os.urandom(20 * 2**20))
+        with pytest.raises(HostOutOfSpace, match="MiB"):
+            driver.spawn(spec_of(*image))
+        image[0].write_bytes(boot_sector())
+        guest = replace(spec_of(*image), disks=(*spec_of(*image).disks, Disk("swap", 2**26)))
+        files = (DriveFile("openstack/latest/user_data", os.urandom(7 * 2**20)),)
+        with pytest.raises(HostOutOfSpace):
+            driver.spawn(replace(guest, config_drive=files))
+        assert driver.guests() == ()
+        assert sorted(path.name for path in (small / "h1").iterdir()) == ["node_uuid"]
+    finally:
+        bench._made[-1].stop()
+        bench._made.pop()
+        subprocess.run(["umount", small], check=True)
+
+
+def test_two_spawns_at_once_are_one(driver: LibvirtDriver, spec: GuestSpec) -> None:
+    from concurrent.futures import ThreadPoolExecutor
+
+    with ThreadPoolExecutor(4) as pool:
+        for done in [pool.submit(driver.spawn, spec) for _ in range(4)]:
+            done.result()
+    assert len(driver.guests()) == 1
+
+
+def test_a_guest_with_the_hosts_own_network_has_a_card(
+    bench: Bench, image: tuple[Path, str], asked: libvirt.virConnect
+) -> None:
+    driver = bench.driver(replace(bench.settings, libvirt=replace(bench.settings.libvirt, user_networking=True)))
+    guest = replace(spec_of(*image, flavor=SMALL), nics=(nic(),))
+    driver.spawn(guest)
+    assert "type='user'" in asked.lookupByUUIDString(guest.instance.uuid).XMLDesc()

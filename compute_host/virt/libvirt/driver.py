@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import shutil
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -110,7 +111,7 @@ class LibvirtDriver:
             except BaseException:
                 self._remove_after_failure(uuid)
                 raise
-        self._noted(uuid)
+            self._noted(uuid)
 
     def destroy(self, uuid: str) -> None:
         with self._gate(uuid):
@@ -125,16 +126,17 @@ class LibvirtDriver:
                 self._define_and_start(spec, self._storage.keep(spec))
             elif not found.isActive():
                 found.create()
-        self._noted(uuid)
+            self._noted(uuid)
 
     def power_off(self, uuid: str, *, graceful_seconds: float) -> None:
         with self._guest(uuid) as (_connection, found):
             if states.of(found) is PowerState.RUNNING and graceful_seconds > 0:
                 self._shut_down(found, graceful_seconds)
-            if states.of(found) is PowerState.SUSPENDED:
-                found.managedSaveRemove(0)
-            _pull_the_plug(found)
-        self._noted(uuid)
+            with self._gate(uuid):
+                if states.of(found) is PowerState.SUSPENDED:
+                    found.managedSaveRemove()
+                _pull_the_plug(found)
+                self._noted(uuid)
 
     def reboot(self, spec: GuestSpec, *, hard: bool) -> None:
         uuid = spec.instance.uuid
@@ -146,7 +148,7 @@ class LibvirtDriver:
                     with self._gate(uuid):
                         if not found.isActive():
                             found.create()
-                    self._noted(uuid)
+                        self._noted(uuid)
                     return
             log.warning("guest does not shut down, rebooted hard", extra=about(None, instance=uuid))
         with self._gate(uuid), self._connection.use(uuid) as connection:
@@ -157,7 +159,7 @@ class LibvirtDriver:
                 if found.hasManagedSaveImage():
                     found.managedSaveRemove()
             self._define_and_start(spec, laid)
-        self._noted(uuid)
+            self._noted(uuid)
 
     def pause(self, uuid: str) -> None:
         self._turn("pause", uuid, PowerState.RUNNING, PowerState.PAUSED, lambda found: found.suspend())
@@ -182,7 +184,7 @@ class LibvirtDriver:
             if now is not before:
                 raise DriverError(reason=f"The guest is {now.name.lower()}: cannot {verb} it.")
             act(found)
-        self._noted(uuid)
+            self._noted(uuid)
 
     def _define_and_start(self, spec: GuestSpec, laid: Laid) -> None:
         text = domain.render(spec, laid, self._choices())
@@ -233,14 +235,14 @@ class LibvirtDriver:
         with self._connection.use() as connection:
             host = connection.getInfo()
         flavor, disk_bytes = spec.instance.flavor, sum(disk.size_bytes for disk in spec.disks)
-        disk_gib = node.disk_total_gib(self._settings.state)
+        disk_gib = shutil.disk_usage(self._settings.state).total / GIB
         for what, wanted, there in (
             ("vCPUs", use.vcpus + flavor.vcpus, (int(host[2]) - reserved.vcpus) * ratios.cpu),
             ("MiB of memory", use.memory_mib + flavor.memory_mib, (int(host[1]) - reserved.memory_mib) * ratios.ram),
             ("GiB of disk", (use.disk_bytes + disk_bytes) / GIB, (disk_gib - reserved.disk_gib) * ratios.disk),
         ):
             if wanted > there:
-                raise HostOutOfSpace(reason=f"The host would need {wanted:.0f} {what} and has {there:.0f}.")
+                raise HostOutOfSpace(reason=f"The host would need {wanted:.1f} {what} and has {there:.1f}.")
 
     def _use(self) -> node.Use:
         vcpus = memory_kib = running = 0

@@ -138,10 +138,6 @@ def report(
     )
 
 
-def disk_total_gib(directory: Path) -> int:
-    return shutil.disk_usage(directory).total // GIB
-
-
 def _traits(features: list[str]) -> tuple[str, ...]:
     known = set(os_traits.get_traits())
     of_cpu = {f"HW_CPU_X86_{_FEATURES.get(name, name.upper().replace('-', '_').replace('.', ''))}" for name in features}
