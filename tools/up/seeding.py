@@ -1,4 +1,4 @@
-"""What a new cloud has for its first user: flavors, an image, a network. Done again, it adds only what is missing."""
+"""What a new cloud has for its first user: flavors, images, a network. Done again, it adds only what is missing."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from cell_service.model.instance import Flavor
 from mapping_db import flavors
 from tools.up.configs import credentials
 from tools.up.plan import GLOBAL, Plan
-from tools.up.tiny_image import tiny_qcow2
+from tools.up.seed_images import upload_images
 
 FLAVORS = (
     Flavor("42", "m1.nano", 1, 64, 1),
@@ -26,15 +26,14 @@ FLAVORS = (
     Flavor("4", "m1.large", 4, 8192, 80),
     Flavor("5", "m1.xlarge", 8, 16384, 160),
 )
-IMAGE = "tiny"
 NETWORK, CIDR = "private", "10.20.0.0/16"
 
 
 def seed(plan: Plan) -> None:
-    """Raises PeerUnavailable, DatabaseUnavailable."""
+    """Raises PeerUnavailable, DatabaseUnavailable, and Unavailable when real hosts have no image to start."""
     _flavors(plan)
     session = _session(plan)
-    _image(session, plan.endpoint("image"))
+    _images(plan, session)
     _network(session, plan.endpoint("network"))
 
 
@@ -60,19 +59,13 @@ def _session(plan: Plan) -> Any:
     return keystoneauth1.session.Session(auth, timeout=20)
 
 
-def _image(session: Any, endpoint: str) -> None:
-    if _ask(session, "GET", f"{endpoint}/v2/images?name={IMAGE}")["images"]:
-        return
-    record = {
-        "name": IMAGE,
-        "disk_format": "qcow2",
-        "container_format": "bare",
-        "visibility": "public",
-        "hw_rng_model": "virtio",
-    }
-    made = _ask(session, "POST", f"{endpoint}/v2/images", json=record)
-    headers = {"Content-Type": "application/octet-stream"}
-    _ask(session, "PUT", f"{endpoint}/v2/images/{made['id']}/file", data=tiny_qcow2(), headers=headers)
+def _images(plan: Plan, session: Any) -> None:
+    endpoint = plan.endpoint("image")
+
+    def ask(method: str, path: str, **more: Any) -> Any:
+        return _ask(session, method, f"{endpoint}{path}", **more)
+
+    upload_images(plan, ask)
 
 
 def _network(session: Any, endpoint: str) -> None:
