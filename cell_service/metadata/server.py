@@ -38,6 +38,8 @@ class MetadataServer(httputil.HTTPServerConnectionDelegate):
     def __init__(self, service: MetadataService, *, threads: int = THREADS) -> None:
         self.service = service
         self.workers = ThreadPoolExecutor(threads, thread_name_prefix="metadata")
+        self.patient = ThreadPoolExecutor(threads, thread_name_prefix="metadata-patient")
+        """For questions that wait for services of the deployer: they must not hold up the others."""
         self.open = 0
         self._sockets: list[socket.socket] = []
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -83,7 +85,8 @@ class MetadataServer(httputil.HTTPServerConnectionDelegate):
         ready.set_result(None)
         log.info("serving metadata", extra=about(None, port=self.port))
         await self._ended.wait()
-        self.workers.shutdown(wait=False, cancel_futures=True)
+        for pool in (self.workers, self.patient):
+            pool.shutdown(wait=False, cancel_futures=True)
         self.service.close()
 
     def _begin_drain(self, seconds: float) -> None:
@@ -162,8 +165,10 @@ class _Exchange(httputil.HTTPMessageDelegate):
                 raise TooLarge()
             if self._server.open > MOST_OPEN:
                 raise Unavailable(reason="Too many requests at once.")
-            work = partial(self._server.service.answer, ctx, question)
-            return 200, await asyncio.get_running_loop().run_in_executor(self._server.workers, work), {}
+            service = self._server.service
+            pool = self._server.patient if service.may_take_long(question) else self._server.workers
+            work = partial(service.answer, ctx, question)
+            return 200, await asyncio.get_running_loop().run_in_executor(pool, work), {}
         except PolycellError as error:
             if error.status >= 500:
                 log.warning("cannot answer", extra=about(ctx, path=question.path, reason=error))

@@ -72,9 +72,15 @@ class MetadataService:
             raise NotFound(reason="There is no such server.")
         if question.method == "POST":
             return self._take_password(ctx, content, steps[1], question.body)
-        if steps[-1:] in ([VENDOR_DATA], [VENDOR_DATA_2]):
+        if steps[-1:] == [VENDOR_DATA]:
+            content = content.with_vendor(self._vendor.about(ctx, content, dynamic=False))
+        if steps[-1:] == [VENDOR_DATA_2]:
             content = content.with_vendor(self._vendor_of(ctx, content))
         return _told(content, steps)
+
+    def may_take_long(self, question: Question) -> bool:
+        """Whether services that are none of ours will be asked first."""
+        return self._vendor.dynamic and question.path.rstrip("/").endswith(VENDOR_DATA_2)
 
     def close(self) -> None:
         self._vendor.close()

@@ -47,13 +47,13 @@ class VendorData:
         """Whether anybody is asked at all."""
         return bool(self._targets) and "DynamicJSON" in self._options.vendordata_providers
 
-    def about(self, ctx: Context, content: Content) -> Vendor:
-        """What there is to say of this server. A target that fails has said {}.
+    def about(self, ctx: Context, content: Content, *, dynamic: bool = True) -> Vendor:
+        """What there is to say of this server (not `dynamic`: nobody is asked). A target that fails has said {}.
 
         Raises PeerUnavailable when one fails and failures are fatal.
         """
         static = self.static(ctx) if "StaticJSON" in self._options.vendordata_providers else {}
-        return Vendor(static, self._ask_all(ctx, content) if self.dynamic else {})
+        return Vendor(static, self._ask_all(ctx, content) if dynamic and self.dynamic else {})
 
     def static(self, ctx: Context) -> dict[str, Any]:
         """The file's content; {} when there is none, or nothing that can be read."""

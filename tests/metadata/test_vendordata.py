@@ -15,11 +15,13 @@ import pytest
 from cell_service.config import load
 from cell_service.context import internal
 from cell_service.errors import Invalid, PeerUnavailable
-from cell_service.metadata.config import ApiOptions, MetadataSettings, VendordataAuth, read_settings
+from cell_service.metadata.config import ApiOptions, MetadataSettings, ProxyOptions, VendordataAuth, read_settings
 from cell_service.metadata.vendordata import VendorData
 from cell_service.model.operation import BuildArguments
 from compute_host.config_drive import ConfigDrives
 from tests.metadata import samples
+from tests.metadata.test_service import SECRET, Guests, signed
+from tests.real.databases import wait_until
 from tests.suites.companions import PASSWORDS, start_companions
 
 
@@ -178,3 +180,22 @@ def test_targets_get_a_token_of_our_account(target: Target, tmp_path: Path) -> N
         assert target.tokens[0]
     finally:
         cloud.close()
+
+
+def test_one_that_hangs_does_not_hold_up_other_documents(target: Target, tmp_path: Path) -> None:
+    """As many guests wait for it as there are threads, and more; all others are answered."""
+    options = ApiOptions(
+        vendordata_providers=("StaticJSON", "DynamicJSON"), vendordata_dynamic_targets=target.named("hang"),
+        vendordata_dynamic_connect_timeout=3, vendordata_dynamic_read_timeout=60, metadata_cache_expiration=0,
+    )  # fmt: skip
+    guests = Guests(tmp_path, MetadataSettings(api=options, proxy=ProxyOptions(True, SECRET)))
+    guests.add(samples.instance())
+    with ThreadPoolExecutor(6) as pool:
+        waiting = [pool.submit(guests.ask, "/openstack/latest/vendor_data2.json", signed()) for _ in range(6)]
+        wait_until(lambda: len(target.asked) >= 4, "nobody asks the target")
+        assert guests.ask("/openstack/latest/meta_data.json", signed())[0] == 200
+        assert guests.ask("/openstack/latest/vendor_data.json", signed())[:2] == (200, b"{}")
+        assert not any(one.done() for one in waiting)
+        target.ended.set()
+        assert {one.result(timeout=60)[:2] for one in waiting} == {(200, b'{"static": {}, "hang": {}}')}
+    guests.close()
