@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import pickle
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -414,3 +416,62 @@ def test_a_guest_with_the_hosts_own_network_has_a_card(
     guest = replace(spec_of(*image, flavor=SMALL), nics=(nic(),))
     driver.spawn(guest)
     assert "type='user'" in asked.lookupByUUIDString(guest.instance.uuid).XMLDesc()
+
+
+SPAWN = """
+import pickle, sys
+from cell_service.context import SYSTEM_CLOCK
+from compute_host.virt.libvirt.driver import LibvirtDriver
+settings, spec = pickle.load(sys.stdin.buffer)
+driver = LibvirtDriver(settings, SYSTEM_CLOCK)
+driver.start(lambda uuid, state: None)
+getattr(driver, sys.argv[1])(spec if sys.argv[1] == "spawn" else spec.instance.uuid)
+"""
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize("reached", ["", "base", "disk", "disk.swap", "disk.config.part", "guest.json", "console.log"])
+def test_an_agent_killed_in_the_middle_of_a_spawn(
+    bench: Bench, driver: LibvirtDriver, spec: GuestSpec, asked: libvirt.virConnect, reached: str
+) -> None:
+    uuid = spec.instance.uuid
+    guest = replace(
+        spec,
+        disks=(*spec.disks, Disk("swap", 2**24)),
+        config_drive=(DriveFile("openstack/latest/user_data", os.urandom(2**22)),),
+    )
+    killed = subprocess.Popen([sys.executable, "-c", SPAWN, "spawn"], stdin=subprocess.PIPE)
+    assert killed.stdin is not None
+    with killed.stdin as pipe:
+        pickle.dump((bench.settings, guest), pipe)
+    path = bench.settings.state / uuid / reached
+    wait_until(lambda: path.exists() or killed.poll() is not None, "the spawn does not get anywhere")
+    killed.kill()
+    killed.wait()
+    driver.spawn(guest)
+    printed(driver, uuid)
+    driver.destroy(uuid)
+    assert (driver.guests(), left(bench, uuid)) == ((), [])
+    with pytest.raises(libvirt.libvirtError):
+        asked.lookupByUUIDString(uuid)
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize("gone", ["guest.json", "disk", ""])
+def test_an_agent_killed_in_the_middle_of_a_destroy(
+    bench: Bench, driver: LibvirtDriver, spec: GuestSpec, asked: libvirt.virConnect, gone: str
+) -> None:
+    uuid = spec.instance.uuid
+    driver.spawn(spec)
+    killed = subprocess.Popen([sys.executable, "-c", SPAWN, "destroy"], stdin=subprocess.PIPE)
+    assert killed.stdin is not None
+    with killed.stdin as pipe:
+        pickle.dump((bench.settings, spec), pipe)
+    path = bench.settings.state / uuid / gone
+    wait_until(lambda: not path.exists() or killed.poll() is not None, "the destroy does not get anywhere")
+    killed.kill()
+    killed.wait()
+    driver.destroy(uuid)
+    assert (driver.guests(), left(bench, uuid)) == ((), [])
+    with pytest.raises(libvirt.libvirtError):
+        asked.lookupByUUIDString(uuid)

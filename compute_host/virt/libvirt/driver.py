@@ -93,7 +93,7 @@ class LibvirtDriver:
         return console.tail(self._storage.record(uuid).laid.console)
 
     def diagnostics(self, uuid: str) -> GuestDiagnostics:
-        with self._guest(uuid) as (_connection, found):
+        with self._guest(uuid) as found:
             return diagnostics.of(found, "kvm" if self._capabilities()[1] else "qemu")
 
     # -- guests --------------------------------------------------------------------------------------
@@ -129,7 +129,7 @@ class LibvirtDriver:
             self._noted(uuid)
 
     def power_off(self, uuid: str, *, graceful_seconds: float) -> None:
-        with self._guest(uuid) as (_connection, found):
+        with self._watch.hushed(uuid), self._guest(uuid) as found:
             if states.of(found) is PowerState.RUNNING and graceful_seconds > 0:
                 self._shut_down(found, graceful_seconds)
             with self._gate(uuid):
@@ -140,26 +140,12 @@ class LibvirtDriver:
 
     def reboot(self, spec: GuestSpec, *, hard: bool) -> None:
         uuid = spec.instance.uuid
-        if not hard:
-            with self._guest(uuid) as (_connection, found):
-                if states.of(found) is not PowerState.RUNNING:
-                    raise DriverError(reason="The guest does not run, so it cannot reboot by itself.")
-                if self._shut_down(found, self._settings.libvirt.wait_soft_reboot_seconds):
-                    with self._gate(uuid):
-                        if not found.isActive():
-                            found.create()
-                        self._noted(uuid)
+        with self._watch.hushed(uuid):
+            if not hard:
+                if self._rebooted_softly(uuid):
                     return
-            log.warning("guest does not shut down, rebooted hard", extra=about(None, instance=uuid))
-        with self._gate(uuid), self._connection.use(uuid) as connection:
-            laid = self._storage.keep(spec)
-            found = self._find(connection, uuid)
-            if found is not None:
-                _pull_the_plug(found)
-                if found.hasManagedSaveImage():
-                    found.managedSaveRemove()
-            self._define_and_start(spec, laid)
-            self._noted(uuid)
+                log.warning("guest does not shut down, rebooted hard", extra=about(None, instance=uuid))
+            self._reboot_hard(spec)
 
     def pause(self, uuid: str) -> None:
         self._turn("pause", uuid, PowerState.RUNNING, PowerState.PAUSED, lambda found: found.suspend())
@@ -176,8 +162,32 @@ class LibvirtDriver:
 
     # -- inside --------------------------------------------------------------------------------------
 
+    def _rebooted_softly(self, uuid: str) -> bool:
+        with self._guest(uuid) as found:
+            if states.of(found) is not PowerState.RUNNING:
+                raise DriverError(reason="The guest does not run, so it cannot reboot by itself.")
+            if not self._shut_down(found, self._settings.libvirt.wait_soft_reboot_seconds):
+                return False
+            with self._gate(uuid):
+                if not found.isActive():
+                    found.create()
+                self._noted(uuid)
+            return True
+
+    def _reboot_hard(self, spec: GuestSpec) -> None:
+        uuid = spec.instance.uuid
+        with self._gate(uuid), self._connection.use(uuid) as connection:
+            laid = self._storage.keep(spec)
+            found = self._find(connection, uuid)
+            if found is not None:
+                _pull_the_plug(found)
+                if found.hasManagedSaveImage():
+                    found.managedSaveRemove()
+            self._define_and_start(spec, laid)
+            self._noted(uuid)
+
     def _turn(self, verb: str, uuid: str, before: PowerState, after: PowerState, act: Any) -> None:
-        with self._gate(uuid), self._guest(uuid) as (_connection, found):
+        with self._gate(uuid), self._guest(uuid) as found:
             now = states.of(found)
             if now is after:
                 return
@@ -268,12 +278,12 @@ class LibvirtDriver:
         return found if states.owner(found) == self._settings.host else None
 
     @contextlib.contextmanager
-    def _guest(self, uuid: str) -> Iterator[tuple[Any, Any]]:
+    def _guest(self, uuid: str) -> Iterator[Any]:
         with self._connection.use(uuid) as connection:
             found = self._find(connection, uuid)
             if found is None:
                 raise GuestNotFound(uuid=uuid)
-            yield connection, found
+            yield found
 
     @contextlib.contextmanager
     def _gate(self, uuid: str) -> Iterator[None]:

@@ -6,10 +6,11 @@ told is what was found, if it isn't known already.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import queue
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from cell_service.context import Clock
 from cell_service.errors import GuestNotFound, PolycellError
@@ -32,6 +33,7 @@ class Watch:
         self._thread: threading.Thread | None = None
         self._lock = threading.Lock()
         self._known: dict[str, PowerState] = {}
+        self._hushed: dict[str, int] = {}
 
     def start(self, listener: PowerListener, guests: Callable[[], tuple[Guest, ...]]) -> None:
         """Raises DriverError when the guests can't be had."""
@@ -55,6 +57,20 @@ class Watch:
     def look_at_all(self) -> None:
         """libvirt has been away: connect again, and look at every guest."""
         self._asked.put("")
+
+    @contextlib.contextmanager
+    def hushed(self, uuid: str) -> Iterator[None]:
+        """A verb goes on for long: what the guest does meanwhile is what it was asked to. Looked at once more after."""
+        with self._lock:
+            self._hushed[uuid] = self._hushed.get(uuid, 0) + 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._hushed[uuid] -= 1
+                if not self._hushed[uuid]:
+                    del self._hushed[uuid]
+            self.look_at(uuid)
 
     def note(self, uuid: str, state: PowerState) -> None:
         """This is known to whoever asked for it."""
@@ -95,6 +111,8 @@ class Watch:
 
     def _tell(self, listener: PowerListener, uuid: str, state: PowerState) -> None:
         with self._lock:
+            if uuid in self._hushed:
+                return
             news = self._known.get(uuid) is not state
             self._known[uuid] = state
         if news:
