@@ -36,6 +36,7 @@ setup(
         "mapping_db": ["py.typed"],
         "api_cell": ["py.typed"],
         "tools": ["py.typed"],
+        "tools.hypervisors": ["*.sh"],
         "tools.guest": ["build.sh", "init", "lease", "power", "*.awk", "packages.txt"],
     },
     install_requires=[
