@@ -181,12 +181,13 @@ class Federation:
         return shown
 
     def settled(self, uuid: str, by: Client | None = None) -> dict[str, Any]:
-        """The server when nothing is in flight any more."""
-        return self.until(
-            lambda: (
-                (shown := self.show(uuid, by))["OS-EXT-STS:task_state"] is None and shown["status"] != "BUILD" and shown
-            )
-        )
+        """The server when nothing is in flight any more, and its cell tells so."""
+
+        def still() -> dict[str, Any] | bool:
+            shown = self.show(uuid, by)
+            return shown if shown.get("OS-EXT-STS:task_state", "silent") is None and shown["status"] != "BUILD" else False
+
+        return self.until(still)
 
     def act(self, uuid: str, action: str, content: Any = None, by: Client | None = None) -> Reply:
         return (by or self.admin).post(f"/servers/{uuid}/action", {action: content}, version="2.96")
