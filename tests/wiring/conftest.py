@@ -60,8 +60,8 @@ class Guest:
 
     def dhcp(self, tries: int = 10) -> str:
         """The address that it gets, or nothing."""
-        self.run("busybox", "udhcpc", "-i", "eth0", "-n", "-q", "-f", "-O", "mtu", "-O", "staticroutes", "-t", str(tries), "-T", "1", "-s",
-                 str(self.script), check=False)  # fmt: skip
+        self.run("busybox", "udhcpc", "-i", "eth0", "-nqf", "-O", "mtu", "-O", "staticroutes", "-t", str(tries),
+                 "-T", "1", "-s", str(self.script), check=False)  # fmt: skip
         found = [one.partition("/")[0] for one in self.held.namespace.addresses("eth0") if "." in one]
         return found[0] if found else ""
 

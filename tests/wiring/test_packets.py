@@ -2,12 +2,54 @@
 
 from __future__ import annotations
 
+import hmac
+import os
+import signal
+import threading
+from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
 import pytest
 
 from tests.real.databases import wait_until
+from tests.wiring import frames
 from tests.wiring.conftest import Lab
+from tests.wiring.frames import arrives
 
 pytestmark = pytest.mark.real
+
+
+def pids_of(lab: Lab) -> list[int]:
+    """The dnsmasq processes of the companion."""
+    mine = f"--pid-file={lab.state}".encode()
+    return [int(path.parent.name) for path in Path("/proc").glob("[0-9]*/cmdline") if mine in content(path)]
+
+
+def content(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError:
+        return b""
+
+
+def answering(seen: list[dict[str, str]]) -> ThreadingHTTPServer:
+    """A metadata service that writes down who asks."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            seen.append(dict(self.headers))
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(f"answered {self.path}".encode())
+
+        def log_message(self, format: str, *args: Any) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    return server
 
 
 def test_a_guest_gets_the_address_of_its_port_and_becomes_active(lab: Lab) -> None:
@@ -22,3 +64,117 @@ def test_a_guest_gets_the_address_of_its_port_and_becomes_active(lab: Lab) -> No
     assert "mtu 1450" in guest.run("ip", "link", "show", "eth0")
     assert "169.254.169.254 via" in guest.run("ip", "route")
     wait_until(lambda: lab.ask("GET", f"ports/{port['id']}")["status"] == "ACTIVE", "never active")
+
+
+def test_groups_close_and_open_at_once_and_what_is_established_survives(lab: Lab) -> None:
+    lab.host("h1")
+    lab.host("h2")
+    network = lab.network()
+    closed = lab.ask("POST", "security-groups", security_group={"name": "closed"})
+    one = lab.started(network, "h1", security_groups=[closed["id"]])
+    same, other = lab.started(network, "h1"), lab.started(network, "h2")
+    assert same.reaches(other.address)  # the default group lets its own in
+    assert other.reaches(same.address)
+    assert one.reaches(same.address) is False  # not a member
+    assert same.reaches(one.address) is False
+    assert one.reaches("10.9.0.1")  # answers come back
+    rule = lab.allow(one.port, protocol="icmp", remote_ip_prefix=f"{same.address}/32")
+    wait_until(lambda: same.reaches(one.address), "the rule does not open")
+    assert other.reaches(one.address) is False
+    lab.ask("DELETE", f"security-group-rules/{rule['id']}")
+    wait_until(lambda: not same.reaches(one.address), "the rule does not close")
+
+
+def test_a_guest_sends_only_as_itself(lab: Lab) -> None:
+    lab.host()
+    network = lab.network()
+    bad, peer = lab.started(network), lab.started(network)
+    assert bad.reaches(peer.address)
+    bad.run("ip", "address", "add", "10.9.0.77/24", "dev", "eth0")
+    assert bad.run("busybox", "ping", "-c", "1", "-W", "1", "-I", "10.9.0.77", peer.address, check=False).count(
+        "0 packets received"
+    )
+    mac = "fa:16:3e:99:99:99"
+    assert arrives(frames.arp(bad, bad.address), bad, peer)
+    assert not arrives(frames.arp(bad, "10.9.0.1"), bad, peer)
+    assert not arrives(frames.arp(bad, bad.address, mac=mac), bad, peer)
+    assert not arrives(frames.arp(bad, bad.address, claimed=mac), bad, peer)
+    assert not arrives(frames.tagged(bad), bad, peer)
+    assert arrives(frames.udp(bad, bad.address, sport=1067, dport=1068), bad, peer)
+    assert not arrives(frames.udp(bad, bad.address, sport=67, dport=68), bad, peer)
+    assert not arrives(frames.udp(bad, "10.9.0.1", sport=1067, dport=1068), bad, peer)
+    assert not arrives(frames.router_advertisement(bad), bad, peer)
+    lab.ask("PUT", f"ports/{bad.port['id']}", port={"allowed_address_pairs": [{"ip_address": "10.9.0.77"}]})
+    command = ("busybox", "ping", "-c", "1", "-W", "1", "-I", "10.9.0.77", peer.address)
+    wait_until(lambda: "1 packets received" in bad.run(*command, check=False), "the pair is not allowed")
+
+
+def test_a_tap_without_a_port_here_passes_nothing(lab: Lab) -> None:
+    host = lab.host()
+    network = lab.network()
+    guest = lab.started(network)
+    lab.ask("DELETE", f"ports/{guest.port['id']}")
+    wait_until(lambda: lab.links() == set(), "something is left")
+    assert "polycell" in host.namespace.run(("nft", "list", "ruleset"))
+    wait_until(lambda: "pc-" not in host.namespace.run(("iptables-save",)), "chains are left")
+
+
+def test_two_networks_with_the_same_addresses_do_not_mix(lab: Lab) -> None:
+    lab.host()
+    first, second = lab.network(), lab.network()
+    guests = [lab.started(network) for network in (first, second)]
+    assert guests[0].address == guests[1].address
+    peer = lab.started(first)
+    assert peer.reaches(guests[0].address)
+    assert guests[1].reaches(peer.address) is False
+
+
+def test_dnsmasq_and_the_namespace_come_back(lab: Lab) -> None:
+    lab.host()
+    network = lab.network()
+    guest = lab.started(network)
+    [first] = pids_of(lab)
+    os.kill(first, signal.SIGKILL)
+    wait_until(lambda: pids_of(lab) not in ([first], []), "no other dnsmasq")
+    guest.run("ip", "address", "flush", "dev", "eth0")
+    assert guest.dhcp() == guest.address
+    lab.companion.drain(2)
+    assert pids_of(lab) == []
+    wait_until(lambda: not any(name.startswith("veq") for name in lab.links()), "the uplink is left")
+    lab.restart()
+    wait_until(lambda: guest.reaches("10.9.0.1"), "a living host is not wired again")
+
+
+def test_metadata_is_asked_for_whom_the_address_belongs_to(lab: Lab) -> None:
+    lab.companion.drain(2)
+    seen: list[dict[str, str]] = []
+    service = answering(seen)
+    lab.settings = replace(lab.settings, metadata_url=f"http://127.0.0.1:{service.server_port}", secret="s3cret")
+    lab.restart()
+    lab.host()
+    network = lab.network()
+    guest = lab.started(network)
+    asked = ("busybox", "wget", "-q", "-O", "-", "--header", "X-Instance-ID: other", "http://169.254.169.254/latest/x")
+    assert guest.run(*asked) == "answered /latest/x"
+    [headers] = seen
+    device = guest.port["device_id"]
+    assert headers["X-Forwarded-For"] == guest.address
+    assert (headers["X-Instance-ID"], headers["X-Tenant-ID"]) == (device, "p1")
+    assert headers["X-Instance-ID-Signature"] == hmac.new(b"s3cret", device.encode(), "sha256").hexdigest()
+    lab.ask("PUT", f"ports/{guest.port['id']}", port={"device_owner": "", "device_id": ""})
+    assert "404" in guest.run("sh", "-c", f"{' '.join(asked[:5])} http://169.254.169.254/ 2>&1", check=False)
+    assert len(seen) == 1
+    service.shutdown()
+    service.server_close()
+
+
+def test_a_binding_that_cannot_be_made_real_has_failed(lab: Lab) -> None:
+    host = lab.host()
+    network = lab.network()
+    host.namespace.run(("ip", "link", "add", f"brq{network['id'][:11]}", "type", "veth", "peer", "name", "x"))
+    port = lab.port(network)
+    assert (port["binding:vif_type"], port["status"]) == ("binding_failed", "DOWN")
+    host.namespace.run(("ip", "link", "delete", "x"))
+    again = lab.ask("PUT", f"ports/{port['id']}", port={"name": "again"})
+    assert again["binding:vif_type"] == "bridge"
+    assert lab.guest(again).dhcp()

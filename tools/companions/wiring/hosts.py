@@ -44,6 +44,8 @@ class HostWiring:
     name: str
     namespace: Namespace
     _loaded: dict[str, str] = field(default_factory=dict)
+    _joined: dict[str, Held] = field(default_factory=dict)
+    """Network → the namespace that its uplink leads to."""
 
     def make(self, plan: Plan, services: Mapping[str, Held], *, thorough: bool) -> frozenset[str]:
         """Bridges, uplinks and rules are as planned, rules first; what is ours and not planned is gone.
@@ -58,8 +60,13 @@ class HostWiring:
         for network in networks:
             self._bridge(network, links)
             held = services.get(network.id)
-            if held is not None and uplink_name(network.id) not in links:
+            uplink = links.get(uplink_name(network.id))
+            if held is not None and (uplink is None or self._joined.get(network.id) is not held):
+                if uplink is not None:  # of an earlier process: it is about to go with its other end
+                    self._delete(uplink_name(network.id))
+                self._joined.pop(network.id, None)
                 self._uplink(network, held)
+                self._joined[network.id] = held
         self._sweep(networks, ports, links)
         masters = {network.id: network.bridge for network in networks}
         return frozenset(
@@ -129,9 +136,12 @@ class HostWiring:
                 or (name.startswith("veq") and name not in uplinks)
             )
             if stale:
-                with contextlib.suppress(WiringFailed):  # a pair goes with its other end
-                    self.namespace.run(("ip", "link", "delete", name))
-                    log.info("stale link removed", extra=about(None, host=self.name, link=name))
+                self._delete(name)
+
+    def _delete(self, name: str) -> None:
+        with contextlib.suppress(WiringFailed):  # a pair goes with its other end
+            self.namespace.run(("ip", "link", "delete", name))
+            log.info("stale link removed", extra=about(None, host=self.name, link=name))
 
 
 def _hooks(saved: str) -> str:

@@ -27,6 +27,7 @@ from tools.companions.wiring.metadata import MetadataProxy, Upstream
 from tools.companions.wiring.plan import NetworkPlan, Plan, bridge_name, read_plan
 from tools.companions.wiring.service import NetworkService
 from tools.companions.wiring.settings import WiringSettings
+from tools.companions.wiring.uplink import Uplink
 
 log = logging.getLogger(__name__)
 WAIT_SECONDS = 25.0
@@ -44,6 +45,7 @@ class Wiring:
         self._hypervisors = Path(settings.hypervisors)
         self._hosts: dict[str, HostWiring] = {}
         self._services: dict[str, NetworkService] = {}
+        self._uplink = Uplink(settings.name, directory)
         self._failed: dict[str, str] = {}
         """Host or network → why it is not as it should be."""
         self._turn = threading.Condition()
@@ -57,6 +59,7 @@ class Wiring:
         if missing or os.geteuid() != 0:
             raise WiringFailed(reason=f"programs missing: {', '.join(missing)}" if missing else "only root may do it")
         self._directory.mkdir(parents=True, exist_ok=True)
+        self._uplink.sweep()
         self._thread.start()
 
     def stop(self) -> None:
@@ -140,6 +143,11 @@ class Wiring:
         self._serve(plan, failed)
         thorough = time.monotonic() >= self._thorough_at
         held = {network_id: service.held for network_id, service in self._services.items()}
+        if self._settings.uplink:
+            try:
+                failed |= self._uplink.make(plan.networks, held)
+            except WiringFailed as error:
+                failed["uplink"] = str(error)
         wired: set[str] = set()
         for name, host in self._hosts.items():
             try:
@@ -216,6 +224,8 @@ class Wiring:
         for service in self._services.values():
             service.close()
         self._services.clear()
+        with contextlib.suppress(WiringFailed):
+            self._uplink.close()
 
 
 class _All(dict[str, str]):

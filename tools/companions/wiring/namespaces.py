@@ -155,7 +155,7 @@ class Held:
         end(self._holder)
 
 
-def end(child: subprocess.Popen[bytes]) -> None:
+def end(child: subprocess.Popen[Any]) -> None:
     """The child has ended."""
     if child.poll() is None:
         with contextlib.suppress(ProcessLookupError):
