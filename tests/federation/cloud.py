@@ -185,7 +185,9 @@ class Federation:
 
         def still() -> dict[str, Any] | bool:
             shown = self.show(uuid, by)
-            return shown if shown.get("OS-EXT-STS:task_state", "silent") is None and shown["status"] != "BUILD" else False
+            return (
+                shown if shown.get("OS-EXT-STS:task_state", "silent") is None and shown["status"] != "BUILD" else False
+            )
 
         return self.until(still)
 
