@@ -58,11 +58,12 @@ def main(directory: Path, ending: str) -> None:
     wait_until(lambda: subprocess.run(ping, capture_output=True, check=False).returncode == 0, "guest not reached")
     said: dict[str, Any] = {"world": guest.reaches("198.51.100.2"), "during": traces()}
     if ending == "kill":
-        print(json.dumps(said), flush=True)
+        sys.stdout.write(f"{json.dumps(said)}\n")
+        sys.stdout.flush()
         os.kill(os.getpid(), signal.SIGKILL)
     lab.close()
     wait_until(lambda: not traces()["links"], "links are left")
-    print(json.dumps(said | {"after": traces()}), flush=True)
+    sys.stdout.write(f"{json.dumps(said | {'after': traces()})}\n")
     world.close()
 
 

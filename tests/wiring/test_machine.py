@@ -30,7 +30,8 @@ def machine() -> Iterator[Held]:
 def lived(machine: Held, directory: Path, ending: str) -> dict[str, Any]:
     with machine.namespace.opened() as fd:
         done = subprocess.run(
-            ["nsenter", f"--net=/proc/self/fd/{fd}", sys.executable, "-m", "tests.wiring.machine", str(directory), ending],
+            ["nsenter", f"--net=/proc/self/fd/{fd}", sys.executable, "-m", "tests.wiring.machine", str(directory),
+             ending],
             pass_fds=(fd,), text=True, capture_output=True, timeout=90, check=False,
         )  # fmt: skip
     assert done.stdout, done.stderr

@@ -70,7 +70,7 @@ class Uplink:
         return self.directory / "forwarding-was-off"
 
     def make(self, networks: Sequence[NetworkPlan], held: dict[str, Held]) -> dict[str, str]:
-        """Every network has its way out. Answers those that don't, with why."""
+        """Every network has its way out. Answers those that don't, by link, with why."""
         self._own()
         failed = {}
         for network_id in self._pairs.keys() - {network.id for network in networks}:
@@ -80,10 +80,10 @@ class Uplink:
             try:
                 if network.id in held:
                     if self.link(network.id) not in links:
-                        self._connect(network, held[network.id])
+                        self._connected(network, held[network.id])
                     self._route(network)
             except WiringFailed as error:
-                failed[network.id] = str(error)
+                failed[self.link(network.id)] = str(error)
         return failed
 
     def _own(self) -> None:
@@ -135,6 +135,15 @@ class Uplink:
         self._pairs[network_id] = found
         return found
 
+    def _connected(self, network: NetworkPlan, held: Held) -> None:
+        """Wholly or not at all."""
+        try:
+            self._connect(network, held)
+        except WiringFailed:
+            with contextlib.suppress(WiringFailed):
+                run(("ip", "link", "delete", self.link(network.id)))
+            raise
+
     def _connect(self, network: NetworkPlan, held: Held) -> None:
         pair, here = self._pair(network.id), self.link(network.id)
         with held.namespace.opened() as fd:
@@ -152,8 +161,8 @@ class Uplink:
         )
         nat = (
             "table ip polycell\ndelete table ip polycell\n"
-            "table ip polycell { chain out { type nat hook postrouting priority 100; "
-            f'oifname "{INSIDE}" ip saddr != {pair} masquerade\n }} }}\n'
+            "table ip polycell {\n chain out {\n type nat hook postrouting priority 100;\n"
+            f'oifname "{INSIDE}" ip saddr != {pair} masquerade\n }}\n}}\n'
         )
         held.namespace.run(("nft", "-f", "-"), nat)
 
