@@ -79,8 +79,18 @@ def _micro(result: dict[str, Any]) -> list[Row]:
     return [(run["what"], f"{run['p50_us']} µs, p99 {run['p99_us']} µs") for run in result["runs"]]
 
 
+def _host(result: dict[str, Any]) -> list[Row]:
+    spawn, burst, idle = result["spawn"], result["at_once"], result["idle"]
+    bare = f"libvirt's define and start {spawn['define_and_start_p50_ms']} ms"
+    return [
+        ("spawn with a cached image, p50", f"{spawn['whole_p50_ms']} ms; {bare}; ours {spawn['ours_p50_ms']} ms"),
+        (f"{burst['spawns']} spawns at once on {burst['hosts']} hosts", f"all done in {burst['all_done_seconds']} s"),
+        ("idle agent code with a libvirt driver", f"RSS {idle['rss_mib']} MiB, PSS {idle['pss_mib']} MiB"),
+    ]
+
+
 _ROWS: dict[str, Callable[[dict[str, Any]], list[Row]]] = {
-    "show": _show, "list": _list, "boot": _boot, "startup": _startup, "micro": _micro,
+    "show": _show, "list": _list, "boot": _boot, "startup": _startup, "micro": _micro, "host": _host,
 }  # fmt: skip
 
 if __name__ == "__main__":

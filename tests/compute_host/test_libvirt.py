@@ -475,3 +475,29 @@ def test_an_agent_killed_in_the_middle_of_a_destroy(
     assert (driver.guests(), left(bench, uuid)) == ((), [])
     with pytest.raises(libvirt.libvirtError):
         asked.lookupByUUIDString(uuid)
+
+
+def test_a_port_is_plugged_into_its_bridge_and_nothing_of_it_is_left(
+    bench: Bench, driver: LibvirtDriver, libvirtd: PrivateLibvirtd, spec: GuestSpec
+) -> None:
+    inside = ["nsenter", "-t", str(libvirtd.host.pid()), "-n", "ip"]
+
+    def links() -> str:
+        return subprocess.run([*inside, "-o", "link"], capture_output=True, text=True, check=True).stdout
+
+    subprocess.run([*inside, "link", "add", "brq-test", "type", "bridge"], check=True)
+    try:
+        port = replace(nic(), vif_type="bridge", details={"bridge_name": "brq-test"}, mtu=1400)
+        tap = f"tap{port.port_id[:11]}"
+        guest = replace(spec, nics=(port, replace(nic(), mac="fa:16:3e:00:00:02", vif_type="tap")))
+        driver.spawn(guest)
+        (line,) = [line for line in links().splitlines() if tap in line]
+        assert "master brq-test" in line
+        assert "mtu 1400" in line
+        assert driver.diagnostics(guest.instance.uuid).nics[0].device == tap
+        driver.reboot(replace(guest, disks=(Disk("root", GIB),)), hard=True)
+        assert links().count(tap) == 1
+        driver.destroy(guest.instance.uuid)
+        assert "tap" not in links()
+    finally:
+        subprocess.run([*inside, "link", "del", "brq-test"], check=True)

@@ -1,0 +1,183 @@
+"""A host with libvirt: what we add to a spawn, ten spawns at once on two hosts, and what an idle driver takes.
+
+    python -m bench.host [--spawns 10]
+
+Needs root, libvirt and QEMU: each host is a private libvirtd in namespaces of its own. The guests are a boot sector
+that halts, from an image that is in the cache: what is measured is making a guest, not its boot. "Ours" is a whole
+spawn less libvirt's define and start within it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from bench import target
+from cell_service.context import SYSTEM_CLOCK
+from cell_service.model.instance import Flavor, Instance
+from compute_host.config import HostSettings, Ratios
+from compute_host.libvirt_settings import LibvirtSettings
+from compute_host.virt.driver import GIB, Disk, DriveFile, GuestSpec
+from compute_host.virt.libvirt.domain import Laid
+from compute_host.virt.libvirt.driver import LibvirtDriver
+from tools.hypervisors.host import PrivateHost
+
+SECTOR = b"\xf4\xeb\xfd".ljust(510, b"\0") + b"\x55\xaa"
+IMAGE_BYTES = 16 * 2**20
+START_SECONDS = 60.0
+IDLE = """
+import json, re, sys
+from pathlib import Path
+from cell_service.context import SYSTEM_CLOCK
+import compute_host.agent
+from compute_host.config import HostSettings
+from compute_host.libvirt_settings import LibvirtSettings
+from compute_host.virt.libvirt.domain import Laid
+from compute_host.virt.libvirt.driver import LibvirtDriver
+settings = HostSettings("h1", Path(sys.argv[1]), Path(sys.argv[1]), libvirt=LibvirtSettings(connection_uri=sys.argv[2]))
+driver = LibvirtDriver(settings, SYSTEM_CLOCK)
+driver.start(lambda uuid, state: None)
+driver.nodes(), driver.guests()
+sizes = dict(re.findall(r"^(Rss|Pss): +(\\\\d+)", Path("/proc/self/smaps_rollup").read_text(), re.M))
+print(json.dumps({"rss_mib": int(sizes["Rss"]) / 1024, "pss_mib": int(sizes["Pss"]) / 1024}))
+driver.stop()
+""".replace("\\\\", "\\")
+
+
+class TimedDriver(LibvirtDriver):
+    """Knows how long libvirt itself took for the last guest."""
+
+    libvirts = 0.0
+
+    def _define_and_start(self, spec: GuestSpec, laid: Laid) -> None:
+        begun = time.perf_counter()
+        super()._define_and_start(spec, laid)
+        self.libvirts = time.perf_counter() - begun
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description="Spawn guests on private hosts.")
+    parser.add_argument("--spawns", type=int, default=10)
+    parser.add_argument("--out", metavar="FILE", help="write the JSON here too")
+    args = parser.parse_args(argv)
+    with (
+        tempfile.TemporaryDirectory(prefix="pcb-") as name,
+        _host(Path(name), "b1") as one,
+        _host(Path(name), "b2") as two,
+    ):
+        image = Path(name) / "image"
+        image.write_bytes(SECTOR.ljust(IMAGE_BYTES, b"\0"))
+        drivers = [_driver(Path(name), each) for each in (one, two)]
+        idle = subprocess.run([sys.executable, "-c", IDLE, f"{name}/idle", one.uri], capture_output=True, check=True,
+                              text=True, cwd=Path(__file__).resolve().parent.parent)  # fmt: skip
+        result = {
+            "bench": "host",
+            "spawn": _shares(drivers[0], image, args.spawns),
+            "at_once": _at_once(drivers, image, args.spawns),
+            "idle": {name: round(value, 1) for name, value in json.loads(idle.stdout).items()},
+        }
+        for driver in drivers:
+            driver.stop()
+    target.emit(result, args.out)
+    return 0
+
+
+def _shares(driver: TimedDriver, image: Path, spawns: int) -> dict[str, Any]:
+    whole, bare = [], []
+    for _ in range(spawns + 1):
+        spec = _spec(image)
+        driver.libvirts = 0.0
+        begun = time.perf_counter()
+        driver.spawn(spec)
+        whole.append(time.perf_counter() - begun)
+        bare.append(driver.libvirts)
+        driver.destroy(spec.instance.uuid)
+    ours = [all_of_it - libvirts for all_of_it, libvirts in zip(whole[1:], bare[1:], strict=True)]
+    return {
+        "spawns": spawns,
+        "whole_p50_ms": _ms(statistics.median(whole[1:])),
+        "define_and_start_p50_ms": _ms(statistics.median(bare[1:])),
+        "ours_p50_ms": _ms(statistics.median(ours)),
+        "ours_max_ms": _ms(max(ours)),
+    }
+
+
+def _at_once(drivers: list[TimedDriver], image: Path, spawns: int) -> dict[str, Any]:
+    specs = [_spec(image) for _ in range(spawns)]
+    begun = time.perf_counter()
+    with ThreadPoolExecutor(spawns) as pool:
+        for done in [pool.submit(drivers[n % 2].spawn, spec) for n, spec in enumerate(specs)]:
+            done.result()
+    seconds = time.perf_counter() - begun
+    for number, spec in enumerate(specs):
+        drivers[number % 2].destroy(spec.instance.uuid)
+    return {"hosts": 2, "spawns": spawns, "all_done_seconds": round(seconds, 3)}
+
+
+def _ms(seconds: float) -> float:
+    return round(seconds * 1000, 1)
+
+
+def _spec(image: Path) -> GuestSpec:
+    flavor = Flavor(flavorid="1", name="small", vcpus=1, memory_mib=64, root_gib=1)
+    instance = Instance(str(uuid4()), "p", "u", "guest", flavor, datetime(2026, 1, 1, tzinfo=UTC), image_ref="image")
+    drive = (DriveFile("openstack/latest/meta_data.json", b"{}"),)
+    return GuestSpec(instance, (Disk("root", GIB, image, "raw"),), (), config_drive=drive)
+
+
+def _driver(state: Path, host: PrivateHost) -> TimedDriver:
+    settings = HostSettings(
+        host.name,
+        state / f"guests-{host.name}",
+        state / "images",
+        ratios=Ratios(cpu=100),
+        libvirt=LibvirtSettings(connection_uri=host.uri, virt_type="qemu"),
+    )
+    driver = TimedDriver(settings, SYSTEM_CLOCK)
+    driver.start(lambda _uuid, _state: None)
+    return driver
+
+
+@contextlib.contextmanager
+def _host(state: Path, name: str) -> Iterator[PrivateHost]:
+    host = PrivateHost(name, state)
+    process = subprocess.Popen(host.prepare(), stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        until = time.monotonic() + START_SECONDS
+        while not _answers(host.uri):
+            if time.monotonic() > until or process.poll() is not None:
+                raise target.Unusable("the private host does not start: are libvirt and QEMU installed, are you root?")
+            time.sleep(0.05)
+        yield host
+    finally:
+        pid = host.pid()
+        if pid is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        process.kill()
+        process.wait()
+
+
+def _answers(uri: str) -> bool:
+    asked = ["virsh", "-q", "-c", uri, "hostname"]
+    return subprocess.run(asked, capture_output=True, check=False).returncode == 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
