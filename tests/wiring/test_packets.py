@@ -178,3 +178,36 @@ def test_a_binding_that_cannot_be_made_real_has_failed(lab: Lab) -> None:
     again = lab.ask("PUT", f"ports/{port['id']}", port={"name": "again"})
     assert again["binding:vif_type"] == "bridge"
     assert lab.guest(again).dhcp()
+
+
+def test_version_six_by_router_advertisements(lab: Lab) -> None:
+    lab.host()
+    network = lab.network("fd00:9::/64", ipv6_ra_mode="slaac", ipv6_address_mode="slaac")
+    one, other = (lab.guest(lab.port(network)) for _ in range(2))
+    for guest in (one, other):
+        wait_until(lambda g=guest: f"{g.address}/64" in g.held.namespace.addresses("eth0"), "no address")  # type: ignore[misc]
+    wait_until(lambda: one.reaches("fd00:9::1"), "the gateway is not reached")
+    wait_until(lambda: one.reaches(other.address), "a member of the same group is not reached")
+    lab.ask("PUT", f"ports/{other.port['id']}", port={"security_groups": []})
+    wait_until(lambda: not one.reaches(other.address), "a port without groups is open")
+
+
+def test_a_port_without_security_is_free(lab: Lab) -> None:
+    lab.host()
+    network = lab.network()
+    free, peer = lab.started(network, port_security_enabled=False), lab.started(network)
+    assert arrives(frames.arp(free, "10.9.0.99"), free, peer)
+    assert peer.reaches(free.address)
+
+
+def test_a_guest_that_moves_is_wired_on_both_hosts(lab: Lab) -> None:
+    lab.host("h1")
+    lab.host("h2")
+    network = lab.network()
+    port = lab.port(network)
+    lab.ask("PUT", f"ports/{port['id']}", port={"binding:profile": {"migrating_to": "h2"}})
+    assert port["binding:vif_details"]["bridge_name"] in lab.links("h2")
+    moved = lab.ask("PUT", f"ports/{port['id']}", port={"binding:host_id": "h2", "binding:profile": {}})
+    assert moved["binding:vif_type"] == "bridge"
+    assert lab.guest(moved, "h2").dhcp() == port["fixed_ips"][0]["ip_address"]
+    wait_until(lambda: lab.links("h1") == set(), "something is left on the first host")
