@@ -501,3 +501,15 @@ def test_a_port_is_plugged_into_its_bridge_and_nothing_of_it_is_left(
         assert "tap" not in links()
     finally:
         subprocess.run([*inside, "link", "del", "brq-test"], check=True)
+
+
+def test_a_node_says_what_its_guests_can_have(driver: LibvirtDriver) -> None:
+    (node,) = driver.nodes()
+    assert {"COMPUTE_NODE", "COMPUTE_IMAGE_TYPE_QCOW2", "COMPUTE_STORAGE_BUS_VIRTIO", "HW_CPU_X86_SSE2"} < {
+        *node.traits
+    }
+    assert ("COMPUTE_FIRMWARE_UEFI" in node.traits) == Path("/usr/share/OVMF").exists()
+    assert ("x86_64", "qemu", "hvm") in node.supported_instances
+    assert node.cpu_info["arch"] == "x86_64"
+    assert node.cpu_info["features"]
+    assert node.hypervisor_type == "QEMU"

@@ -10,6 +10,7 @@ from typing import Any
 from uuid import UUID, uuid4
 from xml.etree import ElementTree
 
+import libvirt
 import os_traits
 
 from cell_service.errors import DriverError
@@ -26,14 +27,23 @@ _ABLE = (
     "COMPUTE_IMAGE_TYPE_ISO",
     "COMPUTE_IMAGE_TYPE_QCOW2",
     "COMPUTE_IMAGE_TYPE_RAW",
+    "COMPUTE_ARCH_X86_64",
+    "COMPUTE_FIRMWARE_BIOS",
     "COMPUTE_NET_VIF_MODEL_E1000",
+    "COMPUTE_NET_VIF_MODEL_E1000E",
+    "COMPUTE_NET_VIF_MODEL_NE2K_PCI",
+    "COMPUTE_NET_VIF_MODEL_PCNET",
     "COMPUTE_NET_VIF_MODEL_RTL8139",
     "COMPUTE_NET_VIF_MODEL_VIRTIO",
     "COMPUTE_STORAGE_BUS_IDE",
     "COMPUTE_STORAGE_BUS_SATA",
     "COMPUTE_STORAGE_BUS_SCSI",
     "COMPUTE_STORAGE_BUS_VIRTIO",
+    "HW_ARCH_X86_64",
 )
+_CONVERTED = ("QED", "VDI", "VHD", "VHDX", "VMDK")
+_TRANSLATED = ["mmx", "pni", "sse", "sse2"]
+"""Of the processor that QEMU's plain translation gives, on whatever machine."""
 _FEATURES = {"pni": "SSE3", "sse4.1": "SSE41", "sse4.2": "SSE42", "sse4a": "SSE4A", "aes": "AESNI", "fma": "FMA3"}
 _HIDDEN_TYPES = {"xen", "bhyve", "vz"}
 
@@ -65,7 +75,7 @@ class Use:
 def read(connection: Any, *, kvm: bool | None = None) -> Capabilities:
     """Ask the open connection. `kvm` False: it is offered, and does not work."""
     tree = ElementTree.fromstring(connection.getCapabilities())
-    features = sorted(each.get("name", "") for each in tree.findall("host/cpu/feature"))
+    features = _features(connection, tree)
     topology = tree.find("host/cpu/topology")
     info = {
         "arch": tree.findtext("host/cpu/arch", ""),
@@ -84,7 +94,8 @@ def read(connection: Any, *, kvm: bool | None = None) -> Capabilities:
         for each in arch.findall("domain")
         if each.get("type") not in _HIDDEN_TYPES and not (kvm is False and each.get("type") == "kvm")
     }
-    return Capabilities(info, tuple(sorted(supported)), _traits(features), connection.getVersion())
+    traits = _traits(features if kvm else _TRANSLATED, _firmware(connection))
+    return Capabilities(info, tuple(sorted(supported)), traits, connection.getVersion())
 
 
 def node_uuid(directory: Path) -> str:
@@ -138,7 +149,35 @@ def report(
     )
 
 
-def _traits(features: list[str]) -> tuple[str, ...]:
+def _features(connection: Any, tree: ElementTree.Element) -> list[str]:
+    """All features of the host's processor: those of its model, and those it has besides."""
+    cpu = tree.find("host/cpu")
+    if cpu is None:
+        return []
+    try:
+        text = connection.baselineCPU(
+            [ElementTree.tostring(cpu, encoding="unicode")], libvirt.VIR_CONNECT_BASELINE_CPU_EXPAND_FEATURES
+        )
+        cpu = ElementTree.fromstring(text)
+    except libvirt.libvirtError:  # a model that libvirt does not know
+        pass
+    wanted = (each for each in cpu.findall("feature") if each.get("policy") != "disable")
+    return sorted({each.get("name", "") for each in wanted})
+
+
+def _firmware(connection: Any) -> set[str]:
+    """The traits of the firmware that guests can be given."""
+    try:
+        tree = ElementTree.fromstring(connection.getDomainCapabilities(None, "x86_64", "q35", None))
+    except libvirt.libvirtError:
+        return set()
+    if "efi" not in {each.text for each in tree.findall("os/enum[@name='firmware']/value")}:
+        return set()
+    secure = "yes" in {each.text for each in tree.findall("os/loader/enum[@name='secure']/value")}
+    return {"COMPUTE_FIRMWARE_UEFI"} | ({"COMPUTE_SECURITY_UEFI_SECURE_BOOT"} if secure else set())
+
+
+def _traits(features: list[str], besides: set[str]) -> tuple[str, ...]:
     known = set(os_traits.get_traits())
     of_cpu = {f"HW_CPU_X86_{_FEATURES.get(name, name.upper().replace('-', '_').replace('.', ''))}" for name in features}
-    return tuple(sorted(({*_ABLE} | of_cpu) & known))
+    return tuple(sorted(({*_ABLE} | besides | of_cpu | {f"COMPUTE_IMAGE_TYPE_{kind}" for kind in _CONVERTED}) & known))
