@@ -80,13 +80,18 @@ class HostWiring:
             if anew or not self._loaded:
                 self._filter_bridged()
             for version, command in ((4, "iptables"), (6, "ip6tables")):
-                saved = self.namespace.run((f"{command}-save",))
-                stale = _CHAIN.findall(saved)
-                text = filters(version, ports, networks, plan.rules or {}, plan.members or {}, stale)
-                self.namespace.run((f"{command}-restore", "--noflush"), _hooks(saved) + text)
+                before = None if anew else self._loaded.get(str(version))
+                if before == texts[version]:
+                    continue
+                saved = self.namespace.run((f"{command}-save",)) if before is None else before
+                hooks = _hooks(saved) if before is None else ""
+                self._loaded.pop(str(version), None)
+                text = filters(version, ports, networks, plan.rules or {}, plan.members or {}, _CHAIN.findall(saved))
+                self.namespace.run((f"{command}-restore", "--noflush"), hooks + text)
                 self._loaded[str(version)] = texts[version]
         text = frames(ports)
         if anew or self._loaded.get("frames") != text:
+            self._loaded.pop("frames", None)
             self.namespace.run(("nft", "-f", "-"), text)
             self._loaded["frames"] = text
 
