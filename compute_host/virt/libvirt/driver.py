@@ -22,6 +22,7 @@ from compute_host.virt.driver import GIB, Guest, GuestSpec, PowerListener
 from compute_host.virt.libvirt import console, diagnostics, domain, node, probe, states
 from compute_host.virt.libvirt.connection import Connection
 from compute_host.virt.libvirt.domain import Laid
+from compute_host.virt.libvirt.gates import Gates
 from compute_host.virt.libvirt.storage import Storage
 from compute_host.virt.libvirt.watch import Watch
 
@@ -46,8 +47,8 @@ class LibvirtDriver:
         self._watch = Watch(self._power_now, clock)
         uri = settings.libvirt.connection_uri or "qemu:///system"
         self._connection = Connection(uri, self._happened, self._watch.look_at_all)
-        self._lock = threading.Lock()
-        self._gates: dict[str, tuple[threading.RLock, int]] = {}
+        self._gate = Gates().held
+        """One verb at a time makes or removes a guest."""
         self._stopped = threading.Event()
         self._known: tuple[node.Capabilities, bool] | None = None
         self._node_uuid = ""
@@ -284,23 +285,6 @@ class LibvirtDriver:
             if found is None:
                 raise GuestNotFound(uuid=uuid)
             yield found
-
-    @contextlib.contextmanager
-    def _gate(self, uuid: str) -> Iterator[None]:
-        """One verb at a time makes or removes a guest."""
-        with self._lock:
-            gate, users = self._gates.get(uuid, (threading.RLock(), 0))
-            self._gates[uuid] = (gate, users + 1)
-        try:
-            with gate:
-                yield
-        finally:
-            with self._lock:
-                gate, users = self._gates[uuid]
-                if users == 1:
-                    del self._gates[uuid]
-                else:
-                    self._gates[uuid] = (gate, users - 1)
 
     def _capabilities(self) -> tuple[node.Capabilities, bool]:
         if self._known is None:
