@@ -39,6 +39,9 @@ WORK_SECONDS = 1800.0
 TELL_ATTEMPTS = 40
 """How often an outcome is told to a conductor that answers with an error nobody expects. One that does not answer
 is asked for ever."""
+UNCLEAN_SECONDS = 120.0
+RESUME_SECONDS = 30.0
+"""How long it is tried again to start guests with their host, whose network may come up after it."""
 SILENT_BEATS = 3
 """After so many unanswered heartbeats the cell may have gone on without the host."""
 
@@ -78,8 +81,12 @@ class Agent:
         self._started_driver = False
         self._gone = False
         self._crowded = False
-        self._driver_lost = True
+        self._driver_lost = False
         """The driver has not answered, or not yet: behind it the host may have been started again."""
+        self._resume_until = clock.now()
+        self._lose_driver()
+        self._unclean_until = clock.now()
+        """Till then every heartbeat looks for remains of a failed build."""
 
         def repeated(what: str, step: object, seconds: float | None) -> Repeated:
             return Repeated(f"{settings.host}: {what}", timers, pools.control, step, seconds)  # type: ignore[arg-type]
@@ -130,7 +137,7 @@ class Agent:
 
     def _start(self) -> None:
         if not self._started_driver:
-            self.driver.start(self._power_changed)
+            self.driver.start(self._power_changed, self._driver_returned)
             self._started_driver = True
         self._register()
         ctx = self._ctx()
@@ -158,9 +165,9 @@ class Agent:
         try:
             nodes = self._tracker.news()
         except DriverError:
-            self._driver_lost = True
+            self._lose_driver()
             raise
-        if self._driver_lost:
+        if self._driver_lost or self._clock.now() < self._unclean_until:
             self.reconcile_soon()
         try:
             waiting = self._conductor.heartbeat(self._ctx(), self.settings.host, nodes)
@@ -215,9 +222,21 @@ class Agent:
         """Hold what runs against what the cell believes; with a host that was started again, its guests come first."""
         ctx = self._ctx()
         if self._driver_lost and self.settings.resume_guests:
-            resume_guests(ctx, self._hands, self._conductor, self._backlog)
+            left = resume_guests(ctx, self._hands, self._conductor, self._backlog)
+            if left and self._clock.now() < self._resume_until:
+                raise DriverError(reason=f"{left} guests could not be started with the host yet.")
         reconcile(ctx, self.settings.host, self.driver, self._conductor, self._backlog, self._clock)
         self._driver_lost = False
+
+    def _lose_driver(self) -> None:
+        if not self._driver_lost:
+            self._driver_lost = True
+            self._resume_until = self._clock.now() + timedelta(seconds=RESUME_SECONDS)
+
+    def _driver_returned(self) -> None:
+        """The driver's listener, on its thread."""
+        self._lose_driver()
+        self.reconcile_soon()
 
     def _provide(self) -> None:
         if self._standing is None:
@@ -247,6 +266,8 @@ class Agent:
             if not self._gone:
                 self._lost(held, job)
             return
+        if not outcome.host_clean:
+            self._unclean_until = self._clock.now() + timedelta(seconds=UNCLEAN_SECONDS)
         self._tell(held, job, outcome, 1)
 
     def _tell(self, held: Held, job: Job, outcome: Outcome, attempt: int) -> None:

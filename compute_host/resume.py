@@ -18,10 +18,10 @@ OFF = (PowerState.SHUTDOWN, PowerState.CRASHED)
 
 
 def resume_guests(ctx: Context, hands: Hands, conductor: Conductor, backlog: Backlog) -> int:
-    """Start every guest that is off and that the cell last knew running. Answers how many. One that can't be started
-    does not hinder the others: the next reconciliation tells the cell. Raises Unavailable, DriverError.
+    """Start every guest that is off and that the cell last knew running. Answers how many could not be started; they
+    do not hinder the others. Raises Unavailable, DriverError.
     """
-    resumed = 0
+    left = 0
     for instance in conductor.instances_on_host(ctx, hands.host):
         if instance.vm_state is not VmState.ACTIVE or instance.power_state is not PowerState.RUNNING:
             continue
@@ -30,13 +30,13 @@ def resume_guests(ctx: Context, hands: Hands, conductor: Conductor, backlog: Bac
         try:
             if hands.driver.power_state(instance.uuid) in OFF:
                 hands.driver.power_on(guest_spec(hands, ctx, instance))
-                resumed += 1
                 log.info("guest started with its host", extra=about(ctx, instance=instance.uuid, host=hands.host))
         except GuestNotFound:
             log.warning("no guest to start with its host", extra=about(ctx, instance=instance.uuid, host=hands.host))
         except PolycellError as error:
+            left += 1
             reason = about(ctx, instance=instance.uuid, host=hands.host, reason=error)
             log.warning("guest not started with its host", extra=reason)
         finally:
             backlog.release(instance.uuid)
-    return resumed
+    return left

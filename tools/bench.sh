@@ -8,9 +8,10 @@ results=bench/results
 mkdir -p "$results"
 trap '"$bin/polycell" down --state "$state" >/dev/null; rm -rf "$state"' EXIT
 "$bin/polycell" up --state "$state" --port-base 19700 --cells 8 --hosts-per-cell 2 --processes --workers 2 \
-    --detach "$@"
+    --driver simulated --detach "$@"
 for name in show boot list; do
     "$bin/python" -m "bench.$name" --state "$state" --out "$results/$name.json" >/dev/null
 done
 "$bin/python" -m bench.startup --out "$results/startup.json" >/dev/null
+"$bin/python" -m bench.host --out "$results/host.json" >/dev/null || echo "no figures of real guests" >&2
 "$bin/python" -m bench.table "$results"/*.json

@@ -48,10 +48,13 @@ def reconcile(means: Means, ctx: Context, host: str, guests: tuple[GuestReport, 
             for uuid, instance in known.items()
             if instance.host != host and any(work.host == host for work in operations.unfinished(tx, uuid))
         }
+        failed = {
+            uuid for uuid, instance in known.items() if _never_was(instance) and not operations.unfinished(tx, uuid)
+        }
         believed = {instance.uuid: instance for instance in instances.on_host(tx, host)}
     verdicts = []
     for guest in guests:
-        verdict = _verdict(ctx, host, guest, known.get(guest.instance_uuid), busy)
+        verdict = _verdict(ctx, host, guest, known.get(guest.instance_uuid), busy, failed)
         verdicts.append(GuestVerdict(guest.instance_uuid, verdict))
         if verdict == KEEP and guest.instance_uuid in believed:
             take_over(means, ctx, host, guest.instance_uuid, guest.power_state)
@@ -66,11 +69,19 @@ def take_over(means: Means, ctx: Context, host: str, uuid: str, power_state: Pow
         means.wake(ctx, host)
 
 
-def _verdict(ctx: Context, host: str, guest: GuestReport, instance: Instance | None, busy: set[str]) -> str:
+def _never_was(instance: Instance) -> bool:
+    """Its build failed for good: whatever a host has of it is a remainder."""
+    return instance.vm_state is VmState.ERROR and instance.launched_at is None
+
+
+def _verdict(
+    ctx: Context, host: str, guest: GuestReport, instance: Instance | None, busy: set[str], failed: set[str]
+) -> str:
     if instance is None:
         log.info("unknown guest kept", extra=about(ctx, host=host, instance=guest.instance_uuid))
         return KEEP
-    if instance.deleted_at is None and (instance.host == host or instance.uuid in busy):
+    here = instance.host == host and instance.uuid not in failed
+    if instance.deleted_at is None and (here or instance.uuid in busy):
         return KEEP
     log.warning(
         "guest has no business here",

@@ -86,6 +86,14 @@ class Guest:
 PowerListener = Callable[[str, PowerState], None]
 """Called with uuid and the new state when a guest changes by itself. Must return quickly; any thread."""
 
+Returned = Callable[[], None]
+"""Called when the hypervisor answers again after it was away: the host may have been started anew. Must return quickly;
+any thread."""
+
+
+def unheard() -> None:
+    """Nobody wants to know."""
+
 
 class Driver(Protocol):
     """One hypervisor. Thread-safe. Verbs are blocking; each may be repeated safely.
@@ -93,7 +101,7 @@ class Driver(Protocol):
     A guest that is not there: GuestNotFound, except where it says otherwise. Anything else that fails: DriverError.
     """
 
-    def start(self, listener: PowerListener) -> None:
+    def start(self, listener: PowerListener, returned: Returned = unheard) -> None:
         """Connect and begin to report power changes. Raises DriverError."""
 
     def stop(self) -> None:

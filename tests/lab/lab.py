@@ -117,7 +117,8 @@ class Lab:
         return match
 
     def until_ready(self, guest: Guest, times: int = 1) -> str:
-        """The address that the guest says it has."""
+        """The address that the guest says it has, once it is active."""
+        self.until_status(guest, "ACTIVE")
         return self.until_said(guest, rf"POLYCELL-GUEST-READY {guest.name}\S* (\S+)", times).group(1)
 
     # -- in the guests' network -------------------------------------------------------------------
@@ -171,7 +172,7 @@ class Lab:
 
     def domains(self, host: str) -> dict[str, bool]:
         """Uuid → whether it runs."""
-        connection = libvirt.open(self.private(host).uri)
+        connection = self.installation.until(lambda: _opened(self.private(host).uri))
         try:
             return {each.UUIDString(): bool(each.isActive()) for each in connection.listAllDomains()}
         finally:
@@ -207,13 +208,14 @@ class Lab:
         assert books.allocations(self.installation) == {}
         assert {books.quota_in_use(self.installation, name) for name in ("instances", "cores", "ram")} == {0}
 
+    def left_on(self, host: str) -> dict[str, list[str]]:
+        """What a host has of guests, by kind."""
+        found = {"domains": list(self.domains(host)), "taps": self.taps(host), "files": self.directories(host)}
+        return {kind: names for kind, names in found.items() if names}
+
     def _left(self) -> dict[str, Any]:
-        found = {
-            host: {"domains": list(self.domains(host)), "taps": self.taps(host), "files": self.directories(host)}
-            for host in self.hosts
-        }
+        left = {host: what for host in self.hosts if (what := self.left_on(host))}
         compute = [port["id"] for port in self.installation.user.ports() if port["device_owner"].startswith("compute")]
-        left = {host: what for host, what in found.items() if any(what.values())}
         return left | ({"ports": compute} if compute else {})
 
     def upload(self, name: str, content: bytes, disk_format: str, **fields: Any) -> str:
@@ -226,3 +228,10 @@ class Lab:
         answer = requests.put(url, data=content, headers=headers, timeout=60)
         assert answer.status_code == 204, answer.text
         return str(made["id"])
+
+
+def _opened(uri: str) -> Any:
+    try:
+        return libvirt.open(uri)
+    except libvirt.libvirtError as error:
+        return Unmet(error)

@@ -101,7 +101,7 @@ def _common(plan: Plan) -> Sections:
 def _global(plan: Plan) -> Sections:
     return {
         **_wiring(plan),
-        "DEFAULT": {"transport_url": plan.transports[GLOBAL], "host": "super"},
+        "DEFAULT": {"transport_url": plan.transports[GLOBAL], "host": "super", "metadata_listen": "127.0.0.1"},
         "api_database": {"connection": plan.databases[GLOBAL]},
     }
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import pwd
 import shutil
 import subprocess
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from cell_service.errors import Invalid
 BRIDGED, USER, RECORDS = "bridged", "user", "records"
 GUEST_PROGRAMS = ("qemu-system-x86_64", "qemu-img", "genisoimage")
 HOST_PROGRAMS = ("libvirtd", "unshare", "setpriv", "nsenter", "ip", "dnsmasq", "iptables-restore", "ebtables", "nft")
+LIBVIRT_USER = "libvirt-qemu"
 _TRIAL = ("unshare", "--net", "--mount", "--uts", "--ipc", "--pid", "--fork", "true")
 
 
@@ -74,11 +76,21 @@ def _missing(*, private: bool) -> str:
     absent = [name for name in wanted if shutil.which(name, path=_PATH) is None]
     if absent:
         return f"these programs are missing: {', '.join(absent)}"
+    if private and not _is_user(LIBVIRT_USER):
+        return f"the user {LIBVIRT_USER}, which libvirtd looks up, does not exist"
     if private:
         trial = subprocess.run(_TRIAL, capture_output=True, text=True, timeout=20, check=False)
         if trial.returncode:
             return f"namespaces can't be made here: {trial.stderr.strip()[:100]}"
     return ""
+
+
+def _is_user(name: str) -> bool:
+    try:
+        pwd.getpwnam(name)
+    except KeyError:
+        return False
+    return True
 
 
 _PATH = os.pathsep.join((os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"))

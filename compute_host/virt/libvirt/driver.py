@@ -18,7 +18,7 @@ from cell_service.model.diagnostics import GuestDiagnostics
 from cell_service.model.host import NodeReport
 from cell_service.model.lifecycle import PowerState
 from compute_host.config import HostSettings
-from compute_host.virt.driver import GIB, Guest, GuestSpec, PowerListener
+from compute_host.virt.driver import GIB, Guest, GuestSpec, PowerListener, Returned, unheard
 from compute_host.virt.libvirt import console, diagnostics, domain, node, probe, states
 from compute_host.virt.libvirt.connection import Connection
 from compute_host.virt.libvirt.domain import Laid
@@ -46,7 +46,7 @@ class LibvirtDriver:
         self._storage = Storage(settings.state, settings.guests, settings.libvirt.images_type)
         self._watch = Watch(self._power_now, clock)
         uri = settings.libvirt.connection_uri or "qemu:///system"
-        self._connection = Connection(uri, self._happened, self._watch.look_at_all)
+        self._connection = Connection(uri, self._happened, self._watch.await_return)
         self._gate = Gates().held
         """One verb at a time makes or removes a guest."""
         self._stopped = threading.Event()
@@ -55,12 +55,12 @@ class LibvirtDriver:
 
     # -- the host ------------------------------------------------------------------------------------
 
-    def start(self, listener: PowerListener) -> None:
+    def start(self, listener: PowerListener, returned: Returned = unheard) -> None:
         self._stopped.clear()
         self._node_uuid = node.node_uuid(self._settings.state)
         self._connection.open()
         self._capabilities()
-        self._watch.start(listener, self.guests)
+        self._watch.start(listener, returned, self.guests)
 
     def stop(self) -> None:
         self._stopped.set()

@@ -16,7 +16,7 @@ from cell_service.context import Clock
 from cell_service.errors import GuestNotFound, PolycellError
 from cell_service.logs import about
 from cell_service.model.lifecycle import PowerState
-from compute_host.virt.driver import Guest, PowerListener
+from compute_host.virt.driver import Guest, PowerListener, Returned
 
 log = logging.getLogger(__name__)
 
@@ -24,7 +24,7 @@ AGAIN_SECONDS = 1.0
 
 
 class Watch:
-    """One thread that looks and tells. `look_at` and `look_at_all` return at once."""
+    """One thread that looks and tells. `look_at` and `await_return` return at once."""
 
     def __init__(self, power_now: Callable[[str], PowerState], clock: Clock) -> None:
         self._power_now, self._clock = power_now, clock
@@ -35,13 +35,15 @@ class Watch:
         self._known: dict[str, PowerState] = {}
         self._hushed: dict[str, int] = {}
 
-    def start(self, listener: PowerListener, guests: Callable[[], tuple[Guest, ...]]) -> None:
+    def start(self, listener: PowerListener, returned: Returned, guests: Callable[[], tuple[Guest, ...]]) -> None:
         """Raises DriverError when the guests can't be had."""
         self.stop()
         self._stopped.clear()
         with self._lock:
             self._known = {guest.uuid: guest.power_state for guest in guests()}
-        self._thread = threading.Thread(target=self._run, args=(listener, guests), name="libvirt-watch", daemon=True)
+        self._thread = threading.Thread(
+            target=self._run, args=(listener, returned, guests), name="libvirt-watch", daemon=True
+        )
         self._thread.start()
 
     def stop(self) -> None:
@@ -54,8 +56,8 @@ class Watch:
     def look_at(self, uuid: str) -> None:
         self._asked.put(uuid)
 
-    def look_at_all(self) -> None:
-        """libvirt has been away: connect again, and look at every guest."""
+    def await_return(self) -> None:
+        """libvirt is away: connect again, and say so. Whoever hears it looks at every guest anyway."""
         self._asked.put("")
 
     @contextlib.contextmanager
@@ -81,7 +83,7 @@ class Watch:
         with self._lock:
             self._known.pop(uuid, None)
 
-    def _run(self, listener: PowerListener, guests: Callable[[], tuple[Guest, ...]]) -> None:
+    def _run(self, listener: PowerListener, returned: Returned, guests: Callable[[], tuple[Guest, ...]]) -> None:
         while not self._stopped.is_set():
             uuid = self._asked.get()
             if self._stopped.is_set() or uuid is None:
@@ -90,7 +92,8 @@ class Watch:
                 if uuid:
                     self._tell(listener, uuid, self._power_now(uuid))
                 else:
-                    self._tell_all(listener, guests)
+                    self._connect_again(guests)
+                    returned()
             except GuestNotFound:
                 self.forget(uuid)
             except PolycellError as error:
@@ -98,15 +101,15 @@ class Watch:
             except Exception:
                 log.exception("guest not looked at", extra=about(None, instance=uuid or None))
 
-    def _tell_all(self, listener: PowerListener, guests: Callable[[], tuple[Guest, ...]]) -> None:
+    def _connect_again(self, guests: Callable[[], tuple[Guest, ...]]) -> None:
         while not self._stopped.is_set():
             try:
                 found = guests()
             except PolycellError:
                 self._clock.wait(self._stopped, AGAIN_SECONDS)
                 continue
-            for guest in found:
-                self._tell(listener, guest.uuid, guest.power_state)
+            with self._lock:
+                self._known = {guest.uuid: guest.power_state for guest in found}
             return
 
     def _tell(self, listener: PowerListener, uuid: str, state: PowerState) -> None:

@@ -13,7 +13,7 @@ from cell_service.model.lifecycle import PowerState
 from compute_host.config import HostSettings
 from compute_host.timers import Pool, Timer, Timers
 from compute_host.virt import inspection
-from compute_host.virt.driver import Guest, GuestSpec, PowerListener
+from compute_host.virt.driver import Guest, GuestSpec, PowerListener, Returned, unheard
 from compute_host.virt.simulated import console, diagnostics, faults, node
 from compute_host.virt.simulated.state import Boot, Record, State
 
@@ -38,7 +38,7 @@ class SimulatedDriver:
 
     # -- the host ------------------------------------------------------------------------------------
 
-    def start(self, listener: PowerListener) -> None:
+    def start(self, listener: PowerListener, returned: Returned = unheard) -> None:
         self._answering("start")
         with self._lock:
             self._stopped.clear()
