@@ -10,7 +10,7 @@ import pytest
 
 from cell_service.context import internal
 from cell_service.db import actions, instances, services
-from cell_service.errors import OperationLost
+from cell_service.errors import DriverError, OperationLost
 from cell_service.model.instance import Fault, NetworkRequest
 from cell_service.model.lifecycle import PowerState, State, Task, VmState
 from cell_service.model.operation import BuildArguments, Kind, Outcome, Phase, Work
@@ -292,6 +292,26 @@ def test_a_reboot_that_leaves_no_running_guest_is_an_error(cell: OneCell) -> Non
     host.claim()
     assert cell.instance(uuid).state == State(VmState.ERROR)
     assert cell.instance(uuid).power_state is PowerState.SHUTDOWN
+
+
+def test_remains_of_a_build_that_failed_for_good_are_removed_when_the_host_can(cell: OneCell) -> None:
+    host = cell.host("h1")
+    spawn = host.driver.spawn
+
+    def spawn_and_fail(spec: object) -> None:
+        spawn(spec)
+        raise DriverError(reason="the hypervisor went away")
+
+    host.driver.spawn = spawn_and_fail
+    host.faults.write_text(json.dumps({"destroy": {"reason": "the hypervisor is away"}}))
+    uuid = cell.boot("h1")
+    host.claim()
+    cell.pass_time(30)
+    assert cell.instance(uuid).vm_state is VmState.ERROR
+    assert list(host.guests()) == [uuid]
+    host.faults.unlink()
+    cell.pass_time(60)
+    assert host.guests() == {}
 
 
 # -- deletes -----------------------------------------------------------------------------------------
