@@ -3,59 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from tests.real.databases import free_ports, wait_until
+from tests.clients.installed import Installed
+from tests.real.databases import wait_until
 
 pytestmark = pytest.mark.clients
-
-
-class Installed:
-    """A cloud in a directory, and a shell that has sourced its openrc."""
-
-    def __init__(self, state: Path) -> None:
-        self.state = state
-        self.port_base = free_ports(8)
-
-    def polycell(self, *words: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "tools.up.main", *words, "--state", str(self.state)]
-        return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
-
-    def up(self, *words: str) -> str:
-        done = self.polycell("up", "--driver", "simulated", "--port-base", str(self.port_base), "--detach", *words)
-        assert done.returncode == 0, done.stdout + done.stderr
-        return done.stdout
-
-    def openstack(self, *words: str) -> Any:
-        """What the command prints, as data where it can."""
-        known = dict(
-            line.removeprefix("export ").split("=", 1)
-            for line in (self.state / "openrc").read_text(encoding="utf-8").splitlines()
-        )
-        environment = {**os.environ, **{name: value.strip("'") for name, value in known.items()}}
-        program = shutil.which("openstack", path=os.path.dirname(sys.executable))
-        assert program is not None
-        form = ["-f", "json"] if words[-1] not in QUIET and words[:2] not in PLAIN else []
-        words = tuple(word for word in words if word not in QUIET)
-        done = subprocess.run([program, *words, *form], capture_output=True, text=True, env=environment, timeout=120)
-        assert done.returncode == 0, f"openstack {' '.join(words)}\n{done.stdout}{done.stderr}"
-        return json.loads(done.stdout) if form else done.stdout
-
-    def server(self, name: str, column: str) -> Any:
-        return self.openstack("server", "show", name)[column]
-
-
-QUIET = ("#",)
-"""Behind a command that prints nothing."""
-PLAIN = (("console", "log"),)
 
 
 @pytest.fixture(scope="module")

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
-from tests.lab.lab import Lab
+from tests.clients.installed import Installed
+from tests.lab.lab import Guest, Lab
 
 pytestmark = [pytest.mark.real, pytest.mark.faults, pytest.mark.timeout(900)]
 
@@ -63,6 +66,23 @@ def test_kernel_images_firmware_and_config_drives(cloud: Lab) -> None:
     cloud.until_said(kernel, r"POLYCELL-GUEST config_drive=yes")
     assert cloud.ssh(kernel, "findfs LABEL=config-2").startswith("/dev/")
     assert cloud.server(kernel)["config_drive"] == "True"
+
+
+def test_a_session_with_the_stock_client(cloud: Lab, tmp_path: Path) -> None:
+    client = Installed(cloud.installation.state)
+    script = tmp_path / "hello.sh"
+    script.write_bytes(SCRIPT)
+    made = client.openstack(
+        "server", "create", "--flavor", "m1.micro", "--image", "polycell-guest", "--network", "private",
+        "--key-name", "lab", "--user-data", str(script), "--wait", "session",
+    )  # fmt: skip
+    assert made["status"] == "ACTIVE"
+    guest = Guest(made["id"], "session", made["OS-EXT-SRV-ATTR:host"])
+    (address,) = client.server("session", "addresses")["private"]
+    assert cloud.until_ready(guest) == address
+    assert "POLYCELL-USER-DATA-RAN" in client.openstack("console", "log", "show", "session")
+    assert cloud.ssh(guest, "hostname").strip() == "session"
+    client.openstack("server", "delete", "--wait", "session", "#")
 
 
 def test_a_guest_that_shuts_itself_down_is_shown_so(cloud: Lab) -> None:
