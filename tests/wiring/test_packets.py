@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from cell_service.errors import WiringFailed
 from tests.real.databases import wait_until
 from tests.wiring import frames
 from tests.wiring.conftest import Lab
@@ -171,13 +172,35 @@ def test_metadata_is_asked_for_whom_the_address_belongs_to(lab: Lab) -> None:
 def test_a_binding_that_cannot_be_made_real_has_failed(lab: Lab) -> None:
     host = lab.host()
     network = lab.network()
-    host.namespace.run(("ip", "link", "add", f"brq{network['id'][:11]}", "type", "veth", "peer", "name", "x"))
+    lab.port(network)
+    name = f"brq{network['id'][:11]}"
+    in_its_place = ("link", "add", name, "type", "veth", "peer", "name", "x")
+    wait_until(lambda: replaced(host, ("link", "delete", name), in_its_place), "the bridge stays")
     port = lab.port(network)
     assert (port["binding:vif_type"], port["status"]) == ("binding_failed", "DOWN")
     host.namespace.run(("ip", "link", "delete", "x"))
     again = lab.ask("PUT", f"ports/{port['id']}", port={"name": "again"})
     assert again["binding:vif_type"] == "bridge"
     assert lab.guest(again).dhcp()
+
+
+def test_a_bridge_that_was_removed_is_made_again_with_all_that_was_in_it(lab: Lab) -> None:
+    host = lab.host()
+    network = lab.network()
+    one, other = (lab.guest(lab.port(network)) for _ in range(2))
+    assert one.dhcp()
+    assert other.dhcp()
+    host.namespace.run(("ip", "link", "delete", f"brq{network['id'][:11]}"))
+    wait_until(lambda: one.reaches(other.address), "guests are cut off")
+
+
+def replaced(host: Any, *steps: tuple[str, ...]) -> bool:
+    """Whether all of it went through, at once; the wiring may have been faster."""
+    try:
+        host.namespace.batch(steps)
+    except WiringFailed:
+        return False
+    return True
 
 
 def test_version_six_by_router_advertisements(lab: Lab) -> None:

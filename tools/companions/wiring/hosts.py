@@ -61,12 +61,14 @@ class HostWiring:
             self._bridge(network, links)
             held = services.get(network.id)
             uplink = links.get(uplink_name(network.id))
-            if held is not None and (uplink is None or self._joined.get(network.id) is not held):
-                if uplink is not None:  # of an earlier process: it is about to go with its other end
+            plugged = uplink is not None and uplink.get("master") == network.bridge
+            if held is not None and not (plugged and self._joined.get(network.id) is held):
+                if uplink is not None:  # of an earlier process, about to go with its other end, or torn out
                     self._delete(uplink_name(network.id))
                 self._joined.pop(network.id, None)
                 self._uplink(network, held)
                 self._joined[network.id] = held
+            self._plug(network, links)
         self._sweep(networks, ports, links)
         masters = {network.id: network.bridge for network in networks}
         return frozenset(
@@ -122,6 +124,12 @@ class HostWiring:
                 ("link", "set", here, "mtu", str(network.mtu), "master", network.bridge, "up"),
             )
         )
+
+    def _plug(self, network: NetworkPlan, links: Mapping[str, Mapping[str, Any]]) -> None:
+        """Taps that lost their bridge are in it again."""
+        for port in network.ports:
+            if self.name in port.hosts and port.tap in links and not links[port.tap].get("master"):
+                self.namespace.run(("ip", "link", "set", port.tap, "master", network.bridge))
 
     @staticmethod
     def _add_pair(held: Held, pair: Sequence[str], fd: int) -> None:
