@@ -220,13 +220,17 @@ class Agent:
 
     def _compare(self) -> None:
         """Hold what runs against what the cell believes; with a host that was started again, its guests come first."""
-        ctx = self._ctx()
-        if self._driver_lost and self.settings.resume_guests:
-            left = resume_guests(ctx, self._hands, self._conductor, self._backlog)
-            if left and self._clock.now() < self._resume_until:
-                raise DriverError(reason=f"{left} guests could not be started with the host yet.")
-        reconcile(ctx, self.settings.host, self.driver, self._conductor, self._backlog, self._clock)
-        self._driver_lost = False
+        ctx, was_lost = self._ctx(), self._driver_lost
+        self._driver_lost = False  # before the look: what is lost during it is lost anew
+        try:
+            if was_lost and self.settings.resume_guests:
+                left = resume_guests(ctx, self._hands, self._conductor, self._backlog)
+                if left and self._clock.now() < self._resume_until:
+                    raise DriverError(reason=f"{left} guests could not be started with the host yet.")
+            reconcile(ctx, self.settings.host, self.driver, self._conductor, self._backlog, self._clock)
+        except BaseException:
+            self._driver_lost = self._driver_lost or was_lost
+            raise
 
     def _lose_driver(self) -> None:
         if not self._driver_lost:
