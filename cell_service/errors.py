@@ -373,6 +373,12 @@ class CellUnavailable(Unavailable):
     message = "Cell {cell} is not reachable."
 
 
+class InstanceInTransit(Unavailable):
+    """It is passing from one cell to another: a matter of moments."""
+
+    message = "Instance {instance_uuid} is just changing its cell."
+
+
 class DatabaseUnavailable(Unavailable):
     message = "The database does not answer: {reason}"
 

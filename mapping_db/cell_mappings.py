@@ -17,7 +17,9 @@ CELL0_UUID = "00000000-0000-0000-0000-000000000000"
 class CellMapping:
     """One row of `cell_mappings`. `id` is the database's, small and never reused.
 
-    In the rows of this module the URLs are as stored, perhaps templates; `cells` gives them filled in.
+    `weight`: the part of what is new that the cell is to get, 0 (drained: nothing) to 100. `reserved`: only the
+    projects that it is kept for get anything there. In the rows of this module the URLs are as stored, perhaps
+    templates; `cells` gives them filled in.
     """
 
     id: int
@@ -26,6 +28,8 @@ class CellMapping:
     transport_url: str
     database_connection: str
     disabled: bool = False
+    weight: int = 100
+    reserved: bool = False
 
     @property
     def is_cell0(self) -> bool:

@@ -24,6 +24,7 @@ from sqlalchemy import (
 from cell_service.db.schema import BIG
 from cell_service.db.types import Json, Utc, ascii_id, exact
 from cell_service.model.instance import Instance
+from cell_service.model.move import MovePlan
 from cell_service.model.operation import BuildArguments
 from cell_service.model.request_spec import RequestSpec, Selection
 
@@ -57,7 +58,27 @@ cell_mappings = Table(
     Column("disabled", Boolean, nullable=False, server_default=false()),
     Column("created_at", Utc, nullable=False),
     Column("updated_at", Utc),
+    Column("weight", Integer, nullable=False, server_default="100"),
+    Column("reserved", Boolean, nullable=False, server_default=false()),
 )
+"""`weight`: how much of what is new the cell is to get, 0 (nothing: it is drained) to 100. `reserved`: only the
+projects of `cell_projects` get anything there."""
+
+cell_projects = Table(
+    "cell_projects",
+    metadata,
+    Column("cell_id", Integer, ForeignKey("cell_mappings.id", ondelete="CASCADE"), primary_key=True),
+    Column("project_id", exact(255), primary_key=True),
+)
+"""For whom a reserved cell is kept."""
+
+project_cells = Table(
+    "project_cells",
+    metadata,
+    Column("project_id", exact(255), primary_key=True),
+    Column("cell_id", Integer, ForeignKey("cell_mappings.id", ondelete="CASCADE"), primary_key=True),
+)
+"""The cells that a pinned project is confined to; a project without rows is not pinned."""
 
 host_mappings = Table(
     "host_mappings",
@@ -116,6 +137,69 @@ request_specs = Table(
     Column("created_at", Utc, nullable=False),
     Column("spec", Json(RequestSpec), nullable=False),
 )
+
+placement_notes = Table(
+    "placement_notes",
+    metadata,
+    Column("instance_uuid", ascii_id(), primary_key=True),
+    Column("created_at", Utc, nullable=False, index=True),
+    Column("note", Json(dict[str, Any]), nullable=False),
+)
+"""Why an instance landed where it did, as of its last choice of a host."""
+
+# -- on the way from one host to another --------------------------------------------------------
+
+moves = Table(
+    "moves",
+    metadata,
+    Column("id", BIG, primary_key=True, autoincrement=True),
+    Column("uuid", ascii_id(), nullable=False, unique=True),
+    Column("instance_uuid", ascii_id(), nullable=False, index=True),
+    Column("active", ascii_id(), unique=True),
+    Column("kind", ascii_id(32), nullable=False),
+    Column("phase", ascii_id(16), nullable=False),
+    Column("request_id", exact(255), nullable=False),
+    Column("user_id", exact(255), nullable=False),
+    Column("project_id", exact(255), nullable=False),
+    Column("created_at", Utc, nullable=False),
+    Column("updated_at", Utc),
+    Column("finished_at", Utc),
+    Column("source_cell", Integer, nullable=False),
+    Column("source_host", exact(255)),
+    Column("target_cell", Integer),
+    Column("target_host", exact(255)),
+    Column("plan", Json(MovePlan), nullable=False),
+    Column("attempt", Integer, nullable=False, server_default="0"),
+    Column("fence", Integer, nullable=False, server_default="0"),
+    Column("owner", exact(255)),
+    Column("lease_until", Utc),
+    Column("not_before", Utc),
+    Index("ix_moves_work", "finished_at", "lease_until"),
+    Index("ix_moves_source", "source_host", "finished_at"),
+)
+"""Moves of instances, run by super-conductors. `active` is the instance's uuid while no other move of it may begin,
+else NULL. The row's fence decides who writes on."""
+
+host_moves = Table(
+    "host_moves",
+    metadata,
+    Column("host", exact(255), primary_key=True),
+    Column("source_cell", Integer, nullable=False),
+    Column("target_cell", Integer, nullable=False),
+    Column("step", ascii_id(32), nullable=False),
+    Column("started_at", Utc, nullable=False),
+    Column("updated_at", Utc),
+)
+"""Hosts that are being moved to another cell, with the last step that is done."""
+
+progress_marks = Table(
+    "progress_marks",
+    metadata,
+    Column("name", exact(255), primary_key=True),
+    Column("position", Text, nullable=False),
+    Column("updated_at", Utc, nullable=False),
+)
+"""Where a long command stopped, by the command's name with what it works on."""
 
 # -- what users and administrators define ------------------------------------------------------
 

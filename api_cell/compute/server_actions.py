@@ -50,7 +50,7 @@ def lock(req: Request) -> Response:
     reason = (req.body["lock"] or {}).get("locked_reason") if req.at_least(2, 73) else None
 
     def work(tx: Connection, cell: Cell) -> None:
-        instance = find.here(req, tx, server_id)
+        instance = find.to_change(req, tx, cell, server_id)
         req.demand(LOCK_RULE, find.target(instance))
         by = "owner" if instance.project_id == req.ctx.project_id and instance.locked_by != "admin" else "admin"
         now = req.cloud.clock.now()
@@ -67,7 +67,7 @@ def unlock(req: Request) -> Response:
     server_id = req.params["id"]
 
     def work(tx: Connection, cell: Cell) -> None:
-        instance = find.here(req, tx, server_id)
+        instance = find.to_change(req, tx, cell, server_id)
         req.demand(UNLOCK_RULE, find.target(instance))
         if instance.locked_by == "admin":
             req.demand(OVERRIDE_RULE, find.target(instance))
@@ -85,7 +85,7 @@ def reset_state(req: Request) -> Response:
     server_id, wanted = req.params["id"], VmState(req.body["os-resetState"]["state"])
 
     def work(tx: Connection, cell: Cell) -> None:
-        find.here(req, tx, server_id)
+        find.to_change(req, tx, cell, server_id)
         req.demand("os_compute_api:os-admin-actions:reset_state")
         now = req.cloud.clock.now()
         operations.supersede(tx, server_id, now)

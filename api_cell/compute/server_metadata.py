@@ -153,7 +153,7 @@ def _change_metadata(req: Request, rule: str, change: Callable[[dict[str, str]],
         limits = quotas.limits_of(tx, req.ctx.project_id, req.services.settings.quota.limits())
 
     def work(tx: Connection, cell: Cell) -> dict[str, str]:
-        instance = _mine(req, tx, server_id, rule)
+        instance = _mine(req, tx, cell, server_id, rule)
         after = change(instance.metadata)
         if 0 <= limits["metadata_items"] < len(after):
             raise LimitExceeded(reason=f"Maximum number of metadata items exceeds {limits['metadata_items']}")
@@ -167,7 +167,7 @@ def _change_tags(req: Request, rule: str, change: Callable[[tuple[str, ...]], tu
     server_id = req.params["server_id"]
 
     def work(tx: Connection, cell: Cell) -> tuple[str, ...]:
-        instance = _mine(req, tx, server_id, rule)
+        instance = _mine(req, tx, cell, server_id, rule)
         after = change(instance.tags)
         instances.set_tags(tx, server_id, after, req.cloud.clock.now())
         return after
@@ -175,11 +175,9 @@ def _change_tags(req: Request, rule: str, change: Callable[[tuple[str, ...]], tu
     return find.change(req, server_id, work)
 
 
-def _mine(req: Request, tx: Connection, server_id: str, rule: str) -> Instance:
+def _mine(req: Request, tx: Connection, cell: Cell, server_id: str, rule: str) -> Instance:
     """The server, held to the end of the transaction, so that two changes of one column don't lose one."""
-    find.here(req, tx, server_id)
-    instances.hold(tx, server_id)
-    instance = find.here(req, tx, server_id)
+    instance = find.to_change(req, tx, cell, server_id)
     req.demand(rule, find.target(instance))
     act.demand_unlocked(req.ctx, instance)
     return instance

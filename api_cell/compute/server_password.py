@@ -23,7 +23,7 @@ def clear(req: Request) -> Response:
     server_id = req.params["server_id"]
 
     def work(tx: Connection, cell: Cell) -> None:
-        instance = find.here(req, tx, server_id)
+        instance = find.to_change(req, tx, cell, server_id)
         req.demand("os_compute_api:os-server-password:clear", find.target(instance))
         clear_password(tx, server_id, req.cloud.clock)
 

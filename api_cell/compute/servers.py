@@ -68,7 +68,7 @@ def update(req: Request) -> Response:
         wanted["auto_disk_config"] = asked["OS-DCF:diskConfig"] == "AUTO"
 
     def work(tx: Connection, cell: Cell) -> tuple[Instance, Cell]:
-        instance = find.here(req, tx, server_id)
+        instance = find.to_change(req, tx, cell, server_id)
         req.demand("os_compute_api:servers:update", find.target(instance))
         instances.change(tx, server_id, now=req.cloud.clock.now(), **wanted)
         return instances.get(tx, server_id), cell

@@ -44,7 +44,7 @@ def begin(req: Request, server_id: str, doing: Doing, arguments: dict[str, Any] 
 
     def work(tx: Connection, cell: Cell) -> tuple[Cell, str]:
         for _ in range(ATTEMPTS):
-            instance = find.here(req, tx, server_id)
+            instance = find.to_change(req, tx, cell, server_id)
             req.demand(doing.rule, find.target(instance))
             demand_unlocked(req.ctx, instance)
             if instance.host is None:

@@ -10,9 +10,9 @@ from sqlalchemy import Connection
 
 from api_cell.edge.route import Request
 from cell_service.db import instances
-from cell_service.errors import InstanceNotFound, InstanceNotHere
+from cell_service.errors import InstanceInTransit, InstanceNotFound, InstanceNotHere
 from cell_service.model.instance import Instance
-from mapping_db import build_requests
+from mapping_db import build_requests, instance_mappings
 from mapping_db.cells import Cell
 from mapping_db.locations import Location
 from mapping_db.routing import in_cell
@@ -33,7 +33,7 @@ def server(req: Request, server_id: str, *, deleted: bool = False) -> Found:
 
     def read(cell: Cell) -> Found:
         with cell.db.connect(req.ctx.deadline) as tx:
-            return Found(here(req, tx, server_id, deleted=deleted), cell)
+            return Found(here(req, tx, cell, server_id, deleted=deleted), cell)
 
     def unplaced(location: Location) -> Found:
         demand_visible(req, location.project_id, server_id)
@@ -58,8 +58,20 @@ def change(req: Request, server_id: str, work: Callable[[Connection, Cell], T]) 
     )
 
 
-def here(req: Request, tx: Connection, server_id: str, *, deleted: bool = False) -> Instance:
-    """The server as this cell has it.
+def to_change(req: Request, tx: Connection, cell: Cell, server_id: str) -> Instance:
+    """As `here`, for somebody who will change it; nobody else does before the transaction ends.
+
+    Raises InstanceInTransit while it passes from cell to cell.
+    """
+    instances.hold(tx, server_id)
+    instance = here(req, tx, cell, server_id)
+    if instance.hidden:
+        raise InstanceInTransit(instance_uuid=server_id, retry_after=1)
+    return instance
+
+
+def here(req: Request, tx: Connection, cell: Cell, server_id: str, *, deleted: bool = False) -> Instance:
+    """The server as the cell has it, on whose database `tx` is.
 
     Raises InstanceNotHere when the cell never had it, InstanceNotFound when it is deleted or not the caller's to see.
     """
@@ -68,11 +80,22 @@ def here(req: Request, tx: Connection, server_id: str, *, deleted: bool = False)
     except InstanceNotFound:
         raise InstanceNotHere(instance_uuid=server_id) from None
     if instance.hidden:
-        raise InstanceNotHere(instance_uuid=server_id)
+        _demand_owner(req, cell.mapping.id, server_id)
     demand_visible(req, instance.project_id, server_id)
     if instance.deleted_at is not None and not deleted:
         raise InstanceNotFound(instance_id=server_id)
     return instance
+
+
+def _demand_owner(req: Request, cell_id: int, server_id: str) -> None:
+    """A hidden row is on its way between two cells: the mapping, read afresh, says whose it is.
+
+    Raises InstanceNotHere.
+    """
+    with req.cloud.db.connect() as tx:
+        mapping = instance_mappings.get_many(tx, [server_id]).get(server_id)
+    if mapping is None or mapping.cell_id != cell_id:
+        raise InstanceNotHere(instance_uuid=server_id)
 
 
 def demand_visible(req: Request, project_id: str, server_id: str) -> None:

@@ -134,6 +134,8 @@ class Duties:
         if operation.kind is Kind.BUILD:
             fault = self._fault(f"Host {operation.host} went down while it was building the instance.")
             builds.leave_host(self._means, operation, fault, retriable=True, host_clean=True)
+        elif operation.kind in (Kind.MOVE_OUT, Kind.MOVE_IN, Kind.MOVE_RUN):
+            outcomes.fail(self._means, operation, self._fault(f"Host {operation.host} is down."))
         elif operation.kind is Kind.DELETE and self._means.db.run(
             lambda tx: operations.hand_over(tx, operation.id, operation.fence)
         ):

@@ -32,6 +32,10 @@ EVENTS: dict[Kind, str] = {
     Kind.SUSPEND: "compute_suspend_instance",
     Kind.RESUME: "compute_resume_instance",
     Kind.DELETE: "compute_terminate_instance",
+    Kind.MOVE_OUT: "compute_resize_instance",
+    Kind.MOVE_IN: "compute_prep_resize",
+    Kind.MOVE_RUN: "compute_finish_resize",
+    Kind.MOVE_DROP: "compute_confirm_resize",
 }
 """The events' names under which users of nova know these steps (Compute API reference, server actions)."""
 

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 from sqlalchemy import Connection
 
+from cell_service import wire
 from cell_service.conductor import builds, deletes
 from cell_service.conductor.means import EVENTS, Means, context_of
 from cell_service.db import actions, instances, operations
@@ -16,7 +19,7 @@ from cell_service.logs import about
 from cell_service.model import lifecycle
 from cell_service.model.instance import Fault, Instance
 from cell_service.model.lifecycle import PowerState, VmState
-from cell_service.model.operation import Kind, Operation, Outcome, Phase
+from cell_service.model.operation import ERRAND_OUTCOME, ERRANDS, Kind, Operation, Outcome, Phase
 
 log = logging.getLogger(__name__)
 
@@ -30,6 +33,8 @@ def record(means: Means, outcome: Outcome) -> None:
         return
     if operation.kind is Kind.DELETE:
         deletes.host_is_through(means, operation, outcome.fault)
+    elif operation.kind in ERRANDS:
+        _end_errand(means, operation, outcome)
     elif outcome.fault is None:
         means.db.run(lambda tx: _succeed(tx, means, operation, outcome))
         log.info("operation done", extra=_about(means, operation))
@@ -42,8 +47,12 @@ def record(means: Means, outcome: Outcome) -> None:
 def fail(means: Means, operation: Operation, fault: Fault, power_state: PowerState | None = None) -> None:
     """The operation (no build, no delete) ended with a fault: the instance is what it was, with no task.
 
-    A guest that does not run after a reboot makes it ERROR. Raises OperationLost.
+    A guest that does not run after a reboot makes it ERROR. An errand of a move changes nothing of the instance. Raises
+    OperationLost.
     """
+    if operation.kind in ERRANDS:
+        _end_errand(means, operation, Outcome(operation.id, operation.fence, fault=fault))
+        return
 
     def columns(_instance: Instance) -> dict[str, Any]:
         changes: dict[str, Any] = {"task_state": None, "fault": fault}
@@ -61,6 +70,26 @@ def fail(means: Means, operation: Operation, fault: Fault, power_state: PowerSta
 
     means.db.run(work)
     log.warning("operation failed", extra=_about(means, operation, reason=fault.message))
+
+
+def _end_errand(means: Means, operation: Operation, outcome: Outcome) -> None:
+    """Who runs the move reads from the row how the errand ended; a removal that failed is tried again."""
+
+    def work(tx: Connection) -> None:
+        now = means.now()
+        if outcome.fault is not None and operation.kind is Kind.MOVE_DROP:
+            until = now + timedelta(seconds=deletes.pause_seconds(operation.attempt))
+            operations.postpone(tx, operation.id, operation.fence, until)
+            return
+        found = replace(outcome, operation_id=operation.id, fence=operation.fence)
+        arguments = {**operation.arguments, ERRAND_OUTCOME: wire.to_plain(found)}
+        operations.note(tx, operation.id, operation.fence, arguments)
+        phase = Phase.DONE if outcome.fault is None else Phase.FAILED
+        operations.finish(tx, operation.id, operation.fence, phase, now)
+        _end_event(tx, means, operation, outcome.fault, whole=False)
+
+    means.db.run(work)
+    log.info("errand ended", extra=_about(means, operation, fault=outcome.fault and outcome.fault.message))
 
 
 def settle(tx: Connection, means: Means, uuid: str, columns: Callable[[Instance], dict[str, Any]]) -> None:
@@ -94,7 +123,8 @@ def _succeed(tx: Connection, means: Means, operation: Operation, outcome: Outcom
     _end_event(tx, means, operation, None)
 
 
-def _end_event(tx: Connection, means: Means, operation: Operation, fault: Fault | None) -> None:
+def _end_event(tx: Connection, means: Means, operation: Operation, fault: Fault | None, *, whole: bool = True) -> None:
+    """The event ends, and with it the `whole` action."""
     now = means.now()
     actions.finish_event(
         tx,
@@ -107,6 +137,8 @@ def _end_event(tx: Connection, means: Means, operation: Operation, fault: Fault 
         traceback=fault.details if fault else None,
         details=fault.message if fault else None,
     )
+    if not whole:
+        return
     actions.finish(
         tx, operation.instance_uuid, operation.request_id, now, message=None if fault is None else actions.ERROR
     )

@@ -74,11 +74,12 @@ class ConductorServant(Conductor):
         builds: int | None = None,
         holding: tuple[int, ...] = (),
     ) -> tuple[Work, ...]:
-        """A host that was forced down gets nothing."""
+        """A host that was forced down, or is leaving for another cell, gets nothing."""
         now = self._means.now()
 
         def work(tx: Connection) -> tuple[Work, ...]:
-            if services.by_host(tx, host, services.COMPUTE).forced_down:
+            service = services.by_host(tx, host, services.COMPUTE)
+            if service.forced_down or service.leaving:
                 return ()
             taken = operations.claim(
                 tx,
@@ -90,11 +91,12 @@ class ConductorServant(Conductor):
                 builds=builds,
                 holding=holding,
             )
-            found = instances.get_many(tx, [operation.instance_uuid for operation in taken])
+            found = instances.get_many(tx, [operation.instance_uuid for operation in taken], deleted=True)
             works = []
             for operation in taken:
                 instance = found.get(operation.instance_uuid)
-                if instance is None:
+                gone = instance is None or (instance.deleted_at and operation.kind is not Kind.MOVE_DROP)
+                if instance is None or gone:
                     operations.finish(tx, operation.id, operation.fence, Phase.SUPERSEDED, now)
                     continue
                 event = EVENTS[operation.kind]

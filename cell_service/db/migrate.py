@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Connection, MetaData, inspect, text
+from sqlalchemy import Column, Connection, MetaData, inspect, text
 
 from cell_service.db.engine import Database
 from cell_service.errors import DatabaseUnavailable, Invalid
@@ -92,7 +92,7 @@ def newest(schema: Schema = CELL) -> str:
 
 
 def create_missing(tx: Connection, tables: MetaData) -> None:
-    """Create those of the tables and their indexes that are not there: what the first revision of a schema does."""
+    """Create those of the tables and their indexes that are not there."""
     there = set(inspect(tx).get_table_names())
     for table in tables.sorted_tables:
         if table.name not in there:
@@ -102,6 +102,16 @@ def create_missing(tx: Connection, tables: MetaData) -> None:
         for index in table.indexes:
             if index.name not in indexed:
                 index.create(tx)
+
+
+def add_missing(tx: Connection, table: str, *columns: Column[Any]) -> None:
+    """Add those of the columns that the table has not got: a sync that was killed may have added some already."""
+    from alembic import op
+
+    there = {column["name"] for column in inspect(tx).get_columns(table)}
+    for column in columns:
+        if column.name not in there:
+            op.add_column(table, column)
 
 
 @contextlib.contextmanager

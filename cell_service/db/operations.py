@@ -22,6 +22,7 @@ from cell_service.model.operation import UNFINISHED, BuildArguments, Kind, Opera
 _FIELDS = tuple(Operation.__dataclass_fields__)
 _COLUMNS = [operations.c[name] for name in _FIELDS]
 _UNFINISHED = tuple(phase.value for phase in UNFINISHED)
+_ENDLESS = (Kind.DELETE.value, Kind.MOVE_DROP.value)
 _FREE = {"owner": None, "lease_until": None}
 
 
@@ -59,10 +60,17 @@ def insert(
 
 
 def supersede(tx: Connection, instance_uuid: str, now: datetime) -> int:
-    """End all that is unfinished for the instance, in favour of something stronger. Late workers are refused."""
+    """End all that is unfinished for the instance, in favour of something stronger. Late workers are refused.
+
+    What is to be removed from hosts that the instance has left is still removed.
+    """
     return tx.execute(
         update(operations)
-        .where(operations.c.instance_uuid == instance_uuid, operations.c.phase.in_(_UNFINISHED))
+        .where(
+            operations.c.instance_uuid == instance_uuid,
+            operations.c.phase.in_(_UNFINISHED),
+            operations.c.kind != Kind.MOVE_DROP.value,
+        )
         .values(phase=Phase.SUPERSEDED.value, finished_at=now, fence=operations.c.fence + 1, build=None, **_FREE)
     ).rowcount
 
@@ -227,11 +235,11 @@ def abandoned(tx: Connection, now: datetime, limit: int = 200) -> list[Operation
 
 
 def overdue(tx: Connection, now: datetime, limit: int = 200) -> list[Operation]:
-    """Unfinished operations past their deadline, held or not; but deletes, which never give up, and moving builds,
+    """Unfinished operations past their deadline, held or not; but removals, which never give up, and moving builds,
     which a conductor has in hand."""
     rows = tx.execute(
         select(*_COLUMNS)
-        .where(_workable(), operations.c.kind != Kind.DELETE.value, operations.c.deadline < now)
+        .where(_workable(), operations.c.kind.not_in(_ENDLESS), operations.c.deadline < now)
         .order_by(operations.c.id)
         .limit(limit)
     )
@@ -267,7 +275,8 @@ def _claimable(
     SELECT … FROM operations o WHERE host = ? AND phase IN ('open', 'running')
        AND (lease_until IS NULL OR lease_until < now OR owner = ?) AND id NOT IN (…)
        AND NOT EXISTS (SELECT 1 FROM operations e WHERE e.instance_uuid = o.instance_uuid
-                       AND e.id < o.id AND e.phase IN ('open', 'running', 'moving'))
+                       AND e.id < o.id AND e.phase IN ('open', 'running', 'moving')
+                       AND (e.kind <> 'move_drop' OR e.host = o.host))
     """
     earlier = operations.alias("earlier")
     mine = (
@@ -285,6 +294,7 @@ def _claimable(
             earlier.c.instance_uuid == operations.c.instance_uuid,
             earlier.c.id < operations.c.id,
             earlier.c.phase.in_(_UNFINISHED),
+            or_(earlier.c.kind != Kind.MOVE_DROP.value, earlier.c.host == operations.c.host),
         ),
     )
     if holding:

@@ -166,6 +166,41 @@ operations = Table(
 )
 """What the cell has promised to do. `finished_at` is set with phase done, failed or superseded."""
 
+migrations = Table(
+    "migrations",
+    metadata,
+    Column("id", BIG, primary_key=True, autoincrement=False),
+    Column("uuid", ascii_id(), nullable=False, unique=True),
+    Column("instance_uuid", ascii_id(), nullable=False),
+    Column("migration_type", ascii_id(32), nullable=False),
+    Column("status", ascii_id(32), nullable=False),
+    Column("source_compute", exact(255)),
+    Column("source_node", exact(255)),
+    Column("dest_compute", exact(255)),
+    Column("dest_node", exact(255)),
+    Column("dest_host", exact(255)),
+    Column("old_instance_type_id", Integer),
+    Column("new_instance_type_id", Integer),
+    Column("cross_cell_move", Boolean, nullable=False, server_default=false()),
+    Column("hidden", Boolean, nullable=False, server_default=false()),
+    Column("request_id", exact(255), nullable=False),
+    Column("user_id", exact(255), nullable=False),
+    Column("project_id", exact(255), nullable=False),
+    Column("created_at", Utc, nullable=False),
+    Column("updated_at", Utc),
+    Column("memory_total", BIG),
+    Column("memory_processed", BIG),
+    Column("memory_remaining", BIG),
+    Column("disk_total", BIG),
+    Column("disk_processed", BIG),
+    Column("disk_remaining", BIG),
+    Index("ix_migrations_instance", "instance_uuid"),
+    Index("ix_migrations_page", "created_at", "id"),
+    Index("ix_migrations_status", "status", "migration_type"),
+)
+"""What the Compute API shows of moves. `id` and `uuid` are the global move's, so they are the same in both cells of
+a move between two; the row of the cell that does not own the instance (any more) is hidden."""
+
 services = Table(
     "services",
     metadata,
@@ -182,8 +217,10 @@ services = Table(
     Column("disabled", Boolean, nullable=False, server_default=false()),
     Column("disabled_reason", exact(255)),
     Column("forced_down", Boolean, nullable=False, server_default=false()),
+    Column("leaving", Boolean, nullable=False, server_default=false()),
     UniqueConstraint("host", "binary", name="uq_services_host_binary"),
 )
+"""`leaving`: the host is on its way to another cell, and is given no work here."""
 
 compute_nodes = Table(
     "compute_nodes",

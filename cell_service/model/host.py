@@ -24,6 +24,7 @@ class Service:
     disabled: bool = False
     disabled_reason: str | None = None
     forced_down: bool = False
+    leaving: bool = False
     availability_zone: str | None = None
 
     def is_up(self, now: datetime, service_down_seconds: float) -> bool:

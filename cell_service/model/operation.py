@@ -28,6 +28,26 @@ class Kind(StrEnum):
     SUSPEND = "suspend"
     RESUME = "resume"
     DELETE = "delete"
+    MOVE_OUT = "move_out"
+    MOVE_IN = "move_in"
+    MOVE_RUN = "move_run"
+    MOVE_DROP = "move_drop"
+
+
+ERRANDS = frozenset({Kind.MOVE_OUT, Kind.MOVE_IN, Kind.MOVE_RUN, Kind.MOVE_DROP})
+"""What hosts do for a move. They change nothing of the instance's state: who runs the move reads their result.
+
+MOVE_OUT {live, shutdown}: the guest is ready to be taken over (cold: it is off) and still here; result {luggage,
+was_running}.
+MOVE_IN {luggage, live, flavor, admin_password}: the guest is here, and does not run; without luggage it is made from
+the instance's image.
+MOVE_RUN {run, live, luggage, flavor}: the ports are bound to this host, and the guest runs if `run`; the outcome has
+power_state and network_info.
+MOVE_DROP {}: nothing of the guest is left here; ports and allocations are left alone."""
+
+
+ERRAND_OUTCOME = "outcome"
+"""Where the arguments of an ended errand hold its Outcome, in its plain form."""
 
 
 class Phase(StrEnum):
@@ -117,3 +137,5 @@ class Outcome:
     power_state: PowerState | None = None
     network_info: tuple[Vif, ...] | None = None
     root_device_name: str | None = None
+    result: dict[str, Any] = field(default_factory=dict)
+    """What an errand has found out (see ERRANDS)."""

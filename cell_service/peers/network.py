@@ -42,6 +42,11 @@ class Networks(Protocol):
         """Delete the ports that we created for the instance, and unbind those it was given (also `keep`).
         No ports: no error. Raises PeerUnavailable."""
 
+    def bind(self, ctx: Context, instance_uuid: str, host: str) -> tuple[Vif, ...]:
+        """All ports of the instance are bound to `host`, whichever host they were bound to. Answers them as they are
+        then, in their order. Done again: nothing changes. Raises Invalid when a port can't be bound there,
+        PeerUnavailable."""
+
     def info(self, ctx: Context, instance_uuid: str) -> tuple[Vif, ...]:
         """The instance's ports as they are now."""
 

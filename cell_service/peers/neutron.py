@@ -120,6 +120,17 @@ class Neutron:
             else:
                 self._unbind(ctx, port)
 
+    def bind(self, ctx: Context, instance_uuid: str, host: str) -> tuple[Vif, ...]:
+        bound = []
+        for port in self._ports_of(ctx, instance_uuid):
+            if port.get("binding:host_id") == host and port.get("binding:vif_type") not in ("unbound", *_FAILED):
+                bound.append(port)
+                continue
+            after = self._calls.update(ctx, "ports", port["id"], {"binding:host_id": host})
+            assert after is not None
+            bound.append(_checked(after, host))
+        return self._vifs(ctx, bound)
+
     def info(self, ctx: Context, instance_uuid: str) -> tuple[Vif, ...]:
         return self._vifs(ctx, self._ports_of(ctx, instance_uuid))
 

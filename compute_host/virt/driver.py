@@ -154,6 +154,30 @@ class ConsoleLog(Protocol):
 
 
 @runtime_checkable
+class Movable(Protocol):
+    """A driver whose guests can go to another host, and come from one.
+
+    Luggage is JSON: what one driver of the kind gives, another takes. A guest that goes stays where it is, not running,
+    until `destroy`; so each move can be undone by starting it again.
+    """
+
+    def pack(self, uuid: str) -> dict[str, object]:
+        """The luggage of a guest that is off, disks and all. Raises GuestNotFound, DriverError."""
+
+    def send(self, uuid: str) -> dict[str, object]:
+        """The luggage of a running (or paused) guest, taken while it ran; it stands still when this returns, and
+        goes on by `power_on`. Sent already: the same luggage. Raises GuestNotFound, DriverError."""
+
+    def receive(self, spec: GuestSpec, luggage: dict[str, object] | None) -> None:
+        """The guest is here as `spec` says and does not run. Without luggage it is made from the disks of `spec`.
+        There already: it is given the size that `spec` says. After any error nothing new is left.
+        Raises ImageUnacceptable, HostOutOfSpace, DriverError."""
+
+    def arrive(self, spec: GuestSpec, luggage: dict[str, object]) -> None:
+        """A guest that was sent while it ran goes on here as it was there. Runs already: nothing happens."""
+
+
+@runtime_checkable
 class Diagnosable(Protocol):
     """A driver that can tell how a guest is doing."""
 

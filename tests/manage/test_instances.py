@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from cell_service.db.migrate import newest
 from mapping_db import instance_mappings, quotas
 from mapping_db.cell_mappings import CellMapping
 from tests.manage.conftest import NOW, Ran, Site
@@ -137,7 +138,7 @@ def test_simple_cell_setup_makes_a_cloud_of_one_cell(site: Site) -> None:
     assert [site.run("cell_v2", "simple_cell_setup").code for _ in range(2)] == [0, 0]
     assert site.run("cell_v2", "verify_instance", "--uuid", instance).code == 0
     assert [cell["Name"] for cell in site.run("cell_v2", "list_cells", "-f", "json").json] == [None, "cell0"]
-    assert [row["Version"] for row in site.run("db", "version", "-f", "json").json] == ["cell_001"] * 2
+    assert [row["Version"] for row in site.run("db", "version", "-f", "json").json] == [newest()] * 2
 
 
 def test_simple_cell_setup_without_urls_is_1(site: Site) -> None:

@@ -141,6 +141,13 @@ class MemoryNetworks:
                 else:
                     port.instance_uuid = port.host = None
 
+    def bind(self, ctx: Context, instance_uuid: str, host: str) -> tuple[Vif, ...]:
+        self._answer()
+        with self.lock:
+            for port in self.of(instance_uuid):
+                port.host = host
+        return self.info(ctx, instance_uuid)
+
     def info(self, ctx: Context, instance_uuid: str) -> tuple[Vif, ...]:
         self._answer()
         return tuple(port.vif for port in self.of(instance_uuid))

@@ -1,0 +1,62 @@
+"""Moves between hosts and cells."""
+
+from __future__ import annotations
+
+from alembic import op
+from sqlalchemy import BigInteger, Boolean, Column, Index, Integer, MetaData, Table, false
+
+from cell_service.db.migrate import add_missing, create_missing
+from cell_service.db.types import Utc, ascii_id, exact
+
+revision = "cell_002"
+down_revision = "cell_001"
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(column_0_label)s",
+        "uq": "uq_%(table_name)s_%(column_0_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+BIG = BigInteger().with_variant(Integer, "sqlite")
+
+Table(
+    "migrations",
+    metadata,
+    Column("id", BIG, primary_key=True, autoincrement=False),
+    Column("uuid", ascii_id(), nullable=False, unique=True),
+    Column("instance_uuid", ascii_id(), nullable=False),
+    Column("migration_type", ascii_id(32), nullable=False),
+    Column("status", ascii_id(32), nullable=False),
+    Column("source_compute", exact(255)),
+    Column("source_node", exact(255)),
+    Column("dest_compute", exact(255)),
+    Column("dest_node", exact(255)),
+    Column("dest_host", exact(255)),
+    Column("old_instance_type_id", Integer),
+    Column("new_instance_type_id", Integer),
+    Column("cross_cell_move", Boolean, nullable=False, server_default=false()),
+    Column("hidden", Boolean, nullable=False, server_default=false()),
+    Column("request_id", exact(255), nullable=False),
+    Column("user_id", exact(255), nullable=False),
+    Column("project_id", exact(255), nullable=False),
+    Column("created_at", Utc, nullable=False),
+    Column("updated_at", Utc),
+    Column("memory_total", BIG),
+    Column("memory_processed", BIG),
+    Column("memory_remaining", BIG),
+    Column("disk_total", BIG),
+    Column("disk_processed", BIG),
+    Column("disk_remaining", BIG),
+    Index("ix_migrations_instance", "instance_uuid"),
+    Index("ix_migrations_page", "created_at", "id"),
+    Index("ix_migrations_status", "status", "migration_type"),
+)
+
+
+def upgrade() -> None:
+    tx = op.get_bind()
+    create_missing(tx, metadata)
+    add_missing(tx, "services", Column("leaving", Boolean, nullable=False, server_default=false()))

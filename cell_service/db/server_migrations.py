@@ -1,0 +1,63 @@
+"""Rows of `migrations`: what the Compute API shows of moves. Who moves an instance writes them.
+
+Nothing is decided by them, but that a guest which an unfinished migration concerns is not destroyed because its
+instance lives elsewhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, delete, insert, select, update
+from sqlalchemy.exc import IntegrityError
+
+from cell_service.db.schema import migrations
+from cell_service.model.migration import ENDED, Migration
+
+_FIELDS = tuple(Migration.__dataclass_fields__)
+_COLUMNS = [migrations.c[name] for name in _FIELDS]
+
+
+def store(tx: Connection, migration: Migration) -> None:
+    """The row is there as given: made, or brought up to date."""
+    values = {name: getattr(migration, name) for name in _FIELDS}
+    if tx.execute(update(migrations).where(migrations.c.uuid == migration.uuid).values(values)).rowcount:
+        return
+    try:
+        with tx.begin_nested():
+            tx.execute(insert(migrations).values(values))
+    except IntegrityError:
+        tx.execute(update(migrations).where(migrations.c.uuid == migration.uuid).values(values))
+
+
+def change(tx: Connection, uuid: str, now: datetime, **columns: Any) -> bool:
+    """False when there is no such migration here."""
+    return bool(
+        tx.execute(update(migrations).where(migrations.c.uuid == uuid).values(updated_at=now, **columns)).rowcount
+    )
+
+
+def of_instance(tx: Connection, instance_uuid: str) -> list[Migration]:
+    """The instance's migrations, oldest first, hidden ones among them."""
+    rows = tx.execute(select(*_COLUMNS).where(migrations.c.instance_uuid == instance_uuid).order_by(migrations.c.id))
+    return [Migration(**row._mapping) for row in rows]
+
+
+def unfinished_of(tx: Connection, instance_uuids: Iterable[str]) -> dict[str, Migration]:
+    """The newest migration under way of each of the instances that has one, by instance uuid."""
+    wanted = list(instance_uuids)
+    if not wanted:
+        return {}
+    rows = tx.execute(
+        select(*_COLUMNS)
+        .where(migrations.c.instance_uuid.in_(wanted), migrations.c.status.not_in(sorted(ENDED)))
+        .order_by(migrations.c.id)
+    )
+    return {row.instance_uuid: Migration(**row._mapping) for row in rows}
+
+
+def remove_of(tx: Connection, instance_uuid: str) -> None:
+    """The cell forgets the instance's migrations."""
+    tx.execute(delete(migrations).where(migrations.c.instance_uuid == instance_uuid))

@@ -1,0 +1,217 @@
+"""Rows of `moves`: instances on their way to another host. The row's fence decides who writes on.
+
+A super-conductor takes a move under a lease, raises its fence by that, and names the fence in all that it records.
+What was asked of a move meanwhile (confirm, revert) is decided by the row's phase.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import Connection, Row, and_, delete, or_, select, update
+from sqlalchemy import insert as sql_insert
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.sql.elements import ColumnElement
+
+from cell_service.errors import Conflict, OperationLost
+from cell_service.model.move import MoveKind, MovePhase, MovePlan
+from mapping_db.schema import moves
+
+AT_REST = frozenset({MovePhase.WAITING})
+ENDED = frozenset({MovePhase.DONE, MovePhase.UNDONE})
+
+
+class AlreadyMoving(Conflict):
+    """Another move of the instance has not ended."""
+
+    message = "Instance {instance_uuid} is being moved already."
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """One row. `uuid` is also the migration's, and the consumer of what the source keeps of the claim. `active` is the
+    instance's uuid as long as no other move of it may begin. `target_cell`, `target_host`: None until chosen."""
+
+    uuid: str
+    instance_uuid: str
+    kind: MoveKind
+    phase: MovePhase
+    request_id: str
+    user_id: str
+    project_id: str
+    created_at: datetime
+    source_cell: int
+    source_host: str | None
+    plan: MovePlan = field(default_factory=MovePlan)
+    active: str | None = None
+    target_cell: int | None = None
+    target_host: str | None = None
+    updated_at: datetime | None = None
+    finished_at: datetime | None = None
+    attempt: int = 0
+    fence: int = 0
+    owner: str | None = None
+    lease_until: datetime | None = None
+    not_before: datetime | None = None
+    id: int = 0
+
+    @property
+    def crosses(self) -> bool:
+        """Whether it goes from one cell to another."""
+        return self.target_cell is not None and self.target_cell != self.source_cell
+
+
+_FIELDS = tuple(Move.__dataclass_fields__)
+_COLUMNS = [moves.c[name] for name in _FIELDS]
+
+
+def insert_new(tx: Connection, move: Move) -> int:
+    """Record the intent. Answers the move's id. Raises AlreadyMoving when another move of the instance is active."""
+    values = {name: getattr(move, name) for name in _FIELDS if name != "id"}
+    try:
+        with tx.begin_nested():
+            made = tx.execute(sql_insert(moves).values(_plain(values)))
+    except IntegrityError:
+        raise AlreadyMoving(instance_uuid=move.instance_uuid) from None
+    key = made.inserted_primary_key
+    assert key is not None
+    return int(key[0])
+
+
+def withdraw(tx: Connection, uuid: str, owner: str) -> None:
+    """The move that `owner` has just recorded is not wanted after all: its cell refused to begin it."""
+    tx.execute(delete(moves).where(moves.c.uuid == uuid, moves.c.owner == owner))
+
+
+def get(tx: Connection, uuid: str) -> Move | None:
+    row = tx.execute(select(*_COLUMNS).where(moves.c.uuid == uuid)).one_or_none()
+    return None if row is None else _move(row)
+
+
+def active_of(tx: Connection, instance_uuid: str) -> Move | None:
+    """The move of the instance that others have to wait for; None when there is none."""
+    row = tx.execute(select(*_COLUMNS).where(moves.c.active == instance_uuid)).one_or_none()
+    return None if row is None else _move(row)
+
+
+def unfinished(tx: Connection, *, source_host: str | None = None, limit: int = 10000) -> list[Move]:
+    """Moves that have not ended, oldest first, perhaps only those away from a host."""
+    query = select(*_COLUMNS).where(moves.c.finished_at.is_(None))
+    if source_host is not None:
+        query = query.where(moves.c.source_host == source_host)
+    return [_move(row) for row in tx.execute(query.order_by(moves.c.id).limit(limit))]
+
+
+def touching_cell(tx: Connection, cell_id: int) -> int:
+    """How many unfinished moves come from the cell or go there."""
+    query = select(moves.c.id).where(
+        moves.c.finished_at.is_(None), or_(moves.c.source_cell == cell_id, moves.c.target_cell == cell_id)
+    )
+    return len(tx.execute(query).all())
+
+
+def due(tx: Connection, now: datetime, *, owner: str, limit: int) -> list[str]:
+    """The uuids of moves that `owner` may take or holds, and that are not at rest, oldest first."""
+    rows = tx.execute(
+        select(moves.c.uuid)
+        .where(
+            moves.c.finished_at.is_(None),
+            moves.c.phase.not_in([phase.value for phase in AT_REST]),
+            or_(moves.c.not_before.is_(None), moves.c.not_before <= now),
+            or_(moves.c.lease_until.is_(None), moves.c.lease_until < now, moves.c.owner == owner),
+        )
+        .order_by(moves.c.id)
+        .limit(limit)
+    )
+    return [row[0] for row in rows]
+
+
+def take(tx: Connection, uuid: str, *, owner: str, now: datetime, lease_seconds: float) -> Move | None:
+    """Take the move for `owner`, if nobody else holds it. None: it is somebody else's, at rest or ended."""
+    won = tx.execute(
+        update(moves)
+        .where(
+            moves.c.uuid == uuid,
+            moves.c.finished_at.is_(None),
+            moves.c.phase.not_in([phase.value for phase in AT_REST]),
+            or_(moves.c.lease_until.is_(None), moves.c.lease_until < now, moves.c.owner == owner),
+        )
+        .values(
+            owner=owner,
+            lease_until=now + timedelta(seconds=lease_seconds),
+            fence=moves.c.fence + 1,
+            attempt=moves.c.attempt + 1,
+        )
+    ).rowcount
+    return get(tx, uuid) if won else None
+
+
+def renew(tx: Connection, uuids: Collection[str], *, owner: str, now: datetime, lease_seconds: float) -> None:
+    """Keep the leases of those of the moves that are still the owner's."""
+    if uuids:
+        tx.execute(
+            update(moves)
+            .where(moves.c.uuid.in_(list(uuids)), moves.c.owner == owner)
+            .values(lease_until=now + timedelta(seconds=lease_seconds))
+        )
+
+
+def record(tx: Connection, move: Move, now: datetime, **columns: Any) -> Move:
+    """Change columns of a move that the caller holds. Raises OperationLost when its fence is old."""
+    changed = tx.execute(update(moves).where(_held(move)).values(updated_at=now, **_plain(columns))).rowcount
+    if not changed:
+        raise OperationLost(operation_id=move.uuid, fence=move.fence)
+    after = get(tx, move.uuid)
+    assert after is not None
+    return after
+
+
+def rest(tx: Connection, move: Move, now: datetime, *, until: datetime | None, **columns: Any) -> None:
+    """Let go of a move that the caller holds; nobody takes it before `until`. Raises OperationLost."""
+    values = {"owner": None, "lease_until": None, "not_before": until, "attempt": 0, **columns}
+    record(tx, move, now, **values)
+
+
+def steer(tx: Connection, uuid: str, now: datetime, *, source: MovePhase, target: MovePhase, **columns: Any) -> bool:
+    """Ask something of a move at rest: decided by its phase. False: it was no longer `source`."""
+    return bool(
+        tx.execute(
+            update(moves)
+            .where(moves.c.uuid == uuid, moves.c.phase == source.value)
+            .values(phase=target.value, updated_at=now, not_before=None, owner=None, lease_until=None,
+                    attempt=0, fence=moves.c.fence + 1, **_plain(columns))
+        ).rowcount
+    )  # fmt: skip
+
+
+def resting_since(tx: Connection, before: datetime, limit: int) -> list[Move]:
+    """Moves that wait since before then for somebody to confirm or revert them."""
+    rows = tx.execute(
+        select(*_COLUMNS)
+        .where(moves.c.phase == MovePhase.WAITING.value, moves.c.finished_at.is_(None), moves.c.updated_at < before)
+        .order_by(moves.c.id)
+        .limit(limit)
+    )
+    return [_move(row) for row in rows]
+
+
+def purge(tx: Connection, before: datetime, limit: int = 1000) -> int:
+    """Remove up to `limit` moves that ended before then. Answers how many."""
+    ids = [row[0] for row in tx.execute(select(moves.c.id).where(moves.c.finished_at < before).limit(limit))]
+    return tx.execute(delete(moves).where(moves.c.id.in_(ids))).rowcount if ids else 0
+
+
+def _held(move: Move) -> ColumnElement[bool]:
+    return and_(moves.c.uuid == move.uuid, moves.c.fence == move.fence, moves.c.finished_at.is_(None))
+
+
+def _plain(values: dict[str, Any]) -> dict[str, Any]:
+    return {name: value.value if isinstance(value, (MoveKind, MovePhase)) else value for name, value in values.items()}
+
+
+def _move(row: Row[Any]) -> Move:
+    fields = dict(row._mapping)
+    return Move(**{**fields, "kind": MoveKind(fields["kind"]), "phase": MovePhase(fields["phase"])})
