@@ -1,0 +1,179 @@
+"""Instances with all that hangs on them, taken from one cell's database and put into another's.
+
+Who carries decides elsewhere (by the instance's mapping) which of the two rows is the instance. Until then the copy is
+hidden, and may be written again and again.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, Table, bindparam, delete, insert, select, update
+from sqlalchemy.sql.elements import ColumnElement
+
+from cell_service.db.schema import (
+    instance_actions,
+    instance_actions_events,
+    instances,
+    migrations,
+    operations,
+    tags,
+)
+from cell_service.model.operation import UNFINISHED
+
+PlainRow = Mapping[str, Any]
+
+_UNFINISHED = tuple(phase.value for phase in UNFINISHED)
+_ACTION = ("instance_uuid", "request_id", "action")
+_OPERATION = ("instance_uuid", "kind", "request_id", "created_at")
+
+
+@dataclass(frozen=True, slots=True)
+class CarriedAction:
+    """One row of `instance_actions` with its events."""
+
+    row: PlainRow
+    events: tuple[PlainRow, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Parcel:
+    """An instance as rows, by column. Without the ids that only the one database knows; migrations keep theirs."""
+
+    instance: PlainRow
+    tags: tuple[str, ...] = ()
+    actions: tuple[CarriedAction, ...] = ()
+    migrations: tuple[PlainRow, ...] = ()
+    operations: tuple[PlainRow, ...] = ()
+
+    @property
+    def uuid(self) -> str:
+        return str(self.instance["uuid"])
+
+
+def read(tx: Connection, uuids: Iterable[str], *, operations: bool) -> list[Parcel]:
+    """Those of the instances that are here, deleted ones too; with their unfinished operations if so told."""
+    wanted = list(uuids)
+    if not wanted:
+        return []
+    found = [dict(row._mapping) for row in tx.execute(select(instances).where(instances.c.uuid.in_(wanted)))]
+    labels = _grouped(tx, tags, tags.c.resource_id.in_(wanted), "resource_id")
+    acted = _grouped(tx, instance_actions, instance_actions.c.instance_uuid.in_(wanted), "instance_uuid")
+    action_ids = [row["id"] for rows in acted.values() for row in rows]
+    events = _grouped(tx, instance_actions_events, instance_actions_events.c.action_id.in_(action_ids), "action_id")
+    moved = _grouped(tx, migrations, migrations.c.instance_uuid.in_(wanted), "instance_uuid")
+    work = _unfinished(tx, wanted) if operations else {}
+    return [
+        Parcel(
+            _without_id(row),
+            tuple(each["tag"] for each in labels.get(row["uuid"], ())),
+            tuple(
+                CarriedAction(_without_id(each), tuple(_without_id(event) for event in events.get(each["id"], ())))
+                for each in acted.get(row["uuid"], ())
+            ),
+            tuple(moved.get(row["uuid"], ())),
+            tuple(_without_id(each) for each in work.get(row["uuid"], ())),
+        )
+        for row in found
+    ]
+
+
+def write(tx: Connection, parcels: Sequence[Parcel], *, hidden: bool, changes: Mapping[str, Any] | None = None) -> None:
+    """The instances are here as the parcels say, `changes` laid over their rows; what is here already is brought up
+    to date, and what this cell has recorded of them itself stays. Instances and migrations are hidden as told."""
+    if not parcels:
+        return
+    uuids = [parcel.uuid for parcel in parcels]
+    laid_over = {**(changes or {}), "hidden": hidden}
+    _put(tx, instances, ("uuid",), [{**parcel.instance, **laid_over} for parcel in parcels],
+         instances.c.uuid.in_(uuids))  # fmt: skip
+    tx.execute(delete(tags).where(tags.c.resource_id.in_(uuids)))
+    labels = [{"resource_id": parcel.uuid, "tag": tag} for parcel in parcels for tag in parcel.tags]
+    if labels:
+        tx.execute(insert(tags), labels)
+    _put_actions(tx, uuids, [action for parcel in parcels for action in parcel.actions])
+    moved = [{**row, "hidden": hidden} for parcel in parcels for row in parcel.migrations]
+    _put(tx, migrations, ("uuid",), moved, migrations.c.instance_uuid.in_(uuids))
+    work = [row for parcel in parcels for row in parcel.operations]
+    _put(tx, operations, _OPERATION, work, operations.c.instance_uuid.in_(uuids))
+
+
+def set_hidden(tx: Connection, uuids: Collection[str], hidden: bool) -> None:
+    """The rows of the instances, and of their migrations, are hidden or not."""
+    if uuids:
+        wanted = list(uuids)
+        tx.execute(update(instances).where(instances.c.uuid.in_(wanted)).values(hidden=hidden))
+        tx.execute(update(migrations).where(migrations.c.instance_uuid.in_(wanted)).values(hidden=hidden))
+
+
+def remove(tx: Connection, uuids: Collection[str]) -> None:
+    """The cell has never heard of the instances."""
+    wanted = list(uuids)
+    if not wanted:
+        return
+    acted = select(instance_actions.c.id).where(instance_actions.c.instance_uuid.in_(wanted))
+    ids = [row[0] for row in tx.execute(acted)]
+    if ids:
+        tx.execute(delete(instance_actions_events).where(instance_actions_events.c.action_id.in_(ids)))
+    for table in (instance_actions, migrations, operations):
+        tx.execute(delete(table).where(table.c.instance_uuid.in_(wanted)))
+    tx.execute(delete(tags).where(tags.c.resource_id.in_(wanted)))
+    tx.execute(delete(instances).where(instances.c.uuid.in_(wanted)))
+
+
+def _put_actions(tx: Connection, uuids: list[str], carried: list[CarriedAction]) -> None:
+    here = instance_actions.c.instance_uuid.in_(uuids)
+    _put(tx, instance_actions, _ACTION, [action.row for action in carried], here)
+    columns = [instance_actions.c[name] for name in ("id", *_ACTION)]
+    ids = {tuple(row[1:]): row[0] for row in tx.execute(select(*columns).where(here))}
+    rows = [{**event, "action_id": ids[_key(action.row, _ACTION)]} for action in carried for event in action.events]
+    events = instance_actions_events
+    _put(tx, events, ("action_id", "event", "host"), rows, events.c.action_id.in_(list(ids.values())))
+
+
+def _put(
+    tx: Connection, table: Table, unique: tuple[str, ...], rows: Sequence[PlainRow], among: ColumnElement[bool]
+) -> None:
+    """Each row is in the table: that with the same `unique` columns of those `among` which it may be is changed."""
+    if not rows:
+        return
+    there = {
+        tuple(row[1:]): row[0]
+        for row in tx.execute(select(table.c.id, *(table.c[name] for name in unique)).where(among))
+    }
+    old = [row for row in rows if _key(row, unique) in there]
+    new = [row for row in rows if _key(row, unique) not in there]
+    if old:
+        changed = [name for name in old[0] if name not in (*unique, "id")]
+        statement = update(table).where(table.c.id == bindparam("row_id"))
+        statement = statement.values({name: bindparam(f"new_{name}", type_=table.c[name].type) for name in changed})
+        tx.execute(
+            statement,
+            [{"row_id": there[_key(row, unique)]} | {f"new_{name}": row[name] for name in changed} for row in old],
+        )
+    if new:
+        tx.execute(insert(table), [dict(row) for row in new])
+
+
+def _unfinished(tx: Connection, uuids: list[str]) -> dict[Any, list[dict[str, Any]]]:
+    unfinished = operations.c.phase.in_(_UNFINISHED)
+    return _grouped(tx, operations, operations.c.instance_uuid.in_(uuids) & unfinished, "instance_uuid")
+
+
+def _grouped(tx: Connection, table: Table, where: ColumnElement[bool], by: str) -> dict[Any, list[dict[str, Any]]]:
+    """The rows by that column, each group in order."""
+    found: dict[Any, list[dict[str, Any]]] = defaultdict(list)
+    for row in tx.execute(select(table).where(where).order_by(*table.primary_key.columns)):
+        found[row._mapping[by]].append(dict(row._mapping))
+    return found
+
+
+def _key(row: PlainRow, names: tuple[str, ...]) -> tuple[Any, ...]:
+    return tuple(row[name] for name in names)
+
+
+def _without_id(row: PlainRow) -> PlainRow:
+    return {name: value for name, value in row.items() if name not in ("id", "action_id")}
