@@ -24,13 +24,14 @@ from cell_service.rpc.transport import Subscription, Transport
 from compute_host.backlog import Backlog, Held
 from compute_host.config import HostSettings
 from compute_host.images import ImageCache
-from compute_host.operations import DriveMaker, Hands, Job, perform, undo
+from compute_host.operations import perform, undo
 from compute_host.reconcile import reconcile
 from compute_host.resume import resume_guests
 from compute_host.servant import ComputeServant
 from compute_host.timers import Pools, Repeated, Timers
 from compute_host.tracker import Tracker
 from compute_host.virt.driver import Driver
+from compute_host.work import DriveMaker, Hands, Job
 
 log = logging.getLogger(__name__)
 

@@ -80,6 +80,12 @@ class SimulatedOptions:
     verb_seconds: float = option(
         cfg.FloatOpt("verb_seconds", default=0.02, min=0, help="Every other verb: stop, reboot, pause and so on.")
     )
+    move_seconds: float = option(
+        cfg.FloatOpt("move_seconds", default=0.5, min=0, help="Copying the disks of a guest that comes from elsewhere.")
+    )
+    live_seconds: float = option(
+        cfg.FloatOpt("live_seconds", default=1.0, min=0, help="Sending a guest to another host while it runs.")
+    )
     jitter: float = option(cfg.FloatOpt("jitter", default=0.2, min=0, max=1))
     watch_seconds: float = option(
         cfg.FloatOpt("watch_seconds", default=10.0, min=0.1, help="How often guests may change by themselves.")

@@ -13,9 +13,9 @@ from cell_service.rpc.transport import Transport
 from compute_host.agent import Agent
 from compute_host.config import HostSettings
 from compute_host.images import ImageCache
-from compute_host.operations import DriveMaker
 from compute_host.timers import Pools, Timers
 from compute_host.virt import make_driver
+from compute_host.work import DriveMaker
 
 
 class Fleet:

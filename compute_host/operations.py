@@ -6,9 +6,7 @@ import contextlib
 import logging
 import traceback
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
 
-from cell_service.context import Clock, Context
 from cell_service.errors import (
     DriverError,
     GuestNotFound,
@@ -20,49 +18,13 @@ from cell_service.errors import (
 from cell_service.logs import about
 from cell_service.model.instance import Fault, Instance, Vif
 from cell_service.model.lifecycle import PowerState, Task
-from cell_service.model.operation import BuildArguments, Kind, Outcome, Work
-from cell_service.peers.network import Networks
-from compute_host.disks import blank_disks, with_image
-from compute_host.images import ImageCache
-from compute_host.virt.driver import DriveFile, Driver, GuestSpec
+from cell_service.model.operation import BuildArguments, Kind, Outcome
+from compute_host import errands
+from compute_host.work import Hands, Job, from_images, outcome_of, spec_of
 
 log = logging.getLogger(__name__)
 
 ROOT_DEVICE = "/dev/vda"
-
-
-DriveMaker = Callable[[Context, Instance, tuple[Vif, ...], BuildArguments], tuple[DriveFile, ...]]
-"""What stands on an instance's config drive."""
-
-
-@dataclass(frozen=True, slots=True)
-class Hands:
-    """What work is done with on a host. `networks`, `images` None: instances have no ports, no images."""
-
-    host: str
-    driver: Driver
-    networks: Networks | None
-    images: ImageCache | None
-    clock: Clock
-    shutdown_seconds: float
-    drive: DriveMaker | None = None
-    force_drive: bool = False
-    """Every instance has a config drive, asked for or not."""
-
-
-@dataclass(frozen=True, slots=True)
-class Job:
-    """One operation being done: `check` raises OperationLost once it is somebody else's, `progress` tells the cell
-    how far a build has come."""
-
-    ctx: Context
-    work: Work
-    check: Callable[[], None]
-    progress: Callable[[Task], None] = field(default=lambda _task: None)
-
-    @property
-    def instance(self) -> Instance:
-        return self.work.instance
 
 
 def perform(hands: Hands, job: Job) -> Outcome:
@@ -101,24 +63,10 @@ def _build(hands: Hands, job: Job) -> Outcome:
     job.check()
     job.progress(Task.SPAWNING)
     with contextlib.ExitStack() as held:
-        spec = _from_images(hands, job, _spec_of(hands, job, vifs, build), held)
+        spec = from_images(hands, job, spec_of(hands, job, vifs, build), held)
         job.check()
         hands.driver.spawn(spec)
-    return _outcome(hands, job, network_info=vifs, root_device_name=ROOT_DEVICE)
-
-
-def _from_images(hands: Hands, job: Job, spec: GuestSpec, held: contextlib.ExitStack) -> GuestSpec:
-    """The spec with the files that the guest is made from; they stay as long as they are `held`."""
-    instance, images = job.instance, hands.images
-    if images is None or not instance.image_ref:
-        return spec
-    image, path = held.enter_context(images.image(job.ctx, instance.image_ref, instance.flavor))
-    spec = replace(spec, disks=with_image(instance, image, path))
-    if instance.kernel_id:
-        spec = replace(spec, kernel=held.enter_context(images.image(job.ctx, instance.kernel_id, instance.flavor))[1])
-    if instance.ramdisk_id:
-        spec = replace(spec, ramdisk=held.enter_context(images.image(job.ctx, instance.ramdisk_id, instance.flavor))[1])
-    return spec
+    return outcome_of(hands, job, network_info=vifs, root_device_name=ROOT_DEVICE)
 
 
 def _ports(hands: Hands, job: Job, build: BuildArguments) -> tuple[Vif, ...]:
@@ -139,38 +87,38 @@ def _ports(hands: Hands, job: Job, build: BuildArguments) -> tuple[Vif, ...]:
 
 
 def _start(hands: Hands, job: Job) -> Outcome:
-    hands.driver.power_on(_spec_of(hands, job))
-    return _outcome(hands, job)
+    hands.driver.power_on(spec_of(hands, job))
+    return outcome_of(hands, job)
 
 
 def _stop(hands: Hands, job: Job) -> Outcome:
     hands.driver.power_off(job.instance.uuid, graceful_seconds=hands.shutdown_seconds)
-    return _outcome(hands, job)
+    return outcome_of(hands, job)
 
 
 def _reboot(hands: Hands, job: Job) -> Outcome:
-    hands.driver.reboot(_spec_of(hands, job), hard=job.work.operation.kind is Kind.REBOOT_HARD)
-    return _outcome(hands, job)
+    hands.driver.reboot(spec_of(hands, job), hard=job.work.operation.kind is Kind.REBOOT_HARD)
+    return outcome_of(hands, job)
 
 
 def _pause(hands: Hands, job: Job) -> Outcome:
     hands.driver.pause(job.instance.uuid)
-    return _outcome(hands, job)
+    return outcome_of(hands, job)
 
 
 def _unpause(hands: Hands, job: Job) -> Outcome:
     hands.driver.unpause(job.instance.uuid)
-    return _outcome(hands, job)
+    return outcome_of(hands, job)
 
 
 def _suspend(hands: Hands, job: Job) -> Outcome:
     hands.driver.suspend(job.instance.uuid)
-    return _outcome(hands, job)
+    return outcome_of(hands, job)
 
 
 def _resume(hands: Hands, job: Job) -> Outcome:
-    hands.driver.resume(_spec_of(hands, job))
-    return _outcome(hands, job)
+    hands.driver.resume(spec_of(hands, job))
+    return outcome_of(hands, job)
 
 
 def _delete(hands: Hands, job: Job) -> Outcome:
@@ -191,6 +139,10 @@ _VERBS: dict[Kind, Callable[[Hands, Job], Outcome]] = {
     Kind.SUSPEND: _suspend,
     Kind.RESUME: _resume,
     Kind.DELETE: _delete,
+    Kind.MOVE_OUT: errands.move_out,
+    Kind.MOVE_IN: errands.move_in,
+    Kind.MOVE_RUN: errands.move_run,
+    Kind.MOVE_DROP: errands.move_drop,
 }
 
 
@@ -247,22 +199,6 @@ def _fault(hands: Hands, error: Exception) -> Fault:
     return Fault(code=code, message=message[:255], created_at=hands.clock.now(), details=details)
 
 
-def _outcome(
-    hands: Hands,
-    job: Job,
-    network_info: tuple[Vif, ...] | None = None,
-    root_device_name: str | None = None,
-) -> Outcome:
-    operation = job.work.operation
-    return Outcome(
-        operation.id,
-        operation.fence,
-        power_state=hands.driver.power_state(job.instance.uuid),
-        network_info=network_info,
-        root_device_name=root_device_name,
-    )
-
-
 def _power_state(hands: Hands, job: Job) -> PowerState | None:
     try:
         return hands.driver.power_state(job.instance.uuid)
@@ -275,34 +211,3 @@ def _power_state(hands: Hands, job: Job) -> PowerState | None:
 def _given(instance: Instance) -> tuple[str, ...]:
     """The ports that the instance was given by its owner, who keeps them."""
     return tuple(vif.port_id for vif in instance.network_info if not vif.created_by_us)
-
-
-def _spec_of(
-    hands: Hands, job: Job, vifs: tuple[Vif, ...] | None = None, build: BuildArguments | None = None
-) -> GuestSpec:
-    """The job's guest as it is, or with `vifs` and `build` as it will be."""
-    spec = guest_spec(hands, job.ctx, job.instance, vifs, build)
-    return replace(spec, fence=job.work.operation.fence)
-
-
-def guest_spec(
-    hands: Hands,
-    ctx: Context,
-    instance: Instance,
-    vifs: tuple[Vif, ...] | None = None,
-    build: BuildArguments | None = None,
-) -> GuestSpec:
-    """An instance's guest as it is, or with `vifs` and `build` as it will be."""
-    nics, asked = instance.network_info if vifs is None else vifs, build or BuildArguments()
-    drive = None
-    if build is not None and (instance.config_drive or hands.force_drive) and hands.drive is not None:
-        drive = hands.drive(ctx, instance, nics, asked)
-    return GuestSpec(
-        instance,
-        blank_disks(instance),
-        nics,
-        injected_files=asked.injected_files,
-        admin_password=asked.admin_password,
-        config_drive=drive,
-        cell=asked.cell,
-    )

@@ -10,7 +10,7 @@ from cell_service.logs import about
 from cell_service.model.lifecycle import PowerState, VmState
 from cell_service.rpc.conductor import Conductor
 from compute_host.backlog import Backlog
-from compute_host.operations import Hands, guest_spec
+from compute_host.work import Hands, guest_spec
 
 log = logging.getLogger(__name__)
 

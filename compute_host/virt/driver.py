@@ -162,7 +162,7 @@ class Movable(Protocol):
     """
 
     def pack(self, uuid: str) -> dict[str, object]:
-        """The luggage of a guest that is off, disks and all. Raises GuestNotFound, DriverError."""
+        """The luggage of a guest that is off, disks and all. Raises GuestNotFound, DriverError (also when it runs)."""
 
     def send(self, uuid: str) -> dict[str, object]:
         """The luggage of a running (or paused) guest, taken while it ran; it stands still when this returns, and
@@ -170,11 +170,13 @@ class Movable(Protocol):
 
     def receive(self, spec: GuestSpec, luggage: dict[str, object] | None) -> None:
         """The guest is here as `spec` says and does not run. Without luggage it is made from the disks of `spec`.
-        There already: it is given the size that `spec` says. After any error nothing new is left.
-        Raises ImageUnacceptable, HostOutOfSpace, DriverError."""
+        There already, and not running: it is given the size that `spec` says, and the disks in luggage of another host.
+        After any error nothing new is left, and what was there is as it was. Raises ImageUnacceptable, HostOutOfSpace,
+        DriverError (also when it runs)."""
 
     def arrive(self, spec: GuestSpec, luggage: dict[str, object]) -> None:
-        """A guest that was sent while it ran goes on here as it was there. Runs already: nothing happens."""
+        """A guest that was sent while it ran goes on here as it was there; where it was sent from, as it was. Runs
+        already: nothing happens."""
 
 
 @runtime_checkable

@@ -31,6 +31,7 @@ def render(guest: Record) -> str:
     lines: list[str] = []
     for number, boot in enumerate(guest.boots):
         lines += _boot(guest, boot)
+        lines += [f"[{50 + place:5d}.000000] {remark}" for place, remark in enumerate(boot.remarks)]
         if number < len(guest.notes):
             lines.append(f"[{60 + number:5d}.000000] {_ENDS.get(guest.notes[number], guest.notes[number])}")
     return "\n".join(lines)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 from cell_service.errors import DriverError, GuestNotFound, HostOutOfSpace
@@ -14,7 +15,7 @@ from compute_host.config import HostSettings
 from compute_host.timers import Pool, Timer, Timers
 from compute_host.virt import inspection
 from compute_host.virt.driver import Guest, GuestSpec, PowerListener, Returned, unheard
-from compute_host.virt.simulated import console, diagnostics, faults, node
+from compute_host.virt.simulated import console, diagnostics, faults, node, travel
 from compute_host.virt.simulated.state import Boot, Record, State
 
 FROZEN_LOOK_SECONDS = 0.25
@@ -104,7 +105,10 @@ class SimulatedDriver:
 
     def power_on(self, spec: GuestSpec) -> None:
         guest = self._guest("power_on", spec.instance.uuid)
-        if guest.power_state is not PowerState.RUNNING:
+        if guest.sent is not None:
+            self._take(self._options.verb_seconds)
+            self._state.change(guest.uuid, power_state=PowerState.RUNNING, sent=None)
+        elif guest.power_state is not PowerState.RUNNING:
             self._take(self._options.boot_seconds)
             self._run(guest.uuid, "power on")
 
@@ -139,6 +143,58 @@ class SimulatedDriver:
     def resume(self, spec: GuestSpec) -> None:
         self._turn("resume", spec.instance.uuid, PowerState.SUSPENDED, PowerState.RUNNING)
 
+    def pack(self, uuid: str) -> dict[str, object]:
+        guest = self._guest("pack", uuid)
+        if guest.power_state in travel.ALIVE:
+            raise DriverError(reason="The guest is not off: its disks cannot be taken away.")
+        self._take(self._options.verb_seconds)
+        return travel.luggage_of(self._state.get(uuid), self._state.node_uuid)
+
+    def send(self, uuid: str) -> dict[str, object]:
+        guest = self._guest("send", uuid)
+        if guest.sent is None:
+            if guest.power_state not in travel.RUNS:
+                raise DriverError(reason="The guest is off: there is nothing to be sent while it runs.")
+            self._take(self._options.live_seconds)
+            now = self._state.get(uuid).power_state
+            if now not in travel.RUNS:
+                raise DriverError(reason="The guest went off while it was sent.")
+            guest = self._state.change(uuid, power_state=PowerState.PAUSED, sent=now)
+        return travel.luggage_of(guest, self._state.node_uuid)
+
+    def receive(self, spec: GuestSpec, luggage: dict[str, object] | None) -> None:
+        uuid, root = spec.instance.uuid, spec.disks[0]
+        self._thawed()
+        here = self._state.get(uuid) if self._is_made(uuid) else None
+        if here is not None and here.power_state in travel.ALIVE:
+            raise DriverError(reason="A guest of this uuid is running here.")
+        if luggage is None and root.image is not None and here is None:
+            inspection.check(root, spec.instance.image_ref)
+        stays = here is not None and (luggage is None or travel.is_own(luggage, self._state.node_uuid))
+        try:
+            if here is not None:
+                after = travel.resized(here, spec) if stays else travel.unpacked(luggage or {}, spec)
+            else:
+                new = replace(self._blank(spec), power_state=PowerState.SHUTDOWN, made=True)
+                after = new if luggage is None else travel.unpacked(luggage, spec)
+                self._admit(replace(after, made=False))
+            self._strike("receive", uuid, spec.instance.display_name, spec.instance.image_ref)
+            self._take(self._options.verb_seconds if stays or luggage is None else self._options.move_seconds)
+            self._admit(after)
+        except DriverError:
+            if here is None and not self._stopped.is_set():
+                self._state.remove(uuid)
+            raise
+
+    def arrive(self, spec: GuestSpec, luggage: dict[str, object]) -> None:
+        guest = self._guest("arrive", spec.instance.uuid)
+        state = travel.guest_in(luggage).power_state
+        if guest.power_state is PowerState.RUNNING or (guest.power_state is state and guest.sent is None):
+            return
+        self._take(self._options.verb_seconds)
+        after = guest if guest.sent is not None else travel.remarked(guest, "live migrated")
+        self._state.change(guest.uuid, power_state=state, boots=after.boots, sent=None)
+
     def happen(self, uuid: str, does: str) -> None:
         """Let the guest do something by itself: `shutdown`, `crash` or `start`. Raises GuestNotFound."""
         guest = self._state.get(uuid)
@@ -163,8 +219,12 @@ class SimulatedDriver:
 
     def _make(self, spec: GuestSpec) -> None:
         """Record the guest, not running yet, if there is room for it. Raises HostOutOfSpace."""
+        self._admit(self._blank(spec))
+
+    def _blank(self, spec: GuestSpec) -> Record:
+        """A guest that was never started."""
         instance, flavor = spec.instance, spec.instance.flavor
-        record = Record(
+        return Record(
             uuid=instance.uuid,
             name=instance.display_name,
             hostname=instance.hostname or instance.display_name,
@@ -177,6 +237,9 @@ class SimulatedDriver:
             image=instance.image_ref,
             config_drive=spec.config_drive is not None or instance.config_drive,
         )
+
+    def _admit(self, record: Record) -> None:
+        """The guest is as recorded, in the place of an earlier one, if there is room for it. Raises HostOutOfSpace."""
         with self._lock:
             others = [guest for guest in self._state.guests() if guest.uuid != record.uuid]
             self._check_room([*others, record])
@@ -200,16 +263,15 @@ class SimulatedDriver:
             notes = (*notes, "power off")
         if len(boots) > KEPT_BOOTS:
             boots, notes = boots[-KEPT_BOOTS:], notes[-KEPT_BOOTS + 1 :]
-        self._state.change(
-            uuid, power_state=PowerState.RUNNING, boots=boots, notes=notes, made=guest.made if made is None else made
-        )
+        made = guest.made if made is None else made
+        self._state.change(uuid, power_state=PowerState.RUNNING, boots=boots, notes=notes, made=made, sent=None)
 
     def _halt(self, uuid: str, state: PowerState, note: str) -> None:
         guest = self._state.get(uuid)
         notes = guest.notes
         if len(notes) < len(guest.boots):
             notes = (*notes, note)
-        self._state.change(uuid, power_state=state, notes=notes)
+        self._state.change(uuid, power_state=state, notes=notes, sent=None)
 
     def _turn(self, verb: str, uuid: str, before: PowerState, after: PowerState) -> None:
         guest = self._guest(verb, uuid)
@@ -218,7 +280,7 @@ class SimulatedDriver:
         if guest.power_state is not before:
             raise DriverError(reason=f"The guest is {guest.power_state.name.lower()}: cannot {verb} it.")
         self._take(self._options.verb_seconds)
-        self._state.change(uuid, power_state=after)
+        self._state.change(uuid, power_state=after, sent=None)
 
     def _guest(self, verb: str, uuid: str) -> Record:
         """The guest to do something with. Raises GuestNotFound, and the fault that was asked for."""

@@ -19,15 +19,17 @@ from cell_service.model.lifecycle import PowerState
 
 @dataclass(frozen=True, slots=True)
 class Boot:
-    """One start of a guest: when, and how it came about."""
+    """One start of a guest: when, and how it came about. `remarks`: what it lived through since."""
 
     at: datetime
     how: str
+    remarks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One guest. `made` False: it was begun, and never finished."""
+    """One guest. `made` False: it was begun, and never finished. `sent`: what it did when it was sent to another host
+    while it ran; it stands still here."""
 
     uuid: str
     name: str
@@ -42,6 +44,7 @@ class Record:
     boots: tuple[Boot, ...] = ()
     notes: tuple[str, ...] = ()
     config_drive: bool = False
+    sent: PowerState | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,97 @@
+"""What a host does for a move: the errands of cell_service.model.operation, whose contract stands there.
+
+Each may be done again after a restart in the middle of it. None changes ports, allocations or the instance's state
+beyond what its name says: whoever runs the move reads the result and decides.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import replace
+from typing import Any
+
+from cell_service import wire
+from cell_service.errors import NotSupported
+from cell_service.model.instance import Flavor
+from cell_service.model.lifecycle import PowerState
+from cell_service.model.operation import BuildArguments, Outcome
+from compute_host.virt.driver import Driver, Movable
+from compute_host.work import Hands, Job, from_images, outcome_of, spec_of
+
+HALTED = (PowerState.SHUTDOWN, PowerState.CRASHED, PowerState.NOSTATE)
+
+
+def move_out(hands: Hands, job: Job) -> Outcome:
+    """`was_running`: what the guest did before it was turned off for the move, also when this is done again."""
+    movable, uuid, asked = _movable(hands.driver), job.instance.uuid, _arguments(job)
+    now = hands.driver.power_state(uuid)
+    was_running = PowerState.RUNNING in (now, job.instance.power_state)
+    job.check()
+    if asked.get("live"):
+        luggage = movable.send(uuid)
+    else:
+        if now not in HALTED:
+            graceful = hands.shutdown_seconds if asked.get("shutdown", True) else 0
+            hands.driver.power_off(uuid, graceful_seconds=graceful)
+            job.check()
+        luggage = movable.pack(uuid)
+    return replace(outcome_of(hands, job), result={"luggage": luggage, "was_running": was_running})
+
+
+def move_in(hands: Hands, job: Job) -> Outcome:
+    """With luggage from what another host gave; without from the instance's image, config drive and all."""
+    movable, asked = _movable(hands.driver), _arguments(job)
+    job = _here(hands, job, asked)
+    luggage = asked.get("luggage") or None
+    with contextlib.ExitStack() as held:
+        if luggage is None:
+            made_of = BuildArguments(admin_password=asked.get("admin_password") or "", cell=asked.get("cell") or "")
+            spec = from_images(hands, job, spec_of(hands, job, build=made_of), held)
+        else:
+            spec = spec_of(hands, job)
+        job.check()
+        movable.receive(spec, luggage)
+    return outcome_of(hands, job)
+
+
+def move_run(hands: Hands, job: Job) -> Outcome:
+    """Ports first: a guest that runs here answers here. At the source it is how a move is undone."""
+    movable, asked = _movable(hands.driver), _arguments(job)
+    job = _here(hands, job, asked)
+    vifs = None
+    if hands.networks is not None and job.instance.network_info:
+        vifs = hands.networks.bind(job.ctx, job.instance.uuid, hands.host)
+    job.check()
+    spec, luggage = spec_of(hands, job, vifs), asked.get("luggage") or None
+    if asked.get("live") and luggage is not None:
+        movable.arrive(spec, luggage)
+    elif asked.get("run"):
+        hands.driver.power_on(spec)
+    return outcome_of(hands, job, network_info=vifs)
+
+
+def move_drop(hands: Hands, job: Job) -> Outcome:
+    """Nothing of the guest is left here. Nothing else is released."""
+    hands.driver.destroy(job.instance.uuid)
+    operation = job.work.operation
+    return Outcome(operation.id, operation.fence, power_state=PowerState.NOSTATE)
+
+
+def _movable(driver: Driver) -> Movable:
+    """Raises NotSupported."""
+    if not isinstance(driver, Movable):
+        raise NotSupported(reason="Guests of this host cannot move.")
+    return driver
+
+
+def _arguments(job: Job) -> dict[str, Any]:
+    return job.work.operation.arguments
+
+
+def _here(hands: Hands, job: Job, asked: dict[str, Any]) -> Job:
+    """The job with the instance as it will be on this host."""
+    flavor = asked.get("flavor")
+    instance = replace(job.instance, host=hands.host)
+    if flavor:
+        instance = replace(instance, flavor=wire.from_plain(Flavor, flavor))
+    return replace(job, work=replace(job.work, instance=instance))

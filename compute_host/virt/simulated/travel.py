@@ -1,0 +1,59 @@
+"""Guests that go from one simulated host to another: what they carry, and what they become where they arrive."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from cell_service import wire
+from cell_service.errors import DriverError
+from cell_service.model.lifecycle import PowerState
+from compute_host.virt.driver import GuestSpec
+from compute_host.virt.simulated.state import Record
+
+RUNS = (PowerState.RUNNING, PowerState.PAUSED)
+ALIVE = (*RUNS, PowerState.SUSPENDED)
+
+
+def luggage_of(guest: Record, node_uuid: str) -> dict[str, object]:
+    """Luggage of a guest of this node. A sent guest's says what it did when it was sent, not that it stands still."""
+    as_it_was = guest if guest.sent is None else replace(guest, power_state=guest.sent, sent=None)
+    return {"from": node_uuid, "guest": wire.to_plain(as_it_was)}
+
+
+def is_own(luggage: dict[str, object], node_uuid: str) -> bool:
+    """Whether the luggage was packed on this node."""
+    return luggage.get("from") == node_uuid
+
+
+def guest_in(luggage: dict[str, object]) -> Record:
+    """Raises DriverError when the luggage is of another kind of host."""
+    try:
+        return wire.from_plain(Record, luggage["guest"])
+    except (KeyError, wire.Undecodable) as error:
+        raise DriverError(reason="The luggage is not a simulated guest's.") from error
+
+
+def resized(guest: Record, spec: GuestSpec) -> Record:
+    """The guest with the size and the ports that `spec` says. A root disk without a size of its own stays as it is."""
+    flavor = spec.instance.flavor
+    disk_gib = sum(disk.size_gib for disk in spec.disks)
+    return replace(
+        guest,
+        vcpus=flavor.vcpus,
+        memory_mib=flavor.memory_mib,
+        disk_gib=disk_gib if flavor.root_gib else max(disk_gib, guest.disk_gib),
+        macs=tuple(nic.mac for nic in spec.nics),
+    )
+
+
+def unpacked(luggage: dict[str, object], spec: GuestSpec) -> Record:
+    """The guest as it stands here before it is started. Raises DriverError."""
+    return replace(resized(guest_in(luggage), spec), power_state=PowerState.SHUTDOWN, sent=None, made=True)
+
+
+def remarked(guest: Record, remark: str) -> Record:
+    """The guest with a line more on its console."""
+    if not guest.boots:
+        return guest
+    *earlier, last = guest.boots
+    return replace(guest, boots=(*earlier, replace(last, remarks=(*last.remarks, remark))))

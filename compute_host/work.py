@@ -1,0 +1,111 @@
+"""What work on a host is done with, and the guest that an instance is to become or has become there."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+
+from cell_service.context import Clock, Context
+from cell_service.model.instance import Instance, Vif
+from cell_service.model.lifecycle import Task
+from cell_service.model.operation import BuildArguments, Outcome, Work
+from cell_service.peers.network import Networks
+from compute_host.disks import blank_disks, with_image
+from compute_host.images import ImageCache
+from compute_host.virt.driver import DriveFile, Driver, GuestSpec
+
+DriveMaker = Callable[[Context, Instance, tuple[Vif, ...], BuildArguments], tuple[DriveFile, ...]]
+"""What stands on an instance's config drive."""
+
+
+@dataclass(frozen=True, slots=True)
+class Hands:
+    """What work is done with on a host. `networks`, `images` None: instances have no ports, no images."""
+
+    host: str
+    driver: Driver
+    networks: Networks | None
+    images: ImageCache | None
+    clock: Clock
+    shutdown_seconds: float
+    drive: DriveMaker | None = None
+    force_drive: bool = False
+    """Every instance has a config drive, asked for or not."""
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One operation being done: `check` raises OperationLost once it is somebody else's, `progress` tells the cell
+    how far a build has come."""
+
+    ctx: Context
+    work: Work
+    check: Callable[[], None]
+    progress: Callable[[Task], None] = field(default=lambda _task: None)
+
+    @property
+    def instance(self) -> Instance:
+        return self.work.instance
+
+
+def spec_of(
+    hands: Hands, job: Job, vifs: tuple[Vif, ...] | None = None, build: BuildArguments | None = None
+) -> GuestSpec:
+    """The job's guest as it is, or with `vifs` and `build` as it will be."""
+    spec = guest_spec(hands, job.ctx, job.instance, vifs, build)
+    return replace(spec, fence=job.work.operation.fence)
+
+
+def guest_spec(
+    hands: Hands,
+    ctx: Context,
+    instance: Instance,
+    vifs: tuple[Vif, ...] | None = None,
+    build: BuildArguments | None = None,
+) -> GuestSpec:
+    """An instance's guest as it is, or with `vifs` and `build` as it will be."""
+    nics, asked = instance.network_info if vifs is None else vifs, build or BuildArguments()
+    drive = None
+    if build is not None and (instance.config_drive or hands.force_drive) and hands.drive is not None:
+        drive = hands.drive(ctx, instance, nics, asked)
+    return GuestSpec(
+        instance,
+        blank_disks(instance),
+        nics,
+        injected_files=asked.injected_files,
+        admin_password=asked.admin_password,
+        config_drive=drive,
+        cell=asked.cell,
+    )
+
+
+def from_images(hands: Hands, job: Job, spec: GuestSpec, held: contextlib.ExitStack) -> GuestSpec:
+    """The spec with the files that the guest is made from; they stay as long as they are `held`."""
+    instance, images = job.instance, hands.images
+    if images is None or not instance.image_ref:
+        return spec
+    image, path = held.enter_context(images.image(job.ctx, instance.image_ref, instance.flavor))
+    spec = replace(spec, disks=with_image(instance, image, path))
+    if instance.kernel_id:
+        spec = replace(spec, kernel=held.enter_context(images.image(job.ctx, instance.kernel_id, instance.flavor))[1])
+    if instance.ramdisk_id:
+        spec = replace(spec, ramdisk=held.enter_context(images.image(job.ctx, instance.ramdisk_id, instance.flavor))[1])
+    return spec
+
+
+def outcome_of(
+    hands: Hands,
+    job: Job,
+    network_info: tuple[Vif, ...] | None = None,
+    root_device_name: str | None = None,
+) -> Outcome:
+    """Success, with the power state that the guest has now."""
+    operation = job.work.operation
+    return Outcome(
+        operation.id,
+        operation.fence,
+        power_state=hands.driver.power_state(job.instance.uuid),
+        network_info=network_info,
+        root_device_name=root_device_name,
+    )
