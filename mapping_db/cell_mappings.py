@@ -7,10 +7,11 @@ from datetime import datetime
 
 from sqlalchemy import Connection, delete, insert, select, update
 
-from cell_service.errors import CellMappingNotFound, Conflict
+from cell_service.errors import CellMappingNotFound, Conflict, Invalid
 from mapping_db.schema import cell_mappings, host_mappings, instance_mappings, topology
 
 CELL0_UUID = "00000000-0000-0000-0000-000000000000"
+FULL_WEIGHT = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +29,7 @@ class CellMapping:
     transport_url: str
     database_connection: str
     disabled: bool = False
-    weight: int = 100
+    weight: int = FULL_WEIGHT
     reserved: bool = False
 
     @property
@@ -46,36 +47,43 @@ _COLUMNS = [cell_mappings.c[name] for name in CellMapping.__dataclass_fields__]
 
 def insert_new(
     tx: Connection, *, uuid: str, name: str, transport_url: str, database_connection: str, now: datetime,
-    disabled: bool = False
+    disabled: bool = False, weight: int = FULL_WEIGHT, reserved: bool = False
 ) -> CellMapping:  # fmt: skip
-    """Add a cell. Names may repeat, as in nova; the uuid may not. Raises Conflict when the uuid is taken."""
+    """Add a cell. Names may repeat, as in nova; the uuid may not. Raises Conflict when the uuid is taken, Invalid for a
+    weight that is none."""
+    _check(weight)
     if tx.scalar(select(cell_mappings.c.id).where(cell_mappings.c.uuid == uuid)) is not None:
         raise Conflict(reason=f"Cell with uuid {uuid} already exists.")
     statement = insert(cell_mappings).values(
         uuid=uuid, name=name or None, transport_url=transport_url, database_connection=database_connection,
-        disabled=disabled, created_at=now,
+        disabled=disabled, created_at=now, weight=weight, reserved=reserved,
     )  # fmt: skip
     tx.execute(statement)
-    _bump(tx)
+    bump(tx)
     return get(tx, uuid)
 
 
 def change(
     tx: Connection, uuid: str, *, now: datetime, name: str | None = None, transport_url: str | None = None,
-    database_connection: str | None = None, disabled: bool | None = None
+    database_connection: str | None = None, disabled: bool | None = None, weight: int | None = None,
+    reserved: bool | None = None
 ) -> CellMapping:  # fmt: skip
-    """Change what is not None. Raises CellMappingNotFound."""
+    """Change what is not None. Raises CellMappingNotFound, Invalid for a weight that is none."""
+    if weight is not None:
+        _check(weight)
     given = {
         "name": name,
         "transport_url": transport_url,
         "database_connection": database_connection,
         "disabled": disabled,
+        "weight": weight,
+        "reserved": reserved,
     }
     values = {column: value for column, value in given.items() if value is not None}
     statement = update(cell_mappings).where(cell_mappings.c.uuid == uuid).values(**values, updated_at=now)
     if not tx.execute(statement).rowcount:
         raise CellMappingNotFound(cell=uuid)
-    _bump(tx)
+    bump(tx)
     return get(tx, uuid)
 
 
@@ -88,7 +96,7 @@ def remove(tx: Connection, uuid: str) -> None:
     tx.execute(delete(host_mappings).where(host_mappings.c.cell_id == cell.id))
     tx.execute(delete(instance_mappings).where(instance_mappings.c.cell_id == cell.id))
     tx.execute(delete(cell_mappings).where(cell_mappings.c.id == cell.id))
-    _bump(tx)
+    bump(tx)
 
 
 def get(tx: Connection, uuid: str) -> CellMapping:
@@ -110,6 +118,12 @@ def topology_version(tx: Connection) -> int:
     return tx.scalar(select(topology.c.version).where(topology.c.id == 1)) or 0
 
 
-def _bump(tx: Connection) -> None:
+def bump(tx: Connection) -> None:
+    """Every process is to read the topology again."""
     if not tx.execute(update(topology).where(topology.c.id == 1).values(version=topology.c.version + 1)).rowcount:
         tx.execute(insert(topology).values(id=1, version=1))
+
+
+def _check(weight: int) -> None:
+    if not 0 <= weight <= FULL_WEIGHT:
+        raise Invalid(reason=f"The weight of a cell is 0 to {FULL_WEIGHT}, not {weight}.")

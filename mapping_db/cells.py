@@ -21,8 +21,8 @@ from mapping_db.cell_bus import CellBus, OpenTransport
 from mapping_db.cell_database import CellDatabase, OpenDatabase
 from mapping_db.cell_mappings import CELL0_UUID, CellMapping
 from mapping_db.guard import TICK_SECONDS, ServerHealth
-from mapping_db.scatter import Gathered, Threads, gather
-from mapping_db.topology import Topology
+from mapping_db.scatter import Gathered, Pending, Threads, begin, gather
+from mapping_db.topology import Snapshot, Topology
 
 __all__ = ["CELL0_UUID", "Cell", "CellDatabase", "CellHealth", "CellMapping", "CellSettings", "Cells", "Gathered"]
 
@@ -144,6 +144,10 @@ class Cells:
         """Every cell mapping, cell0 among them, by id. Raises DatabaseUnavailable only when nothing is known yet."""
         return tuple(self._topology.current().by_id.values())
 
+    def snapshot(self) -> Snapshot:
+        """The newest known topology; asks nobody. Raises DatabaseUnavailable only when nothing is known yet."""
+        return self._topology.current()
+
     def open(self, cell_id: int) -> Cell:
         """The cell, connecting only when it is used. Raises CellMappingNotFound.
 
@@ -173,6 +177,20 @@ class Cells:
                 failures[cell_id] = error
         gathered = gather(works, self._threads, deadline)
         return Gathered(gathered.answers, {**failures, **gathered.failures}) if failures else gathered
+
+    def ask(self, cell_id: int, work: Callable[[Cell], T], *, here: bool = False) -> Pending[T]:
+        """Have `work` begun on one cell, with `here` done on the caller's thread. Never raises what the work raises."""
+        try:
+            job = partial(work, self.open(cell_id))
+        except PolycellError as error:
+            failed: Pending[T] = Pending(cell_id)
+            failed.fail(error)
+            return failed
+        if not here:
+            return begin(cell_id, job, self._threads)
+        pending: Pending[T] = Pending(cell_id)
+        pending.run(job)
+        return pending
 
     def health(self) -> dict[int, CellHealth]:
         """How each known cell looks from this process, by cell id."""

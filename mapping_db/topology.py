@@ -5,13 +5,14 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from cell_service.db.engine import Database
 from cell_service.errors import DatabaseUnavailable, Invalid
 from cell_service.logs import about
-from mapping_db import cell_mappings
+from mapping_db import cell_mappings, project_cells
 from mapping_db.cell_mappings import CellMapping
+from mapping_db.project_cells import ProjectCells
 from mapping_db.url_templates import fill
 
 log = logging.getLogger(__name__)
@@ -19,10 +20,11 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """All cells, cell0 among them, by id and in its order; URLs filled in."""
+    """All cells, cell0 among them, by id and in its order, URLs filled in; and which projects belong where."""
 
     version: int
     by_id: Mapping[int, CellMapping]
+    projects: ProjectCells = field(default_factory=ProjectCells)
 
 
 class Topology:
@@ -44,7 +46,8 @@ class Topology:
                 if self.newest is not None and self.newest.version == version:
                     return self.newest
                 stored = cell_mappings.every(tx)  # may be newer than the version: then it is read once more
-            self.newest = Snapshot(version, {mapping.id: self._filled(mapping) for mapping in stored})
+                projects = project_cells.every(tx)
+            self.newest = Snapshot(version, {mapping.id: self._filled(mapping) for mapping in stored}, projects)
             log.info("topology read", extra=about(None, version=version, cells=len(stored)))
             return self.newest
 

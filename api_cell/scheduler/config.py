@@ -21,7 +21,7 @@ ALL_WEIGHERS = ["nova.scheduler.weights.all_weighers"]
 
 @dataclass(frozen=True, slots=True)
 class SchedulerSection:
-    """[scheduler]. `cells_refresh_interval` is ours."""
+    """[scheduler]. The last three are ours."""
 
     GROUP: ClassVar[str] = "scheduler"
     max_attempts: int = option(cfg.IntOpt("max_attempts", default=3, min=1, help="Hosts tried for one build."))
@@ -40,6 +40,14 @@ class SchedulerSection:
     cells_refresh_interval: float = option(
         cfg.FloatOpt("cells_refresh_interval", default=5.0, min=0.1, help="Seconds between looks at the cells' hosts.")
     )
+    cells_per_project: int = option(
+        cfg.IntOpt("cells_per_project", default=0, min=0,
+                   help="Each project gets so many cells, always the same ones; 0: all cells.")
+    )  # fmt: skip
+    keep_placement_notes: bool = option(
+        cfg.BoolOpt("keep_placement_notes", default=True,
+                    help="Record why each instance landed where it did (polycell-manage placement explain).")
+    )  # fmt: skip
 
 
 def _multiplier(name: str, default: float = 1.0) -> float:

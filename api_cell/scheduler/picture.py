@@ -49,6 +49,8 @@ class Picture:
         self._default_zone = default_zone
         self._following, self._visiting = threading.Lock(), threading.Lock()
         self._followed_at = self._visited_at = float("-inf")
+        self._visited = -1
+        """The version of the topology at the last visit."""
         self._feed, self._cells = Feed(), CellHosts()
         self._providers: dict[str, ProviderState] = {}
         self._uuids: dict[int, str] = {}
@@ -90,13 +92,14 @@ class Picture:
             self._followed_at = began
 
     def visit(self, deadline: Deadline, max_age: float = 0.0) -> None:
-        """Look at every cell, unless that was done less than `max_age` seconds ago. Those that don't answer by the
-        deadline have their hosts marked absent. Raises DatabaseUnavailable (the global one)."""
-        if self._cloud.clock.monotonic() - self._visited_at < max_age:
+        """Look at every cell, unless that was done less than `max_age` seconds ago and the cells are the same since.
+        Those that don't answer by the deadline have their hosts marked absent. Raises DatabaseUnavailable (the global
+        one)."""
+        asked_at, topology = self._cloud.clock.monotonic(), self._cloud.cells.snapshot().version
+        if asked_at - self._visited_at < max_age and self._visited == topology:
             return
-        asked_at = self._cloud.clock.monotonic()
         with self._visiting:
-            if max_age and self._visited_at >= asked_at:
+            if max_age and self._visited_at >= asked_at and self._visited == topology:
                 return  # somebody else has just done it
             looked = self._cells.look(self._cloud, deadline)
             with self.lock:
@@ -105,7 +108,7 @@ class Picture:
             with self.lock:
                 touched |= {key for key, state in self.hosts.items() if key not in touched and self._flipped(state)}
                 self._renew(touched)
-            self._visited_at = looked.at
+            self._visited_at, self._visited = looked.at, topology
 
     # -- claiming -----------------------------------------------------------------------------
 

@@ -232,17 +232,29 @@ class Ranking:
 
     # -- choosing -----------------------------------------------------------------------------
 
-    def pick(self, chance: random.Random, subset: int) -> HostState | None:
-        """The best host; with `subset`, any of so many of the best. None when there is none."""
+    def able(self) -> dict[int, int]:
+        """How many hosts can take the next instance, by the cells that have any (nearly so, with a server group)."""
         if self._outgrown:
             self.open(self._group, self._seed)
+        counts: dict[int, int] = {}
+        for block in self.blocks():
+            if block.highest() != OUT:
+                counts[block.cell_id] = counts.get(block.cell_id, 0) + len(block.hosts)
+        return counts
+
+    def pick(self, chance: random.Random, subset: int, cells: Collection[int] | None = None) -> HostState | None:
+        """The best host; with `subset`, any of so many of the best; perhaps only of some cells. None when there is
+        none."""
+        if self._outgrown:
+            self.open(self._group, self._seed)
+        blocks = [block for block in self.blocks() if cells is None or block.cell_id in cells]
         if subset > 1:
-            best = self.best(subset, self.blocks())
+            best = self.best(subset, blocks)
             return chance.choice(best) if best else None
-        highest = max((block.highest() for block in self.blocks()), default=OUT)
+        highest = max((block.highest() for block in blocks), default=OUT)
         if highest == OUT:
             return None
-        block = chance.choice([block for block in self.blocks() if block.highest() == highest])
+        block = chance.choice([block for block in blocks if block.highest() == highest])
         ties = (at for at, weight in enumerate(block.weights) if weight == highest)
         return block.hosts[min(ties, key=lambda at: block.hosts[at].tie ^ self._seed)]
 
@@ -265,13 +277,16 @@ class Ranking:
             found = heapq.nlargest(count, [*found, *ranked], key=lambda entry: entry[:2])
         return [state for _, _, state in found]
 
-    def all_refusals(self) -> Collection[Refusal]:
-        """Why each host that is refused is, the server group's reasons among them."""
+    def all_refusals(self, cells: Mapping[int, str] | None = None) -> Collection[Refusal]:
+        """Why each host that is refused is, the server group's reasons among them, and those of whole `cells`."""
         refusals = list(self.refusals.values())
+        if cells:
+            refusals += [("", cells[block.cell_id]) for block in self.blocks() if block.cell_id in cells
+                         for _ in block.hosts]  # fmt: skip
         if self._group is not None:
             name = {"affinity": "ServerGroupAffinityFilter"}.get(self._group.policy, "ServerGroupAntiAffinityFilter")
             for block in self.blocks():
-                for state in block.hosts:
+                for state in block.hosts if not cells or block.cell_id not in cells else ():
                     reason = self._group.refuses(state.host)
                     if reason is not None:
                         refusals.append((name, reason))

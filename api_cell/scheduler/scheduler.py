@@ -14,11 +14,12 @@ import threading
 import zlib
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 from sqlalchemy import Connection
 
-from api_cell.scheduler import requirements, weighers
+from api_cell.scheduler import cells, requirements, weighers
+from api_cell.scheduler.admission import Admission
 from api_cell.scheduler.config import SchedulerSettings
 from api_cell.scheduler.filters import registry
 from api_cell.scheduler.filters.contract import Filter
@@ -40,7 +41,7 @@ from cell_service.errors import (
 from cell_service.logs import about
 from cell_service.model.operation import Alternate
 from cell_service.model.request_spec import RequestSpec, Selection
-from mapping_db import server_groups
+from mapping_db import instance_mappings, server_groups
 from mapping_db.cloud import Cloud
 from mapping_db.placement import allocations
 from mapping_db.placement.allocations import Claim
@@ -88,9 +89,12 @@ class _Request:
     record: Record | None
     cell_id: int | None
     homes: Mapping[str, set[str]]
+    home_cells: Mapping[str, int | None]
+    """The cells of the servers that hints name."""
     groups: dict[str, GroupState]
     outcomes: list[Outcome]
     rechecked: bool = False
+    keep: Mapping[str, str] = field(default_factory=dict)
 
 
 class Scheduler:
@@ -134,16 +138,18 @@ class Scheduler:
         record: Record | None = None,
         *,
         cell_id: int | None = None,
+        keep: Mapping[str, str] | None = None,
     ) -> list[Outcome]:
         """A host for each spec, claimed; or why there is none; or None when `record` did not want it any more.
 
         Claims are committed in batches, in the order of the specs, each with what `record` writes for it. `cell_id`
-        confines the choice to one cell. Raises DatabaseUnavailable, DeadlineExceeded; batches before stay committed.
+        confines the choice to one cell. `keep`: by instance the consumer that takes over what the instance has already,
+        in the same transaction. Raises DatabaseUnavailable, DeadlineExceeded; batches before stay committed.
         """
         interval = self._settings.scheduler.cells_refresh_interval
         self.picture.follow(FOLLOW_SECONDS)
         self.picture.visit(ctx.deadline.sooner(VISIT_SECONDS), max_age=interval * 3)
-        request = self._request(ctx, specs, record, cell_id)
+        request = self._request(ctx, specs, record, cell_id, keep or {})
         for start in range(0, len(specs), BATCH):
             self._batch(request, list(range(start, min(start + BATCH, len(specs)))))
         return request.outcomes
@@ -151,14 +157,24 @@ class Scheduler:
     # -- batches ------------------------------------------------------------------------------
 
     def _request(
-        self, ctx: Context, specs: Sequence[RequestSpec], record: Record | None, cell_id: int | None
+        self,
+        ctx: Context,
+        specs: Sequence[RequestSpec],
+        record: Record | None,
+        cell_id: int | None,
+        keep: Mapping[str, str],
     ) -> _Request:
         uuids = {uuid for spec in specs for uuid in hinted(spec)}
         homes: Mapping[str, set[str]] = {}
         if uuids:
             with self._cloud.db.connect() as tx:
                 homes = allocations.providers_of(tx, uuids)
-        request = _Request(ctx, specs, record, cell_id, homes, {}, [None] * len(specs))
+        home_cells: Mapping[str, int | None] = {}
+        servers = cells.servers_of(self._cloud.cells.snapshot(), specs)
+        if servers:
+            with self._cloud.db.connect() as tx:
+                home_cells = {uuid: place.cell_id for uuid, place in instance_mappings.places(tx, servers).items()}
+        request = _Request(ctx, specs, record, cell_id, homes, home_cells, {}, [None] * len(specs), keep=keep)
         self._read_groups(request)
         return request
 
@@ -262,6 +278,7 @@ class Scheduler:
         refused: dict[int, NoValidHost] = {}
         chance = random.Random(request.ctx.request_id)
         seed = zlib.crc32(request.ctx.request_id.encode())
+        admission = self._admission(request)
         with self.picture.lock:
             opened: tuple[Ranking, GroupState | None] | None = None
             for index in indices:
@@ -276,9 +293,14 @@ class Scheduler:
                 if opened is None or opened[0] is not ranking or opened[1] is not group:
                     ranking.open(group, seed)
                     opened = ranking, group
-                chosen = ranking.pick(chance, self._settings.filters.host_subset_size)
+                admitted = admission.of(spec)
+                if admitted.trouble is not None:
+                    refused[index] = NoValidHost(reason=admitted.trouble)
+                    continue
+                drawn = admission.drawn(spec, admitted, ranking, group)
+                chosen = ranking.pick(chance, self._settings.filters.host_subset_size, drawn)
                 if chosen is None:
-                    refused[index] = NoValidHost(reason=explain(ranking.all_refusals()))
+                    refused[index] = NoValidHost(reason=explain(ranking.all_refusals(admitted.refused)))
                     continue
                 others = [] if wish.forced else ranking.others(chosen, self._settings.scheduler.max_attempts - 1)
                 pending = self.picture.reserve(chosen.key, wish.resources)
@@ -287,6 +309,13 @@ class Scheduler:
                 ranking.placed(chosen.host)
                 picks.append(Pick(index, wish, _selection(wish, chosen, others), pending))
         return picks, refused
+
+    def _admission(self, request: _Request) -> Admission:
+        per_project = self._settings.scheduler.cells_per_project
+        return Admission(
+            self._cloud.cells.snapshot(), request.ctx.request_id, request.home_cells, per_project,
+            at_home=request.cell_id is not None,
+        )  # fmt: skip
 
     def _ranking(self, wish: Wish, cell_id: int | None) -> Ranking:
         """The ranking for wishes like this one, up to date. Those for named hosts are not kept."""
@@ -335,7 +364,8 @@ class Scheduler:
             record = request.record
             kept = [pick for pick in picks if record is None or record(tx, pick.selection)]
             _place_members(tx, kept)
-            allocations.write(tx, [_claim_for(pick) for pick in kept], now)
+            claims = [_claim_for(pick) for pick in kept]
+            allocations.write(tx, [*claims, *_kept_claims(tx, claims, request.keep)], now)
             return kept
 
         return frozenset(pick.index for pick in self._cloud.db.run(work))
@@ -380,6 +410,18 @@ def _claim_for(pick: Pick) -> Claim:
         user_id=spec.user_id,
         consumer_type="INSTANCE",
     )
+
+
+def _kept_claims(tx: Connection, claims: Sequence[Claim], keep: Mapping[str, str]) -> list[Claim]:
+    """What the instances have now, for those who take it over."""
+    moving = [claim for claim in claims if claim.consumer_uuid in keep]
+    held = allocations.of_consumers(tx, [claim.consumer_uuid for claim in moving]) if moving else {}
+    return [
+        replace(claim, consumer_uuid=keep[claim.consumer_uuid], allocations=held[claim.consumer_uuid].allocations,
+                consumer_type="MIGRATION")
+        for claim in moving
+        if claim.consumer_uuid in held
+    ]  # fmt: skip
 
 
 def _selection(wish: Wish, chosen: HostState, others: Sequence[HostState]) -> Selection:

@@ -1,0 +1,38 @@
+"""Rows of `placement_notes`: why each instance landed where it did, as of its last choice of a host."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, delete, insert, select
+
+from mapping_db.schema import placement_notes
+
+_CHUNK = 500
+
+
+def put(tx: Connection, notes: Mapping[str, Mapping[str, Any]], now: datetime) -> None:
+    """Store a note for each instance, in place of the one it had."""
+    if not notes:
+        return
+    remove(tx, notes)
+    rows = [{"instance_uuid": uuid, "created_at": now, "note": dict(notes[uuid])} for uuid in sorted(notes)]
+    tx.execute(insert(placement_notes), rows)
+
+
+def get(tx: Connection, instance_uuid: str) -> dict[str, Any] | None:
+    """None when there is none."""
+    condition = placement_notes.c.instance_uuid == instance_uuid
+    found: dict[str, Any] | None = tx.scalar(select(placement_notes.c.note).where(condition))
+    return found
+
+
+def remove(tx: Connection, instance_uuids: Collection[str]) -> int:
+    """Answers how many there were."""
+    wanted, count = sorted(instance_uuids), 0
+    for start in range(0, len(wanted), _CHUNK):
+        part = wanted[start : start + _CHUNK]
+        count += tx.execute(delete(placement_notes).where(placement_notes.c.instance_uuid.in_(part))).rowcount
+    return count
