@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, delete, func, select
+from sqlalchemy import Connection, delete, func, select, update
 from sqlalchemy.dialects import mysql, postgresql, sqlite
 
 from cell_service.errors import HostMappingNotFound
@@ -70,6 +70,12 @@ def counts(tx: Connection) -> dict[int, int]:
     """How many hosts each cell has, by cell id; cells without hosts are left out."""
     statement = select(host_mappings.c.cell_id, func.count()).group_by(host_mappings.c.cell_id)
     return {row[0]: row[1] for row in tx.execute(statement)}
+
+
+def move(tx: Connection, host: str, *, source: int, target: int) -> bool:
+    """The host is in the target cell from now on, if it was in the source. False: it was not."""
+    where = (host_mappings.c.host == host) & (host_mappings.c.cell_id == source)
+    return bool(tx.execute(update(host_mappings).where(where).values(cell_id=target)).rowcount)
 
 
 def remove(tx: Connection, host: str) -> None:

@@ -2,16 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Integer, and_, bindparam, delete, func, insert, or_, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Integer,
+    and_,
+    bindparam,
+    delete,
+    exists,
+    func,
+    insert,
+    or_,
+    select,
+    update,
+)
 from sqlalchemy import cast as sql_cast
 
+from cell_service.db.sorting import Sort, order_by, past
 from cell_service.errors import InstanceAlreadyMoved, InstanceMappingNotFound
 from mapping_db.locations import Location
-from mapping_db.schema import instance_mappings
+from mapping_db.schema import cell_mappings, instance_mappings
 
 _CHUNK = 500
 
@@ -109,6 +124,35 @@ def move(tx: Connection, instance_uuid: str, *, source: int | None, target: int)
     return get(tx, instance_uuid)
 
 
+def resize(tx: Connection, instance_uuid: str, vcpus: int, memory_mb: int) -> None:
+    """Take over what the instance counts for in its project's quota from now on."""
+    condition = instance_mappings.c.instance_uuid == instance_uuid
+    tx.execute(update(instance_mappings).where(condition).values(vcpus=vcpus, memory_mb=memory_mb))
+
+
+def hold(tx: Connection, instance_uuid: str) -> InstanceMapping:
+    """The mapping, which nobody else changes before the transaction ends. Raises InstanceMappingNotFound."""
+    row = tx.execute(_BY_UUID.with_for_update(), {"uuid": instance_uuid}).one_or_none()
+    if row is None:
+        raise InstanceMappingNotFound(instance_uuid=instance_uuid)
+    return InstanceMapping(*row)
+
+
+def move_many(tx: Connection, instance_uuids: Iterable[str], *, source: int, target: int) -> None:
+    """Point those of the mappings that point at `source` at another cell: for each of them as `move`."""
+    tx.execute(
+        update(instance_mappings)
+        .where(instance_mappings.c.instance_uuid.in_(list(instance_uuids)), instance_mappings.c.cell_id == source)
+        .values(cell_id=target, epoch=instance_mappings.c.epoch + 1)
+    )
+
+
+def hold_since(tx: Connection, instance_uuid: str, epoch: int) -> bool:
+    """The instance stays in its cell until the transaction ends. False when it is not there since that epoch."""
+    where = (instance_mappings.c.instance_uuid == instance_uuid) & (instance_mappings.c.epoch == epoch)
+    return tx.scalar(select(instance_mappings.c.id).where(where).with_for_update()) is not None
+
+
 def queue_for_delete(tx: Connection, instance_uuid: str) -> bool:
     """Record that a delete was accepted. True for the one caller who did it: who must give quota back, once."""
     return _set_once(tx, instance_uuid, instance_mappings.c.queued_for_delete)
@@ -126,23 +170,72 @@ def rename(tx: Connection, instance_uuid: str, display_name: str) -> None:
 
 
 def page(
-    tx: Connection, *, project_id: str | None, limit: int, after: InstanceMapping | None = None, gone: bool = False
-) -> list[InstanceMapping]:
-    """The next `limit` mappings of a project (None: of all) in the default order of listings, newest first.
-
-    `after` is the last one of the page before.
-    """
+    tx: Connection, *, project_id: str | None, limit: int, after: InstanceMapping | None = None, gone: bool = False,
+    rising: bool = False, without_cells: Collection[int] = (),
+) -> list[InstanceMapping]:  # fmt: skip
+    """The next `limit` mappings of a project (None: of all) in the default order of listings: newest first, or with
+    `rising` oldest first. `after` is the last one of the page before; those of `without_cells` are left out."""
     # SELECT … WHERE project_id = ? AND gone = ? AND created_at <= ? AND (created_at < ? OR id < ?)
     # ORDER BY created_at DESC, id DESC LIMIT ?        walks ix_instance_mappings_page backwards
+    created_at, sequence = instance_mappings.c.created_at, instance_mappings.c.id
     conditions: list[ColumnElement[bool]] = [instance_mappings.c.gone.is_(gone)]
     if project_id is not None:
         conditions.append(instance_mappings.c.project_id == project_id)
-    if after is not None:
-        older = or_(instance_mappings.c.created_at < after.created_at, instance_mappings.c.id < after.id)
-        conditions += [instance_mappings.c.created_at <= after.created_at, older]
-    order = (instance_mappings.c.created_at.desc(), instance_mappings.c.id.desc())
+    if without_cells:
+        cell_id = instance_mappings.c.cell_id
+        conditions.append(or_(cell_id.is_(None), cell_id.not_in(sorted(without_cells))))
+    if after is not None and rising:
+        conditions += [created_at >= after.created_at, or_(created_at > after.created_at, sequence > after.id)]
+    elif after is not None:
+        conditions += [created_at <= after.created_at, or_(created_at < after.created_at, sequence < after.id)]
+    order = (created_at, sequence) if rising else (created_at.desc(), sequence.desc())
     rows = tx.execute(select(*_COLUMNS).where(*conditions).order_by(*order).limit(limit))
     return [InstanceMapping(*row) for row in rows]
+
+
+def page_of_cell(
+    tx: Connection, cell_id: int, *, project_ids: Collection[str] | None, user_ids: Collection[str] | None,
+    uuids: Collection[str] | None, name_pattern: str | None, sort: Sort, after: tuple[Any, ...] | None, limit: int,
+) -> list[InstanceMapping]:  # fmt: skip
+    """The next `limit` living instances of a cell in a sort order that the mappings know (see `SORTABLE`).
+
+    Each of the conditions holds unless it is None; `after` are the values of the last one of the page before.
+    """
+    conditions = [
+        instance_mappings.c.cell_id == cell_id,
+        instance_mappings.c.gone.is_(False),
+        instance_mappings.c.queued_for_delete.is_(False),
+    ]
+    for name, values in (("project_id", project_ids), ("user_id", user_ids), ("instance_uuid", uuids)):
+        if values is not None:
+            conditions.append(instance_mappings.c[name].in_(list(values)))
+    if name_pattern is not None:
+        conditions.append(instance_mappings.c.display_name.regexp_match(name_pattern))
+    if after is not None:
+        conditions.append(past(sort, after, _sortable))
+    rows = tx.execute(select(*_COLUMNS).where(*conditions).order_by(*order_by(sort, _sortable)).limit(limit))
+    return [InstanceMapping(*row) for row in rows]
+
+
+SORTABLE = frozenset({"created_at", "display_name", "uuid", "project_id", "user_id"})
+"""By what lists of servers may be sorted without asking their cells."""
+
+
+def sort_values(mapping: InstanceMapping, sort: Sort) -> tuple[Any, ...]:
+    """The mapping's values for these keys, all of them of `SORTABLE`."""
+    return tuple(getattr(mapping, "instance_uuid" if name == "uuid" else name) for name, _ in sort)
+
+
+def _sortable(name: str) -> ColumnElement[Any]:
+    return instance_mappings.c["instance_uuid" if name == "uuid" else name]
+
+
+def cells_of_project(tx: Connection, project_id: str) -> list[int]:
+    """The cells that own, or owned, an instance of the project."""
+    owned = exists().where(
+        instance_mappings.c.project_id == project_id, instance_mappings.c.cell_id == cell_mappings.c.id
+    )
+    return list(tx.scalars(select(cell_mappings.c.id).where(owned).order_by(cell_mappings.c.id)))
 
 
 def doomed(tx: Connection, *, limit: int, after_id: int = 0) -> list[InstanceMapping]:

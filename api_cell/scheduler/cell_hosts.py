@@ -83,7 +83,7 @@ class CellHosts:
         """Take over what was seen. Keys of the nodes that may have changed."""
         touched: set[str] = set()
         for cell_id in self.cells.keys() - looked.mappings.keys():
-            touched |= self._drop(self.cells.pop(cell_id).all_keys())
+            touched |= self._drop(cell_id, self.cells.pop(cell_id).all_keys())
         for cell_id, mapping in looked.mappings.items():
             view = self.cells.setdefault(cell_id, CellView())
             answer = looked.gathered.answers.get(cell_id)
@@ -125,7 +125,7 @@ class CellHosts:
             touched.add(key)
         if state.present is not None:
             view.present_at = now
-            touched |= self._drop(view.all_keys() - state.present)
+            touched |= self._drop(cell_id, view.all_keys() - state.present)
             present = {service.host for service in state.services}
             gone = view.services.keys() - present
             view.services = {host: service for host, service in view.services.items() if host in present}
@@ -146,12 +146,18 @@ class CellHosts:
         view.trouble = trouble
         return view.all_keys()
 
-    def _drop(self, keys: Iterable[str]) -> set[str]:
+    def _drop(self, cell_id: int, keys: Iterable[str]) -> set[str]:
+        """The cell has these nodes no more. One that has moved to another cell is that cell's, which is read anew."""
         dropped = set(keys)
+        if cell_id in self.cells:
+            for known in self.cells[cell_id].keys.values():
+                known -= dropped
         for key in dropped:
-            node = self.nodes.pop(key, None)
-            if node is not None and node.cell_id in self.cells:
-                self.cells[node.cell_id].keys.get(node.state.host, set()).discard(key)
+            for view in self.cells.values():
+                if any(key in known for known in view.keys.values()):
+                    view.since = None
+            if key in self.nodes and self.nodes[key].cell_id == cell_id:
+                del self.nodes[key]
         return dropped
 
 

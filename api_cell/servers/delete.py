@@ -19,6 +19,7 @@ from cell_service.db import actions, instances, operations, services
 from cell_service.errors import (
     CellUnavailable,
     Conflict,
+    InstanceInTransit,
     InstanceMappingNotFound,
     InstanceNotFound,
     ServiceNotFound,
@@ -107,8 +108,11 @@ def begin_in(ctx: Context, cell: Cell, server_id: str, now: datetime, down_after
 
 
 def _begin(tx: Connection, ctx: Context, server_id: str, now: datetime, down_after_seconds: float) -> str | None:
+    instances.hold(tx, server_id)
     for _ in range(ATTEMPTS):
         instance = instances.get(tx, server_id)
+        if instance.hidden:
+            raise InstanceInTransit(instance_uuid=server_id, retry_after=1)
         running = [each for each in operations.unfinished(tx, server_id) if each.kind is Kind.DELETE]
         if running:
             return running[0].host

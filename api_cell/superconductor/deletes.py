@@ -52,6 +52,7 @@ def _see(means: Means, doomed: list[InstanceMapping]) -> int:
             return instances.get_many(tx, by_cell[cell.mapping.id], deleted=True)
 
     gathered = means.cloud.cells.scatter(by_cell, look, ctx.deadline)
+    seen = {each.instance_uuid: each for each in doomed}
     gone = [each.instance_uuid for each in doomed if each.cell_id is None]
     for cell_id, known in gathered.answers.items():
         for uuid in by_cell[cell_id]:
@@ -62,7 +63,7 @@ def _see(means: Means, doomed: list[InstanceMapping]) -> int:
                 _begin(means, means.cloud.cells.open(cell_id), instance)
     concluded = 0
     if gone:
-        concluded = means.cloud.db.run(lambda tx: sum(_conclude(tx, uuid) for uuid in gone))
+        concluded = means.cloud.db.run(lambda tx: sum(_conclude(tx, seen[uuid]) for uuid in gone))
         for uuid in gone:
             means.cloud.locator.forget(uuid)
     return concluded
@@ -78,9 +79,11 @@ def _begin(means: Means, cell: Cell, instance: Instance) -> None:
         log.warning("delete not begun", extra=about(ctx, instance=instance.uuid, cell=cell.name, reason=error))
 
 
-def _conclude(tx: Connection, instance_uuid: str) -> bool:
-    """False for a server that waits for its super-conductor: its build request decides."""
-    if build_requests.get(tx, instance_uuid) is not None:
+def _conclude(tx: Connection, seen: InstanceMapping) -> bool:
+    """False for a server that waits for its super-conductor (its build request decides), and for one that has passed
+    to another cell since it was looked for in the old one."""
+    uuid = seen.instance_uuid
+    if build_requests.get(tx, uuid) is not None or not instance_mappings.hold_since(tx, uuid, seen.epoch):
         return False
-    delete.forget(tx, instance_uuid)
+    delete.forget(tx, uuid)
     return True

@@ -93,7 +93,7 @@ def _verdict(
 def _follow(tx: Connection, means: Means, ctx: Context, host: str, uuid: str, power_state: PowerState) -> bool:
     """Whether the host has got an operation by it."""
     instance = instances.get_many(tx, [uuid]).get(uuid)
-    if instance is None or instance.host != host or instance.task_state is not None:
+    if instance is None or instance.hidden or instance.host != host or instance.task_state is not None:
         return False
     if operations.unfinished(tx, uuid):
         return False

@@ -9,11 +9,13 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Table, bindparam, delete, insert, select, update
+from sqlalchemy import Connection, Table, bindparam, case, delete, insert, select, update
 from sqlalchemy.sql.elements import ColumnElement
 
+from cell_service.db.operations import IN_TRANSIT, NEVER
 from cell_service.db.schema import (
     instance_actions,
     instance_actions_events,
@@ -22,7 +24,7 @@ from cell_service.db.schema import (
     operations,
     tags,
 )
-from cell_service.model.operation import UNFINISHED
+from cell_service.model.operation import UNFINISHED, Phase
 
 PlainRow = Mapping[str, Any]
 
@@ -83,7 +85,12 @@ def read(tx: Connection, uuids: Iterable[str], *, operations: bool) -> list[Parc
 
 def write(tx: Connection, parcels: Sequence[Parcel], *, hidden: bool, changes: Mapping[str, Any] | None = None) -> None:
     """The instances are here as the parcels say, `changes` laid over their rows; what is here already is brought up
-    to date, and what this cell has recorded of them itself stays. Instances and migrations are hidden as told."""
+    to date, and what this cell has recorded of them itself stays. Instances and migrations are hidden as told.
+
+    An instance whose row is here and not hidden is this cell's own by now, and is left alone.
+    """
+    own = _visible(tx, [parcel.uuid for parcel in parcels])
+    parcels = [parcel for parcel in parcels if parcel.uuid not in own]
     if not parcels:
         return
     uuids = [parcel.uuid for parcel in parcels]
@@ -99,6 +106,47 @@ def write(tx: Connection, parcels: Sequence[Parcel], *, hidden: bool, changes: M
     _put(tx, migrations, ("uuid",), moved, migrations.c.instance_uuid.in_(uuids))
     work = [row for parcel in parcels for row in parcel.operations]
     _put(tx, operations, _OPERATION, work, operations.c.instance_uuid.in_(uuids))
+
+
+def seal(tx: Connection, uuids: Iterable[str], *, now: datetime) -> list[str]:
+    """Hide those of the instances that nobody works at just now, and answer them: none of them changes any more.
+
+    A request that came before is in what is read afterwards, one that comes later finds the row hidden: the row's
+    lock decides. Unfinished operations are held so that nobody here takes them.
+    """
+    asked = list(uuids)
+    if not asked:
+        return []
+    rows = select(instances.c.uuid).where(instances.c.uuid.in_(asked)).order_by(instances.c.id).with_for_update()
+    wanted = [row[0] for row in tx.execute(rows)]
+    unfinished = operations.c.instance_uuid.in_(wanted) & operations.c.phase.in_(_UNFINISHED)
+    held = operations.c.owner.is_not(None) & (operations.c.owner != IN_TRANSIT) & (operations.c.lease_until >= now)
+    busy = {row[0] for row in tx.execute(select(operations.c.instance_uuid).where(unfinished, held))}
+    free = [uuid for uuid in wanted if uuid not in busy]
+    tx.execute(
+        update(operations)
+        .where(operations.c.instance_uuid.in_(free), operations.c.phase.in_(_UNFINISHED))
+        .values(
+            phase=case((operations.c.phase == Phase.MOVING.value, Phase.MOVING.value), else_=Phase.OPEN.value),
+            fence=operations.c.fence + 1,
+            owner=IN_TRANSIT,
+            lease_until=NEVER,
+        )
+    )
+    set_hidden(tx, free, True)
+    return free
+
+
+def unseal(tx: Connection, uuids: Iterable[str]) -> None:
+    """The instances are this cell's, for everybody to see, and their operations may be taken."""
+    wanted = list(uuids)
+    set_hidden(tx, wanted, False)
+    if wanted:
+        tx.execute(
+            update(operations)
+            .where(operations.c.instance_uuid.in_(wanted), operations.c.owner == IN_TRANSIT)
+            .values(owner=None, lease_until=None)
+        )
 
 
 def set_hidden(tx: Connection, uuids: Collection[str], hidden: bool) -> None:
@@ -122,6 +170,11 @@ def remove(tx: Connection, uuids: Collection[str]) -> None:
         tx.execute(delete(table).where(table.c.instance_uuid.in_(wanted)))
     tx.execute(delete(tags).where(tags.c.resource_id.in_(wanted)))
     tx.execute(delete(instances).where(instances.c.uuid.in_(wanted)))
+
+
+def _visible(tx: Connection, uuids: list[str]) -> set[str]:
+    rows = select(instances.c.uuid, instances.c.hidden).where(instances.c.uuid.in_(uuids)).with_for_update()
+    return {row.uuid for row in tx.execute(rows) if not row.hidden}
 
 
 def _put_actions(tx: Connection, uuids: list[str], carried: list[CarriedAction]) -> None:

@@ -75,14 +75,20 @@ def read(
 def _services(tx: Connection, since: datetime | None) -> tuple[ServiceState, ...]:
     column = services.c
     query = select(
-        column.host, column.disabled, column.forced_down, column.last_seen_up, column.created_at, column.updated_at
+        column.host,
+        column.disabled,
+        column.leaving,
+        column.forced_down,
+        column.last_seen_up,
+        column.created_at,
+        column.updated_at,
     ).where(column.binary == COMPUTE)
     if since is not None:
         query = query.where(or_(column.updated_at >= since, column.created_at >= since))
     return tuple(
         ServiceState(
             host=row.host,
-            disabled=row.disabled,
+            disabled=row.disabled or row.leaving,
             forced_down=row.forced_down,
             seen_at=row.last_seen_up or row.created_at,
             changed_at=row.updated_at or row.created_at,

@@ -7,7 +7,7 @@ is refused when that is no longer the newest. What a build was given (passwords,
 from __future__ import annotations
 
 from collections.abc import Collection
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from sqlalchemy import Connection, Row, and_, case, delete, exists, func, or_, select, update
@@ -24,6 +24,10 @@ _COLUMNS = [operations.c[name] for name in _FIELDS]
 _UNFINISHED = tuple(phase.value for phase in UNFINISHED)
 _ENDLESS = (Kind.DELETE.value, Kind.MOVE_DROP.value)
 _FREE = {"owner": None, "lease_until": None}
+
+IN_TRANSIT = "(in transit)"
+"""The owner of operations whose instance is passing to another cell: nobody here takes them, or gives them up."""
+NEVER = datetime(9000, 1, 1, tzinfo=UTC)
 
 
 def insert(
@@ -79,6 +83,20 @@ def get(tx: Connection, operation_id: int) -> Operation | None:
     """The operation, finished or not; None when there is none (or no more)."""
     row = tx.execute(select(*_COLUMNS).where(operations.c.id == operation_id)).one_or_none()
     return None if row is None else _operation(row)
+
+
+def get_many(tx: Connection, operation_ids: Collection[int]) -> dict[int, Operation]:
+    """Those of the operations that are there, by id."""
+    rows = tx.execute(select(*_COLUMNS).where(operations.c.id.in_(list(operation_ids)))) if operation_ids else ()
+    return {row.id: _operation(row) for row in rows}
+
+
+def of_instance(tx: Connection, instance_uuid: str) -> list[Operation]:
+    """All of the instance's operations that are still remembered, oldest first."""
+    rows = tx.execute(
+        select(*_COLUMNS).where(operations.c.instance_uuid == instance_uuid).order_by(operations.c.id)
+    )
+    return [_operation(row) for row in rows]
 
 
 def unfinished(tx: Connection, instance_uuid: str) -> list[Operation]:
@@ -239,7 +257,12 @@ def overdue(tx: Connection, now: datetime, limit: int = 200) -> list[Operation]:
     which a conductor has in hand."""
     rows = tx.execute(
         select(*_COLUMNS)
-        .where(_workable(), operations.c.kind.not_in(_ENDLESS), operations.c.deadline < now)
+        .where(
+            _workable(),
+            operations.c.kind.not_in(_ENDLESS),
+            operations.c.deadline < now,
+            operations.c.owner.is_distinct_from(IN_TRANSIT),
+        )
         .order_by(operations.c.id)
         .limit(limit)
     )

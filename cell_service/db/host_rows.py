@@ -1,0 +1,86 @@
+"""A host's own rows, its compute service and nodes, carried from one cell's database to another's. uuids are kept."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, delete, insert, select, update
+
+from cell_service.db.schema import compute_nodes, services
+from cell_service.db.services import COMPUTE
+from cell_service.errors import Conflict
+
+_OWN = ("id", "service_id")
+
+
+class HostIsThere(Conflict):
+    """The cell has another host of that name, or the node under another host's name."""
+
+    message = "The cell has a host or a node with the name or the uuid of host {host} already."
+
+
+@dataclass(frozen=True, slots=True)
+class HostRows:
+    """A compute service and its nodes as rows, without the ids that only the one database knows."""
+
+    service: dict[str, Any]
+    nodes: tuple[dict[str, Any], ...]
+
+    @property
+    def host(self) -> str:
+        return str(self.service["host"])
+
+
+def read(tx: Connection, host: str) -> HostRows | None:
+    """None when the cell has no compute service of that host."""
+    where = (services.c.host == host) & (services.c.binary == COMPUTE)
+    service = tx.execute(select(services).where(where)).one_or_none()
+    if service is None:
+        return None
+    nodes = tx.execute(select(compute_nodes).where(compute_nodes.c.host == host).order_by(compute_nodes.c.id))
+    return HostRows(_carried(service._mapping), tuple(_carried(node._mapping) for node in nodes))
+
+
+def announce(tx: Connection, rows: HostRows) -> None:
+    """The host is known here, leaving and mapped. Its rows, if here already, stay as they are. Raises HostIsThere."""
+    service_id = _same(tx, services, rows.service, rows.host)
+    if service_id is None:
+        key = tx.execute(insert(services).values({**rows.service, "leaving": True})).inserted_primary_key
+        assert key is not None
+        service_id = int(key[0])
+    for node in rows.nodes:
+        if _same(tx, compute_nodes, node, rows.host) is None:
+            tx.execute(insert(compute_nodes).values({**node, "service_id": service_id, "mapped": True}))
+
+
+def set_leaving(tx: Connection, host: str, leaving: bool, now: datetime) -> bool:
+    """Whether the host is on its way to another cell. Schedulers see it by the rows' times. False: no such service."""
+    tx.execute(update(compute_nodes).where(compute_nodes.c.host == host).values(updated_at=now))
+    where = (services.c.host == host) & (services.c.binary == COMPUTE)
+    return bool(tx.execute(update(services).where(where).values(leaving=leaving, updated_at=now)).rowcount)
+
+
+def remove(tx: Connection, host: str) -> None:
+    """The cell does not know the host."""
+    tx.execute(delete(compute_nodes).where(compute_nodes.c.host == host))
+    tx.execute(delete(services).where(services.c.host == host, services.c.binary == COMPUTE))
+
+
+def _carried(row: Any) -> dict[str, Any]:
+    return {name: value for name, value in row.items() if name not in _OWN}
+
+
+def _same(tx: Connection, table: Any, row: dict[str, Any], host: str) -> int | None:
+    """The id of this very row; None when it is not here."""
+    named = table.c.host == host
+    for name in ("binary", "hypervisor_hostname"):
+        if name in row:
+            named &= table.c[name] == row[name]
+    found = tx.execute(
+        select(table.c.id, table.c.uuid, table.c.host).where((table.c.uuid == row["uuid"]) | named)
+    ).all()
+    if any((one.uuid, one.host) != (row["uuid"], host) for one in found):
+        raise HostIsThere(host=host)
+    return found[0].id if found else None
