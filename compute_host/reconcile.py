@@ -7,15 +7,19 @@ import logging
 from cell_service.context import Clock, Context
 from cell_service.errors import PolycellError
 from cell_service.logs import about
+from cell_service.model.lifecycle import PowerState
 from cell_service.rpc.conductor import Conductor, GuestReport
 from compute_host.backlog import Backlog
 from compute_host.virt.driver import Driver
 
 log = logging.getLogger(__name__)
 
+OFF = (PowerState.SHUTDOWN, PowerState.CRASHED, PowerState.NOSTATE)
+
 
 def reconcile(ctx: Context, host: str, driver: Driver, conductor: Conductor, backlog: Backlog, clock: Clock) -> None:
-    """Report all guests that nothing is being done with, and destroy those that the cell says are not its own.
+    """Report all guests that nothing is being done with; destroy those that the cell says are not its own, turn off
+    those that it has evacuated elsewhere.
 
     One guest that can't be destroyed does not hinder the others. Raises DriverError, Unavailable.
     """
@@ -23,15 +27,28 @@ def reconcile(ctx: Context, host: str, driver: Driver, conductor: Conductor, bac
     guests = driver.guests()
     touched = backlog.touched_after(began)
     reports = tuple(GuestReport(guest.uuid, guest.power_state) for guest in guests if guest.uuid not in touched)
+    states = {report.instance_uuid: report.power_state for report in reports}
     for verdict in conductor.reconcile(ctx, host, reports):
-        if verdict.verdict != "destroy" or not backlog.reserve(verdict.instance_uuid):
+        uuid = verdict.instance_uuid
+        if verdict.verdict == "keep" or not backlog.reserve(uuid):
             continue
         try:
-            driver.destroy(verdict.instance_uuid)
-            log.warning("guest destroyed, not the cell's", extra=about(ctx, instance=verdict.instance_uuid, host=host))
+            if uuid in backlog.touched_after(began):
+                continue  # an operation came and went since: the verdict is old
+            _execute(ctx, host, driver, verdict.verdict, uuid, states.get(uuid))
         except PolycellError as error:
             log.warning(
-                "guest not destroyed", extra=about(ctx, instance=verdict.instance_uuid, host=host, reason=error)
+                "verdict on a guest not carried out",
+                extra=about(ctx, instance=uuid, host=host, verdict=verdict.verdict, reason=error),
             )
         finally:
-            backlog.release(verdict.instance_uuid)
+            backlog.release(uuid)
+
+
+def _execute(ctx: Context, host: str, driver: Driver, verdict: str, uuid: str, state: PowerState | None) -> None:
+    if verdict == "destroy":
+        driver.destroy(uuid)
+        log.warning("guest destroyed, not the cell's", extra=about(ctx, instance=uuid, host=host))
+    elif verdict == "quarantine" and state not in OFF:
+        driver.power_off(uuid, graceful_seconds=0)
+        log.warning("guest turned off, its instance is being evacuated", extra=about(ctx, instance=uuid, host=host))

@@ -18,14 +18,15 @@ OFF = (PowerState.SHUTDOWN, PowerState.CRASHED)
 
 
 def resume_guests(ctx: Context, hands: Hands, conductor: Conductor, backlog: Backlog) -> int:
-    """Start every guest that is off and that the cell last knew running. Answers how many could not be started; they
-    do not hinder the others. Raises Unavailable, DriverError.
+    """Start every guest that is off and that the cell last knew running, but those that something is done with: one
+    that moves or is evacuated may run elsewhere by now. Answers how many could not be started; they do not hinder the
+    others. Raises Unavailable, DriverError.
     """
     left = 0
     for instance in conductor.instances_on_host(ctx, hands.host):
         if instance.vm_state is not VmState.ACTIVE or instance.power_state is not PowerState.RUNNING:
             continue
-        if instance.task_state is not None or not backlog.reserve(instance.uuid):
+        if instance.hidden or instance.task_state is not None or not backlog.reserve(instance.uuid):
             continue
         try:
             if hands.driver.power_state(instance.uuid) in OFF:

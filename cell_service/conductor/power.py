@@ -8,6 +8,7 @@ from datetime import timedelta
 from sqlalchemy import Connection
 
 from cell_service.conductor.means import EVENTS, Means
+from cell_service.conductor.verdicts import KEEP, claims_on, judge
 from cell_service.context import Context, internal
 from cell_service.db import actions, instances, operations
 from cell_service.logs import about
@@ -19,7 +20,6 @@ from cell_service.rpc.conductor import GuestReport, GuestVerdict
 
 log = logging.getLogger(__name__)
 
-KEEP, DESTROY = "keep", "destroy"
 STOP_SECONDS = 600.0
 SETTLED_SECONDS = 60.0
 _OFF = (PowerState.SHUTDOWN, PowerState.CRASHED)
@@ -43,18 +43,11 @@ def reconcile(means: Means, ctx: Context, host: str, guests: tuple[GuestReport, 
     """What to do with each guest, and the cell's picture of the host's instances corrected."""
     with means.db.connect() as tx:
         known = instances.get_many(tx, [guest.instance_uuid for guest in guests], deleted=True)
-        busy = {
-            uuid
-            for uuid, instance in known.items()
-            if instance.host != host and any(work.host == host for work in operations.unfinished(tx, uuid))
-        }
-        failed = {
-            uuid for uuid, instance in known.items() if _never_was(instance) and not operations.unfinished(tx, uuid)
-        }
+        claims = claims_on(tx, host, known)
         believed = {instance.uuid: instance for instance in instances.on_host(tx, host)}
     verdicts = []
     for guest in guests:
-        verdict = _verdict(ctx, host, guest, known.get(guest.instance_uuid), busy, failed)
+        verdict = judge(ctx, host, guest, known.get(guest.instance_uuid), claims)
         verdicts.append(GuestVerdict(guest.instance_uuid, verdict))
         if verdict == KEEP and guest.instance_uuid in believed:
             take_over(means, ctx, host, guest.instance_uuid, guest.power_state)
@@ -67,27 +60,6 @@ def take_over(means: Means, ctx: Context, host: str, uuid: str, power_state: Pow
     wakes = means.db.run(lambda tx: _follow(tx, means, ctx, host, uuid, power_state))
     if wakes:
         means.wake(ctx, host)
-
-
-def _never_was(instance: Instance) -> bool:
-    """Its build failed for good: whatever a host has of it is a remainder."""
-    return instance.vm_state is VmState.ERROR and instance.launched_at is None
-
-
-def _verdict(
-    ctx: Context, host: str, guest: GuestReport, instance: Instance | None, busy: set[str], failed: set[str]
-) -> str:
-    if instance is None:
-        log.info("unknown guest kept", extra=about(ctx, host=host, instance=guest.instance_uuid))
-        return KEEP
-    here = instance.host == host and instance.uuid not in failed
-    if instance.deleted_at is None and (here or instance.uuid in busy):
-        return KEEP
-    log.warning(
-        "guest has no business here",
-        extra=about(ctx, host=host, instance=instance.uuid, lives_on=instance.host, deleted=instance.deleted_at),
-    )
-    return DESTROY
 
 
 def _follow(tx: Connection, means: Means, ctx: Context, host: str, uuid: str, power_state: PowerState) -> bool:
@@ -156,7 +128,7 @@ def _note_missing(means: Means, ctx: Context, missing: list[Instance]) -> None:
     """Instances without a guest have no power state; a host in the middle of something may just not see it yet."""
     settled = means.now() - timedelta(seconds=SETTLED_SECONDS)
     for instance in missing:
-        if instance.task_state is not None or instance.power_state is PowerState.NOSTATE:
+        if instance.hidden or instance.task_state is not None or instance.power_state is PowerState.NOSTATE:
             continue
         if instance.vm_state is VmState.BUILDING or (instance.updated_at or instance.created_at) > settled:
             continue

@@ -58,6 +58,15 @@ def unfinished_of(tx: Connection, instance_uuids: Iterable[str]) -> dict[str, Mi
     return {row.instance_uuid: Migration(**row._mapping) for row in rows}
 
 
+def newest_of(tx: Connection, instance_uuids: Iterable[str]) -> dict[str, Migration]:
+    """The newest migration of each of the instances that ever had one, under way or ended, by instance uuid."""
+    wanted = list(instance_uuids)
+    if not wanted:
+        return {}
+    rows = tx.execute(select(*_COLUMNS).where(migrations.c.instance_uuid.in_(wanted)).order_by(migrations.c.id))
+    return {row.instance_uuid: Migration(**row._mapping) for row in rows}
+
+
 def remove_of(tx: Connection, instance_uuid: str) -> None:
     """The cell forgets the instance's migrations."""
     tx.execute(delete(migrations).where(migrations.c.instance_uuid == instance_uuid))

@@ -40,7 +40,8 @@ class GuestReport:
 
 @dataclass(frozen=True, slots=True)
 class GuestVerdict:
-    """What a host must do with a guest it reported: `keep` it, or `destroy` it (it is not the cell's)."""
+    """What a host must do with a guest it reported: `keep` it, `destroy` it (it is not the cell's), or `quarantine`
+    it: turn it off at once and never start it, for it is being evacuated."""
 
     instance_uuid: str
     verdict: str
@@ -107,7 +108,8 @@ class Conductor(Contract):
     def reconcile(self, ctx: Context, host: str, guests: tuple[GuestReport, ...]) -> tuple[GuestVerdict, ...]:
         """All guests of a host, compared with what the cell believes. Power states are taken over where no task
         runs (a guest that stopped by itself becomes STOPPED); guests that the cell knows to be deleted or to
-        live elsewhere are to be destroyed; guests that it never knew are kept and logged."""
+        live elsewhere are to be destroyed, unless a move under way concerns the host; guests that are being
+        evacuated are to be quarantined; guests that it never knew are kept and logged."""
         raise NotImplementedError
 
     @cast

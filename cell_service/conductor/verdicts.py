@@ -1,0 +1,99 @@
+"""Whose a guest is: what its host must do with it.
+
+A guest is destroyed only on evidence that it has no business on the host: its instance is deleted, or lives elsewhere
+and nothing under way names the host. Rows in transit prove nothing by themselves: their host may be changing cells.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from sqlalchemy import Connection
+
+from cell_service.context import Context
+from cell_service.db import operations, server_migrations
+from cell_service.logs import about
+from cell_service.model.instance import Instance
+from cell_service.model.lifecycle import VmState
+from cell_service.model.migration import ENDED, EVACUATION, Migration
+from cell_service.model.operation import Kind
+from cell_service.rpc.conductor import GuestReport
+
+log = logging.getLogger(__name__)
+
+KEEP, DESTROY, QUARANTINE = "keep", "destroy", "quarantine"
+_ARRIVED = frozenset({"confirmed", "completed", "done"})
+
+
+@dataclass(frozen=True, slots=True)
+class Claims:
+    """What is known of instances beside their rows, by uuid: `busy` have work for the host (other than to remove what
+    is left there), `failed` are builds that never were, `moving` are under way, `last` is each one's newest move."""
+
+    busy: frozenset[str]
+    failed: frozenset[str]
+    moving: Mapping[str, Migration]
+    last: Mapping[str, Migration]
+
+
+def claims_on(tx: Connection, host: str, known: Mapping[str, Instance]) -> Claims:
+    """What speaks for and against guests of these instances on the host."""
+    elsewhere = [uuid for uuid, instance in known.items() if instance.host != host or instance.hidden]
+    busy = {
+        uuid
+        for uuid in elsewhere
+        if any(work.host == host and work.kind is not Kind.MOVE_DROP for work in operations.unfinished(tx, uuid))
+    }
+    failed = {uuid for uuid, one in known.items() if _never_was(one) and not operations.unfinished(tx, uuid)}
+    moving = server_migrations.unfinished_of(tx, known)
+    last = server_migrations.newest_of(tx, [uuid for uuid in elsewhere if known[uuid].hidden])
+    return Claims(frozenset(busy), frozenset(failed), moving, last)
+
+
+def judge(ctx: Context, host: str, guest: GuestReport, instance: Instance | None, claims: Claims) -> str:
+    """KEEP, DESTROY, or QUARANTINE: turn it off and leave it so."""
+    if instance is None:
+        log.info("unknown guest kept", extra=about(ctx, host=host, instance=guest.instance_uuid))
+        return KEEP
+    verdict = _verdict(host, instance, claims)
+    if verdict != KEEP:
+        log.warning(
+            "guest has no business here" if verdict == DESTROY else "guest is being evacuated from here",
+            extra=about(
+                ctx, host=host, instance=instance.uuid, lives_on=instance.host, deleted=instance.deleted_at,
+                hidden=instance.hidden,
+            ),
+        )  # fmt: skip
+    return verdict
+
+
+def _verdict(host: str, instance: Instance, claims: Claims) -> str:
+    if instance.deleted_at is not None and not instance.hidden:
+        return DESTROY
+    moving = claims.moving.get(instance.uuid)
+    if moving is not None and _flees(moving, host):
+        return QUARANTINE
+    if instance.uuid in claims.busy or (moving is not None and host in (moving.source_compute, moving.dest_compute)):
+        return KEEP
+    if instance.hidden:
+        return DESTROY if _has_left(claims.last.get(instance.uuid), host) else KEEP
+    return KEEP if instance.host == host and instance.uuid not in claims.failed else DESTROY
+
+
+def _flees(migration: Migration, host: str) -> bool:
+    """Whether the instance is being evacuated from the host: its guest must not run there any more."""
+    return migration.migration_type == EVACUATION and migration.source_compute == host != migration.dest_compute
+
+
+def _has_left(last: Migration | None, host: str) -> bool:
+    """Whether the newest move took the instance away from the host for good."""
+    if last is None or last.status not in ENDED:
+        return False
+    return last.status in _ARRIVED and last.source_compute == host != last.dest_compute
+
+
+def _never_was(instance: Instance) -> bool:
+    """Its build failed for good: whatever a host has of it is a remainder."""
+    return instance.vm_state is VmState.ERROR and instance.launched_at is None
