@@ -77,7 +77,7 @@ def _follow(tx: Connection, means: Means, ctx: Context, host: str, uuid: str, po
     if (after, power_state) == (instance.vm_state, instance.power_state):
         return False
     changed = instances.change(
-        tx, uuid, now=means.now(), expect=instance.state, vm_state=after, power_state=power_state
+        tx, uuid, now=means.now(), expect=instance.state, settled=True, vm_state=after, power_state=power_state
     )
     if changed and after is not instance.vm_state:
         log.warning(
@@ -97,6 +97,7 @@ def _stop_again(tx: Connection, means: Means, instance: Instance, power_state: P
         instance.uuid,
         now=means.now(),
         expect=State(VmState.STOPPED),
+        settled=True,
         task_state=task,
         power_state=power_state,
     ):
@@ -135,7 +136,7 @@ def _note_missing(means: Means, ctx: Context, missing: list[Instance]) -> None:
         log.warning("instance has no guest", extra=about(ctx, instance=instance.uuid, host=instance.host))
         means.db.run(
             lambda tx, one=instance: instances.change(  # type: ignore[misc]
-                tx, one.uuid, now=means.now(), expect=one.state, power_state=PowerState.NOSTATE
+                tx, one.uuid, now=means.now(), expect=one.state, settled=True, power_state=PowerState.NOSTATE
             )
         )
 

@@ -11,7 +11,7 @@ from sqlalchemy.exc import IntegrityError
 
 from cell_service.db.schema import instances, tags
 from cell_service.errors import InstanceNotFound
-from cell_service.model.instance import Instance
+from cell_service.model.instance import Flavor, Instance
 from cell_service.model.lifecycle import PowerState, State, Task, VmState
 
 _FIELDS = tuple(Instance.__dataclass_fields__)
@@ -57,18 +57,35 @@ def on_host(tx: Connection, host: str) -> list[Instance]:
     return [_instance(row) for row in rows]
 
 
-def change(tx: Connection, uuid: str, *, now: datetime, expect: State | None = None, **columns: Any) -> bool:
-    """Change columns of a living instance, if its vm and task state are still `expect` (None: whatever they are).
+def change(
+    tx: Connection, uuid: str, *, now: datetime, expect: State | None = None, settled: bool = False, **columns: Any
+) -> bool:
+    """Change columns of a living instance, if its vm and task state are still `expect` (None: whatever they are), and
+    with `settled` only while it is not in transit between two cells.
 
     This row decides every race on the instance's state. False: the state was another, nothing has changed.
     """
     statement = update(instances).where(instances.c.uuid == uuid, instances.c.deleted_at.is_(None))
+    if settled:
+        statement = statement.where(instances.c.hidden.is_(False))
     if expect is not None:
         statement = statement.where(
             instances.c.vm_state == expect.vm.value,
             instances.c.task_state.is_not_distinct_from(expect.task.value if expect.task else None),
         )
     return tx.execute(statement.values(updated_at=now, **_plain(columns))).rowcount == 1
+
+
+def flavor_columns(flavor: Flavor) -> dict[str, Any]:
+    """The columns of an instance that has this flavor."""
+    return {
+        "flavor": flavor,
+        "flavorid": flavor.flavorid,
+        "vcpus": flavor.vcpus,
+        "memory_mb": flavor.memory_mib,
+        "root_gb": flavor.root_gib,
+        "ephemeral_gb": flavor.ephemeral_gib,
+    }
 
 
 def hold(tx: Connection, uuid: str) -> None:
@@ -139,14 +156,7 @@ def _insert_tags(tx: Connection, uuid: str, wanted: tuple[str, ...]) -> None:
 
 def _columns_of(instance: Instance) -> dict[str, Any]:
     values = {name: getattr(instance, name) for name in _FIELDS if name != "id"}
-    flavor = instance.flavor
-    return _plain(values) | {
-        "flavorid": flavor.flavorid,
-        "vcpus": flavor.vcpus,
-        "memory_mb": flavor.memory_mib,
-        "root_gb": flavor.root_gib,
-        "ephemeral_gb": flavor.ephemeral_gib,
-    }
+    return _plain(values) | flavor_columns(instance.flavor)
 
 
 def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
