@@ -236,3 +236,12 @@ compute_nodes = Table(
     Column("report", Json(NodeReport), nullable=False),
     UniqueConstraint("host", "hypervisor_hostname", name="uq_compute_nodes_host_node"),
 )
+
+cell_identity = Table(
+    "cell_identity",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=False),
+    Column("cell_uuid", ascii_id(), nullable=False),
+    Column("claimed_at", Utc, nullable=False),
+)
+"""One row (id 1): whose database this is, so that no two cells use it by mistake."""

@@ -12,7 +12,9 @@ from mapping_db import cell_mappings
 from mapping_db.cell_mappings import CELL0_UUID, CellMapping
 from mapping_db.cloud import Cloud
 from mapping_db.schema import cell_mappings as table
+from tools.manage import details
 from tools.manage.command import Args, arg, command
+from tools.manage.identities import DatabaseTaken, claim, demand_free
 from tools.manage.out import Out
 from tools.manage.urls import CELL0_TRANSPORT, cell0_of, checked_database, checked_transport, masked
 
@@ -22,6 +24,8 @@ _UUID = arg("--cell_uuid", required=True, metavar="UUID")
 _TRANSPORT = arg("--transport-url", metavar="URL", help="default: [DEFAULT] transport_url; {variables} are allowed")
 _DATABASE = arg("--database_connection", metavar="URL", help="default: [database] connection; {variables} are allowed")
 _VERBOSE = arg("--verbose", flag=True, help="say more")
+_WEIGHT = arg("--weight", type=int, metavar="N", help="how much of what is new it gets, 0 (nothing) to 100")
+_TAKE_OVER = arg("--take-over", flag=True, help="also a database that belonged to a cell which is not mapped here")
 
 
 class UrlTaken(Conflict):
@@ -49,35 +53,44 @@ def map_cell0(cloud: Cloud, args: Args, out: Out) -> int:
     return 0
 
 
-@command("cell_v2 create_cell", _NAME, _DATABASE, _TRANSPORT, _VERBOSE,
-         arg("--disabled", flag=True, help="nothing is scheduled to it until it is enabled"))  # fmt: skip
+@command("cell_v2 create_cell", _NAME, _DATABASE, _TRANSPORT, _VERBOSE, _WEIGHT, _TAKE_OVER,
+         arg("--disabled", flag=True, help="nothing is scheduled to it until it is enabled"),
+         arg("--reserved", flag=True, help="only for the projects of `placement keep`"))  # fmt: skip
 def create_cell(cloud: Cloud, args: Args, out: Out) -> int:
-    """Map a cell. 0 created; 1 a URL is missing or invalid; 2 another cell has one of the URLs."""
+    """Map a cell. 0 created; 1 a URL is missing or invalid, or the weight is; 2 another cell has one of the URLs, or
+    the database is another cell's."""
     try:
         transport_url = checked_transport(args.transport_url or own_transport(args))
         database = checked_database(args.database_connection or own_database(args))
+        demand_free(cloud, database, own_url=args.settings.database, out=out, take_over=args.take_over)
+        made = add_cell(
+            cloud, args.name or "", transport_url, database, disabled=args.disabled, reserved=args.reserved,
+            weight=cell_mappings.FULL_WEIGHT if args.weight is None else args.weight,
+        )  # fmt: skip
     except Invalid as error:
         out.warn(str(error))
         return 1
-    try:
-        made = add_cell(cloud, args.name or "", transport_url, database, disabled=args.disabled)
-    except UrlTaken as error:
+    except (UrlTaken, DatabaseTaken) as error:
         out.warn(str(error))
         return 2
+    claim(made, own_url=args.settings.database, now=cloud.clock.now(), take_over=args.take_over)
     if out.format == "json" or args.verbose:
         out.value(made.uuid, uuid=made.uuid, name=made.name or None)
     return 0
 
 
-@command("cell_v2 update_cell", _UUID, _NAME,
+@command("cell_v2 update_cell", _UUID, _NAME, _WEIGHT, _TAKE_OVER,
          arg("--transport-url", metavar="URL"), arg("--database_connection", metavar="URL"),
-         arg("--disable", flag=True, help="schedule nothing to it"),
-         arg("--enable", flag=True))  # fmt: skip
+         arg("--disable", flag=True, help="schedule nothing to it"), arg("--enable", flag=True),
+         arg("--reserved", flag=True, help="from now on only for the projects of `placement keep`"),
+         arg("--not-reserved", flag=True, help="for everybody again"))  # fmt: skip
 def update_cell(cloud: Cloud, args: Args, out: Out) -> int:
     """Change a cell; what is not given stays. With nothing but --cell_uuid, both URLs are taken from the configuration.
     Every process follows in about two seconds. 0 changed; 1 no such cell; 2 it could not be saved; 3 another cell has
-    one of the URLs; 4 --enable and --disable; 5 cell0 cannot be disabled."""
-    nothing_else = not (args.name or args.transport_url or args.database_connection or args.disable or args.enable)
+    one of the URLs, or the database is another cell's; 4 --enable and --disable, or --reserved and --not-reserved; 5
+    cell0 cannot be disabled, weighed or reserved."""
+    scheduling = args.disable or args.enable or args.reserved or args.not_reserved or args.weight is not None
+    nothing_else = not (args.name or args.transport_url or args.database_connection or scheduling)
     transport_url, database = args.transport_url, args.database_connection
 
     def work(tx: Connection) -> CellMapping:
@@ -89,21 +102,29 @@ def update_cell(cloud: Cloud, args: Args, out: Out) -> int:
             tx, cell.uuid, now=cloud.clock.now(), name=args.name or None,
             transport_url=checked_transport(transport_url) if transport_url else None,
             database_connection=checked_database(database) if database else None,
-            disabled=args.disable if (args.disable or args.enable) and args.disable != args.enable else None,
+            disabled=_chosen(args.disable, args.enable), weight=args.weight,
+            reserved=_chosen(args.reserved, args.not_reserved),
         )  # fmt: skip
         demand_own_urls(tx, changed, transport_url or "", database or "")
         if args.disable and args.enable:
             raise Refused(4, "Cell cannot be disabled and enabled at the same time.")
-        if (args.disable or args.enable) and cell.is_cell0:
-            raise Refused(5, "Cell0 cannot be disabled.")
+        if args.reserved and args.not_reserved:
+            raise Refused(4, "Cell cannot be reserved and not reserved at the same time.")
+        if scheduling and cell.is_cell0:
+            raise Refused(5, "Cell0 cannot be disabled." if args.disable or args.enable else
+                          "Cell0 is never scheduled to: it has no weight and cannot be reserved.")  # fmt: skip
         return changed
 
     try:
+        if args.database_connection:
+            wanted = checked_database(args.database_connection)
+            demand_free(cloud, wanted, own_url=args.settings.database, out=out, cell_uuid=args.cell_uuid,
+                        take_over=args.take_over)  # fmt: skip
         changed = cloud.db.run(work)
     except CellMappingNotFound:
         out.warn(f"Cell with uuid {args.cell_uuid} was not found.")
         return 1
-    except UrlTaken as error:
+    except (UrlTaken, DatabaseTaken) as error:
         out.warn(str(error))
         return 3
     except Refused as refused:
@@ -112,13 +133,36 @@ def update_cell(cloud: Cloud, args: Args, out: Out) -> int:
     except Invalid as error:
         out.warn(str(error))
         return 2
+    if database:
+        claim(changed, own_url=args.settings.database, now=cloud.clock.now(), take_over=args.take_over)
     out.say(f"Cell {changed.shown} is changed.")
     return 0
 
 
-@command("cell_v2 list_cells", arg("--verbose", flag=True, help="show passwords"))
+@command("cell_v2 drain_cell", _UUID)
+def drain_cell(cloud: Cloud, args: Args, out: Out) -> int:
+    """Give the cell nothing new, in about two seconds: its weight is 0 from now on. What lives there goes on. 0 done; 1
+    no such cell; 5 it is cell0."""
+    if args.cell_uuid == CELL0_UUID:
+        out.warn("Cell0 is never scheduled to.")
+        return 5
+    try:
+        cell = cloud.db.run(lambda tx: cell_mappings.change(tx, args.cell_uuid, now=cloud.clock.now(), weight=0))
+    except CellMappingNotFound:
+        out.warn(f"Cell with uuid {args.cell_uuid} was not found.")
+        return 1
+    out.say(f"Cell {cell.shown} is drained: nothing new goes there.")
+    return 0
+
+
+@command("cell_v2 list_cells", arg("--verbose", flag=True, help="show passwords"),
+         arg("--detail", flag=True, help="ask every cell how it is"),
+         arg("--timeout", type=float, default=5.0, metavar="SECONDS", help="for all, with --detail"))  # fmt: skip
 def list_cells(cloud: Cloud, args: Args, out: Out) -> int:
-    """List the cells by name, without the passwords in their URLs unless --verbose. 0 listed."""
+    """List the cells by name, without the passwords in their URLs unless --verbose; with --detail instead how each of
+    them is. 0 listed; with --detail 1 when a cell is silent."""
+    if args.detail:
+        return details.show(cloud, out, args.timeout)
     with cloud.db.connect() as tx:
         found = sorted(cell_mappings.every(tx), key=lambda cell: (cell.name, cell.id))
     show = str if args.verbose else masked
@@ -138,6 +182,10 @@ class Refused(Exception):
         super().__init__(text)
 
 
+def _chosen(yes: bool, no: bool) -> bool | None:
+    return yes if yes != no else None
+
+
 def own_transport(args: Args) -> str:
     """Raises Invalid."""
     if not args.settings.transport_url:
@@ -155,7 +203,10 @@ def own_database(args: Args) -> str:
     return args.settings.database
 
 
-def add_cell(cloud: Cloud, name: str, transport_url: str, database: str, *, disabled: bool = False) -> CellMapping:
+def add_cell(
+    cloud: Cloud, name: str, transport_url: str, database: str, *, disabled: bool = False,
+    weight: int = cell_mappings.FULL_WEIGHT, reserved: bool = False
+) -> CellMapping:  # fmt: skip
     """Map a cell. Raises UrlTaken.
 
     Adding moves the one row of `topology` on, which whoever adds at the same time must wait for; so looking for the
@@ -165,7 +216,7 @@ def add_cell(cloud: Cloud, name: str, transport_url: str, database: str, *, disa
     def work(tx: Connection) -> CellMapping:
         made = cell_mappings.insert_new(
             tx, uuid=str(uuid.uuid4()), name=name, transport_url=transport_url, database_connection=database,
-            now=cloud.clock.now(), disabled=disabled,
+            now=cloud.clock.now(), disabled=disabled, weight=weight, reserved=reserved,
         )  # fmt: skip
         demand_own_urls(tx, made, transport_url, database)
         return made

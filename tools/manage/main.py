@@ -30,6 +30,7 @@ COMMANDS: tuple[Command, ...] = (
     first_cell.map_cell_and_hosts,
     cells.create_cell,
     cells.update_cell,
+    cells.drain_cell,
     cells.list_cells,
     removal.delete_cell,
     hosts.discover_hosts,

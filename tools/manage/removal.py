@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, or_, select
 
 from cell_service.context import Deadline
 from cell_service.db import compute_nodes
 from cell_service.db.schema import instances
 from cell_service.errors import CellMappingNotFound, CellUnavailable
-from mapping_db import cell_mappings, host_mappings, instance_mappings
+from mapping_db import cell_mappings, host_mappings, instance_mappings, moves, project_cells
 from mapping_db.cell_mappings import CellMapping
 from mapping_db.cells import Cell
 from mapping_db.cloud import Cloud
 from mapping_db.schema import cell_mappings as table
+from mapping_db.schema import host_moves
 from mapping_db.schema import instance_mappings as mappings
 from tools.manage.cells import Refused
 from tools.manage.cloud import COMMAND_SECONDS
 from tools.manage.command import Args, arg, command
+from tools.manage.identities import give_up
 from tools.manage.out import Out
 
 _CHUNK = 500
@@ -26,7 +28,8 @@ _CHUNK = 500
          arg("--force", flag=True, help="also with hosts, and with mappings of deleted instances"))  # fmt: skip
 def delete_cell(cloud: Cloud, args: Args, out: Out) -> int:
     """Delete a cell mapping, with --force also its host mappings and the mappings of deleted instances. 0 deleted; 1 no
-    such cell; 2 it has hosts; 3 it has instances; 4 it has mappings of deleted instances."""
+    such cell; 2 it has hosts; 3 it has instances; 4 it has mappings of deleted instances; 5 instances or hosts are on
+    their way from it or to it; 6 projects are pinned to it alone, and would go anywhere without it."""
     try:
         with cloud.db.connect() as tx:
             cell = cell_mappings.get(tx, args.cell_uuid)
@@ -37,6 +40,7 @@ def delete_cell(cloud: Cloud, args: Args, out: Out) -> int:
         if hosts:
             _unmap_nodes(cloud, cell, out)
         cloud.db.run(lambda tx: _remove(tx, cell, dead, force=args.force))
+        _release(cell, args, out)
     except CellMappingNotFound:
         out.warn(f"Cell with uuid {args.cell_uuid} was not found.")
         return 1
@@ -56,6 +60,14 @@ def _remove(tx: Connection, cell: CellMapping, dead: set[str], *, force: bool) -
         raise CellMappingNotFound(cell=cell.uuid)
     if not force and host_mappings.counts(tx).get(cell.id):
         raise Refused(2, f"There are existing hosts mapped to cell with uuid {cell.uuid}.")
+    if moving := moves.touching_cell(tx, cell.id):
+        raise Refused(5, f"{moving} instances are on their way from or to the cell with uuid {cell.uuid}.")
+    hosts_moving = or_(host_moves.c.source_cell == cell.id, host_moves.c.target_cell == cell.id)
+    if host := tx.scalar(select(host_moves.c.host).where(hosts_moving).limit(1)):
+        raise Refused(5, f"The host {host} is on its way from or to the cell with uuid {cell.uuid}.")
+    lost = [project for project, ids in project_cells.every(tx).pinned.items() if ids == {cell.id}]
+    if lost and not force:
+        raise Refused(6, f"Projects are pinned to the cell with uuid {cell.uuid} alone: {', '.join(sorted(lost)[:5])}")
     there = set(tx.scalars(select(mappings.c.instance_uuid).where(mappings.c.cell_id == cell.id)))
     if there - dead:
         raise Refused(3, f"There are existing instances mapped to cell with uuid {cell.uuid}.")
@@ -100,6 +112,13 @@ def _deleted_in(cell: Cell, uuids: list[str], deadline: Deadline) -> set[str]:
             if len(deleted) < len(uuids[start : start + _CHUNK]):
                 break  # something lives
     return found
+
+
+def _release(cell: CellMapping, args: Args, out: Out) -> None:
+    """The cell's database may be another cell's from now on."""
+    if not give_up(cell, own_url=args.settings.database):
+        out.warn("Warning: the cell's database does not answer and still says that it is this cell's; "
+                 "create_cell --take-over uses it again.")  # fmt: skip
 
 
 def _unmap_nodes(cloud: Cloud, cell: CellMapping, out: Out) -> None:

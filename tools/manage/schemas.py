@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 
+from cell_service.context import SYSTEM_CLOCK
+from cell_service.db import identity
 from cell_service.db import migrate as cell_schema
 from cell_service.db.engine import Database
 from cell_service.errors import Invalid, PolycellError
@@ -16,6 +18,7 @@ from mapping_db.cloud import Cloud
 from mapping_db.url_templates import fill
 from tools.manage.cloud import open_database
 from tools.manage.command import Args, arg, command
+from tools.manage.identities import DatabaseTaken
 from tools.manage.out import Out
 
 AT_ONCE = 8
@@ -42,6 +45,13 @@ class CellSchema:
         finally:
             db.dispose()
 
+    def claim(self, db: Database) -> None:
+        """The database says that it is this cell's. Raises DatabaseTaken when it is another's."""
+        if self.uuid:
+            owner = db.run(lambda tx: identity.claim(tx, self.uuid, SYSTEM_CLOCK.now()))
+            if owner is not None and owner != self.uuid:
+                raise DatabaseTaken(cell=owner, more=f", not of {self.name}")
+
 
 @command("api_db sync", arg("version", nargs="?", metavar="VERSION", help="a revision; default: the newest"))
 def api_sync(cloud: Cloud, args: Args, out: Out) -> int:
@@ -67,7 +77,9 @@ def sync(cloud: Cloud | None, args: Args, out: Out) -> int:
 
     def work(cell: CellSchema) -> str | None:
         with cell.opened(args.settings.database) as db:
-            return cell_schema.sync(db, version=args.version)
+            now = cell_schema.sync(db, version=args.version)
+            cell.claim(db)
+            return now
 
     rows, failed = _each(_chosen(cloud, args, out), work, out, "syncing cells")
     out.table(("Cell Name", "Cell UUID", "Version"), rows)
@@ -93,7 +105,9 @@ def sync_cell0(cloud: Cloud, args: Args) -> str:
     with cloud.db.connect() as tx:
         cell0 = _schema_of(cell_mappings.get(tx, CELL0_UUID))
     with cell0.opened(args.settings.database) as db:
-        return cell_schema.sync(db)
+        now = cell_schema.sync(db)
+        cell0.claim(db)
+        return now
 
 
 def _chosen(cloud: Cloud | None, args: Args, out: Out) -> list[CellSchema]:

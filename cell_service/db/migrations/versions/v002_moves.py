@@ -55,6 +55,14 @@ Table(
     Index("ix_migrations_status", "status", "migration_type"),
 )
 
+Table(
+    "cell_identity",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=False),
+    Column("cell_uuid", ascii_id(), nullable=False),
+    Column("claimed_at", Utc, nullable=False),
+)
+
 
 def upgrade() -> None:
     tx = op.get_bind()

@@ -1,0 +1,39 @@
+"""The row of `cell_identity`: whose database this is. Who writes it first has it."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from sqlalchemy import Connection, delete, insert, inspect, select, update
+from sqlalchemy.exc import IntegrityError
+
+from cell_service.db.schema import cell_identity
+
+
+def stored(tx: Connection) -> str | None:
+    """The uuid of the cell; None before anybody has claimed the database, and where the schema is too old to say."""
+    if not inspect(tx).has_table(cell_identity.name):
+        return None
+    found: str | None = tx.scalar(select(cell_identity.c.cell_uuid).where(cell_identity.c.id == 1))
+    return found
+
+
+def claim(tx: Connection, cell_uuid: str, now: datetime, *, before: str | None = None) -> str | None:
+    """The database is the cell's, if it was nobody's or `before`'s. Answers whose it is then; None: the schema is too
+    old to say."""
+    if not inspect(tx).has_table(cell_identity.name):
+        return None
+    try:
+        with tx.begin_nested():
+            tx.execute(insert(cell_identity).values(id=1, cell_uuid=cell_uuid, claimed_at=now))
+    except IntegrityError:
+        if before is not None:
+            mine = cell_identity.c.cell_uuid == before
+            tx.execute(update(cell_identity).where(mine).values(cell_uuid=cell_uuid, claimed_at=now))
+    return stored(tx)
+
+
+def release(tx: Connection, cell_uuid: str) -> None:
+    """The database is nobody's, if it was the cell's."""
+    if inspect(tx).has_table(cell_identity.name):
+        tx.execute(delete(cell_identity).where(cell_identity.c.cell_uuid == cell_uuid))

@@ -1,0 +1,107 @@
+"""`cell_v2 list_cells --detail`: how every cell is, and how much of it is used."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from mapping_db import cell_mappings, host_mappings, instance_mappings
+from mapping_db.cell_mappings import CellMapping
+from mapping_db.cloud import Cloud
+from mapping_db.placement import inventories, providers
+from tools.manage.looks import Look, Seen, look
+from tools.manage.out import Out
+
+_CHUNK = 500
+_CLASSES = ("VCPU", "MEMORY_MB", "DISK_GB")
+_COLUMNS = (
+    "Name", "UUID", "State", "Weight", "Database", "Queue", "Clock Ahead", "Schema", "Hosts Up", "Hosts", "Instances",
+    "VCPU", "Memory MB", "Disk GB", "Trouble",
+)  # fmt: skip
+
+
+def show(cloud: Cloud, out: Out, seconds: float) -> int:
+    """Print a row for each cell. 1 when one is silent, else 0."""
+    with cloud.db.connect() as tx:
+        mappings = sorted(cell_mappings.every(tx), key=lambda cell: (cell.name, cell.id))
+        hosts = host_mappings.counts(tx)
+        owned = instance_mappings.counts(tx)
+    looks = look(cloud, mappings, seconds)
+    rows = []
+    for each in looks:
+        living = owned[each.mapping.id].living if each.mapping.id in owned else 0
+        rows.append(_fields(cloud, each, hosts.get(each.mapping.id, 0), living))
+    if out.format == "json":
+        out.value("", cells=rows)
+    else:
+        out.table(_COLUMNS, [_row(fields) for fields in rows])
+    return 1 if any(each.seen is None for each in looks) else 0
+
+
+def state_of(mapping: CellMapping) -> str:
+    """What the cell gets of what is new."""
+    if mapping.is_cell0:
+        return "cell0"
+    state = "disabled" if mapping.disabled else "drained" if mapping.weight == 0 else "enabled"
+    return f"{state}, reserved" if mapping.reserved else state
+
+
+def _fields(cloud: Cloud, each: Look, hosts: int, instances: int) -> dict[str, Any]:
+    """What is known globally is there also of a silent cell; what only it could say is None then."""
+    mapping, seen = each.mapping, each.seen
+    fields: dict[str, Any] = {
+        "name": mapping.name or None, "uuid": mapping.uuid, "state": state_of(mapping), "weight": mapping.weight,
+        "hosts_mapped": hosts, "instances": instances, "silent": seen is None,
+    }  # fmt: skip
+    if seen is None:
+        nothing = ("schema", "clock_ahead_seconds", "hosts_up", "hosts", "capacity")
+        return fields | {"database": {"reachable": False, "error": each.error}, "queue": None} | dict.fromkeys(nothing)
+    queue: dict[str, Any] | None = {"reachable": seen.queue_error is None, "milliseconds": _ms(seen.queue_seconds)}
+    if seen.queue_error is not None and queue is not None:
+        queue["error"] = seen.queue_error
+    return fields | {
+        "database": {"reachable": True, "milliseconds": _ms(seen.database_seconds)},
+        "queue": None if mapping.is_cell0 else queue,
+        "clock_ahead_seconds": round(seen.clock_seconds, 3),
+        "schema": seen.version,
+        "hosts_up": sum(seen.hosts.values()) if seen.current else None,
+        "hosts": len(seen.hosts) if seen.current else None,
+        "capacity": _capacity(cloud, seen) if seen.current else None,
+    }
+
+
+def _capacity(cloud: Cloud, seen: Seen) -> dict[str, dict[str, int]]:
+    """What placement knows of the cell's nodes, by resource class: in use, and how much may be claimed in all."""
+    sums = {name: {"used": 0, "capacity": 0} for name in _CLASSES}
+    uuids = sorted(seen.nodes)
+    with cloud.db.connect() as tx:
+        for start in range(0, len(uuids), _CHUNK):
+            found = providers.by_uuids(tx, uuids[start : start + _CHUNK])
+            stock = inventories.of_providers(tx, [provider.id for provider in found.values()])
+            for owned in stock.values():
+                for name in _CLASSES:
+                    if name in owned:
+                        sums[name]["used"] += owned[name].used
+                        sums[name]["capacity"] += owned[name].capacity
+    return sums
+
+
+def _row(fields: dict[str, Any]) -> list[Any]:
+    database, queue, capacity = fields["database"], fields["queue"], fields["capacity"]
+    trouble = [part["error"] for part in (database, queue) if part and part.get("error")]
+    clock = fields["clock_ahead_seconds"]
+    return [
+        fields["name"], fields["uuid"], fields["state"], fields["weight"], _server(database),
+        _server(queue) if queue else None, None if clock is None else f"{clock:+.3f} s", fields["schema"],
+        fields["hosts_up"], fields["hosts"] if fields["hosts"] is not None else f"{fields['hosts_mapped']} mapped",
+        fields["instances"],
+        *(f"{capacity[name]['used']}/{capacity[name]['capacity']}" if capacity else None for name in _CLASSES),
+        "; ".join(trouble) or None,
+    ]  # fmt: skip
+
+
+def _server(part: dict[str, Any]) -> str:
+    return f"{part['milliseconds']} ms" if part["reachable"] else "SILENT"
+
+
+def _ms(seconds: float | None) -> float | None:
+    return None if seconds is None else round(seconds * 1000, 1)
