@@ -113,6 +113,49 @@ class _Ask(Generic[T]):
                 self.done.set()
 
 
+class Pending(Generic[T]):
+    """What one cell was asked, and its answer once there is one."""
+
+    def __init__(self, cell_id: int) -> None:
+        self._ask: _Ask[T] = _Ask({cell_id})
+        self._cell_id = cell_id
+
+    def result(self, deadline: Deadline) -> T:
+        """The answer. Raises what the work raised, and CellUnavailable when there is none by the deadline."""
+        ask = self._ask
+        ask.done.wait(deadline.remaining())
+        with ask.lock:
+            late, ask.missing = ask.missing, set()
+        if ask.bug is not None:
+            raise ask.bug
+        if late:
+            raise CellUnavailable(cell=self._cell_id, reason="no answer in time")
+        failure = ask.failures.get(self._cell_id)
+        if failure is not None:
+            raise failure
+        return ask.answers[self._cell_id]
+
+    def fail(self, failure: PolycellError) -> None:
+        """The answer is this failure."""
+
+        def work() -> T:
+            raise failure
+
+        self._ask.run(self._cell_id, work)
+
+    def run(self, work: Callable[[], T]) -> None:
+        """Do the work on the caller's thread."""
+        self._ask.run(self._cell_id, work)
+
+
+def begin(cell_id: int, work: Callable[[], T], threads: Threads) -> Pending[T]:
+    """Have one cell's work begun; its answer may be waited for later, or never."""
+    pending: Pending[T] = Pending(cell_id)
+    if not threads.submit(cell_id, lambda: pending.run(work)):
+        pending.fail(CellUnavailable(cell=cell_id, reason="too many requests wait for it"))
+    return pending
+
+
 def gather(works: Mapping[int, Callable[[], T]], threads: Threads, deadline: Deadline) -> Gathered[T]:
     """Do every cell's work; a cell that has not answered by the deadline is among the failures.
 

@@ -107,6 +107,7 @@ instance_mappings = Table(
     Index("ix_instance_mappings_page", "project_id", "gone", "created_at", "id"),
     Index("ix_instance_mappings_all", "gone", "created_at", "id"),
     Index("ix_instance_mappings_doomed", "queued_for_delete", "gone"),
+    Index("ix_instance_mappings_cells", "project_id", "cell_id"),
 )
 """Which cell owns each instance. `id` is the creation sequence; `epoch` grows with each change of `cell_id`;
 `queued_for_delete`: a delete was accepted (and its quota given back); `gone`: nothing is left to show."""

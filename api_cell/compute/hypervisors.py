@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 from sqlalchemy import Connection, select
@@ -15,10 +16,14 @@ from api_cell.edge.links import next_link, page_size
 from api_cell.edge.route import Request, Response
 from api_cell.edge.shapes import is_true
 from api_cell.hosts import ask
+from api_cell.hosts.ask import Told
+from api_cell.lists import missing
+from api_cell.lists.merge import MOST_ROWS, Kind, Merge
 from cell_service.db import compute_nodes, services
 from cell_service.db.schema import instances
 from cell_service.errors import ComputeHostNotFound, Invalid, NotFound, NotSupported
 from cell_service.model.host import ComputeNode, Service
+from mapping_db.cells import Cell
 
 View = Callable[[Request, ComputeNode, Service | None, Servers | None], dict[str, Any]]
 _SUMMED = ("vcpus", "vcpus_used", "memory_mb", "memory_mb_used", "free_ram_mb", "local_gb", "local_gb_used",
@@ -62,12 +67,16 @@ def uptime(req: Request) -> Response:
 
 def search(req: Request) -> Response:
     """200 {"hypervisors": [...]} whose name contains the text, up to 2.52; 404 when there are none."""
-    return Response(200, {"hypervisors": [brief(req, f.node, f.service) for f in _matching(req, False)]})
+    told = _matching(req, False)
+    views = [brief(req, f.node, f.service) for _, f in told.found]
+    return Response(200, {"hypervisors": views}, missing.header(req, told.silent))
 
 
 def servers(req: Request) -> Response:
     """200 {"hypervisors": [...]} whose name contains the text, with their servers, up to 2.52."""
-    return Response(200, {"hypervisors": [brief(req, f.node, f.service, f.servers) for f in _matching(req, True)]})
+    told = _matching(req, True)
+    views = [brief(req, f.node, f.service, f.servers) for _, f in told.found]
+    return Response(200, {"hypervisors": views}, missing.header(req, told.silent))
 
 
 def statistics(req: Request) -> Response:
@@ -75,7 +84,8 @@ def statistics(req: Request) -> Response:
     told = ask.ask_cells(req.cloud, req.ctx, compute_nodes.list_all)
     views = [sizes(node.report) for _, node in told.found]
     sums: dict[str, int] = {name: sum(view[name] or 0 for view in views) for name in _SUMMED}
-    return Response(200, {"hypervisor_statistics": {"count": len(views), **sums}})
+    statistics = {"count": len(views), **sums}
+    return Response(200, {"hypervisor_statistics": statistics}, missing.header(req, told.silent))
 
 
 def _list(req: Request, path: str, view: View) -> Response:
@@ -85,24 +95,39 @@ def _list(req: Request, path: str, view: View) -> Response:
         raise Invalid(
             reason="Paging over hypervisors with the hypervisor_hostname_pattern query parameter is not supported."
         )
-    with_servers = _with_servers(req)
-    found = _ask(req, pattern, with_servers) if pattern is None else _demanded(req, pattern, with_servers)
     most = page_size(req, req.services.settings.api.max_limit) if paged else None
-    if paged:
-        found = _after(req, found, req.one("marker"))[:most]
+    if most == 0:
+        return Response(200, {"hypervisors": []})
+    told = _ask(req, pattern, _with_servers(req), after=_marker(req) if paged else None, most=most)
+    found = [one for _, one in told.found]
+    if pattern is not None:
+        _demand_some(told, pattern)
     body: dict[str, Any] = {"hypervisors": [view(req, f.node, f.service, f.servers) for f in found]}
     if found and len(found) == most and pattern is None:
         body["hypervisors_links"] = next_link(req, path, _id(req, found[-1].node))
-    return Response(200, body)
+    return Response(200, body, missing.header(req, told.silent))
 
 
-def _after(req: Request, found: list[_Found], marker: str | None) -> list[_Found]:
+def _marker(req: Request) -> tuple[int, int] | None:
+    """The number and the cell of the marker's node. Raises Invalid; CellUnavailable when a silent cell may have it."""
+    marker = req.one("marker")
     if marker is None:
-        return found
-    ids = [_id(req, one.node) for one in found]
-    if marker not in ids:
-        raise Invalid(reason=f"marker [{marker}] not found")
-    return found[ids.index(marker) + 1 :]
+        return None
+    nothing = NotFound(reason=f"marker [{marker}] not found")
+    if not req.at_least(2, 53) and (not marker.isdecimal() or len(marker) > 9):
+        raise Invalid(reason=str(nothing))
+
+    def question(tx: Connection) -> list[ComputeNode]:
+        try:
+            return [compute_nodes.by_uuid(tx, marker) if req.at_least(2, 53) else compute_nodes.by_id(tx, int(marker))]
+        except ComputeHostNotFound:
+            return []
+
+    try:
+        cell_id, node = ask.only(ask.ask_cells(req.cloud, req.ctx, question), nothing)
+    except NotFound:
+        raise Invalid(reason=str(nothing)) from None
+    return node.id, cell_id
 
 
 def _one(req: Request, *, with_servers: bool) -> _Found:
@@ -122,23 +147,45 @@ def _one(req: Request, *, with_servers: bool) -> _Found:
     return ask.only(ask.ask_cells(req.cloud, req.ctx, question), nothing)[1]
 
 
-def _matching(req: Request, with_servers: bool) -> list[_Found]:
-    return _demanded(req, req.params["id"], with_servers)
+def _matching(req: Request, with_servers: bool) -> Told[_Found]:
+    told = _ask(req, req.params["id"], with_servers)
+    _demand_some(told, req.params["id"])
+    return told
 
 
-def _demanded(req: Request, pattern: str, with_servers: bool) -> list[_Found]:
-    found = _ask(req, pattern, with_servers)
-    if not found:
-        raise NotFound(reason=f"No hypervisor matching '{pattern}' could be found.")
-    return found
+def _demand_some(told: Told[_Found], pattern: str) -> None:
+    """Raises NotFound when nothing was found, and CellUnavailable while a silent cell may have something."""
+    if not told.found:
+        ask.only(told, NotFound(reason=f"No hypervisor matching '{pattern}' could be found."))
 
 
-def _ask(req: Request, pattern: str | None, with_servers: bool) -> list[_Found]:
-    def question(tx: Connection) -> list[_Found]:
-        nodes = compute_nodes.list_all(tx)
-        return _with(tx, [node for node in nodes if pattern is None or pattern in node.report.node], with_servers)
+def _ask(
+    req: Request,
+    pattern: str | None,
+    with_servers: bool,
+    *,
+    after: tuple[int, int] | None = None,
+    most: int | None = None,
+) -> Told[_Found]:
+    """The next hypervisors, by their numbers; those of one number, which each cell may have, by cell."""
 
-    return [found for _, found in ask.ask_cells(req.cloud, req.ctx, question).found]
+    def page(cell: Cell, last: tuple[int, _Found] | None, limit: int) -> list[tuple[int, _Found]]:
+        own = cell.mapping.id
+        behind = 0 if after is None else after[0] if own > after[1] else after[0] + 1
+        start = last[1].node.id + 1 if last is not None else behind
+        with cell.db.connect(req.ctx.deadline) as tx:
+            nodes = compute_nodes.page(tx, start=start, limit=limit, pattern=pattern)
+            return [(own, found) for found in _with(tx, nodes, with_servers)]
+
+    merged = Merge(
+        req.cloud.cells,
+        req.ctx.deadline,
+        [mapping.id for mapping in req.cloud.cells.all() if not mapping.is_cell0],
+        Kind(page, lambda row: (row[1].node.id, row[0]), lambda row: row[1].node.report.uuid),
+        want=most or MOST_ROWS,
+    )
+    found = list(islice(merged, most))
+    return Told(found, sorted(merged.failures))
 
 
 def _with(tx: Connection, nodes: list[ComputeNode], with_servers: bool) -> list[_Found]:

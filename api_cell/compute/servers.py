@@ -9,6 +9,7 @@ from sqlalchemy import Connection
 from api_cell.compute import server_views as views
 from api_cell.edge.links import next_link
 from api_cell.edge.route import Request, Response
+from api_cell.lists import missing
 from api_cell.servers import create, delete, find, listing, query
 from api_cell.servers.listing import Listed, Page, Silent
 from cell_service.db import instances
@@ -139,7 +140,7 @@ def _list(req: Request, rule: str, path: str, show_one: Any) -> Response:
     answer: dict[str, Any] = {"servers": shown}
     if page.more and page.servers:
         answer["servers_links"] = next_link(req, path, page.servers[-1].uuid)
-    return Response(200, answer)
+    return Response(200, answer, missing.header(req, page.missing))
 
 
 class _Rows:

@@ -9,6 +9,7 @@ from api_cell.edge.moments import with_fraction
 from api_cell.edge.route import Request, Response
 from api_cell.edge.shapes import is_true
 from api_cell.hosts import ask, change
+from api_cell.lists import missing
 from cell_service.db import services as rows
 from cell_service.errors import HostMappingNotFound, Invalid, NotFound, ServiceNotFound
 from cell_service.model.host import Service
@@ -25,7 +26,7 @@ def index(req: Request) -> Response:
     if req.version >= UNKNOWN_VERSION and binary in (None, rows.COMPUTE):
         unknown = [name for name in ask.hosts_of(req.cloud, told.silent) if host in (None, name)]
         views += [{"binary": rows.COMPUTE, "host": name, "status": "UNKNOWN"} for name in unknown]
-    return Response(200, {"services": views})
+    return Response(200, {"services": views}, missing.header(req, told.silent))
 
 
 def update(req: Request) -> Response:

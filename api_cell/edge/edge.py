@@ -23,6 +23,7 @@ from api_cell.edge.api import Api
 from api_cell.edge.auth import Authenticator, Identity, TokenMemory, credentials
 from api_cell.edge.call import Answer, Call, Perform
 from api_cell.edge.exchange import Exchange
+from api_cell.edge.metrics import PATH, Metrics
 from api_cell.edge.policy import Policy
 from api_cell.edge.table import Spot, Table, split
 from api_cell.edge.versions import negotiate, version_headers
@@ -53,6 +54,7 @@ class Edge(httputil.HTTPServerConnectionDelegate):
     ) -> None:
         self.api = api
         self.settings = settings
+        self.metrics = Metrics(api.name)
         self.in_flight = 0
         self.draining = False
         self._cloud = cloud
@@ -115,6 +117,9 @@ class Edge(httputil.HTTPServerConnectionDelegate):
     def _begin(self, call: Call) -> None:
         if call.path in health.PATHS:
             self._submit(call, lambda: health.answer(call.path, self._cloud))
+            return
+        if call.path == PATH:
+            self._submit(call, lambda: self.metrics.page(self._cloud))
             return
         if call.exchange.oversize:
             call.versioned = False
@@ -279,6 +284,7 @@ class Edge(httputil.HTTPServerConnectionDelegate):
         if self.draining:
             headers["Connection"] = "close"
         headers.update(answer.headers)
+        self.metrics.answered(answer)
         call.exchange.answer(answer.status, headers, answer.body)
         if access.isEnabledFor(logging.INFO):
             self._log(call, answer)

@@ -10,10 +10,11 @@ from typing import Any
 
 from api_cell.edge.route import Request
 from cell_service.db.instance_lists import Listing, StatusFilter
+from cell_service.db.sorting import Sort
 from cell_service.errors import Invalid
 from cell_service.model.status import states_of
 
-DEFAULT_SORT: tuple[tuple[str, str], ...] = (("created_at", "desc"), ("id", "desc"), ("uuid", "asc"))
+DEFAULT_SORT: Sort = (("created_at", "desc"), ("uuid", "desc"))
 
 # Filters that anybody may use; the others are for those whom policy lets use all (Compute API reference).
 _EVERYBODYS = {
@@ -70,7 +71,7 @@ def asked_of(req: Request, *, rule: str, max_limit: int) -> Asked:
     for name in ("all_tenants", "tenant_id", "project_id"):
         given.pop(name, None)
     listing = _listing(req, given)
-    indexed = not given and sort == DEFAULT_SORT
+    indexed = not given and sort[0][0] == "created_at" and len(sort) == 2
     if project_id is not None:
         listing = replace(listing, equal={**listing.equal, "project_id": (project_id,)})
     limit = _limit(req, max_limit)
@@ -99,7 +100,7 @@ def _limit(req: Request, max_limit: int) -> int:
     return min(int(text), max_limit)
 
 
-def _sort(req: Request) -> tuple[tuple[str, str], ...]:
+def _sort(req: Request) -> Sort:
     keys = list(req.query.get("sort_key", []))
     directions = list(req.query.get("sort_dir", []))
     if len(directions) > max(len(keys), 1):
@@ -110,7 +111,7 @@ def _sort(req: Request) -> tuple[tuple[str, str], ...]:
     if not keys:
         if not directions or directions[0] == "desc":
             return DEFAULT_SORT
-        return (("created_at", "asc"), ("id", "asc"), ("uuid", "desc"))
+        return (("created_at", "asc"), ("uuid", "asc"))
     default = directions[0] if directions else "desc"
     directions += [default] * (len(keys) - len(directions))
     pairs = [pair for pair in zip(keys, directions, strict=True) if pair[0] in _SORTABLE]

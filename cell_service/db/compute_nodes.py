@@ -48,6 +48,14 @@ def list_all(tx: Connection, *, host: str | None = None) -> list[ComputeNode]:
     return [_node(row) for row in tx.execute(query)]
 
 
+def page(tx: Connection, *, start: int, limit: int, pattern: str | None = None) -> list[ComputeNode]:
+    """The next `limit` nodes by id, from the one with id `start` on; with `pattern` those whose name contains it."""
+    query = select(*_COLUMNS).where(compute_nodes.c.id >= start).order_by(compute_nodes.c.id).limit(limit)
+    if pattern is not None:
+        query = query.where(compute_nodes.c.hypervisor_hostname.contains(pattern, autoescape=True))
+    return [_node(row) for row in tx.execute(query)]
+
+
 def by_uuid(tx: Connection, uuid: str) -> ComputeNode:
     """Raises ComputeHostNotFound."""
     return _one(tx, compute_nodes.c.uuid == uuid, uuid)

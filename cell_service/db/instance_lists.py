@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Text, and_, cast, exists, false, not_, or_, select, true
+from sqlalchemy import ColumnElement, Connection, Row, Select, Text, and_, cast, exists, false, not_, or_, select, true
 from sqlalchemy.exc import DBAPIError
 
 from cell_service.db import instances as rows
 from cell_service.db.schema import instances, tags
+from cell_service.db.sorting import Sort, order_by, past
 from cell_service.errors import Invalid
 from cell_service.model.instance import Instance
 
@@ -46,26 +48,42 @@ class Listing:
     changes_before: datetime | None = None
     locked: bool | None = None
     deleted: bool | None = False
-    sort: tuple[tuple[str, str], ...] = (("created_at", "desc"), ("id", "desc"), ("uuid", "asc"))
+    sort: Sort = (("created_at", "desc"), ("uuid", "desc"))
     after: tuple[Any, ...] | None = None
     limit: int = 1000
 
 
+@dataclass(frozen=True, slots=True)
+class Key:
+    """Which instance stands where: its values in the listing's order. `hidden`: on its way to or from another cell."""
+
+    uuid: str
+    values: tuple[Any, ...]
+    hidden: bool
+
+
 def page(tx: Connection, listing: Listing) -> list[Instance]:
-    """The cell's next `limit` instances of the listing, sorted. Raises Invalid for a pattern no database takes."""
-    statement = select(*rows.columns()).where(*_conditions(listing)).limit(listing.limit)
-    if listing.after is not None:
-        statement = statement.where(_past(listing.sort, listing.after))
-    statement = statement.order_by(*_order(listing.sort))
-    try:
-        return [rows.instance_of(row) for row in tx.execute(statement)]
-    except DBAPIError as error:
-        if listing.patterns or listing.address_patterns:
-            raise Invalid(reason="Invalid regular expression in a filter.") from error
-        raise
+    """The cell's next `limit` instances of the listing, sorted, rows in transit among them.
+
+    Raises Invalid for a pattern no database takes.
+    """
+    return [rows.instance_of(row) for row in _rows(tx, listing, _sorted(listing, select(*rows.columns())))]
 
 
-def sort_values(instance: Instance, sort: tuple[tuple[str, str], ...]) -> tuple[Any, ...]:
+def keys(tx: Connection, listing: Listing) -> list[Key]:
+    """As `page`, but only where they stand."""
+    columns = [_column(name).label(f"key_{number}") for number, (name, _) in enumerate(listing.sort)]
+    statement = _sorted(listing, select(instances.c.uuid, instances.c.hidden, *columns))
+    return [Key(row.uuid, tuple(row)[2:], bool(row.hidden)) for row in _rows(tx, listing, statement)]
+
+
+def some(tx: Connection, listing: Listing, uuids: Collection[str]) -> dict[str, Instance]:
+    """Those of these instances that the listing's conditions let pass, by uuid."""
+    statement = select(*rows.columns()).where(instances.c.uuid.in_(list(uuids)), *_conditions(listing))
+    return {row.uuid: rows.instance_of(row) for row in _rows(tx, listing, statement)}
+
+
+def sort_values(instance: Instance, sort: Sort) -> tuple[Any, ...]:
     """The values by which the listing sorts this instance; enums as text."""
     return tuple(_plain(getattr(instance, _FIELD.get(name, name))) for name, _ in sort)
 
@@ -82,6 +100,22 @@ def _plain(value: Any) -> Any:
 
 def _column(name: str) -> ColumnElement[Any]:
     return instances.c[_SORTED_BY.get(name, name)]
+
+
+def _sorted(listing: Listing, statement: Select[Any]) -> Select[Any]:
+    statement = statement.where(*_conditions(listing)).limit(listing.limit)
+    if listing.after is not None:
+        statement = statement.where(past(listing.sort, listing.after, _column))
+    return statement.order_by(*order_by(listing.sort, _column))
+
+
+def _rows(tx: Connection, listing: Listing, statement: Select[Any]) -> list[Row[Any]]:
+    try:
+        return list(tx.execute(statement))
+    except DBAPIError as error:
+        if (listing.patterns or listing.address_patterns) and not error.connection_invalidated:
+            raise Invalid(reason="Invalid regular expression in a filter.") from error
+        raise
 
 
 def _conditions(listing: Listing) -> list[ColumnElement[bool]]:
@@ -108,7 +142,6 @@ def _conditions(listing: Listing) -> list[ColumnElement[bool]]:
         found.append(early)
     if listing.locked is not None:
         found.append(instances.c.locked_by.is_not(None) if listing.locked else instances.c.locked_by.is_(None))
-    found.append(not_(instances.c.hidden))
     return found + _tag_conditions(listing)
 
 
@@ -146,30 +179,3 @@ def _tag_conditions(listing: Listing) -> list[ColumnElement[bool]]:
     if listing.not_any_tags:
         found.append(not_(has(*listing.not_any_tags)))
     return found
-
-
-def _order(sort: tuple[tuple[str, str], ...]) -> list[ColumnElement[Any]]:
-    """NULL sorts before everything, on every database."""
-    order: list[ColumnElement[Any]] = []
-    for name, direction in sort:
-        column = _column(name)
-        if getattr(column, "nullable", True):
-            present = column.is_not(None)
-            order.append(present.asc() if direction == "asc" else present.desc())
-        order.append(column.asc() if direction == "asc" else column.desc())
-    return order
-
-
-def _past(sort: tuple[tuple[str, str], ...], values: tuple[Any, ...]) -> ColumnElement[bool]:
-    """Strictly behind the marker: at the first key that differs, on its far side."""
-    behind: ColumnElement[bool] = false()
-    for (name, direction), value in reversed(list(zip(sort, values, strict=True))):
-        column = _column(name)
-        if value is None:
-            beyond: ColumnElement[bool] = column.is_not(None) if direction == "asc" else false()
-            same: ColumnElement[bool] = column.is_(None)
-        else:
-            beyond = column > value if direction == "asc" else or_(column < value, column.is_(None))
-            same = column == value
-        behind = or_(beyond, and_(same, behind))
-    return behind

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from alembic import op
-from sqlalchemy import BigInteger, Boolean, Column, ForeignKey, Index, Integer, MetaData, Table, Text, false
+from sqlalchemy import BigInteger, Boolean, Column, ForeignKey, Index, Integer, MetaData, Table, Text, false, inspect
 
 from cell_service.db.migrate import add_missing, create_missing
 from cell_service.db.types import Json, Utc, ascii_id, exact
@@ -107,3 +107,5 @@ def upgrade() -> None:
         Column("reserved", Boolean, nullable=False, server_default=false()),
     )
     create_missing(tx, metadata)
+    if "ix_instance_mappings_cells" not in {index["name"] for index in inspect(tx).get_indexes("instance_mappings")}:
+        op.create_index("ix_instance_mappings_cells", "instance_mappings", ["project_id", "cell_id"])

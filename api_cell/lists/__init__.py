@@ -1,0 +1,1 @@
+"""Lists over many cells: sorted pages of each, merged."""

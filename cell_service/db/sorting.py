@@ -1,0 +1,90 @@
+"""Sorting by several keys, alike on every database and in Python: no value comes before any, text by code point.
+
+`sort` pairs names of columns with "asc" or "desc"; the last one's values are unique, so that a place in the order is
+given by a row's values and stays what it is while other rows come and go.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import ColumnElement, and_, false, or_
+
+Sort = tuple[tuple[str, str], ...]
+Columns = Callable[[str], ColumnElement[Any]]
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def order_by(sort: Sort, column_of: Columns) -> list[ColumnElement[Any]]:
+    """What to order a select by."""
+    order: list[ColumnElement[Any]] = []
+    for name, direction in sort:
+        column = column_of(name)
+        if getattr(column, "nullable", True):
+            present = column.is_not(None)
+            order.append(present.asc() if direction == "asc" else present.desc())
+        order.append(column.asc() if direction == "asc" else column.desc())
+    return order
+
+
+def past(sort: Sort, values: tuple[Any, ...], column_of: Columns) -> ColumnElement[bool]:
+    """Strictly behind these values: at the first key that differs, on its far side."""
+    behind: ColumnElement[bool] = false()
+    for (name, direction), value in reversed(list(zip(sort, values, strict=True))):
+        column = column_of(name)
+        if value is None:
+            beyond: ColumnElement[bool] = column.is_not(None) if direction == "asc" else false()
+            same: ColumnElement[bool] = column.is_(None)
+        else:
+            beyond = column > value
+            if direction == "desc":
+                beyond = column < value
+                if getattr(column, "nullable", True):
+                    beyond = or_(beyond, column.is_(None))
+            same = column == value
+        behind = or_(beyond, and_(same, behind))
+    name, direction = sort[0]
+    first = column_of(name)
+    if values[0] is not None and not getattr(first, "nullable", True):
+        # says nothing new, but lets an index begin at the right place
+        behind = and_(first >= values[0] if direction == "asc" else first <= values[0], behind)
+    return behind
+
+
+def comparable(sort: Sort) -> Callable[[tuple[Any, ...]], Any]:
+    """Makes of a row's values what compares as the rows do."""
+    rising = [direction == "asc" for _, direction in sort]
+
+    def key(values: tuple[Any, ...]) -> Any:
+        made: list[Any] = []
+        for up, value in zip(rising, values, strict=True):
+            if value is None:
+                made += (not up, 0)
+            else:
+                made += (up, value if up else _reversed(value))
+        return tuple(made)
+
+    return key
+
+
+class _Reversed(str):
+    """Text that sorts the other way round."""
+
+    __slots__ = ()
+
+    def __lt__(self, other: str) -> bool:
+        return str.__gt__(self, other)
+
+    def __gt__(self, other: str) -> bool:
+        return str.__lt__(self, other)
+
+
+def _reversed(value: Any) -> Any:
+    if isinstance(value, str):
+        return _Reversed(value)
+    if isinstance(value, datetime):
+        return _EPOCH - value
+    return -value
