@@ -12,7 +12,14 @@ import threading
 from datetime import timedelta
 
 from cell_service.context import Context, Deadline, internal
-from cell_service.errors import DriverError, OperationLost, PolycellError, ServiceNotFound, Unavailable
+from cell_service.errors import (
+    DriverError,
+    NotSupported,
+    OperationLost,
+    PolycellError,
+    ServiceNotFound,
+    Unavailable,
+)
 from cell_service.logs import about
 from cell_service.model.lifecycle import PowerState, Task
 from cell_service.model.operation import Outcome
@@ -24,6 +31,7 @@ from cell_service.rpc.transport import Subscription, Transport
 from compute_host.backlog import Backlog, Held
 from compute_host.config import HostSettings
 from compute_host.images import ImageCache
+from compute_host.lines import Lines
 from compute_host.operations import perform, undo
 from compute_host.reconcile import reconcile
 from compute_host.resume import resume_guests
@@ -62,12 +70,18 @@ class Agent:
         timers: Timers,
         pools: Pools,
         drive: DriveMaker | None = None,
+        lines: Lines | None = None,
     ) -> None:
         self.settings, self.driver = settings, driver
         self.ready = threading.Event()
         self._clock = clock = timers.clock
         self._timers, self._pools, self._transport, self._images = timers, pools, transport, images
         self._conductor = client(Conductor, transport)
+        self._lines = lines
+        self._url = lines.url_of(settings.state) if lines else ""
+        self._url_to_join = self._url
+        self._taking = threading.Lock()
+        """Held while operations are taken, and while the host changes its cell."""
         self._hands = Hands(
             settings.host, driver, networks, images, clock, settings.shutdown_seconds, drive,
             settings.force_config_drive,
@@ -95,12 +109,14 @@ class Agent:
         self._starting = repeated("start", self._start, None)
         self._heartbeat = repeated("heartbeat", self._beat, settings.report_seconds)
         self._claiming = repeated("claim", self._claim, None)
+        self._joining = repeated("change of cell", self._join, None)
         self._renewing = repeated("renewal of leases", self._renew, None)
         self._renewal_waits = False
         self._reconciling = repeated("reconciliation", self._reconcile, settings.sync_power_seconds)
         self._providing = repeated("report to placement", self._provide, settings.update_resources_seconds)
         self._loops = (
-            self._starting, self._heartbeat, self._claiming, self._renewing, self._reconciling, self._providing,
+            self._starting, self._heartbeat, self._claiming, self._joining, self._renewing, self._reconciling,
+            self._providing,
         )  # fmt: skip
 
     # -- life ----------------------------------------------------------------------------------------
@@ -144,14 +160,17 @@ class Agent:
         ctx = self._ctx()
         self._compare()
         if self._subscription is None:
-            handler = dispatcher(ComputeServant(self.driver, self.claim_soon), self._clock)
-            self._subscription = self._transport.serve(f"compute.{self.settings.host}", handler, threads=2)
+            self._subscription = self._serve(self._transport)
         self._providing.start(0)
         self._heartbeat.start()
         self._reconciling.start()
         self._claiming.hurry()
         self.ready.set()
         log.info("host is up", extra=about(ctx, host=self.settings.host))
+
+    def _serve(self, transport: Transport) -> Subscription:
+        handler = dispatcher(ComputeServant(self.driver, self.claim_soon, self.join_cell), self._clock)
+        return transport.serve(f"compute.{self.settings.host}", handler, threads=2)
 
     def _register(self) -> None:
         nodes = self.driver.nodes()
@@ -183,6 +202,11 @@ class Agent:
             self.claim_soon()
 
     def _claim(self) -> None:
+        with self._taking:
+            if self._url == self._url_to_join:
+                self._take()
+
+    def _take(self) -> None:
         builds, verbs = self._backlog.room()
         self._crowded = not (builds and verbs)
         if not builds and not verbs:
@@ -252,6 +276,41 @@ class Agent:
         began = self._clock.monotonic()
         self._tracker.heal(self._ctx(), lambda: self._backlog.touched_after(began))
 
+    # -- another cell --------------------------------------------------------------------------------
+
+    def join_cell(self, transport_url: str, cell_name: str) -> None:
+        """Go over to that cell's queue once nothing is held any more. Raises NotSupported, Invalid."""
+        if self._lines is None:
+            raise NotSupported(reason="This host cannot change its cell.")
+        self._lines.to(transport_url)
+        self._lines.join(self.settings.state, transport_url, cell_name)
+        self._url_to_join = transport_url
+        self._joining.hurry()
+
+    def _join(self) -> None:
+        """The new cell is told of the host before the old one is left; a cell that does not answer is asked again."""
+        url = self._url_to_join
+        if self._lines is None or url == self._url or self._backlog.fences():
+            return
+        transport = self._lines.to(url)
+        conductor = client(Conductor, transport)
+        nodes = self.driver.nodes()
+        standing = conductor.register_host(self._ctx(), HostRegistration(self.settings.host, VERSION, nodes))
+        with self._taking:
+            if self._backlog.fences():
+                return  # taken just before; their end brings us here again
+            left, self._subscription = self._subscription, self._serve(transport)
+            self._transport, self._conductor, self._url = transport, conductor, url
+            self._tracker.follow(conductor)
+            self._tracker.told(nodes)
+            self._standing = standing
+        if left is not None:
+            left.stop()
+        self._heartbeat.hurry()
+        self.reconcile_soon()
+        self.claim_soon()
+        log.info("host has changed its cell", extra=about(self._ctx(), host=self.settings.host))
+
     # -- work ----------------------------------------------------------------------------------------
 
     def _begin_work(self, held: Held) -> None:
@@ -304,11 +363,17 @@ class Agent:
         undo(self._hands, job)
         self._backlog.end(held)
         self.claim_soon()
+        self._go_over()
 
     def _end(self, held: Held) -> None:
         self._backlog.end(held)
         if self._crowded:
             self.claim_soon()
+        self._go_over()
+
+    def _go_over(self) -> None:
+        if self._url != self._url_to_join:
+            self._joining.hurry()
 
     def _job(self, held: Held) -> Job:
         operation = held.work.operation

@@ -13,6 +13,7 @@ from cell_service.rpc.transport import Transport
 from compute_host.agent import Agent
 from compute_host.config import HostSettings
 from compute_host.images import ImageCache
+from compute_host.lines import Lines
 from compute_host.timers import Pools, Timers
 from compute_host.virt import make_driver
 from compute_host.work import DriveMaker
@@ -32,7 +33,9 @@ class Fleet:
         clock: Clock = SYSTEM_CLOCK,
         pools: Pools | None = None,
         drive: DriveMaker | None = None,
+        lines: Lines | None = None,
     ) -> None:
+        """`lines`: how hosts that are told to join another cell get there; None: they can't."""
         settings = tuple(hosts)
         builds = max((one.max_concurrent_builds for one in settings), default=1)
         self._timers = Timers(clock)
@@ -46,13 +49,14 @@ class Fleet:
             self.agents[one.host] = Agent(
                 one,
                 driver=make_driver(one, self._timers, self._pools.control),
-                transport=transport,
+                transport=lines.to(lines.url_of(one.state)) if lines else transport,
                 networks=networks,
                 placement=placement,
                 images=cache,
                 timers=self._timers,
                 pools=self._pools,
                 drive=drive,
+                lines=lines,
             )
 
     def start(self) -> None:

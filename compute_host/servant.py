@@ -12,11 +12,12 @@ from compute_host.virt.driver import ConsoleLog, Diagnosable, Driver
 
 
 class ComputeServant(Compute):
-    """`claim` is called when there may be work."""
+    """`claim` is called when there may be work, `join` with the queue and the name of another cell."""
 
-    def __init__(self, driver: Driver, claim: Callable[[], None]) -> None:
+    def __init__(self, driver: Driver, claim: Callable[[], None], join: Callable[[str, str], None]) -> None:
         self._driver = driver
         self._claim = claim
+        self._join = join
 
     def wake(self, ctx: Context) -> None:
         self._claim()
@@ -39,3 +40,6 @@ class ComputeServant(Compute):
             return self._driver.diagnostics(instance_uuid)
         except GuestNotFound:
             raise InstanceNotFound(instance_id=instance_uuid) from None
+
+    def join_cell(self, ctx: Context, transport_url: str, cell_name: str) -> None:
+        self._join(transport_url, cell_name)

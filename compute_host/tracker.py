@@ -25,6 +25,11 @@ class Tracker:
         self._provided: dict[str, NodeReport] = {}
         self._disabled: bool | None = None
 
+    def follow(self, conductor: Conductor) -> None:
+        """The host belongs to another cell now, which knows nothing yet."""
+        self._conductor = conductor
+        self._told = {}
+
     def news(self) -> tuple[NodeReport, ...]:
         """The nodes whose report differs from what the cell was told last. Raises DriverError."""
         return tuple(node for node in self._driver.nodes() if self._told.get(node.uuid) != _timeless(node))

@@ -56,6 +56,35 @@ class Parcel:
         return str(self.instance["uuid"])
 
 
+def on_host(tx: Connection, host: str, limit: int) -> list[str]:
+    """Instances of the host, deleted ones last."""
+    query = select(instances.c.uuid).where(instances.c.host == host)
+    ordered = query.order_by(instances.c.deleted_at.is_not(None), instances.c.id).limit(limit)
+    return [row[0] for row in tx.execute(ordered)]
+
+
+def living_on_host(tx: Connection, host: str) -> list[str]:
+    """All instances of the host that are not deleted."""
+    where = (instances.c.host == host) & instances.c.deleted_at.is_(None)
+    return [row[0] for row in tx.execute(select(instances.c.uuid).where(where))]
+
+
+def present(tx: Connection, uuids: Iterable[str]) -> list[str]:
+    """Those of the instances that have a row here, whatever it says."""
+    return [row[0] for row in tx.execute(select(instances.c.uuid).where(instances.c.uuid.in_(list(uuids))))]
+
+
+def work_for_others(tx: Connection, host: str) -> list[str]:
+    """Instances that do not live on the host, and for which it still has something to do."""
+    query = (
+        select(operations.c.instance_uuid)
+        .join(instances, instances.c.uuid == operations.c.instance_uuid)
+        .where(operations.c.host == host, operations.c.phase.in_(_UNFINISHED))
+        .where(instances.c.host.is_distinct_from(host))
+    )
+    return [row[0] for row in tx.execute(query)]
+
+
 def read(tx: Connection, uuids: Iterable[str], *, operations: bool) -> list[Parcel]:
     """Those of the instances that are here, deleted ones too; with their unfinished operations if so told."""
     wanted = list(uuids)

@@ -44,10 +44,13 @@ def read(tx: Connection, host: str) -> HostRows | None:
 
 
 def announce(tx: Connection, rows: HostRows) -> None:
-    """The host is known here, leaving and mapped. Its rows, if here already, stay as they are. Raises HostIsThere."""
+    """The host is known here, leaving and mapped, and not heard of yet. Its rows, if here already, stay as they are.
+    Raises HostIsThere."""
     service_id = _same(tx, services, rows.service, rows.host)
     if service_id is None:
-        key = tx.execute(insert(services).values({**rows.service, "leaving": True})).inserted_primary_key
+        key = tx.execute(
+            insert(services).values({**rows.service, "leaving": True, "report_count": 0})
+        ).inserted_primary_key
         assert key is not None
         service_id = int(key[0])
     for node in rows.nodes:
@@ -60,6 +63,12 @@ def set_leaving(tx: Connection, host: str, leaving: bool, now: datetime) -> bool
     tx.execute(update(compute_nodes).where(compute_nodes.c.host == host).values(updated_at=now))
     where = (services.c.host == host) & (services.c.binary == COMPUTE)
     return bool(tx.execute(update(services).where(where).values(leaving=leaving, updated_at=now)).rowcount)
+
+
+def is_heard_of(tx: Connection, host: str) -> bool:
+    """Whether the host has sent a heartbeat to this cell since it was announced here."""
+    where = (services.c.host == host) & (services.c.binary == COMPUTE)
+    return bool(tx.scalar(select(services.c.report_count).where(where)))
 
 
 def remove(tx: Connection, host: str) -> None:

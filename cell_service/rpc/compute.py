@@ -26,3 +26,9 @@ class Compute(Contract):
     def get_diagnostics(self, ctx: Context, instance_uuid: str) -> GuestDiagnostics:
         """How the guest is doing now. Raises InstanceNotFound, NotSupported, DriverError."""
         raise NotImplementedError
+
+    @call(seconds=10, idempotent=True)
+    def join_cell(self, ctx: Context, transport_url: str, cell_name: str) -> None:
+        """From now on the host belongs to the cell with that queue: it goes there as soon as it has ended what it
+        holds, and after every start. Told again, nothing changes. Raises NotSupported, Invalid."""
+        raise NotImplementedError

@@ -33,6 +33,7 @@ from cell_service.rpc.transport import Transport
 from cell_service.rpc.transports import open_transport
 from compute_host.config import HostSettings, SimulatedOptions
 from compute_host.fleet import Fleet
+from compute_host.lines import Lines
 from mapping_db import cell_mappings, flavors
 from mapping_db.cells import CELL0_UUID, Cells
 from mapping_db.cloud import Cloud
@@ -96,6 +97,12 @@ class Federation:
         self._transports.append(made)
         return made
 
+    def opened(self, url: str) -> Transport:
+        """A connection to that queue, closed with the federation."""
+        made = open_transport(url)
+        self._transports.append(made)
+        return made
+
     def cell_database(self, name: str) -> Database:
         return Database(self._database(name))
 
@@ -114,9 +121,11 @@ class Federation:
 
     def start_hosts(self, name: str, count: int) -> Fleet:
         hosts = [self.host(f"{name}-host{number}") for number in range(1, count + 1)]
+        transport = self.transport(name)
         made = Fleet(
             hosts,
-            transport=self.transport(name),
+            transport=transport,
+            lines=Lines(self._queue(name), transport, self.opened),
             networks=self.networks,
             placement=open_placement(self.placement_settings),
             images=self.images,

@@ -14,7 +14,7 @@ from typing import cast
 from cell_service import logs
 from cell_service.errors import PolycellError
 from mapping_db.cloud import Cloud
-from tools.manage import cells, first_cell, hosts, instances, removal, schemas, seeding
+from tools.manage import cells, first_cell, host_moves, hosts, instances, removal, schemas, seeding, tenants
 from tools.manage.cloud import open_cloud
 from tools.manage.command import Command, parse
 from tools.manage.out import Out
@@ -36,8 +36,15 @@ COMMANDS: tuple[Command, ...] = (
     hosts.discover_hosts,
     hosts.list_hosts,
     hosts.delete_host,
+    host_moves.move_host,
     instances.map_instances,
     instances.verify_instance,
+    tenants.pin,
+    tenants.unpin,
+    tenants.keep,
+    tenants.release,
+    tenants.show_rules,
+    tenants.explain,
     seeding.seed,
     seeding.unseed,
 )

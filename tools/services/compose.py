@@ -220,10 +220,13 @@ class Composer:
         from compute_host.config import for_host, settings_from
         from compute_host.config_drive import ConfigDrives
         from compute_host.fleet import Fleet
+        from compute_host.lines import Lines
 
         settings = settings_from(conf)
         several = [for_host(settings, name) for name in hosts]
-        transport = open_transport(read(conf, Defaults).transport_url)
+        url = read(conf, Defaults).transport_url
+        transport = open_transport(url)
+        lines = Lines(url, transport, open_transport)
         drives = ConfigDrives(read_settings(conf))
         fleet = Fleet(
             several or [settings],
@@ -232,11 +235,13 @@ class Composer:
             placement=open_placement(read(conf, PlacementSettings)),
             images=open_images(read(conf, GlanceSettings)),
             drive=drives,
+            lines=lines,
         )
 
         def end(grace_seconds: float) -> None:
             fleet.stop(grace_seconds)
             drives.close()
+            lines.close()
             transport.close()
 
         return Made(fleet.start, end)

@@ -1,0 +1,84 @@
+"""Which cell's queue a host of this process listens on: the configured one, until the host is told to join another.
+
+What a host was told stands in a file beside its guests. It holds as long as the configured URL is still the one it was
+written instead of: who changes the configuration has the last word.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+from cell_service.logs import about
+from cell_service.rpc.transport import Transport
+
+log = logging.getLogger(__name__)
+
+FILE = "cell.json"
+
+
+class Lines:
+    """The queues that hosts of one process use, each connected once. `configured` is the caller's to close."""
+
+    def __init__(self, configured_url: str, configured: Transport, open_transport: Callable[[str], Transport]) -> None:
+        self.configured_url = configured_url
+        self._configured, self._open = configured, open_transport
+        self._lock = threading.Lock()
+        self._opened: dict[str, Transport] = {}
+
+    def to(self, url: str) -> Transport:
+        """Raises Invalid for a URL that names no queue server."""
+        if url == self.configured_url:
+            return self._configured
+        with self._lock:
+            if url not in self._opened:
+                self._opened[url] = self._open(url)
+            return self._opened[url]
+
+    def close(self) -> None:
+        with self._lock:
+            for transport in self._opened.values():
+                transport.close()
+
+    def url_of(self, state: Path) -> str:
+        """The queue of the host whose directory this is."""
+        try:
+            told = json.loads((state / FILE).read_text(encoding="utf-8"))
+            url, instead_of = str(told["transport_url"]), told["instead_of"]
+        except FileNotFoundError:
+            return self.configured_url
+        except (OSError, ValueError, TypeError, KeyError) as error:
+            log.error(
+                "what cell the host has joined cannot be read", extra=about(None, file=state / FILE, reason=error)
+            )
+            return self.configured_url
+        if instead_of != _digest(self.configured_url):
+            log.warning(
+                "transport_url has changed, and wins over the cell joined", extra=about(None, file=state / FILE)
+            )
+            return self.configured_url
+        return url
+
+    def join(self, state: Path, url: str, cell_name: str) -> None:
+        """The host listens there after every start from now on."""
+        if url == self.configured_url:
+            (state / FILE).unlink(missing_ok=True)
+            return
+        state.mkdir(parents=True, exist_ok=True)
+        told = {"cell": cell_name, "transport_url": url, "instead_of": _digest(self.configured_url)}
+        new = state / f"{FILE}.new"
+        new.unlink(missing_ok=True)
+        with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
+            json.dump(told, file)
+            file.flush()
+            os.fsync(file.fileno())
+        new.rename(state / FILE)
+
+
+def _digest(url: str) -> str:
+    return hashlib.sha256(url.encode()).hexdigest()

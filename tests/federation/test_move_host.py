@@ -1,0 +1,224 @@
+"""A host goes to another cell while its guests run on, whoever is killed meanwhile."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from sqlalchemy import select
+
+from api_cell.superconductor.host_moves import HostMover, HostMoveRefused
+from cell_service.context import Deadline
+from cell_service.db import schema
+from compute_host.lines import FILE
+from mapping_db import host_mappings, host_moves, instance_mappings
+from tests.federation.cloud import Federation
+from tests.federation.conftest import real_parts
+
+HOST = "cell1-host1"
+POINTS = ("begun", "leaving", "announced", "sealed", "copied", "owned", "shown", "removed", "instances", "mapped",
+          "told", "switched", "arrived")  # fmt: skip
+
+
+class Killed(Exception):
+    """The command was killed there."""
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Federation]:
+    made = Federation(tmp_path_factory.mktemp("hosts"))
+    yield made
+    made.close()
+
+
+def move(cloud: Federation, target: str, *, host: str = HOST, killed_at: str | None = None) -> bool:
+    def told(what: str, count: int) -> None:
+        if what == killed_at:
+            raise Killed(what)
+
+    return HostMover(cloud.cloud, host, wait_seconds=30, told=told).move(cloud.ids[target])
+
+
+def cell_of(cloud: Federation, host: str = HOST) -> str:
+    with cloud.db.connect() as tx:
+        cell_id = host_mappings.get(tx, host).cell_id
+    return next(name for name, known in cloud.ids.items() if known == cell_id)
+
+
+def rows(cloud: Federation, cell: str, table: Any, **equal: Any) -> list[Any]:
+    opened = cloud.cells.open(cloud.ids[cell])
+    with opened.db.connect(Deadline.after(10)) as tx:
+        return list(tx.execute(select(table).where(*(table.c[name] == value for name, value in equal.items()))))
+
+
+def other(cell: str) -> str:
+    return {"cell1": "cell2", "cell2": "cell1"}[cell]
+
+
+def check(cloud: Federation, uuids: list[str], cell: str, host: str = HOST) -> None:
+    """All of the host is in that cell, and nothing of it in the other."""
+    left = other(cell)
+    assert cell_of(cloud, host) == cell
+    with cloud.db.connect() as tx:
+        assert host_moves.get(tx, host) is None
+        places = instance_mappings.places(tx, uuids)
+    assert {location.cell_id for location in places.values()} == {cloud.ids[cell]}
+    for table in (schema.services, schema.compute_nodes, schema.instances):
+        assert rows(cloud, left, table, host=host) == []
+    assert [service.leaving for service in rows(cloud, cell, schema.services, host=host)] == [False]
+    for uuid in uuids:
+        (row,) = rows(cloud, cell, schema.instances, uuid=uuid)
+        assert not row.hidden
+        for table in (schema.instance_actions, schema.operations, schema.migrations):
+            assert rows(cloud, left, table, instance_uuid=uuid) == []
+        assert cloud.allocations()[uuid] == {"VCPU": 1, "MEMORY_MB": 64, "DISK_GB": 1}
+    there = {guest.uuid for fleet in cloud.fleets.values() for guest in fleet.agents.get(host, Empty).driver.guests()}
+    assert there >= set(uuids)
+
+
+class Empty:
+    class driver:
+        @staticmethod
+        def guests() -> list[Any]:
+            return []
+
+
+def usable(cloud: Federation, uuid: str) -> None:
+    for action, status in (("os-stop", "SHUTOFF"), ("os-start", "ACTIVE")):
+        answer = cloud.act(uuid, action)
+        assert answer.status == 202, answer.raw
+        assert cloud.settled(uuid)["status"] == status
+
+
+def test_a_host_moves_there_and_back_with_all_that_is_on_it(shared: Federation) -> None:
+    cloud, home = shared, cell_of(shared)
+    uuids = [cloud.boot(availability_zone=f"nova:{HOST}", tags=["a", "b"]) for _ in range(3)]
+    node = rows(cloud, home, schema.compute_nodes, host=HOST)[0].uuid
+    before = [cloud.show(uuid) for uuid in uuids]
+    for target in (other(home), home):
+        assert move(cloud, target)
+        check(cloud, uuids, target)
+        assert [cloud.show(uuid) for uuid in uuids] == before
+        assert rows(cloud, target, schema.compute_nodes, host=HOST)[0].uuid == node
+        history = cloud.admin.get(f"/servers/{uuids[0]}/os-instance-actions").json["instanceActions"]
+        assert [one["action"] for one in history] == ["create"]
+    assert not move(cloud, home)
+    usable(cloud, uuids[0])
+    new = cloud.boot(availability_zone=f"nova:{HOST}")
+    assert cloud.show(new)["status"] == "ACTIVE"
+
+
+@pytest.mark.parametrize("point", POINTS)
+def test_killed_anywhere_it_goes_on(shared: Federation, point: str) -> None:
+    cloud, target = shared, other(cell_of(shared))
+    uuids = [cloud.boot(availability_zone=f"nova:{HOST}") for _ in range(2)]
+    with pytest.raises(Killed):
+        move(cloud, target, killed_at=point)
+    for uuid in uuids:
+        assert cloud.show(uuid)["status"] == "ACTIVE"
+    listed = [each["id"] for each in cloud.admin.get("/servers").json["servers"]]
+    assert [uuid for uuid in listed if uuid in uuids] == uuids[::-1]
+    assert move(cloud, target)
+    check(cloud, uuids, target)
+    usable(cloud, uuids[0])
+
+
+@pytest.mark.parametrize("point", ["begun", "leaving", "announced", "sealed", "copied"])
+def test_a_move_is_undone_before_anything_has_gone(shared: Federation, point: str) -> None:
+    cloud, home = shared, cell_of(shared)
+    uuid = cloud.boot(availability_zone=f"nova:{HOST}")
+    with pytest.raises(Killed):
+        move(cloud, other(home), killed_at=point)
+    HostMover(cloud.cloud, HOST).abort()
+    check(cloud, [uuid], home)
+    usable(cloud, uuid)
+
+
+@pytest.mark.parametrize("point", ["owned", "removed", "mapped"])
+def test_a_move_is_not_undone_afterwards(shared: Federation, point: str) -> None:
+    cloud, target = shared, other(cell_of(shared))
+    uuid = cloud.boot(availability_zone=f"nova:{HOST}")
+    with pytest.raises(Killed):
+        move(cloud, target, killed_at=point)
+    with pytest.raises(HostMoveRefused):
+        HostMover(cloud.cloud, HOST).abort()
+    assert move(cloud, target)
+    check(cloud, [uuid], target)
+
+
+def test_nothing_asked_meanwhile_is_lost(shared: Federation) -> None:
+    cloud, home = shared, cell_of(shared)
+    uuids = [cloud.boot(availability_zone=f"nova:{HOST}") for _ in range(4)]
+    ended, seen = threading.Event(), []
+
+    def ask(uuid: str, client: Any) -> None:
+        wanted = {"ACTIVE": "os-stop", "SHUTOFF": "os-start"}
+        while not ended.is_set():
+            shown = client.get(f"/servers/{uuid}", version="2.96")
+            seen.append(shown.status)
+            if shown.status == 200 and shown.json["server"]["OS-EXT-STS:task_state"] is None:
+                answer = client.post(f"/servers/{uuid}/action", {wanted[shown.json["server"]["status"]]: None})
+                seen.append(answer.status)
+
+    clients = [cloud.user("admin", "admin-project") for _ in uuids]
+    askers = [threading.Thread(target=ask, args=pair) for pair in zip(uuids, clients, strict=True)]
+    for asker in askers:
+        asker.start()
+    try:
+        for target in (other(home), home):
+            assert move(cloud, target)
+    finally:
+        ended.set()
+        for asker in askers:
+            asker.join()
+    assert set(seen) <= {200, 202, 409, 503}
+    for uuid in uuids:
+        assert cloud.settled(uuid)["status"] in ("ACTIVE", "SHUTOFF")
+    check(cloud, uuids, home)
+    assert cloud.unfinished() == 0
+
+
+def test_an_agent_killed_before_it_went_over_goes_at_its_next_start(own_cloud: Federation) -> None:
+    cloud = own_cloud
+    uuid = cloud.boot(availability_zone=f"nova:{HOST}")
+    with pytest.raises(Killed):
+        move(cloud, "cell2", killed_at="mapped")
+    fleet = cloud.fleets["cell1"]
+    fleet.stop(5)
+    line = cloud.cells.open(cloud.ids["cell2"]).mapping.transport_url
+    assert fleet.agents[HOST]._lines is not None
+    fleet.agents[HOST]._lines.join(fleet.agents[HOST].settings.state, line, "cell2")
+    mode = (fleet.agents[HOST].settings.state / FILE).stat().st_mode
+    assert mode & 0o777 == 0o600
+    cloud.fleets["cell1"] = cloud.start_hosts("cell1", 2)
+    assert move(cloud, "cell2")
+    check(cloud, [uuid], "cell2")
+    usable(cloud, uuid)
+    assert cell_of(cloud, "cell1-host2") == "cell1"
+
+
+def test_a_host_that_cannot_go_is_told_why(shared: Federation) -> None:
+    cloud, home = shared, cell_of(shared)
+    uuid = cloud.boot(availability_zone=f"nova:{HOST}")
+    with pytest.raises(HostMoveRefused, match="cell0"):
+        move(cloud, "cell0")
+    with cloud.db.begin() as tx:
+        mapping = instance_mappings.get(tx, uuid)
+        instance_mappings.remove(tx, [uuid])
+    with pytest.raises(HostMoveRefused, match=uuid):
+        move(cloud, other(home))
+    with cloud.db.begin() as tx:
+        instance_mappings.insert_new(tx, [mapping])
+    check(cloud, [uuid], home)
+
+
+@pytest.mark.real
+def test_a_host_moves_between_real_databases_and_queues(tmp_path_factory: pytest.TempPathFactory) -> None:
+    with real_parts(tmp_path_factory.mktemp("real")) as cloud:
+        uuids = [cloud.boot(availability_zone=f"nova:{HOST}") for _ in range(3)]
+        for target in ("cell2", "cell1"):
+            assert move(cloud, target)
+            check(cloud, uuids, target)
+            usable(cloud, uuids[0])
