@@ -45,8 +45,8 @@ class Admission:
 
     def drawn(
         self, spec: RequestSpec, admitted: Admitted, ranking: Ranking, group: GroupState | None
-    ) -> Collection[int] | None:
-        """The cells among whose hosts the best is to be picked; None: all. Soft affinity outweighs the cells' weights.
+    ) -> Collection[int]:
+        """The cells among whose hosts the best is to be picked. Soft affinity outweighs the cells' weights.
 
         A cell that is not known here any more is refused: nothing says that it may be used.
         """

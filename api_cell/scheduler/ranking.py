@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import heapq
 import random
+from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -60,6 +61,8 @@ class Ranking:
         self, wish: Wish, checks: Sequence[tuple[str, Filter]], weighers: Sequence[Weigher], soft: SoftPolicies
     ) -> None:
         self.refusals: dict[str, Refusal] = {}
+        self.tally: Counter[Refusal] = Counter()
+        """How many hosts each refusal has."""
         self.version = -1
         self._wish, self._checks, self._soft = wish, [(name, check.reject) for name, check in checks], soft
         self._weighers = tuple(weighers)
@@ -83,17 +86,17 @@ class Ranking:
         """Ask again about the hosts that changed."""
         for key in changed:
             state = hosts.get(key)
-            if state is None:
-                self.refusals.pop(key, None)
-                self._remove(key)
-                continue
-            refusal = self._refusal(state)
-            if refusal is None:
-                self.refusals.pop(key, None)
+            before = self.refusals.pop(key, None)
+            if before is not None:
+                self.tally[before] -= 1
+            refusal = self._refusal(state) if state is not None else None
+            if state is not None and refusal is None:
                 self._put(state)
-            else:
+                continue
+            if refusal is not None:
                 self.refusals[key] = refusal
-                self._remove(key)
+                self.tally[refusal] += 1
+            self._remove(key)
 
     def _refusal(self, host: HostState) -> Refusal | None:
         wish = self._wish
@@ -262,6 +265,29 @@ class Ranking:
         """The best hosts beside the chosen one, of its cell."""
         found = self.best(count + 1, self._blocks.get(chosen.cell_id, []))
         return [state for state in found if state.key != chosen.key][:count]
+
+    def elsewhere(self, cell_id: int, refused: Collection[int], count: int) -> list[HostState]:
+        """Of so many other cells, those with the best hosts, one host that is among its cell's best."""
+        tops: dict[int, Block] = {}
+        for block in self.blocks():
+            if block.cell_id == cell_id or block.cell_id in refused or block.highest() == OUT:
+                continue
+            if block.cell_id not in tops or tops[block.cell_id].highest() < block.highest():
+                tops[block.cell_id] = block
+        best = heapq.nlargest(count, tops.values(), key=Block.highest)
+        return [block.hosts[block.weights.index(block.highest())] for block in best]
+
+    def weight_of(self, key: str) -> tuple[float, list[tuple[str, float, float]]]:
+        """What the host weighs in this round, and of each weigher its name, its score, and what that comes to."""
+        block, at = self._spots[key]
+        own = self._own.get(key, self._multipliers)
+        scales = {column: (low, scale) for column, low, scale in self._terms}
+        parts = []
+        for column, weigher in enumerate(self._weighers):
+            score, (low, scale) = block.columns[column][at], scales.get(column, (0.0, 0.0))
+            if own[column]:
+                parts.append((weigher.name, score, own[column] * (score - low) * scale))
+        return block.weights[at], parts
 
     def best(self, count: int, blocks: Iterable[Block]) -> list[HostState]:
         """So many of the best hosts in these blocks, the best first."""

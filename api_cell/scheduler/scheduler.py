@@ -15,10 +15,11 @@ import zlib
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from sqlalchemy import Connection
 
-from api_cell.scheduler import cells, requirements, weighers
+from api_cell.scheduler import cells, notes, requirements, weighers
 from api_cell.scheduler.admission import Admission
 from api_cell.scheduler.config import SchedulerSettings
 from api_cell.scheduler.filters import registry
@@ -32,6 +33,7 @@ from api_cell.scheduler.wish import GroupState, Wish, hinted, wish_for
 from cell_service.context import Context, internal
 from cell_service.errors import (
     Conflict,
+    DatabaseUnavailable,
     GenerationConflict,
     InventoryExceeded,
     NoValidHost,
@@ -41,7 +43,7 @@ from cell_service.errors import (
 from cell_service.logs import about
 from cell_service.model.operation import Alternate
 from cell_service.model.request_spec import RequestSpec, Selection
-from mapping_db import instance_mappings, server_groups
+from mapping_db import instance_mappings, placement_notes, server_groups
 from mapping_db.cloud import Cloud
 from mapping_db.placement import allocations
 from mapping_db.placement.allocations import Claim
@@ -78,6 +80,7 @@ class Pick:
     wish: Wish
     selection: Selection
     pending: Pending
+    note: Mapping[str, Any] | None = None
 
 
 @dataclass(slots=True)
@@ -94,6 +97,8 @@ class _Request:
     groups: dict[str, GroupState]
     outcomes: list[Outcome]
     rechecked: bool = False
+    notes: dict[str, Mapping[str, Any]] = field(default_factory=dict)
+    """Why there was no host, by instance, as of the last try."""
     keep: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -152,6 +157,7 @@ class Scheduler:
         request = self._request(ctx, specs, record, cell_id, keep or {})
         for start in range(0, len(specs), BATCH):
             self._batch(request, list(range(start, min(start + BATCH, len(specs)))))
+            self._note_refusals(request)
         return request.outcomes
 
     # -- batches ------------------------------------------------------------------------------
@@ -278,7 +284,8 @@ class Scheduler:
         refused: dict[int, NoValidHost] = {}
         chance = random.Random(request.ctx.request_id)
         seed = zlib.crc32(request.ctx.request_id.encode())
-        admission = self._admission(request)
+        admission, now = self._admission(request), self._cloud.clock.now()
+        noting = self._settings.scheduler.keep_placement_notes
         with self.picture.lock:
             opened: tuple[Ranking, GroupState | None] | None = None
             for index in indices:
@@ -300,15 +307,38 @@ class Scheduler:
                 drawn = admission.drawn(spec, admitted, ranking, group)
                 chosen = ranking.pick(chance, self._settings.filters.host_subset_size, drawn)
                 if chosen is None:
-                    refused[index] = NoValidHost(reason=explain(ranking.all_refusals(admitted.refused)))
+                    reason = explain(ranking.all_refusals(admitted.refused))
+                    refused[index] = NoValidHost(reason=reason)
+                    if noting:
+                        request.notes[spec.instance_uuid] = notes.refused_note(
+                            request.ctx.request_id, now, admission.snapshot, wish, ranking, admitted, reason
+                        )
                     continue
                 others = [] if wish.forced else ranking.others(chosen, self._settings.scheduler.max_attempts - 1)
+                note = notes.chosen_note(request.ctx.request_id, now, admission.snapshot, wish, ranking, admitted,
+                                         drawn, chosen, others) if noting else None  # fmt: skip
                 pending = self.picture.reserve(chosen.key, wish.resources)
                 ranking.update([chosen.key], self.picture.hosts)
                 ranking.version = self.picture.version
                 ranking.placed(chosen.host)
-                picks.append(Pick(index, wish, _selection(wish, chosen, others), pending))
+                picks.append(Pick(index, wish, _selection(wish, chosen, others), pending, note))
         return picks, refused
+
+    def _note_refusals(self, request: _Request) -> None:
+        """Of instances that have no host at all: who is only not moved keeps the note of where it is."""
+        without = {
+            spec.instance_uuid
+            for spec, outcome in zip(request.specs, request.outcomes, strict=True)
+            if isinstance(outcome, NoValidHost) and spec.instance_uuid not in request.keep
+        }
+        wanted = {uuid: note for uuid, note in request.notes.items() if uuid in without}
+        request.notes.clear()
+        if not wanted:
+            return
+        try:
+            self._cloud.db.run(lambda tx: placement_notes.put(tx, wanted, self._cloud.clock.now()))
+        except DatabaseUnavailable as error:
+            log.warning("refusals are not noted", extra=about(request.ctx, reason=str(error)))
 
     def _admission(self, request: _Request) -> Admission:
         per_project = self._settings.scheduler.cells_per_project
@@ -366,6 +396,8 @@ class Scheduler:
             _place_members(tx, kept)
             claims = [_claim_for(pick) for pick in kept]
             allocations.write(tx, [*claims, *_kept_claims(tx, claims, request.keep)], now)
+            noted = {pick.selection.instance_uuid: pick.note for pick in kept if pick.note is not None}
+            placement_notes.put(tx, noted, now)
             return kept
 
         return frozenset(pick.index for pick in self._cloud.db.run(work))

@@ -17,6 +17,7 @@ from sqlalchemy import Connection
 
 from api_cell.edge.route import Request
 from api_cell.hosts import ask
+from api_cell.scheduler import cells
 from api_cell.servers.asked import AskedServer, asked_of, host_name
 from cell_service.errors import (
     ComputeHostNotFound,
@@ -86,6 +87,7 @@ def accept(req: Request) -> Accepted:
     _check_limits(asked, ingredients.limits)
     _check_fit(ingredients)
     _check_hosts(req, asked)
+    _check_cells(req, asked)
     if req.services.networks is not None and asked.networks != ():
         own = () if asked.auto_networks else (NetworkRequest(),)
         wanted = own if asked.networks is None else asked.networks
@@ -108,6 +110,8 @@ def _demand_rights(req: Request, asked: AskedServer) -> None:
         req.demand("os_compute_api:servers:create:forced_host")
     if asked.requested_host or asked.requested_node:
         req.demand("compute:servers:create:requested_destination")
+    if {cells.TARGET, cells.DIFFERENT} & asked.hints.keys():
+        req.demand("os_compute_api:servers:create:forced_host")
     if asked.certificates:
         req.demand("os_compute_api:servers:create:trusted_certs")
     if (asked.requested_host or asked.requested_node) and asked.forced_host:
@@ -186,6 +190,21 @@ def _check_hosts(req: Request, asked: AskedServer) -> None:
     zones = {req.services.settings.zones.default_availability_zone}
     if asked.zone is not None and asked.zone not in zones | set(ask.zones(req.cloud).values()):
         raise Invalid(reason="The requested availability zone is not available")
+
+
+def _check_cells(req: Request, asked: AskedServer) -> None:
+    """Raises Invalid for a hint that speaks of a cell that is not there."""
+    snapshot = req.cloud.cells.snapshot()
+    for text in cells.named(asked.hints.get(cells.TARGET)):
+        if not cells.cells_called(snapshot, text):
+            raise Invalid(reason=f"Hint {cells.TARGET}: no cell is called {text}.")
+    servers = [text for text in cells.named(asked.hints.get(cells.DIFFERENT))
+               if not cells.cells_called(snapshot, text)]  # fmt: skip
+    if servers:
+        with req.cloud.db.connect() as tx:
+            found = instance_mappings.places(tx, servers)
+        if lost := [text for text in servers if text not in found]:
+            raise Invalid(reason=f"Hint {cells.DIFFERENT}: {lost[0]} is no cell and no server.")
 
 
 def _servers(req: Request, asked: AskedServer, made_of: _Ingredients) -> list[Instance]:

@@ -1,0 +1,90 @@
+"""What is noted of a choice, in a few plain values, for whoever asks why a server landed where it did."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from datetime import datetime
+from typing import Any
+
+from api_cell.scheduler.admission import Admitted
+from api_cell.scheduler.hosts import HostState
+from api_cell.scheduler.ranking import Ranking, Refusal
+from api_cell.scheduler.wish import Wish
+from mapping_db.topology import Snapshot
+
+RUNNERS_UP = 4
+REASONS = 20
+
+
+def chosen_note(
+    request_id: str, now: datetime, snapshot: Snapshot, wish: Wish, ranking: Ranking, admitted: Admitted,
+    among: Collection[int], chosen: HostState, others: Sequence[HostState],
+) -> dict[str, Any]:  # fmt: skip
+    """Before the choice counts as use. `among`: the cells that the host was picked from; `others`: the alternates."""
+    elsewhere = ranking.elsewhere(chosen.cell_id, admitted.refused, RUNNERS_UP)
+    runners = [*others[: RUNNERS_UP - min(len(elsewhere), RUNNERS_UP // 2)], *elsewhere][:RUNNERS_UP]
+    able = ranking.able()
+    return {
+        **_asked(request_id, now, wish),
+        "chosen": _host(snapshot, ranking, chosen),
+        "runners_up": [_host(snapshot, ranking, state) for state in runners],
+        "excluded": _tallied(ranking),
+        "cells": _cells(snapshot, admitted, able),
+        "drawn": _name(snapshot, chosen.cell_id) if len(among) == 1 and len(able) > 1 else None,
+    }
+
+
+def refused_note(
+    request_id: str, now: datetime, snapshot: Snapshot, wish: Wish, ranking: Ranking, admitted: Admitted, reason: str
+) -> dict[str, Any]:
+    """As `chosen_note`, with the reason why there is no host."""
+    return {
+        **_asked(request_id, now, wish),
+        "refused": reason,
+        "excluded": _tallied(ranking),
+        "cells": _cells(snapshot, admitted, ranking.able()),
+    }
+
+
+def _asked(request_id: str, now: datetime, wish: Wish) -> dict[str, Any]:
+    spec = wish.spec
+    asked: dict[str, Any] = {
+        "project": spec.project_id, "flavor": spec.flavor.name, "resources": dict(wish.resources),
+        "image": spec.image_id or None, "zone": spec.availability_zone, "traits": sorted(wish.required),
+        "host": spec.force_host or spec.requested_host, "hints": spec.scheduler_hints or None,
+        "group": wish.group.policy if wish.group is not None else None, "not_on": list(spec.ignore_hosts),
+    }  # fmt: skip
+    return {
+        "request_id": request_id,
+        "at": now.isoformat(timespec="milliseconds"),
+        "asked": {name: value for name, value in asked.items() if value},
+    }
+
+
+def _host(snapshot: Snapshot, ranking: Ranking, state: HostState) -> dict[str, Any]:
+    total, parts = ranking.weight_of(state.key)
+    weighers = {name: {"score": score, "weight": round(weight, 4)} for name, score, weight in parts}
+    cell = _name(snapshot, state.cell_id)
+    return {"cell": cell, "host": state.host, "node": state.node, "weight": round(total, 4), "weighers": weighers}
+
+
+def _tallied(ranking: Ranking) -> list[list[Any]]:
+    """The commonest reasons, each [filter's name or "", reason, how many hosts]."""
+    found: list[tuple[Refusal, int]] = ranking.tally.most_common(REASONS)
+    return [[name, reason, count] for (name, reason), count in found if count > 0]
+
+
+def _cells(snapshot: Snapshot, admitted: Admitted, able: dict[int, int]) -> dict[str, Any]:
+    """Of each cell why it was refused, or its weight and how many of its hosts could take the instance."""
+    noted: dict[str, Any] = {}
+    for mapping in list(snapshot.by_id.values())[: 2 * REASONS]:
+        if mapping.is_cell0:
+            continue
+        reason = admitted.refused.get(mapping.id)
+        noted[mapping.shown] = reason or {"weight": mapping.weight, "hosts": able.get(mapping.id, 0)}
+    return noted
+
+
+def _name(snapshot: Snapshot, cell_id: int) -> str:
+    mapping = snapshot.by_id.get(cell_id)
+    return mapping.shown if mapping is not None else str(cell_id)

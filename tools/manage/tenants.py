@@ -1,0 +1,161 @@
+"""`placement`: which projects go to which cells, and why a server landed where it did."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import Connection
+
+from cell_service.errors import CellMappingNotFound
+from mapping_db import cell_mappings, placement_notes, project_cells
+from mapping_db.cell_mappings import CellMapping
+from mapping_db.cloud import Cloud
+from tools.manage.command import Args, arg, command
+from tools.manage.out import Out
+
+_CELLS = arg("--cell", action="append", required=True, metavar="CELL", help="name or uuid; may be given several times")
+_PROJECTS = arg("--project", action="append", metavar="PROJECT", help="may be given several times")
+
+
+@command("placement pin", arg("project", metavar="PROJECT"), _CELLS)
+def pin(cloud: Cloud, args: Args, out: Out) -> int:
+    """Confine a project to these cells, in place of those before; what it has elsewhere stays there. Every process
+    follows in about two seconds. 0 done; 1 no such cell, or several of the name."""
+
+    def work(tx: Connection) -> list[CellMapping]:
+        found = [_cell(tx, text) for text in args.cell]
+        project_cells.pin(tx, args.project, [cell.id for cell in found])
+        return found
+
+    try:
+        found = cloud.db.run(work)
+    except CellMappingNotFound as error:
+        out.warn(str(error))
+        return 1
+    out.say(f"Project {args.project} is pinned to {', '.join(cell.shown for cell in found)}.")
+    return 0
+
+
+@command("placement unpin", arg("project", metavar="PROJECT"))
+def unpin(cloud: Cloud, args: Args, out: Out) -> int:
+    """Let a project go to any cell again. 0 done, also when it was not pinned."""
+    cloud.db.run(lambda tx: project_cells.pin(tx, args.project, []))
+    out.say(f"Project {args.project} is not pinned.")
+    return 0
+
+
+@command("placement keep", arg("cell", metavar="CELL", help="name or uuid"), _PROJECTS)
+def keep(cloud: Cloud, args: Args, out: Out) -> int:
+    """Reserve a cell, and keep it for these projects also. 0 done; 1 no such cell, or several of the name; 5 it is
+    cell0."""
+    projects = args.project or []
+
+    def work(tx: Connection) -> CellMapping:
+        found = _cell(tx, args.cell)
+        if not found.is_cell0:
+            project_cells.keep(tx, found.id, projects)
+            cell_mappings.change(tx, found.uuid, now=cloud.clock.now(), reserved=True)
+        return found
+
+    try:
+        found = cloud.db.run(work)
+    except CellMappingNotFound as error:
+        out.warn(str(error))
+        return 1
+    if found.is_cell0:
+        out.warn("Cell0 is never scheduled to.")
+        return 5
+    out.say(f"Cell {found.shown} is kept for {', '.join(projects) or 'those it was kept for before'}.")
+    return 0
+
+
+@command("placement release", arg("cell", metavar="CELL", help="name or uuid"), _PROJECTS)
+def release(cloud: Cloud, args: Args, out: Out) -> int:
+    """Keep a cell for these projects no longer; without --project it is for everybody again. 0 done; 1 no such cell, or
+    several of the name."""
+
+    def work(tx: Connection) -> CellMapping:
+        found = _cell(tx, args.cell)
+        project_cells.release(tx, found.id, args.project)
+        if not args.project:
+            cell_mappings.change(tx, found.uuid, now=cloud.clock.now(), reserved=False)
+        return found
+
+    try:
+        found = cloud.db.run(work)
+    except CellMappingNotFound as error:
+        out.warn(str(error))
+        return 1
+    out.say(f"Cell {found.shown} is no longer kept for {', '.join(args.project) if args.project else 'anybody'}.")
+    return 0
+
+
+@command("placement list")
+def show_rules(cloud: Cloud, args: Args, out: Out) -> int:
+    """List the projects that are pinned, and the cells that are kept for some. 0 listed."""
+    with cloud.db.connect() as tx:
+        by_id = {cell.id: cell for cell in cell_mappings.every(tx)}
+        rules = project_cells.every(tx)
+    rows: list[tuple[str, str, str]] = []
+    for project, ids in sorted(rules.pinned.items()):
+        rows += [("pinned", project, by_id[cell_id].shown) for cell_id in sorted(ids) if cell_id in by_id]
+    for cell in by_id.values():
+        projects = sorted(rules.kept.get(cell.id, ()))
+        if cell.reserved:
+            rows += [("kept", project, cell.shown) for project in projects] or [("kept", "", cell.shown)]
+        else:
+            rows += [("kept, not reserved", project, cell.shown) for project in projects]
+    out.table(("Rule", "Project", "Cell"), rows)
+    return 0
+
+
+@command("placement explain", arg("server", metavar="SERVER", help="uuid"))
+def explain(cloud: Cloud, args: Args, out: Out) -> int:
+    """Say why a server landed where it did, or why there was no host, as of the scheduler's last choice for it. 0 said;
+    1 nothing is noted of it."""
+    with cloud.db.connect() as tx:
+        note = placement_notes.get(tx, args.server)
+    if note is None:
+        out.warn(f"Nothing is noted of server {args.server}.")
+        return 1
+    out.value("\n".join(_told(args.server, note)), server=args.server, **note)
+    return 0
+
+
+def _cell(tx: Connection, text: str) -> CellMapping:
+    """Raises CellMappingNotFound, also when several cells have the name."""
+    found = [cell for cell in cell_mappings.every(tx) if text in (cell.uuid, cell.name)]
+    if len(found) != 1:
+        raise CellMappingNotFound(cell=text if not found else f"{text} (the name of {len(found)} cells)")
+    return found[0]
+
+
+def _told(server: str, note: dict[str, Any]) -> list[str]:
+    lines = [f"Server {server}, request {note['request_id']}, at {note['at']}"]
+    asked = ", ".join(f"{name} {value}" for name, value in note["asked"].items())
+    lines.append(f"Asked for: {asked}")
+    if "chosen" in note:
+        lines += ["Chosen:", *_weighed(note["chosen"])]
+        if note.get("drawn"):
+            lines.append(f"  Cell {note['drawn']} was drawn first, by the weights of the cells.")
+    else:
+        lines.append(f"Refused: {note['refused']}")
+    if note.get("runners_up"):
+        lines.append("Next best:")
+        for each in note["runners_up"]:
+            lines += _weighed(each)
+    lines.append("Cells:")
+    for name, told in note["cells"].items():
+        what = f"a host there {told}" if isinstance(told, str) else (
+            f"weight {told['weight']}, {told['hosts']} hosts could take it")  # fmt: skip
+        lines.append(f"  {name}: {what}")
+    if note["excluded"]:
+        lines.append("Hosts left out:")
+        lines += [f"  {count} {name + ': ' if name else ''}{reason}" for name, reason, count in note["excluded"]]
+    return lines
+
+
+def _weighed(host: dict[str, Any]) -> list[str]:
+    parts = ", ".join(f"{name} {each['weight']:+g} (of {each['score']:g})" for name, each in host["weighers"].items())
+    node = f" ({host['node']})" if host["node"] != host["host"] else ""
+    return [f"  {host['host']}{node} in cell {host['cell']}: weight {host['weight']:g} = {parts or 'nothing'}"]
