@@ -20,10 +20,12 @@ from compute_host.virt import make_driver
 from compute_host.virt.driver import Disk, GuestSpec
 from compute_host.virt.inspection import check
 from compute_host.virt.simulated import SimulatedDriver
-from tests.suites.driver import DriverSuite, nic, spec_of
+from tests.suites.driver import DriverSuite, MovableSuite, as_it_is, nic, spec_of
 from tests.suites.steps import StepPool
 
-QUICK = SimulatedOptions(vcpus=2, memory_mib=2048, disk_gib=20, boot_seconds=0, verb_seconds=0)
+QUICK = SimulatedOptions(
+    vcpus=2, memory_mib=2048, disk_gib=20, boot_seconds=0, verb_seconds=0, move_seconds=0, live_seconds=0
+)
 
 
 class Bench:
@@ -80,6 +82,73 @@ class TestSimulatedDriver(DriverSuite):
     @pytest.fixture
     def again(self, bench: Bench) -> Callable[[], SimulatedDriver]:
         return bench.driver
+
+
+@pytest.fixture
+def other(tmp_path: Path) -> Iterator[SimulatedDriver]:
+    made = Bench(tmp_path / "other").driver()
+    yield made
+    made.stop()
+
+
+class TestMovingSimulatedGuests(MovableSuite):
+    pass
+
+
+@pytest.mark.parametrize("verb", ["pack", "send", "receive", "arrive"])
+def test_moves_fail_on_request_and_work_the_next_time(
+    tmp_path: Path, driver: SimulatedDriver, image: tuple[Path, str], bench: Bench, verb: str
+) -> None:
+    there = Bench(tmp_path / "there")
+    target, spec = there.driver(), spec_of(*image, name="web-1")
+    driver.spawn(spec)
+    for where in (bench, there):
+        where.faults({f"{verb}:web-*": {"times": 1, "reason": "the road is closed"}})
+    uuid, here = spec.instance.uuid, as_it_is(spec)
+
+    def again(step: Callable[[], object]) -> object:
+        try:
+            return step()
+        except DriverError as error:
+            failed.append(str(error))
+            return step()
+
+    failed: list[str] = []
+    luggage = again(lambda: driver.send(uuid))
+    again(lambda: target.receive(here, luggage))
+    again(lambda: target.arrive(here, luggage))
+    target.power_off(uuid, graceful_seconds=0)
+    again(lambda: target.pack(uuid))
+    assert failed == ["the road is closed"]
+    assert driver.power_state(uuid) is PowerState.PAUSED
+
+
+def test_a_guest_keeps_its_boots_and_the_console_tells_of_its_journey(
+    driver: SimulatedDriver, other: SimulatedDriver, image: tuple[Path, str]
+) -> None:
+    spec = spec_of(*image, name="web-1")
+    driver.spawn(spec)
+    before = driver.console_output(spec.instance.uuid)
+    luggage = driver.send(spec.instance.uuid)
+    other.receive(as_it_is(spec), luggage)
+    other.arrive(as_it_is(spec), luggage)
+    after = other.console_output(spec.instance.uuid)
+    assert after.startswith(before)
+    assert after.count("Linux version") == 1
+    assert after.endswith("live migrated")
+
+
+def test_disks_of_another_host_take_the_place_of_what_was_left_here(
+    driver: SimulatedDriver, other: SimulatedDriver, image: tuple[Path, str]
+) -> None:
+    spec = spec_of(*image)
+    for host in (driver, other):
+        host.spawn(spec)
+        host.power_off(spec.instance.uuid, graceful_seconds=0)
+    driver.power_on(as_it_is(spec))
+    driver.power_off(spec.instance.uuid, graceful_seconds=0)
+    other.receive(as_it_is(spec), driver.pack(spec.instance.uuid))
+    assert other.console_output(spec.instance.uuid) == driver.console_output(spec.instance.uuid)
 
 
 def test_a_guest_begun_and_never_finished_is_finished_by_the_next_spawn(

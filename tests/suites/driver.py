@@ -3,7 +3,9 @@ and, where the driver can lose its memory on purpose, `again` (a new driver on t
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from uuid import uuid4
@@ -13,7 +15,7 @@ import pytest
 from cell_service.errors import DriverError, GuestNotFound, HostOutOfSpace, ImageUnacceptable
 from cell_service.model.instance import FixedIp, Flavor, Instance, Vif
 from cell_service.model.lifecycle import PowerState
-from compute_host.virt.driver import GIB, ConsoleLog, Disk, Driver, GuestSpec
+from compute_host.virt.driver import GIB, ConsoleLog, Disk, Driver, GuestSpec, Movable
 
 SMALL = Flavor(flavorid="1", name="small", vcpus=1, memory_mib=128, root_gib=1)
 RUNNING, PAUSED, SHUTDOWN, SUSPENDED = (
@@ -36,6 +38,15 @@ def spec_of(image: Path, image_format: str, flavor: Flavor = SMALL, **fields: ob
     )
     disk = Disk("root", flavor.root_gib * GIB, image, image_format, image.stat().st_size)
     return GuestSpec(instance, (disk,), ())
+
+
+LARGE = replace(SMALL, flavorid="2", name="large", vcpus=2, memory_mib=256, root_gib=2)
+
+
+def as_it_is(spec: GuestSpec, flavor: Flavor = SMALL) -> GuestSpec:
+    """The guest that exists, with this size."""
+    instance = replace(spec.instance, flavor=flavor)
+    return GuestSpec(instance, (Disk("root", flavor.root_gib * GIB),), spec.nics)
 
 
 def nic() -> Vif:
@@ -187,3 +198,132 @@ class DriverSuite:
             assert isinstance(driver.console_output(running.instance.uuid), str)
             with pytest.raises(GuestNotFound):
                 driver.console_output(str(uuid4()))
+
+
+class MovableSuite:
+    """What drivers must do whose guests can move. A subclass gives the fixtures `driver`, `other` (a second host of the
+    same kind, started) and `image`."""
+
+    @pytest.fixture
+    def spec(self, image: tuple[Path, str]) -> GuestSpec:
+        return spec_of(*image)
+
+    @pytest.fixture
+    def running(self, driver: Movable, spec: GuestSpec) -> GuestSpec:
+        driver.spawn(spec)
+        return spec
+
+    @pytest.fixture
+    def off(self, driver: Movable, running: GuestSpec) -> GuestSpec:
+        driver.power_off(running.instance.uuid, graceful_seconds=0)
+        return running
+
+    def test_it_can(self, driver: Movable, other: Movable) -> None:
+        assert isinstance(driver, Movable)
+        assert isinstance(other, Movable)
+
+    def test_a_packed_guest_stays_off_until_it_is_started_where_it_is_received(
+        self, driver: Movable, other: Movable, off: GuestSpec
+    ) -> None:
+        uuid, here = off.instance.uuid, as_it_is(off)
+        luggage = driver.pack(uuid)
+        for _ in range(2):
+            other.receive(here, luggage)
+            assert other.power_state(uuid) is SHUTDOWN
+        assert driver.power_state(uuid) is SHUTDOWN
+        assert other.nodes()[0].vcpus_used == 1
+        other.power_on(here)
+        assert other.power_state(uuid) is RUNNING
+        driver.destroy(uuid)
+        assert other.power_state(uuid) is RUNNING
+
+    def test_luggage_is_plain_json_and_the_same_each_time(self, driver: Movable, off: GuestSpec) -> None:
+        luggage = driver.pack(off.instance.uuid)
+        assert json.loads(json.dumps(luggage)) == luggage
+        assert driver.pack(off.instance.uuid) == luggage
+
+    def test_what_runs_cannot_be_packed_and_what_is_off_cannot_be_sent(
+        self, driver: Movable, running: GuestSpec
+    ) -> None:
+        with pytest.raises(DriverError):
+            driver.pack(running.instance.uuid)
+        assert driver.power_state(running.instance.uuid) is RUNNING
+        driver.power_off(running.instance.uuid, graceful_seconds=0)
+        with pytest.raises(DriverError):
+            driver.send(running.instance.uuid)
+
+    @pytest.mark.parametrize("paused", [False, True])
+    def test_a_sent_guest_stands_still_and_goes_on_where_it_arrives(
+        self, driver: Movable, other: Movable, running: GuestSpec, paused: bool
+    ) -> None:
+        uuid, here = running.instance.uuid, as_it_is(running)
+        if paused:
+            driver.pause(uuid)
+        luggage = driver.send(uuid)
+        assert driver.power_state(uuid) in (PAUSED, SHUTDOWN)
+        assert driver.send(uuid) == luggage
+        other.receive(here, luggage)
+        assert other.power_state(uuid) is not RUNNING
+        for _ in range(2):
+            other.arrive(here, luggage)
+            assert other.power_state(uuid) is (PAUSED if paused else RUNNING)
+        assert driver.power_state(uuid) in (PAUSED, SHUTDOWN)
+
+    def test_a_guest_that_was_sent_for_nothing_goes_on_where_it_was(self, driver: Movable, running: GuestSpec) -> None:
+        uuid = running.instance.uuid
+        luggage = driver.send(uuid)
+        driver.power_on(as_it_is(running))
+        assert driver.power_state(uuid) is RUNNING
+        luggage = driver.send(uuid)
+        driver.arrive(as_it_is(running), luggage)
+        assert driver.power_state(uuid) is RUNNING
+
+    def test_without_luggage_it_is_made_from_its_image_and_not_started(self, driver: Movable, spec: GuestSpec) -> None:
+        driver.receive(spec, None)
+        driver.receive(spec, None)
+        assert driver.power_state(spec.instance.uuid) is SHUTDOWN
+        assert driver.nodes()[0].vcpus_used == 1
+        driver.power_on(as_it_is(spec))
+        assert driver.power_state(spec.instance.uuid) is RUNNING
+
+    def test_received_where_it_is_it_has_another_size_and_back(self, driver: Movable, off: GuestSpec) -> None:
+        uuid = off.instance.uuid
+        luggage = driver.pack(uuid)
+        for flavor in (LARGE, SMALL, LARGE):
+            driver.receive(as_it_is(off, flavor), luggage)
+            assert driver.nodes()[0].vcpus_used == flavor.vcpus
+        driver.power_on(as_it_is(off, LARGE))
+        assert driver.power_state(uuid) is RUNNING
+
+    def test_a_running_guest_is_not_received_again(self, driver: Movable, off: GuestSpec) -> None:
+        luggage = driver.pack(off.instance.uuid)
+        driver.power_on(as_it_is(off))
+        with pytest.raises(DriverError):
+            driver.receive(as_it_is(off, LARGE), luggage)
+        assert driver.power_state(off.instance.uuid) is RUNNING
+        assert driver.nodes()[0].vcpus_used == SMALL.vcpus
+
+    def test_what_does_not_fit_leaves_nothing_new_and_the_old_as_it_was(
+        self, driver: Movable, other: Movable, off: GuestSpec
+    ) -> None:
+        uuid, luggage = off.instance.uuid, driver.pack(off.instance.uuid)
+        giant = replace(SMALL, memory_mib=driver.nodes()[0].memory_mib * 100)
+        for host in (driver, other):
+            with pytest.raises(HostOutOfSpace):
+                host.receive(as_it_is(off, giant), luggage)
+        assert other.guests() == ()
+        assert other.nodes()[0].vcpus_used == 0
+        driver.power_on(as_it_is(off))
+        assert driver.power_state(uuid) is RUNNING
+
+    def test_a_guest_that_is_not_there_cannot_be_taken_away(self, driver: Movable, spec: GuestSpec) -> None:
+        for verb in (driver.pack, driver.send):
+            with pytest.raises(GuestNotFound):
+                verb(str(uuid4()))
+
+    def test_luggage_of_another_kind_of_host_is_refused_and_leaves_nothing(
+        self, driver: Movable, spec: GuestSpec
+    ) -> None:
+        with pytest.raises(DriverError):
+            driver.receive(as_it_is(spec), {"something": "else"})
+        assert driver.guests() == ()

@@ -11,6 +11,7 @@ from uuid import uuid4
 
 from sqlalchemy import Connection
 
+from cell_service import wire
 from cell_service.conductor.config import ConductorSettings
 from cell_service.conductor.duties import Duties
 from cell_service.conductor.means import Means
@@ -22,7 +23,7 @@ from cell_service.db.schema import metadata
 from cell_service.model import lifecycle
 from cell_service.model.instance import Flavor, Instance
 from cell_service.model.lifecycle import State, VmState
-from cell_service.model.operation import Alternate, BuildArguments, Kind, Operation
+from cell_service.model.operation import ERRAND_OUTCOME, Alternate, BuildArguments, Kind, Operation, Outcome
 from cell_service.rpc.conductor import Conductor
 from cell_service.rpc.contract import client, dispatcher
 from compute_host.agent import Agent
@@ -33,7 +34,12 @@ from compute_host.virt.simulated import SimulatedDriver
 from tests.suites.peers import MemoryImages, MemoryNetworks, MemoryPlacement
 from tests.suites.steps import Killed, KillSwitch, StepPools, StepQueue
 
-QUICK = SimulatedOptions(vcpus=8, memory_mib=8192, disk_gib=100, boot_seconds=0, verb_seconds=0)
+QUICK = SimulatedOptions(
+    vcpus=8, memory_mib=8192, disk_gib=100, boot_seconds=0, verb_seconds=0, move_seconds=0, live_seconds=0
+)
+VERBS = (
+    "spawn", "destroy", "power_on", "power_off", "reboot", "pause", "suspend", "pack", "send", "receive", "arrive",
+)  # fmt: skip
 FLAVOR = Flavor(flavorid="1", name="small", vcpus=1, memory_mib=512, root_gib=1)
 ACTION_NAMES = {Kind.BUILD: "create", Kind.REBOOT_SOFT: "reboot", Kind.REBOOT_HARD: "reboot"}
 
@@ -152,6 +158,30 @@ class OneCell:
             self.rpc().wake(ctx)
         return ctx
 
+    def errand(self, uuid: str, kind: Kind, host: str, **arguments: Any) -> int:
+        """What the engine of moves asks a host to do; answers the operation's id."""
+        ctx, now = self.ctx(), self.clock.now()
+        return self.db.run(
+            lambda tx: operations.insert(
+                tx,
+                ctx,
+                instance_uuid=uuid,
+                kind=kind,
+                host=host,
+                now=now,
+                deadline=now + timedelta(seconds=600),
+                arguments=arguments,
+            )
+        )
+
+    def ended(self, errand: int) -> Outcome | None:
+        """How the errand ended; None while it has not."""
+        with self.db.connect() as tx:
+            operation = operations.get(tx, errand)
+        assert operation is not None
+        plain = operation.arguments.get(ERRAND_OUTCOME)
+        return None if plain is None else wire.from_plain(Outcome, plain)
+
     def active(self, host: str, **fields: Any) -> str:
         uuid = self.boot(host, **fields)
         self.settle()
@@ -245,7 +275,7 @@ class Host:
         self.driver = SimulatedDriver(self.settings, self.timers, self.pools.control)
         self.agent = Agent(
             self.settings,
-            driver=switch.guard(self.driver, "spawn", "destroy", "power_on", "power_off", "reboot", "pause", "suspend"),
+            driver=switch.guard(self.driver, *VERBS),
             transport=switch.guard(cell.queue, "call", "cast"),
             networks=switch.guard(cell.networks),
             placement=cell.placement,
