@@ -204,6 +204,10 @@ class ActionNotFound(NotFound):
     message = "Action for request_id {request_id} on instance {instance_uuid} not found"
 
 
+class MigrationNotFoundForServer(NotFound):
+    message = "Live migration {migration_id} of server {instance_uuid} is not in progress."
+
+
 class TagNotFound(NotFound):
     message = "Instance {instance_uuid} has no tag '{tag}'"
 
@@ -264,6 +268,18 @@ class PasswordIsSet(Conflict):
 
 class InstanceNotReady(Conflict):
     message = "Instance {instance_uuid} is not ready"
+
+
+class AlreadyMoving(Conflict):
+    """Another move of the instance has not ended."""
+
+    message = "Instance {instance_uuid} is being moved already."
+
+
+class NotResized(Invalid):
+    """Nothing is there to confirm or to revert."""
+
+    message = "Instance {instance_uuid} has not been resized."
 
 
 class InstanceAlreadyMoved(Conflict):

@@ -144,7 +144,7 @@ placement_notes = Table(
     metadata,
     Column("instance_uuid", ascii_id(), primary_key=True),
     Column("created_at", Utc, nullable=False, index=True),
-    Column("note", Json(dict[str, Any]), nullable=False),
+    Column("note", Text, nullable=False),
 )
 """Why an instance landed where it did, as of its last choice of a host."""
 

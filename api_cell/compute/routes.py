@@ -15,6 +15,7 @@ from api_cell.compute import (
     keypair_schemas,
     keypairs,
     limits,
+    migrations,
     quota_classes,
     quota_schemas,
     quota_sets,
@@ -26,6 +27,7 @@ from api_cell.compute import (
     server_schemas,
     servers,
     services,
+    tenant_usage,
 )
 from api_cell.compute.removed import REMOVED
 from api_cell.edge.route import Route
@@ -117,6 +119,13 @@ HYPERVISORS = (
           max_version=(2, 52)),
     Route("GET", "/os-hypervisors/{id}/servers", hypervisors.servers, rule="os_compute_api:os-hypervisors:servers",
           max_version=(2, 52)),
+)  # fmt: skip
+
+USAGE = (
+    Route("GET", "/os-migrations", migrations.index, query=migrations.LIST_QUERY),
+    Route("GET", "/os-simple-tenant-usage", tenant_usage.index, rule="os_compute_api:os-simple-tenant-usage:list",
+          query=tenant_usage.LIST_QUERY),
+    Route("GET", "/os-simple-tenant-usage/{id}", tenant_usage.show, query=tenant_usage.SHOW_QUERY),
 )  # fmt: skip
 
 SERVER_GROUPS = (
@@ -219,6 +228,10 @@ SERVER_PARTS = (
     Route("GET", "/servers/{server_id}/diagnostics", server_diagnostics.show),
     Route("GET", "/servers/{server_id}/os-server-password", server_password.show),
     Route("DELETE", "/servers/{server_id}/os-server-password", server_password.clear),
+    Route("GET", "/servers/{server_id}/migrations", migrations.of_server, query=migrations.OF_SERVER_QUERY,
+          min_version=(2, 23)),
+    Route("GET", "/servers/{server_id}/migrations/{id}", migrations.show, query=migrations.OF_SERVER_QUERY,
+          min_version=(2, 23)),
     Route("GET", "/servers/{server_id}/os-instance-actions", instance_actions.index,
           query=server_schemas.ACTIONS_QUERY),
     Route("GET", "/servers/{server_id}/os-instance-actions/{id}", instance_actions.show),
@@ -231,6 +244,7 @@ ROUTES: tuple[Route, ...] = (
     *AVAILABILITY_ZONES,
     *SERVICES,
     *HYPERVISORS,
+    *USAGE,
     *SERVER_GROUPS,
     *AGGREGATES,
     *SERVERS,

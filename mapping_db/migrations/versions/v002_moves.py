@@ -46,7 +46,7 @@ Table(
     metadata,
     Column("instance_uuid", ascii_id(), primary_key=True),
     Column("created_at", Utc, nullable=False, index=True),
-    Column("note", Json(Any), nullable=False),
+    Column("note", Text, nullable=False),
 )
 
 Table(
