@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection, Mapping
 from datetime import datetime
 from typing import Any
@@ -15,17 +16,17 @@ _CHUNK = 500
 
 
 def put(tx: Connection, notes: Mapping[str, Mapping[str, Any]], now: datetime) -> None:
-    """Store a note for each instance, in place of the one it had; one statement."""
+    """Store a note, of plain values, for each instance, in place of the one it had; one statement."""
     if notes:
-        rows = [{"instance_uuid": uuid, "created_at": now, "note": dict(notes[uuid])} for uuid in sorted(notes)]
+        rows = [{"instance_uuid": uuid, "created_at": now, "note": json.dumps(notes[uuid])} for uuid in sorted(notes)]
         tx.execute(_upsert(tx.dialect.name, rows))
 
 
 def get(tx: Connection, instance_uuid: str) -> dict[str, Any] | None:
     """None when there is none."""
     condition = placement_notes.c.instance_uuid == instance_uuid
-    found: dict[str, Any] | None = tx.scalar(select(placement_notes.c.note).where(condition))
-    return found
+    found = tx.scalar(select(placement_notes.c.note).where(condition))
+    return None if found is None else dict(json.loads(found))
 
 
 def remove(tx: Connection, instance_uuids: Collection[str]) -> int:

@@ -62,8 +62,9 @@ def _asked(request_id: str, now: datetime, wish: Wish) -> dict[str, Any]:
 
 
 def _host(snapshot: Snapshot, ranking: Ranking, state: HostState) -> dict[str, Any]:
+    """`weighers`: of those that tell hosts apart the score, and what it weighs."""
     total, parts = ranking.weight_of(state.key)
-    weighers = {name: {"score": score, "weight": round(weight, 4)} for name, score, weight in parts}
+    weighers = {name: [score, round(weight, 4)] for name, score, weight in parts}
     cell = _name(snapshot, state.cell_id)
     return {"cell": cell, "host": state.host, "node": state.node, "weight": round(total, 4), "weighers": weighers}
 

@@ -278,15 +278,15 @@ class Ranking:
         return [block.hosts[block.weights.index(block.highest())] for block in best]
 
     def weight_of(self, key: str) -> tuple[float, list[tuple[str, float, float]]]:
-        """What the host weighs in this round, and of each weigher its name, its score, and what that comes to."""
+        """What the host weighs in this round, and of each weigher that tells hosts apart its name, its score, and what
+        that comes to."""
         block, at = self._spots[key]
         own = self._own.get(key, self._multipliers)
-        scales = {column: (low, scale) for column, low, scale in self._terms}
         parts = []
-        for column, weigher in enumerate(self._weighers):
-            score, (low, scale) = block.columns[column][at], scales.get(column, (0.0, 0.0))
+        for column, low, scale in self._terms:
             if own[column]:
-                parts.append((weigher.name, score, own[column] * (score - low) * scale))
+                score = block.columns[column][at]
+                parts.append((self._weighers[column].name, score, own[column] * (score - low) * scale))
         return block.weights[at], parts
 
     def best(self, count: int, blocks: Iterable[Block]) -> list[HostState]:

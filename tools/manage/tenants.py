@@ -156,6 +156,6 @@ def _told(server: str, note: dict[str, Any]) -> list[str]:
 
 
 def _weighed(host: dict[str, Any]) -> list[str]:
-    parts = ", ".join(f"{name} {each['weight']:+g} (of {each['score']:g})" for name, each in host["weighers"].items())
+    parts = ", ".join(f"{name} {weight:+g} (of {score:g})" for name, (score, weight) in host["weighers"].items())
     node = f" ({host['node']})" if host["node"] != host["host"] else ""
-    return [f"  {host['host']}{node} in cell {host['cell']}: weight {host['weight']:g} = {parts or 'nothing'}"]
+    return [f"  {host['host']}{node} in cell {host['cell']}: weight {host['weight']:g} = {parts or 'as all others'}"]
