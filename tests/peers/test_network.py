@@ -161,6 +161,25 @@ def test_on_another_host_the_ports_are_bound_there(networks: Networks, tenant: T
     assert [port["binding:host_id"] for port in tenant.ports(instance)] == ["h2"]
 
 
+def test_ports_follow_their_guest_to_another_host_and_back(networks: Networks, tenant: Tenant, instance: str) -> None:
+    net = tenant.network("10.1.0.0/24")
+    given = tenant.post("ports", network_id=net, **{"binding:profile": {"theirs": 1}})["id"]
+    before = allocate(networks, tenant, NetworkRequest(net), NetworkRequest(port_id=given), instance=instance)
+    ctx = tenant.ctx(is_admin=True)
+
+    for host in ("h2", "h2", "h1"):
+        assert networks.bind(ctx, instance, host) == before
+        ports = tenant.ports(instance)
+        assert [(port["binding:host_id"], port["status"]) for port in ports] == [(host, "ACTIVE")] * 2
+    assert next(port for port in ports if port["id"] == given)["binding:profile"]["theirs"] == 1
+    networks.deallocate(ctx, instance, keep=(given,))
+    assert tenant.get(f"ports/{given}")["port"]["device_id"] == ""
+
+
+def test_an_instance_without_ports_has_nothing_to_bind(networks: Networks, tenant: Tenant, instance: str) -> None:
+    assert networks.bind(tenant.ctx(is_admin=True), instance, "h2") == ()
+
+
 def test_ports_made_are_gone_after_an_error(networks: Networks, tenant: Tenant, instance: str) -> None:
     wide, narrow = tenant.network("10.1.0.0/24"), tenant.network("10.2.0.0/30")
     allocate(networks, tenant, NetworkRequest(narrow), instance=str(uuid4()))

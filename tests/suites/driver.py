@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Protocol
 from uuid import uuid4
 
 import pytest
@@ -200,6 +201,10 @@ class DriverSuite:
                 driver.console_output(str(uuid4()))
 
 
+class MovingDriver(Driver, Movable, Protocol):
+    """A driver whose guests can move."""
+
+
 class MovableSuite:
     """What drivers must do whose guests can move. A subclass gives the fixtures `driver`, `other` (a second host of the
     same kind, started) and `image`."""
@@ -209,21 +214,21 @@ class MovableSuite:
         return spec_of(*image)
 
     @pytest.fixture
-    def running(self, driver: Movable, spec: GuestSpec) -> GuestSpec:
+    def running(self, driver: MovingDriver, spec: GuestSpec) -> GuestSpec:
         driver.spawn(spec)
         return spec
 
     @pytest.fixture
-    def off(self, driver: Movable, running: GuestSpec) -> GuestSpec:
+    def off(self, driver: MovingDriver, running: GuestSpec) -> GuestSpec:
         driver.power_off(running.instance.uuid, graceful_seconds=0)
         return running
 
-    def test_it_can(self, driver: Movable, other: Movable) -> None:
+    def test_it_can(self, driver: MovingDriver, other: MovingDriver) -> None:
         assert isinstance(driver, Movable)
         assert isinstance(other, Movable)
 
     def test_a_packed_guest_stays_off_until_it_is_started_where_it_is_received(
-        self, driver: Movable, other: Movable, off: GuestSpec
+        self, driver: MovingDriver, other: MovingDriver, off: GuestSpec
     ) -> None:
         uuid, here = off.instance.uuid, as_it_is(off)
         luggage = driver.pack(uuid)
@@ -237,13 +242,13 @@ class MovableSuite:
         driver.destroy(uuid)
         assert other.power_state(uuid) is RUNNING
 
-    def test_luggage_is_plain_json_and_the_same_each_time(self, driver: Movable, off: GuestSpec) -> None:
+    def test_luggage_is_plain_json_and_the_same_each_time(self, driver: MovingDriver, off: GuestSpec) -> None:
         luggage = driver.pack(off.instance.uuid)
         assert json.loads(json.dumps(luggage)) == luggage
         assert driver.pack(off.instance.uuid) == luggage
 
     def test_what_runs_cannot_be_packed_and_what_is_off_cannot_be_sent(
-        self, driver: Movable, running: GuestSpec
+        self, driver: MovingDriver, running: GuestSpec
     ) -> None:
         with pytest.raises(DriverError):
             driver.pack(running.instance.uuid)
@@ -254,7 +259,7 @@ class MovableSuite:
 
     @pytest.mark.parametrize("paused", [False, True])
     def test_a_sent_guest_stands_still_and_goes_on_where_it_arrives(
-        self, driver: Movable, other: Movable, running: GuestSpec, paused: bool
+        self, driver: MovingDriver, other: MovingDriver, running: GuestSpec, paused: bool
     ) -> None:
         uuid, here = running.instance.uuid, as_it_is(running)
         if paused:
@@ -269,7 +274,9 @@ class MovableSuite:
             assert other.power_state(uuid) is (PAUSED if paused else RUNNING)
         assert driver.power_state(uuid) in (PAUSED, SHUTDOWN)
 
-    def test_a_guest_that_was_sent_for_nothing_goes_on_where_it_was(self, driver: Movable, running: GuestSpec) -> None:
+    def test_a_guest_that_was_sent_for_nothing_goes_on_where_it_was(
+        self, driver: MovingDriver, running: GuestSpec
+    ) -> None:
         uuid = running.instance.uuid
         luggage = driver.send(uuid)
         driver.power_on(as_it_is(running))
@@ -278,7 +285,9 @@ class MovableSuite:
         driver.arrive(as_it_is(running), luggage)
         assert driver.power_state(uuid) is RUNNING
 
-    def test_without_luggage_it_is_made_from_its_image_and_not_started(self, driver: Movable, spec: GuestSpec) -> None:
+    def test_without_luggage_it_is_made_from_its_image_and_not_started(
+        self, driver: MovingDriver, spec: GuestSpec
+    ) -> None:
         driver.receive(spec, None)
         driver.receive(spec, None)
         assert driver.power_state(spec.instance.uuid) is SHUTDOWN
@@ -286,7 +295,7 @@ class MovableSuite:
         driver.power_on(as_it_is(spec))
         assert driver.power_state(spec.instance.uuid) is RUNNING
 
-    def test_received_where_it_is_it_has_another_size_and_back(self, driver: Movable, off: GuestSpec) -> None:
+    def test_received_where_it_is_it_has_another_size_and_back(self, driver: MovingDriver, off: GuestSpec) -> None:
         uuid = off.instance.uuid
         luggage = driver.pack(uuid)
         for flavor in (LARGE, SMALL, LARGE):
@@ -295,7 +304,7 @@ class MovableSuite:
         driver.power_on(as_it_is(off, LARGE))
         assert driver.power_state(uuid) is RUNNING
 
-    def test_a_running_guest_is_not_received_again(self, driver: Movable, off: GuestSpec) -> None:
+    def test_a_running_guest_is_not_received_again(self, driver: MovingDriver, off: GuestSpec) -> None:
         luggage = driver.pack(off.instance.uuid)
         driver.power_on(as_it_is(off))
         with pytest.raises(DriverError):
@@ -304,7 +313,7 @@ class MovableSuite:
         assert driver.nodes()[0].vcpus_used == SMALL.vcpus
 
     def test_what_does_not_fit_leaves_nothing_new_and_the_old_as_it_was(
-        self, driver: Movable, other: Movable, off: GuestSpec
+        self, driver: MovingDriver, other: MovingDriver, off: GuestSpec
     ) -> None:
         uuid, luggage = off.instance.uuid, driver.pack(off.instance.uuid)
         giant = replace(SMALL, memory_mib=driver.nodes()[0].memory_mib * 100)
@@ -316,13 +325,13 @@ class MovableSuite:
         driver.power_on(as_it_is(off))
         assert driver.power_state(uuid) is RUNNING
 
-    def test_a_guest_that_is_not_there_cannot_be_taken_away(self, driver: Movable, spec: GuestSpec) -> None:
+    def test_a_guest_that_is_not_there_cannot_be_taken_away(self, driver: MovingDriver, spec: GuestSpec) -> None:
         for verb in (driver.pack, driver.send):
             with pytest.raises(GuestNotFound):
                 verb(str(uuid4()))
 
     def test_luggage_of_another_kind_of_host_is_refused_and_leaves_nothing(
-        self, driver: Movable, spec: GuestSpec
+        self, driver: MovingDriver, spec: GuestSpec
     ) -> None:
         with pytest.raises(DriverError):
             driver.receive(as_it_is(spec), {"something": "else"})
