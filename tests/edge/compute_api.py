@@ -38,16 +38,18 @@ def make_templates(directory: Path) -> Path:
 
 
 class ComputeApi:
-    """cell0, cell1 and cell2, a clock turned by hand, and a server on a port of its own."""
+    """cell0, cell1 and cell2 (or more), a clock turned by hand, and a server on a port of its own."""
 
-    def __init__(self, directory: Path, templates: Path, settings: ApiSettings | None = None) -> None:
+    def __init__(
+        self, directory: Path, templates: Path, settings: ApiSettings | None = None, cells: int = 2
+    ) -> None:  # fmt: skip
         self.settings = settings or ApiSettings(api=ApiSection(auth_strategy="noauth2"))
         self.clock = ManualClock(datetime(2026, 1, 1, tzinfo=UTC))
         self._directory, self._templates = directory, templates
         shutil.copy(templates / "global.db", directory / "global.db")
         self.db = Database(f"sqlite:///{directory}/global.db")
         self.buses: dict[str, Bus] = {}
-        self.cell_ids = {name: self._map(name) for name in ("cell0", "cell1", "cell2")}
+        self.cell_ids = {name: self._map(name) for name in (f"cell{number}" for number in range(cells + 1))}
         self.cells = Cells(self.db, self._transport, self.clock)
         self.cells.refresh()
         self.cloud = Cloud(self.db, MemoryTransport(Bus()), self.cells, Locator(self.db), self.clock)
@@ -74,9 +76,10 @@ class ComputeApi:
 
     def silence(self, name: str) -> None:
         """The cell's database does not answer any more."""
-        with self.db.begin() as tx:
-            cell_mappings.change(tx, _uuid(name), now=self.clock.now(), database_connection=UNREACHABLE)
-        self.cells.refresh()
+        self._point(name, UNREACHABLE)
+
+    def wake(self, name: str) -> None:
+        self._point(name, f"sqlite:///{self._directory}/{name}.db")
 
     def add_host(self, cell: str, host: str, **report: Any) -> tuple[Service, NodeReport]:
         """A compute host as its conductor would register it, up now, and mapped."""
@@ -99,6 +102,11 @@ class ComputeApi:
         with self.db.begin() as tx:
             host_mappings.insert_missing(tx, self.cell_ids[cell], [host], now)
         return service, made
+
+    def _point(self, name: str, url: str) -> None:
+        with self.db.begin() as tx:
+            cell_mappings.change(tx, _uuid(name), now=self.clock.now(), database_connection=url)
+        self.cells.refresh()
 
     def _map(self, name: str) -> int:
         shutil.copy(self._templates / "cell.db", self._directory / f"{name}.db")
