@@ -17,7 +17,7 @@ from cell_service.errors import (
 )
 from cell_service.logs import about
 from cell_service.model.instance import Fault, Instance, Vif
-from cell_service.model.lifecycle import PowerState, Task
+from cell_service.model.lifecycle import PowerState, Task, VmState
 from cell_service.model.operation import BuildArguments, Kind, Outcome
 from compute_host import errands
 from compute_host.work import Hands, Job, from_images, outcome_of, spec_of
@@ -121,6 +121,22 @@ def _resume(hands: Hands, job: Job) -> Outcome:
     return outcome_of(hands, job)
 
 
+def _rebuild(hands: Hands, job: Job) -> Outcome:
+    """The guest is made anew from the instance's image, with its ports; what it had on its disks is gone. The image is
+    here before anything is destroyed. A stopped instance stays so."""
+    made_of = job.work.operation.build or BuildArguments()
+    with contextlib.ExitStack() as held:
+        spec = from_images(hands, job, spec_of(hands, job, build=made_of), held)
+        job.check()
+        job.progress(Task.REBUILD_SPAWNING)
+        hands.driver.destroy(job.instance.uuid)
+        job.check()
+        hands.driver.spawn(spec)
+    if job.instance.vm_state is VmState.STOPPED:
+        hands.driver.power_off(job.instance.uuid, graceful_seconds=0)
+    return outcome_of(hands, job, root_device_name=ROOT_DEVICE)
+
+
 def _delete(hands: Hands, job: Job) -> Outcome:
     instance = job.instance
     hands.driver.destroy(instance.uuid)
@@ -138,6 +154,7 @@ _VERBS: dict[Kind, Callable[[Hands, Job], Outcome]] = {
     Kind.UNPAUSE: _unpause,
     Kind.SUSPEND: _suspend,
     Kind.RESUME: _resume,
+    Kind.REBUILD: _rebuild,
     Kind.DELETE: _delete,
     Kind.MOVE_OUT: errands.move_out,
     Kind.MOVE_IN: errands.move_in,

@@ -31,6 +31,7 @@ EVENTS: dict[Kind, str] = {
     Kind.UNPAUSE: "compute_unpause_instance",
     Kind.SUSPEND: "compute_suspend_instance",
     Kind.RESUME: "compute_resume_instance",
+    Kind.REBUILD: "compute_rebuild_instance",
     Kind.DELETE: "compute_terminate_instance",
     Kind.MOVE_OUT: "compute_resize_instance",
     Kind.MOVE_IN: "compute_prep_resize",

@@ -24,6 +24,7 @@ from cell_service.model.operation import ERRAND_OUTCOME, ERRANDS, Kind, Operatio
 log = logging.getLogger(__name__)
 
 _REBOOTS = (Kind.REBOOT_SOFT, Kind.REBOOT_HARD)
+_MAKES_A_GUEST = (Kind.BUILD, Kind.REBUILD)
 
 
 def record(means: Means, outcome: Outcome) -> None:
@@ -47,8 +48,8 @@ def record(means: Means, outcome: Outcome) -> None:
 def fail(means: Means, operation: Operation, fault: Fault, power_state: PowerState | None = None) -> None:
     """The operation (no build, no delete) ended with a fault: the instance is what it was, with no task.
 
-    A guest that does not run after a reboot makes it ERROR. An errand of a move changes nothing of the instance. Raises
-    OperationLost.
+    A guest that does not run after a reboot makes it ERROR, and so does a failed rebuild. An errand of a move changes
+    nothing of the instance. Raises OperationLost.
     """
     if operation.kind in ERRANDS:
         _end_errand(means, operation, Outcome(operation.id, operation.fence, fault=fault))
@@ -58,7 +59,8 @@ def fail(means: Means, operation: Operation, fault: Fault, power_state: PowerSta
         changes: dict[str, Any] = {"task_state": None, "fault": fault}
         if power_state is not None:
             changes["power_state"] = power_state
-        if operation.kind in _REBOOTS and power_state is not PowerState.RUNNING:
+        dead = operation.kind in _REBOOTS and power_state is not PowerState.RUNNING
+        if dead or operation.kind is Kind.REBUILD:
             changes["vm_state"] = VmState.ERROR
         return changes
 
@@ -115,7 +117,7 @@ def _succeed(tx: Connection, means: Means, operation: Operation, outcome: Outcom
             value = getattr(outcome, name)
             if value is not None:
                 changes[name] = value
-        if operation.kind is Kind.BUILD:
+        if operation.kind in _MAKES_A_GUEST:
             changes |= {"launched_at": now, "launched_on": operation.host, "host": operation.host}
         return changes
 

@@ -21,6 +21,12 @@ from cell_service.rpc.conductor import Conductor, GuestReport, GuestVerdict, Hos
 
 log = logging.getLogger(__name__)
 
+_STAGES = {
+    Kind.BUILD: lifecycle.RULES[Kind.BUILD.value].during,
+    Kind.REBUILD: frozenset({Task.REBUILDING, Task.REBUILD_SPAWNING}),
+}
+"""Which tasks follow one another while such work runs."""
+
 
 class ConductorServant(Conductor):
     """Any number of these serve one cell side by side; they share nothing but its database."""
@@ -146,7 +152,7 @@ class ConductorServant(Conductor):
 
         def work(tx: Connection) -> None:
             operation = operations.get(tx, operation_id)
-            if operation is None or operation.kind is not Kind.BUILD or operation.phase is not Phase.RUNNING:
+            if operation is None or operation.kind not in _STAGES or operation.phase is not Phase.RUNNING:
                 return
             if not operations.renew(tx, operation_id, fence, now=now, lease_seconds=seconds):
                 return
@@ -154,8 +160,8 @@ class ConductorServant(Conductor):
                 instance = instances.get(tx, operation.instance_uuid)
             except InstanceNotFound:
                 return
-            rule = lifecycle.RULES[Kind.BUILD.value]
-            if instance.vm_state in rule.allowed and instance.task_state in rule.during:
+            allowed = lifecycle.RULES[operation.kind.value].allowed
+            if instance.vm_state in allowed and instance.task_state in _STAGES[operation.kind]:
                 instances.change(tx, instance.uuid, now=now, expect=instance.state, task_state=task)
 
         self._means.db.run(work)

@@ -86,6 +86,7 @@ class Rule:
 ANY_VM_STATE = frozenset(VmState)
 ANY_TASK: frozenset[Task | None] = frozenset({None, *Task})
 _NOT_GONE = ANY_VM_STATE - {VmState.DELETED}
+_MOVABLE = frozenset({VmState.ACTIVE, VmState.STOPPED})
 _REBOOTABLE = frozenset({VmState.ACTIVE, VmState.STOPPED, VmState.PAUSED, VmState.SUSPENDED, VmState.ERROR})
 
 RULES: dict[str, Rule] = {
@@ -101,8 +102,23 @@ RULES: dict[str, Rule] = {
     "unpause": Rule(frozenset({VmState.PAUSED}), Task.UNPAUSING, VmState.ACTIVE),
     "suspend": Rule(frozenset({VmState.ACTIVE}), Task.SUSPENDING, VmState.SUSPENDED),
     "resume": Rule(frozenset({VmState.SUSPENDED}), Task.RESUMING, VmState.ACTIVE),
+    "rebuild": Rule(_MOVABLE | {VmState.ERROR}, Task.REBUILDING, None),
+    "resize": Rule(_MOVABLE, Task.RESIZE_PREP, VmState.RESIZED),
+    "migrate": Rule(_MOVABLE, Task.RESIZE_PREP, VmState.RESIZED),
+    "live-migration": Rule(frozenset({VmState.ACTIVE, VmState.PAUSED}), Task.MIGRATING, None),
+    "evacuate": Rule(_MOVABLE | {VmState.ERROR}, Task.REBUILDING, None),
+    "unshelve": Rule(frozenset({VmState.SHELVED, VmState.SHELVED_OFFLOADED}), Task.UNSHELVING, VmState.ACTIVE),
+    "confirmResize": Rule(frozenset({VmState.RESIZED}), Task.RESIZE_CONFIRMING, None),
+    "revertResize": Rule(frozenset({VmState.RESIZED}), Task.RESIZE_REVERTING, None),
     "delete": Rule(_NOT_GONE, Task.DELETING, VmState.DELETED, during=ANY_TASK),
 }  # fmt: skip
+
+
+MOVING = frozenset({
+    Task.RESIZE_PREP, Task.RESIZE_MIGRATING, Task.RESIZE_MIGRATED, Task.RESIZE_FINISH, Task.RESIZE_REVERTING,
+    Task.MIGRATING, Task.REBUILDING, Task.REBUILD_SPAWNING, Task.UNSHELVING,
+})  # fmt: skip
+"""The tasks of an instance that is being moved."""
 
 
 def begin(action: str, now: State, instance_uuid: str = "", said: str | None = None) -> State:
@@ -123,5 +139,6 @@ def begin(action: str, now: State, instance_uuid: str = "", said: str | None = N
 
 
 def finish(action: str, now: State) -> State:
-    """The state after `action` has succeeded."""
-    return State(RULES[action].after or now.vm, None)
+    """The state after `action` has succeeded. What brings an instance back from ERROR leaves it ACTIVE."""
+    same = VmState.ACTIVE if now.vm is VmState.ERROR else now.vm
+    return State(RULES[action].after or same, None)

@@ -27,6 +27,7 @@ class Kind(StrEnum):
     UNPAUSE = "unpause"
     SUSPEND = "suspend"
     RESUME = "resume"
+    REBUILD = "rebuild"
     DELETE = "delete"
     MOVE_OUT = "move_out"
     MOVE_IN = "move_in"
