@@ -13,8 +13,9 @@ from sqlalchemy.exc import IntegrityError
 from cell_service.context import Deadline
 from cell_service.db.schema import instances as table
 from cell_service.errors import CellMappingNotFound, InstanceMappingNotFound
-from mapping_db import cell_mappings, instance_mappings, quotas
+from mapping_db import cell_mappings, instance_mappings, progress_marks, quotas
 from mapping_db.cell_mappings import CellMapping
+from mapping_db.cells import Cell
 from mapping_db.cloud import Cloud
 from mapping_db.instance_mappings import InstanceMapping
 from tools.manage.cloud import COMMAND_SECONDS
@@ -47,10 +48,11 @@ class Mapped:
 
 @command("cell_v2 map_instances", arg("--cell_uuid", required=True, metavar="UUID"),
          arg("--max-count", type=int, metavar="N", help="map at most so many in this run"),
-         arg("--reset", flag=True, help="start over, as every run does"))  # fmt: skip
+         arg("--reset", flag=True, help="start over, not where the last run stopped"))  # fmt: skip
 def map_instances(cloud: Cloud, args: Args, out: Out) -> int:
     """Map the instances of a cell that have no mapping yet, oldest first, and count those that live in their project's
-    quota. 0 all are mapped; 1 more remain, or no such cell; 127 --max-count is not a positive number."""
+    quota. A run that was interrupted, or had enough, is gone on with. 0 all are mapped; 1 more remain, or no such cell;
+    127 --max-count is not a positive number."""
     if args.max_count is not None and args.max_count <= 0:
         out.warn("Must supply a positive value for max-count")
         return 127
@@ -60,6 +62,8 @@ def map_instances(cloud: Cloud, args: Args, out: Out) -> int:
     except CellMappingNotFound:
         out.warn(f"Cell with uuid {args.cell_uuid} was not found.")
         return 1
+    if args.reset:
+        cloud.db.run(lambda tx: progress_marks.clear(tx, _mark(cell)))
     done = map_all(cloud, cell, out, args.max_count)
     out.value(f"Mapped {done.count} instances of cell {cell.shown}.", mapped=done.count, complete=done.all)
     return 0 if done.all else 1
@@ -77,19 +81,23 @@ def verify_instance(cloud: Cloud, args: Args, out: Out) -> int:
 
 
 def map_all(cloud: Cloud, cell: CellMapping, out: Out, max_count: int | None = None) -> Mapped:
-    """Map the cell's instances that no mapping names. Several runs may work on a cell at once, or be killed: each batch
-    is one transaction, and who finds a mapping there leaves it as it is."""
+    """Map the cell's instances that no mapping names, from where the last run stopped. Several runs may work on a cell
+    at once, or be killed: each batch is one transaction with the mark of how far it came, and who finds a mapping there
+    leaves it as it is. After the last batch the next run starts over."""
     deadline = Deadline.after(COMMAND_SECONDS, cloud.clock)
     opened = cloud.cells.open(cell.id)
+    with cloud.db.connect() as tx:
+        last = int(progress_marks.get(tx, _mark(cell)) or 0)
     with opened.db.connect(deadline) as tx:
-        total = tx.scalar(select(func.count()).select_from(table)) or 0
-    count, last = 0, 0
+        total = tx.scalar(select(func.count()).select_from(table).where(table.c.id > last)) or 0
+    count = 0
     with out.progress(f"mapping instances of {cell.shown}", total) as step:
         while True:
             # SELECT … FROM instances WHERE id > ? ORDER BY id LIMIT ?      id is the order they were made in
             with opened.db.connect(deadline) as tx:
                 page = tx.execute(select(*_COLUMNS).where(table.c.id > last).order_by(table.c.id).limit(_BATCH)).all()
             if not page:
+                cloud.db.run(lambda tx: progress_marks.clear(tx, _mark(cell)))
                 return Mapped(count, all=True)
             left = None if max_count is None else max_count - count
             mapped, missed = _map_page(cloud, cell, page, left)
@@ -99,8 +107,21 @@ def map_all(cloud: Cloud, cell: CellMapping, out: Out, max_count: int | None = N
                 return Mapped(count, all=False)
 
 
-def _map_page(cloud: Cloud, cell: CellMapping, page: Sequence[Row[Any]], left: int | None) -> tuple[int, int]:
-    """How many were mapped now, and how many had to be left for want of `left`."""
+def map_some(cloud: Cloud, cell: Cell, uuids: Sequence[str], deadline: Deadline) -> int:
+    """Map those of the instances that the cell has and no mapping names. Answers how many."""
+    with cell.db.connect(deadline) as tx:
+        page = tx.execute(select(*_COLUMNS).where(table.c.uuid.in_(list(uuids))).order_by(table.c.id)).all()
+    return _map_page(cloud, cell.mapping, page, None, mark=False)[0] if page else 0
+
+
+def _mark(cell: CellMapping) -> str:
+    return f"map_instances {cell.uuid}"
+
+
+def _map_page(
+    cloud: Cloud, cell: CellMapping, page: Sequence[Row[Any]], left: int | None, *, mark: bool = True
+) -> tuple[int, int]:
+    """How many were mapped now, and how many had to be left for want of `left`. `mark`: note how far this came."""
 
     def work(tx: Connection) -> tuple[int, int]:
         there = instance_mappings.get_many(tx, [row.uuid for row in page])
@@ -108,6 +129,8 @@ def _map_page(cloud: Cloud, cell: CellMapping, page: Sequence[Row[Any]], left: i
         chosen = missing if left is None else missing[:left]
         instance_mappings.insert_new(tx, [_mapping(row, cell) for row in chosen])
         _count(tx, [row for row in chosen if row.deleted_at is None])
+        if mark and len(chosen) == len(missing):
+            progress_marks.put(tx, _mark(cell), str(page[-1].id), cloud.clock.now())
         return len(chosen), len(missing) - len(chosen)
 
     for attempt in range(1, _ATTEMPTS + 1):

@@ -14,7 +14,7 @@ from typing import cast
 from cell_service import logs
 from cell_service.errors import PolycellError
 from mapping_db.cloud import Cloud
-from tools.manage import cells, first_cell, host_moves, hosts, instances, removal, schemas, seeding, tenants
+from tools.manage import cell_check, cells, first_cell, host_moves, hosts, instances, removal, schemas, seeding, tenants
 from tools.manage.cloud import open_cloud
 from tools.manage.command import Command, parse
 from tools.manage.out import Out
@@ -33,6 +33,7 @@ COMMANDS: tuple[Command, ...] = (
     cells.drain_cell,
     cells.list_cells,
     removal.delete_cell,
+    cell_check.check,
     hosts.discover_hosts,
     hosts.list_hosts,
     hosts.delete_host,

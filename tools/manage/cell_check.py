@@ -1,0 +1,103 @@
+"""`cell_v2 check`: whether the cells are well and agree with the global database, and mending what can be mended."""
+
+from __future__ import annotations
+
+from cell_service.errors import CellUnavailable, PolycellError
+from mapping_db import cell_mappings, host_mappings, host_moves, instance_mappings
+from mapping_db.cloud import Cloud
+from tools.manage import cell_checks
+from tools.manage.command import Args, arg, command
+from tools.manage.findings import Finding, Level, worst
+from tools.manage.looks import Look, look, reason_of
+from tools.manage.out import Out
+from tools.manage.row_checks import RowChecks
+
+UNKNOWN = 127
+
+
+@command("cell_v2 check", arg("--cell", metavar="CELL", help="only this cell, by name or uuid"),
+         arg("--timeout", type=float, default=5.0, metavar="SECONDS", help="for all cells to answer"),
+         arg("--quick", flag=True, help="do not compare the rows of instances"),
+         arg("--repair", flag=True, help="mend what can be mended"),
+         arg("--dry-run", flag=True, help="with --repair: only show what would be done"))  # fmt: skip
+def check(cloud: Cloud, args: Args, out: Out) -> int:
+    """Look at every cell's database, queue, schema and clock, at whose database it is, at hosts, and at each mapping
+    and row of an instance. A cell that does not answer is an error, and nothing of it is compared or mended. 0 all is
+    well, or was mended; 1 warnings; 2 errors; 127 no such cell."""
+    with cloud.db.connect() as tx:
+        mappings = cell_mappings.every(tx)
+        hosts = host_mappings.every(tx)
+        moving = frozenset(each.host for each in host_moves.every(tx))
+        owned = instance_mappings.counts(tx)
+    looks = look(cloud, mappings, args.timeout)
+    chosen = [each for each in looks if not args.cell or args.cell in (each.mapping.uuid, each.mapping.name)]
+    if args.cell and not chosen:
+        out.warn(f"No cell is called {args.cell}.")
+        return UNKNOWN
+    shown = {each.mapping.shown for each in chosen}
+    findings = [*cell_checks.of_cells(cloud, looks), *cell_checks.of_hosts(cloud, looks, hosts, moving)]
+    findings = [each for each in findings if not args.cell or each.cell is None or each.cell in shown]
+    if not args.quick:
+        total = sum(2 * owned[each.mapping.id].living for each in chosen if each.mapping.id in owned)
+        with out.progress("comparing instances", total) as step:
+            for each in chosen:
+                findings += _rows(cloud, each, step)
+    left, mended = _mended(findings, out) if args.repair and not args.dry_run else (findings, [])
+    _tell(out, looks=chosen, left=left, mended=mended, showing=args.repair and args.dry_run)
+    return int(worst(left))
+
+
+def _rows(cloud: Cloud, each: Look, step: object) -> list[Finding]:
+    """Nothing of a cell that is silent, or whose database is another's or of another schema; that was told already."""
+    mapping, seen = each.mapping, each.seen
+    if seen is None or not seen.current or seen.identity not in (None, mapping.uuid):
+        return []
+    assert callable(step)
+    findings: list[Finding] = []
+    try:
+        findings.extend(RowChecks(cloud, cloud.cells.open(mapping.id), step).run())
+    except CellUnavailable as error:
+        text = f"fell silent while its rows were compared: {reason_of(error)}"
+        findings.append(Finding(Level.ERROR, "database", mapping.shown, text))
+    return findings
+
+
+def _mended(findings: list[Finding], out: Out) -> tuple[list[Finding], list[Finding]]:
+    """What is left, and what was mended."""
+    left: list[Finding] = []
+    mended: list[Finding] = []
+    with out.progress("mending", len(findings)) as step:
+        for each in findings:
+            step(1)
+            if each.mend is None:
+                left.append(each)
+                continue
+            try:
+                each.mend()
+            except PolycellError as error:
+                out.warn(f"{each.text}: not mended: {reason_of(error)}")
+                left.append(each)
+            else:
+                mended.append(each)
+    return left, mended
+
+
+def _tell(out: Out, *, looks: list[Look], left: list[Finding], mended: list[Finding], showing: bool) -> None:
+    if out.format == "json":
+        out.value("", result=worst(left).name.lower(), findings=[each.as_fields() for each in left],
+                  mended=[each.as_fields() for each in mended],
+                  cells=[{"name": each.mapping.name or None, "uuid": each.mapping.uuid, "silent": each.seen is None}
+                         for each in looks])  # fmt: skip
+        return
+    for each in mended:
+        out.say(f"Mended: {_line(each)} ({each.remedy})")
+    for each in sorted(left, key=lambda finding: -finding.level):
+        remedy = f" (would {each.remedy})" if each.remedy and showing else ""
+        mark = " (--repair mends it)" if each.remedy and not showing else ""
+        out.say(f"{each.level.name}: {_line(each)}{remedy}{mark}")
+    if not left:
+        out.say(f"{len(looks)} cells are well.")
+
+
+def _line(finding: Finding) -> str:
+    return f"{finding.cell + ': ' if finding.cell else ''}{finding.check}: {finding.text}"

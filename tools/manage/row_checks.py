@@ -1,0 +1,192 @@
+"""Whether each cell's rows and the mappings of instances agree, batch by batch over all of them.
+
+What seems wrong is looked at a second time, as the cloud goes on meanwhile; what is being built or moved is left alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from functools import partial
+
+from sqlalchemy import Connection, select
+
+from cell_service.context import Deadline
+from cell_service.db import carry
+from cell_service.db.schema import instances as table
+from cell_service.errors import InstanceMappingNotFound
+from mapping_db import build_requests, host_moves, instance_mappings, moves
+from mapping_db.cells import Cell
+from mapping_db.cloud import Cloud
+from mapping_db.instance_mappings import InstanceMapping
+from tools.manage import instances
+from tools.manage.cloud import COMMAND_SECONDS
+from tools.manage.findings import Finding, Level
+
+BATCH = 1000
+_BURY = "mark it as gone, and give back its quota"
+_SETTLED = timedelta(minutes=5)
+"""So long ago a delete has come to its end everywhere."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """What the cell has of an instance."""
+
+    uuid: str
+    hidden: bool
+    deleted_at: datetime | None
+
+
+class RowChecks:
+    """Of one cell that answers and has the newest schema. Raises CellUnavailable when it falls silent."""
+
+    def __init__(self, cloud: Cloud, cell: Cell, step: Callable[[int], None]) -> None:
+        self._cloud, self._cell, self._step = cloud, cell, step
+        self._deadline = Deadline.after(COMMAND_SECONDS, cloud.clock)
+        self._shown, self._id = cell.mapping.shown, cell.mapping.id
+
+    def run(self) -> Iterator[Finding]:
+        """First by the mappings that point at the cell, then by the rows that it has."""
+        last = 0
+        while True:
+            with self._cloud.db.connect() as tx:
+                page = instance_mappings.of_cell(tx, self._id, limit=BATCH, after_id=last)
+            if not page:
+                break
+            yield from self._owned([mapping for mapping in page if not mapping.gone])
+            last = page[-1].id
+            self._step(len(page))
+        last = 0
+        while True:
+            with self._cell.db.connect(self._deadline) as tx:
+                query = select(table.c.id, table.c.uuid).where(table.c.id > last, table.c.deleted_at.is_(None))
+                rows = tx.execute(query.order_by(table.c.id).limit(BATCH)).all()
+            if not rows:
+                return
+            yield from self._present([row.uuid for row in rows])
+            last = rows[-1].id
+            self._step(len(rows))
+
+    def _owned(self, page: Sequence[InstanceMapping]) -> Iterator[Finding]:
+        rows = self._rows([mapping.instance_uuid for mapping in page])
+        odd = [mapping.instance_uuid for mapping in page if self._verdict(mapping, rows) is not None]
+        if not odd:
+            return
+        busy = self._busy(odd)
+        with self._cloud.db.connect() as tx:
+            again = instance_mappings.get_many(tx, odd)
+        rows = self._rows(odd)
+        for uuid in odd:
+            mapping = again.get(uuid)
+            if uuid in busy or mapping is None or mapping.gone or mapping.cell_id != self._id:
+                continue
+            finding = self._verdict(mapping, rows)
+            if finding is not None:
+                yield finding
+
+    def _verdict(self, mapping: InstanceMapping, rows: dict[str, Row]) -> Finding | None:
+        uuid, row = mapping.instance_uuid, rows.get(mapping.instance_uuid)
+        mend = partial(self._bury, mapping)
+        if row is None:
+            text = f"instance {uuid} is mapped to the cell, which has no row of it"
+            return Finding(
+                Level.ERROR, "instances", self._shown, text, "mark it as gone, and give back its quota", mend
+            )
+        if row.deleted_at is not None and self._cloud.clock.now() - row.deleted_at > _SETTLED:
+            text = f"instance {uuid} is deleted in its cell, and its mapping says that it lives"
+            return Finding(Level.WARNING, "instances", self._shown, text, _BURY, mend)
+        if row.hidden and row.deleted_at is None:
+            text = f"instance {uuid} is hidden in the cell that owns it, and nothing moves it"
+            return Finding(Level.ERROR, "transit", self._shown, text, "show it again", partial(self._show, uuid))
+        return None
+
+    def _present(self, uuids: Sequence[str]) -> Iterator[Finding]:
+        with self._cloud.db.connect() as tx:
+            owners = instance_mappings.get_many(tx, uuids)
+        odd = [uuid for uuid in uuids if uuid not in owners or owners[uuid].cell_id != self._id or owners[uuid].gone]
+        if not odd:
+            return
+        busy = self._busy(odd)
+        with self._cloud.db.connect() as tx:
+            owners = instance_mappings.get_many(tx, odd)
+        rows = self._rows(odd)
+        for uuid in odd:
+            row, owner = rows.get(uuid), owners.get(uuid)
+            if uuid not in busy and row is not None and row.deleted_at is None:
+                yield from self._stray(row, owner)
+
+    def _stray(self, row: Row, owner: InstanceMapping | None) -> Iterator[Finding]:
+        """A living row of an instance that is not the cell's, by what the mapping says."""
+        uuid = row.uuid
+        if owner is None:
+            text = f"instance {uuid} has no mapping, so no user can see it"
+            yield Finding(Level.ERROR, "instances", self._shown, text, "map it to this cell", partial(self._map, uuid))
+        elif owner.cell_id != self._id and row.hidden:
+            text = f"a hidden row of instance {uuid} is left from a move"
+            yield Finding(Level.WARNING, "transit", self._shown, text, "remove the row, if its owner has one",
+                          partial(self._remove, uuid, owner))  # fmt: skip
+        elif owner.cell_id is not None and owner.cell_id != self._id:
+            text = f"instance {uuid} lives here, and its mapping points at another cell"
+            yield Finding(Level.ERROR, "instances", self._shown, text, "hide the row here", partial(self._hide, uuid))
+        elif owner.gone:
+            text = f"instance {uuid} lives, and its mapping says that it is gone"
+            yield Finding(Level.ERROR, "instances", self._shown, text)
+
+    def _rows(self, uuids: Sequence[str]) -> dict[str, Row]:
+        found: dict[str, Row] = {}
+        columns = select(table.c.uuid, table.c.hidden, table.c.deleted_at)
+        with self._cell.db.connect(self._deadline) as tx:
+            for start in range(0, len(uuids), BATCH):
+                for row in tx.execute(columns.where(table.c.uuid.in_(uuids[start : start + BATCH]))):
+                    found[row.uuid] = Row(row.uuid, row.hidden, row.deleted_at)
+        return found
+
+    def _busy(self, uuids: Sequence[str]) -> set[str]:
+        """Those that somebody is building or moving; all, while a host moves from or to the cell."""
+        with self._cloud.db.connect() as tx:
+            if any(self._id in (each.source_cell, each.target_cell) for each in host_moves.every(tx)):
+                return set(uuids)
+            building = build_requests.get_many(tx, uuids)
+            return set(building) | {move.instance_uuid for move in moves.unfinished(tx)}
+
+    # -- mending ------------------------------------------------------------------------------
+
+    def _bury(self, mapping: InstanceMapping) -> None:
+        from api_cell.servers import delete  # the packages of the API take a moment to load
+
+        row = self._rows([mapping.instance_uuid]).get(mapping.instance_uuid)
+        if row is not None and row.deleted_at is None:
+            return
+
+        def work(tx: Connection) -> None:
+            now = instance_mappings.get_many(tx, [mapping.instance_uuid]).get(mapping.instance_uuid)
+            if now is not None and now.epoch == mapping.epoch:
+                delete.promise(tx, mapping.instance_uuid, self._cloud.clock.now())
+                delete.forget(tx, mapping.instance_uuid)
+
+        self._cloud.db.run(work)
+
+    def _show(self, uuid: str) -> None:
+        self._cell.db.run(lambda tx: carry.unseal(tx, [uuid]), self._deadline)
+
+    def _hide(self, uuid: str) -> None:
+        self._cell.db.run(lambda tx: carry.set_hidden(tx, [uuid], True), self._deadline)
+
+    def _map(self, uuid: str) -> None:
+        instances.map_some(self._cloud, self._cell, [uuid], self._deadline)
+
+    def _remove(self, uuid: str, owner: InstanceMapping) -> None:
+        """Only if the owner has the instance: else this might be all that is left of it."""
+        with self._cloud.db.connect() as tx:
+            try:
+                owner = instance_mappings.get(tx, uuid)
+            except InstanceMappingNotFound:
+                return
+        if owner.cell_id is None or owner.cell_id == self._id:
+            return
+        with self._cloud.cells.open(owner.cell_id).db.connect(self._deadline) as tx:
+            there = carry.present(tx, [uuid])
+        if there or owner.gone:
+            self._cell.db.run(lambda tx: carry.remove(tx, [uuid]), self._deadline)
