@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -63,6 +63,12 @@ def insert_flavor(tx: Connection, flavor: Flavor, now: datetime) -> None:
         if tx.execute(select(flavors.c.id).where(flavors.c.name == flavor.name)).first() is not None:
             raise FlavorExists(name=flavor.name) from error
         raise FlavorIdExists(flavor_id=flavor.flavorid) from error
+
+
+def row_ids(tx: Connection, flavorids: Iterable[str]) -> dict[str, int]:
+    """The numbers under which migration records know flavors, of those that are there, by flavorid."""
+    rows = tx.execute(select(flavors.c.flavorid, flavors.c.id).where(flavors.c.flavorid.in_(list(flavorids))))
+    return {row.flavorid: row.id for row in rows}
 
 
 def get(tx: Connection, flavorid: str, seen_by: str | None = None) -> Flavor:

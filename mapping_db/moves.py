@@ -16,18 +16,12 @@ from sqlalchemy import insert as sql_insert
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.sql.elements import ColumnElement
 
-from cell_service.errors import Conflict, OperationLost
+from cell_service.errors import AlreadyMoving, OperationLost
 from cell_service.model.move import MoveKind, MovePhase, MovePlan
 from mapping_db.schema import moves
 
 AT_REST = frozenset({MovePhase.WAITING})
 ENDED = frozenset({MovePhase.DONE, MovePhase.UNDONE})
-
-
-class AlreadyMoving(Conflict):
-    """Another move of the instance has not ended."""
-
-    message = "Instance {instance_uuid} is being moved already."
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +89,12 @@ def active_of(tx: Connection, instance_uuid: str) -> Move | None:
     """The move of the instance that others have to wait for; None when there is none."""
     row = tx.execute(select(*_COLUMNS).where(moves.c.active == instance_uuid)).one_or_none()
     return None if row is None else _move(row)
+
+
+def of_instance(tx: Connection, instance_uuid: str) -> list[Move]:
+    """The instance's moves that have not ended, oldest first."""
+    query = select(*_COLUMNS).where(moves.c.instance_uuid == instance_uuid, moves.c.finished_at.is_(None))
+    return [_move(row) for row in tx.execute(query.order_by(moves.c.id))]
 
 
 def unfinished(tx: Connection, *, source_host: str | None = None, limit: int = 10000) -> list[Move]:
@@ -171,8 +171,7 @@ def record(tx: Connection, move: Move, now: datetime, **columns: Any) -> Move:
 
 def rest(tx: Connection, move: Move, now: datetime, *, until: datetime | None, **columns: Any) -> None:
     """Let go of a move that the caller holds; nobody takes it before `until`. Raises OperationLost."""
-    values = {"owner": None, "lease_until": None, "not_before": until, "attempt": 0, **columns}
-    record(tx, move, now, **values)
+    record(tx, move, now, owner=None, lease_until=None, not_before=until, **columns)
 
 
 def steer(tx: Connection, uuid: str, now: datetime, *, source: MovePhase, target: MovePhase, **columns: Any) -> bool:

@@ -16,6 +16,7 @@ from api_cell.compute import (
     keypairs,
     limits,
     migrations,
+    move_schemas,
     quota_classes,
     quota_schemas,
     quota_sets,
@@ -23,6 +24,7 @@ from api_cell.compute import (
     server_diagnostics,
     server_groups,
     server_metadata,
+    server_moves,
     server_password,
     server_schemas,
     servers,
@@ -30,7 +32,7 @@ from api_cell.compute import (
     tenant_usage,
 )
 from api_cell.compute.removed import REMOVED
-from api_cell.edge.route import Route
+from api_cell.edge.route import ByVersion, Handler, Route, Schema
 from api_cell.servers.act import Doing
 from cell_service.errors import (
     ComputeHostNotFound,
@@ -160,6 +162,10 @@ def _simple(action: str, doing: Doing) -> Route:
     )
 
 
+def _move(action: str, handler: Handler, body: Schema | ByVersion) -> Route:
+    return Route("POST", "/servers/{id}/action", handler, action=action, body=body)
+
+
 SERVERS = (
     Route("GET", "/servers", servers.index, query=server_schemas.LIST_QUERY),
     Route(
@@ -191,6 +197,12 @@ SERVER_ACTIONS = (
     _simple("suspend", server_actions.SUSPEND),
     _simple("resume", server_actions.RESUME),
     Route("POST", "/servers/{id}/action", server_actions.reboot, action="reboot", body=server_schemas.REBOOT),
+    _move("resize", server_moves.resize, move_schemas.RESIZE),
+    _move("confirmResize", server_moves.confirm, server_schemas.action("confirmResize")),
+    _move("revertResize", server_moves.revert, server_schemas.action("revertResize")),
+    _move("migrate", server_moves.migrate, move_schemas.MIGRATE),
+    _move("os-migrateLive", server_moves.live_migrate, move_schemas.LIVE),
+    _move("evacuate", server_moves.evacuate, move_schemas.EVACUATE),
     Route("POST", "/servers/{id}/action", server_actions.lock, action="lock", body=server_schemas.LOCK),
     Route("POST", "/servers/{id}/action", server_actions.unlock, action="unlock", body=server_schemas.action("unlock")),
     Route(

@@ -156,7 +156,7 @@ def _add_by_version(
     if req.may("os_compute_api:os-extended-server-attributes"):
         document["OS-EXT-SRV-ATTR:host"] = instance.host
         document["OS-EXT-SRV-ATTR:hypervisor_hostname"] = instance.node
-        document["OS-EXT-SRV-ATTR:instance_name"] = f"instance-{instance.id or 0:08x}"
+        document["OS-EXT-SRV-ATTR:instance_name"] = instance.name
         if req.at_least(2, 3):
             document["OS-EXT-SRV-ATTR:reservation_id"] = instance.reservation_id
             document["OS-EXT-SRV-ATTR:launch_index"] = instance.launch_index

@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from sqlalchemy import Connection
 
 from api_cell.edge.route import Request
-from api_cell.servers import act, find
+from api_cell.servers import act, find, move
 from cell_service.context import Context
 from cell_service.db import actions, instances, operations, services
 from cell_service.errors import (
@@ -51,13 +51,13 @@ def accept(req: Request, server_id: str) -> None:
     req.demand(RULE, find.target(found.instance))
     act.demand_unlocked(req.ctx, found.instance)
     if found.cell is None:
-        if req.cloud.db.run(lambda tx: _withdraw(tx, server_id)):
+        if req.cloud.db.run(lambda tx: _withdraw(tx, server_id, req.cloud.clock.now())):
             req.cloud.locator.forget(server_id)
             log.info("server withdrawn before it was placed", extra=about(req.ctx, instance=server_id))
             return
         _tell_superconductor(req, server_id)
         return
-    req.cloud.db.run(lambda tx: promise(tx, server_id))
+    req.cloud.db.run(lambda tx: promise(tx, server_id, req.cloud.clock.now()))
     try:
         begin_in(req.ctx, found.cell, server_id, req.cloud.clock.now(), down_after(req))
     except InstanceNotFound:
@@ -72,11 +72,12 @@ def down_after(req: Request) -> float:
     return float(req.services.settings.defaults.service_down_time)
 
 
-def promise(tx: Connection, server_id: str) -> InstanceMapping:
-    """Mark the mapping and give back quota, once. Raises InstanceMappingNotFound."""
+def promise(tx: Connection, server_id: str, now: datetime) -> InstanceMapping:
+    """Mark the mapping, give back quota and end a resize that waits, once. Raises InstanceMappingNotFound."""
     mapping = instance_mappings.get(tx, server_id)
     if instance_mappings.queue_for_delete(tx, server_id):
         give_back(tx, mapping)
+        move.abandon(tx, server_id, now)
     return mapping
 
 
@@ -145,9 +146,9 @@ def _worker(tx: Connection, instance: Instance, now: datetime, down_after_second
     return instance.host if service.is_up(now, down_after_seconds) else None
 
 
-def _withdraw(tx: Connection, server_id: str) -> bool:
+def _withdraw(tx: Connection, server_id: str, now: datetime) -> bool:
     """End a server that is in no cell: True when nothing is left of it, False when a super-conductor must see to it."""
-    promise(tx, server_id)
+    promise(tx, server_id, now)
     if build_requests.delete(tx, server_id, unselected=True):
         forget(tx, server_id)
         return True
@@ -162,7 +163,7 @@ def _accept_unseen(req: Request, server_id: str) -> None:
         mapping = instance_mappings.get(tx, server_id)
         find.demand_visible(req, mapping.project_id, server_id)
         req.demand(RULE, {"project_id": mapping.project_id, "user_id": mapping.user_id})
-        return promise(tx, server_id)
+        return promise(tx, server_id, req.cloud.clock.now())
 
     try:
         req.cloud.db.run(work)

@@ -17,6 +17,11 @@ class SuperConductor(Contract):
         raise NotImplementedError
 
     @cast
+    def move(self, ctx: Context, move_uuids: tuple[str, ...]) -> None:
+        """These moves can go on."""
+        raise NotImplementedError
+
+    @cast
     def see_through_deletes(self, ctx: Context, instance_uuids: tuple[str, ...]) -> None:
         """Deletes of these instances were accepted; their cells may not know of it yet."""
         raise NotImplementedError

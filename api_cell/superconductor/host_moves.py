@@ -97,7 +97,7 @@ class HostMover:
             sealed = carry.on_host(tx, self._host, limit=100_000)
         for batch in _batches(sealed):
             source.db.run(lambda tx, some=batch: carry.unseal(tx, some), self._deadline)  # type: ignore[misc]
-        target.db.run(lambda tx: host_rows.remove(tx, self._host), self._deadline)
+        target.db.run(lambda tx: host_rows.remove_empty(tx, self._host), self._deadline)
         source.db.run(lambda tx: host_rows.set_leaving(tx, self._host, False, self._cloud.clock.now()), self._deadline)
         self._cloud.db.run(lambda tx: host_moves.end(tx, self._host))
         log.info("move of a host undone", extra=about(None, host=self._host, cell=source.name))
@@ -178,7 +178,8 @@ class HostMover:
             places = instance_mappings.places(tx, uuids)
         arrived = [uuid for uuid in uuids if uuid in places and places[uuid].cell_id == target.mapping.id]
         staying = [uuid for uuid in uuids if uuid in places and places[uuid].cell_id == source.mapping.id]
-        unmapped = [uuid for uuid in uuids if uuid not in arrived and uuid not in staying]
+        coming = [uuid for uuid in uuids if uuid in places and places[uuid].cell_id is None]
+        unmapped = [uuid for uuid in uuids if uuid not in {*arrived, *staying, *coming}]
         dead = self._dead(source, unmapped)
         sealed = source.db.run(
             lambda tx: carry.seal(tx, staying + dead, now=self._cloud.clock.now()), self._deadline
@@ -256,11 +257,13 @@ class HostMover:
 
     def _finish(self, source: Cell, target: Cell) -> None:
         """Builds that were sent to the old cell at the last moment come after; then nothing is left there."""
-        self._carry_all(source, target)
         now = self._cloud.clock.now()
         target.db.run(lambda tx: host_rows.set_leaving(tx, self._host, False, now), self._deadline)
         self._told("arrived", 0)
-        source.db.run(lambda tx: host_rows.remove(tx, self._host), self._deadline)
+        while True:
+            self._carry_all(source, target)
+            if source.db.run(lambda tx: host_rows.remove_empty(tx, self._host), self._deadline):
+                break
         self._cloud.db.run(lambda tx: host_moves.end(tx, self._host))
         self._told("done", 0)
         log.info("host has moved", extra=about(None, host=self._host, cell=target.name, was=source.name))

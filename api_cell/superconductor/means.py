@@ -24,6 +24,19 @@ class Discovery:
 
 
 @dataclass(frozen=True, slots=True)
+class Resizes:
+    """[DEFAULT], as far as servers are resized."""
+
+    GROUP: ClassVar[str] = "DEFAULT"
+    allow_resize_to_same_host: bool = option(
+        cfg.BoolOpt("allow_resize_to_same_host", default=False, help="A resize may stay on the server's host.")
+    )
+    resize_confirm_window: int = option(
+        cfg.IntOpt("resize_confirm_window", default=0, min=0, help="Seconds till resizes confirm themselves; 0: never.")
+    )
+
+
+@dataclass(frozen=True, slots=True)
 class SuperConductorSettings:
     """Seconds throughout. `lease_seconds`: how long a build request is held by one super-conductor, and so
     how long a server waits when its super-conductor dies (when a live one takes longer, two do the same: harmless);
@@ -35,15 +48,19 @@ class SuperConductorSettings:
     look_seconds: float = 1.0
     discover_seconds: float = 2.0
     service_down_seconds: float = 60.0
+    allow_resize_to_same_host: bool = False
+    resize_confirm_seconds: int = 0
 
 
 def settings_from(conf: cfg.ConfigOpts) -> SuperConductorSettings:
     """Raises Invalid."""
-    defaults = read(conf, Defaults)
+    defaults, resizes = read(conf, Defaults), read(conf, Resizes)
     return SuperConductorSettings(
         host=defaults.host,
         discover_seconds=read(conf, Discovery).discover_hosts_in_cells_interval,
         service_down_seconds=defaults.service_down_time,
+        allow_resize_to_same_host=resizes.allow_resize_to_same_host,
+        resize_confirm_seconds=resizes.resize_confirm_window,
     )
 
 

@@ -14,24 +14,31 @@ from sqlalchemy import Connection
 from api_cell.servers import act, delete
 from api_cell.superconductor.means import Means
 from cell_service.context import internal
-from cell_service.db import actions, instances, operations
+from cell_service.db import actions, host_rows, instances, operations
 from cell_service.errors import InstanceAlreadyMoved, NoValidHost, Unavailable
 from cell_service.logs import about
 from cell_service.model.instance import Fault
 from cell_service.model.lifecycle import VmState
 from cell_service.model.operation import Kind
 from cell_service.model.request_spec import Selection
-from mapping_db import build_requests, instance_mappings, request_specs
+from mapping_db import build_requests, host_mappings, instance_mappings, request_specs
 from mapping_db.build_requests import BuildRequest
 from mapping_db.cells import Cell
 from mapping_db.locations import Location
 
 log = logging.getLogger(__name__)
 
+
 BUILD_SECONDS = 3600.0
 """After so long a build that no host has finished becomes ERROR."""
 TRIES = 3
 """How often a request that makes us fail unexpectedly is tried before it is buried."""
+
+
+class HostHasLeft(Unavailable):
+    """It is in another cell by now: the request is brought there next time."""
+
+    message = "Host {host} has left cell {cell}."
 
 
 def place(means: Means, instance_uuids: Iterable[str]) -> None:
@@ -100,7 +107,7 @@ def _bring(means: Means, requests: Sequence[BuildRequest]) -> None:
     if fresh:
         chosen += _choose(means, fresh)
     by_cell: dict[int, list[BuildRequest]] = defaultdict(list)
-    for request in chosen:
+    for request in _followed(means, chosen):
         assert request.selection is not None
         by_cell[request.selection.cell_id].append(request)
     silent: Unavailable | None = None
@@ -111,6 +118,21 @@ def _bring(means: Means, requests: Sequence[BuildRequest]) -> None:
             silent = error
     if silent is not None:
         raise silent
+
+
+def _followed(means: Means, chosen: Sequence[BuildRequest]) -> list[BuildRequest]:
+    """A host that has changed its cell since it was chosen is followed: what was claimed of it goes with it."""
+    hosts = {each.selection.host for each in chosen if each.selection is not None and each.selection.host}
+    if not hosts:
+        return list(chosen)
+    with means.cloud.db.connect() as tx:
+        lives = {mapping.host: mapping.cell_id for mapping in host_mappings.of_hosts(tx, sorted(hosts))}
+    return [
+        each
+        if each.selection is None or lives.get(each.selection.host, each.selection.cell_id) == each.selection.cell_id
+        else replace(each, selection=replace(each.selection, cell_id=lives[each.selection.host], alternates=()))
+        for each in chosen
+    ]
 
 
 def _withdraw(tx: Connection, instance_uuid: str) -> None:
@@ -155,7 +177,11 @@ def _hand_over(means: Means, cell: Cell, requests: Sequence[BuildRequest]) -> No
     now = means.cloud.clock.now()
     deadline = internal(means.cloud.clock, seconds=30).deadline
 
+    hosts = {each.selection.host for each in requests if each.selection is not None and each.selection.host}
+
     def work(tx: Connection) -> None:
+        for left in hosts - host_rows.hold(tx, hosts):
+            _demand_here(means, cell, left)
         for request in requests:
             if cell.mapping.is_cell0:
                 _bury(tx, means, request, now)
@@ -168,8 +194,16 @@ def _hand_over(means: Means, cell: Cell, requests: Sequence[BuildRequest]) -> No
         _delete_instead(means, cell, request)
     for request in requests:
         _remember(means, cell, request)
-    for host in {each.selection.host for each in requests if each.selection is not None and each.selection.host}:
+    for host in hosts:
         act.wake(internal(means.cloud.clock), cell, host)
+
+
+def _demand_here(means: Means, cell: Cell, host: str) -> None:
+    """Raises HostHasLeft for a host that has just gone to another cell. One that was removed is left to its cell."""
+    with means.cloud.db.connect() as tx:
+        found = host_mappings.of_hosts(tx, [host])
+    if found and found[0].cell_id != cell.mapping.id:
+        raise HostHasLeft(host=host, cell=cell.name)
 
 
 def _store(tx: Connection, means: Means, request: BuildRequest, cell_name: str, now: datetime) -> None:

@@ -14,6 +14,7 @@ from api_cell.scheduler.scheduler import Scheduler
 from api_cell.superconductor import deletes, discovery, placing
 from api_cell.superconductor.contract import SuperConductor
 from api_cell.superconductor.means import Means, SuperConductorSettings
+from api_cell.superconductor.moves.runner import POLL_SECONDS, Runner
 from cell_service.context import Context
 from cell_service.errors import Unavailable
 from cell_service.rpc.contract import dispatcher
@@ -37,6 +38,7 @@ class SuperConductorService(SuperConductor):
         self._means = Means(cloud, scheduler, settings, owner)
         self._waiting: queue.SimpleQueue[str] = queue.SimpleQueue()
         self._deleting = threading.Event()
+        self._runner = Runner(self._means)
         self._stopping = threading.Event()
         self._threads: list[threading.Thread] = []
         self._subscription: Subscription | None = None
@@ -48,6 +50,7 @@ class SuperConductorService(SuperConductor):
         for number in range(settings.workers):
             self._run(f"place-{number}", self._place)
         self._run("deletes", self._see_through)
+        self._run("moves", self._move)
         self._run("look", lambda: self._repeat(settings.look_seconds, self._look))
         self._run("tidy", lambda: self._repeat(600.0, self._tidy))
         if settings.discover_seconds > 0:
@@ -62,9 +65,11 @@ class SuperConductorService(SuperConductor):
         if self._subscription is not None:
             self._subscription.stop(grace_seconds)
         self._deleting.set()
+        self._runner.wake()
         self._waiting.put("")
         for thread in self._threads:
             thread.join(grace_seconds)
+        self._runner.stop()
         self._means.scheduler.stop()
 
     def hosts_known(self) -> list[str]:
@@ -74,6 +79,9 @@ class SuperConductorService(SuperConductor):
     def build(self, ctx: Context, instance_uuids: tuple[str, ...]) -> None:
         for uuid in instance_uuids:
             self._waiting.put(uuid)
+
+    def move(self, ctx: Context, move_uuids: tuple[str, ...]) -> None:
+        self._runner.wake()
 
     def see_through_deletes(self, ctx: Context, instance_uuids: tuple[str, ...]) -> None:
         self._deleting.set()
@@ -104,6 +112,21 @@ class SuperConductorService(SuperConductor):
                 self._stopping.wait(0.05)  # let a burst of deletes come together
             waiting = self._guarded(lambda: deletes.see_through(self._means)) or 0
 
+    def _move(self) -> None:
+        """Woken by a move that may go on, soon while any waits for its host, else every `look_seconds`."""
+        looked = 0.0
+        clock, runner, pause = self._means.cloud.clock, self._runner, self._means.settings.look_seconds
+        while not self._stopping.is_set():
+            runner.woken.wait(POLL_SECONDS if runner.waiting else pause)
+            woken = runner.woken.is_set()
+            runner.woken.clear()
+            if self._stopping.is_set():
+                return
+            if woken or clock.monotonic() - looked >= pause:
+                looked = clock.monotonic()
+                self._guarded(runner.look)
+            self._guarded(runner.poll)
+
     def _look(self) -> None:
         with self._means.cloud.db.connect() as tx:
             found = build_requests.untaken(tx, self._means.cloud.clock.now(), BATCH)
@@ -116,6 +139,7 @@ class SuperConductorService(SuperConductor):
     def _tidy(self) -> None:
         before = self._means.cloud.clock.now() - KEEP_CHANGES
         self._means.cloud.db.run(lambda tx: changes.purge(tx, before))
+        self._runner.tidy(self._means.settings.resize_confirm_seconds)
 
     def _repeat(self, seconds: float, work: Callable[[], None]) -> None:
         while not self._stopping.is_set():

@@ -81,6 +81,16 @@ def start(tx: Connection, ctx: Context, instance_uuid: str, action: str, now: da
     return int(key[0])
 
 
+def has(tx: Connection, instance_uuid: str, request_id: str, action: str) -> bool:
+    """Whether the request's action on the instance is recorded."""
+    where = (
+        (instance_actions.c.instance_uuid == instance_uuid)
+        & (instance_actions.c.request_id == request_id)
+        & (instance_actions.c.action == action)
+    )
+    return tx.execute(select(instance_actions.c.id).where(where)).first() is not None
+
+
 def start_event(
     tx: Connection, instance_uuid: str, request_id: str, event: str, host: str | None, now: datetime
 ) -> None:

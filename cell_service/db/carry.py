@@ -24,6 +24,7 @@ from cell_service.db.schema import (
     operations,
     tags,
 )
+from cell_service.model.instance import NAME_KEPT, row_name
 from cell_service.model.operation import UNFINISHED, Phase
 
 PlainRow = Mapping[str, Any]
@@ -90,7 +91,7 @@ def read(tx: Connection, uuids: Iterable[str], *, operations: bool) -> list[Parc
     wanted = list(uuids)
     if not wanted:
         return []
-    found = [dict(row._mapping) for row in tx.execute(select(instances).where(instances.c.uuid.in_(wanted)))]
+    found = [_named(dict(row._mapping)) for row in tx.execute(select(instances).where(instances.c.uuid.in_(wanted)))]
     labels = _grouped(tx, tags, tags.c.resource_id.in_(wanted), "resource_id")
     acted = _grouped(tx, instance_actions, instance_actions.c.instance_uuid.in_(wanted), "instance_uuid")
     action_ids = [row["id"] for rows in acted.values() for row in rows]
@@ -204,6 +205,12 @@ def remove(tx: Connection, uuids: Collection[str]) -> None:
 def _visible(tx: Connection, uuids: list[str]) -> set[str]:
     rows = select(instances.c.uuid, instances.c.hidden).where(instances.c.uuid.in_(uuids)).with_for_update()
     return {row.uuid for row in tx.execute(rows) if not row.hidden}
+
+
+def _named(row: dict[str, Any]) -> dict[str, Any]:
+    """The row with the name that comes of its id, which it will lose."""
+    kept = {NAME_KEPT: row_name(row["id"]), **row["system_metadata"]}
+    return {**row, "system_metadata": kept}
 
 
 def _put_actions(tx: Connection, uuids: list[str], carried: list[CarriedAction]) -> None:

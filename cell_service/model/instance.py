@@ -84,6 +84,15 @@ class InjectedFile:
     contents: str
 
 
+NAME_KEPT = "instance_name"
+"""Where the system metadata holds the name that the instance had in its first cell."""
+
+
+def row_name(row_id: int) -> str:
+    """The name of the instance that this row was made for."""
+    return f"instance-{row_id:08x}"
+
+
 @dataclass(frozen=True, slots=True)
 class Instance:
     """One row of a cell's `instances`, whole. `id` and `deleted_at` are None before it is stored / gone."""
@@ -138,6 +147,11 @@ class Instance:
     @property
     def state(self) -> State:
         return State(self.vm_state, self.task_state)
+
+    @property
+    def name(self) -> str:
+        """What administrators know it by; it stays when the instance gets another row in another cell."""
+        return self.system_metadata.get(NAME_KEPT) or row_name(self.id or 0)
 
     @property
     def locked(self) -> bool:

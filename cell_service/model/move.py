@@ -73,3 +73,10 @@ class MovePlan:
     luggage: dict[str, Any] = field(default_factory=dict)
     fault: str = ""
     code: int = 500
+    retries: int = 0
+    home: str = ""
+    """Where the instance ended up: source, target, or nowhere (it was deleted); what the other side has is removed."""
+    event_action: str = ""
+    """The name of the action in the instance's history that the move is part of now."""
+    cross_cell: bool = False
+    """Whether another cell may be chosen when its own has no room."""

@@ -1,0 +1,269 @@
+"""Asking for a move of a server to another host: what is promised before a super-conductor carries it out.
+
+Order: 1. global: the move is recorded under a short lease, and quota for what is more; 2. the cell: the task state and
+the action; refused there: 1 is taken back; 3. global: the lease is given up; 4. super-conductors are woken. Killed
+after 1 or 2: when the lease has run out a super-conductor begins at 2.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from uuid import uuid4
+
+from sqlalchemy import Connection
+
+from api_cell.superconductor.contract import SuperConductor
+from cell_service.context import Context
+from cell_service.db import actions, instances, server_migrations
+from cell_service.errors import (
+    AlreadyMoving,
+    Conflict,
+    InstanceInTransit,
+    InstanceInvalidState,
+    InstanceNotFound,
+    NotFound,
+    NotResized,
+    OperationLost,
+    Unavailable,
+)
+from cell_service.logs import about
+from cell_service.model import lifecycle
+from cell_service.model.instance import Instance
+from cell_service.model.migration import Migration
+from cell_service.model.move import MoveKind, MovePhase, MovePlan
+from mapping_db import flavors, instance_mappings, moves, quotas
+from mapping_db.cells import Cell
+from mapping_db.cloud import Cloud
+from mapping_db.moves import Move
+
+log = logging.getLogger(__name__)
+
+LEASE_SECONDS = 15.0
+SETTLING_SECONDS = 5.0
+"""How long a confirm or revert waits for a move that has just shown its last state."""
+
+RULES: dict[MoveKind, str] = {
+    MoveKind.COLD: "migrate",
+    MoveKind.RESIZE: "resize",
+    MoveKind.LIVE: "live-migration",
+    MoveKind.EVACUATE: "evacuate",
+    MoveKind.UNSHELVE: "unshelve",
+}
+"""The key of lifecycle.RULES, which is also the action's name in the server's history."""
+
+_FIRST_STATUS = {
+    MoveKind.COLD: "pre-migrating", MoveKind.RESIZE: "pre-migrating", MoveKind.LIVE: "queued",
+    MoveKind.EVACUATE: "accepted",
+}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Quota:
+    """The limits that a growing server is held to."""
+
+    limits: Mapping[str, int]
+    user_limits: Mapping[str, int]
+
+
+def accept(
+    cloud: Cloud,
+    ctx: Context,
+    superconductor: SuperConductor,
+    cell: Cell,
+    instance: Instance,
+    kind: MoveKind,
+    plan: MovePlan,
+    quota: Quota | None = None,
+) -> str:
+    """The server, which the caller may move, will be moved. Answers the move's uuid.
+
+    Raises InstanceInvalidState, InstanceNotFound, OverQuota, CellUnavailable; then nothing has changed.
+    """
+    lifecycle.begin(RULES[kind], instance.state, instance.uuid)
+    now = cloud.clock.now()
+    new = plan.new_flavor or instance.flavor
+    with cloud.db.connect() as tx:
+        numbers = flavors.row_ids(tx, {instance.flavor.flavorid, new.flavorid})
+    move = Move(
+        uuid=str(uuid4()),
+        instance_uuid=instance.uuid,
+        kind=kind,
+        phase=MovePhase.GOING,
+        request_id=ctx.request_id,
+        user_id=ctx.user_id,
+        project_id=ctx.project_id,
+        created_at=now,
+        updated_at=now,
+        source_cell=cell.mapping.id,
+        source_host=instance.host,
+        plan=replace(
+            plan,
+            old_flavor=instance.flavor,
+            old_flavor_id=numbers.get(instance.flavor.flavorid),
+            new_flavor_id=numbers.get(new.flavorid),
+            source_node=instance.node,
+            before=instance.vm_state.value,
+            event_action=RULES[kind],
+        ),
+        active=instance.uuid,
+        fence=1,
+        owner=f"api:{ctx.request_id}",
+        lease_until=now + timedelta(seconds=LEASE_SECONDS),
+    )
+    try:
+        move = replace(move, id=cloud.db.run(lambda tx: _promise(tx, move, quota)))
+    except AlreadyMoving:
+        raise InstanceInvalidState(
+            action=RULES[kind], instance_uuid=instance.uuid, attribute="task_state", state="migrating"
+        ) from None
+    try:
+        cell.db.run(lambda tx: begin_in(tx, ctx, move, now), ctx.deadline)
+    except (Conflict, NotFound, InstanceInTransit):
+        cloud.db.run(lambda tx: _take_back(tx, move))
+        raise
+    except Unavailable:
+        cloud.db.run(lambda tx: moves.rest(tx, move, now, until=None, phase=MovePhase.UNDOING))
+        raise
+    log.info("move accepted", extra=about(ctx, instance=instance.uuid, move=move.uuid, kind=kind.value))
+    begun = replace(move.plan, done=("begin",))
+    try:
+        cloud.db.run(lambda tx: moves.rest(tx, move, now, until=None, plan=begun))
+    except (OperationLost, Unavailable) as error:
+        log.info("the move goes on when its lease ends", extra=about(ctx, move=move.uuid, reason=error))
+    wake(ctx, superconductor, move.uuid)
+    return move.uuid
+
+
+def wake(ctx: Context, superconductor: SuperConductor, move_uuid: str) -> None:
+    try:
+        superconductor.move(ctx, (move_uuid,))
+    except Unavailable as error:
+        log.warning("no super-conductor woken, the move waits for the next look", extra=about(ctx, reason=error))
+
+
+def begin_in(tx: Connection, ctx: Context, move: Move, now: datetime) -> Instance:
+    """The instance shows in its cell that it is being moved. Done again: nothing changes.
+
+    Raises InstanceNotFound, InstanceInvalidState, InstanceInTransit.
+    """
+    instance = instances.get(tx, move.instance_uuid)
+    name = RULES[move.kind]
+    if actions.has(tx, instance.uuid, move.request_id, name):
+        return instance
+    if instance.hidden:
+        raise InstanceInTransit(instance_uuid=instance.uuid, retry_after=1)
+    after = lifecycle.begin(name, instance.state, instance.uuid)
+    if not instances.change(tx, instance.uuid, now=now, expect=instance.state, task_state=after.task):
+        raise InstanceInvalidState(
+            action=name, instance_uuid=instance.uuid, attribute="task_state", state=str(instance.task_state)
+        )
+    actions.start(tx, ctx, instance.uuid, name, now)
+    if move.kind in _FIRST_STATUS:
+        server_migrations.store(tx, migration_of(move, _FIRST_STATUS[move.kind]))
+    return instance
+
+
+def migration_of(move: Move, status: str) -> Migration:
+    """What the Compute API shows of the move."""
+    plan = move.plan
+    return Migration(
+        id=move.id,
+        uuid=move.uuid,
+        instance_uuid=move.instance_uuid,
+        migration_type=move.kind.value,
+        status=status,
+        request_id=move.request_id,
+        user_id=move.user_id,
+        project_id=move.project_id,
+        created_at=move.created_at,
+        updated_at=move.updated_at,
+        source_compute=move.source_host,
+        source_node=plan.source_node,
+        dest_compute=move.target_host,
+        dest_node=plan.node,
+        old_instance_type_id=plan.old_flavor_id,
+        new_instance_type_id=plan.new_flavor_id or plan.old_flavor_id,
+        cross_cell_move=move.crosses,
+    )
+
+
+def conclude(cloud: Cloud, ctx: Context, superconductor: SuperConductor, instance: Instance, phase: MovePhase) -> None:
+    """A resized server is confirmed or reverted (`phase`). Raises InstanceInvalidState, NotResized."""
+    name = "confirmResize" if phase is MovePhase.CONFIRMING else "revertResize"
+    lifecycle.begin(name, instance.state, instance.uuid)
+
+    def ask(tx: Connection) -> Move | None:
+        move = moves.active_of(tx, instance.uuid)
+        if move is None:
+            raise NotResized(instance_uuid=instance.uuid)
+        plan = replace(move.plan, event_action=name, errand=None, fault="", retries=0)
+        steered = moves.steer(
+            tx, move.uuid, cloud.clock.now(), source=MovePhase.WAITING, target=phase, plan=plan,
+            request_id=ctx.request_id, user_id=ctx.user_id, project_id=ctx.project_id,
+        )  # fmt: skip
+        return move if steered else None
+
+    until = time.monotonic() + min(SETTLING_SECONDS, max(ctx.deadline.remaining(), 0))
+    while True:
+        move = cloud.db.run(ask)
+        if move is not None:
+            break
+        if time.monotonic() > until:
+            raise InstanceInvalidState(
+                action=name, instance_uuid=instance.uuid, attribute="task_state", state=str(instance.task_state)
+            )
+        time.sleep(0.05)
+    log.info("move to be concluded", extra=about(ctx, instance=instance.uuid, move=move.uuid, how=phase.value))
+    wake(ctx, superconductor, move.uuid)
+
+
+def abandon(tx: Connection, instance_uuid: str, now: datetime) -> None:
+    """A delete was accepted: a move that waits for its conclusion ends, and both sides are cleared."""
+    move = moves.active_of(tx, instance_uuid)
+    if move is not None and move.phase is MovePhase.WAITING:
+        plan = replace(move.plan, home="nowhere", errand=None)
+        moves.steer(tx, move.uuid, now, source=MovePhase.WAITING, target=MovePhase.TIDYING, plan=plan, active=None)
+
+
+def growth(move: Move) -> dict[str, int]:
+    """What the server counts for more in its project's quota while it is being resized; never less."""
+    old, new = move.plan.old_flavor, move.plan.new_flavor
+    if old is None or new is None:
+        return {}
+    return {"cores": max(0, new.vcpus - old.vcpus), "ram": max(0, new.memory_mib - old.memory_mib)}
+
+
+def settle_quota(tx: Connection, move: Move, *, keeps_new: bool) -> None:
+    """From the greater of both flavors to the one that the server has now. Done again: nothing changes."""
+    old, new = move.plan.old_flavor, move.plan.new_flavor
+    if old is None or new is None:
+        return
+    mapping = instance_mappings.hold(tx, move.instance_uuid)
+    if mapping.queued_for_delete:
+        return
+    has = new if keeps_new else old
+    back = {"cores": mapping.vcpus - has.vcpus, "ram": mapping.memory_mb - has.memory_mib}
+    quotas.release(tx, mapping.project_id, mapping.user_id, back)
+    instance_mappings.resize(tx, move.instance_uuid, has.vcpus, has.memory_mib)
+
+
+def _promise(tx: Connection, move: Move, quota: Quota | None) -> int:
+    key = moves.insert_new(tx, move)
+    more = growth(move)
+    if any(more.values()):
+        mapping = instance_mappings.hold(tx, move.instance_uuid)
+        if mapping.queued_for_delete:
+            raise InstanceNotFound(instance_id=move.instance_uuid)
+        limits, user_limits = (quota.limits, quota.user_limits) if quota else ({}, {})
+        quotas.reserve(tx, mapping.project_id, mapping.user_id, more, limits, user_limits)
+        instance_mappings.resize(tx, move.instance_uuid, mapping.vcpus + more["cores"], mapping.memory_mb + more["ram"])
+    return key
+
+
+def _take_back(tx: Connection, move: Move) -> None:
+    settle_quota(tx, move, keeps_new=False)
+    moves.withdraw(tx, move.uuid, move.owner or "")

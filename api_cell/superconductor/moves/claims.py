@@ -1,0 +1,163 @@
+"""What a move does in placement, each in one global transaction with the record of it.
+
+While a move is under way two consumers have something: the instance, of the host that it is going to; and the move, of
+the host that it comes from. So both hosts' room is right at every moment, and nothing is claimed twice.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from sqlalchemy import Connection
+
+from api_cell.superconductor.moves.turn import Failed, Turn
+from cell_service.errors import ComputeHostNotFound, NoValidHost, OperationLost
+from cell_service.model.move import MoveKind, MovePhase
+from cell_service.model.request_spec import RequestSpec, Selection
+from mapping_db import host_mappings, instance_mappings, moves, request_specs, server_groups
+from mapping_db.instance_mappings import InstanceMapping
+from mapping_db.moves import Move
+from mapping_db.placement import allocations
+from mapping_db.placement.allocations import Claim, Consumer
+
+
+def choose(turn: Turn) -> None:
+    """The move knows its destination, which is claimed. Raises Failed when there is none."""
+    means, move = turn.means, turn.move
+    with means.cloud.db.connect() as tx:
+        spec = request_specs.get(tx, move.instance_uuid)
+        if spec is None:
+            raise Failed("The server's request spec is lost.")
+        spec = _wanted(tx, turn, spec)
+        cells = _cells(tx, turn)
+    now = means.cloud.clock.now()
+
+    def record(tx: Connection, chosen: Selection) -> bool:
+        plan = replace(
+            turn.plan,
+            node=chosen.node,
+            provider_uuid=chosen.provider_uuid,
+            availability_zone=chosen.availability_zone,
+            done=(*turn.plan.done, "choose"),
+        )
+        moves.record(tx, move, now, target_cell=chosen.cell_id, target_host=chosen.host, plan=plan)
+        return True
+
+    reason = "No valid host was found."
+    for cell_id in cells:
+        keep = {move.instance_uuid: move.uuid}
+        (outcome,) = means.scheduler.select(turn.ctx, [spec], record, cell_id=cell_id, keep=keep)
+        if isinstance(outcome, Selection):
+            with means.cloud.db.connect() as tx:
+                recorded = moves.get(tx, move.uuid)
+            if recorded is None or recorded.fence != move.fence:
+                raise OperationLost(operation_id=move.uuid, fence=move.fence)
+            turn.move = recorded
+            return
+        if isinstance(outcome, NoValidHost):
+            reason = str(outcome)
+    raise Failed(reason)
+
+
+def give_back(turn: Turn) -> None:
+    """The instance has what the move kept for it, and the move what the instance had claimed. Once."""
+    move, now = turn.move, turn.means.cloud.clock.now()
+
+    def work(tx: Connection) -> Move:
+        mapping = instance_mappings.hold(tx, move.instance_uuid)
+        if "choose" in turn.plan.done and not mapping.queued_for_delete:
+            held = allocations.of_consumers(tx, [move.instance_uuid, move.uuid])
+            mine, kept = held.get(move.instance_uuid), held.get(move.uuid)
+            claims = [
+                _claim(mapping, move.instance_uuid, kept, "INSTANCE"),
+                _claim(mapping, move.uuid, mine, "MIGRATION"),
+            ]
+            allocations.write(tx, claims, now)
+            _place_in_group(tx, move.instance_uuid, move.source_host)
+        return moves.record(tx, move, now, plan=replace(turn.plan, done=(*turn.plan.done, "give_back")))
+
+    turn.move = turn.means.cloud.db.run(work)
+
+
+def release(turn: Turn) -> None:
+    """The move holds nothing any more."""
+    now = turn.means.cloud.clock.now()
+    turn.means.cloud.db.run(lambda tx: allocations.release(tx, turn.move.uuid, now))
+
+
+def keep_flavor(turn: Turn) -> None:
+    """Later choices of a host go by the flavor that the instance has now: the new one when at its destination."""
+    move = turn.move
+    new = turn.plan.new_flavor
+    if new is None or turn.plan.old_flavor is None:
+        return
+    flavor = turn.plan.old_flavor if move.phase in (MovePhase.REVERTING, MovePhase.UNDOING) else new
+
+    def work(tx: Connection) -> None:
+        spec = request_specs.get(tx, move.instance_uuid)
+        if spec is not None and spec.flavor != flavor:
+            request_specs.replace(tx, replace(spec, flavor=flavor))
+
+    turn.means.cloud.db.run(work)
+
+
+def _wanted(tx: Connection, turn: Turn, spec: RequestSpec) -> RequestSpec:
+    plan, move = turn.plan, turn.move
+    flavor = plan.new_flavor or plan.old_flavor or spec.flavor
+    away = {move.source_host} if move.source_host and not _may_stay(turn) else set()
+    forced = plan.target_host if plan.force else None
+    return replace(
+        spec,
+        flavor=flavor,
+        force_host=forced,
+        force_node=None,
+        requested_host=None if forced else plan.target_host,
+        requested_node=None if forced else plan.target_node,
+        ignore_hosts=tuple(sorted(away | set(plan.tried) | _uncleared(tx, move))),
+        availability_zone=plan.availability_zone if move.kind is MoveKind.UNSHELVE else spec.availability_zone,
+    )
+
+
+def _may_stay(turn: Turn) -> bool:
+    return turn.move.kind is MoveKind.RESIZE and turn.means.settings.allow_resize_to_same_host
+
+
+def _uncleared(tx: Connection, move: Move) -> set[str]:
+    """Hosts on which earlier moves of the instance have still to remove something: it does not go back there yet. Of a
+    whole cell that has still to forget it, all hosts."""
+    hosts: set[str] = set()
+    for other in moves.of_instance(tx, move.instance_uuid):
+        if other.uuid == move.uuid:
+            continue
+        hosts |= {host for host in (other.source_host, other.target_host) if host}
+        if other.crosses:
+            left = {cell for cell in (other.source_cell, other.target_cell) if cell is not None} - {move.source_cell}
+            for cell_id in left:
+                hosts |= {mapping.host for mapping in host_mappings.every(tx, cell_id)}
+    return hosts - ({move.source_host} if move.source_host else set())
+
+
+def _cells(tx: Connection, turn: Turn) -> list[int | None]:
+    """Where to look, one after the other: in the instance's own cell first; anywhere only where that is allowed."""
+    move, plan = turn.move, turn.plan
+    if plan.target_host is not None:
+        found = host_mappings.of_hosts(tx, [plan.target_host])
+        if not found:
+            raise Failed(str(ComputeHostNotFound(host=plan.target_host)), 400)
+        if found[0].cell_id != move.source_cell and not plan.cross_cell:
+            raise Failed(f"Host {plan.target_host} is in another cell.", 400)
+        return [found[0].cell_id]
+    return [move.source_cell, None] if plan.cross_cell else [move.source_cell]
+
+
+def _claim(mapping: InstanceMapping, consumer_uuid: str, of: Consumer | None, consumer_type: str) -> Claim:
+    has = {} if of is None else of.allocations
+    return Claim(consumer_uuid, has, mapping.project_id, mapping.user_id, consumer_type)
+
+
+def _place_in_group(tx: Connection, instance_uuid: str, host: str | None) -> None:
+    uuid = server_groups.of_instance(tx, instance_uuid)
+    if uuid is not None:
+        groups = server_groups.by_uuids(tx, [uuid], lock=True)
+        if uuid in groups:
+            server_groups.place(tx, groups[uuid], instance_uuid, host)

@@ -1,0 +1,68 @@
+"""Which steps make a phase, in order, and what follows when they are done. One of them is the commit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from api_cell.superconductor.moves import steps
+from api_cell.superconductor.moves.turn import Turn
+from cell_service.model.move import MoveKind, MovePhase
+from mapping_db.moves import Move
+
+Step = Callable[[Turn], bool]
+
+
+@dataclass(frozen=True, slots=True)
+class Phase:
+    """`home`: where the instance lives when the steps are done ("": as before)."""
+
+    steps: tuple[Step, ...]
+    after: MovePhase
+    home: str = ""
+
+
+_ARRIVAL: tuple[Step, ...] = (steps.arrive, steps.seal, steps.commit, steps.reopen, steps.run, steps.settle)
+_CHOICE: tuple[Step, ...] = (steps.begin, steps.choose, steps.carry_over)
+_WITH_SOURCE = (*_CHOICE, steps.leave, *_ARRIVAL)
+_WITHOUT_SOURCE = (*_CHOICE, *_ARRIVAL)
+
+GOING: dict[MoveKind, Phase] = {
+    MoveKind.COLD: Phase(_WITH_SOURCE, MovePhase.WAITING),
+    MoveKind.RESIZE: Phase(_WITH_SOURCE, MovePhase.WAITING),
+    MoveKind.LIVE: Phase(_WITH_SOURCE, MovePhase.TIDYING, "target"),
+    MoveKind.EVACUATE: Phase(_WITHOUT_SOURCE, MovePhase.TIDYING, "target"),
+    MoveKind.UNSHELVE: Phase(_WITHOUT_SOURCE, MovePhase.TIDYING, "target"),
+}
+
+LATER: dict[MovePhase, Phase] = {
+    MovePhase.UNDOING: Phase(
+        (steps.give_back, steps.open_again, steps.restart, steps.settle_undone), MovePhase.TIDYING, "source"
+    ),
+    MovePhase.CONFIRMING: Phase((steps.begin_confirm, steps.settle_confirmed), MovePhase.TIDYING, "target"),
+    MovePhase.REVERTING: Phase(
+        (
+            steps.begin_revert,
+            steps.stop_there,
+            steps.shrink_back,
+            steps.carry_back,
+            steps.uncommit,
+            steps.reopen_source,
+            steps.take_room_back,
+            steps.restart,
+            steps.settle_reverted,
+        ),
+        MovePhase.TIDYING,
+        "source",
+    ),
+    MovePhase.TIDYING: Phase((steps.clear_source, steps.clear_target, steps.release, steps.forget), MovePhase.DONE),
+}
+
+
+def phase_of(move: Move) -> Phase:
+    return GOING[move.kind] if move.phase is MovePhase.GOING else LATER[move.phase]
+
+
+def is_committed(move: Move) -> bool:
+    """Whether there is no way back but by reverting."""
+    return move.phase is not MovePhase.GOING or "commit" in move.plan.done

@@ -1,0 +1,197 @@
+"""What a move writes into the cells' tables of instances, each in one transaction of one cell.
+
+The instance's own row decides: it is changed only while its task is one of a move's. A row whose task is `deleting`, or
+that is deleted, has been overtaken by its delete.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import Connection
+
+from api_cell.servers import move as asking
+from api_cell.superconductor.moves.turn import Failed, Overtaken, Turn
+from cell_service.db import actions, carry, instances, server_migrations
+from cell_service.errors import InstanceNotFound
+from cell_service.model.instance import Fault, Instance
+from cell_service.model.lifecycle import MOVING, PowerState, Task, VmState
+from cell_service.model.move import MoveKind
+from cell_service.model.operation import Outcome
+from mapping_db.cells import Cell
+
+_RUNNING_AFTER = {VmState.ERROR: VmState.ACTIVE, VmState.RESIZED: VmState.ACTIVE}
+
+
+def living(tx: Connection, uuid: str) -> Instance:
+    """The instance. Raises Overtaken when it is being deleted, or gone."""
+    try:
+        instance = instances.get(tx, uuid)
+    except InstanceNotFound:
+        raise Overtaken from None
+    if instance.task_state is Task.DELETING:
+        raise Overtaken
+    return instance
+
+
+def show(turn: Turn, cell: Cell, task: Task, status: str) -> None:
+    """The instance and its migration say how far the move is. Raises Overtaken, Failed when the state was reset."""
+    uuid, now = turn.move.instance_uuid, turn.means.cloud.clock.now()
+
+    def work(tx: Connection) -> None:
+        instance = living(tx, uuid)
+        if instance.task_state not in MOVING:
+            raise Failed("The move was given up by an administrator.")
+        if instance.task_state is not task:
+            instances.change(tx, uuid, now=now, expect=instance.state, task_state=task)
+        _store_migration(tx, turn, status)
+
+    cell.db.run(work, turn.ctx.deadline)
+
+
+def carry_over(turn: Turn, *, back: bool = False, seal: bool = False) -> None:
+    """The other cell has the instance as its own cell has it, hidden; with `seal` nobody changes it here any more."""
+    here, there = (turn.target, turn.source) if back else (turn.source, turn.target)
+    uuid, deadline, now = turn.move.instance_uuid, turn.ctx.deadline, turn.means.cloud.clock.now()
+
+    def take(tx: Connection) -> list[carry.Parcel]:
+        living(tx, uuid)
+        if seal:
+            instances.hold(tx, uuid)
+            instances.change(tx, uuid, now=now, hidden=True)
+        return carry.read(tx, [uuid], operations=False)
+
+    parcels = here.db.run(take, deadline)
+    changes = _as_before(turn) if back else _as_after(turn)
+    there.db.run(lambda tx: carry.write(tx, parcels, hidden=True, changes=changes), deadline)
+
+
+def reopen(turn: Turn, cell: Cell, other: Cell | None) -> None:
+    """The instance is this cell's, and may be changed; the other cell's row stays hidden."""
+    uuid, deadline = turn.move.instance_uuid, turn.ctx.deadline
+    cell.db.run(lambda tx: carry.set_hidden(tx, [uuid], False), deadline)
+    if other is not None:
+        other.db.run(lambda tx: carry.set_hidden(tx, [uuid], True), deadline)
+
+
+def settle_here(turn: Turn) -> bool:
+    """Within a cell: the instance is the destination's. False: it was so already. Raises Overtaken, Failed."""
+    move, now = turn.move, turn.means.cloud.clock.now()
+
+    def work(tx: Connection) -> bool:
+        instance = living(tx, move.instance_uuid)
+        after = _as_after(turn)
+        if instance.host == move.target_host and instance.flavor == after.get("flavor", instance.flavor):
+            return False
+        if instance.task_state not in MOVING:
+            raise Failed("The move was given up by an administrator.")
+        return instances.change(tx, instance.uuid, now=now, expect=instance.state, **after)
+
+    return turn.source.db.run(work, turn.ctx.deadline)
+
+
+def settle_back(turn: Turn) -> None:
+    """Within a cell: the instance is the source's again, as it was."""
+    move, now = turn.move, turn.means.cloud.clock.now()
+
+    def work(tx: Connection) -> None:
+        living(tx, move.instance_uuid)
+        instances.change(tx, move.instance_uuid, now=now, **_as_before(turn))
+
+    turn.source.db.run(work, turn.ctx.deadline)
+
+
+def take_over(turn: Turn, cell: Cell, outcome: Outcome) -> None:
+    """What the host says of the guest that it has started."""
+    found: dict[str, Any] = {}
+    if outcome.power_state is not None:
+        found["power_state"] = outcome.power_state
+    if outcome.network_info is not None:
+        found["network_info"] = outcome.network_info
+    now = turn.means.cloud.clock.now()
+    if found:
+        cell.db.run(lambda tx: instances.change(tx, turn.move.instance_uuid, now=now, **found), turn.ctx.deadline)
+
+
+def finish(turn: Turn, cell: Cell, *, status: str, vm_state: VmState | None, fault: str = "", **more: Any) -> None:
+    """The instance has no task any more; migration and action say how it ended. `vm_state` None: by its guest.
+
+    Done again, or after somebody has reset the state: only the records. Raises Overtaken.
+    """
+    move, now = turn.move, turn.means.cloud.clock.now()
+
+    def work(tx: Connection) -> None:
+        instance = living(tx, move.instance_uuid)
+        _store_migration(tx, turn, status)
+        if not actions.has(tx, instance.uuid, move.request_id, turn.plan.event_action):
+            return
+        actions.finish(tx, instance.uuid, move.request_id, now, message=actions.ERROR if fault else None)
+        concerned = instance.task_state in MOVING or (
+            instance.task_state is None and instance.vm_state is VmState.RESIZED and vm_state is not VmState.RESIZED
+        )
+        if not concerned:
+            return
+        columns: dict[str, Any] = {"vm_state": vm_state or _by_guest(instance), "task_state": None, **more}
+        if fault:
+            columns["fault"] = Fault(code=turn.plan.code, message=fault[:255], created_at=now)
+        instances.change(tx, instance.uuid, now=now, expect=instance.state, **columns)
+
+    cell.db.run(work, turn.ctx.deadline)
+
+
+def begin_action(turn: Turn, cell: Cell, task: Task | None, status: str) -> None:
+    """A confirm or revert shows in the server's history, and as its task. Raises Overtaken."""
+    move, now = turn.move, turn.means.cloud.clock.now()
+
+    def work(tx: Connection) -> None:
+        instance = living(tx, move.instance_uuid)
+        actions.start(tx, turn.ctx, instance.uuid, turn.plan.event_action, now)
+        if task is not None and instance.vm_state is VmState.RESIZED and instance.task_state is None:
+            instances.change(tx, instance.uuid, now=now, expect=instance.state, task_state=task)
+        _store_migration(tx, turn, status)
+
+    cell.db.run(work, turn.ctx.deadline)
+
+
+def _by_guest(instance: Instance) -> VmState:
+    return VmState.ACTIVE if instance.power_state is PowerState.RUNNING else VmState.STOPPED
+
+
+def before(turn: Turn) -> VmState:
+    """The vm_state that the instance came from."""
+    return VmState(turn.plan.before)
+
+
+def after_move(turn: Turn) -> VmState:
+    """The vm_state of an instance that is moved and needs no confirmation."""
+    if turn.move.kind is MoveKind.UNSHELVE:
+        return VmState.ACTIVE
+    return _RUNNING_AFTER.get(before(turn), before(turn))
+
+
+def _store_migration(tx: Connection, turn: Turn, status: str) -> None:
+    if turn.move.kind is not MoveKind.UNSHELVE:
+        stored = asking.migration_of(turn.move, status)
+        hidden = any(each.uuid == stored.uuid and each.hidden for each in
+                     server_migrations.of_instance(tx, stored.instance_uuid))  # fmt: skip
+        server_migrations.store(tx, stored)
+        if hidden:
+            server_migrations.change(tx, stored.uuid, turn.means.cloud.clock.now(), hidden=True)
+
+
+def _as_after(turn: Turn) -> dict[str, Any]:
+    move, plan = turn.move, turn.plan
+    columns: dict[str, Any] = {"host": move.target_host, "node": plan.node}
+    if plan.availability_zone:
+        columns["availability_zone"] = plan.availability_zone
+    if plan.new_flavor is not None:
+        columns |= instances.flavor_columns(plan.new_flavor)
+    return columns
+
+
+def _as_before(turn: Turn) -> dict[str, Any]:
+    move, plan = turn.move, turn.plan
+    columns: dict[str, Any] = {"host": move.source_host, "node": plan.source_node}
+    if plan.new_flavor is not None and plan.old_flavor is not None:
+        columns |= instances.flavor_columns(plan.old_flavor)
+    return columns

@@ -1,0 +1,277 @@
+"""Bringing moves forward: taken under a lease, a step at a time, waiting for hosts without a thread."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import defaultdict
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from datetime import datetime, timedelta
+from functools import partial
+from typing import Any
+
+from sqlalchemy import Connection
+
+from api_cell.servers import move as asking
+from api_cell.superconductor.means import Means
+from api_cell.superconductor.moves import phases
+from api_cell.superconductor.moves.turn import Failed, Overtaken, Turn
+from cell_service.context import internal
+from cell_service.db import operations
+from cell_service.errors import OperationLost, PolycellError, Unavailable
+from cell_service.logs import about
+from cell_service.model.move import MovePhase
+from cell_service.model.operation import UNFINISHED
+from mapping_db import moves
+from mapping_db.cells import Cell
+from mapping_db.moves import Move
+
+log = logging.getLogger(__name__)
+
+AT_ONCE = 8
+POLL_SECONDS = 0.1
+MOST_HELD = 500
+PATIENCE = 8
+"""How often a move that is not committed is put off because somebody does not answer, before it is undone."""
+LONGEST_PAUSE_SECONDS = 15.0
+CLEARING_SECONDS = 5.0
+"""How long a host that has something to remove is watched closely."""
+KEEP = timedelta(days=1)
+"""How long moves are remembered that have ended."""
+
+
+class Runner:
+    """The moves of one super-conductor. `look` and `poll` are called by its threads; `wake` by anybody."""
+
+    def __init__(self, means: Means) -> None:
+        self._means = means
+        self._pool = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="move")
+        self._lock = threading.Lock()
+        self._held: dict[str, Move] = {}
+        self._busy: set[str] = set()
+        self._asked_since: dict[str, float] = {}
+        self.woken = threading.Event()
+
+    def stop(self) -> None:
+        """Take no more steps; what is half done is taken over by others when its lease ends."""
+        self._pool.shutdown(wait=True, cancel_futures=True)
+
+    def wake(self) -> None:
+        self.woken.set()
+
+    @property
+    def waiting(self) -> bool:
+        """Whether any move waits for a host."""
+        return bool(self._held)
+
+    def look(self) -> None:
+        """Take what nobody holds, and keep what is held."""
+        means, now = self._means, self._means.cloud.clock.now()
+        with self._lock:
+            held = list(self._held)
+        room = MOST_HELD - len(held)
+
+        def work(tx: Connection) -> list[str]:
+            moves.renew(tx, held, owner=means.owner, now=now, lease_seconds=means.settings.lease_seconds)
+            return moves.due(tx, now, owner=means.owner, limit=room + len(held))
+
+        due = means.cloud.db.run(work)
+        for uuid in due:
+            if uuid not in self._held:
+                take = partial(moves.take, uuid=uuid, owner=means.owner, now=now,
+                               lease_seconds=means.settings.lease_seconds)  # fmt: skip
+                move = means.cloud.db.run(lambda tx, take=take: take(tx))  # type: ignore[misc]
+                if move is not None:
+                    with self._lock:
+                        self._held[uuid] = move
+                    self._submit(uuid)
+
+    def poll(self) -> None:
+        """Go on with the moves whose hosts are through."""
+        by_cell: dict[int, dict[int, str]] = defaultdict(dict)
+        now = self._means.cloud.clock.monotonic()
+        with self._lock:
+            idle = [move for uuid, move in self._held.items() if uuid not in self._busy]
+        for move in idle:
+            if move.plan.errand is not None:
+                by_cell[move.plan.errand.cell_id][move.plan.errand.operation_id] = move.uuid
+                self._asked_since.setdefault(move.uuid, now)
+
+        def ended(cell: Cell) -> list[str]:
+            asked = by_cell[cell.mapping.id]
+            with cell.db.connect(ctx.deadline) as tx:
+                found = operations.get_many(tx, list(asked))
+            return [uuid for key, uuid in asked.items() if key not in found or found[key].phase not in UNFINISHED]
+
+        ctx = internal(self._means.cloud.clock, seconds=5)
+        gathered = self._means.cloud.cells.scatter(by_cell, ended, ctx.deadline)
+        for answer in gathered.answers.values():
+            for uuid in answer:
+                self._submit(uuid)
+        for cell_id in gathered.failures:  # the step finds out by itself what that means for it
+            for uuid in by_cell[cell_id].values():
+                self._submit(uuid)
+        for move in idle:
+            slow = now - self._asked_since.get(move.uuid, now) > CLEARING_SECONDS
+            if slow and move.phase is MovePhase.TIDYING:
+                self._put_off(Turn(self._means, move), LONGEST_PAUSE_SECONDS / 3)
+
+    def tidy(self, confirm_seconds: int) -> None:
+        """Confirm what waits for longer than the configured window (0: for ever); forget old moves."""
+        cloud = self._means.cloud
+        now = cloud.clock.now()
+        if confirm_seconds > 0:
+            self._confirm_late(now - timedelta(seconds=confirm_seconds))
+        cloud.db.run(lambda tx: moves.purge(tx, now - KEEP))
+
+    def _confirm_late(self, before: datetime) -> None:
+        cloud = self._means.cloud
+        with cloud.db.connect() as tx:
+            late = moves.resting_since(tx, before, MOST_HELD)
+        for move in late:
+            plan = replace(move.plan, event_action="confirmResize")
+            steer = partial(moves.steer, uuid=move.uuid, now=cloud.clock.now(), source=MovePhase.WAITING,
+                            target=MovePhase.CONFIRMING, plan=plan,
+                            request_id=internal(cloud.clock).request_id)  # fmt: skip
+            cloud.db.run(lambda tx, steer=steer: steer(tx))  # type: ignore[misc]
+        if late:
+            self.wake()
+
+    # -- one move ---------------------------------------------------------------------------------
+
+    def _submit(self, uuid: str) -> None:
+        with self._lock:
+            if uuid in self._busy or uuid not in self._held:
+                return
+            self._busy.add(uuid)
+        try:
+            self._pool.submit(self._work, uuid)
+        except RuntimeError:
+            log.info("the process ends", extra={"about": {"move": uuid}})
+
+    def _work(self, uuid: str) -> None:
+        turn = Turn(self._means, self._held[uuid])
+        self._asked_since.pop(uuid, None)
+        keeps = False
+        try:
+            keeps = self._turn(turn)
+        except Exception:
+            log.exception("a move stands still", extra=_about(turn))
+        finally:
+            with self._lock:
+                self._busy.discard(uuid)
+                if keeps:
+                    self._held[uuid] = turn.move
+                else:
+                    self._held.pop(uuid, None)
+
+    def _turn(self, turn: Turn) -> bool:
+        """Whether the move is still held, waiting for a host."""
+        try:
+            self._refresh(turn)
+            return self._bring(turn)
+        except OperationLost:
+            log.info("move taken by somebody else", extra=_about(turn))
+        except Overtaken:
+            log.info("move overtaken by a delete", extra=_about(turn))
+            return self._steer(turn, MovePhase.TIDYING, free=True, home="nowhere")
+        except Failed as failed:
+            return self._failed(turn, failed)
+        except Unavailable as error:
+            if turn.move.attempt >= PATIENCE and not phases.is_committed(turn.move):
+                return self._failed(turn, Failed(str(error), 503))
+            log.warning("move put off", extra=_about(turn, reason=error))
+            self._put_off(turn)
+        except PolycellError as error:
+            return self._failed(turn, Failed(str(error), error.status))
+        except Exception as error:
+            log.exception("step of a move failed", extra=_about(turn))
+            return self._failed(turn, Failed(f"Unexpected {type(error).__name__}."))
+        return False
+
+    def _refresh(self, turn: Turn) -> None:
+        """Raises OperationLost."""
+        with self._means.cloud.db.connect() as tx:
+            now = moves.get(tx, turn.move.uuid)
+        if now is None or now.fence != turn.move.fence:
+            raise OperationLost(operation_id=turn.move.uuid, fence=turn.move.fence)
+        turn.move = now
+
+    def _bring(self, turn: Turn) -> bool:
+        """Step by step, until one waits for a host (True) or the move is at rest or at its end (False)."""
+        while turn.move.finished_at is None and turn.move.phase is not MovePhase.WAITING:
+            phase = phases.phase_of(turn.move)
+            step = next((step for step in phase.steps if step.__name__ not in turn.plan.done), None)
+            if step is None:
+                self._enter(turn, phase)
+            elif step(turn):
+                name = step.__name__
+                done = turn.plan.done if name in turn.plan.done else (*turn.plan.done, name)
+                turn.record(plan=replace(turn.plan, done=done, errand=None), attempt=0)
+                log.info("step of a move done", extra=_about(turn, step=name))
+            elif turn.plan.errand is not None:
+                return True
+        return False
+
+    def _enter(self, turn: Turn, phase: phases.Phase) -> None:
+        """The phase is over."""
+        now = self._means.cloud.clock.now()
+        plan = replace(turn.plan, errand=None, retries=0, home=phase.home or turn.plan.home)
+        columns: dict[str, Any] = {"phase": phase.after, "plan": plan, "attempt": 0}
+        if phase.after is MovePhase.WAITING:
+            columns |= {"owner": None, "lease_until": None, "not_before": None}
+        elif phase.after is MovePhase.TIDYING:
+            columns |= {"active": None}
+        else:
+            columns |= {"active": None, "finished_at": now, "owner": None, "lease_until": None}
+        turn.record(**columns)
+        log.info("phase of a move over", extra=_about(turn, home=plan.home))
+
+    def _failed(self, turn: Turn, failed: Failed) -> bool:
+        log.warning("move failed", extra=_about(turn, reason=failed.reason))
+        if phases.is_committed(turn.move):
+            self._put_off(turn)
+            return False
+        if "begin" not in turn.plan.done:
+            return self._steer(turn, MovePhase.UNDONE, end=True, fault=failed.reason)
+        return self._steer(turn, MovePhase.UNDOING, fault=failed.reason, code=failed.code)
+
+    def _steer(self, turn: Turn, phase: MovePhase, *, free: bool = False, end: bool = False, **plan: Any) -> bool:
+        """Turn the move to another phase and go on at once. Whether it is held after that."""
+        now = self._means.cloud.clock.now()
+        columns: dict[str, Any] = {"phase": phase, "plan": replace(turn.plan, errand=None, retries=0, **plan)}
+        if free or end:
+            columns["active"] = None
+        if end:
+            columns["finished_at"] = now
+
+        def work(tx: Connection) -> Move:
+            if end:
+                asking.settle_quota(tx, turn.move, keeps_new=False)
+            return moves.record(tx, turn.move, now, attempt=0, **columns)
+
+        try:
+            turn.move = self._means.cloud.db.run(work)
+        except (OperationLost, Unavailable) as error:
+            log.info("move left as it is", extra=_about(turn, reason=error))
+            return False
+        return self._turn(turn)
+
+    def _put_off(self, turn: Turn, pause: float | None = None) -> None:
+        """Let go of the move for a while that grows."""
+        now = self._means.cloud.clock.now()
+        seconds = pause or min(LONGEST_PAUSE_SECONDS, 0.25 * 2.0 ** min(turn.move.attempt, 8))
+        try:
+            self._means.cloud.db.run(lambda tx: moves.rest(tx, turn.move, now, until=now + timedelta(seconds=seconds)))
+        except (OperationLost, Unavailable) as error:
+            log.info("move not put off", extra=_about(turn, reason=error))
+        with self._lock:
+            self._held.pop(turn.move.uuid, None)
+
+
+def _about(turn: Turn, **fields: Any) -> dict[str, Any]:
+    move = turn.move
+    return about(
+        turn.ctx, instance=move.instance_uuid, move=move.uuid, kind=move.kind.value, phase=move.phase.value, **fields
+    )
