@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Connection, delete, insert, select, update
 
-from cell_service.db.schema import compute_nodes, services
+from cell_service.db.schema import compute_nodes, instances, services
 from cell_service.db.services import COMPUTE
 from cell_service.errors import Conflict
 
@@ -71,10 +72,22 @@ def is_heard_of(tx: Connection, host: str) -> bool:
     return bool(tx.scalar(select(services.c.report_count).where(where)))
 
 
-def remove(tx: Connection, host: str) -> None:
-    """The cell does not know the host."""
+def hold(tx: Connection, hosts: Iterable[str]) -> set[str]:
+    """Those of the hosts that this cell knows; they stay until the transaction ends."""
+    where = services.c.host.in_(list(hosts)) & (services.c.binary == COMPUTE)
+    query = select(services.c.host).where(where).order_by(services.c.id).with_for_update(read=True)
+    return {row[0] for row in tx.execute(query)}
+
+
+def remove_empty(tx: Connection, host: str) -> bool:
+    """The cell does not know the host. False, and nothing is changed, when it has an instance on it."""
+    where = (services.c.host == host) & (services.c.binary == COMPUTE)
+    tx.execute(select(services.c.id).where(where).with_for_update())  # who gives it an instance holds the same row
+    if tx.scalar(select(instances.c.id).where(instances.c.host == host).limit(1)) is not None:
+        return False
     tx.execute(delete(compute_nodes).where(compute_nodes.c.host == host))
-    tx.execute(delete(services).where(services.c.host == host, services.c.binary == COMPUTE))
+    tx.execute(delete(services).where(where))
+    return True
 
 
 def _carried(row: Any) -> dict[str, Any]:
