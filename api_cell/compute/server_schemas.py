@@ -82,7 +82,8 @@ def _hints() -> Schema:
     }
 
 
-def _hostname(version: tuple[int, int]) -> Schema:
+def hostname(version: tuple[int, int]) -> Schema:
+    """Host names with dots from 2.94 on."""
     if version >= (2, 94):
         return HOST
     return {
@@ -133,7 +134,7 @@ def _create(version: tuple[int, int]) -> Schema:
     if version >= (2, 74):
         server |= {"host": HOST, "hypervisor_hostname": HOST}
     if version >= (2, 90):
-        server["hostname"] = _hostname(version)
+        server["hostname"] = hostname(version)
     required = ["name", "flavorRef", *(["networks"] if version >= (2, 37) else [])]
     body = {
         "server": strict(server, *required),
@@ -171,7 +172,7 @@ def _update(version: tuple[int, int]) -> Schema:
     if version >= (2, 19):
         server["description"] = DESCRIPTION
     if version >= (2, 90):
-        server["hostname"] = _hostname(version)
+        server["hostname"] = hostname(version)
     return strict({"server": strict(server)}, "server")
 
 

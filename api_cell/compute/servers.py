@@ -79,8 +79,7 @@ def update(req: Request) -> Response:
         req.cloud.db.run(lambda tx: instance_mappings.rename(tx, server_id, instance.display_name))
     shown = document(req, instance, cell)
     if not req.at_least(2, 75):
-        shown = {name: value for name, value in shown.items() if name in _SHOWN_BY_UPDATE}
-        shown["addresses"] = views.addresses(instance.network_info, details=False)
+        shown = in_short(shown, instance)
     return Response(200, {"server": shown})
 
 
@@ -100,6 +99,12 @@ def document(req: Request, instance: Instance, cell: Cell | None) -> dict[str, A
         cells = [cell.mapping.id] if cell is not None and instance.host else []
         status = _host_status(req, rule, instance, req.services.host_states.of(req.cloud, req.ctx, cells))
     return views.full(req, instance, host_status=status, groups=groups)
+
+
+def in_short(shown: dict[str, Any], instance: Instance) -> dict[str, Any]:
+    """What an update or a rebuild answered of a server's document before 2.75."""
+    short = {name: value for name, value in shown.items() if name in _SHOWN_BY_UPDATE}
+    return short | {"addresses": views.addresses(instance.network_info, details=False)}
 
 
 def _groups_of(req: Request, instance: Instance) -> list[str]:

@@ -72,7 +72,7 @@ def asked_of(req: Request) -> AskedServer:
         admin_password=server.get("adminPass") or new_password(),
         security_groups=tuple(dict.fromkeys(group["name"] for group in server.get("security_groups", []))),
         metadata=server.get("metadata") or {},
-        files=tuple(_file(each) for each in server.get("personality", [])),
+        files=tuple(file_of(each) for each in server.get("personality", [])),
         tags=tuple(dict.fromkeys(server.get("tags") or ())),
         key_name=server.get("key_name"),
         user_data=server.get("user_data"),
@@ -183,7 +183,8 @@ def _networks(wanted: list[dict[str, Any]] | str | None) -> tuple[tuple[NetworkR
     return tuple(made), False
 
 
-def _file(given: dict[str, str]) -> InjectedFile:
+def file_of(given: dict[str, str]) -> InjectedFile:
+    """Raises Invalid."""
     try:
         base64.b64decode(given.get("contents", ""), validate=False)
     except (binascii.Error, ValueError):

@@ -18,6 +18,7 @@ from sqlalchemy import Connection
 from api_cell.edge.route import Request
 from api_cell.hosts import ask
 from api_cell.scheduler import cells
+from api_cell.servers import images
 from api_cell.servers.asked import AskedServer, asked_of, host_name
 from cell_service.errors import (
     ComputeHostNotFound,
@@ -47,10 +48,6 @@ from mapping_db.build_requests import BuildRequest
 from mapping_db.instance_mappings import InstanceMapping
 
 log = logging.getLogger(__name__)
-
-_IMAGE = "image_"
-_UNINHERITED = frozenset({"cache_in_nova", "bittorrent", "img_signature_hash_method", "img_signature",
-                          "img_signature_key_type", "img_signature_certificate_uuid"})  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +82,7 @@ def accept(req: Request) -> Accepted:
     _demand_rights(req, asked)
     ingredients = _look_up(req, asked)
     _check_limits(asked, ingredients.limits)
-    _check_fit(ingredients)
+    images.check_fit(ingredients.flavor, ingredients.image)
     _check_hosts(req, asked)
     _check_cells(req, asked)
     if req.services.networks is not None and asked.networks != ():
@@ -155,28 +152,8 @@ def _look_up(req: Request, asked: AskedServer) -> _Ingredients:
     if flavor.disabled:
         raise Invalid(reason=f"Flavor {asked.flavor_id} could not be found.")
     image = req.services.images.get(ctx, asked.image_id)
-    if image.status != "active":
-        raise Invalid(reason=f"Image {image.id} is not active.")
+    images.demand_active(image)
     return _Ingredients(flavor, image, key_data, group_uuid, limits, user_limits)
-
-
-def _check_fit(made_of: _Ingredients) -> None:
-    flavor, image = made_of.flavor, made_of.image
-    if flavor.memory_mib < image.min_ram_mib:
-        raise Invalid(reason="Flavor's memory is too small for requested image.")
-    if flavor.root_gib:
-        room = flavor.root_gib * 1024**3
-        if flavor.root_gib < image.min_disk_gib:
-            raise Invalid(
-                reason=f"The created instance's disk would be too small: flavor disk is smaller than the minimum "
-                f"size specified in image metadata. Flavor disk is {room} bytes, minimum size is "
-                f"{image.min_disk_gib * 1024**3} bytes."
-            )
-        if max(image.size_bytes, image.virtual_bytes or 0) > room:
-            raise Invalid(
-                reason=f"Flavor's disk is too small for requested image. Flavor disk is {room} bytes, "
-                f"image is {max(image.size_bytes, image.virtual_bytes or 0)} bytes."
-            )
 
 
 def _check_hosts(req: Request, asked: AskedServer) -> None:
@@ -212,9 +189,6 @@ def _servers(req: Request, asked: AskedServer, made_of: _Ingredients) -> list[In
     reservation_id = "r-" + "".join(secrets.choice("0123456789abcdefghijklmnopqrstuvwxyz") for _ in range(8))
     now, image, settings = req.cloud.clock.now(), made_of.image, req.services.settings
     zone = asked.zone or settings.zones.default_schedule_zone
-    inherited = {_IMAGE + name: value for name, value in image.properties.items() if name not in _UNINHERITED}
-    basics = {"image_min_ram": image.min_ram_mib, "image_min_disk": made_of.flavor.root_gib or image.min_disk_gib,
-              "image_disk_format": image.disk_format, "image_container_format": image.container_format}  # fmt: skip
     template = Instance(
         uuid="",
         project_id=req.ctx.project_id,
@@ -238,7 +212,7 @@ def _servers(req: Request, asked: AskedServer, made_of: _Ingredients) -> list[In
         access_ip_v6=asked.access_ip_v6,
         auto_disk_config=asked.auto_disk_config,
         metadata=asked.metadata,
-        system_metadata={**{name: str(value) for name, value in basics.items()}, **inherited},
+        system_metadata=images.remembered(made_of.flavor, image),
         tags=asked.tags,
         security_groups=asked.security_groups or (("default",) if asked.networks != () else ()),
         trusted_image_certificates=asked.certificates,

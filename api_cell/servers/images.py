@@ -1,0 +1,49 @@
+"""Images that servers are made from: may this one be, and what the server remembers of it."""
+
+from __future__ import annotations
+
+from cell_service.errors import Invalid
+from cell_service.model.instance import Flavor
+from cell_service.peers.image import Image
+
+PREFIX = "image_"
+"""Of what a server remembers of its image, among its system metadata."""
+_UNINHERITED = frozenset({"cache_in_nova", "bittorrent", "img_signature_hash_method", "img_signature",
+                          "img_signature_key_type", "img_signature_certificate_uuid"})  # fmt: skip
+
+
+def demand_active(image: Image) -> None:
+    """Raises Invalid."""
+    if image.status != "active":
+        raise Invalid(reason=f"Image {image.id} is not active.")
+
+
+def check_fit(flavor: Flavor, image: Image) -> None:
+    """Raises Invalid where the flavor is too small for the image."""
+    if flavor.memory_mib < image.min_ram_mib:
+        raise Invalid(reason="Flavor's memory is too small for requested image.")
+    if flavor.root_gib:
+        room = flavor.root_gib * 1024**3
+        if flavor.root_gib < image.min_disk_gib:
+            raise Invalid(
+                reason=f"The created instance's disk would be too small: flavor disk is smaller than the minimum "
+                f"size specified in image metadata. Flavor disk is {room} bytes, minimum size is "
+                f"{image.min_disk_gib * 1024**3} bytes."
+            )
+        if max(image.size_bytes, image.virtual_bytes or 0) > room:
+            raise Invalid(
+                reason=f"Flavor's disk is too small for requested image. Flavor disk is {room} bytes, "
+                f"image is {max(image.size_bytes, image.virtual_bytes or 0)} bytes."
+            )
+
+
+def remembered(flavor: Flavor, image: Image) -> dict[str, str]:
+    """What a server made from the image keeps in its system metadata."""
+    basics = {
+        "image_min_ram": image.min_ram_mib,
+        "image_min_disk": flavor.root_gib or image.min_disk_gib,
+        "image_disk_format": image.disk_format,
+        "image_container_format": image.container_format,
+    }
+    inherited = {PREFIX + name: value for name, value in image.properties.items() if name not in _UNINHERITED}
+    return {**{name: str(value) for name, value in basics.items()}, **inherited}
