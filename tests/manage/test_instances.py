@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from cell_service.db.migrate import newest
-from mapping_db import instance_mappings, quotas
+from mapping_db import instance_mappings, progress_marks, quotas
 from mapping_db.cell_mappings import CellMapping
 from tests.manage.conftest import NOW, Ran, Site
 from tools.manage import instances
@@ -161,3 +161,32 @@ def test_map_cell_and_hosts_maps_once(site: Site) -> None:
     assert first.out.splitlines()[-1] == again.out.splitlines()[-1]
     assert "All hosts are already mapped to cell(s)." in again.out
     assert [host["Hostname"] for host in site.run("cell_v2", "list_hosts", "-f", "json").json] == ["h1"]
+
+
+def test_a_run_goes_on_where_the_last_one_stopped(site: Site) -> None:
+    """A mark that lies behind rows without a mapping shows that they are not looked at again, unless told to."""
+    cell = site.add_cell("c1")
+    made = [site.add_instance("c1") for _ in range(5)]
+    name = f"map_instances {cell.uuid}"
+    with site.database("api").begin() as tx:
+        progress_marks.put(tx, name, "2", NOW)
+    assert map_instances(site, cell).code == 0
+    assert mapped(site, cell) == made[2:]
+    with site.database("api").connect() as tx:
+        assert progress_marks.get(tx, name) is None
+
+    with site.database("api").begin() as tx:
+        progress_marks.put(tx, name, "5", NOW)
+    assert map_instances(site, cell, "--reset").code == 0
+    assert sorted(mapped(site, cell)) == sorted(made)
+
+
+def test_every_full_batch_leaves_a_mark(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(instances, "_BATCH", 2)
+    cell = site.add_cell("c1")
+    made = [site.add_instance("c1") for _ in range(5)]
+    assert map_instances(site, cell, "--max-count", "3").code == 1
+    with site.database("api").connect() as tx:
+        assert progress_marks.get(tx, f"map_instances {cell.uuid}") == "2"
+    assert map_instances(site, cell).code == 0
+    assert mapped(site, cell) == made
