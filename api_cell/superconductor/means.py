@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 from oslo_config import cfg
@@ -37,6 +37,20 @@ class Resizes:
 
 
 @dataclass(frozen=True, slots=True)
+class Retention:
+    """[retention]: what super-conductors do with deleted servers by themselves."""
+
+    GROUP: ClassVar[str] = "retention"
+    deleted_days: int = option(
+        cfg.IntOpt("deleted_days", default=0, min=0, help="Servers deleted so long ago are archived; 0: never.")
+    )
+    archived_days: int = option(
+        cfg.IntOpt("archived_days", default=0, min=0, help="Archived ones deleted so long ago are purged; 0: never.")
+    )
+    purge: bool = option(cfg.BoolOpt("purge", default=False, help="Keep nothing: purge in place of archiving."))
+
+
+@dataclass(frozen=True, slots=True)
 class SuperConductorSettings:
     """Seconds throughout. `lease_seconds`: how long a build request is held by one super-conductor, and so
     how long a server waits when its super-conductor dies (when a live one takes longer, two do the same: harmless);
@@ -50,6 +64,7 @@ class SuperConductorSettings:
     service_down_seconds: float = 60.0
     allow_resize_to_same_host: bool = False
     resize_confirm_seconds: int = 0
+    retention: Retention = field(default_factory=Retention)
 
 
 def settings_from(conf: cfg.ConfigOpts) -> SuperConductorSettings:
@@ -61,6 +76,7 @@ def settings_from(conf: cfg.ConfigOpts) -> SuperConductorSettings:
         service_down_seconds=defaults.service_down_time,
         allow_resize_to_same_host=resizes.allow_resize_to_same_host,
         resize_confirm_seconds=resizes.resize_confirm_window,
+        retention=read(conf, Retention),
     )
 
 

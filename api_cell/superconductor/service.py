@@ -11,7 +11,7 @@ from datetime import timedelta
 from functools import partial
 
 from api_cell.scheduler.scheduler import Scheduler
-from api_cell.superconductor import deletes, discovery, placing
+from api_cell.superconductor import deletes, discovery, placing, retention
 from api_cell.superconductor.contract import SuperConductor
 from api_cell.superconductor.means import Means, SuperConductorSettings
 from api_cell.superconductor.moves.runner import POLL_SECONDS, Runner
@@ -26,6 +26,7 @@ from mapping_db.placement import changes
 log = logging.getLogger(__name__)
 
 BATCH = 50
+RETAIN_SECONDS = 3600.0
 KEEP_CHANGES = timedelta(hours=1)
 
 
@@ -53,6 +54,8 @@ class SuperConductorService(SuperConductor):
         self._run("moves", self._move)
         self._run("look", lambda: self._repeat(settings.look_seconds, self._look))
         self._run("tidy", lambda: self._repeat(600.0, self._tidy))
+        if settings.retention.deleted_days or settings.retention.archived_days:
+            self._run("retention", lambda: self._repeat(RETAIN_SECONDS, self._retain))
         if settings.discover_seconds > 0:
             self._run("discover", lambda: self._repeat(settings.discover_seconds, self._discover))
         self._subscription = self._means.cloud.bus.serve(
@@ -135,6 +138,9 @@ class SuperConductorService(SuperConductor):
 
     def _discover(self) -> None:
         discovery.discover(self._means)
+
+    def _retain(self) -> None:
+        retention.keep_up(self._means, self._stopping.is_set)
 
     def _tidy(self) -> None:
         before = self._means.cloud.clock.now() - KEEP_CHANGES

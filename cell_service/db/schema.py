@@ -245,3 +245,23 @@ cell_identity = Table(
     Column("claimed_at", Utc, nullable=False),
 )
 """One row (id 1): whose database this is, so that no two cells use it by mistake."""
+
+
+def _shadow(table: Table, *more: Column[Any], by: str) -> Table:
+    """The table of what was archived: the same columns, whatever their values; found by the column `by`."""
+    return Table(
+        f"shadow_{table.name}",
+        metadata,
+        Column("shadow_id", BIG, primary_key=True, autoincrement=True),
+        *(Column(column.name, column.type) for column in table.columns),
+        *more,
+        Index(f"ix_shadow_{table.name}_{by}", by),
+    )
+
+
+shadow_instances = _shadow(instances, by="deleted_at")
+shadow_instance_actions = _shadow(instance_actions, by="instance_uuid")
+shadow_instance_actions_events = _shadow(
+    instance_actions_events, Column("instance_uuid", ascii_id()), by="instance_uuid"
+)
+shadow_migrations = _shadow(migrations, by="instance_uuid")

@@ -14,7 +14,19 @@ from typing import cast
 from cell_service import logs
 from cell_service.errors import PolycellError
 from mapping_db.cloud import Cloud
-from tools.manage import cell_check, cells, first_cell, host_moves, hosts, instances, removal, schemas, seeding, tenants
+from tools.manage import (
+    archiving,
+    cell_check,
+    cells,
+    first_cell,
+    host_moves,
+    hosts,
+    instances,
+    removal,
+    schemas,
+    seeding,
+    tenants,
+)
 from tools.manage.cloud import open_cloud
 from tools.manage.command import Command, parse
 from tools.manage.out import Out
@@ -25,6 +37,8 @@ COMMANDS: tuple[Command, ...] = (
     schemas.api_version,
     schemas.sync,
     schemas.version,
+    archiving.archive_deleted_rows,
+    archiving.purge,
     first_cell.simple_cell_setup,
     cells.map_cell0,
     first_cell.map_cell_and_hosts,

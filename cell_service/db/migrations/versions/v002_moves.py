@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from alembic import op
 from sqlalchemy import BigInteger, Boolean, Column, Index, Integer, MetaData, Table, false
 
 from cell_service.db.migrate import add_missing, create_missing
+from cell_service.db.migrations.versions import v001_initial
 from cell_service.db.types import Utc, ascii_id, exact
 
 revision = "cell_002"
@@ -62,6 +65,25 @@ Table(
     Column("cell_uuid", ascii_id(), nullable=False),
     Column("claimed_at", Utc, nullable=False),
 )
+
+
+def _shadow(table: Table, *more: Column[Any], by: str) -> None:
+    Table(
+        f"shadow_{table.name}",
+        metadata,
+        Column("shadow_id", BIG, primary_key=True, autoincrement=True),
+        *(Column(column.name, column.type) for column in table.columns),
+        *more,
+        Index(f"ix_shadow_{table.name}_{by}", by),
+    )
+
+
+_shadow(v001_initial.metadata.tables["instances"], by="deleted_at")
+_shadow(v001_initial.metadata.tables["instance_actions"], by="instance_uuid")
+_shadow(
+    v001_initial.metadata.tables["instance_actions_events"], Column("instance_uuid", ascii_id()), by="instance_uuid"
+)
+_shadow(metadata.tables["migrations"], by="instance_uuid")
 
 
 def upgrade() -> None:
