@@ -83,7 +83,7 @@ def _seen(cloud: Cloud, cell: Cell, deadline: Deadline) -> Seen:
     with cell.db.connect(deadline) as tx:
         tx.execute(text("SELECT 1"))
         asked = time.monotonic()
-        ahead = _clock(tx) - cloud.clock.now()
+        ahead = database_clock(tx) - cloud.clock.now()
         answered = time.monotonic()
         version = cell_schema.stored_version(tx)
         owner = identity.stored(tx)
@@ -117,7 +117,8 @@ def _ping(cell: Cell, deadline: Deadline) -> tuple[float | None, str | None]:
     return time.monotonic() - began, None
 
 
-def _clock(tx: Connection) -> datetime:
+def database_clock(tx: Connection) -> datetime:
+    """What the database server says that the time is."""
     dialect = "mysql" if tx.dialect.name == "mariadb" else tx.dialect.name
     told = str(tx.scalar(text(_CLOCKS[dialect])))
     return datetime.fromisoformat(told[:26]).replace(tzinfo=UTC)

@@ -1,0 +1,74 @@
+"""What depends on the kind of database: clocks, whose it is, notes that are written twice."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import pytest
+
+from cell_service.context import SYSTEM_CLOCK
+from cell_service.db import identity, schema
+from cell_service.db.engine import Database
+from mapping_db import placement_notes, progress_marks
+from mapping_db import schema as global_schema
+from tests.manage.conftest import NOW, Site
+from tools.manage.looks import database_clock
+
+
+def test_a_clock_is_read_from_any_database(empty_url: str) -> None:
+    db = Database(empty_url)
+    with db.connect() as tx:
+        told = database_clock(tx)
+    db.dispose()
+    assert told.tzinfo is UTC
+    assert abs((told - SYSTEM_CLOCK.now()).total_seconds()) < 60
+
+
+def test_whoever_claims_a_database_first_has_it(empty_url: str) -> None:
+    db = Database(empty_url)
+    assert db.run(lambda tx: identity.claim(tx, "one", NOW)) is None  # no table yet
+    schema.metadata.create_all(db.engine)
+    assert db.run(lambda tx: identity.claim(tx, "one", NOW)) == "one"
+    assert db.run(lambda tx: identity.claim(tx, "two", NOW)) == "one"
+    assert db.run(lambda tx: identity.claim(tx, "two", NOW, before="three")) == "one"
+    assert db.run(lambda tx: identity.claim(tx, "two", NOW, before="one")) == "two"
+    db.run(lambda tx: identity.release(tx, "one"))
+    with db.connect() as tx:
+        assert identity.stored(tx) == "two"
+    db.run(lambda tx: identity.release(tx, "two"))
+    with db.connect() as tx:
+        assert identity.stored(tx) is None
+    db.dispose()
+
+
+def test_notes_and_marks_are_replaced(empty_url: str) -> None:
+    db = Database(empty_url)
+    global_schema.metadata.create_all(db.engine)
+    later = datetime(2027, 1, 1, tzinfo=UTC)
+    db.run(lambda tx: placement_notes.put(tx, {"a": {"x": 1}, "b": {"x": "雲"}}, NOW))
+    db.run(lambda tx: placement_notes.put(tx, {"b": {"x": 3}, "c": {}}, later))
+    with db.connect() as tx:
+        assert [placement_notes.get(tx, uuid) for uuid in "abcd"] == [{"x": 1}, {"x": 3}, {}, None]
+    assert db.run(lambda tx: placement_notes.remove(tx, ["a", "b", "d"])) == 2
+    for position in ("1", "2"):
+        db.run(lambda tx, position=position: progress_marks.put(tx, "n", position, NOW))  # type: ignore[misc]
+    with db.connect() as tx:
+        assert progress_marks.get(tx, "n") == "2"
+    db.dispose()
+
+
+@pytest.mark.real
+def test_check_and_detail_on_mariadb(real_site: Site) -> None:
+    site = real_site
+    site.run("cell_v2", "map_cell0", "--database_connection", site.url("cell0"))
+    site.run("db", "sync")
+    one = site.add_cell("c1")
+    site.add_host("c1", "h1")
+    site.run("cell_v2", "discover_hosts")
+    uuid = site.add_instance("c1", host="h1")
+    assert site.run("cell_v2", "check").code == 2
+    assert site.run("cell_v2", "check", "--repair").code == 0
+    assert site.run("cell_v2", "verify_instance", "--uuid", uuid).code == 0
+    shown = site.run("cell_v2", "list_cells", "--detail", "-f", "json")
+    assert shown.code == 0
+    assert {cell["uuid"]: cell["instances"] for cell in shown.json["cells"]}[one.uuid] == 1
