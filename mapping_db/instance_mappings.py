@@ -257,6 +257,15 @@ def of_cell(tx: Connection, cell_id: int, *, limit: int, after_id: int = 0) -> l
     return [InstanceMapping(*row) for row in rows]
 
 
+def of_no_cell(tx: Connection, *, limit: int, after_id: int = 0) -> list[InstanceMapping]:
+    """The living mappings that point at no cell, by id."""
+    mine = and_(instance_mappings.c.cell_id.is_(None), instance_mappings.c.gone.is_(False))
+    rows = tx.execute(
+        select(*_COLUMNS).where(mine, instance_mappings.c.id > after_id).order_by(instance_mappings.c.id).limit(limit)
+    )
+    return [InstanceMapping(*row) for row in rows]
+
+
 def counts(tx: Connection) -> dict[int | None, Counts]:
     """How many instances each cell owns, by cell id (None: those in no cell yet). Cells without any are left out."""
     gone = func.sum(sql_cast(instance_mappings.c.gone, Integer))

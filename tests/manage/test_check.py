@@ -10,10 +10,13 @@ from sqlalchemy import select, update
 
 from cell_service.db import identity, instances
 from cell_service.db.schema import instances as rows
-from mapping_db import host_mappings, instance_mappings, quotas
+from cell_service.model.move import MoveKind, MovePhase
+from mapping_db import host_mappings, host_moves, instance_mappings, moves, quotas
 from mapping_db.cell_mappings import CellMapping
 from mapping_db.instance_mappings import InstanceMapping
+from mapping_db.moves import Move
 from mapping_db.schema import cell_mappings as mappings_table
+from mapping_db.schema import moves as moves_table
 from tests.manage.conftest import NOW, Ran, Site
 
 
@@ -82,6 +85,17 @@ def test_a_mapping_without_an_instance_is_buried_and_its_quota_given_back(site: 
     with site.database("api").connect() as tx:
         assert quotas.usage_of(tx, "p")["instances"] == 0
     assert check(site).code == 0
+
+
+def test_a_mapping_to_no_cell_that_nobody_builds_is_buried(site: Site) -> None:
+    well(site, "c1")
+    lost = "00000000-0000-4000-8000-00000000dead"
+    with site.database("api").begin() as tx:
+        instance_mappings.insert_new(tx, [InstanceMapping(lost, "p", "u", NOW, "n", 2, 1024)])
+        quotas.reserve(tx, "p", "u", {"instances": 1, "cores": 2, "ram": 1024}, limits={})
+    assert texts(check(site)) == [f"instance {lost} is in no cell, and nobody is building it"]
+    assert check(site, "--repair").code == 0
+    assert owner_of(site, lost).gone
 
 
 def test_an_instance_without_a_mapping_is_mapped(site: Site) -> None:
@@ -170,6 +184,23 @@ def test_a_database_belongs_to_one_cell(site: Site) -> None:
         tx.execute(update(mappings_table).where(mappings_table.c.id == two.id).values(database_connection=same))
     assert texts(check(site), "error") == ["this is the database of cell c1"]
     assert site.run("db", "sync").code == 1
+
+
+def test_a_cell_that_something_moves_from_or_to_is_not_deleted(site: Site) -> None:
+    one, two = well(site, "c1", "c2")
+    move = Move(
+        "m", "i", MoveKind.COLD, MovePhase.GOING, "req", "u", "p", NOW, source_cell=one.id, source_host="h",
+        target_cell=two.id, active="i",
+    )  # fmt: skip
+    with site.database("api").begin() as tx:
+        moves.insert_new(tx, move)
+    for cell in (one, two):
+        refused = site.run("cell_v2", "delete_cell", "--cell_uuid", cell.uuid, "--force")
+        assert (refused.code, "on their way" in refused.err) == (5, True)
+    with site.database("api").begin() as tx:
+        tx.execute(moves_table.delete())
+        host_moves.begin(tx, "h", source=one.id, target=two.id, now=NOW)
+    assert site.run("cell_v2", "delete_cell", "--cell_uuid", two.uuid).code == 5
 
 
 def test_a_deleted_cells_database_is_free_again(site: Site) -> None:

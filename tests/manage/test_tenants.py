@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mapping_db import placement_notes, project_cells
+from mapping_db import cell_mappings, placement_notes, project_cells
 from mapping_db.cell_mappings import CELL0_UUID
 from tests.manage.conftest import NOW, Site
 
@@ -49,11 +49,11 @@ def test_a_name_that_two_cells_have_is_refused(site: Site) -> None:
 
 def test_changes_reach_those_who_follow_the_topology(site: Site) -> None:
     site.add_cell("c1")
-    versions = []
+    versions: list[int] = []
     for words in (("pin", "p", "--cell", "c1"), ("keep", "c1", "--project", "p"), ("release", "c1"), ("unpin", "p")):
         site.run("placement", *words)
         with site.database("api").connect() as tx:
-            versions.append(tx.exec_driver_sql("SELECT version FROM topology").scalar())
+            versions.append(cell_mappings.topology_version(tx))
             project_cells.every(tx)
     assert versions == sorted(set(versions))
 

@@ -10,7 +10,7 @@ from tools.manage.command import Args, arg, command
 from tools.manage.findings import Finding, Level, worst
 from tools.manage.looks import Look, look, reason_of
 from tools.manage.out import Out
-from tools.manage.row_checks import RowChecks
+from tools.manage.row_checks import RowChecks, unplaced
 
 UNKNOWN = 127
 
@@ -40,6 +40,8 @@ def check(cloud: Cloud, args: Args, out: Out) -> int:
     if not args.quick:
         total = sum(2 * owned[each.mapping.id].living for each in chosen if each.mapping.id in owned)
         with out.progress("comparing instances", total) as step:
+            if not args.cell:
+                findings += unplaced(cloud)
             for each in chosen:
                 findings += _rows(cloud, each, step)
     left, mended = _mended(findings, out) if args.repair and not args.dry_run else (findings, [])

@@ -39,6 +39,38 @@ class Row:
     deleted_at: datetime | None
 
 
+def unplaced(cloud: Cloud) -> Iterator[Finding]:
+    """Mappings that point at no cell, while nobody is building their instances."""
+    last = 0
+    while True:
+        with cloud.db.connect() as tx:
+            page = instance_mappings.of_no_cell(tx, limit=BATCH, after_id=last)
+            building = build_requests.get_many(tx, [each.instance_uuid for each in page])
+            odd = [each.instance_uuid for each in page if each.instance_uuid not in building]
+            again = instance_mappings.get_many(tx, odd)
+        if not page:
+            return
+        last = page[-1].id
+        for uuid, mapping in again.items():
+            if mapping.cell_id is None and not mapping.gone:
+                text = f"instance {uuid} is in no cell, and nobody is building it"
+                yield Finding(Level.ERROR, "instances", None, text, _BURY, partial(_bury, cloud, mapping))
+
+
+def _bury(cloud: Cloud, mapping: InstanceMapping) -> None:
+    """If the mapping is as it was."""
+    from api_cell.servers import delete  # the packages of the API take a moment to load
+
+    def work(tx: Connection) -> None:
+        now = instance_mappings.get_many(tx, [mapping.instance_uuid]).get(mapping.instance_uuid)
+        building = build_requests.get_many(tx, [mapping.instance_uuid])
+        if now is not None and now.epoch == mapping.epoch and not building:
+            delete.promise(tx, mapping.instance_uuid, cloud.clock.now())
+            delete.forget(tx, mapping.instance_uuid)
+
+    cloud.db.run(work)
+
+
 class RowChecks:
     """Of one cell that answers and has the newest schema. Raises CellUnavailable when it falls silent."""
 
@@ -154,19 +186,9 @@ class RowChecks:
     # -- mending ------------------------------------------------------------------------------
 
     def _bury(self, mapping: InstanceMapping) -> None:
-        from api_cell.servers import delete  # the packages of the API take a moment to load
-
         row = self._rows([mapping.instance_uuid]).get(mapping.instance_uuid)
-        if row is not None and row.deleted_at is None:
-            return
-
-        def work(tx: Connection) -> None:
-            now = instance_mappings.get_many(tx, [mapping.instance_uuid]).get(mapping.instance_uuid)
-            if now is not None and now.epoch == mapping.epoch:
-                delete.promise(tx, mapping.instance_uuid, self._cloud.clock.now())
-                delete.forget(tx, mapping.instance_uuid)
-
-        self._cloud.db.run(work)
+        if row is None or row.deleted_at is not None:
+            _bury(self._cloud, mapping)
 
     def _show(self, uuid: str) -> None:
         self._cell.db.run(lambda tx: carry.unseal(tx, [uuid]), self._deadline)
