@@ -58,7 +58,7 @@ def archive_deleted(
 
     An archived instance is found by nobody any more. Raises CellUnavailable, DatabaseUnavailable.
     """
-    after_id = 0
+    after_id, before_all = 0, done.rows
     while not stopped() and (most_rows is None or done.rows < most_rows):
         began = cloud.clock.monotonic()
         deadline = Deadline.after(BATCH_SECONDS, cloud.clock)
@@ -66,7 +66,11 @@ def archive_deleted(
             dead, last = archive.deleted(tx, before=before, after_id=after_id, limit=BATCH)
         if last is None:
             return
-        chosen = dead if most_rows is None else _fitting(dead, most_rows - done.rows)
+        chosen = (
+            dead if most_rows is None else _fitting(dead, most_rows - done.rows, at_least_one=done.rows == before_all)
+        )
+        if dead and not chosen:
+            return
         after_id = last if len(chosen) == len(dead) else chosen[-1].id
         if not chosen:
             continue
@@ -150,12 +154,13 @@ def _repeated(cloud: Cloud, cell: Cell, done: Done, stopped: Stopped, work: Call
         _rest(cloud, began)
 
 
-def _fitting(dead: Sequence[archive.Dead], room: int) -> list[archive.Dead]:
-    """As many as fit, the first in any case."""
+def _fitting(dead: Sequence[archive.Dead], room: int, *, at_least_one: bool) -> list[archive.Dead]:
+    """As many as fit."""
     chosen: list[archive.Dead] = []
     for each in dead:
-        if chosen and sum(one.rows for one in chosen) + each.rows > room:
+        if each.rows > room and (chosen or not at_least_one):
             break
+        room -= each.rows
         chosen.append(each)
     return chosen
 

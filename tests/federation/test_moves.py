@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 from typing import Any
+from uuid import uuid4
 
 import pytest
 
 from api_cell.servers import move as asking
 from api_cell.superconductor.contract import SuperConductor
+from api_cell.superconductor.moves import phases
+from api_cell.superconductor.moves.turn import Failed
 from cell_service.context import internal
 from cell_service.db import instances
 from cell_service.model.move import MoveKind, MovePlan
 from cell_service.rpc.contract import client
-from mapping_db import instance_mappings, moves
+from mapping_db import instance_mappings, moves, quotas
 from tests.federation.cloud import Federation
 
 HOST = "OS-EXT-SRV-ATTR:host"
@@ -51,6 +56,14 @@ def start(cloud: Federation, uuid: str, kind: MoveKind, **plan: Any) -> None:
     asking.accept(
         cloud.cloud, ctx, client(SuperConductor, cloud.bus), cell, instance, kind, MovePlan(cross_cell=True, **plan)
     )
+
+
+def flavor(cloud: Federation, **fields: Any) -> str:
+    """A new flavor's id."""
+    name = uuid4().hex
+    body = {"flavor": {"id": name, "name": name, "vcpus": 2, "ram": 128, "disk": 2, **fields}}
+    assert cloud.admin.post("/flavors", body).status == 200
+    return name
 
 
 def test_a_server_migrates_and_is_confirmed(cloud: Federation) -> None:
@@ -107,3 +120,155 @@ def test_a_server_migrates_between_cells(cloud: Federation, how: str) -> None:
     assert cloud.allocations()[uuid] == USES
     assert cloud.act(uuid, "reboot", {"type": "HARD"}).status == 202
     assert cloud.settled(uuid)["status"] == "ACTIVE"
+
+
+@pytest.mark.parametrize("how", ["confirmResize", "revertResize"])
+def test_a_resize_gives_another_flavor_and_its_claim(cloud: Federation, how: str) -> None:
+    project = uuid4().hex
+    user = cloud.user("u", project)
+    uuid = cloud.boot(user)
+    big = flavor(cloud)
+    assert cloud.act(uuid, "resize", {"flavorRef": "1"}, user).status == 400
+    assert cloud.act(uuid, "confirmResize", by=user).status == 409
+    assert cloud.act(uuid, "resize", {"flavorRef": big}, user).status == 202
+    shown = cloud.settled(uuid, user)
+    assert (shown["status"], shown["flavor"]["vcpus"]) == ("VERIFY_RESIZE", 2)
+    assert cloud.allocations()[uuid] == {"VCPU": 2, "MEMORY_MB": 128, "DISK_GB": 2}
+    with cloud.db.connect() as tx:
+        assert quotas.usage_of(tx, project) == {"instances": 1, "cores": 2, "ram": 128, "server_groups": 0}
+
+    assert cloud.act(uuid, how, by=user).status in (202, 204)
+    shown = cloud.until(lambda: (now := cloud.show(uuid, user))["status"] == "ACTIVE" and now)
+    ended(cloud, uuid)
+    kept = how == "confirmResize"
+    assert shown["flavor"]["vcpus"] == (2 if kept else 1)
+    assert cloud.allocations()[uuid] == ({"VCPU": 2, "MEMORY_MB": 128, "DISK_GB": 2} if kept else USES)
+    with cloud.db.connect() as tx:
+        has = {"cores": 2, "ram": 128} if kept else {"cores": 1, "ram": 64}
+        assert quotas.usage_of(tx, project) == {"instances": 1, "server_groups": 0, **has}
+    assert len(homes(cloud, uuid)) == 1
+    migrations = cloud.admin.get(f"/os-migrations?instance_uuid={uuid}", version="2.59").json["migrations"]
+    assert [each["status"] for each in migrations] == ["confirmed" if kept else "reverted"]
+
+
+def test_a_move_without_a_place_to_go_changes_nothing(cloud: Federation) -> None:
+    uuid = cloud.boot()
+    before = cloud.show(uuid)
+    assert cloud.act(uuid, "resize", {"flavorRef": flavor(cloud, ram=10_000_000)}).status == 202
+    shown = cloud.settled(uuid)
+    ended(cloud, uuid)
+    assert (shown["status"], shown[HOST]) == ("ACTIVE", before[HOST])
+    assert homes(cloud, uuid) == [before[HOST]]
+    assert cloud.allocations()[uuid] == USES
+    done = cloud.admin.get(f"/servers/{uuid}/os-instance-actions").json["instanceActions"][0]
+    assert (done["action"], done["message"]) == ("resize", "Error")
+
+
+class Killed(BaseException):
+    """The process is gone, as far as the move knows."""
+
+
+STEPS = {
+    MoveKind.COLD: [step.__name__ for step in phases.GOING[MoveKind.COLD].steps[1:]],
+    MoveKind.LIVE: [step.__name__ for step in phases.GOING[MoveKind.LIVE].steps[1:]],
+}
+
+
+@pytest.mark.parametrize("there", ["cell1-host2", "cell2-host1"])
+@pytest.mark.parametrize(("kind", "step"), [(kind, name) for kind, names in STEPS.items() for name in names])
+def test_killed_at_any_step_a_move_is_taken_over(
+    cloud: Federation, kind: MoveKind, step: str, there: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The step is done, and the process dies before it has recorded that."""
+    uuid = cloud.boot(cell="cell1")
+    struck = []
+
+    def dying(original: phases.Step) -> phases.Step:
+        @functools.wraps(original)
+        def act(turn: Any) -> bool:
+            done = original(turn)
+            if done and turn.move.instance_uuid == uuid and not struck:
+                struck.append(step)
+                raise Killed
+            return done
+
+        return act
+
+    before = phases.GOING[kind]
+    steps = tuple(dying(one) if one.__name__ == step else one for one in before.steps)
+    monkeypatch.setitem(phases.GOING, kind, dataclasses.replace(before, steps=steps))
+    start(cloud, uuid, kind, target_host=there)
+    cloud.until(lambda: cloud.show(uuid)["status"] == ("ACTIVE" if kind is MoveKind.LIVE else "VERIFY_RESIZE")
+                and cloud.show(uuid)[HOST] == there)  # fmt: skip
+    assert struck == [step]
+    if kind is MoveKind.COLD:
+        cloud.until(lambda: cloud.act(uuid, "confirmResize").status == 204)
+        cloud.until(lambda: cloud.show(uuid)["status"] == "ACTIVE")
+    ended(cloud, uuid)
+    assert homes(cloud, uuid) == [there]
+    assert cloud.allocations()[uuid] == USES
+
+
+@pytest.mark.parametrize("there", ["cell1-host2", "cell2-host1"])
+@pytest.mark.parametrize("step", STEPS[MoveKind.COLD][:6])
+def test_what_fails_before_the_commit_is_undone(
+    cloud: Federation, step: str, there: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    uuid = cloud.boot(cell="cell1")
+
+    def failing(turn: Any) -> bool:
+        if turn.move.instance_uuid == uuid:
+            raise Failed("It was not to be.")
+        return original(turn)
+
+    before = phases.GOING[MoveKind.COLD]
+    original = next(one for one in before.steps if one.__name__ == step)
+    failing.__name__ = step
+    steps = tuple(failing if one is original else one for one in before.steps)
+    monkeypatch.setitem(phases.GOING, MoveKind.COLD, dataclasses.replace(before, steps=steps))
+    start(cloud, uuid, MoveKind.COLD, target_host=there)
+    ended(cloud, uuid)
+    shown = cloud.settled(uuid)
+    assert (shown["status"], shown[HOST]) == ("ACTIVE", "cell1-host1")
+    assert homes(cloud, uuid) == ["cell1-host1"]
+    assert cloud.allocations()[uuid] == USES
+    assert cloud.act(uuid, "os-stop").status == 202
+    assert cloud.settled(uuid)["status"] == "SHUTOFF"
+
+
+@pytest.mark.parametrize("there", ["cell1-host2", "cell2-host1"])
+def test_a_server_that_waits_for_its_confirmation_can_be_deleted(cloud: Federation, there: str) -> None:
+    uuid = cloud.boot(cell="cell1")
+    start(cloud, uuid, MoveKind.COLD, target_host=there)
+    cloud.until(lambda: cloud.show(uuid)["status"] == "VERIFY_RESIZE")
+    assert cloud.admin.delete(f"/servers/{uuid}").status == 204
+    cloud.until(lambda: cloud.gone(uuid))
+    (move,) = ended(cloud, uuid)
+    assert homes(cloud, uuid) == []
+    cloud.until(lambda: uuid not in cloud.allocations())
+    assert move.uuid not in cloud.allocations()
+
+
+@pytest.mark.parametrize("there", ["cell1-host2", "cell2-host1"])
+@pytest.mark.parametrize("step", STEPS[MoveKind.COLD])
+def test_a_delete_overtakes_a_move(cloud: Federation, step: str, there: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    uuid = cloud.boot(cell="cell1")
+    before = phases.GOING[MoveKind.COLD]
+    original = next(one for one in before.steps if one.__name__ == step)
+
+    deleter = cloud.user("admin", "admin")
+
+    def deleting(turn: Any) -> bool:
+        if turn.move.instance_uuid == uuid and turn.plan.errand is None:
+            assert deleter.delete(f"/servers/{uuid}").status in (204, 404)
+        return original(turn)
+
+    deleting.__name__ = step
+    steps = tuple(deleting if one is original else one for one in before.steps)
+    monkeypatch.setitem(phases.GOING, MoveKind.COLD, dataclasses.replace(before, steps=steps))
+    start(cloud, uuid, MoveKind.COLD, target_host=there)
+    cloud.until(lambda: cloud.gone(uuid))
+    (move,) = ended(cloud, uuid)
+    cloud.until(lambda: homes(cloud, uuid) == [])
+    cloud.until(lambda: uuid not in cloud.allocations())
+    assert move.uuid not in cloud.allocations()

@@ -241,6 +241,17 @@ def settle_reverted(turn: Turn) -> bool:
 # -- what the other side has is removed --------------------------------------------------------------
 
 
+def open_for_delete(turn: Turn) -> bool:
+    """Overtaken between two cells: the row of the cell that owns the instance can be deleted."""
+    if turn.plan.home == "nowhere" and turn.move.crosses:
+        owner = _owner(turn)
+        cells = (turn.source, turn.target)
+        mine = next((cell for cell in cells if owner is not None and owner.cell_id == cell.mapping.id), None)
+        if mine is not None:
+            rows.reopen(turn, mine, None)
+    return True
+
+
 def clear_source(turn: Turn) -> bool:
     if turn.plan.home == "source" or turn.move.kind is MoveKind.UNSHELVE:
         return True
@@ -262,8 +273,7 @@ def forget(turn: Turn) -> bool:
     """The cell that does not own the instance has never heard of it."""
     if not turn.move.crosses:
         return True
-    with turn.means.cloud.db.connect() as tx:
-        owner = instance_mappings.get_many(tx, [turn.move.instance_uuid]).get(turn.move.instance_uuid)
+    owner = _owner(turn)
     for cell in (turn.source, turn.target):
         if owner is None or owner.cell_id != cell.mapping.id:
             cell.db.run(lambda tx: carry.remove(tx, [turn.move.instance_uuid]), turn.ctx.deadline)
@@ -271,6 +281,12 @@ def forget(turn: Turn) -> bool:
 
 
 # -----------------------------------------------------------------------------------------------------
+
+
+def _owner(turn: Turn) -> InstanceMapping | None:
+    uuid = turn.move.instance_uuid
+    with turn.means.cloud.db.connect() as tx:
+        return instance_mappings.get_many(tx, [uuid]).get(uuid)
 
 
 def _errand(
