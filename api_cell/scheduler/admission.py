@@ -22,22 +22,23 @@ class Admitted:
 
 @dataclass(frozen=True, slots=True)
 class Admission:
-    """`homes`: cells of the servers that hints name. `at_home`: the choice is confined to the instance's own cell."""
+    """`homes`: cells of the servers that hints name. `at_home`: instances whose choice is confined to the cell they live in."""
 
     snapshot: Snapshot
     request_id: str
     homes: Mapping[str, int | None]
     per_project: int = 0
-    at_home: bool = False
-    _known: dict[tuple[str, bool], Admitted] = field(default_factory=dict)
+    at_home: frozenset[str] = frozenset()
+    _known: dict[tuple[str, bool, bool], Admitted] = field(default_factory=dict)
 
     def of(self, spec: RequestSpec) -> Admitted:
-        hints = cells.NO_HINTS if self.at_home else cells.hints_of(self.snapshot, spec, self.homes)
+        home = spec.instance_uuid in self.at_home
+        hints = cells.NO_HINTS if home else cells.hints_of(self.snapshot, spec, self.homes)
         if hints.trouble is not None:
             return Admitted({}, hints.trouble)
         if hints != cells.NO_HINTS:
             return self._made(spec, hints)
-        key = (spec.project_id, spec.force_host is not None or spec.force_node is not None)
+        key = (spec.project_id, spec.force_host is not None or spec.force_node is not None, home)
         known = self._known.get(key)
         if known is None:
             known = self._known[key] = self._made(spec, hints)

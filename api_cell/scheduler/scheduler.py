@@ -94,6 +94,8 @@ class _Request:
     homes: Mapping[str, set[str]]
     home_cells: Mapping[str, int | None]
     """The cells of the servers that hints name."""
+    at_home: frozenset[str]
+    """The instances that live in the cell which the choice is confined to."""
     groups: dict[str, GroupState]
     outcomes: list[Outcome]
     rechecked: bool = False
@@ -180,7 +182,12 @@ class Scheduler:
         if servers:
             with self._cloud.db.connect() as tx:
                 home_cells = {uuid: place.cell_id for uuid, place in instance_mappings.places(tx, servers).items()}
-        request = _Request(ctx, specs, record, cell_id, homes, home_cells, {}, [None] * len(specs), keep=keep)
+        at_home: frozenset[str] = frozenset()
+        if cell_id is not None:
+            with self._cloud.db.connect() as tx:
+                found = instance_mappings.places(tx, [spec.instance_uuid for spec in specs])
+            at_home = frozenset(uuid for uuid, place in found.items() if place.cell_id == cell_id)
+        request = _Request(ctx, specs, record, cell_id, homes, home_cells, at_home, {}, [None] * len(specs), keep=keep)
         self._read_groups(request)
         return request
 
@@ -343,8 +350,7 @@ class Scheduler:
     def _admission(self, request: _Request) -> Admission:
         per_project = self._settings.scheduler.cells_per_project
         return Admission(
-            self._cloud.cells.snapshot(), request.ctx.request_id, request.home_cells, per_project,
-            at_home=request.cell_id is not None,
+            self._cloud.cells.snapshot(), request.ctx.request_id, request.home_cells, per_project, request.at_home
         )  # fmt: skip
 
     def _ranking(self, wish: Wish, cell_id: int | None) -> Ranking:

@@ -104,6 +104,18 @@ def test_a_pinned_project_stays_in_its_cells(federation: Federation) -> None:
     assert cell_of(select(federation, scheduler)[0]) == one
 
 
+def test_who_lives_in_a_cell_may_move_within_it_whatever_the_rules(federation: Federation) -> None:
+    one, two = federation.cell("one", 2), federation.cell("two", 2)
+    federation.db.run(lambda tx: project_cells.pin(tx, "p1", [two]))
+    change(federation, one, reserved=True)
+    scheduler, spec = scheduler_of(federation), federation.spec()
+    mapping = InstanceMapping(spec.instance_uuid, "p1", "u1", federation.clock.now(), "n", 1, 1, cell_id=one)
+    federation.db.run(lambda tx: instance_mappings.insert_new(tx, [mapping]))
+    assert cell_of(scheduler.select(federation.ctx, [spec], cell_id=one)[0]) == one
+    [stranger] = scheduler.select(federation.ctx, [federation.spec()], cell_id=one)
+    assert "pinned to others" in refused(stranger)
+
+
 def test_a_reserved_cell_is_for_those_it_is_kept_for(federation: Federation) -> None:
     one, kept = federation.cell("one", 1), federation.cell("kept", 4)
     change(federation, kept, reserved=True)
