@@ -55,7 +55,9 @@ LATER: dict[MovePhase, Phase] = {
         MovePhase.TIDYING,
         "source",
     ),
-    MovePhase.TIDYING: Phase((steps.clear_source, steps.clear_target, steps.release, steps.forget), MovePhase.DONE),
+    MovePhase.TIDYING: Phase(
+        (steps.open_for_delete, steps.clear_source, steps.clear_target, steps.release, steps.forget), MovePhase.DONE
+    ),
 }
 
 
