@@ -272,3 +272,46 @@ def test_a_delete_overtakes_a_move(cloud: Federation, step: str, there: str, mon
     cloud.until(lambda: homes(cloud, uuid) == [])
     cloud.until(lambda: uuid not in cloud.allocations())
     assert move.uuid not in cloud.allocations()
+
+
+def force_down(cloud: Federation, host: str, down: bool) -> None:
+    body = {"host": host, "binary": "nova-compute", "forced_down": down}
+    answer = cloud.admin.put("/os-services/force-down", body, version="2.11")
+    assert answer.status == 200, answer.raw
+
+
+@pytest.mark.parametrize("there", ["cell1-host2", "cell2-host1"])
+def test_a_server_leaves_a_dead_host_which_clears_it_when_it_is_back(cloud: Federation, there: str) -> None:
+    uuid = cloud.boot(cell="cell1")
+    assert cloud.act(uuid, "evacuate", {}).status == 400  # its host is up
+    force_down(cloud, "cell1-host1", True)
+    try:
+        assert cloud.act(uuid, "evacuate", {"host": there}).status == 200
+        cloud.until(lambda: cloud.show(uuid)[HOST] == there)
+        shown = cloud.settled(uuid)
+        assert (shown["status"], shown.get("fault")) == ("ACTIVE", None)
+        assert there in homes(cloud, uuid)
+        assert len(cloud.allocations()) >= 2  # the dead host's room is not free yet
+    finally:
+        force_down(cloud, "cell1-host1", False)
+    (move,) = ended(cloud, uuid)
+    assert homes(cloud, uuid) == [there]
+    assert move.uuid not in cloud.allocations()
+    assert cloud.allocations()[uuid] == USES
+    assert cloud.act(uuid, "reboot", {"type": "HARD"}).status == 202
+    assert cloud.settled(uuid)["status"] == "ACTIVE"
+
+
+def test_the_evacuation_of_a_stopped_server_leaves_it_stopped(cloud: Federation) -> None:
+    uuid = cloud.boot(cell="cell1")
+    assert cloud.act(uuid, "os-stop").status == 202
+    assert cloud.settled(uuid)["status"] == "SHUTOFF"
+    force_down(cloud, "cell1-host1", True)
+    try:
+        assert cloud.act(uuid, "evacuate", {"host": "cell1-host2"}).status == 200
+        cloud.until(lambda: cloud.show(uuid)[HOST] == "cell1-host2")
+        assert cloud.settled(uuid)["status"] == "SHUTOFF"
+    finally:
+        force_down(cloud, "cell1-host1", False)
+    ended(cloud, uuid)
+    assert homes(cloud, uuid) == ["cell1-host2"]
