@@ -22,7 +22,7 @@ class Admitted:
 
 @dataclass(frozen=True, slots=True)
 class Admission:
-    """`homes`: cells of the servers that hints name. `at_home`: instances whose choice is confined to the cell they live in."""
+    """`homes`: cells of the servers that hints name. `at_home`: instances confined to the cell that they live in."""
 
     snapshot: Snapshot
     request_id: str
@@ -60,4 +60,5 @@ class Admission:
         return able.keys() if drawn is None else drawn
 
     def _made(self, spec: RequestSpec, hints: cells.CellHints) -> Admitted:
-        return Admitted(cells.refusals(self.snapshot, spec, hints, per_project=self.per_project, at_home=self.at_home))
+        home = spec.instance_uuid in self.at_home
+        return Admitted(cells.refusals(self.snapshot, spec, hints, per_project=self.per_project, at_home=home))
