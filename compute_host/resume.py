@@ -14,6 +14,7 @@ from compute_host.work import Hands, guest_spec
 
 log = logging.getLogger(__name__)
 
+RUN = (VmState.ACTIVE, VmState.RESIZED)
 OFF = (PowerState.SHUTDOWN, PowerState.CRASHED)
 
 
@@ -24,7 +25,7 @@ def resume_guests(ctx: Context, hands: Hands, conductor: Conductor, backlog: Bac
     """
     left = 0
     for instance in conductor.instances_on_host(ctx, hands.host):
-        if instance.vm_state is not VmState.ACTIVE or instance.power_state is not PowerState.RUNNING:
+        if instance.vm_state not in RUN or instance.power_state is not PowerState.RUNNING:
             continue
         if instance.hidden or instance.task_state is not None or not backlog.reserve(instance.uuid):
             continue

@@ -308,6 +308,22 @@ def test_a_host_that_was_started_again_during_an_evacuation_starts_nothing(cell:
     assert cell.host("h1", resume_guests=True).guests() == {uuid: PowerState.CRASHED}
 
 
+def test_guests_that_wait_for_their_resize_to_be_confirmed_start_with_their_host_and_those_in_transit_do_not(
+    cell: OneCell,
+) -> None:
+    resized, passing = active(cell), active(cell)
+    host_stops(cell, "h1")
+    driver = cell.hosts["h1"].driver
+    driver.start(lambda _uuid, _state: None)
+    for uuid in (resized, passing):
+        driver.happen(uuid, "crash")
+    change(cell, resized, vm_state=VmState.RESIZED)
+    change(cell, passing, hidden=True)
+    back = cell.host("h1", resume_guests=True)
+    assert back.guests() == {resized: PowerState.RUNNING, passing: PowerState.CRASHED}
+    assert cell.instance(resized).vm_state is VmState.RESIZED
+
+
 @pytest.mark.parametrize("dropping", [False, True])
 def test_a_host_that_returns_after_an_evacuation_destroys_its_guest(cell: OneCell, dropping: bool) -> None:
     uuid = active(cell)

@@ -11,6 +11,7 @@ import pytest
 from cell_service.db import instances
 from cell_service.model.lifecycle import PowerState, State, Task, VmState
 from cell_service.model.operation import Kind
+from compute_host.virt.driver import GuestSpec
 from tests.suites.one_cell import OneCell
 from tests.suites.steps import KillSwitch
 
@@ -108,6 +109,22 @@ def test_an_image_that_cannot_be_fetched_costs_no_guest(cell: OneCell) -> None:
     assert cell.instance(uuid).vm_state is VmState.ERROR
     assert cell.hosts["h1"].guests() == {uuid: PowerState.RUNNING}
     assert image_of_guest(cell, uuid) == cell.image_id
+
+
+def test_a_delete_in_the_middle_of_a_rebuild_leaves_nothing(cell: OneCell) -> None:
+    uuid = booted(cell)
+    spawn = cell.hosts["h1"].driver.spawn
+
+    def spawn_and_lose(spec: GuestSpec) -> None:
+        spawn(spec)
+        cell.act(uuid, Kind.DELETE)
+
+    cell.hosts["h1"].driver.spawn = spawn_and_lose  # type: ignore[method-assign]
+    rebuild(cell, uuid, cell.image_id)
+    cell.hosts["h1"].claim()
+    assert cell.instance(uuid).vm_state is VmState.DELETED
+    assert cell.hosts["h1"].guests() == {}
+    assert cell.networks.ports == {}
 
 
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
