@@ -44,6 +44,11 @@ class CellDatabase:
         self._database: Database | None = None
         self._for_probes: Database | None = None
 
+    @property
+    def is_local(self) -> bool:
+        """A file that this process reads itself: no server that could be silent, and nothing to wait for."""
+        return self.url.startswith("sqlite")
+
     @contextlib.contextmanager
     def connect(self, deadline: Deadline) -> Iterator[Connection]:
         """A connection to read with.
@@ -79,7 +84,7 @@ class CellDatabase:
     # -- for the guard --------------------------------------------------------------------------
 
     def probe(self) -> None:
-        if self.url.startswith("sqlite") and not self.guard.breaker.is_open:
+        if self.is_local and not self.guard.breaker.is_open:
             return  # no server that could be silent; slow means that this process or its disk is
         try:
             with self._opening:

@@ -163,30 +163,41 @@ class Cells:
                     return self.open(mapping.id)
         raise CellMappingNotFound(cell=CELL0_UUID)
 
-    def scatter(self, cell_ids: Iterable[int], work: Callable[[Cell], T], deadline: Deadline) -> Gathered[T]:
+    def scatter(
+        self, cell_ids: Iterable[int], work: Callable[[Cell], T], deadline: Deadline, *, reads: bool = False
+    ) -> Gathered[T]:  # fmt: skip
         """Do `work` on every cell at once; answers and failures, both values, by the one deadline.
 
-        With one cell it is done on the caller's thread. An error that is none of ours flies: it is a bug.
+        With one cell it is done on the caller's thread; and so it is with `reads`, which says that the work does
+        nothing but read the cell's database, where that is a local file. An error that is none of ours flies: it is
+        a bug.
         """
         failures: dict[int, PolycellError] = {}
         works: dict[int, Callable[[], T]] = {}
+        local: set[int] = set()
         for cell_id in dict.fromkeys(cell_ids):
             try:
-                works[cell_id] = partial(work, self.open(cell_id))
+                cell = self.open(cell_id)
             except PolycellError as error:
                 failures[cell_id] = error
-        gathered = gather(works, self._threads, deadline)
+                continue
+            works[cell_id] = partial(work, cell)
+            if reads and cell.db.is_local:
+                local.add(cell_id)
+        gathered = gather(works, self._threads, deadline, local)
         return Gathered(gathered.answers, {**failures, **gathered.failures}) if failures else gathered
 
     def ask(self, cell_id: int, work: Callable[[Cell], T], *, here: bool = False) -> Pending[T]:
-        """Have `work` begun on one cell, with `here` done on the caller's thread. Never raises what the work raises."""
+        """Have `work`, which reads the cell's database, begun on one cell; with `here`, or when the database is a local
+        file, it is done on the caller's thread. Never raises what the work raises."""
         try:
-            job = partial(work, self.open(cell_id))
+            cell = self.open(cell_id)
         except PolycellError as error:
             failed: Pending[T] = Pending(cell_id)
             failed.fail(error)
             return failed
-        if not here:
+        job = partial(work, cell)
+        if not (here or cell.db.is_local):
             return begin(cell_id, job, self._threads)
         pending: Pending[T] = Pending(cell_id)
         pending.run(job)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import queue
 import threading
 from collections import defaultdict, deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
@@ -156,10 +156,13 @@ def begin(cell_id: int, work: Callable[[], T], threads: Threads) -> Pending[T]:
     return pending
 
 
-def gather(works: Mapping[int, Callable[[], T]], threads: Threads, deadline: Deadline) -> Gathered[T]:
+def gather(
+    works: Mapping[int, Callable[[], T]], threads: Threads, deadline: Deadline, local: Collection[int] = ()
+) -> Gathered[T]:  # fmt: skip
     """Do every cell's work; a cell that has not answered by the deadline is among the failures.
 
-    One cell's work is done on the caller's thread. What is not a PolycellError is a bug and flies.
+    One cell's work is done on the caller's thread, and so is that of `local` ones, which wait for nobody. What is not
+    a PolycellError is a bug and flies.
     """
     ask: _Ask[T] = _Ask(set(works))
     if len(works) == 1:
@@ -167,10 +170,15 @@ def gather(works: Mapping[int, Callable[[], T]], threads: Threads, deadline: Dea
             ask.run(cell_id, work)
     else:
         for cell_id, work in works.items():
+            if cell_id in local:
+                continue
             if not threads.submit(cell_id, lambda cell_id=cell_id, work=work: ask.run(cell_id, work)):  # type: ignore[misc]
                 with ask.lock:
                     ask.missing.discard(cell_id)
                     ask.failures[cell_id] = CellUnavailable(cell=cell_id, reason="too many requests wait for it")
+        for cell_id in local:
+            if deadline.remaining() > 0:
+                ask.run(cell_id, works[cell_id])
         if ask.missing:
             ask.done.wait(deadline.remaining())
     with ask.lock:

@@ -96,7 +96,7 @@ def _look(req: Request, mappings: Iterable[InstanceMapping], known: dict[str, In
         with cell.db.connect(req.ctx.deadline) as tx:
             return instances.get_many(tx, by_cell[cell.mapping.id])
 
-    gathered = req.cloud.cells.scatter(by_cell, fetch, req.ctx.deadline)
+    gathered = req.cloud.cells.scatter(by_cell, fetch, req.ctx.deadline, reads=True)
     for answer in gathered.answers.values():
         known.update(answer)
     if unplaced:

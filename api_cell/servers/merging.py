@@ -19,7 +19,7 @@ from api_cell.servers.query import Asked
 from api_cell.servers.rows import Listed, Page, refuse_gaps, shows_silent, silent
 from api_cell.servers.unplaced import matches
 from cell_service.db import instance_lists
-from cell_service.db.instance_lists import Listing
+from cell_service.db.instance_lists import Listing, Question
 from cell_service.db.sorting import comparable
 from cell_service.model.instance import Instance
 from mapping_db import build_requests, instance_mappings
@@ -53,6 +53,7 @@ class _Merging:
         cell_ids = _concerned(req, asked)
         self._alone = len(cell_ids) == 1
         self._cells: set[int] = set()
+        self._first: Question | None = None
         unplaced = self._unplaced(asked.project_id)  # before the cells: who is placed meanwhile is in either
         self.merge = Merge(
             req.cloud.cells, req.ctx.deadline, cell_ids,
@@ -74,15 +75,26 @@ class _Merging:
         return Page(found, len(found) >= self.limit, frozenset(self._cells), frozenset(missing))
 
     def _page(self, cell: Cell, after: _Head | None, limit: int) -> list[_Head]:
-        listing = replace(self.listing, limit=limit, after=after.values if after else self.listing.after)
         own = cell.mapping.id
         with cell.db.connect(self.req.ctx.deadline) as tx:
             if self._alone:
+                listing = self._from(after, limit)
                 return [
                     _Head(each.uuid, self._values(each), own, each.hidden, None if each.hidden else each)
                     for each in instance_lists.page(tx, listing)
                 ]
-            return [_Head(key.uuid, key.values, own, key.hidden) for key in instance_lists.keys(tx, listing)]
+            return [_Head(key.uuid, key.values, own, key.hidden) for key in self._asked(after, limit).keys(tx)]
+
+    def _from(self, after: _Head | None, limit: int) -> Listing:
+        return replace(self.listing, limit=limit, after=after.values if after else self.listing.after)
+
+    def _asked(self, after: _Head | None, limit: int) -> Question:
+        """The cells' first pages are one question, which is long in the making."""
+        if after is not None:
+            return Question(self._from(after, limit))
+        if self._first is None:
+            self._first = Question(self._from(None, limit))
+        return self._first
 
     def _instead(self, cell_id: int, after: _Head | None, limit: int) -> list[_Head] | None:
         """What the mappings know of a cell that does not answer; None where they can't tell who is meant."""
@@ -144,11 +156,13 @@ class _Merging:
         for uuid, cell_id in asking.items():
             by_cell[cell_id].append(uuid)
 
+        question = self._first or Question(self.listing)
+
         def fetch(cell: Cell) -> dict[str, Instance]:
             with cell.db.connect(self.req.ctx.deadline) as tx:
-                return instance_lists.some(tx, self.listing, by_cell[cell.mapping.id])
+                return question.some(tx, by_cell[cell.mapping.id])
 
-        gathered = self.req.cloud.cells.scatter(by_cell, fetch, self.req.ctx.deadline)
+        gathered = self.req.cloud.cells.scatter(by_cell, fetch, self.req.ctx.deadline, reads=True)
         for cell_id, answer in gathered.answers.items():
             rows.update(answer)
             self._cells.add(cell_id)

@@ -3,12 +3,27 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, Select, Text, and_, cast, exists, false, not_, or_, select, true
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Row,
+    Select,
+    Text,
+    and_,
+    bindparam,
+    cast,
+    exists,
+    false,
+    not_,
+    or_,
+    select,
+    true,
+)
 from sqlalchemy.exc import DBAPIError
 
 from cell_service.db import instances as rows
@@ -70,17 +85,25 @@ def page(tx: Connection, listing: Listing) -> list[Instance]:
     return [rows.instance_of(row) for row in _rows(tx, listing, _sorted(listing, select(*rows.columns())))]
 
 
-def keys(tx: Connection, listing: Listing) -> list[Key]:
-    """As `page`, but only where they stand."""
-    columns = [_column(name).label(f"key_{number}") for number, (name, _) in enumerate(listing.sort)]
-    statement = _sorted(listing, select(instances.c.uuid, instances.c.hidden, *columns))
-    return [Key(row.uuid, tuple(row)[2:], bool(row.hidden)) for row in _rows(tx, listing, statement)]
+class Question:
+    """A listing as statements, made once to be put to many cells."""
 
+    def __init__(self, listing: Listing) -> None:
+        self._listing = listing
+        columns = [_column(name).label(f"key_{number}") for number, (name, _) in enumerate(listing.sort)]
+        self._keys = _sorted(listing, select(instances.c.uuid, instances.c.hidden, *columns))
+        among = instances.c.uuid.in_(bindparam("uuids", expanding=True))
+        self._some = select(*rows.columns()).where(among, *_conditions(listing))
 
-def some(tx: Connection, listing: Listing, uuids: Collection[str]) -> dict[str, Instance]:
-    """Those of these instances that the listing's conditions let pass, by uuid."""
-    statement = select(*rows.columns()).where(instances.c.uuid.in_(list(uuids)), *_conditions(listing))
-    return {row.uuid: rows.instance_of(row) for row in _rows(tx, listing, statement)}
+    def keys(self, tx: Connection) -> list[Key]:
+        """As `page`, but only where they stand. Raises Invalid."""
+        found: Sequence[tuple[Any, ...]] = _rows(tx, self._listing, self._keys)
+        return [Key(row[0], tuple(row[2:]), row[1]) for row in found]
+
+    def some(self, tx: Connection, uuids: Collection[str]) -> dict[str, Instance]:
+        """Those of these instances that the listing's conditions let pass, by uuid."""
+        found = _rows(tx, self._listing, self._some, {"uuids": list(uuids)})
+        return {row.uuid: rows.instance_of(row) for row in found}
 
 
 def sort_values(instance: Instance, sort: Sort) -> tuple[Any, ...]:
@@ -109,9 +132,11 @@ def _sorted(listing: Listing, statement: Select[Any]) -> Select[Any]:
     return statement.order_by(*order_by(listing.sort, _column))
 
 
-def _rows(tx: Connection, listing: Listing, statement: Select[Any]) -> list[Row[Any]]:
+def _rows(
+    tx: Connection, listing: Listing, statement: Select[Any], given: dict[str, Any] | None = None
+) -> Sequence[Row[Any]]:  # fmt: skip
     try:
-        return list(tx.execute(statement))
+        return tx.execute(statement, given).fetchall()
     except DBAPIError as error:
         if (listing.patterns or listing.address_patterns) and not error.connection_invalidated:
             raise Invalid(reason="Invalid regular expression in a filter.") from error

@@ -114,7 +114,6 @@ def test_a_server_of_a_silent_cell_is_never_not_found(silent: World) -> None:
 
 def test_other_lists_say_what_they_lack(silent: World) -> None:
     silent.api.add_host("cell1", "near")
-    silent.api.db.run(lambda tx: None)
     for path, noun in (
         ("/os-migrations", "migrations"),
         ("/os-services", "services"),

@@ -6,6 +6,7 @@ import uuid
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -130,11 +131,11 @@ def ordered(rows: Iterable[Any], sort: Iterable[tuple[str, str]]) -> list[Any]:
     """As one database would: no value before any, each key in its own direction."""
     found = list(rows)
     for name, direction in reversed(list(sort)):
-        found.sort(key=lambda row, name=name: _sortable(row, name), reverse=direction == "desc")
+        found.sort(key=partial(_sortable, name), reverse=direction == "desc")
     return found
 
 
-def _sortable(row: Any, name: str) -> tuple[bool, Any]:
+def _sortable(name: str, row: Any) -> tuple[bool, Any]:
     value = row.flavor.flavorid if name == "instance_type_id" else getattr(row, name)
     value = value.value if hasattr(value, "value") else value
     return value is not None, 0 if value is None else value
