@@ -10,7 +10,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, and_, false, or_
+from sqlalchemy import ColumnElement, and_, false, literal, or_
 
 Sort = tuple[tuple[str, str], ...]
 Columns = Callable[[str], ColumnElement[Any]]
@@ -39,18 +39,20 @@ def past(sort: Sort, values: tuple[Any, ...], column_of: Columns) -> ColumnEleme
             beyond: ColumnElement[bool] = column.is_not(None) if direction == "asc" else false()
             same: ColumnElement[bool] = column.is_(None)
         else:
-            beyond = column > value
+            there = literal(value, column.type)
+            beyond = column > there
             if direction == "desc":
-                beyond = column < value
+                beyond = column < there
                 if getattr(column, "nullable", True):
                     beyond = or_(beyond, column.is_(None))
-            same = column == value
+            same = column == there
         behind = or_(beyond, and_(same, behind))
     name, direction = sort[0]
     first = column_of(name)
     if values[0] is not None and not getattr(first, "nullable", True):
         # says nothing new, but lets an index begin at the right place
-        behind = and_(first >= values[0] if direction == "asc" else first <= values[0], behind)
+        there = literal(values[0], first.type)
+        behind = and_(first >= there if direction == "asc" else first <= there, behind)
     return behind
 
 
