@@ -190,6 +190,44 @@ def test_nothing_asked_meanwhile_is_lost(shared: Federation) -> None:
     assert cloud.unfinished() == 0
 
 
+@pytest.mark.parametrize("point", ["leaving", "announced"])
+def test_what_was_accepted_before_goes_along(shared: Federation, point: str) -> None:
+    cloud, target = shared, other(cell_of(shared))
+    uuid = boot(cloud)
+    with pytest.raises(Killed):
+        move(cloud, target, killed_at=point)
+    assert cloud.act(uuid, "os-stop").status == 202
+    assert move(cloud, target)
+    assert cloud.settled(uuid)["status"] == "SHUTOFF"
+    check(cloud, [uuid], target)
+
+
+@pytest.mark.parametrize("point", ["sealed", "copied", "owned"])
+def test_in_transit_servers_are_seen_and_wait(shared: Federation, point: str) -> None:
+    cloud, target = shared, other(cell_of(shared))
+    kept, doomed = boot(cloud), boot(cloud)
+    with pytest.raises(Killed):
+        move(cloud, target, killed_at=point)
+    answer = cloud.act(kept, "os-stop")
+    assert answer.status == 503
+    assert "retry-after" in {name.lower() for name in answer.headers}
+    assert cloud.admin.delete(f"/servers/{doomed}").status == 204
+    assert move(cloud, target)
+    cloud.until(lambda: cloud.gone(doomed))
+    assert doomed not in cloud.allocations()
+    usable(cloud, kept)
+    check(cloud, [kept], target)
+
+
+def test_a_build_that_was_sent_to_the_old_cell_comes_after(shared: Federation) -> None:
+    cloud, target = shared, other(cell_of(shared))
+    uuid = cloud.post_server(availability_zone=f"nova:{HOST}").json["server"]["id"]
+    assert move(cloud, target)
+    assert cloud.settled(uuid)["status"] in ("ACTIVE", "ERROR")
+    if cloud.show(uuid)["status"] == "ACTIVE":
+        check(cloud, [uuid], target)
+
+
 def test_an_agent_killed_before_it_went_over_goes_at_its_next_start(own_cloud: Federation) -> None:
     cloud = own_cloud
     uuid = boot(cloud)
