@@ -206,7 +206,7 @@ def _common(req: Request, migration: Migration, *, hosts: bool) -> dict[str, Any
         "id": migration.id,
         "status": migration.status,
         "created_at": with_fraction(migration.created_at),
-        "updated_at": with_fraction(migration.updated_at),
+        "updated_at": with_fraction(migration.updated_at or migration.created_at),
         **{name: getattr(migration, name) if hosts else None for name in _HOSTS},
     }
     if req.at_least(2, 59):

@@ -91,11 +91,11 @@ class Merge(Generic[T]):
             source.given += 1
             self._given += 1
             self._foresee(source)
-            self._push(heap, number, source)
             identity = self._kind.identity(row)
             if identity not in seen:
                 seen.add(identity)
                 yield row
+            self._push(heap, number, source)  # only when another row is wanted
 
     def _push(self, heap: list[tuple[Any, int, T]], number: int, source: _Source[T]) -> None:
         """The source's next row takes the place of the heap's first, which was its own, or comes in anew."""
