@@ -85,6 +85,13 @@ def get(tx: Connection, uuid: str) -> Move | None:
     return None if row is None else _move(row)
 
 
+def get_many(tx: Connection, uuids: Collection[str]) -> list[Move]:
+    """Those of the moves that are there."""
+    if not uuids:
+        return []
+    return [_move(row) for row in tx.execute(select(*_COLUMNS).where(moves.c.uuid.in_(list(uuids))))]
+
+
 def active_of(tx: Connection, instance_uuid: str) -> Move | None:
     """The move of the instance that others have to wait for; None when there is none."""
     row = tx.execute(select(*_COLUMNS).where(moves.c.active == instance_uuid)).one_or_none()

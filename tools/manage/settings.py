@@ -24,6 +24,7 @@ class Settings:
     transport_url: str = ""
     placement: PlacementSettings = field(default_factory=PlacementSettings)
     cache: CacheSettings = field(default_factory=CacheSettings)
+    service_down_seconds: float = 60.0
 
 
 def read_settings(config_files: Sequence[str], default_files: Sequence[str] = DEFAULT_FILES) -> Settings:
@@ -37,4 +38,5 @@ def read_settings(config_files: Sequence[str], default_files: Sequence[str] = DE
         transport_url="" if transport_url in NO_TRANSPORT else transport_url,
         placement=read(conf, PlacementSettings),
         cache=read(conf, CacheSettings),
+        service_down_seconds=read(conf, Defaults).service_down_time,
     )

@@ -1,0 +1,106 @@
+"""`cell_v2 drain_host` and `evacuate_host`: a host without servers."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from api_cell.hosts.change import change_service
+from api_cell.servers.emptying import AT_ONCE, Emptying, Wanted, servers_on
+from api_cell.superconductor.contract import SuperConductor
+from cell_service.context import internal
+from cell_service.db import services
+from cell_service.errors import CellUnavailable, HostMappingNotFound, Invalid, ServiceNotFound
+from cell_service.rpc.contract import client
+from mapping_db import host_mappings
+from mapping_db.cells import Cell
+from mapping_db.cloud import Cloud
+from tools.manage.cloud import COMMAND_SECONDS
+from tools.manage.command import Args, arg, command
+from tools.manage.out import Out
+
+_OPTIONS = (
+    arg("--host", required=True, metavar="HOST"),
+    arg("--to", metavar="HOST", help="the host that takes the servers; none: the scheduler chooses"),
+    arg("--cross-cell", flag=True, help="hosts of other cells may take what the own cell has no room for"),
+    arg("--parallel", type=int, default=AT_ONCE, metavar="N", help="moves at a time"),
+    arg("--wait", type=float, default=3600.0, metavar="SECONDS", help="how long to watch"),
+    arg("--dry-run", flag=True, help="say which servers would be moved"),
+)
+
+
+@command("cell_v2 drain_host", *_OPTIONS,
+         arg("--cold", flag=True, help="running servers are moved off, too"),
+         arg("--enabled", flag=True, help="don't disable the host's service first"))  # fmt: skip
+def drain_host(cloud: Cloud, args: Args, out: Out) -> int:
+    """Move all servers to other hosts: running ones while they run, stopped ones off. The host's compute service is
+    disabled first. Run again, it goes on. 0 empty; 1 no such host, or its cell does not answer; 2 servers are left."""
+    return _empty(cloud, args, out, evacuate=False)
+
+
+@command("cell_v2 evacuate_host", *_OPTIONS,
+         arg("--force-down", flag=True, help="declare the host dead first: make sure that it is"))  # fmt: skip
+def evacuate_host(cloud: Cloud, args: Args, out: Out) -> int:
+    """Build all servers of a dead host anew on other hosts. Run again, it goes on. 0 empty; 1 no such host, its cell
+    does not answer, or the host is up; 2 servers are left."""
+    return _empty(cloud, args, out, evacuate=True)
+
+
+def _empty(cloud: Cloud, args: Args, out: Out, *, evacuate: bool) -> int:
+    ctx = internal(cloud.clock, seconds=COMMAND_SECONDS)
+    try:
+        cell = _cell_of(cloud, args.host)
+        servers = servers_on(cell, args.host, ctx)
+        if args.dry_run:
+            columns = ("uuid", "name", "vm_state", "task_state")
+            rows = [(one.uuid, one.display_name, one.vm_state.value, one.task_state) for one in servers]
+            out.table(columns, rows)
+            return 0
+        _prepare(cloud, cell, args, evacuate=evacuate)
+    except (HostMappingNotFound, ServiceNotFound, CellUnavailable, Invalid) as error:
+        out.warn(str(error))
+        return 1
+    wanted = Wanted(
+        evacuate=evacuate,
+        live=evacuate or not args.cold,
+        to=args.to,
+        cross_cell=args.cross_cell or args.to is not None,
+        at_once=max(1, args.parallel),
+        seconds=args.wait,
+    )
+    with out.progress(f"emptying {args.host}", len(servers)) as step:
+
+        def told(uuid: str, reason: str) -> None:
+            if reason:
+                out.warn(f"{uuid}: {reason}")
+            step(1)
+
+        emptying = Emptying(cloud, ctx, client(SuperConductor, cloud.bus), wanted, told)
+        try:
+            result = emptying.run(cell, args.host)
+        except CellUnavailable as error:
+            out.warn(f"{error} Run the command again to go on.")
+            return 1
+    if out.format == "json":
+        out.value("", moved=result.moved, left=result.left)
+    else:
+        out.say(f"{len(result.moved)} servers have left {args.host}, {len(result.left)} have not.")
+    return 2 if result.left else 0
+
+
+def _cell_of(cloud: Cloud, host: str) -> Cell:
+    with cloud.db.connect() as tx:
+        return cloud.cells.open(host_mappings.get(tx, host).cell_id)
+
+
+def _prepare(cloud: Cloud, cell: Cell, args: Args, *, evacuate: bool) -> None:
+    """Nothing new comes to the host; one that is evacuated is down. Raises Invalid, ServiceNotFound."""
+    ctx = internal(cloud.clock, seconds=30)
+    with cell.db.connect(ctx.deadline) as tx:
+        service = services.by_host(tx, args.host, services.COMPUTE)
+    change = partial(change_service, cloud, ctx, cell.mapping.id, service)
+    if evacuate and args.force_down:
+        service = change(forced_down=True)
+    elif not evacuate and not args.enabled and not service.disabled:
+        change(disabled=True, disabled_reason="drained")
+    if evacuate and service.is_up(cloud.clock.now(), args.settings.service_down_seconds):
+        raise Invalid(reason=f"Host {args.host} is up; --force-down declares it dead.")
