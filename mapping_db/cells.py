@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from types import TracebackType
@@ -20,7 +20,7 @@ from cell_service.rpc.contract import client
 from mapping_db.cell_bus import CellBus, OpenTransport
 from mapping_db.cell_database import CellDatabase, OpenDatabase
 from mapping_db.cell_mappings import CELL0_UUID, CellMapping
-from mapping_db.guard import TICK_SECONDS, ServerHealth
+from mapping_db.guard import TICK_SECONDS, Guard, ServerHealth
 from mapping_db.scatter import Gathered, Pending, Threads, begin, gather
 from mapping_db.topology import Snapshot, Topology
 
@@ -94,7 +94,10 @@ class Cells:
         clock: Clock = SYSTEM_CLOCK,
         settings: CellSettings | None = None,
         open_database: OpenDatabase = Database,
+        watched: Sequence[Guard] = (),
     ) -> None:
+        """`watched`: guards of other servers, to be looked after as the cells' own are."""
+        self._watched = tuple(watched)
         self._settings = settings or CellSettings()
         self._clock, self._open_transport, self._open_database = clock, open_transport, open_database
         self._topology = Topology(db, self._settings.database_connection, self._settings.transport_url)
@@ -277,6 +280,8 @@ class Cells:
         late = max(1.0, (now - self._looked_at) / TICK_SECONDS)
         self._looked_at = now
         self._strain += (late - self._strain) / 5
+        for guard in self._watched:
+            guard.look(self._strain**-3)
         for server in self._servers():
             server.guard.look(self._strain**-3)
             if server.guard.idle_seconds() > self._settings.idle_seconds:

@@ -37,6 +37,7 @@ from compute_host.lines import Lines
 from mapping_db import cell_mappings, flavors
 from mapping_db.cells import CELL0_UUID, Cells
 from mapping_db.cloud import Cloud
+from mapping_db.global_database import GlobalDatabase
 from mapping_db.locator import Locator
 from mapping_db.migrate import GLOBAL
 from mapping_db.shared_cache import CacheSettings, open_shared
@@ -66,11 +67,11 @@ class Federation:
         self._transports: list[Transport] = []
         self.images, self.networks = MemoryImages(), MemoryNetworks()
         self.image_id = self.images.add()
-        self.db = Database(self._database("global"))
+        self.db = GlobalDatabase(self._database("global"))
         migrate.sync(self.db, GLOBAL)
         self.names = [f"cell{number}" for number in range(cells + 1)]
         self.ids = {name: self._map(name) for name in self.names}
-        self.cells = Cells(self.db, open_transport)
+        self.cells = Cells(self.db, open_transport, watched=[self.db.guard])
         self.cells.start()
         self.cells.refresh()
         self.bus = self.transport("global")

@@ -85,10 +85,11 @@ class Composer:
 
     def _shared_cloud(self, conf: cfg.ConfigOpts) -> Cloud:
         from api_cell.config import ApiDatabase
-        from cell_service.db.engine import Database, PoolLimits
+        from cell_service.db.engine import PoolLimits
         from cell_service.rpc.transports import open_transport
         from mapping_db.cells import Cells, CellSettings
         from mapping_db.cloud import Cloud
+        from mapping_db.global_database import GlobalDatabase
         from mapping_db.locator import Locator
         from mapping_db.shared_cache import CacheSettings, open_shared
 
@@ -102,11 +103,11 @@ class Composer:
                     size=settings.max_pool_size, overflow=settings.max_overflow,
                     wait_seconds=settings.pool_timeout, read_seconds=GLOBAL_READ_SECONDS,
                 )  # fmt: skip
-                db = Database(settings.connection, limits)
+                db = GlobalDatabase(settings.connection, limits)
                 cell_urls = CellSettings(
                     database_connection=read(conf, DatabaseSettings).connection, transport_url=own.transport_url
                 )
-                cells = Cells(db, open_transport, SYSTEM_CLOCK, cell_urls)
+                cells = Cells(db, open_transport, SYSTEM_CLOCK, cell_urls, watched=[db.guard])
                 cells.start()
                 locator = Locator(db, open_shared(read(conf, CacheSettings)))
                 self._cloud = Cloud(db, open_transport(own.transport_url), cells, locator, SYSTEM_CLOCK)

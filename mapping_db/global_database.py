@@ -1,0 +1,114 @@
+"""The global database as a process that serves many requests uses it: behind a breaker, as each cell's is.
+
+Requests that need it are refused at once while it does not answer, so that those which need only a known cell and a
+cached mapping find threads to run on.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+
+from sqlalchemy import Connection
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+
+from cell_service.context import SYSTEM_CLOCK, Clock, Deadline
+from cell_service.db import drivers
+from cell_service.db.engine import Database, PoolLimits, is_deadlock
+from cell_service.errors import CellUnavailable, DatabaseUnavailable
+from mapping_db.bulkhead import Flight
+from mapping_db.cell_database import CONNECT_SECONDS, PROBE_SECONDS
+from mapping_db.guard import Failed, Guard
+
+LONGEST_SECONDS = 60.0
+"""For so long one request may wait for the database, and be in it."""
+
+
+class GlobalDatabase(Database):
+    """A Database that asks nobody while its breaker is open. Somebody must look after `guard`: see Cells.
+
+    As many may be in it as its pool has connections. A thread that is in may go in again.
+    """
+
+    def __init__(self, url: str, limits: PoolLimits | None = None, clock: Clock = SYSTEM_CLOCK) -> None:
+        limits = limits or PoolLimits()
+        super().__init__(url, replace(limits, connect_seconds=min(limits.connect_seconds, CONNECT_SECONDS)))
+        self._clock = clock
+        places = limits.size + limits.overflow
+        self.guard = Guard("the global one", "database", self, clock, places, waiting=1000)
+        self._probes = Database(
+            url,
+            PoolLimits(
+                size=1, overflow=0, wait_seconds=PROBE_SECONDS, connect_seconds=PROBE_SECONDS,
+                read_seconds=PROBE_SECONDS,
+            ),
+        )  # fmt: skip
+        self._inside = threading.local()
+
+    @contextlib.contextmanager
+    def connect(self) -> Iterator[Connection]:
+        """As Database.connect. Raises DatabaseUnavailable, at once while the breaker is open."""
+        with self._entered() as flight, super().connect() as connection:
+            flight.held = connection.connection.dbapi_connection
+            yield connection
+
+    @contextlib.contextmanager
+    def begin(self) -> Iterator[Connection]:
+        """As Database.begin. Raises DatabaseUnavailable, at once while the breaker is open."""
+        with self._entered() as flight, super().begin() as tx:
+            flight.held = tx.connection.dbapi_connection
+            yield tx
+
+    def dispose(self) -> None:
+        super().dispose()
+        self._probes.dispose()
+
+    # -- for the guard --------------------------------------------------------------------------
+
+    def probe(self) -> None:
+        if self.dialect == "sqlite" and not self.guard.breaker.is_open:
+            return  # no server that could be silent
+        try:
+            self._probes.ping()
+        except DatabaseUnavailable as error:
+            raise Failed(str(error.fields["reason"]), silent=not drivers.server_answered(error.__cause__)) from error
+
+    def cut_off(self) -> None:
+        self.cut()
+
+    def cut_one(self, flight: Flight) -> None:
+        if flight.held is not None:
+            drivers.cut(flight.held)
+
+    def shut(self) -> None:
+        self.dispose()
+
+    @contextlib.contextmanager
+    def _entered(self) -> Iterator[Flight]:
+        if getattr(self._inside, "flight", None) is not None:
+            yield Flight(self._clock.monotonic(), self._inside.flight.deadline)
+            return
+        with contextlib.ExitStack() as stay:
+            try:
+                flight = stay.enter_context(self.guard.flight(Deadline.after(LONGEST_SECONDS, self._clock)))
+            except CellUnavailable as error:
+                raise DatabaseUnavailable(reason=str(error.fields["reason"])) from error
+            self._inside.flight = flight
+            try:
+                yield flight
+            except DatabaseUnavailable as error:
+                self._judge(flight, error)
+                raise
+            finally:
+                self._inside.flight = None
+
+    def _judge(self, flight: Flight, error: DatabaseUnavailable) -> None:
+        cause = error.__cause__
+        if flight.overdue or is_deadlock(cause) or isinstance(cause, PoolTimeout):
+            return
+        if flight.held is None:
+            self.guard.lost(str(error.fields["reason"]), silent=False)
+        else:
+            self.guard.suspect()
