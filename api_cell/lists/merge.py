@@ -118,8 +118,9 @@ class Merge(Generic[T]):
         """Ask for the next page early, if what is left of this one will hardly do."""
         if source.ended or source.local or source.pending is not None or source.left * 2 > source.size:
             return
-        still = (self._want - self._given) * source.given / self._given
-        if still > 0 and source.left < still + 2 * sqrt(still):
+        wanted = self._want - self._given
+        still = wanted * source.given / self._given
+        if source.left < min(wanted, still + 2 * sqrt(max(still, 0.0))):
             source.size = min(source.size * 2, MOST_ROWS)
             self._ask(source)
 
