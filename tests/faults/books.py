@@ -41,12 +41,13 @@ def unsettled(cloud: Installation) -> list[str]:
     return waiting
 
 
-def living(cloud: Installation) -> dict[str, Instance]:
-    """The instances of all cells that are not deleted. Each is in one cell."""
+def living(cloud: Installation, *, hidden: bool = True) -> dict[str, Instance]:
+    """The instances of all cells that are not deleted, hidden rows too if so told. Each is in one cell."""
     found: dict[str, Instance] = {}
     for cell in ("cell0", *CELLS):
         with cloud.reading(cell) as tx:
-            uuids = tx.execute(select(schema.instances.c.uuid).where(schema.instances.c.deleted_at.is_(None)))
+            there = select(schema.instances.c.uuid).where(schema.instances.c.deleted_at.is_(None))
+            uuids = tx.execute(there if hidden else there.where(~schema.instances.c.hidden))
             known = instances.get_many(tx, [row[0] for row in uuids])
         twice = found.keys() & known.keys()
         assert not twice, f"in two cells: {twice}"

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -39,8 +39,16 @@ class Installation:
     """Two cells with hosts. Everything listens on this machine only, or in namespaces of its own, and ends with
     `close`."""
 
-    def __init__(self, directory: Path, driver: str = "simulated", hosts_per_cell: int = 2) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        driver: str = "simulated",
+        hosts_per_cell: int = 2,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
+        """`environment`: more for the services, for example options as oslo.config reads them from there."""
         self.state, self.driver, self._hosts_per_cell = directory, driver, hosts_per_cell
+        self.environment = {**os.environ, **(environment or {})}
         self._stack = ExitStack()
         self.databases: dict[str, Server] = {}
         self.memcached = Memcached()
@@ -80,7 +88,7 @@ class Installation:
         """Guests take long enough to come and go that a kill strikes in the middle."""
         rules = {"spawn": {"hang_seconds": SPAWN_SECONDS}, "destroy": {"hang_seconds": SPAWN_SECONDS / 2}}
         for cell in CELLS:
-            for number in (1, 2):
+            for number in range(1, self._hosts_per_cell + 1):
                 host = self.state / "hosts" / cell / f"{cell}-host{number}"
                 host.mkdir(parents=True)
                 (host / "faults.json").write_text(json.dumps(rules), encoding="utf-8")
@@ -159,7 +167,7 @@ class Installation:
     def _polycell(self, command: str, *words: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [sys.executable, "-m", "tools.up.main", command, "--state", str(self.state), *words],
-            capture_output=True, text=True, cwd=ROOT, timeout=240,
+            capture_output=True, text=True, cwd=ROOT, timeout=240, env=self.environment,
         )  # fmt: skip
 
     # -- what a user does -------------------------------------------------------------------------
