@@ -35,7 +35,7 @@ from cell_service.model import lifecycle
 from cell_service.model.instance import Instance
 from cell_service.model.migration import Migration
 from cell_service.model.move import MoveKind, MovePhase, MovePlan
-from mapping_db import flavors, instance_mappings, moves, quotas
+from mapping_db import flavors, host_moves, instance_mappings, moves, quotas
 from mapping_db.cells import Cell
 from mapping_db.cloud import Cloud
 from mapping_db.moves import Move
@@ -121,6 +121,7 @@ def accept(
             action=RULES[kind], instance_uuid=instance.uuid, attribute="task_state", state="migrating"
         ) from None
     try:
+        _demand_host_stays(cloud, move)
         cell.db.run(lambda tx: begin_in(tx, ctx, move, now), ctx.deadline)
     except (Conflict, NotFound, InstanceInTransit):
         cloud.db.run(lambda tx: _take_back(tx, move))
@@ -262,6 +263,14 @@ def _promise(tx: Connection, move: Move, quota: Quota | None) -> int:
         quotas.reserve(tx, mapping.project_id, mapping.user_id, more, limits, user_limits)
         instance_mappings.resize(tx, move.instance_uuid, mapping.vcpus + more["cores"], mapping.memory_mb + more["ram"])
     return key
+
+
+def _demand_host_stays(cloud: Cloud, move: Move) -> None:
+    """A host that is just moving to another cell has its servers left alone. It looks for moves after it has said so,
+    and we look for it after we have said so: one of the two sees the other. Raises InstanceInTransit."""
+    with cloud.db.connect() as tx:
+        if move.source_host is not None and host_moves.get(tx, move.source_host) is not None:
+            raise InstanceInTransit(instance_uuid=move.instance_uuid, retry_after=5)
 
 
 def _take_back(tx: Connection, move: Move) -> None:

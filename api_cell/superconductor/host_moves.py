@@ -115,8 +115,18 @@ class HostMover:
         begun = self._cloud.db.run(
             lambda tx: host_moves.begin(tx, self._host, source=mapping.cell_id, target=target_id, now=now)
         )
+        if going is None and (moving := self._moving()):
+            self._cloud.db.run(lambda tx: host_moves.end(tx, self._host))
+            raise self._refused(f"these instances are just moving from or to it: {', '.join(moving[:20])}")
         self._told(begun.step.value, 0)
         return begun
+
+    def _moving(self) -> list[str]:
+        """The instances with an unfinished move from or to the host. One that begins later sees that the host moves."""
+        with self._cloud.db.connect() as tx:
+            return [
+                one.instance_uuid for one in moves.unfinished(tx) if self._host in (one.source_host, one.target_host)
+            ]
 
     def _check(self, source: Cell, target: Cell) -> None:
         """Raises HostMoveRefused, CellUnavailable."""
@@ -135,12 +145,9 @@ class HostMover:
             raise self._refused(f"cell {source.name} does not know it")
         with self._cloud.db.connect() as tx:
             places = instance_mappings.places(tx, living)
-            moving = [
-                one.instance_uuid for one in moves.unfinished(tx) if self._host in (one.source_host, one.target_host)
-            ]
         lost = [uuid for uuid in living if uuid not in places or places[uuid].cell_id != source.mapping.id]
         for reason, named in (
-            ("these instances are just moving from or to it", moving),
+            ("these instances are just moving from or to it", self._moving()),
             ("it has still to clear up after these instances", owed),
             ("these instances on it are not mapped to its cell", lost),
         ):

@@ -8,7 +8,7 @@ from uuid import uuid4
 from sqlalchemy import make_url, text
 
 from cell_service.context import SYSTEM_CLOCK
-from cell_service.db import migrate
+from cell_service.db import identity, migrate
 from cell_service.db.engine import Database
 from cell_service.errors import DatabaseUnavailable, Invalid
 from mapping_db import cell_mappings
@@ -40,7 +40,18 @@ def map_cells(plan: Plan) -> dict[str, str]:
                     )
                 elif (mapping.transport_url, mapping.database_connection) != (queue, database):
                     cell_mappings.change(tx, mapping.uuid, transport_url=queue, database_connection=database, now=now)
-        return {name: mapping.uuid for name, mapping in known.items()}
+    finally:
+        db.dispose()
+    for name in ("cell0", *plan.cells):
+        _claim(plan.databases[name], known[name].uuid)
+    return {name: mapping.uuid for name, mapping in known.items()}
+
+
+def _claim(url: str, cell_uuid: str) -> None:
+    """The database says whose it is."""
+    db = Database(url)
+    try:
+        db.run(lambda tx: identity.claim(tx, cell_uuid, SYSTEM_CLOCK.now()))
     finally:
         db.dispose()
 

@@ -14,7 +14,7 @@ from api_cell.superconductor.moves.turn import Failed, Turn
 from cell_service.errors import ComputeHostNotFound, NoValidHost, OperationLost
 from cell_service.model.move import MoveKind, MovePhase
 from cell_service.model.request_spec import RequestSpec, Selection
-from mapping_db import host_mappings, instance_mappings, moves, request_specs, server_groups
+from mapping_db import host_mappings, host_moves, instance_mappings, moves, request_specs, server_groups
 from mapping_db.instance_mappings import InstanceMapping
 from mapping_db.moves import Move
 from mapping_db.placement import allocations
@@ -53,6 +53,9 @@ def choose(turn: Turn) -> None:
             if recorded is None or recorded.fence != move.fence:
                 raise OperationLost(operation_id=move.uuid, fence=move.fence)
             turn.move = recorded
+            with means.cloud.db.connect() as tx:
+                if host_moves.get(tx, outcome.host) is not None:
+                    raise Failed(f"Host {outcome.host} is just moving to another cell.")
             return
         if isinstance(outcome, NoValidHost):
             reason = str(outcome)

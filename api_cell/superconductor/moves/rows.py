@@ -16,10 +16,12 @@ from cell_service.db import actions, carry, instances, server_migrations
 from cell_service.errors import InstanceNotFound
 from cell_service.model.instance import Fault, Instance
 from cell_service.model.lifecycle import MOVING, PowerState, Task, VmState
+from cell_service.model.migration import ENDED
 from cell_service.model.move import MoveKind
 from cell_service.model.operation import Outcome
 from mapping_db.cells import Cell
 
+_AT_REST = "finished"
 _RUNNING_AFTER = {VmState.ERROR: VmState.ACTIVE, VmState.RESIZED: VmState.ACTIVE}
 
 
@@ -135,6 +137,19 @@ def finish(turn: Turn, cell: Cell, *, status: str, vm_state: VmState | None, fau
         if fault:
             columns["fault"] = Fault(code=turn.plan.code, message=fault[:255], created_at=now)
         instances.change(tx, instance.uuid, now=now, expect=instance.state, **columns)
+
+    cell.db.run(work, turn.ctx.deadline)
+
+
+def end_migration(turn: Turn, cell: Cell) -> None:
+    """The migration of an instance that is deleted meanwhile is not under way any more."""
+    move, now = turn.move, turn.means.cloud.clock.now()
+
+    def work(tx: Connection) -> None:
+        for each in server_migrations.of_instance(tx, move.instance_uuid):
+            if each.uuid == move.uuid and each.status not in ENDED:
+                arrived = each.status == _AT_REST
+                server_migrations.change(tx, move.uuid, now, status="confirmed" if arrived else "error")
 
     cell.db.run(work, turn.ctx.deadline)
 

@@ -242,13 +242,16 @@ def settle_reverted(turn: Turn) -> bool:
 
 
 def open_for_delete(turn: Turn) -> bool:
-    """Overtaken between two cells: the row of the cell that owns the instance can be deleted."""
-    if turn.plan.home == "nowhere" and turn.move.crosses:
-        owner = _owner(turn)
-        cells = (turn.source, turn.target)
-        mine = next((cell for cell in cells if owner is not None and owner.cell_id == cell.mapping.id), None)
-        if mine is not None:
+    """Overtaken by a delete: the row of the cell that owns the instance can be deleted, and its migration has ended."""
+    if turn.plan.home != "nowhere":
+        return True
+    owner = _owner(turn)
+    cells = (turn.source, turn.target) if turn.move.crosses else (turn.source,)
+    mine = next((cell for cell in cells if owner is not None and owner.cell_id == cell.mapping.id), None)
+    if mine is not None:
+        if turn.move.crosses:
             rows.reopen(turn, mine, None)
+        rows.end_migration(turn, mine)
     return True
 
 
