@@ -13,8 +13,8 @@ from api_cell.servers import move as asking
 from api_cell.superconductor.contract import SuperConductor
 from api_cell.superconductor.moves import phases
 from api_cell.superconductor.moves.turn import Failed
-from cell_service.context import internal
-from cell_service.db import instances
+from cell_service.context import Deadline, internal
+from cell_service.db import instances, server_migrations
 from cell_service.model.move import MoveKind, MovePlan
 from cell_service.rpc.contract import client
 from mapping_db import instance_mappings, moves, quotas
@@ -272,6 +272,16 @@ def test_a_delete_overtakes_a_move(cloud: Federation, step: str, there: str, mon
     cloud.until(lambda: homes(cloud, uuid) == [])
     cloud.until(lambda: uuid not in cloud.allocations())
     assert move.uuid not in cloud.allocations()
+    assert set(migration_statuses(cloud, uuid)) <= {"error", "confirmed"}
+
+
+def migration_statuses(cloud: Federation, uuid: str) -> list[str]:
+    """As all cells together have them."""
+    found = []
+    for name in cloud.names[1:]:
+        with cloud.cells.open(cloud.ids[name]).db.connect(Deadline.after(10)) as tx:
+            found += [each.status for each in server_migrations.of_instance(tx, uuid)]
+    return found
 
 
 def force_down(cloud: Federation, host: str, down: bool) -> None:
