@@ -24,12 +24,13 @@ def test_the_life_of_a_cell(tmp_path: Path) -> None:
     shown = subprocess.run(
         ["sh", str(DEMOS / "cells.sh"), str(tmp_path / "demo"), str(Path(sys.executable).parent)],
         env={**os.environ, "PORT_BASE": str(free_ports(FREE))},
-        capture_output=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
         text=True,
         timeout=400,
         check=False,
     )
-    assert shown.returncode == 0, shown.stdout + shown.stderr
+    assert shown.returncode == 0, shown.stdout
     parts = {part.splitlines()[0]: part for part in shown.stdout.split("\n== ")[1:]}
     dead = next(part for title, part in parts.items() if title.startswith("cell3 dies"))
     assert dead.count("UNKNOWN") == 3
