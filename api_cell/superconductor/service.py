@@ -27,6 +27,8 @@ log = logging.getLogger(__name__)
 
 BATCH = 50
 RETAIN_SECONDS = 3600.0
+CONFIRM_SECONDS = 10.0
+"""How often resizes are looked for that are to confirm themselves."""
 KEEP_CHANGES = timedelta(hours=1)
 
 
@@ -54,6 +56,7 @@ class SuperConductorService(SuperConductor):
         self._run("moves", self._move)
         self._run("look", lambda: self._repeat(settings.look_seconds, self._look))
         self._run("tidy", lambda: self._repeat(600.0, self._tidy))
+        self._run("confirm", lambda: self._repeat(CONFIRM_SECONDS, self._runner.confirm_late))
         if settings.retention.deleted_days or settings.retention.archived_days:
             self._run("retention", lambda: self._repeat(RETAIN_SECONDS, self._retain))
         if settings.discover_seconds > 0:
@@ -145,7 +148,7 @@ class SuperConductorService(SuperConductor):
     def _tidy(self) -> None:
         before = self._means.cloud.clock.now() - KEEP_CHANGES
         self._means.cloud.db.run(lambda tx: changes.purge(tx, before))
-        self._runner.tidy(self._means.settings.resize_confirm_seconds)
+        self._runner.tidy()
 
     def _repeat(self, seconds: float, work: Callable[[], None]) -> None:
         while not self._stopping.is_set():

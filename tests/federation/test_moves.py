@@ -325,3 +325,23 @@ def test_the_evacuation_of_a_stopped_server_leaves_it_stopped(cloud: Federation)
         force_down(cloud, "cell1-host1", False)
     ended(cloud, uuid)
     assert homes(cloud, uuid) == ["cell1-host2"]
+
+
+def test_a_resize_confirms_itself_when_nobody_does(own_cloud: Federation) -> None:
+    uuid = own_cloud.boot(cell="cell1")
+    runner = own_cloud.superconductor._runner
+    start(own_cloud, uuid, MoveKind.COLD)
+    own_cloud.until(lambda: own_cloud.show(uuid)["status"] == "VERIFY_RESIZE")
+    runner.confirm_late()  # no window is configured
+    assert own_cloud.show(uuid)["status"] == "VERIFY_RESIZE"
+    runner._means = dataclasses.replace(
+        runner._means, settings=dataclasses.replace(runner._means.settings, resize_confirm_seconds=1)
+    )
+
+    def confirmed() -> bool:
+        runner.confirm_late()
+        return bool(own_cloud.show(uuid)["status"] == "ACTIVE")
+
+    own_cloud.until(confirmed)
+    ended(own_cloud, uuid)
+    assert homes(own_cloud, uuid) == [own_cloud.show(uuid)[HOST]]

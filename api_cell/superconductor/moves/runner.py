@@ -7,7 +7,7 @@ import threading
 from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import timedelta
 from functools import partial
 from typing import Any
 
@@ -32,6 +32,8 @@ log = logging.getLogger(__name__)
 AT_ONCE = 8
 POLL_SECONDS = 0.1
 MOST_HELD = 500
+POLL_DEADLINE_SECONDS = 2.0
+"""How long a cell that does not answer may keep the moves of others waiting, before its breaker opens."""
 PATIENCE = 8
 """How often a move that is not committed is put off because somebody does not answer, before it is undone."""
 LONGEST_PAUSE_SECONDS = 15.0
@@ -104,29 +106,29 @@ class Runner:
                 found = operations.get_many(tx, list(asked))
             return [uuid for key, uuid in asked.items() if key not in found or found[key].phase not in UNFINISHED]
 
-        ctx = internal(self._means.cloud.clock, seconds=5)
+        ctx = internal(self._means.cloud.clock, seconds=POLL_DEADLINE_SECONDS)
         gathered = self._means.cloud.cells.scatter(by_cell, ended, ctx.deadline)
-        for answer in gathered.answers.values():
-            for uuid in answer:
-                self._submit(uuid)
+        through = {uuid for answer in gathered.answers.values() for uuid in answer}
         for cell_id in gathered.failures:  # the step finds out by itself what that means for it
-            for uuid in by_cell[cell_id].values():
-                self._submit(uuid)
+            through |= set(by_cell[cell_id].values())
+        for uuid in through:
+            self._submit(uuid)
         for move in idle:
             slow = now - self._asked_since.get(move.uuid, now) > CLEARING_SECONDS
-            if slow and move.phase is MovePhase.TIDYING:
+            if slow and move.phase is MovePhase.TIDYING and move.uuid not in through:
                 self._put_off(Turn(self._means, move), LONGEST_PAUSE_SECONDS / 3)
 
-    def tidy(self, confirm_seconds: int) -> None:
-        """Confirm what waits for longer than the configured window (0: for ever); forget old moves."""
-        cloud = self._means.cloud
-        now = cloud.clock.now()
-        if confirm_seconds > 0:
-            self._confirm_late(now - timedelta(seconds=confirm_seconds))
-        cloud.db.run(lambda tx: moves.purge(tx, now - KEEP))
+    def tidy(self) -> None:
+        """Forget moves that ended long ago."""
+        before = self._means.cloud.clock.now() - KEEP
+        self._means.cloud.db.run(lambda tx: moves.purge(tx, before))
 
-    def _confirm_late(self, before: datetime) -> None:
-        cloud = self._means.cloud
+    def confirm_late(self) -> None:
+        """Confirm what waits for longer than the configured window (0: for ever)."""
+        cloud, seconds = self._means.cloud, self._means.settings.resize_confirm_seconds
+        if seconds <= 0:
+            return
+        before = cloud.clock.now() - timedelta(seconds=seconds)
         with cloud.db.connect() as tx:
             late = moves.resting_since(tx, before, MOST_HELD)
         for move in late:
@@ -151,7 +153,12 @@ class Runner:
             log.info("the process ends", extra={"about": {"move": uuid}})
 
     def _work(self, uuid: str) -> None:
-        turn = Turn(self._means, self._held[uuid])
+        with self._lock:
+            move = self._held.get(uuid)
+            if move is None:  # let go of meanwhile
+                self._busy.discard(uuid)
+                return
+        turn = Turn(self._means, move)
         self._asked_since.pop(uuid, None)
         keeps = False
         try:
@@ -180,7 +187,7 @@ class Runner:
             return self._failed(turn, failed)
         except Unavailable as error:
             if turn.move.attempt >= PATIENCE and not phases.is_committed(turn.move):
-                return self._failed(turn, Failed(str(error), 503))
+                return self._failed(turn, Failed(str(error), 503), unseen=True)
             log.warning("move put off", extra=_about(turn, reason=error))
             self._put_off(turn)
         except PolycellError as error:
@@ -203,6 +210,7 @@ class Runner:
         while turn.move.finished_at is None and turn.move.phase is not MovePhase.WAITING:
             phase = phases.phase_of(turn.move)
             step = next((step for step in phase.steps if step.__name__ not in turn.plan.done), None)
+            turn.demand_lease()
             if step is None:
                 self._enter(turn, phase)
             elif step(turn):
@@ -228,12 +236,13 @@ class Runner:
         turn.record(**columns)
         log.info("phase of a move over", extra=_about(turn, home=plan.home))
 
-    def _failed(self, turn: Turn, failed: Failed) -> bool:
+    def _failed(self, turn: Turn, failed: Failed, *, unseen: bool = False) -> bool:
+        """`unseen`: somebody did not answer, so that what was not recorded may be done all the same."""
         log.warning("move failed", extra=_about(turn, reason=failed.reason))
         if phases.is_committed(turn.move):
             self._put_off(turn)
             return False
-        if "begin" not in turn.plan.done:
+        if "begin" not in turn.plan.done and not unseen:
             return self._steer(turn, MovePhase.UNDONE, end=True, fault=failed.reason)
         return self._steer(turn, MovePhase.UNDOING, fault=failed.reason, code=failed.code)
 
