@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, MetaData
 
 from api_cell.app import ApiServer, Services, make_compute_app
 from api_cell.config import ApiSection, ApiSettings
@@ -41,13 +41,15 @@ class ComputeApi:
     """cell0, cell1 and cell2 (or more), a clock turned by hand, and a server on a port of its own."""
 
     def __init__(
-        self, directory: Path, templates: Path, settings: ApiSettings | None = None, cells: int = 2
+        self, directory: Path, templates: Path, settings: ApiSettings | None = None, cells: int = 2,
+        create: Callable[[], str] | None = None,
     ) -> None:  # fmt: skip
+        """`create` makes an empty database and answers its URL; without it they are files."""
         self.settings = settings or ApiSettings(api=ApiSection(auth_strategy="noauth2"))
         self.clock = ManualClock(datetime(2026, 1, 1, tzinfo=UTC))
-        self._directory, self._templates = directory, templates
-        shutil.copy(templates / "global.db", directory / "global.db")
-        self.db = Database(f"sqlite:///{directory}/global.db")
+        self._directory, self._templates, self._create = directory, templates, create
+        self._urls = {"global": self._made("global", global_metadata)}
+        self.db = Database(self._urls["global"])
         self.buses: dict[str, Bus] = {}
         self.cell_ids = {name: self._map(name) for name in (f"cell{number}" for number in range(cells + 1))}
         self.cells = Cells(self.db, self._transport, self.clock)
@@ -79,7 +81,7 @@ class ComputeApi:
         self._point(name, UNREACHABLE)
 
     def wake(self, name: str) -> None:
-        self._point(name, f"sqlite:///{self._directory}/{name}.db")
+        self._point(name, self._urls[name])
 
     def add_host(self, cell: str, host: str, **report: Any) -> tuple[Service, NodeReport]:
         """A compute host as its conductor would register it, up now, and mapped."""
@@ -109,12 +111,23 @@ class ComputeApi:
         self.cells.refresh()
 
     def _map(self, name: str) -> int:
-        shutil.copy(self._templates / "cell.db", self._directory / f"{name}.db")
+        self._urls[name] = self._made(name, schema.metadata)
         with self.db.begin() as tx:
             return cell_mappings.insert_new(
                 tx, uuid=_uuid(name), name=name, transport_url=f"memory://{name}", now=self.clock.now(),
-                database_connection=f"sqlite:///{self._directory}/{name}.db",
+                database_connection=self._urls[name],
             ).id  # fmt: skip
+
+    def _made(self, name: str, tables: MetaData) -> str:
+        """A database with these tables."""
+        if self._create is None:
+            template = "global" if tables is global_metadata else "cell"
+            shutil.copy(self._templates / f"{template}.db", self._directory / f"{name}.db")
+            return f"sqlite:///{self._directory}/{name}.db"
+        made = Database(self._create())
+        tables.create_all(made.engine)
+        made.dispose()
+        return made.url.render_as_string(hide_password=False)
 
     def _transport(self, url: str) -> MemoryTransport:
         return MemoryTransport(self.buses.setdefault(url, Bus()))

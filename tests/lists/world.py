@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -43,10 +43,12 @@ class Placed:
 class World:
     """A Compute API over cell0 and three cells, filled anew for every example."""
 
-    def __init__(self, directory: Path, settings: ApiSettings | None = None) -> None:
+    def __init__(
+        self, directory: Path, settings: ApiSettings | None = None, create: Callable[[], str] | None = None
+    ) -> None:  # fmt: skip
         templates = directory / "templates"
         templates.mkdir()
-        self.api = ComputeApi(directory, make_templates(templates), settings, cells=3)
+        self.api = ComputeApi(directory, make_templates(templates), settings, cells=3, create=create)
         self.admin = self.api.client
         self.user = self.api.as_user("reader", "p1")
 
