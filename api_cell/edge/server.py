@@ -1,142 +1,32 @@
-"""An API on a port: a loop on a thread of its own, or of a whole process until SIGTERM; and the end without refusals.
-
-Several processes may listen on one port (SO_REUSEPORT). On draining, connections that wait to be accepted are
-accepted first, then the port is given up; requests on connections that are still open are answered, the last one of
-each with `Connection: close`.
-"""
+"""An API on a port."""
 
 from __future__ import annotations
 
-import asyncio
-import logging
-import signal
-import socket
-import threading
-from concurrent.futures import Future
-
-import tornado.netutil
-from tornado.httpserver import HTTPServer
-from tornado.iostream import IOStream
-
 from api_cell.edge.edge import Edge
-from cell_service.errors import Unavailable
+from cell_service.listening import Listener
 
-log = logging.getLogger(__name__)
-
-BACKLOG = 1024
 HEADER_BYTES = 65536
-IDLE_GRACE_SECONDS = 0.5
-_POLL_SECONDS = 0.02
 
 
-class ApiServer:
-    """One API listening. `start` and `drain` may be called from any thread; `drain` twice is no error."""
+class ApiServer(Listener):
+    """One API listening."""
 
     def __init__(self, edge: Edge) -> None:
         self._edge = edge
-        self._sockets: list[socket.socket] = []
-        self._server: HTTPServer | None = None
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._thread: threading.Thread | None = None
-        self._open = True
-        self._drained = threading.Event()
-
-    @property
-    def port(self) -> int:
-        """The port it listens on (0 was asked: the one it got)."""
-        return int(self._sockets[0].getsockname()[1])
+        super().__init__(
+            edge.api.name,
+            edge,
+            busy=lambda: edge.open_exchanges,
+            ended=edge.close,
+            begun_to_end=self._refuse_new,
+            drain_seconds=edge.settings.api.drain_timeout,
+            max_header_size=HEADER_BYTES,
+        )
 
     @property
     def draining(self) -> bool:
         """Whether it has begun to stop."""
         return self._edge.draining
 
-    def bind(self, port: int, address: str = "127.0.0.1", *, reuse_port: bool = False) -> None:
-        """Take the port. Raises Unavailable when somebody has it."""
-        try:
-            self._sockets = tornado.netutil.bind_sockets(
-                port, address, family=socket.AF_UNSPEC, backlog=BACKLOG, reuse_port=reuse_port
-            )
-        except OSError as error:
-            raise Unavailable(reason=f"Cannot listen on {address}:{port}: {error.strerror}") from error
-
-    def start(self, port: int = 0, address: str = "127.0.0.1", *, reuse_port: bool = False) -> None:
-        """Listen and serve on a thread of its own. Returned: connections are accepted. Raises Unavailable."""
-        self.bind(port, address, reuse_port=reuse_port)
-        ready: Future[None] = Future()
-        self._thread = threading.Thread(
-            target=lambda: asyncio.run(self._serve(ready)), name=f"{self._edge.api.name}-loop", daemon=True
-        )
-        self._thread.start()
-        ready.result(timeout=30)
-
-    def serve(self) -> None:
-        """Serve on this (the main) thread until SIGTERM or SIGINT, then drain. `bind` before."""
-        asyncio.run(self._serve(None))
-
-    def drain(self, seconds: float | None = None) -> None:
-        """Take no new connections, finish what is being served (at most that long), stop. Waits for the end."""
-        if self._loop is None or self._drained.is_set():
-            return
-        seconds = self._edge.settings.api.drain_timeout if seconds is None else seconds
-        self._loop.call_soon_threadsafe(self._begin_drain, seconds)
-        self._drained.wait(seconds + 10)
-        if self._thread is not None and self._thread is not threading.current_thread():
-            self._thread.join(5)
-
-    async def _serve(self, ready: Future[None] | None) -> None:
-        self._loop = asyncio.get_running_loop()
-        self._ended = asyncio.Event()
-        self._server = HTTPServer(self._edge, max_header_size=HEADER_BYTES)
-        self._server.add_sockets(self._sockets)
-        if ready is None:
-            seconds = self._edge.settings.api.drain_timeout
-            for number in (signal.SIGTERM, signal.SIGINT):
-                self._loop.add_signal_handler(number, self._begin_drain, seconds)
-        else:
-            ready.set_result(None)
-        log.info("serving api=%s port=%s", self._edge.api.name, self.port)
-        await self._ended.wait()
-        self._edge.close()
-        self._drained.set()
-
-    def _begin_drain(self, seconds: float) -> None:
-        if not self._open:
-            return
-        self._open = False
-        assert self._loop is not None
-        self._draining = self._loop.create_task(self._drain(seconds))
-
-    async def _drain(self, seconds: float) -> None:
-        assert self._server is not None
-        assert self._loop is not None
-        log.info("draining api=%s open=%d", self._edge.api.name, self._edge.open_exchanges)
+    def _refuse_new(self) -> None:
         self._edge.draining = True
-        self._server.conn_params.no_keep_alive = True
-        self._accept_waiting(self._server)
-        self._server.stop()
-        until = self._loop.time() + seconds
-        idle_since = self._loop.time()
-        while self._loop.time() < until and self._server._connections:
-            if self._edge.open_exchanges:
-                idle_since = self._loop.time()
-            if self._loop.time() - idle_since > IDLE_GRACE_SECONDS:
-                break
-            await asyncio.sleep(_POLL_SECONDS)
-        await self._server.close_all_connections()
-        log.info("drained api=%s", self._edge.api.name)
-        self._ended.set()
-
-    def _accept_waiting(self, server: HTTPServer) -> None:
-        """Take the connections that the kernel has already made for us: closing the port would reset them."""
-        for listening in self._sockets:
-            while True:
-                try:
-                    connection, address = listening.accept()
-                except (BlockingIOError, InterruptedError):
-                    break
-                except OSError:
-                    log.warning("cannot accept while draining", exc_info=True)
-                    break
-                connection.setblocking(False)
-                server.handle_stream(IOStream(connection), address)

@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import socket
-import threading
 import time
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from http.client import responses
 
-import tornado.netutil
 from tornado import httputil
-from tornado.httpserver import HTTPServer
 from tornado.iostream import StreamClosedError
 
 from cell_service.context import Context, Deadline, new_request_id
 from cell_service.errors import PolycellError, TooLarge, Unavailable
+from cell_service.listening import Listener
 from cell_service.logs import about
 from cell_service.metadata.service import Answer, MetadataService, Question
 
@@ -29,7 +26,6 @@ SECONDS = 30.0
 RETRY_SECONDS = 5
 THREADS = 16
 MOST_OPEN = 512
-_POLL_SECONDS = 0.02
 
 
 class MetadataServer(httputil.HTTPServerConnectionDelegate):
@@ -41,35 +37,13 @@ class MetadataServer(httputil.HTTPServerConnectionDelegate):
         self.patient = ThreadPoolExecutor(threads, thread_name_prefix="metadata-patient")
         """For questions that wait for services of the deployer: they must not hold up the others."""
         self.open = 0
-        self._sockets: list[socket.socket] = []
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._thread: threading.Thread | None = None
-        self._draining = False
+        self._listener = Listener("metadata", self, busy=lambda: self.open, ended=self._end, max_body_size=1 << 20)
+        self.start, self.drain = self._listener.start, self._listener.drain
 
     @property
     def port(self) -> int:
         """The port it listens on (0 was asked: the one it got)."""
-        return int(self._sockets[0].getsockname()[1])
-
-    def start(self, port: int = 0, address: str = "127.0.0.1", *, reuse_port: bool = False) -> None:
-        """Listen and serve on a thread of its own. Returned: connections are accepted. Raises Unavailable."""
-        try:
-            self._sockets = tornado.netutil.bind_sockets(port, address, backlog=512, reuse_port=reuse_port)
-        except OSError as error:
-            raise Unavailable(reason=f"Cannot listen on {address}:{port}: {error.strerror}") from error
-        ready: Future[None] = Future()
-        self._thread = threading.Thread(
-            target=lambda: asyncio.run(self._serve(ready)), name="metadata-loop", daemon=True
-        )
-        self._thread.start()
-        ready.result(timeout=30)
-
-    def drain(self, seconds: float = 5.0) -> None:
-        """Take no new connections, finish what is being served (at most that long), stop. Waits for the end."""
-        if self._loop is None or self._thread is None or not self._thread.is_alive():
-            return
-        self._loop.call_soon_threadsafe(self._begin_drain, seconds)
-        self._thread.join(seconds + 5)
+        return self._listener.port
 
     def start_request(self, server_conn: object, request_conn: httputil.HTTPConnection) -> _Exchange:
         return _Exchange(self, request_conn)
@@ -77,32 +51,10 @@ class MetadataServer(httputil.HTTPServerConnectionDelegate):
     def on_close(self, server_conn: object) -> None:
         """Nothing is kept for a connection."""
 
-    async def _serve(self, ready: Future[None]) -> None:
-        self._loop = asyncio.get_running_loop()
-        self._ended = asyncio.Event()
-        self._server = HTTPServer(self, max_body_size=1 << 20)
-        self._server.add_sockets(self._sockets)
-        ready.set_result(None)
-        log.info("serving metadata", extra=about(None, port=self.port))
-        await self._ended.wait()
+    def _end(self) -> None:
         for pool in (self.workers, self.patient):
             pool.shutdown(wait=False, cancel_futures=True)
         self.service.close()
-
-    def _begin_drain(self, seconds: float) -> None:
-        if not self._draining:
-            self._draining = True
-            assert self._loop is not None
-            self._task = self._loop.create_task(self._drain(seconds))
-
-    async def _drain(self, seconds: float) -> None:
-        assert self._loop is not None
-        self._server.stop()
-        until = self._loop.time() + seconds
-        while self.open and self._loop.time() < until:
-            await asyncio.sleep(_POLL_SECONDS)
-        await self._server.close_all_connections()
-        self._ended.set()
 
 
 class _Exchange(httputil.HTTPMessageDelegate):

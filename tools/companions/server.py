@@ -5,78 +5,51 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-import signal
-import socket
-import threading
 from collections.abc import Callable
-from concurrent.futures import Future
 from http.client import responses
 from pathlib import Path
 
-import tornado.netutil
 from tornado import httputil
-from tornado.httpserver import HTTPServer
 from tornado.iostream import StreamClosedError
 
-from cell_service.errors import Unavailable
+from cell_service.listening import Listener
 from tools.companions.app import Desk, Gathering, Response, Service
 
 log = logging.getLogger(__name__)
 
 MOST_BYTES = 1 << 40
 PIECE_BYTES = 1 << 20
-_POLL_SECONDS = 0.02
 
 
 class Companion(httputil.HTTPServerConnectionDelegate):
     """One service listening. `start` and `drain` may be called from any thread; `drain` twice is no error."""
 
     def __init__(self, service: Service) -> None:
-        self.name = service.name
         self.desk = Desk(service)
         self.open = 0
-        self._sockets: list[socket.socket] = []
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._thread: threading.Thread | None = None
-        self._draining = False
+        self._listener = Listener(
+            service.name,
+            self,
+            busy=lambda: self.open,
+            ended=self._end,
+            max_body_size=MOST_BYTES,
+            chunk_size=PIECE_BYTES,
+        )
+        self.bind, self.start, self.serve = self._listener.bind, self._listener.start, self._listener.serve
+        self.drain = self._listener.drain
+
+    @property
+    def name(self) -> str:
+        return self._listener.name
 
     @property
     def port(self) -> int:
         """The port it listens on (0 was asked: the one it got)."""
-        return int(self._sockets[0].getsockname()[1])
+        return self._listener.port
 
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
-
-    def bind(self, port: int = 0, address: str = "127.0.0.1") -> None:
-        """Take the port. Raises Unavailable when somebody has it."""
-        try:
-            self._sockets = tornado.netutil.bind_sockets(port, address, family=socket.AF_INET, backlog=256)
-        except OSError as error:
-            raise Unavailable(reason=f"Cannot listen on {address}:{port}: {error.strerror}") from error
-
-    def start(self, port: int = 0, address: str = "127.0.0.1") -> None:
-        """Listen and serve on a thread of its own. Returned: connections are accepted. Raises Unavailable."""
-        if not self._sockets:
-            self.bind(port, address)
-        ready: Future[None] = Future()
-        self._thread = threading.Thread(
-            target=lambda: asyncio.run(self._serve(ready)), name=f"{self.name}-loop", daemon=True
-        )
-        self._thread.start()
-        ready.result(timeout=30)
-
-    def serve(self) -> None:
-        """Serve on this (the main) thread until SIGTERM or SIGINT. `bind` before."""
-        asyncio.run(self._serve(None))
-
-    def drain(self, seconds: float = 5.0) -> None:
-        """Take no new connections, finish what is being served (at most that long), stop. Waits for the end."""
-        if self._loop is None or self._thread is None or not self._thread.is_alive():
-            return
-        self._loop.call_soon_threadsafe(self._begin_drain, seconds)
-        self._thread.join(seconds + 5)
 
     def start_request(self, server_conn: object, request_conn: httputil.HTTPConnection) -> _Exchange:
         return _Exchange(self, request_conn)
@@ -84,35 +57,9 @@ class Companion(httputil.HTTPServerConnectionDelegate):
     def on_close(self, server_conn: object) -> None:
         """Nothing is kept for a connection."""
 
-    async def _serve(self, ready: Future[None] | None) -> None:
-        self._loop = asyncio.get_running_loop()
-        self._ended = asyncio.Event()
-        self._server = HTTPServer(self, max_body_size=MOST_BYTES, chunk_size=PIECE_BYTES)
-        self._server.add_sockets(self._sockets)
-        if ready is None:
-            for number in (signal.SIGTERM, signal.SIGINT):
-                self._loop.add_signal_handler(number, self._begin_drain, 5.0)
-        else:
-            ready.set_result(None)
-        log.info("serving service=%s port=%s", self.name, self.port)
-        await self._ended.wait()
+    def _end(self) -> None:
         self.desk.workers.shutdown(wait=True, cancel_futures=True)
         self.desk.service.close()
-
-    def _begin_drain(self, seconds: float) -> None:
-        if not self._draining:
-            self._draining = True
-            assert self._loop is not None
-            self._task = self._loop.create_task(self._drain(seconds))
-
-    async def _drain(self, seconds: float) -> None:
-        assert self._loop is not None
-        self._server.stop()
-        until = self._loop.time() + seconds
-        while self.open and self._loop.time() < until:
-            await asyncio.sleep(_POLL_SECONDS)
-        await self._server.close_all_connections()
-        self._ended.set()
 
 
 class _Exchange(httputil.HTTPMessageDelegate):
