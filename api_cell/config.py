@@ -22,7 +22,7 @@ class ApiSection:
     list_records_by_skipping_down_cells: bool = option(cfg.BoolOpt("list_records_by_skipping_down_cells", default=True))
     enable_instance_password: bool = option(cfg.BoolOpt("enable_instance_password", default=True))
     request_timeout: float = option(cfg.FloatOpt("request_timeout", default=60.0, help="Seconds for one request."))
-    worker_threads: int = option(cfg.IntOpt("worker_threads", default=16, min=1))
+    worker_threads: int = option(cfg.IntOpt("worker_threads", default=40, min=1, help="More than one cell may hold."))
     max_in_flight: int = option(cfg.IntOpt("max_in_flight", default=256, min=1, help="Beyond it: 503."))
     drain_timeout: float = option(cfg.FloatOpt("drain_timeout", default=60.0, help="Seconds to finish at SIGTERM."))
 

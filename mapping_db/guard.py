@@ -24,7 +24,7 @@ from mapping_db.bulkhead import Bulkhead, Flight, Full, Overdue, Refused
 log = logging.getLogger(__name__)
 
 TICK_SECONDS = 0.05
-PATIENCE_SECONDS = 0.2
+PATIENCE_SECONDS = 0.15
 PROBE_LOOKS = 5.0
 """After so many looks a probe is given up. Looks weigh less while they come late: then this process gets no processor
 time, and the answer may long be there."""

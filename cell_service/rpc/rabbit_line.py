@@ -145,6 +145,8 @@ class Line:
                 self._loop.start()
                 break
             except Exception:  # out of a callback of pika's
+                if self._shutting:
+                    break  # it objects to being closed while it still connects; nobody waits for us any more
                 log.exception("the queue's connection failed in an unexpected way")
                 self._drop("an error of our own")
         with self._lock:

@@ -39,7 +39,14 @@ HALF_DEAD = [Ill(Mode.FLAPPING), Ill(Mode.SLOW, delay=0.1)]
 
 @pytest.fixture(scope="module")
 def sick() -> Iterator[SickCloud]:
+    """Whatever it connects to, it has connected to."""
     with SickCloud() as made:
+        cloud = made.cloud
+        for cell in cloud.names[1:]:
+            uuid = cloud.boot(cell=cell)
+            assert cloud.act(uuid, "os-stop").status == 202
+            cloud.settled(uuid)
+            cloud.until(partial(deleted, cloud, uuid), 60)
         yield made
 
 
