@@ -21,9 +21,9 @@ from tests.faults.turmoil import Turmoil
 
 log = logging.getLogger(__name__)
 
-SERVERS_EACH = 4
+SERVERS_EACH = 3
 HOST = "OS-EXT-SRV-ATTR:host"
-ANSWER_SECONDS = 15.0
+ANSWER_SECONDS = 10.0
 
 
 class Crowd:

@@ -143,11 +143,13 @@ def demand_records(cloud: Installation, waiting: dict[str, Move]) -> None:
         with cloud.reading(cell) as tx:
             for row in tx.execute(select(table.uuid, table.status, table.migration_type).where(~table.hidden)):
                 assert row.status in ENDED or (row.status == "finished" and row.uuid in resting), (cell, row)
-            alive = select(schema.instances.c.uuid).where(schema.instances.c.deleted_at.is_(None))
+            here = schema.instances.c
+            alive = select(here.uuid).where(here.deleted_at.is_(None), ~here.hidden)
             open_ones = select(action.instance_uuid, action.action, action.request_id).where(
                 action.finish_time.is_(None), action.instance_uuid.in_(alive)
             )
-            assert tx.execute(open_ones).all() == [], cell
+            left = tx.execute(open_ones).all()
+            assert left == [], (cell, left)
 
 
 def _waiting(cloud: Installation) -> dict[str, Move]:

@@ -17,7 +17,7 @@ from tests.faults.turmoil import Spare, Turmoil
 
 KILLS = int(os.environ.get("POLYCELL_KILLS", "25"))
 SEED = int(os.environ.get("POLYCELL_SEED", "1"))
-CLIENTS = 5
+CLIENTS = 8
 HOSTS_PER_CELL = 3
 SETTLE_SECONDS = 240.0
 

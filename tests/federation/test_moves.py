@@ -9,12 +9,16 @@ from uuid import uuid4
 
 import pytest
 
+from api_cell.scheduler.scheduler import Scheduler
 from api_cell.servers import move as asking
 from api_cell.superconductor.contract import SuperConductor
-from api_cell.superconductor.moves import phases
-from api_cell.superconductor.moves.turn import Failed
+from api_cell.superconductor.means import Means, SuperConductorSettings
+from api_cell.superconductor.moves import phases, rows, runner, steps
+from api_cell.superconductor.moves.turn import Failed, Turn
 from cell_service.context import Deadline, internal
 from cell_service.db import instances, server_migrations
+from cell_service.errors import OperationLost, Unavailable
+from cell_service.model.lifecycle import Task
 from cell_service.model.move import MoveKind, MovePlan
 from cell_service.rpc.contract import client
 from mapping_db import instance_mappings, moves, quotas
@@ -275,6 +279,27 @@ def test_a_delete_overtakes_a_move(cloud: Federation, step: str, there: str, mon
     assert set(migration_statuses(cloud, uuid)) <= {"error", "confirmed"}
 
 
+def test_a_delete_that_is_through_before_a_host_is_chosen_leaves_no_claim(
+    cloud: Federation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    uuid = cloud.boot(cell="cell1")
+    before = phases.GOING[MoveKind.COLD]
+    deleter = cloud.user("admin", "admin")
+
+    def choose(turn: Any) -> bool:
+        if turn.move.instance_uuid == uuid:
+            assert deleter.delete(f"/servers/{uuid}").status in (204, 404)
+            cloud.until(lambda: uuid not in cloud.allocations())
+        return steps.choose(turn)
+
+    chosen = tuple(choose if one is steps.choose else one for one in before.steps)
+    monkeypatch.setitem(phases.GOING, MoveKind.COLD, dataclasses.replace(before, steps=chosen))
+    start(cloud, uuid, MoveKind.COLD)
+    cloud.until(lambda: cloud.gone(uuid))
+    (move,) = ended(cloud, uuid)
+    assert {uuid, move.uuid}.isdisjoint(cloud.allocations())
+
+
 def migration_statuses(cloud: Federation, uuid: str) -> list[str]:
     """As all cells together have them."""
     found = []
@@ -282,6 +307,56 @@ def migration_statuses(cloud: Federation, uuid: str) -> list[str]:
         with cloud.cells.open(cloud.ids[name]).db.connect(Deadline.after(10)) as tx:
             found += [each.status for each in server_migrations.of_instance(tx, uuid)]
     return found
+
+
+def test_a_move_whose_cell_was_silent_from_the_start_leaves_no_task(
+    cloud: Federation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The API has begun it in the cell and died; the cell says nothing until the move is given up."""
+    uuid = cloud.boot(cell="cell1")
+    before = phases.GOING[MoveKind.COLD]
+
+    def begin(turn: Any) -> bool:
+        if turn.move.instance_uuid == uuid:
+            steps.begin(turn)
+            raise Unavailable(reason="Nobody answers.")
+        return steps.begin(turn)
+
+    silent = tuple(begin if one is steps.begin else one for one in before.steps)
+    monkeypatch.setitem(phases.GOING, MoveKind.COLD, dataclasses.replace(before, steps=silent))
+    monkeypatch.setattr(runner, "PATIENCE", 1)
+    with monkeypatch.context() as dying:
+        dying.setattr("mapping_db.moves.rest", lambda *_, **__: None)  # nobody hears that it has begun
+        dying.setattr(asking, "LEASE_SECONDS", 0.1)
+        start(cloud, uuid, MoveKind.COLD)
+    ended(cloud, uuid)
+    shown = cloud.settled(uuid)
+    assert (shown["status"], shown["OS-EXT-STS:task_state"]) == ("ACTIVE", None)
+
+
+def test_who_comes_late_does_not_touch_the_next_move(cloud: Federation) -> None:
+    """A super-conductor that was frozen goes on with a move that others have ended."""
+    uuid = cloud.boot(cell="cell1")
+    start(cloud, uuid, MoveKind.LIVE, target_host="cell1-host2")
+    ended(cloud, uuid)
+    with cloud.db.connect() as tx:
+        row = tx.execute(moves.moves.select().where(moves.moves.c.instance_uuid == uuid)).one()
+        old = moves.get(tx, row.uuid)
+    assert old is not None
+    start(cloud, uuid, MoveKind.COLD, target_host="cell1-host1")
+    means = Means(cloud.cloud, Scheduler(cloud.cloud), SuperConductorSettings(), "late")
+    for late in (
+        rows.settle_here,
+        rows.settle_back,
+        lambda turn: rows.show(turn, turn.source, Task.MIGRATING, "running"),
+    ):
+        with pytest.raises(OperationLost):
+            late(Turn(means, old))
+    cloud.until(lambda: cloud.show(uuid)["status"] == "VERIFY_RESIZE")
+    assert cloud.show(uuid)[HOST] == "cell1-host1"
+    cloud.until(lambda: cloud.act(uuid, "revertResize").status == 202)
+    ended(cloud, uuid)
+    assert homes(cloud, uuid) == ["cell1-host2"]
 
 
 def force_down(cloud: Federation, host: str, down: bool) -> None:

@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from sqlalchemy import Connection
 
-from api_cell.superconductor.moves.turn import Failed, Turn
+from api_cell.superconductor.moves.turn import Failed, Overtaken, Turn
 from cell_service.errors import ComputeHostNotFound, NoValidHost, OperationLost
 from cell_service.model.move import MoveKind, MovePhase
 from cell_service.model.request_spec import RequestSpec, Selection
@@ -22,7 +22,8 @@ from mapping_db.placement.allocations import Claim, Consumer
 
 
 def choose(turn: Turn) -> None:
-    """The move knows its destination, which is claimed. Raises Failed when there is none."""
+    """The move knows its destination, which is claimed. Raises Failed when there is none; Overtaken when the server is
+    being deleted: what is claimed after its delete has released everything, nobody would release."""
     means, move = turn.means, turn.move
     with means.cloud.db.connect() as tx:
         spec = request_specs.get(tx, move.instance_uuid)
@@ -33,6 +34,8 @@ def choose(turn: Turn) -> None:
     now = means.cloud.clock.now()
 
     def record(tx: Connection, chosen: Selection) -> bool:
+        if instance_mappings.hold(tx, move.instance_uuid).queued_for_delete:
+            return False
         plan = replace(
             turn.plan,
             node=chosen.node,
@@ -57,6 +60,8 @@ def choose(turn: Turn) -> None:
                 if host_moves.get(tx, outcome.host) is not None:
                     raise Failed(f"Host {outcome.host} is just moving to another cell.")
             return
+        if outcome is None:
+            raise Overtaken
         if isinstance(outcome, NoValidHost):
             reason = str(outcome)
     raise Failed(reason)

@@ -15,7 +15,7 @@ from api_cell.servers import act
 from api_cell.superconductor.moves import rows
 from api_cell.superconductor.moves.turn import Failed, Turn
 from cell_service import wire
-from cell_service.db import operations
+from cell_service.db import instances, operations
 from cell_service.errors import OperationLost
 from cell_service.model.move import Errand
 from cell_service.model.operation import ERRAND_OUTCOME, Kind, Operation, Outcome, Phase
@@ -50,6 +50,7 @@ def run(turn: Turn, cell: Cell, host: str, kind: Kind, arguments: dict[str, Any]
 
 def _ask(tx: Connection, turn: Turn, host: str, kind: Kind, arguments: dict[str, Any], key: str) -> int:
     move, now = turn.move, turn.means.cloud.clock.now()
+    instances.hold(tx, move.instance_uuid)  # two who ask at once ask one after the other
     if kind is not Kind.MOVE_DROP:
         rows.living(tx, move.instance_uuid)
     for asked in operations.of_instance(tx, move.instance_uuid):

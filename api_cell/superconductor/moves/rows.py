@@ -1,7 +1,8 @@
 """What a move writes into the cells' tables of instances, each in one transaction of one cell.
 
 The instance's own row decides: it is changed only while its task is one of a move's. A row whose task is `deleting`, or
-that is deleted, has been overtaken by its delete.
+that is deleted, has been overtaken by its delete. A migration that has ended refuses whoever comes late, after a pause
+in which somebody else has brought the move to its end.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from sqlalchemy import Connection
 from api_cell.servers import move as asking
 from api_cell.superconductor.moves.turn import Failed, Overtaken, Turn
 from cell_service.db import actions, carry, instances, server_migrations
-from cell_service.errors import InstanceNotFound
+from cell_service.errors import InstanceNotFound, OperationLost
 from cell_service.model.instance import Fault, Instance
 from cell_service.model.lifecycle import MOVING, PowerState, Task, VmState
 from cell_service.model.migration import ENDED
@@ -42,6 +43,7 @@ def show(turn: Turn, cell: Cell, task: Task, status: str) -> None:
 
     def work(tx: Connection) -> None:
         instance = living(tx, uuid)
+        _demand_under_way(tx, turn)
         if instance.task_state not in MOVING:
             raise Failed("The move was given up by an administrator.")
         if instance.task_state is not task:
@@ -57,9 +59,11 @@ def carry_over(turn: Turn, *, back: bool = False, seal: bool = False) -> None:
     uuid, deadline, now = turn.move.instance_uuid, turn.ctx.deadline, turn.means.cloud.clock.now()
 
     def take(tx: Connection) -> list[carry.Parcel]:
-        living(tx, uuid)
         if seal:
             instances.hold(tx, uuid)
+        living(tx, uuid)
+        _demand_under_way(tx, turn)
+        if seal:
             instances.change(tx, uuid, now=now, hidden=True)
         return carry.read(tx, [uuid], operations=False)
 
@@ -82,6 +86,7 @@ def settle_here(turn: Turn) -> bool:
 
     def work(tx: Connection) -> bool:
         instance = living(tx, move.instance_uuid)
+        _demand_under_way(tx, turn)
         after = _as_after(turn)
         if instance.host == move.target_host and instance.flavor == after.get("flavor", instance.flavor):
             return False
@@ -98,6 +103,7 @@ def settle_back(turn: Turn) -> None:
 
     def work(tx: Connection) -> None:
         living(tx, move.instance_uuid)
+        _demand_under_way(tx, turn)
         instances.change(tx, move.instance_uuid, now=now, **_as_before(turn))
 
     turn.source.db.run(work, turn.ctx.deadline)
@@ -160,12 +166,20 @@ def begin_action(turn: Turn, cell: Cell, task: Task | None, status: str) -> None
 
     def work(tx: Connection) -> None:
         instance = living(tx, move.instance_uuid)
+        _demand_under_way(tx, turn)
         actions.start(tx, turn.ctx, instance.uuid, turn.plan.event_action, now)
         if task is not None and instance.vm_state is VmState.RESIZED and instance.task_state is None:
             instances.change(tx, instance.uuid, now=now, expect=instance.state, task_state=task)
         _store_migration(tx, turn, status)
 
     cell.db.run(work, turn.ctx.deadline)
+
+
+def _demand_under_way(tx: Connection, turn: Turn) -> None:
+    """Raises OperationLost when somebody else has ended the move."""
+    known = server_migrations.of_instance(tx, turn.move.instance_uuid)
+    if any(each.uuid == turn.move.uuid and each.status in ENDED for each in known):
+        raise OperationLost(operation_id=turn.move.uuid, fence=turn.move.fence)
 
 
 def _by_guest(instance: Instance) -> VmState:
