@@ -12,7 +12,7 @@ from cell_service.logs import about
 log = logging.getLogger(__name__)
 
 FIRST_PAUSE = 0.5
-LONGEST_PAUSE = 1.2
+LONGEST_PAUSE = 1.0
 
 
 class Breaker:

@@ -138,7 +138,7 @@ class Shield(ProxyBackend):  # type: ignore[misc]
     While it is down a thread asks it now and then, and takes it back when it answers.
     """
 
-    FIRST_PAUSE, LONGEST_PAUSE = 0.5, 1.2
+    FIRST_PAUSE, LONGEST_PAUSE = 0.5, 1.0
 
     def __init__(self, clock: Clock = SYSTEM_CLOCK) -> None:
         super().__init__()

@@ -32,6 +32,7 @@ class Part(StrEnum):
     QUEUE = "cell broker"
     CACHE = "memcached"
     GLOBAL = "global database"
+    GLOBAL_QUEUE = "global broker"
 
 
 class Real(Protocol):
@@ -82,11 +83,13 @@ class SickCloud:
             Part.QUEUE: lines.to(self.broker.port),
             Part.CACHE: lines.to(self.memcached.port),
             Part.GLOBAL: lines.to(shared.port),
+            Part.GLOBAL_QUEUE: lines.to(shared_broker.port),
         }
         urls = {name: shared.create_database() for name in ("global", "cell0", "cell1", "cell3")}
         urls["global"] = self.lines[Part.GLOBAL].url(urls["global"])
         urls[SICK] = self.lines[Part.DATABASE].url(self.database.create_database())
         queues = {name: shared_broker.new_vhost() for name in ("global", "cell0", "cell1", "cell3")}
+        queues["global"] = self.lines[Part.GLOBAL_QUEUE].url(queues["global"])
         queues[SICK] = self.lines[Part.QUEUE].url(self.broker.new_vhost())
         cache = CacheSettings(
             enabled=True, backend="dogpile.cache.pymemcache",

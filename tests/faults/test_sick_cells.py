@@ -222,3 +222,15 @@ def test_the_global_database(sick: SickCloud, servers: Servers, ill: Ill) -> Non
     assert cloud.admin.delete(f"/servers/{servers.doomed}").status == 204
     cloud.until(lambda: cloud.gone(servers.doomed), 60)
     recover(sick, servers, threads)
+
+
+@pytest.mark.parametrize("ill", [*DEAD, *HALF_DEAD], ids=str)
+def test_the_global_broker(sick: SickCloud, servers: Servers, ill: Ill) -> None:
+    """Super-conductors find their work in the global database, if nobody wakes them."""
+    cloud, threads = sick.cloud, ready(sick, servers)
+    befall(sick, Part.GLOBAL_QUEUE, ill)
+    live_on(cloud, servers)
+    assert cloud.admin.delete(f"/servers/{servers.doomed}").status == 204
+    cloud.until(lambda: cloud.gone(servers.doomed), 60)
+    recover(sick, servers, threads)
+    assert cloud.show(servers.far)["status"] == "ACTIVE"

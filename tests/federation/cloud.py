@@ -35,6 +35,7 @@ from compute_host.config import HostSettings, SimulatedOptions
 from compute_host.fleet import Fleet
 from compute_host.lines import Lines
 from mapping_db import cell_mappings, flavors
+from mapping_db.cell_bus import CellBus
 from mapping_db.cells import CELL0_UUID, Cells
 from mapping_db.cloud import Cloud
 from mapping_db.global_database import GlobalDatabase
@@ -71,13 +72,17 @@ class Federation:
         migrate.sync(self.db, GLOBAL)
         self.names = [f"cell{number}" for number in range(cells + 1)]
         self.ids = {name: self._map(name) for name in self.names}
-        self.cells = Cells(self.db, open_transport, watched=[self.db.guard])
+        asking = CellBus(
+            "the global one", self._queue("global"), SYSTEM_CLOCK, places=32, waiting=24, open_transport=open_transport
+        )
+        self._asking = asking
+        self.cells = Cells(self.db, open_transport, watched=[self.db.guard, asking.guard])
         self.cells.start()
         self.cells.refresh()
         self.bus = self.transport("global")
         locator = Locator(self.db, open_shared(cache) if cache else None)
         self.cloud = Cloud(self.db, self.bus, self.cells, locator, SYSTEM_CLOCK)
-        self.services = Services(self.settings, self.images, self.networks, client(SuperConductor, self.bus))
+        self.services = Services(self.settings, self.images, self.networks, client(SuperConductor, asking))
         self.placement = ApiServer(make_placement_app(self.cloud, self.settings, NoAuth()))
         self.placement.start()
         self.api = ApiServer(make_compute_app(self.cloud, self.services, self.settings))
@@ -156,6 +161,7 @@ class Federation:
         self.api.drain(2)
         self.placement.drain(2)
         self.cells.close()
+        self._asking.close()
         for transport in self._transports:
             transport.close()
         self.db.dispose()

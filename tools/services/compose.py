@@ -26,6 +26,7 @@ from tools.services.part import Made, Part
 
 if TYPE_CHECKING:
     from api_cell.edge.auth import Authenticator
+    from mapping_db.cell_bus import CellBus
     from mapping_db.cloud import Cloud
     from tools.companions.wiring.settings import WiringSettings
 
@@ -48,6 +49,8 @@ class Composer:
 
     files: Sequence[str]
     _cloud: Cloud | None = None
+    _asking: CellBus | None = None
+    """The way to super-conductors, for those who ask them; behind a breaker, as each cell's queue is."""
     _users: int = 0
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -87,6 +90,7 @@ class Composer:
         from api_cell.config import ApiDatabase
         from cell_service.db.engine import PoolLimits
         from cell_service.rpc.transports import open_transport
+        from mapping_db.cell_bus import CellBus
         from mapping_db.cells import Cells, CellSettings
         from mapping_db.cloud import Cloud
         from mapping_db.global_database import GlobalDatabase
@@ -107,7 +111,12 @@ class Composer:
                 cell_urls = CellSettings(
                     database_connection=read(conf, DatabaseSettings).connection, transport_url=own.transport_url
                 )
-                cells = Cells(db, open_transport, SYSTEM_CLOCK, cell_urls, watched=[db.guard])
+                self._asking = CellBus(
+                    "the global one", own.transport_url, SYSTEM_CLOCK,
+                    places=cell_urls.calls, waiting=cell_urls.waiting, open_transport=open_transport,
+                )  # fmt: skip
+                watched = [db.guard, self._asking.guard]
+                cells = Cells(db, open_transport, SYSTEM_CLOCK, cell_urls, watched=watched)
                 cells.start()
                 locator = Locator(db, open_shared(read(conf, CacheSettings)))
                 self._cloud = Cloud(db, open_transport(own.transport_url), cells, locator, SYSTEM_CLOCK)
@@ -119,6 +128,8 @@ class Composer:
             if self._users == 0 and self._cloud is not None:
                 self._cloud.cells.close()
                 self._cloud.bus.close()
+                if self._asking is not None:
+                    self._asking.close()
                 self._cloud.db.dispose()
                 self._cloud = None
 
@@ -137,11 +148,12 @@ class Composer:
         from cell_service.rpc.contract import client
 
         settings, cloud = read_settings(conf), self._shared_cloud(conf)
+        assert self._asking is not None
         services = Services(
             settings,
             open_images(read(conf, GlanceSettings)),
             open_networks(read(conf, NeutronSettings)),
-            client(SuperConductor, cloud.bus),
+            client(SuperConductor, self._asking),
         )
         server = ApiServer(make_compute_app(cloud, services, settings, self._authenticator(conf)))
 
