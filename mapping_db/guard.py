@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 
 TICK_SECONDS = 0.05
 PATIENCE_SECONDS = 0.15
-PROBE_LOOKS = 5.0
+PROBE_LOOKS = 4.0
 """After so many looks a probe is given up. Looks weigh less while they come late: then this process gets no processor
 time, and the answer may long be there."""
 

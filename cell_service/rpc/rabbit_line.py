@@ -26,7 +26,7 @@ from cell_service.rpc.urls import Address, RabbitServer
 
 log = logging.getLogger(__name__)
 
-FIRST_PAUSE, LONGEST_PAUSE = 0.2, 5.0
+FIRST_PAUSE, LONGEST_PAUSE = 0.2, 1.5
 CONNECT_SECONDS = 5.0
 STEADY_SECONDS = 5.0
 CLOSE_SECONDS = 1.0
