@@ -20,7 +20,7 @@ from api_cell.servers.rows import Listed, Page, refuse_gaps, shows_silent, silen
 from api_cell.servers.unplaced import matches
 from cell_service.db import instance_lists
 from cell_service.db.instance_lists import Listing, Question
-from cell_service.db.sorting import comparable
+from cell_service.db.sorting import comparable, pads_text
 from cell_service.model.instance import Instance
 from mapping_db import build_requests, instance_mappings
 from mapping_db.cells import Cell
@@ -48,9 +48,11 @@ class _Merging:
         self.req, self.limit = req, asked.limit
         self.listing = replace(asked.listing, after=marking.values_of(req, asked.marker, asked.listing.sort))
         self.partial = shows_silent(req) and decidable(self.listing)
-        self._place = comparable(self.listing.sort)
         self._gaps: set[int] = set()
         cell_ids = _concerned(req, asked)
+        urls = {mapping.id: mapping.database_connection for mapping in req.cloud.cells.all()}
+        pads = any(pads_text(urls.get(cell_id, "")) for cell_id in cell_ids)
+        self._place = comparable(self.listing.sort, pads=pads)
         self._alone = len(cell_ids) == 1
         self._cells: set[int] = set()
         self._first: Question | None = None

@@ -56,8 +56,8 @@ def past(sort: Sort, values: tuple[Any, ...], column_of: Columns) -> ColumnEleme
     return behind
 
 
-def comparable(sort: Sort) -> Callable[[tuple[Any, ...]], Any]:
-    """Makes of a row's values what compares as the rows do."""
+def comparable(sort: Sort, *, pads: bool = False) -> Callable[[tuple[Any, ...]], Any]:
+    """Makes of a row's values what compares as the rows do. `pads`: see `pads_text`."""
     rising = [direction == "asc" for _, direction in sort]
 
     def key(values: tuple[Any, ...]) -> Any:
@@ -65,11 +65,19 @@ def comparable(sort: Sort) -> Callable[[tuple[Any, ...]], Any]:
         for up, value in zip(rising, values, strict=True):
             if value is None:
                 made += (not up, 0)
-            else:
-                made += (up, value if up else _reversed(value))
+                continue
+            if pads and isinstance(value, str):
+                value = value.rstrip(" ")
+            made += (up, value if up else _reversed(value))
         return tuple(made)
 
     return key
+
+
+def pads_text(url: str) -> bool:
+    """Whether the database at this URL takes texts that differ only in spaces at their end for equal, as MySQL's
+    and MariaDB's binary collations do."""
+    return url.startswith(("mysql", "mariadb"))
 
 
 class _Reversed(str):

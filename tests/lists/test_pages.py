@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import timedelta
 from urllib.parse import urlencode
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from cell_service.model.instance import Instance
+from cell_service.model.instance import FixedIp, Instance, Vif
 from cell_service.model.lifecycle import Task, VmState
 from cell_service.model.migration import Migration
 from tests.lists.world import (
@@ -34,6 +36,8 @@ KEYS = (
 FILTERS: dict[str, tuple[dict[str, str], Callable[[Instance], bool]]] = {
     "none": ({}, lambda s: s.deleted_at is None),
     "name": ({"name": "^a"}, lambda s: s.deleted_at is None and s.display_name.startswith("a")),
+    "end": ({"name": "[bB]$"}, lambda s: s.deleted_at is None and s.display_name in ("ab", "B")),
+    "any": ({"name": "^.$"}, lambda s: s.deleted_at is None and len(s.display_name) == 1),
     "active": ({"status": "ACTIVE"}, lambda s: s.deleted_at is None and s.vm_state is VmState.ACTIVE),
     "building": ({"vm_state": "building"}, lambda s: s.deleted_at is None and s.vm_state is VmState.BUILDING),
     "deleted": ({"deleted": "true"}, lambda s: s.deleted_at is not None),
@@ -48,9 +52,11 @@ FILTERS: dict[str, tuple[dict[str, str], Callable[[Instance], bool]]] = {
     "not-tags": ({"not-tags": "x,y"}, lambda s: s.deleted_at is None and not {"x", "y"} <= set(s.tags)),
     "metadata": ({"metadata": '{"k": "1"}'}, lambda s: s.deleted_at is None and s.metadata.get("k") == "1"),
 }  # fmt: skip
+# alike to collations that fold case, accents or spaces, or that count in UTF-16
+NAMES = ("a", "a ", "ab", "a!", "A", "ä", "a\u0308", "B", "\uff5a", "\U0001f600")
 EXAMPLES = settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
 
-times = st.integers(0, 3).map(minutes)
+times = st.integers(0, 3).map(minutes) | st.integers(0, 3).map(lambda more: minutes(1) + timedelta(microseconds=more))
 
 
 @st.composite
@@ -59,7 +65,7 @@ def placed(draw: st.DrawFn, number: int) -> Placed:
         number,
         project_id=draw(st.sampled_from(["p1", "p1", "p2"])),
         user_id=draw(st.sampled_from(["u1", "u2"])),
-        display_name=draw(st.sampled_from(["a", "ab", "b", "ä", "B"])),
+        display_name=draw(st.sampled_from(NAMES)),
         created_at=draw(times),
         updated_at=draw(st.none() | times),
         launched_at=draw(st.none() | times),
@@ -116,7 +122,32 @@ def test_servers(
     found = pages(world.admin, f"/servers?{urlencode(query)}", "servers", limit)
 
     members = [each.server for each in rows if passes(each.server) and project in (None, each.server.project_id)]
-    assert found == [each.uuid for each in ordered(members, order)]
+    assert found == [each.uuid for each in ordered(members, order, pads=world.pads)]
+
+
+@pytest.mark.parametrize("limit", [1, 3, 9])
+@pytest.mark.parametrize("way", ["asc", "desc"])
+def test_names_that_differ_in_a_space(world: World, way: str, limit: int) -> None:
+    rows = [
+        Placed(server(number, display_name=name, created_at=minutes(minute)), cell)
+        for number, (name, minute, cell) in enumerate(
+            [("a ", 1, "cell1"), ("a", 2, "cell1"), ("a ", 3, "cell2"), ("a", 4, "cell2"), ("a", 6, "cell3"),
+             ("a ", 7, "cell3"), ("a b", 0, "cell3")]
+        )
+    ]  # fmt: skip
+    world.fill(rows)
+    found = pages(world.user, f"/servers?sort_key=display_name&sort_dir={way}", "servers", limit)
+    order = [("display_name", way), ("created_at", way), ("uuid", way)]
+    assert found == [each.uuid for each in ordered([each.server for each in rows], order, pads=world.pads)]
+
+
+@pytest.mark.parametrize("pattern", ["(", "[", "*a", "a{2,1}", "\\"])
+@pytest.mark.parametrize("word", ["name", "ip"])
+def test_bad_patterns_are_refused(world: World, word: str, pattern: str) -> None:
+    port = Vif("p", "n", "net", "fa:16:3e:00:00:01", (FixedIp("10.0.0.1", 4, "s"),))
+    world.fill([Placed(server(1, network_info=(port,)), "cell1"), Placed(server(2), "cell2")])
+    reply = world.admin.get(f"/servers?{urlencode({word: pattern, 'all_tenants': '1'})}", version="2.96")
+    assert reply.status == 400, reply.raw
 
 
 # -- migrations -------------------------------------------------------------------------------

@@ -49,6 +49,8 @@ class World:
         templates = directory / "templates"
         templates.mkdir()
         self.api = ComputeApi(directory, make_templates(templates), settings, cells=3, create=create)
+        self.pads = self.api.db.url.get_backend_name() == "mysql"
+        """Whether the database takes texts that differ in spaces at their end for the same."""
         self.admin = self.api.client
         self.user = self.api.as_user("reader", "p1")
 
@@ -129,17 +131,18 @@ def ok(reply: Reply) -> Reply:
     return reply
 
 
-def ordered(rows: Iterable[Any], sort: Iterable[tuple[str, str]]) -> list[Any]:
+def ordered(rows: Iterable[Any], sort: Iterable[tuple[str, str]], *, pads: bool = False) -> list[Any]:
     """As one database would: no value before any, each key in its own direction."""
     found = list(rows)
     for name, direction in reversed(list(sort)):
-        found.sort(key=partial(_sortable, name), reverse=direction == "desc")
+        found.sort(key=partial(_sortable, name, pads), reverse=direction == "desc")
     return found
 
 
-def _sortable(name: str, row: Any) -> tuple[bool, Any]:
+def _sortable(name: str, pads: bool, row: Any) -> tuple[bool, Any]:
     value = row.flavor.flavorid if name == "instance_type_id" else getattr(row, name)
     value = value.value if hasattr(value, "value") else value
+    value = value.rstrip(" ") if pads and isinstance(value, str) else value
     return value is not None, 0 if value is None else value
 
 
