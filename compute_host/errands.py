@@ -14,7 +14,8 @@ from cell_service import wire
 from cell_service.errors import NotSupported
 from cell_service.model.instance import Flavor
 from cell_service.model.lifecycle import PowerState
-from cell_service.model.operation import BuildArguments, Outcome
+from cell_service.model.operation import IMAGE, IMAGE_GONE, BuildArguments, Outcome
+from compute_host.shelving import forget_image
 from compute_host.virt.driver import Driver, Movable
 from compute_host.work import Hands, Job, from_images, outcome_of, spec_of
 
@@ -46,7 +47,7 @@ def move_in(hands: Hands, job: Job) -> Outcome:
     with contextlib.ExitStack() as held:
         if luggage is None:
             made_of = BuildArguments(admin_password=asked.get("admin_password") or "", cell=asked.get("cell") or "")
-            spec = from_images(hands, job, spec_of(hands, job, build=made_of), held)
+            spec = from_images(hands, job, spec_of(hands, job, build=made_of), held, asked.get(IMAGE))
         else:
             spec = spec_of(hands, job)
         job.check()
@@ -67,7 +68,8 @@ def move_run(hands: Hands, job: Job) -> Outcome:
         movable.arrive(spec, luggage)
     elif asked.get("run"):
         hands.driver.power_on(spec)
-    return outcome_of(hands, job, network_info=vifs)
+    gone = forget_image(hands, job, asked.get(IMAGE))
+    return replace(outcome_of(hands, job, network_info=vifs), result={IMAGE_GONE: gone})
 
 
 def move_drop(hands: Hands, job: Job) -> Outcome:

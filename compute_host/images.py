@@ -8,15 +8,16 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from uuid import uuid4
 
 from cell_service.context import Context
-from cell_service.errors import ImageUnacceptable
+from cell_service.errors import ImageNotFound, ImageUnacceptable
 from cell_service.logs import about
 from cell_service.model.instance import Flavor
-from cell_service.peers.image import Image, Images
+from cell_service.peers.image import Image, Images, NewImage
 
 log = logging.getLogger(__name__)
 
@@ -49,6 +50,30 @@ class ImageCache:
                 self._users[key] -= 1
                 if not self._users[key]:
                     del self._users[key]
+
+    def is_active(self, ctx: Context, image_id: str) -> bool:
+        """Whether somebody can start from the image. Raises PeerUnavailable."""
+        try:
+            return self._images.get(ctx, image_id).status == "active"
+        except ImageNotFound:
+            return False
+
+    def publish(self, ctx: Context, image: NewImage, make: Callable[[Path], str]) -> None:
+        """The image is active, with the content that `make` writes into a file (it answers the disk format). What is
+        active already stays as it is. Raises ImageUnacceptable, ImageNotFound, PeerUnavailable."""
+        if self.is_active(ctx, image.id):
+            return
+        self._directory.mkdir(parents=True, exist_ok=True)
+        part = self._directory / f"{image.id}.{uuid4().hex}.part"
+        try:
+            self._images.upload(ctx, replace(image, disk_format=make(part)), part)
+        finally:
+            part.unlink(missing_ok=True)
+        log.info("image made", extra=about(ctx, image=image.id))
+
+    def remove(self, ctx: Context, image_id: str) -> None:
+        """The service has no such image. Raises ImageUnacceptable, PeerUnavailable."""
+        self._images.delete(ctx, image_id)
 
     def sweep(self, unused_seconds: float) -> list[str]:
         """Remove files that nobody has used for that long. Answers their names."""

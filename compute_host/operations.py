@@ -16,10 +16,11 @@ from cell_service.errors import (
     PolycellError,
 )
 from cell_service.logs import about
+from cell_service.model import shelved
 from cell_service.model.instance import Fault, Instance, Vif
 from cell_service.model.lifecycle import PowerState, Task, VmState
 from cell_service.model.operation import BuildArguments, Kind, Outcome
-from compute_host import errands
+from compute_host import errands, shelving
 from compute_host.work import Hands, Job, from_images, outcome_of, spec_of
 
 log = logging.getLogger(__name__)
@@ -142,6 +143,9 @@ def _delete(hands: Hands, job: Job) -> Outcome:
     hands.driver.destroy(instance.uuid)
     if hands.networks is not None:
         hands.networks.deallocate(job.ctx, instance.uuid, keep=_given(instance))
+    image_id = shelved.image_of(instance.system_metadata)
+    if image_id is not None and hands.images is not None:
+        hands.images.remove(job.ctx, image_id)
     return Outcome(job.work.operation.id, job.work.operation.fence, power_state=PowerState.NOSTATE)
 
 
@@ -155,6 +159,9 @@ _VERBS: dict[Kind, Callable[[Hands, Job], Outcome]] = {
     Kind.SUSPEND: _suspend,
     Kind.RESUME: _resume,
     Kind.REBUILD: _rebuild,
+    Kind.SHELVE: shelving.shelve,
+    Kind.SHELVE_OFFLOAD: shelving.offload,
+    Kind.UNSHELVE: shelving.unshelve,
     Kind.DELETE: _delete,
     Kind.MOVE_OUT: errands.move_out,
     Kind.MOVE_IN: errands.move_in,

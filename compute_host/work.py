@@ -80,12 +80,16 @@ def guest_spec(
     )
 
 
-def from_images(hands: Hands, job: Job, spec: GuestSpec, held: contextlib.ExitStack) -> GuestSpec:
-    """The spec with the files that the guest is made from; they stay as long as they are `held`."""
+def from_images(
+    hands: Hands, job: Job, spec: GuestSpec, held: contextlib.ExitStack, image_id: str | None = None
+) -> GuestSpec:
+    """The spec with the files that the guest is made from; they stay as long as they are `held`. `image_id`: another
+    image for the root disk than the instance's own."""
     instance, images = job.instance, hands.images
-    if images is None or not instance.image_ref:
+    image_id = image_id or instance.image_ref
+    if images is None or not image_id:
         return spec
-    image, path = held.enter_context(images.image(job.ctx, instance.image_ref, instance.flavor))
+    image, path = held.enter_context(images.image(job.ctx, image_id, instance.flavor))
     spec = replace(spec, disks=with_image(instance, image, path))
     if instance.kernel_id:
         spec = replace(spec, kernel=held.enter_context(images.image(job.ctx, instance.kernel_id, instance.flavor))[1])

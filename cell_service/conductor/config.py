@@ -29,6 +29,17 @@ class NewServices:
 
 
 @dataclass(frozen=True, slots=True)
+class Shelving:
+    """[DEFAULT], as far as servers are shelved."""
+
+    GROUP: ClassVar[str] = "DEFAULT"
+    shelved_offload_time: int = option(
+        cfg.IntOpt("shelved_offload_time", default=0, min=-1,
+                   help="Seconds that a shelved server keeps its host; 0: it leaves at once; -1: it stays.")
+    )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
 class ConductorSettings:
     """Seconds throughout. `lease_seconds`: how long a host may be silent about an operation before it counts as
     abandoned; `poll_seconds`: how often a conductor looks for work that nobody told it of."""
@@ -41,6 +52,8 @@ class ConductorSettings:
     poll_seconds: float = 5.0
     keep_operations_seconds: float = 7 * 86400.0
     enable_new_services: bool = True
+    shelved_offload_seconds: float = 0.0
+    """0: shelved instances leave their hosts at once; negative: they stay."""
 
 
 def settings_from(conf: cfg.ConfigOpts) -> ConductorSettings:
@@ -52,4 +65,5 @@ def settings_from(conf: cfg.ConfigOpts) -> ConductorSettings:
         service_down_seconds=defaults.service_down_time,
         report_seconds=defaults.report_interval,
         enable_new_services=read(conf, NewServices).enable_new_services,
+        shelved_offload_seconds=read(conf, Shelving).shelved_offload_time,
     )

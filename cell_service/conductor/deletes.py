@@ -12,9 +12,11 @@ from datetime import timedelta
 from sqlalchemy import Connection
 
 from cell_service.conductor.means import EVENTS, Means, context_of
+from cell_service.context import Context
 from cell_service.db import actions, instances, operations
 from cell_service.errors import PeerUnavailable
 from cell_service.logs import about
+from cell_service.model import shelved
 from cell_service.model.instance import Fault
 from cell_service.model.operation import Operation, Phase
 
@@ -54,10 +56,20 @@ def do_here(means: Means, operation: Operation) -> None:
     ctx = context_of(operation, means.clock)
     if means.networks is not None:
         means.networks.deallocate(ctx, operation.instance_uuid)
+    _remove_image(means, ctx, operation.instance_uuid)
     if means.placement is not None:
         means.placement.release(ctx, operation.instance_uuid)
     means.db.run(lambda tx: _conclude(tx, means, operation))
     log.info("instance deleted without its host", extra=about(ctx, instance=operation.instance_uuid))
+
+
+def _remove_image(means: Means, ctx: Context, uuid: str) -> None:
+    """What a shelved instance was made into goes with it."""
+    with means.db.connect() as tx:
+        found = instances.get_many(tx, [uuid], deleted=True)
+    image_id = shelved.image_of(found[uuid].system_metadata) if uuid in found else None
+    if image_id is not None and means.images is not None:
+        means.images.delete(ctx, image_id)
 
 
 def _postpone(tx: Connection, means: Means, operation: Operation, fault: Fault) -> None:

@@ -9,11 +9,11 @@ from datetime import timedelta
 
 from sqlalchemy import Connection
 
-from cell_service.conductor import builds, deletes, outcomes
+from cell_service.conductor import builds, deletes, outcomes, shelving
 from cell_service.conductor.means import Means, context_of
 from cell_service.context import internal
 from cell_service.db import operations, services
-from cell_service.errors import OperationLost, PolycellError
+from cell_service.errors import Conflict, InstanceNotFound, OperationLost, PolycellError
 from cell_service.logs import about
 from cell_service.model.host import Service
 from cell_service.model.instance import Fault
@@ -113,6 +113,10 @@ class Duties:
         while means.db.run(lambda tx: operations.purge(tx, before, PURGE_BATCH)) == PURGE_BATCH:
             pass
 
+    def offload_shelved(self) -> None:
+        """What was shelved long enough ago leaves its host."""
+        shelving.offload_late(self._means)
+
     def blinded(self) -> None:
         """This conductor could not see for a moment: see `watch_hosts`."""
         self._watched_since = None
@@ -124,11 +128,21 @@ class Duties:
             builds.advance(self._means, operation)
         elif operation.kind is Kind.DELETE:
             deletes.do_here(self._means, operation)
+        elif operation.kind is Kind.SHELVE_OFFLOAD:
+            self._offload(operation)
         elif operation.kind is Kind.BUILD:
             fault = self._fault("The instance has no host to be built on.")
             builds.leave_host(self._means, operation, fault, retriable=False, host_clean=True)
         else:
             outcomes.fail(self._means, operation, self._fault("The instance has no host."))
+
+    def _offload(self, operation: Operation) -> None:
+        try:
+            shelving.do_here(self._means, operation)
+        except (Conflict, InstanceNotFound) as error:
+            if isinstance(error, OperationLost):
+                raise
+            outcomes.fail(self._means, operation, self._fault(str(error)))
 
     def _leave_dead_host(self, operation: Operation) -> None:
         if operation.kind is Kind.BUILD:
@@ -136,7 +150,7 @@ class Duties:
             builds.leave_host(self._means, operation, fault, retriable=True, host_clean=True)
         elif operation.kind in (Kind.MOVE_OUT, Kind.MOVE_IN, Kind.MOVE_RUN):
             outcomes.fail(self._means, operation, self._fault(f"Host {operation.host} is down."))
-        elif operation.kind is Kind.DELETE and self._means.db.run(
+        elif operation.kind in (Kind.DELETE, Kind.SHELVE_OFFLOAD) and self._means.db.run(
             lambda tx: operations.hand_over(tx, operation.id, operation.fence)
         ):
             self._means.work.set()

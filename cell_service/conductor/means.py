@@ -8,11 +8,13 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from cell_service.conductor.config import ConductorSettings
-from cell_service.context import Clock, Context, Deadline
+from cell_service.context import Clock, Context, Deadline, internal
 from cell_service.db.engine import Database
 from cell_service.errors import Unavailable
 from cell_service.logs import about
+from cell_service.model.instance import Instance
 from cell_service.model.operation import Kind, Operation
+from cell_service.peers.image import Images
 from cell_service.peers.network import Networks
 from cell_service.peers.placement import Placement
 from cell_service.rpc.compute import Compute
@@ -32,6 +34,9 @@ EVENTS: dict[Kind, str] = {
     Kind.SUSPEND: "compute_suspend_instance",
     Kind.RESUME: "compute_resume_instance",
     Kind.REBUILD: "compute_rebuild_instance",
+    Kind.SHELVE: "compute_shelve_instance",
+    Kind.SHELVE_OFFLOAD: "compute_shelve_offload_instance",
+    Kind.UNSHELVE: "compute_unshelve_instance",
     Kind.DELETE: "compute_terminate_instance",
     Kind.MOVE_OUT: "compute_resize_instance",
     Kind.MOVE_IN: "compute_prep_resize",
@@ -54,6 +59,7 @@ class Means:
     placement: Placement | None
     clock: Clock
     settings: ConductorSettings
+    images: Images | None = None
     work: threading.Event = field(default_factory=threading.Event)
 
     def now(self) -> datetime:
@@ -75,4 +81,16 @@ def context_of(operation: Operation, clock: Clock, seconds: float = 45) -> Conte
         project_id=operation.project_id,
         is_admin=True,
         deadline=Deadline.after(seconds, clock),
+    )
+
+
+def on_behalf_of(means: Means, instance: Instance) -> Context:
+    """What conductors do of their own accord is done in the owner's name, as a request of its own."""
+    ctx = internal(means.clock)
+    return Context(
+        request_id=ctx.request_id,
+        user_id=instance.user_id,
+        project_id=instance.project_id,
+        is_admin=True,
+        deadline=ctx.deadline,
     )

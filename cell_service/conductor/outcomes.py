@@ -11,15 +11,15 @@ from typing import Any
 from sqlalchemy import Connection
 
 from cell_service import wire
-from cell_service.conductor import builds, deletes
+from cell_service.conductor import builds, deletes, shelving
 from cell_service.conductor.means import EVENTS, Means, context_of
 from cell_service.db import actions, instances, operations
 from cell_service.errors import Conflict, InstanceNotFound, OperationLost
 from cell_service.logs import about
-from cell_service.model import lifecycle
+from cell_service.model import lifecycle, shelved
 from cell_service.model.instance import Fault, Instance
 from cell_service.model.lifecycle import PowerState, VmState
-from cell_service.model.operation import ERRAND_OUTCOME, ERRANDS, Kind, Operation, Outcome, Phase
+from cell_service.model.operation import ERRAND_OUTCOME, ERRANDS, IMAGE_GONE, Kind, Operation, Outcome, Phase
 
 log = logging.getLogger(__name__)
 
@@ -36,9 +36,13 @@ def record(means: Means, outcome: Outcome) -> None:
         deletes.host_is_through(means, operation, outcome.fault)
     elif operation.kind in ERRANDS:
         _end_errand(means, operation, outcome)
+    elif outcome.fault is None and operation.kind is Kind.SHELVE_OFFLOAD:
+        shelving.host_is_through(means, operation)
     elif outcome.fault is None:
         means.db.run(lambda tx: _succeed(tx, means, operation, outcome))
         log.info("operation done", extra=_about(means, operation))
+        if operation.kind is Kind.SHELVE and operation.host is not None:
+            means.wake(context_of(operation, means.clock), operation.host)
     elif operation.kind is Kind.BUILD:
         builds.leave_host(means, operation, outcome.fault, retriable=outcome.retriable, host_clean=outcome.host_clean)
     else:
@@ -119,10 +123,16 @@ def _succeed(tx: Connection, means: Means, operation: Operation, outcome: Outcom
                 changes[name] = value
         if operation.kind in _MAKES_A_GUEST:
             changes |= {"launched_at": now, "launched_on": operation.host, "host": operation.host}
+        if operation.kind is Kind.UNSHELVE:
+            gone = bool(outcome.result.get(IMAGE_GONE))
+            changes["system_metadata"] = shelved.ended(instance.system_metadata, image_gone=gone)
+        if operation.kind is Kind.SHELVE:
+            changes |= shelving.after_shelving(tx, means, operation, instance)
         return changes
 
     settle(tx, means, operation.instance_uuid, columns)
-    _end_event(tx, means, operation, None)
+    goes_on = operation.kind is Kind.SHELVE and shelving.leaves_at_once(means)
+    _end_event(tx, means, operation, None, whole=not goes_on)
 
 
 def _end_event(tx: Connection, means: Means, operation: Operation, fault: Fault | None, *, whole: bool = True) -> None:

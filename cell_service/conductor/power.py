@@ -7,9 +7,9 @@ from datetime import timedelta
 
 from sqlalchemy import Connection
 
-from cell_service.conductor.means import EVENTS, Means
+from cell_service.conductor.means import EVENTS, Means, on_behalf_of
 from cell_service.conductor.verdicts import KEEP, claims_on, judge
-from cell_service.context import Context, internal
+from cell_service.context import Context
 from cell_service.db import actions, instances, operations
 from cell_service.logs import about
 from cell_service.model import lifecycle
@@ -102,7 +102,7 @@ def _stop_again(tx: Connection, means: Means, instance: Instance, power_state: P
         power_state=power_state,
     ):
         return False
-    ctx = _on_behalf_of(means, instance)
+    ctx = on_behalf_of(means, instance)
     actions.start(tx, ctx, instance.uuid, "stop", means.now())
     operations.insert(
         tx,
@@ -118,7 +118,7 @@ def _stop_again(tx: Connection, means: Means, instance: Instance, power_state: P
 
 
 def _record_stop(tx: Connection, means: Means, instance: Instance) -> None:
-    ctx = _on_behalf_of(means, instance)
+    ctx = on_behalf_of(means, instance)
     now = means.now()
     actions.start(tx, ctx, instance.uuid, "stop", now)
     actions.finish_event(tx, instance.uuid, ctx.request_id, EVENTS[Kind.STOP], instance.host, now)
@@ -139,14 +139,3 @@ def _note_missing(means: Means, ctx: Context, missing: list[Instance]) -> None:
                 tx, one.uuid, now=means.now(), expect=one.state, settled=True, power_state=PowerState.NOSTATE
             )
         )
-
-
-def _on_behalf_of(means: Means, instance: Instance) -> Context:
-    ctx = internal(means.clock)
-    return Context(
-        request_id=ctx.request_id,
-        user_id=instance.user_id,
-        project_id=instance.project_id,
-        is_admin=True,
-        deadline=ctx.deadline,
-    )

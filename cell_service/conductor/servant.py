@@ -24,6 +24,7 @@ log = logging.getLogger(__name__)
 _STAGES = {
     Kind.BUILD: lifecycle.RULES[Kind.BUILD.value].during,
     Kind.REBUILD: frozenset({Task.REBUILDING, Task.REBUILD_SPAWNING}),
+    Kind.SHELVE: frozenset({Task.SHELVING, Task.SHELVING_IMAGE_UPLOADING}),
 }
 """Which tasks follow one another while such work runs."""
 

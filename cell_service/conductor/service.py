@@ -16,6 +16,7 @@ from cell_service.context import SYSTEM_CLOCK, Clock
 from cell_service.db.engine import Database
 from cell_service.errors import PolycellError
 from cell_service.model.operation import Operation
+from cell_service.peers.image import Images
 from cell_service.peers.network import Networks
 from cell_service.peers.placement import Placement
 from cell_service.rpc.conductor import Conductor
@@ -26,6 +27,7 @@ log = logging.getLogger(__name__)
 
 OWN_WORK_AT_ONCE = 8
 PURGE_SECONDS = 600.0
+OFFLOAD_SECONDS = 60.0
 
 
 class ConductorService:
@@ -39,8 +41,9 @@ class ConductorService:
         placement: Placement | None,
         settings: ConductorSettings,
         clock: Clock = SYSTEM_CLOCK,
+        images: Images | None = None,
     ) -> None:
-        self.means = Means(db, transport, networks, placement, clock, settings)
+        self.means = Means(db, transport, networks, placement, clock, settings, images)
         self.duties = Duties(self.means, owner=f"conductor:{settings.host}:{uuid4().hex[:8]}")
         self._stopping = threading.Event()
         self._threads: list[threading.Thread] = []
@@ -89,7 +92,7 @@ class ConductorService:
 
     def _watch(self) -> None:
         settings, clock = self.means.settings, self.means.clock
-        report_at = purge_at = clock.monotonic()
+        report_at = purge_at = offload_at = clock.monotonic()
         while not self._stopping.is_set():
             if clock.monotonic() >= report_at and self._attempt("heartbeat", self.duties.report):
                 report_at = clock.monotonic() + settings.report_seconds
@@ -100,6 +103,8 @@ class ConductorService:
             self._attempt("watching deadlines", self.duties.watch_deadlines)
             if clock.monotonic() >= purge_at and self._attempt("purge", self.duties.purge):
                 purge_at = clock.monotonic() + PURGE_SECONDS
+            if clock.monotonic() >= offload_at and self._attempt("offload", self.duties.offload_shelved):
+                offload_at = clock.monotonic() + OFFLOAD_SECONDS
             clock.wait(self._stopping, settings.poll_seconds)
 
     def _attempt(self, what: str, act: Callable[[], None]) -> bool:

@@ -120,6 +120,20 @@ def set_tags(tx: Connection, uuid: str, wanted: tuple[str, ...], now: datetime) 
     return True
 
 
+def shelved_on_hosts(tx: Connection) -> list[Instance]:
+    """Shelved instances that are still on their hosts, with nothing in flight."""
+    rows = tx.execute(
+        select(*_COLUMNS).where(
+            instances.c.vm_state == VmState.SHELVED.value,
+            instances.c.task_state.is_(None),
+            instances.c.deleted_at.is_(None),
+            instances.c.hidden.is_(False),
+            instances.c.host.is_not(None),
+        )
+    )
+    return [_instance(row) for row in rows]
+
+
 def count_by_host(tx: Connection) -> dict[str, int]:
     """How many living instances each host has."""
     rows = tx.execute(

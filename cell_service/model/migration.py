@@ -41,6 +41,18 @@ class Migration:
     disk_remaining: int | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Sending:
+    """How far a guest is that is being sent to another host. Bytes."""
+
+    memory_total: int
+    memory_processed: int
+    memory_remaining: int
+    disk_total: int = 0
+    disk_processed: int = 0
+    disk_remaining: int = 0
+
+
 ENDED = frozenset({"confirmed", "reverted", "error", "failed", "completed", "cancelled", "done"})
 """The statuses of migrations that nothing more will happen to."""
 EVACUATION = "evacuation"

@@ -28,6 +28,9 @@ class Kind(StrEnum):
     SUSPEND = "suspend"
     RESUME = "resume"
     REBUILD = "rebuild"
+    SHELVE = "shelve"
+    SHELVE_OFFLOAD = "shelveOffload"
+    UNSHELVE = "unshelve"
     DELETE = "delete"
     MOVE_OUT = "move_out"
     MOVE_IN = "move_in"
@@ -40,11 +43,18 @@ ERRANDS = frozenset({Kind.MOVE_OUT, Kind.MOVE_IN, Kind.MOVE_RUN, Kind.MOVE_DROP}
 
 MOVE_OUT {live, shutdown}: the guest is ready to be taken over (cold: it is off) and still here; result {luggage,
 was_running}.
-MOVE_IN {luggage, live, flavor, admin_password}: the guest is here, and does not run; without luggage it is made from
-the instance's image.
-MOVE_RUN {run, live, luggage, flavor}: the ports are bound to this host, and the guest runs if `run`; the outcome has
-power_state and network_info.
+MOVE_IN {luggage, live, flavor, admin_password, image}: the guest is here, and does not run; without luggage it is made
+from `image`, or from the instance's own one.
+MOVE_RUN {run, live, luggage, flavor, image}: the ports are bound to this host, and the guest runs if `run`; the outcome
+has power_state and network_info. `image` is needed no more; result {image_gone}.
 MOVE_DROP {}: nothing of the guest is left here; ports and allocations are left alone."""
+
+
+IMAGE, STALE_IMAGE, IMAGE_GONE = "image", "stale_image", "image_gone"
+"""SHELVE {image, stale_image}: the guest is off, and `image` (a uuid chosen before) holds its root disk; `stale_image`,
+which an earlier one may have left, is gone; result {image}.
+SHELVE_OFFLOAD {}: nothing of the guest is left here, its ports are bound to no host.
+UNSHELVE {}: the guest that never left runs; result {image_gone}."""
 
 
 ERRAND_OUTCOME = "outcome"

@@ -13,7 +13,7 @@ from uuid import UUID
 from cell_service.config import GlanceSettings
 from cell_service.context import Context
 from cell_service.errors import ImageNotFound, ImageUnacceptable, PeerUnavailable
-from cell_service.peers.image import Image, Images
+from cell_service.peers.image import Image, Images, NewImage
 from cell_service.peers.session import Peer
 
 _OWN_FIELDS = frozenset(
@@ -61,6 +61,36 @@ class Glance:
         finally:
             part.unlink(missing_ok=True)
 
+    def upload(self, ctx: Context, image: NewImage, content: Path) -> None:
+        path = f"/images/{image.id}"
+        reply = self._peer.ask(ctx, "POST", "/images", body=_record_of(image))
+        if reply.status not in (201, 409):  # 409: it was begun before
+            raise ImageUnacceptable(image_id=image.id, reason=f"the image service refuses it ({reply.status})")
+        status = self._status(ctx, path)
+        if status == "queued":
+            octets = {"Content-Type": "application/octet-stream"}
+            with content.open("rb") as file:
+                sent = self._peer.ask(ctx, "PUT", f"{path}/file", data=file, headers=octets)
+            if sent.status in (404, 410):
+                raise ImageNotFound(image_id=image.id)
+            if not sent.ok and sent.status != 409:
+                raise ImageUnacceptable(image_id=image.id, reason=f"its content is refused ({sent.status})")
+            status = self._status(ctx, path)
+        if status is None:
+            raise ImageNotFound(image_id=image.id)
+        if status != "active":
+            raise PeerUnavailable(service="image", reason=f"image {image.id} is {status}, not active")
+
+    def delete(self, ctx: Context, image_id: str) -> None:
+        with contextlib.suppress(ValueError):
+            reply = self._peer.ask(ctx, "DELETE", f"/images/{UUID(image_id)}")
+            if not reply.ok and reply.status not in (404, 410):
+                raise ImageUnacceptable(image_id=image_id, reason=f"it can't be deleted ({reply.status})")
+
+    def _status(self, ctx: Context, path: str) -> str | None:
+        reply = self._peer.ask(ctx, "GET", path)
+        return _image(reply.json).status if reply.ok and isinstance(reply.json, dict) else None
+
     def _visible(self, ctx: Context, image: Image, path: str) -> bool:
         if ctx.is_admin or image.visibility in ("public", "community") or image.owner == ctx.project_id:
             return True
@@ -99,6 +129,20 @@ def _hash_of(image: Image) -> tuple[str, str]:
     if image.checksum:
         return "md5", image.checksum
     raise ImageUnacceptable(image_id=image.id, reason="its record has no hash that can be checked")
+
+
+def _record_of(image: NewImage) -> dict[str, Any]:
+    return {
+        **image.properties,
+        "id": image.id,
+        "name": image.name,
+        "owner": image.owner,
+        "disk_format": image.disk_format,
+        "container_format": image.container_format,
+        "visibility": image.visibility,
+        "min_disk": image.min_disk_gib,
+        "min_ram": image.min_ram_mib,
+    }
 
 
 def _image(record: dict[str, Any]) -> Image:

@@ -30,6 +30,21 @@ class Image:
     properties: dict[str, str] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True)
+class NewImage:
+    """An image to be made under an id that was chosen before. Sizes: GiB and MiB."""
+
+    id: str
+    name: str
+    owner: str
+    disk_format: str
+    container_format: str = "bare"
+    visibility: str = "private"
+    min_disk_gib: int = 0
+    min_ram_mib: int = 0
+    properties: dict[str, str] = field(default_factory=dict)
+
+
 class Images(Protocol):
     def get(self, ctx: Context, image_id: str) -> Image:
         """Raises ImageNotFound (also for images that the project may not see), PeerUnavailable."""
@@ -39,3 +54,13 @@ class Images(Protocol):
 
         Raises ImageUnacceptable when size or hash is not what the record says, ImageNotFound, PeerUnavailable.
         """
+
+    def upload(self, ctx: Context, image: NewImage, content: Path) -> None:
+        """The image is there and active. One that was begun is gone on with; one that is active stays as it is.
+
+        Raises ImageUnacceptable when the service refuses it, ImageNotFound when it is deleted meanwhile,
+        PeerUnavailable.
+        """
+
+    def delete(self, ctx: Context, image_id: str) -> None:
+        """No such image: no error. Raises ImageUnacceptable when it must not be deleted, PeerUnavailable."""

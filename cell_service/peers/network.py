@@ -47,6 +47,10 @@ class Networks(Protocol):
         then, in their order. Done again: nothing changes. Raises Invalid when a port can't be bound there,
         PeerUnavailable."""
 
+    def unbind(self, ctx: Context, instance_uuid: str) -> None:
+        """All ports of the instance stay the instance's, addresses and all, and are bound to no host. Done again:
+        nothing changes. Raises PeerUnavailable."""
+
     def info(self, ctx: Context, instance_uuid: str) -> tuple[Vif, ...]:
         """The instance's ports as they are now."""
 

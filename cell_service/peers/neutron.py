@@ -131,6 +131,11 @@ class Neutron:
             bound.append(_checked(after, host))
         return self._vifs(ctx, bound)
 
+    def unbind(self, ctx: Context, instance_uuid: str) -> None:
+        for port in self._ports_of(ctx, instance_uuid):
+            if port.get("binding:host_id"):
+                self._calls.update(ctx, "ports", port["id"], {"binding:host_id": ""}, missing_is_fine=True)
+
     def info(self, ctx: Context, instance_uuid: str) -> tuple[Vif, ...]:
         return self._vifs(ctx, self._ports_of(ctx, instance_uuid))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import IO, Any
 
 import keystoneauth1.exceptions
 import keystoneauth1.identity
@@ -72,11 +72,13 @@ class Peer:
         *,
         query: Mapping[str, Any] | None = None,
         body: Any = None,
+        data: IO[bytes] | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> Reply:
-        """Send one request. A GET is sent once more when there was no connection. Raises PeerUnavailable."""
+        """Send one request, with JSON or with a file's content (`data`). A GET is sent once more when there was no
+        connection. Raises PeerUnavailable."""
         with self._failures(ctx):
-            raw = self._send(ctx, method, path, query=query, body=body, headers=headers)
+            raw = self._send(ctx, method, path, query=query, body=body, data=data, headers=headers)
             try:
                 content = raw.json() if raw.content else None
             except ValueError:
@@ -107,6 +109,7 @@ class Peer:
         *,
         query: Mapping[str, Any] | None = None,
         body: Any = None,
+        data: IO[bytes] | None = None,
         headers: Mapping[str, str] | None = None,
         stream: bool = False,
     ) -> requests.Response:
@@ -117,6 +120,7 @@ class Peer:
             method,
             params=query,
             json=body,
+            **({} if data is None else {"data": data}),
             headers={
                 "Accept": "application/json",
                 "X-OpenStack-Request-ID": ctx.global_request_id or ctx.request_id,

@@ -12,6 +12,7 @@ from cell_service.model.diagnostics import GuestDiagnostics
 from cell_service.model.host import NodeReport
 from cell_service.model.instance import InjectedFile, Instance, Vif
 from cell_service.model.lifecycle import PowerState
+from cell_service.model.migration import Sending
 
 GIB = 2**30
 
@@ -177,6 +178,27 @@ class Movable(Protocol):
     def arrive(self, spec: GuestSpec, luggage: dict[str, object]) -> None:
         """A guest that was sent while it ran goes on here as it was there; where it was sent from, as it was. Runs
         already: nothing happens."""
+
+
+@runtime_checkable
+class Sendings(Protocol):
+    """A driver that can be asked about guests that are being sent to another host (`Movable.send`)."""
+
+    def sending(self, uuid: str) -> Sending | None:
+        """How far it is; None when the guest is not being sent now."""
+
+    def steer_sending(self, uuid: str, *, finish: bool) -> bool:
+        """The sending that is under way ends as soon as it can: done (`finish`), or given up, the guest running on.
+        False: the guest is not being sent now."""
+
+
+@runtime_checkable
+class Snapshots(Protocol):
+    """A driver that can copy the root disk of a guest that is off."""
+
+    def snapshot(self, uuid: str, target: Path) -> str:
+        """The file holds all that is on the guest's root disk, and can be started from. Answers its disk format. An
+        earlier file of that name is replaced. Raises GuestNotFound, DriverError (also when the guest runs)."""
 
 
 @runtime_checkable

@@ -21,7 +21,7 @@ from cell_service.errors import (
 )
 from cell_service.model.host import NodeReport
 from cell_service.model.instance import FixedIp, NetworkRequest, Vif
-from cell_service.peers.image import Image
+from cell_service.peers.image import Image, NewImage
 
 
 @dataclass
@@ -31,6 +31,7 @@ class MemoryImages:
     records: dict[str, Image] = field(default_factory=dict)
     contents: dict[str, bytes] = field(default_factory=dict)
     downloads: list[str] = field(default_factory=list)
+    uploads: list[str] = field(default_factory=list)
     down: bool = False
 
     def add(self, contents: bytes = b"raw image", **fields: object) -> str:
@@ -64,6 +65,34 @@ class MemoryImages:
             raise ImageUnacceptable(image_id=image.id, reason="its hash is another one")
         self.downloads.append(image.id)
         target.write_bytes(contents)
+
+    def upload(self, ctx: Context, image: NewImage, content: Path) -> None:
+        self._answer()
+        self.uploads.append(image.id)
+        if image.id in self.records:
+            return
+        contents = content.read_bytes()
+        self.contents[image.id] = contents
+        self.records[image.id] = Image(
+            id=image.id,
+            name=image.name,
+            status="active",
+            disk_format=image.disk_format,
+            container_format=image.container_format,
+            size_bytes=len(contents),
+            min_disk_gib=image.min_disk_gib,
+            min_ram_mib=image.min_ram_mib,
+            visibility=image.visibility,
+            owner=image.owner,
+            os_hash_algo="sha256",
+            os_hash_value=hashlib.sha256(contents).hexdigest(),
+            properties=dict(image.properties),
+        )
+
+    def delete(self, ctx: Context, image_id: str) -> None:
+        self._answer()
+        self.records.pop(image_id, None)
+        self.contents.pop(image_id, None)
 
     def _answer(self) -> None:
         if self.down:
@@ -147,6 +176,12 @@ class MemoryNetworks:
             for port in self.of(instance_uuid):
                 port.host = host
         return self.info(ctx, instance_uuid)
+
+    def unbind(self, ctx: Context, instance_uuid: str) -> None:
+        self._answer()
+        with self.lock:
+            for port in self.of(instance_uuid):
+                port.host = None
 
     def info(self, ctx: Context, instance_uuid: str) -> tuple[Vif, ...]:
         self._answer()

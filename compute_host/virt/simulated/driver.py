@@ -11,11 +11,13 @@ from cell_service.errors import DriverError, GuestNotFound, HostOutOfSpace
 from cell_service.model.diagnostics import GuestDiagnostics
 from cell_service.model.host import NodeReport
 from cell_service.model.lifecycle import PowerState
+from cell_service.model.migration import Sending
 from compute_host.config import HostSettings
 from compute_host.timers import Pool, Timer, Timers
 from compute_host.virt import inspection
 from compute_host.virt.driver import Guest, GuestSpec, PowerListener, Returned, unheard
-from compute_host.virt.simulated import console, diagnostics, faults, node, travel
+from compute_host.virt.simulated import console, diagnostics, faults, node, snapshots, travel
+from compute_host.virt.simulated.sendings import Trip, Trips
 from compute_host.virt.simulated.state import Boot, Record, State
 
 FROZEN_LOOK_SECONDS = 0.25
@@ -31,6 +33,7 @@ class SimulatedDriver:
         self._clock = timers.clock
         self._chance = random.Random()
         self._faults = faults.Faults(_fault_files(settings), self._chance)
+        self._trips = Trips(self._clock)
         self._lock = threading.Lock()
         self._stopped = threading.Event()
         self._listener: PowerListener | None = None
@@ -50,6 +53,7 @@ class SimulatedDriver:
 
     def stop(self) -> None:
         self._stopped.set()
+        self._trips.stop()
         with self._lock:
             self._listener = None
             self._state_or_none = None
@@ -155,12 +159,27 @@ class SimulatedDriver:
         if guest.sent is None:
             if guest.power_state not in travel.RUNS:
                 raise DriverError(reason="The guest is off: there is nothing to be sent while it runs.")
-            self._take(self._options.live_seconds)
+            with self._trips.of(uuid, guest.memory_mib, self._varied(self._options.live_seconds)) as trip:
+                self._go(trip)
             now = self._state.get(uuid).power_state
             if now not in travel.RUNS:
                 raise DriverError(reason="The guest went off while it was sent.")
             guest = self._state.change(uuid, power_state=PowerState.PAUSED, sent=now)
         return travel.luggage_of(guest, self._state.node_uuid)
+
+    def sending(self, uuid: str) -> Sending | None:
+        return self._trips.progress(uuid)
+
+    def steer_sending(self, uuid: str, *, finish: bool) -> bool:
+        return self._trips.steer(uuid, finish=finish)
+
+    def snapshot(self, uuid: str, target: Path) -> str:
+        guest = self._guest("snapshot", uuid)
+        if guest.power_state in travel.ALIVE:
+            raise DriverError(reason="The guest is not off: its disk cannot be copied.")
+        self._take(self._options.verb_seconds)
+        snapshots.write(self._state.get(uuid), target)
+        return snapshots.FORMAT
 
     def receive(self, spec: GuestSpec, luggage: dict[str, object] | None) -> None:
         uuid, root = spec.instance.uuid, spec.disks[0]
@@ -175,7 +194,8 @@ class SimulatedDriver:
             if here is not None:
                 after = travel.resized(here, spec) if stays else travel.unpacked(luggage or {}, spec)
             else:
-                new = replace(self._blank(spec), power_state=PowerState.SHUTDOWN, made=True)
+                blank = snapshots.grown_from(self._blank(spec), root.image)
+                new = replace(blank, power_state=PowerState.SHUTDOWN, made=True)
                 after = new if luggage is None else travel.unpacked(luggage, spec)
                 self._admit(replace(after, made=False))
             self._strike("receive", uuid, spec.instance.display_name, spec.instance.image_ref)
@@ -312,8 +332,18 @@ class SimulatedDriver:
 
     def _take(self, seconds: float) -> None:
         """Spend the time that something takes."""
+        self._wait(self._varied(seconds))
+
+    def _varied(self, seconds: float) -> float:
         spread = self._options.jitter
-        self._wait(seconds * self._chance.uniform(1 - spread, 1 + spread))
+        return seconds * self._chance.uniform(1 - spread, 1 + spread)
+
+    def _go(self, trip: Trip) -> None:
+        """Spend the time of the trip, unless it is steered."""
+        if trip.seconds > 0 and not self._stopped.is_set():
+            self._clock.wait(trip.steered, trip.seconds)
+        if self._stopped.is_set():
+            raise DriverError(reason="The driver was stopped.")
 
     def _wait(self, seconds: float) -> None:
         if seconds > 0:
