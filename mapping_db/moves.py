@@ -120,6 +120,18 @@ def touching_cell(tx: Connection, cell_id: int) -> int:
     return len(tx.execute(query).all())
 
 
+def crossing_since(tx: Connection, since: datetime) -> set[int]:
+    """The cells between which instances were on their way at some moment since then; not those that rest in a cell."""
+    under_way = and_(
+        moves.c.finished_at.is_(None),
+        or_(moves.c.phase.not_in([phase.value for phase in AT_REST]), moves.c.updated_at > since),
+    )
+    query = select(moves.c.source_cell, moves.c.target_cell).where(
+        or_(under_way, moves.c.finished_at > since), moves.c.target_cell != moves.c.source_cell
+    )
+    return {cell_id for row in tx.execute(query.distinct()) for cell_id in row}
+
+
 def due(tx: Connection, now: datetime, *, owner: str, limit: int) -> list[str]:
     """The uuids of moves that `owner` may take or holds, and that are not at rest, oldest first."""
     rows = tx.execute(

@@ -11,6 +11,7 @@ from api_cell.edge.moments import with_fraction
 from api_cell.edge.route import ByVersion, Request, Response, Schema
 from api_cell.edge.shapes import TRUE_WORDS, by_version
 from api_cell.lists import missing
+from api_cell.lists.arrivals import read_whole
 from api_cell.lists.merge import MOST_ROWS, Kind, Merge
 from api_cell.lists.owned import Copy, owned
 from api_cell.servers import find
@@ -19,7 +20,7 @@ from api_cell.servers.rows import refuse_gaps
 from cell_service.db import migration_lists, server_migrations
 from cell_service.db.migration_lists import MigrationListing
 from cell_service.db.sorting import comparable
-from cell_service.errors import CellUnavailable, Invalid, MigrationNotFoundForServer
+from cell_service.errors import CellUnavailable, Invalid, MigrationNotFoundForServer, PolycellError
 from cell_service.model.migration import ENDED, LIVE, Migration
 from mapping_db import instance_mappings, moves
 from mapping_db.cells import Cell
@@ -63,18 +64,22 @@ def index(req: Request) -> Response:
         return Response(200, {"migrations": []})
     marker = req.one("marker") if paged else None
     cell_ids = _concerned(req, listing)
-    merge = Merge(
-        req.cloud.cells, req.ctx.deadline, cell_ids,
-        _kind(req, listing, None if marker is None else _place_of(req, marker, cell_ids)),
-        want=most or MOST_ROWS,
-    )  # fmt: skip
-    found = list(islice(owned(req.cloud, iter(merge), most or MOST_ROWS), most))
-    refuse_gaps(req, merge.failures, partial=False)
+    start = None if marker is None else _place_of(req, marker, cell_ids)
+
+    def read() -> tuple[tuple[list[Migration], dict[int, PolycellError]], Merge[Copy[Migration]]]:
+        merge = Merge(
+            req.cloud.cells, req.ctx.deadline, _concerned(req, listing), _kind(req, listing, start),
+            want=most or MOST_ROWS,
+        )  # fmt: skip
+        return (list(islice(owned(req.cloud, iter(merge), most or MOST_ROWS), most)), merge.failures), merge
+
+    found, failures = read_whole(req.cloud, read)
+    refuse_gaps(req, failures, partial=False)
     hosts = req.may("os_compute_api:os-migrations:index:host")
     answer: dict[str, Any] = {"migrations": [_view(req, each, hosts=hosts) for each in found]}
     if found and len(found) == most:
         answer["migrations_links"] = next_link(req, "/os-migrations", found[-1].uuid)
-    return Response(200, answer, missing.header(req, merge.failures.keys()))
+    return Response(200, answer, missing.header(req, failures.keys()))
 
 
 def of_server(req: Request) -> Response:

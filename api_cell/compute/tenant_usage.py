@@ -12,12 +12,13 @@ from api_cell.edge.moments import with_fraction
 from api_cell.edge.route import ByVersion, Request, Response, Schema
 from api_cell.edge.shapes import TEXT, WHOLE, by_version, query
 from api_cell.lists import missing
+from api_cell.lists.arrivals import read_whole
 from api_cell.lists.merge import MOST_ROWS, Kind, Merge
 from api_cell.lists.owned import Copy, owned
 from api_cell.servers.rows import refuse_gaps
 from cell_service.db import usage_rows
 from cell_service.db.usage_rows import Ran
-from cell_service.errors import Invalid
+from cell_service.errors import Invalid, PolycellError
 from mapping_db import instance_mappings
 from mapping_db.cells import Cell
 
@@ -125,16 +126,24 @@ def _tell(
     """Add up the servers of the page. Answers how many there are, the last one, and the header of what is missing."""
     if most == 0:
         return 0, None, {}
+    count, last, failures = read_whole(req.cloud, lambda: _added(req, told, project_id, most))
+    refuse_gaps(req, failures, partial=False)
+    return count, last, missing.header(req, failures.keys())
+
+
+def _added(
+    req: Request, told: _Told, project_id: str | None, most: int | None
+) -> tuple[tuple[int, str | None, dict[int, PolycellError]], Merge[Copy[Ran]]]:  # fmt: skip
     merge = Merge(
         req.cloud.cells, req.ctx.deadline, _concerned(req, project_id), _kind(req, told, project_id),
         want=most or MOST_ROWS,
     )  # fmt: skip
+    told.projects.clear()
     count, last = 0, None
     for ran in _page(req, merge, most):
         told.add(ran)
         count, last = count + 1, ran.uuid
-    refuse_gaps(req, merge.failures, partial=False)
-    return count, last, missing.header(req, merge.failures.keys())
+    return (count, last, merge.failures), merge
 
 
 def _page(req: Request, merge: Merge[Copy[Ran]], most: int | None) -> Iterator[Ran]:

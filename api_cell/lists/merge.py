@@ -8,7 +8,7 @@ its place where it stopped, else its rows are missing.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from math import sqrt
 from typing import Any, Generic, TypeVar
@@ -76,6 +76,9 @@ class Merge(Generic[T]):
         apart = _Source[T](0, rows=sorted(beside, key=kind.order), ended=True)
         self._alone = len(ids) == 1
         self._given = 0
+        self._seen: set[Any] = set()
+        self._newest: T | None = None
+        self._ended = False
         for source in self._sources:
             self._ask(source)
         self._sources.append(apart)
@@ -84,7 +87,7 @@ class Merge(Generic[T]):
         heap: list[tuple[Any, int, T]] = []
         for number, source in enumerate(self._sources):
             self._push(heap, number, source)
-        seen: set[Any] = set()
+        seen = self._seen
         while heap:
             _, number, row = heap[0]
             source = self._sources[number]
@@ -94,8 +97,27 @@ class Merge(Generic[T]):
             identity = self._kind.identity(row)
             if identity not in seen:
                 seen.add(identity)
+                self._newest = row
                 yield row
             self._push(heap, number, source)  # only when another row is wanted
+        self._ended = True
+
+    def overtaken(self, cell_ids: Collection[int]) -> bool:
+        """Whether one of these cells has a row by now that should have been given, and was not: it came too late.
+        Those that do not answer have none."""
+        end = None if self._ended else self._newest
+        asking = sorted(set(cell_ids) - self.failures.keys())
+        size = min(max(self._want, 1), MOST_ROWS)
+        for pending in [self._cells.ask(each, lambda cell: self._kind.page(cell, None, size)) for each in asking]:
+            try:
+                rows = pending.result(self._deadline)
+            except PolycellError:
+                continue
+            for row in rows:
+                before = end is None or self._kind.order(row) < self._kind.order(end)
+                if before and self._kind.identity(row) not in self._seen:
+                    return True
+        return False
 
     def _push(self, heap: list[tuple[Any, int, T]], number: int, source: _Source[T]) -> None:
         """The source's next row takes the place of the heap's first, which was its own, or comes in anew."""

@@ -13,6 +13,7 @@ from itertools import islice
 from typing import Any
 
 from api_cell.edge.route import Request
+from api_cell.lists.arrivals import read_whole
 from api_cell.lists.merge import Kind, Merge
 from api_cell.servers import marking
 from api_cell.servers.query import Asked
@@ -40,7 +41,12 @@ class _Head:
 
 def page_of(req: Request, asked: Asked) -> Page:
     """The page. Raises Invalid, CellUnavailable."""
-    return _Merging(req, asked).page()
+
+    def read() -> tuple[Page, Merge[_Head]]:
+        merging = _Merging(req, asked)
+        return merging.page(), merging.merge
+
+    return read_whole(req.cloud, read)
 
 
 class _Merging:

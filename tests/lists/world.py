@@ -58,6 +58,7 @@ class World:
         """Nothing but these is there afterwards. Mappings are made in order of creation, then of uuid."""
         wanted = sorted(placed, key=lambda each: (each.server.created_at, each.server.uuid))
         with self.api.db.begin() as tx:
+            tx.execute(delete(top.moves))
             tx.execute(delete(top.build_requests))
             tx.execute(delete(top.instance_mappings))
             instance_mappings.insert_new(tx, [self._mapping(each) for each in wanted])

@@ -1,0 +1,50 @@
+"""Rows that pass from one cell to another while both are being read.
+
+Its new cell may have been read before the row came and its old one after it left: then nobody has shown it. Moves
+between cells are rare and known, so a list asks whether there were any while it was read, and only then looks again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any, TypeVar
+
+from api_cell.lists.merge import Merge
+from mapping_db import host_moves, moves
+from mapping_db.cloud import Cloud
+
+T = TypeVar("T")
+
+READINGS = 4
+"""So many times a list is read at most."""
+SLACK = timedelta(seconds=10)
+"""The clocks of those who move, and of those who list, differ by less."""
+
+
+class Arrivals:
+    """The cells that have got, or given away, instances since this was made; perhaps some more."""
+
+    def __init__(self, cloud: Cloud) -> None:
+        self._cloud = cloud
+        self._since = cloud.clock.now() - SLACK
+        self._before = self._of_hosts()
+
+    def cells(self) -> set[int]:
+        with self._cloud.db.connect() as tx:
+            found = moves.crossing_since(tx, self._since)
+        return found | self._before | self._of_hosts()
+
+    def _of_hosts(self) -> set[int]:
+        with self._cloud.db.connect() as tx:
+            return {cell_id for move in host_moves.every(tx) for cell_id in (move.source_cell, move.target_cell)}
+
+
+def read_whole(cloud: Cloud, read: Callable[[], tuple[T, Merge[Any]]]) -> T:
+    """What `read` makes of a merge, so that no row is missing for having changed its cell meanwhile."""
+    for last in range(READINGS, 0, -1):
+        arrivals = Arrivals(cloud)
+        answer, merge = read()
+        if last == 1 or not merge.overtaken(arrivals.cells()):
+            break
+    return answer
