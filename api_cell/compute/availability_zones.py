@@ -32,7 +32,7 @@ def detail(req: Request) -> Response:
 
 def _services_by_zone(req: Request) -> tuple[dict[str, list[Service]], set[str]]:
     """Enabled services by zone, and the zones of those disabled or in silent cells."""
-    told = ask.ask_cells(req.cloud, req.ctx, lambda tx: rows.list_all(tx))
+    told = ask.ask_services(req.cloud, req.ctx, rows.list_all)
     zones = ask.zones(req.cloud)
     enabled: dict[str, list[Service]] = defaultdict(list)
     other: set[str] = set()

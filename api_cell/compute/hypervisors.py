@@ -81,8 +81,8 @@ def servers(req: Request) -> Response:
 
 def statistics(req: Request) -> Response:
     """200 {"hypervisor_statistics": {...}}: sums over all hypervisors, up to 2.87."""
-    told = ask.ask_cells(req.cloud, req.ctx, compute_nodes.list_all)
-    views = [sizes(node.report) for _, node in told.found]
+    told = _settled(req, ask.ask_cells(req.cloud, req.ctx, lambda tx: _with(tx, compute_nodes.list_all(tx), False)))
+    views = [sizes(found.node.report) for _, found in told.found]
     sums: dict[str, int] = {name: sum(view[name] or 0 for view in views) for name in _SUMMED}
     statistics = {"count": len(views), **sums}
     return Response(200, {"hypervisor_statistics": statistics}, missing.header(req, told.silent))
@@ -117,34 +117,36 @@ def _marker(req: Request) -> tuple[int, int] | None:
     if not req.at_least(2, 53) and (not marker.isdecimal() or len(marker) > 9):
         raise Invalid(reason=str(nothing))
 
-    def question(tx: Connection) -> list[ComputeNode]:
-        try:
-            return [compute_nodes.by_uuid(tx, marker) if req.at_least(2, 53) else compute_nodes.by_id(tx, int(marker))]
-        except ComputeHostNotFound:
-            return []
-
     try:
-        cell_id, node = ask.only(ask.ask_cells(req.cloud, req.ctx, question), nothing)
+        cell_id, found = ask.only(_named(req, marker), nothing)
     except NotFound:
         raise Invalid(reason=str(nothing)) from None
-    return node.id, cell_id
+    return found.node.id, cell_id
 
 
 def _one(req: Request, *, with_servers: bool) -> _Found:
     asked = req.params["id"]
     nothing = NotFound(reason=f"Hypervisor with ID '{asked}' could not be found.")
+    if not req.at_least(2, 53) and (not asked.isdecimal() or len(asked) > 9):
+        raise nothing
+    return ask.only(_named(req, asked, with_servers=with_servers), nothing)[1]
+
+
+def _named(req: Request, asked: str, *, with_servers: bool = False) -> Told[_Found]:
+    """The node with this uuid, or (up to 2.52) those with this number."""
 
     def question(tx: Connection) -> list[_Found]:
         try:
-            by_uuid = req.at_least(2, 53)
-            node = compute_nodes.by_uuid(tx, asked) if by_uuid else compute_nodes.by_id(tx, int(asked))
+            node = compute_nodes.by_uuid(tx, asked) if req.at_least(2, 53) else compute_nodes.by_id(tx, int(asked))
         except ComputeHostNotFound:
             return []
         return _with(tx, [node], with_servers)
 
-    if not req.at_least(2, 53) and (not asked.isdecimal() or len(asked) > 9):
-        raise nothing
-    return ask.only(ask.ask_cells(req.cloud, req.ctx, question), nothing)[1]
+    return _settled(req, ask.ask_cells(req.cloud, req.ctx, question))
+
+
+def _settled(req: Request, told: Told[_Found]) -> Told[_Found]:
+    return Told(list(ask.settled(req.cloud, told.found, lambda found: found.service)), told.silent)
 
 
 def _matching(req: Request, with_servers: bool) -> Told[_Found]:
@@ -181,10 +183,10 @@ def _ask(
         req.cloud.cells,
         req.ctx.deadline,
         [mapping.id for mapping in req.cloud.cells.all() if not mapping.is_cell0],
-        Kind(page, lambda row: (row[1].node.id, row[0]), lambda row: row[1].node.report.uuid),
+        Kind(page, lambda row: (row[1].node.id, row[0]), lambda row: (row[0], row[1].node.id)),
         want=most or MOST_ROWS,
     )
-    found = list(islice(merged, most))
+    found = list(islice(ask.settled(req.cloud, merged, lambda found: found.service), most))
     return Told(found, sorted(merged.failures))
 
 

@@ -20,7 +20,7 @@ UNKNOWN_VERSION = (2, 69)
 def index(req: Request) -> Response:
     """200 {"services": [...]}; from 2.69 on the hosts of silent cells are there with status UNKNOWN."""
     host, binary = req.one("host"), req.one("binary")
-    told = ask.ask_cells(req.cloud, req.ctx, lambda tx: rows.list_all(tx, host=host, binary=binary))
+    told = ask.ask_services(req.cloud, req.ctx, lambda tx: rows.list_all(tx, host=host, binary=binary))
     zones = ask.zones(req.cloud)
     views = [_view(req, service, zones) for _, service in told.found]
     if req.version >= UNKNOWN_VERSION and binary in (None, rows.COMPUTE):
@@ -117,7 +117,7 @@ def _find(req: Request, asked: str) -> tuple[int, Service]:
         except ServiceNotFound:
             return []
 
-    told = ask.ask_cells(req.cloud, req.ctx, question)
+    told = ask.ask_services(req.cloud, req.ctx, question)
     if len(told.found) > 1:
         raise Invalid(reason=f"More than one possible service found for id {asked}. Use its uuid from 2.53 on.")
     return ask.only(told, ServiceNotFound(service_id=asked))
@@ -125,7 +125,7 @@ def _find(req: Request, asked: str) -> tuple[int, Service]:
 
 def _by_host(req: Request, host: str, binary: str) -> tuple[int, Service]:
     nothing = HostMappingNotFound(host=host) if binary == rows.COMPUTE else ServiceNotFound(service_id=binary)
-    told = ask.ask_cells(req.cloud, req.ctx, lambda tx: rows.list_all(tx, host=host, binary=binary))
+    told = ask.ask_services(req.cloud, req.ctx, lambda tx: rows.list_all(tx, host=host, binary=binary))
     return ask.only(told, nothing)
 
 

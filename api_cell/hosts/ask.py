@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -10,6 +10,7 @@ from sqlalchemy import Connection
 
 from cell_service.context import Context
 from cell_service.errors import CellUnavailable, NotFound
+from cell_service.model.host import Service
 from mapping_db import aggregates, host_mappings
 from mapping_db.cells import Cell
 from mapping_db.cloud import Cloud
@@ -25,6 +26,12 @@ class Told(Generic[T]):
     silent: list[int]
 
 
+def ask_services(cloud: Cloud, ctx: Context, question: Callable[[Connection], list[Service]]) -> Told[Service]:
+    """Services of every cell but cell0, each once."""
+    told = ask_cells(cloud, ctx, question)
+    return Told(list(settled(cloud, told.found, lambda service: service)), told.silent)
+
+
 def ask_cells(cloud: Cloud, ctx: Context, question: Callable[[Connection], list[T]]) -> Told[T]:
     """Put a question to every cell but cell0."""
 
@@ -36,6 +43,26 @@ def ask_cells(cloud: Cloud, ctx: Context, question: Callable[[Connection], list[
     gathered = cloud.cells.scatter(ids, ask, ctx.deadline)
     found = [(cell_id, item) for cell_id in sorted(gathered.answers) for item in gathered.answers[cell_id]]
     return Told(found, sorted(gathered.failures))
+
+
+def settled(
+    cloud: Cloud, found: Iterable[tuple[int, T]], service_of: Callable[[T], Service | None]
+) -> Iterator[tuple[int, T]]:  # fmt: skip
+    """Without what two cells have of a host that is on its way from one to the other: its mapping says which is valid."""
+    places: dict[str, int | None] = {}
+    for cell_id, item in found:
+        service = service_of(item)
+        if service is not None and service.leaving:
+            if service.host not in places:
+                places[service.host] = _cell_of(cloud, service.host)
+            if places[service.host] not in (None, cell_id):
+                continue
+        yield cell_id, item
+
+
+def _cell_of(cloud: Cloud, host: str) -> int | None:
+    with cloud.db.connect() as tx:
+        return next((mapping.cell_id for mapping in host_mappings.of_hosts(tx, [host])), None)
 
 
 def only(told: Told[T], nothing: NotFound) -> tuple[int, T]:

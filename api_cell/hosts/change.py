@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 from sqlalchemy import Connection
 
 from cell_service.context import Context
@@ -12,9 +14,10 @@ from cell_service.errors import (
     GenerationConflict,
     HostMappingNotFound,
     ResourceProviderNotFound,
+    ServiceNotFound,
 )
 from cell_service.model.host import ComputeNode, Service
-from mapping_db import aggregates, host_mappings
+from mapping_db import aggregates, host_mappings, host_moves
 from mapping_db.cloud import Cloud
 from mapping_db.placement import providers, traits
 
@@ -50,6 +53,9 @@ def change_service(
         return changed, compute_nodes.list_all(tx, host=service.host)
 
     changed, nodes = cloud.cells.open(cell_id).db.run(work, ctx.deadline)
+    for other in _also_in(cloud, service) - {cell_id}:
+        with contextlib.suppress(ServiceNotFound):
+            cloud.cells.open(other).db.run(work, ctx.deadline)
     if disabled is not None and service.binary == services.COMPUTE:
         for node in nodes:
             _mark(cloud, node.report.uuid, disabled)
@@ -63,6 +69,8 @@ def remove_service(cloud: Cloud, ctx: Context, cell_id: int, service: Service) -
     Raises Conflict while instances live on the host, or anything is allocated from it.
     """
     cell = cloud.cells.open(cell_id)
+    if service.leaving:
+        raise Conflict(reason=f"Host {service.host} is on its way to another cell.")
     if service.binary == services.COMPUTE:
         with cell.db.connect(ctx.deadline) as tx:
             nodes = compute_nodes.list_all(tx, host=service.host)
@@ -81,6 +89,15 @@ def remove_service(cloud: Cloud, ctx: Context, cell_id: int, service: Service) -
         services.remove(tx, service.uuid)
 
     cell.db.run(work, ctx.deadline)
+
+
+def _also_in(cloud: Cloud, service: Service) -> set[int]:
+    """The two cells that have the service's row while its host is on its way from one to the other."""
+    if not service.leaving:
+        return set()
+    with cloud.db.connect() as tx:
+        move = host_moves.get(tx, service.host)
+    return set() if move is None else {move.source_cell, move.target_cell}
 
 
 def demand_host(cloud: Cloud, host: str) -> int:

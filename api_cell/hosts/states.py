@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import datetime
 
 from cell_service.context import Context
 from cell_service.db import services
@@ -13,6 +14,10 @@ from mapping_db.cells import Cell
 from mapping_db.cloud import Cloud
 
 FRESH_SECONDS = 2.0
+
+
+def _seen(service: Service) -> datetime:
+    return service.last_seen_up or service.created_at
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +42,11 @@ class HostStates:
         found: dict[str, Service] = {}
         for cell_id in wanted:
             known = self._known.get(cell_id)
-            if known is not None:
-                found.update(known.by_host)
+            # a host on its way between two cells is in both: it lives where it was seen last
+            for host, service in known.by_host.items() if known is not None else ():
+                other = found.get(host)
+                if other is None or _seen(service) >= _seen(other):
+                    found[host] = service
         return found
 
     def _stale(self, cloud: Cloud, cell_ids: list[int]) -> list[int]:

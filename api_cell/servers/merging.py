@@ -23,7 +23,7 @@ from cell_service.db import instance_lists
 from cell_service.db.instance_lists import Listing, Question
 from cell_service.db.sorting import comparable, pads_text
 from cell_service.model.instance import Instance
-from mapping_db import build_requests, instance_mappings
+from mapping_db import build_requests, host_mappings, host_moves, instance_mappings
 from mapping_db.cells import Cell
 from mapping_db.instance_mappings import InstanceMapping
 
@@ -208,6 +208,13 @@ def _concerned(req: Request, asked: Asked) -> list[int]:
         if uuids is not None:
             places = instance_mappings.places(tx, uuids).values()
             return sorted({place.cell_id for place in places if place.cell_id is not None})
+        hosts = asked.listing.equal.get("host", ())
+        if hosts and asked.listing.deleted is False:
+            moving = [move for move in host_moves.every(tx) if move.host in hosts]
+            mapped = host_mappings.of_hosts(tx, hosts)
+            if {mapping.host for mapping in mapped} == set(hosts):
+                there = {cell_id for move in moving for cell_id in (move.source_cell, move.target_cell)}
+                return sorted(there.union(mapping.cell_id for mapping in mapped))
         if asked.project_id is not None:
             return instance_mappings.cells_of_project(tx, asked.project_id)
     return [mapping.id for mapping in req.cloud.cells.all()]
