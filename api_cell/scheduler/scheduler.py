@@ -117,6 +117,7 @@ class Scheduler:
             default_zone=self._settings.default_availability_zone,
         )
         self._filters = registry.enabled(self._settings.filters)
+        self.max_attempts = self._settings.scheduler.max_attempts
         self._weighers, self._soft = weighers.enabled(self._settings.filters)
         self._kinds = Kinds([name for name, _ in self._filters], self._settings.scheduler)
         self._rankings: OrderedDict[object, Ranking] = OrderedDict()

@@ -22,13 +22,15 @@ class MoveKind(StrEnum):
 class MovePhase(StrEnum):
     """GOING: towards the destination. WAITING: at the destination, to be confirmed or reverted. CONFIRMING, REVERTING:
     as was asked. UNDOING: something failed before the commit. TIDYING: the instance is free again, and something of it
-    is still to be removed where nobody answers. DONE, UNDONE: nothing is left to do."""
+    is still to be removed where nobody answers. LEAVING: the destination could not take it, and a move that goes on from
+    this one tries another. DONE, UNDONE: nothing is left to do."""
 
     GOING = "going"
     WAITING = "waiting"
     CONFIRMING = "confirming"
     REVERTING = "reverting"
     UNDOING = "undoing"
+    LEAVING = "leaving"
     TIDYING = "tidying"
     DONE = "done"
     UNDONE = "undone"
@@ -78,5 +80,12 @@ class MovePlan:
     """Where the instance ended up: source, target, or nowhere (it was deleted); what the other side has is removed."""
     event_action: str = ""
     """The name of the action in the instance's history that the move is part of now."""
+    image: str = ""
+    """What an unshelved guest is made from; empty when that is needed no more, and gone."""
+    pins: bool = False
+    pin: str | None = None
+    """With `pins`: the availability zone that the instance is bound to from then on."""
+    cancelled: bool = False
+    """Somebody has given the move up."""
     cross_cell: bool = False
     """Whether another cell may be chosen when its own has no room."""

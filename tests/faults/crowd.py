@@ -9,6 +9,7 @@ import sys
 import threading
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import requests
@@ -36,8 +37,13 @@ class Crowd:
         self._lock = threading.Lock()
         self.accepted: Counter[str] = Counter()
         self.wrongs: list[str] = []
-        self._threads = [threading.Thread(target=self._client, args=(number,)) for number in range(clients)]
-        self._threads += [threading.Thread(target=self._guarded, args=(work,)) for work in (self._kills, self._carries)]
+        self._threads = [
+            threading.Thread(target=self._run, args=(partial(self._client, number),)) for number in range(clients)
+        ]
+        self._threads += [
+            threading.Thread(target=self._run, args=(partial(self._guarded, work),))
+            for work in (self._kills, self._carries)
+        ]
         self._big = self._flavor()
 
     def start(self) -> None:
@@ -51,6 +57,13 @@ class Crowd:
             each.join()
 
     # -- clients ----------------------------------------------------------------------------------
+
+    def _run(self, work: Callable[[], None]) -> None:
+        try:
+            work()
+        except Exception as error:
+            log.exception("a client has ended")
+            self.wrongs.append(f"a client has ended: {error!r}")
 
     def _client(self, number: int) -> None:
         chance = random.Random(self._seed * 100 + number)
@@ -76,6 +89,8 @@ class Crowd:
             return
         server = answer.json()["server"]
         status = server["status"]
+        if status == "UNKNOWN":
+            return  # its cell is silent
         if chance.random() < 0.04 or status == "ERROR":
             if self._ask("DELETE", f"/servers/{uuid}").status_code == 204:
                 mine.remove(uuid)

@@ -54,7 +54,7 @@ def test_after_random_kills_during_moves_the_books_are_right(cloud: Installation
     people.start()
     try:
         for _ in range(KILLS):
-            until = time.monotonic() + chance.uniform(0.5, 3.0)
+            until = time.monotonic() + chance.uniform(0.3, 2.2)
             while time.monotonic() < until:
                 time.sleep(0.1)
                 turmoil.mend()

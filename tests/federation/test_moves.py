@@ -17,10 +17,11 @@ from api_cell.superconductor.moves import phases, rows, runner, steps
 from api_cell.superconductor.moves.turn import Failed, Turn
 from cell_service.context import Deadline, internal
 from cell_service.db import instances, server_migrations
-from cell_service.errors import OperationLost, Unavailable
+from cell_service.errors import DriverError, OperationLost, Unavailable
 from cell_service.model.lifecycle import Task
 from cell_service.model.move import MoveKind, MovePlan
 from cell_service.rpc.contract import client
+from compute_host.virt.simulated.driver import SimulatedDriver
 from mapping_db import instance_mappings, moves, quotas
 from tests.federation.cloud import Federation
 
@@ -332,6 +333,37 @@ def test_a_move_whose_cell_was_silent_from_the_start_leaves_no_task(
     ended(cloud, uuid)
     shown = cloud.settled(uuid)
     assert (shown["status"], shown["OS-EXT-STS:task_state"]) == ("ACTIVE", None)
+
+
+@pytest.mark.parametrize("kind", [MoveKind.COLD, MoveKind.LIVE])
+def test_a_host_that_cannot_take_the_server_is_passed_over(
+    cloud: Federation, kind: MoveKind, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first host that is chosen fails: whichever it is, the next one is in the other cell, or in its own."""
+    uuid = cloud.boot(cell="cell1")
+    refused = []
+    receive = SimulatedDriver.receive
+
+    def failing(driver: SimulatedDriver, spec: Any, luggage: Any) -> None:
+        if spec.instance.uuid == uuid and not refused:
+            refused.append(spec.instance.host)
+            raise DriverError(reason="No.")
+        receive(driver, spec, luggage)
+
+    monkeypatch.setattr(SimulatedDriver, "receive", failing)
+    start(cloud, uuid, kind)
+    cloud.until(lambda: cloud.show(uuid)["status"] == ("ACTIVE" if kind is MoveKind.LIVE else "VERIFY_RESIZE")
+                and cloud.show(uuid)[HOST] != "cell1-host1")  # fmt: skip
+    if kind is MoveKind.COLD:
+        cloud.until(lambda: cloud.act(uuid, "confirmResize").status == 204)
+        cloud.until(lambda: cloud.show(uuid)["status"] == "ACTIVE")
+    first, second = ended(cloud, uuid)
+    assert first.target_host in refused
+    assert second.target_host == cloud.show(uuid)[HOST] != first.target_host
+    assert homes(cloud, uuid) == [second.target_host]
+    assert cloud.allocations()[uuid] == USES
+    assert {first.uuid, second.uuid}.isdisjoint(cloud.allocations())
+    assert migration_statuses(cloud, uuid)[-1] in ("confirmed", "completed")
 
 
 def test_who_comes_late_does_not_touch_the_next_move(cloud: Federation) -> None:

@@ -20,6 +20,8 @@ from mapping_db.moves import Move
 from mapping_db.placement import allocations
 from mapping_db.placement.allocations import Claim, Consumer
 
+_BACK = (MovePhase.REVERTING, MovePhase.UNDOING, MovePhase.LEAVING)
+
 
 def choose(turn: Turn) -> None:
     """The move knows its destination, which is claimed. Raises Failed when there is none; Overtaken when the server is
@@ -99,7 +101,7 @@ def keep_flavor(turn: Turn) -> None:
     new = turn.plan.new_flavor
     if new is None or turn.plan.old_flavor is None:
         return
-    flavor = turn.plan.old_flavor if move.phase in (MovePhase.REVERTING, MovePhase.UNDOING) else new
+    flavor = turn.plan.old_flavor if move.phase in _BACK else new
 
     def work(tx: Connection) -> None:
         spec = request_specs.get(tx, move.instance_uuid)
@@ -107,6 +109,19 @@ def keep_flavor(turn: Turn) -> None:
             request_specs.replace(tx, replace(spec, flavor=flavor))
 
     turn.means.cloud.db.run(work)
+
+
+def keep_zone(turn: Turn) -> None:
+    """Later choices of a host go by the availability zone that was asked for when the server was unshelved."""
+    plan = turn.plan
+
+    def work(tx: Connection) -> None:
+        spec = request_specs.get(tx, turn.move.instance_uuid)
+        if spec is not None and spec.availability_zone != plan.pin:
+            request_specs.replace(tx, replace(spec, availability_zone=plan.pin))
+
+    if plan.pins:
+        turn.means.cloud.db.run(work)
 
 
 def _wanted(tx: Connection, turn: Turn, spec: RequestSpec) -> RequestSpec:

@@ -39,6 +39,9 @@ LATER: dict[MovePhase, Phase] = {
     MovePhase.UNDOING: Phase(
         (steps.give_back, steps.open_again, steps.restart, steps.settle_undone), MovePhase.TIDYING, "source"
     ),
+    MovePhase.LEAVING: Phase(
+        (steps.give_back, steps.open_again, steps.pass_on, steps.show_next), MovePhase.TIDYING, "source"
+    ),
     MovePhase.CONFIRMING: Phase((steps.begin_confirm, steps.settle_confirmed), MovePhase.TIDYING, "target"),
     MovePhase.REVERTING: Phase(
         (

@@ -15,12 +15,14 @@ from api_cell.servers import move as asking
 from api_cell.superconductor.moves.turn import Failed, Overtaken, Turn
 from cell_service.db import actions, carry, instances, server_migrations
 from cell_service.errors import InstanceNotFound, OperationLost
+from cell_service.model import shelved
 from cell_service.model.instance import Fault, Instance
 from cell_service.model.lifecycle import MOVING, PowerState, Task, VmState
 from cell_service.model.migration import ENDED
 from cell_service.model.move import MoveKind
 from cell_service.model.operation import Outcome
 from mapping_db.cells import Cell
+from mapping_db.moves import Move
 
 _AT_REST = "finished"
 _RUNNING_AFTER = {VmState.ERROR: VmState.ACTIVE, VmState.RESIZED: VmState.ACTIVE}
@@ -140,6 +142,8 @@ def finish(turn: Turn, cell: Cell, *, status: str, vm_state: VmState | None, fau
         if not concerned:
             return
         columns: dict[str, Any] = {"vm_state": vm_state or _by_guest(instance), "task_state": None, **more}
+        if turn.move.kind is MoveKind.UNSHELVE and status == "done" and not fault:
+            columns |= _unshelved(turn, instance)
         if fault:
             columns["fault"] = Fault(code=turn.plan.code, message=fault[:255], created_at=now)
         instances.change(tx, instance.uuid, now=now, expect=instance.state, **columns)
@@ -158,6 +162,20 @@ def end_migration(turn: Turn, cell: Cell) -> None:
                 server_migrations.change(tx, move.uuid, now, status="confirmed" if arrived else "error")
 
     cell.db.run(work, turn.ctx.deadline)
+
+
+def pass_on(turn: Turn, successor: Move) -> None:
+    """The migration has failed, and that of the move that goes on is under way: at no moment is there none."""
+    now = turn.means.cloud.clock.now()
+
+    def work(tx: Connection) -> None:
+        known = {each.uuid: each for each in server_migrations.of_instance(tx, turn.move.instance_uuid)}
+        if turn.move.uuid in known and successor.uuid not in known:
+            status = known[turn.move.uuid].status
+            server_migrations.store(tx, asking.migration_of(successor, "accepted" if status in ENDED else status))
+        server_migrations.change(tx, turn.move.uuid, now, status="error")
+
+    turn.source.db.run(work, turn.ctx.deadline)
 
 
 def begin_action(turn: Turn, cell: Cell, task: Task | None, status: str) -> None:
@@ -196,6 +214,13 @@ def after_move(turn: Turn) -> VmState:
     if turn.move.kind is MoveKind.UNSHELVE:
         return VmState.ACTIVE
     return _RUNNING_AFTER.get(before(turn), before(turn))
+
+
+def _unshelved(turn: Turn, instance: Instance) -> dict[str, Any]:
+    plan = turn.plan
+    known = shelved.ended(instance.system_metadata, image_gone=not plan.image)
+    pinned = {"pinned_availability_zone": plan.pin} if plan.pins else {}
+    return {"system_metadata": known, "launched_on": turn.move.target_host, **pinned}
 
 
 def _store_migration(tx: Connection, turn: Turn, status: str) -> None:

@@ -16,7 +16,7 @@ from sqlalchemy import Connection
 from api_cell.servers import move as asking
 from api_cell.superconductor.means import Means
 from api_cell.superconductor.moves import phases
-from api_cell.superconductor.moves.turn import Failed, Overtaken, Turn
+from api_cell.superconductor.moves.turn import Elsewhere, Failed, Overtaken, Turn
 from cell_service.context import internal
 from cell_service.db import operations
 from cell_service.errors import OperationLost, PolycellError, Unavailable
@@ -183,6 +183,11 @@ class Runner:
         except Overtaken:
             log.info("move overtaken by a delete", extra=_about(turn))
             return self._steer(turn, MovePhase.TIDYING, free=True, home="nowhere")
+        except Elsewhere as refused:
+            log.warning("another host is tried", extra=_about(turn, host=turn.move.target_host, reason=refused.reason))
+            held = self._steer(turn, MovePhase.LEAVING, fault=refused.reason)
+            self.wake()
+            return held
         except Failed as failed:
             return self._failed(turn, failed)
         except Unavailable as error:

@@ -8,18 +8,19 @@ from __future__ import annotations
 
 from dataclasses import replace
 from typing import Any
+from uuid import UUID, uuid5
 
 from sqlalchemy import Connection
 
 from api_cell.servers import move as asking
 from api_cell.superconductor.moves import claims, errands, rows
-from api_cell.superconductor.moves.turn import Failed, Overtaken, Turn
+from api_cell.superconductor.moves.turn import Elsewhere, Failed, Overtaken, Turn
 from cell_service import wire
 from cell_service.db import carry, services
 from cell_service.errors import InstanceAlreadyMoved, ServiceNotFound
 from cell_service.model.lifecycle import Task, VmState
-from cell_service.model.move import MoveKind, MovePlan
-from cell_service.model.operation import Kind, Outcome
+from cell_service.model.move import MoveKind, MovePhase, MovePlan
+from cell_service.model.operation import IMAGE, IMAGE_GONE, Kind, Outcome
 from mapping_db import instance_mappings, moves
 from mapping_db.cells import Cell
 from mapping_db.instance_mappings import InstanceMapping
@@ -79,10 +80,13 @@ def arrive(turn: Turn) -> bool:
     if turn.plan.errand is None:
         rows.show(turn, turn.source, _task(turn, Task.RESIZE_MIGRATED), "post-migrating")
     luggage = None if turn.move.kind in (MoveKind.EVACUATE, MoveKind.UNSHELVE) else turn.plan.luggage
-    arguments = {**_guest(turn), "luggage": luggage, "admin_password": turn.plan.admin_password}
+    arguments = {**_guest(turn), "luggage": luggage, "admin_password": turn.plan.admin_password,
+                 IMAGE: turn.plan.image or None}  # fmt: skip
     outcome = _errand(turn, turn.target, turn.move.target_host, Kind.MOVE_IN, arguments, "in")
     if outcome is None:
         return False
+    if outcome.fault is not None and _may_go_elsewhere(turn):
+        raise Elsewhere(outcome.fault.message)
     _demand(outcome)
     return True
 
@@ -117,7 +121,8 @@ def run(turn: Turn) -> bool:
         rows.show(turn, turn.target, _task(turn, Task.RESIZE_FINISH), _ENDED[kind] if kind in _COLD else "running")
     runs = plan.was_running if kind in _COLD else plan.before != VmState.STOPPED.value
     live = kind is MoveKind.LIVE
-    arguments = {**_guest(turn), "run": runs, "live": live, "luggage": plan.luggage if live else None}
+    arguments = {**_guest(turn), "run": runs, "live": live, "luggage": plan.luggage if live else None,
+                 IMAGE: plan.image or None}  # fmt: skip
     return _start(turn, turn.target, turn.move.target_host, arguments, "run")
 
 
@@ -127,6 +132,8 @@ def settle(turn: Turn) -> bool:
     vm_state = VmState.RESIZED if kind in _COLD else VmState.ERROR if fault else rows.after_move(turn)
     more: dict[str, Any] = {} if kind is MoveKind.LIVE else {"launched_at": turn.means.cloud.clock.now()}
     claims.keep_flavor(turn)
+    if kind is MoveKind.UNSHELVE and not fault:
+        claims.keep_zone(turn)
     rows.finish(turn, turn.target, status=_ENDED[kind], vm_state=vm_state, fault=fault, **more)
     return True
 
@@ -151,7 +158,7 @@ def open_again(turn: Turn) -> bool:
 def restart(turn: Turn) -> bool:
     """The guest at the source goes on, if it may have been stopped. That it fails is part of the fault."""
     move = turn.move
-    if "choose" not in turn.plan.done or move.kind in (MoveKind.EVACUATE, MoveKind.UNSHELVE):
+    if not {"choose", "leave"}.intersection(turn.plan.done) or move.kind in (MoveKind.EVACUATE, MoveKind.UNSHELVE):
         return True
     arguments = {"run": turn.plan.was_running or turn.plan.before == VmState.ACTIVE.value, "live": False}
     return _start(turn, turn.source, move.source_host, arguments, "restart")
@@ -159,11 +166,62 @@ def restart(turn: Turn) -> bool:
 
 def settle_undone(turn: Turn) -> bool:
     """The instance is what it was, with a fault that says why it did not move."""
-    fault = turn.plan.fault or "The move was given up."
-    status = "failed" if turn.move.kind in (MoveKind.EVACUATE, MoveKind.LIVE) else "error"
+    cancelled = turn.plan.cancelled
+    fault = turn.plan.fault or ("" if cancelled else "The move was given up.")
+    status = "cancelled" if cancelled else "failed" if turn.move.kind in (MoveKind.EVACUATE, MoveKind.LIVE) else "error"
     rows.finish(turn, turn.source, status=status, vm_state=rows.before(turn), fault=fault)
     turn.means.cloud.db.run(lambda tx: asking.settle_quota(tx, turn.move, keeps_new=False))
     return True
+
+
+def pass_on(turn: Turn) -> bool:
+    """Another move goes on where this one stood before it chose its destination; this one will clear that up."""
+    move, plan, now = turn.move, turn.plan, turn.means.cloud.clock.now()
+    successor = replace(
+        move,
+        uuid=_next_uuid(move),
+        phase=MovePhase.GOING,
+        created_at=now,
+        updated_at=now,
+        target_cell=None,
+        target_host=None,
+        attempt=0,
+        fence=1,
+        owner=None,
+        lease_until=None,
+        plan=replace(
+            plan,
+            tried=(*plan.tried, *([move.target_host] if move.target_host else [])),
+            done=tuple(name for name in plan.done if name in ("begin", "leave")),
+            errand=None,
+            retries=0,
+            node=None,
+            provider_uuid="",
+            availability_zone=None,
+            fault="",
+        ),
+    )
+
+    def work(tx: Connection) -> moves.Move:
+        after = moves.record(tx, move, now, active=None, plan=replace(plan, done=(*plan.done, "pass_on")))
+        moves.insert_new(tx, successor)
+        return after
+
+    turn.move = turn.means.cloud.db.run(work)
+    return True
+
+
+def show_next(turn: Turn) -> bool:
+    """The cell knows the move that goes on, as well as that this one does not."""
+    with turn.means.cloud.db.connect() as tx:
+        successor = moves.get(tx, _next_uuid(turn.move))
+    if successor is not None:
+        rows.pass_on(turn, successor)
+    return True
+
+
+def _next_uuid(move: moves.Move) -> str:
+    return str(uuid5(UUID(move.uuid), "next"))
 
 
 # -- to the end of a resize -------------------------------------------------------------------------
@@ -276,8 +334,9 @@ def forget(turn: Turn) -> bool:
     """The cell that does not own the instance has never heard of it."""
     if not turn.move.crosses:
         return True
-    owner = _owner(turn)
-    for cell in (turn.source, turn.target):
+    owner, home = _owner(turn), turn.plan.home
+    left = {"source": (turn.target,), "target": (turn.source,)}.get(home, (turn.source, turn.target))
+    for cell in left:
         if owner is None or owner.cell_id != cell.mapping.id:
             cell.db.run(lambda tx: carry.remove(tx, [turn.move.instance_uuid]), turn.ctx.deadline)
     return True
@@ -305,6 +364,14 @@ def _demand(outcome: Outcome) -> None:
         raise Failed(outcome.fault.message, outcome.fault.code)
 
 
+def _may_go_elsewhere(turn: Turn) -> bool:
+    """Nobody named the host, and not as many as may be have been tried."""
+    plan = turn.plan
+    if turn.move.kind is MoveKind.UNSHELVE or plan.target_host is not None or turn.stays_on_host:
+        return False
+    return len(plan.tried) + 1 < turn.means.scheduler.max_attempts
+
+
 def _start(turn: Turn, cell: Cell, host: str | None, arguments: dict[str, Any], name: str) -> bool:
     try:
         outcome = _errand(turn, cell, host, Kind.MOVE_RUN, arguments, name)
@@ -315,6 +382,8 @@ def _start(turn: Turn, cell: Cell, host: str | None, arguments: dict[str, Any], 
         return False
     rows.take_over(turn, cell, outcome)
     if outcome.fault is None:
+        if outcome.result.get(IMAGE_GONE):
+            turn.note(image="")
         return True
     if turn.plan.retries < MOST_RETRIES:
         turn.note(retries=turn.plan.retries + 1, errand=None)

@@ -29,6 +29,14 @@ class Failed(Exception):
         self.reason, self.code = reason, code
 
 
+class Elsewhere(Exception):
+    """The destination could not take the guest, for this reason; another may."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
 @dataclass(slots=True)
 class Turn:
     """`move` is replaced by what is recorded."""
