@@ -256,6 +256,17 @@ class InstanceInvalidState(Conflict):
     message = "Cannot '{action}' instance {instance_uuid} while it is in {attribute} {state}"
 
 
+class UnshelveNotOffloaded(Conflict):
+    message = (
+        "Specifying an availability zone or a host when unshelving server {instance_uuid} with status {state} is not "
+        "supported. The server status must be SHELVED_OFFLOADED."
+    )
+
+
+class UnshelveHostNotInZone(Conflict):
+    message = "Host {host} is not in the availability zone {zone}."
+
+
 class InstanceIsLocked(Conflict):
     message = "Instance {instance_uuid} is locked"
 
@@ -274,6 +285,12 @@ class AlreadyMoving(Conflict):
     """Another move of the instance has not ended."""
 
     message = "Instance {instance_uuid} is being moved already."
+
+
+class InvalidMigrationState(Invalid):
+    """It is not so far, or too far already."""
+
+    message = "Migration {migration_id} state of instance {instance_uuid} is {state}. Cannot {verb} it in this state."
 
 
 class NotResized(Invalid):

@@ -7,8 +7,9 @@ from collections.abc import Callable
 from cell_service.context import Context
 from cell_service.errors import GuestNotFound, InstanceNotFound, NotSupported
 from cell_service.model.diagnostics import GuestDiagnostics
+from cell_service.model.migration import Sending
 from cell_service.rpc.compute import Compute
-from compute_host.virt.driver import ConsoleLog, Diagnosable, Driver
+from compute_host.virt.driver import ConsoleLog, Diagnosable, Driver, Sendings
 
 
 class ComputeServant(Compute):
@@ -41,5 +42,17 @@ class ComputeServant(Compute):
         except GuestNotFound:
             raise InstanceNotFound(instance_id=instance_uuid) from None
 
+    def get_sending(self, ctx: Context, instance_uuid: str) -> Sending | None:
+        return self._sendings().sending(instance_uuid)
+
+    def steer_sending(self, ctx: Context, instance_uuid: str, finish: bool) -> bool:
+        return self._sendings().steer_sending(instance_uuid, finish=finish)
+
     def join_cell(self, ctx: Context, transport_url: str, cell_name: str) -> None:
         self._join(transport_url, cell_name)
+
+    def _sendings(self) -> Sendings:
+        """Raises NotSupported."""
+        if not isinstance(self._driver, Sendings):
+            raise NotSupported(reason="Live migrations of this host cannot be steered.")
+        return self._driver

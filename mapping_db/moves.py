@@ -7,7 +7,7 @@ What was asked of a move meanwhile (confirm, revert) is decided by the row's pha
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -203,6 +203,23 @@ def steer(tx: Connection, uuid: str, now: datetime, *, source: MovePhase, target
                     attempt=0, fence=moves.c.fence + 1, **_plain(columns))
         ).rowcount
     )  # fmt: skip
+
+
+def cancel(tx: Connection, uuid: str, now: datetime) -> Move | None:
+    """The move is undone, as long as its guest has not been taken along; who runs it loses it by that. None: too late.
+
+    The fence is raised first: from then on nobody else records a step, and what is recorded is all that was done.
+    """
+    mine = and_(moves.c.uuid == uuid, moves.c.phase == MovePhase.GOING.value, moves.c.finished_at.is_(None))
+    if not tx.execute(update(moves).where(mine).values(fence=moves.c.fence + 1)).rowcount:
+        return None
+    move = get(tx, uuid)
+    assert move is not None
+    if "leave" in move.plan.done:
+        return None
+    plan = replace(move.plan, errand=None, retries=0, cancelled=True)
+    return record(tx, move, now, phase=MovePhase.UNDOING, plan=plan, owner=None, lease_until=None, not_before=None,
+                  attempt=0)  # fmt: skip
 
 
 def resting_since(tx: Connection, before: datetime, limit: int) -> list[Move]:

@@ -9,12 +9,13 @@ from typing import Any
 from api_cell.edge.links import next_link, page_size, resource_links
 from api_cell.edge.moments import with_fraction
 from api_cell.edge.route import ByVersion, Request, Response, Schema
-from api_cell.edge.shapes import TRUE_WORDS, by_version
+from api_cell.edge.shapes import TRUE_WORDS, by_version, strict
 from api_cell.lists import missing
 from api_cell.lists.arrivals import read_whole
 from api_cell.lists.merge import MOST_ROWS, Kind, Merge
 from api_cell.lists.owned import Copy, owned
 from api_cell.servers import find
+from api_cell.servers import live as live_migrations
 from api_cell.servers.query import moment_of
 from api_cell.servers.rows import refuse_gaps
 from cell_service.db import migration_lists, server_migrations
@@ -102,6 +103,21 @@ def show(req: Request) -> Response:
     raise MigrationNotFoundForServer(migration_id=req.params["id"], instance_uuid=found.instance.uuid)
 
 
+def abort(req: Request) -> Response:
+    """202: the live migration is given up, and the server stays where it is."""
+    live_migrations.abort(req, req.params["server_id"], req.params["id"])
+    return Response(202)
+
+
+def force_complete(req: Request) -> Response:
+    """202: the live migration ends soon."""
+    live_migrations.force_complete(req, req.params["server_id"], req.params["id"])
+    return Response(202)
+
+
+FORCE_COMPLETE: Schema = strict({"force_complete": {"type": "null"}}, "force_complete")
+
+
 # -- what was asked ---------------------------------------------------------------------------
 
 
@@ -178,7 +194,8 @@ def _place_of(req: Request, marker: str, cell_ids: list[int]) -> tuple[Any, ...]
 def _live(req: Request, cell: Cell, instance_uuid: str) -> list[Migration]:
     with cell.db.connect(req.ctx.deadline) as tx:
         every = server_migrations.of_instance(tx, instance_uuid)
-    return [each for each in every if each.migration_type == LIVE and each.status not in ENDED]
+    live = [each for each in every if each.migration_type == LIVE and each.status not in ENDED]
+    return [live_migrations.with_progress(req, cell, each) for each in live]
 
 
 # -- documents ----------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -34,9 +35,14 @@ class Doing:
     kind: Kind
     name: str
     rule: str
+    seconds: float = SECONDS_TO_ACT
 
 
-def begin(req: Request, server_id: str, doing: Doing, arguments: dict[str, Any] | None = None) -> None:
+Prepare = Callable[[Instance], tuple[dict[str, Any], dict[str, Any]]]
+"""The operation's arguments, and the instance's columns that change with its acceptance."""
+
+
+def begin(req: Request, server_id: str, doing: Doing, prepare: Prepare = lambda _instance: ({}, {})) -> None:
     """The action is accepted and will be carried out.
 
     Raises InstanceNotFound, InstanceNotReady, InstanceIsLocked, InstanceInvalidState, PolicyForbidden, CellUnavailable.
@@ -47,12 +53,13 @@ def begin(req: Request, server_id: str, doing: Doing, arguments: dict[str, Any] 
             instance = find.to_change(req, tx, cell, server_id)
             req.demand(doing.rule, find.target(instance))
             demand_unlocked(req.ctx, instance)
+            after = lifecycle.begin(doing.kind.value, instance.state, server_id, said=doing.name)
             if instance.host is None:
                 raise InstanceNotReady(instance_uuid=server_id)
-            after = lifecycle.begin(doing.kind.value, instance.state, server_id, said=doing.name)
+            arguments, columns = prepare(instance)
             now = req.cloud.clock.now()
-            if instances.change(tx, server_id, now=now, expect=instance.state, task_state=after.task):
-                _record(tx, req, instance, doing, arguments or {})
+            if instances.change(tx, server_id, now=now, expect=instance.state, task_state=after.task, **columns):
+                _record(tx, req, instance, doing, arguments)
                 return cell, instance.host
         raise InstanceInvalidState(
             action=doing.name, instance_uuid=server_id, attribute="task_state", state=str(instance.task_state)
@@ -92,6 +99,6 @@ def _record(tx: Connection, req: Request, instance: Instance, doing: Doing, argu
         kind=doing.kind,
         host=instance.host,
         now=now,
-        deadline=now + timedelta(seconds=SECONDS_TO_ACT),
+        deadline=now + timedelta(seconds=doing.seconds),
         arguments=arguments,
     )

@@ -16,7 +16,7 @@ from cell_service.context import Context
 from cell_service.db import operations, server_migrations
 from cell_service.logs import about
 from cell_service.model.instance import Instance
-from cell_service.model.lifecycle import VmState
+from cell_service.model.lifecycle import Task, VmState
 from cell_service.model.migration import ENDED, EVACUATION, Migration
 from cell_service.model.operation import Kind
 from cell_service.rpc.conductor import GuestReport
@@ -75,6 +75,8 @@ def _verdict(host: str, instance: Instance, claims: Claims) -> str:
     moving = claims.moving.get(instance.uuid)
     if moving is not None and _flees(moving, host):
         return QUARANTINE
+    if instance.task_state is Task.UNSHELVING:  # it may have just been made here, and belongs to no host yet
+        return KEEP
     if instance.uuid in claims.busy or (moving is not None and host in (moving.source_compute, moving.dest_compute)):
         return KEEP
     if instance.hidden:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from cell_service.context import Context
 from cell_service.model.diagnostics import GuestDiagnostics
+from cell_service.model.migration import Sending
 from cell_service.rpc.contract import Contract, call, cast
 
 
@@ -25,6 +26,17 @@ class Compute(Contract):
     @call(seconds=30, idempotent=True)
     def get_diagnostics(self, ctx: Context, instance_uuid: str) -> GuestDiagnostics:
         """How the guest is doing now. Raises InstanceNotFound, NotSupported, DriverError."""
+        raise NotImplementedError
+
+    @call(seconds=10, idempotent=True)
+    def get_sending(self, ctx: Context, instance_uuid: str) -> Sending | None:
+        """How far the guest is that is being sent to another host; None when it is not. Raises NotSupported."""
+        raise NotImplementedError
+
+    @call(seconds=10, idempotent=True)
+    def steer_sending(self, ctx: Context, instance_uuid: str, finish: bool) -> bool:
+        """The sending that is under way ends as soon as it can: done (`finish`), or given up. False: the guest is not
+        being sent now. Raises NotSupported."""
         raise NotImplementedError
 
     @call(seconds=10, idempotent=True)

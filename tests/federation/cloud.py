@@ -121,7 +121,8 @@ class Federation:
     def start_conductor(self, name: str) -> ConductorService:
         settings = ConductorSettings(host=f"conductor-{name}", poll_seconds=0.5, report_seconds=1)
         placement = open_placement(self.placement_settings)
-        made = ConductorService(self.cell_database(name), self.transport(name), self.networks, placement, settings)
+        made = ConductorService(self.cell_database(name), self.transport(name), self.networks, placement, settings,
+                                images=self.images)  # fmt: skip
         made.start()
         return made
 

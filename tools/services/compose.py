@@ -203,6 +203,7 @@ class Composer:
         from cell_service.conductor.config import settings_from
         from cell_service.conductor.service import ConductorService
         from cell_service.db.engine import Database, PoolLimits
+        from cell_service.peers.glance import open_images
         from cell_service.peers.neutron import open_networks
         from cell_service.peers.placement_http import open_placement
         from cell_service.rpc.transports import open_transport
@@ -214,8 +215,9 @@ class Composer:
         db, transport = Database(database.connection, limits), open_transport(read(conf, Defaults).transport_url)
         networks, placement = open_networks(read(conf, NeutronSettings)), open_placement(read(conf, PlacementSettings))
         service = ConductorService(
-            db, transport, networks, placement, replace(settings, host=host) if host else settings
-        )
+            db, transport, networks, placement, replace(settings, host=host) if host else settings,
+            images=open_images(read(conf, GlanceSettings)),
+        )  # fmt: skip
 
         def end(grace_seconds: float) -> None:
             service.stop()

@@ -1,0 +1,53 @@
+"""POST /servers/{id}/action: shelve, shelveOffload, unshelve."""
+
+from __future__ import annotations
+
+from api_cell.edge.route import ByVersion, Request, Response
+from api_cell.edge.shapes import NAME, strict
+from api_cell.servers import shelve as shelving
+from api_cell.servers.shelve import Place
+
+
+def shelve(req: Request) -> Response:
+    """202: the server will be an image, and lose its host when the time for that has come."""
+    shelving.shelve(req, req.params["id"])
+    return Response(202)
+
+
+def offload(req: Request) -> Response:
+    """202: the shelved server will lose its host."""
+    shelving.offload(req, req.params["id"])
+    return Response(202)
+
+
+def unshelve(req: Request) -> Response:
+    """202: the shelved server will run again; from 2.77 in a zone, from 2.91 on a host that is named."""
+    asked = (req.body["unshelve"] or {}) if req.at_least(2, 77) else {}
+    zone = asked.get("availability_zone")
+    pins = "availability_zone" in asked
+    shelving.unshelve(req, req.params["id"], Place(asked.get("host"), zone, pins))
+    return Response(202)
+
+
+UNSHELVE: ByVersion = (
+    ((2, 1), strict({"unshelve": {}}, "unshelve")),
+    (
+        (2, 77),
+        strict(
+            {"unshelve": {**strict({"availability_zone": NAME}, "availability_zone"), "type": ["object", "null"]}},
+            "unshelve",
+        ),
+    ),
+    (
+        (2, 91),
+        strict(
+            {
+                "unshelve": {
+                    **strict({"availability_zone": {"type": ["string", "null"]}, "host": {"type": "string"}}),
+                    "type": ["object", "null"],
+                }
+            },
+            "unshelve",
+        ),
+    ),
+)
