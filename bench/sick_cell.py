@@ -7,7 +7,8 @@ One client reads a server of a healthy cell without pause. The other asks, fifty
 the server which falls sick: a show (cell database), a console log (cell broker), a server that there is not
 (memcached), a flavor (global database). Both do so before, during and after: `healthy_p99_ratio` compares the time of
 sickness with as much time around it. `first_ms` is the longest answer in the first second, `extra_ms` the median of
-all later ones, less the usual one. Times are milliseconds.
+all later ones, less the usual one. The sickness `none` shows what of all this is the machine's own unrest. Times are
+milliseconds.
 """
 
 from __future__ import annotations
@@ -43,6 +44,7 @@ def _line(mode: Mode, delay: float = 0.0) -> Fall:
 
 
 SICKNESSES: dict[str, Fall] = {
+    "none": _line(Mode.HEALTHY),
     "frozen": _line(Mode.FROZEN),
     "refused": _line(Mode.REFUSED),
     "black-holed": _line(Mode.BLACK_HOLED),
