@@ -39,6 +39,7 @@ QUICK = SimulatedOptions(
 )
 VERBS = (
     "spawn", "destroy", "power_on", "power_off", "reboot", "pause", "suspend", "pack", "send", "receive", "arrive",
+    "snapshot",
 )  # fmt: skip
 FLAVOR = Flavor(flavorid="1", name="small", vcpus=1, memory_mib=512, root_gib=1)
 ACTION_NAMES = {Kind.BUILD: "create", Kind.REBOOT_SOFT: "reboot", Kind.REBOOT_HARD: "reboot"}
@@ -132,14 +133,21 @@ class OneCell:
         self.placement.allocations[uuid] = self.alternate(host).allocations
         return uuid
 
-    def act(self, uuid: str, kind: Kind, deadline_seconds: float = 600) -> Context:
+    def act(
+        self,
+        uuid: str,
+        kind: Kind,
+        deadline_seconds: float = 600,
+        arguments: dict[str, Any] | None = None,
+        **columns: Any,
+    ) -> Context:
         """Begin an action as the API does."""
         ctx, now = self.ctx(), self.clock.now()
 
         def work(tx: Connection) -> None:
             instance = instances.get(tx, uuid)
             begun = lifecycle.begin(kind.value, instance.state)
-            assert instances.change(tx, uuid, now=now, expect=instance.state, task_state=begun.task)
+            assert instances.change(tx, uuid, now=now, expect=instance.state, task_state=begun.task, **columns)
             actions.start(tx, ctx, uuid, ACTION_NAMES.get(kind, kind.value), now)
             if kind is Kind.DELETE:
                 operations.supersede(tx, uuid, now)
@@ -151,6 +159,7 @@ class OneCell:
                 host=instance.host,
                 now=now,
                 deadline=now + timedelta(seconds=deadline_seconds),
+                arguments=arguments,
             )
 
         self.db.run(work)
@@ -228,6 +237,7 @@ class OneConductor:
             switch.guard(cell.placement),
             cell.clock,
             settings,
+            switch.guard(cell.images),
         )
         self.duties = Duties(self.means, f"conductor:{uuid4()}")
         self.means.work.set()
