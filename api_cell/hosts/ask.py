@@ -48,7 +48,7 @@ def ask_cells(cloud: Cloud, ctx: Context, question: Callable[[Connection], list[
 def settled(
     cloud: Cloud, found: Iterable[tuple[int, T]], service_of: Callable[[T], Service | None]
 ) -> Iterator[tuple[int, T]]:  # fmt: skip
-    """Without what two cells have of a host that is on its way from one to the other: its mapping says which is valid."""
+    """Of a host on its way from one cell to another both have something: only what its mapping says is valid stays."""
     places: dict[str, int | None] = {}
     for cell_id, item in found:
         service = service_of(item)

@@ -97,6 +97,9 @@ instances = Table(
     Index("ix_instances_project", "project_id", "deleted_at", "created_at"),
     Index("ix_instances_created", "deleted_at", "created_at"),
     Index("ix_instances_updated", "updated_at"),
+    Index("ix_instances_names", "project_id", "deleted_at", "display_name", "created_at", "uuid"),
+    Index("ix_instances_all_names", "deleted_at", "display_name", "created_at", "uuid"),
+    Index("ix_instances_changes", "project_id", "deleted_at", "updated_at", "created_at", "uuid"),
     Index("ix_instances_task", "task_state"),
 )
 

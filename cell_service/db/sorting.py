@@ -11,6 +11,9 @@ from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy import ColumnElement, and_, false, literal, or_
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.compiler import SQLCompiler
+from sqlalchemy.sql.functions import FunctionElement
 
 Sort = tuple[tuple[str, str], ...]
 Columns = Callable[[str], ColumnElement[Any]]
@@ -24,10 +27,42 @@ def order_by(sort: Sort, column_of: Columns) -> list[ColumnElement[Any]]:
     for name, direction in sort:
         column = column_of(name)
         if getattr(column, "nullable", True):
-            present = column.is_not(None)
-            order.append(present.asc() if direction == "asc" else present.desc())
-        order.append(column.asc() if direction == "asc" else column.desc())
+            order.append(_Rising(column) if direction == "asc" else _Falling(column))
+        else:
+            order.append(column.asc() if direction == "asc" else column.desc())
     return order
+
+
+class _Rising(FunctionElement[Any]):
+    """A column that may be NULL, upwards, NULL first: so an index has it, but for PostgreSQL's."""
+
+    inherit_cache = True
+
+
+class _Falling(FunctionElement[Any]):
+    """A column that may be NULL, downwards, NULL last."""
+
+    inherit_cache = True
+
+
+@compiles(_Rising)
+def _rising(element: _Rising, compiler: SQLCompiler, **options: Any) -> str:
+    return f"{compiler.process(element.clauses.clauses[0], **options)} ASC"
+
+
+@compiles(_Falling)
+def _falling(element: _Falling, compiler: SQLCompiler, **options: Any) -> str:
+    return f"{compiler.process(element.clauses.clauses[0], **options)} DESC"
+
+
+@compiles(_Rising, "postgresql")
+def _rising_there(element: _Rising, compiler: SQLCompiler, **options: Any) -> str:
+    return f"{_rising(element, compiler, **options)} NULLS FIRST"
+
+
+@compiles(_Falling, "postgresql")
+def _falling_there(element: _Falling, compiler: SQLCompiler, **options: Any) -> str:
+    return f"{_falling(element, compiler, **options)} NULLS LAST"
 
 
 def past(sort: Sort, values: tuple[Any, ...], column_of: Columns) -> ColumnElement[bool]:
@@ -49,7 +84,7 @@ def past(sort: Sort, values: tuple[Any, ...], column_of: Columns) -> ColumnEleme
         behind = or_(beyond, and_(same, behind))
     name, direction = sort[0]
     first = column_of(name)
-    if values[0] is not None and not getattr(first, "nullable", True):
+    if values[0] is not None and (sort[0][1] == "asc" or not getattr(first, "nullable", True)):
         # says nothing new, but lets an index begin at the right place
         there = literal(values[0], first.type)
         behind = and_(first >= there if direction == "asc" else first <= there, behind)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from alembic import op
-from sqlalchemy import BigInteger, Boolean, Column, Index, Integer, MetaData, Table, false
+from sqlalchemy import BigInteger, Boolean, Column, Index, Integer, MetaData, Table, false, inspect
 
 from cell_service.db.migrate import add_missing, create_missing
 from cell_service.db.migrations.versions import v001_initial
@@ -86,7 +86,18 @@ _shadow(
 _shadow(metadata.tables["migrations"], by="instance_uuid")
 
 
+_INSTANCE_INDEXES = {
+    "ix_instances_names": ["project_id", "deleted_at", "display_name", "created_at", "uuid"],
+    "ix_instances_all_names": ["deleted_at", "display_name", "created_at", "uuid"],
+    "ix_instances_changes": ["project_id", "deleted_at", "updated_at", "created_at", "uuid"],
+}
+
+
 def upgrade() -> None:
     tx = op.get_bind()
     create_missing(tx, metadata)
+    there = {index["name"] for index in inspect(tx).get_indexes("instances")}
+    for name, columns in _INSTANCE_INDEXES.items():
+        if name not in there:
+            op.create_index(name, "instances", columns)
     add_missing(tx, "services", Column("leaving", Boolean, nullable=False, server_default=false()))
