@@ -171,11 +171,12 @@ class Picture:
         )
 
     def _map_strangers(self) -> set[str]:
-        """Hosts appear in their cell first, and are mapped a little later. Keys of those that are mapped now."""
+        """Hosts appear in their cell first, and are mapped a little later; those that have moved also in their new one.
+        Keys of those that are mapped now."""
         with self.lock:
             strangers: dict[str, set[str]] = {}
             for key, node in self._cells.nodes.items():
-                if node.state.host not in self._mapped:
+                if self._mapped.get(node.state.host) != node.cell_id:
                     strangers.setdefault(node.state.host, set()).add(key)
         if not strangers:
             return set()
