@@ -174,7 +174,8 @@ class Crowd:
             return
         host, target = chance.choice([each for each in self._hosts if each.endswith("3")]), chance.choice(CELLS)
         done = move_host(self._cloud, host, target, 15.0)
-        self._count(f"move_host {('done', 'wrong', 'refused', 'unfinished')[done.returncode]}")
+        ended = {0: "done", 2: "refused", 3: "unfinished"}
+        self._count(f"move_host {ended.get(done.returncode, 'not possible')}")
 
 
 def move_host(cloud: Installation, host: str, target: str, seconds: float) -> subprocess.CompletedProcess[str]:

@@ -66,8 +66,8 @@ def test_after_random_kills_during_moves_the_books_are_right(cloud: Installation
     cloud.until(lambda: not (left := move_books.unsettled(cloud)) or Unmet("\n".join(left)), SETTLE_SECONDS)
     log.info("settled after %.1f s; kills %s", time.monotonic() - began, dict(turmoil.counted))
     log.info("accepted %s; moves %s", dict(people.accepted), dict(move_books.told(cloud)))
-    assert not people.wrongs
     move_books.demand_balance(cloud)
+    assert not people.wrongs
 
     bursts.sweep(cloud)
     cloud.until(lambda: not (left := move_books.unsettled(cloud)) or Unmet("\n".join(left)), SETTLE_SECONDS)
