@@ -94,6 +94,7 @@ class Question:
         self._keys = _sorted(listing, select(instances.c.uuid, instances.c.hidden, *columns))
         among = instances.c.uuid.in_(bindparam("uuids", expanding=True))
         self._some = select(*rows.columns()).where(among, *_conditions(listing))
+        self._one = select(*rows.columns()).where(instances.c.uuid == bindparam("uuid"), *_conditions(listing))
 
     def keys(self, tx: Connection) -> list[Key]:
         """As `page`, but only where they stand. Raises Invalid."""
@@ -102,7 +103,10 @@ class Question:
 
     def some(self, tx: Connection, uuids: Collection[str]) -> dict[str, Instance]:
         """Those of these instances that the listing's conditions let pass, by uuid."""
-        found = _rows(tx, self._listing, self._some, {"uuids": list(uuids)})
+        if len(wanted := list(uuids)) == 1:
+            found = _rows(tx, self._listing, self._one, {"uuid": wanted[0]})
+        else:
+            found = _rows(tx, self._listing, self._some, {"uuids": wanted})
         return {row.uuid: rows.instance_of(row) for row in found}
 
 

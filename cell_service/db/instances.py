@@ -47,7 +47,8 @@ def get_many(tx: Connection, uuids: Iterable[str], *, deleted: bool = False) -> 
     wanted = list(uuids)
     if not wanted:
         return {}
-    rows = tx.execute(_BY_UUIDS, {"uuids": wanted})
+    # lists over many cells often want one row of each; a list of values is long in the making
+    rows = tx.execute(_BY_UUID, {"uuid": wanted[0]}) if len(wanted) == 1 else tx.execute(_BY_UUIDS, {"uuids": wanted})
     return {row.uuid: _instance(row) for row in rows if deleted or row.deleted_at is None}
 
 
