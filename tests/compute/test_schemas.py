@@ -8,17 +8,38 @@ from typing import Any
 
 import pytest
 
-from api_cell.compute.routes import AGGREGATES, FLAVORS, KEYPAIRS, QUOTAS, SERVER_GROUPS, SERVICES
+from api_cell.compute.routes import (
+    AGGREGATES,
+    FLAVORS,
+    KEYPAIRS,
+    QUOTAS,
+    SERVER_ACTIONS,
+    SERVER_GROUPS,
+    SERVER_PARTS,
+    SERVICES,
+)
 from api_cell.edge.route import Route
 from api_cell.edge.table import Entry, Table, holding, split
 from cell_service.errors import Invalid
 from tests.edge import reference
 from tests.edge.reference import VERSIONS, parsed
 
-ROUTES = [route for route in (*FLAVORS, *KEYPAIRS, *QUOTAS, *SERVER_GROUPS, *SERVICES, *AGGREGATES) if route.body]
+_SHELVE = [route for route in SERVER_ACTIONS if route.action in ("shelve", "shelveOffload", "unshelve")]
+_LIVE = [route for route in SERVER_PARTS if route.action == "force_complete"]
+ROUTES = [*_SHELVE, *_LIVE]
+ROUTES += [route for route in (*FLAVORS, *KEYPAIRS, *QUOTAS, *SERVER_GROUPS, *SERVICES, *AGGREGATES) if route.body]
 STRANGE: list[Any] = [None, True, "", " ", " a", "a ", "a" * 255, "a" * 256, 0, 1, -1, "-1", "0", "1", "1.5", 1.5,
                       2**31 - 1, 2**31, "2147483648", [], ["a"], {}, {"a": "b"}, "true", "TRUE", "maybe", "a:b",
                       "a\nb", "\u0442\u0435\u0441\u0442", "auto", "x" * 70000]  # fmt: skip
+
+
+UNSAMPLED: dict[str | None, list[Any]] = {
+    None: [{"flavor": {"description": "a"}}],
+    "shelve": [{"shelve": None}],
+    "shelveOffload": [{"shelveOffload": None}],
+    "unshelve": [{"unshelve": None}, {"unshelve": {"availability_zone": "a", "host": "h"}}],
+    "force_complete": [{"force_complete": None}],
+}
 
 
 def bodies(route: Route) -> list[Any]:
@@ -65,7 +86,7 @@ def test_the_same_bodies_fit(route: Route) -> None:
             continue
         validator = holding(entry.body, parsed(version))
         assert validator is not None
-        for sample in bodies(route) or [{"flavor": {"description": "a"}}]:
+        for sample in bodies(route) or UNSAMPLED.get(route.action, []):
             for body in changed(sample):
                 if route.action is not None and (not isinstance(body, dict) or list(body) != [route.action]):
                     continue  # another action, or none

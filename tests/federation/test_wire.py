@@ -77,6 +77,23 @@ def test_the_life_of_a_server(cloud: Federation, version: str, user: str) -> Non
     cloud.until(lambda: cloud.gone(uuid))
 
 
+@pytest.mark.parametrize("version", VERSIONS)
+def test_a_server_is_shelved_and_comes_back(cloud: Federation, version: str) -> None:
+    reference.demand()
+    call = Checked(cloud.admin, version)
+    uuid = cloud.boot()
+    call("POST", ACTION, {"shelve": None}, action="shelve", id=uuid)
+    cloud.settled(uuid)
+    assert call("GET", SERVER, id=uuid)["server"]["status"] == "SHELVED_OFFLOADED"
+    place = {"availability_zone": "nova"} if parsed(version) >= (2, 77) else None
+    if parsed(version) >= (2, 91):
+        place = {"host": "cell2-host1", "availability_zone": None}
+    call("POST", ACTION, {"unshelve": place}, action="unshelve", id=uuid)
+    cloud.until(lambda: cloud.show(uuid)["status"] == "ACTIVE")
+    call("GET", SERVER, id=uuid)
+    history(call, uuid)
+
+
 def parts(call: Checked, uuid: str) -> None:
     at = {"server_id": uuid}
     call("GET", "/servers/{server_id}/metadata", **at)

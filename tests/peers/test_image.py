@@ -8,6 +8,7 @@ import threading
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pytest
 import requests
@@ -16,7 +17,7 @@ from cell_service.config import GlanceSettings
 from cell_service.context import Context, Deadline, new_request_id
 from cell_service.errors import ImageNotFound, ImageUnacceptable, PeerUnavailable
 from cell_service.peers.glance import open_images
-from cell_service.peers.image import Images
+from cell_service.peers.image import Images, NewImage
 from tests.suites.companions import Companions
 
 CONTENT = b"a bootable disk" * 100_000
@@ -107,6 +108,48 @@ def test_a_project_sees_what_it_may(cloud: Companions, images: Images) -> None:
     for project, image_id in (("stranger", private), ("stranger", shared), ("", shared), ("friend", private)):
         with pytest.raises(ImageNotFound):
             images.get(ctx(project), image_id)
+
+
+def new(**fields: Any) -> NewImage:
+    return NewImage(id=str(uuid4()), name="web-shelved", owner="some-project", disk_format="raw", **fields)
+
+
+def test_an_image_is_made_once_for_its_project(images: Images, tmp_path: Path) -> None:
+    content, image = tmp_path / "disk", new(min_disk_gib=2, properties={"instance_uuid": "i"})
+    content.write_bytes(CONTENT)
+    images.upload(ctx(is_admin=True), image, content)
+    made = images.get(ctx("some-project"), image.id)
+    assert (made.status, made.name, made.visibility, made.min_disk_gib) == ("active", "web-shelved", "private", 2)
+    assert made.properties == {"instance_uuid": "i"}
+    content.write_bytes(b"something else")
+    images.upload(ctx(is_admin=True), image, content)
+    images.download(ctx(), made, tmp_path / "back")
+    assert (tmp_path / "back").read_bytes() == CONTENT
+
+
+def test_an_image_that_was_begun_is_gone_on_with(cloud: Companions, images: Images, tmp_path: Path) -> None:
+    content = tmp_path / "disk"
+    content.write_bytes(CONTENT)
+    begun = replace(new(), id=add(cloud, None))
+    images.upload(ctx(is_admin=True), begun, content)
+    assert images.get(ctx(is_admin=True), begun.id).size_bytes == len(CONTENT)
+
+
+def test_an_image_is_deleted_once_and_again(cloud: Companions, images: Images) -> None:
+    image_id = add(cloud)
+    for _ in range(2):
+        images.delete(ctx(is_admin=True), image_id)
+    with pytest.raises(ImageNotFound):
+        images.get(ctx(is_admin=True), image_id)
+    with pytest.raises(ImageUnacceptable):
+        images.delete(ctx(is_admin=True), add(cloud, protected=True))
+
+
+def test_what_the_service_refuses_is_said(images: Images, tmp_path: Path) -> None:
+    content = tmp_path / "disk"
+    content.write_bytes(CONTENT)
+    with pytest.raises(ImageUnacceptable):
+        images.upload(ctx(is_admin=True), new(min_disk_gib=-1), content)
 
 
 def test_a_service_that_is_down_is_said_to_be(cloud: Companions) -> None:
