@@ -12,6 +12,7 @@ TEST = [
     "jsonschema>=4.20",
     "pytest>=8",
     "pytest-randomly>=3.15",
+    "pytest-xdist>=3.6",
     "pytest-timeout>=2.2",
 ]
 
