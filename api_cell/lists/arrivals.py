@@ -16,7 +16,7 @@ from mapping_db.cloud import Cloud
 
 T = TypeVar("T")
 
-READINGS = 4
+READINGS = 12
 """So many times a list is read at most."""
 SLACK = timedelta(seconds=10)
 """The clocks of those who move, and of those who list, differ by less."""
