@@ -21,6 +21,7 @@ from cell_service.model.instance import Fault, Instance, Vif
 from cell_service.model.lifecycle import PowerState, Task, VmState
 from cell_service.model.operation import BuildArguments, Kind, Outcome
 from compute_host import errands, shelving
+from compute_host.rescuing import rescue, unrescue
 from compute_host.work import Hands, Job, from_images, outcome_of, spec_of
 
 log = logging.getLogger(__name__)
@@ -162,6 +163,8 @@ _VERBS: dict[Kind, Callable[[Hands, Job], Outcome]] = {
     Kind.SHELVE: shelving.shelve,
     Kind.SHELVE_OFFLOAD: shelving.offload,
     Kind.UNSHELVE: shelving.unshelve,
+    Kind.RESCUE: rescue,
+    Kind.UNRESCUE: unrescue,
     Kind.DELETE: _delete,
     Kind.MOVE_OUT: errands.move_out,
     Kind.MOVE_IN: errands.move_in,

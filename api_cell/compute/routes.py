@@ -27,6 +27,7 @@ from api_cell.compute import (
     server_moves,
     server_password,
     server_rebuild,
+    server_rescue,
     server_schemas,
     server_shelve,
     servers,
@@ -284,6 +285,7 @@ ROUTES: tuple[Route, ...] = (
     *AGGREGATES,
     *SERVERS,
     *SERVER_ACTIONS,
+    *server_rescue.ROUTES,
     *SERVER_PARTS,
     *REMOVED,
 )

@@ -37,6 +37,8 @@ EVENTS: dict[Kind, str] = {
     Kind.SHELVE: "compute_shelve_instance",
     Kind.SHELVE_OFFLOAD: "compute_shelve_offload_instance",
     Kind.UNSHELVE: "compute_unshelve_instance",
+    Kind.RESCUE: "compute_rescue_instance",
+    Kind.UNRESCUE: "compute_unrescue_instance",
     Kind.DELETE: "compute_terminate_instance",
     Kind.MOVE_OUT: "compute_resize_instance",
     Kind.MOVE_IN: "compute_prep_resize",

@@ -70,6 +70,7 @@ def fail(means: Means, operation: Operation, fault: Fault, power_state: PowerSta
 
     def work(tx: Connection) -> None:
         now = means.now()
+        operations.forget_password(tx, operation)
         operations.finish(tx, operation.id, operation.fence, Phase.FAILED, now)
         settle(tx, means, operation.instance_uuid, columns)
         _end_event(tx, means, operation, fault)
@@ -112,6 +113,7 @@ def settle(tx: Connection, means: Means, uuid: str, columns: Callable[[Instance]
 
 def _succeed(tx: Connection, means: Means, operation: Operation, outcome: Outcome) -> None:
     now = means.now()
+    operations.forget_password(tx, operation)
     operations.finish(tx, operation.id, operation.fence, Phase.DONE, now)
 
     def columns(instance: Instance) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from sqlalchemy.sql.elements import ColumnElement
 from cell_service.context import Context
 from cell_service.db.schema import operations
 from cell_service.errors import OperationLost
-from cell_service.model.operation import UNFINISHED, BuildArguments, Kind, Operation, Phase
+from cell_service.model.operation import ADMIN_PASSWORD, UNFINISHED, BuildArguments, Kind, Operation, Phase
 
 _FIELDS = tuple(Operation.__dataclass_fields__)
 _COLUMNS = [operations.c[name] for name in _FIELDS]
@@ -239,6 +239,13 @@ def note(tx: Connection, operation_id: int, fence: int, arguments: dict[str, Any
     """Replace the arguments of a held operation. Raises OperationLost."""
     if not tx.execute(update(operations).where(_held(operation_id, fence)).values(arguments=arguments)).rowcount:
         raise OperationLost(operation_id=operation_id, fence=fence)
+
+
+def forget_password(tx: Connection, operation: Operation) -> None:
+    """A held operation that ends needs it no more. Raises OperationLost."""
+    if ADMIN_PASSWORD in operation.arguments:
+        kept = {name: value for name, value in operation.arguments.items() if name != ADMIN_PASSWORD}
+        note(tx, operation.id, operation.fence, kept)
 
 
 def abandoned(tx: Connection, now: datetime, limit: int = 200) -> list[Operation]:

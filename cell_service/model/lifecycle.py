@@ -53,6 +53,16 @@ class Task(StrEnum):
     SHELVING_IMAGE_UPLOADING = "shelving_image_uploading"
     SHELVING_OFFLOADING = "shelving_offloading"
     UNSHELVING = "unshelving"
+    RESCUING = "rescuing"
+    UNRESCUING = "unrescuing"
+    IMAGE_SNAPSHOT_PENDING = "image_snapshot_pending"
+    IMAGE_SNAPSHOT = "image_snapshot"
+    IMAGE_PENDING_UPLOAD = "image_pending_upload"
+    IMAGE_UPLOADING = "image_uploading"
+    IMAGE_BACKUP = "image_backup"
+    UPDATING_PASSWORD = "updating_password"
+    SOFT_DELETING = "soft-deleting"
+    RESTORING = "restoring"
 
 
 class PowerState(IntEnum):
@@ -93,11 +103,13 @@ RULES: dict[str, Rule] = {
     "create": Rule(frozenset({VmState.BUILDING}), Task.SPAWNING, VmState.ACTIVE,
                    during=frozenset({None, Task.SCHEDULING, Task.NETWORKING, Task.SPAWNING})),
     "start": Rule(frozenset({VmState.STOPPED}), Task.POWERING_ON, VmState.ACTIVE),
-    "stop": Rule(frozenset({VmState.ACTIVE, VmState.ERROR, VmState.RESCUED}), Task.POWERING_OFF, VmState.STOPPED),
+    "stop": Rule(frozenset({VmState.ACTIVE, VmState.ERROR}), Task.POWERING_OFF, VmState.STOPPED),
     "reboot_soft": Rule(frozenset({VmState.ACTIVE}), Task.REBOOTING, VmState.ACTIVE),
     "reboot_hard": Rule(_REBOOTABLE, Task.REBOOTING_HARD, VmState.ACTIVE,
                         during=frozenset({None, Task.REBOOTING, Task.REBOOTING_HARD, Task.RESUMING,
                                           Task.UNPAUSING, Task.SUSPENDING, Task.PAUSING})),
+    "rescue": Rule(_MOVABLE | {VmState.ERROR}, Task.RESCUING, VmState.RESCUED),
+    "unrescue": Rule(frozenset({VmState.RESCUED}), Task.UNRESCUING, VmState.ACTIVE),
     "pause": Rule(frozenset({VmState.ACTIVE}), Task.PAUSING, VmState.PAUSED),
     "unpause": Rule(frozenset({VmState.PAUSED}), Task.UNPAUSING, VmState.ACTIVE),
     "suspend": Rule(frozenset({VmState.ACTIVE}), Task.SUSPENDING, VmState.SUSPENDED),

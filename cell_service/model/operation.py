@@ -31,6 +31,8 @@ class Kind(StrEnum):
     SHELVE = "shelve"
     SHELVE_OFFLOAD = "shelveOffload"
     UNSHELVE = "unshelve"
+    RESCUE = "rescue"
+    UNRESCUE = "unrescue"
     DELETE = "delete"
     MOVE_OUT = "move_out"
     MOVE_IN = "move_in"
@@ -55,6 +57,11 @@ IMAGE, STALE_IMAGE, IMAGE_GONE = "image", "stale_image", "image_gone"
 which an earlier one may have left, is gone; result {image}.
 SHELVE_OFFLOAD {}: nothing of the guest is left here, its ports are bound to no host.
 UNSHELVE {}: the guest that never left runs; result {image_gone}."""
+
+
+ADMIN_PASSWORD, STABLE = "admin_password", "stable"
+"""RESCUE {admin_password, image, stable}: the guest runs from `image` (or the instance's own), its disks beside it,
+where they always are if `stable`. UNRESCUE {}: it runs from its own. A password is in no operation that has ended."""
 
 
 ERRAND_OUTCOME = "outcome"

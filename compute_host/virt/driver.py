@@ -202,6 +202,20 @@ class Snapshots(Protocol):
 
 
 @runtime_checkable
+class Rescuable(Protocol):
+    """A driver that can start a guest from another disk than its own."""
+
+    def rescue(self, spec: GuestSpec, *, stable: bool) -> None:
+        """The guest, which is off, runs from a new disk that begins as the root disk of `spec`; its own are attached
+        behind that one, or with `stable` where they always are. Rescued already: the same again, from a new disk.
+        Raises GuestNotFound, ImageUnacceptable, DriverError."""
+
+    def unrescue(self, spec: GuestSpec) -> None:
+        """The guest runs from its own disks, and the rescue disk is gone. So already: nothing happens. Raises
+        GuestNotFound, DriverError."""
+
+
+@runtime_checkable
 class Diagnosable(Protocol):
     """A driver that can tell how a guest is doing."""
 

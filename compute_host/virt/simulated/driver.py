@@ -181,6 +181,26 @@ class SimulatedDriver:
         snapshots.write(self._state.get(uuid), target)
         return snapshots.FORMAT
 
+    def rescue(self, spec: GuestSpec, *, stable: bool) -> None:
+        root = spec.disks[0]
+        if root.image is not None:
+            inspection.check(root, spec.instance.image_ref)
+        guest = self._guest("rescue", spec.instance.uuid)
+        if guest.power_state in travel.ALIVE:
+            raise DriverError(reason="The guest is not off: it cannot be rescued.")
+        self._take(self._options.boot_seconds)
+        self._state.change(guest.uuid, rescued=True)
+        self._run(guest.uuid, "rescue, stable devices" if stable else "rescue")
+
+    def unrescue(self, spec: GuestSpec) -> None:
+        guest = self._guest("unrescue", spec.instance.uuid)
+        if not guest.rescued and guest.power_state is PowerState.RUNNING:
+            return
+        self._halt(guest.uuid, PowerState.SHUTDOWN, "shutdown")
+        self._take(self._options.boot_seconds)
+        self._state.change(guest.uuid, rescued=False)
+        self._run(guest.uuid, "power on")
+
     def receive(self, spec: GuestSpec, luggage: dict[str, object] | None) -> None:
         uuid, root = spec.instance.uuid, spec.disks[0]
         self._thawed()

@@ -45,6 +45,7 @@ class Record:
     notes: tuple[str, ...] = ()
     config_drive: bool = False
     sent: PowerState | None = None
+    rescued: bool = False
 
 
 @dataclass(frozen=True, slots=True)
