@@ -469,6 +469,10 @@ class DriverError(PolycellError):
     message = "{reason}"
 
 
+class InterfaceAttachFailed(PolycellError):
+    message = "Failed to attach the network interface. {reason}"
+
+
 class HostOutOfSpace(DriverError):
     """The host lacks memory, CPU or disk for what was asked, whatever the scheduler thought."""
 

@@ -20,7 +20,7 @@ from cell_service.model import shelved
 from cell_service.model.instance import Fault, Instance, Vif
 from cell_service.model.lifecycle import PowerState, Task, VmState
 from cell_service.model.operation import BuildArguments, Kind, Outcome
-from compute_host import errands, shelving
+from compute_host import errands, interfaces, shelving
 from compute_host.rescuing import rescue, unrescue
 from compute_host.work import Hands, Job, from_images, outcome_of, spec_of
 
@@ -46,6 +46,8 @@ def perform(hands: Hands, job: Job) -> Outcome:
 
 def undo(hands: Hands, job: Job) -> None:
     """A build has been taken away while it was done: remove the guest, and nothing that another host may own."""
+    if job.work.operation.kind is Kind.ATTACH_INTERFACE:
+        interfaces.forget(hands, job)
     if job.work.operation.kind is not Kind.BUILD:
         return
     try:
@@ -165,6 +167,8 @@ _VERBS: dict[Kind, Callable[[Hands, Job], Outcome]] = {
     Kind.UNSHELVE: shelving.unshelve,
     Kind.RESCUE: rescue,
     Kind.UNRESCUE: unrescue,
+    Kind.ATTACH_INTERFACE: interfaces.attach,
+    Kind.DETACH_INTERFACE: interfaces.detach,
     Kind.DELETE: _delete,
     Kind.MOVE_OUT: errands.move_out,
     Kind.MOVE_IN: errands.move_in,

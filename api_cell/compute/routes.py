@@ -23,6 +23,7 @@ from api_cell.compute import (
     server_actions,
     server_diagnostics,
     server_groups,
+    server_interfaces,
     server_metadata,
     server_moves,
     server_password,
@@ -287,5 +288,6 @@ ROUTES: tuple[Route, ...] = (
     *SERVER_ACTIONS,
     *server_rescue.ROUTES,
     *SERVER_PARTS,
+    *server_interfaces.ROUTES,
     *REMOVED,
 )

@@ -42,13 +42,22 @@ Prepare = Callable[[Instance], tuple[dict[str, Any], dict[str, Any]]]
 """The operation's arguments, and the instance's columns that change with its acceptance."""
 
 
-def begin(req: Request, server_id: str, doing: Doing, prepare: Prepare = lambda _instance: ({}, {})) -> None:
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """An accepted action: the operation that carries it out, and where."""
+
+    cell: Cell
+    host: str
+    operation_id: int
+
+
+def begin(req: Request, server_id: str, doing: Doing, prepare: Prepare = lambda _instance: ({}, {})) -> Begun:
     """The action is accepted and will be carried out.
 
     Raises InstanceNotFound, InstanceNotReady, InstanceIsLocked, InstanceInvalidState, PolicyForbidden, CellUnavailable.
     """
 
-    def work(tx: Connection, cell: Cell) -> tuple[Cell, str]:
+    def work(tx: Connection, cell: Cell) -> Begun:
         for _ in range(ATTEMPTS):
             instance = find.to_change(req, tx, cell, server_id)
             req.demand(doing.rule, find.target(instance))
@@ -59,15 +68,16 @@ def begin(req: Request, server_id: str, doing: Doing, prepare: Prepare = lambda 
             arguments, columns = prepare(instance)
             now = req.cloud.clock.now()
             if instances.change(tx, server_id, now=now, expect=instance.state, task_state=after.task, **columns):
-                _record(tx, req, instance, doing, arguments)
-                return cell, instance.host
+                return Begun(cell, instance.host, _record(tx, req, instance, doing, arguments))
         raise InstanceInvalidState(
             action=doing.name, instance_uuid=server_id, attribute="task_state", state=str(instance.task_state)
         )
 
-    cell, host = find.change(req, server_id, work)
+    begun = find.change(req, server_id, work)
+    cell, host = begun.cell, begun.host
     log.info("action accepted", extra=about(req.ctx, instance=server_id, action=doing.name, cell=cell.name, host=host))
     wake(req.ctx, cell, host)
+    return begun
 
 
 def demand_unlocked(ctx: Context, instance: Instance) -> None:
@@ -89,10 +99,10 @@ def wake(ctx: Context, cell: Cell, host: str | None) -> None:
         )
 
 
-def _record(tx: Connection, req: Request, instance: Instance, doing: Doing, arguments: dict[str, Any]) -> None:
+def _record(tx: Connection, req: Request, instance: Instance, doing: Doing, arguments: dict[str, Any]) -> int:
     now = req.cloud.clock.now()
     actions.start(tx, req.ctx, instance.uuid, doing.name, now)
-    operations.insert(
+    return operations.insert(
         tx,
         req.ctx,
         instance_uuid=instance.uuid,

@@ -19,7 +19,7 @@ from cell_service.logs import about
 from cell_service.model import lifecycle, shelved
 from cell_service.model.instance import Fault, Instance
 from cell_service.model.lifecycle import PowerState, VmState
-from cell_service.model.operation import ERRAND_OUTCOME, ERRANDS, IMAGE_GONE, Kind, Operation, Outcome, Phase
+from cell_service.model.operation import ERRAND_OUTCOME, ERRANDS, IMAGE_GONE, TELLING, Kind, Operation, Outcome, Phase
 
 log = logging.getLogger(__name__)
 
@@ -53,14 +53,19 @@ def fail(means: Means, operation: Operation, fault: Fault, power_state: PowerSta
     """The operation (no build, no delete) ended with a fault: the instance is what it was, with no task.
 
     A guest that does not run after a reboot makes it ERROR, and so does a failed rebuild. An errand of a move changes
-    nothing of the instance. Raises OperationLost.
+    nothing of the instance, and what does not show in its state nothing of that. Raises OperationLost.
     """
     if operation.kind in ERRANDS:
         _end_errand(means, operation, Outcome(operation.id, operation.fence, fault=fault))
         return
+    if operation.kind is Kind.ATTACH_INTERFACE and means.networks is not None:
+        key = operation.arguments["key"]
+        means.networks.take_back(context_of(operation, means.clock), operation.instance_uuid, key)
 
     def columns(_instance: Instance) -> dict[str, Any]:
-        changes: dict[str, Any] = {"task_state": None, "fault": fault}
+        changes: dict[str, Any] = {}
+        if lifecycle.shows(operation.kind.value):
+            changes = {"task_state": None, "fault": fault}
         if power_state is not None:
             changes["power_state"] = power_state
         dead = operation.kind in _REBOOTS and power_state is not PowerState.RUNNING
@@ -71,6 +76,7 @@ def fail(means: Means, operation: Operation, fault: Fault, power_state: PowerSta
     def work(tx: Connection) -> None:
         now = means.now()
         operations.forget_password(tx, operation)
+        _keep(tx, operation, Outcome(operation.id, operation.fence, fault=fault))
         operations.finish(tx, operation.id, operation.fence, Phase.FAILED, now)
         settle(tx, means, operation.instance_uuid, columns)
         _end_event(tx, means, operation, fault)
@@ -114,11 +120,14 @@ def settle(tx: Connection, means: Means, uuid: str, columns: Callable[[Instance]
 def _succeed(tx: Connection, means: Means, operation: Operation, outcome: Outcome) -> None:
     now = means.now()
     operations.forget_password(tx, operation)
+    _keep(tx, operation, outcome)
     operations.finish(tx, operation.id, operation.fence, Phase.DONE, now)
 
     def columns(instance: Instance) -> dict[str, Any]:
-        after = lifecycle.finish(operation.kind.value, instance.state)
-        changes: dict[str, Any] = {"vm_state": after.vm, "task_state": after.task}
+        changes: dict[str, Any] = {}
+        if lifecycle.shows(operation.kind.value):
+            after = lifecycle.finish(operation.kind.value, instance.state)
+            changes = {"vm_state": after.vm, "task_state": after.task}
         for name in ("power_state", "network_info", "root_device_name"):
             value = getattr(outcome, name)
             if value is not None:
@@ -135,6 +144,13 @@ def _succeed(tx: Connection, means: Means, operation: Operation, outcome: Outcom
     settle(tx, means, operation.instance_uuid, columns)
     goes_on = operation.kind is Kind.SHELVE and shelving.leaves_at_once(means)
     _end_event(tx, means, operation, None, whole=not goes_on)
+
+
+def _keep(tx: Connection, operation: Operation, outcome: Outcome) -> None:
+    """Who waits for it reads from the row how the operation ended."""
+    if operation.kind in TELLING:
+        arguments = {**operation.arguments, ERRAND_OUTCOME: wire.to_plain(outcome)}
+        operations.note(tx, operation.id, operation.fence, arguments)
 
 
 def _end_event(tx: Connection, means: Means, operation: Operation, fault: Fault | None, *, whole: bool = True) -> None:

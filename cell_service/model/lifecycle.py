@@ -84,11 +84,11 @@ class State:
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """An action may start from `allowed` while one of `during` is in flight; it shows as `task`; success leads
-    to `after` (None: to the vm_state it came from)."""
+    """An action may start from `allowed` while one of `during` is in flight; it shows as `task` (None: it does not
+    show, and leaves the state alone); success leads to `after` (None: to the vm_state it came from)."""
 
     allowed: frozenset[VmState]
-    task: Task
+    task: Task | None
     after: VmState | None
     during: frozenset[Task | None] = frozenset({None})
 
@@ -97,6 +97,7 @@ ANY_VM_STATE = frozenset(VmState)
 ANY_TASK: frozenset[Task | None] = frozenset({None, *Task})
 _NOT_GONE = ANY_VM_STATE - {VmState.DELETED}
 _MOVABLE = frozenset({VmState.ACTIVE, VmState.STOPPED})
+_PLUGGABLE = frozenset({VmState.ACTIVE, VmState.PAUSED, VmState.STOPPED})
 _REBOOTABLE = frozenset({VmState.ACTIVE, VmState.STOPPED, VmState.PAUSED, VmState.SUSPENDED, VmState.ERROR})
 
 RULES: dict[str, Rule] = {
@@ -125,6 +126,8 @@ RULES: dict[str, Rule] = {
     "unshelve": Rule(frozenset({VmState.SHELVED, VmState.SHELVED_OFFLOADED}), Task.UNSHELVING, VmState.ACTIVE),
     "confirmResize": Rule(frozenset({VmState.RESIZED}), Task.RESIZE_CONFIRMING, None),
     "revertResize": Rule(frozenset({VmState.RESIZED}), Task.RESIZE_REVERTING, None),
+    "attach_interface": Rule(_PLUGGABLE, None, None),
+    "detach_interface": Rule(_PLUGGABLE, None, None),
     "delete": Rule(_NOT_GONE, Task.DELETING, VmState.DELETED, during=ANY_TASK),
 }  # fmt: skip
 
@@ -151,6 +154,12 @@ def begin(action: str, now: State, instance_uuid: str = "", said: str | None = N
             action=said or action, instance_uuid=instance_uuid, attribute="task_state", state=str(now.task)
         )
     return State(now.vm, rule.task)
+
+
+def shows(action: str) -> bool:
+    """Whether the action is seen in the instance's state while it runs, and changes it."""
+    rule = RULES.get(action)
+    return rule is None or rule.task is not None
 
 
 def finish(action: str, now: State) -> State:

@@ -33,6 +33,8 @@ class Kind(StrEnum):
     UNSHELVE = "unshelve"
     RESCUE = "rescue"
     UNRESCUE = "unrescue"
+    ATTACH_INTERFACE = "attach_interface"
+    DETACH_INTERFACE = "detach_interface"
     DELETE = "delete"
     MOVE_OUT = "move_out"
     MOVE_IN = "move_in"
@@ -65,7 +67,14 @@ where they always are if `stable`. UNRESCUE {}: it runs from its own. A password
 
 
 ERRAND_OUTCOME = "outcome"
-"""Where the arguments of an ended errand hold its Outcome, in its plain form."""
+"""Where the arguments of an ended errand hold its Outcome, in its plain form; also of the kinds in TELLING."""
+
+TELLING = frozenset({Kind.ATTACH_INTERFACE})
+"""Somebody waits for the outcome of these.
+
+ATTACH_INTERFACE {key, network_id, port_id, fixed_ip, tag}: a port is made, or the given one bound, and plugged; `key`
+marks it as this operation's; result {port_id}.
+DETACH_INTERFACE {port_id}: it is unplugged; deleted if we made it, its owner's again if not."""
 
 
 class Phase(StrEnum):

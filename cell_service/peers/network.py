@@ -3,13 +3,56 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
 
 from cell_service.context import Context
-from cell_service.model.instance import NetworkRequest, Vif
+from cell_service.model.instance import FixedIp, NetworkRequest, Vif
+
+Record = dict[str, Any]
+Noun = Literal[
+    "networks", "subnets", "ports", "security-groups", "security-group-rules", "floatingips", "rbac-policies"
+]
+
+
+@dataclass(frozen=True, slots=True)
+class PortState:
+    """A port of an instance as the network service has it. `security_groups` are ids."""
+
+    port_id: str
+    network_id: str
+    mac: str
+    status: str
+    fixed_ips: tuple[FixedIp, ...] = ()
+    tag: str | None = None
+    security_groups: tuple[str, ...] = ()
+
+
+class Records(Protocol):
+    """What the network service has, whosever it is: who asks decides what the project of a request may see.
+
+    Raises PeerUnavailable, and NotFound, Invalid, Conflict, Forbidden, OverQuota where the service refuses.
+    """
+
+    def find_all(self, ctx: Context, noun: Noun, **query: Any) -> list[Record]:
+        """All records that fit; a list of values means any of them."""
+
+    def find(self, ctx: Context, noun: Noun, record_id: str) -> Record | None:
+        """None where there is no such record."""
+
+    def create(self, ctx: Context, noun: Noun, fields: Record) -> Record: ...
+
+    def change(self, ctx: Context, noun: Noun, record_id: str, fields: Record) -> Record:
+        """The record as it is then."""
+
+    def delete(self, ctx: Context, noun: Noun, record_id: str) -> None:
+        """No such record: no error."""
 
 
 class Networks(Protocol):
+    @property
+    def records(self) -> Records: ...
+
     def validate(
         self, ctx: Context, requests: Sequence[NetworkRequest], security_groups: Sequence[str], count: int
     ) -> None:
@@ -41,6 +84,30 @@ class Networks(Protocol):
     def deallocate(self, ctx: Context, instance_uuid: str, *, keep: Sequence[str] = ()) -> None:
         """Delete the ports that we created for the instance, and unbind those it was given (also `keep`).
         No ports: no error. Raises PeerUnavailable."""
+
+    def plug(
+        self,
+        ctx: Context,
+        *,
+        instance_uuid: str,
+        project_id: str,
+        host: str,
+        availability_zone: str | None,
+        hostname: str,
+        request: NetworkRequest,
+        key: str,
+    ) -> Vif:
+        """One more port for the instance, made or bound on `host`, behind those it has. Done again with the same `key`
+        it finds what is there. Raises like `validate`; Invalid when the project has no network."""
+
+    def unplug(self, ctx: Context, instance_uuid: str, port_id: str) -> None:
+        """The port is the instance's no more: deleted if we made it, unbound if not. Not its port: no error."""
+
+    def take_back(self, ctx: Context, instance_uuid: str, key: str) -> None:
+        """What `plug` has done with this key is undone. Nothing done: no error."""
+
+    def port_states(self, ctx: Context, instance_uuid: str) -> tuple[PortState, ...]:
+        """The instance's ports in their order, asked now. Raises PeerUnavailable."""
 
     def bind(self, ctx: Context, instance_uuid: str, host: str) -> tuple[Vif, ...]:
         """All ports of the instance are bound to `host`, whichever host they were bound to. Answers them as they are

@@ -18,13 +18,14 @@ from cell_service.errors import Conflict, Invalid, PolycellError, PortNotFound
 from cell_service.logs import about
 from cell_service.model.instance import FixedIp, NetworkRequest, Vif
 from cell_service.peers import neutron_checks as checks
-from cell_service.peers.network import Networks
+from cell_service.peers.network import Networks, PortState, Records
 from cell_service.peers.neutron_calls import Calls, Record
 from cell_service.peers.session import Peer
 
 log = logging.getLogger(__name__)
 
 MARK = "polycell"
+KEY = "attach"
 ATTEMPTS = 4
 DEFAULT_GROUPS = ((), ("default",))
 
@@ -62,6 +63,10 @@ class Neutron:
     def __init__(self, peer: Peer) -> None:
         self._calls = Calls(peer)
 
+    @property
+    def records(self) -> Records:
+        return self._calls
+
     def validate(
         self, ctx: Context, requests: Sequence[NetworkRequest], security_groups: Sequence[str], count: int
     ) -> None:
@@ -85,8 +90,7 @@ class Neutron:
     ) -> tuple[Vif, ...]:
         mine = self._ports_of(ctx, instance_uuid)
         wanted = self._wanted(ctx, project_id, requests, auto, mine)
-        dns_name = hostname.lower()[:63] if hostname and "dns-integration" in self._calls.extensions(ctx) else None
-        binding = Binding(instance_uuid, project_id, host, f"compute:{availability_zone or 'nova'}", dns_name)
+        binding = self._binding(ctx, instance_uuid, project_id, host, availability_zone, hostname)
         groups: list[str] | None = None
         ports: list[Record] = []
         made: list[str] = []
@@ -113,12 +117,67 @@ class Neutron:
             self._take_back(ctx, instance_uuid, made)
             raise
 
+    def plug(
+        self,
+        ctx: Context,
+        *,
+        instance_uuid: str,
+        project_id: str,
+        host: str,
+        availability_zone: str | None,
+        hostname: str,
+        request: NetworkRequest,
+        key: str,
+    ) -> Vif:
+        mine = self._ports_of(ctx, instance_uuid)
+        binding = self._binding(ctx, instance_uuid, project_id, host, availability_zone, hostname)
+        done = next((port for port in mine if _mark(port).get(KEY) == key), None)
+        if done is not None:
+            return self._vifs(ctx, [self._rebind(ctx, done, binding, _mark(done))])[0]
+        if any(port["id"] == request.port_id for port in mine):
+            raise Conflict(reason=f"Port {request.port_id} is still in use.")
+        index = 1 + max((int(_mark(port).get("index", -1)) for port in mine), default=-1)
+        mark: Record = {"index": index, "created": request.port_id is None, KEY: key}
+        if request.tag is not None:
+            mark["tag"] = request.tag
+        if request.port_id is not None:
+            return self._vifs(ctx, [self._bind(ctx, request.port_id, binding, mark)])[0]
+        wanted = self._wanted(ctx, project_id, (request,), False, [])
+        if not wanted:
+            raise Invalid(reason="No specific network was requested and none are available for the project.")
+        port = self._create(ctx, wanted[0], binding, mark, None)
+        return self._vifs(ctx, [port], [port["id"]])[0]
+
+    def unplug(self, ctx: Context, instance_uuid: str, port_id: str) -> None:
+        for port in self._ports_of(ctx, instance_uuid):
+            if port["id"] == port_id:
+                self._release(ctx, port)
+
+    def take_back(self, ctx: Context, instance_uuid: str, key: str) -> None:
+        for port in self._ports_of(ctx, instance_uuid):
+            if _mark(port).get(KEY) == key:
+                self._release(ctx, port)
+
+    def port_states(self, ctx: Context, instance_uuid: str) -> tuple[PortState, ...]:
+        return tuple(
+            PortState(
+                port["id"],
+                port["network_id"],
+                port["mac_address"],
+                port.get("status") or "DOWN",
+                tuple(
+                    FixedIp(entry["ip_address"], 6 if ":" in entry["ip_address"] else 4, entry["subnet_id"])
+                    for entry in port.get("fixed_ips", ())
+                ),
+                _mark(port).get("tag"),
+                tuple(port.get("security_groups") or ()),
+            )
+            for port in self._ports_of(ctx, instance_uuid)
+        )
+
     def deallocate(self, ctx: Context, instance_uuid: str, *, keep: Sequence[str] = ()) -> None:
         for port in self._ports_of(ctx, instance_uuid):
-            if _mark(port).get("created") and port["id"] not in keep:
-                self._calls.delete(ctx, "ports", port["id"])
-            else:
-                self._unbind(ctx, port)
+            self._release(ctx, port, keep)
 
     def bind(self, ctx: Context, instance_uuid: str, host: str) -> tuple[Vif, ...]:
         bound = []
@@ -143,6 +202,24 @@ class Neutron:
         ports = self._calls.find_all(ctx, "ports", fixed_ips=f"ip_address={address}")
         mine = {port["device_id"] for port in ports if str(port.get("device_owner", "")).startswith("compute:")}
         return tuple(sorted(mine - {""}))
+
+    def _binding(
+        self,
+        ctx: Context,
+        instance_uuid: str,
+        project_id: str,
+        host: str,
+        availability_zone: str | None,
+        hostname: str,
+    ) -> Binding:
+        dns_name = hostname.lower()[:63] if hostname and "dns-integration" in self._calls.extensions(ctx) else None
+        return Binding(instance_uuid, project_id, host, f"compute:{availability_zone or 'nova'}", dns_name)
+
+    def _release(self, ctx: Context, port: Record, keep: Sequence[str] = ()) -> None:
+        if _mark(port).get("created") and port["id"] not in keep:
+            self._calls.delete(ctx, "ports", port["id"])
+        else:
+            self._unbind(ctx, port)
 
     def _ports_of(self, ctx: Context, instance_uuid: str) -> list[Record]:
         """The instance's ports in the order in which they were asked."""

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any
 
 from cell_service.context import Context
 from cell_service.errors import Conflict, Forbidden, Invalid, NotFound, OverQuota, PeerUnavailable, PolycellError
+from cell_service.peers.network import Noun, Record
 from cell_service.peers.session import Peer, Reply
 
-Record = dict[str, Any]
-Noun = Literal["networks", "subnets", "ports", "security-groups", "floatingips", "rbac-policies"]
-_KEYS = {"security-groups": "security_groups", "rbac-policies": "rbac_policies"}
+__all__ = ["Calls", "Noun", "Record"]
+
+_KEYS = {
+    "security-groups": "security_groups",
+    "security-group-rules": "security_group_rules",
+    "rbac-policies": "rbac_policies",
+}
 _IDS_A_REQUEST = 50
 LASTING_SECONDS = 5.0
 MOST_LASTING = 2000
@@ -91,6 +96,12 @@ class Calls:
             return None
         updated: Record = _good(reply)[singular]
         return updated
+
+    def change(self, ctx: Context, noun: Noun, record_id: str, fields: Record) -> Record:
+        """The record as it is then. Raises NotFound."""
+        changed = self.update(ctx, noun, record_id, fields)
+        assert changed is not None
+        return changed
 
     def delete(self, ctx: Context, noun: Noun, record_id: str) -> None:
         """No such record: no error."""

@@ -216,6 +216,17 @@ class Rescuable(Protocol):
 
 
 @runtime_checkable
+class Interfaces(Protocol):
+    """A driver that can give a guest another network card, and take one away, running or off."""
+
+    def attach_interface(self, spec: GuestSpec, vif: Vif) -> None:
+        """The guest has a card for the port. Has it already: nothing happens. Raises GuestNotFound, DriverError."""
+
+    def detach_interface(self, uuid: str, vif: Vif) -> None:
+        """The guest has no card for the port. Has none, or is not there: no error. Raises DriverError."""
+
+
+@runtime_checkable
 class Diagnosable(Protocol):
     """A driver that can tell how a guest is doing."""
 

@@ -39,7 +39,7 @@ QUICK = SimulatedOptions(
 )
 VERBS = (
     "spawn", "destroy", "power_on", "power_off", "reboot", "pause", "suspend", "pack", "send", "receive", "arrive",
-    "snapshot",
+    "snapshot", "attach_interface", "detach_interface",
 )  # fmt: skip
 FLAVOR = Flavor(flavorid="1", name="small", vcpus=1, memory_mib=512, root_gib=1)
 ACTION_NAMES = {Kind.BUILD: "create", Kind.REBOOT_SOFT: "reboot", Kind.REBOOT_HARD: "reboot"}

@@ -22,6 +22,8 @@ from cell_service.errors import (
 from cell_service.model.host import NodeReport
 from cell_service.model.instance import FixedIp, NetworkRequest, Vif
 from cell_service.peers.image import Image, NewImage
+from cell_service.peers.network import PortState
+from tests.suites.network_records import MemoryRecords
 
 
 @dataclass
@@ -104,6 +106,8 @@ class Port:
     vif: Vif
     instance_uuid: str | None
     host: str | None
+    key: str | None = None
+    security_groups: tuple[str, ...] = ()
 
 
 @dataclass
@@ -111,6 +115,7 @@ class MemoryNetworks:
     """One network, `net`, and ports by id. Ports that users made stay when instances go."""
 
     ports: dict[str, Port] = field(default_factory=dict)
+    records: MemoryRecords = field(default_factory=MemoryRecords)
     down: bool = False
     lock: threading.Lock = field(default_factory=threading.Lock)
     number: int = 0
@@ -161,6 +166,53 @@ class MemoryNetworks:
                 found.append(port)
             return tuple(port.vif for port in found)
 
+    def plug(
+        self,
+        ctx: Context,
+        *,
+        instance_uuid: str,
+        project_id: str,
+        host: str,
+        availability_zone: str | None,
+        hostname: str,
+        request: NetworkRequest,
+        key: str,
+    ) -> Vif:
+        self._answer()
+        with self.lock:
+            port = next((port for port in self.of(instance_uuid) if port.key == key), None)
+            if port is None and request.port_id is not None:
+                port = self._given(request.port_id, "")
+                port.vif = replace(port.vif, tag=request.tag)
+            elif port is None and request.network_id not in (None, "net"):
+                raise NetworkNotFound(network_id=request.network_id)
+            elif port is None:
+                port = self._new(instance_uuid, host, ours=True)
+                fixed = (FixedIp(request.fixed_ip, 4, "subnet"),) if request.fixed_ip else port.vif.fixed_ips
+                port.vif = replace(port.vif, tag=request.tag, fixed_ips=fixed)
+            port.instance_uuid, port.host, port.key = instance_uuid, host, key
+            return port.vif
+
+    def unplug(self, ctx: Context, instance_uuid: str, port_id: str) -> None:
+        self._answer()
+        with self.lock:
+            self._release([port for port in self.of(instance_uuid) if port.vif.port_id == port_id])
+
+    def take_back(self, ctx: Context, instance_uuid: str, key: str) -> None:
+        self._answer()
+        with self.lock:
+            self._release([port for port in self.of(instance_uuid) if port.key == key])
+
+    def port_states(self, ctx: Context, instance_uuid: str) -> tuple[PortState, ...]:
+        self._answer()
+        return tuple(
+            PortState(
+                port.vif.port_id, port.vif.network_id, port.vif.mac, "ACTIVE", port.vif.fixed_ips, port.vif.tag,
+                port.security_groups,
+            )
+            for port in self.of(instance_uuid)
+        )  # fmt: skip
+
     def deallocate(self, ctx: Context, instance_uuid: str, *, keep: Sequence[str] = ()) -> None:
         self._answer()
         with self.lock:
@@ -169,6 +221,13 @@ class MemoryNetworks:
                     del self.ports[port.vif.port_id]
                 else:
                     port.instance_uuid = port.host = None
+
+    def _release(self, ports: list[Port]) -> None:
+        for port in ports:
+            if port.vif.created_by_us:
+                del self.ports[port.vif.port_id]
+            else:
+                port.instance_uuid = port.host = port.key = None
 
     def bind(self, ctx: Context, instance_uuid: str, host: str) -> tuple[Vif, ...]:
         self._answer()

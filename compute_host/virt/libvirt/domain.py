@@ -234,6 +234,13 @@ def _driver(disk: Element, kind: str, cache: str | None) -> None:
         driver.set("cache", cache)
 
 
+def interface(spec: GuestSpec, vif: Vif, choices: Choices) -> str:
+    """The XML of a network card for the port. Raises DriverError for what cannot be had."""
+    devices = Element("devices")
+    _nic(devices, vif, spec.image_properties, choices)
+    return ElementTree.tostring(devices[0], encoding="unicode")
+
+
 def _nic(devices: Element, vif: Vif, wishes: Mapping[str, str], choices: Choices) -> None:
     model = vif.details.get("vif_model") or wishes.get("hw_vif_model", "virtio")
     if model not in _NIC_MODELS:

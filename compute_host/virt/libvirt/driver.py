@@ -16,10 +16,11 @@ from cell_service.errors import DriverError, GuestNotFound, HostOutOfSpace, Poly
 from cell_service.logs import about
 from cell_service.model.diagnostics import GuestDiagnostics
 from cell_service.model.host import NodeReport
+from cell_service.model.instance import Vif
 from cell_service.model.lifecycle import PowerState
 from compute_host.config import HostSettings
 from compute_host.virt.driver import GIB, Guest, GuestSpec, PowerListener, Returned, unheard
-from compute_host.virt.libvirt import console, diagnostics, domain, node, probe, states
+from compute_host.virt.libvirt import console, diagnostics, domain, interfaces, node, probe, states
 from compute_host.virt.libvirt.connection import Connection
 from compute_host.virt.libvirt.domain import Laid
 from compute_host.virt.libvirt.gates import Gates
@@ -160,6 +161,16 @@ class LibvirtDriver:
     def resume(self, spec: GuestSpec) -> None:
         uuid = spec.instance.uuid
         self._turn("resume", uuid, PowerState.SUSPENDED, PowerState.RUNNING, lambda found: found.create())
+
+    def attach_interface(self, spec: GuestSpec, vif: Vif) -> None:
+        with self._gate(spec.instance.uuid), self._guest(spec.instance.uuid) as found:
+            for flag in interfaces.without(found, vif.mac):
+                found.attachDeviceFlags(domain.interface(spec, vif, self._choices()), flag)
+
+    def detach_interface(self, uuid: str, vif: Vif) -> None:
+        with self._gate(uuid), contextlib.suppress(GuestNotFound), self._guest(uuid) as found:
+            for flag, text in interfaces.having(found, vif.mac):
+                found.detachDeviceFlags(text, flag)
 
     # -- inside --------------------------------------------------------------------------------------
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from cell_service.errors import DriverError, GuestNotFound, HostOutOfSpace
 from cell_service.model.diagnostics import GuestDiagnostics
 from cell_service.model.host import NodeReport
+from cell_service.model.instance import Vif
 from cell_service.model.lifecycle import PowerState
 from cell_service.model.migration import Sending
 from compute_host.config import HostSettings
@@ -146,6 +147,20 @@ class SimulatedDriver:
 
     def resume(self, spec: GuestSpec) -> None:
         self._turn("resume", spec.instance.uuid, PowerState.SUSPENDED, PowerState.RUNNING)
+
+    def attach_interface(self, spec: GuestSpec, vif: Vif) -> None:
+        guest = self._guest("attach_interface", spec.instance.uuid)
+        if vif.mac not in guest.macs:
+            self._take(self._options.verb_seconds)
+            self._state.change(guest.uuid, macs=(*guest.macs, vif.mac))
+
+    def detach_interface(self, uuid: str, vif: Vif) -> None:
+        if not self._is_made(uuid):
+            return
+        guest = self._guest("detach_interface", uuid)
+        if vif.mac in guest.macs:
+            self._take(self._options.verb_seconds)
+            self._state.change(uuid, macs=tuple(mac for mac in guest.macs if mac != vif.mac))
 
     def pack(self, uuid: str) -> dict[str, object]:
         guest = self._guest("pack", uuid)
