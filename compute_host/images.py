@@ -8,7 +8,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from uuid import uuid4
@@ -74,6 +74,13 @@ class ImageCache:
     def remove(self, ctx: Context, image_id: str) -> None:
         """The service has no such image. Raises ImageUnacceptable, PeerUnavailable."""
         self._images.delete(ctx, image_id)
+
+    def rotate(self, ctx: Context, owner: str, marks: Mapping[str, str], keep: int) -> None:
+        """Of the owner's images with these properties only the newest `keep` are left. Raises ImageUnacceptable,
+        PeerUnavailable."""
+        for image in self._images.find(ctx, owner, marks)[keep:]:
+            self._images.delete(ctx, image.id)
+            log.info("image rotated away", extra=about(ctx, image=image.id))
 
     def sweep(self, unused_seconds: float) -> list[str]:
         """Remove files that nobody has used for that long. Answers their names."""

@@ -21,6 +21,7 @@ from cell_service.model.instance import Fault, Instance, Vif
 from cell_service.model.lifecycle import PowerState, Task, VmState
 from cell_service.model.operation import BuildArguments, Kind, Outcome
 from compute_host import errands, interfaces, shelving
+from compute_host.imaging import make_backup, make_image
 from compute_host.rescuing import rescue, unrescue
 from compute_host.work import Hands, Job, from_images, outcome_of, spec_of
 
@@ -167,6 +168,8 @@ _VERBS: dict[Kind, Callable[[Hands, Job], Outcome]] = {
     Kind.UNSHELVE: shelving.unshelve,
     Kind.RESCUE: rescue,
     Kind.UNRESCUE: unrescue,
+    Kind.CREATE_IMAGE: make_image,
+    Kind.CREATE_BACKUP: make_backup,
     Kind.ATTACH_INTERFACE: interfaces.attach,
     Kind.DETACH_INTERFACE: interfaces.detach,
     Kind.DELETE: _delete,

@@ -39,6 +39,8 @@ EVENTS: dict[Kind, str] = {
     Kind.UNSHELVE: "compute_unshelve_instance",
     Kind.RESCUE: "compute_rescue_instance",
     Kind.UNRESCUE: "compute_unrescue_instance",
+    Kind.CREATE_IMAGE: "compute_snapshot_instance",
+    Kind.CREATE_BACKUP: "compute_backup_instance",
     Kind.ATTACH_INTERFACE: "compute_attach_interface",
     Kind.DETACH_INTERFACE: "compute_detach_interface",
     Kind.DELETE: "compute_terminate_instance",

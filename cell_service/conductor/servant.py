@@ -25,6 +25,8 @@ _STAGES = {
     Kind.BUILD: lifecycle.RULES[Kind.BUILD.value].during,
     Kind.REBUILD: frozenset({Task.REBUILDING, Task.REBUILD_SPAWNING}),
     Kind.SHELVE: frozenset({Task.SHELVING, Task.SHELVING_IMAGE_UPLOADING}),
+    Kind.CREATE_IMAGE: frozenset({Task.IMAGE_SNAPSHOT_PENDING, Task.IMAGE_SNAPSHOT, Task.IMAGE_UPLOADING}),
+    Kind.CREATE_BACKUP: frozenset({Task.IMAGE_BACKUP, Task.IMAGE_SNAPSHOT, Task.IMAGE_UPLOADING}),
 }
 """Which tasks follow one another while such work runs."""
 

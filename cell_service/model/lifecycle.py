@@ -98,6 +98,7 @@ ANY_TASK: frozenset[Task | None] = frozenset({None, *Task})
 _NOT_GONE = ANY_VM_STATE - {VmState.DELETED}
 _MOVABLE = frozenset({VmState.ACTIVE, VmState.STOPPED})
 _PLUGGABLE = frozenset({VmState.ACTIVE, VmState.PAUSED, VmState.STOPPED})
+_COPYABLE = frozenset({VmState.ACTIVE, VmState.STOPPED, VmState.PAUSED, VmState.SUSPENDED})
 _REBOOTABLE = frozenset({VmState.ACTIVE, VmState.STOPPED, VmState.PAUSED, VmState.SUSPENDED, VmState.ERROR})
 
 RULES: dict[str, Rule] = {
@@ -109,6 +110,8 @@ RULES: dict[str, Rule] = {
     "reboot_hard": Rule(_REBOOTABLE, Task.REBOOTING_HARD, VmState.ACTIVE,
                         during=frozenset({None, Task.REBOOTING, Task.REBOOTING_HARD, Task.RESUMING,
                                           Task.UNPAUSING, Task.SUSPENDING, Task.PAUSING})),
+    "createImage": Rule(_COPYABLE, Task.IMAGE_SNAPSHOT_PENDING, None),
+    "createBackup": Rule(_COPYABLE, Task.IMAGE_BACKUP, None),
     "rescue": Rule(_MOVABLE | {VmState.ERROR}, Task.RESCUING, VmState.RESCUED),
     "unrescue": Rule(frozenset({VmState.RESCUED}), Task.UNRESCUING, VmState.ACTIVE),
     "pause": Rule(frozenset({VmState.ACTIVE}), Task.PAUSING, VmState.PAUSED),

@@ -33,6 +33,8 @@ class Kind(StrEnum):
     UNSHELVE = "unshelve"
     RESCUE = "rescue"
     UNRESCUE = "unrescue"
+    CREATE_IMAGE = "createImage"
+    CREATE_BACKUP = "createBackup"
     ATTACH_INTERFACE = "attach_interface"
     DETACH_INTERFACE = "detach_interface"
     DELETE = "delete"
@@ -59,6 +61,11 @@ IMAGE, STALE_IMAGE, IMAGE_GONE = "image", "stale_image", "image_gone"
 which an earlier one may have left, is gone; result {image}.
 SHELVE_OFFLOAD {}: nothing of the guest is left here, its ports are bound to no host.
 UNSHELVE {}: the guest that never left runs; result {image_gone}."""
+
+
+NEW_IMAGE, ROTATION = "new_image", "rotation"
+"""CREATE_IMAGE {new_image}: that image (a NewImage in its plain form), whose record is there, has the guest's root
+disk. CREATE_BACKUP {new_image, rotation}: and of the backups of its kind only the newest are there."""
 
 
 ADMIN_PASSWORD, STABLE = "admin_password", "stable"

@@ -5,14 +5,14 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 from uuid import UUID
 
 from cell_service.config import GlanceSettings
 from cell_service.context import Context
-from cell_service.errors import ImageNotFound, ImageUnacceptable, PeerUnavailable
+from cell_service.errors import Forbidden, ImageNotFound, ImageUnacceptable, Invalid, PeerUnavailable
 from cell_service.peers.image import Image, Images, NewImage
 from cell_service.peers.session import Peer
 
@@ -61,12 +61,31 @@ class Glance:
         finally:
             part.unlink(missing_ok=True)
 
+    def reserve(self, ctx: Context, image: NewImage) -> None:
+        known = {name: value for name, value in _record_of(image).items() if name != "disk_format" or value}
+        reply = self._peer.ask(ctx, "POST", "/images", body=known)
+        if reply.status in (403, 413):
+            raise Forbidden(reason="The image service does not allow another image.")
+        if reply.status not in (201, 409):
+            raise Invalid(reason=f"The image service refuses the image ({reply.status}).")
+
+    def find(self, ctx: Context, owner: str, properties: Mapping[str, str]) -> tuple[Image, ...]:
+        query = {"owner": owner, "sort": "created_at:desc", "limit": "1000", **properties}
+        reply = self._peer.ask(ctx, "GET", "/images", query=query)
+        if not reply.ok or not isinstance(reply.json, dict):
+            raise PeerUnavailable(service="image", reason=f"it answered {reply.status}")
+        found = [_image(record) for record in reply.json.get("images", ())]
+        wanted = properties.items()
+        return tuple(image for image in found if image.owner == owner and wanted <= image.properties.items())
+
     def upload(self, ctx: Context, image: NewImage, content: Path) -> None:
         path = f"/images/{image.id}"
         reply = self._peer.ask(ctx, "POST", "/images", body=_record_of(image))
         if reply.status not in (201, 409):  # 409: it was begun before
             raise ImageUnacceptable(image_id=image.id, reason=f"the image service refuses it ({reply.status})")
         status = self._status(ctx, path)
+        if status == "queued" and reply.status == 409:
+            self._name_format(ctx, image, path)
         if status == "queued":
             octets = {"Content-Type": "application/octet-stream"}
             with content.open("rb") as file:
@@ -86,6 +105,12 @@ class Glance:
             reply = self._peer.ask(ctx, "DELETE", f"/images/{UUID(image_id)}")
             if not reply.ok and reply.status not in (404, 410):
                 raise ImageUnacceptable(image_id=image_id, reason=f"it can't be deleted ({reply.status})")
+
+    def _name_format(self, ctx: Context, image: NewImage, path: str) -> None:
+        """A record that was reserved learns what its content is."""
+        change = [{"op": "replace", "path": "/disk_format", "value": image.disk_format}]
+        kind = {"Content-Type": "application/openstack-images-v2.1-json-patch"}
+        self._peer.ask(ctx, "PATCH", path, body=change, headers=kind)
 
     def _status(self, ctx: Context, path: str) -> str | None:
         reply = self._peer.ask(ctx, "GET", path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -54,6 +55,15 @@ class Images(Protocol):
 
         Raises ImageUnacceptable when size or hash is not what the record says, ImageNotFound, PeerUnavailable.
         """
+
+    def reserve(self, ctx: Context, image: NewImage) -> None:
+        """The image's record is there, without content; `upload` gives it some. There already: no error.
+
+        Raises Invalid, Forbidden when the service refuses it, PeerUnavailable.
+        """
+
+    def find(self, ctx: Context, owner: str, properties: Mapping[str, str]) -> tuple[Image, ...]:
+        """The owner's images that have these properties, newest first. Raises PeerUnavailable."""
 
     def upload(self, ctx: Context, image: NewImage, content: Path) -> None:
         """The image is there and active. One that was begun is gone on with; one that is active stays as it is.

@@ -202,6 +202,14 @@ class Snapshots(Protocol):
 
 
 @runtime_checkable
+class LiveSnapshots(Protocol):
+    """A driver that can copy the root disk of a guest that runs, which goes on meanwhile."""
+
+    def snapshot_running(self, uuid: str, target: Path) -> str:
+        """As `Snapshots.snapshot`, in any power state; as after a power cut. Raises GuestNotFound, DriverError."""
+
+
+@runtime_checkable
 class Rescuable(Protocol):
     """A driver that can start a guest from another disk than its own."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from uuid import uuid4
@@ -68,10 +68,33 @@ class MemoryImages:
         self.downloads.append(image.id)
         target.write_bytes(contents)
 
+    def reserve(self, ctx: Context, image: NewImage) -> None:
+        self._answer()
+        record = Image(
+            id=image.id,
+            name=image.name,
+            status="queued",
+            disk_format="",
+            container_format=image.container_format,
+            size_bytes=0,
+            min_disk_gib=image.min_disk_gib,
+            min_ram_mib=image.min_ram_mib,
+            visibility=image.visibility,
+            owner=image.owner,
+            properties=dict(image.properties),
+        )
+        self.records.setdefault(image.id, record)
+
+    def find(self, ctx: Context, owner: str, properties: Mapping[str, str]) -> tuple[Image, ...]:
+        self._answer()
+        wanted = properties.items()
+        of_owner = [image for image in self.records.values() if image.owner == owner]
+        return tuple(image for image in reversed(of_owner) if wanted <= image.properties.items())
+
     def upload(self, ctx: Context, image: NewImage, content: Path) -> None:
         self._answer()
         self.uploads.append(image.id)
-        if image.id in self.records:
+        if image.id in self.records and self.records[image.id].status == "active":
             return
         contents = content.read_bytes()
         self.contents[image.id] = contents

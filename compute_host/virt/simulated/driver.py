@@ -196,6 +196,12 @@ class SimulatedDriver:
         snapshots.write(self._state.get(uuid), target)
         return snapshots.FORMAT
 
+    def snapshot_running(self, uuid: str, target: Path) -> str:
+        self._guest("snapshot", uuid)
+        self._take(self._options.verb_seconds)
+        snapshots.write(self._state.get(uuid), target)
+        return snapshots.FORMAT
+
     def rescue(self, spec: GuestSpec, *, stable: bool) -> None:
         root = spec.disks[0]
         if root.image is not None:

@@ -1,0 +1,83 @@
+"""Images of guests: the root disk becomes the content of an image whose record is there already.
+
+Each may be done again after a restart in the middle of it: the image's id was chosen before, so it is made once.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from cell_service import wire
+from cell_service.errors import NotSupported, OperationLost, PolycellError
+from cell_service.model.lifecycle import PowerState, Task
+from cell_service.model.operation import NEW_IMAGE, ROTATION, Outcome
+from cell_service.peers.image import NewImage
+from compute_host.images import ImageCache
+from compute_host.virt.driver import LiveSnapshots, Snapshots
+from compute_host.work import Hands, Job, outcome_of, spec_of
+
+_OFF = (PowerState.SHUTDOWN, PowerState.CRASHED, PowerState.NOSTATE)
+_TAKEN_AS_THEY_ARE = (*_OFF, PowerState.SUSPENDED)
+BACKUP_MARKS = ("image_type", "backup_type", "instance_uuid")
+"""Properties that the backups of a kind have in common."""
+
+
+def make_image(hands: Hands, job: Job) -> Outcome:
+    """The image is active; the guest goes on as it was. After an error there is no image."""
+    images, asked = _images(hands), job.work.operation.arguments
+    image = wire.from_plain(NewImage, asked[NEW_IMAGE])
+
+    def make(path: Path) -> str:
+        job.progress(Task.IMAGE_SNAPSHOT)
+        disk_format = _snapshot(hands, job, path)
+        job.check()
+        job.progress(Task.IMAGE_UPLOADING)
+        return disk_format
+
+    try:
+        job.check()
+        images.publish(job.ctx, image, make)
+    except OperationLost:
+        raise
+    except PolycellError:
+        job.check()
+        images.remove(job.ctx, image.id)
+        raise
+    return outcome_of(hands, job)
+
+
+def make_backup(hands: Hands, job: Job) -> Outcome:
+    """As `make_image`; of the backups of this kind the newest stay, as many as was asked."""
+    outcome = make_image(hands, job)
+    asked = job.work.operation.arguments
+    image = wire.from_plain(NewImage, asked[NEW_IMAGE])
+    marks = {name: image.properties[name] for name in BACKUP_MARKS}
+    job.check()
+    _images(hands).rotate(job.ctx, image.owner, marks, int(asked[ROTATION]))
+    return outcome
+
+
+def _snapshot(hands: Hands, job: Job, path: Path) -> str:
+    """A guest that runs and cannot be copied so stands still meanwhile."""
+    driver, uuid = hands.driver, job.instance.uuid
+    state = driver.power_state(uuid)
+    if state not in _OFF and isinstance(driver, LiveSnapshots):
+        return driver.snapshot_running(uuid, path)
+    if not isinstance(driver, Snapshots):
+        raise NotSupported(reason="Guests of this host cannot be copied into images.")
+    if state in _TAKEN_AS_THEY_ARE:
+        return driver.snapshot(uuid, path)
+    driver.power_off(uuid, graceful_seconds=hands.shutdown_seconds)
+    try:
+        return driver.snapshot(uuid, path)
+    finally:
+        driver.power_on(spec_of(hands, job))
+        if state is PowerState.PAUSED:
+            driver.pause(uuid)
+
+
+def _images(hands: Hands) -> ImageCache:
+    """Raises NotSupported."""
+    if hands.images is None:
+        raise NotSupported(reason="This host has no image service.")
+    return hands.images

@@ -1,0 +1,103 @@
+"""Images that are made of servers, and the newest of their backups."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from uuid import uuid4
+
+import pytest
+
+from cell_service.peers.image import Image
+from tests.federation.cloud import Federation
+
+
+@pytest.fixture(scope="module")
+def quick(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Federation]:
+    made = Federation(tmp_path_factory.mktemp("cloud"), move_seconds=0, live_seconds=0)
+    yield made
+    made.close()
+
+
+def of_server(cloud: Federation, uuid: str) -> list[Image]:
+    return [image for image in cloud.images.records.values() if image.properties.get("instance_uuid") == uuid]
+
+
+def backup(cloud: Federation, uuid: str, kind: str, rotation: int) -> str:
+    content = {"name": f"{kind} copy", "backup_type": kind, "rotation": rotation}
+    answer = cloud.act(uuid, "createBackup", content)
+    assert answer.status == 202, answer.raw
+    cloud.settled(uuid)
+    return str(answer.json["image_id"])
+
+
+@pytest.mark.parametrize("before", [None, "os-stop", "pause", "suspend"])
+def test_an_image_of_a_server_starts_others(quick: Federation, before: str | None) -> None:
+    uuid = quick.boot(name="origin")
+    if before is not None:
+        assert quick.act(uuid, before).status == 202
+    status = quick.settled(uuid)["status"]
+    answer = quick.act(uuid, "createImage", {"name": "copy", "metadata": {"purpose": "test"}})
+    assert answer.status == 202, answer.raw
+    image_id = answer.json["image_id"]
+    assert image_id in quick.images.records
+    shown = quick.settled(uuid)
+    assert (shown["status"], shown.get("fault")) == (status, None)
+    image = quick.images.records[image_id]
+    assert (image.status, image.name, image.owner) == ("active", "copy", "admin-project")
+    assert image.properties["purpose"] == "test"
+    assert image.properties["image_type"] == "snapshot"
+    assert image.properties["base_image_ref"] == quick.image_id
+    other = quick.boot(imageRef=image_id)
+    assert quick.show(other)["status"] == "ACTIVE"
+
+
+def test_the_image_is_named_in_the_header_before_2_45(quick: Federation) -> None:
+    uuid = quick.boot()
+    answer = quick.admin.post(f"/servers/{uuid}/action", {"createImage": {"name": "old"}}, version="2.44")
+    assert (answer.status, answer.raw) == (202, b"")
+    assert answer.headers["Location"].rsplit("/", 1)[1] in quick.images.records
+    quick.settled(uuid)
+
+
+def test_an_image_that_cannot_be_uploaded_goes(quick: Federation) -> None:
+    uuid = quick.boot(cell="cell1")
+    faults = {"snapshot": {"times": 1, "reason": "the disk is busy"}}
+    (quick.directory / "cell1-host1" / "faults.json").write_text(json.dumps(faults))
+    answer = quick.act(uuid, "createImage", {"name": "never"})
+    assert answer.status == 202
+    shown = quick.settled(uuid)
+    assert (shown["status"], shown["OS-EXT-STS:power_state"]) == ("ACTIVE", 1)
+    assert answer.json["image_id"] not in quick.images.records
+    last = quick.admin.get(f"/servers/{uuid}/os-instance-actions").json["instanceActions"][0]
+    assert (last["action"], last["message"]) == ("createImage", "Error")
+
+
+def test_only_the_newest_backups_stay(quick: Federation) -> None:
+    uuid, other = quick.boot(), quick.boot()
+    kept = backup(quick, other, "daily", 1)
+    weekly = backup(quick, uuid, "weekly", 1)
+    made = [backup(quick, uuid, "daily", 2) for _ in range(3)]
+    assert {image.id for image in of_server(quick, uuid)} == {weekly, *made[1:]}
+    assert backup(quick, uuid, "daily", 0) not in quick.images.records
+    assert {image.id for image in of_server(quick, uuid)} == {weekly}
+    assert [image.id for image in of_server(quick, other)] == [kept]
+
+
+def test_what_is_refused_leaves_no_image(quick: Federation) -> None:
+    user = quick.user("u", uuid4().hex)
+    uuid = quick.boot(user)
+    before = set(quick.images.records)
+    assert quick.act(uuid, "createImage", {"name": "x", "more": 1}, by=user).status == 400
+    assert quick.act(uuid, "createBackup", {"name": "x", "backup_type": "d", "rotation": -1}, by=user).status == 400
+    assert quick.act(uuid, "createImage", {"name": "x"}, by=quick.user("v", uuid4().hex)).status == 404
+    quick.act(uuid, "lock", by=user)
+    assert quick.act(uuid, "createImage", {"name": "x"}, by=user).status == 409
+    quick.act(uuid, "unlock", by=user)
+    many = {f"k{number}": "v" for number in range(200)}
+    content = {"createImage": {"name": "x", "metadata": many}}
+    assert user.post(f"/servers/{uuid}/action", content, version="2.38").status == 403
+    assert quick.act(uuid, "rescue", by=user).status == 200
+    quick.settled(uuid, user)
+    assert quick.act(uuid, "createImage", {"name": "x"}, by=user).status == 409
+    assert set(quick.images.records) == before
