@@ -19,6 +19,7 @@ from api_cell.hosts.states import HostStates
 from api_cell.policies import compute as compute_policies
 from cell_service.peers.image import Images
 from cell_service.peers.network import Networks
+from cell_service.peers.volumes import Volumes
 from mapping_db.cloud import Cloud
 
 __all__ = ["COMPUTE", "ApiServer", "Services", "authenticator_for", "make_compute_app"]
@@ -48,6 +49,7 @@ class Services:
     networks: Networks | None = None
     superconductor: Any = None
     """A client of the super-conductors' contract, on the cloud's bus."""
+    volumes: Volumes | None = None
     host_states: HostStates = field(default_factory=HostStates)
 
 

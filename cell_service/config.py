@@ -119,6 +119,18 @@ class NeutronSettings(PeerSettings):
 
 
 @dataclass(frozen=True, slots=True)
+class CinderSettings(PeerSettings):
+    GROUP: ClassVar[str] = "cinder"
+
+
+@dataclass(frozen=True, slots=True)
+class NovaSettings(PeerSettings):
+    """[nova]: how companions tell compute of what has happened."""
+
+    GROUP: ClassVar[str] = "nova"
+
+
+@dataclass(frozen=True, slots=True)
 class KeystoneAuthtoken(PeerSettings):
     """[keystone_authtoken]: how the API validates the tokens of its users."""
 

@@ -156,6 +156,20 @@ class FlavorAccessNotFound(NotFound):
     message = "Flavor access not found for {flavor_id} / {project_id} combination."
 
 
+class VolumeNotFound(NotFound):
+    message = "Volume {volume_id} could not be found."
+
+
+class SnapshotNotFound(NotFound):
+    message = "Snapshot {snapshot_id} could not be found."
+
+
+class VolumeUnavailable(Invalid):
+    """A volume whose status does not admit what was asked."""
+
+    message = "Invalid volume: volume {volume_id}: {reason}"
+
+
 class ImageNotFound(NotFound):
     message = "Image {image_id} could not be found."
 

@@ -25,6 +25,7 @@ from cell_service.model.lifecycle import PowerState, Task
 from cell_service.model.operation import Outcome
 from cell_service.peers.network import Networks
 from cell_service.peers.placement import Placement
+from cell_service.peers.volumes import Volumes
 from cell_service.rpc.conductor import Conductor, HostRegistration, HostStanding
 from cell_service.rpc.contract import client, dispatcher
 from cell_service.rpc.transport import Subscription, Transport
@@ -71,6 +72,7 @@ class Agent:
         pools: Pools,
         drive: DriveMaker | None = None,
         lines: Lines | None = None,
+        volumes: Volumes | None = None,
     ) -> None:
         self.settings, self.driver = settings, driver
         self.ready = threading.Event()
@@ -84,7 +86,7 @@ class Agent:
         """Held while operations are taken, and while the host changes its cell."""
         self._hands = Hands(
             settings.host, driver, networks, images, clock, settings.shutdown_seconds, drive,
-            settings.force_config_drive,
+            settings.force_config_drive, volumes,
         )  # fmt: skip
         self._backlog = Backlog(clock, settings.max_concurrent_builds, settings.max_concurrent_verbs, self._begin_work)
         self._tracker = Tracker(settings.host, driver, placement, self._conductor)

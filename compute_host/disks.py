@@ -13,13 +13,16 @@ MIB = 2**20
 
 
 def blank_disks(instance: Instance) -> tuple[Disk, ...]:
-    """The guest's disks without what they start from: for a guest that exists, or has no image."""
+    """The guest's local disks without what they start from: for a guest that exists, or has no image. The root disk
+    comes first; it is of no size where a volume is in its place."""
     flavor = instance.flavor
-    disks = [Disk("root", flavor.root_gib * GIB)]
-    if flavor.ephemeral_gib:
-        disks.append(Disk("ephemeral", flavor.ephemeral_gib * GIB))
-    if flavor.swap_mib:
-        disks.append(Disk("swap", flavor.swap_mib * MIB))
+    disks = [Disk("root", 0 if instance.volume_backed else flavor.root_gib * GIB)]
+    blank = [one for one in instance.block_devices if one.source_type == "blank" and not one.is_volume]
+    ephemeral = [one.volume_size or flavor.ephemeral_gib for one in blank if not one.is_swap]
+    disks += [Disk("ephemeral", size * GIB) for size in ephemeral or [flavor.ephemeral_gib] if size]
+    swap = next((one.volume_size for one in blank if one.is_swap and one.volume_size), flavor.swap_mib)
+    if swap:
+        disks.append(Disk("swap", swap * MIB))
     return tuple(disks)
 
 

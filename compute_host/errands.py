@@ -15,6 +15,7 @@ from cell_service.errors import NotSupported
 from cell_service.model.instance import Flavor
 from cell_service.model.lifecycle import PowerState
 from cell_service.model.operation import IMAGE, IMAGE_GONE, BuildArguments, Outcome
+from compute_host import volumes
 from compute_host.shelving import forget_image
 from compute_host.virt.driver import Driver, Movable
 from compute_host.work import Hands, Job, from_images, outcome_of, spec_of
@@ -42,7 +43,7 @@ def move_out(hands: Hands, job: Job) -> Outcome:
 def move_in(hands: Hands, job: Job) -> Outcome:
     """With luggage from what another host gave; without from the instance's image, config drive and all."""
     movable, asked = _movable(hands.driver), _arguments(job)
-    job = _here(hands, job, asked)
+    job = volumes.bring(hands, _here(hands, job, asked))
     luggage = asked.get("luggage") or None
     with contextlib.ExitStack() as held:
         if luggage is None:
@@ -58,7 +59,7 @@ def move_in(hands: Hands, job: Job) -> Outcome:
 def move_run(hands: Hands, job: Job) -> Outcome:
     """Ports first: a guest that runs here answers here. At the source it is how a move is undone."""
     movable, asked = _movable(hands.driver), _arguments(job)
-    job = _here(hands, job, asked)
+    job = volumes.bring(hands, _here(hands, job, asked))
     vifs = None
     if hands.networks is not None and job.instance.network_info:
         vifs = hands.networks.bind(job.ctx, job.instance.uuid, hands.host)
@@ -68,13 +69,16 @@ def move_run(hands: Hands, job: Job) -> Outcome:
         movable.arrive(spec, luggage)
     elif asked.get("run"):
         hands.driver.power_on(spec)
+    volumes.complete(hands, job)
     gone = forget_image(hands, job, asked.get(IMAGE))
-    return replace(outcome_of(hands, job, network_info=vifs), result={IMAGE_GONE: gone})
+    done = outcome_of(hands, job, network_info=vifs)
+    return replace(done, devices=job.instance.block_devices, result={IMAGE_GONE: gone})
 
 
 def move_drop(hands: Hands, job: Job) -> Outcome:
     """Nothing of the guest is left here. Nothing else is released."""
     hands.driver.destroy(job.instance.uuid)
+    volumes.leave(hands, job)
     operation = job.work.operation
     return Outcome(operation.id, operation.fence, power_state=PowerState.NOSTATE)
 

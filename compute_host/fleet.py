@@ -9,6 +9,7 @@ from cell_service.context import SYSTEM_CLOCK, Clock
 from cell_service.peers.image import Images
 from cell_service.peers.network import Networks
 from cell_service.peers.placement import Placement
+from cell_service.peers.volumes import Volumes
 from cell_service.rpc.transport import Transport
 from compute_host.agent import Agent
 from compute_host.config import HostSettings
@@ -34,6 +35,7 @@ class Fleet:
         pools: Pools | None = None,
         drive: DriveMaker | None = None,
         lines: Lines | None = None,
+        volumes: Volumes | None = None,
     ) -> None:
         """`lines`: how hosts that are told to join another cell get there; None: they can't."""
         settings = tuple(hosts)
@@ -57,6 +59,7 @@ class Fleet:
                 pools=self._pools,
                 drive=drive,
                 lines=lines,
+                volumes=volumes,
             )
 
     def start(self) -> None:

@@ -6,6 +6,7 @@ import contextlib
 import logging
 import traceback
 from collections.abc import Callable
+from dataclasses import replace
 
 from cell_service.errors import (
     DriverError,
@@ -20,7 +21,8 @@ from cell_service.model import shelved
 from cell_service.model.instance import Fault, Instance, Vif
 from cell_service.model.lifecycle import PowerState, Task, VmState
 from cell_service.model.operation import BuildArguments, Kind, Outcome
-from compute_host import errands, interfaces, shelving
+from cell_service.peers.volume_ends import let_go
+from compute_host import errands, interfaces, shelving, volumes
 from compute_host.imaging import make_backup, make_image
 from compute_host.rescuing import rescue, unrescue
 from compute_host.work import Hands, Job, from_images, outcome_of, spec_of
@@ -67,11 +69,14 @@ def _build(hands: Hands, job: Job) -> Outcome:
     vifs = _ports(hands, job, build)
     job.check()
     job.progress(Task.SPAWNING)
+    job = volumes.bring(hands, job)
     with contextlib.ExitStack() as held:
         spec = from_images(hands, job, spec_of(hands, job, vifs, build), held)
         job.check()
         hands.driver.spawn(spec)
-    return outcome_of(hands, job, network_info=vifs, root_device_name=ROOT_DEVICE)
+    volumes.complete(hands, job)
+    made = outcome_of(hands, job, network_info=vifs, root_device_name=ROOT_DEVICE)
+    return replace(made, devices=job.instance.block_devices)
 
 
 def _ports(hands: Hands, job: Job, build: BuildArguments) -> tuple[Vif, ...]:
@@ -147,6 +152,7 @@ def _delete(hands: Hands, job: Job) -> Outcome:
     hands.driver.destroy(instance.uuid)
     if hands.networks is not None:
         hands.networks.deallocate(job.ctx, instance.uuid, keep=_given(instance))
+    let_go(hands.volumes, job.ctx, instance.uuid, instance.block_devices)
     image_id = shelved.image_of(instance.system_metadata)
     if image_id is not None and hands.images is not None:
         hands.images.remove(job.ctx, image_id)
@@ -177,6 +183,10 @@ _VERBS: dict[Kind, Callable[[Hands, Job], Outcome]] = {
     Kind.MOVE_IN: errands.move_in,
     Kind.MOVE_RUN: errands.move_run,
     Kind.MOVE_DROP: errands.move_drop,
+    Kind.ATTACH_VOLUME: volumes.attach,
+    Kind.DETACH_VOLUME: volumes.detach,
+    Kind.SWAP_VOLUME: volumes.swap,
+    Kind.EXTEND_VOLUME: volumes.extend,
 }
 
 
@@ -217,6 +227,7 @@ def _clean_up(hands: Hands, job: Job) -> bool:
     except PolycellError as error:
         clean = False
         log.warning("not cleaned up", extra=about(job.ctx, instance=job.instance.uuid, host=hands.host, reason=error))
+    volumes.clean_up(hands, job)
     if hands.networks is not None:
         try:
             hands.networks.deallocate(job.ctx, job.instance.uuid)

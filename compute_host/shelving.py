@@ -16,6 +16,7 @@ from cell_service.model.instance import Instance
 from cell_service.model.lifecycle import PowerState, Task, VmState
 from cell_service.model.operation import IMAGE, IMAGE_GONE, STALE_IMAGE, Outcome
 from cell_service.peers.image import NewImage
+from compute_host import volumes
 from compute_host.images import ImageCache
 from compute_host.virt.driver import Snapshots
 from compute_host.work import Hands, Job, outcome_of, spec_of
@@ -57,7 +58,9 @@ def offload(hands: Hands, job: Job) -> Outcome:
     hands.driver.destroy(job.instance.uuid)
     if hands.networks is not None:
         hands.networks.unbind(job.ctx, job.instance.uuid)
-    return Outcome(job.work.operation.id, job.work.operation.fence, power_state=PowerState.NOSTATE)
+    devices = volumes.keep_reserved(hands, job)
+    operation = job.work.operation
+    return Outcome(operation.id, operation.fence, power_state=PowerState.NOSTATE, devices=devices)
 
 
 def unshelve(hands: Hands, job: Job) -> Outcome:

@@ -11,6 +11,7 @@ from cell_service.model.instance import Instance, Vif
 from cell_service.model.lifecycle import Task
 from cell_service.model.operation import BuildArguments, Outcome, Work
 from cell_service.peers.network import Networks
+from cell_service.peers.volumes import Volumes
 from compute_host.disks import blank_disks, with_image
 from compute_host.images import ImageCache
 from compute_host.virt.driver import DriveFile, Driver, GuestSpec
@@ -32,6 +33,7 @@ class Hands:
     drive: DriveMaker | None = None
     force_drive: bool = False
     """Every instance has a config drive, asked for or not."""
+    volumes: Volumes | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,6 +35,7 @@ from api_cell.compute import (
     servers,
     services,
     tenant_usage,
+    volume_attachments,
 )
 from api_cell.compute.removed import REMOVED
 from api_cell.edge.route import ByVersion, Handler, Route, Schema
@@ -291,5 +292,6 @@ ROUTES: tuple[Route, ...] = (
     *server_images.ROUTES,
     *SERVER_PARTS,
     *server_interfaces.ROUTES,
+    *volume_attachments.ROUTES,
     *REMOVED,
 )

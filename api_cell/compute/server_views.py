@@ -10,6 +10,7 @@ from typing import Any
 from api_cell.edge.links import resource_links
 from api_cell.edge.moments import with_fraction
 from api_cell.edge.route import Request
+from cell_service.model.block_device import volumes
 from cell_service.model.instance import Fault, Flavor, Instance, Vif
 from cell_service.model.request_spec import RequestSpec
 from cell_service.model.status import status_of
@@ -91,7 +92,7 @@ def full(
         "OS-EXT-STS:task_state": instance.task_state.value if instance.task_state else None,
         "OS-EXT-STS:vm_state": instance.vm_state.value,
         "OS-EXT-STS:power_state": instance.power_state.value,
-        "os-extended-volumes:volumes_attached": [],
+        "os-extended-volumes:volumes_attached": _volumes(req, instance),
     }
     if instance.security_groups:
         document["security_groups"] = [{"name": name} for name in instance.security_groups]
@@ -129,6 +130,13 @@ def flavor_details(req: Request, flavor: Flavor) -> dict[str, Any]:
     if req.may("os_compute_api:servers:show:flavor-extra-specs"):
         shown["extra_specs"] = flavor.extra_specs
     return shown
+
+
+def _volumes(req: Request, instance: Instance) -> list[dict[str, Any]]:
+    held = [device for device in volumes(instance.block_devices) if device.volume_id]
+    if not req.at_least(2, 3):
+        return [{"id": device.volume_id} for device in held]
+    return [{"id": device.volume_id, "delete_on_termination": device.delete_on_termination} for device in held]
 
 
 def _flavor(req: Request, flavor: Flavor) -> dict[str, Any]:

@@ -26,6 +26,7 @@ from cell_service.logs import about
 from cell_service.model.instance import Fault, Instance
 from cell_service.model.lifecycle import Task, VmState
 from cell_service.model.operation import Alternate, BuildArguments, Operation, Phase
+from cell_service.peers.volume_ends import let_go
 
 log = logging.getLogger(__name__)
 
@@ -75,10 +76,18 @@ def advance(means: Means, operation: Operation) -> None:
         if _moved(means, ctx, operation):
             return
         _give_up(means, operation)
+    _let_go_of_volumes(means, ctx, operation.instance_uuid)
     if means.placement is not None:
         means.placement.release(ctx, operation.instance_uuid)
     means.db.run(lambda tx: _end(tx, means, operation))
     log.warning("build given up", extra=_about(means, operation))
+
+
+def _let_go_of_volumes(means: Means, ctx: Context, uuid: str) -> None:
+    with means.db.connect() as tx:
+        found = instances.get_many(tx, [uuid], deleted=True)
+    if uuid in found:
+        let_go(means.volumes, ctx, uuid, found[uuid].block_devices)
 
 
 def _moved(means: Means, ctx: Context, operation: Operation) -> bool:

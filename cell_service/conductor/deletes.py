@@ -19,6 +19,7 @@ from cell_service.logs import about
 from cell_service.model import shelved
 from cell_service.model.instance import Fault
 from cell_service.model.operation import Operation, Phase
+from cell_service.peers.volume_ends import let_go
 
 log = logging.getLogger(__name__)
 
@@ -56,11 +57,19 @@ def do_here(means: Means, operation: Operation) -> None:
     ctx = context_of(operation, means.clock)
     if means.networks is not None:
         means.networks.deallocate(ctx, operation.instance_uuid)
+    _let_go_of_volumes(means, ctx, operation.instance_uuid)
     _remove_image(means, ctx, operation.instance_uuid)
     if means.placement is not None:
         means.placement.release(ctx, operation.instance_uuid)
     means.db.run(lambda tx: _conclude(tx, means, operation))
     log.info("instance deleted without its host", extra=about(ctx, instance=operation.instance_uuid))
+
+
+def _let_go_of_volumes(means: Means, ctx: Context, uuid: str) -> None:
+    with means.db.connect() as tx:
+        found = instances.get_many(tx, [uuid], deleted=True)
+    if uuid in found:
+        let_go(means.volumes, ctx, uuid, found[uuid].block_devices)
 
 
 def _remove_image(means: Means, ctx: Context, uuid: str) -> None:

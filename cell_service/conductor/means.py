@@ -17,6 +17,7 @@ from cell_service.model.operation import Kind, Operation
 from cell_service.peers.image import Images
 from cell_service.peers.network import Networks
 from cell_service.peers.placement import Placement
+from cell_service.peers.volumes import Volumes
 from cell_service.rpc.compute import Compute
 from cell_service.rpc.contract import client
 from cell_service.rpc.transport import Transport
@@ -48,6 +49,10 @@ EVENTS: dict[Kind, str] = {
     Kind.MOVE_IN: "compute_prep_resize",
     Kind.MOVE_RUN: "compute_finish_resize",
     Kind.MOVE_DROP: "compute_confirm_resize",
+    Kind.ATTACH_VOLUME: "compute_attach_volume",
+    Kind.DETACH_VOLUME: "compute_detach_volume",
+    Kind.SWAP_VOLUME: "compute_swap_volume",
+    Kind.EXTEND_VOLUME: "compute_extend_volume",
 }
 """The events' names under which users of nova know these steps (Compute API reference, server actions)."""
 
@@ -66,6 +71,7 @@ class Means:
     clock: Clock
     settings: ConductorSettings
     images: Images | None = None
+    volumes: Volumes | None = None
     work: threading.Event = field(default_factory=threading.Event)
 
     def now(self) -> datetime:

@@ -11,15 +11,26 @@ from typing import Any
 from sqlalchemy import Connection
 
 from cell_service import wire
-from cell_service.conductor import builds, deletes, shelving
+from cell_service.conductor import builds, deletes, shelving, volumes
 from cell_service.conductor.means import EVENTS, Means, context_of
 from cell_service.db import actions, instances, operations
 from cell_service.errors import Conflict, InstanceNotFound, OperationLost
 from cell_service.logs import about
 from cell_service.model import lifecycle, shelved
+from cell_service.model.block_device import merged
 from cell_service.model.instance import Fault, Instance
 from cell_service.model.lifecycle import PowerState, VmState
-from cell_service.model.operation import ERRAND_OUTCOME, ERRANDS, IMAGE_GONE, TELLING, Kind, Operation, Outcome, Phase
+from cell_service.model.operation import (
+    ERRAND_OUTCOME,
+    ERRANDS,
+    IMAGE_GONE,
+    TELLING,
+    VOLUME_WORK,
+    Kind,
+    Operation,
+    Outcome,
+    Phase,
+)
 
 log = logging.getLogger(__name__)
 
@@ -37,7 +48,9 @@ def record(means: Means, outcome: Outcome) -> None:
     elif operation.kind in ERRANDS:
         _end_errand(means, operation, outcome)
     elif outcome.fault is None and operation.kind is Kind.SHELVE_OFFLOAD:
-        shelving.host_is_through(means, operation)
+        shelving.host_is_through(means, operation, outcome.devices)
+    elif operation.kind in VOLUME_WORK:
+        volumes.host_is_through(means, operation, outcome)
     elif outcome.fault is None:
         means.db.run(lambda tx: _succeed(tx, means, operation, outcome))
         log.info("operation done", extra=_about(means, operation))
@@ -61,6 +74,10 @@ def fail(means: Means, operation: Operation, fault: Fault, power_state: PowerSta
     if operation.kind is Kind.ATTACH_INTERFACE and means.networks is not None:
         key = operation.arguments["key"]
         means.networks.take_back(context_of(operation, means.clock), operation.instance_uuid, key)
+
+    if operation.kind in VOLUME_WORK:
+        volumes.host_is_through(means, operation, Outcome(operation.id, operation.fence, fault=fault))
+        return
 
     def columns(_instance: Instance) -> dict[str, Any]:
         changes: dict[str, Any] = {}
@@ -132,6 +149,8 @@ def _succeed(tx: Connection, means: Means, operation: Operation, outcome: Outcom
             value = getattr(outcome, name)
             if value is not None:
                 changes[name] = value
+        if outcome.devices:
+            changes["block_devices"] = merged(instance.block_devices, outcome.devices)
         if operation.kind in _MAKES_A_GUEST:
             changes |= {"launched_at": now, "launched_on": operation.host, "host": operation.host}
         if operation.kind is Kind.UNSHELVE:

@@ -19,6 +19,7 @@ from cell_service.model.operation import Operation
 from cell_service.peers.image import Images
 from cell_service.peers.network import Networks
 from cell_service.peers.placement import Placement
+from cell_service.peers.volumes import Volumes
 from cell_service.rpc.conductor import Conductor
 from cell_service.rpc.contract import dispatcher
 from cell_service.rpc.transport import Subscription, Transport
@@ -42,8 +43,9 @@ class ConductorService:
         settings: ConductorSettings,
         clock: Clock = SYSTEM_CLOCK,
         images: Images | None = None,
+        volumes: Volumes | None = None,
     ) -> None:
-        self.means = Means(db, transport, networks, placement, clock, settings, images)
+        self.means = Means(db, transport, networks, placement, clock, settings, images, volumes)
         self.duties = Duties(self.means, owner=f"conductor:{settings.host}:{uuid4().hex[:8]}")
         self._stopping = threading.Event()
         self._threads: list[threading.Thread] = []

@@ -19,6 +19,7 @@ from cell_service.db import actions, instances, operations
 from cell_service.errors import Conflict, ImageNotFound, OperationLost, PeerUnavailable
 from cell_service.logs import about
 from cell_service.model import lifecycle, shelved
+from cell_service.model.block_device import BlockDevice, merged
 from cell_service.model.instance import Instance
 from cell_service.model.lifecycle import PowerState, State, Task, VmState
 from cell_service.model.operation import Kind, Operation, Phase
@@ -58,8 +59,8 @@ def order(tx: Connection, ctx: Context, instance: Instance, now: datetime) -> No
     )
 
 
-def host_is_through(means: Means, operation: Operation) -> None:
-    """The host has removed the guest. Raises OperationLost."""
+def host_is_through(means: Means, operation: Operation, devices: tuple[BlockDevice, ...] = ()) -> None:
+    """The host has removed the guest; `devices` are its volumes as they are now. Raises OperationLost."""
     ctx = context_of(operation, means.clock)
     try:
         if means.placement is not None:
@@ -68,7 +69,7 @@ def host_is_through(means: Means, operation: Operation) -> None:
         means.db.run(lambda tx: operations.hand_over(tx, operation.id, operation.fence))
         log.warning("allocations not released yet", extra=about(ctx, instance=operation.instance_uuid, reason=error))
         return
-    _conclude(means, operation)
+    _conclude(means, operation, devices)
 
 
 def do_here(means: Means, operation: Operation) -> None:
@@ -127,12 +128,13 @@ def _is_active(means: Means, ctx: Context, image_id: str | None) -> bool:
         return False
 
 
-def _conclude(means: Means, operation: Operation) -> None:
+def _conclude(means: Means, operation: Operation, devices: tuple[BlockDevice, ...] = ()) -> None:
     """The instance has no host. Raises OperationLost."""
 
     def work(tx: Connection) -> None:
         now = means.now()
         operations.finish(tx, operation.id, operation.fence, Phase.DONE, now)
+        instance = instances.get(tx, operation.instance_uuid)
         left = instances.change(
             tx,
             operation.instance_uuid,
@@ -143,6 +145,7 @@ def _conclude(means: Means, operation: Operation) -> None:
             power_state=PowerState.NOSTATE,
             host=None,
             node=None,
+            block_devices=merged(instance.block_devices, devices),
         )
         if not left:
             raise OperationLost(operation_id=operation.id, fence=operation.fence)

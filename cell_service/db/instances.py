@@ -183,6 +183,7 @@ def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
 def _instance(row: Row[Any]) -> Instance:
     values = row._mapping
     fields = {name: values[name] for name in _FIELDS}
+    fields["block_devices"] = fields["block_devices"] or ()
     fields["vm_state"] = VmState(fields["vm_state"])
     fields["task_state"] = Task(fields["task_state"]) if fields["task_state"] else None
     fields["power_state"] = PowerState(fields["power_state"])

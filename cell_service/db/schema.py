@@ -24,6 +24,7 @@ from sqlalchemy import (
 )
 
 from cell_service.db.types import Json, Utc, ascii_id, exact
+from cell_service.model.block_device import BlockDevice
 from cell_service.model.host import NodeReport
 from cell_service.model.instance import Fault, Flavor, Vif
 from cell_service.model.operation import BuildArguments
@@ -90,6 +91,7 @@ instances = Table(
     Column("tags", Json(tuple[str, ...], shared=True), nullable=False),
     Column("security_groups", Json(tuple[str, ...], shared=True), nullable=False),
     Column("network_info", Json(tuple[Vif, ...]), nullable=False),
+    Column("block_devices", Json(tuple[BlockDevice, ...])),
     Column("trusted_image_certificates", Json(tuple[str, ...], shared=True), nullable=False),
     Column("scheduler_hints", Json(dict[str, Any], shared=True), nullable=False),
     Column("fault", Json(Fault)),

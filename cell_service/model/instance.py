@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+from cell_service.model import block_device
+from cell_service.model.block_device import BlockDevice
 from cell_service.model.lifecycle import PowerState, State, Task, VmState
 
 
@@ -138,6 +140,7 @@ class Instance:
     tags: tuple[str, ...] = ()
     security_groups: tuple[str, ...] = ()
     network_info: tuple[Vif, ...] = ()
+    block_devices: tuple[BlockDevice, ...] = ()
     trusted_image_certificates: tuple[str, ...] = ()
     scheduler_hints: dict[str, Any] = field(default_factory=dict)
     fault: Fault | None = None
@@ -152,6 +155,11 @@ class Instance:
     def name(self) -> str:
         """What administrators know it by; it stays when the instance gets another row in another cell."""
         return self.system_metadata.get(NAME_KEPT) or row_name(self.id or 0)
+
+    @property
+    def volume_backed(self) -> bool:
+        """Whether its root disk is a volume."""
+        return block_device.volume_backed(self.block_devices)
 
     @property
     def locked(self) -> bool:

@@ -11,6 +11,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
+from cell_service.model.block_device import BlockDevice
 from cell_service.model.instance import Fault, InjectedFile, Instance, NetworkRequest, Vif
 from cell_service.model.lifecycle import PowerState
 
@@ -42,6 +43,18 @@ class Kind(StrEnum):
     MOVE_IN = "move_in"
     MOVE_RUN = "move_run"
     MOVE_DROP = "move_drop"
+    ATTACH_VOLUME = "attach_volume"
+    DETACH_VOLUME = "detach_volume"
+    SWAP_VOLUME = "swap_volume"
+    EXTEND_VOLUME = "extend_volume"
+
+
+VOLUME_WORK = frozenset({Kind.ATTACH_VOLUME, Kind.DETACH_VOLUME, Kind.SWAP_VOLUME, Kind.EXTEND_VOLUME})
+"""What hosts do with volumes of an instance, whose state stays as it is.
+
+ATTACH_VOLUME {device}: the guest has that block device (by uuid). DETACH_VOLUME {device}: it has it no more, nor has
+the host. SWAP_VOLUME {device, volume_id}: the device is that volume. EXTEND_VOLUME {device}: the guest sees its new
+size."""
 
 
 ERRANDS = frozenset({Kind.MOVE_OUT, Kind.MOVE_IN, Kind.MOVE_RUN, Kind.MOVE_DROP})
@@ -171,5 +184,9 @@ class Outcome:
     power_state: PowerState | None = None
     network_info: tuple[Vif, ...] | None = None
     root_device_name: str | None = None
+    devices: tuple[BlockDevice, ...] = ()
+    """Block devices as they are now; the others are as they were."""
+    devices_gone: tuple[str, ...] = ()
+    """Uuids of block devices that the instance has no more."""
     result: dict[str, Any] = field(default_factory=dict)
     """What an errand has found out (see ERRANDS)."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
+from cell_service.model.block_device import BlockDevice
 from cell_service.model.diagnostics import GuestDiagnostics
 from cell_service.model.host import NodeReport
 from cell_service.model.instance import InjectedFile, Instance, Vif
@@ -232,6 +233,22 @@ class Interfaces(Protocol):
 
     def detach_interface(self, uuid: str, vif: Vif) -> None:
         """The guest has no card for the port. Has none, or is not there: no error. Raises DriverError."""
+
+
+@runtime_checkable
+class Attachable(Protocol):
+    """A driver whose guests can have volumes. A guest is made with those that its instance has (`GuestSpec.instance`,
+    `block_devices`); the host is connected to them by then."""
+
+    def attach_volume(self, uuid: str, device: BlockDevice) -> None:
+        """The guest has the volume, running or not. It has it already: nothing happens. Raises GuestNotFound,
+        DriverError."""
+
+    def detach_volume(self, uuid: str, device: BlockDevice) -> None:
+        """The guest does not have the volume. No such guest, no such volume: no error. Raises DriverError."""
+
+    def extend_volume(self, uuid: str, device: BlockDevice) -> None:
+        """The guest sees the size that the device has now. Raises GuestNotFound, DriverError."""
 
 
 @runtime_checkable

@@ -22,11 +22,12 @@ from api_cell.superconductor.means import SuperConductorSettings
 from api_cell.superconductor.service import SuperConductorService
 from cell_service.conductor.config import ConductorSettings
 from cell_service.conductor.service import ConductorService
-from cell_service.config import PlacementSettings
+from cell_service.config import CinderSettings, PlacementSettings
 from cell_service.context import SYSTEM_CLOCK, Deadline
 from cell_service.db import migrate, schema
 from cell_service.db.engine import Database
 from cell_service.model.instance import Flavor
+from cell_service.peers.cinder import open_volumes
 from cell_service.peers.placement_http import open_placement
 from cell_service.rpc.contract import client
 from cell_service.rpc.transport import Transport
@@ -44,6 +45,7 @@ from mapping_db.migrate import GLOBAL
 from mapping_db.shared_cache import CacheSettings, open_shared
 from tests.edge.client import Client, Reply
 from tests.suites.peers import MemoryImages, MemoryNetworks
+from tools.companions.volume import make_volume
 
 T = TypeVar("T")
 BIG = Quota(instances=-1, cores=-1, ram=-1)
@@ -68,6 +70,10 @@ class Federation:
         self._transports: list[Transport] = []
         self.images, self.networks = MemoryImages(), MemoryNetworks()
         self.image_id = self.images.add()
+        self.storage = make_volume(directory / "volume", NoAuth(), self.images)
+        self.storage.start(0)
+        storage = CinderSettings(auth_type="none", endpoint_override=self.storage.url)
+        self.volumes = open_volumes(storage)
         self.db = GlobalDatabase(self._database("global"))
         migrate.sync(self.db, GLOBAL)
         self.names = [f"cell{number}" for number in range(cells + 1)]
@@ -82,7 +88,8 @@ class Federation:
         self.bus = self.transport("global")
         locator = Locator(self.db, open_shared(cache) if cache else None)
         self.cloud = Cloud(self.db, self.bus, self.cells, locator, SYSTEM_CLOCK)
-        self.services = Services(self.settings, self.images, self.networks, client(SuperConductor, asking))
+        asked = client(SuperConductor, asking)
+        self.services = Services(self.settings, self.images, self.networks, asked, self.volumes)
         self.placement = ApiServer(make_placement_app(self.cloud, self.settings, NoAuth()))
         self.placement.start()
         self.api = ApiServer(make_compute_app(self.cloud, self.services, self.settings))
@@ -122,7 +129,7 @@ class Federation:
         settings = ConductorSettings(host=f"conductor-{name}", poll_seconds=0.5, report_seconds=1)
         placement = open_placement(self.placement_settings)
         made = ConductorService(self.cell_database(name), self.transport(name), self.networks, placement, settings,
-                                images=self.images)  # fmt: skip
+                                images=self.images, volumes=self.volumes)  # fmt: skip
         made.start()
         return made
 
@@ -136,6 +143,7 @@ class Federation:
             networks=self.networks,
             placement=open_placement(self.placement_settings),
             images=self.images,
+            volumes=self.volumes,
         )
         made.start()
         assert made.wait_ready(30)
@@ -161,6 +169,7 @@ class Federation:
         self.superconductor.stop(5)
         self.api.drain(2)
         self.placement.drain(2)
+        self.storage.drain(2)
         self.cells.close()
         self._asking.close()
         for transport in self._transports:

@@ -41,7 +41,7 @@ class Seed:
     passwords: Mapping[str, str]
     endpoints: Mapping[str, str]
     region: str = "RegionOne"
-    service_users: tuple[str, ...] = ("nova", "placement", "glance", "neutron")
+    service_users: tuple[str, ...] = ("nova", "placement", "glance", "neutron", "cinder")
     names: Mapping[str, str] = field(
         default_factory=lambda: {
             "identity": "keystone",

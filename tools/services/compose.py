@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, ClassVar
 from oslo_config import cfg
 
 from cell_service.config import (
+    CinderSettings,
     DatabaseSettings,
     Defaults,
     GlanceSettings,
@@ -21,16 +23,20 @@ from cell_service.config import (
     read,
 )
 from cell_service.context import SYSTEM_CLOCK
-from cell_service.errors import Invalid
+from cell_service.errors import Invalid, PeerUnavailable
+from cell_service.logs import about
 from tools.services.part import Made, Part
 
 if TYPE_CHECKING:
     from api_cell.edge.auth import Authenticator
     from mapping_db.cell_bus import CellBus
     from mapping_db.cloud import Cloud
+    from tools.companions.server import Companion
     from tools.companions.wiring.settings import WiringSettings
 
-API_PORTS = {"api": 8774, "placement": 8778, "identity": 5000, "image": 9292, "network": 9696}
+log = logging.getLogger(__name__)
+
+API_PORTS = {"api": 8774, "placement": 8778, "identity": 5000, "image": 9292, "network": 9696, "volume": 8776}
 ROLES = (*API_PORTS, "metadata", "super-conductor", "conductor", "compute", "queue")
 GLOBAL_READ_SECONDS = 10.0
 
@@ -68,7 +74,7 @@ class Composer:
                 return self._placement(conf, *listen)
             case "metadata":
                 return self._metadata(conf, port, address, reuse_port)
-            case "identity" | "image" | "network":
+            case "identity" | "image" | "network" | "volume":
                 return self._companion(conf, role, *listen)
             case "super-conductor":
                 return self._super_conductor(conf)
@@ -143,6 +149,7 @@ class Composer:
         from api_cell.app import ApiServer, Services, make_compute_app
         from api_cell.config import read_settings
         from api_cell.superconductor.contract import SuperConductor
+        from cell_service.peers.cinder import open_volumes
         from cell_service.peers.glance import open_images
         from cell_service.peers.neutron import open_networks
         from cell_service.rpc.contract import client
@@ -154,6 +161,7 @@ class Composer:
             open_images(read(conf, GlanceSettings)),
             open_networks(read(conf, NeutronSettings)),
             client(SuperConductor, self._asking),
+            open_volumes(read(conf, CinderSettings)),
         )
         server = ApiServer(make_compute_app(cloud, services, settings, self._authenticator(conf)))
 
@@ -203,6 +211,7 @@ class Composer:
         from cell_service.conductor.config import settings_from
         from cell_service.conductor.service import ConductorService
         from cell_service.db.engine import Database, PoolLimits
+        from cell_service.peers.cinder import open_volumes
         from cell_service.peers.glance import open_images
         from cell_service.peers.neutron import open_networks
         from cell_service.peers.placement_http import open_placement
@@ -216,7 +225,7 @@ class Composer:
         networks, placement = open_networks(read(conf, NeutronSettings)), open_placement(read(conf, PlacementSettings))
         service = ConductorService(
             db, transport, networks, placement, replace(settings, host=host) if host else settings,
-            images=open_images(read(conf, GlanceSettings)),
+            images=open_images(read(conf, GlanceSettings)), volumes=open_volumes(read(conf, CinderSettings)),
         )  # fmt: skip
 
         def end(grace_seconds: float) -> None:
@@ -228,6 +237,7 @@ class Composer:
 
     def _compute(self, conf: cfg.ConfigOpts, hosts: list[str]) -> Part:
         from cell_service.metadata.config import read_settings
+        from cell_service.peers.cinder import open_volumes
         from cell_service.peers.glance import open_images
         from cell_service.peers.neutron import open_networks
         from cell_service.peers.placement_http import open_placement
@@ -251,6 +261,7 @@ class Composer:
             images=open_images(read(conf, GlanceSettings)),
             drive=drives,
             lines=lines,
+            volumes=open_volumes(read(conf, CinderSettings)),
         )
 
         def end(grace_seconds: float) -> None:
@@ -315,6 +326,8 @@ class Composer:
         data.mkdir(parents=True, exist_ok=True)
         if role == "identity":
             companion = make_identity(data)
+        elif role == "volume":
+            companion = self._volumes(conf, data)
         else:
             authenticator = self._authenticator(conf)
             companion = (
@@ -323,6 +336,32 @@ class Composer:
                 else make_network(data, authenticator, wiring_settings=_wiring(conf))
             )
         return Made(lambda: companion.start(port, address), companion.drain)
+
+    def _volumes(self, conf: cfg.ConfigOpts, data: Path) -> Companion:
+        from cell_service.peers.glance import open_images
+        from tools.companions.volume import make_volume
+
+        images = open_images(read(conf, GlanceSettings))
+        return make_volume(data, self._authenticator(conf), images, _extend_event(conf))
+
+
+def _extend_event(conf: cfg.ConfigOpts) -> Callable[[str, str], None]:
+    """Tells compute that an attached volume has grown (os-server-external-events)."""
+    from cell_service.config import NovaSettings
+    from cell_service.context import Context, Deadline, new_request_id
+    from cell_service.peers.session import Peer
+
+    peer = Peer("compute", read(conf, NovaSettings), "/v2.1", {"OpenStack-API-Version": "compute 2.51"})
+
+    def tell(server_id: str, volume_id: str) -> None:
+        event = {"name": "volume-extended", "server_uuid": server_id, "tag": volume_id}
+        ctx = Context(new_request_id(), deadline=Deadline.after(10, SYSTEM_CLOCK))
+        try:
+            peer.ask(ctx, "POST", "/os-server-external-events", body={"events": [event]})
+        except PeerUnavailable as error:
+            log.warning("compute not told of a volume that has grown", extra=about(ctx, volume=volume_id, reason=error))
+
+    return tell
 
 
 def _wiring(conf: cfg.ConfigOpts) -> WiringSettings:

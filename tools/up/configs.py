@@ -84,6 +84,8 @@ def _common(plan: Plan) -> Sections:
             "service_metadata_proxy": True,
             "metadata_proxy_shared_secret": plan.passwords[METADATA_SECRET],
         },
+        "cinder": _account(plan, "cinder", plan.endpoint("volume")),
+        "nova": _account(plan, "nova", plan.endpoint("compute")),
         "keystone_authtoken": _account(plan, "nova", None) | {"www_authenticate_uri": plan.endpoint("identity")},
         "api": {"auth_strategy": "noauth2" if plan.options.auth == "noauth2" else "keystone"},
     }

@@ -185,7 +185,8 @@ def _seed_identity(plan: Plan) -> None:
     from tools.companions.identity import Seed
     from tools.companions.identity import seed as seed_identity
 
-    endpoints = {name: plan.endpoint(name) for name in plan.services if name != "metadata"}
+    endpoints = {name: plan.endpoint(name) for name in plan.services if name not in ("metadata", "volume")}
+    endpoints |= {kind: plan.endpoint("volume") for kind in ("volumev3", "block-storage")}
     seed_identity(plan.state / "companions", Seed(plan.passwords, endpoints))
 
 

@@ -16,6 +16,7 @@ from api_cell.superconductor.moves.turn import Failed, Overtaken, Turn
 from cell_service.db import actions, carry, instances, server_migrations
 from cell_service.errors import InstanceNotFound, OperationLost
 from cell_service.model import shelved
+from cell_service.model.block_device import merged
 from cell_service.model.instance import Fault, Instance
 from cell_service.model.lifecycle import MOVING, PowerState, Task, VmState
 from cell_service.model.migration import ENDED
@@ -118,9 +119,18 @@ def take_over(turn: Turn, cell: Cell, outcome: Outcome) -> None:
         found["power_state"] = outcome.power_state
     if outcome.network_info is not None:
         found["network_info"] = outcome.network_info
-    now = turn.means.cloud.clock.now()
-    if found:
-        cell.db.run(lambda tx: instances.change(tx, turn.move.instance_uuid, now=now, **found), turn.ctx.deadline)
+    now, uuid = turn.means.cloud.clock.now(), turn.move.instance_uuid
+
+    def work(tx: Connection) -> None:
+        if outcome.devices:
+            instances.hold(tx, uuid)
+            held = instances.get_many(tx, [uuid])
+            if uuid in held:
+                found["block_devices"] = merged(held[uuid].block_devices, outcome.devices)
+        instances.change(tx, uuid, now=now, **found)
+
+    if found or outcome.devices:
+        cell.db.run(work, turn.ctx.deadline)
 
 
 def finish(turn: Turn, cell: Cell, *, status: str, vm_state: VmState | None, fault: str = "", **more: Any) -> None:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import random
 import threading
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
 from cell_service.errors import DriverError, GuestNotFound, HostOutOfSpace
+from cell_service.model.block_device import BlockDevice
 from cell_service.model.diagnostics import GuestDiagnostics
 from cell_service.model.host import NodeReport
 from cell_service.model.instance import Vif
@@ -256,6 +258,28 @@ class SimulatedDriver:
         after = guest if guest.sent is not None else travel.remarked(guest, "live migrated")
         self._state.change(guest.uuid, power_state=state, boots=after.boots, sent=None)
 
+    def attach_volume(self, uuid: str, device: BlockDevice) -> None:
+        guest = self._guest("attach_volume", uuid)
+        self._take(self._options.verb_seconds)
+        held = {**guest.volumes, **_volumes((device,))}
+        self._state.change(uuid, volumes=held)
+
+    def detach_volume(self, uuid: str, device: BlockDevice) -> None:
+        try:
+            guest = self._guest("detach_volume", uuid)
+        except GuestNotFound:
+            return
+        self._take(self._options.verb_seconds)
+        left = {name: size for name, size in guest.volumes.items() if name != device.volume_id}
+        self._state.change(uuid, volumes=left)
+
+    def extend_volume(self, uuid: str, device: BlockDevice) -> None:
+        self.attach_volume(uuid, device)
+
+    def volumes(self, uuid: str) -> dict[str, int]:
+        """The volumes that the guest has, and how large it sees them. Raises GuestNotFound."""
+        return self._state.get(uuid).volumes
+
     def happen(self, uuid: str, does: str) -> None:
         """Let the guest do something by itself: `shutdown`, `crash` or `start`. Raises GuestNotFound."""
         guest = self._state.get(uuid)
@@ -297,6 +321,7 @@ class SimulatedDriver:
             macs=tuple(nic.mac for nic in spec.nics),
             image=instance.image_ref,
             config_drive=spec.config_drive is not None or instance.config_drive,
+            volumes=_volumes(instance.block_devices),
         )
 
     def _admit(self, record: Record) -> None:
@@ -410,6 +435,10 @@ class SimulatedDriver:
             with self._lock:
                 if not self._stopped.is_set() and self._watch is not None:
                     self._watch_later()
+
+
+def _volumes(devices: Iterable[BlockDevice]) -> dict[str, int]:
+    return {device.volume_id: device.volume_size or 0 for device in devices if device.is_volume and device.volume_id}
 
 
 def _fault_files(settings: HostSettings) -> tuple[Path, ...]:

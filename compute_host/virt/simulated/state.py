@@ -29,7 +29,7 @@ class Boot:
 @dataclass(frozen=True, slots=True)
 class Record:
     """One guest. `made` False: it was begun, and never finished. `sent`: what it did when it was sent to another host
-    while it ran; it stands still here."""
+    while it ran; it stands still here. `volumes`: their ids, and their sizes in GiB."""
 
     uuid: str
     name: str
@@ -46,6 +46,7 @@ class Record:
     config_drive: bool = False
     sent: PowerState | None = None
     rescued: bool = False
+    volumes: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from sqlalchemy import BigInteger, Boolean, Column, Index, Integer, MetaData, Ta
 
 from cell_service.db.migrate import add_missing, create_missing
 from cell_service.db.migrations.versions import v001_initial
-from cell_service.db.types import Utc, ascii_id, exact
+from cell_service.db.types import Json, Utc, ascii_id, exact
 
 revision = "cell_002"
 down_revision = "cell_001"
@@ -101,3 +101,5 @@ def upgrade() -> None:
         if name not in there:
             op.create_index(name, "instances", columns)
     add_missing(tx, "services", Column("leaving", Boolean, nullable=False, server_default=false()))
+    for table in ("instances", "shadow_instances"):
+        add_missing(tx, table, Column("block_devices", Json(Any)))

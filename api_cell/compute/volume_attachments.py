@@ -1,0 +1,136 @@
+"""The volumes of a server: /servers/{server_id}/os-volume_attachments."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from api_cell.edge.route import ByVersion, Request, Response, Route, Schema, Version
+from api_cell.edge.shapes import BOOLEAN, UUID, WHOLE, by_version, is_true, query_until_closed, strict, wrapped
+from api_cell.servers import find
+from api_cell.servers import volumes as attaching
+from cell_service.model.block_device import BlockDevice, volumes
+from cell_service.model.instance import Instance
+
+DEVICE: Schema = {"type": ["string", "null"], "pattern": "(^/dev/x{0,1}[a-z]{0,1}d{0,1})([a-z]+)[0-9]*$"}
+TAG: Schema = {"type": "string", "pattern": "^[^,/]*$", "minLength": 1, "maxLength": 60}
+LIST = query_until_closed({"limit": WHOLE, "offset": WHOLE})
+
+
+def _create(version: Version) -> Schema:
+    fields: dict[str, Any] = {"volumeId": UUID, "device": DEVICE}
+    if version >= (2, 49):
+        fields["tag"] = TAG
+    if version >= (2, 79):
+        fields["delete_on_termination"] = BOOLEAN
+    return wrapped("volumeAttachment", strict(fields, "volumeId"))
+
+
+CREATE: ByVersion = by_version(_create, (2, 1), (2, 49), (2, 79))
+UPDATE: ByVersion = (
+    ((2, 1), wrapped("volumeAttachment", strict({"volumeId": UUID}, "volumeId"))),
+    (
+        (2, 85),
+        wrapped(
+            "volumeAttachment",
+            strict(
+                {
+                    "volumeId": UUID,
+                    "device": DEVICE,
+                    "tag": TAG,
+                    "delete_on_termination": BOOLEAN,
+                    "serverId": UUID,
+                    "id": UUID,
+                },
+                "volumeId",
+            ),
+        ),
+    ),
+)
+
+
+def index(req: Request) -> Response:
+    """200 {"volumeAttachments": […]}"""
+    instance = _seen(req, "index")
+    found = [_view(req, instance, device) for device in volumes(instance.block_devices) if device.volume_id]
+    offset = int(req.one("offset") or 0)
+    limit = int(req.one("limit") or 0) or req.services.settings.api.max_limit
+    return Response(200, {"volumeAttachments": found[offset : offset + limit]})
+
+
+def show(req: Request) -> Response:
+    """200 {"volumeAttachment": {…}}"""
+    instance = _seen(req, "show")
+    device = attaching.demand_device(instance, req.params["id"])
+    return Response(200, {"volumeAttachment": _view(req, instance, device)})
+
+
+def create(req: Request) -> Response:
+    """200 {"volumeAttachment": {…}}, from 2.101 on 202 and nothing: the volume will be attached."""
+    asked = _asked(req)
+    device = attaching.attach(req, req.params["server_id"], asked)
+    if req.at_least(2, 101):
+        return Response(202)
+    shown: dict[str, Any] = {
+        "id": device.volume_id,
+        "serverId": req.params["server_id"],
+        "volumeId": device.volume_id,
+        "device": device.device_name,
+    }
+    if req.at_least(2, 70):
+        shown["tag"] = device.tag
+    if req.at_least(2, 79):
+        shown["delete_on_termination"] = device.delete_on_termination
+    return Response(200, {"volumeAttachment": shown})
+
+
+def update(req: Request) -> Response:
+    """202: another volume takes the device's place; or, from 2.85 on, with the same volume: what becomes of it with
+    the server."""
+    asked, volume_id = _asked(req), req.params["id"]
+    if req.at_least(2, 85) and asked["volumeId"] == volume_id:
+        attaching.keep_or_delete(req, req.params["server_id"], volume_id, asked)
+    else:
+        attaching.swap(req, req.params["server_id"], volume_id, asked["volumeId"])
+    return Response(202)
+
+
+def delete(req: Request) -> Response:
+    """202: the volume will be detached."""
+    attaching.detach(req, req.params["server_id"], req.params["id"])
+    return Response(202)
+
+
+def _asked(req: Request) -> dict[str, Any]:
+    asked: dict[str, Any] = dict(req.body["volumeAttachment"])
+    if "delete_on_termination" in asked:
+        asked["delete_on_termination"] = is_true(asked["delete_on_termination"])
+    return asked
+
+
+def _seen(req: Request, verb: str) -> Instance:
+    instance = find.server(req, req.params["server_id"]).instance
+    req.demand(attaching.PREFIX + verb, find.target(instance))
+    return instance
+
+
+def _view(req: Request, instance: Instance, device: BlockDevice) -> dict[str, Any]:
+    shown: dict[str, Any] = {"serverId": instance.uuid, "volumeId": device.volume_id, "device": device.device_name}
+    if not req.at_least(2, 89):
+        shown["id"] = device.volume_id
+    if req.at_least(2, 70):
+        shown["tag"] = device.tag
+    if req.at_least(2, 79):
+        shown["delete_on_termination"] = device.delete_on_termination
+    if req.at_least(2, 89):
+        shown |= {"attachment_id": device.attachment_id, "bdm_uuid": device.uuid}
+    return shown
+
+
+_PATH = "/servers/{server_id}/os-volume_attachments"
+ROUTES = (
+    Route("GET", _PATH, index, query=LIST),
+    Route("POST", _PATH, create, body=CREATE),
+    Route("GET", _PATH + "/{id}", show),
+    Route("PUT", _PATH + "/{id}", update, body=UPDATE),
+    Route("DELETE", _PATH + "/{id}", delete),
+)

@@ -1,0 +1,263 @@
+"""Volumes of servers that exist: attached, detached, swapped, grown.
+
+Order of an attach: 1. the block storage service reserves the volume for the server; 2. cell: the device stands among
+the server's, and an operation is open for its host (one transaction); 3. the host is woken. A server without a host
+ends with 2: its volumes are connected when it gets one. Killed after 1: the reservation goes with the server.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+from uuid import uuid4
+
+from sqlalchemy import Connection
+
+from api_cell.edge.route import Request
+from api_cell.servers import act, find
+from cell_service.db import actions, instances, operations
+from cell_service.errors import (
+    Conflict,
+    Forbidden,
+    InstanceInvalidState,
+    InstanceNotReady,
+    Invalid,
+    PolycellError,
+    VolumeNotFound,
+)
+from cell_service.logs import about
+from cell_service.model.block_device import BlockDevice, next_name, of_volume, volumes
+from cell_service.model.instance import Instance
+from cell_service.model.lifecycle import VmState
+from cell_service.model.operation import Kind
+from cell_service.peers.volumes import Volume, Volumes
+from mapping_db.cells import Cell
+
+log = logging.getLogger(__name__)
+
+PREFIX = "os_compute_api:os-volumes-attachments:"
+MOST_DEVICES = 26
+_SHELVED = frozenset({VmState.SHELVED, VmState.SHELVED_OFFLOADED})
+_ATTACH = frozenset({VmState.ACTIVE, VmState.PAUSED, VmState.STOPPED, VmState.SUSPENDED, VmState.RESIZED}) | _SHELVED
+_SWAP = frozenset({VmState.ACTIVE, VmState.PAUSED, VmState.RESIZED})
+
+Change = Callable[[Instance], tuple[tuple[BlockDevice, ...], dict[str, Any]]]
+"""The server's devices as they will be at once, and the operation's arguments."""
+
+
+def service(req: Request) -> Volumes:
+    """Raises Invalid where there is no block storage service."""
+    found: Volumes | None = req.services.volumes
+    if found is None:
+        raise Invalid(reason="This cloud has no block storage service.")
+    return found
+
+
+def attach(req: Request, server_id: str, asked: dict[str, Any]) -> BlockDevice:
+    """The volume will be the server's. Answers the device.
+
+    Raises InstanceNotFound, VolumeNotFound, VolumeUnavailable, Invalid, Conflict, Forbidden.
+    """
+    instance = _demand(req, find.server(req, server_id).instance, Kind.ATTACH_VOLUME, "create")
+    volume = service(req).get(req.ctx, asked["volumeId"])
+    device = BlockDevice(
+        uuid=str(uuid4()),
+        source_type="volume",
+        destination_type="volume",
+        device_name=asked.get("device"),
+        volume_id=volume.id,
+        volume_size=volume.size_gib,
+        volume_type=volume.volume_type,
+        delete_on_termination=asked.get("delete_on_termination", False),
+        tag=asked.get("tag"),
+    )
+    _check_attachable(req, instance, volume, device)
+    device = replace(device, attachment_id=service(req).reserve(req.ctx, volume.id, server_id))
+
+    def change(now: Instance) -> tuple[tuple[BlockDevice, ...], dict[str, Any]]:
+        _check_attachable(req, now, volume, device)
+        named = replace(device, device_name=_named(now, device.device_name))
+        return (*now.block_devices, named), {"device": device.uuid}
+
+    try:
+        after = _begin(req, server_id, Kind.ATTACH_VOLUME, "create", _ATTACH, change)
+    except PolycellError:
+        _give_back(req, server_id, device)
+        raise
+    return next(each for each in after.block_devices if each.uuid == device.uuid)
+
+
+def detach(req: Request, server_id: str, volume_id: str) -> None:
+    """The volume will be free. Raises InstanceNotFound, VolumeNotFound, Forbidden, Conflict, Invalid."""
+
+    def change(now: Instance) -> tuple[tuple[BlockDevice, ...], dict[str, Any]]:
+        device = demand_device(now, volume_id)
+        if device.is_root and now.vm_state not in _SHELVED - {VmState.SHELVED}:
+            raise Forbidden(reason="Cannot detach a root device volume")
+        if device.detaching:
+            raise Invalid(reason=f"Invalid volume: volume {volume_id} is being detached already.")
+        if now.host is None:
+            return tuple(each for each in now.block_devices if each is not device), {"device": device.uuid}
+        kept = (replace(each, detaching=True) if each is device else each for each in now.block_devices)
+        return tuple(kept), {"device": device.uuid}
+
+    found = find.server(req, server_id).instance
+    _demand(req, found, Kind.DETACH_VOLUME, "delete")
+    device = demand_device(found, volume_id)
+    after = _begin(req, server_id, Kind.DETACH_VOLUME, "delete", _ATTACH, change)
+    if after.host is None and device.attachment_id is not None:
+        service(req).release(req.ctx, device.attachment_id)
+
+
+def swap(req: Request, server_id: str, volume_id: str, new_id: str) -> None:
+    """The device will be the new volume. Raises InstanceNotFound, VolumeNotFound, Invalid, Conflict."""
+    found = find.server(req, server_id).instance
+    _demand(req, found, Kind.SWAP_VOLUME, "swap")
+    demand_device(found, volume_id)
+    old = service(req).get(req.ctx, volume_id)
+    try:
+        new = service(req).get(req.ctx, new_id)
+    except VolumeNotFound as error:
+        raise Invalid(reason=str(error)) from None
+    if old.multiattach and len(old.attachments) > 1:
+        raise Invalid(reason="Swapping multi-attach volumes with more than one read/write attachment is not supported.")
+    if new.size_gib < old.size_gib:
+        raise Invalid(
+            reason=f"Invalid volume: Old volume is attached to a different instance or volume {new_id} is smaller."
+        )
+    attachment_id = service(req).reserve(req.ctx, new_id, server_id)
+
+    def change(now: Instance) -> tuple[tuple[BlockDevice, ...], dict[str, Any]]:
+        return now.block_devices, {"device": demand_device(now, volume_id).uuid, "volume_id": new_id}
+
+    try:
+        _begin(req, server_id, Kind.SWAP_VOLUME, "swap", _SWAP, change)
+    except PolycellError:
+        service(req).release(req.ctx, attachment_id)
+        raise
+
+
+def keep_or_delete(req: Request, server_id: str, volume_id: str, asked: dict[str, Any]) -> None:
+    """What becomes of the volume with the server is as asked; nothing else of it can change.
+
+    Raises InstanceNotFound, VolumeNotFound, Invalid.
+    """
+
+    def work(tx: Connection, cell: Cell) -> None:
+        instance = find.to_change(req, tx, cell, server_id)
+        _demand(req, instance, None, "update")
+        device = demand_device(instance, volume_id)
+        same = {"device": device.device_name, "tag": device.tag, "serverId": server_id, "id": volume_id}
+        for name, value in same.items():
+            if name in asked and asked[name] != value:
+                raise Invalid(reason=f"The {name} property is not allowed to be changed.")
+        if "delete_on_termination" in asked:
+            wanted = replace(device, delete_on_termination=asked["delete_on_termination"])
+            after = tuple(wanted if each is device else each for each in instance.block_devices)
+            instances.change(tx, server_id, now=req.cloud.clock.now(), block_devices=after)
+
+    find.change(req, server_id, work)
+
+
+def extended(req: Request, cell: Cell, instance: Instance, volume_id: str) -> bool:
+    """The block storage service has made the volume larger: the guest will see it. False: it is not the server's."""
+    device = of_volume(instance.block_devices, volume_id)
+    if device is None or instance.host is None:
+        return False
+    cell.db.run(lambda tx: _record(tx, req, instance, Kind.EXTEND_VOLUME, {"device": device.uuid}), req.ctx.deadline)
+    act.wake(req.ctx, cell, instance.host)
+    return True
+
+
+def demand_device(instance: Instance, volume_id: str) -> BlockDevice:
+    """Raises VolumeNotFound."""
+    device = of_volume(instance.block_devices, volume_id)
+    if device is None:
+        raise VolumeNotFound(volume_id=volume_id)
+    return device
+
+
+def _begin(req: Request, server_id: str, kind: Kind, verb: str, states: frozenset[VmState], change: Change) -> Instance:
+    """The change stands, and the host will do the rest. Answers the server as it is then."""
+
+    def work(tx: Connection, cell: Cell) -> tuple[Cell, Instance]:
+        instance = _demand(req, find.to_change(req, tx, cell, server_id), kind, verb)
+        _demand_state(instance, kind, states if req.at_least(2, 20) else states - _SHELVED)
+        after, arguments = change(instance)
+        now = req.cloud.clock.now()
+        instances.change(tx, server_id, now=now, block_devices=after)
+        if instance.host is None:
+            actions.start(tx, req.ctx, server_id, kind.value, now)
+            actions.finish(tx, server_id, req.ctx.request_id, now)
+        else:
+            _record(tx, req, instance, kind, arguments)
+        return cell, replace(instance, block_devices=after)
+
+    cell, instance = find.change(req, server_id, work)
+    log.info("action accepted", extra=about(req.ctx, instance=server_id, action=kind.value, host=instance.host))
+    if instance.host is not None:
+        act.wake(req.ctx, cell, instance.host)
+    return instance
+
+
+def _record(tx: Connection, req: Request, instance: Instance, kind: Kind, arguments: dict[str, Any]) -> None:
+    now = req.cloud.clock.now()
+    actions.start(tx, req.ctx, instance.uuid, kind.value, now)
+    operations.insert(
+        tx, req.ctx, instance_uuid=instance.uuid, kind=kind, host=instance.host, now=now,
+        deadline=now + timedelta(seconds=act.SECONDS_TO_ACT), arguments=arguments,
+    )  # fmt: skip
+
+
+def _demand(req: Request, instance: Instance, kind: Kind | None, verb: str) -> Instance:
+    req.demand(PREFIX + verb, find.target(instance))
+    if kind is not None:
+        act.demand_unlocked(req.ctx, instance)
+    return instance
+
+
+def _demand_state(instance: Instance, kind: Kind, states: frozenset[VmState]) -> None:
+    where = {"action": kind.value, "instance_uuid": instance.uuid}
+    if instance.vm_state not in states:
+        raise InstanceInvalidState(**where, attribute="vm_state", state=instance.vm_state.value)
+    if instance.task_state is not None:
+        raise InstanceInvalidState(**where, attribute="task_state", state=instance.task_state.value)
+    if instance.host is None and instance.vm_state is not VmState.SHELVED_OFFLOADED:
+        raise InstanceNotReady(instance_uuid=instance.uuid)
+
+
+def _check_attachable(req: Request, instance: Instance, volume: Volume, device: BlockDevice) -> None:
+    _demand_state(instance, Kind.ATTACH_VOLUME, _ATTACH if req.at_least(2, 20) else _ATTACH - _SHELVED)
+    held = volumes(instance.block_devices)
+    if any(each.volume_id == volume.id for each in held):
+        raise Invalid(reason=f"Invalid volume: volume {volume.id} already attached")
+    if len(held) >= MOST_DEVICES:
+        raise Forbidden(reason=f"The maximum allowed number of disk devices ({MOST_DEVICES}) to attach is exceeded.")
+    offloaded = instance.vm_state is VmState.SHELVED_OFFLOADED
+    if device.tag is not None and offloaded:
+        raise Invalid(reason="Tagged volume attachment is not supported for this server instance.")
+    if volume.multiattach and not req.at_least(2, 60):
+        raise Invalid(reason="Multiattach volumes are only supported starting with compute API version 2.60.")
+    if volume.multiattach and offloaded:
+        raise Invalid(reason="Attaching multiattach volumes is not supported for shelved-offloaded instances.")
+    if device.device_name and any(each.device_name == device.device_name for each in instance.block_devices):
+        raise Conflict(reason=f"The supplied device path ({device.device_name}) is in use.")
+
+
+def _named(instance: Instance, wanted: str | None) -> str:
+    if wanted:
+        return wanted if wanted.startswith("/dev/") else f"/dev/{wanted}"
+    return next_name(instance.block_devices)
+
+
+def _give_back(req: Request, server_id: str, device: BlockDevice) -> None:
+    """The reservation is undone, unless another request of the same moment made the volume the server's with it."""
+    try:
+        held = find.server(req, server_id).instance.block_devices
+        if device.attachment_id and all(each.attachment_id != device.attachment_id for each in held):
+            service(req).release(req.ctx, device.attachment_id)
+    except PolycellError as error:
+        log.warning("volume left reserved", extra=about(req.ctx, instance=server_id, reason=error))

@@ -1,0 +1,217 @@
+"""The block storage service over HTTP (Block Storage API v3, attachments as of microversion 3.44)."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Mapping
+from typing import Any
+from uuid import UUID
+
+from cell_service.config import CinderSettings
+from cell_service.context import Context
+from cell_service.errors import (
+    Invalid,
+    NotFound,
+    OverQuota,
+    PeerUnavailable,
+    SnapshotNotFound,
+    VolumeNotFound,
+    VolumeUnavailable,
+)
+from cell_service.peers.session import Peer, Reply
+from cell_service.peers.volumes import Connection, NewVolume, Snapshot, Volume, VolumeLink, Volumes
+
+MICROVERSION = {"OpenStack-API-Version": "volume 3.44"}
+MARK = "compute_device"
+"""The key in a volume's metadata under which stands for which block device it was made."""
+
+
+def open_volumes(settings: CinderSettings) -> Volumes:
+    """Volumes of the service that `[cinder]` names; nothing is connected yet."""
+    return Cinder(Peer("volume", settings, "/v3", MICROVERSION))
+
+
+class Cinder:
+    """Asks as an administrator, and so decides itself what the project of a request may see."""
+
+    def __init__(self, peer: Peer) -> None:
+        self._peer = peer
+
+    def get(self, ctx: Context, volume_id: str) -> Volume:
+        with contextlib.suppress(ValueError):
+            reply = self._peer.ask(ctx, "GET", f"/volumes/{UUID(volume_id)}")
+            if reply.ok:
+                volume = _volume(reply.json["volume"])
+                if ctx.is_admin or volume.project_id == ctx.project_id:
+                    return volume
+            elif reply.status not in (400, 403, 404):
+                raise _refused(reply)
+        raise VolumeNotFound(volume_id=volume_id)
+
+    def all(self, ctx: Context) -> tuple[Volume, ...]:
+        reply = self._peer.ask(ctx, "GET", "/volumes/detail", query={"all_tenants": 1, "project_id": ctx.project_id})
+        found = [_volume(record) for record in _good(reply)["volumes"]]
+        return tuple(volume for volume in found if volume.project_id == ctx.project_id)
+
+    def create(self, ctx: Context, wanted: NewVolume) -> Volume:
+        path = f"/{wanted.project_id}/volumes"
+        if wanted.mark:
+            made = self.made_for(ctx, wanted.mark)
+            if made is not None:
+                return self.get(ctx, made)
+        fields = {
+            "size": wanted.size_gib,
+            "name": wanted.name,
+            "description": wanted.description,
+            "imageRef": wanted.image_id,
+            "snapshot_id": wanted.snapshot_id,
+            "volume_type": wanted.volume_type,
+            "availability_zone": wanted.availability_zone,
+            "metadata": {**wanted.metadata, **({MARK: wanted.mark} if wanted.mark else {})},
+        }
+        body = {"volume": {name: value for name, value in fields.items() if value is not None}}
+        return _volume(_good(self._peer.ask(ctx, "POST", path, body=body))["volume"])
+
+    def made_for(self, ctx: Context, mark: str) -> str | None:
+        query = {"all_tenants": 1, "metadata": str({MARK: mark})}
+        records = _good(self._peer.ask(ctx, "GET", "/volumes/detail", query=query))["volumes"]
+        return next((str(one["id"]) for one in records if one.get("metadata", {}).get(MARK) == mark), None)
+
+    def delete(self, ctx: Context, volume_id: str) -> None:
+        reply = self._peer.ask(ctx, "DELETE", f"/volumes/{volume_id}")
+        if reply.status != 404:
+            _good(reply, volume_id)
+
+    def snapshot(self, ctx: Context, snapshot_id: str) -> Snapshot:
+        with contextlib.suppress(ValueError):
+            reply = self._peer.ask(ctx, "GET", f"/snapshots/{UUID(snapshot_id)}")
+            if reply.ok:
+                found = _snapshot(reply.json["snapshot"])
+                if ctx.is_admin or not found.project_id or found.project_id == ctx.project_id:
+                    return found
+            elif reply.status not in (400, 403, 404):
+                raise _refused(reply)
+        raise SnapshotNotFound(snapshot_id=snapshot_id)
+
+    def snapshots(self, ctx: Context) -> tuple[Snapshot, ...]:
+        reply = self._peer.ask(ctx, "GET", "/snapshots/detail", query={"all_tenants": 1})
+        found = [_snapshot(record) for record in _good(reply)["snapshots"]]
+        return tuple(one for one in found if one.project_id == ctx.project_id)
+
+    def take_snapshot(
+        self, ctx: Context, volume_id: str, name: str, description: str | None, *, force: bool
+    ) -> Snapshot:
+        fields = {"volume_id": volume_id, "name": name, "description": description, "force": force}
+        return _snapshot(
+            _good(self._peer.ask(ctx, "POST", "/snapshots", body={"snapshot": fields}), volume_id)["snapshot"]
+        )
+
+    def delete_snapshot(self, ctx: Context, snapshot_id: str) -> None:
+        reply = self._peer.ask(ctx, "DELETE", f"/snapshots/{snapshot_id}")
+        if reply.status == 404:
+            raise SnapshotNotFound(snapshot_id=snapshot_id)
+        _good(reply)
+
+    def reserve(self, ctx: Context, volume_id: str, instance_uuid: str) -> str:
+        for one in self._attachments(ctx, instance_uuid, volume_id):
+            if one["status"] == "reserved":
+                return str(one["id"])
+        body = {"attachment": {"volume_uuid": volume_id, "instance_uuid": instance_uuid}}
+        return str(_good(self._peer.ask(ctx, "POST", "/attachments", body=body), volume_id)["attachment"]["id"])
+
+    def connect(
+        self, ctx: Context, volume_id: str, instance_uuid: str, connector: Mapping[str, Any], device: str | None
+    ) -> Connection:
+        attachment_id = self._of_host(ctx, volume_id, instance_uuid, str(connector.get("host")))
+        if attachment_id is None:
+            attachment_id = self.reserve(ctx, volume_id, instance_uuid)
+        body = {"attachment": {"connector": {**connector, "mountpoint": device}}}
+        made = _good(self._peer.ask(ctx, "PUT", f"/attachments/{attachment_id}", body=body), volume_id)["attachment"]
+        return Connection(attachment_id, dict(made.get("connection_info") or {}))
+
+    def complete(self, ctx: Context, attachment_id: str) -> None:
+        _good(self._peer.ask(ctx, "POST", f"/attachments/{attachment_id}/action", body={"os-complete": None}))
+
+    def release(self, ctx: Context, attachment_id: str) -> None:
+        reply = self._peer.ask(ctx, "DELETE", f"/attachments/{attachment_id}")
+        if reply.status != 404:
+            _good(reply)
+
+    def leave(self, ctx: Context, volume_id: str, instance_uuid: str, host: str) -> None:
+        attachment_id = self._of_host(ctx, volume_id, instance_uuid, host)
+        if attachment_id is not None:
+            self.release(ctx, attachment_id)
+
+    def release_all(self, ctx: Context, instance_uuid: str) -> None:
+        for one in self._attachments(ctx, instance_uuid):
+            self.release(ctx, str(one["id"]))
+
+    def _attachments(self, ctx: Context, instance_uuid: str, volume_id: str | None = None) -> list[dict[str, Any]]:
+        query = {"all_tenants": 1, "instance_id": instance_uuid, **({"volume_id": volume_id} if volume_id else {})}
+        found = _good(self._peer.ask(ctx, "GET", "/attachments", query=query))["attachments"]
+        return [one for one in found if one["instance"] == instance_uuid and volume_id in (None, one["volume_id"])]
+
+    def _of_host(self, ctx: Context, volume_id: str, instance_uuid: str, host: str) -> str | None:
+        reply = self._peer.ask(ctx, "GET", f"/volumes/{volume_id}")
+        if reply.status == 404:
+            return None
+        links = _volume(_good(reply)["volume"]).attachments
+        return next((one.attachment_id for one in links if (one.server_id, one.host) == (instance_uuid, host)), None)
+
+
+def _volume(record: dict[str, Any]) -> Volume:
+    return Volume(
+        id=record["id"],
+        project_id=record.get("os-vol-tenant-attr:tenant_id") or "",
+        status=record["status"],
+        size_gib=int(record["size"]),
+        name=record.get("name") or "",
+        description=record.get("description"),
+        bootable=str(record.get("bootable")).lower() == "true",
+        multiattach=bool(record.get("multiattach")),
+        availability_zone=record.get("availability_zone"),
+        volume_type=record.get("volume_type"),
+        snapshot_id=record.get("snapshot_id"),
+        created_at=record.get("created_at") or "",
+        metadata=dict(record.get("metadata") or {}),
+        image={name: str(value) for name, value in (record.get("volume_image_metadata") or {}).items()},
+        attachments=tuple(
+            VolumeLink(one["attachment_id"], one["server_id"], one.get("host_name"), one.get("device"))
+            for one in record.get("attachments") or ()
+        ),
+    )
+
+
+def _snapshot(record: dict[str, Any]) -> Snapshot:
+    return Snapshot(
+        id=record["id"],
+        project_id=record.get("os-extended-snapshot-attributes:project_id") or record.get("project_id") or "",
+        volume_id=record["volume_id"],
+        status=record["status"],
+        size_gib=int(record["size"]),
+        name=record.get("name") or "",
+        description=record.get("description"),
+        created_at=record.get("created_at") or "",
+    )
+
+
+def _good(reply: Reply, volume_id: str = "") -> dict[str, Any]:
+    if reply.ok:
+        return reply.json if isinstance(reply.json, dict) else {}
+    raise _refused(reply, volume_id)
+
+
+def _refused(reply: Reply, volume_id: str = "") -> Exception:
+    faults = reply.json.values() if isinstance(reply.json, dict) else ()
+    words = next((str(one.get("message", "")) for one in faults if isinstance(one, dict)), "")
+    if reply.status in (403, 413):
+        return OverQuota(resources="volumes", requested=1, used="all", limit="its limit")
+    if volume_id and reply.status == 404:
+        return VolumeNotFound(volume_id=volume_id)
+    if volume_id and reply.status in (400, 409):
+        return VolumeUnavailable(volume_id=volume_id, reason=words or "it can't be used now")
+    if reply.status == 404:
+        return NotFound(reason=words or "The block storage service does not know it.")
+    if reply.status in (400, 409):
+        return Invalid(reason=words or "The block storage service refuses the request.")
+    return PeerUnavailable(service="volume", reason=f"it answered {reply.status}")

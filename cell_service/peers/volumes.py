@@ -1,0 +1,134 @@
+"""The block storage service (Block Storage API v3) as compute uses it.
+
+Attachments are found by volume, instance and host, so that each verb may be done again after a restart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from cell_service.context import Context
+
+
+@dataclass(frozen=True, slots=True)
+class Volume:
+    """A volume as its service shows it. `image` is what is known of the image on it: properties, image_id, size, …"""
+
+    id: str
+    project_id: str
+    status: str
+    size_gib: int
+    name: str = ""
+    description: str | None = None
+    bootable: bool = False
+    multiattach: bool = False
+    availability_zone: str | None = None
+    volume_type: str | None = None
+    snapshot_id: str | None = None
+    created_at: str = ""
+    metadata: dict[str, str] = field(default_factory=dict)
+    image: dict[str, str] = field(default_factory=dict)
+    attachments: tuple[VolumeLink, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class VolumeLink:
+    """One attachment in a volume's document. `host` None: nobody has connected it."""
+
+    attachment_id: str
+    server_id: str
+    host: str | None
+    device: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    id: str
+    project_id: str
+    volume_id: str
+    status: str
+    size_gib: int
+    name: str = ""
+    description: str | None = None
+    created_at: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """An attachment that a host may use."""
+
+    attachment_id: str
+    info: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class NewVolume:
+    """A volume to make for a project. `mark` is one word by which it is found again when it is asked for twice."""
+
+    project_id: str
+    size_gib: int
+    mark: str = ""
+    name: str = ""
+    description: str | None = None
+    image_id: str | None = None
+    snapshot_id: str | None = None
+    volume_type: str | None = None
+    availability_zone: str | None = None
+    metadata: dict[str, str] = field(default_factory=dict)
+
+
+class Volumes(Protocol):
+    """Raises PeerUnavailable everywhere."""
+
+    def get(self, ctx: Context, volume_id: str) -> Volume:
+        """Raises VolumeNotFound, also for one that is not the caller's to see."""
+
+    def all(self, ctx: Context) -> tuple[Volume, ...]:
+        """The volumes of the caller's project."""
+
+    def create(self, ctx: Context, wanted: NewVolume) -> Volume:
+        """A new volume; with a mark, the one that was made for it before. Raises Invalid, NotFound, OverQuota."""
+
+    def made_for(self, ctx: Context, mark: str) -> str | None:
+        """The id of the volume that `create` made with that mark."""
+
+    def delete(self, ctx: Context, volume_id: str) -> None:
+        """No such volume: no error. Raises VolumeUnavailable when it can't be deleted as it is."""
+
+    def snapshot(self, ctx: Context, snapshot_id: str) -> Snapshot:
+        """Raises SnapshotNotFound."""
+
+    def snapshots(self, ctx: Context) -> tuple[Snapshot, ...]:
+        """The snapshots of the caller's project."""
+
+    def take_snapshot(
+        self, ctx: Context, volume_id: str, name: str, description: str | None, *, force: bool
+    ) -> Snapshot:
+        """Raises VolumeNotFound, VolumeUnavailable."""
+
+    def delete_snapshot(self, ctx: Context, snapshot_id: str) -> None:
+        """Raises SnapshotNotFound, VolumeUnavailable."""
+
+    def reserve(self, ctx: Context, volume_id: str, instance_uuid: str) -> str:
+        """An attachment of the volume to the instance that no host has connected; the one that is there already, if
+        any. Answers its id. Raises VolumeNotFound, VolumeUnavailable."""
+
+    def connect(
+        self, ctx: Context, volume_id: str, instance_uuid: str, connector: Mapping[str, Any], device: str | None
+    ) -> Connection:
+        """The instance's attachment from the connector's host, and how the host comes to the volume. A reserved one is
+        used first. Raises VolumeNotFound, VolumeUnavailable."""
+
+    def complete(self, ctx: Context, attachment_id: str) -> None:
+        """The guest has the volume."""
+
+    def release(self, ctx: Context, attachment_id: str) -> None:
+        """The attachment is gone. No such attachment: no error."""
+
+    def leave(self, ctx: Context, volume_id: str, instance_uuid: str, host: str) -> None:
+        """The host has no attachment of the volume to the instance any more. None, or no such volume: no error."""
+
+    def release_all(self, ctx: Context, instance_uuid: str) -> None:
+        """The instance has no attachments any more."""

@@ -1,0 +1,214 @@
+"""Volumes on a host: made, connected, given to guests and taken back.
+
+Each may be done again after a restart in the middle of it: volumes are found by their mark, attachments by volume,
+instance and host.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from dataclasses import replace
+
+from cell_service.errors import NotSupported, OperationLost, PolycellError, VolumeUnavailable
+from cell_service.logs import about
+from cell_service.model.block_device import BlockDevice, merged, volumes
+from cell_service.model.operation import Outcome
+from cell_service.peers.volumes import NewVolume, Volumes
+from compute_host.virt.driver import Attachable
+from compute_host.work import Hands, Job, outcome_of
+
+log = logging.getLogger(__name__)
+
+POLL_SECONDS = 1.0
+POLLS = 180
+_USABLE = frozenset({"available", "reserved", "in-use", "attaching"})
+
+
+def bring(hands: Hands, job: Job) -> Job:
+    """The job with every volume of its instance there and connected to this host.
+
+    Raises VolumeNotFound, VolumeUnavailable, NotSupported, Invalid, PeerUnavailable.
+    """
+    wanted = volumes(job.instance.block_devices)
+    if not wanted:
+        return job
+    _attachable(hands)
+    connected = []
+    for device in wanted:
+        job.check()
+        connected.append(_connected(hands, job, _made(hands, job, device)))
+    return _with(job, merged(job.instance.block_devices, connected))
+
+
+def complete(hands: Hands, job: Job) -> None:
+    """The guest has the volumes that were brought."""
+    for device in volumes(job.instance.block_devices):
+        if device.attachment_id is not None:
+            _service(hands).complete(job.ctx, device.attachment_id)
+
+
+def leave(hands: Hands, job: Job) -> None:
+    """This host has no attachments of the instance's volumes any more."""
+    for device in volumes(job.instance.block_devices):
+        if device.volume_id is not None:
+            _service(hands).leave(job.ctx, device.volume_id, job.instance.uuid, hands.host)
+
+
+def keep_reserved(hands: Hands, job: Job) -> tuple[BlockDevice, ...]:
+    """The instance keeps its volumes, and no host has them. Answers its devices as they are then."""
+    kept = []
+    for device in volumes(job.instance.block_devices):
+        if device.volume_id is not None:
+            reserved = _service(hands).reserve(job.ctx, device.volume_id, job.instance.uuid)
+            _service(hands).leave(job.ctx, device.volume_id, job.instance.uuid, hands.host)
+            kept.append(replace(device, attachment_id=reserved, connection_info={}))
+    return tuple(kept)
+
+
+def attach(hands: Hands, job: Job) -> Outcome:
+    """The guest has the device. After an error neither guest nor host have it."""
+    device = _device(job)
+    if device is None:
+        return outcome_of(hands, job)
+    driver, uuid = _attachable(hands), job.instance.uuid
+    try:
+        device = _connected(hands, job, device)
+        job.check()
+        driver.attach_volume(uuid, device)
+        job.check()
+        _service(hands).complete(job.ctx, device.attachment_id or "")
+    except OperationLost:
+        raise
+    except PolycellError:
+        job.check()
+        _take_back(hands, job, device)
+        raise
+    return replace(outcome_of(hands, job), devices=(device,))
+
+
+def detach(hands: Hands, job: Job) -> Outcome:
+    """Neither guest nor host have the device; the volume is free."""
+    device = _device(job)
+    if device is None:
+        return outcome_of(hands, job)
+    _attachable(hands).detach_volume(job.instance.uuid, device)
+    job.check()
+    _service(hands).leave(job.ctx, device.volume_id or "", job.instance.uuid, hands.host)
+    if device.attachment_id is not None:
+        _service(hands).release(job.ctx, device.attachment_id)
+    return replace(outcome_of(hands, job), devices_gone=(device.uuid,))
+
+
+def swap(hands: Hands, job: Job) -> Outcome:
+    """The device is the new volume, with what was on the old one where the driver can copy it; the old one is free."""
+    old, new_id = _device(job), str(job.work.operation.arguments.get("volume_id"))
+    if old is None:
+        return outcome_of(hands, job)
+    driver = _attachable(hands)
+    new = _connected(hands, job, replace(old, volume_id=new_id, attachment_id=None, connection_info={}))
+    job.check()
+    try:
+        driver.detach_volume(job.instance.uuid, old)
+        driver.attach_volume(job.instance.uuid, new)
+    except PolycellError:
+        _take_back(hands, job, new)
+        driver.attach_volume(job.instance.uuid, old)
+        raise
+    _service(hands).complete(job.ctx, new.attachment_id or "")
+    if old.volume_id is not None and old.volume_id != new_id:
+        _service(hands).leave(job.ctx, old.volume_id, job.instance.uuid, hands.host)
+    return replace(outcome_of(hands, job), devices=(new,))
+
+
+def extend(hands: Hands, job: Job) -> Outcome:
+    """The guest sees the size that the volume has now."""
+    device = _device(job)
+    if device is None or device.volume_id is None:
+        return outcome_of(hands, job)
+    size = _service(hands).get(job.ctx, device.volume_id).size_gib
+    device = replace(device, volume_size=size)
+    _attachable(hands).extend_volume(job.instance.uuid, device)
+    return replace(outcome_of(hands, job), devices=(device,))
+
+
+def clean_up(hands: Hands, job: Job) -> None:
+    """After a build that failed: the instance has no attachments at all. What can't be undone now is logged."""
+    if hands.volumes is None or not volumes(job.instance.block_devices):
+        return
+    try:
+        hands.volumes.release_all(job.ctx, job.instance.uuid)
+    except PolycellError as error:
+        log.warning("volumes not released yet", extra=about(job.ctx, instance=job.instance.uuid, reason=error))
+
+
+def _made(hands: Hands, job: Job, device: BlockDevice) -> BlockDevice:
+    """The device with a volume that can be used, made for it if need be."""
+    service, instance = _service(hands), job.instance
+    if device.volume_id is None:
+        wanted = NewVolume(
+            project_id=instance.project_id,
+            size_gib=device.volume_size or 1,
+            mark=device.uuid,
+            image_id=device.image_id if device.source_type == "image" else None,
+            snapshot_id=device.snapshot_id,
+            volume_type=device.volume_type,
+        )
+        device = replace(device, volume_id=service.create(job.ctx, wanted).id)
+    assert device.volume_id is not None
+    never = threading.Event()
+    for _ in range(POLLS):
+        volume = service.get(job.ctx, device.volume_id)
+        if volume.status in _USABLE:
+            return replace(device, volume_size=volume.size_gib)
+        if volume.status.startswith("error"):
+            break
+        job.check()
+        hands.clock.wait(never, POLL_SECONDS)
+    raise VolumeUnavailable(volume_id=device.volume_id, reason=f"its status is {volume.status}")
+
+
+def _connected(hands: Hands, job: Job, device: BlockDevice) -> BlockDevice:
+    assert device.volume_id is not None
+    connector = {
+        "host": hands.host,
+        "initiator": f"iqn.1994-05.org.polycell:{hands.host}",
+        "multipath": False,
+        "platform": "x86_64",
+        "os_type": "linux",
+    }
+    connection = _service(hands).connect(job.ctx, device.volume_id, job.instance.uuid, connector, device.device_name)
+    return replace(device, attachment_id=connection.attachment_id, connection_info=connection.info)
+
+
+def _take_back(hands: Hands, job: Job, device: BlockDevice) -> None:
+    try:
+        _attachable(hands).detach_volume(job.instance.uuid, device)
+        if device.attachment_id is not None:
+            _service(hands).release(job.ctx, device.attachment_id)
+    except PolycellError as error:
+        log.warning("volume not taken back", extra=about(job.ctx, instance=job.instance.uuid, reason=error))
+
+
+def _device(job: Job) -> BlockDevice | None:
+    """What the operation is about; None when the instance has it no more."""
+    wanted = job.work.operation.arguments.get("device")
+    return next((device for device in job.instance.block_devices if device.uuid == wanted), None)
+
+
+def _with(job: Job, devices: tuple[BlockDevice, ...]) -> Job:
+    return replace(job, work=replace(job.work, instance=replace(job.instance, block_devices=devices)))
+
+
+def _service(hands: Hands) -> Volumes:
+    """Raises NotSupported."""
+    if hands.volumes is None:
+        raise NotSupported(reason="This host has no block storage service.")
+    return hands.volumes
+
+
+def _attachable(hands: Hands) -> Attachable:
+    """Raises NotSupported."""
+    if not isinstance(hands.driver, Attachable):
+        raise NotSupported(reason="Guests of this host cannot have volumes.")
+    return hands.driver

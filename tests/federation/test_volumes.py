@@ -1,0 +1,154 @@
+"""Volumes of servers, from the wire to the hypervisor and the block storage service."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from cell_service.context import SYSTEM_CLOCK, Context, Deadline
+from cell_service.peers.volumes import NewVolume
+from tests.federation.cloud import Federation
+
+LATEST = "2.96"
+
+
+def ctx() -> Context:
+    return Context("req-test", is_admin=True, deadline=Deadline.after(20, SYSTEM_CLOCK))
+
+
+def volume(cloud: Federation, project: str = "admin-project", **fields: Any) -> str:
+    return cloud.volumes.create(ctx(), NewVolume(project, fields.pop("size_gib", 1), **fields)).id
+
+
+def status(cloud: Federation, volume_id: str) -> str:
+    return cloud.volumes.get(ctx(), volume_id).status
+
+
+def attach(cloud: Federation, uuid: str, volume_id: str, version: str = LATEST, **fields: Any) -> Any:
+    body = {"volumeAttachment": {"volumeId": volume_id, **fields}}
+    return cloud.admin.post(f"/servers/{uuid}/os-volume_attachments", body, version=version)
+
+
+def detach(cloud: Federation, uuid: str, volume_id: str) -> Any:
+    return cloud.admin.delete(f"/servers/{uuid}/os-volume_attachments/{volume_id}", version=LATEST)
+
+
+def attached(cloud: Federation, uuid: str, version: str = LATEST) -> list[dict[str, Any]]:
+    answer = cloud.admin.get(f"/servers/{uuid}/os-volume_attachments", version=version)
+    assert answer.status == 200, answer.raw
+    found: list[dict[str, Any]] = answer.json["volumeAttachments"]
+    return found
+
+
+def on_hypervisors(cloud: Federation, uuid: str) -> dict[str, list[str]]:
+    """Host → ids of the volumes that the guest has there."""
+    found = {}
+    for fleet in cloud.fleets.values():
+        for host, agent in fleet.agents.items():
+            if any(guest.uuid == uuid for guest in agent.driver.guests()):
+                found[host] = sorted(agent.driver.volumes(uuid))  # type: ignore[attr-defined]
+    return found
+
+
+def test_a_volume_is_attached_and_detached(cloud: Federation) -> None:
+    uuid, held = cloud.boot(), volume(cloud)
+    host = cloud.show(uuid)["OS-EXT-SRV-ATTR:host"]
+
+    answer = attach(cloud, uuid, held, tag="data", delete_on_termination=True)
+
+    assert answer.status == 200, answer.raw
+    assert answer.json["volumeAttachment"] == {
+        "id": held, "volumeId": held, "serverId": uuid, "device": "/dev/vdb", "tag": "data",
+        "delete_on_termination": True,
+    }  # fmt: skip
+    cloud.until(lambda: status(cloud, held) == "in-use")
+    assert on_hypervisors(cloud, uuid) == {host: [held]}
+    (link,) = cloud.volumes.get(ctx(), held).attachments
+    assert (link.server_id, link.host, link.device) == (uuid, host, "/dev/vdb")
+    (shown,) = attached(cloud, uuid)
+    assert shown["attachment_id"] == link.attachment_id
+    assert cloud.show(uuid)["os-extended-volumes:volumes_attached"] == [{"id": held, "delete_on_termination": True}]
+    assert cloud.show(uuid, version="2.1")["os-extended-volumes:volumes_attached"] == [{"id": held}]
+    assert attach(cloud, uuid, held).status == 400
+
+    assert detach(cloud, uuid, held).status == 202
+    cloud.until(lambda: not attached(cloud, uuid))
+    assert status(cloud, held) == "available"
+    assert on_hypervisors(cloud, uuid) == {host: []}
+    assert detach(cloud, uuid, held).status == 404
+    assert cloud.show(uuid)["status"] == "ACTIVE"
+
+
+def test_a_deleted_server_lets_go_of_its_volumes(cloud: Federation) -> None:
+    uuid, kept, lost = cloud.boot(), volume(cloud), volume(cloud)
+    assert attach(cloud, uuid, kept).status == 200
+    assert attach(cloud, uuid, lost, delete_on_termination=True).status == 200
+    cloud.until(lambda: [status(cloud, each) for each in (kept, lost)] == ["in-use", "in-use"])
+    assert [each["device"] for each in attached(cloud, uuid)] == ["/dev/vdb", "/dev/vdc"]
+
+    assert cloud.admin.delete(f"/servers/{uuid}").status == 204
+    cloud.until(lambda: cloud.gone(uuid))
+    assert status(cloud, kept) == "available"
+    assert lost not in {
+        each.id for each in cloud.volumes.all(Context("req", project_id="admin-project", deadline=ctx().deadline))
+    }
+
+
+def test_what_cannot_be_attached_is_left_as_it_is(cloud: Federation) -> None:
+    uuid, other, held = cloud.boot(), cloud.boot(), volume(cloud)
+    assert attach(cloud, uuid, "5d1c5a2a-0000-4000-8000-000000000000").status == 404
+    assert attach(cloud, uuid, held).status == 200
+    cloud.until(lambda: status(cloud, held) == "in-use")
+    assert attach(cloud, other, held).status == 400
+    foreign = volume(cloud, "another-project")
+    owner = cloud.user("volume-owner", "volume-project")
+    mine = cloud.boot(owner)
+    body = {"volumeAttachment": {"volumeId": foreign}}
+    assert owner.post(f"/servers/{mine}/os-volume_attachments", body).status == 404
+    assert owner.get(f"/servers/{uuid}/os-volume_attachments").status == 404
+    assert status(cloud, foreign) == "available"
+
+
+def test_a_move_takes_the_volumes_along(cloud: Federation) -> None:
+    uuid, held = cloud.boot(cell="cell1"), volume(cloud)
+    assert attach(cloud, uuid, held).status == 200
+    cloud.until(lambda: status(cloud, held) == "in-use")
+
+    assert cloud.act(uuid, "os-migrateLive", {"host": "cell1-host2", "block_migration": "auto"}).status == 202
+    assert cloud.settled(uuid)["OS-EXT-SRV-ATTR:host"] == "cell1-host2"
+    cloud.until(lambda: [each.host for each in cloud.volumes.get(ctx(), held).attachments] == ["cell1-host2"])
+    assert on_hypervisors(cloud, uuid) == {"cell1-host2": [held]}
+    (link,) = cloud.volumes.get(ctx(), held).attachments
+    assert attached(cloud, uuid)[0]["attachment_id"] == link.attachment_id
+    assert status(cloud, held) == "in-use"
+
+
+def test_shelved_servers_keep_their_volumes(cloud: Federation) -> None:
+    uuid, held, late = cloud.boot(), volume(cloud), volume(cloud)
+    assert attach(cloud, uuid, held).status == 200
+    cloud.until(lambda: status(cloud, held) == "in-use")
+    assert cloud.act(uuid, "shelve").status == 202
+    cloud.until(lambda: cloud.show(uuid)["status"] == "SHELVED_OFFLOADED")
+    assert status(cloud, held) == "reserved"
+
+    assert attach(cloud, uuid, late).status == 200
+    assert status(cloud, late) == "reserved"
+    assert cloud.act(uuid, "unshelve", None).status == 202
+    cloud.until(lambda: cloud.show(uuid)["status"] == "ACTIVE")
+    cloud.until(lambda: [status(cloud, each) for each in (held, late)] == ["in-use", "in-use"])
+    assert list(on_hypervisors(cloud, uuid).values()) == [sorted([held, late])]
+
+
+def test_a_volume_is_swapped_and_its_end_changed(cloud: Federation) -> None:
+    uuid, old, new = cloud.boot(), volume(cloud), volume(cloud, size_gib=2)
+    assert attach(cloud, uuid, old).status == 200
+    cloud.until(lambda: status(cloud, old) == "in-use")
+    path = f"/servers/{uuid}/os-volume_attachments"
+
+    same = {"volumeAttachment": {"volumeId": old, "delete_on_termination": True}}
+    assert cloud.admin.put(f"{path}/{old}", same, version="2.85").status == 202
+    assert attached(cloud, uuid)[0]["delete_on_termination"] is True
+    other = {"volumeAttachment": {"volumeId": new}}
+    assert cloud.admin.put(f"{path}/{old}", other, version="2.1").status == 202
+    cloud.until(lambda: [status(cloud, each) for each in (old, new)] == ["available", "in-use"])
+    cloud.until(lambda: [each["volumeId"] for each in attached(cloud, uuid)] == [new])
+    assert list(on_hypervisors(cloud, uuid).values()) == [[new]]

@@ -1,0 +1,112 @@
+"""What the block storage companion keeps: one table of records by noun, and a file for each volume and snapshot.
+
+Files are sparse: a volume takes what is written to it. Whoever changes a record's status does so in the transaction
+that read it, and SQLite lets one writer in at a time: so no two callers reserve the same volume.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+from sqlalchemy import Column, Connection, Integer, MetaData, Table, delete, insert, select, update
+
+from cell_service.errors import NotFound, PolycellError
+from tools.companions.store import doc, ident
+
+Record = dict[str, Any]
+GIB = 2**30
+
+metadata = MetaData()
+records = Table(
+    "records",
+    metadata,
+    Column("sequence", Integer, primary_key=True),
+    ident("id", unique=True, nullable=False),
+    ident("noun", nullable=False, index=True),
+    ident("project_id", nullable=False, index=True),
+    ident("parent_id", index=True),
+    doc(),
+)
+"""`parent_id`: of a snapshot or an attachment its volume."""
+
+
+def now() -> str:
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%f")
+
+
+def missing(noun: str, record_id: str) -> PolycellError:
+    return NotFound(reason=f"{noun.capitalize()} {record_id} could not be found.")
+
+
+def add(tx: Connection, noun: str, project_id: str, parent_id: str | None = None, **values: Any) -> Record:
+    """A new record with an id of its own."""
+    record = {"id": str(uuid4()), "project_id": project_id, "created_at": now(), "updated_at": None, **values}
+    tx.execute(
+        insert(records).values(id=record["id"], noun=noun, project_id=project_id, parent_id=parent_id, doc=record)
+    )
+    return record
+
+
+def find(tx: Connection, noun: str, record_id: str) -> Record | None:
+    found = tx.execute(select(records.c.doc).where(records.c.noun == noun, records.c.id == record_id)).scalar()
+    return None if found is None else dict(found)
+
+
+def get(tx: Connection, noun: str, record_id: str) -> Record:
+    """Raises NotFound."""
+    record = find(tx, noun, record_id)
+    if record is None:
+        raise missing(noun, record_id)
+    return record
+
+
+def search(tx: Connection, noun: str, *, project_id: str | None = None, parent_id: str | None = None) -> list[Record]:
+    """All records of the noun, newest first; of one project or one parent where that is said."""
+    query = select(records.c.doc).where(records.c.noun == noun).order_by(records.c.sequence.desc())
+    if project_id is not None:
+        query = query.where(records.c.project_id == project_id)
+    if parent_id is not None:
+        query = query.where(records.c.parent_id == parent_id)
+    return [dict(found) for found in tx.execute(query).scalars()]
+
+
+def change(tx: Connection, record: Record, values: Mapping[str, Any]) -> Record:
+    """The record has these values."""
+    changed = {**record, **values, "updated_at": now()}
+    tx.execute(update(records).where(records.c.id == record["id"]).values(doc=changed))
+    return changed
+
+
+def remove(tx: Connection, record_id: str) -> None:
+    tx.execute(delete(records).where(records.c.id == record_id))
+
+
+class Files:
+    """The files of volumes and snapshots, by id."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        directory.mkdir(parents=True, exist_ok=True)
+
+    def path(self, record_id: str) -> Path:
+        return self._directory / f"volume-{record_id}"
+
+    def make(self, record_id: str, size_gib: int, source: Path | None) -> None:
+        """The file has that size, and begins with the content of `source`."""
+        path = self.path(record_id)
+        if source is not None and source.exists():
+            shutil.copyfile(source, path)
+        with path.open("ab") as file:
+            file.truncate(size_gib * GIB)
+
+    def grow(self, record_id: str, size_gib: int) -> None:
+        with self.path(record_id).open("ab") as file:
+            file.truncate(size_gib * GIB)
+
+    def remove(self, record_id: str) -> None:
+        self.path(record_id).unlink(missing_ok=True)
