@@ -5,6 +5,7 @@ from __future__ import annotations
 from api_cell.compute import (
     aggregates,
     availability_zones,
+    external_events,
     flavor_access,
     flavor_extra_specs,
     flavor_schemas,
@@ -293,5 +294,6 @@ ROUTES: tuple[Route, ...] = (
     *SERVER_PARTS,
     *server_interfaces.ROUTES,
     *volume_attachments.ROUTES,
+    *external_events.ROUTES,
     *REMOVED,
 )

@@ -40,6 +40,17 @@ class Shelving:
 
 
 @dataclass(frozen=True, slots=True)
+class Healing:
+    """[DEFAULT], as far as what is known of ports is looked at again."""
+
+    GROUP: ClassVar[str] = "DEFAULT"
+    heal_instance_info_cache_interval: int = option(
+        cfg.IntOpt("heal_instance_info_cache_interval", default=60,
+                   help="Seconds between looks at the ports of some hundred servers; 0 or less: never.")
+    )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
 class ConductorSettings:
     """Seconds throughout. `lease_seconds`: how long a host may be silent about an operation before it counts as
     abandoned; `poll_seconds`: how often a conductor looks for work that nobody told it of."""
@@ -54,6 +65,8 @@ class ConductorSettings:
     enable_new_services: bool = True
     shelved_offload_seconds: float = 0.0
     """0: shelved instances leave their hosts at once; negative: they stay."""
+    heal_seconds: float = 60.0
+    """Between looks at the ports of some instances; 0 or less: never."""
 
 
 def settings_from(conf: cfg.ConfigOpts) -> ConductorSettings:
@@ -65,5 +78,6 @@ def settings_from(conf: cfg.ConfigOpts) -> ConductorSettings:
         service_down_seconds=defaults.service_down_time,
         report_seconds=defaults.report_interval,
         enable_new_services=read(conf, NewServices).enable_new_services,
+        heal_seconds=read(conf, Healing).heal_instance_info_cache_interval,
         shelved_offload_seconds=read(conf, Shelving).shelved_offload_time,
     )

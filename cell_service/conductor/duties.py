@@ -9,10 +9,10 @@ from datetime import timedelta
 
 from sqlalchemy import Connection
 
-from cell_service.conductor import builds, deletes, outcomes, shelving
+from cell_service.conductor import builds, deletes, events, outcomes, shelving
 from cell_service.conductor.means import Means, context_of
 from cell_service.context import internal
-from cell_service.db import operations, services
+from cell_service.db import network_info, operations, services
 from cell_service.errors import Conflict, InstanceNotFound, OperationLost, PolycellError
 from cell_service.logs import about
 from cell_service.model.host import Service
@@ -24,6 +24,7 @@ log = logging.getLogger(__name__)
 
 VERSION = 1
 PURGE_BATCH = 500
+HEAL_BATCH = 500
 
 
 class Duties:
@@ -35,6 +36,8 @@ class Duties:
         self._watched_since: float | None = None
         self._looked_at = means.clock.monotonic()
         self._down: set[str] = set()
+        self._healed = 0
+        """The row of the last instance whose ports were looked at."""
 
     # -- each of these is called every few seconds -----------------------------------------------
 
@@ -116,6 +119,15 @@ class Duties:
     def offload_shelved(self) -> None:
         """What was shelved long enough ago leaves its host."""
         shelving.offload_late(self._means)
+
+    def heal_network_info(self) -> None:
+        """The ports of some more instances are shown as they are now; after the last ones begins the first again."""
+        with self._means.db.connect() as tx:
+            some = network_info.page(tx, self._healed, HEAL_BATCH)
+        self._healed = some[-1].id or 0 if len(some) == HEAL_BATCH else 0
+        changed = events.renew(self._means, internal(self._means.clock), some)
+        if changed:
+            log.info("ports of instances had changed", extra=about(None, instances=changed))
 
     def blinded(self) -> None:
         """This conductor could not see for a moment: see `watch_hosts`."""

@@ -7,12 +7,14 @@ import logging
 from sqlalchemy import Connection
 
 from cell_service.conductor import outcomes, power
+from cell_service.conductor.events import take_over as take_over_events
 from cell_service.conductor.means import EVENTS, Means
 from cell_service.context import Context
 from cell_service.db import actions, compute_nodes, instances, operations, services
 from cell_service.errors import InstanceNotFound, ServiceNotFound
 from cell_service.logs import about
 from cell_service.model import lifecycle
+from cell_service.model.events import ServerEvent
 from cell_service.model.host import NodeReport
 from cell_service.model.instance import Instance
 from cell_service.model.lifecycle import PowerState, Task
@@ -174,6 +176,9 @@ class ConductorServant(Conductor):
 
     def reconcile(self, ctx: Context, host: str, guests: tuple[GuestReport, ...]) -> tuple[GuestVerdict, ...]:
         return power.reconcile(self._means, ctx, host, guests)
+
+    def external_events(self, ctx: Context, events: tuple[ServerEvent, ...]) -> None:
+        take_over_events(self._means, ctx, events)
 
     def power_event(self, ctx: Context, host: str, instance_uuid: str, power_state: PowerState) -> None:
         power.take_over(self._means, ctx, host, instance_uuid, power_state)

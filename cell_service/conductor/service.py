@@ -95,6 +95,7 @@ class ConductorService:
     def _watch(self) -> None:
         settings, clock = self.means.settings, self.means.clock
         report_at = purge_at = offload_at = clock.monotonic()
+        heal_at = clock.monotonic() + settings.heal_seconds
         while not self._stopping.is_set():
             if clock.monotonic() >= report_at and self._attempt("heartbeat", self.duties.report):
                 report_at = clock.monotonic() + settings.report_seconds
@@ -107,6 +108,9 @@ class ConductorService:
                 purge_at = clock.monotonic() + PURGE_SECONDS
             if clock.monotonic() >= offload_at and self._attempt("offload", self.duties.offload_shelved):
                 offload_at = clock.monotonic() + OFFLOAD_SECONDS
+            if settings.heal_seconds > 0 and clock.monotonic() >= heal_at:
+                heal_at = clock.monotonic() + settings.heal_seconds
+                self._attempt("healing of ports", self.duties.heal_network_info)
             clock.wait(self._stopping, settings.poll_seconds)
 
     def _attempt(self, what: str, act: Callable[[], None]) -> bool:

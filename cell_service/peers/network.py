@@ -121,6 +121,10 @@ class Networks(Protocol):
     def info(self, ctx: Context, instance_uuid: str) -> tuple[Vif, ...]:
         """The instance's ports as they are now."""
 
+    def infos(self, ctx: Context, instance_uuids: Sequence[str]) -> dict[str, tuple[Vif, ...]]:
+        """The ports of several instances as they are now; nothing for those that have none. Few requests, however many
+        instances. Raises PeerUnavailable."""
+
     def owners(self, ctx: Context, address: str) -> tuple[str, ...]:
         """Uuids of the instances that have a port with this fixed address, in whatever network. Raises
         PeerUnavailable."""

@@ -27,6 +27,7 @@ log = logging.getLogger(__name__)
 MARK = "polycell"
 KEY = "attach"
 ATTEMPTS = 4
+IDS_A_REQUEST = 50
 DEFAULT_GROUPS = ((), ("default",))
 
 
@@ -197,6 +198,16 @@ class Neutron:
 
     def info(self, ctx: Context, instance_uuid: str) -> tuple[Vif, ...]:
         return self._vifs(ctx, self._ports_of(ctx, instance_uuid))
+
+    def infos(self, ctx: Context, instance_uuids: Sequence[str]) -> dict[str, tuple[Vif, ...]]:
+        ports: list[Record] = []
+        for start in range(0, len(instance_uuids), IDS_A_REQUEST):
+            some = list(instance_uuids[start : start + IDS_A_REQUEST])
+            ports += self._calls.find_all(ctx, "ports", device_id=some)
+        found: dict[str, list[Vif]] = {}
+        for port, vif in zip(ports, self._vifs(ctx, ports), strict=True):
+            found.setdefault(port["device_id"], []).append(vif)
+        return {uuid: tuple(vifs) for uuid, vifs in found.items()}
 
     def owners(self, ctx: Context, address: str) -> tuple[str, ...]:
         ports = self._calls.find_all(ctx, "ports", fixed_ips=f"ip_address={address}")

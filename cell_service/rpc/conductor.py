@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from cell_service.context import Context
+from cell_service.model.events import ServerEvent
 from cell_service.model.host import NodeReport
 from cell_service.model.instance import Instance
 from cell_service.model.lifecycle import PowerState
@@ -110,6 +111,11 @@ class Conductor(Contract):
         runs (a guest that stopped by itself becomes STOPPED); guests that the cell knows to be deleted or to
         live elsewhere are to be destroyed, unless a move under way concerns the host; guests that are being
         evacuated are to be quarantined; guests that it never knew are kept and logged."""
+        raise NotImplementedError
+
+    @cast
+    def external_events(self, ctx: Context, events: tuple[ServerEvent, ...]) -> None:
+        """What other services tell of instances of this cell. Told twice, it is done once."""
         raise NotImplementedError
 
     @cast

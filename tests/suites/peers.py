@@ -269,6 +269,10 @@ class MemoryNetworks:
         self._answer()
         return tuple(port.vif for port in self.of(instance_uuid))
 
+    def infos(self, ctx: Context, instance_uuids: Sequence[str]) -> dict[str, tuple[Vif, ...]]:
+        found = {uuid: self.info(ctx, uuid) for uuid in instance_uuids}
+        return {uuid: vifs for uuid, vifs in found.items() if vifs}
+
     def owners(self, ctx: Context, address: str) -> tuple[str, ...]:
         self._answer()
         having = (port for port in self.ports.values() if any(one.address == address for one in port.vif.fixed_ips))

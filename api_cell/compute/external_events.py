@@ -1,0 +1,53 @@
+"""POST /os-server-external-events: what other services tell of servers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from api_cell.edge.route import Request, Response, Route, Schema, Version
+from api_cell.edge.shapes import UUID, by_version, strict
+from api_cell.servers import events as external
+from cell_service.model import events
+
+_SINCE = (
+    ((2, 1), (events.NETWORK_CHANGED, events.VIF_PLUGGED, events.VIF_UNPLUGGED, events.VIF_DELETED)),
+    ((2, 51), (events.VOLUME_EXTENDED,)),
+    ((2, 76), (events.POWER_UPDATE,)),
+    ((2, 82), (events.ACCELERATOR_BOUND,)),
+    ((2, 93), (events.VOLUME_REIMAGED,)),
+)
+
+
+def create(req: Request) -> Response:
+    """200 {"events": [{…, code, status}]} when all were taken, 207 when some were not."""
+    asked = req.body["events"]
+    receipts = external.deliver(
+        req,
+        [
+            events.ServerEvent(one["name"], one["server_uuid"].lower(), one.get("status", "completed"), one.get("tag"))
+            for one in asked
+        ],
+    )
+    shown = []
+    for one, receipt in zip(asked, receipts, strict=True):
+        status = receipt.event.status if receipt.code == external.TAKEN else "failed"
+        shown.append({**one, "code": receipt.code, "status": status})
+    whole = all(receipt.code == external.TAKEN for receipt in receipts)
+    return Response(200 if whole else 207, {"events": shown})
+
+
+def _body(version: Version) -> Schema:
+    fields: dict[str, Any] = {
+        "name": {"type": "string", "enum": [name for since, names in _SINCE if version >= since for name in names]},
+        "server_uuid": UUID,
+        "status": {"type": "string", "enum": ["failed", "completed", "in-progress"]},
+        "tag": {"type": "string", "maxLength": 255},
+    }
+    listed = {"type": "array", "minItems": 1, "items": strict(fields, "server_uuid", "name")}
+    return strict({"events": listed}, "events")
+
+
+ROUTES = (
+    Route("POST", "/os-server-external-events", create, rule="os_compute_api:os-server-external-events:create",
+          body=by_version(_body, *(since for since, _names in _SINCE))),
+)  # fmt: skip

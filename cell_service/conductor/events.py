@@ -1,0 +1,128 @@
+"""What other services tell of instances, taken over. What is lost here, the next look at all ports finds again."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from datetime import timedelta
+
+from sqlalchemy import Connection
+
+from cell_service.conductor.means import EVENTS, Means, on_behalf_of
+from cell_service.context import Context
+from cell_service.db import actions, instances, network_info, operations
+from cell_service.errors import PolycellError
+from cell_service.logs import about
+from cell_service.model.events import NETWORK_CHANGED, POWER_OFF, POWER_ON, POWER_UPDATE, VIF_DELETED, ServerEvent
+from cell_service.model.instance import Instance
+from cell_service.model.lifecycle import PowerState, VmState
+from cell_service.model.operation import Kind
+
+log = logging.getLogger(__name__)
+
+BATCH = 50
+UNPLUG_SECONDS = 600.0
+_POWER = {
+    POWER_ON: (VmState.STOPPED, VmState.ACTIVE, PowerState.RUNNING, Kind.START),
+    POWER_OFF: (VmState.ACTIVE, VmState.STOPPED, PowerState.SHUTDOWN, Kind.STOP),
+}
+"""By tag: from which state to which, what the power is then, and as which action it stands in the history."""
+
+
+def take_over(means: Means, ctx: Context, events: Sequence[ServerEvent]) -> None:
+    """What each event says holds in the cell, or soon will. One that fails is logged, and harms no other."""
+    changed = {event.instance_uuid for event in events if event.name == NETWORK_CHANGED}
+    if changed:
+        _safely(ctx, "ports not looked at", lambda: renew(means, ctx, _living(means, changed)))
+    for event in events:
+        act = _HANDLERS.get(event.name)
+        if act is not None:
+            _safely(ctx, event.name, lambda act=act, event=event: act(means, ctx, event))  # type: ignore[misc]
+
+
+def renew(means: Means, ctx: Context, known: Sequence[Instance]) -> int:
+    """The ports of these instances are shown as they are now. Answers how many have changed."""
+    renewed = 0
+    plugged = [instance for instance in known if instance.network_info]
+    for start in range(0, len(plugged), BATCH):
+        some = plugged[start : start + BATCH]
+        if means.networks is None:
+            break
+        found = means.networks.infos(ctx, [instance.uuid for instance in some])
+        for seen in some:
+            vifs = {vif.port_id: vif for vif in found.get(seen.uuid, ())}
+            if network_info.renewed(seen.network_info, vifs) != seen.network_info:
+                renewed += means.db.run(
+                    lambda tx, seen=seen, vifs=vifs: network_info.renew(tx, seen, vifs, means.now())  # type: ignore[misc]
+                )
+    return renewed
+
+
+def _vif_deleted(means: Means, ctx: Context, event: ServerEvent) -> None:
+    """The port is gone from the network service: its card goes from the guest."""
+
+    def work(tx: Connection) -> str | None:
+        instance = instances.get_many(tx, [event.instance_uuid]).get(event.instance_uuid)
+        if instance is None or all(vif.port_id != event.tag for vif in instance.network_info):
+            return None
+        if instance.host is None:
+            left = tuple(vif for vif in instance.network_info if vif.port_id != event.tag)
+            instances.change(tx, instance.uuid, now=means.now(), settled=True, network_info=left)
+            return None
+        for operation in operations.unfinished(tx, instance.uuid):
+            if operation.kind is Kind.DETACH_INTERFACE and operation.arguments.get("port_id") == event.tag:
+                return None
+        own = on_behalf_of(means, instance)
+        actions.start(tx, own, instance.uuid, Kind.DETACH_INTERFACE.value, means.now())
+        operations.insert(
+            tx,
+            own,
+            instance_uuid=instance.uuid,
+            kind=Kind.DETACH_INTERFACE,
+            host=instance.host,
+            now=means.now(),
+            deadline=means.now() + timedelta(seconds=UNPLUG_SECONDS),
+            arguments={"port_id": event.tag},
+        )
+        return instance.host
+
+    host = means.db.run(work)
+    if host is not None:
+        means.wake(ctx, host)
+
+
+def _power_update(means: Means, ctx: Context, event: ServerEvent) -> None:
+    """Somebody has turned the machine on or off: the record says so, and nobody turns it back."""
+    before, after, power_state, kind = _POWER[event.tag or ""]
+
+    def work(tx: Connection) -> None:
+        instance = instances.get_many(tx, [event.instance_uuid]).get(event.instance_uuid)
+        if instance is None or instance.task_state is not None or instance.vm_state is not before:
+            return
+        now, own = means.now(), on_behalf_of(means, instance)
+        if instances.change(
+            tx, instance.uuid, now=now, expect=instance.state, settled=True, vm_state=after, power_state=power_state
+        ):
+            actions.start(tx, own, instance.uuid, kind.value, now)
+            actions.finish_event(tx, instance.uuid, own.request_id, EVENTS[kind], instance.host, now)
+            actions.finish(tx, instance.uuid, own.request_id, now)
+
+    means.db.run(work)
+
+
+_HANDLERS: dict[str, Callable[[Means, Context, ServerEvent], None]] = {
+    VIF_DELETED: _vif_deleted,
+    POWER_UPDATE: _power_update,
+}
+
+
+def _living(means: Means, uuids: set[str]) -> list[Instance]:
+    with means.db.connect() as tx:
+        return list(instances.get_many(tx, sorted(uuids)).values())
+
+
+def _safely(ctx: Context, what: str, act: Callable[[], object]) -> None:
+    try:
+        act()
+    except PolycellError as error:
+        log.warning("external event not taken over", extra=about(ctx, event=what, reason=error))

@@ -1,0 +1,55 @@
+"""The column `instances.network_info` as what the network service says changes it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+
+from sqlalchemy import Connection, select
+
+from cell_service.db import instances, operations
+from cell_service.db.schema import instances as table
+from cell_service.errors import InstanceNotFound
+from cell_service.model.instance import Instance, Vif
+from cell_service.model.operation import Kind
+
+_CHANGES_PORTS = frozenset({Kind.ATTACH_INTERFACE, Kind.DETACH_INTERFACE, Kind.BUILD, Kind.MOVE_RUN})
+
+
+def page(tx: Connection, after_id: int, limit: int) -> list[Instance]:
+    """Living instances on hosts, by their rows' ids from behind that one."""
+    rows = tx.execute(
+        select(*instances.columns())
+        .where(
+            table.c.id > after_id, table.c.deleted_at.is_(None), table.c.hidden.is_(False), table.c.host.is_not(None)
+        )
+        .order_by(table.c.id)
+        .limit(limit)
+    )
+    return [instances.instance_of(row) for row in rows]
+
+
+def renewed(known: tuple[Vif, ...], found: Mapping[str, Vif]) -> tuple[Vif, ...]:
+    """The ports of an instance as they are now. None is added and none goes: what is plugged, only work on the host
+    changes, and a network service that has lost its memory must not unplug anybody."""
+    return tuple(found.get(vif.port_id, vif) for vif in known)
+
+
+def renew(tx: Connection, seen: Instance, found: Mapping[str, Vif], now: datetime) -> bool:
+    """Write what was found for an instance that still has the ports it was `seen` with, and no work that changes them.
+
+    The row, held, decides. False: nothing is new, or somebody else knows better.
+    """
+    after = renewed(seen.network_info, found)
+    if after == seen.network_info:
+        return False
+    instances.hold(tx, seen.uuid)
+    try:
+        instance = instances.get(tx, seen.uuid)
+    except InstanceNotFound:
+        return False
+    if instance.hidden or instance.network_info != seen.network_info:
+        return False
+    if any(operation.kind in _CHANGES_PORTS for operation in operations.unfinished(tx, seen.uuid)):
+        return False
+    return instances.change(tx, seen.uuid, now=now, settled=True, network_info=after)

@@ -1,0 +1,25 @@
+"""What other services tell of a server (Compute API, os-server-external-events)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+NETWORK_CHANGED = "network-changed"
+VIF_PLUGGED = "network-vif-plugged"
+VIF_UNPLUGGED = "network-vif-unplugged"
+VIF_DELETED = "network-vif-deleted"
+VOLUME_EXTENDED = "volume-extended"
+POWER_UPDATE = "power-update"
+ACCELERATOR_BOUND = "accelerator-request-bound"
+VOLUME_REIMAGED = "volume-reimaged"
+POWER_ON, POWER_OFF = "POWER_ON", "POWER_OFF"
+
+
+@dataclass(frozen=True, slots=True)
+class ServerEvent:
+    """`tag` says what of the server is meant: a port's id, a volume's, POWER_ON or POWER_OFF."""
+
+    name: str
+    instance_uuid: str
+    status: str = "completed"
+    tag: str | None = None
