@@ -28,6 +28,17 @@ class ApiSection:
 
 
 @dataclass(frozen=True, slots=True)
+class SoftDelete:
+    """[DEFAULT], as far as deleted servers can be restored."""
+
+    GROUP: ClassVar[str] = "DEFAULT"
+    reclaim_instance_interval: int = option(
+        cfg.IntOpt("reclaim_instance_interval", default=0, min=0,
+                   help="Seconds for which a deleted server can be restored; 0: it is deleted at once.")
+    )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
 class Middleware:
     """[oslo_middleware]."""
 
@@ -110,6 +121,7 @@ class ApiSettings:
     policy: PolicySection = field(default_factory=PolicySection)
     quota: Quota = field(default_factory=Quota)
     zones: Zones = field(default_factory=Zones)
+    soft_delete: SoftDelete = field(default_factory=SoftDelete)
     database: ApiDatabase = field(default_factory=ApiDatabase)
     identity: KeystoneAuthtoken = field(default_factory=KeystoneAuthtoken)
 
@@ -123,6 +135,7 @@ def read_settings(conf: cfg.ConfigOpts) -> ApiSettings:
         policy=read(conf, PolicySection),
         quota=read(conf, Quota),
         zones=read(conf, Zones),
+        soft_delete=read(conf, SoftDelete),
         database=read(conf, ApiDatabase),
         identity=read(conf, KeystoneAuthtoken),
     )

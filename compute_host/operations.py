@@ -25,6 +25,7 @@ from cell_service.peers.volume_ends import let_go
 from compute_host import errands, interfaces, shelving, volumes
 from compute_host.imaging import make_backup, make_image
 from compute_host.rescuing import rescue, unrescue
+from compute_host.soft_deletes import restore, soft_delete
 from compute_host.work import Hands, Job, from_images, outcome_of, spec_of
 
 log = logging.getLogger(__name__)
@@ -176,6 +177,8 @@ _VERBS: dict[Kind, Callable[[Hands, Job], Outcome]] = {
     Kind.UNRESCUE: unrescue,
     Kind.CREATE_IMAGE: make_image,
     Kind.CREATE_BACKUP: make_backup,
+    Kind.SOFT_DELETE: soft_delete,
+    Kind.RESTORE: restore,
     Kind.ATTACH_INTERFACE: interfaces.attach,
     Kind.DETACH_INTERFACE: interfaces.detach,
     Kind.DELETE: _delete,

@@ -10,7 +10,7 @@ from api_cell.compute import server_views as views
 from api_cell.edge.links import next_link
 from api_cell.edge.route import Request, Response
 from api_cell.lists import missing
-from api_cell.servers import create, delete, find, listing, query
+from api_cell.servers import create, delete, find, listing, query, soft_delete
 from api_cell.servers.listing import Listed, Page, Silent
 from cell_service.db import instances
 from cell_service.errors import CellUnavailable, InstanceNotFound
@@ -85,7 +85,7 @@ def update(req: Request) -> Response:
 
 def delete_server(req: Request) -> Response:
     """204: the server will be deleted."""
-    delete.accept(req, req.params["id"])
+    soft_delete.accept(req, req.params["id"])
     return Response(204)
 
 

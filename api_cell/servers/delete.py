@@ -41,14 +41,14 @@ NEVER = timedelta(days=3650)
 ATTEMPTS = 10
 
 
-def accept(req: Request, server_id: str) -> None:
+def accept(req: Request, server_id: str, rule: str = RULE) -> None:
     """The server will be deleted. Raises InstanceNotFound, InstanceIsLocked, PolicyForbidden."""
     try:
         found = find.server(req, server_id)
     except CellUnavailable:
-        _accept_unseen(req, server_id)
+        _accept_unseen(req, server_id, rule)
         return
-    req.demand(RULE, find.target(found.instance))
+    req.demand(rule, find.target(found.instance))
     act.demand_unlocked(req.ctx, found.instance)
     if found.cell is None:
         if req.cloud.db.run(lambda tx: _withdraw(tx, server_id, req.cloud.clock.now())):
@@ -156,13 +156,13 @@ def _withdraw(tx: Connection, server_id: str, now: datetime) -> bool:
     return False
 
 
-def _accept_unseen(req: Request, server_id: str) -> None:
+def _accept_unseen(req: Request, server_id: str, rule: str) -> None:
     """The cell is silent: what it would say of locks can't be asked; the owner's word is recorded and kept."""
 
     def work(tx: Connection) -> InstanceMapping:
         mapping = instance_mappings.get(tx, server_id)
         find.demand_visible(req, mapping.project_id, server_id)
-        req.demand(RULE, {"project_id": mapping.project_id, "user_id": mapping.user_id})
+        req.demand(rule, {"project_id": mapping.project_id, "user_id": mapping.user_id})
         return promise(tx, server_id, req.cloud.clock.now())
 
     try:

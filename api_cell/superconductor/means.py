@@ -7,6 +7,7 @@ from typing import ClassVar
 
 from oslo_config import cfg
 
+from api_cell.config import SoftDelete
 from api_cell.scheduler.scheduler import Scheduler
 from cell_service.config import Defaults, option, read
 from cell_service.context import Context, Deadline
@@ -64,6 +65,8 @@ class SuperConductorSettings:
     service_down_seconds: float = 60.0
     allow_resize_to_same_host: bool = False
     resize_confirm_seconds: int = 0
+    reclaim_seconds: int = 0
+    """How long a soft-deleted server is kept; 0: none is reclaimed."""
     retention: Retention = field(default_factory=Retention)
 
 
@@ -76,6 +79,7 @@ def settings_from(conf: cfg.ConfigOpts) -> SuperConductorSettings:
         service_down_seconds=defaults.service_down_time,
         allow_resize_to_same_host=resizes.allow_resize_to_same_host,
         resize_confirm_seconds=resizes.resize_confirm_window,
+        reclaim_seconds=read(conf, SoftDelete).reclaim_instance_interval,
         retention=read(conf, Retention),
     )
 

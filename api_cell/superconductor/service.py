@@ -11,7 +11,7 @@ from datetime import timedelta
 from functools import partial
 
 from api_cell.scheduler.scheduler import Scheduler
-from api_cell.superconductor import deletes, discovery, placing, retention
+from api_cell.superconductor import deletes, discovery, placing, reclaiming, retention
 from api_cell.superconductor.contract import SuperConductor
 from api_cell.superconductor.means import Means, SuperConductorSettings
 from api_cell.superconductor.moves.runner import POLL_SECONDS, Runner
@@ -27,6 +27,7 @@ log = logging.getLogger(__name__)
 
 BATCH = 50
 RETAIN_SECONDS = 3600.0
+RECLAIM_SECONDS = 60.0
 CONFIRM_SECONDS = 10.0
 """How often resizes are looked for that are to confirm themselves."""
 KEEP_CHANGES = timedelta(hours=1)
@@ -57,6 +58,8 @@ class SuperConductorService(SuperConductor):
         self._run("look", lambda: self._repeat(settings.look_seconds, self._look))
         self._run("tidy", lambda: self._repeat(600.0, self._tidy))
         self._run("confirm", lambda: self._repeat(CONFIRM_SECONDS, self._runner.confirm_late))
+        if settings.reclaim_seconds:
+            self._run("reclaim", lambda: self._repeat(RECLAIM_SECONDS, self.reclaim))
         if settings.retention.deleted_days or settings.retention.archived_days:
             self._run("retention", lambda: self._repeat(RETAIN_SECONDS, self._retain))
         if settings.discover_seconds > 0:
@@ -81,6 +84,11 @@ class SuperConductorService(SuperConductor):
     def hosts_known(self) -> list[str]:
         """The hosts that could be chosen, as far as the scheduler knows."""
         return sorted(self._means.scheduler.picture.by_host)
+
+    def reclaim(self) -> None:
+        """Soft-deleted servers whose time is over are deleted."""
+        if reclaiming.reclaim(self._means):
+            self._deleting.set()
 
     def build(self, ctx: Context, instance_uuids: tuple[str, ...]) -> None:
         for uuid in instance_uuids:

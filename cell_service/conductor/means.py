@@ -42,6 +42,8 @@ EVENTS: dict[Kind, str] = {
     Kind.UNRESCUE: "compute_unrescue_instance",
     Kind.CREATE_IMAGE: "compute_snapshot_instance",
     Kind.CREATE_BACKUP: "compute_backup_instance",
+    Kind.SOFT_DELETE: "compute_soft_delete_instance",
+    Kind.RESTORE: "compute_restore_instance",
     Kind.ATTACH_INTERFACE: "compute_attach_interface",
     Kind.DETACH_INTERFACE: "compute_detach_interface",
     Kind.DELETE: "compute_terminate_instance",

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, bindparam, delete, func, insert, select, update
+from sqlalchemy import Connection, Row, bindparam, delete, func, insert, or_, select, update
 from sqlalchemy.exc import IntegrityError
 
 from cell_service.db.schema import instances, tags
@@ -130,6 +130,19 @@ def shelved_on_hosts(tx: Connection) -> list[Instance]:
             instances.c.deleted_at.is_(None),
             instances.c.hidden.is_(False),
             instances.c.host.is_not(None),
+        )
+    )
+    return [_instance(row) for row in rows]
+
+
+def soft_deleted(tx: Connection) -> list[Instance]:
+    """Soft-deleted instances with nothing in flight but, perhaps, their delete."""
+    rows = tx.execute(
+        select(*_COLUMNS).where(
+            instances.c.vm_state == VmState.SOFT_DELETED.value,
+            or_(instances.c.task_state.is_(None), instances.c.task_state == Task.DELETING.value),
+            instances.c.deleted_at.is_(None),
+            instances.c.hidden.is_(False),
         )
     )
     return [_instance(row) for row in rows]

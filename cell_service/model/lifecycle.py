@@ -110,6 +110,8 @@ RULES: dict[str, Rule] = {
     "reboot_hard": Rule(_REBOOTABLE, Task.REBOOTING_HARD, VmState.ACTIVE,
                         during=frozenset({None, Task.REBOOTING, Task.REBOOTING_HARD, Task.RESUMING,
                                           Task.UNPAUSING, Task.SUSPENDING, Task.PAUSING})),
+    "soft-delete": Rule(_COPYABLE | {VmState.RESCUED, VmState.ERROR}, Task.SOFT_DELETING, VmState.SOFT_DELETED),
+    "restore": Rule(frozenset({VmState.SOFT_DELETED}), Task.RESTORING, VmState.ACTIVE),
     "createImage": Rule(_COPYABLE, Task.IMAGE_SNAPSHOT_PENDING, None),
     "createBackup": Rule(_COPYABLE, Task.IMAGE_BACKUP, None),
     "rescue": Rule(_MOVABLE | {VmState.ERROR}, Task.RESCUING, VmState.RESCUED),

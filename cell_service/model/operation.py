@@ -36,6 +36,8 @@ class Kind(StrEnum):
     UNRESCUE = "unrescue"
     CREATE_IMAGE = "createImage"
     CREATE_BACKUP = "createBackup"
+    SOFT_DELETE = "soft-delete"
+    RESTORE = "restore"
     ATTACH_INTERFACE = "attach_interface"
     DETACH_INTERFACE = "detach_interface"
     DELETE = "delete"

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from uuid import uuid4
 
 from api_cell.app import ApiServer, Services, make_compute_app
-from api_cell.config import ApiSection, ApiSettings, Quota
+from api_cell.config import ApiSection, ApiSettings, Quota, SoftDelete
 from api_cell.edge.auth import NoAuth
 from api_cell.placement.app import make_placement_app
 from api_cell.scheduler.scheduler import Scheduler
@@ -60,12 +60,13 @@ class Federation:
     def __init__(
         self, directory: Path, *, cells: int = 2, hosts: int = 2, quota: Quota = BIG,
         database: Callable[[str], str] | None = None, queue: Callable[[str], str] | None = None,
-        cache: CacheSettings | None = None, **simulated: Any,
+        cache: CacheSettings | None = None, reclaim: int = 0, **simulated: Any,
     ) -> None:  # fmt: skip
-        self.directory = directory
+        self.directory, self.reclaim_seconds = directory, reclaim
         self._database = database or (lambda name: f"sqlite:///{directory}/{name}.db")
         self._simulated = SimulatedOptions(**{"boot_seconds": 0.02, "verb_seconds": 0.005, **simulated})
-        self.settings = ApiSettings(api=ApiSection(auth_strategy="noauth2"), quota=quota)
+        self.settings = ApiSettings(api=ApiSection(auth_strategy="noauth2"), quota=quota,
+                                    soft_delete=SoftDelete(reclaim_instance_interval=reclaim))  # fmt: skip
         self._queue = queue or (lambda name: f"memory://{directory}/{name}")
         self._transports: list[Transport] = []
         self.images, self.networks = MemoryImages(), MemoryNetworks()
@@ -120,7 +121,8 @@ class Federation:
         return Database(self._database(name))
 
     def start_superconductor(self) -> SuperConductorService:
-        settings = SuperConductorSettings(look_seconds=0.2, discover_seconds=0.2, lease_seconds=2)
+        settings = SuperConductorSettings(look_seconds=0.2, discover_seconds=0.2, lease_seconds=2,
+                                          reclaim_seconds=self.reclaim_seconds)  # fmt: skip
         made = SuperConductorService(self.cloud, Scheduler(self.cloud), settings)
         made.start()
         return made

@@ -135,6 +135,24 @@ def test_an_image_that_was_begun_is_gone_on_with(cloud: Companions, images: Imag
     assert images.get(ctx(is_admin=True), begun.id).size_bytes == len(CONTENT)
 
 
+def test_an_image_that_was_reserved_is_filled(images: Images, tmp_path: Path) -> None:
+    content, owner = tmp_path / "disk", uuid4().hex
+    content.write_bytes(CONTENT)
+    marks = {"image_type": "backup", "backup_type": "daily"}
+    made = [replace(new(properties=marks), owner=owner, disk_format="") for _ in range(2)]
+    for image in made:
+        images.reserve(ctx(is_admin=True), image)
+        images.reserve(ctx(is_admin=True), image)
+        assert images.get(ctx(owner), image.id).status == "queued"
+    images.upload(ctx(is_admin=True), replace(made[0], disk_format="qcow2"), content)
+    filled = images.get(ctx(owner), made[0].id)
+    assert (filled.status, filled.disk_format, filled.properties) == ("active", "qcow2", marks)
+    images.reserve(ctx(is_admin=True), replace(new(properties={**marks, "backup_type": "weekly"}), owner=owner))
+    images.reserve(ctx(is_admin=True), replace(new(properties=marks), owner="somebody else"))
+    found = images.find(ctx(is_admin=True), owner, marks)
+    assert {image.id for image in found} == {image.id for image in made}
+
+
 def test_an_image_is_deleted_once_and_again(cloud: Companions, images: Images) -> None:
     image_id = add(cloud)
     for _ in range(2):

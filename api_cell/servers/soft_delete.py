@@ -1,0 +1,54 @@
+"""Deletes that can be taken back for a while: the guest is off and kept, until it is restored or its time is over.
+
+A soft-deleted server still takes its place on its host and counts against its project's quota. What has no guest to
+keep (never built, shelved, waiting for a resize to be confirmed) is deleted at once.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from api_cell.edge.route import Request
+from api_cell.servers import act, delete, find
+from api_cell.servers.act import Doing
+from cell_service.errors import InstanceInvalidState, InstanceNotReady
+from cell_service.model.instance import Instance
+from cell_service.model.lifecycle import Task, VmState
+from cell_service.model.operation import Kind
+
+NEVER_SECONDS = 10 * 365 * 86400.0
+SOFT_DELETE = Doing(Kind.SOFT_DELETE, "delete", delete.RULE, seconds=NEVER_SECONDS)
+RESTORE = Doing(Kind.RESTORE, "restore", "os_compute_api:os-deferred-delete:restore")
+FORCE_RULE = "os_compute_api:os-deferred-delete:force"
+SINCE = "soft_deleted_at"
+"""Where the system metadata says when it was."""
+
+
+def accept(req: Request, server_id: str) -> None:
+    """The server will be deleted: at once, or with `reclaim_instance_interval` in two steps. Asked again: nothing more.
+
+    Raises InstanceNotFound, InstanceIsLocked, PolicyForbidden, CellUnavailable.
+    """
+    if not req.services.settings.soft_delete.reclaim_instance_interval:
+        delete.accept(req, server_id)
+        return
+
+    def prepare(instance: Instance) -> tuple[dict[str, Any], dict[str, Any]]:
+        if instance.launched_at is None:
+            raise InstanceNotReady(instance_uuid=server_id)
+        now = req.cloud.clock.now()
+        return {}, {"system_metadata": {**instance.system_metadata, SINCE: now.isoformat()}}
+
+    try:
+        act.begin(req, server_id, SOFT_DELETE, prepare=prepare)
+    except (InstanceInvalidState, InstanceNotReady):
+        instance = find.server(req, server_id).instance
+        if instance.vm_state is not VmState.SOFT_DELETED and instance.task_state is not Task.SOFT_DELETING:
+            delete.accept(req, server_id)
+
+
+def since(instance: Instance) -> datetime:
+    """When its delete was accepted."""
+    text = instance.system_metadata.get(SINCE)
+    return datetime.fromisoformat(text) if text else instance.updated_at or instance.created_at

@@ -1,0 +1,61 @@
+"""Soft-deleted servers whose time is over are deleted.
+
+Order: 1. cell: the task is `deleting`, if nobody restored it (the row decides); 2. global: the delete is promised; 3.
+cell: it is begun. Killed between any two: the next look finds the row of step 1, and does the others, which may be repeated.
+"""
+
+from __future__ import annotations
+
+import logging
+from datetime import datetime, timedelta
+
+from api_cell.servers import delete, soft_delete
+from api_cell.superconductor.means import Means
+from cell_service.context import internal
+from cell_service.db import instances
+from cell_service.errors import InstanceMappingNotFound, InstanceNotFound, Unavailable
+from cell_service.logs import about
+from cell_service.model.instance import Instance
+from cell_service.model.lifecycle import State, Task, VmState
+from mapping_db.cells import Cell
+
+log = logging.getLogger(__name__)
+
+
+def reclaim(means: Means) -> int:
+    """Begin the delete of those that are late. Answers how many there were."""
+    ctx, now = internal(means.cloud.clock, seconds=20), means.cloud.clock.now()
+    before = now - timedelta(seconds=means.settings.reclaim_seconds)
+
+    def look(cell: Cell) -> list[Instance]:
+        with cell.db.connect(ctx.deadline) as tx:
+            return instances.soft_deleted(tx)
+
+    cell_ids = [mapping.id for mapping in means.cloud.cells.all() if not mapping.is_cell0]
+    count = 0
+    for cell_id, found in means.cloud.cells.scatter(cell_ids, look, ctx.deadline).answers.items():
+        cell = means.cloud.cells.open(cell_id)
+        for instance in found:
+            if instance.task_state is Task.DELETING or soft_delete.since(instance) <= before:
+                count += _reclaim(means, cell, instance, now)
+    return count
+
+
+def _reclaim(means: Means, cell: Cell, instance: Instance, now: datetime) -> bool:
+    ctx = means.acting_for(internal().request_id, instance.user_id, instance.project_id)
+    uuid = instance.uuid
+    try:
+        if instance.task_state is None and not cell.db.run(
+            lambda tx: instances.change(
+                tx, uuid, now=now, expect=State(VmState.SOFT_DELETED), settled=True, task_state=Task.DELETING
+            ),
+            ctx.deadline,
+        ):
+            return False
+        means.cloud.db.run(lambda tx: delete.promise(tx, uuid, now))
+        delete.begin_in(ctx, cell, uuid, now, means.settings.service_down_seconds)
+    except (Unavailable, InstanceNotFound, InstanceMappingNotFound) as error:
+        log.warning("soft-deleted server not reclaimed", extra=about(ctx, instance=uuid, cell=cell.name, reason=error))
+        return False
+    log.info("soft-deleted server reclaimed", extra=about(ctx, instance=uuid, cell=cell.name))
+    return True
