@@ -50,6 +50,8 @@ from cell_service.errors import (
     PortNotFound,
     SecurityGroupNotFound,
     ServerGroupNotFound,
+    SnapshotNotFound,
+    VolumeNotFound,
 )
 
 FLAVORS = (
@@ -188,6 +190,8 @@ SERVERS = (
             PortNotFound,
             SecurityGroupNotFound,
             ServerGroupNotFound,
+            SnapshotNotFound,
+            VolumeNotFound,
             ComputeHostNotFound,
         ),
     ),

@@ -11,8 +11,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from api_cell.edge.route import Request
+from api_cell.servers.devices import devices_of
 from api_cell.servers.query import boolean
 from cell_service.errors import Invalid
+from cell_service.model.block_device import BlockDevice
 from cell_service.model.instance import InjectedFile, NetworkRequest
 
 _PASSWORD = string.ascii_letters + string.digits
@@ -20,11 +22,13 @@ _PASSWORD = string.ascii_letters + string.digits
 
 @dataclass(frozen=True, slots=True)
 class AskedServer:
-    """The request in our own terms. `networks` None: the project's network; () none at all."""
+    """The request in our own terms. `image_id` "": it boots from a volume. `networks` None: the project's network;
+    () none at all."""
 
     name: str
     flavor_id: str
     image_id: str
+    devices: tuple[BlockDevice, ...]
     networks: tuple[NetworkRequest, ...] | None
     auto_networks: bool
     min_count: int
@@ -56,7 +60,7 @@ def asked_of(req: Request) -> AskedServer:
     """Read the body, which its schema has let pass. Raises Invalid."""
     body: dict[str, Any] = req.body
     server: dict[str, Any] = body["server"]
-    image_id = _image(server)
+    storage = devices_of(server)
     lowest, highest = _counts(server)
     zone, host, node = _zone(server.get("availability_zone"))
     networks, auto = _networks(server.get("networks"))
@@ -64,7 +68,8 @@ def asked_of(req: Request) -> AskedServer:
     return AskedServer(
         name=server["name"],
         flavor_id=str(server["flavorRef"]).rsplit("/", 1)[-1],
-        image_id=image_id,
+        image_id=storage.image_id,
+        devices=storage.devices,
         networks=networks,
         auto_networks=auto,
         min_count=lowest,
@@ -105,28 +110,6 @@ def host_name(name: str, fallback: str) -> str:
     """A server's name as a host name (RFC 1123 label); `fallback` where nothing of it is left."""
     text = re.sub(r"[^a-z0-9-]", "", re.sub(r"[ _.]", "-", name.lower()))[:63].strip("-")
     return text or fallback
-
-
-def _image(server: dict[str, Any]) -> str:
-    """The image to boot from. Its local disk may also be named as a block device, as some clients do."""
-    image_id: str = server.get("imageRef") or ""
-    if server.get("block_device_mapping"):
-        raise Invalid(reason=_NO_VOLUMES)
-    for device in server.get("block_device_mapping_v2") or ():
-        if device.get("source_type") != "image" or device.get("destination_type", "local") != "local":
-            raise Invalid(reason=_NO_VOLUMES)
-        if str(device.get("boot_index", 0)) != "0":
-            raise Invalid(reason="Block Device Mapping is Invalid: an image on a local disk is the boot disk.")
-        named = device.get("uuid") or device.get("image_id")
-        if image_id and named != image_id:
-            raise Invalid(reason="Block Device Mapping is Invalid: it boots from another image than imageRef.")
-        image_id = named or ""
-    if not image_id:
-        raise Invalid(reason="Invalid imageRef provided.")
-    return image_id
-
-
-_NO_VOLUMES = "Block Device Mapping is Invalid: this cloud has local disks from images only, and no volumes."
 
 
 def _flag(value: bool | str, name: str) -> bool:

@@ -18,7 +18,7 @@ from sqlalchemy import Connection
 from api_cell.edge.route import Request
 from api_cell.hosts import ask
 from api_cell.scheduler import cells
-from api_cell.servers import images
+from api_cell.servers import devices, images
 from api_cell.servers.asked import AskedServer, asked_of, host_name
 from cell_service.errors import (
     ComputeHostNotFound,
@@ -30,6 +30,7 @@ from cell_service.errors import (
     Unavailable,
 )
 from cell_service.logs import about
+from cell_service.model import block_device
 from cell_service.model.instance import Flavor, Instance, NetworkRequest
 from cell_service.model.operation import BuildArguments
 from cell_service.model.request_spec import RequestSpec
@@ -82,7 +83,9 @@ def accept(req: Request) -> Accepted:
     _demand_rights(req, asked)
     ingredients = _look_up(req, asked)
     _check_limits(asked, ingredients.limits)
-    images.check_fit(ingredients.flavor, ingredients.image)
+    volume_backed = block_device.volume_backed(asked.devices)
+    flavor = replace(ingredients.flavor, root_gib=0) if volume_backed else ingredients.flavor
+    images.check_fit(flavor, ingredients.image)
     _check_hosts(req, asked)
     _check_cells(req, asked)
     if req.services.networks is not None and asked.networks != ():
@@ -151,7 +154,8 @@ def _look_up(req: Request, asked: AskedServer) -> _Ingredients:
                 raise ServerGroupNotFound(group_uuid=group_uuid)
     if flavor.disabled:
         raise Invalid(reason=f"Flavor {asked.flavor_id} could not be found.")
-    image = req.services.images.get(ctx, asked.image_id)
+    on_volume = devices.check(req, flavor, asked.devices, asked.max_count)
+    image = on_volume or req.services.images.get(ctx, asked.image_id)
     images.demand_active(image)
     return _Ingredients(flavor, image, key_data, group_uuid, limits, user_limits)
 
@@ -198,7 +202,7 @@ def _servers(req: Request, asked: AskedServer, made_of: _Ingredients) -> list[In
         created_at=now,
         updated_at=now,
         display_description=asked.description if req.at_least(2, 19) else asked.name,
-        image_ref=image.id,
+        image_ref=asked.image_id and image.id,
         kernel_id=image.properties.get("kernel_id", ""),
         ramdisk_id=image.properties.get("ramdisk_id", ""),
         key_name=asked.key_name,
@@ -228,7 +232,14 @@ def _numbered(template: Instance, asked: AskedServer, index: int) -> Instance:
     hostname = host_name(name, f"server-{uuid}")
     if asked.hostname is not None:
         hostname = f"{asked.hostname}-{index + 1}" if several else asked.hostname
-    return replace(template, uuid=uuid, display_name=name, hostname=hostname, launch_index=index)
+    return replace(
+        template,
+        uuid=uuid,
+        display_name=name,
+        hostname=hostname,
+        launch_index=index,
+        block_devices=devices.for_one(asked.devices),
+    )
 
 
 def _promise_most(req: Request, asked: AskedServer, made_of: _Ingredients, servers: list[Instance]) -> list[Instance]:
@@ -307,7 +318,7 @@ def _spec(asked: AskedServer, made_of: _Ingredients, server: Instance) -> Reques
         image_id=image.id,
         image_properties=image.properties,
         image_min_ram_mib=image.min_ram_mib,
-        image_min_disk_gib=image.min_disk_gib,
+        image_min_disk_gib=0 if server.volume_backed else image.min_disk_gib,
         image_disk_format=image.disk_format,
         availability_zone=server.availability_zone,
         force_host=asked.forced_host,
@@ -316,6 +327,7 @@ def _spec(asked: AskedServer, made_of: _Ingredients, server: Instance) -> Reques
         requested_node=asked.requested_node,
         scheduler_hints=asked.hints,
         group_uuid=made_of.group_uuid,
+        volume_backed=server.volume_backed,
     )
 
 

@@ -69,6 +69,8 @@ def accept(req: Request) -> Rebuilding:
     _demand_rights(req, seen, asked)
     image = req.services.images.get(req.ctx, asked["imageRef"])
     images.demand_active(image)
+    if seen.volume_backed:
+        raise Invalid(reason="Unable to rebuild with a different image for a volume-backed server.")
     images.check_fit(seen.flavor, image)
     build = BuildArguments(
         injected_files=tuple(file_of(each) for each in asked.get("personality") or ()),

@@ -152,3 +152,89 @@ def test_a_volume_is_swapped_and_its_end_changed(cloud: Federation) -> None:
     cloud.until(lambda: [status(cloud, each) for each in (old, new)] == ["available", "in-use"])
     cloud.until(lambda: [each["volumeId"] for each in attached(cloud, uuid)] == [new])
     assert list(on_hypervisors(cloud, uuid).values()) == [[new]]
+
+
+def booted(cloud: Federation, *devices: dict[str, Any], **fields: Any) -> str:
+    """A server made with these block devices, when it is ACTIVE or ERROR."""
+    fields = {"imageRef": None, **fields}
+    return cloud.boot(block_device_mapping_v2=list(devices), **fields)
+
+
+def test_a_server_boots_from_a_volume_made_of_an_image(cloud: Federation) -> None:
+    root = {
+        "source_type": "image", "destination_type": "volume", "uuid": cloud.image_id, "boot_index": 0,
+        "volume_size": 3, "delete_on_termination": True,
+    }  # fmt: skip
+    data = {"source_type": "blank", "destination_type": "volume", "volume_size": 2, "boot_index": -1, "tag": "data"}
+    uuid = booted(cloud, root, data)
+
+    shown = cloud.show(uuid)
+    assert (shown["status"], shown["image"]) == ("ACTIVE", "")
+    found = [cloud.volumes.get(ctx(), each["volumeId"]) for each in attached(cloud, uuid)]
+    assert [(each.status, each.size_gib, each.bootable) for each in found] == [
+        ("in-use", 3, True),
+        ("in-use", 2, False),
+    ]
+    assert [each["device"] for each in attached(cloud, uuid)] == ["/dev/vda", "/dev/vdb"]
+    assert cloud.allocations()[uuid].get("DISK_GB", 0) == 0
+    assert detach(cloud, uuid, found[0].id).status == 403
+
+    assert cloud.admin.delete(f"/servers/{uuid}").status == 204
+    cloud.until(lambda: cloud.gone(uuid))
+    assert status(cloud, found[1].id) == "available"
+    assert found[0].id not in {each.id for each in cloud.volumes.all(mine())}
+
+
+def mine() -> Context:
+    return Context("req-test", project_id="admin-project", deadline=ctx().deadline)
+
+
+def test_a_server_boots_from_a_volume_that_is_there(cloud: Federation) -> None:
+    held = volume(cloud, image_id=cloud.image_id)
+    uuid = booted(cloud, {"source_type": "volume", "destination_type": "volume", "uuid": held, "boot_index": 0})
+    assert cloud.show(uuid)["status"] == "ACTIVE"
+    assert status(cloud, held) == "in-use"
+    legacy = volume(cloud, image_id=cloud.image_id)
+    other = cloud.boot(imageRef=None, block_device_mapping=[{"volume_id": legacy, "device_name": "vda"}])
+    assert cloud.show(other)["status"] == "ACTIVE"
+    assert on_hypervisors(cloud, other) == {cloud.show(other)["OS-EXT-SRV-ATTR:host"]: [legacy]}
+
+
+def test_a_build_that_fails_lets_go_of_its_volumes(cloud: Federation) -> None:
+    held = volume(cloud, image_id=cloud.image_id)
+    uuid = cloud.boot(
+        imageRef=None,
+        block_device_mapping_v2=[
+            {"source_type": "volume", "destination_type": "volume", "uuid": held, "boot_index": 0},
+            {"source_type": "blank", "destination_type": "volume", "volume_size": 1, "volume_type": "no-such-type",
+             "delete_on_termination": True},
+        ],
+    )  # fmt: skip
+    assert cloud.show(uuid)["status"] == "ERROR"
+    cloud.until(lambda: status(cloud, held) == "available")
+    assert cloud.admin.delete(f"/servers/{uuid}").status == 204
+    cloud.until(lambda: cloud.gone(uuid))
+
+
+def test_mappings_that_cannot_be_are_refused(cloud: Federation) -> None:
+    plain, image = volume(cloud), cloud.image_id
+    missing = "5d1c5a2a-0000-4000-8000-000000000000"
+    root = {"source_type": "image", "destination_type": "local", "uuid": image, "boot_index": 0}
+    for fields in (
+        {"imageRef": None},
+        {"imageRef": None, "block_device_mapping_v2": [{"source_type": "volume", "uuid": plain, "boot_index": 0}]},
+        {"imageRef": None, "block_device_mapping_v2": [{"source_type": "volume", "uuid": missing, "boot_index": 0}]},
+        {"imageRef": None, "block_device_mapping_v2": [{"source_type": "snapshot", "uuid": missing, "boot_index": 0}]},
+        {"block_device_mapping_v2": [root, {**root, "boot_index": 1}]},
+        {"block_device_mapping_v2": [root, {"source_type": "volume", "uuid": plain, "boot_index": 0}]},
+        {"block_device_mapping_v2": [root, {"source_type": "volume", "uuid": plain, "boot_index": 2}]},
+        {"block_device_mapping_v2": [root, {"source_type": "volume", "destination_type": "local", "uuid": plain}]},
+        {"block_device_mapping_v2": [root, {"source_type": "blank", "destination_type": "volume"}]},
+        {"block_device_mapping_v2": [root, {"source_type": "blank", "guest_format": "swap", "volume_size": 64}]},
+        {"block_device_mapping_v2": [root, {"source_type": "blank", "volume_size": 64}]},
+        {"block_device_mapping_v2": [root, {"source_type": "volume", "uuid": plain}], "min_count": 2},
+        {"block_device_mapping_v2": [root], "block_device_mapping": [{"volume_id": plain, "device_name": "vdb"}]},
+    ):
+        answer = cloud.post_server(**fields)
+        assert answer.status == 400, (fields, answer.raw)
+    assert status(cloud, plain) == "available"

@@ -1,0 +1,237 @@
+"""Block devices that a new server asks for: read from the body, then held against what there is.
+
+Pairs of source and destination that can be: image→local (the boot image itself), image→volume, volume→volume,
+snapshot→volume, blank→volume, blank→local (ephemeral or swap).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+from uuid import uuid4
+
+from api_cell.edge.route import Request
+from api_cell.servers import volumes as attaching
+from api_cell.servers.query import boolean
+from cell_service.errors import Invalid, VolumeNotFound
+from cell_service.model.block_device import SWAP, BlockDevice, next_name
+from cell_service.model.instance import Flavor
+from cell_service.peers.image import Image
+from cell_service.peers.volumes import Volume
+
+ROOT_NAME = "/dev/vda"
+_TO_VOLUME = frozenset({"image", "volume", "snapshot", "blank"})
+_SEQUENCE = "Boot sequence for the instance and image/block device mapping combination is not valid."
+
+
+@dataclass(frozen=True, slots=True)
+class AskedDevices:
+    """`image_id` is that of a root disk on the host ("": the root disk is a volume)."""
+
+    image_id: str
+    devices: tuple[BlockDevice, ...] = ()
+
+
+def devices_of(server: dict[str, Any]) -> AskedDevices:
+    """What the body of a create says. Raises Invalid."""
+    image_id: str = server.get("imageRef") or ""
+    old, new = server.get("block_device_mapping") or (), server.get("block_device_mapping_v2") or ()
+    if old and new:
+        raise Invalid(reason="Using different block_device_mapping syntaxes is not allowed in the same request.")
+    if old:
+        made = _numbered([_legacy(each) for each in old if not each.get("no_device")], boots=not image_id)
+    else:
+        made = [_device(each) for each in new if not each.get("no_device")]
+    images = [each for each in made if each.source_type == "image" and not each.is_volume]
+    for each in images:
+        if not each.is_root:
+            raise _bad("an image on a local disk is the boot disk.")
+        if image_id and each.image_id != image_id:
+            raise _bad("it boots from another image than imageRef.")
+        image_id = each.image_id or ""
+    devices = [each for each in made if each not in images]
+    _check_order(devices, local_root=bool(images) or _boots_from(image_id, devices))
+    if any(each.is_root for each in devices):
+        image_id = ""
+    elif not image_id:
+        raise Invalid(reason="Invalid imageRef provided.")
+    if sum(each.is_swap for each in devices) > 1:
+        raise _bad("More than one swap drive requested.")
+    tags = [each.tag for each in devices if each.tag]
+    if len(set(tags)) != len(tags):
+        raise Invalid(reason="Duplicate tags found for devices")
+    return AskedDevices(image_id, tuple(_in_order(devices)))
+
+
+def check(req: Request, flavor: Flavor, devices: Sequence[BlockDevice], count: int) -> Image | None:
+    """All that the devices name is there and may be used. Answers what is known of the image that a volume-backed
+    server boots from, None for others. Raises Invalid, ImageNotFound."""
+    if devices:
+        req.demand("os_compute_api:servers:create:attach_volume")
+    local = [each for each in devices if not each.is_volume]
+    if any((each.volume_size or 0) > flavor.swap_mib for each in local if each.is_swap):
+        raise _bad("Swap drive requested is larger than instance type allows.")
+    if sum(each.volume_size or flavor.ephemeral_gib for each in local if not each.is_swap) > flavor.ephemeral_gib:
+        raise _bad("Ephemeral disks requested are larger than the instance type allows.")
+    image = None
+    for device in devices:
+        if device.is_volume:
+            found = _checked(req, device, count)
+            image = found if device.is_root else image
+    return image
+
+
+def for_one(devices: Iterable[BlockDevice]) -> tuple[BlockDevice, ...]:
+    """The devices as one server has them: with uuids of their own, and names."""
+    made: list[BlockDevice] = []
+    for device in devices:
+        name = ROOT_NAME if device.is_root else device.device_name or next_name(made)
+        made.append(replace(device, uuid=str(uuid4()), device_name=name))
+    return tuple(made)
+
+
+def _checked(req: Request, device: BlockDevice, count: int) -> Image:
+    """What stands on the volume that the device will be."""
+    service, ctx = attaching.service(req), req.ctx
+    if device.source_type == "image":
+        image: Image = req.services.images.get(ctx, device.image_id)
+        least = max(image.min_disk_gib, -(-image.size_bytes // 1024**3))
+        if (device.volume_size or 0) < least:
+            raise Invalid(reason=f"Volume size {device.volume_size} GB is smaller than image {image.id} needs.")
+        return image
+    if device.source_type == "volume":
+        volume = service.get(ctx, device.volume_id or "")
+        _check_volume(req, volume, device, count)
+        return _image_on(volume)
+    if device.source_type == "snapshot":
+        snapshot = service.snapshot(ctx, device.snapshot_id or "")
+        if device.volume_size is not None and device.volume_size < snapshot.size_gib:
+            raise Invalid(reason="Volume size is smaller than the snapshot's.")
+        try:
+            return _image_on(service.get(ctx, snapshot.volume_id))
+        except VolumeNotFound:
+            return _image_on(None)
+    return _image_on(None)
+
+
+def _check_volume(req: Request, volume: Volume, device: BlockDevice, count: int) -> None:
+    if volume.multiattach and not req.at_least(2, 60):
+        raise Invalid(reason="Multiattach volumes are only supported starting with compute API version 2.60.")
+    if volume.status != "available" and not (volume.multiattach and volume.status == "in-use"):
+        raise Invalid(reason=f"Invalid volume: status of volume {volume.id} is {volume.status}, not available.")
+    if device.is_root and not volume.bootable:
+        raise _bad(f"Block Device {volume.id} is not bootable.")
+    if count > 1 and not volume.multiattach:
+        raise Invalid(reason="Cannot attach one or more volumes to multiple instances")
+
+
+def _image_on(volume: Volume | None) -> Image:
+    known = {} if volume is None else volume.image
+    fixed = ("image_id", "image_name", "size", "min_disk", "min_ram", "disk_format", "container_format", "checksum")
+    return Image(
+        id="",
+        name=known.get("image_name", ""),
+        status="active",
+        disk_format=known.get("disk_format", ""),
+        container_format=known.get("container_format", ""),
+        size_bytes=0,
+        min_disk_gib=0,
+        min_ram_mib=_whole(known.get("min_ram")),
+        properties={name: value for name, value in known.items() if name not in fixed},
+    )
+
+
+def _device(given: dict[str, Any]) -> BlockDevice:
+    source = given.get("source_type")
+    if source is None:
+        source = next((kind for kind in ("volume", "snapshot", "image") if given.get(f"{kind}_id")), "blank")
+    destination = given.get("destination_type") or ("volume" if source in ("volume", "snapshot") else "local")
+    named = given.get("uuid") or given.get(f"{source}_id")
+    if source != "blank" and not named:
+        raise _bad(f"a device made from a {source} needs a uuid.")
+    if destination == "local" and source not in ("image", "blank"):
+        raise _bad(f"Mapping {source} to local is not supported.")
+    size = given.get("volume_size")
+    if destination == "volume" and source in ("image", "blank") and not size:
+        raise _bad("Images and blank devices with destination_type 'volume' need to have a non-zero size specified")
+    return BlockDevice(
+        uuid="",
+        source_type=source,
+        destination_type=destination,
+        boot_index=_index(given.get("boot_index")),
+        device_name=_path(given.get("device_name")),
+        device_type=given.get("device_type"),
+        disk_bus=given.get("disk_bus"),
+        volume_id=named if source == "volume" else None,
+        snapshot_id=named if source == "snapshot" else None,
+        image_id=named if source == "image" else None,
+        volume_size=int(size) if size else None,
+        volume_type=given.get("volume_type") or None,
+        delete_on_termination=_flag(given, default=destination == "local"),
+        guest_format=given.get("guest_format"),
+        tag=given.get("tag"),
+    )
+
+
+def _legacy(given: dict[str, Any]) -> BlockDevice:
+    name = str(given.get("virtual_name") or "")
+    if name.startswith(("ephemeral", SWAP)):
+        more = {"guest_format": SWAP} if name == SWAP else {}
+        return _device({**_kept(given), "source_type": "blank", "destination_type": "local", **more})
+    source = "volume" if given.get("volume_id") else "snapshot" if given.get("snapshot_id") else None
+    if source is None:
+        raise _bad("a device needs a volume or a snapshot.")
+    return _device({**_kept(given), "source_type": source, "destination_type": "volume"})
+
+
+def _kept(given: dict[str, Any]) -> dict[str, Any]:
+    names = ("volume_id", "snapshot_id", "volume_size", "device_name", "delete_on_termination")
+    return {name: given[name] for name in names if name in given}
+
+
+def _numbered(made: list[BlockDevice], *, boots: bool) -> list[BlockDevice]:
+    """In the old form the boot device is the one called vda, or the first."""
+    volumes = [each for each in made if each.is_volume]
+    root = next((each for each in volumes if each.device_name == ROOT_NAME), volumes[0] if volumes else None)
+    return [replace(each, boot_index=0) if boots and each is root else each for each in made]
+
+
+def _check_order(devices: Sequence[BlockDevice], *, local_root: bool) -> None:
+    indexes = sorted(each.boot_index for each in devices if each.boot_index is not None and each.boot_index >= 0)
+    if local_root:
+        indexes = [0, *indexes]
+    if indexes != list(range(len(indexes))):
+        raise _bad(_SEQUENCE)
+
+
+def _boots_from(image_id: str, devices: Sequence[BlockDevice]) -> bool:
+    """Whether imageRef means a local root disk: not where the same image is the volume that is booted."""
+    return bool(image_id) and not any(each.is_root and each.image_id == image_id for each in devices)
+
+
+def _in_order(devices: Iterable[BlockDevice]) -> list[BlockDevice]:
+    """The boot device first."""
+    return sorted(devices, key=lambda each: not each.is_root)
+
+
+def _index(value: Any) -> int | None:
+    number = None if value is None or value == "" else int(value)
+    return None if number is None or number < 0 else number
+
+
+def _path(name: str | None) -> str | None:
+    return None if not name else name if name.startswith("/dev/") else f"/dev/{name}"
+
+
+def _flag(given: dict[str, Any], *, default: bool) -> bool:
+    value = given.get("delete_on_termination", default)
+    return value if isinstance(value, bool) else boolean(value, "delete_on_termination")
+
+
+def _whole(text: str | None) -> int:
+    return int(text) if text is not None and text.isdigit() else 0
+
+
+def _bad(reason: str) -> Invalid:
+    return Invalid(reason=f"Block Device Mapping is Invalid: {reason}")
