@@ -281,6 +281,12 @@ class UnshelveHostNotInZone(Conflict):
     message = "Host {host} is not in the availability zone {zone}."
 
 
+class PinnedZoneElsewhere(Conflict):
+    message = (
+        "Server {instance_uuid} is in the availability zone {availability_zone}, and cannot be pinned to {zone}."
+    )
+
+
 class InstanceIsLocked(Conflict):
     message = "Instance {instance_uuid} is locked"
 

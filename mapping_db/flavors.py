@@ -47,6 +47,7 @@ class Page:
     is_public: bool | None = True
     min_ram_mib: int = 0
     min_disk_gib: int = 0
+    name: str | None = None
     sort_key: str = "flavorid"
     descending: bool = False
     marker: str | None = None
@@ -90,6 +91,8 @@ def page(tx: Connection, wanted: Page) -> list[Flavor]:
         query = query.where(flavors.c.memory_mb >= wanted.min_ram_mib)
     if wanted.min_disk_gib > 0:
         query = query.where(flavors.c.root_gb >= wanted.min_disk_gib)
+    if wanted.name is not None:
+        query = query.where(flavors.c.name == wanted.name)
     key = SORT_KEYS[wanted.sort_key]
     if wanted.descending:
         query = query.order_by(key.is_(None), key.desc(), flavors.c.flavorid.desc())

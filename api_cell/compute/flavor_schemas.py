@@ -12,6 +12,7 @@ from api_cell.edge.shapes import (
     WHOLE,
     by_version,
     number,
+    query,
     query_until_closed,
     strict,
     wrapped,
@@ -41,29 +42,33 @@ def _create(version: Version) -> Schema:
         "disk": number(0),
         "OS-FLV-EXT-DATA:ephemeral": number(0),
         "swap": number(0),
-        "rxtx_factor": RXTX,
         "os-flavor-access:is_public": BOOLEAN,
     }
+    if version < (2, 102):
+        flavor["rxtx_factor"] = RXTX
     if version >= (2, 55):
         flavor["description"] = DESCRIPTION
     return wrapped("flavor", strict(flavor, "name", "ram", "vcpus", "disk"))
 
 
-CREATE = by_version(_create, (2, 1), (2, 55))
+CREATE = by_version(_create, (2, 1), (2, 55), (2, 102))
 UPDATE = wrapped("flavor", strict({"description": DESCRIPTION}, "description"))
 SORT_KEYS = ["created_at", "description", "disabled", "ephemeral_gb", "flavorid", "id", "is_public", "memory_mb",
              "name", "root_gb", "rxtx_factor", "swap", "updated_at", "vcpu_weight", "vcpus"]  # fmt: skip
-LIST = query_until_closed(
-    {
-        "limit": WHOLE,
-        "marker": TEXT,
-        "is_public": TEXT,
-        "minRam": TEXT,
-        "minDisk": TEXT,
-        "sort_key": {"type": "string", "enum": SORT_KEYS},
-        "sort_dir": {"type": "string", "enum": ["asc", "desc"]},
-    }
-)
+_LISTED: dict[str, Schema] = {
+    "limit": WHOLE,
+    "marker": TEXT,
+    "is_public": TEXT,
+    "minRam": TEXT,
+    "minDisk": TEXT,
+    "sort_key": {"type": "string", "enum": SORT_KEYS},
+    "sort_dir": {"type": "string", "enum": ["asc", "desc"]},
+}
+_NAMED: dict[str, Schema] = {
+    "name": TEXT,
+    "sort_key": {"type": "string", "enum": [key for key in SORT_KEYS if key != "rxtx_factor"]},
+}
+LIST = (*query_until_closed(_LISTED), ((2, 102), query(_LISTED | _NAMED, closed=True)))
 ADD_ACCESS = wrapped("addTenantAccess", strict({"tenant": SHORT_TEXT}, "tenant"))
 REMOVE_ACCESS = wrapped("removeTenantAccess", strict({"tenant": SHORT_TEXT}, "tenant"))
 SPECS: Schema = {

@@ -75,14 +75,14 @@ def flavor_view(req: Request, flavor: Flavor, with_specs: bool) -> dict[str, Any
         "disk": flavor.root_gib,
         "swap": flavor.swap_mib or (0 if req.at_least(2, 75) else ""),
         "OS-FLV-EXT-DATA:ephemeral": flavor.ephemeral_gib,
-        "OS-FLV-DISABLED:disabled": flavor.disabled,
         "vcpus": flavor.vcpus,
         "os-flavor-access:is_public": flavor.is_public,
-        "rxtx_factor": flavor.rxtx_factor,
         "links": resource_links(req, f"/flavors/{flavor.flavorid}"),
     }
     if req.at_least(2, 55):
         view["description"] = flavor.description
+    if not req.at_least(2, 102):
+        view |= {"OS-FLV-DISABLED:disabled": flavor.disabled, "rxtx_factor": flavor.rxtx_factor}
     if with_specs:
         view["extra_specs"] = dict(flavor.extra_specs)
     return view
@@ -117,6 +117,7 @@ def _wanted(req: Request) -> list[Flavor]:
         is_public=_is_public(req.one("is_public")) if req.ctx.is_admin else True,
         min_ram_mib=_whole(req, "minRam"),
         min_disk_gib=_whole(req, "minDisk"),
+        name=req.one("name") if req.at_least(2, 102) else None,
         sort_key=req.one("sort_key") or "flavorid",
         descending=req.one("sort_dir") == "desc",
         marker=req.one("marker"),

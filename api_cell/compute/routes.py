@@ -39,6 +39,7 @@ from api_cell.compute import (
     tenant_usage,
     volume_attachments,
 )
+from api_cell.compute.closed_queries import closed
 from api_cell.compute.removed import REMOVED
 from api_cell.edge.route import ByVersion, Handler, Route, Schema
 from api_cell.servers.act import Doing
@@ -282,7 +283,7 @@ SERVER_PARTS = (
     Route("GET", "/servers/{server_id}/os-instance-actions/{id}", instance_actions.show),
 )  # fmt: skip
 
-ROUTES: tuple[Route, ...] = (
+_SECTIONS: tuple[Route, ...] = (
     *FLAVORS,
     *KEYPAIRS,
     *QUOTAS,
@@ -303,3 +304,5 @@ ROUTES: tuple[Route, ...] = (
     *external_events.ROUTES,
     *REMOVED,
 )
+
+ROUTES = closed(_SECTIONS)

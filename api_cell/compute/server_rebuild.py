@@ -21,6 +21,7 @@ def rebuild(req: Request) -> Response:
         shown["key_name"] = accepted.instance.key_name
     if req.at_least(2, 57):
         shown["user_data"] = accepted.instance.user_data
+        shown.pop("OS-EXT-SRV-ATTR:user_data", None)
     if req.services.settings.api.enable_instance_password:
         shown["adminPass"] = accepted.admin_password
     return Response(202, {"server": shown}, {"Location": f"{req.base_url}/servers/{accepted.instance.uuid}"})

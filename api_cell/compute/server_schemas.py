@@ -173,10 +173,12 @@ def _update(version: tuple[int, int]) -> Schema:
         server["description"] = DESCRIPTION
     if version >= (2, 90):
         server["hostname"] = hostname(version)
+    if version >= (2, 104):
+        server["pinned_availability_zone"] = {"type": ["string", "null"], "minLength": 1, "maxLength": 255}
     return strict({"server": strict(server)}, "server")
 
 
-UPDATE = by_version(_update, (2, 1), (2, 19), (2, 90), (2, 94))
+UPDATE = by_version(_update, (2, 1), (2, 19), (2, 90), (2, 94), (2, 104))
 
 
 def action(key: str, value: Schema | None = None) -> Schema:

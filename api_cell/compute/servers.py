@@ -10,7 +10,7 @@ from api_cell.compute import server_views as views
 from api_cell.edge.links import next_link
 from api_cell.edge.route import Request, Response
 from api_cell.lists import missing
-from api_cell.servers import create, delete, find, listing, query, soft_delete
+from api_cell.servers import create, delete, find, listing, pinning, query, soft_delete
 from api_cell.servers.listing import Listed, Page, Silent
 from cell_service.db import instances
 from cell_service.errors import CellUnavailable, InstanceNotFound
@@ -62,7 +62,7 @@ def show(req: Request) -> Response:
 
 
 def update(req: Request) -> Response:
-    """200 {"server": {…}} with the server's new name, description, host name or access addresses."""
+    """200 {"server": {…}} with the server's new name, description, host name, access addresses or pinned zone."""
     server_id, asked = req.params["id"], req.body["server"]
     wanted = {column: asked[name] for name, column in _UPDATABLE.items() if name in asked}
     if "OS-DCF:diskConfig" in asked:
@@ -71,12 +71,14 @@ def update(req: Request) -> Response:
     def work(tx: Connection, cell: Cell) -> tuple[Instance, Cell]:
         instance = find.to_change(req, tx, cell, server_id)
         req.demand("os_compute_api:servers:update", find.target(instance))
+        pinning.check(instance, wanted)
         instances.change(tx, server_id, now=req.cloud.clock.now(), **wanted)
         return instances.get(tx, server_id), cell
 
     instance, cell = find.change(req, server_id, work)
     if "display_name" in wanted:
         req.cloud.db.run(lambda tx: instance_mappings.rename(tx, server_id, instance.display_name))
+    pinning.tell_scheduler(req, server_id, wanted)
     shown = document(req, instance, cell)
     if not req.at_least(2, 75):
         shown = in_short(shown, instance)
@@ -122,6 +124,7 @@ _UPDATABLE = {
     "hostname": "hostname",
     "accessIPv4": "access_ip_v4",
     "accessIPv6": "access_ip_v6",
+    "pinned_availability_zone": "pinned_availability_zone",
 }
 # Before 2.75 an update does not answer all that a show does (Compute API reference, "Update Server").
 _SHOWN_BY_UPDATE = frozenset({

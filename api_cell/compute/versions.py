@@ -7,7 +7,7 @@ from typing import Any
 from api_cell.edge.route import Request, Response, Route, Version
 
 MIN_VERSION: Version = (2, 1)
-MAX_VERSION: Version = (2, 96)
+MAX_VERSION: Version = (2, 104)
 
 _MEDIA = "application/vnd.openstack.compute+json;version="
 _UPDATED = {"v2.0": "2011-01-21T11:33:21Z", "v2.1": "2013-07-23T11:33:21Z"}

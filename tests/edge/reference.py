@@ -18,7 +18,7 @@ import jsonschema.validators
 import pytest
 
 FOLDER = Path(__file__).resolve().parents[2].parent / "shared" / "api"
-VERSIONS = ["2.1", "2.26", "2.38", "2.53", "2.60", "2.64", "2.79", "2.90", "2.96"]
+VERSIONS = ["2.1", "2.26", "2.38", "2.53", "2.60", "2.64", "2.79", "2.90", "2.96", "2.104"]
 
 Version = tuple[int, int]
 
