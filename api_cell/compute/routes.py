@@ -18,9 +18,11 @@ from api_cell.compute import (
     limits,
     migrations,
     move_schemas,
+    network_proxies,
     quota_classes,
     quota_schemas,
     quota_sets,
+    security_groups,
     server_actions,
     server_deletes,
     server_diagnostics,
@@ -302,6 +304,8 @@ _SECTIONS: tuple[Route, ...] = (
     *server_interfaces.ROUTES,
     *volume_attachments.ROUTES,
     *external_events.ROUTES,
+    *security_groups.ROUTES,
+    *network_proxies.ROUTES,
     *REMOVED,
 )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 from uuid import uuid4
@@ -16,6 +17,9 @@ class MemoryRecords:
     """Records by noun and id. Security groups show their rules, as the service does."""
 
     stored: dict[str, dict[str, Record]] = field(default_factory=dict)
+    ports: Callable[[], list[Record]] = list
+    """Ports are what the instances have."""
+    change_port: Callable[[str, Record], None] = lambda _port_id, _fields: None
 
     def add(self, noun: Noun, **fields: Any) -> str:
         record_id = str(fields.pop("id", uuid4()))
@@ -29,17 +33,20 @@ class MemoryRecords:
                 for name, value in query.items()
             )
 
-        return [self._shown(noun, record) for record in self.stored.get(noun, {}).values() if fits(record)]
+        records = self.ports() if noun == "ports" else list(self.stored.get(noun, {}).values())
+        return [self._shown(noun, record) for record in records if fits(record)]
 
     def find(self, ctx: Context, noun: Noun, record_id: str) -> Record | None:
-        found = self.stored.get(noun, {}).get(record_id)
-        return None if found is None else self._shown(noun, found)
+        return next(iter(self.find_all(ctx, noun, id=record_id)), None)
 
     def create(self, ctx: Context, noun: Noun, fields: Record) -> Record:
         record_id = self.add(noun, **fields)
         return self._shown(noun, self.stored[noun][record_id])
 
     def change(self, ctx: Context, noun: Noun, record_id: str, fields: Record) -> Record:
+        if noun == "ports":
+            self.change_port(record_id, fields)
+            return {}
         if record_id not in self.stored.get(noun, {}):
             raise NotFound(reason=f"{noun} {record_id} could not be found.")
         self.stored[noun][record_id] |= fields

@@ -22,7 +22,7 @@ from cell_service.errors import (
 from cell_service.model.host import NodeReport
 from cell_service.model.instance import FixedIp, NetworkRequest, Vif
 from cell_service.peers.image import Image, NewImage
-from cell_service.peers.network import PortState
+from cell_service.peers.network import PortState, Record
 from tests.suites.network_records import MemoryRecords
 
 
@@ -143,6 +143,9 @@ class MemoryNetworks:
     lock: threading.Lock = field(default_factory=threading.Lock)
     number: int = 0
 
+    def __post_init__(self) -> None:
+        self.records.ports, self.records.change_port = self._as_records, self._change_port
+
     def add_port(self) -> str:
         with self.lock:
             return self._new(None, None, ours=False).vif.port_id
@@ -245,6 +248,39 @@ class MemoryNetworks:
                 else:
                     port.instance_uuid = port.host = None
 
+    def _as_records(self) -> list[Record]:
+        return [
+            {
+                "id": port.vif.port_id,
+                "device_id": port.instance_uuid or "",
+                "security_groups": list(port.security_groups),
+                "fixed_ips": [{"ip_address": ip.address, "subnet_id": ip.subnet_id} for ip in port.vif.fixed_ips],
+            }
+            for port in self.ports.values()
+        ]
+
+    def _change_port(self, port_id: str, fields: Record) -> None:
+        port = self.ports[port_id]
+        port.security_groups = tuple(fields.get("security_groups", port.security_groups))
+        if "fixed_ips" in fields:
+            wanted = [(entry.get("ip_address") or "10.9.9.9", entry["subnet_id"]) for entry in fields["fixed_ips"]]
+            port.vif = replace(port.vif, fixed_ips=tuple(FixedIp(ip, 4, subnet) for ip, subnet in wanted))
+
+    def _floated(self, vif: Vif) -> Vif:
+        """With the floating addresses that lead to it."""
+        floating = [
+            one for one in self.records.stored.get("floatingips", {}).values() if one.get("port_id") == vif.port_id
+        ]
+        if not floating:
+            return vif
+        fixed = tuple(
+            replace(ip, floating_ips=tuple(
+                one["floating_ip_address"] for one in floating if one["fixed_ip_address"] == ip.address
+            ))
+            for ip in vif.fixed_ips
+        )  # fmt: skip
+        return replace(vif, fixed_ips=fixed)
+
     def _release(self, ports: list[Port]) -> None:
         for port in ports:
             if port.vif.created_by_us:
@@ -267,7 +303,7 @@ class MemoryNetworks:
 
     def info(self, ctx: Context, instance_uuid: str) -> tuple[Vif, ...]:
         self._answer()
-        return tuple(port.vif for port in self.of(instance_uuid))
+        return tuple(self._floated(port.vif) for port in self.of(instance_uuid))
 
     def infos(self, ctx: Context, instance_uuids: Sequence[str]) -> dict[str, tuple[Vif, ...]]:
         found = {uuid: self.info(ctx, uuid) for uuid in instance_uuids}
