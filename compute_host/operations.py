@@ -23,6 +23,7 @@ from cell_service.model.lifecycle import PowerState, Task, VmState
 from cell_service.model.operation import BuildArguments, Kind, Outcome
 from cell_service.peers.volume_ends import let_go
 from compute_host import errands, interfaces, shelving, volumes
+from compute_host.guests import change_password, dump
 from compute_host.imaging import make_backup, make_image
 from compute_host.rescuing import rescue, unrescue
 from compute_host.soft_deletes import restore, soft_delete
@@ -179,6 +180,8 @@ _VERBS: dict[Kind, Callable[[Hands, Job], Outcome]] = {
     Kind.CREATE_BACKUP: make_backup,
     Kind.SOFT_DELETE: soft_delete,
     Kind.RESTORE: restore,
+    Kind.CHANGE_PASSWORD: change_password,
+    Kind.CRASH_DUMP: dump,
     Kind.ATTACH_INTERFACE: interfaces.attach,
     Kind.DETACH_INTERFACE: interfaces.detach,
     Kind.DELETE: _delete,

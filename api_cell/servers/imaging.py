@@ -52,7 +52,7 @@ def make(req: Request, server_id: str, wanted: Wanted) -> str:
     req.demand(doing.rule, find.target(seen))
     act.demand_unlocked(req.ctx, seen)
     lifecycle.begin(doing.kind.value, seen.state, server_id, said=doing.name)
-    if not seen.image_ref:
+    if seen.volume_backed:
         raise Invalid(reason=f"It is not supported to make an image of volume-backed instance {server_id}.")
     _check_limits(req, wanted)
     image = _image_of(seen, str(uuid4()), wanted)

@@ -1,7 +1,7 @@
 """Soft-deleted servers whose time is over are deleted.
 
 Order: 1. cell: the task is `deleting`, if nobody restored it (the row decides); 2. global: the delete is promised; 3.
-cell: it is begun. Killed between any two: the next look finds the row of step 1, and does the others, which may be repeated.
+cell: it is begun. Killed between any two: the next look finds the row of step 1, and does the others again.
 """
 
 from __future__ import annotations

@@ -44,6 +44,8 @@ EVENTS: dict[Kind, str] = {
     Kind.CREATE_BACKUP: "compute_backup_instance",
     Kind.SOFT_DELETE: "compute_soft_delete_instance",
     Kind.RESTORE: "compute_restore_instance",
+    Kind.CHANGE_PASSWORD: "compute_set_admin_password",
+    Kind.CRASH_DUMP: "compute_trigger_crash_dump",
     Kind.ATTACH_INTERFACE: "compute_attach_interface",
     Kind.DETACH_INTERFACE: "compute_detach_interface",
     Kind.DELETE: "compute_terminate_instance",

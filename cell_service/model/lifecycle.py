@@ -112,6 +112,9 @@ RULES: dict[str, Rule] = {
                                           Task.UNPAUSING, Task.SUSPENDING, Task.PAUSING})),
     "soft-delete": Rule(_COPYABLE | {VmState.RESCUED, VmState.ERROR}, Task.SOFT_DELETING, VmState.SOFT_DELETED),
     "restore": Rule(frozenset({VmState.SOFT_DELETED}), Task.RESTORING, VmState.ACTIVE),
+    "changePassword": Rule(frozenset({VmState.ACTIVE}), Task.UPDATING_PASSWORD, None),
+    "trigger_crash_dump": Rule(
+        frozenset({VmState.ACTIVE, VmState.PAUSED, VmState.RESCUED, VmState.RESIZED, VmState.ERROR}), None, None),
     "createImage": Rule(_COPYABLE, Task.IMAGE_SNAPSHOT_PENDING, None),
     "createBackup": Rule(_COPYABLE, Task.IMAGE_BACKUP, None),
     "rescue": Rule(_MOVABLE | {VmState.ERROR}, Task.RESCUING, VmState.RESCUED),

@@ -38,6 +38,8 @@ class Kind(StrEnum):
     CREATE_BACKUP = "createBackup"
     SOFT_DELETE = "soft-delete"
     RESTORE = "restore"
+    CHANGE_PASSWORD = "changePassword"
+    CRASH_DUMP = "trigger_crash_dump"
     ATTACH_INTERFACE = "attach_interface"
     DETACH_INTERFACE = "detach_interface"
     DELETE = "delete"

@@ -211,6 +211,23 @@ class LiveSnapshots(Protocol):
 
 
 @runtime_checkable
+class Passwords(Protocol):
+    """A driver that can change a password in a guest that runs."""
+
+    def set_admin_password(self, spec: GuestSpec, password: str) -> None:
+        """The guest's administrator has this password. Raises GuestNotFound, NotSupported, DriverError."""
+
+
+@runtime_checkable
+class CrashDumps(Protocol):
+    """A driver that can make a guest write a dump of itself."""
+
+    def trigger_crash_dump(self, uuid: str) -> None:
+        """The guest has had an interrupt at which, if it is made so, it writes its memory to disk. Raises
+        GuestNotFound, DriverError (also when it does not run)."""
+
+
+@runtime_checkable
 class Rescuable(Protocol):
     """A driver that can start a guest from another disk than its own."""
 

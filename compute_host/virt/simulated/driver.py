@@ -204,6 +204,12 @@ class SimulatedDriver:
         snapshots.write(self._state.get(uuid), target)
         return snapshots.FORMAT
 
+    def set_admin_password(self, spec: GuestSpec, password: str) -> None:
+        self._remark("set_admin_password", spec.instance.uuid, "the administrator has a new password")
+
+    def trigger_crash_dump(self, uuid: str) -> None:
+        self._remark("trigger_crash_dump", uuid, "NMI received, writing a crash dump")
+
     def rescue(self, spec: GuestSpec, *, stable: bool) -> None:
         root = spec.disks[0]
         if root.image is not None:
@@ -358,6 +364,14 @@ class SimulatedDriver:
         if len(notes) < len(guest.boots):
             notes = (*notes, note)
         self._state.change(uuid, power_state=state, notes=notes, sent=None)
+
+    def _remark(self, verb: str, uuid: str, remark: str) -> None:
+        """The guest, which runs, says so on its console."""
+        guest = self._guest(verb, uuid)
+        if guest.power_state not in travel.RUNS:
+            raise DriverError(reason=f"The guest is {guest.power_state.name.lower()}: cannot {verb}.")
+        self._take(self._options.verb_seconds)
+        self._state.change(uuid, boots=travel.remarked(guest, remark).boots)
 
     def _turn(self, verb: str, uuid: str, before: PowerState, after: PowerState) -> None:
         guest = self._guest(verb, uuid)
