@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from api_cell.compute import (
     aggregates,
+    assisted_snapshots,
     availability_zones,
     external_events,
     flavor_access,
@@ -41,6 +42,8 @@ from api_cell.compute import (
     services,
     tenant_usage,
     volume_attachments,
+    volume_proxies,
+    volumes_boot,
 )
 from api_cell.compute.closed_queries import closed
 from api_cell.compute.removed import REMOVED
@@ -305,6 +308,9 @@ _SECTIONS: tuple[Route, ...] = (
     *SERVER_PARTS,
     *server_interfaces.ROUTES,
     *volume_attachments.ROUTES,
+    *volume_proxies.ROUTES,
+    *assisted_snapshots.ROUTES,
+    *volumes_boot.routes_of((*SERVERS, *SERVER_ACTIONS, *server_images.ROUTES)),
     *external_events.ROUTES,
     *security_groups.ROUTES,
     *network_proxies.ROUTES,

@@ -162,16 +162,6 @@ def keep_or_delete(req: Request, server_id: str, volume_id: str, asked: dict[str
     find.change(req, server_id, work)
 
 
-def extended(req: Request, cell: Cell, instance: Instance, volume_id: str) -> bool:
-    """The block storage service has made the volume larger: the guest will see it. False: it is not the server's."""
-    device = of_volume(instance.block_devices, volume_id)
-    if device is None or instance.host is None:
-        return False
-    cell.db.run(lambda tx: _record(tx, req, instance, Kind.EXTEND_VOLUME, {"device": device.uuid}), req.ctx.deadline)
-    act.wake(req.ctx, cell, instance.host)
-    return True
-
-
 def demand_device(instance: Instance, volume_id: str) -> BlockDevice:
     """Raises VolumeNotFound."""
     device = of_volume(instance.block_devices, volume_id)

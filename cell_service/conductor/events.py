@@ -8,12 +8,21 @@ from datetime import timedelta
 
 from sqlalchemy import Connection
 
+from cell_service.conductor import volumes
 from cell_service.conductor.means import EVENTS, Means, on_behalf_of
 from cell_service.context import Context
 from cell_service.db import actions, instances, network_info, operations
 from cell_service.errors import PolycellError
 from cell_service.logs import about
-from cell_service.model.events import NETWORK_CHANGED, POWER_OFF, POWER_ON, POWER_UPDATE, VIF_DELETED, ServerEvent
+from cell_service.model.events import (
+    NETWORK_CHANGED,
+    POWER_OFF,
+    POWER_ON,
+    POWER_UPDATE,
+    VIF_DELETED,
+    VOLUME_EXTENDED,
+    ServerEvent,
+)
 from cell_service.model.instance import Instance
 from cell_service.model.lifecycle import PowerState, VmState
 from cell_service.model.operation import Kind
@@ -112,6 +121,7 @@ def _power_update(means: Means, ctx: Context, event: ServerEvent) -> None:
 
 _HANDLERS: dict[str, Callable[[Means, Context, ServerEvent], None]] = {
     VIF_DELETED: _vif_deleted,
+    VOLUME_EXTENDED: volumes.extended,
     POWER_UPDATE: _power_update,
 }
 

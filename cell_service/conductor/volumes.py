@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import logging
 from dataclasses import replace
+from datetime import timedelta
 
 from sqlalchemy import Connection
 
-from cell_service.conductor.means import EVENTS, Means, context_of
+from cell_service.conductor.means import EVENTS, Means, context_of, on_behalf_of
+from cell_service.context import Context
 from cell_service.db import actions, instances, operations
 from cell_service.errors import InstanceNotFound, PolycellError
 from cell_service.logs import about
-from cell_service.model.block_device import BlockDevice, merged
+from cell_service.model.block_device import BlockDevice, merged, of_volume
+from cell_service.model.events import ServerEvent
 from cell_service.model.operation import Kind, Operation, Outcome, Phase
 
 log = logging.getLogger(__name__)
+
+EXTEND_SECONDS = 600.0
 
 
 def host_is_through(means: Means, operation: Operation, outcome: Outcome) -> None:
@@ -54,6 +59,36 @@ def host_is_through(means: Means, operation: Operation, outcome: Outcome) -> Non
             means.volumes.release(ctx, lost)
         except PolycellError as error:
             log.warning("volume left reserved", extra=about(ctx, instance=operation.instance_uuid, reason=error))
+
+
+def extended(means: Means, ctx: Context, event: ServerEvent) -> None:
+    """The block storage service has made a volume (the event's tag) larger: the guest that has it will see that."""
+
+    def work(tx: Connection) -> str | None:
+        instance = instances.get_many(tx, [event.instance_uuid]).get(event.instance_uuid)
+        if instance is None or instance.host is None:
+            return None
+        device = of_volume(instance.block_devices, event.tag or "")
+        if device is None:
+            log.info("a volume has grown that is not the instance's", extra=about(ctx, instance=instance.uuid))
+            return None
+        now, own = means.now(), on_behalf_of(means, instance)
+        actions.start(tx, own, instance.uuid, Kind.EXTEND_VOLUME.value, now)
+        operations.insert(
+            tx,
+            own,
+            instance_uuid=instance.uuid,
+            kind=Kind.EXTEND_VOLUME,
+            host=instance.host,
+            now=now,
+            deadline=now + timedelta(seconds=EXTEND_SECONDS),
+            arguments={"device": device.uuid},
+        )
+        return instance.host
+
+    host = means.db.run(work)
+    if host is not None:
+        means.wake(ctx, host)
 
 
 def _after_fault(operation: Operation, held: tuple[BlockDevice, ...]) -> tuple[BlockDevice, ...]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import requests
+
 from cell_service.context import SYSTEM_CLOCK, Context, Deadline
 from cell_service.peers.volumes import NewVolume
 from tests.federation.cloud import Federation
@@ -238,3 +240,55 @@ def test_mappings_that_cannot_be_are_refused(cloud: Federation) -> None:
         answer = cloud.post_server(**fields)
         assert answer.status == 400, (fields, answer.raw)
     assert status(cloud, plain) == "available"
+
+
+def test_the_proxies_speak_of_the_projects_volumes(cloud: Federation) -> None:
+    owner = cloud.user("proxy-owner", "proxy-project")
+    body = {"volume": {"size": 1, "display_name": "v", "display_description": "words", "metadata": {"a": "b"}}}
+    made = owner.post("/os-volumes", body, version="2.1")
+    assert made.status == 200, made.raw
+    held = made.json["volume"]["id"]
+    assert (made.json["volume"]["displayName"], made.json["volume"]["attachments"]) == ("v", [{}])
+    assert [each["id"] for each in owner.get("/os-volumes", version="2.35").json["volumes"]] == [held]
+    assert owner.get("/os-volumes", version="2.36").status == 404
+    assert owner.get(f"/os-volumes/{held}", version="2.1").json["volume"]["metadata"] == {"a": "b"}
+    assert cloud.user("other", "other-project").get(f"/os-volumes/{held}", version="2.1").status == 404
+
+    taken = owner.post("/os-snapshots", {"snapshot": {"volume_id": held, "force": True}}, version="2.1")
+    assert taken.status == 200, taken.raw
+    one = taken.json["snapshot"]["id"]
+    assert [each["volumeId"] for each in owner.get("/os-snapshots/detail", version="2.1").json["snapshots"]] == [held]
+    assert owner.delete(f"/os-snapshots/{one}", version="2.1").status == 202
+    assert owner.get(f"/os-snapshots/{one}", version="2.1").status == 404
+    assert owner.delete(f"/os-volumes/{held}", version="2.1").status == 202
+    assert owner.delete(f"/os-volumes/{held}", version="2.1").status == 404
+
+
+def test_servers_are_there_under_their_old_name_too(cloud: Federation) -> None:
+    uuid = cloud.boot()
+    assert cloud.admin.get(f"/os-volumes_boot/{uuid}", version="2.102").json["server"]["id"] == uuid
+    assert cloud.admin.get(f"/os-volumes_boot/{uuid}", version="2.103").status == 404
+    assert cloud.admin.post(f"/os-volumes_boot/{uuid}/action", {"os-stop": None}, version="2.1").status == 202
+    assert cloud.settled(uuid)["status"] == "SHUTOFF"
+
+
+def test_a_guest_sees_that_its_volume_has_grown(cloud: Federation) -> None:
+    uuid, held = cloud.boot(), volume(cloud)
+    assert attach(cloud, uuid, held).status == 200
+    cloud.until(lambda: status(cloud, held) == "in-use")
+    grown = requests.post(
+        f"{cloud.storage.url}/v3/volumes/{held}/action",
+        json={"os-extend": {"new_size": 4}}, headers={"X-Auth-Token": "admin:admin-project"}, timeout=10,
+    )  # fmt: skip
+    assert grown.status_code == 202, grown.text
+    event = {"events": [{"name": "volume-extended", "server_uuid": uuid, "tag": held}]}
+    answer = cloud.admin.post("/os-server-external-events", event, version="2.51")
+    assert answer.status == 200, answer.raw
+
+    def sizes() -> list[int]:
+        agents = (agent for fleet in cloud.fleets.values() for agent in fleet.agents.values())
+        here = (each for each in agents if any(guest.uuid == uuid for guest in each.driver.guests()))
+        return [size for agent in here for size in agent.driver.volumes(uuid).values()]  # type: ignore[attr-defined]
+
+    cloud.until(lambda: sizes() == [4])
+    assert cloud.show(uuid)["status"] == "ACTIVE"
