@@ -1,0 +1,65 @@
+"""Small sections of the API: hosts, extensions, the audit log, bare metal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from uuid import uuid4
+
+import pytest
+
+from tests.federation.cloud import Federation
+
+
+@pytest.fixture(scope="module")
+def quick(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Federation]:
+    made = Federation(tmp_path_factory.mktemp("cloud"), move_seconds=0, live_seconds=0)
+    yield made
+    made.close()
+
+
+def test_hosts_are_listed_and_shown(quick: Federation) -> None:
+    answer = quick.admin.get("/os-hosts", version="2.42")
+    assert answer.status == 200, answer.raw
+    assert {"host_name": "cell2-host1", "service": "compute", "zone": "nova"} in answer.json["hosts"]
+    inner = quick.admin.get("/os-hosts?zone=internal", version="2.1").json["hosts"]
+    assert {host["service"] for host in inner} == {"conductor"}
+    project = uuid4().hex
+    quick.boot(quick.user("u", project), flavorRef="1")
+    hosts = [name for name, guests in quick.guests().items() if guests]
+    lines = quick.admin.get(f"/os-hosts/{hosts[0]}", version="2.42").json["host"]
+    by_project = {line["resource"]["project"]: line["resource"] for line in lines}
+    assert set(by_project) == {"(total)", "(used_now)", "(used_max)", project}
+    assert by_project[project] == {"host": hosts[0], "project": project, "cpu": 1, "memory_mb": 64, "disk_gb": 1}
+    assert quick.admin.get("/os-hosts/nobody", version="2.42").status == 404
+    assert quick.admin.get("/os-hosts", version="2.43").status == 404
+    assert quick.user("v", uuid4().hex).get("/os-hosts", version="2.42").status == 403
+
+
+def test_a_host_is_disabled_and_enabled(quick: Federation) -> None:
+    for word, status in (("disable", "disabled"), ("Enable", "enabled")):
+        answer = quick.admin.put("/os-hosts/cell1-host2", {"status": word}, version="2.42")
+        assert (answer.status, answer.json) == (200, {"host": "cell1-host2", "status": status})
+    assert quick.admin.put("/os-hosts/cell1-host2", {}, version="2.42").status == 400
+    assert quick.admin.put("/os-hosts/cell1-host2", {"maintenance_mode": "enable"}, version="2.42").status == 501
+    assert quick.admin.get("/os-hosts/cell1-host2/reboot", version="2.42").status == 501
+    assert quick.admin.get("/os-hosts/nobody/startup", version="2.42").status == 404
+
+
+def test_extensions_and_bare_metal(quick: Federation) -> None:
+    user = quick.user("u", uuid4().hex)
+    aliases = {one["alias"] for one in user.get("/extensions").json["extensions"]}
+    assert {"os-agents", "os-volumes", "os-services", "OS-DCF"} <= aliases
+    assert user.get("/extensions/os-agents").json["extension"]["name"] == "Agents"
+    assert user.get("/extensions/nothing").status == 404
+    assert quick.admin.get("/os-baremetal-nodes", version="2.35").status == 501
+    assert quick.admin.post("/os-baremetal-nodes", {}, version="2.35").status == 400
+    assert quick.admin.get("/os-baremetal-nodes", version="2.36").status == 404
+
+
+def test_no_host_has_run_an_audit(quick: Federation) -> None:
+    log = quick.admin.get("/os-instance_usage_audit_log").json["instance_usage_audit_logs"]
+    assert (log["num_hosts"], log["overall_status"]) == (4, "0 of 4 hosts done. 0 errors.")
+    answer = quick.admin.get("/os-instance_usage_audit_log/2012-07-05 10:00:00".replace(" ", "%20"))
+    log = answer.json["instance_usage_audit_log"]
+    assert (log["period_beginning"], log["period_ending"]) == ("2012-06-01 00:00:00", "2012-07-01 00:00:00")
+    assert quick.admin.get("/os-instance_usage_audit_log/yesterday").status == 400
