@@ -34,6 +34,7 @@ from compute_host.config import HostSettings
 from compute_host.images import ImageCache
 from compute_host.lines import Lines
 from compute_host.operations import perform, undo
+from compute_host.plugging import Plugging
 from compute_host.reconcile import reconcile
 from compute_host.resume import resume_guests
 from compute_host.servant import ComputeServant
@@ -84,9 +85,10 @@ class Agent:
         self._url_to_join = self._url
         self._taking = threading.Lock()
         """Held while operations are taken, and while the host changes its cell."""
+        self._plugging = Plugging(clock, settings.plugging_seconds, fatal=settings.plugging_is_fatal)
         self._hands = Hands(
             settings.host, driver, networks, images, clock, settings.shutdown_seconds, drive,
-            settings.force_config_drive, volumes,
+            settings.force_config_drive, volumes, self._plugging.wait,
         )  # fmt: skip
         self._backlog = Backlog(clock, settings.max_concurrent_builds, settings.max_concurrent_verbs, self._begin_work)
         self._tracker = Tracker(settings.host, driver, placement, self._conductor)
@@ -171,7 +173,7 @@ class Agent:
         log.info("host is up", extra=about(ctx, host=self.settings.host))
 
     def _serve(self, transport: Transport) -> Subscription:
-        handler = dispatcher(ComputeServant(self.driver, self.claim_soon, self.join_cell), self._clock)
+        handler = dispatcher(ComputeServant(self.driver, self.claim_soon, self.join_cell, self._plugging), self._clock)
         return transport.serve(f"compute.{self.settings.host}", handler, threads=2)
 
     def _register(self) -> None:

@@ -30,6 +30,13 @@ class ComputeOptions:
     shutdown_timeout: int = option(
         cfg.IntOpt("shutdown_timeout", default=60, min=0, help="Seconds a guest is given to shut down by itself.")
     )
+    vif_plugging_timeout: int = option(
+        cfg.IntOpt("vif_plugging_timeout", default=300, min=0,
+                   help="Seconds a new guest's ports may take to be plugged; 0: nobody waits for it.")
+    )  # fmt: skip
+    vif_plugging_is_fatal: bool = option(
+        cfg.BoolOpt("vif_plugging_is_fatal", default=True, help="Ports that are not plugged in time fail the build.")
+    )
     sync_power_state_interval: int = option(
         cfg.IntOpt("sync_power_state_interval", default=600, help="Seconds between reports of all guests.")
     )
@@ -129,6 +136,9 @@ class HostSettings:
     update_resources_seconds: float = 600.0
     renew_seconds: float = 15.0
     shutdown_seconds: float = 60.0
+    plugging_seconds: float = 0.0
+    """0: nobody waits for ports to be plugged."""
+    plugging_is_fatal: bool = True
     image_unused_seconds: float | None = 86400.0
     force_config_drive: bool = False
     resume_guests: bool = False
@@ -156,6 +166,8 @@ def settings_from(conf: cfg.ConfigOpts) -> HostSettings:
         sync_power_seconds=options.sync_power_state_interval,
         update_resources_seconds=options.update_resources_interval or 600,
         shutdown_seconds=options.shutdown_timeout,
+        plugging_seconds=options.vif_plugging_timeout,
+        plugging_is_fatal=options.vif_plugging_is_fatal,
         force_config_drive=read(conf, DefaultOptions).force_config_drive,
         image_unused_seconds=(
             cache.remove_unused_original_minimum_age_seconds if cache.remove_unused_base_images else None

@@ -76,6 +76,8 @@ def _build(hands: Hands, job: Job) -> Outcome:
         spec = from_images(hands, job, spec_of(hands, job, vifs, build), held)
         job.check()
         hands.driver.spawn(spec)
+    if hands.networks is not None:
+        hands.plugged(hands.networks, job, vifs)
     volumes.complete(hands, job)
     made = outcome_of(hands, job, network_info=vifs, root_device_name=ROOT_DEVICE)
     return replace(made, devices=job.instance.block_devices)

@@ -9,19 +9,26 @@ from cell_service.errors import GuestNotFound, InstanceNotFound, NotSupported
 from cell_service.model.diagnostics import GuestDiagnostics
 from cell_service.model.migration import Sending
 from cell_service.rpc.compute import Compute
+from compute_host.plugging import Plugging
 from compute_host.virt.driver import ConsoleLog, Diagnosable, Driver, Sendings
 
 
 class ComputeServant(Compute):
     """`claim` is called when there may be work, `join` with the queue and the name of another cell."""
 
-    def __init__(self, driver: Driver, claim: Callable[[], None], join: Callable[[str, str], None]) -> None:
+    def __init__(
+        self, driver: Driver, claim: Callable[[], None], join: Callable[[str, str], None], plugging: Plugging
+    ) -> None:
         self._driver = driver
+        self._plugging = plugging
         self._claim = claim
         self._join = join
 
     def wake(self, ctx: Context) -> None:
         self._claim()
+
+    def port_event(self, ctx: Context, instance_uuid: str, port_id: str, failed: bool) -> None:
+        self._plugging.told(instance_uuid, port_id, failed=failed)
 
     def get_console_output(self, ctx: Context, instance_uuid: str, tail_length: int | None) -> str:
         if not isinstance(self._driver, ConsoleLog):

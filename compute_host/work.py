@@ -34,6 +34,8 @@ class Hands:
     force_drive: bool = False
     """Every instance has a config drive, asked for or not."""
     volumes: Volumes | None = None
+    plugged: Callable[[Networks, Job, tuple[Vif, ...]], None] = lambda _networks, _job, _vifs: None
+    """Returns when the ports of a new guest are plugged, or nobody minds."""
 
 
 @dataclass(frozen=True, slots=True)

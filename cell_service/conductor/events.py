@@ -20,12 +20,15 @@ from cell_service.model.events import (
     POWER_ON,
     POWER_UPDATE,
     VIF_DELETED,
+    VIF_PLUGGED,
     VOLUME_EXTENDED,
     ServerEvent,
 )
 from cell_service.model.instance import Instance
 from cell_service.model.lifecycle import PowerState, VmState
 from cell_service.model.operation import Kind
+from cell_service.rpc.compute import Compute
+from cell_service.rpc.contract import client
 
 log = logging.getLogger(__name__)
 
@@ -100,6 +103,14 @@ def _vif_deleted(means: Means, ctx: Context, event: ServerEvent) -> None:
         means.wake(ctx, host)
 
 
+def _vif_plugged(means: Means, ctx: Context, event: ServerEvent) -> None:
+    """Whoever waits for it on the host is told."""
+    for instance in _living(means, {event.instance_uuid}):
+        if instance.host is not None and event.tag:
+            host = client(Compute, means.transport, instance.host)
+            host.port_event(ctx, instance.uuid, event.tag, event.status == "failed")
+
+
 def _power_update(means: Means, ctx: Context, event: ServerEvent) -> None:
     """Somebody has turned the machine on or off: the record says so, and nobody turns it back."""
     before, after, power_state, kind = _POWER[event.tag or ""]
@@ -120,6 +131,7 @@ def _power_update(means: Means, ctx: Context, event: ServerEvent) -> None:
 
 
 _HANDLERS: dict[str, Callable[[Means, Context, ServerEvent], None]] = {
+    VIF_PLUGGED: _vif_plugged,
     VIF_DELETED: _vif_deleted,
     VOLUME_EXTENDED: volumes.extended,
     POWER_UPDATE: _power_update,

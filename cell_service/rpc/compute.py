@@ -18,6 +18,11 @@ class Compute(Contract):
         """There is work for this host: claim it now rather than at the next poll."""
         raise NotImplementedError
 
+    @cast
+    def port_event(self, ctx: Context, instance_uuid: str, port_id: str, failed: bool) -> None:
+        """The network service has plugged a port of the instance, or could not."""
+        raise NotImplementedError
+
     @call(seconds=30, idempotent=True)
     def get_console_output(self, ctx: Context, instance_uuid: str, tail_length: int | None) -> str:
         """The last lines of the guest's console log (all for None). Raises InstanceNotFound, NotSupported."""

@@ -131,6 +131,7 @@ class Port:
     host: str | None
     key: str | None = None
     security_groups: tuple[str, ...] = ()
+    status: str = "ACTIVE"
 
 
 @dataclass
@@ -233,7 +234,7 @@ class MemoryNetworks:
         self._answer()
         return tuple(
             PortState(
-                port.vif.port_id, port.vif.network_id, port.vif.mac, "ACTIVE", port.vif.fixed_ips, port.vif.tag,
+                port.vif.port_id, port.vif.network_id, port.vif.mac, port.status, port.vif.fixed_ips, port.vif.tag,
                 port.security_groups,
             )
             for port in self.of(instance_uuid)
