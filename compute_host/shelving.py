@@ -27,7 +27,8 @@ _OFF = (PowerState.SHUTDOWN, PowerState.CRASHED, PowerState.NOSTATE)
 
 
 def shelve(hands: Hands, job: Job) -> Outcome:
-    """The guest is off, and its root disk is an image. After an error it is as it was: a running guest runs again."""
+    """The guest is off, and its root disk is an image, unless it is a volume. After an error it is as it was: a running
+    guest runs again."""
     images, driver, uuid = _images(hands), hands.driver, job.instance.uuid
     if not isinstance(driver, Snapshots):
         raise NotSupported(reason="Guests of this host cannot be copied into images.")
@@ -38,6 +39,8 @@ def shelve(hands: Hands, job: Job) -> Outcome:
         if driver.power_state(uuid) not in _OFF:
             hands.driver.power_off(uuid, graceful_seconds=hands.shutdown_seconds)
         job.check()
+        if job.instance.volume_backed:
+            return outcome_of(hands, job)
         job.progress(Task.SHELVING_IMAGE_UPLOADING)
         images.publish(job.ctx, _image_of(job.instance, asked[IMAGE]), lambda path: driver.snapshot(uuid, path))
     except OperationLost:
@@ -52,7 +55,8 @@ def shelve(hands: Hands, job: Job) -> Outcome:
 def offload(hands: Hands, job: Job) -> Outcome:
     """Nothing of the guest is left here; its ports are the instance's, and bound to no host."""
     image_id = shelved.image_of(job.instance.system_metadata)
-    if image_id is None or not _images(hands).is_active(job.ctx, image_id):
+    kept = job.instance.volume_backed or (image_id is not None and _images(hands).is_active(job.ctx, image_id))
+    if not kept:
         raise Conflict(reason="The shelved server's image is not there, so its guest is kept.")
     job.check()
     hands.driver.destroy(job.instance.uuid)

@@ -91,7 +91,7 @@ def from_images(
     image for the root disk than the instance's own."""
     instance, images = job.instance, hands.images
     image_id = image_id or instance.image_ref
-    if images is None or not image_id:
+    if images is None or not image_id or instance.volume_backed:
         return spec
     image, path = held.enter_context(images.image(job.ctx, image_id, instance.flavor))
     spec = replace(spec, disks=with_image(instance, image, path))

@@ -79,7 +79,7 @@ def do_here(means: Means, operation: Operation) -> None:
     with means.db.connect() as tx:
         instance = instances.get(tx, uuid)
     image_id = shelved.image_of(instance.system_metadata)
-    if not _is_active(means, ctx, image_id):
+    if not instance.volume_backed and not _is_active(means, ctx, image_id):
         raise Conflict(reason="The shelved server's image is not there.")
     if means.networks is not None:
         means.networks.unbind(ctx, uuid)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import requests
@@ -292,3 +293,39 @@ def test_a_guest_sees_that_its_volume_has_grown(cloud: Federation) -> None:
 
     cloud.until(lambda: sizes() == [4])
     assert cloud.show(uuid)["status"] == "ACTIVE"
+
+
+def test_a_volume_backed_server_is_shelved_without_an_image(cloud: Federation) -> None:
+    root = {"source_type": "image", "destination_type": "volume", "uuid": cloud.image_id, "boot_index": 0,
+            "volume_size": 1, "delete_on_termination": True}  # fmt: skip
+    uuid, before = booted(cloud, root), len(cloud.images.uploads)
+    (held,) = (each["volumeId"] for each in attached(cloud, uuid))
+    assert cloud.act(uuid, "shelve").status == 202
+    cloud.until(lambda: cloud.show(uuid)["status"] == "SHELVED_OFFLOADED")
+    assert len(cloud.images.uploads) == before
+    assert status(cloud, held) == "reserved"
+    assert cloud.act(uuid, "unshelve", None).status == 202
+    cloud.until(lambda: cloud.show(uuid)["status"] == "ACTIVE")
+    assert list(on_hypervisors(cloud, uuid).values()) == [[held]]
+    assert rebuilt(cloud, uuid).status == 400
+
+
+def rebuilt(cloud: Federation, uuid: str) -> Any:
+    return cloud.act(uuid, "rebuild", {"imageRef": cloud.image_id})
+
+
+def test_a_volume_that_cannot_be_attached_is_free_again(cloud: Federation) -> None:
+    uuid, held = cloud.boot(cell="cell1"), volume(cloud)
+    faults = cloud.directory / "cell1-host1" / "faults.json"
+    faults.write_text(json.dumps({f"attach_volume:{uuid}": {"times": 1, "reason": "no room on the bus"}}))
+    try:
+        assert attach(cloud, uuid, held).status == 200
+        cloud.until(lambda: not attached(cloud, uuid))
+        cloud.until(lambda: status(cloud, held) == "available")
+    finally:
+        faults.unlink()
+    assert cloud.show(uuid)["status"] == "ACTIVE"
+    (newest, *_) = cloud.admin.get(f"/servers/{uuid}/os-instance-actions", version=LATEST).json["instanceActions"]
+    assert (newest["action"], newest["message"]) == ("attach_volume", "Error")
+    assert attach(cloud, uuid, held).status == 200
+    cloud.until(lambda: status(cloud, held) == "in-use")
