@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from string import ascii_lowercase
 from typing import Any
 
 SWAP = "swap"
@@ -76,6 +77,6 @@ def merged(
 def next_name(devices: Iterable[BlockDevice], prefix: str = "/dev/vd") -> str:
     """The first device name that none of them has. "a" is the root disk's."""
     taken = {device.device_name for device in devices}
-    letters = "bcdefghijklmnopqrstuvwxyz"
-    names: list[str] = [*letters, *(f"{first}{second}" for first in "abcdefghijklmnopqrstuvwxyz" for second in "a" + letters)]
+    letters = ascii_lowercase
+    names: list[str] = [*letters[1:], *(first + second for first in letters for second in letters)]
     return next(prefix + name for name in names if prefix + name not in taken)
