@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from api_cell.compute import versions
+from api_cell.compute import documents, versions
 from api_cell.compute.routes import ROUTES
 from api_cell.config import ApiSettings
 from api_cell.edge.api import Api
@@ -35,7 +35,7 @@ COMPUTE = Api(
     legacy_prefix="/v2",
     legacy_header="X-OpenStack-Nova-API-Version",
     project_in_path=True,
-    roots=versions.ROOTS,
+    roots=documents.ROOTS,
     elsewhere=versions.choices,
 )
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+from api_cell.config import Quota
 from cell_service.context import SYSTEM_CLOCK
 from cell_service.model.instance import Flavor
 from mapping_db import flavors
@@ -20,6 +21,7 @@ from tests.federation.cloud import Federation
 from tests.surface.making import make
 
 SSH_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGjW2DMVvlm6bKzj5LnHGBJYQCXSm8xGLBOCyOnGxJSP ann@example"
+UNBOUND = Quota(instances=-1, cores=-1, ram=-1, key_pairs=-1, server_groups=-1)
 FIRST: dict[str, list[tuple[str, Any]]] = {
     "os-start": [("os-stop", None)],
     "unpause": [("pause", None)],
@@ -85,7 +87,7 @@ class World:
     """One cell with two hosts. What requests use up is made anew."""
 
     def __init__(self, directory: Path) -> None:
-        self.cloud = Federation(directory, cells=1, hosts=2, move_seconds=0, live_seconds=0)
+        self.cloud = Federation(directory, cells=1, hosts=2, quota=UNBOUND, move_seconds=0, live_seconds=0)
         self.admin: Client = self.cloud.admin
         for name in ("2", "spare"):
             self.cloud.db.run(lambda tx, name=name: flavors.insert_flavor(tx, Flavor(name, f"f{name}", 1, 64, 1),
@@ -185,7 +187,7 @@ class World:
         return str(self.admin.get("/os-hypervisors", version=version).json["hypervisors"][0]["id"])
 
     def _os_quota_sets(self, row: Row, version: str) -> str:
-        return "some-project"
+        return "admin-project"
 
     def _os_quota_class_sets(self, row: Row, version: str) -> str:
         return "default"

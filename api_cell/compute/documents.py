@@ -1,0 +1,50 @@
+"""What the service says of itself without a token: versions, the OpenAPI document, a page to read and try it."""
+
+from __future__ import annotations
+
+import json
+import re
+from functools import lru_cache
+
+from api_cell.compute import versions
+from api_cell.compute.openapi import document
+from api_cell.compute.page import PAGE
+from api_cell.compute.routes import ROUTES
+from api_cell.edge.route import Request, Response, Route, Version
+from cell_service.errors import Invalid, NotAcceptable
+
+_VERSION = re.compile(r"2\.(0|[1-9][0-9]{0,3})")
+
+
+def openapi(req: Request) -> Response:
+    """200, the OpenAPI document at ?microversion= (the highest without it)."""
+    asked = req.one("microversion") or "latest"
+    return Response(200, _rendered(versions.MAX_VERSION if asked == "latest" else _parsed(asked)))
+
+
+def page(req: Request) -> Response:
+    """200, a page that reads the document."""
+    return Response(200, PAGE, {"Content-Type": "text/html; charset=utf-8"})
+
+
+def _parsed(asked: str) -> Version:
+    """Raises Invalid (malformed), NotAcceptable (out of range)."""
+    found = _VERSION.fullmatch(asked)
+    if found is None:
+        raise Invalid(reason=f"API version {asked[:64]!r} is not of the form MAJOR.MINOR.")
+    version = (2, int(found[1]))
+    if not versions.MIN_VERSION <= version <= versions.MAX_VERSION:
+        raise NotAcceptable(reason=f"Version {asked} is not supported.")
+    return version
+
+
+@lru_cache(maxsize=8)
+def _rendered(version: Version) -> bytes:
+    return json.dumps(document(ROUTES, version)).encode()
+
+
+ROOTS = (
+    *versions.ROOTS,
+    Route("GET", "/v2.1/openapi.json", openapi, open=True),
+    Route("GET", "/v2.1/docs", page, open=True),
+)

@@ -1,0 +1,48 @@
+"""The service describes itself: an OpenAPI document for each microversion, and a page that needs nothing else."""
+
+from __future__ import annotations
+
+import re
+
+import jsonschema
+import pytest
+
+from api_cell.compute.openapi import document
+from api_cell.compute.routes import ROUTES
+from tests.edge.client import Client
+from tests.edge.reference import parsed
+from tests.surface.world import World
+
+
+@pytest.mark.parametrize("version", ["2.1", "2.36", "2.104"])
+def test_every_route_of_the_version_is_in_the_document(world: World, version: str) -> None:
+    reply = world.admin.get(f"/v2.1/openapi.json?microversion={version}", whole=True, token=None)
+    assert (reply.status, reply.json["info"]["version"]) == (200, version)
+    told = {(method.upper(), path) for path, methods in reply.json["paths"].items() for method in methods}
+    at = parsed(version)
+    assert told == {(route.method, route.path) for route in ROUTES if route.min_version <= at <= route.max_version}
+    for methods in reply.json["paths"].values():
+        for operation in methods.values():
+            assert operation["responses"]
+            for content in operation.get("requestBody", {}).get("content", {}).values():
+                jsonschema.Draft202012Validator.check_schema(content["schema"])
+
+
+def test_operations_have_names_of_their_own() -> None:
+    made = document(ROUTES, (2, 104))
+    names = [operation["operationId"] for methods in made["paths"].values() for operation in methods.values()]
+    assert len(names) == len(set(names))
+    action = made["paths"]["/servers/{id}/action"]["post"]["requestBody"]["content"]["application/json"]["schema"]
+    assert {"os-start"} in [set(choice["required"]) for choice in action["oneOf"]]
+
+
+def test_no_document_of_versions_that_are_not(world: World) -> None:
+    assert world.admin.get("/v2.1/openapi.json?microversion=2.105", whole=True, token=None).status == 406
+    assert world.admin.get("/v2.1/openapi.json?microversion=x", whole=True, token=None).status == 400
+
+
+def test_the_page_loads_nothing_from_elsewhere(world: World) -> None:
+    reply = Client(world.cloud.api.port).get("/v2.1/docs", whole=True, token=None)
+    assert reply.status == 200
+    assert reply.headers["Content-Type"].startswith("text/html")
+    assert not re.search(rb"(src|href)=\"?(https?:)?//", reply.raw)
