@@ -8,6 +8,7 @@ from typing import ClassVar
 from oslo_config import cfg
 
 from cell_service.config import Defaults, KeystoneAuthtoken, option, read
+from cell_service.consoles.config import ConsoleAuth
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +123,7 @@ class ApiSettings:
     quota: Quota = field(default_factory=Quota)
     zones: Zones = field(default_factory=Zones)
     soft_delete: SoftDelete = field(default_factory=SoftDelete)
+    consoleauth: ConsoleAuth = field(default_factory=ConsoleAuth)
     database: ApiDatabase = field(default_factory=ApiDatabase)
     identity: KeystoneAuthtoken = field(default_factory=KeystoneAuthtoken)
 
@@ -136,6 +138,7 @@ def read_settings(conf: cfg.ConfigOpts) -> ApiSettings:
         quota=read(conf, Quota),
         zones=read(conf, Zones),
         soft_delete=read(conf, SoftDelete),
+        consoleauth=read(conf, ConsoleAuth),
         database=read(conf, ApiDatabase),
         identity=read(conf, KeystoneAuthtoken),
     )

@@ -174,6 +174,18 @@ class ImageNotFound(NotFound):
     message = "Image {image_id} could not be found."
 
 
+class ConsoleTokenNotFound(NotFound):
+    message = "Token not found"
+
+
+class ConsoleTypeUnavailable(Invalid):
+    message = "Unavailable console type {console_type}."
+
+
+class ConsoleTypeHidden(Unauthenticated):
+    message = "The requested console type details are not accessible"
+
+
 class KeypairNotFound(NotFound):
     message = "Keypair {name} not found for user {user_id}"
 

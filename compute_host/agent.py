@@ -173,7 +173,8 @@ class Agent:
         log.info("host is up", extra=about(ctx, host=self.settings.host))
 
     def _serve(self, transport: Transport) -> Subscription:
-        handler = dispatcher(ComputeServant(self.driver, self.claim_soon, self.join_cell, self._plugging), self._clock)
+        servant = ComputeServant(self.driver, self.claim_soon, self.join_cell, self._plugging, self.settings.consoles)
+        handler = dispatcher(servant, self._clock)
         return transport.serve(f"compute.{self.settings.host}", handler, threads=2)
 
     def _register(self) -> None:

@@ -9,6 +9,7 @@ from typing import ClassVar
 from oslo_config import cfg
 
 from cell_service.config import Defaults, option, read
+from cell_service.consoles.config import ConsoleSettings, console_settings
 from cell_service.errors import Invalid
 from cell_service.metadata.config import DefaultOptions
 from compute_host.libvirt_settings import GuestSettings, LibvirtSettings
@@ -147,6 +148,7 @@ class HostSettings:
     simulated: SimulatedOptions = field(default_factory=SimulatedOptions)
     libvirt: LibvirtSettings = field(default_factory=LibvirtSettings)
     guests: GuestSettings = field(default_factory=GuestSettings)
+    consoles: ConsoleSettings = field(default_factory=ConsoleSettings)
 
 
 def settings_from(conf: cfg.ConfigOpts) -> HostSettings:
@@ -186,6 +188,7 @@ def settings_from(conf: cfg.ConfigOpts) -> HostSettings:
         simulated=read(conf, SimulatedOptions),
         libvirt=read(conf, LibvirtSettings),
         guests=read(conf, GuestSettings),
+        consoles=console_settings(conf),
     )
 
 

@@ -3,22 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
+from cell_service.consoles.config import ConsoleSettings
 from cell_service.context import Context
-from cell_service.errors import GuestNotFound, InstanceNotFound, NotSupported
+from cell_service.errors import ConsoleTypeUnavailable, GuestNotFound, InstanceNotFound, NotSupported
+from cell_service.model.console import ConsolePlace
 from cell_service.model.diagnostics import GuestDiagnostics
 from cell_service.model.migration import Sending
 from cell_service.rpc.compute import Compute
 from compute_host.plugging import Plugging
-from compute_host.virt.driver import ConsoleLog, Diagnosable, Driver, Sendings
+from compute_host.virt.driver import ConsoleLog, Diagnosable, Driver, RemoteConsoles, Sendings
 
 
 class ComputeServant(Compute):
     """`claim` is called when there may be work, `join` with the queue and the name of another cell."""
 
     def __init__(
-        self, driver: Driver, claim: Callable[[], None], join: Callable[[str, str], None], plugging: Plugging
+        self,
+        driver: Driver,
+        claim: Callable[[], None],
+        join: Callable[[str, str], None],
+        plugging: Plugging,
+        consoles: ConsoleSettings | None = None,
     ) -> None:
+        self._consoles = consoles or ConsoleSettings()
         self._driver = driver
         self._plugging = plugging
         self._claim = claim
@@ -46,6 +55,17 @@ class ComputeServant(Compute):
             raise NotSupported(reason="This host's hypervisor tells nothing about its guests.")
         try:
             return self._driver.diagnostics(instance_uuid)
+        except GuestNotFound:
+            raise InstanceNotFound(instance_id=instance_uuid) from None
+
+    def get_console(self, ctx: Context, instance_uuid: str, kind: str) -> ConsolePlace:
+        base_url = self._consoles.base_url(kind)
+        if base_url is None:
+            raise ConsoleTypeUnavailable(console_type=kind)
+        if not isinstance(self._driver, RemoteConsoles):
+            raise NotSupported(reason="Guests of this host have no consoles.")
+        try:
+            return replace(self._driver.remote_console(instance_uuid, kind), base_url=base_url)
         except GuestNotFound:
             raise InstanceNotFound(instance_id=instance_uuid) from None
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from cell_service.context import Context
+from cell_service.model.console import ConsolePlace
 from cell_service.model.diagnostics import GuestDiagnostics
 from cell_service.model.migration import Sending
 from cell_service.rpc.contract import Contract, call, cast
@@ -31,6 +32,11 @@ class Compute(Contract):
     @call(seconds=30, idempotent=True)
     def get_diagnostics(self, ctx: Context, instance_uuid: str) -> GuestDiagnostics:
         """How the guest is doing now. Raises InstanceNotFound, NotSupported, DriverError."""
+        raise NotImplementedError
+
+    @call(seconds=30, idempotent=True)
+    def get_console(self, ctx: Context, instance_uuid: str, kind: str) -> ConsolePlace:
+        """Where the guest's console of that kind is. Raises InstanceNotFound, ConsoleTypeUnavailable, NotSupported."""
         raise NotImplementedError
 
     @call(seconds=10, idempotent=True)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 from cell_service.model.block_device import BlockDevice
+from cell_service.model.console import ConsolePlace
 from cell_service.model.diagnostics import GuestDiagnostics
 from cell_service.model.host import NodeReport
 from cell_service.model.instance import InjectedFile, Instance, Vif
@@ -225,6 +226,15 @@ class CrashDumps(Protocol):
     def trigger_crash_dump(self, uuid: str) -> None:
         """The guest has had an interrupt at which, if it is made so, it writes its memory to disk. Raises
         GuestNotFound, DriverError (also when it does not run)."""
+
+
+@runtime_checkable
+class RemoteConsoles(Protocol):
+    """A driver whose guests have consoles on ports of the host."""
+
+    def remote_console(self, uuid: str, kind: str) -> ConsolePlace:
+        """Where the guest's console is: novnc, spice-html5 or serial (without the address that users open). Raises
+        GuestNotFound, ConsoleTypeUnavailable, DriverError."""
 
 
 @runtime_checkable

@@ -23,6 +23,7 @@ from api_cell.superconductor.service import SuperConductorService
 from cell_service.conductor.config import ConductorSettings
 from cell_service.conductor.service import ConductorService
 from cell_service.config import CinderSettings, PlacementSettings
+from cell_service.consoles.config import ConsoleSettings, SerialConsole
 from cell_service.context import SYSTEM_CLOCK, Deadline
 from cell_service.db import migrate, schema
 from cell_service.db.engine import Database
@@ -154,7 +155,8 @@ class Federation:
     def host(self, name: str) -> HostSettings:
         state = self.directory / name
         return HostSettings(
-            name, state, self.directory / "images", report_seconds=1, simulated=self._simulated
+            name, state, self.directory / "images", report_seconds=1, simulated=self._simulated,
+            consoles=ConsoleSettings(serial=SerialConsole(enabled=True)),
         )  # fmt: skip
 
     @property

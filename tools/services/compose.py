@@ -37,7 +37,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 API_PORTS = {"api": 8774, "placement": 8778, "identity": 5000, "image": 9292, "network": 9696, "volume": 8776}
-ROLES = (*API_PORTS, "metadata", "super-conductor", "conductor", "compute", "queue")
+ROLES = (*API_PORTS, "metadata", "super-conductor", "conductor", "compute", "console", "queue")
+CONSOLE_PORT = 6080
 GLOBAL_READ_SECONDS = 10.0
 
 
@@ -82,6 +83,8 @@ class Composer:
                 return self._conductor(conf, host)
             case "compute":
                 return self._compute(conf, [host] if host else [])
+            case "console":
+                return self._console(conf, port, address, reuse_port)
             case "queue":
                 return self._queue(conf)
         raise Invalid(reason=f"There is no role {role!r}; there are {', '.join(ROLES)}.")
@@ -234,6 +237,31 @@ class Composer:
             db.dispose()
 
         return Made(service.start, end)
+
+    def _console(self, conf: cfg.ConfigOpts, port: int, address: str, reuse_port: bool) -> Part:
+        """The console proxy of the cell whose database the files name; it answers every kind of console."""
+        from cell_service.consoles.proxy import ConsoleProxy
+        from cell_service.context import SYSTEM_CLOCK
+        from cell_service.db import console_tokens
+        from cell_service.db.engine import Database, PoolLimits
+        from cell_service.model.console import ConsoleToken
+
+        database = read(conf, DatabaseSettings)
+        if not database.connection:
+            raise Invalid(reason="[database] connection is not set")
+        db = Database(database.connection, PoolLimits(size=database.max_pool_size, overflow=database.max_overflow))
+
+        def lookup(secret: str) -> ConsoleToken | None:
+            with db.connect() as tx:
+                return console_tokens.find(tx, secret, SYSTEM_CLOCK.now())
+
+        proxy = ConsoleProxy(lookup)
+
+        def end(grace_seconds: float) -> None:
+            proxy.drain(grace_seconds)
+            db.dispose()
+
+        return Made(lambda: proxy.start(port or CONSOLE_PORT, address or "127.0.0.1", reuse_port=reuse_port), end)
 
     def _compute(self, conf: cfg.ConfigOpts, hosts: list[str]) -> Part:
         from cell_service.metadata.config import read_settings

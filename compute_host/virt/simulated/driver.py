@@ -10,6 +10,7 @@ from pathlib import Path
 
 from cell_service.errors import DriverError, GuestNotFound, HostOutOfSpace
 from cell_service.model.block_device import BlockDevice
+from cell_service.model.console import ConsolePlace
 from cell_service.model.diagnostics import GuestDiagnostics
 from cell_service.model.host import NodeReport
 from cell_service.model.instance import Vif
@@ -19,7 +20,7 @@ from compute_host.config import HostSettings
 from compute_host.timers import Pool, Timer, Timers
 from compute_host.virt import inspection
 from compute_host.virt.driver import Guest, GuestSpec, PowerListener, Returned, unheard
-from compute_host.virt.simulated import console, diagnostics, faults, node, snapshots, travel
+from compute_host.virt.simulated import console, consoles, diagnostics, faults, node, snapshots, travel
 from compute_host.virt.simulated.sendings import Trip, Trips
 from compute_host.virt.simulated.state import Boot, Record, State
 
@@ -37,6 +38,7 @@ class SimulatedDriver:
         self._chance = random.Random()
         self._faults = faults.Faults(_fault_files(settings), self._chance)
         self._trips = Trips(self._clock)
+        self._consoles = consoles.Consoles()
         self._lock = threading.Lock()
         self._stopped = threading.Event()
         self._listener: PowerListener | None = None
@@ -57,6 +59,7 @@ class SimulatedDriver:
     def stop(self) -> None:
         self._stopped.set()
         self._trips.stop()
+        self._consoles.stop()
         with self._lock:
             self._listener = None
             self._state_or_none = None
@@ -109,6 +112,7 @@ class SimulatedDriver:
         if name:
             self._take(self._options.verb_seconds)
         self._state.remove(uuid)
+        self._consoles.forget(uuid)
 
     def power_on(self, spec: GuestSpec) -> None:
         guest = self._guest("power_on", spec.instance.uuid)
@@ -209,6 +213,11 @@ class SimulatedDriver:
 
     def trigger_crash_dump(self, uuid: str) -> None:
         self._remark("trigger_crash_dump", uuid, "NMI received, writing a crash dump")
+
+    def remote_console(self, uuid: str, kind: str) -> ConsolePlace:
+        guest = self._state.get(uuid)
+        greeting = "RFB 003.008\n" if kind == "novnc" else f"\r\n{guest.hostname} login: "
+        return ConsolePlace(consoles.ADDRESS, self._consoles.port(uuid, kind, greeting), "")
 
     def rescue(self, spec: GuestSpec, *, stable: bool) -> None:
         root = spec.disks[0]

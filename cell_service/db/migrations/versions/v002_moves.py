@@ -93,6 +93,24 @@ _INSTANCE_INDEXES = {
 }
 
 
+Table(
+    "console_auth_tokens",
+    metadata,
+    Column("id", BIG, primary_key=True, autoincrement=True),
+    Column("token_hash", ascii_id(64), nullable=False, unique=True),
+    Column("instance_uuid", ascii_id(), nullable=False),
+    Column("kind", ascii_id(32), nullable=False),
+    Column("host", exact(255), nullable=False),
+    Column("address", exact(255), nullable=False),
+    Column("port", Integer, nullable=False),
+    Column("base_url", exact(255), nullable=False),
+    Column("internal_access_path", exact(255)),
+    Column("tls_port", Integer),
+    Column("created_at", Utc, nullable=False),
+    Column("expires_at", Utc, nullable=False, index=True),
+)
+
+
 def upgrade() -> None:
     tx = op.get_bind()
     create_missing(tx, metadata)

@@ -1,0 +1,47 @@
+"""Opening consoles of servers: a token of the server's cell, and where to go with it."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from urllib.parse import urlencode
+from uuid import uuid4
+
+from api_cell.edge.route import Request
+from api_cell.hosts import ask
+from api_cell.servers import find
+from cell_service.db import console_tokens
+from cell_service.errors import ConsoleTokenNotFound, InstanceNotReady, NobodyThere, Unavailable
+from cell_service.model.console import ConsoleToken
+
+RULE = "os_compute_api:os-remote-consoles"
+
+
+def open_console(req: Request, server_id: str, kind: str) -> str:
+    """The address at which the console can be opened for a while.
+
+    Raises InstanceNotFound, InstanceNotReady, ConsoleTypeUnavailable, NotSupported, PolicyForbidden, Unavailable.
+    """
+    found = find.server(req, server_id)
+    instance, cell = found.instance, found.cell
+    req.demand(RULE, find.target(instance))
+    if cell is None or instance.host is None:
+        raise InstanceNotReady(instance_uuid=server_id)
+    try:
+        place = cell.compute(instance.host).get_console(req.ctx, server_id, kind)
+    except NobodyThere:
+        raise Unavailable(reason=f"Host of instance {server_id} does not answer.") from None
+    secret, now = str(uuid4()), req.cloud.clock.now()
+    until = now + timedelta(seconds=req.services.settings.consoleauth.token_ttl)
+    token = ConsoleToken(server_id, kind, instance.host, place, until)
+    cell.db.run(lambda tx: console_tokens.add(tx, secret, token, now), req.ctx.deadline)
+    query = {"path": f"?token={secret}"} if kind == "novnc" else {"token": secret}
+    return f"{place.base_url}?{urlencode(query)}"
+
+
+def of_token(req: Request, secret: str) -> ConsoleToken:
+    """What the token opens. Raises ConsoleTokenNotFound, CellUnavailable."""
+    now = req.cloud.clock.now()
+    told = ask.ask_cells(
+        req.cloud, req.ctx, lambda tx: [found] if (found := console_tokens.find(tx, secret, now)) else []
+    )
+    return ask.only(told, ConsoleTokenNotFound())[1]

@@ -1,0 +1,131 @@
+"""The console proxy: a websocket of a user on one side, a guest's console on the other, bytes between them.
+
+A token is asked about before the websocket is opened; it says where to connect to. A page of another site can't use a
+user's token: the origin must be the proxy itself, or one that is allowed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+from tornado.iostream import IOStream, StreamClosedError
+from tornado.tcpclient import TCPClient
+from tornado.web import Application
+from tornado.websocket import WebSocketClosedError, WebSocketHandler
+
+from cell_service.errors import PolycellError
+from cell_service.listening import Listener
+from cell_service.logs import about
+from cell_service.model.console import ConsoleToken
+
+log = logging.getLogger(__name__)
+
+Lookup = Callable[[str], ConsoleToken | None]
+"""What a token opens; None: nothing. Raises Unavailable."""
+CONNECT_SECONDS = 10.0
+CHUNK = 65536
+
+
+class ConsoleProxy:
+    """One proxy listening. `start` and `drain` may be called from any thread."""
+
+    def __init__(self, lookup: Lookup, *, allowed_origins: tuple[str, ...] = (), threads: int = 4) -> None:
+        self.lookup, self.allowed_origins, self.open = lookup, allowed_origins, 0
+        self.workers = ThreadPoolExecutor(threads, thread_name_prefix="console")
+        application = Application([(r"/.*", _Console, {"proxy": self})])
+        self._listener = Listener("console", application, busy=lambda: self.open, ended=self._end)
+        self.start, self.drain = self._listener.start, self._listener.drain
+
+    @property
+    def port(self) -> int:
+        return self._listener.port
+
+    def _end(self) -> None:
+        self.workers.shutdown(wait=False, cancel_futures=True)
+
+
+class _Console(WebSocketHandler):
+    def initialize(self, proxy: ConsoleProxy) -> None:
+        self._proxy = proxy
+        self._stream: IOStream | None = None
+        self._pump: asyncio.Task[None] | None = None
+
+    def check_origin(self, origin: str) -> bool:
+        return super().check_origin(origin) or urlsplit(origin).hostname in self._proxy.allowed_origins
+
+    def select_subprotocol(self, subprotocols: list[str]) -> str | None:
+        return "binary" if "binary" in subprotocols else None
+
+    async def get(self, *args: Any, **kwargs: Any) -> None:
+        """403 for a token that opens nothing, 502 when the console can't be reached."""
+        loop = asyncio.get_running_loop()
+        try:
+            token = await loop.run_in_executor(self._proxy.workers, self._proxy.lookup, self._secret())
+        except PolycellError as error:
+            log.warning("console token not looked up", extra=about(None, reason=error))
+            self._refuse(503)
+            return
+        if token is None:
+            self._refuse(403)
+            return
+        try:
+            self._stream = await _connected(token)
+        except (OSError, StreamClosedError) as error:
+            log.warning("console not reached", extra=about(None, instance=token.instance_uuid, reason=error))
+            self._refuse(502)
+            return
+        log.info("console opened", extra=about(None, instance=token.instance_uuid, kind=token.kind))
+        await super().get(*args, **kwargs)
+        if self.ws_connection is None:
+            self._stream.close()
+
+    def open(self, *args: str, **kwargs: str) -> None:
+        self._proxy.open += 1
+        self._pump = asyncio.get_running_loop().create_task(self._to_user())
+
+    async def on_message(self, message: str | bytes) -> None:
+        assert self._stream is not None
+        try:
+            await self._stream.write(message.encode() if isinstance(message, str) else message)
+        except StreamClosedError:
+            self.close()
+
+    def on_close(self) -> None:
+        self._proxy.open -= 1
+        if self._stream is not None:
+            self._stream.close()
+
+    async def _to_user(self) -> None:
+        assert self._stream is not None
+        try:
+            while True:
+                await self.write_message(await self._stream.read_bytes(CHUNK, partial=True), binary=True)
+        except (StreamClosedError, WebSocketClosedError):
+            self.close()
+
+    def _secret(self) -> str:
+        """The token as clients send it: in the query, in the `path` that noVNC passes on, or in a cookie."""
+        direct = self.get_query_argument("token", "") or self.get_cookie("token") or ""
+        within = parse_qs(urlsplit(self.get_query_argument("path", "")).query).get("token", [""])
+        return direct or within[-1]
+
+    def _refuse(self, status: int) -> None:
+        self.set_status(status)
+        self.finish()
+
+
+async def _connected(token: ConsoleToken) -> IOStream:
+    place = token.place
+    stream = await TCPClient().connect(place.address, place.port, timeout=CONNECT_SECONDS)
+    if place.internal_access_path:
+        await stream.write(f"CONNECT {place.internal_access_path} HTTP/1.1\r\n\r\n".encode())
+        answer = await asyncio.wait_for(stream.read_until(b"\r\n\r\n", max_bytes=CHUNK), CONNECT_SECONDS)
+        if b" 200 " not in answer.split(b"\r\n", 1)[0] + b" ":
+            stream.close()
+            raise OSError("the console refuses the connection")
+    return stream

@@ -1,0 +1,137 @@
+"""Consoles of servers: asked for at the API, opened through the proxy."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from datetime import timedelta
+from urllib.parse import parse_qs, urlsplit
+from uuid import uuid4
+
+import pytest
+from tornado.httpclient import HTTPClientError, HTTPRequest
+from tornado.websocket import websocket_connect
+
+from cell_service.consoles.proxy import ConsoleProxy
+from cell_service.context import SYSTEM_CLOCK, Deadline
+from cell_service.db import console_tokens
+from cell_service.model.console import ConsoleToken
+from tests.federation.cloud import Federation
+
+
+@pytest.fixture(scope="module")
+def quick(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Federation]:
+    made = Federation(tmp_path_factory.mktemp("cloud"), move_seconds=0, live_seconds=0)
+    yield made
+    made.close()
+
+
+@pytest.fixture(scope="module")
+def proxy(quick: Federation) -> Iterator[ConsoleProxy]:
+    def lookup(secret: str) -> ConsoleToken | None:
+        with quick.cells.open(quick.ids["cell1"]).db.connect(Deadline.after(10)) as tx:
+            return console_tokens.find(tx, secret, SYSTEM_CLOCK.now())
+
+    made = ConsoleProxy(lookup)
+    made.start()
+    yield made
+    made.drain(2)
+
+
+def opened(cloud: Federation, uuid: str, kind: str, protocol: str) -> str:
+    body = {"remote_console": {"protocol": protocol, "type": kind}}
+    answer = cloud.admin.post(f"/servers/{uuid}/remote-consoles", body, version="2.6")
+    assert answer.status == 200, answer.raw
+    console = answer.json["remote_console"]
+    assert (console["protocol"], console["type"]) == (protocol, kind)
+    return str(console["url"])
+
+
+def secret_of(url: str) -> str:
+    return parse_qs(urlsplit(url).query)["token"][0]
+
+
+async def talk(proxy: ConsoleProxy, query: str, said: bytes, origin: str | None = None) -> tuple[bytes, bytes]:
+    """The greeting, and the echo of what was said."""
+    headers = {} if origin is None else {"Origin": origin}
+    request = HTTPRequest(f"ws://127.0.0.1:{proxy.port}/websockify?{query}", headers=headers)
+    socket = await websocket_connect(request, subprotocols=["binary"])
+    greeting = await socket.read_message()
+    await socket.write_message(said, binary=True)
+    echo = await socket.read_message()
+    socket.close()
+    assert isinstance(greeting, bytes)
+    assert isinstance(echo, bytes)
+    return greeting, echo
+
+
+def refused(proxy: ConsoleProxy, query: str, origin: str | None = None) -> int:
+    with pytest.raises(HTTPClientError) as caught:
+        asyncio.run(talk(proxy, query, b"x", origin))
+    return caught.value.code
+
+
+def test_a_serial_console_is_opened(quick: Federation, proxy: ConsoleProxy) -> None:
+    uuid = quick.boot(cell="cell1", name="talker")
+    url = opened(quick, uuid, "serial", "serial")
+    assert url.startswith("ws://127.0.0.1:6083/?token=")
+    greeting, echo = asyncio.run(talk(proxy, urlsplit(url).query, b"root\n"))
+    assert b"talker login: " in greeting
+    assert echo == b"root\n"
+    assert refused(proxy, urlsplit(url).query, origin="http://elsewhere.example") == 403
+    assert refused(proxy, f"token={uuid4()}") == 403
+    assert refused(proxy, "") == 403
+
+
+def test_vnc_passes_its_token_in_a_path(quick: Federation, proxy: ConsoleProxy) -> None:
+    uuid = quick.boot(cell="cell1")
+    url = opened(quick, uuid, "novnc", "vnc")
+    assert url.startswith("http://127.0.0.1:6080/vnc_auto.html?path=%3Ftoken%3D")
+    greeting, _ = asyncio.run(talk(proxy, urlsplit(url).query, b"x"))
+    assert greeting == b"RFB 003.008\n"
+    old = quick.admin.post(f"/servers/{uuid}/action", {"os-getVNCConsole": {"type": "novnc"}}, version="2.5")
+    assert old.status == 200
+    assert set(old.json["console"]) == {"type", "url"}
+
+
+def test_what_a_token_opens(quick: Federation, proxy: ConsoleProxy) -> None:
+    uuid = quick.boot(cell="cell1")
+    secret = secret_of(opened(quick, uuid, "serial", "serial"))
+    path = f"/os-console-auth-tokens/{secret}"
+    shown = quick.admin.get(path, version="2.31").json["console"]
+    assert (shown["instance_uuid"], shown["host"], shown["internal_access_path"]) == (uuid, "127.0.0.1", None)
+    assert quick.admin.get(path, version="2.99").json["console"]["tls_port"] is None
+    assert quick.admin.get(path, version="2.30").status == 401
+    assert quick.admin.get(path + "?x=1", version="2.99").status == 400
+    assert quick.admin.get(f"/os-console-auth-tokens/{uuid4()}", version="2.31").status == 404
+    assert quick.user("u", uuid4().hex).get(path, version="2.31").status == 403
+    with quick.cells.open(quick.ids["cell1"]).db.connect(Deadline.after(10)) as tx:
+        later = SYSTEM_CLOCK.now() + timedelta(seconds=599)
+        assert console_tokens.find(tx, secret, later) is not None
+        assert console_tokens.find(tx, secret, later + timedelta(seconds=2)) is None
+    assert quick.admin.delete(f"/servers/{uuid}").status == 204
+    quick.until(lambda: quick.gone(uuid))
+    quick.until(lambda: quick.admin.get(path, version="2.31").status == 404)
+    assert refused(proxy, f"token={secret}") == 403
+
+
+def test_what_is_refused(quick: Federation) -> None:
+    user = quick.user("u", uuid4().hex)
+    uuid = quick.boot(user)
+
+    def asked(protocol: str, kind: str, version: str = "2.99") -> int:
+        body = {"remote_console": {"protocol": protocol, "type": kind}}
+        return user.post(f"/servers/{uuid}/remote-consoles", body, version=version).status
+
+    assert asked("serial", "serial", "2.5") == 404
+    assert asked("mks", "webmks", "2.7") == 400
+    assert asked("mks", "webmks", "2.8") == 400
+    assert asked("spice", "spice-html5") == 400
+    assert asked("vnc", "serial") == 400
+    assert asked("rdp", "rdp-html5") == 400
+    assert asked("serial", "serial") == 200
+    body = {"os-getRDPConsole": {"type": "rdp-html5"}}
+    assert user.post(f"/servers/{uuid}/action", body, version="2.1").status == 400
+    stranger = quick.user("v", uuid4().hex)
+    body = {"remote_console": {"protocol": "serial", "type": "serial"}}
+    assert stranger.post(f"/servers/{uuid}/remote-consoles", body, version="2.6").status == 404
