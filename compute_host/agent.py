@@ -35,6 +35,7 @@ from compute_host.images import ImageCache
 from compute_host.lines import Lines
 from compute_host.operations import perform, undo
 from compute_host.plugging import Plugging
+from compute_host.precaching import Precaching
 from compute_host.reconcile import reconcile
 from compute_host.resume import resume_guests
 from compute_host.servant import ComputeServant
@@ -80,6 +81,7 @@ class Agent:
         self._clock = clock = timers.clock
         self._timers, self._pools, self._transport, self._images = timers, pools, transport, images
         self._conductor = client(Conductor, transport)
+        self._precaching = Precaching(images, clock, settings.host)
         self._lines = lines
         self._url = lines.url_of(settings.state) if lines else ""
         self._url_to_join = self._url
@@ -173,7 +175,9 @@ class Agent:
         log.info("host is up", extra=about(ctx, host=self.settings.host))
 
     def _serve(self, transport: Transport) -> Subscription:
-        servant = ComputeServant(self.driver, self.claim_soon, self.join_cell, self._plugging, self.settings.consoles)
+        servant = ComputeServant(
+            self.driver, self.claim_soon, self.join_cell, self._plugging, self.settings.consoles, self._precaching.want
+        )
         handler = dispatcher(servant, self._clock)
         return transport.serve(f"compute.{self.settings.host}", handler, threads=2)
 

@@ -51,6 +51,11 @@ class ImageCache:
                 if not self._users[key]:
                     del self._users[key]
 
+    def fetch(self, ctx: Context, image_id: str) -> None:
+        """The image's file is here. Raises ImageNotFound, ImageUnacceptable, PeerUnavailable."""
+        record = self._images.get(ctx, image_id)
+        self._fetched(ctx, record, _key(record))
+
     def is_active(self, ctx: Context, image_id: str) -> bool:
         """Whether somebody can start from the image. Raises PeerUnavailable."""
         try:

@@ -26,7 +26,9 @@ class ComputeServant(Compute):
         join: Callable[[str, str], None],
         plugging: Plugging,
         consoles: ConsoleSettings | None = None,
+        cache: Callable[[tuple[str, ...]], None] = lambda _ids: None,
     ) -> None:
+        self._cache = cache
         self._consoles = consoles or ConsoleSettings()
         self._driver = driver
         self._plugging = plugging
@@ -57,6 +59,9 @@ class ComputeServant(Compute):
             return self._driver.diagnostics(instance_uuid)
         except GuestNotFound:
             raise InstanceNotFound(instance_id=instance_uuid) from None
+
+    def cache_images(self, ctx: Context, image_ids: tuple[str, ...]) -> None:
+        self._cache(image_ids)
 
     def get_console(self, ctx: Context, instance_uuid: str, kind: str) -> ConsolePlace:
         base_url = self._consoles.base_url(kind)

@@ -138,6 +138,11 @@ def _view(req: Request, aggregate: Aggregate) -> dict[str, Any]:
     return view
 
 
+def aggregate_id(req: Request) -> int:
+    """The number in the path. Raises Invalid."""
+    return _id(req)
+
+
 def _id(req: Request) -> int:
     asked = req.params["id"]
     if not asked.isdecimal() or len(asked) > 9:

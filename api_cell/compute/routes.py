@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from api_cell.compute import (
+    aggregate_images,
     aggregates,
     assisted_snapshots,
     availability_zones,
@@ -311,6 +312,7 @@ _SECTIONS: tuple[Route, ...] = (
     *server_deletes.ROUTES,
     *server_guests.ROUTES,
     *consoles.ROUTES,
+    *aggregate_images.ROUTES,
     *hosts.ROUTES,
     *extensions.ROUTES,
     *baremetal_nodes.ROUTES,

@@ -37,7 +37,7 @@ class ConsoleProxy:
     def __init__(self, lookup: Lookup, *, allowed_origins: tuple[str, ...] = (), threads: int = 4) -> None:
         self.lookup, self.allowed_origins, self.open = lookup, allowed_origins, 0
         self.workers = ThreadPoolExecutor(threads, thread_name_prefix="console")
-        application = Application([(r"/.*", _Console, {"proxy": self})])
+        application = Application([(r"/.*", _Console, {"proxy": self})], log_function=_say_nothing)
         self._listener = Listener("console", application, busy=lambda: self.open, ended=self._end)
         self.start, self.drain = self._listener.start, self._listener.drain
 
@@ -117,6 +117,10 @@ class _Console(WebSocketHandler):
     def _refuse(self, status: int) -> None:
         self.set_status(status)
         self.finish()
+
+
+def _say_nothing(_handler: object) -> None:
+    """Addresses have tokens in them: they stand in no log."""
 
 
 async def _connected(token: ConsoleToken) -> IOStream:

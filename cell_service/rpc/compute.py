@@ -34,6 +34,11 @@ class Compute(Contract):
         """How the guest is doing now. Raises InstanceNotFound, NotSupported, DriverError."""
         raise NotImplementedError
 
+    @cast
+    def cache_images(self, ctx: Context, image_ids: tuple[str, ...]) -> None:
+        """Fetch the images, so that builds from them begin at once. Lost: they are fetched when somebody builds."""
+        raise NotImplementedError
+
     @call(seconds=30, idempotent=True)
     def get_console(self, ctx: Context, instance_uuid: str, kind: str) -> ConsolePlace:
         """Where the guest's console of that kind is. Raises InstanceNotFound, ConsoleTypeUnavailable, NotSupported."""

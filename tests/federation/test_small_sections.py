@@ -63,3 +63,16 @@ def test_no_host_has_run_an_audit(quick: Federation) -> None:
     log = answer.json["instance_usage_audit_log"]
     assert (log["period_beginning"], log["period_ending"]) == ("2012-06-01 00:00:00", "2012-07-01 00:00:00")
     assert quick.admin.get("/os-instance_usage_audit_log/yesterday").status == 400
+
+
+def test_hosts_of_an_aggregate_fetch_images(quick: Federation) -> None:
+    image = quick.images.add(b"wanted soon")
+    made = quick.admin.post("/os-aggregates", {"aggregate": {"name": "near"}}, version="2.81").json["aggregate"]["id"]
+    quick.admin.post(f"/os-aggregates/{made}/action", {"add_host": {"host": "cell2-host1"}}, version="2.81")
+    path, body = f"/os-aggregates/{made}/images", {"cache": [{"id": image}]}
+    assert quick.admin.post(path, body, version="2.80").status == 404
+    assert quick.admin.post(path, {"cache": [{"id": image}, {"id": image}]}, version="2.81").status == 400
+    assert quick.admin.post(path, {"cache": [{"id": str(uuid4())}]}, version="2.81").status == 400
+    assert quick.admin.post("/os-aggregates/999/images", body, version="2.81").status == 404
+    assert quick.admin.post(path, body, version="2.81").status == 202
+    quick.until(lambda: image in quick.images.downloads)

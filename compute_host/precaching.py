@@ -1,0 +1,53 @@
+"""Images that a host fetches before anybody builds from them, one after the other, on a thread of their own."""
+
+from __future__ import annotations
+
+import logging
+import threading
+
+from cell_service.context import Clock, internal
+from cell_service.errors import PolycellError
+from cell_service.logs import about
+from compute_host.images import ImageCache
+
+log = logging.getLogger(__name__)
+
+SECONDS = 3600.0
+"""For one image."""
+
+
+class Precaching:
+    """Thread-safe. What is not fetched when the agent ends is fetched by who needs it."""
+
+    def __init__(self, images: ImageCache | None, clock: Clock, host: str) -> None:
+        self._images, self._clock, self._host = images, clock, host
+        self._lock = threading.Lock()
+        self._wanted: dict[str, None] = {}
+        self._busy = False
+
+    def want(self, image_ids: tuple[str, ...]) -> None:
+        """They will be fetched. Returns at once."""
+        with self._lock:
+            self._wanted.update(dict.fromkeys(image_ids))
+            if self._busy or self._images is None:
+                return
+            self._busy = True
+        threading.Thread(target=self._fetch, name=f"{self._host}: images", daemon=True).start()
+
+    def _fetch(self) -> None:
+        while (image_id := self._next()) is not None:
+            ctx = internal(self._clock, seconds=SECONDS)
+            try:
+                assert self._images is not None
+                self._images.fetch(ctx, image_id)
+            except (PolycellError, OSError) as error:
+                log.warning("image not cached", extra=about(ctx, host=self._host, image=image_id, reason=error))
+
+    def _next(self) -> str | None:
+        with self._lock:
+            if not self._wanted:
+                self._busy = False
+                return None
+            image_id = next(iter(self._wanted))
+            del self._wanted[image_id]
+            return image_id
