@@ -174,6 +174,10 @@ class ImageNotFound(NotFound):
     message = "Image {image_id} could not be found."
 
 
+class ShareNotFound(NotFound):
+    message = "Share {share_id} could not be found."
+
+
 class ConsoleTokenNotFound(NotFound):
     message = "Token not found"
 

@@ -76,3 +76,17 @@ def test_hosts_of_an_aggregate_fetch_images(quick: Federation) -> None:
     assert quick.admin.post("/os-aggregates/999/images", body, version="2.81").status == 404
     assert quick.admin.post(path, body, version="2.81").status == 202
     quick.until(lambda: image in quick.images.downloads)
+
+
+def test_no_server_has_shares(quick: Federation) -> None:
+    uuid, share = quick.boot(), str(uuid4())
+    path, body = f"/servers/{uuid}/shares", {"share": {"share_id": share}}
+    assert quick.admin.get(path, version="2.97").json == {"shares": []}
+    assert quick.admin.get(path, version="2.96").status == 404
+    assert quick.admin.get(f"{path}?x=1", version="2.97").status == 400
+    assert quick.admin.post(path, body, version="2.97").status == 409
+    assert quick.act(uuid, "os-stop").status == 202
+    quick.settled(uuid)
+    assert quick.admin.post(path, body, version="2.97").status == 404
+    assert quick.admin.get(f"{path}/{share}", version="2.97").status == 404
+    assert quick.admin.delete(f"{path}/{share}", version="2.97").status == 404
