@@ -249,6 +249,7 @@ class Agent:
 
     def _reconcile(self) -> None:
         self._compare()
+        self._ask_left_cell()
         if self._images is not None and self.settings.image_unused_seconds is not None:
             self._images.sweep(self.settings.image_unused_seconds)
 
@@ -265,6 +266,19 @@ class Agent:
         except BaseException:
             self._driver_lost = self._driver_lost or was_lost
             raise
+
+    def _ask_left_cell(self) -> None:
+        """What the host still has of instances that are gone, only the cell knows in which they were. Asked once."""
+        left = self._lines.left(self.settings.state) if self._lines is not None else None
+        if self._lines is None or left is None or left == self._url:
+            return
+        conductor = client(Conductor, self._lines.to(left))
+        try:
+            reconcile(self._ctx(), self.settings.host, self.driver, conductor, self._backlog, self._clock)
+        except Unavailable as error:
+            log.info("the cell left does not answer", extra=about(self._ctx(), host=self.settings.host, reason=error))
+            return
+        self._lines.asked(self.settings.state)
 
     def _lose_driver(self) -> None:
         if not self._driver_lost:
@@ -292,7 +306,8 @@ class Agent:
         if self._lines is None:
             raise NotSupported(reason="This host cannot change its cell.")
         self._lines.to(transport_url)
-        self._lines.join(self.settings.state, transport_url, cell_name)
+        left = None if transport_url == self._url else self._url
+        self._lines.join(self.settings.state, transport_url, cell_name, left)
         self._url_to_join = transport_url
         self._joining.hurry()
 

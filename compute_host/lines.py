@@ -13,6 +13,7 @@ import os
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from cell_service.logs import about
 from cell_service.rpc.transport import Transport
@@ -47,30 +48,49 @@ class Lines:
 
     def url_of(self, state: Path) -> str:
         """The queue of the host whose directory this is."""
-        try:
-            told = json.loads((state / FILE).read_text(encoding="utf-8"))
-            url, instead_of = str(told["transport_url"]), told["instead_of"]
-        except FileNotFoundError:
+        told = self._told(state)
+        if told is None:
             return self.configured_url
-        except (OSError, ValueError, TypeError, KeyError) as error:
-            log.error(
-                "what cell the host has joined cannot be read", extra=about(None, file=state / FILE, reason=error)
-            )
-            return self.configured_url
-        if instead_of != _digest(self.configured_url):
+        if told["instead_of"] != _digest(self.configured_url):
             log.warning(
                 "transport_url has changed, and wins over the cell joined", extra=about(None, file=state / FILE)
             )
             return self.configured_url
-        return url
+        return str(told["transport_url"])
 
-    def join(self, state: Path, url: str, cell_name: str) -> None:
-        """The host listens there after every start from now on."""
-        if url == self.configured_url:
+    def left(self, state: Path) -> str | None:
+        """The queue of the cell that the host has left, as long as that was not asked what is still to be removed."""
+        told = self._told(state)
+        return None if told is None else told.get("left")
+
+    def join(self, state: Path, url: str, cell_name: str, left: str | None = None) -> None:
+        """The host listens there after every start from now on; it comes from the queue `left`."""
+        if url == self.configured_url and left is None:
             (state / FILE).unlink(missing_ok=True)
             return
         state.mkdir(parents=True, exist_ok=True)
-        told = {"cell": cell_name, "transport_url": url, "instead_of": _digest(self.configured_url)}
+        told = {"cell": cell_name, "transport_url": url, "instead_of": _digest(self.configured_url), "left": left}
+        self._tell(state, told)
+
+    def asked(self, state: Path) -> None:
+        """The cell that the host has left was asked."""
+        told = self._told(state)
+        if told is not None:
+            self.join(state, str(told["transport_url"]), str(told["cell"]))
+
+    def _told(self, state: Path) -> dict[str, Any] | None:
+        try:
+            told = json.loads((state / FILE).read_text(encoding="utf-8"))
+            return {"left": None, **{name: told[name] for name in ("cell", "transport_url", "instead_of")}, **told}
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, TypeError, KeyError) as error:
+            log.error(
+                "what cell the host has joined cannot be read", extra=about(None, file=state / FILE, reason=error)
+            )
+            return None
+
+    def _tell(self, state: Path, told: dict[str, Any]) -> None:
         new = state / f"{FILE}.new"
         new.unlink(missing_ok=True)
         with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:

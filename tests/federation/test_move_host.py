@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -270,3 +271,20 @@ def test_a_host_moves_between_real_databases_and_queues(tmp_path_factory: pytest
             assert move(cloud, target)
             check(cloud, uuids, target)
             usable(cloud, uuids[0])
+
+
+def test_what_a_host_still_has_of_a_server_that_its_old_cell_saw_go_is_removed(shared: Federation) -> None:
+    """It was begun there, built elsewhere, and deleted: only the old cell knows."""
+    cell = cell_of(shared)
+    other_host = f"{cell}-host2"
+    gone = shared.boot(availability_zone=f"nova:{other_host}")
+    agent = next(fleet.agents[HOST] for fleet in shared.fleets.values() if HOST in fleet.agents)
+    guest = next(fleet.agents[other_host] for fleet in shared.fleets.values() if other_host in fleet.agents)
+    record = guest.driver._state.get(gone)  # type: ignore[attr-defined]
+    assert shared.admin.delete(f"/servers/{gone}").status == 204
+    shared.until(lambda: shared.gone(gone))
+    agent.driver._state.put(replace(record, made=False))  # type: ignore[attr-defined]
+
+    move(shared, other(cell))
+    shared.until(lambda: gone not in shared.guests()[HOST])
+    move(shared, cell)
