@@ -13,7 +13,7 @@ from cell_service.consoles.config import ConsoleAuth
 
 @dataclass(frozen=True, slots=True)
 class ApiSection:
-    """[api]. The last four are ours: how much one process takes on, and for how long."""
+    """[api]. The last six are ours: how much one process takes on, and for how long."""
 
     GROUP: ClassVar[str] = "api"
     auth_strategy: str = option(cfg.StrOpt("auth_strategy", default="keystone", choices=["keystone", "noauth2"]))
@@ -25,6 +25,10 @@ class ApiSection:
     request_timeout: float = option(cfg.FloatOpt("request_timeout", default=60.0, help="Seconds for one request."))
     worker_threads: int = option(cfg.IntOpt("worker_threads", default=40, min=1, help="More than one cell may hold."))
     max_in_flight: int = option(cfg.IntOpt("max_in_flight", default=256, min=1, help="Beyond it: 503."))
+    rate_limit: float = option(
+        cfg.FloatOpt("rate_limit", default=0.0, min=0, help="Requests of a project in a second, by process; 0: any.")
+    )
+    rate_limit_burst: int = option(cfg.IntOpt("rate_limit_burst", default=100, min=1, help="As many at once."))
     drain_timeout: float = option(cfg.FloatOpt("drain_timeout", default=60.0, help="Seconds to finish at SIGTERM."))
 
 

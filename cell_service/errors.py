@@ -94,6 +94,20 @@ class Conflict(PolycellError):
     message = "{reason}"
 
 
+class StillBeingDone(Conflict):
+    message = "The first request with this Idempotency-Key has not been answered: look whether it did what it should."
+
+
+class IdempotencyKeyReused(PolycellError):
+    status = 422
+    message = "The Idempotency-Key was used for another request."
+
+
+class TooManyRequests(PolycellError):
+    status = 429
+    message = "The project sends too many requests. Try again later."
+
+
 class Gone(PolycellError):
     """A part of the API that no version serves any more."""
 

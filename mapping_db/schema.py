@@ -47,6 +47,18 @@ topology = Table(
 )
 """One row (id 1). `version` grows with every change of cell_mappings, in the same transaction."""
 
+idempotency_keys = Table(
+    "idempotency_keys",
+    metadata,
+    Column("digest", ascii_id(64), primary_key=True),
+    Column("fingerprint", ascii_id(64), nullable=False),
+    Column("status", Integer),
+    Column("answer", Text),
+    Column("created_at", Utc, nullable=False),
+    Column("expires_at", Utc, nullable=False, index=True),
+)
+"""`digest` is of project, user and key; `answer` is encrypted under them."""
+
 cell_mappings = Table(
     "cell_mappings",
     metadata,

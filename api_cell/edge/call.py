@@ -13,6 +13,7 @@ from urllib.parse import parse_qs, unquote
 from api_cell.edge.api import Api, Fault
 from api_cell.edge.exchange import Exchange
 from api_cell.edge.faults import hidden, retry_after
+from api_cell.edge.once import HEADER, once
 from api_cell.edge.policy import Policy
 from api_cell.edge.route import Request, Response, Version
 from api_cell.edge.table import Entry, Spot, holding
@@ -83,7 +84,10 @@ class Perform:
             query = _query(call, entry)
             body = _checked(call, entry, body)
             params = dict(zip(entry.names, map(_decoded, call.values), strict=True))
-            return _rendered(entry.handler(self._request(call, ctx, params, query, body)))
+            request = self._request(call, ctx, params, query, body)
+            if entry.route.method == "POST" and entry.route.action is None and HEADER in call.exchange.headers:
+                return _rendered(once(request, entry.handler))
+            return _rendered(entry.handler(request))
         except PolycellError as error:
             if bad_reference and isinstance(error, bad_reference):
                 error = Invalid(reason=str(error))

@@ -25,10 +25,19 @@ from api_cell.edge.call import Answer, Call, Perform
 from api_cell.edge.exchange import Exchange
 from api_cell.edge.metrics import PATH, Metrics
 from api_cell.edge.policy import Policy
+from api_cell.edge.rates import Rates
 from api_cell.edge.table import Spot, Table, split
 from api_cell.edge.versions import negotiate, version_headers
 from cell_service.context import Context, Deadline, new_request_id
-from cell_service.errors import BadMethod, NotFound, PolycellError, TooLarge, Unauthenticated, Unavailable
+from cell_service.errors import (
+    BadMethod,
+    NotFound,
+    PolycellError,
+    TooLarge,
+    TooManyRequests,
+    Unauthenticated,
+    Unavailable,
+)
 from cell_service.logs import about
 from mapping_db.cloud import Cloud
 
@@ -64,6 +73,7 @@ class Edge(httputil.HTTPServerConnectionDelegate):
         self._policy = policy
         self._authenticator = authenticator
         self._tokens = TokenMemory(settings.identity.token_cache_time, cloud.clock)
+        self._rates = Rates(settings.api.rate_limit, settings.api.rate_limit_burst, cloud.clock)
         self._validating: dict[bytes, asyncio.Future[Identity]] = {}
         threads = settings.api.worker_threads
         self._workers = ThreadPoolExecutor(threads, thread_name_prefix=f"{api.name}-worker")
@@ -229,6 +239,11 @@ class Edge(httputil.HTTPServerConnectionDelegate):
 
     def _submit_for(self, call: Call, identity: Identity) -> None:
         call.ctx = self._context(call, identity)
+        try:
+            self._rates.take(identity.project_id)
+        except TooManyRequests as error:
+            self._answer(call, self._perform.refused(call, error))
+            return
         self._submit(call, lambda: self._perform(call))
 
     def _context(self, call: Call, identity: Identity) -> Context:

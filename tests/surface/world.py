@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 from uuid import uuid4
 
 from api_cell.config import Quota
@@ -135,7 +136,7 @@ class World:
             else:
                 collection = segment
             made.append(segment)
-        return "/".join(made)
+        return quote("/".join(made))
 
     def _thing(self, collection: str, row: Row, version: str) -> str:
         name = "_" + collection.replace("-", "_")
@@ -147,6 +148,8 @@ class World:
             self.cloud.act(uuid, action, content)
             self.cloud.settled(uuid)
         return uuid
+
+    _os_volumes_boot = _servers
 
     def _flavors(self, row: Row, version: str) -> str:
         flavor = {"name": uuid4().hex, "ram": 64, "vcpus": 1, "disk": 1, "os-flavor-access:is_public": False}

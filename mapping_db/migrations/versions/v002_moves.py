@@ -90,6 +90,17 @@ Table(
 )
 
 Table(
+    "idempotency_keys",
+    metadata,
+    Column("digest", ascii_id(64), primary_key=True),
+    Column("fingerprint", ascii_id(64), nullable=False),
+    Column("status", Integer),
+    Column("answer", Text),
+    Column("created_at", Utc, nullable=False),
+    Column("expires_at", Utc, nullable=False, index=True),
+)
+
+Table(
     "progress_marks",
     metadata,
     Column("name", exact(255), primary_key=True),
