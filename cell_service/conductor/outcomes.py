@@ -112,7 +112,7 @@ def _end_errand(means: Means, operation: Operation, outcome: Outcome) -> None:
             operations.postpone(tx, operation.id, operation.fence, until)
             return
         found = replace(outcome, operation_id=operation.id, fence=operation.fence)
-        arguments = {**operation.arguments, ERRAND_OUTCOME: wire.to_plain(found)}
+        arguments = {**operations.without_password(operation.arguments), ERRAND_OUTCOME: wire.to_plain(found)}
         operations.note(tx, operation.id, operation.fence, arguments)
         phase = Phase.DONE if outcome.fault is None else Phase.FAILED
         operations.finish(tx, operation.id, operation.fence, phase, now)
@@ -168,7 +168,7 @@ def _succeed(tx: Connection, means: Means, operation: Operation, outcome: Outcom
 def _keep(tx: Connection, operation: Operation, outcome: Outcome) -> None:
     """Who waits for it reads from the row how the operation ended."""
     if operation.kind in TELLING:
-        arguments = {**operation.arguments, ERRAND_OUTCOME: wire.to_plain(outcome)}
+        arguments = {**operations.without_password(operation.arguments), ERRAND_OUTCOME: wire.to_plain(outcome)}
         operations.note(tx, operation.id, operation.fence, arguments)
 
 

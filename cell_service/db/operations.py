@@ -93,9 +93,7 @@ def get_many(tx: Connection, operation_ids: Collection[int]) -> dict[int, Operat
 
 def of_instance(tx: Connection, instance_uuid: str) -> list[Operation]:
     """All of the instance's operations that are still remembered, oldest first."""
-    rows = tx.execute(
-        select(*_COLUMNS).where(operations.c.instance_uuid == instance_uuid).order_by(operations.c.id)
-    )
+    rows = tx.execute(select(*_COLUMNS).where(operations.c.instance_uuid == instance_uuid).order_by(operations.c.id))
     return [_operation(row) for row in rows]
 
 
@@ -244,8 +242,12 @@ def note(tx: Connection, operation_id: int, fence: int, arguments: dict[str, Any
 def forget_password(tx: Connection, operation: Operation) -> None:
     """A held operation that ends needs it no more. Raises OperationLost."""
     if ADMIN_PASSWORD in operation.arguments:
-        kept = {name: value for name, value in operation.arguments.items() if name != ADMIN_PASSWORD}
-        note(tx, operation.id, operation.fence, kept)
+        note(tx, operation.id, operation.fence, without_password(operation.arguments))
+
+
+def without_password(arguments: dict[str, Any]) -> dict[str, Any]:
+    """What may be kept of an operation's arguments."""
+    return {name: value for name, value in arguments.items() if name != ADMIN_PASSWORD}
 
 
 def abandoned(tx: Connection, now: datetime, limit: int = 200) -> list[Operation]:
