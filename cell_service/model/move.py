@@ -22,8 +22,8 @@ class MoveKind(StrEnum):
 class MovePhase(StrEnum):
     """GOING: towards the destination. WAITING: at the destination, to be confirmed or reverted. CONFIRMING, REVERTING:
     as was asked. UNDOING: something failed before the commit. TIDYING: the instance is free again, and something of it
-    is still to be removed where nobody answers. LEAVING: the destination could not take it, and a move that goes on from
-    this one tries another. DONE, UNDONE: nothing is left to do."""
+    is still to be removed where nobody answers. LEAVING: the destination could not take it, and a move that goes on
+    from this one tries another. DONE, UNDONE: nothing is left to do."""
 
     GOING = "going"
     WAITING = "waiting"

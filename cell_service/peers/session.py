@@ -22,7 +22,13 @@ from cell_service.errors import Invalid, PeerUnavailable
 CONNECT_SECONDS = 2.0
 IDENTITY_SECONDS = 5.0
 CONNECTIONS = 32
-_SERVICE_TYPES = {"image": "image", "network": "network", "placement": "placement", "volume": "block-storage", "compute": "compute"}
+_SERVICE_TYPES = {
+    "image": "image",
+    "network": "network",
+    "placement": "placement",
+    "volume": "block-storage",
+    "compute": "compute",
+}
 _FAILURES = (
     keystoneauth1.exceptions.ClientException,
     requests.exceptions.RequestException,
