@@ -24,7 +24,7 @@ check: install-test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/pytest -n $(SIDE_BY_SIDE) -m "$(FAST)"
+	$(BIN)/pytest -n $(SIDE_BY_SIDE) -m "$(FAST) and not wide"
 
 bench: install-test
 	tools/bench.sh $(BIN)

@@ -121,6 +121,7 @@ def test_a_host_moves_there_and_back_with_all_that_is_on_it(shared: Federation) 
     assert cloud.show(new)["status"] == "ACTIVE"
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize("point", POINTS)
 def test_killed_anywhere_it_goes_on(shared: Federation, point: str) -> None:
     cloud, target = shared, other(cell_of(shared))
@@ -136,6 +137,7 @@ def test_killed_anywhere_it_goes_on(shared: Federation, point: str) -> None:
     usable(cloud, uuids[0])
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize("point", ["begun", "leaving", "announced", "sealed", "copied"])
 def test_a_move_is_undone_before_anything_has_gone(shared: Federation, point: str) -> None:
     cloud, home = shared, cell_of(shared)
@@ -147,6 +149,7 @@ def test_a_move_is_undone_before_anything_has_gone(shared: Federation, point: st
     usable(cloud, uuid)
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize("point", ["owned", "removed", "mapped"])
 def test_a_move_is_not_undone_afterwards(shared: Federation, point: str) -> None:
     cloud, target = shared, other(cell_of(shared))

@@ -179,6 +179,7 @@ STEPS = {
 }
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize("there", ["cell1-host2", "cell2-host1"])
 @pytest.mark.parametrize(("kind", "step"), [(kind, name) for kind, names in STEPS.items() for name in names])
 def test_killed_at_any_step_a_move_is_taken_over(
@@ -214,6 +215,7 @@ def test_killed_at_any_step_a_move_is_taken_over(
     assert cloud.allocations()[uuid] == USES
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize("there", ["cell1-host2", "cell2-host1"])
 @pytest.mark.parametrize("step", STEPS[MoveKind.COLD][:6])
 def test_what_fails_before_the_commit_is_undone(
@@ -254,6 +256,7 @@ def test_a_server_that_waits_for_its_confirmation_can_be_deleted(cloud: Federati
     assert move.uuid not in cloud.allocations()
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize("there", ["cell1-host2", "cell2-host1"])
 @pytest.mark.parametrize("step", STEPS[MoveKind.COLD])
 def test_a_delete_overtakes_a_move(cloud: Federation, step: str, there: str, monkeypatch: pytest.MonkeyPatch) -> None:
