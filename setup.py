@@ -73,6 +73,7 @@ setup(
         "console_scripts": [
             "polycell = tools.up.main:main",
             "polycell-manage = tools.manage.main:main",
+            "polycell-policy = tools.policy:main",
             "polycell-status = tools.manage.status:main",
         ]
     },

@@ -9,7 +9,7 @@ from sqlalchemy import Connection
 
 from api_cell.edge.links import next_link, page_size, resource_links
 from api_cell.edge.route import Request, Response
-from api_cell.edge.shapes import FALSE_WORDS, TRUE_WORDS, is_true
+from api_cell.edge.shapes import FALSE_WORDS, MAX_INT, TRUE_WORDS, is_true
 from cell_service.errors import Invalid
 from cell_service.model.instance import Flavor
 from mapping_db import flavors as rows
@@ -141,7 +141,7 @@ def _is_public(asked: str | None) -> bool | None:
 def _whole(req: Request, name: str) -> int:
     asked = req.one(name)
     try:
-        return int(asked) if asked is not None else 0
+        return min(int(asked), MAX_INT) if asked is not None else 0
     except ValueError as error:
         raise Invalid(reason=f"Invalid {name} filter [{asked}]") from error
 

@@ -1,0 +1,68 @@
+"""`polycell-policy`: the Compute API's rules as an operator's policy.yaml sees them."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import yaml
+from oslo_policy import _parser as parser
+from oslo_policy._checks import FalseCheck
+
+from api_cell.policies.compute import RULES
+
+
+def sample() -> int:
+    """Print a policy.yaml with every rule and its default, all of them commented out. 0."""
+    for rule in RULES:
+        scope = f"# For tokens of: {', '.join(rule.scope)}\n" if rule.scope else ""
+        sys.stdout.write(f'{scope}#"{rule.name}": "{rule.check}"\n\n')
+    return 0
+
+
+def listing() -> int:
+    """Print each rule with its default. 0."""
+    for rule in RULES:
+        sys.stdout.write(f"{rule.name}\t{rule.check}\n")
+    return 0
+
+
+def check(file: Path) -> int:
+    """Say what is wrong with a policy file: unknown rules, checks that can't be parsed. 0 nothing; 1 something."""
+    try:
+        found = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        sys.stdout.write(f"{file}: {error}\n")
+        return 1
+    if not isinstance(found, dict):
+        sys.stdout.write(f"{file}: a policy file maps rule names to checks\n")
+        return 1
+    known = {rule.name for rule in RULES}
+    wrong = [f"{name}: no such rule" for name in found if name not in known]
+    wrong += [f"{name}: {text!r} is no check" for name, text in found.items() if not _parses(str(text))]
+    sys.stdout.write("".join(f"{line}\n" for line in wrong))
+    return 1 if wrong else 0
+
+
+def _parses(text: str) -> bool:
+    """A check that can't be parsed is read as one that always refuses."""
+    return text.strip() == "!" or not isinstance(parser.parse_rule(text), FalseCheck)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The exit code of the command."""
+    wanted = argparse.ArgumentParser(prog="polycell-policy", description=__doc__)
+    commands = wanted.add_subparsers(dest="command", required=True)
+    commands.add_parser("sample", help=sample.__doc__)
+    commands.add_parser("list", help=listing.__doc__)
+    commands.add_parser("check", help=check.__doc__).add_argument("file", type=Path)
+    args = wanted.parse_args(argv)
+    if args.command == "check":
+        return check(args.file)
+    return sample() if args.command == "sample" else listing()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
