@@ -312,9 +312,7 @@ class UnshelveHostNotInZone(Conflict):
 
 
 class PinnedZoneElsewhere(Conflict):
-    message = (
-        "Server {instance_uuid} is in the availability zone {availability_zone}, and cannot be pinned to {zone}."
-    )
+    message = "Server {instance_uuid} is in the availability zone {availability_zone}, and cannot be pinned to {zone}."
 
 
 class InstanceIsLocked(Conflict):
@@ -460,6 +458,12 @@ class InstanceInTransit(Unavailable):
     """It is passing from one cell to another: a matter of moments."""
 
     message = "Instance {instance_uuid} is just changing its cell."
+
+
+class StillNeeded(Unavailable):
+    """An earlier move of the instance has to end first."""
+
+    message = "Something is still to be removed for an earlier move of instance {instance_uuid}."
 
 
 class DatabaseUnavailable(Unavailable):

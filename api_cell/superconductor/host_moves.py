@@ -145,10 +145,12 @@ class HostMover:
             raise self._refused(f"cell {source.name} does not know it")
         with self._cloud.db.connect() as tx:
             places = instance_mappings.places(tx, living)
+            leaving = sorted({one.instance_uuid for one in moves.unfinished(tx)}.intersection(living))
         lost = [uuid for uuid in living if uuid not in places or places[uuid].cell_id != source.mapping.id]
         for reason, named in (
             ("these instances are just moving from or to it", self._moving()),
             ("it has still to clear up after these instances", owed),
+            ("other hosts have still to clear up after these instances", leaving),
             ("these instances on it are not mapped to its cell", lost),
         ):
             if named:

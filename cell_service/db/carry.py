@@ -25,7 +25,7 @@ from cell_service.db.schema import (
     tags,
 )
 from cell_service.model.instance import NAME_KEPT, row_name
-from cell_service.model.operation import UNFINISHED, Phase
+from cell_service.model.operation import UNFINISHED, Kind, Phase
 
 PlainRow = Mapping[str, Any]
 
@@ -152,6 +152,7 @@ def seal(tx: Connection, uuids: Iterable[str], *, now: datetime) -> list[str]:
     unfinished = operations.c.instance_uuid.in_(wanted) & operations.c.phase.in_(_UNFINISHED)
     held = operations.c.owner.is_not(None) & (operations.c.owner != IN_TRANSIT) & (operations.c.lease_until >= now)
     busy = {row[0] for row in tx.execute(select(operations.c.instance_uuid).where(unfinished, held))}
+    busy |= _owed_elsewhere(tx, wanted)
     free = [uuid for uuid in wanted if uuid not in busy]
     tx.execute(
         update(operations)
@@ -165,6 +166,17 @@ def seal(tx: Connection, uuids: Iterable[str], *, now: datetime) -> list[str]:
     )
     set_hidden(tx, free, True)
     return free
+
+
+def _owed_elsewhere(tx: Connection, uuids: Collection[str]) -> set[str]:
+    """Those of the instances of which another host of this cell has still to remove something: only here it is told."""
+    query = (
+        select(operations.c.instance_uuid)
+        .join(instances, instances.c.uuid == operations.c.instance_uuid)
+        .where(operations.c.instance_uuid.in_(list(uuids)), operations.c.phase.in_(_UNFINISHED))
+        .where(operations.c.kind == Kind.MOVE_DROP.value, operations.c.host.is_distinct_from(instances.c.host))
+    )
+    return {row[0] for row in tx.execute(query)}
 
 
 def unseal(tx: Connection, uuids: Iterable[str]) -> None:

@@ -455,3 +455,25 @@ def test_a_resize_confirms_itself_when_nobody_does(own_cloud: Federation) -> Non
     own_cloud.until(confirmed)
     ended(own_cloud, uuid)
     assert homes(own_cloud, uuid) == [own_cloud.show(uuid)[HOST]]
+
+
+def test_a_server_that_leaves_its_cell_is_still_removed_from_the_dead_host_it_left_before(cloud: Federation) -> None:
+    uuid = cloud.boot(cell="cell1")
+    force_down(cloud, "cell1-host1", True)
+    try:
+        assert cloud.act(uuid, "evacuate", {"host": "cell1-host2"}).status == 200
+        cloud.until(lambda: cloud.show(uuid)[HOST] == "cell1-host2")
+        assert cloud.settled(uuid)["status"] == "ACTIVE"
+        cloud.until(lambda: cloud.act(uuid, "os-migrateLive", live("cell2-host2")).status == 202)
+        cloud.until(lambda: cloud.show(uuid)[HOST] == "cell2-host2")
+        assert cloud.settled(uuid)["status"] == "ACTIVE"
+        assert "cell1-host1" in homes(cloud, uuid)
+    finally:
+        force_down(cloud, "cell1-host1", False)
+    ended(cloud, uuid)
+    assert homes(cloud, uuid) == ["cell2-host2"]
+    cloud.until(lambda: cloud.allocations()[uuid] == USES)
+
+
+def live(host: str) -> dict[str, Any]:
+    return {"host": host, "block_migration": "auto"}

@@ -18,6 +18,8 @@ from tests.edge.client import Client
 from tests.surface.report import served
 from tests.surface.world import World, rows
 
+pytestmark = pytest.mark.wide
+
 REQUESTS = int(os.environ.get("POLYCELL_FUZZ_REQUESTS", "1000"))
 ODD: list[Any] = [
     None, True, -1, 0, 2**31, 2**63, 2**200, 1e308, -0.5, "", " ", "a" * 70_000, "\x00", "\x1b[31m\n", "\u202e\ud7ff",

@@ -7,6 +7,8 @@ import pytest
 from tests.surface.report import NOT_YET, served, tried
 from tests.surface.world import Row, World, rows
 
+pytestmark = pytest.mark.wide
+
 
 @pytest.mark.parametrize("row", rows(), ids=lambda row: row.name)
 def test_a_published_route_answers_as_published(world: World, row: Row) -> None:

@@ -12,6 +12,8 @@ from tests.surface.report import NOT_YET
 from tests.surface.roles import ROLES, RoleAuth, verdicts
 from tests.surface.world import Row, World, rows
 
+pytestmark = pytest.mark.wide
+
 RULED = [row for row in rows() if row.name not in NOT_YET and not row.data["removed"]]
 OWN_THINGS = ("/os-keypairs",)
 """What is asked for there is the caller's own."""

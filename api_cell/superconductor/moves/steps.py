@@ -17,7 +17,7 @@ from api_cell.superconductor.moves import claims, errands, rows
 from api_cell.superconductor.moves.turn import Elsewhere, Failed, Overtaken, Turn
 from cell_service import wire
 from cell_service.db import carry, services
-from cell_service.errors import InstanceAlreadyMoved, ServiceNotFound
+from cell_service.errors import InstanceAlreadyMoved, ServiceNotFound, StillNeeded
 from cell_service.model.lifecycle import Task, VmState
 from cell_service.model.move import MoveKind, MovePhase, MovePlan
 from cell_service.model.operation import IMAGE, IMAGE_GONE, Kind, Outcome
@@ -331,9 +331,14 @@ def release(turn: Turn) -> bool:
 
 
 def forget(turn: Turn) -> bool:
-    """The cell that does not own the instance has never heard of it."""
+    """The cell that does not own the instance has never heard of it; once no other move has anything to do there."""
     if not turn.move.crosses:
         return True
+    with turn.means.cloud.db.connect() as tx:
+        others = [one for one in moves.of_instance(tx, turn.move.instance_uuid) if one.uuid != turn.move.uuid]
+    cells = {turn.move.source_cell, turn.move.target_cell}
+    if any(cells & {other.source_cell, other.target_cell} and other.id < turn.move.id for other in others):
+        raise StillNeeded(instance_uuid=turn.move.instance_uuid)
     owner, home = _owner(turn), turn.plan.home
     left = {"source": (turn.target,), "target": (turn.source,)}.get(home, (turn.source, turn.target))
     for cell in left:
