@@ -19,7 +19,7 @@ from cell_service.context import Context
 from cell_service.errors import Unavailable
 from cell_service.rpc.contract import dispatcher
 from cell_service.rpc.transport import Subscription
-from mapping_db import build_requests
+from mapping_db import build_requests, idempotency_keys
 from mapping_db.cloud import Cloud
 from mapping_db.placement import changes
 
@@ -156,6 +156,7 @@ class SuperConductorService(SuperConductor):
     def _tidy(self) -> None:
         before = self._means.cloud.clock.now() - KEEP_CHANGES
         self._means.cloud.db.run(lambda tx: changes.purge(tx, before))
+        self._means.cloud.db.run(lambda tx: idempotency_keys.purge(tx, self._means.cloud.clock.now()))
         self._runner.tidy()
 
     def _repeat(self, seconds: float, work: Callable[[], None]) -> None:

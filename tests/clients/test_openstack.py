@@ -78,7 +78,7 @@ def test_down_and_up_again_goes_on_with_the_data(cloud: Installed) -> None:
 
 def test_polycell_json_tells_all_and_logs_tell_no_secret(cloud: Installed) -> None:
     told = json.loads((cloud.state / "polycell.json").read_text(encoding="utf-8"))
-    assert set(told["endpoints"]) == {"compute", "placement", "identity", "image", "network", "metadata"}
+    assert set(told["endpoints"]) == {"compute", "placement", "identity", "image", "network", "volume", "metadata"}
     assert [set(cell) for cell in told["cells"]] == [{"name", "uuid", "database", "transport"}] * 3
     assert {(each["role"], each["cell"], each["host"]) for each in told["processes"]} >= {
         ("api", None, None),
@@ -115,7 +115,7 @@ def test_without_an_identity_service(tmp_path: Path) -> None:
     try:
         cloud.up("--auth", "noauth2", "--cells", "1", "--hosts-per-cell", "1")
         told = json.loads((tmp_path / "polycell.json").read_text(encoding="utf-8"))
-        assert set(told["endpoints"]) == {"compute", "placement", "image", "network", "metadata"}
+        assert set(told["endpoints"]) == {"compute", "placement", "image", "network", "volume", "metadata"}
         assert cloud.openstack("compute", "service", "list")
     finally:
         assert cloud.polycell("down").returncode == 0
