@@ -387,6 +387,7 @@ class Agent:
         undo(self._hands, job)
         self._backlog.end(held)
         self.claim_soon()
+        self.reconcile_soon()  # the instance may be gone, and its guest was left alone while this host was at it
         self._go_over()
 
     def _end(self, held: Held) -> None:
