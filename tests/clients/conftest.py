@@ -1,0 +1,29 @@
+"""One simulated cloud for all clients: what each scenario makes in it is its own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.clients.installed import Installed
+from tests.clients.stock import Shell, openrc
+
+
+@pytest.fixture(scope="session")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installed]:
+    made = Installed(tmp_path_factory.mktemp("clients"))
+    made.up()
+    yield made
+    made.polycell("down")
+
+
+@pytest.fixture(scope="session")
+def environment(installed: Installed) -> dict[str, str]:
+    """What an administrator has sourced."""
+    return openrc(installed.state)
+
+
+@pytest.fixture(scope="session")
+def shell(environment: dict[str, str]) -> Shell:
+    return Shell(environment)

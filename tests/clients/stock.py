@@ -1,0 +1,87 @@
+"""The stock openstack client inside the test's process: as it is installed, without a Python start for each command."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+from typing import Any
+
+from openstackclient.shell import OpenStackShell
+from cliff.lister import Lister
+from cliff.show import ShowOne
+
+COMPUTE = "openstack.compute.v2"
+GROUPS = (COMPUTE, "openstack.common", "openstack.image.v2", "openstack.network.v2", "openstack.volume.v3")
+"""Where a user's words are looked for; the last two letters of a name may differ by plugin, so the longest name wins."""
+
+
+def openrc(state: Path) -> dict[str, str]:
+    """What a cloud's openrc exports."""
+    lines = (state / "openrc").read_text(encoding="utf-8").splitlines()
+    pairs = (line.removeprefix("export ").split("=", 1) for line in lines)
+    return {name: value.strip("'") for name, value in pairs}
+
+
+def compute_commands() -> frozenset[str]:
+    """Every command of the installed client that belongs to compute, as its entry points name it."""
+    return frozenset(entry.name for entry in entry_points(group=COMPUTE))
+
+
+def command_of(words: Sequence[str]) -> str | None:
+    """The command that these words begin with, None for one that is not known."""
+    known = _entries()
+    found = ("_".join(words[:count]).replace("-", "_") for count in range(min(len(words), 5), 0, -1))
+    return next((name for name in found if name in known), None)
+
+
+class Refused(Exception):
+    """The command ended with another code than 0; what it printed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shell:
+    """A shell whose user has sourced this environment."""
+
+    environment: Mapping[str, str]
+
+    def run(self, *words: str, version: str = "2.96") -> Any:
+        """What the command prints, as data where it gives data. Raises Refused."""
+        form = ["-f", "json"] if _gives_data(command_of(words)) else []
+        out, err = io.StringIO(), io.StringIO()
+        with _as_if(self.environment, out, err):
+            code = OpenStackShell().run(["--os-compute-api-version", version, *words, *form])
+        if code:
+            raise Refused(f"openstack {' '.join(words)} ({code})\n{out.getvalue()}{err.getvalue()}")
+        return json.loads(out.getvalue()) if form else out.getvalue()
+
+
+@cache
+def _entries() -> dict[str, EntryPoint]:
+    return {entry.name: entry for group in GROUPS for entry in entry_points(group=group)}
+
+
+@cache
+def _gives_data(command: str | None) -> bool:
+    return command is not None and issubclass(_entries()[command].load(), (Lister, ShowOne))
+
+
+@contextmanager
+def _as_if(environment: Mapping[str, str], out: io.StringIO, err: io.StringIO) -> Iterator[None]:
+    """The process's surroundings as a shell's: the client looks nowhere else. Not for several threads at once."""
+    kept, streams = dict(os.environ), (sys.stdin, sys.stdout, sys.stderr)
+    os.environ.update(environment)
+    sys.stdin, sys.stdout, sys.stderr = io.StringIO(), out, err
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(kept)
+        sys.stdin, sys.stdout, sys.stderr = streams
