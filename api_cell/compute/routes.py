@@ -18,6 +18,7 @@ from api_cell.compute import (
     host_schemas,
     hosts,
     hypervisors,
+    image_proxies,
     instance_actions,
     keypair_schemas,
     keypairs,
@@ -324,10 +325,11 @@ _SECTIONS: tuple[Route, ...] = (
     *volume_attachments.ROUTES,
     *volume_proxies.ROUTES,
     *assisted_snapshots.ROUTES,
-    *volumes_boot.routes_of((*SERVERS, *SERVER_ACTIONS, *server_images.ROUTES)),
+    *volumes_boot.routes_of((*SERVERS, *SERVER_ACTIONS, *server_images.ROUTES, *server_guests.ROUTES)),
     *external_events.ROUTES,
     *security_groups.ROUTES,
     *network_proxies.ROUTES,
+    *image_proxies.ROUTES,
     *REMOVED,
 )
 

@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import os
 from collections.abc import Iterator, Mapping
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -23,6 +24,9 @@ _OWN_FIELDS = frozenset(
         *("self", "file", "schema", "locations", "direct_url", "protected", "os_hidden", "stores"),
     }
 )
+
+
+_PATCH = "application/openstack-images-v2.1-json-patch"
 
 
 def open_images(settings: GlanceSettings) -> Images:
@@ -78,6 +82,42 @@ class Glance:
         wanted = properties.items()
         return tuple(image for image in found if image.owner == owner and wanted <= image.properties.items())
 
+    def all(self, ctx: Context) -> tuple[Image, ...]:
+        if ctx.is_admin:
+            return tuple(self._every(ctx, {}))
+        own = list(self._every(ctx, {"owner": ctx.project_id}))
+        known = {image.id for image in own}
+        public = [image for image in self._every(ctx, {"visibility": "public"}) if image.id not in known]
+        return tuple(sorted((*own, *public), key=lambda image: (str(image.created_at), image.id), reverse=True))
+
+    def describe(self, ctx: Context, image_id: str, properties: Mapping[str, str]) -> Image:
+        now = self._own(ctx, image_id)
+        taken = sorted(name for name in properties if name in _OWN_FIELDS)
+        if taken:
+            raise Forbidden(reason=f"{', '.join(taken)}: not a property of an image.")
+        set_now = {name: value for name, value in properties.items() if now.properties.get(name) != value}
+        change = [{"op": "add", "path": _pointer(name), "value": value} for name, value in set_now.items()]
+        change += [{"op": "remove", "path": _pointer(name)} for name in now.properties if name not in properties]
+        if not change:
+            return now
+        kind = {"Content-Type": _PATCH}
+        reply = self._peer.ask(ctx, "PATCH", f"/images/{now.id}", body=change, headers=kind)
+        if reply.status in (404, 410):
+            raise ImageNotFound(image_id=image_id)
+        if reply.status in (403, 413):
+            raise Forbidden(reason="The image service does not allow this change.")
+        if not reply.ok or not isinstance(reply.json, dict):
+            raise Invalid(reason=f"The image service refuses this change ({reply.status}).")
+        return _image(reply.json)
+
+    def remove(self, ctx: Context, image_id: str) -> None:
+        found = self._own(ctx, image_id)
+        reply = self._peer.ask(ctx, "DELETE", f"/images/{found.id}")
+        if reply.status in (404, 410):
+            raise ImageNotFound(image_id=image_id)
+        if not reply.ok:
+            raise Forbidden(reason="You are not allowed to delete the image.")
+
     def upload(self, ctx: Context, image: NewImage, content: Path) -> None:
         path = f"/images/{image.id}"
         reply = self._peer.ask(ctx, "POST", "/images", body=_record_of(image))
@@ -109,8 +149,27 @@ class Glance:
     def _name_format(self, ctx: Context, image: NewImage, path: str) -> None:
         """A record that was reserved learns what its content is."""
         change = [{"op": "replace", "path": "/disk_format", "value": image.disk_format}]
-        kind = {"Content-Type": "application/openstack-images-v2.1-json-patch"}
+        kind = {"Content-Type": _PATCH}
         self._peer.ask(ctx, "PATCH", path, body=change, headers=kind)
+
+    def _own(self, ctx: Context, image_id: str) -> Image:
+        found = self.get(ctx, image_id)
+        if not ctx.is_admin and found.owner != ctx.project_id:
+            raise Forbidden(reason="You are not allowed to change the image.")
+        return found
+
+    def _every(self, ctx: Context, query: Mapping[str, str]) -> Iterator[Image]:
+        """All that the query finds, page after page."""
+        asked = {"sort": "created_at:desc", "limit": "1000", **query}
+        while True:
+            reply = self._peer.ask(ctx, "GET", "/images", query=asked)
+            if not reply.ok or not isinstance(reply.json, dict):
+                raise PeerUnavailable(service="image", reason=f"it answered {reply.status}")
+            found = [_image(record) for record in reply.json.get("images", ())]
+            yield from found
+            if not found or not reply.json.get("next"):
+                return
+            asked = {**asked, "marker": found[-1].id}
 
     def _status(self, ctx: Context, path: str) -> str | None:
         reply = self._peer.ask(ctx, "GET", path)
@@ -187,6 +246,8 @@ def _image(record: dict[str, Any]) -> Image:
             os_hash_value=record.get("os_hash_value") or "",
             checksum=record.get("checksum") or "",
             virtual_bytes=record.get("virtual_size"),
+            created_at=_moment(record.get("created_at")),
+            updated_at=_moment(record.get("updated_at")),
             properties={
                 key: value if isinstance(value, str) else str(value)
                 for key, value in record.items()
@@ -195,3 +256,11 @@ def _image(record: dict[str, Any]) -> Image:
         )
     except (KeyError, TypeError, ValueError) as error:
         raise PeerUnavailable(service="image", reason="it answered something else than an image") from error
+
+
+def _moment(text: str | None) -> datetime | None:
+    return datetime.fromisoformat(text) if text else None
+
+
+def _pointer(name: str) -> str:
+    return "/" + name.replace("~", "~0").replace("/", "~1")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Protocol
 
@@ -28,6 +29,8 @@ class Image:
     os_hash_value: str = ""
     checksum: str = ""
     virtual_bytes: int | None = None
+    created_at: datetime | None = None
+    updated_at: datetime | None = None
     properties: dict[str, str] = field(default_factory=dict)
 
 
@@ -64,6 +67,25 @@ class Images(Protocol):
 
     def find(self, ctx: Context, owner: str, properties: Mapping[str, str]) -> tuple[Image, ...]:
         """The owner's images that have these properties, newest first. Raises PeerUnavailable."""
+
+    def all(self, ctx: Context) -> tuple[Image, ...]:
+        """The project's own images and the public ones, newest first; for an administrator every image.
+
+        Those that other projects share with this one are found by their ids only. Raises PeerUnavailable.
+        """
+
+    def describe(self, ctx: Context, image_id: str, properties: Mapping[str, str]) -> Image:
+        """The image has these properties and no others.
+
+        Raises ImageNotFound, Forbidden when it is another project's or a name is no property, Invalid,
+        PeerUnavailable.
+        """
+
+    def remove(self, ctx: Context, image_id: str) -> None:
+        """The image is gone, by its owner's wish.
+
+        Raises ImageNotFound, Forbidden when it is another project's, protected or in use, PeerUnavailable.
+        """
 
     def upload(self, ctx: Context, image: NewImage, content: Path) -> None:
         """The image is there and active. One that was begun is gone on with; one that is active stays as it is.

@@ -16,6 +16,7 @@ from cell_service.model.operation import BuildArguments, Kind
 from cell_service.rpc.compute import Compute
 from cell_service.rpc.contract import client
 from tests.suites.one_cell import OneCell
+from tests.suites.peers import NET
 
 BUILD_EVENT = "compute__do_build_and_run_instance"
 
@@ -89,7 +90,7 @@ def test_actions_lead_to_their_states(
 def test_a_delete_leaves_nothing_but_the_ports_that_the_user_made(cell: OneCell) -> None:
     host = cell.host("h1")
     given = cell.networks.add_port()
-    requests = (NetworkRequest(port_id=given), NetworkRequest(network_id="net"))
+    requests = (NetworkRequest(port_id=given), NetworkRequest(network_id=NET))
     uuid = cell.boot("h1", build=BuildArguments(networks=requests))
     host.claim()
     ctx = cell.act(uuid, Kind.DELETE)
@@ -278,19 +279,6 @@ def test_a_frozen_host_goes_down_by_itself_and_comes_back(cell: OneCell) -> None
     host.faults.unlink()
     cell.pass_time(60)
     assert is_up()
-
-
-def test_guests_deleted_without_a_host_that_was_cut_off_go_soon_after_its_return(cell: OneCell) -> None:
-    host = cell.host("h1")
-    gone, kept = cell.boot("h1"), cell.boot("h1")
-    host.claim()
-    cell.queue.down = True
-    cell.pass_time(120)
-    cell.db.run(lambda tx: instances.mark_deleted(tx, gone, cell.clock.now()))
-    assert set(host.guests()) == {gone, kept}
-    cell.queue.down = False
-    cell.pass_time(30)
-    assert set(host.guests()) == {kept}
 
 
 def test_what_placement_holds_for_deleted_instances_is_released_and_nothing_else(cell: OneCell) -> None:

@@ -12,6 +12,7 @@ from tests.edge import reference
 from tests.edge.client import Client, Reply
 from tests.federation.cloud import Federation
 from tests.federation.test_interfaces import addresses, attach
+from tests.suites.peers import NET, SUBNET
 
 OLD, MIDDLE = "2.35", "2.43"
 PROJECT = "demo-project"
@@ -21,10 +22,10 @@ PROJECT = "demo-project"
 def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Federation]:
     made = Federation(tmp_path_factory.mktemp("cloud"), move_seconds=0, live_seconds=0)
     records = made.networks.records
-    records.add("networks", id="net", name="net", project_id="admin-project", shared=True)
+    records.add("networks", id=NET, name="net", project_id="admin-project", shared=True)
     records.add("networks", name="public", project_id="admin-project", shared=False, **{"router:external": True})
     records.add("networks", name="private", project_id="elsewhere", shared=False)
-    records.add("subnets", id="subnet", network_id="net")
+    records.add("subnets", id=SUBNET, network_id=NET)
     yield made
     made.close()
 
@@ -157,7 +158,7 @@ def test_fixed_addresses_come_and_go(cloud: Federation, demo: Client) -> None:
     uuid, _port_id = wired(cloud, demo)
     first = addresses(cloud, uuid)
     assert act(cloud, demo, uuid, "addFixedIp", MIDDLE, networkId=str(uuid4())).status == 404
-    assert act(cloud, demo, uuid, "addFixedIp", MIDDLE, networkId="net").status == 202
+    assert act(cloud, demo, uuid, "addFixedIp", MIDDLE, networkId=NET).status == 202
     assert addresses(cloud, uuid) == [*first, "10.9.9.9"]
     assert act(cloud, demo, uuid, "removeFixedIp", MIDDLE, address="10.9.9.9").status == 202
     assert addresses(cloud, uuid) == first
@@ -168,7 +169,7 @@ def test_fixed_addresses_come_and_go(cloud: Federation, demo: Client) -> None:
 def test_networks_are_shown_to_those_who_may_use_them(cloud: Federation, demo: Client, path: str) -> None:
     listed = demo.get(path, version=OLD)
     assert [one["label"] for one in listed.json["networks"]] == ["net"]
-    assert demo.get(f"{path}/net", version=OLD).json["network"] == listed.json["networks"][0]
+    assert demo.get(f"{path}/{NET}", version=OLD).json["network"] == listed.json["networks"][0]
     assert demo.get(f"{path}/{uuid4()}", version=OLD).status == 404
     labels = [one["label"] for one in cloud.admin.get(path, version=OLD).json["networks"]]
     assert labels == ["net", "public", "private"]

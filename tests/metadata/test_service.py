@@ -25,7 +25,7 @@ from cell_service.metadata.server import MetadataServer
 from cell_service.metadata.service import MetadataService
 from cell_service.model.instance import FixedIp, Instance
 from tests.metadata import samples
-from tests.suites.peers import MemoryNetworks
+from tests.suites.peers import SUBNET, MemoryNetworks
 
 SECRET = "between proxy and service"
 UUID = samples.instance().uuid
@@ -181,7 +181,7 @@ def test_health_needs_no_signature(proxied: Guests) -> None:
 def place(guests: Guests, uuid: str, address: str = "127.0.0.1") -> None:
     """Give the server a port with the address, at the network service and in the cell."""
     port = guests.networks.ports[guests.networks.add_port()]
-    port.vif = replace(port.vif, fixed_ips=(FixedIp(address, 4, "subnet"),))
+    port.vif = replace(port.vif, fixed_ips=(FixedIp(address, 4, SUBNET),))
     port.instance_uuid = uuid
     with guests.db.begin() as tx:
         instances.change(tx, uuid, now=SYSTEM_CLOCK.now(), network_info=(port.vif,))

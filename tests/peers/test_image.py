@@ -15,7 +15,7 @@ import requests
 
 from cell_service.config import GlanceSettings
 from cell_service.context import Context, Deadline, new_request_id
-from cell_service.errors import ImageNotFound, ImageUnacceptable, PeerUnavailable
+from cell_service.errors import Forbidden, ImageNotFound, ImageUnacceptable, PeerUnavailable
 from cell_service.peers.glance import open_images
 from cell_service.peers.image import Images, NewImage
 from tests.suites.companions import Companions
@@ -108,6 +108,53 @@ def test_a_project_sees_what_it_may(cloud: Companions, images: Images) -> None:
     for project, image_id in (("stranger", private), ("stranger", shared), ("", shared), ("friend", private)):
         with pytest.raises(ImageNotFound):
             images.get(ctx(project), image_id)
+
+
+def test_a_project_lists_its_own_and_the_public_images(cloud: Companions, images: Images) -> None:
+    public, private = add(cloud, None, visibility="public"), add(cloud, None, visibility="private")
+    owner = images.get(ctx(is_admin=True), private).owner
+    assert {public, private} <= {image.id for image in images.all(ctx(owner))}
+    strangers = {image.id for image in images.all(ctx("stranger"))}
+    assert public in strangers
+    assert private not in strangers
+    every = [image.id for image in images.all(ctx(is_admin=True))]
+    assert {public, private} <= set(every)
+    assert len(every) == len(set(every))
+
+
+def test_properties_of_an_image_are_set_and_taken_away(cloud: Companions, images: Images) -> None:
+    image = images.get(ctx(is_admin=True), add(cloud, None, visibility="public", kept="1", lost="2", changed="3"))
+    after = images.describe(ctx(image.owner), image.id, {"kept": "1", "changed": "4", "a~b": "5"})
+    assert after.properties == {"kept": "1", "changed": "4", "a~b": "5"}
+    assert images.get(ctx("stranger"), image.id).properties == after.properties
+    assert images.describe(ctx(image.owner), image.id, after.properties) == after
+
+
+@pytest.mark.parametrize("name", ["owner", "visibility", "status", "id"])
+def test_fields_of_an_image_are_no_properties(cloud: Companions, images: Images, name: str) -> None:
+    image = images.get(ctx(is_admin=True), add(cloud, None, visibility="public"))
+    with pytest.raises(Forbidden):
+        images.describe(ctx(image.owner), image.id, {name: "public"})
+    assert images.get(ctx(is_admin=True), image.id) == image
+
+
+def test_another_projects_image_is_neither_changed_nor_removed(cloud: Companions, images: Images) -> None:
+    public, private = add(cloud, None, visibility="public"), add(cloud, None, visibility="private")
+    for image_id, error in ((public, Forbidden), (private, ImageNotFound)):
+        with pytest.raises(error):
+            images.remove(ctx("stranger"), image_id)
+        with pytest.raises(error):
+            images.describe(ctx("stranger"), image_id, {"a": "b"})
+    images.remove(ctx(is_admin=True), public)
+    with pytest.raises(ImageNotFound):
+        images.remove(ctx(is_admin=True), public)
+
+
+def test_a_protected_image_stays(cloud: Companions, images: Images) -> None:
+    image = images.get(ctx(is_admin=True), add(cloud, None, protected=True))
+    with pytest.raises(Forbidden):
+        images.remove(ctx(image.owner), image.id)
+    assert images.get(ctx(image.owner), image.id) == image
 
 
 def new(**fields: Any) -> NewImage:

@@ -6,12 +6,14 @@ import hashlib
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from uuid import uuid4
 
 from cell_service.context import Context
 from cell_service.errors import (
     Conflict,
+    Forbidden,
     ImageNotFound,
     ImageUnacceptable,
     InventoryExceeded,
@@ -24,6 +26,10 @@ from cell_service.model.instance import FixedIp, NetworkRequest, Vif
 from cell_service.peers.image import Image, NewImage
 from cell_service.peers.network import PortState, Record
 from tests.suites.network_records import MemoryRecords
+
+_MADE = datetime(2026, 1, 1, tzinfo=UTC)
+NET = "11111111-0000-4000-8000-00000000000e"
+SUBNET = "22222222-0000-4000-8000-00000000000e"
 
 
 @dataclass
@@ -47,8 +53,11 @@ class MemoryImages:
             size_bytes=len(contents),
             min_disk_gib=0,
             min_ram_mib=0,
+            visibility="public",
             os_hash_algo="sha256",
             os_hash_value=hashlib.sha256(contents).hexdigest(),
+            created_at=_MADE,
+            updated_at=_MADE,
         )
         self.records[image_id] = replace(record, **fields)
         self.contents[image_id] = contents
@@ -56,9 +65,10 @@ class MemoryImages:
 
     def get(self, ctx: Context, image_id: str) -> Image:
         self._answer()
-        if image_id not in self.records:
+        found = self.records.get(image_id)
+        if found is None or not self._visible(ctx, found):
             raise ImageNotFound(image_id=image_id)
-        return self.records[image_id]
+        return found
 
     def download(self, ctx: Context, image: Image, target: Path) -> None:
         self._answer()
@@ -81,6 +91,8 @@ class MemoryImages:
             min_ram_mib=image.min_ram_mib,
             visibility=image.visibility,
             owner=image.owner,
+            created_at=_MADE,
+            updated_at=_MADE,
             properties=dict(image.properties),
         )
         self.records.setdefault(image.id, record)
@@ -111,8 +123,30 @@ class MemoryImages:
             owner=image.owner,
             os_hash_algo="sha256",
             os_hash_value=hashlib.sha256(contents).hexdigest(),
+            created_at=_MADE,
+            updated_at=_MADE,
             properties=dict(image.properties),
         )
+
+    def all(self, ctx: Context) -> tuple[Image, ...]:
+        self._answer()
+        return tuple(image for image in reversed(self.records.values()) if self._visible(ctx, image))
+
+    def describe(self, ctx: Context, image_id: str, properties: Mapping[str, str]) -> Image:
+        self._own(ctx, image_id)
+        self.records[image_id] = replace(self.records[image_id], properties=dict(properties))
+        return self.records[image_id]
+
+    def remove(self, ctx: Context, image_id: str) -> None:
+        self._own(ctx, image_id)
+        self.delete(ctx, image_id)
+
+    def _visible(self, ctx: Context, image: Image) -> bool:
+        return ctx.is_admin or image.visibility == "public" or image.owner == ctx.project_id
+
+    def _own(self, ctx: Context, image_id: str) -> None:
+        if self.get(ctx, image_id).owner != ctx.project_id and not ctx.is_admin:
+            raise Forbidden(reason="It is another project's.")
 
     def delete(self, ctx: Context, image_id: str) -> None:
         self._answer()
@@ -161,7 +195,7 @@ class MemoryNetworks:
 
     def available(self, ctx: Context, project_id: str) -> tuple[str, ...]:
         self._answer()
-        return ("net",)
+        return (NET,)
 
     def allocate(
         self,
@@ -177,14 +211,14 @@ class MemoryNetworks:
         security_groups: Sequence[str],
     ) -> tuple[Vif, ...]:
         self._answer()
-        wanted = list(requests) if requests is not None else [NetworkRequest(network_id="net")]
+        wanted = list(requests) if requests is not None else [NetworkRequest(network_id=NET)]
         with self.lock:
             mine = self.of(instance_uuid)
             found = []
             for request in wanted:
                 if request.port_id is not None:
                     port = self._given(request.port_id, instance_uuid)
-                elif request.network_id not in (None, "net"):
+                elif request.network_id not in (None, NET):
                     raise NetworkNotFound(network_id=request.network_id)
                 else:
                     ours = [port for port in mine if port.vif.created_by_us and port not in found]
@@ -211,11 +245,11 @@ class MemoryNetworks:
             if port is None and request.port_id is not None:
                 port = self._given(request.port_id, "")
                 port.vif = replace(port.vif, tag=request.tag)
-            elif port is None and request.network_id not in (None, "net"):
+            elif port is None and request.network_id not in (None, NET):
                 raise NetworkNotFound(network_id=request.network_id)
             elif port is None:
                 port = self._new(instance_uuid, host, ours=True)
-                fixed = (FixedIp(request.fixed_ip, 4, "subnet"),) if request.fixed_ip else port.vif.fixed_ips
+                fixed = (FixedIp(request.fixed_ip, 4, SUBNET),) if request.fixed_ip else port.vif.fixed_ips
                 port.vif = replace(port.vif, tag=request.tag, fixed_ips=fixed)
             port.instance_uuid, port.host, port.key = instance_uuid, host, key
             return port.vif
@@ -327,10 +361,10 @@ class MemoryNetworks:
         self.number += 1
         vif = Vif(
             port_id=str(uuid4()),
-            network_id="net",
+            network_id=NET,
             network_name="net",
             mac=f"fa:16:3e:00:{self.number // 256:02x}:{self.number % 256:02x}",
-            fixed_ips=(FixedIp(f"10.0.{self.number // 256}.{self.number % 256}", 4, "subnet"),),
+            fixed_ips=(FixedIp(f"10.0.{self.number // 256}.{self.number % 256}", 4, SUBNET),),
             created_by_us=ours,
         )
         self.ports[vif.port_id] = Port(vif, instance_uuid, host)

@@ -1,7 +1,4 @@
-"""Each published route at its lowest and highest version, asked for on a small cloud; `python -m` prints a table.
-
-What is not served yet stands in NOT_YET, and only there.
-"""
+"""Each published route at its lowest and highest version, asked for on a small cloud; `python -m` prints a table."""
 
 from __future__ import annotations
 
@@ -16,13 +13,6 @@ import jsonschema
 from api_cell.compute.routes import ROUTES
 from tests.edge import reference
 from tests.surface.world import Row, World, rows
-
-NOT_YET = {
-    line.strip()
-    for line in (Path(__file__).parent / "not_yet.txt").read_text().splitlines()
-    if line.strip() and not line.startswith("#")
-}
-"""Rows, `METHOD path action`, that need not hold yet."""
 
 
 @dataclass(frozen=True)

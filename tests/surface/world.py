@@ -208,7 +208,7 @@ class World:
         return "other" if row.data["method"] != "GET" else "t"
 
     def _metadata(self, row: Row, version: str) -> str:
-        if row.data["method"] == "DELETE":
+        if row.data["method"] == "DELETE" and row.data["path"].startswith("/servers"):
             self.admin.put(f"/servers/{self._server}/metadata/gone", {"meta": {"gone": "v"}})
             return "gone"
         return "key"
@@ -225,7 +225,7 @@ class World:
         return found[0] if found else "none"
 
     def _images(self, row: Row, version: str) -> str:
-        return self.cloud.image_id
+        return self.cloud.images.add(visibility="private", owner="admin-project", properties={"key": "v"})
 
     def _os_instance_usage_audit_log(self, row: Row, version: str) -> str:
         return "2026-01-01 00:00:00"
@@ -268,6 +268,8 @@ class World:
 
 _BODIES: dict[tuple[str, str | None], Any] = {
     ("/servers/{}/metadata/{}", None): {"meta": {"key": "w"}},
+    ("/images/{}/metadata/{}", None): {"meta": {"key": "w"}},
+    ("/images/{}/metadata", None): {"metadata": {"key": "w"}},
     ("/servers/{}/metadata", None): {"metadata": {"key": "w"}},
     ("/flavors/{}/os-extra_specs/{}", None): {"key": "w"},
     ("/os-aggregates/{}/action", "add_host"): {"add_host": {"host": "cell1-host1"}},

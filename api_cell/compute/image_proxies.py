@@ -1,0 +1,224 @@
+"""Images as the Compute API showed them before clients asked the image service themselves: /images, to 2.35."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from api_cell.edge.links import next_link, page_size, resource_links
+from api_cell.edge.route import Request, Response, Route
+from api_cell.edge.shapes import SPEC_KEY, query, strict
+from cell_service.errors import Invalid, LimitExceeded, MetadataItemNotFound
+from cell_service.peers.image import Image, Images
+from mapping_db import quotas
+
+LAST = (2, 35)
+LAST_METADATA = (2, 38)
+STATUSES = {
+    "active": ("ACTIVE", 100),
+    "queued": ("SAVING", 25),
+    "saving": ("SAVING", 50),
+    "importing": ("SAVING", 50),
+    "deleted": ("DELETED", 0),
+    "pending_delete": ("DELETED", 0),
+    "killed": ("ERROR", 0),
+}
+"""What a status of the image service is called here, and how far the image is."""
+_UNKNOWN = ("UNKNOWN", 0)
+_PROPERTY = "property-"
+
+
+def index(req: Request) -> Response:
+    """200 {"images": [{id, name, links}]}, by pages."""
+    return _list(req, "/images", _short)
+
+
+def detail(req: Request) -> Response:
+    """200 {"images": [{…}]}, by pages."""
+    return _list(req, "/images/detail", _view)
+
+
+def show(req: Request) -> Response:
+    """200 {"image": {…}}"""
+    return Response(200, {"image": _view(req, _images(req).get(req.ctx, req.params["id"]))})
+
+
+def delete(req: Request) -> Response:
+    """204; 403 when the image is not the project's, or protected."""
+    _images(req).remove(req.ctx, req.params["id"])
+    return Response(204)
+
+
+def metadata_index(req: Request) -> Response:
+    """200 {"metadata": {…}}"""
+    return Response(200, {"metadata": _properties(req)})
+
+
+def metadata_show(req: Request) -> Response:
+    """200 {"meta": {key: value}}"""
+    key, found = req.params["id"], _properties(req)
+    if key not in found:
+        raise MetadataItemNotFound()
+    return Response(200, {"meta": {key: found[key]}})
+
+
+def metadata_add(req: Request) -> Response:
+    """200 {"metadata": {…}}: these items are set, others stay."""
+    return Response(200, {"metadata": _describe(req, {**_properties(req), **req.body["metadata"]})})
+
+
+def metadata_replace(req: Request) -> Response:
+    """200 {"metadata": {…}}: these items and no others."""
+    return Response(200, {"metadata": _describe(req, req.body["metadata"])})
+
+
+def metadata_set(req: Request) -> Response:
+    """200 {"meta": {key: value}}"""
+    key, given = req.params["id"], req.body["meta"]
+    if key not in given:
+        raise Invalid(reason="Request body and URI mismatch")
+    after = _describe(req, {**_properties(req), **given})
+    return Response(200, {"meta": {key: after[key]}})
+
+
+def metadata_remove(req: Request) -> Response:
+    """204; 404 when there is no such item."""
+    key, found = req.params["id"], _properties(req)
+    if key not in found:
+        raise MetadataItemNotFound()
+    _describe(req, {name: value for name, value in found.items() if name != key})
+    return Response(204)
+
+
+def _images(req: Request) -> Images:
+    images: Images = req.services.images
+    return images
+
+
+def _properties(req: Request) -> Mapping[str, str]:
+    return _images(req).get(req.ctx, req.params["image_id"]).properties
+
+
+def _describe(req: Request, properties: Mapping[str, str]) -> Mapping[str, str]:
+    with req.cloud.db.connect() as tx:
+        most = quotas.limits_of(tx, req.ctx.project_id, req.services.settings.quota.limits())["metadata_items"]
+    if 0 <= most < len(properties):
+        raise LimitExceeded(reason="Image property count exceeded")
+    return _images(req).describe(req.ctx, req.params["image_id"], properties).properties
+
+
+def _list(req: Request, path: str, view: Any) -> Response:
+    wanted = [image for image in _images(req).all(req.ctx) if _fits(req, image)]
+    limit = page_size(req, req.services.settings.api.max_limit)
+    start = int(req.one("offset") or 0)
+    marker = req.one("marker")
+    if marker is not None:
+        places = [at for at, image in enumerate(wanted) if image.id == marker]
+        if not places:
+            raise Invalid(reason=f"marker [{marker}] not found")
+        start += places[0] + 1
+    page = wanted[start : start + limit]
+    body: dict[str, Any] = {"images": [view(req, image) for image in page]}
+    if start + limit < len(wanted) and page:
+        body["images_links"] = next_link(req, path, page[-1].id)
+    return Response(200, body)
+
+
+def _fits(req: Request, image: Image) -> bool:
+    """Whether the image is one of those that the query asks for."""
+    told = {
+        "name": image.name,
+        "status": STATUSES.get(image.status, _UNKNOWN)[0],
+        "server": image.properties.get("instance_uuid"),
+        "type": image.properties.get("image_type"),
+        "minRam": str(image.min_ram_mib),
+        "minDisk": str(image.min_disk_gib),
+        "changes-since": None,
+    }
+    for name, values in req.query.items():
+        asked = values[-1]
+        if name == "changes-since":
+            if image.updated_at is None or image.updated_at < _moment(asked):
+                return False
+        elif name == "status":
+            if told["status"] != asked.upper():
+                return False
+        elif name == "server":
+            if told["server"] != asked.rstrip("/").rpartition("/")[2]:
+                return False
+        elif name in told:
+            if told[name] != asked:
+                return False
+        elif name.startswith(_PROPERTY) and image.properties.get(name.removeprefix(_PROPERTY)) != asked:
+            return False
+    return True
+
+
+def _moment(text: str) -> datetime:
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise Invalid(reason=f"changes-since: {text[:64]} is no time.") from None
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+def _short(req: Request, image: Image) -> dict[str, Any]:
+    where = req.services.settings.api.glance_link_prefix or req.bookmark_url
+    kept = {
+        "rel": "alternate",
+        "type": "application/vnd.openstack.image",
+        "href": f"{where}/images/{image.id}",
+    }
+    return {"id": image.id, "name": image.name or None, "links": [*resource_links(req, f"/images/{image.id}"), kept]}
+
+
+def _view(req: Request, image: Image) -> dict[str, Any]:
+    status, progress = STATUSES.get(image.status, _UNKNOWN)
+    shown = {
+        **_short(req, image),
+        "status": status,
+        "progress": progress,
+        "minRam": image.min_ram_mib,
+        "minDisk": image.min_disk_gib,
+        "created": _said(image.created_at),
+        "updated": _said(image.updated_at),
+        "metadata": dict(image.properties),
+        "OS-EXT-IMG-SIZE:size": image.size_bytes,
+    }
+    server = image.properties.get("instance_uuid")
+    if server:
+        shown["server"] = {"id": server, "links": resource_links(req, f"/servers/{server}")}
+    sized = image.properties.get("auto_disk_config")
+    if sized is not None:
+        shown["OS-DCF:diskConfig"] = "AUTO" if sized.lower() in ("1", "t", "true", "on", "y", "yes") else "MANUAL"
+    return shown
+
+
+def _said(moment: datetime | None) -> str | None:
+    return None if moment is None else f"{moment.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"
+
+
+_ITEMS = {
+    "type": "object",
+    "patternProperties": {SPEC_KEY: {"type": "string", "maxLength": 255}},
+    "additionalProperties": False,
+}
+_METADATA = strict({"metadata": _ITEMS}, "metadata")
+_META = strict({"meta": {**_ITEMS, "minProperties": 1, "maxProperties": 1}}, "meta")
+_WHOLE = {"type": ["integer", "string"], "pattern": "^[0-9]*$", "minimum": 1, "minLength": 1}
+_QUERY = query({"limit": _WHOLE, "page_size": _WHOLE, "offset": _WHOLE}, closed=False)
+_OF = "/images/{image_id}/metadata"
+
+ROUTES = (
+    Route("GET", "/images", index, query=_QUERY, max_version=LAST),
+    Route("GET", "/images/detail", detail, query=_QUERY, max_version=LAST),
+    Route("GET", "/images/{id}", show, max_version=LAST),
+    Route("DELETE", "/images/{id}", delete, max_version=LAST),
+    Route("GET", _OF, metadata_index, max_version=LAST_METADATA),
+    Route("POST", _OF, metadata_add, body=_METADATA, max_version=LAST_METADATA),
+    Route("PUT", _OF, metadata_replace, body=_METADATA, max_version=LAST_METADATA),
+    Route("GET", _OF + "/{id}", metadata_show, max_version=LAST_METADATA),
+    Route("PUT", _OF + "/{id}", metadata_set, body=_META, max_version=LAST_METADATA),
+    Route("DELETE", _OF + "/{id}", metadata_remove, max_version=LAST_METADATA),
+)
