@@ -51,11 +51,8 @@ WORK_SECONDS = 1800.0
 TELL_ATTEMPTS = 40
 """How often an outcome is told to a conductor that answers with an error nobody expects. One that does not answer
 is asked for ever."""
-UNCLEAN_SECONDS = 120.0
 RESUME_SECONDS = 30.0
 """How long it is tried again to start guests with their host, whose network may come up after it."""
-SILENT_BEATS = 3
-"""After so many unanswered heartbeats the cell may have gone on without the host."""
 
 
 class Agent:
@@ -97,8 +94,6 @@ class Agent:
         self._standing: HostStanding | None = None
         """What the cell last said of this host; None once it has been acted upon."""
         self._subscription: Subscription | None = None
-        self._heard = clock.now()
-        """When the cell last answered a heartbeat."""
         self._started_driver = False
         self._gone = False
         self._crowded = False
@@ -106,8 +101,6 @@ class Agent:
         """The driver has not answered, or not yet: behind it the host may have been started again."""
         self._resume_until = clock.now()
         self._lose_driver()
-        self._unclean_until = clock.now()
-        """Till then every heartbeat looks for remains of a failed build."""
 
         def repeated(what: str, step: object, seconds: float | None) -> Repeated:
             return Repeated(f"{settings.host}: {what}", timers, pools.control, step, seconds)  # type: ignore[arg-type]
@@ -196,7 +189,7 @@ class Agent:
         except DriverError:
             self._lose_driver()
             raise
-        if self._driver_lost or self._clock.now() < self._unclean_until:
+        if self._driver_lost:
             self.reconcile_soon()
         try:
             waiting = self._conductor.heartbeat(self._ctx(), self.settings.host, nodes)
@@ -204,9 +197,6 @@ class Agent:
             self._register()
             return
         self._tracker.told(nodes)
-        silent, self._heard = self._clock.now() - self._heard, self._clock.now()
-        if silent > timedelta(seconds=SILENT_BEATS * self.settings.report_seconds):
-            self.reconcile_soon()  # while this host was thought down, its guests may have been deleted without it
         if waiting:
             self.claim_soon()
 
@@ -354,8 +344,6 @@ class Agent:
             if not self._gone:
                 self._lost(held, job)
             return
-        if not outcome.host_clean:
-            self._unclean_until = self._clock.now() + timedelta(seconds=UNCLEAN_SECONDS)
         self._tell(held, job, outcome, 1)
 
     def _tell(self, held: Held, job: Job, outcome: Outcome, attempt: int) -> None:
@@ -387,7 +375,6 @@ class Agent:
         undo(self._hands, job)
         self._backlog.end(held)
         self.claim_soon()
-        self.reconcile_soon()  # the instance may be gone, and its guest was left alone while this host was at it
         self._go_over()
 
     def _end(self, held: Held) -> None:

@@ -7,7 +7,7 @@ import contextlib
 from sqlalchemy import Connection
 
 from cell_service.context import Context
-from cell_service.db import compute_nodes, instances, services
+from cell_service.db import compute_nodes, instances, operations, services
 from cell_service.errors import (
     ComputeHostNotFound,
     Conflict,
@@ -63,7 +63,8 @@ def change_service(
 
 
 def remove_service(cloud: Cloud, ctx: Context, cell_id: int, service: Service) -> None:
-    """The service is gone; a compute host with it: nodes, providers, memberships in aggregates, host mapping.
+    """The service is gone; a compute host with it: nodes, providers, memberships in aggregates, host mapping, and
+    whatever it had still to do.
 
     First what is global, then the cell's rows; repeated after being killed between the two, it finds less to do.
     Raises Conflict while instances live on the host, or anything is allocated from it.
@@ -86,6 +87,7 @@ def remove_service(cloud: Cloud, ctx: Context, cell_id: int, service: Service) -
         if service.binary == services.COMPUTE:
             for node in compute_nodes.list_all(tx, host=service.host):
                 compute_nodes.remove(tx, node.report.uuid)
+            operations.forgive(tx, service.host, cloud.clock.now())
         services.remove(tx, service.uuid)
 
     cell.db.run(work, ctx.deadline)

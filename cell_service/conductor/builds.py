@@ -32,14 +32,14 @@ log = logging.getLogger(__name__)
 
 
 def leave_host(means: Means, operation: Operation, fault: Fault, *, retriable: bool, host_clean: bool) -> None:
-    """The build did not succeed on its host. `retriable`: another host may do better. Raises OperationLost."""
+    """The build did not succeed on its host. `retriable`: another host may do better; `host_clean`: nothing is left on
+    this one. What may be left is owed to the instance. Raises OperationLost."""
     build = operation.build or BuildArguments()
     tried = replace(build, hosts_tried=(*build.hosts_tried, operation.host or ""))
     arguments = {
         **operation.arguments,
         "fault": wire.to_plain(fault),
         "final": not retriable,
-        "host_clean": host_clean,
     }
     now = means.now()
 
@@ -56,8 +56,11 @@ def leave_host(means: Means, operation: Operation, fault: Fault, *, retriable: b
             traceback=fault.details,
             details=fault.message,
         )
+        if not host_clean:
+            ctx = context_of(operation, means.clock)
+            operations.owe(tx, ctx, instance_uuid=operation.instance_uuid, host=operation.host, now=now)
         if not retriable:
-            _to_error(tx, means, operation, fault, host_clean)
+            _to_error(tx, means, operation, fault)
 
     means.db.run(work)
     log.warning("build failed", extra=_about(means, operation, reason=fault.message, retriable=retriable))
@@ -158,16 +161,15 @@ def _give_up(means: Means, operation: Operation) -> None:
 
     def work(tx: Connection) -> None:
         operations.note(tx, operation.id, operation.fence, {**operation.arguments, "final": True})
-        _to_error(tx, means, operation, fault, host_clean=bool(operation.arguments.get("host_clean", True)))
+        _to_error(tx, means, operation, fault)
 
     means.db.run(work)
 
 
-def _to_error(tx: Connection, means: Means, operation: Operation, fault: Fault, host_clean: bool) -> None:
-    """The instance is in ERROR; it points to no host any more, unless something of it is left there."""
-    columns: dict[str, Any] = {"vm_state": VmState.ERROR, "task_state": None, "fault": fault, "network_info": ()}
-    if host_clean:
-        columns |= {"host": None, "node": None}
+def _to_error(tx: Connection, means: Means, operation: Operation, fault: Fault) -> None:
+    """The instance is in ERROR, and points to no host any more."""
+    columns: dict[str, Any] = {"vm_state": VmState.ERROR, "task_state": None, "fault": fault, "network_info": (),
+                               "host": None, "node": None}  # fmt: skip
     instance: Instance
     try:
         instance = instances.get(tx, operation.instance_uuid)

@@ -1,7 +1,8 @@
 """The end of instances. A delete never gives up: what can't be done now is done later.
 
-Order: 1. guest and ports are gone (the host, or for a host that is down nobody: it destroys what it finds when it is
-back); 2. allocations are released over HTTP; 3. the instance is marked deleted with the end of the operation.
+Order: 1. guest and ports are gone (the host, or for a host that is down nobody: it is owed to the instance, and done
+when the host is back); 2. allocations are released over HTTP; 3. the instance is marked deleted with the end of the
+operation.
 """
 
 from __future__ import annotations
@@ -61,7 +62,7 @@ def do_here(means: Means, operation: Operation) -> None:
     _remove_image(means, ctx, operation.instance_uuid)
     if means.placement is not None:
         means.placement.release(ctx, operation.instance_uuid)
-    means.db.run(lambda tx: _conclude(tx, means, operation))
+    means.db.run(lambda tx: _conclude_without_host(tx, means, operation))
     log.info("instance deleted without its host", extra=about(ctx, instance=operation.instance_uuid))
 
 
@@ -86,6 +87,13 @@ def _postpone(tx: Connection, means: Means, operation: Operation, fault: Fault) 
     if operations.postpone(tx, operation.id, operation.fence, until):
         instances.change(tx, operation.instance_uuid, now=means.now(), fault=fault)
         _end_event(tx, means, operation, fault)
+
+
+def _conclude_without_host(tx: Connection, means: Means, operation: Operation) -> None:
+    for instance in instances.get_many(tx, [operation.instance_uuid]).values():
+        ctx = context_of(operation, means.clock)
+        operations.owe(tx, ctx, instance_uuid=instance.uuid, host=instance.host, now=means.now())
+    _conclude(tx, means, operation)
 
 
 def _conclude(tx: Connection, means: Means, operation: Operation) -> None:

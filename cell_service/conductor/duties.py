@@ -159,7 +159,7 @@ class Duties:
     def _leave_dead_host(self, operation: Operation) -> None:
         if operation.kind is Kind.BUILD:
             fault = self._fault(f"Host {operation.host} went down while it was building the instance.")
-            builds.leave_host(self._means, operation, fault, retriable=True, host_clean=True)
+            builds.leave_host(self._means, operation, fault, retriable=True, host_clean=False)
         elif operation.kind in (Kind.MOVE_OUT, Kind.MOVE_IN, Kind.MOVE_RUN):
             outcomes.fail(self._means, operation, self._fault(f"Host {operation.host} is down."))
         elif operation.kind in (Kind.DELETE, Kind.SHELVE_OFFLOAD) and self._means.db.run(

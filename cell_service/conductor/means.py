@@ -13,7 +13,7 @@ from cell_service.db.engine import Database
 from cell_service.errors import Unavailable
 from cell_service.logs import about
 from cell_service.model.instance import Instance
-from cell_service.model.operation import Kind, Operation
+from cell_service.model.operation import EVENT, Kind, Operation
 from cell_service.peers.image import Images
 from cell_service.peers.network import Networks
 from cell_service.peers.placement import Placement
@@ -49,16 +49,13 @@ EVENTS: dict[Kind, str] = {
     Kind.ATTACH_INTERFACE: "compute_attach_interface",
     Kind.DETACH_INTERFACE: "compute_detach_interface",
     Kind.DELETE: "compute_terminate_instance",
-    Kind.MOVE_OUT: "compute_resize_instance",
-    Kind.MOVE_IN: "compute_prep_resize",
-    Kind.MOVE_RUN: "compute_finish_resize",
-    Kind.MOVE_DROP: "compute_confirm_resize",
     Kind.ATTACH_VOLUME: "compute_attach_volume",
     Kind.DETACH_VOLUME: "compute_detach_volume",
     Kind.SWAP_VOLUME: "compute_swap_volume",
     Kind.EXTEND_VOLUME: "compute_extend_volume",
 }
-"""The events' names under which users of nova know these steps (Compute API reference, server actions)."""
+"""The events' names under which users of nova know these steps (Compute API reference, server actions). Those of
+errands come with them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +95,11 @@ def context_of(operation: Operation, clock: Clock, seconds: float = 45) -> Conte
         is_admin=True,
         deadline=Deadline.after(seconds, clock),
     )
+
+
+def event_of(operation: Operation) -> str | None:
+    """The name of the event that the operation shows as in its instance's history, if it does."""
+    return EVENTS.get(operation.kind) or operation.arguments.get(EVENT)
 
 
 def on_behalf_of(means: Means, instance: Instance) -> Context:

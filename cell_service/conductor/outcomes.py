@@ -12,7 +12,7 @@ from sqlalchemy import Connection
 
 from cell_service import wire
 from cell_service.conductor import builds, deletes, shelving, volumes
-from cell_service.conductor.means import EVENTS, Means, context_of
+from cell_service.conductor.means import Means, context_of, event_of
 from cell_service.db import actions, instances, operations
 from cell_service.errors import Conflict, InstanceNotFound, OperationLost
 from cell_service.logs import about
@@ -174,18 +174,19 @@ def _keep(tx: Connection, operation: Operation, outcome: Outcome) -> None:
 
 def _end_event(tx: Connection, means: Means, operation: Operation, fault: Fault | None, *, whole: bool = True) -> None:
     """The event ends, and with it the `whole` action."""
-    now = means.now()
-    actions.finish_event(
-        tx,
-        operation.instance_uuid,
-        operation.request_id,
-        EVENTS[operation.kind],
-        operation.host,
-        now,
-        result=actions.SUCCESS if fault is None else actions.ERROR,
-        traceback=fault.details if fault else None,
-        details=fault.message if fault else None,
-    )
+    now, event = means.now(), event_of(operation)
+    if event is not None:
+        actions.finish_event(
+            tx,
+            operation.instance_uuid,
+            operation.request_id,
+            event,
+            operation.host,
+            now,
+            result=actions.SUCCESS if fault is None else actions.ERROR,
+            traceback=fault.details if fault else None,
+            details=fault.message if fault else None,
+        )
     if not whole:
         return
     actions.finish(

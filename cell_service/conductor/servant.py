@@ -8,7 +8,7 @@ from sqlalchemy import Connection
 
 from cell_service.conductor import outcomes, power
 from cell_service.conductor.events import take_over as take_over_events
-from cell_service.conductor.means import EVENTS, Means
+from cell_service.conductor.means import Means, event_of
 from cell_service.context import Context
 from cell_service.db import actions, compute_nodes, instances, operations, services
 from cell_service.errors import InstanceNotFound, ServiceNotFound
@@ -110,8 +110,9 @@ class ConductorServant(Conductor):
                 if instance is None or gone:
                     operations.finish(tx, operation.id, operation.fence, Phase.SUPERSEDED, now)
                     continue
-                event = EVENTS[operation.kind]
-                actions.start_event(tx, instance.uuid, operation.request_id, event, host, now)
+                event = event_of(operation)
+                if event is not None:
+                    actions.start_event(tx, instance.uuid, operation.request_id, event, host, now)
                 works.append(Work(operation, instance))
             return tuple(works)
 

@@ -85,7 +85,7 @@ def do_here(means: Means, operation: Operation) -> None:
         means.networks.unbind(ctx, uuid)
     if means.placement is not None:
         means.placement.release(ctx, uuid)
-    _conclude(means, operation)
+    _conclude(means, operation, without_host=True)
 
 
 def offload_late(means: Means) -> int:
@@ -128,13 +128,18 @@ def _is_active(means: Means, ctx: Context, image_id: str | None) -> bool:
         return False
 
 
-def _conclude(means: Means, operation: Operation, devices: tuple[BlockDevice, ...] = ()) -> None:
-    """The instance has no host. Raises OperationLost."""
+def _conclude(
+    means: Means, operation: Operation, devices: tuple[BlockDevice, ...] = (), *, without_host: bool = False
+) -> None:
+    """The instance has no host; what that one has not removed is owed. Raises OperationLost."""
 
     def work(tx: Connection) -> None:
         now = means.now()
         operations.finish(tx, operation.id, operation.fence, Phase.DONE, now)
         instance = instances.get(tx, operation.instance_uuid)
+        if without_host:
+            ctx = context_of(operation, means.clock)
+            operations.owe(tx, ctx, instance_uuid=instance.uuid, host=instance.host, now=now)
         left = instances.change(
             tx,
             operation.instance_uuid,

@@ -16,7 +16,8 @@ from sqlalchemy.sql.elements import ColumnElement
 
 from cell_service.context import Context
 from cell_service.db.schema import operations
-from cell_service.errors import OperationLost
+from cell_service.db.services import COMPUTE, by_host
+from cell_service.errors import OperationLost, ServiceNotFound
 from cell_service.model.operation import ADMIN_PASSWORD, UNFINISHED, BuildArguments, Kind, Operation, Phase
 
 _FIELDS = tuple(Operation.__dataclass_fields__)
@@ -63,6 +64,29 @@ def insert(
     return int(key[0])
 
 
+def owe(tx: Connection, ctx: Context, *, instance_uuid: str, host: str | None, now: datetime) -> None:
+    """The host, which was not asked, has to remove what it may have of the instance, whenever it can.
+
+    For a host without a compute service nothing is recorded: nobody would ever do it.
+    """
+    if host is None:
+        return
+    try:
+        by_host(tx, host, COMPUTE)
+    except ServiceNotFound:
+        return
+    insert(tx, ctx, instance_uuid=instance_uuid, kind=Kind.MOVE_DROP, host=host, now=now, deadline=NEVER)
+
+
+def forgive(tx: Connection, host: str, now: datetime) -> int:
+    """The host is no more: nothing is to be done there. Late workers are refused. Answers how many ended."""
+    return tx.execute(
+        update(operations)
+        .where(operations.c.host == host, _workable())
+        .values(phase=Phase.SUPERSEDED.value, finished_at=now, fence=operations.c.fence + 1, build=None, **_FREE)
+    ).rowcount
+
+
 def supersede(tx: Connection, instance_uuid: str, now: datetime) -> int:
     """End all that is unfinished for the instance, in favour of something stronger. Late workers are refused.
 
@@ -77,6 +101,12 @@ def supersede(tx: Connection, instance_uuid: str, now: datetime) -> int:
         )
         .values(phase=Phase.SUPERSEDED.value, finished_at=now, fence=operations.c.fence + 1, build=None, **_FREE)
     ).rowcount
+
+
+def is_owed(tx: Connection, instance_uuid: str) -> bool:
+    """Whether a host of this cell has still to remove something of the instance."""
+    where = (operations.c.instance_uuid == instance_uuid) & (operations.c.kind == Kind.MOVE_DROP.value)
+    return tx.execute(select(operations.c.id).where(where, operations.c.phase.in_(_UNFINISHED))).first() is not None
 
 
 def get(tx: Connection, operation_id: int) -> Operation | None:

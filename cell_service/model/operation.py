@@ -70,7 +70,11 @@ MOVE_IN {luggage, live, flavor, admin_password, image}: the guest is here, and d
 from `image`, or from the instance's own one.
 MOVE_RUN {run, live, luggage, flavor, image}: the ports are bound to this host, and the guest runs if `run`; the outcome
 has power_state and network_info. `image` is needed no more; result {image_gone}.
-MOVE_DROP {}: nothing of the guest is left here; ports and allocations are left alone."""
+MOVE_DROP {}: nothing of the guest is left here; ports and allocations are left alone. Conductors ask for it, too, when
+an instance has left a host that was down."""
+
+EVENT = "event"
+"""Where the arguments of an errand say as which event it shows."""
 
 
 IMAGE, STALE_IMAGE, IMAGE_GONE = "image", "stale_image", "image_gone"

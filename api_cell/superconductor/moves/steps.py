@@ -16,11 +16,11 @@ from api_cell.servers import move as asking
 from api_cell.superconductor.moves import claims, errands, rows
 from api_cell.superconductor.moves.turn import Elsewhere, Failed, Overtaken, Turn
 from cell_service import wire
-from cell_service.db import carry, services
+from cell_service.db import carry, operations, services
 from cell_service.errors import InstanceAlreadyMoved, ServiceNotFound, StillNeeded
 from cell_service.model.lifecycle import Task, VmState
 from cell_service.model.move import MoveKind, MovePhase, MovePlan
-from cell_service.model.operation import IMAGE, IMAGE_GONE, Kind, Outcome
+from cell_service.model.operation import EVENT, IMAGE, IMAGE_GONE, Kind, Outcome
 from mapping_db import instance_mappings, moves
 from mapping_db.cells import Cell
 from mapping_db.instance_mappings import InstanceMapping
@@ -30,6 +30,25 @@ MOST_RETRIES = 3
 _COLD = (MoveKind.COLD, MoveKind.RESIZE)
 _ENDED = {MoveKind.COLD: "finished", MoveKind.RESIZE: "finished", MoveKind.LIVE: "completed",
           MoveKind.EVACUATE: "done", MoveKind.UNSHELVE: "done"}  # fmt: skip
+
+_RESIZE = {"out": "compute_resize_instance", "in": "compute_prep_resize", "run": "compute_finish_resize"}
+_LIVE = {"out": "compute_live_migration", "in": "compute_pre_live_migration",
+         "run": "compute_post_live_migration_at_destination"}  # fmt: skip
+_REVERT = {"stop": "compute_revert_resize", "restart": "compute_finish_revert_resize"}
+_EVENTS: dict[tuple[str, str], str] = {
+    (of, name): event
+    for of, names in {
+        MoveKind.COLD: _RESIZE,
+        MoveKind.RESIZE: _RESIZE,
+        MoveKind.LIVE: _LIVE,
+        MoveKind.EVACUATE: {"run": "compute_rebuild_instance"},
+        MoveKind.UNSHELVE: {"run": "compute_unshelve_instance"},
+        "confirmResize": {"clear_source": "compute_confirm_resize"},
+        "revertResize": _REVERT,
+    }.items()
+    for name, event in names.items()
+}
+"""The events' names under which users of nova know the errands, by kind of move or the action that ends it."""
 
 
 def _task(turn: Turn, cold: Task) -> Task:
@@ -331,7 +350,8 @@ def release(turn: Turn) -> bool:
 
 
 def forget(turn: Turn) -> bool:
-    """The cell that does not own the instance has never heard of it; once no other move has anything to do there."""
+    """The cell that does not own the instance has never heard of it; once nothing is to be done there any more, by
+    another move or by a host that has something to remove."""
     if not turn.move.crosses:
         return True
     with turn.means.cloud.db.connect() as tx:
@@ -343,8 +363,14 @@ def forget(turn: Turn) -> bool:
     left = {"source": (turn.target,), "target": (turn.source,)}.get(home, (turn.source, turn.target))
     for cell in left:
         if owner is None or owner.cell_id != cell.mapping.id:
-            cell.db.run(lambda tx: carry.remove(tx, [turn.move.instance_uuid]), turn.ctx.deadline)
+            cell.db.run(lambda tx: _forget_in(tx, turn.move.instance_uuid), turn.ctx.deadline)
     return True
+
+
+def _forget_in(tx: Connection, uuid: str) -> None:
+    if operations.is_owed(tx, uuid):
+        raise StillNeeded(instance_uuid=uuid)
+    carry.remove(tx, [uuid])
 
 
 # -----------------------------------------------------------------------------------------------------
@@ -361,7 +387,8 @@ def _errand(
 ) -> Outcome | None:
     assert host is not None
     key = f"{turn.move.phase.value}/{name}/{host}/{turn.plan.retries}"
-    return errands.run(turn, cell, host, kind, arguments, key)
+    event = _EVENTS.get((turn.plan.event_action, name)) or _EVENTS.get((turn.move.kind, name))
+    return errands.run(turn, cell, host, kind, {**arguments, EVENT: event}, key)
 
 
 def _demand(outcome: Outcome) -> None:

@@ -1,0 +1,104 @@
+"""What a host that was down has still to remove: it is recorded, and done as soon as the host can."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from sqlalchemy import Connection
+
+from cell_service.db import compute_nodes, operations, services
+from cell_service.model.lifecycle import PowerState, VmState
+from cell_service.model.operation import Kind
+from tests.suites.steps import KillSwitch
+from tests.suites.one_cell import OneCell
+
+SOON = 30.0
+"""Much less than hosts wait between two comparisons of all their guests with the cell."""
+
+
+@pytest.fixture
+def cell(tmp_path: Path) -> OneCell:
+    return OneCell(tmp_path)
+
+
+def forced_down(cell: OneCell, host: str, down: bool) -> None:
+    def work(tx: Connection) -> None:
+        service = services.by_host(tx, host, services.COMPUTE)
+        services.change(tx, service.uuid, now=cell.clock.now(), forced_down=down)
+
+    cell.db.run(work)
+
+
+def owing(cell: OneCell, uuid: str) -> list[str | None]:
+    return [one.host for one in cell.unfinished(uuid) if one.kind is Kind.MOVE_DROP]
+
+
+@pytest.mark.parametrize("forced", [False, True], ids=["cut off", "forced down"])
+def test_a_guest_deleted_without_its_host_goes_when_the_host_is_back(cell: OneCell, forced: bool) -> None:
+    host = cell.host("h1")
+    gone, kept = cell.boot("h1"), cell.boot("h1")
+    host.claim()
+    if forced:
+        forced_down(cell, "h1", True)
+    else:
+        host.switch.dead = True
+    ctx = cell.act(gone, Kind.DELETE)
+    cell.pass_time(120)
+    assert cell.instance(gone).vm_state is VmState.DELETED
+    assert host.guests().keys() == {gone, kept}
+    assert owing(cell, gone) == ["h1"]
+    if forced:
+        forced_down(cell, "h1", False)
+    else:
+        host = cell.host("h1")
+    cell.pass_time(SOON)
+    assert host.guests() == {kept: PowerState.RUNNING}
+    assert cell.unfinished(gone) == []
+    assert [event for event, _, _ in cell.events(gone, ctx.request_id)] == ["compute_terminate_instance"]
+
+
+def test_a_build_that_left_a_host_in_its_midst_leaves_no_guest_there(cell: OneCell) -> None:
+    host, _ = cell.host("h1", switch=KillSwitch()), cell.host("h2")
+    uuid = cell.boot("h1", "h2")
+    spawn = host.driver.spawn
+
+    def spawn_and_die(spec: object) -> None:
+        spawn(spec)  # type: ignore[arg-type]
+        host.switch.dead = True
+
+    host.driver.spawn = spawn_and_die  # type: ignore[method-assign, assignment]
+    host.claim()
+    cell.pass_time(400)
+    assert (cell.instance(uuid).vm_state, cell.instance(uuid).host) == (VmState.ACTIVE, "h2")
+    assert cell.guests_of(uuid) == ["h1", "h2"]
+    cell.act(uuid, Kind.DELETE)
+    cell.hosts["h2"].claim()
+    assert owing(cell, uuid) == ["h1"]
+    cell.host("h1", resume_guests=True)
+    cell.pass_time(SOON)
+    assert cell.guests_of(uuid) == []
+    assert cell.unfinished(uuid) == []
+
+
+def test_nothing_is_owed_by_a_host_that_is_no_more(cell: OneCell) -> None:
+    host = cell.host("h1")
+    before, after = cell.boot("h1"), cell.boot("h1")
+    host.claim()
+    forced_down(cell, "h1", True)
+    cell.act(before, Kind.DELETE)
+    cell.pass_time(30)
+    assert owing(cell, before) == ["h1"]
+
+    def no_more(tx: Connection) -> None:
+        for node in compute_nodes.list_all(tx, host="h1"):
+            compute_nodes.remove(tx, node.report.uuid)
+        services.remove(tx, services.by_host(tx, "h1", services.COMPUTE).uuid)
+        assert operations.forgive(tx, "h1", cell.clock.now()) == 1
+
+    cell.db.run(no_more)
+    host.switch.dead = True
+    cell.act(after, Kind.DELETE)
+    cell.pass_time(120)
+    assert cell.instance(after).vm_state is VmState.DELETED
+    assert (cell.unfinished(before), cell.unfinished(after)) == ([], [])
