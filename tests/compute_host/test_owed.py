@@ -10,8 +10,8 @@ from sqlalchemy import Connection
 from cell_service.db import compute_nodes, operations, services
 from cell_service.model.lifecycle import PowerState, VmState
 from cell_service.model.operation import Kind
-from tests.suites.steps import KillSwitch
 from tests.suites.one_cell import OneCell
+from tests.suites.steps import KillSwitch
 
 SOON = 30.0
 """Much less than hosts wait between two comparisons of all their guests with the cell."""

@@ -38,20 +38,7 @@ def unsettled(cloud: Installation) -> list[str]:
                 table.deleted_at.is_(None), table.task_state.is_not(None), ~table.hidden
             )
             waiting += [f"{cell} {row.uuid} {row.vm_state} {row.task_state}" for row in tx.execute(busy)]
-    return waiting + _remains(cloud)
-
-
-def _remains(cloud: Installation) -> list[str]:
-    """Guests of servers that are gone: a host removes them when it next compares what it has with its cell."""
-    mapped = tables.instance_mappings.c
-    with cloud.reading("api") as tx:
-        known = {row[0] for row in tx.execute(select(mapped.instance_uuid).where(~mapped.gone))}
-    return [
-        f"guest {uuid} on {file.parent.name}"
-        for file in (cloud.state / "hosts").glob("*/*/state.json")
-        for uuid in json.loads(file.read_text(encoding="utf-8"))["guests"]
-        if uuid not in known
-    ]
+    return waiting
 
 
 def told(cloud: Installation) -> Counter[str]:

@@ -15,7 +15,7 @@ from tests.faults.crowd import Crowd
 from tests.faults.installation import CELLS, Installation, Unmet
 from tests.faults.turmoil import Spare, Turmoil
 
-KILLS = int(os.environ.get("POLYCELL_KILLS", "5"))
+KILLS = int(os.environ.get("POLYCELL_KILLS", "25"))
 SEED = int(os.environ.get("POLYCELL_SEED", "1"))
 CLIENTS = 8
 HOSTS_PER_CELL = 3
