@@ -68,6 +68,7 @@ class Crowd:
     def _client(self, number: int) -> None:
         chance = random.Random(self._seed * 100 + number)
         mine: list[str] = []
+        given_up: set[str] = set()
         while not self._ending.wait(chance.uniform(0.1, 0.4)):
             try:
                 if len(mine) < SERVERS_EACH:
@@ -76,15 +77,17 @@ class Crowd:
                         mine.append(answer.json()["server"]["id"])
                         self._count("create")
                 else:
-                    self._change(chance, chance.choice(mine), mine)
+                    self._change(chance, chance.choice(mine), mine, given_up)
             except requests.RequestException:
                 continue
 
-    def _change(self, chance: random.Random, uuid: str, mine: list[str]) -> None:
+    def _change(self, chance: random.Random, uuid: str, mine: list[str], given_up: set[str]) -> None:
+        """`given_up`: those that were asked to be deleted. Nobody may have answered, and yet it may be done."""
         answer = self._ask("GET", f"/servers/{uuid}")
         if answer.status_code == 404:
-            self.wrongs.append(f"{uuid} is not found")
             mine.remove(uuid)
+            if uuid not in given_up:
+                self.wrongs.append(f"{uuid} is not found")
         if answer.status_code != 200:
             return
         server = answer.json()["server"]
@@ -92,6 +95,7 @@ class Crowd:
         if status == "UNKNOWN":
             return  # its cell is silent
         if chance.random() < 0.04 or status == "ERROR":
+            given_up.add(uuid)
             if self._ask("DELETE", f"/servers/{uuid}").status_code == 204:
                 mine.remove(uuid)
                 self._count("delete")
