@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import ClassVar
 
 from oslo_config import cfg
@@ -61,11 +62,30 @@ class PolicySection:
     enforce_scope: bool = option(cfg.BoolOpt("enforce_scope", default=True))
 
 
+class QuotaDriver(StrEnum):
+    """Who says what projects may have: our own tables, the identity service, or nobody."""
+
+    RECORDED = "nova.quota.DbQuotaDriver"
+    UNIFIED = "nova.quota.UnifiedLimitsDriver"
+    NONE = "nova.quota.NoopQuotaDriver"
+
+
 @dataclass(frozen=True, slots=True)
 class Quota:
     """[quota]: what a project may have where neither it nor its class says otherwise. -1: no limit."""
 
     GROUP: ClassVar[str] = "quota"
+    driver: str = option(
+        cfg.StrOpt("driver", default=QuotaDriver.RECORDED.value, choices=[each.value for each in QuotaDriver])
+    )
+    unified_limits_resource_strategy: str = option(
+        cfg.StrOpt("unified_limits_resource_strategy", default="require", choices=["require", "ignore"],
+                   help="require: what the list names and nobody has registered, nobody may have. "
+                   "ignore: only what it names may be had without being registered.")
+    )  # fmt: skip
+    unified_limits_resource_list: tuple[str, ...] = option(
+        cfg.ListOpt("unified_limits_resource_list", default=["servers"])
+    )
     instances: int = option(cfg.IntOpt("instances", default=10, min=-1))
     cores: int = option(cfg.IntOpt("cores", default=20, min=-1))
     ram: int = option(cfg.IntOpt("ram", default=51200, min=-1))

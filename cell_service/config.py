@@ -124,6 +124,18 @@ class CinderSettings(PeerSettings):
 
 
 @dataclass(frozen=True, slots=True)
+class LimitSettings(PeerSettings):
+    """[oslo_limit]: unified limits of the identity service, and which service's they are."""
+
+    GROUP: ClassVar[str] = "oslo_limit"
+    endpoint_id: str | None = option(cfg.StrOpt("endpoint_id", default=None, help="Of the Compute API's endpoint."))
+    endpoint_service_type: str = option(
+        cfg.StrOpt("endpoint_service_type", default="compute", help="Finds the service where no endpoint is named.")
+    )
+    endpoint_region_name: str | None = option(cfg.StrOpt("endpoint_region_name", default=None))
+
+
+@dataclass(frozen=True, slots=True)
 class NovaSettings(PeerSettings):
     """[nova]: how companions tell compute of what has happened."""
 

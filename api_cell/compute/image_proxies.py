@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
+from api_cell import limits
 from api_cell.edge.links import next_link, page_size, resource_links
 from api_cell.edge.route import Request, Response, Route
 from api_cell.edge.shapes import SPEC_KEY, query, strict
 from cell_service.errors import Invalid, LimitExceeded, MetadataItemNotFound
 from cell_service.peers.image import Image, Images
-from mapping_db import quotas
 
 LAST = (2, 35)
 LAST_METADATA = (2, 38)
@@ -101,8 +101,7 @@ def _properties(req: Request) -> Mapping[str, str]:
 
 
 def _describe(req: Request, properties: Mapping[str, str]) -> Mapping[str, str]:
-    with req.cloud.db.connect() as tx:
-        most = quotas.limits_of(tx, req.ctx.project_id, req.services.settings.quota.limits())["metadata_items"]
+    most = limits.of_project(req, req.ctx.project_id)["metadata_items"]
     if 0 <= most < len(properties):
         raise LimitExceeded(reason="Image property count exceeded")
     return _images(req).describe(req.ctx, req.params["image_id"], properties).properties

@@ -6,6 +6,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 
+from api_cell import limits
 from api_cell.compute import keys
 from api_cell.edge.links import next_link, page_size
 from api_cell.edge.moments import with_fraction
@@ -56,10 +57,11 @@ def create(req: Request) -> Response:
     key = keys.generated(kind, user_id, now) if text is None else keys.imported(kind, text)
     pair = KeyPair(user_id, given["name"], kind, key.fingerprint, key.public_key, now)
 
+    most = limits.of_user(req, req.ctx.project_id, user_id)
+
     def work(tx: Connection) -> None:
-        limits = quotas.user_limits_of(tx, req.ctx.project_id, user_id, req.services.settings.quota.limits())
         rows.insert_key_pair(tx, pair)
-        quotas.reserve(tx, _ANY_PROJECT, user_id, {"key_pairs": 1}, {}, limits)
+        quotas.reserve(tx, _ANY_PROJECT, user_id, {"key_pairs": 1}, {}, most)
 
     req.cloud.db.run(work)
     view = _brief(req, pair) | {"user_id": user_id}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from api_cell import limits
 from api_cell.edge.route import Request, Response, Version
 from mapping_db import quotas
 
@@ -36,22 +37,22 @@ def index(req: Request) -> Response:
     project_id = req.one("tenant_id") or req.ctx.project_id
     if project_id != req.ctx.project_id:
         req.demand("os_compute_api:limits:other_project")
+    most = limits.of_project(req, project_id)
     with req.cloud.db.connect() as tx:
-        limits = quotas.limits_of(tx, project_id, req.services.settings.quota.limits())
         usage = quotas.usage_of(tx, project_id)
-    return Response(200, {"limits": {"absolute": _absolute(limits, usage, req.version), "rate": []}})
+    return Response(200, {"limits": {"absolute": _absolute(most, usage, req.version), "rate": []}})
 
 
-def _absolute(limits: Mapping[str, int], usage: Mapping[str, int], version: Version) -> dict[str, int]:
-    view = {shown: limits[name] for shown, name in _ALWAYS.items()}
+def _absolute(most: Mapping[str, int], usage: Mapping[str, int], version: Version) -> dict[str, int]:
+    view = {shown: most[name] for shown, name in _ALWAYS.items()}
     view |= {shown: usage.get(name, 0) for shown, name in _USED.items()}
     if version < (2, 57):
         view |= {
-            "maxPersonality": limits["injected_files"],
-            "maxPersonalitySize": limits["injected_file_content_bytes"],
+            "maxPersonality": most["injected_files"],
+            "maxPersonalitySize": most["injected_file_content_bytes"],
         }
     if version < (2, 39):
-        view["maxImageMeta"] = limits["metadata_items"]
+        view["maxImageMeta"] = most["metadata_items"]
     if version < (2, 36):
         view |= _NETWORK
     return view

@@ -7,7 +7,8 @@ from uuid import uuid4
 
 from sqlalchemy import Connection
 
-from api_cell.edge.links import page_size
+from api_cell import limits
+from api_cell.edge.links import page_size, page_start
 from api_cell.edge.route import ByVersion, Request, Response, Schema, Version
 from api_cell.edge.shapes import NAME, TEXT, WHOLE, by_version, query_until_closed, strict, wrapped
 from cell_service.errors import Invalid, ServerGroupNotFound
@@ -41,7 +42,7 @@ def index(req: Request) -> Response:
         project_id = None
     limit = page_size(req, req.services.settings.api.max_limit)
     with req.cloud.db.connect() as tx:
-        groups = rows.of_project(tx, project_id, limit=limit, offset=int(req.one("offset") or 0))
+        groups = rows.of_project(tx, project_id, limit=limit, offset=page_start(req))
     return Response(200, {"server_groups": [_view(req, group) for group in groups]})
 
 
@@ -62,11 +63,10 @@ def create(req: Request) -> Response:
         raise Invalid(reason="Only anti-affinity policy supports rules.")
     uuid = str(uuid4())
 
+    most, of_user = limits.of_both(req, ctx.project_id, ctx.user_id)
+
     def work(tx: Connection) -> Group:
-        configured = req.services.settings.quota.limits()
-        limits = quotas.limits_of(tx, ctx.project_id, configured)
-        users = quotas.user_limits_of(tx, ctx.project_id, ctx.user_id, configured)
-        quotas.reserve(tx, ctx.project_id, ctx.user_id, {"server_groups": 1}, limits, users)
+        quotas.reserve(tx, ctx.project_id, ctx.user_id, {"server_groups": 1}, most, of_user)
         return rows.add(
             tx,
             uuid=uuid,

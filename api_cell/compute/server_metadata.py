@@ -7,13 +7,13 @@ from collections.abc import Callable
 
 from sqlalchemy import Connection
 
+from api_cell import limits
 from api_cell.compute import server_views as views
 from api_cell.edge.route import Request, Response
 from api_cell.servers import act, find
 from cell_service.db import instances
-from cell_service.errors import Invalid, LimitExceeded, MetadataItemNotFound, NetworkNotFound, TagNotFound
+from cell_service.errors import Invalid, MetadataItemNotFound, NetworkNotFound, TagNotFound
 from cell_service.model.instance import Instance
-from mapping_db import quotas
 from mapping_db.cells import Cell
 
 MOST_TAGS = 50
@@ -149,14 +149,12 @@ def _seen(req: Request, rule: str) -> Instance:
 
 def _change_metadata(req: Request, rule: str, change: Callable[[dict[str, str]], dict[str, str]]) -> dict[str, str]:
     server_id = req.params["server_id"]
-    with req.cloud.db.connect() as tx:
-        limits = quotas.limits_of(tx, req.ctx.project_id, req.services.settings.quota.limits())
+    most = limits.of_project(req, req.ctx.project_id)["metadata_items"]
 
     def work(tx: Connection, cell: Cell) -> dict[str, str]:
         instance = _mine(req, tx, cell, server_id, rule)
         after = change(instance.metadata)
-        if 0 <= limits["metadata_items"] < len(after):
-            raise LimitExceeded(reason=f"Maximum number of metadata items exceeds {limits['metadata_items']}")
+        limits.demand_within(most, len(after), "Maximum number of metadata items exceeds")
         instances.change(tx, server_id, now=req.cloud.clock.now(), metadata=after)
         return after
 

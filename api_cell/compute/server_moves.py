@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from api_cell import limits
 from api_cell.edge.route import Request, Response
 from api_cell.edge.shapes import is_true
 from api_cell.servers import act, delete, find
@@ -22,7 +23,7 @@ from cell_service.errors import (
 )
 from cell_service.model.instance import Flavor, Instance
 from cell_service.model.move import MoveKind, MovePhase, MovePlan
-from mapping_db import flavors, host_mappings, quotas
+from mapping_db import flavors, host_mappings
 from mapping_db.cells import Cell
 
 RESIZE_RULE = "os_compute_api:servers:resize"
@@ -42,11 +43,7 @@ def resize(req: Request) -> Response:
         except FlavorNotFound:
             raise Invalid(reason="Unable to locate requested flavor.") from None
         _check_resize(instance, flavor)
-        configured = req.services.settings.quota.limits()
-        quota = Quota(
-            quotas.limits_of(tx, instance.project_id, configured),
-            quotas.user_limits_of(tx, instance.project_id, instance.user_id, configured),
-        )
+    quota = Quota(*limits.of_both(req, instance.project_id, instance.user_id))
     _move(req, instance, cell, MoveKind.RESIZE, MovePlan(new_flavor=flavor, cross_cell=_may_cross(req)), quota)
     return Response(202)
 

@@ -15,6 +15,7 @@ from uuid import uuid4
 
 from sqlalchemy import Connection
 
+from api_cell import limits
 from api_cell.edge.route import Request
 from api_cell.hosts import ask
 from api_cell.scheduler import cells
@@ -82,7 +83,7 @@ def accept(req: Request) -> Accepted:
     asked = asked_of(req)
     _demand_rights(req, asked)
     ingredients = _look_up(req, asked)
-    _check_limits(asked, ingredients.limits)
+    limits.demand_room_for(ingredients.limits, asked.metadata, asked.files)
     volume_backed = block_device.volume_backed(asked.devices)
     flavor = replace(ingredients.flavor, root_gib=0) if volume_backed else ingredients.flavor
     images.check_fit(flavor, ingredients.image)
@@ -118,29 +119,13 @@ def _demand_rights(req: Request, asked: AskedServer) -> None:
         raise Invalid(reason="A destination can be named once only: in availability_zone or as host.")
 
 
-def _check_limits(asked: AskedServer, limits: dict[str, int]) -> None:
-    _within(limits["metadata_items"], len(asked.metadata), "Maximum number of metadata items exceeds")
-    _within(limits["injected_files"], len(asked.files), "Maximum number of injected files exceeds")
-    for file in asked.files:
-        _within(limits["injected_file_path_bytes"], len(file.path), "Injected file path too long, the limit is")
-        size = len(file.contents) * 3 // 4
-        _within(limits["injected_file_content_bytes"], size, "Injected file content too long, the limit is")
-
-
-def _within(limit: int, amount: int, words: str) -> None:
-    if 0 <= limit < amount:
-        raise LimitExceeded(reason=f"{words} {limit}")
-
-
 def _look_up(req: Request, asked: AskedServer) -> _Ingredients:
     ctx = req.ctx
     group_uuid = asked.hints.get("group")
     if isinstance(group_uuid, list):
         group_uuid = group_uuid[0] if group_uuid else None
-    configured = req.services.settings.quota.limits()
+    most, of_user = limits.of_both(req, ctx.project_id, ctx.user_id)
     with req.cloud.db.connect() as tx:
-        limits = quotas.limits_of(tx, ctx.project_id, configured)
-        user_limits = quotas.user_limits_of(tx, ctx.project_id, ctx.user_id, configured)
         flavor = flavors.get(tx, asked.flavor_id, None if ctx.is_admin else ctx.project_id)
         key_data = None
         if asked.key_name is not None:
@@ -157,7 +142,7 @@ def _look_up(req: Request, asked: AskedServer) -> _Ingredients:
     on_volume = devices.check(req, flavor, asked.devices, asked.max_count)
     image = on_volume or req.services.images.get(ctx, asked.image_id)
     images.demand_active(image)
-    return _Ingredients(flavor, image, key_data, group_uuid, limits, user_limits)
+    return _Ingredients(flavor, image, key_data, group_uuid, most, of_user)
 
 
 def _check_hosts(req: Request, asked: AskedServer) -> None:
@@ -278,7 +263,8 @@ def _promise(tx: Connection, req: Request, asked: AskedServer, made_of: _Ingredi
     """Write all that makes the promise. Quota comes last, for its rows are everybody's in the project."""
     now, ctx = req.cloud.clock.now(), req.ctx
     if made_of.group_uuid is not None:
-        _join_group(tx, req, made_of.group_uuid, [server.uuid for server in servers])
+        most = made_of.limits["server_group_members"]
+        _join_group(tx, made_of.group_uuid, [server.uuid for server in servers], most)
     build = BuildArguments(
         networks=asked.networks,
         auto_networks=asked.auto_networks,
@@ -298,11 +284,10 @@ def _promise(tx: Connection, req: Request, asked: AskedServer, made_of: _Ingredi
     quotas.reserve(tx, ctx.project_id, ctx.user_id, wanted, made_of.limits, made_of.user_limits)
 
 
-def _join_group(tx: Connection, req: Request, group_uuid: str, uuids: list[str]) -> None:
+def _join_group(tx: Connection, group_uuid: str, uuids: list[str], limit: int) -> None:
     group = server_groups.by_uuids(tx, [group_uuid], lock=True).get(group_uuid)
     if group is None:
         raise ServerGroupNotFound(group_uuid=group_uuid)
-    limit = quotas.limits_of(tx, req.ctx.project_id, req.services.settings.quota.limits())["server_group_members"]
     if 0 <= limit < len(group.members) + len(uuids):
         raise LimitExceeded(reason="Quota exceeded, too many servers in group")
     server_groups.join(tx, group_uuid, uuids)

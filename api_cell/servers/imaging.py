@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from uuid import uuid4
 
+from api_cell import limits
 from api_cell.edge.route import Request
 from api_cell.servers import act, find, images
 from api_cell.servers.act import Doing
@@ -23,7 +24,6 @@ from cell_service.model import lifecycle
 from cell_service.model.instance import Instance
 from cell_service.model.operation import NEW_IMAGE, ROTATION, Kind
 from cell_service.peers.image import NewImage
-from mapping_db import quotas
 
 log = logging.getLogger(__name__)
 
@@ -97,9 +97,7 @@ def _image_of(instance: Instance, image_id: str, wanted: Wanted) -> NewImage:
 def _check_limits(req: Request, wanted: Wanted) -> None:
     if req.at_least(2, 39):
         return
-    with req.cloud.db.connect() as tx:
-        limits = quotas.limits_of(tx, req.ctx.project_id, req.services.settings.quota.limits())
-    if 0 <= limits["metadata_items"] < len(wanted.metadata):
+    if 0 <= limits.of_project(req, req.ctx.project_id)["metadata_items"] < len(wanted.metadata):
         raise LimitExceeded(reason="Image property count exceeded")
 
 

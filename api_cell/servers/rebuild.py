@@ -13,6 +13,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 
+from api_cell import limits
 from api_cell.edge.route import Request
 from api_cell.servers import act, find, images
 from api_cell.servers.asked import file_of, new_password
@@ -22,7 +23,6 @@ from cell_service.errors import (
     InstanceNotReady,
     Invalid,
     KeypairNotFound,
-    LimitExceeded,
     PolycellError,
 )
 from cell_service.logs import about
@@ -30,7 +30,7 @@ from cell_service.model import lifecycle
 from cell_service.model.instance import Instance
 from cell_service.model.operation import BuildArguments, Kind
 from cell_service.peers.image import Image
-from mapping_db import instance_mappings, key_pairs, quotas, request_specs
+from mapping_db import instance_mappings, key_pairs, request_specs
 from mapping_db.cells import Cell
 
 log = logging.getLogger(__name__)
@@ -77,7 +77,9 @@ def accept(req: Request) -> Rebuilding:
         admin_password=asked.get("adminPass") or new_password(),
     )
     columns = _columns(req, seen, asked, image)
-    _check_limits(req, asked, build)
+    limits.demand_room_for(
+        limits.of_project(req, req.ctx.project_id), asked.get("metadata") or {}, build.injected_files
+    )
 
     def work(tx: Connection, cell: Cell) -> tuple[Instance, Cell]:
         return _promise(req, tx, cell, columns, build), cell
@@ -125,22 +127,6 @@ def _public_key(req: Request, instance: Instance, name: str | None) -> str | Non
             return key_pairs.get(tx, instance.user_id, name).public_key
     except KeypairNotFound:
         raise Invalid(reason="Invalid key_name provided.") from None
-
-
-def _check_limits(req: Request, asked: dict[str, Any], build: BuildArguments) -> None:
-    with req.cloud.db.connect() as tx:
-        limits = quotas.limits_of(tx, req.ctx.project_id, req.services.settings.quota.limits())
-    _within(limits["metadata_items"], len(asked.get("metadata") or {}), "Maximum number of metadata items exceeds")
-    _within(limits["injected_files"], len(build.injected_files), "Maximum number of injected files exceeds")
-    for file in build.injected_files:
-        _within(limits["injected_file_path_bytes"], len(file.path), "Injected file path too long, the limit is")
-        size = len(file.contents) * 3 // 4
-        _within(limits["injected_file_content_bytes"], size, "Injected file content too long, the limit is")
-
-
-def _within(limit: int, amount: int, words: str) -> None:
-    if 0 <= limit < amount:
-        raise LimitExceeded(reason=f"{words} {limit}")
 
 
 def _promise(req: Request, tx: Connection, cell: Cell, columns: dict[str, Any], build: BuildArguments) -> Instance:

@@ -28,6 +28,7 @@ _SERVICE_TYPES = {
     "placement": "placement",
     "volume": "block-storage",
     "compute": "compute",
+    "identity": "identity",
 }
 _FAILURES = (
     keystoneauth1.exceptions.ClientException,

@@ -29,6 +29,7 @@ from cell_service.db import migrate, schema
 from cell_service.db.engine import Database
 from cell_service.model.instance import Flavor
 from cell_service.peers.cinder import open_volumes
+from cell_service.peers.limits import UnifiedLimits
 from cell_service.peers.placement_http import open_placement
 from cell_service.rpc.contract import client
 from cell_service.rpc.transport import Transport
@@ -61,9 +62,12 @@ class Federation:
     def __init__(
         self, directory: Path, *, cells: int = 2, hosts: int = 2, quota: Quota = BIG,
         database: Callable[[str], str] | None = None, queue: Callable[[str], str] | None = None,
-        cache: CacheSettings | None = None, reclaim: int = 0, **simulated: Any,
+        cache: CacheSettings | None = None, reclaim: int = 0, offload_seconds: float = 0,
+        consoles: ConsoleSettings | None = None, limits: UnifiedLimits | None = None, **simulated: Any,
     ) -> None:  # fmt: skip
         self.directory, self.reclaim_seconds = directory, reclaim
+        self._offload_seconds = offload_seconds
+        self._consoles = consoles or ConsoleSettings(serial=SerialConsole(enabled=True))
         self._database = database or (lambda name: f"sqlite:///{directory}/{name}.db")
         self._simulated = SimulatedOptions(**{"boot_seconds": 0.02, "verb_seconds": 0.005, **simulated})
         self.settings = ApiSettings(api=ApiSection(auth_strategy="noauth2"), quota=quota,
@@ -91,7 +95,7 @@ class Federation:
         locator = Locator(self.db, open_shared(cache) if cache else None)
         self.cloud = Cloud(self.db, self.bus, self.cells, locator, SYSTEM_CLOCK)
         asked = client(SuperConductor, asking)
-        self.services = Services(self.settings, self.images, self.networks, asked, self.volumes)
+        self.services = Services(self.settings, self.images, self.networks, asked, self.volumes, limits)
         self.placement = ApiServer(make_placement_app(self.cloud, self.settings, NoAuth()))
         self.placement.start()
         self.api = ApiServer(make_compute_app(self.cloud, self.services, self.settings))
@@ -129,7 +133,8 @@ class Federation:
         return made
 
     def start_conductor(self, name: str) -> ConductorService:
-        settings = ConductorSettings(host=f"conductor-{name}", poll_seconds=0.5, report_seconds=1)
+        settings = ConductorSettings(host=f"conductor-{name}", poll_seconds=0.5, report_seconds=1,
+                                     shelved_offload_seconds=self._offload_seconds)  # fmt: skip
         placement = open_placement(self.placement_settings)
         made = ConductorService(self.cell_database(name), self.transport(name), self.networks, placement, settings,
                                 images=self.images, volumes=self.volumes)  # fmt: skip
@@ -156,7 +161,7 @@ class Federation:
         state = self.directory / name
         return HostSettings(
             name, state, self.directory / "images", report_seconds=1, simulated=self._simulated,
-            consoles=ConsoleSettings(serial=SerialConsole(enabled=True)),
+            consoles=self._consoles,
         )  # fmt: skip
 
     @property

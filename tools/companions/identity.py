@@ -18,6 +18,7 @@ from tools.companions import identity_tokens as tokens
 from tools.companions.app import Request, Response, Route, Service
 from tools.companions.identity_auth import Passwords, log_in
 from tools.companions.identity_grants import Grants
+from tools.companions.identity_limits import LIMIT, REGISTERED, Limits
 from tools.companions.identity_nouns import NOUNS, Records, targets
 from tools.companions.identity_tokens import Signer, Token
 from tools.companions.server import Companion
@@ -64,6 +65,7 @@ def make_identity(state_dir: Path, settings: IdentitySettings | None = None) -> 
         *_Auth(db, signer, settings).routes(),
         *Grants(db, settings.password_rounds).routes(),
         *(route for noun in NOUNS for route in Records(noun, db, settings.password_rounds).routes()),
+        *(route for kind in (REGISTERED, LIMIT) for route in Limits(kind, db).routes()),
     )
     return Companion(Service("identity", routes, _error, Local(db, signer), close=db.dispose, token_seconds=0))
 

@@ -15,6 +15,7 @@ from sqlalchemy import (
     Column,
     Connection,
     Float,
+    Integer,
     MetaData,
     Table,
     Text,
@@ -46,6 +47,12 @@ assignments = Table("assignments", metadata, ident("user_id", primary_key=True),
 application_credentials = Table("application_credentials", metadata, ident(primary_key=True), ident("name"),
                                 ident("user_id", index=True), ident("project_id"), Column("secret", Text), doc(),
                                 UniqueConstraint("user_id", "name"))  # fmt: skip
+registered_limits = Table("registered_limits", metadata, ident(primary_key=True), ident("service_id"),
+                          ident("region_id"), ident("resource_name"), Column("default_limit", Integer), doc(),
+                          UniqueConstraint("service_id", "region_id", "resource_name"))  # fmt: skip
+limits = Table("limits", metadata, ident(primary_key=True), ident("project_id"), ident("domain_id"),
+               ident("service_id"), ident("region_id"), ident("resource_name"), Column("resource_limit", Integer),
+               doc(), UniqueConstraint("project_id", "service_id", "region_id", "resource_name"))  # fmt: skip
 revoked = Table("revoked", metadata, ident("audit_id", primary_key=True), Column("expires", Float))
 
 IMPLIED = {"admin": ("manager", "member", "reader"), "manager": ("member", "reader"), "member": ("reader",)}

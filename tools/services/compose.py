@@ -16,6 +16,7 @@ from cell_service.config import (
     DatabaseSettings,
     Defaults,
     GlanceSettings,
+    LimitSettings,
     NeutronSettings,
     PlacementSettings,
     load,
@@ -154,6 +155,7 @@ class Composer:
         from api_cell.superconductor.contract import SuperConductor
         from cell_service.peers.cinder import open_volumes
         from cell_service.peers.glance import open_images
+        from cell_service.peers.limits import UnifiedLimits
         from cell_service.peers.neutron import open_networks
         from cell_service.rpc.contract import client
 
@@ -165,6 +167,7 @@ class Composer:
             open_networks(read(conf, NeutronSettings)),
             client(SuperConductor, self._asking),
             open_volumes(read(conf, CinderSettings)),
+            UnifiedLimits(read(conf, LimitSettings), SYSTEM_CLOCK),
         )
         server = ApiServer(make_compute_app(cloud, services, settings, self._authenticator(conf)))
 

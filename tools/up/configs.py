@@ -86,6 +86,7 @@ def _common(plan: Plan) -> Sections:
         },
         "cinder": _account(plan, "cinder", plan.endpoint("volume")),
         "nova": _account(plan, "nova", plan.endpoint("compute")),
+        "oslo_limit": _account(plan, "nova", plan.endpoint("identity")),
         "keystone_authtoken": _account(plan, "nova", None) | {"www_authenticate_uri": plan.endpoint("identity")},
         "api": {"auth_strategy": "noauth2" if plan.options.auth == "noauth2" else "keystone"},
     }

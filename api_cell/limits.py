@@ -1,0 +1,114 @@
+"""What projects may have: by quotas of our own, by unified limits of the identity service, or without end.
+
+`[quota] driver` decides, under the names that nova's operators know. Whichever it is, what is in use is counted in the
+transaction that promises more, so that limits are never exceeded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from api_cell.config import QuotaDriver
+from api_cell.edge.route import Request
+from cell_service.errors import Forbidden, LimitExceeded
+from cell_service.model.instance import InjectedFile
+from cell_service.peers.limits import UnifiedLimits
+from mapping_db import quotas
+
+UNIFIED = {
+    "instances": "servers",
+    "cores": "class:VCPU",
+    "ram": "class:MEMORY_MB",
+    "metadata_items": "server_metadata_items",
+    "injected_files": "server_injected_files",
+    "injected_file_content_bytes": "server_injected_file_content_bytes",
+    "injected_file_path_bytes": "server_injected_file_path_bytes",
+    "key_pairs": "server_key_pairs",
+    "server_groups": "server_groups",
+    "server_group_members": "server_group_members",
+}
+"""Our resources → the names under which limits are registered for them."""
+
+
+def of_project(req: Request, project_id: str) -> dict[str, int]:
+    """The project's limits by resource; -1 is none. Raises PeerUnavailable."""
+    configured = _configured(req)
+    driver = req.services.settings.quota.driver
+    if driver == QuotaDriver.NONE:
+        return dict.fromkeys(configured, -1)
+    if driver == QuotaDriver.UNIFIED:
+        return _unified(req, _source(req).of_project(req.ctx, project_id))
+    with req.cloud.db.connect() as tx:
+        return quotas.limits_of(tx, project_id, configured)
+
+
+def of_user(req: Request, project_id: str, user_id: str) -> dict[str, int]:
+    """The limits of one user in the project; where there are none of their own, the project's."""
+    if req.services.settings.quota.driver != QuotaDriver.RECORDED:
+        return of_project(req, project_id)
+    with req.cloud.db.connect() as tx:
+        return quotas.user_limits_of(tx, project_id, user_id, _configured(req))
+
+
+def of_both(req: Request, project_id: str, user_id: str) -> tuple[dict[str, int], dict[str, int]]:
+    """The limits of the project, and those of the user in it ({}: nobody limits single users)."""
+    if req.services.settings.quota.driver != QuotaDriver.RECORDED:
+        return of_project(req, project_id), {}
+    with req.cloud.db.connect() as tx:
+        configured = _configured(req)
+        return quotas.limits_of(tx, project_id, configured), quotas.user_limits_of(tx, project_id, user_id, configured)
+
+
+def defaults(req: Request, class_name: str = quotas.DEFAULT_CLASS) -> dict[str, int]:
+    """What holds for projects without limits of their own; or those of a quota class."""
+    configured = _configured(req)
+    driver = req.services.settings.quota.driver
+    if driver == QuotaDriver.NONE:
+        return dict.fromkeys(configured, -1)
+    if driver == QuotaDriver.UNIFIED:
+        return _unified(req, _source(req).defaults(req.ctx))
+    with req.cloud.db.connect() as tx:
+        return quotas.class_limits_of(tx, class_name, configured)
+
+
+def demand_settable(req: Request) -> None:
+    """Raises Forbidden when limits are kept by somebody else, or by nobody: what is set here would not hold."""
+    if req.services.settings.quota.driver != QuotaDriver.RECORDED:
+        raise Forbidden(reason="Limits are not set here: see the limits of the identity service.")
+
+
+def demand_within(limit: int, amount: int, words: str) -> None:
+    """Raises LimitExceeded, in these words, when the amount is more than the limit."""
+    if 0 <= limit < amount:
+        raise LimitExceeded(reason=f"{words} {limit}")
+
+
+def demand_room_for(limits: Mapping[str, int], metadata: Mapping[str, str], files: tuple[InjectedFile, ...]) -> None:
+    """Raises LimitExceeded when a server would have too much metadata, or too many or too large files."""
+    demand_within(limits["metadata_items"], len(metadata), "Maximum number of metadata items exceeds")
+    demand_within(limits["injected_files"], len(files), "Maximum number of injected files exceeds")
+    for file in files:
+        demand_within(limits["injected_file_path_bytes"], len(file.path), "Injected file path too long, the limit is")
+        size = len(file.contents) * 3 // 4
+        demand_within(limits["injected_file_content_bytes"], size, "Injected file content too long, the limit is")
+
+
+def _unified(req: Request, found: Mapping[str, int]) -> dict[str, int]:
+    """By our names. What is not registered is allowed to nobody if it has to be (see the two options), else to all."""
+    quota = req.services.settings.quota
+    required = quota.unified_limits_resource_strategy == "require"
+
+    def unset(name: str) -> int:
+        return 0 if required == (name in quota.unified_limits_resource_list) else -1
+
+    return {ours: found.get(theirs, unset(theirs)) for ours, theirs in UNIFIED.items()}
+
+
+def _source(req: Request) -> UnifiedLimits:
+    source: UnifiedLimits = req.services.unified_limits
+    return source
+
+
+def _configured(req: Request) -> dict[str, int]:
+    limits: dict[str, int] = req.services.settings.quota.limits()
+    return limits

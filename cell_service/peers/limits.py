@@ -1,0 +1,115 @@
+"""Unified limits: how much of this service's resources a project may have, as the identity service keeps it.
+
+Resources have the names under which operators of nova register them: servers, class:VCPU, class:MEMORY_MB,
+server_groups, server_group_members, server_key_pairs, server_metadata_items, server_injected_files ….
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from cell_service.config import LimitSettings
+from cell_service.context import Clock, Context
+from cell_service.errors import PeerUnavailable
+from cell_service.logs import about
+from cell_service.peers.session import Peer, Reply
+
+log = logging.getLogger(__name__)
+
+FRESH_SECONDS = 10.0
+"""How long limits hold without being asked for again."""
+MOST_PROJECTS = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    limits: Mapping[str, int]
+    at: float
+
+
+class UnifiedLimits:
+    """Limits of the service that an endpoint belongs to. Thread-safe.
+
+    While the identity service does not answer, what it said last goes on to hold.
+    """
+
+    def __init__(self, settings: LimitSettings, clock: Clock) -> None:
+        self._settings, self._clock = settings, clock
+        self._peer = Peer("identity", settings, "/v3")
+        self._lock = threading.Lock()
+        self._known: dict[str, _Known] = {}
+        self._service: tuple[str, str | None] | None = None
+
+    def defaults(self, ctx: Context) -> Mapping[str, int]:
+        """The registered limits, by resource. Raises PeerUnavailable."""
+        return self._remembered(ctx, "", self._registered)
+
+    def of_project(self, ctx: Context, project_id: str) -> Mapping[str, int]:
+        """The project's own limits, else those registered, by resource; -1 is none. What is in neither is not
+        limited by the identity service. Raises PeerUnavailable."""
+        own = self._remembered(ctx, project_id, lambda asking: self._own(asking, project_id))
+        return {**self.defaults(ctx), **own}
+
+    def _remembered(self, ctx: Context, key: str, ask: Any) -> Mapping[str, int]:
+        now = self._clock.monotonic()
+        with self._lock:
+            known = self._known.get(key)
+        if known is not None and now - known.at < FRESH_SECONDS:
+            return known.limits
+        try:
+            limits: Mapping[str, int] = ask(ctx)
+        except PeerUnavailable as error:
+            if known is None:
+                raise
+            log.warning("limits could not be asked for, the last ones hold", extra=about(ctx, reason=error))
+            limits = known.limits
+        with self._lock:
+            if len(self._known) >= MOST_PROJECTS:
+                self._known.clear()
+            self._known[key] = _Known(limits, now)
+        return limits
+
+    def _registered(self, ctx: Context) -> Mapping[str, int]:
+        service_id, region = self._of_endpoint(ctx)
+        rows = self._rows(ctx, "registered_limits", service_id=service_id)
+        return _by_resource(rows, "default_limit", region)
+
+    def _own(self, ctx: Context, project_id: str) -> Mapping[str, int]:
+        service_id, region = self._of_endpoint(ctx)
+        rows = self._rows(ctx, "limits", service_id=service_id, project_id=project_id)
+        return _by_resource(rows, "resource_limit", region)
+
+    def _of_endpoint(self, ctx: Context) -> tuple[str, str | None]:
+        """The service's id and its region, which are looked up once."""
+        if self._service is None:
+            if self._settings.endpoint_id:
+                found = _good(self._peer.ask(ctx, "GET", f"/endpoints/{self._settings.endpoint_id}"))["endpoint"]
+                self._service = str(found["service_id"]), found.get("region_id")
+            else:
+                kind = self._settings.endpoint_service_type
+                services = self._rows(ctx, "services", type=kind)
+                if not services:
+                    raise PeerUnavailable(service="identity", reason=f"it knows no service of the type {kind}")
+                self._service = str(services[0]["id"]), self._settings.endpoint_region_name
+        return self._service
+
+    def _rows(self, ctx: Context, plural: str, **query: str) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = _good(self._peer.ask(ctx, "GET", f"/{plural}", query=query))[plural]
+        return found
+
+
+def _by_resource(rows: Iterable[Mapping[str, Any]], amount: str, region: str | None) -> dict[str, int]:
+    """A limit for the region comes before one for all."""
+    here = [row for row in rows if row.get("region_id") in (None, region)]
+    ordered = sorted(here, key=lambda row: row.get("region_id") is not None)
+    return {str(row["resource_name"]): int(row[amount]) for row in ordered}
+
+
+def _good(reply: Reply) -> Any:
+    if not reply.ok:
+        raise PeerUnavailable(service="identity", reason=f"it answered {reply.status}")
+    return reply.json
