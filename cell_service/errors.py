@@ -496,6 +496,12 @@ class PeerUnavailable(Unavailable):
     message = "The {service} service does not answer: {reason}"
 
 
+class NotYet(Unavailable):
+    """What a host has begun can't be ended now, and not be undone either: it is done again later."""
+
+    message = "Not yet: {reason}"
+
+
 class HostUnavailable(Conflict):
     message = "Service is unavailable at this time: host {host} is down."
 

@@ -14,7 +14,7 @@ from cell_service.model.operation import NEW_IMAGE, ROTATION, Outcome
 from cell_service.peers.image import NewImage
 from compute_host.images import ImageCache
 from compute_host.virt.driver import LiveSnapshots, Snapshots
-from compute_host.work import Hands, Job, outcome_of, spec_of
+from compute_host.work import Hands, Job, no_way_back, outcome_of, spec_of
 
 _OFF = (PowerState.SHUTDOWN, PowerState.CRASHED, PowerState.NOSTATE)
 _TAKEN_AS_THEY_ARE = (*_OFF, PowerState.SUSPENDED)
@@ -47,13 +47,14 @@ def make_image(hands: Hands, job: Job) -> Outcome:
 
 
 def make_backup(hands: Hands, job: Job) -> Outcome:
-    """As `make_image`; of the backups of this kind the newest stay, as many as was asked."""
+    """As `make_image`; of the backups of this kind the newest stay, as many as was asked. Raises NotYet."""
     outcome = make_image(hands, job)
     asked = job.work.operation.arguments
     image = wire.from_plain(NewImage, asked[NEW_IMAGE])
     marks = {name: image.properties[name] for name in BACKUP_MARKS}
     job.check()
-    _images(hands).rotate(job.ctx, image.owner, marks, int(asked[ROTATION]))
+    with no_way_back():
+        _images(hands).rotate(job.ctx, image.owner, marks, int(asked[ROTATION]))
     return outcome
 
 

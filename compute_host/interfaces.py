@@ -11,7 +11,7 @@ from cell_service.model.instance import NetworkRequest, Vif
 from cell_service.model.operation import Outcome
 from cell_service.peers.network import Networks
 from compute_host.virt.driver import Interfaces
-from compute_host.work import Hands, Job, outcome_of, spec_of
+from compute_host.work import Hands, Job, no_way_back, outcome_of, spec_of
 
 PORT = "port_id"
 
@@ -45,14 +45,16 @@ def attach(hands: Hands, job: Job) -> Outcome:
 
 
 def detach(hands: Hands, job: Job) -> Outcome:
-    """The card first, then the port. A port that the network service has deleted meanwhile is no error."""
+    """The card first, then the port. A port that the network service has deleted meanwhile is no error.
+    Raises NotYet."""
     driver, networks, instance = _able(hands), _networks(hands), job.instance
     port_id = job.work.operation.arguments[PORT]
     for vif in instance.network_info:
         if vif.port_id == port_id:
             driver.detach_interface(instance.uuid, vif)
     job.check()
-    networks.unplug(job.ctx, instance.uuid, port_id)
+    with no_way_back():
+        networks.unplug(job.ctx, instance.uuid, port_id)
     left = tuple(vif for vif in instance.network_info if vif.port_id != port_id)
     return outcome_of(hands, job, network_info=left)
 

@@ -12,6 +12,7 @@ from cell_service.errors import (
     DriverError,
     GuestNotFound,
     ImageUnacceptable,
+    NotYet,
     OperationLost,
     PeerUnavailable,
     PolycellError,
@@ -20,7 +21,7 @@ from cell_service.logs import about
 from cell_service.model import shelved
 from cell_service.model.instance import Fault, Instance, Vif
 from cell_service.model.lifecycle import PowerState, Task, VmState
-from cell_service.model.operation import BuildArguments, Kind, Outcome
+from cell_service.model.operation import UNFINISHED_IMAGES, BuildArguments, Kind, Outcome
 from cell_service.peers.volume_ends import let_go
 from compute_host import errands, interfaces, shelving, volumes
 from compute_host.guests import change_password, dump
@@ -158,8 +159,10 @@ def _delete(hands: Hands, job: Job) -> Outcome:
         hands.networks.deallocate(job.ctx, instance.uuid, keep=_given(instance))
     let_go(hands.volumes, job.ctx, instance.uuid, instance.block_devices)
     image_id = shelved.image_of(instance.system_metadata)
-    if image_id is not None and hands.images is not None:
-        hands.images.remove(job.ctx, image_id)
+    unfinished: list[str] = job.work.operation.arguments.get(UNFINISHED_IMAGES, [])
+    for each in (*unfinished, *([image_id] if image_id is not None else [])):
+        if hands.images is not None:
+            hands.images.remove(job.ctx, each)
     return Outcome(job.work.operation.id, job.work.operation.fence, power_state=PowerState.NOSTATE)
 
 
@@ -207,7 +210,8 @@ def _failed(hands: Hands, job: Job, error: Exception) -> Outcome:
         exc_info=not isinstance(error, PolycellError),
     )
     if operation.kind is not Kind.BUILD:
-        return Outcome(operation.id, operation.fence, fault=fault, power_state=_power_state(hands, job))
+        again, power_state = isinstance(error, NotYet), _power_state(hands, job)
+        return Outcome(operation.id, operation.fence, fault=fault, retriable=again, power_state=power_state)
     job.check()
     return Outcome(
         operation.id,

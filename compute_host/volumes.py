@@ -10,13 +10,13 @@ import logging
 import threading
 from dataclasses import replace
 
-from cell_service.errors import NotSupported, OperationLost, PolycellError, VolumeUnavailable
+from cell_service.errors import NotSupported, OperationLost, PeerUnavailable, PolycellError, VolumeUnavailable
 from cell_service.logs import about
 from cell_service.model.block_device import BlockDevice, merged, volumes
 from cell_service.model.operation import Outcome
 from cell_service.peers.volumes import NewVolume, Volumes
 from compute_host.virt.driver import Attachable
-from compute_host.work import Hands, Job, outcome_of
+from compute_host.work import Hands, Job, no_way_back, outcome_of
 
 log = logging.getLogger(__name__)
 
@@ -88,36 +88,46 @@ def attach(hands: Hands, job: Job) -> Outcome:
 
 
 def detach(hands: Hands, job: Job) -> Outcome:
-    """Neither guest nor host have the device; the volume is free."""
+    """Neither guest nor host have the device; the volume is free. Raises NotYet."""
     device = _device(job)
     if device is None:
         return outcome_of(hands, job)
     _attachable(hands).detach_volume(job.instance.uuid, device)
     job.check()
-    _service(hands).leave(job.ctx, device.volume_id or "", job.instance.uuid, hands.host)
-    if device.attachment_id is not None:
-        _service(hands).release(job.ctx, device.attachment_id)
+    with no_way_back():
+        _service(hands).leave(job.ctx, device.volume_id or "", job.instance.uuid, hands.host)
+        if device.attachment_id is not None:
+            _service(hands).release(job.ctx, device.attachment_id)
     return replace(outcome_of(hands, job), devices_gone=(device.uuid,))
 
 
 def swap(hands: Hands, job: Job) -> Outcome:
-    """The device is the new volume, with what was on the old one where the driver can copy it; the old one is free."""
+    """The device is the new volume, with what was on the old one where the driver can copy it; the old one is free.
+    After an error it is the old one, and the new one is free. Raises NotYet."""
     old, new_id = _device(job), str(job.work.operation.arguments.get("volume_id"))
     if old is None:
         return outcome_of(hands, job)
-    driver = _attachable(hands)
-    new = _connected(hands, job, replace(old, volume_id=new_id, attachment_id=None, connection_info={}))
-    job.check()
-    try:
-        driver.detach_volume(job.instance.uuid, old)
-        driver.attach_volume(job.instance.uuid, new)
-    except PolycellError:
-        _take_back(hands, job, new)
-        driver.attach_volume(job.instance.uuid, old)
-        raise
-    _service(hands).complete(job.ctx, new.attachment_id or "")
-    if old.volume_id is not None and old.volume_id != new_id:
-        _service(hands).leave(job.ctx, old.volume_id, job.instance.uuid, hands.host)
+    driver, uuid, service = _attachable(hands), job.instance.uuid, _service(hands)
+    with no_way_back():
+        try:
+            new = _connected(hands, job, replace(old, volume_id=new_id, attachment_id=None, connection_info={}))
+            new = replace(new, volume_size=service.get(job.ctx, new_id).size_gib)
+            job.check()
+            driver.detach_volume(uuid, old)
+            driver.attach_volume(uuid, new)
+            service.complete(job.ctx, new.attachment_id or "")
+        except (OperationLost, PeerUnavailable):
+            raise
+        except PolycellError:
+            job.check()
+            driver.detach_volume(uuid, replace(old, volume_id=new_id))
+            driver.attach_volume(uuid, old)
+            service.leave(job.ctx, new_id, uuid, hands.host)
+            if (reserved := job.work.operation.arguments.get("attachment_id")) is not None:
+                service.release(job.ctx, reserved)
+            raise
+        if old.volume_id is not None and old.volume_id != new_id:
+            service.leave(job.ctx, old.volume_id, uuid, hands.host)
     return replace(outcome_of(hands, job), devices=(new,))
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 
 from cell_service.context import Clock, Context
+from cell_service.errors import NotYet, PeerUnavailable
 from cell_service.model.instance import Instance, Vif
 from cell_service.model.lifecycle import Task
 from cell_service.model.operation import BuildArguments, Outcome, Work
@@ -51,6 +52,15 @@ class Job:
     @property
     def instance(self) -> Instance:
         return self.work.instance
+
+
+@contextlib.contextmanager
+def no_way_back() -> Iterator[None]:
+    """From here on the work only goes forward: a service that does not answer is asked again later. Raises NotYet."""
+    try:
+        yield
+    except PeerUnavailable as error:
+        raise NotYet(reason=str(error)) from error
 
 
 def spec_of(

@@ -28,7 +28,7 @@ from cell_service.errors import (
 from cell_service.logs import about
 from cell_service.model import lifecycle
 from cell_service.model.instance import Instance
-from cell_service.model.operation import Kind
+from cell_service.model.operation import Kind, overtaken
 from mapping_db import build_requests, instance_mappings, quotas, request_specs, server_groups
 from mapping_db.cells import Cell
 from mapping_db.instance_mappings import InstanceMapping
@@ -120,11 +120,13 @@ def _begin(tx: Connection, ctx: Context, server_id: str, now: datetime, down_aft
         after = lifecycle.begin("delete", instance.state, server_id)
         if instances.change(tx, server_id, now=now, expect=instance.state, task_state=after.task):
             host = _worker(tx, instance, now, down_after_seconds)
+            arguments = overtaken(operations.unfinished(tx, server_id))
             operations.supersede(tx, server_id, now)
             actions.start(tx, ctx, server_id, "delete", now)
             operations.insert(
-                tx, ctx, instance_uuid=server_id, kind=Kind.DELETE, host=host, now=now, deadline=now + NEVER
-            )
+                tx, ctx, instance_uuid=server_id, kind=Kind.DELETE, host=host, now=now, deadline=now + NEVER,
+                arguments=arguments,
+            )  # fmt: skip
             return host
     raise Conflict(reason=f"Instance {server_id} keeps changing its state.")
 

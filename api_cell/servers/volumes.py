@@ -44,6 +44,9 @@ _SHELVED = frozenset({VmState.SHELVED, VmState.SHELVED_OFFLOADED})
 _ATTACH = frozenset({VmState.ACTIVE, VmState.PAUSED, VmState.STOPPED, VmState.SUSPENDED, VmState.RESIZED}) | _SHELVED
 _SWAP = frozenset({VmState.ACTIVE, VmState.PAUSED, VmState.RESIZED})
 
+_ONLY_FORWARD = frozenset({Kind.DETACH_VOLUME, Kind.SWAP_VOLUME})
+"""Only the host that has begun with these can tell what the guest has: they wait for it."""
+
 Change = Callable[[Instance], tuple[tuple[BlockDevice, ...], dict[str, Any]]]
 """The server's devices as they will be at once, and the operation's arguments."""
 
@@ -131,7 +134,11 @@ def swap(req: Request, server_id: str, volume_id: str, new_id: str) -> None:
     attachment_id = service(req).reserve(req.ctx, new_id, server_id)
 
     def change(now: Instance) -> tuple[tuple[BlockDevice, ...], dict[str, Any]]:
-        return now.block_devices, {"device": demand_device(now, volume_id).uuid, "volume_id": new_id}
+        return now.block_devices, {
+            "device": demand_device(now, volume_id).uuid,
+            "volume_id": new_id,
+            "attachment_id": attachment_id,
+        }
 
     try:
         _begin(req, server_id, Kind.SWAP_VOLUME, "swap", _SWAP, change)
@@ -198,7 +205,8 @@ def _record(tx: Connection, req: Request, instance: Instance, kind: Kind, argume
     actions.start(tx, req.ctx, instance.uuid, kind.value, now)
     operations.insert(
         tx, req.ctx, instance_uuid=instance.uuid, kind=kind, host=instance.host, now=now,
-        deadline=now + timedelta(seconds=act.SECONDS_TO_ACT), arguments=arguments,
+        deadline=operations.NEVER if kind in _ONLY_FORWARD else now + timedelta(seconds=act.SECONDS_TO_ACT),
+        arguments=arguments,
     )  # fmt: skip
 
 

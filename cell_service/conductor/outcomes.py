@@ -49,6 +49,8 @@ def record(means: Means, outcome: Outcome) -> None:
         _end_errand(means, operation, outcome)
     elif outcome.fault is None and operation.kind is Kind.SHELVE_OFFLOAD:
         shelving.host_is_through(means, operation, outcome.devices)
+    elif outcome.fault is not None and outcome.retriable and operation.kind is not Kind.BUILD:
+        _try_again(means, operation, outcome.fault)
     elif operation.kind in VOLUME_WORK:
         volumes.host_is_through(means, operation, outcome)
     elif outcome.fault is None:
@@ -100,6 +102,13 @@ def fail(means: Means, operation: Operation, fault: Fault, power_state: PowerSta
 
     means.db.run(work)
     log.warning("operation failed", extra=_about(means, operation, reason=fault.message))
+
+
+def _try_again(means: Means, operation: Operation, fault: Fault) -> None:
+    """The host can only go forward, and not now: it is asked again after a pause."""
+    until = means.now() + timedelta(seconds=deletes.pause_seconds(operation.attempt))
+    means.db.run(lambda tx: operations.postpone(tx, operation.id, operation.fence, until))
+    log.warning("operation put off", extra=_about(means, operation, reason=fault.message))
 
 
 def _end_errand(means: Means, operation: Operation, outcome: Outcome) -> None:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import logging
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from sqlalchemy import Connection
 
 from cell_service.conductor.means import EVENTS, Means, context_of, on_behalf_of
 from cell_service.context import Context
 from cell_service.db import actions, instances, operations
-from cell_service.errors import InstanceNotFound, PolycellError
+from cell_service.errors import InstanceNotFound
 from cell_service.logs import about
 from cell_service.model.block_device import BlockDevice, merged, of_volume
 from cell_service.model.events import ServerEvent
@@ -23,12 +23,13 @@ EXTEND_SECONDS = 600.0
 
 
 def host_is_through(means: Means, operation: Operation, outcome: Outcome) -> None:
-    """The instance has the devices that the host says it has. A device that could not be attached is gone, one that
-    could not be detached is still there. Told before: nothing. Raises OperationLost."""
+    """The instance has the devices that the host says it has. A device that could not be attached is taken back: by
+    the host, which may have begun. One that could not be detached is still there. Told before: nothing. Raises
+    OperationLost."""
     fault, ctx = outcome.fault, context_of(operation, means.clock)
 
-    def work(tx: Connection) -> str | None:
-        now, lost = means.now(), None
+    def work(tx: Connection) -> None:
+        now = means.now()
         operations.finish(tx, operation.id, operation.fence, Phase.FAILED if fault else Phase.DONE, now)
         instances.hold(tx, operation.instance_uuid)
         try:
@@ -39,7 +40,8 @@ def host_is_through(means: Means, operation: Operation, outcome: Outcome) -> Non
             after = merged(held, outcome.devices, outcome.devices_gone)
         else:
             after = _after_fault(operation, held)
-            lost = next((one.attachment_id for one in held if one.uuid not in {each.uuid for each in after}), None)
+            if operation.kind is Kind.ATTACH_VOLUME and held:
+                _take_back(tx, ctx, operation, now)
         if after != held:
             instances.change(tx, operation.instance_uuid, now=now, block_devices=after)
         actions.finish_event(
@@ -49,16 +51,12 @@ def host_is_through(means: Means, operation: Operation, outcome: Outcome) -> Non
         )  # fmt: skip
         message = actions.ERROR if fault else None
         actions.finish(tx, operation.instance_uuid, operation.request_id, now, message=message)
-        return lost
 
-    lost = means.db.run(work)
+    means.db.run(work)
+    if operation.host is not None and fault is not None:
+        means.wake(ctx, operation.host)
     words = {"kind": operation.kind.value, "fault": fault.message if fault else None}
     log.info("volume work ended", extra=about(ctx, instance=operation.instance_uuid, **words))
-    if lost is not None and means.volumes is not None:
-        try:
-            means.volumes.release(ctx, lost)
-        except PolycellError as error:
-            log.warning("volume left reserved", extra=about(ctx, instance=operation.instance_uuid, reason=error))
 
 
 def extended(means: Means, ctx: Context, event: ServerEvent) -> None:
@@ -93,6 +91,18 @@ def extended(means: Means, ctx: Context, event: ServerEvent) -> None:
 
 def _after_fault(operation: Operation, held: tuple[BlockDevice, ...]) -> tuple[BlockDevice, ...]:
     wanted = operation.arguments.get("device")
-    if operation.kind is Kind.ATTACH_VOLUME:
-        return tuple(device for device in held if device.uuid != wanted)
-    return tuple(replace(device, detaching=False) if device.uuid == wanted else device for device in held)
+    leaves = operation.kind is Kind.ATTACH_VOLUME
+    return tuple(replace(device, detaching=leaves) if device.uuid == wanted else device for device in held)
+
+
+def _take_back(tx: Connection, ctx: Context, operation: Operation, now: datetime) -> None:
+    operations.insert(
+        tx,
+        ctx,
+        instance_uuid=operation.instance_uuid,
+        kind=Kind.DETACH_VOLUME,
+        host=operation.host,
+        now=now,
+        deadline=operations.NEVER,
+        arguments={"device": operation.arguments.get("device")},
+    )

@@ -6,6 +6,7 @@ it holds its lease and its fence: a number that grows each time it is taken, so 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -87,6 +88,10 @@ UNSHELVE {}: the guest that never left runs; result {image_gone}."""
 NEW_IMAGE, ROTATION = "new_image", "rotation"
 """CREATE_IMAGE {new_image}: that image (a NewImage in its plain form), whose record is there, has the guest's root
 disk. CREATE_BACKUP {new_image, rotation}: and of the backups of its kind only the newest are there."""
+
+
+UNFINISHED_IMAGES = "unfinished_images"
+"""DELETE {unfinished_images}: these images, which were being made of the guest, are gone too."""
 
 
 ADMIN_PASSWORD, STABLE = "admin_password", "stable"
@@ -176,12 +181,19 @@ class Work:
     instance: Instance
 
 
+def overtaken(unfinished: Iterable[Operation]) -> dict[str, Any]:
+    """The arguments of a delete that overtakes these: what they would have left."""
+    making = [each.arguments[NEW_IMAGE]["id"] for each in unfinished if NEW_IMAGE in each.arguments]
+    return {UNFINISHED_IMAGES: making} if making else {}
+
+
 @dataclass(frozen=True, slots=True)
 class Outcome:
     """How an operation ended at a host. `fault` None: it succeeded.
 
-    `retriable`: another host may do better (builds only). `power_state` and `network_info` are what holds now;
-    None leaves what the cell has. `host_clean`: nothing of the instance is left on the host.
+    `retriable`: another host may do better (builds), or this one later (others: they only go forward now).
+    `power_state` and `network_info` are what holds now; None leaves what the cell has. `host_clean`: nothing of the
+    instance is left on the host.
     """
 
     operation_id: int

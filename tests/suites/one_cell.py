@@ -23,7 +23,8 @@ from cell_service.db.schema import metadata
 from cell_service.model import lifecycle
 from cell_service.model.instance import Flavor, Instance
 from cell_service.model.lifecycle import State, VmState
-from cell_service.model.operation import ERRAND_OUTCOME, Alternate, BuildArguments, Kind, Operation, Outcome
+from cell_service.model.operation import ERRAND_OUTCOME, Alternate, BuildArguments, Kind, Operation, Outcome, overtaken
+from cell_service.peers.volumes import Volumes
 from cell_service.rpc.conductor import Conductor
 from cell_service.rpc.contract import client, dispatcher
 from compute_host.agent import Agent
@@ -39,15 +40,16 @@ QUICK = SimulatedOptions(
 )
 VERBS = (
     "spawn", "destroy", "power_on", "power_off", "reboot", "pause", "suspend", "pack", "send", "receive", "arrive",
-    "snapshot", "attach_interface", "detach_interface",
+    "snapshot", "snapshot_running", "rescue", "unrescue", "attach_interface", "detach_interface", "attach_volume",
+    "detach_volume", "extend_volume", "set_admin_password", "trigger_crash_dump",
 )  # fmt: skip
 FLAVOR = Flavor(flavorid="1", name="small", vcpus=1, memory_mib=512, root_gib=1)
 ACTION_NAMES = {Kind.BUILD: "create", Kind.REBOOT_SOFT: "reboot", Kind.REBOOT_HARD: "reboot"}
 
 
 class OneCell:
-    def __init__(self, directory: Path, database_url: str | None = None) -> None:
-        self.directory = directory
+    def __init__(self, directory: Path, database_url: str | None = None, volumes: Volumes | None = None) -> None:
+        self.directory, self.volumes = directory, volumes
         self.clock = ManualClock()
         self.db = Database(database_url or f"sqlite:///{directory}/cell.db")
         metadata.create_all(self.db.engine)
@@ -149,7 +151,9 @@ class OneCell:
             begun = lifecycle.begin(kind.value, instance.state)
             assert instances.change(tx, uuid, now=now, expect=instance.state, task_state=begun.task, **columns)
             actions.start(tx, ctx, uuid, ACTION_NAMES.get(kind, kind.value), now)
+            given = dict(arguments or {})
             if kind is Kind.DELETE:
+                given |= overtaken(operations.unfinished(tx, uuid))
                 operations.supersede(tx, uuid, now)
             operations.insert(
                 tx,
@@ -159,7 +163,7 @@ class OneCell:
                 host=instance.host,
                 now=now,
                 deadline=now + timedelta(seconds=deadline_seconds),
-                arguments=arguments,
+                arguments=given,
             )
 
         self.db.run(work)
@@ -238,6 +242,7 @@ class OneConductor:
             cell.clock,
             settings,
             switch.guard(cell.images),
+            switch.guard(cell.volumes) if cell.volumes is not None else None,
         )
         self.duties = Duties(self.means, f"conductor:{uuid4()}")
         self.means.work.set()
@@ -292,6 +297,7 @@ class Host:
             images=ImageCache(switch.guard(cell.images), self.settings.image_cache),
             timers=self.timers,
             pools=self.pools,
+            volumes=switch.guard(cell.volumes) if cell.volumes is not None else None,
         )
 
     @property

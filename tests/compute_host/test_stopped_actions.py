@@ -1,0 +1,124 @@
+"""Actions that are stopped in the middle: at each call that an agent or a conductor makes, before and after it.
+
+Whatever stops them, in the end the action is done or undone, its record says which, and nothing is left over.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from cell_service.errors import PolycellError
+from cell_service.model.operation import Kind
+from tests.suites.one_cell import OneCell
+from tests.suites.steps import KillSwitch
+from tests.suites.stopped_cases import CASES
+from tests.suites.stopping import HOST, Case, Failing, Meanwhile, Place, Storage, check_books, check_told
+
+STRIDES = pytest.mark.parametrize(
+    "stride", [pytest.param(1, marks=pytest.mark.wide, id="each"), pytest.param(9, id="some")]
+)
+Stop = Callable[[Place, int, bool], KillSwitch]
+
+
+@pytest.fixture(scope="module")
+def storage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Storage]:
+    made = Storage(tmp_path_factory.mktemp("storage"))
+    yield made
+    made.close()
+
+
+def begun(directory: Path, storage: Storage, case: Case) -> Place:
+    """The action is open, and no agent is there."""
+    directory.mkdir()
+    place = Place(OneCell(directory, volumes=storage.volumes), storage)
+    place.cell.new_conductor(shelved_offload_seconds=-1)
+    place.cell.host(HOST)
+    case.begin(place)
+    place.cell.hosts[HOST].agent.stop(0)
+    return place
+
+
+def at_each_call(
+    tmp_path: Path, storage: Storage, case: Case, stop: Stop, check: Callable[[Place], None], stride: int
+) -> None:
+    """The action, stopped at its first call, at its second (or one by `stride`), …, until it makes no more;
+    checked when all is quiet."""
+    wrong = []
+    for after in (False, True):
+        number = 1 - stride + random.randrange(stride)
+        while True:
+            number += stride
+            place = begun(tmp_path / f"{number}{after}", storage, case)
+            switch = stop(place, number, after)
+            place.cell.pass_time(150, step=30)
+            try:
+                check(place)
+            except (AssertionError, PolycellError) as error:
+                calls = ", ".join(switch.calls[max(0, number - 4) : number])
+                wrong.append(f"{'after' if after else 'before'} call {number} (… {calls}): {error!r}")
+            place.cell.db.dispose()
+            if switch.count < number:
+                break
+    assert not wrong, "\n".join(wrong)
+
+
+def agent_dies(place: Place, number: int, after: bool) -> KillSwitch:
+    switch = KillSwitch(number, after=after)
+    place.cell.host(HOST, switch=switch).claim()
+    switch.dead = True
+    place.cell.host(HOST)
+    return switch
+
+
+def conductor_dies(place: Place, number: int, after: bool) -> KillSwitch:
+    switch = KillSwitch(number, after=after)
+    place.cell.new_conductor(switch, shelved_offload_seconds=-1)
+    place.cell.host(HOST).claim()
+    switch.dead = True
+    place.cell.new_conductor(shelved_offload_seconds=-1)
+    return switch
+
+
+def call_fails(place: Place, number: int, after: bool) -> KillSwitch:
+    switch = Failing(number, after=after)
+    place.cell.host(HOST, switch=switch).claim()
+    return switch
+
+
+def server_is_deleted(place: Place, number: int, after: bool) -> KillSwitch:
+    switch = Meanwhile(number, lambda: _delete(place), after=after)
+    place.cell.host(HOST, switch=switch).claim()
+    if switch.count < number:
+        _delete(place)
+    return switch
+
+
+def _delete(place: Place) -> None:
+    place.cell.act(place.uuid, Kind.DELETE)
+
+
+@STRIDES
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+@pytest.mark.parametrize("stop", [agent_dies, conductor_dies, call_fails], ids=lambda stop: stop.__name__)
+def test_a_stopped_action_is_done_or_undone(
+    tmp_path: Path, storage: Storage, case: Case, stop: Stop, stride: int
+) -> None:
+    def check(place: Place) -> None:
+        check_books(place)
+        check_told(place, case)
+
+    at_each_call(tmp_path, storage, case, stop, check, stride)
+
+
+@STRIDES
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_a_delete_overtakes_any_action(tmp_path: Path, storage: Storage, case: Case, stride: int) -> None:
+    def check(place: Place) -> None:
+        assert place.cell.instance(place.uuid).deleted_at is not None
+        check_books(place)
+
+    at_each_call(tmp_path, storage, case, server_is_deleted, check, stride)

@@ -1,0 +1,211 @@
+"""The actions that are stopped in the middle (see tests/suites/stopping.py)."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+from uuid import uuid4
+
+from cell_service.db import actions, instances
+from cell_service.model import shelved
+from cell_service.model.block_device import BlockDevice, of_volume
+from cell_service.model.lifecycle import State, VmState
+from cell_service.model.operation import ADMIN_PASSWORD, IMAGE, NEW_IMAGE, ROTATION, Kind
+from cell_service.peers.image import NewImage
+from tests.suites.stopping import HOST, Case, Place, plain
+
+MARKS = {"image_type": "backup", "backup_type": "daily"}
+
+
+def up(place: Place, **fields: Any) -> None:
+    place.uuid = place.cell.boot(HOST, **fields)
+    place.run()
+
+
+def attaching(place: Place) -> None:
+    up(place)
+    place.wanted["volume"] = place.volume()
+    device = place.device(place.wanted["volume"], delete_on_termination=True)
+    place.work(Kind.ATTACH_VOLUME, (device,), device=device.uuid)
+
+
+def attached(place: Place) -> BlockDevice:
+    attaching(place)
+    place.run()
+    (device,) = place.devices()
+    assert place.on_guest() == {place.wanted["volume"]: 1}
+    return device
+
+
+def detaching(place: Place) -> None:
+    device = attached(place)
+    place.work(Kind.DETACH_VOLUME, (replace(device, detaching=True),), device=device.uuid)
+
+
+def swapping(place: Place) -> None:
+    device = attached(place)
+    place.wanted["new"] = place.volume()
+    reserved = place.storage.volumes.reserve(place.ctx(), place.wanted["new"], place.uuid)
+    place.work(Kind.SWAP_VOLUME, device=device.uuid, volume_id=place.wanted["new"], attachment_id=reserved)
+
+
+def extending(place: Place) -> None:
+    device = attached(place)
+    place.storage.extend(place.wanted["volume"], 2)
+    place.work(Kind.EXTEND_VOLUME, device=device.uuid)
+
+
+def _backed(place: Place) -> tuple[BlockDevice, ...]:
+    place.storage.images.records[place.cell.image_id] = place.cell.images.records[place.cell.image_id]
+    place.storage.images.contents[place.cell.image_id] = place.cell.images.contents[place.cell.image_id]
+    root = BlockDevice(str(uuid4()), "image", "volume", 0, "/dev/vda", image_id=place.cell.image_id, volume_size=1,
+                       delete_on_termination=True)  # fmt: skip
+    blank = BlockDevice(str(uuid4()), "blank", "volume", None, "/dev/vdb", volume_size=2, delete_on_termination=True)
+    return root, blank
+
+
+def booting(place: Place) -> None:
+    """From a volume made of an image, with a blank one beside it."""
+    place.uuid = place.cell.boot(HOST, image_ref="", block_devices=_backed(place))
+    with place.cell.db.connect() as tx:
+        place.request_id = actions.list_of(tx, place.uuid)[0].request_id
+
+
+def plugging(place: Place) -> None:
+    up(place)
+    place.act(Kind.ATTACH_INTERFACE, {"key": "k", "port_id": None, "network_id": None, "tag": None})
+
+
+def unplugging(place: Place) -> None:
+    plugging(place)
+    place.run()
+    port_id = place.cell.instance(place.uuid).network_info[-1].port_id
+    place.act(Kind.DETACH_INTERFACE, {"port_id": port_id})
+
+
+def rescuing(place: Place) -> None:
+    up(place)
+    place.act(Kind.RESCUE, {ADMIN_PASSWORD: "secret"})
+
+
+def unrescuing(place: Place) -> None:
+    rescuing(place)
+    place.run()
+    place.act(Kind.UNRESCUE)
+
+
+def imaging(place: Place, kind: Kind = Kind.CREATE_IMAGE, **more: Any) -> None:
+    if not place.uuid:
+        up(place)
+    marks = {**MARKS, "instance_uuid": place.uuid}
+    image = NewImage(str(uuid4()), "copy", "p", disk_format="", properties=marks)
+    place.cell.images.reserve(place.ctx(), image)
+    place.wanted["image"] = image.id
+    place.act(kind, {NEW_IMAGE: plain(image), **more})
+
+
+def backing_up(place: Place) -> None:
+    """The second of its kind, of which one is to stay."""
+    imaging(place, Kind.CREATE_BACKUP, **{ROTATION: 1})
+    place.run()
+    place.wanted["old"] = place.wanted["image"]
+    imaging(place, Kind.CREATE_BACKUP, **{ROTATION: 1})
+
+
+def shelving(place: Place) -> None:
+    up(place)
+    image_id = str(uuid4())
+    place.wanted["image"] = image_id
+    known = shelved.begun(place.cell.instance(place.uuid).system_metadata, image_id)
+    place.act(Kind.SHELVE, {IMAGE: image_id}, system_metadata=known)
+
+
+def unshelving(place: Place) -> None:
+    shelving(place)
+    place.run()
+    place.act(Kind.UNSHELVE)
+
+
+def rebuilding(place: Place) -> None:
+    attached(place)
+    place.wanted["to"] = place.cell.images.add(b"another image")
+    place.act(Kind.REBUILD)
+    now = place.cell.clock.now()
+    place.cell.db.run(lambda tx: instances.change(tx, place.uuid, now=now, image_ref=place.wanted["to"]))
+
+
+def soft_deleting(place: Place) -> None:
+    attached(place)
+    place.act(Kind.SOFT_DELETE)
+
+
+def restoring(place: Place) -> None:
+    soft_deleting(place)
+    place.run()
+    place.act(Kind.RESTORE)
+
+
+def changing_password(place: Place) -> None:
+    up(place)
+    place.act(Kind.CHANGE_PASSWORD, {ADMIN_PASSWORD: "secret"})
+
+
+def dumping(place: Place) -> None:
+    up(place)
+    place.act(Kind.CRASH_DUMP)
+
+
+def _is(state: VmState) -> Any:
+    return lambda place: place.cell.instance(place.uuid).state == State(state)
+
+
+def _has(name: str) -> Any:
+    return lambda place: place.has(place.wanted[name])
+
+
+def _has_not(name: str) -> Any:
+    return lambda place: not place.has(place.wanted[name])
+
+
+def _active_image(place: Place) -> bool:
+    image = place.cell.images.records.get(place.wanted["image"])
+    return image is not None and image.status == "active"
+
+
+def _extended(place: Place) -> bool:
+    device = of_volume(place.devices(), place.wanted["volume"])
+    return device is not None and device.volume_size == 2
+
+
+def _rotated(place: Place) -> bool:
+    return _active_image(place) and place.wanted["old"] not in place.cell.images.records
+
+
+def _remade(place: Place) -> bool:
+    return bool(place.cell.guests_of(place.uuid)) and place.guest().image == place.wanted["to"]
+
+
+def _remarked(words: str) -> Any:
+    return lambda place: words in place.cell.hosts[HOST].driver.console_output(place.uuid)
+
+
+CASES = (
+    Case("attach_volume", attaching, _has("volume")),
+    Case("detach_volume", detaching, _has_not("volume")),
+    Case("swap_volume", swapping, _has("new")),
+    Case("extend_volume", extending, _extended),
+    Case("boot_from_volume", booting, _is(VmState.ACTIVE)),
+    Case("attach_interface", plugging, lambda place: len(place.cell.instance(place.uuid).network_info) == 2),
+    Case("detach_interface", unplugging, lambda place: len(place.cell.instance(place.uuid).network_info) == 1),
+    Case("rescue", rescuing, _is(VmState.RESCUED)),
+    Case("unrescue", unrescuing, _is(VmState.ACTIVE)),
+    Case("createImage", imaging, _active_image),
+    Case("createBackup", backing_up, _rotated),
+    Case("shelve", shelving, _is(VmState.SHELVED)),
+    Case("unshelve", unshelving, _is(VmState.ACTIVE)),
+    Case("rebuild", rebuilding, _remade),
+    Case("soft-delete", soft_deleting, _is(VmState.SOFT_DELETED)),
+    Case("restore", restoring, _is(VmState.ACTIVE)),
+    Case("changePassword", changing_password, _remarked("the administrator has a new password")),
+    Case("trigger_crash_dump", dumping, _remarked("NMI received")),
+)
