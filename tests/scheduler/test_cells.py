@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from api_cell.scheduler import cells
+from api_cell.scheduler.choosing import Outcome
 from api_cell.scheduler.config import FilterSection, SchedulerSection, SchedulerSettings
-from api_cell.scheduler.scheduler import Outcome, Scheduler
+from api_cell.scheduler.scheduler import Scheduler
 from cell_service.errors import Invalid, NoValidHost
 from cell_service.model.request_spec import Selection
 from mapping_db import cell_mappings, instance_mappings, placement_notes, project_cells

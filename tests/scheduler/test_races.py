@@ -13,7 +13,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import Connection
 
-from api_cell.scheduler.scheduler import Outcome, Scheduler
+from api_cell.scheduler.choosing import Outcome
+from api_cell.scheduler.scheduler import Scheduler
 from cell_service.errors import NoValidHost
 from cell_service.model.request_spec import RequestSpec, Selection
 from mapping_db import server_groups

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection, select
 
+from api_cell.scheduler.choosing import Outcome
 from api_cell.scheduler.config import FilterSection, SchedulerSection, SchedulerSettings
-from api_cell.scheduler.scheduler import Outcome, Scheduler
+from api_cell.scheduler.scheduler import Scheduler
 from cell_service.db import services
 from cell_service.errors import Invalid, NoValidHost
 from cell_service.model.instance import Flavor

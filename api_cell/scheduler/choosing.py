@@ -1,0 +1,171 @@
+"""Choosing a host for each spec, by filters and weighers, on the picture of all hosts."""
+
+from __future__ import annotations
+
+import random
+import zlib
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from api_cell.scheduler import notes, requirements, weighers
+from api_cell.scheduler.admission import Admission
+from api_cell.scheduler.claiming import Pick, Record
+from api_cell.scheduler.config import SchedulerSettings
+from api_cell.scheduler.filters import registry
+from api_cell.scheduler.filters.contract import Filter
+from api_cell.scheduler.hosts import HostState
+from api_cell.scheduler.kinds import Kinds
+from api_cell.scheduler.picture import Picture
+from api_cell.scheduler.ranking import Ranking
+from api_cell.scheduler.reasons import explain
+from api_cell.scheduler.wish import GroupState, Wish, wish_for
+from cell_service.context import Context
+from cell_service.errors import NoValidHost, PolycellError
+from cell_service.model.operation import Alternate
+from cell_service.model.request_spec import RequestSpec, Selection
+from mapping_db.cloud import Cloud
+
+RANKINGS = 16
+
+Outcome = Selection | NoValidHost | None
+
+
+@dataclass(slots=True)
+class Asked:
+    """What is asked of the scheduler, and how far it is."""
+
+    ctx: Context
+    specs: Sequence[RequestSpec]
+    record: Record | None
+    cell_id: int | None
+    homes: Mapping[str, set[str]]
+    home_cells: Mapping[str, int | None]
+    """The cells of the servers that hints name."""
+    at_home: frozenset[str]
+    """The instances that live in the cell which the choice is confined to."""
+    groups: dict[str, GroupState]
+    outcomes: list[Outcome]
+    rechecked: bool = False
+    notes: dict[str, Mapping[str, Any]] = field(default_factory=dict)
+    """Why there was no host, by instance, as of the last try."""
+    keep: Mapping[str, str] = field(default_factory=dict)
+
+
+class Chooser:
+    """Keeps rankings of hosts between requests for the wishes that come most often. Thread-safe under the picture's
+    lock."""
+
+    def __init__(self, cloud: Cloud, settings: SchedulerSettings, picture: Picture) -> None:
+        """Raises Invalid for filters or weighers that don't exist."""
+        self._cloud, self._settings, self._picture = cloud, settings, picture
+        self._filters = registry.enabled(settings.filters)
+        self._weighers, self._soft = weighers.enabled(settings.filters)
+        self._kinds = Kinds([name for name, _ in self._filters], settings.scheduler)
+        self._rankings: OrderedDict[object, Ranking] = OrderedDict()
+
+    def decide(self, request: Asked, indices: Sequence[int]) -> tuple[list[Pick], dict[int, NoValidHost]]:
+        """Choose host by host; each choice counts as use for the next."""
+        picks: list[Pick] = []
+        refused: dict[int, NoValidHost] = {}
+        chance = random.Random(request.ctx.request_id)
+        seed = zlib.crc32(request.ctx.request_id.encode())
+        admission, now = self._admission(request), self._cloud.clock.now()
+        noting = self._settings.scheduler.keep_placement_notes
+        with self._picture.lock:
+            opened: tuple[Ranking, GroupState | None] | None = None
+            for index in indices:
+                spec = request.specs[index]
+                group = request.groups.get(spec.group_uuid) if spec.group_uuid is not None else None
+                try:
+                    wish = wish_for(spec, self._settings.scheduler, group=group, homes=request.homes)
+                except PolycellError as error:
+                    refused[index] = NoValidHost(reason=str(error))
+                    continue
+                ranking = self._ranking(wish, request.cell_id)
+                if opened is None or opened[0] is not ranking or opened[1] is not group:
+                    ranking.open(group, seed)
+                    opened = ranking, group
+                admitted = admission.of(spec)
+                if admitted.trouble is not None:
+                    refused[index] = NoValidHost(reason=admitted.trouble)
+                    continue
+                drawn = admission.drawn(spec, admitted, ranking, group)
+                chosen = ranking.pick(chance, self._settings.filters.host_subset_size, drawn)
+                if chosen is None:
+                    reason = explain(ranking.all_refusals(admitted.refused))
+                    refused[index] = NoValidHost(reason=reason)
+                    if noting:
+                        request.notes[spec.instance_uuid] = notes.refused_note(
+                            request.ctx.request_id, now, admission.snapshot, wish, ranking, admitted, reason
+                        )
+                    continue
+                others = [] if wish.forced else ranking.others(chosen, self._settings.scheduler.max_attempts - 1)
+                note = notes.chosen_note(request.ctx.request_id, now, admission.snapshot, wish, ranking, admitted,
+                                         drawn, chosen, others) if noting else None  # fmt: skip
+                pending = self._picture.reserve(chosen.key, wish.resources)
+                ranking.update([chosen.key], self._picture.hosts)
+                ranking.version = self._picture.version
+                ranking.placed(chosen.host)
+                picks.append(Pick(index, wish, _selection(wish, chosen, others), pending, note))
+        return picks, refused
+
+    def _admission(self, request: Asked) -> Admission:
+        per_project = self._settings.scheduler.cells_per_project
+        return Admission(
+            self._cloud.cells.snapshot(), request.ctx.request_id, request.home_cells, per_project, request.at_home
+        )  # fmt: skip
+
+    def _ranking(self, wish: Wish, cell_id: int | None) -> Ranking:
+        """The ranking for wishes like this one, up to date. Those for named hosts are not kept."""
+        picture, spec = self._picture, wish.spec
+        named = spec.force_host or spec.requested_host
+        key = self._kinds.of(wish, cell_id, picture.tenants)
+        ranking = self._rankings.get(key)
+        changed = picture.changed_since(ranking.version) if ranking is not None else None
+        if ranking is None or changed is None:
+            ranking = Ranking(wish, self._checks(wish, cell_id), self._weighers, self._soft)
+            changed = list(picture.by_host.get(named, ())) if named is not None else list(picture.hosts)
+        elif named is not None:
+            changed = [one for one in changed if (state := picture.hosts.get(one)) is None or state.host == named]
+        ranking.update(changed, picture.hosts)
+        ranking.version = picture.version
+        self._rankings[key] = ranking
+        self._rankings.move_to_end(key)
+        if len(self._rankings) > RANKINGS:
+            self._rankings.popitem(last=False)
+        return ranking
+
+    def _checks(self, wish: Wish, cell_id: int | None) -> list[tuple[str, Filter]]:
+        """What is asked of a host, in order. A forced host is asked for room alone."""
+        config = self._settings.scheduler
+        if wish.forced:
+            return [("", requirements.Forced()), ("", requirements.Room())]
+        checks: list[tuple[str, Filter]] = [("", requirements.Present())]
+        if cell_id is not None:
+            checks.append(("", requirements.InCell(cell_id)))
+        checks += [("", requirements.Destination()), ("", requirements.Zone()), ("", requirements.Traits())]
+        if config.limit_tenants_to_placement_aggregate:
+            confined = requirements.Tenants(self._picture.tenants, config.placement_aggregate_required_for_tenants)
+            checks.append(("", confined))
+        if config.enable_isolated_aggregate_filtering:
+            checks.append(("", requirements.Isolated()))
+        groups = ("ServerGroupAffinityFilter", "ServerGroupAntiAffinityFilter")  # the ranking's own, and always on
+        return [*checks, *(one for one in self._filters if one[0] not in groups), ("", requirements.Room())]
+
+
+def _selection(wish: Wish, chosen: HostState, others: Sequence[HostState]) -> Selection:
+    amounts = dict(wish.resources)
+    return Selection(
+        instance_uuid=wish.spec.instance_uuid,
+        cell_id=chosen.cell_id,
+        host=chosen.host,
+        node=chosen.node,
+        provider_uuid=chosen.key,
+        allocations={chosen.key: amounts} if amounts else {},
+        availability_zone=chosen.availability_zone,
+        alternates=tuple(
+            Alternate(state.host, state.node, state.key, {state.key: amounts} if amounts else {}) for state in others
+        ),
+    )
