@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 
 import pytest
@@ -14,6 +15,8 @@ from tests.clients.stock import Shell, openrc
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installed]:
     made = Installed(tmp_path_factory.mktemp("clients"))
     made.up()
+    for host in (made.state / "hosts" / "cell1").iterdir():
+        (host / "faults.json").write_text(json.dumps({"send:slow-*": {"hang_seconds": 5}}), encoding="utf-8")
     yield made
     made.polycell("down")
 

@@ -24,7 +24,7 @@ SSH_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGjW2DMVvlm6bKzj5LnHGBJYQCXSm8xGL
 def test_commands_do_what_they_say(name: str, shell: Shell, tmp_path: Path) -> None:
     (tmp_path / "key.pub").write_text(SSH_KEY, encoding="utf-8")
     mark = uuid4().hex[:8]
-    names = {"name": f"{name}-{mark}", "vm": f"vm-{mark}", "directory": str(tmp_path),
+    names = {"name": f"{name}-{mark}", "id": str(uuid4()), "vm": f"vm-{mark}", "directory": str(tmp_path),
              "public_key": str(tmp_path / "key.pub")}  # fmt: skip
     play(Stage(shell, names), SCENARIOS[name])
 

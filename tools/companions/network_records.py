@@ -287,6 +287,8 @@ class Records:
             shown.pop("device_id", None)
         if "network_id" not in self.noun.attrs:
             shown.pop("network_id", None)
+        if "name" not in self.noun.attrs:
+            shown.pop("name", None)
         return shown | {"tenant_id": record["project_id"]}
 
 

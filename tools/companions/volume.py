@@ -79,6 +79,7 @@ def make_volume(
         ("GET", "/os-services", lambda req: Response(200, {"services": []})),
         ("GET", "/limits", thin.limits),
         ("GET", "/os-quota-sets/{target}", thin.quotas),
+        ("GET", "/os-quota-sets/{target}/defaults", thin.quotas),
     )
     routes = [Route("GET", "/", _versions, open=True), Route("GET", "/v3", _versions, open=True)]
     for prefix in ("/v3", "/v3/{project_id}"):

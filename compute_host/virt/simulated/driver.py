@@ -176,12 +176,16 @@ class SimulatedDriver:
         return travel.luggage_of(self._state.get(uuid), self._state.node_uuid)
 
     def send(self, uuid: str) -> dict[str, object]:
-        guest = self._guest("send", uuid)
+        guest = self._made(uuid)
         if guest.sent is None:
             if guest.power_state not in travel.RUNS:
                 raise DriverError(reason="The guest is off: there is nothing to be sent while it runs.")
-            with self._trips.of(uuid, guest.memory_mib, self._varied(self._options.live_seconds)) as trip:
+            fault = self._faults.happening("send", uuid, guest.name)
+            longer = fault.hang_seconds if fault is not None else 0.0
+            with self._trips.of(uuid, guest.memory_mib, self._varied(self._options.live_seconds) + longer) as trip:
                 self._go(trip)
+            if fault is not None:
+                faults.raise_for(fault)
             now = self._state.get(uuid).power_state
             if now not in travel.RUNS:
                 raise DriverError(reason="The guest went off while it was sent.")
@@ -393,11 +397,15 @@ class SimulatedDriver:
 
     def _guest(self, verb: str, uuid: str) -> Record:
         """The guest to do something with. Raises GuestNotFound, and the fault that was asked for."""
-        guest = self._state.get(uuid)
-        if not guest.made:
+        guest = self._made(uuid)
+        self._strike(verb, uuid, guest.name)
+        return self._state.get(uuid)
+
+    def _made(self, uuid: str) -> Record:
+        """The guest, on a host that is not frozen. Raises GuestNotFound."""
+        if not self._state.get(uuid).made:
             raise GuestNotFound(uuid=uuid)
         self._thawed()
-        self._strike(verb, uuid, guest.name)
         return self._state.get(uuid)
 
     def _thawed(self) -> None:
