@@ -119,6 +119,7 @@ class Context:
     roles: tuple[str, ...] = ()
     is_admin: bool = False
     system_scope: str = ""
+    domain_scope: str = ""
     service_roles: tuple[str, ...] = ()
     remote_address: str = ""
     deadline: Deadline = field(default_factory=lambda: Deadline.after(60))

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import re
+
 from sqlalchemy import Connection
 
 from api_cell.edge.route import Request, Response
-from cell_service.errors import Conflict, NotFound
+from cell_service.errors import Conflict, Invalid, NotFound
 from mapping_db import flavors as rows
+
+_PROJECT_ID = re.compile(r"[a-zA-Z0-9-]+\Z")
 
 
 def index(req: Request) -> Response:
@@ -20,8 +24,12 @@ def index(req: Request) -> Response:
 
 
 def add(req: Request) -> Response:
-    """200 with the list; 409 when the project has access already (from 2.7 on also for a public flavor)."""
+    """200 with the list; 409 when the project has access already (from 2.7 on also for a public flavor); 400 for what
+    can be no project's id."""
     flavorid, project_id = req.params["id"], req.body["addTenantAccess"]["tenant"]
+
+    if not _PROJECT_ID.match(project_id):
+        raise Invalid(reason=f"Project ID {project_id} is not a valid project.")
 
     def work(tx: Connection) -> list[str]:
         flavor = rows.get(tx, flavorid)

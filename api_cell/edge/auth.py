@@ -27,6 +27,8 @@ class Identity:
     project_name: str = ""
     project_domain_id: str = ""
     system_scope: str = ""
+    domain_scope: str = ""
+    """The domain of a token that is for a whole domain, and for no project."""
     service_roles: tuple[str, ...] = ()
     expires_at: datetime | None = None
     expired_is_fine: bool = False

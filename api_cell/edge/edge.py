@@ -261,6 +261,7 @@ class Edge(httputil.HTTPServerConnectionDelegate):
             roles=identity.roles,
             is_admin=self._policy.is_admin(identity.roles),
             system_scope=identity.system_scope,
+            domain_scope=identity.domain_scope,
             service_roles=identity.service_roles,
             remote_address=links.remote_address(
                 headers, call.exchange.peer, behind_proxy=self.settings.middleware.enable_proxy_headers_parsing

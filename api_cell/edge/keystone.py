@@ -90,6 +90,7 @@ def _identity(token: dict[str, Any], service_roles: tuple[str, ...] = (), vouche
         project_name=project.get("name", ""),
         project_domain_id=(project.get("domain") or {}).get("id", ""),
         roles=tuple(role["name"] for role in token.get("roles") or ()),
+        domain_scope=(token.get("domain") or {}).get("id", ""),
         system_scope="all" if (token.get("system") or {}).get("all") else "",
         service_roles=service_roles,
         expires_at=datetime.fromisoformat(expires) if expires else None,

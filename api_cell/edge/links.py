@@ -7,6 +7,8 @@ from urllib.parse import urlencode
 
 from api_cell.edge.route import Request
 
+MOST_OFFSET = 2**31 - 1
+
 
 def origin(headers: Mapping[str, str], protocol: str, *, behind_proxy: bool, link_prefix: str | None) -> str:
     """Scheme, host and path prefix of the service, without a slash at the end.
@@ -49,6 +51,11 @@ def page_size(req: Request, most: int) -> int:
     """How many items the page may have: `limit`, but never more than `most`."""
     asked = req.one("limit")
     return min(int(asked), most) if asked else most
+
+
+def page_start(req: Request) -> int:
+    """How many items stand before the page: `offset`, as far as a database can count."""
+    return min(int(req.one("offset") or 0), MOST_OFFSET)
 
 
 def _first(value: str | None) -> str:

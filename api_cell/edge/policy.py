@@ -69,7 +69,8 @@ class Policy:
         self._refresh()
         own_project = target is None or target.get("project_id") == ctx.project_id
         own_user = target is None or target.get("user_id") == ctx.user_id
-        key = (rule, ctx.roles, ctx.is_admin, own_project, own_user, ctx.system_scope, bool(ctx.project_id))
+        scope = ctx.system_scope, ctx.domain_scope, bool(ctx.project_id)
+        key = (rule, ctx.roles, ctx.is_admin, own_project, own_user, *scope)
         known = self._decided.get(key)
         if known is not None:
             return known
@@ -93,6 +94,7 @@ class Policy:
             "user_domain_id": ctx.user_domain_id,
             "project_domain_id": ctx.project_domain_id,
             "is_admin": ctx.is_admin,
+            "domain_id": ctx.domain_scope or None,
             "system": ctx.system_scope or None,
             "system_scope": ctx.system_scope or None,
             "service_roles": list(ctx.service_roles),

@@ -18,6 +18,8 @@ from cell_service.errors import Invalid
 
 _BOUNDS = ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum")
 _SHOWN_CHARACTERS = 255
+_MOST_DIGITS = 1000
+"""Longer numbers are none: Python refuses to read them."""
 _SECRET = re.compile(r"(?i)pass|secret|token|user_data|private")
 
 
@@ -74,6 +76,8 @@ def _prepared(schema: Any, formats: dict[str, Callable[[str], bool]]) -> Any:
 
 def _within(bounds: dict[str, float]) -> Callable[[str], bool]:
     def holds(text: str) -> bool:
+        if len(text) > _MOST_DIGITS:
+            return False
         try:
             number = float(text)
         except ValueError:

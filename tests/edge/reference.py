@@ -80,6 +80,11 @@ def sample(name: str) -> Any:
 
 
 ALLOWED = {
+    "schemas/server_migrations/": (
+        {"type": ["integer", "null"], "minimum": 1},
+        {"type": ["integer", "null"], "minimum": 0},
+        "a guest without disks to copy has 0 bytes of them, and at its end 0 bytes of memory remain",
+    ),
     "schemas/instance_usage_audit_log/": (
         {"type": "string", "format": "uuid"},
         {"type": "string"},

@@ -41,6 +41,9 @@ class MemoryRecords:
 
     def create(self, ctx: Context, noun: Noun, fields: Record) -> Record:
         record_id = self.add(noun, **fields)
+        if noun == "floatingips":
+            number = len(self.stored[noun])
+            self.stored[noun][record_id].setdefault("floating_ip_address", f"198.51.{number // 250}.{number % 250 + 1}")
         return self._shown(noun, self.stored[noun][record_id])
 
     def change(self, ctx: Context, noun: Noun, record_id: str, fields: Record) -> Record:

@@ -2,27 +2,32 @@
 
 from __future__ import annotations
 
-import json
-import re
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 from uuid import uuid4
 
 from api_cell.config import Quota
+from cell_service.consoles.config import ConsoleSettings, SerialConsole, Spice
 from cell_service.context import SYSTEM_CLOCK
 from cell_service.model.instance import Flavor
 from mapping_db import flavors
-from tests.edge import reference
 from tests.edge.client import Client, Reply
 from tests.edge.reference import parsed
 from tests.federation.cloud import Federation
+from tests.suites.peers import NET
 from tests.surface.making import make
+from tests.surface.published import Row, rows, samples
+from tests.surface.things import SSH_KEY, Things, furnish
 
-SSH_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGjW2DMVvlm6bKzj5LnHGBJYQCXSm8xGLBOCyOnGxJSP ann@example"
+__all__ = ["SSH_KEY", "Row", "World", "rows", "samples"]
+
 UNBOUND = Quota(instances=-1, cores=-1, ram=-1, key_pairs=-1, server_groups=-1)
+LIVE = {"host": None, "block_migration": "auto"}
+SLOW_PATHS = ("/servers/{}/migrations/{}", "/servers/{}/migrations/{}/action")
+SLOW_ACTIONS = ("restore", "shelveOffload")
 FIRST: dict[str, list[tuple[str, Any]]] = {
     "os-start": [("os-stop", None)],
     "unpause": [("pause", None)],
@@ -33,94 +38,110 @@ FIRST: dict[str, list[tuple[str, Any]]] = {
     "revertResize": [("resize", {"flavorRef": "2"})],
     "unlock": [("lock", None)],
     "unrescue": [("rescue", None)],
-    "evacuate": [],
+    "restore": [("delete", None)],
 }
 """What a server goes through so that an action has something to do."""
 
 
 @dataclass(frozen=True)
-class Row:
-    """A published route."""
+class Valid:
+    """A request that ought to be granted, and to whom it goes."""
 
-    data: dict[str, Any]
-
-    @property
-    def name(self) -> str:
-        return " ".join(part for part in (self.data["method"], self.data["path"], self.data["action"]) if part)
-
-    @property
-    def key(self) -> tuple[str, str, str | None]:
-        return self.data["method"], re.sub(r"\{[^}]*\}", "{}", self.data["path"]), self.data["action"]
-
-    @property
-    def versions(self) -> list[str]:
-        """The lowest and the highest at which it is there."""
-        return sorted({self.data["min_version"], self.data["max_version"]}, key=parsed)
-
-    def allowed(self) -> set[int]:
-        """Every status that it may answer a valid request of an administrator with."""
-        found = {success["code"] for success in self.data["success"]}
-        for errors in self.data["expected_errors"]:
-            found |= set(errors["codes"])
-        return found | ({self.data["removed_status"]} if self.data["removed"] else set())
-
-    def schema(self, kind: str, version: str) -> Any:
-        return reference._schema(self.data["schema_file"], kind, version)
+    cloud: Federation
+    path: str
+    body: Any
 
 
-@cache
-def rows() -> tuple[Row, ...]:
-    """The published routes below /v2.1; none where the data is not there."""
-    if not (reference.FOLDER / "routes.json").exists():
-        return ()
-    published = json.loads((reference.FOLDER / "routes.json").read_text())["routes"]
-    return tuple(Row(row) for row in published if " " not in row["path"] and row["path"] not in ("/", "/versions/{id}"))
+class World(Things):
+    """One cell with two hosts. What requests use up is made anew.
 
+    `slow` is another such cloud, in which live migrations take long, deleted servers stay for a while and shelved ones
+    keep their hosts.
+    """
 
-@cache
-def samples() -> tuple[tuple[str, dict[str, Any]], ...]:
-    """Every published body with the request that it belongs to."""
-    index = json.loads((reference.FOLDER / "samples_index.json").read_text())["samples"]
-    return tuple((name, use) for name, uses in index.items() for use in uses)
-
-
-class World:
-    """One cell with two hosts. What requests use up is made anew."""
-
-    def __init__(self, directory: Path) -> None:
-        self.cloud = Federation(directory, cells=1, hosts=2, quota=UNBOUND, move_seconds=0, live_seconds=0)
-        self.admin: Client = self.cloud.admin
+    def __init__(self, directory: Path, **options: Any) -> None:
+        self._directory = directory
+        consoles = ConsoleSettings(serial=SerialConsole(enabled=True), spice=Spice(enabled=True))
+        settings = {"move_seconds": 0, "live_seconds": 0, "consoles": consoles, **options}
+        self.cloud = Federation(directory, cells=1, hosts=2, quota=UNBOUND, **settings)
+        self.admin = self.cloud.admin
+        furnish(self.cloud)
         for name in ("2", "spare"):
             self.cloud.db.run(lambda tx, name=name: flavors.insert_flavor(tx, Flavor(name, f"f{name}", 1, 64, 1),
                                                                          SYSTEM_CLOCK.now()))  # fmt: skip
-        self._server: str | None = None
+        self.lasting = settings["live_seconds"] > 0
+        self._slow: World | None = None
+        self._host = ""
 
     def close(self) -> None:
+        if self._slow is not None:
+            self._slow.close()
         self.cloud.close()
 
+    @property
+    def slow(self) -> World:
+        if self._slow is None:
+            place = self._directory / "slow"
+            place.mkdir()
+            self._slow = World(place, live_seconds=600, reclaim=3600, offload_seconds=-1)
+        return self._slow
+
     def server(self) -> str:
-        """An active server that nobody has locked, with a tag `t` and an item `key`."""
-        if self._server is not None:
-            shown = self.admin.get(f"/servers/{self._server}", version="2.96")
-            server = shown.json.get("server", {})
-            if (server.get("OS-EXT-STS:task_state") or "deleting") != "deleting":
-                server = self.cloud.settled(self._server)
-            if (
-                server.get("status") == "ACTIVE"
-                and server["OS-EXT-STS:task_state"] is None
-                and not server["locked"]
-                and "t" in server["tags"]
-            ):
-                return self._server
-        self._server = self.cloud.boot(metadata={"key": "v"}, tags=["t"])
+        """An active server with an address that nobody has locked, with a tag `t` and an item `key`."""
+        if self._server is not None and self._fresh(self._server):
+            return self._server
+        self.reset()
+        self._server = self.cloud.boot(metadata={"key": "v"}, tags=["t"], networks=[{"uuid": NET}])
         return self._server
 
+    def _fresh(self, uuid: str) -> bool:
+        shown = self.admin.get(f"/servers/{uuid}", version="2.96").json.get("server", {})
+        if (shown.get("OS-EXT-STS:task_state") or "deleting") != "deleting":
+            shown = self.cloud.settled(uuid)
+        return (
+            shown.get("status") == "ACTIVE"
+            and shown["OS-EXT-STS:task_state"] is None
+            and not shown["locked"]
+            and "t" in shown["tags"]
+            and len(shown["addresses"].get("net", [])) == 1
+        )
+
     def reset(self) -> None:
-        """The next request is about a new server."""
-        self._server = None
+        """The next request is about a new server; the old one goes."""
+        gone, self._server = self._server, None
+        if gone is not None:
+            self.cloud.act(gone, "forceDelete")
+        if self._slow is not None:
+            self._slow.reset()
+
+    def granted(self, row: Row, version: str, ask: Callable[[Valid], Reply]) -> Reply:
+        """The answer to a request for which everything has been made ready; what was changed for it is put back."""
+        home = self.slow if row.key[1] in SLOW_PATHS or row.data["action"] in SLOW_ACTIONS else self
+        path = home.path(row, version)
+        down = row.data["action"] == "evacuate"
+        if down:
+            home.host_down(True)
+        try:
+            return ask(Valid(home.cloud, path, home.body(row, version)))
+        finally:
+            if down:
+                home.cloud.settled(str(home._server))
+                home.host_down(False)
+            if row.key[1] in SLOW_PATHS:
+                home.reset()
+
+    def host_down(self, down: bool) -> None:
+        """Say of the server's host that it is down, or up again."""
+        self._host = self.cloud.show(str(self._server))["OS-EXT-SRV-ATTR:host"] if down else self._host
+        every = self.admin.get("/os-services", version="2.53").json["services"]
+        service = next(each["id"] for each in every if each["host"] == self._host)
+        self.admin.put(f"/os-services/{service}", {"forced_down": down}, version="2.53")
 
     def ask(self, row: Row, version: str, body: Any = None, query: str = "", by: Client | None = None) -> Reply:
         """A valid request of this row, as the administrator unless said otherwise."""
+        if by is None and body is None and not query:
+            return self.granted(row, version, lambda valid: valid.cloud.admin.request(
+                row.data["method"], valid.path, valid.body, version=version))  # fmt: skip
         path = self.path(row, version) + query
         content = self.body(row, version) if body is None else body
         return (by or self.admin).request(row.data["method"], path, content, version=version)
@@ -144,91 +165,18 @@ class World:
 
     def _servers(self, row: Row, version: str) -> str:
         uuid = self.server()
+        if row.data["action"] in FIRST:
+            self.quiet()  # the other host has still to forget a resize that was taken back
         for action, content in FIRST.get(row.data["action"] or "", []):
-            self.cloud.act(uuid, action, content)
+            if action == "delete":
+                self.admin.delete(f"/servers/{uuid}")
+            else:
+                self.cloud.until(lambda action=action, content=content:
+                                 self.cloud.act(uuid, action, content).status in (200, 202))  # fmt: skip
             self.cloud.settled(uuid)
         return uuid
 
     _os_volumes_boot = _servers
-
-    def _flavors(self, row: Row, version: str) -> str:
-        flavor = {"name": uuid4().hex, "ram": 64, "vcpus": 1, "disk": 1, "os-flavor-access:is_public": False}
-        made = self.admin.post("/flavors", {"flavor": flavor})
-        uuid: str = made.json["flavor"]["id"]
-        self.admin.post(f"/flavors/{uuid}/os-extra_specs", {"extra_specs": {"key": "v"}})
-        if row.data["action"] == "removeTenantAccess":
-            self.admin.post(f"/flavors/{uuid}/action", {"addTenantAccess": {"tenant": "made"}})
-        return uuid
-
-    def _os_keypairs(self, row: Row, version: str) -> str:
-        name = uuid4().hex
-        self.admin.post("/os-keypairs", {"keypair": {"name": name, "public_key": SSH_KEY}})
-        return name
-
-    def _os_aggregates(self, row: Row, version: str) -> str:
-        made = self.admin.post("/os-aggregates", {"aggregate": {"name": uuid4().hex}}).json["aggregate"]["id"]
-        if row.data["action"] == "remove_host":
-            self.admin.post(f"/os-aggregates/{made}/action", {"add_host": {"host": "cell1-host1"}})
-        return str(made)
-
-    def _os_server_groups(self, row: Row, version: str) -> str:
-        made = self.admin.post("/os-server-groups", {"server_group": {"name": "g", "policies": ["affinity"]}})
-        uuid: str = made.json["server_group"]["id"]
-        return uuid
-
-    def _os_services(self, row: Row, version: str) -> str:
-        if row.data["method"] == "DELETE":
-            return str(uuid4()) if parsed(version) >= (2, 53) else "999"
-        if parsed(version) < (2, 53):
-            return "enable"
-        every = self.admin.get("/os-services", version="2.53").json["services"]
-        return next(each["id"] for each in every if each["binary"] == "nova-compute")
-
-    def _os_hypervisors(self, row: Row, version: str) -> str:
-        if row.data["path"].endswith(("/search", "/servers")):
-            return "cell1"
-        return str(self.admin.get("/os-hypervisors", version=version).json["hypervisors"][0]["id"])
-
-    def _os_quota_sets(self, row: Row, version: str) -> str:
-        return "admin-project"
-
-    def _os_quota_class_sets(self, row: Row, version: str) -> str:
-        return "default"
-
-    def _os_simple_tenant_usage(self, row: Row, version: str) -> str:
-        return "admin-project"
-
-    def _os_hosts(self, row: Row, version: str) -> str:
-        return "cell1-host2"
-
-    def _extensions(self, row: Row, version: str) -> str:
-        return "os-keypairs"
-
-    def _tags(self, row: Row, version: str) -> str:
-        return "other" if row.data["method"] != "GET" else "t"
-
-    def _metadata(self, row: Row, version: str) -> str:
-        if row.data["method"] == "DELETE" and row.data["path"].startswith("/servers"):
-            self.admin.put(f"/servers/{self._server}/metadata/gone", {"meta": {"gone": "v"}})
-            return "gone"
-        return "key"
-
-    def _os_extra_specs(self, row: Row, version: str) -> str:
-        return "key"
-
-    def _os_instance_actions(self, row: Row, version: str) -> str:
-        done = self.admin.get(f"/servers/{self._server}/os-instance-actions").json["instanceActions"]
-        return str(done[0]["request_id"])
-
-    def _ips(self, row: Row, version: str) -> str:
-        found = list(self.admin.get(f"/servers/{self._server}/ips").json["addresses"])
-        return found[0] if found else "none"
-
-    def _images(self, row: Row, version: str) -> str:
-        return self.cloud.images.add(visibility="private", owner="admin-project", properties={"key": "v"})
-
-    def _os_instance_usage_audit_log(self, row: Row, version: str) -> str:
-        return "2026-01-01 00:00:00"
 
     # -- bodies -----------------------------------------------------------------------------------
 
@@ -249,30 +197,81 @@ class World:
         method, path, action = row.key
         if method not in ("POST", "PUT"):
             return None
-        special = _BODIES.get((path, action))
+        special = _BODIES.get((path, action)) or _BODIES.get((f"{method} {path}", action))
         if special is not None:
-            return special
+            return special(self, version)
         if row.data["removed"] and action:
             return {action: None}
         schema = row.schema("request_body", version)
         if schema is None:
             return {action: None} if action else None if method == "PUT" else {}
         known = self.known(version)
-        if path == "/servers":
-            known["flavorRef"] = "1"
-        if path in ("/flavors", "/os-keypairs", "/os-aggregates"):
+        if path.startswith(("/flavors", "/os-keypairs", "/os-aggregates")):
             known["name"] = uuid4().hex
         made = make(schema, known)
         return {action: None} if action and made == {} else made
 
+    def _new_server(self, version: str) -> Any:
+        networks = "none" if parsed(version) >= (2, 37) else [{"uuid": NET}]
+        return {"server": {"name": "made", "flavorRef": "1", "imageRef": self.cloud.image_id, "networks": networks}}
 
-_BODIES: dict[tuple[str, str | None], Any] = {
-    ("/servers/{}/metadata/{}", None): {"meta": {"key": "w"}},
-    ("/images/{}/metadata/{}", None): {"meta": {"key": "w"}},
-    ("/images/{}/metadata", None): {"metadata": {"key": "w"}},
-    ("/servers/{}/metadata", None): {"metadata": {"key": "w"}},
-    ("/flavors/{}/os-extra_specs/{}", None): {"key": "w"},
-    ("/os-aggregates/{}/action", "add_host"): {"add_host": {"host": "cell1-host1"}},
-    ("/os-aggregates/{}/action", "remove_host"): {"remove_host": {"host": "cell1-host1"}},
-    ("/servers/{}/action", "os-getConsoleOutput"): {"os-getConsoleOutput": {}},
-}
+    def _address_of_server(self) -> str:
+        return str(self.port()["fixed_ips"][0]["ip_address"])
+
+    def _floated(self) -> str:
+        """A floating address that the server has."""
+        address = self.floating()["ip"]
+        self.admin.post(f"/servers/{self._server}/action", {"addFloatingIp": {"address": address}}, version="2.43")
+        return str(address)
+
+    def _guarding(self) -> str:
+        """A security group that the server is in."""
+        name = self.group()["name"]
+        assert self.cloud.act(str(self._server), "addSecurityGroup", {"name": name}).status == 202
+        return str(name)
+
+
+def _live(version: str) -> Any:
+    if parsed(version) >= (2, 25):
+        return LIVE
+    return {"host": None, "block_migration": False, "disk_over_commit": False}
+
+
+_BODIES: dict[tuple[str, str | None], Callable[[World, str], Any]] = {
+    ("/servers", None): World._new_server,
+    ("/os-volumes_boot", None): World._new_server,
+    ("/servers/{}/metadata/{}", None): lambda world, version: {"meta": {"key": "w"}},
+    ("/servers/{}/metadata", None): lambda world, version: {"metadata": {"key": "w"}},
+    ("/images/{}/metadata/{}", None): lambda world, version: {"meta": {"key": "w"}},
+    ("/flavors/{}/os-extra_specs/{}", None): lambda world, version: {"key": "w"},
+    ("/os-aggregates/{}/action", "add_host"): lambda world, version: {"add_host": {"host": "cell1-host1"}},
+    ("/os-aggregates/{}/action", "remove_host"): lambda world, version: {"remove_host": {"host": "cell1-host1"}},
+    ("/os-aggregates/{}/images", None): lambda world, version: {"cache": [{"id": world.cloud.image_id}]},
+    ("/servers/{}/action", "os-getConsoleOutput"): lambda world, version: {"os-getConsoleOutput": {}},
+    ("/servers/{}/action", "os-migrateLive"): lambda world, version: {"os-migrateLive": _live(version)},
+    ("/servers/{}/action", "evacuate"): lambda world, version: {
+        "evacuate": {"onSharedStorage": False} if parsed(version) < (2, 14) else {}},
+    ("/servers/{}/action", "addFixedIp"): lambda world, version: {"addFixedIp": {"networkId": NET}},
+    ("/servers/{}/action", "removeFixedIp"): lambda world, version: {
+        "removeFixedIp": {"address": world._address_of_server()}},
+    ("/servers/{}/action", "addFloatingIp"): lambda world, version: {
+        "addFloatingIp": {"address": world.floating()["ip"]}},
+    ("/servers/{}/action", "removeFloatingIp"): lambda world, version: {
+        "removeFloatingIp": {"address": world._floated()}},
+    ("/servers/{}/action", "addSecurityGroup"): lambda world, version: {
+        "addSecurityGroup": {"name": world.group()["name"]}},
+    ("/servers/{}/action", "removeSecurityGroup"): lambda world, version: {
+        "removeSecurityGroup": {"name": world._guarding()}},
+    ("/servers/{}/os-interface", None): lambda world, version: {"interfaceAttachment": {"net_id": NET}},
+    ("/servers/{}/os-volume_attachments", None): lambda world, version: {
+        "volumeAttachment": {"volumeId": world.volume()}},
+    ("/servers/{}/os-volume_attachments/{}", None): lambda world, version: {
+        "volumeAttachment": {"volumeId": world.volume()}},
+    ("/os-floating-ips", None): lambda world, version: {"pool": "public"},
+    ("/os-security-group-rules", None): lambda world, version: world.rule(),
+    ("/os-snapshots", None): lambda world, version: {"snapshot": {"volume_id": world.volume()}},
+    ("/os-server-external-events", None): lambda world, version: {
+        "events": [{"name": "network-changed", "server_uuid": world.server(), "tag": world.port()["port_id"]}]},
+    ("/os-services/{}", None): lambda world, version: (
+        {"status": "enabled"} if parsed(version) >= (2, 53) else {"host": "cell1-host2", "binary": "nova-compute"}),
+}  # fmt: skip

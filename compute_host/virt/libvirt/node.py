@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
@@ -16,6 +17,7 @@ import os_traits
 from cell_service.errors import DriverError
 from cell_service.model.host import NodeReport
 from compute_host.config import HostSettings
+from compute_host.virt import uptime
 from compute_host.virt.driver import GIB
 
 UUID_FILE = "node_uuid"
@@ -146,6 +148,7 @@ def report(
         cpu_allocation_ratio=ratios.cpu,
         ram_allocation_ratio=ratios.ram,
         disk_allocation_ratio=ratios.disk,
+        uptime=uptime.told(datetime.now(UTC)),
     )
 
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 from cell_service.model.host import NodeReport
 from cell_service.model.lifecycle import PowerState
 from compute_host.config import HostSettings
+from compute_host.virt import uptime
 from compute_host.virt.simulated.state import Record
 
 CPU_INFO = {
@@ -73,4 +76,5 @@ def report(settings: HostSettings, node_uuid: str, guests: list[Record]) -> Node
         cpu_allocation_ratio=ratios.cpu,
         ram_allocation_ratio=ratios.ram,
         disk_allocation_ratio=ratios.disk,
+        uptime=uptime.told(datetime.now(UTC)),
     )
