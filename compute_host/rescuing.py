@@ -26,7 +26,7 @@ def rescue(hands: Hands, job: Job) -> Outcome:
     driver, asked, uuid = _rescuable(hands.driver), job.work.operation.arguments, job.instance.uuid
     build = BuildArguments(admin_password=asked.get(ADMIN_PASSWORD) or "")
     with contextlib.ExitStack() as held:
-        spec = from_images(hands, job, spec_of(hands, job, build=build), held, asked.get(IMAGE))
+        spec = from_images(hands, job, spec_of(hands, job, build=build), held, asked.get(IMAGE), beside=True)
         job.check()
         try:
             if hands.driver.power_state(uuid) not in _OFF:

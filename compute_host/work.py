@@ -95,13 +95,20 @@ def guest_spec(
 
 
 def from_images(
-    hands: Hands, job: Job, spec: GuestSpec, held: contextlib.ExitStack, image_id: str | None = None
+    hands: Hands,
+    job: Job,
+    spec: GuestSpec,
+    held: contextlib.ExitStack,
+    image_id: str | None = None,
+    *,
+    beside: bool = False,
 ) -> GuestSpec:
     """The spec with the files that the guest is made from; they stay as long as they are `held`. `image_id`: another
-    image for the root disk than the instance's own."""
+    image for the root disk than the instance's own. `beside`: it goes beside the instance's disks, so that it is
+    there also for one whose root disk is a volume."""
     instance, images = job.instance, hands.images
     image_id = image_id or instance.image_ref
-    if images is None or not image_id or instance.volume_backed:
+    if images is None or not image_id or (instance.volume_backed and not beside):
         return spec
     image, path = held.enter_context(images.image(job.ctx, image_id, instance.flavor))
     spec = replace(spec, disks=with_image(instance, image, path))

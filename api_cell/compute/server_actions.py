@@ -5,9 +5,9 @@ from __future__ import annotations
 from sqlalchemy import Connection
 
 from api_cell.edge.route import Handler, Request, Response
-from api_cell.servers import act, find
+from api_cell.servers import act, find, reset
 from api_cell.servers.act import Doing
-from cell_service.db import actions, instances, operations
+from cell_service.db import actions, instances
 from cell_service.errors import InstanceNotReady, NobodyThere, Unavailable
 from cell_service.model.lifecycle import PowerState, VmState
 from cell_service.model.operation import Kind
@@ -81,19 +81,8 @@ def unlock(req: Request) -> Response:
 
 
 def reset_state(req: Request) -> Response:
-    """202: the server is ACTIVE or ERROR, with no task; work that was unfinished is given up."""
-    server_id, wanted = req.params["id"], VmState(req.body["os-resetState"]["state"])
-
-    def work(tx: Connection, cell: Cell) -> None:
-        find.to_change(req, tx, cell, server_id)
-        req.demand("os_compute_api:os-admin-actions:reset_state")
-        now = req.cloud.clock.now()
-        operations.supersede(tx, server_id, now)
-        instances.change(tx, server_id, now=now, vm_state=wanted, task_state=None)
-        actions.start(tx, req.ctx, server_id, "resetState", now)
-        actions.finish(tx, server_id, req.ctx.request_id, now)
-
-    find.change(req, server_id, work)
+    """202: the server is ACTIVE or ERROR, with no task; work that showed in its state is given up."""
+    reset.state(req, req.params["id"], VmState(req.body["os-resetState"]["state"]))
     return Response(202)
 
 

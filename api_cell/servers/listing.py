@@ -16,6 +16,7 @@ from api_cell.servers.query import Asked
 from api_cell.servers.rows import Listed, Page, Silent, refuse_gaps, shows_silent, silent
 from cell_service.db import instances
 from cell_service.model.instance import Instance
+from cell_service.model.lifecycle import VmState
 from mapping_db import build_requests, instance_mappings
 from mapping_db.cells import Cell
 from mapping_db.instance_mappings import InstanceMapping
@@ -34,7 +35,7 @@ def page_of(req: Request, asked: Asked) -> Page:
 
 
 def _by_index(req: Request, asked: Asked) -> Page:
-    """Servers that are deleted in their cell, but not yet marked gone, are left out; the scan then goes on."""
+    """Servers that are deleted in their cell, for now or not yet marked gone, are left out; the scan then goes on."""
     found: list[Listed] = []
     cells: set[int] = set()
     missing: set[int] = set()
@@ -98,7 +99,7 @@ def _look(req: Request, mappings: Iterable[InstanceMapping], known: dict[str, In
 
     gathered = req.cloud.cells.scatter(by_cell, fetch, req.ctx.deadline, reads=True)
     for answer in gathered.answers.values():
-        known.update(answer)
+        known.update({uuid: one for uuid, one in answer.items() if one.vm_state is not VmState.SOFT_DELETED})
     if unplaced:
         with req.cloud.db.connect() as tx:
             requests = build_requests.get_many(tx, unplaced)

@@ -173,6 +173,8 @@ def _listing(req: Request, given: dict[str, str]) -> Listing:
             fields["locked"] = boolean(value, "locked")
         elif name == "deleted":
             fields["deleted"] = boolean(value, "deleted")
+        elif name == "soft_deleted":
+            fields["soft_deleted"] = boolean(value, "soft_deleted")
     return Listing(equal=equal, patterns=patterns, address_patterns=tuple(addresses), **_deleted(req, given, fields))
 
 
@@ -180,7 +182,8 @@ _TAGS = {"tags": "all_tags", "tags-any": "any_tags", "not-tags": "not_all_tags",
 
 
 def _deleted(req: Request, given: dict[str, str], fields: dict[str, Any]) -> dict[str, Any]:
-    """Deleted servers are for administrators who ask, and for those who ask what has changed."""
+    """Deleted servers are for administrators who ask, and for those who ask what has changed. Those that are deleted
+    for now stand with the deleted ones, and where somebody asks for their state."""
     since, before = fields.get("changes_since"), fields.get("changes_before")
     if since and before and since > before:
         raise Invalid(reason="The value of changes-since must be less than or equal to changes-before")
@@ -190,6 +193,9 @@ def _deleted(req: Request, given: dict[str, str], fields: dict[str, Any]) -> dic
         fields["deleted"] = None
     if "statuses" in fields and any(status.vm_state == "deleted" for status in fields["statuses"]):
         fields["deleted"] = True
+    softly = any(status.vm_state == "soft-delete" for status in fields.get("statuses") or ())
+    softly = softly or "soft-delete" in req.query.get("vm_state", ())
+    fields.setdefault("soft_deleted", softly or fields.get("deleted") is True)
     return fields
 
 

@@ -30,18 +30,18 @@ def rescue(req: Request, server_id: str, image_id: str | None, password: str | N
     act.demand_unlocked(req.ctx, seen)
     lifecycle.begin(RESCUE.kind.value, seen.state, server_id)
     image = None if image_id is None else _image(req, image_id)
-    if image is None and seen.volume_backed:
-        raise Invalid(reason=f"Instance {server_id} cannot be rescued: Cannot rescue a volume-backed instance")
     chosen = password or new_password()
-    arguments = {ADMIN_PASSWORD: chosen, STABLE: image is not None and _stays(image)}
+    stable = image is not None and _stays(image)
+    arguments = {ADMIN_PASSWORD: chosen, STABLE: stable}
     if image is not None:
         arguments[IMAGE] = image.id
 
     def prepare(instance: Instance) -> tuple[dict[str, Any], dict[str, Any]]:
-        if instance.volume_backed:
+        if instance.volume_backed and not (stable and req.at_least(2, 87)):
             raise Invalid(reason=f"Instance {server_id} cannot be rescued: Cannot rescue a volume-backed instance")
         return arguments, {}
 
+    prepare(seen)
     act.begin(req, server_id, RESCUE, prepare=prepare)
     return chosen
 

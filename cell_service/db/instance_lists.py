@@ -31,6 +31,7 @@ from cell_service.db.schema import instances, tags
 from cell_service.db.sorting import Sort, order_by, past
 from cell_service.errors import Invalid
 from cell_service.model.instance import Instance
+from cell_service.model.lifecycle import VmState
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +48,8 @@ class Listing:
     """What to list. `equal` and `patterns` (regular expressions) are by column; all conditions must hold.
 
     `sort` pairs columns with "asc" or "desc" and ends with a unique one; `after` are the marker's values in that
-    order. `deleted`: True only deleted ones, False only living ones, None both.
+    order. `deleted`: True only deleted ones, False only living ones, None both; those that are deleted for now are
+    among either with `soft_deleted`, and among both always.
     """
 
     equal: dict[str, tuple[Any, ...]] = field(default_factory=dict)
@@ -63,6 +65,7 @@ class Listing:
     changes_before: datetime | None = None
     locked: bool | None = None
     deleted: bool | None = False
+    soft_deleted: bool = False
     sort: Sort = (("created_at", "desc"), ("uuid", "desc"))
     after: tuple[Any, ...] | None = None
     limit: int = 1000
@@ -161,7 +164,11 @@ def _conditions(listing: Listing) -> list[ColumnElement[bool]]:
         found.append(or_(false(), *(_status(status) for status in listing.statuses)))
     if listing.deleted is not None:
         gone = instances.c.deleted_at.is_not(None)
-        found.append(gone if listing.deleted else not_(gone))
+        softly = instances.c.vm_state == VmState.SOFT_DELETED.value
+        if listing.deleted:
+            found.append(or_(gone, softly) if listing.soft_deleted else gone)
+        else:
+            found.append(not_(gone) if listing.soft_deleted else and_(not_(gone), not_(softly)))
     changed = instances.c.updated_at
     if listing.changes_since is not None:
         recent = or_(changed >= listing.changes_since, and_(changed.is_(None), _made() >= listing.changes_since))

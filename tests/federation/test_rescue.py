@@ -88,3 +88,21 @@ def test_who_may_rescue(quick: Federation) -> None:
     assert quick.act(uuid, "unlock", by=user).status == 202
     assert quick.act(uuid, "rescue", {"rescue_image_ref": "no uuid"}, by=user).status == 400
     assert quick.act(uuid, "unrescue", by=user).status == 409
+
+
+def test_a_server_on_a_volume_is_rescued_from_an_image_for_stable_devices(quick: Federation) -> None:
+    root = {"source_type": "image", "destination_type": "volume", "uuid": quick.image_id, "boot_index": 0,
+            "volume_size": 1, "delete_on_termination": True}  # fmt: skip
+    uuid = quick.boot(imageRef=None, block_device_mapping_v2=[root])
+    (held,) = quick.show(uuid)["os-extended-volumes:volumes_attached"]
+    stable = quick.images.add(b"raw image", properties={"hw_rescue_device": "disk", "hw_rescue_bus": "virtio"})
+    path, wanted = f"/servers/{uuid}/action", {"rescue": {"rescue_image_ref": stable}}
+    assert quick.admin.post(path, wanted, version="2.86").status == 400
+    assert quick.admin.post(path, {"rescue": None}, version="2.87").status == 400
+    assert quick.admin.post(path, {"rescue": {"rescue_image_ref": quick.image_id}}, version="2.87").status == 400
+    assert quick.admin.post(path, wanted, version="2.87").status == 200
+    shown = quick.settled(uuid)
+    assert (shown["status"], shown["os-extended-volumes:volumes_attached"]) == ("RESCUE", [held])
+    assert "Booting (rescue, stable devices)" in console(quick, uuid)
+    assert quick.act(uuid, "unrescue").status == 202
+    assert quick.settled(uuid)["status"] == "ACTIVE"

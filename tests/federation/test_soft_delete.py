@@ -103,3 +103,24 @@ def test_a_locked_server_is_not_deleted(quick: Federation) -> None:
     assert quick.act(uuid, "lock", by=user).status == 202
     assert user.delete(f"/servers/{uuid}").status == 409
     assert quick.act(uuid, "forceDelete", by=user).status == 409
+
+
+def listed(cloud: Federation, query: str = "") -> set[str]:
+    answer = cloud.admin.get(f"/servers{query}", version="2.96")
+    assert answer.status == 200, answer.raw
+    return {each["id"] for each in answer.json["servers"]}
+
+
+def test_lists_leave_them_out_unless_they_are_asked_for(quick: Federation) -> None:
+    kept, gone = quick.boot(cell="cell1"), quick.boot(cell="cell2")
+    deleted_for_now(quick, gone)
+    for query in ("", "?sort_key=display_name", "?limit=1000&name=s", "?deleted=false", "?status=ACTIVE"):
+        found = listed(quick, query)
+        assert (kept in found, gone in found) == (True, False), query
+    for query in ("?deleted=true", "?status=SOFT_DELETED", "?soft_deleted=true&name=s"):
+        assert gone in listed(quick, query), query
+    assert kept not in listed(quick, "?deleted=true")
+    assert {kept, gone} <= listed(quick, "?changes-since=2020-01-01T00:00:00Z")
+    assert quick.act(gone, "restore").status == 202
+    quick.settled(gone)
+    assert {kept, gone} <= listed(quick)

@@ -1,0 +1,61 @@
+"""Resetting a server's state: an administrator's last resort for one whose work does not come to its end.
+
+What shows in the state is given up, and its record says so. What does not (volumes, ports) goes on, since only the
+host knows how far it is; so does a delete, which was promised. A move finds out by itself, and is undone or finished.
+"""
+
+from __future__ import annotations
+
+import logging
+from datetime import datetime
+
+from sqlalchemy import Connection
+
+from api_cell.edge.route import Request
+from api_cell.servers import find
+from cell_service.conductor.means import EVENTS
+from cell_service.db import actions, instances, operations
+from cell_service.errors import PolycellError
+from cell_service.logs import about
+from cell_service.model.lifecycle import VmState
+from cell_service.model.operation import NEW_IMAGE, VOLUME_WORK, Kind, Operation, Phase
+from mapping_db.cells import Cell
+
+log = logging.getLogger(__name__)
+
+RULE = "os_compute_api:os-admin-actions:reset_state"
+_GOES_ON = VOLUME_WORK | {Kind.ATTACH_INTERFACE, Kind.DETACH_INTERFACE, Kind.MOVE_DROP, Kind.DELETE}
+
+
+def state(req: Request, server_id: str, wanted: VmState) -> None:
+    """The server is in that state, with no task. Raises InstanceNotFound, PolicyForbidden, CellUnavailable."""
+
+    def work(tx: Connection, cell: Cell) -> list[str]:
+        find.to_change(req, tx, cell, server_id)
+        req.demand(RULE)
+        now = req.cloud.clock.now()
+        images = [image for each in operations.unfinished(tx, server_id) for image in _give_up(tx, each, now)]
+        instances.change(tx, server_id, now=now, vm_state=wanted, task_state=None)
+        actions.start(tx, req.ctx, server_id, "resetState", now)
+        actions.finish(tx, server_id, req.ctx.request_id, now)
+        return images
+
+    for image_id in find.change(req, server_id, work):
+        try:
+            req.services.images.delete(req.ctx, image_id)
+        except PolycellError as error:
+            log.warning("image without content left", extra=about(req.ctx, image=image_id, reason=error))
+
+
+def _give_up(tx: Connection, operation: Operation, now: datetime) -> list[str]:
+    """Late workers are refused. Answers the images that were being made."""
+    if operation.kind in _GOES_ON:
+        return []
+    operations.finish(tx, operation.id, operation.fence, Phase.SUPERSEDED, now)
+    uuid, asked_by = operation.instance_uuid, operation.request_id
+    actions.finish_event(
+        tx, uuid, asked_by, EVENTS[operation.kind], operation.host, now, result=actions.ERROR,
+        details="The state of the server was reset.",
+    )  # fmt: skip
+    actions.finish(tx, uuid, asked_by, now, message=actions.ERROR)
+    return [operation.arguments[NEW_IMAGE]["id"]] if NEW_IMAGE in operation.arguments else []
