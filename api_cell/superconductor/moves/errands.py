@@ -15,14 +15,91 @@ from api_cell.servers import act
 from api_cell.superconductor.moves import rows
 from api_cell.superconductor.moves.turn import Failed, Turn
 from cell_service import wire
-from cell_service.db import instances, operations
-from cell_service.errors import OperationLost
-from cell_service.model.move import Errand
-from cell_service.model.operation import ERRAND_OUTCOME, Kind, Operation, Outcome, Phase
+from cell_service.db import instances, operations, services
+from cell_service.errors import OperationLost, ServiceNotFound
+from cell_service.model.move import Errand, MoveKind
+from cell_service.model.operation import ERRAND_OUTCOME, EVENT, IMAGE_GONE, Kind, Operation, Outcome, Phase
 from mapping_db.cells import Cell
 
 SECONDS = 3600.0
 NEVER = timedelta(days=3650)
+MOST_RETRIES = 3
+
+_RESIZE = {"out": "compute_resize_instance", "in": "compute_prep_resize", "run": "compute_finish_resize"}
+_LIVE = {"out": "compute_live_migration", "in": "compute_pre_live_migration",
+         "run": "compute_post_live_migration_at_destination"}  # fmt: skip
+_REVERT = {"stop": "compute_revert_resize", "restart": "compute_finish_revert_resize"}
+_EVENTS: dict[tuple[str, str], str] = {
+    (of, name): event
+    for of, names in {
+        MoveKind.COLD: _RESIZE,
+        MoveKind.RESIZE: _RESIZE,
+        MoveKind.LIVE: _LIVE,
+        MoveKind.EVACUATE: {"run": "compute_rebuild_instance"},
+        MoveKind.UNSHELVE: {"run": "compute_unshelve_instance"},
+        "confirmResize": {"clear_source": "compute_confirm_resize"},
+        "revertResize": _REVERT,
+    }.items()
+    for name, event in names.items()
+}
+"""The events' names under which users of nova know the errands, by kind of move or the action that ends it."""
+
+
+def ask(turn: Turn, cell: Cell, host: str | None, kind: Kind, arguments: dict[str, Any], name: str) -> Outcome | None:
+    """The outcome of the step's errand, `name` within its phase; None while it is under way. Raises as `run` does."""
+    assert host is not None
+    key = f"{turn.move.phase.value}/{name}/{host}/{turn.plan.retries}"
+    event = _EVENTS.get((turn.plan.event_action, name)) or _EVENTS.get((turn.move.kind, name))
+    return run(turn, cell, host, kind, {**arguments, EVENT: event}, key)
+
+
+def demand(outcome: Outcome) -> None:
+    """Raises Failed when the errand ended with a fault."""
+    if outcome.fault is not None:
+        raise Failed(outcome.fault.message, outcome.fault.code)
+
+
+def start(turn: Turn, cell: Cell, host: str | None, arguments: dict[str, Any], name: str) -> bool:
+    """The guest runs on the host as asked for, or that it could not, after some tries, is the move's fault."""
+    try:
+        outcome = ask(turn, cell, host, Kind.MOVE_RUN, arguments, name)
+    except Failed as failed:
+        turn.note(fault=turn.plan.fault or failed.reason)
+        return True
+    if outcome is None:
+        return False
+    rows.take_over(turn, cell, outcome)
+    if outcome.fault is None:
+        if outcome.result.get(IMAGE_GONE):
+            turn.note(image="")
+        return True
+    if turn.plan.retries < MOST_RETRIES:
+        turn.note(retries=turn.plan.retries + 1, errand=None)
+        return False
+    turn.note(fault=turn.plan.fault or outcome.fault.message, code=outcome.fault.code)
+    return True
+
+
+def clear(turn: Turn, cell: Cell, host: str | None, name: str) -> bool:
+    """Nothing of the guest is left on the host; a host whose service was deleted is not waited for."""
+    if host is None:
+        return True
+    with cell.db.connect(turn.ctx.deadline) as tx:
+        try:
+            services.by_host(tx, host, services.COMPUTE)
+        except ServiceNotFound:
+            return True
+    return ask(turn, cell, host, Kind.MOVE_DROP, {}, name) is not None
+
+
+def guest(turn: Turn) -> dict[str, Any]:
+    """What errands at the destination are told of the guest."""
+    return {"live": turn.move.kind is MoveKind.LIVE, "flavor": plain(turn.plan.new_flavor)}
+
+
+def plain(flavor: Any) -> Any:
+    """The flavor, if any, as errands carry it."""
+    return None if flavor is None else wire.to_plain(flavor)
 
 
 def run(turn: Turn, cell: Cell, host: str, kind: Kind, arguments: dict[str, Any], key: str) -> Outcome | None:

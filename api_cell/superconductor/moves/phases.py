@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from api_cell.superconductor.moves import steps
+from api_cell.superconductor.moves import back, ending, steps
 from api_cell.superconductor.moves.turn import Turn
 from cell_service.model.move import MoveKind, MovePhase
 from mapping_db.moves import Move
@@ -37,29 +37,30 @@ GOING: dict[MoveKind, Phase] = {
 
 LATER: dict[MovePhase, Phase] = {
     MovePhase.UNDOING: Phase(
-        (steps.give_back, steps.open_again, steps.restart, steps.settle_undone), MovePhase.TIDYING, "source"
+        (back.give_back, back.open_again, back.restart, back.settle_undone), MovePhase.TIDYING, "source"
     ),
     MovePhase.LEAVING: Phase(
-        (steps.give_back, steps.open_again, steps.pass_on, steps.show_next), MovePhase.TIDYING, "source"
+        (back.give_back, back.open_again, back.pass_on, back.show_next), MovePhase.TIDYING, "source"
     ),
-    MovePhase.CONFIRMING: Phase((steps.begin_confirm, steps.settle_confirmed), MovePhase.TIDYING, "target"),
+    MovePhase.CONFIRMING: Phase((ending.begin_confirm, ending.settle_confirmed), MovePhase.TIDYING, "target"),
     MovePhase.REVERTING: Phase(
         (
-            steps.begin_revert,
-            steps.stop_there,
-            steps.shrink_back,
-            steps.carry_back,
-            steps.uncommit,
-            steps.reopen_source,
-            steps.take_room_back,
-            steps.restart,
-            steps.settle_reverted,
+            back.begin_revert,
+            back.stop_there,
+            back.shrink_back,
+            back.carry_back,
+            back.uncommit,
+            back.reopen_source,
+            back.take_room_back,
+            back.restart,
+            back.settle_reverted,
         ),
         MovePhase.TIDYING,
         "source",
     ),
     MovePhase.TIDYING: Phase(
-        (steps.open_for_delete, steps.clear_source, steps.clear_target, steps.release, steps.forget), MovePhase.DONE
+        (ending.open_for_delete, ending.clear_source, ending.clear_target, ending.release, ending.forget),
+        MovePhase.DONE,
     ),
 }
 
