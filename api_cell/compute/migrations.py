@@ -216,9 +216,11 @@ def _view(req: Request, migration: Migration, *, hosts: bool) -> dict[str, Any]:
 
 
 def _view_of_server(req: Request, migration: Migration, *, hosts: bool) -> dict[str, Any]:
-    counts = ("memory_total", "memory_processed", "memory_remaining", "disk_total", "disk_processed", "disk_remaining")
+    totals = ("memory_total", "disk_total")  # None where there is nothing of it to send
+    counts = ("memory_processed", "memory_remaining", "disk_processed", "disk_remaining")
     return _common(req, migration, hosts=hosts) | {
         "server_uuid": migration.instance_uuid,
+        **{f"{name}_bytes": getattr(migration, name) or None for name in totals},
         **{f"{name}_bytes": getattr(migration, name) for name in counts},
     }
 

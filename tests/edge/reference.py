@@ -90,8 +90,13 @@ ALLOWED = {
         {"type": "string"},
         "hosts that have not run are told by name; the shape wants uuids, which hosts never had",
     ),
+    "schemas/keypairs/keypair.": (
+        {"type": "string", "pattern": "^[_\\- a-zA-Z0-9]+$", "minLength": 1, "maxLength": 255},
+        {"type": "string", "pattern": "^[_\\-\\@\\. a-zA-Z0-9]+$", "minLength": 1, "maxLength": 255},
+        "names may have @ and dots from 2.92 on, and such keys are shown at every version; the shapes forgot",
+    ),
 }
-"""Where what is published contradicts itself: folder of schemas → the part that can't hold, what holds, and why."""
+"""Where what is published contradicts itself: start of a schema's path → the part that can't hold, what holds, why."""
 
 
 def _mended(part: Any, wrong: Any, right: Any) -> Any:
@@ -107,7 +112,7 @@ def _document(file: str) -> Any:
     document = json.loads((FOLDER / file).read_text())
     for folder, (wrong, right, _why) in ALLOWED.items():
         if file.startswith(folder):
-            document = _mended(document, wrong, right)
+            document["response_body"] = _mended(document.get("response_body", []), wrong, right)
     return document
 
 

@@ -18,7 +18,8 @@ from cell_service.model.instance import Flavor, Instance
 from cell_service.model.lifecycle import Task, VmState
 from cell_service.model.migration import Migration
 from cell_service.model.operation import BuildArguments
-from mapping_db import build_requests, instance_mappings
+from cell_service.model.request_spec import RequestSpec
+from mapping_db import build_requests, instance_mappings, request_specs
 from mapping_db import schema as top
 from mapping_db.build_requests import BuildRequest
 from mapping_db.instance_mappings import InstanceMapping
@@ -60,10 +61,12 @@ class World:
         with self.api.db.begin() as tx:
             tx.execute(delete(top.moves))
             tx.execute(delete(top.build_requests))
+            tx.execute(delete(top.request_specs))
             tx.execute(delete(top.instance_mappings))
             instance_mappings.insert_new(tx, [self._mapping(each) for each in wanted])
             requests = [_request(each.server) for each in wanted if each.owner is None]
             build_requests.insert_new(tx, requests)
+            request_specs.insert_new(tx, [_spec(each.server) for each in wanted if each.owner], T0)
         rows = list(migrations)
         for name in self.api.cell_ids:
 
@@ -145,6 +148,10 @@ def _sortable(name: str, pads: bool, row: Any) -> tuple[bool, Any]:
     value = value.value if hasattr(value, "value") else value
     value = value.rstrip(" ") if pads and isinstance(value, str) else value
     return value is not None, 0 if value is None else value
+
+
+def _spec(made: Instance) -> RequestSpec:
+    return RequestSpec(made.uuid, made.project_id, made.user_id, made.flavor)
 
 
 def _request(made: Instance) -> BuildRequest:
