@@ -13,13 +13,13 @@ from api_cell.scheduler.scheduler import Scheduler
 from api_cell.servers import move as asking
 from api_cell.superconductor.contract import SuperConductor
 from api_cell.superconductor.means import Means, SuperConductorSettings
-from api_cell.superconductor.moves import phases, rows, runner, steps
+from api_cell.superconductor.moves import back, phases, rows, runner, steps
 from api_cell.superconductor.moves.turn import Failed, Turn
 from cell_service.context import Deadline, internal
 from cell_service.db import instances, server_migrations
 from cell_service.errors import DriverError, OperationLost, Unavailable
 from cell_service.model.lifecycle import Task
-from cell_service.model.move import MoveKind, MovePlan
+from cell_service.model.move import MoveKind, MovePhase, MovePlan
 from cell_service.rpc.contract import client
 from compute_host.virt.simulated.driver import SimulatedDriver
 from mapping_db import instance_mappings, moves, quotas
@@ -336,6 +336,41 @@ def test_a_move_whose_cell_was_silent_from_the_start_leaves_no_task(
     ended(cloud, uuid)
     shown = cloud.settled(uuid)
     assert (shown["status"], shown["OS-EXT-STS:task_state"]) == ("ACTIVE", None)
+
+
+def test_a_move_that_was_passed_on_and_overtaken_leaves_no_migration_under_way(
+    cloud: Federation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The successor ends, with its server, before the move that gave up has told the cell of it."""
+    uuid = cloud.boot(cell="cell1")
+    before = phases.LATER[MovePhase.LEAVING]
+    refused: list[str] = []
+    receive = SimulatedDriver.receive
+
+    def failing(driver: SimulatedDriver, spec: Any, luggage: Any) -> None:
+        if spec.instance.uuid == uuid and not refused:
+            refused.append(spec.instance.host)
+            raise DriverError(reason="No.")
+        receive(driver, spec, luggage)
+
+    def overtaken(first: str) -> bool:
+        with cloud.db.connect() as tx:
+            others = [moves.get(tx, row.uuid) for row in every(tx, uuid) if row.uuid != first]
+        return any(move is not None and "open_for_delete" in move.plan.done for move in others)
+
+    def show_next(turn: Any) -> bool:
+        if turn.move.instance_uuid == uuid:
+            assert cloud.admin.delete(f"/servers/{uuid}").status in (204, 404)
+            cloud.until(lambda: overtaken(turn.move.uuid))
+        return back.show_next(turn)
+
+    shown = tuple(show_next if one is back.show_next else one for one in before.steps)
+    monkeypatch.setitem(phases.LATER, MovePhase.LEAVING, dataclasses.replace(before, steps=shown))
+    monkeypatch.setattr(SimulatedDriver, "receive", failing)
+    start(cloud, uuid, MoveKind.COLD)
+    ended(cloud, uuid)
+    assert len(refused) == 1
+    assert set(migration_statuses(cloud, uuid)) == {"error"}
 
 
 @pytest.mark.parametrize("kind", [MoveKind.COLD, MoveKind.LIVE])

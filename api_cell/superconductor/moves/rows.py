@@ -162,14 +162,20 @@ def finish(turn: Turn, cell: Cell, *, status: str, vm_state: VmState | None, fau
 
 
 def end_migration(turn: Turn, cell: Cell) -> None:
-    """The migration of an instance that is deleted meanwhile is not under way any more."""
+    """The migration of an instance that is deleted meanwhile is not under way any more.
+
+    Of a move that was passed on, the one before it may not have told the cell yet: it finds this one ended then.
+    """
     move, now = turn.move, turn.means.cloud.clock.now()
 
     def work(tx: Connection) -> None:
-        for each in server_migrations.of_instance(tx, move.instance_uuid):
-            if each.uuid == move.uuid and each.status not in ENDED:
-                arrived = each.status == _AT_REST
-                server_migrations.change(tx, move.uuid, now, status="confirmed" if arrived else "error")
+        instances.hold(tx, move.instance_uuid)
+        known = {each.uuid: each.status for each in server_migrations.of_instance(tx, move.instance_uuid)}
+        if move.uuid not in known:
+            _store_migration(tx, turn, "error")
+        elif known[move.uuid] not in ENDED:
+            arrived = known[move.uuid] == _AT_REST
+            server_migrations.change(tx, move.uuid, now, status="confirmed" if arrived else "error")
 
     cell.db.run(work, turn.ctx.deadline)
 
@@ -179,6 +185,7 @@ def pass_on(turn: Turn, successor: Move) -> None:
     now = turn.means.cloud.clock.now()
 
     def work(tx: Connection) -> None:
+        instances.hold(tx, turn.move.instance_uuid)
         known = {each.uuid: each for each in server_migrations.of_instance(tx, turn.move.instance_uuid)}
         if turn.move.uuid in known and successor.uuid not in known:
             status = known[turn.move.uuid].status
