@@ -12,6 +12,7 @@ from cell_service.errors import NotSupported, OperationLost, PolycellError
 from cell_service.model.lifecycle import PowerState, Task
 from cell_service.model.operation import NEW_IMAGE, ROTATION, Outcome
 from cell_service.peers.image import NewImage
+from compute_host import volume_images
 from compute_host.images import ImageCache
 from compute_host.virt.driver import LiveSnapshots, Snapshots
 from compute_host.work import Hands, Job, no_way_back, outcome_of, spec_of
@@ -23,7 +24,7 @@ BACKUP_MARKS = ("image_type", "backup_type", "instance_uuid")
 
 
 def make_image(hands: Hands, job: Job) -> Outcome:
-    """The image is active; the guest goes on as it was. After an error there is no image."""
+    """The image is active; the guest goes on as it was. After an error there is no image, and no snapshot."""
     images, asked = _images(hands), job.work.operation.arguments
     image = wire.from_plain(NewImage, asked[NEW_IMAGE])
 
@@ -36,12 +37,17 @@ def make_image(hands: Hands, job: Job) -> Outcome:
 
     try:
         job.check()
-        images.publish(job.ctx, image, make)
+        if job.instance.volume_backed:
+            job.progress(Task.IMAGE_SNAPSHOT)
+            images.publish(job.ctx, volume_images.with_snapshots(hands, job, image), volume_images.empty)
+        else:
+            images.publish(job.ctx, image, make)
     except OperationLost:
         raise
     except PolycellError:
         job.check()
         images.remove(job.ctx, image.id)
+        volume_images.forget(hands, job, image.id)
         raise
     return outcome_of(hands, job)
 

@@ -23,7 +23,7 @@ from cell_service.model.instance import Fault, Instance, Vif
 from cell_service.model.lifecycle import PowerState, Task, VmState
 from cell_service.model.operation import UNFINISHED_IMAGES, BuildArguments, Kind, Outcome
 from cell_service.peers.volume_ends import let_go
-from compute_host import errands, interfaces, shelving, volumes
+from compute_host import errands, interfaces, shelving, volume_images, volumes
 from compute_host.guests import change_password, dump
 from compute_host.imaging import make_backup, make_image
 from compute_host.rescuing import rescue, unrescue
@@ -163,6 +163,8 @@ def _delete(hands: Hands, job: Job) -> Outcome:
     for each in (*unfinished, *([image_id] if image_id is not None else [])):
         if hands.images is not None:
             hands.images.remove(job.ctx, each)
+    for each in unfinished:
+        volume_images.forget(hands, job, each)
     return Outcome(job.work.operation.id, job.work.operation.fence, power_state=PowerState.NOSTATE)
 
 

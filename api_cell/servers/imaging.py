@@ -18,10 +18,11 @@ from api_cell.edge.route import Request
 from api_cell.servers import act, find, images
 from api_cell.servers.act import Doing
 from cell_service import wire
-from cell_service.errors import Invalid, LimitExceeded, PolycellError
+from cell_service.errors import InstanceInvalidState, Invalid, LimitExceeded, PolycellError
 from cell_service.logs import about
 from cell_service.model import lifecycle
 from cell_service.model.instance import Instance
+from cell_service.model.lifecycle import VmState
 from cell_service.model.operation import NEW_IMAGE, ROTATION, Kind
 from cell_service.peers.image import NewImage
 
@@ -52,8 +53,12 @@ def make(req: Request, server_id: str, wanted: Wanted) -> str:
     req.demand(doing.rule, find.target(seen))
     act.demand_unlocked(req.ctx, seen)
     lifecycle.begin(doing.kind.value, seen.state, server_id, said=doing.name)
-    if seen.volume_backed:
-        raise Invalid(reason=f"It is not supported to make an image of volume-backed instance {server_id}.")
+    if seen.volume_backed and wanted.backup is not None:
+        raise Invalid(reason="It is not supported to backup volume backed instance.")
+    if seen.volume_backed and seen.vm_state is VmState.PAUSED:
+        raise InstanceInvalidState(
+            action=doing.name, instance_uuid=server_id, attribute="vm_state", state=seen.vm_state.value
+        )
     _check_limits(req, wanted)
     image = _image_of(seen, str(uuid4()), wanted)
     req.services.images.reserve(req.ctx, image)

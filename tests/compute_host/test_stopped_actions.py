@@ -19,7 +19,7 @@ from tests.suites.stopped_cases import CASES
 from tests.suites.stopping import HOST, Case, Failing, Meanwhile, Place, Storage, check_books, check_told
 
 STRIDES = pytest.mark.parametrize(
-    "stride", [pytest.param(1, marks=pytest.mark.wide, id="each"), pytest.param(9, id="some")]
+    "stride", [pytest.param(1, marks=pytest.mark.wide, id="each"), pytest.param(40, id="some")]
 )
 Stop = Callable[[Place, int, bool], KillSwitch]
 

@@ -8,6 +8,7 @@ from uuid import uuid4
 
 import pytest
 
+from cell_service.context import SYSTEM_CLOCK, Context, Deadline
 from cell_service.peers.image import Image
 from tests.federation.cloud import Federation
 
@@ -101,3 +102,21 @@ def test_what_is_refused_leaves_no_image(quick: Federation) -> None:
     quick.settled(uuid, user)
     assert quick.act(uuid, "createImage", {"name": "x"}, by=user).status == 409
     assert set(quick.images.records) == before
+
+
+def test_an_image_of_a_server_on_a_volume_names_snapshots(quick: Federation) -> None:
+    root = {"source_type": "image", "destination_type": "volume", "uuid": quick.image_id, "boot_index": 0,
+            "volume_size": 2, "delete_on_termination": True}  # fmt: skip
+    uuid = quick.boot(imageRef=None, block_device_mapping_v2=[root])
+    (held,) = quick.show(uuid)["os-extended-volumes:volumes_attached"]
+    answer = quick.act(uuid, "createImage", {"name": "whole", "metadata": {"a": "b"}})
+    assert answer.status == 202, answer.raw
+    assert quick.settled(uuid)["status"] == "ACTIVE"
+    image = quick.images.records[answer.json["image_id"]]
+    assert (image.status, image.size_bytes, image.properties["a"]) == ("active", 0, "b")
+    (entry,) = json.loads(image.properties["block_device_mapping"])
+    assert (entry["source_type"], entry["boot_index"], entry["volume_size"]) == ("snapshot", 0, 2)
+    ctx = Context("req-test", is_admin=True, deadline=Deadline.after(20, SYSTEM_CLOCK))
+    assert quick.volumes.snapshot(ctx, entry["snapshot_id"]).volume_id == held["id"]
+    backup = {"name": "b", "backup_type": "daily", "rotation": 1}
+    assert quick.act(uuid, "createBackup", backup).status == 400

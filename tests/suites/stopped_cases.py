@@ -104,6 +104,12 @@ def imaging(place: Place, kind: Kind = Kind.CREATE_IMAGE, **more: Any) -> None:
     place.act(kind, {NEW_IMAGE: plain(image), **more})
 
 
+def imaging_volumes(place: Place) -> None:
+    booting(place)
+    place.run()
+    imaging(place)
+
+
 def backing_up(place: Place) -> None:
     """The second of its kind, of which one is to stay."""
     imaging(place, Kind.CREATE_BACKUP, **{ROTATION: 1})
@@ -200,6 +206,7 @@ CASES = (
     Case("rescue", rescuing, _is(VmState.RESCUED)),
     Case("unrescue", unrescuing, _is(VmState.ACTIVE)),
     Case("createImage", imaging, _active_image),
+    Case("createImage_of_volumes", imaging_volumes, _active_image),
     Case("createBackup", backing_up, _rotated),
     Case("shelve", shelving, _is(VmState.SHELVED)),
     Case("unshelve", unshelving, _is(VmState.ACTIVE)),

@@ -175,10 +175,11 @@ class Meanwhile(KillSwitch):
             return call()
         if not self.after:
             self._happens()
-        result = call()
-        if self.after:
+            return call()
+        try:
+            return call()
+        finally:
             self._happens()
-        return result
 
 
 def check_books(place: Place) -> None:
@@ -186,6 +187,10 @@ def check_books(place: Place) -> None:
     cell, uuid = place.cell, place.uuid
     instance, attached = cell.instance(uuid), place.storage.attachments(uuid)
     assert cell.unfinished(uuid) == []
+    active = {image.id for image in cell.images.records.values() if image.status == "active"}
+    named = {one.description.removeprefix("of image ") for one in place.storage.volumes.snapshots(place.ctx())
+             if one.description and one.description.removeprefix("of image ") in place.wanted.values()}  # fmt: skip
+    assert named <= active
     assert not [image.id for image in cell.images.records.values() if image.status == "queued"]
     if instance.deleted_at is not None:
         assert cell.guests_of(uuid) == []
