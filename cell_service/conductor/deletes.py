@@ -19,7 +19,7 @@ from cell_service.errors import PeerUnavailable
 from cell_service.logs import about
 from cell_service.model import shelved
 from cell_service.model.instance import Fault
-from cell_service.model.operation import Operation, Phase
+from cell_service.model.operation import UNFINISHED_IMAGES, Operation, Phase
 from cell_service.peers.volume_ends import let_go
 
 log = logging.getLogger(__name__)
@@ -59,7 +59,7 @@ def do_here(means: Means, operation: Operation) -> None:
     if means.networks is not None:
         means.networks.deallocate(ctx, operation.instance_uuid)
     _let_go_of_volumes(means, ctx, operation.instance_uuid)
-    _remove_image(means, ctx, operation.instance_uuid)
+    _remove_images(means, ctx, operation)
     if means.placement is not None:
         means.placement.release(ctx, operation.instance_uuid)
     means.db.run(lambda tx: _conclude_without_host(tx, means, operation))
@@ -73,13 +73,15 @@ def _let_go_of_volumes(means: Means, ctx: Context, uuid: str) -> None:
         let_go(means.volumes, ctx, uuid, found[uuid].block_devices)
 
 
-def _remove_image(means: Means, ctx: Context, uuid: str) -> None:
-    """What a shelved instance was made into goes with it."""
+def _remove_images(means: Means, ctx: Context, operation: Operation) -> None:
+    """What a shelved instance was made into goes with it, and what was just being made of it."""
+    uuid = operation.instance_uuid
     with means.db.connect() as tx:
         found = instances.get_many(tx, [uuid], deleted=True)
     image_id = shelved.image_of(found[uuid].system_metadata) if uuid in found else None
-    if image_id is not None and means.images is not None:
-        means.images.delete(ctx, image_id)
+    for each in (*operation.arguments.get(UNFINISHED_IMAGES, ()), *([image_id] if image_id is not None else [])):
+        if means.images is not None:
+            means.images.delete(ctx, each)
 
 
 def _postpone(tx: Connection, means: Means, operation: Operation, fault: Fault) -> None:

@@ -8,8 +8,9 @@ import pytest
 from sqlalchemy import Connection
 
 from cell_service.db import compute_nodes, operations, services
+from cell_service.errors import ImageNotFound
 from cell_service.model.lifecycle import PowerState, VmState
-from cell_service.model.operation import Kind
+from cell_service.model.operation import UNFINISHED_IMAGES, Kind
 from tests.suites.one_cell import OneCell
 from tests.suites.steps import KillSwitch
 
@@ -102,3 +103,15 @@ def test_nothing_is_owed_by_a_host_that_is_no_more(cell: OneCell) -> None:
     cell.pass_time(120)
     assert cell.instance(after).vm_state is VmState.DELETED
     assert (cell.unfinished(before), cell.unfinished(after)) == ([], [])
+
+
+def test_images_that_were_being_made_go_with_an_instance_whose_host_is_down(cell: OneCell) -> None:
+    host = cell.host("h1")
+    uuid, half_made = cell.boot("h1"), cell.images.add()
+    host.claim()
+    host.switch.dead = True
+    cell.act(uuid, Kind.DELETE, arguments={UNFINISHED_IMAGES: [half_made]})
+    cell.pass_time(120)
+    assert cell.instance(uuid).vm_state is VmState.DELETED
+    with pytest.raises(ImageNotFound):
+        cell.images.get(cell.ctx(), half_made)
