@@ -164,7 +164,12 @@ class Things:
 
     def _os_snapshots(self, row: Row, version: str) -> str:
         body = {"snapshot": {"volume_id": self.volume(), "force": True}}
-        return str(self.admin.post("/os-snapshots", body, version=OLD).json["snapshot"]["id"])
+
+        def taken() -> str | bool:  # a block storage service with much to do refuses some
+            made = self.admin.post("/os-snapshots", body, version=OLD)
+            return str(made.json["snapshot"]["id"]) if made.status == 200 else False
+
+        return str(self.cloud.until(taken))
 
     def _os_networks(self, row: Row, version: str) -> str:
         return NET

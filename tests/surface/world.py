@@ -169,6 +169,8 @@ class World(Things):
             self.quiet()  # the other host has still to forget a resize that was taken back
         for action, content in FIRST.get(row.data["action"] or "", []):
             if action == "delete":
+                if not self.lasting:
+                    continue  # it would be gone
                 self.admin.delete(f"/servers/{uuid}")
             else:
                 self.cloud.until(lambda action=action, content=content:
