@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from tests.edge import published
+
 ADMIN = "admin:admin-project"
 
 
@@ -30,13 +32,18 @@ class Reply:
 
 
 class Client:
-    """Speaks to one port. `token` None sends none; `version` is a microversion of `service`."""
+    """Speaks to one port. `token` None sends none; `version` is a microversion of `service`.
 
-    def __init__(self, port: int, prefix: str = "/v2.1", service: str = "compute", token: str | None = ADMIN) -> None:
+    `held`: the answers are held against what is published.
+    """
+
+    def __init__(self, port: int, prefix: str = "/v2.1", service: str = "compute", token: str | None = ADMIN,
+                 *, held: bool = False) -> None:  # fmt: skip
         self.port = port
         self.prefix = prefix
         self.service = service
         self.token = token
+        self._held = held
         self._connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
 
     def request(
@@ -60,9 +67,15 @@ class Client:
         raw = body if isinstance(body, bytes) or body is None else json.dumps(body).encode()
         if raw is not None:
             sent.setdefault("Content-Type", "application/json")
-        self._connection.request(method, path if whole else self.prefix + path, raw, sent)
+        target = path if whole else self.prefix + path
+        self._connection.request(method, target, raw, sent)
         answer = self._connection.getresponse()
-        return Reply(answer.status, answer.headers, answer.read())
+        reply = Reply(answer.status, answer.headers, answer.read())
+        if self._held:
+            answered_at = reply.headers.get("OpenStack-API-Version", "").removeprefix("compute ")
+            wrong = published.fault(method, target, answered_at, reply.status, raw, reply.raw)
+            assert not wrong, f"{method} {target} at {answered_at}: {wrong}"
+        return reply
 
     def get(self, path: str, **options: Any) -> Reply:
         return self.request("GET", path, **options)
