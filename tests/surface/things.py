@@ -152,7 +152,7 @@ class Things:
         return "net"
 
     def _images(self, row: Row, version: str) -> str:
-        return self.cloud.images.add(owner=PROJECT, properties={"key": "v"})
+        return self.cloud.images.add(visibility="private", owner=PROJECT, properties={"key": "v"})
 
     def _os_instance_usage_audit_log(self, row: Row, version: str) -> str:
         return "2026-01-01 00:00:00"
