@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import datetime
+from functools import lru_cache
 from hashlib import sha224
 from typing import Any
 
@@ -21,9 +22,10 @@ _IMAGE_PROPERTY = "image_"
 
 def time_text(moment: datetime | None) -> str | None:
     """Whole seconds, as created and updated are shown."""
-    return None if moment is None else moment.strftime("%Y-%m-%dT%H:%M:%SZ")
+    return None if moment is None else f"{moment.isoformat()[:19]}Z"
 
 
+@lru_cache(maxsize=4096)
 def host_id(project_id: str, host: str | None) -> str:
     """What a project may know of a host: the same host looks different to every project. "" for no host."""
     return "" if not host else sha224((project_id + host).encode()).hexdigest()
