@@ -256,7 +256,7 @@ NETWORKS = (
     step("router delete {name}"),
     step("network delete {name}-out"),
     step("server remove fixed ip {vm} {ip}", refused="404"),  # from 2.44 on, as published
-    step("server remove fixed ip {vm} {ip}", server(addresses=lambda found: not found), version="2.43"),
+    step("server remove fixed ip {vm} {ip}", server(addresses=lambda found: not any(found.values())), version="2.43"),
     step("security group create {name}"),
     step("server add security group {vm} {name}", tells(""),
          server(security_groups=lambda found: len(found) == 2)),
