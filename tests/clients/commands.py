@@ -263,7 +263,7 @@ NETWORKS = (
     step("server remove security group {vm} {name}", server(security_groups=lambda found: len(found) == 1)),
     step("server delete {vm}", gone("server show {vm}")),
     step("security group delete {name}"),
-    step("port delete {name}", refused="o port"),
+    step("port delete {name}"),
 )  # fmt: skip
 
 CONSOLES = (
