@@ -7,11 +7,12 @@ from datetime import UTC, datetime
 from typing import Any
 
 from api_cell import limits
-from api_cell.edge.links import next_link, page_size, resource_links
+from api_cell.edge.auth import credentials
+from api_cell.edge.links import next_link, page_size, page_start, resource_links
 from api_cell.edge.route import Request, Response, Route
 from api_cell.edge.shapes import SPEC_KEY, query, strict
 from cell_service.errors import Invalid, LimitExceeded, MetadataItemNotFound
-from cell_service.peers.image import Image, Images
+from cell_service.peers.image import Image, Images, Wanted
 
 LAST = (2, 35)
 LAST_METADATA = (2, 38)
@@ -23,10 +24,14 @@ STATUSES = {
     "deleted": ("DELETED", 0),
     "pending_delete": ("DELETED", 0),
     "killed": ("ERROR", 0),
+    "uploading": ("UNKNOWN", 0),
+    "deactivated": ("UNKNOWN", 0),
 }
 """What a status of the image service is called here, and how far the image is."""
 _UNKNOWN = ("UNKNOWN", 0)
 _PROPERTY = "property-"
+_NONE = -1
+"""A size that no image has."""
 
 
 def index(req: Request) -> Response:
@@ -108,50 +113,47 @@ def _describe(req: Request, properties: Mapping[str, str]) -> Mapping[str, str]:
 
 
 def _list(req: Request, path: str, view: Any) -> Response:
-    wanted = [image for image in _images(req).all(req.ctx) if _fits(req, image)]
-    limit = page_size(req, req.services.settings.api.max_limit)
-    start = int(req.one("offset") or 0)
-    marker = req.one("marker")
-    if marker is not None:
-        places = [at for at, image in enumerate(wanted) if image.id == marker]
-        if not places:
-            raise Invalid(reason=f"marker [{marker}] not found")
-        start += places[0] + 1
-    page = wanted[start : start + limit]
-    body: dict[str, Any] = {"images": [view(req, image) for image in page]}
-    if start + limit < len(wanted) and page:
-        body["images_links"] = next_link(req, path, page[-1].id)
+    wanted = _wanted(req)
+    if wanted is None:
+        return Response(200, {"images": []})
+    token, _ = credentials(req.headers)
+    page = _images(req).page(req.ctx, token, wanted)
+    body: dict[str, Any] = {"images": [view(req, image) for image in page.images]}
+    if page.more and page.images:
+        body["images_links"] = next_link(req, path, page.images[-1].id)
     return Response(200, body)
 
 
-def _fits(req: Request, image: Image) -> bool:
-    """Whether the image is one of those that the query asks for."""
-    told = {
-        "name": image.name,
-        "status": STATUSES.get(image.status, _UNKNOWN)[0],
-        "server": image.properties.get("instance_uuid"),
-        "type": image.properties.get("image_type"),
-        "minRam": str(image.min_ram_mib),
-        "minDisk": str(image.min_disk_gib),
-        "changes-since": None,
-    }
-    for name, values in req.query.items():
-        asked = values[-1]
-        if name == "changes-since":
-            if image.updated_at is None or image.updated_at < _moment(asked):
-                return False
-        elif name == "status":
-            if told["status"] != asked.upper():
-                return False
-        elif name == "server":
-            if told["server"] != asked.rstrip("/").rpartition("/")[2]:
-                return False
-        elif name in told:
-            if told[name] != asked:
-                return False
-        elif name.startswith(_PROPERTY) and image.properties.get(name.removeprefix(_PROPERTY)) != asked:
-            return False
-    return True
+def _wanted(req: Request) -> Wanted | None:
+    """What the query asks for, in the image service's words; None when no image can be so."""
+    asked = {name: values[-1] for name, values in req.query.items()}
+    properties = {name.removeprefix(_PROPERTY): text for name, text in asked.items() if name.startswith(_PROPERTY)}
+    if "server" in asked:
+        properties["instance_uuid"] = asked["server"].rstrip("/").rpartition("/")[2]
+    if "type" in asked:
+        properties["image_type"] = asked["type"]
+    status, since = asked.get("status"), asked.get("changes-since")
+    statuses = tuple(theirs for theirs, (ours, _) in STATUSES.items() if status and ours == status.upper())
+    sizes = [_size(asked.get(name)) for name in ("minRam", "minDisk")]
+    if (status is not None and not statuses) or _NONE in sizes:
+        return None
+    return Wanted(
+        limit=page_size(req, req.services.settings.api.max_limit),
+        marker=req.one("marker"),
+        offset=page_start(req),
+        name=req.one("name"),
+        statuses=statuses,
+        min_ram_mib=sizes[0],
+        min_disk_gib=sizes[1],
+        changed_since=None if since is None else _moment(since),
+        properties=properties,
+    )
+
+
+def _size(text: str | None) -> int | None:
+    if text is None:
+        return None
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 10 else _NONE
 
 
 def _moment(text: str) -> datetime:

@@ -42,8 +42,9 @@ def resource_links(req: Request, path: str) -> list[dict[str, str]]:
 
 
 def next_link(req: Request, path: str, marker: str) -> list[dict[str, str]]:
-    """The link to the page after `marker`, with the query as it was."""
-    query = [(name, value) for name, values in req.query.items() if name != "marker" for value in values]
+    """The link to the page after `marker`, with the query as it was; an offset has been counted already."""
+    kept = {name: values for name, values in req.query.items() if name not in ("marker", "offset")}
+    query = [(name, value) for name, values in kept.items() for value in values]
     return [{"rel": "next", "href": f"{req.base_url}{path}?{urlencode([*query, ('marker', marker)])}"}]
 
 

@@ -6,7 +6,6 @@ import contextlib
 import hashlib
 import os
 from collections.abc import Iterator, Mapping
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -14,17 +13,10 @@ from uuid import UUID
 from cell_service.config import GlanceSettings
 from cell_service.context import Context
 from cell_service.errors import Forbidden, ImageNotFound, ImageUnacceptable, Invalid, PeerUnavailable
-from cell_service.peers.image import Image, Images, NewImage
+from cell_service.peers.glance_lists import page_as
+from cell_service.peers.glance_records import OWN_FIELDS, image_of
+from cell_service.peers.image import Image, Images, NewImage, Page, Wanted
 from cell_service.peers.session import Peer
-
-_OWN_FIELDS = frozenset(
-    {
-        *("id", "name", "status", "disk_format", "container_format", "size", "min_disk", "min_ram", "visibility"),
-        *("owner", "os_hash_algo", "os_hash_value", "checksum", "virtual_size", "created_at", "updated_at", "tags"),
-        *("self", "file", "schema", "locations", "direct_url", "protected", "os_hidden", "stores"),
-    }
-)
-
 
 _PATCH = "application/openstack-images-v2.1-json-patch"
 
@@ -45,7 +37,7 @@ class Glance:
             path = f"/images/{UUID(image_id)}"
             reply = self._peer.ask(ctx, "GET", path)
             if reply.ok and isinstance(reply.json, dict):
-                image = _image(reply.json)
+                image = image_of(reply.json)
                 if self._visible(ctx, image, path):
                     return image
             elif reply.status not in (400, 403, 404):
@@ -78,21 +70,16 @@ class Glance:
         reply = self._peer.ask(ctx, "GET", "/images", query=query)
         if not reply.ok or not isinstance(reply.json, dict):
             raise PeerUnavailable(service="image", reason=f"it answered {reply.status}")
-        found = [_image(record) for record in reply.json.get("images", ())]
+        found = [image_of(record) for record in reply.json.get("images", ())]
         wanted = properties.items()
         return tuple(image for image in found if image.owner == owner and wanted <= image.properties.items())
 
-    def all(self, ctx: Context) -> tuple[Image, ...]:
-        if ctx.is_admin:
-            return tuple(self._every(ctx, {}))
-        own = list(self._every(ctx, {"owner": ctx.project_id}))
-        known = {image.id for image in own}
-        public = [image for image in self._every(ctx, {"visibility": "public"}) if image.id not in known]
-        return tuple(sorted((*own, *public), key=lambda image: (str(image.created_at), image.id), reverse=True))
+    def page(self, ctx: Context, token: str, wanted: Wanted) -> Page:
+        return page_as(self._peer, ctx, token, wanted)
 
     def describe(self, ctx: Context, image_id: str, properties: Mapping[str, str]) -> Image:
         now = self._own(ctx, image_id)
-        taken = sorted(name for name in properties if name in _OWN_FIELDS)
+        taken = sorted(name for name in properties if name in OWN_FIELDS)
         if taken:
             raise Forbidden(reason=f"{', '.join(taken)}: not a property of an image.")
         set_now = {name: value for name, value in properties.items() if now.properties.get(name) != value}
@@ -108,7 +95,7 @@ class Glance:
             raise Forbidden(reason="The image service does not allow this change.")
         if not reply.ok or not isinstance(reply.json, dict):
             raise Invalid(reason=f"The image service refuses this change ({reply.status}).")
-        return _image(reply.json)
+        return image_of(reply.json)
 
     def remove(self, ctx: Context, image_id: str) -> None:
         found = self._own(ctx, image_id)
@@ -158,22 +145,9 @@ class Glance:
             raise Forbidden(reason="You are not allowed to change the image.")
         return found
 
-    def _every(self, ctx: Context, query: Mapping[str, str]) -> Iterator[Image]:
-        """All that the query finds, page after page."""
-        asked = {"sort": "created_at:desc", "limit": "1000", **query}
-        while True:
-            reply = self._peer.ask(ctx, "GET", "/images", query=asked)
-            if not reply.ok or not isinstance(reply.json, dict):
-                raise PeerUnavailable(service="image", reason=f"it answered {reply.status}")
-            found = [_image(record) for record in reply.json.get("images", ())]
-            yield from found
-            if not found or not reply.json.get("next"):
-                return
-            asked = {**asked, "marker": found[-1].id}
-
     def _status(self, ctx: Context, path: str) -> str | None:
         reply = self._peer.ask(ctx, "GET", path)
-        return _image(reply.json).status if reply.ok and isinstance(reply.json, dict) else None
+        return image_of(reply.json).status if reply.ok and isinstance(reply.json, dict) else None
 
     def _visible(self, ctx: Context, image: Image, path: str) -> bool:
         if ctx.is_admin or image.visibility in ("public", "community") or image.owner == ctx.project_id:
@@ -227,39 +201,6 @@ def _record_of(image: NewImage) -> dict[str, Any]:
         "min_disk": image.min_disk_gib,
         "min_ram": image.min_ram_mib,
     }
-
-
-def _image(record: dict[str, Any]) -> Image:
-    try:
-        return Image(
-            id=record["id"],
-            name=record.get("name") or "",
-            status=record["status"],
-            disk_format=record.get("disk_format") or "",
-            container_format=record.get("container_format") or "",
-            size_bytes=int(record.get("size") or 0),
-            min_disk_gib=int(record.get("min_disk") or 0),
-            min_ram_mib=int(record.get("min_ram") or 0),
-            visibility=record.get("visibility") or "private",
-            owner=record.get("owner") or "",
-            os_hash_algo=record.get("os_hash_algo") or "",
-            os_hash_value=record.get("os_hash_value") or "",
-            checksum=record.get("checksum") or "",
-            virtual_bytes=record.get("virtual_size"),
-            created_at=_moment(record.get("created_at")),
-            updated_at=_moment(record.get("updated_at")),
-            properties={
-                key: value if isinstance(value, str) else str(value)
-                for key, value in record.items()
-                if key not in _OWN_FIELDS and value is not None
-            },
-        )
-    except (KeyError, TypeError, ValueError) as error:
-        raise PeerUnavailable(service="image", reason="it answered something else than an image") from error
-
-
-def _moment(text: str | None) -> datetime | None:
-    return datetime.fromisoformat(text) if text else None
 
 
 def _pointer(name: str) -> str:

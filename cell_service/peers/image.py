@@ -49,6 +49,31 @@ class NewImage:
     properties: dict[str, str] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Which images of a list: those for which all that is given here holds, `limit` of them after `marker` (an id)
+    and after `offset` more. Sizes: MiB and GiB."""
+
+    limit: int
+    marker: str | None = None
+    offset: int = 0
+    name: str | None = None
+    statuses: tuple[str, ...] = ()
+    """Any of them; none given: whatever its status."""
+    min_ram_mib: int | None = None
+    min_disk_gib: int | None = None
+    changed_since: datetime | None = None
+    properties: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """`more`: there may be images after these."""
+
+    images: tuple[Image, ...]
+    more: bool
+
+
 class Images(Protocol):
     def get(self, ctx: Context, image_id: str) -> Image:
         """Raises ImageNotFound (also for images that the project may not see), PeerUnavailable."""
@@ -68,10 +93,11 @@ class Images(Protocol):
     def find(self, ctx: Context, owner: str, properties: Mapping[str, str]) -> tuple[Image, ...]:
         """The owner's images that have these properties, newest first. Raises PeerUnavailable."""
 
-    def all(self, ctx: Context) -> tuple[Image, ...]:
-        """The project's own images and the public ones, newest first; for an administrator every image.
+    def page(self, ctx: Context, token: str, wanted: Wanted) -> Page:
+        """Images that the bearer of this token may list: the project's own, public ones, and those that others share
+        with it and it has accepted; for an administrator every image but community ones. Newest first.
 
-        Those that other projects share with this one are found by their ids only. Raises PeerUnavailable.
+        Raises Invalid when there is no image to begin after or the service takes no such filter, PeerUnavailable.
         """
 
     def describe(self, ctx: Context, image_id: str, properties: Mapping[str, str]) -> Image:

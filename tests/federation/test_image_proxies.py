@@ -62,6 +62,10 @@ def id_of(client: Client, name: str) -> str:
         ("?property-hw_machine_type=q35", ["large"]),
         ("?changes-since=2026-04-01T00:00:00Z", ["large"]),
         ("?limit=1&offset=1", ["large"]),
+        ("?status=unknown", []),
+        ("?status=nonsense", []),
+        ("?minRam=many", []),
+        ("?minDisk=99999999999999999999", []),
         ("?name=none", []),
     ],
 )
@@ -78,6 +82,21 @@ def test_pages_follow_each_other(demo: Client) -> None:
         path = link[link.index("/v2.1/") :] if link else ""
     assert seen == ["snapshot", "large", "small"]
     assert demo.get("/images?marker=none", version=OLD).status == 400
+
+
+def test_a_page_after_an_offset_begins_where_the_last_one_ended(demo: Client) -> None:
+    first = demo.get("/images?limit=1&offset=1", version=OLD).json
+    path = first["images_links"][0]["href"]
+    rest = demo.get(path[path.index("/v2.1/") :], version=OLD, whole=True).json
+    assert [image["name"] for image in (*first["images"], *rest["images"])] == ["large", "small"]
+
+
+def test_images_of_others_are_listed_once_they_are_accepted(cloud: Federation, demo: Client) -> None:
+    shared = cloud.images.add(name="shared", visibility="shared", owner="other-project")
+    cloud.images.add(name="community", visibility="community", owner="other-project")
+    assert "shared" not in names(demo)
+    cloud.images.accepted.add((shared, "demo-project"))
+    assert names(demo) == ["shared", "snapshot", "large", "small"]
 
 
 def test_a_snapshot_is_shown_with_its_server(demo: Client) -> None:

@@ -6,6 +6,7 @@ import hashlib
 import socket
 import threading
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -15,9 +16,9 @@ import requests
 
 from cell_service.config import GlanceSettings
 from cell_service.context import Context, Deadline, new_request_id
-from cell_service.errors import Forbidden, ImageNotFound, ImageUnacceptable, PeerUnavailable
+from cell_service.errors import Forbidden, ImageNotFound, ImageUnacceptable, Invalid, PeerUnavailable
 from cell_service.peers.glance import open_images
-from cell_service.peers.image import Images, NewImage
+from cell_service.peers.image import Images, NewImage, Wanted
 from tests.suites.companions import Companions
 
 CONTENT = b"a bootable disk" * 100_000
@@ -110,16 +111,65 @@ def test_a_project_sees_what_it_may(cloud: Companions, images: Images) -> None:
             images.get(ctx(project), image_id)
 
 
-def test_a_project_lists_its_own_and_the_public_images(cloud: Companions, images: Images) -> None:
-    public, private = add(cloud, None, visibility="public"), add(cloud, None, visibility="private")
-    owner = images.get(ctx(is_admin=True), private).owner
-    assert {public, private} <= {image.id for image in images.all(ctx(owner))}
-    strangers = {image.id for image in images.all(ctx("stranger"))}
-    assert public in strangers
-    assert private not in strangers
-    every = [image.id for image in images.all(ctx(is_admin=True))]
-    assert {public, private} <= set(every)
+def listed(images: Images, token: str, **wanted: Any) -> list[str]:
+    """Ids, page after page."""
+    found: list[str] = []
+    page = images.page(ctx(), token, Wanted(**{"limit": 1000, **wanted}))
+    found += [image.id for image in page.images]
+    while page.more:
+        page = images.page(ctx(), token, Wanted(**{"limit": 1000, **wanted, "marker": found[-1], "offset": 0}))
+        found += [image.id for image in page.images]
+    return found
+
+
+def test_a_list_is_what_the_image_service_shows_to_the_user(cloud: Companions, images: Images) -> None:
+    made = {each: add(cloud, None, visibility=each) for each in ("public", "private", "shared", "community")}
+    demo, admin = cloud.token("demo", "demo"), cloud.token()
+    project = cloud.sdk("demo", "demo").current_project_id
+    send(cloud, "POST", f"/images/{made['shared']}/members", json={"member": project})
+    assert set(made.values()) & set(listed(images, demo)) == {made["public"]}, "it has not been accepted yet"
+
+    accepted = {"json": {"status": "accepted"}, "headers": {"X-Auth-Token": demo}}
+    send(cloud, "PUT", f"/images/{made['shared']}/members/{project}", **accepted)
+
+    assert set(made.values()) & set(listed(images, demo)) == {made["public"], made["shared"]}
+    every = listed(images, admin)
+    assert set(made.values()) <= set(every)
     assert len(every) == len(set(every))
+
+
+def test_a_list_comes_by_the_services_own_pages(cloud: Companions, images: Images) -> None:
+    token, mark = cloud.token(), uuid4().hex
+    made = [add(cloud, None, mark=mark) for _ in range(7)][::-1]
+    of_these = {"properties": {"mark": mark}}
+    for limit in (1, 2, 3, 7, 1000):
+        assert listed(images, token, limit=limit, **of_these) == made
+        assert listed(images, token, limit=limit, offset=3, **of_these) == made[3:]
+    assert listed(images, token, marker=made[4], **of_these) == made[5:]
+    assert listed(images, token, offset=2**31, **of_these) == []
+    with pytest.raises(Invalid):
+        listed(images, token, marker=str(uuid4()), **of_these)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "fits"),
+    [
+        ({"name": "disk"}, True),
+        ({"name": "gt:disk"}, False),
+        ({"statuses": ("queued", "saving")}, True),
+        ({"statuses": ("active",)}, False),
+        ({"min_disk_gib": 3}, True),
+        ({"min_ram_mib": 3}, False),
+        ({"changed_since": datetime(2020, 1, 1, tzinfo=UTC)}, True),
+        ({"changed_since": datetime(2200, 1, 1, tzinfo=UTC)}, False),
+        ({"properties": {"kind": "x"}}, True),
+        ({"properties": {"kind": "y"}}, False),
+        ({"properties": {"limit": "1"}}, False),
+    ],
+)
+def test_a_list_has_what_fits(cloud: Companions, images: Images, wanted: dict[str, Any], fits: bool) -> None:
+    made = add(cloud, None, min_disk=3, kind="x")
+    assert (made in listed(images, cloud.token(), **wanted)) is fits
 
 
 def test_properties_of_an_image_are_set_and_taken_away(cloud: Companions, images: Images) -> None:

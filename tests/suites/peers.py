@@ -16,6 +16,7 @@ from cell_service.errors import (
     Forbidden,
     ImageNotFound,
     ImageUnacceptable,
+    Invalid,
     InventoryExceeded,
     NetworkNotFound,
     PeerUnavailable,
@@ -23,7 +24,7 @@ from cell_service.errors import (
 )
 from cell_service.model.host import NodeReport
 from cell_service.model.instance import FixedIp, NetworkRequest, Vif
-from cell_service.peers.image import Image, NewImage
+from cell_service.peers.image import Image, NewImage, Page, Wanted
 from cell_service.peers.network import PortState, Record
 from tests.suites.network_records import MemoryRecords
 
@@ -34,12 +35,13 @@ SUBNET = "22222222-0000-4000-8000-00000000000e"
 
 @dataclass
 class MemoryImages:
-    """Images with bytes. `down`: the service does not answer."""
+    """Images with bytes. `accepted`: an image, and a project that it is shared with. `down`: no answers."""
 
     records: dict[str, Image] = field(default_factory=dict)
     contents: dict[str, bytes] = field(default_factory=dict)
     downloads: list[str] = field(default_factory=list)
     uploads: list[str] = field(default_factory=list)
+    accepted: set[tuple[str, str]] = field(default_factory=set)
     down: bool = False
 
     def add(self, contents: bytes = b"raw image", **fields: object) -> str:
@@ -128,9 +130,17 @@ class MemoryImages:
             properties=dict(image.properties),
         )
 
-    def all(self, ctx: Context) -> tuple[Image, ...]:
+    def page(self, ctx: Context, token: str, wanted: Wanted) -> Page:
         self._answer()
-        return tuple(image for image in reversed(self.records.values()) if self._visible(ctx, image))
+        listed = [image for image in reversed(self.records.values()) if self._listed(ctx, image)]
+        found = [image for image in listed if _is_wanted(image, wanted)]
+        start = wanted.offset
+        if wanted.marker is not None:
+            places = [at for at, image in enumerate(found) if image.id == wanted.marker]
+            if not places:
+                raise Invalid(reason=f"marker [{wanted.marker}] not found")
+            start += places[0] + 1
+        return Page(tuple(found[start : start + wanted.limit]), start + wanted.limit < len(found))
 
     def describe(self, ctx: Context, image_id: str, properties: Mapping[str, str]) -> Image:
         self._own(ctx, image_id)
@@ -142,7 +152,12 @@ class MemoryImages:
         self.delete(ctx, image_id)
 
     def _visible(self, ctx: Context, image: Image) -> bool:
-        return ctx.is_admin or image.visibility == "public" or image.owner == ctx.project_id
+        if ctx.is_admin or image.visibility in ("public", "community") or image.owner == ctx.project_id:
+            return True
+        return image.visibility == "shared" and (image.id, ctx.project_id) in self.accepted
+
+    def _listed(self, ctx: Context, image: Image) -> bool:
+        return self._visible(ctx, image) and (image.visibility != "community" or image.owner == ctx.project_id)
 
     def _own(self, ctx: Context, image_id: str) -> None:
         if self.get(ctx, image_id).owner != ctx.project_id and not ctx.is_admin:
@@ -156,6 +171,18 @@ class MemoryImages:
     def _answer(self) -> None:
         if self.down:
             raise PeerUnavailable(service="image", reason="it is down")
+
+
+def _is_wanted(image: Image, wanted: Wanted) -> bool:
+    sizes = (wanted.min_ram_mib, image.min_ram_mib), (wanted.min_disk_gib, image.min_disk_gib)
+    since = wanted.changed_since
+    return (
+        wanted.name in (None, image.name)
+        and (not wanted.statuses or image.status in wanted.statuses)
+        and all(asked in (None, has) for asked, has in sizes)
+        and (since is None or (image.updated_at is not None and image.updated_at >= since))
+        and wanted.properties.items() <= image.properties.items()
+    )
 
 
 @dataclass
