@@ -19,11 +19,12 @@ from cell_service.errors import (
 )
 from cell_service.logs import about
 from cell_service.model import shelved
+from cell_service.model.block_device import BlockDevice, merged
 from cell_service.model.instance import Fault, Instance, Vif
 from cell_service.model.lifecycle import PowerState, Task, VmState
 from cell_service.model.operation import UNFINISHED_IMAGES, BuildArguments, Kind, Outcome
 from cell_service.peers.volume_ends import let_go
-from compute_host import errands, interfaces, shelving, volume_images, volumes
+from compute_host import errands, interfaces, reimaging, shelving, volume_images, volumes
 from compute_host.guests import change_password, dump
 from compute_host.imaging import make_backup, make_image
 from compute_host.rescuing import rescue, unrescue
@@ -146,10 +147,13 @@ def _rebuild(hands: Hands, job: Job) -> Outcome:
         job.progress(Task.REBUILD_SPAWNING)
         hands.driver.destroy(job.instance.uuid)
         job.check()
-        hands.driver.spawn(spec)
+        devices = reimaging.reimage(hands, job)
+        job.check()
+        hands.driver.spawn(replace(spec, instance=_having(job.instance, devices)))
     if job.instance.vm_state is VmState.STOPPED:
         hands.driver.power_off(job.instance.uuid, graceful_seconds=0)
-    return outcome_of(hands, job, root_device_name=ROOT_DEVICE)
+    reimaging.complete(hands, job, devices)
+    return replace(outcome_of(hands, job, root_device_name=ROOT_DEVICE), devices=devices)
 
 
 def _delete(hands: Hands, job: Job) -> Outcome:
@@ -213,7 +217,10 @@ def _failed(hands: Hands, job: Job, error: Exception) -> Outcome:
     )
     if operation.kind is not Kind.BUILD:
         again, power_state = isinstance(error, NotYet), _power_state(hands, job)
-        return Outcome(operation.id, operation.fence, fault=fault, retriable=again, power_state=power_state)
+        devices = () if again else reimaging.held(hands, job)
+        return Outcome(
+            operation.id, operation.fence, fault=fault, retriable=again, power_state=power_state, devices=devices
+        )
     job.check()
     return Outcome(
         operation.id,
@@ -265,6 +272,10 @@ def _power_state(hands: Hands, job: Job) -> PowerState | None:
         return PowerState.NOSTATE
     except PolycellError:
         return None
+
+
+def _having(instance: Instance, devices: tuple[BlockDevice, ...]) -> Instance:
+    return replace(instance, block_devices=merged(instance.block_devices, devices))
 
 
 def _given(instance: Instance) -> tuple[str, ...]:

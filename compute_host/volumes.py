@@ -34,25 +34,25 @@ def bring(hands: Hands, job: Job) -> Job:
     if not wanted:
         return job
     _attachable(hands)
-    connected = []
+    brought = []
     for device in wanted:
         job.check()
-        connected.append(_connected(hands, job, _made(hands, job, device)))
-    return _with(job, merged(job.instance.block_devices, connected))
+        brought.append(connected(hands, job, _made(hands, job, device)))
+    return _with(job, merged(job.instance.block_devices, brought))
 
 
 def complete(hands: Hands, job: Job) -> None:
     """The guest has the volumes that were brought."""
     for device in volumes(job.instance.block_devices):
         if device.attachment_id is not None:
-            _service(hands).complete(job.ctx, device.attachment_id)
+            service_of(hands).complete(job.ctx, device.attachment_id)
 
 
 def leave(hands: Hands, job: Job) -> None:
     """This host has no attachments of the instance's volumes any more."""
     for device in volumes(job.instance.block_devices):
         if device.volume_id is not None:
-            _service(hands).leave(job.ctx, device.volume_id, job.instance.uuid, hands.host)
+            service_of(hands).leave(job.ctx, device.volume_id, job.instance.uuid, hands.host)
 
 
 def keep_reserved(hands: Hands, job: Job) -> tuple[BlockDevice, ...]:
@@ -60,10 +60,16 @@ def keep_reserved(hands: Hands, job: Job) -> tuple[BlockDevice, ...]:
     kept = []
     for device in volumes(job.instance.block_devices):
         if device.volume_id is not None:
-            reserved = _service(hands).reserve(job.ctx, device.volume_id, job.instance.uuid)
-            _service(hands).leave(job.ctx, device.volume_id, job.instance.uuid, hands.host)
-            kept.append(replace(device, attachment_id=reserved, connection_info={}))
+            kept.append(reserve_only(hands, job, device))
     return tuple(kept)
+
+
+def reserve_only(hands: Hands, job: Job, device: BlockDevice) -> BlockDevice:
+    """The device as it is then: its volume is the instance's, and this host has it no more."""
+    volume_id = device.volume_id or ""
+    reserved = service_of(hands).reserve(job.ctx, volume_id, job.instance.uuid)
+    service_of(hands).leave(job.ctx, volume_id, job.instance.uuid, hands.host)
+    return replace(device, attachment_id=reserved, connection_info={})
 
 
 def attach(hands: Hands, job: Job) -> Outcome:
@@ -73,11 +79,11 @@ def attach(hands: Hands, job: Job) -> Outcome:
         return outcome_of(hands, job)
     driver, uuid = _attachable(hands), job.instance.uuid
     try:
-        device = _connected(hands, job, device)
+        device = connected(hands, job, device)
         job.check()
         driver.attach_volume(uuid, device)
         job.check()
-        _service(hands).complete(job.ctx, device.attachment_id or "")
+        service_of(hands).complete(job.ctx, device.attachment_id or "")
     except OperationLost:
         raise
     except PolycellError:
@@ -95,9 +101,9 @@ def detach(hands: Hands, job: Job) -> Outcome:
     _attachable(hands).detach_volume(job.instance.uuid, device)
     job.check()
     with no_way_back():
-        _service(hands).leave(job.ctx, device.volume_id or "", job.instance.uuid, hands.host)
+        service_of(hands).leave(job.ctx, device.volume_id or "", job.instance.uuid, hands.host)
         if device.attachment_id is not None:
-            _service(hands).release(job.ctx, device.attachment_id)
+            service_of(hands).release(job.ctx, device.attachment_id)
     return replace(outcome_of(hands, job), devices_gone=(device.uuid,))
 
 
@@ -107,10 +113,10 @@ def swap(hands: Hands, job: Job) -> Outcome:
     old, new_id = _device(job), str(job.work.operation.arguments.get("volume_id"))
     if old is None:
         return outcome_of(hands, job)
-    driver, uuid, service = _attachable(hands), job.instance.uuid, _service(hands)
+    driver, uuid, service = _attachable(hands), job.instance.uuid, service_of(hands)
     with no_way_back():
         try:
-            new = _connected(hands, job, replace(old, volume_id=new_id, attachment_id=None, connection_info={}))
+            new = connected(hands, job, replace(old, volume_id=new_id, attachment_id=None, connection_info={}))
             new = replace(new, volume_size=service.get(job.ctx, new_id).size_gib)
             job.check()
             driver.detach_volume(uuid, old)
@@ -136,7 +142,7 @@ def extend(hands: Hands, job: Job) -> Outcome:
     device = _device(job)
     if device is None or device.volume_id is None:
         return outcome_of(hands, job)
-    size = _service(hands).get(job.ctx, device.volume_id).size_gib
+    size = service_of(hands).get(job.ctx, device.volume_id).size_gib
     device = replace(device, volume_size=size)
     _attachable(hands).extend_volume(job.instance.uuid, device)
     return replace(outcome_of(hands, job), devices=(device,))
@@ -154,7 +160,7 @@ def clean_up(hands: Hands, job: Job) -> None:
 
 def _made(hands: Hands, job: Job, device: BlockDevice) -> BlockDevice:
     """The device with a volume that can be used, made for it if need be."""
-    service, instance = _service(hands), job.instance
+    service, instance = service_of(hands), job.instance
     if device.volume_id is None:
         wanted = NewVolume(
             project_id=instance.project_id,
@@ -165,9 +171,15 @@ def _made(hands: Hands, job: Job, device: BlockDevice) -> BlockDevice:
             volume_type=device.volume_type,
         )
         device = replace(device, volume_id=service.create(job.ctx, wanted).id)
+    return usable(hands, job, device)
+
+
+def usable(hands: Hands, job: Job, device: BlockDevice, polls: int = POLLS) -> BlockDevice:
+    """The device, once its volume can be used; looked at so often. Raises VolumeNotFound, VolumeUnavailable,
+    PeerUnavailable."""
     assert device.volume_id is not None
-    never = threading.Event()
-    for _ in range(POLLS):
+    service, never = service_of(hands), threading.Event()
+    for _ in range(polls):
         volume = service.get(job.ctx, device.volume_id)
         if volume.status in _USABLE:
             return replace(device, volume_size=volume.size_gib)
@@ -178,7 +190,8 @@ def _made(hands: Hands, job: Job, device: BlockDevice) -> BlockDevice:
     raise VolumeUnavailable(volume_id=device.volume_id, reason=f"its status is {volume.status}")
 
 
-def _connected(hands: Hands, job: Job, device: BlockDevice) -> BlockDevice:
+def connected(hands: Hands, job: Job, device: BlockDevice) -> BlockDevice:
+    """The device with the attachment by which this host has its volume."""
     assert device.volume_id is not None
     connector = {
         "host": hands.host,
@@ -187,7 +200,7 @@ def _connected(hands: Hands, job: Job, device: BlockDevice) -> BlockDevice:
         "platform": "x86_64",
         "os_type": "linux",
     }
-    connection = _service(hands).connect(job.ctx, device.volume_id, job.instance.uuid, connector, device.device_name)
+    connection = service_of(hands).connect(job.ctx, device.volume_id, job.instance.uuid, connector, device.device_name)
     return replace(device, attachment_id=connection.attachment_id, connection_info=connection.info)
 
 
@@ -195,7 +208,7 @@ def _take_back(hands: Hands, job: Job, device: BlockDevice) -> None:
     try:
         _attachable(hands).detach_volume(job.instance.uuid, device)
         if device.attachment_id is not None:
-            _service(hands).release(job.ctx, device.attachment_id)
+            service_of(hands).release(job.ctx, device.attachment_id)
     except PolycellError as error:
         log.warning("volume not taken back", extra=about(job.ctx, instance=job.instance.uuid, reason=error))
 
@@ -210,7 +223,7 @@ def _with(job: Job, devices: tuple[BlockDevice, ...]) -> Job:
     return replace(job, work=replace(job.work, instance=replace(job.instance, block_devices=devices)))
 
 
-def _service(hands: Hands) -> Volumes:
+def service_of(hands: Hands) -> Volumes:
     """Raises NotSupported."""
     if hands.volumes is None:
         raise NotSupported(reason="This host has no block storage service.")

@@ -15,7 +15,7 @@ from sqlalchemy import Connection
 
 from api_cell import limits
 from api_cell.edge.route import Request
-from api_cell.servers import act, find, images
+from api_cell.servers import act, find, images, volumes
 from api_cell.servers.asked import file_of, new_password
 from cell_service.db import actions, instances, operations
 from cell_service.errors import (
@@ -28,7 +28,7 @@ from cell_service.errors import (
 from cell_service.logs import about
 from cell_service.model import lifecycle
 from cell_service.model.instance import Instance
-from cell_service.model.operation import BuildArguments, Kind
+from cell_service.model.operation import REIMAGE, BuildArguments, Kind
 from cell_service.peers.image import Image
 from mapping_db import instance_mappings, key_pairs, request_specs
 from mapping_db.cells import Cell
@@ -37,6 +37,7 @@ log = logging.getLogger(__name__)
 
 RULE = "os_compute_api:servers:rebuild"
 SECONDS_TO_REBUILD = 1800.0
+GIB = 1024**3
 _COLUMNS = {
     "name": "display_name",
     "description": "display_description",
@@ -69,9 +70,12 @@ def accept(req: Request) -> Rebuilding:
     _demand_rights(req, seen, asked)
     image = req.services.images.get(req.ctx, asked["imageRef"])
     images.demand_active(image)
+    reimage = seen.volume_backed and req.at_least(2, 93)
     if seen.volume_backed:
-        raise Invalid(reason="Unable to rebuild with a different image for a volume-backed server.")
-    images.check_fit(seen.flavor, image)
+        images.check_fit(replace(seen.flavor, root_gib=0), image)
+        _check_root_volume(req, seen, image, reimage=reimage)
+    else:
+        images.check_fit(seen.flavor, image)
     build = BuildArguments(
         injected_files=tuple(file_of(each) for each in asked.get("personality") or ()),
         admin_password=asked.get("adminPass") or new_password(),
@@ -82,7 +86,7 @@ def accept(req: Request) -> Rebuilding:
     )
 
     def work(tx: Connection, cell: Cell) -> tuple[Instance, Cell]:
-        return _promise(req, tx, cell, columns, build), cell
+        return _promise(req, tx, cell, columns, build, {"image": image.id, REIMAGE: reimage}), cell
 
     instance, cell = find.change(req, server_id, work)
     log.info("rebuild accepted", extra=about(req.ctx, instance=server_id, image=image.id, cell=cell.name))
@@ -98,6 +102,27 @@ def _demand_rights(req: Request, instance: Instance, asked: dict[str, Any]) -> N
     act.demand_unlocked(req.ctx, instance)
 
 
+def _check_root_volume(req: Request, instance: Instance, image: Image, *, reimage: bool) -> None:
+    """Raises Invalid: before 2.93 only what is on the volume already can be rebuilt; since then what has room there
+    (Nova API reference, microversion 2.93)."""
+    root = next(device for device in instance.block_devices if device.is_volume and device.is_root)
+    if root.volume_id is None:
+        raise Invalid(reason="The server has no root volume yet.")
+    volume = volumes.service(req).get(req.ctx, root.volume_id)
+    if not reimage:
+        if volume.image.get("image_id") != image.id:
+            raise Invalid(reason="Unable to rebuild with a different image for a volume-backed server.")
+        return
+    room, least = volume.size_gib * GIB, max(image.min_disk_gib * GIB, image.size_bytes)
+    if least > room:
+        raise Invalid(
+            reason=f"Volume is smaller than the minimum size specified in image metadata. Volume size is {room} bytes, "
+            f"minimum size is {least} bytes."
+        )
+    if any(link.server_id != instance.uuid for link in volume.attachments):
+        raise Invalid(reason=f"Invalid volume: volume {volume.id} is attached to other servers.")
+
+
 def _columns(req: Request, instance: Instance, asked: dict[str, Any], image: Image) -> dict[str, Any]:
     """What changes of the server's row. Raises Invalid."""
     changed = {column: asked[name] for name, column in _COLUMNS.items() if name in asked}
@@ -110,7 +135,7 @@ def _columns(req: Request, instance: Instance, asked: dict[str, Any], image: Ima
         changed["key_data"] = _public_key(req, instance, asked["key_name"])
     kept = {name: value for name, value in instance.system_metadata.items() if not name.startswith(images.PREFIX)}
     return changed | {
-        "image_ref": image.id,
+        "image_ref": "" if instance.volume_backed else image.id,
         "kernel_id": image.properties.get("kernel_id", ""),
         "ramdisk_id": image.properties.get("ramdisk_id", ""),
         "system_metadata": kept | images.remembered(instance.flavor, image),
@@ -129,7 +154,9 @@ def _public_key(req: Request, instance: Instance, name: str | None) -> str | Non
         raise Invalid(reason="Invalid key_name provided.") from None
 
 
-def _promise(req: Request, tx: Connection, cell: Cell, columns: dict[str, Any], build: BuildArguments) -> Instance:
+def _promise(
+    req: Request, tx: Connection, cell: Cell, columns: dict[str, Any], build: BuildArguments, arguments: dict[str, Any]
+) -> Instance:
     """The row's state decides: of two requests one rebuilds."""
     server_id, now = req.params["id"], req.cloud.clock.now()
     instance = find.to_change(req, tx, cell, server_id)
@@ -151,7 +178,7 @@ def _promise(req: Request, tx: Connection, cell: Cell, columns: dict[str, Any], 
         now=now,
         deadline=now + timedelta(seconds=SECONDS_TO_REBUILD),
         build=replace(build, cell=cell.name),
-        arguments={"image": columns["image_ref"]},
+        arguments=arguments,
     )
     return instances.get(tx, server_id)
 

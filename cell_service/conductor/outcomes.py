@@ -17,7 +17,7 @@ from cell_service.db import actions, instances, operations
 from cell_service.errors import Conflict, InstanceNotFound, OperationLost
 from cell_service.logs import about
 from cell_service.model import lifecycle, shelved
-from cell_service.model.block_device import merged
+from cell_service.model.block_device import BlockDevice, merged
 from cell_service.model.instance import Fault, Instance
 from cell_service.model.lifecycle import PowerState, VmState
 from cell_service.model.operation import (
@@ -61,11 +61,18 @@ def record(means: Means, outcome: Outcome) -> None:
     elif operation.kind is Kind.BUILD:
         builds.leave_host(means, operation, outcome.fault, retriable=outcome.retriable, host_clean=outcome.host_clean)
     else:
-        fail(means, operation, outcome.fault, outcome.power_state)
+        fail(means, operation, outcome.fault, outcome.power_state, outcome.devices)
 
 
-def fail(means: Means, operation: Operation, fault: Fault, power_state: PowerState | None = None) -> None:
-    """The operation (no build, no delete) ended with a fault: the instance is what it was, with no task.
+def fail(
+    means: Means,
+    operation: Operation,
+    fault: Fault,
+    power_state: PowerState | None = None,
+    devices: tuple[BlockDevice, ...] = (),
+) -> None:
+    """The operation (no build, no delete) ended with a fault: the instance is what it was, with no task; `devices`
+    are as they are now.
 
     A guest that does not run after a reboot makes it ERROR, and so does a failed rebuild. An errand of a move changes
     nothing of the instance, and what does not show in its state nothing of that. Raises OperationLost.
@@ -81,10 +88,12 @@ def fail(means: Means, operation: Operation, fault: Fault, power_state: PowerSta
         volumes.host_is_through(means, operation, Outcome(operation.id, operation.fence, fault=fault))
         return
 
-    def columns(_instance: Instance) -> dict[str, Any]:
+    def columns(instance: Instance) -> dict[str, Any]:
         changes: dict[str, Any] = {}
         if lifecycle.shows(operation.kind.value):
             changes = {"task_state": None, "fault": fault}
+        if devices:
+            changes["block_devices"] = merged(instance.block_devices, devices)
         if power_state is not None:
             changes["power_state"] = power_state
         dead = operation.kind in _REBOOTS and power_state is not PowerState.RUNNING

@@ -90,6 +90,11 @@ NEW_IMAGE, ROTATION = "new_image", "rotation"
 disk. CREATE_BACKUP {new_image, rotation}: and of the backups of its kind only the newest are there."""
 
 
+REIMAGE = "reimage"
+"""REBUILD {image, reimage}: the guest is made anew, from the instance's image; from its volumes as they are where it
+boots from one, but with `reimage` from `image`, whose content that volume has then."""
+
+
 UNFINISHED_IMAGES = "unfinished_images"
 """DELETE {unfinished_images}: these images, which were being made of the guest, are gone too."""
 

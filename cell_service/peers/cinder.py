@@ -22,6 +22,7 @@ from cell_service.peers.session import Peer, Reply
 from cell_service.peers.volumes import Connection, NewVolume, Snapshot, Volume, VolumeLink, Volumes
 
 MICROVERSION = {"OpenStack-API-Version": "volume 3.44"}
+REIMAGES = {"OpenStack-API-Version": "volume 3.68"}
 MARK = "compute_device"
 """The key in a volume's metadata under which stands for which block device it was made."""
 
@@ -111,6 +112,11 @@ class Cinder:
         if reply.status == 404:
             raise SnapshotNotFound(snapshot_id=snapshot_id)
         _good(reply)
+
+    def reimage(self, ctx: Context, volume_id: str, image_id: str) -> None:
+        body = {"os-reimage": {"image_id": image_id, "reimage_reserved": True}}
+        reply = self._peer.ask(ctx, "POST", f"/volumes/{volume_id}/action", body=body, headers=REIMAGES)
+        _good(reply, volume_id)
 
     def reserve(self, ctx: Context, volume_id: str, instance_uuid: str) -> str:
         for one in self._attachments(ctx, instance_uuid, volume_id):

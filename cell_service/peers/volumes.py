@@ -111,6 +111,11 @@ class Volumes(Protocol):
     def delete_snapshot(self, ctx: Context, snapshot_id: str) -> None:
         """Raises SnapshotNotFound, VolumeUnavailable."""
 
+    def reimage(self, ctx: Context, volume_id: str, image_id: str) -> None:
+        """A volume that is reserved will begin with the image's content, and is `downloading` until then.
+
+        Raises VolumeNotFound, VolumeUnavailable."""
+
     def reserve(self, ctx: Context, volume_id: str, instance_uuid: str) -> str:
         """An attachment of the volume to the instance that no host has connected; the one that is there already, if
         any. Answers its id. Raises VolumeNotFound, VolumeUnavailable."""

@@ -307,11 +307,53 @@ def test_a_volume_backed_server_is_shelved_without_an_image(cloud: Federation) -
     assert cloud.act(uuid, "unshelve", None).status == 202
     cloud.until(lambda: cloud.show(uuid)["status"] == "ACTIVE")
     assert list(on_hypervisors(cloud, uuid).values()) == [[held]]
-    assert rebuilt(cloud, uuid).status == 400
 
 
-def rebuilt(cloud: Federation, uuid: str) -> Any:
-    return cloud.act(uuid, "rebuild", {"imageRef": cloud.image_id})
+def rebuilt(cloud: Federation, uuid: str, image: str, version: str) -> Any:
+    return cloud.admin.post(f"/servers/{uuid}/action", {"rebuild": {"imageRef": image}}, version=version)
+
+
+def content(cloud: Federation, volume_id: str) -> bytes:
+    path = cloud.directory / "volume" / "volumes" / f"volume-{volume_id}"
+    with path.open("rb") as file:
+        return file.read(32).rstrip(b"\0")
+
+
+def test_a_volume_backed_server_is_rebuilt_from_another_image(cloud: Federation) -> None:
+    root = {"source_type": "image", "destination_type": "volume", "uuid": cloud.image_id, "boot_index": 0,
+            "volume_size": 1, "delete_on_termination": True}  # fmt: skip
+    uuid = booted(cloud, root)
+    (held,) = (each["volumeId"] for each in attached(cloud, uuid))
+    host, before = cloud.show(uuid)["OS-EXT-SRV-ATTR:host"], attached(cloud, uuid)
+    other = cloud.images.add(b"another", properties={"hw_machine_type": "q35"})
+    large, huge = cloud.images.add(b"large", min_disk_gib=2), cloud.images.add(b"huge", min_ram_mib=999_999)
+
+    refused = rebuilt(cloud, uuid, other, "2.92")
+    assert refused.status == 400
+    words = "Unable to rebuild with a different image for a volume-backed server."
+    assert refused.json["badRequest"]["message"] == words
+    assert [rebuilt(cloud, uuid, each, "2.93").status for each in (large, huge)] == [400, 400]
+    assert rebuilt(cloud, uuid, cloud.image_id, "2.92").status == 202
+    assert cloud.settled(uuid)["status"] == "ACTIVE"
+    assert (attached(cloud, uuid), content(cloud, held)) == (before, b"raw image")
+
+    assert rebuilt(cloud, uuid, other, "2.93").status == 202
+    shown = cloud.settled(uuid)
+    assert (shown["status"], shown["image"], shown.get("fault")) == ("ACTIVE", "", None)
+    (link,) = cloud.volumes.get(ctx(), held).attachments
+    assert (link.host, link.attachment_id) == (host, attached(cloud, uuid)[0]["attachment_id"])
+    assert (status(cloud, held), content(cloud, held)) == ("in-use", b"another")
+    assert on_hypervisors(cloud, uuid) == {host: [held]}
+    assert cloud.volumes.get(ctx(), held).image["image_id"] == other
+
+    lost = cloud.images.add(b"lost")
+    cloud.images.contents[lost] = b"something else"
+    assert rebuilt(cloud, uuid, lost, "2.94").status == 202
+    failed = cloud.settled(uuid)
+    assert (failed["status"], held in failed["fault"]["message"]) == ("ERROR", True)
+    assert rebuilt(cloud, uuid, other, "2.94").status == 202
+    assert cloud.settled(uuid)["status"] == "ACTIVE"
+    assert content(cloud, held) == b"another"
 
 
 def test_a_volume_that_cannot_be_attached_is_free_again(cloud: Federation) -> None:

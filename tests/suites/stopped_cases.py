@@ -10,7 +10,7 @@ from cell_service.db import actions, instances
 from cell_service.model import shelved
 from cell_service.model.block_device import BlockDevice, of_volume
 from cell_service.model.lifecycle import State, VmState
-from cell_service.model.operation import ADMIN_PASSWORD, IMAGE, NEW_IMAGE, ROTATION, Kind
+from cell_service.model.operation import ADMIN_PASSWORD, IMAGE, NEW_IMAGE, REIMAGE, ROTATION, Kind
 from cell_service.peers.image import NewImage
 from tests.suites.stopping import HOST, Case, Place, plain
 
@@ -140,6 +140,13 @@ def rebuilding(place: Place) -> None:
     place.cell.db.run(lambda tx: instances.change(tx, place.uuid, now=now, image_ref=place.wanted["to"]))
 
 
+def reimaging(place: Place) -> None:
+    booting(place)
+    place.run()
+    place.wanted["to"] = place.storage.images.add(b"another image")
+    place.act(Kind.REBUILD, {"image": place.wanted["to"], REIMAGE: True})
+
+
 def soft_deleting(place: Place) -> None:
     attached(place)
     place.act(Kind.SOFT_DELETE)
@@ -191,6 +198,13 @@ def _remade(place: Place) -> bool:
     return bool(place.cell.guests_of(place.uuid)) and place.guest().image == place.wanted["to"]
 
 
+def _reimaged(place: Place) -> bool:
+    root = next(device for device in place.devices() if device.is_root)
+    known = place.storage.volumes.get(place.ctx(), root.volume_id or "").image
+    active = place.cell.instance(place.uuid).vm_state is VmState.ACTIVE
+    return active and known["image_id"] == place.wanted["to"] and bool(place.cell.guests_of(place.uuid))
+
+
 def _remarked(words: str) -> Any:
     return lambda place: words in place.cell.hosts[HOST].driver.console_output(place.uuid)
 
@@ -211,6 +225,7 @@ CASES = (
     Case("shelve", shelving, _is(VmState.SHELVED)),
     Case("unshelve", unshelving, _is(VmState.ACTIVE)),
     Case("rebuild", rebuilding, _remade),
+    Case("rebuild_of_volumes", reimaging, _reimaged),
     Case("soft-delete", soft_deleting, _is(VmState.SOFT_DELETED)),
     Case("restore", restoring, _is(VmState.ACTIVE)),
     Case("changePassword", changing_password, _remarked("the administrator has a new password")),

@@ -20,7 +20,7 @@ from tools.companions import volume_store as store
 from tools.companions.app import Handler, Request, Response, Route, Service
 from tools.companions.server import Companion
 from tools.companions.store import open_store
-from tools.companions.volume_attachments import Attachments, demand_free, links_of, project_of, seen
+from tools.companions.volume_attachments import Attachments, demand_free, follow, links_of, project_of, seen, servers_of
 from tools.companions.volume_store import GIB, Files, Record
 
 log = logging.getLogger(__name__)
@@ -31,19 +31,21 @@ IMAGE_SECONDS = 600.0
 TRUE_WORDS = (True, "True", "true", "1", 1)
 
 
-Compute = Callable[[str, str], None]
-"""Who is told, by ids of server and volume, that an attached volume has grown."""
+EXTENDED, REIMAGED = "volume-extended", "volume-reimaged"
+Compute = Callable[[str, str, str], None]
+"""Who is told, by the event's name and ids of server and volume, what has become of a server's volume."""
 
 
 def make_volume(
-    state_dir: Path, authenticator: Authenticator, images: Images | None = None, extended: Compute | None = None
+    state_dir: Path, authenticator: Authenticator, images: Images | None = None, compute: Compute | None = None
 ) -> Companion:
     """The service on the data of that directory. `images`: where images come from that volumes are made of;
-    `extended`: told of attached volumes that have grown."""
+    `compute`: told of what
+    becomes of servers' volumes."""
     db = open_store(state_dir, "volume", store.metadata)
     files = Files(state_dir / "volumes")
     attached = Attachments(db, files)
-    volumes, snapshots, thin = _Volumes(db, files, images, extended), _Snapshots(db, files), _Thin(db)
+    volumes, snapshots, thin = _Volumes(db, files, images, compute), _Snapshots(db, files), _Thin(db)
     table: tuple[tuple[str, str, Handler], ...] = (
         ("GET", "/volumes", volumes.index),
         ("POST", "/volumes", volumes.create),
@@ -103,8 +105,8 @@ def _error(status: int, kind: str, message: str) -> dict[str, Any]:
 
 
 class _Volumes:
-    def __init__(self, db: Database, files: Files, images: Images | None, extended: Compute | None) -> None:
-        self._db, self._files, self._images, self._extended = db, files, images, extended
+    def __init__(self, db: Database, files: Files, images: Images | None, compute: Compute | None) -> None:
+        self._db, self._files, self._images, self._compute = db, files, images, compute
 
     def index(self, req: Request) -> Response:
         keys = ("id", "name", "links")
@@ -209,7 +211,7 @@ class _Volumes:
             "os-reset_status": self._reset,
             "os-set_image_metadata": lambda tx, _req, one, asked: _set(tx, one, image_metadata=asked.get("metadata")),
             "os-update_readonly_flag": lambda tx, _req, one, asked: None,
-            "os-reimage": lambda tx, _req, one, asked: None,
+            "os-reimage": self._begin_reimage,
         }
         name = next((name for name in body if name in actions), None)
         if name is None:
@@ -218,12 +220,46 @@ class _Volumes:
         def work(tx: Connection) -> list[str]:
             volume = seen(tx, req, "volume", req.params["id"])
             actions[name](tx, req, volume, body[name] or {})
-            return [one["server_id"] for one in links_of(tx, volume["id"])] if name == "os-extend" else []
+            if name == "os-extend":
+                return [one["server_id"] for one in links_of(tx, volume["id"])]
+            return servers_of(tx, volume["id"])
 
-        for server_id in self._db.run(work):
-            if self._extended is not None:
-                self._extended(server_id, req.params["id"])
+        servers = self._db.run(work)
+        if name == "os-reimage":
+            self._reimage(req, str(body[name]["image_id"]))
+        events = {"os-extend": EXTENDED, "os-reimage": REIMAGED}
+        for server_id in servers:
+            if self._compute is not None and name in events:
+                self._compute(events[name], server_id, req.params["id"])
         return Response(202)
+
+    def _begin_reimage(self, tx: Connection, req: Request, volume: Record, asked: Any) -> None:
+        free = ("available", "error", *(("reserved",) if asked.get("reimage_reserved") in TRUE_WORDS else ()))
+        if volume["status"] not in free:
+            words = f"status must be available or error to reimage, but is {volume['status']}."
+            raise Invalid(reason=f"Invalid volume: Volume {volume['id']} {words}")
+        if not asked.get("image_id"):
+            raise Invalid(reason="Invalid input for field/attribute os-reimage: 'image_id' is required.")
+        store.change(tx, volume, {"status": "downloading"})
+
+    def _reimage(self, req: Request, image_id: str) -> None:
+        """The volume begins with the image's content, and nothing is left on it of what it had; after a failure it is
+        of no use."""
+        with self._db.connect() as tx:
+            volume = seen(tx, req, "volume", req.params["id"])
+        try:
+            self._files.remove(volume["id"])
+            image_metadata = self._fill(req, volume, image_id, None)
+        except PolycellError as error:
+            log.warning("volume not made anew", extra=about(None, volume=volume["id"], reason=error))
+            self._db.run(lambda tx: store.change(tx, volume, {"status": "error"}))
+            return
+
+        def work(tx: Connection) -> None:
+            store.change(tx, volume, {"image_metadata": image_metadata, "bootable": True})
+            follow(tx, volume["id"])
+
+        self._db.run(work)
 
     def _extend(self, tx: Connection, req: Request, volume: Record, asked: Any) -> None:
         size = _size(asked.get("new_size"), None)

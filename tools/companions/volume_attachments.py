@@ -48,7 +48,7 @@ class Attachments:
             )  # fmt: skip
             if asked.get("connector"):
                 made = _connected(tx, made, asked["connector"])
-            _follow(tx, volume_id)
+            follow(tx, volume_id)
             return made
 
         return Response(200, {"attachment": self._shown(self._db.run(work))})
@@ -60,7 +60,7 @@ class Attachments:
 
         def work(tx: Connection) -> Record:
             made = _connected(tx, seen(tx, req, "attachment", req.params["id"]), connector)
-            _follow(tx, made["volume_id"])
+            follow(tx, made["volume_id"])
             return made
 
         return Response(200, {"attachment": self._shown(self._db.run(work))})
@@ -74,7 +74,7 @@ class Attachments:
             if made["connector"] is None:
                 raise Invalid(reason=f"Invalid attachment: attachment {made['id']} has no connector.")
             store.change(tx, made, {"status": "attached", "attached_at": made["attached_at"] or store.now()})
-            _follow(tx, made["volume_id"])
+            follow(tx, made["volume_id"])
 
         self._db.run(work)
         return Response(204)
@@ -94,7 +94,7 @@ class Attachments:
         def work(tx: Connection) -> None:
             made = seen(tx, req, "attachment", req.params["id"])
             store.remove(tx, made["id"])
-            _follow(tx, made["volume_id"])
+            follow(tx, made["volume_id"])
 
         self._db.run(work)
         return Response(200, {"attachments": []})
@@ -169,6 +169,11 @@ def links_of(tx: Connection, volume_id: str) -> list[dict[str, Any]]:
     ]
 
 
+def servers_of(tx: Connection, volume_id: str) -> list[str]:
+    """Those that the volume is attached to, or reserved for."""
+    return list(dict.fromkeys(one["instance"] for one in store.search(tx, "attachment", parent_id=volume_id)))
+
+
 def demand_free(tx: Connection, volume_id: str) -> None:
     """Raises Invalid while the volume has attachments or snapshots."""
     if store.search(tx, "attachment", parent_id=volume_id):
@@ -184,7 +189,7 @@ def _connected(tx: Connection, made: Record, connector: dict[str, Any]) -> Recor
     return store.change(tx, made, {"connector": connector, "status": after})
 
 
-def _follow(tx: Connection, volume_id: str) -> None:
+def follow(tx: Connection, volume_id: str) -> None:
     """The volume's status is what its attachments make it."""
     volume = store.find(tx, "volume", volume_id)
     if volume is None:

@@ -373,24 +373,24 @@ class Composer:
         from tools.companions.volume import make_volume
 
         images = open_images(read(conf, GlanceSettings))
-        return make_volume(data, self._authenticator(conf), images, _extend_event(conf))
+        return make_volume(data, self._authenticator(conf), images, _volume_event(conf))
 
 
-def _extend_event(conf: cfg.ConfigOpts) -> Callable[[str, str], None]:
-    """Tells compute that an attached volume has grown (os-server-external-events)."""
+def _volume_event(conf: cfg.ConfigOpts) -> Callable[[str, str, str], None]:
+    """Tells compute what has become of a server's volume (os-server-external-events)."""
     from cell_service.config import NovaSettings
     from cell_service.context import Context, Deadline, new_request_id
     from cell_service.peers.session import Peer
 
-    peer = Peer("compute", read(conf, NovaSettings), "/v2.1", {"OpenStack-API-Version": "compute 2.51"})
+    peer = Peer("compute", read(conf, NovaSettings), "/v2.1", {"OpenStack-API-Version": "compute 2.93"})
 
-    def tell(server_id: str, volume_id: str) -> None:
-        event = {"name": "volume-extended", "server_uuid": server_id, "tag": volume_id}
+    def tell(name: str, server_id: str, volume_id: str) -> None:
+        event = {"name": name, "server_uuid": server_id, "tag": volume_id}
         ctx = Context(new_request_id(), deadline=Deadline.after(10, SYSTEM_CLOCK))
         try:
             peer.ask(ctx, "POST", "/os-server-external-events", body={"events": [event]})
         except PeerUnavailable as error:
-            log.warning("compute not told of a volume that has grown", extra=about(ctx, volume=volume_id, reason=error))
+            log.warning("compute not told of a volume", extra=about(ctx, volume=volume_id, event=name, reason=error))
 
     return tell
 
