@@ -10,6 +10,7 @@ from collections.abc import Collection
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
+from uuid import UUID, uuid5
 
 from sqlalchemy import Connection, Row, and_, delete, or_, select, update
 from sqlalchemy import insert as sql_insert
@@ -73,6 +74,11 @@ def insert_new(tx: Connection, move: Move) -> int:
     key = made.inserted_primary_key
     assert key is not None
     return int(key[0])
+
+
+def next_uuid(move: Move) -> str:
+    """Of the move that goes on where this one gives up."""
+    return str(uuid5(UUID(move.uuid), "next"))
 
 
 def withdraw(tx: Connection, uuid: str, owner: str) -> None:

@@ -32,6 +32,7 @@ LOOK_SECONDS = 0.2
 ASK_SECONDS = 30.0
 AT_ONCE = 10
 
+_OVER = (MovePhase.TIDYING, MovePhase.DONE, MovePhase.UNDONE)
 LIVE_STATES = {VmState.ACTIVE, VmState.PAUSED}
 
 
@@ -129,7 +130,9 @@ class Emptying:
             move = now.get(move_uuid)
             if move is not None and move.phase is MovePhase.WAITING:
                 self._confirm(uuid, move.uuid)
-            elif move is None or move.active is None:
+            elif move is not None and "pass_on" in move.plan.done:
+                asked[uuid] = moves.next_uuid(move)
+            elif move is None or move.phase in _OVER:
                 del asked[uuid]
                 if move is None or move.plan.home in ("target", "nowhere"):
                     result.moved.append(uuid)

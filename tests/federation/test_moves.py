@@ -512,3 +512,28 @@ def test_a_server_that_leaves_its_cell_is_still_removed_from_the_dead_host_it_le
 
 def live(host: str) -> dict[str, Any]:
     return {"host": host, "block_migration": "auto"}
+
+
+def test_a_server_can_move_again_as_soon_as_it_has_no_task(cloud: Federation) -> None:
+    """Also to the one host that has still to remove something of the move before."""
+    uuid = cloud.boot(cell="cell1")
+
+    def at_rest(status: str) -> bool:
+        shown = cloud.show(uuid)
+        return (shown["status"], shown["OS-EXT-STS:task_state"]) == (status, None)
+
+    for _ in range(2):
+        assert cloud.act(uuid, "migrate").status == 202
+        cloud.until(lambda: at_rest("VERIFY_RESIZE"))
+        assert cloud.act(uuid, "revertResize").status == 202
+        cloud.until(lambda: at_rest("ACTIVE"))
+    assert cloud.act(uuid, "os-migrateLive", {"host": "cell1-host2", "block_migration": "auto"}).status == 202
+    cloud.until(lambda: at_rest("ACTIVE"))
+    assert cloud.act(uuid, "migrate").status == 202
+    cloud.until(lambda: at_rest("VERIFY_RESIZE"))
+    assert cloud.act(uuid, "confirmResize").status == 204
+    cloud.until(lambda: at_rest("ACTIVE"))
+    with cloud.db.connect() as tx:
+        made = [moves.get(tx, row.uuid) for row in ended(cloud, uuid)]
+    assert [move.plan.fault for move in made if move is not None] == [""] * 4
+    assert homes(cloud, uuid) == [cloud.show(uuid)[HOST]]

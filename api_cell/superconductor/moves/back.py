@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from uuid import UUID, uuid5
 
 from sqlalchemy import Connection
 
-from api_cell.servers import move as asking
 from api_cell.superconductor.moves import claims, errands, ownership, rows
 from api_cell.superconductor.moves.turn import Turn
 from cell_service.model.lifecycle import Task, VmState
@@ -45,7 +43,6 @@ def settle_undone(turn: Turn) -> bool:
     fault = turn.plan.fault or ("" if cancelled else "The move was given up.")
     status = "cancelled" if cancelled else "failed" if turn.move.kind in (MoveKind.EVACUATE, MoveKind.LIVE) else "error"
     rows.finish(turn, turn.source, status=status, vm_state=rows.before(turn), fault=fault)
-    turn.means.cloud.db.run(lambda tx: asking.settle_quota(tx, turn.move, keeps_new=False))
     return True
 
 
@@ -54,7 +51,7 @@ def pass_on(turn: Turn) -> bool:
     move, plan, now = turn.move, turn.plan, turn.means.cloud.clock.now()
     successor = replace(
         move,
-        uuid=_next_uuid(move),
+        uuid=moves.next_uuid(move),
         phase=MovePhase.GOING,
         created_at=now,
         updated_at=now,
@@ -89,14 +86,10 @@ def pass_on(turn: Turn) -> bool:
 def show_next(turn: Turn) -> bool:
     """The cell knows the move that goes on, as well as that this one does not."""
     with turn.means.cloud.db.connect() as tx:
-        successor = moves.get(tx, _next_uuid(turn.move))
+        successor = moves.get(tx, moves.next_uuid(turn.move))
     if successor is not None:
         rows.pass_on(turn, successor)
     return True
-
-
-def _next_uuid(move: moves.Move) -> str:
-    return str(uuid5(UUID(move.uuid), "next"))
 
 
 def begin_revert(turn: Turn) -> bool:
@@ -153,5 +146,4 @@ def take_room_back(turn: Turn) -> bool:
 def settle_reverted(turn: Turn) -> bool:
     fault = turn.plan.fault
     rows.finish(turn, turn.source, status="reverted", vm_state=VmState.ERROR if fault else None, fault=fault)
-    turn.means.cloud.db.run(lambda tx: asking.settle_quota(tx, turn.move, keeps_new=False))
     return True

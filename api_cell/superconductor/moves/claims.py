@@ -11,7 +11,7 @@ from dataclasses import replace
 from sqlalchemy import Connection
 
 from api_cell.superconductor.moves.turn import Failed, Overtaken, Turn
-from cell_service.errors import ComputeHostNotFound, NoValidHost, OperationLost
+from cell_service.errors import ComputeHostNotFound, NoValidHost, OperationLost, StillNeeded
 from cell_service.model.move import MoveKind, MovePhase
 from cell_service.model.request_spec import RequestSpec, Selection
 from mapping_db import host_mappings, host_moves, instance_mappings, moves, request_specs, server_groups
@@ -24,14 +24,16 @@ _BACK = (MovePhase.REVERTING, MovePhase.UNDOING, MovePhase.LEAVING)
 
 
 def choose(turn: Turn) -> None:
-    """The move knows its destination, which is claimed. Raises Failed when there is none; Overtaken when the server is
-    being deleted: what is claimed after its delete has released everything, nobody would release."""
+    """The move knows its destination, which is claimed. Raises Failed when there is none, StillNeeded when there may be
+    one once earlier moves are through; Overtaken when the server is being deleted: what is claimed after its delete has
+    released everything, nobody would release."""
     means, move = turn.means, turn.move
     with means.cloud.db.connect() as tx:
         spec = request_specs.get(tx, move.instance_uuid)
         if spec is None:
             raise Failed("The server's request spec is lost.")
-        spec = _wanted(tx, turn, spec)
+        uncleared = _uncleared(tx, move)
+        spec = _wanted(turn, spec, uncleared)
         cells = _cells(tx, turn)
     now = means.cloud.clock.now()
 
@@ -66,6 +68,8 @@ def choose(turn: Turn) -> None:
             raise Overtaken
         if isinstance(outcome, NoValidHost):
             reason = str(outcome)
+    if uncleared:
+        raise StillNeeded(instance_uuid=move.instance_uuid)
     raise Failed(reason)
 
 
@@ -124,7 +128,7 @@ def keep_zone(turn: Turn) -> None:
         turn.means.cloud.db.run(work)
 
 
-def _wanted(tx: Connection, turn: Turn, spec: RequestSpec) -> RequestSpec:
+def _wanted(turn: Turn, spec: RequestSpec, uncleared: set[str]) -> RequestSpec:
     plan, move = turn.plan, turn.move
     flavor = plan.new_flavor or plan.old_flavor or spec.flavor
     away = {move.source_host} if move.source_host and not _may_stay(turn) else set()
@@ -136,7 +140,7 @@ def _wanted(tx: Connection, turn: Turn, spec: RequestSpec) -> RequestSpec:
         force_node=None,
         requested_host=None if forced else plan.target_host,
         requested_node=None if forced else plan.target_node,
-        ignore_hosts=tuple(sorted(away | set(plan.tried) | _uncleared(tx, move))),
+        ignore_hosts=tuple(sorted(away | set(plan.tried) | uncleared)),
         availability_zone=plan.availability_zone if move.kind is MoveKind.UNSHELVE else spec.availability_zone,
     )
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from sqlalchemy import Connection
 
 from api_cell.servers import move as asking
@@ -9,7 +11,7 @@ from api_cell.superconductor.moves import claims, errands, ownership, rows
 from api_cell.superconductor.moves.turn import Turn
 from cell_service.db import carry, operations
 from cell_service.errors import StillNeeded
-from cell_service.model.move import MoveKind
+from cell_service.model.move import MoveKind, MovePhase
 from mapping_db import moves
 
 
@@ -20,7 +22,19 @@ def begin_confirm(turn: Turn) -> bool:
 
 def settle_confirmed(turn: Turn) -> bool:
     rows.finish(turn, turn.target, status="confirmed", vm_state=None)
-    turn.means.cloud.db.run(lambda tx: asking.settle_quota(tx, turn.move, keeps_new=True))
+    return True
+
+
+def let_go(turn: Turn) -> bool:
+    """Another move of the instance may be asked for as soon as its state allows it, which the next step says; the quota
+    is right by then. Once: after that step it is somebody else's."""
+    move, now = turn.move, turn.means.cloud.clock.now()
+
+    def work(tx: Connection) -> moves.Move:
+        asking.settle_quota(tx, move, keeps_new=move.phase is MovePhase.CONFIRMING)
+        return moves.record(tx, move, now, active=None, plan=replace(move.plan, done=(*move.plan.done, "let_go")))
+
+    turn.move = turn.means.cloud.db.run(work)
     return True
 
 

@@ -22,27 +22,31 @@ class Phase:
     home: str = ""
 
 
-_ARRIVAL: tuple[Step, ...] = (steps.arrive, steps.seal, steps.commit, steps.reopen, steps.run, steps.settle)
+_ARRIVAL: tuple[Step, ...] = (steps.arrive, steps.seal, steps.commit, steps.reopen, steps.run)
 _CHOICE: tuple[Step, ...] = (steps.begin, steps.choose, steps.carry_over)
 _WITH_SOURCE = (*_CHOICE, steps.leave, *_ARRIVAL)
 _WITHOUT_SOURCE = (*_CHOICE, *_ARRIVAL)
+_TO_WAIT = (steps.settle,)
+_AT_ONCE = (ending.let_go, steps.settle)
 
 GOING: dict[MoveKind, Phase] = {
-    MoveKind.COLD: Phase(_WITH_SOURCE, MovePhase.WAITING),
-    MoveKind.RESIZE: Phase(_WITH_SOURCE, MovePhase.WAITING),
-    MoveKind.LIVE: Phase(_WITH_SOURCE, MovePhase.TIDYING, "target"),
-    MoveKind.EVACUATE: Phase(_WITHOUT_SOURCE, MovePhase.TIDYING, "target"),
-    MoveKind.UNSHELVE: Phase(_WITHOUT_SOURCE, MovePhase.TIDYING, "target"),
+    MoveKind.COLD: Phase((*_WITH_SOURCE, *_TO_WAIT), MovePhase.WAITING),
+    MoveKind.RESIZE: Phase((*_WITH_SOURCE, *_TO_WAIT), MovePhase.WAITING),
+    MoveKind.LIVE: Phase((*_WITH_SOURCE, *_AT_ONCE), MovePhase.TIDYING, "target"),
+    MoveKind.EVACUATE: Phase((*_WITHOUT_SOURCE, *_AT_ONCE), MovePhase.TIDYING, "target"),
+    MoveKind.UNSHELVE: Phase((*_WITHOUT_SOURCE, *_AT_ONCE), MovePhase.TIDYING, "target"),
 }
 
 LATER: dict[MovePhase, Phase] = {
     MovePhase.UNDOING: Phase(
-        (back.give_back, back.open_again, back.restart, back.settle_undone), MovePhase.TIDYING, "source"
+        (back.give_back, back.open_again, back.restart, ending.let_go, back.settle_undone), MovePhase.TIDYING, "source"
     ),
     MovePhase.LEAVING: Phase(
         (back.give_back, back.open_again, back.pass_on, back.show_next), MovePhase.TIDYING, "source"
     ),
-    MovePhase.CONFIRMING: Phase((ending.begin_confirm, ending.settle_confirmed), MovePhase.TIDYING, "target"),
+    MovePhase.CONFIRMING: Phase(
+        (ending.begin_confirm, ending.let_go, ending.settle_confirmed), MovePhase.TIDYING, "target"
+    ),
     MovePhase.REVERTING: Phase(
         (
             back.begin_revert,
@@ -53,6 +57,7 @@ LATER: dict[MovePhase, Phase] = {
             back.reopen_source,
             back.take_room_back,
             back.restart,
+            ending.let_go,
             back.settle_reverted,
         ),
         MovePhase.TIDYING,
