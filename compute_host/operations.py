@@ -161,14 +161,14 @@ def _delete(hands: Hands, job: Job) -> Outcome:
     hands.driver.destroy(instance.uuid)
     if hands.networks is not None:
         hands.networks.deallocate(job.ctx, instance.uuid, keep=_given(instance))
-    let_go(hands.volumes, job.ctx, instance.uuid, instance.block_devices)
     image_id = shelved.image_of(instance.system_metadata)
     unfinished: list[str] = job.work.operation.arguments.get(UNFINISHED_IMAGES, [])
     for each in (*unfinished, *([image_id] if image_id is not None else [])):
         if hands.images is not None:
             hands.images.remove(job.ctx, each)
-    for each in unfinished:
+    for each in unfinished:  # before the volumes: what has snapshots can't be deleted
         volume_images.forget(hands, job, each)
+    let_go(hands.volumes, job.ctx, instance.uuid, instance.block_devices)
     return Outcome(job.work.operation.id, job.work.operation.fence, power_state=PowerState.NOSTATE)
 
 

@@ -6,17 +6,15 @@ May be done again after a restart in the middle of it: the snapshots are found b
 
 from __future__ import annotations
 
-import contextlib
 import json
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 from cell_service.context import Context
-from cell_service.errors import SnapshotNotFound
 from cell_service.model.block_device import BlockDevice, volumes
 from cell_service.peers.image import NewImage
-from cell_service.peers.volumes import Snapshot, Volumes
+from cell_service.peers.volume_ends import forget_snapshots, mark_of, taken_for
+from cell_service.peers.volumes import Snapshot
 from compute_host.work import Hands, Job
 
 FORMAT = "raw"
@@ -27,14 +25,15 @@ def with_snapshots(hands: Hands, job: Job, image: NewImage) -> NewImage:
     OverQuota, PeerUnavailable."""
     if hands.volumes is None:
         return image
-    ctx, taken = _owners(job), {one.volume_id: one for one in _taken(hands.volumes, job, image.id)}
+    ctx = _owners(job)
+    taken = {one.volume_id: one for one in taken_for(hands.volumes, ctx, image.id)}
     mapping = []
     for device in volumes(job.instance.block_devices):
         if device.volume_id is None:
             continue
         job.check()
         one = taken.get(device.volume_id) or hands.volumes.take_snapshot(
-            ctx, device.volume_id, f"snapshot for {image.name}", _mark(image.id), force=True
+            ctx, device.volume_id, f"snapshot for {image.name}", mark_of(image.id), force=True
         )
         mapping.append(_entry(device, one))
     known = {
@@ -53,21 +52,8 @@ def empty(path: Path) -> str:
 
 def forget(hands: Hands, job: Job, image_id: str) -> None:
     """No snapshot is left that was taken for the image. Raises PeerUnavailable, VolumeUnavailable."""
-    if hands.volumes is None or not job.instance.volume_backed:
-        return
-    for one in _taken(hands.volumes, job, image_id):
-        with contextlib.suppress(SnapshotNotFound):
-            hands.volumes.delete_snapshot(_owners(job), one.id)
-
-
-def _taken(service: Volumes, job: Job, image_id: str) -> Iterator[Snapshot]:
-    for one in service.snapshots(_owners(job)):
-        if one.description == _mark(image_id):
-            yield one
-
-
-def _mark(image_id: str) -> str:
-    return f"of image {image_id}"
+    if hands.volumes is not None and job.instance.volume_backed:
+        forget_snapshots(hands.volumes, _owners(job), image_id)
 
 
 def _owners(job: Job) -> Context:

@@ -8,6 +8,7 @@ operation.
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from datetime import timedelta
 
 from sqlalchemy import Connection
@@ -20,7 +21,7 @@ from cell_service.logs import about
 from cell_service.model import shelved
 from cell_service.model.instance import Fault
 from cell_service.model.operation import UNFINISHED_IMAGES, Operation, Phase
-from cell_service.peers.volume_ends import let_go
+from cell_service.peers.volume_ends import forget_snapshots, let_go
 
 log = logging.getLogger(__name__)
 
@@ -58,8 +59,8 @@ def do_here(means: Means, operation: Operation) -> None:
     ctx = context_of(operation, means.clock)
     if means.networks is not None:
         means.networks.deallocate(ctx, operation.instance_uuid)
-    _let_go_of_volumes(means, ctx, operation.instance_uuid)
     _remove_images(means, ctx, operation)
+    _let_go_of_volumes(means, ctx, operation.instance_uuid)
     if means.placement is not None:
         means.placement.release(ctx, operation.instance_uuid)
     means.db.run(lambda tx: _conclude_without_host(tx, means, operation))
@@ -79,6 +80,9 @@ def _remove_images(means: Means, ctx: Context, operation: Operation) -> None:
     with means.db.connect() as tx:
         found = instances.get_many(tx, [uuid], deleted=True)
     image_id = shelved.image_of(found[uuid].system_metadata) if uuid in found else None
+    if means.volumes is not None and uuid in found and found[uuid].volume_backed:
+        for each in operation.arguments.get(UNFINISHED_IMAGES, ()):
+            forget_snapshots(means.volumes, replace(ctx, project_id=found[uuid].project_id), each)
     for each in (*operation.arguments.get(UNFINISHED_IMAGES, ()), *([image_id] if image_id is not None else [])):
         if means.images is not None:
             means.images.delete(ctx, each)

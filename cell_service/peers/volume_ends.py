@@ -1,17 +1,37 @@
-"""What becomes of an instance's volumes when it goes."""
+"""What becomes of an instance's volumes when it goes, and of snapshots that were taken of them for an image."""
 
 from __future__ import annotations
 
+import contextlib
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from cell_service.context import Context
-from cell_service.errors import Invalid, VolumeNotFound
+from cell_service.errors import Invalid, SnapshotNotFound, VolumeNotFound
 from cell_service.logs import about
 from cell_service.model.block_device import BlockDevice, volumes
-from cell_service.peers.volumes import Volumes
+from cell_service.peers.volumes import Snapshot, Volumes
 
 log = logging.getLogger(__name__)
+
+
+def mark_of(image_id: str) -> str:
+    """The description of the snapshots that the image names."""
+    return f"of image {image_id}"
+
+
+def taken_for(service: Volumes, ctx: Context, image_id: str) -> Iterator[Snapshot]:
+    """The snapshots of the context's project that were taken for that image."""
+    for one in service.snapshots(ctx):
+        if one.description == mark_of(image_id):
+            yield one
+
+
+def forget_snapshots(service: Volumes, ctx: Context, image_id: str) -> None:
+    """No snapshot is left that was taken for the image. Raises PeerUnavailable, VolumeUnavailable."""
+    for one in taken_for(service, ctx, image_id):
+        with contextlib.suppress(SnapshotNotFound):
+            service.delete_snapshot(ctx, one.id)
 
 
 def let_go(service: Volumes | None, ctx: Context, instance_uuid: str, devices: Iterable[BlockDevice]) -> None:
