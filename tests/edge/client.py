@@ -34,16 +34,14 @@ class Reply:
 class Client:
     """Speaks to one port. `token` None sends none; `version` is a microversion of `service`.
 
-    `held`: the answers are held against what is published.
+    What the Compute API answers is held against what is published of it.
     """
 
-    def __init__(self, port: int, prefix: str = "/v2.1", service: str = "compute", token: str | None = ADMIN,
-                 *, held: bool = False) -> None:  # fmt: skip
+    def __init__(self, port: int, prefix: str = "/v2.1", service: str = "compute", token: str | None = ADMIN) -> None:
         self.port = port
         self.prefix = prefix
         self.service = service
         self.token = token
-        self._held = held
         self._connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
 
     def request(
@@ -71,10 +69,9 @@ class Client:
         self._connection.request(method, target, raw, sent)
         answer = self._connection.getresponse()
         reply = Reply(answer.status, answer.headers, answer.read())
-        if self._held:
-            answered_at = reply.headers.get("OpenStack-API-Version", "").removeprefix("compute ")
-            wrong = published.fault(method, target, answered_at, reply.status, raw, reply.raw)
-            assert not wrong, f"{method} {target} at {answered_at}: {wrong}"
+        answered_at = reply.headers.get("OpenStack-API-Version", "").removeprefix("compute ")
+        wrong = published.fault(method, target, answered_at, reply.status, raw, reply.raw)
+        assert not wrong, f"{method} {target} at {answered_at}: {wrong}"
         return reply
 
     def get(self, path: str, **options: Any) -> Reply:

@@ -62,7 +62,7 @@ class ComputeApi:
         self.client = self.as_user("admin", "admin-project")
 
     def as_user(self, user: str, project: str) -> Client:
-        made = Client(self.server.port, token=f"{user}:{project}", held=True)
+        made = Client(self.server.port, token=f"{user}:{project}")
         self._clients.append(made)
         return made
 

@@ -1,4 +1,5 @@
-"""Every answer that a test gets is held against what is published of its route: status, and shape of the body.
+"""Every answer that a test gets is held against what is published of its route: status, and shape of the body; of a
+refusal too, whether this route is said to refuse so.
 
 Holds where the wire data lies beside the repository; without it nothing is checked here.
 """
@@ -15,6 +16,20 @@ import jsonschema
 from tests.edge import reference
 
 PREFIXES = ("v2.1", "v2")
+ANYWHERE = {
+    400: "a body, a query, a version or an id that is not as it must be, on every route",
+    401: "no valid token",
+    403: "by policy",
+    406: "a version that is not served",
+    413: "a body that is too large",
+    415: "a body of another kind than JSON",
+    422: "an idempotency key that stands for another body",
+    429: "more requests than the operator allows a project",
+    503: "what is asked about is where nobody answers: a cell or a service beside us",
+}
+"""What any route may refuse with, and when."""
+HERE: dict[tuple[str, int], str] = {}
+"""What else a route refuses with, and why."""
 MOST = 20
 """Of a longer list that many at each end are looked at."""
 
@@ -61,19 +76,42 @@ def fault(method: str, path: str, version: str, status: int, sent: bytes | None,
     methods = _routes_of(path)
     if methods is None or method not in methods or not version:
         return ""
-    if status >= 400:
-        return _misnamed(status, raw)
     rows = methods[method].get(_action(methods[method], sent), [])
-    for row in rows:
-        if reference.parsed(row["min_version"]) <= reference.parsed(version) <= reference.parsed(row["max_version"]):
-            return _misfit(row, version, status, raw)
-    return f"answers {status} at {version}, where it is not published"
+    at = reference.parsed(version)
+    row = next(
+        (each for each in rows if reference.parsed(each["min_version"]) <= at <= reference.parsed(each["max_version"])),
+        None,
+    )
+    if status >= 400:
+        return _misnamed(status, raw) or _unexpected(row, version, status)
+    return _misfit(row, version, status, raw) if row else f"answers {status} at {version}, where it is not published"
 
 
 def _action(actions: dict[str | None, Any], sent: bytes | None) -> str | None:
+    """The action that the body names, as far as it is one."""
     if None in actions or not sent:
         return None
-    return next(iter(json.loads(sent)), None)
+    try:
+        return str(next(iter(json.loads(sent))))
+    except (ValueError, TypeError, StopIteration):
+        return None
+
+
+def _unexpected(row: dict[str, Any] | None, version: str, status: int) -> str:
+    if row is None:  # an action that there is not, or not at this version
+        return "" if status in (*ANYWHERE, 404) else f"answers {status} at {version}, where nothing is published"
+    at = reference.parsed(version)
+    codes = {
+        code
+        for each in row["expected_errors"]
+        if reference.parsed(each.get("min_version", "2.1")) <= at <= reference.parsed(each.get("max_version", "2.104"))
+        for code in each["codes"]
+    }
+    codes |= {row["removed_status"]} if row["removed"] else set()
+    name = " ".join(part for part in (row["method"], row["path"], row["action"]) if part)
+    if status in codes or status in ANYWHERE or (name, status) in HERE:
+        return ""
+    return f"refuses with {status} at {version}, not with {sorted(codes)}"
 
 
 def _misnamed(status: int, raw: bytes) -> str:

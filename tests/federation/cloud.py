@@ -188,7 +188,7 @@ class Federation:
     # -- what tests say ---------------------------------------------------------------------------
 
     def user(self, name: str, project: str) -> Client:
-        made = Client(self.api.port, token=f"{name}:{project}", held=True)
+        made = Client(self.api.port, token=f"{name}:{project}")
         self.clients.append(made)
         return made
 

@@ -119,11 +119,14 @@ def test_nothing_breaks_the_service(world: World, who: str) -> None:
 
 def test_what_is_refused_changes_nothing(world: World) -> None:
     server = world.server()
-    before = world.admin.get(f"/servers/{server}", version="2.104").json
     stranger = world.cloud.user("mallory", "mallory-project")
+    asked = []
     for row in SERVED:
         if row.data["path"].startswith("/servers/{") and row.data["method"] != "GET":
             path = row.data["path"].replace("{id}", server, 1).replace("{server_id}", server).replace("{id}", "x")
-            body = world.body(row, row.versions[-1])
-            assert stranger.request(row.data["method"], path, body, version=row.versions[-1]).status in (400, 403, 404)
+            asked.append((row.data["method"], path, world.body(row, row.versions[-1]), row.versions[-1]))
+    world.quiet()  # some bodies speak of what the server has been given for them
+    before = world.admin.get(f"/servers/{server}", version="2.104").json
+    for method, path, body, version in asked:
+        assert stranger.request(method, path, body, version=version).status in (400, 403, 404)
     assert world.admin.get(f"/servers/{server}", version="2.104").json == before

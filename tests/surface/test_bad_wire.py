@@ -3,6 +3,7 @@ connection, at once, and the service goes on."""
 
 from __future__ import annotations
 
+import errno
 import json
 import socket
 from urllib.parse import quote
@@ -17,13 +18,15 @@ KEYS = json.dumps({"keypair": {"name": "wire"}}).encode()
 def spoken(world: World, raw: bytes, *, ended: bool = True) -> int | None:
     """The status of the answer to these very bytes; None where the connection is closed without any."""
     with socket.create_connection(("127.0.0.1", world.cloud.api.port), timeout=15) as line:
-        line.sendall(raw)
-        if ended:
-            line.shutdown(socket.SHUT_WR)
         try:
+            line.sendall(raw)
+            if ended:
+                line.shutdown(socket.SHUT_WR)
             answer = line.recv(65536)
-        except ConnectionResetError:
-            return None
+        except OSError as error:
+            if error.errno in (errno.ECONNRESET, errno.EPIPE, errno.ENOTCONN):
+                return None
+            raise
     return int(answer.split(b" ", 2)[1]) if answer else None
 
 
