@@ -120,14 +120,26 @@ def _class_decoder(kind: type) -> Decoder:
 
 def _dataclass_decoder(kind: type) -> Decoder:
     hints = typing.get_type_hints(kind)
-    made: dict[str, Decoder] = {}
+    made: list[tuple[str, type | None, Decoder]] = []
 
     def decode(plain: Any) -> Any:
         if not made:  # only now: a type may contain itself
-            made.update({name: decoder(hints[name]) for name in _fields(kind)})
-        return kind(**{name: make(plain[name]) for name, make in made.items() if name in plain})
+            made[:] = [(name, _exact(hints[name]), decoder(hints[name])) for name in _fields(kind)]
+        values = {}
+        for name, exact, make in made:
+            if name in plain:
+                value = plain[name]
+                values[name] = value if type(value) is exact else make(value)
+        return kind(**values)
 
     return decode
+
+
+def _exact(kind: Any) -> type | None:
+    """The plain type of which every value is one of this type as it stands; None when there is none."""
+    plain = [choice for choice in typing.get_args(kind) or (kind,) if choice is not type(None)]
+    simple = typing.get_origin(kind) in (None, typing.Union, types.UnionType) and len(plain) == 1
+    return plain[0] if simple and plain[0] in (str, int, bool) else None
 
 
 def _optional(arguments: tuple[Any, ...]) -> Decoder:

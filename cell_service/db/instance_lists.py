@@ -11,11 +11,9 @@ from typing import Any
 from sqlalchemy import (
     ColumnElement,
     Connection,
-    Row,
     Select,
     Text,
     and_,
-    bindparam,
     cast,
     exists,
     false,
@@ -27,6 +25,7 @@ from sqlalchemy import (
 from sqlalchemy.exc import DBAPIError
 
 from cell_service.db import instances as rows
+from cell_service.db.prepared import Prepared, among, keys, one_of, room
 from cell_service.db.schema import instances, tags
 from cell_service.db.sorting import Sort, order_by, past
 from cell_service.errors import Invalid
@@ -85,7 +84,7 @@ def page(tx: Connection, listing: Listing) -> list[Instance]:
 
     Raises Invalid for a pattern no database takes.
     """
-    return [rows.instance_of(row) for row in _rows(tx, listing, _sorted(listing, select(*rows.columns())))]
+    return [rows.instance_of(row) for row in _rows(tx, listing, Prepared(_sorted(listing, select(*rows.columns()))))]
 
 
 class Question:
@@ -94,23 +93,31 @@ class Question:
     def __init__(self, listing: Listing) -> None:
         self._listing = listing
         columns = [_column(name).label(f"key_{number}") for number, (name, _) in enumerate(listing.sort)]
-        self._keys = _sorted(listing, select(instances.c.uuid, instances.c.hidden, *columns))
-        among = instances.c.uuid.in_(bindparam("uuids", expanding=True))
-        self._some = select(*rows.columns()).where(among, *_conditions(listing))
-        self._one = select(*rows.columns()).where(instances.c.uuid == bindparam("uuid"), *_conditions(listing))
+        self._keys = Prepared(_sorted(listing, select(instances.c.uuid, instances.c.hidden, *columns)))
+        self._by_count: dict[int, Prepared] = {}
 
     def keys(self, tx: Connection) -> list[Key]:
         """As `page`, but only where they stand. Raises Invalid."""
-        found: Sequence[tuple[Any, ...]] = _rows(tx, self._listing, self._keys)
-        return [Key(row[0], tuple(row[2:]), row[1]) for row in found]
+        found = _rows(tx, self._listing, self._keys)
+        return [Key(row[0], tuple(row[2:]), bool(row[1])) for row in found]
 
     def some(self, tx: Connection, uuids: Collection[str]) -> dict[str, Instance]:
         """Those of these instances that the listing's conditions let pass, by uuid."""
-        if len(wanted := list(uuids)) == 1:
-            found = _rows(tx, self._listing, self._one, {"uuid": wanted[0]})
-        else:
-            found = _rows(tx, self._listing, self._some, {"uuids": wanted})
-        return {row.uuid: rows.instance_of(row) for row in found}
+        wanted = list(uuids)
+        found: list[Instance] = []
+        for start in range(0, len(wanted), rows.MOST_UUIDS):
+            part = wanted[start : start + rows.MOST_UUIDS]
+            statement = self._some(room(len(part)))
+            found += map(rows.instance_of, _rows(tx, self._listing, statement, keys("uuid", part)))
+        return {each.uuid: each for each in found}
+
+    def _some(self, count: int) -> Prepared:
+        made = self._by_count.get(count)
+        if made is None:
+            here = one_of(instances.c.uuid, "uuid", count)
+            made = Prepared(select(*rows.columns()).where(here, *_conditions(self._listing)))
+            self._by_count[count] = made
+        return made
 
 
 def sort_values(instance: Instance, sort: Sort) -> tuple[Any, ...]:
@@ -140,10 +147,10 @@ def _sorted(listing: Listing, statement: Select[Any]) -> Select[Any]:
 
 
 def _rows(
-    tx: Connection, listing: Listing, statement: Select[Any], given: dict[str, Any] | None = None
-) -> Sequence[Row[Any]]:  # fmt: skip
+    tx: Connection, listing: Listing, statement: Prepared, given: dict[str, Any] | None = None
+) -> Sequence[Sequence[Any]]:  # fmt: skip
     try:
-        return tx.execute(statement, given).fetchall()
+        return statement.rows(tx, given)
     except DBAPIError as error:
         if (listing.patterns or listing.address_patterns) and not error.connection_invalidated:
             raise Invalid(reason="Invalid regular expression in a filter.") from error
@@ -155,7 +162,7 @@ def _conditions(listing: Listing) -> list[ColumnElement[bool]]:
     for name, values in listing.equal.items():
         column = instances.c[name]
         present = [value for value in values if value is not None]
-        found.append(or_(column.in_(present), column.is_(None)) if None in values else column.in_(present))
+        found.append(or_(among(column, present), column.is_(None)) if None in values else among(column, present))
     found += [instances.c[name].regexp_match(pattern) for name, pattern in listing.patterns.items()]
     found += [_text("network_info").regexp_match(_in_json(pattern)) for pattern in listing.address_patterns]
     for key, value in listing.metadata.items():
@@ -199,13 +206,13 @@ def _status(status: StatusFilter) -> ColumnElement[bool]:
     held = instances.c.vm_state == status.vm_state
     task = instances.c.task_state
     if not status.other:
-        return and_(held, task.in_(status.tasks))
-    return and_(held, or_(task.is_(None), task.not_in(status.tasks))) if status.tasks else held
+        return and_(held, among(task, status.tasks))
+    return and_(held, or_(task.is_(None), not_(among(task, status.tasks)))) if status.tasks else held
 
 
 def _tag_conditions(listing: Listing) -> list[ColumnElement[bool]]:
     def has(*wanted: str) -> ColumnElement[bool]:
-        return exists().where(tags.c.resource_id == instances.c.uuid, tags.c.tag.in_(wanted))
+        return exists().where(tags.c.resource_id == instances.c.uuid, among(tags.c.tag, wanted))
 
     found = [has(tag) for tag in listing.all_tags]
     if listing.any_tags:

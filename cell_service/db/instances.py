@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
+from functools import cache
 from typing import Any
 
-from sqlalchemy import Connection, Row, bindparam, delete, func, insert, or_, select, update
+from sqlalchemy import Connection, bindparam, delete, func, insert, or_, select, update
 from sqlalchemy.exc import IntegrityError
 
+from cell_service.db.prepared import Prepared, keys, one_of, room
 from cell_service.db.schema import instances, tags
 from cell_service.errors import InstanceNotFound
 from cell_service.model.instance import Flavor, Instance
@@ -16,8 +18,21 @@ from cell_service.model.lifecycle import PowerState, State, Task, VmState
 
 _FIELDS = tuple(Instance.__dataclass_fields__)
 _COLUMNS = [instances.c[name] for name in _FIELDS]
-_BY_UUID = select(*_COLUMNS).where(instances.c.uuid == bindparam("uuid"))
-_BY_UUIDS = select(*_COLUMNS).where(instances.c.uuid.in_(bindparam("uuids", expanding=True)))
+_UUID, _DELETED_AT = _FIELDS.index("uuid"), _FIELDS.index("deleted_at")
+_VM_STATE, _TASK_STATE, _POWER_STATE = (_FIELDS.index(name) for name in ("vm_state", "task_state", "power_state"))
+_BLOCK_DEVICES = _FIELDS.index("block_devices")
+_VM_STATES: dict[Any, VmState] = {state.value: state for state in VmState}
+_TASKS: dict[Any, Task] = {task.value: task for task in Task}
+_POWER_STATES: dict[Any, PowerState] = {state.value: state for state in PowerState}
+
+MOST_UUIDS = 1024
+"""So many instances are read by one statement at most."""
+_BY_UUID = Prepared(select(*_COLUMNS).where(instances.c.uuid == bindparam("uuid")))
+
+
+@cache
+def _by_uuids(count: int) -> Prepared:
+    return Prepared(select(*_COLUMNS).where(one_of(instances.c.uuid, "uuid", count)))
 
 
 def insert_new(tx: Connection, instance: Instance) -> bool:
@@ -36,26 +51,28 @@ def insert_new(tx: Connection, instance: Instance) -> bool:
 
 def get(tx: Connection, uuid: str, *, deleted: bool = False) -> Instance:
     """The instance. Raises InstanceNotFound; also for a deleted one, unless `deleted`."""
-    row = tx.execute(_BY_UUID, {"uuid": uuid}).one_or_none()
-    if row is None or (row.deleted_at is not None and not deleted):
+    found = _BY_UUID.rows(tx, {"uuid": uuid})
+    if not found or (found[0][_DELETED_AT] is not None and not deleted):
         raise InstanceNotFound(instance_id=uuid)
-    return _instance(row)
+    return instance_of(found[0])
 
 
 def get_many(tx: Connection, uuids: Iterable[str], *, deleted: bool = False) -> dict[str, Instance]:
     """Those of the instances that are here, by uuid."""
     wanted = list(uuids)
-    if not wanted:
-        return {}
-    # lists over many cells often want one row of each; a list of values is long in the making
-    rows = tx.execute(_BY_UUID, {"uuid": wanted[0]}) if len(wanted) == 1 else tx.execute(_BY_UUIDS, {"uuids": wanted})
-    return {row.uuid: _instance(row) for row in rows if deleted or row.deleted_at is None}
+    found: dict[str, Instance] = {}
+    for start in range(0, len(wanted), MOST_UUIDS):
+        some = wanted[start : start + MOST_UUIDS]
+        one = len(some) == 1
+        rows = _BY_UUID.rows(tx, {"uuid": some[0]}) if one else _by_uuids(room(len(some))).rows(tx, keys("uuid", some))
+        found.update({row[_UUID]: instance_of(row) for row in rows if deleted or row[_DELETED_AT] is None})
+    return found
 
 
 def on_host(tx: Connection, host: str) -> list[Instance]:
     """The instances that the cell believes to be on the host, without deleted ones."""
     rows = tx.execute(select(*_COLUMNS).where(instances.c.host == host, instances.c.deleted_at.is_(None)))
-    return [_instance(row) for row in rows]
+    return [instance_of(row) for row in rows]
 
 
 def change(
@@ -132,7 +149,7 @@ def shelved_on_hosts(tx: Connection) -> list[Instance]:
             instances.c.host.is_not(None),
         )
     )
-    return [_instance(row) for row in rows]
+    return [instance_of(row) for row in rows]
 
 
 def soft_deleted(tx: Connection) -> list[Instance]:
@@ -145,7 +162,7 @@ def soft_deleted(tx: Connection) -> list[Instance]:
             instances.c.hidden.is_(False),
         )
     )
-    return [_instance(row) for row in rows]
+    return [instance_of(row) for row in rows]
 
 
 def count_by_host(tx: Connection) -> dict[str, int]:
@@ -163,9 +180,14 @@ def count_living(tx: Connection) -> int:
     return tx.execute(select(func.count()).where(instances.c.deleted_at.is_(None))).scalar_one()
 
 
-def instance_of(row: Row[Any]) -> Instance:
-    """The instance of a row that has all columns of `columns()`."""
-    return _instance(row)
+def instance_of(row: Sequence[Any]) -> Instance:
+    """The instance of a row that has the columns of `columns()`, in their order."""
+    values = list(row)
+    values[_BLOCK_DEVICES] = values[_BLOCK_DEVICES] or ()
+    values[_VM_STATE] = _VM_STATES[values[_VM_STATE]]
+    values[_TASK_STATE] = _TASKS[values[_TASK_STATE]] if values[_TASK_STATE] else None
+    values[_POWER_STATE] = _POWER_STATES[values[_POWER_STATE]]
+    return Instance(*values)
 
 
 def columns() -> list[Any]:
@@ -191,13 +213,3 @@ def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
     return {
         name: value.value if isinstance(value, (VmState, Task, PowerState)) else value for name, value in values.items()
     }
-
-
-def _instance(row: Row[Any]) -> Instance:
-    values = row._mapping
-    fields = {name: values[name] for name in _FIELDS}
-    fields["block_devices"] = fields["block_devices"] or ()
-    fields["vm_state"] = VmState(fields["vm_state"])
-    fields["task_state"] = Task(fields["task_state"]) if fields["task_state"] else None
-    fields["power_state"] = PowerState(fields["power_state"])
-    return Instance(**fields)

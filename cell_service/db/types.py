@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any
@@ -31,6 +32,16 @@ class Utc(TypeDecorator[datetime]):
     def process_result_value(self, value: Any, dialect: Dialect) -> datetime | None:
         return None if value is None else value.replace(tzinfo=UTC)
 
+    def result_processor(self, dialect: Dialect, coltype: object) -> Callable[[Any], Any]:
+        """As `process_result_value`, with fewer calls on the way: lists have many times."""
+        parse = self.impl_instance.dialect_impl(dialect).result_processor(dialect, coltype)
+
+        def aware(value: Any) -> datetime | None:
+            moment = value if parse is None else parse(value)
+            return None if moment is None else moment.replace(tzinfo=UTC)
+
+        return aware
+
 
 class Json(TypeDecorator[Any]):
     """A value of `kind` (anything cell_service.wire carries) as JSON text. NULL is None.
@@ -55,8 +66,14 @@ class Json(TypeDecorator[Any]):
         return None if value is None else wire.dumps(value)
 
     def process_result_value(self, value: Any, dialect: Dialect) -> Any:
-        if value is None:
-            return None
+        return None if value is None else self._decode(value)
+
+    def result_processor(self, dialect: Dialect, coltype: object) -> Callable[[Any], Any]:
+        """As `process_result_value`, without a call on the way: texts come as they are on every database."""
+        decode = self._decode
+        return lambda value: None if value is None else decode(value)
+
+    def _decode(self, value: str) -> Any:
         if self.shared and len(value) <= _SHORT:
             return _decoded(self.kind, value)
         return wire.loads(self.kind, value)

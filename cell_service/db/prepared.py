@@ -1,0 +1,136 @@
+"""Reads that are put to very many databases: compiled once for each kind of database, and sent to the driver itself.
+
+SQLAlchemy takes a tenth of a millisecond for each statement that it executes, most of it to find out again what it has
+compiled and how to read the answer. A list over a hundred cells would pay that a hundred times.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, Select, bindparam, false
+from sqlalchemy.engine import Dialect
+from sqlalchemy.exc import DBAPIError
+
+Processor = Callable[[Any], Any]
+
+
+@dataclass(frozen=True, slots=True)
+class _Compiled:
+    """A statement as text for one kind of database."""
+
+    text: str
+    names: tuple[str, ...] | None
+    """The parameters in the order of their places; None where the driver takes them by name."""
+    values: Mapping[str, Any]
+    """Those that the statement holds itself, as the driver takes them."""
+    taking: Mapping[str, Processor]
+    giving: tuple[tuple[int, Processor], ...]
+    """What makes values of those columns that the driver does not give as they are."""
+
+    def parameters(self, given: Mapping[str, Any]) -> tuple[Any, ...] | dict[str, Any]:
+        values = dict(self.values)
+        for name, value in given.items():
+            take = self.taking.get(name)
+            values[name] = value if take is None else take(value)
+        return values if self.names is None else tuple([values[name] for name in self.names])
+
+
+class Prepared:
+    """A select without lists of open length (see `among`). Thread-safe."""
+
+    def __init__(self, statement: Select[Any]) -> None:
+        self._statement = statement
+        self._compiled: dict[tuple[Any, ...], _Compiled] = {}
+
+    def rows(self, tx: Connection, given: Mapping[str, Any] | None = None) -> Sequence[Sequence[Any]]:
+        """The rows, each its values in the order of the columns; as from `tx.execute`, and with its errors."""
+        dialect = tx.dialect
+        held = tx.connection  # connects, so that the dialect knows its server
+        kind = (dialect.name, dialect.driver, getattr(dialect, "is_mariadb", False), dialect.server_version_info)
+        compiled = self._compiled.get(kind)
+        if compiled is None:
+            compiled = self._compiled[kind] = _compile(self._statement, dialect)
+        parameters = compiled.parameters(given or {})
+        cursor = held.cursor()
+        watchers: Any = tx.engine.dispatch
+        for watch in watchers.before_cursor_execute:
+            watch(tx, cursor, compiled.text, parameters, None, False)
+        try:
+            cursor.execute(compiled.text, parameters)
+            found: Sequence[Sequence[Any]] = cursor.fetchall()
+        except Exception as error:
+            raise _told(tx, error, compiled.text) from error
+        finally:
+            cursor.close()
+        return found if not compiled.giving else [_made(row, compiled.giving) for row in found]
+
+
+def among(column: ColumnElement[Any], values: Sequence[Any]) -> ColumnElement[bool]:
+    """Whether the column has one of these values; None is no value."""
+    if not values:
+        return false()
+    if len(values) == 1:
+        return column == bindparam(None, values[0], type_=column.type)
+    return column.in_([bindparam(None, value, type_=column.type) for value in values])
+
+
+def one_of(column: ColumnElement[Any], prefix: str, count: int) -> ColumnElement[bool]:
+    """Whether the column has one of so many values, which `keys` makes the parameters of."""
+    return column.in_([bindparam(f"{prefix}{number}", type_=column.type) for number in range(count)])
+
+
+def room(count: int) -> int:
+    """For so many values a statement has room that is used for `count`: few different statements are made so."""
+    return 1 << max(count - 1, 0).bit_length()
+
+
+def keys(prefix: str, values: Sequence[Any]) -> dict[str, Any]:
+    """The parameters of `one_of` with as much room as `room` says; the last value fills what is left."""
+    padded = [*values, *[values[-1]] * (room(len(values)) - len(values))]
+    return {f"{prefix}{number}": value for number, value in enumerate(padded)}
+
+
+def _made(row: Sequence[Any], giving: tuple[tuple[int, Processor], ...]) -> list[Any]:
+    values = list(row)
+    for position, give in giving:
+        values[position] = give(values[position])
+    return values
+
+
+def _compile(statement: Select[Any], dialect: Dialect) -> _Compiled:
+    compiled: Any = statement.compile(dialect=dialect)
+    if compiled.post_compile_params or compiled.literal_execute_params:
+        raise TypeError(f"a prepared statement has no lists of open length: {statement}")
+    taking = {}
+    for name, parameter in compiled.binds.items():
+        take = parameter.type.dialect_impl(dialect).bind_processor(dialect)
+        if take is not None:
+            taking[name] = take
+    values = {}
+    for name, parameter in compiled.binds.items():
+        if not parameter.required:
+            take = taking.get(name)
+            values[name] = parameter.effective_value if take is None else take(parameter.effective_value)
+    giving = []
+    for position, column in enumerate(statement.selected_columns):
+        give = column.type.dialect_impl(dialect).result_processor(dialect, None)
+        if give is not None:
+            giving.append((position, give))
+    names = tuple(compiled.positiontup) if compiled.positional else None
+    return _Compiled(str(compiled), names, values, taking, tuple(giving))
+
+
+def _told(tx: Connection, error: Exception, text: str) -> BaseException:
+    """The driver's error as SQLAlchemy tells it; a connection that is lost is given up."""
+    dialect = tx.dialect
+    driver: Any = dialect.loaded_dbapi
+    lost = isinstance(error, driver.Error) and dialect.is_disconnect(error, tx.connection.dbapi_connection, None)
+    told = DBAPIError.instance(
+        text, None, error, driver.Error, connection_invalidated=lost, dialect=dialect
+    )  # fmt: skip
+    if lost:
+        tx.invalidate(error)
+    return told
