@@ -19,8 +19,9 @@ from api_cell import limits
 from api_cell.edge.route import Request
 from api_cell.hosts import ask
 from api_cell.scheduler import cells
-from api_cell.servers import devices, images
+from api_cell.servers import devices, image_devices, images
 from api_cell.servers.asked import AskedServer, asked_of, host_name
+from api_cell.servers.devices import AskedDevices
 from cell_service.errors import (
     ComputeHostNotFound,
     Invalid,
@@ -82,7 +83,12 @@ def accept(req: Request) -> Accepted:
     """
     asked = asked_of(req)
     _demand_rights(req, asked)
-    ingredients = _look_up(req, asked)
+    image = req.services.images.get(req.ctx, asked.image_id) if asked.image_id else None
+    if image is not None and image_devices.brings_devices(image):
+        storage = image_devices.completed(req.body["server"], AskedDevices(asked.image_id, asked.devices), image)
+        asked = replace(asked, image_id=storage.image_id, devices=storage.devices)
+        image = image_devices.without_devices(image)
+    ingredients = _look_up(req, asked, image)
     limits.demand_room_for(ingredients.limits, asked.metadata, asked.files)
     volume_backed = block_device.volume_backed(asked.devices)
     flavor = replace(ingredients.flavor, root_gib=0) if volume_backed else ingredients.flavor
@@ -119,7 +125,7 @@ def _demand_rights(req: Request, asked: AskedServer) -> None:
         raise Invalid(reason="A destination can be named once only: in availability_zone or as host.")
 
 
-def _look_up(req: Request, asked: AskedServer) -> _Ingredients:
+def _look_up(req: Request, asked: AskedServer, image: Image | None) -> _Ingredients:
     ctx = req.ctx
     group_uuid = asked.hints.get("group")
     if isinstance(group_uuid, list):
@@ -140,7 +146,9 @@ def _look_up(req: Request, asked: AskedServer) -> _Ingredients:
     if flavor.disabled:
         raise Invalid(reason=f"Flavor {asked.flavor_id} could not be found.")
     on_volume = devices.check(req, flavor, asked.devices, asked.max_count)
-    image = on_volume or req.services.images.get(ctx, asked.image_id)
+    image = image or on_volume
+    if image is None:
+        raise Invalid(reason="Invalid imageRef provided.")
     images.demand_active(image)
     return _Ingredients(flavor, image, key_data, group_uuid, most, of_user)
 

@@ -40,9 +40,9 @@ def devices_of(server: dict[str, Any]) -> AskedDevices:
     if old and new:
         raise Invalid(reason="Using different block_device_mapping syntaxes is not allowed in the same request.")
     if old:
-        made = _numbered([_legacy(each) for each in old if not each.get("no_device")], boots=not image_id)
+        made = older_form([each for each in old if not each.get("no_device")], boots=not image_id)
     else:
-        made = [_device(each) for each in new if not each.get("no_device")]
+        made = [read_device(each) for each in new if not each.get("no_device")]
     images = [each for each in made if each.source_type == "image" and not each.is_volume]
     for each in images:
         if not each.is_root:
@@ -51,7 +51,7 @@ def devices_of(server: dict[str, Any]) -> AskedDevices:
             raise _bad("it boots from another image than imageRef.")
         image_id = each.image_id or ""
     devices = [each for each in made if each not in images]
-    _check_order(devices, local_root=bool(images) or _boots_from(image_id, devices))
+    check_order(devices, local_root=bool(images) or _boots_from(image_id, devices))
     if any(each.is_root for each in devices):
         image_id = ""
     elif not image_id:
@@ -142,7 +142,8 @@ def _image_on(volume: Volume | None) -> Image:
     )
 
 
-def _device(given: dict[str, Any]) -> BlockDevice:
+def read_device(given: dict[str, Any]) -> BlockDevice:
+    """One entry of a block_device_mapping_v2. Raises Invalid."""
     source = given.get("source_type")
     if source is None:
         source = next((kind for kind in ("volume", "snapshot", "image") if given.get(f"{kind}_id")), "blank")
@@ -178,11 +179,11 @@ def _legacy(given: dict[str, Any]) -> BlockDevice:
     name = str(given.get("virtual_name") or "")
     if name.startswith(("ephemeral", SWAP)):
         more = {"guest_format": SWAP} if name == SWAP else {}
-        return _device({**_kept(given), "source_type": "blank", "destination_type": "local", **more})
+        return read_device({**_kept(given), "source_type": "blank", "destination_type": "local", **more})
     source = "volume" if given.get("volume_id") else "snapshot" if given.get("snapshot_id") else None
     if source is None:
         raise _bad("a device needs a volume or a snapshot.")
-    return _device({**_kept(given), "source_type": source, "destination_type": "volume"})
+    return read_device({**_kept(given), "source_type": source, "destination_type": "volume"})
 
 
 def _kept(given: dict[str, Any]) -> dict[str, Any]:
@@ -190,14 +191,17 @@ def _kept(given: dict[str, Any]) -> dict[str, Any]:
     return {name: given[name] for name in names if name in given}
 
 
-def _numbered(made: list[BlockDevice], *, boots: bool) -> list[BlockDevice]:
-    """In the old form the boot device is the one called vda, or the first."""
+def older_form(given: Iterable[dict[str, Any]], *, boots: bool, root: str | None = None) -> list[BlockDevice]:
+    """The devices of a block_device_mapping; where they boot, from the one called vda (or `root`), or else the first
+    volume. Raises Invalid."""
+    made = [_legacy(each) for each in given]
     volumes = [each for each in made if each.is_volume]
-    root = next((each for each in volumes if each.device_name == ROOT_NAME), volumes[0] if volumes else None)
-    return [replace(each, boot_index=0) if boots and each is root else each for each in made]
+    first = next((each for each in volumes if each.device_name == (root or ROOT_NAME)), next(iter(volumes), None))
+    return [replace(each, boot_index=0) if boots and each is first else each for each in made]
 
 
-def _check_order(devices: Sequence[BlockDevice], *, local_root: bool) -> None:
+def check_order(devices: Sequence[BlockDevice], *, local_root: bool) -> None:
+    """Raises Invalid where it can't be told from which device to boot."""
     indexes = sorted(each.boot_index for each in devices if each.boot_index is not None and each.boot_index >= 0)
     if local_root:
         indexes = [0, *indexes]

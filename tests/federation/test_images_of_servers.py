@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -120,3 +121,47 @@ def test_an_image_of_a_server_on_a_volume_names_snapshots(quick: Federation) -> 
     assert quick.volumes.snapshot(ctx, entry["snapshot_id"]).volume_id == held["id"]
     backup = {"name": "b", "backup_type": "daily", "rotation": 1}
     assert quick.act(uuid, "createBackup", backup).status == 400
+
+    copy = quick.boot(imageRef=image.id)
+    shown = quick.show(copy)
+    (made,) = shown["os-extended-volumes:volumes_attached"]
+    assert (shown["status"], shown["image"], made["delete_on_termination"]) == ("ACTIVE", "", True)
+    assert made["id"] != held["id"]
+    volume = quick.volumes.get(ctx, made["id"])
+    assert (volume.snapshot_id, volume.size_gib, volume.status) == (entry["snapshot_id"], 2, "in-use")
+
+
+BLANK = {"source_type": "blank", "destination_type": "volume", "volume_size": 1, "boot_index": -1}
+
+
+@pytest.mark.parametrize(
+    ("mapping", "fields", "sizes"),
+    [
+        ([BLANK], {"bdm_v2": "True"}, [1]),
+        ([{**BLANK, "volume_size": "2"}, {**BLANK, "no_device": True}], {"bdm_v2": "true"}, [2]),
+        ([{"virtual_name": "swap", "device_name": "vdb"}], {}, []),
+        ([BLANK | {"boot_index": 1}, BLANK], {"bdm_v2": "True"}, [1, 1]),
+    ],
+)
+def test_an_image_may_bring_devices(quick: Federation, mapping: Any, fields: dict[str, str], sizes: list[int]) -> None:
+    properties = {"block_device_mapping": json.dumps(mapping), **fields}
+    uuid = quick.boot(imageRef=quick.images.add(b"with devices", properties=properties))
+    shown = quick.show(uuid)
+    ctx = Context("req-test", is_admin=True, deadline=Deadline.after(20, SYSTEM_CLOCK))
+    held = [quick.volumes.get(ctx, each["id"]) for each in shown["os-extended-volumes:volumes_attached"]]
+    assert (shown["status"], [each.size_gib for each in held]) == ("ACTIVE", sizes)
+    assert shown["image"]["id"]
+
+
+@pytest.mark.parametrize(
+    "mapping",
+    ["{", "7", "[7]", '[{"source_type": "snapshot"}]', '[{"source_type": "blank", "volume_size": "x"}]',
+     '[{"source_type": 7, "uuid": "a"}]', '[{"source_type": "blank", "destination_type": "volume", "volume_size": -1}]',
+     '[{"source_type": "snapshot", "destination_type": "volume", "uuid": [1], "boot_index": 0}]',
+     '[{"source_type": "volume", "uuid": "5d1c5a2a-0000-4000-8000-000000000000", "boot_index": 0}]',
+     '[{"source_type": "blank", "delete_on_termination": 3}]', "[" * 5000],
+)  # fmt: skip
+def test_what_an_image_cannot_bring_is_refused(quick: Federation, mapping: str) -> None:
+    image = quick.images.add(b"odd", properties={"block_device_mapping": mapping, "bdm_v2": "True"})
+    answer = quick.post_server(imageRef=image)
+    assert answer.status == 400, answer.raw
