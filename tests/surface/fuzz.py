@@ -167,10 +167,15 @@ class Tables:
         def still() -> dict[str, str] | bool:
             nonlocal last
             before, last = last, self.now()
-            return last if last == before and not self._cloud.unfinished() else False
+            return last if last == before and not self._cloud.unfinished() and not self._moving() else False
 
         found: dict[str, str] = self._cloud.until(still, seconds=60)
         return found
+
+    def _moving(self) -> bool:
+        """Whether servers are on their way; those that wait to be confirmed are not."""
+        query = "SELECT count(*) FROM moves WHERE finished_at IS NULL AND phase != 'waiting'"
+        return bool(self._files["global"].execute(query).fetchone()[0])
 
 
 def _digests(part: str, file: sqlite3.Connection) -> dict[str, str]:
