@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from sqlalchemy import Connection
@@ -40,12 +41,15 @@ def create_server(req: Request) -> Response:
 
 def index(req: Request) -> Response:
     """200 {"servers": [{id, name, links}]}"""
-    return _list(req, "os_compute_api:servers:index", "/servers", _brief)
+    page = _page(req, "os_compute_api:servers:index", brief=True)
+    return _listed(req, page, "/servers", [_brief(req, server) for server in page.servers])
 
 
 def detail(req: Request) -> Response:
     """200 {"servers": [{…}]}"""
-    return _list(req, "os_compute_api:servers:detail", "/servers/detail", _row)
+    page = _page(req, "os_compute_api:servers:detail", brief=False)
+    rows = _Rows(req, page)
+    return _listed(req, page, "/servers/detail", [_row(req, server, rows) for server in page.servers])
 
 
 def show(req: Request) -> Response:
@@ -139,13 +143,15 @@ def _group_names(req: Request) -> list[str]:
     return [group["name"] for group in given] if given else ["default"]
 
 
-def _list(req: Request, rule: str, path: str, show_one: Any) -> Response:
+def _page(req: Request, rule: str, *, brief: bool) -> Page:
     req.demand(rule)
     asked = query.asked_of(req, rule=rule, max_limit=req.services.settings.api.max_limit)
-    page = listing.page_of(req, asked)
-    rows = _Rows(req, page)
-    shown = [row for server in page.servers if (row := show_one(req, server, rows)) is not None]
-    answer: dict[str, Any] = {"servers": shown}
+    return listing.page_of(req, replace(asked, brief=brief))
+
+
+def _listed(req: Request, page: Page, path: str, rows: list[dict[str, Any] | None]) -> Response:
+    """The rows; None stands for a server that the version does not show."""
+    answer: dict[str, Any] = {"servers": [row for row in rows if row is not None]}
     if page.more and page.servers:
         answer["servers_links"] = next_link(req, path, page.servers[-1].uuid)
     return Response(200, answer, missing.header(req, page.missing))
@@ -164,7 +170,7 @@ class _Rows:
         return None if self.rule is None else _host_status(req, self.rule, server, self._hosts)
 
 
-def _brief(req: Request, server: Listed, rows: _Rows) -> dict[str, Any] | None:
+def _brief(req: Request, server: Listed) -> dict[str, Any] | None:
     if isinstance(server, Silent):
         return views.silent_brief(req, server.uuid) if req.at_least(2, 69) else None
     return views.brief(req, server.uuid, server.display_name)
@@ -175,6 +181,7 @@ def _row(req: Request, server: Listed, rows: _Rows) -> dict[str, Any] | None:
         if not req.at_least(2, 69):
             return None
         return views.silent_row(req, server.uuid, server.project_id, server.created_at)
+    assert isinstance(server, Instance), "a list of names has no rows to show whole"
     return views.full(req, server, host_status=rows.host_status(req, server))
 
 

@@ -13,15 +13,14 @@ from collections.abc import Iterable
 from api_cell.edge.route import Request
 from api_cell.servers import marking, merging
 from api_cell.servers.query import Asked
-from api_cell.servers.rows import Listed, Page, Silent, refuse_gaps, shows_silent, silent
+from api_cell.servers.rows import Listed, Named, Page, Silent, refuse_gaps, shows_silent, silent
 from cell_service.db import instances
-from cell_service.model.instance import Instance
 from cell_service.model.lifecycle import VmState
 from mapping_db import build_requests, instance_mappings
 from mapping_db.cells import Cell
 from mapping_db.instance_mappings import InstanceMapping
 
-__all__ = ["Listed", "Page", "Silent", "page_of"]
+__all__ = ["Listed", "Named", "Page", "Silent", "page_of"]
 
 FEWEST = 20
 """So many mappings are read at a time at least, when some turn out to have nothing behind them."""
@@ -48,10 +47,10 @@ def _by_index(req: Request, asked: Asked) -> Page:
                 tx, project_id=asked.project_id, limit=wanted, after=after, rising=rising,
                 without_cells=() if shows_silent(req) else missing,
             )  # fmt: skip
-        listed, failed = _fetched(req, mappings)
+        listed, failed = _fetched(req, mappings, brief=asked.brief)
         missing |= failed
         refuse_gaps(req, failed, partial=shows_silent(req))
-        found += [each for each in listed if shows_silent(req) or isinstance(each, Instance)]
+        found += [each for each in listed if shows_silent(req) or not isinstance(each, Silent)]
         cells.update(mapping.cell_id for mapping in mappings if mapping.cell_id is not None)
         if len(mappings) < wanted:
             break
@@ -60,14 +59,14 @@ def _by_index(req: Request, asked: Asked) -> Page:
     return Page(found, len(found) >= asked.limit, frozenset(cells), frozenset(missing))
 
 
-def _fetched(req: Request, mappings: list[InstanceMapping]) -> tuple[list[Listed], set[int]]:
+def _fetched(req: Request, mappings: list[InstanceMapping], *, brief: bool) -> tuple[list[Listed], set[int]]:
     """The servers of these mappings, in the same order, without those that are gone; and the cells that were silent."""
     current = {mapping.instance_uuid: mapping for mapping in mappings}
-    known: dict[str, Instance] = {}
+    known: dict[str, Listed] = {}
     silent_cells: set[int] = set()
     asking: Iterable[InstanceMapping] = mappings
     for _ in range(2):
-        failed = _look(req, asking, known)
+        failed = _look(req, asking, known, brief=brief)
         silent_cells |= failed
         lost = [each.instance_uuid for each in asking if each.instance_uuid not in known and each.cell_id not in failed]
         asking = _elsewhere(req, lost, current)
@@ -83,7 +82,7 @@ def _fetched(req: Request, mappings: list[InstanceMapping]) -> tuple[list[Listed
     return listed, silent_cells
 
 
-def _look(req: Request, mappings: Iterable[InstanceMapping], known: dict[str, Instance]) -> set[int]:
+def _look(req: Request, mappings: Iterable[InstanceMapping], known: dict[str, Listed], *, brief: bool) -> set[int]:
     """Add the living ones of these servers to `known`. Answers the cells that were silent."""
     by_cell: dict[int, list[str]] = defaultdict(list)
     unplaced = []
@@ -93,13 +92,17 @@ def _look(req: Request, mappings: Iterable[InstanceMapping], known: dict[str, In
         else:
             by_cell[mapping.cell_id].append(mapping.instance_uuid)
 
-    def fetch(cell: Cell) -> dict[str, Instance]:
+    def fetch(cell: Cell) -> dict[str, Listed]:
+        uuids = by_cell[cell.mapping.id]
         with cell.db.connect(req.ctx.deadline) as tx:
-            return instances.get_many(tx, by_cell[cell.mapping.id])
+            if brief:
+                return {uuid: Named(uuid, name) for uuid, name in instances.get_names(tx, uuids).items()}
+            living = instances.get_many(tx, uuids)
+        return {uuid: each for uuid, each in living.items() if each.vm_state is not VmState.SOFT_DELETED}
 
     gathered = req.cloud.cells.scatter(by_cell, fetch, req.ctx.deadline, reads=True)
     for answer in gathered.answers.values():
-        known.update({uuid: one for uuid, one in answer.items() if one.vm_state is not VmState.SOFT_DELETED})
+        known.update(answer)
     if unplaced:
         with req.cloud.db.connect() as tx:
             requests = build_requests.get_many(tx, unplaced)

@@ -17,10 +17,10 @@ from api_cell.lists.arrivals import read_whole
 from api_cell.lists.merge import Kind, Merge
 from api_cell.servers import marking
 from api_cell.servers.query import Asked
-from api_cell.servers.rows import Listed, Page, refuse_gaps, shows_silent, silent
+from api_cell.servers.rows import Listed, Named, Page, refuse_gaps, shows_silent, silent
 from api_cell.servers.unplaced import matches
 from cell_service.db import instance_lists
-from cell_service.db.instance_lists import Listing, Question
+from cell_service.db.instance_lists import Key, Listing, Question
 from cell_service.db.sorting import comparable, pads_text
 from cell_service.model.instance import Instance
 from mapping_db import build_requests, host_mappings, host_moves, instance_mappings
@@ -59,7 +59,8 @@ class _Merging:
         urls = {mapping.id: mapping.database_connection for mapping in req.cloud.cells.all()}
         pads = any(pads_text(urls.get(cell_id, "")) for cell_id in cell_ids)
         self._place = comparable(self.listing.sort, pads=pads)
-        self._alone = len(cell_ids) == 1
+        self._brief = asked.brief
+        self._whole = len(cell_ids) == 1 and not asked.brief
         self._cells: set[int] = set()
         self._first: Question | None = None
         unplaced = self._unplaced(asked.project_id)  # before the cells: who is placed meanwhile is in either
@@ -85,13 +86,18 @@ class _Merging:
     def _page(self, cell: Cell, after: _Head | None, limit: int) -> list[_Head]:
         own = cell.mapping.id
         with cell.db.connect(self.req.ctx.deadline) as tx:
-            if self._alone:
+            if self._whole:
                 listing = self._from(after, limit)
                 return [
                     _Head(each.uuid, self._values(each), own, each.hidden, None if each.hidden else each)
                     for each in instance_lists.page(tx, listing)
                 ]
-            return [_Head(key.uuid, key.values, own, key.hidden) for key in self._asked(after, limit).keys(tx)]
+            places = self._asked(after, limit).keys(tx)
+        return [_Head(each.uuid, each.values, own, each.hidden, self._shown(each)) for each in places]
+
+    def _shown(self, place: Key) -> Named | None:
+        """The server as it is listed, if its place says all that is needed."""
+        return Named(place.uuid, place.display_name) if self._brief and not place.hidden else None
 
     def _from(self, after: _Head | None, limit: int) -> Listing:
         return replace(self.listing, limit=limit, after=after.values if after else self.listing.after)

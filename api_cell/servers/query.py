@@ -49,7 +49,7 @@ _POWER_WORDS = {"nostate": 0, "running": 1, "paused": 3, "shutdown": 4, "crashed
 @dataclass(frozen=True, slots=True)
 class Asked:
     """A listing with its scope. `project_id` None: all projects. `indexed`: the mappings alone give the order and
-    the members of the page. `nothing`: no server can match."""
+    the members of the page. `nothing`: no server can match. `brief`: their names are enough."""
 
     listing: Listing
     project_id: str | None
@@ -57,6 +57,7 @@ class Asked:
     limit: int
     indexed: bool
     nothing: bool = False
+    brief: bool = False
 
 
 def asked_of(req: Request, *, rule: str, max_limit: int) -> Asked:

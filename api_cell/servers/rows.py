@@ -22,7 +22,15 @@ class Silent:
     created_at: datetime
 
 
-Listed = Instance | Silent
+@dataclass(frozen=True, slots=True)
+class Named:
+    """A server of a list that shows no more than names."""
+
+    uuid: str
+    display_name: str
+
+
+Listed = Instance | Named | Silent
 
 
 @dataclass(frozen=True, slots=True)

@@ -75,6 +75,7 @@ class Key:
     """Which instance stands where: its values in the listing's order. `hidden`: on its way to or from another cell."""
 
     uuid: str
+    display_name: str
     values: tuple[Any, ...]
     hidden: bool
 
@@ -92,14 +93,15 @@ class Question:
 
     def __init__(self, listing: Listing) -> None:
         self._listing = listing
+        shown = (instances.c.uuid, instances.c.display_name, instances.c.hidden)
         columns = [_column(name).label(f"key_{number}") for number, (name, _) in enumerate(listing.sort)]
-        self._keys = Prepared(_sorted(listing, select(instances.c.uuid, instances.c.hidden, *columns)))
+        self._keys = Prepared(_sorted(listing, select(*shown, *columns)))
         self._by_count: dict[int, Prepared] = {}
 
     def keys(self, tx: Connection) -> list[Key]:
         """As `page`, but only where they stand. Raises Invalid."""
         found = _rows(tx, self._listing, self._keys)
-        return [Key(row[0], tuple(row[2:]), bool(row[1])) for row in found]
+        return [Key(row[0], row[1], tuple(row[3:]), bool(row[2])) for row in found]
 
     def some(self, tx: Connection, uuids: Collection[str]) -> dict[str, Instance]:
         """Those of these instances that the listing's conditions let pass, by uuid."""

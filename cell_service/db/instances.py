@@ -35,6 +35,17 @@ def _by_uuids(count: int) -> Prepared:
     return Prepared(select(*_COLUMNS).where(one_of(instances.c.uuid, "uuid", count)))
 
 
+@cache
+def _names_by_uuids(count: int) -> Prepared:
+    return Prepared(
+        select(instances.c.uuid, instances.c.display_name).where(
+            one_of(instances.c.uuid, "uuid", count),
+            instances.c.deleted_at.is_(None),
+            instances.c.vm_state != VmState.SOFT_DELETED.value,
+        )
+    )
+
+
 def insert_new(tx: Connection, instance: Instance) -> bool:
     """Store a new instance with its tags. False when the uuid is there already; nothing is changed then."""
     columns = _columns_of(instance)
@@ -66,6 +77,16 @@ def get_many(tx: Connection, uuids: Iterable[str], *, deleted: bool = False) -> 
         one = len(some) == 1
         rows = _BY_UUID.rows(tx, {"uuid": some[0]}) if one else _by_uuids(room(len(some))).rows(tx, keys("uuid", some))
         found.update({row[_UUID]: instance_of(row) for row in rows if deleted or row[_DELETED_AT] is None})
+    return found
+
+
+def get_names(tx: Connection, uuids: Iterable[str]) -> dict[str, str]:
+    """The names of those of the instances that are here and not deleted, not even for now; by uuid."""
+    wanted = list(uuids)
+    found: dict[str, str] = {}
+    for start in range(0, len(wanted), MOST_UUIDS):
+        some = wanted[start : start + MOST_UUIDS]
+        found.update((row[0], row[1]) for row in _names_by_uuids(room(len(some))).rows(tx, keys("uuid", some)))
     return found
 
 

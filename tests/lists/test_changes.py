@@ -110,12 +110,13 @@ def moving(world: World, seed: int, *, renames: bool = True) -> Iterator[Mover]:
     "query", ["", "sort_key=display_name", "sort_key=created_at&sort_dir=asc&status=ACTIVE", "name=n"]
 )
 @pytest.mark.parametrize("limit", [4, 100])
-def test_servers_that_move_are_never_missed(world: World, query: str, limit: int) -> None:
+@pytest.mark.parametrize("path", ["/servers", "/servers/detail"])
+def test_servers_that_move_are_never_missed(world: World, query: str, limit: int, path: str) -> None:
     steady = {server(number).uuid for number in STEADY}
     one_page = limit == 100  # of several the last server, where the next page begins, must keep its name
     with moving(world, seed=limit, renames=one_page):
         for _ in range(12 if one_page else 3):
-            found = pages(world.user, f"/servers?{query}", "servers", limit)
+            found = pages(world.user, f"{path}?{query}", "servers", limit)
             assert [each for each in found if each in steady and found.count(each) > 1] == []
             assert steady - set(found) == set()
 

@@ -106,10 +106,18 @@ sorts = st.lists(
 
 
 @EXAMPLES
-@given(rows=worlds, sort=sorts, chosen=st.sampled_from(sorted(FILTERS)), limit=st.integers(1, 5), all_of=st.booleans())
+@given(
+    rows=worlds,
+    sort=sorts,
+    chosen=st.sampled_from(sorted(FILTERS)),
+    limit=st.integers(1, 5),
+    all_of=st.booleans(),
+    path=st.sampled_from(["/servers", "/servers/detail"]),
+)
 def test_servers(
-    world: World, rows: tuple[Placed, ...], sort: list[tuple[str, str]], chosen: str, limit: int, all_of: bool
-) -> None:
+    world: World, rows: tuple[Placed, ...], sort: list[tuple[str, str]], chosen: str, limit: int, all_of: bool,
+    path: str,
+) -> None:  # fmt: skip
     world.fill(rows)
     words, passes = FILTERS[chosen]
     query = [*words.items(), *(("sort_key", key) for key, _ in sort), *(("sort_dir", way) for _, way in sort)]
@@ -119,7 +127,7 @@ def test_servers(
     project = None if all_of else "p1"
     query += [("all_tenants", "1")] if all_of else [("tenant_id", "p1"), ("all_tenants", "1")]
 
-    found = pages(world.admin, f"/servers?{urlencode(query)}", "servers", limit)
+    found = pages(world.admin, f"{path}?{urlencode(query)}", "servers", limit)
 
     members = [each.server for each in rows if passes(each.server) and project in (None, each.server.project_id)]
     assert found == [each.uuid for each in ordered(members, order, pads=world.pads)]
@@ -139,6 +147,26 @@ def test_names_that_differ_in_a_space(world: World, way: str, limit: int) -> Non
     found = pages(world.user, f"/servers?sort_key=display_name&sort_dir={way}", "servers", limit)
     order = [("display_name", way), ("created_at", way), ("uuid", way)]
     assert found == [each.uuid for each in ordered([each.server for each in rows], order, pads=world.pads)]
+
+
+@pytest.mark.parametrize("query", ["", "status=ACTIVE", "name=s", "sort_key=display_name", "host=h1", "deleted=1"])
+def test_names_are_those_of_the_whole_documents(world: World, query: str) -> None:
+    rows = [
+        Placed(server(0, display_name="s of cell1"), "cell1"),
+        Placed(server(1, display_name="s on its way"), "cell2", "cell3", True),
+        Placed(server(2, display_name="s that came"), "cell3", "cell1", False),
+        Placed(server(3, display_name="s on a host", host="h1"), "cell2"),
+        Placed(_deleted(server(4, display_name="s that was")), "cell2"),
+        Placed(waiting(server(5, display_name="s of no cell")), None),
+    ]
+    world.fill(rows)
+    known = {each.server.uuid: each.server.display_name for each in rows}
+    listed = {path: world.admin.get(f"{path}?{query}&tenant_id=p1&all_tenants=1", version="2.96").json["servers"]
+              for path in ("/servers", "/servers/detail")}  # fmt: skip
+    whole = [{name: each[name] for name in ("id", "name", "links")} for each in listed["/servers/detail"]]
+    assert listed["/servers"] == whole
+    assert whole, "the query finds something"
+    assert all(known[each["id"]] == each["name"] for each in whole)
 
 
 @pytest.mark.parametrize("pattern", ["(", "[", "*a", "a{2,1}", "\\"])

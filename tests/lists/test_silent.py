@@ -55,6 +55,7 @@ def silent(world: World) -> Iterator[World]:
 @pytest.mark.parametrize("limit", [1, 2, 4, 20])
 def test_what_the_mappings_know_is_in_its_place(silent: World, query: str, expected: list[str], limit: int) -> None:
     assert pages(silent.user, f"/servers{query}", "servers", limit) == expected
+    assert pages(silent.user, f"/servers/detail{query}", "servers", limit) == expected
     reply = ok(silent.user.get(f"/servers/detail{query}", version="2.69"))
     assert reply.headers[MISSING] == "cell2"
     shown = {each["id"]: each for each in reply.json["servers"]}
@@ -79,7 +80,8 @@ def test_what_cannot_be_decided_is_left_out_and_said(silent: World, query: str) 
 @pytest.mark.parametrize("query", ["", "?name=n", "?sort_key=display_name&sort_dir=asc"])
 def test_before_2_69_pages_are_whole_without_the_silent_cell(silent: World, query: str) -> None:
     expected = [uuid for uuid in NEWEST if uuid not in SILENT]
-    assert pages(silent.user, f"/servers{query}", "servers", 2, version="2.68") == expected
+    for path in ("/servers", "/servers/detail"):
+        assert pages(silent.user, f"{path}{query}", "servers", 2, version="2.68") == expected
 
 
 def test_a_marker_in_the_silent_cell(silent: World) -> None:
