@@ -93,7 +93,7 @@ def _action(actions: dict[str | None, Any], sent: bytes | None) -> str | None:
         return None
     try:
         return str(next(iter(json.loads(sent))))
-    except (ValueError, TypeError, StopIteration):
+    except (ValueError, TypeError, StopIteration, RecursionError):
         return None
 
 
