@@ -76,11 +76,11 @@ def move_run(hands: Hands, job: Job) -> Outcome:
 
 
 def move_drop(hands: Hands, job: Job) -> Outcome:
-    """Nothing of the guest is left here. Nothing else is released."""
+    """Nothing of the guest is left here. Nothing else is released: a shelved instance keeps its volumes reserved."""
     hands.driver.destroy(job.instance.uuid)
-    volumes.leave(hands, job)
+    devices = volumes.leave_to_its_owner(hands, job)
     operation = job.work.operation
-    return Outcome(operation.id, operation.fence, power_state=PowerState.NOSTATE)
+    return Outcome(operation.id, operation.fence, power_state=PowerState.NOSTATE, devices=devices)
 
 
 def _movable(driver: Driver) -> Movable:

@@ -13,6 +13,7 @@ from dataclasses import replace
 from cell_service.errors import NotSupported, OperationLost, PeerUnavailable, PolycellError, VolumeUnavailable
 from cell_service.logs import about
 from cell_service.model.block_device import BlockDevice, merged, volumes
+from cell_service.model.lifecycle import Task, VmState
 from cell_service.model.operation import Outcome
 from cell_service.peers.volumes import NewVolume, Volumes
 from compute_host.virt.driver import Attachable
@@ -62,6 +63,16 @@ def keep_reserved(hands: Hands, job: Job) -> tuple[BlockDevice, ...]:
         if device.volume_id is not None:
             kept.append(reserve_only(hands, job, device))
     return tuple(kept)
+
+
+def leave_to_its_owner(hands: Hands, job: Job) -> tuple[BlockDevice, ...]:
+    """This host has no attachments of the instance's volumes any more; those of one that waits for a host stay its own.
+    Answers the devices that have changed."""
+    instance = job.instance
+    if instance.vm_state is not VmState.SHELVED_OFFLOADED or instance.task_state in (Task.DELETING, Task.UNSHELVING):
+        leave(hands, job)
+        return ()
+    return keep_reserved(hands, job)
 
 
 def reserve_only(hands: Hands, job: Job, device: BlockDevice) -> BlockDevice:

@@ -123,21 +123,39 @@ def _try_again(means: Means, operation: Operation, fault: Fault) -> None:
 def _end_errand(means: Means, operation: Operation, outcome: Outcome) -> None:
     """Who runs the move reads from the row how the errand ended; a removal that failed is tried again."""
 
-    def work(tx: Connection) -> None:
+    def work(tx: Connection) -> bool:
         now = means.now()
         if outcome.fault is not None and operation.kind is Kind.MOVE_DROP:
             until = now + timedelta(seconds=deletes.pause_seconds(operation.attempt))
             operations.postpone(tx, operation.id, operation.fence, until)
-            return
+            return True
         found = replace(outcome, operation_id=operation.id, fence=operation.fence)
         arguments = {**operations.without_password(operation.arguments), ERRAND_OUTCOME: wire.to_plain(found)}
         operations.note(tx, operation.id, operation.fence, arguments)
         phase = Phase.DONE if outcome.fault is None else Phase.FAILED
         operations.finish(tx, operation.id, operation.fence, phase, now)
         _end_event(tx, means, operation, outcome.fault, whole=False)
+        return (
+            operation.kind is not Kind.MOVE_DROP
+            or not outcome.devices
+            or _reserved_again(tx, means, outcome, operation)
+        )
 
-    means.db.run(work)
+    if not means.db.run(work) and means.volumes is not None:
+        means.volumes.release_all(context_of(operation, means.clock), operation.instance_uuid)
     log.info("errand ended", extra=_about(means, operation, fault=outcome.fault and outcome.fault.message))
+
+
+def _reserved_again(tx: Connection, means: Means, outcome: Outcome, operation: Operation) -> bool:
+    """An instance that waits for a host has its volumes reserved so. False: it is deleted, and must not have them."""
+    instances.hold(tx, operation.instance_uuid)
+    found = instances.get_many(tx, [operation.instance_uuid]).get(operation.instance_uuid)
+    if found is None:
+        return False
+    if found.host is None:
+        devices = merged(found.block_devices, outcome.devices)
+        instances.change(tx, found.uuid, now=means.now(), block_devices=devices)
+    return True
 
 
 def settle(tx: Connection, means: Means, uuid: str, columns: Callable[[Instance], dict[str, Any]]) -> None:

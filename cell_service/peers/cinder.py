@@ -119,9 +119,8 @@ class Cinder:
         _good(reply, volume_id)
 
     def reserve(self, ctx: Context, volume_id: str, instance_uuid: str) -> str:
-        for one in self._attachments(ctx, instance_uuid, volume_id):
-            if one["status"] == "reserved":
-                return str(one["id"])
+        if (reserved := self._reserved(ctx, volume_id, instance_uuid)) is not None:
+            return reserved
         body = {"attachment": {"volume_uuid": volume_id, "instance_uuid": instance_uuid}}
         return str(_good(self._peer.ask(ctx, "POST", "/attachments", body=body), volume_id)["attachment"]["id"])
 
@@ -129,11 +128,15 @@ class Cinder:
         self, ctx: Context, volume_id: str, instance_uuid: str, connector: Mapping[str, Any], device: str | None
     ) -> Connection:
         attachment_id = self._of_host(ctx, volume_id, instance_uuid, str(connector.get("host")))
-        if attachment_id is None:
-            attachment_id = self.reserve(ctx, volume_id, instance_uuid)
-        body = {"attachment": {"connector": {**connector, "mountpoint": device}}}
-        made = _good(self._peer.ask(ctx, "PUT", f"/attachments/{attachment_id}", body=body), volume_id)["attachment"]
-        return Connection(attachment_id, dict(made.get("connection_info") or {}))
+        attachment_id = attachment_id or self._reserved(ctx, volume_id, instance_uuid)
+        wanted: dict[str, Any] = {"connector": {**connector, "mountpoint": device}}
+        if attachment_id is None:  # in one request: no reservation is left that nobody knows of
+            body = {"attachment": {"volume_uuid": volume_id, "instance_uuid": instance_uuid, **wanted}}
+            reply = self._peer.ask(ctx, "POST", "/attachments", body=body)
+        else:
+            reply = self._peer.ask(ctx, "PUT", f"/attachments/{attachment_id}", body={"attachment": wanted})
+        made = _good(reply, volume_id)["attachment"]
+        return Connection(str(made["id"]), dict(made.get("connection_info") or {}))
 
     def complete(self, ctx: Context, attachment_id: str) -> None:
         _good(self._peer.ask(ctx, "POST", f"/attachments/{attachment_id}/action", body={"os-complete": None}))
@@ -156,6 +159,10 @@ class Cinder:
         query = {"all_tenants": 1, "instance_id": instance_uuid, **({"volume_id": volume_id} if volume_id else {})}
         found = _good(self._peer.ask(ctx, "GET", "/attachments", query=query))["attachments"]
         return [one for one in found if one["instance"] == instance_uuid and volume_id in (None, one["volume_id"])]
+
+    def _reserved(self, ctx: Context, volume_id: str, instance_uuid: str) -> str | None:
+        found = self._attachments(ctx, instance_uuid, volume_id)
+        return next((str(one["id"]) for one in found if one["status"] == "reserved"), None)
 
     def _of_host(self, ctx: Context, volume_id: str, instance_uuid: str, host: str) -> str | None:
         reply = self._peer.ask(ctx, "GET", f"/volumes/{volume_id}")
