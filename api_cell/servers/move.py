@@ -53,6 +53,8 @@ RULES: dict[MoveKind, str] = {
     MoveKind.EVACUATE: "evacuate",
     MoveKind.UNSHELVE: "unshelve",
 }
+_SAID = RULES | {MoveKind.LIVE: "os-migrateLive"}
+"""As errors call them."""
 """The key of lifecycle.RULES, which is also the action's name in the server's history."""
 
 _FIRST_STATUS = {
@@ -83,7 +85,7 @@ def accept(
 
     Raises InstanceInvalidState, InstanceNotFound, OverQuota, CellUnavailable; then nothing has changed.
     """
-    lifecycle.begin(RULES[kind], instance.state, instance.uuid)
+    lifecycle.begin(RULES[kind], instance.state, instance.uuid, said=_SAID[kind])
     now = cloud.clock.now()
     new = plan.new_flavor or instance.flavor
     with cloud.db.connect() as tx:
@@ -118,7 +120,7 @@ def accept(
         move = replace(move, id=cloud.db.run(lambda tx: _promise(tx, move, quota)))
     except AlreadyMoving:
         raise InstanceInvalidState(
-            action=RULES[kind], instance_uuid=instance.uuid, attribute="task_state", state="migrating"
+            action=_SAID[kind], instance_uuid=instance.uuid, attribute="task_state", state="migrating"
         ) from None
     try:
         _demand_host_stays(cloud, move)
@@ -157,10 +159,10 @@ def begin_in(tx: Connection, ctx: Context, move: Move, now: datetime) -> Instanc
         return instance
     if instance.hidden:
         raise InstanceInTransit(instance_uuid=instance.uuid, retry_after=1)
-    after = lifecycle.begin(name, instance.state, instance.uuid)
+    after = lifecycle.begin(name, instance.state, instance.uuid, said=_SAID[move.kind])
     if not instances.change(tx, instance.uuid, now=now, expect=instance.state, task_state=after.task):
         raise InstanceInvalidState(
-            action=name, instance_uuid=instance.uuid, attribute="task_state", state=str(instance.task_state)
+            action=_SAID[move.kind], instance_uuid=instance.uuid, attribute="task_state", state=str(instance.task_state)
         )
     actions.start(tx, ctx, instance.uuid, name, now)
     if move.kind in _FIRST_STATUS:
@@ -215,7 +217,10 @@ def conclude(cloud: Cloud, ctx: Context, superconductor: SuperConductor, instanc
             break
         if time.monotonic() > until:
             raise InstanceInvalidState(
-                action=name, instance_uuid=instance.uuid, attribute="task_state", state=str(instance.task_state)
+                action=name,
+                instance_uuid=instance.uuid,
+                attribute="task_state",
+                state=str(instance.task_state),
             )
         time.sleep(0.05)
     log.info("move to be concluded", extra=about(ctx, instance=instance.uuid, move=move.uuid, how=phase.value))

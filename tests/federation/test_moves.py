@@ -23,6 +23,7 @@ from cell_service.model.move import MoveKind, MovePhase, MovePlan
 from cell_service.rpc.contract import client
 from compute_host.virt.simulated.driver import SimulatedDriver
 from mapping_db import instance_mappings, moves, quotas
+from tests.federation import volume_books
 from tests.federation.cloud import Federation
 
 HOST = "OS-EXT-SRV-ATTR:host"
@@ -179,14 +180,51 @@ STEPS = {
 }
 
 
+class OnHost:
+    """A server whose disk is on its host, and what must hold of it besides what holds of all."""
+
+    uses = USES
+
+    def boot(self, cloud: Federation) -> str:
+        return cloud.boot(cell="cell1")
+
+    def check(self, cloud: Federation, uuid: str, host: str) -> None:
+        assert cloud.show(uuid)["os-extended-volumes:volumes_attached"] == []
+
+    def check_gone(self, cloud: Federation, uuid: str) -> None:
+        """Nothing more than of all."""
+
+
+class OnVolumes:
+    uses = {"VCPU": 1, "MEMORY_MB": 64}
+
+    def boot(self, cloud: Federation) -> str:
+        return volume_books.on_volumes(cloud)
+
+    def check(self, cloud: Federation, uuid: str, host: str) -> None:
+        volume_books.check_volumes(cloud, uuid, host)
+
+    def check_gone(self, cloud: Federation, uuid: str) -> None:
+        assert volume_books.attachments(cloud, uuid) == []
+
+
+MADE = pytest.mark.parametrize("made", [OnHost(), OnVolumes()], ids=["host", "volumes"])
+
+
 @pytest.mark.wide
+@MADE
 @pytest.mark.parametrize("there", ["cell1-host2", "cell2-host1"])
 @pytest.mark.parametrize(("kind", "step"), [(kind, name) for kind, names in STEPS.items() for name in names])
 def test_killed_at_any_step_a_move_is_taken_over(
-    cloud: Federation, kind: MoveKind, step: str, there: str, monkeypatch: pytest.MonkeyPatch
+    cloud: Federation,
+    kind: MoveKind,
+    step: str,
+    there: str,
+    made: OnHost | OnVolumes,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The step is done, and the process dies before it has recorded that."""
-    uuid = cloud.boot(cell="cell1")
+    uuid = made.boot(cloud)
     struck = []
 
     def dying(original: phases.Step) -> phases.Step:
@@ -212,16 +250,18 @@ def test_killed_at_any_step_a_move_is_taken_over(
         cloud.until(lambda: cloud.show(uuid)["status"] == "ACTIVE")
     ended(cloud, uuid)
     assert homes(cloud, uuid) == [there]
-    assert cloud.allocations()[uuid] == USES
+    assert cloud.allocations()[uuid] == made.uses
+    made.check(cloud, uuid, there)
 
 
 @pytest.mark.wide
+@MADE
 @pytest.mark.parametrize("there", ["cell1-host2", "cell2-host1"])
 @pytest.mark.parametrize("step", STEPS[MoveKind.COLD][:6])
 def test_what_fails_before_the_commit_is_undone(
-    cloud: Federation, step: str, there: str, monkeypatch: pytest.MonkeyPatch
+    cloud: Federation, step: str, there: str, made: OnHost | OnVolumes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    uuid = cloud.boot(cell="cell1")
+    uuid = made.boot(cloud)
 
     def failing(turn: Any) -> bool:
         if turn.move.instance_uuid == uuid:
@@ -238,7 +278,8 @@ def test_what_fails_before_the_commit_is_undone(
     shown = cloud.settled(uuid)
     assert (shown["status"], shown[HOST]) == ("ACTIVE", "cell1-host1")
     assert homes(cloud, uuid) == ["cell1-host1"]
-    assert cloud.allocations()[uuid] == USES
+    assert cloud.allocations()[uuid] == made.uses
+    made.check(cloud, uuid, "cell1-host1")
     assert cloud.act(uuid, "os-stop").status == 202
     assert cloud.settled(uuid)["status"] == "SHUTOFF"
 
@@ -257,10 +298,13 @@ def test_a_server_that_waits_for_its_confirmation_can_be_deleted(cloud: Federati
 
 
 @pytest.mark.wide
+@MADE
 @pytest.mark.parametrize("there", ["cell1-host2", "cell2-host1"])
 @pytest.mark.parametrize("step", STEPS[MoveKind.COLD])
-def test_a_delete_overtakes_a_move(cloud: Federation, step: str, there: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    uuid = cloud.boot(cell="cell1")
+def test_a_delete_overtakes_a_move(
+    cloud: Federation, step: str, there: str, made: OnHost | OnVolumes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    uuid = made.boot(cloud)
     before = phases.GOING[MoveKind.COLD]
     original = next(one for one in before.steps if one.__name__ == step)
 
@@ -281,6 +325,8 @@ def test_a_delete_overtakes_a_move(cloud: Federation, step: str, there: str, mon
     cloud.until(lambda: uuid not in cloud.allocations())
     assert move.uuid not in cloud.allocations()
     assert set(migration_statuses(cloud, uuid)) <= {"error", "confirmed"}
+    cloud.until(lambda: not cloud.unfinished())
+    made.check_gone(cloud, uuid)
 
 
 def test_a_delete_that_is_through_before_a_host_is_chosen_leaves_no_claim(
@@ -338,14 +384,16 @@ def test_a_move_whose_cell_was_silent_from_the_start_leaves_no_task(
     assert (shown["status"], shown["OS-EXT-STS:task_state"]) == ("ACTIVE", None)
 
 
-def test_a_move_that_was_passed_on_and_overtaken_leaves_no_migration_under_way(
-    cloud: Federation, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("deleted", [False, True], ids=["alive", "deleted"])
+def test_the_move_that_goes_on_waits_until_the_cell_knows_of_it(
+    cloud: Federation, monkeypatch: pytest.MonkeyPatch, deleted: bool
 ) -> None:
-    """The successor ends, with its server, before the move that gave up has told the cell of it."""
+    """What is copied to another cell, and what a delete ends, are the migrations as they are then."""
     uuid = cloud.boot(cell="cell1")
     before = phases.LATER[MovePhase.LEAVING]
     refused: list[str] = []
     receive = SimulatedDriver.receive
+    seen: list[tuple[str, ...]] = []
 
     def failing(driver: SimulatedDriver, spec: Any, luggage: Any) -> None:
         if spec.instance.uuid == uuid and not refused:
@@ -353,24 +401,24 @@ def test_a_move_that_was_passed_on_and_overtaken_leaves_no_migration_under_way(
             raise DriverError(reason="No.")
         receive(driver, spec, luggage)
 
-    def overtaken(first: str) -> bool:
-        with cloud.db.connect() as tx:
-            others = [moves.get(tx, row.uuid) for row in every(tx, uuid) if row.uuid != first]
-        return any(move is not None and "open_for_delete" in move.plan.done for move in others)
-
     def show_next(turn: Any) -> bool:
-        if turn.move.instance_uuid == uuid:
+        if turn.move.instance_uuid == uuid and len(seen) < 3:
+            with cloud.db.connect() as tx:
+                (successor,) = [moves.get(tx, row.uuid) for row in every(tx, uuid) if row.uuid != turn.move.uuid]
+            assert successor is not None
+            seen.append(successor.plan.done)
+            raise Unavailable(reason="Nobody answers.")
+        if turn.move.instance_uuid == uuid and deleted:
             assert cloud.admin.delete(f"/servers/{uuid}").status in (204, 404)
-            cloud.until(lambda: overtaken(turn.move.uuid))
         return back.show_next(turn)
 
     shown = tuple(show_next if one is back.show_next else one for one in before.steps)
     monkeypatch.setitem(phases.LATER, MovePhase.LEAVING, dataclasses.replace(before, steps=shown))
     monkeypatch.setattr(SimulatedDriver, "receive", failing)
-    start(cloud, uuid, MoveKind.COLD)
-    ended(cloud, uuid)
-    assert len(refused) == 1
-    assert set(migration_statuses(cloud, uuid)) == {"error"}
+    start(cloud, uuid, MoveKind.LIVE)
+    assert len(ended(cloud, uuid)) == 2
+    assert seen == [("begin", "leave")] * 3
+    assert set(migration_statuses(cloud, uuid)) == ({"error"} if deleted else {"error", "completed"})
 
 
 @pytest.mark.parametrize("kind", [MoveKind.COLD, MoveKind.LIVE])
