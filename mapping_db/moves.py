@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid5
 
@@ -59,6 +59,9 @@ class Move:
         return self.target_cell is not None and self.target_cell != self.source_cell
 
 
+BLOCKED = datetime(9000, 1, 1, tzinfo=UTC)
+"""`not_before` of a move that somebody else will let go."""
+
 _FIELDS = tuple(Move.__dataclass_fields__)
 _COLUMNS = [moves.c[name] for name in _FIELDS]
 
@@ -79,6 +82,11 @@ def insert_new(tx: Connection, move: Move) -> int:
 def next_uuid(move: Move) -> str:
     """Of the move that goes on where this one gives up."""
     return str(uuid5(UUID(move.uuid), "next"))
+
+
+def unblock(tx: Connection, uuid: str) -> None:
+    """The move, which had to wait for the one before it, may go on."""
+    tx.execute(update(moves).where(moves.c.uuid == uuid, moves.c.not_before == BLOCKED).values(not_before=None))
 
 
 def withdraw(tx: Connection, uuid: str, owner: str) -> None:

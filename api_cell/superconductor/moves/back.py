@@ -47,7 +47,8 @@ def settle_undone(turn: Turn) -> bool:
 
 
 def pass_on(turn: Turn) -> bool:
-    """Another move goes on where this one stood before it chose its destination; this one will clear that up."""
+    """Another move goes on where this one stood before it chose its destination, as soon as the cell knows of it; this
+    one will clear that up."""
     move, plan, now = turn.move, turn.plan, turn.means.cloud.clock.now()
     successor = replace(
         move,
@@ -61,6 +62,7 @@ def pass_on(turn: Turn) -> bool:
         fence=1,
         owner=None,
         lease_until=None,
+        not_before=moves.BLOCKED,
         plan=replace(
             plan,
             tried=(*plan.tried, *([move.target_host] if move.target_host else [])),
@@ -84,11 +86,12 @@ def pass_on(turn: Turn) -> bool:
 
 
 def show_next(turn: Turn) -> bool:
-    """The cell knows the move that goes on, as well as that this one does not."""
+    """The cell knows the move that goes on, as well as that this one does not; then the other one may."""
     with turn.means.cloud.db.connect() as tx:
         successor = moves.get(tx, moves.next_uuid(turn.move))
     if successor is not None:
         rows.pass_on(turn, successor)
+        turn.means.cloud.db.run(lambda tx: moves.unblock(tx, successor.uuid))
     return True
 
 

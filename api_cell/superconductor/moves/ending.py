@@ -42,6 +42,7 @@ def open_for_delete(turn: Turn) -> bool:
     """Overtaken by a delete: the row of the cell that owns the instance can be deleted, and its migration has ended."""
     if turn.plan.home != "nowhere":
         return True
+    turn.means.cloud.db.run(lambda tx: moves.unblock(tx, moves.next_uuid(turn.move)))
     owner = ownership.owner(turn)
     cells = (turn.source, turn.target) if turn.move.crosses else (turn.source,)
     mine = next((cell for cell in cells if owner is not None and owner.cell_id == cell.mapping.id), None)

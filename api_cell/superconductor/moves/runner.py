@@ -185,9 +185,7 @@ class Runner:
             return self._steer(turn, MovePhase.TIDYING, free=True, home="nowhere")
         except Elsewhere as refused:
             log.warning("another host is tried", extra=_about(turn, host=turn.move.target_host, reason=refused.reason))
-            held = self._steer(turn, MovePhase.LEAVING, fault=refused.reason)
-            self.wake()
-            return held
+            return self._steer(turn, MovePhase.LEAVING, fault=refused.reason)
         except Failed as failed:
             return self._failed(turn, failed)
         except Unavailable as error:
@@ -238,8 +236,11 @@ class Runner:
             columns |= {"active": None}
         else:
             columns |= {"active": None, "finished_at": now, "owner": None, "lease_until": None}
+        leaving = turn.move.phase is MovePhase.LEAVING
         turn.record(**columns)
         log.info("phase of a move over", extra=_about(turn, home=plan.home))
+        if leaving:  # the move that goes on from it may begin
+            self.wake()
 
     def _failed(self, turn: Turn, failed: Failed, *, unseen: bool = False) -> bool:
         """`unseen`: somebody did not answer, so that what was not recorded may be done all the same."""
