@@ -17,7 +17,7 @@ from uuid import uuid4
 from sqlalchemy import Connection
 
 from api_cell.superconductor.contract import SuperConductor
-from cell_service.context import Context
+from cell_service.context import Context, new_request_id
 from cell_service.db import actions, instances, server_migrations
 from cell_service.errors import (
     AlreadyMoving,
@@ -225,6 +225,25 @@ def conclude(cloud: Cloud, ctx: Context, superconductor: SuperConductor, instanc
         time.sleep(0.05)
     log.info("move to be concluded", extra=about(ctx, instance=instance.uuid, move=move.uuid, how=phase.value))
     wake(ctx, superconductor, move.uuid)
+
+
+def confirm_waiting(cloud: Cloud, ctx: Context, superconductor: SuperConductor, instance_uuid: str) -> None:
+    """A move of the server that waits for its conclusion will be confirmed. None waits: nothing changes."""
+
+    def work(tx: Connection) -> Move | None:
+        move = moves.active_of(tx, instance_uuid)
+        if move is None or move.phase is not MovePhase.WAITING:
+            return None
+        plan = replace(move.plan, event_action="confirmResize", errand=None, fault="", retries=0)
+        steered = moves.steer(
+            tx, move.uuid, cloud.clock.now(), source=MovePhase.WAITING, target=MovePhase.CONFIRMING, plan=plan,
+            request_id=new_request_id(), user_id=ctx.user_id, project_id=ctx.project_id,
+        )  # fmt: skip
+        return move if steered else None
+
+    move = cloud.db.run(work)
+    if move is not None:
+        wake(ctx, superconductor, move.uuid)
 
 
 def abandon(tx: Connection, instance_uuid: str, now: datetime) -> None:

@@ -1,7 +1,8 @@
 """Resetting a server's state: an administrator's last resort for one whose work does not come to its end.
 
 What shows in the state is given up, and its record says so. What does not (volumes, ports) goes on, since only the
-host knows how far it is; so does a delete, which was promised. A move finds out by itself, and is undone or finished.
+host knows how far it is; so does a delete, which was promised. A move finds out by itself, and is undone or finished;
+one that waits to be confirmed or reverted waits in vain, and is confirmed: the server stays where it is.
 """
 
 from __future__ import annotations
@@ -12,19 +13,19 @@ from datetime import datetime
 from sqlalchemy import Connection
 
 from api_cell.edge.route import Request
-from api_cell.servers import find
+from api_cell.servers import find, move
 from cell_service.conductor.means import EVENTS
 from cell_service.db import actions, instances, operations
 from cell_service.errors import PolycellError
 from cell_service.logs import about
 from cell_service.model.lifecycle import VmState
-from cell_service.model.operation import NEW_IMAGE, VOLUME_WORK, Kind, Operation, Phase
+from cell_service.model.operation import ERRANDS, NEW_IMAGE, VOLUME_WORK, Kind, Operation, Phase
 from mapping_db.cells import Cell
 
 log = logging.getLogger(__name__)
 
 RULE = "os_compute_api:os-admin-actions:reset_state"
-_GOES_ON = VOLUME_WORK | {Kind.ATTACH_INTERFACE, Kind.DETACH_INTERFACE, Kind.MOVE_DROP, Kind.DELETE}
+_GOES_ON = VOLUME_WORK | ERRANDS | {Kind.ATTACH_INTERFACE, Kind.DETACH_INTERFACE, Kind.DELETE}
 
 
 def state(req: Request, server_id: str, wanted: VmState) -> None:
@@ -40,7 +41,9 @@ def state(req: Request, server_id: str, wanted: VmState) -> None:
         actions.finish(tx, server_id, req.ctx.request_id, now)
         return images
 
-    for image_id in find.change(req, server_id, work):
+    left = find.change(req, server_id, work)
+    move.confirm_waiting(req.cloud, req.ctx, req.services.superconductor, server_id)
+    for image_id in left:
         try:
             req.services.images.delete(req.ctx, image_id)
         except PolycellError as error:
