@@ -41,7 +41,7 @@ from compute_host.resume import resume_guests
 from compute_host.servant import ComputeServant
 from compute_host.timers import Pools, Repeated, Timers
 from compute_host.tracker import Tracker
-from compute_host.virt.driver import Driver
+from compute_host.virt.driver import Driver, Sendings
 from compute_host.work import DriveMaker, Hands, Job
 
 log = logging.getLogger(__name__)
@@ -49,6 +49,7 @@ log = logging.getLogger(__name__)
 VERSION = 1
 WORK_SECONDS = 1800.0
 TELL_ATTEMPTS = 40
+CALLING_SECONDS = 0.5
 """How often an outcome is told to a conductor that answers with an error nobody expects. One that does not answer
 is asked for ever."""
 RESUME_SECONDS = 30.0
@@ -111,11 +112,12 @@ class Agent:
         self._joining = repeated("change of cell", self._join, None)
         self._renewing = repeated("renewal of leases", self._renew, None)
         self._renewal_waits = False
+        self._calling_back = repeated("calling back of guests", self._call_back, None)
         self._reconciling = repeated("reconciliation", self._reconcile, settings.sync_power_seconds)
         self._providing = repeated("report to placement", self._provide, settings.update_resources_seconds)
         self._loops = (
-            self._starting, self._heartbeat, self._claiming, self._joining, self._renewing, self._reconciling,
-            self._providing,
+            self._starting, self._heartbeat, self._claiming, self._joining, self._renewing, self._calling_back,
+            self._reconciling, self._providing,
         )  # fmt: skip
 
     # -- life ----------------------------------------------------------------------------------------
@@ -222,6 +224,17 @@ class Agent:
         if works:
             self._backlog.add(works)
             self._renew_later()
+            if self._backlog.overtaken():
+                self._calling_back.hurry()
+
+    def _call_back(self) -> None:
+        """A guest on its way to another host does not keep what has overtaken it waiting. Again until nothing waits
+        so: the sending may begin only now."""
+        overtaken = self._backlog.overtaken()
+        if overtaken and isinstance(self.driver, Sendings):
+            for uuid in overtaken:
+                self.driver.steer_sending(uuid, finish=False)
+            self._calling_back.start(CALLING_SECONDS)
 
     def _renew(self) -> None:
         """Only while something is held."""

@@ -87,6 +87,12 @@ class Backlog:
                 if held is not None:
                     held.lost = True
 
+    def overtaken(self) -> set[str]:
+        """Instances for which another operation waits while one that was taken away still runs."""
+        with self._lock:
+            lost = {held.uuid for held in self._held.values() if held.running and held.lost}
+            return {held.uuid for held in self._held.values() if not held.running} & lost
+
     def end(self, held: Held) -> None:
         """The operation is over and told."""
         with self._lock:

@@ -81,6 +81,26 @@ def test_hurried_it_arrives(slow: Federation, host: str) -> None:
     assert slow.admin.post(path, {"force_complete": None}, version="2.22").status == 400
 
 
+@pytest.mark.parametrize("seen", ["accepted", "running", "sent"])
+@pytest.mark.parametrize("action", ["delete", "forceDelete"])
+def test_a_delete_does_not_wait_until_the_guest_has_been_sent(slow: Federation, seen: str, action: str) -> None:
+    uuid = slow.boot(cell="cell1")
+    assert slow.act(uuid, "os-migrateLive", {"host": "cell1-host2", "block_migration": "auto"}).status == 202
+    if seen == "sent":
+        under_way(slow, uuid)
+    elif seen == "running":
+        path = f"/servers/{uuid}/migrations"
+        slow.until(
+            lambda: [each["status"] for each in slow.admin.get(path, version="2.96").json["migrations"]] == ["running"]
+        )
+    gone = slow.admin.delete(f"/servers/{uuid}") if action == "delete" else slow.act(uuid, action)
+    assert gone.status in (202, 204)
+    slow.until(lambda: slow.admin.get(f"/servers/{uuid}").status == 404)
+    slow.until(lambda: not slow.unfinished())
+    assert uuid not in slow.allocations()
+    assert uuid not in [each for guests in slow.guests().values() for each in guests]
+
+
 def test_what_is_not_there_is_not_found(slow: Federation) -> None:
     uuid = slow.boot()
     assert slow.admin.delete(f"/servers/{uuid}/migrations/999999", version="2.24").status == 404
