@@ -9,11 +9,14 @@ from uuid import uuid4
 from api_cell.edge.route import Request
 from api_cell.hosts import ask
 from api_cell.servers import find
+from cell_service.context import SYSTEM_CLOCK, Context, Deadline, new_request_id
 from cell_service.db import console_tokens
 from cell_service.errors import ConsoleTokenNotFound, InstanceNotReady, NobodyThere, Unavailable
 from cell_service.model.console import ConsoleToken
+from mapping_db.cloud import Cloud
 
 RULE = "os_compute_api:os-remote-consoles"
+PROXY_SECONDS = 10.0
 
 
 def open_console(req: Request, server_id: str, kind: str) -> str:
@@ -40,8 +43,19 @@ def open_console(req: Request, server_id: str, kind: str) -> str:
 
 def of_token(req: Request, secret: str) -> ConsoleToken:
     """What the token opens. Raises ConsoleTokenNotFound, CellUnavailable."""
-    now = req.cloud.clock.now()
-    told = ask.ask_cells(
-        req.cloud, req.ctx, lambda tx: [found] if (found := console_tokens.find(tx, secret, now)) else []
-    )
+    return _opened_by(req.cloud, req.ctx, secret)
+
+
+def opened_by(cloud: Cloud, secret: str) -> ConsoleToken | None:
+    """What the token opens, for a proxy of all cells; None: nothing. Raises CellUnavailable."""
+    ctx = Context(new_request_id(), deadline=Deadline.after(PROXY_SECONDS, SYSTEM_CLOCK))
+    try:
+        return _opened_by(cloud, ctx, secret)
+    except ConsoleTokenNotFound:
+        return None
+
+
+def _opened_by(cloud: Cloud, ctx: Context, secret: str) -> ConsoleToken:
+    now = cloud.clock.now()
+    told = ask.ask_cells(cloud, ctx, lambda tx: [found] if (found := console_tokens.find(tx, secret, now)) else [])
     return ask.only(told, ConsoleTokenNotFound())[1]

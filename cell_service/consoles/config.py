@@ -50,6 +50,24 @@ class ConsoleAuth:
 
 
 @dataclass(frozen=True, slots=True)
+class ConsoleProxySettings:
+    """[DEFAULT], as the proxy reads it."""
+
+    GROUP: ClassVar[str] = "DEFAULT"
+    web: str = option(cfg.StrOpt("web", default="", help="A directory with a viewer's files, such as noVNC's."))
+
+
+@dataclass(frozen=True, slots=True)
+class ConsoleOrigins:
+    """[console]"""
+
+    GROUP: ClassVar[str] = "console"
+    allowed_origins: tuple[str, ...] = option(
+        cfg.ListOpt("allowed_origins", default=[], help="Hosts whose pages may open consoles, besides the proxy's own.")
+    )
+
+
+@dataclass(frozen=True, slots=True)
 class ConsoleSettings:
     """Which consoles a host offers, and where users open them."""
 

@@ -1,7 +1,8 @@
 """The console proxy: a websocket of a user on one side, a guest's console on the other, bytes between them.
 
 A token is asked about before the websocket is opened; it says where to connect to. A page of another site can't use a
-user's token: the origin must be the proxy itself, or one that is allowed.
+user's token: the origin must be the proxy itself, or one that is allowed. A browser that opens the address itself gets
+the files of a viewer (`web`), where there are some, else a page that shows the console as text.
 """
 
 from __future__ import annotations
@@ -15,9 +16,10 @@ from urllib.parse import parse_qs, urlsplit
 
 from tornado.iostream import IOStream, StreamClosedError
 from tornado.tcpclient import TCPClient
-from tornado.web import Application
+from tornado.web import Application, StaticFileHandler
 from tornado.websocket import WebSocketClosedError, WebSocketHandler
 
+from cell_service.consoles.page import PAGE
 from cell_service.errors import PolycellError
 from cell_service.listening import Listener
 from cell_service.logs import about
@@ -34,10 +36,14 @@ CHUNK = 65536
 class ConsoleProxy:
     """One proxy listening. `start` and `drain` may be called from any thread."""
 
-    def __init__(self, lookup: Lookup, *, allowed_origins: tuple[str, ...] = (), threads: int = 4) -> None:
+    def __init__(
+        self, lookup: Lookup, *, allowed_origins: tuple[str, ...] = (), threads: int = 4, web: str = ""
+    ) -> None:
         self.lookup, self.allowed_origins, self.open = lookup, allowed_origins, 0
         self.workers = ThreadPoolExecutor(threads, thread_name_prefix="console")
-        application = Application([(r"/.*", _Console, {"proxy": self})], log_function=_say_nothing)
+        console = (r"/(?:websockify)?" if web else r"/.*", _Console, {"proxy": self})
+        viewer = [(r"/(.*)", StaticFileHandler, {"path": web})] if web else []
+        application = Application([console, *viewer], log_function=_say_nothing)
         self._listener = Listener("console", application, busy=lambda: self.open, ended=self._end)
         self.start, self.drain = self._listener.start, self._listener.drain
 
@@ -62,7 +68,8 @@ class _Console(WebSocketHandler):
         return "binary" if "binary" in subprotocols else None
 
     async def get(self, *args: Any, **kwargs: Any) -> None:
-        """403 for a token that opens nothing, 502 when the console can't be reached."""
+        """403 for a token that opens nothing, 502 when the console can't be reached; a page for whoever has no
+        websocket."""
         loop = asyncio.get_running_loop()
         try:
             token = await loop.run_in_executor(self._proxy.workers, self._proxy.lookup, self._secret())
@@ -72,6 +79,11 @@ class _Console(WebSocketHandler):
             return
         if token is None:
             self._refuse(403)
+            return
+        if self.request.headers.get("Upgrade", "").lower() != "websocket":
+            self.set_header("Cache-Control", "no-store")
+            self.set_header("Referrer-Policy", "no-referrer")
+            self.finish(PAGE)
             return
         try:
             self._stream = await _connected(token)

@@ -268,7 +268,9 @@ NETWORKS = (
 
 CONSOLES = (
     step(_MAKE, server("ACTIVE")),
-    step("console url show --serial {vm}", refused="Unavailable console type"),
+    step("console url show --serial {vm}", says(type="serial")),
+    step("console url show --spice {vm}", says(type="spice-html5")),
+    step("console url show --mks {vm}", refused="Unavailable console type"),
     step("console url show --novnc {vm}", says(type="novnc"), token="url~token%3D([0-9a-f-]+)"),
     step("console connection show {token}", says(instance_uuid=lambda found: len(found) == 36)),
     step("server delete {vm}", gone("server show {vm}")),

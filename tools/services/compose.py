@@ -242,27 +242,37 @@ class Composer:
         return Made(service.start, end)
 
     def _console(self, conf: cfg.ConfigOpts, port: int, address: str, reuse_port: bool) -> Part:
-        """The console proxy of the cell whose database the files name; it answers every kind of console."""
+        """The console proxy, for every kind of console: of the whole cloud where there is a global database, else of
+        the cell whose database the files name."""
+        from api_cell.config import ApiDatabase
+        from api_cell.servers import consoles
+        from cell_service.consoles.config import ConsoleOrigins, ConsoleProxySettings
         from cell_service.consoles.proxy import ConsoleProxy
-        from cell_service.context import SYSTEM_CLOCK
         from cell_service.db import console_tokens
         from cell_service.db.engine import Database, PoolLimits
         from cell_service.model.console import ConsoleToken
 
-        database = read(conf, DatabaseSettings)
-        if not database.connection:
-            raise Invalid(reason="[database] connection is not set")
-        db = Database(database.connection, PoolLimits(size=database.max_pool_size, overflow=database.max_overflow))
+        database, release = read(conf, DatabaseSettings), self._release_cloud
+        if read(conf, ApiDatabase).connection:
+            cloud = self._shared_cloud(conf)
 
-        def lookup(secret: str) -> ConsoleToken | None:
-            with db.connect() as tx:
-                return console_tokens.find(tx, secret, SYSTEM_CLOCK.now())
+            def lookup(secret: str) -> ConsoleToken | None:
+                return consoles.opened_by(cloud, secret)
+        elif database.connection:
+            db = Database(database.connection, PoolLimits(size=database.max_pool_size, overflow=database.max_overflow))
+            release = db.dispose
 
-        proxy = ConsoleProxy(lookup)
+            def lookup(secret: str) -> ConsoleToken | None:
+                with db.connect() as tx:
+                    return console_tokens.find(tx, secret, SYSTEM_CLOCK.now())
+        else:
+            raise Invalid(reason="[api_database] or [database] connection is not set")
+        origins = read(conf, ConsoleOrigins).allowed_origins
+        proxy = ConsoleProxy(lookup, allowed_origins=origins, web=read(conf, ConsoleProxySettings).web)
 
         def end(grace_seconds: float) -> None:
             proxy.drain(grace_seconds)
-            db.dispose()
+            release()
 
         return Made(lambda: proxy.start(port or CONSOLE_PORT, address or "127.0.0.1", reuse_port=reuse_port), end)
 

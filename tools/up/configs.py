@@ -134,7 +134,18 @@ def _cell(plan: Plan, cell: str) -> Sections:
             **_hosts(plan),
         },
         "database": {"connection": plan.databases[cell]},
+        **_consoles(plan),
         **_libvirt(plan),
+    }
+
+
+def _consoles(plan: Plan) -> Sections:
+    """All kinds of consoles, by the one proxy of the cloud."""
+    proxy = plan.endpoint("console")
+    return {
+        "vnc": {"novncproxy_base_url": f"{proxy}/vnc_auto.html"},
+        "spice": {"enabled": True, "html5proxy_base_url": f"{proxy}/spice_auto.html"},
+        "serial_console": {"enabled": True, "base_url": f"{proxy.replace('http', 'ws', 1)}/"},
     }
 
 

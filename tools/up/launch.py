@@ -31,6 +31,8 @@ from tools.up.plan import GLOBAL, Options, Plan, plan_of
 from tools.up.supervisor import Children, InProcess, Services
 
 READY_SECONDS = 60.0
+UNLISTED = ("metadata", "console", "volume")
+"""Not in the identity service's catalog, or not by this name."""
 DIRECTORIES = ("etc", "run", "run/hypervisors", "logs", "db", "companions", "hosts", "cache")
 
 
@@ -185,7 +187,7 @@ def _seed_identity(plan: Plan) -> None:
     from tools.companions.identity import Seed
     from tools.companions.identity import seed as seed_identity
 
-    endpoints = {name: plan.endpoint(name) for name in plan.services if name not in ("metadata", "volume")}
+    endpoints = {name: plan.endpoint(name) for name in plan.services if name not in UNLISTED}
     endpoints |= {kind: plan.endpoint("volume") for kind in ("volumev3", "block-storage")}
     seed_identity(plan.state / "companions", Seed(plan.passwords, endpoints))
 

@@ -17,7 +17,9 @@ from tools.hypervisors.host import PrivateHost
 from tools.manage.urls import checked_database, checked_transport
 from tools.up.drivers import SIMULATED, Choice
 
-OFFSETS = {"compute": 0, "placement": 1, "identity": 2, "image": 3, "network": 4, "metadata": 5, "volume": 6}
+OFFSETS = {
+    "compute": 0, "placement": 1, "identity": 2, "image": 3, "network": 4, "metadata": 5, "volume": 6, "console": 7,
+}  # fmt: skip
 RESERVED_PORTS = 8
 GLOBAL = "api"
 """The name that {cell} stands for where the global database and queue are meant."""
@@ -126,7 +128,7 @@ class Plan:
                 Process(HYPERVISOR, (common, self.config(cell)), cell=cell, host=host)
                 for cell in self.cells for host in self.hosts(cell)
             ]  # fmt: skip
-        found += [Process(name, (common, top), port=self.port(name)) for name in ("placement", "metadata")]
+        found += [Process(name, (common, top), port=self.port(name)) for name in ("placement", "metadata", "console")]
         found += [Process("api", (common, top), port=self.port("compute"))] * self.options.workers
         found.append(Process("super-conductor", (common, top)))
         for cell in self.cells:
