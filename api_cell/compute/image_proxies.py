@@ -8,6 +8,7 @@ from typing import Any
 
 from api_cell import limits
 from api_cell.edge.auth import credentials
+from api_cell.edge.formats import moment
 from api_cell.edge.links import next_link, page_size, page_start, resource_links
 from api_cell.edge.route import Request, Response, Route
 from api_cell.edge.shapes import SPEC_KEY, query, strict
@@ -158,10 +159,9 @@ def _size(text: str | None) -> int | None:
 
 def _moment(text: str) -> datetime:
     try:
-        moment = datetime.fromisoformat(text)
+        return moment(text)
     except ValueError:
         raise Invalid(reason=f"changes-since: {text[:64]} is no time.") from None
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
 def _short(req: Request, image: Image) -> dict[str, Any]:

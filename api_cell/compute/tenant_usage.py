@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import datetime
 from itertools import islice
 from typing import Any
 
+from api_cell.edge.formats import moment
 from api_cell.edge.links import next_link, page_size
 from api_cell.edge.moments import with_fraction
 from api_cell.edge.route import ByVersion, Request, Response, Schema
@@ -204,7 +205,6 @@ def _moment(req: Request, name: str, now: datetime) -> datetime:
     if not text:
         return now
     try:
-        moment = datetime.fromisoformat(text)
+        return moment(text)
     except ValueError:
         raise Invalid(reason=f"Datetime is in invalid format: {text[:64]}") from None
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import ast
 import json
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
+from api_cell.edge.formats import moment
 from api_cell.edge.route import Request
 from cell_service.db.instance_lists import Listing, StatusFilter
 from cell_service.db.sorting import Sort
@@ -225,10 +226,9 @@ def _number(name: str, value: str) -> int:
 def moment_of(name: str, value: str) -> datetime:
     """A time as clients write it; UTC where they don't say. Raises Invalid."""
     try:
-        moment = datetime.fromisoformat(value)
+        return moment(value)
     except ValueError:
         raise Invalid(reason=f"Invalid {name} value '{value}'") from None
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
 def _metadata(value: str) -> dict[str, str]:

@@ -112,6 +112,16 @@ def test_bodies_of_other_kinds(world: World, kind: str) -> None:
     assert user.get("/os-keypairs").json == {"keypairs": []}
 
 
+@pytest.mark.parametrize(
+    "time", ["9999-12-31T23:59:59-23:59", "0001-01-01T00:00:00+23:59", "2026-13-01", "NaN", "\x00"]
+)
+@pytest.mark.parametrize("path", ["/servers?changes-since=", "/os-migrations?changes-since=", "/images?changes-since=",
+                                  "/servers?changes-before=", "/os-simple-tenant-usage?detailed=1&start="])  # fmt: skip
+def test_times_that_there_are_not(world: World, path: str, time: str) -> None:
+    reply = world.admin.get(path + quote(time), version="2.35" if path.startswith("/images") else "2.96")
+    assert reply.status == 400, reply.raw
+
+
 @pytest.mark.parametrize("number", ["9" * 4500, "-1", "1e5", "0x10", "99999999999999999999", "٣"])
 @pytest.mark.parametrize("path", ["/servers?limit=", "/servers/detail?limit=", "/flavors?minRam=", "/flavors?limit=",
                                   "/os-server-groups?offset=", "/os-keypairs?limit=", "/os-migrations?limit=",

@@ -32,6 +32,8 @@ KINDS: dict[str, tuple[type, ...]] = {
     "any": (object,),
 }
 REQUIRED = object()
+LONGEST_LIMIT = 18
+"""Digits; what is longer is no number that a client means."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -364,7 +366,7 @@ def _page(req: Request, shown: list[Record]) -> tuple[list[Record], list[dict[st
         shown = shown[places[0] + 1 :]
     if limit_text is None:
         return shown, []
-    if not limit_text.isdigit():
+    if not limit_text.isdigit() or len(limit_text) > LONGEST_LIMIT:
         raise bad(f"Limit must be an integer 0 or greater and not '{limit_text}'", "HTTPBadRequest")
     limit = int(limit_text)
     if not limit or len(shown) <= limit:

@@ -311,7 +311,7 @@ class _Volumes:
         if marker is not None:
             ids = [one["id"] for one in shown]
             shown = shown[ids.index(marker) + 1 :] if marker in ids else []
-        return shown[: int(limit)] if limit and limit.isdigit() else shown
+        return shown[: int(limit)] if limit and limit.isdigit() and len(limit) < 19 else shown
 
 
 class _Snapshots:
@@ -440,7 +440,7 @@ def _type(tx: Connection, asked: Any) -> Record:
 def _size(asked: Any, least: int | None) -> int:
     try:
         size = int(asked if asked is not None else least or 0)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         size = 0
     if size < 1 or size < (least or 1):
         raise Invalid(
