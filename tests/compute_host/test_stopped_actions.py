@@ -8,11 +8,13 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
 from cell_service.errors import PolycellError
 from cell_service.model.operation import Kind
+from tests.real.databases import mariadb_in
 from tests.suites.one_cell import OneCell
 from tests.suites.steps import KillSwitch
 from tests.suites.stopped_cases import CASES
@@ -22,6 +24,8 @@ STRIDES = pytest.mark.parametrize(
     "stride", [pytest.param(1, marks=pytest.mark.wide, id="each"), pytest.param(40, id="some")]
 )
 Stop = Callable[[Place, int, bool], KillSwitch]
+Databases = Callable[[], str]
+"""Gives the URL of a new, empty database."""
 
 
 @pytest.fixture(scope="module")
@@ -31,10 +35,10 @@ def storage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Storage]:
     made.close()
 
 
-def begun(directory: Path, storage: Storage, case: Case) -> Place:
+def begun(directory: Path, storage: Storage, case: Case, new_database: Databases | None = None) -> Place:
     """The action is open, and no agent is there."""
     directory.mkdir()
-    place = Place(OneCell(directory, volumes=storage.volumes), storage)
+    place = Place(OneCell(directory, new_database() if new_database else None, storage.volumes), storage)
     place.cell.new_conductor(shelved_offload_seconds=-1)
     place.cell.host(HOST)
     case.begin(place)
@@ -43,7 +47,13 @@ def begun(directory: Path, storage: Storage, case: Case) -> Place:
 
 
 def at_each_call(
-    tmp_path: Path, storage: Storage, case: Case, stop: Stop, check: Callable[[Place], None], stride: int
+    tmp_path: Path,
+    storage: Storage,
+    case: Case,
+    stop: Stop,
+    check: Callable[[Place], None],
+    stride: int,
+    new_database: Databases | None = None,
 ) -> None:
     """The action, stopped at its first call, at its second (or one by `stride`), …, until it makes no more;
     checked when all is quiet."""
@@ -52,7 +62,7 @@ def at_each_call(
         number = 1 - stride + random.randrange(stride)
         while True:
             number += stride
-            place = begun(tmp_path / f"{number}{after}", storage, case)
+            place = begun(tmp_path / f"{number}{after}", storage, case, new_database)
             switch = stop(place, number, after)
             place.cell.pass_time(150, step=30)
             try:
@@ -122,3 +132,27 @@ def test_a_delete_overtakes_any_action(tmp_path: Path, storage: Storage, case: C
         check_books(place)
 
     at_each_call(tmp_path, storage, case, server_is_deleted, check, stride)
+
+
+@pytest.fixture(scope="module")
+def new_database() -> Iterator[Databases]:
+    with TemporaryDirectory(prefix="db") as directory:
+        server = mariadb_in(Path(directory))
+        server.start()
+        yield server.create_database
+        server.stop()
+
+
+@pytest.mark.real
+@pytest.mark.parametrize("name", ["attach_volume", "rebuild_of_volumes"])
+@pytest.mark.parametrize("stop", [agent_dies, conductor_dies], ids=lambda stop: stop.__name__)
+def test_also_on_a_database_server(
+    tmp_path: Path, storage: Storage, new_database: Databases, name: str, stop: Stop
+) -> None:
+    case = next(case for case in CASES if case.name == name)
+
+    def check(place: Place) -> None:
+        check_books(place)
+        check_told(place, case)
+
+    at_each_call(tmp_path, storage, case, stop, check, 7, new_database)
