@@ -85,7 +85,14 @@ def page(tx: Connection, listing: Listing) -> list[Instance]:
 
     Raises Invalid for a pattern no database takes.
     """
-    return [rows.instance_of(row) for row in _rows(tx, listing, Prepared(_sorted(listing, select(*rows.columns()))))]
+    return [
+        rows.instance_of(row)
+        for row in _rows(tx, listing, Prepared(_sorted(listing, select(*rows.columns())), ordinary=1))
+    ]
+
+
+FEW = 6
+"""Compiling a listing's statement costs about as much as it saves in so many cells."""
 
 
 class Question:
@@ -95,7 +102,7 @@ class Question:
         self._listing = listing
         shown = (instances.c.uuid, instances.c.display_name, instances.c.hidden)
         columns = [_column(name).label(f"key_{number}") for number, (name, _) in enumerate(listing.sort)]
-        self._keys = Prepared(_sorted(listing, select(*shown, *columns)))
+        self._keys = Prepared(_sorted(listing, select(*shown, *columns)), ordinary=FEW)
         self._by_count: dict[int, Prepared] = {}
 
     def keys(self, tx: Connection) -> list[Key]:
@@ -117,7 +124,7 @@ class Question:
         made = self._by_count.get(count)
         if made is None:
             here = one_of(instances.c.uuid, "uuid", count)
-            made = Prepared(select(*rows.columns()).where(here, *_conditions(self._listing)))
+            made = Prepared(select(*rows.columns()).where(here, *_conditions(self._listing)), ordinary=FEW)
             self._by_count[count] = made
         return made
 

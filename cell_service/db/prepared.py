@@ -41,12 +41,17 @@ class _Compiled:
 class Prepared:
     """A select without lists of open length (see `among`). Thread-safe."""
 
-    def __init__(self, statement: Select[Any]) -> None:
-        self._statement = statement
+    def __init__(self, statement: Select[Any], *, ordinary: int = 0) -> None:
+        """`ordinary`: so many executions leave it to SQLAlchemy, which knows statements of the same shape from
+        earlier, before compiling this one pays."""
+        self._statement, self._ordinary = statement, ordinary
         self._compiled: dict[tuple[Any, ...], _Compiled] = {}
 
     def rows(self, tx: Connection, given: Mapping[str, Any] | None = None) -> Sequence[Sequence[Any]]:
         """The rows, each its values in the order of the columns; as from `tx.execute`, and with its errors."""
+        if self._ordinary > 0:
+            self._ordinary -= 1
+            return tx.execute(self._statement, given).fetchall()
         dialect = tx.dialect
         held = tx.connection  # connects, so that the dialect knows its server
         kind = (dialect.name, dialect.driver, getattr(dialect, "is_mariadb", False), dialect.server_version_info)
