@@ -235,7 +235,7 @@ class Gallery:
 
     def _under_way(self) -> bool:
         found = self.admin.get(f"/servers/{self._server}/migrations", version="2.23").json["migrations"]
-        return [each["status"] for each in found] == ["running"] and found[0]["memory_total_bytes"] > 0
+        return [each["status"] for each in found] == ["running"] and bool(found[0]["memory_total_bytes"])
 
     def server(self) -> str:
         if self._server is None:
