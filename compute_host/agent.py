@@ -49,9 +49,10 @@ log = logging.getLogger(__name__)
 VERSION = 1
 WORK_SECONDS = 1800.0
 TELL_ATTEMPTS = 40
-CALLING_SECONDS = 0.5
 """How often an outcome is told to a conductor that answers with an error nobody expects. One that does not answer
 is asked for ever."""
+CALLING_SECONDS = 0.5
+"""How often a guest on its way to another host is called back when something has overtaken its move."""
 RESUME_SECONDS = 30.0
 """How long it is tried again to start guests with their host, whose network may come up after it."""
 
