@@ -207,8 +207,10 @@ EVACUATION = (
     step("compute service set --down cell2-host1 nova-compute"),
     step("server evacuate {vm}", server("ACTIVE", OS_EXT_SRV_ATTR_host=lambda host: host != "cell2-host1")),
     step("server migration list --server {vm}", lists(Type="evacuation")),
-    step("compute service set --up cell2-host1 nova-compute",
-         listed("compute service list", Host="cell2-host1", State="up")),
+    step(
+        "compute service set --up cell2-host1 nova-compute",
+        listed("compute service list", Host="cell2-host1", State="up"),
+    ),
     step("server delete {vm}", gone("server show {vm}")),
 )
 

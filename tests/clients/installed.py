@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from tests.clients.stock import Shell, openrc
 from tests.real.databases import free_ports
 
 
@@ -44,8 +45,12 @@ class Installed:
         assert done.returncode == 0, f"openstack {' '.join(words)}\n{done.stdout}{done.stderr}"
         return json.loads(done.stdout) if form else done.stdout
 
+    def typed(self, *words: str) -> Any:
+        """The same from inside this process, which need not start the client first."""
+        return Shell(openrc(self.state)).run(*words, version="")
+
     def server(self, name: str, column: str) -> Any:
-        return self.openstack("server", "show", name)[column]
+        return self.typed("server", "show", name)[column]
 
 
 QUIET = ("#",)

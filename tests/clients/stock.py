@@ -55,12 +55,13 @@ class Shell:
     environment: Mapping[str, str]
 
     def run(self, *words: str, version: str = "2.96") -> Any:
-        """What the command prints, as data where it gives data. Raises Refused."""
+        """What the command prints, as data where it gives data. No version: the client's own. Raises Refused."""
         form = ["-f", "json"] if _gives_data(command_of(words)) else []
+        speaking = ["--os-compute-api-version", version] if version else []
         out, err = io.StringIO(), io.StringIO()
         with _as_if(self.environment, out, err):
             try:
-                code = OpenStackShell().run(["--os-compute-api-version", version, *words, *form])
+                code = OpenStackShell().run([*speaking, *words, *form])
             except SystemExit as exited:  # words that the client's parser does not know
                 code = int(exited.code or 0)
         printed = out.getvalue()

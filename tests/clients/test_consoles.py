@@ -16,6 +16,8 @@ from tests.clients.stock import Shell
 
 pytestmark = pytest.mark.clients
 
+GREETINGS = (("serial", b" login: "), ("novnc", b"RFB 003.008\n"), ("spice", b" login: "))
+
 
 @pytest.fixture(scope="module")
 def stage(shell: Shell) -> Iterator[Stage]:
@@ -36,7 +38,7 @@ async def talk(url: str, said: bytes) -> tuple[bytes, bytes]:
     return greeting, echo
 
 
-@pytest.mark.parametrize(("kind", "greeted"), [("serial", b" login: "), ("novnc", b"RFB 003.008\n"), ("spice", b" login: ")])
+@pytest.mark.parametrize(("kind", "greeted"), GREETINGS)
 def test_the_address_leads_to_the_guest(stage: Stage, kind: str, greeted: bytes) -> None:
     url = stage.run(f"console url show --{kind} {{vm}}")["url"]
     greeting, echo = asyncio.run(talk("ws" + url.removeprefix("http") if url.startswith("http") else url, b"root\n"))
