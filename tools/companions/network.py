@@ -16,6 +16,7 @@ from cell_service.logs import about
 from tools.companions import network_store as store
 from tools.companions.app import Request, Response, Route, Service
 from tools.companions.network_errors import not_found, rendered
+from tools.companions.network_events import Tell, Teller
 from tools.companions.network_groups import GROUP, RULE
 from tools.companions.network_ports import NETWORK, SUBNET, VIF_DETAILS, Ports
 from tools.companions.network_quotas import Quotas
@@ -76,8 +77,10 @@ def make_network(
     authenticator: Authenticator,
     settings: NetworkSettings | None = None,
     wiring_settings: WiringSettings | None = None,
+    tell: Tell | None = None,
 ) -> Companion:
     """The service on the data of that directory. Without rights for wiring, it says so and keeps records only.
+    `tell`: passes on to compute what changed of servers' addresses.
 
     Raises Invalid for a vif_type that it doesn't know.
     """
@@ -86,8 +89,11 @@ def make_network(
         raise Invalid(reason=f"The vif_type must be one of {', '.join(VIF_DETAILS)}, not {settings.vif_type!r}.")
     db = open_store(state_dir, "network", store.metadata)
     wiring = _wiring(wiring_settings, db, state_dir / "wiring")
-    nouns: tuple[Noun, ...] = (NETWORK, SUBNET, GROUP, RULE, ROUTER, FLOATING)
-    ports = Ports(settings.vif_type, wiring).noun()
+    teller = Teller(tell, db) if tell is not None else None
+    floating, ports = FLOATING, Ports(settings.vif_type, wiring).noun()
+    if teller is not None:
+        floating, ports = teller.floating(floating), teller.ports(ports)
+    nouns: tuple[Noun, ...] = (NETWORK, SUBNET, GROUP, RULE, ROUTER, floating)
     if wiring is not None:
         nouns, ports = tuple(hurried(noun, wiring) for noun in nouns), settled(ports, wiring, db)
     nouns = (*nouns[:2], ports, *nouns[2:])
@@ -100,6 +106,8 @@ def make_network(
     )
 
     def close() -> None:
+        if teller is not None:
+            teller.stop()
         if wiring is not None:
             wiring.stop()
         db.dispose()

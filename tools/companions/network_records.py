@@ -75,6 +75,8 @@ class Noun:
     narrowed: Callable[[Connection, Request], dict[str, list[str]]] = field(default=lambda tx, req: {})
     written: Callable[[list[Record]], None] = _nothing
     """After a write was committed, before it is answered: may complete what is answered. Empty after a delete."""
+    changed: Callable[[Record, Record], None] = _nothing
+    """After a write was committed: what the record was (empty: there was none), and is (empty: it is gone)."""
     listing: Callable[[Connection, Request], None] | None = None
     """A write to be made before a listing."""
 
@@ -147,6 +149,8 @@ class Records:
 
         written = self._db.run(work)
         noun.written(written)
+        for record in written:
+            noun.changed({}, record)
         shown = [self._view(req, record) for record in written]
         return Response(201, {noun.plural: shown} if many else {noun.name: shown[0]})
 
@@ -176,8 +180,9 @@ class Records:
         noun = self.noun
         given = req.content(noun.name)
 
-        def work(tx: Connection) -> Record:
+        def work(tx: Connection) -> tuple[Record, Record]:
             old = self.own(tx, req, req.params["id"])
+            was = dict(old)
             _match_revision(req, old)
             values = _named(
                 {key: value for key, value in given.items() if old.get(key) != value and key != "tenant_id"}
@@ -188,21 +193,25 @@ class Records:
             store.change(tx, bare, {key: value for key, value in values.items() if key in noun.attrs})
             new = self._get(tx, old["id"])
             noun.complete(tx, [new])
-            return new
+            return was, new
 
-        record = self._db.run(work)
+        was, record = self._db.run(work)
         noun.written([record])
+        noun.changed(was, record)
         return Response(200, {noun.name: self._view(req, record)})
 
     def delete(self, req: Request) -> Response:
-        def work(tx: Connection) -> None:
+        def work(tx: Connection) -> Record:
             record = self.own(tx, req, req.params["id"])
             _match_revision(req, record)
+            was = dict(record)
             self.noun.removing(tx, req, record)
             store.remove(tx, record["id"])
+            return was
 
-        self._db.run(work)
+        was = self._db.run(work)
         self.noun.written([])
+        self.noun.changed(was, {})
         return Response(204)
 
     def tags(self, req: Request) -> Response:

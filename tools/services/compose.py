@@ -374,7 +374,7 @@ class Composer:
             companion = (
                 make_image(data, authenticator)
                 if role == "image"
-                else make_network(data, authenticator, wiring_settings=_wiring(conf))
+                else make_network(data, authenticator, wiring_settings=_wiring(conf), tell=_network_events(conf))
             )
         return Made(lambda: companion.start(port, address), companion.drain)
 
@@ -387,20 +387,36 @@ class Composer:
 
 
 def _volume_event(conf: cfg.ConfigOpts) -> Callable[[str, str, str], None]:
-    """Tells compute what has become of a server's volume (os-server-external-events)."""
+    """Tells compute what has become of a server's volume."""
+    external = _external_events(conf, "2.93")
+
+    def tell(name: str, server_id: str, volume_id: str) -> None:
+        try:
+            external([{"name": name, "server_uuid": server_id, "tag": volume_id}])
+        except PeerUnavailable as error:
+            log.warning("compute not told of a volume", extra=about(None, volume=volume_id, event=name, reason=error))
+
+    return tell
+
+
+def _network_events(conf: cfg.ConfigOpts) -> Callable[[list[dict[str, str]]], None] | None:
+    """Tells compute what changed of servers' ports; None where the files name no account for that."""
+    from cell_service.config import NovaSettings
+
+    return _external_events(conf, "2.1") if read(conf, NovaSettings).endpoint_override else None
+
+
+def _external_events(conf: cfg.ConfigOpts, version: str) -> Callable[[list[dict[str, str]]], None]:
+    """Passes events on to compute (os-server-external-events). Raises PeerUnavailable."""
     from cell_service.config import NovaSettings
     from cell_service.context import Context, Deadline, new_request_id
     from cell_service.peers.session import Peer
 
-    peer = Peer("compute", read(conf, NovaSettings), "/v2.1", {"OpenStack-API-Version": "compute 2.93"})
+    peer = Peer("compute", read(conf, NovaSettings), "/v2.1", {"OpenStack-API-Version": f"compute {version}"})
 
-    def tell(name: str, server_id: str, volume_id: str) -> None:
-        event = {"name": name, "server_uuid": server_id, "tag": volume_id}
+    def tell(events: list[dict[str, str]]) -> None:
         ctx = Context(new_request_id(), deadline=Deadline.after(10, SYSTEM_CLOCK))
-        try:
-            peer.ask(ctx, "POST", "/os-server-external-events", body={"events": [event]})
-        except PeerUnavailable as error:
-            log.warning("compute not told of a volume", extra=about(ctx, volume=volume_id, event=name, reason=error))
+        peer.ask(ctx, "POST", "/os-server-external-events", body={"events": events})
 
     return tell
 
