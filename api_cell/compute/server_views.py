@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import datetime
-from functools import lru_cache
+from functools import cache, lru_cache
 from hashlib import sha224
+from operator import attrgetter
 from typing import Any
 
 from api_cell.edge.links import resource_links
@@ -163,41 +164,56 @@ def _fault(req: Request, fault: Fault) -> dict[str, Any]:
 def _add_by_version(
     req: Request, document: dict[str, Any], instance: Instance, host_status: str | None, groups: Iterable[str] | None
 ) -> None:
+    of_all, of_some = _fields_at(req.version)
+    document.update([(name, read(instance)) for name, read in of_all])
     if req.may("os_compute_api:os-extended-server-attributes"):
-        document["OS-EXT-SRV-ATTR:host"] = instance.host
-        document["OS-EXT-SRV-ATTR:hypervisor_hostname"] = instance.node
-        document["OS-EXT-SRV-ATTR:instance_name"] = instance.name
-        if req.at_least(2, 3):
-            document["OS-EXT-SRV-ATTR:reservation_id"] = instance.reservation_id
-            document["OS-EXT-SRV-ATTR:launch_index"] = instance.launch_index
-            document["OS-EXT-SRV-ATTR:hostname"] = instance.hostname
-            document["OS-EXT-SRV-ATTR:kernel_id"] = instance.kernel_id
-            document["OS-EXT-SRV-ATTR:ramdisk_id"] = instance.ramdisk_id
-            document["OS-EXT-SRV-ATTR:root_device_name"] = instance.root_device_name
-            document["OS-EXT-SRV-ATTR:user_data"] = instance.user_data
-    elif req.at_least(2, 90):
-        document["OS-EXT-SRV-ATTR:hostname"] = instance.hostname
-    if req.at_least(2, 9):
-        document["locked"] = instance.locked
-    if host_status is not None and req.at_least(2, 16):
+        document.update([(name, read(instance)) for name, read in of_some])
+    if host_status is not None and req.version >= _HOST_STATUS:
         document["host_status"] = host_status
-    if req.at_least(2, 19):
-        document["description"] = instance.display_description
-    if req.at_least(2, 26):
-        document["tags"] = list(instance.tags)
-    if req.at_least(2, 63):
-        document["trusted_image_certificates"] = list(instance.trusted_image_certificates) or None
-    if groups is not None and req.at_least(2, 71):
+    if groups is not None and req.version >= _GROUPS:
         document["server_groups"] = list(groups)
-    if req.at_least(2, 73):
-        document["locked_reason"] = instance.locked_reason
-    if req.at_least(2, 96):
-        document["pinned_availability_zone"] = instance.pinned_availability_zone
-    if req.at_least(2, 98) and instance.image_ref:
+    if req.version >= _IMAGE_PROPERTIES and instance.image_ref:
         prefix = len(_IMAGE_PROPERTY)
         kept = {
             name[prefix:]: value for name, value in instance.system_metadata.items() if name.startswith(_IMAGE_PROPERTY)
         }
         document["image"] = {**document["image"], "properties": kept}
-    if req.at_least(2, 100):
-        document["scheduler_hints"] = instance.scheduler_hints
+
+
+Version = tuple[int, int]
+Read = Callable[[Instance], Any]
+
+_HOST_STATUS, _GROUPS, _IMAGE_PROPERTIES = (2, 16), (2, 71), (2, 98)
+_OF_ALL: tuple[tuple[Version, str, Read], ...] = (
+    ((2, 9), "locked", attrgetter("locked")),
+    ((2, 19), "description", attrgetter("display_description")),
+    ((2, 26), "tags", lambda instance: list(instance.tags)),
+    ((2, 63), "trusted_image_certificates", lambda instance: list(instance.trusted_image_certificates) or None),
+    ((2, 73), "locked_reason", attrgetter("locked_reason")),
+    ((2, 90), "OS-EXT-SRV-ATTR:hostname", attrgetter("hostname")),
+    ((2, 96), "pinned_availability_zone", attrgetter("pinned_availability_zone")),
+    ((2, 100), "scheduler_hints", attrgetter("scheduler_hints")),
+)
+"""What everybody sees of a server, since when."""
+_OF_SOME: tuple[tuple[Version, str, Read], ...] = (
+    ((2, 1), "OS-EXT-SRV-ATTR:host", attrgetter("host")),
+    ((2, 1), "OS-EXT-SRV-ATTR:hypervisor_hostname", attrgetter("node")),
+    ((2, 1), "OS-EXT-SRV-ATTR:instance_name", attrgetter("name")),
+    ((2, 3), "OS-EXT-SRV-ATTR:reservation_id", attrgetter("reservation_id")),
+    ((2, 3), "OS-EXT-SRV-ATTR:launch_index", attrgetter("launch_index")),
+    ((2, 3), "OS-EXT-SRV-ATTR:hostname", attrgetter("hostname")),
+    ((2, 3), "OS-EXT-SRV-ATTR:kernel_id", attrgetter("kernel_id")),
+    ((2, 3), "OS-EXT-SRV-ATTR:ramdisk_id", attrgetter("ramdisk_id")),
+    ((2, 3), "OS-EXT-SRV-ATTR:root_device_name", attrgetter("root_device_name")),
+    ((2, 3), "OS-EXT-SRV-ATTR:user_data", attrgetter("user_data")),
+)
+"""What only those see who may see extended attributes."""
+
+
+@cache
+def _fields_at(version: Version) -> tuple[tuple[tuple[str, Read], ...], tuple[tuple[str, Read], ...]]:
+    """The fields of a version: of all, and of some."""
+    of_all, of_some = (
+        tuple((name, read) for since, name, read in fields if version >= since) for fields in (_OF_ALL, _OF_SOME)
+    )
+    return of_all, of_some
