@@ -4,7 +4,8 @@
 
 Two cells in SQLite files, an administrator, requests that go straight to where worker threads begin. A route that runs
 a statement for each row shows: its `statements` grow from one number of servers to the next. `cpu_ms` is the least of
-all runs, of all threads. Proxies of other services are left out, and routes that ask a host.
+all runs, of all threads. Proxies of other services are left out, and routes that ask a host. Beside the GETs, where
+there are servers enough: what actions and POSTs take up to their answer, once (`bench.api_writes`).
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from api_cell.compute.routes import ROUTES
 from api_cell.edge.route import Route
 from bench import target
+from bench.api_writes import NEEDED, write_costs
 from bench.counting import counted
 from bench.small_cloud import PROJECT, SmallCloud
 
@@ -58,14 +60,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--route", help="only this one")
     parser.add_argument("--out", metavar="FILE", help="write the JSON here too")
     args = parser.parse_args(argv)
-    runs = []
+    runs, writes = [], []
     for servers in args.servers:
         with tempfile.TemporaryDirectory(prefix="polycell-bench-") as directory:
             cloud = SmallCloud(Path(directory), servers, args.others)
             asked = [route for route in routes() if args.route in (None, route.path)]
             runs += [_shown(each) for each in costs(cloud, asked, servers, args.runs)]
+            if servers >= NEEDED and args.route is None:
+                writes += [{"servers": servers, **asdict(each)} for each in write_costs(cloud)]
             cloud.close()
-    target.emit({"bench": "api", "others": args.others, "runs": runs}, args.out)
+    target.emit({"bench": "api", "others": args.others, "runs": runs, "writes": writes}, args.out)
     return 0
 
 

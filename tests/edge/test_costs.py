@@ -10,6 +10,7 @@ import pytest
 
 from api_cell.edge.route import Route
 from bench.api import VERSIONS, costs, path_of, routes
+from bench.api_writes import NEEDED, write_costs
 from bench.counting import counted
 from bench.small_cloud import SmallCloud
 
@@ -33,6 +34,18 @@ def test_no_route_runs_a_statement_for_each_row(cloud: SmallCloud, tmp_path: Pat
     grown = [(few.route, few.statements, more.statements)
              for few, more in zip(few_costs, many_costs, strict=True) if more.statements > few.statements]  # fmt: skip
     assert not grown
+
+
+def test_no_action_and_nothing_made_costs_more_among_many_rows(tmp_path: Path) -> None:
+    told = []
+    for servers, others in ((NEEDED, 1), (4 * NEEDED, 6)):
+        (tmp_path / str(servers)).mkdir()
+        made = SmallCloud(tmp_path / str(servers), servers, others)
+        told.append([(each.request, each.status, each.global_statements, each.cell_statements)
+                     for each in write_costs(made)])  # fmt: skip
+        made.close()
+    assert told[0] == told[1]
+    assert all(200 <= status < 300 for _, status, *_ in told[0])
 
 
 def test_a_list_with_a_row_for_each_is_whole(tmp_path: Path) -> None:
