@@ -6,7 +6,7 @@ STATE  ?= .polycell
 BIN    := $(VENV)/bin
 FAST   := not real and not clients and not faults
 # The fast tests mostly wait for threads of their own: more of them than processors run side by side.
-SIDE_BY_SIDE ?= 3
+SIDE_BY_SIDE ?= -n 3 --dist worksteal
 
 .PHONY: up down test check bench install install-test packages packages-test clean
 
@@ -17,14 +17,14 @@ down:
 	$(BIN)/polycell down --state $(STATE)
 
 test: install-test packages-test
-	$(BIN)/pytest -n $(SIDE_BY_SIDE) -m "$(FAST)" $(PYTEST_ARGS)
+	$(BIN)/pytest $(SIDE_BY_SIDE) -m "$(FAST)" $(PYTEST_ARGS)
 	$(BIN)/pytest -m "not ($(FAST))" $(PYTEST_ARGS)
 
 check: install-test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/pytest -n $(SIDE_BY_SIDE) -m "$(FAST) and not wide"
+	$(BIN)/pytest $(SIDE_BY_SIDE) -m "$(FAST) and not wide"
 
 bench: install-test
 	tools/bench.sh $(BIN)

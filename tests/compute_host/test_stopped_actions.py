@@ -5,6 +5,7 @@ Whatever stops them, in the end the action is done or undone, its record says wh
 
 from __future__ import annotations
 
+import os
 import random
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -20,8 +21,10 @@ from tests.suites.steps import KillSwitch
 from tests.suites.stopped_cases import CASES
 from tests.suites.stopping import HOST, Case, Failing, Meanwhile, Place, Storage, check_books, check_told
 
+STRIDE = int(os.environ.get("POLYCELL_STRIDE", "5"))
+"""1: stopped at each call, which takes ten minutes."""
 STRIDES = pytest.mark.parametrize(
-    "stride", [pytest.param(1, marks=pytest.mark.wide, id="each"), pytest.param(40, id="some")]
+    "stride", [pytest.param(STRIDE, marks=pytest.mark.wide, id="many"), pytest.param(40, id="some")]
 )
 Stop = Callable[[Place, int, bool], KillSwitch]
 Databases = Callable[[], str]
