@@ -14,6 +14,7 @@ TEST = [
     "pytest-randomly>=3.15",
     "pytest-xdist>=3.6",
     "pytest-timeout>=2.2",
+    "python-novaclient>=18",
     "schemathesis>=4.0",
 ]
 

@@ -91,7 +91,7 @@ def costs(cloud: SmallCloud, asked: Iterable[Route], servers: int, runs: int = 1
 
 def cost(cloud: SmallCloud, name: str, path: str, version: tuple[int, int], servers: int, runs: int = 1) -> Cost:
     cloud.ask(path, version)
-    with counted() as sent:
+    with counted(cloud.directory) as sent:
         answer = cloud.ask(path, version)
     times = []
     for _ in range(runs):

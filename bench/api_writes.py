@@ -55,7 +55,7 @@ def write_costs(cloud: SmallCloud) -> Iterator[WriteCost]:
 def _measured(
     cloud: SmallCloud, request: str, path: str, body: dict[str, Any], version: tuple[int, int] = VERSION
 ) -> WriteCost:
-    with counted() as sent:
+    with counted(cloud.directory) as sent:
         begun = time.process_time()
         answer = cloud.ask(path, version, "POST", body)
         took = time.process_time() - begun

@@ -51,7 +51,7 @@ class SmallCloud:
     """cell0 and two cells; `servers` servers, and as many of everything else as `others` says."""
 
     def __init__(self, directory: Path, servers: int, others: int) -> None:
-        self._directory = directory
+        self.directory = directory
         self.settings = ApiSettings(quota=UNBOUND)
         self.db = self._database("global", global_metadata)
         names = ("cell0", "cell1", "cell2")
@@ -95,7 +95,7 @@ class SmallCloud:
     # -- rows -------------------------------------------------------------------------------------
 
     def _database(self, name: str, tables: Any) -> Database:
-        made = Database(f"sqlite:///{self._directory}/{name}.db")
+        made = Database(f"sqlite:///{self.directory}/{name}.db")
         tables.create_all(made.engine)
         return made
 

@@ -66,7 +66,7 @@ def test_a_list_with_a_row_for_each_is_whole(tmp_path: Path) -> None:
 def test_a_show_is_one_statement_to_one_cell(cloud: SmallCloud, version: tuple[int, int]) -> None:
     path = f"/servers/{cloud.uuids[0]}"
     cloud.ask(path, version)
-    with counted() as sent:
+    with counted(cloud.directory) as sent:
         assert cloud.ask(path, version).status == 200
     assert (sent.pop("global", 0), sent.total()) == (0, 1)
 
@@ -75,13 +75,13 @@ def test_a_show_is_one_statement_to_one_cell(cloud: SmallCloud, version: tuple[i
 @pytest.mark.parametrize("wrong", ["nonsense", "1", "'; --", UNKNOWN[:-1], UNKNOWN.replace("3f", "zz"), "x" * 300])
 def test_an_id_that_is_no_uuid_costs_no_statement(cloud: SmallCloud, route: Route, wrong: str) -> None:
     path = path_of(cloud, route.path, VERSIONS[-1]).replace(cloud.uuids[0], wrong)
-    with counted() as sent:
+    with counted(cloud.directory) as sent:
         assert cloud.ask(path, VERSIONS[-1]).status == 404
     assert sent.total() == 0
 
 
 def test_an_unknown_uuid_is_asked_of_no_cell_and_of_the_mappings_once(cloud: SmallCloud) -> None:
-    with counted() as sent:
+    with counted(cloud.directory) as sent:
         for route in OF_A_SERVER:
             path = path_of(cloud, route.path, VERSIONS[-1]).replace(cloud.uuids[0], UNKNOWN)
             assert cloud.ask(path, VERSIONS[-1]).status == 404

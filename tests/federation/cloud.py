@@ -37,7 +37,7 @@ from cell_service.rpc.transports import open_transport
 from compute_host.config import HostSettings, SimulatedOptions
 from compute_host.fleet import Fleet
 from compute_host.lines import Lines
-from mapping_db import cell_mappings, flavors
+from mapping_db import cell_mappings, flavors, host_mappings
 from mapping_db.cell_bus import CellBus
 from mapping_db.cells import CELL0_UUID, Cells
 from mapping_db.cloud import Cloud
@@ -106,7 +106,7 @@ class Federation:
         self.clients: list[Client] = []
         self.admin = self.user("admin", "admin-project")
         self.db.run(lambda tx: flavors.insert_flavor(tx, Flavor("1", "tiny", 1, 64, 1), SYSTEM_CLOCK.now()))
-        self.until(lambda: len(self.superconductor.hosts_known()) == cells * hosts)
+        self.until(lambda: len(self.superconductor.hosts_known()) == self._hosts_mapped() == cells * hosts)
 
     # -- parts ------------------------------------------------------------------------------------
 
@@ -274,6 +274,10 @@ class Federation:
                 statement = schema.operations.select().where(schema.operations.c.finished_at.is_(None))
                 count += len(tx.execute(statement).all())
         return count
+
+    def _hosts_mapped(self) -> int:
+        with self.db.connect() as tx:
+            return sum(len(host_mappings.every(tx, cell_id)) for cell_id in self.ids.values())
 
     def _point(self, name: str, url: str) -> None:
         uuid = CELL0_UUID if name == "cell0" else self._uuids[name]
