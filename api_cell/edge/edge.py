@@ -93,6 +93,10 @@ class Edge(httputil.HTTPServerConnectionDelegate):
         """Requests that have begun and are not yet answered."""
         return len(self._open)
 
+    def get_ready(self) -> None:
+        """What first requests would wait for is made now, beside them."""
+        self._workers.submit(self._table.compile)
+
     def begun(self, exchange: Exchange) -> None:
         self._open.add(exchange)
 

@@ -1,4 +1,4 @@
-"""JSON schemas as validators: compiled at first use, with messages in the form that the ecosystem's clients know.
+"""JSON schemas as validators: compiled once, with messages in the form that the ecosystem's clients know.
 
 Beyond the standard, `minimum` and `maximum` hold for numbers written as text too, where a schema admits text.
 """
@@ -37,12 +37,16 @@ class Validator:
         """The validator of this very object: routes that share a schema share it."""
         return cls._made.setdefault(id(schema), cls(schema))
 
-    def check(self, data: Any) -> None:
-        """Raises Invalid, saying where and why, unless the data fits."""
+    def compiled(self) -> Callable[[Any], Any]:
+        """What checks data, made at the first call."""
         if self._check is None:
             self._check = _compiled(self._schema)
+        return self._check
+
+    def check(self, data: Any) -> None:
+        """Raises Invalid, saying where and why, unless the data fits."""
         try:
-            self._check(data)
+            self.compiled()(data)
         except fastjsonschema.JsonSchemaValueException as error:
             raise Invalid(reason=_explained(error)) from None
 

@@ -61,12 +61,18 @@ class Table:
 
     def __init__(self, routes: Iterable[Route]) -> None:
         self._root = _Node()
+        self._validators: list[Validator] = []
         for route in routes:
             self._add(route)
 
     def starts(self, segment: str) -> bool:
         """Whether any route's path begins with this segment."""
         return segment in self._root.literals
+
+    def compile(self) -> None:
+        """All validators are ready for their first requests. Takes about a second of the process."""
+        for validator in self._validators:
+            validator.compiled()
 
     def find(self, segments: list[str]) -> tuple[Spot, list[str]] | None:
         """The routes of a path, and what stands in its placeholders, in order."""
@@ -85,6 +91,7 @@ class Table:
                 node = node.literals.setdefault(segment, _Node())
         node.spot = node.spot or Spot()
         entry = Entry(route, tuple(names), _validators(route.body), _validators(route.query))
+        self._validators += [each for _, each in (*entry.body, *entry.query) if each is not None]
         actions = node.spot.methods.setdefault(route.method, defaultdict(list))
         clash = [other for other in actions[route.action] if _overlap(other.route, route)]
         assert not clash, f"two routes for {route.method} {route.path} {route.action or ''}"

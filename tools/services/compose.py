@@ -169,13 +169,18 @@ class Composer:
             open_volumes(read(conf, CinderSettings)),
             UnifiedLimits(read(conf, LimitSettings), SYSTEM_CLOCK),
         )
-        server = ApiServer(make_compute_app(cloud, services, settings, self._authenticator(conf)))
+        edge = make_compute_app(cloud, services, settings, self._authenticator(conf))
+        server = ApiServer(edge)
+
+        def begin() -> None:
+            server.start(port, address, reuse_port=reuse_port)
+            edge.get_ready()
 
         def end(grace_seconds: float) -> None:
             server.drain(grace_seconds)
             self._release_cloud()
 
-        return Made(lambda: server.start(port, address, reuse_port=reuse_port), end)
+        return Made(begin, end)
 
     def _placement(self, conf: cfg.ConfigOpts, port: int, address: str, reuse_port: bool) -> Part:
         from api_cell.config import read_settings
