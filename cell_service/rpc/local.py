@@ -52,7 +52,8 @@ class LocalTransport:
         self._ask({"do": "cast", "topic": topic}, body, timeout, topic)
 
     def call(self, topic: str, body: bytes, *, timeout: float) -> bytes:
-        return self._ask({"do": "call", "topic": topic, "seconds": timeout}, body, timeout, topic)
+        until = time.monotonic() + timeout  # one clock for all processes of a machine
+        return self._ask({"do": "call", "topic": topic, "until": until}, body, timeout, topic)
 
     def serve(self, topic: str, handler: Handler, *, threads: int = 4) -> LocalSubscription:
         answer = self._waiting.enter()
@@ -156,14 +157,13 @@ class LocalTransport:
             answer.give(errors.by_name(head["error"], head["fields"]) if failed else body)
 
     def _delivered(self, head: Head, body: bytes) -> None:
-        subscription, seconds = self._subscriptions.get(head["to"]), head["seconds"]
+        subscription = self._subscriptions.get(head["to"])
         settle = partial(self._do, self._settle, self._writer, head["delivery"])
         if subscription is None:
             settle(GivenBack())
             return
         delivery = Delivery(subscription.topic, body, head["attempt"], head["wants_reply"])
-        stale_at = None if seconds is None else time.monotonic() + seconds
-        subscription.serving.take(Task(delivery, settle, stale_at))
+        subscription.serving.take(Task(delivery, settle, head["until"]))
 
     def _settle(self, writer: asyncio.StreamWriter | None, delivery: int, outcome: Outcome) -> None:
         if writer is None or writer is not self._writer:

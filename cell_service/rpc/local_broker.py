@@ -9,7 +9,6 @@ import logging
 import os
 import socket
 import threading
-import time
 from functools import partial
 from pathlib import Path
 
@@ -119,7 +118,7 @@ class _Client:
                     self._bus.put(head["topic"], Message(body))
                 case "call":
                     reply = partial(self._answer, number)
-                    self._bus.put(head["topic"], Message(body, time.monotonic() + head["seconds"], reply))
+                    self._bus.put(head["topic"], Message(body, head["until"], reply))
                     return
                 case "serve":
                     self._consumers[number] = self._bus.consume(
@@ -151,7 +150,7 @@ class _Client:
             "to": number,
             "attempt": message.attempt,
             "wants_reply": message.reply is not None,
-            "seconds": None if message.stale_at is None else message.stale_at - time.monotonic(),
+            "until": message.stale_at,
         }
         self._write(head, message.body)
 
