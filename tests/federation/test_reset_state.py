@@ -106,7 +106,7 @@ def test_a_resize_that_waits(own_cloud: Federation, wanted: str, resized: bool) 
 
 def test_a_build_that_is_given_up_leaves_what_a_delete_clears(own_cloud: Federation) -> None:
     cloud = own_cloud
-    faults = {"spawn": {"hang_seconds": 1, "times": 1}}
+    faults = {"spawn": {"hang_seconds": 5, "times": 1}}
     (cloud.directory / "cell1-host1" / "faults.json").write_text(json.dumps(faults))
     answer = cloud.post_server(availability_zone="nova:cell1-host1", networks="auto")
     uuid = answer.json["server"]["id"]
