@@ -18,7 +18,7 @@ DONE = "OS-EXT-STS:task_state"
 def slowed(cloud: Federation, uuid: str, verb: str) -> None:
     """The host of the server waits a while before it does that."""
     host = cloud.show(uuid)["OS-EXT-SRV-ATTR:host"]
-    (cloud.directory / host / "faults.json").write_text(json.dumps({f"{verb}:{uuid}": {"hang_seconds": 1, "times": 1}}))
+    (cloud.directory / host / "faults.json").write_text(json.dumps({f"{verb}:{uuid}": {"hang_seconds": 3, "times": 1}}))
 
 
 @pytest.mark.parametrize("wanted", ["active", "error"])
