@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.clients.installed import Installed
+from tests.faults.installation import Unmet
 from tests.lab.lab import Guest, Lab
 
 pytestmark = [pytest.mark.real, pytest.mark.faults, pytest.mark.timeout(900)]
@@ -32,6 +33,18 @@ def test_guests_of_both_cells_have_their_addresses_keys_user_data_and_metadata(c
     assert "0% packet loss" in cloud.ssh(first, f"ping -c 2 -W 5 {cloud.address(second)}")
 
 
+def counts_on(cloud: Lab, guest: Guest, counted: int) -> int:
+    """The counter in the guest's memory, which is not less than it was, and grows."""
+    kept = cloud.count(guest)
+    assert kept >= counted, "the guest's memory was lost"
+
+    def grown() -> int | Unmet:
+        now = cloud.count(guest)
+        return now if now > kept else Unmet("the guest stands still")
+
+    return int(cloud.installation.until(grown))
+
+
 def test_power_verbs_reach_the_guest(cloud: Lab) -> None:
     guest = cloud.boot("verbs", cloud.hosts[0])
     cloud.until_status(guest, "ACTIVE")
@@ -42,9 +55,7 @@ def test_power_verbs_reach_the_guest(cloud: Lab) -> None:
         cloud.until_status(guest, status)
         cloud.act(guest, back)
         cloud.until_status(guest, "ACTIVE")
-        later = cloud.count(guest)
-        assert later > counted, "the guest's memory was lost"
-        counted = later
+        counted = counts_on(cloud, guest, counted)
     cloud.act(guest, "os-stop")
     cloud.until_status(guest, "SHUTOFF")
     assert cloud.domains(guest.host) == {guest.uuid: False}
