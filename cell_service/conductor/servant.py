@@ -23,14 +23,14 @@ from cell_service.rpc.conductor import Conductor, GuestReport, GuestVerdict, Hos
 
 log = logging.getLogger(__name__)
 
-_STAGES = {
-    Kind.BUILD: lifecycle.RULES[Kind.BUILD.value].during,
-    Kind.REBUILD: frozenset({Task.REBUILDING, Task.REBUILD_SPAWNING}),
-    Kind.SHELVE: frozenset({Task.SHELVING, Task.SHELVING_IMAGE_UPLOADING}),
-    Kind.CREATE_IMAGE: frozenset({Task.IMAGE_SNAPSHOT_PENDING, Task.IMAGE_SNAPSHOT, Task.IMAGE_UPLOADING}),
-    Kind.CREATE_BACKUP: frozenset({Task.IMAGE_BACKUP, Task.IMAGE_SNAPSHOT, Task.IMAGE_UPLOADING}),
+_STAGES: dict[Kind, tuple[Task | None, ...]] = {
+    Kind.BUILD: (None, Task.SCHEDULING, Task.NETWORKING, Task.SPAWNING),
+    Kind.REBUILD: (Task.REBUILDING, Task.REBUILD_SPAWNING),
+    Kind.SHELVE: (Task.SHELVING, Task.SHELVING_IMAGE_UPLOADING),
+    Kind.CREATE_IMAGE: (Task.IMAGE_SNAPSHOT_PENDING, Task.IMAGE_SNAPSHOT, Task.IMAGE_UPLOADING),
+    Kind.CREATE_BACKUP: (Task.IMAGE_BACKUP, Task.IMAGE_SNAPSHOT, Task.IMAGE_UPLOADING),
 }
-"""Which tasks follow one another while such work runs."""
+"""Which tasks follow one another while such work runs, in this order: news that was overtaken on its way is old."""
 
 
 class ConductorServant(Conductor):
@@ -167,7 +167,7 @@ class ConductorServant(Conductor):
             except InstanceNotFound:
                 return
             allowed = lifecycle.RULES[operation.kind.value].allowed
-            if instance.vm_state in allowed and instance.task_state in _STAGES[operation.kind]:
+            if instance.vm_state in allowed and task in _after(operation.kind, instance.task_state):
                 instances.change(tx, instance.uuid, now=now, expect=instance.state, task_state=task)
 
         self._means.db.run(work)
@@ -192,3 +192,9 @@ class ConductorServant(Conductor):
     def instances_on_host(self, ctx: Context, host: str) -> tuple[Instance, ...]:
         with self._means.db.connect() as tx:
             return tuple(instances.on_host(tx, host))
+
+
+def _after(kind: Kind, now: Task | None) -> tuple[Task | None, ...]:
+    """The stages that may still come."""
+    stages = _STAGES[kind]
+    return stages[stages.index(now) + 1 :] if now in stages else ()

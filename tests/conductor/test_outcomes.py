@@ -225,6 +225,7 @@ def test_progress_shows_and_late_progress_does_not(cell: OneCell) -> None:
     assert cell.instance(uuid).task_state is Task.NETWORKING
     tell(cell, work)
     rpc.operation_progress(ctx, work.operation.id, work.operation.fence, "spawning")
+    rpc.operation_progress(ctx, work.operation.id, work.operation.fence, "networking")  # overtaken on its way
     cell.queue.deliver()
     assert cell.instance(uuid).state == State(VmState.ACTIVE)
 
