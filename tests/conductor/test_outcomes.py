@@ -223,9 +223,12 @@ def test_progress_shows_and_late_progress_does_not(cell: OneCell) -> None:
     rpc.operation_progress(ctx, work.operation.id, work.operation.fence, "dancing")
     cell.queue.deliver()
     assert cell.instance(uuid).task_state is Task.NETWORKING
+    for task in ("spawning", "networking"):  # the second was overtaken on its way
+        rpc.operation_progress(ctx, work.operation.id, work.operation.fence, task)
+        cell.queue.deliver()
+    assert cell.instance(uuid).task_state is Task.SPAWNING
     tell(cell, work)
     rpc.operation_progress(ctx, work.operation.id, work.operation.fence, "spawning")
-    rpc.operation_progress(ctx, work.operation.id, work.operation.fence, "networking")  # overtaken on its way
     cell.queue.deliver()
     assert cell.instance(uuid).state == State(VmState.ACTIVE)
 
