@@ -44,6 +44,7 @@ VERBS = (
     "detach_volume", "extend_volume", "set_admin_password", "trigger_crash_dump",
 )  # fmt: skip
 FLAVOR = Flavor(flavorid="1", name="small", vcpus=1, memory_mib=512, root_gib=1)
+YEAR = 365 * 86400.0
 ACTION_NAMES = {Kind.BUILD: "create", Kind.REBOOT_SOFT: "reboot", Kind.REBOOT_HARD: "reboot"}
 
 
@@ -283,6 +284,7 @@ class Host:
             state=cell.directory / name,
             image_cache=cell.directory / "images",
             resume_guests=resume_guests,
+            sync_power_seconds=YEAR,  # hosts compare all their guests with the cell when they start, and as tests say
             simulated=simulated,
         )
         self.pools = StepPools()

@@ -1,4 +1,4 @@
-"""One small cloud for all tests of the surface."""
+"""Small clouds for tests of the surface: one for all tests that leave things as they were, and others."""
 
 from __future__ import annotations
 
@@ -12,6 +12,16 @@ from tests.surface.world import World
 
 @pytest.fixture(scope="session")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    yield from _world(tmp_path_factory)
+
+
+@pytest.fixture
+def own_world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    """For tests that may do anything to it."""
+    yield from _world(tmp_path_factory)
+
+
+def _world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     reference.demand()
     made = World(tmp_path_factory.mktemp("surface"))
     yield made

@@ -34,7 +34,8 @@ PUBLISHED = {row.key: row for row in rows()}
 
 @pytest.mark.timeout(600 * TIMES)
 @pytest.mark.parametrize("who", ["admin", "member"])
-def test_nothing_breaks_leaks_or_changes(world: World, who: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_nothing_breaks_leaks_or_changes(own_world: World, who: str, capsys: pytest.CaptureFixture[str]) -> None:
+    world = own_world
     chance, tally = random.Random(SEED), fuzz.Tally()
     foreign = foreign_things(world)
     mine = world.cloud.user("ann", "anns-project") if who == "member" else world.admin

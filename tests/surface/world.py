@@ -87,7 +87,7 @@ class World(Things):
         return self._slow
 
     def server(self) -> str:
-        """An active server with an address that nobody has locked, with a tag `t` and an item `key`."""
+        """An active server of the first flavor, unlocked, with an address, a tag `t` and an item `key`."""
         if self._server is not None and self._fresh(self._server):
             return self._server
         self.reset()
@@ -102,6 +102,7 @@ class World(Things):
             shown.get("status") == "ACTIVE"
             and shown["OS-EXT-STS:task_state"] is None
             and not shown["locked"]
+            and shown["flavor"]["original_name"] == "tiny"
             and "t" in shown["tags"]
             and len(shown["addresses"].get("net", [])) == 1
         )
@@ -173,10 +174,19 @@ class World(Things):
                     continue  # it would be gone
                 self.admin.delete(f"/servers/{uuid}")
             else:
-                self.cloud.until(lambda action=action, content=content:
-                                 self.cloud.act(uuid, action, content).status in (200, 202))  # fmt: skip
+                self._lead(uuid, action, content)
             self.cloud.settled(uuid)
         return uuid
+
+    def _lead(self, uuid: str, action: str, content: Any) -> None:
+        """Carry the action out, as soon as nothing is in its way any more."""
+
+        def accepted() -> bool:
+            reply = self.cloud.act(uuid, action, content)
+            assert reply.status in (200, 202, 409), reply.raw
+            return reply.status != 409
+
+        self.cloud.until(accepted)
 
     _os_volumes_boot = _servers
 
