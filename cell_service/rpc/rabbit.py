@@ -12,7 +12,8 @@ import time
 
 from cell_service.rpc.answers import Answer, Waiting
 from cell_service.rpc.rabbit_consumer import RabbitSubscription
-from cell_service.rpc.rabbit_line import Line, Post
+from cell_service.rpc.rabbit_line import Line
+from cell_service.rpc.rabbit_posts import Post
 from cell_service.rpc.transport import Handler
 from cell_service.rpc.urls import RabbitServer
 from cell_service.rpc.workers import Workers, stop_all

@@ -18,7 +18,9 @@ from typing import Any
 from cell_service.errors import NobodyThere, PolycellError
 from cell_service.logs import about
 from cell_service.rpc.answers import Answer
-from cell_service.rpc.rabbit_line import Line, Post, reason_of
+from cell_service.rpc.rabbit_line import Line
+from cell_service.rpc.rabbit_posts import Post
+from cell_service.rpc.rabbit_server import reason_of
 from cell_service.rpc.transport import MAX_PARKED, MAX_RETURNS, MAX_WAITING, Delivery, Handler
 from cell_service.rpc.workers import Failed, GivenBack, Outcome, Replied, Serving, Task, Workers
 

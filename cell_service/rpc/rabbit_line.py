@@ -1,4 +1,4 @@
-"""The connection of one transport to RabbitMQ, on a thread of its own: opening, losing, opening again, publishing.
+"""The connection of one transport to RabbitMQ, on a thread of its own: opening, losing, opening again.
 
 Everything here but `do` and `close` runs on that thread, so nothing needs a lock.
 """
@@ -7,53 +7,28 @@ from __future__ import annotations
 
 import logging
 import random
-import ssl
 import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from itertools import takewhile
 from typing import Any, Protocol
 
 import pika
 from pika.adapters.select_connection import IOLoop, SelectConnection
 
-from cell_service.errors import Invalid, NobodyThere, PolycellError, QueueUnavailable
+from cell_service.errors import PolycellError, QueueUnavailable
 from cell_service.logs import about, masked
 from cell_service.rpc.answers import closed
-from cell_service.rpc.urls import Address, RabbitServer
+from cell_service.rpc.rabbit_declarations import Declarations, Told
+from cell_service.rpc.rabbit_posts import Give, Post, Posts
+from cell_service.rpc.rabbit_server import parameters, reason_of, tls_options
+from cell_service.rpc.urls import RabbitServer
 
 log = logging.getLogger(__name__)
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.2, 1.5
-CONNECT_SECONDS = 5.0
 STEADY_SECONDS = 5.0
 CLOSE_SECONDS = 1.0
-REPLY_TO = "amq.rabbitmq.reply-to"
-
-Give = Callable[[bytes | PolycellError], None]
-
-
-@dataclass(slots=True, eq=False)
-class Post:
-    """A message on its way. `give` gets b"" when the server has it (the answer, for a call), or an error."""
-
-    topic: str
-    body: bytes
-    give: Give
-    stale_at: float | None = None
-    """Set for a call: the moment (monotonic) after which nobody waits for the answer."""
-    headers: dict[str, Any] = field(default_factory=dict)
-    reply_to: str | None = None
-    correlation_id: str | None = None
-    settled: bool = False
-    tag: int = 0
-
-    def settle(self, result: bytes | PolycellError) -> None:
-        if not self.settled:
-            self.settled = True
-            self.give(result)
 
 
 class Party(Protocol):
@@ -66,17 +41,6 @@ class Party(Protocol):
 
     def cancelled(self) -> None:
         """The server has deleted its queue."""
-
-
-class Refused(Protocol):
-    def __call__(self, error: Exception | None, /) -> None: ...
-
-
-@dataclass(frozen=True, slots=True)
-class _Declaration:
-    queue: str
-    arguments: dict[str, Any]
-    done: Refused
 
 
 class Line:
@@ -92,7 +56,6 @@ class Line:
         self._connection: Any = None
         self._publishing: Any = None
         self._control: Any = None
-        """A channel for declarations, which may fail."""
         self.consuming: Any = None
         """The channel of all consumers; None without a connection."""
         self._parties: dict[Party, None] = {}
@@ -101,13 +64,9 @@ class Line:
         self._opened_at = 0.0
         self._pause = 0.0
         self._retry: Any = None
-        self._tag = self._places = 0
-        self._declaring: deque[_Declaration] = deque()
+        self._places = 0
         self._consumers: dict[str, Party] = {}
-        self._unsent: list[Post] = []
-        self._pings: deque[Give] = deque()
-        self._unconfirmed: dict[int, Post] = {}
-        self._calls: dict[str, Post] = {}
+        self._declarations, self._posts = Declarations(), Posts()
 
     # -- from any thread ------------------------------------------------------------------------
 
@@ -206,16 +165,11 @@ class Line:
         connection.channel(on_open_callback=self._consuming_opened)
 
     def _publishing_opened(self, channel: Any) -> None:
-        self._tag = 0
         channel.add_on_close_callback(self._channel_closed)
-        channel.add_on_return_callback(self._returned)
-        channel.confirm_delivery(self._confirmed, callback=_ignore)
-        channel.basic_consume(
-            REPLY_TO, self._replied, auto_ack=True, callback=lambda frame: self._ready(publishing=channel)
-        )
+        self._posts.prepare(channel, lambda: self._ready(publishing=channel))
 
     def _control_opened(self, channel: Any) -> None:
-        channel.add_on_close_callback(self._control_closed)
+        self._declarations.opened(channel)
         self._ready(control=channel)
 
     def _consuming_opened(self, channel: Any) -> None:
@@ -234,27 +188,7 @@ class Line:
         log.info("queue connected", extra=about(None, server=self._address()))
         for party in list(self._parties):
             party.connected(self)
-        unsent, self._unsent = self._unsent, []
-        for post in unsent:
-            self._publish(post)
-        pings, self._pings = self._pings, deque()
-        for give in pings:
-            self.ping(give)
-
-    def _control_closed(self, channel: Any, error: Exception) -> None:
-        """A declaration was refused, which is no reason to disturb the others."""
-        if channel is self._control and self._connection.is_open:
-            self._control = None
-            refused = self._declaring.popleft() if self._declaring else None
-            self._connection.channel(on_open_callback=self._control_reopened)
-            if refused is not None:
-                refused.done(error)
-
-    def _control_reopened(self, channel: Any) -> None:
-        channel.add_on_close_callback(self._control_closed)
-        self._control = channel
-        for declaration in list(self._declaring):
-            self._declare(declaration)
+        self._posts.opened(self._publishing)
 
     def _channel_closed(self, channel: Any, error: Exception) -> None:
         if channel in (self._publishing, self.consuming) and self._connection.is_open:
@@ -269,7 +203,7 @@ class Line:
                 # pika's public way waits for the server
                 self._connection._terminate_stream(pika.exceptions.AMQPConnectionError(why))
         else:
-            self._fail_all(QueueUnavailable(reason=why))
+            self._posts.lost(QueueUnavailable(reason=why))
 
     def _lost(self, connection: Any, error: Exception) -> None:
         if connection is not self._connection:
@@ -283,9 +217,9 @@ class Line:
         if was_open and time.monotonic() - self._opened_at > STEADY_SECONDS:
             self._pause = 0.0
         self._reason = reason
-        self._declaring.clear()
+        self._declarations.lost()
         self._consumers.clear()
-        self._fail_all(QueueUnavailable(reason=reason))
+        self._posts.lost(QueueUnavailable(reason=reason))
         if self._shutting:
             self._loop.stop()
         elif self._parties:
@@ -294,21 +228,10 @@ class Line:
             for party in list(self._parties):
                 party.failed(QueueUnavailable(reason=reason))
 
-    def _fail_all(self, error: PolycellError) -> None:
-        posts = [*self._unsent, *self._unconfirmed.values(), *self._calls.values()]
-        pings, self._pings = self._pings, deque()
-        self._unsent.clear()
-        self._unconfirmed.clear()
-        self._calls.clear()
-        for post in posts:
-            post.settle(error)
-        for give in pings:
-            give(error)
-
     def _shut(self) -> None:
         self._shutting = True
         self._parties.clear()
-        self._fail_all(closed())
+        self._posts.lost(closed())
         if self._retry is not None:
             self._loop.remove_timeout(self._retry)
         if self._connection is None or self._connection.is_closed:
@@ -320,20 +243,9 @@ class Line:
 
     # -- queues ---------------------------------------------------------------------------------
 
-    def declare(self, queue: str, arguments: dict[str, Any], done: Refused) -> None:
+    def declare(self, queue: str, arguments: dict[str, Any], done: Told) -> None:
         """Make the durable queue if there is none; `done` is told the server's refusal, or None."""
-        declaration = _Declaration(queue, arguments, done)
-        self._declaring.append(declaration)
-        if self._control is not None:
-            self._declare(declaration)
-
-    def _declare(self, declaration: _Declaration) -> None:
-        self._control.queue_declare(
-            declaration.queue, durable=True, arguments=declaration.arguments, callback=self._declared
-        )
-
-    def _declared(self, frame: Any) -> None:
-        self._declaring.popleft().done(None)
+        self._declarations.declare(queue, arguments, done)
 
     def consume(self, queue: str, party: Party, deliver: Callable[..., None], places: int) -> str:
         """Have messages delivered, `places` at a time. Answers the tag to `cancel`."""
@@ -361,96 +273,33 @@ class Line:
             post.settle(closed())
         elif self._blocked or self._retry is not None:
             post.settle(self._unavailable())
-        elif self._open:
-            self._publish(post)
         else:
-            self._unsent.append(post)
-            self._connect()
+            self._posts.send(post)
+            if not self._open:
+                self._connect()
 
     def forget(self, post: Post) -> None:
         """Nobody waits for it any more."""
-        post.settled = True
-        self._calls.pop(str(post.tag), None)
-        if post in self._unsent:
-            self._unsent.remove(post)
+        self._posts.forget(post)
 
     def ping(self, give: Give) -> None:
         """`give` gets b"" when the server has answered."""
         if self._blocked or self._retry is not None:
             give(self._unavailable())
             return
-        self._pings.append(give)
-        if self._open:
-            self._publishing.basic_qos(callback=self._ponged)
-        else:
+        self._posts.ping(give)
+        if not self._open:
             self._connect()
-
-    def _ponged(self, frame: Any) -> None:
-        if self._pings:
-            self._pings.popleft()(b"")
-
-    def _publish(self, post: Post) -> None:
-        if post.settled:
-            return
-        self._tag += 1
-        post.tag, key = self._tag, str(self._tag)
-        expects = post.stale_at is not None and post.reply_to is None
-        left = None if post.stale_at is None else max(1, int((post.stale_at - time.monotonic()) * 1000))
-        properties = pika.BasicProperties(
-            content_type="application/json",
-            delivery_mode=2 if left is None else 1,
-            expiration=None if left is None else str(left),
-            reply_to=REPLY_TO if expects else post.reply_to,
-            correlation_id=key if expects else post.correlation_id,
-            message_id=key,
-            headers=post.headers or None,
-        )
-        self._unconfirmed[self._tag] = post
-        if expects:
-            self._calls[key] = post
-        self._publishing.basic_publish("", post.topic, post.body, properties, mandatory=True)
 
     def reply(self, channel: Any, reply_to: str, correlation_id: str | None, body: bytes) -> None:
         """Answer a call; nobody minds when the asker is gone."""
         channel.basic_publish("", reply_to, body, pika.BasicProperties(correlation_id=correlation_id))
 
-    def _confirmed(self, frame: Any) -> None:
-        method = frame.method
-        tags = [method.delivery_tag]
-        if method.multiple:
-            tags = list(takewhile(lambda tag: tag <= method.delivery_tag, self._unconfirmed))
-        for tag in tags:
-            post = self._unconfirmed.pop(tag, None)
-            if post is None:
-                continue
-            if isinstance(method, pika.spec.Basic.Nack):
-                self._calls.pop(str(tag), None)
-                post.settle(QueueUnavailable(reason=f"the queue of {post.topic} takes no more messages"))
-            elif str(tag) not in self._calls:
-                post.settle(b"")
-
-    def _returned(self, channel: Any, method: Any, properties: Any, body: bytes) -> None:
-        post = self._unconfirmed.pop(int(properties.message_id), None)
-        self._calls.pop(properties.message_id, None)
-        if post is not None:
-            post.settle(NobodyThere(topic=post.topic))
-
-    def _replied(self, channel: Any, method: Any, properties: Any, body: bytes) -> None:
-        post = self._calls.pop(properties.correlation_id, None)
-        if post is not None:
-            post.settle(body)
-
     def _now_blocked(self, connection: Any, frame: Any) -> None:
         """The server is short of memory or disk: it reads nothing more from us."""
         self._blocked = f"it takes no messages now ({frame.method.reason})"
         log.warning("queue blocked", extra=about(None, server=self._address(), reason=frame.method.reason))
-        unconfirmed, self._unconfirmed = self._unconfirmed, {}
-        pings, self._pings = self._pings, deque()
-        for post in unconfirmed.values():
-            self._calls.pop(str(post.tag), None)
-            post.settle(self._unavailable())
-        for give in pings:
-            give(self._unavailable())
+        self._posts.held_up(self._unavailable())
 
     def _now_unblocked(self, connection: Any, frame: Any) -> None:
         self._blocked = ""
@@ -462,46 +311,6 @@ class Line:
     def _address(self) -> str:
         address = self._addresses[-1]
         return f"{address.host}:{address.port}{'' if self._server.vhost == '/' else '/'}{self._server.vhost}"
-
-
-def tls_options(server: RabbitServer) -> Any:
-    """Raises Invalid for files that can't be used."""
-    if server.tls is None:
-        return None
-    try:
-        context = ssl.create_default_context(cafile=server.tls.ca_file or None)
-        if server.tls.cert_file:
-            context.load_cert_chain(server.tls.cert_file, server.tls.key_file or None)
-    except OSError as error:
-        raise Invalid(reason=f"the certificates that the transport URL names can't be used: {error}") from error
-    return context
-
-
-def parameters(server: RabbitServer, address: Address, tls: ssl.SSLContext | None) -> Any:
-    """How pika is to reach one node. A peer that is gone is noticed by unacknowledged bytes and by heartbeats."""
-    patience = max(2, server.heartbeat)
-    return pika.ConnectionParameters(
-        host=address.host,
-        port=address.port,
-        virtual_host=server.vhost,
-        credentials=pika.PlainCredentials(address.login.user, address.login.password),
-        heartbeat=server.heartbeat,
-        ssl_options=None if tls is None else pika.SSLOptions(tls, address.host),
-        connection_attempts=1,
-        socket_timeout=CONNECT_SECONDS,
-        stack_timeout=CONNECT_SECONDS,
-        tcp_options={"TCP_USER_TIMEOUT": patience * 1000},
-        client_properties={"product": "polycell"},
-    )
-
-
-def reason_of(error: Any) -> str:
-    """Why a connection ended, in a line."""
-    while getattr(error, "exceptions", None):  # an attempt with several steps
-        error = error.exceptions[-1]
-    error = getattr(error, "exception", None) or error
-    text = getattr(error, "reply_text", "") or str(error) or type(error).__name__
-    return text.splitlines()[0]
 
 
 def _ignore(frame: Any) -> None:

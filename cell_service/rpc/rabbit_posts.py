@@ -1,0 +1,159 @@
+"""Messages on their way to RabbitMQ: not sent yet, not confirmed yet, not answered yet.
+
+All of it runs on the connection's thread.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from itertools import takewhile
+from typing import Any
+
+import pika
+
+from cell_service.errors import NobodyThere, PolycellError, QueueUnavailable
+
+REPLY_TO = "amq.rabbitmq.reply-to"
+
+Give = Callable[[bytes | PolycellError], None]
+
+
+@dataclass(slots=True, eq=False)
+class Post:
+    """A message on its way. `give` gets b"" when the server has it (the answer, for a call), or an error."""
+
+    topic: str
+    body: bytes
+    give: Give
+    stale_at: float | None = None
+    """Set for a call: the moment (monotonic) after which nobody waits for the answer."""
+    headers: dict[str, Any] = field(default_factory=dict)
+    reply_to: str | None = None
+    correlation_id: str | None = None
+    settled: bool = False
+    tag: int = 0
+
+    def settle(self, result: bytes | PolycellError) -> None:
+        if not self.settled:
+            self.settled = True
+            self.give(result)
+
+
+class Posts:
+    """What was posted and is not settled; each is settled once, whatever becomes of the connection."""
+
+    def __init__(self) -> None:
+        self._channel: Any = None
+        self._tag = 0
+        self._unsent: list[Post] = []
+        self._unconfirmed: dict[int, Post] = {}
+        self._calls: dict[str, Post] = {}
+        self._pings: deque[Give] = deque()
+
+    def prepare(self, channel: Any, ready: Callable[[], None]) -> None:
+        """Have confirmations, returns and answers told on a new channel."""
+        channel.add_on_return_callback(self._returned)
+        channel.confirm_delivery(self._confirmed, callback=lambda frame: None)
+        channel.basic_consume(REPLY_TO, self._replied, auto_ack=True, callback=lambda frame: ready())
+
+    def opened(self, channel: Any) -> None:
+        """Send what has waited for a connection."""
+        self._channel, self._tag = channel, 0
+        unsent, self._unsent = self._unsent, []
+        for post in unsent:
+            self.send(post)
+        pings, self._pings = self._pings, deque()
+        for give in pings:
+            self.ping(give)
+
+    def send(self, post: Post) -> None:
+        """Publish it; without a connection, as soon as there is one."""
+        if self._channel is None:
+            self._unsent.append(post)
+        elif not post.settled:
+            self._publish(self._channel, post)
+
+    def ping(self, give: Give) -> None:
+        """`give` gets b"" when the server has answered."""
+        self._pings.append(give)
+        if self._channel is not None:
+            self._channel.basic_qos(callback=self._ponged)
+
+    def forget(self, post: Post) -> None:
+        """Nobody waits for it any more."""
+        post.settled = True
+        self._calls.pop(str(post.tag), None)
+        if post in self._unsent:
+            self._unsent.remove(post)
+
+    def lost(self, error: PolycellError) -> None:
+        """There is no connection, and none is awaited."""
+        self._channel = None
+        posts = [*self._unsent, *self._calls.values()]
+        self._unsent.clear()
+        self._calls.clear()
+        self.held_up(error)
+        for post in posts:
+            post.settle(error)
+
+    def held_up(self, error: PolycellError) -> None:
+        """The server reads nothing more: what it has not confirmed is settled; calls that it has may be answered."""
+        unconfirmed, self._unconfirmed = self._unconfirmed, {}
+        pings, self._pings = self._pings, deque()
+        for post in unconfirmed.values():
+            self._calls.pop(str(post.tag), None)
+            post.settle(error)
+        for give in pings:
+            give(error)
+
+    def _publish(self, channel: Any, post: Post) -> None:
+        self._tag += 1
+        post.tag, key = self._tag, str(self._tag)
+        expects = post.stale_at is not None and post.reply_to is None
+        left = None if post.stale_at is None else max(1, int((post.stale_at - time.monotonic()) * 1000))
+        properties = pika.BasicProperties(
+            content_type="application/json",
+            delivery_mode=2 if left is None else 1,
+            expiration=None if left is None else str(left),
+            reply_to=REPLY_TO if expects else post.reply_to,
+            correlation_id=key if expects else post.correlation_id,
+            message_id=key,
+            headers=post.headers or None,
+        )
+        self._unconfirmed[self._tag] = post
+        if expects:
+            self._calls[key] = post
+        channel.basic_publish("", post.topic, post.body, properties, mandatory=True)
+
+    def _ponged(self, frame: Any) -> None:
+        if self._pings:
+            self._pings.popleft()(b"")
+
+    def _confirmed(self, frame: Any) -> None:
+        method = frame.method
+        tags = [method.delivery_tag]
+        if method.multiple:
+            tags = list(takewhile(lambda tag: tag <= method.delivery_tag, self._unconfirmed))
+        for tag in tags:
+            post = self._unconfirmed.pop(tag, None)
+            if post is None:
+                continue
+            if isinstance(method, pika.spec.Basic.Nack):
+                self._calls.pop(str(tag), None)
+                post.settle(QueueUnavailable(reason=f"the queue of {post.topic} takes no more messages"))
+            elif str(tag) not in self._calls:
+                post.settle(b"")
+
+    def _returned(self, channel: Any, method: Any, properties: Any, body: bytes) -> None:
+        post = self._unconfirmed.pop(int(properties.message_id), None)
+        self._calls.pop(properties.message_id, None)
+        if post is not None:
+            post.settle(NobodyThere(topic=post.topic))
+
+    def _replied(self, channel: Any, method: Any, properties: Any, body: bytes) -> None:
+        post = self._calls.pop(properties.correlation_id, None)
+        if post is not None:
+            post.settle(body)
