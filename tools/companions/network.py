@@ -18,9 +18,10 @@ from tools.companions.app import Request, Response, Route, Service
 from tools.companions.network_errors import not_found, rendered
 from tools.companions.network_events import Tell, Teller
 from tools.companions.network_groups import GROUP, RULE
+from tools.companions.network_nouns import Noun
 from tools.companions.network_ports import NETWORK, SUBNET, VIF_DETAILS, Ports
 from tools.companions.network_quotas import Quotas
-from tools.companions.network_records import Noun, Records
+from tools.companions.network_records import Records
 from tools.companions.network_routers import FLOATING, ROUTER, Interfaces
 from tools.companions.server import Companion
 from tools.companions.store import open_store

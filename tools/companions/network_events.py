@@ -17,7 +17,7 @@ from cell_service.db.engine import Database
 from cell_service.errors import PolycellError
 from cell_service.logs import about
 from tools.companions import network_store as store
-from tools.companions.network_records import Noun
+from tools.companions.network_nouns import Noun
 
 log = logging.getLogger(__name__)
 

@@ -11,7 +11,7 @@ from cell_service.errors import Conflict
 from tools.companions import network_store as store
 from tools.companions.app import Request
 from tools.companions.network_errors import bad, in_use, not_found, refusal
-from tools.companions.network_records import REQUIRED, Attr, Noun, Record
+from tools.companions.network_nouns import REQUIRED, Attr, Noun, Record
 
 DEFAULT = "default"
 PROTOCOLS = ("ah", "dccp", "egp", "esp", "gre", "hopopt", "icmp", "icmpv6", "igmp", "ip", "ipip", "ipv6-encap",

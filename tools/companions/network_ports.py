@@ -15,7 +15,7 @@ from tools.companions import network_store as store
 from tools.companions.app import Request
 from tools.companions.network_errors import bad, in_use, not_found, refusal
 from tools.companions.network_groups import check_groups, group_ids
-from tools.companions.network_records import REQUIRED, Attr, Noun, Record
+from tools.companions.network_nouns import REQUIRED, Attr, Noun, Record
 
 MAC_PREFIX = "fa:16:3e:"
 _MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")

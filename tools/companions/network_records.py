@@ -1,92 +1,21 @@
-"""Nouns of the Network API, made, listed, changed and deleted alike; what is special of each is in its hooks.
-
-Writers queue up in the database (BEGIN IMMEDIATE), so a check holds until what it allowed is written.
-"""
+"""Nouns of the Network API, made, listed, changed and deleted alike; what is special of each is in its hooks."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Any
 
 from sqlalchemy import Connection
 
 from cell_service.db.engine import Database
 from cell_service.errors import Forbidden, Invalid, NotFound
+from tools.companions import network_lists as lists
 from tools.companions import network_quotas as quotas
 from tools.companions import network_store as store
 from tools.companions.app import Request, Response, Route, fields_shown
 from tools.companions.network_errors import bad, not_found, refusal
-
-Record = dict[str, Any]
-KINDS: dict[str, tuple[type, ...]] = {
-    "text": (str,),
-    "text?": (str, type(None)),
-    "bool": (bool,),
-    "int": (int,),
-    "int?": (int, type(None)),
-    "list": (list,),
-    "dict": (dict,),
-    "dict?": (dict, type(None)),
-    "any": (object,),
-}
-REQUIRED = object()
-LONGEST_LIMIT = 18
-"""Digits; what is longer is no number that a client means."""
-
-
-@dataclass(frozen=True, slots=True)
-class Attr:
-    """`default` REQUIRED: must be given. `fixed`: set on create only. `admin`: set by administrators only.
-    `hidden`: shown to administrators only. `computed`: never given."""
-
-    kind: str = "text"
-    default: Any = ""
-    fixed: bool = False
-    admin: bool = False
-    hidden: bool = False
-    computed: bool = False
-
-
-def _nothing(*_arguments: Any) -> None:
-    """A hook that does nothing."""
-
-
-def _own_or_shared(req: Request, record: Record) -> bool:
-    return bool(record["project_id"] == req.who.project_id or record.get("shared"))
-
-
-@dataclass(frozen=True, slots=True)
-class Noun:
-    """Hooks, all in the transaction of the write: `making` completes and checks a new record before it is stored,
-    `made` does what follows; `changing` checks what is about to change (and may complete it); `removing` checks and
-    clears. `complete` adds to records what is kept elsewhere."""
-
-    name: str
-    attrs: dict[str, Attr]
-    path: str = ""
-    making: Callable[[Connection, Request, Record], None] = _nothing
-    made: Callable[[Connection, Request, Record], None] = _nothing
-    changing: Callable[[Connection, Request, Record, Record], None] = _nothing
-    removing: Callable[[Connection, Request, Record], None] = _nothing
-    complete: Callable[[Connection, list[Record]], None] = _nothing
-    visible: Callable[[Request, Record], bool] = _own_or_shared
-    narrowed: Callable[[Connection, Request], dict[str, list[str]]] = field(default=lambda tx, req: {})
-    written: Callable[[list[Record]], None] = _nothing
-    """After a write was committed, before it is answered: may complete what is answered. Empty after a delete."""
-    changed: Callable[[Record, Record], None] = _nothing
-    """After a write was committed: what the record was (empty: there was none), and is (empty: it is gone)."""
-    listing: Callable[[Connection, Request], None] | None = None
-    """A write to be made before a listing."""
-
-    @property
-    def plural(self) -> str:
-        return f"{self.name}s"
-
-    @property
-    def segment(self) -> str:
-        return self.path or self.plural
+from tools.companions.network_nouns import KINDS, REQUIRED, Noun, Record
 
 
 class Records:
@@ -118,12 +47,12 @@ class Records:
         if listing is not None:
             self._db.run(lambda tx: listing(tx, req))
         with self._db.connect() as tx:
-            found = store.search(tx, noun.name, **_narrowed(req), **noun.narrowed(tx, req))
+            found = store.search(tx, noun.name, **lists.narrowed(req), **noun.narrowed(tx, req))
             noun.complete(tx, found)
         found = [record for record in found if req.is_admin or noun.visible(req, record)]
         shown = [self._view(req, record) for record in found]
-        shown = [record for record in shown if _fits(record, req.query)]
-        page, links = _page(req, _sorted(req, shown))
+        shown = [record for record in shown if lists.fits(record, req.query)]
+        page, links = lists.page(req, lists.in_order(req, shown))
         names = req.query.get("fields", [])
         body: Record = {noun.plural: [fields_shown(record, names) for record in page]}
         if links:
@@ -304,7 +233,6 @@ class Records:
 
 
 _INNER = ("parent_id",)
-_NO_FILTERS = ("fields", "limit", "marker", "sort_key", "sort_dir", "page_reverse")
 _REVISION = re.compile(r"revision_number=(\d+)")
 
 
@@ -319,67 +247,3 @@ def _match_revision(req: Request, record: Record) -> None:
     if found and int(found[1]) != record["revision_number"]:
         message = f"Constrained to {found[1]}, but current revision is {record['revision_number']}"
         raise Invalid(reason=message, kind="RevisionNumberConstraintFailed", status=412)
-
-
-def _narrowed(req: Request) -> dict[str, list[str]]:
-    """The part of the filters that the database can look for; an id that users can't see is filtered later."""
-    found = {}
-    for name, values in req.query.items():
-        column = "project_id" if name == "tenant_id" else name
-        if store.searchable(column):
-            found[column] = values
-    return found
-
-
-def _fits(record: Record, query: Any) -> bool:
-    return all(name in _NO_FILTERS or _matches(record, name, values) for name, values in query.items())
-
-
-def _matches(record: Record, name: str, values: list[str]) -> bool:
-    """Whether an attribute has one of these values; attributes that there are not, are no filters."""
-    if name in ("tags", "tags-any", "not-tags", "not-tags-any"):
-        asked = {part for value in values for part in value.split(",")}
-        has = set(record["tags"])
-        met = bool(asked & has) if name.endswith("-any") else asked <= has
-        return met != name.startswith("not-")
-    if name == "fixed_ips":
-        pairs = [value.partition("=") for value in values]
-        return any(
-            all(ip.get(key) == text for key, _, text in pairs if key in ("ip_address", "subnet_id"))
-            for ip in record.get("fixed_ips", ())
-        )
-    if name not in record:
-        return True
-    actual = record[name]
-    if isinstance(actual, bool):
-        return str(actual).lower() in [value.lower() for value in values]
-    if isinstance(actual, list):
-        return any(value in actual for value in values)
-    return ("" if actual is None else str(actual)) in values
-
-
-def _sorted(req: Request, shown: list[Record]) -> list[Record]:
-    directions = req.query.get("sort_dir", [])
-    for at, key in reversed(list(enumerate(req.query.get("sort_key", [])))):
-        down = (directions[at] if at < len(directions) else "asc") == "desc"
-        shown = sorted(shown, key=lambda record: str(record.get(key) or ""), reverse=down)
-    return shown
-
-
-def _page(req: Request, shown: list[Record]) -> tuple[list[Record], list[dict[str, str]]]:
-    limit_text, marker = req.one("limit"), req.one("marker")
-    if marker is not None:
-        places = [at for at, record in enumerate(shown) if record["id"] == marker]
-        if not places:
-            raise bad(f"The marker {marker} could not be found.", "HTTPBadRequest")
-        shown = shown[places[0] + 1 :]
-    if limit_text is None:
-        return shown, []
-    if not limit_text.isdigit() or len(limit_text) > LONGEST_LIMIT:
-        raise bad(f"Limit must be an integer 0 or greater and not '{limit_text}'", "HTTPBadRequest")
-    limit = int(limit_text)
-    if not limit or len(shown) <= limit:
-        return shown, []
-    rest = [f"{name}={value}" for name, values in req.query.items() if name != "marker" for value in values]
-    href = f"{req.origin}{req.path}?{'&'.join([*rest, 'marker=' + shown[limit - 1]['id']])}"
-    return shown[:limit], [{"rel": "next", "href": href}]

@@ -13,8 +13,9 @@ from tools.companions import network_addresses as addresses
 from tools.companions import network_store as store
 from tools.companions.app import Request, Response, Route
 from tools.companions.network_errors import bad, in_use, not_found, refusal
+from tools.companions.network_nouns import REQUIRED, Attr, Noun, Record
 from tools.companions.network_ports import ROUTER_PORT, drop_port, network_of, subnets_of
-from tools.companions.network_records import REQUIRED, Attr, Noun, Record, Records
+from tools.companions.network_records import Records
 
 
 def _making_router(tx: Connection, req: Request, router: Record) -> None:

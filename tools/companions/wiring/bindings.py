@@ -9,7 +9,7 @@ from sqlalchemy import Connection
 
 from cell_service.db.engine import Database
 from tools.companions import network_store as store
-from tools.companions.network_records import Noun
+from tools.companions.network_nouns import Noun
 from tools.companions.wiring.loop import Wiring
 
 Record = dict[str, Any]

@@ -1,0 +1,81 @@
+"""What a noun of the Network API is: its attributes, and hooks for what is special of it.
+
+Writers queue up in the database (BEGIN IMMEDIATE), so a check holds until what it allowed is written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from sqlalchemy import Connection
+
+from tools.companions.app import Request
+
+Record = dict[str, Any]
+KINDS: dict[str, tuple[type, ...]] = {
+    "text": (str,),
+    "text?": (str, type(None)),
+    "bool": (bool,),
+    "int": (int,),
+    "int?": (int, type(None)),
+    "list": (list,),
+    "dict": (dict,),
+    "dict?": (dict, type(None)),
+    "any": (object,),
+}
+REQUIRED = object()
+
+
+@dataclass(frozen=True, slots=True)
+class Attr:
+    """`default` REQUIRED: must be given. `fixed`: set on create only. `admin`: set by administrators only.
+    `hidden`: shown to administrators only. `computed`: never given."""
+
+    kind: str = "text"
+    default: Any = ""
+    fixed: bool = False
+    admin: bool = False
+    hidden: bool = False
+    computed: bool = False
+
+
+def _nothing(*_arguments: Any) -> None:
+    """A hook that does nothing."""
+
+
+def _own_or_shared(req: Request, record: Record) -> bool:
+    return bool(record["project_id"] == req.who.project_id or record.get("shared"))
+
+
+@dataclass(frozen=True, slots=True)
+class Noun:
+    """Hooks, all in the transaction of the write: `making` completes and checks a new record before it is stored,
+    `made` does what follows; `changing` checks what is about to change (and may complete it); `removing` checks and
+    clears. `complete` adds to records what is kept elsewhere."""
+
+    name: str
+    attrs: dict[str, Attr]
+    path: str = ""
+    making: Callable[[Connection, Request, Record], None] = _nothing
+    made: Callable[[Connection, Request, Record], None] = _nothing
+    changing: Callable[[Connection, Request, Record, Record], None] = _nothing
+    removing: Callable[[Connection, Request, Record], None] = _nothing
+    complete: Callable[[Connection, list[Record]], None] = _nothing
+    visible: Callable[[Request, Record], bool] = _own_or_shared
+    narrowed: Callable[[Connection, Request], dict[str, list[str]]] = field(default=lambda tx, req: {})
+    written: Callable[[list[Record]], None] = _nothing
+    """After a write was committed, before it is answered: may complete what is answered. Empty after a delete."""
+    changed: Callable[[Record, Record], None] = _nothing
+    """After a write was committed: what the record was (empty: there was none), and is (empty: it is gone)."""
+    listing: Callable[[Connection, Request], None] | None = None
+    """A write to be made before a listing."""
+
+    @property
+    def plural(self) -> str:
+        return f"{self.name}s"
+
+    @property
+    def segment(self) -> str:
+        return self.path or self.plural
