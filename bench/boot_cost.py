@@ -36,8 +36,8 @@ IDLE_SECONDS = 4.0
 ROLES = (
     ("super-conductor", "super-conductor"), ("scheduler", "super-conductor"), ("move", "super-conductor"),
     ("conductor", "conductor"), ("control", "compute"), ("build", "compute"), ("verb", "compute"),
-    ("timers", "compute"), ("placement", "placement"), ("compute", "api"), ("scatter", "api"), ("bench-client", "bench"),
-    ("MainThread", "bench"),
+    ("timers", "compute"), ("placement", "placement"), ("compute", "api"), ("scatter", "api"),
+    ("bench-client", "bench"), ("MainThread", "bench"),
 )  # fmt: skip
 """By how a thread's name begins. Threads of the queue take the role of what they serve."""
 TOPICS = (("compute.", "compute"), ("super", "super-conductor"), ("conductor", "conductor"))
