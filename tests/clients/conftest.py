@@ -12,13 +12,32 @@ from tests.clients.stock import Shell, openrc
 
 
 @pytest.fixture(scope="session")
-def installed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installed]:
-    made = Installed(tmp_path_factory.mktemp("clients"))
+def misfits() -> Iterator[list[str]]:
+    """What clients of any cloud were answered otherwise than published, and no test has told yet."""
+    found: list[str] = []
+    yield found
+    assert not found, "\n".join(found)
+
+
+@pytest.fixture(autouse=True)
+def _as_published(misfits: list[str]) -> Iterator[None]:
+    """A test during which an answer came that does not fit what is published fails."""
+    yield
+    found, misfits[:] = list(misfits), []
+    assert not found, "\n".join(found)
+
+
+@pytest.fixture(scope="session")
+def installed(tmp_path_factory: pytest.TempPathFactory, misfits: list[str]) -> Iterator[Installed]:
+    made = Installed(tmp_path_factory.mktemp("clients"), misfits)
     made.up()
     for host in (made.state / "hosts" / "cell1").iterdir():
         (host / "faults.json").write_text(json.dumps({"send:slow-*": {"hang_seconds": 5}}), encoding="utf-8")
     yield made
     made.polycell("down")
+    assert made.hop is not None
+    assert made.hop.seen, "no client came through the hop"
+    made.hop.close()
 
 
 @pytest.fixture(scope="session")

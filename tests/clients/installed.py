@@ -10,15 +10,20 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from tests.clients.hop import Hop
 from tests.clients.stock import Shell, openrc
 from tests.real.databases import free_ports
 
 
 class Installed:
-    """A cloud in a directory, and a shell that has sourced its openrc."""
+    """A cloud in a directory, and a shell that has sourced its openrc.
 
-    def __init__(self, state: Path) -> None:
+    With `misfits` a hop stands before its compute API and adds to them what is not answered as published.
+    """
+
+    def __init__(self, state: Path, misfits: list[str] | None = None) -> None:
         self.state = state
+        self.hop = None if misfits is None else Hop(misfits)
         self.port_base = free_ports(8)
 
     def polycell(self, *words: str) -> subprocess.CompletedProcess[str]:
@@ -28,6 +33,9 @@ class Installed:
     def up(self, *words: str) -> str:
         done = self.polycell("up", "--driver", "simulated", "--port-base", str(self.port_base), "--detach", *words)
         assert done.returncode == 0, done.stdout + done.stderr
+        environment = openrc(self.state)
+        if self.hop is not None and "OS_AUTH_URL" in environment:
+            self.hop.stand_before(environment)
         return done.stdout
 
     def openstack(self, *words: str) -> Any:

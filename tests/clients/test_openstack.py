@@ -17,8 +17,8 @@ EVERYTHING = {"compute", "placement", "identity", "image", "network", "volume", 
 
 
 @pytest.fixture(scope="module")
-def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installed]:
-    made = Installed(tmp_path_factory.mktemp("up"))
+def cloud(tmp_path_factory: pytest.TempPathFactory, misfits: list[str]) -> Iterator[Installed]:
+    made = Installed(tmp_path_factory.mktemp("up"), misfits)
     made.up()
     yield made
     made.polycell("down")
@@ -94,8 +94,8 @@ def test_polycell_json_tells_all_and_logs_tell_no_secret(cloud: Installed) -> No
         assert not any(secret in text for secret in secrets), log
 
 
-def test_a_process_for_each_service(tmp_path: Path) -> None:
-    cloud = Installed(tmp_path)
+def test_a_process_for_each_service(tmp_path: Path, misfits: list[str]) -> None:
+    cloud = Installed(tmp_path, misfits)
     try:
         cloud.up("--processes", "--hosts-per-cell", "1", "--workers", "2")
         told = json.loads((tmp_path / "polycell.json").read_text(encoding="utf-8"))
