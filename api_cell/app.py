@@ -20,6 +20,7 @@ from api_cell.policies import compute as compute_policies
 from cell_service.peers.image import Images
 from cell_service.peers.limits import UnifiedLimits
 from cell_service.peers.network import Networks
+from cell_service.peers.shares import Shares
 from cell_service.peers.volumes import Volumes
 from mapping_db.cloud import Cloud
 
@@ -51,6 +52,7 @@ class Services:
     superconductor: Any = None
     """A client of the super-conductors' contract, on the cloud's bus."""
     volumes: Volumes | None = None
+    shares: Shares | None = None
     unified_limits: UnifiedLimits | None = None
     host_states: HostStates = field(default_factory=HostStates)
 

@@ -124,6 +124,14 @@ class CinderSettings(PeerSettings):
 
 
 @dataclass(frozen=True, slots=True)
+class ManilaSettings(PeerSettings):
+    GROUP: ClassVar[str] = "manila"
+    share_apply_policy_timeout: int = option(
+        cfg.IntOpt("share_apply_policy_timeout", default=10, min=1, help="Seconds a host waits to be let in.")
+    )
+
+
+@dataclass(frozen=True, slots=True)
 class LimitSettings(PeerSettings):
     """[oslo_limit]: unified limits of the identity service, and which service's they are."""
 

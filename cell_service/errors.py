@@ -192,6 +192,10 @@ class ShareNotFound(NotFound):
     message = "Share {share_id} could not be found."
 
 
+class ShareMappingNotFound(NotFound):
+    message = "Share {share_id} is not attached to instance {instance_uuid}."
+
+
 class ConsoleTokenNotFound(NotFound):
     message = "Token not found"
 
@@ -313,6 +317,24 @@ class UnshelveHostNotInZone(Conflict):
 
 class PinnedZoneElsewhere(Conflict):
     message = "Server {instance_uuid} is in the availability zone {availability_zone}, and cannot be pinned to {zone}."
+
+
+class InstanceHasShares(Conflict):
+    message = "Cannot '{action}' instance {instance_uuid} while it has shares"
+
+
+class ShareAttached(Conflict):
+    message = "Share '{share_id}' is attached to instance {instance_uuid} already."
+
+
+class ShareTagTaken(Conflict):
+    message = "Another share of instance {instance_uuid} has the tag '{tag}'."
+
+
+class ShareUnavailable(Conflict):
+    """A share that cannot be attached as it is."""
+
+    message = "Share {share_id} cannot be used: {reason}"
 
 
 class InstanceIsLocked(Conflict):

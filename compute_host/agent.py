@@ -21,10 +21,12 @@ from cell_service.errors import (
     Unavailable,
 )
 from cell_service.logs import about
+from cell_service.model.instance import Instance
 from cell_service.model.lifecycle import PowerState, Task
 from cell_service.model.operation import Outcome
 from cell_service.peers.network import Networks
 from cell_service.peers.placement import Placement
+from cell_service.peers.shares import Shares
 from cell_service.peers.volumes import Volumes
 from cell_service.rpc.conductor import Conductor, HostRegistration, HostStanding
 from cell_service.rpc.contract import client, dispatcher
@@ -39,6 +41,7 @@ from compute_host.precaching import Precaching
 from compute_host.reconcile import reconcile
 from compute_host.resume import resume_guests
 from compute_host.servant import ComputeServant
+from compute_host.share_access import HostShares
 from compute_host.timers import Pools, Repeated, Timers
 from compute_host.tracker import Tracker
 from compute_host.virt.driver import Driver, Sendings
@@ -74,6 +77,7 @@ class Agent:
         drive: DriveMaker | None = None,
         lines: Lines | None = None,
         volumes: Volumes | None = None,
+        shares: Shares | None = None,
     ) -> None:
         self.settings, self.driver = settings, driver
         self.ready = threading.Event()
@@ -89,7 +93,11 @@ class Agent:
         self._plugging = Plugging(clock, settings.plugging_seconds, fatal=settings.plugging_is_fatal)
         self._hands = Hands(
             settings.host, driver, networks, images, clock, settings.shutdown_seconds, drive,
-            settings.force_config_drive, volumes, self._plugging.wait,
+            settings.force_config_drive, volumes,
+            None if shares is None else HostShares(
+                settings.host, settings.share_address, shares, settings.share_seconds, clock, self._neighbours
+            ),
+            self._plugging.wait,
         )  # fmt: skip
         self._backlog = Backlog(clock, settings.max_concurrent_builds, settings.max_concurrent_verbs, self._begin_work)
         self._tracker = Tracker(settings.host, driver, placement, self._conductor)
@@ -338,6 +346,9 @@ class Agent:
         self.reconcile_soon()
         self.claim_soon()
         log.info("host has changed its cell", extra=about(self._ctx(), host=self.settings.host))
+
+    def _neighbours(self, ctx: Context) -> tuple[Instance, ...]:
+        return self._conductor.instances_on_host(ctx, self.settings.host)
 
     # -- work ----------------------------------------------------------------------------------------
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import ClassVar
 
 from oslo_config import cfg
 
-from cell_service.config import Defaults, option, read
+from cell_service.config import Defaults, ManilaSettings, option, read
 from cell_service.consoles.config import ConsoleSettings, console_settings
 from cell_service.errors import Invalid
 from cell_service.metadata.config import DefaultOptions
@@ -26,6 +27,9 @@ class ComputeOptions:
             default="libvirt.LibvirtDriver",
             help="simulated.SimulatedDriver or libvirt.LibvirtDriver.",
         )
+    )
+    my_shared_fs_storage_ip: str = option(
+        cfg.StrOpt("my_shared_fs_storage_ip", default="", help="As whom hosts mount shares; empty: my_ip.")
     )
     max_concurrent_builds: int = option(cfg.IntOpt("max_concurrent_builds", default=10, min=1))
     shutdown_timeout: int = option(
@@ -85,6 +89,9 @@ class SimulatedOptions:
     memory_mib: int = option(cfg.IntOpt("memory_mib", default=262144, min=1))
     disk_gib: int = option(cfg.IntOpt("disk_gib", default=4096, min=0))
     boot_seconds: float = option(cfg.FloatOpt("boot_seconds", default=0.1, min=0))
+    host_boot_seconds: float = option(
+        cfg.FloatOpt("host_boot_seconds", default=1.0, min=0, help="The start of the host itself.")
+    )
     verb_seconds: float = option(
         cfg.FloatOpt("verb_seconds", default=0.02, min=0, help="Every other verb: stop, reboot, pause and so on.")
     )
@@ -129,6 +136,10 @@ class HostSettings:
     state: Path
     image_cache: Path
     my_ip: str = "127.0.0.1"
+    share_address: str = "127.0.0.1"
+    """As whom the host mounts shares."""
+    share_seconds: float = 10.0
+    """How long the host waits until it is let in to a share."""
     compute_driver: str = "simulated.SimulatedDriver"
     max_concurrent_builds: int = 10
     max_concurrent_verbs: int = 8
@@ -162,6 +173,8 @@ def settings_from(conf: cfg.ConfigOpts) -> HostSettings:
         state=state,
         image_cache=state / "_base",
         my_ip=defaults.my_ip,
+        share_address=options.my_shared_fs_storage_ip or defaults.my_ip,
+        share_seconds=read(conf, ManilaSettings).share_apply_policy_timeout,
         compute_driver=options.compute_driver,
         max_concurrent_builds=options.max_concurrent_builds,
         report_seconds=defaults.report_interval,
@@ -192,6 +205,14 @@ def settings_from(conf: cfg.ConfigOpts) -> HostSettings:
     )
 
 
+def own_address(host: str, address: str) -> str:
+    """As whom the host mounts shares: hosts of one machine without a network have an address each within it."""
+    if not address.startswith("127."):
+        return address
+    a, b, c = hashlib.sha256(host.encode()).digest()[:3]
+    return f"127.{a}.{b}.{c or 1}"
+
+
 def for_host(settings: HostSettings, name: str) -> HostSettings:
     """The same for one of several hosts that share their configuration: each has its own name and directory, and
     {host} in options of [libvirt] stands for it."""
@@ -200,4 +221,5 @@ def for_host(settings: HostSettings, name: str) -> HostSettings:
         connection_uri=settings.libvirt.connection_uri.replace("{host}", name),
         name_prefix=settings.libvirt.name_prefix.replace("{host}", name),
     )
-    return replace(settings, host=name, state=settings.state / name, libvirt=libvirt)
+    address = own_address(name, settings.share_address)
+    return replace(settings, host=name, state=settings.state / name, libvirt=libvirt, share_address=address)

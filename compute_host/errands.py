@@ -15,7 +15,7 @@ from cell_service.errors import NotSupported
 from cell_service.model.instance import Flavor
 from cell_service.model.lifecycle import PowerState
 from cell_service.model.operation import IMAGE, IMAGE_GONE, BuildArguments, Outcome
-from compute_host import volumes
+from compute_host import shares, volumes
 from compute_host.shelving import forget_image
 from compute_host.virt.driver import Driver, Movable
 from compute_host.work import Hands, Job, from_images, outcome_of, spec_of
@@ -78,6 +78,7 @@ def move_run(hands: Hands, job: Job) -> Outcome:
 def move_drop(hands: Hands, job: Job) -> Outcome:
     """Nothing of the guest is left here. Nothing else is released: a shelved instance keeps its volumes reserved."""
     hands.driver.destroy(job.instance.uuid)
+    shares.leave(hands, job)
     devices = volumes.leave_to_its_owner(hands, job)
     operation = job.work.operation
     return Outcome(operation.id, operation.fence, power_state=PowerState.NOSTATE, devices=devices)

@@ -9,6 +9,7 @@ from cell_service.context import SYSTEM_CLOCK, Clock
 from cell_service.peers.image import Images
 from cell_service.peers.network import Networks
 from cell_service.peers.placement import Placement
+from cell_service.peers.shares import Shares
 from cell_service.peers.volumes import Volumes
 from cell_service.rpc.transport import Transport
 from compute_host.agent import Agent
@@ -36,6 +37,7 @@ class Fleet:
         drive: DriveMaker | None = None,
         lines: Lines | None = None,
         volumes: Volumes | None = None,
+        shares: Shares | None = None,
     ) -> None:
         """`lines`: how hosts that are told to join another cell get there; None: they can't."""
         settings = tuple(hosts)
@@ -60,6 +62,7 @@ class Fleet:
                 drive=drive,
                 lines=lines,
                 volumes=volumes,
+                shares=shares,
             )
 
     def start(self) -> None:

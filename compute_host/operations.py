@@ -24,7 +24,7 @@ from cell_service.model.instance import Fault, Instance, Vif
 from cell_service.model.lifecycle import PowerState, Task, VmState
 from cell_service.model.operation import UNFINISHED_IMAGES, BuildArguments, Kind, Outcome
 from cell_service.peers.volume_ends import let_go
-from compute_host import errands, interfaces, reimaging, shelving, volume_images, volumes
+from compute_host import errands, interfaces, reimaging, shares, shelving, volume_images, volumes
 from compute_host.guests import change_password, dump
 from compute_host.imaging import make_backup, make_image
 from compute_host.rescuing import rescue, unrescue
@@ -168,6 +168,7 @@ def _delete(hands: Hands, job: Job) -> Outcome:
             hands.images.remove(job.ctx, each)
     for each in unfinished:  # before the volumes: what has snapshots can't be deleted
         volume_images.forget(hands, job, each)
+    shares.leave(hands, job)
     let_go(hands.volumes, job.ctx, instance.uuid, instance.block_devices)
     return Outcome(job.work.operation.id, job.work.operation.fence, power_state=PowerState.NOSTATE)
 
@@ -204,6 +205,8 @@ _VERBS: dict[Kind, Callable[[Hands, Job], Outcome]] = {
     Kind.DETACH_VOLUME: volumes.detach,
     Kind.SWAP_VOLUME: volumes.swap,
     Kind.EXTEND_VOLUME: volumes.extend,
+    Kind.ATTACH_SHARE: shares.attach,
+    Kind.DETACH_SHARE: shares.detach,
 }
 
 

@@ -15,6 +15,7 @@ from cell_service.peers.network import Networks
 from cell_service.peers.volumes import Volumes
 from compute_host.disks import blank_disks, with_image
 from compute_host.images import ImageCache
+from compute_host.share_access import HostShares
 from compute_host.virt.driver import DriveFile, Driver, GuestSpec
 
 DriveMaker = Callable[[Context, Instance, tuple[Vif, ...], BuildArguments], tuple[DriveFile, ...]]
@@ -35,6 +36,7 @@ class Hands:
     force_drive: bool = False
     """Every instance has a config drive, asked for or not."""
     volumes: Volumes | None = None
+    shares: HostShares | None = None
     plugged: Callable[[Networks, Job, tuple[Vif, ...]], None] = lambda _networks, _job, _vifs: None
     """Returns when the ports of a new guest are plugged, or nobody minds."""
 

@@ -1,54 +1,59 @@
-"""Shares of servers (from 2.97). There is no service for shared file systems beside this one: no server has any."""
+"""The shares of a server: /servers/{server_id}/shares (from 2.97)."""
 
 from __future__ import annotations
 
+from typing import Any
+
 from api_cell.edge.route import Request, Response, Route
 from api_cell.edge.shapes import UUID, query, strict, wrapped
-from api_cell.servers import act, find
-from cell_service.errors import InstanceInvalidState, ShareNotFound
+from api_cell.servers import find, shares
 from cell_service.model.instance import Instance
-from cell_service.model.lifecycle import VmState
+from cell_service.model.lifecycle import PowerState
+from cell_service.model.share import ShareMapping
 
 FIRST = (2, 97)
-_RULE = "os_compute_api:os-server-shares:"
 _TAG = {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[a-zA-Z0-9-]*$"}
 _CREATE = wrapped("share", strict({"share_id": UUID, "tag": _TAG}, "share_id"))
 _NO_QUERY = query({}, closed=True)
 
 
 def index(req: Request) -> Response:
-    """200 {"shares": []}."""
-    _server(req, "index")
-    return Response(200, {"shares": []})
+    """200 {"shares": […]}"""
+    instance = _server(req, "index")
+    return Response(200, {"shares": [_view(req, one, instance.power_state) for one in instance.shares]})
 
 
 def create(req: Request) -> Response:
-    """404: the share is not there. 409 for a server that is not stopped."""
-    instance = _server(req, "create")
-    act.demand_unlocked(req.ctx, instance)
-    if instance.vm_state is not VmState.STOPPED:
-        raise InstanceInvalidState(
-            action="attach_share", instance_uuid=instance.uuid, attribute="vm_state", state=instance.vm_state.value
-        )
-    raise ShareNotFound(share_id=req.body["share"]["share_id"])
+    """201 {"share": {…}}: the share will be attached."""
+    asked = req.body["share"]
+    made = shares.attach(req, req.params["server_id"], asked["share_id"], asked.get("tag"))
+    return Response(201, {"share": _view(req, made, PowerState.NOSTATE)})
 
 
 def show(req: Request) -> Response:
-    """404."""
-    _server(req, "show")
-    raise ShareNotFound(share_id=req.params["id"])
+    """200 {"share": {…}}"""
+    instance = _server(req, "show")
+    return Response(200, {"share": _view(req, shares.demand_mapping(instance, req.params["id"]), instance.power_state)})
 
 
 def delete(req: Request) -> Response:
-    """404."""
-    act.demand_unlocked(req.ctx, _server(req, "delete"))
-    raise ShareNotFound(share_id=req.params["id"])
+    """200: the share will be detached."""
+    shares.detach(req, req.params["server_id"], req.params["id"])
+    return Response(200)
 
 
 def _server(req: Request, verb: str) -> Instance:
     instance = find.server(req, req.params["server_id"]).instance
-    req.demand(_RULE + verb, find.target(instance))
+    req.demand(shares.RULE + verb, find.target(instance))
     return instance
+
+
+def _view(req: Request, mapping: ShareMapping, power_state: PowerState) -> dict[str, Any]:
+    """Administrators also see the mapping's own uuid, and where the share comes from."""
+    shown = {"share_id": mapping.share_id, "status": mapping.shown(power_state).value, "tag": mapping.tag}
+    if req.ctx.is_admin:
+        shown |= {"uuid": mapping.uuid, "export_location": mapping.export_location}
+    return shown
 
 
 ROUTES = (

@@ -14,7 +14,7 @@ from api_cell.edge.route import Request
 from api_cell.servers import find
 from cell_service.context import Context
 from cell_service.db import actions, instances, operations
-from cell_service.errors import InstanceInvalidState, InstanceIsLocked, InstanceNotReady, Unavailable
+from cell_service.errors import InstanceHasShares, InstanceInvalidState, InstanceIsLocked, InstanceNotReady, Unavailable
 from cell_service.logs import about
 from cell_service.model import lifecycle
 from cell_service.model.instance import Instance
@@ -62,6 +62,7 @@ def begin(req: Request, server_id: str, doing: Doing, prepare: Prepare = lambda 
             instance = find.to_change(req, tx, cell, server_id)
             req.demand(doing.rule, find.target(instance))
             demand_unlocked(req.ctx, instance)
+            demand_no_shares(instance, doing.kind.value)
             after = lifecycle.begin(doing.kind.value, instance.state, server_id, said=doing.name)
             if instance.host is None:
                 raise InstanceNotReady(instance_uuid=server_id)
@@ -84,6 +85,12 @@ def demand_unlocked(ctx: Context, instance: Instance) -> None:
     """Raises InstanceIsLocked, but for administrators."""
     if instance.locked and not ctx.is_admin:
         raise InstanceIsLocked(instance_uuid=instance.uuid)
+
+
+def demand_no_shares(instance: Instance, action: str) -> None:
+    """Raises InstanceHasShares for what no instance with shares can do."""
+    if instance.shares and action in lifecycle.WITHOUT_SHARES:
+        raise InstanceHasShares(instance_uuid=instance.uuid, action=action)
 
 
 def wake(ctx: Context, cell: Cell, host: str | None) -> None:

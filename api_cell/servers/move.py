@@ -16,6 +16,7 @@ from uuid import uuid4
 
 from sqlalchemy import Connection
 
+from api_cell.servers import act
 from api_cell.superconductor.contract import SuperConductor
 from cell_service.context import Context, new_request_id
 from cell_service.db import actions, instances, server_migrations
@@ -83,8 +84,9 @@ def accept(
 ) -> str:
     """The server, which the caller may move, will be moved. Answers the move's uuid.
 
-    Raises InstanceInvalidState, InstanceNotFound, OverQuota, CellUnavailable; then nothing has changed.
+    Raises InstanceInvalidState, InstanceHasShares, InstanceNotFound, OverQuota, CellUnavailable; then all is as before.
     """
+    act.demand_no_shares(instance, RULES[kind])
     lifecycle.begin(RULES[kind], instance.state, instance.uuid, said=_SAID[kind])
     now = cloud.clock.now()
     new = plan.new_flavor or instance.flavor
@@ -151,14 +153,16 @@ def wake(ctx: Context, superconductor: SuperConductor, move_uuid: str) -> None:
 def begin_in(tx: Connection, ctx: Context, move: Move, now: datetime) -> Instance:
     """The instance shows in its cell that it is being moved. Done again: nothing changes.
 
-    Raises InstanceNotFound, InstanceInvalidState, InstanceInTransit.
+    Raises InstanceNotFound, InstanceInvalidState, InstanceHasShares, InstanceInTransit.
     """
+    instances.hold(tx, move.instance_uuid)
     instance = instances.get(tx, move.instance_uuid)
     name = RULES[move.kind]
     if actions.has(tx, instance.uuid, move.request_id, name):
         return instance
     if instance.hidden:
         raise InstanceInTransit(instance_uuid=instance.uuid, retry_after=1)
+    act.demand_no_shares(instance, name)
     after = lifecycle.begin(name, instance.state, instance.uuid, said=_SAID[move.kind])
     if not instances.change(tx, instance.uuid, now=now, expect=instance.state, task_state=after.task):
         raise InstanceInvalidState(

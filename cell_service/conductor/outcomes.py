@@ -11,7 +11,7 @@ from typing import Any
 from sqlalchemy import Connection
 
 from cell_service import wire
-from cell_service.conductor import builds, deletes, shelving, volumes
+from cell_service.conductor import builds, deletes, shares, shelving, volumes
 from cell_service.conductor.means import Means, context_of, event_of
 from cell_service.db import actions, instances, operations
 from cell_service.errors import Conflict, InstanceNotFound, OperationLost
@@ -24,6 +24,7 @@ from cell_service.model.operation import (
     ERRAND_OUTCOME,
     ERRANDS,
     IMAGE_GONE,
+    SHARE_WORK,
     TELLING,
     VOLUME_WORK,
     Kind,
@@ -53,6 +54,8 @@ def record(means: Means, outcome: Outcome) -> None:
         _try_again(means, operation, outcome.fault)
     elif operation.kind in VOLUME_WORK:
         volumes.host_is_through(means, operation, outcome)
+    elif operation.kind in SHARE_WORK:
+        shares.host_is_through(means, operation, outcome)
     elif outcome.fault is None:
         means.db.run(lambda tx: _succeed(tx, means, operation, outcome))
         log.info("operation done", extra=_about(means, operation))
@@ -86,6 +89,9 @@ def fail(
 
     if operation.kind in VOLUME_WORK:
         volumes.host_is_through(means, operation, Outcome(operation.id, operation.fence, fault=fault))
+        return
+    if operation.kind in SHARE_WORK:
+        shares.host_is_through(means, operation, Outcome(operation.id, operation.fence, fault=fault))
         return
 
     def columns(instance: Instance) -> dict[str, Any]:

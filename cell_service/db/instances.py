@@ -20,7 +20,7 @@ _FIELDS = tuple(Instance.__dataclass_fields__)
 _COLUMNS = [instances.c[name] for name in _FIELDS]
 _UUID, _DELETED_AT = _FIELDS.index("uuid"), _FIELDS.index("deleted_at")
 _VM_STATE, _TASK_STATE, _POWER_STATE = (_FIELDS.index(name) for name in ("vm_state", "task_state", "power_state"))
-_BLOCK_DEVICES = _FIELDS.index("block_devices")
+_BLOCK_DEVICES, _SHARES = _FIELDS.index("block_devices"), _FIELDS.index("shares")
 _VM_STATES: dict[Any, VmState] = {state.value: state for state in VmState}
 _TASKS: dict[Any, Task] = {task.value: task for task in Task}
 _POWER_STATES: dict[Any, PowerState] = {state.value: state for state in PowerState}
@@ -205,6 +205,7 @@ def instance_of(row: Sequence[Any]) -> Instance:
     """The instance of a row that has the columns of `columns()`, in their order."""
     values = list(row)
     values[_BLOCK_DEVICES] = values[_BLOCK_DEVICES] or ()
+    values[_SHARES] = values[_SHARES] or ()
     values[_VM_STATE] = _VM_STATES[values[_VM_STATE]]
     values[_TASK_STATE] = _TASKS[values[_TASK_STATE]] if values[_TASK_STATE] else None
     values[_POWER_STATE] = _POWER_STATES[values[_POWER_STATE]]

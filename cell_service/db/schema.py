@@ -28,6 +28,7 @@ from cell_service.model.block_device import BlockDevice
 from cell_service.model.host import NodeReport
 from cell_service.model.instance import Fault, Flavor, Vif
 from cell_service.model.operation import BuildArguments
+from cell_service.model.share import ShareMapping
 
 metadata = MetaData(
     naming_convention={
@@ -92,6 +93,7 @@ instances = Table(
     Column("security_groups", Json(tuple[str, ...], shared=True), nullable=False),
     Column("network_info", Json(tuple[Vif, ...]), nullable=False),
     Column("block_devices", Json(tuple[BlockDevice, ...])),
+    Column("shares", Json(tuple[ShareMapping, ...])),
     Column("trusted_image_certificates", Json(tuple[str, ...], shared=True), nullable=False),
     Column("scheduler_hints", Json(dict[str, Any], shared=True), nullable=False),
     Column("fault", Json(Fault)),

@@ -9,6 +9,7 @@ from typing import Any
 from cell_service.model import block_device
 from cell_service.model.block_device import BlockDevice
 from cell_service.model.lifecycle import PowerState, State, Task, VmState
+from cell_service.model.share import ShareMapping
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +142,7 @@ class Instance:
     security_groups: tuple[str, ...] = ()
     network_info: tuple[Vif, ...] = ()
     block_devices: tuple[BlockDevice, ...] = ()
+    shares: tuple[ShareMapping, ...] = ()
     trusted_image_certificates: tuple[str, ...] = ()
     scheduler_hints: dict[str, Any] = field(default_factory=dict)
     fault: Fault | None = None

@@ -136,8 +136,14 @@ RULES: dict[str, Rule] = {
     "revertResize": Rule(frozenset({VmState.RESIZED}), Task.RESIZE_REVERTING, None),
     "attach_interface": Rule(_PLUGGABLE, None, None),
     "detach_interface": Rule(_PLUGGABLE, None, None),
+    "attach_share": Rule(frozenset({VmState.STOPPED}), None, None),
+    "detach_share": Rule(frozenset({VmState.STOPPED}), None, None),
     "delete": Rule(_NOT_GONE, Task.DELETING, VmState.DELETED, during=ANY_TASK),
 }  # fmt: skip
+
+
+WITHOUT_SHARES = frozenset({"resize", "migrate", "live-migration", "evacuate", "suspend", "shelve"})
+"""What no instance with shares can do: a share is mounted on one host, and no memory is saved that has it."""
 
 
 MOVING = frozenset({

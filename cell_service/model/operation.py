@@ -15,6 +15,7 @@ from typing import Any
 from cell_service.model.block_device import BlockDevice
 from cell_service.model.instance import Fault, InjectedFile, Instance, NetworkRequest, Vif
 from cell_service.model.lifecycle import PowerState
+from cell_service.model.share import ShareMapping
 
 
 class Kind(StrEnum):
@@ -52,6 +53,8 @@ class Kind(StrEnum):
     DETACH_VOLUME = "detach_volume"
     SWAP_VOLUME = "swap_volume"
     EXTEND_VOLUME = "extend_volume"
+    ATTACH_SHARE = "attach_share"
+    DETACH_SHARE = "detach_share"
 
 
 VOLUME_WORK = frozenset({Kind.ATTACH_VOLUME, Kind.DETACH_VOLUME, Kind.SWAP_VOLUME, Kind.EXTEND_VOLUME})
@@ -60,6 +63,13 @@ VOLUME_WORK = frozenset({Kind.ATTACH_VOLUME, Kind.DETACH_VOLUME, Kind.SWAP_VOLUM
 ATTACH_VOLUME {device}: the guest has that block device (by uuid). DETACH_VOLUME {device}: it has it no more, nor has
 the host. SWAP_VOLUME {device, volume_id}: the device is that volume. EXTEND_VOLUME {device}: the guest sees its new
 size."""
+
+
+SHARE_WORK = frozenset({Kind.ATTACH_SHARE, Kind.DETACH_SHARE})
+"""What hosts do with shares of an instance that is off, whose state stays as it is.
+
+ATTACH_SHARE {share}: the host may mount the share of that mapping (by uuid). DETACH_SHARE {share}: it may not any more,
+unless another instance on it has that share."""
 
 
 ERRANDS = frozenset({Kind.MOVE_OUT, Kind.MOVE_IN, Kind.MOVE_RUN, Kind.MOVE_DROP})
@@ -213,5 +223,7 @@ class Outcome:
     """Block devices as they are now; the others are as they were."""
     devices_gone: tuple[str, ...] = ()
     """Uuids of block devices that the instance has no more."""
+    share: ShareMapping | None = None
+    """The share of ATTACH_SHARE as it is now."""
     result: dict[str, Any] = field(default_factory=dict)
     """What an errand has found out (see ERRANDS)."""

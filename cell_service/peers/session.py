@@ -27,6 +27,7 @@ _SERVICE_TYPES = {
     "network": "network",
     "placement": "placement",
     "volume": "block-storage",
+    "share": "shared-file-system",
     "compute": "compute",
     "identity": "identity",
 }

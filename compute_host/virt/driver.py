@@ -279,6 +279,15 @@ class Attachable(Protocol):
 
 
 @runtime_checkable
+class Mountable(Protocol):
+    """A driver whose guests can have shares. What an instance has (`GuestSpec.instance`, `shares`) is mounted on the
+    host and handed to its guest when that starts, and is mounted no more when it is off; the host is let in by then."""
+
+    def mounts(self, uuid: str) -> dict[str, str]:
+        """What the guest has of them now: where each comes from, by its tag. Raises GuestNotFound."""
+
+
+@runtime_checkable
 class Diagnosable(Protocol):
     """A driver that can tell how a guest is doing."""
 

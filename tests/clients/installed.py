@@ -24,7 +24,7 @@ class Installed:
     def __init__(self, state: Path, misfits: list[str] | None = None) -> None:
         self.state = state
         self.hop = None if misfits is None else Hop(misfits)
-        self.port_base = free_ports(8)
+        self.port_base = free_ports(9)
 
     def polycell(self, *words: str) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "tools.up.main", *words, "--state", str(self.state)]

@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 ROOT = Path(__file__).parents[2]
 CELLS = ("cell1", "cell2")
 SETTLE_SECONDS = 90.0
-PORTS = 6
+PORTS = 9
 SPAWN_SECONDS = 0.8
 
 

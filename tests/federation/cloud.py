@@ -22,7 +22,7 @@ from api_cell.superconductor.means import SuperConductorSettings
 from api_cell.superconductor.service import SuperConductorService
 from cell_service.conductor.config import ConductorSettings
 from cell_service.conductor.service import ConductorService
-from cell_service.config import CinderSettings, PlacementSettings
+from cell_service.config import CinderSettings, ManilaSettings, PlacementSettings
 from cell_service.consoles.config import ConsoleSettings, SerialConsole
 from cell_service.context import SYSTEM_CLOCK, Deadline
 from cell_service.db import migrate, schema
@@ -30,11 +30,12 @@ from cell_service.db.engine import Database
 from cell_service.model.instance import Flavor
 from cell_service.peers.cinder import open_volumes
 from cell_service.peers.limits import UnifiedLimits
+from cell_service.peers.manila import open_shares
 from cell_service.peers.placement_http import open_placement
 from cell_service.rpc.contract import client
 from cell_service.rpc.transport import Transport
 from cell_service.rpc.transports import open_transport
-from compute_host.config import HostSettings, SimulatedOptions
+from compute_host.config import HostSettings, SimulatedOptions, own_address
 from compute_host.fleet import Fleet
 from compute_host.lines import Lines
 from mapping_db import cell_mappings, flavors, host_mappings
@@ -47,6 +48,7 @@ from mapping_db.migrate import GLOBAL
 from mapping_db.shared_cache import CacheSettings, open_shared
 from tests.edge.client import Client, Reply
 from tests.suites.peers import MemoryImages, MemoryNetworks
+from tools.companions.share import make_share
 from tools.companions.volume import make_volume
 
 T = TypeVar("T")
@@ -80,6 +82,10 @@ class Federation:
         self.storage.start(0)
         storage = CinderSettings(auth_type="none", endpoint_override=self.storage.url)
         self.volumes = open_volumes(storage)
+        self.share_service = make_share(directory / "share", NoAuth())
+        self.share_service.start(0)
+        sharing = ManilaSettings(auth_type="none", endpoint_override=self.share_service.url)
+        self.shares = open_shares(sharing)
         self.db = GlobalDatabase(self._database("global"))
         migrate.sync(self.db, GLOBAL)
         self.names = [f"cell{number}" for number in range(cells + 1)]
@@ -95,7 +101,8 @@ class Federation:
         locator = Locator(self.db, open_shared(cache) if cache else None)
         self.cloud = Cloud(self.db, self.bus, self.cells, locator, SYSTEM_CLOCK)
         asked = client(SuperConductor, asking)
-        self.services = Services(self.settings, self.images, self.networks, asked, self.volumes, limits)
+        self.services = Services(self.settings, self.images, self.networks, asked, self.volumes, self.shares,
+                                 limits)  # fmt: skip
         self.placement = ApiServer(make_placement_app(self.cloud, self.settings, NoAuth()))
         self.placement.start()
         self.api = ApiServer(make_compute_app(self.cloud, self.services, self.settings))
@@ -152,6 +159,7 @@ class Federation:
             placement=open_placement(self.placement_settings),
             images=self.images,
             volumes=self.volumes,
+            shares=self.shares,
         )
         made.start()
         assert made.wait_ready(30)
@@ -161,7 +169,7 @@ class Federation:
         state = self.directory / name
         return HostSettings(
             name, state, self.directory / "images", report_seconds=1, simulated=self._simulated,
-            consoles=self._consoles,
+            consoles=self._consoles, share_address=own_address(name, "127.0.0.1"),
         )  # fmt: skip
 
     @property
@@ -179,6 +187,7 @@ class Federation:
         self.api.drain(2)
         self.placement.drain(2)
         self.storage.drain(2)
+        self.share_service.drain(2)
         self.cells.close()
         self._asking.close()
         for transport in self._transports:
@@ -214,6 +223,11 @@ class Federation:
         assert answer.status == 200, answer.raw
         shown: dict[str, Any] = answer.json["server"]
         return shown
+
+    def spare(self, host: str) -> None:
+        """No servers go to the host."""
+        body = {"host": host, "binary": "nova-compute"}
+        assert self.admin.put("/os-services/disable", body, version="2.52").status == 200
 
     def settled(self, uuid: str, by: Client | None = None) -> dict[str, Any]:
         """The server when nothing is in flight any more, and its cell tells so."""

@@ -70,7 +70,7 @@ def test_a_directory_that_cannot_be_written_is_one_clear_line(tmp_path: Path) ->
 def test_a_database_that_does_not_answer_is_one_clear_line(tmp_path: Path) -> None:
     port = free_port()
     url = f"mysql://root:s3cret@127.0.0.1:{port}/{{cell}}"
-    done = up("--state", str(tmp_path / "state"), "--port-base", str(free_ports(8)), "--database", url)
+    done = up("--state", str(tmp_path / "state"), "--port-base", str(free_ports(9)), "--database", url)
     assert done.returncode == 1
     assert "the database of" in done.stderr
     assert "s3cret" not in done.stderr + done.stdout

@@ -42,7 +42,7 @@ class Seed:
     passwords: Mapping[str, str]
     endpoints: Mapping[str, str]
     region: str = "RegionOne"
-    service_users: tuple[str, ...] = ("nova", "placement", "glance", "neutron", "cinder")
+    service_users: tuple[str, ...] = ("nova", "placement", "glance", "neutron", "cinder", "manila")
     names: Mapping[str, str] = field(
         default_factory=lambda: {
             "identity": "keystone",
@@ -52,6 +52,8 @@ class Seed:
             "placement": "placement",
             "volumev3": "cinderv3",
             "block-storage": "cinder",
+            "sharev2": "manilav2",
+            "shared-file-system": "manila",
         }
     )
 

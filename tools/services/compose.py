@@ -17,6 +17,7 @@ from cell_service.config import (
     Defaults,
     GlanceSettings,
     LimitSettings,
+    ManilaSettings,
     NeutronSettings,
     PlacementSettings,
     load,
@@ -37,7 +38,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-API_PORTS = {"api": 8774, "placement": 8778, "identity": 5000, "image": 9292, "network": 9696, "volume": 8776}
+API_PORTS = {"api": 8774, "placement": 8778, "identity": 5000, "image": 9292, "network": 9696, "volume": 8776,
+             "share": 8786}  # fmt: skip
 ROLES = (*API_PORTS, "metadata", "super-conductor", "conductor", "compute", "console", "queue")
 CONSOLE_PORT = 6080
 GLOBAL_READ_SECONDS = 10.0
@@ -76,7 +78,7 @@ class Composer:
                 return self._placement(conf, *listen)
             case "metadata":
                 return self._metadata(conf, port, address, reuse_port)
-            case "identity" | "image" | "network" | "volume":
+            case "identity" | "image" | "network" | "volume" | "share":
                 return self._companion(conf, role, *listen)
             case "super-conductor":
                 return self._super_conductor(conf)
@@ -156,6 +158,7 @@ class Composer:
         from cell_service.peers.cinder import open_volumes
         from cell_service.peers.glance import open_images
         from cell_service.peers.limits import UnifiedLimits
+        from cell_service.peers.manila import open_shares
         from cell_service.peers.neutron import open_networks
         from cell_service.rpc.contract import client
 
@@ -167,6 +170,7 @@ class Composer:
             open_networks(read(conf, NeutronSettings)),
             client(SuperConductor, self._asking),
             open_volumes(read(conf, CinderSettings)),
+            open_shares(read(conf, ManilaSettings)),
             UnifiedLimits(read(conf, LimitSettings), SYSTEM_CLOCK),
         )
         edge = make_compute_app(cloud, services, settings, self._authenticator(conf))
@@ -285,6 +289,7 @@ class Composer:
         from cell_service.metadata.config import read_settings
         from cell_service.peers.cinder import open_volumes
         from cell_service.peers.glance import open_images
+        from cell_service.peers.manila import open_shares
         from cell_service.peers.neutron import open_networks
         from cell_service.peers.placement_http import open_placement
         from cell_service.rpc.transports import open_transport
@@ -308,6 +313,7 @@ class Composer:
             drive=drives,
             lines=lines,
             volumes=open_volumes(read(conf, CinderSettings)),
+            shares=open_shares(read(conf, ManilaSettings)),
         )
 
         def end(grace_seconds: float) -> None:
@@ -367,6 +373,7 @@ class Composer:
         from tools.companions.identity import make_identity
         from tools.companions.image import make_image
         from tools.companions.network import make_network
+        from tools.companions.share import make_share
 
         data = Path(read(conf, CompanionSection).data_path.replace("$state_path", read(conf, Defaults).state_path))
         data.mkdir(parents=True, exist_ok=True)
@@ -374,6 +381,8 @@ class Composer:
             companion = make_identity(data)
         elif role == "volume":
             companion = self._volumes(conf, data)
+        elif role == "share":
+            companion = make_share(data, self._authenticator(conf))
         else:
             authenticator = self._authenticator(conf)
             companion = (

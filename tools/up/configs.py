@@ -85,6 +85,7 @@ def _common(plan: Plan) -> Sections:
             "metadata_proxy_shared_secret": plan.passwords[METADATA_SECRET],
         },
         "cinder": _account(plan, "cinder", plan.endpoint("volume")),
+        "manila": _account(plan, "manila", plan.endpoint("share")),
         "nova": _account(plan, "nova", plan.endpoint("compute")),
         "oslo_limit": _account(plan, "nova", plan.endpoint("identity")),
         "keystone_authtoken": _account(plan, "nova", None) | {"www_authenticate_uri": plan.endpoint("identity")},

@@ -31,7 +31,7 @@ from tools.up.plan import GLOBAL, Options, Plan, plan_of
 from tools.up.supervisor import Children, InProcess, Services
 
 READY_SECONDS = 60.0
-UNLISTED = ("metadata", "console", "volume")
+UNLISTED = ("metadata", "console", "volume", "share")
 """Not in the identity service's catalog, or not by this name."""
 DIRECTORIES = ("etc", "run", "run/hypervisors", "logs", "db", "companions", "hosts", "cache")
 
@@ -189,6 +189,7 @@ def _seed_identity(plan: Plan) -> None:
 
     endpoints = {name: plan.endpoint(name) for name in plan.services if name not in UNLISTED}
     endpoints |= {kind: plan.endpoint("volume") for kind in ("volumev3", "block-storage")}
+    endpoints |= {kind: plan.endpoint("share") for kind in ("sharev2", "shared-file-system")}
     seed_identity(plan.state / "companions", Seed(plan.passwords, endpoints))
 
 

@@ -19,11 +19,12 @@ from tools.up.drivers import SIMULATED, Choice
 
 OFFSETS = {
     "compute": 0, "placement": 1, "identity": 2, "image": 3, "network": 4, "metadata": 5, "volume": 6, "console": 7,
+    "share": 8,
 }  # fmt: skip
-RESERVED_PORTS = 8
+RESERVED_PORTS = 9
 GLOBAL = "api"
 """The name that {cell} stands for where the global database and queue are meant."""
-SERVICE_USERS = ("nova", "placement", "glance", "neutron", "cinder")
+SERVICE_USERS = ("nova", "placement", "glance", "neutron", "cinder", "manila")
 METADATA_SECRET = "metadata"
 HYPERVISOR = "hypervisor"
 """The role of a private host: the only one that is always a process of its own."""
@@ -97,7 +98,7 @@ class Plan:
 
     def endpoint(self, service: str) -> str:
         """Where clients find the service."""
-        paths = {"compute": "/v2.1", "identity": "/v3", "volume": "/v3"}
+        paths = {"compute": "/v2.1", "identity": "/v3", "volume": "/v3", "share": "/v2"}
         if service == "identity" and self.options.auth not in ("companion", "noauth2"):
             return self.options.auth
         return f"http://127.0.0.1:{self.port(service)}{paths.get(service, '')}"
@@ -121,7 +122,7 @@ class Plan:
             found += [Process("queue", (common, self.config(name)), cell=name) for name in ("global", *self.cells)]
         found += [
             Process(name, (common, top), port=self.port(name))
-            for name in ("identity", "image", "network", "volume") if name in self.services
+            for name in ("identity", "image", "network", "volume", "share") if name in self.services
         ]  # fmt: skip
         if self.choice.is_private:
             found += [

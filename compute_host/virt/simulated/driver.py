@@ -13,7 +13,7 @@ from cell_service.model.block_device import BlockDevice
 from cell_service.model.console import ConsolePlace
 from cell_service.model.diagnostics import GuestDiagnostics
 from cell_service.model.host import NodeReport
-from cell_service.model.instance import Vif
+from cell_service.model.instance import Instance, Vif
 from cell_service.model.lifecycle import PowerState
 from cell_service.model.migration import Sending
 from compute_host.config import HostSettings
@@ -116,6 +116,7 @@ class SimulatedDriver:
 
     def power_on(self, spec: GuestSpec) -> None:
         guest = self._guest("power_on", spec.instance.uuid)
+        self._share(spec)
         if guest.sent is not None:
             self._take(self._options.verb_seconds)
             self._state.change(guest.uuid, power_state=PowerState.RUNNING, sent=None)
@@ -135,6 +136,8 @@ class SimulatedDriver:
             self._make(spec)
             self._state.change(uuid, made=True)
         guest = self._guest("reboot", uuid)
+        if hard:
+            self._share(spec)
         if not hard and guest.power_state is not PowerState.RUNNING:
             raise DriverError(reason="The guest does not run, so it cannot reboot by itself.")
         if guest.power_state is PowerState.RUNNING:
@@ -228,6 +231,7 @@ class SimulatedDriver:
         if root.image is not None:
             inspection.check(root, spec.instance.image_ref)
         guest = self._guest("rescue", spec.instance.uuid)
+        self._share(spec)
         if guest.power_state in travel.ALIVE:
             raise DriverError(reason="The guest is not off: it cannot be rescued.")
         self._take(self._options.boot_seconds)
@@ -299,6 +303,10 @@ class SimulatedDriver:
         """The volumes that the guest has, and how large it sees them. Raises GuestNotFound."""
         return self._state.get(uuid).volumes
 
+    def mounts(self, uuid: str) -> dict[str, str]:
+        guest = self._state.get(uuid)
+        return guest.shares if guest.power_state in travel.ALIVE else {}
+
     def happen(self, uuid: str, does: str) -> None:
         """Let the guest do something by itself: `shutdown`, `crash` or `start`. Raises GuestNotFound."""
         guest = self._state.get(uuid)
@@ -341,7 +349,14 @@ class SimulatedDriver:
             image=instance.image_ref,
             config_drive=spec.config_drive is not None or instance.config_drive,
             volumes=_volumes(instance.block_devices),
+            shares=_shares(instance),
         )
+
+    def _share(self, spec: GuestSpec) -> None:
+        """A guest that starts now finds the shares of its instance."""
+        guest, shares = self._state.get(spec.instance.uuid), _shares(spec.instance)
+        if guest.shares != shares:
+            self._state.change(guest.uuid, shares=shares)
 
     def _admit(self, record: Record) -> None:
         """The guest is as recorded, in the place of an earlier one, if there is room for it. Raises HostOutOfSpace."""
@@ -470,6 +485,10 @@ class SimulatedDriver:
 
 def _volumes(devices: Iterable[BlockDevice]) -> dict[str, int]:
     return {device.volume_id: device.volume_size or 0 for device in devices if device.is_volume and device.volume_id}
+
+
+def _shares(instance: Instance) -> dict[str, str]:
+    return {one.tag: one.export_location for one in instance.shares if one.usable}
 
 
 def _fault_files(settings: HostSettings) -> tuple[Path, ...]:

@@ -29,7 +29,8 @@ class Boot:
 @dataclass(frozen=True, slots=True)
 class Record:
     """One guest. `made` False: it was begun, and never finished. `sent`: what it did when it was sent to another host
-    while it ran; it stands still here. `volumes`: their ids, and their sizes in GiB."""
+    while it ran; it stands still here. `volumes`: their ids, and their sizes in GiB.
+    `shares`: where they come from, by their tags; mounted while it runs."""
 
     uuid: str
     name: str
@@ -47,6 +48,7 @@ class Record:
     sent: PowerState | None = None
     rescued: bool = False
     volumes: dict[str, int] = field(default_factory=dict)
+    shares: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

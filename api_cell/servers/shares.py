@@ -1,0 +1,115 @@
+"""Shares of servers that are off: attached and detached.
+
+Order of an attach: 1. the share is looked at; 2. cell: it stands among the server's, and an operation is open for its
+host (one transaction); 3. the host is woken, and sees that it is let in. Killed after 2: the host finds the operation.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+from uuid import uuid4
+
+from sqlalchemy import Connection
+
+from api_cell.edge.route import Request
+from api_cell.servers import act, find
+from api_cell.servers.act import Doing
+from cell_service.db import compute_nodes
+from cell_service.errors import (
+    Forbidden,
+    InstanceNotReady,
+    ShareAttached,
+    ShareMappingNotFound,
+    ShareTagTaken,
+    ShareUnavailable,
+)
+from cell_service.model import lifecycle
+from cell_service.model.instance import Instance
+from cell_service.model.operation import Kind
+from cell_service.model.share import ShareMapping, ShareStatus, of_share
+from cell_service.peers.shares import CEPHFS, NFS, Shares
+
+RULE = "os_compute_api:os-server-shares:"
+ATTACH = Doing(Kind.ATTACH_SHARE, "attach_share", RULE + "create")
+DETACH = Doing(Kind.DETACH_SHARE, "detach_share", RULE + "delete")
+ABLE = "COMPUTE_STORAGE_VIRTIO_FS"
+"""The trait of hosts that can hand a mounted file system to a guest."""
+
+
+def attach(req: Request, server_id: str, share_id: str, tag: str | None) -> ShareMapping:
+    """The share will be the server's. Answers it as it is at once.
+
+    Raises InstanceNotFound, ShareNotFound, ShareUnavailable, ShareAttached, ShareTagTaken, InstanceInvalidState,
+    InstanceIsLocked, Forbidden, PeerUnavailable.
+    """
+    _demand(req, server_id, ATTACH)
+    share = _service(req).get(req.ctx, share_id)
+    if share.status != "available":
+        raise ShareUnavailable(share_id=share_id, reason=f"its status is {share.status}")
+    if share.proto not in (NFS, CEPHFS):
+        raise ShareUnavailable(share_id=share_id, reason=f"its protocol {share.proto} is not supported")
+    if not share.export_location:
+        raise ShareUnavailable(share_id=share_id, reason="it has no export location")
+    new = ShareMapping(
+        str(uuid4()), share.id, tag or share.id, ShareStatus.ATTACHING, share.export_location, share.proto
+    )
+
+    def prepare(instance: Instance) -> tuple[dict[str, Any], dict[str, Any]]:
+        if of_share(instance.shares, new.share_id) is not None:
+            raise ShareAttached(share_id=new.share_id, instance_uuid=server_id)
+        if any(one.tag == new.tag for one in instance.shares):
+            raise ShareTagTaken(tag=new.tag, instance_uuid=server_id)
+        return {"share": new.uuid}, {"shares": (*instance.shares, new)}
+
+    act.begin(req, server_id, ATTACH, prepare)
+    return new
+
+
+def detach(req: Request, server_id: str, share_id: str) -> None:
+    """The share will not be the server's any more. Asked again: the same.
+
+    Raises InstanceNotFound, ShareMappingNotFound, InstanceInvalidState, InstanceIsLocked.
+    """
+
+    def prepare(instance: Instance) -> tuple[dict[str, Any], dict[str, Any]]:
+        old = demand_mapping(instance, share_id)
+        going = replace(old, status=ShareStatus.DETACHING)
+        return {"share": old.uuid}, {"shares": tuple(going if one is old else one for one in instance.shares)}
+
+    act.begin(req, server_id, DETACH, prepare)
+
+
+def demand_mapping(instance: Instance, share_id: str) -> ShareMapping:
+    """Raises ShareMappingNotFound."""
+    found = of_share(instance.shares, share_id)
+    if found is None:
+        raise ShareMappingNotFound(share_id=share_id, instance_uuid=instance.uuid)
+    return found
+
+
+def _demand(req: Request, server_id: str, doing: Doing) -> None:
+    """The server is such that the share service is worth asking."""
+    found = find.server(req, server_id)
+    instance = found.instance
+    req.demand(doing.rule, find.target(instance))
+    act.demand_unlocked(req.ctx, instance)
+    lifecycle.begin(doing.kind.value, instance.state, server_id, said=doing.name)
+    if found.cell is None or instance.host is None:
+        raise InstanceNotReady(instance_uuid=server_id)
+    with found.cell.db.connect(req.ctx.deadline) as tx:
+        if not _is_able(tx, instance.host):
+            raise Forbidden(reason=f"The host of instance {server_id} cannot give shares to its guests.")
+
+
+def _is_able(tx: Connection, host: str) -> bool:
+    nodes = compute_nodes.list_all(tx, host=host)
+    return any(ABLE in node.report.traits for node in nodes)
+
+
+def _service(req: Request) -> Shares:
+    """Raises Forbidden where there is no shared file system service."""
+    found: Shares | None = req.services.shares
+    if found is None:
+        raise Forbidden(reason="This cloud has no shared file system service.")
+    return found

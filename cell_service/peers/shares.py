@@ -1,0 +1,55 @@
+"""The shared file system service (Shared File Systems API v2) as compute uses it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Protocol
+
+from cell_service.context import Context
+
+NFS, CEPHFS = "NFS", "CEPHFS"
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """A share as its service shows it. `export_location`: the preferred one; None while there is none."""
+
+    id: str
+    project_id: str
+    status: str
+    proto: str
+    is_public: bool = False
+    export_location: str | None = None
+
+
+class AccessState(StrEnum):
+    """Of an access rule. WAITING: the service has still to see to it."""
+
+    ACTIVE = "active"
+    WAITING = "waiting"
+    ERROR = "error"
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """Who is let in: `kind` "ip" with an address, or "cephx" with a name. `mark`: whose rule it is."""
+
+    kind: str
+    to: str
+    mark: str
+
+
+class Shares(Protocol):
+    """Raises PeerUnavailable everywhere."""
+
+    def get(self, ctx: Context, share_id: str) -> Share:
+        """Raises ShareNotFound, also for one that is not the caller's to see."""
+
+    def allow(self, ctx: Context, share_id: str, access: Access) -> AccessState:
+        """There is a rule that lets them read and write; answers what has become of it so far. Asked again: the same
+        rule. Raises ShareNotFound, ShareUnavailable."""
+
+    def deny(self, ctx: Context, share_id: str, access: Access) -> None:
+        """The rule that `allow` made is gone, or will be. No such rule, or no such share: no error. A rule that
+        somebody else made stays. Raises ShareUnavailable."""

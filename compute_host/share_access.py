@@ -1,0 +1,34 @@
+"""As whom a host is let in to shares, and by whom it is asked."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from cell_service.context import Clock, Context
+from cell_service.model.instance import Instance
+from cell_service.model.share import ShareMapping
+from cell_service.peers.shares import CEPHFS, Access, Shares
+
+Neighbours = Callable[[Context], tuple[Instance, ...]]
+"""The instances that the cell believes to be on this host."""
+
+
+@dataclass(frozen=True, slots=True)
+class HostShares:
+    """How one host comes to shares. `lock`: rules are made and taken away one after another, so that none is taken from
+    an instance for which it was just found."""
+
+    host: str
+    address: str
+    service: Shares
+    wait_seconds: float
+    clock: Clock
+    neighbours: Neighbours
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def access(self, mapping: ShareMapping) -> Access:
+        """As whom this host mounts, or mounted, the share."""
+        kind, to = ("cephx", self.host) if mapping.share_proto == CEPHFS else ("ip", self.address)
+        return Access(kind, mapping.access_to or to, self.host)
