@@ -69,7 +69,6 @@ def undo(hands: Hands, job: Job) -> None:
 def _build(hands: Hands, job: Job) -> Outcome:
     build = job.work.operation.build or BuildArguments()
     job.check()
-    job.progress(Task.NETWORKING)
     vifs = _ports(hands, job, build)
     job.check()
     job.progress(Task.SPAWNING)

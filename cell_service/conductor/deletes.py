@@ -33,8 +33,9 @@ def pause_seconds(attempt: int) -> float:
     return min(LONGEST_PAUSE_SECONDS, float(2 << min(attempt, 10)))
 
 
-def host_is_through(means: Means, operation: Operation, fault: Fault | None) -> None:
-    """The host has removed guest and ports, or could not (`fault`: it will be asked again). Raises OperationLost."""
+def host_is_through(means: Means, operation: Operation, fault: Fault | None, action_id: int | None) -> None:
+    """The host has removed guest and ports, or could not (`fault`: it will be asked again). `action_id`: of the delete.
+    Raises OperationLost."""
     ctx = context_of(operation, means.clock)
     if fault is not None:
         means.db.run(lambda tx: _postpone(tx, means, operation, fault))
@@ -50,7 +51,7 @@ def host_is_through(means: Means, operation: Operation, fault: Fault | None) -> 
         means.db.run(lambda tx: operations.hand_over(tx, operation.id, operation.fence))
         log.warning("allocations not released yet", extra=about(ctx, instance=operation.instance_uuid, reason=error))
         return
-    means.db.run(lambda tx: _conclude(tx, means, operation))
+    means.db.run(lambda tx: _conclude(tx, means, operation, action_id))
     log.info("instance deleted", extra=about(ctx, instance=operation.instance_uuid, host=operation.host))
 
 
@@ -99,17 +100,17 @@ def _conclude_without_host(tx: Connection, means: Means, operation: Operation) -
     for instance in instances.get_many(tx, [operation.instance_uuid]).values():
         ctx = context_of(operation, means.clock)
         operations.owe(tx, ctx, instance_uuid=instance.uuid, host=instance.host, now=means.now())
-    _conclude(tx, means, operation)
+    _conclude(tx, means, operation, actions.action_id(tx, operation.instance_uuid, operation.request_id))
 
 
-def _conclude(tx: Connection, means: Means, operation: Operation) -> None:
-    operations.finish(tx, operation.id, operation.fence, Phase.DONE, means.now())
-    instances.mark_deleted(tx, operation.instance_uuid, means.now())
-    _end_event(tx, means, operation, None)
-    actions.finish(tx, operation.instance_uuid, operation.request_id, means.now())
+def _conclude(tx: Connection, means: Means, operation: Operation, action_id: int | None) -> None:
+    now = means.now()
+    operations.finish(tx, operation.id, operation.fence, Phase.DONE, now)
+    instances.mark_deleted(tx, operation.instance_uuid, now)
+    actions.end(tx, action_id, EVENTS[operation.kind], operation.host, now)
 
 
-def _end_event(tx: Connection, means: Means, operation: Operation, fault: Fault | None) -> None:
+def _end_event(tx: Connection, means: Means, operation: Operation, fault: Fault) -> None:
     actions.finish_event(
         tx,
         operation.instance_uuid,
@@ -117,7 +118,7 @@ def _end_event(tx: Connection, means: Means, operation: Operation, fault: Fault 
         EVENTS[operation.kind],
         operation.host,
         means.now(),
-        result=actions.SUCCESS if fault is None else actions.ERROR,
-        traceback=fault.details if fault else None,
-        details=fault.message if fault else None,
+        result=actions.ERROR,
+        traceback=fault.details,
+        details=fault.message,
     )

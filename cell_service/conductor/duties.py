@@ -12,7 +12,7 @@ from sqlalchemy import Connection
 from cell_service.conductor import builds, deletes, events, outcomes, shelving
 from cell_service.conductor.means import Means, context_of
 from cell_service.context import internal
-from cell_service.db import network_info, operations, services
+from cell_service.db import claims, network_info, operations, services
 from cell_service.errors import Conflict, InstanceNotFound, OperationLost, PolycellError
 from cell_service.logs import about
 from cell_service.model.host import Service
@@ -59,7 +59,7 @@ class Duties:
         """Operations for this conductor to do itself (see `do`), without those it is at already."""
         means = self._means
         return means.db.run(
-            lambda tx: operations.claim(
+            lambda tx: claims.claim(
                 tx,
                 None,
                 owner=self._owner,

@@ -14,6 +14,7 @@ from cell_service import wire
 from cell_service.conductor import builds, deletes, shares, shelving, volumes
 from cell_service.conductor.means import Means, context_of, event_of
 from cell_service.db import actions, instances, operations
+from cell_service.db.claims import Standing, standing
 from cell_service.errors import Conflict, InstanceNotFound, OperationLost
 from cell_service.logs import about
 from cell_service.model import lifecycle, shelved
@@ -36,16 +37,19 @@ from cell_service.model.operation import (
 log = logging.getLogger(__name__)
 
 _REBOOTS = (Kind.REBOOT_SOFT, Kind.REBOOT_HARD)
+_CHANGES_MORE = (Kind.SHELVE, Kind.UNSHELVE)
+"""What these leave behind depends on more than the instance's state."""
 _MAKES_A_GUEST = (Kind.BUILD, Kind.REBUILD)
 
 
 def record(means: Means, outcome: Outcome) -> None:
     """Take over what a host says about an operation. Told before: nothing. Raises OperationLost."""
-    operation = _held(means, outcome)
-    if operation is None:
+    held = _held(means, outcome)
+    if held is None:
         return
+    operation = held.operation
     if operation.kind is Kind.DELETE:
-        deletes.host_is_through(means, operation, outcome.fault)
+        deletes.host_is_through(means, operation, outcome.fault, held.action_id)
     elif operation.kind in ERRANDS:
         _end_errand(means, operation, outcome)
     elif outcome.fault is None and operation.kind is Kind.SHELVE_OFFLOAD:
@@ -57,7 +61,7 @@ def record(means: Means, outcome: Outcome) -> None:
     elif operation.kind in SHARE_WORK:
         shares.host_is_through(means, operation, outcome)
     elif outcome.fault is None:
-        means.db.run(lambda tx: _succeed(tx, means, operation, outcome))
+        means.db.run(lambda tx: _succeed(tx, means, held, outcome))
         log.info("operation done", extra=_about(means, operation))
         if operation.kind is Kind.SHELVE and operation.host is not None:
             means.wake(context_of(operation, means.clock), operation.host)
@@ -164,11 +168,18 @@ def _reserved_again(tx: Connection, means: Means, outcome: Outcome, operation: O
     return True
 
 
-def settle(tx: Connection, means: Means, uuid: str, columns: Callable[[Instance], dict[str, Any]]) -> None:
-    """Change the instance to what `columns` makes of the newest row. An instance that is gone stays so."""
+def settle(
+    tx: Connection,
+    means: Means,
+    uuid: str,
+    columns: Callable[[Instance], dict[str, Any]],
+    known: Instance | None = None,
+) -> None:
+    """Change the instance to what `columns` makes of the newest row; of `known`, as it was read before, if its state
+    still is that and it depends on nothing else. An instance that is gone stays so."""
     for _ in range(5):
         try:
-            instance = instances.get(tx, uuid)
+            instance, known = known or instances.get(tx, uuid), None
         except InstanceNotFound:
             return
         if instances.change(tx, uuid, now=means.now(), expect=instance.state, **columns(instance)):
@@ -176,8 +187,8 @@ def settle(tx: Connection, means: Means, uuid: str, columns: Callable[[Instance]
     raise Conflict(reason=f"Instance {uuid} changes all the time.")
 
 
-def _succeed(tx: Connection, means: Means, operation: Operation, outcome: Outcome) -> None:
-    now = means.now()
+def _succeed(tx: Connection, means: Means, held: Standing, outcome: Outcome) -> None:
+    now, operation = means.now(), held.operation
     operations.forget_password(tx, operation)
     _keep(tx, operation, outcome)
     operations.finish(tx, operation.id, operation.fence, Phase.DONE, now)
@@ -202,9 +213,12 @@ def _succeed(tx: Connection, means: Means, operation: Operation, outcome: Outcom
             changes |= shelving.after_shelving(tx, means, operation, instance)
         return changes
 
-    settle(tx, means, operation.instance_uuid, columns)
-    goes_on = operation.kind is Kind.SHELVE and shelving.leaves_at_once(means)
-    _end_event(tx, means, operation, None, whole=not goes_on)
+    only_state = not outcome.devices and operation.kind not in _CHANGES_MORE
+    settle(tx, means, operation.instance_uuid, columns, held.instance if only_state else None)
+    if operation.kind is Kind.SHELVE and shelving.leaves_at_once(means):
+        _end_event(tx, means, operation, None, whole=False)
+    else:
+        actions.end(tx, held.action_id, event_of(operation), operation.host, now)
 
 
 def _keep(tx: Connection, operation: Operation, outcome: Outcome) -> None:
@@ -236,13 +250,13 @@ def _end_event(tx: Connection, means: Means, operation: Operation, fault: Fault 
     )
 
 
-def _held(means: Means, outcome: Outcome) -> Operation | None:
+def _held(means: Means, outcome: Outcome) -> Standing | None:
     """The operation, None when this outcome was told before. Raises OperationLost."""
     with means.db.connect() as tx:
-        operation = operations.get(tx, outcome.operation_id)
-    if operation is None or operation.fence != outcome.fence or operation.phase is Phase.SUPERSEDED:
+        found = standing(tx, [outcome.operation_id]).get(outcome.operation_id)
+    if found is None or found.operation.fence != outcome.fence or found.operation.phase is Phase.SUPERSEDED:
         raise OperationLost(operation_id=outcome.operation_id, fence=outcome.fence)
-    return None if operation.phase in (Phase.DONE, Phase.FAILED) else operation
+    return None if found.operation.phase in (Phase.DONE, Phase.FAILED) else found
 
 
 def _about(means: Means, operation: Operation, **fields: Any) -> dict[str, Any]:

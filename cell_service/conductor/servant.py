@@ -10,10 +10,9 @@ from cell_service.conductor import outcomes, power
 from cell_service.conductor.events import take_over as take_over_events
 from cell_service.conductor.means import Means, event_of
 from cell_service.context import Context
-from cell_service.db import actions, compute_nodes, instances, operations, services
-from cell_service.errors import InstanceNotFound, ServiceNotFound
+from cell_service.db import actions, claims, compute_nodes, instances, operations, services, stages
+from cell_service.errors import ServiceNotFound
 from cell_service.logs import about
-from cell_service.model import lifecycle
 from cell_service.model.events import ServerEvent
 from cell_service.model.host import NodeReport
 from cell_service.model.instance import Instance
@@ -22,15 +21,6 @@ from cell_service.model.operation import Kind, Outcome, Phase, Work
 from cell_service.rpc.conductor import Conductor, GuestReport, GuestVerdict, HostRegistration, HostStanding
 
 log = logging.getLogger(__name__)
-
-_STAGES: dict[Kind, tuple[Task | None, ...]] = {
-    Kind.BUILD: (None, Task.SCHEDULING, Task.NETWORKING, Task.SPAWNING),
-    Kind.REBUILD: (Task.REBUILDING, Task.REBUILD_SPAWNING),
-    Kind.SHELVE: (Task.SHELVING, Task.SHELVING_IMAGE_UPLOADING),
-    Kind.CREATE_IMAGE: (Task.IMAGE_SNAPSHOT_PENDING, Task.IMAGE_SNAPSHOT, Task.IMAGE_UPLOADING),
-    Kind.CREATE_BACKUP: (Task.IMAGE_BACKUP, Task.IMAGE_SNAPSHOT, Task.IMAGE_UPLOADING),
-}
-"""Which tasks follow one another while such work runs, in this order: news that was overtaken on its way is old."""
 
 
 class ConductorServant(Conductor):
@@ -92,7 +82,7 @@ class ConductorServant(Conductor):
             service = services.by_host(tx, host, services.COMPUTE)
             if service.forced_down or service.leaving:
                 return ()
-            taken = operations.claim(
+            taken = claims.claim_standing(
                 tx,
                 host,
                 owner=owner,
@@ -102,18 +92,21 @@ class ConductorServant(Conductor):
                 builds=builds,
                 holding=holding,
             )
-            found = instances.get_many(tx, [operation.instance_uuid for operation in taken], deleted=True)
-            works = []
-            for operation in taken:
-                instance = found.get(operation.instance_uuid)
+            works, steps, builds_begun = [], [], []
+            for each in taken:
+                operation, instance = each.operation, each.instance
                 gone = instance is None or (instance.deleted_at and operation.kind is not Kind.MOVE_DROP)
                 if instance is None or gone:
                     operations.finish(tx, operation.id, operation.fence, Phase.SUPERSEDED, now)
                     continue
-                event = event_of(operation)
-                if event is not None:
-                    actions.start_event(tx, instance.uuid, operation.request_id, event, host, now)
                 works.append(Work(operation, instance))
+                event = event_of(operation)
+                if event is not None and each.action_id is not None:
+                    steps.append((each.action_id, event, host))
+                if operation.kind is Kind.BUILD:
+                    builds_begun.append(instance.uuid)
+            actions.start_events(tx, steps, now)
+            stages.begin_builds(tx, builds_begun, now)
             return tuple(works)
 
         works = self._means.db.run(work)
@@ -154,23 +147,8 @@ class ConductorServant(Conductor):
         except ValueError:
             log.warning("unknown task state", extra=about(ctx, operation=operation_id, task_state=task_state))
             return
-        now, seconds = self._means.now(), self._means.settings.lease_seconds
-
-        def work(tx: Connection) -> None:
-            operation = operations.get(tx, operation_id)
-            if operation is None or operation.kind not in _STAGES or operation.phase is not Phase.RUNNING:
-                return
-            if not operations.renew(tx, operation_id, fence, now=now, lease_seconds=seconds):
-                return
-            try:
-                instance = instances.get(tx, operation.instance_uuid)
-            except InstanceNotFound:
-                return
-            allowed = lifecycle.RULES[operation.kind.value].allowed
-            if instance.vm_state in allowed and task in _after(operation.kind, instance.task_state):
-                instances.change(tx, instance.uuid, now=now, expect=instance.state, task_state=task)
-
-        self._means.db.run(work)
+        now = self._means.now()
+        self._means.db.run_alone(lambda tx: stages.reach(tx, operation_id, fence, task, now))
 
     def operation_done(self, ctx: Context, outcome: Outcome) -> None:
         outcomes.record(self._means, outcome)
@@ -192,9 +170,3 @@ class ConductorServant(Conductor):
     def instances_on_host(self, ctx: Context, host: str) -> tuple[Instance, ...]:
         with self._means.db.connect() as tx:
             return tuple(instances.on_host(tx, host))
-
-
-def _after(kind: Kind, now: Task | None) -> tuple[Task | None, ...]:
-    """The stages that may still come."""
-    stages = _STAGES[kind]
-    return stages[stages.index(now) + 1 :] if now in stages else ()

@@ -2,17 +2,34 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cache
 from typing import Any
 
-from sqlalchemy import Connection, Row, delete, insert, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Row,
+    ScalarSelect,
+    bindparam,
+    delete,
+    func,
+    insert,
+    select,
+    update,
+)
+from sqlalchemy.dialects import mysql, postgresql, sqlite
 from sqlalchemy.exc import IntegrityError
 
 from cell_service.context import Context
+from cell_service.db.prepared import Prepared
 from cell_service.db.schema import instance_actions, instance_actions_events
 from cell_service.errors import ActionNotFound
 
+Beginning = tuple[Context, str, str, datetime]
+"""Who asks, of which instance (its uuid), for which action, and when."""
 SUCCESS = "Success"
 ERROR = "Error"
 
@@ -55,16 +72,7 @@ _EVENT = [instance_actions_events.c[name] for name in ActionEvent.__dataclass_fi
 
 def start(tx: Connection, ctx: Context, instance_uuid: str, action: str, now: datetime) -> int:
     """Record that the request of `ctx` acts on the instance. Answers the action's id; done again, the same one."""
-    values = {
-        "instance_uuid": instance_uuid,
-        "action": action,
-        "request_id": ctx.request_id,
-        "user_id": ctx.user_id,
-        "project_id": ctx.project_id,
-        "start_time": now,
-        "created_at": now,
-        "updated_at": now,
-    }
+    values = _started(ctx, instance_uuid, action, now)
     try:
         with tx.begin_nested():
             key = tx.execute(insert(instance_actions).values(values)).inserted_primary_key
@@ -91,27 +99,31 @@ def has(tx: Connection, instance_uuid: str, request_id: str, action: str) -> boo
     return tx.execute(select(instance_actions.c.id).where(where)).first() is not None
 
 
+def record_new(tx: Connection, beginnings: Sequence[Beginning]) -> None:
+    """Record what requests do to instances that are new in this transaction, which nothing was done to before."""
+    if beginnings:
+        tx.execute(insert(instance_actions), [_started(*each) for each in beginnings])
+
+
 def start_event(
     tx: Connection, instance_uuid: str, request_id: str, event: str, host: str | None, now: datetime
 ) -> None:
     """A step of the request's action begins on `host`. Without such an action nothing is recorded."""
-    action_id = _action_id(tx, instance_uuid, request_id)
-    if action_id is None:
-        return
-    again = tx.execute(
-        update(instance_actions_events)
-        .where(_one_event(action_id, event, host))
-        .values(start_time=now, finish_time=None, result=None, traceback=None, details=None)
-    ).rowcount
-    if again:
-        return
-    try:
-        with tx.begin_nested():
-            tx.execute(
-                insert(instance_actions_events).values(action_id=action_id, event=event, host=host, start_time=now)
-            )
-    except IntegrityError:
-        return  # somebody else recorded the same beginning
+    found = action_id(tx, instance_uuid, request_id)
+    if found is not None:
+        start_events(tx, [(found, event, host)], now)
+
+
+def start_events(tx: Connection, steps: Sequence[tuple[int, str, str | None]], now: datetime) -> None:
+    """Steps (action id, event, host) begin; those that began before begin anew."""
+    without_host = [step for step in steps if step[2] is None]
+    for action_id, event, host in without_host:  # no value is like another to the key
+        if not tx.execute(update(instance_actions_events).where(_one_event(action_id, event, host))
+                          .values(start_time=now, **_UNENDED)).rowcount:  # fmt: skip
+            tx.execute(insert(instance_actions_events), [_begun(action_id, event, host, now)])
+    rows = [_begun(*step, now) for step in steps if step[2] is not None]
+    if rows:
+        tx.execute(_starting(tx.dialect.name), rows)
 
 
 def finish_event(
@@ -127,28 +139,37 @@ def finish_event(
     details: str | None = None,
 ) -> None:
     """A step ended; one that was never begun begins and ends now."""
-    action_id = _action_id(tx, instance_uuid, request_id)
-    if action_id is None:
-        return
-    values = {"finish_time": now, "result": result, "traceback": traceback, "details": details}
-    where = _one_event(action_id, event, host)
-    if not tx.execute(update(instance_actions_events).where(where).values(values)).rowcount:
-        try:
-            with tx.begin_nested():
-                begun = {"action_id": action_id, "event": event, "host": host, "start_time": now}
-                tx.execute(insert(instance_actions_events).values(begun | values))
-        except IntegrityError:
-            tx.execute(update(instance_actions_events).where(where).values(values))
-    tx.execute(update(instance_actions).where(instance_actions.c.id == action_id).values(updated_at=now))
+    found = action_id(tx, instance_uuid, request_id)
+    if found is not None:
+        _end_event(tx, found, event, host, now, result, traceback, details)
+        tx.execute(update(instance_actions).where(instance_actions.c.id == found).values(updated_at=now))
 
 
 def finish(tx: Connection, instance_uuid: str, request_id: str, now: datetime, message: str | None = None) -> None:
     """The request's action is over; `message` ERROR says that it failed, None leaves what is there."""
-    action_id = _action_id(tx, instance_uuid, request_id)
-    values: dict[str, Any] = {"finish_time": now, "updated_at": now}
-    if message is not None:
-        values["message"] = message
-    tx.execute(update(instance_actions).where(instance_actions.c.id == action_id).values(values))
+    found = action_id(tx, instance_uuid, request_id)
+    if found is not None:
+        _end(tx, found, now, message)
+
+
+def end(
+    tx: Connection,
+    action_id: int | None,
+    event: str | None,
+    host: str | None,
+    now: datetime,
+    *,
+    traceback: str | None = None,
+    details: str | None = None,
+    failed: bool = False,
+) -> None:
+    """A step ended, and with it the action: `finish_event` and `finish` of an action whose id is known (None: there is
+    none, and nothing is recorded)."""
+    if action_id is None:
+        return
+    if event is not None:
+        _end_event(tx, action_id, event, host, now, ERROR if failed else SUCCESS, traceback, details)
+    _end(tx, action_id, now, ERROR if failed else None)
 
 
 def get(tx: Connection, instance_uuid: str, request_id: str) -> Action:
@@ -213,13 +234,106 @@ def purge(tx: Connection, instance_uuids: list[str]) -> int:
     return tx.execute(delete(instance_actions).where(instance_actions.c.instance_uuid.in_(instance_uuids))).rowcount
 
 
-def _action_id(tx: Connection, instance_uuid: str, request_id: str) -> int | None:
-    return tx.execute(
-        select(instance_actions.c.id)
-        .where(instance_actions.c.instance_uuid == instance_uuid, instance_actions.c.request_id == request_id)
-        .order_by(instance_actions.c.id.desc())
-        .limit(1)
-    ).scalar()
+def action_id_of(instance_uuid: ColumnElement[str], request_id: ColumnElement[str]) -> ScalarSelect[int | None]:
+    """To select beside other things: the id of the request's action on the instance, its last one."""
+    mine = (instance_actions.c.instance_uuid == instance_uuid) & (instance_actions.c.request_id == request_id)
+    return select(func.max(instance_actions.c.id)).where(mine).scalar_subquery()
+
+
+_OF_REQUEST = Prepared(
+    select(func.max(instance_actions.c.id)).where(
+        instance_actions.c.instance_uuid == bindparam("uuid"), instance_actions.c.request_id == bindparam("request")
+    )
+)
+_ENDING_EVENT = {
+    hosted: Prepared(
+        update(instance_actions_events)
+        .where(
+            instance_actions_events.c.action_id == bindparam("action"),
+            instance_actions_events.c.event == bindparam("step"),
+            instance_actions_events.c.host == bindparam("where")
+            if hosted
+            else instance_actions_events.c.host.is_(None),
+        )
+        .values(
+            finish_time=bindparam("now"),
+            result=bindparam("ended"),
+            traceback=bindparam("trace"),
+            details=bindparam("words"),
+        )
+    )
+    for hosted in (True, False)
+}
+_ENDING = Prepared(
+    update(instance_actions)
+    .where(instance_actions.c.id == bindparam("action"))
+    .values(finish_time=bindparam("now"), updated_at=bindparam("touched"))
+)
+
+
+def action_id(tx: Connection, instance_uuid: str, request_id: str) -> int | None:
+    found: int | None = _OF_REQUEST.rows(tx, {"uuid": instance_uuid, "request": request_id})[0][0]
+    return found
+
+
+def _started(ctx: Context, instance_uuid: str, action: str, now: datetime) -> dict[str, Any]:
+    return {
+        "instance_uuid": instance_uuid,
+        "action": action,
+        "request_id": ctx.request_id,
+        "user_id": ctx.user_id,
+        "project_id": ctx.project_id,
+        "start_time": now,
+        "created_at": now,
+        "updated_at": now,
+    }
+
+
+_UNENDED: dict[str, Any] = {"finish_time": None, "result": None, "traceback": None, "details": None}
+
+
+def _begun(action_id: int, event: str, host: str | None, now: datetime) -> dict[str, Any]:
+    return {"action_id": action_id, "event": event, "host": host, "start_time": now, **_UNENDED}
+
+
+@cache
+def _starting(dialect: str) -> Any:
+    """Rows of events, over those of the same steps that are there. Each kind of database says so in its own words."""
+    if dialect in ("mysql", "mariadb"):
+        new = mysql.insert(instance_actions_events)
+        return new.on_duplicate_key_update({name: new.inserted[name] for name in ("start_time", *_UNENDED)})
+    made = (postgresql.insert if dialect == "postgresql" else sqlite.insert)(instance_actions_events)
+    return made.on_conflict_do_update(
+        index_elements=["action_id", "event", "host"],
+        set_={name: made.excluded[name] for name in ("start_time", *_UNENDED)},
+    )
+
+
+def _end_event(
+    tx: Connection,
+    action_id: int,
+    event: str,
+    host: str | None,
+    now: datetime,
+    result: str,
+    traceback: str | None,
+    details: str | None,
+) -> None:
+    """The event's row has this end; one that was never begun begins now."""
+    given = {"action": action_id, "step": event, "now": now, "ended": result, "trace": traceback, "words": details}
+    ending = _ENDING_EVENT[host is not None]
+    given |= {"where": host} if host is not None else {}
+    if not ending.change(tx, given):
+        start_events(tx, [(action_id, event, host)], now)
+        ending.change(tx, given)
+
+
+def _end(tx: Connection, action_id: int, now: datetime, message: str | None) -> None:
+    if message is None:
+        _ENDING.change(tx, {"action": action_id, "now": now, "touched": now})
+        return
+    values = {"finish_time": now, "updated_at": now, "message": message}
+    tx.execute(update(instance_actions).where(instance_actions.c.id == action_id).values(values))
 
 
 def _one_event(action_id: int, event: str, host: str | None) -> Any:

@@ -2,7 +2,8 @@
 
 Transactions are functions: `run(work)` begins, calls `work(tx)`, commits, and after a deadlock or serialisation
 failure runs the whole function again. READ COMMITTED on the servers; on SQLite writers queue up at BEGIN IMMEDIATE.
-`connect` is for reading: no transaction is opened, so a read costs one round trip.
+`connect` is for reading: no transaction is opened, so a read costs one round trip; so does one statement that writes,
+with `run_alone`.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import contextlib
 import random
 import time
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -85,9 +87,16 @@ class Database:
 
         `work` must have no effect outside the database. Raises DatabaseUnavailable.
         """
+        return self._tried(self.begin, work)
+
+    def run_alone(self, work: Callable[[Connection], T]) -> T:
+        """As `run`, for work of one statement, which is a transaction by itself: one round trip."""
+        return self._tried(self.connect, work)
+
+    def _tried(self, entered: Callable[[], AbstractContextManager[Connection]], work: Callable[[Connection], T]) -> T:
         for attempt in range(1, ATTEMPTS + 1):
             try:
-                with self.begin() as tx:
+                with entered() as tx:
                     return work(tx)
             except DatabaseUnavailable as error:
                 if attempt == ATTEMPTS or not is_deadlock(error.__cause__):

@@ -6,15 +6,16 @@ is refused when that is no longer the newest. What a build was given (passwords,
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, Row, and_, case, delete, exists, func, or_, select, update
+from sqlalchemy import Connection, and_, bindparam, case, delete, func, or_, select, update
 from sqlalchemy import insert as sql_insert
 from sqlalchemy.sql.elements import ColumnElement
 
 from cell_service.context import Context
+from cell_service.db.prepared import Prepared
 from cell_service.db.schema import operations
 from cell_service.db.services import COMPUTE, by_host
 from cell_service.errors import OperationLost, ServiceNotFound
@@ -22,9 +23,20 @@ from cell_service.model.operation import ADMIN_PASSWORD, UNFINISHED, BuildArgume
 
 _FIELDS = tuple(Operation.__dataclass_fields__)
 _COLUMNS = [operations.c[name] for name in _FIELDS]
+_KIND, _PHASE = _FIELDS.index("kind"), _FIELDS.index("phase")
 _UNFINISHED = tuple(phase.value for phase in UNFINISHED)
 _ENDLESS = (Kind.DELETE.value, Kind.MOVE_DROP.value)
 _FREE = {"owner": None, "lease_until": None}
+
+_FINISHING = Prepared(
+    update(operations)
+    .where(
+        operations.c.id == bindparam("key"),
+        operations.c.fence == bindparam("held"),
+        or_(*(operations.c.phase == phase for phase in _UNFINISHED)),
+    )
+    .values(phase=bindparam("ended"), finished_at=bindparam("now"), build=None, **_FREE)
+)
 
 IN_TRANSIT = "(in transit)"
 """The owner of operations whose instance is passing to another cell: nobody here takes them, or gives them up."""
@@ -82,7 +94,7 @@ def forgive(tx: Connection, host: str, now: datetime) -> int:
     """The host is no more: nothing is to be done there. Late workers are refused. Answers how many ended."""
     return tx.execute(
         update(operations)
-        .where(operations.c.host == host, _workable())
+        .where(operations.c.host == host, workable())
         .values(phase=Phase.SUPERSEDED.value, finished_at=now, fence=operations.c.fence + 1, build=None, **_FREE)
     ).rowcount
 
@@ -112,19 +124,19 @@ def is_owed(tx: Connection, instance_uuid: str) -> bool:
 def get(tx: Connection, operation_id: int) -> Operation | None:
     """The operation, finished or not; None when there is none (or no more)."""
     row = tx.execute(select(*_COLUMNS).where(operations.c.id == operation_id)).one_or_none()
-    return None if row is None else _operation(row)
+    return None if row is None else operation_of(row)
 
 
 def get_many(tx: Connection, operation_ids: Collection[int]) -> dict[int, Operation]:
     """Those of the operations that are there, by id."""
     rows = tx.execute(select(*_COLUMNS).where(operations.c.id.in_(list(operation_ids)))) if operation_ids else ()
-    return {row.id: _operation(row) for row in rows}
+    return {row.id: operation_of(row) for row in rows}
 
 
 def of_instance(tx: Connection, instance_uuid: str) -> list[Operation]:
     """All of the instance's operations that are still remembered, oldest first."""
     rows = tx.execute(select(*_COLUMNS).where(operations.c.instance_uuid == instance_uuid).order_by(operations.c.id))
-    return [_operation(row) for row in rows]
+    return [operation_of(row) for row in rows]
 
 
 def unfinished(tx: Connection, instance_uuid: str) -> list[Operation]:
@@ -134,54 +146,12 @@ def unfinished(tx: Connection, instance_uuid: str) -> list[Operation]:
         .where(operations.c.instance_uuid == instance_uuid, operations.c.phase.in_(_UNFINISHED))
         .order_by(operations.c.id)
     )
-    return [_operation(row) for row in rows]
+    return [operation_of(row) for row in rows]
 
 
 def open_for(tx: Connection, host: str, now: datetime) -> int:
     """How many operations the host could take now."""
-    return tx.execute(select(func.count()).where(operations.c.host == host, _workable(), _unheld(now))).scalar_one()
-
-
-def claim(
-    tx: Connection,
-    host: str | None,
-    *,
-    owner: str,
-    now: datetime,
-    lease_seconds: float,
-    limit: int,
-    builds: int | None = None,
-    holding: Collection[int] = (),
-) -> list[Operation]:
-    """Take up to `limit` operations of the host, `builds` of them builds at most (None: any number).
-
-    `host` None: what conductors do themselves, which is operations without a host, and builds that are moving.
-    Of each instance only the oldest unfinished operation is taken, and only if nobody holds it, its lease has
-    run out, or `owner` holds it already and does not name it in `holding`. Anything but builds comes first.
-    """
-    taken: list[Operation] = []
-    for seen in _claimable(tx, host, owner, now, limit, builds, holding):
-        won = tx.execute(
-            update(operations)
-            .where(
-                operations.c.id == seen.id,
-                operations.c.fence == seen.fence,
-                operations.c.phase == seen.phase.value,
-                or_(_unheld(now), operations.c.owner == owner),
-            )
-            .values(
-                phase=case((operations.c.phase == Phase.MOVING.value, Phase.MOVING.value), else_=Phase.RUNNING.value),
-                owner=owner,
-                lease_until=now + timedelta(seconds=lease_seconds),
-                fence=operations.c.fence + 1,
-                attempt=operations.c.attempt + 1,
-            )
-        ).rowcount
-        if won:
-            after = get(tx, seen.id)
-            assert after is not None
-            taken.append(after)
-    return taken
+    return tx.execute(select(func.count()).where(operations.c.host == host, workable(), unheld(now))).scalar_one()
 
 
 def renew(tx: Connection, operation_id: int, fence: int, *, now: datetime, lease_seconds: float) -> bool:
@@ -213,16 +183,11 @@ def postpone(tx: Connection, operation_id: int, fence: int, until: datetime) -> 
     )
 
 
-def finish(tx: Connection, operation_id: int, fence: int, phase: Phase, now: datetime) -> Operation:
+def finish(tx: Connection, operation_id: int, fence: int, phase: Phase, now: datetime) -> None:
     """End the operation as DONE or FAILED. Raises OperationLost unless `fence` is its newest and it is unfinished."""
-    done = tx.execute(
-        update(operations)
-        .where(_held(operation_id, fence))
-        .values(phase=phase.value, finished_at=now, build=None, **_FREE)
-    ).rowcount
-    if not done:
+    given = {"key": operation_id, "held": fence, "ended": phase.value, "now": now}
+    if not _FINISHING.change(tx, given):
         raise OperationLost(operation_id=operation_id, fence=fence)
-    return _present(tx, operation_id, fence)
 
 
 def to_moving(
@@ -284,11 +249,11 @@ def abandoned(tx: Connection, now: datetime, limit: int = 200) -> list[Operation
     """Operations of hosts that nobody holds: never taken, or the lease has run out. Oldest first."""
     rows = tx.execute(
         select(*_COLUMNS)
-        .where(operations.c.host.is_not(None), _workable(), _unheld(now))
+        .where(operations.c.host.is_not(None), workable(), unheld(now))
         .order_by(operations.c.id)
         .limit(limit)
     )
-    return [_operation(row) for row in rows]
+    return [operation_of(row) for row in rows]
 
 
 def overdue(tx: Connection, now: datetime, limit: int = 200) -> list[Operation]:
@@ -297,7 +262,7 @@ def overdue(tx: Connection, now: datetime, limit: int = 200) -> list[Operation]:
     rows = tx.execute(
         select(*_COLUMNS)
         .where(
-            _workable(),
+            workable(),
             operations.c.kind.not_in(_ENDLESS),
             operations.c.deadline < now,
             operations.c.owner.is_distinct_from(IN_TRANSIT),
@@ -305,7 +270,7 @@ def overdue(tx: Connection, now: datetime, limit: int = 200) -> list[Operation]:
         .order_by(operations.c.id)
         .limit(limit)
     )
-    return [_operation(row) for row in rows]
+    return [operation_of(row) for row in rows]
 
 
 def purge(tx: Connection, before: datetime, limit: int = 1000) -> int:
@@ -323,61 +288,13 @@ def purge(tx: Connection, before: datetime, limit: int = 1000) -> int:
     return tx.execute(delete(operations).where(operations.c.id.in_(ids))).rowcount
 
 
-def _claimable(
-    tx: Connection,
-    host: str | None,
-    owner: str,
-    now: datetime,
-    limit: int,
-    builds: int | None,
-    holding: Collection[int],
-) -> list[Operation]:
-    """What could be taken. By hand:
-
-    SELECT … FROM operations o WHERE host = ? AND phase IN ('open', 'running')
-       AND (lease_until IS NULL OR lease_until < now OR owner = ?) AND id NOT IN (…)
-       AND NOT EXISTS (SELECT 1 FROM operations e WHERE e.instance_uuid = o.instance_uuid
-                       AND e.id < o.id AND e.phase IN ('open', 'running', 'moving')
-                       AND (e.kind <> 'move_drop' OR e.host = o.host))
-    """
-    earlier = operations.alias("earlier")
-    mine = (
-        and_(operations.c.host == host, _workable())
-        if host is not None
-        else or_(
-            and_(operations.c.host.is_(None), _workable()),
-            operations.c.phase == Phase.MOVING.value,
-        )
-    )
-    query = select(*_COLUMNS).where(
-        mine,
-        or_(_unheld(now), operations.c.owner == owner),
-        ~exists().where(
-            earlier.c.instance_uuid == operations.c.instance_uuid,
-            earlier.c.id < operations.c.id,
-            earlier.c.phase.in_(_UNFINISHED),
-            or_(earlier.c.kind != Kind.MOVE_DROP.value, earlier.c.host == operations.c.host),
-        ),
-    )
-    if holding:
-        query = query.where(operations.c.id.not_in(tuple(holding)))
-    is_build = operations.c.kind == Kind.BUILD.value
-    found: list[Operation] = []
-    if builds is None:
-        ordered = query.order_by(case((is_build, 1), else_=0), operations.c.id).limit(limit)
-        return [_operation(row) for row in tx.execute(ordered)]
-    found += [_operation(row) for row in tx.execute(query.where(~is_build).order_by(operations.c.id).limit(limit))]
-    room = min(builds, limit - len(found))
-    if room > 0:
-        found += [_operation(row) for row in tx.execute(query.where(is_build).order_by(operations.c.id).limit(room))]
-    return found
-
-
-def _workable() -> ColumnElement[bool]:
+def workable() -> ColumnElement[bool]:
+    """Neither ended nor on its way to another host."""
     return operations.c.phase.in_((Phase.OPEN.value, Phase.RUNNING.value))
 
 
-def _unheld(now: datetime) -> ColumnElement[bool]:
+def unheld(now: datetime) -> ColumnElement[bool]:
+    """Nobody has it, or its lease has run out."""
     return or_(operations.c.lease_until.is_(None), operations.c.lease_until < now)
 
 
@@ -396,8 +313,13 @@ def _present(tx: Connection, operation_id: int, fence: int) -> Operation:
     return found
 
 
-def _operation(row: Row[Any]) -> Operation:
-    fields = dict(row._mapping)
-    fields["kind"] = Kind(fields["kind"])
-    fields["phase"] = Phase(fields["phase"])
-    return Operation(**fields)
+def columns() -> list[Any]:
+    """What to select for `operation_of`."""
+    return list(_COLUMNS)
+
+
+def operation_of(row: Sequence[Any]) -> Operation:
+    """The operation of a row that has the columns of `columns()`, in their order."""
+    values = list(row)
+    values[_KIND], values[_PHASE] = Kind(values[_KIND]), Phase(values[_PHASE])
+    return Operation(*values)

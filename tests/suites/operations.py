@@ -12,7 +12,7 @@ import pytest
 from sqlalchemy import Connection
 
 from cell_service.context import internal
-from cell_service.db import actions, compute_nodes, operations, services
+from cell_service.db import actions, claims, compute_nodes, operations, services
 from cell_service.db.engine import Database, PoolLimits
 from cell_service.db.schema import metadata
 from cell_service.errors import ActionNotFound, ComputeNodeTaken, OperationLost, ServiceNotFound
@@ -69,7 +69,7 @@ class OperationsSuite:
     ) -> list[Operation]:
         limit = int(more.pop("limit", 10))  # type: ignore[call-overload]
         return db.run(
-            lambda tx: operations.claim(tx, host, owner=owner, now=now, lease_seconds=LEASE, limit=limit, **more)
+            lambda tx: claims.claim(tx, host, owner=owner, now=now, lease_seconds=LEASE, limit=limit, **more)
         )
 
     def test_each_operation_is_claimed_by_one_of_many(self, db: Database) -> None:
