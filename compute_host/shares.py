@@ -8,7 +8,7 @@ from __future__ import annotations
 import threading
 from dataclasses import replace
 
-from cell_service.errors import NotSupported, NotYet, PeerUnavailable, ShareUnavailable
+from cell_service.errors import NotSupported, NotYet, ShareUnavailable, Unavailable
 from cell_service.model.instance import Instance
 from cell_service.model.lifecycle import Task
 from cell_service.model.operation import Outcome
@@ -51,7 +51,7 @@ def detach(hands: Hands, job: Job) -> Outcome:
     if mapping is not None:
         try:
             _leave(hands, job, mapping)
-        except PeerUnavailable as error:
+        except Unavailable as error:
             raise NotYet(reason=str(error)) from error
     return outcome_of(hands, job)
 

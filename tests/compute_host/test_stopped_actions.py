@@ -41,7 +41,7 @@ def storage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Storage]:
 def begun(directory: Path, storage: Storage, case: Case, new_database: Databases | None = None) -> Place:
     """The action is open, and no agent is there."""
     directory.mkdir()
-    place = Place(OneCell(directory, new_database() if new_database else None, storage.volumes), storage)
+    place = Place(OneCell(directory, new_database() if new_database else None, storage.volumes, storage.shares), storage)
     place.cell.new_conductor(shelved_offload_seconds=-1)
     place.cell.host(HOST)
     case.begin(place)

@@ -24,6 +24,7 @@ from cell_service.model import lifecycle
 from cell_service.model.instance import Flavor, Instance
 from cell_service.model.lifecycle import State, VmState
 from cell_service.model.operation import ERRAND_OUTCOME, Alternate, BuildArguments, Kind, Operation, Outcome, overtaken
+from cell_service.peers.shares import Shares
 from cell_service.peers.volumes import Volumes
 from cell_service.rpc.conductor import Conductor
 from cell_service.rpc.contract import client, dispatcher
@@ -49,8 +50,11 @@ ACTION_NAMES = {Kind.BUILD: "create", Kind.REBOOT_SOFT: "reboot", Kind.REBOOT_HA
 
 
 class OneCell:
-    def __init__(self, directory: Path, database_url: str | None = None, volumes: Volumes | None = None) -> None:
-        self.directory, self.volumes = directory, volumes
+    def __init__(
+        self, directory: Path, database_url: str | None = None, volumes: Volumes | None = None,
+        shares: Shares | None = None,
+    ) -> None:  # fmt: skip
+        self.directory, self.volumes, self.shares = directory, volumes, shares
         self.clock = ManualClock()
         self.db = Database(database_url or f"sqlite:///{directory}/cell.db")
         metadata.create_all(self.db.engine)
@@ -300,6 +304,7 @@ class Host:
             timers=self.timers,
             pools=self.pools,
             volumes=switch.guard(cell.volumes) if cell.volumes is not None else None,
+            shares=switch.guard(cell.shares) if cell.shares is not None else None,
         )
 
     @property

@@ -11,6 +11,7 @@ from cell_service.model import shelved
 from cell_service.model.block_device import BlockDevice, of_volume
 from cell_service.model.lifecycle import State, VmState
 from cell_service.model.operation import ADMIN_PASSWORD, IMAGE, NEW_IMAGE, REIMAGE, ROTATION, Kind
+from cell_service.model.share import ShareStatus
 from cell_service.peers.image import NewImage
 from tests.suites.stopping import HOST, Case, Place, plain
 
@@ -168,6 +169,36 @@ def dumping(place: Place) -> None:
     place.act(Kind.CRASH_DUMP)
 
 
+def attaching_share(place: Place) -> None:
+    up(place)
+    place.act(Kind.STOP)
+    place.run()
+    place.wanted["share"] = place.storage.share()
+    mapping = place.mapping(place.wanted["share"])
+    place.act(Kind.ATTACH_SHARE, {"share": mapping.uuid}, shares=(mapping,))
+
+
+def detaching_share(place: Place) -> None:
+    attaching_share(place)
+    place.run()
+    held = place.share()
+    assert held is not None
+    assert held.usable
+    going = replace(held, status=ShareStatus.DETACHING)
+    place.act(Kind.DETACH_SHARE, {"share": held.uuid}, shares=(going,))
+
+
+def starting_with_share(place: Place) -> None:
+    attaching_share(place)
+    place.run()
+    place.act(Kind.START)
+
+
+def _shared(place: Place) -> bool:
+    mapping = place.share()
+    return mapping is not None and mapping.usable
+
+
 def _is(state: VmState) -> Any:
     return lambda place: place.cell.instance(place.uuid).state == State(state)
 
@@ -217,6 +248,9 @@ CASES = (
     Case("boot_from_volume", booting, _is(VmState.ACTIVE)),
     Case("attach_interface", plugging, lambda place: len(place.cell.instance(place.uuid).network_info) == 2),
     Case("detach_interface", unplugging, lambda place: len(place.cell.instance(place.uuid).network_info) == 1),
+    Case("attach_share", attaching_share, _shared),
+    Case("detach_share", detaching_share, lambda place: place.share() is None),
+    Case("start_with_share", starting_with_share, _is(VmState.ACTIVE)),
     Case("rescue", rescuing, _is(VmState.RESCUED)),
     Case("unrescue", unrescuing, _is(VmState.ACTIVE)),
     Case("createImage", imaging, _active_image),

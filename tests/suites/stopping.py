@@ -12,25 +12,28 @@ import requests
 
 from api_cell.edge.auth import NoAuth
 from cell_service import wire
-from cell_service.config import CinderSettings
+from cell_service.config import CinderSettings, ManilaSettings
 from cell_service.context import Context
 from cell_service.db import actions, instances, operations
 from cell_service.errors import DriverError, PeerUnavailable
 from cell_service.model.block_device import BlockDevice, of_volume, volumes
-from cell_service.model.lifecycle import VmState
+from cell_service.model.lifecycle import PowerState, VmState
 from cell_service.model.operation import Kind
+from cell_service.model.share import ShareMapping, ShareStatus
 from cell_service.peers.cinder import open_volumes
+from cell_service.peers.manila import open_shares
 from cell_service.peers.volumes import NewVolume
 from tests.suites.one_cell import VERBS, OneCell
 from tests.suites.peers import MemoryImages
 from tests.suites.steps import KillSwitch
+from tools.companions.share import make_share
 from tools.companions.volume import make_volume
 
 HOST = "h1"
 
 
 class Storage:
-    """A block storage service, and what it knows of one server."""
+    """A block storage and a shared file system service, and what they know of one server."""
 
     def __init__(self, directory: Path) -> None:
         self.images = MemoryImages()
@@ -38,6 +41,23 @@ class Storage:
         self.service.start(0)
         self.volumes = open_volumes(CinderSettings(auth_type="none", endpoint_override=self.service.url))
         self._headers = {"X-Auth-Token": "admin:admin", "OpenStack-API-Version": "volume 3.44"}
+        self._headers_of_shares = {"X-Auth-Token": "admin:admin"}
+
+        self.sharing = make_share(directory, NoAuth(), looks=0)
+        self.sharing.start(0)
+        self.shares = open_shares(ManilaSettings(auth_type="none", endpoint_override=self.sharing.url))
+
+    def share(self) -> str:
+        wanted = {"share": {"share_proto": "NFS", "size": 1}}
+        url = f"{self.sharing.url}/v2/shares"
+        made: str = requests.post(url, json=wanted, headers=self._headers_of_shares, timeout=10).json()["share"]["id"]
+        return made
+
+    def rules(self, share_id: str) -> dict[str, str]:
+        """Who is let in to the share, and the state of that."""
+        url, query = f"{self.sharing.url}/v2/share-access-rules", {"share_id": share_id}
+        found = requests.get(url, params=query, headers=self._headers_of_shares, timeout=10).json()["access_list"]
+        return {one["access_to"]: one["state"] for one in found}
 
     def attachments(self, uuid: str) -> list[dict[str, Any]]:
         """The server's attachments, connected or not."""
@@ -54,6 +74,7 @@ class Storage:
 
     def close(self) -> None:
         self.service.drain(2)
+        self.sharing.drain(2)
 
 
 @dataclass
@@ -80,6 +101,19 @@ class Place:
             str(uuid4()), "volume", "volume", device_name=name, volume_id=volume_id, volume_size=1,
             attachment_id=attachment, **fields,
         )  # fmt: skip
+
+    def mapping(self, share_id: str) -> ShareMapping:
+        """The share as the server's, about to be attached."""
+        return ShareMapping(str(uuid4()), share_id, "home", ShareStatus.ATTACHING, f"127.0.0.1:/{share_id}", "NFS")
+
+    def share(self) -> ShareMapping | None:
+        """The server's only share."""
+        return next(iter(self.cell.instance(self.uuid).shares), None)
+
+    def mounts(self) -> dict[str, str]:
+        driver: Any = self.cell.hosts[HOST].driver
+        found: dict[str, str] = driver.mounts(self.uuid)
+        return found
 
     def work(self, kind: Kind, devices: tuple[BlockDevice, ...] | None = None, **arguments: Any) -> None:
         """An operation that leaves the server's state alone, as the API begins it."""
@@ -192,6 +226,7 @@ def check_books(place: Place) -> None:
              if one.description and one.description.removeprefix("of image ") in place.wanted.values()}  # fmt: skip
     assert named <= active
     assert not [image.id for image in cell.images.records.values() if image.status == "queued"]
+    _check_shares(place)
     if instance.deleted_at is not None:
         assert cell.guests_of(uuid) == []
         assert (attached, cell.networks.of(uuid), place.images()) == ([], [], set())
@@ -220,6 +255,21 @@ def check_books(place: Place) -> None:
     assert {vif.port_id for vif in instance.network_info} == {port.vif.port_id for port in cell.networks.of(uuid)}
     assert guest.power_state is instance.power_state
     assert guest.rescued is (instance.vm_state is VmState.RESCUED)
+
+
+def _check_shares(place: Place) -> None:
+    """The host is let in to what the server has, and its guest has that while it runs."""
+    instance = place.cell.instance(place.uuid)
+    rules = place.storage.rules(place.wanted["share"]) if "share" in place.wanted else {}
+    mapping = place.share()
+    if instance.deleted_at is not None or mapping is None:
+        assert rules == {}
+        return
+    assert mapping.status in (ShareStatus.INACTIVE, ShareStatus.ERROR)
+    if mapping.usable:
+        assert rules == {mapping.access_to: "active"}
+    runs = instance.power_state is PowerState.RUNNING and mapping.usable
+    assert place.mounts() == ({mapping.tag: mapping.export_location} if runs else {})
 
 
 def check_told(place: Place, case: Case) -> None:

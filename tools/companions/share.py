@@ -26,10 +26,10 @@ PROTOCOLS = ("NFS", "CIFS", "CEPHFS", "GLUSTERFS", "HDFS", "MAPRFS")
 TRUE_WORDS = (True, "True", "true", "1", 1)
 
 
-def make_share(state_dir: Path, authenticator: Authenticator) -> Companion:
-    """The service on the data of that directory."""
+def make_share(state_dir: Path, authenticator: Authenticator, looks: int = 2) -> Companion:
+    """The service on the data of that directory. `looks`: how often a rule of access is looked at before it holds."""
     db = open_store(state_dir, "share", store.metadata)
-    shares, rules = _Shares(db), Rules(db, seen, owned)
+    shares, rules = _Shares(db), Rules(db, seen, owned, looks)
     table: tuple[tuple[str, str, Handler], ...] = (
         ("GET", "/shares", shares.index),
         ("POST", "/shares", shares.create),

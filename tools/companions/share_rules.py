@@ -1,5 +1,5 @@
-"""Rules of access to shares: who may mount one. A rule is queued first, then applied: it becomes active at the second
-look, so that whoever needs it has to wait for it."""
+"""Rules of access to shares: who may mount one. A rule is queued first, then applied, and becomes active after so many
+looks at it, so that whoever needs it has to wait for it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ from tools.companions import volume_store as store
 from tools.companions.app import Request, Response
 from tools.companions.volume_store import Record
 
-NEXT = {"queued_to_apply": "applying", "applying": "active"}
 REFUSES = "refuses_access"
 """A share with this key in its metadata lets nobody in: its rules end in error."""
 HIDDEN = "******"
@@ -25,8 +24,8 @@ See = Callable[[Connection, Request, str], Record]
 class Rules:
     """`see` gives a share that the caller may know of, `own` one that the caller may let others mount."""
 
-    def __init__(self, db: Database, see: See, own: See) -> None:
-        self._db, self._see, self._own = db, see, own
+    def __init__(self, db: Database, see: See, own: See, looks: int) -> None:
+        self._db, self._see, self._own, self._looks = db, see, own, looks
 
     def allow(self, req: Request, asked: Record) -> Response:
         kind, to, level = asked.get("access_type"), str(asked.get("access_to", "")), asked.get("access_level") or "rw"
@@ -44,10 +43,11 @@ class Rules:
             held = store.search(tx, "access", parent_id=share["id"])
             if any((one["access_type"], one["access_to"]) == (kind, to) for one in held):
                 raise Invalid(reason=f"Share access {kind}:{to} exists.")
+            refused = REFUSES in share["metadata"]
             return store.add(
                 tx, "access", req.who.project_id, share["id"], share_id=share["id"], access_type=kind, access_to=to,
-                access_level=level, access_key=None, metadata=asked.get("metadata") or {}, state="queued_to_apply",
-                refused=REFUSES in share["metadata"], lock_deletion=asked.get("lock_deletion") is True,
+                access_level=level, access_key=None, metadata=asked.get("metadata") or {}, state=_state(self._looks, refused),
+                looks=self._looks, refused=refused, lock_deletion=asked.get("lock_deletion") is True,
                 lock_visibility=asked.get("lock_visibility") is True, user_id=req.who.user_id,
             )  # fmt: skip
 
@@ -96,8 +96,14 @@ class Rules:
 
 def _looked_at(tx: Connection, rule: Record) -> Record:
     """The rule, a step further than when it was last looked at."""
-    after = "error" if rule["refused"] and rule["state"] == "applying" else NEXT.get(rule["state"])
-    return rule if after is None else store.change(tx, rule, {"state": after})
+    left = rule["looks"] - 1
+    return rule if left < 0 else store.change(tx, rule, {"looks": left, "state": _state(left, rule["refused"])})
+
+
+def _state(looks: int, refused: bool) -> str:
+    if looks > 0:
+        return "applying" if looks == 1 else "queued_to_apply"
+    return "error" if refused else "active"
 
 
 def _demand_network(text: str) -> None:
