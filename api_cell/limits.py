@@ -6,14 +6,14 @@ transaction that promises more, so that limits are never exceeded.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from api_cell.config import QuotaDriver
 from api_cell.edge.route import Request
 from cell_service.errors import Forbidden, LimitExceeded
 from cell_service.model.instance import InjectedFile
 from cell_service.peers.limits import UnifiedLimits
-from mapping_db import quotas
+from mapping_db import class_usage, quotas
 
 UNIFIED = {
     "instances": "servers",
@@ -27,7 +27,8 @@ UNIFIED = {
     "server_groups": "server_groups",
     "server_group_members": "server_group_members",
 }
-"""Our resources → the names under which limits are registered for them."""
+"""Our resources → the names under which limits are registered for them; besides, `class:NAME` of any resource class."""
+_OF_HOSTS = ("cores", "ram")
 
 
 def of_project(req: Request, project_id: str) -> dict[str, int]:
@@ -71,6 +72,30 @@ def defaults(req: Request, class_name: str = quotas.DEFAULT_CLASS) -> dict[str, 
         return quotas.class_limits_of(tx, class_name, configured)
 
 
+def counts_classes(req: Request) -> bool:
+    """Whether servers are held to what they ask of hosts, class by class, instead of to cores and ram."""
+    return bool(req.services.settings.quota.driver == QuotaDriver.UNIFIED)
+
+
+def of_servers(req: Request, project_id: str, found: Mapping[str, int], classes: Collection[str]) -> dict[str, int]:
+    """`found`, the project's limits, as those hold for whom asks for these classes (`class_usage.of_flavor`).
+    Raises PeerUnavailable."""
+    if not counts_classes(req):
+        return dict(found)
+    known = {class_usage.row_name(name): limit for name, limit in _source(req).of_project(req.ctx, project_id).items()}
+    return {**found, "cores": -1, "ram": -1, **{name: known.get(name, _unset(req, name)) for name in classes}}
+
+
+def usage_of(req: Request, project_id: str, user_id: str = quotas.PROJECT) -> dict[str, int]:
+    """What is in use of the counted resources; where classes are limited, cores and ram are those of hosts."""
+    with req.cloud.db.connect() as tx:
+        used = quotas.usage_of(tx, project_id, user_id)
+        if counts_classes(req) and user_id == quotas.PROJECT:
+            of_hosts = class_usage.used_by(tx, project_id, [UNIFIED[name] for name in _OF_HOSTS])
+            used |= {name: of_hosts[UNIFIED[name]] for name in _OF_HOSTS}
+    return used
+
+
 def demand_settable(req: Request) -> None:
     """Raises Forbidden when limits are kept by somebody else, or by nobody: what is set here would not hold."""
     if req.services.settings.quota.driver != QuotaDriver.RECORDED:
@@ -94,14 +119,15 @@ def demand_room_for(limits: Mapping[str, int], metadata: Mapping[str, str], file
 
 
 def _unified(req: Request, found: Mapping[str, int]) -> dict[str, int]:
-    """By our names. What is not registered is allowed to nobody if it has to be (see the two options), else to all."""
+    """By our names."""
+    return {ours: found.get(theirs, _unset(req, theirs)) for ours, theirs in UNIFIED.items()}
+
+
+def _unset(req: Request, name: str) -> int:
+    """What is not registered is allowed to nobody if it has to be (see the two options), else to all."""
     quota = req.services.settings.quota
     required = quota.unified_limits_resource_strategy == "require"
-
-    def unset(name: str) -> int:
-        return 0 if required == (name in quota.unified_limits_resource_list) else -1
-
-    return {ours: found.get(theirs, unset(theirs)) for ours, theirs in UNIFIED.items()}
+    return 0 if required == (name in map(class_usage.row_name, quota.unified_limits_resource_list)) else -1
 
 
 def _source(req: Request) -> UnifiedLimits:

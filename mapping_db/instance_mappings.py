@@ -138,6 +138,14 @@ def hold(tx: Connection, instance_uuid: str) -> InstanceMapping:
     return InstanceMapping(*row)
 
 
+def living_of(tx: Connection, project_id: str, *, lock: bool = False) -> list[InstanceMapping]:
+    """Mappings of the project's servers that no delete was accepted for; locked, these stay so."""
+    table = instance_mappings
+    living = (table.c.project_id == project_id, table.c.gone.is_(False), table.c.queued_for_delete.is_(False))
+    query = select(*_COLUMNS).where(*living).order_by(table.c.id)
+    return [InstanceMapping(*row) for row in tx.execute(query.with_for_update() if lock else query)]
+
+
 def move_many(tx: Connection, instance_uuids: Iterable[str], *, source: int, target: int) -> None:
     """Point those of the mappings that point at `source` at another cell: for each of them as `move`."""
     tx.execute(

@@ -19,7 +19,7 @@ from sqlalchemy.sql.elements import ColumnElement
 
 from cell_service.errors import AlreadyMoving, OperationLost
 from cell_service.model.move import MoveKind, MovePhase, MovePlan
-from mapping_db.schema import moves
+from mapping_db.schema import instance_mappings, moves
 
 AT_REST = frozenset({MovePhase.WAITING})
 ENDED = frozenset({MovePhase.DONE, MovePhase.UNDONE})
@@ -110,6 +110,12 @@ def active_of(tx: Connection, instance_uuid: str) -> Move | None:
     """The move of the instance that others have to wait for; None when there is none."""
     row = tx.execute(select(*_COLUMNS).where(moves.c.active == instance_uuid)).one_or_none()
     return None if row is None else _move(row)
+
+
+def active_in(tx: Connection, project_id: str) -> list[Move]:
+    """The moves that servers of the project wait for."""
+    query = select(*_COLUMNS).join(instance_mappings, instance_mappings.c.instance_uuid == moves.c.active)
+    return [_move(row) for row in tx.execute(query.where(instance_mappings.c.project_id == project_id))]
 
 
 def of_instance(tx: Connection, instance_uuid: str) -> list[Move]:

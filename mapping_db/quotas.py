@@ -93,8 +93,10 @@ def reserve(
     deltas: Mapping[str, int],
     limits: Mapping[str, int],
     user_limits: Mapping[str, int] | None = None,
+    also: Mapping[str, int] | None = None,
 ) -> None:
-    """Count `deltas` (resource → amount) as used by the project and the user, all of them or none.
+    """Count `deltas` (resource → amount) as used by the project and the user, all of them or none; and `also` what is
+    only counted where somebody has begun to (`class_usage`).
 
     `limits` are the project's (`limits_of`), `user_limits` the user's where they have their own. Raises OverQuota,
     naming every resource that falls short; the caller's transaction must then be rolled back. A negative or zero
@@ -107,13 +109,13 @@ def reserve(
             if 0 <= bounds.get(name, -1) < used[owner, name] + delta and delta > 0
         ]  # fmt: skip
         if short:
-            raise _over_quota(short, deltas, {name: used[owner, name] for name in short}, bounds)
-    _change(tx, project_id, user_id, deltas)
+            raise over_quota(short, deltas, {name: used[owner, name] for name in short}, bounds)
+    change(tx, project_id, user_id, {**deltas, **(also or {})})
 
 
 def release(tx: Connection, project_id: str, user_id: str, deltas: Mapping[str, int]) -> None:
-    """Give back what was reserved; never below nothing."""
-    _change(tx, project_id, user_id, {name: -delta for name, delta in deltas.items()})
+    """Give back what was reserved, where it is counted; never below nothing."""
+    change(tx, project_id, user_id, {name: -delta for name, delta in deltas.items()})
 
 
 def _held(tx: Connection, project_id: str, user_id: str, resources: Iterable[str]) -> dict[tuple[str, str], int]:
@@ -128,12 +130,13 @@ def _held(tx: Connection, project_id: str, user_id: str, resources: Iterable[str
         return found
     for owner, name in missing:
         row = {"project_id": project_id, "user_id": owner, "resource": name, "in_use": 0}
-        tx.execute(_insert_unless_there(tx, quota_usages, row))
+        tx.execute(insert_unless_there(tx, quota_usages, row))
     return {(row.user_id, row.resource): row.in_use for row in tx.execute(query.with_for_update())}
 
 
-def _change(tx: Connection, project_id: str, user_id: str, deltas: Mapping[str, int]) -> None:
-    """UPDATE quota_usages SET in_use = in_use + CASE resource … END, all rows in one statement."""
+def change(tx: Connection, project_id: str, user_id: str, deltas: Mapping[str, int]) -> None:
+    """What is counted of these has grown by so much, in the rows that are there."""
+    # UPDATE quota_usages SET in_use = in_use + CASE resource … END, all rows in one statement
     after = quota_usages.c.in_use + case(deltas, value=quota_usages.c.resource, else_=0)
     statement = update(quota_usages).where(_rows_of(project_id, user_id, deltas))
     tx.execute(statement.values(in_use=case((after < 0, 0), else_=after)))
@@ -146,7 +149,8 @@ def _rows_of(project_id: str, user_id: str, resources: Iterable[str]) -> ColumnE
     )
 
 
-def _insert_unless_there(tx: Connection, table: Table, row: Mapping[str, Any]) -> Any:
+def insert_unless_there(tx: Connection, table: Table, row: Mapping[str, Any]) -> Any:
+    """A statement that adds the row, or nothing when its key is taken."""
     if tx.dialect.name == "sqlite":
         return sqlite.insert(table).values(row).on_conflict_do_nothing()
     if tx.dialect.name == "postgresql":
@@ -154,7 +158,10 @@ def _insert_unless_there(tx: Connection, table: Table, row: Mapping[str, Any]) -
     return mysql.insert(table).values(row).on_duplicate_key_update(resource=table.c.resource)
 
 
-def _over_quota(short: list[str], deltas: Mapping[str, int], used: Mapping[str, int], limits: Mapping[str, int]) -> Any:
+def over_quota(
+    short: list[str], deltas: Mapping[str, int], used: Mapping[str, int], limits: Mapping[str, int]
+) -> OverQuota:
+    """That these resources fall short."""
     return OverQuota(
         resources=", ".join(short),
         requested=", ".join(str(deltas[name]) for name in short),
@@ -173,5 +180,5 @@ def _put(tx: Connection, table: Table, key: Mapping[str, str], limits: Mapping[s
     for resource, limit in sorted(limits.items()):
         statement = update(table).where(*where, table.c.resource == resource).values(hard_limit=limit)
         if not tx.execute(statement).rowcount:
-            tx.execute(_insert_unless_there(tx, table, {**key, "resource": resource, "hard_limit": limit}))
+            tx.execute(insert_unless_there(tx, table, {**key, "resource": resource, "hard_limit": limit}))
             tx.execute(statement)

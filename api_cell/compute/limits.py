@@ -6,7 +6,6 @@ from collections.abc import Mapping
 
 from api_cell import limits
 from api_cell.edge.route import Request, Response, Version
-from mapping_db import quotas
 
 _ALWAYS = {
     "maxServerMeta": "metadata_items",
@@ -38,8 +37,7 @@ def index(req: Request) -> Response:
     if project_id != req.ctx.project_id:
         req.demand("os_compute_api:limits:other_project")
     most = limits.of_project(req, project_id)
-    with req.cloud.db.connect() as tx:
-        usage = quotas.usage_of(tx, project_id)
+    usage = limits.usage_of(req, project_id)
     return Response(200, {"limits": {"absolute": _absolute(most, usage, req.version), "rate": []}})
 
 

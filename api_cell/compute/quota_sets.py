@@ -25,8 +25,7 @@ def detail(req: Request) -> Response:
     """200 {"quota_set": {"id", name: {"limit", "in_use", "reserved"}, ...}}."""
     req.demand("os_compute_api:os-quota-sets:detail", {"project_id": req.params["id"]})
     most = _limits(req)
-    with req.cloud.db.connect() as tx:
-        usage = quotas.usage_of(tx, req.params["id"], req.one("user_id") or quotas.PROJECT)
+    usage = limits.usage_of(req, req.params["id"], req.one("user_id") or quotas.PROJECT)
     view = detail_view(most, usage, shown_in_sets(req.version))
     return Response(200, {"quota_set": {"id": req.params["id"], **view}})
 

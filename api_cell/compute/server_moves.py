@@ -11,7 +11,7 @@ from api_cell.servers import act, delete, find
 from api_cell.servers import move as asking
 from api_cell.servers.asked import new_password
 from api_cell.servers.find import Found
-from api_cell.servers.move import Quota
+from api_cell.servers.move_quota import Quota
 from cell_service.db import services
 from cell_service.errors import (
     ComputeHostNotFound,
@@ -23,7 +23,7 @@ from cell_service.errors import (
 )
 from cell_service.model.instance import Flavor, Instance
 from cell_service.model.move import MoveKind, MovePhase, MovePlan
-from mapping_db import flavors, host_mappings
+from mapping_db import class_usage, flavors, host_mappings
 from mapping_db.cells import Cell
 
 RESIZE_RULE = "os_compute_api:servers:resize"
@@ -43,7 +43,10 @@ def resize(req: Request) -> Response:
         except FlavorNotFound:
             raise Invalid(reason="Unable to locate requested flavor.") from None
         _check_resize(instance, flavor)
-    quota = Quota(*limits.of_both(req, instance.project_id, instance.user_id))
+    most, of_user = limits.of_both(req, instance.project_id, instance.user_id)
+    classes = class_usage.of_flavor(flavor, volume_backed=False)
+    most = limits.of_servers(req, instance.project_id, most, classes)
+    quota = Quota(most, of_user, limits.counts_classes(req))
     _move(req, instance, cell, MoveKind.RESIZE, MovePlan(new_flavor=flavor, cross_cell=_may_cross(req)), quota)
     return Response(202)
 

@@ -12,11 +12,11 @@ from dataclasses import dataclass, field
 
 from api_cell.scheduler.config import SchedulerSection
 from cell_service.errors import Invalid
+from cell_service.model import demand
 from cell_service.model.request_spec import RequestSpec
 from mapping_db.server_groups import Group
 
 DISABLED = "COMPUTE_STATUS_DISABLED"
-_RESOURCES = re.compile(r"^resources[a-zA-Z0-9_-]{0,64}:(?P<name>[A-Z0-9_]+)$")
 _TRAIT = re.compile(r"^trait[a-zA-Z0-9_-]{0,64}:(?P<name>[A-Z0-9_]+)$")
 
 
@@ -108,19 +108,9 @@ def _homes(spec: RequestSpec, name: str, homes: Mapping[str, Collection[str]]) -
 
 
 def _resources(spec: RequestSpec) -> dict[str, int]:
-    flavor = spec.flavor
-    cpu = "PCPU" if flavor.extra_specs.get("hw:cpu_policy") == "dedicated" else "VCPU"
-    disk = flavor.disk_gib() - (flavor.root_gib if spec.volume_backed else 0)
-    amounts = {cpu: flavor.vcpus, "MEMORY_MB": flavor.memory_mib, "DISK_GB": disk}
-    added: dict[str, int] = {}
-    for key, value in flavor.extra_specs.items():
-        match = _RESOURCES.match(key)
-        if match is None:
-            continue
-        if not value.isdecimal():
-            raise Invalid(reason=f"Invalid amount in flavor extra spec {key}: {value}")
-        added[match["name"]] = added.get(match["name"], 0) + int(value)
-    return {name: amount for name, amount in (amounts | added).items() if amount > 0}
+    if found := demand.strange(spec.flavor):
+        raise Invalid(reason=f"Invalid amount in flavor extra spec {found[0]}: {found[1]}")
+    return demand.of_flavor(spec.flavor, volume_backed=spec.volume_backed)
 
 
 def _traits(spec: RequestSpec, config: SchedulerSection) -> tuple[frozenset[str], frozenset[str]]:

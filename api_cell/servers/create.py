@@ -39,6 +39,7 @@ from cell_service.model.request_spec import RequestSpec
 from cell_service.peers.image import Image
 from mapping_db import (
     build_requests,
+    class_usage,
     flavors,
     host_mappings,
     instance_mappings,
@@ -73,6 +74,10 @@ class _Ingredients:
     group_uuid: str | None
     limits: dict[str, int]
     user_limits: dict[str, int]
+    classes: dict[str, int]
+    """What one server asks of a host, as quota counts it."""
+    by_class: bool
+    """Whether that is limited."""
 
 
 def accept(req: Request) -> Accepted:
@@ -150,7 +155,10 @@ def _look_up(req: Request, asked: AskedServer, image: Image | None) -> _Ingredie
     if image is None:
         raise Invalid(reason="Invalid imageRef provided.")
     images.demand_active(image)
-    return _Ingredients(flavor, image, key_data, group_uuid, most, of_user)
+    classes = class_usage.of_flavor(flavor, volume_backed=block_device.volume_backed(asked.devices))
+    most = limits.of_servers(req, ctx.project_id, most, classes)
+    by_class = limits.counts_classes(req)
+    return _Ingredients(flavor, image, key_data, group_uuid, most, of_user, classes, by_class)
 
 
 def _check_hosts(req: Request, asked: AskedServer) -> None:
@@ -250,17 +258,14 @@ def _promise_most(req: Request, asked: AskedServer, made_of: _Ingredients, serve
 
 def _headroom(req: Request, made_of: _Ingredients) -> int:
     """For how many servers the project's quota has room now."""
+    wanted, most = _resources(made_of.flavor, 1), made_of.limits
     with req.cloud.db.connect() as tx:
         used = quotas.usage_of(tx, req.ctx.project_id)
-    limits = made_of.limits
-    return min(
-        (
-            (limits[name] - used[name]) // amount
-            for name, amount in _resources(made_of.flavor, 1).items()
-            if limits[name] >= 0 and amount
-        ),
-        default=0,
-    )
+        if made_of.by_class:
+            wanted |= made_of.classes
+            used |= class_usage.used_by(tx, req.ctx.project_id, made_of.classes)
+    rooms = ((most[name] - used[name]) // amount for name, amount in wanted.items() if most[name] >= 0 and amount)
+    return min(rooms, default=0)
 
 
 def _resources(flavor: Flavor, count: int) -> dict[str, int]:
@@ -289,7 +294,12 @@ def _promise(tx: Connection, req: Request, asked: AskedServer, made_of: _Ingredi
     )
     instance_mappings.insert_new(tx, [_mapping(server) for server in servers])
     wanted = _resources(made_of.flavor, len(servers))
-    quotas.reserve(tx, ctx.project_id, ctx.user_id, wanted, made_of.limits, made_of.user_limits)
+    classes = {name: len(servers) * amount for name, amount in made_of.classes.items()}
+    if made_of.by_class:
+        before: dict[str, dict[str, int]] = {server.uuid: {} for server in servers}
+        class_usage.reserve(tx, ctx.project_id, ctx.user_id, wanted, classes, made_of.limits, before)
+    else:
+        quotas.reserve(tx, ctx.project_id, ctx.user_id, wanted, made_of.limits, made_of.user_limits, also=classes)
 
 
 def _join_group(tx: Connection, group_uuid: str, uuids: list[str], limit: int) -> None:

@@ -29,7 +29,7 @@ from cell_service.logs import about
 from cell_service.model import lifecycle
 from cell_service.model.instance import Instance
 from cell_service.model.operation import Kind, overtaken
-from mapping_db import build_requests, instance_mappings, quotas, request_specs, server_groups
+from mapping_db import build_requests, class_usage, instance_mappings, moves, quotas, request_specs, server_groups
 from mapping_db.cells import Cell
 from mapping_db.instance_mappings import InstanceMapping
 
@@ -74,17 +74,15 @@ def down_after(req: Request) -> float:
 
 def promise(tx: Connection, server_id: str, now: datetime) -> InstanceMapping:
     """Mark the mapping, give back quota and end a resize that waits, once. Raises InstanceMappingNotFound."""
-    mapping = instance_mappings.get(tx, server_id)
-    if instance_mappings.queue_for_delete(tx, server_id):
-        give_back(tx, mapping)
-        move.abandon(tx, server_id, now)
+    first = instance_mappings.queue_for_delete(tx, server_id)
+    mapping, spec = class_usage.leaving(tx, server_id)
+    if first:
+        active = moves.active_of(tx, server_id)
+        used = {"instances": 1, "cores": mapping.vcpus, "ram": mapping.memory_mb}
+        used |= class_usage.of_server(mapping, spec, active)
+        quotas.release(tx, mapping.project_id, mapping.user_id, used)
+        move.abandon(tx, active, now)
     return mapping
-
-
-def give_back(tx: Connection, mapping: InstanceMapping) -> None:
-    """The server no longer counts against its project's quota."""
-    used = {"instances": 1, "cores": mapping.vcpus, "ram": mapping.memory_mb}
-    quotas.release(tx, mapping.project_id, mapping.user_id, used)
 
 
 def forget(tx: Connection, server_id: str) -> None:

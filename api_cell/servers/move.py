@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime, timedelta
 from uuid import uuid4
 
 from sqlalchemy import Connection
 
-from api_cell.servers import act
+from api_cell.servers import act, move_quota
+from api_cell.servers.move_quota import Quota
 from api_cell.superconductor.contract import SuperConductor
 from cell_service.context import Context, new_request_id
 from cell_service.db import actions, instances, server_migrations
@@ -25,7 +25,6 @@ from cell_service.errors import (
     Conflict,
     InstanceInTransit,
     InstanceInvalidState,
-    InstanceNotFound,
     NotFound,
     NotResized,
     OperationLost,
@@ -36,7 +35,7 @@ from cell_service.model import lifecycle
 from cell_service.model.instance import Instance
 from cell_service.model.migration import Migration
 from cell_service.model.move import MoveKind, MovePhase, MovePlan
-from mapping_db import flavors, host_moves, instance_mappings, moves, quotas
+from mapping_db import flavors, host_moves, moves
 from mapping_db.cells import Cell
 from mapping_db.cloud import Cloud
 from mapping_db.moves import Move
@@ -62,14 +61,6 @@ _FIRST_STATUS = {
     MoveKind.COLD: "pre-migrating", MoveKind.RESIZE: "pre-migrating", MoveKind.LIVE: "queued",
     MoveKind.EVACUATE: "accepted",
 }  # fmt: skip
-
-
-@dataclass(frozen=True, slots=True)
-class Quota:
-    """The limits that a growing server is held to."""
-
-    limits: Mapping[str, int]
-    user_limits: Mapping[str, int]
 
 
 def accept(
@@ -250,46 +241,16 @@ def confirm_waiting(cloud: Cloud, ctx: Context, superconductor: SuperConductor, 
         wake(ctx, superconductor, move.uuid)
 
 
-def abandon(tx: Connection, instance_uuid: str, now: datetime) -> None:
-    """A delete was accepted: a move that waits for its conclusion ends, and both sides are cleared."""
-    move = moves.active_of(tx, instance_uuid)
+def abandon(tx: Connection, move: Move | None, now: datetime) -> None:
+    """A delete was accepted: the server's active move ends if it waits to be concluded, and both sides are cleared."""
     if move is not None and move.phase is MovePhase.WAITING:
         plan = replace(move.plan, home="nowhere", errand=None)
         moves.steer(tx, move.uuid, now, source=MovePhase.WAITING, target=MovePhase.TIDYING, plan=plan, active=None)
 
 
-def growth(move: Move) -> dict[str, int]:
-    """What the server counts for more in its project's quota while it is being resized; never less."""
-    old, new = move.plan.old_flavor, move.plan.new_flavor
-    if old is None or new is None:
-        return {}
-    return {"cores": max(0, new.vcpus - old.vcpus), "ram": max(0, new.memory_mib - old.memory_mib)}
-
-
-def settle_quota(tx: Connection, move: Move, *, keeps_new: bool) -> None:
-    """From the greater of both flavors to the one that the server has now. Done again: nothing changes."""
-    old, new = move.plan.old_flavor, move.plan.new_flavor
-    if old is None or new is None:
-        return
-    mapping = instance_mappings.hold(tx, move.instance_uuid)
-    if mapping.queued_for_delete:
-        return
-    has = new if keeps_new else old
-    back = {"cores": mapping.vcpus - has.vcpus, "ram": mapping.memory_mb - has.memory_mib}
-    quotas.release(tx, mapping.project_id, mapping.user_id, back)
-    instance_mappings.resize(tx, move.instance_uuid, has.vcpus, has.memory_mib)
-
-
 def _promise(tx: Connection, move: Move, quota: Quota | None) -> int:
     key = moves.insert_new(tx, move)
-    more = growth(move)
-    if any(more.values()):
-        mapping = instance_mappings.hold(tx, move.instance_uuid)
-        if mapping.queued_for_delete:
-            raise InstanceNotFound(instance_id=move.instance_uuid)
-        limits, user_limits = (quota.limits, quota.user_limits) if quota else ({}, {})
-        quotas.reserve(tx, mapping.project_id, mapping.user_id, more, limits, user_limits)
-        instance_mappings.resize(tx, move.instance_uuid, mapping.vcpus + more["cores"], mapping.memory_mb + more["ram"])
+    move_quota.promise(tx, move, quota)
     return key
 
 
@@ -302,5 +263,5 @@ def _demand_host_stays(cloud: Cloud, move: Move) -> None:
 
 
 def _take_back(tx: Connection, move: Move) -> None:
-    settle_quota(tx, move, keeps_new=False)
+    move_quota.settle(tx, move, keeps_new=False)
     moves.withdraw(tx, move.uuid, move.owner or "")

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
+from uuid import uuid4
 
 import pytest
 import requests
+from sqlalchemy import delete
 
 from api_cell.config import Quota, QuotaDriver
 from cell_service.config import LimitSettings
 from cell_service.context import ManualClock, internal
 from cell_service.errors import PeerUnavailable
 from cell_service.peers.limits import FRESH_SECONDS, UnifiedLimits
+from mapping_db import class_usage
+from mapping_db.schema import quota_usages
 from tests.federation.cloud import Federation
 from tests.suites.companions import Companions, start_companions
 
@@ -77,7 +82,7 @@ def identity(companions: Companions, clock: ManualClock) -> Identity:
 
 @pytest.fixture
 def limited(tmp_path_factory: pytest.TempPathFactory, identity: Identity) -> Iterator[Federation]:
-    made = Federation(tmp_path_factory.mktemp("cloud"), cells=1, hosts=1, quota=UNIFIED, limits=identity.source())
+    made = Federation(tmp_path_factory.mktemp("cloud"), cells=1, hosts=2, quota=UNIFIED, limits=identity.source())
     yield made
     made.close()
 
@@ -94,6 +99,137 @@ def test_many_at_once_never_get_more_than_the_limit(limited: Federation, identit
     assert limited.post_server(limited.user("other", identity.project("other")), min_count=2).status == 403
     shown = users[0].get("/limits").json["limits"]["absolute"]
     assert (shown["maxTotalInstances"], shown["totalInstancesUsed"], shown["maxTotalRAMSize"]) == (3, 3, -1)
+
+
+def flavor(cloud: Federation, extra: dict[str, str] | None = None, **sizes: int) -> str:
+    """A new flavor's id."""
+    name = uuid4().hex
+    body = {"flavor": {"id": name, "name": name, "vcpus": 1, "ram": 64, "disk": 0, **sizes}}
+    assert cloud.admin.post("/flavors", body).status == 200
+    if extra:
+        assert cloud.admin.post(f"/flavors/{name}/os-extra_specs", {"extra_specs": extra}).status == 200
+    return name
+
+
+def counted(cloud: Federation, project: str, *names: str) -> list[int]:
+    with cloud.db.connect() as tx:
+        found = class_usage.used_by(tx, project, [f"class:{name}" for name in names])
+    return list(found.values())
+
+
+@pytest.mark.parametrize(
+    ("resource", "extra", "sizes", "each"),
+    [
+        ("CUSTOM_GOLD", {"resources:CUSTOM_GOLD": "2"}, {}, 2),
+        ("VGPU", {"resources1:VGPU": "1", "resources2:VGPU": "1"}, {}, 2),
+        ("PCPU", {"hw:cpu_policy": "dedicated"}, {"vcpus": 2}, 2),
+        ("DISK_GB", {}, {"disk": 3, "OS-FLV-EXT-DATA:ephemeral": 1, "swap": 1}, 5),
+        ("MEMORY_MB", {"resources:MEMORY_MB": "7"}, {}, 7),
+    ],
+)
+def test_every_class_that_a_flavor_asks_for_has_its_limit(
+    limited: Federation, identity: Identity, resource: str, extra: dict[str, str], sizes: dict[str, int], each: int
+) -> None:
+    project, asked = identity.project("classes"), flavor(limited, extra, **sizes)
+    identity.register("servers", -1)
+    identity.register(f"class:{resource}", each * 3 + 1)
+    users = [limited.user(f"u{number}", project) for number in range(6)]
+    with ThreadPoolExecutor(6) as pool:
+        answers = list(pool.map(lambda user: limited.post_server(user, flavorRef=asked), users))
+    assert Counter(answer.status for answer in answers) == {202: 3, 403: 3}
+    assert f"class:{resource}" in next(answer for answer in answers if answer.status == 403).fault[1]
+    assert counted(limited, project, resource) == [each * 3]
+    made = [answer.json["server"]["id"] for answer in answers if answer.status == 202]
+    assert users[0].delete(f"/servers/{made[0]}").status == 204
+    assert counted(limited, project, resource) == [each * 2]
+    few = limited.post_server(users[0], flavorRef=asked, min_count=1, max_count=4)
+    assert (few.status, counted(limited, project, resource)) == (202, [each * 3])
+
+
+def test_a_pinned_processor_is_none_of_the_others(limited: Federation, identity: Identity) -> None:
+    project = identity.project("pinned")
+    user = limited.user("u", project)
+    identity.register("servers", -1)
+    identity.register("class:VCPU", 1)
+    pinned = flavor(limited, {"hw:cpu_policy": "dedicated"}, vcpus=4)
+    assert [limited.post_server(user, flavorRef=each).status for each in (pinned, "1", "1")] == [202, 202, 403]
+    absolute = user.get("/limits").json["limits"]["absolute"]
+    assert (absolute["totalCoresUsed"], absolute["maxTotalCores"], absolute["totalRAMUsed"]) == (1, 1, 128)
+    detail = limited.admin.get(f"/os-quota-sets/{project}/detail").json["quota_set"]
+    assert (detail["cores"]["in_use"], detail["instances"]["in_use"]) == (1, 2)
+
+
+def test_a_root_disk_that_is_a_volume_counts_for_no_disk_of_a_host(limited: Federation, identity: Identity) -> None:
+    user = limited.user("u", identity.project("volumes"))
+    identity.register("servers", -1)
+    identity.register("class:DISK_GB", 2)
+    root = {"source_type": "image", "destination_type": "volume", "uuid": limited.image_id, "boot_index": 0,
+            "volume_size": 1, "delete_on_termination": True}  # fmt: skip
+    wide = flavor(limited, disk=50, **{"OS-FLV-EXT-DATA:ephemeral": 1})
+    on_volume = {"flavorRef": wide, "imageRef": None, "block_device_mapping_v2": [root]}
+    statuses = [limited.post_server(user, **on_volume).status for _ in range(3)]
+    assert (statuses, limited.post_server(user, flavorRef=wide).status) == ([202, 202, 403], 403)
+
+
+@pytest.mark.parametrize("end", ["confirmResize", "revertResize", "delete"])
+def test_a_resize_counts_for_the_more_of_both_until_it_ends(limited: Federation, identity: Identity, end: str) -> None:
+    project = identity.project("grows")
+    user = limited.user("u", project)
+    identity.register("servers", -1)
+    identity.register("class:DISK_GB", 6)
+    identity.register("class:MEMORY_MB", 64)
+    small, other = flavor(limited, disk=2), flavor(limited, disk=4, ram=32)
+    uuid = limited.boot(user, flavorRef=small)
+    too_much = [flavor(limited, disk=7), flavor(limited, disk=2, ram=65)]
+    resizes = [limited.act(uuid, "resize", {"flavorRef": each}, user).status for each in too_much]
+    assert (resizes, counted(limited, project, "DISK_GB", "MEMORY_MB")) == ([403, 403], [2, 64])
+    forget_counts(limited)
+    assert limited.act(uuid, "resize", {"flavorRef": other}, user).status == 202
+    assert counted(limited, project, "DISK_GB", "MEMORY_MB") == [4, 64]
+    limited.until(lambda: limited.show(uuid, user)["status"] == "VERIFY_RESIZE")
+    if end == "delete":
+        assert user.delete(f"/servers/{uuid}").status == 204
+    else:
+        assert limited.act(uuid, end, None, user).status in (202, 204)
+    wanted = {"confirmResize": [4, 32], "revertResize": [2, 64], "delete": [0, 0]}[end]
+    limited.until(lambda: counted(limited, project, "DISK_GB", "MEMORY_MB") == wanted)
+
+
+def test_a_server_without_a_host_goes_on_counting_and_always_comes_back(
+    limited: Federation, identity: Identity
+) -> None:
+    project = identity.project("sleeps")
+    user = limited.user("u", project)
+    identity.register("servers", -1)
+    identity.register("class:DISK_GB", 1)
+    uuid = limited.boot(user)
+    assert limited.act(uuid, "shelve", None, user).status == 202
+    limited.until(lambda: limited.show(uuid, user)["status"] == "SHELVED_OFFLOADED")
+    assert (counted(limited, project, "DISK_GB"), limited.post_server(user).status) == ([1], 403)
+    identity.limit(project, "class:DISK_GB", 0)
+    assert limited.act(uuid, "unshelve", None, user).status == 202
+    limited.until(lambda: limited.show(uuid, user)["status"] == "ACTIVE")
+    assert counted(limited, project, "DISK_GB") == [1]
+
+
+def test_servers_from_before_anybody_limited_classes_count_too(limited: Federation, identity: Identity) -> None:
+    project = identity.project("early")
+    user = limited.user("u", project)
+    identity.register("servers", -1)
+    early = [limited.boot(user) for _ in range(2)]
+    forget_counts(limited)
+    identity.register("class:DISK_GB", 3)
+    assert user.get("/limits").json["limits"]["absolute"]["totalRAMUsed"] == 128
+    assert [limited.post_server(user).status for _ in range(2)] == [202, 403]
+    assert user.delete(f"/servers/{early[0]}").status == 204
+    assert counted(limited, project, "DISK_GB") == [2]
+
+
+def forget_counts(cloud: Federation) -> None:
+    """As if nobody had limited classes before."""
+    rows = quota_usages.c.resource.startswith(class_usage.PREFIX)
+    with cloud.db.begin() as tx:
+        assert tx.execute(delete(quota_usages).where(rows)).rowcount
 
 
 def test_quota_sets_show_them_and_change_nothing(limited: Federation, identity: Identity) -> None:

@@ -13,7 +13,7 @@ from sqlalchemy.exc import IntegrityError
 from cell_service.context import Deadline
 from cell_service.db.schema import instances as table
 from cell_service.errors import CellMappingNotFound, InstanceMappingNotFound
-from mapping_db import cell_mappings, instance_mappings, progress_marks, quotas
+from mapping_db import cell_mappings, class_usage, instance_mappings, progress_marks, quotas
 from mapping_db.cell_mappings import CellMapping
 from mapping_db.cells import Cell
 from mapping_db.cloud import Cloud
@@ -158,7 +158,8 @@ def _count(tx: Connection, living: Sequence[Row[Any]]) -> None:
         owner = used.setdefault((row.project_id, row.user_id), Counter())
         owner.update({"instances": 1, "cores": row.vcpus, "ram": row.memory_mb})
     for (project_id, user_id), deltas in sorted(used.items()):
-        quotas.reserve(tx, project_id, user_id, deltas, limits={})
+        classes = class_usage.of_sizes(deltas["cores"], deltas["ram"])
+        quotas.reserve(tx, project_id, user_id, deltas, limits={}, also=classes)
 
 
 def _verified(cloud: Cloud, instance_uuid: str) -> tuple[int, str, CellMapping | None]:

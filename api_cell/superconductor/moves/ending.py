@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from sqlalchemy import Connection
 
-from api_cell.servers import move as asking
+from api_cell.servers import move_quota
 from api_cell.superconductor.moves import claims, errands, ownership, rows
 from api_cell.superconductor.moves.turn import Turn
 from cell_service.db import carry, operations
@@ -31,7 +31,7 @@ def let_go(turn: Turn) -> bool:
     move, now = turn.move, turn.means.cloud.clock.now()
 
     def work(tx: Connection) -> moves.Move:
-        asking.settle_quota(tx, move, keeps_new=move.phase is MovePhase.CONFIRMING)
+        move_quota.settle(tx, move, keeps_new=move.phase is MovePhase.CONFIRMING)
         return moves.record(tx, move, now, active=None, plan=replace(move.plan, done=(*move.plan.done, "let_go")))
 
     turn.move = turn.means.cloud.db.run(work)

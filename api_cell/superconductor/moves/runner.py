@@ -13,7 +13,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from api_cell.servers import move as asking
+from api_cell.servers import move_quota
 from api_cell.superconductor.means import Means
 from api_cell.superconductor.moves import phases
 from api_cell.superconductor.moves.turn import Elsewhere, Failed, Overtaken, Turn
@@ -263,7 +263,7 @@ class Runner:
 
         def work(tx: Connection) -> Move:
             if end:
-                asking.settle_quota(tx, turn.move, keeps_new=False)
+                move_quota.settle(tx, turn.move, keeps_new=False)
             return moves.record(tx, turn.move, now, attempt=0, **columns)
 
         try:

@@ -1,0 +1,36 @@
+"""What a flavor asks of a host, by resource class: by its sizes, and by what its extra specs say instead or besides."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from cell_service.model.instance import Flavor
+
+_RESOURCES = re.compile(r"^resources[a-zA-Z0-9_-]{0,64}:(?P<name>[A-Z0-9_]+)$")
+
+
+def of_flavor(flavor: Flavor, *, volume_backed: bool) -> dict[str, int]:
+    """Amounts by resource class, none of them 0. An amount that is no number asks for nothing (see `strange`).
+
+    A root disk that is a volume takes nothing on the host.
+    """
+    cpu = "PCPU" if flavor.extra_specs.get("hw:cpu_policy") == "dedicated" else "VCPU"
+    disk = flavor.disk_gib() - (flavor.root_gib if volume_backed else 0)
+    amounts = {cpu: flavor.vcpus, "MEMORY_MB": flavor.memory_mib, "DISK_GB": disk}
+    added: dict[str, int] = {}
+    for _, name, value in _asked(flavor):
+        if value.isdecimal():
+            added[name] = added.get(name, 0) + int(value)
+    return {name: amount for name, amount in (amounts | added).items() if amount > 0}
+
+
+def strange(flavor: Flavor) -> tuple[str, str] | None:
+    """An extra spec that asks for an amount which is no number, with its value."""
+    return next(((key, value) for key, _, value in _asked(flavor) if not value.isdecimal()), None)
+
+
+def _asked(flavor: Flavor) -> Iterator[tuple[str, str, str]]:
+    for key, value in flavor.extra_specs.items():
+        if match := _RESOURCES.match(key):
+            yield key, match["name"], value
