@@ -44,7 +44,7 @@ from compute_host.servant import ComputeServant
 from compute_host.share_access import HostShares
 from compute_host.timers import Pools, Repeated, Timers
 from compute_host.tracker import Tracker
-from compute_host.virt.driver import Driver, Sendings
+from compute_host.virt.driver import Driver, HostSwitch, Sendings
 from compute_host.work import DriveMaker, Hands, Job
 
 log = logging.getLogger(__name__)
@@ -163,9 +163,14 @@ class Agent:
         self._reconciling.hurry()
 
     def _start(self) -> None:
+        if self.ready.is_set():
+            return
         if not self._started_driver:
             self.driver.start(self._power_changed, self._driver_returned)
             self._started_driver = True
+        if not self._is_on():
+            self._subscription = self._subscription or self._serve(self._transport)  # to be told to start
+            raise DriverError(reason="The host is off.")
         self._register()
         ctx = self._ctx()
         self._compare()
@@ -174,8 +179,8 @@ class Agent:
         self._providing.start(0)
         self._heartbeat.start()
         self._reconciling.start()
-        self._claiming.hurry()
         self.ready.set()
+        self._claiming.hurry()
         log.info("host is up", extra=about(ctx, host=self.settings.host))
 
     def _serve(self, transport: Transport) -> Subscription:
@@ -217,6 +222,8 @@ class Agent:
                 self._take()
 
     def _take(self) -> None:
+        if not self.ready.is_set() or not self._is_on():
+            return  # what is taken now would fail; it waits for the host
         builds, verbs = self._backlog.room()
         self._crowded = not (builds and verbs)
         if not builds and not verbs:
@@ -300,7 +307,15 @@ class Agent:
     def _driver_returned(self) -> None:
         """The driver's listener, on its thread."""
         self._lose_driver()
-        self.reconcile_soon()
+        self._resume_until = self._clock.now() + timedelta(seconds=RESUME_SECONDS)
+        if self.ready.is_set():
+            self._heartbeat.hurry()
+            self.reconcile_soon()
+        else:
+            self._starting.hurry()
+
+    def _is_on(self) -> bool:
+        return not isinstance(self.driver, HostSwitch) or self.driver.host_is_on()
 
     def _provide(self) -> None:
         if self._standing is None:

@@ -10,10 +10,11 @@ from cell_service.context import Context
 from cell_service.errors import ConsoleTypeUnavailable, GuestNotFound, InstanceNotFound, NotSupported
 from cell_service.model.console import ConsolePlace
 from cell_service.model.diagnostics import GuestDiagnostics
+from cell_service.model.host import PowerAction
 from cell_service.model.migration import Sending
 from cell_service.rpc.compute import Compute
 from compute_host.plugging import Plugging
-from compute_host.virt.driver import ConsoleLog, Diagnosable, Driver, RemoteConsoles, Sendings
+from compute_host.virt.driver import ConsoleLog, Diagnosable, Driver, HostSwitch, Maintainable, RemoteConsoles, Sendings
 
 
 class ComputeServant(Compute):
@@ -79,6 +80,16 @@ class ComputeServant(Compute):
 
     def steer_sending(self, ctx: Context, instance_uuid: str, finish: bool) -> bool:
         return self._sendings().steer_sending(instance_uuid, finish=finish)
+
+    def power_host(self, ctx: Context, action: PowerAction) -> None:
+        if not isinstance(self._driver, HostSwitch):
+            raise NotSupported(reason="This host cannot switch itself off or on.")
+        self._driver.switch_host(action)
+
+    def set_maintenance(self, ctx: Context, on: bool) -> None:
+        if not isinstance(self._driver, Maintainable):
+            raise NotSupported(reason="This host has no maintenance mode.")
+        self._driver.set_maintenance(on)
 
     def join_cell(self, ctx: Context, transport_url: str, cell_name: str) -> None:
         self._join(transport_url, cell_name)

@@ -10,12 +10,12 @@ from sqlalchemy import Connection
 from api_cell.compute.services import zone_of
 from api_cell.edge.route import Handler, Request, Response, Route
 from api_cell.edge.shapes import query
-from api_cell.hosts import ask, change
+from api_cell.hosts import ask, change, maintenance, power
 from api_cell.lists import missing
 from cell_service.db import compute_nodes, instances
 from cell_service.db import services as rows
-from cell_service.errors import ComputeHostNotFound, NotSupported
-from cell_service.model.host import ComputeNode, Service
+from cell_service.errors import ComputeHostNotFound
+from cell_service.model.host import ComputeNode, PowerAction, Service
 from cell_service.model.instance import Instance
 
 LAST = (2, 42)
@@ -58,22 +58,31 @@ def show(req: Request) -> Response:
 
 
 def update(req: Request) -> Response:
-    """200 {"host": …, "status": …}: no new servers go to a disabled host. No hypervisor of ours has a maintenance mode:
-    501."""
+    """200 {"host": …, "status": …, "maintenance_mode": …}: no new servers go to a disabled host; those of one in
+    maintenance move away, too. 501 where the driver has no such mode, 400 where the host does not answer."""
     cell_id, service = _compute(req)
+    view = {"host": service.host}
+    if "status" in req.body:
+        disabled = req.body["status"].lower() == "disable"
+        service = change.change_service(req.cloud, req.ctx, cell_id, service, disabled=disabled)
+        view["status"] = "disabled" if disabled else "enabled"
     if "maintenance_mode" in req.body:
-        raise NotSupported(reason="Hosts have no maintenance mode.")
-    disabled = req.body["status"].lower() == "disable"
-    change.change_service(req.cloud, req.ctx, cell_id, service, disabled=disabled)
-    return Response(200, {"host": service.host, "status": "disabled" if disabled else "enabled"})
+        on = req.body["maintenance_mode"].lower() == "enable"
+        if on:
+            maintenance.enter(req.cloud, req.ctx, req.services.superconductor, cell_id, service)
+        else:
+            maintenance.leave(req.cloud, req.ctx, cell_id, service)
+        view["maintenance_mode"] = "on_maintenance" if on else "off_maintenance"
+    return Response(200, view)
 
 
-def _power(action: str) -> Handler:
-    """501 for a host that is there: no driver turns its own host off or on."""
+def _power(action: PowerAction) -> Handler:
+    """200 {"host": …, "power_action": …}; 501 where the driver can't do that, 400 where the host does not answer."""
 
     def handle(req: Request) -> Response:
-        _compute(req)
-        raise NotSupported(reason=f"Hosts cannot {action} themselves.")
+        cell_id, service = _compute(req)
+        power.switch(req.cloud, req.ctx, cell_id, service, action)
+        return Response(200, {"host": service.host, "power_action": action.value})
 
     return handle
 
@@ -113,7 +122,7 @@ ROUTES = (
           query=query({"zone": {"type": "string"}}, closed=False)),
     Route("GET", "/os-hosts/{id}", show, rule=_RULE + "show", max_version=LAST),
     Route("PUT", "/os-hosts/{id}", update, rule=_RULE + "update", body=_UPDATE, max_version=LAST),
-    Route("GET", "/os-hosts/{id}/reboot", _power("reboot"), rule=_RULE + "reboot", max_version=LAST),
-    Route("GET", "/os-hosts/{id}/shutdown", _power("shut down"), rule=_RULE + "shutdown", max_version=LAST),
-    Route("GET", "/os-hosts/{id}/startup", _power("start"), rule=_RULE + "start", max_version=LAST),
+    Route("GET", "/os-hosts/{id}/reboot", _power(PowerAction.REBOOT), rule=_RULE + "reboot", max_version=LAST),
+    Route("GET", "/os-hosts/{id}/shutdown", _power(PowerAction.SHUTDOWN), rule=_RULE + "shutdown", max_version=LAST),
+    Route("GET", "/os-hosts/{id}/startup", _power(PowerAction.STARTUP), rule=_RULE + "start", max_version=LAST),
 )  # fmt: skip

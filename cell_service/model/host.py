@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import datetime
+from enum import StrEnum
 from typing import Any
 
 
@@ -31,6 +32,14 @@ class Service:
         """Heard of within the last `service_down_seconds`, and not forced down."""
         seen = self.last_seen_up or self.created_at
         return not self.forced_down and (now - seen).total_seconds() <= service_down_seconds
+
+
+class PowerAction(StrEnum):
+    """What can be done to a whole host. Its guests go off with it."""
+
+    REBOOT = "reboot"
+    SHUTDOWN = "shutdown"
+    STARTUP = "startup"
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from cell_service.context import Context
 from cell_service.model.console import ConsolePlace
 from cell_service.model.diagnostics import GuestDiagnostics
+from cell_service.model.host import PowerAction
 from cell_service.model.migration import Sending
 from cell_service.rpc.contract import Contract, call, cast
 
@@ -53,6 +54,18 @@ class Compute(Contract):
     def steer_sending(self, ctx: Context, instance_uuid: str, finish: bool) -> bool:
         """The sending that is under way ends as soon as it can: done (`finish`), or given up. False: the guest is not
         being sent now. Raises NotSupported."""
+        raise NotImplementedError
+
+    @call(seconds=10, idempotent=True)
+    def power_host(self, ctx: Context, action: PowerAction) -> None:
+        """The host is off, or it is starting: its guests that ran are off now. So already: nothing happens. Raises
+        NotSupported, Invalid (a reboot of a host that is off), DriverError."""
+        raise NotImplementedError
+
+    @call(seconds=10, idempotent=True)
+    def set_maintenance(self, ctx: Context, on: bool) -> None:
+        """The host takes no new guests; with `on` false it does again. So already: nothing happens. Raises
+        NotSupported, DriverError."""
         raise NotImplementedError
 
     @call(seconds=10, idempotent=True)

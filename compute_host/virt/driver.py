@@ -11,7 +11,7 @@ from typing import Protocol, runtime_checkable
 from cell_service.model.block_device import BlockDevice
 from cell_service.model.console import ConsolePlace
 from cell_service.model.diagnostics import GuestDiagnostics
-from cell_service.model.host import NodeReport
+from cell_service.model.host import NodeReport, PowerAction
 from cell_service.model.instance import InjectedFile, Instance, Vif
 from cell_service.model.lifecycle import PowerState
 from cell_service.model.migration import Sending
@@ -293,3 +293,28 @@ class Diagnosable(Protocol):
 
     def diagnostics(self, uuid: str) -> GuestDiagnostics:
         """As of now. Raises GuestNotFound, DriverError."""
+
+
+@runtime_checkable
+class HostSwitch(Protocol):
+    """A driver that can switch its host off and on.
+
+    While the host is off, or starting, every verb raises DriverError, and so does `nodes`. Its guests are off, of which
+    the listener hears nothing: that the cell last knew them running is how those are found that run again. `returned`
+    is called when the host is up.
+    """
+
+    def switch_host(self, action: PowerAction) -> None:
+        """The host is off, or it has begun to start. So already: nothing happens. Raises Invalid for a reboot of a host
+        that is off, DriverError."""
+
+    def host_is_on(self) -> bool:
+        """Neither off nor starting. Raises DriverError."""
+
+
+@runtime_checkable
+class Maintainable(Protocol):
+    """A driver whose host can be in maintenance, also across restarts."""
+
+    def set_maintenance(self, on: bool) -> None:
+        """`spawn` and `receive` raise DriverError for guests that are not here yet; with `on` false not any more."""

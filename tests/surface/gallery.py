@@ -47,20 +47,21 @@ SILENT = (
 
 
 class Gallery:
-    """One cell with two hosts. Reads ask about a server that stays, all else gets a new one.
+    """One cell with two hosts, and one without servers. Reads ask about a server that stays, all else gets a new one.
 
     A method `_collection` answers an id in that collection, for paths.
     """
 
     def __init__(self, directory: Path) -> None:
-        self.cloud = Federation(directory, cells=1, hosts=2, quota=UNBOUND, reclaim=3600, move_seconds=0,
-                                live_seconds=600)  # fmt: skip
+        self.cloud = Federation(directory, cells=1, hosts=3, quota=UNBOUND, reclaim=3600, move_seconds=0,
+                                live_seconds=600, host_boot_seconds=0)  # fmt: skip
         self.admin: Client = self.cloud.admin
         self.member = self.cloud.user("demo", "admin-project")
         self.cloud.db.run(lambda tx: flavors.insert_flavor(tx, Flavor("2", "f2", 1, 64, 1), SYSTEM_CLOCK.now()))
         self._server: str | None = None
         self._kept: str | None = None
         self._moving: str | None = None
+        self.cloud.spare("cell1-host3")
         self._exchange: Exchange | None = None
         self._furnish()
         self._kept = self._server
@@ -291,7 +292,12 @@ class Gallery:
         return "admin-project"
 
     def _os_hosts(self) -> str:
-        return "cell1-host2"
+        """A host without servers where it is switched."""
+        at = self._exchange
+        if at is None or (at.method == "GET" and at.path.count("/") == 2):
+            return "cell1-host2"
+        self.admin.get("/os-hosts/cell1-host3/startup", version="2.42")
+        return "cell1-host3"
 
     def _extensions(self) -> str:
         return "os-keypairs"

@@ -14,12 +14,10 @@ from api_cell.compute.routes import ROUTES
 from tests.edge import reference
 from tests.surface.world import Row, World, rows
 
-_NO_BAREMETAL = "there is no service for bare metal nodes"
+_NO_BAREMETAL = "there are no bare metal nodes"
 _NO_SNAPSHOTS = "no host's driver takes such snapshots"
-_NO_POWER = "no driver turns its own host off or on"
 _NO_SHARES = "there is no service for shares"
 REFUSED = {
-    "GET /os-baremetal-nodes": _NO_BAREMETAL,
     "GET /os-baremetal-nodes/{id}": _NO_BAREMETAL,
     "POST /os-baremetal-nodes": "not done here since 2.1: 400 always",
     "DELETE /os-baremetal-nodes/{id}": "not done here since 2.1: 400 always",
@@ -27,9 +25,6 @@ REFUSED = {
     "POST /os-baremetal-nodes/{id}/action remove_interface": "not done here since 2.1: 400 always",
     "POST /os-assisted-volume-snapshots": _NO_SNAPSHOTS,
     "DELETE /os-assisted-volume-snapshots/{id}": _NO_SNAPSHOTS,
-    "GET /os-hosts/{id}/reboot": _NO_POWER,
-    "GET /os-hosts/{id}/shutdown": _NO_POWER,
-    "GET /os-hosts/{id}/startup": _NO_POWER,
     "POST /servers/{id}/action os-getRDPConsole": "no success is published: 400 always",
     "GET /os-console-auth-tokens/{id}": "up to 2.30 only tokens of RDP consoles are told, which are no more",
     "POST /servers/{server_id}/shares": _NO_SHARES,

@@ -10,12 +10,9 @@ from tests.edge import reference
 from tests.surface.gallery import Gallery
 from tests.surface.samples import Exchange, differences, exchanges, index
 
-_NO_POWER = "simulated hosts neither switch themselves nor have a maintenance mode: 501, as published"
 _NO_CONSOLE = "simulated hosts have no console of this kind: 400, as published"
 _NO_SHARES = "there is no shared file system service: 404, as published"
 OTHERWISE: dict[str, str] = {
-    **dict.fromkeys((f"os-hosts/host-{name}.json" for name in (
-        "get-reboot", "get-shutdown", "get-startup", "put-maintenance-req")), _NO_POWER),
     **dict.fromkeys((
         "os-console-auth-tokens/v2.99/create-spice-direct-console-req.json",
         "os-remote-consoles/get-spice-console-post-req.json",

@@ -127,7 +127,9 @@ class Things:
         return PROJECT
 
     def _os_hosts(self, row: Row, version: str) -> str:
-        return "cell1-host2"
+        """A host without servers, which is on."""
+        self.admin.get("/os-hosts/cell1-host3/startup", version=OLD)
+        return "cell1-host3"
 
     def _extensions(self, row: Row, version: str) -> str:
         return "os-keypairs"

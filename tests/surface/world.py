@@ -53,7 +53,7 @@ class Valid:
 
 
 class World(Things):
-    """One cell with two hosts. What requests use up is made anew.
+    """One cell with two hosts, and a third one without servers. What requests use up is made anew.
 
     `slow` is another such cloud, in which live migrations take long, deleted servers stay for a while and shelved ones
     keep their hosts.
@@ -63,8 +63,9 @@ class World(Things):
         self._directory = directory
         consoles = ConsoleSettings(serial=SerialConsole(enabled=True), spice=Spice(enabled=True))
         settings = {"move_seconds": 0, "live_seconds": 0, "consoles": consoles, **options}
-        self.cloud = Federation(directory, cells=1, hosts=2, quota=UNBOUND, **settings)
+        self.cloud = Federation(directory, cells=1, hosts=3, quota=UNBOUND, host_boot_seconds=0, **settings)
         self.admin = self.cloud.admin
+        self.cloud.spare("cell1-host3")
         furnish(self.cloud)
         for name in ("2", "spare"):
             self.cloud.db.run(lambda tx, name=name: flavors.insert_flavor(tx, Flavor(name, f"f{name}", 1, 64, 1),

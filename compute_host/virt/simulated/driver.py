@@ -12,7 +12,7 @@ from cell_service.errors import DriverError, GuestNotFound, HostOutOfSpace
 from cell_service.model.block_device import BlockDevice
 from cell_service.model.console import ConsolePlace
 from cell_service.model.diagnostics import GuestDiagnostics
-from cell_service.model.host import NodeReport
+from cell_service.model.host import NodeReport, PowerAction
 from cell_service.model.instance import Instance, Vif
 from cell_service.model.lifecycle import PowerState
 from cell_service.model.migration import Sending
@@ -23,6 +23,7 @@ from compute_host.virt.driver import Guest, GuestSpec, PowerListener, Returned, 
 from compute_host.virt.simulated import console, consoles, diagnostics, faults, node, snapshots, travel
 from compute_host.virt.simulated.sendings import Trip, Trips
 from compute_host.virt.simulated.state import Boot, Record, State
+from compute_host.virt.simulated.switch import Switch
 
 FROZEN_LOOK_SECONDS = 0.25
 KEPT_BOOTS = 20
@@ -44,6 +45,7 @@ class SimulatedDriver:
         self._listener: PowerListener | None = None
         self._watch: Timer | None = None
         self._state_or_none: State | None = None
+        self._switch = Switch(lambda: self._state, timers, pool, self._options.host_boot_seconds)
 
     # -- the host ------------------------------------------------------------------------------------
 
@@ -53,6 +55,7 @@ class SimulatedDriver:
             self._stopped.clear()
             self._state_or_none = self._state_or_none or State(self._settings.state)
             self._listener = listener
+            self._switch.connect(self._state_or_none, returned)
             if self._watch is None:
                 self._watch_later()
 
@@ -67,17 +70,30 @@ class SimulatedDriver:
                 self._watch.cancel()
                 self._watch = None
 
+    def switch_host(self, action: PowerAction) -> None:
+        self._switch.turn(action)
+
+    def host_is_on(self) -> bool:
+        return self._switch.is_on()
+
+    def set_maintenance(self, on: bool) -> None:
+        with self._lock:
+            self._state.maintain(on)
+
     def nodes(self) -> tuple[NodeReport, ...]:
         self._answering("nodes")
+        self._state.demand_on()
         return (node.report(self._settings, self._state.node_uuid, self._state.guests()),)
 
     def guests(self) -> tuple[Guest, ...]:
         self._answering("guests")
+        self._state.demand_on()
         return tuple(Guest(guest.uuid, guest.power_state) for guest in self._state.guests())
 
     def power_state(self, uuid: str) -> PowerState:
         guest = self._state.get(uuid)
         self._answering("power_state", guest)
+        self._state.demand_on()
         return guest.power_state
 
     def console_output(self, uuid: str) -> str:
@@ -362,6 +378,8 @@ class SimulatedDriver:
         """The guest is as recorded, in the place of an earlier one, if there is room for it. Raises HostOutOfSpace."""
         with self._lock:
             others = [guest for guest in self._state.guests() if guest.uuid != record.uuid]
+            if self._state.maintenance and len(others) == len(self._state.guests()):
+                raise DriverError(reason="The host is in maintenance: it takes no guests.")
             self._check_room([*others, record])
             self._state.put(record)
 
@@ -424,9 +442,10 @@ class SimulatedDriver:
         return self._state.get(uuid)
 
     def _thawed(self) -> None:
-        """While the host is frozen, no verb begins."""
+        """While the host is frozen, no verb begins. Raises DriverError when it is off."""
         while self._faults.frozen():
             self._wait(FROZEN_LOOK_SECONDS)
+        self._state.demand_on()
 
     def _strike(self, verb: str, uuid: str, name: str, image_id: str = "") -> None:
         fault = self._faults.happening(verb, uuid, name)

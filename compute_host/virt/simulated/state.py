@@ -9,6 +9,7 @@ import os
 import threading
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from enum import StrEnum
 from pathlib import Path
 from uuid import uuid4
 
@@ -51,16 +52,27 @@ class Record:
     shares: dict[str, str] = field(default_factory=dict)
 
 
+class HostPower(StrEnum):
+    ON = "on"
+    OFF = "off"
+    STARTING = "starting"
+
+
 @dataclass(frozen=True, slots=True)
 class HostRecord:
     """All that is in the file."""
 
     node_uuid: str
     guests: dict[str, Record] = field(default_factory=dict)
+    power: HostPower = HostPower.ON
+    maintenance: bool = False
 
 
 class State:
-    """Thread-safe. Every change is in the file when the method returns."""
+    """Thread-safe. Every change is in the file when the method returns.
+
+    Guests of a host that is not on do not change, but by its going off: `put` and `change` raise DriverError.
+    """
 
     def __init__(self, directory: Path) -> None:
         self._path = directory / "state.json"
@@ -70,6 +82,33 @@ class State:
     @property
     def node_uuid(self) -> str:
         return self._host.node_uuid
+
+    @property
+    def power(self) -> HostPower:
+        return self._host.power
+
+    @property
+    def maintenance(self) -> bool:
+        return self._host.maintenance
+
+    def maintain(self, on: bool) -> None:
+        """The host is in maintenance, or not."""
+        with self._lock:
+            self._keep(replace(self._host, maintenance=on))
+
+    def demand_on(self) -> None:
+        """Raises DriverError while the host is off, or starting."""
+        if self._host.power is not HostPower.ON:
+            raise DriverError(reason=f"The host is {self._host.power.value}.")
+
+    def switch(self, power: HostPower, *, source: HostPower) -> bool:
+        """The host is that, and its guests are off, if it was `source`; False when it was not."""
+        with self._lock:
+            if self._host.power is not source:
+                return False
+            guests = {uuid: _unpowered(guest) for uuid, guest in self._host.guests.items()}
+            self._keep(replace(self._host, guests=guests, power=power))
+            return True
 
     def guests(self) -> list[Record]:
         return list(self._host.guests.values())
@@ -83,6 +122,7 @@ class State:
 
     def put(self, record: Record) -> None:
         with self._lock:
+            self.demand_on()
             self._write({**self._host.guests, record.uuid: record})
 
     def remove(self, uuid: str) -> None:
@@ -94,12 +134,15 @@ class State:
     def change(self, uuid: str, **fields: object) -> Record:
         """Raises GuestNotFound."""
         with self._lock:
+            self.demand_on()
             changed = replace(self.get(uuid), **fields)  # type: ignore[arg-type]
             self._write({**self._host.guests, uuid: changed})
             return changed
 
     def _write(self, guests: dict[str, Record]) -> None:
-        host = HostRecord(self._host.node_uuid, guests)
+        self._keep(replace(self._host, guests=guests))
+
+    def _keep(self, host: HostRecord) -> None:
         part = self._path.with_suffix(".part")
         try:
             part.write_text(wire.dumps(host), encoding="utf-8")
@@ -119,3 +162,11 @@ class State:
         self._host = HostRecord(str(uuid4()))
         self._write({})
         return self._host
+
+
+def _unpowered(guest: Record) -> Record:
+    """The guest after its host went off: only what was saved to disk is as it was."""
+    if guest.power_state not in (PowerState.RUNNING, PowerState.PAUSED):
+        return guest
+    notes = guest.notes if len(guest.notes) >= len(guest.boots) else (*guest.notes, "power off")
+    return replace(guest, power_state=PowerState.SHUTDOWN, notes=notes, sent=None)
