@@ -14,6 +14,8 @@ from uuid import uuid4
 
 import requests
 
+import requests
+
 from api_cell.app import ApiServer, Services, make_compute_app
 from api_cell.config import ApiSection, ApiSettings, Quota, SoftDelete
 from api_cell.edge.auth import NoAuth
@@ -244,6 +246,25 @@ class Federation:
 
     def act(self, uuid: str, action: str, content: Any = None, by: Client | None = None) -> Reply:
         return (by or self.admin).post(f"/servers/{uuid}/action", {action: content}, version="2.96")
+
+    def share(self, project: str = "admin-project") -> str:
+        """A share of the project."""
+        url, headers = f"{self.share_service.url}/v2/shares", {"X-Auth-Token": f"admin:{project}"}
+        wanted = {"share": {"share_proto": "NFS", "size": 1}}
+        made: str = requests.post(url, json=wanted, headers=headers, timeout=10).json()["share"]["id"]
+        return made
+
+    def shared(self, uuid: str, project: str = "admin-project") -> str:
+        """A share that the server, which is off, has."""
+        share_id = self.share(project)
+        asked, path = {"share": {"share_id": share_id}}, f"/servers/{uuid}/shares"
+        reply = self.admin.post(path, asked, version="2.97")
+        assert reply.status == 201, reply.raw
+        self.until(lambda: self._share_status(path, share_id) == "inactive")
+        return share_id
+
+    def _share_status(self, path: str, share_id: str) -> str:
+        return str(self.admin.get(f"{path}/{share_id}", version="2.97").json["share"]["status"])
 
     def gone(self, uuid: str, by: Client | None = None) -> bool:
         return (by or self.admin).get(f"/servers/{uuid}").status == 404

@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
-from uuid import uuid4
 
 from api_cell.config import Quota
 from cell_service.context import SYSTEM_CLOCK
@@ -140,7 +139,7 @@ class Gallery:
             "same_host": self.server,
             "parent_group_id": self._group_id,
             "public_key": lambda: SSH_KEY,
-            "share_id": lambda: str(uuid4()),
+            "share_id": self._share_id,
             "security_group.name": fresh,
             "fixed_address": self._fixed,
             "flavor.id": fresh,
@@ -233,6 +232,13 @@ class Gallery:
                 self.cloud.until(self._under_way)
             else:
                 self.cloud.settled(self.server())
+        if file.startswith("server-shares-list"):
+            self.cloud.shared(self.server())
+
+    def _share_id(self) -> str:
+        """A new share; for what is to be refused, one that the server has already."""
+        at = self._exchange
+        return self.cloud.shared(self.server()) if at is not None and at.status == 409 else self.cloud.share()
 
     def _under_way(self) -> bool:
         found = self.admin.get(f"/servers/{self._server}/migrations", version="2.23").json["migrations"]
@@ -345,9 +351,7 @@ class Gallery:
         return str(made["remote_console"]["url"].rpartition("token=")[2])
 
     def _shares(self) -> str:
-        share = str(uuid4())
-        self.admin.post(f"/servers/{self._server}/shares", {"share": {"share_id": share}}, version="2.97")
-        return share
+        return self.cloud.shared(str(self._server))
 
     def _migrations(self) -> str:
         found = self.admin.get(f"/servers/{self._server}/migrations", version="2.23").json["migrations"]

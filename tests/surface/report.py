@@ -16,7 +16,6 @@ from tests.surface.world import Row, World, rows
 
 _NO_BAREMETAL = "there are no bare metal nodes"
 _NO_SNAPSHOTS = "no host's driver takes such snapshots"
-_NO_SHARES = "there is no service for shares"
 REFUSED = {
     "GET /os-baremetal-nodes/{id}": _NO_BAREMETAL,
     "POST /os-baremetal-nodes": "not done here since 2.1: 400 always",
@@ -27,9 +26,6 @@ REFUSED = {
     "DELETE /os-assisted-volume-snapshots/{id}": _NO_SNAPSHOTS,
     "POST /servers/{id}/action os-getRDPConsole": "no success is published: 400 always",
     "GET /os-console-auth-tokens/{id}": "up to 2.30 only tokens of RDP consoles are told, which are no more",
-    "POST /servers/{server_id}/shares": _NO_SHARES,
-    "GET /servers/{server_id}/shares/{id}": _NO_SHARES,
-    "DELETE /servers/{server_id}/shares/{id}": _NO_SHARES,
 }
 """Rows of which only a published refusal can be shown at some version, and why."""
 USING_UP = ("forceDelete", "os-migrateLive", "evacuate", "shelve", "rebuild", "restore")

@@ -11,7 +11,6 @@ from tests.surface.gallery import Gallery
 from tests.surface.samples import Exchange, differences, exchanges, index
 
 _NO_CONSOLE = "simulated hosts have no console of this kind: 400, as published"
-_NO_SHARES = "there is no shared file system service: 404, as published"
 OTHERWISE: dict[str, str] = {
     **dict.fromkeys((
         "os-console-auth-tokens/v2.99/create-spice-direct-console-req.json",
@@ -19,8 +18,6 @@ OTHERWISE: dict[str, str] = {
         "os-remote-consoles/v2.8/create-mks-console-req.json",
         "os-remote-consoles/v2.99/create-spice-direct-console-req.json",
     ), _NO_CONSOLE),
-    **dict.fromkeys((f"os-server-shares/v2.97/server-shares-{name}.json" for name in (
-        "admin-show-resp", "create-req", "create-tag-req", "delete-req", "list-resp", "show-resp")), _NO_SHARES),
     "servers/v2.90/server-create-req.json": "the sample has no networks, which its version demands",
     "servers/v2.94/server-create-req.json": "the sample has no networks, which its version demands",
 }  # fmt: skip

@@ -126,6 +126,9 @@ class Things:
     def _os_simple_tenant_usage(self, row: Row, version: str) -> str:
         return PROJECT
 
+    def _shares(self, row: Row, version: str) -> str:
+        return self.cloud.shared(str(self._server))
+
     def _os_hosts(self, row: Row, version: str) -> str:
         """A host without servers, which is on."""
         self.admin.get("/os-hosts/cell1-host3/startup", version=OLD)

@@ -169,6 +169,9 @@ class World(Things):
         uuid = self.server()
         if row.data["action"] in FIRST:
             self.quiet()  # the other host has still to forget a resize that was taken back
+        if row.data["path"].startswith("/servers/{server_id}/shares"):
+            self._lead(uuid, "os-stop", None)
+            self.cloud.settled(uuid)
         for action, content in FIRST.get(row.data["action"] or "", []):
             if action == "delete":
                 if not self.lasting:
@@ -280,6 +283,7 @@ _BODIES: dict[tuple[str, str | None], Callable[[World, str], Any]] = {
         "volumeAttachment": {"volumeId": world.volume()}},
     ("/servers/{}/os-volume_attachments/{}", None): lambda world, version: {
         "volumeAttachment": {"volumeId": world.volume()}},
+    ("/servers/{}/shares", None): lambda world, version: {"share": {"share_id": world.cloud.share()}},
     ("/os-floating-ips", None): lambda world, version: {"pool": "public"},
     ("/os-security-group-rules", None): lambda world, version: world.rule(),
     ("/os-snapshots", None): lambda world, version: {"snapshot": {"volume_id": world.volume()}},

@@ -46,8 +46,9 @@ class Rules:
             refused = REFUSES in share["metadata"]
             return store.add(
                 tx, "access", req.who.project_id, share["id"], share_id=share["id"], access_type=kind, access_to=to,
-                access_level=level, access_key=None, metadata=asked.get("metadata") or {}, state=_state(self._looks, refused),
-                looks=self._looks, refused=refused, lock_deletion=asked.get("lock_deletion") is True,
+                access_level=level, access_key=None, metadata=asked.get("metadata") or {},
+                state=_state(self._looks, refused), looks=self._looks, refused=refused,
+                lock_deletion=asked.get("lock_deletion") is True,
                 lock_visibility=asked.get("lock_visibility") is True, user_id=req.who.user_id,
             )  # fmt: skip
 
