@@ -283,9 +283,17 @@ CONSOLES = (
 SHARES = (
     step(_MAKE, server("ACTIVE")),
     step("server share list {vm}", lambda stage: stage.printed == [], version="2.97"),
-    step("server share show {vm} {id}", refused="shared-file-system", version="2.97"),  # no such service is there
-    step("server add share {vm} {id}", refused="shared-file-system", version="2.97"),
-    step("server remove share {vm} {id}", refused="shared-file-system", version="2.97"),
+    step("server add share {vm} {share}", refused="while it is in vm_state active", version="2.97"),
+    step("server stop {vm}", server("SHUTOFF")),
+    step("server add share --tag home {vm} {share}", says(Tag="home", Status="attaching"),
+         shown("@2.97 server share show {vm} {share}", Status="inactive"), version="2.97"),
+    step("server add share {vm} {share}", refused="already", version="2.97"),
+    step("server start {vm}", server("ACTIVE")),
+    step("server share list {vm}", lists(Tag="home", Status="active"), version="2.97"),
+    step("server stop {vm}", server("SHUTOFF")),
+    step("server remove share {vm} {share}", unlisted("@2.97 server share list {vm}", Tag="home"), version="2.97"),
+    step("server share show {vm} {share}", refused="not attached", version="2.97"),
+    step("server add share {vm} {id}", refused="No Share found", version="2.97"),
     step("server delete {vm}", gone("server show {vm}")),
 )
 

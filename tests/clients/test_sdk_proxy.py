@@ -378,6 +378,45 @@ def test_evacuation(sdk: Any, mark: str) -> None:
     guest.goes()
 
 
+def test_shares(sdk: Any, guest: Guest, environment: dict[str, str], mark: str) -> None:
+    later = connection(environment, "2.97")
+    compute, files = later.compute, later.shared_file_system
+    share = files.create_share(name=f"s-{mark}", share_protocol="NFS", size=1)
+    assert files.find_share(share.name).id == files.get_share(share.id).id == share.id
+    assert share.id in {each.id for each in files.shares()}
+    (place,) = files.export_locations(share.id)
+    guest.compute.stop_server(guest.id)
+    guest.rests("SHUTOFF")
+    made = compute.create_share_attachment(guest.id, share.id, tag="home")
+    assert (made.share_id, made.tag, made.export_location) == (share.id, "home", place.path)
+
+    def status() -> str:
+        found: str = compute.get_share_attachment(guest.id, share.id).status
+        return found
+
+    wait_until(lambda: status() == "inactive", "the host never was let in", SECONDS)
+    (rule,) = files.access_rules(share.id)
+    assert (rule.access_type, rule.state) == ("ip", "active")
+    with pytest.raises(openstack.exceptions.HttpException):
+        files.delete_access_rule(rule.id, share.id)
+    guest.compute.start_server(guest.id)
+    guest.rests("ACTIVE")
+    assert [(each.share_id, each.status) for each in compute.share_attachments(guest.id)] == [(share.id, "active")]
+    guest.compute.stop_server(guest.id)
+    guest.rests("SHUTOFF")
+    compute.delete_share_attachment(guest.id, share.id)
+    wait_until(lambda: not list(compute.share_attachments(guest.id)), "the share never left", SECONDS)
+    assert list(files.access_rules(share.id)) == []
+    own = files.create_access_rule(share.id, access_type="ip", access_to="192.0.2.0/24", access_level="ro")
+    assert files.get_access_rule(own.id).access_to == "192.0.2.0/24"
+    files.delete_access_rule(own.id, share.id)
+    files.resize_share(share.id, 2)
+    assert files.get_share(share.id).size == 2
+    files.delete_share(share.id)
+    assert files.find_share(share.name) is None
+    later.close()
+
+
 def test_shares_that_are_not_there(guest: Guest, environment: dict[str, str]) -> None:
     later = connection(environment, "2.97")
     compute, share = later.compute, str(uuid4())

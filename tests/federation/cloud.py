@@ -14,8 +14,6 @@ from uuid import uuid4
 
 import requests
 
-import requests
-
 from api_cell.app import ApiServer, Services, make_compute_app
 from api_cell.config import ApiSection, ApiSettings, Quota, SoftDelete
 from api_cell.edge.auth import NoAuth

@@ -20,7 +20,7 @@ from tools.companions.share_rules import Rules
 from tools.companions.store import open_store
 from tools.companions.volume_store import Record
 
-MIN_VERSION, MAX_VERSION = "2.0", "2.82"
+MIN_VERSION, MAX_VERSION = "2.0", "2.98"
 HEADERS = ("OpenStack-API-Version", "X-OpenStack-Manila-API-Version")
 PROTOCOLS = ("NFS", "CIFS", "CEPHFS", "GLUSTERFS", "HDFS", "MAPRFS")
 TRUE_WORDS = (True, "True", "true", "1", 1)
