@@ -7,7 +7,7 @@ lease, the selection and the delete are each set by compare-and-set.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from sqlalchemy import ColumnElement, Connection, bindparam, or_, select, update
@@ -86,6 +86,30 @@ def take(tx: Connection, instance_uuid: str, *, owner: str, now: datetime, lease
     return get(tx, instance_uuid) if taken else None
 
 
+def take_many(
+    tx: Connection, instance_uuids: Iterable[str], *, owner: str, now: datetime, lease_seconds: float
+) -> list[BuildRequest]:
+    """Take for `owner` those of the requests that are there and that nobody holds a lease on, in the order given.
+
+    Their rows are locked before they are taken, so that each is taken by one.
+    """
+    wanted = list(dict.fromkeys(instance_uuids))
+    until = now + timedelta(seconds=lease_seconds)
+    taken: dict[str, BuildRequest] = {}
+    for start in range(0, len(wanted), _CHUNK):
+        mine = build_requests.c.instance_uuid.in_(wanted[start : start + _CHUNK])
+        rows = tx.execute(select(*_COLUMNS).where(mine, _unheld(now)).with_for_update()).all()
+        found = [BuildRequest(*row) for row in rows]
+        if found:
+            held = build_requests.c.instance_uuid.in_([each.instance_uuid for each in found])
+            values = {"owner": owner, "lease_until": until, "attempt": build_requests.c.attempt + 1}
+            tx.execute(update(build_requests).where(held).values(values))
+        for each in found:
+            now_held = replace(each, owner=owner, lease_until=until, attempt=each.attempt + 1)
+            taken[each.instance_uuid] = now_held
+    return [taken[uuid] for uuid in wanted if uuid in taken]
+
+
 def renew(tx: Connection, instance_uuid: str, *, owner: str, now: datetime, lease_seconds: float) -> bool:
     """Hold on to it for longer. False: it is no longer the owner's."""
     until = now + timedelta(seconds=lease_seconds)
@@ -129,6 +153,19 @@ def delete(
     if unselected:
         conditions.append(build_requests.c.selection.is_(None))
     return bool(tx.execute(sql_delete(build_requests).where(*conditions)).rowcount)
+
+
+def end_many(tx: Connection, instance_uuids: Iterable[str]) -> tuple[list[str], list[str]]:
+    """Remove those of the rows for which no delete was asked. Answers their uuids, and those of the others that are
+    there: they stay."""
+    wanted = list(instance_uuids)
+    columns = (build_requests.c.instance_uuid, build_requests.c.delete_requested)
+    locked = select(*columns).where(build_requests.c.instance_uuid.in_(wanted)).with_for_update()
+    unwanted = {row[0]: bool(row[1]) for row in tx.execute(locked)}
+    ended = [uuid for uuid in wanted if unwanted.get(uuid) is False]
+    if ended:
+        tx.execute(sql_delete(build_requests).where(build_requests.c.instance_uuid.in_(ended)))
+    return ended, [uuid for uuid in wanted if unwanted.get(uuid)]
 
 
 def _unheld(now: datetime) -> ColumnElement[bool]:

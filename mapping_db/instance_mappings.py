@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -155,6 +155,32 @@ def move_many(tx: Connection, instance_uuids: Iterable[str], *, source: int, tar
     )
 
 
+def place_many(tx: Connection, instance_uuids: Sequence[str], target: int) -> None:
+    """Point the mappings, which point nowhere yet, at their first cell: for each of them as `move`, all or none.
+
+    Raises InstanceAlreadyMoved when one points somewhere by now.
+    """
+    if not instance_uuids:
+        return
+    placed = tx.execute(
+        update(instance_mappings)
+        .where(instance_mappings.c.instance_uuid.in_(instance_uuids), instance_mappings.c.cell_id.is_(None))
+        .values(cell_id=target, epoch=instance_mappings.c.epoch + 1)
+    ).rowcount
+    if placed < len(instance_uuids):
+        raise InstanceAlreadyMoved(instance_uuid=", ".join(instance_uuids), expected=None)
+
+
+def held_since(tx: Connection, epochs: Mapping[str, int]) -> list[str]:
+    """Those of the instances that are in their cell since that epoch: they stay there until the transaction ends."""
+    if not epochs:
+        return []
+    where = instance_mappings.c.instance_uuid.in_(sorted(epochs))
+    columns = (instance_mappings.c.instance_uuid, instance_mappings.c.epoch)
+    rows = tx.execute(select(*columns).where(where).with_for_update())
+    return [uuid for uuid, epoch in rows if epochs[uuid] == epoch]
+
+
 def hold_since(tx: Connection, instance_uuid: str, epoch: int) -> bool:
     """The instance stays in its cell until the transaction ends. False when it is not there since that epoch."""
     where = (instance_mappings.c.instance_uuid == instance_uuid) & (instance_mappings.c.epoch == epoch)
@@ -169,6 +195,12 @@ def queue_for_delete(tx: Connection, instance_uuid: str) -> bool:
 def mark_gone(tx: Connection, instance_uuid: str) -> bool:
     """Record that nothing is left of the instance. True for the one caller who did it."""
     return _set_once(tx, instance_uuid, instance_mappings.c.gone)
+
+
+def mark_all_gone(tx: Connection, instance_uuids: Sequence[str]) -> None:
+    """For each of them as `mark_gone`."""
+    where = instance_mappings.c.instance_uuid.in_(instance_uuids) & instance_mappings.c.gone.is_(False)
+    tx.execute(update(instance_mappings).where(where).values(gone=True))
 
 
 def rename(tx: Connection, instance_uuid: str, display_name: str) -> None:

@@ -7,7 +7,7 @@ be right about a group, and its policy holds in races.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -120,6 +120,11 @@ def join(tx: Connection, uuid: str, instance_uuids: Collection[str]) -> None:
 def leave(tx: Connection, instance_uuid: str) -> bool:
     """The instance is in no group. False when it was in none."""
     return bool(tx.execute(delete(members).where(members.c.instance_uuid == instance_uuid)).rowcount)
+
+
+def leave_all(tx: Connection, instance_uuids: Sequence[str]) -> None:
+    """The instances are in no group."""
+    tx.execute(delete(members).where(members.c.instance_uuid.in_(instance_uuids)))
 
 
 def of_instance(tx: Connection, instance_uuid: str) -> str | None:

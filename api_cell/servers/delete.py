@@ -85,11 +85,11 @@ def promise(tx: Connection, server_id: str, now: datetime) -> InstanceMapping:
     return mapping
 
 
-def forget(tx: Connection, server_id: str) -> None:
-    """Nothing is left of the server but its mapping, marked as gone."""
-    server_groups.leave(tx, server_id)
-    request_specs.remove(tx, [server_id])
-    instance_mappings.mark_gone(tx, server_id)
+def forget(tx: Connection, *server_ids: str) -> None:
+    """Nothing is left of the servers but their mappings, marked as gone."""
+    server_groups.leave_all(tx, server_ids)
+    request_specs.remove(tx, server_ids)
+    instance_mappings.mark_all_gone(tx, server_ids)
 
 
 def begin_in(ctx: Context, cell: Cell, server_id: str, now: datetime, down_after_seconds: float) -> None:
@@ -107,19 +107,20 @@ def begin_in(ctx: Context, cell: Cell, server_id: str, now: datetime, down_after
 
 
 def _begin(tx: Connection, ctx: Context, server_id: str, now: datetime, down_after_seconds: float) -> str | None:
-    instances.hold(tx, server_id)
     for _ in range(ATTEMPTS):
-        instance = instances.get(tx, server_id)
+        instance = instances.held(tx, server_id)
         if instance.hidden:
             raise InstanceInTransit(instance_uuid=server_id, retry_after=1)
-        running = [each for each in operations.unfinished(tx, server_id) if each.kind is Kind.DELETE]
+        unfinished = operations.unfinished(tx, server_id)
+        running = [each for each in unfinished if each.kind is Kind.DELETE]
         if running:
             return running[0].host
         after = lifecycle.begin("delete", instance.state, server_id)
         if instances.change(tx, server_id, now=now, expect=instance.state, task_state=after.task):
             host = _worker(tx, instance, now, down_after_seconds)
-            arguments = overtaken(operations.unfinished(tx, server_id))
-            operations.supersede(tx, server_id, now)
+            arguments = overtaken(unfinished)
+            if unfinished:
+                operations.supersede(tx, server_id, now)
             actions.start(tx, ctx, server_id, "delete", now)
             operations.insert(
                 tx, ctx, instance_uuid=server_id, kind=Kind.DELETE, host=host, now=now, deadline=now + NEVER,

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections import defaultdict
+from collections.abc import Sequence
 
 from sqlalchemy import Connection
 
@@ -63,7 +64,7 @@ def _see(means: Means, doomed: list[InstanceMapping]) -> int:
                 _begin(means, means.cloud.cells.open(cell_id), instance)
     concluded = 0
     if gone:
-        concluded = means.cloud.db.run(lambda tx: sum(_conclude(tx, seen[uuid]) for uuid in gone))
+        concluded = means.cloud.db.run(lambda tx: _conclude(tx, [seen[uuid] for uuid in gone]))
         for uuid in gone:
             means.cloud.locator.forget(uuid)
     return concluded
@@ -79,11 +80,12 @@ def _begin(means: Means, cell: Cell, instance: Instance) -> None:
         log.warning("delete not begun", extra=about(ctx, instance=instance.uuid, cell=cell.name, reason=error))
 
 
-def _conclude(tx: Connection, seen: InstanceMapping) -> bool:
-    """False for a server that waits for its super-conductor (its build request decides), and for one that has passed
-    to another cell since it was looked for in the old one."""
-    uuid = seen.instance_uuid
-    if build_requests.get(tx, uuid) is not None or not instance_mappings.hold_since(tx, uuid, seen.epoch):
-        return False
-    delete.forget(tx, uuid)
-    return True
+def _conclude(tx: Connection, seen: Sequence[InstanceMapping]) -> int:
+    """Answers how many are gone. Not those that wait for their super-conductor (the build request decides), and those
+    that have passed to another cell since they were looked for in the old one."""
+    waiting = build_requests.get_many(tx, [each.instance_uuid for each in seen])
+    epochs = {each.instance_uuid: each.epoch for each in seen if each.instance_uuid not in waiting}
+    gone = instance_mappings.held_since(tx, epochs)
+    if gone:
+        delete.forget(tx, *gone)
+    return len(gone)

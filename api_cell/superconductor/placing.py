@@ -15,11 +15,12 @@ from api_cell.servers import act, delete
 from api_cell.superconductor.means import Means
 from cell_service.context import internal
 from cell_service.db import actions, host_rows, instances, operations
+from cell_service.db.operations import Promise
 from cell_service.errors import InstanceAlreadyMoved, NoValidHost, Unavailable
 from cell_service.logs import about
-from cell_service.model.instance import Fault
+from cell_service.model.instance import Fault, Instance
 from cell_service.model.lifecycle import VmState
-from cell_service.model.operation import Kind
+from cell_service.model.operation import BuildArguments, Kind
 from cell_service.model.request_spec import Selection
 from mapping_db import build_requests, host_mappings, instance_mappings, request_specs
 from mapping_db.build_requests import BuildRequest
@@ -83,8 +84,7 @@ def _failed(means: Means, request: BuildRequest) -> None:
 
 def _take(tx: Connection, means: Means, uuids: list[str]) -> list[BuildRequest]:
     now, lease = means.cloud.clock.now(), means.settings.lease_seconds
-    found = (build_requests.take(tx, uuid, owner=means.owner, now=now, lease_seconds=lease) for uuid in uuids)
-    return [request for request in found if request is not None]
+    return build_requests.take_many(tx, uuids, owner=means.owner, now=now, lease_seconds=lease)
 
 
 def _let_go(means: Means, requests: Iterable[BuildRequest]) -> None:
@@ -182,11 +182,12 @@ def _hand_over(means: Means, cell: Cell, requests: Sequence[BuildRequest]) -> No
     def work(tx: Connection) -> None:
         for left in hosts - host_rows.hold(tx, hosts):
             _demand_here(means, cell, left)
-        for request in requests:
-            if cell.mapping.is_cell0:
+        if cell.mapping.is_cell0:
+            for request in requests:
                 _bury(tx, means, request, now)
-            else:
-                _store(tx, means, request, cell.mapping.name, now)
+        elif not _stored(tx, means, requests, cell.name, now):
+            for request in requests:  # somebody was here before; what is there already stays
+                _stored(tx, means, [request], cell.name, now)
 
     cell.db.run(work, deadline)
     unwanted = means.cloud.db.run(lambda tx: _point(tx, cell.mapping.id, requests))
@@ -206,30 +207,41 @@ def _demand_here(means: Means, cell: Cell, host: str) -> None:
         raise HostHasLeft(host=host, cell=cell.name)
 
 
-def _store(tx: Connection, means: Means, request: BuildRequest, cell_name: str, now: datetime) -> None:
+def _stored(tx: Connection, means: Means, requests: Sequence[BuildRequest], cell_name: str, now: datetime) -> bool:
+    """The cell has the instances, each with its action and an open build. False, and nothing is changed, when it has
+    one of them already."""
+    made = [_made_of(request) for request in requests]
+    if not instances.insert_all_new(tx, made):
+        return False
+    asking = [means.acting_for(each.request_id, each.instance.user_id, each.instance.project_id) for each in requests]
+    actions.record_new(tx, [(ctx, each.uuid, "create", now) for ctx, each in zip(asking, made, strict=True)])
+    deadline = now + timedelta(seconds=BUILD_SECONDS)
+    operations.insert_all(
+        tx,
+        [
+            Promise(ctx, each.uuid, Kind.BUILD, each.host, now, deadline, _build_of(request, cell_name))
+            for ctx, each, request in zip(asking, made, requests, strict=True)
+        ],
+    )
+    return True
+
+
+def _made_of(request: BuildRequest) -> Instance:
+    """The instance as its cell gets it."""
     selection, asked = request.selection, request.instance
     assert selection is not None
-    ctx = means.acting_for(request.request_id, asked.user_id, asked.project_id)
-    instance = replace(
+    return replace(
         asked,
         host=selection.host,
         node=selection.node,
         launched_on=selection.host,
         availability_zone=selection.availability_zone or asked.availability_zone,
     )
-    if not instances.insert_new(tx, instance):
-        return
-    actions.start(tx, ctx, instance.uuid, "create", now)
-    operations.insert(
-        tx,
-        ctx,
-        instance_uuid=instance.uuid,
-        kind=Kind.BUILD,
-        host=selection.host,
-        now=now,
-        deadline=now + timedelta(seconds=BUILD_SECONDS),
-        build=replace(request.build, alternates=selection.alternates, cell=cell_name),
-    )
+
+
+def _build_of(request: BuildRequest, cell_name: str) -> BuildArguments:
+    assert request.selection is not None
+    return replace(request.build, alternates=request.selection.alternates, cell=cell_name)
 
 
 def _bury(tx: Connection, means: Means, request: BuildRequest, now: datetime) -> None:
@@ -251,13 +263,9 @@ def _bury(tx: Connection, means: Means, request: BuildRequest, now: datetime) ->
 
 def _point(tx: Connection, cell_id: int, requests: Sequence[BuildRequest]) -> list[BuildRequest]:
     """Point the mappings at the cell. Answers those for which a delete was asked meanwhile; they still wait."""
-    unwanted = []
-    for request in requests:
-        if build_requests.delete(tx, request.instance_uuid, delete_requested=False):
-            instance_mappings.move(tx, request.instance_uuid, source=None, target=cell_id)
-        elif build_requests.get(tx, request.instance_uuid) is not None:
-            unwanted.append(request)
-    return unwanted
+    ended, unwanted = build_requests.end_many(tx, [request.instance_uuid for request in requests])
+    instance_mappings.place_many(tx, ended, cell_id)
+    return [request for request in requests if request.instance_uuid in unwanted]
 
 
 def _delete_instead(means: Means, cell: Cell, request: BuildRequest) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import queue
 import threading
 from collections.abc import Callable
 from datetime import timedelta
@@ -15,6 +14,7 @@ from api_cell.superconductor import deletes, discovery, placing, reclaiming, ret
 from api_cell.superconductor.contract import SuperConductor
 from api_cell.superconductor.means import Means, SuperConductorSettings
 from api_cell.superconductor.moves.runner import POLL_SECONDS, Runner
+from api_cell.superconductor.waiting import Waiting
 from cell_service.context import Context
 from cell_service.errors import Unavailable
 from cell_service.rpc.contract import dispatcher
@@ -40,7 +40,7 @@ class SuperConductorService(SuperConductor):
         settings = settings or SuperConductorSettings()
         owner = f"{settings.host}:{os.getpid()}:{id(self):x}"
         self._means = Means(cloud, scheduler, settings, owner)
-        self._waiting: queue.SimpleQueue[str] = queue.SimpleQueue()
+        self._waiting = Waiting()
         self._deleting = threading.Event()
         self._runner = Runner(self._means)
         self._stopping = threading.Event()
@@ -75,7 +75,7 @@ class SuperConductorService(SuperConductor):
             self._subscription.stop(grace_seconds)
         self._deleting.set()
         self._runner.wake()
-        self._waiting.put("")
+        self._waiting.close()
         for thread in self._threads:
             thread.join(grace_seconds)
         self._runner.stop()
@@ -91,8 +91,7 @@ class SuperConductorService(SuperConductor):
             self._deleting.set()
 
     def build(self, ctx: Context, instance_uuids: tuple[str, ...]) -> None:
-        for uuid in instance_uuids:
-            self._waiting.put(uuid)
+        self._waiting.add(instance_uuids)
 
     def move(self, ctx: Context, move_uuids: tuple[str, ...]) -> None:
         self._runner.wake()
@@ -103,13 +102,9 @@ class SuperConductorService(SuperConductor):
     def _place(self) -> None:
         """Whatever has gathered while the last batch was placed makes the next one."""
         while not self._stopping.is_set():
-            batch = [self._waiting.get()]
-            while len(batch) < BATCH and not self._waiting.empty():
-                batch.append(self._waiting.get())
-            wanted = [uuid for uuid in dict.fromkeys(batch) if uuid]
+            wanted = self._waiting.take(BATCH)
             if wanted and not self._stopping.is_set():
                 self._guarded(partial(placing.place, self._means, wanted))
-        self._waiting.put("")  # for the next thread
 
     def _see_through(self) -> None:
         """Woken by a delete, then every `look_seconds` while some are under way, else rarely."""
@@ -144,8 +139,7 @@ class SuperConductorService(SuperConductor):
     def _look(self) -> None:
         with self._means.cloud.db.connect() as tx:
             found = build_requests.untaken(tx, self._means.cloud.clock.now(), BATCH)
-        for uuid in found:
-            self._waiting.put(uuid)
+        self._waiting.add(found)
 
     def _discover(self) -> None:
         discovery.discover(self._means)

@@ -21,7 +21,6 @@ from sqlalchemy import (
     update,
 )
 from sqlalchemy.dialects import mysql, postgresql, sqlite
-from sqlalchemy.exc import IntegrityError
 
 from cell_service.context import Context
 from cell_service.db.prepared import Prepared
@@ -70,23 +69,9 @@ _ACTION = [instance_actions.c[name] for name in Action.__dataclass_fields__]
 _EVENT = [instance_actions_events.c[name] for name in ActionEvent.__dataclass_fields__]
 
 
-def start(tx: Connection, ctx: Context, instance_uuid: str, action: str, now: datetime) -> int:
-    """Record that the request of `ctx` acts on the instance. Answers the action's id; done again, the same one."""
-    values = _started(ctx, instance_uuid, action, now)
-    try:
-        with tx.begin_nested():
-            key = tx.execute(insert(instance_actions).values(values)).inserted_primary_key
-    except IntegrityError:
-        found = tx.execute(
-            select(instance_actions.c.id).where(
-                instance_actions.c.instance_uuid == instance_uuid,
-                instance_actions.c.request_id == ctx.request_id,
-                instance_actions.c.action == action,
-            )
-        ).scalar_one()
-        return int(found)
-    assert key is not None
-    return int(key[0])
+def start(tx: Connection, ctx: Context, instance_uuid: str, action: str, now: datetime) -> None:
+    """Record that the request of `ctx` acts on the instance. Done again, it changes nothing."""
+    tx.execute(_recording(tx.dialect.name), [_started(ctx, instance_uuid, action, now)])
 
 
 def has(tx: Connection, instance_uuid: str, request_id: str, action: str) -> bool:
@@ -294,6 +279,15 @@ _UNENDED: dict[str, Any] = {"finish_time": None, "result": None, "traceback": No
 
 def _begun(action_id: int, event: str, host: str | None, now: datetime) -> dict[str, Any]:
     return {"action_id": action_id, "event": event, "host": host, "start_time": now, **_UNENDED}
+
+
+@cache
+def _recording(dialect: str) -> Any:
+    """A row of actions, unless it is there."""
+    if dialect in ("mysql", "mariadb"):
+        return mysql.insert(instance_actions).on_duplicate_key_update(action=instance_actions.c.action)
+    made = (postgresql.insert if dialect == "postgresql" else sqlite.insert)(instance_actions)
+    return made.on_conflict_do_nothing(index_elements=["instance_uuid", "request_id", "action"])
 
 
 @cache

@@ -28,6 +28,7 @@ _POWER_STATES: dict[Any, PowerState] = {state.value: state for state in PowerSta
 MOST_UUIDS = 1024
 """So many instances are read by one statement at most."""
 _BY_UUID = Prepared(select(*_COLUMNS).where(instances.c.uuid == bindparam("uuid")))
+_HOLDING = Prepared(select(*_COLUMNS).where(instances.c.uuid == bindparam("uuid")).with_for_update())
 
 
 @cache
@@ -57,6 +58,20 @@ def insert_new(tx: Connection, instance: Instance) -> bool:
             return False
         raise
     _insert_tags(tx, instance.uuid, instance.tags)
+    return True
+
+
+def insert_all_new(tx: Connection, made: Sequence[Instance]) -> bool:
+    """Store new instances with their tags. False when one is there already; nothing is changed then."""
+    try:
+        with tx.begin_nested():
+            tx.execute(insert(instances), [_columns_of(instance) for instance in made])
+    except IntegrityError:
+        if get_many(tx, [instance.uuid for instance in made], deleted=True):
+            return False
+        raise
+    for instance in made:
+        _insert_tags(tx, instance.uuid, instance.tags)
     return True
 
 
@@ -130,6 +145,14 @@ def flavor_columns(flavor: Flavor) -> dict[str, Any]:
 def hold(tx: Connection, uuid: str) -> None:
     """Nobody else changes the row before the transaction ends."""
     tx.execute(select(instances.c.id).where(instances.c.uuid == uuid).with_for_update())
+
+
+def held(tx: Connection, uuid: str) -> Instance:
+    """The instance, which nobody else changes before the transaction ends. Raises InstanceNotFound."""
+    found = _HOLDING.rows(tx, {"uuid": uuid})
+    if not found or found[0][_DELETED_AT] is not None:
+        raise InstanceNotFound(instance_id=uuid)
+    return instance_of(found[0])
 
 
 def mark_deleted(tx: Connection, uuid: str, now: datetime) -> bool:

@@ -6,7 +6,8 @@ is refused when that is no longer the newest. What a build was given (passwords,
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -43,6 +44,44 @@ IN_TRANSIT = "(in transit)"
 NEVER = datetime(9000, 1, 1, tzinfo=UTC)
 
 
+@dataclass(frozen=True, slots=True)
+class Promise:
+    """An operation that is to be recorded. `host` None: for the conductors."""
+
+    ctx: Context
+    instance_uuid: str
+    kind: Kind
+    host: str | None
+    now: datetime
+    deadline: datetime
+    build: BuildArguments | None = None
+    arguments: dict[str, Any] = field(default_factory=dict)
+
+
+def insert_all(tx: Connection, promises: Iterable[Promise]) -> None:
+    """For each of them as `insert`."""
+    rows = [_row(promise) for promise in promises]
+    if rows:
+        tx.execute(sql_insert(operations), rows)
+
+
+def _row(promise: Promise) -> dict[str, Any]:
+    ctx = promise.ctx
+    return {
+        "instance_uuid": promise.instance_uuid,
+        "kind": promise.kind.value,
+        "phase": Phase.OPEN.value,
+        "host": promise.host,
+        "request_id": ctx.request_id,
+        "user_id": ctx.user_id,
+        "project_id": ctx.project_id,
+        "created_at": promise.now,
+        "deadline": promise.deadline,
+        "build": promise.build,
+        "arguments": promise.arguments,
+    }
+
+
 def insert(
     tx: Connection,
     ctx: Context,
@@ -56,21 +95,8 @@ def insert(
     arguments: dict[str, Any] | None = None,
 ) -> int:
     """Promise the work: an open operation for `host` (None: for the conductor). Answers its id."""
-    made = tx.execute(
-        sql_insert(operations).values(
-            instance_uuid=instance_uuid,
-            kind=kind.value,
-            phase=Phase.OPEN.value,
-            host=host,
-            request_id=ctx.request_id,
-            user_id=ctx.user_id,
-            project_id=ctx.project_id,
-            created_at=now,
-            deadline=deadline,
-            build=build,
-            arguments=arguments or {},
-        )
-    )
+    promise = Promise(ctx, instance_uuid, kind, host, now, deadline, build, arguments or {})
+    made = tx.execute(sql_insert(operations).values(_row(promise)))
     key = made.inserted_primary_key
     assert key is not None
     return int(key[0])

@@ -152,9 +152,16 @@ def write(tx: Connection, claims: Iterable[Claim], now: datetime) -> None:
 
 def release(tx: Connection, consumer_uuid: str, now: datetime) -> bool:
     """The consumer has nothing. False when it had nothing before."""
-    if tx.execute(select(consumers.c.uuid).where(consumers.c.uuid == consumer_uuid)).first() is None:
+    mine = consumers.c.uuid == consumer_uuid
+    if tx.execute(select(consumers.c.uuid).where(mine).with_for_update()).first() is None:
         return False
-    write(tx, [Claim(consumer_uuid, {}, "", "")], now)
+    deltas: dict[int, dict[str, int]] = defaultdict(dict)
+    for (_, provider_id, name), used in _held(tx, [consumer_uuid]).items():
+        deltas[provider_id][name] = -used
+    _add_use(tx, deltas, {})
+    tx.execute(delete(table).where(table.c.consumer_uuid == consumer_uuid))
+    tx.execute(delete(consumers).where(mine))
+    changes.note(tx, deltas, now)
     return True
 
 

@@ -68,9 +68,7 @@ class OperationsSuite:
         self, db: Database, host: str | None = "h1", *, now: datetime = NOW, owner: str = "h1", **more: object
     ) -> list[Operation]:
         limit = int(more.pop("limit", 10))  # type: ignore[call-overload]
-        return db.run(
-            lambda tx: claims.claim(tx, host, owner=owner, now=now, lease_seconds=LEASE, limit=limit, **more)
-        )
+        return db.run(lambda tx: claims.claim(tx, host, owner=owner, now=now, lease_seconds=LEASE, limit=limit, **more))
 
     def test_each_operation_is_claimed_by_one_of_many(self, db: Database) -> None:
         added = {self.add(db).id for _ in range(12)}
@@ -208,8 +206,9 @@ class OperationsSuite:
 
     def test_an_action_is_recorded_once(self, db: Database) -> None:
         ctx, uuid = internal(), str(uuid4())
-        keys = at_once(lambda _number: db.run(lambda tx: actions.start(tx, ctx, uuid, "create", NOW)))
-        assert len(set(keys)) == 1
+        at_once(lambda _number: db.run(lambda tx: actions.start(tx, ctx, uuid, "create", NOW)))
+        with db.connect() as tx:
+            assert [one.action for one in actions.list_of(tx, uuid)] == ["create"]
         at_once(lambda _number: db.run(lambda tx: actions.start_event(tx, uuid, ctx.request_id, "build", "h1", NOW)))
         db.run(lambda tx: actions.finish_event(tx, uuid, ctx.request_id, "build", "h1", SOON, result="Error"))
         with db.connect() as tx:

@@ -1,0 +1,38 @@
+"""What a super-conductor was told of and has not yet begun with: each thing once, in the order of the first telling."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable
+
+
+class Waiting:
+    """Thread-safe."""
+
+    def __init__(self) -> None:
+        self._some = threading.Condition()
+        self._found: dict[str, None] = {}
+        self._closed = False
+
+    def add(self, names: Iterable[str]) -> None:
+        """These wait, if they don't already."""
+        with self._some:
+            self._found.update(dict.fromkeys(names))
+            self._some.notify()
+
+    def take(self, most: int) -> list[str]:
+        """The oldest, at most so many, as soon as there are any; none when closed. They wait no more."""
+        with self._some:
+            self._some.wait_for(lambda: self._found or self._closed)
+            taken = [] if self._closed else list(self._found)[:most]
+            for name in taken:
+                del self._found[name]
+            if self._found:
+                self._some.notify()
+            return taken
+
+    def close(self) -> None:
+        """Nothing is given out any more; who waits for it waits no longer."""
+        with self._some:
+            self._closed = True
+            self._some.notify_all()
