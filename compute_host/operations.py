@@ -24,7 +24,7 @@ from cell_service.model.instance import Fault, Instance, Vif
 from cell_service.model.lifecycle import PowerState, Task, VmState
 from cell_service.model.operation import UNFINISHED_IMAGES, BuildArguments, Kind, Outcome
 from cell_service.peers.volume_ends import let_go
-from compute_host import errands, interfaces, reimaging, shares, shelving, volume_images, volumes
+from compute_host import errands, interfaces, reimaging, shares, shelving, volume_images, volume_snapshots, volumes
 from compute_host.guests import change_password, dump
 from compute_host.imaging import make_backup, make_image
 from compute_host.rescuing import rescue, unrescue
@@ -204,6 +204,8 @@ _VERBS: dict[Kind, Callable[[Hands, Job], Outcome]] = {
     Kind.DETACH_VOLUME: volumes.detach,
     Kind.SWAP_VOLUME: volumes.swap,
     Kind.EXTEND_VOLUME: volumes.extend,
+    Kind.SNAPSHOT_VOLUME: volume_snapshots.take,
+    Kind.UNSNAPSHOT_VOLUME: volume_snapshots.remove,
     Kind.ATTACH_SHARE: shares.attach,
     Kind.DETACH_SHARE: shares.detach,
 }

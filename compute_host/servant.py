@@ -14,7 +14,16 @@ from cell_service.model.host import PowerAction
 from cell_service.model.migration import Sending
 from cell_service.rpc.compute import Compute
 from compute_host.plugging import Plugging
-from compute_host.virt.driver import ConsoleLog, Diagnosable, Driver, HostSwitch, Maintainable, RemoteConsoles, Sendings
+from compute_host.virt.driver import (
+    ConsoleLog,
+    Diagnosable,
+    Driver,
+    HostSwitch,
+    Maintainable,
+    RemoteConsoles,
+    Sendings,
+    VolumeSnapshots,
+)
 
 
 class ComputeServant(Compute):
@@ -90,6 +99,10 @@ class ComputeServant(Compute):
         if not isinstance(self._driver, Maintainable):
             raise NotSupported(reason="This host has no maintenance mode.")
         self._driver.set_maintenance(on)
+
+    def demand_volume_snapshots(self, ctx: Context) -> None:
+        if not isinstance(self._driver, VolumeSnapshots):
+            raise NotSupported(reason="The host of this volume cannot take assisted snapshots.")
 
     def join_cell(self, ctx: Context, transport_url: str, cell_name: str) -> None:
         self._join(transport_url, cell_name)

@@ -53,6 +53,8 @@ EVENTS: dict[Kind, str] = {
     Kind.DETACH_VOLUME: "compute_detach_volume",
     Kind.SWAP_VOLUME: "compute_swap_volume",
     Kind.EXTEND_VOLUME: "compute_extend_volume",
+    Kind.SNAPSHOT_VOLUME: "compute_volume_snapshot_create",
+    Kind.UNSNAPSHOT_VOLUME: "compute_volume_snapshot_delete",
     Kind.ATTACH_SHARE: "compute_attach_share",
     Kind.DETACH_SHARE: "compute_detach_share",
 }

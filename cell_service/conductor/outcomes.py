@@ -26,6 +26,7 @@ from cell_service.model.operation import (
     ERRANDS,
     IMAGE_GONE,
     SHARE_WORK,
+    SNAPSHOT_FAULTS,
     TELLING,
     VOLUME_WORK,
     Kind,
@@ -91,6 +92,8 @@ def fail(
         key = operation.arguments["key"]
         means.networks.take_back(context_of(operation, means.clock), operation.instance_uuid, key)
 
+    if operation.kind in SNAPSHOT_FAULTS:
+        volumes.tell_snapshot_failed(means, operation)
     if operation.kind in VOLUME_WORK:
         volumes.host_is_through(means, operation, Outcome(operation.id, operation.fence, fault=fault))
         return

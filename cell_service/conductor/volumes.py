@@ -11,11 +11,11 @@ from sqlalchemy import Connection
 from cell_service.conductor.means import EVENTS, Means, context_of, on_behalf_of
 from cell_service.context import Context
 from cell_service.db import actions, instances, operations
-from cell_service.errors import InstanceNotFound
+from cell_service.errors import InstanceNotFound, Invalid, NotFound
 from cell_service.logs import about
 from cell_service.model.block_device import BlockDevice, merged, of_volume
 from cell_service.model.events import ServerEvent
-from cell_service.model.operation import Kind, Operation, Outcome, Phase
+from cell_service.model.operation import SNAPSHOT_FAULTS, Kind, Operation, Outcome, Phase
 
 log = logging.getLogger(__name__)
 
@@ -57,6 +57,18 @@ def host_is_through(means: Means, operation: Operation, outcome: Outcome) -> Non
         means.wake(ctx, operation.host)
     words = {"kind": operation.kind.value, "fault": fault.message if fault else None}
     log.info("volume work ended", extra=about(ctx, instance=operation.instance_uuid, **words))
+
+
+def tell_snapshot_failed(means: Means, operation: Operation) -> None:
+    """The block storage service knows that nothing came of it; it may have given the snapshot up already. Raises
+    PeerUnavailable."""
+    if means.volumes is None:
+        return
+    ctx, snapshot_id = context_of(operation, means.clock), str(operation.arguments["snapshot_id"])
+    try:
+        means.volumes.report_snapshot(ctx, snapshot_id, SNAPSHOT_FAULTS[operation.kind])
+    except (NotFound, Invalid) as error:
+        log.info("snapshot given up before", extra=about(ctx, snapshot=snapshot_id, reason=error))
 
 
 def extended(means: Means, ctx: Context, event: ServerEvent) -> None:

@@ -138,6 +138,8 @@ RULES: dict[str, Rule] = {
     "detach_interface": Rule(_PLUGGABLE, None, None),
     "attach_share": Rule(frozenset({VmState.STOPPED}), None, None),
     "detach_share": Rule(frozenset({VmState.STOPPED}), None, None),
+    "volume_snapshot_create": Rule(_NOT_GONE, None, None),
+    "volume_snapshot_delete": Rule(_NOT_GONE, None, None),
     "delete": Rule(_NOT_GONE, Task.DELETING, VmState.DELETED, during=ANY_TASK),
 }  # fmt: skip
 

@@ -53,6 +53,8 @@ class Kind(StrEnum):
     DETACH_VOLUME = "detach_volume"
     SWAP_VOLUME = "swap_volume"
     EXTEND_VOLUME = "extend_volume"
+    SNAPSHOT_VOLUME = "volume_snapshot_create"
+    UNSNAPSHOT_VOLUME = "volume_snapshot_delete"
     ATTACH_SHARE = "attach_share"
     DETACH_SHARE = "detach_share"
 
@@ -70,6 +72,13 @@ SHARE_WORK = frozenset({Kind.ATTACH_SHARE, Kind.DETACH_SHARE})
 
 ATTACH_SHARE {share}: the host may mount the share of that mapping (by uuid). DETACH_SHARE {share}: it may not any more,
 unless another instance on it has that share."""
+
+
+SNAPSHOT_FAULTS = {Kind.SNAPSHOT_VOLUME: "error", Kind.UNSNAPSHOT_VOLUME: "error_deleting"}
+"""What the block storage service is told of a snapshot when such work has failed.
+
+SNAPSHOT_VOLUME {volume_id, snapshot_id, new_file}: the guest writes the volume's changes to that file from now on.
+UNSNAPSHOT_VOLUME {volume_id, snapshot_id, file_to_merge, merge_target_file}: the files are merged."""
 
 
 ERRANDS = frozenset({Kind.MOVE_OUT, Kind.MOVE_IN, Kind.MOVE_RUN, Kind.MOVE_DROP})

@@ -23,6 +23,8 @@ from cell_service.peers.volumes import Connection, NewVolume, Snapshot, Volume, 
 
 MICROVERSION = {"OpenStack-API-Version": "volume 3.44"}
 REIMAGES = {"OpenStack-API-Version": "volume 3.68"}
+PART_DONE = "90%"
+"""The progress of a snapshot with which a host is through: the rest is the service's."""
 MARK = "compute_device"
 """The key in a volume's metadata under which stands for which block device it was made."""
 
@@ -109,6 +111,13 @@ class Cinder:
 
     def delete_snapshot(self, ctx: Context, snapshot_id: str) -> None:
         reply = self._peer.ask(ctx, "DELETE", f"/snapshots/{snapshot_id}")
+        if reply.status == 404:
+            raise SnapshotNotFound(snapshot_id=snapshot_id)
+        _good(reply)
+
+    def report_snapshot(self, ctx: Context, snapshot_id: str, status: str) -> None:
+        body = {"os-update_snapshot_status": {"status": status, "progress": PART_DONE}}
+        reply = self._peer.ask(ctx, "POST", f"/snapshots/{snapshot_id}/action", body=body)
         if reply.status == 404:
             raise SnapshotNotFound(snapshot_id=snapshot_id)
         _good(reply)

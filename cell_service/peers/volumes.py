@@ -111,6 +111,11 @@ class Volumes(Protocol):
     def delete_snapshot(self, ctx: Context, snapshot_id: str) -> None:
         """Raises SnapshotNotFound, VolumeUnavailable."""
 
+    def report_snapshot(self, ctx: Context, snapshot_id: str, status: str) -> None:
+        """The service knows how far a host is with a snapshot that it has asked for: `creating` and `deleting`, the
+        host has done its part; `error` and `error_deleting`, it could not. Raises SnapshotNotFound, Invalid when the
+        snapshot is in another state by now."""
+
     def reimage(self, ctx: Context, volume_id: str, image_id: str) -> None:
         """A volume that is reserved will begin with the image's content, and is `downloading` until then.
 

@@ -69,6 +69,11 @@ class Compute(Contract):
         raise NotImplementedError
 
     @call(seconds=10, idempotent=True)
+    def demand_volume_snapshots(self, ctx: Context) -> None:
+        """The host can take snapshots of volumes that are files. Raises NotSupported."""
+        raise NotImplementedError
+
+    @call(seconds=10, idempotent=True)
     def join_cell(self, ctx: Context, transport_url: str, cell_name: str) -> None:
         """From now on the host belongs to the cell with that queue: it goes there as soon as it has ended what it
         holds, and after every start. Told again, nothing changes. Raises NotSupported, Invalid."""

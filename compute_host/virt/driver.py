@@ -318,3 +318,18 @@ class Maintainable(Protocol):
 
     def set_maintenance(self, on: bool) -> None:
         """`spawn` and `receive` raise DriverError for guests that are not here yet; with `on` false not any more."""
+
+
+@runtime_checkable
+class VolumeSnapshots(Protocol):
+    """A driver that can take snapshots of volumes which are files that its guests write to."""
+
+    def snapshot_volume(self, uuid: str, device: BlockDevice, snapshot_id: str, new_file: str) -> None:
+        """The guest writes to the new file, behind which is what the volume was. So already: nothing happens. Raises
+        GuestNotFound, DriverError."""
+
+    def remove_volume_snapshot(
+        self, uuid: str, device: BlockDevice, snapshot_id: str, merged: str | None, target: str | None
+    ) -> None:
+        """The first file's content is in the second one (None: the one in use, the one behind it), and the snapshot is
+        not there any more. So already: nothing happens. Raises GuestNotFound, DriverError."""

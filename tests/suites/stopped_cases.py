@@ -56,6 +56,25 @@ def extending(place: Place) -> None:
     place.work(Kind.EXTEND_VOLUME, device=device.uuid)
 
 
+def taking_snapshot(place: Place) -> None:
+    attached(place)
+    held = place.wanted["volume"]
+    place.wanted["snapshot"] = place.storage.snapshot(held, "creating")
+    place.work(Kind.SNAPSHOT_VOLUME, volume_id=held, snapshot_id=place.wanted["snapshot"], new_file="volume.1")
+
+
+def removing_snapshot(place: Place) -> None:
+    taking_snapshot(place)
+    place.run()
+    assert list(place.guest().volume_snapshots) == [place.wanted["snapshot"]]
+    held, old = place.wanted["volume"], place.wanted["snapshot"]
+    place.wanted["snapshot"] = place.storage.snapshot(held, "deleting")
+    driver = place.cell.hosts[HOST].driver
+    driver.snapshot_volume(place.uuid, place.devices()[0], place.wanted["snapshot"], "volume.2")
+    driver.remove_volume_snapshot(place.uuid, place.devices()[0], old, None, None)
+    place.work(Kind.UNSNAPSHOT_VOLUME, volume_id=held, snapshot_id=place.wanted["snapshot"], file_to_merge="volume.2")
+
+
 def _backed(place: Place) -> tuple[BlockDevice, ...]:
     place.storage.images.records[place.cell.image_id] = place.cell.images.records[place.cell.image_id]
     place.storage.images.contents[place.cell.image_id] = place.cell.images.contents[place.cell.image_id]
@@ -221,6 +240,14 @@ def _extended(place: Place) -> bool:
     return device is not None and device.volume_size == 2
 
 
+def _snapshot(place: Place, *, there: bool, told: tuple[str, str]) -> bool:
+    """Whether the guest has it or not as it should; the block storage service was told that, or of the failure."""
+    done = (place.wanted["snapshot"] in place.guest().volume_snapshots) is there
+    status = place.storage.volumes.snapshot(place.ctx(), place.wanted["snapshot"]).status
+    assert status == told[0 if done else 1]
+    return done
+
+
 def _rotated(place: Place) -> bool:
     return _active_image(place) and place.wanted["old"] not in place.cell.images.records
 
@@ -245,6 +272,10 @@ CASES = (
     Case("detach_volume", detaching, _has_not("volume")),
     Case("swap_volume", swapping, _has("new")),
     Case("extend_volume", extending, _extended),
+    Case("snapshot_volume", taking_snapshot,
+         lambda place: _snapshot(place, there=True, told=("creating", "error"))),
+    Case("remove_volume_snapshot", removing_snapshot,
+         lambda place: _snapshot(place, there=False, told=("deleting", "error_deleting"))),
     Case("boot_from_volume", booting, _is(VmState.ACTIVE)),
     Case("attach_interface", plugging, lambda place: len(place.cell.instance(place.uuid).network_info) == 2),
     Case("detach_interface", unplugging, lambda place: len(place.cell.instance(place.uuid).network_info) == 1),
@@ -264,4 +295,4 @@ CASES = (
     Case("restore", restoring, _is(VmState.ACTIVE)),
     Case("changePassword", changing_password, _remarked("the administrator has a new password")),
     Case("trigger_crash_dump", dumping, _remarked("NMI received")),
-)
+)  # fmt: skip

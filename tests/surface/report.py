@@ -15,15 +15,12 @@ from tests.edge import reference
 from tests.surface.world import Row, World, rows
 
 _NO_BAREMETAL = "there are no bare metal nodes"
-_NO_SNAPSHOTS = "no host's driver takes such snapshots"
 REFUSED = {
     "GET /os-baremetal-nodes/{id}": _NO_BAREMETAL,
     "POST /os-baremetal-nodes": "not done here since 2.1: 400 always",
     "DELETE /os-baremetal-nodes/{id}": "not done here since 2.1: 400 always",
     "POST /os-baremetal-nodes/{id}/action add_interface": "not done here since 2.1: 400 always",
     "POST /os-baremetal-nodes/{id}/action remove_interface": "not done here since 2.1: 400 always",
-    "POST /os-assisted-volume-snapshots": _NO_SNAPSHOTS,
-    "DELETE /os-assisted-volume-snapshots/{id}": _NO_SNAPSHOTS,
     "POST /servers/{id}/action os-getRDPConsole": "no success is published: 400 always",
     "GET /os-console-auth-tokens/{id}": "up to 2.30 only tokens of RDP consoles are told, which are no more",
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -159,7 +160,10 @@ class World(Things):
             else:
                 collection = segment
             made.append(segment)
-        return quote("/".join(made))
+        query = ""
+        if row.key[:2] == ("DELETE", "/os-assisted-volume-snapshots/{}"):
+            query = "?delete_info=" + quote(json.dumps({"volume_id": self.held()}))
+        return quote("/".join(made)) + query
 
     def _thing(self, collection: str, row: Row, version: str) -> str:
         name = "_" + collection.replace("-", "_")
@@ -227,6 +231,11 @@ class World(Things):
         made = make(schema, known)
         return {action: None} if action and made == {} else made
 
+    def held(self) -> str:
+        """A volume that a server has."""
+        self.server()
+        return self.attached()
+
     def _new_server(self, version: str) -> Any:
         networks = "none" if parsed(version) >= (2, 37) else [{"uuid": NET}]
         return {"server": {"name": "made", "flavorRef": "1", "imageRef": self.cloud.image_id, "networks": networks}}
@@ -286,6 +295,8 @@ _BODIES: dict[tuple[str, str | None], Callable[[World, str], Any]] = {
     ("/servers/{}/shares", None): lambda world, version: {"share": {"share_id": world.cloud.share()}},
     ("/os-floating-ips", None): lambda world, version: {"pool": "public"},
     ("/os-security-group-rules", None): lambda world, version: world.rule(),
+    ("/os-assisted-volume-snapshots", None): lambda world, version: {"snapshot": {
+        "volume_id": world.held(), "create_info": {"snapshot_id": str(uuid4()), "type": "qcow2", "new_file": "file"}}},
     ("/os-snapshots", None): lambda world, version: {"snapshot": {"volume_id": world.volume()}},
     ("/os-server-external-events", None): lambda world, version: {
         "events": [{"name": "network-changed", "server_uuid": world.server(), "tag": world.port()["port_id"]}]},

@@ -31,6 +31,8 @@ IMAGE_SECONDS = 600.0
 TRUE_WORDS = (True, "True", "true", "1", 1)
 
 
+FOLLOWS = {"creating": ("creating", "available", "error"), "deleting": ("deleting", "error_deleting")}
+"""What compute hosts may make of a snapshot's status."""
 EXTENDED, REIMAGED = "volume-extended", "volume-reimaged"
 Compute = Callable[[str, str, str], None]
 """Who is told, by the event's name and ids of server and volume, what has become of a server's volume."""
@@ -64,6 +66,7 @@ def make_volume(
         ("GET", "/snapshots/{id}", snapshots.show),
         ("PUT", "/snapshots/{id}", snapshots.update),
         ("DELETE", "/snapshots/{id}", snapshots.delete),
+        ("POST", "/snapshots/{id}/action", snapshots.action),
         ("GET", "/attachments", attached.index),
         ("POST", "/attachments", attached.create),
         ("GET", "/attachments/detail", attached.detail),
@@ -354,6 +357,22 @@ class _Snapshots:
         wanted: Record = {name: asked[name] for name in ("name", "description") if name in asked}
         made = self._db.run(lambda tx: store.change(tx, seen(tx, req, "snapshot", req.params["id"]), wanted))
         return Response(200, {"snapshot": made})
+
+    def action(self, req: Request) -> Response:
+        """An administrator sets the status; a compute host that takes or removes a snapshot tells how far it is."""
+        req.demand_admin()
+        told = req.body.get("os-update_snapshot_status") if isinstance(req.body, dict) else None
+        asked = told if told is not None else req.content("os-reset_status")
+        status = asked.get("status") if isinstance(asked, dict) else None
+
+        def work(tx: Connection) -> None:
+            snapshot = seen(tx, req, "snapshot", req.params["id"])
+            if told is not None and status not in FOLLOWS.get(snapshot["status"], ()):
+                raise Invalid(reason=f"Provided snapshot status {status} not allowed while it is {snapshot['status']}.")
+            store.change(tx, snapshot, {"status": status, "progress": asked.get("progress", "0%")})
+
+        self._db.run(work)
+        return Response(202)
 
     def delete(self, req: Request) -> Response:
         self._db.run(lambda tx: store.remove(tx, seen(tx, req, "snapshot", req.params["id"])["id"]))

@@ -310,10 +310,31 @@ class SimulatedDriver:
             return
         self._take(self._options.verb_seconds)
         left = {name: size for name, size in guest.volumes.items() if name != device.volume_id}
-        self._state.change(uuid, volumes=left)
+        taken = {key: one for key, one in guest.volume_snapshots.items() if one[0] != device.volume_id}
+        self._state.change(uuid, volumes=left, volume_snapshots=taken)
 
     def extend_volume(self, uuid: str, device: BlockDevice) -> None:
         self.attach_volume(uuid, device)
+
+    def snapshot_volume(self, uuid: str, device: BlockDevice, snapshot_id: str, new_file: str) -> None:
+        guest = self._guest("snapshot_volume", uuid)
+        if device.volume_id not in guest.volumes:
+            raise DriverError(reason=f"The guest does not have the volume {device.volume_id}.")
+        self._take(self._options.verb_seconds)
+        taken = self._state.get(uuid).volume_snapshots | {snapshot_id: (device.volume_id, new_file)}
+        self._state.change(uuid, volume_snapshots=taken)
+
+    def remove_volume_snapshot(
+        self, uuid: str, device: BlockDevice, snapshot_id: str, merged: str | None, target: str | None
+    ) -> None:
+        self._guest("remove_volume_snapshot", uuid)
+        self._take(self._options.verb_seconds)
+        taken = self._state.get(uuid).volume_snapshots
+        self._state.change(uuid, volume_snapshots={key: one for key, one in taken.items() if key != snapshot_id})
+
+    def volume_snapshots(self, uuid: str) -> dict[str, tuple[str, str]]:
+        """The snapshots of the guest's volumes: their volumes and files. Raises GuestNotFound."""
+        return self._state.get(uuid).volume_snapshots
 
     def volumes(self, uuid: str) -> dict[str, int]:
         """The volumes that the guest has, and how large it sees them. Raises GuestNotFound."""

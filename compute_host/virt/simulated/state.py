@@ -49,6 +49,8 @@ class Record:
     sent: PowerState | None = None
     rescued: bool = False
     volumes: dict[str, int] = field(default_factory=dict)
+    volume_snapshots: dict[str, tuple[str, str]] = field(default_factory=dict)
+    """Snapshot → its volume, and the file that the guest writes to since."""
     shares: dict[str, str] = field(default_factory=dict)
 
 

@@ -1,0 +1,97 @@
+"""Snapshots of attached volumes that the block storage service asks the volume's host to take, or to remove.
+
+1. The host says that it can; 2. cell: an operation is open for it; 3. it is woken. Who asked is told the outcome in the
+snapshot's status. Nothing shows in the server's state or history.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+from sqlalchemy import Connection
+
+from api_cell.edge.route import Request
+from api_cell.servers import act, find
+from api_cell.servers.volumes import demand_device, service
+from cell_service.db import operations
+from cell_service.errors import (
+    DeadlineExceeded,
+    InstanceInvalidState,
+    InstanceNotReady,
+    Invalid,
+    NobodyThere,
+    NotSupported,
+)
+from cell_service.logs import about
+from cell_service.model.instance import Instance
+from cell_service.model.operation import Kind
+from mapping_db.cells import Cell
+
+log = logging.getLogger(__name__)
+
+
+def take(req: Request, volume_id: str, asked: dict[str, Any]) -> None:
+    """The guest that has the volume will write to a new file, and what is there now be the snapshot.
+
+    Raises VolumeNotFound, InstanceNotFound, Invalid, InstanceNotReady, InstanceInvalidState, CellUnavailable.
+    """
+    wanted = {"snapshot_id": asked["snapshot_id"], "new_file": asked["new_file"]}
+    _begin(req, Kind.SNAPSHOT_VOLUME, volume_id, wanted)
+
+
+def remove(req: Request, volume_id: str, snapshot_id: str, asked: dict[str, Any]) -> None:
+    """The snapshot's files will be merged. Raises like `take`."""
+    files = {name: asked.get(name) for name in ("file_to_merge", "merge_target_file")}
+    _begin(req, Kind.UNSNAPSHOT_VOLUME, volume_id, {"snapshot_id": snapshot_id, **files})
+
+
+def _begin(req: Request, kind: Kind, volume_id: str, arguments: dict[str, Any]) -> None:
+    req = replace(req, ctx=replace(req.ctx, is_admin=True))  # it is a service that asks, for whoever has the volume
+    server_id = _server_with(req, volume_id)
+
+    def check(tx: Connection, cell: Cell) -> Instance:
+        instance = find.to_change(req, tx, cell, server_id)
+        demand_device(instance, volume_id)
+        if instance.host is None:
+            raise InstanceNotReady(instance_uuid=server_id)
+        if instance.task_state is not None:
+            raise InstanceInvalidState(
+                action=kind.value, instance_uuid=server_id, attribute="task_state", state=instance.task_state.value
+            )
+        return instance
+
+    def work(tx: Connection, cell: Cell) -> tuple[Cell, Instance]:
+        instance, now = check(tx, cell), req.cloud.clock.now()
+        operations.insert(
+            tx, req.ctx, instance_uuid=server_id, kind=kind, host=instance.host, now=now,
+            deadline=now + timedelta(seconds=act.SECONDS_TO_ACT), arguments={"volume_id": volume_id, **arguments},
+        )  # fmt: skip
+        return cell, instance
+
+    cell, instance = find.change(req, server_id, lambda tx, cell: (cell, check(tx, cell)))
+    _demand_able(req, cell, instance.host or "")
+    cell, instance = find.change(req, server_id, work)
+    log.info("snapshot work accepted", extra=about(req.ctx, instance=server_id, volume=volume_id, kind=kind.value))
+    act.wake(req.ctx, cell, instance.host)
+
+
+def _server_with(req: Request, volume_id: str) -> str:
+    """The one server that has the volume. Raises VolumeNotFound, Invalid."""
+    servers = {link.server_id for link in service(req).get(req.ctx, volume_id).attachments}
+    if not servers:
+        raise Invalid(reason=f"Invalid volume: volume {volume_id} is not attached.")
+    if len(servers) > 1:
+        raise Invalid(reason=f"Invalid volume: volume {volume_id} is attached to several servers.")
+    return servers.pop()
+
+
+def _demand_able(req: Request, cell: Cell, host: str) -> None:
+    try:
+        cell.compute(host).demand_volume_snapshots(req.ctx)
+    except NotSupported as error:
+        raise Invalid(reason=str(error)) from None
+    except (NobodyThere, DeadlineExceeded):
+        raise Invalid(reason=f"Compute service of {host} is unavailable at this time.") from None
