@@ -14,8 +14,8 @@ from cell_service import wire
 from cell_service.errors import NotSupported
 from cell_service.model.instance import Flavor
 from cell_service.model.lifecycle import PowerState
-from cell_service.model.operation import IMAGE, IMAGE_GONE, BuildArguments, Outcome
-from compute_host import shares, volumes
+from cell_service.model.operation import IMAGE, IMAGE_GONE, PARTS_IN, PARTS_OUT, PORTS_OUT, BuildArguments, Outcome
+from compute_host import leftovers, shares, volumes
 from compute_host.shelving import forget_image
 from compute_host.virt.driver import Driver, Movable
 from compute_host.work import Hands, Job, from_images, outcome_of, spec_of
@@ -76,7 +76,10 @@ def move_run(hands: Hands, job: Job) -> Outcome:
 
 
 def move_drop(hands: Hands, job: Job) -> Outcome:
-    """Nothing of the guest is left here. Nothing else is released: a shelved instance keeps its volumes reserved."""
+    """Nothing of the guest is left here, or of what its instance lost while this host was down. Nothing else is
+    released: a shelved instance keeps its volumes reserved."""
+    if {PARTS_OUT, PARTS_IN, PORTS_OUT} & _arguments(job).keys():
+        return leftovers.clear(hands, job)
     hands.driver.destroy(job.instance.uuid)
     shares.leave(hands, job)
     devices = volumes.leave_to_its_owner(hands, job)

@@ -27,7 +27,6 @@ from cell_service.errors import (
 )
 from cell_service.logs import about
 from cell_service.model import lifecycle
-from cell_service.model.instance import Instance
 from cell_service.model.operation import Kind, overtaken
 from mapping_db import build_requests, class_usage, instance_mappings, moves, quotas, request_specs, server_groups
 from mapping_db.cells import Cell
@@ -117,7 +116,7 @@ def _begin(tx: Connection, ctx: Context, server_id: str, now: datetime, down_aft
             return running[0].host
         after = lifecycle.begin("delete", instance.state, server_id)
         if instances.change(tx, server_id, now=now, expect=instance.state, task_state=after.task):
-            host = _worker(tx, instance, now, down_after_seconds)
+            host = awake(tx, instance.host, now, down_after_seconds)
             arguments = overtaken(unfinished)
             if unfinished:
                 operations.supersede(tx, server_id, now)
@@ -137,14 +136,15 @@ def _bury(tx: Connection, ctx: Context, server_id: str, now: datetime) -> None:
     actions.finish(tx, server_id, ctx.request_id, now)
 
 
-def _worker(tx: Connection, instance: Instance, now: datetime, down_after_seconds: float) -> str | None:
-    if instance.host is None:
+def awake(tx: Connection, host: str | None, now: datetime, down_after_seconds: float) -> str | None:
+    """The host, None when it is down or no more: then conductors do its work."""
+    if host is None:
         return None
     try:
-        service = services.by_host(tx, instance.host, services.COMPUTE)
+        service = services.by_host(tx, host, services.COMPUTE)
     except ServiceNotFound:
         return None
-    return instance.host if service.is_up(now, down_after_seconds) else None
+    return host if service.is_up(now, down_after_seconds) else None
 
 
 def _withdraw(tx: Connection, server_id: str, now: datetime) -> bool:

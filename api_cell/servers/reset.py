@@ -1,8 +1,9 @@
 """Resetting a server's state: an administrator's last resort for one whose work does not come to its end.
 
 What shows in the state is given up, and its record says so. What does not (volumes, ports) goes on, since only the
-host knows how far it is; so does a delete, which was promised. A move finds out by itself, and is undone or finished;
-one that waits to be confirmed or reverted waits in vain, and is confirmed: the server stays where it is.
+host knows how far it is; if that is down, conductors do it without it. So does a delete, which was promised. A move
+finds out by itself, and is undone or finished; one that waits to be confirmed or reverted waits in vain, and is
+confirmed: the server stays where it is.
 """
 
 from __future__ import annotations
@@ -13,41 +14,51 @@ from datetime import datetime
 from sqlalchemy import Connection
 
 from api_cell.edge.route import Request
-from api_cell.servers import find, move
+from api_cell.servers import act, delete, find, move
 from cell_service.conductor.means import EVENTS
 from cell_service.db import actions, instances, operations
 from cell_service.errors import PolycellError
 from cell_service.logs import about
 from cell_service.model.lifecycle import VmState
-from cell_service.model.operation import ERRANDS, NEW_IMAGE, VOLUME_WORK, Kind, Operation, Phase
+from cell_service.model.operation import ERRANDS, HELD_BY_GUESTS, NEW_IMAGE, Kind, Operation, Phase
 from mapping_db.cells import Cell
 
 log = logging.getLogger(__name__)
 
 RULE = "os_compute_api:os-admin-actions:reset_state"
-_GOES_ON = VOLUME_WORK | ERRANDS | {Kind.ATTACH_INTERFACE, Kind.DETACH_INTERFACE, Kind.DELETE}
+_GOES_ON = HELD_BY_GUESTS | ERRANDS | {Kind.DELETE}
 
 
 def state(req: Request, server_id: str, wanted: VmState) -> None:
     """The server is in that state, with no task. Raises InstanceNotFound, PolicyForbidden, CellUnavailable."""
 
-    def work(tx: Connection, cell: Cell) -> list[str]:
+    def work(tx: Connection, cell: Cell) -> tuple[Cell, list[str]]:
         find.to_change(req, tx, cell, server_id)
         req.demand(RULE)
         now = req.cloud.clock.now()
-        images = [image for each in operations.unfinished(tx, server_id) for image in _give_up(tx, each, now)]
+        unfinished = operations.unfinished(tx, server_id)
+        _leave_dead_host(tx, [each for each in unfinished if each.kind in HELD_BY_GUESTS], now, delete.down_after(req))
+        images = [image for each in unfinished for image in _give_up(tx, each, now)]
         instances.change(tx, server_id, now=now, vm_state=wanted, task_state=None)
         actions.start(tx, req.ctx, server_id, "resetState", now)
         actions.finish(tx, server_id, req.ctx.request_id, now)
-        return images
+        return cell, images
 
-    left = find.change(req, server_id, work)
+    cell, left = find.change(req, server_id, work)
+    act.wake(req.ctx, cell, None)
     move.confirm_waiting(req.cloud, req.ctx, req.services.superconductor, server_id)
     for image_id in left:
         try:
             req.services.images.delete(req.ctx, image_id)
         except PolycellError as error:
             log.warning("image without content left", extra=about(req.ctx, image=image_id, reason=error))
+
+
+def _leave_dead_host(tx: Connection, waiting: list[Operation], now: datetime, down_after_seconds: float) -> None:
+    """The conductors do what waits for a host that is down."""
+    for each in waiting:
+        if each.host is not None and delete.awake(tx, each.host, now, down_after_seconds) is None:
+            operations.hand_over(tx, each.id, each.fence)
 
 
 def _give_up(tx: Connection, operation: Operation, now: datetime) -> list[str]:

@@ -9,7 +9,7 @@ from datetime import timedelta
 
 from sqlalchemy import Connection
 
-from cell_service.conductor import builds, deletes, events, outcomes, shelving
+from cell_service.conductor import builds, dead_hosts, deletes, events, outcomes, shelving
 from cell_service.conductor.means import Means, context_of
 from cell_service.context import internal
 from cell_service.db import claims, network_info, operations, services
@@ -17,7 +17,7 @@ from cell_service.errors import Conflict, InstanceNotFound, OperationLost, Polyc
 from cell_service.logs import about
 from cell_service.model.host import Service
 from cell_service.model.instance import Fault
-from cell_service.model.operation import Kind, Operation, Phase
+from cell_service.model.operation import HELD_BY_GUESTS, Kind, Operation, Phase
 from cell_service.rpc.conductor import Conductor
 
 log = logging.getLogger(__name__)
@@ -84,7 +84,8 @@ class Duties:
             log.exception("operation put off", extra=self._about(operation))
 
     def watch_hosts(self) -> None:
-        """Builds of hosts that are down move on, deletes are done without them; other work waits for its deadline.
+        """Builds of hosts that are down move on, deletes are done without them, and what only a host that is dead could
+        do with volumes and ports; other work waits for its deadline.
 
         Nobody is taken for dead on old news: after a pause in which this conductor could not see (its start, a
         lost database or queue, its own freezing) it first looks for as long as a host may be silent.
@@ -145,6 +146,8 @@ class Duties:
         elif operation.kind is Kind.BUILD:
             fault = self._fault("The instance has no host to be built on.")
             builds.leave_host(self._means, operation, fault, retriable=False, host_clean=True)
+        elif operation.kind in HELD_BY_GUESTS and operation.kind is not Kind.ATTACH_INTERFACE:
+            dead_hosts.do_here(self._means, operation)
         else:
             outcomes.fail(self._means, operation, self._fault("The instance has no host."))
 
@@ -162,9 +165,9 @@ class Duties:
             builds.leave_host(self._means, operation, fault, retriable=True, host_clean=False)
         elif operation.kind in (Kind.MOVE_OUT, Kind.MOVE_IN, Kind.MOVE_RUN):
             outcomes.fail(self._means, operation, self._fault(f"Host {operation.host} is down."))
-        elif operation.kind in (Kind.DELETE, Kind.SHELVE_OFFLOAD) and self._means.db.run(
-            lambda tx: operations.hand_over(tx, operation.id, operation.fence)
-        ):
+        elif (
+            operation.kind in (Kind.DELETE, Kind.SHELVE_OFFLOAD) or dead_hosts.is_given_up(self._means, operation)
+        ) and self._means.db.run(lambda tx: operations.hand_over(tx, operation.id, operation.fence)):
             self._means.work.set()
 
     def _too_late(self, operation: Operation) -> None:

@@ -73,7 +73,7 @@ def _verdict(host: str, instance: Instance, claims: Claims) -> str:
     if instance.deleted_at is not None and not instance.hidden:
         return DESTROY
     moving = claims.moving.get(instance.uuid)
-    if moving is not None and _flees(moving, host):
+    if moving is not None and flees(moving, host):
         return QUARANTINE
     if instance.task_state is Task.UNSHELVING:  # it may have just been made here, and belongs to no host yet
         return KEEP
@@ -84,7 +84,7 @@ def _verdict(host: str, instance: Instance, claims: Claims) -> str:
     return KEEP if instance.host == host and instance.uuid not in claims.failed else DESTROY
 
 
-def _flees(migration: Migration, host: str) -> bool:
+def flees(migration: Migration, host: str) -> bool:
     """Whether the instance is being evacuated from the host: its guest must not run there any more."""
     return migration.migration_type == EVACUATION and migration.source_compute == host != migration.dest_compute
 

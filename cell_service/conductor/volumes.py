@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime, timedelta
 
@@ -22,10 +23,12 @@ log = logging.getLogger(__name__)
 EXTEND_SECONDS = 600.0
 
 
-def host_is_through(means: Means, operation: Operation, outcome: Outcome) -> None:
+def host_is_through(
+    means: Means, operation: Operation, outcome: Outcome, also: Callable[[Connection], None] = lambda _tx: None
+) -> None:
     """The instance has the devices that the host says it has. A device that could not be attached is taken back: by
-    the host, which may have begun. One that could not be detached is still there. Told before: nothing. Raises
-    OperationLost."""
+    the host, which may have begun. One that could not be detached is still there. Told before: nothing. `also` is
+    done in the same transaction. Raises OperationLost."""
     fault, ctx = outcome.fault, context_of(operation, means.clock)
 
     def work(tx: Connection) -> None:
@@ -49,6 +52,7 @@ def host_is_through(means: Means, operation: Operation, outcome: Outcome) -> Non
             result=actions.ERROR if fault else actions.SUCCESS,
             traceback=fault.details if fault else None, details=fault.message if fault else None,
         )  # fmt: skip
+        also(tx)
         message = actions.ERROR if fault else None
         actions.finish(tx, operation.instance_uuid, operation.request_id, now, message=message)
 

@@ -102,8 +102,17 @@ def insert(
     return int(key[0])
 
 
-def owe(tx: Connection, ctx: Context, *, instance_uuid: str, host: str | None, now: datetime) -> None:
-    """The host, which was not asked, has to remove what it may have of the instance, whenever it can.
+def owe(
+    tx: Connection,
+    ctx: Context,
+    *,
+    instance_uuid: str,
+    host: str | None,
+    now: datetime,
+    parts: dict[str, Any] | None = None,
+) -> None:
+    """The host, which was not asked, has to remove what it may have of the instance, whenever it can; with `parts`
+    (the arguments of a MOVE_DROP) only those.
 
     For a host without a compute service nothing is recorded: nobody would ever do it.
     """
@@ -113,7 +122,9 @@ def owe(tx: Connection, ctx: Context, *, instance_uuid: str, host: str | None, n
         by_host(tx, host, COMPUTE)
     except ServiceNotFound:
         return
-    insert(tx, ctx, instance_uuid=instance_uuid, kind=Kind.MOVE_DROP, host=host, now=now, deadline=NEVER)
+    insert(
+        tx, ctx, instance_uuid=instance_uuid, kind=Kind.MOVE_DROP, host=host, now=now, deadline=NEVER, arguments=parts
+    )
 
 
 def forgive(tx: Connection, host: str, now: datetime) -> int:

@@ -91,7 +91,15 @@ from `image`, or from the instance's own one.
 MOVE_RUN {run, live, luggage, flavor, image}: the ports are bound to this host, and the guest runs if `run`; the outcome
 has power_state and network_info. `image` is needed no more; result {image_gone}.
 MOVE_DROP {}: nothing of the guest is left here; ports and allocations are left alone. Conductors ask for it, too, when
-an instance has left a host that was down."""
+an instance has left a host that was down. With PARTS_OUT, PARTS_IN, PORTS_OUT (see there) only those are put in
+order."""
+
+HELD_BY_GUESTS = VOLUME_WORK | {Kind.ATTACH_INTERFACE, Kind.DETACH_INTERFACE}
+"""Of these only the host knows how far they are, as long as it may be alive."""
+
+PARTS_OUT, PARTS_IN, PORTS_OUT = "parts_out", "parts_in", "ports_out"
+"""MOVE_DROP {parts_out, parts_in, ports_out}: the guest, if there is one, has none of the block devices `parts_out` and
+cards `ports_out`, and those block devices of `parts_in` that still are its instance's (all in their plain form)."""
 
 EVENT = "event"
 """Where the arguments of an errand say as which event it shows."""

@@ -26,6 +26,7 @@ _ARRIVAL: tuple[Step, ...] = (steps.arrive, steps.seal, steps.commit, steps.reop
 _CHOICE: tuple[Step, ...] = (steps.begin, steps.choose, steps.carry_over)
 _WITH_SOURCE = (*_CHOICE, steps.leave, *_ARRIVAL)
 _WITHOUT_SOURCE = (*_CHOICE, *_ARRIVAL)
+_FROM_THE_DEAD: tuple[Step, ...] = (steps.begin, steps.unburden, steps.choose, steps.carry_over, *_ARRIVAL)
 _TO_WAIT = (steps.settle,)
 _AT_ONCE = (ending.let_go, steps.settle)
 
@@ -33,7 +34,7 @@ GOING: dict[MoveKind, Phase] = {
     MoveKind.COLD: Phase((*_WITH_SOURCE, *_TO_WAIT), MovePhase.WAITING),
     MoveKind.RESIZE: Phase((*_WITH_SOURCE, *_TO_WAIT), MovePhase.WAITING),
     MoveKind.LIVE: Phase((*_WITH_SOURCE, *_AT_ONCE), MovePhase.TIDYING, "target"),
-    MoveKind.EVACUATE: Phase((*_WITHOUT_SOURCE, *_AT_ONCE), MovePhase.TIDYING, "target"),
+    MoveKind.EVACUATE: Phase((*_FROM_THE_DEAD, *_AT_ONCE), MovePhase.TIDYING, "target"),
     MoveKind.UNSHELVE: Phase((*_WITHOUT_SOURCE, *_AT_ONCE), MovePhase.TIDYING, "target"),
 }
 

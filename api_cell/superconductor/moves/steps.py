@@ -8,12 +8,16 @@ from __future__ import annotations
 
 from typing import Any
 
+from sqlalchemy import Connection
+
+from api_cell.servers import act
 from api_cell.servers import move as asking
 from api_cell.superconductor.moves import claims, errands, ownership, rows
 from api_cell.superconductor.moves.turn import Elsewhere, Turn
+from cell_service.db import operations
 from cell_service.model.lifecycle import Task, VmState
-from cell_service.model.move import MoveKind
-from cell_service.model.operation import IMAGE, Kind
+from cell_service.model.move import Errand, MoveKind
+from cell_service.model.operation import HELD_BY_GUESTS, IMAGE, Kind
 
 _COLD = (MoveKind.COLD, MoveKind.RESIZE)
 _ENDED = {MoveKind.COLD: "finished", MoveKind.RESIZE: "finished", MoveKind.LIVE: "completed",
@@ -25,6 +29,26 @@ def begin(turn: Turn) -> bool:
     now = turn.means.cloud.clock.now()
     turn.source.db.run(lambda tx: asking.begin_in(tx, turn.ctx, turn.move, now), turn.ctx.deadline)
     return True
+
+
+def unburden(turn: Turn) -> bool:
+    """What the dead host was asked to do with volumes and ports is done without it: the next host gets the instance as
+    it is then. One after the other."""
+
+    def work(tx: Connection) -> int | None:
+        for each in operations.unfinished(tx, turn.move.instance_uuid):
+            if each.kind in HELD_BY_GUESTS and each.host in (turn.move.source_host, None):
+                if each.host is not None:
+                    operations.hand_over(tx, each.id, each.fence)
+                return each.id
+        return None
+
+    operation_id = turn.source.db.run(work, turn.ctx.deadline)
+    if operation_id is None:
+        return True
+    turn.note(errand=Errand(turn.source.mapping.id, operation_id))
+    act.wake(turn.ctx, turn.source, None)
+    return False
 
 
 def choose(turn: Turn) -> bool:
