@@ -120,6 +120,27 @@ def test_work_under_way_ends_with_the_host(cell: OneCell) -> None:
     assert cell.instance(uuid).host == "h2"
 
 
+def test_a_host_in_maintenance_takes_no_new_guests_whatever_becomes_of_its_agent(cell: OneCell) -> None:
+    cell.host("h1")
+    cell.host("h2")
+    own = boot(cell)
+    compute = client(Compute, cell.queue, "h1")
+    compute.set_maintenance(internal(cell.clock), True)
+    host = cell.host("h1")
+    sent = cell.boot("h1", "h2")
+    host.claim()
+    cell.settle()
+    assert cell.instance(sent).host == "h2"
+    assert cell.guests_of(sent) == ["h2"]
+    cell.act(own, Kind.REBOOT_HARD)
+    host.claim()
+    assert cell.instance(own).fault is None
+
+    for _ in range(2):
+        compute.set_maintenance(internal(cell.clock), False)
+    assert cell.guests_of(boot(cell)) == ["h1"]
+
+
 def test_a_host_that_is_off_cannot_reboot_and_some_hosts_cannot_be_switched(cell: OneCell) -> None:
     host = cell.host("h1")
     tell(cell, PowerAction.SHUTDOWN)
@@ -132,3 +153,7 @@ def test_a_host_that_is_off_cannot_reboot_and_some_hosts_cannot_be_switched(cell
     servant = ComputeServant(Rigid(), lambda: None, lambda _url, _name: None, Plugging(cell.clock, 1.0, fatal=False))
     with pytest.raises(NotSupported):
         servant.power_host(cell.ctx(), PowerAction.STARTUP)
+    with pytest.raises(NotSupported):
+        servant.set_maintenance(cell.ctx(), True)
+    with pytest.raises(NotSupported):
+        servant.demand_volume_snapshots(cell.ctx())
