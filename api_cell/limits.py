@@ -56,8 +56,7 @@ def of_both(req: Request, project_id: str, user_id: str) -> tuple[dict[str, int]
     if req.services.settings.quota.driver != QuotaDriver.RECORDED:
         return of_project(req, project_id), {}
     with req.cloud.db.connect() as tx:
-        configured = _configured(req)
-        return quotas.limits_of(tx, project_id, configured), quotas.user_limits_of(tx, project_id, user_id, configured)
+        return quotas.both_limits_of(tx, project_id, user_id, _configured(req))
 
 
 def defaults(req: Request, class_name: str = quotas.DEFAULT_CLASS) -> dict[str, int]:

@@ -30,8 +30,16 @@ def limits_of(tx: Connection, project_id: str, defaults: Mapping[str, int]) -> d
 
 def user_limits_of(tx: Connection, project_id: str, user_id: str, defaults: Mapping[str, int]) -> dict[str, int]:
     """The limits of one user in a project: the user's own, else the project's."""
+    return both_limits_of(tx, project_id, user_id, defaults)[1]
+
+
+def both_limits_of(
+    tx: Connection, project_id: str, user_id: str, defaults: Mapping[str, int]
+) -> tuple[dict[str, int], dict[str, int]]:
+    """The project's limits, and those of one user in it."""
+    of_project = limits_of(tx, project_id, defaults)
     own = _rows(tx, project_user_quotas, project_id=project_id, user_id=user_id)
-    return {**limits_of(tx, project_id, defaults), **{k: v for k, v in own.items() if k in defaults}}
+    return of_project, {**of_project, **{k: v for k, v in own.items() if k in defaults}}
 
 
 def class_limits_of(tx: Connection, class_name: str, defaults: Mapping[str, int]) -> dict[str, int]:

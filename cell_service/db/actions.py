@@ -5,25 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from functools import cache
 from typing import Any
 
-from sqlalchemy import (
-    ColumnElement,
-    Connection,
-    Row,
-    ScalarSelect,
-    bindparam,
-    delete,
-    func,
-    insert,
-    select,
-    update,
-)
-from sqlalchemy.dialects import mysql, postgresql, sqlite
+from sqlalchemy import ColumnElement, Connection, Row, ScalarSelect, delete, func, insert, select, update
 
 from cell_service.context import Context
-from cell_service.db.prepared import Prepared
+from cell_service.db import action_rows as rows
 from cell_service.db.schema import instance_actions, instance_actions_events
 from cell_service.errors import ActionNotFound
 
@@ -71,7 +58,7 @@ _EVENT = [instance_actions_events.c[name] for name in ActionEvent.__dataclass_fi
 
 def start(tx: Connection, ctx: Context, instance_uuid: str, action: str, now: datetime) -> None:
     """Record that the request of `ctx` acts on the instance. Done again, it changes nothing."""
-    tx.execute(_recording(tx.dialect.name), [_started(ctx, instance_uuid, action, now)])
+    tx.execute(rows.recording(tx.dialect.name), [rows.started(ctx, instance_uuid, action, now)])
 
 
 def has(tx: Connection, instance_uuid: str, request_id: str, action: str) -> bool:
@@ -87,7 +74,7 @@ def has(tx: Connection, instance_uuid: str, request_id: str, action: str) -> boo
 def record_new(tx: Connection, beginnings: Sequence[Beginning]) -> None:
     """Record what requests do to instances that are new in this transaction, which nothing was done to before."""
     if beginnings:
-        tx.execute(insert(instance_actions), [_started(*each) for each in beginnings])
+        tx.execute(insert(instance_actions), [rows.started(*each) for each in beginnings])
 
 
 def start_event(
@@ -104,11 +91,11 @@ def start_events(tx: Connection, steps: Sequence[tuple[int, str, str | None]], n
     without_host = [step for step in steps if step[2] is None]
     for action_id, event, host in without_host:  # no value is like another to the key
         if not tx.execute(update(instance_actions_events).where(_one_event(action_id, event, host))
-                          .values(start_time=now, **_UNENDED)).rowcount:  # fmt: skip
-            tx.execute(insert(instance_actions_events), [_begun(action_id, event, host, now)])
-    rows = [_begun(*step, now) for step in steps if step[2] is not None]
-    if rows:
-        tx.execute(_starting(tx.dialect.name), rows)
+                          .values(start_time=now, **rows.UNENDED)).rowcount:  # fmt: skip
+            tx.execute(insert(instance_actions_events), [rows.begun(action_id, event, host, now)])
+    hosted = [rows.begun(*step, now) for step in steps if step[2] is not None]
+    if hosted:
+        tx.execute(rows.starting(tx.dialect.name), hosted)
 
 
 def finish_event(
@@ -202,12 +189,12 @@ def list_of(
 
 def events_of(tx: Connection, action_id: int) -> list[ActionEvent]:
     """The action's events, newest first."""
-    rows = tx.execute(
+    found = tx.execute(
         select(*_EVENT)
         .where(instance_actions_events.c.action_id == action_id)
         .order_by(instance_actions_events.c.start_time.desc(), instance_actions_events.c.id.desc())
     )
-    return [ActionEvent(**row._mapping) for row in rows]
+    return [ActionEvent(**row._mapping) for row in found]
 
 
 def purge(tx: Connection, instance_uuids: list[str]) -> int:
@@ -225,82 +212,10 @@ def action_id_of(instance_uuid: ColumnElement[str], request_id: ColumnElement[st
     return select(func.max(instance_actions.c.id)).where(mine).scalar_subquery()
 
 
-_OF_REQUEST = Prepared(
-    select(func.max(instance_actions.c.id)).where(
-        instance_actions.c.instance_uuid == bindparam("uuid"), instance_actions.c.request_id == bindparam("request")
-    )
-)
-_ENDING_EVENT = {
-    hosted: Prepared(
-        update(instance_actions_events)
-        .where(
-            instance_actions_events.c.action_id == bindparam("action"),
-            instance_actions_events.c.event == bindparam("step"),
-            instance_actions_events.c.host == bindparam("where")
-            if hosted
-            else instance_actions_events.c.host.is_(None),
-        )
-        .values(
-            finish_time=bindparam("now"),
-            result=bindparam("ended"),
-            traceback=bindparam("trace"),
-            details=bindparam("words"),
-        )
-    )
-    for hosted in (True, False)
-}
-_ENDING = Prepared(
-    update(instance_actions)
-    .where(instance_actions.c.id == bindparam("action"))
-    .values(finish_time=bindparam("now"), updated_at=bindparam("touched"))
-)
-
-
 def action_id(tx: Connection, instance_uuid: str, request_id: str) -> int | None:
-    found: int | None = _OF_REQUEST.rows(tx, {"uuid": instance_uuid, "request": request_id})[0][0]
+    """The id of the request's action on the instance, its last one; None when there is none."""
+    found: int | None = rows.OF_REQUEST.rows(tx, {"uuid": instance_uuid, "request": request_id})[0][0]
     return found
-
-
-def _started(ctx: Context, instance_uuid: str, action: str, now: datetime) -> dict[str, Any]:
-    return {
-        "instance_uuid": instance_uuid,
-        "action": action,
-        "request_id": ctx.request_id,
-        "user_id": ctx.user_id,
-        "project_id": ctx.project_id,
-        "start_time": now,
-        "created_at": now,
-        "updated_at": now,
-    }
-
-
-_UNENDED: dict[str, Any] = {"finish_time": None, "result": None, "traceback": None, "details": None}
-
-
-def _begun(action_id: int, event: str, host: str | None, now: datetime) -> dict[str, Any]:
-    return {"action_id": action_id, "event": event, "host": host, "start_time": now, **_UNENDED}
-
-
-@cache
-def _recording(dialect: str) -> Any:
-    """A row of actions, unless it is there."""
-    if dialect in ("mysql", "mariadb"):
-        return mysql.insert(instance_actions).on_duplicate_key_update(action=instance_actions.c.action)
-    made = (postgresql.insert if dialect == "postgresql" else sqlite.insert)(instance_actions)
-    return made.on_conflict_do_nothing(index_elements=["instance_uuid", "request_id", "action"])
-
-
-@cache
-def _starting(dialect: str) -> Any:
-    """Rows of events, over those of the same steps that are there. Each kind of database says so in its own words."""
-    if dialect in ("mysql", "mariadb"):
-        new = mysql.insert(instance_actions_events)
-        return new.on_duplicate_key_update({name: new.inserted[name] for name in ("start_time", *_UNENDED)})
-    made = (postgresql.insert if dialect == "postgresql" else sqlite.insert)(instance_actions_events)
-    return made.on_conflict_do_update(
-        index_elements=["action_id", "event", "host"],
-        set_={name: made.excluded[name] for name in ("start_time", *_UNENDED)},
-    )
 
 
 def _end_event(
@@ -315,7 +230,7 @@ def _end_event(
 ) -> None:
     """The event's row has this end; one that was never begun begins now."""
     given = {"action": action_id, "step": event, "now": now, "ended": result, "trace": traceback, "words": details}
-    ending = _ENDING_EVENT[host is not None]
+    ending = rows.ENDING_EVENT[host is not None]
     given |= {"where": host} if host is not None else {}
     if not ending.change(tx, given):
         start_events(tx, [(action_id, event, host)], now)
@@ -324,7 +239,7 @@ def _end_event(
 
 def _end(tx: Connection, action_id: int, now: datetime, message: str | None) -> None:
     if message is None:
-        _ENDING.change(tx, {"action": action_id, "now": now, "touched": now})
+        rows.ENDING.change(tx, {"action": action_id, "now": now, "touched": now})
         return
     values = {"finish_time": now, "updated_at": now, "message": message}
     tx.execute(update(instance_actions).where(instance_actions.c.id == action_id).values(values))

@@ -7,7 +7,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from sqlalchemy import Select, bindparam, event, insert, not_, or_, select, text
+from sqlalchemy import Connection, Select, bindparam, delete, event, insert, not_, or_, select, text, update
 from sqlalchemy.exc import DBAPIError
 
 from cell_service.db import drivers
@@ -118,3 +118,34 @@ def test_who_counts_statements_counts_these(db: Database) -> None:
         Prepared(EVERYTHING).rows(tx)
     assert len(seen) == 2
     assert all("notes" in statement for statement in seen)
+
+
+def test_what_changes_rows_counts_those_it_meets(db: Database) -> None:
+    change = Prepared(
+        update(notes)
+        .where(notes.c.id == bindparam("key"), or_(notes.c.text == "two", notes.c.text.is_(None)))
+        .values(at=bindparam("moment"), value=bindparam("content"), text="two")
+    )
+    given = {"moment": NOW, "content": {"b": [1]}}
+    for _ in range(2):  # a row that is so already is met, too
+        assert db.run_alone(lambda tx: [change.change(tx, {**given, "key": key}) for key in (1, 2)]) == [0, 1]
+    assert db.run(lambda tx: change.change(tx, {"key": 3, "moment": None, "content": None})) == 1
+    with db.connect() as tx:
+        assert [tuple(row) for row in tx.execute(EVERYTHING)][:3] == [
+            (1, NOW, {"a": ["ü", None]}, "one %s ? :x"),
+            (2, NOW, {"b": [1]}, "two"),
+            (3, None, None, "two"),
+        ]
+
+
+def test_a_change_ends_with_its_transaction(db: Database) -> None:
+    remove = Prepared(delete(notes).where(notes.c.id == bindparam("key")))
+
+    def fail(tx: Connection) -> None:
+        assert remove.change(tx, {"key": 1}) == 1
+        raise LookupError
+
+    with pytest.raises(LookupError):
+        db.run(fail)
+    with db.connect() as tx:
+        assert len(tx.execute(EVERYTHING).all()) == len(ROWS)

@@ -302,6 +302,49 @@ class DatabaseSuite:
             assert build_requests.release(tx, request.instance_uuid, owner="o99")
             assert build_requests.untaken(tx, NOW, 10) == [request.instance_uuid]
 
+    def test_each_of_a_batch_is_taken_by_one_of_many(self, top: Database) -> None:
+        requests = [build_request() for _ in range(5)]
+        top.run(lambda tx: build_requests.insert_new(tx, requests))
+        uuids = [each.instance_uuid for each in requests]
+
+        def take(number: int, now: datetime = NOW) -> list[BuildRequest]:
+            wanted = [build_request().instance_uuid, *uuids[number % 5 :], *uuids[: number % 5]]
+            return top.run(
+                lambda tx: build_requests.take_many(tx, wanted, owner=f"o{number}", now=now, lease_seconds=30)
+            )
+
+        taken = [each for found in race(take) for each in found]
+        assert sorted(each.instance_uuid for each in taken) == sorted(uuids)
+        with top.connect() as tx:
+            assert build_requests.get_many(tx, uuids) == {each.instance_uuid: each for each in taken}
+        again = take(7, NOW + timedelta(seconds=31))
+        assert [each.instance_uuid for each in again] == [*uuids[2:], *uuids[:2]]
+        assert {each.attempt for each in again} == {2}
+
+    def test_a_batch_ends_but_for_what_is_to_be_deleted(self, top: Database) -> None:
+        one, other, gone = (build_request() for _ in range(3))
+        with top.begin() as tx:
+            build_requests.insert_new(tx, [one, other])
+            build_requests.request_delete(tx, other.instance_uuid)
+            uuids = [each.instance_uuid for each in (gone, other, one)]
+            assert build_requests.end_many(tx, uuids) == ([one.instance_uuid], [other.instance_uuid])
+            assert list(build_requests.get_many(tx, uuids)) == [other.instance_uuid]
+
+    def test_mappings_are_placed_all_or_none(self, top: Database) -> None:
+        made = [mapping() for _ in range(3)]
+        uuids = [each.instance_uuid for each in made]
+        with top.begin() as tx:
+            cell, elsewhere = _cell(tx), _cell(tx)
+            instance_mappings.insert_new(tx, made)
+        top.run(lambda tx: instance_mappings.place_many(tx, uuids[:2], cell))
+        with pytest.raises(instance_mappings.InstanceAlreadyMoved):
+            top.run(lambda tx: instance_mappings.place_many(tx, uuids[1:], elsewhere))
+        with top.begin() as tx:
+            found = instance_mappings.get_many(tx, uuids)
+            assert [found[uuid].cell_id for uuid in uuids] == [cell, cell, None]
+            held = instance_mappings.held_since(tx, {uuids[0]: 1, uuids[1]: 0, uuids[2]: 0})
+            assert set(held) == {uuids[0], uuids[2]}
+
     def test_one_of_many_ends_the_race_of_build_and_delete(self, top: Database) -> None:
         request = build_request()
         top.run(lambda tx: build_requests.insert_new(tx, [request]))

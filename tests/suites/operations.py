@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 
@@ -12,11 +13,13 @@ import pytest
 from sqlalchemy import Connection
 
 from cell_service.context import internal
-from cell_service.db import actions, claims, compute_nodes, operations, services
+from cell_service.db import actions, claims, compute_nodes, instances, operations, services, stages
 from cell_service.db.engine import Database, PoolLimits
 from cell_service.db.schema import metadata
 from cell_service.errors import ActionNotFound, ComputeNodeTaken, OperationLost, ServiceNotFound
 from cell_service.model.host import NodeReport
+from cell_service.model.instance import Flavor, Instance
+from cell_service.model.lifecycle import Task, VmState
 from cell_service.model.operation import BuildArguments, Kind, Operation, Phase
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -35,6 +38,13 @@ def at_once(work: Callable[[int], object]) -> list[object]:
 
     with ThreadPoolExecutor(RACERS) as pool:
         return list(pool.map(run, range(RACERS)))
+
+
+def building() -> Instance:
+    return Instance(
+        str(uuid4()), "p", "u", "s", Flavor("1", "tiny", 1, 64, 1), NOW,
+        vm_state=VmState.BUILDING, task_state=Task.SCHEDULING, host="h1",
+    )  # fmt: skip
 
 
 class OperationsSuite:
@@ -201,6 +211,69 @@ class OperationsSuite:
         with db.connect() as tx:
             assert operations.get(tx, old.id) is None
             assert operations.get(tx, unfinished.id) is not None
+
+    def test_an_operation_is_read_with_its_instance_and_its_action(self, db: Database) -> None:
+        instance, ctx = building(), internal()
+        later = replace(ctx, request_id="req-later")
+
+        def work(tx: Connection) -> tuple[int, int]:
+            instances.insert_new(tx, instance)
+            actions.record_new(tx, [(ctx, instance.uuid, "create", NOW)])
+            actions.start(tx, later, instance.uuid, "stop", NOW)
+            keys = [
+                operations.insert(tx, asking, instance_uuid=uuid, kind=Kind.STOP, host="h1", now=NOW, deadline=LATE)
+                for asking, uuid in ((ctx, instance.uuid), (later, str(uuid4())))
+            ]
+            return keys[0], keys[1]
+
+        first, stranger = db.run(work)
+        with db.connect() as tx:
+            found = claims.standing(tx, [first, stranger, stranger + 1])
+            assert found.keys() == {first, stranger}
+            assert found[first].operation == operations.get(tx, first)
+            assert found[first].instance == instances.get(tx, instance.uuid)
+            assert found[first].action_id == actions.get(tx, instance.uuid, ctx.request_id).id
+            assert (found[stranger].instance, found[stranger].action_id) == (None, None)
+
+    def test_progress_goes_forward_for_whoever_holds_the_operation(self, db: Database) -> None:
+        instance = building()
+        db.run(lambda tx: instances.insert_new(tx, instance))
+        self.add(db, uuid=instance.uuid)
+        (held,) = self.claim(db)
+
+        def reach(fence: int, task: Task) -> Task | None:
+            db.run_alone(lambda tx: stages.reach(tx, held.id, fence, task, SOON))
+            with db.connect() as tx:
+                return instances.get(tx, instance.uuid).task_state
+
+        db.run(lambda tx: stages.begin_builds(tx, [instance.uuid], SOON))
+        assert reach(held.fence - 1, Task.SPAWNING) is Task.NETWORKING
+        assert reach(held.fence, Task.IMAGE_UPLOADING) is Task.NETWORKING
+        assert reach(held.fence, Task.SPAWNING) is Task.SPAWNING
+        assert reach(held.fence, Task.NETWORKING) is Task.SPAWNING
+        db.run(lambda tx: stages.begin_builds(tx, [instance.uuid], SOON))
+        assert reach(held.fence, Task.NETWORKING) is Task.SPAWNING
+
+    def test_steps_of_several_actions_begin_together_and_anew(self, db: Database) -> None:
+        uuid, asked = str(uuid4()), [internal() for _ in range(2)]
+        for ctx in asked:
+            db.run(lambda tx, c=ctx: actions.start(tx, c, uuid, "create", NOW))
+        with db.begin() as tx:
+            keys = [actions.get(tx, uuid, ctx.request_id).id for ctx in asked]
+            actions.start_events(tx, [(keys[0], "build", "h1")], NOW)
+            actions.end(tx, keys[0], "build", "h1", NOW, details="no", failed=True)
+            actions.start_events(
+                tx, [(keys[0], "build", "h1"), (keys[1], "build", "h1"), (keys[1], "plan", None)], SOON
+            )
+            actions.start_events(tx, [(keys[1], "plan", None)], LATE)
+            (first,) = actions.events_of(tx, keys[0])
+            assert (first.start_time, first.finish_time, first.result, first.details) == (SOON, None, None, None)
+            steps = {(one.event, one.host): one.start_time for one in actions.events_of(tx, keys[1])}
+            assert steps == {("build", "h1"): SOON, ("plan", None): LATE}
+            actions.end(tx, keys[1], "made", "h1", LATE)
+            ends = {one.event: (one.finish_time, one.result) for one in actions.events_of(tx, keys[1])}
+            assert ends["made"] == (LATE, "Success")
+            assert actions.get(tx, uuid, asked[1].request_id).finish_time == LATE
 
     # -- actions, services, nodes ----------------------------------------------------------------------
 
