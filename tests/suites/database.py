@@ -17,7 +17,7 @@ from alembic.migration import MigrationContext
 from sqlalchemy import Column, Connection, Integer, MetaData, Table, Text, insert, inspect, select, update
 
 import mapping_db.schema
-from cell_service.db import migrate
+from cell_service.db import archive, carry, instances, migrate
 from cell_service.db import schema as cell_schema
 from cell_service.db.engine import Database
 from cell_service.db.types import Json, Utc
@@ -25,6 +25,7 @@ from cell_service.errors import Invalid
 from cell_service.model.instance import Flavor, Instance
 from cell_service.model.operation import BuildArguments
 from cell_service.model.request_spec import RequestSpec, Selection
+from cell_service.model.share import ShareMapping, ShareStatus
 from mapping_db import build_requests, cell_mappings, host_mappings, instance_mappings, request_specs
 from mapping_db import migrate as global_migrate
 from mapping_db.build_requests import BuildRequest
@@ -243,6 +244,29 @@ class DatabaseSuite:
         migrate.sync(db)
         with db.connect() as tx:
             assert compare_metadata(MigrationContext.configure(tx), cell_schema.metadata) == []
+
+    def test_instances_of_the_version_before_are_read(self, db: Database) -> None:
+        migrate.sync(db, version="cell_002")
+        made = Instance(str(uuid.uuid4()), "p", "u", "old", Flavor("1", "f", 1, 64, 1), NOW)
+        mapping = ShareMapping("m", "s", "tag", ShareStatus.INACTIVE, "here:/s", "NFS", "192.0.2.1")
+        old = [column for column in cell_schema.instances.columns if column.name != "shares"]
+        values = instances._columns_of(made)
+        known = {column.name: values[column.name] for column in old if column.name in values}
+        table = Table("instances", MetaData(), *(Column(column.name, column.type) for column in old))
+        with db.begin() as tx:
+            tx.execute(insert(table).values(known))
+        migrate.sync(db)
+        migrate.sync(db)
+        with db.begin() as tx:
+            assert instances.get(tx, made.uuid).shares == ()
+            assert instances.change(tx, made.uuid, now=NOW, shares=(mapping,))
+            assert instances.get(tx, made.uuid).shares == (mapping,)
+            (parcel,) = carry.read(tx, [made.uuid], operations=False)
+            assert instances.mark_deleted(tx, made.uuid, NOW)
+            assert archive.archive(tx, [made.uuid], keep=True)["instances"] == 1
+            assert tx.execute(select(cell_schema.shadow_instances.c.shares)).scalar_one() == (mapping,)
+            carry.write(tx, [parcel], hidden=False)
+            assert instances.get(tx, made.uuid).shares == (mapping,)
 
     def test_a_database_of_the_other_schema_is_refused(self, db: Database) -> None:
         migrate.sync(db)
