@@ -14,7 +14,7 @@ from compute_host.work import Hands, Job
 
 def clear(hands: Hands, job: Job) -> Outcome:
     """The guest, if there is one, has none of PARTS_OUT and PORTS_OUT, and this host no attachment of those volumes; it
-    has those of PARTS_IN that still are its instance's, if that lives here. Done again: nothing changes."""
+    has those of PARTS_IN that still are its instance's, in their size, if that lives here. Done again: no change."""
     asked, instance, operation = job.work.operation.arguments, job.instance, job.work.operation
     for vif in _each(Vif, asked, PORTS_OUT):
         if isinstance(hands.driver, Interfaces):
@@ -29,6 +29,7 @@ def clear(hands: Hands, job: Job) -> Outcome:
             held = {(each.uuid, each.volume_id) for each in instance.block_devices}
             if instance.host == hands.host and (device.uuid, device.volume_id) in held:
                 hands.driver.attach_volume(instance.uuid, device)
+                hands.driver.extend_volume(instance.uuid, device)
     return Outcome(operation.id, operation.fence)
 
 

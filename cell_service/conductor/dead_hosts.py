@@ -57,20 +57,22 @@ def do_here(means: Means, operation: Operation) -> None:
         _detach(means, operation, instance)
     elif operation.kind is Kind.SWAP_VOLUME:
         _end_swap(means, operation, instance)
+    elif operation.kind is Kind.EXTEND_VOLUME:
+        _extend(means, operation, instance)
     else:
-        _refuse(means, operation)
+        _refuse(means, operation, instance)
 
 
 def _detach(means: Means, operation: Operation, instance: Instance | None) -> None:
     device = _device(operation, instance)
     if instance is None or device is None:
-        volumes.host_is_through(means, operation, Outcome(operation.id, operation.fence))
+        _end(means, operation, instance, Outcome(operation.id, operation.fence))
         return
     if means.volumes is not None:
         _leave(means.volumes, means, operation, instance, device)
     outcome = Outcome(operation.id, operation.fence, devices_gone=(device.uuid,))
     owed = {PARTS_OUT: [wire.to_plain(device)]}
-    volumes.host_is_through(means, operation, outcome, lambda tx: _owe(tx, means, operation, instance, owed))
+    _end(means, operation, instance, outcome, owed)
 
 
 def _end_swap(means: Means, operation: Operation, instance: Instance | None) -> None:
@@ -78,25 +80,53 @@ def _end_swap(means: Means, operation: Operation, instance: Instance | None) -> 
     the new one; else it stays the old one, and the new one is free."""
     device, new_id = _device(operation, instance), str(operation.arguments.get("volume_id"))
     if instance is None or device is None or means.volumes is None:
-        _refuse(means, operation)
+        _refuse(means, operation, instance)
         return
     ctx = context_of(operation, means.clock)
     new = replace(device, volume_id=new_id, attachment_id=operation.arguments.get("attachment_id"), connection_info={})
     held = _attachment_of(means.volumes, means, operation, instance, new_id)
     if held is not None and _attachment_of(means.volumes, means, operation, instance, device.volume_id or "") is None:
         new = replace(new, attachment_id=held, volume_size=means.volumes.get(ctx, new_id).size_gib)
-        volumes.host_is_through(means, operation, Outcome(operation.id, operation.fence, devices=(new,)))
+        _end(means, operation, instance, Outcome(operation.id, operation.fence, devices=(new,)))
         return
     _leave(means.volumes, means, operation, instance, new)
     owed = {PARTS_OUT: [wire.to_plain(new)], PARTS_IN: [wire.to_plain(device)]}
     outcome = Outcome(operation.id, operation.fence, fault=_fault(means, instance.host))
-    volumes.host_is_through(means, operation, outcome, lambda tx: _owe(tx, means, operation, instance, owed))
+    _end(means, operation, instance, outcome, owed)
 
 
-def _refuse(means: Means, operation: Operation) -> None:
-    """An attachment is taken back, also from the host; a volume that has grown is seen with the guest's next start."""
-    fault = _fault(means, operation.host)
-    volumes.host_is_through(means, operation, Outcome(operation.id, operation.fence, fault=fault))
+def _extend(means: Means, operation: Operation, instance: Instance | None) -> None:
+    device = _device(operation, instance)
+    if instance is None or device is None or means.volumes is None or device.volume_id is None:
+        _refuse(means, operation, instance)
+        return
+    size = means.volumes.get(context_of(operation, means.clock), device.volume_id).size_gib
+    grown = replace(device, volume_size=size)
+    outcome = Outcome(operation.id, operation.fence, devices=(grown,))
+    owed = {PARTS_IN: [wire.to_plain(grown)]}
+    _end(means, operation, instance, outcome, owed)
+
+
+def _refuse(means: Means, operation: Operation, instance: Instance | None) -> None:
+    """An attachment is taken back, also from the host."""
+    fault = _fault(means, instance.host if instance is not None else None)
+    _end(means, operation, instance, Outcome(operation.id, operation.fence, fault=fault))
+
+
+def _end(
+    means: Means,
+    operation: Operation,
+    instance: Instance | None,
+    outcome: Outcome,
+    owed: dict[str, list[object]] | None = None,
+) -> None:
+    """The operation has ended so, and the host owes to put its guest in order, before anything else."""
+
+    def owe(tx: Connection) -> None:
+        if owed is not None and instance is not None:
+            _owe(tx, means, operation, instance, owed)
+
+    volumes.host_is_through(means, operation, outcome, owe, begun_at=instance.host if instance is not None else None)
 
 
 def _unplug(means: Means, operation: Operation, instance: Instance | None) -> None:
@@ -115,7 +145,8 @@ def _unplug(means: Means, operation: Operation, instance: Instance | None) -> No
             instances.change(tx, uuid, now=now, network_info=left)
             if gone:
                 _owe(tx, means, operation, found, {PORTS_OUT: [wire.to_plain(vif) for vif in gone]})
-        actions.finish_event(tx, uuid, operation.request_id, EVENTS[operation.kind], None, now)
+        begun_at = instance.host if instance is not None else None
+        actions.finish_event(tx, uuid, operation.request_id, EVENTS[operation.kind], begun_at, now)
         actions.finish(tx, uuid, operation.request_id, now)
 
     means.db.run(work)
@@ -145,7 +176,6 @@ def _attachment_of(
 def _owe(
     tx: Connection, means: Means, operation: Operation, instance: Instance, parts: dict[str, list[object]]
 ) -> None:
-    """The host brings its guest to what was done without it, before anything else, whenever it is back."""
     ctx = context_of(operation, means.clock)
     operations.owe(tx, ctx, instance_uuid=instance.uuid, host=instance.host, now=means.now(), parts=parts)
 

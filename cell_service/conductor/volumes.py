@@ -24,11 +24,16 @@ EXTEND_SECONDS = 600.0
 
 
 def host_is_through(
-    means: Means, operation: Operation, outcome: Outcome, also: Callable[[Connection], None] = lambda _tx: None
+    means: Means,
+    operation: Operation,
+    outcome: Outcome,
+    also: Callable[[Connection], None] = lambda _tx: None,
+    begun_at: str | None = None,
 ) -> None:
     """The instance has the devices that the host says it has. A device that could not be attached is taken back: by
     the host, which may have begun. One that could not be detached is still there. Told before: nothing. `also` is
-    done in the same transaction. Raises OperationLost."""
+    done in the same transaction; `begun_at` is the host that may have begun what conductors have ended. Raises
+    OperationLost."""
     fault, ctx = outcome.fault, context_of(operation, means.clock)
 
     def work(tx: Connection) -> None:
@@ -48,7 +53,7 @@ def host_is_through(
         if after != held:
             instances.change(tx, operation.instance_uuid, now=now, block_devices=after)
         actions.finish_event(
-            tx, operation.instance_uuid, operation.request_id, EVENTS[operation.kind], operation.host, now,
+            tx, operation.instance_uuid, operation.request_id, EVENTS[operation.kind], operation.host or begun_at, now,
             result=actions.ERROR if fault else actions.SUCCESS,
             traceback=fault.details if fault else None, details=fault.message if fault else None,
         )  # fmt: skip

@@ -99,7 +99,8 @@ HELD_BY_GUESTS = VOLUME_WORK | {Kind.ATTACH_INTERFACE, Kind.DETACH_INTERFACE}
 
 PARTS_OUT, PARTS_IN, PORTS_OUT = "parts_out", "parts_in", "ports_out"
 """MOVE_DROP {parts_out, parts_in, ports_out}: the guest, if there is one, has none of the block devices `parts_out` and
-cards `ports_out`, and those block devices of `parts_in` that still are its instance's (all in their plain form)."""
+cards `ports_out`, and those block devices of `parts_in` that still are its instance's, in that size (all in their plain
+form)."""
 
 EVENT = "event"
 """Where the arguments of an errand say as which event it shows."""

@@ -12,7 +12,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
+from sqlalchemy import Connection
 
+from cell_service.db import services
 from cell_service.errors import PolycellError
 from cell_service.model.operation import Kind
 from tests.real.databases import mariadb_in
@@ -41,7 +43,9 @@ def storage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Storage]:
 def begun(directory: Path, storage: Storage, case: Case, new_database: Databases | None = None) -> Place:
     """The action is open, and no agent is there."""
     directory.mkdir()
-    place = Place(OneCell(directory, new_database() if new_database else None, storage.volumes, storage.shares), storage)
+    place = Place(
+        OneCell(directory, new_database() if new_database else None, storage.volumes, storage.shares), storage
+    )
     place.cell.new_conductor(shelved_offload_seconds=-1)
     place.cell.host(HOST)
     case.begin(place)
@@ -102,6 +106,27 @@ def call_fails(place: Place, number: int, after: bool) -> KillSwitch:
     return switch
 
 
+def host_is_given_up(place: Place, number: int, after: bool) -> KillSwitch:
+    """It dies, an operator says so, and when all is done without it, it is back with the guest that it had."""
+    switch = KillSwitch(number, after=after)
+    place.cell.host(HOST, switch=switch).claim()
+    switch.dead = True
+    _force_down(place, True)
+    place.cell.pass_time(150, step=30)
+    assert {each.kind for each in place.cell.unfinished(place.uuid)} <= {Kind.MOVE_DROP}
+    _force_down(place, False)
+    place.cell.host(HOST)
+    return switch
+
+
+def _force_down(place: Place, down: bool) -> None:
+    def work(tx: Connection) -> None:
+        service = services.by_host(tx, HOST, services.COMPUTE)
+        services.change(tx, service.uuid, now=place.cell.clock.now(), forced_down=down)
+
+    place.cell.db.run(work)
+
+
 def server_is_deleted(place: Place, number: int, after: bool) -> KillSwitch:
     switch = Meanwhile(number, lambda: _delete(place), after=after)
     place.cell.host(HOST, switch=switch).claim()
@@ -125,6 +150,20 @@ def test_a_stopped_action_is_done_or_undone(
         check_told(place, case)
 
     at_each_call(tmp_path, storage, case, stop, check, stride)
+
+
+@STRIDES
+@pytest.mark.parametrize("name", ["attach_volume", "detach_volume", "swap_volume", "extend_volume", "detach_interface"])
+def test_what_a_dead_host_had_begun_is_done_or_undone_without_it(
+    tmp_path: Path, storage: Storage, name: str, stride: int
+) -> None:
+    case = next(case for case in CASES if case.name == name)
+
+    def check(place: Place) -> None:
+        check_books(place)
+        check_told(place, case)
+
+    at_each_call(tmp_path, storage, case, host_is_given_up, check, stride)
 
 
 @STRIDES
