@@ -13,7 +13,7 @@ from tests.real.databases import wait_until
 
 pytestmark = pytest.mark.clients
 
-EVERYTHING = {"compute", "placement", "identity", "image", "network", "volume", "metadata", "console"}
+EVERYTHING = {"compute", "placement", "identity", "image", "network", "volume", "share", "metadata", "console"}
 
 
 @pytest.fixture(scope="module")
