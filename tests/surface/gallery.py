@@ -60,8 +60,8 @@ class Gallery:
         self._server: str | None = None
         self._kept: str | None = None
         self._moving: str | None = None
-        self.cloud.spare("cell1-host3")
         self._exchange: Exchange | None = None
+        self.cloud.spare("cell1-host3")
         self._furnish()
         self._kept = self._server
 
