@@ -41,7 +41,12 @@ until_true() {  # until_true SECONDS COMMAND…: again and again until it succee
     done
 }
 
+say_why() {  # what the services had to warn of, when this ends too early
+    grep -h -r -E 'WARNING|ERROR' "$state/cloud/logs" | tail -n 40
+}
+
 finish() {
+    [ $? -eq 0 ] || say_why
     "$bin/polycell" down --state "$state/cloud" >/dev/null 2>&1 || true
     [ -z "${database:-}" ] || kill "$database" 2>/dev/null || true
     wait 2>/dev/null || true
