@@ -118,7 +118,7 @@ def recover(sick: SickCloud, servers: Servers, threads: int) -> None:
     cloud.until(lambda: cloud.admin.get(f"/servers/{servers.far}", version="2.96").status == 200)
     cloud.until(lambda: cloud.show(servers.far)["status"] in ("ACTIVE", "SHUTOFF"))
     cloud.settled(servers.far)
-    cloud.until(lambda: cloud.unfinished() == 0, 60)
+    cloud.until(lambda: not cloud.unfinished(), 60)
     made = cloud.boot(cell=SICK)
     assert cloud.show(made)["status"] == "ACTIVE"
     assert cloud.admin.delete(f"/servers/{made}").status == 204

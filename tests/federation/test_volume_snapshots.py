@@ -104,7 +104,7 @@ def test_a_snapshot_that_fails_is_told_so(cloud: Federation) -> None:
 def test_a_snapshot_that_is_not_there_any_more_ends_the_work(cloud: Federation) -> None:
     _, volume_id = held(cloud)
     assert take(cloud, volume_id, str(uuid4())).status == 200
-    cloud.until(lambda: cloud.unfinished() == 0)
+    cloud.until(lambda: not cloud.unfinished())
 
 
 def test_what_cannot_be_done_is_refused(cloud: Federation) -> None:

@@ -150,7 +150,7 @@ def test_a_projects_share_hardly_changes_when_cells_come_and_go() -> None:
 
 def test_each_project_gets_its_share_of_cells(federation: Federation) -> None:
     for number in range(5):
-        federation.cell(f"c{number}", 2)
+        federation.cell(f"c{number}", 2, vcpus=64)
     scheduler = scheduler_of(federation, cells_per_project=2)
     for project in ("p1", "p2", "p3"):
         used = {cell_of(outcome) for outcome in select(federation, scheduler, 8, project_id=project)}

@@ -113,6 +113,7 @@ def answers(world: World, clients: dict[str, Client], row: Row) -> dict[str, int
             ready = None
             if row.data["method"] == "DELETE" or row.key[2] in USING_UP:
                 world.reset()
+    world.put_back(row)
     return found
 
 

@@ -21,7 +21,7 @@ from tests.federation.cloud import Federation
 from tests.suites.peers import NET
 from tests.surface.making import make
 from tests.surface.published import Row, rows, samples
-from tests.surface.things import SSH_KEY, Things, furnish
+from tests.surface.things import OLD, SSH_KEY, Things, furnish
 
 __all__ = ["SSH_KEY", "Row", "World", "rows", "samples"]
 
@@ -132,6 +132,13 @@ class World(Things):
                 home.host_down(False)
             if row.key[1] in SLOW_PATHS:
                 home.reset()
+            home.put_back(row)
+
+    def put_back(self, row: Row) -> None:
+        """Hosts are again as they were before such requests."""
+        if row.key[1].startswith(("/os-hosts/", "/os-services/")):
+            self.admin.get("/os-hosts/cell1-host3/startup", version=OLD)
+            self.cloud.spare("cell1-host3")
 
     def host_down(self, down: bool) -> None:
         """Say of the server's host that it is down, or up again."""
