@@ -297,6 +297,28 @@ def test_a_server_that_waits_for_its_confirmation_can_be_deleted(cloud: Federati
     assert move.uuid not in cloud.allocations()
 
 
+@pytest.mark.parametrize("there", ["cell1-host2", "cell2-host1"])
+def test_a_delete_just_before_the_move_rests_ends_it(
+    cloud: Federation, there: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    uuid, before = cloud.boot(cell="cell1"), phases.GOING[MoveKind.COLD]
+    deleter = cloud.user("admin", "admin")
+
+    def settle(turn: Any) -> bool:
+        done = before.steps[-1](turn)
+        if done and turn.move.instance_uuid == uuid:
+            assert deleter.delete(f"/servers/{uuid}").status == 204
+        return done
+
+    monkeypatch.setitem(phases.GOING, MoveKind.COLD, dataclasses.replace(before, steps=(*before.steps[:-1], settle)))
+    start(cloud, uuid, MoveKind.COLD, target_host=there)
+    cloud.until(lambda: cloud.gone(uuid))
+    (move,) = ended(cloud, uuid)
+    assert homes(cloud, uuid) == []
+    cloud.until(lambda: uuid not in cloud.allocations())
+    assert move.uuid not in cloud.allocations()
+
+
 @pytest.mark.wide
 @MADE
 @pytest.mark.parametrize("there", ["cell1-host2", "cell2-host1"])

@@ -23,7 +23,7 @@ from cell_service.errors import OperationLost, PolycellError, Unavailable
 from cell_service.logs import about
 from cell_service.model.move import MovePhase
 from cell_service.model.operation import UNFINISHED
-from mapping_db import moves
+from mapping_db import instance_mappings, moves
 from mapping_db.cells import Cell
 from mapping_db.moves import Move
 
@@ -226,7 +226,8 @@ class Runner:
         return False
 
     def _enter(self, turn: Turn, phase: phases.Phase) -> None:
-        """The phase is over."""
+        """The phase is over. Raises Overtaken where the server would be waited for that is to be deleted: whoever
+        accepted that has not seen the move at rest, so it ends here. The mapping's row decides who comes first."""
         now = self._means.cloud.clock.now()
         plan = replace(turn.plan, errand=None, retries=0, home=phase.home or turn.plan.home)
         columns: dict[str, Any] = {"phase": phase.after, "plan": plan, "attempt": 0}
@@ -237,7 +238,14 @@ class Runner:
         else:
             columns |= {"active": None, "finished_at": now, "owner": None, "lease_until": None}
         leaving = turn.move.phase is MovePhase.LEAVING
-        turn.record(**columns)
+
+        def work(tx: Connection) -> Move:
+            rests = phase.after is MovePhase.WAITING
+            if rests and instance_mappings.hold(tx, turn.move.instance_uuid).queued_for_delete:
+                raise Overtaken
+            return moves.record(tx, turn.move, now, **columns)
+
+        turn.move = self._means.cloud.db.run(work)
         log.info("phase of a move over", extra=_about(turn, home=plan.home))
         if leaving:  # the move that goes on from it may begin
             self.wake()
