@@ -96,7 +96,7 @@ def test_a_forced_down_hosts_detach_is_done_without_it_and_its_guest_follows(qui
     check_volumes(quick, uuid, HERE)
     assert quick.show(uuid)["status"] == "ACTIVE"
     assert attach(quick, uuid, data).status == 200
-    quick.until(lambda: status(quick, data) == "in-use")
+    quick.until(lambda: status(quick, data) == "in-use" and not waiting(quick, uuid))
     check_volumes(quick, uuid, HERE)
 
 
@@ -108,7 +108,7 @@ def test_what_a_host_owes_of_a_guest_never_outlives_its_reason(quick: Federation
     force_down(quick, HERE, True)
     try:
         detach(quick, uuid, data)
-        quick.until(lambda: status(quick, data) == "available")
+        quick.until(lambda: status(quick, data) == "available" and data not in shown(quick, uuid))
         if how == "detached":
             assert attach(quick, uuid, data).status == 200
         elif how == "deleted":
