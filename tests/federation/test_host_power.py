@@ -15,7 +15,7 @@ AT = "2.42"
 FIRST, SECOND = "cell1-host1", "cell1-host2"
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Federation]:
     made = Federation(tmp_path_factory.mktemp("power"), cells=1, move_seconds=0, live_seconds=0, host_boot_seconds=0)
     yield made
