@@ -293,10 +293,6 @@ class AggregateHostNotFound(NotFound):
     message = "Aggregate {aggregate_id} has no host {host}."
 
 
-class ProjectNotFound(NotFound):
-    message = "Project ID {project_id} is not a valid project."
-
-
 # -- what cannot be now -----------------------------------------------------------------------
 
 

@@ -76,17 +76,7 @@ def of_project(tx: Connection, project_id: str | None, *, limit: int | None = No
     return [BuildRequest(*row) for row in tx.execute(statement.limit(limit))]
 
 
-def take(tx: Connection, instance_uuid: str, *, owner: str, now: datetime, lease_seconds: float) -> BuildRequest | None:
-    """Take the request for `owner`, if nobody holds a lease on it. None: it is gone, or somebody else's."""
-    taken = tx.execute(
-        update(build_requests)
-        .where(build_requests.c.instance_uuid == instance_uuid, _unheld(now))
-        .values(owner=owner, lease_until=now + timedelta(seconds=lease_seconds), attempt=build_requests.c.attempt + 1)
-    ).rowcount
-    return get(tx, instance_uuid) if taken else None
-
-
-def take_many(
+def take(
     tx: Connection, instance_uuids: Iterable[str], *, owner: str, now: datetime, lease_seconds: float
 ) -> list[BuildRequest]:
     """Take for `owner` those of the requests that are there and that nobody holds a lease on, in the order given.

@@ -181,24 +181,13 @@ def held_since(tx: Connection, epochs: Mapping[str, int]) -> list[str]:
     return [uuid for uuid, epoch in rows if epochs[uuid] == epoch]
 
 
-def hold_since(tx: Connection, instance_uuid: str, epoch: int) -> bool:
-    """The instance stays in its cell until the transaction ends. False when it is not there since that epoch."""
-    where = (instance_mappings.c.instance_uuid == instance_uuid) & (instance_mappings.c.epoch == epoch)
-    return tx.scalar(select(instance_mappings.c.id).where(where).with_for_update()) is not None
-
-
 def queue_for_delete(tx: Connection, instance_uuid: str) -> bool:
     """Record that a delete was accepted. True for the one caller who did it: who must give quota back, once."""
     return _set_once(tx, instance_uuid, instance_mappings.c.queued_for_delete)
 
 
-def mark_gone(tx: Connection, instance_uuid: str) -> bool:
-    """Record that nothing is left of the instance. True for the one caller who did it."""
-    return _set_once(tx, instance_uuid, instance_mappings.c.gone)
-
-
-def mark_all_gone(tx: Connection, instance_uuids: Sequence[str]) -> None:
-    """For each of them as `mark_gone`."""
+def mark_gone(tx: Connection, instance_uuids: Sequence[str]) -> None:
+    """Record that nothing is left of the instances."""
     where = instance_mappings.c.instance_uuid.in_(instance_uuids) & instance_mappings.c.gone.is_(False)
     tx.execute(update(instance_mappings).where(where).values(gone=True))
 

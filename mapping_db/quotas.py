@@ -48,15 +48,6 @@ def class_limits_of(tx: Connection, class_name: str, defaults: Mapping[str, int]
     return {**defaults, **{k: v for k, v in own.items() if k in defaults}}
 
 
-def user_overrides_of(tx: Connection, project_id: str) -> dict[str, int]:
-    """The highest limit that any user of the project was given, by resource."""
-    highest: dict[str, int] = {}
-    columns = (project_user_quotas.c.resource, project_user_quotas.c.hard_limit)
-    for resource, limit in tx.execute(select(*columns).where(project_user_quotas.c.project_id == project_id)):
-        highest[resource] = max(highest.get(resource, limit), limit)
-    return highest
-
-
 def set_limits(tx: Connection, project_id: str, limits: Mapping[str, int]) -> None:
     """Give the project limits of its own."""
     _put(tx, quotas, {"project_id": project_id}, limits)

@@ -96,12 +96,6 @@ def count(tx: Connection, project_id: str) -> int:
     return tx.execute(select(func.count()).select_from(table).where(table.c.project_id == project_id)).scalar() or 0
 
 
-def count_members(tx: Connection, group_uuid: str) -> int:
-    """How many members a group has, for the quota."""
-    joined = members.join(table, table.c.id == members.c.group_id)
-    return tx.execute(select(func.count()).select_from(joined).where(table.c.uuid == group_uuid)).scalar() or 0
-
-
 def remove(tx: Connection, uuid: str) -> None:
     """The group is gone; its servers stay. Raises ServerGroupNotFound."""
     group_id = _id(tx, uuid)
@@ -117,12 +111,7 @@ def join(tx: Connection, uuid: str, instance_uuids: Collection[str]) -> None:
         tx.execute(insert(members), rows)
 
 
-def leave(tx: Connection, instance_uuid: str) -> bool:
-    """The instance is in no group. False when it was in none."""
-    return bool(tx.execute(delete(members).where(members.c.instance_uuid == instance_uuid)).rowcount)
-
-
-def leave_all(tx: Connection, instance_uuids: Sequence[str]) -> None:
+def leave(tx: Connection, instance_uuids: Sequence[str]) -> None:
     """The instances are in no group."""
     tx.execute(delete(members).where(members.c.instance_uuid.in_(instance_uuids)))
 

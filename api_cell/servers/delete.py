@@ -86,9 +86,9 @@ def promise(tx: Connection, server_id: str, now: datetime) -> InstanceMapping:
 
 def forget(tx: Connection, *server_ids: str) -> None:
     """Nothing is left of the servers but their mappings, marked as gone."""
-    server_groups.leave_all(tx, server_ids)
+    server_groups.leave(tx, server_ids)
     request_specs.remove(tx, server_ids)
-    instance_mappings.mark_all_gone(tx, server_ids)
+    instance_mappings.mark_gone(tx, server_ids)
 
 
 def begin_in(ctx: Context, cell: Cell, server_id: str, now: datetime, down_after_seconds: float) -> None:

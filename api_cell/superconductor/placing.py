@@ -84,7 +84,7 @@ def _failed(means: Means, request: BuildRequest) -> None:
 
 def _take(tx: Connection, means: Means, uuids: list[str]) -> list[BuildRequest]:
     now, lease = means.cloud.clock.now(), means.settings.lease_seconds
-    return build_requests.take_many(tx, uuids, owner=means.owner, now=now, lease_seconds=lease)
+    return build_requests.take(tx, uuids, owner=means.owner, now=now, lease_seconds=lease)
 
 
 def _let_go(means: Means, requests: Iterable[BuildRequest]) -> None:

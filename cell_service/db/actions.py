@@ -130,18 +130,14 @@ def end(
     event: str | None,
     host: str | None,
     now: datetime,
-    *,
-    traceback: str | None = None,
-    details: str | None = None,
-    failed: bool = False,
 ) -> None:
-    """A step ended, and with it the action: `finish_event` and `finish` of an action whose id is known (None: there is
+    """A step went well, and with it the action: `finish_event` and `finish` of an action whose id is known (None: there is
     none, and nothing is recorded)."""
     if action_id is None:
         return
     if event is not None:
-        _end_event(tx, action_id, event, host, now, ERROR if failed else SUCCESS, traceback, details)
-    _end(tx, action_id, now, ERROR if failed else None)
+        _end_event(tx, action_id, event, host, now, SUCCESS, None, None)
+    _end(tx, action_id, now, None)
 
 
 def get(tx: Connection, instance_uuid: str, request_id: str) -> Action:

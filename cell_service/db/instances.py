@@ -219,11 +219,6 @@ def count_by_host(tx: Connection) -> dict[str, int]:
     return {row[0]: row[1] for row in rows}
 
 
-def count_living(tx: Connection) -> int:
-    """How many instances of the cell are not deleted."""
-    return tx.execute(select(func.count()).where(instances.c.deleted_at.is_(None))).scalar_one()
-
-
 def instance_of(row: Sequence[Any]) -> Instance:
     """The instance of a row that has the columns of `columns()`, in their order."""
     values = list(row)

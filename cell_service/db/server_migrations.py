@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, delete, insert, select, update
+from sqlalchemy import Connection, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from cell_service.db.schema import migrations
@@ -65,8 +65,3 @@ def newest_of(tx: Connection, instance_uuids: Iterable[str]) -> dict[str, Migrat
         return {}
     rows = tx.execute(select(*_COLUMNS).where(migrations.c.instance_uuid.in_(wanted)).order_by(migrations.c.id))
     return {row.instance_uuid: Migration(**row._mapping) for row in rows}
-
-
-def remove_of(tx: Connection, instance_uuid: str) -> None:
-    """The cell forgets the instance's migrations."""
-    tx.execute(delete(migrations).where(migrations.c.instance_uuid == instance_uuid))

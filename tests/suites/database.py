@@ -307,12 +307,14 @@ class DatabaseSuite:
         request = build_request()
         top.run(lambda tx: build_requests.insert_new(tx, [request]))
 
-        def take(number: int, now: datetime = NOW) -> BuildRequest | None:
+        def take(number: int) -> list[BuildRequest]:
             return top.run(
-                lambda tx: build_requests.take(tx, request.instance_uuid, owner=f"o{number}", now=now, lease_seconds=30)
+                lambda tx: build_requests.take(
+                    tx, [request.instance_uuid], owner=f"o{number}", now=NOW, lease_seconds=30
+                )
             )
 
-        taken = [found for found in race(take) if found is not None]
+        taken = [found for some in race(take) for found in some]
         assert len(taken) == 1
         assert taken[0].attempt == 1
         with top.begin() as tx:
@@ -333,9 +335,7 @@ class DatabaseSuite:
 
         def take(number: int, now: datetime = NOW) -> list[BuildRequest]:
             wanted = [build_request().instance_uuid, *uuids[number % 5 :], *uuids[: number % 5]]
-            return top.run(
-                lambda tx: build_requests.take_many(tx, wanted, owner=f"o{number}", now=now, lease_seconds=30)
-            )
+            return top.run(lambda tx: build_requests.take(tx, wanted, owner=f"o{number}", now=now, lease_seconds=30))
 
         taken = [each for found in race(take) for each in found]
         assert sorted(each.instance_uuid for each in taken) == sorted(uuids)
@@ -386,7 +386,7 @@ class DatabaseSuite:
         chosen = selection(unselected, "h1")
         with top.begin() as tx:
             build_requests.insert_new(tx, [request])
-            build_requests.take(tx, unselected, owner="me", now=NOW, lease_seconds=9)
+            build_requests.take(tx, [unselected], owner="me", now=NOW, lease_seconds=9)
             assert not build_requests.set_selection(tx, unselected, chosen, owner="other")
             assert build_requests.set_selection(tx, unselected, chosen, owner="me")
             assert not build_requests.set_selection(tx, unselected, selection(unselected, "h2"), owner="me")
@@ -432,7 +432,7 @@ class DatabaseSuite:
         ]
         with top.begin() as tx:
             instance_mappings.insert_new(tx, stored)
-            instance_mappings.mark_gone(tx, stored[4].instance_uuid)
+            instance_mappings.mark_gone(tx, [stored[4].instance_uuid])
         for project in ("p0", None):
             wanted = [m.instance_uuid for m in reversed(stored) if project in (None, m.project_id) and m != stored[4]]
             seen: list[InstanceMapping] = []
@@ -451,8 +451,7 @@ class DatabaseSuite:
             for each in stored[:3]:
                 assert instance_mappings.queue_for_delete(tx, each.instance_uuid)
                 instance_mappings.move(tx, each.instance_uuid, source=None, target=cell)
-            assert instance_mappings.mark_gone(tx, stored[0].instance_uuid)
-            assert not instance_mappings.mark_gone(tx, stored[0].instance_uuid)
+            instance_mappings.mark_gone(tx, [stored[0].instance_uuid])
             found = instance_mappings.doomed(tx, limit=9)
             assert [m.instance_uuid for m in found] == [m.instance_uuid for m in stored[1:3]]
             assert instance_mappings.doomed(tx, limit=9, after_id=found[0].id) == found[1:]

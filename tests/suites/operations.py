@@ -261,7 +261,7 @@ class OperationsSuite:
         with db.begin() as tx:
             keys = [actions.get(tx, uuid, ctx.request_id).id for ctx in asked]
             actions.start_events(tx, [(keys[0], "build", "h1")], NOW)
-            actions.end(tx, keys[0], "build", "h1", NOW, details="no", failed=True)
+            actions.finish_event(tx, uuid, asked[0].request_id, "build", "h1", NOW, result=actions.ERROR, details="no")
             actions.start_events(
                 tx, [(keys[0], "build", "h1"), (keys[1], "build", "h1"), (keys[1], "plan", None)], SOON
             )
