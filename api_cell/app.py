@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from api_cell.compute import documents, versions
+from api_cell.compute import policies as compute_policies
 from api_cell.compute.routes import ROUTES
 from api_cell.config import ApiSettings
 from api_cell.edge.api import Api
@@ -16,7 +17,6 @@ from api_cell.edge.keystone import Keystone
 from api_cell.edge.policy import Policy
 from api_cell.edge.server import ApiServer
 from api_cell.hosts.states import HostStates
-from api_cell.policies import compute as compute_policies
 from cell_service.peers.image import Images
 from cell_service.peers.limits import UnifiedLimits
 from cell_service.peers.network import Networks

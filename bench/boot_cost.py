@@ -27,7 +27,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from sqlalchemy import Connection, Engine, event
 
 from bench.counting import ThreadTimes, processor_seconds
-from cell_service.db.engine import Database
+from cell_service.db.sql.engine import Database
 from cell_service.rpc.transport import Delivery, Handler, Subscription, Transport
 from tests.federation.cloud import Federation
 from tests.real.databases import mariadb_in

@@ -32,16 +32,16 @@ from sqlalchemy import insert
 from api_cell.app import Services
 from api_cell.config import ApiSettings
 from api_cell.edge.route import Request
-from api_cell.servers import listing, query
+from api_cell.servers.lists import listing, query
 from cell_service.context import SYSTEM_CLOCK, Context, Deadline
 from cell_service.db import instance_lists, schema
-from cell_service.db.engine import Database
+from cell_service.db.sql.engine import Database
 from cell_service.rpc.memory import Bus, MemoryTransport
 from mapping_db import cell_mappings
 from mapping_db.cell_mappings import CellMapping
-from mapping_db.cells import Cells
+from mapping_db.cells.registry import Cells
 from mapping_db.cloud import Cloud
-from mapping_db.locator import Locator
+from mapping_db.locating.locator import Locator
 from mapping_db.schema import metadata as global_metadata
 from tools.manage import seed_rows
 

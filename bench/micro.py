@@ -18,9 +18,10 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from bench import load, target
-from cell_service.db.engine import Database
-from mapping_db import cell_mappings, instance_mappings, migrate
-from mapping_db.locator import Locator
+from cell_service.db.sql.engine import Database
+from mapping_db import cell_mappings, instance_mappings
+from mapping_db import upgrades as migrate
+from mapping_db.locating.locator import Locator
 from tools.manage import seed_rows
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)

@@ -21,14 +21,14 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from sqlalchemy import insert
 
-from api_cell.servers.emptying import Emptying, Wanted
-from api_cell.superconductor.contract import SuperConductor
+from api_cell.contract import SuperConductor
+from api_cell.servers.moves.emptying import Emptying, Wanted
 from api_cell.superconductor.host_moves import HostMover
 from api_cell.superconductor.retention import Done, archive_deleted, purge_archived
 from bench.load import milliseconds, percentile
 from cell_service.context import SYSTEM_CLOCK, internal
 from cell_service.db import instances, schema
-from cell_service.db.engine import Database
+from cell_service.db.sql.engine import Database
 from cell_service.model.instance import Flavor, Instance
 from cell_service.model.lifecycle import VmState
 from cell_service.rpc.contract import client

@@ -13,23 +13,23 @@ from typing import Any, cast
 from sqlalchemy import Connection, insert
 
 from api_cell.app import COMPUTE, Services
+from api_cell.compute import policies
 from api_cell.config import ApiSettings, Quota
 from api_cell.edge.call import Answer, Call, Perform
 from api_cell.edge.exchange import Exchange
 from api_cell.edge.policy import Policy
-from api_cell.edge.table import Table, split
-from api_cell.policies import compute as policies
+from api_cell.edge.router import Table, split
 from cell_service.context import SYSTEM_CLOCK, Context, Deadline
 from cell_service.db import compute_nodes, schema, server_migrations, services
-from cell_service.db.engine import Database
+from cell_service.db.sql.engine import Database
 from cell_service.model.host import NodeReport
 from cell_service.model.instance import Flavor
 from cell_service.model.migration import Migration
 from cell_service.rpc.memory import Bus, MemoryTransport
 from mapping_db import cell_mappings, flavors, host_mappings, instance_mappings
-from mapping_db.cells import CELL0_UUID, Cells
+from mapping_db.cells.registry import CELL0_UUID, Cells
 from mapping_db.cloud import Cloud
-from mapping_db.locator import Locator
+from mapping_db.locating.locator import Locator
 from mapping_db.schema import metadata as global_metadata
 from tools.manage import seed_rows
 

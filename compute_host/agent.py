@@ -33,19 +33,19 @@ from cell_service.rpc.contract import client, dispatcher
 from cell_service.rpc.transport import Subscription, Transport
 from compute_host.backlog import Backlog, Held
 from compute_host.config import HostSettings
-from compute_host.images import ImageCache
-from compute_host.lines import Lines
-from compute_host.operations import perform, undo
+from compute_host.endpoint import ComputeServant
+from compute_host.host_queue import Lines
+from compute_host.image_cache import ImageCache
+from compute_host.operations.context import DriveMaker, HostContext, Job
+from compute_host.operations.share_access import HostShares
+from compute_host.operations.table import perform, undo
 from compute_host.plugging import Plugging
 from compute_host.precaching import Precaching
 from compute_host.reconcile import reconcile
+from compute_host.resource_tracker import Tracker
 from compute_host.resume import resume_guests
-from compute_host.servant import ComputeServant
-from compute_host.share_access import HostShares
 from compute_host.timers import Pools, Repeated, Timers
-from compute_host.tracker import Tracker
 from compute_host.virt.driver import Driver, HostSwitch, Sendings
-from compute_host.work import DriveMaker, Hands, Job
 
 log = logging.getLogger(__name__)
 
@@ -91,7 +91,7 @@ class Agent:
         self._taking = threading.Lock()
         """Held while operations are taken, and while the host changes its cell."""
         self._plugging = Plugging(clock, settings.plugging_seconds, fatal=settings.plugging_is_fatal)
-        self._hands = Hands(
+        self._context = HostContext(
             settings.host, driver, networks, images, clock, settings.shutdown_seconds, drive,
             settings.force_config_drive, volumes,
             None if shares is None else HostShares(
@@ -278,7 +278,7 @@ class Agent:
         self._driver_lost = False  # before the look: what is lost during it is lost anew
         try:
             if was_lost and self.settings.resume_guests:
-                left = resume_guests(ctx, self._hands, self._conductor, self._backlog)
+                left = resume_guests(ctx, self._context, self._conductor, self._backlog)
                 if left and self._clock.now() < self._resume_until:
                     raise DriverError(reason=f"{left} guests could not be started with the host yet.")
             reconcile(ctx, self.settings.host, self.driver, self._conductor, self._backlog, self._clock)
@@ -379,7 +379,7 @@ class Agent:
         if self._gone:
             return
         try:
-            outcome = perform(self._hands, job)
+            outcome = perform(self._context, job)
         except OperationLost:
             if not self._gone:
                 self._lost(held, job)
@@ -412,7 +412,7 @@ class Agent:
         """Somebody else has the operation: what this host made of a build must not stay. That somebody may have been
         this host before its last restart: it is asked for again."""
         log.warning("operation lost", extra=about(job.ctx, instance=held.uuid, operation=held.id))
-        undo(self._hands, job)
+        undo(self._context, job)
         self._backlog.end(held)
         self.claim_soon()
         self._go_over()

@@ -14,11 +14,11 @@ from cell_service.peers.volumes import Volumes
 from cell_service.rpc.transport import Transport
 from compute_host.agent import Agent
 from compute_host.config import HostSettings
-from compute_host.images import ImageCache
-from compute_host.lines import Lines
+from compute_host.host_queue import Lines
+from compute_host.image_cache import ImageCache
+from compute_host.operations.context import DriveMaker
 from compute_host.timers import Pools, Timers
 from compute_host.virt import make_driver
-from compute_host.work import DriveMaker
 
 
 class Fleet:

@@ -10,7 +10,7 @@ from cell_service.errors import DriverError
 from cell_service.logs import about
 from cell_service.model.instance import Vif
 from cell_service.peers.network import Networks
-from compute_host.work import Job
+from compute_host.operations.context import Job
 
 log = logging.getLogger(__name__)
 

@@ -8,7 +8,7 @@ import threading
 from cell_service.context import Clock, internal
 from cell_service.errors import PolycellError
 from cell_service.logs import about
-from compute_host.images import ImageCache
+from compute_host.image_cache import ImageCache
 
 log = logging.getLogger(__name__)
 

@@ -10,7 +10,7 @@ from cell_service.logs import about
 from cell_service.model.lifecycle import PowerState, VmState
 from cell_service.rpc.conductor import Conductor
 from compute_host.backlog import Backlog
-from compute_host.work import Hands, guest_spec
+from compute_host.operations.context import HostContext, guest_spec
 
 log = logging.getLogger(__name__)
 
@@ -18,26 +18,26 @@ RUN = (VmState.ACTIVE, VmState.RESIZED)
 OFF = (PowerState.SHUTDOWN, PowerState.CRASHED)
 
 
-def resume_guests(ctx: Context, hands: Hands, conductor: Conductor, backlog: Backlog) -> int:
+def resume_guests(ctx: Context, context: HostContext, conductor: Conductor, backlog: Backlog) -> int:
     """Start every guest that is off and that the cell last knew running, but those that something is done with: one
     that moves or is evacuated may run elsewhere by now. Answers how many could not be started; they do not hinder the
     others. Raises Unavailable, DriverError.
     """
     left = 0
-    for instance in conductor.instances_on_host(ctx, hands.host):
+    for instance in conductor.instances_on_host(ctx, context.host):
         if instance.vm_state not in RUN or instance.power_state is not PowerState.RUNNING:
             continue
         if instance.hidden or instance.task_state is not None or not backlog.reserve(instance.uuid):
             continue
         try:
-            if hands.driver.power_state(instance.uuid) in OFF:
-                hands.driver.power_on(guest_spec(hands, ctx, instance))
-                log.info("guest started with its host", extra=about(ctx, instance=instance.uuid, host=hands.host))
+            if context.driver.power_state(instance.uuid) in OFF:
+                context.driver.power_on(guest_spec(context, ctx, instance))
+                log.info("guest started with its host", extra=about(ctx, instance=instance.uuid, host=context.host))
         except GuestNotFound:
-            log.warning("no guest to start with its host", extra=about(ctx, instance=instance.uuid, host=hands.host))
+            log.warning("no guest to start with its host", extra=about(ctx, instance=instance.uuid, host=context.host))
         except PolycellError as error:
             left += 1
-            reason = about(ctx, instance=instance.uuid, host=hands.host, reason=error)
+            reason = about(ctx, instance=instance.uuid, host=context.host, reason=error)
             log.warning("guest not started with its host", extra=reason)
         finally:
             backlog.release(instance.uuid)

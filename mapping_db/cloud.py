@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from cell_service.context import Clock
-from cell_service.db.engine import Database
+from cell_service.db.sql.engine import Database
 from cell_service.rpc.transport import Transport
-from mapping_db.cells import Cells
-from mapping_db.locator import Locator
+from mapping_db.cells.registry import Cells
+from mapping_db.locating.locator import Locator
 
 
 @dataclass(frozen=True, slots=True)

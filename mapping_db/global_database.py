@@ -15,12 +15,12 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from cell_service.context import SYSTEM_CLOCK, Clock, Deadline
-from cell_service.db import drivers
-from cell_service.db.engine import Database, PoolLimits, is_deadlock
+from cell_service.db.sql import drivers
+from cell_service.db.sql.engine import Database, PoolLimits, is_deadlock
 from cell_service.errors import CellUnavailable, DatabaseUnavailable
-from mapping_db.bulkhead import Flight
-from mapping_db.cell_database import CONNECT_SECONDS, PROBE_SECONDS
-from mapping_db.guard import Failed, Guard
+from mapping_db.cells.bulkhead import Flight
+from mapping_db.cells.database import CONNECT_SECONDS, PROBE_SECONDS
+from mapping_db.cells.guard import Failed, Guard
 
 LONGEST_SECONDS = 60.0
 """For so long one request may wait for the database, and be in it."""

@@ -23,7 +23,7 @@ from sqlalchemy import (
 )
 from sqlalchemy import cast as sql_cast
 
-from cell_service.db.sorting import Sort, order_by, past
+from cell_service.db.sql.sorting import Sort, order_by, past
 from cell_service.errors import InstanceAlreadyMoved, InstanceMappingNotFound
 from mapping_db.locations import Location
 from mapping_db.schema import cell_mappings, instance_mappings

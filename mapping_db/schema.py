@@ -22,7 +22,7 @@ from sqlalchemy import (
 )
 
 from cell_service.db.schema import BIG
-from cell_service.db.types import Json, Utc, ascii_id, exact
+from cell_service.db.sql.types import Json, Utc, ascii_id, exact
 from cell_service.model.instance import Instance
 from cell_service.model.move import MovePlan
 from cell_service.model.operation import BuildArguments

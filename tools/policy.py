@@ -11,7 +11,7 @@ import yaml
 from oslo_policy import _parser as parser
 from oslo_policy._checks import FalseCheck
 
-from api_cell.policies.compute import RULES
+from api_cell.compute.policies import RULES
 
 
 def sample() -> int:

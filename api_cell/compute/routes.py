@@ -2,59 +2,48 @@
 
 from __future__ import annotations
 
-from api_cell.compute import (
+from api_cell.compute import extensions
+from api_cell.compute.closed_queries import closed
+from api_cell.compute.flavors import access as flavor_access
+from api_cell.compute.flavors import extra_specs as flavor_extra_specs
+from api_cell.compute.flavors import handlers as flavors
+from api_cell.compute.flavors import schemas as flavor_schemas
+from api_cell.compute.hosts import (
     aggregate_images,
     aggregates,
-    assisted_snapshots,
     availability_zones,
     baremetal_nodes,
-    consoles,
-    extensions,
-    external_events,
-    flavor_access,
-    flavor_extra_specs,
-    flavor_schemas,
-    flavors,
-    host_schemas,
-    hosts,
     hypervisors,
-    image_proxies,
-    instance_actions,
-    keypair_schemas,
-    keypairs,
-    limits,
-    migrations,
-    move_schemas,
-    network_proxies,
-    quota_classes,
-    quota_schemas,
-    quota_sets,
-    security_groups,
-    server_actions,
-    server_deletes,
-    server_diagnostics,
-    server_groups,
-    server_guests,
-    server_images,
-    server_interfaces,
-    server_metadata,
-    server_moves,
-    server_password,
-    server_rebuild,
-    server_rescue,
-    server_schemas,
-    server_shares,
-    server_shelve,
-    servers,
     services,
-    tenant_usage,
-    usage_audit_log,
-    volume_attachments,
-    volume_proxies,
-    volumes_boot,
 )
-from api_cell.compute.closed_queries import closed
+from api_cell.compute.hosts import handlers as hosts
+from api_cell.compute.hosts import schemas as host_schemas
+from api_cell.compute.keypairs import handlers as keypairs
+from api_cell.compute.keypairs import schemas as keypair_schemas
+from api_cell.compute.proxies import assisted_snapshots, external_events, security_groups, volumes_boot
+from api_cell.compute.proxies import images as image_proxies
+from api_cell.compute.proxies import networks as network_proxies
+from api_cell.compute.proxies import volumes as volume_proxies
+from api_cell.compute.quotas import limits, quota_classes, quota_sets, tenant_usage, usage_audit_log
+from api_cell.compute.quotas import schemas as quota_schemas
 from api_cell.compute.removed import REMOVED
+from api_cell.compute.servers import actions as server_actions
+from api_cell.compute.servers import consoles, instance_actions, migrations, move_schemas, volume_attachments
+from api_cell.compute.servers import deletes as server_deletes
+from api_cell.compute.servers import diagnostics as server_diagnostics
+from api_cell.compute.servers import groups as server_groups
+from api_cell.compute.servers import guests as server_guests
+from api_cell.compute.servers import handlers as servers
+from api_cell.compute.servers import images as server_images
+from api_cell.compute.servers import interfaces as server_interfaces
+from api_cell.compute.servers import metadata as server_metadata
+from api_cell.compute.servers import moves as server_moves
+from api_cell.compute.servers import password as server_password
+from api_cell.compute.servers import rebuild as server_rebuild
+from api_cell.compute.servers import rescue as server_rescue
+from api_cell.compute.servers import schemas as server_schemas
+from api_cell.compute.servers import shares as server_shares
+from api_cell.compute.servers import shelve as server_shelve
 from api_cell.edge.route import ByVersion, Handler, Route, Schema
 from api_cell.servers.act import Doing
 from cell_service.errors import (

@@ -13,10 +13,10 @@ from urllib.parse import parse_qs, unquote
 from api_cell.edge.api import Api, Fault
 from api_cell.edge.exchange import Exchange
 from api_cell.edge.faults import hidden, retry_after
-from api_cell.edge.once import HEADER, once
+from api_cell.edge.idempotency import HEADER, once
 from api_cell.edge.policy import Policy
 from api_cell.edge.route import Request, Response, Version
-from api_cell.edge.table import Entry, Spot, holding
+from api_cell.edge.router import Entry, Spot, holding
 from cell_service.context import Context, Deadline
 from cell_service.errors import BadMethod, Invalid, NotFound, PolycellError, UnsupportedMedia
 from mapping_db.cloud import Cloud

@@ -26,7 +26,7 @@ from api_cell.edge.exchange import Exchange
 from api_cell.edge.metrics import PATH, Metrics
 from api_cell.edge.policy import Policy
 from api_cell.edge.rates import Rates
-from api_cell.edge.table import Spot, Table, split
+from api_cell.edge.router import Spot, Table, split
 from api_cell.edge.versions import negotiate, version_headers
 from cell_service.context import Context, Deadline, new_request_id
 from cell_service.errors import (

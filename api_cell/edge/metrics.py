@@ -6,8 +6,8 @@ import threading
 from collections import Counter
 from collections.abc import Iterable, Mapping
 
+from api_cell.edge import missing_cells as missing
 from api_cell.edge.call import Answer
-from api_cell.lists import missing
 from mapping_db.cloud import Cloud
 
 PATH = "/metrics"

@@ -12,7 +12,7 @@ from cell_service.context import Context
 from cell_service.errors import CellUnavailable, NotFound
 from cell_service.model.host import Service
 from mapping_db import aggregates, host_mappings
-from mapping_db.cells import Cell
+from mapping_db.cells.registry import Cell
 from mapping_db.cloud import Cloud
 
 T = TypeVar("T")

@@ -9,17 +9,17 @@ from __future__ import annotations
 
 import logging
 
+from api_cell.contract import SuperConductor
 from api_cell.hosts import change
 from api_cell.hosts.power import demand_answer
-from api_cell.servers import move as asking
-from api_cell.servers.emptying import LIVE_STATES, servers_on
-from api_cell.superconductor.contract import SuperConductor
+from api_cell.servers.moves import request as asking
+from api_cell.servers.moves.emptying import LIVE_STATES, servers_on
 from cell_service.context import Context
 from cell_service.errors import PolycellError, Unavailable
 from cell_service.logs import about
 from cell_service.model.host import Service
 from cell_service.model.move import MoveKind, MovePlan
-from mapping_db.cells import Cell
+from mapping_db.cells.registry import Cell
 from mapping_db.cloud import Cloud
 
 log = logging.getLogger(__name__)

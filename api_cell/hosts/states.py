@@ -10,7 +10,7 @@ from datetime import datetime
 from cell_service.context import Context
 from cell_service.db import services
 from cell_service.model.host import Service
-from mapping_db.cells import Cell
+from mapping_db.cells.registry import Cell
 from mapping_db.cloud import Cloud
 
 FRESH_SECONDS = 2.0

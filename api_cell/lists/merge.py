@@ -15,8 +15,8 @@ from typing import Any, Generic, TypeVar
 
 from cell_service.context import Deadline
 from cell_service.errors import Invalid, PolycellError
-from mapping_db.cells import Cell, Cells
-from mapping_db.scatter import Pending
+from mapping_db.cells.registry import Cell, Cells
+from mapping_db.cells.scatter import Pending
 
 T = TypeVar("T")
 

@@ -9,9 +9,9 @@ from cell_service.db import instances
 from cell_service.errors import InstanceNotFound, InstanceNotHere, InstanceNotReady
 from cell_service.metadata.instances import living, store_password
 from cell_service.model.instance import Instance
-from mapping_db.cells import Cell
+from mapping_db.cells.registry import Cell
 from mapping_db.cloud import Cloud
-from mapping_db.routing import in_cell
+from mapping_db.locating.routing import in_cell
 
 
 class CloudInstances:

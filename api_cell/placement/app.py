@@ -8,8 +8,8 @@ from api_cell.edge.auth import Authenticator
 from api_cell.edge.edge import Edge
 from api_cell.edge.faults import placement_fault
 from api_cell.edge.policy import Policy
+from api_cell.placement import policies
 from api_cell.placement.routes import MAX_VERSION, MIN_VERSION, ROUTES
-from api_cell.policies import placement as policies
 from mapping_db.cloud import Cloud
 
 

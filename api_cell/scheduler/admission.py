@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 
 from api_cell.scheduler import cells
 from api_cell.scheduler.ranking import Ranking
-from api_cell.scheduler.wish import GroupState
+from api_cell.scheduler.request_view import GroupState
 from cell_service.model.request_spec import RequestSpec
-from mapping_db.topology import Snapshot
+from mapping_db.cells.topology import Snapshot
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from cell_service.db import host_states
 from cell_service.db.host_states import CellState, NodeState, ServiceState
 from cell_service.errors import PolycellError
 from cell_service.logs import about
-from mapping_db.cells import Cell, CellMapping, Gathered
+from mapping_db.cells.registry import Cell, CellMapping, Gathered
 from mapping_db.cloud import Cloud
 
 log = logging.getLogger(__name__)

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from cell_service.model.request_spec import RequestSpec
 from mapping_db.cell_mappings import CellMapping
-from mapping_db.topology import Snapshot
+from mapping_db.cells.topology import Snapshot
 
 TARGET, DIFFERENT = "target_cell", "different_cell"
 _DRAWS = 2.0**64

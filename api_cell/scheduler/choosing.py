@@ -13,14 +13,14 @@ from api_cell.scheduler import notes, requirements, weighers
 from api_cell.scheduler.admission import Admission
 from api_cell.scheduler.claiming import Pick, Record
 from api_cell.scheduler.config import SchedulerSettings
+from api_cell.scheduler.equivalence import Kinds
 from api_cell.scheduler.filters import registry
 from api_cell.scheduler.filters.contract import Filter
 from api_cell.scheduler.hosts import HostState
-from api_cell.scheduler.kinds import Kinds
-from api_cell.scheduler.picture import Picture
 from api_cell.scheduler.ranking import Ranking
 from api_cell.scheduler.reasons import explain
-from api_cell.scheduler.wish import GroupState, Wish, wish_for
+from api_cell.scheduler.request_view import GroupState, Wish, wish_for
+from api_cell.scheduler.snapshot import Picture
 from cell_service.context import Context
 from cell_service.errors import NoValidHost, PolycellError
 from cell_service.model.operation import Alternate

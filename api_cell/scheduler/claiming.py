@@ -8,8 +8,8 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from api_cell.scheduler.picture import Pending
-from api_cell.scheduler.wish import GroupState, Wish
+from api_cell.scheduler.request_view import GroupState, Wish
+from api_cell.scheduler.snapshot import Pending
 from cell_service.errors import Conflict
 from cell_service.model.request_spec import Selection
 from mapping_db import placement_notes, server_groups

@@ -9,8 +9,8 @@ from typing import Any
 from api_cell.scheduler.admission import Admitted
 from api_cell.scheduler.hosts import HostState
 from api_cell.scheduler.ranking import Ranking, Refusal
-from api_cell.scheduler.wish import Wish
-from mapping_db.topology import Snapshot
+from api_cell.scheduler.request_view import Wish
+from mapping_db.cells.topology import Snapshot
 
 RUNNERS_UP = 4
 REASONS = 20

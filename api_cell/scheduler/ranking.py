@@ -18,8 +18,8 @@ from dataclasses import dataclass, field
 
 from api_cell.scheduler.filters.contract import Filter
 from api_cell.scheduler.hosts import HostState
+from api_cell.scheduler.request_view import GroupState, Wish
 from api_cell.scheduler.weighers import SoftPolicies, Weigher
-from api_cell.scheduler.wish import GroupState, Wish
 
 BLOCK = 256
 SLACK = 0.1

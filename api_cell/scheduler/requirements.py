@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from api_cell.scheduler.hosts import HostState
-from api_cell.scheduler.wish import DISABLED, Wish
+from api_cell.scheduler.request_view import DISABLED, Wish
 
 
 @dataclass(frozen=True, slots=True)

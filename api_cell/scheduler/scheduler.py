@@ -16,8 +16,8 @@ from api_cell.scheduler import cells
 from api_cell.scheduler.choosing import Asked, Chooser, Outcome
 from api_cell.scheduler.claiming import GroupMoved, Pick, Record, claim
 from api_cell.scheduler.config import SchedulerSettings
-from api_cell.scheduler.picture import Picture
-from api_cell.scheduler.wish import GroupState, hinted
+from api_cell.scheduler.request_view import GroupState, hinted
+from api_cell.scheduler.snapshot import Picture
 from cell_service.context import Context, internal
 from cell_service.errors import (
     DatabaseUnavailable,

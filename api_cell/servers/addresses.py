@@ -13,7 +13,7 @@ from cell_service.db import actions, network_info
 from cell_service.errors import Conflict, InstanceNotReady, Invalid, NotFound
 from cell_service.model.instance import FixedIp, Instance, Vif
 from cell_service.peers.network import Record
-from mapping_db.cells import Cell
+from mapping_db.cells.registry import Cell
 
 
 def changed(req: Request, server_id: str, rule: str) -> Instance:

@@ -13,7 +13,8 @@ from datetime import datetime, timedelta
 from sqlalchemy import Connection
 
 from api_cell.edge.route import Request
-from api_cell.servers import act, find, move
+from api_cell.servers import act, find
+from api_cell.servers.moves import request as move
 from cell_service.context import Context
 from cell_service.db import actions, instances, operations, services
 from cell_service.errors import (
@@ -29,7 +30,7 @@ from cell_service.logs import about
 from cell_service.model import lifecycle
 from cell_service.model.operation import Kind, overtaken
 from mapping_db import build_requests, class_usage, instance_mappings, moves, quotas, request_specs, server_groups
-from mapping_db.cells import Cell
+from mapping_db.cells.registry import Cell
 from mapping_db.instance_mappings import InstanceMapping
 
 log = logging.getLogger(__name__)

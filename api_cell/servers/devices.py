@@ -13,7 +13,7 @@ from uuid import uuid4
 
 from api_cell.edge.route import Request
 from api_cell.servers import volumes as attaching
-from api_cell.servers.query import boolean
+from api_cell.servers.lists.query import boolean
 from cell_service.errors import Invalid, VolumeNotFound
 from cell_service.model.block_device import SWAP, BlockDevice, next_name
 from cell_service.model.instance import Flavor

@@ -13,7 +13,7 @@ from cell_service.errors import InstanceNotFound, PolycellError
 from cell_service.logs import about
 from cell_service.model.events import ACCELERATOR_BOUND, POWER_OFF, POWER_ON, POWER_UPDATE, ServerEvent
 from cell_service.model.instance import Instance
-from mapping_db.cells import Cell
+from mapping_db.cells.registry import Cell
 
 log = logging.getLogger(__name__)
 

@@ -13,9 +13,9 @@ from cell_service.db import instances
 from cell_service.errors import InstanceInTransit, InstanceNotFound, InstanceNotHere
 from cell_service.model.instance import Instance
 from mapping_db import build_requests, instance_mappings
-from mapping_db.cells import Cell
+from mapping_db.cells.registry import Cell
+from mapping_db.locating.routing import in_cell
 from mapping_db.locations import Location
-from mapping_db.routing import in_cell
 
 T = TypeVar("T")
 

@@ -15,8 +15,9 @@ from uuid import uuid4
 
 from api_cell import limits
 from api_cell.edge.route import Request
-from api_cell.servers import act, find, images
+from api_cell.servers import act, find
 from api_cell.servers.act import Doing
+from api_cell.servers.create import images
 from cell_service import wire
 from cell_service.errors import InstanceInvalidState, Invalid, LimitExceeded, PolycellError
 from cell_service.logs import about

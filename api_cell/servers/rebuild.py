@@ -15,8 +15,9 @@ from sqlalchemy import Connection
 
 from api_cell import limits
 from api_cell.edge.route import Request
-from api_cell.servers import act, find, images, volumes
-from api_cell.servers.asked import file_of, new_password
+from api_cell.servers import act, find, volumes
+from api_cell.servers.create import images
+from api_cell.servers.create.body import file_of, new_password
 from cell_service.db import actions, instances, operations
 from cell_service.errors import (
     InstanceInvalidState,
@@ -31,7 +32,7 @@ from cell_service.model.instance import Instance
 from cell_service.model.operation import REIMAGE, BuildArguments, Kind
 from cell_service.peers.image import Image
 from mapping_db import instance_mappings, key_pairs, request_specs
-from mapping_db.cells import Cell
+from mapping_db.cells.registry import Cell
 
 log = logging.getLogger(__name__)
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from api_cell.edge.route import Request
-from api_cell.servers import act, find, images
+from api_cell.servers import act, find
 from api_cell.servers.act import Doing
-from api_cell.servers.asked import new_password
+from api_cell.servers.create import images
+from api_cell.servers.create.body import new_password
 from cell_service.errors import Invalid
 from cell_service.model import lifecycle
 from cell_service.model.instance import Instance

@@ -14,14 +14,15 @@ from datetime import datetime
 from sqlalchemy import Connection
 
 from api_cell.edge.route import Request
-from api_cell.servers import act, delete, find, move
-from cell_service.conductor.means import EVENTS
+from api_cell.servers import act, delete, find
+from api_cell.servers.moves import request as move
+from cell_service.conductor.context import EVENTS
 from cell_service.db import actions, instances, operations
 from cell_service.errors import PolycellError
 from cell_service.logs import about
 from cell_service.model.lifecycle import VmState
 from cell_service.model.operation import ERRANDS, HELD_BY_GUESTS, NEW_IMAGE, Kind, Operation, Phase
-from mapping_db.cells import Cell
+from mapping_db.cells.registry import Cell
 
 log = logging.getLogger(__name__)
 

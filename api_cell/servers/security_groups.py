@@ -13,7 +13,7 @@ from api_cell.servers.interfaces import networks_of
 from cell_service.db import actions, instances
 from cell_service.errors import Conflict, Invalid, NotFound, SecurityGroupNotFound
 from cell_service.peers.network import Record
-from mapping_db.cells import Cell
+from mapping_db.cells.registry import Cell
 
 _WITH_PORTS = {"tcp": (1, 65535), "udp": (1, 65535), "icmp": (-1, 255)}
 

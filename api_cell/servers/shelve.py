@@ -9,8 +9,8 @@ from uuid import uuid4
 from api_cell.edge.route import Request
 from api_cell.hosts import ask
 from api_cell.servers import act, find
-from api_cell.servers import move as asking
 from api_cell.servers.act import Doing
+from api_cell.servers.moves import request as asking
 from cell_service.errors import (
     ComputeHostNotFound,
     Conflict,
@@ -25,7 +25,7 @@ from cell_service.model.lifecycle import VmState
 from cell_service.model.move import MoveKind, MovePlan
 from cell_service.model.operation import IMAGE, STALE_IMAGE, Kind
 from mapping_db import host_mappings
-from mapping_db.cells import Cell
+from mapping_db.cells.registry import Cell
 
 SHELVE = Doing(Kind.SHELVE, "shelve", "os_compute_api:os-shelve:shelve", seconds=3600.0)
 NEVER_SECONDS = 10 * 365 * 86400.0

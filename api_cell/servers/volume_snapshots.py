@@ -28,7 +28,7 @@ from cell_service.errors import (
 from cell_service.logs import about
 from cell_service.model.instance import Instance
 from cell_service.model.operation import Kind
-from mapping_db.cells import Cell
+from mapping_db.cells.registry import Cell
 
 log = logging.getLogger(__name__)
 

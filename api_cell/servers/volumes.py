@@ -34,7 +34,7 @@ from cell_service.model.instance import Instance
 from cell_service.model.lifecycle import VmState
 from cell_service.model.operation import Kind
 from cell_service.peers.volumes import Volume, Volumes
-from mapping_db.cells import Cell
+from mapping_db.cells.registry import Cell
 
 log = logging.getLogger(__name__)
 

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from sqlalchemy import Connection
 
 from api_cell.servers import delete
-from api_cell.superconductor.means import Means
+from api_cell.superconductor.context import SuperConductorContext
 from cell_service.context import internal
 from cell_service.db import instances
 from cell_service.errors import InstanceNotFound, PolycellError, Unavailable
@@ -20,7 +20,7 @@ from cell_service.logs import about
 from cell_service.model.instance import Instance
 from cell_service.model.lifecycle import Task
 from mapping_db import build_requests, instance_mappings
-from mapping_db.cells import Cell
+from mapping_db.cells.registry import Cell
 from mapping_db.instance_mappings import InstanceMapping
 
 log = logging.getLogger(__name__)
@@ -28,31 +28,31 @@ log = logging.getLogger(__name__)
 BATCH = 500
 
 
-def see_through(means: Means) -> int:
+def see_through(deps: SuperConductorContext) -> int:
     """Bring every accepted delete as far as its cell lets it. Answers how many are still under way."""
     waiting, after_id = 0, 0
     while True:
-        with means.cloud.db.connect() as tx:
+        with deps.cloud.db.connect() as tx:
             doomed = instance_mappings.doomed(tx, limit=BATCH, after_id=after_id)
         if not doomed:
             return waiting
-        waiting += len(doomed) - _see(means, doomed)
+        waiting += len(doomed) - _see(deps, doomed)
         after_id = doomed[-1].id
 
 
-def _see(means: Means, doomed: list[InstanceMapping]) -> int:
+def _see(deps: SuperConductorContext, doomed: list[InstanceMapping]) -> int:
     """Answers how many of them are gone."""
     by_cell: dict[int, list[str]] = defaultdict(list)
     for mapping in doomed:
         if mapping.cell_id is not None:
             by_cell[mapping.cell_id].append(mapping.instance_uuid)
-    ctx = internal(means.cloud.clock, seconds=20)
+    ctx = internal(deps.cloud.clock, seconds=20)
 
     def look(cell: Cell) -> dict[str, Instance]:
         with cell.db.connect(ctx.deadline) as tx:
             return instances.get_many(tx, by_cell[cell.mapping.id], deleted=True)
 
-    gathered = means.cloud.cells.scatter(by_cell, look, ctx.deadline)
+    gathered = deps.cloud.cells.scatter(by_cell, look, ctx.deadline)
     seen = {each.instance_uuid: each for each in doomed}
     gone = [each.instance_uuid for each in doomed if each.cell_id is None]
     for cell_id, known in gathered.answers.items():
@@ -61,19 +61,19 @@ def _see(means: Means, doomed: list[InstanceMapping]) -> int:
             if instance is None or instance.deleted_at is not None:
                 gone.append(uuid)
             elif instance.task_state is not Task.DELETING:
-                _begin(means, means.cloud.cells.open(cell_id), instance)
+                _begin(deps, deps.cloud.cells.open(cell_id), instance)
     concluded = 0
     if gone:
-        concluded = means.cloud.db.run(lambda tx: _conclude(tx, [seen[uuid] for uuid in gone]))
+        concluded = deps.cloud.db.run(lambda tx: _conclude(tx, [seen[uuid] for uuid in gone]))
         for uuid in gone:
-            means.cloud.locator.forget(uuid)
+            deps.cloud.locator.forget(uuid)
     return concluded
 
 
-def _begin(means: Means, cell: Cell, instance: Instance) -> None:
-    ctx = means.acting_for(internal().request_id, instance.user_id, instance.project_id)
+def _begin(deps: SuperConductorContext, cell: Cell, instance: Instance) -> None:
+    ctx = deps.acting_for(internal().request_id, instance.user_id, instance.project_id)
     try:
-        delete.begin_in(ctx, cell, instance.uuid, means.cloud.clock.now(), means.settings.service_down_seconds)
+        delete.begin_in(ctx, cell, instance.uuid, deps.cloud.clock.now(), deps.settings.service_down_seconds)
     except (Unavailable, InstanceNotFound) as error:
         log.info("delete waits", extra=about(ctx, instance=instance.uuid, cell=cell.name, reason=error))
     except PolycellError as error:

@@ -11,11 +11,13 @@ import threading
 from collections.abc import Callable, Sequence
 
 from cell_service.context import Deadline, internal
-from cell_service.db import carry, host_rows, migrate
+from cell_service.db import host_rows
+from cell_service.db import instance_bundles as carry
+from cell_service.db import upgrades as migrate
 from cell_service.errors import Conflict, Unavailable
 from cell_service.logs import about
 from mapping_db import host_mappings, host_moves, instance_mappings, moves
-from mapping_db.cells import Cell
+from mapping_db.cells.registry import Cell
 from mapping_db.cloud import Cloud
 from mapping_db.host_moves import HostMove, Step
 

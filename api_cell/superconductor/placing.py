@@ -12,7 +12,7 @@ from functools import partial
 from sqlalchemy import Connection
 
 from api_cell.servers import act, delete
-from api_cell.superconductor.means import Means
+from api_cell.superconductor.context import SuperConductorContext
 from cell_service.context import internal
 from cell_service.db import actions, host_rows, instances, operations
 from cell_service.db.operations import Promise
@@ -24,7 +24,7 @@ from cell_service.model.operation import BuildArguments, Kind
 from cell_service.model.request_spec import Selection
 from mapping_db import build_requests, host_mappings, instance_mappings, request_specs
 from mapping_db.build_requests import BuildRequest
-from mapping_db.cells import Cell
+from mapping_db.cells.registry import Cell
 from mapping_db.locations import Location
 
 log = logging.getLogger(__name__)
@@ -42,90 +42,90 @@ class HostHasLeft(Unavailable):
     message = "Host {host} has left cell {cell}."
 
 
-def place(means: Means, instance_uuids: Iterable[str]) -> None:
+def place(deps: SuperConductorContext, instance_uuids: Iterable[str]) -> None:
     """Bring the build requests that nobody holds as far as can be."""
-    taken = means.cloud.db.run(lambda tx: _take(tx, means, list(instance_uuids)))
+    taken = deps.cloud.db.run(lambda tx: _take(tx, deps, list(instance_uuids)))
     try:
-        _bring(means, taken)
+        _bring(deps, taken)
     except Unavailable as error:
         log.warning("builds wait", extra={"about": {"requests": len(taken), "reason": str(error)}})
-        _let_go(means, taken)
+        _let_go(deps, taken)
     except Exception:
         if len(taken) > 1:
             log.exception("a batch of builds failed, trying each alone")
             for request in taken:
-                _bring_alone(means, request)
+                _bring_alone(deps, request)
         elif taken:
-            _failed(means, taken[0])
+            _failed(deps, taken[0])
 
 
-def _bring_alone(means: Means, request: BuildRequest) -> None:
+def _bring_alone(deps: SuperConductorContext, request: BuildRequest) -> None:
     try:
-        with means.cloud.db.connect() as tx:
+        with deps.cloud.db.connect() as tx:
             now = build_requests.get(tx, request.instance_uuid)
         if now is not None:
-            _bring(means, [now])
+            _bring(deps, [now])
     except Unavailable as error:
         log.warning("build waits", extra={"about": {"instance": request.instance_uuid, "reason": str(error)}})
-        _let_go(means, [request])
+        _let_go(deps, [request])
     except Exception:  # noqa: BLE001  one odd request must not stop the others
-        _failed(means, request)
+        _failed(deps, request)
 
 
-def _failed(means: Means, request: BuildRequest) -> None:
+def _failed(deps: SuperConductorContext, request: BuildRequest) -> None:
     """Called while an unexpected error is handled."""
     extra = {"about": {"instance": request.instance_uuid, "attempt": request.attempt}}
     log.exception("build request failed", extra=extra)
     if request.attempt >= TRIES and request.selection is None:
         reason = "An unexpected error prevented the server from being scheduled."
-        means.cloud.db.run(lambda tx: _select_cell0(tx, means, request.instance_uuid, reason))
-    _let_go(means, [request])
+        deps.cloud.db.run(lambda tx: _select_cell0(tx, deps, request.instance_uuid, reason))
+    _let_go(deps, [request])
 
 
-def _take(tx: Connection, means: Means, uuids: list[str]) -> list[BuildRequest]:
-    now, lease = means.cloud.clock.now(), means.settings.lease_seconds
-    return build_requests.take(tx, uuids, owner=means.owner, now=now, lease_seconds=lease)
+def _take(tx: Connection, deps: SuperConductorContext, uuids: list[str]) -> list[BuildRequest]:
+    now, lease = deps.cloud.clock.now(), deps.settings.lease_seconds
+    return build_requests.take(tx, uuids, owner=deps.owner, now=now, lease_seconds=lease)
 
 
-def _let_go(means: Means, requests: Iterable[BuildRequest]) -> None:
+def _let_go(deps: SuperConductorContext, requests: Iterable[BuildRequest]) -> None:
     """Somebody, perhaps ourselves, looks at them again in a few seconds."""
     try:
         for request in requests:
             uuid = request.instance_uuid
-            means.cloud.db.run(partial(build_requests.release, instance_uuid=uuid, owner=means.owner))
+            deps.cloud.db.run(partial(build_requests.release, instance_uuid=uuid, owner=deps.owner))
     except Unavailable as error:
         log.warning("leases not given back, they run out", extra={"about": {"reason": str(error)}})
 
 
-def _bring(means: Means, requests: Sequence[BuildRequest]) -> None:
+def _bring(deps: SuperConductorContext, requests: Sequence[BuildRequest]) -> None:
     unwanted = [each for each in requests if each.delete_requested and each.selection is None]
     for request in unwanted:
-        means.cloud.db.run(partial(_withdraw, instance_uuid=request.instance_uuid))
-        means.cloud.locator.forget(request.instance_uuid)
+        deps.cloud.db.run(partial(_withdraw, instance_uuid=request.instance_uuid))
+        deps.cloud.locator.forget(request.instance_uuid)
     chosen = [each for each in requests if each.selection is not None]
     fresh = [each for each in requests if each.selection is None and not each.delete_requested]
     if fresh:
-        chosen += _choose(means, fresh)
+        chosen += _choose(deps, fresh)
     by_cell: dict[int, list[BuildRequest]] = defaultdict(list)
-    for request in _followed(means, chosen):
+    for request in _followed(deps, chosen):
         assert request.selection is not None
         by_cell[request.selection.cell_id].append(request)
     silent: Unavailable | None = None
     for cell_id, members in by_cell.items():
         try:
-            _hand_over(means, means.cloud.cells.open(cell_id), members)
+            _hand_over(deps, deps.cloud.cells.open(cell_id), members)
         except Unavailable as error:
             silent = error
     if silent is not None:
         raise silent
 
 
-def _followed(means: Means, chosen: Sequence[BuildRequest]) -> list[BuildRequest]:
+def _followed(deps: SuperConductorContext, chosen: Sequence[BuildRequest]) -> list[BuildRequest]:
     """A host that has changed its cell since it was chosen is followed: what was claimed of it goes with it."""
     hosts = {each.selection.host for each in chosen if each.selection is not None and each.selection.host}
     if not hosts:
         return list(chosen)
-    with means.cloud.db.connect() as tx:
+    with deps.cloud.db.connect() as tx:
         lives = {mapping.host: mapping.cell_id for mapping in host_mappings.of_hosts(tx, sorted(hosts))}
     return [
         each
@@ -140,23 +140,23 @@ def _withdraw(tx: Connection, instance_uuid: str) -> None:
         delete.forget(tx, instance_uuid)
 
 
-def _choose(means: Means, requests: Sequence[BuildRequest]) -> list[BuildRequest]:
+def _choose(deps: SuperConductorContext, requests: Sequence[BuildRequest]) -> list[BuildRequest]:
     """The requests with the selections that are recorded for them now."""
-    with means.cloud.db.connect() as tx:
+    with deps.cloud.db.connect() as tx:
         specs = request_specs.get_many(tx, [each.instance_uuid for each in requests])
-    ctx = replace(internal(means.cloud.clock), request_id=requests[0].request_id)
+    ctx = replace(internal(deps.cloud.clock), request_id=requests[0].request_id)
 
     def record(tx: Connection, selection: Selection) -> bool:
-        return build_requests.set_selection(tx, selection.instance_uuid, selection, owner=means.owner)
+        return build_requests.set_selection(tx, selection.instance_uuid, selection, owner=deps.owner)
 
     wanted = [each for each in requests if each.instance_uuid in specs]
-    outcomes = means.scheduler.select(ctx, [specs[each.instance_uuid] for each in wanted], record)
+    outcomes = deps.scheduler.select(ctx, [specs[each.instance_uuid] for each in wanted], record)
     chosen = []
     for request, outcome in zip(wanted, outcomes, strict=True):
         if isinstance(outcome, NoValidHost):
             uuid, reason = request.instance_uuid, str(outcome)
             log.warning("no valid host", extra=about(ctx, instance=uuid, reason=reason))
-            buried = means.cloud.db.run(partial(_select_cell0, means=means, instance_uuid=uuid, reason=reason))
+            buried = deps.cloud.db.run(partial(_select_cell0, deps=deps, instance_uuid=uuid, reason=reason))
             if buried is not None:
                 chosen.append(replace(request, selection=buried))
         elif outcome is not None:
@@ -165,55 +165,57 @@ def _choose(means: Means, requests: Sequence[BuildRequest]) -> list[BuildRequest
     return chosen
 
 
-def _select_cell0(tx: Connection, means: Means, instance_uuid: str, reason: str) -> Selection | None:
-    cell0 = means.cloud.cells.cell0().mapping.id
+def _select_cell0(tx: Connection, deps: SuperConductorContext, instance_uuid: str, reason: str) -> Selection | None:
+    cell0 = deps.cloud.cells.cell0().mapping.id
     selection = Selection(instance_uuid, cell0, "", "", "", {}, reason=reason)
-    recorded = build_requests.set_selection(tx, instance_uuid, selection, owner=means.owner)
+    recorded = build_requests.set_selection(tx, instance_uuid, selection, owner=deps.owner)
     return selection if recorded else None
 
 
-def _hand_over(means: Means, cell: Cell, requests: Sequence[BuildRequest]) -> None:
+def _hand_over(deps: SuperConductorContext, cell: Cell, requests: Sequence[BuildRequest]) -> None:
     """The cell has the instances, then the mappings say so, then the hosts are woken."""
-    now = means.cloud.clock.now()
-    deadline = internal(means.cloud.clock, seconds=30).deadline
+    now = deps.cloud.clock.now()
+    deadline = internal(deps.cloud.clock, seconds=30).deadline
 
     hosts = {each.selection.host for each in requests if each.selection is not None and each.selection.host}
 
     def work(tx: Connection) -> None:
         for left in hosts - host_rows.hold(tx, hosts):
-            _demand_here(means, cell, left)
+            _demand_here(deps, cell, left)
         if cell.mapping.is_cell0:
             for request in requests:
-                _bury(tx, means, request, now)
-        elif not _stored(tx, means, requests, cell.name, now):
+                _bury(tx, deps, request, now)
+        elif not _stored(tx, deps, requests, cell.name, now):
             for request in requests:  # somebody was here before; what is there already stays
-                _stored(tx, means, [request], cell.name, now)
+                _stored(tx, deps, [request], cell.name, now)
 
     cell.db.run(work, deadline)
-    unwanted = means.cloud.db.run(lambda tx: _point(tx, cell.mapping.id, requests))
+    unwanted = deps.cloud.db.run(lambda tx: _point(tx, cell.mapping.id, requests))
     for request in unwanted:
-        _delete_instead(means, cell, request)
+        _delete_instead(deps, cell, request)
     for request in requests:
-        _remember(means, cell, request)
+        _remember(deps, cell, request)
     for host in hosts:
-        act.wake(internal(means.cloud.clock), cell, host)
+        act.wake(internal(deps.cloud.clock), cell, host)
 
 
-def _demand_here(means: Means, cell: Cell, host: str) -> None:
+def _demand_here(deps: SuperConductorContext, cell: Cell, host: str) -> None:
     """Raises HostHasLeft for a host that has just gone to another cell. One that was removed is left to its cell."""
-    with means.cloud.db.connect() as tx:
+    with deps.cloud.db.connect() as tx:
         found = host_mappings.of_hosts(tx, [host])
     if found and found[0].cell_id != cell.mapping.id:
         raise HostHasLeft(host=host, cell=cell.name)
 
 
-def _stored(tx: Connection, means: Means, requests: Sequence[BuildRequest], cell_name: str, now: datetime) -> bool:
+def _stored(
+    tx: Connection, deps: SuperConductorContext, requests: Sequence[BuildRequest], cell_name: str, now: datetime
+) -> bool:
     """The cell has the instances, each with its action and an open build. False, and nothing is changed, when it has
     one of them already."""
     made = [_made_of(request) for request in requests]
     if not instances.insert_all_new(tx, made):
         return False
-    asking = [means.acting_for(each.request_id, each.instance.user_id, each.instance.project_id) for each in requests]
+    asking = [deps.acting_for(each.request_id, each.instance.user_id, each.instance.project_id) for each in requests]
     actions.record_new(tx, [(ctx, each.uuid, "create", now) for ctx, each in zip(asking, made, strict=True)])
     deadline = now + timedelta(seconds=BUILD_SECONDS)
     operations.insert_all(
@@ -244,11 +246,11 @@ def _build_of(request: BuildRequest, cell_name: str) -> BuildArguments:
     return replace(request.build, alternates=request.selection.alternates, cell=cell_name)
 
 
-def _bury(tx: Connection, means: Means, request: BuildRequest, now: datetime) -> None:
+def _bury(tx: Connection, deps: SuperConductorContext, request: BuildRequest, now: datetime) -> None:
     """A server that found no host: it is in ERROR, and its fault says why."""
     asked, selection = request.instance, request.selection
     assert selection is not None
-    ctx = means.acting_for(request.request_id, asked.user_id, asked.project_id)
+    ctx = deps.acting_for(request.request_id, asked.user_id, asked.project_id)
     fault = Fault(500, selection.reason, now)
     failed = replace(asked, vm_state=VmState.ERROR, task_state=None, fault=fault, updated_at=now)
     if instances.insert_new(tx, failed):
@@ -268,22 +270,22 @@ def _point(tx: Connection, cell_id: int, requests: Sequence[BuildRequest]) -> li
     return [request for request in requests if request.instance_uuid in unwanted]
 
 
-def _delete_instead(means: Means, cell: Cell, request: BuildRequest) -> None:
+def _delete_instead(deps: SuperConductorContext, cell: Cell, request: BuildRequest) -> None:
     """The user changed their mind while the cell was given the instance: it is deleted there like any other."""
-    asked, now = request.instance, means.cloud.clock.now()
-    ctx = means.acting_for(request.request_id, asked.user_id, asked.project_id)
-    delete.begin_in(ctx, cell, asked.uuid, now, means.settings.service_down_seconds)
+    asked, now = request.instance, deps.cloud.clock.now()
+    ctx = deps.acting_for(request.request_id, asked.user_id, asked.project_id)
+    delete.begin_in(ctx, cell, asked.uuid, now, deps.settings.service_down_seconds)
 
     def work(tx: Connection) -> None:
         if build_requests.delete(tx, asked.uuid, delete_requested=True):
             instance_mappings.move(tx, asked.uuid, source=None, target=cell.mapping.id)
 
     try:
-        means.cloud.db.run(work)
+        deps.cloud.db.run(work)
     except InstanceAlreadyMoved:
         log.info("somebody else handed the server over", extra=about(ctx, instance=asked.uuid))
 
 
-def _remember(means: Means, cell: Cell, request: BuildRequest) -> None:
+def _remember(deps: SuperConductorContext, cell: Cell, request: BuildRequest) -> None:
     location = Location(request.instance_uuid, cell.mapping.id, 1, request.project_id)
-    means.cloud.locator.remember(location)
+    deps.cloud.locator.remember(location)

@@ -10,39 +10,39 @@ import logging
 from datetime import datetime, timedelta
 
 from api_cell.servers import delete, soft_delete
-from api_cell.superconductor.means import Means
+from api_cell.superconductor.context import SuperConductorContext
 from cell_service.context import internal
 from cell_service.db import instances
 from cell_service.errors import InstanceMappingNotFound, InstanceNotFound, Unavailable
 from cell_service.logs import about
 from cell_service.model.instance import Instance
 from cell_service.model.lifecycle import State, Task, VmState
-from mapping_db.cells import Cell
+from mapping_db.cells.registry import Cell
 
 log = logging.getLogger(__name__)
 
 
-def reclaim(means: Means) -> int:
+def reclaim(deps: SuperConductorContext) -> int:
     """Begin the delete of those that are late. Answers how many there were."""
-    ctx, now = internal(means.cloud.clock, seconds=20), means.cloud.clock.now()
-    before = now - timedelta(seconds=means.settings.reclaim_seconds)
+    ctx, now = internal(deps.cloud.clock, seconds=20), deps.cloud.clock.now()
+    before = now - timedelta(seconds=deps.settings.reclaim_seconds)
 
     def look(cell: Cell) -> list[Instance]:
         with cell.db.connect(ctx.deadline) as tx:
             return instances.soft_deleted(tx)
 
-    cell_ids = [mapping.id for mapping in means.cloud.cells.all() if not mapping.is_cell0]
+    cell_ids = [mapping.id for mapping in deps.cloud.cells.all() if not mapping.is_cell0]
     count = 0
-    for cell_id, found in means.cloud.cells.scatter(cell_ids, look, ctx.deadline).answers.items():
-        cell = means.cloud.cells.open(cell_id)
+    for cell_id, found in deps.cloud.cells.scatter(cell_ids, look, ctx.deadline).answers.items():
+        cell = deps.cloud.cells.open(cell_id)
         for instance in found:
             if instance.task_state is Task.DELETING or soft_delete.since(instance) <= before:
-                count += _reclaim(means, cell, instance, now)
+                count += _reclaim(deps, cell, instance, now)
     return count
 
 
-def _reclaim(means: Means, cell: Cell, instance: Instance, now: datetime) -> bool:
-    ctx = means.acting_for(internal().request_id, instance.user_id, instance.project_id)
+def _reclaim(deps: SuperConductorContext, cell: Cell, instance: Instance, now: datetime) -> bool:
+    ctx = deps.acting_for(internal().request_id, instance.user_id, instance.project_id)
     uuid = instance.uuid
     try:
         if instance.task_state is None and not cell.db.run(
@@ -52,8 +52,8 @@ def _reclaim(means: Means, cell: Cell, instance: Instance, now: datetime) -> boo
             ctx.deadline,
         ):
             return False
-        means.cloud.db.run(lambda tx: delete.promise(tx, uuid, now))
-        delete.begin_in(ctx, cell, uuid, now, means.settings.service_down_seconds)
+        deps.cloud.db.run(lambda tx: delete.promise(tx, uuid, now))
+        delete.begin_in(ctx, cell, uuid, now, deps.settings.service_down_seconds)
     except (Unavailable, InstanceNotFound, InstanceMappingNotFound) as error:
         log.warning("soft-deleted server not reclaimed", extra=about(ctx, instance=uuid, cell=cell.name, reason=error))
         return False

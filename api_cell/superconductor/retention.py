@@ -13,14 +13,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from api_cell.superconductor.means import Means
+from api_cell.superconductor.context import SuperConductorContext
 from cell_service.context import Deadline
-from cell_service.db import archive, carry
+from cell_service.db import archive
+from cell_service.db import instance_bundles as carry
 from cell_service.errors import CellUnavailable
 from cell_service.logs import about
-from mapping_db import forgetting
-from mapping_db.cells import Cell
+from mapping_db.cells.registry import Cell
 from mapping_db.cloud import Cloud
+from mapping_db.locating import forgetting
 
 log = logging.getLogger(__name__)
 
@@ -124,9 +125,9 @@ def purge_archived(
         _repeated(cloud, cell, done, stopped, lambda tx: archive.purge_before(tx, before, BATCH))
 
 
-def keep_up(means: Means, stopped: Stopped) -> Done:
+def keep_up(deps: SuperConductorContext, stopped: Stopped) -> Done:
     """What [retention] asks of a super-conductor, once over all cells. A silent cell has its turn next time."""
-    cloud, options, done = means.cloud, means.settings.retention, Done()
+    cloud, options, done = deps.cloud, deps.settings.retention, Done()
     now = cloud.clock.now()
     for mapping in cloud.cells.all():
         cell = cloud.cells.open(mapping.id)

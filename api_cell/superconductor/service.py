@@ -9,10 +9,10 @@ from collections.abc import Callable
 from datetime import timedelta
 from functools import partial
 
+from api_cell.contract import SuperConductor
 from api_cell.scheduler.scheduler import Scheduler
 from api_cell.superconductor import deletes, discovery, placing, reclaiming, retention
-from api_cell.superconductor.contract import SuperConductor
-from api_cell.superconductor.means import Means, SuperConductorSettings
+from api_cell.superconductor.context import SuperConductorContext, SuperConductorSettings
 from api_cell.superconductor.moves.runner import POLL_SECONDS, Runner
 from api_cell.superconductor.waiting import Waiting
 from cell_service.context import Context
@@ -39,18 +39,18 @@ class SuperConductorService(SuperConductor):
     def __init__(self, cloud: Cloud, scheduler: Scheduler, settings: SuperConductorSettings | None = None) -> None:
         settings = settings or SuperConductorSettings()
         owner = f"{settings.host}:{os.getpid()}:{id(self):x}"
-        self._means = Means(cloud, scheduler, settings, owner)
+        self._deps = SuperConductorContext(cloud, scheduler, settings, owner)
         self._waiting = Waiting()
         self._deleting = threading.Event()
-        self._runner = Runner(self._means)
+        self._runner = Runner(self._deps)
         self._stopping = threading.Event()
         self._threads: list[threading.Thread] = []
         self._subscription: Subscription | None = None
 
     def start(self) -> None:
         """Serve the topic and look for forgotten work from now on."""
-        settings = self._means.settings
-        self._means.scheduler.start()
+        settings = self._deps.settings
+        self._deps.scheduler.start()
         for number in range(settings.workers):
             self._run(f"place-{number}", self._place)
         self._run("deletes", self._see_through)
@@ -64,9 +64,7 @@ class SuperConductorService(SuperConductor):
             self._run("retention", lambda: self._repeat(RETAIN_SECONDS, self._retain))
         if settings.discover_seconds > 0:
             self._run("discover", lambda: self._repeat(settings.discover_seconds, self._discover))
-        self._subscription = self._means.cloud.bus.serve(
-            self.topic, dispatcher(self, self._means.cloud.clock), threads=2
-        )
+        self._subscription = self._deps.cloud.bus.serve(self.topic, dispatcher(self, self._deps.cloud.clock), threads=2)
 
     def stop(self, grace_seconds: float = 10.0) -> None:
         """Take nothing more; what is half done is taken up by others when its lease ends."""
@@ -79,15 +77,15 @@ class SuperConductorService(SuperConductor):
         for thread in self._threads:
             thread.join(grace_seconds)
         self._runner.stop()
-        self._means.scheduler.stop()
+        self._deps.scheduler.stop()
 
     def hosts_known(self) -> list[str]:
         """The hosts that could be chosen, as far as the scheduler knows."""
-        return sorted(self._means.scheduler.picture.by_host)
+        return sorted(self._deps.scheduler.picture.by_host)
 
     def reclaim(self) -> None:
         """Soft-deleted servers whose time is over are deleted."""
-        if reclaiming.reclaim(self._means):
+        if reclaiming.reclaim(self._deps):
             self._deleting.set()
 
     def build(self, ctx: Context, instance_uuids: tuple[str, ...]) -> None:
@@ -104,13 +102,13 @@ class SuperConductorService(SuperConductor):
         while not self._stopping.is_set():
             wanted = self._waiting.take(BATCH)
             if wanted and not self._stopping.is_set():
-                self._guarded(partial(placing.place, self._means, wanted))
+                self._guarded(partial(placing.place, self._deps, wanted))
 
     def _see_through(self) -> None:
         """Woken by a delete, then every `look_seconds` while some are under way, else rarely."""
         waiting = 1
         while not self._stopping.is_set():
-            pause = self._means.settings.look_seconds
+            pause = self._deps.settings.look_seconds
             self._deleting.wait(pause if waiting else 10 * pause)
             woken = self._deleting.is_set()
             self._deleting.clear()
@@ -119,12 +117,12 @@ class SuperConductorService(SuperConductor):
             waiting = 1
             if woken:
                 self._stopping.wait(0.05)  # let a burst of deletes come together
-            waiting = self._guarded(lambda: deletes.see_through(self._means)) or 0
+            waiting = self._guarded(lambda: deletes.see_through(self._deps)) or 0
 
     def _move(self) -> None:
         """Woken by a move that may go on, soon while any waits for its host, else every `look_seconds`."""
         looked = 0.0
-        clock, runner, pause = self._means.cloud.clock, self._runner, self._means.settings.look_seconds
+        clock, runner, pause = self._deps.cloud.clock, self._runner, self._deps.settings.look_seconds
         while not self._stopping.is_set():
             runner.woken.wait(POLL_SECONDS if runner.waiting else pause)
             woken = runner.woken.is_set()
@@ -137,20 +135,20 @@ class SuperConductorService(SuperConductor):
             self._guarded(runner.poll)
 
     def _look(self) -> None:
-        with self._means.cloud.db.connect() as tx:
-            found = build_requests.untaken(tx, self._means.cloud.clock.now(), BATCH)
+        with self._deps.cloud.db.connect() as tx:
+            found = build_requests.untaken(tx, self._deps.cloud.clock.now(), BATCH)
         self._waiting.add(found)
 
     def _discover(self) -> None:
-        discovery.discover(self._means)
+        discovery.discover(self._deps)
 
     def _retain(self) -> None:
-        retention.keep_up(self._means, self._stopping.is_set)
+        retention.keep_up(self._deps, self._stopping.is_set)
 
     def _tidy(self) -> None:
-        before = self._means.cloud.clock.now() - KEEP_CHANGES
-        self._means.cloud.db.run(lambda tx: changes.purge(tx, before))
-        self._means.cloud.db.run(lambda tx: idempotency_keys.purge(tx, self._means.cloud.clock.now()))
+        before = self._deps.cloud.clock.now() - KEEP_CHANGES
+        self._deps.cloud.db.run(lambda tx: changes.purge(tx, before))
+        self._deps.cloud.db.run(lambda tx: idempotency_keys.purge(tx, self._deps.cloud.clock.now()))
         self._runner.tidy()
 
     def _repeat(self, seconds: float, work: Callable[[], None]) -> None:

@@ -18,7 +18,7 @@ from typing import Any
 from sqlalchemy import Connection
 
 from cell_service import wire
-from cell_service.conductor.means import EVENTS, Means, context_of
+from cell_service.conductor.context import EVENTS, ConductorContext, context_of
 from cell_service.context import Context
 from cell_service.db import actions, instances, operations, services
 from cell_service.errors import InstanceNotFound, InventoryExceeded, MaxRetriesExceeded, OperationLost
@@ -31,7 +31,9 @@ from cell_service.peers.volume_ends import let_go
 log = logging.getLogger(__name__)
 
 
-def leave_host(means: Means, operation: Operation, fault: Fault, *, retriable: bool, host_clean: bool) -> None:
+def leave_host(
+    deps: ConductorContext, operation: Operation, fault: Fault, *, retriable: bool, host_clean: bool
+) -> None:
     """The build did not succeed on its host. `retriable`: another host may do better; `host_clean`: nothing is left on
     this one. What may be left is owed to the instance. Raises OperationLost."""
     build = operation.build or BuildArguments()
@@ -41,7 +43,7 @@ def leave_host(means: Means, operation: Operation, fault: Fault, *, retriable: b
         "fault": wire.to_plain(fault),
         "final": not retriable,
     }
-    now = means.now()
+    now = deps.now()
 
     def work(tx: Connection) -> None:
         operations.to_moving(tx, operation.id, operation.fence, tried, arguments)
@@ -57,85 +59,85 @@ def leave_host(means: Means, operation: Operation, fault: Fault, *, retriable: b
             details=fault.message,
         )
         if not host_clean:
-            ctx = context_of(operation, means.clock)
+            ctx = context_of(operation, deps.clock)
             operations.owe(tx, ctx, instance_uuid=operation.instance_uuid, host=operation.host, now=now)
         if not retriable:
-            _to_error(tx, means, operation, fault)
+            _to_error(tx, deps, operation, fault)
 
-    means.db.run(work)
-    log.warning("build failed", extra=_about(means, operation, reason=fault.message, retriable=retriable))
-    means.work.set()
+    deps.db.run(work)
+    log.warning("build failed", extra=_about(deps, operation, reason=fault.message, retriable=retriable))
+    deps.work.set()
 
 
-def advance(means: Means, operation: Operation) -> None:
+def advance(deps: ConductorContext, operation: Operation) -> None:
     """Bring a moving build, which the caller holds, to its next host or to its end.
 
     Raises OperationLost, PeerUnavailable (to be tried again).
     """
-    ctx = context_of(operation, means.clock)
-    if means.networks is not None:
-        means.networks.deallocate(ctx, operation.instance_uuid)
+    ctx = context_of(operation, deps.clock)
+    if deps.networks is not None:
+        deps.networks.deallocate(ctx, operation.instance_uuid)
     if not operation.arguments.get("final"):
-        if _moved(means, ctx, operation):
+        if _moved(deps, ctx, operation):
             return
-        _give_up(means, operation)
-    _let_go_of_volumes(means, ctx, operation.instance_uuid)
-    if means.placement is not None:
-        means.placement.release(ctx, operation.instance_uuid)
-    means.db.run(lambda tx: _end(tx, means, operation))
-    log.warning("build given up", extra=_about(means, operation))
+        _give_up(deps, operation)
+    _let_go_of_volumes(deps, ctx, operation.instance_uuid)
+    if deps.placement is not None:
+        deps.placement.release(ctx, operation.instance_uuid)
+    deps.db.run(lambda tx: _end(tx, deps, operation))
+    log.warning("build given up", extra=_about(deps, operation))
 
 
-def _let_go_of_volumes(means: Means, ctx: Context, uuid: str) -> None:
-    with means.db.connect() as tx:
+def _let_go_of_volumes(deps: ConductorContext, ctx: Context, uuid: str) -> None:
+    with deps.db.connect() as tx:
         found = instances.get_many(tx, [uuid], deleted=True)
     if uuid in found:
-        let_go(means.volumes, ctx, uuid, found[uuid].block_devices)
+        let_go(deps.volumes, ctx, uuid, found[uuid].block_devices)
 
 
-def _moved(means: Means, ctx: Context, operation: Operation) -> bool:
+def _moved(deps: ConductorContext, ctx: Context, operation: Operation) -> bool:
     """Whether the build is on its way to another host by now. Raises OperationLost, PeerUnavailable."""
-    for alternate in _alternates(means, operation):
-        if means.placement is not None:
+    for alternate in _alternates(deps, operation):
+        if deps.placement is not None:
             try:
-                means.placement.move(
+                deps.placement.move(
                     ctx, operation.instance_uuid, alternate.allocations, operation.project_id, operation.user_id
                 )
             except InventoryExceeded as error:
-                log.info("alternate is full", extra=_about(means, operation, alternate=alternate.host, reason=error))
+                log.info("alternate is full", extra=_about(deps, operation, alternate=alternate.host, reason=error))
                 continue
         try:
-            means.db.run(lambda tx, to=alternate: _reopen(tx, means, operation, to))  # type: ignore[misc]
+            deps.db.run(lambda tx, to=alternate: _reopen(tx, deps, operation, to))  # type: ignore[misc]
         except OperationLost:
-            _release_if_deleted(means, ctx, operation)
+            _release_if_deleted(deps, ctx, operation)
             raise
-        log.info("build moves", extra=_about(means, operation, to=alternate.host))
-        means.wake(ctx, alternate.host)
+        log.info("build moves", extra=_about(deps, operation, to=alternate.host))
+        deps.wake(ctx, alternate.host)
         return True
     return False
 
 
-def _alternates(means: Means, operation: Operation) -> Iterator[Alternate]:
+def _alternates(deps: ConductorContext, operation: Operation) -> Iterator[Alternate]:
     """The hosts that may still be tried: up, enabled, and not tried before."""
     build = operation.build or BuildArguments()
-    with means.db.connect() as tx:
+    with deps.db.connect() as tx:
         able = {
             service.host
             for service in services.list_all(tx, binary=services.COMPUTE)
-            if not service.disabled and service.is_up(means.now(), means.settings.service_down_seconds)
+            if not service.disabled and service.is_up(deps.now(), deps.settings.service_down_seconds)
         }
     for alternate in build.alternates:
         if alternate.host in able and alternate.host not in build.hosts_tried:
             yield alternate
 
 
-def _reopen(tx: Connection, means: Means, operation: Operation, to: Alternate) -> None:
+def _reopen(tx: Connection, deps: ConductorContext, operation: Operation, to: Alternate) -> None:
     build = operation.build or BuildArguments()
     operations.reopen_on(tx, operation.id, operation.fence, to.host, build)
     instances.change(
         tx,
         operation.instance_uuid,
-        now=means.now(),
+        now=deps.now(),
         host=to.host,
         node=to.node,
         task_state=Task.SCHEDULING,
@@ -143,30 +145,30 @@ def _reopen(tx: Connection, means: Means, operation: Operation, to: Alternate) -
     )
 
 
-def _release_if_deleted(means: Means, ctx: Context, operation: Operation) -> None:
+def _release_if_deleted(deps: ConductorContext, ctx: Context, operation: Operation) -> None:
     """A delete came between: what was just allocated for the next host must not outlive the instance."""
-    with means.db.connect() as tx:
+    with deps.db.connect() as tx:
         try:
             instance = instances.get(tx, operation.instance_uuid)
         except InstanceNotFound:
             instance = None
-    if means.placement is not None and (instance is None or instance.task_state is Task.DELETING):
-        means.placement.release(ctx, operation.instance_uuid)
+    if deps.placement is not None and (instance is None or instance.task_state is Task.DELETING):
+        deps.placement.release(ctx, operation.instance_uuid)
 
 
-def _give_up(means: Means, operation: Operation) -> None:
-    last = _fault_of(means, operation)
+def _give_up(deps: ConductorContext, operation: Operation) -> None:
+    last = _fault_of(deps, operation)
     error = MaxRetriesExceeded(instance_uuid=operation.instance_uuid, reason=last.message)
-    fault = Fault(code=500, message=str(error), created_at=means.now(), details=last.details)
+    fault = Fault(code=500, message=str(error), created_at=deps.now(), details=last.details)
 
     def work(tx: Connection) -> None:
         operations.note(tx, operation.id, operation.fence, {**operation.arguments, "final": True})
-        _to_error(tx, means, operation, fault)
+        _to_error(tx, deps, operation, fault)
 
-    means.db.run(work)
+    deps.db.run(work)
 
 
-def _to_error(tx: Connection, means: Means, operation: Operation, fault: Fault) -> None:
+def _to_error(tx: Connection, deps: ConductorContext, operation: Operation, fault: Fault) -> None:
     """The instance is in ERROR, and points to no host any more."""
     columns: dict[str, Any] = {"vm_state": VmState.ERROR, "task_state": None, "fault": fault, "network_info": (),
                                "host": None, "node": None}  # fmt: skip
@@ -176,24 +178,24 @@ def _to_error(tx: Connection, means: Means, operation: Operation, fault: Fault) 
     except InstanceNotFound:
         return
     if instance.task_state is not Task.DELETING:
-        instances.change(tx, operation.instance_uuid, now=means.now(), expect=instance.state, **columns)
+        instances.change(tx, operation.instance_uuid, now=deps.now(), expect=instance.state, **columns)
 
 
-def _end(tx: Connection, means: Means, operation: Operation) -> None:
-    operations.finish(tx, operation.id, operation.fence, Phase.FAILED, means.now())
-    actions.finish(tx, operation.instance_uuid, operation.request_id, means.now(), message=actions.ERROR)
+def _end(tx: Connection, deps: ConductorContext, operation: Operation) -> None:
+    operations.finish(tx, operation.id, operation.fence, Phase.FAILED, deps.now())
+    actions.finish(tx, operation.instance_uuid, operation.request_id, deps.now(), message=actions.ERROR)
 
 
-def _fault_of(means: Means, operation: Operation) -> Fault:
+def _fault_of(deps: ConductorContext, operation: Operation) -> Fault:
     plain = operation.arguments.get("fault")
     if plain is None:
-        return Fault(code=500, message="The build was not finished.", created_at=means.now())
+        return Fault(code=500, message="The build was not finished.", created_at=deps.now())
     return wire.from_plain(Fault, plain)
 
 
-def _about(means: Means, operation: Operation, **fields: Any) -> dict[str, Any]:
+def _about(deps: ConductorContext, operation: Operation, **fields: Any) -> dict[str, Any]:
     return about(
-        context_of(operation, means.clock),
+        context_of(operation, deps.clock),
         instance=operation.instance_uuid,
         operation=operation.id,
         host=operation.host,

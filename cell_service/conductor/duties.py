@@ -10,7 +10,7 @@ from datetime import timedelta
 from sqlalchemy import Connection
 
 from cell_service.conductor import builds, dead_hosts, deletes, events, outcomes, shelving
-from cell_service.conductor.means import Means, context_of
+from cell_service.conductor.context import ConductorContext, context_of
 from cell_service.context import internal
 from cell_service.db import claims, network_info, operations, services
 from cell_service.errors import Conflict, InstanceNotFound, OperationLost, PolycellError
@@ -30,11 +30,11 @@ HEAL_BATCH = 500
 class Duties:
     """The duties of one conductor. `owner` names it in the operations it takes."""
 
-    def __init__(self, means: Means, owner: str) -> None:
-        self._means = means
+    def __init__(self, deps: ConductorContext, owner: str) -> None:
+        self._deps = deps
         self._owner = owner
         self._watched_since: float | None = None
-        self._looked_at = means.clock.monotonic()
+        self._looked_at = deps.clock.monotonic()
         self._down: set[str] = set()
         self._healed = 0
         """The row of the last instance whose ports were looked at."""
@@ -43,28 +43,28 @@ class Duties:
 
     def report(self) -> None:
         """This conductor's service is up."""
-        means = self._means
-        now = means.now()
+        deps = self._deps
+        now = deps.now()
 
         def work(tx: Connection) -> None:
-            host = means.settings.host
+            host = deps.settings.host
             if not services.heartbeat(tx, host, services.CONDUCTOR, now):
                 services.register(
                     tx, host=host, binary=services.CONDUCTOR, topic=Conductor.topic, version=VERSION, now=now
                 )
 
-        means.db.run(work)
+        deps.db.run(work)
 
     def take(self, limit: int, holding: Collection[int] = ()) -> list[Operation]:
         """Operations for this conductor to do itself (see `do`), without those it is at already."""
-        means = self._means
-        return means.db.run(
+        deps = self._deps
+        return deps.db.run(
             lambda tx: claims.claim(
                 tx,
                 None,
                 owner=self._owner,
-                now=means.now(),
-                lease_seconds=means.settings.lease_seconds,
+                now=deps.now(),
+                lease_seconds=deps.settings.lease_seconds,
                 limit=limit,
                 holding=holding,
             )
@@ -90,13 +90,13 @@ class Duties:
         Nobody is taken for dead on old news: after a pause in which this conductor could not see (its start, a
         lost database or queue, its own freezing) it first looks for as long as a host may be silent.
         """
-        means = self._means
-        now = means.now()
-        with means.db.connect() as tx:
+        deps = self._deps
+        now = deps.now()
+        with deps.db.connect() as tx:
             known = {service.host: service for service in services.list_all(tx, binary=services.COMPUTE)}
             waiting = operations.abandoned(tx, now)
         seeing = self._seeing()
-        down = {host for host, service in known.items() if not service.is_up(now, means.settings.service_down_seconds)}
+        down = {host for host, service in known.items() if not service.is_up(now, deps.settings.service_down_seconds)}
         self._tell(down)
         for operation in waiting:
             host = operation.host or ""
@@ -105,28 +105,28 @@ class Duties:
 
     def watch_deadlines(self) -> None:
         """What was not done in time is given up with a fault that says so."""
-        with self._means.db.connect() as tx:
-            late = operations.overdue(tx, self._means.now())
+        with self._deps.db.connect() as tx:
+            late = operations.overdue(tx, self._deps.now())
         for operation in late:
             self._safely(operation, self._too_late)
 
     def purge(self) -> None:
         """Finished operations go after a while."""
-        means = self._means
-        before = means.now() - timedelta(seconds=means.settings.keep_operations_seconds)
-        while means.db.run(lambda tx: operations.purge(tx, before, PURGE_BATCH)) == PURGE_BATCH:
+        deps = self._deps
+        before = deps.now() - timedelta(seconds=deps.settings.keep_operations_seconds)
+        while deps.db.run(lambda tx: operations.purge(tx, before, PURGE_BATCH)) == PURGE_BATCH:
             pass
 
     def offload_shelved(self) -> None:
         """What was shelved long enough ago leaves its host."""
-        shelving.offload_late(self._means)
+        shelving.offload_late(self._deps)
 
     def heal_network_info(self) -> None:
         """The ports of some more instances are shown as they are now; after the last ones begins the first again."""
-        with self._means.db.connect() as tx:
+        with self._deps.db.connect() as tx:
             some = network_info.page(tx, self._healed, HEAL_BATCH)
         self._healed = some[-1].id or 0 if len(some) == HEAL_BATCH else 0
-        changed = events.renew(self._means, internal(self._means.clock), some)
+        changed = events.renew(self._deps, internal(self._deps.clock), some)
         if changed:
             log.info("ports of instances had changed", extra=about(None, instances=changed))
 
@@ -138,44 +138,44 @@ class Duties:
 
     def _do(self, operation: Operation) -> None:
         if operation.phase is Phase.MOVING:
-            builds.advance(self._means, operation)
+            builds.advance(self._deps, operation)
         elif operation.kind is Kind.DELETE:
-            deletes.do_here(self._means, operation)
+            deletes.do_here(self._deps, operation)
         elif operation.kind is Kind.SHELVE_OFFLOAD:
             self._offload(operation)
         elif operation.kind is Kind.BUILD:
             fault = self._fault("The instance has no host to be built on.")
-            builds.leave_host(self._means, operation, fault, retriable=False, host_clean=True)
+            builds.leave_host(self._deps, operation, fault, retriable=False, host_clean=True)
         elif operation.kind in HELD_BY_GUESTS and operation.kind is not Kind.ATTACH_INTERFACE:
-            dead_hosts.do_here(self._means, operation)
+            dead_hosts.do_here(self._deps, operation)
         else:
-            outcomes.fail(self._means, operation, self._fault("The instance has no host."))
+            outcomes.fail(self._deps, operation, self._fault("The instance has no host."))
 
     def _offload(self, operation: Operation) -> None:
         try:
-            shelving.do_here(self._means, operation)
+            shelving.do_here(self._deps, operation)
         except (Conflict, InstanceNotFound) as error:
             if isinstance(error, OperationLost):
                 raise
-            outcomes.fail(self._means, operation, self._fault(str(error)))
+            outcomes.fail(self._deps, operation, self._fault(str(error)))
 
     def _leave_dead_host(self, operation: Operation) -> None:
         if operation.kind is Kind.BUILD:
             fault = self._fault(f"Host {operation.host} went down while it was building the instance.")
-            builds.leave_host(self._means, operation, fault, retriable=True, host_clean=False)
+            builds.leave_host(self._deps, operation, fault, retriable=True, host_clean=False)
         elif operation.kind in (Kind.MOVE_OUT, Kind.MOVE_IN, Kind.MOVE_RUN):
-            outcomes.fail(self._means, operation, self._fault(f"Host {operation.host} is down."))
+            outcomes.fail(self._deps, operation, self._fault(f"Host {operation.host} is down."))
         elif (
-            operation.kind in (Kind.DELETE, Kind.SHELVE_OFFLOAD) or dead_hosts.is_given_up(self._means, operation)
-        ) and self._means.db.run(lambda tx: operations.hand_over(tx, operation.id, operation.fence)):
-            self._means.work.set()
+            operation.kind in (Kind.DELETE, Kind.SHELVE_OFFLOAD) or dead_hosts.is_given_up(self._deps, operation)
+        ) and self._deps.db.run(lambda tx: operations.hand_over(tx, operation.id, operation.fence)):
+            self._deps.work.set()
 
     def _too_late(self, operation: Operation) -> None:
         fault = self._fault(f"The {operation.kind.value} operation was not finished in time.")
         if operation.kind is Kind.BUILD:
-            builds.leave_host(self._means, operation, fault, retriable=False, host_clean=False)
+            builds.leave_host(self._deps, operation, fault, retriable=False, host_clean=False)
         else:
-            outcomes.fail(self._means, operation, fault)
+            outcomes.fail(self._deps, operation, fault)
 
     def _safely(self, operation: Operation, act: Callable[[Operation], None]) -> None:
         try:
@@ -184,12 +184,12 @@ class Duties:
             log.info("operation went on meanwhile", extra=self._about(operation))
 
     def _postpone(self, operation: Operation) -> None:
-        until = self._means.now() + timedelta(seconds=deletes.pause_seconds(operation.attempt))
-        self._means.db.run(lambda tx: operations.postpone(tx, operation.id, operation.fence, until))
+        until = self._deps.now() + timedelta(seconds=deletes.pause_seconds(operation.attempt))
+        self._deps.db.run(lambda tx: operations.postpone(tx, operation.id, operation.fence, until))
 
     def _seeing(self) -> bool:
         """Whether this conductor has looked without a gap for as long as a host may be silent."""
-        settings, now = self._means.settings, self._means.clock.monotonic()
+        settings, now = self._deps.settings, self._deps.clock.monotonic()
         gap, self._looked_at = now - self._looked_at, now
         if self._watched_since is None or gap > max(3 * settings.poll_seconds, settings.service_down_seconds / 2):
             self._watched_since = now
@@ -201,7 +201,7 @@ class Duties:
         return seeing and (service is None or down)
 
     def _tell(self, down: set[str]) -> None:
-        ctx = internal(self._means.clock)
+        ctx = internal(self._deps.clock)
         for host in down - self._down:
             log.warning("host is down", extra=about(ctx, host=host))
         for host in self._down - down:
@@ -209,11 +209,11 @@ class Duties:
         self._down = down
 
     def _fault(self, message: str) -> Fault:
-        return Fault(code=500, message=message, created_at=self._means.now())
+        return Fault(code=500, message=message, created_at=self._deps.now())
 
     def _about(self, operation: Operation, **fields: object) -> dict[str, object]:
         return about(
-            context_of(operation, self._means.clock),
+            context_of(operation, self._deps.clock),
             instance=operation.instance_uuid,
             operation=operation.id,
             kind=operation.kind.value,

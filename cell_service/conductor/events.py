@@ -9,7 +9,7 @@ from datetime import timedelta
 from sqlalchemy import Connection
 
 from cell_service.conductor import volumes
-from cell_service.conductor.means import EVENTS, Means, on_behalf_of
+from cell_service.conductor.context import EVENTS, ConductorContext, on_behalf_of
 from cell_service.context import Context
 from cell_service.db import actions, instances, network_info, operations
 from cell_service.errors import PolycellError
@@ -41,36 +41,36 @@ _POWER = {
 """By tag: from which state to which, what the power is then, and as which action it stands in the history."""
 
 
-def take_over(means: Means, ctx: Context, events: Sequence[ServerEvent]) -> None:
+def take_over(deps: ConductorContext, ctx: Context, events: Sequence[ServerEvent]) -> None:
     """What each event says holds in the cell, or soon will. One that fails is logged, and harms no other."""
     changed = {event.instance_uuid for event in events if event.name == NETWORK_CHANGED}
     if changed:
-        _safely(ctx, "ports not looked at", lambda: renew(means, ctx, _living(means, changed)))
+        _safely(ctx, "ports not looked at", lambda: renew(deps, ctx, _living(deps, changed)))
     for event in events:
         act = _HANDLERS.get(event.name)
         if act is not None:
-            _safely(ctx, event.name, lambda act=act, event=event: act(means, ctx, event))  # type: ignore[misc]
+            _safely(ctx, event.name, lambda act=act, event=event: act(deps, ctx, event))  # type: ignore[misc]
 
 
-def renew(means: Means, ctx: Context, known: Sequence[Instance]) -> int:
+def renew(deps: ConductorContext, ctx: Context, known: Sequence[Instance]) -> int:
     """The ports of these instances are shown as they are now. Answers how many have changed."""
     renewed = 0
     plugged = [instance for instance in known if instance.network_info]
     for start in range(0, len(plugged), BATCH):
         some = plugged[start : start + BATCH]
-        if means.networks is None:
+        if deps.networks is None:
             break
-        found = means.networks.infos(ctx, [instance.uuid for instance in some])
+        found = deps.networks.infos(ctx, [instance.uuid for instance in some])
         for seen in some:
             vifs = {vif.port_id: vif for vif in found.get(seen.uuid, ())}
             if network_info.renewed(seen.network_info, vifs) != seen.network_info:
-                renewed += means.db.run(
-                    lambda tx, seen=seen, vifs=vifs: network_info.renew(tx, seen, vifs, means.now())  # type: ignore[misc]
+                renewed += deps.db.run(
+                    lambda tx, seen=seen, vifs=vifs: network_info.renew(tx, seen, vifs, deps.now())  # type: ignore[misc]
                 )
     return renewed
 
 
-def _vif_deleted(means: Means, ctx: Context, event: ServerEvent) -> None:
+def _vif_deleted(deps: ConductorContext, ctx: Context, event: ServerEvent) -> None:
     """The port is gone from the network service: its card goes from the guest."""
 
     def work(tx: Connection) -> str | None:
@@ -79,39 +79,39 @@ def _vif_deleted(means: Means, ctx: Context, event: ServerEvent) -> None:
             return None
         if instance.host is None:
             left = tuple(vif for vif in instance.network_info if vif.port_id != event.tag)
-            instances.change(tx, instance.uuid, now=means.now(), settled=True, network_info=left)
+            instances.change(tx, instance.uuid, now=deps.now(), settled=True, network_info=left)
             return None
         for operation in operations.unfinished(tx, instance.uuid):
             if operation.kind is Kind.DETACH_INTERFACE and operation.arguments.get("port_id") == event.tag:
                 return None
-        own = on_behalf_of(means, instance)
-        actions.start(tx, own, instance.uuid, Kind.DETACH_INTERFACE.value, means.now())
+        own = on_behalf_of(deps, instance)
+        actions.start(tx, own, instance.uuid, Kind.DETACH_INTERFACE.value, deps.now())
         operations.insert(
             tx,
             own,
             instance_uuid=instance.uuid,
             kind=Kind.DETACH_INTERFACE,
             host=instance.host,
-            now=means.now(),
-            deadline=means.now() + timedelta(seconds=UNPLUG_SECONDS),
+            now=deps.now(),
+            deadline=deps.now() + timedelta(seconds=UNPLUG_SECONDS),
             arguments={"port_id": event.tag},
         )
         return instance.host
 
-    host = means.db.run(work)
+    host = deps.db.run(work)
     if host is not None:
-        means.wake(ctx, host)
+        deps.wake(ctx, host)
 
 
-def _vif_plugged(means: Means, ctx: Context, event: ServerEvent) -> None:
+def _vif_plugged(deps: ConductorContext, ctx: Context, event: ServerEvent) -> None:
     """Whoever waits for it on the host is told."""
-    for instance in _living(means, {event.instance_uuid}):
+    for instance in _living(deps, {event.instance_uuid}):
         if instance.host is not None and event.tag:
-            host = client(Compute, means.transport, instance.host)
+            host = client(Compute, deps.transport, instance.host)
             host.port_event(ctx, instance.uuid, event.tag, event.status == "failed")
 
 
-def _power_update(means: Means, ctx: Context, event: ServerEvent) -> None:
+def _power_update(deps: ConductorContext, ctx: Context, event: ServerEvent) -> None:
     """Somebody has turned the machine on or off: the record says so, and nobody turns it back."""
     before, after, power_state, kind = _POWER[event.tag or ""]
 
@@ -119,7 +119,7 @@ def _power_update(means: Means, ctx: Context, event: ServerEvent) -> None:
         instance = instances.get_many(tx, [event.instance_uuid]).get(event.instance_uuid)
         if instance is None or instance.task_state is not None or instance.vm_state is not before:
             return
-        now, own = means.now(), on_behalf_of(means, instance)
+        now, own = deps.now(), on_behalf_of(deps, instance)
         if instances.change(
             tx, instance.uuid, now=now, expect=instance.state, settled=True, vm_state=after, power_state=power_state
         ):
@@ -127,10 +127,10 @@ def _power_update(means: Means, ctx: Context, event: ServerEvent) -> None:
             actions.finish_event(tx, instance.uuid, own.request_id, EVENTS[kind], instance.host, now)
             actions.finish(tx, instance.uuid, own.request_id, now)
 
-    means.db.run(work)
+    deps.db.run(work)
 
 
-_HANDLERS: dict[str, Callable[[Means, Context, ServerEvent], None]] = {
+_HANDLERS: dict[str, Callable[[ConductorContext, Context, ServerEvent], None]] = {
     VIF_PLUGGED: _vif_plugged,
     VIF_DELETED: _vif_deleted,
     VOLUME_EXTENDED: volumes.extended,
@@ -138,8 +138,8 @@ _HANDLERS: dict[str, Callable[[Means, Context, ServerEvent], None]] = {
 }
 
 
-def _living(means: Means, uuids: set[str]) -> list[Instance]:
-    with means.db.connect() as tx:
+def _living(deps: ConductorContext, uuids: set[str]) -> list[Instance]:
+    with deps.db.connect() as tx:
         return list(instances.get_many(tx, sorted(uuids)).values())
 
 

@@ -12,7 +12,7 @@ from sqlalchemy import Connection
 
 from cell_service import wire
 from cell_service.conductor import builds, deletes, shares, shelving, volumes
-from cell_service.conductor.means import Means, context_of, event_of
+from cell_service.conductor.context import ConductorContext, context_of, event_of
 from cell_service.db import actions, instances, operations
 from cell_service.db.claims import Standing, standing
 from cell_service.errors import Conflict, InstanceNotFound, OperationLost
@@ -43,37 +43,37 @@ _CHANGES_MORE = (Kind.SHELVE, Kind.UNSHELVE)
 _MAKES_A_GUEST = (Kind.BUILD, Kind.REBUILD)
 
 
-def record(means: Means, outcome: Outcome) -> None:
+def record(deps: ConductorContext, outcome: Outcome) -> None:
     """Take over what a host says about an operation. Told before: nothing. Raises OperationLost."""
-    held = _held(means, outcome)
+    held = _held(deps, outcome)
     if held is None:
         return
     operation = held.operation
     if operation.kind is Kind.DELETE:
-        deletes.host_is_through(means, operation, outcome.fault, held.action_id)
+        deletes.host_is_through(deps, operation, outcome.fault, held.action_id)
     elif operation.kind in ERRANDS:
-        _end_errand(means, operation, outcome)
+        _end_errand(deps, operation, outcome)
     elif outcome.fault is None and operation.kind is Kind.SHELVE_OFFLOAD:
-        shelving.host_is_through(means, operation, outcome.devices)
+        shelving.host_is_through(deps, operation, outcome.devices)
     elif outcome.fault is not None and outcome.retriable and operation.kind is not Kind.BUILD:
-        _try_again(means, operation, outcome.fault)
+        _try_again(deps, operation, outcome.fault)
     elif operation.kind in VOLUME_WORK:
-        volumes.host_is_through(means, operation, outcome)
+        volumes.host_is_through(deps, operation, outcome)
     elif operation.kind in SHARE_WORK:
-        shares.host_is_through(means, operation, outcome)
+        shares.host_is_through(deps, operation, outcome)
     elif outcome.fault is None:
-        means.db.run(lambda tx: _succeed(tx, means, held, outcome))
-        log.info("operation done", extra=_about(means, operation))
+        deps.db.run(lambda tx: _succeed(tx, deps, held, outcome))
+        log.info("operation done", extra=_about(deps, operation))
         if operation.kind is Kind.SHELVE and operation.host is not None:
-            means.wake(context_of(operation, means.clock), operation.host)
+            deps.wake(context_of(operation, deps.clock), operation.host)
     elif operation.kind is Kind.BUILD:
-        builds.leave_host(means, operation, outcome.fault, retriable=outcome.retriable, host_clean=outcome.host_clean)
+        builds.leave_host(deps, operation, outcome.fault, retriable=outcome.retriable, host_clean=outcome.host_clean)
     else:
-        fail(means, operation, outcome.fault, outcome.power_state, outcome.devices)
+        fail(deps, operation, outcome.fault, outcome.power_state, outcome.devices)
 
 
 def fail(
-    means: Means,
+    deps: ConductorContext,
     operation: Operation,
     fault: Fault,
     power_state: PowerState | None = None,
@@ -86,19 +86,19 @@ def fail(
     nothing of the instance, and what does not show in its state nothing of that. Raises OperationLost.
     """
     if operation.kind in ERRANDS:
-        _end_errand(means, operation, Outcome(operation.id, operation.fence, fault=fault))
+        _end_errand(deps, operation, Outcome(operation.id, operation.fence, fault=fault))
         return
-    if operation.kind is Kind.ATTACH_INTERFACE and means.networks is not None:
+    if operation.kind is Kind.ATTACH_INTERFACE and deps.networks is not None:
         key = operation.arguments["key"]
-        means.networks.take_back(context_of(operation, means.clock), operation.instance_uuid, key)
+        deps.networks.take_back(context_of(operation, deps.clock), operation.instance_uuid, key)
 
     if operation.kind in SNAPSHOT_FAULTS:
-        volumes.tell_snapshot_failed(means, operation)
+        volumes.tell_snapshot_failed(deps, operation)
     if operation.kind in VOLUME_WORK:
-        volumes.host_is_through(means, operation, Outcome(operation.id, operation.fence, fault=fault))
+        volumes.host_is_through(deps, operation, Outcome(operation.id, operation.fence, fault=fault))
         return
     if operation.kind in SHARE_WORK:
-        shares.host_is_through(means, operation, Outcome(operation.id, operation.fence, fault=fault))
+        shares.host_is_through(deps, operation, Outcome(operation.id, operation.fence, fault=fault))
         return
 
     def columns(instance: Instance) -> dict[str, Any]:
@@ -115,29 +115,29 @@ def fail(
         return changes
 
     def work(tx: Connection) -> None:
-        now = means.now()
+        now = deps.now()
         operations.forget_password(tx, operation)
         _keep(tx, operation, Outcome(operation.id, operation.fence, fault=fault))
         operations.finish(tx, operation.id, operation.fence, Phase.FAILED, now)
-        settle(tx, means, operation.instance_uuid, columns)
-        _end_event(tx, means, operation, fault)
+        settle(tx, deps, operation.instance_uuid, columns)
+        _end_event(tx, deps, operation, fault)
 
-    means.db.run(work)
-    log.warning("operation failed", extra=_about(means, operation, reason=fault.message))
+    deps.db.run(work)
+    log.warning("operation failed", extra=_about(deps, operation, reason=fault.message))
 
 
-def _try_again(means: Means, operation: Operation, fault: Fault) -> None:
+def _try_again(deps: ConductorContext, operation: Operation, fault: Fault) -> None:
     """The host can only go forward, and not now: it is asked again after a pause."""
-    until = means.now() + timedelta(seconds=deletes.pause_seconds(operation.attempt))
-    means.db.run(lambda tx: operations.postpone(tx, operation.id, operation.fence, until))
-    log.warning("operation put off", extra=_about(means, operation, reason=fault.message))
+    until = deps.now() + timedelta(seconds=deletes.pause_seconds(operation.attempt))
+    deps.db.run(lambda tx: operations.postpone(tx, operation.id, operation.fence, until))
+    log.warning("operation put off", extra=_about(deps, operation, reason=fault.message))
 
 
-def _end_errand(means: Means, operation: Operation, outcome: Outcome) -> None:
+def _end_errand(deps: ConductorContext, operation: Operation, outcome: Outcome) -> None:
     """Who runs the move reads from the row how the errand ended; a removal that failed is tried again."""
 
     def work(tx: Connection) -> bool:
-        now = means.now()
+        now = deps.now()
         if outcome.fault is not None and operation.kind is Kind.MOVE_DROP:
             until = now + timedelta(seconds=deletes.pause_seconds(operation.attempt))
             operations.postpone(tx, operation.id, operation.fence, until)
@@ -147,19 +147,17 @@ def _end_errand(means: Means, operation: Operation, outcome: Outcome) -> None:
         operations.note(tx, operation.id, operation.fence, arguments)
         phase = Phase.DONE if outcome.fault is None else Phase.FAILED
         operations.finish(tx, operation.id, operation.fence, phase, now)
-        _end_event(tx, means, operation, outcome.fault, whole=False)
+        _end_event(tx, deps, operation, outcome.fault, whole=False)
         return (
-            operation.kind is not Kind.MOVE_DROP
-            or not outcome.devices
-            or _reserved_again(tx, means, outcome, operation)
+            operation.kind is not Kind.MOVE_DROP or not outcome.devices or _reserved_again(tx, deps, outcome, operation)
         )
 
-    if not means.db.run(work) and means.volumes is not None:
-        means.volumes.release_all(context_of(operation, means.clock), operation.instance_uuid)
-    log.info("errand ended", extra=_about(means, operation, fault=outcome.fault and outcome.fault.message))
+    if not deps.db.run(work) and deps.volumes is not None:
+        deps.volumes.release_all(context_of(operation, deps.clock), operation.instance_uuid)
+    log.info("errand ended", extra=_about(deps, operation, fault=outcome.fault and outcome.fault.message))
 
 
-def _reserved_again(tx: Connection, means: Means, outcome: Outcome, operation: Operation) -> bool:
+def _reserved_again(tx: Connection, deps: ConductorContext, outcome: Outcome, operation: Operation) -> bool:
     """An instance that waits for a host has its volumes reserved so. False: it is deleted, and must not have them."""
     instances.hold(tx, operation.instance_uuid)
     found = instances.get_many(tx, [operation.instance_uuid]).get(operation.instance_uuid)
@@ -167,13 +165,13 @@ def _reserved_again(tx: Connection, means: Means, outcome: Outcome, operation: O
         return False
     if found.host is None:
         devices = merged(found.block_devices, outcome.devices)
-        instances.change(tx, found.uuid, now=means.now(), block_devices=devices)
+        instances.change(tx, found.uuid, now=deps.now(), block_devices=devices)
     return True
 
 
 def settle(
     tx: Connection,
-    means: Means,
+    deps: ConductorContext,
     uuid: str,
     columns: Callable[[Instance], dict[str, Any]],
     known: Instance | None = None,
@@ -185,13 +183,13 @@ def settle(
             instance, known = known or instances.get(tx, uuid), None
         except InstanceNotFound:
             return
-        if instances.change(tx, uuid, now=means.now(), expect=instance.state, **columns(instance)):
+        if instances.change(tx, uuid, now=deps.now(), expect=instance.state, **columns(instance)):
             return
     raise Conflict(reason=f"Instance {uuid} changes all the time.")
 
 
-def _succeed(tx: Connection, means: Means, held: Standing, outcome: Outcome) -> None:
-    now, operation = means.now(), held.operation
+def _succeed(tx: Connection, deps: ConductorContext, held: Standing, outcome: Outcome) -> None:
+    now, operation = deps.now(), held.operation
     operations.forget_password(tx, operation)
     _keep(tx, operation, outcome)
     operations.finish(tx, operation.id, operation.fence, Phase.DONE, now)
@@ -213,13 +211,13 @@ def _succeed(tx: Connection, means: Means, held: Standing, outcome: Outcome) -> 
             gone = bool(outcome.result.get(IMAGE_GONE))
             changes["system_metadata"] = shelved.ended(instance.system_metadata, image_gone=gone)
         if operation.kind is Kind.SHELVE:
-            changes |= shelving.after_shelving(tx, means, operation, instance)
+            changes |= shelving.after_shelving(tx, deps, operation, instance)
         return changes
 
     only_state = not outcome.devices and operation.kind not in _CHANGES_MORE
-    settle(tx, means, operation.instance_uuid, columns, held.instance if only_state else None)
-    if operation.kind is Kind.SHELVE and shelving.leaves_at_once(means):
-        _end_event(tx, means, operation, None, whole=False)
+    settle(tx, deps, operation.instance_uuid, columns, held.instance if only_state else None)
+    if operation.kind is Kind.SHELVE and shelving.leaves_at_once(deps):
+        _end_event(tx, deps, operation, None, whole=False)
     else:
         actions.end(tx, held.action_id, event_of(operation), operation.host, now)
 
@@ -231,9 +229,11 @@ def _keep(tx: Connection, operation: Operation, outcome: Outcome) -> None:
         operations.note(tx, operation.id, operation.fence, arguments)
 
 
-def _end_event(tx: Connection, means: Means, operation: Operation, fault: Fault | None, *, whole: bool = True) -> None:
+def _end_event(
+    tx: Connection, deps: ConductorContext, operation: Operation, fault: Fault | None, *, whole: bool = True
+) -> None:
     """The event ends, and with it the `whole` action."""
-    now, event = means.now(), event_of(operation)
+    now, event = deps.now(), event_of(operation)
     if event is not None:
         actions.finish_event(
             tx,
@@ -253,18 +253,18 @@ def _end_event(tx: Connection, means: Means, operation: Operation, fault: Fault 
     )
 
 
-def _held(means: Means, outcome: Outcome) -> Standing | None:
+def _held(deps: ConductorContext, outcome: Outcome) -> Standing | None:
     """The operation, None when this outcome was told before. Raises OperationLost."""
-    with means.db.connect() as tx:
+    with deps.db.connect() as tx:
         found = standing(tx, [outcome.operation_id]).get(outcome.operation_id)
     if found is None or found.operation.fence != outcome.fence or found.operation.phase is Phase.SUPERSEDED:
         raise OperationLost(operation_id=outcome.operation_id, fence=outcome.fence)
     return None if found.operation.phase in (Phase.DONE, Phase.FAILED) else found
 
 
-def _about(means: Means, operation: Operation, **fields: Any) -> dict[str, Any]:
+def _about(deps: ConductorContext, operation: Operation, **fields: Any) -> dict[str, Any]:
     return about(
-        context_of(operation, means.clock),
+        context_of(operation, deps.clock),
         instance=operation.instance_uuid,
         operation=operation.id,
         kind=operation.kind.value,

@@ -7,8 +7,8 @@ from datetime import timedelta
 
 from sqlalchemy import Connection
 
-from cell_service.conductor.means import EVENTS, Means, on_behalf_of
-from cell_service.conductor.verdicts import KEEP, claims_on, judge
+from cell_service.conductor.context import EVENTS, ConductorContext, on_behalf_of
+from cell_service.conductor.reconciliation import KEEP, claims_on, judge
 from cell_service.context import Context
 from cell_service.db import actions, instances, operations
 from cell_service.logs import about
@@ -39,9 +39,11 @@ FOLLOWS: dict[tuple[VmState, PowerState], VmState] = {
 ON = (PowerState.RUNNING, PowerState.PAUSED)
 
 
-def reconcile(means: Means, ctx: Context, host: str, guests: tuple[GuestReport, ...]) -> tuple[GuestVerdict, ...]:
+def reconcile(
+    deps: ConductorContext, ctx: Context, host: str, guests: tuple[GuestReport, ...]
+) -> tuple[GuestVerdict, ...]:
     """What to do with each guest, and the cell's picture of the host's instances corrected."""
-    with means.db.connect() as tx:
+    with deps.db.connect() as tx:
         known = instances.get_many(tx, [guest.instance_uuid for guest in guests], deleted=True)
         claims = claims_on(tx, host, known)
         believed = {instance.uuid: instance for instance in instances.on_host(tx, host)}
@@ -50,19 +52,21 @@ def reconcile(means: Means, ctx: Context, host: str, guests: tuple[GuestReport, 
         verdict = judge(ctx, host, guest, known.get(guest.instance_uuid), claims)
         verdicts.append(GuestVerdict(guest.instance_uuid, verdict))
         if verdict == KEEP and guest.instance_uuid in believed:
-            take_over(means, ctx, host, guest.instance_uuid, guest.power_state)
-    _note_missing(means, ctx, [one for uuid, one in believed.items() if uuid not in known])
+            take_over(deps, ctx, host, guest.instance_uuid, guest.power_state)
+    _note_missing(deps, ctx, [one for uuid, one in believed.items() if uuid not in known])
     return tuple(verdicts)
 
 
-def take_over(means: Means, ctx: Context, host: str, uuid: str, power_state: PowerState) -> None:
+def take_over(deps: ConductorContext, ctx: Context, host: str, uuid: str, power_state: PowerState) -> None:
     """The instance has this power state by itself. Nothing changes while a task runs, or when it lives elsewhere."""
-    wakes = means.db.run(lambda tx: _follow(tx, means, ctx, host, uuid, power_state))
+    wakes = deps.db.run(lambda tx: _follow(tx, deps, ctx, host, uuid, power_state))
     if wakes:
-        means.wake(ctx, host)
+        deps.wake(ctx, host)
 
 
-def _follow(tx: Connection, means: Means, ctx: Context, host: str, uuid: str, power_state: PowerState) -> bool:
+def _follow(
+    tx: Connection, deps: ConductorContext, ctx: Context, host: str, uuid: str, power_state: PowerState
+) -> bool:
     """Whether the host has got an operation by it."""
     instance = instances.get_many(tx, [uuid]).get(uuid)
     if instance is None or instance.hidden or instance.host != host or instance.task_state is not None:
@@ -70,14 +74,14 @@ def _follow(tx: Connection, means: Means, ctx: Context, host: str, uuid: str, po
     if operations.unfinished(tx, uuid):
         return False
     if instance.vm_state is VmState.STOPPED and power_state in ON:
-        return _stop_again(tx, means, instance, power_state)
+        return _stop_again(tx, deps, instance, power_state)
     after = FOLLOWS.get((instance.vm_state, power_state), instance.vm_state)
     if instance.vm_state is VmState.SUSPENDED and power_state in _OFF:
         power_state = PowerState.SUSPENDED  # to some hypervisors a guest saved to disk is simply off
     if (after, power_state) == (instance.vm_state, instance.power_state):
         return False
     changed = instances.change(
-        tx, uuid, now=means.now(), expect=instance.state, settled=True, vm_state=after, power_state=power_state
+        tx, uuid, now=deps.now(), expect=instance.state, settled=True, vm_state=after, power_state=power_state
     )
     if changed and after is not instance.vm_state:
         log.warning(
@@ -85,57 +89,57 @@ def _follow(tx: Connection, means: Means, ctx: Context, host: str, uuid: str, po
             extra=about(ctx, instance=uuid, host=host, was=instance.vm_state.value, vm_state=after.value),
         )
         if after is VmState.STOPPED:
-            _record_stop(tx, means, instance)
+            _record_stop(tx, deps, instance)
     return False
 
 
-def _stop_again(tx: Connection, means: Means, instance: Instance, power_state: PowerState) -> bool:
+def _stop_again(tx: Connection, deps: ConductorContext, instance: Instance, power_state: PowerState) -> bool:
     """A guest that was started behind our back is stopped, as its owner last asked."""
     task = lifecycle.RULES[Kind.STOP.value].task
     if not instances.change(
         tx,
         instance.uuid,
-        now=means.now(),
+        now=deps.now(),
         expect=State(VmState.STOPPED),
         settled=True,
         task_state=task,
         power_state=power_state,
     ):
         return False
-    ctx = on_behalf_of(means, instance)
-    actions.start(tx, ctx, instance.uuid, "stop", means.now())
+    ctx = on_behalf_of(deps, instance)
+    actions.start(tx, ctx, instance.uuid, "stop", deps.now())
     operations.insert(
         tx,
         ctx,
         instance_uuid=instance.uuid,
         kind=Kind.STOP,
         host=instance.host,
-        now=means.now(),
-        deadline=means.now() + timedelta(seconds=STOP_SECONDS),
+        now=deps.now(),
+        deadline=deps.now() + timedelta(seconds=STOP_SECONDS),
     )
     log.warning("guest runs though stopped, stopping it", extra=about(ctx, instance=instance.uuid))
     return True
 
 
-def _record_stop(tx: Connection, means: Means, instance: Instance) -> None:
-    ctx = on_behalf_of(means, instance)
-    now = means.now()
+def _record_stop(tx: Connection, deps: ConductorContext, instance: Instance) -> None:
+    ctx = on_behalf_of(deps, instance)
+    now = deps.now()
     actions.start(tx, ctx, instance.uuid, "stop", now)
     actions.finish_event(tx, instance.uuid, ctx.request_id, EVENTS[Kind.STOP], instance.host, now)
     actions.finish(tx, instance.uuid, ctx.request_id, now)
 
 
-def _note_missing(means: Means, ctx: Context, missing: list[Instance]) -> None:
+def _note_missing(deps: ConductorContext, ctx: Context, missing: list[Instance]) -> None:
     """Instances without a guest have no power state; a host in the middle of something may just not see it yet."""
-    settled = means.now() - timedelta(seconds=SETTLED_SECONDS)
+    settled = deps.now() - timedelta(seconds=SETTLED_SECONDS)
     for instance in missing:
         if instance.hidden or instance.task_state is not None or instance.power_state is PowerState.NOSTATE:
             continue
         if instance.vm_state is VmState.BUILDING or (instance.updated_at or instance.created_at) > settled:
             continue
         log.warning("instance has no guest", extra=about(ctx, instance=instance.uuid, host=instance.host))
-        means.db.run(
+        deps.db.run(
             lambda tx, one=instance: instances.change(  # type: ignore[misc]
-                tx, one.uuid, now=means.now(), expect=one.state, settled=True, power_state=PowerState.NOSTATE
+                tx, one.uuid, now=deps.now(), expect=one.state, settled=True, power_state=PowerState.NOSTATE
             )
         )

@@ -9,11 +9,11 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from uuid import uuid4
 
 from cell_service.conductor.config import ConductorSettings
+from cell_service.conductor.context import ConductorContext
 from cell_service.conductor.duties import Duties
-from cell_service.conductor.means import Means
-from cell_service.conductor.servant import ConductorServant
+from cell_service.conductor.endpoint import ConductorServant
 from cell_service.context import SYSTEM_CLOCK, Clock
-from cell_service.db.engine import Database
+from cell_service.db.sql.engine import Database
 from cell_service.errors import PolycellError
 from cell_service.model.operation import Operation
 from cell_service.peers.image import Images
@@ -45,8 +45,8 @@ class ConductorService:
         images: Images | None = None,
         volumes: Volumes | None = None,
     ) -> None:
-        self.means = Means(db, transport, networks, placement, clock, settings, images, volumes)
-        self.duties = Duties(self.means, owner=f"conductor:{settings.host}:{uuid4().hex[:8]}")
+        self.deps = ConductorContext(db, transport, networks, placement, clock, settings, images, volumes)
+        self.duties = Duties(self.deps, owner=f"conductor:{settings.host}:{uuid4().hex[:8]}")
         self._stopping = threading.Event()
         self._threads: list[threading.Thread] = []
         self._subscription: Subscription | None = None
@@ -54,9 +54,9 @@ class ConductorService:
         self._running: dict[int, Future[None]] = {}
 
     def start(self) -> None:
-        settings = self.means.settings
-        self._subscription = self.means.transport.serve(
-            Conductor.topic, dispatcher(ConductorServant(self.means), self.means.clock), threads=settings.workers
+        settings = self.deps.settings
+        self._subscription = self.deps.transport.serve(
+            Conductor.topic, dispatcher(ConductorServant(self.deps), self.deps.clock), threads=settings.workers
         )
         for name, loop in (("work", self._work), ("watch", self._watch)):
             thread = threading.Thread(target=loop, name=f"conductor-{name}", daemon=True)
@@ -66,7 +66,7 @@ class ConductorService:
     def stop(self, grace_seconds: float = 10.0) -> None:
         """Take nothing new; what is not finished within the grace is left to others. Safe to call twice."""
         self._stopping.set()
-        self.means.work.set()
+        self.deps.work.set()
         if self._subscription is not None:
             self._subscription.stop(grace_seconds)
         for thread in self._threads:
@@ -76,9 +76,9 @@ class ConductorService:
     def _work(self) -> None:
         """Operations that conductors do themselves, as soon as there are any."""
         while not self._stopping.is_set():
-            self.means.work.clear()
+            self.deps.work.clear()
             self._attempt("own work", self._take)
-            self.means.clock.wait(self.means.work, self.means.settings.poll_seconds)
+            self.deps.clock.wait(self.deps.work, self.deps.settings.poll_seconds)
 
     def _take(self) -> None:
         self._running = {key: future for key, future in self._running.items() if not future.done()}
@@ -90,16 +90,16 @@ class ConductorService:
 
     def _do(self, operation: Operation) -> None:
         self._attempt("own work", lambda: self.duties.do(operation))
-        self.means.work.set()
+        self.deps.work.set()
 
     def _watch(self) -> None:
-        settings, clock = self.means.settings, self.means.clock
+        settings, clock = self.deps.settings, self.deps.clock
         report_at = purge_at = offload_at = clock.monotonic()
         heal_at = clock.monotonic() + settings.heal_seconds
         while not self._stopping.is_set():
             if clock.monotonic() >= report_at and self._attempt("heartbeat", self.duties.report):
                 report_at = clock.monotonic() + settings.report_seconds
-            seen = self._attempt("queue", lambda: self.means.transport.ping(timeout=2.0))
+            seen = self._attempt("queue", lambda: self.deps.transport.ping(timeout=2.0))
             seen = self._attempt("watching hosts", self.duties.watch_hosts) and seen
             if not seen:
                 self.duties.blinded()

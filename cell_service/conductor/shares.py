@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from sqlalchemy import Connection
 
-from cell_service.conductor.means import EVENTS, Means, context_of
+from cell_service.conductor.context import EVENTS, ConductorContext, context_of
 from cell_service.db import actions, instances, operations
 from cell_service.logs import about
 from cell_service.model.operation import Kind, Operation, Outcome, Phase
@@ -16,13 +16,13 @@ from cell_service.model.share import ShareMapping, ShareStatus, changed
 log = logging.getLogger(__name__)
 
 
-def host_is_through(means: Means, operation: Operation, outcome: Outcome) -> None:
+def host_is_through(deps: ConductorContext, operation: Operation, outcome: Outcome) -> None:
     """The share is as the host says: usable, or gone; after a fault it is in error, and may be detached. Told before:
     nothing. Raises OperationLost."""
     fault = outcome.fault
 
     def work(tx: Connection) -> None:
-        now, uuid = means.now(), operation.instance_uuid
+        now, uuid = deps.now(), operation.instance_uuid
         operations.finish(tx, operation.id, operation.fence, Phase.FAILED if fault else Phase.DONE, now)
         instances.hold(tx, uuid)
         instance = instances.get_many(tx, [uuid]).get(uuid)
@@ -35,10 +35,10 @@ def host_is_through(means: Means, operation: Operation, outcome: Outcome) -> Non
         )  # fmt: skip
         actions.finish(tx, uuid, operation.request_id, now, message=actions.ERROR if fault else None)
 
-    means.db.run(work)
+    deps.db.run(work)
     words = {"kind": operation.kind.value, "fault": fault.message if fault else None}
     log.info(
-        "share work ended", extra=about(context_of(operation, means.clock), instance=operation.instance_uuid, **words)
+        "share work ended", extra=about(context_of(operation, deps.clock), instance=operation.instance_uuid, **words)
     )
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from cell_service.conductor.means import EVENTS, Means, context_of, on_behalf_of
+from cell_service.conductor.context import EVENTS, ConductorContext, context_of, on_behalf_of
 from cell_service.context import Context
 from cell_service.db import actions, instances, operations
 from cell_service.errors import Conflict, ImageNotFound, OperationLost, PeerUnavailable
@@ -31,19 +31,19 @@ RETRY = timedelta(hours=1)
 """How long a shelved instance that could not leave its host is left alone."""
 
 
-def after_shelving(tx: Connection, means: Means, operation: Operation, instance: Instance) -> dict[str, Any]:
+def after_shelving(tx: Connection, deps: ConductorContext, operation: Operation, instance: Instance) -> dict[str, Any]:
     """What becomes of an instance whose image is made: it stays, or goes on to leave its host at once."""
-    now, image_id = means.now(), str(operation.arguments.get("image") or "")
+    now, image_id = deps.now(), str(operation.arguments.get("image") or "")
     known = shelved.done(instance.system_metadata, image_id, operation.host, now)
     changes: dict[str, Any] = {"system_metadata": known, "vm_state": VmState.SHELVED, "task_state": None}
-    if leaves_at_once(means):
+    if leaves_at_once(deps):
         changes["task_state"] = Task.SHELVING_OFFLOADING
-        order(tx, context_of(operation, means.clock), instance, now)
+        order(tx, context_of(operation, deps.clock), instance, now)
     return changes
 
 
-def leaves_at_once(means: Means) -> bool:
-    return means.settings.shelved_offload_seconds == 0
+def leaves_at_once(deps: ConductorContext) -> bool:
+    return deps.settings.shelved_offload_seconds == 0
 
 
 def order(tx: Connection, ctx: Context, instance: Instance, now: datetime) -> None:
@@ -59,44 +59,44 @@ def order(tx: Connection, ctx: Context, instance: Instance, now: datetime) -> No
     )
 
 
-def host_is_through(means: Means, operation: Operation, devices: tuple[BlockDevice, ...] = ()) -> None:
+def host_is_through(deps: ConductorContext, operation: Operation, devices: tuple[BlockDevice, ...] = ()) -> None:
     """The host has removed the guest; `devices` are its volumes as they are now. Raises OperationLost."""
-    ctx = context_of(operation, means.clock)
+    ctx = context_of(operation, deps.clock)
     try:
-        if means.placement is not None:
-            means.placement.release(ctx, operation.instance_uuid)
+        if deps.placement is not None:
+            deps.placement.release(ctx, operation.instance_uuid)
     except PeerUnavailable as error:
-        means.db.run(lambda tx: operations.hand_over(tx, operation.id, operation.fence))
+        deps.db.run(lambda tx: operations.hand_over(tx, operation.id, operation.fence))
         log.warning("allocations not released yet", extra=about(ctx, instance=operation.instance_uuid, reason=error))
         return
-    _conclude(means, operation, devices)
+    _conclude(deps, operation, devices)
 
 
-def do_here(means: Means, operation: Operation) -> None:
+def do_here(deps: ConductorContext, operation: Operation) -> None:
     """Without the host. Raises Conflict when the image is not there, OperationLost, PeerUnavailable (to be tried
     again)."""
-    ctx, uuid = context_of(operation, means.clock), operation.instance_uuid
-    with means.db.connect() as tx:
+    ctx, uuid = context_of(operation, deps.clock), operation.instance_uuid
+    with deps.db.connect() as tx:
         instance = instances.get(tx, uuid)
     image_id = shelved.image_of(instance.system_metadata)
-    if not instance.volume_backed and not _is_active(means, ctx, image_id):
+    if not instance.volume_backed and not _is_active(deps, ctx, image_id):
         raise Conflict(reason="The shelved server's image is not there.")
-    if means.networks is not None:
-        means.networks.unbind(ctx, uuid)
-    if means.placement is not None:
-        means.placement.release(ctx, uuid)
-    _conclude(means, operation, without_host=True)
+    if deps.networks is not None:
+        deps.networks.unbind(ctx, uuid)
+    if deps.placement is not None:
+        deps.placement.release(ctx, uuid)
+    _conclude(deps, operation, without_host=True)
 
 
-def offload_late(means: Means) -> int:
+def offload_late(deps: ConductorContext) -> int:
     """Those that have been shelved for longer than the configured time begin to leave. Answers how many."""
-    seconds, now = means.settings.shelved_offload_seconds, means.now()
+    seconds, now = deps.settings.shelved_offload_seconds, deps.now()
     if seconds < 0:
         return 0
-    with means.db.connect() as tx:
+    with deps.db.connect() as tx:
         there = instances.shelved_on_hosts(tx)
     late = [each for each in there if _is_late(each, now, timedelta(seconds=seconds))]
-    return sum(means.db.run(lambda tx, one=each: _begin(tx, means, one)) for each in late)  # type: ignore[misc]
+    return sum(deps.db.run(lambda tx, one=each: _begin(tx, deps, one)) for each in late)  # type: ignore[misc]
 
 
 def _is_late(instance: Instance, now: datetime, after: timedelta) -> bool:
@@ -106,39 +106,39 @@ def _is_late(instance: Instance, now: datetime, after: timedelta) -> bool:
     return since is None or since + after <= now
 
 
-def _begin(tx: Connection, means: Means, instance: Instance) -> bool:
-    now, task = means.now(), lifecycle.RULES[Kind.SHELVE_OFFLOAD.value].task
+def _begin(tx: Connection, deps: ConductorContext, instance: Instance) -> bool:
+    now, task = deps.now(), lifecycle.RULES[Kind.SHELVE_OFFLOAD.value].task
     if not instances.change(tx, instance.uuid, now=now, expect=State(VmState.SHELVED), settled=True, task_state=task):
         return False
-    ctx = on_behalf_of(means, instance)
+    ctx = on_behalf_of(deps, instance)
     actions.start(tx, ctx, instance.uuid, Kind.SHELVE_OFFLOAD.value, now)
     order(tx, ctx, instance, now)
     log.info("shelved instance leaves its host", extra=about(ctx, instance=instance.uuid, host=instance.host))
     return True
 
 
-def _is_active(means: Means, ctx: Context, image_id: str | None) -> bool:
+def _is_active(deps: ConductorContext, ctx: Context, image_id: str | None) -> bool:
     if image_id is None:
         return False
-    if means.images is None:
+    if deps.images is None:
         return True
     try:
-        return means.images.get(ctx, image_id).status == "active"
+        return deps.images.get(ctx, image_id).status == "active"
     except ImageNotFound:
         return False
 
 
 def _conclude(
-    means: Means, operation: Operation, devices: tuple[BlockDevice, ...] = (), *, without_host: bool = False
+    deps: ConductorContext, operation: Operation, devices: tuple[BlockDevice, ...] = (), *, without_host: bool = False
 ) -> None:
     """The instance has no host; what that one has not removed is owed. Raises OperationLost."""
 
     def work(tx: Connection) -> None:
-        now = means.now()
+        now = deps.now()
         operations.finish(tx, operation.id, operation.fence, Phase.DONE, now)
         instance = instances.get(tx, operation.instance_uuid)
         if without_host:
-            ctx = context_of(operation, means.clock)
+            ctx = context_of(operation, deps.clock)
             operations.owe(tx, ctx, instance_uuid=instance.uuid, host=instance.host, now=now)
         left = instances.change(
             tx,
@@ -160,6 +160,6 @@ def _conclude(
         )  # fmt: skip
         actions.finish(tx, operation.instance_uuid, operation.request_id, now)
 
-    means.db.run(work)
-    ctx = context_of(operation, means.clock)
+    deps.db.run(work)
+    ctx = context_of(operation, deps.clock)
     log.info("shelved instance has left its host", extra=about(ctx, instance=operation.instance_uuid))

@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 
 from sqlalchemy import Connection
 
-from cell_service.conductor.means import EVENTS, Means, context_of, on_behalf_of
+from cell_service.conductor.context import EVENTS, ConductorContext, context_of, on_behalf_of
 from cell_service.context import Context
 from cell_service.db import actions, instances, operations
 from cell_service.errors import InstanceNotFound, Invalid, NotFound
@@ -24,7 +24,7 @@ EXTEND_SECONDS = 600.0
 
 
 def host_is_through(
-    means: Means,
+    deps: ConductorContext,
     operation: Operation,
     outcome: Outcome,
     also: Callable[[Connection], None] = lambda _tx: None,
@@ -34,10 +34,10 @@ def host_is_through(
     the host, which may have begun. One that could not be detached is still there. Told before: nothing. `also` is
     done in the same transaction; `begun_at` is the host that may have begun what conductors have ended. Raises
     OperationLost."""
-    fault, ctx = outcome.fault, context_of(operation, means.clock)
+    fault, ctx = outcome.fault, context_of(operation, deps.clock)
 
     def work(tx: Connection) -> None:
-        now = means.now()
+        now = deps.now()
         operations.finish(tx, operation.id, operation.fence, Phase.FAILED if fault else Phase.DONE, now)
         instances.hold(tx, operation.instance_uuid)
         try:
@@ -61,26 +61,26 @@ def host_is_through(
         message = actions.ERROR if fault else None
         actions.finish(tx, operation.instance_uuid, operation.request_id, now, message=message)
 
-    means.db.run(work)
+    deps.db.run(work)
     if operation.host is not None and fault is not None:
-        means.wake(ctx, operation.host)
+        deps.wake(ctx, operation.host)
     words = {"kind": operation.kind.value, "fault": fault.message if fault else None}
     log.info("volume work ended", extra=about(ctx, instance=operation.instance_uuid, **words))
 
 
-def tell_snapshot_failed(means: Means, operation: Operation) -> None:
+def tell_snapshot_failed(deps: ConductorContext, operation: Operation) -> None:
     """The block storage service knows that nothing came of it; it may have given the snapshot up already. Raises
     PeerUnavailable."""
-    if means.volumes is None:
+    if deps.volumes is None:
         return
-    ctx, snapshot_id = context_of(operation, means.clock), str(operation.arguments["snapshot_id"])
+    ctx, snapshot_id = context_of(operation, deps.clock), str(operation.arguments["snapshot_id"])
     try:
-        means.volumes.report_snapshot(ctx, snapshot_id, SNAPSHOT_FAULTS[operation.kind])
+        deps.volumes.report_snapshot(ctx, snapshot_id, SNAPSHOT_FAULTS[operation.kind])
     except (NotFound, Invalid) as error:
         log.info("snapshot given up before", extra=about(ctx, snapshot=snapshot_id, reason=error))
 
 
-def extended(means: Means, ctx: Context, event: ServerEvent) -> None:
+def extended(deps: ConductorContext, ctx: Context, event: ServerEvent) -> None:
     """The block storage service has made a volume (the event's tag) larger: the guest that has it will see that."""
 
     def work(tx: Connection) -> str | None:
@@ -91,7 +91,7 @@ def extended(means: Means, ctx: Context, event: ServerEvent) -> None:
         if device is None:
             log.info("a volume has grown that is not the instance's", extra=about(ctx, instance=instance.uuid))
             return None
-        now, own = means.now(), on_behalf_of(means, instance)
+        now, own = deps.now(), on_behalf_of(deps, instance)
         actions.start(tx, own, instance.uuid, Kind.EXTEND_VOLUME.value, now)
         operations.insert(
             tx,
@@ -105,9 +105,9 @@ def extended(means: Means, ctx: Context, event: ServerEvent) -> None:
         )
         return instance.host
 
-    host = means.db.run(work)
+    host = deps.db.run(work)
     if host is not None:
-        means.wake(ctx, host)
+        deps.wake(ctx, host)
 
 
 def _after_fault(operation: Operation, held: tuple[BlockDevice, ...]) -> tuple[BlockDevice, ...]:

@@ -10,8 +10,8 @@ from sqlalchemy import bindparam, func, select, update
 from sqlalchemy.dialects import mysql, postgresql, sqlite
 
 from cell_service.context import Context
-from cell_service.db.prepared import Prepared
 from cell_service.db.schema import instance_actions, instance_actions_events
+from cell_service.db.sql.prepared import Prepared
 
 OF_REQUEST = Prepared(
     select(func.max(instance_actions.c.id)).where(

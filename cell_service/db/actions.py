@@ -131,8 +131,7 @@ def end(
     host: str | None,
     now: datetime,
 ) -> None:
-    """A step went well, and with it the action: `finish_event` and `finish` of an action whose id is known (None: there is
-    none, and nothing is recorded)."""
+    """Record that a step, and with it its action, succeeded. Without an id (None) nothing is recorded."""
     if action_id is None:
         return
     if event is not None:

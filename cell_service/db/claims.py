@@ -12,9 +12,9 @@ from sqlalchemy.sql.elements import ColumnElement
 
 from cell_service.db import actions, instances
 from cell_service.db.operations import columns, get_many, operation_of, unheld, workable
-from cell_service.db.prepared import Prepared, keys, one_of, room
 from cell_service.db.schema import instances as instance_rows
 from cell_service.db.schema import operations
+from cell_service.db.sql.prepared import Prepared, keys, one_of, room
 from cell_service.model.instance import Instance
 from cell_service.model.operation import UNFINISHED, Kind, Operation, Phase
 

@@ -25,9 +25,9 @@ from sqlalchemy import (
 from sqlalchemy.exc import DBAPIError
 
 from cell_service.db import instances as rows
-from cell_service.db.prepared import Prepared, among, keys, one_of, room
 from cell_service.db.schema import instances, tags
-from cell_service.db.sorting import Sort, order_by, past
+from cell_service.db.sql.prepared import Prepared, among, keys, one_of, room
+from cell_service.db.sql.sorting import Sort, order_by, past
 from cell_service.errors import Invalid
 from cell_service.model.instance import Instance
 from cell_service.model.lifecycle import VmState

@@ -10,8 +10,8 @@ from typing import Any
 from sqlalchemy import Connection, bindparam, delete, func, insert, or_, select, update
 from sqlalchemy.exc import IntegrityError
 
-from cell_service.db.prepared import Prepared, keys, one_of, room
 from cell_service.db.schema import instances, tags
+from cell_service.db.sql.prepared import Prepared, keys, one_of, room
 from cell_service.errors import InstanceNotFound
 from cell_service.model.instance import Flavor, Instance
 from cell_service.model.lifecycle import PowerState, State, Task, VmState

@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, and_, or_, select
 
 from cell_service.db.schema import migrations
-from cell_service.db.sorting import Sort, order_by, past
+from cell_service.db.sql.sorting import Sort, order_by, past
 from cell_service.model.migration import Migration
 
 SORT: Sort = (("created_at", "desc"), ("id", "desc"))

@@ -16,9 +16,9 @@ from sqlalchemy import insert as sql_insert
 from sqlalchemy.sql.elements import ColumnElement
 
 from cell_service.context import Context
-from cell_service.db.prepared import Prepared
 from cell_service.db.schema import operations
 from cell_service.db.services import COMPUTE, by_host
+from cell_service.db.sql.prepared import Prepared
 from cell_service.errors import OperationLost, ServiceNotFound
 from cell_service.model.operation import ADMIN_PASSWORD, UNFINISHED, BuildArguments, Kind, Operation, Phase
 

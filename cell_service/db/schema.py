@@ -23,7 +23,7 @@ from sqlalchemy import (
     false,
 )
 
-from cell_service.db.types import Json, Utc, ascii_id, exact
+from cell_service.db.sql.types import Json, Utc, ascii_id, exact
 from cell_service.model.block_device import BlockDevice
 from cell_service.model.host import NodeReport
 from cell_service.model.instance import Fault, Flavor, Vif

@@ -9,8 +9,8 @@ from functools import cache
 from sqlalchemy import Connection, ScalarSelect, Update, bindparam, or_, select, update
 from sqlalchemy.sql.elements import ColumnElement
 
-from cell_service.db.prepared import Prepared, keys, one_of, room
 from cell_service.db.schema import instances, operations
+from cell_service.db.sql.prepared import Prepared, keys, one_of, room
 from cell_service.model import lifecycle
 from cell_service.model.lifecycle import Task
 from cell_service.model.operation import Kind, Phase

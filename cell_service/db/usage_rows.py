@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, or_, select
 
 from cell_service.db.schema import instances
-from cell_service.db.sorting import Sort, order_by, past
+from cell_service.db.sql.sorting import Sort, order_by, past
 from cell_service.model.instance import Flavor
 
 SORT: Sort = (("project_id", "asc"), ("uuid", "asc"))

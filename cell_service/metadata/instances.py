@@ -8,7 +8,7 @@ from sqlalchemy import Connection
 
 from cell_service.context import Clock, Context
 from cell_service.db import instances
-from cell_service.db.engine import Database
+from cell_service.db.sql.engine import Database
 from cell_service.errors import InstanceNotFound, PasswordIsSet
 from cell_service.metadata.password import password_of, with_password
 from cell_service.model.instance import Instance

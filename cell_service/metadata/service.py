@@ -14,10 +14,10 @@ from cell_service.metadata.config import MetadataSettings
 from cell_service.metadata.content import Content, Vendor, new_seed, plain_address
 from cell_service.metadata.documents import LATEST, PASSWORD, VENDOR_DATA, VENDOR_DATA_2
 from cell_service.metadata.instances import Instances
-from cell_service.metadata.kept import Kept
 from cell_service.metadata.password import MOST_BYTES
 from cell_service.metadata.vendordata import VendorData
 from cell_service.peers.network import Networks
+from cell_service.ttl_cache import Kept
 
 TEXT, JSON, BYTES = "text/plain; charset=UTF-8", "application/json", "application/octet-stream"
 

@@ -33,12 +33,12 @@ def open_transport(url: str) -> Transport:
         path = unquote(urlsplit(url).path)
         if not path.startswith("/") or not rest.startswith("/"):
             raise Invalid(reason="the transport URL must look like local:///path/to/socket")
-        from cell_service.rpc.local import LocalTransport
+        from cell_service.rpc.local.transport import LocalTransport
 
         return LocalTransport(path)
     if scheme in ("rabbit", "amqp", "amqps"):
         server = rabbit_server(url)
-        from cell_service.rpc.rabbit import RabbitTransport  # only then pika is needed
+        from cell_service.rpc.rabbit.transport import RabbitTransport
 
         return RabbitTransport(server)
     raise Invalid(reason=f"no transport for {scheme[:20]}:// (there are memory, local, rabbit, amqp and amqps)")

@@ -12,7 +12,7 @@ import pytest
 import requests
 
 from tests.suites.companions import PASSWORDS, QUICK, REGION, Companions, log_in, start_companions
-from tools.companions.identity import IdentitySettings, Seed, make_identity, seed
+from tools.companions.identity.service import IdentitySettings, Seed, make_identity, seed
 
 _numbers = count(1)
 

@@ -12,8 +12,8 @@ import requests
 
 from api_cell.edge.auth import NoAuth
 from cell_service.errors import PeerUnavailable
-from tools.companions.network import make_network
-from tools.companions.network_events import Event
+from tools.companions.network.events import Event
+from tools.companions.network.service import make_network
 from tools.companions.server import Companion
 
 HEADERS = {"X-Auth-Token": "admin:p1"}

@@ -13,13 +13,13 @@ import requests
 from api_cell.edge.auth import NoAuth
 from cell_service.errors import Invalid, Unavailable
 from tests.suites.companions import Companions
-from tools.companions.identity import make_identity
-from tools.companions.network import NetworkSettings, make_network
+from tools.companions.identity.service import make_identity
+from tools.companions.network.service import NetworkSettings, make_network
 
 _PROGRAM = """
 import sys
 from pathlib import Path
-from tools.companions.identity import make_identity
+from tools.companions.identity.service import make_identity
 companion = make_identity(Path(sys.argv[1]))
 companion.bind()
 print(companion.url, flush=True)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from api_cell.compute import external_events, network_proxies, security_groups, server_interfaces
+from api_cell.compute.proxies import external_events, security_groups
+from api_cell.compute.proxies import networks as network_proxies
+from api_cell.compute.servers import interfaces as server_interfaces
 from api_cell.edge.route import Route
-from api_cell.edge.table import holding
+from api_cell.edge.router import holding
 from cell_service.errors import Invalid
 from tests.compute.test_schemas import bodies, changed, entry_of
 from tests.edge import reference

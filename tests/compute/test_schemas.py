@@ -19,7 +19,7 @@ from api_cell.compute.routes import (
     SERVICES,
 )
 from api_cell.edge.route import Route
-from api_cell.edge.table import Entry, Table, holding, split
+from api_cell.edge.router import Entry, Table, holding, split
 from cell_service.errors import Invalid
 from tests.edge import reference
 from tests.edge.reference import VERSIONS, parsed

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
+from api_cell.compute.policies import RULES
 from api_cell.compute.routes import ROUTES
-from api_cell.policies.compute import RULES
 from tests.edge import reference
 from tests.edge.client import Client
 from tests.edge.compute_api import ComputeApi

@@ -15,9 +15,9 @@ from cell_service.conductor.config import ConductorSettings
 from cell_service.conductor.service import ConductorService
 from cell_service.context import SYSTEM_CLOCK, internal
 from cell_service.db import actions, instances, operations
-from cell_service.db.engine import Database
 from cell_service.db.schema import instances as instances_table
 from cell_service.db.schema import metadata
+from cell_service.db.sql.engine import Database
 from cell_service.model.instance import Flavor, Instance
 from cell_service.model.lifecycle import Task, VmState
 from cell_service.model.operation import Alternate, BuildArguments, Kind
@@ -98,7 +98,7 @@ class Threaded:
 
         self.placement.allocations[uuid] = self.alternate(first).allocations
         self.db.run(work)
-        self.conductors[0].means.wake(ctx, first)
+        self.conductors[0].deps.wake(ctx, first)
         return uuid
 
     def delete(self, uuid: str) -> None:
@@ -113,7 +113,7 @@ class Threaded:
 
         host = self.db.run(work)
         if host is not None:
-            self.conductors[0].means.wake(ctx, host)
+            self.conductors[0].deps.wake(ctx, host)
 
     def alternate(self, host: str) -> Alternate:
         provider = self.fleet.agents[host].driver.nodes()[0].uuid

@@ -14,8 +14,8 @@ from cell_service.model.lifecycle import PowerState, State, VmState
 from cell_service.model.operation import Kind
 from cell_service.rpc.compute import Compute
 from cell_service.rpc.contract import client
+from compute_host.endpoint import ComputeServant
 from compute_host.plugging import Plugging
-from compute_host.servant import ComputeServant
 from tests.suites.one_cell import OneCell
 
 BOOT = 20.0

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from cell_service.rpc.memory import Bus, MemoryTransport
 from cell_service.rpc.transports import open_transport
-from compute_host.lines import FILE, Lines
+from compute_host.host_queue import FILE, Lines
 
 OLD, NEW = "memory://lines-old", "memory://lines-new"
 

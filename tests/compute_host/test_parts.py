@@ -18,7 +18,7 @@ from cell_service.model.instance import Flavor, Instance
 from cell_service.model.operation import Kind, Operation, Phase, Work
 from compute_host.backlog import Backlog, Held
 from compute_host.config import settings_from
-from compute_host.images import ImageCache
+from compute_host.image_cache import ImageCache
 from compute_host.timers import Repeated, Timers
 from tests.suites.peers import MemoryImages
 from tests.suites.steps import StepPool

@@ -10,8 +10,8 @@ from cell_service.context import Context, Deadline, ManualClock
 from cell_service.errors import DriverError
 from cell_service.model.instance import Flavor, Instance
 from cell_service.model.operation import Kind, Operation, Phase, Work
+from compute_host.operations.context import Job
 from compute_host.plugging import Plugging
-from compute_host.work import Job
 from tests.suites.peers import MemoryNetworks
 
 

@@ -15,13 +15,13 @@ from api_cell.app import ApiServer, Services, make_compute_app
 from api_cell.config import ApiSection, ApiSettings
 from cell_service.context import Deadline, ManualClock
 from cell_service.db import compute_nodes, schema, services
-from cell_service.db.engine import Database
+from cell_service.db.sql.engine import Database
 from cell_service.model.host import NodeReport, Service
 from cell_service.rpc.memory import Bus, MemoryTransport
 from mapping_db import cell_mappings, host_mappings
-from mapping_db.cells import CELL0_UUID, Cells
+from mapping_db.cells.registry import CELL0_UUID, Cells
 from mapping_db.cloud import Cloud
-from mapping_db.locator import Locator
+from mapping_db.locating.locator import Locator
 from mapping_db.schema import metadata as global_metadata
 from tests.edge.client import Client
 

@@ -20,12 +20,12 @@ from api_cell.edge.policy import Policy, Rule
 from api_cell.edge.route import Request, Response, Route
 from api_cell.edge.server import ApiServer
 from cell_service.context import SYSTEM_CLOCK
-from cell_service.db.engine import Database
+from cell_service.db.sql.engine import Database
 from cell_service.errors import CellUnavailable, FlavorNotFound
 from cell_service.rpc.memory import Bus, MemoryTransport
-from mapping_db.cells import Cells
+from mapping_db.cells.registry import Cells
 from mapping_db.cloud import Cloud
-from mapping_db.locator import Locator
+from mapping_db.locating.locator import Locator
 from tests.edge.client import Client
 
 THING: dict[str, Any] = {

@@ -89,11 +89,11 @@ from pathlib import Path
 from api_cell.app import ApiServer, Services, make_compute_app
 from api_cell.config import ApiSection, ApiSettings
 from cell_service.context import SYSTEM_CLOCK
-from cell_service.db.engine import Database
+from cell_service.db.sql.engine import Database
 from cell_service.rpc.memory import Bus, MemoryTransport
 from mapping_db.cells import Cells
 from mapping_db.cloud import Cloud
-from mapping_db.locator import Locator
+from mapping_db.locating.locator import Locator
 
 db = Database(f"sqlite:///{sys.argv[1]}")
 settings = ApiSettings(api=ApiSection(auth_strategy="noauth2"))

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from api_cell.compute.policies import RULES
 from api_cell.config import PolicySection
 from api_cell.edge import policy as module
 from api_cell.edge.policy import Policy, Rule
-from api_cell.policies.compute import RULES
 from cell_service.context import Context
 from cell_service.errors import PolicyForbidden
 

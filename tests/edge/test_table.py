@@ -6,7 +6,7 @@ import pytest
 
 from api_cell.app import COMPUTE
 from api_cell.edge.api import Api
-from api_cell.edge.table import Table
+from api_cell.edge.router import Table
 from api_cell.placement.app import placement_api
 
 

@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 import requests
 from sqlalchemy import Connection
 
-from cell_service.db.engine import Database, PoolLimits
+from cell_service.db.sql.engine import Database, PoolLimits
 from tests.real.databases import Server, free_ports, mariadb_in
 from tests.real.memcached import Memcached
 from tests.real.rabbitmq import RabbitMq

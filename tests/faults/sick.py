@@ -16,7 +16,7 @@ from types import TracebackType
 from typing import Any, Protocol
 
 from bench.sick_line import Line, Lines, Mode
-from mapping_db.shared_cache import CacheSettings
+from mapping_db.locating.shared_cache import CacheSettings
 from tests.federation.cloud import Federation
 from tests.real.databases import mariadb_in
 from tests.real.memcached import Memcached

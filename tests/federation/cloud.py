@@ -16,19 +16,20 @@ import requests
 
 from api_cell.app import ApiServer, Services, make_compute_app
 from api_cell.config import ApiSection, ApiSettings, Quota, SoftDelete
+from api_cell.contract import SuperConductor
 from api_cell.edge.auth import NoAuth
 from api_cell.placement.app import make_placement_app
 from api_cell.scheduler.scheduler import Scheduler
-from api_cell.superconductor.contract import SuperConductor
-from api_cell.superconductor.means import SuperConductorSettings
+from api_cell.superconductor.context import SuperConductorSettings
 from api_cell.superconductor.service import SuperConductorService
 from cell_service.conductor.config import ConductorSettings
 from cell_service.conductor.service import ConductorService
 from cell_service.config import CinderSettings, ManilaSettings, PlacementSettings
 from cell_service.consoles.config import ConsoleSettings, SerialConsole
 from cell_service.context import SYSTEM_CLOCK, Deadline
-from cell_service.db import migrate, schema
-from cell_service.db.engine import Database
+from cell_service.db import schema
+from cell_service.db import upgrades as migrate
+from cell_service.db.sql.engine import Database
 from cell_service.model.instance import Flavor
 from cell_service.peers.cinder import open_volumes
 from cell_service.peers.limits import UnifiedLimits
@@ -39,19 +40,19 @@ from cell_service.rpc.transport import Transport
 from cell_service.rpc.transports import open_transport
 from compute_host.config import HostSettings, SimulatedOptions, own_address
 from compute_host.fleet import Fleet
-from compute_host.lines import Lines
+from compute_host.host_queue import Lines
 from mapping_db import cell_mappings, flavors, host_mappings
-from mapping_db.cell_bus import CellBus
-from mapping_db.cells import CELL0_UUID, Cells
+from mapping_db.cells.bus import CellBus
+from mapping_db.cells.registry import CELL0_UUID, Cells
 from mapping_db.cloud import Cloud
 from mapping_db.global_database import GlobalDatabase
-from mapping_db.locator import Locator
-from mapping_db.migrate import GLOBAL
-from mapping_db.shared_cache import CacheSettings, open_shared
+from mapping_db.locating.locator import Locator
+from mapping_db.locating.shared_cache import CacheSettings, open_shared
+from mapping_db.upgrades import GLOBAL
 from tests.edge.client import Client, Reply
 from tests.suites.peers import MemoryImages, MemoryNetworks
-from tools.companions.share import make_share
-from tools.companions.volume import make_volume
+from tools.companions.share.service import make_share
+from tools.companions.volume.service import make_volume
 
 T = TypeVar("T")
 BIG = Quota(instances=-1, cores=-1, ram=-1)

@@ -9,7 +9,7 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
-from mapping_db.shared_cache import CacheSettings
+from mapping_db.locating.shared_cache import CacheSettings
 from tests.federation.cloud import Federation
 from tests.real.databases import mariadb_in
 from tests.real.memcached import Memcached

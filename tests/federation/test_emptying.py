@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from api_cell.servers.emptying import Emptying, Result, Wanted
-from api_cell.superconductor.contract import SuperConductor
+from api_cell.contract import SuperConductor
+from api_cell.servers.moves.emptying import Emptying, Result, Wanted
 from cell_service.context import internal
 from cell_service.rpc.contract import client
 from tests.federation.cloud import Federation

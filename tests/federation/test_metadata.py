@@ -19,8 +19,8 @@ from cell_service.metadata.config import ApiOptions, MetadataSettings, ProxyOpti
 from cell_service.metadata.server import MetadataServer
 from cell_service.metadata.service import MetadataService
 from cell_service.peers.placement_http import open_placement
-from compute_host.config_drive import ConfigDrives
 from compute_host.fleet import Fleet
+from compute_host.operations.config_drive import ConfigDrives
 from mapping_db import instance_mappings
 from tests.compute.test_wire import Checked
 from tests.edge import reference

@@ -13,7 +13,7 @@ from sqlalchemy import select
 from api_cell.superconductor.host_moves import HostMover, HostMoveRefused
 from cell_service.context import Deadline
 from cell_service.db import schema
-from compute_host.lines import FILE, Lines
+from compute_host.host_queue import FILE, Lines
 from mapping_db import host_mappings, host_moves, instance_mappings
 from tests.federation.cloud import Federation
 from tests.federation.conftest import real_parts

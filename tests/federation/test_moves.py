@@ -9,12 +9,13 @@ from uuid import uuid4
 
 import pytest
 
+from api_cell.contract import SuperConductor
 from api_cell.scheduler.scheduler import Scheduler
-from api_cell.servers import move as asking
-from api_cell.superconductor.contract import SuperConductor
-from api_cell.superconductor.means import Means, SuperConductorSettings
-from api_cell.superconductor.moves import back, phases, rows, runner, steps
-from api_cell.superconductor.moves.turn import Failed, Turn
+from api_cell.servers.moves import request as asking
+from api_cell.superconductor.context import SuperConductorContext, SuperConductorSettings
+from api_cell.superconductor.moves import back, rows, runner, steps
+from api_cell.superconductor.moves import recipes as phases
+from api_cell.superconductor.moves.step_context import Failed, StepContext
 from cell_service.context import Deadline, internal
 from cell_service.db import instances, server_migrations
 from cell_service.errors import DriverError, OperationLost, Unavailable
@@ -229,9 +230,9 @@ def test_killed_at_any_step_a_move_is_taken_over(
 
     def dying(original: phases.Step) -> phases.Step:
         @functools.wraps(original)
-        def act(turn: Any) -> bool:
-            done = original(turn)
-            if done and turn.move.instance_uuid == uuid and not struck:
+        def act(context: Any) -> bool:
+            done = original(context)
+            if done and context.move.instance_uuid == uuid and not struck:
                 struck.append(step)
                 raise Killed
             return done
@@ -263,10 +264,10 @@ def test_what_fails_before_the_commit_is_undone(
 ) -> None:
     uuid = made.boot(cloud)
 
-    def failing(turn: Any) -> bool:
-        if turn.move.instance_uuid == uuid:
+    def failing(context: Any) -> bool:
+        if context.move.instance_uuid == uuid:
             raise Failed("It was not to be.")
-        return original(turn)
+        return original(context)
 
     before = phases.GOING[MoveKind.COLD]
     original = next(one for one in before.steps if one.__name__ == step)
@@ -304,9 +305,9 @@ def test_a_delete_just_before_the_move_rests_ends_it(
     uuid, before = cloud.boot(cell="cell1"), phases.GOING[MoveKind.COLD]
     deleter = cloud.user("admin", "admin")
 
-    def settle(turn: Any) -> bool:
-        done = before.steps[-1](turn)
-        if done and turn.move.instance_uuid == uuid:
+    def settle(context: Any) -> bool:
+        done = before.steps[-1](context)
+        if done and context.move.instance_uuid == uuid:
             assert deleter.delete(f"/servers/{uuid}").status == 204
         return done
 
@@ -332,10 +333,10 @@ def test_a_delete_overtakes_a_move(
 
     deleter = cloud.user("admin", "admin")
 
-    def deleting(turn: Any) -> bool:
-        if turn.move.instance_uuid == uuid and turn.plan.errand is None:
+    def deleting(context: Any) -> bool:
+        if context.move.instance_uuid == uuid and context.plan.errand is None:
             assert deleter.delete(f"/servers/{uuid}").status in (204, 404)
-        return original(turn)
+        return original(context)
 
     deleting.__name__ = step
     steps = tuple(deleting if one is original else one for one in before.steps)
@@ -358,11 +359,11 @@ def test_a_delete_that_is_through_before_a_host_is_chosen_leaves_no_claim(
     before = phases.GOING[MoveKind.COLD]
     deleter = cloud.user("admin", "admin")
 
-    def choose(turn: Any) -> bool:
-        if turn.move.instance_uuid == uuid:
+    def choose(context: Any) -> bool:
+        if context.move.instance_uuid == uuid:
             assert deleter.delete(f"/servers/{uuid}").status in (204, 404)
             cloud.until(lambda: uuid not in cloud.allocations())
-        return steps.choose(turn)
+        return steps.choose(context)
 
     chosen = tuple(choose if one is steps.choose else one for one in before.steps)
     monkeypatch.setitem(phases.GOING, MoveKind.COLD, dataclasses.replace(before, steps=chosen))
@@ -388,11 +389,11 @@ def test_a_move_whose_cell_was_silent_from_the_start_leaves_no_task(
     uuid = cloud.boot(cell="cell1")
     before = phases.GOING[MoveKind.COLD]
 
-    def begin(turn: Any) -> bool:
-        if turn.move.instance_uuid == uuid:
-            steps.begin(turn)
+    def begin(context: Any) -> bool:
+        if context.move.instance_uuid == uuid:
+            steps.begin(context)
             raise Unavailable(reason="Nobody answers.")
-        return steps.begin(turn)
+        return steps.begin(context)
 
     silent = tuple(begin if one is steps.begin else one for one in before.steps)
     monkeypatch.setitem(phases.GOING, MoveKind.COLD, dataclasses.replace(before, steps=silent))
@@ -423,16 +424,16 @@ def test_the_move_that_goes_on_waits_until_the_cell_knows_of_it(
             raise DriverError(reason="No.")
         receive(driver, spec, luggage)
 
-    def show_next(turn: Any) -> bool:
-        if turn.move.instance_uuid == uuid and len(seen) < 3:
+    def show_next(context: Any) -> bool:
+        if context.move.instance_uuid == uuid and len(seen) < 3:
             with cloud.db.connect() as tx:
-                (successor,) = [moves.get(tx, row.uuid) for row in every(tx, uuid) if row.uuid != turn.move.uuid]
+                (successor,) = [moves.get(tx, row.uuid) for row in every(tx, uuid) if row.uuid != context.move.uuid]
             assert successor is not None
             seen.append(successor.plan.done)
             raise Unavailable(reason="Nobody answers.")
-        if turn.move.instance_uuid == uuid and deleted:
+        if context.move.instance_uuid == uuid and deleted:
             assert cloud.admin.delete(f"/servers/{uuid}").status in (204, 404)
-        return back.show_next(turn)
+        return back.show_next(context)
 
     shown = tuple(show_next if one is back.show_next else one for one in before.steps)
     monkeypatch.setitem(phases.LATER, MovePhase.LEAVING, dataclasses.replace(before, steps=shown))
@@ -484,14 +485,14 @@ def test_who_comes_late_does_not_touch_the_next_move(cloud: Federation) -> None:
         old = moves.get(tx, row.uuid)
     assert old is not None
     start(cloud, uuid, MoveKind.COLD, target_host="cell1-host1")
-    means = Means(cloud.cloud, Scheduler(cloud.cloud), SuperConductorSettings(), "late")
+    deps = SuperConductorContext(cloud.cloud, Scheduler(cloud.cloud), SuperConductorSettings(), "late")
     for late in (
         rows.settle_here,
         rows.settle_back,
-        lambda turn: rows.show(turn, turn.source, Task.MIGRATING, "running"),
+        lambda context: rows.show(context, context.source, Task.MIGRATING, "running"),
     ):
         with pytest.raises(OperationLost):
-            late(Turn(means, old))
+            late(StepContext(deps, old))
     cloud.until(lambda: cloud.show(uuid)["status"] == "VERIFY_RESIZE")
     assert cloud.show(uuid)[HOST] == "cell1-host1"
     cloud.until(lambda: cloud.act(uuid, "revertResize").status == 202)

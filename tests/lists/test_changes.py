@@ -11,14 +11,14 @@ from itertools import islice
 import pytest
 from sqlalchemy import select
 
-from api_cell.lists.arrivals import read_whole
 from api_cell.lists.merge import Kind, Merge
+from api_cell.lists.rows_in_transit import read_whole
 from cell_service.context import Deadline
-from cell_service.db import carry
+from cell_service.db import instance_bundles as carry
 from cell_service.db.schema import instances as table
 from cell_service.model.move import MoveKind, MovePhase
 from mapping_db import instance_mappings, moves
-from mapping_db.cells import Cell
+from mapping_db.cells.registry import Cell
 from mapping_db.moves import Move
 from tests.lists.world import T0, Placed, World, minutes, ok, pages, server
 

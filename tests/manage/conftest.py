@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from cell_service.db import compute_nodes, instances, services
-from cell_service.db.engine import Database
+from cell_service.db.sql.engine import Database
 from cell_service.model.host import NodeReport
 from cell_service.model.instance import Flavor, Instance
 from cell_service.model.lifecycle import VmState

@@ -20,7 +20,7 @@ import tornado.web
 
 from bench import list as listing
 from bench import load, micro, show, startup, table, target
-from cell_service.db.engine import Database
+from cell_service.db.sql.engine import Database
 from tests.manage.conftest import Site
 
 ROOT = Path(__file__).parent.parent.parent

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from cell_service.db.migrate import newest
+from cell_service.db.upgrades import newest
 from mapping_db import instance_mappings, progress_marks, quotas
 from mapping_db.cell_mappings import CellMapping
 from tests.manage.conftest import NOW, Ran, Site

@@ -8,11 +8,11 @@ import pytest
 
 from cell_service.context import SYSTEM_CLOCK
 from cell_service.db import identity, schema
-from cell_service.db.engine import Database
+from cell_service.db.sql.engine import Database
 from mapping_db import placement_notes, progress_marks
 from mapping_db import schema as global_schema
 from tests.manage.conftest import NOW, Site
-from tools.manage.looks import database_clock
+from tools.manage.probes import database_clock
 
 
 def test_a_clock_is_read_from_any_database(empty_url: str) -> None:

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from cell_service.db import migrate as cell_schema
-from cell_service.db.engine import Database
-from mapping_db import migrate
+from cell_service.db import upgrades as cell_schema
+from cell_service.db.sql.engine import Database
+from mapping_db import upgrades as migrate
 from tests.manage.conftest import Site
 
 

@@ -12,11 +12,12 @@ import pytest
 from sqlalchemy import text
 
 from cell_service.context import Deadline
-from cell_service.db.engine import Database
+from cell_service.db.sql.engine import Database
 from cell_service.rpc.memory import Bus, MemoryTransport
 from cell_service.rpc.transport import Transport
-from mapping_db import cell_mappings, migrate
-from mapping_db.cells import Cell, Cells, CellSettings
+from mapping_db import cell_mappings
+from mapping_db import upgrades as migrate
+from mapping_db.cells.registry import Cell, Cells, CellSettings
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
 

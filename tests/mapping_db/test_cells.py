@@ -9,12 +9,12 @@ import pytest
 from sqlalchemy import text
 
 from cell_service.context import Deadline, internal
-from cell_service.db.engine import Database
+from cell_service.db.sql.engine import Database
 from cell_service.errors import CellMappingNotFound, CellUnavailable, DatabaseUnavailable, InstanceNotFound, NobodyThere
 from cell_service.rpc.compute import Compute
 from cell_service.rpc.contract import dispatcher
 from mapping_db import cell_mappings
-from mapping_db.cells import CELL0_UUID, Cell, CellSettings
+from mapping_db.cells.registry import CELL0_UUID, Cell, CellSettings
 from tests.mapping_db.conftest import NOW, Federation, soon, who
 from tests.real.databases import wait_until
 
@@ -257,7 +257,7 @@ def test_idle_servers_are_closed_and_opened_again(federation: Federation) -> Non
             super().dispose()
             closed.set()
 
-    from mapping_db.cells import Cells
+    from mapping_db.cells.registry import Cells
 
     cell = federation.add("near")
     with Cells(

@@ -11,7 +11,7 @@ from uuid import uuid4
 import pytest
 from sqlalchemy import Connection
 
-from cell_service.db.engine import Database
+from cell_service.db.sql.engine import Database
 from cell_service.errors import OverQuota
 from cell_service.model.instance import Flavor
 from cell_service.model.move import MoveKind, MovePhase, MovePlan

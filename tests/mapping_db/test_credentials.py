@@ -8,9 +8,9 @@ from collections.abc import Callable
 import pytest
 from sqlalchemy import text
 
-from cell_service.db.engine import Database
+from cell_service.db.sql.engine import Database
 from cell_service.errors import CellUnavailable
-from mapping_db.cells import Cells, CellSettings
+from mapping_db.cells.registry import Cells, CellSettings
 from tests.mapping_db.conftest import Federation, soon
 from tests.real.databases import Server, wait_until
 

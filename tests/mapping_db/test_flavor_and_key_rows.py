@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from cell_service.db.engine import Database
+from cell_service.db.sql.engine import Database
 from cell_service.errors import FlavorAccessExists, FlavorExists, FlavorIdExists, FlavorNotFound, KeypairExists
 from cell_service.model.instance import Flavor
 from mapping_db import flavors, key_pairs

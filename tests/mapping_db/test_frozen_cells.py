@@ -8,9 +8,9 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from sqlalchemy import text
 
-from cell_service.db.engine import Database
+from cell_service.db.sql.engine import Database
 from cell_service.errors import CellUnavailable
-from mapping_db.cells import Cell, Cells
+from mapping_db.cells.registry import Cell, Cells
 from tests.mapping_db.conftest import Federation, soon, who
 from tests.real.databases import Server, wait_until
 

@@ -8,10 +8,10 @@ import pytest
 from sqlalchemy import Connection, text
 
 from api_cell.config import ApiSection
-from cell_service.db.engine import PoolLimits
+from cell_service.db.sql.engine import PoolLimits
 from cell_service.errors import CellUnavailable, DatabaseUnavailable, Unavailable
 from cell_service.rpc.memory import Bus, MemoryTransport
-from mapping_db.cells import Cells, CellSettings
+from mapping_db.cells.registry import Cells, CellSettings
 from mapping_db.global_database import GlobalDatabase
 from tests.real.databases import Server, wait_until
 

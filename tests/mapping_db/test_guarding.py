@@ -10,9 +10,9 @@ import pytest
 
 from cell_service.context import SYSTEM_CLOCK, Deadline, ManualClock
 from cell_service.errors import CellUnavailable
-from mapping_db.breaker import LONGEST_PAUSE, Breaker
-from mapping_db.bulkhead import Bulkhead, Flight, Full, Overdue, Refused
-from mapping_db.guard import PROBE_LOOKS, Failed, Guard
+from mapping_db.cells.breaker import LONGEST_PAUSE, Breaker
+from mapping_db.cells.bulkhead import Bulkhead, Flight, Full, Overdue, Refused
+from mapping_db.cells.guard import PROBE_LOOKS, Failed, Guard
 from tests.mapping_db.conftest import soon
 from tests.real.databases import wait_until
 

@@ -15,12 +15,12 @@ from sqlalchemy import event
 
 from cell_service import config
 from cell_service.context import ManualClock
-from cell_service.db.engine import Database
+from cell_service.db.sql.engine import Database
 from cell_service.errors import DatabaseUnavailable, InstanceNotFound, Invalid
 from mapping_db import instance_mappings
+from mapping_db.locating.locator import UNKNOWN_SECONDS, Locator
+from mapping_db.locating.shared_cache import CacheSettings, CompareFirst, Shield, open_shared
 from mapping_db.locations import Location, key, pack, unpack
-from mapping_db.locator import UNKNOWN_SECONDS, Locator
-from mapping_db.shared_cache import CacheSettings, CompareFirst, Shield, open_shared
 from tests.mapping_db.conftest import NOW, Federation
 from tests.real.databases import wait_until
 from tests.real.memcached import Memcached

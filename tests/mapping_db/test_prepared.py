@@ -10,9 +10,9 @@ import pytest
 from sqlalchemy import Connection, Select, bindparam, delete, event, insert, not_, or_, select, text, update
 from sqlalchemy.exc import DBAPIError
 
-from cell_service.db import drivers
-from cell_service.db.engine import Database
-from cell_service.db.prepared import Prepared, among, keys, one_of, room
+from cell_service.db.sql import drivers
+from cell_service.db.sql.engine import Database
+from cell_service.db.sql.prepared import Prepared, among, keys, one_of, room
 from cell_service.errors import DatabaseUnavailable
 from tests.suites.database import NOW, notes
 

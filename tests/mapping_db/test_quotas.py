@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from cell_service.db.engine import Database
+from cell_service.db.sql.engine import Database
 from cell_service.errors import OverQuota
 from mapping_db import quotas
 from mapping_db.schema import metadata

@@ -23,16 +23,17 @@ from hypothesis.stateful import (
 )
 
 from cell_service.context import ManualClock
-from cell_service.db.engine import Database
+from cell_service.db.sql.engine import Database
 from cell_service.errors import DeadlineExceeded, InstanceNotFound, InstanceNotHere, InstanceNotReady
 from cell_service.rpc.memory import Bus, MemoryTransport
-from mapping_db import cell_mappings, instance_mappings, migrate
-from mapping_db.cells import Cell, Cells
+from mapping_db import cell_mappings, instance_mappings
+from mapping_db import upgrades as migrate
+from mapping_db.cells.registry import Cell, Cells
 from mapping_db.cloud import Cloud
+from mapping_db.locating.locator import Locator
+from mapping_db.locating.routing import in_cell
+from mapping_db.locating.shared_cache import CacheSettings, CompareFirst, Shield, open_shared
 from mapping_db.locations import Location, key, pack
-from mapping_db.locator import Locator
-from mapping_db.routing import in_cell
-from mapping_db.shared_cache import CacheSettings, CompareFirst, Shield, open_shared
 from tests.mapping_db.conftest import NOW, Federation, soon
 from tests.real.memcached import Memcached
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from cell_service.errors import Invalid
-from mapping_db.url_templates import fill
+from mapping_db.cells.url_templates import fill
 
 OWN = "rabbit://bob:s3kret@myhost:123/nova?sync=true#extra"
 TWO = "rabbit://ann:one@h1:5671,ben:two@[fd00::2]:5672/nova"

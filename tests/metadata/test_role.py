@@ -9,12 +9,13 @@ from pathlib import Path
 import pytest
 
 from cell_service.context import SYSTEM_CLOCK
-from cell_service.db import instances, migrate
-from cell_service.db.engine import Database
+from cell_service.db import instances
+from cell_service.db import upgrades as migrate
+from cell_service.db.sql.engine import Database
 from cell_service.errors import Invalid
 from mapping_db import cell_mappings, instance_mappings
 from mapping_db.instance_mappings import InstanceMapping
-from mapping_db.migrate import GLOBAL
+from mapping_db.upgrades import GLOBAL
 from tests.metadata import samples
 from tests.metadata.test_service import SECRET, UUID, signed
 from tests.real.databases import free_port

@@ -17,8 +17,9 @@ from typing import Any
 import pytest
 
 from cell_service.context import SYSTEM_CLOCK, ManualClock
-from cell_service.db import instances, migrate
-from cell_service.db.engine import Database
+from cell_service.db import instances
+from cell_service.db import upgrades as migrate
+from cell_service.db.sql.engine import Database
 from cell_service.metadata.config import ApiOptions, MetadataSettings, ProxyOptions
 from cell_service.metadata.instances import CellInstances
 from cell_service.metadata.server import MetadataServer

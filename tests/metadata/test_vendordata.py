@@ -18,7 +18,7 @@ from cell_service.errors import Invalid, PeerUnavailable
 from cell_service.metadata.config import ApiOptions, MetadataSettings, ProxyOptions, VendordataAuth, read_settings
 from cell_service.metadata.vendordata import VendorData
 from cell_service.model.operation import BuildArguments
-from compute_host.config_drive import ConfigDrives
+from compute_host.operations.config_drive import ConfigDrives
 from tests.metadata import samples
 from tests.metadata.test_service import SECRET, Guests, signed
 from tests.real.databases import wait_until

@@ -17,7 +17,7 @@ import requests
 from cell_service.config import GlanceSettings
 from cell_service.context import Context, Deadline, new_request_id
 from cell_service.errors import Forbidden, ImageNotFound, ImageUnacceptable, Invalid, PeerUnavailable
-from cell_service.peers.glance import open_images
+from cell_service.peers.glance.images import open_images
 from cell_service.peers.image import Images, NewImage, Wanted
 from tests.suites.companions import Companions
 

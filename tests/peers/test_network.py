@@ -26,7 +26,7 @@ from cell_service.errors import (
 )
 from cell_service.model.instance import NetworkRequest, Vif
 from cell_service.peers.network import Networks
-from cell_service.peers.neutron import open_networks
+from cell_service.peers.neutron.ports import open_networks
 from tests.suites.companions import Companions
 
 _numbers = count(1)

@@ -17,7 +17,7 @@ from api_cell.edge.server import ApiServer
 from api_cell.placement.app import make_placement_app
 from cell_service.config import PlacementSettings
 from cell_service.context import SYSTEM_CLOCK, internal
-from cell_service.db.engine import Database
+from cell_service.db.sql.engine import Database
 from cell_service.errors import Conflict, InventoryExceeded, PeerUnavailable, PlacementNameTaken
 from cell_service.model.host import NodeReport
 from cell_service.peers.placement import Placement

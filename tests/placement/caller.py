@@ -11,7 +11,7 @@ import jsonschema
 from api_cell.edge.route import Request, Response, Route, Schema
 from api_cell.placement.routes import ROUTES
 from cell_service.context import ManualClock, internal
-from cell_service.db.engine import Database
+from cell_service.db.sql.engine import Database
 from cell_service.errors import NotFound
 from mapping_db.cloud import Cloud
 

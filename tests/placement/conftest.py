@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from cell_service.db.engine import Database
+from cell_service.db.sql.engine import Database
 from mapping_db import schema
 
 

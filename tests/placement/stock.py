@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 from sqlalchemy import Connection, func, select
 
-from cell_service.db.engine import Database
+from cell_service.db.sql.engine import Database
 from mapping_db import schema
 from mapping_db.placement import inventories, providers
 from mapping_db.placement.allocations import Claim

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from cell_service.db.engine import Database
+from cell_service.db.sql.engine import Database
 from cell_service.errors import (
     GenerationConflict,
     InventoryExceeded,

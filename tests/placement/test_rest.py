@@ -11,7 +11,7 @@ import pytest
 
 from api_cell.placement import schemas
 from api_cell.placement.routes import ROUTES
-from cell_service.db.engine import Database
+from cell_service.db.sql.engine import Database
 from cell_service.errors import (
     BadQuery,
     ConsumerNotFound,

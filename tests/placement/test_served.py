@@ -16,7 +16,7 @@ from api_cell.edge.auth import NoAuth
 from api_cell.edge.server import ApiServer
 from api_cell.placement.app import make_placement_app
 from cell_service.context import SYSTEM_CLOCK
-from cell_service.db.engine import Database
+from cell_service.db.sql.engine import Database
 from mapping_db.cloud import Cloud
 from tests.edge.client import Client
 from tests.placement.stock import new_uuid, provider

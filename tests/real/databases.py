@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 
-from cell_service.db.engine import Database, PoolLimits
+from cell_service.db.sql.engine import Database, PoolLimits
 from cell_service.errors import DatabaseUnavailable
 
 POSTGRESQL = next(iter(sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)), Path("/usr/bin"))

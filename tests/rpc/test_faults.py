@@ -20,8 +20,8 @@ from cell_service.context import Context, Deadline, internal
 from cell_service.errors import Conflict, DeadlineExceeded, QueueUnavailable, Unavailable
 from cell_service.rpc.compute import Compute
 from cell_service.rpc.contract import client, dispatcher
-from cell_service.rpc.local_broker import LocalBroker
-from cell_service.rpc.rabbit_consumer import ATTEMPT, RETURNS
+from cell_service.rpc.local.broker import LocalBroker
+from cell_service.rpc.rabbit.consumer import ATTEMPT, RETURNS
 from cell_service.rpc.transport import MAX_RETURNS, Transport
 from cell_service.rpc.transports import open_transport
 from tests.real.databases import free_port, wait_until

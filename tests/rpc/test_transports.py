@@ -10,7 +10,7 @@ import pika
 import pytest
 
 from cell_service.errors import Invalid
-from cell_service.rpc.local_broker import LocalBroker
+from cell_service.rpc.local.broker import LocalBroker
 from cell_service.rpc.memory import Bus
 from cell_service.rpc.transport import Transport
 from cell_service.rpc.transports import open_transport

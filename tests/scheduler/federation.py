@@ -10,13 +10,13 @@ from typing import Any
 from cell_service.context import Context, ManualClock, internal
 from cell_service.db import compute_nodes, services
 from cell_service.db import schema as cell_schema
-from cell_service.db.engine import Database
+from cell_service.db.sql.engine import Database
 from cell_service.model.host import NodeReport
 from cell_service.model.instance import Flavor
 from cell_service.model.request_spec import RequestSpec
 from cell_service.rpc.memory import Bus
 from mapping_db import cell_mappings, host_mappings, schema
-from mapping_db.cells import CELL0_UUID, Cells
+from mapping_db.cells.registry import CELL0_UUID, Cells
 from mapping_db.cloud import Cloud
 from mapping_db.placement import inventories, providers, traits
 from mapping_db.placement.inventories import Inventory

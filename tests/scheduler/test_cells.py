@@ -16,9 +16,9 @@ from cell_service.errors import Invalid, NoValidHost
 from cell_service.model.request_spec import Selection
 from mapping_db import cell_mappings, instance_mappings, placement_notes, project_cells
 from mapping_db.cell_mappings import CellMapping
+from mapping_db.cells.topology import Snapshot
 from mapping_db.instance_mappings import InstanceMapping
 from mapping_db.project_cells import ProjectCells
-from mapping_db.topology import Snapshot
 from tests.scheduler.federation import Federation, new_uuid
 
 

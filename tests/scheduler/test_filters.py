@@ -13,7 +13,7 @@ from api_cell.scheduler.config import FilterSection, SchedulerSection
 from api_cell.scheduler.filters import registry
 from api_cell.scheduler.filters.match import matches
 from api_cell.scheduler.hosts import HostState
-from api_cell.scheduler.wish import GroupState, Wish, wish_for
+from api_cell.scheduler.request_view import GroupState, Wish, wish_for
 from cell_service.errors import Invalid
 from cell_service.model.instance import Flavor
 from cell_service.model.request_spec import RequestSpec

@@ -14,8 +14,8 @@ from api_cell.scheduler.config import FilterSection
 from api_cell.scheduler.hosts import HostState
 from api_cell.scheduler.ranking import OUT, Ranking
 from api_cell.scheduler.reasons import explain
+from api_cell.scheduler.request_view import GroupState
 from api_cell.scheduler.requirements import Room
-from api_cell.scheduler.wish import GroupState
 from cell_service.errors import Invalid
 from mapping_db.placement.inventories import Inventory
 from tests.scheduler.test_filters import HOST, in_aggregates, wish

@@ -10,7 +10,7 @@ import pytest
 from api_cell.scheduler.config import read_settings
 from api_cell.scheduler.scheduler import Scheduler
 from cell_service.config import load
-from cell_service.db.engine import Database
+from cell_service.db.sql.engine import Database
 from cell_service.errors import (
     AggregateHostExists,
     AggregateHostNotFound,

@@ -11,9 +11,9 @@ import requests
 
 from api_cell.edge.keystone import Keystone
 from cell_service.config import GlanceSettings, KeystoneAuthtoken, NeutronSettings, PeerSettings
-from tools.companions.identity import IdentitySettings, Seed, make_identity, seed
-from tools.companions.image import make_image
-from tools.companions.network import make_network
+from tools.companions.identity.service import IdentitySettings, Seed, make_identity, seed
+from tools.companions.image.service import make_image
+from tools.companions.network.service import make_network
 from tools.companions.server import Companion
 
 PASSWORDS = {name: f"{name}-secret" for name in ("admin", "demo", "nova", "glance", "neutron", "placement")}

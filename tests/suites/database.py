@@ -17,17 +17,19 @@ from alembic.migration import MigrationContext
 from sqlalchemy import Column, Connection, Integer, MetaData, Table, Text, insert, inspect, select, update
 
 import mapping_db.schema
-from cell_service.db import archive, carry, instances, migrate
+from cell_service.db import archive, instances
+from cell_service.db import instance_bundles as carry
 from cell_service.db import schema as cell_schema
-from cell_service.db.engine import Database
-from cell_service.db.types import Json, Utc
+from cell_service.db import upgrades as migrate
+from cell_service.db.sql.engine import Database
+from cell_service.db.sql.types import Json, Utc
 from cell_service.errors import Invalid
 from cell_service.model.instance import Flavor, Instance
 from cell_service.model.operation import BuildArguments
 from cell_service.model.request_spec import RequestSpec, Selection
 from cell_service.model.share import ShareMapping, ShareStatus
 from mapping_db import build_requests, cell_mappings, host_mappings, instance_mappings, request_specs
-from mapping_db import migrate as global_migrate
+from mapping_db import upgrades as global_migrate
 from mapping_db.build_requests import BuildRequest
 from mapping_db.instance_mappings import InstanceMapping
 
@@ -48,9 +50,9 @@ notes = Table(
 
 SYNC = """
 import sys
-from cell_service.db import migrate
-from cell_service.db.engine import Database
-from mapping_db import migrate as global_migrate
+from cell_service.db import upgrades as migrate
+from cell_service.db.sql.engine import Database
+from mapping_db import upgrades as global_migrate
 schema = migrate.CELL if sys.argv[2] == "cell" else global_migrate.GLOBAL
 print(migrate.sync(Database(sys.argv[1]), schema))
 """

@@ -13,13 +13,13 @@ from sqlalchemy import Connection
 
 from cell_service import wire
 from cell_service.conductor.config import ConductorSettings
+from cell_service.conductor.context import ConductorContext
 from cell_service.conductor.duties import Duties
-from cell_service.conductor.means import Means
-from cell_service.conductor.servant import ConductorServant
+from cell_service.conductor.endpoint import ConductorServant
 from cell_service.context import Context, Deadline, ManualClock, new_request_id
 from cell_service.db import actions, instances, operations
-from cell_service.db.engine import Database
 from cell_service.db.schema import metadata
+from cell_service.db.sql.engine import Database
 from cell_service.model import lifecycle
 from cell_service.model.instance import Flavor, Instance
 from cell_service.model.lifecycle import State, VmState
@@ -30,7 +30,7 @@ from cell_service.rpc.conductor import Conductor
 from cell_service.rpc.contract import client, dispatcher
 from compute_host.agent import Agent
 from compute_host.config import HostSettings, SimulatedOptions
-from compute_host.images import ImageCache
+from compute_host.image_cache import ImageCache
 from compute_host.timers import Timers
 from compute_host.virt.simulated import SimulatedDriver
 from tests.suites.peers import MemoryImages, MemoryNetworks, MemoryPlacement
@@ -240,7 +240,7 @@ class OneConductor:
 
     def __init__(self, cell: OneCell, switch: KillSwitch, settings: ConductorSettings) -> None:
         self._cell, self._switch = cell, switch
-        self.means = Means(
+        self.deps = ConductorContext(
             switch.guard(cell.db, "run"),
             cell.queue,
             switch.guard(cell.networks),
@@ -250,15 +250,15 @@ class OneConductor:
             switch.guard(cell.images),
             switch.guard(cell.volumes) if cell.volumes is not None else None,
         )
-        self.duties = Duties(self.means, f"conductor:{uuid4()}")
-        self.means.work.set()
-        cell.queue.serve("conductor", dispatcher(ConductorServant(self.means), cell.clock))
+        self.duties = Duties(self.deps, f"conductor:{uuid4()}")
+        self.deps.work.set()
+        cell.queue.serve("conductor", dispatcher(ConductorServant(self.deps), cell.clock))
 
     def work(self) -> bool:
         """Do what conductors do themselves, if somebody said that there is something."""
-        if self._switch.dead or not self.means.work.is_set():
+        if self._switch.dead or not self.deps.work.is_set():
             return False
-        self.means.work.clear()
+        self.deps.work.clear()
         try:
             for operation in self.duties.take(10):
                 self.duties.do(operation)
@@ -270,7 +270,7 @@ class OneConductor:
         """What is done every few seconds."""
         if self._switch.dead:
             return
-        self.means.work.set()
+        self.deps.work.set()
         self.duties.report()
         self.duties.watch_hosts()
         self.duties.watch_deadlines()

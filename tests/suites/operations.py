@@ -14,8 +14,8 @@ from sqlalchemy import Connection
 
 from cell_service.context import internal
 from cell_service.db import actions, claims, compute_nodes, instances, operations, services, stages
-from cell_service.db.engine import Database, PoolLimits
 from cell_service.db.schema import metadata
+from cell_service.db.sql.engine import Database, PoolLimits
 from cell_service.errors import ActionNotFound, ComputeNodeTaken, OperationLost, ServiceNotFound
 from cell_service.model.host import NodeReport
 from cell_service.model.instance import Flavor, Instance

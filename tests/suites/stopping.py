@@ -26,8 +26,8 @@ from cell_service.peers.volumes import NewVolume
 from tests.suites.one_cell import VERBS, OneCell
 from tests.suites.peers import MemoryImages
 from tests.suites.steps import KillSwitch
-from tools.companions.share import make_share
-from tools.companions.volume import make_volume
+from tools.companions.share.service import make_share
+from tools.companions.volume.service import make_volume
 
 HOST = "h1"
 

@@ -8,7 +8,7 @@ import struct
 import threading
 
 from tests.wiring.conftest import Guest
-from tools.companions.wiring.namespaces import Namespace
+from tools.companions.network.wiring.namespaces import Namespace
 
 FORGED, LAST = b"polycell-forged", b"polycell-last"
 _ALL, _NET = 3, 0x40000000

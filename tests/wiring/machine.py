@@ -17,8 +17,8 @@ from typing import Any
 
 from tests.real.databases import wait_until
 from tests.wiring.conftest import UDHCPC, Lab, started_companion
-from tools.companions.wiring.namespaces import Held, run
-from tools.companions.wiring.settings import WiringSettings
+from tools.companions.network.wiring.namespaces import Held, run
+from tools.companions.network.wiring.settings import WiringSettings
 
 
 def traces() -> dict[str, Any]:

@@ -13,7 +13,7 @@ import pytest
 
 from tests.real.databases import wait_until
 from tests.wiring.conftest import requires
-from tools.companions.wiring.namespaces import Held
+from tools.companions.network.wiring.namespaces import Held
 
 pytestmark = pytest.mark.faults
 

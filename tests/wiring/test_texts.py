@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from tools.companions.wiring.dhcp import arguments, hosts_text, options_text
-from tools.companions.wiring.plan import Fixed, NetworkPlan, Pair, PortPlan, Rule, SubnetPlan, _label, _pair
-from tools.companions.wiring.rules import filters
-from tools.companions.wiring.spoofing import frames
+from tools.companions.network.wiring.dhcp import arguments, hosts_text, options_text
+from tools.companions.network.wiring.plan import Fixed, NetworkPlan, Pair, PortPlan, Rule, SubnetPlan, _label, _pair
+from tools.companions.network.wiring.rules import filters
+from tools.companions.network.wiring.spoofing import frames
 
 SUBNET = SubnetPlan("s", ip_network("10.9.0.0/24"), "10.9.0.1", True, ("9.9.9.9",), (("10.8.0.0/16", "10.9.0.9"),),
                     None, None)  # fmt: skip

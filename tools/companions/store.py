@@ -7,8 +7,8 @@ from typing import Any
 
 from sqlalchemy import Column, MetaData, Table, Text
 
-from cell_service.db.engine import Database, PoolLimits
-from cell_service.db.types import Json
+from cell_service.db.sql.engine import Database, PoolLimits
+from cell_service.db.sql.types import Json
 
 LIMITS = PoolLimits(size=4, overflow=2, wait_seconds=20.0)
 

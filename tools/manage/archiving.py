@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 
 from api_cell.superconductor.retention import Done, archive_deleted, forget_remains, purge_archived
 from cell_service.errors import CellUnavailable, Invalid
-from mapping_db.cells import Cell
+from mapping_db.cells.registry import Cell
 from mapping_db.cloud import Cloud
 from tools.manage.command import Args, arg, command
 from tools.manage.out import Out

@@ -8,8 +8,8 @@ from mapping_db.cloud import Cloud
 from tools.manage import cell_checks
 from tools.manage.command import Args, arg, command
 from tools.manage.findings import Finding, Level, worst
-from tools.manage.looks import Look, look, reason_of
 from tools.manage.out import Out
+from tools.manage.probes import Look, look, reason_of
 from tools.manage.row_checks import RowChecks, unplaced
 
 UNKNOWN = 127

@@ -7,14 +7,14 @@ from functools import partial
 
 from cell_service.context import Deadline
 from cell_service.db import identity
-from cell_service.db import migrate as cell_schema
+from cell_service.db import upgrades as cell_schema
 from cell_service.errors import Conflict
 from mapping_db import host_mappings
 from mapping_db.cell_mappings import CellMapping
 from mapping_db.cloud import Cloud
 from mapping_db.host_mappings import HostMapping
 from tools.manage.findings import Finding, Level
-from tools.manage.looks import Look, Seen
+from tools.manage.probes import Look, Seen
 
 CLOCK_WARNING, CLOCK_ERROR = 2.0, 30.0
 _SECONDS = 30.0

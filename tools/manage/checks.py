@@ -9,11 +9,12 @@ from enum import IntEnum
 from cell_service.config import PlacementSettings
 from cell_service.context import Context, Deadline, new_request_id
 from cell_service.db import compute_nodes
-from cell_service.db import migrate as cell_schema
+from cell_service.db import upgrades as cell_schema
 from cell_service.errors import PolycellError
-from mapping_db import cell_mappings, host_mappings, migrate
+from mapping_db import cell_mappings, host_mappings
+from mapping_db import upgrades as migrate
 from mapping_db.cell_mappings import CellMapping
-from mapping_db.cells import Cell
+from mapping_db.cells.registry import Cell
 from mapping_db.cloud import Cloud
 from tools.manage.settings import Settings
 

@@ -6,14 +6,14 @@ import contextlib
 from collections.abc import Iterator
 
 from cell_service.context import SYSTEM_CLOCK, Clock
-from cell_service.db.engine import Database, PoolLimits
+from cell_service.db.sql.engine import Database, PoolLimits
 from cell_service.errors import Invalid
 from cell_service.rpc.transport import Transport
-from mapping_db.cell_bus import CellBus
-from mapping_db.cells import Cells, CellSettings
+from mapping_db.cells.bus import CellBus
+from mapping_db.cells.registry import Cells, CellSettings
 from mapping_db.cloud import Cloud
-from mapping_db.locator import Locator
-from mapping_db.shared_cache import open_shared
+from mapping_db.locating.locator import Locator
+from mapping_db.locating.shared_cache import open_shared
 from tools.manage.settings import Settings
 
 COMMAND_SECONDS = 3600.0

@@ -8,8 +8,8 @@ from mapping_db import cell_mappings, host_mappings, instance_mappings
 from mapping_db.cell_mappings import CellMapping
 from mapping_db.cloud import Cloud
 from mapping_db.placement import inventories, providers
-from tools.manage.looks import Look, Seen, look
 from tools.manage.out import Out
+from tools.manage.probes import Look, Seen, look
 
 _CHUNK = 500
 _CLASSES = ("VCPU", "MEMORY_MB", "DISK_GB")

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from functools import partial
 
+from api_cell.contract import SuperConductor
 from api_cell.hosts.change import change_service
-from api_cell.servers.emptying import AT_ONCE, Emptying, Wanted, servers_on
-from api_cell.superconductor.contract import SuperConductor
+from api_cell.servers.moves.emptying import AT_ONCE, Emptying, Wanted, servers_on
 from cell_service.context import internal
 from cell_service.db import services
 from cell_service.errors import CellUnavailable, HostMappingNotFound, Invalid, ServiceNotFound
 from cell_service.rpc.contract import client
 from mapping_db import host_mappings
-from mapping_db.cells import Cell
+from mapping_db.cells.registry import Cell
 from mapping_db.cloud import Cloud
 from tools.manage.cloud import COMMAND_SECONDS
 from tools.manage.command import Args, arg, command

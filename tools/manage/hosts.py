@@ -9,7 +9,7 @@ from cell_service.db import compute_nodes, instances, services
 from cell_service.errors import CellMappingNotFound, HostMappingNotFound
 from mapping_db import cell_mappings, host_mappings
 from mapping_db.cell_mappings import CellMapping
-from mapping_db.cells import Cell
+from mapping_db.cells.registry import Cell
 from mapping_db.cloud import Cloud
 from tools.manage.cloud import COMMAND_SECONDS
 from tools.manage.command import Args, arg, command

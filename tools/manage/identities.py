@@ -10,12 +10,12 @@ from pathlib import Path
 from sqlalchemy import make_url
 
 from cell_service.db import identity
-from cell_service.db.engine import Database, PoolLimits
+from cell_service.db.sql.engine import Database, PoolLimits
 from cell_service.errors import Conflict, DatabaseUnavailable, Invalid
 from mapping_db import cell_mappings
 from mapping_db.cell_mappings import CellMapping
+from mapping_db.cells.url_templates import fill
 from mapping_db.cloud import Cloud
-from mapping_db.url_templates import fill
 from tools.manage.out import Out
 
 _LIMITS = PoolLimits(size=1, overflow=0, connect_seconds=3.0, read_seconds=10.0)

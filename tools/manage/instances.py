@@ -15,7 +15,7 @@ from cell_service.db.schema import instances as table
 from cell_service.errors import CellMappingNotFound, InstanceMappingNotFound
 from mapping_db import cell_mappings, class_usage, instance_mappings, progress_marks, quotas
 from mapping_db.cell_mappings import CellMapping
-from mapping_db.cells import Cell
+from mapping_db.cells.registry import Cell
 from mapping_db.cloud import Cloud
 from mapping_db.instance_mappings import InstanceMapping
 from tools.manage.cloud import COMMAND_SECONDS

@@ -10,7 +10,7 @@ from cell_service.db.schema import instances
 from cell_service.errors import CellMappingNotFound, CellUnavailable
 from mapping_db import cell_mappings, host_mappings, instance_mappings, moves, project_cells
 from mapping_db.cell_mappings import CellMapping
-from mapping_db.cells import Cell
+from mapping_db.cells.registry import Cell
 from mapping_db.cloud import Cloud
 from mapping_db.schema import cell_mappings as table
 from mapping_db.schema import host_moves

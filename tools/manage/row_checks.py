@@ -13,11 +13,11 @@ from functools import partial
 from sqlalchemy import Connection, select
 
 from cell_service.context import Deadline
-from cell_service.db import carry
+from cell_service.db import instance_bundles as carry
 from cell_service.db.schema import instances as table
 from cell_service.errors import InstanceMappingNotFound
 from mapping_db import build_requests, host_moves, instance_mappings, moves
-from mapping_db.cells import Cell
+from mapping_db.cells.registry import Cell
 from mapping_db.cloud import Cloud
 from mapping_db.instance_mappings import InstanceMapping
 from tools.manage import instances

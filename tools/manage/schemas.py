@@ -9,13 +9,14 @@ from dataclasses import dataclass
 
 from cell_service.context import SYSTEM_CLOCK
 from cell_service.db import identity
-from cell_service.db import migrate as cell_schema
-from cell_service.db.engine import Database
+from cell_service.db import upgrades as cell_schema
+from cell_service.db.sql.engine import Database
 from cell_service.errors import Invalid, PolycellError
-from mapping_db import cell_mappings, migrate
+from mapping_db import cell_mappings
+from mapping_db import upgrades as migrate
 from mapping_db.cell_mappings import CELL0_UUID, CellMapping
+from mapping_db.cells.url_templates import fill
 from mapping_db.cloud import Cloud
-from mapping_db.url_templates import fill
 from tools.manage.cloud import open_database
 from tools.manage.command import Args, arg, command
 from tools.manage.identities import DatabaseTaken

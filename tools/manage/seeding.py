@@ -19,7 +19,7 @@ from cell_service.db.schema import instance_actions, instance_actions_events, in
 from cell_service.errors import CellMappingNotFound, ResourceProviderInUse
 from mapping_db import cell_mappings, instance_mappings, quotas, request_specs
 from mapping_db.cell_mappings import CellMapping
-from mapping_db.cells import Cell
+from mapping_db.cells.registry import Cell
 from mapping_db.cloud import Cloud
 from mapping_db.placement import allocations, inventories, providers
 from mapping_db.placement.inventories import Inventory

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from api_cell.config import ApiDatabase
 from cell_service.config import DatabaseSettings, Defaults, PlacementSettings, load, read
-from mapping_db.shared_cache import CacheSettings
+from mapping_db.locating.shared_cache import CacheSettings
 
 DEFAULT_FILES = ("/etc/nova/nova.conf", "/etc/polycell/nova.conf")
 NO_TRANSPORT = ("", "rabbit://")

@@ -31,10 +31,10 @@ from tools.services.part import Made, Part
 
 if TYPE_CHECKING:
     from api_cell.edge.auth import Authenticator
-    from mapping_db.cell_bus import CellBus
+    from mapping_db.cells.bus import CellBus
     from mapping_db.cloud import Cloud
+    from tools.companions.network.wiring.settings import WiringSettings
     from tools.companions.server import Companion
-    from tools.companions.wiring.settings import WiringSettings
 
 log = logging.getLogger(__name__)
 
@@ -100,14 +100,14 @@ class Composer:
 
     def _shared_cloud(self, conf: cfg.ConfigOpts) -> Cloud:
         from api_cell.config import ApiDatabase
-        from cell_service.db.engine import PoolLimits
+        from cell_service.db.sql.engine import PoolLimits
         from cell_service.rpc.transports import open_transport
-        from mapping_db.cell_bus import CellBus
-        from mapping_db.cells import Cells, CellSettings
+        from mapping_db.cells.bus import CellBus
+        from mapping_db.cells.registry import Cells, CellSettings
         from mapping_db.cloud import Cloud
         from mapping_db.global_database import GlobalDatabase
-        from mapping_db.locator import Locator
-        from mapping_db.shared_cache import CacheSettings, open_shared
+        from mapping_db.locating.locator import Locator
+        from mapping_db.locating.shared_cache import CacheSettings, open_shared
 
         with self._lock:
             self._users += 1
@@ -154,12 +154,12 @@ class Composer:
     def _api(self, conf: cfg.ConfigOpts, port: int, address: str, reuse_port: bool) -> Part:
         from api_cell.app import ApiServer, Services, make_compute_app
         from api_cell.config import read_settings
-        from api_cell.superconductor.contract import SuperConductor
+        from api_cell.contract import SuperConductor
         from cell_service.peers.cinder import open_volumes
-        from cell_service.peers.glance import open_images
+        from cell_service.peers.glance.images import open_images
         from cell_service.peers.limits import UnifiedLimits
         from cell_service.peers.manila import open_shares
-        from cell_service.peers.neutron import open_networks
+        from cell_service.peers.neutron.ports import open_networks
         from cell_service.rpc.contract import client
 
         settings, cloud = read_settings(conf), self._shared_cloud(conf)
@@ -204,7 +204,7 @@ class Composer:
         from api_cell.config import Zones
         from api_cell.scheduler.config import read_settings
         from api_cell.scheduler.scheduler import Scheduler
-        from api_cell.superconductor.means import settings_from
+        from api_cell.superconductor.context import settings_from
         from api_cell.superconductor.service import SuperConductorService
 
         cloud, settings = self._shared_cloud(conf), settings_from(conf)
@@ -225,10 +225,10 @@ class Composer:
     def _conductor(self, conf: cfg.ConfigOpts, host: str) -> Part:
         from cell_service.conductor.config import settings_from
         from cell_service.conductor.service import ConductorService
-        from cell_service.db.engine import Database, PoolLimits
+        from cell_service.db.sql.engine import Database, PoolLimits
         from cell_service.peers.cinder import open_volumes
-        from cell_service.peers.glance import open_images
-        from cell_service.peers.neutron import open_networks
+        from cell_service.peers.glance.images import open_images
+        from cell_service.peers.neutron.ports import open_networks
         from cell_service.peers.placement_http import open_placement
         from cell_service.rpc.transports import open_transport
 
@@ -258,7 +258,7 @@ class Composer:
         from cell_service.consoles.config import ConsoleOrigins, ConsoleProxySettings
         from cell_service.consoles.proxy import ConsoleProxy
         from cell_service.db import console_tokens
-        from cell_service.db.engine import Database, PoolLimits
+        from cell_service.db.sql.engine import Database, PoolLimits
         from cell_service.model.console import ConsoleToken
 
         database, release = read(conf, DatabaseSettings), self._release_cloud
@@ -288,15 +288,15 @@ class Composer:
     def _compute(self, conf: cfg.ConfigOpts, hosts: list[str]) -> Part:
         from cell_service.metadata.config import read_settings
         from cell_service.peers.cinder import open_volumes
-        from cell_service.peers.glance import open_images
+        from cell_service.peers.glance.images import open_images
         from cell_service.peers.manila import open_shares
-        from cell_service.peers.neutron import open_networks
+        from cell_service.peers.neutron.ports import open_networks
         from cell_service.peers.placement_http import open_placement
         from cell_service.rpc.transports import open_transport
         from compute_host.config import for_host, settings_from
-        from compute_host.config_drive import ConfigDrives
         from compute_host.fleet import Fleet
-        from compute_host.lines import Lines
+        from compute_host.host_queue import Lines
+        from compute_host.operations.config_drive import ConfigDrives
 
         settings = settings_from(conf)
         several = [for_host(settings, name) for name in hosts]
@@ -325,7 +325,7 @@ class Composer:
         return Made(fleet.start, end)
 
     def _queue(self, conf: cfg.ConfigOpts) -> Part:
-        from cell_service.rpc.local_broker import LocalBroker
+        from cell_service.rpc.local.broker import LocalBroker
 
         url = read(conf, Defaults).transport_url
         if not url.startswith("local:///"):
@@ -339,12 +339,12 @@ class Composer:
         """Of the whole cloud where there is a global database, unless told otherwise; else of the cell."""
         from api_cell.config import ApiDatabase
         from api_cell.metadata.instances import CloudInstances
-        from cell_service.db.engine import Database, PoolLimits
+        from cell_service.db.sql.engine import Database, PoolLimits
         from cell_service.metadata.config import read_settings
         from cell_service.metadata.instances import CellInstances, Instances
         from cell_service.metadata.server import MetadataServer
         from cell_service.metadata.service import MetadataService
-        from cell_service.peers.neutron import open_networks
+        from cell_service.peers.neutron.ports import open_networks
 
         settings, database = read_settings(conf), read(conf, DatabaseSettings)
         release: Callable[[], None]
@@ -370,10 +370,10 @@ class Composer:
     # -- companions -------------------------------------------------------------------------------
 
     def _companion(self, conf: cfg.ConfigOpts, role: str, port: int, address: str, reuse_port: bool) -> Part:
-        from tools.companions.identity import make_identity
-        from tools.companions.image import make_image
-        from tools.companions.network import make_network
-        from tools.companions.share import make_share
+        from tools.companions.identity.service import make_identity
+        from tools.companions.image.service import make_image
+        from tools.companions.network.service import make_network
+        from tools.companions.share.service import make_share
 
         data = Path(read(conf, CompanionSection).data_path.replace("$state_path", read(conf, Defaults).state_path))
         data.mkdir(parents=True, exist_ok=True)
@@ -393,8 +393,8 @@ class Composer:
         return Made(lambda: companion.start(port, address), companion.drain)
 
     def _volumes(self, conf: cfg.ConfigOpts, data: Path) -> Companion:
-        from cell_service.peers.glance import open_images
-        from tools.companions.volume import make_volume
+        from cell_service.peers.glance.images import open_images
+        from tools.companions.volume.service import make_volume
 
         images = open_images(read(conf, GlanceSettings))
         return make_volume(data, self._authenticator(conf), images, _volume_event(conf))
@@ -436,7 +436,7 @@ def _external_events(conf: cfg.ConfigOpts, version: str) -> Callable[[list[dict[
 
 
 def _wiring(conf: cfg.ConfigOpts) -> WiringSettings:
-    from tools.companions.wiring.settings import WiringSettings
+    from tools.companions.network.wiring.settings import WiringSettings
 
     settings = read(conf, WiringSettings)
     return replace(settings, hypervisors=settings.hypervisors.replace("$state_path", read(conf, Defaults).state_path))

@@ -8,12 +8,13 @@ from uuid import uuid4
 from sqlalchemy import make_url, text
 
 from cell_service.context import SYSTEM_CLOCK
-from cell_service.db import identity, migrate
-from cell_service.db.engine import Database
+from cell_service.db import identity
+from cell_service.db import upgrades as migrate
+from cell_service.db.sql.engine import Database
 from cell_service.errors import DatabaseUnavailable, Invalid
 from mapping_db import cell_mappings
 from mapping_db.cell_mappings import CELL0_UUID
-from mapping_db.migrate import GLOBAL as GLOBAL_SCHEMA
+from mapping_db.upgrades import GLOBAL as GLOBAL_SCHEMA
 from tools.manage.urls import CELL0_TRANSPORT, masked
 from tools.up.plan import GLOBAL, Plan
 

@@ -22,7 +22,7 @@ import requests
 from cell_service import logs
 from cell_service.context import SYSTEM_CLOCK, Deadline
 from cell_service.db import services
-from cell_service.db.engine import Database
+from cell_service.db.sql.engine import Database
 from cell_service.errors import Invalid, PolycellError, Unavailable
 from mapping_db import host_mappings
 from tools.up import configs, databases, record, seeding
@@ -184,8 +184,8 @@ def _demand_ports(plan: Plan) -> None:
 def _seed_identity(plan: Plan) -> None:
     if plan.options.auth != "companion":
         return
-    from tools.companions.identity import Seed
-    from tools.companions.identity import seed as seed_identity
+    from tools.companions.identity.service import Seed
+    from tools.companions.identity.service import seed as seed_identity
 
     endpoints = {name: plan.endpoint(name) for name in plan.services if name not in UNLISTED}
     endpoints |= {kind: plan.endpoint("volume") for kind in ("volumev3", "block-storage")}

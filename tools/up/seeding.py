@@ -9,7 +9,7 @@ from keystoneauth1 import token_endpoint
 from keystoneauth1.identity import v3
 
 from cell_service.context import SYSTEM_CLOCK
-from cell_service.db.engine import Database
+from cell_service.db.sql.engine import Database
 from cell_service.errors import FlavorExists, FlavorIdExists, PeerUnavailable
 from cell_service.model.instance import Flavor
 from mapping_db import flavors

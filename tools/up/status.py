@@ -13,8 +13,8 @@ from sqlalchemy import func, select
 
 from cell_service.context import SYSTEM_CLOCK
 from cell_service.db import services
-from cell_service.db.engine import Database, PoolLimits
 from cell_service.db.schema import instances
+from cell_service.db.sql.engine import Database, PoolLimits
 from cell_service.errors import DatabaseUnavailable
 from cell_service.model.status import status_of
 from tools.up import record

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from api_cell.scheduler.hosts import HostState
-from api_cell.scheduler.wish import Wish
+from api_cell.scheduler.request_view import Wish
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from api_cell.scheduler.filters.match import matches
 from api_cell.scheduler.hosts import HostState
-from api_cell.scheduler.wish import Wish
+from api_cell.scheduler.request_view import Wish
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from typing import Any
 
 from api_cell.scheduler.filters.match import matches
 from api_cell.scheduler.hosts import HostState
-from api_cell.scheduler.wish import Wish
+from api_cell.scheduler.request_view import Wish
 
 _SCOPE = "capabilities"
 

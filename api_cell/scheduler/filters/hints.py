@@ -11,7 +11,7 @@ from typing import Any
 
 from api_cell.scheduler.filters.capabilities import attributes
 from api_cell.scheduler.hosts import HostState
-from api_cell.scheduler.wish import Wish
+from api_cell.scheduler.request_view import Wish
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from api_cell.scheduler.hosts import HostState
-from api_cell.scheduler.wish import Wish
+from api_cell.scheduler.request_view import Wish
 
 _ARCHITECTURES = {"amd64": "x86_64", "x86-64": "x86_64", "x86_32": "i686", "i386": "i686", "i486": "i686",
                   "i586": "i686", "arm64": "aarch64", "powerpc": "ppc", "powerpc64": "ppc64"}  # fmt: skip

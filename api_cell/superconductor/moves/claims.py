@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from sqlalchemy import Connection
 
-from api_cell.superconductor.moves.turn import Failed, Overtaken, Turn
+from api_cell.superconductor.moves.step_context import Failed, Overtaken, StepContext
 from cell_service.errors import ComputeHostNotFound, NoValidHost, OperationLost, StillNeeded
 from cell_service.model.move import MoveKind, MovePhase
 from cell_service.model.request_spec import RequestSpec, Selection
@@ -23,29 +23,29 @@ from mapping_db.placement.allocations import Claim, Consumer
 _BACK = (MovePhase.REVERTING, MovePhase.UNDOING, MovePhase.LEAVING)
 
 
-def choose(turn: Turn) -> None:
+def choose(context: StepContext) -> None:
     """The move knows its destination, which is claimed. Raises Failed when there is none, StillNeeded when there may be
     one once earlier moves are through; Overtaken when the server is being deleted: what is claimed after its delete has
     released everything, nobody would release."""
-    means, move = turn.means, turn.move
-    with means.cloud.db.connect() as tx:
+    deps, move = context.deps, context.move
+    with deps.cloud.db.connect() as tx:
         spec = request_specs.get(tx, move.instance_uuid)
         if spec is None:
             raise Failed("The server's request spec is lost.")
         uncleared = _uncleared(tx, move)
-        spec = _wanted(turn, spec, uncleared)
-        cells = _cells(tx, turn)
-    now = means.cloud.clock.now()
+        spec = _wanted(context, spec, uncleared)
+        cells = _cells(tx, context)
+    now = deps.cloud.clock.now()
 
     def record(tx: Connection, chosen: Selection) -> bool:
         if instance_mappings.hold(tx, move.instance_uuid).queued_for_delete:
             return False
         plan = replace(
-            turn.plan,
+            context.plan,
             node=chosen.node,
             provider_uuid=chosen.provider_uuid,
             availability_zone=chosen.availability_zone,
-            done=(*turn.plan.done, "choose"),
+            done=(*context.plan.done, "choose"),
         )
         moves.record(tx, move, now, target_cell=chosen.cell_id, target_host=chosen.host, plan=plan)
         return True
@@ -53,14 +53,14 @@ def choose(turn: Turn) -> None:
     reason = "No valid host was found."
     for cell_id in cells:
         keep = {move.instance_uuid: move.uuid}
-        (outcome,) = means.scheduler.select(turn.ctx, [spec], record, cell_id=cell_id, keep=keep)
+        (outcome,) = deps.scheduler.select(context.ctx, [spec], record, cell_id=cell_id, keep=keep)
         if isinstance(outcome, Selection):
-            with means.cloud.db.connect() as tx:
+            with deps.cloud.db.connect() as tx:
                 recorded = moves.get(tx, move.uuid)
             if recorded is None or recorded.fence != move.fence:
                 raise OperationLost(operation_id=move.uuid, fence=move.fence)
-            turn.move = recorded
-            with means.cloud.db.connect() as tx:
+            context.move = recorded
+            with deps.cloud.db.connect() as tx:
                 if host_moves.get(tx, outcome.host) is not None:
                     raise Failed(f"Host {outcome.host} is just moving to another cell.")
             return
@@ -73,13 +73,13 @@ def choose(turn: Turn) -> None:
     raise Failed(reason)
 
 
-def give_back(turn: Turn) -> None:
+def give_back(context: StepContext) -> None:
     """The instance has what the move kept for it, and the move what the instance had claimed. Once."""
-    move, now = turn.move, turn.means.cloud.clock.now()
+    move, now = context.move, context.deps.cloud.clock.now()
 
     def work(tx: Connection) -> Move:
         mapping = instance_mappings.hold(tx, move.instance_uuid)
-        if "choose" in turn.plan.done and not mapping.queued_for_delete:
+        if "choose" in context.plan.done and not mapping.queued_for_delete:
             held = allocations.of_consumers(tx, [move.instance_uuid, move.uuid])
             mine, kept = held.get(move.instance_uuid), held.get(move.uuid)
             claims = [
@@ -88,50 +88,50 @@ def give_back(turn: Turn) -> None:
             ]
             allocations.write(tx, claims, now)
             _place_in_group(tx, move.instance_uuid, move.source_host)
-        return moves.record(tx, move, now, plan=replace(turn.plan, done=(*turn.plan.done, "give_back")))
+        return moves.record(tx, move, now, plan=replace(context.plan, done=(*context.plan.done, "give_back")))
 
-    turn.move = turn.means.cloud.db.run(work)
+    context.move = context.deps.cloud.db.run(work)
 
 
-def release(turn: Turn) -> None:
+def release(context: StepContext) -> None:
     """The move holds nothing any more."""
-    now = turn.means.cloud.clock.now()
-    turn.means.cloud.db.run(lambda tx: allocations.release(tx, turn.move.uuid, now))
+    now = context.deps.cloud.clock.now()
+    context.deps.cloud.db.run(lambda tx: allocations.release(tx, context.move.uuid, now))
 
 
-def keep_flavor(turn: Turn) -> None:
+def keep_flavor(context: StepContext) -> None:
     """Later choices of a host go by the flavor that the instance has now: the new one when at its destination."""
-    move = turn.move
-    new = turn.plan.new_flavor
-    if new is None or turn.plan.old_flavor is None:
+    move = context.move
+    new = context.plan.new_flavor
+    if new is None or context.plan.old_flavor is None:
         return
-    flavor = turn.plan.old_flavor if move.phase in _BACK else new
+    flavor = context.plan.old_flavor if move.phase in _BACK else new
 
     def work(tx: Connection) -> None:
         spec = request_specs.get(tx, move.instance_uuid)
         if spec is not None and spec.flavor != flavor:
             request_specs.replace(tx, replace(spec, flavor=flavor))
 
-    turn.means.cloud.db.run(work)
+    context.deps.cloud.db.run(work)
 
 
-def keep_zone(turn: Turn) -> None:
+def keep_zone(context: StepContext) -> None:
     """Later choices of a host go by the availability zone that was asked for when the server was unshelved."""
-    plan = turn.plan
+    plan = context.plan
 
     def work(tx: Connection) -> None:
-        spec = request_specs.get(tx, turn.move.instance_uuid)
+        spec = request_specs.get(tx, context.move.instance_uuid)
         if spec is not None and spec.availability_zone != plan.pin:
             request_specs.replace(tx, replace(spec, availability_zone=plan.pin))
 
     if plan.pins:
-        turn.means.cloud.db.run(work)
+        context.deps.cloud.db.run(work)
 
 
-def _wanted(turn: Turn, spec: RequestSpec, uncleared: set[str]) -> RequestSpec:
-    plan, move = turn.plan, turn.move
+def _wanted(context: StepContext, spec: RequestSpec, uncleared: set[str]) -> RequestSpec:
+    plan, move = context.plan, context.move
     flavor = plan.new_flavor or plan.old_flavor or spec.flavor
-    away = {move.source_host} if move.source_host and not _may_stay(turn) else set()
+    away = {move.source_host} if move.source_host and not _may_stay(context) else set()
     forced = plan.target_host if plan.force else None
     return replace(
         spec,
@@ -145,8 +145,8 @@ def _wanted(turn: Turn, spec: RequestSpec, uncleared: set[str]) -> RequestSpec:
     )
 
 
-def _may_stay(turn: Turn) -> bool:
-    return turn.move.kind is MoveKind.RESIZE and turn.means.settings.allow_resize_to_same_host
+def _may_stay(context: StepContext) -> bool:
+    return context.move.kind is MoveKind.RESIZE and context.deps.settings.allow_resize_to_same_host
 
 
 def _uncleared(tx: Connection, move: Move) -> set[str]:
@@ -164,9 +164,9 @@ def _uncleared(tx: Connection, move: Move) -> set[str]:
     return hosts - ({move.source_host} if move.source_host else set())
 
 
-def _cells(tx: Connection, turn: Turn) -> list[int | None]:
+def _cells(tx: Connection, context: StepContext) -> list[int | None]:
     """Where to look, one after the other: in the instance's own cell first; anywhere only where that is allowed."""
-    move, plan = turn.move, turn.plan
+    move, plan = context.move, context.plan
     if plan.target_host is not None:
         found = host_mappings.of_hosts(tx, [plan.target_host])
         if not found:

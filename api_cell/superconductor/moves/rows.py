@@ -11,9 +11,10 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from api_cell.servers import move as asking
-from api_cell.superconductor.moves.turn import Failed, Overtaken, Turn
-from cell_service.db import actions, carry, instances, server_migrations
+from api_cell.servers.moves import request as asking
+from api_cell.superconductor.moves.step_context import Failed, Overtaken, StepContext
+from cell_service.db import actions, instances, server_migrations
+from cell_service.db import instance_bundles as carry
 from cell_service.errors import InstanceNotFound, OperationLost
 from cell_service.model import shelved
 from cell_service.model.block_device import merged
@@ -22,7 +23,7 @@ from cell_service.model.lifecycle import MOVING, PowerState, Task, VmState
 from cell_service.model.migration import ENDED
 from cell_service.model.move import MoveKind
 from cell_service.model.operation import Outcome
-from mapping_db.cells import Cell
+from mapping_db.cells.registry import Cell
 from mapping_db.moves import Move
 
 _AT_REST = "finished"
@@ -40,86 +41,86 @@ def living(tx: Connection, uuid: str) -> Instance:
     return instance
 
 
-def show(turn: Turn, cell: Cell, task: Task, status: str) -> None:
+def show(context: StepContext, cell: Cell, task: Task, status: str) -> None:
     """The instance and its migration say how far the move is. Raises Overtaken, Failed when the state was reset."""
-    uuid, now = turn.move.instance_uuid, turn.means.cloud.clock.now()
+    uuid, now = context.move.instance_uuid, context.deps.cloud.clock.now()
 
     def work(tx: Connection) -> None:
         instance = living(tx, uuid)
-        _demand_under_way(tx, turn)
+        _demand_under_way(tx, context)
         if instance.task_state not in MOVING:
             raise Failed("The move was given up by an administrator.")
         if instance.task_state is not task:
             instances.change(tx, uuid, now=now, expect=instance.state, task_state=task)
-        _store_migration(tx, turn, status)
+        _store_migration(tx, context, status)
 
-    cell.db.run(work, turn.ctx.deadline)
+    cell.db.run(work, context.ctx.deadline)
 
 
-def carry_over(turn: Turn, *, back: bool = False, seal: bool = False) -> None:
+def carry_over(context: StepContext, *, back: bool = False, seal: bool = False) -> None:
     """The other cell has the instance as its own cell has it, hidden; with `seal` nobody changes it here any more."""
-    here, there = (turn.target, turn.source) if back else (turn.source, turn.target)
-    uuid, deadline, now = turn.move.instance_uuid, turn.ctx.deadline, turn.means.cloud.clock.now()
+    here, there = (context.target, context.source) if back else (context.source, context.target)
+    uuid, deadline, now = context.move.instance_uuid, context.ctx.deadline, context.deps.cloud.clock.now()
 
     def take(tx: Connection) -> list[carry.Parcel]:
         if seal:
             instances.hold(tx, uuid)
         living(tx, uuid)
-        _demand_under_way(tx, turn)
+        _demand_under_way(tx, context)
         if seal:
             instances.change(tx, uuid, now=now, hidden=True)
         return carry.read(tx, [uuid], operations=False)
 
     parcels = here.db.run(take, deadline)
-    changes = _as_before(turn) if back else _as_after(turn)
+    changes = _as_before(context) if back else _as_after(context)
     there.db.run(lambda tx: carry.write(tx, parcels, hidden=True, changes=changes), deadline)
 
 
-def reopen(turn: Turn, cell: Cell, other: Cell | None) -> None:
+def reopen(context: StepContext, cell: Cell, other: Cell | None) -> None:
     """The instance is this cell's, and may be changed; the other cell's row stays hidden."""
-    uuid, deadline = turn.move.instance_uuid, turn.ctx.deadline
+    uuid, deadline = context.move.instance_uuid, context.ctx.deadline
     cell.db.run(lambda tx: carry.set_hidden(tx, [uuid], False), deadline)
     if other is not None:
         other.db.run(lambda tx: carry.set_hidden(tx, [uuid], True), deadline)
 
 
-def settle_here(turn: Turn) -> bool:
+def settle_here(context: StepContext) -> bool:
     """Within a cell: the instance is the destination's. False: it was so already. Raises Overtaken, Failed."""
-    move, now = turn.move, turn.means.cloud.clock.now()
+    move, now = context.move, context.deps.cloud.clock.now()
 
     def work(tx: Connection) -> bool:
         instance = living(tx, move.instance_uuid)
-        _demand_under_way(tx, turn)
-        after = _as_after(turn)
+        _demand_under_way(tx, context)
+        after = _as_after(context)
         if instance.host == move.target_host and instance.flavor == after.get("flavor", instance.flavor):
             return False
         if instance.task_state not in MOVING:
             raise Failed("The move was given up by an administrator.")
         return instances.change(tx, instance.uuid, now=now, expect=instance.state, **after)
 
-    return turn.source.db.run(work, turn.ctx.deadline)
+    return context.source.db.run(work, context.ctx.deadline)
 
 
-def settle_back(turn: Turn) -> None:
+def settle_back(context: StepContext) -> None:
     """Within a cell: the instance is the source's again, as it was."""
-    move, now = turn.move, turn.means.cloud.clock.now()
+    move, now = context.move, context.deps.cloud.clock.now()
 
     def work(tx: Connection) -> None:
         living(tx, move.instance_uuid)
-        _demand_under_way(tx, turn)
-        instances.change(tx, move.instance_uuid, now=now, **_as_before(turn))
+        _demand_under_way(tx, context)
+        instances.change(tx, move.instance_uuid, now=now, **_as_before(context))
 
-    turn.source.db.run(work, turn.ctx.deadline)
+    context.source.db.run(work, context.ctx.deadline)
 
 
-def take_over(turn: Turn, cell: Cell, outcome: Outcome) -> None:
+def take_over(context: StepContext, cell: Cell, outcome: Outcome) -> None:
     """What the host says of the guest that it has started."""
     found: dict[str, Any] = {}
     if outcome.power_state is not None:
         found["power_state"] = outcome.power_state
     if outcome.network_info is not None:
         found["network_info"] = outcome.network_info
-    now, uuid = turn.means.cloud.clock.now(), turn.move.instance_uuid
+    now, uuid = context.deps.cloud.clock.now(), context.move.instance_uuid
 
     def work(tx: Connection) -> None:
         if outcome.devices:
@@ -130,20 +131,22 @@ def take_over(turn: Turn, cell: Cell, outcome: Outcome) -> None:
         instances.change(tx, uuid, now=now, **found)
 
     if found or outcome.devices:
-        cell.db.run(work, turn.ctx.deadline)
+        cell.db.run(work, context.ctx.deadline)
 
 
-def finish(turn: Turn, cell: Cell, *, status: str, vm_state: VmState | None, fault: str = "", **more: Any) -> None:
+def finish(
+    context: StepContext, cell: Cell, *, status: str, vm_state: VmState | None, fault: str = "", **more: Any
+) -> None:
     """The instance has no task any more; migration and action say how it ended. `vm_state` None: by its guest.
 
     Done again, or after somebody has reset the state: only the records. Raises Overtaken.
     """
-    move, now = turn.move, turn.means.cloud.clock.now()
+    move, now = context.move, context.deps.cloud.clock.now()
 
     def work(tx: Connection) -> None:
         instance = living(tx, move.instance_uuid)
-        _store_migration(tx, turn, status)
-        if not actions.has(tx, instance.uuid, move.request_id, turn.plan.event_action):
+        _store_migration(tx, context, status)
+        if not actions.has(tx, instance.uuid, move.request_id, context.plan.event_action):
             return
         actions.finish(tx, instance.uuid, move.request_id, now, message=actions.ERROR if fault else None)
         concerned = instance.task_state in MOVING or (
@@ -152,106 +155,106 @@ def finish(turn: Turn, cell: Cell, *, status: str, vm_state: VmState | None, fau
         if not concerned:
             return
         columns: dict[str, Any] = {"vm_state": vm_state or _by_guest(instance), "task_state": None, **more}
-        if turn.move.kind is MoveKind.UNSHELVE and status == "done" and not fault:
-            columns |= _unshelved(turn, instance)
+        if context.move.kind is MoveKind.UNSHELVE and status == "done" and not fault:
+            columns |= _unshelved(context, instance)
         if fault:
-            columns["fault"] = Fault(code=turn.plan.code, message=fault[:255], created_at=now)
+            columns["fault"] = Fault(code=context.plan.code, message=fault[:255], created_at=now)
         instances.change(tx, instance.uuid, now=now, expect=instance.state, **columns)
 
-    cell.db.run(work, turn.ctx.deadline)
+    cell.db.run(work, context.ctx.deadline)
 
 
-def end_migration(turn: Turn, cell: Cell) -> None:
+def end_migration(context: StepContext, cell: Cell) -> None:
     """The migration of an instance that is deleted meanwhile is not under way any more.
 
     Of a move that was passed on, the one before it may not have told the cell yet: it finds this one ended then.
     """
-    move, now = turn.move, turn.means.cloud.clock.now()
+    move, now = context.move, context.deps.cloud.clock.now()
 
     def work(tx: Connection) -> None:
         instances.hold(tx, move.instance_uuid)
         known = {each.uuid: each.status for each in server_migrations.of_instance(tx, move.instance_uuid)}
         if move.uuid not in known:
-            _store_migration(tx, turn, "error")
+            _store_migration(tx, context, "error")
         elif known[move.uuid] not in ENDED:
             arrived = known[move.uuid] == _AT_REST
             server_migrations.change(tx, move.uuid, now, status="confirmed" if arrived else "error")
 
-    cell.db.run(work, turn.ctx.deadline)
+    cell.db.run(work, context.ctx.deadline)
 
 
-def pass_on(turn: Turn, successor: Move) -> None:
+def pass_on(context: StepContext, successor: Move) -> None:
     """The migration has failed, and that of the move that goes on is under way: at no moment is there none."""
-    now = turn.means.cloud.clock.now()
+    now = context.deps.cloud.clock.now()
 
     def work(tx: Connection) -> None:
-        instances.hold(tx, turn.move.instance_uuid)
-        known = {each.uuid: each for each in server_migrations.of_instance(tx, turn.move.instance_uuid)}
-        if turn.move.uuid in known and successor.uuid not in known:
-            status = known[turn.move.uuid].status
+        instances.hold(tx, context.move.instance_uuid)
+        known = {each.uuid: each for each in server_migrations.of_instance(tx, context.move.instance_uuid)}
+        if context.move.uuid in known and successor.uuid not in known:
+            status = known[context.move.uuid].status
             server_migrations.store(tx, asking.migration_of(successor, "accepted" if status in ENDED else status))
-        server_migrations.change(tx, turn.move.uuid, now, status="error")
+        server_migrations.change(tx, context.move.uuid, now, status="error")
 
-    turn.source.db.run(work, turn.ctx.deadline)
+    context.source.db.run(work, context.ctx.deadline)
 
 
-def begin_action(turn: Turn, cell: Cell, task: Task | None, status: str) -> None:
+def begin_action(context: StepContext, cell: Cell, task: Task | None, status: str) -> None:
     """A confirm or revert shows in the server's history, and as its task. Raises Overtaken."""
-    move, now = turn.move, turn.means.cloud.clock.now()
+    move, now = context.move, context.deps.cloud.clock.now()
 
     def work(tx: Connection) -> None:
         instance = living(tx, move.instance_uuid)
-        _demand_under_way(tx, turn)
-        actions.start(tx, turn.ctx, instance.uuid, turn.plan.event_action, now)
+        _demand_under_way(tx, context)
+        actions.start(tx, context.ctx, instance.uuid, context.plan.event_action, now)
         if task is not None and instance.vm_state is VmState.RESIZED and instance.task_state is None:
             instances.change(tx, instance.uuid, now=now, expect=instance.state, task_state=task)
-        _store_migration(tx, turn, status)
+        _store_migration(tx, context, status)
 
-    cell.db.run(work, turn.ctx.deadline)
+    cell.db.run(work, context.ctx.deadline)
 
 
-def _demand_under_way(tx: Connection, turn: Turn) -> None:
+def _demand_under_way(tx: Connection, context: StepContext) -> None:
     """Raises OperationLost when somebody else has ended the move."""
-    known = server_migrations.of_instance(tx, turn.move.instance_uuid)
-    if any(each.uuid == turn.move.uuid and each.status in ENDED for each in known):
-        raise OperationLost(operation_id=turn.move.uuid, fence=turn.move.fence)
+    known = server_migrations.of_instance(tx, context.move.instance_uuid)
+    if any(each.uuid == context.move.uuid and each.status in ENDED for each in known):
+        raise OperationLost(operation_id=context.move.uuid, fence=context.move.fence)
 
 
 def _by_guest(instance: Instance) -> VmState:
     return VmState.ACTIVE if instance.power_state is PowerState.RUNNING else VmState.STOPPED
 
 
-def before(turn: Turn) -> VmState:
+def before(context: StepContext) -> VmState:
     """The vm_state that the instance came from."""
-    return VmState(turn.plan.before)
+    return VmState(context.plan.before)
 
 
-def after_move(turn: Turn) -> VmState:
+def after_move(context: StepContext) -> VmState:
     """The vm_state of an instance that is moved and needs no confirmation."""
-    if turn.move.kind is MoveKind.UNSHELVE:
+    if context.move.kind is MoveKind.UNSHELVE:
         return VmState.ACTIVE
-    return _RUNNING_AFTER.get(before(turn), before(turn))
+    return _RUNNING_AFTER.get(before(context), before(context))
 
 
-def _unshelved(turn: Turn, instance: Instance) -> dict[str, Any]:
-    plan = turn.plan
+def _unshelved(context: StepContext, instance: Instance) -> dict[str, Any]:
+    plan = context.plan
     known = shelved.ended(instance.system_metadata, image_gone=not plan.image)
     pinned = {"pinned_availability_zone": plan.pin} if plan.pins else {}
-    return {"system_metadata": known, "launched_on": turn.move.target_host, **pinned}
+    return {"system_metadata": known, "launched_on": context.move.target_host, **pinned}
 
 
-def _store_migration(tx: Connection, turn: Turn, status: str) -> None:
-    if turn.move.kind is not MoveKind.UNSHELVE:
-        stored = asking.migration_of(turn.move, status)
+def _store_migration(tx: Connection, context: StepContext, status: str) -> None:
+    if context.move.kind is not MoveKind.UNSHELVE:
+        stored = asking.migration_of(context.move, status)
         hidden = any(each.uuid == stored.uuid and each.hidden for each in
                      server_migrations.of_instance(tx, stored.instance_uuid))  # fmt: skip
         server_migrations.store(tx, stored)
         if hidden:
-            server_migrations.change(tx, stored.uuid, turn.means.cloud.clock.now(), hidden=True)
+            server_migrations.change(tx, stored.uuid, context.deps.cloud.clock.now(), hidden=True)
 
 
-def _as_after(turn: Turn) -> dict[str, Any]:
-    move, plan = turn.move, turn.plan
+def _as_after(context: StepContext) -> dict[str, Any]:
+    move, plan = context.move, context.plan
     columns: dict[str, Any] = {"host": move.target_host, "node": plan.node}
     if plan.availability_zone:
         columns["availability_zone"] = plan.availability_zone
@@ -260,8 +263,8 @@ def _as_after(turn: Turn) -> dict[str, Any]:
     return columns
 
 
-def _as_before(turn: Turn) -> dict[str, Any]:
-    move, plan = turn.move, turn.plan
+def _as_before(context: StepContext) -> dict[str, Any]:
+    move, plan = context.move, context.plan
     columns: dict[str, Any] = {"host": move.source_host, "node": plan.source_node}
     if plan.new_flavor is not None and plan.old_flavor is not None:
         columns |= instances.flavor_columns(plan.old_flavor)

@@ -13,10 +13,10 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from api_cell.servers import move_quota
-from api_cell.superconductor.means import Means
-from api_cell.superconductor.moves import phases
-from api_cell.superconductor.moves.turn import Elsewhere, Failed, Overtaken, Turn
+from api_cell.servers.moves import quota as move_quota
+from api_cell.superconductor.context import SuperConductorContext
+from api_cell.superconductor.moves import recipes as phases
+from api_cell.superconductor.moves.step_context import Elsewhere, Failed, Overtaken, StepContext
 from cell_service.context import internal
 from cell_service.db import operations
 from cell_service.errors import OperationLost, PolycellError, Unavailable
@@ -24,7 +24,7 @@ from cell_service.logs import about
 from cell_service.model.move import MovePhase
 from cell_service.model.operation import UNFINISHED
 from mapping_db import instance_mappings, moves
-from mapping_db.cells import Cell
+from mapping_db.cells.registry import Cell
 from mapping_db.moves import Move
 
 log = logging.getLogger(__name__)
@@ -46,8 +46,8 @@ KEEP = timedelta(days=1)
 class Runner:
     """The moves of one super-conductor. `look` and `poll` are called by its threads; `wake` by anybody."""
 
-    def __init__(self, means: Means) -> None:
-        self._means = means
+    def __init__(self, deps: SuperConductorContext) -> None:
+        self._deps = deps
         self._pool = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="move")
         self._lock = threading.Lock()
         self._held: dict[str, Move] = {}
@@ -69,21 +69,21 @@ class Runner:
 
     def look(self) -> None:
         """Take what nobody holds, and keep what is held."""
-        means, now = self._means, self._means.cloud.clock.now()
+        deps, now = self._deps, self._deps.cloud.clock.now()
         with self._lock:
             held = list(self._held)
         room = MOST_HELD - len(held)
 
         def work(tx: Connection) -> list[str]:
-            moves.renew(tx, held, owner=means.owner, now=now, lease_seconds=means.settings.lease_seconds)
-            return moves.due(tx, now, owner=means.owner, limit=room + len(held))
+            moves.renew(tx, held, owner=deps.owner, now=now, lease_seconds=deps.settings.lease_seconds)
+            return moves.due(tx, now, owner=deps.owner, limit=room + len(held))
 
-        due = means.cloud.db.run(work)
+        due = deps.cloud.db.run(work)
         for uuid in due:
             if uuid not in self._held:
-                take = partial(moves.take, uuid=uuid, owner=means.owner, now=now,
-                               lease_seconds=means.settings.lease_seconds)  # fmt: skip
-                move = means.cloud.db.run(lambda tx, take=take: take(tx))  # type: ignore[misc]
+                take = partial(moves.take, uuid=uuid, owner=deps.owner, now=now,
+                               lease_seconds=deps.settings.lease_seconds)  # fmt: skip
+                move = deps.cloud.db.run(lambda tx, take=take: take(tx))  # type: ignore[misc]
                 if move is not None:
                     with self._lock:
                         self._held[uuid] = move
@@ -92,7 +92,7 @@ class Runner:
     def poll(self) -> None:
         """Go on with the moves whose hosts are through."""
         by_cell: dict[int, dict[int, str]] = defaultdict(dict)
-        now = self._means.cloud.clock.monotonic()
+        now = self._deps.cloud.clock.monotonic()
         with self._lock:
             idle = [move for uuid, move in self._held.items() if uuid not in self._busy]
         for move in idle:
@@ -106,8 +106,8 @@ class Runner:
                 found = operations.get_many(tx, list(asked))
             return [uuid for key, uuid in asked.items() if key not in found or found[key].phase not in UNFINISHED]
 
-        ctx = internal(self._means.cloud.clock, seconds=POLL_DEADLINE_SECONDS)
-        gathered = self._means.cloud.cells.scatter(by_cell, ended, ctx.deadline)
+        ctx = internal(self._deps.cloud.clock, seconds=POLL_DEADLINE_SECONDS)
+        gathered = self._deps.cloud.cells.scatter(by_cell, ended, ctx.deadline)
         through = {uuid for answer in gathered.answers.values() for uuid in answer}
         for cell_id in gathered.failures:  # the step finds out by itself what that means for it
             through |= set(by_cell[cell_id].values())
@@ -116,16 +116,16 @@ class Runner:
         for move in idle:
             slow = now - self._asked_since.get(move.uuid, now) > CLEARING_SECONDS
             if slow and move.phase is MovePhase.TIDYING and move.uuid not in through:
-                self._put_off(Turn(self._means, move), LONGEST_PAUSE_SECONDS / 3)
+                self._put_off(StepContext(self._deps, move), LONGEST_PAUSE_SECONDS / 3)
 
     def tidy(self) -> None:
         """Forget moves that ended long ago."""
-        before = self._means.cloud.clock.now() - KEEP
-        self._means.cloud.db.run(lambda tx: moves.purge(tx, before))
+        before = self._deps.cloud.clock.now() - KEEP
+        self._deps.cloud.db.run(lambda tx: moves.purge(tx, before))
 
     def confirm_late(self) -> None:
         """Confirm what waits for longer than the configured window (0: for ever)."""
-        cloud, seconds = self._means.cloud, self._means.settings.resize_confirm_seconds
+        cloud, seconds = self._deps.cloud, self._deps.settings.resize_confirm_seconds
         if seconds <= 0:
             return
         before = cloud.clock.now() - timedelta(seconds=seconds)
@@ -158,78 +158,80 @@ class Runner:
             if move is None:  # let go of meanwhile
                 self._busy.discard(uuid)
                 return
-        turn = Turn(self._means, move)
+        context = StepContext(self._deps, move)
         self._asked_since.pop(uuid, None)
         keeps = False
         try:
-            keeps = self._turn(turn)
+            keeps = self._run(context)
         except Exception:
-            log.exception("a move stands still", extra=_about(turn))
+            log.exception("a move stands still", extra=_about(context))
         finally:
             with self._lock:
                 self._busy.discard(uuid)
                 if keeps:
-                    self._held[uuid] = turn.move
+                    self._held[uuid] = context.move
                 else:
                     self._held.pop(uuid, None)
 
-    def _turn(self, turn: Turn) -> bool:
+    def _run(self, context: StepContext) -> bool:
         """Whether the move is still held, waiting for a host."""
         try:
-            self._refresh(turn)
-            return self._bring(turn)
+            self._refresh(context)
+            return self._bring(context)
         except OperationLost:
-            log.info("move taken by somebody else", extra=_about(turn))
+            log.info("move taken by somebody else", extra=_about(context))
         except Overtaken:
-            log.info("move overtaken by a delete", extra=_about(turn))
-            return self._steer(turn, MovePhase.TIDYING, free=True, home="nowhere")
+            log.info("move overtaken by a delete", extra=_about(context))
+            return self._steer(context, MovePhase.TIDYING, free=True, home="nowhere")
         except Elsewhere as refused:
-            log.warning("another host is tried", extra=_about(turn, host=turn.move.target_host, reason=refused.reason))
-            return self._steer(turn, MovePhase.LEAVING, fault=refused.reason)
+            log.warning(
+                "another host is tried", extra=_about(context, host=context.move.target_host, reason=refused.reason)
+            )
+            return self._steer(context, MovePhase.LEAVING, fault=refused.reason)
         except Failed as failed:
-            return self._failed(turn, failed)
+            return self._failed(context, failed)
         except Unavailable as error:
-            if turn.move.attempt >= PATIENCE and not phases.is_committed(turn.move):
-                return self._failed(turn, Failed(str(error), 503), unseen=True)
-            log.warning("move put off", extra=_about(turn, reason=error))
-            self._put_off(turn)
+            if context.move.attempt >= PATIENCE and not phases.is_committed(context.move):
+                return self._failed(context, Failed(str(error), 503), unseen=True)
+            log.warning("move put off", extra=_about(context, reason=error))
+            self._put_off(context)
         except PolycellError as error:
-            return self._failed(turn, Failed(str(error), error.status))
+            return self._failed(context, Failed(str(error), error.status))
         except Exception as error:
-            log.exception("step of a move failed", extra=_about(turn))
-            return self._failed(turn, Failed(f"Unexpected {type(error).__name__}."))
+            log.exception("step of a move failed", extra=_about(context))
+            return self._failed(context, Failed(f"Unexpected {type(error).__name__}."))
         return False
 
-    def _refresh(self, turn: Turn) -> None:
+    def _refresh(self, context: StepContext) -> None:
         """Raises OperationLost."""
-        with self._means.cloud.db.connect() as tx:
-            now = moves.get(tx, turn.move.uuid)
-        if now is None or now.fence != turn.move.fence:
-            raise OperationLost(operation_id=turn.move.uuid, fence=turn.move.fence)
-        turn.move = now
+        with self._deps.cloud.db.connect() as tx:
+            now = moves.get(tx, context.move.uuid)
+        if now is None or now.fence != context.move.fence:
+            raise OperationLost(operation_id=context.move.uuid, fence=context.move.fence)
+        context.move = now
 
-    def _bring(self, turn: Turn) -> bool:
+    def _bring(self, context: StepContext) -> bool:
         """Step by step, until one waits for a host (True) or the move is at rest or at its end (False)."""
-        while turn.move.finished_at is None and turn.move.phase is not MovePhase.WAITING:
-            phase = phases.phase_of(turn.move)
-            step = next((step for step in phase.steps if step.__name__ not in turn.plan.done), None)
-            turn.demand_lease()
+        while context.move.finished_at is None and context.move.phase is not MovePhase.WAITING:
+            phase = phases.phase_of(context.move)
+            step = next((step for step in phase.steps if step.__name__ not in context.plan.done), None)
+            context.demand_lease()
             if step is None:
-                self._enter(turn, phase)
-            elif step(turn):
+                self._enter(context, phase)
+            elif step(context):
                 name = step.__name__
-                done = turn.plan.done if name in turn.plan.done else (*turn.plan.done, name)
-                turn.record(plan=replace(turn.plan, done=done, errand=None), attempt=0)
-                log.info("step of a move done", extra=_about(turn, step=name))
-            elif turn.plan.errand is not None:
+                done = context.plan.done if name in context.plan.done else (*context.plan.done, name)
+                context.record(plan=replace(context.plan, done=done, errand=None), attempt=0)
+                log.info("step of a move done", extra=_about(context, step=name))
+            elif context.plan.errand is not None:
                 return True
         return False
 
-    def _enter(self, turn: Turn, phase: phases.Phase) -> None:
+    def _enter(self, context: StepContext, phase: phases.Phase) -> None:
         """The phase is over. Raises Overtaken where the server would be waited for that is to be deleted: whoever
         accepted that has not seen the move at rest, so it ends here. The mapping's row decides who comes first."""
-        now = self._means.cloud.clock.now()
-        plan = replace(turn.plan, errand=None, retries=0, home=phase.home or turn.plan.home)
+        now = self._deps.cloud.clock.now()
+        plan = replace(context.plan, errand=None, retries=0, home=phase.home or context.plan.home)
         columns: dict[str, Any] = {"phase": phase.after, "plan": plan, "attempt": 0}
         if phase.after is MovePhase.WAITING:
             columns |= {"owner": None, "lease_until": None, "not_before": None}
@@ -237,33 +239,35 @@ class Runner:
             columns |= {"active": None}
         else:
             columns |= {"active": None, "finished_at": now, "owner": None, "lease_until": None}
-        leaving = turn.move.phase is MovePhase.LEAVING
+        leaving = context.move.phase is MovePhase.LEAVING
 
         def work(tx: Connection) -> Move:
             rests = phase.after is MovePhase.WAITING
-            if rests and instance_mappings.hold(tx, turn.move.instance_uuid).queued_for_delete:
+            if rests and instance_mappings.hold(tx, context.move.instance_uuid).queued_for_delete:
                 raise Overtaken
-            return moves.record(tx, turn.move, now, **columns)
+            return moves.record(tx, context.move, now, **columns)
 
-        turn.move = self._means.cloud.db.run(work)
-        log.info("phase of a move over", extra=_about(turn, home=plan.home))
+        context.move = self._deps.cloud.db.run(work)
+        log.info("phase of a move over", extra=_about(context, home=plan.home))
         if leaving:  # the move that goes on from it may begin
             self.wake()
 
-    def _failed(self, turn: Turn, failed: Failed, *, unseen: bool = False) -> bool:
+    def _failed(self, context: StepContext, failed: Failed, *, unseen: bool = False) -> bool:
         """`unseen`: somebody did not answer, so that what was not recorded may be done all the same."""
-        log.warning("move failed", extra=_about(turn, reason=failed.reason))
-        if phases.is_committed(turn.move):
-            self._put_off(turn)
+        log.warning("move failed", extra=_about(context, reason=failed.reason))
+        if phases.is_committed(context.move):
+            self._put_off(context)
             return False
-        if "begin" not in turn.plan.done and not unseen:
-            return self._steer(turn, MovePhase.UNDONE, end=True, fault=failed.reason)
-        return self._steer(turn, MovePhase.UNDOING, fault=failed.reason, code=failed.code)
+        if "begin" not in context.plan.done and not unseen:
+            return self._steer(context, MovePhase.UNDONE, end=True, fault=failed.reason)
+        return self._steer(context, MovePhase.UNDOING, fault=failed.reason, code=failed.code)
 
-    def _steer(self, turn: Turn, phase: MovePhase, *, free: bool = False, end: bool = False, **plan: Any) -> bool:
+    def _steer(
+        self, context: StepContext, phase: MovePhase, *, free: bool = False, end: bool = False, **plan: Any
+    ) -> bool:
         """Turn the move to another phase and go on at once. Whether it is held after that."""
-        now = self._means.cloud.clock.now()
-        columns: dict[str, Any] = {"phase": phase, "plan": replace(turn.plan, errand=None, retries=0, **plan)}
+        now = self._deps.cloud.clock.now()
+        columns: dict[str, Any] = {"phase": phase, "plan": replace(context.plan, errand=None, retries=0, **plan)}
         if free or end:
             columns["active"] = None
         if end:
@@ -271,30 +275,32 @@ class Runner:
 
         def work(tx: Connection) -> Move:
             if end:
-                move_quota.settle(tx, turn.move, keeps_new=False)
-            return moves.record(tx, turn.move, now, attempt=0, **columns)
+                move_quota.settle(tx, context.move, keeps_new=False)
+            return moves.record(tx, context.move, now, attempt=0, **columns)
 
         try:
-            turn.move = self._means.cloud.db.run(work)
+            context.move = self._deps.cloud.db.run(work)
         except (OperationLost, Unavailable) as error:
-            log.info("move left as it is", extra=_about(turn, reason=error))
+            log.info("move left as it is", extra=_about(context, reason=error))
             return False
-        return self._turn(turn)
+        return self._run(context)
 
-    def _put_off(self, turn: Turn, pause: float | None = None) -> None:
+    def _put_off(self, context: StepContext, pause: float | None = None) -> None:
         """Let go of the move for a while that grows."""
-        now = self._means.cloud.clock.now()
-        seconds = pause or min(LONGEST_PAUSE_SECONDS, 0.25 * 2.0 ** min(turn.move.attempt, 8))
+        now = self._deps.cloud.clock.now()
+        seconds = pause or min(LONGEST_PAUSE_SECONDS, 0.25 * 2.0 ** min(context.move.attempt, 8))
         try:
-            self._means.cloud.db.run(lambda tx: moves.rest(tx, turn.move, now, until=now + timedelta(seconds=seconds)))
+            self._deps.cloud.db.run(
+                lambda tx: moves.rest(tx, context.move, now, until=now + timedelta(seconds=seconds))
+            )
         except (OperationLost, Unavailable) as error:
-            log.info("move not put off", extra=_about(turn, reason=error))
+            log.info("move not put off", extra=_about(context, reason=error))
         with self._lock:
-            self._held.pop(turn.move.uuid, None)
+            self._held.pop(context.move.uuid, None)
 
 
-def _about(turn: Turn, **fields: Any) -> dict[str, Any]:
-    move = turn.move
+def _about(context: StepContext, **fields: Any) -> dict[str, Any]:
+    move = context.move
     return about(
-        turn.ctx, instance=move.instance_uuid, move=move.uuid, kind=move.kind.value, phase=move.phase.value, **fields
+        context.ctx, instance=move.instance_uuid, move=move.uuid, kind=move.kind.value, phase=move.phase.value, **fields
     )

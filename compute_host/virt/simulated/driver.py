@@ -20,8 +20,9 @@ from compute_host.config import HostSettings
 from compute_host.timers import Pool, Timer, Timers
 from compute_host.virt import inspection
 from compute_host.virt.driver import Guest, GuestSpec, PowerListener, Returned, unheard
-from compute_host.virt.simulated import console, consoles, diagnostics, faults, node, snapshots, travel
-from compute_host.virt.simulated.sendings import Trip, Trips
+from compute_host.virt.simulated import console, consoles, diagnostics, faults, node, snapshots
+from compute_host.virt.simulated import migrations as travel
+from compute_host.virt.simulated.outgoing_migrations import Trip, Trips
 from compute_host.virt.simulated.state import Boot, Record, State
 from compute_host.virt.simulated.switch import Switch
 

@@ -1,0 +1,1 @@
+"""What operators see of hosts: hypervisors, services, aggregates, availability zones."""

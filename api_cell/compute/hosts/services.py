@@ -1,0 +1,145 @@
+"""Services: the processes of every cell, up or down; enabling, disabling and removing them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from api_cell.edge import missing_cells as missing
+from api_cell.edge.formats import FORMATS
+from api_cell.edge.moments import with_fraction
+from api_cell.edge.route import Request, Response
+from api_cell.edge.shapes import is_true
+from api_cell.hosts import ask, change
+from cell_service.db import services as rows
+from cell_service.errors import HostMappingNotFound, Invalid, NotFound, ServiceNotFound
+from cell_service.model.host import Service
+
+UNKNOWN_VERSION = (2, 69)
+
+
+def index(req: Request) -> Response:
+    """200 {"services": [...]}; from 2.69 on the hosts of silent cells are there with status UNKNOWN."""
+    host, binary = req.one("host"), req.one("binary")
+    told = ask.ask_services(req.cloud, req.ctx, lambda tx: rows.list_all(tx, host=host, binary=binary))
+    zones = ask.zones(req.cloud)
+    views = [_view(req, service, zones) for _, service in told.found]
+    if req.version >= UNKNOWN_VERSION and binary in (None, rows.COMPUTE):
+        unknown = [name for name in ask.hosts_of(req.cloud, told.silent) if host in (None, name)]
+        views += [{"binary": rows.COMPUTE, "host": name, "status": "UNKNOWN"} for name in unknown]
+    return Response(200, {"services": views}, missing.header(req, told.silent))
+
+
+def update(req: Request) -> Response:
+    """200 {"service": {...}}. From 2.53 on by uuid; before, the path names what is done."""
+    return _update_by_uuid(req) if req.at_least(2, 53) else _update_by_verb(req)
+
+
+def delete(req: Request) -> Response:
+    """204; 409 while instances live on the host."""
+    cell_id, service = _find(req, req.params["id"])
+    change.remove_service(req.cloud, req.ctx, cell_id, service)
+    return Response(204)
+
+
+def zone_of(req: Request, service: Service, zones: dict[str, str]) -> str:
+    """The availability zone of a compute service's host; that of all others is the internal one."""
+    names = req.services.settings.zones
+    if service.binary != rows.COMPUTE:
+        return str(names.internal_service_availability_zone)
+    return str(zones.get(service.host, names.default_availability_zone))
+
+
+def is_up(req: Request, service: Service) -> bool:
+    return service.is_up(req.cloud.clock.now(), req.services.settings.defaults.service_down_time)
+
+
+def _update_by_uuid(req: Request) -> Response:
+    body = req.body
+    status, reason, forced = body.get("status"), body.get("disabled_reason"), body.get("forced_down")
+    if reason is not None and status != "disabled":
+        raise Invalid(reason="Specifying disabled_reason requires that status is 'disabled'.")
+    if status is None and forced is None:
+        raise Invalid(reason="No updates were requested. Fields 'status' or 'forced_down' should be specified.")
+    cell_id, service = _find(req, req.params["id"])
+    if service.binary != rows.COMPUTE:
+        raise Invalid(
+            reason=f"Updating a {service.binary} service is not supported. Only nova-compute services can be updated."
+        )
+    changed = change.change_service(
+        req.cloud,
+        req.ctx,
+        cell_id,
+        service,
+        disabled=None if status is None else status == "disabled",
+        disabled_reason=reason,
+        forced_down=None if forced is None else is_true(forced),
+    )
+    return Response(200, {"service": _view(req, changed, ask.zones(req.cloud))})
+
+
+def _update_by_verb(req: Request) -> Response:
+    verb, body = req.params["id"], req.body
+    if verb not in ("enable", "disable", "disable-log-reason", "force-down"):
+        raise NotFound(reason="Unknown action")
+    if verb == "force-down":
+        if not req.at_least(2, 11):
+            raise NotFound(reason="Unknown action")
+        if "forced_down" not in body:
+            raise Invalid(reason="Missing forced_down field")
+    if verb == "disable-log-reason" and "disabled_reason" not in body:
+        raise Invalid(reason="Missing disabled reason field")
+    cell_id, service = _by_host(req, body["host"], body["binary"])
+    view: dict[str, Any] = {"host": service.host, "binary": service.binary}
+    if verb == "force-down":
+        forced = is_true(body["forced_down"])
+        change.change_service(req.cloud, req.ctx, cell_id, service, forced_down=forced)
+        return Response(200, {"service": view | {"forced_down": forced}})
+    disabled = verb != "enable"
+    reason = body["disabled_reason"] if verb == "disable-log-reason" else None
+    change.change_service(req.cloud, req.ctx, cell_id, service, disabled=disabled, disabled_reason=reason)
+    view["status"] = "disabled" if disabled else "enabled"
+    if reason is not None:
+        view["disabled_reason"] = reason
+    return Response(200, {"service": view})
+
+
+def _find(req: Request, asked: str) -> tuple[int, Service]:
+    """The service by uuid (from 2.53 on) or number. Raises Invalid, ServiceNotFound, CellUnavailable."""
+    if req.at_least(2, 53):
+        if not FORMATS["uuid"](asked):
+            raise Invalid(reason=f"Invalid uuid {asked}")
+    elif not asked.isdecimal() or len(asked) > 9:
+        raise Invalid(reason=f"Invalid service id {asked}")
+
+    def question(tx: Any) -> list[Service]:
+        try:
+            return [rows.by_uuid(tx, asked) if req.at_least(2, 53) else rows.by_id(tx, int(asked))]
+        except ServiceNotFound:
+            return []
+
+    told = ask.ask_services(req.cloud, req.ctx, question)
+    if len(told.found) > 1:
+        raise Invalid(reason=f"More than one possible service found for id {asked}. Use its uuid from 2.53 on.")
+    return ask.only(told, ServiceNotFound(service_id=asked))
+
+
+def _by_host(req: Request, host: str, binary: str) -> tuple[int, Service]:
+    nothing = HostMappingNotFound(host=host) if binary == rows.COMPUTE else ServiceNotFound(service_id=binary)
+    told = ask.ask_services(req.cloud, req.ctx, lambda tx: rows.list_all(tx, host=host, binary=binary))
+    return ask.only(told, nothing)
+
+
+def _view(req: Request, service: Service, zones: dict[str, str]) -> dict[str, Any]:
+    view: dict[str, Any] = {
+        "id": service.uuid if req.at_least(2, 53) else service.id,
+        "binary": service.binary,
+        "host": service.host,
+        "zone": zone_of(req, service, zones),
+        "status": "disabled" if service.disabled else "enabled",
+        "state": "up" if is_up(req, service) else "down",
+        "updated_at": with_fraction(service.updated_at),
+        "disabled_reason": service.disabled_reason,
+    }
+    if req.at_least(2, 11):
+        view["forced_down"] = service.forced_down
+    return view

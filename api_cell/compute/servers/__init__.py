@@ -1,0 +1,1 @@
+"""Servers, their actions and all that hangs on them."""

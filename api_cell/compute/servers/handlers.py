@@ -1,0 +1,228 @@
+"""Servers: create, list, show, update, delete."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from sqlalchemy import Connection
+
+from api_cell.compute.servers import views
+from api_cell.edge import missing_cells as missing
+from api_cell.edge.links import next_link
+from api_cell.edge.route import Request, Response
+from api_cell.servers import delete, find, pinning, soft_delete
+from api_cell.servers.create import accept as create
+from api_cell.servers.lists import listing, query
+from api_cell.servers.lists.listing import Listed, Page, Silent
+from cell_service.db import instances
+from cell_service.errors import CellUnavailable, InstanceNotFound
+from cell_service.model.host import Service
+from cell_service.model.instance import Instance
+from mapping_db import instance_mappings, request_specs, server_groups
+from mapping_db.cells.registry import Cell
+
+
+def create_server(req: Request) -> Response:
+    """202 {"server": {id, links, adminPass, …}}, or the reservation id where that was asked for."""
+    req.demand("os_compute_api:servers:create")
+    accepted = create.accept(req)
+    if accepted.wants_reservation_id:
+        return Response(202, {"reservation_id": accepted.reservation_id})
+    uuid = accepted.uuids[0]
+    server: dict[str, Any] = {
+        "id": uuid,
+        "links": views.links(req, "servers", uuid),
+        "OS-DCF:diskConfig": req.body["server"].get("OS-DCF:diskConfig", "MANUAL"),
+        "security_groups": [{"name": name} for name in _group_names(req)],
+    }
+    if req.services.settings.api.enable_instance_password:
+        server["adminPass"] = accepted.admin_password
+    return Response(202, {"server": server}, {"Location": f"{req.base_url}/servers/{uuid}"})
+
+
+def index(req: Request) -> Response:
+    """200 {"servers": [{id, name, links}]}"""
+    page = _page(req, "os_compute_api:servers:index", brief=True)
+    return _listed(req, page, "/servers", [_brief(req, server) for server in page.servers])
+
+
+def detail(req: Request) -> Response:
+    """200 {"servers": [{…}]}"""
+    page = _page(req, "os_compute_api:servers:detail", brief=False)
+    rows = _Rows(req, page)
+    return _listed(req, page, "/servers/detail", [_row(req, server, rows) for server in page.servers])
+
+
+def show(req: Request) -> Response:
+    """200 {"server": {…}}; for a silent cell what is known from 2.69 on, before it 503."""
+    server_id = req.params["id"]
+    try:
+        found = find.server(req, server_id)
+    except CellUnavailable:
+        if not req.at_least(2, 69):
+            raise
+        return Response(200, {"server": _silent(req, server_id)})
+    req.demand("os_compute_api:servers:show", find.target(found.instance))
+    return Response(200, {"server": document(req, found.instance, found.cell)})
+
+
+def update(req: Request) -> Response:
+    """200 {"server": {…}} with the server's new name, description, host name, access addresses or pinned zone."""
+    server_id, asked = req.params["id"], req.body["server"]
+    wanted = {column: asked[name] for name, column in _UPDATABLE.items() if name in asked}
+    if "OS-DCF:diskConfig" in asked:
+        wanted["auto_disk_config"] = asked["OS-DCF:diskConfig"] == "AUTO"
+
+    def work(tx: Connection, cell: Cell) -> tuple[Instance, Cell]:
+        instance = find.to_change(req, tx, cell, server_id)
+        req.demand("os_compute_api:servers:update", find.target(instance))
+        pinning.check(instance, wanted)
+        instances.change(tx, server_id, now=req.cloud.clock.now(), **wanted)
+        return instances.get(tx, server_id), cell
+
+    instance, cell = find.change(req, server_id, work)
+    if "display_name" in wanted:
+        req.cloud.db.run(lambda tx: instance_mappings.rename(tx, server_id, instance.display_name))
+    pinning.tell_scheduler(req, server_id, wanted)
+    shown = document(req, instance, cell)
+    if not req.at_least(2, 75):
+        shown = in_short(shown, instance)
+    return Response(200, {"server": shown})
+
+
+def delete_server(req: Request) -> Response:
+    """204: the server will be deleted."""
+    soft_delete.accept(req, req.params["id"])
+    return Response(204)
+
+
+def document(req: Request, instance: Instance, cell: Cell | None) -> dict[str, Any]:
+    """One server's document, with what only a single server shows."""
+    groups = None
+    if req.at_least(2, 71):
+        groups = _groups_of(req, instance)
+    rule, status = _host_status_rule(req), None
+    if rule is not None:
+        cells = [cell.mapping.id] if cell is not None and instance.host else []
+        status = _host_status(req, rule, instance, req.services.host_states.of(req.cloud, req.ctx, cells))
+    return views.full(req, instance, host_status=status, groups=groups)
+
+
+def in_short(shown: dict[str, Any], instance: Instance) -> dict[str, Any]:
+    """What an update or a rebuild answered of a server's document before 2.75."""
+    short = {name: value for name, value in shown.items() if name in _SHOWN_BY_UPDATE}
+    return short | {"addresses": views.addresses(instance.network_info, details=False)}
+
+
+def _groups_of(req: Request, instance: Instance) -> list[str]:
+    """Only a hint at its creation brings a server into a group."""
+    if "group" not in instance.scheduler_hints:
+        return []
+    with req.cloud.db.connect() as tx:
+        group = server_groups.of_instance(tx, instance.uuid)
+    return [group] if group else []
+
+
+_UPDATABLE = {
+    "name": "display_name",
+    "description": "display_description",
+    "hostname": "hostname",
+    "accessIPv4": "access_ip_v4",
+    "accessIPv6": "access_ip_v6",
+    "pinned_availability_zone": "pinned_availability_zone",
+}
+# Before 2.75 an update does not answer all that a show does (Compute API reference, "Update Server").
+_SHOWN_BY_UPDATE = frozenset({
+    "id", "name", "status", "tenant_id", "user_id", "metadata", "hostId", "image", "flavor", "created", "updated",
+    "addresses", "accessIPv4", "accessIPv6", "links", "OS-DCF:diskConfig", "progress", "fault", "locked",
+    "description", "tags", "trusted_image_certificates", "server_groups", "locked_reason",
+})  # fmt: skip
+
+
+def _group_names(req: Request) -> list[str]:
+    given = req.body["server"].get("security_groups")
+    return [group["name"] for group in given] if given else ["default"]
+
+
+def _page(req: Request, rule: str, *, brief: bool) -> Page:
+    req.demand(rule)
+    asked = query.asked_of(req, rule=rule, max_limit=req.services.settings.api.max_limit)
+    return listing.page_of(req, replace(asked, brief=brief))
+
+
+def _listed(req: Request, page: Page, path: str, rows: list[dict[str, Any] | None]) -> Response:
+    """The rows; None stands for a server that the version does not show."""
+    answer: dict[str, Any] = {"servers": [row for row in rows if row is not None]}
+    if page.more and page.servers:
+        answer["servers_links"] = next_link(req, path, page.servers[-1].uuid)
+    return Response(200, answer, missing.header(req, page.missing))
+
+
+class _Rows:
+    """What the rows of a list need besides the servers: the states of their hosts."""
+
+    def __init__(self, req: Request, page: Page) -> None:
+        self.rule = _host_status_rule(req)
+        self._hosts: dict[str, Service] = {}
+        if self.rule is not None and page.cells:
+            self._hosts = req.services.host_states.of(req.cloud, req.ctx, page.cells)
+
+    def host_status(self, req: Request, server: Instance) -> str | None:
+        return None if self.rule is None else _host_status(req, self.rule, server, self._hosts)
+
+
+def _brief(req: Request, server: Listed) -> dict[str, Any] | None:
+    if isinstance(server, Silent):
+        return views.silent_brief(req, server.uuid) if req.at_least(2, 69) else None
+    return views.brief(req, server.uuid, server.display_name)
+
+
+def _row(req: Request, server: Listed, rows: _Rows) -> dict[str, Any] | None:
+    if isinstance(server, Silent):
+        if not req.at_least(2, 69):
+            return None
+        return views.silent_row(req, server.uuid, server.project_id, server.created_at)
+    assert isinstance(server, Instance), "a list of names has no rows to show whole"
+    return views.full(req, server, host_status=rows.host_status(req, server))
+
+
+_ALL = "os_compute_api:servers:show:host_status"
+_UNKNOWN_ONLY = "os_compute_api:servers:show:host_status:unknown-only"
+
+
+def _host_status_rule(req: Request) -> str | None:
+    """The rule by which the caller may see the states of hosts; None: not at all."""
+    if not req.at_least(2, 16):
+        return None
+    return next((rule for rule in (_ALL, _UNKNOWN_ONLY) if req.may(rule)), None)
+
+
+def _host_status(req: Request, rule: str, instance: Instance, hosts: dict[str, Service]) -> str | None:
+    """The state of the server's host, as far as the rule lets the caller see it; None: not shown."""
+    status = ""
+    if instance.host:
+        service = hosts.get(instance.host)
+        status = "UNKNOWN" if service is None else _status(req, service)
+    return status if rule == _ALL or status == "UNKNOWN" else None
+
+
+def _status(req: Request, service: Service) -> str:
+    if service.forced_down:
+        return "DOWN"
+    if not service.is_up(req.cloud.clock.now(), delete.down_after(req)):
+        return "UNKNOWN"
+    return "MAINTENANCE" if service.disabled else "UP"
+
+
+def _silent(req: Request, server_id: str) -> dict[str, Any]:
+    with req.cloud.db.connect() as tx:
+        mapping = instance_mappings.get_many(tx, [server_id]).get(server_id)
+        spec = request_specs.get(tx, server_id)
+    if mapping is None:
+        raise InstanceNotFound(instance_id=server_id)
+    find.demand_visible(req, mapping.project_id, server_id)
+    req.demand("os_compute_api:servers:show", {"project_id": mapping.project_id, "user_id": mapping.user_id})
+    if spec is None:
+        return views.silent_row(req, server_id, mapping.project_id, mapping.created_at)
+    return views.silent(req, spec, mapping.created_at)

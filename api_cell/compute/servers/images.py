@@ -1,0 +1,49 @@
+"""POST /servers/{id}/action: createImage, createBackup."""
+
+from __future__ import annotations
+
+from api_cell.compute.servers.schemas import ITEMS
+from api_cell.edge.route import Request, Response, Route
+from api_cell.edge.shapes import NAME, WHOLE, strict
+from api_cell.servers import imaging
+from api_cell.servers.imaging import Wanted
+
+_IMAGE = strict({"createImage": strict({"name": NAME, "metadata": ITEMS}, "name")}, "createImage")
+_BACKUP = strict(
+    {
+        "createBackup": strict(
+            {"name": NAME, "backup_type": {"type": "string"}, "rotation": WHOLE, "metadata": ITEMS},
+            *("name", "backup_type", "rotation"),
+        )
+    },
+    "createBackup",
+)
+
+
+def create_image(req: Request) -> Response:
+    """202: there will be an image of the server. From 2.45 {"image_id": …}, before in the Location header."""
+    asked = req.body["createImage"]
+    image_id = imaging.make(req, req.params["id"], Wanted(asked["name"].strip(), asked.get("metadata") or {}))
+    return _named(req, image_id)
+
+
+def create_backup(req: Request) -> Response:
+    """202 as create_image; with a rotation of 0 the image does not stay, and has no Location."""
+    asked = req.body["createBackup"]
+    rotation = int(asked["rotation"])
+    wanted = Wanted(asked["name"].strip(), asked.get("metadata") or {}, (asked["backup_type"], rotation))
+    image_id = imaging.make(req, req.params["id"], wanted)
+    return _named(req, image_id) if rotation or req.at_least(2, 45) else Response(202)
+
+
+def _named(req: Request, image_id: str) -> Response:
+    if req.at_least(2, 45):
+        return Response(202, {"image_id": image_id})
+    where = req.services.settings.api.glance_link_prefix or req.bookmark_url
+    return Response(202, headers={"Location": f"{where}/images/{image_id}"})
+
+
+ROUTES = (
+    Route("POST", "/servers/{id}/action", create_image, action="createImage", body=_IMAGE),
+    Route("POST", "/servers/{id}/action", create_backup, action="createBackup", body=_BACKUP),
+)

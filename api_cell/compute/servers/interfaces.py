@@ -1,0 +1,84 @@
+"""/servers/{id}/os-interface: the ports of a server."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from api_cell.compute.servers.schemas import ADDRESS, TAG
+from api_cell.edge.route import ByVersion, Request, Response, Route, Schema, Version
+from api_cell.edge.shapes import UUID, by_version, query, strict
+from api_cell.servers import interfaces
+from cell_service.errors import Invalid
+from cell_service.model.instance import NetworkRequest
+from cell_service.peers.network import PortState
+
+LIST_RULE = "os_compute_api:os-attach-interfaces:list"
+SHOW_RULE = "os_compute_api:os-attach-interfaces:show"
+
+
+def index(req: Request) -> Response:
+    """200 {"interfaceAttachments": […]}"""
+    ports = interfaces.ports_of(req, req.params["server_id"], LIST_RULE)
+    return Response(200, {"interfaceAttachments": [_view(req, port) for port in ports]})
+
+
+def show(req: Request) -> Response:
+    """200 {"interfaceAttachment": {…}}; 404 when the port is not the server's."""
+    port = interfaces.port_of(req, req.params["server_id"], req.params["id"], SHOW_RULE)
+    return Response(200, {"interfaceAttachment": _view(req, port)})
+
+
+def create(req: Request) -> Response:
+    """200 {"interfaceAttachment": {…}}: the port is there, and plugged."""
+    asked = (req.body or {}).get("interfaceAttachment") or {}
+    network_id, port_id = asked.get("net_id"), asked.get("port_id")
+    fixed_ips = asked.get("fixed_ips") or []
+    if network_id and port_id:
+        raise Invalid(reason="Must not input both network_id and port_id")
+    if fixed_ips and not network_id:
+        raise Invalid(reason="Must input network_id when request IP address")
+    fixed_ip = fixed_ips[0]["ip_address"] if fixed_ips else None
+    request = NetworkRequest(network_id, port_id, fixed_ip, asked.get("tag"))
+    port = interfaces.attach(req, req.params["server_id"], request)
+    return Response(200, {"interfaceAttachment": _view(req, port)})
+
+
+def delete(req: Request) -> Response:
+    """202: the port will be detached; deleted if the service made it."""
+    interfaces.detach(req, req.params["server_id"], req.params["id"])
+    return Response(202)
+
+
+def _view(req: Request, port: PortState) -> dict[str, Any]:
+    shown = {
+        "net_id": port.network_id,
+        "port_id": port.port_id,
+        "mac_addr": port.mac,
+        "port_state": port.status,
+        "fixed_ips": [{"subnet_id": ip.subnet_id, "ip_address": ip.address} for ip in port.fixed_ips],
+    }
+    return {**shown, "tag": port.tag} if req.at_least(2, 70) else shown
+
+
+def _body(version: Version) -> Schema:
+    fixed_ip = strict({"ip_address": ADDRESS}, "ip_address")
+    fields: dict[str, Any] = {
+        "net_id": UUID,
+        "port_id": UUID,
+        "fixed_ips": {"type": "array", "minItems": 1, "maxItems": 1, "items": fixed_ip},
+    }
+    if version >= (2, 49):
+        fields["tag"] = TAG
+    return strict({"interfaceAttachment": strict(fields)})
+
+
+CREATE = by_version(_body, (2, 1), (2, 49))
+NOTHING: ByVersion = (((2, 1), query({}, closed=False)), ((2, 102), query({}, closed=True)))
+
+_PATH = "/servers/{server_id}/os-interface"
+ROUTES = (
+    Route("GET", _PATH, index, query=NOTHING),
+    Route("POST", _PATH, create, body=CREATE),
+    Route("GET", _PATH + "/{id}", show, query=NOTHING),
+    Route("DELETE", _PATH + "/{id}", delete),
+)

@@ -1,0 +1,240 @@
+"""Migrations: those of all servers, and those under way of one (Compute API reference, "os-migrations")."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from itertools import islice
+from typing import Any
+
+from api_cell.edge import missing_cells as missing
+from api_cell.edge.links import next_link, page_size, resource_links
+from api_cell.edge.moments import with_fraction
+from api_cell.edge.route import ByVersion, Request, Response, Schema
+from api_cell.edge.shapes import TRUE_WORDS, by_version, strict
+from api_cell.lists.merge import MOST_ROWS, Kind, Merge
+from api_cell.lists.owned import Copy, owned
+from api_cell.lists.rows_in_transit import read_whole
+from api_cell.servers import find
+from api_cell.servers.lists.query import moment_of
+from api_cell.servers.lists.rows import refuse_gaps
+from api_cell.servers.moves import steer as live_migrations
+from cell_service.db import migration_lists, server_migrations
+from cell_service.db.migration_lists import MigrationListing
+from cell_service.db.sql.sorting import comparable
+from cell_service.errors import CellUnavailable, Invalid, MigrationNotFoundForServer, PolycellError
+from cell_service.model.migration import ENDED, LIVE, Migration
+from mapping_db import instance_mappings, moves
+from mapping_db.cells.registry import Cell
+
+_HOSTS = ("source_compute", "source_node", "dest_compute", "dest_node", "dest_host")
+_LIVE_UNDER_WAY = frozenset({"queued", "preparing", "running", "post-migrating"})
+_EQUAL = ("status", "source_compute", "migration_type", "instance_uuid", "user_id", "project_id")
+_KEYS = comparable(migration_lists.SORT)
+
+
+def _query(version: tuple[int, int]) -> Schema:
+    text = {"type": "array", "items": {"type": "string"}}
+    time = {"type": "array", "items": {"type": "string", "format": "date-time"}, "maxItems": 1}
+    count = {"type": ["integer", "string"], "pattern": "^[0-9]*$", "minimum": 0, "minLength": 1}
+    known: dict[str, Any] = dict.fromkeys(
+        ("hidden", "host", "instance_uuid", "source_compute", "status", "migration_type"), text
+    )
+    if version >= (2, 59):
+        known |= {"limit": {"type": "array", "items": count, "maxItems": 1}, "marker": {**text, "maxItems": 1}}
+        known["changes-since"] = time
+    if version >= (2, 66):
+        known["changes-before"] = time
+    if version >= (2, 80):
+        known |= {"user_id": text, "project_id": text}
+    return {"type": "object", "properties": known, "additionalProperties": version < (2, 59)}
+
+
+LIST_QUERY: ByVersion = by_version(_query, (2, 1), (2, 59), (2, 66), (2, 80))
+OF_SERVER_QUERY: ByVersion = (
+    ((2, 1), None),
+    ((2, 102), {"type": "object", "properties": {}, "additionalProperties": False}),
+)
+
+
+def index(req: Request) -> Response:
+    """200 {"migrations": […]} of all cells, newest first; paged from 2.59 on."""
+    listing = _listing(req)
+    paged = req.at_least(2, 59)
+    most = page_size(req, req.services.settings.api.max_limit) if paged else None
+    if most == 0 or req.one("hidden") in TRUE_WORDS:  # a hidden one is but another cell's copy of one that is shown
+        return Response(200, {"migrations": []})
+    marker = req.one("marker") if paged else None
+    cell_ids = _concerned(req, listing)
+    start = None if marker is None else _place_of(req, marker, cell_ids)
+
+    def read() -> tuple[tuple[list[Migration], dict[int, PolycellError]], Merge[Copy[Migration]]]:
+        merge = Merge(
+            req.cloud.cells, req.ctx.deadline, _concerned(req, listing), _kind(req, listing, start),
+            want=most or MOST_ROWS,
+        )  # fmt: skip
+        return (list(islice(owned(req.cloud, iter(merge), most or MOST_ROWS), most)), merge.failures), merge
+
+    found, failures = read_whole(req.cloud, read)
+    refuse_gaps(req, failures, partial=False)
+    hosts = req.may("os_compute_api:os-migrations:index:host")
+    answer: dict[str, Any] = {"migrations": [_view(req, each, hosts=hosts) for each in found]}
+    if found and len(found) == most:
+        answer["migrations_links"] = next_link(req, "/os-migrations", found[-1].uuid)
+    return Response(200, answer, missing.header(req, failures.keys()))
+
+
+def of_server(req: Request) -> Response:
+    """200 {"migrations": […]}: the live migrations of a server that are under way."""
+    found = find.server(req, req.params["server_id"])
+    req.demand("os_compute_api:servers:migrations:index", find.target(found.instance))
+    hosts = req.may("os_compute_api:servers:migrations:index:host", find.target(found.instance))
+    live = [] if found.cell is None else _live(req, found.cell, found.instance.uuid)
+    return Response(200, {"migrations": [_view_of_server(req, each, hosts=hosts) for each in live]})
+
+
+def show(req: Request) -> Response:
+    """200 {"migration": {…}} while it is a live migration under way; 404 for any other."""
+    found = find.server(req, req.params["server_id"])
+    req.demand("os_compute_api:servers:migrations:show", find.target(found.instance))
+    live = [] if found.cell is None else _live(req, found.cell, found.instance.uuid)
+    for each in live:
+        if str(each.id) == req.params["id"]:
+            return Response(200, {"migration": _view_of_server(req, each, hosts=True)})
+    raise MigrationNotFoundForServer(migration_id=req.params["id"], instance_uuid=found.instance.uuid)
+
+
+def abort(req: Request) -> Response:
+    """202: the live migration is given up, and the server stays where it is."""
+    live_migrations.abort(req, req.params["server_id"], req.params["id"])
+    return Response(202)
+
+
+def force_complete(req: Request) -> Response:
+    """202: the live migration ends soon."""
+    live_migrations.force_complete(req, req.params["server_id"], req.params["id"])
+    return Response(202)
+
+
+FORCE_COMPLETE: Schema = strict({"force_complete": {"type": "null"}}, "force_complete")
+
+
+# -- what was asked ---------------------------------------------------------------------------
+
+
+def _listing(req: Request) -> MigrationListing:
+    """Raises Invalid, PolicyForbidden."""
+    req.demand("os_compute_api:os-migrations:index")
+    named = [name for name in _EQUAL if req.at_least(2, 80) or name not in ("user_id", "project_id")]
+    equal = {name: tuple(dict.fromkeys(req.query[name])) for name in named if req.query.get(name)}
+    if not req.may("os_compute_api:os-migrations:index:all_projects"):
+        if set(equal.get("project_id", ())) - {req.ctx.project_id}:
+            req.demand("os_compute_api:os-migrations:index:all_projects")
+        equal["project_id"] = (req.ctx.project_id,)
+    since, before = _moment(req, "changes-since", (2, 59)), _moment(req, "changes-before", (2, 66))
+    if since and before and since > before:
+        raise Invalid(reason="The value of changes-since must be less than or equal to changes-before.")
+    return MigrationListing(tuple(equal.items()), req.one("host"), since, before)
+
+
+def _moment(req: Request, name: str, version: tuple[int, int]) -> datetime | None:
+    text = req.one(name)
+    return moment_of(name, text) if text is not None and req.at_least(*version) else None
+
+
+def _concerned(req: Request, listing: MigrationListing) -> list[int]:
+    """The cells that may have such migrations, as far as the mappings can tell."""
+    equal = dict(listing.equal)
+    with req.cloud.db.connect() as tx:
+        if "instance_uuid" in equal:
+            places = instance_mappings.places(tx, equal["instance_uuid"]).values()
+            return sorted({place.cell_id for place in places if place.cell_id is not None})
+        if "project_id" in equal:
+            found = (instance_mappings.cells_of_project(tx, project_id) for project_id in equal["project_id"])
+            return sorted({cell_id for each in found for cell_id in each})
+    return [mapping.id for mapping in req.cloud.cells.all() if not mapping.is_cell0]
+
+
+def _kind(req: Request, listing: MigrationListing, start: tuple[Any, ...] | None) -> Kind[Copy[Migration]]:
+    def page(cell: Cell, after: Copy[Migration] | None, limit: int) -> list[Copy[Migration]]:
+        place = start if after is None else migration_lists.sort_values(after.row)
+        with cell.db.connect(req.ctx.deadline) as tx:
+            found = migration_lists.page(tx, listing, after=place, limit=limit)
+        return [Copy(cell.mapping.id, each.uuid, each.instance_uuid, each.hidden, each) for each in found]
+
+    return Kind(
+        page,
+        lambda copy: _KEYS(migration_lists.sort_values(copy.row)),
+        lambda copy: (copy.identity, copy.cell_id),
+    )
+
+
+def _place_of(req: Request, marker: str, cell_ids: list[int]) -> tuple[Any, ...]:
+    """Where the marker stands. Raises Invalid; CellUnavailable when only a silent cell may know."""
+
+    def look(cell: Cell) -> Migration | None:
+        with cell.db.connect(req.ctx.deadline) as tx:
+            return migration_lists.by_uuid(tx, marker)
+
+    with req.cloud.db.connect() as tx:
+        move = moves.get(tx, marker)
+    asked = cell_ids if move is None else [each for each in (move.source_cell, move.target_cell) if each is not None]
+    gathered = req.cloud.cells.scatter(asked, look, req.ctx.deadline)
+    known = next((each for each in gathered.answers.values() if each is not None), None)
+    if known is not None:
+        visible = req.may("os_compute_api:os-migrations:index:all_projects") or known.project_id == req.ctx.project_id
+        if visible:
+            return migration_lists.sort_values(known)
+    elif move is not None:
+        return (move.created_at, move.id)
+    elif gathered.failures:
+        raise CellUnavailable(cell=", ".join(map(str, sorted(gathered.failures))))
+    raise Invalid(reason=f"marker [{marker}] not found")
+
+
+def _live(req: Request, cell: Cell, instance_uuid: str) -> list[Migration]:
+    with cell.db.connect(req.ctx.deadline) as tx:
+        every = server_migrations.of_instance(tx, instance_uuid)
+    live = [each for each in every if each.migration_type == LIVE and each.status not in ENDED]
+    return [live_migrations.with_progress(req, cell, each) for each in live]
+
+
+# -- documents ----------------------------------------------------------------------------------
+
+
+def _view(req: Request, migration: Migration, *, hosts: bool) -> dict[str, Any]:
+    shown = _common(req, migration, hosts=hosts) | {
+        "instance_uuid": migration.instance_uuid,
+        "old_instance_type_id": migration.old_instance_type_id,
+        "new_instance_type_id": migration.new_instance_type_id,
+    }
+    if req.at_least(2, 23):
+        shown["migration_type"] = migration.migration_type
+        if migration.migration_type == LIVE and migration.status in _LIVE_UNDER_WAY:
+            path = f"/servers/{migration.instance_uuid}/migrations/{migration.id}"
+            shown["links"] = resource_links(req, path)
+    return shown
+
+
+def _view_of_server(req: Request, migration: Migration, *, hosts: bool) -> dict[str, Any]:
+    totals = ("memory_total", "disk_total")  # None where there is nothing of it to send
+    counts = ("memory_processed", "memory_remaining", "disk_processed", "disk_remaining")
+    return _common(req, migration, hosts=hosts) | {
+        "server_uuid": migration.instance_uuid,
+        **{f"{name}_bytes": getattr(migration, name) or None for name in totals},
+        **{f"{name}_bytes": getattr(migration, name) for name in counts},
+    }
+
+
+def _common(req: Request, migration: Migration, *, hosts: bool) -> dict[str, Any]:
+    shown: dict[str, Any] = {
+        "id": migration.id,
+        "status": migration.status,
+        "created_at": with_fraction(migration.created_at),
+        "updated_at": with_fraction(migration.updated_at or migration.created_at),
+        **{name: getattr(migration, name) if hosts else None for name in _HOSTS},
+    }
+    if req.at_least(2, 59):
+        shown["uuid"] = migration.uuid
+    if req.at_least(2, 80):
+        shown |= {"user_id": migration.user_id, "project_id": migration.project_id}
+    return shown

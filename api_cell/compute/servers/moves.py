@@ -1,0 +1,182 @@
+"""Moving servers to other hosts: resize, migrate, live migrate, evacuate; confirming and reverting resizes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from api_cell import limits
+from api_cell.edge.route import Request, Response
+from api_cell.edge.shapes import is_true
+from api_cell.servers import act, delete, find
+from api_cell.servers.create.body import new_password
+from api_cell.servers.find import Found
+from api_cell.servers.moves import request as asking
+from api_cell.servers.moves.quota import Quota
+from cell_service.db import services
+from cell_service.errors import (
+    ComputeHostNotFound,
+    FlavorNotFound,
+    HostMappingNotFound,
+    InstanceNotReady,
+    Invalid,
+    ServiceNotFound,
+)
+from cell_service.model.instance import Flavor, Instance
+from cell_service.model.move import MoveKind, MovePhase, MovePlan
+from mapping_db import class_usage, flavors, host_mappings
+from mapping_db.cells.registry import Cell
+
+RESIZE_RULE = "os_compute_api:servers:resize"
+CROSS_CELL_RULE = "compute:servers:resize:cross_cell"
+MIGRATE_RULE = "os_compute_api:os-migrate-server:migrate"
+LIVE_RULE = "os_compute_api:os-migrate-server:migrate_live"
+EVACUATE_RULE = "os_compute_api:os-evacuate"
+
+
+def resize(req: Request) -> Response:
+    """202: the server will have another flavor, on another host. 400 for the flavor it has already."""
+    found, cell = _found(req, RESIZE_RULE)
+    instance, wanted = found.instance, str(req.body["resize"]["flavorRef"])
+    with req.cloud.db.connect() as tx:
+        try:
+            flavor = flavors.get(tx, wanted, None if req.ctx.is_admin else req.ctx.project_id)
+        except FlavorNotFound:
+            raise Invalid(reason="Unable to locate requested flavor.") from None
+        _check_resize(instance, flavor)
+    most, of_user = limits.of_both(req, instance.project_id, instance.user_id)
+    classes = class_usage.of_flavor(flavor, volume_backed=False)
+    most = limits.of_servers(req, instance.project_id, most, classes)
+    quota = Quota(most, of_user, limits.counts_classes(req))
+    _move(req, instance, cell, MoveKind.RESIZE, MovePlan(new_flavor=flavor, cross_cell=_may_cross(req)), quota)
+    return Response(202)
+
+
+def confirm(req: Request) -> Response:
+    """204: the resize is final, what the old host has is removed."""
+    found, _cell = _found(req, "os_compute_api:servers:confirm_resize")
+    asking.conclude(req.cloud, req.ctx, req.services.superconductor, found.instance, MovePhase.CONFIRMING)
+    return Response(204)
+
+
+def revert(req: Request) -> Response:
+    """202: the server will be what it was, where it was."""
+    found, _cell = _found(req, "os_compute_api:servers:revert_resize")
+    asking.conclude(req.cloud, req.ctx, req.services.superconductor, found.instance, MovePhase.REVERTING)
+    return Response(202)
+
+
+def migrate(req: Request) -> Response:
+    """202: the server will move to another host, off; to the host that is named from 2.56 on."""
+    asked = (req.body["migrate"] or {}) if req.at_least(2, 56) else {}
+    host = asked.get("host")
+    found, cell = _found(req, MIGRATE_RULE)
+    if host is not None:
+        req.demand(f"{MIGRATE_RULE}:host", find.target(found.instance))
+        _check_target(req, host, Invalid)
+        if host == found.instance.host:
+            raise Invalid(reason="Cannot migrate to the host where the server exists.")
+    _move(req, found.instance, cell, MoveKind.COLD, MovePlan(target_host=host, cross_cell=_may_cross(req)))
+    return Response(202)
+
+
+def live_migrate(req: Request) -> Response:
+    """202: the server will move to another host while it runs."""
+    asked = req.body["os-migrateLive"]
+    host = asked.get("host")
+    found, cell = _found(req, LIVE_RULE)
+    if host is not None:
+        req.demand(f"{LIVE_RULE}:host", find.target(found.instance))
+        _check_target(req, host, Invalid)
+        if host == found.instance.host:
+            raise Invalid(reason=f"Unable to migrate instance ({found.instance.uuid}) to current host ({host}).")
+    if not _is_up(req, cell, found.instance.host):
+        raise Invalid(reason=f"Compute service of {found.instance.host} is unavailable at this time.")
+    force = is_true(asked.get("force", False))
+    if force and host is None:
+        raise Invalid(reason="Can't force to a non-provided destination")
+    plan = MovePlan(target_host=host, force=force, cross_cell=host is not None or _may_cross(req))
+    _move(req, found.instance, cell, MoveKind.LIVE, plan)
+    return Response(202)
+
+
+def evacuate(req: Request) -> Response:
+    """200: the server of a host that is down will be built anew on another. 400 while its host is up.
+
+    Below 2.14 the answer has the password, if there is one: {"adminPass": …}.
+    """
+    asked = req.body["evacuate"]
+    host, force = asked.get("host"), is_true(asked.get("force", False))
+    found, cell = _found(req, EVACUATE_RULE)
+    instance = found.instance
+    if force and host is None:
+        raise Invalid(reason="Can't force to a non-provided destination")
+    if host is not None:
+        _check_target(req, host, ComputeHostNotFound)
+        if host == instance.host:
+            raise Invalid(reason="The target host can't be the same one.")
+    if _is_up(req, cell, instance.host):
+        raise Invalid(reason=f"Compute service of {instance.host} is still in use.")
+    on_shared_storage = is_true(asked.get("onSharedStorage", False))
+    if on_shared_storage and "adminPass" in asked:
+        raise Invalid(reason="admin password can't be changed on existing disk")
+    password = "" if on_shared_storage else asked.get("adminPass") or new_password()
+    plan = MovePlan(
+        target_host=host,
+        force=force,
+        admin_password=password,
+        on_shared_storage=on_shared_storage,
+        cross_cell=host is not None or _may_cross(req),
+    )
+    _move(req, instance, cell, MoveKind.EVACUATE, plan)
+    if req.at_least(2, 14):
+        return Response(200)
+    return Response(200, {"adminPass": password} if req.services.settings.api.enable_instance_password else {})
+
+
+def _found(req: Request, rule: str) -> tuple[Found, Cell]:
+    """The server in its cell, on which the caller may do what the rule guards."""
+    found = find.server(req, req.params["id"])
+    req.demand(rule, find.target(found.instance))
+    act.demand_unlocked(req.ctx, found.instance)
+    if found.cell is None or found.instance.host is None:
+        raise InstanceNotReady(instance_uuid=found.instance.uuid)
+    return found, found.cell
+
+
+def _move(
+    req: Request, instance: Instance, cell: Cell, kind: MoveKind, plan: MovePlan, quota: Quota | None = None
+) -> None:
+    asking.accept(req.cloud, req.ctx, req.services.superconductor, cell, instance, kind, plan, quota)
+
+
+def _check_resize(instance: Instance, flavor: Flavor) -> None:
+    if flavor.disabled:
+        raise Invalid(reason="Unable to locate requested flavor.")
+    if flavor.flavorid == instance.flavor.flavorid:
+        raise Invalid(reason="When resizing, instances must change flavor!")
+    if instance.image_ref and instance.flavor.root_gib and not flavor.root_gib:
+        raise Invalid(reason="Resize to zero disk flavor is not allowed.")
+
+
+def _check_target(req: Request, host: str, missing: type[Any]) -> None:
+    """The host is there. A host of another cell is a matter for the choice of hosts, which knows who may cross."""
+    with req.cloud.db.connect() as tx:
+        try:
+            host_mappings.get(tx, host)
+        except HostMappingNotFound:
+            if missing is Invalid:
+                raise Invalid(reason=f"Compute host {host} could not be found.") from None
+            raise missing(host=host) from None
+
+
+def _is_up(req: Request, cell: Cell, host: str | None) -> bool:
+    with cell.db.connect(req.ctx.deadline) as tx:
+        try:
+            service = services.by_host(tx, host or "", services.COMPUTE)
+        except ServiceNotFound:
+            return False
+    return service.is_up(req.cloud.clock.now(), delete.down_after(req))
+
+
+def _may_cross(req: Request) -> bool:
+    return req.may(CROSS_CELL_RULE)

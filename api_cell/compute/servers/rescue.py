@@ -1,0 +1,33 @@
+"""POST /servers/{id}/action: rescue, unrescue."""
+
+from __future__ import annotations
+
+from api_cell.compute.servers.actions import doing
+from api_cell.compute.servers.schemas import action
+from api_cell.edge.route import Request, Response, Route
+from api_cell.edge.shapes import UUID, strict
+from api_cell.servers import rescue as rescuing
+from cell_service.errors import ImageNotFound
+
+_RESCUE = strict(
+    {
+        "rescue": {
+            **strict({"adminPass": {"type": "string"}, "rescue_image_ref": UUID}),
+            "type": ["object", "null"],
+        }
+    },
+    "rescue",
+)
+
+
+def rescue(req: Request) -> Response:
+    """200 {"adminPass": …}: the server will run from another disk, with its own beside it."""
+    asked = req.body["rescue"] or {}
+    password = rescuing.rescue(req, req.params["id"], asked.get("rescue_image_ref"), asked.get("adminPass"))
+    return Response(200, {"adminPass": password} if req.services.settings.api.enable_instance_password else {})
+
+
+ROUTES = (
+    Route("POST", "/servers/{id}/action", rescue, action="rescue", body=_RESCUE, bad_reference=(ImageNotFound,)),
+    Route("POST", "/servers/{id}/action", doing(rescuing.UNRESCUE), action="unrescue", body=action("unrescue")),
+)

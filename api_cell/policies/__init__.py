@@ -1,1 +1,0 @@
-"""Default policies: Nova's and Placement's rule names and checks, as compact tables."""

@@ -1,0 +1,1 @@
+"""Accepting a new server: its body, its image, its devices."""

@@ -1,0 +1,177 @@
+"""What a body of POST /servers asks for: parsed, defaults filled in, nothing looked up."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+import secrets
+import string
+from dataclasses import dataclass
+from typing import Any
+
+from api_cell.edge.route import Request
+from api_cell.servers.devices import devices_of
+from api_cell.servers.lists.query import boolean
+from cell_service.errors import Invalid
+from cell_service.model.block_device import BlockDevice
+from cell_service.model.instance import InjectedFile, NetworkRequest
+
+_PASSWORD = string.ascii_letters + string.digits
+
+
+@dataclass(frozen=True, slots=True)
+class AskedServer:
+    """The request in our own terms. `image_id` "": it boots from a volume. `networks` None: the project's network;
+    () none at all."""
+
+    name: str
+    flavor_id: str
+    image_id: str
+    devices: tuple[BlockDevice, ...]
+    networks: tuple[NetworkRequest, ...] | None
+    auto_networks: bool
+    min_count: int
+    max_count: int
+    admin_password: str
+    security_groups: tuple[str, ...]
+    metadata: dict[str, str]
+    files: tuple[InjectedFile, ...]
+    tags: tuple[str, ...]
+    key_name: str | None
+    user_data: str | None
+    config_drive: bool
+    zone: str | None
+    forced_host: str | None
+    forced_node: str | None
+    requested_host: str | None
+    requested_node: str | None
+    hostname: str | None
+    description: str | None
+    auto_disk_config: bool
+    access_ip_v4: str | None
+    access_ip_v6: str | None
+    hints: dict[str, Any]
+    certificates: tuple[str, ...]
+    wants_reservation_id: bool
+
+
+def asked_of(req: Request) -> AskedServer:
+    """Read the body, which its schema has let pass. Raises Invalid."""
+    body: dict[str, Any] = req.body
+    server: dict[str, Any] = body["server"]
+    storage = devices_of(server)
+    lowest, highest = _counts(server)
+    zone, host, node = _zone(server.get("availability_zone"))
+    networks, auto = _networks(server.get("networks"))
+    hints = body.get("os:scheduler_hints") or body.get("OS-SCH-HNT:scheduler_hints") or {}
+    return AskedServer(
+        name=server["name"],
+        flavor_id=str(server["flavorRef"]).rsplit("/", 1)[-1],
+        image_id=storage.image_id,
+        devices=storage.devices,
+        networks=networks,
+        auto_networks=auto,
+        min_count=lowest,
+        max_count=highest,
+        admin_password=server.get("adminPass") or new_password(),
+        security_groups=tuple(dict.fromkeys(group["name"] for group in server.get("security_groups", []))),
+        metadata=server.get("metadata") or {},
+        files=tuple(file_of(each) for each in server.get("personality", [])),
+        tags=tuple(dict.fromkeys(server.get("tags") or ())),
+        key_name=server.get("key_name"),
+        user_data=server.get("user_data"),
+        config_drive=_flag(server.get("config_drive", False), "config_drive"),
+        zone=zone,
+        forced_host=host,
+        forced_node=node,
+        requested_host=server.get("host"),
+        requested_node=server.get("hypervisor_hostname"),
+        hostname=server.get("hostname"),
+        description=server.get("description"),
+        auto_disk_config=server.get("OS-DCF:diskConfig") == "AUTO",
+        access_ip_v4=server.get("accessIPv4"),
+        access_ip_v6=server.get("accessIPv6"),
+        hints=hints,
+        certificates=tuple(server.get("trusted_image_certificates") or ()),
+        wants_reservation_id=_flag(server.get("return_reservation_id", False), "return_reservation_id"),
+    )
+
+
+def new_password(length: int = 12) -> str:
+    """A password for a guest's administrator, with at least a letter of either case and a digit."""
+    while True:
+        made = "".join(secrets.choice(_PASSWORD) for _ in range(length))
+        if all(any(test(letter) for letter in made) for test in (str.isupper, str.islower, str.isdigit)):
+            return made
+
+
+def host_name(name: str, fallback: str) -> str:
+    """A server's name as a host name (RFC 1123 label); `fallback` where nothing of it is left."""
+    text = re.sub(r"[^a-z0-9-]", "", re.sub(r"[ _.]", "-", name.lower()))[:63].strip("-")
+    return text or fallback
+
+
+def _flag(value: bool | str, name: str) -> bool:
+    return value if isinstance(value, bool) else boolean(value, name)
+
+
+def _counts(server: dict[str, Any]) -> tuple[int, int]:
+    lowest = int(server.get("min_count", 1))
+    highest = int(server.get("max_count", lowest))
+    if lowest > highest:
+        raise Invalid(reason="min_count must be <= max_count")
+    return lowest, highest
+
+
+def _zone(text: str | None) -> tuple[str | None, str | None, str | None]:
+    """`zone`, `zone:host`, `zone:host:node` or `zone::node`."""
+    if text is None:
+        return None, None, None
+    parts = text.split(":")
+    if len(parts) > 3:
+        raise Invalid(reason="Invalid availability_zone: it has more than two colons")
+    zone, host, node = (*parts, *([""] * (3 - len(parts))))
+    return zone or None, host or None, node or None
+
+
+def _networks(wanted: list[dict[str, Any]] | str | None) -> tuple[tuple[NetworkRequest, ...] | None, bool]:
+    if wanted == "none":
+        return (), False
+    if wanted == "auto":
+        return None, True
+    if not wanted:
+        return None, False
+    made = []
+    for each in wanted:
+        assert isinstance(each, dict)
+        if each.get("port") and each.get("fixed_ip"):
+            raise Invalid(reason=f"Specified Fixed IP '{each['fixed_ip']}' cannot be used with port '{each['port']}'")
+        if not each.get("port") and not each.get("uuid"):
+            raise Invalid(reason="Bad network format: missing 'uuid'")
+        made.append(
+            NetworkRequest(
+                network_id=None if each.get("port") else each.get("uuid"),
+                port_id=each.get("port"),
+                fixed_ip=each.get("fixed_ip"),
+                tag=each.get("tag"),
+            )
+        )
+    ports = [each.port_id for each in made if each.port_id]
+    if len(set(ports)) != len(ports):
+        raise Invalid(reason="Duplicate ports in the request")
+    tags = [each.tag for each in made if each.tag]
+    if len(set(tags)) != len(tags):
+        raise Invalid(reason="Duplicate tags found for devices")
+    return tuple(made), False
+
+
+def file_of(given: dict[str, str]) -> InjectedFile:
+    """Raises Invalid."""
+    try:
+        base64.b64decode(given.get("contents", ""), validate=False)
+    except (binascii.Error, ValueError):
+        raise Invalid(reason=f"Personality content for {given.get('path')} cannot be decoded") from None
+    if not given.get("path"):
+        raise Invalid(reason="Bad personality format: missing path")
+    return InjectedFile(given["path"], given.get("contents", ""))

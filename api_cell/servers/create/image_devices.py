@@ -1,0 +1,73 @@
+"""Block devices that an image brings along: one made of a volume-backed server names snapshots of its volumes.
+
+Form: the image's property `block_device_mapping`, JSON in the form of a create's block_device_mapping_v2 where the
+property `bdm_v2` is true, else in that of the older block_device_mapping (Nova user guide, "Launch instance from
+volume").
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import Any
+
+from api_cell.servers.devices import AskedDevices, check_order, older_form, read_device
+from api_cell.servers.lists.query import boolean
+from cell_service.errors import Invalid
+from cell_service.model.block_device import BlockDevice
+from cell_service.peers.image import Image
+
+MAPPING, SECOND_FORM, ROOT = "block_device_mapping", "bdm_v2", "root_device_name"
+
+
+def brings_devices(image: Image) -> bool:
+    return image.properties.get(MAPPING, "").strip() not in ("", "[]")
+
+
+def completed(server: dict[str, Any], asked: AskedDevices, image: Image) -> AskedDevices:
+    """What was asked for, with what the image brings along; a device of the same name in the request is taken for the
+    image's, and with no_device it is left out. Raises Invalid."""
+    given = [*(server.get("block_device_mapping") or ()), *(server.get("block_device_mapping_v2") or ())]
+    named = {_path(each.get("device_name")) for each in given if each.get("device_name")}
+    brought = [device for device in _brought(image) if device.device_name is None or device.device_name not in named]
+    boots = any(device.is_root for device in brought)
+    devices = [*brought, *asked.devices]
+    check_order(devices, local_root=not boots)
+    return AskedDevices("" if boots else asked.image_id, tuple(sorted(devices, key=lambda each: not each.is_root)))
+
+
+def without_devices(image: Image) -> Image:
+    """The image as servers remember it that are made of what it brings."""
+    own = (MAPPING, SECOND_FORM, ROOT)
+    return replace(image, properties={name: each for name, each in image.properties.items() if name not in own})
+
+
+def _brought(image: Image) -> list[BlockDevice]:
+    """Anybody may write an image's properties: nothing is taken for granted."""
+    try:
+        found = json.loads(image.properties[MAPPING])
+        given = [{name: value for name, value in each.items() if value is not None} for each in found]
+        given = [each for each in given if not each.get("no_device")]
+        if boolean(image.properties.get(SECOND_FORM, "false"), SECOND_FORM):
+            return [_whole(read_device(each)) for each in given]
+        return [_whole(each) for each in older_form(given, boots=True, root=_path(image.properties.get(ROOT)))]
+    except (AttributeError, TypeError, ValueError, RecursionError) as error:
+        reason = f"Block Device Mapping is Invalid: that of image {image.id} cannot be read."
+        raise Invalid(reason=reason) from error
+
+
+def _whole(device: BlockDevice) -> BlockDevice:
+    """Raises ValueError for a device that no request could ask for."""
+    texts = (device.device_name, device.device_type, device.disk_bus, device.volume_id, device.snapshot_id,
+             device.image_id, device.volume_type, device.guest_format, device.tag)  # fmt: skip
+    if not all(text is None or (isinstance(text, str) and len(text) <= 255) for text in texts):
+        raise ValueError("a device's name, type or id is no text")
+    if device.source_type not in ("volume", "snapshot", "image", "blank"):
+        raise ValueError("a device has an unknown source")
+    if device.destination_type not in ("volume", "local") or (device.volume_size or 1) < 1:
+        raise ValueError("a device has an unknown destination or size")
+    return device
+
+
+def _path(name: Any) -> str | None:
+    return None if not name else str(name) if str(name).startswith("/dev/") else f"/dev/{name}"

@@ -1,0 +1,1 @@
+"""Lists of servers over any number of cells."""

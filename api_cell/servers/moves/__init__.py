@@ -1,0 +1,1 @@
+"""Requests for moves: resize, migrations, evacuation, and what ends them."""

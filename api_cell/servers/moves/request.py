@@ -1,0 +1,268 @@
+"""Asking for a move of a server to another host: what is promised before a super-conductor carries it out.
+
+Order: 1. global: the move is recorded under a short lease, and quota for what is more; 2. the cell: the task state and
+the action; refused there: 1 is taken back; 3. global: the lease is given up; 4. super-conductors are woken. Killed
+after 1 or 2: when the lease has run out a super-conductor begins at 2.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from dataclasses import replace
+from datetime import datetime, timedelta
+from uuid import uuid4
+
+from sqlalchemy import Connection
+
+from api_cell.contract import SuperConductor
+from api_cell.servers import act
+from api_cell.servers.moves import quota as move_quota
+from api_cell.servers.moves.quota import Quota
+from cell_service.context import Context, new_request_id
+from cell_service.db import actions, instances, server_migrations
+from cell_service.errors import (
+    AlreadyMoving,
+    Conflict,
+    InstanceInTransit,
+    InstanceInvalidState,
+    NotFound,
+    NotResized,
+    OperationLost,
+    Unavailable,
+)
+from cell_service.logs import about
+from cell_service.model import lifecycle
+from cell_service.model.instance import Instance
+from cell_service.model.migration import Migration
+from cell_service.model.move import MoveKind, MovePhase, MovePlan
+from mapping_db import flavors, host_moves, moves
+from mapping_db.cells.registry import Cell
+from mapping_db.cloud import Cloud
+from mapping_db.moves import Move
+
+log = logging.getLogger(__name__)
+
+LEASE_SECONDS = 15.0
+SETTLING_SECONDS = 5.0
+"""How long a confirm or revert waits for a move that has just shown its last state."""
+
+RULES: dict[MoveKind, str] = {
+    MoveKind.COLD: "migrate",
+    MoveKind.RESIZE: "resize",
+    MoveKind.LIVE: "live-migration",
+    MoveKind.EVACUATE: "evacuate",
+    MoveKind.UNSHELVE: "unshelve",
+}
+_SAID = RULES | {MoveKind.LIVE: "os-migrateLive"}
+"""As errors call them."""
+"""The key of lifecycle.RULES, which is also the action's name in the server's history."""
+
+_FIRST_STATUS = {
+    MoveKind.COLD: "pre-migrating", MoveKind.RESIZE: "pre-migrating", MoveKind.LIVE: "queued",
+    MoveKind.EVACUATE: "accepted",
+}  # fmt: skip
+
+
+def accept(
+    cloud: Cloud,
+    ctx: Context,
+    superconductor: SuperConductor,
+    cell: Cell,
+    instance: Instance,
+    kind: MoveKind,
+    plan: MovePlan,
+    quota: Quota | None = None,
+) -> str:
+    """The server, which the caller may move, will be moved. Answers the move's uuid.
+
+    Raises InstanceInvalidState, InstanceHasShares, InstanceNotFound, OverQuota, CellUnavailable; then all is as before.
+    """
+    act.demand_no_shares(instance, RULES[kind])
+    lifecycle.begin(RULES[kind], instance.state, instance.uuid, said=_SAID[kind])
+    now = cloud.clock.now()
+    new = plan.new_flavor or instance.flavor
+    with cloud.db.connect() as tx:
+        numbers = flavors.row_ids(tx, {instance.flavor.flavorid, new.flavorid})
+    move = Move(
+        uuid=str(uuid4()),
+        instance_uuid=instance.uuid,
+        kind=kind,
+        phase=MovePhase.GOING,
+        request_id=ctx.request_id,
+        user_id=ctx.user_id,
+        project_id=ctx.project_id,
+        created_at=now,
+        updated_at=now,
+        source_cell=cell.mapping.id,
+        source_host=instance.host,
+        plan=replace(
+            plan,
+            old_flavor=instance.flavor,
+            old_flavor_id=numbers.get(instance.flavor.flavorid),
+            new_flavor_id=numbers.get(new.flavorid),
+            source_node=instance.node,
+            before=instance.vm_state.value,
+            event_action=RULES[kind],
+        ),
+        active=instance.uuid,
+        fence=1,
+        owner=f"api:{ctx.request_id}",
+        lease_until=now + timedelta(seconds=LEASE_SECONDS),
+    )
+    try:
+        move = replace(move, id=cloud.db.run(lambda tx: _promise(tx, move, quota)))
+    except AlreadyMoving:
+        raise InstanceInvalidState(
+            action=_SAID[kind], instance_uuid=instance.uuid, attribute="task_state", state="migrating"
+        ) from None
+    try:
+        _demand_host_stays(cloud, move)
+        cell.db.run(lambda tx: begin_in(tx, ctx, move, now), ctx.deadline)
+    except (Conflict, NotFound, InstanceInTransit):
+        cloud.db.run(lambda tx: _take_back(tx, move))
+        raise
+    except Unavailable:
+        cloud.db.run(lambda tx: moves.rest(tx, move, now, until=None, phase=MovePhase.UNDOING))
+        raise
+    log.info("move accepted", extra=about(ctx, instance=instance.uuid, move=move.uuid, kind=kind.value))
+    begun = replace(move.plan, done=("begin",))
+    try:
+        cloud.db.run(lambda tx: moves.rest(tx, move, now, until=None, plan=begun))
+    except (OperationLost, Unavailable) as error:
+        log.info("the move goes on when its lease ends", extra=about(ctx, move=move.uuid, reason=error))
+    wake(ctx, superconductor, move.uuid)
+    return move.uuid
+
+
+def wake(ctx: Context, superconductor: SuperConductor, move_uuid: str) -> None:
+    try:
+        superconductor.move(ctx, (move_uuid,))
+    except Unavailable as error:
+        log.warning("no super-conductor woken, the move waits for the next look", extra=about(ctx, reason=error))
+
+
+def begin_in(tx: Connection, ctx: Context, move: Move, now: datetime) -> Instance:
+    """The instance shows in its cell that it is being moved. Done again: nothing changes.
+
+    Raises InstanceNotFound, InstanceInvalidState, InstanceHasShares, InstanceInTransit.
+    """
+    instances.hold(tx, move.instance_uuid)
+    instance = instances.get(tx, move.instance_uuid)
+    name = RULES[move.kind]
+    if actions.has(tx, instance.uuid, move.request_id, name):
+        return instance
+    if instance.hidden:
+        raise InstanceInTransit(instance_uuid=instance.uuid, retry_after=1)
+    act.demand_no_shares(instance, name)
+    after = lifecycle.begin(name, instance.state, instance.uuid, said=_SAID[move.kind])
+    if not instances.change(tx, instance.uuid, now=now, expect=instance.state, task_state=after.task):
+        raise InstanceInvalidState(
+            action=_SAID[move.kind], instance_uuid=instance.uuid, attribute="task_state", state=str(instance.task_state)
+        )
+    actions.start(tx, ctx, instance.uuid, name, now)
+    if move.kind in _FIRST_STATUS:
+        server_migrations.store(tx, migration_of(move, _FIRST_STATUS[move.kind]))
+    return instance
+
+
+def migration_of(move: Move, status: str) -> Migration:
+    """What the Compute API shows of the move."""
+    plan = move.plan
+    return Migration(
+        id=move.id,
+        uuid=move.uuid,
+        instance_uuid=move.instance_uuid,
+        migration_type=move.kind.value,
+        status=status,
+        request_id=move.request_id,
+        user_id=move.user_id,
+        project_id=move.project_id,
+        created_at=move.created_at,
+        updated_at=move.updated_at,
+        source_compute=move.source_host,
+        source_node=plan.source_node,
+        dest_compute=move.target_host,
+        dest_node=plan.node,
+        old_instance_type_id=plan.old_flavor_id,
+        new_instance_type_id=plan.new_flavor_id or plan.old_flavor_id,
+        cross_cell_move=move.crosses,
+    )
+
+
+def conclude(cloud: Cloud, ctx: Context, superconductor: SuperConductor, instance: Instance, phase: MovePhase) -> None:
+    """A resized server is confirmed or reverted (`phase`). Raises InstanceInvalidState, NotResized."""
+    name = "confirmResize" if phase is MovePhase.CONFIRMING else "revertResize"
+    lifecycle.begin(name, instance.state, instance.uuid)
+
+    def ask(tx: Connection) -> Move | None:
+        move = moves.active_of(tx, instance.uuid)
+        if move is None:
+            raise NotResized(instance_uuid=instance.uuid)
+        plan = replace(move.plan, event_action=name, errand=None, fault="", retries=0)
+        steered = moves.steer(
+            tx, move.uuid, cloud.clock.now(), source=MovePhase.WAITING, target=phase, plan=plan,
+            request_id=ctx.request_id, user_id=ctx.user_id, project_id=ctx.project_id,
+        )  # fmt: skip
+        return move if steered else None
+
+    until = time.monotonic() + min(SETTLING_SECONDS, max(ctx.deadline.remaining(), 0))
+    while True:
+        move = cloud.db.run(ask)
+        if move is not None:
+            break
+        if time.monotonic() > until:
+            raise InstanceInvalidState(
+                action=name,
+                instance_uuid=instance.uuid,
+                attribute="task_state",
+                state=str(instance.task_state),
+            )
+        time.sleep(0.05)
+    log.info("move to be concluded", extra=about(ctx, instance=instance.uuid, move=move.uuid, how=phase.value))
+    wake(ctx, superconductor, move.uuid)
+
+
+def confirm_waiting(cloud: Cloud, ctx: Context, superconductor: SuperConductor, instance_uuid: str) -> None:
+    """A move of the server that waits for its conclusion will be confirmed. None waits: nothing changes."""
+
+    def work(tx: Connection) -> Move | None:
+        move = moves.active_of(tx, instance_uuid)
+        if move is None or move.phase is not MovePhase.WAITING:
+            return None
+        plan = replace(move.plan, event_action="confirmResize", errand=None, fault="", retries=0)
+        steered = moves.steer(
+            tx, move.uuid, cloud.clock.now(), source=MovePhase.WAITING, target=MovePhase.CONFIRMING, plan=plan,
+            request_id=new_request_id(), user_id=ctx.user_id, project_id=ctx.project_id,
+        )  # fmt: skip
+        return move if steered else None
+
+    move = cloud.db.run(work)
+    if move is not None:
+        wake(ctx, superconductor, move.uuid)
+
+
+def abandon(tx: Connection, move: Move | None, now: datetime) -> None:
+    """A delete was accepted: the server's active move ends if it waits to be concluded, and both sides are cleared."""
+    if move is not None and move.phase is MovePhase.WAITING:
+        plan = replace(move.plan, home="nowhere", errand=None)
+        moves.steer(tx, move.uuid, now, source=MovePhase.WAITING, target=MovePhase.TIDYING, plan=plan, active=None)
+
+
+def _promise(tx: Connection, move: Move, quota: Quota | None) -> int:
+    key = moves.insert_new(tx, move)
+    move_quota.promise(tx, move, quota)
+    return key
+
+
+def _demand_host_stays(cloud: Cloud, move: Move) -> None:
+    """A host that is just moving to another cell has its servers left alone. It looks for moves after it has said so,
+    and we look for it after we have said so: one of the two sees the other. Raises InstanceInTransit."""
+    with cloud.db.connect() as tx:
+        if move.source_host is not None and host_moves.get(tx, move.source_host) is not None:
+            raise InstanceInTransit(instance_uuid=move.instance_uuid, retry_after=5)
+
+
+def _take_back(tx: Connection, move: Move) -> None:
+    move_quota.settle(tx, move, keeps_new=False)
+    moves.withdraw(tx, move.uuid, move.owner or "")

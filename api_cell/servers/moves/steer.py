@@ -1,0 +1,111 @@
+"""Live migrations under way: how far they are, giving one up, making one end soon."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import asdict, replace
+
+from api_cell.edge.route import Request
+from api_cell.servers import act, find
+from api_cell.servers.moves import request as asking
+from cell_service.context import Deadline
+from cell_service.db import server_migrations
+from cell_service.errors import (
+    HostUnavailable,
+    InstanceInvalidState,
+    InvalidMigrationState,
+    MigrationNotFoundForServer,
+    NobodyThere,
+    PolycellError,
+    Unavailable,
+)
+from cell_service.logs import about
+from cell_service.model.instance import Instance
+from cell_service.model.lifecycle import Task
+from cell_service.model.migration import ENDED, LIVE, Migration
+from mapping_db import moves
+from mapping_db.cells.registry import Cell
+
+log = logging.getLogger(__name__)
+
+RUNNING = "running"
+WAITING = frozenset({"queued", "preparing"})
+ASK_SECONDS = 2.0
+
+
+def with_progress(req: Request, cell: Cell, migration: Migration) -> Migration:
+    """The migration with what its source host says of it now; as it is recorded when that host does not answer."""
+    if migration.status != RUNNING or migration.source_compute is None:
+        return migration
+    ctx = req.ctx.until(Deadline.after(min(ASK_SECONDS, req.ctx.deadline.remaining()), req.cloud.clock))
+    try:
+        found = cell.compute(migration.source_compute).get_sending(ctx, migration.instance_uuid)
+    except PolycellError as error:
+        log.info("no progress known", extra=about(req.ctx, instance=migration.instance_uuid, reason=error))
+        return migration
+    return migration if found is None else replace(migration, **asdict(found))
+
+
+def abort(req: Request, server_id: str, migration_id: str) -> None:
+    """The server stays where it is. Decided by the move's row: once the guest has been sent it is too late.
+
+    Raises InstanceNotFound, InstanceIsLocked, InstanceInvalidState, MigrationNotFoundForServer, InvalidMigrationState.
+    """
+    instance, cell, migration = _under_way(req, server_id, migration_id, "servers:migrations:delete", "abort")
+    abortable = {RUNNING, *WAITING} if req.at_least(2, 65) else {RUNNING}
+    if migration.status not in abortable:
+        raise _wrong(migration, "abort")
+    now = req.cloud.clock.now()
+    move = req.cloud.db.run(lambda tx: moves.cancel(tx, migration.uuid, now))
+    if move is None:
+        raise _wrong(migration, "abort")
+    log.info("live migration given up", extra=about(req.ctx, instance=instance.uuid, move=move.uuid))
+    try:
+        cell.compute(move.source_host or "").steer_sending(req.ctx, instance.uuid, False)
+    except PolycellError as error:
+        log.info("host not told, it comes to its end", extra=about(req.ctx, instance=instance.uuid, reason=error))
+    asking.wake(req.ctx, req.services.superconductor, move.uuid)
+
+
+def force_complete(req: Request, server_id: str, migration_id: str) -> None:
+    """The guest is at its destination as soon as that can be. Raises like `abort`, and HostUnavailable."""
+    rule, verb = "servers:migrations:force_complete", "force_complete"
+    instance, cell, migration = _under_way(req, server_id, migration_id, rule, verb)
+    if migration.status != RUNNING or migration.source_compute is None:
+        raise _wrong(migration, verb)
+    try:
+        begun = cell.compute(migration.source_compute).steer_sending(req.ctx, instance.uuid, True)
+    except (NobodyThere, Unavailable):
+        raise HostUnavailable(host=migration.source_compute) from None
+    if not begun:
+        raise _wrong(migration, verb)
+    log.info("live migration hurried", extra=about(req.ctx, instance=instance.uuid, migration=migration.uuid))
+
+
+def _under_way(
+    req: Request, server_id: str, migration_id: str, rule: str, verb: str
+) -> tuple[Instance, Cell, Migration]:
+    found = find.server(req, server_id)
+    instance, cell = found.instance, found.cell
+    req.demand(f"os_compute_api:{rule}", find.target(instance))
+    act.demand_unlocked(req.ctx, instance)
+    if cell is None:
+        raise MigrationNotFoundForServer(migration_id=migration_id, instance_uuid=server_id)
+    with cell.db.connect(req.ctx.deadline) as tx:
+        every = server_migrations.of_instance(tx, server_id)
+    migration = next((each for each in every if str(each.id) == migration_id), None)
+    if migration is None:
+        raise MigrationNotFoundForServer(migration_id=migration_id, instance_uuid=server_id)
+    if migration.migration_type != LIVE or migration.status in ENDED:
+        raise _wrong(migration, verb)
+    if instance.task_state is not Task.MIGRATING:
+        raise InstanceInvalidState(
+            action=verb, instance_uuid=server_id, attribute="task_state", state=str(instance.task_state)
+        )
+    return instance, cell, migration
+
+
+def _wrong(migration: Migration, verb: str) -> InvalidMigrationState:
+    return InvalidMigrationState(
+        migration_id=migration.id, instance_uuid=migration.instance_uuid, state=migration.status, verb=verb
+    )

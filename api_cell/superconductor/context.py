@@ -1,0 +1,99 @@
+"""What the parts of a super-conductor work with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+from oslo_config import cfg
+
+from api_cell.config import SoftDelete
+from api_cell.scheduler.scheduler import Scheduler
+from cell_service.config import Defaults, option, read
+from cell_service.context import Context, Deadline
+from mapping_db.cloud import Cloud
+
+
+@dataclass(frozen=True, slots=True)
+class Discovery:
+    """[scheduler], as far as hosts are mapped to cells by themselves."""
+
+    GROUP: ClassVar[str] = "scheduler"
+    discover_hosts_in_cells_interval: int = option(
+        cfg.IntOpt("discover_hosts_in_cells_interval", default=2, help="Seconds between looks; -1: never.")
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Resizes:
+    """[DEFAULT], as far as servers are resized."""
+
+    GROUP: ClassVar[str] = "DEFAULT"
+    allow_resize_to_same_host: bool = option(
+        cfg.BoolOpt("allow_resize_to_same_host", default=False, help="A resize may stay on the server's host.")
+    )
+    resize_confirm_window: int = option(
+        cfg.IntOpt("resize_confirm_window", default=0, min=0, help="Seconds till resizes confirm themselves; 0: never.")
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Retention:
+    """[retention]: what super-conductors do with deleted servers by themselves."""
+
+    GROUP: ClassVar[str] = "retention"
+    deleted_days: int = option(
+        cfg.IntOpt("deleted_days", default=0, min=0, help="Servers deleted so long ago are archived; 0: never.")
+    )
+    archived_days: int = option(
+        cfg.IntOpt("archived_days", default=0, min=0, help="Archived ones deleted so long ago are purged; 0: never.")
+    )
+    purge: bool = option(cfg.BoolOpt("purge", default=False, help="Keep nothing: purge in place of archiving."))
+
+
+@dataclass(frozen=True, slots=True)
+class SuperConductorSettings:
+    """Seconds throughout. `lease_seconds`: how long a build request is held by one super-conductor, and so
+    how long a server waits when its super-conductor dies (when a live one takes longer, two do the same: harmless);
+    `look_seconds`: how often it looks for work that nobody told it of."""
+
+    host: str = "localhost"
+    workers: int = 2
+    lease_seconds: float = 15.0
+    look_seconds: float = 1.0
+    discover_seconds: float = 2.0
+    service_down_seconds: float = 60.0
+    allow_resize_to_same_host: bool = False
+    resize_confirm_seconds: int = 0
+    reclaim_seconds: int = 0
+    """How long a soft-deleted server is kept; 0: none is reclaimed."""
+    retention: Retention = field(default_factory=Retention)
+
+
+def settings_from(conf: cfg.ConfigOpts) -> SuperConductorSettings:
+    """Raises Invalid."""
+    defaults, resizes = read(conf, Defaults), read(conf, Resizes)
+    return SuperConductorSettings(
+        host=defaults.host,
+        discover_seconds=read(conf, Discovery).discover_hosts_in_cells_interval,
+        service_down_seconds=defaults.service_down_time,
+        allow_resize_to_same_host=resizes.allow_resize_to_same_host,
+        resize_confirm_seconds=resizes.resize_confirm_window,
+        reclaim_seconds=read(conf, SoftDelete).reclaim_instance_interval,
+        retention=read(conf, Retention),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class SuperConductorContext:
+    """`owner` is this process, for leases."""
+
+    cloud: Cloud
+    scheduler: Scheduler
+    settings: SuperConductorSettings
+    owner: str
+
+    def acting_for(self, request_id: str, user_id: str, project_id: str, seconds: float = 30.0) -> Context:
+        """A context to go on with what somebody asked for."""
+        deadline = Deadline.after(seconds, self.cloud.clock)
+        return Context(request_id=request_id, user_id=user_id, project_id=project_id, is_admin=True, deadline=deadline)

@@ -1,0 +1,1 @@
+"""The three database engines: connections, column types, prepared statements, sort orders."""

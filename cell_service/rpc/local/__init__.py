@@ -1,0 +1,1 @@
+"""The transport of one machine: a broker on a Unix socket."""

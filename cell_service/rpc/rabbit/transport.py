@@ -1,0 +1,79 @@
+"""RabbitMQ as a transport: one connection, opened at the first use, and one durable queue for each topic.
+
+Messages go through the default exchange, so a topic is the name of its queue. Casts are persistent and confirmed;
+calls live as long as their caller waits, and are answered by direct reply-to. What no handler could take ends in
+`<topic>.parked`.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+
+from cell_service.rpc.answers import Answer, Waiting
+from cell_service.rpc.rabbit.connection import Line
+from cell_service.rpc.rabbit.consumer import RabbitSubscription
+from cell_service.rpc.rabbit.publisher import Post
+from cell_service.rpc.transport import Handler
+from cell_service.rpc.urls import RabbitServer
+from cell_service.rpc.workers import Workers, stop_all
+
+SERVE_SECONDS = 2.0
+
+
+class RabbitTransport:
+    """A Transport. Nothing runs before the first use, then one thread for the connection, and workers on demand."""
+
+    def __init__(self, server: RabbitServer) -> None:
+        self._waiting, self._workers = Waiting(), Workers("rabbit")
+        self._line = Line(server)
+        self._lock = threading.Lock()
+        self._subscriptions: set[RabbitSubscription] = set()
+
+    def cast(self, topic: str, body: bytes, *, timeout: float) -> None:
+        answer = self._waiting.enter()
+        self._post(Post(topic, body, answer.give), answer, timeout)
+
+    def call(self, topic: str, body: bytes, *, timeout: float) -> bytes:
+        answer = self._waiting.enter()
+        return self._post(Post(topic, body, answer.give, stale_at=time.monotonic() + timeout), answer, timeout)
+
+    def serve(self, topic: str, handler: Handler, *, threads: int = 4) -> RabbitSubscription:
+        answer = self._waiting.enter()
+        try:
+            subscription = RabbitSubscription(self._line, self._workers, topic, handler, threads, self._ended)
+            with self._lock:
+                self._subscriptions.add(subscription)
+            subscription.start(answer)
+            answer.settled(SERVE_SECONDS)
+        finally:
+            self._waiting.leave(answer)
+        return subscription
+
+    def ping(self, *, timeout: float) -> None:
+        answer = self._waiting.enter()
+        try:
+            self._line.do(self._line.ping, answer.give)
+            answer.wait(timeout, "the message queue")
+        finally:
+            self._waiting.leave(answer)
+
+    def close(self) -> None:
+        if self._waiting.close():
+            with self._lock:
+                subscriptions = list(self._subscriptions)
+            stop_all(subscriptions)
+            self._line.close()
+
+    def _post(self, post: Post, answer: Answer, timeout: float) -> bytes:
+        try:
+            self._line.do(self._line.post, post)
+            return answer.wait(timeout, post.topic)
+        finally:
+            self._waiting.leave(answer)
+            if not post.settled:
+                self._line.do(self._line.forget, post)
+
+    def _ended(self, subscription: RabbitSubscription) -> None:
+        with self._lock:
+            self._subscriptions.discard(subscription)

@@ -1,0 +1,1 @@
+"""What a host does to instances: one function for each kind of operation."""

@@ -1,0 +1,138 @@
+"""What work on a host is done with, and the guest that an instance is to become or has become there."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+
+from cell_service.context import Clock, Context
+from cell_service.errors import NotYet, PeerUnavailable
+from cell_service.model.instance import Instance, Vif
+from cell_service.model.lifecycle import Task
+from cell_service.model.operation import BuildArguments, Outcome, Work
+from cell_service.peers.network import Networks
+from cell_service.peers.volumes import Volumes
+from compute_host.image_cache import ImageCache
+from compute_host.operations.disks import blank_disks, with_image
+from compute_host.operations.share_access import HostShares
+from compute_host.virt.driver import DriveFile, Driver, GuestSpec
+
+DriveMaker = Callable[[Context, Instance, tuple[Vif, ...], BuildArguments], tuple[DriveFile, ...]]
+"""What stands on an instance's config drive."""
+
+
+@dataclass(frozen=True, slots=True)
+class HostContext:
+    """What work is done with on a host. `networks`, `images` None: instances have no ports, no images."""
+
+    host: str
+    driver: Driver
+    networks: Networks | None
+    images: ImageCache | None
+    clock: Clock
+    shutdown_seconds: float
+    drive: DriveMaker | None = None
+    force_drive: bool = False
+    """Every instance has a config drive, asked for or not."""
+    volumes: Volumes | None = None
+    shares: HostShares | None = None
+    plugged: Callable[[Networks, Job, tuple[Vif, ...]], None] = lambda _networks, _job, _vifs: None
+    """Returns when the ports of a new guest are plugged, or nobody minds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One operation being done: `check` raises OperationLost once it is somebody else's, `progress` tells the cell
+    how far a build has come."""
+
+    ctx: Context
+    work: Work
+    check: Callable[[], None]
+    progress: Callable[[Task], None] = field(default=lambda _task: None)
+
+    @property
+    def instance(self) -> Instance:
+        return self.work.instance
+
+
+@contextlib.contextmanager
+def no_way_back() -> Iterator[None]:
+    """From here on the work only goes forward: a service that does not answer is asked again later. Raises NotYet."""
+    try:
+        yield
+    except PeerUnavailable as error:
+        raise NotYet(reason=str(error)) from error
+
+
+def spec_of(
+    context: HostContext, job: Job, vifs: tuple[Vif, ...] | None = None, build: BuildArguments | None = None
+) -> GuestSpec:
+    """The job's guest as it is, or with `vifs` and `build` as it will be."""
+    spec = guest_spec(context, job.ctx, job.instance, vifs, build)
+    return replace(spec, fence=job.work.operation.fence)
+
+
+def guest_spec(
+    context: HostContext,
+    ctx: Context,
+    instance: Instance,
+    vifs: tuple[Vif, ...] | None = None,
+    build: BuildArguments | None = None,
+) -> GuestSpec:
+    """An instance's guest as it is, or with `vifs` and `build` as it will be."""
+    nics, asked = instance.network_info if vifs is None else vifs, build or BuildArguments()
+    drive = None
+    if build is not None and (instance.config_drive or context.force_drive) and context.drive is not None:
+        drive = context.drive(ctx, instance, nics, asked)
+    return GuestSpec(
+        instance,
+        blank_disks(instance),
+        nics,
+        injected_files=asked.injected_files,
+        admin_password=asked.admin_password,
+        config_drive=drive,
+        cell=asked.cell,
+    )
+
+
+def from_images(
+    context: HostContext,
+    job: Job,
+    spec: GuestSpec,
+    held: contextlib.ExitStack,
+    image_id: str | None = None,
+    *,
+    beside: bool = False,
+) -> GuestSpec:
+    """The spec with the files that the guest is made from; they stay as long as they are `held`. `image_id`: another
+    image for the root disk than the instance's own. `beside`: it goes beside the instance's disks, so that it is
+    there also for one whose root disk is a volume."""
+    instance, images = job.instance, context.images
+    image_id = image_id or instance.image_ref
+    if images is None or not image_id or (instance.volume_backed and not beside):
+        return spec
+    image, path = held.enter_context(images.image(job.ctx, image_id, instance.flavor))
+    spec = replace(spec, disks=with_image(instance, image, path))
+    if instance.kernel_id:
+        spec = replace(spec, kernel=held.enter_context(images.image(job.ctx, instance.kernel_id, instance.flavor))[1])
+    if instance.ramdisk_id:
+        spec = replace(spec, ramdisk=held.enter_context(images.image(job.ctx, instance.ramdisk_id, instance.flavor))[1])
+    return spec
+
+
+def outcome_of(
+    context: HostContext,
+    job: Job,
+    network_info: tuple[Vif, ...] | None = None,
+    root_device_name: str | None = None,
+) -> Outcome:
+    """Success, with the power state that the guest has now."""
+    operation = job.work.operation
+    return Outcome(
+        operation.id,
+        operation.fence,
+        power_state=context.driver.power_state(job.instance.uuid),
+        network_info=network_info,
+        root_device_name=root_device_name,
+    )

@@ -1,0 +1,90 @@
+"""Images of guests: the root disk becomes the content of an image whose record is there already.
+
+Each may be done again after a restart in the middle of it: the image's id was chosen before, so it is made once.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from cell_service import wire
+from cell_service.errors import NotSupported, OperationLost, PolycellError
+from cell_service.model.lifecycle import PowerState, Task
+from cell_service.model.operation import NEW_IMAGE, ROTATION, Outcome
+from cell_service.peers.image import NewImage
+from compute_host.image_cache import ImageCache
+from compute_host.operations import volume_images
+from compute_host.operations.context import HostContext, Job, no_way_back, outcome_of, spec_of
+from compute_host.virt.driver import LiveSnapshots, Snapshots
+
+_OFF = (PowerState.SHUTDOWN, PowerState.CRASHED, PowerState.NOSTATE)
+_TAKEN_AS_THEY_ARE = (*_OFF, PowerState.SUSPENDED)
+BACKUP_MARKS = ("image_type", "backup_type", "instance_uuid")
+"""Properties that the backups of a kind have in common."""
+
+
+def make_image(context: HostContext, job: Job) -> Outcome:
+    """The image is active; the guest goes on as it was. After an error there is no image, and no snapshot."""
+    images, asked = _images(context), job.work.operation.arguments
+    image = wire.from_plain(NewImage, asked[NEW_IMAGE])
+
+    def make(path: Path) -> str:
+        job.progress(Task.IMAGE_SNAPSHOT)
+        disk_format = _snapshot(context, job, path)
+        job.check()
+        job.progress(Task.IMAGE_UPLOADING)
+        return disk_format
+
+    try:
+        job.check()
+        if job.instance.volume_backed:
+            job.progress(Task.IMAGE_SNAPSHOT)
+            images.publish(job.ctx, volume_images.with_snapshots(context, job, image), volume_images.empty)
+        else:
+            images.publish(job.ctx, image, make)
+    except OperationLost:
+        raise
+    except PolycellError:
+        job.check()
+        images.remove(job.ctx, image.id)
+        volume_images.forget(context, job, image.id)
+        raise
+    return outcome_of(context, job)
+
+
+def make_backup(context: HostContext, job: Job) -> Outcome:
+    """As `make_image`; of the backups of this kind the newest stay, as many as was asked. Raises NotYet."""
+    outcome = make_image(context, job)
+    asked = job.work.operation.arguments
+    image = wire.from_plain(NewImage, asked[NEW_IMAGE])
+    marks = {name: image.properties[name] for name in BACKUP_MARKS}
+    job.check()
+    with no_way_back():
+        _images(context).rotate(job.ctx, image.owner, marks, int(asked[ROTATION]))
+    return outcome
+
+
+def _snapshot(context: HostContext, job: Job, path: Path) -> str:
+    """A guest that runs and cannot be copied so stands still meanwhile."""
+    driver, uuid = context.driver, job.instance.uuid
+    state = driver.power_state(uuid)
+    if state not in _OFF and isinstance(driver, LiveSnapshots):
+        return driver.snapshot_running(uuid, path)
+    if not isinstance(driver, Snapshots):
+        raise NotSupported(reason="Guests of this host cannot be copied into images.")
+    if state in _TAKEN_AS_THEY_ARE:
+        return driver.snapshot(uuid, path)
+    driver.power_off(uuid, graceful_seconds=context.shutdown_seconds)
+    try:
+        return driver.snapshot(uuid, path)
+    finally:
+        driver.power_on(spec_of(context, job))
+        if state is PowerState.PAUSED:
+            driver.pause(uuid)
+
+
+def _images(context: HostContext) -> ImageCache:
+    """Raises NotSupported."""
+    if context.images is None:
+        raise NotSupported(reason="This host has no image service.")
+    return context.images

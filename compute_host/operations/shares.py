@@ -1,0 +1,89 @@
+"""Shares on a host: it is let in, it leaves. Guests find them mounted when they start (`virt.driver.Mountable`).
+
+Each may be done again after a restart in the middle of it: rules of access are found by share and by who is let in.
+"""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import replace
+
+from cell_service.errors import NotSupported, NotYet, ShareUnavailable, Unavailable
+from cell_service.model.instance import Instance
+from cell_service.model.lifecycle import Task
+from cell_service.model.operation import Outcome
+from cell_service.model.share import ShareMapping, ShareStatus
+from cell_service.peers.shares import AccessState
+from compute_host.operations.context import HostContext, Job, outcome_of
+from compute_host.operations.share_access import HostShares
+from compute_host.virt.driver import Mountable
+
+POLL_SECONDS = 1.0
+_GONE = frozenset({ShareStatus.DETACHING})
+
+
+def attach(context: HostContext, job: Job) -> Outcome:
+    """The host may mount the share. Raises NotSupported, ShareNotFound, ShareUnavailable, PeerUnavailable."""
+    mapping = _mapping(job)
+    if mapping is None:
+        return outcome_of(context, job)
+    if not isinstance(context.driver, Mountable):
+        raise NotSupported(reason="Guests of this host cannot have shares.")
+    shares = _of(context)
+    access, never = shares.access(mapping), threading.Event()
+    with shares.lock:
+        state = shares.service.allow(job.ctx, mapping.share_id, access)
+        until = shares.clock.monotonic() + shares.wait_seconds
+        while state is AccessState.WAITING and shares.clock.monotonic() < until:
+            job.check()
+            shares.clock.wait(never, POLL_SECONDS)
+            state = shares.service.allow(job.ctx, mapping.share_id, access)
+    if state is not AccessState.ACTIVE:
+        words = "was refused" if state is AccessState.ERROR else "was not given in time"
+        raise ShareUnavailable(share_id=mapping.share_id, reason=f"access of host {context.host} {words}")
+    ready = replace(mapping, status=ShareStatus.INACTIVE, access_to=access.to)
+    return replace(outcome_of(context, job), share=ready)
+
+
+def detach(context: HostContext, job: Job) -> Outcome:
+    """The host may mount the share no more, unless for another instance. Raises NotYet."""
+    mapping = _mapping(job)
+    if mapping is not None:
+        try:
+            _leave(context, job, mapping)
+        except Unavailable as error:
+            raise NotYet(reason=str(error)) from error
+    return outcome_of(context, job)
+
+
+def leave(context: HostContext, job: Job) -> None:
+    """The host may mount none of the instance's shares any more, unless for others. Raises PeerUnavailable."""
+    for mapping in job.instance.shares if context.shares is not None else ():
+        _leave(context, job, mapping)
+
+
+def _leave(context: HostContext, job: Job, mapping: ShareMapping) -> None:
+    shares = _of(context)
+    with shares.lock:
+        here = shares.neighbours(job.ctx)
+        if not any(_has(other, mapping.share_id) for other in here if other.uuid != job.instance.uuid):
+            shares.service.deny(job.ctx, mapping.share_id, shares.access(mapping))
+
+
+def _has(instance: Instance, share_id: str) -> bool:
+    """One that goes as well does not count: neither would be the last."""
+    going = instance.task_state is Task.DELETING
+    return not going and any(one.share_id == share_id and one.status not in _GONE for one in instance.shares)
+
+
+def _mapping(job: Job) -> ShareMapping | None:
+    """What the operation is about; None when the instance has it no more."""
+    wanted = job.work.operation.arguments.get("share")
+    return next((one for one in job.instance.shares if one.uuid == wanted), None)
+
+
+def _of(context: HostContext) -> HostShares:
+    """Raises NotSupported."""
+    if context.shares is None:
+        raise NotSupported(reason="This host has no shared file system service.")
+    return context.shares

@@ -1,0 +1,81 @@
+"""Images of servers that boot from a volume: snapshots of all their volumes, and an image without content that names
+them.
+
+May be done again after a restart in the middle of it: the snapshots are found by their mark.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+from cell_service.context import Context
+from cell_service.model.block_device import BlockDevice, volumes
+from cell_service.peers.image import NewImage
+from cell_service.peers.volume_ends import forget_snapshots, mark_of, taken_for
+from cell_service.peers.volumes import Snapshot
+from compute_host.operations.context import HostContext, Job
+
+FORMAT = "raw"
+
+
+def with_snapshots(context: HostContext, job: Job, image: NewImage) -> NewImage:
+    """The image as it will be; a snapshot of each volume is there. Raises VolumeNotFound, VolumeUnavailable,
+    OverQuota, PeerUnavailable."""
+    if context.volumes is None:
+        return image
+    ctx = _owners(job)
+    taken = {one.volume_id: one for one in taken_for(context.volumes, ctx, image.id)}
+    mapping = []
+    for device in volumes(job.instance.block_devices):
+        if device.volume_id is None:
+            continue
+        job.check()
+        one = taken.get(device.volume_id) or context.volumes.take_snapshot(
+            ctx, device.volume_id, f"snapshot for {image.name}", mark_of(image.id), force=True
+        )
+        mapping.append(_entry(device, one))
+    known = {
+        "block_device_mapping": json.dumps(mapping),
+        "bdm_v2": "True",
+        "root_device_name": job.instance.root_device_name or "/dev/vda",
+    }
+    return replace(image, properties={**image.properties, **known})
+
+
+def empty(path: Path) -> str:
+    """The image's content: none."""
+    path.touch()
+    return FORMAT
+
+
+def forget(context: HostContext, job: Job, image_id: str) -> None:
+    """No snapshot is left that was taken for the image. Raises PeerUnavailable, VolumeUnavailable."""
+    if context.volumes is not None and job.instance.volume_backed:
+        forget_snapshots(context.volumes, _owners(job), image_id)
+
+
+def _owners(job: Job) -> Context:
+    """Snapshots are of the server's project, whoever asks for the image."""
+    return replace(job.ctx, project_id=job.instance.project_id)
+
+
+def _entry(device: BlockDevice, snapshot: Snapshot) -> dict[str, object]:
+    return {
+        "source_type": "snapshot",
+        "destination_type": "volume",
+        "snapshot_id": snapshot.id,
+        "volume_id": None,
+        "image_id": None,
+        "volume_size": snapshot.size_gib,
+        "volume_type": device.volume_type,
+        "boot_index": device.boot_index,
+        "device_name": device.device_name,
+        "device_type": device.device_type,
+        "disk_bus": device.disk_bus,
+        "delete_on_termination": device.delete_on_termination,
+        "guest_format": device.guest_format,
+        "tag": device.tag,
+        "no_device": None,
+    }

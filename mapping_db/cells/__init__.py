@@ -1,0 +1,1 @@
+"""Cells opened on demand, each behind its own pool and breaker."""

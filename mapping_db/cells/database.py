@@ -1,0 +1,138 @@
+"""A cell's database as this process uses it: opened at the first use, closed when idle, behind its guard."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Callable, Iterator
+from typing import TypeVar
+
+from sqlalchemy import Connection
+
+from cell_service.context import Clock, Deadline
+from cell_service.db.sql import drivers
+from cell_service.db.sql.engine import Database, PoolLimits, is_deadlock
+from cell_service.errors import CellUnavailable, DatabaseUnavailable
+from mapping_db.cells.bulkhead import Flight
+from mapping_db.cells.guard import Failed, Guard
+
+T = TypeVar("T")
+
+OpenDatabase = Callable[[str, PoolLimits], Database]
+
+PROBE_SECONDS = 0.2
+CONNECT_SECONDS = 0.4
+
+
+class CellDatabase:
+    """The same verbs as cell_service.db.sql.engine.Database, each by a deadline.
+
+    A thread that is in must not go in again before it is out: all places might be held by such.
+    """
+
+    def __init__(
+        self, cell: str, url: str, clock: Clock, *, places: int, waiting: int, open_database: OpenDatabase = Database
+    ) -> None:
+        self.url = url
+        self.guard = Guard(cell, "database", self, clock, places, waiting)
+        self._open_database = open_database
+        self._limits = PoolLimits(size=places, overflow=0, wait_seconds=1.0, connect_seconds=CONNECT_SECONDS)
+        self._probe_limits = PoolLimits(
+            size=1, overflow=0, wait_seconds=PROBE_SECONDS, connect_seconds=PROBE_SECONDS, read_seconds=PROBE_SECONDS
+        )
+        self._opening = threading.Lock()
+        self._database: Database | None = None
+        self._for_probes: Database | None = None
+
+    @property
+    def is_local(self) -> bool:
+        """A file that this process reads itself: no server that could be silent, and nothing to wait for."""
+        return self.url.startswith("sqlite")
+
+    @contextlib.contextmanager
+    def connect(self, deadline: Deadline) -> Iterator[Connection]:
+        """A connection to read with.
+
+        Raises CellUnavailable: at once when the breaker is open or too many wait, else by the deadline.
+        """
+        with self.guard.flight(deadline) as flight:
+            try:
+                with self._opened().connect() as connection:
+                    flight.held = connection.connection.dbapi_connection
+                    yield connection
+            except DatabaseUnavailable as error:
+                raise self._failed(flight, error) from error
+
+    def run(self, work: Callable[[Connection], T], deadline: Deadline) -> T:
+        """A transaction, run again after deadlocks. Raises CellUnavailable.
+
+        When the connection breaks while it commits, nobody knows whether it did: then too.
+        """
+        with self.guard.flight(deadline) as flight:
+
+            def held(tx: Connection) -> T:
+                if deadline.remaining() <= 0:
+                    raise self.guard.unavailable("no answer in time")
+                flight.held = tx.connection.dbapi_connection
+                return work(tx)
+
+            try:
+                return self._opened().run(held)
+            except DatabaseUnavailable as error:
+                raise self._failed(flight, error) from error
+
+    # -- for the guard --------------------------------------------------------------------------
+
+    def probe(self) -> None:
+        if self.is_local and not self.guard.breaker.is_open:
+            return  # no server that could be silent; slow means that this process or its disk is
+        try:
+            with self._opening:
+                if self._for_probes is None:
+                    self._for_probes = self._open_database(self.url, self._probe_limits)
+                probing = self._for_probes
+            probing.ping()
+        except DatabaseUnavailable as error:
+            raise Failed(str(error.fields["reason"]), silent=not drivers.server_answered(error.__cause__)) from error
+
+    def cut_off(self) -> None:
+        if self._database is not None:
+            self._database.cut()
+
+    def cut_one(self, flight: Flight) -> None:
+        if flight.held is not None:
+            drivers.cut(flight.held)
+
+    def shut(self) -> None:
+        """Close all connections; the next use opens new ones."""
+        with self._opening:
+            closing = (self._database, self._for_probes)
+            self._database = self._for_probes = None
+        for database in closing:
+            if database is not None:
+                database.dispose()
+
+    def _opened(self) -> Database:
+        database = self._database
+        if database is not None:
+            return database
+        with self._opening:
+            if self._database is None:
+                try:
+                    self._database = self._open_database(self.url, self._limits)
+                except Exception as error:  # a URL is outside data: any driver may object to it in its own way
+                    raise DatabaseUnavailable(reason=f"its URL is not usable ({type(error).__name__})") from error
+            return self._database
+
+    def _failed(self, flight: Flight, error: DatabaseUnavailable) -> CellUnavailable:
+        """Judge what happened to a caller, and say it in his words."""
+        reason = str(error.fields["reason"])
+        if flight.overdue:
+            return self.guard.unavailable("no answer in time")
+        if is_deadlock(error.__cause__):
+            return self.guard.unavailable(reason)
+        if flight.held is None:
+            self.guard.lost(reason, silent=False)
+        else:
+            self.guard.suspect()
+        return self.guard.unavailable(reason)

@@ -1,0 +1,180 @@
+"""Keeps one server of one cell from costing this process more than it should: bulkhead, breaker and probes together.
+
+Work runs on its caller's thread. Whatever is in flight for long makes the process ask the server something trivial,
+out of band; no quick answer to that opens the breaker and cuts off everybody who waits for the server. So slow work on
+a healthy server goes on, and a frozen or black-holed server costs its first callers about half a second, later ones
+nothing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+from cell_service.context import Clock, Deadline
+from cell_service.errors import CellUnavailable
+from cell_service.logs import masked
+from mapping_db.cells.breaker import Breaker
+from mapping_db.cells.bulkhead import Bulkhead, Flight, Full, Overdue, Refused
+
+log = logging.getLogger(__name__)
+
+TICK_SECONDS = 0.05
+PATIENCE_SECONDS = 0.15
+PROBE_LOOKS = 4.0
+"""After so many looks a probe is given up. Looks weigh less while they come late: then this process gets no processor
+time, and the answer may long be there."""
+
+
+class Failed(Exception):
+    """A probe failed. `silent`: there was no answer at all."""
+
+    def __init__(self, reason: str, *, silent: bool) -> None:
+        self.reason, self.silent = masked(reason), silent
+        super().__init__(reason)
+
+
+class Server(Protocol):
+    """What a guard needs of the server that it guards."""
+
+    def probe(self) -> None:
+        """Raises Failed unless it answers something trivial in a fraction of a second."""
+
+    def cut_off(self) -> None:
+        """Make everybody who waits for it return at once."""
+
+    def cut_one(self, flight: Flight) -> None:
+        """Make one caller return, as far as that can be done."""
+
+    def shut(self) -> None:
+        """Close all connections; the next use opens new ones."""
+
+
+@dataclass(frozen=True, slots=True)
+class ServerHealth:
+    """`reason` says why the breaker is open; empty when all is well."""
+
+    reason: str
+    in_flight: int
+
+    @property
+    def is_open(self) -> bool:
+        return bool(self.reason)
+
+
+class _Probe:
+    __slots__ = ("ended", "given_up", "looks")
+
+    def __init__(self) -> None:
+        self.looks, self.ended, self.given_up = 0.0, False, False
+
+
+class Guard:
+    def __init__(self, cell: str, resource: str, server: Server, clock: Clock, places: int, waiting: int) -> None:
+        self._cell, self._resource, self._server, self._clock = cell, resource, server, clock
+        self.breaker = Breaker(cell, resource, clock)
+        self.bulkhead = Bulkhead(places, waiting, clock, lambda: self.breaker.reason)
+        self._probing = threading.Lock()
+        self._probe: _Probe | None = None
+        self._healthy_at = float("-inf")
+
+    @contextlib.contextmanager
+    def flight(self, deadline: Deadline) -> Iterator[Flight]:
+        """A stay in the server. Raises CellUnavailable: at once when the breaker is open or too many wait."""
+        try:
+            flight = self.bulkhead.enter(deadline)
+        except Refused:
+            raise self.unavailable(self.breaker.reason) from None
+        except Full:
+            raise self.unavailable("too many requests wait for it") from None
+        except Overdue:
+            raise self.unavailable("no answer in time") from None
+        try:
+            yield flight
+        finally:
+            self.bulkhead.leave(flight)
+
+    def unavailable(self, reason: str) -> CellUnavailable:
+        return CellUnavailable(cell=self._cell, what=self._resource, reason=masked(reason))
+
+    def lost(self, reason: str, *, silent: bool) -> None:
+        """The server failed beyond doubt: open the breaker; when it was silent, free those who wait for it."""
+        self.breaker.open(masked(reason))
+        if silent:
+            self._server.cut_off()
+        self.bulkhead.wake()
+
+    def suspect(self) -> None:
+        """Something went wrong that may be the server's fault: probe it now."""
+        if not self.breaker.is_open:
+            self._start_probe()
+
+    def look(self, weight: float = 1.0) -> None:
+        """What the watching thread does every TICK_SECONDS; `weight` is less than 1 when it comes late."""
+        self._look_at_probe(weight)
+        doubtful = self._look_at_flights()
+        if self.breaker.wants_probe() or (doubtful and not self.breaker.is_open):
+            self._start_probe()
+
+    def retire(self) -> None:
+        """The topology no longer names the server: close it, and refuse those who still hold on to it."""
+        self.breaker.open("its cell mapping has changed")
+        self._server.shut()
+
+    def idle_seconds(self) -> float:
+        """For how long nobody has been in; 0.0 while somebody is."""
+        if self.bulkhead.flights():
+            return 0.0
+        return self._clock.monotonic() - self.bulkhead.last_used
+
+    def health(self) -> ServerHealth:
+        return ServerHealth(self.breaker.reason, len(self.bulkhead.flights()))
+
+    def _look_at_probe(self, weight: float) -> None:
+        probe = self._probe
+        if probe is None or probe.ended or probe.given_up:
+            return
+        probe.looks += weight
+        if probe.looks > PROBE_LOOKS:
+            probe.given_up = True
+            self.lost("no answer to a probe", silent=True)
+
+    def _look_at_flights(self) -> bool:
+        """Cut off callers whose deadline is over. Whether the server should be probed."""
+        now = self._clock.monotonic()
+        long = False
+        for flight in self.bulkhead.flights():
+            if not flight.overdue and flight.deadline.remaining() <= 0:
+                flight.overdue = True
+                self._server.cut_one(flight)
+                long = True
+            long = long or now - flight.entered > PATIENCE_SECONDS
+        return long and now - self._healthy_at > PATIENCE_SECONDS
+
+    def _start_probe(self) -> None:
+        with self._probing:
+            if self._probe is not None and not self._probe.ended:
+                return
+            self._probe = _Probe()
+        name = f"probe-{self._resource}-{self._cell}"
+        threading.Thread(target=self._run_probe, args=(self._probe,), name=name, daemon=True).start()
+
+    def _run_probe(self, probe: _Probe) -> None:
+        try:
+            self._server.probe()
+        except Failed as failure:
+            if not probe.given_up:
+                self.lost(failure.reason, silent=failure.silent)
+        except Exception as error:  # the edge of a thread
+            log.exception("a probe failed in an unexpected way")
+            self.lost(type(error).__name__, silent=False)
+        else:
+            if not probe.given_up:
+                self._healthy_at = self._clock.monotonic()
+                self.breaker.close()
+        finally:
+            probe.ended = True

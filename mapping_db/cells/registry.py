@@ -1,0 +1,306 @@
+"""Cells on demand: opening a cell's database and queue at first use, and keeping a sick one from costing others."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from types import TracebackType
+from typing import TypeVar
+
+from cell_service.context import SYSTEM_CLOCK, Clock, Deadline
+from cell_service.db.sql.engine import Database
+from cell_service.errors import CellMappingNotFound, PolycellError
+from cell_service.logs import about
+from cell_service.rpc.compute import Compute
+from cell_service.rpc.conductor import Conductor
+from cell_service.rpc.contract import client
+from mapping_db.cell_mappings import CELL0_UUID, CellMapping
+from mapping_db.cells.bus import CellBus, OpenTransport
+from mapping_db.cells.database import CellDatabase, OpenDatabase
+from mapping_db.cells.guard import TICK_SECONDS, Guard, ServerHealth
+from mapping_db.cells.scatter import Gathered, Pending, Threads, begin, gather
+from mapping_db.cells.topology import Snapshot, Topology
+
+__all__ = ["CELL0_UUID", "Cell", "CellDatabase", "CellHealth", "CellMapping", "CellSettings", "Cells", "Gathered"]
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+DRAIN_SECONDS = 5.0
+"""For so long nobody may have been in a server that the topology no longer names before it is closed."""
+
+
+@dataclass(frozen=True, slots=True)
+class CellSettings:
+    """The process's own URLs fill the templates of cell mappings; the rest bounds what one cell may cost."""
+
+    database_connection: str = ""
+    transport_url: str = ""
+    places: int = 8
+    """Database work in flight in one cell at a time; also its connections."""
+    waiting: int = 24
+    calls: int = 32
+    """Messages in flight to one cell's queue at a time, calls with their answers among them."""
+    threads: int = 4
+    """For asking many cells at once, of one cell."""
+    idle_seconds: float = 600.0
+    poll_seconds: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """An opened cell: a value for as long as one request lasts; nothing connects before it is used."""
+
+    mapping: CellMapping
+    db: CellDatabase
+    """Its database, behind bulkhead and breaker."""
+    bus: CellBus
+    """Its queue, behind bulkhead and breaker; a Transport. Raises CellUnavailable in use."""
+
+    def compute(self, host: str) -> Compute:
+        """The agent of a host of this cell."""
+        return client(Compute, self.bus, host)
+
+    def conductor(self) -> Conductor:
+        """The cell's conductors."""
+        return client(Conductor, self.bus)
+
+    @property
+    def name(self) -> str:
+        """What to call it in logs and errors."""
+        return self.mapping.shown
+
+
+@dataclass(frozen=True, slots=True)
+class CellHealth:
+    """How a cell looks from this process; a server that was never used here looks well."""
+
+    mapping: CellMapping
+    database: ServerHealth
+    queue: ServerHealth
+
+
+class Cells:
+    """All cells, as the newest known topology has them. `start` before use, `close` at the end, or use `with`."""
+
+    def __init__(
+        self,
+        db: Database,
+        open_transport: OpenTransport,
+        clock: Clock = SYSTEM_CLOCK,
+        settings: CellSettings | None = None,
+        open_database: OpenDatabase = Database,
+        watched: Sequence[Guard] = (),
+    ) -> None:
+        """`watched`: guards of other servers, to be looked after as the cells' own are."""
+        self._watched = tuple(watched)
+        self._settings = settings or CellSettings()
+        self._clock, self._open_transport, self._open_database = clock, open_transport, open_database
+        self._topology = Topology(db, self._settings.database_connection, self._settings.transport_url)
+        self._threads = Threads(self._settings.threads, backlog=16)
+        self._changing = threading.Lock()
+        self._cells: dict[int, Cell] = {}
+        self._retired: list[CellDatabase | CellBus] = []
+        self._closing = threading.Event()
+        self._looked_at, self._strain = clock.monotonic(), 1.0
+        self._watchers: list[threading.Thread] = []
+
+    def __enter__(self) -> Cells:
+        self.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+    def start(self) -> None:
+        """Follow the topology, and watch over what is in flight, from now on."""
+        for name, seconds, work in (
+            ("watch-topology", self._settings.poll_seconds, self._follow),
+            ("watch-cells", TICK_SECONDS, self._look),
+        ):
+            watcher = threading.Thread(target=self._repeat, args=(seconds, work), name=name, daemon=True)
+            self._watchers.append(watcher)
+            watcher.start()
+
+    def close(self) -> None:
+        """Stop watching and close all connections. Safe to call twice."""
+        self._closing.set()
+        for watcher in self._watchers:
+            watcher.join(timeout=5)
+        with self._changing:
+            servers = list(self._servers())
+            self._cells.clear()
+            self._retired.clear()
+        for server in servers:
+            server.shut()
+
+    def refresh(self) -> None:
+        """Take over what the global database says now. Raises DatabaseUnavailable."""
+        self._topology.read()
+        self._adopt()
+
+    def all(self) -> tuple[CellMapping, ...]:
+        """Every cell mapping, cell0 among them, by id. Raises DatabaseUnavailable only when nothing is known yet."""
+        return tuple(self._topology.current().by_id.values())
+
+    def snapshot(self) -> Snapshot:
+        """The newest known topology; asks nobody. Raises DatabaseUnavailable only when nothing is known yet."""
+        return self._topology.current()
+
+    def open(self, cell_id: int) -> Cell:
+        """The cell, connecting only when it is used. Raises CellMappingNotFound.
+
+        A cell that is not known yet is looked for in the global database first; then also DatabaseUnavailable.
+        """
+        return self._cells.get(cell_id) or self._new(cell_id)
+
+    def cell0(self) -> Cell:
+        """The cell of servers that found no host. Raises CellMappingNotFound when cell0 is not mapped."""
+        for snapshot in (self._topology.current, self._topology.read):
+            for mapping in snapshot().by_id.values():
+                if mapping.is_cell0:
+                    return self.open(mapping.id)
+        raise CellMappingNotFound(cell=CELL0_UUID)
+
+    def scatter(
+        self, cell_ids: Iterable[int], work: Callable[[Cell], T], deadline: Deadline, *, reads: bool = False
+    ) -> Gathered[T]:  # fmt: skip
+        """Do `work` on every cell at once; answers and failures, both values, by the one deadline.
+
+        With one cell it is done on the caller's thread; and so it is with `reads`, which says that the work does
+        nothing but read the cell's database, where that is a local file. An error that is none of ours flies: it is
+        a bug.
+        """
+        failures: dict[int, PolycellError] = {}
+        works: dict[int, Callable[[], T]] = {}
+        local: set[int] = set()
+        for cell_id in dict.fromkeys(cell_ids):
+            try:
+                cell = self.open(cell_id)
+            except PolycellError as error:
+                failures[cell_id] = error
+                continue
+            works[cell_id] = partial(work, cell)
+            if reads and cell.db.is_local:
+                local.add(cell_id)
+        gathered = gather(works, self._threads, deadline, local)
+        return Gathered(gathered.answers, {**failures, **gathered.failures}) if failures else gathered
+
+    def ask(self, cell_id: int, work: Callable[[Cell], T], *, here: bool = False) -> Pending[T]:
+        """Have `work`, which reads the cell's database, begun on one cell; with `here`, or when the database is a local
+        file, it is done on the caller's thread. Never raises what the work raises."""
+        try:
+            cell = self.open(cell_id)
+        except PolycellError as error:
+            failed: Pending[T] = Pending(cell_id)
+            failed.fail(error)
+            return failed
+        job = partial(work, cell)
+        if not (here or cell.db.is_local):
+            return begin(cell_id, job, self._threads)
+        pending: Pending[T] = Pending(cell_id)
+        pending.run(job)
+        return pending
+
+    def health(self) -> dict[int, CellHealth]:
+        """How each known cell looks from this process, by cell id."""
+        known = self._topology.newest
+        found = {}
+        for mapping in known.by_id.values() if known is not None else ():
+            cell = self._cells.get(mapping.id)
+            unused = ServerHealth("", 0)
+            found[mapping.id] = (
+                CellHealth(mapping, unused, unused)
+                if cell is None
+                else CellHealth(mapping, cell.db.guard.health(), cell.bus.guard.health())
+            )
+        return found
+
+    # -- changes of the topology ----------------------------------------------------------------
+
+    def _new(self, cell_id: int) -> Cell:
+        mapping = self._topology.current().by_id.get(cell_id) or self._topology.read().by_id.get(cell_id)
+        if mapping is None:
+            raise CellMappingNotFound(cell=cell_id)
+        with self._changing:
+            if cell_id not in self._cells:
+                self._cells[cell_id] = self._made(mapping, None)
+            return self._cells[cell_id]
+
+    def _made(self, mapping: CellMapping, before: Cell | None) -> Cell:
+        """A cell with this mapping, going on with the servers that are the same as before."""
+        settings = self._settings
+        if before is not None and before.db.url == mapping.database_connection:
+            db = before.db
+        else:
+            db = CellDatabase(
+                mapping.shown, mapping.database_connection, self._clock,
+                places=settings.places, waiting=settings.waiting, open_database=self._open_database,
+            )  # fmt: skip
+        if before is not None and before.bus.url == mapping.transport_url:
+            bus = before.bus
+        else:
+            bus = CellBus(
+                mapping.shown, mapping.transport_url, self._clock,
+                places=settings.calls, waiting=settings.waiting, open_transport=self._open_transport,
+            )  # fmt: skip
+        return Cell(mapping, db, bus)
+
+    def _follow(self) -> None:
+        if self._topology.watch() is not None:
+            self._adopt()
+
+    def _adopt(self) -> None:
+        """Make opened cells agree with the newest snapshot; servers that are left out drain and close."""
+        known = self._topology.newest
+        if known is None:
+            return
+        with self._changing:
+            for cell_id, cell in list(self._cells.items()):
+                mapping = known.by_id.get(cell_id)
+                if mapping == cell.mapping:
+                    continue
+                after = None if mapping is None else self._made(mapping, cell)
+                if after is None:
+                    del self._cells[cell_id]
+                else:
+                    self._cells[cell_id] = after
+                kept = () if after is None else (after.db, after.bus)
+                self._retired += [server for server in (cell.db, cell.bus) if server not in kept]
+                log.info("cell changed", extra=about(None, cell=cell.mapping.shown, gone=after is None))
+
+    # -- watching -------------------------------------------------------------------------------
+
+    def _look(self) -> None:
+        now = self._clock.monotonic()
+        late = max(1.0, (now - self._looked_at) / TICK_SECONDS)
+        self._looked_at = now
+        self._strain += (late - self._strain) / 5
+        for guard in self._watched:
+            guard.look(self._strain**-3)
+        for server in self._servers():
+            server.guard.look(self._strain**-3)
+            if server.guard.idle_seconds() > self._settings.idle_seconds:
+                server.shut()
+        drained = [server for server in list(self._retired) if server.guard.idle_seconds() > DRAIN_SECONDS]
+        for server in drained:
+            server.guard.retire()
+            with self._changing:
+                self._retired.remove(server)
+
+    def _servers(self) -> Iterator[CellDatabase | CellBus]:
+        for cell in list(self._cells.values()):
+            yield cell.db
+            yield cell.bus
+        yield from list(self._retired)
+
+    def _repeat(self, seconds: float, work: Callable[[], None]) -> None:
+        while not self._clock.wait(self._closing, seconds):
+            try:
+                work()
+            except Exception:
+                log.exception("watching the cells failed, going on")

@@ -1,0 +1,1 @@
+"""Which cell an instance is in: caches, the mapping, and asking again where it went."""

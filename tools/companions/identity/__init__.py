@@ -1,0 +1,1 @@
+"""The identity companion: Identity v3."""

@@ -1,0 +1,300 @@
+"""Who has which role where; a user's own projects, password and application credentials."""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime
+from secrets import token_urlsafe
+from typing import Any
+
+from sqlalchemy import Connection
+from sqlalchemy.exc import IntegrityError
+
+from cell_service.db.sql.engine import Database
+from cell_service.errors import Conflict, Invalid, NotFound, Unauthenticated
+from tools.companions.app import Request, Response, Route
+from tools.companions.identity import store
+from tools.companions.identity.nouns import NOUNS, targets
+from tools.companions.identity.tokens import demand_text, domain_of
+
+PROJECT = next(noun for noun in NOUNS if noun.name == "project")
+
+
+class Grants:
+    def __init__(self, db: Database, rounds: int) -> None:
+        self._db, self._rounds = db, rounds
+
+    def routes(self) -> tuple[Route, ...]:
+        made = [
+            Route("GET", "/v3/role_assignments", self.assignments),
+            Route("GET", "/v3/role_inferences", self.inferences),
+            Route("GET", "/v3/groups", self.no_groups),
+            Route("GET", "/v3/users/{user}/projects", self.projects),
+            Route("GET", "/v3/users/{user}/groups", self.no_groups),
+            Route("POST", "/v3/users/{user}/password", self.change_password, open=True),
+        ]
+        for prefix in ("/v3/projects/{project}", "/v3/domains/{domain}", "/v3/system"):
+            made += [
+                Route("GET", f"{prefix}/users/{{user}}/roles", self.roles),
+                Route("PUT", f"{prefix}/users/{{user}}/roles/{{role}}", self.grant),
+                Route("GET", f"{prefix}/users/{{user}}/roles/{{role}}", self.check),
+                Route("DELETE", f"{prefix}/users/{{user}}/roles/{{role}}", self.revoke),
+            ]
+        many = "/v3/users/{user}/application_credentials"
+        return (
+            *made,
+            Route("GET", many, self.credentials),
+            Route("POST", many, self.add_credential),
+            Route("GET", f"{many}/{{id}}", self.credential),
+            Route("DELETE", f"{many}/{{id}}", self.remove_credential),
+        )
+
+    def assignments(self, req: Request) -> Response:
+        """Filtered by user, role and scope; `effective` with the implied roles, `include_names` with names."""
+        if req.one("user.id") != req.who.user_id:
+            req.demand_admin()
+        with self._db.connect() as tx:
+            rows = [row for row in store.rows(tx, store.assignments) if _wanted(req, row)]
+            if _flag(req, "effective"):
+                rows = _effective(tx, rows)
+            rows = [row for row in rows if req.one("role.id", row["role_id"]) == row["role_id"]]
+            names = _Names(tx) if _flag(req, "include_names") else None
+            shown = [_assignment(row, names, req.origin) for row in rows]
+        return Response(200, {"role_assignments": shown, "links": _links(req)})
+
+    def inferences(self, req: Request) -> Response:
+        with self._db.connect() as tx:
+            ids = {role["name"]: role["id"] for role in store.rows(tx, store.roles)}
+        inferred = [
+            {
+                "prior_role": {"id": ids[name], "name": name},
+                "implies": [{"id": ids[other], "name": other} for other in others if other in ids],
+            }
+            for name, others in store.IMPLIED.items()
+            if name in ids
+        ]
+        return Response(200, {"role_inferences": inferred, "links": _links(req)})
+
+    def no_groups(self, req: Request) -> Response:
+        return Response(200, {"groups": [], "links": _links(req)})
+
+    def projects(self, req: Request) -> Response:
+        _self_or_admin(req)
+        with self._db.connect() as tx:
+            return Response(
+                200, {"projects": targets(tx, PROJECT, req.params["user"], req.origin), "links": _links(req)}
+            )
+
+    def roles(self, req: Request) -> Response:
+        _self_or_admin(req)
+        kind, target = _target(req)
+        with self._db.connect() as tx:
+            held = store.rows(tx, store.assignments, user_id=req.params["user"], target_type=kind, target_id=target)
+            roles = [role for role in store.rows(tx, store.roles) if role["id"] in {row["role_id"] for row in held}]
+        return Response(200, {"roles": roles, "links": _links(req)})
+
+    def grant(self, req: Request) -> Response:
+        req.demand_admin()
+        kind, target = _target(req)
+
+        def work(tx: Connection) -> None:
+            self._demand(tx, req)
+            store.assign(tx, req.params["user"], kind, target, req.params["role"])
+
+        self._db.run(work)
+        return Response(204)
+
+    def check(self, req: Request) -> Response:
+        _self_or_admin(req)
+        kind, target = _target(req)
+        key = {"user_id": req.params["user"], "target_type": kind, "target_id": target}
+        with self._db.connect() as tx:
+            if store.row(tx, store.assignments, role_id=req.params["role"], **key) is None:
+                raise NotFound(reason="Could not find role assignment.")
+        return Response(204)
+
+    def revoke(self, req: Request) -> Response:
+        req.demand_admin()
+        kind, target = _target(req)
+        key = {"user_id": req.params["user"], "target_type": kind, "target_id": target}
+        if not self._db.run(lambda tx: store.remove(tx, store.assignments, role_id=req.params["role"], **key)):
+            raise NotFound(reason="Could not find role assignment.")
+        return Response(204)
+
+    def change_password(self, req: Request) -> Response:
+        """Needs the old password and no token. All older tokens of the user end."""
+        given = req.content("user")
+        new = demand_text(given.get("password"), "password")
+        old = demand_text(given.get("original_password"), "original_password")
+
+        def work(tx: Connection) -> None:
+            user = store.row(tx, store.users, id=req.params["user"], enabled=True)
+            if user is None or not store.matches(old, user["password"]):
+                raise Unauthenticated()
+            changed = store.users.update().where(store.users.c.id == user["id"])
+            tx.execute(changed.values(password=store.hashed(new, self._rounds), valid_since=time.time()))
+
+        self._db.run(work)
+        return Response(204)
+
+    def credentials(self, req: Request) -> Response:
+        _self_or_admin(req)
+        with self._db.connect() as tx:
+            found = store.rows(tx, store.application_credentials, user_id=req.params["user"])
+        name = req.one("name")
+        shown = [_credential(row, req.origin) for row in found if name in (None, row["name"])]
+        return Response(200, {"application_credentials": shown, "links": _links(req)})
+
+    def credential(self, req: Request) -> Response:
+        _self_or_admin(req)
+        with self._db.connect() as tx:
+            found = self._credential(tx, req)
+        return Response(200, {"application_credential": _credential(found, req.origin)})
+
+    def add_credential(self, req: Request) -> Response:
+        """For the project and with (at most) the roles of the token. The secret is shown this once."""
+        if req.params["user"] != req.who.user_id or not req.who.project_id:
+            raise Invalid(reason="Application credentials are made for oneself, with a token for a project.")
+        given = req.content("application_credential")
+        secret = given.get("secret") or token_urlsafe(48)
+        asked = given.get("roles")
+
+        def work(tx: Connection) -> dict[str, Any]:
+            held = store.roles_on(tx, req.who.user_id, "project", req.who.project_id)
+            held = [role for role in held if role["name"] in req.who.roles]
+            if asked:
+                wanted = {role.get("id") or role.get("name") for role in asked if isinstance(role, dict)}
+                held = [role for role in held if wanted & {role["id"], role["name"]}]
+                if len(held) < len(wanted):
+                    raise Invalid(reason="A role was asked that the user does not have on the project.")
+            row = {
+                "id": store.new_id(),
+                "name": demand_text(given.get("name"), "name"),
+                "user_id": req.who.user_id,
+                "project_id": req.who.project_id,
+                "secret": store.hashed(str(secret), self._rounds),
+                "description": given.get("description"),
+                "roles": held,
+                "unrestricted": bool(given.get("unrestricted", False)),
+                "expires_at": _seconds(given.get("expires_at")),
+            }
+            store.add(tx, store.application_credentials, row)
+            return row
+
+        try:
+            made = self._db.run(work)
+        except IntegrityError as error:
+            raise Conflict(reason="There is an application credential of this name.") from error
+        return Response(201, {"application_credential": _credential(made, req.origin) | {"secret": secret}})
+
+    def remove_credential(self, req: Request) -> Response:
+        _self_or_admin(req)
+
+        def work(tx: Connection) -> None:
+            store.remove(tx, store.application_credentials, id=self._credential(tx, req)["id"])
+
+        self._db.run(work)
+        return Response(204)
+
+    def _credential(self, tx: Connection, req: Request) -> dict[str, Any]:
+        found = store.row(tx, store.application_credentials, id=req.params["id"], user_id=req.params["user"])
+        if found is None:
+            raise NotFound(reason=f"Could not find Application Credential: {req.params['id']}.")
+        return found
+
+    def _demand(self, tx: Connection, req: Request) -> None:
+        for name, table in (("user", store.users), ("role", store.roles), ("project", store.projects),
+                            ("domain", store.domains)):  # fmt: skip
+            if name in req.params and store.row(tx, table, id=req.params[name]) is None:
+                raise NotFound(reason=f"Could not find {name}: {req.params[name]}.")
+
+
+class _Names:
+    """Names of what assignments speak of."""
+
+    def __init__(self, tx: Connection) -> None:
+        self.users = {row["id"]: row for row in store.rows(tx, store.users)}
+        self.roles = {row["id"]: row for row in store.rows(tx, store.roles)}
+        self.projects = {row["id"]: row for row in store.rows(tx, store.projects)}
+        self.domains = {row["id"]: domain_of(tx, row["id"]) for row in store.rows(tx, store.domains)}
+
+    def of(self, records: dict[str, dict[str, Any]], record_id: str) -> dict[str, Any]:
+        record = records.get(record_id, {})
+        named: dict[str, Any] = {"id": record_id, "name": record.get("name", record_id)}
+        if record.get("domain_id"):
+            named["domain"] = self.domains.get(record["domain_id"], {"id": record["domain_id"]})
+        return named
+
+
+def _assignment(row: dict[str, Any], names: _Names | None, origin: str) -> dict[str, Any]:
+    kind, target = row["target_type"], row["target_id"]
+    if kind == store.SYSTEM:
+        scope: dict[str, Any] = {"system": {"all": True}}
+        place = "system"
+    else:
+        named = names.of(getattr(names, f"{kind}s"), target) if names else {"id": target}
+        scope = {kind: named}
+        place = f"{kind}s/{target}"
+    return {
+        "user": names.of(names.users, row["user_id"]) if names else {"id": row["user_id"]},
+        "role": names.of(names.roles, row["role_id"]) if names else {"id": row["role_id"]},
+        "scope": scope,
+        "links": {"assignment": f"{origin}/v3/{place}/users/{row['user_id']}/roles/{row['role_id']}"},
+    }
+
+
+def _effective(tx: Connection, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    places = dict.fromkeys((row["user_id"], row["target_type"], row["target_id"]) for row in rows)
+    return [
+        {"user_id": user, "target_type": kind, "target_id": target, "role_id": role["id"]}
+        for user, kind, target in places
+        for role in store.roles_on(tx, user, kind, target)
+    ]
+
+
+def _wanted(req: Request, row: dict[str, Any]) -> bool:
+    if req.one("user.id", row["user_id"]) != row["user_id"] or "group.id" in req.query:
+        return False
+    for kind in ("project", "domain"):
+        asked = req.one(f"scope.{kind}.id")
+        if asked is not None and (row["target_type"], row["target_id"]) != (kind, asked):
+            return False
+    return "scope.system" not in req.query or row["target_type"] == store.SYSTEM
+
+
+def _flag(req: Request, name: str) -> bool:
+    """A parameter without a value, or with any but 0, means yes."""
+    return name in req.query and (req.one(name) or "").lower() not in ("0", "false")
+
+
+def _target(req: Request) -> tuple[str, str]:
+    for kind in ("project", "domain"):
+        if kind in req.params:
+            return kind, req.params[kind]
+    return store.SYSTEM, store.ALL
+
+
+def _self_or_admin(req: Request) -> None:
+    if req.params["user"] != req.who.user_id:
+        req.demand_admin()
+
+
+def _credential(row: dict[str, Any], origin: str) -> dict[str, Any]:
+    expires = row.get("expires_at")
+    shown = {name: value for name, value in row.items() if name not in ("secret", "user_id")}
+    link = f"{origin}/v3/users/{row['user_id']}/application_credentials/{row['id']}"
+    return shown | {"expires_at": store.moment(expires) if expires else None, "links": {"self": link}}
+
+
+def _seconds(text: Any) -> float | None:
+    if text is None:
+        return None
+    try:
+        moment = datetime.fromisoformat(text)
+    except (TypeError, ValueError) as error:
+        raise Invalid(reason="expires_at must be a time in ISO 8601.") from error
+    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+
+
+def _links(req: Request) -> dict[str, str | None]:
+    return {"self": f"{req.origin}{req.path}", "previous": None, "next": None}

@@ -1,0 +1,1 @@
+"""The image companion: Image v2."""

@@ -1,0 +1,95 @@
+"""Compute is told what has changed of servers' ports and floating addresses, as by a notifier beside the service.
+
+Told after the write is answered, by a thread of its own: compute may be asking this service at that moment. What can't
+be told is logged and dropped; hosts look at their servers' ports from time to time anyway.
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+from cell_service.db.sql.engine import Database
+from cell_service.errors import PolycellError
+from cell_service.logs import about
+from tools.companions.network import store
+from tools.companions.network.nouns import Noun
+
+log = logging.getLogger(__name__)
+
+Record = dict[str, Any]
+Event = dict[str, str]
+Tell = Callable[[list[Event]], None]
+"""Passes events on to compute. Raises PolycellError."""
+CHANGED = "network-changed"
+SEEN = ("fixed_ips", "security_groups", "mac_address")
+"""What servers show, or need to know, of a port."""
+AT_ONCE = 100
+
+
+class Teller:
+    """A queue of events, and the thread that passes them on."""
+
+    def __init__(self, tell: Tell, db: Database) -> None:
+        self._tell, self._db = tell, db
+        self._waiting: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._pass_on, name="network-events", daemon=True)
+        self._thread.start()
+
+    def ports(self, noun: Noun) -> Noun:
+        """Ports: what was changed of one that a server has is told."""
+
+        def changed(old: Record, new: Record) -> None:
+            if new and old.get("device_id") == new["device_id"] and any(old[name] != new[name] for name in SEEN):
+                self._waiting.put(new["id"])
+
+        return replace(noun, changed=changed)
+
+    def floating(self, noun: Noun) -> Noun:
+        """Floating addresses: the ports that one has led to, and leads to now, are told."""
+
+        def changed(old: Record, new: Record) -> None:
+            places = {old.get("port_id"): old.get("fixed_ip_address"), new.get("port_id"): new.get("fixed_ip_address")}
+            if old.get("port_id") == new.get("port_id") and old.get("fixed_ip_address") == new.get("fixed_ip_address"):
+                return
+            for port_id in filter(None, places):
+                self._waiting.put(port_id)
+
+        return replace(noun, changed=changed)
+
+    def stop(self) -> None:
+        """What waits is passed on first."""
+        self._waiting.put(None)
+        self._thread.join(10)
+
+    def _pass_on(self) -> None:
+        while (first := self._waiting.get()) is not None:
+            ports = [first]
+            ended = False
+            while len(ports) < AT_ONCE and not self._waiting.empty():
+                following = self._waiting.get()
+                if following is None:
+                    ended = True
+                    break
+                ports.append(following)
+            try:
+                events = self._events(list(dict.fromkeys(ports)))
+                if events:
+                    self._tell(events)
+            except PolycellError as error:
+                log.warning("compute not told of ports", extra=about(None, ports=ports, reason=error))
+            if ended:
+                return
+
+    def _events(self, port_ids: list[str]) -> list[Event]:
+        with self._db.connect() as tx:
+            found = [store.find(tx, "port", port_id) for port_id in port_ids]
+        return [
+            {"name": CHANGED, "server_uuid": port["device_id"], "tag": port["id"]}
+            for port in found
+            if port is not None and port["device_id"] and str(port["device_owner"]).startswith("compute:")
+        ]

@@ -1,0 +1,247 @@
+"""Nouns of the Network API, made, listed, changed and deleted alike; what is special of each is in its hooks."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+from sqlalchemy import Connection
+
+from cell_service.db.sql.engine import Database
+from cell_service.errors import Forbidden, Invalid, NotFound
+from tools.companions.app import Request, Response, Route, fields_shown
+from tools.companions.network import lists, quotas, store
+from tools.companions.network.errors import bad, not_found, refusal
+from tools.companions.network.nouns import KINDS, REQUIRED, Noun, Record
+
+
+class Records:
+    """The handlers of one noun."""
+
+    def __init__(self, noun: Noun, db: Database) -> None:
+        self.noun, self._db = noun, db
+
+    def routes(self) -> tuple[Route, ...]:
+        many = f"/v2.0/{self.noun.segment}"
+        one = f"{many}/{{id}}"
+        return (
+            Route("GET", many, self.index),
+            Route("POST", many, self.create),
+            Route("GET", one, self.show),
+            Route("PUT", one, self.change),
+            Route("DELETE", one, self.delete),
+            Route("GET", f"{one}/tags", self.tags),
+            Route("PUT", f"{one}/tags", self.put_tags),
+            Route("DELETE", f"{one}/tags", self.clear_tags),
+            Route("GET", f"{one}/tags/{{tag}}", self.tag),
+            Route("PUT", f"{one}/tags/{{tag}}", self.add_tag),
+            Route("DELETE", f"{one}/tags/{{tag}}", self.remove_tag),
+        )
+
+    def index(self, req: Request) -> Response:
+        noun = self.noun
+        listing = noun.listing
+        if listing is not None:
+            self._db.run(lambda tx: listing(tx, req))
+        with self._db.connect() as tx:
+            found = store.search(tx, noun.name, **lists.narrowed(req), **noun.narrowed(tx, req))
+            noun.complete(tx, found)
+        found = [record for record in found if req.is_admin or noun.visible(req, record)]
+        shown = [self._view(req, record) for record in found]
+        shown = [record for record in shown if lists.fits(record, req.query)]
+        page, links = lists.page(req, lists.in_order(req, shown))
+        names = req.query.get("fields", [])
+        body: Record = {noun.plural: [fields_shown(record, names) for record in page]}
+        if links:
+            body[f"{noun.plural}_links"] = links
+        return Response(200, body)
+
+    def show(self, req: Request) -> Response:
+        with self._db.connect() as tx:
+            record = self.seen(tx, req, req.params["id"])
+        shown = fields_shown(self._view(req, record), req.query.get("fields", []))
+        return Response(200, {self.noun.name: shown})
+
+    def create(self, req: Request) -> Response:
+        """One, or all of a list in one transaction."""
+        noun = self.noun
+        many = isinstance(req.body, dict) and isinstance(req.body.get(noun.plural), list)
+        asked = req.body[noun.plural] if many else [req.content(noun.name)]
+
+        def work(tx: Connection) -> list[Record]:
+            made = [self.make(tx, req, given) for given in asked]
+            noun.complete(tx, made)
+            return made
+
+        written = self._db.run(work)
+        noun.written(written)
+        for record in written:
+            noun.changed({}, record)
+        shown = [self._view(req, record) for record in written]
+        return Response(201, {noun.plural: shown} if many else {noun.name: shown[0]})
+
+    def make(self, tx: Connection, req: Request, given: Any) -> Record:
+        """A new record, stored. Raises Invalid, Forbidden, Conflict, NotFound."""
+        noun = self.noun
+        if not isinstance(given, dict):
+            raise bad(f"A {noun.name} must be an object.")
+        project_id = given.get("project_id") or given.get("tenant_id") or req.who.project_id
+        if project_id != req.who.project_id:
+            req.demand_admin()
+        values = _named({key: value for key, value in given.items() if key not in ("tenant_id", "project_id")})
+        self._check(req, values, {}, creating=True)
+        record: Record = {"id": store.new_id(), "project_id": project_id, "tags": []}
+        for name, attr in noun.attrs.items():
+            if attr.default is REQUIRED and name not in values:
+                raise bad(f"Failed to parse request. Required attribute '{name}' not specified.", "HTTPBadRequest")
+            default = attr.default.copy() if isinstance(attr.default, (list, dict)) else attr.default
+            record[name] = values.get(name, default)
+        quotas.demand(tx, project_id, noun.name)
+        noun.making(tx, req, record)
+        store.add(tx, noun.name, record)
+        noun.made(tx, req, record)
+        return self._get(tx, record["id"])
+
+    def change(self, req: Request) -> Response:
+        noun = self.noun
+        given = req.content(noun.name)
+
+        def work(tx: Connection) -> tuple[Record, Record]:
+            old = self.own(tx, req, req.params["id"])
+            was = dict(old)
+            _match_revision(req, old)
+            values = _named(
+                {key: value for key, value in given.items() if old.get(key) != value and key != "tenant_id"}
+            )
+            self._check(req, values, old, creating=False)
+            noun.changing(tx, req, old, values)
+            bare = self._get(tx, old["id"])
+            store.change(tx, bare, {key: value for key, value in values.items() if key in noun.attrs})
+            new = self._get(tx, old["id"])
+            noun.complete(tx, [new])
+            return was, new
+
+        was, record = self._db.run(work)
+        noun.written([record])
+        noun.changed(was, record)
+        return Response(200, {noun.name: self._view(req, record)})
+
+    def delete(self, req: Request) -> Response:
+        def work(tx: Connection) -> Record:
+            record = self.own(tx, req, req.params["id"])
+            _match_revision(req, record)
+            was = dict(record)
+            self.noun.removing(tx, req, record)
+            store.remove(tx, record["id"])
+            return was
+
+        was = self._db.run(work)
+        self.noun.written([])
+        self.noun.changed(was, {})
+        return Response(204)
+
+    def tags(self, req: Request) -> Response:
+        with self._db.connect() as tx:
+            return Response(200, {"tags": self.seen(tx, req, req.params["id"])["tags"]})
+
+    def tag(self, req: Request) -> Response:
+        with self._db.connect() as tx:
+            if req.params["tag"] not in self.seen(tx, req, req.params["id"])["tags"]:
+                raise refusal(NotFound, "TagNotFound", f"Tag {req.params['tag']} could not be found.")
+        return Response(204)
+
+    def put_tags(self, req: Request) -> Response:
+        asked = req.body.get("tags") if isinstance(req.body, dict) else None
+        if not isinstance(asked, list) or not all(isinstance(tag, str) and 0 < len(tag) <= 255 for tag in asked):
+            raise bad("tags must be a list of strings.")
+        return Response(200, {"tags": self._retag(req, lambda tags: set(asked))})
+
+    def clear_tags(self, req: Request) -> Response:
+        self._retag(req, lambda tags: set())
+        return Response(204)
+
+    def add_tag(self, req: Request) -> Response:
+        self._retag(req, lambda tags: tags | {req.params["tag"]})
+        return Response(201)
+
+    def remove_tag(self, req: Request) -> Response:
+        self.tag(req)
+        self._retag(req, lambda tags: tags - {req.params["tag"]})
+        return Response(204)
+
+    def _retag(self, req: Request, change: Callable[[set[str]], set[str]]) -> list[str]:
+        def work(tx: Connection) -> list[str]:
+            record = self.own(tx, req, req.params["id"])
+            tags = sorted(change(set(record["tags"])))
+            store.change(tx, self._get(tx, record["id"]), {"tags": tags})
+            return tags
+
+        return self._db.run(work)
+
+    def seen(self, tx: Connection, req: Request, record_id: str) -> Record:
+        """The completed record. Raises NotFound, also for what the caller may not see."""
+        record = self._get(tx, record_id)
+        self.noun.complete(tx, [record])
+        if not req.is_admin and not self.noun.visible(req, record):
+            raise not_found(self.noun.name, record_id)
+        return record
+
+    def own(self, tx: Connection, req: Request, record_id: str) -> Record:
+        """Raises NotFound, and Forbidden for what the caller may only see."""
+        record = self.seen(tx, req, record_id)
+        if record["project_id"] != req.who.project_id and not req.is_admin:
+            raise refusal(Forbidden, "PolicyNotAuthorized", "This is disallowed by policy.")
+        return record
+
+    def _get(self, tx: Connection, record_id: str) -> Record:
+        found = store.find(tx, self.noun.name, record_id)
+        if found is None:
+            raise not_found(self.noun.name, record_id)
+        return found
+
+    def _check(self, req: Request, values: Record, old: Record, *, creating: bool) -> None:
+        """Raises Invalid, Forbidden unless the caller may give the attributes these values."""
+        for name, value in values.items():
+            attr = self.noun.attrs.get(name)
+            if attr is None:
+                raise bad(f"Unrecognized attribute(s) '{name}'", "HTTPBadRequest")
+            if attr.computed or (attr.fixed and not creating):
+                raise bad(f"Cannot update read-only attribute {name}", "HTTPBadRequest")
+            if attr.admin and value != attr.default and not req.is_admin:
+                message = f"The attribute {name} is disallowed by policy."
+                raise refusal(Forbidden, "PolicyNotAuthorized", message)
+            kinds = KINDS[attr.kind]
+            if not isinstance(value, kinds) or (isinstance(value, bool) and int in kinds):
+                raise bad(f"Invalid input for {name}. Reason: '{value}' is not a valid {attr.kind.rstrip('?')}.",
+                          "HTTPBadRequest")  # fmt: skip
+            if isinstance(value, str) and len(value) > 255:
+                raise bad(f"Invalid input for {name}. Reason: it exceeds maximum length of 255.", "HTTPBadRequest")
+
+    def _view(self, req: Request, record: Record) -> Record:
+        hidden = () if req.is_admin else [name for name, attr in self.noun.attrs.items() if attr.hidden]
+        shown = {name: value for name, value in record.items() if name not in hidden and name not in _INNER}
+        if self.noun.name != "port":
+            shown.pop("device_id", None)
+        if "network_id" not in self.noun.attrs:
+            shown.pop("network_id", None)
+        if "name" not in self.noun.attrs:
+            shown.pop("name", None)
+        return shown | {"tenant_id": record["project_id"]}
+
+
+_INNER = ("parent_id",)
+_REVISION = re.compile(r"revision_number=(\d+)")
+
+
+def _named(values: Record) -> Record:
+    """No name is an empty name."""
+    return values | {"name": ""} if values.get("name", "") is None else values
+
+
+def _match_revision(req: Request, record: Record) -> None:
+    """Raises Invalid (412) when the caller meant another revision."""
+    found = _REVISION.search(req.headers.get("If-Match", ""))
+    if found and int(found[1]) != record["revision_number"]:
+        message = f"Constrained to {found[1]}, but current revision is {record['revision_number']}"
+        raise Invalid(reason=message, kind="RevisionNumberConstraintFailed", status=412)

@@ -1,0 +1,199 @@
+"""The network companion (Network API v2.0): records, and where hosts have namespaces, packets that move."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection
+
+from api_cell.edge.auth import Authenticator
+from cell_service.db.sql.engine import Database
+from cell_service.errors import Invalid, WiringFailed
+from cell_service.logs import about
+from tools.companions.app import Request, Response, Route, Service
+from tools.companions.network import store
+from tools.companions.network.errors import not_found, rendered
+from tools.companions.network.events import Tell, Teller
+from tools.companions.network.groups import GROUP, RULE
+from tools.companions.network.nouns import Noun
+from tools.companions.network.ports import NETWORK, SUBNET, VIF_DETAILS, Ports
+from tools.companions.network.quotas import Quotas
+from tools.companions.network.records import Records
+from tools.companions.network.routers import FLOATING, ROUTER, Interfaces
+from tools.companions.network.wiring.bindings import hurried, settled
+from tools.companions.network.wiring.dhcp_port import ensure_dhcp_port
+from tools.companions.network.wiring.loop import Wiring
+from tools.companions.network.wiring.settings import WiringSettings
+from tools.companions.server import Companion
+from tools.companions.store import open_store
+
+log = logging.getLogger(__name__)
+
+EXTENSIONS = {
+    "address-scope": "Address scope",
+    "agent": "agent",
+    "auto-allocated-topology": "Auto Allocated Topology Services",
+    "availability_zone": "Availability Zone",
+    "binding": "Port Binding",
+    "default-subnetpools": "Default Subnetpools",
+    "dns-integration": "DNS Integration",
+    "external-net": "Neutron external network",
+    "extra_dhcp_opt": "Neutron Extra DHCP options",
+    "net-mtu": "Network MTU",
+    "net-mtu-writable": "Network MTU (writable)",
+    "network_availability_zone": "Network Availability Zone",
+    "pagination": "Pagination support",
+    "port-security": "Port Security",
+    "project-id": "project_id field enabled",
+    "provider": "Provider Network",
+    "quotas": "Quota management support",
+    "quota_details": "Quota details management support",
+    "revision-if-match": "If-Match constraints based on revision_number",
+    "router": "Neutron L3 Router",
+    "security-group": "security-group",
+    "sorting": "Sorting support",
+    "standard-attr-description": "standard-attr-description",
+    "standard-attr-revisions": "Resource revision numbers",
+    "standard-attr-tag": "Tag support for resources with standard attribute",
+    "standard-attr-timestamp": "Resource timestamps",
+    "stateful-security-group": "Stateful security group",
+}
+UPDATED = "2026-01-01T00:00:00-00:00"
+AUTO_NAME = "auto_allocated_network"
+AUTO_CIDR = "10.64.0.0/24"
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkSettings:
+    """`vif_type`: what hosts are told to plug (ovs, bridge)."""
+
+    vif_type: str = "ovs"
+
+
+def make_network(
+    state_dir: Path,
+    authenticator: Authenticator,
+    settings: NetworkSettings | None = None,
+    wiring_settings: WiringSettings | None = None,
+    tell: Tell | None = None,
+) -> Companion:
+    """The service on the data of that directory. Without rights for wiring, it says so and keeps records only.
+    `tell`: passes on to compute what changed of servers' addresses.
+
+    Raises Invalid for a vif_type that it doesn't know.
+    """
+    settings = settings or NetworkSettings()
+    if settings.vif_type not in VIF_DETAILS:
+        raise Invalid(reason=f"The vif_type must be one of {', '.join(VIF_DETAILS)}, not {settings.vif_type!r}.")
+    db = open_store(state_dir, "network", store.metadata)
+    wiring = _wiring(wiring_settings, db, state_dir / "wiring")
+    teller = Teller(tell, db) if tell is not None else None
+    floating, ports = FLOATING, Ports(settings.vif_type, wiring).noun()
+    if teller is not None:
+        floating, ports = teller.floating(floating), teller.ports(ports)
+    nouns: tuple[Noun, ...] = (NETWORK, SUBNET, GROUP, RULE, ROUTER, floating)
+    if wiring is not None:
+        nouns, ports = tuple(hurried(noun, wiring) for noun in nouns), settled(ports, wiring, db)
+    nouns = (*nouns[:2], ports, *nouns[2:])
+    records = {noun.name: Records(noun, db) for noun in nouns}
+    routes = (
+        *_Thin(db, records).routes(),
+        *Quotas(db).routes(),
+        *Interfaces(db, records["router"], records["port"]).routes(),
+        *(route for kept in records.values() for route in kept.routes()),
+    )
+
+    def close() -> None:
+        if teller is not None:
+            teller.stop()
+        if wiring is not None:
+            wiring.stop()
+        db.dispose()
+
+    return Companion(Service("network", routes, rendered, authenticator, close=close))
+
+
+def _wiring(settings: WiringSettings | None, db: Database, directory: Path) -> Wiring | None:
+    if settings is None or not settings.enabled:
+        return None
+    wiring = Wiring(settings, db, directory, ensure_dhcp_port)
+    try:
+        wiring.start()
+    except WiringFailed as error:
+        log.warning("no packets are moved", extra=about(None, reason=error))
+        return None
+    return wiring
+
+
+class _Thin:
+    """Versions, extensions, agents, zones, and the topology that is made for projects without a network."""
+
+    def __init__(self, db: Database, records: dict[str, Records]) -> None:
+        self._db, self._records = db, records
+
+    def routes(self) -> tuple[Route, ...]:
+        return (
+            Route("GET", "/", self.choices, open=True),
+            Route("GET", "/v2.0", self.resources, open=True),
+            Route("GET", "/v2.0/extensions", self.extensions),
+            Route("GET", "/v2.0/extensions/{alias}", self.extension),
+            Route("GET", "/v2.0/agents", lambda req: Response(200, {"agents": []})),
+            Route("GET", "/v2.0/availability_zones", self.zones),
+            Route("GET", "/v2.0/auto-allocated-topology/{project}", self.topology),
+        )
+
+    def choices(self, req: Request) -> Response:
+        link = {"rel": "self", "href": f"{req.origin}/v2.0/"}
+        return Response(200, {"versions": [{"id": "v2.0", "status": "CURRENT", "links": [link]}]})
+
+    def resources(self, req: Request) -> Response:
+        shown = [
+            {
+                "name": kept.noun.name,
+                "collection": kept.noun.plural,
+                "links": [{"rel": "self", "href": f"{req.origin}/v2.0/{kept.noun.segment}"}],
+            }
+            for kept in self._records.values()
+        ]
+        return Response(200, {"resources": shown})
+
+    def extensions(self, req: Request) -> Response:
+        return Response(200, {"extensions": [_extension(alias) for alias in EXTENSIONS]})
+
+    def extension(self, req: Request) -> Response:
+        if req.params["alias"] not in EXTENSIONS:
+            raise not_found("extension", req.params["alias"])
+        return Response(200, {"extension": _extension(req.params["alias"])})
+
+    def zones(self, req: Request) -> Response:
+        zones = [{"name": "nova", "resource": kind, "state": "available"} for kind in ("network", "router")]
+        return Response(200, {"availability_zones": zones})
+
+    def topology(self, req: Request) -> Response:
+        """A network of the project's own with one subnet; made at the first call."""
+        project_id = req.params["project"]
+        if project_id in ("null", "None", ""):
+            project_id = req.who.project_id
+        if project_id != req.who.project_id:
+            req.demand_admin()
+        if "dry-run" in req.query.get("fields", ()):
+            return Response(200, {"auto_allocated_topology": {"id": "dry-run=pass", "tenant_id": project_id}})
+
+        def work(tx: Connection) -> str:
+            for network in store.search(tx, "network", project_id=[project_id], name=[AUTO_NAME]):
+                return str(network["id"])
+            made = self._records["network"].make(tx, req, {"name": AUTO_NAME, "project_id": project_id})
+            subnet = {"network_id": made["id"], "cidr": AUTO_CIDR, "ip_version": 4, "project_id": project_id}
+            self._records["subnet"].make(tx, req, subnet)
+            return str(made["id"])
+
+        shown = {"id": self._db.run(work), "tenant_id": project_id, "project_id": project_id}
+        return Response(200, {"auto_allocated_topology": shown})
+
+
+def _extension(alias: str) -> dict[str, Any]:
+    name = EXTENSIONS[alias]
+    return {"alias": alias, "name": name, "description": name, "updated": UPDATED, "links": []}

@@ -1,0 +1,168 @@
+"""Compute hosts that have a network namespace of their own: who they are, and what of ours is inside."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from cell_service.errors import WiringFailed
+from cell_service.logs import about
+from tools.companions.network.wiring.namespaces import Held, Namespace, start_ticks
+from tools.companions.network.wiring.plan import NetworkPlan, Plan, PortPlan
+from tools.companions.network.wiring.rules import filters, uplink_name
+from tools.companions.network.wiring.spoofing import frames
+
+log = logging.getLogger(__name__)
+_CHAIN = re.compile(r"^:(pc-[io]-[0-9a-f-]{11}) ", re.MULTILINE)
+
+
+def living_hosts(directory: Path) -> dict[str, Namespace]:
+    """Host name → its namespace, of those whose first process lives. A file that can't be read names no host."""
+    found: dict[str, Namespace] = {}
+    for path in sorted(directory.glob("*.json")):
+        try:
+            said = json.loads(path.read_text(encoding="utf-8"))
+            name, namespace = str(said["host"]), Namespace(int(said["pid"]), int(said["started"]))
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            log.debug("no host", extra=about(None, file=path, reason=error))
+            continue
+        if start_ticks(namespace.pid) == namespace.started:
+            found[name] = namespace
+    return found
+
+
+@dataclass(slots=True)
+class HostWiring:
+    """Our links and rules in one host's namespace, for as long as that host's process lives."""
+
+    name: str
+    namespace: Namespace
+    _loaded: dict[str, str] = field(default_factory=dict)
+    _joined: dict[str, Held] = field(default_factory=dict)
+    """Network → the namespace that its uplink leads to."""
+
+    def make(self, plan: Plan, services: Mapping[str, Held], *, thorough: bool) -> frozenset[str]:
+        """Bridges, uplinks and rules are as planned, rules first; what is ours and not planned is gone.
+
+        Answers the taps that are wired. `thorough`: rules are loaded also when they were loaded before.
+        Raises WiringFailed.
+        """
+        networks = plan.on_host(self.name)
+        ports = [port for network in networks for port in network.ports if self.name in port.hosts]
+        links = self.namespace.links()
+        self._load(plan, networks, [port for port in ports if port.up], anew=thorough)
+        for network in networks:
+            self._bridge(network, links)
+            held = services.get(network.id)
+            uplink = links.get(uplink_name(network.id))
+            plugged = uplink is not None and uplink.get("master") == network.bridge
+            if held is not None and not (plugged and self._joined.get(network.id) is held):
+                if uplink is not None:  # of an earlier process, about to go with its other end, or torn out
+                    self._delete(uplink_name(network.id))
+                self._joined.pop(network.id, None)
+                self._uplink(network, held)
+                self._joined[network.id] = held
+            self._plug(network, links)
+        self._sweep(networks, ports, links)
+        masters = {network.id: network.bridge for network in networks}
+        return frozenset(
+            port.tap for port in ports if links.get(port.tap, {}).get("master") == masters[port.network_id]
+        )
+
+    def _load(self, plan: Plan, networks: list[NetworkPlan], ports: list[PortPlan], *, anew: bool) -> None:
+        """Groups first, then what lets the taps speak at all."""
+        texts = {version: filters(version, ports, networks, plan.rules or {}, plan.members or {}) for version in (4, 6)}
+        if anew or any(self._loaded.get(str(version)) != text for version, text in texts.items()):
+            if anew or not self._loaded:
+                self._filter_bridged()
+            for version, command in ((4, "iptables"), (6, "ip6tables")):
+                before = None if anew else self._loaded.get(str(version))
+                if before == texts[version]:
+                    continue
+                saved = self.namespace.run((f"{command}-save",)) if before is None else before
+                hooks = _hooks(saved) if before is None else ""
+                self._loaded.pop(str(version), None)
+                text = filters(version, ports, networks, plan.rules or {}, plan.members or {}, _CHAIN.findall(saved))
+                self.namespace.run((f"{command}-restore", "--noflush"), hooks + text)
+                self._loaded[str(version)] = texts[version]
+        text = frames(ports)
+        if anew or self._loaded.get("frames") != text:
+            self._loaded.pop("frames", None)
+            self.namespace.run(("nft", "-f", "-"), text)
+            self._loaded["frames"] = text
+
+    def _filter_bridged(self) -> None:
+        """Frames on bridges are asked about in iptables; the setting is the namespace's own."""
+        names = ("bridge-nf-call-iptables", "bridge-nf-call-ip6tables")
+        self.namespace.run(("sh", "-c", 'for f; do echo 1 >"/proc/sys/net/bridge/$f" || exit 1; done', "sh", *names))
+
+    def _bridge(self, network: NetworkPlan, links: Mapping[str, Mapping[str, Any]]) -> None:
+        name, there = network.bridge, links.get(network.bridge)
+        if there is None:
+            quiet = ("stp_state", "0", "forward_delay", "0", "mcast_snooping", "0")
+            self.namespace.run(("ip", "link", "add", name, "type", "bridge", *quiet))
+            self.namespace.run(("ip", "link", "set", name, "addrgenmode", "none"))
+        if there is None or there.get("mtu") != network.mtu or "UP" not in there.get("flags", ()):
+            self.namespace.run(("ip", "link", "set", name, "mtu", str(network.mtu), "up"))
+
+    def _uplink(self, network: NetworkPlan, held: Held) -> None:
+        """A pair of links from the network's namespace to the bridge here."""
+        here, there = uplink_name(network.id), f"to{self.namespace.pid}"
+        with self.namespace.opened() as fd:
+            pair = ("link", "add", there, "type", "veth", "peer", "name", here, "netns", f"/proc/self/fd/{fd}")
+            self._add_pair(held, pair, fd)
+        held.namespace.batch((("link", "set", there, "mtu", str(network.mtu), "master", "br0", "up"),))
+        self.namespace.batch(
+            (
+                ("link", "set", here, "addrgenmode", "none"),
+                ("link", "set", here, "mtu", str(network.mtu), "master", network.bridge, "up"),
+            )
+        )
+
+    def _plug(self, network: NetworkPlan, links: Mapping[str, Mapping[str, Any]]) -> None:
+        """Taps that lost their bridge are in it again."""
+        for port in network.ports:
+            if self.name in port.hosts and port.tap in links and not links[port.tap].get("master"):
+                self.namespace.run(("ip", "link", "set", port.tap, "master", network.bridge))
+
+    @staticmethod
+    def _add_pair(held: Held, pair: Sequence[str], fd: int) -> None:
+        held.namespace.run(("ip", *pair), fds=(fd,))
+
+    def _sweep(
+        self, networks: list[NetworkPlan], ports: list[PortPlan], links: Mapping[str, Mapping[str, Any]]
+    ) -> None:
+        """Taps of ports that aren't here any more go, and bridges and uplinks of networks without one."""
+        taps, bridges = {port.tap for port in ports}, {network.bridge for network in networks}
+        uplinks = {uplink_name(network.id) for network in networks}
+        for name, link in links.items():
+            master = str(link.get("master") or "")
+            stale = (
+                (name.startswith("tap") and master.startswith("brq") and name not in taps)
+                or (name.startswith("brq") and name not in bridges)
+                or (name.startswith("veq") and name not in uplinks)
+            )
+            if stale:
+                self._delete(name)
+
+    def _delete(self, name: str) -> None:
+        with contextlib.suppress(WiringFailed):  # a pair goes with its other end
+            self.namespace.run(("ip", "link", "delete", name))
+            log.info("stale link removed", extra=about(None, host=self.name, link=name))
+
+
+def _hooks(saved: str) -> str:
+    """Our chains stand first in the kernel's, once."""
+    text = ""
+    for table, chain in (("filter", "FORWARD"), ("raw", "PREROUTING")):
+        part = saved.partition(f"*{table}\n")[2].partition("COMMIT")[0]
+        text += f"*{table}\n:polycell - [0:0]\n"
+        text += "" if f"-A {chain} -j polycell\n" in part else f"-I {chain} 1 -j polycell\n"
+        text += "COMMIT\n"
+    return text

@@ -1,0 +1,1 @@
+"""The share companion: Shared File Systems v2."""

@@ -1,0 +1,124 @@
+"""Rules of access to shares: who may mount one. A rule is queued first, then applied, and becomes active after so many
+looks at it, so that whoever needs it has to wait for it."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Callable
+from typing import Any
+
+from sqlalchemy import Connection
+
+from cell_service.db.sql.engine import Database
+from cell_service.errors import Forbidden, Invalid
+from tools.companions.app import Request, Response
+from tools.companions.volume import store
+from tools.companions.volume.store import Record
+
+REFUSES = "refuses_access"
+"""A share with this key in its metadata lets nobody in: its rules end in error."""
+HIDDEN = "******"
+See = Callable[[Connection, Request, str], Record]
+
+
+class Rules:
+    """`see` gives a share that the caller may know of, `own` one that the caller may let others mount."""
+
+    def __init__(self, db: Database, see: See, own: See, looks: int) -> None:
+        self._db, self._see, self._own, self._looks = db, see, own, looks
+
+    def allow(self, req: Request, asked: Record) -> Response:
+        kind, to, level = asked.get("access_type"), str(asked.get("access_to", "")), asked.get("access_level") or "rw"
+        if kind not in ("ip", "user", "cert", "cephx") or level not in ("rw", "ro"):
+            raise Invalid(reason="Invalid share access type or level.")
+        if kind == "ip":
+            _demand_network(to)
+        if not 0 < len(to) < 256:
+            raise Invalid(reason="Invalid share access: access_to must have 1 to 255 characters.")
+
+        def work(tx: Connection) -> Record:
+            share = self._own(tx, req, req.params["id"])
+            if share["status"] != "available":
+                raise Invalid(reason=f"Invalid share: Share {share['id']} has no instances in available status.")
+            held = store.search(tx, "access", parent_id=share["id"])
+            if any((one["access_type"], one["access_to"]) == (kind, to) for one in held):
+                raise Invalid(reason=f"Share access {kind}:{to} exists.")
+            refused = REFUSES in share["metadata"]
+            return store.add(
+                tx, "access", req.who.project_id, share["id"], share_id=share["id"], access_type=kind, access_to=to,
+                access_level=level, access_key=None, metadata=asked.get("metadata") or {},
+                state=_state(self._looks, refused), looks=self._looks, refused=refused,
+                lock_deletion=asked.get("lock_deletion") is True,
+                lock_visibility=asked.get("lock_visibility") is True, user_id=req.who.user_id,
+            )  # fmt: skip
+
+        return Response(200, {"access": _shown(req, self._db.run(work))})
+
+    def deny(self, req: Request, asked: Record) -> Response:
+        """A rule that was locked goes only for an administrator or who locked it, and only if told so."""
+
+        def work(tx: Connection) -> None:
+            share = self._own(tx, req, req.params["id"])
+            rule = store.get(tx, "access", str(asked.get("access_id", "")))
+            if rule["share_id"] != share["id"]:
+                raise store.missing("access", rule["id"])
+            mine = req.is_admin or rule["user_id"] == req.who.user_id
+            if rule["lock_deletion"] and not (mine and asked.get("unrestrict") is True):
+                raise Forbidden(reason=f"Access rule {rule['id']} is locked against deletion.")
+            store.remove(tx, rule["id"])
+
+        self._db.run(work)
+        return Response(202)
+
+    def listed(self, req: Request, _asked: Record) -> Response:
+        return Response(200, {"access_list": self._of(req, req.params["id"])})
+
+    def index(self, req: Request) -> Response:
+        share_id = req.one("share_id")
+        if not share_id:
+            raise Invalid(reason="share_id is required.")
+        return Response(200, {"access_list": self._of(req, share_id)})
+
+    def show(self, req: Request) -> Response:
+        def work(tx: Connection) -> Record:
+            rule = store.get(tx, "access", req.params["id"])
+            self._see(tx, req, rule["share_id"])
+            return _looked_at(tx, rule)
+
+        return Response(200, {"access": _shown(req, self._db.run(work))})
+
+    def _of(self, req: Request, share_id: str) -> list[Record]:
+        def work(tx: Connection) -> list[Record]:
+            share = self._see(tx, req, share_id)
+            return [_looked_at(tx, one) for one in store.search(tx, "access", parent_id=share["id"])]
+
+        return [_shown(req, one) for one in self._db.run(work)]
+
+
+def _looked_at(tx: Connection, rule: Record) -> Record:
+    """The rule, a step further than when it was last looked at."""
+    left = rule["looks"] - 1
+    return rule if left < 0 else store.change(tx, rule, {"looks": left, "state": _state(left, rule["refused"])})
+
+
+def _state(looks: int, refused: bool) -> str:
+    if looks > 0:
+        return "applying" if looks == 1 else "queued_to_apply"
+    return "error" if refused else "active"
+
+
+def _demand_network(text: str) -> None:
+    try:
+        ipaddress.ip_network(text)
+    except ValueError:
+        raise Invalid(reason=f"Invalid IP address or network: {text[:50]}") from None
+
+
+def _shown(req: Request, rule: Record) -> dict[str, Any]:
+    """Of a rule that is locked against being seen only an administrator and who made it know whom it lets in."""
+    keys = ("id", "share_id", "access_type", "access_to", "access_level", "access_key", "metadata", "state",
+            "created_at", "updated_at", "lock_deletion", "lock_visibility")  # fmt: skip
+    shown = {key: rule[key] for key in keys}
+    if rule["lock_visibility"] and not (req.is_admin or rule["user_id"] == req.who.user_id):
+        shown |= {"access_to": HIDDEN, "access_key": HIDDEN}
+    return shown

@@ -1,0 +1,1 @@
+"""The volume companion: Block Storage v3."""

@@ -1,0 +1,199 @@
+"""Attachments of volumes to servers (Block Storage API, microversion 3.27 and later).
+
+A volume's status follows from its attachments: reserved (nobody has a connector), attaching (somebody connects),
+in-use (somebody has completed), available (none).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection
+
+from cell_service.db.sql.engine import Database
+from cell_service.errors import Conflict, Invalid
+from tools.companions.app import Request, Response
+from tools.companions.volume import store
+from tools.companions.volume.store import Files, Record
+
+STATES = ("reserved", "attaching", "attached")
+_VOLUME = {"reserved": "reserved", "attaching": "attaching", "attached": "in-use"}
+
+
+class Attachments:
+    def __init__(self, db: Database, files: Files) -> None:
+        self._db, self._files = db, files
+
+    def create(self, req: Request) -> Response:
+        """Reserve a volume; with a connector, connect it at once. Done by one server only, unless multiattach."""
+        asked = req.content("attachment")
+        volume_id, server = str(asked.get("volume_uuid", "")), asked.get("instance_uuid")
+        if not server:
+            raise Invalid(reason="Invalid input for field/attribute attachment: 'instance_uuid' is required.")
+
+        def work(tx: Connection) -> Record:
+            volume = seen(tx, req, "volume", volume_id)
+            others = store.search(tx, "attachment", parent_id=volume_id)
+            shared = volume["multiattach"] or all(other["instance"] == server for other in others)
+            usable = ("available", "reserved", "attaching", "in-use") if others else ("available",)
+            if volume["status"] not in usable or not shared:
+                words = (
+                    f"status must be available or downloading to reserve, but the current status is {volume['status']}."
+                )
+                raise Invalid(reason=f"Invalid volume: Volume {volume_id} {words}")
+            made = store.add(
+                tx, "attachment", volume["project_id"], volume_id, volume_id=volume_id, instance=server,
+                status="reserved", connector=None, attached_at=None, attach_mode=asked.get("mode") or "rw",
+            )  # fmt: skip
+            if asked.get("connector"):
+                made = _connected(tx, made, asked["connector"])
+            follow(tx, volume_id)
+            return made
+
+        return Response(200, {"attachment": self._shown(self._db.run(work))})
+
+    def update(self, req: Request) -> Response:
+        connector = req.content("attachment").get("connector")
+        if not isinstance(connector, dict) or not connector:
+            raise Invalid(reason="Invalid input for field/attribute attachment: 'connector' is required.")
+
+        def work(tx: Connection) -> Record:
+            made = _connected(tx, seen(tx, req, "attachment", req.params["id"]), connector)
+            follow(tx, made["volume_id"])
+            return made
+
+        return Response(200, {"attachment": self._shown(self._db.run(work))})
+
+    def action(self, req: Request) -> Response:
+        if not isinstance(req.body, dict) or "os-complete" not in req.body:
+            raise Invalid(reason="There is no such action of attachments.")
+
+        def work(tx: Connection) -> None:
+            made = seen(tx, req, "attachment", req.params["id"])
+            if made["connector"] is None:
+                raise Invalid(reason=f"Invalid attachment: attachment {made['id']} has no connector.")
+            store.change(tx, made, {"status": "attached", "attached_at": made["attached_at"] or store.now()})
+            follow(tx, made["volume_id"])
+
+        self._db.run(work)
+        return Response(204)
+
+    def show(self, req: Request) -> Response:
+        with self._db.connect() as tx:
+            return Response(200, {"attachment": self._shown(seen(tx, req, "attachment", req.params["id"]))})
+
+    def index(self, req: Request) -> Response:
+        keys = ("id", "status", "instance", "volume_id")
+        return Response(200, {"attachments": [{key: one[key] for key in keys} for one in self._listed(req)]})
+
+    def detail(self, req: Request) -> Response:
+        return Response(200, {"attachments": [self._shown(one) for one in self._listed(req)]})
+
+    def delete(self, req: Request) -> Response:
+        def work(tx: Connection) -> None:
+            made = seen(tx, req, "attachment", req.params["id"])
+            store.remove(tx, made["id"])
+            follow(tx, made["volume_id"])
+
+        self._db.run(work)
+        return Response(200, {"attachments": []})
+
+    def _listed(self, req: Request) -> list[Record]:
+        everybody = req.is_admin and req.one("all_tenants", "0") in ("1", "True", "true")
+        with self._db.connect() as tx:
+            found = store.search(
+                tx, "attachment", project_id=None if everybody else project_of(req), parent_id=req.one("volume_id")
+            )
+        server, status = req.one("instance_id"), req.one("status")
+        return [one for one in found if server in (None, one["instance"]) and status in (None, one["status"])]
+
+    def _shown(self, one: Record) -> Record:
+        info: dict[str, Any] = {}
+        if one["connector"] is not None:
+            info = local(self._files.path(one["volume_id"]), one)
+        return {
+            "id": one["id"],
+            "status": one["status"],
+            "instance": one["instance"],
+            "volume_id": one["volume_id"],
+            "attached_at": one["attached_at"] or "",
+            "detached_at": "",
+            "attach_mode": one["attach_mode"],
+            "connection_info": info,
+        }
+
+
+def local(path: Path, attachment: Record) -> dict[str, Any]:
+    """How a host of this machine comes to the volume."""
+    return {
+        "driver_volume_type": "local",
+        "device_path": str(path),
+        "volume_id": attachment["volume_id"],
+        "attachment_id": attachment["id"],
+        "access_mode": attachment["attach_mode"],
+        "encrypted": False,
+    }
+
+
+def seen(tx: Connection, req: Request, noun: str, record_id: str) -> Record:
+    """The record, if the caller may know of it. Raises NotFound."""
+    record = store.get(tx, noun, record_id)
+    if not req.is_admin and record["project_id"] != req.who.project_id:
+        raise store.missing(noun, record_id)
+    return record
+
+
+def project_of(req: Request) -> str:
+    """Whose things are meant: the project in the path, which only administrators choose freely."""
+    named = req.params.get("project_id", req.who.project_id)
+    if named != req.who.project_id and not req.is_admin:
+        raise Invalid(reason="Malformed request url")
+    return named
+
+
+def links_of(tx: Connection, volume_id: str) -> list[dict[str, Any]]:
+    """What a volume's document shows of its attachments."""
+    return [
+        {
+            "id": volume_id,
+            "attachment_id": one["id"],
+            "volume_id": volume_id,
+            "server_id": one["instance"],
+            "host_name": one["connector"].get("host"),
+            "device": one["connector"].get("mountpoint") or "/dev/vdb",
+            "attached_at": one["attached_at"],
+        }
+        for one in store.search(tx, "attachment", parent_id=volume_id)
+        if one["connector"] is not None
+    ]
+
+
+def servers_of(tx: Connection, volume_id: str) -> list[str]:
+    """Those that the volume is attached to, or reserved for."""
+    return list(dict.fromkeys(one["instance"] for one in store.search(tx, "attachment", parent_id=volume_id)))
+
+
+def demand_free(tx: Connection, volume_id: str) -> None:
+    """Raises Invalid while the volume has attachments or snapshots."""
+    if store.search(tx, "attachment", parent_id=volume_id):
+        raise Invalid(reason=f"Invalid volume: Volume {volume_id} is still attached, detach volume first.")
+    if store.search(tx, "snapshot", parent_id=volume_id):
+        raise Invalid(reason="Invalid volume: Volume still has 1 or more dependent snapshots.")
+
+
+def _connected(tx: Connection, made: Record, connector: dict[str, Any]) -> Record:
+    if made["connector"] is not None and made["connector"].get("host") != connector.get("host"):
+        raise Conflict(reason=f"Attachment {made['id']} is connected from another host.")
+    after = made["status"] if made["status"] == "attached" else "attaching"
+    return store.change(tx, made, {"connector": connector, "status": after})
+
+
+def follow(tx: Connection, volume_id: str) -> None:
+    """The volume's status is what its attachments make it."""
+    volume = store.find(tx, "volume", volume_id)
+    if volume is None:
+        return
+    there = {one["status"] for one in store.search(tx, "attachment", parent_id=volume_id)}
+    furthest = max(there, key=STATES.index, default=None)
+    store.change(tx, volume, {"status": _VOLUME[furthest] if furthest else "available"})

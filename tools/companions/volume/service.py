@@ -1,0 +1,488 @@
+"""The block storage companion (Block Storage API v3): volumes and snapshots as sparse files, types, attachments."""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection
+
+from api_cell.edge.auth import Authenticator
+from cell_service.context import SYSTEM_CLOCK, Context, Deadline, new_request_id
+from cell_service.db.sql.engine import Database
+from cell_service.errors import Invalid, PolycellError
+from cell_service.logs import about
+from cell_service.peers.image import Images
+from tools.companions.app import Handler, Request, Response, Route, Service
+from tools.companions.server import Companion
+from tools.companions.store import open_store
+from tools.companions.volume import store
+from tools.companions.volume.attachments import Attachments, demand_free, follow, links_of, project_of, seen, servers_of
+from tools.companions.volume.store import GIB, Files, Record
+
+log = logging.getLogger(__name__)
+
+MIN_VERSION, MAX_VERSION = "3.0", "3.70"
+DEFAULT_TYPE = "__DEFAULT__"
+IMAGE_SECONDS = 600.0
+TRUE_WORDS = (True, "True", "true", "1", 1)
+
+
+FOLLOWS = {"creating": ("creating", "available", "error"), "deleting": ("deleting", "error_deleting")}
+"""What compute hosts may make of a snapshot's status."""
+EXTENDED, REIMAGED = "volume-extended", "volume-reimaged"
+Compute = Callable[[str, str, str], None]
+"""Who is told, by the event's name and ids of server and volume, what has become of a server's volume."""
+
+
+def make_volume(
+    state_dir: Path, authenticator: Authenticator, images: Images | None = None, compute: Compute | None = None
+) -> Companion:
+    """The service on the data of that directory. `images`: where images come from that volumes are made of;
+    `compute`: told of what
+    becomes of servers' volumes."""
+    db = open_store(state_dir, "volume", store.metadata)
+    files = Files(state_dir / "volumes")
+    attached = Attachments(db, files)
+    volumes, snapshots, thin = _Volumes(db, files, images, compute), _Snapshots(db, files), _Thin(db)
+    table: tuple[tuple[str, str, Handler], ...] = (
+        ("GET", "/volumes", volumes.index),
+        ("POST", "/volumes", volumes.create),
+        ("GET", "/volumes/detail", volumes.detail),
+        ("GET", "/volumes/{id}", volumes.show),
+        ("PUT", "/volumes/{id}", volumes.update),
+        ("DELETE", "/volumes/{id}", volumes.delete),
+        ("POST", "/volumes/{id}/action", volumes.action),
+        ("GET", "/volumes/{id}/metadata", volumes.metadata),
+        ("POST", "/volumes/{id}/metadata", volumes.set_metadata),
+        ("PUT", "/volumes/{id}/metadata", volumes.set_metadata),
+        ("DELETE", "/volumes/{id}/metadata/{key}", volumes.unset_metadata),
+        ("GET", "/snapshots", snapshots.index),
+        ("POST", "/snapshots", snapshots.create),
+        ("GET", "/snapshots/detail", snapshots.index),
+        ("GET", "/snapshots/{id}", snapshots.show),
+        ("PUT", "/snapshots/{id}", snapshots.update),
+        ("DELETE", "/snapshots/{id}", snapshots.delete),
+        ("POST", "/snapshots/{id}/action", snapshots.action),
+        ("GET", "/attachments", attached.index),
+        ("POST", "/attachments", attached.create),
+        ("GET", "/attachments/detail", attached.detail),
+        ("GET", "/attachments/{id}", attached.show),
+        ("PUT", "/attachments/{id}", attached.update),
+        ("DELETE", "/attachments/{id}", attached.delete),
+        ("POST", "/attachments/{id}/action", attached.action),
+        ("GET", "/types", thin.types),
+        ("POST", "/types", thin.make_type),
+        ("GET", "/types/{id}", thin.type),
+        ("DELETE", "/types/{id}", thin.remove_type),
+        ("GET", "/types/{id}/extra_specs", thin.specs),
+        ("POST", "/types/{id}/extra_specs", thin.set_specs),
+        ("GET", "/os-availability-zone", thin.zones),
+        ("GET", "/os-services", lambda req: Response(200, {"services": []})),
+        ("GET", "/limits", thin.limits),
+        ("GET", "/os-quota-sets/{target}", thin.quotas),
+        ("GET", "/os-quota-sets/{target}/defaults", thin.quotas),
+    )
+    routes = [Route("GET", "/", _versions, open=True), Route("GET", "/v3", _versions, open=True)]
+    for prefix in ("/v3", "/v3/{project_id}"):
+        routes += [Route(method, prefix + path, handler) for method, path, handler in table]
+    return Companion(Service("volume", tuple(routes), _error, authenticator, close=db.dispose))
+
+
+def _versions(req: Request) -> Response:
+    link = {"rel": "self", "href": f"{req.origin}/v3/"}
+    version = {
+        "id": "v3.0", "status": "CURRENT", "version": MAX_VERSION, "min_version": MIN_VERSION,
+        "updated": "2026-01-01T00:00:00Z", "links": [link],
+        "media-types": [{"base": "application/json", "type": "application/vnd.openstack.volume+json;version=3"}],
+    }  # fmt: skip
+    return Response(200, {"versions": [version]}, {"OpenStack-API-Version": f"volume {MAX_VERSION}"})
+
+
+def _error(status: int, kind: str, message: str) -> dict[str, Any]:
+    names = {400: "badRequest", 403: "forbidden", 404: "itemNotFound", 409: "conflictingRequest"}
+    return {names.get(status, "computeFault"): {"code": status, "message": message}}
+
+
+class _Volumes:
+    def __init__(self, db: Database, files: Files, images: Images | None, compute: Compute | None) -> None:
+        self._db, self._files, self._images, self._compute = db, files, images, compute
+
+    def index(self, req: Request) -> Response:
+        keys = ("id", "name", "links")
+        return Response(200, {"volumes": [{key: one[key] for key in keys} for one in self._listed(req)]})
+
+    def detail(self, req: Request) -> Response:
+        return Response(200, {"volumes": self._listed(req)})
+
+    def show(self, req: Request) -> Response:
+        with self._db.connect() as tx:
+            return Response(200, {"volume": _shown(tx, req, seen(tx, req, "volume", req.params["id"]))})
+
+    def create(self, req: Request) -> Response:
+        """From a size, an image, a snapshot or another volume. The file is there before the volume is available."""
+        asked, project_id = req.content("volume"), project_of(req)
+        with self._db.connect() as tx:
+            from_volume, from_snapshot = asked.get("source_volid"), asked.get("snapshot_id")
+            volume = seen(tx, req, "volume", from_volume) if from_volume else None
+            snapshot = seen(tx, req, "snapshot", from_snapshot) if from_snapshot else None
+            kind = _type(tx, asked.get("volume_type"))
+        source = volume or snapshot or {}
+        size = _size(asked.get("size"), source.get("size"))
+        image_id = asked.get("imageRef") or asked.get("image_id")
+        specs = kind.get("extra_specs", {})
+        values: Record = {
+            "name": asked.get("name") or asked.get("display_name") or "",
+            "description": asked.get("description") or asked.get("display_description"),
+            "size": size,
+            "status": "creating",
+            "bootable": bool(image_id) or bool(source.get("bootable")),
+            "multiattach": bool(asked.get("multiattach")) or "True" in str(specs.get("multiattach", "")),
+            "availability_zone": asked.get("availability_zone") or "nova",
+            "volume_type": kind["name"],
+            "metadata": asked.get("metadata") or {},
+            "snapshot_id": from_snapshot,
+            "source_volid": from_volume,
+            "image_metadata": source.get("image_metadata"),
+            "user_id": req.who.user_id,
+        }
+        made = self._db.run(lambda tx: store.add(tx, "volume", project_id, **values))
+        try:
+            image_metadata = self._fill(req, made, image_id, source.get("id"))
+        except PolycellError as error:
+            log.warning("volume not made", extra=about(None, volume=made["id"], reason=error))
+            self._db.run(lambda tx: store.change(tx, made, {"status": "error"}))
+        else:
+            values = {"status": "available", "image_metadata": image_metadata or made["image_metadata"]}
+            self._db.run(lambda tx: store.change(tx, made, values))
+        with self._db.connect() as tx:
+            return Response(202, {"volume": _shown(tx, req, store.get(tx, "volume", made["id"]))})
+
+    def _fill(self, req: Request, made: Record, image_id: str | None, source_id: str | None) -> Record | None:
+        if not image_id:
+            self._files.make(made["id"], made["size"], self._files.path(source_id) if source_id else None)
+            return None
+        if self._images is None:
+            raise Invalid(reason="No image service is known here.")
+        deadline = Deadline.after(IMAGE_SECONDS, SYSTEM_CLOCK)
+        ctx = Context(new_request_id(), req.who.user_id, made["project_id"], is_admin=req.is_admin, deadline=deadline)
+        image = self._images.get(ctx, image_id)
+        if max(image.size_bytes, image.min_disk_gib * GIB) > made["size"] * GIB:
+            raise Invalid(reason=f"Size of image {image_id} is larger than the volume size {made['size']}GB.")
+        with tempfile.TemporaryDirectory(dir=self._files.path(made["id"]).parent) as directory:
+            path = Path(directory) / "image"
+            self._images.download(ctx, image, path)
+            self._files.make(made["id"], made["size"], path)
+        basics = {
+            "image_id": image.id, "image_name": image.name, "disk_format": image.disk_format,
+            "container_format": image.container_format, "size": image.size_bytes, "min_disk": image.min_disk_gib,
+            "min_ram": image.min_ram_mib,
+        }  # fmt: skip
+        return {name: str(value) for name, value in {**image.properties, **basics}.items()}
+
+    def update(self, req: Request) -> Response:
+        asked = req.content("volume")
+        wanted: Record = {name: asked[name] for name in ("name", "description", "metadata") if name in asked}
+
+        def work(tx: Connection) -> Record:
+            return _shown(tx, req, store.change(tx, seen(tx, req, "volume", req.params["id"]), wanted))
+
+        return Response(200, {"volume": self._db.run(work)})
+
+    def delete(self, req: Request) -> Response:
+        volume_id, force = req.params["id"], req.one("force", "") in ("True", "true")
+
+        def work(tx: Connection) -> None:
+            volume = seen(tx, req, "volume", volume_id)
+            demand_free(tx, volume_id)
+            if volume["status"] not in ("available", "error", "error_deleting", "in-use") and not force:
+                raise Invalid(reason=f"Invalid volume: Volume status must be available, but is {volume['status']}.")
+            store.remove(tx, volume_id)
+
+        self._db.run(work)
+        self._files.remove(volume_id)
+        return Response(202)
+
+    def action(self, req: Request) -> Response:
+        body = req.body if isinstance(req.body, dict) else {}
+        actions: dict[str, Callable[[Connection, Request, Record, Any], None]] = {
+            "os-extend": self._extend,
+            "os-set_bootable": lambda tx, _req, one, asked: _set(tx, one, bootable=asked.get("bootable") in TRUE_WORDS),
+            "os-reset_status": self._reset,
+            "os-set_image_metadata": lambda tx, _req, one, asked: _set(tx, one, image_metadata=asked.get("metadata")),
+            "os-update_readonly_flag": lambda tx, _req, one, asked: None,
+            "os-reimage": self._begin_reimage,
+        }
+        name = next((name for name in body if name in actions), None)
+        if name is None:
+            raise Invalid(reason="There is no such action of volumes.")
+
+        def work(tx: Connection) -> list[str]:
+            volume = seen(tx, req, "volume", req.params["id"])
+            actions[name](tx, req, volume, body[name] or {})
+            if name == "os-extend":
+                return [one["server_id"] for one in links_of(tx, volume["id"])]
+            return servers_of(tx, volume["id"])
+
+        servers = self._db.run(work)
+        if name == "os-reimage":
+            self._reimage(req, str(body[name]["image_id"]))
+        events = {"os-extend": EXTENDED, "os-reimage": REIMAGED}
+        for server_id in servers:
+            if self._compute is not None and name in events:
+                self._compute(events[name], server_id, req.params["id"])
+        return Response(202)
+
+    def _begin_reimage(self, tx: Connection, req: Request, volume: Record, asked: Any) -> None:
+        free = ("available", "error", *(("reserved",) if asked.get("reimage_reserved") in TRUE_WORDS else ()))
+        if volume["status"] not in free:
+            words = f"status must be available or error to reimage, but is {volume['status']}."
+            raise Invalid(reason=f"Invalid volume: Volume {volume['id']} {words}")
+        if not asked.get("image_id"):
+            raise Invalid(reason="Invalid input for field/attribute os-reimage: 'image_id' is required.")
+        store.change(tx, volume, {"status": "downloading"})
+
+    def _reimage(self, req: Request, image_id: str) -> None:
+        """The volume begins with the image's content, and nothing is left on it of what it had; after a failure it is
+        of no use."""
+        with self._db.connect() as tx:
+            volume = seen(tx, req, "volume", req.params["id"])
+        try:
+            self._files.remove(volume["id"])
+            image_metadata = self._fill(req, volume, image_id, None)
+        except PolycellError as error:
+            log.warning("volume not made anew", extra=about(None, volume=volume["id"], reason=error))
+            self._db.run(lambda tx: store.change(tx, volume, {"status": "error"}))
+            return
+
+        def work(tx: Connection) -> None:
+            store.change(tx, volume, {"image_metadata": image_metadata, "bootable": True})
+            follow(tx, volume["id"])
+
+        self._db.run(work)
+
+    def _extend(self, tx: Connection, req: Request, volume: Record, asked: Any) -> None:
+        size = _size(asked.get("new_size"), None)
+        if volume["status"] not in ("available", "in-use"):
+            raise Invalid(reason=f"Invalid volume: Volume {volume['id']} status must be available to extend.")
+        if size <= volume["size"]:
+            raise Invalid(
+                reason=f"Invalid input received: New size must be greater than current size {volume['size']}."
+            )
+        self._files.grow(volume["id"], size)
+        store.change(tx, volume, {"size": size})
+
+    def _reset(self, tx: Connection, req: Request, volume: Record, asked: Any) -> None:
+        req.demand_admin()
+        store.change(tx, volume, {"status": asked.get("status", volume["status"])})
+
+    def metadata(self, req: Request) -> Response:
+        with self._db.connect() as tx:
+            return Response(200, {"metadata": seen(tx, req, "volume", req.params["id"])["metadata"]})
+
+    def set_metadata(self, req: Request) -> Response:
+        asked = req.content("metadata")
+
+        def work(tx: Connection) -> Record:
+            volume = seen(tx, req, "volume", req.params["id"])
+            old = volume["metadata"] if req.method == "POST" else {}
+            return store.change(tx, volume, {"metadata": {**old, **asked}})
+
+        return Response(200, {"metadata": self._db.run(work)["metadata"]})
+
+    def unset_metadata(self, req: Request) -> Response:
+        def work(tx: Connection) -> None:
+            volume = seen(tx, req, "volume", req.params["id"])
+            rest = {name: value for name, value in volume["metadata"].items() if name != req.params["key"]}
+            store.change(tx, volume, {"metadata": rest})
+
+        self._db.run(work)
+        return Response(200)
+
+    def _listed(self, req: Request) -> list[Record]:
+        everybody = req.is_admin and req.one("all_tenants", "0") in ("1", "True", "true")
+        with self._db.connect() as tx:
+            found = store.search(tx, "volume", project_id=None if everybody else project_of(req))
+            shown = [_shown(tx, req, one) for one in found]
+        for name in ("name", "status", "bootable"):
+            if (wanted := req.one(name)) is not None:
+                shown = [one for one in shown if str(one[name]) == wanted]
+        marker, limit = req.one("marker"), req.one("limit")
+        if marker is not None:
+            ids = [one["id"] for one in shown]
+            shown = shown[ids.index(marker) + 1 :] if marker in ids else []
+        return shown[: int(limit)] if limit and limit.isdigit() and len(limit) < 19 else shown
+
+
+class _Snapshots:
+    def __init__(self, db: Database, files: Files) -> None:
+        self._db, self._files = db, files
+
+    def index(self, req: Request) -> Response:
+        everybody = req.is_admin and req.one("all_tenants", "0") in ("1", "True", "true")
+        with self._db.connect() as tx:
+            found = store.search(
+                tx, "snapshot", project_id=None if everybody else project_of(req), parent_id=req.one("volume_id")
+            )
+        return Response(200, {"snapshots": found})
+
+    def show(self, req: Request) -> Response:
+        with self._db.connect() as tx:
+            return Response(200, {"snapshot": seen(tx, req, "snapshot", req.params["id"])})
+
+    def create(self, req: Request) -> Response:
+        asked = req.content("snapshot")
+        with self._db.connect() as tx:
+            volume = seen(tx, req, "volume", str(asked.get("volume_id", "")))
+        if volume["status"] != "available" and asked.get("force") not in TRUE_WORDS:
+            raise Invalid(
+                reason=f"Invalid volume: Volume {volume['id']} status must be available, but is {volume['status']}."
+            )
+        values = {
+            "volume_id": volume["id"], "size": volume["size"], "status": "creating", "bootable": volume["bootable"],
+            "image_metadata": volume["image_metadata"], "metadata": asked.get("metadata") or {},
+            "name": asked.get("name") or asked.get("display_name") or "",
+            "description": asked.get("description") or asked.get("display_description"),
+        }  # fmt: skip
+        made = self._db.run(lambda tx: store.add(tx, "snapshot", volume["project_id"], volume["id"], **values))
+        self._files.make(made["id"], volume["size"], self._files.path(volume["id"]))
+        ready = self._db.run(lambda tx: store.change(tx, made, {"status": "available"}))
+        return Response(202, {"snapshot": ready})
+
+    def update(self, req: Request) -> Response:
+        asked = req.content("snapshot")
+        wanted: Record = {name: asked[name] for name in ("name", "description") if name in asked}
+        made = self._db.run(lambda tx: store.change(tx, seen(tx, req, "snapshot", req.params["id"]), wanted))
+        return Response(200, {"snapshot": made})
+
+    def action(self, req: Request) -> Response:
+        """An administrator sets the status; a compute host that takes or removes a snapshot tells how far it is."""
+        req.demand_admin()
+        told = req.body.get("os-update_snapshot_status") if isinstance(req.body, dict) else None
+        asked = told if told is not None else req.content("os-reset_status")
+        status = asked.get("status") if isinstance(asked, dict) else None
+
+        def work(tx: Connection) -> None:
+            snapshot = seen(tx, req, "snapshot", req.params["id"])
+            if told is not None and status not in FOLLOWS.get(snapshot["status"], ()):
+                raise Invalid(reason=f"Provided snapshot status {status} not allowed while it is {snapshot['status']}.")
+            store.change(tx, snapshot, {"status": status, "progress": asked.get("progress", "0%")})
+
+        self._db.run(work)
+        return Response(202)
+
+    def delete(self, req: Request) -> Response:
+        self._db.run(lambda tx: store.remove(tx, seen(tx, req, "snapshot", req.params["id"])["id"]))
+        self._files.remove(req.params["id"])
+        return Response(202)
+
+
+class _Thin:
+    """Types, zones, limits: as far as clients look at them."""
+
+    def __init__(self, db: Database) -> None:
+        self._db = db
+
+    def types(self, req: Request) -> Response:
+        with self._db.connect() as tx:
+            return Response(200, {"volume_types": [_default_type(), *store.search(tx, "type")]})
+
+    def type(self, req: Request) -> Response:
+        with self._db.connect() as tx:
+            return Response(200, {"volume_type": _type(tx, req.params["id"])})
+
+    def make_type(self, req: Request) -> Response:
+        req.demand_admin()
+        asked = req.content("volume_type")
+        values: Record = {
+            "name": asked.get("name"), "description": asked.get("description"),
+            "extra_specs": asked.get("extra_specs") or {}, "is_public": True,
+            "os-volume-type-access:is_public": True,
+        }  # fmt: skip
+        return Response(200, {"volume_type": self._db.run(lambda tx: store.add(tx, "type", "", **values))})
+
+    def remove_type(self, req: Request) -> Response:
+        req.demand_admin()
+        self._db.run(lambda tx: store.remove(tx, store.get(tx, "type", req.params["id"])["id"]))
+        return Response(202)
+
+    def specs(self, req: Request) -> Response:
+        with self._db.connect() as tx:
+            return Response(200, {"extra_specs": _type(tx, req.params["id"])["extra_specs"]})
+
+    def set_specs(self, req: Request) -> Response:
+        req.demand_admin()
+        asked = req.content("extra_specs")
+
+        def work(tx: Connection) -> Record:
+            kind = store.get(tx, "type", req.params["id"])
+            return store.change(tx, kind, {"extra_specs": {**kind["extra_specs"], **asked}})
+
+        return Response(200, {"extra_specs": self._db.run(work)["extra_specs"]})
+
+    def zones(self, req: Request) -> Response:
+        return Response(200, {"availabilityZoneInfo": [{"zoneName": "nova", "zoneState": {"available": True}}]})
+
+    def limits(self, req: Request) -> Response:
+        with self._db.connect() as tx:
+            found = store.search(tx, "volume", project_id=project_of(req))
+        used = {"totalVolumesUsed": len(found), "totalGigabytesUsed": sum(one["size"] for one in found)}
+        absolute = {"maxTotalVolumes": -1, "maxTotalSnapshots": -1, "maxTotalVolumeGigabytes": -1, **used}
+        return Response(200, {"limits": {"rate": [], "absolute": absolute}})
+
+    def quotas(self, req: Request) -> Response:
+        return Response(
+            200, {"quota_set": {"id": req.params["target"], "volumes": -1, "snapshots": -1, "gigabytes": -1}}
+        )
+
+
+def _default_type() -> Record:
+    return {
+        "id": "00000000-0000-4000-8000-000000000001", "name": DEFAULT_TYPE, "description": None, "extra_specs": {},
+        "is_public": True, "os-volume-type-access:is_public": True,
+    }  # fmt: skip
+
+
+def _type(tx: Connection, asked: Any) -> Record:
+    """By id or name; None: the default. Raises NotFound."""
+    if asked in (None, "", DEFAULT_TYPE, "default", _default_type()["id"]):
+        return _default_type()
+    for one in store.search(tx, "type"):
+        if asked in (one["id"], one["name"]):
+            return one
+    raise store.missing("volume type", str(asked))
+
+
+def _size(asked: Any, least: int | None) -> int:
+    try:
+        size = int(asked if asked is not None else least or 0)
+    except (TypeError, ValueError, OverflowError):
+        size = 0
+    if size < 1 or size < (least or 1):
+        raise Invalid(
+            reason=f"Invalid input received: Volume size '{asked}' must be an integer and at least {least or 1}."
+        )
+    return size
+
+
+def _set(tx: Connection, volume: Record, **values: Any) -> None:
+    store.change(tx, volume, values)
+
+
+def _shown(tx: Connection, req: Request, volume: Record) -> Record:
+    keys = ("id", "name", "description", "size", "status", "multiattach", "availability_zone", "volume_type",
+            "metadata", "snapshot_id", "source_volid", "user_id", "created_at", "updated_at")  # fmt: skip
+    return {
+        **{key: volume[key] for key in keys},
+        "bootable": str(volume["bootable"]).lower(),
+        "encrypted": False,
+        "replication_status": None,
+        "consistencygroup_id": None,
+        "attachments": links_of(tx, volume["id"]),
+        "links": [{"rel": "self", "href": f"{req.origin}/v3/volumes/{volume['id']}"}],
+        "os-vol-tenant-attr:tenant_id": volume["project_id"],
+        **({"volume_image_metadata": volume["image_metadata"]} if volume["image_metadata"] else {}),
+    }
