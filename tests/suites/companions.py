@@ -11,6 +11,7 @@ import requests
 
 from api_cell.edge.keystone import Keystone
 from cell_service.config import GlanceSettings, KeystoneAuthtoken, NeutronSettings, PeerSettings
+from cell_service.context import SYSTEM_CLOCK, Clock
 from tools.companions.identity.service import IdentitySettings, Seed, make_identity, seed
 from tools.companions.image.service import make_image
 from tools.companions.network.service import make_network
@@ -81,8 +82,8 @@ def log_in(url: str, user: str, password: str, project: str | None) -> requests.
     return requests.post(f"{url}/v3/auth/tokens", json={"auth": auth}, timeout=10)
 
 
-def start_companions(state: Path, settings: IdentitySettings = QUICK) -> Companions:
-    identity = make_identity(state, settings)
+def start_companions(state: Path, settings: IdentitySettings = QUICK, clock: Clock = SYSTEM_CLOCK) -> Companions:
+    identity = make_identity(state, settings, clock)
     identity.start()
 
     def tokens(user: str) -> Keystone:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import threading
-import time
 from dataclasses import replace
 from typing import Any
 
@@ -39,14 +38,13 @@ class Passwords:
         return True
 
 
-def log_in(tx: Connection, signer: Signer, passwords: Passwords, body: Any, seconds: float) -> Token:
-    """The token that such a request is given. Raises Invalid, Unauthenticated."""
+def log_in(tx: Connection, signer: Signer, passwords: Passwords, body: Any, *, now: float, seconds: float) -> Token:
+    """The token that such a request is given at `now`, valid for `seconds`. Raises Invalid, Unauthenticated."""
     auth = body.get("auth") if isinstance(body, dict) else None
     identity = auth.get("identity") if isinstance(auth, dict) else None
     methods = identity.get("methods") if isinstance(identity, dict) else None
     if not isinstance(auth, dict) or not isinstance(identity, dict) or not isinstance(methods, list) or not methods:
         raise Invalid(reason="Expecting to find auth.identity.methods in request.")
-    now = time.time()
     made = Token("", (), tokens.new_audit_id(), issued=now, expires=now + seconds)
     for method in methods:
         given = identity.get(method)
@@ -64,7 +62,7 @@ def log_in(tx: Connection, signer: Signer, passwords: Passwords, body: Any, seco
             raise Unauthenticated()
         made = found
     scoped = made if made.application_credential_id else _scoped(tx, made, auth.get("scope"))
-    tokens.check(tx, scoped)
+    tokens.check(tx, scoped, now)
     return scoped
 
 
@@ -103,7 +101,7 @@ def _domain(tx: Connection, given: Any) -> str:
 def _by_token(tx: Connection, signer: Signer, made: Token, given: dict[str, Any]) -> Token:
     """A new scope never lasts longer than the token it was asked with."""
     old = signer.token(demand_text(given.get("id"), "token.id"))
-    tokens.check(tx, old)
+    tokens.check(tx, old, made.issued)
     if old.application_credential_id:
         raise Unauthenticated()
     methods = tuple(dict.fromkeys((*old.methods, "token")))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from datetime import UTC, datetime
 from secrets import token_urlsafe
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 from sqlalchemy import Connection
 from sqlalchemy.exc import IntegrityError
 
+from cell_service.context import Clock
 from cell_service.db.sql.engine import Database
 from cell_service.errors import Conflict, Invalid, NotFound, Unauthenticated
 from tools.companions.app import Request, Response, Route
@@ -21,8 +21,8 @@ PROJECT = next(noun for noun in NOUNS if noun.name == "project")
 
 
 class Grants:
-    def __init__(self, db: Database, rounds: int) -> None:
-        self._db, self._rounds = db, rounds
+    def __init__(self, db: Database, rounds: int, clock: Clock) -> None:
+        self._db, self._rounds, self._clock = db, rounds, clock
 
     def routes(self) -> tuple[Route, ...]:
         made = [
@@ -131,8 +131,8 @@ class Grants:
             user = store.row(tx, store.users, id=req.params["user"], enabled=True)
             if user is None or not store.matches(old, user["password"]):
                 raise Unauthenticated()
-            changed = store.users.update().where(store.users.c.id == user["id"])
-            tx.execute(changed.values(password=store.hashed(new, self._rounds), valid_since=time.time()))
+            changed, since = store.users.update().where(store.users.c.id == user["id"]), self._clock.now().timestamp()
+            tx.execute(changed.values(password=store.hashed(new, self._rounds), valid_since=since))
 
         self._db.run(work)
         return Response(204)

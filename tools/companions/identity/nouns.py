@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 from sqlalchemy import Connection, Table, update
 from sqlalchemy.exc import IntegrityError
 
+from cell_service.context import Clock
 from cell_service.db.sql.engine import Database
 from cell_service.errors import Conflict, Forbidden, Invalid, NotFound
 from tools.companions.app import Request, Response, Route
@@ -123,8 +123,8 @@ def targets(tx: Connection, noun: Noun, user_id: str, origin: str) -> list[dict[
 class Records:
     """The handlers of one noun. `rounds`: the cost of password hashes."""
 
-    def __init__(self, noun: Noun, db: Database, rounds: int) -> None:
-        self._noun, self._db, self._rounds = noun, db, rounds
+    def __init__(self, noun: Noun, db: Database, rounds: int, clock: Clock) -> None:
+        self._noun, self._db, self._rounds, self._clock = noun, db, rounds, clock
 
     def routes(self) -> tuple[Route, ...]:
         one, many = f"/v3/{self._noun.plural}/{{id}}", f"/v3/{self._noun.plural}"
@@ -200,7 +200,7 @@ class Records:
         if noun.name == "user" and given.get("password") is not None:
             given["password"] = store.hashed(str(given["password"]), self._rounds)
         if noun.name == "user" and ("password" in given or given.get("enabled") is False):
-            given["valid_since"] = time.time()
+            given["valid_since"] = self._clock.now().timestamp()
 
         def work(tx: Connection) -> dict[str, Any]:
             old = self._get(tx, record_id)

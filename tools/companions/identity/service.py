@@ -11,6 +11,7 @@ from typing import Any
 from sqlalchemy import Connection
 
 from api_cell.edge.auth import Identity
+from cell_service.context import SYSTEM_CLOCK, Clock
 from cell_service.db.sql.engine import Database
 from cell_service.errors import NotFound, PolycellError, Unauthenticated
 from tools.companions.app import Request, Response, Route, Service
@@ -57,18 +58,18 @@ class Seed:
     )
 
 
-def make_identity(state_dir: Path, settings: IdentitySettings | None = None) -> Companion:
+def make_identity(state_dir: Path, settings: IdentitySettings | None = None, clock: Clock = SYSTEM_CLOCK) -> Companion:
     """The service on the data of that directory. Start it with `start(port)`."""
     settings = settings or IdentitySettings()
     db = open_store(state_dir, "identity", store.metadata)
     signer = Signer(state_dir / "identity.key")
     routes = (
-        *_Auth(db, signer, settings).routes(),
-        *Grants(db, settings.password_rounds).routes(),
-        *(route for noun in NOUNS for route in Records(noun, db, settings.password_rounds).routes()),
+        *_Auth(db, signer, settings, clock).routes(),
+        *Grants(db, settings.password_rounds, clock).routes(),
+        *(route for noun in NOUNS for route in Records(noun, db, settings.password_rounds, clock).routes()),
         *(route for kind in (REGISTERED, LIMIT) for route in Limits(kind, db).routes()),
     )
-    return Companion(Service("identity", routes, _error, Local(db, signer), close=db.dispose, token_seconds=0))
+    return Companion(Service("identity", routes, _error, Local(db, signer, clock), close=db.dispose, token_seconds=0))
 
 
 def seed(state_dir: Path, wanted: Seed, settings: IdentitySettings | None = None) -> None:
@@ -140,13 +141,13 @@ class Local:
 
     challenge = 'Keystone uri=""'
 
-    def __init__(self, db: Database, signer: Signer) -> None:
-        self._db, self._signer = db, signer
+    def __init__(self, db: Database, signer: Signer, clock: Clock) -> None:
+        self._db, self._signer, self._clock = db, signer, clock
 
     def authenticate(self, token: str, service_token: str | None) -> Identity:
         found = self._signer.token(token)
         with self._db.connect() as tx:
-            tokens.check(tx, found)
+            tokens.check(tx, found, self._clock.now().timestamp())
             shown: dict[str, Any] = tokens.body(tx, found, catalog=False)
         user = shown["user"]
         return Identity(
@@ -162,8 +163,8 @@ class Local:
 class _Auth:
     """Version documents and everything under /v3/auth."""
 
-    def __init__(self, db: Database, signer: Signer, settings: IdentitySettings) -> None:
-        self._db, self._signer, self._settings = db, signer, settings
+    def __init__(self, db: Database, signer: Signer, settings: IdentitySettings, clock: Clock) -> None:
+        self._db, self._signer, self._settings, self._clock = db, signer, settings, clock
         self._passwords = Passwords()
 
     def routes(self) -> tuple[Route, ...]:
@@ -187,7 +188,9 @@ class _Auth:
 
     def issue(self, req: Request) -> Response:
         with self._db.connect() as tx:
-            token = log_in(tx, self._signer, self._passwords, req.body, self._settings.token_seconds)
+            token = log_in(
+                tx, self._signer, self._passwords, req.body, now=self._now(), seconds=self._settings.token_seconds
+            )
             body = tokens.body(tx, token, catalog="nocatalog" not in req.query)
         return Response(201, {"token": body}, {"X-Subject-Token": self._signer.text(token)})
 
@@ -195,7 +198,7 @@ class _Auth:
         subject = self._subject(req)
         with self._db.connect() as tx:
             try:
-                tokens.check(tx, subject, allow_expired=req.one("allow_expired") == "1")
+                tokens.check(tx, subject, self._now(), allow_expired=req.one("allow_expired") == "1")
                 body = tokens.body(tx, subject, catalog="nocatalog" not in req.query)
             except Unauthenticated as error:
                 raise _no_token() from error
@@ -203,7 +206,7 @@ class _Auth:
 
     def revoke(self, req: Request) -> Response:
         subject = self._subject(req)
-        self._db.run(lambda tx: tokens.revoke(tx, subject))
+        self._db.run(lambda tx: tokens.revoke(tx, subject, self._now()))
         return Response(204)
 
     def catalog(self, req: Request) -> Response:
@@ -221,6 +224,9 @@ class _Auth:
         with self._db.connect() as tx:
             roles = store.roles_on(tx, req.who.user_id, store.SYSTEM, store.ALL)
         return Response(200, {"system": [{"all": True}] if roles else [], "links": _links(req)})
+
+    def _now(self) -> float:
+        return self._clock.now().timestamp()
 
     def _targets(self, req: Request, kind: str) -> Response:
         noun = next(noun for noun in NOUNS if noun.name == kind)

@@ -12,7 +12,6 @@ import hmac
 import json
 import os
 import secrets
-import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -76,9 +75,9 @@ def new_audit_id() -> str:
     return secrets.token_urlsafe(16)
 
 
-def check(tx: Connection, token: Token, *, allow_expired: bool = False) -> None:
-    """Raises Unauthenticated unless the token still holds."""
-    if token.expires <= time.time() and not allow_expired:
+def check(tx: Connection, token: Token, now: float, *, allow_expired: bool = False) -> None:
+    """Raises Unauthenticated unless the token holds at `now`."""
+    if token.expires <= now and not allow_expired:
         raise Unauthenticated()
     user = store.row(tx, store.users, id=token.user_id)
     if user is None or not user["enabled"] or (user["valid_since"] or 0) > token.issued:
@@ -93,9 +92,9 @@ def check(tx: Connection, token: Token, *, allow_expired: bool = False) -> None:
         raise Unauthenticated()
 
 
-def revoke(tx: Connection, token: Token) -> None:
-    """The token holds no more. Old revocations are forgotten."""
-    tx.execute(delete(store.revoked).where(store.revoked.c.expires < time.time() - 86400))
+def revoke(tx: Connection, token: Token, now: float) -> None:
+    """The token is no longer valid. Revocations that ended a day before `now` are forgotten."""
+    tx.execute(delete(store.revoked).where(store.revoked.c.expires < now - 86400))
     row = {"audit_id": token.audit_id, "expires": token.expires}
     tx.execute(insert(store.revoked).prefix_with("OR IGNORE").values(**row))
 
