@@ -8,8 +8,9 @@ from typing import ClassVar
 
 from oslo_config import cfg
 
-from cell_service.config import Defaults, KeystoneAuthtoken, option, read
+from cell_service.config import Defaults, option, read
 from cell_service.consoles.config import ConsoleAuth
+from cell_service.peers.settings import KeystoneAuthtoken
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ reads the sections it needs in its own `config.py` and passes them on; nobody el
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Protocol, TypeVar
 
@@ -16,6 +16,8 @@ from oslo_config import cfg
 from cell_service.errors import Invalid
 
 S = TypeVar("S", bound="Section")
+Gather = Callable[[cfg.ConfigOpts, str, Mapping[str, Any]], Mapping[str, Any]]
+"""From the configuration, the group's name and the options of the section that come before."""
 
 
 class Section(Protocol):
@@ -34,11 +36,19 @@ def option(opt: cfg.Opt) -> Any:
     return field(default=default, metadata={"option": opt})
 
 
+def gathered(work: Gather) -> Any:
+    """A dataclass field that holds what `work` reads from the group once its options are read; empty by default."""
+    return field(default_factory=dict, repr=False, metadata={"gather": work})
+
+
 def read(conf: cfg.ConfigOpts, section: type[S]) -> S:
     """The section as the files say. Raises Invalid for a value of the wrong type."""
     group = None if section.GROUP == "DEFAULT" else section.GROUP
-    values = {}
+    values: dict[str, Any] = {}
     for spot in dataclasses.fields(section):
+        if "gather" in spot.metadata:
+            values[spot.name] = spot.metadata["gather"](conf, section.GROUP, values)
+            continue
         opt = spot.metadata["option"]
         conf.register_opt(opt, group=group)
         try:
@@ -84,77 +94,3 @@ class DatabaseSettings:
     max_pool_size: int = option(cfg.IntOpt("max_pool_size", default=5))
     max_overflow: int = option(cfg.IntOpt("max_overflow", default=10))
     pool_timeout: int = option(cfg.IntOpt("pool_timeout", default=5))
-
-
-@dataclass(frozen=True, slots=True)
-class PeerSettings:
-    """How to reach a service with an account of our own: the keystoneauth options nova.conf uses."""
-
-    GROUP: ClassVar[str] = "service_user"
-    auth_type: str = option(cfg.StrOpt("auth_type", default="password"))
-    auth_url: str = option(cfg.StrOpt("auth_url", default=""))
-    username: str = option(cfg.StrOpt("username", default=""))
-    password: str = option(cfg.StrOpt("password", default="", secret=True))
-    project_name: str = option(cfg.StrOpt("project_name", default="service"))
-    user_domain_name: str = option(cfg.StrOpt("user_domain_name", default="Default"))
-    project_domain_name: str = option(cfg.StrOpt("project_domain_name", default="Default"))
-    region_name: str | None = option(cfg.StrOpt("region_name", default=None))
-    endpoint_override: str | None = option(cfg.StrOpt("endpoint_override", default=None))
-    timeout: float = option(cfg.FloatOpt("timeout", default=30.0))
-
-
-@dataclass(frozen=True, slots=True)
-class PlacementSettings(PeerSettings):
-    GROUP: ClassVar[str] = "placement"
-
-
-@dataclass(frozen=True, slots=True)
-class GlanceSettings(PeerSettings):
-    GROUP: ClassVar[str] = "glance"
-
-
-@dataclass(frozen=True, slots=True)
-class NeutronSettings(PeerSettings):
-    GROUP: ClassVar[str] = "neutron"
-
-
-@dataclass(frozen=True, slots=True)
-class CinderSettings(PeerSettings):
-    GROUP: ClassVar[str] = "cinder"
-
-
-@dataclass(frozen=True, slots=True)
-class ManilaSettings(PeerSettings):
-    GROUP: ClassVar[str] = "manila"
-    share_apply_policy_timeout: int = option(
-        cfg.IntOpt("share_apply_policy_timeout", default=10, min=1, help="Seconds a host waits to be let in.")
-    )
-
-
-@dataclass(frozen=True, slots=True)
-class LimitSettings(PeerSettings):
-    """[oslo_limit]: unified limits of the identity service, and which service's they are."""
-
-    GROUP: ClassVar[str] = "oslo_limit"
-    endpoint_id: str | None = option(cfg.StrOpt("endpoint_id", default=None, help="Of the Compute API's endpoint."))
-    endpoint_service_type: str = option(
-        cfg.StrOpt("endpoint_service_type", default="compute", help="Finds the service where no endpoint is named.")
-    )
-    endpoint_region_name: str | None = option(cfg.StrOpt("endpoint_region_name", default=None))
-
-
-@dataclass(frozen=True, slots=True)
-class NovaSettings(PeerSettings):
-    """[nova]: how companions tell compute of what has happened."""
-
-    GROUP: ClassVar[str] = "nova"
-
-
-@dataclass(frozen=True, slots=True)
-class KeystoneAuthtoken(PeerSettings):
-    """[keystone_authtoken]: how the API validates the tokens of its users."""
-
-    GROUP: ClassVar[str] = "keystone_authtoken"
-    www_authenticate_uri: str = option(cfg.StrOpt("www_authenticate_uri", default=""))
-    token_cache_time: int = option(cfg.IntOpt("token_cache_time", default=10, help="Seconds a validation holds."))
-    service_token_roles: tuple[str, ...] = option(cfg.ListOpt("service_token_roles", default=["service"]))

@@ -9,10 +9,11 @@ from typing import ClassVar
 
 from oslo_config import cfg
 
-from cell_service.config import Defaults, ManilaSettings, option, read
+from cell_service.config import Defaults, option, read
 from cell_service.consoles.config import ConsoleSettings, console_settings
 from cell_service.errors import Invalid
 from cell_service.metadata.config import DefaultOptions
+from cell_service.peers.settings import ManilaSettings
 from compute_host.libvirt_settings import GuestSettings, LibvirtSettings
 
 

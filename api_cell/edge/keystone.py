@@ -7,12 +7,11 @@ from datetime import datetime
 from typing import Any
 
 import keystoneauth1.exceptions
-import keystoneauth1.identity
-import keystoneauth1.session
 
 from api_cell.edge.auth import Identity
-from cell_service.config import KeystoneAuthtoken
 from cell_service.errors import PeerUnavailable, Unauthenticated
+from cell_service.peers.session import open_session
+from cell_service.peers.settings import KeystoneAuthtoken
 
 log = logging.getLogger(__name__)
 
@@ -27,8 +26,9 @@ class Keystone:
         uri = settings.www_authenticate_uri or settings.auth_url
         self.challenge = f'Keystone uri="{uri}"'
         self._tokens_url = f"{base}/v3/auth/tokens"
+        self._timeout = min(settings.timeout, VALIDATION_SECONDS)
         self._service_roles = frozenset(settings.service_token_roles)
-        self._session = session or _session(settings, f"{base}/v3")
+        self._session = session or open_session(settings, user_agent="polycell-api")
 
     def authenticate(self, token: str, service_token: str | None) -> Identity:
         """The bearer of a token. A valid token of a service lets the user's have expired meanwhile.
@@ -47,7 +47,11 @@ class Keystone:
         query = {"nocatalog": "1", **({"allow_expired": "1"} if allow_expired else {})}
         try:
             answer = self._session.get(
-                self._tokens_url, params=query, headers={"X-Subject-Token": token}, raise_exc=False
+                self._tokens_url,
+                params=query,
+                headers={"X-Subject-Token": token},
+                raise_exc=False,
+                timeout=self._timeout,
             )
         except keystoneauth1.exceptions.ClientException as error:
             log.error("tokens cannot be validated reason=%s", error)
@@ -64,19 +68,6 @@ class Keystone:
         if not isinstance(found, dict):
             raise PeerUnavailable(service="identity", reason="it answered something else than a token")
         return found
-
-
-def _session(settings: KeystoneAuthtoken, auth_url: str) -> Any:
-    account = keystoneauth1.identity.V3Password(
-        auth_url=auth_url,
-        username=settings.username,
-        password=settings.password,
-        project_name=settings.project_name,
-        user_domain_name=settings.user_domain_name,
-        project_domain_name=settings.project_domain_name,
-    )
-    timeout = min(settings.timeout, VALIDATION_SECONDS)
-    return keystoneauth1.session.Session(auth=account, timeout=timeout, user_agent="polycell-api")
 
 
 def _identity(token: dict[str, Any], service_roles: tuple[str, ...] = (), vouched: bool = False) -> Identity:

@@ -7,8 +7,9 @@ from typing import ClassVar
 
 from oslo_config import cfg
 
-from cell_service.config import PeerSettings, option, read
+from cell_service.config import option, read
 from cell_service.errors import Invalid
+from cell_service.peers.settings import PeerSettings
 
 _OLD = "1.0 2007-01-19 2007-03-01 2007-08-29 2007-10-10 2007-12-15 2008-02-01 2008-09-01"
 

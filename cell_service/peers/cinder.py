@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from typing import Any
 from uuid import UUID
 
-from cell_service.config import CinderSettings
 from cell_service.context import Context
 from cell_service.errors import (
     Invalid,
@@ -19,6 +18,7 @@ from cell_service.errors import (
     VolumeUnavailable,
 )
 from cell_service.peers.session import Peer, Reply
+from cell_service.peers.settings import CinderSettings
 from cell_service.peers.volumes import Connection, NewVolume, Snapshot, Volume, VolumeLink, Volumes
 
 MICROVERSION = {"OpenStack-API-Version": "volume 3.44"}

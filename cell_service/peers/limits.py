@@ -12,11 +12,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from cell_service.config import LimitSettings
 from cell_service.context import Clock, Context
 from cell_service.errors import PeerUnavailable
 from cell_service.logs import about
 from cell_service.peers.session import Peer, Reply
+from cell_service.peers.settings import LimitSettings
 
 log = logging.getLogger(__name__)
 

@@ -6,10 +6,10 @@ import contextlib
 from typing import Any
 from uuid import UUID
 
-from cell_service.config import ManilaSettings
 from cell_service.context import Context
 from cell_service.errors import PeerUnavailable, ShareNotFound, ShareUnavailable
 from cell_service.peers.session import Peer, Reply
+from cell_service.peers.settings import ManilaSettings
 from cell_service.peers.shares import Access, AccessState, Share, Shares
 
 MICROVERSION = {"OpenStack-API-Version": "shared-file-system 2.82", "X-OpenStack-Manila-API-Version": "2.82"}

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from cell_service.config import PlacementSettings
 from cell_service.context import Context
 from cell_service.errors import (
     Conflict,
@@ -21,6 +20,7 @@ from cell_service.errors import (
 from cell_service.model.host import NodeReport
 from cell_service.peers.placement import Placement
 from cell_service.peers.session import Peer, Reply
+from cell_service.peers.settings import PlacementSettings
 
 VERSION = "1.36"
 ATTEMPTS = 6

@@ -7,21 +7,23 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import IO, Any
 
+import keystoneauth1.adapter
 import keystoneauth1.exceptions
-import keystoneauth1.identity
+import keystoneauth1.loading
 import keystoneauth1.session
 import keystoneauth1.token_endpoint
 import requests
 import requests.adapters
 import urllib3.exceptions
 
-from cell_service.config import PeerSettings
 from cell_service.context import Context
 from cell_service.errors import Invalid, PeerUnavailable
+from cell_service.peers.settings import NO_ACCOUNT, PeerSettings
 
 CONNECT_SECONDS = 2.0
 IDENTITY_SECONDS = 5.0
 CONNECTIONS = 32
+NOAUTH_TOKEN = "admin:service"
 _SERVICE_TYPES = {
     "image": "image",
     "network": "network",
@@ -65,12 +67,15 @@ class Peer:
         self._settings = settings
         self._version = version
         self._headers = dict(headers or {})
-        self._session = _session(settings)
-        self._filter = {
-            "service_type": _SERVICE_TYPES[name],
-            "interface": ["internal", "public"],
-            "region_name": settings.region_name,
-        }
+        self._adapter = keystoneauth1.adapter.Adapter(
+            open_session(settings),
+            service_type=settings.service_type or _SERVICE_TYPES[name],
+            service_name=settings.service_name,
+            interface=list(settings.valid_interfaces),
+            region_name=settings.region_name,
+            endpoint_override=settings.endpoint_override,
+            connect_retry_delay=0.05,
+        )
 
     def ask(
         self,
@@ -99,7 +104,7 @@ class Peer:
         """The same in the name of a token's bearer. Our account vouches for it: it was valid when the work began.
         Raises PeerUnavailable."""
         with self._failures(ctx):
-            ours = self._session.get_token()
+            ours = self._adapter.get_token()
         return self.ask(ctx, method, path, query=query, headers={"X-Auth-Token": token, "X-Service-Token": ours})
 
     @contextlib.contextmanager
@@ -130,7 +135,7 @@ class Peer:
     ) -> requests.Response:
         url = self._base() + path
         left = self._left(ctx)
-        raw: requests.Response = self._session.request(
+        raw: requests.Response = self._adapter.request(
             url,
             method,
             params=query,
@@ -148,7 +153,6 @@ class Peer:
             stream=stream,
             timeout=min(left, self._settings.timeout),
             connect_retries=1 if method == "GET" else 0,
-            connect_retry_delay=0.05,
         )
         if raw.status_code >= 500 or raw.status_code in (401, 429):
             raw.close()
@@ -156,7 +160,7 @@ class Peer:
         return raw
 
     def _base(self) -> str:
-        found = self._settings.endpoint_override or self._session.get_endpoint(**self._filter)
+        found = self._adapter.get_endpoint()
         if not found:
             raise PeerUnavailable(service=self.name, reason="the service catalogue has no endpoint of it")
         return str(found).rstrip("/").removesuffix(self._version) + self._version
@@ -185,36 +189,36 @@ class _Bounded(requests.adapters.HTTPAdapter):
         return super().send(request, *args, **options)
 
 
-def _session(settings: PeerSettings) -> Any:
+def open_session(settings: PeerSettings, *, user_agent: str = "polycell") -> Any:
+    """A keystoneauth session with the account and the certificates of the section. Raises Invalid."""
     connections = requests.Session()
     for scheme in ("http://", "https://"):
         connections.mount(scheme, _Bounded(pool_maxsize=CONNECTIONS))
     return keystoneauth1.session.Session(
         auth=account(settings),
         session=connections,
+        verify=False if settings.insecure else settings.cafile or True,
+        cert=(settings.certfile, settings.keyfile) if settings.certfile and settings.keyfile else settings.certfile,
         timeout=min(settings.timeout, IDENTITY_SECONDS),
-        user_agent="polycell",
+        user_agent=user_agent,
     )
 
 
 def account(settings: PeerSettings) -> Any:
-    if settings.auth_type in ("none", "noauth"):
-        token = f"admin:{settings.project_name or 'admin'}"
-        return keystoneauth1.token_endpoint.Token(settings.endpoint_override, token)
-    if settings.auth_type not in ("password", "v3password"):
-        raise Invalid(reason=f"[{settings.GROUP}] auth_type: {settings.auth_type!r} is not one we know.")
-    return keystoneauth1.identity.V3Password(
-        auth_url=settings.auth_url.rstrip("/").removesuffix("/v3") + "/v3",
-        username=settings.username,
-        password=settings.password,
-        project_name=settings.project_name,
-        user_domain_name=settings.user_domain_name,
-        project_domain_name=settings.project_domain_name,
-    )
+    """The plugin that gets our tokens. Raises Invalid when its options don't suffice."""
+    if settings.auth_type in NO_ACCOUNT:
+        return keystoneauth1.token_endpoint.Token(settings.endpoint_override, NOAUTH_TOKEN)
+    try:
+        loader = keystoneauth1.loading.get_plugin_loader(settings.auth_type)
+        return loader.load_from_options(**settings.plugin_options)
+    except keystoneauth1.exceptions.ClientException as error:
+        raise Invalid(reason=f"[{settings.GROUP}] {error}") from error
 
 
 def _reason(error: BaseException) -> str:
     """What happened, in few words and without addresses of ours."""
+    if isinstance(error, (keystoneauth1.exceptions.SSLError, requests.exceptions.SSLError)):
+        return "the certificates of both sides do not fit"
     if isinstance(error, (keystoneauth1.exceptions.ConnectTimeout, requests.exceptions.Timeout)):
         return "no answer in time"
     if isinstance(error, (keystoneauth1.exceptions.ConnectFailure, requests.exceptions.ConnectionError)):

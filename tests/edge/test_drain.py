@@ -91,7 +91,7 @@ from api_cell.config import ApiSection, ApiSettings
 from cell_service.context import SYSTEM_CLOCK
 from cell_service.db.sql.engine import Database
 from cell_service.rpc.memory import Bus, MemoryTransport
-from mapping_db.cells import Cells
+from mapping_db.cells.registry import Cells
 from mapping_db.cloud import Cloud
 from mapping_db.locating.locator import Locator
 

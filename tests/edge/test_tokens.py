@@ -12,9 +12,9 @@ from api_cell.config import ApiSettings
 from api_cell.edge.auth import Identity as Bearer
 from api_cell.edge.auth import NoAuth, TokenMemory
 from api_cell.edge.keystone import Keystone
-from cell_service.config import KeystoneAuthtoken
 from cell_service.context import ManualClock
 from cell_service.errors import Unauthenticated
+from cell_service.peers.settings import KeystoneAuthtoken
 from tests.edge.client import Client
 from tests.edge.conftest import Serve
 from tests.edge.identity import Identity, token
@@ -30,9 +30,7 @@ def identity() -> Iterator[Identity]:
 @pytest.fixture
 def settings(identity: Identity) -> ApiSettings:
     account = KeystoneAuthtoken(
-        auth_url=f"{identity.url}/v3",
-        username="nova",
-        password="secret",
+        account={"auth_url": f"{identity.url}/v3", "username": "nova", "password": "secret"},
         www_authenticate_uri="http://identity.example",
     )
     return ApiSettings(identity=account)

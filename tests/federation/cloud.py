@@ -24,7 +24,6 @@ from api_cell.superconductor.context import SuperConductorSettings
 from api_cell.superconductor.service import SuperConductorService
 from cell_service.conductor.config import ConductorSettings
 from cell_service.conductor.service import ConductorService
-from cell_service.config import CinderSettings, ManilaSettings, PlacementSettings
 from cell_service.consoles.config import ConsoleSettings, SerialConsole
 from cell_service.context import SYSTEM_CLOCK, Deadline
 from cell_service.db import schema
@@ -35,6 +34,7 @@ from cell_service.peers.cinder import open_volumes
 from cell_service.peers.limits import UnifiedLimits
 from cell_service.peers.manila import open_shares
 from cell_service.peers.placement_http import open_placement
+from cell_service.peers.settings import CinderSettings, ManilaSettings, PlacementSettings
 from cell_service.rpc.contract import client
 from cell_service.rpc.transport import Transport
 from cell_service.rpc.transports import open_transport

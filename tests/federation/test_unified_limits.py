@@ -13,10 +13,10 @@ import requests
 from sqlalchemy import delete
 
 from api_cell.config import Quota, QuotaDriver
-from cell_service.config import LimitSettings
 from cell_service.context import ManualClock, internal
 from cell_service.errors import PeerUnavailable
 from cell_service.peers.limits import FRESH_SECONDS, UnifiedLimits
+from cell_service.peers.settings import LimitSettings
 from mapping_db import class_usage
 from mapping_db.schema import quota_usages
 from tests.federation.cloud import Federation

@@ -168,9 +168,8 @@ def test_settings_that_cannot_be(tmp_path: Path, text: str) -> None:
 def test_targets_get_a_token_of_our_account(target: Target, tmp_path: Path) -> None:
     cloud = start_companions(tmp_path)
     try:
-        auth = VendordataAuth(
-            auth_url=cloud.identity.url, username="admin", password=PASSWORDS["admin"], project_name="admin"
-        )
+        account = {"username": "admin", "password": PASSWORDS["admin"], "project_name": "admin"}
+        auth = VendordataAuth(account={"auth_url": cloud.identity.url, **account})
         options = ApiOptions(
             vendordata_providers=("DynamicJSON",), vendordata_dynamic_targets=target.named("good"),
         )  # fmt: skip

@@ -14,11 +14,11 @@ from uuid import uuid4
 import pytest
 import requests
 
-from cell_service.config import GlanceSettings
 from cell_service.context import Context, Deadline, new_request_id
 from cell_service.errors import Forbidden, ImageNotFound, ImageUnacceptable, Invalid, PeerUnavailable
 from cell_service.peers.glance.images import open_images
 from cell_service.peers.image import Images, NewImage, Wanted
+from cell_service.peers.settings import GlanceSettings
 from tests.suites.companions import Companions
 
 CONTENT = b"a bootable disk" * 100_000

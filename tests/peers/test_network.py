@@ -12,7 +12,6 @@ from uuid import uuid4
 import pytest
 import requests
 
-from cell_service.config import NeutronSettings
 from cell_service.context import Context, Deadline, new_request_id
 from cell_service.errors import (
     Conflict,
@@ -27,6 +26,7 @@ from cell_service.errors import (
 from cell_service.model.instance import NetworkRequest, Vif
 from cell_service.peers.network import Networks
 from cell_service.peers.neutron.ports import open_networks
+from cell_service.peers.settings import NeutronSettings
 from tests.suites.companions import Companions
 
 _numbers = count(1)

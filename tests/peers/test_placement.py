@@ -15,13 +15,13 @@ from api_cell.config import ApiSection, ApiSettings, PolicySection
 from api_cell.edge.auth import NoAuth
 from api_cell.edge.server import ApiServer
 from api_cell.placement.app import make_placement_app
-from cell_service.config import PlacementSettings
 from cell_service.context import SYSTEM_CLOCK, internal
 from cell_service.db.sql.engine import Database
 from cell_service.errors import Conflict, InventoryExceeded, PeerUnavailable, PlacementNameTaken
 from cell_service.model.host import NodeReport
 from cell_service.peers.placement import Placement
 from cell_service.peers.placement_http import open_placement
+from cell_service.peers.settings import PlacementSettings
 from mapping_db import schema
 from mapping_db.cloud import Cloud
 from mapping_db.placement import inventories, providers, traits

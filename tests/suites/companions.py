@@ -10,8 +10,8 @@ import openstack
 import requests
 
 from api_cell.edge.keystone import Keystone
-from cell_service.config import GlanceSettings, KeystoneAuthtoken, NeutronSettings, PeerSettings
 from cell_service.context import SYSTEM_CLOCK, Clock
+from cell_service.peers.settings import GlanceSettings, KeystoneAuthtoken, NeutronSettings, PeerSettings
 from tools.companions.identity.service import IdentitySettings, Seed, make_identity, seed
 from tools.companions.image.service import make_image
 from tools.companions.network.service import make_network
@@ -48,7 +48,8 @@ class Companions:
     def peer(self, kind: type[PeerSettings], **more: Any) -> Any:
         """Settings for a client with the compute service's account."""
         known = {"auth_url": f"{self.identity.url}/v3", "username": "nova", "password": PASSWORDS["nova"]}
-        return kind(**(known | {"region_name": REGION} | more))
+        account = {name: more.pop(name, value) for name, value in known.items()}
+        return kind(**({"account": account, "region_name": REGION} | more))
 
     @property
     def glance(self) -> GlanceSettings:
@@ -87,7 +88,9 @@ def start_companions(state: Path, settings: IdentitySettings = QUICK, clock: Clo
     identity.start()
 
     def tokens(user: str) -> Keystone:
-        return Keystone(KeystoneAuthtoken(auth_url=identity.url, username=user, password=PASSWORDS[user]))
+        return Keystone(
+            KeystoneAuthtoken(account={"auth_url": identity.url, "username": user, "password": PASSWORDS[user]})
+        )
 
     image = make_image(state, tokens("glance"))
     network = make_network(state, tokens("neutron"))

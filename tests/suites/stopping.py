@@ -12,7 +12,6 @@ import requests
 
 from api_cell.edge.auth import NoAuth
 from cell_service import wire
-from cell_service.config import CinderSettings, ManilaSettings
 from cell_service.context import Context, Deadline
 from cell_service.db import actions, instances, operations
 from cell_service.errors import DriverError, PeerUnavailable
@@ -22,6 +21,7 @@ from cell_service.model.operation import Kind
 from cell_service.model.share import ShareMapping, ShareStatus
 from cell_service.peers.cinder import open_volumes
 from cell_service.peers.manila import open_shares
+from cell_service.peers.settings import CinderSettings, ManilaSettings
 from cell_service.peers.volumes import NewVolume
 from tests.suites.one_cell import VERBS, OneCell
 from tests.suites.peers import MemoryImages

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from cell_service.config import KeystoneAuthtoken, NeutronSettings, load, read
+from cell_service.config import load, read
 from cell_service.errors import Invalid
+from cell_service.peers.settings import KeystoneAuthtoken, NeutronSettings
 from tests.real.databases import free_port, free_ports
 from tools.up import configs, record
 from tools.up.plan import Options, plan_of
@@ -98,7 +99,7 @@ def test_the_files_say_what_was_planned_and_are_the_owners_alone(tmp_path: Path)
     configs.write_configs(plan)
     configs.write_clients(plan)
     conf = load([str(plan.config("nova")), str(plan.config("cell1"))])
-    assert read(conf, KeystoneAuthtoken).password == plan.passwords["nova"]
+    assert read(conf, KeystoneAuthtoken).account["password"] == plan.passwords["nova"]
     assert read(conf, NeutronSettings).endpoint_override == plan.endpoint("network")
     for path in (*(tmp_path / "etc").iterdir(), tmp_path / "openrc", tmp_path / "clouds.yaml"):
         assert path.stat().st_mode & 0o077 == 0, path

@@ -6,11 +6,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import IntEnum
 
-from cell_service.config import PlacementSettings
 from cell_service.context import Context, Deadline, new_request_id
 from cell_service.db import compute_nodes
 from cell_service.db import upgrades as cell_schema
 from cell_service.errors import PolycellError
+from cell_service.peers.settings import PlacementSettings
 from mapping_db import cell_mappings, host_mappings
 from mapping_db import upgrades as migrate
 from mapping_db.cell_mappings import CellMapping

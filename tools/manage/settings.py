@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from api_cell.config import ApiDatabase
-from cell_service.config import DatabaseSettings, Defaults, PlacementSettings, load, read
+from cell_service.config import DatabaseSettings, Defaults, load, read
+from cell_service.peers.settings import PlacementSettings
 from mapping_db.locating.shared_cache import CacheSettings
 
 DEFAULT_FILES = ("/etc/nova/nova.conf", "/etc/polycell/nova.conf")

@@ -11,22 +11,18 @@ from typing import TYPE_CHECKING, ClassVar
 
 from oslo_config import cfg
 
-from cell_service.config import (
+from cell_service.config import DatabaseSettings, Defaults, load, option, read
+from cell_service.context import SYSTEM_CLOCK
+from cell_service.errors import Invalid, PeerUnavailable
+from cell_service.logs import about
+from cell_service.peers.settings import (
     CinderSettings,
-    DatabaseSettings,
-    Defaults,
     GlanceSettings,
     LimitSettings,
     ManilaSettings,
     NeutronSettings,
     PlacementSettings,
-    load,
-    option,
-    read,
 )
-from cell_service.context import SYSTEM_CLOCK
-from cell_service.errors import Invalid, PeerUnavailable
-from cell_service.logs import about
 from tools.services.part import Made, Part
 
 if TYPE_CHECKING:
@@ -415,16 +411,16 @@ def _volume_event(conf: cfg.ConfigOpts) -> Callable[[str, str, str], None]:
 
 def _network_events(conf: cfg.ConfigOpts) -> Callable[[list[dict[str, str]]], None] | None:
     """Tells compute what changed of servers' ports; None where the files name no account for that."""
-    from cell_service.config import NovaSettings
+    from cell_service.peers.settings import NovaSettings
 
     return _external_events(conf, "2.1") if read(conf, NovaSettings).endpoint_override else None
 
 
 def _external_events(conf: cfg.ConfigOpts, version: str) -> Callable[[list[dict[str, str]]], None]:
     """Passes events on to compute (os-server-external-events). Raises PeerUnavailable."""
-    from cell_service.config import NovaSettings
     from cell_service.context import Context, Deadline, new_request_id
     from cell_service.peers.session import Peer
+    from cell_service.peers.settings import NovaSettings
 
     peer = Peer("compute", read(conf, NovaSettings), "/v2.1", {"OpenStack-API-Version": f"compute {version}"})
 

@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
-from cell_service.config import GlanceSettings
 from cell_service.context import Context
 from cell_service.errors import Forbidden, ImageNotFound, ImageUnacceptable, Invalid, PeerUnavailable
 from cell_service.peers.glance.lists import page_as
 from cell_service.peers.glance.records import OWN_FIELDS, image_of
 from cell_service.peers.image import Image, Images, NewImage, Page, Wanted
 from cell_service.peers.session import Peer
+from cell_service.peers.settings import GlanceSettings
 
 _PATCH = "application/openstack-images-v2.1-json-patch"
 

@@ -12,7 +12,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from cell_service.config import NeutronSettings
 from cell_service.context import Context
 from cell_service.errors import Conflict, Invalid, PolycellError, PortNotFound
 from cell_service.logs import about
@@ -21,6 +20,7 @@ from cell_service.peers.network import Networks, PortState, Records
 from cell_service.peers.neutron import checks
 from cell_service.peers.neutron.calls import Calls, Record
 from cell_service.peers.session import Peer
+from cell_service.peers.settings import NeutronSettings
 
 log = logging.getLogger(__name__)
 

@@ -1,0 +1,146 @@
+"""How services beside us are reached: keystoneauth's options, in the sections where nova.conf has them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from oslo_config import cfg
+
+from cell_service.config import gathered, option
+from cell_service.errors import Invalid
+
+NO_ACCOUNT = ("none", "noauth")
+"""A fixed token of an administrator, as `auth_strategy = noauth2` takes it."""
+_SCOPES = ("project_id", "project_name", "system_scope", "domain_id", "domain_name", "trust_id")
+_PASSWORD = ("password", "v3password")
+
+
+def _account(conf: cfg.ConfigOpts, group: str, read: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The options of the plugin that `auth_type` names, as far as they are set in the group or in its `auth_section`.
+
+    Raises Invalid for a plugin that is not installed.
+    """
+    if read["auth_type"] in NO_ACCOUNT:
+        return {}
+    from keystoneauth1 import exceptions, loading  # processes without an account do without its tenth of a second
+
+    group = read["auth_section"] or group
+    try:
+        options = loading.get_auth_plugin_conf_options(read["auth_type"])
+    except exceptions.NoMatchingPlugin as error:
+        raise Invalid(reason=f"[{group}] auth_type: there is no plugin {read['auth_type']!r}.") from error
+    conf.register_opts(options, group=group)
+    found = {opt.dest: conf[group][opt.dest] for opt in options}
+    return {name: value for name, value in found.items() if value is not None}
+
+
+@dataclass(frozen=True, slots=True)
+class PeerSettings:
+    """A service beside us, and the account of our own that we have there: keystoneauth's options by their names.
+
+    `account` holds those of the plugin that `auth_type` names: auth_url, username and password, or
+    application_credential_id and application_credential_secret, or whatever else it takes.
+    """
+
+    GROUP: ClassVar[str] = "service_user"
+    auth_type: str = option(
+        cfg.StrOpt("auth_type", default="password", help="Plugin of keystoneauth; none: noauth2, without an account.")
+    )
+    auth_section: str | None = option(
+        cfg.StrOpt("auth_section", default=None, help="Section that has the account's options, if not this one.")
+    )
+    account: Mapping[str, Any] = gathered(_account)
+    cafile: str | None = option(
+        cfg.StrOpt("cafile", default=None, help="Certificates (PEM) that the service's has to be signed by.")
+    )
+    certfile: str | None = option(cfg.StrOpt("certfile", default=None, help="Our own certificate (PEM)."))
+    keyfile: str | None = option(cfg.StrOpt("keyfile", default=None, help="The key of our own certificate (PEM)."))
+    insecure: bool = option(cfg.BoolOpt("insecure", default=False, help="Whether any certificate will do."))
+    service_type: str | None = option(
+        cfg.StrOpt("service_type", default=None, help="The service's type in the catalog, where it is an unusual one.")
+    )
+    service_name: str | None = option(cfg.StrOpt("service_name", default=None, help="Its name in the catalog."))
+    valid_interfaces: tuple[str, ...] = option(
+        cfg.ListOpt("valid_interfaces", default=["internal", "public"], help="Its interfaces, the first one first.")
+    )
+    region_name: str | None = option(cfg.StrOpt("region_name", default=None, help="Its region in the catalog."))
+    endpoint_override: str | None = option(
+        cfg.StrOpt("endpoint_override", default=None, help="Its URL, in place of the catalog's.")
+    )
+    timeout: float = option(cfg.FloatOpt("timeout", default=30.0, help="Seconds that a request may take."))
+
+    @property
+    def auth_url(self) -> str:
+        """Where the identity service is; empty where the account says nothing of it."""
+        return str(self.account.get("auth_url", ""))
+
+    @property
+    def plugin_options(self) -> dict[str, Any]:
+        """What the plugin is made with: a password's project and domains may be left out as with `service_user`."""
+        options = dict(self.account)
+        if self.auth_type in _PASSWORD:
+            if not any(name in options for name in _SCOPES):
+                options["project_name"] = "service"
+            for whose in ("user", "project"):
+                if f"{whose}_domain_id" not in options:
+                    options.setdefault(f"{whose}_domain_name", "Default")
+        return options
+
+
+@dataclass(frozen=True, slots=True)
+class PlacementSettings(PeerSettings):
+    GROUP: ClassVar[str] = "placement"
+
+
+@dataclass(frozen=True, slots=True)
+class GlanceSettings(PeerSettings):
+    GROUP: ClassVar[str] = "glance"
+
+
+@dataclass(frozen=True, slots=True)
+class NeutronSettings(PeerSettings):
+    GROUP: ClassVar[str] = "neutron"
+
+
+@dataclass(frozen=True, slots=True)
+class CinderSettings(PeerSettings):
+    GROUP: ClassVar[str] = "cinder"
+
+
+@dataclass(frozen=True, slots=True)
+class ManilaSettings(PeerSettings):
+    GROUP: ClassVar[str] = "manila"
+    share_apply_policy_timeout: int = option(
+        cfg.IntOpt("share_apply_policy_timeout", default=10, min=1, help="Seconds a host waits to be let in.")
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class LimitSettings(PeerSettings):
+    """[oslo_limit]: unified limits of the identity service, and which service's they are."""
+
+    GROUP: ClassVar[str] = "oslo_limit"
+    endpoint_id: str | None = option(cfg.StrOpt("endpoint_id", default=None, help="Of the Compute API's endpoint."))
+    endpoint_service_type: str = option(
+        cfg.StrOpt("endpoint_service_type", default="compute", help="Finds the service where no endpoint is named.")
+    )
+    endpoint_region_name: str | None = option(cfg.StrOpt("endpoint_region_name", default=None))
+
+
+@dataclass(frozen=True, slots=True)
+class NovaSettings(PeerSettings):
+    """[nova]: how companions tell compute of what has happened."""
+
+    GROUP: ClassVar[str] = "nova"
+
+
+@dataclass(frozen=True, slots=True)
+class KeystoneAuthtoken(PeerSettings):
+    """[keystone_authtoken]: how the API validates the tokens of its users."""
+
+    GROUP: ClassVar[str] = "keystone_authtoken"
+    www_authenticate_uri: str = option(cfg.StrOpt("www_authenticate_uri", default=""))
+    token_cache_time: int = option(cfg.IntOpt("token_cache_time", default=10, help="Seconds a validation holds."))
+    service_token_roles: tuple[str, ...] = option(cfg.ListOpt("service_token_roles", default=["service"]))
