@@ -94,3 +94,14 @@ class DatabaseSettings:
     max_pool_size: int = option(cfg.IntOpt("max_pool_size", default=5))
     max_overflow: int = option(cfg.IntOpt("max_overflow", default=10))
     pool_timeout: int = option(cfg.IntOpt("pool_timeout", default=5))
+
+
+@dataclass(frozen=True, slots=True)
+class SecretSettings:
+    """[secrets]: what protects passwords that wait in a database."""
+
+    GROUP: ClassVar[str] = "secrets"
+    keys: tuple[str, ...] = option(
+        cfg.ListOpt("keys", default=[], secret=True,
+                    help="Keys that wrap each database's data key: the first wraps, all unwrap.")
+    )  # fmt: skip

@@ -488,6 +488,12 @@ class DatabaseUnavailable(Unavailable):
     message = "The database does not answer: {reason}"
 
 
+class SecretsUnreadable(Unavailable):
+    """A sealed secret, or the key that it was sealed with, can't be opened with the keys that this process has."""
+
+    message = "A secret of the database cannot be opened: {reason}"
+
+
 class QueueUnavailable(Unavailable):
     message = "The message queue does not answer: {reason}"
 

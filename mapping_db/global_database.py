@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from sqlalchemy import Connection
@@ -32,9 +32,16 @@ class GlobalDatabase(Database):
     As many may be in it as its pool has connections. A thread that is in may go in again.
     """
 
-    def __init__(self, url: str, limits: PoolLimits | None = None, clock: Clock = SYSTEM_CLOCK) -> None:
+    def __init__(
+        self,
+        url: str,
+        limits: PoolLimits | None = None,
+        clock: Clock = SYSTEM_CLOCK,
+        secret_keys: Sequence[str] = (),
+    ) -> None:
         limits = limits or PoolLimits()
-        super().__init__(url, replace(limits, connect_seconds=min(limits.connect_seconds, CONNECT_SECONDS)))
+        limited = replace(limits, connect_seconds=min(limits.connect_seconds, CONNECT_SECONDS))
+        super().__init__(url, limited, secret_keys)
         self._clock = clock
         places = limits.size + limits.overflow
         self.guard = Guard("the global one", "database", self, clock, places, waiting=1000)

@@ -22,6 +22,7 @@ from sqlalchemy import (
 )
 
 from cell_service.db.schema import BIG
+from cell_service.db.sealing import sealing_keys_table
 from cell_service.db.sql.types import Json, Utc, ascii_id, exact
 from cell_service.model.instance import Instance
 from cell_service.model.move import MovePlan
@@ -426,3 +427,6 @@ placement_changes = Table(
 )
 """A row for each change of a provider (inventory, traits, aggregates, use), written with it; provider 0 stands for
 the host aggregates. Schedulers follow it by id; old rows are purged, but never the newest."""
+
+sealing_keys = sealing_keys_table(metadata)
+"""One row (id 1): the key that seals the secrets of this database, wrapped by the operator's keys."""

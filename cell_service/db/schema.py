@@ -23,6 +23,7 @@ from sqlalchemy import (
     false,
 )
 
+from cell_service.db.sealing import sealing_keys_table
 from cell_service.db.sql.types import Json, Utc, ascii_id, exact
 from cell_service.model.block_device import BlockDevice
 from cell_service.model.host import NodeReport
@@ -172,6 +173,17 @@ operations = Table(
     Index("ix_operations_phase", "phase", "lease_until"),
 )
 """What the cell has promised to do. `finished_at` is set with phase done, failed or superseded."""
+
+operation_secrets = Table(
+    "operation_secrets",
+    metadata,
+    Column("operation_id", BIG, ForeignKey("operations.id", ondelete="CASCADE"), primary_key=True, autoincrement=False),
+    Column("sealed", Text, nullable=False),
+)
+"""The secrets of unfinished operations, sealed (see cell_service.db.sealing); they go with the end of the operation."""
+
+sealing_keys = sealing_keys_table(metadata)
+"""One row (id 1): the key that seals the secrets of this database, wrapped by the operator's keys."""
 
 migrations = Table(
     "migrations",

@@ -10,6 +10,7 @@ from typing import TypeVar
 from sqlalchemy import Connection
 
 from cell_service.context import Clock, Deadline
+from cell_service.db.sealing import Sealer
 from cell_service.db.sql import drivers
 from cell_service.db.sql.engine import Database, PoolLimits, is_deadlock
 from cell_service.errors import CellUnavailable, DatabaseUnavailable
@@ -78,6 +79,17 @@ class CellDatabase:
 
             try:
                 return self._opened().run(held)
+            except DatabaseUnavailable as error:
+                raise self._failed(flight, error) from error
+
+    def sealer(self, deadline: Deadline) -> Sealer:
+        """Seals and opens the secrets of this database; see Database.sealer.
+
+        Raises CellUnavailable, SecretsUnreadable.
+        """
+        with self.guard.flight(deadline) as flight:
+            try:
+                return self._opened().sealer()
             except DatabaseUnavailable as error:
                 raise self._failed(flight, error) from error
 

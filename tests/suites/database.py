@@ -309,10 +309,10 @@ class DatabaseSuite:
         request = build_request()
         top.run(lambda tx: build_requests.insert_new(tx, [request]))
 
-        def take(number: int) -> list[BuildRequest]:
+        def take(number: int, now: datetime = NOW) -> list[BuildRequest]:
             return top.run(
                 lambda tx: build_requests.take(
-                    tx, [request.instance_uuid], owner=f"o{number}", now=NOW, lease_seconds=30
+                    tx, [request.instance_uuid], owner=f"o{number}", now=now, lease_seconds=30
                 )
             )
 
@@ -322,8 +322,7 @@ class DatabaseSuite:
         with top.begin() as tx:
             assert build_requests.untaken(tx, NOW, 10) == []
             assert build_requests.untaken(tx, NOW + timedelta(seconds=31), 10) == [request.instance_uuid]
-        again = take(99, NOW + timedelta(seconds=31))
-        assert again is not None
+        (again,) = take(99, NOW + timedelta(seconds=31))
         assert (again.owner, again.attempt, again.instance) == ("o99", 2, request.instance)
         with top.begin() as tx:
             assert not build_requests.release(tx, request.instance_uuid, owner=taken[0].owner or "")

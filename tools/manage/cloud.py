@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from functools import partial
 
 from cell_service.context import SYSTEM_CLOCK, Clock
 from cell_service.db.sql.engine import Database, PoolLimits
@@ -29,10 +30,10 @@ def open_transport(url: str) -> Transport:
     return opened(url)
 
 
-def open_database(url: str, what: str = "the database") -> Database:
+def open_database(url: str, what: str = "the database", secret_keys: Sequence[str] = ()) -> Database:
     """Raises Invalid for a URL that is none, without showing it."""
     try:
-        return Database(url, LIMITS)
+        return Database(url, LIMITS, secret_keys)
     except Exception as error:  # a URL is outside data: any driver may object to it in its own way
         raise Invalid(reason=f"the URL of {what} is not usable ({type(error).__name__})") from error
 
@@ -42,13 +43,15 @@ def open_cloud(settings: Settings, clock: Clock = SYSTEM_CLOCK) -> Iterator[Clou
     """The cloud that the settings name. Raises Invalid when they name no global database."""
     if not settings.api_database:
         raise Invalid(reason="[api_database] connection is not set in the configuration file")
-    db = open_database(settings.api_database, "[api_database] connection")
+    db = open_database(settings.api_database, "[api_database] connection", settings.secret_keys)
     cell_settings = CellSettings(
         database_connection=settings.database, transport_url=settings.transport_url, poll_seconds=COMMAND_SECONDS
     )
     bus = CellBus("the global queue", settings.transport_url, clock, places=4, waiting=4, open_transport=open_transport)
     try:
-        with Cells(db, open_transport, clock, cell_settings) as cells:
+        with Cells(
+            db, open_transport, clock, cell_settings, partial(Database, secret_keys=settings.secret_keys)
+        ) as cells:
             yield Cloud(db=db, bus=bus, cells=cells, locator=Locator(db, open_shared(settings.cache), clock),
                         clock=clock)  # fmt: skip
     finally:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from api_cell.config import ApiDatabase
-from cell_service.config import DatabaseSettings, Defaults, load, read
+from cell_service.config import DatabaseSettings, Defaults, SecretSettings, load, read
 from cell_service.peers.settings import PlacementSettings
 from mapping_db.locating.shared_cache import CacheSettings
 
@@ -26,6 +26,7 @@ class Settings:
     placement: PlacementSettings = field(default_factory=PlacementSettings)
     cache: CacheSettings = field(default_factory=CacheSettings)
     service_down_seconds: float = 60.0
+    secret_keys: tuple[str, ...] = field(default=(), repr=False)
 
 
 def read_settings(config_files: Sequence[str], default_files: Sequence[str] = DEFAULT_FILES) -> Settings:
@@ -40,4 +41,5 @@ def read_settings(config_files: Sequence[str], default_files: Sequence[str] = DE
         placement=read(conf, PlacementSettings),
         cache=read(conf, CacheSettings),
         service_down_seconds=read(conf, Defaults).service_down_time,
+        secret_keys=read(conf, SecretSettings).keys,
     )

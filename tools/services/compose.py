@@ -6,12 +6,13 @@ import logging
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from oslo_config import cfg
 
-from cell_service.config import DatabaseSettings, Defaults, load, option, read
+from cell_service.config import DatabaseSettings, Defaults, SecretSettings, load, option, read
 from cell_service.context import SYSTEM_CLOCK
 from cell_service.errors import Invalid, PeerUnavailable
 from cell_service.logs import about
@@ -96,7 +97,7 @@ class Composer:
 
     def _shared_cloud(self, conf: cfg.ConfigOpts) -> Cloud:
         from api_cell.config import ApiDatabase
-        from cell_service.db.sql.engine import PoolLimits
+        from cell_service.db.sql.engine import Database, PoolLimits
         from cell_service.rpc.transports import open_transport
         from mapping_db.cells.bus import CellBus
         from mapping_db.cells.registry import Cells, CellSettings
@@ -115,7 +116,8 @@ class Composer:
                     size=settings.max_pool_size, overflow=settings.max_overflow,
                     wait_seconds=settings.pool_timeout, read_seconds=GLOBAL_READ_SECONDS,
                 )  # fmt: skip
-                db = GlobalDatabase(settings.connection, limits)
+                keys = read(conf, SecretSettings).keys
+                db = GlobalDatabase(settings.connection, limits, secret_keys=keys)
                 cell_urls = CellSettings(
                     database_connection=read(conf, DatabaseSettings).connection, transport_url=own.transport_url
                 )
@@ -124,7 +126,9 @@ class Composer:
                     places=cell_urls.calls, waiting=cell_urls.waiting, open_transport=open_transport,
                 )  # fmt: skip
                 watched = [db.guard, self._asking.guard]
-                cells = Cells(db, open_transport, SYSTEM_CLOCK, cell_urls, watched=watched)
+                cells = Cells(
+                    db, open_transport, SYSTEM_CLOCK, cell_urls, partial(Database, secret_keys=keys), watched=watched
+                )
                 cells.start()
                 locator = Locator(db, open_shared(read(conf, CacheSettings)))
                 self._cloud = Cloud(db, open_transport(own.transport_url), cells, locator, SYSTEM_CLOCK)
@@ -232,7 +236,8 @@ class Composer:
         if not database.connection:
             raise Invalid(reason="[database] connection is not set")
         limits = PoolLimits(size=database.max_pool_size, overflow=database.max_overflow, read_seconds=30.0)
-        db, transport = Database(database.connection, limits), open_transport(read(conf, Defaults).transport_url)
+        db = Database(database.connection, limits, read(conf, SecretSettings).keys)
+        transport = open_transport(read(conf, Defaults).transport_url)
         networks, placement = open_networks(read(conf, NeutronSettings)), open_placement(read(conf, PlacementSettings))
         service = ConductorService(
             db, transport, networks, placement, replace(settings, host=host) if host else settings,

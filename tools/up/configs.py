@@ -13,7 +13,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from tools.up.drivers import BRIDGED, USER
-from tools.up.plan import GLOBAL, METADATA_SECRET, Plan
+from tools.up.plan import GLOBAL, METADATA_SECRET, WRAPPING_KEY, Plan
 
 REPORT_SECONDS = 5
 DOWN_SECONDS = 20
@@ -89,6 +89,7 @@ def _common(plan: Plan) -> Sections:
         "nova": _account(plan, "nova", plan.endpoint("compute")),
         "oslo_limit": _account(plan, "nova", plan.endpoint("identity")),
         "keystone_authtoken": _account(plan, "nova", None) | {"www_authenticate_uri": plan.endpoint("identity")},
+        "secrets": {"keys": plan.passwords[WRAPPING_KEY]},
         "api": {"auth_strategy": "noauth2" if plan.options.auth == "noauth2" else "keystone"},
     }
     if plan.options.cache != "embedded":

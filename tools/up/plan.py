@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from cell_service.db.sealing import new_key
 from cell_service.errors import Invalid
 from tools.hypervisors.host import PrivateHost
 from tools.manage.urls import checked_database, checked_transport
@@ -26,6 +27,8 @@ GLOBAL = "api"
 """The name that {cell} stands for where the global database and queue are meant."""
 SERVICE_USERS = ("nova", "placement", "glance", "neutron", "cinder", "manila")
 METADATA_SECRET = "metadata"
+WRAPPING_KEY = "secrets"
+"""Under this name the passwords have the key that wraps the data keys of the databases."""
 HYPERVISOR = "hypervisor"
 """The role of a private host: the only one that is always a process of its own."""
 SOCKET_PATH_BYTES = 100
@@ -227,7 +230,8 @@ def _passwords(state: Path) -> dict[str, str]:
     """The passwords of this cloud's accounts: made once, and kept where only the owner reads them."""
     kept = state / "etc" / "passwords.json"
     known: dict[str, str] = json.loads(kept.read_text(encoding="utf-8")) if kept.is_file() else {}
-    return {
+    made = {
         name: known.get(name) or secrets.token_urlsafe(12)
         for name in ("admin", "demo", *SERVICE_USERS, METADATA_SECRET)
     }
+    return {**made, WRAPPING_KEY: known.get(WRAPPING_KEY) or new_key()}

@@ -11,10 +11,10 @@ from __future__ import annotations
 import contextlib
 import random
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url, text
 from sqlalchemy.exc import DBAPIError, InvalidatePoolError, OperationalError
@@ -23,6 +23,9 @@ from sqlalchemy.pool import QueuePool
 
 from cell_service.db.sql import drivers
 from cell_service.errors import DatabaseUnavailable
+
+if TYPE_CHECKING:
+    from cell_service.db.sealing import Sealer
 
 T = TypeVar("T")
 
@@ -49,8 +52,11 @@ class PoolLimits:
 class Database:
     """One database. Thread-safe; connects at first use."""
 
-    def __init__(self, url: str, limits: PoolLimits | None = None) -> None:
+    def __init__(self, url: str, limits: PoolLimits | None = None, secret_keys: Sequence[str] = ()) -> None:
+        """`secret_keys`: the operator's, which wrap the database's data key."""
         self.url = _normal(url)
+        self._secret_keys = tuple(secret_keys)
+        self._sealer: Sealer | None = None
         self._opened = drivers.OpenConnections()
         self.engine = _engine(self.url, limits or PoolLimits(), self._opened)
 
@@ -103,6 +109,16 @@ class Database:
                     raise
                 time.sleep(random.uniform(0.002, 0.02) * attempt)
         raise AssertionError("unreachable")
+
+    def sealer(self) -> Sealer:
+        """Seals and opens the secrets of this database. The first call runs a transaction of its own, so a caller that
+        is in one asks before it begins. Raises DatabaseUnavailable, SecretsUnreadable, Invalid (a key that is none)."""
+        if self._sealer is None:
+            from cell_service.db.sealing import Sealer, WrappingKeys, data_key  # only who seals loads a cipher
+
+            keys = WrappingKeys(self._secret_keys)
+            self._sealer = Sealer(self.run(lambda tx: data_key(tx, keys)))
+        return self._sealer
 
     def ping(self) -> None:
         """Raises DatabaseUnavailable unless the database answers."""
