@@ -79,7 +79,7 @@ class Federation:
                                     soft_delete=SoftDelete(reclaim_instance_interval=reclaim))  # fmt: skip
         self._queue = queue or (lambda name: f"memory://{directory}/{name}")
         self._transports: list[Transport] = []
-        self.images, self.networks = MemoryImages(), MemoryNetworks()
+        self.images, self.networks = self.first_images(), MemoryNetworks()
         self.image_id = self.images.add()
         self.storage = make_volume(directory / "volume", NoAuth(), self.images)
         self.storage.start(0)
@@ -115,10 +115,16 @@ class Federation:
         self.fleets = {name: self.start_hosts(name, hosts) for name in self.names[1:]}
         self.clients: list[Client] = []
         self.admin = self.user("admin", "admin-project")
-        self.db.run(lambda tx: flavors.insert_flavor(tx, Flavor("1", "tiny", 1, 64, 1), SYSTEM_CLOCK.now()))
+        self.first_flavor()
         self.until(lambda: len(self.superconductor.hosts_known()) == self._hosts_mapped() == cells * hosts)
 
     # -- parts ------------------------------------------------------------------------------------
+
+    def first_images(self) -> MemoryImages:
+        return MemoryImages()
+
+    def first_flavor(self) -> None:
+        self.db.run(lambda tx: flavors.insert_flavor(tx, Flavor("1", "tiny", 1, 64, 1), SYSTEM_CLOCK.now()))
 
     def transport(self, name: str) -> Transport:
         """A connection of its own to the part's queue."""
