@@ -26,7 +26,7 @@ from compute_host.virt.driver import (
 )
 
 
-class ComputeServant(Compute):
+class ComputeEndpoint(Compute):
     """`claim` is called when there may be work, `join` with the queue and the name of another cell."""
 
     def __init__(

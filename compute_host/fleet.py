@@ -6,17 +6,10 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from cell_service.context import SYSTEM_CLOCK, Clock
-from cell_service.peers.image import Images
-from cell_service.peers.network import Networks
-from cell_service.peers.placement import Placement
-from cell_service.peers.shares import Shares
-from cell_service.peers.volumes import Volumes
-from cell_service.rpc.transport import Transport
 from compute_host.agent import Agent
 from compute_host.config import HostSettings
-from compute_host.host_queue import Lines
+from compute_host.dependencies import HostDependencies
 from compute_host.image_cache import ImageCache
-from compute_host.operations.context import DriveMaker
 from compute_host.timers import Pools, Timers
 from compute_host.virt import make_driver
 
@@ -27,23 +20,16 @@ class Fleet:
     def __init__(
         self,
         hosts: Iterable[HostSettings],
+        dependencies: HostDependencies,
         *,
-        transport: Transport,
-        networks: Networks | None,
-        placement: Placement | None,
-        images: Images | None,
         clock: Clock = SYSTEM_CLOCK,
         pools: Pools | None = None,
-        drive: DriveMaker | None = None,
-        lines: Lines | None = None,
-        volumes: Volumes | None = None,
-        shares: Shares | None = None,
     ) -> None:
-        """`lines`: how hosts that are told to join another cell get there; None: they can't."""
         settings = tuple(hosts)
         builds = max((one.max_concurrent_builds for one in settings), default=1)
         self._timers = Timers(clock)
         self._pools = pools or Pools(control=min(8, 2 + len(settings)), builds=min(64, builds * len(settings)), verbs=8)
+        queues, images = dependencies.queues, dependencies.images
         caches: dict[Path, ImageCache] = {}
         self.agents: dict[str, Agent] = {}
         for one in settings:
@@ -52,17 +38,12 @@ class Fleet:
                 cache = caches.setdefault(one.image_cache, ImageCache(images, one.image_cache))
             self.agents[one.host] = Agent(
                 one,
+                dependencies,
                 driver=make_driver(one, self._timers, self._pools.control),
-                transport=lines.to(lines.url_of(one.state)) if lines else transport,
-                networks=networks,
-                placement=placement,
+                transport=queues.to(queues.url_of(one.state)) if queues else dependencies.transport,
                 images=cache,
                 timers=self._timers,
                 pools=self._pools,
-                drive=drive,
-                lines=lines,
-                volumes=volumes,
-                shares=shares,
             )
 
     def start(self) -> None:

@@ -1,7 +1,7 @@
-"""Which cell's queue a host of this process listens on: the configured one, until the host is told to join another.
+"""Which cell's queue a host of this process listens on: the configured one, until the host is sent to another.
 
-What a host was told stands in a file beside its guests. It holds as long as the configured URL is still the one it was
-written instead of: who changes the configuration has the last word.
+The cell that a host has joined is recorded in a file alongside its guests. The record holds as long as the configured
+URL is still the one that it replaced: a changed configuration has the last word.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 FILE = "cell.json"
 
 
-class Lines:
+class HostQueues:
     """The queues that hosts of one process use, each connected once. `configured` is the caller's to close."""
 
     def __init__(self, configured_url: str, configured: Transport, open_transport: Callable[[str], Transport]) -> None:
@@ -48,20 +48,20 @@ class Lines:
 
     def url_of(self, state: Path) -> str:
         """The queue of the host whose directory this is."""
-        told = self._told(state)
-        if told is None:
+        record = self._read(state)
+        if record is None:
             return self.configured_url
-        if told["instead_of"] != _digest(self.configured_url):
+        if record["instead_of"] != _digest(self.configured_url):
             log.warning(
                 "transport_url has changed, and wins over the cell joined", extra=about(None, file=state / FILE)
             )
             return self.configured_url
-        return str(told["transport_url"])
+        return str(record["transport_url"])
 
     def left(self, state: Path) -> str | None:
         """The queue of the cell that the host has left, as long as that was not asked what is still to be removed."""
-        told = self._told(state)
-        return None if told is None else told.get("left")
+        record = self._read(state)
+        return None if record is None else record.get("left")
 
     def join(self, state: Path, url: str, cell_name: str, left: str | None = None) -> None:
         """The host listens there after every start from now on; it comes from the queue `left`."""
@@ -69,19 +69,19 @@ class Lines:
             (state / FILE).unlink(missing_ok=True)
             return
         state.mkdir(parents=True, exist_ok=True)
-        told = {"cell": cell_name, "transport_url": url, "instead_of": _digest(self.configured_url), "left": left}
-        self._tell(state, told)
+        record = {"cell": cell_name, "transport_url": url, "instead_of": _digest(self.configured_url), "left": left}
+        self._write(state, record)
 
-    def asked(self, state: Path) -> None:
-        """The cell that the host has left was asked."""
-        told = self._told(state)
-        if told is not None:
-            self.join(state, str(told["transport_url"]), str(told["cell"]))
+    def forget_left(self, state: Path) -> None:
+        """The cell that the host has left knows of nothing more on it."""
+        record = self._read(state)
+        if record is not None:
+            self.join(state, str(record["transport_url"]), str(record["cell"]))
 
-    def _told(self, state: Path) -> dict[str, Any] | None:
+    def _read(self, state: Path) -> dict[str, Any] | None:
         try:
-            told = json.loads((state / FILE).read_text(encoding="utf-8"))
-            return {"left": None, **{name: told[name] for name in ("cell", "transport_url", "instead_of")}, **told}
+            record = json.loads((state / FILE).read_text(encoding="utf-8"))
+            return {"left": None, **{name: record[name] for name in ("cell", "transport_url", "instead_of")}, **record}
         except FileNotFoundError:
             return None
         except (OSError, ValueError, TypeError, KeyError) as error:
@@ -90,11 +90,11 @@ class Lines:
             )
             return None
 
-    def _tell(self, state: Path, told: dict[str, Any]) -> None:
+    def _write(self, state: Path, record: dict[str, Any]) -> None:
         new = state / f"{FILE}.new"
         new.unlink(missing_ok=True)
         with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
-            json.dump(told, file)
+            json.dump(record, file)
             file.flush()
             os.fsync(file.fileno())
         new.rename(state / FILE)

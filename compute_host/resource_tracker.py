@@ -1,4 +1,4 @@
-"""What a host has, told to its cell and to placement; and allocations that outlived their instances, removed."""
+"""What a host has, reported to its cell and to placement; and allocations that outlived their instances, removed."""
 
 from __future__ import annotations
 
@@ -10,33 +10,32 @@ from cell_service.context import Context
 from cell_service.logs import about
 from cell_service.model.host import NodeReport
 from cell_service.peers.placement import Placement
-from cell_service.rpc.conductor import Conductor
+from compute_host.cell_link import CellLink
 from compute_host.virt.driver import Driver
 
 log = logging.getLogger(__name__)
 
 
 class Tracker:
-    """Of one host. Remembers what has been told, so that nothing is told twice without need."""
+    """Of one host. Remembers what it has reported, so that nothing is reported twice without need."""
 
-    def __init__(self, host: str, driver: Driver, placement: Placement | None, conductor: Conductor) -> None:
-        self._host, self._driver, self._placement, self._conductor = host, driver, placement, conductor
-        self._told: dict[str, NodeReport] = {}
+    def __init__(self, host: str, driver: Driver, placement: Placement | None, link: CellLink) -> None:
+        self._host, self._driver, self._placement, self._link = host, driver, placement, link
+        self._reported: dict[str, NodeReport] = {}
         self._provided: dict[str, NodeReport] = {}
         self._disabled: bool | None = None
 
-    def follow(self, conductor: Conductor) -> None:
-        """The host belongs to another cell now, which knows nothing yet."""
-        self._conductor = conductor
-        self._told = {}
+    def forget_reports(self) -> None:
+        """The host belongs to another cell now, which knows nothing of it yet."""
+        self._reported = {}
 
     def news(self) -> tuple[NodeReport, ...]:
-        """The nodes whose report differs from what the cell was told last. Raises DriverError."""
-        return tuple(node for node in self._driver.nodes() if self._told.get(node.uuid) != _timeless(node))
+        """The nodes whose report differs from what was reported to the cell last. Raises DriverError."""
+        return tuple(node for node in self._driver.nodes() if self._reported.get(node.uuid) != _timeless(node))
 
-    def told(self, nodes: tuple[NodeReport, ...]) -> None:
+    def reported(self, nodes: tuple[NodeReport, ...]) -> None:
         """The cell knows these."""
-        self._told |= {node.uuid: _timeless(node) for node in nodes}
+        self._reported |= {node.uuid: _timeless(node) for node in nodes}
 
     def provide(self, ctx: Context, *, disabled: bool, whole: bool) -> None:
         """Make placement's providers what the nodes are; `whole`: even if nothing has changed since the last time.
@@ -64,9 +63,9 @@ class Tracker:
             consumers = set(self._placement.consumers_on(ctx, node.uuid))
             if not consumers:
                 continue
-            here = {instance.uuid for instance in self._conductor.instances_on_host(ctx, self._host)}
+            here = {instance.uuid for instance in self._link.conductor.instances_on_host(ctx, self._host)}
             strangers = tuple(sorted(consumers - here - busy()))
-            gone = self._conductor.known_deleted(ctx, strangers) if strangers else ()
+            gone = self._link.conductor.known_deleted(ctx, strangers) if strangers else ()
             for uuid in gone:
                 self._placement.release(ctx, uuid)
                 log.warning(

@@ -11,12 +11,14 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol
 
+from cell_service.backoff import Backoff
 from cell_service.context import SYSTEM_CLOCK, Clock
 from cell_service.errors import PolycellError
 
 log = logging.getLogger(__name__)
 
 Step = Callable[[], None]
+_PAUSES = Backoff(first=0.5, longest=15.0)
 
 
 class Pool(Protocol):
@@ -110,7 +112,7 @@ class Repeated:
     """A step that runs again and again: `seconds` after it went well (None: only when hurried), and after it failed
     soon, then later and later.
 
-    It never runs twice at once; `hurry` has it run now, or once more after the run that is going on.
+    It never runs twice at once; `trigger` has it run now, or once more after the run that is going on.
     """
 
     def __init__(self, what: str, timers: Timers, pool: Pool, step: Step, seconds: float | None) -> None:
@@ -126,7 +128,7 @@ class Repeated:
         """Begin, after `first_seconds` (None: some moment within one interval, so that hosts spread out)."""
         self._schedule(random.uniform(0, self._seconds or 0) if first_seconds is None else first_seconds)
 
-    def hurry(self) -> None:
+    def trigger(self) -> None:
         with self._lock:
             if self._stopped:
                 return
@@ -171,7 +173,7 @@ class Repeated:
         if self._running:
             self._submit()
         elif failed:
-            self._schedule(min(15.0, 0.25 * 2 ** min(self._failures, 6)) * random.uniform(0.5, 1.5))
+            self._schedule(_PAUSES.pause(self._failures))
         elif self._seconds is not None:
             self._schedule(self._seconds * random.uniform(0.9, 1.0))
 
@@ -186,3 +188,10 @@ class Repeated:
             log.exception("%s failed, trying again", self._what)
             return False
         return True
+
+
+class MakeLoop(Protocol):
+    """Makes a repeated step of one host: what it is called in logs, the step, and the seconds between (None: only when
+    triggered)."""
+
+    def __call__(self, what: str, step: Step, seconds: float | None, /) -> Repeated: ...

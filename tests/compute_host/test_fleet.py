@@ -23,6 +23,7 @@ from cell_service.model.lifecycle import Task, VmState
 from cell_service.model.operation import Alternate, BuildArguments, Kind
 from cell_service.rpc.memory import Bus, MemoryTransport
 from compute_host.config import HostSettings, SimulatedOptions
+from compute_host.dependencies import HostDependencies
 from compute_host.fleet import Fleet
 from tests.real.databases import wait_until
 from tests.suites.peers import MemoryImages, MemoryNetworks, MemoryPlacement
@@ -65,13 +66,10 @@ class Threaded:
             )
             for name in HOSTS
         ]
-        return Fleet(
-            hosts,
-            transport=MemoryTransport(self.bus),
-            networks=self.networks,
-            placement=self.placement,
-            images=self.images,
+        dependencies = HostDependencies(
+            MemoryTransport(self.bus), networks=self.networks, placement=self.placement, images=self.images
         )
+        return Fleet(hosts, dependencies)
 
     def stop(self) -> None:
         self.fleet.stop()

@@ -14,7 +14,7 @@ from cell_service.model.lifecycle import PowerState, State, VmState
 from cell_service.model.operation import Kind
 from cell_service.rpc.compute import Compute
 from cell_service.rpc.contract import client
-from compute_host.endpoint import ComputeServant
+from compute_host.endpoint import ComputeEndpoint
 from compute_host.plugging import Plugging
 from tests.suites.one_cell import OneCell
 
@@ -150,7 +150,7 @@ def test_a_host_that_is_off_cannot_reboot_and_some_hosts_cannot_be_switched(cell
     class Rigid:
         nodes = host.driver.nodes
 
-    servant = ComputeServant(Rigid(), lambda: None, lambda _url, _name: None, Plugging(cell.clock, 1.0, fatal=False))
+    servant = ComputeEndpoint(Rigid(), lambda: None, lambda _url, _name: None, Plugging(cell.clock, 1.0, fatal=False))
     with pytest.raises(NotSupported):
         servant.power_host(cell.ctx(), PowerAction.STARTUP)
     with pytest.raises(NotSupported):

@@ -6,13 +6,13 @@ from pathlib import Path
 
 from cell_service.rpc.memory import Bus, MemoryTransport
 from cell_service.rpc.transports import open_transport
-from compute_host.host_queue import FILE, Lines
+from compute_host.host_queue import FILE, HostQueues
 
 OLD, NEW = "memory://lines-old", "memory://lines-new"
 
 
-def lines(configured: str) -> Lines:
-    return Lines(configured, MemoryTransport(Bus()), open_transport)
+def lines(configured: str) -> HostQueues:
+    return HostQueues(configured, MemoryTransport(Bus()), open_transport)
 
 
 def test_what_was_told_wins_over_the_url_that_it_replaced(tmp_path: Path) -> None:

@@ -79,19 +79,19 @@ def test_what_fails_is_tried_again_soon_and_what_went_well_at_its_time() -> None
     assert len(runs) == count
 
 
-def test_hurrying_what_runs_has_it_run_once_more() -> None:
+def test_triggering_what_runs_has_it_run_once_more() -> None:
     clock, pool = ManualClock(), StepPool()
     runs: list[int] = []
 
     def step() -> None:
         runs.append(1)
         if len(runs) == 1:
-            repeated.hurry()
-            repeated.hurry()
+            repeated.trigger()
+            repeated.trigger()
 
     repeated = Repeated("test", Timers(clock, threaded=False), pool, step, None)
-    repeated.hurry()
-    repeated.hurry()
+    repeated.trigger()
+    repeated.trigger()
     pool.run()
     assert len(runs) == 2
 

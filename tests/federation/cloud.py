@@ -39,8 +39,9 @@ from cell_service.rpc.contract import client
 from cell_service.rpc.transport import Transport
 from cell_service.rpc.transports import open_transport
 from compute_host.config import HostSettings, SimulatedOptions, own_address
+from compute_host.dependencies import HostDependencies
 from compute_host.fleet import Fleet
-from compute_host.host_queue import Lines
+from compute_host.host_queue import HostQueues
 from mapping_db import cell_mappings, flavors, host_mappings
 from mapping_db.cells.bus import CellBus
 from mapping_db.cells.registry import CELL0_UUID, Cells
@@ -160,16 +161,16 @@ class Federation:
     def start_hosts(self, name: str, count: int) -> Fleet:
         hosts = [self.host(f"{name}-host{number}") for number in range(1, count + 1)]
         transport = self.transport(name)
-        made = Fleet(
-            hosts,
+        dependencies = HostDependencies(
             transport=transport,
-            lines=Lines(self._queue(name), transport, self.opened),
+            queues=HostQueues(self._queue(name), transport, self.opened),
             networks=self.networks,
             placement=open_placement(self.placement_settings),
             images=self.images,
             volumes=self.volumes,
             shares=self.shares,
         )
+        made = Fleet(hosts, dependencies)
         made.start()
         assert made.wait_ready(30)
         return made

@@ -19,6 +19,7 @@ from cell_service.metadata.config import ApiOptions, MetadataSettings, ProxyOpti
 from cell_service.metadata.server import MetadataServer
 from cell_service.metadata.service import MetadataService
 from cell_service.peers.placement_http import open_placement
+from compute_host.dependencies import HostDependencies
 from compute_host.fleet import Fleet
 from compute_host.operations.config_drive import ConfigDrives
 from mapping_db import instance_mappings
@@ -156,10 +157,11 @@ def test_diagnostics_of_what_does_not_run(cloud: Federation) -> None:
 def test_a_host_may_give_everybody_a_config_drive(own_cloud: Federation) -> None:
     drives = ConfigDrives(MetadataSettings())
     settings = replace(own_cloud.host("cell1-host9"), force_config_drive=True)
-    fleet = Fleet(
-        [settings], transport=own_cloud.transport("cell1"), networks=own_cloud.networks, images=own_cloud.images,
+    dependencies = HostDependencies(
+        own_cloud.transport("cell1"), networks=own_cloud.networks, images=own_cloud.images,
         placement=open_placement(own_cloud.placement_settings), drive=drives,
     )  # fmt: skip
+    fleet = Fleet([settings], dependencies)
     fleet.start()
     try:
         assert fleet.wait_ready(30)

@@ -13,7 +13,7 @@ from sqlalchemy import select
 from api_cell.superconductor.host_moves import HostMover, HostMoveRefused
 from cell_service.context import Deadline
 from cell_service.db import schema
-from compute_host.host_queue import FILE, Lines
+from compute_host.host_queue import FILE, HostQueues
 from mapping_db import host_mappings, host_moves, instance_mappings
 from tests.federation.cloud import Federation
 from tests.federation.conftest import real_parts
@@ -242,7 +242,7 @@ def test_an_agent_killed_before_it_went_over_goes_at_its_next_start(own_cloud: F
     line = cloud.cells.open(cloud.ids["cell2"]).mapping.transport_url
     state = fleet.agents[HOST].settings.state
     configured = cloud.cells.open(cloud.ids["cell1"]).mapping.transport_url
-    Lines(configured, cloud.bus, cloud.opened).join(state, line, "cell2")  # as far as it came
+    HostQueues(configured, cloud.bus, cloud.opened).join(state, line, "cell2")  # as far as it came
     assert (state / FILE).stat().st_mode & 0o777 == 0o600
     cloud.fleets["cell1"] = cloud.start_hosts("cell1", 2)
     assert move(cloud, "cell2")

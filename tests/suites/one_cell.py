@@ -30,6 +30,7 @@ from cell_service.rpc.conductor import Conductor
 from cell_service.rpc.contract import client, dispatcher
 from compute_host.agent import Agent
 from compute_host.config import HostSettings, SimulatedOptions
+from compute_host.dependencies import HostDependencies
 from compute_host.image_cache import ImageCache
 from compute_host.timers import Timers
 from compute_host.virt.simulated import SimulatedDriver
@@ -295,17 +296,22 @@ class Host:
         self.pools = StepPools()
         self.timers = Timers(cell.clock, threaded=False)
         self.driver = SimulatedDriver(self.settings, self.timers, self.pools.control)
-        self.agent = Agent(
-            self.settings,
-            driver=switch.guard(self.driver, *VERBS),
-            transport=switch.guard(cell.queue, "call", "cast"),
+        queue = switch.guard(cell.queue, "call", "cast")
+        dependencies = HostDependencies(
+            queue,
             networks=switch.guard(cell.networks),
             placement=cell.placement,
+            volumes=switch.guard(cell.volumes) if cell.volumes is not None else None,
+            shares=switch.guard(cell.shares) if cell.shares is not None else None,
+        )
+        self.agent = Agent(
+            self.settings,
+            dependencies,
+            driver=switch.guard(self.driver, *VERBS),
+            transport=queue,
             images=ImageCache(switch.guard(cell.images), self.settings.image_cache),
             timers=self.timers,
             pools=self.pools,
-            volumes=switch.guard(cell.volumes) if cell.volumes is not None else None,
-            shares=switch.guard(cell.shares) if cell.shares is not None else None,
         )
 
     @property

@@ -295,32 +295,33 @@ class Composer:
         from cell_service.peers.placement_http import open_placement
         from cell_service.rpc.transports import open_transport
         from compute_host.config import for_host, settings_from
+        from compute_host.dependencies import HostDependencies
         from compute_host.fleet import Fleet
-        from compute_host.host_queue import Lines
+        from compute_host.host_queue import HostQueues
         from compute_host.operations.config_drive import ConfigDrives
 
         settings = settings_from(conf)
         several = [for_host(settings, name) for name in hosts]
         url = read(conf, Defaults).transport_url
         transport = open_transport(url)
-        lines = Lines(url, transport, open_transport)
+        queues = HostQueues(url, transport, open_transport)
         drives = ConfigDrives(read_settings(conf))
-        fleet = Fleet(
-            several or [settings],
+        dependencies = HostDependencies(
             transport=transport,
             networks=open_networks(read(conf, NeutronSettings)),
             placement=open_placement(read(conf, PlacementSettings)),
             images=open_images(read(conf, GlanceSettings)),
             drive=drives,
-            lines=lines,
+            queues=queues,
             volumes=open_volumes(read(conf, CinderSettings)),
             shares=open_shares(read(conf, ManilaSettings)),
         )
+        fleet = Fleet(several or [settings], dependencies)
 
         def end(grace_seconds: float) -> None:
             fleet.stop(grace_seconds)
             drives.close()
-            lines.close()
+            queues.close()
             transport.close()
 
         return Made(fleet.start, end)

@@ -1,4 +1,4 @@
-"""Guests of a simulated host that are being sent to another one: how far each is, and how to hurry or stop it."""
+"""Guests of a simulated host that are being sent to another one: how far each is, and how to speed it up or stop it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How the records and the wiring meet: a binding is answered when it is real, and other writes hurry the loop."""
+"""How the records and the wiring meet: a binding is answered when it is real, and other writes trigger the loop."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ FAILED = "binding_failed"
 
 def hurried(noun: Noun, wiring: Wiring) -> Noun:
     """The noun whose writes are seen by the wiring at once."""
-    return replace(noun, written=lambda records: wiring.hurry())
+    return replace(noun, written=lambda records: wiring.trigger())
 
 
 def settled(noun: Noun, wiring: Wiring, db: Database) -> Noun:
@@ -30,7 +30,7 @@ def settled(noun: Noun, wiring: Wiring, db: Database) -> Noun:
             port for port in ports if port["binding:vif_type"] == VIF_TYPE and wiring.wires(port["binding:host_id"])
         ]
         if not bound:
-            wiring.hurry()
+            wiring.trigger()
             return
         failed = wiring.settle({(port["network_id"], port["binding:host_id"]) for port in bound})
         for port in bound:

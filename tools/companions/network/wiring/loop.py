@@ -80,7 +80,7 @@ class Wiring:
         """What a binding on such a host says."""
         return {"port_filter": True, "connectivity": "l2", "bridge_name": bridge_name(network_id)}
 
-    def hurry(self) -> None:
+    def trigger(self) -> None:
         """A record has changed."""
         with self._turn:
             self._asked += 1

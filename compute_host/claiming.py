@@ -1,0 +1,98 @@
+"""Taking a host's operations from its cell, and keeping the leases of those that were taken."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from cell_service.context import Clock, internal
+from compute_host.backlog import Backlog
+from compute_host.cell_link import CellLink
+from compute_host.timers import MakeLoop
+from compute_host.virt.driver import Driver, HostSwitch, Sendings
+
+CALLING_SECONDS = 0.5
+"""How often a guest on its way to another host is called back when another operation has superseded its move."""
+
+
+class Claiming:
+    """Of one host. `is_ready` says whether the host is registered: before that nothing is taken."""
+
+    def __init__(
+        self,
+        host: str,
+        *,
+        link: CellLink,
+        backlog: Backlog,
+        driver: Driver,
+        clock: Clock,
+        renew_seconds: float,
+        is_ready: Callable[[], bool],
+        loop: MakeLoop,
+    ) -> None:
+        self._host, self._link, self._backlog, self._driver, self._clock = host, link, backlog, driver, clock
+        self._renew_seconds, self._is_ready = renew_seconds, is_ready
+        self._crowded = False
+        self._renewal_waits = False
+        self._claims = loop("claim", self._claim, None)
+        self._renewals = loop("renewal of leases", self._renew, None)
+        self._calls = loop("calling back of guests", self._call_back, None)
+
+    def trigger(self) -> None:
+        """Claim now: there may be work."""
+        self._claims.trigger()
+
+    def ended(self) -> None:
+        """An operation of the host has ended; where others wait for its place, they are claimed."""
+        if self._crowded:
+            self.trigger()
+
+    def _claim(self) -> None:
+        with self._link.changing:
+            if not self._link.is_leaving:
+                self._take()
+
+    def _take(self) -> None:
+        if not self._is_ready() or not is_on(self._driver):
+            return  # what is taken now would fail; it waits for the host
+        builds, verbs = self._backlog.room()
+        self._crowded = not (builds and verbs)
+        if not builds and not verbs:
+            return
+        works = self._link.conductor.claim_operations(
+            internal(self._clock, 30), self._host, builds + verbs, self._host, builds, tuple(self._backlog.fences())
+        )
+        self._crowded = self._crowded or len(works) >= min(builds, verbs)
+        if works:
+            self._backlog.add(works)
+            self._renew_later()
+            if self._backlog.overtaken():
+                self._calls.trigger()
+
+    def _call_back(self) -> None:
+        """Abort outgoing migrations that another operation has superseded, again until none of these waits: the
+        migration may begin only now."""
+        superseded = self._backlog.overtaken()
+        if superseded and isinstance(self._driver, Sendings):
+            for uuid in superseded:
+                self._driver.steer_sending(uuid, finish=False)
+            self._calls.start(CALLING_SECONDS)
+
+    def _renew(self) -> None:
+        """Renew the leases of what is claimed, as long as anything is."""
+        self._renewal_waits = False
+        claimed = self._backlog.fences()
+        if claimed:
+            named = {str(operation_id): fence for operation_id, fence in claimed.items()}
+            lost = self._link.conductor.renew_leases(internal(self._clock, 30), self._host, named)
+            self._backlog.mark_lost(lost)
+            self._renew_later()
+
+    def _renew_later(self) -> None:
+        if not self._renewal_waits:
+            self._renewal_waits = True
+            self._renewals.start(self._renew_seconds)
+
+
+def is_on(driver: Driver) -> bool:
+    """Whether the host runs, as far as its driver can switch it off."""
+    return not isinstance(driver, HostSwitch) or driver.host_is_on()

@@ -1,0 +1,32 @@
+"""What the hosts of one process share: threads, times, the cell's queue and the services beside the cell."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from cell_service.peers.image import Images
+from cell_service.peers.network import Networks
+from cell_service.peers.placement import Placement
+from cell_service.peers.shares import Shares
+from cell_service.peers.volumes import Volumes
+from cell_service.rpc.transport import Transport
+from compute_host.host_queue import HostQueues
+from compute_host.operations.context import DriveMaker
+
+
+@dataclass(frozen=True, slots=True)
+class HostDependencies:
+    """None for a service: there is none, and instances have nothing of it.
+
+    `transport` is the configured cell's queue; `queues`: how hosts reach the queue of another cell that they are to
+    join (None: they can't).
+    """
+
+    transport: Transport
+    networks: Networks | None = None
+    placement: Placement | None = None
+    images: Images | None = None
+    volumes: Volumes | None = None
+    shares: Shares | None = None
+    drive: DriveMaker | None = None
+    queues: HostQueues | None = None

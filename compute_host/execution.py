@@ -1,0 +1,126 @@
+"""Doing the operations that a host has claimed, and reporting to the cell how they ended until it has heard of it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+from cell_service.backoff import Backoff
+from cell_service.context import Clock, Context, Deadline
+from cell_service.errors import OperationLost, PolycellError, Unavailable
+from cell_service.logs import about
+from cell_service.model.lifecycle import Task
+from cell_service.model.operation import Outcome
+from compute_host.backlog import Backlog, Held
+from compute_host.cell_link import CellLink
+from compute_host.config import HostSettings
+from compute_host.operations.context import HostContext, Job
+from compute_host.operations.table import perform, undo
+from compute_host.timers import Pools, Timers
+
+log = logging.getLogger(__name__)
+
+WORK_SECONDS = 1800.0
+REPORT_SECONDS = 30.0
+REPORT_ATTEMPTS = 40
+"""How often an outcome is reported to a conductor that answers with an error of an unexpected kind. One that does not
+answer is asked for ever."""
+_PAUSES = Backoff(first=0.4, longest=15.0)
+
+
+class Execution:
+    """Of one host. `ended` is called after each operation, `lost` after one that another worker has taken."""
+
+    def __init__(
+        self,
+        context: HostContext,
+        settings: HostSettings,
+        *,
+        link: CellLink,
+        clock: Clock,
+        timers: Timers,
+        pools: Pools,
+        ended: Callable[[], None],
+        lost: Callable[[], None],
+    ) -> None:
+        self._context, self._link, self._clock, self._timers, self._pools = context, link, clock, timers, pools
+        self._on_end, self._on_loss = ended, lost
+        self.backlog = Backlog(clock, settings.max_concurrent_builds, settings.max_concurrent_verbs, self._begin)
+        self.is_stopped = False
+
+    def stop(self) -> None:
+        """Report nothing any more: what is left is taken up after the next start."""
+        self.is_stopped = True
+
+    def _begin(self, held: Held) -> None:
+        pool = self._pools.builds if held.is_build else self._pools.verbs
+        try:
+            pool.submit(self._work, held)
+        except RuntimeError:
+            log.info("work not begun, the process ends", extra=about(None, host=self._context.host))
+
+    def _work(self, held: Held) -> None:
+        job = self._job(held)
+        if self.is_stopped:
+            return
+        try:
+            outcome = perform(self._context, job)
+        except OperationLost:
+            self._lost(held, job)
+            return
+        self._report(held, job, outcome, 1)
+
+    def _report(self, held: Held, job: Job, outcome: Outcome, attempt: int) -> None:
+        if self.is_stopped:
+            return
+        try:
+            self._link.conductor.operation_done(job.ctx.until(Deadline.after(REPORT_SECONDS, self._clock)), outcome)
+        except OperationLost:
+            self._lost(held, job)
+            return
+        except PolycellError as error:
+            shown = about(job.ctx, instance=held.uuid, operation=held.id, reason=error)
+            if isinstance(error, Unavailable) or attempt < REPORT_ATTEMPTS:
+                if attempt in (1, 10, 100):
+                    log.warning("outcome not reported yet", extra=shown)
+                again = attempt + 1
+                pause = _PAUSES.pause(attempt)
+                self._timers.after(pause, self._pools.control, lambda: self._report(held, job, outcome, again))
+                return
+            log.error("outcome not reported", extra=shown)
+        self.backlog.end(held)
+        self._on_end()
+
+    def _lost(self, held: Held, job: Job) -> None:
+        """Another worker has the operation, so what this host made of a build must not stay. That worker may have been
+        this host before its last restart, so the operation is claimed again."""
+        if self.is_stopped:
+            return
+        log.warning("operation lost", extra=about(job.ctx, instance=held.uuid, operation=held.id))
+        undo(self._context, job)
+        self.backlog.end(held)
+        self._on_loss()
+
+    def _job(self, held: Held) -> Job:
+        operation = held.work.operation
+        left = (operation.deadline - self._clock.now()).total_seconds()
+        ctx = Context(
+            request_id=operation.request_id,
+            user_id=operation.user_id,
+            project_id=operation.project_id,
+            is_admin=True,
+            deadline=Deadline.after(max(60.0, min(left, WORK_SECONDS)), self._clock),
+        )
+
+        def check() -> None:
+            held.check()
+            if self.is_stopped:
+                raise OperationLost(operation_id=operation.id, fence=operation.fence)
+
+        def progress(task: Task) -> None:
+            try:
+                self._link.conductor.operation_progress(ctx, operation.id, operation.fence, task.value)
+            except Unavailable as error:
+                log.info("progress not reported", extra=about(ctx, instance=held.uuid, reason=error))
+
+        return Job(ctx, held.work, check, progress)

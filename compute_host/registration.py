@@ -1,0 +1,153 @@
+"""A host that comes up: registered with its cell and placement, and heard of by heartbeats from then on."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+
+from cell_service.context import Clock, Context, internal
+from cell_service.errors import DriverError, ServiceNotFound
+from cell_service.logs import about
+from cell_service.rpc.conductor import HostStanding
+from cell_service.rpc.transport import Handler
+from compute_host.backlog import Backlog
+from compute_host.cell_link import CellLink
+from compute_host.claiming import Claiming, is_on
+from compute_host.config import HostSettings
+from compute_host.guest_comparison import GuestComparison
+from compute_host.resource_tracker import Tracker
+from compute_host.timers import MakeLoop
+from compute_host.virt.driver import Driver, PowerListener
+
+log = logging.getLogger(__name__)
+
+
+class Registration:
+    """Of one host. `ready` is set when the host is registered and serves."""
+
+    def __init__(
+        self,
+        settings: HostSettings,
+        *,
+        driver: Driver,
+        power_changed: PowerListener,
+        link: CellLink,
+        tracker: Tracker,
+        claiming: Claiming,
+        comparison: GuestComparison,
+        backlog: Backlog,
+        clock: Clock,
+        handler: Callable[[], Handler],
+        loop: MakeLoop,
+    ) -> None:
+        self._host, self._driver, self._link, self._tracker = settings.host, driver, link, tracker
+        self._claiming, self._comparison, self._backlog, self._clock = claiming, comparison, backlog, clock
+        self._power_changed, self._handler = power_changed, handler
+        self.ready = threading.Event()
+        self._started_driver = False
+        self._standing: HostStanding | None = None
+        """What the cell last said of this host; None once it has been acted upon."""
+        self._starting = loop("start", self._start, None)
+        self._heartbeat = loop("heartbeat", self._beat, settings.report_seconds)
+        self._joining = loop("change of cell", self._join, None)
+        self._comparing = loop("reconciliation", comparison.run, settings.sync_power_seconds)
+        self._providing = loop("report to placement", self._provide, settings.update_resources_seconds)
+
+    def start(self) -> None:
+        """Bring the host up as soon as driver and conductor answer; returns at once."""
+        self._starting.start(0)
+
+    def stop_driver(self) -> None:
+        """The driver listens no more."""
+        if self._started_driver:
+            self._driver.stop()
+
+    def compare_soon(self) -> None:
+        """Compare with the cell now rather than at the next time."""
+        self._comparing.trigger()
+
+    def join_cell(self, transport_url: str, cell_name: str) -> None:
+        """Go over to that cell's queue once nothing is claimed any more. Raises NotSupported, Invalid."""
+        self._link.plan_join(transport_url, cell_name)
+        self._joining.trigger()
+
+    def operation_ended(self) -> None:
+        """An operation has ended: a host that waits for it to change its cell may go on."""
+        if self._link.is_leaving:
+            self._joining.trigger()
+
+    def _start(self) -> None:
+        if self.ready.is_set():
+            return
+        if not self._started_driver:
+            self._driver.start(self._power_changed, self._driver_returned)
+            self._started_driver = True
+        if not is_on(self._driver):
+            self._link.serve(self._handler())  # it may be asked to switch itself on
+            raise DriverError(reason="The host is off.")
+        self._register()
+        self._comparison.compare()
+        self._link.serve(self._handler())
+        self._providing.start(0)
+        self._heartbeat.start()
+        self._comparing.start()
+        self.ready.set()
+        self._claiming.trigger()
+        log.info("host is up", extra=about(self._ctx(), host=self._host))
+
+    def _register(self) -> None:
+        nodes = self._driver.nodes()
+        self._standing = self._link.register(self._ctx(), nodes)
+        self._tracker.reported(nodes)
+
+    def _beat(self) -> None:
+        """No driver, no heartbeat: a host that can do nothing goes down by itself."""
+        try:
+            nodes = self._tracker.news()
+        except DriverError:
+            self._comparison.lose_driver()
+            raise
+        if self._comparison.driver_lost:
+            self.compare_soon()
+        try:
+            waiting = self._link.conductor.heartbeat(self._ctx(), self._host, nodes)
+        except ServiceNotFound:
+            self._register()
+            return
+        self._tracker.reported(nodes)
+        if waiting:
+            self._claiming.trigger()
+
+    def _driver_returned(self) -> None:
+        """The driver's listener, on its thread."""
+        self._comparison.lose_driver(again=True)
+        if self.ready.is_set():
+            self._heartbeat.trigger()
+            self.compare_soon()
+        else:
+            self._starting.trigger()
+
+    def _provide(self) -> None:
+        if self._standing is None:
+            self._register()
+        assert self._standing is not None
+        standing, self._standing = self._standing, None
+        self._tracker.provide(self._ctx(), disabled=standing.disabled, whole=True)
+        began = self._clock.monotonic()
+        self._tracker.heal(self._ctx(), lambda: self._backlog.touched_after(began))
+
+    def _join(self) -> None:
+        nodes = self._driver.nodes()
+        standing = self._link.join(self._ctx(), nodes, lambda: not self._backlog.fences())
+        if standing is None:
+            return
+        self._tracker.forget_reports()
+        self._tracker.reported(nodes)
+        self._standing = standing
+        self._heartbeat.trigger()
+        self.compare_soon()
+        self._claiming.trigger()
+
+    def _ctx(self) -> Context:
+        return internal(self._clock, 30)
