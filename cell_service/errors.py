@@ -498,7 +498,7 @@ class QueueUnavailable(Unavailable):
     message = "The message queue does not answer: {reason}"
 
 
-class NobodyThere(Unavailable):
+class NoConsumer(Unavailable):
     """A message had no queue to go to: nobody has ever listened on that topic."""
 
     message = "Nobody listens on {topic}."

@@ -11,7 +11,7 @@ from cell_service.context import Context
 from cell_service.errors import NotSupported
 from cell_service.logs import about
 from cell_service.model.host import NodeReport
-from cell_service.rpc.conductor import Conductor, HostRegistration, HostStanding
+from cell_service.rpc.conductor import Conductor, HostRegistration, HostStatus
 from cell_service.rpc.contract import client
 from cell_service.rpc.transport import Handler, Subscription, Transport
 from compute_host.host_queue import HostQueues
@@ -50,7 +50,7 @@ class CellLink:
         if self._subscription is not None:
             self._subscription.stop(grace_seconds)
 
-    def register(self, ctx: Context, nodes: tuple[NodeReport, ...]) -> HostStanding:
+    def register(self, ctx: Context, nodes: tuple[NodeReport, ...]) -> HostStatus:
         """Tell the cell that the host is there. Raises Unavailable."""
         return self.conductor.register_host(ctx, HostRegistration(self._host, VERSION, nodes))
 
@@ -63,7 +63,7 @@ class CellLink:
         self._queues.join(self._state, transport_url, cell_name, left)
         self._url_to_join = transport_url
 
-    def join(self, ctx: Context, nodes: tuple[NodeReport, ...], is_idle: Callable[[], bool]) -> HostStanding | None:
+    def join(self, ctx: Context, nodes: tuple[NodeReport, ...], is_idle: Callable[[], bool]) -> HostStatus | None:
         """Go over to the planned cell, which is told of the host before the old one is left.
 
         None: there is none to join, or the host has work of the old one. Raises Unavailable.

@@ -8,7 +8,7 @@ from cell_service.context import Clock, internal
 from compute_host.backlog import Backlog
 from compute_host.cell_link import CellLink
 from compute_host.timers import MakeLoop
-from compute_host.virt.driver import Driver, HostSwitch, Sendings
+from compute_host.virt.driver import Driver, HostSwitch, LiveMigrations
 
 CALLING_SECONDS = 0.5
 """How often a guest on its way to another host is called back when another operation has superseded its move."""
@@ -72,7 +72,7 @@ class Claiming:
         """Abort outgoing migrations that another operation has superseded, again until none of these waits: the
         migration may begin only now."""
         superseded = self._backlog.overtaken()
-        if superseded and isinstance(self._driver, Sendings):
+        if superseded and isinstance(self._driver, LiveMigrations):
             for uuid in superseded:
                 self._driver.steer_sending(uuid, finish=False)
             self._calls.start(CALLING_SECONDS)

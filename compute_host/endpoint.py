@@ -11,7 +11,7 @@ from cell_service.errors import ConsoleTypeUnavailable, GuestNotFound, InstanceN
 from cell_service.model.console import ConsolePlace
 from cell_service.model.diagnostics import GuestDiagnostics
 from cell_service.model.host import PowerAction
-from cell_service.model.migration import Sending
+from cell_service.model.migration import OutgoingMigration
 from cell_service.rpc.compute import Compute
 from compute_host.plugging import Plugging
 from compute_host.virt.driver import (
@@ -19,9 +19,9 @@ from compute_host.virt.driver import (
     Diagnosable,
     Driver,
     HostSwitch,
+    LiveMigrations,
     Maintainable,
     RemoteConsoles,
-    Sendings,
     VolumeSnapshots,
 )
 
@@ -84,7 +84,7 @@ class ComputeEndpoint(Compute):
         except GuestNotFound:
             raise InstanceNotFound(instance_id=instance_uuid) from None
 
-    def get_sending(self, ctx: Context, instance_uuid: str) -> Sending | None:
+    def get_sending(self, ctx: Context, instance_uuid: str) -> OutgoingMigration | None:
         return self._sendings().sending(instance_uuid)
 
     def steer_sending(self, ctx: Context, instance_uuid: str, finish: bool) -> bool:
@@ -107,8 +107,8 @@ class ComputeEndpoint(Compute):
     def join_cell(self, ctx: Context, transport_url: str, cell_name: str) -> None:
         self._join(transport_url, cell_name)
 
-    def _sendings(self) -> Sendings:
+    def _sendings(self) -> LiveMigrations:
         """Raises NotSupported."""
-        if not isinstance(self._driver, Sendings):
+        if not isinstance(self._driver, LiveMigrations):
             raise NotSupported(reason="Live migrations of this host cannot be steered.")
         return self._driver

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from cell_service.context import Clock, Context, internal
 from cell_service.errors import DriverError, ServiceNotFound
 from cell_service.logs import about
-from cell_service.rpc.conductor import HostStanding
+from cell_service.rpc.conductor import HostStatus
 from cell_service.rpc.transport import Handler
 from compute_host.backlog import Backlog
 from compute_host.cell_link import CellLink
@@ -46,7 +46,7 @@ class Registration:
         self._power_changed, self._handler = power_changed, handler
         self.ready = threading.Event()
         self._started_driver = False
-        self._standing: HostStanding | None = None
+        self._standing: HostStatus | None = None
         """What the cell last said of this host; None once it has been acted upon."""
         self._starting = loop("start", self._start, None)
         self._heartbeat = loop("heartbeat", self._beat, settings.report_seconds)

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from api_cell.hosts import change
 from api_cell.servers import act
 from cell_service.context import Context
-from cell_service.errors import DeadlineExceeded, Invalid, NobodyThere
+from cell_service.errors import DeadlineExceeded, Invalid, NoConsumer
 from cell_service.logs import about
 from cell_service.model.host import PowerAction, Service
 from mapping_db.cloud import Cloud
@@ -41,5 +41,5 @@ def demand_answer(service: Service) -> Iterator[None]:
     """Raises Invalid when the service's host, which is asked here, does not answer."""
     try:
         yield
-    except (NobodyThere, DeadlineExceeded):
+    except (NoConsumer, DeadlineExceeded):
         raise Invalid(reason=f"Compute service of {service.host} is unavailable at this time.") from None

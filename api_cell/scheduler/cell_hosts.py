@@ -19,7 +19,7 @@ from mapping_db.cloud import Cloud
 log = logging.getLogger(__name__)
 
 PRESENT_SECONDS = 60.0
-"""How often a cell is asked for what is gone."""
+"""How often a cell is polled for hosts that are gone."""
 OVERLAP = timedelta(seconds=10)
 """How far the clocks of a cell's conductors may lie apart."""
 
@@ -47,8 +47,8 @@ class CellView:
 
 
 @dataclass(frozen=True, slots=True)
-class Looked:
-    """What one look at all cells brought."""
+class Polled:
+    """What one poll of all cells brought."""
 
     mappings: dict[int, CellMapping]
     gathered: Gathered[CellState]
@@ -56,14 +56,14 @@ class Looked:
 
 
 class CellHosts:
-    """Nodes and services by cell. `look` may run beside readers; `take` only under their lock."""
+    """Nodes and services by cell. `poll` may run while others read; `take` only under their lock."""
 
     def __init__(self) -> None:
         self.nodes: dict[str, Node] = {}
         self.cells: dict[int, CellView] = {}
         self._interned = Interned()
 
-    def look(self, cloud: Cloud, deadline: Deadline) -> Looked:
+    def poll(self, cloud: Cloud, deadline: Deadline) -> Polled:
         """Ask every cell that is not disabled, by the deadline."""
         now = cloud.clock.monotonic()
         mappings = {mapping.id: mapping for mapping in cloud.cells.all() if not mapping.is_cell0}
@@ -76,21 +76,21 @@ class CellHosts:
             with cell.db.connect(deadline) as tx:
                 return host_states.read(tx, since, known, whole=now - view.present_at >= PRESENT_SECONDS)
 
-        asked = [cell_id for cell_id, mapping in mappings.items() if not mapping.disabled]
-        return Looked(mappings, cloud.cells.scatter(asked, work, deadline), now)
+        requested = [cell_id for cell_id, mapping in mappings.items() if not mapping.disabled]
+        return Polled(mappings, cloud.cells.scatter(requested, work, deadline), now)
 
-    def take(self, looked: Looked) -> set[str]:
+    def take(self, polled: Polled) -> set[str]:
         """Take over what was seen. Keys of the nodes that may have changed."""
         touched: set[str] = set()
-        for cell_id in self.cells.keys() - looked.mappings.keys():
+        for cell_id in self.cells.keys() - polled.mappings.keys():
             touched |= self._drop(cell_id, self.cells.pop(cell_id).all_keys())
-        for cell_id, mapping in looked.mappings.items():
+        for cell_id, mapping in polled.mappings.items():
             view = self.cells.setdefault(cell_id, CellView())
-            answer = looked.gathered.answers.get(cell_id)
+            answer = polled.gathered.answers.get(cell_id)
             if answer is not None:
-                touched |= self._answered(cell_id, view, answer, looked.at)
+                touched |= self._answered(cell_id, view, answer, polled.at)
             else:
-                touched |= self._silent(view, mapping, looked.gathered.failures.get(cell_id))
+                touched |= self._unreachable(view, mapping, polled.gathered.failures.get(cell_id))
         return touched
 
     def service_of(self, node: Node) -> ServiceState | None:
@@ -106,7 +106,7 @@ class CellHosts:
         return view.io_ops.get(node.state.host, 0) if view is not None else 0
 
     def add_io_op(self, key: str) -> None:
-        """A build goes to the node of which the cell has not told yet."""
+        """A build goes to the node that the cell has not reported yet."""
         node = self.nodes.get(key)
         if node is not None and node.cell_id in self.cells:
             busy = self.cells[node.cell_id].io_ops
@@ -138,7 +138,7 @@ class CellHosts:
         view.since = max([*moments, view.since] if view.since is not None else moments, default=None)
         return touched | _keys_of(view, changed | busy)
 
-    def _silent(self, view: CellView, mapping: CellMapping, failure: PolycellError | None) -> set[str]:
+    def _unreachable(self, view: CellView, mapping: CellMapping, failure: PolycellError | None) -> set[str]:
         trouble = "is in a cell that is disabled" if mapping.disabled else "is in a cell that does not answer"
         if view.trouble == trouble:
             return set()

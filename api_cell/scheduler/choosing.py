@@ -1,4 +1,4 @@
-"""Choosing a host for each spec, by filters and weighers, on the picture of all hosts."""
+"""Choosing a host for each spec, by filters and weighers, on the snapshot of all hosts."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from api_cell.scheduler import notes, requirements, weighers
 from api_cell.scheduler.admission import Admission
 from api_cell.scheduler.claiming import Pick, Record
 from api_cell.scheduler.config import SchedulerSettings
-from api_cell.scheduler.equivalence import Kinds
+from api_cell.scheduler.equivalence import EquivalenceClasses
 from api_cell.scheduler.filters import registry
 from api_cell.scheduler.filters.contract import Filter
 from api_cell.scheduler.hosts import HostState
 from api_cell.scheduler.ranking import Ranking
 from api_cell.scheduler.reasons import explain
-from api_cell.scheduler.request_view import GroupState, Wish, wish_for
-from api_cell.scheduler.snapshot import Picture
+from api_cell.scheduler.request_view import GroupState, RequestView, request_view
+from api_cell.scheduler.snapshot import HostSnapshot
 from cell_service.context import Context
 from cell_service.errors import NoValidHost, PolycellError
 from cell_service.model.operation import Alternate
@@ -33,8 +33,8 @@ Outcome = Selection | NoValidHost | None
 
 
 @dataclass(slots=True)
-class Asked:
-    """What is asked of the scheduler, and how far it is."""
+class SelectRequest:
+    """A request to the scheduler, and how far it is."""
 
     ctx: Context
     specs: Sequence[RequestSpec]
@@ -54,18 +54,17 @@ class Asked:
 
 
 class Chooser:
-    """Keeps rankings of hosts between requests for the wishes that come most often. Thread-safe under the picture's
-    lock."""
+    """Keeps rankings of hosts for the requests that come most often. Thread-safe under the snapshot's lock."""
 
-    def __init__(self, cloud: Cloud, settings: SchedulerSettings, picture: Picture) -> None:
+    def __init__(self, cloud: Cloud, settings: SchedulerSettings, snapshot: HostSnapshot) -> None:
         """Raises Invalid for filters or weighers that don't exist."""
-        self._cloud, self._settings, self._picture = cloud, settings, picture
+        self._cloud, self._settings, self._snapshot = cloud, settings, snapshot
         self._filters = registry.enabled(settings.filters)
         self._weighers, self._soft = weighers.enabled(settings.filters)
-        self._kinds = Kinds([name for name, _ in self._filters], settings.scheduler)
+        self._kinds = EquivalenceClasses([name for name, _ in self._filters], settings.scheduler)
         self._rankings: OrderedDict[object, Ranking] = OrderedDict()
 
-    def decide(self, request: Asked, indices: Sequence[int]) -> tuple[list[Pick], dict[int, NoValidHost]]:
+    def decide(self, request: SelectRequest, indices: Sequence[int]) -> tuple[list[Pick], dict[int, NoValidHost]]:
         """Choose host by host; each choice counts as use for the next."""
         picks: list[Pick] = []
         refused: dict[int, NoValidHost] = {}
@@ -73,17 +72,17 @@ class Chooser:
         seed = zlib.crc32(request.ctx.request_id.encode())
         admission, now = self._admission(request), self._cloud.clock.now()
         noting = self._settings.scheduler.keep_placement_notes
-        with self._picture.lock:
+        with self._snapshot.lock:
             opened: tuple[Ranking, GroupState | None] | None = None
             for index in indices:
                 spec = request.specs[index]
                 group = request.groups.get(spec.group_uuid) if spec.group_uuid is not None else None
                 try:
-                    wish = wish_for(spec, self._settings.scheduler, group=group, homes=request.homes)
+                    view = request_view(spec, self._settings.scheduler, group=group, homes=request.homes)
                 except PolycellError as error:
                     refused[index] = NoValidHost(reason=str(error))
                     continue
-                ranking = self._ranking(wish, request.cell_id)
+                ranking = self._ranking(view, request.cell_id)
                 if opened is None or opened[0] is not ranking or opened[1] is not group:
                     ranking.open(group, seed)
                     opened = ranking, group
@@ -98,67 +97,67 @@ class Chooser:
                     refused[index] = NoValidHost(reason=reason)
                     if noting:
                         request.notes[spec.instance_uuid] = notes.refused_note(
-                            request.ctx.request_id, now, admission.snapshot, wish, ranking, admitted, reason
+                            request.ctx.request_id, now, admission.snapshot, view, ranking, admitted, reason
                         )
                     continue
-                others = [] if wish.forced else ranking.others(chosen, self._settings.scheduler.max_attempts - 1)
-                note = notes.chosen_note(request.ctx.request_id, now, admission.snapshot, wish, ranking, admitted,
+                others = [] if view.forced else ranking.others(chosen, self._settings.scheduler.max_attempts - 1)
+                note = notes.chosen_note(request.ctx.request_id, now, admission.snapshot, view, ranking, admitted,
                                          drawn, chosen, others) if noting else None  # fmt: skip
-                pending = self._picture.reserve(chosen.key, wish.resources)
-                ranking.update([chosen.key], self._picture.hosts)
-                ranking.version = self._picture.version
+                pending = self._snapshot.reserve(chosen.key, view.resources)
+                ranking.update([chosen.key], self._snapshot.hosts)
+                ranking.version = self._snapshot.version
                 ranking.placed(chosen.host)
-                picks.append(Pick(index, wish, _selection(wish, chosen, others), pending, note))
+                picks.append(Pick(index, view, _selection(view, chosen, others), pending, note))
         return picks, refused
 
-    def _admission(self, request: Asked) -> Admission:
+    def _admission(self, request: SelectRequest) -> Admission:
         per_project = self._settings.scheduler.cells_per_project
         return Admission(
             self._cloud.cells.snapshot(), request.ctx.request_id, request.home_cells, per_project, request.at_home
         )  # fmt: skip
 
-    def _ranking(self, wish: Wish, cell_id: int | None) -> Ranking:
-        """The ranking for wishes like this one, up to date. Those for named hosts are not kept."""
-        picture, spec = self._picture, wish.spec
+    def _ranking(self, request: RequestView, cell_id: int | None) -> Ranking:
+        """The ranking for requests like this one, up to date. Those for named hosts are not kept."""
+        snapshot, spec = self._snapshot, request.spec
         named = spec.force_host or spec.requested_host
-        key = self._kinds.of(wish, cell_id, picture.tenants)
+        key = self._kinds.of(request, cell_id, snapshot.tenants)
         ranking = self._rankings.get(key)
-        changed = picture.changed_since(ranking.version) if ranking is not None else None
+        changed = snapshot.changed_since(ranking.version) if ranking is not None else None
         if ranking is None or changed is None:
-            ranking = Ranking(wish, self._checks(wish, cell_id), self._weighers, self._soft)
-            changed = list(picture.by_host.get(named, ())) if named is not None else list(picture.hosts)
+            ranking = Ranking(request, self._checks(request, cell_id), self._weighers, self._soft)
+            changed = list(snapshot.by_host.get(named, ())) if named is not None else list(snapshot.hosts)
         elif named is not None:
-            changed = [one for one in changed if (state := picture.hosts.get(one)) is None or state.host == named]
-        ranking.update(changed, picture.hosts)
-        ranking.version = picture.version
+            changed = [one for one in changed if (state := snapshot.hosts.get(one)) is None or state.host == named]
+        ranking.update(changed, snapshot.hosts)
+        ranking.version = snapshot.version
         self._rankings[key] = ranking
         self._rankings.move_to_end(key)
         if len(self._rankings) > RANKINGS:
             self._rankings.popitem(last=False)
         return ranking
 
-    def _checks(self, wish: Wish, cell_id: int | None) -> list[tuple[str, Filter]]:
-        """What is asked of a host, in order. A forced host is asked for room alone."""
+    def _checks(self, request: RequestView, cell_id: int | None) -> list[tuple[str, Filter]]:
+        """What a host must have, in order. A forced host needs headroom alone."""
         config = self._settings.scheduler
-        if wish.forced:
-            return [("", requirements.Forced()), ("", requirements.Room())]
+        if request.forced:
+            return [("", requirements.Forced()), ("", requirements.Headroom())]
         checks: list[tuple[str, Filter]] = [("", requirements.Present())]
         if cell_id is not None:
             checks.append(("", requirements.InCell(cell_id)))
         checks += [("", requirements.Destination()), ("", requirements.Zone()), ("", requirements.Traits())]
         if config.limit_tenants_to_placement_aggregate:
-            confined = requirements.Tenants(self._picture.tenants, config.placement_aggregate_required_for_tenants)
+            confined = requirements.Tenants(self._snapshot.tenants, config.placement_aggregate_required_for_tenants)
             checks.append(("", confined))
         if config.enable_isolated_aggregate_filtering:
             checks.append(("", requirements.Isolated()))
         groups = ("ServerGroupAffinityFilter", "ServerGroupAntiAffinityFilter")  # the ranking's own, and always on
-        return [*checks, *(one for one in self._filters if one[0] not in groups), ("", requirements.Room())]
+        return [*checks, *(one for one in self._filters if one[0] not in groups), ("", requirements.Headroom())]
 
 
-def _selection(wish: Wish, chosen: HostState, others: Sequence[HostState]) -> Selection:
-    amounts = dict(wish.resources)
+def _selection(request: RequestView, chosen: HostState, others: Sequence[HostState]) -> Selection:
+    amounts = dict(request.resources)
     return Selection(
-        instance_uuid=wish.spec.instance_uuid,
+        instance_uuid=request.spec.instance_uuid,
         cell_id=chosen.cell_id,
         host=chosen.host,
         node=chosen.node,

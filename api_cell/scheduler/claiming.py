@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from api_cell.scheduler.request_view import GroupState, Wish
+from api_cell.scheduler.request_view import GroupState, RequestView
 from api_cell.scheduler.snapshot import Pending
 from cell_service.errors import Conflict
 from cell_service.model.request_spec import Selection
@@ -32,7 +32,7 @@ class Pick:
     """A choice that is not yet claimed. `index` is the spec's place in the request."""
 
     index: int
-    wish: Wish
+    request: RequestView
     selection: Selection
     pending: Pending
     note: Mapping[str, Any] | None = None
@@ -60,12 +60,12 @@ def claim(cloud: Cloud, picks: Sequence[Pick], record: Record | None, keep: Mapp
 
 def _place_members(tx: Connection, picks: Sequence[Pick]) -> None:
     """Write the members' hosts with the groups' rows locked, where the policies allow them. Raises GroupMoved."""
-    uuids = {pick.wish.group.uuid for pick in picks if pick.wish.group is not None}
+    uuids = {pick.request.group.uuid for pick in picks if pick.request.group is not None}
     groups = server_groups.by_uuids(tx, uuids, lock=True)
     placing = {pick.selection.instance_uuid for pick in picks}
     states = {uuid: GroupState.of(group, placing) for uuid, group in groups.items()}
     for pick in picks:
-        group = groups.get(pick.wish.group.uuid) if pick.wish.group is not None else None
+        group = groups.get(pick.request.group.uuid) if pick.request.group is not None else None
         if group is None:
             continue
         state = states[group.uuid]
@@ -76,7 +76,7 @@ def _place_members(tx: Connection, picks: Sequence[Pick]) -> None:
 
 
 def _claim_for(pick: Pick) -> Claim:
-    spec = pick.wish.spec
+    spec = pick.request.spec
     return Claim(
         consumer_uuid=spec.instance_uuid,
         allocations=pick.selection.allocations,
@@ -87,7 +87,7 @@ def _claim_for(pick: Pick) -> Claim:
 
 
 def _kept_claims(tx: Connection, claims: Sequence[Claim], keep: Mapping[str, str]) -> list[Claim]:
-    """What the instances have now, for those who take it over."""
+    """What the instances have now, for the moves that take it over."""
     moving = [claim for claim in claims if claim.consumer_uuid in keep]
     held = allocations.of_consumers(tx, [claim.consumer_uuid for claim in moving]) if moving else {}
     return [

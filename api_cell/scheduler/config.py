@@ -38,7 +38,7 @@ class SchedulerSection:
         cfg.BoolOpt("enable_isolated_aggregate_filtering", default=False)
     )
     cells_refresh_interval: float = option(
-        cfg.FloatOpt("cells_refresh_interval", default=5.0, min=0.1, help="Seconds between looks at the cells' hosts.")
+        cfg.FloatOpt("cells_refresh_interval", default=5.0, min=0.1, help="Seconds between polls of the cells' hosts.")
     )
     cells_per_project: int = option(
         cfg.IntOpt("cells_per_project", default=0, min=0,
@@ -93,7 +93,7 @@ class FilterSection:
 
 @dataclass(frozen=True, slots=True)
 class SchedulerSettings:
-    """All that a scheduler is told. The last two are [DEFAULT]'s."""
+    """The settings of a scheduler. The last two are [DEFAULT]'s."""
 
     scheduler: SchedulerSection = field(default_factory=SchedulerSection)
     filters: FilterSection = field(default_factory=FilterSection)

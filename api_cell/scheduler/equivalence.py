@@ -1,11 +1,11 @@
-"""Which wishes are of one kind: those that no enabled filter can tell apart, and so share a ranking."""
+"""Equivalence classes of requests: no enabled filter can tell two of one class apart, so they share a ranking."""
 
 from __future__ import annotations
 
 from collections.abc import Collection
 
 from api_cell.scheduler.config import SchedulerSection
-from api_cell.scheduler.request_view import Wish
+from api_cell.scheduler.request_view import RequestView
 
 _IMAGE_NAMES = frozenset(
     {
@@ -21,7 +21,7 @@ _READ_ALL_PROPERTIES = {"AggregateImagePropertiesIsolation", "NUMATopologyFilter
 _READ_HINTS = {"JsonFilter", "SimpleCIDRAffinityFilter", "SameHostFilter", "DifferentHostFilter"}
 
 
-class Kinds:
+class EquivalenceClasses:
     """Keys for rankings. The server group is not part of them: rankings weigh it by themselves."""
 
     def __init__(self, filters: Collection[str], config: SchedulerSection) -> None:
@@ -32,19 +32,19 @@ class Kinds:
         self._properties = bool(enabled & _READ_ALL_PROPERTIES)
         self._hints = bool(enabled & _READ_HINTS)
 
-    def of(self, wish: Wish, cell_id: int | None, tenants: frozenset[str]) -> object:
-        """Equal for wishes of one kind."""
-        spec = wish.spec
+    def of(self, request: RequestView, cell_id: int | None, tenants: frozenset[str]) -> object:
+        """Equal for requests of one class."""
+        spec = request.spec
         properties = frozenset(
             item for item in spec.image_properties.items() if self._properties or item[0] in _IMAGE_NAMES
         )
-        hinted = (repr(spec.scheduler_hints), wish.same_hosts, wish.different_hosts) if self._hints else None
+        hinted = (repr(spec.scheduler_hints), request.same_hosts, request.different_hosts) if self._hints else None
         return (
             cell_id,
-            frozenset(wish.resources.items()),
-            wish.required,
-            wish.forbidden,
-            wish.zones,
+            frozenset(request.resources.items()),
+            request.required,
+            request.forbidden,
+            request.zones,
             frozenset(spec.flavor.extra_specs.items()),
             properties,
             (spec.force_host, spec.force_node, spec.requested_host, spec.requested_node, spec.ignore_hosts),

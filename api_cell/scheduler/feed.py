@@ -1,4 +1,4 @@
-"""News from the global database: which providers and host aggregates changed since the last look."""
+"""Changes in the global database: which providers and host aggregates changed since the last poll."""
 
 from __future__ import annotations
 

@@ -16,8 +16,8 @@ NOTHING: Inventory = Inventory(0)
 class HostState:
     """A hypervisor, what is free on it, and what its cell says of it.
 
-    `key` is the uuid of its provider. `rooms` count pending claims as used. `absent` says why it can't be considered
-    at all, whatever is asked. `tie` orders hosts of the same weight.
+    `key` is the uuid of its provider. `headrooms` count pending claims as used. `absent` says why no request
+    may have it. `tie` orders hosts of the same weight.
     """
 
     key: str
@@ -25,7 +25,7 @@ class HostState:
     node: str
     cell_id: int
     provider_id: int = 0
-    rooms: Mapping[str, Inventory] = field(default_factory=dict)
+    headrooms: Mapping[str, Inventory] = field(default_factory=dict)
     traits: frozenset[str] = frozenset()
     placement_aggregates: frozenset[str] = frozenset()
     aggregates: tuple[Aggregate, ...] = ()
@@ -47,9 +47,9 @@ class HostState:
     stats: Mapping[str, str] = field(default_factory=dict)
     tie: int = 0
 
-    def room(self, resource_class: str) -> Inventory:
+    def headroom(self, resource_class: str) -> Inventory:
         """Its inventory of a class; an empty one when it has none."""
-        return self.rooms.get(resource_class, NOTHING)
+        return self.headrooms.get(resource_class, NOTHING)
 
     def metadata_values(self, key: str) -> set[str]:
         """What its aggregates say under a key; comma-separated values are several."""

@@ -1,4 +1,4 @@
-"""What is noted of a choice, in a few plain values, for whoever asks why a server landed where it did."""
+"""What is noted of a choice, in a few plain values: why a server landed where it did."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 from api_cell.scheduler.admission import Admitted
 from api_cell.scheduler.hosts import HostState
 from api_cell.scheduler.ranking import Ranking, Refusal
-from api_cell.scheduler.request_view import Wish
+from api_cell.scheduler.request_view import RequestView
 from mapping_db.cells.topology import Snapshot
 
 RUNNERS_UP = 4
@@ -17,7 +17,7 @@ REASONS = 20
 
 
 def chosen_note(
-    request_id: str, now: datetime, snapshot: Snapshot, wish: Wish, ranking: Ranking, admitted: Admitted,
+    request_id: str, now: datetime, snapshot: Snapshot, request: RequestView, ranking: Ranking, admitted: Admitted,
     among: Collection[int], chosen: HostState, others: Sequence[HostState],
 ) -> dict[str, Any]:  # fmt: skip
     """Before the choice counts as use. `among`: the cells that the host was picked from; `others`: the alternates."""
@@ -25,7 +25,7 @@ def chosen_note(
     runners = [*others[: RUNNERS_UP - min(len(elsewhere), RUNNERS_UP // 2)], *elsewhere][:RUNNERS_UP]
     able = ranking.able()
     return {
-        **_asked(request_id, now, wish),
+        **_requested(request_id, now, request),
         "chosen": _host(snapshot, ranking, chosen),
         "runners_up": [_host(snapshot, ranking, state) for state in runners],
         "excluded": _tallied(ranking),
@@ -35,29 +35,35 @@ def chosen_note(
 
 
 def refused_note(
-    request_id: str, now: datetime, snapshot: Snapshot, wish: Wish, ranking: Ranking, admitted: Admitted, reason: str
+    request_id: str,
+    now: datetime,
+    snapshot: Snapshot,
+    request: RequestView,
+    ranking: Ranking,
+    admitted: Admitted,
+    reason: str,
 ) -> dict[str, Any]:
     """As `chosen_note`, with the reason why there is no host."""
     return {
-        **_asked(request_id, now, wish),
+        **_requested(request_id, now, request),
         "refused": reason,
         "excluded": _tallied(ranking),
         "cells": _cells(snapshot, admitted, ranking.able()),
     }
 
 
-def _asked(request_id: str, now: datetime, wish: Wish) -> dict[str, Any]:
-    spec = wish.spec
-    asked: dict[str, Any] = {
-        "project": spec.project_id, "flavor": spec.flavor.name, "resources": dict(wish.resources),
-        "image": spec.image_id or None, "zone": spec.availability_zone, "traits": sorted(wish.required),
+def _requested(request_id: str, now: datetime, request: RequestView) -> dict[str, Any]:
+    spec = request.spec
+    requested: dict[str, Any] = {
+        "project": spec.project_id, "flavor": spec.flavor.name, "resources": dict(request.resources),
+        "image": spec.image_id or None, "zone": spec.availability_zone, "traits": sorted(request.required),
         "host": spec.force_host or spec.requested_host, "hints": spec.scheduler_hints or None,
-        "group": wish.group.policy if wish.group is not None else None, "not_on": list(spec.ignore_hosts),
+        "group": request.group.policy if request.group is not None else None, "not_on": list(spec.ignore_hosts),
     }  # fmt: skip
     return {
         "request_id": request_id,
         "at": now.isoformat(timespec="milliseconds"),
-        "asked": {name: value for name, value in asked.items() if value},
+        "asked": {name: value for name, value in requested.items() if value},
     }
 
 

@@ -1,7 +1,7 @@
 """The hosts that can serve one kind of request, by weight; kept up to date instead of made anew.
 
 Filtering every host for every instance would cost far more than the choice itself. So a ranking remembers which hosts
-passed and each weigher's score of them, in columns; when hosts change, these alone are asked again. Hosts lie in blocks
+passed and each weigher's score of them, in columns; when hosts change, these alone are run again. Hosts lie in blocks
 of one cell, so that the best, and the next best of the same cell, are found without looking at all of them.
 
 For one round of choices (`open`) the scores' ranges are kept: weights are normalised over the hosts as they stood, and
@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 
 from api_cell.scheduler.filters.contract import Filter
 from api_cell.scheduler.hosts import HostState
-from api_cell.scheduler.request_view import GroupState, Wish
+from api_cell.scheduler.request_view import GroupState, RequestView
 from api_cell.scheduler.weighers import SoftPolicies, Weigher
 
 BLOCK = 256
@@ -27,7 +27,7 @@ SLACK = 0.1
 OUT = float("-inf")
 """The weight of a host that passed all filters but those of the server group."""
 Refusal = tuple[str, str]
-"""The filter's name ("" for what is asked of every host) and its reason."""
+"""The filter's name ("" for what every host must have) and its reason."""
 
 
 @dataclass(slots=True)
@@ -55,16 +55,20 @@ class Block:
 
 
 class Ranking:
-    """Of the hosts for wishes that are alike but for their instance and group. Use it under the picture's lock."""
+    """Of the hosts for requests that are alike but for their instance and group. Use it under the snapshot's lock."""
 
     def __init__(
-        self, wish: Wish, checks: Sequence[tuple[str, Filter]], weighers: Sequence[Weigher], soft: SoftPolicies
+        self,
+        request: RequestView,
+        checks: Sequence[tuple[str, Filter]],
+        weighers: Sequence[Weigher],
+        soft: SoftPolicies,
     ) -> None:
         self.refusals: dict[str, Refusal] = {}
         self.tally: Counter[Refusal] = Counter()
         """How many hosts each refusal has."""
         self.version = -1
-        self._wish, self._checks, self._soft = wish, [(name, check.reject) for name, check in checks], soft
+        self._request_view, self._checks, self._soft = request, [(name, check.reject) for name, check in checks], soft
         self._weighers = tuple(weighers)
         self._spots: dict[str, tuple[Block, int]] = {}
         self._blocks: dict[int, list[Block]] = {}
@@ -99,9 +103,9 @@ class Ranking:
             self._remove(key)
 
     def _refusal(self, host: HostState) -> Refusal | None:
-        wish = self._wish
+        request = self._request_view
         for name, reject in self._checks:
-            reason = reject(host, wish)
+            reason = reject(host, request)
             if reason is not None:
                 return name, reason
         return None

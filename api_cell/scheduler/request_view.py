@@ -1,7 +1,7 @@
-"""A request spec turned into what hosts are asked: amounts, traits, zones, and the state of its server group.
+"""A request spec turned into what a host must have: amounts, traits, zones, and the state of its server group.
 
 Flavor extra specs `resources:CLASS`, `trait:NAME`, `hw:cpu_policy`, and image properties `trait:NAME` mean what nova's
-documentation says; numbered groups of them are asked of the same provider.
+documentation says; numbered groups of them are met by one provider.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class GroupState:
 
     @classmethod
     def of(cls, group: Group, without: Collection[str]) -> GroupState:
-        """The group as it stands, not counting the instances that are to be placed now."""
+        """The group as it is now, not counting the instances that are to be placed now."""
         state = cls(group.uuid, group.policy, group.max_server_per_host)
         for instance_uuid, host in group.members.items():
             if host is not None and instance_uuid not in without:
@@ -52,7 +52,7 @@ class GroupState:
 
 
 @dataclass(frozen=True, slots=True)
-class Wish:
+class RequestView:
     """What one instance asks of a host. `same_hosts`, `different_hosts`: keys of hosts, from hints."""
 
     spec: RequestSpec
@@ -66,20 +66,20 @@ class Wish:
 
     @property
     def forced(self) -> bool:
-        """An administrator has named the host; filters are not asked."""
+        """An administrator has named the host; no filter is applied."""
         return self.spec.force_host is not None or self.spec.force_node is not None
 
 
-def wish_for(
+def request_view(
     spec: RequestSpec,
     config: SchedulerSection,
     *,
     group: GroupState | None = None,
     homes: Mapping[str, Collection[str]] | None = None,
-) -> Wish:
+) -> RequestView:
     """`homes`: keys of hosts by the uuid of the instance that lives there. Raises Invalid for a strange amount."""
     required, forbidden = _traits(spec, config)
-    return Wish(
+    return RequestView(
         spec=spec,
         resources=_resources(spec),
         required=required,

@@ -1,4 +1,4 @@
-"""What is asked of every host before the configured filters: nova's request filters, and what placement would check.
+"""What each host must have before configured filters see it: nova's request filters, and what placement would check.
 
 Each is a filter like the others; they can't be turned off. The last one is room for the amounts.
 """
@@ -8,14 +8,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from api_cell.scheduler.hosts import HostState
-from api_cell.scheduler.request_view import DISABLED, Wish
+from api_cell.scheduler.request_view import DISABLED, RequestView
 
 
 @dataclass(frozen=True, slots=True)
 class Present:
     """The host is mapped, has reported, and its cell answers."""
 
-    def reject(self, host: HostState, wish: Wish) -> str | None:
+    def reject(self, host: HostState, request: RequestView) -> str | None:
         return host.absent
 
 
@@ -23,10 +23,10 @@ class Present:
 class Forced:
     """The host (and node) that an administrator has named; it must only be there."""
 
-    def reject(self, host: HostState, wish: Wish) -> str | None:
-        if wish.spec.force_host is not None and host.host != wish.spec.force_host:
+    def reject(self, host: HostState, request: RequestView) -> str | None:
+        if request.spec.force_host is not None and host.host != request.spec.force_host:
             return "is not the forced host"
-        if wish.spec.force_node is not None and host.node != wish.spec.force_node:
+        if request.spec.force_node is not None and host.node != request.spec.force_node:
             return "is not the forced node"
         return host.absent
 
@@ -37,16 +37,16 @@ class InCell:
 
     cell_id: int
 
-    def reject(self, host: HostState, wish: Wish) -> str | None:
+    def reject(self, host: HostState, request: RequestView) -> str | None:
         return None if host.cell_id == self.cell_id else "is in another cell"
 
 
 @dataclass(frozen=True, slots=True)
 class Destination:
-    """Only the host that was asked for, and none that is to be avoided."""
+    """Only the host that the request names, and none that it avoids."""
 
-    def reject(self, host: HostState, wish: Wish) -> str | None:
-        spec = wish.spec
+    def reject(self, host: HostState, request: RequestView) -> str | None:
+        spec = request.spec
         if spec.requested_host is not None and host.host != spec.requested_host:
             return "is not the requested host"
         if spec.requested_node is not None and host.node != spec.requested_node:
@@ -56,11 +56,11 @@ class Destination:
 
 @dataclass(frozen=True, slots=True)
 class Zone:
-    """In one of the availability zones that were asked for."""
+    """In one of the availability zones that the request names."""
 
-    def reject(self, host: HostState, wish: Wish) -> str | None:
-        if wish.zones and host.availability_zone not in wish.zones:
-            return f"is not in availability zone {', '.join(sorted(wish.zones))}"
+    def reject(self, host: HostState, request: RequestView) -> str | None:
+        if request.zones and host.availability_zone not in request.zones:
+            return f"is not in availability zone {', '.join(sorted(request.zones))}"
         return None
 
 
@@ -68,12 +68,12 @@ class Zone:
 class Traits:
     """All that are required, none that is forbidden."""
 
-    def reject(self, host: HostState, wish: Wish) -> str | None:
-        if not wish.forbidden.isdisjoint(host.traits):
-            unwanted = min(wish.forbidden & host.traits)
+    def reject(self, host: HostState, request: RequestView) -> str | None:
+        if not request.forbidden.isdisjoint(host.traits):
+            unwanted = min(request.forbidden & host.traits)
             return "is disabled" if unwanted == DISABLED else f"has trait {unwanted}"
-        if not wish.required <= host.traits:
-            return f"lacks trait {min(wish.required - host.traits)}"
+        if not request.required <= host.traits:
+            return f"lacks trait {min(request.required - host.traits)}"
         return None
 
 
@@ -85,8 +85,8 @@ class Tenants:
     confined: frozenset[str]
     required: bool
 
-    def reject(self, host: HostState, wish: Wish) -> str | None:
-        project = wish.spec.project_id
+    def reject(self, host: HostState, request: RequestView) -> str | None:
+        project = request.spec.project_id
         if not self.required and project not in self.confined:
             return None
         for aggregate in host.aggregates:
@@ -101,25 +101,25 @@ class Isolated:
     """An aggregate with `trait:X=required` takes only servers that require all of these traits
     ([scheduler] enable_isolated_aggregate_filtering)."""
 
-    def reject(self, host: HostState, wish: Wish) -> str | None:
+    def reject(self, host: HostState, request: RequestView) -> str | None:
         for aggregate in host.aggregates:
             for key, value in aggregate.metadata.items():
-                if key.startswith("trait:") and value == "required" and key[6:] not in wish.required:
+                if key.startswith("trait:") and value == "required" and key[6:] not in request.required:
                     return f"is kept for servers with trait {key[6:]}"
         return None
 
 
 @dataclass(frozen=True, slots=True)
-class Room:
+class Headroom:
     """Enough is free of everything, in the units that the provider gives out."""
 
-    def reject(self, host: HostState, wish: Wish) -> str | None:
-        for name, amount in wish.resources.items():
-            room = host.rooms.get(name)
-            if room is None:
+    def reject(self, host: HostState, request: RequestView) -> str | None:
+        for name, amount in request.resources.items():
+            headroom = host.headrooms.get(name)
+            if headroom is None:
                 return f"has no {name}"
-            if amount > room.capacity - room.used:
+            if amount > headroom.capacity - headroom.used:
                 return f"lacks {amount} {name}"
-            if amount < room.min_unit or amount > room.max_unit or amount % room.step_size:
+            if amount < headroom.min_unit or amount > headroom.max_unit or amount % headroom.step_size:
                 return f"does not give out {amount} {name}"
         return None

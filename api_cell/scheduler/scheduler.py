@@ -1,6 +1,6 @@
 """Choosing hosts and claiming them.
 
-`select` works in batches. For each: (1) under the picture's lock, host by host, each choice counted as use at once;
+`select` works in batches. For each: (1) under the snapshot's lock, host by host, each choice counted as use at once;
 (2) one global transaction with the caller's own rows, the server groups' members and the claims; (3) a claim lost to
 somebody else undoes the transaction, and the batch is chosen again on fresher figures. So several schedulers run side
 by side, and a race costs a retry, never an over-commit.
@@ -13,11 +13,11 @@ import threading
 from collections.abc import Mapping, Sequence
 
 from api_cell.scheduler import cells
-from api_cell.scheduler.choosing import Asked, Chooser, Outcome
+from api_cell.scheduler.choosing import Chooser, Outcome, SelectRequest
 from api_cell.scheduler.claiming import GroupMoved, Pick, Record, claim
 from api_cell.scheduler.config import SchedulerSettings
 from api_cell.scheduler.request_view import GroupState, hinted
-from api_cell.scheduler.snapshot import Picture
+from api_cell.scheduler.snapshot import HostSnapshot
 from cell_service.context import Context, internal
 from cell_service.errors import (
     DatabaseUnavailable,
@@ -47,18 +47,18 @@ RECHECK_SECONDS = 0.2
 
 
 class Scheduler:
-    """Thread-safe. `start` keeps the picture of hosts fresh; without it `select` does so by itself."""
+    """Thread-safe. `start` keeps the snapshot of hosts fresh; without it `select` does so by itself."""
 
     def __init__(self, cloud: Cloud, settings: SchedulerSettings | None = None) -> None:
         """Raises Invalid for filters or weighers that don't exist."""
         self._settings = settings or SchedulerSettings()
         self._cloud = cloud
-        self.picture = Picture(
+        self.snapshot = HostSnapshot(
             cloud,
             service_down_seconds=self._settings.service_down_seconds,
             default_zone=self._settings.default_availability_zone,
         )
-        self._chooser = Chooser(cloud, self._settings, self.picture)
+        self._chooser = Chooser(cloud, self._settings, self.snapshot)
         self.max_attempts = self._settings.scheduler.max_attempts
         self._stopping = threading.Event()
         self._watcher: threading.Thread | None = None
@@ -74,9 +74,9 @@ class Scheduler:
             self._watcher.join(timeout=5)
 
     def refresh(self, ctx: Context) -> None:
-        """The picture is as fresh as the databases. Raises DatabaseUnavailable for the global one only."""
-        self.picture.follow()
-        self.picture.visit(ctx.deadline.sooner(VISIT_SECONDS))
+        """The snapshot is as fresh as the databases. Raises DatabaseUnavailable for the global one only."""
+        self.snapshot.follow()
+        self.snapshot.visit(ctx.deadline.sooner(VISIT_SECONDS))
 
     def select(
         self,
@@ -94,8 +94,8 @@ class Scheduler:
         in the same transaction. Raises DatabaseUnavailable, DeadlineExceeded; batches before stay committed.
         """
         interval = self._settings.scheduler.cells_refresh_interval
-        self.picture.follow(FOLLOW_SECONDS)
-        self.picture.visit(ctx.deadline.sooner(VISIT_SECONDS), max_age=interval * 3)
+        self.snapshot.follow(FOLLOW_SECONDS)
+        self.snapshot.visit(ctx.deadline.sooner(VISIT_SECONDS), max_age=interval * 3)
         request = self._request(ctx, specs, record, cell_id, keep or {})
         for start in range(0, len(specs), BATCH):
             self._batch(request, list(range(start, min(start + BATCH, len(specs)))))
@@ -111,7 +111,7 @@ class Scheduler:
         record: Record | None,
         cell_id: int | None,
         keep: Mapping[str, str],
-    ) -> Asked:
+    ) -> SelectRequest:
         uuids = {uuid for spec in specs for uuid in hinted(spec)}
         homes: Mapping[str, set[str]] = {}
         if uuids:
@@ -127,11 +127,13 @@ class Scheduler:
             with self._cloud.db.connect() as tx:
                 found = instance_mappings.places(tx, [spec.instance_uuid for spec in specs])
             at_home = frozenset(uuid for uuid, place in found.items() if place.cell_id == cell_id)
-        request = Asked(ctx, specs, record, cell_id, homes, home_cells, at_home, {}, [None] * len(specs), keep=keep)
+        request = SelectRequest(
+            ctx, specs, record, cell_id, homes, home_cells, at_home, {}, [None] * len(specs), keep=keep
+        )
         self._read_groups(request)
         return request
 
-    def _read_groups(self, request: Asked, without: frozenset[str] | None = None) -> None:
+    def _read_groups(self, request: SelectRequest, without: frozenset[str] | None = None) -> None:
         """The groups as they are committed, but for the instances (all of the request) that are still to be placed."""
         uuids = {spec.group_uuid for spec in request.specs if spec.group_uuid is not None}
         if uuids:
@@ -140,16 +142,16 @@ class Scheduler:
                 found = server_groups.by_uuids(tx, uuids)
             request.groups = {uuid: GroupState.of(group, left) for uuid, group in found.items()}
 
-    def _batch(self, request: Asked, indices: list[int]) -> None:
+    def _batch(self, request: SelectRequest, indices: list[int]) -> None:
         left = indices
         for attempt in range(ROUNDS):
             request.ctx.deadline.check("scheduler")
             picks, refused = self._chooser.decide(request, left)
             if refused and not request.rechecked:
                 request.rechecked = True
-                self.picture.cancel(pick.pending for pick in picks)
-                self.picture.visit(request.ctx.deadline.sooner(VISIT_SECONDS), max_age=RECHECK_SECONDS)
-                self.picture.follow()
+                self.snapshot.cancel(pick.pending for pick in picks)
+                self.snapshot.visit(request.ctx.deadline.sooner(VISIT_SECONDS), max_age=RECHECK_SECONDS)
+                self.snapshot.follow()
                 self._read_groups(request, self._unplaced(request, left))
                 continue
             for index, error in refused.items():
@@ -166,7 +168,7 @@ class Scheduler:
         for index in left:
             self._refuse(request, index, NoValidHost(reason="Other requests took each host that was chosen."))
 
-    def _one(self, request: Asked, index: int) -> None:
+    def _one(self, request: SelectRequest, index: int) -> None:
         for attempt in range(ROUNDS):
             request.ctx.deadline.check("scheduler")
             picks, refused = self._chooser.decide(request, [index])
@@ -177,21 +179,21 @@ class Scheduler:
                 return
         self._refuse(request, index, NoValidHost(reason="Other requests took each host that was chosen."))
 
-    def _committed(self, request: Asked, picks: list[Pick], attempt: int) -> bool:
+    def _committed(self, request: SelectRequest, picks: list[Pick], attempt: int) -> bool:
         """Claim them all. False: a race was lost, nothing is claimed, and the figures are fresh again."""
         try:
             kept = claim(self._cloud, picks, request.record, request.keep)
         except (InventoryExceeded, ResourceProviderNotFound, GenerationConflict, GroupMoved) as lost:
-            self.picture.cancel(pick.pending for pick in picks)
+            self.snapshot.cancel(pick.pending for pick in picks)
             log.info("claims lost, choosing again", extra=about(request.ctx, reason=str(lost), attempt=attempt + 1))
-            self.picture.follow(suspects=[pick.selection.provider_uuid for pick in picks])
+            self.snapshot.follow(suspects=[pick.selection.provider_uuid for pick in picks])
             self._read_groups(request, self._unplaced(request, [pick.index for pick in picks]))
             return False
         except BaseException:
-            self.picture.cancel(pick.pending for pick in picks)
+            self.snapshot.cancel(pick.pending for pick in picks)
             raise
-        self.picture.settle(pick.pending for pick in picks if pick.index in kept)
-        self.picture.cancel(pick.pending for pick in picks if pick.index not in kept)
+        self.snapshot.settle(pick.pending for pick in picks if pick.index in kept)
+        self.snapshot.cancel(pick.pending for pick in picks if pick.index not in kept)
         for pick in picks:
             if pick.index in kept:
                 request.outcomes[pick.index] = pick.selection
@@ -208,14 +210,14 @@ class Scheduler:
             self._read_groups(request, self._unplaced(request, ()))
         return True
 
-    def _refuse(self, request: Asked, index: int, error: NoValidHost) -> None:
+    def _refuse(self, request: SelectRequest, index: int, error: NoValidHost) -> None:
         request.outcomes[index] = error
         log.warning(
             "no valid host",
             extra=about(request.ctx, instance=request.specs[index].instance_uuid, reason=error.fields.get("reason")),
         )
 
-    def _unplaced(self, request: Asked, left: Sequence[int]) -> frozenset[str]:
+    def _unplaced(self, request: SelectRequest, left: Sequence[int]) -> frozenset[str]:
         """The instances of the request without a committed host."""
         return frozenset(
             request.specs[index].instance_uuid
@@ -223,8 +225,8 @@ class Scheduler:
             if index in left or not isinstance(request.outcomes[index], Selection)
         )
 
-    def _note_refusals(self, request: Asked) -> None:
-        """Of instances that have no host at all: who is only not moved keeps the note of where it is."""
+    def _note_refusals(self, request: SelectRequest) -> None:
+        """Of instances that have no host at all: one that is only not moved keeps the note of where it is."""
         without = {
             spec.instance_uuid
             for spec, outcome in zip(request.specs, request.outcomes, strict=True)
@@ -244,8 +246,8 @@ class Scheduler:
         while not self._stopping.is_set():
             ctx = internal(self._cloud.clock, seconds=max(VISIT_SECONDS, interval))
             try:
-                self.picture.follow()
-                self.picture.visit(ctx.deadline)
+                self.snapshot.follow()
+                self.snapshot.visit(ctx.deadline)
             except PolycellError as error:
                 log.warning("hosts can't be followed", extra=about(ctx, reason=str(error)))
             except Exception:

@@ -1,6 +1,6 @@
 """All hosts in memory, following what changes: placement by its feed, cells by looking at them again and again.
 
-Nothing here is asked host by host: a claim costs the next reader one small query, a quiet cell costs three. A cell that
+No host is polled by itself: a claim costs the next reader one small query, a quiet cell costs three. A cell that
 doesn't answer keeps its hosts, marked absent, until it does.
 """
 
@@ -34,7 +34,7 @@ class Pending:
     committed: bool = False
 
 
-class Picture:
+class HostSnapshot:
     """Thread-safe. `hosts` is changed only under `lock`; the values in it never change."""
 
     def __init__(self, cloud: Cloud, *, service_down_seconds: float, default_zone: str) -> None:
@@ -95,20 +95,20 @@ class Picture:
         """Look at every cell, unless that was done less than `max_age` seconds ago and the cells are the same since.
         Those that don't answer by the deadline have their hosts marked absent. Raises DatabaseUnavailable (the global
         one)."""
-        asked_at, topology = self._cloud.clock.monotonic(), self._cloud.cells.snapshot().version
-        if asked_at - self._visited_at < max_age and self._visited == topology:
+        polled_at, topology = self._cloud.clock.monotonic(), self._cloud.cells.snapshot().version
+        if polled_at - self._visited_at < max_age and self._visited == topology:
             return
         with self._visiting:
-            if max_age and self._visited_at >= asked_at and self._visited == topology:
+            if max_age and self._visited_at >= polled_at and self._visited == topology:
                 return  # somebody else has just done it
-            looked = self._cells.look(self._cloud, deadline)
+            polled = self._cells.poll(self._cloud, deadline)
             with self.lock:
-                touched = self._cells.take(looked)
+                touched = self._cells.take(polled)
             touched |= self._map_strangers()
             with self.lock:
                 touched |= {key for key, state in self.hosts.items() if key not in touched and self._flipped(state)}
                 self._renew(touched)
-            self._visited_at, self._visited = looked.at, topology
+            self._visited_at, self._visited = polled.at, topology
 
     # -- claiming -----------------------------------------------------------------------------
 
@@ -223,7 +223,7 @@ class Picture:
             node=report.node,
             cell_id=node.cell_id,
             provider_id=provider.id if provider else 0,
-            rooms=_with_pending(provider.inventories, waiting) if provider else {},
+            headrooms=_with_pending(provider.inventories, waiting) if provider else {},
             traits=provider.traits if provider else frozenset(),
             placement_aggregates=provider.aggregates if provider else frozenset(),
             aggregates=inside,
@@ -257,8 +257,8 @@ class Picture:
         return "has no resource provider" if provider is None else None
 
     def _is_up(self, service: ServiceState) -> bool:
-        silent = (self._cloud.clock.now() - service.seen_at).total_seconds()
-        return not service.forced_down and silent <= self._down_seconds
+        unreachable = (self._cloud.clock.now() - service.seen_at).total_seconds()
+        return not service.forced_down and unreachable <= self._down_seconds
 
     def _flipped(self, state: HostState) -> bool:
         node = self._cells.nodes.get(state.key)

@@ -33,8 +33,8 @@ def free(resource_class: str) -> Scorer:
     """What is free of a class, as far as it may be claimed."""
 
     def score(host: HostState) -> float:
-        room = host.rooms.get(resource_class)
-        return float(room.capacity - room.used) if room is not None else 0.0
+        headroom = host.headrooms.get(resource_class)
+        return float(headroom.capacity - headroom.used) if headroom is not None else 0.0
 
     return score
 

@@ -11,7 +11,7 @@ from api_cell.hosts import ask
 from api_cell.servers import find
 from cell_service.context import SYSTEM_CLOCK, Context, Deadline, new_request_id
 from cell_service.db import console_tokens
-from cell_service.errors import ConsoleTokenNotFound, InstanceNotReady, NobodyThere, Unavailable
+from cell_service.errors import ConsoleTokenNotFound, InstanceNotReady, NoConsumer, Unavailable
 from cell_service.model.console import ConsoleToken
 from mapping_db.cloud import Cloud
 
@@ -31,7 +31,7 @@ def open_console(req: Request, server_id: str, kind: str) -> str:
         raise InstanceNotReady(instance_uuid=server_id)
     try:
         place = cell.compute(instance.host).get_console(req.ctx, server_id, kind)
-    except NobodyThere:
+    except NoConsumer:
         raise Unavailable(reason=f"Host of instance {server_id} does not answer.") from None
     secret, now = str(uuid4()), req.cloud.clock.now()
     until = now + timedelta(seconds=req.services.settings.consoleauth.token_ttl)

@@ -22,7 +22,7 @@ from cell_service.errors import (
     InstanceInvalidState,
     InstanceNotReady,
     Invalid,
-    NobodyThere,
+    NoConsumer,
     NotSupported,
 )
 from cell_service.logs import about
@@ -93,5 +93,5 @@ def _demand_able(req: Request, cell: Cell, host: str) -> None:
         cell.compute(host).demand_volume_snapshots(req.ctx)
     except NotSupported as error:
         raise Invalid(reason=str(error)) from None
-    except (NobodyThere, DeadlineExceeded):
+    except (NoConsumer, DeadlineExceeded):
         raise Invalid(reason=f"Compute service of {host} is unavailable at this time.") from None

@@ -197,8 +197,8 @@ class HostMover:
         )  # fmt: skip
         self._told("sealed", len(sealed))
         with source.db.connect(self._deadline) as tx:
-            parcels = carry.read(tx, sealed, operations=True)
-        target.db.run(lambda tx: carry.write(tx, parcels, hidden=True), self._deadline)
+            bundles = carry.read(tx, sealed, operations=True)
+        target.db.run(lambda tx: carry.write(tx, bundles, hidden=True), self._deadline)
         self._told("copied", len(sealed))
         arrived += self._own(sealed, source, target) + [uuid for uuid in sealed if uuid in dead]
         self._told("owned", len(arrived))

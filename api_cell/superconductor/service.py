@@ -81,7 +81,7 @@ class SuperConductorService(SuperConductor):
 
     def hosts_known(self) -> list[str]:
         """The hosts that could be chosen, as far as the scheduler knows."""
-        return sorted(self._deps.scheduler.picture.by_host)
+        return sorted(self._deps.scheduler.snapshot.by_host)
 
     def reclaim(self) -> None:
         """Soft-deleted servers whose time is over are deleted."""

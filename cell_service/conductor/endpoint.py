@@ -18,7 +18,7 @@ from cell_service.model.host import NodeReport
 from cell_service.model.instance import Instance
 from cell_service.model.lifecycle import PowerState, Task
 from cell_service.model.operation import Kind, Outcome, Phase, Work
-from cell_service.rpc.conductor import Conductor, GuestReport, GuestVerdict, HostRegistration, HostStanding
+from cell_service.rpc.conductor import Conductor, GuestReport, GuestVerdict, HostRegistration, HostStatus
 
 log = logging.getLogger(__name__)
 
@@ -29,11 +29,11 @@ class ConductorServant(Conductor):
     def __init__(self, deps: ConductorContext) -> None:
         self._deps = deps
 
-    def register_host(self, ctx: Context, registration: HostRegistration) -> HostStanding:
+    def register_host(self, ctx: Context, registration: HostRegistration) -> HostStatus:
         now = self._deps.now()
         waits = None if self._deps.settings.enable_new_services else "New compute service disabled due to config."
 
-        def work(tx: Connection) -> HostStanding:
+        def work(tx: Connection) -> HostStatus:
             service = services.register(
                 tx,
                 host=registration.host,
@@ -45,7 +45,7 @@ class ConductorServant(Conductor):
             )
             for node in registration.nodes:
                 compute_nodes.report(tx, service.id, registration.host, node, now)
-            return HostStanding(service.uuid, service.disabled, service.forced_down)
+            return HostStatus(service.uuid, service.disabled, service.forced_down)
 
         standing = self._deps.db.run(work)
         log.info("host registered", extra=about(ctx, host=registration.host, nodes=len(registration.nodes)))

@@ -35,7 +35,7 @@ _OPERATION = ("instance_uuid", "kind", "request_id", "created_at")
 
 
 @dataclass(frozen=True, slots=True)
-class CarriedAction:
+class CopiedAction:
     """One row of `instance_actions` with its events."""
 
     row: PlainRow
@@ -43,12 +43,12 @@ class CarriedAction:
 
 
 @dataclass(frozen=True, slots=True)
-class Parcel:
+class InstanceBundle:
     """An instance as rows, by column. Without the ids that only the one database knows; migrations keep theirs."""
 
     instance: PlainRow
     tags: tuple[str, ...] = ()
-    actions: tuple[CarriedAction, ...] = ()
+    actions: tuple[CopiedAction, ...] = ()
     migrations: tuple[PlainRow, ...] = ()
     operations: tuple[PlainRow, ...] = ()
 
@@ -86,7 +86,7 @@ def work_for_others(tx: Connection, host: str) -> list[str]:
     return [row[0] for row in tx.execute(query)]
 
 
-def read(tx: Connection, uuids: Iterable[str], *, operations: bool) -> list[Parcel]:
+def read(tx: Connection, uuids: Iterable[str], *, operations: bool) -> list[InstanceBundle]:
     """Those of the instances that are here, deleted ones too; with their unfinished operations if so told."""
     wanted = list(uuids)
     if not wanted:
@@ -99,11 +99,11 @@ def read(tx: Connection, uuids: Iterable[str], *, operations: bool) -> list[Parc
     moved = _grouped(tx, migrations, migrations.c.instance_uuid.in_(wanted), "instance_uuid")
     work = _unfinished(tx, wanted) if operations else {}
     return [
-        Parcel(
+        InstanceBundle(
             _without_id(row),
             tuple(each["tag"] for each in labels.get(row["uuid"], ())),
             tuple(
-                CarriedAction(_without_id(each), tuple(_without_id(event) for event in events.get(each["id"], ())))
+                CopiedAction(_without_id(each), tuple(_without_id(event) for event in events.get(each["id"], ())))
                 for each in acted.get(row["uuid"], ())
             ),
             tuple(moved.get(row["uuid"], ())),
@@ -113,28 +113,30 @@ def read(tx: Connection, uuids: Iterable[str], *, operations: bool) -> list[Parc
     ]
 
 
-def write(tx: Connection, parcels: Sequence[Parcel], *, hidden: bool, changes: Mapping[str, Any] | None = None) -> None:
+def write(
+    tx: Connection, bundles: Sequence[InstanceBundle], *, hidden: bool, changes: Mapping[str, Any] | None = None
+) -> None:
     """The instances are here as the parcels say, `changes` laid over their rows; what is here already is brought up
     to date, and what this cell has recorded of them itself stays. Instances and migrations are hidden as told.
 
     An instance whose row is here and not hidden is this cell's own by now, and is left alone.
     """
-    own = _visible(tx, [parcel.uuid for parcel in parcels])
-    parcels = [parcel for parcel in parcels if parcel.uuid not in own]
-    if not parcels:
+    own = _visible(tx, [bundle.uuid for bundle in bundles])
+    bundles = [bundle for bundle in bundles if bundle.uuid not in own]
+    if not bundles:
         return
-    uuids = [parcel.uuid for parcel in parcels]
+    uuids = [bundle.uuid for bundle in bundles]
     laid_over = {**(changes or {}), "hidden": hidden}
-    _put(tx, instances, ("uuid",), [{**parcel.instance, **laid_over} for parcel in parcels],
+    _put(tx, instances, ("uuid",), [{**bundle.instance, **laid_over} for bundle in bundles],
          instances.c.uuid.in_(uuids))  # fmt: skip
     tx.execute(delete(tags).where(tags.c.resource_id.in_(uuids)))
-    labels = [{"resource_id": parcel.uuid, "tag": tag} for parcel in parcels for tag in parcel.tags]
+    labels = [{"resource_id": bundle.uuid, "tag": tag} for bundle in bundles for tag in bundle.tags]
     if labels:
         tx.execute(insert(tags), labels)
-    _put_actions(tx, uuids, [action for parcel in parcels for action in parcel.actions])
-    moved = [{**row, "hidden": hidden} for parcel in parcels for row in parcel.migrations]
+    _put_actions(tx, uuids, [action for bundle in bundles for action in bundle.actions])
+    moved = [{**row, "hidden": hidden} for bundle in bundles for row in bundle.migrations]
     _put(tx, migrations, ("uuid",), moved, migrations.c.instance_uuid.in_(uuids))
-    work = [row for parcel in parcels for row in parcel.operations]
+    work = [row for bundle in bundles for row in bundle.operations]
     _put(tx, operations, _OPERATION, work, operations.c.instance_uuid.in_(uuids))
 
 
@@ -225,7 +227,7 @@ def _named(row: dict[str, Any]) -> dict[str, Any]:
     return {**row, "system_metadata": kept}
 
 
-def _put_actions(tx: Connection, uuids: list[str], carried: list[CarriedAction]) -> None:
+def _put_actions(tx: Connection, uuids: list[str], carried: list[CopiedAction]) -> None:
     here = instance_actions.c.instance_uuid.in_(uuids)
     _put(tx, instance_actions, _ACTION, [action.row for action in carried], here)
     columns = [instance_actions.c[name] for name in ("id", *_ACTION)]

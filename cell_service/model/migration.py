@@ -42,7 +42,7 @@ class Migration:
 
 
 @dataclass(frozen=True, slots=True)
-class Sending:
+class OutgoingMigration:
     """How far a guest is that is being sent to another host. Bytes."""
 
     memory_total: int

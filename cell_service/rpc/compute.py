@@ -6,7 +6,7 @@ from cell_service.context import Context
 from cell_service.model.console import ConsolePlace
 from cell_service.model.diagnostics import GuestDiagnostics
 from cell_service.model.host import PowerAction
-from cell_service.model.migration import Sending
+from cell_service.model.migration import OutgoingMigration
 from cell_service.rpc.contract import Contract, call, cast
 
 
@@ -46,7 +46,7 @@ class Compute(Contract):
         raise NotImplementedError
 
     @call(seconds=10, idempotent=True)
-    def get_sending(self, ctx: Context, instance_uuid: str) -> Sending | None:
+    def get_sending(self, ctx: Context, instance_uuid: str) -> OutgoingMigration | None:
         """How far the guest is that is being sent to another host; None when it is not. Raises NotSupported."""
         raise NotImplementedError
 

@@ -23,7 +23,7 @@ class HostRegistration:
 
 
 @dataclass(frozen=True, slots=True)
-class HostStanding:
+class HostStatus:
     """What the cell thinks of a host: its service's uuid, and whether it has been forced down or disabled."""
 
     service_uuid: str
@@ -54,7 +54,7 @@ class Conductor(Contract):
     topic = "conductor"
 
     @call(seconds=30, idempotent=True)
-    def register_host(self, ctx: Context, registration: HostRegistration) -> HostStanding:
+    def register_host(self, ctx: Context, registration: HostRegistration) -> HostStatus:
         """Create or refresh the host's service and compute nodes; the host is up from now on."""
         raise NotImplementedError
 

@@ -77,9 +77,9 @@ def client(contract: type[C], transport: Transport, host: str | None = None) -> 
     return made
 
 
-def dispatcher(servant: Contract, clock: Clock = SYSTEM_CLOCK) -> Handler:
-    """A transport handler that decodes messages for `servant`, calls it, and encodes what it answers or raises."""
-    shapes = _shapes(typing.cast(Any, type(servant)))
+def dispatcher(endpoint: Contract, clock: Clock = SYSTEM_CLOCK) -> Handler:
+    """A transport handler that decodes messages for `endpoint`, calls it, and encodes what it answers or raises."""
+    shapes = _shapes(typing.cast(Any, type(endpoint)))
 
     def handle(delivery: Delivery) -> bytes | None:
         try:
@@ -94,7 +94,7 @@ def dispatcher(servant: Contract, clock: Clock = SYSTEM_CLOCK) -> Handler:
             if isinstance(error, errors.NotSupported):
                 return _failure(error)
             return _failure(errors.RemoteError(kind="Unintelligible", reason=str(error)))
-        method = getattr(servant, shape.name)
+        method = getattr(endpoint, shape.name)
         if not delivery.wants_reply:
             method(ctx, **arguments)
             return None
@@ -151,9 +151,9 @@ def _is_plain(value: Any) -> bool:
 
 
 @cache
-def _shapes(servant: Any) -> dict[str, _Shape]:
+def _shapes(endpoint: Any) -> dict[str, _Shape]:
     """The methods of the contract that a class is or serves, by name."""
-    contract = next(base for base in servant.__mro__ if issubclass(base, Contract) and "topic" in base.__dict__)
+    contract = next(base for base in endpoint.__mro__ if issubclass(base, Contract) and "topic" in base.__dict__)
     shapes = {}
     for name, method in inspect.getmembers(contract, inspect.isfunction):
         if not hasattr(method, "__rpc__"):

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
-from cell_service.errors import DeadlineExceeded, NobodyThere, QueueUnavailable
+from cell_service.errors import DeadlineExceeded, NoConsumer, QueueUnavailable
 from cell_service.logs import about
 from cell_service.rpc.answers import Waiting
 from cell_service.rpc.transport import MAX_PARKED, MAX_RETURNS, MAX_WAITING, Delivery, Handler
@@ -55,7 +55,7 @@ class _Topic:
         self.consumers: list[Consumer] = []
 
 
-class _Silence(threading.Event):
+class _Unreachable(threading.Event):
     """Tells when it ends."""
 
     def __init__(self, ended: Callable[[], None]) -> None:
@@ -72,7 +72,7 @@ class Bus:
 
     def __init__(self) -> None:
         self.parked: dict[str, deque[bytes]] = defaultdict(lambda: deque(maxlen=MAX_PARKED))
-        self.silent = _Silence(self._pump_all)
+        self.unreachable = _Unreachable(self._pump_all)
         """Set: the server neither takes nor gives messages, as a frozen one would."""
         self.workers = Workers("bus")
         self._lock = threading.Lock()
@@ -86,7 +86,7 @@ class Bus:
         with self._lock:
             found = self._topics.get(topic)
             if found is None:
-                raise NobodyThere(topic=topic)
+                raise NoConsumer(topic=topic)
             if len(found.messages) >= MAX_WAITING:
                 raise QueueUnavailable(reason=f"the queue of {topic} is full")
             found.messages.append(message)
@@ -146,7 +146,7 @@ class Bus:
 
     def _next(self, topic: _Topic) -> tuple[Consumer, Message] | None:
         with self._lock:
-            if not topic.messages or self.silent.is_set():
+            if not topic.messages or self.unreachable.is_set():
                 return None
             consumer = next((each for each in topic.consumers if each.places > 0), None)
             if consumer is None:
@@ -201,7 +201,7 @@ class MemoryTransport:
     def ping(self, *, timeout: float) -> None:
         answer = self._waiting.enter()
         try:
-            if self._bus.silent.is_set():
+            if self._bus.unreachable.is_set():
                 with contextlib.suppress(DeadlineExceeded):
                     answer.wait(min(timeout, 0.05), "the in-process queue")
                 raise QueueUnavailable(reason="the in-process queue is silent")

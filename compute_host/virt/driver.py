@@ -14,7 +14,7 @@ from cell_service.model.diagnostics import GuestDiagnostics
 from cell_service.model.host import NodeReport, PowerAction
 from cell_service.model.instance import InjectedFile, Instance, Vif
 from cell_service.model.lifecycle import PowerState
-from cell_service.model.migration import Sending
+from cell_service.model.migration import OutgoingMigration
 
 GIB = 2**30
 
@@ -183,10 +183,10 @@ class Movable(Protocol):
 
 
 @runtime_checkable
-class Sendings(Protocol):
+class LiveMigrations(Protocol):
     """A driver that can be asked about guests that are being sent to another host (`Movable.send`)."""
 
-    def sending(self, uuid: str) -> Sending | None:
+    def sending(self, uuid: str) -> OutgoingMigration | None:
         """How far it is; None when the guest is not being sent now."""
 
     def steer_sending(self, uuid: str, *, finish: bool) -> bool:

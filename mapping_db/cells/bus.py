@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable
 
 from cell_service.context import Clock, Deadline
-from cell_service.errors import CellUnavailable, DeadlineExceeded, NobodyThere, QueueUnavailable
+from cell_service.errors import CellUnavailable, DeadlineExceeded, NoConsumer, QueueUnavailable
 from cell_service.logs import masked
 from cell_service.rpc.transport import Handler, Subscription, Transport
 from mapping_db.cells.bulkhead import Flight
@@ -81,7 +81,7 @@ class CellBus:
         if transport is not None:
             return transport
         if self.url.partition(":")[0] in ("", "none"):
-            raise NobodyThere(topic=topic)
+            raise NoConsumer(topic=topic)
         with self._opening:
             if self._transport is None:
                 try:

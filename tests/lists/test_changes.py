@@ -54,8 +54,8 @@ class Mover:
         )  # fmt: skip
         api.db.run(lambda tx: moves.insert_new(tx, move))
         api.in_cell(source, lambda tx: carry.seal(tx, [uuid], now=clock.now()))
-        parcels = api.in_cell(source, lambda tx: carry.read(tx, [uuid], operations=True))
-        api.in_cell(target, lambda tx: carry.write(tx, parcels, hidden=True))
+        bundles = api.in_cell(source, lambda tx: carry.read(tx, [uuid], operations=True))
+        api.in_cell(target, lambda tx: carry.write(tx, bundles, hidden=True))
         api.db.run(lambda tx: instance_mappings.move(tx, uuid, source=ids[source], target=ids[target]))
         api.in_cell(target, lambda tx: carry.unseal(tx, [uuid]))
         api.in_cell(source, lambda tx: carry.remove(tx, [uuid]))

@@ -10,7 +10,7 @@ from sqlalchemy import text
 
 from cell_service.context import Deadline, internal
 from cell_service.db.sql.engine import Database
-from cell_service.errors import CellMappingNotFound, CellUnavailable, DatabaseUnavailable, InstanceNotFound, NobodyThere
+from cell_service.errors import CellMappingNotFound, CellUnavailable, DatabaseUnavailable, InstanceNotFound, NoConsumer
 from cell_service.rpc.compute import Compute
 from cell_service.rpc.contract import dispatcher
 from mapping_db import cell_mappings
@@ -128,7 +128,7 @@ def test_cell0_is_found_by_its_uuid_and_has_no_queue(federation: Federation) -> 
             now=NOW,
         )  # fmt: skip
     assert who(cells.cell0()) == "zero"
-    with pytest.raises(NobodyThere):
+    with pytest.raises(NoConsumer):
         cells.cell0().compute("h").wake(internal())
 
 

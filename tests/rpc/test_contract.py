@@ -21,21 +21,21 @@ LONG = 60.0
 
 
 @dataclass(frozen=True, slots=True)
-class Parcel:
+class InstanceBundle:
     name: str
     weight: float = 1.0
     tags: tuple[str, ...] = ()
 
 
-class Post(Contract):
+class Message(Contract):
     topic = "post"
 
     @cast
-    def drop(self, ctx: Context, parcel: Parcel) -> None:
+    def drop(self, ctx: Context, bundle: InstanceBundle) -> None:
         raise NotImplementedError
 
     @call(seconds=LONG, idempotent=True)
-    def weigh(self, ctx: Context, parcel: Parcel, unit: str = "kg") -> dict[str, float]:
+    def weigh(self, ctx: Context, bundle: InstanceBundle, unit: str = "kg") -> dict[str, float]:
         raise NotImplementedError
 
     @call(seconds=LONG, idempotent=True)
@@ -43,23 +43,23 @@ class Post(Contract):
         raise NotImplementedError
 
     @call(seconds=LONG, idempotent=False)
-    def sell(self, ctx: Context) -> Parcel | None:
+    def sell(self, ctx: Context) -> InstanceBundle | None:
         raise NotImplementedError
 
 
-class Office(Post):
+class Office(Message):
     def __init__(self) -> None:
-        self.dropped: list[tuple[Context, Parcel]] = []
+        self.dropped: list[tuple[Context, InstanceBundle]] = []
         self.contexts: list[Context] = []
         self.came = threading.Event()
 
-    def drop(self, ctx: Context, parcel: Parcel) -> None:
-        self.dropped.append((ctx, parcel))
+    def drop(self, ctx: Context, bundle: InstanceBundle) -> None:
+        self.dropped.append((ctx, bundle))
         self.came.set()
 
-    def weigh(self, ctx: Context, parcel: Parcel, unit: str = "kg") -> dict[str, float]:
+    def weigh(self, ctx: Context, bundle: InstanceBundle, unit: str = "kg") -> dict[str, float]:
         self.contexts.append(ctx)
-        return {unit: parcel.weight}
+        return {unit: bundle.weight}
 
     def lose(self, ctx: Context, what: str) -> None:
         match what:
@@ -68,10 +68,10 @@ class Office(Post):
             case "bug":
                 raise ZeroDivisionError("of nothing")
             case "odd":
-                raise errors.NoValidHost(reason=Parcel("odd"))
+                raise errors.NoValidHost(reason=InstanceBundle("odd"))
 
-    def sell(self, ctx: Context) -> Parcel | None:
-        return Parcel("größe", 0.5, ("a", "b"))
+    def sell(self, ctx: Context) -> InstanceBundle | None:
+        return InstanceBundle("größe", 0.5, ("a", "b"))
 
 
 @pytest.fixture
@@ -88,8 +88,8 @@ def office(bus: Bus) -> Iterator[Office]:
 
 
 @pytest.fixture
-def post(bus: Bus, office: Office) -> Post:
-    return client(Post, bus.connect())
+def message(bus: Bus, office: Office) -> Message:
+    return client(Message, bus.connect())
 
 
 def raw(bus: Bus, **changes: Any) -> dict[str, Any]:
@@ -99,7 +99,7 @@ def raw(bus: Bus, **changes: Any) -> dict[str, Any]:
         "method": "weigh",
         "ctx": {"request_id": "req-1"},
         "budget": 5.0,
-        "args": {"parcel": {"name": "x", "weight": 2.0}},
+        "args": {"bundle": {"name": "x", "weight": 2.0}},
     }
     answer: dict[str, Any] = json.loads(
         bus.connect().call("post", json.dumps({**envelope, **changes}).encode(), timeout=LONG)
@@ -107,29 +107,29 @@ def raw(bus: Bus, **changes: Any) -> dict[str, Any]:
     return answer
 
 
-def test_values_go_in_and_come_out(post: Post) -> None:
-    assert post.weigh(internal(), Parcel("x", 2.5)) == {"kg": 2.5}
-    assert post.weigh(internal(), parcel=Parcel("x"), unit="g") == {"g": 1.0}
-    assert post.sell(internal()) == Parcel("größe", 0.5, ("a", "b"))
+def test_values_go_in_and_come_out(message: Message) -> None:
+    assert message.weigh(internal(), InstanceBundle("x", 2.5)) == {"kg": 2.5}
+    assert message.weigh(internal(), bundle=InstanceBundle("x"), unit="g") == {"g": 1.0}
+    assert message.sell(internal()) == InstanceBundle("größe", 0.5, ("a", "b"))
 
 
-def test_who_asks_travels_along(post: Post, office: Office) -> None:
+def test_who_asks_travels_along(message: Message, office: Office) -> None:
     ctx = Context(new_request_id(), user_id="u", project_id="p", roles=("member", "reader"), is_admin=True)
-    post.weigh(ctx, Parcel("x"))
-    post.drop(ctx, Parcel("y"))
+    message.weigh(ctx, InstanceBundle("x"))
+    message.drop(ctx, InstanceBundle("y"))
     assert office.came.wait(LONG)
     for seen in (office.contexts[0], office.dropped[0][0]):
         assert seen.until(ctx.deadline) == ctx
 
 
-def test_the_deadline_travels_as_what_is_left(post: Post, office: Office) -> None:
-    post.weigh(internal(seconds=20), Parcel("x"))
+def test_the_deadline_travels_as_what_is_left(message: Message, office: Office) -> None:
+    message.weigh(internal(seconds=20), InstanceBundle("x"))
     assert 0 < office.contexts[0].deadline.remaining() <= 20
 
 
-def test_no_time_left_is_not_sent(post: Post, office: Office) -> None:
+def test_no_time_left_is_not_sent(message: Message, office: Office) -> None:
     ctx = internal().until(Deadline.after(-1))
-    for use in (lambda: post.weigh(ctx, Parcel("x")), lambda: post.drop(ctx, Parcel("x"))):
+    for use in (lambda: message.weigh(ctx, InstanceBundle("x")), lambda: message.drop(ctx, InstanceBundle("x"))):
         with pytest.raises(errors.DeadlineExceeded):
             use()
     assert (office.contexts, office.dropped) == ([], [])
@@ -139,7 +139,7 @@ def test_a_client_for_one_host_reaches_that_host(bus: Bus) -> None:
     transport, offices = bus.connect(), {name: Office() for name in ("h1", "h2")}
     for name, office in offices.items():
         transport.serve(f"post.{name}", dispatcher(office))
-    client(Post, bus.connect(), "h2").weigh(internal(), Parcel("x"))
+    client(Message, bus.connect(), "h2").weigh(internal(), InstanceBundle("x"))
     assert [len(office.contexts) for office in offices.values()] == [0, 1]
     transport.close()
 
@@ -147,35 +147,35 @@ def test_a_client_for_one_host_reaches_that_host(bus: Bus) -> None:
 # -- errors -----------------------------------------------------------------------------------
 
 
-def test_errors_travel_with_class_and_fields(post: Post) -> None:
+def test_errors_travel_with_class_and_fields(message: Message) -> None:
     with pytest.raises(errors.InstanceNotFound) as raised:
-        post.lose(internal(), "instance")
+        message.lose(internal(), "instance")
     assert raised.value.fields == {"instance_id": "i-1"}
 
 
-def test_a_bug_on_the_far_side_is_a_remote_error(post: Post) -> None:
+def test_a_bug_on_the_far_side_is_a_remote_error(message: Message) -> None:
     with pytest.raises(errors.RemoteError) as raised:
-        post.lose(internal(), "bug")
+        message.lose(internal(), "bug")
     assert raised.value.fields == {"kind": "ZeroDivisionError", "reason": "of nothing"}
 
 
-def test_a_field_that_cannot_travel_goes_as_text(post: Post) -> None:
+def test_a_field_that_cannot_travel_goes_as_text(message: Message) -> None:
     with pytest.raises(errors.NoValidHost, match="odd"):
-        post.lose(internal(), "odd")
+        message.lose(internal(), "odd")
 
 
 def test_an_error_of_a_newer_peer_is_a_remote_error(bus: Bus) -> None:
     answer = json.dumps({"error": {"kind": "FromTheFuture", "fields": {"x": 1}}}).encode()
     bus.connect().serve("post", lambda delivery: answer)
     with pytest.raises(errors.RemoteError, match="FromTheFuture"):
-        client(Post, bus.connect()).weigh(internal(), Parcel("x"))
+        client(Message, bus.connect()).weigh(internal(), InstanceBundle("x"))
 
 
 @pytest.mark.parametrize("answer", [b"", b"[]", b"{}", b'{"result": 3}', b'{"error": {"kind": "InstanceNotFound"}}'])
 def test_an_answer_that_makes_no_sense_is_a_remote_error(bus: Bus, answer: bytes) -> None:
     bus.connect().serve("post", lambda delivery: answer)
     with pytest.raises(errors.RemoteError):
-        client(Post, bus.connect()).weigh(internal(), Parcel("x"))
+        client(Message, bus.connect()).weigh(internal(), InstanceBundle("x"))
 
 
 # -- peers of another age ---------------------------------------------------------------------
@@ -186,8 +186,8 @@ def test_an_answer_that_makes_no_sense_is_a_remote_error(bus: Bus, answer: bytes
     [
         {"colour": "blue"},
         {"ctx": {"request_id": "req-1", "mood": "good"}},
-        {"args": {"parcel": {"name": "x", "weight": 2.0}, "express": True}},
-        {"args": {"parcel": {"name": "x", "weight": 2.0, "insured": {"for": 3}}}},
+        {"args": {"bundle": {"name": "x", "weight": 2.0}, "express": True}},
+        {"args": {"bundle": {"name": "x", "weight": 2.0, "insured": {"for": 3}}}},
     ],
     ids=["envelope", "context", "arguments", "value"],
 )
@@ -196,7 +196,7 @@ def test_unknown_fields_are_ignored(bus: Bus, office: Office, changes: dict[str,
 
 
 def test_missing_optional_fields_have_their_defaults(bus: Bus, office: Office) -> None:
-    assert raw(bus, args={"parcel": {"name": "x"}}) == {"result": {"kg": 1.0}}
+    assert raw(bus, args={"bundle": {"name": "x"}}) == {"result": {"kg": 1.0}}
 
 
 def test_an_unknown_method_is_said_to_the_caller(bus: Bus, office: Office) -> None:
@@ -211,8 +211,8 @@ def test_an_unknown_method_is_said_to_the_caller(bus: Bus, office: Office) -> No
         {"method": ["weigh"]},
         {"ctx": []},
         {"args": {}},
-        {"args": {"parcel": 3}},
-        {"args": {"parcel": {"weight": 1.0}}},
+        {"args": {"bundle": 3}},
+        {"args": {"bundle": {"weight": 1.0}}},
         {"args": [1]},
     ],
 )
@@ -249,25 +249,25 @@ class Breaking(MemoryTransport):
 
 
 def test_an_idempotent_call_is_asked_again_when_the_connection_breaks(bus: Bus, office: Office) -> None:
-    assert client(Post, Breaking(bus, times=2)).weigh(internal(), Parcel("x")) == {"kg": 1.0}
+    assert client(Message, Breaking(bus, times=2)).weigh(internal(), InstanceBundle("x")) == {"kg": 1.0}
     assert len(office.contexts) == 3
 
 
 def test_another_call_is_not_asked_again(bus: Bus, office: Office) -> None:
     breaking = Breaking(bus, times=1)
     with pytest.raises(errors.QueueUnavailable):
-        client(Post, breaking).sell(internal())
+        client(Message, breaking).sell(internal())
 
 
 def test_asking_again_ends_with_the_deadline(bus: Bus, office: Office) -> None:
     with pytest.raises((errors.QueueUnavailable, errors.DeadlineExceeded)):
-        client(Post, Breaking(bus, times=1_000_000)).weigh(internal(seconds=0.2), Parcel("x"))
+        client(Message, Breaking(bus, times=1_000_000)).weigh(internal(seconds=0.2), InstanceBundle("x"))
 
 
-def test_a_silent_bus_neither_takes_nor_gives(bus: Bus, office: Office, post: Post) -> None:
-    bus.silent.set()
+def test_a_silent_bus_neither_takes_nor_gives(bus: Bus, office: Office, message: Message) -> None:
+    bus.unreachable.set()
     with pytest.raises(errors.QueueUnavailable):
-        post.drop(internal(), Parcel("x"))
-    bus.silent.clear()
-    post.drop(internal(), Parcel("x"))
+        message.drop(internal(), InstanceBundle("x"))
+    bus.unreachable.clear()
+    message.drop(internal(), InstanceBundle("x"))
     assert office.came.wait(LONG)

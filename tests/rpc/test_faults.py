@@ -287,9 +287,9 @@ def test_strange_properties_do_no_harm(vhost_url: str, opened: Callable[[str], T
 def test_an_error_of_our_own_costs_one_connection(vhost_url: str, opened: Callable[[str], Transport]) -> None:
     transport = opened(vhost_url)
     transport.serve("t", Inbox())
-    line = transport._line  # type: ignore[attr-defined]
-    for harm in (lambda: line.later(0, lambda: [][1]), lambda: [][1]):
-        line.do(harm)
+    connection = transport._connection  # type: ignore[attr-defined]
+    for harm in (lambda: connection.later(0, lambda: [][1]), lambda: [][1]):
+        connection.do(harm)
         wait_until(lambda: reaches(transport, "t", b"ab"), "it does not work any more")
 
 

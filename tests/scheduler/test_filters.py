@@ -13,7 +13,7 @@ from api_cell.scheduler.config import FilterSection, SchedulerSection
 from api_cell.scheduler.filters import registry
 from api_cell.scheduler.filters.match import matches
 from api_cell.scheduler.hosts import HostState
-from api_cell.scheduler.request_view import GroupState, Wish, wish_for
+from api_cell.scheduler.request_view import GroupState, RequestView, request_view
 from cell_service.errors import Invalid
 from cell_service.model.instance import Flavor
 from cell_service.model.request_spec import RequestSpec
@@ -27,7 +27,7 @@ HOST = HostState(
     host="h1",
     node="n1",
     cell_id=1,
-    rooms={
+    headrooms={
         "VCPU": Inventory(8, used=2, allocation_ratio=2.0),
         "MEMORY_MB": Inventory(8192, used=4096),
         "DISK_GB": Inventory(100, used=50),
@@ -54,44 +54,44 @@ def in_aggregates(*metadata: dict[str, str]) -> HostState:
     return replace(HOST, aggregates=made)
 
 
-def wish(*, hints: dict[str, Any] | None = None, extra: dict[str, str] | None = None, **spec: Any) -> Wish:
+def request(*, hints: dict[str, Any] | None = None, extra: dict[str, str] | None = None, **spec: Any) -> RequestView:
     flavor = replace(spec.pop("flavor", FLAVOR), extra_specs=extra or {})
-    return wish_for(replace(SPEC, flavor=flavor, scheduler_hints=hints or {}, **spec), SchedulerSection())
+    return request_view(replace(SPEC, flavor=flavor, scheduler_hints=hints or {}, **spec), SchedulerSection())
 
 
-def image(**properties: str) -> Wish:
-    return wish(image_properties=properties)
+def image(**properties: str) -> RequestView:
+    return request(image_properties=properties)
 
 
-def group(policy: str, limit: int = 1, **counts: int) -> Wish:
-    return replace(wish(), group=GroupState("g", policy, limit, counts))
+def group(policy: str, limit: int = 1, **counts: int) -> RequestView:
+    return replace(request(), group=GroupState("g", policy, limit, counts))
 
 
-CASES: list[tuple[str, HostState, Wish, bool]] = [
-    ("AllHostsFilter", replace(HOST, up=False), wish(), True),
-    ("ComputeFilter", HOST, wish(), True),
-    ("ComputeFilter", replace(HOST, up=False), wish(), False),
-    ("ComputeFilter", replace(HOST, disabled=True), wish(), False),
-    ("AvailabilityZoneFilter", HOST, wish(), True),
-    ("AvailabilityZoneFilter", HOST, wish(availability_zone="nova"), True),
-    ("AvailabilityZoneFilter", HOST, wish(availability_zone="east,nova"), True),
-    ("AvailabilityZoneFilter", HOST, wish(availability_zone="east"), False),
+CASES: list[tuple[str, HostState, RequestView, bool]] = [
+    ("AllHostsFilter", replace(HOST, up=False), request(), True),
+    ("ComputeFilter", HOST, request(), True),
+    ("ComputeFilter", replace(HOST, up=False), request(), False),
+    ("ComputeFilter", replace(HOST, disabled=True), request(), False),
+    ("AvailabilityZoneFilter", HOST, request(), True),
+    ("AvailabilityZoneFilter", HOST, request(availability_zone="nova"), True),
+    ("AvailabilityZoneFilter", HOST, request(availability_zone="east,nova"), True),
+    ("AvailabilityZoneFilter", HOST, request(availability_zone="east"), False),
     # capabilities
-    ("ComputeCapabilitiesFilter", HOST, wish(), True),
-    ("ComputeCapabilitiesFilter", HOST, wish(extra={"hw:cpu_policy": "shared"}), True),
-    ("ComputeCapabilitiesFilter", HOST, wish(extra={"capabilities:hypervisor_type": "QEMU"}), True),
-    ("ComputeCapabilitiesFilter", HOST, wish(extra={"capabilities:hypervisor_type": "s== Xen"}), False),
-    ("ComputeCapabilitiesFilter", HOST, wish(extra={"capabilities:hypervisor_version": ">= 8002000"}), True),
-    ("ComputeCapabilitiesFilter", HOST, wish(extra={"capabilities:free_ram_mb": ">= 4097"}), False),
-    ("ComputeCapabilitiesFilter", HOST, wish(extra={"capabilities:free_ram_mb": "= 4096"}), True),
-    ("ComputeCapabilitiesFilter", HOST, wish(extra={"capabilities:cpu_info:features": "<in> avx2"}), True),
-    ("ComputeCapabilitiesFilter", HOST, wish(extra={"capabilities:cpu_info:features": "<in> sse9"}), False),
-    ("ComputeCapabilitiesFilter", HOST, wish(extra={"capabilities:cpu_info:topology:cores": "4"}), True),
-    ("ComputeCapabilitiesFilter", HOST, wish(extra={"capabilities:cpu_info:topology:dies": "4"}), False),
-    ("ComputeCapabilitiesFilter", HOST, wish(extra={"capabilities:rack": "<or> r1 <or> r7"}), True),
-    ("ComputeCapabilitiesFilter", HOST, wish(extra={"rack": "r7"}), True),
-    ("ComputeCapabilitiesFilter", HOST, wish(extra={"rack": "r8"}), False),
-    ("ComputeCapabilitiesFilter", HOST, wish(extra={"no_such_thing": "1"}), False),
+    ("ComputeCapabilitiesFilter", HOST, request(), True),
+    ("ComputeCapabilitiesFilter", HOST, request(extra={"hw:cpu_policy": "shared"}), True),
+    ("ComputeCapabilitiesFilter", HOST, request(extra={"capabilities:hypervisor_type": "QEMU"}), True),
+    ("ComputeCapabilitiesFilter", HOST, request(extra={"capabilities:hypervisor_type": "s== Xen"}), False),
+    ("ComputeCapabilitiesFilter", HOST, request(extra={"capabilities:hypervisor_version": ">= 8002000"}), True),
+    ("ComputeCapabilitiesFilter", HOST, request(extra={"capabilities:free_ram_mb": ">= 4097"}), False),
+    ("ComputeCapabilitiesFilter", HOST, request(extra={"capabilities:free_ram_mb": "= 4096"}), True),
+    ("ComputeCapabilitiesFilter", HOST, request(extra={"capabilities:cpu_info:features": "<in> avx2"}), True),
+    ("ComputeCapabilitiesFilter", HOST, request(extra={"capabilities:cpu_info:features": "<in> sse9"}), False),
+    ("ComputeCapabilitiesFilter", HOST, request(extra={"capabilities:cpu_info:topology:cores": "4"}), True),
+    ("ComputeCapabilitiesFilter", HOST, request(extra={"capabilities:cpu_info:topology:dies": "4"}), False),
+    ("ComputeCapabilitiesFilter", HOST, request(extra={"capabilities:rack": "<or> r1 <or> r7"}), True),
+    ("ComputeCapabilitiesFilter", HOST, request(extra={"rack": "r7"}), True),
+    ("ComputeCapabilitiesFilter", HOST, request(extra={"rack": "r8"}), False),
+    ("ComputeCapabilitiesFilter", HOST, request(extra={"no_such_thing": "1"}), False),
     # image properties
     ("ImagePropertiesFilter", HOST, image(), True),
     ("ImagePropertiesFilter", HOST, image(hw_architecture="x86_64"), True),
@@ -107,7 +107,7 @@ CASES: list[tuple[str, HostState, Wish, bool]] = [
     ("ImagePropertiesFilter", replace(HOST, supported_instances=()), image(), True),
     ("ImagePropertiesFilter", replace(HOST, supported_instances=()), image(hw_vm_mode="hvm"), False),
     # groups
-    ("ServerGroupAffinityFilter", HOST, wish(), True),
+    ("ServerGroupAffinityFilter", HOST, request(), True),
     ("ServerGroupAffinityFilter", HOST, group("affinity"), True),
     ("ServerGroupAffinityFilter", HOST, group("affinity", h1=1), True),
     ("ServerGroupAffinityFilter", HOST, group("affinity", h2=1), False),
@@ -118,59 +118,59 @@ CASES: list[tuple[str, HostState, Wish, bool]] = [
     ("ServerGroupAntiAffinityFilter", HOST, group("anti-affinity", 2, h1=2), False),
     ("ServerGroupAntiAffinityFilter", HOST, group("affinity", h2=1), True),
     # hints
-    ("SimpleCIDRAffinityFilter", HOST, wish(), True),
-    ("SimpleCIDRAffinityFilter", HOST, wish(hints={"build_near_host_ip": "10.1.2.200"}), True),
-    ("SimpleCIDRAffinityFilter", HOST, wish(hints={"build_near_host_ip": "10.1.2.200", "cidr": "/30"}), False),
-    ("SimpleCIDRAffinityFilter", HOST, wish(hints={"build_near_host_ip": "nowhere"}), False),
-    ("JsonFilter", HOST, wish(), True),
-    ("JsonFilter", HOST, wish(hints={"query": '[">=", "$free_ram_mb", 4096]'}), True),
-    ("JsonFilter", HOST, wish(hints={"query": '["and", [">", "$vcpus_total", 4], ["<", "$vcpus_used", 2]]'}), False),
-    ("JsonFilter", HOST, wish(hints={"query": '["or", ["=", "$host", "h2"], ["not", ["=", 1, 2]]]'}), True),
-    ("JsonFilter", HOST, wish(hints={"query": '["in", "$hypervisor_type", "Xen", "QEMU"]'}), True),
-    ("JsonFilter", HOST, wish(hints={"query": '["?", 1]'}), False),
-    ("JsonFilter", HOST, wish(hints={"query": "no json"}), False),
+    ("SimpleCIDRAffinityFilter", HOST, request(), True),
+    ("SimpleCIDRAffinityFilter", HOST, request(hints={"build_near_host_ip": "10.1.2.200"}), True),
+    ("SimpleCIDRAffinityFilter", HOST, request(hints={"build_near_host_ip": "10.1.2.200", "cidr": "/30"}), False),
+    ("SimpleCIDRAffinityFilter", HOST, request(hints={"build_near_host_ip": "nowhere"}), False),
+    ("JsonFilter", HOST, request(), True),
+    ("JsonFilter", HOST, request(hints={"query": '[">=", "$free_ram_mb", 4096]'}), True),
+    ("JsonFilter", HOST, request(hints={"query": '["and", [">", "$vcpus_total", 4], ["<", "$vcpus_used", 2]]'}), False),
+    ("JsonFilter", HOST, request(hints={"query": '["or", ["=", "$host", "h2"], ["not", ["=", 1, 2]]]'}), True),
+    ("JsonFilter", HOST, request(hints={"query": '["in", "$hypervisor_type", "Xen", "QEMU"]'}), True),
+    ("JsonFilter", HOST, request(hints={"query": '["?", 1]'}), False),
+    ("JsonFilter", HOST, request(hints={"query": "no json"}), False),
     # load
-    ("NumInstancesFilter", replace(HOST, num_instances=49), wish(), True),
-    ("NumInstancesFilter", replace(HOST, num_instances=50), wish(), False),
-    ("AggregateNumInstancesFilter", in_aggregates({"max_instances_per_host": "5"}), wish(), False),
-    ("AggregateNumInstancesFilter", in_aggregates({"max_instances_per_host": "x"}), wish(), True),
+    ("NumInstancesFilter", replace(HOST, num_instances=49), request(), True),
+    ("NumInstancesFilter", replace(HOST, num_instances=50), request(), False),
+    ("AggregateNumInstancesFilter", in_aggregates({"max_instances_per_host": "5"}), request(), False),
+    ("AggregateNumInstancesFilter", in_aggregates({"max_instances_per_host": "x"}), request(), True),
     ("AggregateNumInstancesFilter",
-     in_aggregates({"max_instances_per_host": "9"}, {"max_instances_per_host": "4"}), wish(), False),
-    ("IoOpsFilter", replace(HOST, num_io_ops=7), wish(), True),
-    ("IoOpsFilter", replace(HOST, num_io_ops=8), wish(), False),
-    ("AggregateIoOpsFilter", in_aggregates({"max_io_ops_per_host": "3"}), wish(), False),
-    ("AggregateIoOpsFilter", in_aggregates({}), wish(), True),
+     in_aggregates({"max_instances_per_host": "9"}, {"max_instances_per_host": "4"}), request(), False),
+    ("IoOpsFilter", replace(HOST, num_io_ops=7), request(), True),
+    ("IoOpsFilter", replace(HOST, num_io_ops=8), request(), False),
+    ("AggregateIoOpsFilter", in_aggregates({"max_io_ops_per_host": "3"}), request(), False),
+    ("AggregateIoOpsFilter", in_aggregates({}), request(), True),
     # aggregates
-    ("AggregateInstanceExtraSpecsFilter", HOST, wish(), True),
-    ("AggregateInstanceExtraSpecsFilter", HOST, wish(extra={"aggregate_instance_extra_specs:ssd": "true"}), False),
+    ("AggregateInstanceExtraSpecsFilter", HOST, request(), True),
+    ("AggregateInstanceExtraSpecsFilter", HOST, request(extra={"aggregate_instance_extra_specs:ssd": "true"}), False),
     ("AggregateInstanceExtraSpecsFilter", in_aggregates({"ssd": "true"}),
-     wish(extra={"aggregate_instance_extra_specs:ssd": "true"}), True),
-    ("AggregateInstanceExtraSpecsFilter", in_aggregates({"ssd": "no,true"}), wish(extra={"ssd": "true"}), True),
-    ("AggregateInstanceExtraSpecsFilter", in_aggregates({"ssd": "no"}), wish(extra={"ssd": "true"}), False),
-    ("AggregateInstanceExtraSpecsFilter", in_aggregates({}), wish(extra={"hw:numa_nodes": "1"}), True),
-    ("AggregateMultiTenancyIsolation", HOST, wish(), True),
-    ("AggregateMultiTenancyIsolation", in_aggregates({"filter_tenant_id": "p2"}), wish(), False),
-    ("AggregateMultiTenancyIsolation", in_aggregates({"filter_tenant_id": "p2, p1"}), wish(), True),
-    ("AggregateMultiTenancyIsolation", in_aggregates({"filter_tenant_id": "p2", "filter_tenant_id2": "p1"}), wish(),
+     request(extra={"aggregate_instance_extra_specs:ssd": "true"}), True),
+    ("AggregateInstanceExtraSpecsFilter", in_aggregates({"ssd": "no,true"}), request(extra={"ssd": "true"}), True),
+    ("AggregateInstanceExtraSpecsFilter", in_aggregates({"ssd": "no"}), request(extra={"ssd": "true"}), False),
+    ("AggregateInstanceExtraSpecsFilter", in_aggregates({}), request(extra={"hw:numa_nodes": "1"}), True),
+    ("AggregateMultiTenancyIsolation", HOST, request(), True),
+    ("AggregateMultiTenancyIsolation", in_aggregates({"filter_tenant_id": "p2"}), request(), False),
+    ("AggregateMultiTenancyIsolation", in_aggregates({"filter_tenant_id": "p2, p1"}), request(), True),
+    ("AggregateMultiTenancyIsolation", in_aggregates({"filter_tenant_id": "p2", "filter_tenant_id2": "p1"}), request(),
      True),
-    ("AggregateTypeAffinityFilter", HOST, wish(), True),
-    ("AggregateTypeAffinityFilter", in_aggregates({"instance_type": "m1,m2"}), wish(), True),
-    ("AggregateTypeAffinityFilter", in_aggregates({"instance_type": "m2"}), wish(), False),
+    ("AggregateTypeAffinityFilter", HOST, request(), True),
+    ("AggregateTypeAffinityFilter", in_aggregates({"instance_type": "m1,m2"}), request(), True),
+    ("AggregateTypeAffinityFilter", in_aggregates({"instance_type": "m2"}), request(), False),
     ("AggregateImagePropertiesIsolation", in_aggregates({"os_distro": "win"}), image(), True),
     ("AggregateImagePropertiesIsolation", in_aggregates({"os_distro": "win"}), image(os_distro="win"), True),
     ("AggregateImagePropertiesIsolation", in_aggregates({"os_distro": "win"}), image(os_distro="bsd"), False),
-    ("IsolatedHostsFilter", HOST, wish(), True),
-    ("NUMATopologyFilter", HOST, wish(), True),
-    ("NUMATopologyFilter", HOST, wish(extra={"hw:numa_nodes": "2"}), False),
+    ("IsolatedHostsFilter", HOST, request(), True),
+    ("NUMATopologyFilter", HOST, request(), True),
+    ("NUMATopologyFilter", HOST, request(extra={"hw:numa_nodes": "2"}), False),
     ("NUMATopologyFilter", HOST, image(hw_numa_nodes="2"), False),
-    ("PciPassthroughFilter", HOST, wish(extra={"pci_passthrough:alias": "gpu:1"}), False),
-    ("PciPassthroughFilter", HOST, wish(), True),
+    ("PciPassthroughFilter", HOST, request(extra={"pci_passthrough:alias": "gpu:1"}), False),
+    ("PciPassthroughFilter", HOST, request(), True),
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("name", "host", "asked", "passes"), CASES)
-def test_filters(name: str, host: HostState, asked: Wish, passes: bool) -> None:
-    reason = registry.FILTERS[name](FilterSection()).reject(host, asked)
+@pytest.mark.parametrize(("name", "host", "requested", "passes"), CASES)
+def test_filters(name: str, host: HostState, requested: RequestView, passes: bool) -> None:
+    reason = registry.FILTERS[name](FilterSection()).reject(host, requested)
     assert (reason is None) == passes, reason
     assert reason != ""
 
@@ -184,8 +184,8 @@ def test_hints_about_instances() -> None:
     homes = {"there": {"k1"}, "elsewhere": {"k2"}}
 
     def passes(name: str, **hints: Any) -> bool:
-        asked = wish_for(replace(SPEC, scheduler_hints=hints), SchedulerSection(), homes=homes)
-        return registry.FILTERS[name](FilterSection()).reject(HOST, asked) is None
+        requested = request_view(replace(SPEC, scheduler_hints=hints), SchedulerSection(), homes=homes)
+        return registry.FILTERS[name](FilterSection()).reject(HOST, requested) is None
 
     assert passes("SameHostFilter")
     assert passes("SameHostFilter", same_host="there")
@@ -215,8 +215,8 @@ def test_isolated_hosts_and_images(only: bool, host: str, image_id: str, volume_
         isolated_hosts=("iso",), isolated_images=("special",), restrict_isolated_hosts_to_isolated_images=only
     )
     made = registry.FILTERS["IsolatedHostsFilter"](config)
-    asked = wish(image_id=image_id, volume_backed=volume_backed)
-    assert (made.reject(replace(HOST, host=host), asked) is None) == passes
+    requested = request(image_id=image_id, volume_backed=volume_backed)
+    assert (made.reject(replace(HOST, host=host), requested) is None) == passes
 
 
 def test_image_isolation_looks_at_its_namespace_only() -> None:
@@ -227,7 +227,7 @@ def test_image_isolation_looks_at_its_namespace_only() -> None:
     assert made.reject(host, image(**{"iso.zone": "b"})) is not None
 
 
-def test_a_default_architecture_is_asked_of_images_without_one() -> None:
+def test_a_default_architecture_is_requested_of_images_without_one() -> None:
     made = registry.FILTERS["ImagePropertiesFilter"](FilterSection(image_properties_default_architecture="aarch64"))
     assert made.reject(HOST, image()) is not None
     assert made.reject(HOST, image(hw_architecture="x86_64")) is None
@@ -248,11 +248,11 @@ def test_the_language_of_extra_specs(value: str, wanted: str, result: bool) -> N
     assert matches(value, wanted) is result
 
 
-# -- what is asked of every host ----------------------------------------------------------------
+# -- what is requested of every host ----------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    ("room", "reason"),
+    ("headroom", "reason"),
     [
         ({}, "has no VCPU"),
         ({"VCPU": Inventory(1)}, "lacks 2 VCPU"),
@@ -262,23 +262,23 @@ def test_the_language_of_extra_specs(value: str, wanted: str, result: bool) -> N
         ({"VCPU": Inventory(1, allocation_ratio=2.0)}, None),
     ],
 )
-def test_room(room: dict[str, Inventory], reason: str | None) -> None:
-    host = replace(HOST, rooms={"MEMORY_MB": Inventory(9999), "DISK_GB": Inventory(99), **room})
-    assert requirements.Room().reject(host, wish()) == reason
+def test_headroom(headroom: dict[str, Inventory], reason: str | None) -> None:
+    host = replace(HOST, headrooms={"MEMORY_MB": Inventory(9999), "DISK_GB": Inventory(99), **headroom})
+    assert requirements.Headroom().reject(host, request()) == reason
 
 
 def test_traits_of_flavor_and_image() -> None:
-    asked = wish(
+    requested = request(
         extra={"trait:HW_CPU_X86_AVX2": "required", "trait:CUSTOM_SLOW": "forbidden", "trait1:CUSTOM_X": "required"},
         image_properties={"trait:CUSTOM_Y": "required"},
     )
-    assert asked.required == {"HW_CPU_X86_AVX2", "CUSTOM_X", "CUSTOM_Y"}
-    has = replace(HOST, traits=asked.required)
+    assert requested.required == {"HW_CPU_X86_AVX2", "CUSTOM_X", "CUSTOM_Y"}
+    has = replace(HOST, traits=requested.required)
     reject = requirements.Traits().reject
-    assert reject(has, asked) is None
-    assert reject(HOST, asked) == "lacks trait CUSTOM_X"
-    assert reject(replace(HOST, traits=asked.required | {"CUSTOM_SLOW"}), asked) == "has trait CUSTOM_SLOW"
-    assert reject(replace(HOST, traits=frozenset({"COMPUTE_STATUS_DISABLED"})), wish()) == "is disabled"
+    assert reject(has, requested) is None
+    assert reject(HOST, requested) == "lacks trait CUSTOM_X"
+    assert reject(replace(HOST, traits=requested.required | {"CUSTOM_SLOW"}), requested) == "has trait CUSTOM_SLOW"
+    assert reject(replace(HOST, traits=frozenset({"COMPUTE_STATUS_DISABLED"})), request()) == "is disabled"
 
 
 @pytest.mark.parametrize(
@@ -292,13 +292,13 @@ def test_traits_of_flavor_and_image() -> None:
     ],
 )  # fmt: skip
 def test_what_a_flavor_takes(extra: dict[str, str], resources: dict[str, int]) -> None:
-    assert wish(extra=extra).resources == resources
+    assert request(extra=extra).resources == resources
 
 
 def test_a_volume_backed_server_takes_its_other_disks_only() -> None:
-    assert wish(volume_backed=True).resources["DISK_GB"] == 2
+    assert request(volume_backed=True).resources["DISK_GB"] == 2
 
 
 def test_amounts_that_are_none_are_invalid() -> None:
     with pytest.raises(Invalid):
-        wish(extra={"resources:VCPU": "many"})
+        request(extra={"resources:VCPU": "many"})

@@ -58,11 +58,11 @@ def group_of(federation: Federation, policy: str, limit: int = 1) -> str:
         ).uuid  # fmt: skip
 
 
-def assert_settled(federation: Federation, outcomes: list[Outcome], hosts: int, room: int) -> None:
+def assert_settled(federation: Federation, outcomes: list[Outcome], hosts: int, headroom: int) -> None:
     """All room is used before anybody is refused, none twice, and what was answered is what is claimed."""
     placed = [outcome for outcome in outcomes if isinstance(outcome, Selection)]
-    assert len(placed) == min(len(outcomes), hosts * room)
-    assert max(Counter(selection.host for selection in placed).values(), default=0) <= room
+    assert len(placed) == min(len(outcomes), hosts * headroom)
+    assert max(Counter(selection.host for selection in placed).values(), default=0) <= headroom
     with federation.db.connect() as tx:
         claimed = allocations.of_consumers(tx, [selection.instance_uuid for selection in placed])
     assert {uuid: one.allocations for uuid, one in claimed.items()} == {
@@ -75,7 +75,7 @@ def test_racing_schedulers_use_every_place_once(anywhere: Federation) -> None:
     anywhere.cell("a", 4, vcpus=3)
     anywhere.cell("b", 2, vcpus=3)
     requests = [[anywhere.spec() for _ in range(8)] for _ in range(WORKERS)]
-    assert_settled(anywhere, compete(anywhere, requests), hosts=6, room=3)
+    assert_settled(anywhere, compete(anywhere, requests), hosts=6, headroom=3)
 
 
 def test_racing_members_of_a_group_stay_apart(anywhere: Federation) -> None:

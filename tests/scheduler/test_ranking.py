@@ -15,10 +15,10 @@ from api_cell.scheduler.hosts import HostState
 from api_cell.scheduler.ranking import OUT, Ranking
 from api_cell.scheduler.reasons import explain
 from api_cell.scheduler.request_view import GroupState
-from api_cell.scheduler.requirements import Room
+from api_cell.scheduler.requirements import Headroom
 from cell_service.errors import Invalid
 from mapping_db.placement.inventories import Inventory
-from tests.scheduler.test_filters import HOST, in_aggregates, wish
+from tests.scheduler.test_filters import HOST, in_aggregates, request
 
 ENABLED, SOFT = weighers.enabled(FilterSection())
 BY_NAME = {weigher.name: weigher for weigher in ENABLED}
@@ -43,7 +43,7 @@ def test_scores_and_default_multipliers(name: str, score: float, multiplier: flo
 
 
 def test_a_missing_inventory_scores_nothing() -> None:
-    assert BY_NAME["RAMWeigher"].score(replace(HOST, rooms={})) == 0
+    assert BY_NAME["RAMWeigher"].score(replace(HOST, headrooms={})) == 0
 
 
 def test_aggregates_override_multipliers_the_least_of_several() -> None:
@@ -63,15 +63,19 @@ def test_weighers_may_be_listed_and_unknown_ones_are_refused() -> None:
 
 
 def a_host(number: int, free: int, *, cell: int = 1, failed: int = 0, io_ops: int = 0) -> HostState:
-    rooms = {"VCPU": Inventory(100), "MEMORY_MB": Inventory(100_000, used=100_000 - free), "DISK_GB": Inventory(1000)}
+    headrooms = {
+        "VCPU": Inventory(100),
+        "MEMORY_MB": Inventory(100_000, used=100_000 - free),
+        "DISK_GB": Inventory(1000),
+    }
     return replace(
-        HOST, key=f"k{number}", host=f"h{number}", cell_id=cell, rooms=rooms, failed_builds=failed, num_io_ops=io_ops,
-        tie=number,
+        HOST, key=f"k{number}", host=f"h{number}", cell_id=cell, headrooms=headrooms, failed_builds=failed,
+        num_io_ops=io_ops, tie=number,
     )  # fmt: skip
 
 
 def ranking_of(hosts: list[HostState], group: GroupState | None = None, seed: int = 0) -> Ranking:
-    ranking = Ranking(wish(), [("", Room())], ENABLED, SOFT)
+    ranking = Ranking(request(), [("", Headroom())], ENABLED, SOFT)
     ranking.update([host.key for host in hosts], {host.key: host for host in hosts})
     ranking.open(group, seed)
     return ranking
@@ -104,7 +108,7 @@ def test_no_host_is_no_choice() -> None:
 
 def naive(hosts: list[HostState]) -> dict[str, float]:
     """Filter all, normalise all, multiply, add."""
-    able = [host for host in hosts if Room().reject(host, wish()) is None]
+    able = [host for host in hosts if Headroom().reject(host, request()) is None]
     weights = {host.key: 0.0 for host in able}
     for weigher in ENABLED:
         scores = [weigher.score(host) for host in able]
@@ -160,9 +164,9 @@ def test_choices_of_a_round_stay_near_the_best(hosts: list[HostState], takes: li
             assert not expected
             return
         assert chosen.key in expected
-        memory = chosen.rooms["MEMORY_MB"]
+        memory = chosen.headrooms["MEMORY_MB"]
         taken = replace(memory, used=memory.used + 1024)
-        known[chosen.key] = replace(chosen, rooms={**chosen.rooms, "MEMORY_MB": taken})
+        known[chosen.key] = replace(chosen, headrooms={**chosen.headrooms, "MEMORY_MB": taken})
         ranking.update([chosen.key], known)
 
 
@@ -173,9 +177,9 @@ def test_equal_hosts_are_filled_evenly_in_one_round() -> None:
         chosen = ranking.pick(random.Random(3), 1)
         assert chosen is not None
         counts[chosen.key] += 1
-        memory = chosen.rooms["MEMORY_MB"]
+        memory = chosen.headrooms["MEMORY_MB"]
         known[chosen.key] = replace(
-            chosen, rooms={**chosen.rooms, "MEMORY_MB": replace(memory, used=memory.used + 500)}
+            chosen, headrooms={**chosen.headrooms, "MEMORY_MB": replace(memory, used=memory.used + 500)}
         )
         ranking.update([chosen.key], known)
     assert set(counts.values()) == {10}

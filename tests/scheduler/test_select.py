@@ -226,7 +226,7 @@ def test_lost_capacity_and_deleted_hosts_are_noticed(federation: Federation) -> 
         compute_nodes.remove(tx, federation.keys["a-1"])
     federation.clock.advance(61)
     scheduler.refresh(federation.ctx)
-    assert scheduler.picture.hosts.keys() == {federation.keys["a-0"]}
+    assert scheduler.snapshot.hosts.keys() == {federation.keys["a-0"]}
 
 
 def test_a_disabled_cell_is_left_out(federation: Federation) -> None:
@@ -254,7 +254,7 @@ def test_a_cell_that_does_not_answer_harms_no_other(federation: Federation) -> N
     for name in ("a-0", "a-1"):
         federation.heartbeat(sick, name)
     scheduler.refresh(federation.ctx)
-    hosts = [state for state in scheduler.picture.hosts.values() if state.cell_id == sick]
+    hosts = [state for state in scheduler.snapshot.hosts.values() if state.cell_id == sick]
     assert [state.absent for state in hosts] == [None, None]
     with federation.databases[sick].begin() as tx:
         tx.exec_driver_sql("ALTER TABLE services RENAME TO lost")

@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-from cell_service.errors import DeadlineExceeded, NobodyThere, QueueUnavailable
+from cell_service.errors import DeadlineExceeded, NoConsumer, QueueUnavailable
 from cell_service.rpc.transport import Delivery, Handler
 
 
@@ -67,7 +67,7 @@ class StepQueue:
     def cast(self, topic: str, body: bytes, *, timeout: float) -> None:
         self.ping(timeout=timeout)
         if topic not in self.topics:
-            raise NobodyThere(topic=topic)
+            raise NoConsumer(topic=topic)
         self.casts.append((topic, body))
 
     def call(self, topic: str, body: bytes, *, timeout: float) -> bytes:

@@ -9,7 +9,7 @@ from typing import Protocol
 
 import pytest
 
-from cell_service.errors import DeadlineExceeded, NobodyThere, QueueUnavailable
+from cell_service.errors import DeadlineExceeded, NoConsumer, QueueUnavailable
 from cell_service.rpc.transport import MAX_DELIVERIES, Delivery, Transport, Unintelligible
 from tests.real.databases import wait_until
 
@@ -103,7 +103,7 @@ class TransportSuite:
         assert inbox.deliveries == [Delivery("t", b"hello", 1, False)]
 
     def test_a_cast_to_a_topic_that_nobody_ever_served_is_refused(self, near: Transport) -> None:
-        with pytest.raises(NobodyThere):
+        with pytest.raises(NoConsumer):
             near.cast("nobody", b"hello", timeout=LONG)
 
     def test_casts_wait_for_a_consumer(self, near: Transport, far: Transport) -> None:
@@ -176,7 +176,7 @@ class TransportSuite:
         assert near.call("outer", b"abc", timeout=LONG) == b"cba"
 
     def test_a_call_to_a_topic_that_nobody_ever_served_is_refused(self, near: Transport) -> None:
-        with pytest.raises(NobodyThere):
+        with pytest.raises(NoConsumer):
             near.call("nobody", b"hello", timeout=LONG)
 
     def test_a_call_without_answer_ends_at_its_deadline(self, near: Transport, far: Transport) -> None:

@@ -8,7 +8,7 @@ from api_cell.edge.route import Handler, Request, Response
 from api_cell.servers import act, find, reset
 from api_cell.servers.act import Doing
 from cell_service.db import actions, instances
-from cell_service.errors import InstanceNotReady, NobodyThere, Unavailable
+from cell_service.errors import InstanceNotReady, NoConsumer, Unavailable
 from cell_service.model.lifecycle import PowerState, VmState
 from cell_service.model.operation import Kind
 from mapping_db.cells.registry import Cell
@@ -97,6 +97,6 @@ def console_output(req: Request) -> Response:
         raise InstanceNotReady(instance_uuid=instance.uuid)
     try:
         output = found.cell.compute(instance.host).get_console_output(req.ctx, instance.uuid, tail)
-    except NobodyThere:
+    except NoConsumer:
         raise Unavailable(reason=f"Host of instance {instance.uuid} does not answer.") from None
     return Response(200, {"output": output})

@@ -6,7 +6,7 @@ from typing import Any
 
 from api_cell.edge.route import Request, Response
 from api_cell.servers import find
-from cell_service.errors import InstanceInvalidState, InstanceNotReady, NobodyThere, Unavailable
+from cell_service.errors import InstanceInvalidState, InstanceNotReady, NoConsumer, Unavailable
 from cell_service.model.diagnostics import GuestDiagnostics
 from cell_service.model.lifecycle import PowerState
 
@@ -29,7 +29,7 @@ def show(req: Request) -> Response:
         )
     try:
         now = found.cell.compute(instance.host).get_diagnostics(req.ctx, instance.uuid)
-    except NobodyThere:
+    except NoConsumer:
         raise Unavailable(reason=f"Host of instance {instance.uuid} does not answer.") from None
     return Response(200, structured(now) if req.at_least(2, 48) else flat(now))
 

@@ -1,1 +1,1 @@
-"""The configurable filters, under nova's names. Pure: a host's state and a wish in, a reason or None out."""
+"""The configurable filters, under nova's names. Pure: a host's state and a request in, a reason or None out."""

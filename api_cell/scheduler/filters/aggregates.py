@@ -6,16 +6,16 @@ from dataclasses import dataclass
 
 from api_cell.scheduler.filters.match import matches
 from api_cell.scheduler.hosts import HostState
-from api_cell.scheduler.request_view import Wish
+from api_cell.scheduler.request_view import RequestView
 
 
 @dataclass(frozen=True, slots=True)
 class AvailabilityZone:
-    """In a zone that was asked for. The same is asked of every host before; kept for nova's configuration."""
+    """In a zone that the request names. Every host has met that before; kept for nova's configuration."""
 
-    def reject(self, host: HostState, wish: Wish) -> str | None:
-        if wish.zones and host.availability_zone not in wish.zones:
-            return f"is not in availability zone {', '.join(sorted(wish.zones))}"
+    def reject(self, host: HostState, request: RequestView) -> str | None:
+        if request.zones and host.availability_zone not in request.zones:
+            return f"is not in availability zone {', '.join(sorted(request.zones))}"
         return None
 
 
@@ -23,8 +23,8 @@ class AvailabilityZone:
 class AggregateInstanceExtraSpecs:
     """Extra specs `aggregate_instance_extra_specs:KEY` (or KEY without a scope) match what the aggregates say."""
 
-    def reject(self, host: HostState, wish: Wish) -> str | None:
-        for key, wanted in wish.spec.flavor.extra_specs.items():
+    def reject(self, host: HostState, request: RequestView) -> str | None:
+        for key, wanted in request.spec.flavor.extra_specs.items():
             scope, colon, name = key.partition(":")
             if colon and scope != "aggregate_instance_extra_specs":
                 continue
@@ -41,22 +41,22 @@ class AggregateInstanceExtraSpecs:
 class AggregateMultiTenancyIsolation:
     """Hosts of an aggregate with filter_tenant_id… take only servers of the projects named there."""
 
-    def reject(self, host: HostState, wish: Wish) -> str | None:
+    def reject(self, host: HostState, request: RequestView) -> str | None:
         tenants: set[str] = set()
         for aggregate in host.aggregates:
             for key, value in aggregate.metadata.items():
                 if key.startswith("filter_tenant_id"):
                     tenants.update(part.strip() for part in value.split(","))
-        return "is kept for other projects" if tenants and wish.spec.project_id not in tenants else None
+        return "is kept for other projects" if tenants and request.spec.project_id not in tenants else None
 
 
 @dataclass(frozen=True, slots=True)
 class AggregateTypeAffinity:
     """Hosts of an aggregate with `instance_type` take only flavors of the names listed there."""
 
-    def reject(self, host: HostState, wish: Wish) -> str | None:
+    def reject(self, host: HostState, request: RequestView) -> str | None:
         names = host.metadata_values("instance_type")
-        return "is kept for other flavors" if names and wish.spec.flavor.name not in names else None
+        return "is kept for other flavors" if names and request.spec.flavor.name not in names else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,9 +66,9 @@ class AggregateImagePropertiesIsolation:
     namespace: str | None = None
     separator: str = "."
 
-    def reject(self, host: HostState, wish: Wish) -> str | None:
+    def reject(self, host: HostState, request: RequestView) -> str | None:
         prefix = f"{self.namespace}{self.separator}" if self.namespace else ""
-        for name, value in wish.spec.image_properties.items():
+        for name, value in request.spec.image_properties.items():
             if prefix and not name.startswith(prefix):
                 continue
             allowed = host.metadata_values(name)
@@ -85,9 +85,9 @@ class IsolatedHosts:
     images: frozenset[str]
     only: bool = True
 
-    def reject(self, host: HostState, wish: Wish) -> str | None:
+    def reject(self, host: HostState, request: RequestView) -> str | None:
         here = host.host in self.hosts
-        image = "" if wish.spec.volume_backed else wish.spec.image_id
+        image = "" if request.spec.volume_backed else request.spec.image_id
         if image in self.images and image:
             return None if here or not self.hosts else "is no isolated host"
         return "is kept for isolated images" if here and self.only else None

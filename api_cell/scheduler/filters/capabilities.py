@@ -9,7 +9,7 @@ from typing import Any
 
 from api_cell.scheduler.filters.match import matches
 from api_cell.scheduler.hosts import HostState
-from api_cell.scheduler.request_view import Wish
+from api_cell.scheduler.request_view import RequestView
 
 _SCOPE = "capabilities"
 
@@ -18,8 +18,8 @@ _SCOPE = "capabilities"
 class ComputeCapabilities:
     """Extra specs `capabilities:KEY` (or KEY without a scope) hold for the host; `a:b` looks into nested values."""
 
-    def reject(self, host: HostState, wish: Wish) -> str | None:
-        for key, wanted in wish.spec.flavor.extra_specs.items():
+    def reject(self, host: HostState, request: RequestView) -> str | None:
+        for key, wanted in request.spec.flavor.extra_specs.items():
             path = key.split(":")
             if len(path) > 1:
                 if path[0] != _SCOPE:
@@ -73,12 +73,12 @@ _READERS: dict[str, Any] = {
     "num_io_ops": lambda host: host.num_io_ops,
     "failed_builds": lambda host: host.failed_builds,
     "vcpus_total": lambda host: host.vcpus,
-    "vcpus_used": lambda host: host.room("VCPU").used + host.room("PCPU").used,
+    "vcpus_used": lambda host: host.headroom("VCPU").used + host.headroom("PCPU").used,
     "total_usable_ram_mb": lambda host: host.memory_mib,
-    "free_ram_mb": lambda host: host.memory_mib - host.room("MEMORY_MB").used,
+    "free_ram_mb": lambda host: host.memory_mib - host.headroom("MEMORY_MB").used,
     "total_usable_disk_gb": lambda host: host.local_gib,
-    "free_disk_mb": lambda host: 1024 * (host.local_gib - host.room("DISK_GB").used),
-    "cpu_allocation_ratio": lambda host: host.room("VCPU").allocation_ratio,
-    "ram_allocation_ratio": lambda host: host.room("MEMORY_MB").allocation_ratio,
-    "disk_allocation_ratio": lambda host: host.room("DISK_GB").allocation_ratio,
+    "free_disk_mb": lambda host: 1024 * (host.local_gib - host.headroom("DISK_GB").used),
+    "cpu_allocation_ratio": lambda host: host.headroom("VCPU").allocation_ratio,
+    "ram_allocation_ratio": lambda host: host.headroom("MEMORY_MB").allocation_ratio,
+    "disk_allocation_ratio": lambda host: host.headroom("DISK_GB").allocation_ratio,
 }

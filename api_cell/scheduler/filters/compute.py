@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from api_cell.scheduler.hosts import HostState
-from api_cell.scheduler.request_view import Wish
+from api_cell.scheduler.request_view import RequestView
 
 
 @dataclass(frozen=True, slots=True)
 class Compute:
     """The compute service is enabled and up."""
 
-    def reject(self, host: HostState, wish: Wish) -> str | None:
+    def reject(self, host: HostState, request: RequestView) -> str | None:
         if host.disabled:
             return "is disabled"
         return None if host.up else "is down"
@@ -22,5 +22,5 @@ class Compute:
 class AllHosts:
     """Any host."""
 
-    def reject(self, host: HostState, wish: Wish) -> str | None:
+    def reject(self, host: HostState, request: RequestView) -> str | None:
         return None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from api_cell.scheduler.hosts import HostState
-from api_cell.scheduler.request_view import Wish
+from api_cell.scheduler.request_view import RequestView
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,6 +14,6 @@ class ServerGroup:
 
     policy: str
 
-    def reject(self, host: HostState, wish: Wish) -> str | None:
-        group = wish.group
+    def reject(self, host: HostState, request: RequestView) -> str | None:
+        group = request.group
         return group.refuses(host.host) if group is not None and group.policy == self.policy else None

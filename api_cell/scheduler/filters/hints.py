@@ -11,23 +11,23 @@ from typing import Any
 
 from api_cell.scheduler.filters.capabilities import attributes
 from api_cell.scheduler.hosts import HostState
-from api_cell.scheduler.request_view import Wish
+from api_cell.scheduler.request_view import RequestView
 
 
 @dataclass(frozen=True, slots=True)
 class DifferentHost:
     """Not a host of any instance named in the hint `different_host`."""
 
-    def reject(self, host: HostState, wish: Wish) -> str | None:
-        return "runs an instance to keep away from" if host.key in wish.different_hosts else None
+    def reject(self, host: HostState, request: RequestView) -> str | None:
+        return "runs an instance to keep away from" if host.key in request.different_hosts else None
 
 
 @dataclass(frozen=True, slots=True)
 class SameHost:
     """A host of one of the instances named in the hint `same_host`."""
 
-    def reject(self, host: HostState, wish: Wish) -> str | None:
-        if wish.same_hosts is None or host.key in wish.same_hosts:
+    def reject(self, host: HostState, request: RequestView) -> str | None:
+        if request.same_hosts is None or host.key in request.same_hosts:
             return None
         return "runs none of the instances to be with"
 
@@ -36,11 +36,11 @@ class SameHost:
 class SimpleCidrAffinity:
     """The host's address lies in the network of `build_near_host_ip` and `cidr` (/24 unless given)."""
 
-    def reject(self, host: HostState, wish: Wish) -> str | None:
-        near = wish.spec.scheduler_hints.get("build_near_host_ip")
+    def reject(self, host: HostState, request: RequestView) -> str | None:
+        near = request.spec.scheduler_hints.get("build_near_host_ip")
         if not near:
             return None
-        cidr = str(wish.spec.scheduler_hints.get("cidr", "/24"))
+        cidr = str(request.spec.scheduler_hints.get("cidr", "/24"))
         try:
             network = ipaddress.ip_network(f"{near}{cidr}", strict=False)
             inside = ipaddress.ip_address(host.host_ip) in network
@@ -58,8 +58,8 @@ _OPERATORS: dict[str, Callable[[Any, Any], bool]] = {
 class Json:
     """The expression of the hint `query` holds: `[">=", "$free_ram_mb", 1024]`, with and, or, not, in."""
 
-    def reject(self, host: HostState, wish: Wish) -> str | None:
-        query = wish.spec.scheduler_hints.get("query")
+    def reject(self, host: HostState, request: RequestView) -> str | None:
+        query = request.spec.scheduler_hints.get("query")
         if not query:
             return None
         try:

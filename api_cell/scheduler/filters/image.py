@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from api_cell.scheduler.hosts import HostState
-from api_cell.scheduler.request_view import Wish
+from api_cell.scheduler.request_view import RequestView
 
 _ARCHITECTURES = {"amd64": "x86_64", "x86-64": "x86_64", "x86_32": "i686", "i386": "i686", "i486": "i686",
                   "i586": "i686", "arm64": "aarch64", "powerpc": "ppc", "powerpc64": "ppc64"}  # fmt: skip
@@ -27,17 +27,17 @@ class ImageProperties:
 
     default_architecture: str | None = None
 
-    def reject(self, host: HostState, wish: Wish) -> str | None:
-        asked = wish.spec.image_properties
-        architecture = _first(asked, "hw_architecture", "architecture") or self.default_architecture
+    def reject(self, host: HostState, request: RequestView) -> str | None:
+        requested = request.spec.image_properties
+        architecture = _first(requested, "hw_architecture", "architecture") or self.default_architecture
         wanted = (
             _canonical(architecture, _ARCHITECTURES),
-            _canonical(_first(asked, "img_hv_type", "hypervisor_type"), _HYPERVISORS),
-            _canonical(_first(asked, "hw_vm_mode", "vm_mode"), _MODES),
+            _canonical(_first(requested, "img_hv_type", "hypervisor_type"), _HYPERVISORS),
+            _canonical(_first(requested, "hw_vm_mode", "vm_mode"), _MODES),
         )
         if any(wanted) and not any(_serves(supported, wanted) for supported in host.supported_instances):
             return f"does not run {' '.join(part for part in wanted if part)}"
-        version = _first(asked, "img_hv_requested_version", "hypervisor_version_requires")
+        version = _first(requested, "img_hv_requested_version", "hypervisor_version_requires")
         if version and not _version_fits(host.hypervisor_version, version):
             return f"has not hypervisor version {version}"
         return None
@@ -52,8 +52,8 @@ def _canonical(text: str | None, aliases: Mapping[str, str]) -> str | None:
 
 
 def _serves(supported: tuple[str, str, str], wanted: tuple[str | None, ...]) -> bool:
-    for has, asked, aliases in zip(supported, wanted, (_ARCHITECTURES, _HYPERVISORS, _MODES), strict=True):
-        if asked is not None and _canonical(has, aliases) != asked:
+    for has, requested, aliases in zip(supported, wanted, (_ARCHITECTURES, _HYPERVISORS, _MODES), strict=True):
+        if requested is not None and _canonical(has, aliases) != requested:
             return False
     return True
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from api_cell.scheduler.hosts import HostState
-from api_cell.scheduler.request_view import Wish
+from api_cell.scheduler.request_view import RequestView
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,7 +15,7 @@ class NumInstances:
     limit: int
     by_aggregate: bool = False
 
-    def reject(self, host: HostState, wish: Wish) -> str | None:
+    def reject(self, host: HostState, request: RequestView) -> str | None:
         limit = _own_limit(host, "max_instances_per_host", self.limit) if self.by_aggregate else self.limit
         return f"runs {host.num_instances} instances, limit {limit}" if host.num_instances >= limit else None
 
@@ -27,7 +27,7 @@ class IoOps:
     limit: int
     by_aggregate: bool = False
 
-    def reject(self, host: HostState, wish: Wish) -> str | None:
+    def reject(self, host: HostState, request: RequestView) -> str | None:
         limit = _own_limit(host, "max_io_ops_per_host", self.limit) if self.by_aggregate else self.limit
         return f"has {host.num_io_ops} instances in work, limit {limit}" if host.num_io_ops >= limit else None
 

@@ -15,7 +15,7 @@ from cell_service.errors import (
     InstanceInvalidState,
     InvalidMigrationState,
     MigrationNotFoundForServer,
-    NobodyThere,
+    NoConsumer,
     PolycellError,
     Unavailable,
 )
@@ -75,7 +75,7 @@ def force_complete(req: Request, server_id: str, migration_id: str) -> None:
         raise _wrong(migration, verb)
     try:
         begun = cell.compute(migration.source_compute).steer_sending(req.ctx, instance.uuid, True)
-    except (NobodyThere, Unavailable):
+    except (NoConsumer, Unavailable):
         raise HostUnavailable(host=migration.source_compute) from None
     if not begun:
         raise _wrong(migration, verb)

@@ -62,7 +62,7 @@ def carry_over(context: StepContext, *, back: bool = False, seal: bool = False) 
     here, there = (context.target, context.source) if back else (context.source, context.target)
     uuid, deadline, now = context.move.instance_uuid, context.ctx.deadline, context.deps.cloud.clock.now()
 
-    def take(tx: Connection) -> list[carry.Parcel]:
+    def take(tx: Connection) -> list[carry.InstanceBundle]:
         if seal:
             instances.hold(tx, uuid)
         living(tx, uuid)
@@ -71,9 +71,9 @@ def carry_over(context: StepContext, *, back: bool = False, seal: bool = False) 
             instances.change(tx, uuid, now=now, hidden=True)
         return carry.read(tx, [uuid], operations=False)
 
-    parcels = here.db.run(take, deadline)
+    bundles = here.db.run(take, deadline)
     changes = _as_before(context) if back else _as_after(context)
-    there.db.run(lambda tx: carry.write(tx, parcels, hidden=True, changes=changes), deadline)
+    there.db.run(lambda tx: carry.write(tx, bundles, hidden=True, changes=changes), deadline)
 
 
 def reopen(context: StepContext, cell: Cell, other: Cell | None) -> None:

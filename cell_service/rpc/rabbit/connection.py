@@ -19,8 +19,8 @@ from pika.adapters.select_connection import IOLoop, SelectConnection
 from cell_service.errors import PolycellError, QueueUnavailable
 from cell_service.logs import about, masked
 from cell_service.rpc.answers import closed
-from cell_service.rpc.rabbit.declarations import Declarations, Told
-from cell_service.rpc.rabbit.publisher import Give, Post, Posts
+from cell_service.rpc.rabbit.declarations import Declarations, Declared
+from cell_service.rpc.rabbit.publisher import Give, Message, Posts
 from cell_service.rpc.rabbit.server import parameters, reason_of, tls_options
 from cell_service.rpc.urls import RabbitServer
 
@@ -34,7 +34,7 @@ CLOSE_SECONDS = 1.0
 class Party(Protocol):
     """Somebody who wants to know of every new connection, and keeps it wanted."""
 
-    def connected(self, line: Line) -> None: ...
+    def connected(self, connection: RabbitConnection) -> None: ...
 
     def failed(self, error: PolycellError) -> None:
         """There is no connection now."""
@@ -43,7 +43,7 @@ class Party(Protocol):
         """The server has deleted its queue."""
 
 
-class Line:
+class RabbitConnection:
     def __init__(self, server: RabbitServer) -> None:
         self._server, self._tls = server, tls_options(server)
         self._addresses = deque(random.sample(server.addresses, len(server.addresses)))
@@ -243,7 +243,7 @@ class Line:
 
     # -- queues ---------------------------------------------------------------------------------
 
-    def declare(self, queue: str, arguments: dict[str, Any], done: Told) -> None:
+    def declare(self, queue: str, arguments: dict[str, Any], done: Declared) -> None:
         """Make the durable queue if there is none; `done` is told the server's refusal, or None."""
         self._declarations.declare(queue, arguments, done)
 
@@ -268,19 +268,19 @@ class Line:
 
     # -- publishing -----------------------------------------------------------------------------
 
-    def post(self, post: Post) -> None:
+    def publish(self, message: Message) -> None:
         if self._shutting:
-            post.settle(closed())
+            message.settle(closed())
         elif self._blocked or self._retry is not None:
-            post.settle(self._unavailable())
+            message.settle(self._unavailable())
         else:
-            self._posts.send(post)
+            self._posts.send(message)
             if not self._open:
                 self._connect()
 
-    def forget(self, post: Post) -> None:
+    def forget(self, message: Message) -> None:
         """Nobody waits for it any more."""
-        self._posts.forget(post)
+        self._posts.forget(message)
 
     def ping(self, give: Give) -> None:
         """`give` gets b"" when the server has answered."""
@@ -299,7 +299,7 @@ class Line:
         """The server is short of memory or disk: it reads nothing more from us."""
         self._blocked = f"it takes no messages now ({frame.method.reason})"
         log.warning("queue blocked", extra=about(None, server=self._address(), reason=frame.method.reason))
-        self._posts.held_up(self._unavailable())
+        self._posts.delayed(self._unavailable())
 
     def _now_unblocked(self, connection: Any, frame: Any) -> None:
         self._blocked = ""

@@ -15,11 +15,11 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from cell_service.errors import NobodyThere, PolycellError
+from cell_service.errors import NoConsumer, PolycellError
 from cell_service.logs import about
 from cell_service.rpc.answers import Answer
-from cell_service.rpc.rabbit.connection import Line
-from cell_service.rpc.rabbit.publisher import Post
+from cell_service.rpc.rabbit.connection import RabbitConnection
+from cell_service.rpc.rabbit.publisher import Message
 from cell_service.rpc.rabbit.server import reason_of
 from cell_service.rpc.transport import MAX_PARKED, MAX_RETURNS, MAX_WAITING, Delivery, Handler
 from cell_service.rpc.workers import Failed, GivenBack, Outcome, Replied, Serving, Task, Workers
@@ -52,18 +52,29 @@ class _Message:
 class RabbitSubscription:
     """What runs on the connection's thread: everything but `start` and `stop`."""
 
-    __slots__ = ("_answer", "_channel", "_ended", "_gone", "_line", "_places", "_serving", "_stopped", "_tag", "_topic")
+    __slots__ = (
+        "_answer",
+        "_channel",
+        "_connection",
+        "_ended",
+        "_gone",
+        "_places",
+        "_serving",
+        "_stopped",
+        "_tag",
+        "_topic",
+    )
 
     def __init__(
         self,
-        line: Line,
+        connection: RabbitConnection,
         workers: Workers,
         topic: str,
         handler: Handler,
         threads: int,
         ended: Callable[[RabbitSubscription], None],
     ) -> None:
-        self._line, self._topic, self._places, self._ended = line, topic, threads, ended
+        self._connection, self._topic, self._places, self._ended = connection, topic, threads, ended
         self._serving = Serving(workers, handler, threads)
         self._answer: Answer | None = None
         self._channel: Any = None
@@ -75,11 +86,11 @@ class RabbitSubscription:
     def start(self, answer: Answer) -> None:
         """Serve; the answer is given when the queue is declared, or when it can't be for now."""
         self._answer = answer
-        self._line.do(self._line.add, self)
+        self._connection.do(self._connection.add, self)
 
     def stop(self, grace_seconds: float = 5.0) -> None:
         until = time.monotonic() + grace_seconds
-        self._line.do(self._cancel)
+        self._connection.do(self._cancel)
         self._serving.close()
         self._gone.wait(min(grace_seconds, CANCEL_SECONDS))
         self._serving.wait(max(0.0, until - time.monotonic()))
@@ -87,35 +98,35 @@ class RabbitSubscription:
 
     # -- what the line tells --------------------------------------------------------------------
 
-    def connected(self, line: Line) -> None:
-        line.declare(self._topic, QUEUE, partial(self._declared, line.consuming))
+    def connected(self, connection: RabbitConnection) -> None:
+        connection.declare(self._topic, QUEUE, partial(self._declared, connection.consuming))
 
     def failed(self, error: PolycellError) -> None:
-        self._tell(error)
+        self._report(error)
 
     def cancelled(self) -> None:
         log.warning("the queue was deleted, making it anew", extra=about(None, topic=self._topic))
-        self._line.later(random.uniform(0.1, AGAIN_SECONDS), partial(self._connect_again, self._channel))
+        self._connection.later(random.uniform(0.1, AGAIN_SECONDS), partial(self._connect_again, self._channel))
 
     # -- consuming ------------------------------------------------------------------------------
 
     def _connect_again(self, channel: Any) -> None:
-        if channel is self._line.consuming and not self._stopped:
-            self.connected(self._line)
+        if channel is self._connection.consuming and not self._stopped:
+            self.connected(self._connection)
 
     def _declared(self, channel: Any, refusal: Exception | None) -> None:
-        if self._stopped or channel is not self._line.consuming:
+        if self._stopped or channel is not self._connection.consuming:
             return
         if refusal is not None:
             log.warning("queue refused", extra=about(None, topic=self._topic, reason=reason_of(refusal)))
             if getattr(refusal, "reply_code", 0) != PRECONDITION_FAILED:  # that is: it is there, made otherwise
-                self._line.later(REFUSED_SECONDS, partial(self._connect_again, channel))
+                self._connection.later(REFUSED_SECONDS, partial(self._connect_again, channel))
                 return
         self._channel = channel
-        self._tag = self._line.consume(self._topic, self, self._delivered, self._places)
-        self._tell(b"")
+        self._tag = self._connection.consume(self._topic, self, self._delivered, self._places)
+        self._report(b"")
 
-    def _tell(self, result: bytes | PolycellError) -> None:
+    def _report(self, result: bytes | PolycellError) -> None:
         answer, self._answer = self._answer, None
         if answer is not None:
             answer.give(result)
@@ -123,9 +134,9 @@ class RabbitSubscription:
     def _cancel(self) -> None:
         if not self._stopped:
             self._stopped = True
-            self._line.remove(self)
-            if self._channel is not None and self._channel is self._line.consuming:
-                self._line.cancel(self._tag, self._gone.set)
+            self._connection.remove(self)
+            if self._channel is not None and self._channel is self._connection.consuming:
+                self._connection.cancel(self._tag, self._gone.set)
             else:
                 self._gone.set()
 
@@ -145,7 +156,7 @@ class RabbitSubscription:
                 self._copy(message, self._topic, message.attempt, message.returns + 1)
         else:
             delivery = Delivery(self._topic, body, message.attempt, message.reply_to is not None)
-            self._serving.take(Task(delivery, partial(self._line.do, self._settle, message), stale_at))
+            self._serving.take(Task(delivery, partial(self._connection.do, self._settle, message), stale_at))
 
     # -- settling -------------------------------------------------------------------------------
 
@@ -161,12 +172,12 @@ class RabbitSubscription:
                 message.channel.basic_nack(message.tag, requeue=True)
             case _:
                 if isinstance(outcome, Replied) and message.reply_to is not None:
-                    self._line.reply(message.channel, message.reply_to, message.correlation_id, outcome.body)
+                    self._connection.reply(message.channel, message.reply_to, message.correlation_id, outcome.body)
                 message.channel.basic_ack(message.tag)
 
     def _park(self, message: _Message) -> None:
         log.error("message parked", extra=about(None, topic=self._topic, attempts=message.attempt))
-        self._line.declare(f"{self._topic}.parked", PARKED, lambda refusal: self._parking(message))
+        self._connection.declare(f"{self._topic}.parked", PARKED, lambda refusal: self._parking(message))
 
     def _parking(self, message: _Message) -> None:
         self._copy(message, f"{self._topic}.parked", message.attempt, message.returns)
@@ -174,8 +185,8 @@ class RabbitSubscription:
     def _copy(self, message: _Message, queue: str, attempt: int, returns: int) -> None:
         """Put the message into a queue again, and let go of the old one when the server has the new one."""
         parked = queue != self._topic
-        self._line.post(
-            Post(
+        self._connection.publish(
+            Message(
                 queue,
                 message.body,
                 partial(self._copied, message),
@@ -189,10 +200,10 @@ class RabbitSubscription:
     def _copied(self, message: _Message, result: bytes | PolycellError) -> None:
         if not message.channel.is_open:
             return
-        if isinstance(result, (bytes, NobodyThere)):  # without a queue the old one is gone too
+        if isinstance(result, (bytes, NoConsumer)):  # without a queue the old one is gone too
             message.channel.basic_ack(message.tag)
         else:
-            self._line.later(AGAIN_SECONDS, lambda: self._back(message))
+            self._connection.later(AGAIN_SECONDS, lambda: self._back(message))
 
     def _back(self, message: _Message) -> None:
         if message.channel.is_open:

@@ -10,14 +10,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-Told = Callable[[Exception | None], None]
+Declared = Callable[[Exception | None], None]
 
 
 @dataclass(frozen=True, slots=True)
 class _Declaration:
     queue: str
     arguments: dict[str, Any]
-    done: Told
+    done: Declared
 
 
 class Declarations:
@@ -27,7 +27,7 @@ class Declarations:
         self._channel: Any = None
         self._waiting: deque[_Declaration] = deque()
 
-    def declare(self, queue: str, arguments: dict[str, Any], done: Told) -> None:
+    def declare(self, queue: str, arguments: dict[str, Any], done: Declared) -> None:
         """Make the durable queue if there is none; `done` is told the server's refusal, or None."""
         declaration = _Declaration(queue, arguments, done)
         self._waiting.append(declaration)

@@ -14,7 +14,7 @@ from typing import Any
 
 import pika
 
-from cell_service.errors import NobodyThere, PolycellError, QueueUnavailable
+from cell_service.errors import NoConsumer, PolycellError, QueueUnavailable
 
 REPLY_TO = "amq.rabbitmq.reply-to"
 
@@ -22,7 +22,7 @@ Give = Callable[[bytes | PolycellError], None]
 
 
 @dataclass(slots=True, eq=False)
-class Post:
+class Message:
     """A message on its way. `give` gets b"" when the server has it (the answer, for a call), or an error."""
 
     topic: str
@@ -48,9 +48,9 @@ class Posts:
     def __init__(self) -> None:
         self._channel: Any = None
         self._tag = 0
-        self._unsent: list[Post] = []
-        self._unconfirmed: dict[int, Post] = {}
-        self._calls: dict[str, Post] = {}
+        self._unsent: list[Message] = []
+        self._unconfirmed: dict[int, Message] = {}
+        self._calls: dict[str, Message] = {}
         self._pings: deque[Give] = deque()
 
     def prepare(self, channel: Any, ready: Callable[[], None]) -> None:
@@ -63,18 +63,18 @@ class Posts:
         """Send what has waited for a connection."""
         self._channel, self._tag = channel, 0
         unsent, self._unsent = self._unsent, []
-        for post in unsent:
-            self.send(post)
+        for message in unsent:
+            self.send(message)
         pings, self._pings = self._pings, deque()
         for give in pings:
             self.ping(give)
 
-    def send(self, post: Post) -> None:
+    def send(self, message: Message) -> None:
         """Publish it; without a connection, as soon as there is one."""
         if self._channel is None:
-            self._unsent.append(post)
-        elif not post.settled:
-            self._publish(self._channel, post)
+            self._unsent.append(message)
+        elif not message.settled:
+            self._publish(self._channel, message)
 
     def ping(self, give: Give) -> None:
         """`give` gets b"" when the server has answered."""
@@ -82,51 +82,51 @@ class Posts:
         if self._channel is not None:
             self._channel.basic_qos(callback=self._ponged)
 
-    def forget(self, post: Post) -> None:
+    def forget(self, message: Message) -> None:
         """Nobody waits for it any more."""
-        post.settled = True
-        self._calls.pop(str(post.tag), None)
-        if post in self._unsent:
-            self._unsent.remove(post)
+        message.settled = True
+        self._calls.pop(str(message.tag), None)
+        if message in self._unsent:
+            self._unsent.remove(message)
 
     def lost(self, error: PolycellError) -> None:
         """There is no connection, and none is awaited."""
         self._channel = None
-        posts = [*self._unsent, *self._calls.values()]
+        messages = [*self._unsent, *self._calls.values()]
         self._unsent.clear()
         self._calls.clear()
-        self.held_up(error)
-        for post in posts:
-            post.settle(error)
+        self.delayed(error)
+        for message in messages:
+            message.settle(error)
 
-    def held_up(self, error: PolycellError) -> None:
+    def delayed(self, error: PolycellError) -> None:
         """The server reads nothing more: what it has not confirmed is settled; calls that it has may be answered."""
         unconfirmed, self._unconfirmed = self._unconfirmed, {}
         pings, self._pings = self._pings, deque()
-        for post in unconfirmed.values():
-            self._calls.pop(str(post.tag), None)
-            post.settle(error)
+        for message in unconfirmed.values():
+            self._calls.pop(str(message.tag), None)
+            message.settle(error)
         for give in pings:
             give(error)
 
-    def _publish(self, channel: Any, post: Post) -> None:
+    def _publish(self, channel: Any, message: Message) -> None:
         self._tag += 1
-        post.tag, key = self._tag, str(self._tag)
-        expects = post.stale_at is not None and post.reply_to is None
-        left = None if post.stale_at is None else max(1, int((post.stale_at - time.monotonic()) * 1000))
+        message.tag, key = self._tag, str(self._tag)
+        expects = message.stale_at is not None and message.reply_to is None
+        left = None if message.stale_at is None else max(1, int((message.stale_at - time.monotonic()) * 1000))
         properties = pika.BasicProperties(
             content_type="application/json",
             delivery_mode=2 if left is None else 1,
             expiration=None if left is None else str(left),
-            reply_to=REPLY_TO if expects else post.reply_to,
-            correlation_id=key if expects else post.correlation_id,
+            reply_to=REPLY_TO if expects else message.reply_to,
+            correlation_id=key if expects else message.correlation_id,
             message_id=key,
-            headers=post.headers or None,
+            headers=message.headers or None,
         )
-        self._unconfirmed[self._tag] = post
+        self._unconfirmed[self._tag] = message
         if expects:
-            self._calls[key] = post
-        channel.basic_publish("", post.topic, post.body, properties, mandatory=True)
+            self._calls[key] = message
+        channel.basic_publish("", message.topic, message.body, properties, mandatory=True)
 
     def _ponged(self, frame: Any) -> None:
         if self._pings:
@@ -138,22 +138,22 @@ class Posts:
         if method.multiple:
             tags = list(takewhile(lambda tag: tag <= method.delivery_tag, self._unconfirmed))
         for tag in tags:
-            post = self._unconfirmed.pop(tag, None)
-            if post is None:
+            message = self._unconfirmed.pop(tag, None)
+            if message is None:
                 continue
             if isinstance(method, pika.spec.Basic.Nack):
                 self._calls.pop(str(tag), None)
-                post.settle(QueueUnavailable(reason=f"the queue of {post.topic} takes no more messages"))
+                message.settle(QueueUnavailable(reason=f"the queue of {message.topic} takes no more messages"))
             elif str(tag) not in self._calls:
-                post.settle(b"")
+                message.settle(b"")
 
     def _returned(self, channel: Any, method: Any, properties: Any, body: bytes) -> None:
-        post = self._unconfirmed.pop(int(properties.message_id), None)
+        message = self._unconfirmed.pop(int(properties.message_id), None)
         self._calls.pop(properties.message_id, None)
-        if post is not None:
-            post.settle(NobodyThere(topic=post.topic))
+        if message is not None:
+            message.settle(NoConsumer(topic=message.topic))
 
     def _replied(self, channel: Any, method: Any, properties: Any, body: bytes) -> None:
-        post = self._calls.pop(properties.correlation_id, None)
-        if post is not None:
-            post.settle(body)
+        message = self._calls.pop(properties.correlation_id, None)
+        if message is not None:
+            message.settle(body)

@@ -11,9 +11,9 @@ import threading
 import time
 
 from cell_service.rpc.answers import Answer, Waiting
-from cell_service.rpc.rabbit.connection import Line
+from cell_service.rpc.rabbit.connection import RabbitConnection
 from cell_service.rpc.rabbit.consumer import RabbitSubscription
-from cell_service.rpc.rabbit.publisher import Post
+from cell_service.rpc.rabbit.publisher import Message
 from cell_service.rpc.transport import Handler
 from cell_service.rpc.urls import RabbitServer
 from cell_service.rpc.workers import Workers, stop_all
@@ -26,22 +26,22 @@ class RabbitTransport:
 
     def __init__(self, server: RabbitServer) -> None:
         self._waiting, self._workers = Waiting(), Workers("rabbit")
-        self._line = Line(server)
+        self._connection = RabbitConnection(server)
         self._lock = threading.Lock()
         self._subscriptions: set[RabbitSubscription] = set()
 
     def cast(self, topic: str, body: bytes, *, timeout: float) -> None:
         answer = self._waiting.enter()
-        self._post(Post(topic, body, answer.give), answer, timeout)
+        self._publish(Message(topic, body, answer.give), answer, timeout)
 
     def call(self, topic: str, body: bytes, *, timeout: float) -> bytes:
         answer = self._waiting.enter()
-        return self._post(Post(topic, body, answer.give, stale_at=time.monotonic() + timeout), answer, timeout)
+        return self._publish(Message(topic, body, answer.give, stale_at=time.monotonic() + timeout), answer, timeout)
 
     def serve(self, topic: str, handler: Handler, *, threads: int = 4) -> RabbitSubscription:
         answer = self._waiting.enter()
         try:
-            subscription = RabbitSubscription(self._line, self._workers, topic, handler, threads, self._ended)
+            subscription = RabbitSubscription(self._connection, self._workers, topic, handler, threads, self._ended)
             with self._lock:
                 self._subscriptions.add(subscription)
             subscription.start(answer)
@@ -53,7 +53,7 @@ class RabbitTransport:
     def ping(self, *, timeout: float) -> None:
         answer = self._waiting.enter()
         try:
-            self._line.do(self._line.ping, answer.give)
+            self._connection.do(self._connection.ping, answer.give)
             answer.wait(timeout, "the message queue")
         finally:
             self._waiting.leave(answer)
@@ -63,16 +63,16 @@ class RabbitTransport:
             with self._lock:
                 subscriptions = list(self._subscriptions)
             stop_all(subscriptions)
-            self._line.close()
+            self._connection.close()
 
-    def _post(self, post: Post, answer: Answer, timeout: float) -> bytes:
+    def _publish(self, message: Message, answer: Answer, timeout: float) -> bytes:
         try:
-            self._line.do(self._line.post, post)
-            return answer.wait(timeout, post.topic)
+            self._connection.do(self._connection.publish, message)
+            return answer.wait(timeout, message.topic)
         finally:
             self._waiting.leave(answer)
-            if not post.settled:
-                self._line.do(self._line.forget, post)
+            if not message.settled:
+                self._connection.do(self._connection.forget, message)
 
     def _ended(self, subscription: RabbitSubscription) -> None:
         with self._lock:

@@ -15,7 +15,7 @@ from cell_service.model.diagnostics import GuestDiagnostics
 from cell_service.model.host import NodeReport, PowerAction
 from cell_service.model.instance import Instance, Vif
 from cell_service.model.lifecycle import PowerState
-from cell_service.model.migration import Sending
+from cell_service.model.migration import OutgoingMigration
 from compute_host.config import HostSettings
 from compute_host.timers import Pool, Timer, Timers
 from compute_host.virt import inspection
@@ -212,7 +212,7 @@ class SimulatedDriver:
             guest = self._state.change(uuid, power_state=PowerState.PAUSED, sent=now)
         return travel.luggage_of(guest, self._state.node_uuid)
 
-    def sending(self, uuid: str) -> Sending | None:
+    def sending(self, uuid: str) -> OutgoingMigration | None:
         return self._trips.progress(uuid)
 
     def steer_sending(self, uuid: str, *, finish: bool) -> bool:

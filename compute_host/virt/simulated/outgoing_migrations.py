@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from cell_service.context import Clock
 from cell_service.errors import DriverError
-from cell_service.model.migration import Sending
+from cell_service.model.migration import OutgoingMigration
 
 MIB = 2**20
 
@@ -47,7 +47,7 @@ class Trips:
         if trip.cancelled:
             raise DriverError(reason="The live migration was given up.")
 
-    def progress(self, uuid: str) -> Sending | None:
+    def progress(self, uuid: str) -> OutgoingMigration | None:
         with self._lock:
             trip = self._going.get(uuid)
         if trip is None:
@@ -55,7 +55,7 @@ class Trips:
         total = trip.memory_mib * MIB
         part = min(1.0, (self._clock.monotonic() - trip.begun) / trip.seconds) if trip.seconds else 1.0
         done = int(total * part)
-        return Sending(total, done, total - done)
+        return OutgoingMigration(total, done, total - done)
 
     def steer(self, uuid: str, *, finish: bool) -> bool:
         with self._lock:
