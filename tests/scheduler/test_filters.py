@@ -67,156 +67,177 @@ def group(policy: str, limit: int = 1, **counts: int) -> RequestView:
     return replace(request(), group=GroupState("g", policy, limit, counts))
 
 
-CASES: list[tuple[str, HostState, RequestView, bool]] = [
-    ("AllHostsFilter", replace(HOST, up=False), request(), True),
-    ("ComputeFilter", HOST, request(), True),
-    ("ComputeFilter", replace(HOST, up=False), request(), False),
-    ("ComputeFilter", replace(HOST, disabled=True), request(), False),
-    ("AvailabilityZoneFilter", HOST, request(), True),
-    ("AvailabilityZoneFilter", HOST, request(availability_zone="nova"), True),
-    ("AvailabilityZoneFilter", HOST, request(availability_zone="east,nova"), True),
-    ("AvailabilityZoneFilter", HOST, request(availability_zone="east"), False),
+CASES: list[tuple[str, HostState, RequestView, str | None]] = [
+    ("AllHostsFilter", replace(HOST, up=False), request(), None),
+    ("ComputeFilter", HOST, request(), None),
+    ("ComputeFilter", replace(HOST, up=False), request(), "is down"),
+    ("ComputeFilter", replace(HOST, disabled=True), request(), "is disabled"),
+    ("AvailabilityZoneFilter", HOST, request(), None),
+    ("AvailabilityZoneFilter", HOST, request(availability_zone="nova"), None),
+    ("AvailabilityZoneFilter", HOST, request(availability_zone="east,nova"), None),
+    ("AvailabilityZoneFilter", HOST, request(availability_zone="east"), "is not in availability zone east"),
     # capabilities
-    ("ComputeCapabilitiesFilter", HOST, request(), True),
-    ("ComputeCapabilitiesFilter", HOST, request(extra={"hw:cpu_policy": "shared"}), True),
-    ("ComputeCapabilitiesFilter", HOST, request(extra={"capabilities:hypervisor_type": "QEMU"}), True),
-    ("ComputeCapabilitiesFilter", HOST, request(extra={"capabilities:hypervisor_type": "s== Xen"}), False),
-    ("ComputeCapabilitiesFilter", HOST, request(extra={"capabilities:hypervisor_version": ">= 8002000"}), True),
-    ("ComputeCapabilitiesFilter", HOST, request(extra={"capabilities:free_ram_mb": ">= 4097"}), False),
-    ("ComputeCapabilitiesFilter", HOST, request(extra={"capabilities:free_ram_mb": "= 4096"}), True),
-    ("ComputeCapabilitiesFilter", HOST, request(extra={"capabilities:cpu_info:features": "<in> avx2"}), True),
-    ("ComputeCapabilitiesFilter", HOST, request(extra={"capabilities:cpu_info:features": "<in> sse9"}), False),
-    ("ComputeCapabilitiesFilter", HOST, request(extra={"capabilities:cpu_info:topology:cores": "4"}), True),
-    ("ComputeCapabilitiesFilter", HOST, request(extra={"capabilities:cpu_info:topology:dies": "4"}), False),
-    ("ComputeCapabilitiesFilter", HOST, request(extra={"capabilities:rack": "<or> r1 <or> r7"}), True),
-    ("ComputeCapabilitiesFilter", HOST, request(extra={"rack": "r7"}), True),
-    ("ComputeCapabilitiesFilter", HOST, request(extra={"rack": "r8"}), False),
-    ("ComputeCapabilitiesFilter", HOST, request(extra={"no_such_thing": "1"}), False),
+    ("ComputeCapabilitiesFilter", HOST, request(), None),
+    ("ComputeCapabilitiesFilter", HOST, request(extra={"hw:cpu_policy": "shared"}), None),
+    ("ComputeCapabilitiesFilter", HOST, request(extra={"capabilities:hypervisor_type": "QEMU"}), None),
+    ("ComputeCapabilitiesFilter", HOST, request(extra={"capabilities:hypervisor_type": "s== Xen"}),
+     "has hypervisor_type QEMU, not s== Xen"),
+    ("ComputeCapabilitiesFilter", HOST, request(extra={"capabilities:hypervisor_version": ">= 8002000"}), None),
+    ("ComputeCapabilitiesFilter", HOST, request(extra={"capabilities:free_ram_mb": ">= 4097"}),
+     "has free_ram_mb 4096, not >= 4097"),
+    ("ComputeCapabilitiesFilter", HOST, request(extra={"capabilities:free_ram_mb": "= 4096"}), None),
+    ("ComputeCapabilitiesFilter", HOST, request(extra={"capabilities:cpu_info:features": "<in> avx2"}), None),
+    ("ComputeCapabilitiesFilter", HOST, request(extra={"capabilities:cpu_info:features": "<in> sse9"}),
+     'has cpu_info:features ["avx", "avx2"], not <in> sse9'),
+    ("ComputeCapabilitiesFilter", HOST, request(extra={"capabilities:cpu_info:topology:cores": "4"}), None),
+    ("ComputeCapabilitiesFilter", HOST, request(extra={"capabilities:cpu_info:topology:dies": "4"}),
+     "has no capability cpu_info:topology:dies"),
+    ("ComputeCapabilitiesFilter", HOST, request(extra={"capabilities:rack": "<or> r1 <or> r7"}), None),
+    ("ComputeCapabilitiesFilter", HOST, request(extra={"rack": "r7"}), None),
+    ("ComputeCapabilitiesFilter", HOST, request(extra={"rack": "r8"}), "has rack r7, not r8"),
+    ("ComputeCapabilitiesFilter", HOST, request(extra={"no_such_thing": "1"}), "has no capability no_such_thing"),
     # image properties
-    ("ImagePropertiesFilter", HOST, image(), True),
-    ("ImagePropertiesFilter", HOST, image(hw_architecture="x86_64"), True),
-    ("ImagePropertiesFilter", HOST, image(architecture="amd64"), True),
-    ("ImagePropertiesFilter", HOST, image(hw_architecture="aarch64"), False),
-    ("ImagePropertiesFilter", HOST, image(hw_architecture="x86_64", img_hv_type="qemu"), False),
-    ("ImagePropertiesFilter", HOST, image(hw_architecture="i386", img_hv_type="qemu", hw_vm_mode="hvm"), True),
-    ("ImagePropertiesFilter", HOST, image(vm_mode="pv"), False),
-    ("ImagePropertiesFilter", HOST, image(hypervisor_type="KVM"), True),
-    ("ImagePropertiesFilter", HOST, image(img_hv_requested_version=">=8.0,<9"), True),
-    ("ImagePropertiesFilter", HOST, image(img_hv_requested_version=">=8.2.4"), False),
-    ("ImagePropertiesFilter", HOST, image(img_hv_requested_version="about 8"), False),
-    ("ImagePropertiesFilter", replace(HOST, supported_instances=()), image(), True),
-    ("ImagePropertiesFilter", replace(HOST, supported_instances=()), image(hw_vm_mode="hvm"), False),
+    ("ImagePropertiesFilter", HOST, image(), None),
+    ("ImagePropertiesFilter", HOST, image(hw_architecture="x86_64"), None),
+    ("ImagePropertiesFilter", HOST, image(architecture="amd64"), None),
+    ("ImagePropertiesFilter", HOST, image(hw_architecture="aarch64"), "does not run aarch64"),
+    ("ImagePropertiesFilter", HOST, image(hw_architecture="x86_64", img_hv_type="qemu"), "does not run x86_64 qemu"),
+    ("ImagePropertiesFilter", HOST, image(hw_architecture="i386", img_hv_type="qemu", hw_vm_mode="hvm"), None),
+    ("ImagePropertiesFilter", HOST, image(vm_mode="pv"), "does not run xen"),
+    ("ImagePropertiesFilter", HOST, image(hypervisor_type="KVM"), None),
+    ("ImagePropertiesFilter", HOST, image(img_hv_requested_version=">=8.0,<9"), None),
+    ("ImagePropertiesFilter", HOST, image(img_hv_requested_version=">=8.2.4"), "has not hypervisor version >=8.2.4"),
+    ("ImagePropertiesFilter", HOST, image(img_hv_requested_version="about 8"), "has not hypervisor version about 8"),
+    ("ImagePropertiesFilter", replace(HOST, supported_instances=()), image(), None),
+    ("ImagePropertiesFilter", replace(HOST, supported_instances=()), image(hw_vm_mode="hvm"), "does not run hvm"),
     # groups
-    ("ServerGroupAffinityFilter", HOST, request(), True),
-    ("ServerGroupAffinityFilter", HOST, group("affinity"), True),
-    ("ServerGroupAffinityFilter", HOST, group("affinity", h1=1), True),
-    ("ServerGroupAffinityFilter", HOST, group("affinity", h2=1), False),
-    ("ServerGroupAffinityFilter", HOST, group("soft-affinity", h2=1), True),
-    ("ServerGroupAntiAffinityFilter", HOST, group("anti-affinity", h2=1), True),
-    ("ServerGroupAntiAffinityFilter", HOST, group("anti-affinity", h1=1), False),
-    ("ServerGroupAntiAffinityFilter", HOST, group("anti-affinity", 2, h1=1), True),
-    ("ServerGroupAntiAffinityFilter", HOST, group("anti-affinity", 2, h1=2), False),
-    ("ServerGroupAntiAffinityFilter", HOST, group("affinity", h2=1), True),
+    ("ServerGroupAffinityFilter", HOST, request(), None),
+    ("ServerGroupAffinityFilter", HOST, group("affinity"), None),
+    ("ServerGroupAffinityFilter", HOST, group("affinity", h1=1), None),
+    ("ServerGroupAffinityFilter", HOST, group("affinity", h2=1), "has none of the server group"),
+    ("ServerGroupAffinityFilter", HOST, group("soft-affinity", h2=1), None),
+    ("ServerGroupAntiAffinityFilter", HOST, group("anti-affinity", h2=1), None),
+    ("ServerGroupAntiAffinityFilter", HOST, group("anti-affinity", h1=1), "has one of the server group"),
+    ("ServerGroupAntiAffinityFilter", HOST, group("anti-affinity", 2, h1=1), None),
+    ("ServerGroupAntiAffinityFilter", HOST, group("anti-affinity", 2, h1=2), "has 2 of the server group"),
+    ("ServerGroupAntiAffinityFilter", HOST, group("affinity", h2=1), None),
     # hints
-    ("SimpleCIDRAffinityFilter", HOST, request(), True),
-    ("SimpleCIDRAffinityFilter", HOST, request(hints={"build_near_host_ip": "10.1.2.200"}), True),
-    ("SimpleCIDRAffinityFilter", HOST, request(hints={"build_near_host_ip": "10.1.2.200", "cidr": "/30"}), False),
-    ("SimpleCIDRAffinityFilter", HOST, request(hints={"build_near_host_ip": "nowhere"}), False),
-    ("JsonFilter", HOST, request(), True),
-    ("JsonFilter", HOST, request(hints={"query": '[">=", "$free_ram_mb", 4096]'}), True),
-    ("JsonFilter", HOST, request(hints={"query": '["and", [">", "$vcpus_total", 4], ["<", "$vcpus_used", 2]]'}), False),
-    ("JsonFilter", HOST, request(hints={"query": '["or", ["=", "$host", "h2"], ["not", ["=", 1, 2]]]'}), True),
-    ("JsonFilter", HOST, request(hints={"query": '["in", "$hypervisor_type", "Xen", "QEMU"]'}), True),
-    ("JsonFilter", HOST, request(hints={"query": '["?", 1]'}), False),
-    ("JsonFilter", HOST, request(hints={"query": "no json"}), False),
+    ("SimpleCIDRAffinityFilter", HOST, request(), None),
+    ("SimpleCIDRAffinityFilter", HOST, request(hints={"build_near_host_ip": "10.1.2.200"}), None),
+    ("SimpleCIDRAffinityFilter", HOST, request(hints={"build_near_host_ip": "10.1.2.200", "cidr": "/30"}),
+     "is not in the network of 10.1.2.200/30"),
+    ("SimpleCIDRAffinityFilter", HOST, request(hints={"build_near_host_ip": "nowhere"}),
+     "is not in the network of nowhere/24"),
+    ("JsonFilter", HOST, request(), None),
+    ("JsonFilter", HOST, request(hints={"query": '[">=", "$free_ram_mb", 4096]'}), None),
+    ("JsonFilter", HOST, request(hints={"query": '["and", [">", "$vcpus_total", 4], ["<", "$vcpus_used", 2]]'}),
+     "does not fulfil the query"),
+    ("JsonFilter", HOST, request(hints={"query": '["or", ["=", "$host", "h2"], ["not", ["=", 1, 2]]]'}), None),
+    ("JsonFilter", HOST, request(hints={"query": '["in", "$hypervisor_type", "Xen", "QEMU"]'}), None),
+    ("JsonFilter", HOST, request(hints={"query": '["?", 1]'}), "is asked a query that can't be read"),
+    ("JsonFilter", HOST, request(hints={"query": "no json"}), "is asked a query that can't be read"),
     # load
-    ("NumInstancesFilter", replace(HOST, num_instances=49), request(), True),
-    ("NumInstancesFilter", replace(HOST, num_instances=50), request(), False),
-    ("AggregateNumInstancesFilter", in_aggregates({"max_instances_per_host": "5"}), request(), False),
-    ("AggregateNumInstancesFilter", in_aggregates({"max_instances_per_host": "x"}), request(), True),
+    ("NumInstancesFilter", replace(HOST, num_instances=49), request(), None),
+    ("NumInstancesFilter", replace(HOST, num_instances=50), request(), "runs 50 instances, limit 50"),
+    ("AggregateNumInstancesFilter", in_aggregates({"max_instances_per_host": "5"}), request(),
+     "runs 5 instances, limit 5"),
+    ("AggregateNumInstancesFilter", in_aggregates({"max_instances_per_host": "x"}), request(), None),
     ("AggregateNumInstancesFilter",
-     in_aggregates({"max_instances_per_host": "9"}, {"max_instances_per_host": "4"}), request(), False),
-    ("IoOpsFilter", replace(HOST, num_io_ops=7), request(), True),
-    ("IoOpsFilter", replace(HOST, num_io_ops=8), request(), False),
-    ("AggregateIoOpsFilter", in_aggregates({"max_io_ops_per_host": "3"}), request(), False),
-    ("AggregateIoOpsFilter", in_aggregates({}), request(), True),
+     in_aggregates({"max_instances_per_host": "9"}, {"max_instances_per_host": "4"}), request(),
+     "runs 5 instances, limit 4"),
+    ("IoOpsFilter", replace(HOST, num_io_ops=7), request(), None),
+    ("IoOpsFilter", replace(HOST, num_io_ops=8), request(), "has 8 instances in work, limit 8"),
+    ("AggregateIoOpsFilter", in_aggregates({"max_io_ops_per_host": "3"}),
+     request(), "has 3 instances in work, limit 3"),
+    ("AggregateIoOpsFilter", in_aggregates({}), request(), None),
     # aggregates
-    ("AggregateInstanceExtraSpecsFilter", HOST, request(), True),
-    ("AggregateInstanceExtraSpecsFilter", HOST, request(extra={"aggregate_instance_extra_specs:ssd": "true"}), False),
+    ("AggregateInstanceExtraSpecsFilter", HOST, request(), None),
+    ("AggregateInstanceExtraSpecsFilter", HOST, request(extra={"aggregate_instance_extra_specs:ssd": "true"}),
+     "is in no aggregate with ssd"),
     ("AggregateInstanceExtraSpecsFilter", in_aggregates({"ssd": "true"}),
-     request(extra={"aggregate_instance_extra_specs:ssd": "true"}), True),
-    ("AggregateInstanceExtraSpecsFilter", in_aggregates({"ssd": "no,true"}), request(extra={"ssd": "true"}), True),
-    ("AggregateInstanceExtraSpecsFilter", in_aggregates({"ssd": "no"}), request(extra={"ssd": "true"}), False),
-    ("AggregateInstanceExtraSpecsFilter", in_aggregates({}), request(extra={"hw:numa_nodes": "1"}), True),
-    ("AggregateMultiTenancyIsolation", HOST, request(), True),
-    ("AggregateMultiTenancyIsolation", in_aggregates({"filter_tenant_id": "p2"}), request(), False),
-    ("AggregateMultiTenancyIsolation", in_aggregates({"filter_tenant_id": "p2, p1"}), request(), True),
+     request(extra={"aggregate_instance_extra_specs:ssd": "true"}), None),
+    ("AggregateInstanceExtraSpecsFilter", in_aggregates({"ssd": "no,true"}), request(extra={"ssd": "true"}), None),
+    ("AggregateInstanceExtraSpecsFilter", in_aggregates({"ssd": "no"}), request(extra={"ssd": "true"}),
+     "is in no aggregate with ssd true"),
+    ("AggregateInstanceExtraSpecsFilter", in_aggregates({}), request(extra={"hw:numa_nodes": "1"}), None),
+    ("AggregateMultiTenancyIsolation", HOST, request(), None),
+    ("AggregateMultiTenancyIsolation", in_aggregates({"filter_tenant_id": "p2"}),
+     request(), "is kept for other projects"),
+    ("AggregateMultiTenancyIsolation", in_aggregates({"filter_tenant_id": "p2, p1"}), request(), None),
     ("AggregateMultiTenancyIsolation", in_aggregates({"filter_tenant_id": "p2", "filter_tenant_id2": "p1"}), request(),
-     True),
-    ("AggregateTypeAffinityFilter", HOST, request(), True),
-    ("AggregateTypeAffinityFilter", in_aggregates({"instance_type": "m1,m2"}), request(), True),
-    ("AggregateTypeAffinityFilter", in_aggregates({"instance_type": "m2"}), request(), False),
-    ("AggregateImagePropertiesIsolation", in_aggregates({"os_distro": "win"}), image(), True),
-    ("AggregateImagePropertiesIsolation", in_aggregates({"os_distro": "win"}), image(os_distro="win"), True),
-    ("AggregateImagePropertiesIsolation", in_aggregates({"os_distro": "win"}), image(os_distro="bsd"), False),
-    ("IsolatedHostsFilter", HOST, request(), True),
-    ("NUMATopologyFilter", HOST, request(), True),
-    ("NUMATopologyFilter", HOST, request(extra={"hw:numa_nodes": "2"}), False),
-    ("NUMATopologyFilter", HOST, image(hw_numa_nodes="2"), False),
-    ("PciPassthroughFilter", HOST, request(extra={"pci_passthrough:alias": "gpu:1"}), False),
-    ("PciPassthroughFilter", HOST, request(), True),
+     None),
+    ("AggregateTypeAffinityFilter", HOST, request(), None),
+    ("AggregateTypeAffinityFilter", in_aggregates({"instance_type": "m1,m2"}), request(), None),
+    ("AggregateTypeAffinityFilter", in_aggregates({"instance_type": "m2"}), request(), "is kept for other flavors"),
+    ("AggregateImagePropertiesIsolation", in_aggregates({"os_distro": "win"}), image(), None),
+    ("AggregateImagePropertiesIsolation", in_aggregates({"os_distro": "win"}), image(os_distro="win"), None),
+    ("AggregateImagePropertiesIsolation", in_aggregates({"os_distro": "win"}), image(os_distro="bsd"),
+     "is kept for images with another os_distro"),
+    ("IsolatedHostsFilter", HOST, request(), None),
+    ("NUMATopologyFilter", HOST, request(), None),
+    ("NUMATopologyFilter", HOST, request(extra={"hw:numa_nodes": "2"}), "offers no NUMA topology"),
+    ("NUMATopologyFilter", HOST, image(hw_numa_nodes="2"), "offers no NUMA topology"),
+    ("PciPassthroughFilter", HOST, request(extra={"pci_passthrough:alias": "gpu:1"}), "offers no PCI passthrough"),
+    ("PciPassthroughFilter", HOST, request(), None),
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("name", "host", "requested", "passes"), CASES)
-def test_filters(name: str, host: HostState, requested: RequestView, passes: bool) -> None:
-    reason = registry.FILTERS[name](FilterSection()).reject(host, requested)
-    assert (reason is None) == passes, reason
-    assert reason != ""
+@pytest.mark.parametrize(("name", "host", "view", "reason"), CASES)
+def test_filters(name: str, host: HostState, view: RequestView, reason: str | None) -> None:
+    assert registry.FILTERS[name](FilterSection()).reject(host, view) == reason
 
 
 def test_every_filter_has_cases() -> None:
-    told = {name for name, *_ in CASES} | {"SameHostFilter", "DifferentHostFilter"}
-    assert told == registry.FILTERS.keys()
+    named = {name for name, *_ in CASES} | {"SameHostFilter", "DifferentHostFilter"}
+    assert named == registry.FILTERS.keys()
 
 
-def test_hints_about_instances() -> None:
-    homes = {"there": {"k1"}, "elsewhere": {"k2"}}
-
-    def passes(name: str, **hints: Any) -> bool:
-        requested = request_view(replace(SPEC, scheduler_hints=hints), SchedulerSection(), homes=homes)
-        return registry.FILTERS[name](FilterSection()).reject(HOST, requested) is None
-
-    assert passes("SameHostFilter")
-    assert passes("SameHostFilter", same_host="there")
-    assert passes("SameHostFilter", same_host=["elsewhere", "there"])
-    assert not passes("SameHostFilter", same_host=["elsewhere"])
-    assert not passes("SameHostFilter", same_host=["nobody"])
-    assert passes("DifferentHostFilter")
-    assert passes("DifferentHostFilter", different_host=["elsewhere"])
-    assert not passes("DifferentHostFilter", different_host="there")
+def test_every_filter_that_refuses_has_a_reason_in_the_cases() -> None:
+    elsewhere = {"AllHostsFilter", "IsolatedHostsFilter", "SameHostFilter", "DifferentHostFilter"}
+    assert {name for name, *_, reason in CASES if reason} | elsewhere == registry.FILTERS.keys()
 
 
 @pytest.mark.parametrize(
-    ("only", "host", "image_id", "volume_backed", "passes"),
+    ("name", "hints", "reason"),
     [
-        (True, "iso", "special", False, True),
-        (True, "h1", "special", False, False),
-        (True, "iso", "img", False, False),
-        (True, "h1", "img", False, True),
-        (True, "iso", "", True, False),
-        (False, "iso", "img", False, True),
-        (False, "h1", "special", False, False),
-        (False, "iso", "", True, True),
+        ("SameHostFilter", {}, None),
+        ("SameHostFilter", {"same_host": "there"}, None),
+        ("SameHostFilter", {"same_host": ["elsewhere", "there"]}, None),
+        ("SameHostFilter", {"same_host": ["elsewhere"]}, "runs none of the instances to be with"),
+        ("SameHostFilter", {"same_host": ["unknown"]}, "runs none of the instances to be with"),
+        ("DifferentHostFilter", {}, None),
+        ("DifferentHostFilter", {"different_host": ["elsewhere"]}, None),
+        ("DifferentHostFilter", {"different_host": "there"}, "runs an instance to keep away from"),
     ],
 )
-def test_isolated_hosts_and_images(only: bool, host: str, image_id: str, volume_backed: bool, passes: bool) -> None:
+def test_hints_about_instances(name: str, hints: dict[str, Any], reason: str | None) -> None:
+    homes = {"there": {"k1"}, "elsewhere": {"k2"}}
+    view = request_view(replace(SPEC, scheduler_hints=hints), SchedulerSection(), homes=homes)
+    assert registry.FILTERS[name](FilterSection()).reject(HOST, view) == reason
+
+
+@pytest.mark.parametrize(
+    ("only", "host", "image_id", "volume_backed", "reason"),
+    [
+        (True, "iso", "special", False, None),
+        (True, "h1", "special", False, "is no isolated host"),
+        (True, "iso", "img", False, "is kept for isolated images"),
+        (True, "h1", "img", False, None),
+        (True, "iso", "", True, "is kept for isolated images"),
+        (False, "iso", "img", False, None),
+        (False, "h1", "special", False, "is no isolated host"),
+        (False, "iso", "", True, None),
+    ],
+)
+def test_isolated_hosts_and_images(
+    only: bool, host: str, image_id: str, volume_backed: bool, reason: str | None
+) -> None:
     config = FilterSection(
         isolated_hosts=("iso",), isolated_images=("special",), restrict_isolated_hosts_to_isolated_images=only
     )
     made = registry.FILTERS["IsolatedHostsFilter"](config)
-    requested = request(image_id=image_id, volume_backed=volume_backed)
-    assert (made.reject(replace(HOST, host=host), requested) is None) == passes
+    view = request(image_id=image_id, volume_backed=volume_backed)
+    assert made.reject(replace(HOST, host=host), view) == reason
 
 
 def test_image_isolation_looks_at_its_namespace_only() -> None:
@@ -224,12 +245,12 @@ def test_image_isolation_looks_at_its_namespace_only() -> None:
     made = registry.FILTERS["AggregateImagePropertiesIsolation"](config)
     host = in_aggregates({"iso.zone": "a", "other": "b"})
     assert made.reject(host, image(**{"iso.zone": "a", "other": "c"})) is None
-    assert made.reject(host, image(**{"iso.zone": "b"})) is not None
+    assert made.reject(host, image(**{"iso.zone": "b"})) == "is kept for images with another iso.zone"
 
 
 def test_a_default_architecture_is_requested_of_images_without_one() -> None:
     made = registry.FILTERS["ImagePropertiesFilter"](FilterSection(image_properties_default_architecture="aarch64"))
-    assert made.reject(HOST, image()) is not None
+    assert made.reject(HOST, image()) == "does not run aarch64"
     assert made.reject(HOST, image(hw_architecture="x86_64")) is None
 
 
