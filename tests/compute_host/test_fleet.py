@@ -17,6 +17,7 @@ from cell_service.context import SYSTEM_CLOCK, internal
 from cell_service.db import actions, instances, operations
 from cell_service.db.schema import instances as instances_table
 from cell_service.db.schema import metadata
+from cell_service.db.schema import operations as operations_table
 from cell_service.db.sql.engine import Database
 from cell_service.model.instance import Flavor, Instance
 from cell_service.model.lifecycle import Task, VmState
@@ -156,6 +157,11 @@ def unfinished(cell: Threaded) -> int:
         return sum(len(operations.unfinished(tx, row[0])) for row in tx.execute(select(instances_table.c.uuid)).all())
 
 
+def claimed(cell: Threaded) -> int:
+    with cell.db.connect() as tx:
+        return tx.execute(select(func.count()).where(operations_table.c.owner.is_not(None))).scalar_one()
+
+
 def test_a_burst_with_faults_and_deletes_ends_with_every_instance_accounted_for(cell: Threaded) -> None:
     cell.faults.write_text(json.dumps({"spawn": {"rate": 0.3}, "destroy": {"rate": 0.05}}))
     uuids = [cell.boot(number) for number in range(40)]
@@ -180,8 +186,16 @@ def test_a_fleet_stopped_in_the_middle_goes_on_where_it_was(cell: Threaded) -> N
 
 
 def test_a_silent_queue_loses_nothing(cell: Threaded) -> None:
-    uuids = [cell.boot(number) for number in range(8)]
+    cell.images.delivering.clear()
+    for number in range(8):
+        cell.boot(number)
+    wait_until(lambda: claimed(cell) == 8, "not all builds are claimed")
     cell.bus.silent.set()
+    cell.images.delivering.set()
+    wait_until(lambda: len(cell.guests()) == 8, "builds under way have stopped")
+    for number in range(8, 16):
+        cell.boot(number)
+    assert cell.states() == {"building": 16}
     cell.bus.silent.clear()
-    wait_until(lambda: cell.states() == {"active": len(uuids)}, "builds are left")
+    wait_until(lambda: cell.states() == {"active": 16}, "builds are left")
     cell.check()

@@ -33,9 +33,16 @@ NET = "11111111-0000-4000-8000-00000000000e"
 SUBNET = "22222222-0000-4000-8000-00000000000e"
 
 
+def _set() -> threading.Event:
+    event = threading.Event()
+    event.set()
+    return event
+
+
 @dataclass
 class MemoryImages:
-    """Images with bytes. `accepted`: an image, and a project that it is shared with. `down`: no answers."""
+    """Images with bytes. `accepted`: an image, and a project that it is shared with. `down`: no answers. `delivering`:
+    cleared, downloads begin and do not end."""
 
     records: dict[str, Image] = field(default_factory=dict)
     contents: dict[str, bytes] = field(default_factory=dict)
@@ -43,6 +50,7 @@ class MemoryImages:
     uploads: list[str] = field(default_factory=list)
     accepted: set[tuple[str, str]] = field(default_factory=set)
     down: bool = False
+    delivering: threading.Event = field(default_factory=_set)
 
     def add(self, contents: bytes = b"raw image", **fields: object) -> str:
         image_id = str(uuid4())
@@ -78,6 +86,7 @@ class MemoryImages:
         if hashlib.sha256(contents).hexdigest() != image.os_hash_value:
             raise ImageUnacceptable(image_id=image.id, reason="its hash is another one")
         self.downloads.append(image.id)
+        self.delivering.wait()
         target.write_bytes(contents)
 
     def reserve(self, ctx: Context, image: NewImage) -> None:
