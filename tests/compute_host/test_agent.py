@@ -119,13 +119,11 @@ def test_a_delete_takes_the_place_of_a_build_not_begun(cell: OneCell) -> None:
 def test_a_delete_in_the_middle_of_a_build_leaves_nothing(cell: OneCell) -> None:
     host = cell.host("h1")
     uuid = cell.boot("h1")
-    spawn, real = host.driver.spawn, {}
 
-    def spawn_and_lose(spec: object) -> None:
-        spawn(spec)
-        real["ctx"] = cell.act(uuid, Kind.DELETE)
+    def delete() -> None:
+        cell.act(uuid, Kind.DELETE)
 
-    host.driver.spawn = spawn_and_lose
+    host.switch.afterwards("spawn", delete)
     host.claim()
     assert host.guests() == {}
     assert cell.instance(uuid).vm_state is VmState.DELETED
@@ -233,13 +231,11 @@ def test_an_instance_without_its_guest_loses_its_power_state_once_things_have_se
 def test_outcomes_are_told_when_the_queue_is_back(cell: OneCell) -> None:
     host = cell.host("h1")
     uuid = cell.boot("h1")
-    spawn = host.driver.spawn
 
-    def spawn_and_lose_the_queue(spec: object) -> None:
-        spawn(spec)
+    def lose_the_queue() -> None:
         cell.queue.down = True
 
-    host.driver.spawn = spawn_and_lose_the_queue
+    host.switch.afterwards("spawn", lose_the_queue)
     host.claim()
     assert cell.instance(uuid).vm_state is VmState.BUILDING
     cell.queue.down = False

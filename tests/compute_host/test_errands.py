@@ -182,7 +182,7 @@ def test_a_resize_on_the_same_host_gives_the_size_and_takes_it_back(cell: OneCel
 
 def test_a_hypervisor_whose_guests_cannot_move_says_so(cell: OneCell) -> None:
     uuid = active(cell)
-    cell.hosts["h1"].driver.pack = None  # type: ignore[assignment,method-assign]
+    cell.hosts["h1"].switch.lacking.add("pack")
     outcome = done(cell, uuid, Kind.MOVE_OUT, "h1")
     assert outcome.fault is not None
     assert outcome.fault.code == 501

@@ -106,14 +106,8 @@ def test_a_host_that_reboots_is_back_and_does_then_what_was_asked_meanwhile(cell
 def test_work_under_way_ends_with_the_host(cell: OneCell) -> None:
     host = cell.host("h1")
     cell.host("h2")
-    spawn = host.driver.spawn
-
-    def spawn_and_lose_power(spec: object) -> None:
-        host.driver.switch_host(PowerAction.SHUTDOWN)
-        spawn(spec)
-
     uuid = cell.boot("h1", "h2")
-    host.driver.spawn = spawn_and_lose_power
+    host.switch.before("spawn", lambda: host.driver.switch_host(PowerAction.SHUTDOWN))
     host.claim()
     cell.settle()
     assert cell.instance(uuid).state == ON

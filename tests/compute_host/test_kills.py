@@ -128,13 +128,7 @@ def test_a_host_that_died_while_building_is_left_and_cleaned_when_it_is_back(tmp
     dead = cell.host("h1", switch=(switch := KillSwitch()))
     other = cell.host("h2")
     uuid = cell.boot("h1", "h2")
-    spawn = dead.driver.spawn
-
-    def spawn_and_die(spec: object) -> None:
-        spawn(spec)
-        switch.dead = True
-
-    dead.driver.spawn = spawn_and_die
+    switch.afterwards("spawn", switch.kill)
     dead.claim()
     assert cell.guests_of(uuid) == ["h1"]
 
@@ -152,17 +146,17 @@ def test_a_late_agent_undoes_a_build_that_moved_on_without_it(tmp_path: Path) ->
     cell = OneCell(tmp_path)
     slow, _other = cell.host("h1"), cell.host("h2")
     uuid = cell.boot("h1", "h2")
-    spawn = slow.driver.spawn
 
-    def spawn_very_slowly(spec: object) -> None:
-        slow.driver.spawn = spawn
+    def go_on_without_it() -> None:
         cell.hosts.pop("h1")
         cell.pass_time(300)
         assert cell.instance(uuid).host == "h2"
-        spawn(spec)
+
+    def be_back() -> None:
         cell.hosts["h1"] = slow
 
-    slow.driver.spawn = spawn_very_slowly
+    slow.switch.before("spawn", go_on_without_it)
+    slow.switch.afterwards("spawn", be_back)
     slow.claim()
     cell.pass_time(60)
     assert cell.guests_of(uuid) == ["h2"]

@@ -62,13 +62,7 @@ def test_a_guest_deleted_without_its_host_goes_when_the_host_is_back(cell: OneCe
 def test_a_build_that_left_a_host_in_its_midst_leaves_no_guest_there(cell: OneCell) -> None:
     host, _ = cell.host("h1", switch=KillSwitch()), cell.host("h2")
     uuid = cell.boot("h1", "h2")
-    spawn = host.driver.spawn
-
-    def spawn_and_die(spec: object) -> None:
-        spawn(spec)  # type: ignore[arg-type]
-        host.switch.dead = True
-
-    host.driver.spawn = spawn_and_die  # type: ignore[method-assign, assignment]
+    host.switch.afterwards("spawn", host.switch.kill)
     host.claim()
     cell.pass_time(400)
     assert (cell.instance(uuid).vm_state, cell.instance(uuid).host) == (VmState.ACTIVE, "h2")

@@ -11,7 +11,6 @@ import pytest
 from cell_service.db import instances
 from cell_service.model.lifecycle import PowerState, State, Task, VmState
 from cell_service.model.operation import Kind
-from compute_host.virt.driver import GuestSpec
 from tests.suites.one_cell import OneCell
 from tests.suites.steps import KillSwitch
 
@@ -69,14 +68,12 @@ def test_the_guest_is_made_anew_with_its_ports_in_the_state_it_had(
 
 def test_a_rebuild_shows_how_far_it_is(cell: OneCell) -> None:
     uuid, seen = booted(cell), []
-    destroy = cell.hosts["h1"].driver.destroy
 
-    def look_and_destroy(one: str) -> None:
+    def note() -> None:
         cell.queue.deliver()
         seen.append(cell.instance(uuid).task_state)
-        destroy(one)
 
-    cell.hosts["h1"].driver.destroy = look_and_destroy  # type: ignore[method-assign]
+    cell.hosts["h1"].switch.before("destroy", note)
     rebuild(cell, uuid, cell.image_id)
     assert cell.instance(uuid).task_state is Task.REBUILDING
     cell.hosts["h1"].claim()
@@ -111,15 +108,13 @@ def test_an_image_that_cannot_be_fetched_costs_no_guest(cell: OneCell) -> None:
     assert image_of_guest(cell, uuid) == cell.image_id
 
 
+def delete(cell: OneCell, uuid: str) -> None:
+    cell.act(uuid, Kind.DELETE)
+
+
 def test_a_delete_in_the_middle_of_a_rebuild_leaves_nothing(cell: OneCell) -> None:
     uuid = booted(cell)
-    spawn = cell.hosts["h1"].driver.spawn
-
-    def spawn_and_lose(spec: GuestSpec) -> None:
-        spawn(spec)
-        cell.act(uuid, Kind.DELETE)
-
-    cell.hosts["h1"].driver.spawn = spawn_and_lose  # type: ignore[method-assign]
+    cell.hosts["h1"].switch.afterwards("spawn", lambda: delete(cell, uuid))
     rebuild(cell, uuid, cell.image_id)
     cell.hosts["h1"].claim()
     assert cell.instance(uuid).vm_state is VmState.DELETED

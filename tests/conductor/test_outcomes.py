@@ -300,13 +300,11 @@ def test_a_reboot_that_leaves_no_running_guest_is_an_error(cell: OneCell) -> Non
 
 def test_remains_of_a_build_that_failed_for_good_are_removed_when_the_host_can(cell: OneCell) -> None:
     host = cell.host("h1")
-    spawn = host.driver.spawn
 
-    def spawn_and_fail(spec: object) -> None:
-        spawn(spec)
+    def fail() -> None:
         raise DriverError(reason="the hypervisor went away")
 
-    host.driver.spawn = spawn_and_fail
+    host.switch.afterwards("spawn", fail)
     host.faults.write_text(json.dumps({"destroy": {"reason": "the hypervisor is away"}}))
     uuid = cell.boot("h1")
     host.claim()

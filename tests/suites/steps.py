@@ -108,11 +108,30 @@ class StepQueue:
 
 
 class KillSwitch:
-    """Kills at the `at`-th guarded call (0: never), before it does anything or after it has done all."""
+    """Kills at the `at`-th guarded call (0: never), before it does anything or after it has done all.
+
+    `lacking`: names of methods that the guarded seams do not have.
+    """
 
     def __init__(self, at: int = 0, *, after: bool = False) -> None:
         self.at, self.after, self.count, self.dead = at, after, 0, False
         self.calls: list[str] = []
+        self.lacking: set[str] = set()
+        self._before: dict[str, Callable[[], None]] = {}
+        self._afterwards: dict[str, Callable[[], None]] = {}
+
+    def kill(self) -> None:
+        """From now on every guarded call is the end."""
+        self.dead = True
+
+    def before(self, name: str, happens: Callable[[], None]) -> None:
+        """Have something happen just before the next guarded call of that name."""
+        self._before[name] = happens
+
+    def afterwards(self, name: str, happens: Callable[[], None]) -> None:
+        """Have something happen as soon as the next guarded call of that name has done all; what it raises is the
+        call's answer."""
+        self._afterwards[name] = happens
 
     def guard(self, seam: Any, *names: str) -> Any:
         """The seam, with the named methods (all, without names) going through the switch."""
@@ -126,11 +145,17 @@ class KillSwitch:
         if self.count == self.at and not self.after:
             self.dead = True
             raise Killed(name)
+        self._before.pop(name, _nothing)()
         result = call()
+        self._afterwards.pop(name, _nothing)()
         if self.count == self.at:
             self.dead = True
             raise Killed(name)
         return result
+
+
+def _nothing() -> None:
+    return None
 
 
 class _Guarded:
@@ -138,6 +163,8 @@ class _Guarded:
         self.__dict__.update(_switch=switch, _seam=seam, _names=names)
 
     def __getattr__(self, name: str) -> Any:
+        if name in self._switch.lacking:
+            raise AttributeError(name)
         found = getattr(self._seam, name)
         if not callable(found) or (self._names and name not in self._names):
             return found
