@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Any
-
 from api_cell.compute import documents, versions
 from api_cell.compute import policies as compute_policies
 from api_cell.compute.routes import ROUTES
@@ -16,12 +13,7 @@ from api_cell.edge.faults import compute_fault
 from api_cell.edge.keystone import Keystone
 from api_cell.edge.policy import Policy
 from api_cell.edge.server import ApiServer
-from api_cell.hosts.states import HostStates
-from cell_service.peers.image import Images
-from cell_service.peers.limits import UnifiedLimits
-from cell_service.peers.network import Networks
-from cell_service.peers.shares import Shares
-from cell_service.peers.volumes import Volumes
+from api_cell.services import Services
 from mapping_db.cloud import Cloud
 
 __all__ = ["COMPUTE", "ApiServer", "Services", "authenticator_for", "make_compute_app"]
@@ -40,21 +32,6 @@ COMPUTE = Api(
     roots=documents.ROOTS,
     elsewhere=versions.choices,
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Services:
-    """What handlers have besides the cloud. A peer may be None where a process (or a test) does without it."""
-
-    settings: ApiSettings
-    images: Images | None = None
-    networks: Networks | None = None
-    superconductor: Any = None
-    """A client of the super-conductors' contract, on the cloud's bus."""
-    volumes: Volumes | None = None
-    shares: Shares | None = None
-    unified_limits: UnifiedLimits | None = None
-    host_states: HostStates = field(default_factory=HostStates)
 
 
 def authenticator_for(settings: ApiSettings) -> Authenticator:

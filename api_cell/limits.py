@@ -9,11 +9,12 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 
 from api_cell.config import QuotaDriver
-from api_cell.edge.route import Request
+from api_cell.services import Services
+from cell_service.context import Context
 from cell_service.errors import Forbidden, LimitExceeded
 from cell_service.model.instance import InjectedFile
-from cell_service.peers.limits import UnifiedLimits
 from mapping_db import class_usage, quotas
+from mapping_db.cloud import Cloud
 
 UNIFIED = {
     "instances": "servers",
@@ -31,73 +32,80 @@ UNIFIED = {
 _OF_HOSTS = ("cores", "ram")
 
 
-def of_project(req: Request, project_id: str) -> dict[str, int]:
+def of_project(cloud: Cloud, services: Services, ctx: Context, project_id: str) -> dict[str, int]:
     """The project's limits by resource; -1 is none. Raises PeerUnavailable."""
-    configured = _configured(req)
-    driver = req.services.settings.quota.driver
+    configured = services.settings.quota.limits()
+    driver = services.settings.quota.driver
     if driver == QuotaDriver.NONE:
         return dict.fromkeys(configured, -1)
     if driver == QuotaDriver.UNIFIED:
-        return _unified(req, _source(req).of_project(req.ctx, project_id))
-    with req.cloud.db.connect() as tx:
+        return _unified(services, services.require_unified_limits().of_project(ctx, project_id))
+    with cloud.db.connect() as tx:
         return quotas.limits_of(tx, project_id, configured)
 
 
-def of_user(req: Request, project_id: str, user_id: str) -> dict[str, int]:
+def of_user(cloud: Cloud, services: Services, ctx: Context, project_id: str, user_id: str) -> dict[str, int]:
     """The limits of one user in the project; where there are none of their own, the project's."""
-    if req.services.settings.quota.driver != QuotaDriver.RECORDED:
-        return of_project(req, project_id)
-    with req.cloud.db.connect() as tx:
-        return quotas.user_limits_of(tx, project_id, user_id, _configured(req))
+    if services.settings.quota.driver != QuotaDriver.RECORDED:
+        return of_project(cloud, services, ctx, project_id)
+    with cloud.db.connect() as tx:
+        return quotas.user_limits_of(tx, project_id, user_id, services.settings.quota.limits())
 
 
-def of_both(req: Request, project_id: str, user_id: str) -> tuple[dict[str, int], dict[str, int]]:
+def of_both(
+    cloud: Cloud, services: Services, ctx: Context, project_id: str, user_id: str
+) -> tuple[dict[str, int], dict[str, int]]:
     """The limits of the project, and those of the user in it ({}: nobody limits single users)."""
-    if req.services.settings.quota.driver != QuotaDriver.RECORDED:
-        return of_project(req, project_id), {}
-    with req.cloud.db.connect() as tx:
-        return quotas.both_limits_of(tx, project_id, user_id, _configured(req))
+    if services.settings.quota.driver != QuotaDriver.RECORDED:
+        return of_project(cloud, services, ctx, project_id), {}
+    with cloud.db.connect() as tx:
+        return quotas.both_limits_of(tx, project_id, user_id, services.settings.quota.limits())
 
 
-def defaults(req: Request, class_name: str = quotas.DEFAULT_CLASS) -> dict[str, int]:
+def defaults(cloud: Cloud, services: Services, ctx: Context, class_name: str = quotas.DEFAULT_CLASS) -> dict[str, int]:
     """What holds for projects without limits of their own; or those of a quota class."""
-    configured = _configured(req)
-    driver = req.services.settings.quota.driver
+    configured = services.settings.quota.limits()
+    driver = services.settings.quota.driver
     if driver == QuotaDriver.NONE:
         return dict.fromkeys(configured, -1)
     if driver == QuotaDriver.UNIFIED:
-        return _unified(req, _source(req).defaults(req.ctx))
-    with req.cloud.db.connect() as tx:
+        return _unified(services, services.require_unified_limits().defaults(ctx))
+    with cloud.db.connect() as tx:
         return quotas.class_limits_of(tx, class_name, configured)
 
 
-def counts_classes(req: Request) -> bool:
+def counts_classes(services: Services) -> bool:
     """Whether servers are held to what they ask of hosts, class by class, instead of to cores and ram."""
-    return bool(req.services.settings.quota.driver == QuotaDriver.UNIFIED)
+    return bool(services.settings.quota.driver == QuotaDriver.UNIFIED)
 
 
-def of_servers(req: Request, project_id: str, found: Mapping[str, int], classes: Collection[str]) -> dict[str, int]:
+def of_servers(
+    services: Services, ctx: Context, project_id: str, found: Mapping[str, int], classes: Collection[str]
+) -> dict[str, int]:
     """`found`, the project's limits, as those hold for whom asks for these classes (`class_usage.of_flavor`).
     Raises PeerUnavailable."""
-    if not counts_classes(req):
+    if not counts_classes(services):
         return dict(found)
-    known = {class_usage.row_name(name): limit for name, limit in _source(req).of_project(req.ctx, project_id).items()}
-    return {**found, "cores": -1, "ram": -1, **{name: known.get(name, _unset(req, name)) for name in classes}}
+    known = {
+        class_usage.row_name(name): limit
+        for name, limit in services.require_unified_limits().of_project(ctx, project_id).items()
+    }
+    return {**found, "cores": -1, "ram": -1, **{name: known.get(name, _unset(services, name)) for name in classes}}
 
 
-def usage_of(req: Request, project_id: str, user_id: str = quotas.PROJECT) -> dict[str, int]:
+def usage_of(cloud: Cloud, services: Services, project_id: str, user_id: str = quotas.PROJECT) -> dict[str, int]:
     """What is in use of the counted resources; where classes are limited, cores and ram are those of hosts."""
-    with req.cloud.db.connect() as tx:
+    with cloud.db.connect() as tx:
         used = quotas.usage_of(tx, project_id, user_id)
-        if counts_classes(req) and user_id == quotas.PROJECT:
+        if counts_classes(services) and user_id == quotas.PROJECT:
             of_hosts = class_usage.used_by(tx, project_id, [UNIFIED[name] for name in _OF_HOSTS])
             used |= {name: of_hosts[UNIFIED[name]] for name in _OF_HOSTS}
     return used
 
 
-def demand_settable(req: Request) -> None:
+def demand_settable(services: Services) -> None:
     """Raises Forbidden when limits are kept by somebody else, or by nobody: what is set here would not hold."""
-    if req.services.settings.quota.driver != QuotaDriver.RECORDED:
+    if services.settings.quota.driver != QuotaDriver.RECORDED:
         raise Forbidden(reason="Limits are not set here: see the limits of the identity service.")
 
 
@@ -117,23 +125,13 @@ def demand_room_for(limits: Mapping[str, int], metadata: Mapping[str, str], file
         demand_within(limits["injected_file_content_bytes"], size, "Injected file content too long, the limit is")
 
 
-def _unified(req: Request, found: Mapping[str, int]) -> dict[str, int]:
+def _unified(services: Services, found: Mapping[str, int]) -> dict[str, int]:
     """By our names."""
-    return {ours: found.get(theirs, _unset(req, theirs)) for ours, theirs in UNIFIED.items()}
+    return {ours: found.get(theirs, _unset(services, theirs)) for ours, theirs in UNIFIED.items()}
 
 
-def _unset(req: Request, name: str) -> int:
+def _unset(services: Services, name: str) -> int:
     """What is not registered is allowed to nobody if it has to be (see the two options), else to all."""
-    quota = req.services.settings.quota
+    quota = services.settings.quota
     required = quota.unified_limits_resource_strategy == "require"
     return 0 if required == (name in map(class_usage.row_name, quota.unified_limits_resource_list)) else -1
-
-
-def _source(req: Request) -> UnifiedLimits:
-    source: UnifiedLimits = req.services.unified_limits
-    return source
-
-
-def _configured(req: Request) -> dict[str, int]:
-    limits: dict[str, int] = req.services.settings.quota.limits()
-    return limits

@@ -20,7 +20,8 @@ import tempfile
 import time
 import tracemalloc
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -29,10 +30,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from sqlalchemy import insert
 
-from api_cell.app import Services
+from api_cell.caller import Caller
 from api_cell.config import ApiSettings
-from api_cell.edge.route import Request
-from api_cell.servers.lists import listing, query
+from api_cell.servers.lists import listing
+from api_cell.servers.lists.query import parse_list_query
 from cell_service.context import SYSTEM_CLOCK, Context, Deadline
 from cell_service.db import instance_lists, schema
 from cell_service.db.sql.engine import Database
@@ -47,7 +48,7 @@ from tools.manage import seed_rows
 
 PROJECT = "bench"
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
-ASKED: dict[str, dict[str, list[str]]] = {
+QUERIES: dict[str, dict[str, list[str]]] = {
     "default order": {},
     "status": {"status": ["ACTIVE"]},
     "name": {"name": ["^w"]},
@@ -70,7 +71,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             alone: dict[tuple[str, int], float] = {}
             for count in sorted(args.cells):
                 with _cloud(directory, seed, count) as cloud:
-                    for name, words in ASKED.items():
+                    for name, words in QUERIES.items():
                         for limit in args.limits:
                             measured = _measured(cloud, words, limit, args.runs)
                             first = alone.setdefault((name, limit), measured["list_ms"])
@@ -152,14 +153,16 @@ def _cloud(directory: Path, seed: Path, count: int) -> Iterator[Cloud]:
 
 
 def _measured(cloud: Cloud, words: dict[str, list[str]], limit: int, runs: int) -> dict[str, Any]:
-    asked = query.asked_of(_request(cloud, words, limit), rule="os_compute_api:servers:detail", max_limit=1000)
+    caller, settings = _caller(), ApiSettings()
+    parameters = {**words, "limit": [str(limit)]}
+    wanted = parse_list_query(caller, parameters, (2, 96), rule="os_compute_api:servers:detail", max_limit=1000)
 
     def whole() -> int:
-        return len(listing.page_of(_request(cloud, words, limit), asked).servers)
+        return len(listing.page_of(cloud, settings, _caller(), wanted).servers)
 
     def one(cell_id: int) -> int:
         with cloud.cells.open(cell_id).db.connect(Deadline.after(60)) as tx:
-            return len(instance_lists.page(tx, asked.listing))
+            return len(instance_lists.page(tx, wanted.listing))
 
     expected = whole()
     lists, slowest = [], []
@@ -190,16 +193,23 @@ def _seconds(work: Callable[[], Any]) -> float:
     return time.perf_counter() - begun
 
 
-def _request(cloud: Cloud, words: dict[str, list[str]], limit: int) -> Request:
+@dataclass(frozen=True, slots=True)
+class _NoPolicy:
+    """Everything is allowed."""
+
+    def allows(self, ctx: Context, rule: str, target: Mapping[str, Any] | None = None) -> bool:
+        return True
+
+    def demand(self, ctx: Context, rule: str, target: Mapping[str, Any] | None = None) -> None:
+        return None
+
+
+def _caller() -> Caller:
     ctx = Context(
         request_id="bench", user_id="bench", project_id=PROJECT, roles=("admin",), is_admin=True,
         deadline=Deadline.after(60),
     )  # fmt: skip
-    return Request(
-        ctx=ctx, cloud=cloud, services=Services(ApiSettings()), version=(2, 96), method="GET", path="/servers",
-        params={}, query={**words, "limit": [str(limit)]}, body=None, headers={}, base_url="", bookmark_url="",
-        may=lambda *_: True, demand=lambda *_: None,
-    )  # fmt: skip
+    return Caller(ctx, _NoPolicy())
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from sqlalchemy import Connection, insert
 from api_cell.app import COMPUTE, Services
 from api_cell.compute import policies
 from api_cell.config import ApiSettings, Quota
+from api_cell.contract import SuperConductor
 from api_cell.edge.call import Answer, Call, Perform
 from api_cell.edge.exchange import Exchange
 from api_cell.edge.policy import Policy
@@ -25,6 +26,7 @@ from cell_service.db.sql.engine import Database
 from cell_service.model.host import NodeReport
 from cell_service.model.instance import Flavor
 from cell_service.model.migration import Migration
+from cell_service.rpc.contract import client
 from cell_service.rpc.memory import Bus, MemoryTransport
 from mapping_db import cell_mappings, flavors, host_mappings, instance_mappings
 from mapping_db.cells.registry import CELL0_UUID, Cells
@@ -61,7 +63,7 @@ class SmallCloud:
         cloud = Cloud(self.db, MemoryTransport(Bus()), self.cells, Locator(self.db), SYSTEM_CLOCK)
         policy = Policy(policies.RULES, self.settings.policy)
         self._table = Table(COMPUTE.routes)
-        self._perform = Perform(COMPUTE, cloud, Services(self.settings), policy)
+        self._perform = Perform(COMPUTE, cloud, Services(self.settings, client(SuperConductor, cloud.bus)), policy)
         self._roles = ("admin", "manager", "member", "reader")
         self.uuids: list[str] = []
         self.hosts: list[str] = []

@@ -50,3 +50,14 @@ def test_a_host_never_sees_a_database(path: Path) -> None:
 )
 def test_libvirt_is_imported_only_by_its_driver(path: Path) -> None:
     assert not any(name.split(".")[0] == "libvirt" for name in imports_of(path))
+
+
+DOMAIN = [
+    path for section in ("servers", "hosts", "lists") for path in sorted((ROOT / "api_cell" / section).rglob("*.py"))
+] + [ROOT / "api_cell" / name for name in ("limits.py", "caller.py", "services.py")]
+
+
+@pytest.mark.parametrize("path", DOMAIN, ids=lambda path: str(path.relative_to(ROOT)))
+def test_the_domain_knows_no_web(path: Path) -> None:
+    barred = ("api_cell.edge", "api_cell.compute", "tornado")
+    assert {name for name in imports_of(path) if name.startswith(barred)} == set()

@@ -6,10 +6,10 @@ import json
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any, NoReturn
 from urllib.parse import parse_qs, unquote
 
+from api_cell.caller import Caller
 from api_cell.edge.api import Api, Fault
 from api_cell.edge.exchange import Exchange
 from api_cell.edge.faults import hidden, retry_after
@@ -17,6 +17,7 @@ from api_cell.edge.idempotency import HEADER, once
 from api_cell.edge.policy import Policy
 from api_cell.edge.route import Request, Response, Version
 from api_cell.edge.router import Entry, Spot, holding
+from api_cell.services import Services
 from cell_service.context import Context, Deadline
 from cell_service.errors import BadMethod, Invalid, NotFound, PolycellError, UnsupportedMedia
 from mapping_db.cloud import Cloud
@@ -63,7 +64,7 @@ class Call:
 class Perform:
     """Carries calls out. Never raises: every error becomes an answer. Thread-safe."""
 
-    def __init__(self, api: Api, cloud: Cloud, services: Any, policy: Policy) -> None:
+    def __init__(self, api: Api, cloud: Cloud, services: Services, policy: Policy) -> None:
         self._api = api
         self._cloud = cloud
         self._services = services
@@ -126,7 +127,7 @@ class Perform:
     ) -> Request:
         project = f"/{call.project_in_path}" if call.project_in_path else ""
         return Request(
-            ctx=ctx,
+            caller=Caller(ctx, self._policy),
             cloud=self._cloud,
             services=self._services,
             version=call.version,
@@ -138,8 +139,6 @@ class Perform:
             headers=call.exchange.headers,
             base_url=f"{call.origin}{call.prefix}{project}",
             bookmark_url=f"{call.origin}{project}",
-            may=partial(self._policy.allows, ctx),
-            demand=partial(self._policy.demand, ctx),
         )
 
 

@@ -28,6 +28,7 @@ from api_cell.edge.policy import Policy
 from api_cell.edge.rates import Rates
 from api_cell.edge.router import Spot, Table, split
 from api_cell.edge.versions import negotiate, version_headers
+from api_cell.services import Services
 from cell_service.context import Context, Deadline, new_request_id
 from cell_service.errors import (
     BadMethod,
@@ -56,7 +57,7 @@ class Edge(httputil.HTTPServerConnectionDelegate):
         self,
         api: Api,
         cloud: Cloud,
-        services: Any,
+        services: Services,
         settings: ApiSettings,
         policy: Policy,
         authenticator: Authenticator,

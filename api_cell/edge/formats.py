@@ -8,26 +8,17 @@ import ipaddress
 import re
 import unicodedata
 from collections.abc import Callable
-from datetime import UTC, datetime
 from urllib.parse import urlsplit
+
+from api_cell.timestamps import parse_timestamp
 
 _UUID = re.compile(r"[0-9a-fA-F]{8}-?(?:[0-9a-fA-F]{4}-?){3}[0-9a-fA-F]{12}")
 _MAC = re.compile(r"(?:[0-9a-fA-F]{2}[:-]){5}[0-9a-fA-F]{2}")
 
 
-def moment(text: str) -> datetime:
-    """A time as clients write it, in UTC; it is UTC where they don't say. Raises ValueError, also for a time that
-    there is in their zone but not in UTC."""
-    written = datetime.fromisoformat(text)
-    try:
-        return written.astimezone(UTC) if written.tzinfo else written.replace(tzinfo=UTC)
-    except OverflowError as error:
-        raise ValueError(f"{text[:64]} is no time") from error
-
-
 def _date_time(text: str) -> bool:
     try:
-        moment(text)
+        parse_timestamp(text)
     except ValueError:
         return False
     return True

@@ -10,6 +10,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from api_cell.caller import Caller
+from api_cell.services import Services
 from cell_service.context import Context
 from cell_service.errors import PolycellError
 from mapping_db.cloud import Cloud
@@ -21,15 +23,12 @@ Version = tuple[int, int]
 class Request:
     """One request, validated: the route's schema holds for `body` and `query` at `version`.
 
-    `params` are the path's placeholders, `query` has every parameter as the list of its values. `may(rule, target)`
-    asks a further policy rule; `demand` raises PolicyForbidden instead. Without a target the rule is asked about
-    the caller's own project.
+    `params` are the path's placeholders, `query` has every parameter as the list of its values.
     """
 
-    ctx: Context
+    caller: Caller
     cloud: Cloud
-    services: Any
-    """What the API composes besides the cloud: scheduler, peers, settings (api_cell.app.Services)."""
+    services: Services
     version: Version
     method: str
     path: str
@@ -42,8 +41,18 @@ class Request:
     client gave one: for absolute links."""
     bookmark_url: str
     """The same without the version."""
-    may: Callable[..., bool]
-    demand: Callable[..., None]
+
+    @property
+    def ctx(self) -> Context:
+        return self.caller.ctx
+
+    def may(self, rule: str, target: Mapping[str, Any] | None = None) -> bool:
+        """Whether the policy lets the caller do more than the route's rule says."""
+        return self.caller.may(rule, target)
+
+    def demand(self, rule: str, target: Mapping[str, Any] | None = None) -> None:
+        """Raises PolicyForbidden unless the policy lets the caller do that."""
+        self.caller.demand(rule, target)
 
     def at_least(self, *version: int) -> bool:
         """Whether the request's microversion is this one or later."""

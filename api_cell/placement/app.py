@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from api_cell.config import ApiSettings
+from api_cell.contract import SuperConductor
 from api_cell.edge.api import Api
 from api_cell.edge.auth import Authenticator
 from api_cell.edge.edge import Edge
@@ -10,6 +11,8 @@ from api_cell.edge.faults import placement_fault
 from api_cell.edge.policy import Policy
 from api_cell.placement import policies
 from api_cell.placement.routes import MAX_VERSION, MIN_VERSION, ROUTES
+from api_cell.services import Services
+from cell_service.rpc.contract import client
 from mapping_db.cloud import Cloud
 
 
@@ -28,4 +31,6 @@ def placement_api(prefix: str = "") -> Api:
 
 def make_placement_app(cloud: Cloud, settings: ApiSettings, authenticator: Authenticator, *, prefix: str = "") -> Edge:
     """The Placement API on this cloud's global database; give it to an ApiServer."""
-    return Edge(placement_api(prefix), cloud, None, settings, Policy(policies.RULES, settings.policy), authenticator)
+    services = Services(settings, client(SuperConductor, cloud.bus))
+    policy = Policy(policies.RULES, settings.policy)
+    return Edge(placement_api(prefix), cloud, services, settings, policy, authenticator)

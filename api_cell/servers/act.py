@@ -10,7 +10,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from api_cell.edge.route import Request
+from api_cell.caller import Caller
 from api_cell.servers import find
 from cell_service.context import Context
 from cell_service.db import actions, instances, operations
@@ -20,6 +20,7 @@ from cell_service.model import lifecycle
 from cell_service.model.instance import Instance
 from cell_service.model.operation import Kind
 from mapping_db.cells.registry import Cell
+from mapping_db.cloud import Cloud
 
 log = logging.getLogger(__name__)
 
@@ -51,7 +52,9 @@ class Begun:
     operation_id: int
 
 
-def begin(req: Request, server_id: str, doing: Doing, prepare: Prepare = lambda _instance: ({}, {})) -> Begun:
+def begin(
+    cloud: Cloud, caller: Caller, server_id: str, doing: Doing, prepare: Prepare = lambda _instance: ({}, {})
+) -> Begun:
     """The action is accepted and will be carried out.
 
     Raises InstanceNotFound, InstanceNotReady, InstanceIsLocked, InstanceInvalidState, PolicyForbidden, CellUnavailable.
@@ -59,25 +62,27 @@ def begin(req: Request, server_id: str, doing: Doing, prepare: Prepare = lambda 
 
     def work(tx: Connection, cell: Cell) -> Begun:
         for _ in range(ATTEMPTS):
-            instance = find.to_change(req, tx, cell, server_id)
-            req.demand(doing.rule, find.target(instance))
-            demand_unlocked(req.ctx, instance)
+            instance = find.to_change(cloud, caller.ctx, tx, cell, server_id)
+            caller.demand(doing.rule, find.target(instance))
+            demand_unlocked(caller.ctx, instance)
             demand_no_shares(instance, doing.kind.value)
             after = lifecycle.begin(doing.kind.value, instance.state, server_id, said=doing.name)
             if instance.host is None:
                 raise InstanceNotReady(instance_uuid=server_id)
             arguments, columns = prepare(instance)
-            now = req.cloud.clock.now()
+            now = cloud.clock.now()
             if instances.change(tx, server_id, now=now, expect=instance.state, task_state=after.task, **columns):
-                return Begun(cell, instance.host, _record(tx, req, instance, doing, arguments))
+                return Begun(cell, instance.host, _record(tx, cloud, caller.ctx, instance, doing, arguments))
         raise InstanceInvalidState(
             action=doing.name, instance_uuid=server_id, attribute="task_state", state=str(instance.task_state)
         )
 
-    begun = find.change(req, server_id, work)
+    begun = find.change(cloud, caller.ctx, server_id, work)
     cell, host = begun.cell, begun.host
-    log.info("action accepted", extra=about(req.ctx, instance=server_id, action=doing.name, cell=cell.name, host=host))
-    wake(req.ctx, cell, host)
+    log.info(
+        "action accepted", extra=about(caller.ctx, instance=server_id, action=doing.name, cell=cell.name, host=host)
+    )
+    wake(caller.ctx, cell, host)
     return begun
 
 
@@ -106,12 +111,14 @@ def wake(ctx: Context, cell: Cell, host: str | None) -> None:
         )
 
 
-def _record(tx: Connection, req: Request, instance: Instance, doing: Doing, arguments: dict[str, Any]) -> int:
-    now = req.cloud.clock.now()
-    actions.start(tx, req.ctx, instance.uuid, doing.name, now)
+def _record(
+    tx: Connection, cloud: Cloud, ctx: Context, instance: Instance, doing: Doing, arguments: dict[str, Any]
+) -> int:
+    now = cloud.clock.now()
+    actions.start(tx, ctx, instance.uuid, doing.name, now)
     return operations.insert(
         tx,
-        req.ctx,
+        ctx,
         instance_uuid=instance.uuid,
         kind=doing.kind,
         host=instance.host,

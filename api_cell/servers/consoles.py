@@ -6,9 +6,10 @@ from datetime import timedelta
 from urllib.parse import urlencode
 from uuid import uuid4
 
-from api_cell.edge.route import Request
+from api_cell.caller import Caller
 from api_cell.hosts import ask
 from api_cell.servers import find
+from api_cell.services import Services
 from cell_service.context import SYSTEM_CLOCK, Context, Deadline, new_request_id
 from cell_service.db import console_tokens
 from cell_service.errors import ConsoleTokenNotFound, InstanceNotReady, NoConsumer, Unavailable
@@ -19,31 +20,31 @@ RULE = "os_compute_api:os-remote-consoles"
 PROXY_SECONDS = 10.0
 
 
-def open_console(req: Request, server_id: str, kind: str) -> str:
+def open_console(cloud: Cloud, services: Services, caller: Caller, server_id: str, kind: str) -> str:
     """The address at which the console can be opened for a while.
 
     Raises InstanceNotFound, InstanceNotReady, ConsoleTypeUnavailable, NotSupported, PolicyForbidden, Unavailable.
     """
-    found = find.server(req, server_id)
+    found = find.server(cloud, caller.ctx, server_id)
     instance, cell = found.instance, found.cell
-    req.demand(RULE, find.target(instance))
+    caller.demand(RULE, find.target(instance))
     if cell is None or instance.host is None:
         raise InstanceNotReady(instance_uuid=server_id)
     try:
-        place = cell.compute(instance.host).get_console(req.ctx, server_id, kind)
+        place = cell.compute(instance.host).get_console(caller.ctx, server_id, kind)
     except NoConsumer:
         raise Unavailable(reason=f"Host of instance {server_id} does not answer.") from None
-    secret, now = str(uuid4()), req.cloud.clock.now()
-    until = now + timedelta(seconds=req.services.settings.consoleauth.token_ttl)
+    secret, now = str(uuid4()), cloud.clock.now()
+    until = now + timedelta(seconds=services.settings.consoleauth.token_ttl)
     token = ConsoleToken(server_id, kind, instance.host, place, until)
-    cell.db.run(lambda tx: console_tokens.add(tx, secret, token, now), req.ctx.deadline)
+    cell.db.run(lambda tx: console_tokens.add(tx, secret, token, now), caller.ctx.deadline)
     query = {"path": f"?token={secret}"} if kind == "novnc" else {"token": secret}
     return f"{place.base_url}?{urlencode(query)}"
 
 
-def of_token(req: Request, secret: str) -> ConsoleToken:
+def of_token(cloud: Cloud, ctx: Context, secret: str) -> ConsoleToken:
     """What the token opens. Raises ConsoleTokenNotFound, CellUnavailable."""
-    return _opened_by(req.cloud, req.ctx, secret)
+    return _opened_by(cloud, ctx, secret)
 
 
 def opened_by(cloud: Cloud, secret: str) -> ConsoleToken | None:

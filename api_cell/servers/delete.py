@@ -12,9 +12,10 @@ from datetime import datetime, timedelta
 
 from sqlalchemy import Connection
 
-from api_cell.edge.route import Request
+from api_cell.caller import Caller
 from api_cell.servers import act, find
 from api_cell.servers.moves import request as move
+from api_cell.services import Services
 from cell_service.context import Context
 from cell_service.db import actions, instances, operations, services
 from cell_service.errors import (
@@ -31,6 +32,7 @@ from cell_service.model import lifecycle
 from cell_service.model.operation import Kind, overtaken
 from mapping_db import build_requests, class_usage, instance_mappings, moves, quotas, request_specs, server_groups
 from mapping_db.cells.registry import Cell
+from mapping_db.cloud import Cloud
 from mapping_db.instance_mappings import InstanceMapping
 
 log = logging.getLogger(__name__)
@@ -41,35 +43,35 @@ NEVER = timedelta(days=3650)
 ATTEMPTS = 10
 
 
-def accept(req: Request, server_id: str, rule: str = RULE) -> None:
+def accept(cloud: Cloud, services: Services, caller: Caller, server_id: str, rule: str = RULE) -> None:
     """The server will be deleted. Raises InstanceNotFound, InstanceIsLocked, PolicyForbidden."""
     try:
-        found = find.server(req, server_id)
+        found = find.server(cloud, caller.ctx, server_id)
     except CellUnavailable:
-        _accept_unseen(req, server_id, rule)
+        _accept_unseen(cloud, caller, server_id, rule)
         return
-    req.demand(rule, find.target(found.instance))
-    act.demand_unlocked(req.ctx, found.instance)
+    caller.demand(rule, find.target(found.instance))
+    act.demand_unlocked(caller.ctx, found.instance)
     if found.cell is None:
-        if req.cloud.db.run(lambda tx: _withdraw(tx, server_id, req.cloud.clock.now())):
-            req.cloud.locator.forget(server_id)
-            log.info("server withdrawn before it was placed", extra=about(req.ctx, instance=server_id))
+        if cloud.db.run(lambda tx: _withdraw(tx, server_id, cloud.clock.now())):
+            cloud.locator.forget(server_id)
+            log.info("server withdrawn before it was placed", extra=about(caller.ctx, instance=server_id))
             return
-        _tell_superconductor(req, server_id)
+        _tell_superconductor(services, caller.ctx, server_id)
         return
-    req.cloud.db.run(lambda tx: promise(tx, server_id, req.cloud.clock.now()))
+    cloud.db.run(lambda tx: promise(tx, server_id, cloud.clock.now()))
     try:
-        begin_in(req.ctx, found.cell, server_id, req.cloud.clock.now(), down_after(req))
+        begin_in(caller.ctx, found.cell, server_id, cloud.clock.now(), down_after(services))
     except InstanceNotFound:
-        log.info("server was deleted meanwhile", extra=about(req.ctx, instance=server_id))
+        log.info("server was deleted meanwhile", extra=about(caller.ctx, instance=server_id))
     except Unavailable as error:
-        log.warning("delete not begun yet", extra=about(req.ctx, instance=server_id, reason=error))
-    _tell_superconductor(req, server_id)
+        log.warning("delete not begun yet", extra=about(caller.ctx, instance=server_id, reason=error))
+    _tell_superconductor(services, caller.ctx, server_id)
 
 
-def down_after(req: Request) -> float:
+def down_after(services: Services) -> float:
     """Seconds without a heartbeat after which a host is down."""
-    return float(req.services.settings.defaults.service_down_time)
+    return float(services.settings.defaults.service_down_time)
 
 
 def promise(tx: Connection, server_id: str, now: datetime) -> InstanceMapping:
@@ -158,24 +160,24 @@ def _withdraw(tx: Connection, server_id: str, now: datetime) -> bool:
     return False
 
 
-def _accept_unseen(req: Request, server_id: str, rule: str) -> None:
+def _accept_unseen(cloud: Cloud, caller: Caller, server_id: str, rule: str) -> None:
     """The cell is silent: what it would say of locks can't be asked; the owner's word is recorded and kept."""
 
     def work(tx: Connection) -> InstanceMapping:
         mapping = instance_mappings.get(tx, server_id)
-        find.demand_visible(req, mapping.project_id, server_id)
-        req.demand(rule, {"project_id": mapping.project_id, "user_id": mapping.user_id})
-        return promise(tx, server_id, req.cloud.clock.now())
+        find.demand_visible(caller.ctx, mapping.project_id, server_id)
+        caller.demand(rule, {"project_id": mapping.project_id, "user_id": mapping.user_id})
+        return promise(tx, server_id, cloud.clock.now())
 
     try:
-        req.cloud.db.run(work)
+        cloud.db.run(work)
     except InstanceMappingNotFound:
         raise InstanceNotFound(instance_id=server_id) from None
-    log.warning("delete accepted for a silent cell", extra=about(req.ctx, instance=server_id))
+    log.warning("delete accepted for a silent cell", extra=about(caller.ctx, instance=server_id))
 
 
-def _tell_superconductor(req: Request, server_id: str) -> None:
+def _tell_superconductor(services: Services, ctx: Context, server_id: str) -> None:
     try:
-        req.services.superconductor.see_through_deletes(req.ctx, (server_id,))
+        services.superconductor.see_through_deletes(ctx, (server_id,))
     except Unavailable as error:
-        log.warning("no super-conductor woken", extra=about(req.ctx, instance=server_id, reason=error))
+        log.warning("no super-conductor woken", extra=about(ctx, instance=server_id, reason=error))

@@ -11,9 +11,10 @@ from dataclasses import dataclass, replace
 from typing import Any
 from uuid import uuid4
 
-from api_cell.edge.route import Request
-from api_cell.servers import volumes as attaching
+from api_cell.caller import Caller
 from api_cell.servers.lists.query import boolean
+from api_cell.services import Services
+from cell_service.context import Context
 from cell_service.errors import Invalid, VolumeNotFound
 from cell_service.model.block_device import SWAP, BlockDevice, next_name
 from cell_service.model.instance import Flavor
@@ -26,14 +27,14 @@ _SEQUENCE = "Boot sequence for the instance and image/block device mapping combi
 
 
 @dataclass(frozen=True, slots=True)
-class AskedDevices:
-    """`image_id` is that of a root disk on the host ("": the root disk is a volume)."""
+class DeviceRequest:
+    """The disks of a new server; `image_id` is that of a root disk on the host ("": the root disk is a volume)."""
 
     image_id: str
     devices: tuple[BlockDevice, ...] = ()
 
 
-def devices_of(server: dict[str, Any]) -> AskedDevices:
+def parse_devices(server: dict[str, Any]) -> DeviceRequest:
     """What the body of a create says. Raises Invalid."""
     image_id: str = server.get("imageRef") or ""
     old, new = server.get("block_device_mapping") or (), server.get("block_device_mapping_v2") or ()
@@ -61,14 +62,19 @@ def devices_of(server: dict[str, Any]) -> AskedDevices:
     tags = [each.tag for each in devices if each.tag]
     if len(set(tags)) != len(tags):
         raise Invalid(reason="Duplicate tags found for devices")
-    return AskedDevices(image_id, tuple(_in_order(devices)))
+    return DeviceRequest(image_id, tuple(_in_order(devices)))
 
 
-def check(req: Request, flavor: Flavor, devices: Sequence[BlockDevice], count: int) -> Image | None:
+def check(
+    services: Services, caller: Caller, flavor: Flavor, devices: Sequence[BlockDevice], count: int, *, multiattach: bool
+) -> Image | None:
     """All that the devices name is there and may be used. Answers what is known of the image that a volume-backed
-    server boots from, None for others. Raises Invalid, ImageNotFound."""
+    server boots from, None for others. `multiattach`: volumes for several servers may be used (2.60).
+
+    Raises Invalid, ImageNotFound.
+    """
     if devices:
-        req.demand("os_compute_api:servers:create:attach_volume")
+        caller.demand("os_compute_api:servers:create:attach_volume")
     local = [each for each in devices if not each.is_volume]
     if any((each.volume_size or 0) > flavor.swap_mib for each in local if each.is_swap):
         raise _bad("Swap drive requested is larger than instance type allows.")
@@ -77,7 +83,7 @@ def check(req: Request, flavor: Flavor, devices: Sequence[BlockDevice], count: i
     image = None
     for device in devices:
         if device.is_volume:
-            found = _checked(req, device, count)
+            found = _checked(services, caller.ctx, device, count, multiattach=multiattach)
             image = found if device.is_root else image
     return image
 
@@ -91,18 +97,18 @@ def for_one(devices: Iterable[BlockDevice]) -> tuple[BlockDevice, ...]:
     return tuple(made)
 
 
-def _checked(req: Request, device: BlockDevice, count: int) -> Image:
-    """What stands on the volume that the device will be."""
-    service, ctx = attaching.service(req), req.ctx
+def _checked(services: Services, ctx: Context, device: BlockDevice, count: int, *, multiattach: bool) -> Image:
+    """What is known of the image on the volume that the device will be."""
+    service, ctx = services.require_volumes(), ctx
     if device.source_type == "image":
-        image: Image = req.services.images.get(ctx, device.image_id)
+        image = services.require_images().get(ctx, device.image_id or "")
         least = max(image.min_disk_gib, -(-image.size_bytes // 1024**3))
         if (device.volume_size or 0) < least:
             raise Invalid(reason=f"Volume size {device.volume_size} GB is smaller than image {image.id} needs.")
         return image
     if device.source_type == "volume":
         volume = service.get(ctx, device.volume_id or "")
-        _check_volume(req, volume, device, count)
+        _check_volume(volume, device, count, multiattach=multiattach)
         return _image_on(volume)
     if device.source_type == "snapshot":
         snapshot = service.snapshot(ctx, device.snapshot_id or "")
@@ -115,8 +121,8 @@ def _checked(req: Request, device: BlockDevice, count: int) -> Image:
     return _image_on(None)
 
 
-def _check_volume(req: Request, volume: Volume, device: BlockDevice, count: int) -> None:
-    if volume.multiattach and not req.at_least(2, 60):
+def _check_volume(volume: Volume, device: BlockDevice, count: int, *, multiattach: bool) -> None:
+    if volume.multiattach and not multiattach:
         raise Invalid(reason="Multiattach volumes are only supported starting with compute API version 2.60.")
     if volume.status != "available" and not (volume.multiattach and volume.status == "in-use"):
         raise Invalid(reason=f"Invalid volume: status of volume {volume.id} is {volume.status}, not available.")
@@ -161,7 +167,7 @@ def read_device(given: dict[str, Any]) -> BlockDevice:
         source_type=source,
         destination_type=destination,
         boot_index=_index(given.get("boot_index")),
-        device_name=_path(given.get("device_name")),
+        device_name=device_path(given.get("device_name")),
         device_type=given.get("device_type"),
         disk_bus=given.get("disk_bus"),
         volume_id=named if source == "volume" else None,
@@ -224,7 +230,8 @@ def _index(value: Any) -> int | None:
     return None if number is None or number < 0 else number
 
 
-def _path(name: str | None) -> str | None:
+def device_path(name: str | None) -> str | None:
+    """The name as a path below /dev, None for none."""
     return None if not name else name if name.startswith("/dev/") else f"/dev/{name}"
 
 

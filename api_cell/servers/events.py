@@ -7,13 +7,14 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from api_cell.edge.route import Request
+from cell_service.context import Context
 from cell_service.db import instances
 from cell_service.errors import InstanceNotFound, PolycellError
 from cell_service.logs import about
 from cell_service.model.events import ACCELERATOR_BOUND, POWER_OFF, POWER_ON, POWER_UPDATE, ServerEvent
 from cell_service.model.instance import Instance
 from mapping_db.cells.registry import Cell
+from mapping_db.cloud import Cloud
 
 log = logging.getLogger(__name__)
 
@@ -28,7 +29,7 @@ class Receipt:
     code: int
 
 
-def deliver(req: Request, events: Sequence[ServerEvent]) -> list[Receipt]:
+def deliver(cloud: Cloud, ctx: Context, events: Sequence[ServerEvent]) -> list[Receipt]:
     """Each event is told to the cell that owns its server, in as many questions as there are cells.
 
     An event of a cell that does not answer is not taken, and the others are.
@@ -36,15 +37,15 @@ def deliver(req: Request, events: Sequence[ServerEvent]) -> list[Receipt]:
     codes: dict[ServerEvent, int] = {event: MALFORMED for event in events if _is_malformed(event)}
     left = [event for event in dict.fromkeys(events) if event not in codes]
     for fresh in (False, True):
-        left = _deliver(req, left, codes, fresh=fresh)
+        left = _deliver(cloud, ctx, left, codes, fresh=fresh)
     return [Receipt(event, codes.get(event, UNKNOWN)) for event in events]
 
 
 def _deliver(
-    req: Request, events: list[ServerEvent], codes: dict[ServerEvent, int], *, fresh: bool
+    cloud: Cloud, ctx: Context, events: list[ServerEvent], codes: dict[ServerEvent, int], *, fresh: bool
 ) -> list[ServerEvent]:
     """Answers the events whose servers were not where they were looked for."""
-    places = _places(req, {event.instance_uuid for event in events}, fresh=fresh)
+    places = _places(cloud, {event.instance_uuid for event in events}, fresh=fresh)
     by_cell: dict[int, list[ServerEvent]] = defaultdict(list)
     for event in events:
         if event.instance_uuid in places:
@@ -55,31 +56,31 @@ def _deliver(
                 by_cell[cell_id].append(event)
 
     def tell(cell: Cell) -> list[ServerEvent]:
-        return _tell(req, cell, by_cell[cell.mapping.id], codes)
+        return _tell(ctx, cell, by_cell[cell.mapping.id], codes)
 
-    gathered = req.cloud.cells.scatter(list(by_cell), tell, req.ctx.deadline)
+    gathered = cloud.cells.scatter(list(by_cell), tell, ctx.deadline)
     for cell_id, error in gathered.failures.items():
-        log.warning("events not told", extra=about(req.ctx, cell=cell_id, reason=error))
+        log.warning("events not told", extra=about(ctx, cell=cell_id, reason=error))
         codes.update(dict.fromkeys(by_cell[cell_id], HOMELESS))
     lost = [event for cell_id in sorted(gathered.answers) for event in gathered.answers[cell_id]]
     return lost + [event for event in events if event.instance_uuid not in places]
 
 
-def _places(req: Request, uuids: set[str], *, fresh: bool) -> dict[str, int | None]:
+def _places(cloud: Cloud, uuids: set[str], *, fresh: bool) -> dict[str, int | None]:
     """Server → its cell, None for one that is in no cell yet."""
     if not fresh:
-        return {uuid: place.cell_id for uuid, place in req.cloud.locator.find_many(sorted(uuids)).items()}
+        return {uuid: place.cell_id for uuid, place in cloud.locator.find_many(sorted(uuids)).items()}
     found: dict[str, int | None] = {}
     for uuid in sorted(uuids):
         try:
-            found[uuid] = req.cloud.locator.find(uuid, fresh=True).cell_id
+            found[uuid] = cloud.locator.find(uuid, fresh=True).cell_id
         except InstanceNotFound:
             continue
     return found
 
 
-def _tell(req: Request, cell: Cell, events: list[ServerEvent], codes: dict[ServerEvent, int]) -> list[ServerEvent]:
-    with cell.db.connect(req.ctx.deadline) as tx:
+def _tell(ctx: Context, cell: Cell, events: list[ServerEvent], codes: dict[ServerEvent, int]) -> list[ServerEvent]:
+    with cell.db.connect(ctx.deadline) as tx:
         known = instances.get_many(tx, {event.instance_uuid for event in events}, deleted=True)
     taken, lost = [], []
     for event in events:
@@ -92,9 +93,9 @@ def _tell(req: Request, cell: Cell, events: list[ServerEvent], codes: dict[Serve
             taken.append(event)
     if taken:
         try:
-            cell.conductor().external_events(req.ctx, tuple(taken))
+            cell.conductor().external_events(ctx, tuple(taken))
         except PolycellError as error:
-            log.warning("events not told", extra=about(req.ctx, cell=cell.name, reason=error))
+            log.warning("events not told", extra=about(ctx, cell=cell.name, reason=error))
             codes.update(dict.fromkeys(taken, HOMELESS))
     return lost
 

@@ -8,12 +8,13 @@ from typing import TypeVar
 
 from sqlalchemy import Connection
 
-from api_cell.edge.route import Request
+from cell_service.context import Context
 from cell_service.db import instances
 from cell_service.errors import InstanceInTransit, InstanceNotFound, InstanceNotHere
 from cell_service.model.instance import Instance
 from mapping_db import build_requests, instance_mappings
 from mapping_db.cells.registry import Cell
+from mapping_db.cloud import Cloud
 from mapping_db.locating.routing import in_cell
 from mapping_db.locations import Location
 
@@ -28,16 +29,16 @@ class Found:
     cell: Cell | None
 
 
-def server(req: Request, server_id: str, *, deleted: bool = False) -> Found:
+def server(cloud: Cloud, ctx: Context, server_id: str, *, deleted: bool = False) -> Found:
     """The server, if the caller may know of it. Raises InstanceNotFound, CellUnavailable."""
 
     def read(cell: Cell) -> Found:
-        with cell.db.connect(req.ctx.deadline) as tx:
-            return Found(here(req, tx, cell, server_id, deleted=deleted), cell)
+        with cell.db.connect(ctx.deadline) as tx:
+            return Found(here(cloud, ctx, tx, cell, server_id, deleted=deleted), cell)
 
     def unplaced(location: Location) -> Found:
-        demand_visible(req, location.project_id, server_id)
-        with req.cloud.db.connect() as tx:
+        demand_visible(ctx, location.project_id, server_id)
+        with cloud.db.connect() as tx:
             request = build_requests.get(tx, server_id)
         if request is None:
             raise InstanceNotHere(instance_uuid=server_id)
@@ -45,32 +46,30 @@ def server(req: Request, server_id: str, *, deleted: bool = False) -> Found:
             raise InstanceNotFound(instance_id=server_id)
         return Found(request.instance, None)
 
-    return in_cell(req.cloud, server_id, read, req.ctx.deadline, unplaced)
+    return in_cell(cloud, server_id, read, ctx.deadline, unplaced)
 
 
-def change(req: Request, server_id: str, work: Callable[[Connection, Cell], T]) -> T:
+def change(cloud: Cloud, ctx: Context, server_id: str, work: Callable[[Connection, Cell], T]) -> T:
     """Run `work` as one transaction in the cell that owns the server.
 
     Raises InstanceNotFound, CellUnavailable, and InstanceNotReady for a server that is in no cell yet.
     """
-    return in_cell(
-        req.cloud, server_id, lambda cell: cell.db.run(lambda tx: work(tx, cell), req.ctx.deadline), req.ctx.deadline
-    )
+    return in_cell(cloud, server_id, lambda cell: cell.db.run(lambda tx: work(tx, cell), ctx.deadline), ctx.deadline)
 
 
-def to_change(req: Request, tx: Connection, cell: Cell, server_id: str) -> Instance:
+def to_change(cloud: Cloud, ctx: Context, tx: Connection, cell: Cell, server_id: str) -> Instance:
     """As `here`, for somebody who will change it; nobody else does before the transaction ends.
 
     Raises InstanceInTransit while it passes from cell to cell.
     """
     instances.hold(tx, server_id)
-    instance = here(req, tx, cell, server_id)
+    instance = here(cloud, ctx, tx, cell, server_id)
     if instance.hidden:
         raise InstanceInTransit(instance_uuid=server_id, retry_after=1)
     return instance
 
 
-def here(req: Request, tx: Connection, cell: Cell, server_id: str, *, deleted: bool = False) -> Instance:
+def here(cloud: Cloud, ctx: Context, tx: Connection, cell: Cell, server_id: str, *, deleted: bool = False) -> Instance:
     """The server as the cell has it, on whose database `tx` is.
 
     Raises InstanceNotHere when the cell never had it, InstanceNotFound when it is deleted or not the caller's to see.
@@ -80,27 +79,27 @@ def here(req: Request, tx: Connection, cell: Cell, server_id: str, *, deleted: b
     except InstanceNotFound:
         raise InstanceNotHere(instance_uuid=server_id) from None
     if instance.hidden:
-        _demand_owner(req, cell.mapping.id, server_id)
-    demand_visible(req, instance.project_id, server_id)
+        _demand_owner(cloud, cell.mapping.id, server_id)
+    demand_visible(ctx, instance.project_id, server_id)
     if instance.deleted_at is not None and not deleted:
         raise InstanceNotFound(instance_id=server_id)
     return instance
 
 
-def _demand_owner(req: Request, cell_id: int, server_id: str) -> None:
+def _demand_owner(cloud: Cloud, cell_id: int, server_id: str) -> None:
     """A hidden row is on its way between two cells: the mapping, read afresh, says whose it is.
 
     Raises InstanceNotHere.
     """
-    with req.cloud.db.connect() as tx:
+    with cloud.db.connect() as tx:
         mapping = instance_mappings.get_many(tx, [server_id]).get(server_id)
     if mapping is None or mapping.cell_id != cell_id:
         raise InstanceNotHere(instance_uuid=server_id)
 
 
-def demand_visible(req: Request, project_id: str, server_id: str) -> None:
+def demand_visible(ctx: Context, project_id: str, server_id: str) -> None:
     """Another project's servers do not exist for those who are no administrators. Raises InstanceNotFound."""
-    if not (req.ctx.is_admin or req.ctx.project_id == project_id):
+    if not (ctx.is_admin or ctx.project_id == project_id):
         raise InstanceNotFound(instance_id=server_id)
 
 

@@ -14,11 +14,13 @@ from typing import Any
 from uuid import uuid4
 
 from api_cell import limits
-from api_cell.edge.route import Request
+from api_cell.caller import Caller
 from api_cell.servers import act, find
 from api_cell.servers.act import Doing
 from api_cell.servers.create import images
+from api_cell.services import Services
 from cell_service import wire
+from cell_service.context import Context
 from cell_service.errors import InstanceInvalidState, Invalid, LimitExceeded, PolycellError
 from cell_service.logs import about
 from cell_service.model import lifecycle
@@ -26,6 +28,7 @@ from cell_service.model.instance import Instance
 from cell_service.model.lifecycle import VmState
 from cell_service.model.operation import NEW_IMAGE, ROTATION, Kind
 from cell_service.peers.image import NewImage
+from mapping_db.cloud import Cloud
 
 log = logging.getLogger(__name__)
 
@@ -35,80 +38,82 @@ _OF_THE_RECORD = ("min_ram", "min_disk", "disk_format", "container_format")
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
-    """An image as it was asked for. `backup`: type and rotation of a backup."""
+class ImageRequest:
+    """An image that is to be made. `backup`: type and rotation of a backup. `counted`: its properties count against
+    the quota of metadata items (until 2.38)."""
 
     name: str
     metadata: Mapping[str, str] = field(default_factory=dict)
     backup: tuple[str, int] | None = None
+    counted: bool = False
 
 
-def make(req: Request, server_id: str, wanted: Wanted) -> str:
+def make(cloud: Cloud, services: Services, caller: Caller, server_id: str, request: ImageRequest) -> str:
     """There will be an image of the server. Answers its id.
 
     Raises Invalid, Forbidden, LimitExceeded, InstanceNotFound, InstanceNotReady, InstanceIsLocked,
     InstanceInvalidState, PolicyForbidden, CellUnavailable, PeerUnavailable; then nothing has changed.
     """
-    doing = IMAGE if wanted.backup is None else BACKUP
-    seen = find.server(req, server_id).instance
-    req.demand(doing.rule, find.target(seen))
-    act.demand_unlocked(req.ctx, seen)
+    doing = IMAGE if request.backup is None else BACKUP
+    seen = find.server(cloud, caller.ctx, server_id).instance
+    caller.demand(doing.rule, find.target(seen))
+    act.demand_unlocked(caller.ctx, seen)
     lifecycle.begin(doing.kind.value, seen.state, server_id, said=doing.name)
-    if seen.volume_backed and wanted.backup is not None:
+    if seen.volume_backed and request.backup is not None:
         raise Invalid(reason="It is not supported to backup volume backed instance.")
     if seen.volume_backed and seen.vm_state is VmState.PAUSED:
         raise InstanceInvalidState(
             action=doing.name, instance_uuid=server_id, attribute="vm_state", state=seen.vm_state.value
         )
-    _check_limits(req, wanted)
-    image = _image_of(seen, str(uuid4()), wanted)
-    req.services.images.reserve(req.ctx, image)
+    _check_limits(cloud, services, caller.ctx, request)
+    image = _image_of(seen, str(uuid4()), request)
+    services.require_images().reserve(caller.ctx, image)
 
     def prepare(_instance: Instance) -> tuple[dict[str, Any], dict[str, Any]]:
-        rotation = {} if wanted.backup is None else {ROTATION: wanted.backup[1]}
+        rotation = {} if request.backup is None else {ROTATION: request.backup[1]}
         return {NEW_IMAGE: wire.to_plain(image), **rotation}, {}
 
     try:
-        act.begin(req, server_id, doing, prepare=prepare)
+        act.begin(cloud, caller, server_id, doing, prepare=prepare)
     except PolycellError:
-        _forget(req, image.id)
+        _forget(services, caller.ctx, image.id)
         raise
     return image.id
 
 
-def _image_of(instance: Instance, image_id: str, wanted: Wanted) -> NewImage:
+def _image_of(instance: Instance, image_id: str, request: ImageRequest) -> NewImage:
     known = instance.system_metadata
     prefix = images.PREFIX
     inherited = {name[len(prefix) :]: value for name, value in known.items() if name.startswith(prefix)}
     own = {
-        "image_type": "snapshot" if wanted.backup is None else "backup",
+        "image_type": "snapshot" if request.backup is None else "backup",
         "instance_uuid": instance.uuid,
         "user_id": instance.user_id,
         "base_image_ref": instance.image_ref,
     }
-    if wanted.backup is not None:
-        own["backup_type"] = wanted.backup[0]
+    if request.backup is not None:
+        own["backup_type"] = request.backup[0]
     passed_on = {name: value for name, value in inherited.items() if name not in _OF_THE_RECORD}
     return NewImage(
         image_id,
-        wanted.name,
+        request.name,
         instance.project_id,
         disk_format="",
         min_disk_gib=int(inherited.get("min_disk") or instance.flavor.root_gib),
         min_ram_mib=int(inherited.get("min_ram") or 0),
-        properties={**passed_on, **wanted.metadata, **own},
+        properties={**passed_on, **request.metadata, **own},
     )
 
 
-def _check_limits(req: Request, wanted: Wanted) -> None:
-    if req.at_least(2, 39):
+def _check_limits(cloud: Cloud, services: Services, ctx: Context, request: ImageRequest) -> None:
+    if not request.counted:
         return
-    if 0 <= limits.of_project(req, req.ctx.project_id)["metadata_items"] < len(wanted.metadata):
+    if 0 <= limits.of_project(cloud, services, ctx, ctx.project_id)["metadata_items"] < len(request.metadata):
         raise LimitExceeded(reason="Image property count exceeded")
 
 
-def _forget(req: Request, image_id: str) -> None:
+def _forget(services: Services, ctx: Context, image_id: str) -> None:
     try:
-        req.services.images.delete(req.ctx, image_id)
+        services.require_images().delete(ctx, image_id)
     except PolycellError as error:
-        log.warning("image without content left", extra=about(req.ctx, image=image_id, reason=error))
+        log.warning("image without content left", extra=about(ctx, image=image_id, reason=error))

@@ -6,10 +6,12 @@ import threading
 from typing import Any
 from uuid import uuid4
 
-from api_cell.edge.route import Request
+from api_cell.caller import Caller
 from api_cell.servers import act, find
 from api_cell.servers.act import Begun, Doing
+from api_cell.services import Services
 from cell_service import wire
+from cell_service.context import Context
 from cell_service.db import operations
 from cell_service.errors import (
     Conflict,
@@ -23,7 +25,8 @@ from cell_service.errors import (
 )
 from cell_service.model.instance import Fault, Instance, NetworkRequest
 from cell_service.model.operation import ERRAND_OUTCOME, UNFINISHED, Kind, Outcome
-from cell_service.peers.network import Networks, PortState
+from cell_service.peers.network import PortState
+from mapping_db.cloud import Cloud
 
 ATTACH_SECONDS = 50.0
 ATTACH = Doing(
@@ -38,40 +41,32 @@ FIRST_LOOK_SECONDS, LAST_LOOK_SECONDS = 0.01, 0.5
 _MEANT: dict[int, type[PolycellError]] = {400: Invalid, 403: Forbidden, 404: NotFound, 409: Conflict, 501: NotSupported}
 
 
-def networks_of(req: Request) -> Networks:
-    """The network service. Raises NotSupported where there is none."""
-    networks: Networks | None = req.services.networks
-    if networks is None:
-        raise NotSupported(reason="There is no network service.")
-    return networks
-
-
-def ports_of(req: Request, server_id: str, rule: str) -> tuple[PortState, ...]:
+def ports_of(cloud: Cloud, services: Services, caller: Caller, server_id: str, rule: str) -> tuple[PortState, ...]:
     """The server's ports as the network service has them. Raises InstanceNotFound, PolicyForbidden, PeerUnavailable."""
-    instance = find.server(req, server_id).instance
-    req.demand(rule, find.target(instance))
-    return networks_of(req).port_states(req.ctx, instance.uuid)
+    instance = find.server(cloud, caller.ctx, server_id).instance
+    caller.demand(rule, find.target(instance))
+    return services.require_networks().port_states(caller.ctx, instance.uuid)
 
 
-def port_of(req: Request, server_id: str, port_id: str, rule: str) -> PortState:
+def port_of(cloud: Cloud, services: Services, caller: Caller, server_id: str, port_id: str, rule: str) -> PortState:
     """Raises PortNotFound for a port of somebody else."""
-    for port in ports_of(req, server_id, rule):
+    for port in ports_of(cloud, services, caller, server_id, rule):
         if port.port_id == port_id:
             return port
     raise PortNotFound(port_id=port_id)
 
 
-def attach(req: Request, server_id: str, request: NetworkRequest) -> PortState:
+def attach(cloud: Cloud, services: Services, caller: Caller, server_id: str, request: NetworkRequest) -> PortState:
     """The server has one more port, plugged. Whoever does not wait for the end finds it, or nothing, later.
 
     Raises Invalid, NetworkNotFound, PortNotFound, Conflict, OverQuota, InterfaceAttachFailed and as `act.begin`.
     """
-    networks = networks_of(req)
-    instance = find.server(req, server_id).instance
-    req.demand(ATTACH.rule, find.target(instance))
+    networks = services.require_networks()
+    instance = find.server(cloud, caller.ctx, server_id).instance
+    caller.demand(ATTACH.rule, find.target(instance))
     if request.network_id is not None or request.port_id is not None:
-        networks.validate(req.ctx, [request], (), 1)
-    elif not (available := networks.available(req.ctx, instance.project_id)):
+        networks.validate(caller.ctx, [request], (), 1)
+    elif not (available := networks.available(caller.ctx, instance.project_id)):
         raise Invalid(reason="No specific network was requested and none are available for the project.")
     elif len(available) > 1:
         raise Conflict(reason="Multiple possible networks found, use a Network ID to be more specific.")
@@ -82,17 +77,19 @@ def attach(req: Request, server_id: str, request: NetworkRequest) -> PortState:
         "fixed_ip": request.fixed_ip,
         "tag": request.tag,
     }
-    outcome = _ended(req, act.begin(req, server_id, ATTACH, prepare=lambda _instance: (arguments, {})))
+    outcome = _ended(
+        cloud, caller.ctx, act.begin(cloud, caller, server_id, ATTACH, prepare=lambda _instance: (arguments, {}))
+    )
     if outcome.fault is not None:
         raise _error(outcome.fault)
     port_id = outcome.result["port_id"]
-    for port in networks.port_states(req.ctx, server_id):
+    for port in networks.port_states(caller.ctx, server_id):
         if port.port_id == port_id:
             return port
     raise InterfaceAttachFailed(reason=f"Port {port_id} has gone again.")
 
 
-def detach(req: Request, server_id: str, port_id: str) -> None:
+def detach(cloud: Cloud, caller: Caller, server_id: str, port_id: str) -> None:
     """The port will be taken from the server. Raises PortNotFound, and as `act.begin`."""
 
     def prepare(instance: Instance) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -100,15 +97,15 @@ def detach(req: Request, server_id: str, port_id: str) -> None:
             raise PortNotFound(port_id=port_id)
         return {"port_id": port_id}, {}
 
-    act.begin(req, server_id, DETACH, prepare=prepare)
+    act.begin(cloud, caller, server_id, DETACH, prepare=prepare)
 
 
-def _ended(req: Request, begun: Begun) -> Outcome:
+def _ended(cloud: Cloud, ctx: Context, begun: Begun) -> Outcome:
     """How the operation ended: looked for more and more rarely, never after its deadline."""
-    clock, waiter, pause = req.cloud.clock, threading.Event(), FIRST_LOOK_SECONDS
+    clock, waiter, pause = cloud.clock, threading.Event(), FIRST_LOOK_SECONDS
     end = clock.monotonic() + ATTACH_SECONDS
-    while clock.monotonic() < end and req.ctx.deadline.remaining() > 0:
-        with begun.cell.db.connect(req.ctx.deadline) as tx:
+    while clock.monotonic() < end and ctx.deadline.remaining() > 0:
+        with begun.cell.db.connect(ctx.deadline) as tx:
             operation = operations.get(tx, begun.operation_id)
         if operation is None or operation.phase not in UNFINISHED:
             told = operation.arguments.get(ERRAND_OUTCOME) if operation is not None else None

@@ -8,10 +8,10 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from api_cell.edge.route import Request
 from cell_service.errors import PinnedZoneElsewhere
 from cell_service.model.instance import Instance
 from mapping_db import request_specs
+from mapping_db.cloud import Cloud
 
 COLUMN = "pinned_availability_zone"
 
@@ -23,7 +23,7 @@ def check(instance: Instance, wanted: Mapping[str, Any]) -> None:
         raise PinnedZoneElsewhere(instance_uuid=instance.uuid, zone=zone, availability_zone=instance.availability_zone)
 
 
-def tell_scheduler(req: Request, instance_uuid: str, wanted: Mapping[str, Any]) -> None:
+def tell_scheduler(cloud: Cloud, instance_uuid: str, wanted: Mapping[str, Any]) -> None:
     """The next move looks for hosts in that zone only, or in any; no change where the pin was not asked about."""
     if COLUMN not in wanted:
         return
@@ -33,4 +33,4 @@ def tell_scheduler(req: Request, instance_uuid: str, wanted: Mapping[str, Any]) 
         if spec is not None:
             request_specs.replace(tx, replace(spec, availability_zone=wanted[COLUMN]))
 
-    req.cloud.db.run(work)
+    cloud.db.run(work)

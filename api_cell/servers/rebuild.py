@@ -7,6 +7,7 @@ are one transaction in its cell. The global records (name, image for later moves
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any
@@ -14,10 +15,12 @@ from typing import Any
 from sqlalchemy import Connection
 
 from api_cell import limits
-from api_cell.edge.route import Request
-from api_cell.servers import act, find, volumes
+from api_cell.caller import Caller
+from api_cell.servers import act, find
 from api_cell.servers.create import images
-from api_cell.servers.create.body import file_of, new_password
+from api_cell.servers.create.body import new_password, parse_file
+from api_cell.services import Services
+from cell_service.context import Context
 from cell_service.db import actions, instances, operations
 from cell_service.errors import (
     InstanceInvalidState,
@@ -28,11 +31,12 @@ from cell_service.errors import (
 )
 from cell_service.logs import about
 from cell_service.model import lifecycle
-from cell_service.model.instance import Instance
+from cell_service.model.instance import InjectedFile, Instance
 from cell_service.model.operation import REIMAGE, BuildArguments, Kind
 from cell_service.peers.image import Image
 from mapping_db import instance_mappings, key_pairs, request_specs
 from mapping_db.cells.registry import Cell
+from mapping_db.cloud import Cloud
 
 log = logging.getLogger(__name__)
 
@@ -47,8 +51,9 @@ _COLUMNS = {
     "accessIPv6": "access_ip_v6",
     "user_data": "user_data",
     "hostname": "hostname",
+    "key_name": "key_name",
 }
-"""What a request may replace, and where it stands."""
+"""What a body may replace, and the column that holds it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,56 +65,89 @@ class Rebuilding:
     admin_password: str
 
 
-def accept(req: Request) -> Rebuilding:
-    """The server will be made anew.
+@dataclass(frozen=True, slots=True)
+class RebuildRequest:
+    """A server's new image, and what of the server is replaced: `columns` by name of its row's columns. `reimages`: the
+    root volume of a volume-backed server is written again (2.93)."""
+
+    image_id: str
+    admin_password: str | None
+    files: tuple[InjectedFile, ...]
+    columns: Mapping[str, Any]
+    reimages: bool
+
+    @property
+    def metadata(self) -> Mapping[str, str]:
+        return self.columns.get("metadata") or {}
+
+
+def parse_rebuild_request(body: Mapping[str, Any], version: tuple[int, int]) -> RebuildRequest:
+    """What the body means, which its schema has let pass. Raises Invalid."""
+    columns = {column: body[name] for name, column in _COLUMNS.items() if name in body}
+    if "OS-DCF:diskConfig" in body:
+        columns["auto_disk_config"] = body["OS-DCF:diskConfig"] == "AUTO"
+    if "trusted_image_certificates" in body:
+        columns["trusted_image_certificates"] = tuple(body["trusted_image_certificates"] or ())
+    return RebuildRequest(
+        image_id=body["imageRef"],
+        admin_password=body.get("adminPass"),
+        files=tuple(parse_file(each) for each in body.get("personality") or ()),
+        columns=columns,
+        reimages=version >= (2, 93),
+    )
+
+
+def accept(cloud: Cloud, services: Services, caller: Caller, server_id: str, request: RebuildRequest) -> Rebuilding:
+    """The server will be made again from an image.
 
     Raises Invalid, ImageNotFound, InstanceNotFound, InstanceNotReady, InstanceIsLocked, InstanceInvalidState,
     LimitExceeded, PolicyForbidden, CellUnavailable, PeerUnavailable; then nothing has changed.
     """
-    server_id, asked = req.params["id"], req.body["rebuild"]
-    seen = find.server(req, server_id).instance
-    _demand_rights(req, seen, asked)
-    image = req.services.images.get(req.ctx, asked["imageRef"])
+    seen = find.server(cloud, caller.ctx, server_id).instance
+    _demand_rights(caller, seen, request)
+    image = services.require_images().get(caller.ctx, request.image_id)
     images.demand_active(image)
-    reimage = seen.volume_backed and req.at_least(2, 93)
+    reimage = seen.volume_backed and request.reimages
     if seen.volume_backed:
         images.check_fit(replace(seen.flavor, root_gib=0), image)
-        _check_root_volume(req, seen, image, reimage=reimage)
+        _check_root_volume(services, caller.ctx, seen, image, reimage=reimage)
     else:
         images.check_fit(seen.flavor, image)
     build = BuildArguments(
-        injected_files=tuple(file_of(each) for each in asked.get("personality") or ()),
-        admin_password=asked.get("adminPass") or new_password(),
+        injected_files=request.files,
+        admin_password=request.admin_password or new_password(),
     )
-    columns = _columns(req, seen, asked, image)
+    columns = _columns(cloud, seen, request, image)
     limits.demand_room_for(
-        limits.of_project(req, req.ctx.project_id), asked.get("metadata") or {}, build.injected_files
+        limits.of_project(cloud, services, caller.ctx, caller.ctx.project_id), request.metadata, build.injected_files
     )
 
     def work(tx: Connection, cell: Cell) -> tuple[Instance, Cell]:
-        return _promise(req, tx, cell, columns, build, {"image": image.id, REIMAGE: reimage}), cell
+        return _promise(
+            cloud, caller.ctx, tx, cell, server_id, columns, build, {"image": image.id, REIMAGE: reimage}
+        ), cell
 
-    instance, cell = find.change(req, server_id, work)
-    log.info("rebuild accepted", extra=about(req.ctx, instance=server_id, image=image.id, cell=cell.name))
-    _follow(req, seen, instance, image)
-    act.wake(req.ctx, cell, instance.host)
+    instance, cell = find.change(cloud, caller.ctx, server_id, work)
+    log.info("rebuild accepted", extra=about(caller.ctx, instance=server_id, image=image.id, cell=cell.name))
+    _follow(cloud, caller.ctx, seen, instance, image)
+    act.wake(caller.ctx, cell, instance.host)
     return Rebuilding(instance, cell, build.admin_password)
 
 
-def _demand_rights(req: Request, instance: Instance, asked: dict[str, Any]) -> None:
-    req.demand(RULE, find.target(instance))
-    if asked.get("trusted_image_certificates"):
-        req.demand(f"{RULE}:trusted_certs", find.target(instance))
-    act.demand_unlocked(req.ctx, instance)
+def _demand_rights(caller: Caller, instance: Instance, request: RebuildRequest) -> None:
+    caller.demand(RULE, find.target(instance))
+    if request.columns.get("trusted_image_certificates"):
+        caller.demand(f"{RULE}:trusted_certs", find.target(instance))
+    act.demand_unlocked(caller.ctx, instance)
 
 
-def _check_root_volume(req: Request, instance: Instance, image: Image, *, reimage: bool) -> None:
+def _check_root_volume(services: Services, ctx: Context, instance: Instance, image: Image, *, reimage: bool) -> None:
     """Raises Invalid: before 2.93 only what is on the volume already can be rebuilt; since then what has room there
     (Nova API reference, microversion 2.93)."""
     root = next(device for device in instance.block_devices if device.is_volume and device.is_root)
     if root.volume_id is None:
         raise Invalid(reason="The server has no root volume yet.")
-    volume = volumes.service(req).get(req.ctx, root.volume_id)
+    volume = services.require_volumes().get(ctx, root.volume_id)
     if not reimage:
         if volume.image.get("image_id") != image.id:
             raise Invalid(reason="Unable to rebuild with a different image for a volume-backed server.")
@@ -124,16 +162,11 @@ def _check_root_volume(req: Request, instance: Instance, image: Image, *, reimag
         raise Invalid(reason=f"Invalid volume: volume {volume.id} is attached to other servers.")
 
 
-def _columns(req: Request, instance: Instance, asked: dict[str, Any], image: Image) -> dict[str, Any]:
+def _columns(cloud: Cloud, instance: Instance, request: RebuildRequest, image: Image) -> dict[str, Any]:
     """What changes of the server's row. Raises Invalid."""
-    changed = {column: asked[name] for name, column in _COLUMNS.items() if name in asked}
-    if "OS-DCF:diskConfig" in asked:
-        changed["auto_disk_config"] = asked["OS-DCF:diskConfig"] == "AUTO"
-    if "trusted_image_certificates" in asked:
-        changed["trusted_image_certificates"] = tuple(asked["trusted_image_certificates"] or ())
-    if "key_name" in asked:
-        changed["key_name"] = asked["key_name"]
-        changed["key_data"] = _public_key(req, instance, asked["key_name"])
+    changed = dict(request.columns)
+    if "key_name" in changed:
+        changed["key_data"] = _public_key(cloud, instance, changed["key_name"])
     kept = {name: value for name, value in instance.system_metadata.items() if not name.startswith(images.PREFIX)}
     return changed | {
         "image_ref": "" if instance.volume_backed else image.id,
@@ -144,24 +177,31 @@ def _columns(req: Request, instance: Instance, asked: dict[str, Any], image: Ima
     }
 
 
-def _public_key(req: Request, instance: Instance, name: str | None) -> str | None:
+def _public_key(cloud: Cloud, instance: Instance, name: str | None) -> str | None:
     """Keys are of the server's owner, whoever asks."""
     if name is None:
         return None
     try:
-        with req.cloud.db.connect() as tx:
+        with cloud.db.connect() as tx:
             return key_pairs.get(tx, instance.user_id, name).public_key
     except KeypairNotFound:
         raise Invalid(reason="Invalid key_name provided.") from None
 
 
 def _promise(
-    req: Request, tx: Connection, cell: Cell, columns: dict[str, Any], build: BuildArguments, arguments: dict[str, Any]
+    cloud: Cloud,
+    ctx: Context,
+    tx: Connection,
+    cell: Cell,
+    server_id: str,
+    columns: dict[str, Any],
+    build: BuildArguments,
+    arguments: dict[str, Any],
 ) -> Instance:
     """The row's state decides: of two requests one rebuilds."""
-    server_id, now = req.params["id"], req.cloud.clock.now()
-    instance = find.to_change(req, tx, cell, server_id)
-    act.demand_unlocked(req.ctx, instance)
+    now = cloud.clock.now()
+    instance = find.to_change(cloud, ctx, tx, cell, server_id)
+    act.demand_unlocked(ctx, instance)
     if instance.host is None:
         raise InstanceNotReady(instance_uuid=server_id)
     after = lifecycle.begin(Kind.REBUILD.value, instance.state, server_id)
@@ -169,10 +209,10 @@ def _promise(
         raise InstanceInvalidState(
             action="rebuild", instance_uuid=server_id, attribute="task_state", state=str(instance.task_state)
         )
-    actions.start(tx, req.ctx, server_id, "rebuild", now)
+    actions.start(tx, ctx, server_id, "rebuild", now)
     operations.insert(
         tx,
-        req.ctx,
+        ctx,
         instance_uuid=server_id,
         kind=Kind.REBUILD,
         host=instance.host,
@@ -184,7 +224,7 @@ def _promise(
     return instances.get(tx, server_id)
 
 
-def _follow(req: Request, before: Instance, after: Instance, image: Image) -> None:
+def _follow(cloud: Cloud, ctx: Context, before: Instance, after: Instance, image: Image) -> None:
     """What the global records say of the server. The rebuild stands, whether they can be written or not."""
 
     def work(tx: Connection) -> None:
@@ -205,6 +245,6 @@ def _follow(req: Request, before: Instance, after: Instance, image: Image) -> No
             )
 
     try:
-        req.cloud.db.run(work)
+        cloud.db.run(work)
     except PolycellError as error:
-        log.warning("global records do not follow a rebuild", extra=about(req.ctx, instance=after.uuid, reason=error))
+        log.warning("global records do not follow a rebuild", extra=about(ctx, instance=after.uuid, reason=error))

@@ -2,57 +2,71 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
-from api_cell.edge.route import Request
+from api_cell.caller import Caller
 from api_cell.servers import act, find
 from api_cell.servers.act import Doing
 from api_cell.servers.create import images
 from api_cell.servers.create.body import new_password
+from api_cell.services import Services
+from cell_service.context import Context
 from cell_service.errors import Invalid
 from cell_service.model import lifecycle
 from cell_service.model.instance import Instance
 from cell_service.model.operation import ADMIN_PASSWORD, IMAGE, STABLE, Kind
 from cell_service.peers.image import Image
+from mapping_db.cloud import Cloud
 
 RESCUE = Doing(Kind.RESCUE, "rescue", "os_compute_api:os-rescue", seconds=1800.0)
 UNRESCUE = Doing(Kind.UNRESCUE, "unrescue", "os_compute_api:os-unrescue")
 _STABLE_PROPERTIES = ("hw_rescue_device", "hw_rescue_bus")
 
 
-def rescue(req: Request, server_id: str, image_id: str | None, password: str | None) -> str:
-    """The server will run from that image (None: the one it was made from). Answers its administrator's password there.
+@dataclass(frozen=True, slots=True)
+class RescueRequest:
+    """`image_id` None: the image that the server was made from. `volume_backed`: a server with its root disk on a
+    volume can be rescued too, if the image leaves the server's disks where they are (2.87)."""
+
+    image_id: str | None = None
+    password: str | None = None
+    volume_backed: bool = False
+
+
+def rescue(cloud: Cloud, services: Services, caller: Caller, server_id: str, request: RescueRequest) -> str:
+    """The server will run from the rescue image. Answers its administrator's password there.
 
     Raises Invalid, ImageNotFound, InstanceNotFound, InstanceNotReady, InstanceIsLocked, InstanceInvalidState,
     PolicyForbidden, CellUnavailable, PeerUnavailable.
     """
-    seen = find.server(req, server_id).instance
-    req.demand(RESCUE.rule, find.target(seen))
-    act.demand_unlocked(req.ctx, seen)
+    seen = find.server(cloud, caller.ctx, server_id).instance
+    caller.demand(RESCUE.rule, find.target(seen))
+    act.demand_unlocked(caller.ctx, seen)
     lifecycle.begin(RESCUE.kind.value, seen.state, server_id)
-    image = None if image_id is None else _image(req, image_id)
-    chosen = password or new_password()
+    image = None if request.image_id is None else _image(services, caller.ctx, request.image_id)
+    chosen = request.password or new_password()
     stable = image is not None and _stays(image)
     arguments = {ADMIN_PASSWORD: chosen, STABLE: stable}
     if image is not None:
         arguments[IMAGE] = image.id
 
     def prepare(instance: Instance) -> tuple[dict[str, Any], dict[str, Any]]:
-        if instance.volume_backed and not (stable and req.at_least(2, 87)):
+        if instance.volume_backed and not (stable and request.volume_backed):
             raise Invalid(reason=f"Instance {server_id} cannot be rescued: Cannot rescue a volume-backed instance")
         return arguments, {}
 
     prepare(seen)
-    act.begin(req, server_id, RESCUE, prepare=prepare)
+    act.begin(cloud, caller, server_id, RESCUE, prepare=prepare)
     return chosen
 
 
-def _image(req: Request, image_id: str) -> Image:
-    image = req.services.images.get(req.ctx, image_id)
+def _image(services: Services, ctx: Context, image_id: str) -> Image:
+    image = services.require_images().get(ctx, image_id)
     images.demand_active(image)
     if not image.size_bytes and image.properties.get("block_device_mapping"):
         raise Invalid(reason=f"Requested rescue image '{image_id}' is not supported")
-    return image  # type: ignore[no-any-return]
+    return image
 
 
 def _stays(image: Image) -> bool:

@@ -13,9 +13,10 @@ from datetime import datetime
 
 from sqlalchemy import Connection
 
-from api_cell.edge.route import Request
+from api_cell.caller import Caller
 from api_cell.servers import act, delete, find
 from api_cell.servers.moves import request as move
+from api_cell.services import Services
 from cell_service.conductor.context import EVENTS
 from cell_service.db import actions, instances, operations
 from cell_service.errors import PolycellError
@@ -23,6 +24,7 @@ from cell_service.logs import about
 from cell_service.model.lifecycle import VmState
 from cell_service.model.operation import ERRANDS, HELD_BY_GUESTS, NEW_IMAGE, Kind, Operation, Phase
 from mapping_db.cells.registry import Cell
+from mapping_db.cloud import Cloud
 
 log = logging.getLogger(__name__)
 
@@ -30,29 +32,31 @@ RULE = "os_compute_api:os-admin-actions:reset_state"
 _GOES_ON = HELD_BY_GUESTS | ERRANDS | {Kind.DELETE}
 
 
-def state(req: Request, server_id: str, wanted: VmState) -> None:
+def state(cloud: Cloud, services: Services, caller: Caller, server_id: str, wanted: VmState) -> None:
     """The server is in that state, with no task. Raises InstanceNotFound, PolicyForbidden, CellUnavailable."""
 
     def work(tx: Connection, cell: Cell) -> tuple[Cell, list[str]]:
-        find.to_change(req, tx, cell, server_id)
-        req.demand(RULE)
-        now = req.cloud.clock.now()
+        find.to_change(cloud, caller.ctx, tx, cell, server_id)
+        caller.demand(RULE)
+        now = cloud.clock.now()
         unfinished = operations.unfinished(tx, server_id)
-        _leave_dead_host(tx, [each for each in unfinished if each.kind in HELD_BY_GUESTS], now, delete.down_after(req))
+        _leave_dead_host(
+            tx, [each for each in unfinished if each.kind in HELD_BY_GUESTS], now, delete.down_after(services)
+        )
         images = [image for each in unfinished for image in _give_up(tx, each, now)]
         instances.change(tx, server_id, now=now, vm_state=wanted, task_state=None)
-        actions.start(tx, req.ctx, server_id, "resetState", now)
-        actions.finish(tx, server_id, req.ctx.request_id, now)
+        actions.start(tx, caller.ctx, server_id, "resetState", now)
+        actions.finish(tx, server_id, caller.ctx.request_id, now)
         return cell, images
 
-    cell, left = find.change(req, server_id, work)
-    act.wake(req.ctx, cell, None)
-    move.confirm_waiting(req.cloud, req.ctx, req.services.superconductor, server_id)
+    cell, left = find.change(cloud, caller.ctx, server_id, work)
+    act.wake(caller.ctx, cell, None)
+    move.confirm_waiting(cloud, caller.ctx, services.superconductor, server_id)
     for image_id in left:
         try:
-            req.services.images.delete(req.ctx, image_id)
+            services.require_images().delete(caller.ctx, image_id)
         except PolycellError as error:
-            log.warning("image without content left", extra=about(req.ctx, image=image_id, reason=error))
+            log.warning("image without content left", extra=about(caller.ctx, image=image_id, reason=error))
 
 
 def _leave_dead_host(tx: Connection, waiting: list[Operation], now: datetime, down_after_seconds: float) -> None:

@@ -7,67 +7,82 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from api_cell.edge.route import Request
+from api_cell.caller import Caller
 from api_cell.servers import addresses, find, networking
-from api_cell.servers.interfaces import networks_of
+from api_cell.services import Services
+from cell_service.context import Context
 from cell_service.db import actions, instances
 from cell_service.errors import Conflict, Invalid, NotFound, SecurityGroupNotFound
 from cell_service.peers.network import Record
 from mapping_db.cells.registry import Cell
+from mapping_db.cloud import Cloud
 
 _WITH_PORTS = {"tcp": (1, 65535), "udp": (1, 65535), "icmp": (-1, 255)}
 
 
-def own(req: Request, group_id: str) -> Record:
+def own(services: Services, ctx: Context, group_id: str) -> Record:
     """The project's group of this id. Raises Invalid, NotFound."""
-    found = networking.one(req, "security-groups", networking.demand_uuid(group_id, "Security group"))
+    found = networking.one(services, ctx, "security-groups", networking.demand_uuid(group_id, "Security group"))
     if found is None:
         raise NotFound(reason=f"Security group {group_id} not found.")
     return found
 
 
-def of_server(req: Request, server_id: str, rule: str) -> list[Record]:
+def of_server(cloud: Cloud, services: Services, caller: Caller, server_id: str, rule: str) -> list[Record]:
     """The groups that guard the server's ports, each once. Raises InstanceNotFound, PolicyForbidden."""
-    instance = find.server(req, server_id).instance
-    req.demand(rule, find.target(instance))
-    ids = [group for port in networks_of(req).port_states(req.ctx, instance.uuid) for group in port.security_groups]
+    instance = find.server(cloud, caller.ctx, server_id).instance
+    caller.demand(rule, find.target(instance))
+    ids = [
+        group
+        for port in services.require_networks().port_states(caller.ctx, instance.uuid)
+        for group in port.security_groups
+    ]
     if not ids:
         return []
-    found = networking.records_of(req).find_all(req.ctx, "security-groups", id=list(dict.fromkeys(ids)))
+    found = networking.records_of(services).find_all(caller.ctx, "security-groups", id=list(dict.fromkeys(ids)))
     return sorted(found, key=lambda group: ids.index(group["id"]))
 
 
-def join(req: Request, server_id: str, rule: str, name: str) -> None:
+def join(cloud: Cloud, services: Services, caller: Caller, server_id: str, rule: str, name: str) -> None:
     """The group guards all ports of the server. Raises SecurityGroupNotFound, NotFound without ports, Conflict when
     several groups are called so."""
-    _change(req, server_id, rule, "addSecurityGroup", name, lambda now, group: now if group in now else (*now, group))
+    _change(
+        cloud,
+        services,
+        caller,
+        server_id,
+        rule,
+        "addSecurityGroup",
+        name,
+        lambda now, group: now if group in now else (*now, group),
+    )
 
 
-def leave(req: Request, server_id: str, rule: str, name: str) -> None:
+def leave(cloud: Cloud, services: Services, caller: Caller, server_id: str, rule: str, name: str) -> None:
     """The group guards none of its ports. Raises as `join`, and SecurityGroupNotFound when it guarded none."""
 
     def without(now: tuple[str, ...], group: str) -> tuple[str, ...]:
         return tuple(each for each in now if each != group)
 
-    _change(req, server_id, rule, "removeSecurityGroup", name, without)
+    _change(cloud, services, caller, server_id, rule, "removeSecurityGroup", name, without)
 
 
-def in_use(req: Request, group: Record) -> bool:
+def in_use(services: Services, ctx: Context, group: Record) -> bool:
     """Whether it guards any port of its project."""
-    ports = networking.records_of(req).find_all(req.ctx, "ports", project_id=group["project_id"])
+    ports = networking.records_of(services).find_all(ctx, "ports", project_id=group["project_id"])
     return any(group["id"] in (port.get("security_groups") or ()) for port in ports)
 
 
-def rule_from(req: Request, asked: dict[str, Any]) -> Record:
+def rule_from(services: Services, ctx: Context, asked: dict[str, Any]) -> Record:
     """The fields of a new rule that lets something in. Raises Invalid, NotFound."""
-    parent = own(req, asked["parent_group_id"])
+    parent = own(services, ctx, asked["parent_group_id"])
     protocol, low, high = asked.get("ip_protocol"), asked.get("from_port"), asked.get("to_port")
     cidr, group_id = asked.get("cidr"), asked.get("group_id")
     if cidr and group_id:
         raise Invalid(reason="A rule names a CIDR or a group, not both.")
     fields: Record = {"direction": "ingress", "security_group_id": parent["id"], "project_id": parent["project_id"]}
     if group_id:
-        fields |= {"remote_group_id": own(req, group_id)["id"], "ethertype": "IPv4"}
+        fields |= {"remote_group_id": own(services, ctx, group_id)["id"], "ethertype": "IPv4"}
     else:
         try:
             network = ip_network(str(cidr or "0.0.0.0/0"), strict=False)
@@ -94,17 +109,19 @@ def _ports(protocol: Any, low: Any, high: Any) -> Record:
     return {"protocol": name, **{key: value for key, value in bounds.items() if value != -1}}
 
 
-def _change(req: Request, server_id: str, rule: str, action: str, name: str, make: Any) -> None:
-    instance = addresses.changed(req, server_id, rule)
-    records = networking.records_of(req)
-    groups = records.find_all(req.ctx, "security-groups", project_id=instance.project_id)
+def _change(
+    cloud: Cloud, services: Services, caller: Caller, server_id: str, rule: str, action: str, name: str, make: Any
+) -> None:
+    instance = addresses.changed(cloud, caller, server_id, rule)
+    records = networking.records_of(services)
+    groups = records.find_all(caller.ctx, "security-groups", project_id=instance.project_id)
     found = [each for each in groups if each["id"] == name] or [each for each in groups if each["name"] == name]
     if not found:
         raise SecurityGroupNotFound(name=name, project_id=instance.project_id)
     if len(found) > 1:
         raise Conflict(reason=f"Multiple security groups found matching '{name}'. Use an ID to be more specific.")
     group = found[0]
-    ports = networks_of(req).port_states(req.ctx, server_id)
+    ports = services.require_networks().port_states(caller.ctx, server_id)
     if not ports:
         raise NotFound(reason=f"Instance {server_id} has no ports that a security group could guard.")
     changes = {port.port_id: make(port.security_groups, group["id"]) for port in ports}
@@ -112,15 +129,15 @@ def _change(req: Request, server_id: str, rule: str, action: str, name: str, mak
         raise SecurityGroupNotFound(name=name, project_id=instance.project_id)
     for port in ports:
         if changes[port.port_id] != port.security_groups:
-            records.change(req.ctx, "ports", port.port_id, {"security_groups": list(changes[port.port_id])})
+            records.change(caller.ctx, "ports", port.port_id, {"security_groups": list(changes[port.port_id])})
     guarding = dict.fromkeys(each for after in changes.values() for each in after)
     names = {each["id"]: each["name"] for each in groups}
 
     def work(tx: Connection, cell: Cell) -> None:
-        find.to_change(req, tx, cell, server_id)
-        now = req.cloud.clock.now()
+        find.to_change(cloud, caller.ctx, tx, cell, server_id)
+        now = cloud.clock.now()
         instances.change(tx, server_id, now=now, security_groups=tuple(names.get(each, each) for each in guarding))
-        actions.start(tx, req.ctx, server_id, action, now)
-        actions.finish(tx, server_id, req.ctx.request_id, now)
+        actions.start(tx, caller.ctx, server_id, action, now)
+        actions.finish(tx, server_id, caller.ctx.request_id, now)
 
-    find.change(req, server_id, work)
+    find.change(cloud, caller.ctx, server_id, work)

@@ -12,9 +12,10 @@ from uuid import uuid4
 
 from sqlalchemy import Connection
 
-from api_cell.edge.route import Request
+from api_cell.caller import Caller
 from api_cell.servers import act, find
 from api_cell.servers.act import Doing
+from api_cell.services import Services
 from cell_service.db import compute_nodes
 from cell_service.errors import (
     Forbidden,
@@ -28,7 +29,8 @@ from cell_service.model import lifecycle
 from cell_service.model.instance import Instance
 from cell_service.model.operation import Kind
 from cell_service.model.share import ShareMapping, ShareStatus, of_share
-from cell_service.peers.shares import CEPHFS, NFS, Shares
+from cell_service.peers.shares import CEPHFS, NFS
+from mapping_db.cloud import Cloud
 
 RULE = "os_compute_api:os-server-shares:"
 ATTACH = Doing(Kind.ATTACH_SHARE, "attach_share", RULE + "create")
@@ -37,14 +39,16 @@ ABLE = "COMPUTE_STORAGE_VIRTIO_FS"
 """The trait of hosts that can hand a mounted file system to a guest."""
 
 
-def attach(req: Request, server_id: str, share_id: str, tag: str | None) -> ShareMapping:
+def attach(
+    cloud: Cloud, services: Services, caller: Caller, server_id: str, share_id: str, tag: str | None
+) -> ShareMapping:
     """The share will be the server's. Answers it as it is at once.
 
     Raises InstanceNotFound, ShareNotFound, ShareUnavailable, ShareAttached, ShareTagTaken, InstanceInvalidState,
     InstanceIsLocked, Forbidden, PeerUnavailable.
     """
-    _demand(req, server_id, ATTACH)
-    share = _service(req).get(req.ctx, share_id)
+    _demand(cloud, caller, server_id, ATTACH)
+    share = services.require_shares().get(caller.ctx, share_id)
     if share.status != "available":
         raise ShareUnavailable(share_id=share_id, reason=f"its status is {share.status}")
     if share.proto not in (NFS, CEPHFS):
@@ -62,11 +66,11 @@ def attach(req: Request, server_id: str, share_id: str, tag: str | None) -> Shar
             raise ShareTagTaken(tag=new.tag, instance_uuid=server_id)
         return {"share": new.uuid}, {"shares": (*instance.shares, new)}
 
-    act.begin(req, server_id, ATTACH, prepare)
+    act.begin(cloud, caller, server_id, ATTACH, prepare)
     return new
 
 
-def detach(req: Request, server_id: str, share_id: str) -> None:
+def detach(cloud: Cloud, caller: Caller, server_id: str, share_id: str) -> None:
     """The share will not be the server's any more. Asked again: the same.
 
     Raises InstanceNotFound, ShareMappingNotFound, InstanceInvalidState, InstanceIsLocked.
@@ -77,7 +81,7 @@ def detach(req: Request, server_id: str, share_id: str) -> None:
         going = replace(old, status=ShareStatus.DETACHING)
         return {"share": old.uuid}, {"shares": tuple(going if one is old else one for one in instance.shares)}
 
-    act.begin(req, server_id, DETACH, prepare)
+    act.begin(cloud, caller, server_id, DETACH, prepare)
 
 
 def demand_mapping(instance: Instance, share_id: str) -> ShareMapping:
@@ -88,16 +92,16 @@ def demand_mapping(instance: Instance, share_id: str) -> ShareMapping:
     return found
 
 
-def _demand(req: Request, server_id: str, doing: Doing) -> None:
+def _demand(cloud: Cloud, caller: Caller, server_id: str, doing: Doing) -> None:
     """The server is such that the share service is worth asking."""
-    found = find.server(req, server_id)
+    found = find.server(cloud, caller.ctx, server_id)
     instance = found.instance
-    req.demand(doing.rule, find.target(instance))
-    act.demand_unlocked(req.ctx, instance)
+    caller.demand(doing.rule, find.target(instance))
+    act.demand_unlocked(caller.ctx, instance)
     lifecycle.begin(doing.kind.value, instance.state, server_id, said=doing.name)
     if found.cell is None or instance.host is None:
         raise InstanceNotReady(instance_uuid=server_id)
-    with found.cell.db.connect(req.ctx.deadline) as tx:
+    with found.cell.db.connect(caller.ctx.deadline) as tx:
         if not _is_able(tx, instance.host):
             raise Forbidden(reason=f"The host of instance {server_id} cannot give shares to its guests.")
 
@@ -105,11 +109,3 @@ def _demand(req: Request, server_id: str, doing: Doing) -> None:
 def _is_able(tx: Connection, host: str) -> bool:
     nodes = compute_nodes.list_all(tx, host=host)
     return any(ABLE in node.report.traits for node in nodes)
-
-
-def _service(req: Request) -> Shares:
-    """Raises Forbidden where there is no shared file system service."""
-    found: Shares | None = req.services.shares
-    if found is None:
-        raise Forbidden(reason="This cloud has no shared file system service.")
-    return found

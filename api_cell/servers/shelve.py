@@ -6,11 +6,12 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import uuid4
 
-from api_cell.edge.route import Request
+from api_cell.caller import Caller
 from api_cell.hosts import ask
 from api_cell.servers import act, find
 from api_cell.servers.act import Doing
 from api_cell.servers.moves import request as asking
+from api_cell.services import Services
 from cell_service.errors import (
     ComputeHostNotFound,
     Conflict,
@@ -26,6 +27,7 @@ from cell_service.model.move import MoveKind, MovePlan
 from cell_service.model.operation import IMAGE, STALE_IMAGE, Kind
 from mapping_db import host_mappings
 from mapping_db.cells.registry import Cell
+from mapping_db.cloud import Cloud
 
 SHELVE = Doing(Kind.SHELVE, "shelve", "os_compute_api:os-shelve:shelve", seconds=3600.0)
 NEVER_SECONDS = 10 * 365 * 86400.0
@@ -44,7 +46,7 @@ class Place:
     pins: bool = False
 
 
-def shelve(req: Request, server_id: str) -> None:
+def shelve(cloud: Cloud, caller: Caller, server_id: str) -> None:
     """The server will be an image. Which one is chosen now and written down, so that there is never a second one.
 
     Raises InstanceNotFound, InstanceNotReady, InstanceIsLocked, InstanceInvalidState, PolicyForbidden, CellUnavailable.
@@ -56,35 +58,35 @@ def shelve(req: Request, server_id: str) -> None:
         arguments = {IMAGE: image_id} | ({STALE_IMAGE: stale} if stale else {})
         return arguments, {"system_metadata": shelved.begun(instance.system_metadata, image_id)}
 
-    act.begin(req, server_id, SHELVE, prepare=prepare)
+    act.begin(cloud, caller, server_id, SHELVE, prepare=prepare)
 
 
-def offload(req: Request, server_id: str) -> None:
+def offload(cloud: Cloud, caller: Caller, server_id: str) -> None:
     """The server will leave its host. Raises like `shelve`."""
-    act.begin(req, server_id, OFFLOAD)
+    act.begin(cloud, caller, server_id, OFFLOAD)
 
 
-def unshelve(req: Request, server_id: str, place: Place) -> None:
+def unshelve(cloud: Cloud, services: Services, caller: Caller, server_id: str, place: Place) -> None:
     """The server will run again. Raises like `shelve`; Invalid, ComputeHostNotFound for a place that is not there,
     UnshelveHostNotInZone, UnshelveNotOffloaded."""
-    found = find.server(req, server_id)
+    found = find.server(cloud, caller.ctx, server_id)
     instance = found.instance
-    req.demand(START.rule, find.target(instance))
-    act.demand_unlocked(req.ctx, instance)
+    caller.demand(START.rule, find.target(instance))
+    act.demand_unlocked(caller.ctx, instance)
     lifecycle.begin(START.kind.value, instance.state, server_id)
     if instance.vm_state is VmState.SHELVED:
         if place != Place():
             raise UnshelveNotOffloaded(instance_uuid=server_id, state=instance.vm_state.value)
-        act.begin(req, server_id, START)
+        act.begin(cloud, caller, server_id, START)
     elif found.cell is None:
         raise InstanceNotReady(instance_uuid=server_id)
     else:
-        _bring_back(req, instance, found.cell, place)
+        _bring_back(cloud, services, caller, instance, found.cell, place)
 
 
-def _bring_back(req: Request, instance: Instance, cell: Cell, place: Place) -> None:
+def _bring_back(cloud: Cloud, services: Services, caller: Caller, instance: Instance, cell: Cell, place: Place) -> None:
     zone = place.zone if place.pins else instance.pinned_availability_zone
-    _check(req, instance, place, zone)
+    _check(cloud, services, caller, instance, place, zone)
     image_id = shelved.image_of(instance.system_metadata)
     if image_id is None:
         raise Conflict(reason=f"The image of shelved server {instance.uuid} is not known.")
@@ -94,20 +96,22 @@ def _bring_back(req: Request, instance: Instance, cell: Cell, place: Place) -> N
         image=image_id,
         pins=place.pins,
         pin=place.zone,
-        cross_cell=place.host is not None or req.may(CROSS_CELL_RULE),
+        cross_cell=place.host is not None or caller.may(CROSS_CELL_RULE),
     )
-    asking.accept(req.cloud, req.ctx, req.services.superconductor, cell, instance, MoveKind.UNSHELVE, plan)
+    asking.accept(cloud, caller.ctx, services.superconductor, cell, instance, MoveKind.UNSHELVE, plan)
 
 
-def _check(req: Request, instance: Instance, place: Place, zone: str | None) -> None:
-    usual = req.services.settings.zones.default_availability_zone
-    zones = ask.zones(req.cloud) if place.zone is not None or place.host is not None else {}
+def _check(
+    cloud: Cloud, services: Services, caller: Caller, instance: Instance, place: Place, zone: str | None
+) -> None:
+    usual = services.settings.zones.default_availability_zone
+    zones = ask.zones(cloud) if place.zone is not None or place.host is not None else {}
     if place.zone is not None and place.zone not in {usual, *zones.values()}:
         raise Invalid(reason="The requested availability zone is not available")
     if place.host is None:
         return
-    req.demand(HOST_RULE, find.target(instance))
-    with req.cloud.db.connect() as tx:
+    caller.demand(HOST_RULE, find.target(instance))
+    with cloud.db.connect() as tx:
         if not host_mappings.of_hosts(tx, [place.host]):
             raise ComputeHostNotFound(host=place.host)
     if zone is not None and zones.get(place.host, usual) != zone:

@@ -9,13 +9,15 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from api_cell.edge.route import Request
+from api_cell.caller import Caller
 from api_cell.servers import act, delete, find
 from api_cell.servers.act import Doing
+from api_cell.services import Services
 from cell_service.errors import InstanceInvalidState, InstanceNotReady
 from cell_service.model.instance import Instance
 from cell_service.model.lifecycle import Task, VmState
 from cell_service.model.operation import Kind
+from mapping_db.cloud import Cloud
 
 NEVER_SECONDS = 10 * 365 * 86400.0
 SOFT_DELETE = Doing(Kind.SOFT_DELETE, "delete", delete.RULE, seconds=NEVER_SECONDS)
@@ -25,27 +27,27 @@ SINCE = "soft_deleted_at"
 """Where the system metadata says when it was."""
 
 
-def accept(req: Request, server_id: str) -> None:
+def accept(cloud: Cloud, services: Services, caller: Caller, server_id: str) -> None:
     """The server will be deleted: at once, or with `reclaim_instance_interval` in two steps. Asked again: nothing more.
 
     Raises InstanceNotFound, InstanceIsLocked, PolicyForbidden, CellUnavailable.
     """
-    if not req.services.settings.soft_delete.reclaim_instance_interval:
-        delete.accept(req, server_id)
+    if not services.settings.soft_delete.reclaim_instance_interval:
+        delete.accept(cloud, services, caller, server_id)
         return
 
     def prepare(instance: Instance) -> tuple[dict[str, Any], dict[str, Any]]:
         if instance.launched_at is None:
             raise InstanceNotReady(instance_uuid=server_id)
-        now = req.cloud.clock.now()
+        now = cloud.clock.now()
         return {}, {"system_metadata": {**instance.system_metadata, SINCE: now.isoformat()}}
 
     try:
-        act.begin(req, server_id, SOFT_DELETE, prepare=prepare)
+        act.begin(cloud, caller, server_id, SOFT_DELETE, prepare=prepare)
     except (InstanceInvalidState, InstanceNotReady):
-        instance = find.server(req, server_id).instance
+        instance = find.server(cloud, caller.ctx, server_id).instance
         if instance.vm_state is not VmState.SOFT_DELETED and instance.task_state is not Task.SOFT_DELETING:
-            delete.accept(req, server_id)
+            delete.accept(cloud, services, caller, server_id)
 
 
 def since(instance: Instance) -> datetime:

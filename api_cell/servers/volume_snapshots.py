@@ -13,9 +13,10 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from api_cell.edge.route import Request
 from api_cell.servers import act, find
-from api_cell.servers.volumes import demand_device, service
+from api_cell.servers.volumes import demand_device
+from api_cell.services import Services
+from cell_service.context import Context
 from cell_service.db import operations
 from cell_service.errors import (
     DeadlineExceeded,
@@ -29,31 +30,36 @@ from cell_service.logs import about
 from cell_service.model.instance import Instance
 from cell_service.model.operation import Kind
 from mapping_db.cells.registry import Cell
+from mapping_db.cloud import Cloud
 
 log = logging.getLogger(__name__)
 
 
-def take(req: Request, volume_id: str, asked: dict[str, Any]) -> None:
+def take(cloud: Cloud, services: Services, ctx: Context, volume_id: str, asked: dict[str, Any]) -> None:
     """The guest that has the volume will write to a new file, and what is there now be the snapshot.
 
     Raises VolumeNotFound, InstanceNotFound, Invalid, InstanceNotReady, InstanceInvalidState, CellUnavailable.
     """
     wanted = {"snapshot_id": asked["snapshot_id"], "new_file": asked["new_file"]}
-    _begin(req, Kind.SNAPSHOT_VOLUME, volume_id, wanted)
+    _begin(cloud, services, ctx, Kind.SNAPSHOT_VOLUME, volume_id, wanted)
 
 
-def remove(req: Request, volume_id: str, snapshot_id: str, asked: dict[str, Any]) -> None:
+def remove(
+    cloud: Cloud, services: Services, ctx: Context, volume_id: str, snapshot_id: str, asked: dict[str, Any]
+) -> None:
     """The snapshot's files will be merged. Raises like `take`."""
     files = {name: asked.get(name) for name in ("file_to_merge", "merge_target_file")}
-    _begin(req, Kind.UNSNAPSHOT_VOLUME, volume_id, {"snapshot_id": snapshot_id, **files})
+    _begin(cloud, services, ctx, Kind.UNSNAPSHOT_VOLUME, volume_id, {"snapshot_id": snapshot_id, **files})
 
 
-def _begin(req: Request, kind: Kind, volume_id: str, arguments: dict[str, Any]) -> None:
-    req = replace(req, ctx=replace(req.ctx, is_admin=True))  # it is a service that asks, for whoever has the volume
-    server_id = _server_with(req, volume_id)
+def _begin(
+    cloud: Cloud, services: Services, ctx: Context, kind: Kind, volume_id: str, arguments: dict[str, Any]
+) -> None:
+    ctx = replace(ctx, is_admin=True)  # the block storage service acts for the owner of the volume
+    server_id = _server_with(services, ctx, volume_id)
 
     def check(tx: Connection, cell: Cell) -> Instance:
-        instance = find.to_change(req, tx, cell, server_id)
+        instance = find.to_change(cloud, ctx, tx, cell, server_id)
         demand_device(instance, volume_id)
         if instance.host is None:
             raise InstanceNotReady(instance_uuid=server_id)
@@ -64,23 +70,23 @@ def _begin(req: Request, kind: Kind, volume_id: str, arguments: dict[str, Any]) 
         return instance
 
     def work(tx: Connection, cell: Cell) -> tuple[Cell, Instance]:
-        instance, now = check(tx, cell), req.cloud.clock.now()
+        instance, now = check(tx, cell), cloud.clock.now()
         operations.insert(
-            tx, req.ctx, instance_uuid=server_id, kind=kind, host=instance.host, now=now,
+            tx, ctx, instance_uuid=server_id, kind=kind, host=instance.host, now=now,
             deadline=now + timedelta(seconds=act.SECONDS_TO_ACT), arguments={"volume_id": volume_id, **arguments},
         )  # fmt: skip
         return cell, instance
 
-    cell, instance = find.change(req, server_id, lambda tx, cell: (cell, check(tx, cell)))
-    _demand_able(req, cell, instance.host or "")
-    cell, instance = find.change(req, server_id, work)
-    log.info("snapshot work accepted", extra=about(req.ctx, instance=server_id, volume=volume_id, kind=kind.value))
-    act.wake(req.ctx, cell, instance.host)
+    cell, instance = find.change(cloud, ctx, server_id, lambda tx, cell: (cell, check(tx, cell)))
+    _demand_able(ctx, cell, instance.host or "")
+    cell, instance = find.change(cloud, ctx, server_id, work)
+    log.info("snapshot work accepted", extra=about(ctx, instance=server_id, volume=volume_id, kind=kind.value))
+    act.wake(ctx, cell, instance.host)
 
 
-def _server_with(req: Request, volume_id: str) -> str:
+def _server_with(services: Services, ctx: Context, volume_id: str) -> str:
     """The one server that has the volume. Raises VolumeNotFound, Invalid."""
-    servers = {link.server_id for link in service(req).get(req.ctx, volume_id).attachments}
+    servers = {link.server_id for link in services.require_volumes().get(ctx, volume_id).attachments}
     if not servers:
         raise Invalid(reason=f"Invalid volume: volume {volume_id} is not attached.")
     if len(servers) > 1:
@@ -88,9 +94,9 @@ def _server_with(req: Request, volume_id: str) -> str:
     return servers.pop()
 
 
-def _demand_able(req: Request, cell: Cell, host: str) -> None:
+def _demand_able(ctx: Context, cell: Cell, host: str) -> None:
     try:
-        cell.compute(host).demand_volume_snapshots(req.ctx)
+        cell.compute(host).demand_volume_snapshots(ctx)
     except NotSupported as error:
         raise Invalid(reason=str(error)) from None
     except (NoConsumer, DeadlineExceeded):

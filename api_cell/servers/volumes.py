@@ -8,16 +8,18 @@ ends with 2: its volumes are connected when it gets one. Killed after 1: the res
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any
 from uuid import uuid4
 
 from sqlalchemy import Connection
 
-from api_cell.edge.route import Request
+from api_cell.caller import Caller
 from api_cell.servers import act, find
+from api_cell.services import Services
+from cell_service.context import Context
 from cell_service.db import actions, instances, operations
 from cell_service.errors import (
     Conflict,
@@ -33,8 +35,9 @@ from cell_service.model.block_device import BlockDevice, next_name, of_volume, v
 from cell_service.model.instance import Instance
 from cell_service.model.lifecycle import VmState
 from cell_service.model.operation import Kind
-from cell_service.peers.volumes import Volume, Volumes
+from cell_service.peers.volumes import Volume
 from mapping_db.cells.registry import Cell
+from mapping_db.cloud import Cloud
 
 log = logging.getLogger(__name__)
 
@@ -51,50 +54,77 @@ Change = Callable[[Instance], tuple[tuple[BlockDevice, ...], dict[str, Any]]]
 """The server's devices as they will be at once, and the operation's arguments."""
 
 
-def service(req: Request) -> Volumes:
-    """Raises Invalid where there is no block storage service."""
-    found: Volumes | None = req.services.volumes
-    if found is None:
-        raise Invalid(reason="This cloud has no block storage service.")
-    return found
+@dataclass(frozen=True, slots=True)
+class AttachRequest:
+    """A volume that a server is to have. `to_shelved`: shelved servers may have it too (2.20); `multiattach`: it may be
+    a volume for several servers (2.60)."""
+
+    volume_id: str
+    device: str | None = None
+    tag: str | None = None
+    delete_on_termination: bool = False
+    to_shelved: bool = False
+    multiattach: bool = False
 
 
-def attach(req: Request, server_id: str, asked: dict[str, Any]) -> BlockDevice:
+@dataclass(frozen=True, slots=True)
+class DeviceChange:
+    """What becomes of a device with its server (None: as before), and what the client believes to be so: name, tag,
+    server and volume, which can't be changed."""
+
+    delete_on_termination: bool | None = None
+    believed: Mapping[str, str | None] = field(default_factory=dict)
+
+
+def attach(cloud: Cloud, services: Services, caller: Caller, server_id: str, request: AttachRequest) -> BlockDevice:
     """The volume will be the server's. Answers the device.
 
     Raises InstanceNotFound, VolumeNotFound, VolumeUnavailable, Invalid, Conflict, Forbidden.
     """
-    instance = _demand(req, find.server(req, server_id).instance, Kind.ATTACH_VOLUME, "create")
-    volume = service(req).get(req.ctx, asked["volumeId"])
+    instance = _demand(caller, find.server(cloud, caller.ctx, server_id).instance, Kind.ATTACH_VOLUME, "create")
+    volume = services.require_volumes().get(caller.ctx, request.volume_id)
     device = BlockDevice(
         uuid=str(uuid4()),
         source_type="volume",
         destination_type="volume",
-        device_name=asked.get("device"),
+        device_name=request.device,
         volume_id=volume.id,
         volume_size=volume.size_gib,
         volume_type=volume.volume_type,
-        delete_on_termination=asked.get("delete_on_termination", False),
-        tag=asked.get("tag"),
+        delete_on_termination=request.delete_on_termination,
+        tag=request.tag,
     )
-    _check_attachable(req, instance, volume, device)
-    device = replace(device, attachment_id=service(req).reserve(req.ctx, volume.id, server_id))
+    _check_attachable(instance, volume, device, request)
+    device = replace(device, attachment_id=services.require_volumes().reserve(caller.ctx, volume.id, server_id))
 
     def change(now: Instance) -> tuple[tuple[BlockDevice, ...], dict[str, Any]]:
-        _check_attachable(req, now, volume, device)
+        _check_attachable(now, volume, device, request)
         named = replace(device, device_name=_named(now, device.device_name))
         return (*now.block_devices, named), {"device": device.uuid}
 
     try:
-        after = _begin(req, server_id, Kind.ATTACH_VOLUME, "create", _ATTACH, change)
+        after = _begin(
+            cloud,
+            caller,
+            server_id,
+            Kind.ATTACH_VOLUME,
+            "create",
+            _states(shelved=request.to_shelved),
+            change,
+        )
     except PolycellError:
-        _give_back(req, server_id, device)
+        _give_back(cloud, services, caller.ctx, server_id, device)
         raise
     return next(each for each in after.block_devices if each.uuid == device.uuid)
 
 
-def detach(req: Request, server_id: str, volume_id: str) -> None:
-    """The volume will be free. Raises InstanceNotFound, VolumeNotFound, Forbidden, Conflict, Invalid."""
+def detach(
+    cloud: Cloud, services: Services, caller: Caller, server_id: str, volume_id: str, *, from_shelved: bool
+) -> None:
+    """The volume will be free; `from_shelved`: also that of a shelved server (2.20).
+
+    Raises InstanceNotFound, VolumeNotFound, Forbidden, Conflict, Invalid.
+    """
 
     def change(now: Instance) -> tuple[tuple[BlockDevice, ...], dict[str, Any]]:
         device = demand_device(now, volume_id)
@@ -107,22 +137,22 @@ def detach(req: Request, server_id: str, volume_id: str) -> None:
         kept = (replace(each, detaching=True) if each is device else each for each in now.block_devices)
         return tuple(kept), {"device": device.uuid}
 
-    found = find.server(req, server_id).instance
-    _demand(req, found, Kind.DETACH_VOLUME, "delete")
+    found = find.server(cloud, caller.ctx, server_id).instance
+    _demand(caller, found, Kind.DETACH_VOLUME, "delete")
     device = demand_device(found, volume_id)
-    after = _begin(req, server_id, Kind.DETACH_VOLUME, "delete", _ATTACH, change)
+    after = _begin(cloud, caller, server_id, Kind.DETACH_VOLUME, "delete", _states(shelved=from_shelved), change)
     if after.host is None and device.attachment_id is not None:
-        service(req).release(req.ctx, device.attachment_id)
+        services.require_volumes().release(caller.ctx, device.attachment_id)
 
 
-def swap(req: Request, server_id: str, volume_id: str, new_id: str) -> None:
+def swap(cloud: Cloud, services: Services, caller: Caller, server_id: str, volume_id: str, new_id: str) -> None:
     """The device will be the new volume. Raises InstanceNotFound, VolumeNotFound, Invalid, Conflict."""
-    found = find.server(req, server_id).instance
-    _demand(req, found, Kind.SWAP_VOLUME, "swap")
+    found = find.server(cloud, caller.ctx, server_id).instance
+    _demand(caller, found, Kind.SWAP_VOLUME, "swap")
     demand_device(found, volume_id)
-    old = service(req).get(req.ctx, volume_id)
+    old = services.require_volumes().get(caller.ctx, volume_id)
     try:
-        new = service(req).get(req.ctx, new_id)
+        new = services.require_volumes().get(caller.ctx, new_id)
     except VolumeNotFound as error:
         raise Invalid(reason=str(error)) from None
     if old.multiattach and len(old.attachments) > 1:
@@ -131,7 +161,7 @@ def swap(req: Request, server_id: str, volume_id: str, new_id: str) -> None:
         raise Invalid(
             reason=f"Invalid volume: Old volume is attached to a different instance or volume {new_id} is smaller."
         )
-    attachment_id = service(req).reserve(req.ctx, new_id, server_id)
+    attachment_id = services.require_volumes().reserve(caller.ctx, new_id, server_id)
 
     def change(now: Instance) -> tuple[tuple[BlockDevice, ...], dict[str, Any]]:
         return now.block_devices, {
@@ -141,32 +171,32 @@ def swap(req: Request, server_id: str, volume_id: str, new_id: str) -> None:
         }
 
     try:
-        _begin(req, server_id, Kind.SWAP_VOLUME, "swap", _SWAP, change)
+        _begin(cloud, caller, server_id, Kind.SWAP_VOLUME, "swap", _SWAP, change)
     except PolycellError:
-        service(req).release(req.ctx, attachment_id)
+        services.require_volumes().release(caller.ctx, attachment_id)
         raise
 
 
-def keep_or_delete(req: Request, server_id: str, volume_id: str, asked: dict[str, Any]) -> None:
-    """What becomes of the volume with the server is as asked; nothing else of it can change.
+def keep_or_delete(cloud: Cloud, caller: Caller, server_id: str, volume_id: str, change: DeviceChange) -> None:
+    """The device says what becomes of its volume with the server; nothing else of it can change.
 
     Raises InstanceNotFound, VolumeNotFound, Invalid.
     """
 
     def work(tx: Connection, cell: Cell) -> None:
-        instance = find.to_change(req, tx, cell, server_id)
-        _demand(req, instance, None, "update")
+        instance = find.to_change(cloud, caller.ctx, tx, cell, server_id)
+        _demand(caller, instance, None, "update")
         device = demand_device(instance, volume_id)
         same = {"device": device.device_name, "tag": device.tag, "serverId": server_id, "id": volume_id}
         for name, value in same.items():
-            if name in asked and asked[name] != value:
+            if name in change.believed and change.believed[name] != value:
                 raise Invalid(reason=f"The {name} property is not allowed to be changed.")
-        if "delete_on_termination" in asked:
-            wanted = replace(device, delete_on_termination=asked["delete_on_termination"])
+        if change.delete_on_termination is not None:
+            wanted = replace(device, delete_on_termination=change.delete_on_termination)
             after = tuple(wanted if each is device else each for each in instance.block_devices)
-            instances.change(tx, server_id, now=req.cloud.clock.now(), block_devices=after)
+            instances.change(tx, server_id, now=cloud.clock.now(), block_devices=after)
 
-    find.change(req, server_id, work)
+    find.change(cloud, caller.ctx, server_id, work)
 
 
 def demand_device(instance: Instance, volume_id: str) -> BlockDevice:
@@ -177,43 +207,47 @@ def demand_device(instance: Instance, volume_id: str) -> BlockDevice:
     return device
 
 
-def _begin(req: Request, server_id: str, kind: Kind, verb: str, states: frozenset[VmState], change: Change) -> Instance:
+def _begin(
+    cloud: Cloud, caller: Caller, server_id: str, kind: Kind, verb: str, states: frozenset[VmState], change: Change
+) -> Instance:
     """The change stands, and the host will do the rest. Answers the server as it is then."""
 
     def work(tx: Connection, cell: Cell) -> tuple[Cell, Instance]:
-        instance = _demand(req, find.to_change(req, tx, cell, server_id), kind, verb)
-        _demand_state(instance, kind, states if req.at_least(2, 20) else states - _SHELVED)
+        instance = _demand(caller, find.to_change(cloud, caller.ctx, tx, cell, server_id), kind, verb)
+        _demand_state(instance, kind, states)
         after, arguments = change(instance)
-        now = req.cloud.clock.now()
+        now = cloud.clock.now()
         instances.change(tx, server_id, now=now, block_devices=after)
         if instance.host is None:
-            actions.start(tx, req.ctx, server_id, kind.value, now)
-            actions.finish(tx, server_id, req.ctx.request_id, now)
+            actions.start(tx, caller.ctx, server_id, kind.value, now)
+            actions.finish(tx, server_id, caller.ctx.request_id, now)
         else:
-            _record(tx, req, instance, kind, arguments)
+            _record(tx, cloud, caller.ctx, instance, kind, arguments)
         return cell, replace(instance, block_devices=after)
 
-    cell, instance = find.change(req, server_id, work)
-    log.info("action accepted", extra=about(req.ctx, instance=server_id, action=kind.value, host=instance.host))
+    cell, instance = find.change(cloud, caller.ctx, server_id, work)
+    log.info("action accepted", extra=about(caller.ctx, instance=server_id, action=kind.value, host=instance.host))
     if instance.host is not None:
-        act.wake(req.ctx, cell, instance.host)
+        act.wake(caller.ctx, cell, instance.host)
     return instance
 
 
-def _record(tx: Connection, req: Request, instance: Instance, kind: Kind, arguments: dict[str, Any]) -> None:
-    now = req.cloud.clock.now()
-    actions.start(tx, req.ctx, instance.uuid, kind.value, now)
+def _record(
+    tx: Connection, cloud: Cloud, ctx: Context, instance: Instance, kind: Kind, arguments: dict[str, Any]
+) -> None:
+    now = cloud.clock.now()
+    actions.start(tx, ctx, instance.uuid, kind.value, now)
     operations.insert(
-        tx, req.ctx, instance_uuid=instance.uuid, kind=kind, host=instance.host, now=now,
+        tx, ctx, instance_uuid=instance.uuid, kind=kind, host=instance.host, now=now,
         deadline=operations.NEVER if kind in _ONLY_FORWARD else now + timedelta(seconds=act.SECONDS_TO_ACT),
         arguments=arguments,
     )  # fmt: skip
 
 
-def _demand(req: Request, instance: Instance, kind: Kind | None, verb: str) -> Instance:
-    req.demand(PREFIX + verb, find.target(instance))
+def _demand(caller: Caller, instance: Instance, kind: Kind | None, verb: str) -> Instance:
+    caller.demand(PREFIX + verb, find.target(instance))
     if kind is not None:
-        act.demand_unlocked(req.ctx, instance)
+        act.demand_unlocked(caller.ctx, instance)
     return instance
 
 
@@ -227,8 +261,8 @@ def _demand_state(instance: Instance, kind: Kind, states: frozenset[VmState]) ->
         raise InstanceNotReady(instance_uuid=instance.uuid)
 
 
-def _check_attachable(req: Request, instance: Instance, volume: Volume, device: BlockDevice) -> None:
-    _demand_state(instance, Kind.ATTACH_VOLUME, _ATTACH if req.at_least(2, 20) else _ATTACH - _SHELVED)
+def _check_attachable(instance: Instance, volume: Volume, device: BlockDevice, request: AttachRequest) -> None:
+    _demand_state(instance, Kind.ATTACH_VOLUME, _states(shelved=request.to_shelved))
     held = volumes(instance.block_devices)
     if any(each.volume_id == volume.id for each in held):
         raise Invalid(reason=f"Invalid volume: volume {volume.id} already attached")
@@ -237,12 +271,17 @@ def _check_attachable(req: Request, instance: Instance, volume: Volume, device: 
     offloaded = instance.vm_state is VmState.SHELVED_OFFLOADED
     if device.tag is not None and offloaded:
         raise Invalid(reason="Tagged volume attachment is not supported for this server instance.")
-    if volume.multiattach and not req.at_least(2, 60):
+    if volume.multiattach and not request.multiattach:
         raise Invalid(reason="Multiattach volumes are only supported starting with compute API version 2.60.")
     if volume.multiattach and offloaded:
         raise Invalid(reason="Attaching multiattach volumes is not supported for shelved-offloaded instances.")
     if device.device_name and any(each.device_name == device.device_name for each in instance.block_devices):
         raise Conflict(reason=f"The supplied device path ({device.device_name}) is in use.")
+
+
+def _states(*, shelved: bool) -> frozenset[VmState]:
+    """The states in which volumes are attached and detached."""
+    return _ATTACH if shelved else _ATTACH - _SHELVED
 
 
 def _named(instance: Instance, wanted: str | None) -> str:
@@ -251,11 +290,11 @@ def _named(instance: Instance, wanted: str | None) -> str:
     return next_name(instance.block_devices)
 
 
-def _give_back(req: Request, server_id: str, device: BlockDevice) -> None:
+def _give_back(cloud: Cloud, services: Services, ctx: Context, server_id: str, device: BlockDevice) -> None:
     """The reservation is undone, unless another request of the same moment made the volume the server's with it."""
     try:
-        held = find.server(req, server_id).instance.block_devices
+        held = find.server(cloud, ctx, server_id).instance.block_devices
         if device.attachment_id and all(each.attachment_id != device.attachment_id for each in held):
-            service(req).release(req.ctx, device.attachment_id)
+            services.require_volumes().release(ctx, device.attachment_id)
     except PolycellError as error:
-        log.warning("volume left reserved", extra=about(req.ctx, instance=server_id, reason=error))
+        log.warning("volume left reserved", extra=about(ctx, instance=server_id, reason=error))

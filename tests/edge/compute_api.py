@@ -13,10 +13,12 @@ from sqlalchemy import Connection, MetaData
 
 from api_cell.app import ApiServer, Services, make_compute_app
 from api_cell.config import ApiSection, ApiSettings
+from api_cell.contract import SuperConductor
 from cell_service.context import Deadline, ManualClock
 from cell_service.db import compute_nodes, schema, services
 from cell_service.db.sql.engine import Database
 from cell_service.model.host import NodeReport, Service
+from cell_service.rpc.contract import client
 from cell_service.rpc.memory import Bus, MemoryTransport
 from mapping_db import cell_mappings, host_mappings
 from mapping_db.cells.registry import CELL0_UUID, Cells
@@ -55,7 +57,7 @@ class ComputeApi:
         self.cells = Cells(self.db, self._transport, self.clock)
         self.cells.refresh()
         self.cloud = Cloud(self.db, MemoryTransport(Bus()), self.cells, Locator(self.db), self.clock)
-        self.services = Services(self.settings)
+        self.services = Services(self.settings, client(SuperConductor, self.cloud.bus))
         self.server = ApiServer(make_compute_app(self.cloud, self.services, self.settings))
         self.server.start()
         self._clients: list[Client] = []
@@ -67,8 +69,8 @@ class ComputeApi:
         return made
 
     def close(self) -> None:
-        for client in self._clients:
-            client.close()
+        for each in self._clients:
+            each.close()
         self.server.drain(2)
         self.cells.close()
         self.db.dispose()

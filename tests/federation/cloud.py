@@ -105,7 +105,7 @@ class Federation:
         locator = Locator(self.db, open_shared(cache) if cache else None)
         self.cloud = Cloud(self.db, self.bus, self.cells, locator, SYSTEM_CLOCK)
         asked = client(SuperConductor, asking)
-        self.services = Services(self.settings, self.images, self.networks, asked, self.volumes, self.shares,
+        self.services = Services(self.settings, asked, self.images, self.networks, self.volumes, self.shares,
                                  limits)  # fmt: skip
         self.placement = ApiServer(make_placement_app(self.cloud, self.settings, NoAuth()))
         self.placement.start()

@@ -8,11 +8,19 @@ from urllib.parse import parse_qs
 
 import jsonschema
 
+from api_cell.caller import Caller
+from api_cell.config import ApiSettings
+from api_cell.contract import SuperConductor
+from api_cell.edge.policy import Policy
 from api_cell.edge.route import Request, Response, Route, Schema
+from api_cell.placement import policies
 from api_cell.placement.routes import ROUTES
+from api_cell.services import Services
 from cell_service.context import ManualClock, internal
 from cell_service.db.sql.engine import Database
 from cell_service.errors import NotFound
+from cell_service.rpc.contract import client
+from cell_service.rpc.memory import Bus, MemoryTransport
 from mapping_db.cloud import Cloud
 
 
@@ -30,6 +38,8 @@ class Placement:
     def __init__(self, db: Database) -> None:
         nothing = cast(Any, None)
         self.cloud = Cloud(db=db, bus=nothing, cells=nothing, locator=nothing, clock=ManualClock())
+        self._policy = Policy(policies.RULES)
+        self._services = Services(ApiSettings(), client(SuperConductor, MemoryTransport(Bus())))
 
     def __call__(self, method: str, url: str, body: Any = None, version: str = "1.39") -> Response:
         path, _, text = url.partition("?")
@@ -44,9 +54,9 @@ class Placement:
                 jsonschema.validate(body, schema)
             return route.handler(
                 Request(
-                    ctx=internal(),
+                    caller=Caller(internal(), self._policy),
                     cloud=self.cloud,
-                    services=None,
+                    services=self._services,
                     version=at,
                     method=method,
                     path=path,
@@ -56,8 +66,6 @@ class Placement:
                     headers={},
                     base_url="http://placement",
                     bookmark_url="http://placement",
-                    may=lambda *_: True,
-                    demand=lambda *_: None,
                 )
             )
         raise NotFound(reason=f"{method} {path} at {version}")

@@ -166,9 +166,9 @@ class Composer:
         assert self._asking is not None
         services = Services(
             settings,
+            client(SuperConductor, self._asking),
             open_images(read(conf, GlanceSettings)),
             open_networks(read(conf, NeutronSettings)),
-            client(SuperConductor, self._asking),
             open_volumes(read(conf, CinderSettings)),
             open_shares(read(conf, ManilaSettings)),
             UnifiedLimits(read(conf, LimitSettings), SYSTEM_CLOCK),

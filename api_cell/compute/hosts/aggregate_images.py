@@ -25,7 +25,7 @@ def cache(req: Request) -> Response:
         hosts = list(aggregates.get(tx, aggregate_id(req)).hosts)
         mappings = host_mappings.of_hosts(tx, hosts) if hosts else []
     for image_id in image_ids:
-        req.services.images.get(req.ctx, image_id)
+        req.services.require_images().get(req.ctx, image_id)
     for mapping in mappings:
         try:
             req.cloud.cells.open(mapping.cell_id).compute(mapping.host).cache_images(req.ctx, image_ids)

@@ -8,9 +8,9 @@ from uuid import uuid4
 
 from sqlalchemy import Connection
 
-from api_cell.edge.moments import with_fraction
 from api_cell.edge.route import Request, Response
 from api_cell.hosts import change
+from api_cell.timestamps import with_fraction
 from cell_service.errors import Conflict, Invalid
 from mapping_db import aggregates as rows
 from mapping_db.aggregates import ZONE, Aggregate

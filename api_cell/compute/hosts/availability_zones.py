@@ -6,9 +6,9 @@ from collections import defaultdict
 from typing import Any
 
 from api_cell.compute.hosts.services import is_up, zone_of
-from api_cell.edge.moments import with_fraction
 from api_cell.edge.route import Request, Response
 from api_cell.hosts import ask
+from api_cell.timestamps import with_fraction
 from cell_service.db import services as rows
 from cell_service.model.host import Service
 

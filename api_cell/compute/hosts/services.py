@@ -6,10 +6,10 @@ from typing import Any
 
 from api_cell.edge import missing_cells as missing
 from api_cell.edge.formats import FORMATS
-from api_cell.edge.moments import with_fraction
 from api_cell.edge.route import Request, Response
 from api_cell.edge.shapes import is_true
 from api_cell.hosts import ask, change
+from api_cell.timestamps import with_fraction
 from cell_service.db import services as rows
 from cell_service.errors import HostMappingNotFound, Invalid, NotFound, ServiceNotFound
 from cell_service.model.host import Service

@@ -9,8 +9,8 @@ from sqlalchemy import Connection
 from api_cell import limits
 from api_cell.compute.keypairs import keys
 from api_cell.edge.links import next_link, page_size
-from api_cell.edge.moments import with_fraction
 from api_cell.edge.route import Request, Response
+from api_cell.timestamps import with_fraction
 from mapping_db import key_pairs as rows
 from mapping_db import quotas
 from mapping_db.key_pairs import KeyPair
@@ -57,7 +57,7 @@ def create(req: Request) -> Response:
     key = keys.generated(kind, user_id, now) if text is None else keys.imported(kind, text)
     pair = KeyPair(user_id, given["name"], kind, key.fingerprint, key.public_key, now)
 
-    most = limits.of_user(req, req.ctx.project_id, user_id)
+    most = limits.of_user(req.cloud, req.services, req.ctx, req.ctx.project_id, user_id)
 
     def work(tx: Connection) -> None:
         rows.insert_key_pair(tx, pair)

@@ -42,7 +42,7 @@ def create(req: Request) -> Response:
     """200 {"snapshot": {"id": …, "volumeId": …}}: the volume's host will take it, and tell the block storage service.
     400 where it can't."""
     asked = req.body["snapshot"]
-    volume_snapshots.take(req, asked["volume_id"], asked["create_info"])
+    volume_snapshots.take(req.cloud, req.services, req.ctx, asked["volume_id"], asked["create_info"])
     return Response(200, {"snapshot": {"id": asked["create_info"].get("id"), "volumeId": asked["volume_id"]}})
 
 
@@ -53,7 +53,7 @@ def delete(req: Request) -> Response:
         volume_id = str(told["volume_id"])
     except (ValueError, KeyError, TypeError):
         raise Invalid(reason="delete_info must be a JSON object with volume_id.") from None
-    volume_snapshots.remove(req, volume_id, req.params["id"], told)
+    volume_snapshots.remove(req.cloud, req.services, req.ctx, volume_id, req.params["id"], told)
     return Response(204)
 
 

@@ -22,7 +22,8 @@ def create(req: Request) -> Response:
     """200 {"events": [{…, code, status}]} when all were taken, 207 when some were not."""
     asked = req.body["events"]
     receipts = external.deliver(
-        req,
+        req.cloud,
+        req.ctx,
         [
             events.ServerEvent(one["name"], one["server_uuid"].lower(), one.get("status", "completed"), one.get("tag"))
             for one in asked

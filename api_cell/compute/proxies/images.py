@@ -8,12 +8,12 @@ from typing import Any
 
 from api_cell import limits
 from api_cell.edge.auth import credentials
-from api_cell.edge.formats import moment
 from api_cell.edge.links import next_link, page_size, page_start, resource_links
 from api_cell.edge.route import Request, Response, Route
 from api_cell.edge.shapes import SPEC_KEY, query, strict
+from api_cell.timestamps import parse_timestamp
 from cell_service.errors import Invalid, LimitExceeded, MetadataItemNotFound
-from cell_service.peers.image import Image, Images, Wanted
+from cell_service.peers.image import Image, Wanted
 
 LAST = (2, 35)
 LAST_METADATA = (2, 38)
@@ -47,12 +47,12 @@ def detail(req: Request) -> Response:
 
 def show(req: Request) -> Response:
     """200 {"image": {…}}"""
-    return Response(200, {"image": _view(req, _images(req).get(req.ctx, req.params["id"]))})
+    return Response(200, {"image": _view(req, req.services.require_images().get(req.ctx, req.params["id"]))})
 
 
 def delete(req: Request) -> Response:
     """204; 403 when the image is not the project's, or protected."""
-    _images(req).remove(req.ctx, req.params["id"])
+    req.services.require_images().remove(req.ctx, req.params["id"])
     return Response(204)
 
 
@@ -97,20 +97,15 @@ def metadata_remove(req: Request) -> Response:
     return Response(204)
 
 
-def _images(req: Request) -> Images:
-    images: Images = req.services.images
-    return images
-
-
 def _properties(req: Request) -> Mapping[str, str]:
-    return _images(req).get(req.ctx, req.params["image_id"]).properties
+    return req.services.require_images().get(req.ctx, req.params["image_id"]).properties
 
 
 def _describe(req: Request, properties: Mapping[str, str]) -> Mapping[str, str]:
-    most = limits.of_project(req, req.ctx.project_id)["metadata_items"]
+    most = limits.of_project(req.cloud, req.services, req.ctx, req.ctx.project_id)["metadata_items"]
     if 0 <= most < len(properties):
         raise LimitExceeded(reason="Image property count exceeded")
-    return _images(req).describe(req.ctx, req.params["image_id"], properties).properties
+    return req.services.require_images().describe(req.ctx, req.params["image_id"], properties).properties
 
 
 def _list(req: Request, path: str, view: Any) -> Response:
@@ -118,7 +113,7 @@ def _list(req: Request, path: str, view: Any) -> Response:
     if wanted is None:
         return Response(200, {"images": []})
     token, _ = credentials(req.headers)
-    page = _images(req).page(req.ctx, token, wanted)
+    page = req.services.require_images().page(req.ctx, token, wanted)
     body: dict[str, Any] = {"images": [view(req, image) for image in page.images]}
     if page.more and page.images:
         body["images_links"] = next_link(req, path, page.images[-1].id)
@@ -159,7 +154,7 @@ def _size(text: str | None) -> int | None:
 
 def _moment(text: str) -> datetime:
     try:
-        return moment(text)
+        return parse_timestamp(text)
     except ValueError:
         raise Invalid(reason=f"changes-since: {text[:64]} is no time.") from None
 

@@ -25,7 +25,7 @@ _SHOWN = ("broadcast", "cidr", "cidr_v6", "dns1", "dns2", "gateway", "gateway_v6
 
 def networks_index(req: Request) -> Response:
     """200 {"networks": […]}"""
-    return Response(200, {"networks": [_network(req, found) for found in networking.networks(req)]})
+    return Response(200, {"networks": [_network(req, found) for found in networking.networks(req.services, req.ctx)]})
 
 
 def networks_show(req: Request) -> Response:
@@ -35,7 +35,7 @@ def networks_show(req: Request) -> Response:
 
 def tenant_index(req: Request) -> Response:
     """200 {"networks": [{id, label, cidr}]}"""
-    return Response(200, {"networks": [_tenant(found) for found in networking.networks(req)]})
+    return Response(200, {"networks": [_tenant(found) for found in networking.networks(req.services, req.ctx)]})
 
 
 def tenant_show(req: Request) -> Response:
@@ -50,7 +50,7 @@ def pools(req: Request) -> Response:
 
 def floating_index(req: Request) -> Response:
     """200 {"floating_ips": […]}"""
-    return Response(200, {"floating_ips": _floating(req, networking.mine(req, "floatingips"))})
+    return Response(200, {"floating_ips": _floating(req, networking.mine(req.services, req.ctx, "floatingips"))})
 
 
 def floating_show(req: Request) -> Response:
@@ -68,14 +68,14 @@ def floating_create(req: Request) -> Response:
         )
     project = req.ctx.project_id
     fields = {"floating_network_id": found[0]["id"], "project_id": project, "tenant_id": project}
-    made = networking.records_of(req).create(req.ctx, "floatingips", fields)
+    made = networking.records_of(req.services).create(req.ctx, "floatingips", fields)
     return Response(200, {"floating_ip": _floating(req, [made])[0]})
 
 
 def floating_delete(req: Request) -> Response:
     """202: the address leads nowhere, and is the project's no more."""
     found = _own_floating(req)
-    networking.records_of(req).delete(req.ctx, "floatingips", found["id"])
+    networking.records_of(req.services).delete(req.ctx, "floatingips", found["id"])
     return Response(202)
 
 
@@ -83,33 +83,41 @@ def add_floating(req: Request) -> Response:
     """202"""
     asked = req.body["addFloatingIp"]
     rule = "os_compute_api:os-floating-ips:add"
-    addresses.add_floating(req, req.params["id"], rule, asked["address"], asked.get("fixed_address"))
+    addresses.add_floating(
+        req.cloud, req.services, req.caller, req.params["id"], rule, asked["address"], asked.get("fixed_address")
+    )
     return Response(202)
 
 
 def remove_floating(req: Request) -> Response:
     """202"""
     rule = "os_compute_api:os-floating-ips:remove"
-    addresses.remove_floating(req, req.params["id"], rule, req.body["removeFloatingIp"]["address"])
+    addresses.remove_floating(
+        req.cloud, req.services, req.caller, req.params["id"], rule, req.body["removeFloatingIp"]["address"]
+    )
     return Response(202)
 
 
 def add_fixed(req: Request) -> Response:
     """202"""
     network_id = str(req.body["addFixedIp"]["networkId"])
-    addresses.add_fixed(req, req.params["id"], "os_compute_api:os-multinic:add", network_id)
+    addresses.add_fixed(
+        req.cloud, req.services, req.caller, req.params["id"], "os_compute_api:os-multinic:add", network_id
+    )
     return Response(202)
 
 
 def remove_fixed(req: Request) -> Response:
     """202"""
     rule = "os_compute_api:os-multinic:remove"
-    addresses.remove_fixed(req, req.params["id"], rule, req.body["removeFixedIp"]["address"])
+    addresses.remove_fixed(
+        req.cloud, req.services, req.caller, req.params["id"], rule, req.body["removeFixedIp"]["address"]
+    )
     return Response(202)
 
 
 def _visible(req: Request) -> Record:
-    for found in networking.networks(req):
+    for found in networking.networks(req.services, req.ctx):
         if found["id"] == req.params["id"]:
             return found
     raise NetworkNotFound(network_id=req.params["id"])
@@ -125,7 +133,7 @@ def _tenant(found: Record) -> dict[str, Any]:
 
 
 def _external(req: Request) -> list[Record]:
-    return networking.records_of(req).find_all(req.ctx, "networks", **{"router:external": True})
+    return networking.records_of(req.services).find_all(req.ctx, "networks", **{"router:external": True})
 
 
 def _pool(network: Record) -> str:
@@ -134,7 +142,7 @@ def _pool(network: Record) -> str:
 
 def _own_floating(req: Request) -> Record:
     floating_id = networking.demand_uuid(req.params["id"], "Floating IP")
-    found = networking.one(req, "floatingips", floating_id)
+    found = networking.one(req.services, req.ctx, "floatingips", floating_id)
     if found is None:
         raise NotFound(reason=f"Floating IP not found for ID {floating_id}")
     return found
@@ -142,7 +150,7 @@ def _own_floating(req: Request) -> Record:
 
 def _floating(req: Request, found: list[Record]) -> list[dict[str, Any]]:
     """With the servers and pools that they belong to: two questions, however many there are."""
-    records = networking.records_of(req)
+    records = networking.records_of(req.services)
     ports = sorted({one["port_id"] for one in found if one.get("port_id")})
     owners = {port["id"]: port for port in records.find_all(req.ctx, "ports", id=ports)} if ports else {}
     names = {network["id"]: _pool(network) for network in _external(req)} if found else {}

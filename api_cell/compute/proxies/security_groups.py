@@ -17,28 +17,32 @@ _RULE = "os_compute_api:os-security-groups:"
 
 def of_server(req: Request) -> Response:
     """200 {"security_groups": […]}: those that guard the server's ports."""
-    found = security_groups.of_server(req, req.params["server_id"], _RULE + "list")
+    found = security_groups.of_server(req.cloud, req.services, req.caller, req.params["server_id"], _RULE + "list")
     return Response(200, {"security_groups": _groups(req, found)})
 
 
 def add(req: Request) -> Response:
     """202: the group guards the server's ports."""
-    security_groups.join(req, req.params["id"], _RULE + "add", req.body["addSecurityGroup"]["name"])
+    security_groups.join(
+        req.cloud, req.services, req.caller, req.params["id"], _RULE + "add", req.body["addSecurityGroup"]["name"]
+    )
     return Response(202)
 
 
 def remove(req: Request) -> Response:
     """202: the group guards them no more."""
-    security_groups.leave(req, req.params["id"], _RULE + "remove", req.body["removeSecurityGroup"]["name"])
+    security_groups.leave(
+        req.cloud, req.services, req.caller, req.params["id"], _RULE + "remove", req.body["removeSecurityGroup"]["name"]
+    )
     return Response(202)
 
 
 def index(req: Request) -> Response:
     """200 {"security_groups": […]}"""
     everybody = req.ctx.is_admin and req.one("all_tenants") not in (None, "0", "false", "False")
-    found = networking.records_of(req).find_all(req.ctx, "security-groups") if everybody else None
+    found = networking.records_of(req.services).find_all(req.ctx, "security-groups") if everybody else None
     if found is None:
-        found = networking.mine(req, "security-groups")
+        found = networking.mine(req.services, req.ctx, "security-groups")
     start, limit = int(req.one("offset") or 0), req.one("limit")
     found = sorted(found, key=lambda group: (group["project_id"], group["name"]))[start:]
     return Response(200, {"security_groups": _groups(req, found if limit is None else found[: int(limit)])})
@@ -46,48 +50,50 @@ def index(req: Request) -> Response:
 
 def show(req: Request) -> Response:
     """200 {"security_group": {…}}"""
-    return Response(200, {"security_group": _groups(req, [security_groups.own(req, req.params["id"])])[0]})
+    return Response(
+        200, {"security_group": _groups(req, [security_groups.own(req.services, req.ctx, req.params["id"])])[0]}
+    )
 
 
 def create(req: Request) -> Response:
     """200 {"security_group": {…}}"""
     project = req.ctx.project_id
     fields = {**_named(req), "project_id": project, "tenant_id": project}
-    made = networking.records_of(req).create(req.ctx, "security-groups", fields)
+    made = networking.records_of(req.services).create(req.ctx, "security-groups", fields)
     return Response(200, {"security_group": _groups(req, [made])[0]})
 
 
 def update(req: Request) -> Response:
     """200 {"security_group": {…}}"""
-    group = security_groups.own(req, req.params["id"])
+    group = security_groups.own(req.services, req.ctx, req.params["id"])
     if group["name"] == "default":
         raise Invalid(reason="Unable to update system group 'default'")
-    changed = networking.records_of(req).change(req.ctx, "security-groups", group["id"], _named(req))
+    changed = networking.records_of(req.services).change(req.ctx, "security-groups", group["id"], _named(req))
     return Response(200, {"security_group": _groups(req, [changed])[0]})
 
 
 def delete(req: Request) -> Response:
     """202; 400 while it guards a port."""
-    group = security_groups.own(req, req.params["id"])
-    if group["name"] == "default" or security_groups.in_use(req, group):
+    group = security_groups.own(req.services, req.ctx, req.params["id"])
+    if group["name"] == "default" or security_groups.in_use(req.services, req.ctx, group):
         raise Invalid(reason=f"Security group {group['name']} is in use.")
-    networking.records_of(req).delete(req.ctx, "security-groups", group["id"])
+    networking.records_of(req.services).delete(req.ctx, "security-groups", group["id"])
     return Response(202)
 
 
 def rule_create(req: Request) -> Response:
     """200 {"security_group_rule": {…}}: something more is let in."""
-    fields = security_groups.rule_from(req, req.body["security_group_rule"])
-    made = networking.records_of(req).create(req.ctx, "security-group-rules", fields)
+    fields = security_groups.rule_from(req.services, req.ctx, req.body["security_group_rule"])
+    made = networking.records_of(req.services).create(req.ctx, "security-group-rules", fields)
     return Response(200, {"security_group_rule": _rule(made, _names(req, [made]))})
 
 
 def rule_delete(req: Request) -> Response:
     """202"""
     rule_id = networking.demand_uuid(req.params["id"], "Security group rule")
-    if networking.one(req, "security-group-rules", rule_id) is None:
+    if networking.one(req.services, req.ctx, "security-group-rules", rule_id) is None:
         raise NotFound(reason=f"Rule ({rule_id}) not found")
-    networking.records_of(req).delete(req.ctx, "security-group-rules", rule_id)
+    networking.records_of(req.services).delete(req.ctx, "security-group-rules", rule_id)
     return Response(202)
 
 
@@ -120,7 +126,9 @@ def _names(req: Request, rules: list[Record]) -> dict[str, Record]:
     ids = sorted({rule["remote_group_id"] for rule in rules if rule.get("remote_group_id")})
     if not ids:
         return {}
-    return {group["id"]: group for group in networking.records_of(req).find_all(req.ctx, "security-groups", id=ids)}
+    return {
+        group["id"]: group for group in networking.records_of(req.services).find_all(req.ctx, "security-groups", id=ids)
+    }
 
 
 def _rule(rule: Record, names: dict[str, Record]) -> dict[str, Any]:

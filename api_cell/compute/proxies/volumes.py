@@ -6,7 +6,6 @@ from typing import Any
 
 from api_cell.edge.route import Request, Response, Route
 from api_cell.edge.shapes import BOOLEAN, TEXT, WHOLE, is_true, number, query, strict, wrapped
-from api_cell.servers.volumes import service
 from cell_service.errors import Invalid, NotFound, VolumeNotFound
 from cell_service.peers.volumes import NewVolume, Snapshot, Volume, Volumes
 
@@ -38,19 +37,21 @@ CREATE_SNAPSHOT = wrapped(
 
 def volumes(req: Request) -> Response:
     """200 {"volumes": […]}; the same for the detailed list."""
-    return Response(200, {"volumes": _page(req, [_volume(each) for each in service(req).all(req.ctx)])})
+    return Response(
+        200, {"volumes": _page(req, [_volume(each) for each in req.services.require_volumes().all(req.ctx)])}
+    )
 
 
 def volume(req: Request) -> Response:
     """200 {"volume": {…}}"""
-    return Response(200, {"volume": _volume(service(req).get(req.ctx, req.params["id"]))})
+    return Response(200, {"volume": _volume(req.services.require_volumes().get(req.ctx, req.params["id"]))})
 
 
 def create_volume(req: Request) -> Response:
     """200 {"volume": {…}}: it is being made."""
     asked = req.body["volume"]
     if asked.get("snapshot_id"):
-        service(req).snapshot(req.ctx, asked["snapshot_id"])
+        req.services.require_volumes().snapshot(req.ctx, asked["snapshot_id"])
     wanted = NewVolume(
         project_id=req.ctx.project_id,
         size_gib=int(asked["size"]),
@@ -62,7 +63,7 @@ def create_volume(req: Request) -> Response:
         metadata=asked.get("metadata") or {},
     )
     try:
-        made = service(req).create(req.ctx, wanted)
+        made = req.services.require_volumes().create(req.ctx, wanted)
     except NotFound as error:
         raise Invalid(reason=str(error)) from None
     return Response(200, {"volume": _volume(made)})
@@ -70,24 +71,26 @@ def create_volume(req: Request) -> Response:
 
 def delete_volume(req: Request) -> Response:
     """202: it will be gone."""
-    service(req).get(req.ctx, req.params["id"])
-    service(req).delete(req.ctx, req.params["id"])
+    req.services.require_volumes().get(req.ctx, req.params["id"])
+    req.services.require_volumes().delete(req.ctx, req.params["id"])
     return Response(202)
 
 
 def snapshots(req: Request) -> Response:
     """200 {"snapshots": […]}; the same for the detailed list."""
-    return Response(200, {"snapshots": _page(req, [_snapshot(each) for each in service(req).snapshots(req.ctx)])})
+    return Response(
+        200, {"snapshots": _page(req, [_snapshot(each) for each in req.services.require_volumes().snapshots(req.ctx)])}
+    )
 
 
 def snapshot(req: Request) -> Response:
     """200 {"snapshot": {…}}"""
-    return Response(200, {"snapshot": _snapshot(service(req).snapshot(req.ctx, req.params["id"]))})
+    return Response(200, {"snapshot": _snapshot(req.services.require_volumes().snapshot(req.ctx, req.params["id"]))})
 
 
 def create_snapshot(req: Request) -> Response:
     """200 {"snapshot": {…}}; `force`: also of a volume that is attached."""
-    asked, storage = req.body["snapshot"], service(req)
+    asked, storage = req.body["snapshot"], req.services.require_volumes()
     try:
         storage.get(req.ctx, asked["volume_id"])
     except VolumeNotFound as error:
@@ -99,7 +102,7 @@ def create_snapshot(req: Request) -> Response:
 
 def delete_snapshot(req: Request) -> Response:
     """202: it will be gone."""
-    storage: Volumes = service(req)
+    storage: Volumes = req.services.require_volumes()
     storage.snapshot(req.ctx, req.params["id"])
     storage.delete_snapshot(req.ctx, req.params["id"])
     return Response(202)

@@ -36,8 +36,8 @@ def index(req: Request) -> Response:
     project_id = req.one("tenant_id") or req.ctx.project_id
     if project_id != req.ctx.project_id:
         req.demand("os_compute_api:limits:other_project")
-    most = limits.of_project(req, project_id)
-    usage = limits.usage_of(req, project_id)
+    most = limits.of_project(req.cloud, req.services, req.ctx, project_id)
+    usage = limits.usage_of(req.cloud, req.services, project_id)
     return Response(200, {"limits": {"absolute": _absolute(most, usage, req.version), "rate": []}})
 
 

@@ -25,27 +25,27 @@ def detail(req: Request) -> Response:
     """200 {"quota_set": {"id", name: {"limit", "in_use", "reserved"}, ...}}."""
     req.demand("os_compute_api:os-quota-sets:detail", {"project_id": req.params["id"]})
     most = _limits(req)
-    usage = limits.usage_of(req, req.params["id"], req.one("user_id") or quotas.PROJECT)
+    usage = limits.usage_of(req.cloud, req.services, req.params["id"], req.one("user_id") or quotas.PROJECT)
     view = detail_view(most, usage, shown_in_sets(req.version))
     return Response(200, {"quota_set": {"id": req.params["id"], **view}})
 
 
 def defaults(req: Request) -> Response:
     """200 {"quota_set": {"id", name: limit, ...}}: what holds for a project that has no limits of its own."""
-    view = limits_view(limits.defaults(req), shown_in_sets(req.version))
+    view = limits_view(limits.defaults(req.cloud, req.services, req.ctx), shown_in_sets(req.version))
     return Response(200, {"quota_set": {"id": req.params["id"], **view}})
 
 
 def update(req: Request) -> Response:
     """200 {"quota_set": {name: limit, ...}}; 400 for a limit below what is in use, unless forced; 403 where limits are
     kept elsewhere."""
-    limits.demand_settable(req)
+    limits.demand_settable(req.services)
     given = dict(req.body["quota_set"])
     forced = is_true(given.pop("force", False))
     user_id = req.one("user_id")
-    wanted = {name: int(value) for name, value in given.items() if name in _configured(req)}
+    wanted = {name: int(value) for name, value in given.items() if name in req.services.settings.quota.limits()}
     project_id = req.params["id"]
-    ceilings = limits.of_project(req, project_id) if user_id else {}
+    ceilings = limits.of_project(req.cloud, req.services, req.ctx, project_id) if user_id else {}
 
     def work(tx: Connection) -> None:
         if not forced:
@@ -61,7 +61,7 @@ def update(req: Request) -> Response:
 
 def delete(req: Request) -> Response:
     """202: the defaults hold again. 403 where limits are kept elsewhere."""
-    limits.demand_settable(req)
+    limits.demand_settable(req.services)
     user_id = req.one("user_id")
     project_id = req.params["id"]
     if user_id:
@@ -71,15 +71,12 @@ def delete(req: Request) -> Response:
     return Response(202)
 
 
-def _configured(req: Request) -> dict[str, int]:
-    configured: dict[str, int] = req.services.settings.quota.limits()
-    return configured
-
-
 def _limits(req: Request) -> dict[str, int]:
     """Of the user that is named in the query, or of the project."""
     user_id = req.one("user_id")
-    return limits.of_user(req, req.params["id"], user_id) if user_id else limits.of_project(req, req.params["id"])
+    if user_id:
+        return limits.of_user(req.cloud, req.services, req.ctx, req.params["id"], user_id)
+    return limits.of_project(req.cloud, req.services, req.ctx, req.params["id"])
 
 
 def _check(

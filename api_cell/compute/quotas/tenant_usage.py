@@ -8,15 +8,14 @@ from itertools import islice
 from typing import Any
 
 from api_cell.edge import missing_cells as missing
-from api_cell.edge.formats import moment
 from api_cell.edge.links import next_link, page_size
-from api_cell.edge.moments import with_fraction
 from api_cell.edge.route import ByVersion, Request, Response, Schema
 from api_cell.edge.shapes import TEXT, WHOLE, by_version, query
 from api_cell.lists.merge import MOST_ROWS, Kind, Merge
 from api_cell.lists.owned import Copy, owned
 from api_cell.lists.rows_in_transit import read_whole
 from api_cell.servers.lists.rows import refuse_gaps
+from api_cell.timestamps import parse_timestamp, with_fraction
 from cell_service.db import usage_rows
 from cell_service.db.usage_rows import Ran
 from cell_service.errors import Invalid, PolycellError
@@ -128,7 +127,7 @@ def _tell(
     if most == 0:
         return 0, None, {}
     count, last, failures = read_whole(req.cloud, lambda: _added(req, told, project_id, most))
-    refuse_gaps(req, failures, partial=False)
+    refuse_gaps(req.cloud, req.services.settings, failures)
     return count, last, missing.header(req, failures.keys())
 
 
@@ -205,6 +204,6 @@ def _moment(req: Request, name: str, now: datetime) -> datetime:
     if not text:
         return now
     try:
-        return moment(text)
+        return parse_timestamp(text)
     except ValueError:
         raise Invalid(reason=f"Datetime is in invalid format: {text[:64]}") from None

@@ -31,7 +31,7 @@ def doing(what: Doing) -> Handler:
     """The handler that accepts an action without arguments: 202."""
 
     def handle(req: Request) -> Response:
-        act.begin(req, req.params["id"], what)
+        act.begin(req.cloud, req.caller, req.params["id"], what)
         return Response(202)
 
     return handle
@@ -40,7 +40,7 @@ def doing(what: Doing) -> Handler:
 def reboot(req: Request) -> Response:
     """202: the server will reboot, softly or hard."""
     hard = req.body["reboot"]["type"].upper() == "HARD"
-    act.begin(req, req.params["id"], REBOOT_HARD if hard else REBOOT_SOFT)
+    act.begin(req.cloud, req.caller, req.params["id"], REBOOT_HARD if hard else REBOOT_SOFT)
     return Response(202)
 
 
@@ -50,7 +50,7 @@ def lock(req: Request) -> Response:
     reason = (req.body["lock"] or {}).get("locked_reason") if req.at_least(2, 73) else None
 
     def work(tx: Connection, cell: Cell) -> None:
-        instance = find.to_change(req, tx, cell, server_id)
+        instance = find.to_change(req.cloud, req.ctx, tx, cell, server_id)
         req.demand(LOCK_RULE, find.target(instance))
         by = "owner" if instance.project_id == req.ctx.project_id and instance.locked_by != "admin" else "admin"
         now = req.cloud.clock.now()
@@ -58,7 +58,7 @@ def lock(req: Request) -> Response:
         actions.start(tx, req.ctx, server_id, "lock", now)
         actions.finish(tx, server_id, req.ctx.request_id, now)
 
-    find.change(req, server_id, work)
+    find.change(req.cloud, req.ctx, server_id, work)
     return Response(202)
 
 
@@ -67,7 +67,7 @@ def unlock(req: Request) -> Response:
     server_id = req.params["id"]
 
     def work(tx: Connection, cell: Cell) -> None:
-        instance = find.to_change(req, tx, cell, server_id)
+        instance = find.to_change(req.cloud, req.ctx, tx, cell, server_id)
         req.demand(UNLOCK_RULE, find.target(instance))
         if instance.locked_by == "admin":
             req.demand(OVERRIDE_RULE, find.target(instance))
@@ -76,19 +76,19 @@ def unlock(req: Request) -> Response:
         actions.start(tx, req.ctx, server_id, "unlock", now)
         actions.finish(tx, server_id, req.ctx.request_id, now)
 
-    find.change(req, server_id, work)
+    find.change(req.cloud, req.ctx, server_id, work)
     return Response(202)
 
 
 def reset_state(req: Request) -> Response:
     """202: the server is ACTIVE or ERROR, with no task; work that showed in its state is given up."""
-    reset.state(req, req.params["id"], VmState(req.body["os-resetState"]["state"]))
+    reset.state(req.cloud, req.services, req.caller, req.params["id"], VmState(req.body["os-resetState"]["state"]))
     return Response(202)
 
 
 def console_output(req: Request) -> Response:
     """200 {"output": "…"}: the last lines of the guest's console log."""
-    found = find.server(req, req.params["id"])
+    found = find.server(req.cloud, req.ctx, req.params["id"])
     instance = found.instance
     req.demand("os_compute_api:os-console-output", find.target(instance))
     length = req.body["os-getConsoleOutput"].get("length")

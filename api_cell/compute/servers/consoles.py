@@ -27,13 +27,13 @@ def create(req: Request) -> Response:
     protocol, kind = asked["protocol"], asked["type"]
     if _PROTOCOLS[kind] != protocol:
         raise Invalid(reason=f"Invalid console type {kind}")
-    url = consoles.open_console(req, req.params["server_id"], kind)
+    url = consoles.open_console(req.cloud, req.services, req.caller, req.params["server_id"], kind)
     return Response(200, {"remote_console": {"protocol": protocol, "type": kind, "url": url}})
 
 
 def show_token(req: Request) -> Response:
     """200 {"console": …}: where the console is that the token opens. Before 2.31 only for a type that is no more."""
-    token = consoles.of_token(req, req.params["id"])
+    token = consoles.of_token(req.cloud, req.ctx, req.params["id"])
     if not req.at_least(2, 31):
         raise ConsoleTypeHidden()
     place = token.place
@@ -50,7 +50,15 @@ def _opened_by(action: str) -> Handler:
     def handle(req: Request) -> Response:
         """200 {"console": {type, url}}."""
         kind = req.body[action]["type"]
-        return Response(200, {"console": {"type": kind, "url": consoles.open_console(req, req.params["id"], kind)}})
+        return Response(
+            200,
+            {
+                "console": {
+                    "type": kind,
+                    "url": consoles.open_console(req.cloud, req.services, req.caller, req.params["id"], kind),
+                }
+            },
+        )
 
     return handle
 

@@ -10,7 +10,7 @@ from api_cell.servers import delete, soft_delete
 
 def force_delete(req: Request) -> Response:
     """202: the server will be deleted, and cannot be restored."""
-    delete.accept(req, req.params["id"], rule=soft_delete.FORCE_RULE)
+    delete.accept(req.cloud, req.services, req.caller, req.params["id"], rule=soft_delete.FORCE_RULE)
     return Response(202)
 
 

@@ -15,7 +15,7 @@ KIB_IN_MIB = 1024
 
 def show(req: Request) -> Response:
     """200: from 2.48 the same structure for every hypervisor, before it libvirt's words."""
-    found = find.server(req, req.params["server_id"])
+    found = find.server(req.cloud, req.ctx, req.params["server_id"])
     instance = found.instance
     req.demand("os_compute_api:os-server-diagnostics", find.target(instance))
     if found.cell is None or instance.host is None:

@@ -63,7 +63,7 @@ def create(req: Request) -> Response:
         raise Invalid(reason="Only anti-affinity policy supports rules.")
     uuid = str(uuid4())
 
-    most, of_user = limits.of_both(req, ctx.project_id, ctx.user_id)
+    most, of_user = limits.of_both(req.cloud, req.services, req.ctx, ctx.project_id, ctx.user_id)
 
     def work(tx: Connection) -> Group:
         quotas.reserve(tx, ctx.project_id, ctx.user_id, {"server_groups": 1}, most, of_user)

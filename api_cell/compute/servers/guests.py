@@ -30,13 +30,13 @@ def change_password(req: Request) -> Response:
     def prepare(_instance: Instance) -> tuple[dict[str, Any], dict[str, Any]]:
         return {ADMIN_PASSWORD: password}, {}
 
-    act.begin(req, req.params["id"], PASSWORD, prepare=prepare)
+    act.begin(req.cloud, req.caller, req.params["id"], PASSWORD, prepare=prepare)
     return Response(202)
 
 
 def inject_network_info(req: Request) -> Response:
     """202: nothing is to be done. No hypervisor that we know writes network settings into its guests."""
-    instance = find.server(req, req.params["id"]).instance
+    instance = find.server(req.cloud, req.ctx, req.params["id"]).instance
     req.demand(INJECT_RULE, find.target(instance))
     act.demand_unlocked(req.ctx, instance)
     if instance.host is None:
@@ -46,7 +46,7 @@ def inject_network_info(req: Request) -> Response:
 
 def topology(req: Request) -> Response:
     """200 {"nodes": […], "pagesize_kb": …}: servers have no NUMA topology of their own."""
-    req.demand(TOPOLOGY_RULE, find.target(find.server(req, req.params["server_id"]).instance))
+    req.demand(TOPOLOGY_RULE, find.target(find.server(req.cloud, req.ctx, req.params["server_id"]).instance))
     return Response(200, {"nodes": [], "pagesize_kb": None})
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 from sqlalchemy import Connection
@@ -13,8 +12,10 @@ from api_cell.edge.links import next_link
 from api_cell.edge.route import Request, Response
 from api_cell.servers import delete, find, pinning, soft_delete
 from api_cell.servers.create import accept as create
-from api_cell.servers.lists import listing, query
-from api_cell.servers.lists.listing import Listed, Page, Silent
+from api_cell.servers.create.body import parse_server_request
+from api_cell.servers.lists import listing
+from api_cell.servers.lists.listing import Listed, ServerPage, Unreachable
+from api_cell.servers.lists.query import parse_list_query
 from cell_service.db import instances
 from cell_service.errors import CellUnavailable, InstanceNotFound
 from cell_service.model.host import Service
@@ -26,7 +27,7 @@ from mapping_db.cells.registry import Cell
 def create_server(req: Request) -> Response:
     """202 {"server": {id, links, adminPass, …}}, or the reservation id where that was asked for."""
     req.demand("os_compute_api:servers:create")
-    accepted = create.accept(req)
+    accepted = create.accept(req.cloud, req.services, req.caller, parse_server_request(req.body, req.version))
     if accepted.wants_reservation_id:
         return Response(202, {"reservation_id": accepted.reservation_id})
     uuid = accepted.uuids[0]
@@ -58,7 +59,7 @@ def show(req: Request) -> Response:
     """200 {"server": {…}}; for a silent cell what is known from 2.69 on, before it 503."""
     server_id = req.params["id"]
     try:
-        found = find.server(req, server_id)
+        found = find.server(req.cloud, req.ctx, server_id)
     except CellUnavailable:
         if not req.at_least(2, 69):
             raise
@@ -69,22 +70,22 @@ def show(req: Request) -> Response:
 
 def update(req: Request) -> Response:
     """200 {"server": {…}} with the server's new name, description, host name, access addresses or pinned zone."""
-    server_id, asked = req.params["id"], req.body["server"]
-    wanted = {column: asked[name] for name, column in _UPDATABLE.items() if name in asked}
-    if "OS-DCF:diskConfig" in asked:
-        wanted["auto_disk_config"] = asked["OS-DCF:diskConfig"] == "AUTO"
+    server_id, body = req.params["id"], req.body["server"]
+    wanted = {column: body[name] for name, column in _UPDATABLE.items() if name in body}
+    if "OS-DCF:diskConfig" in body:
+        wanted["auto_disk_config"] = body["OS-DCF:diskConfig"] == "AUTO"
 
     def work(tx: Connection, cell: Cell) -> tuple[Instance, Cell]:
-        instance = find.to_change(req, tx, cell, server_id)
+        instance = find.to_change(req.cloud, req.ctx, tx, cell, server_id)
         req.demand("os_compute_api:servers:update", find.target(instance))
         pinning.check(instance, wanted)
         instances.change(tx, server_id, now=req.cloud.clock.now(), **wanted)
         return instances.get(tx, server_id), cell
 
-    instance, cell = find.change(req, server_id, work)
+    instance, cell = find.change(req.cloud, req.ctx, server_id, work)
     if "display_name" in wanted:
         req.cloud.db.run(lambda tx: instance_mappings.rename(tx, server_id, instance.display_name))
-    pinning.tell_scheduler(req, server_id, wanted)
+    pinning.tell_scheduler(req.cloud, server_id, wanted)
     shown = document(req, instance, cell)
     if not req.at_least(2, 75):
         shown = in_short(shown, instance)
@@ -93,7 +94,7 @@ def update(req: Request) -> Response:
 
 def delete_server(req: Request) -> Response:
     """204: the server will be deleted."""
-    soft_delete.accept(req, req.params["id"])
+    soft_delete.accept(req.cloud, req.services, req.caller, req.params["id"])
     return Response(204)
 
 
@@ -145,13 +146,14 @@ def _group_names(req: Request) -> list[str]:
     return [group["name"] for group in given] if given else ["default"]
 
 
-def _page(req: Request, rule: str, *, brief: bool) -> Page:
+def _page(req: Request, rule: str, *, brief: bool) -> ServerPage:
     req.demand(rule)
-    asked = query.asked_of(req, rule=rule, max_limit=req.services.settings.api.max_limit)
-    return listing.page_of(req, replace(asked, brief=brief))
+    most = req.services.settings.api.max_limit
+    query = parse_list_query(req.caller, req.query, req.version, rule=rule, max_limit=most, brief=brief)
+    return listing.page_of(req.cloud, req.services.settings, req.caller, query)
 
 
-def _listed(req: Request, page: Page, path: str, rows: list[dict[str, Any] | None]) -> Response:
+def _listed(req: Request, page: ServerPage, path: str, rows: list[dict[str, Any] | None]) -> Response:
     """The rows; None stands for a server that the version does not show."""
     answer: dict[str, Any] = {"servers": [row for row in rows if row is not None]}
     if page.more and page.servers:
@@ -162,7 +164,7 @@ def _listed(req: Request, page: Page, path: str, rows: list[dict[str, Any] | Non
 class _Rows:
     """What the rows of a list need besides the servers: the states of their hosts."""
 
-    def __init__(self, req: Request, page: Page) -> None:
+    def __init__(self, req: Request, page: ServerPage) -> None:
         self.rule = _host_status_rule(req)
         self._hosts: dict[str, Service] = {}
         if self.rule is not None and page.cells:
@@ -173,13 +175,13 @@ class _Rows:
 
 
 def _brief(req: Request, server: Listed) -> dict[str, Any] | None:
-    if isinstance(server, Silent):
+    if isinstance(server, Unreachable):
         return views.silent_brief(req, server.uuid) if req.at_least(2, 69) else None
     return views.brief(req, server.uuid, server.display_name)
 
 
 def _row(req: Request, server: Listed, rows: _Rows) -> dict[str, Any] | None:
-    if isinstance(server, Silent):
+    if isinstance(server, Unreachable):
         if not req.at_least(2, 69):
             return None
         return views.silent_row(req, server.uuid, server.project_id, server.created_at)
@@ -210,7 +212,7 @@ def _host_status(req: Request, rule: str, instance: Instance, hosts: dict[str, S
 def _status(req: Request, service: Service) -> str:
     if service.forced_down:
         return "DOWN"
-    if not service.is_up(req.cloud.clock.now(), delete.down_after(req)):
+    if not service.is_up(req.cloud.clock.now(), delete.down_after(req.services)):
         return "UNKNOWN"
     return "MAINTENANCE" if service.disabled else "UP"
 
@@ -221,7 +223,7 @@ def _silent(req: Request, server_id: str) -> dict[str, Any]:
         spec = request_specs.get(tx, server_id)
     if mapping is None:
         raise InstanceNotFound(instance_id=server_id)
-    find.demand_visible(req, mapping.project_id, server_id)
+    find.demand_visible(req.ctx, mapping.project_id, server_id)
     req.demand("os_compute_api:servers:show", {"project_id": mapping.project_id, "user_id": mapping.user_id})
     if spec is None:
         return views.silent_row(req, server_id, mapping.project_id, mapping.created_at)

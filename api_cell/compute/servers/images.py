@@ -6,7 +6,7 @@ from api_cell.compute.servers.schemas import ITEMS
 from api_cell.edge.route import Request, Response, Route
 from api_cell.edge.shapes import NAME, WHOLE, strict
 from api_cell.servers import imaging
-from api_cell.servers.imaging import Wanted
+from api_cell.servers.imaging import ImageRequest
 
 _IMAGE = strict({"createImage": strict({"name": NAME, "metadata": ITEMS}, "name")}, "createImage")
 _BACKUP = strict(
@@ -22,17 +22,19 @@ _BACKUP = strict(
 
 def create_image(req: Request) -> Response:
     """202: there will be an image of the server. From 2.45 {"image_id": …}, before in the Location header."""
-    asked = req.body["createImage"]
-    image_id = imaging.make(req, req.params["id"], Wanted(asked["name"].strip(), asked.get("metadata") or {}))
+    body = req.body["createImage"]
+    request = ImageRequest(body["name"].strip(), body.get("metadata") or {}, counted=not req.at_least(2, 39))
+    image_id = imaging.make(req.cloud, req.services, req.caller, req.params["id"], request)
     return _named(req, image_id)
 
 
 def create_backup(req: Request) -> Response:
     """202 as create_image; with a rotation of 0 the image does not stay, and has no Location."""
-    asked = req.body["createBackup"]
-    rotation = int(asked["rotation"])
-    wanted = Wanted(asked["name"].strip(), asked.get("metadata") or {}, (asked["backup_type"], rotation))
-    image_id = imaging.make(req, req.params["id"], wanted)
+    body = req.body["createBackup"]
+    rotation = int(body["rotation"])
+    backup = body["backup_type"], rotation
+    request = ImageRequest(body["name"].strip(), body.get("metadata") or {}, backup, counted=not req.at_least(2, 39))
+    image_id = imaging.make(req.cloud, req.services, req.caller, req.params["id"], request)
     return _named(req, image_id) if rotation or req.at_least(2, 45) else Response(202)
 
 

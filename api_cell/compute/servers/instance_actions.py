@@ -7,11 +7,11 @@ from typing import Any
 
 from api_cell.compute.servers.views import host_id
 from api_cell.edge.links import next_link, page_size
-from api_cell.edge.moments import with_fraction
 from api_cell.edge.route import Request, Response
 from api_cell.servers import find
 from api_cell.servers.find import Found
-from api_cell.servers.lists.query import moment_of
+from api_cell.servers.lists.query import parse_moment
+from api_cell.timestamps import with_fraction
 from cell_service.db import actions
 from cell_service.db.actions import Action, ActionEvent
 from cell_service.errors import ActionNotFound, Invalid
@@ -65,12 +65,12 @@ def show(req: Request) -> Response:
 
 
 def _found(req: Request) -> Found:
-    return find.server(req, req.params["server_id"], deleted=req.at_least(2, 21))
+    return find.server(req.cloud, req.ctx, req.params["server_id"], deleted=req.at_least(2, 21))
 
 
 def _moment(req: Request, name: str) -> datetime | None:
     text = req.one(name)
-    return moment_of(name, text) if text is not None and req.at_least(2, 58) else None
+    return parse_moment(name, text) if text is not None and req.at_least(2, 58) else None
 
 
 def _view(req: Request, action: Action) -> dict[str, Any]:

@@ -18,13 +18,13 @@ SHOW_RULE = "os_compute_api:os-attach-interfaces:show"
 
 def index(req: Request) -> Response:
     """200 {"interfaceAttachments": […]}"""
-    ports = interfaces.ports_of(req, req.params["server_id"], LIST_RULE)
+    ports = interfaces.ports_of(req.cloud, req.services, req.caller, req.params["server_id"], LIST_RULE)
     return Response(200, {"interfaceAttachments": [_view(req, port) for port in ports]})
 
 
 def show(req: Request) -> Response:
     """200 {"interfaceAttachment": {…}}; 404 when the port is not the server's."""
-    port = interfaces.port_of(req, req.params["server_id"], req.params["id"], SHOW_RULE)
+    port = interfaces.port_of(req.cloud, req.services, req.caller, req.params["server_id"], req.params["id"], SHOW_RULE)
     return Response(200, {"interfaceAttachment": _view(req, port)})
 
 
@@ -39,13 +39,13 @@ def create(req: Request) -> Response:
         raise Invalid(reason="Must input network_id when request IP address")
     fixed_ip = fixed_ips[0]["ip_address"] if fixed_ips else None
     request = NetworkRequest(network_id, port_id, fixed_ip, asked.get("tag"))
-    port = interfaces.attach(req, req.params["server_id"], request)
+    port = interfaces.attach(req.cloud, req.services, req.caller, req.params["server_id"], request)
     return Response(200, {"interfaceAttachment": _view(req, port)})
 
 
 def delete(req: Request) -> Response:
     """202: the port will be detached; deleted if the service made it."""
-    interfaces.detach(req, req.params["server_id"], req.params["id"])
+    interfaces.detach(req.cloud, req.caller, req.params["server_id"], req.params["id"])
     return Response(202)
 
 

@@ -142,14 +142,14 @@ def addresses_show(req: Request) -> Response:
 
 
 def _seen(req: Request, rule: str) -> Instance:
-    instance = find.server(req, req.params["server_id"]).instance
+    instance = find.server(req.cloud, req.ctx, req.params["server_id"]).instance
     req.demand(rule, find.target(instance))
     return instance
 
 
 def _change_metadata(req: Request, rule: str, change: Callable[[dict[str, str]], dict[str, str]]) -> dict[str, str]:
     server_id = req.params["server_id"]
-    most = limits.of_project(req, req.ctx.project_id)["metadata_items"]
+    most = limits.of_project(req.cloud, req.services, req.ctx, req.ctx.project_id)["metadata_items"]
 
     def work(tx: Connection, cell: Cell) -> dict[str, str]:
         instance = _mine(req, tx, cell, server_id, rule)
@@ -158,7 +158,7 @@ def _change_metadata(req: Request, rule: str, change: Callable[[dict[str, str]],
         instances.change(tx, server_id, now=req.cloud.clock.now(), metadata=after)
         return after
 
-    return find.change(req, server_id, work)
+    return find.change(req.cloud, req.ctx, server_id, work)
 
 
 def _change_tags(req: Request, rule: str, change: Callable[[tuple[str, ...]], tuple[str, ...]]) -> tuple[str, ...]:
@@ -170,12 +170,12 @@ def _change_tags(req: Request, rule: str, change: Callable[[tuple[str, ...]], tu
         instances.set_tags(tx, server_id, after, req.cloud.clock.now())
         return after
 
-    return find.change(req, server_id, work)
+    return find.change(req.cloud, req.ctx, server_id, work)
 
 
 def _mine(req: Request, tx: Connection, cell: Cell, server_id: str, rule: str) -> Instance:
     """The server, held to the end of the transaction, so that two changes of one column don't lose one."""
-    instance = find.to_change(req, tx, cell, server_id)
+    instance = find.to_change(req.cloud, req.ctx, tx, cell, server_id)
     req.demand(rule, find.target(instance))
     act.demand_unlocked(req.ctx, instance)
     return instance

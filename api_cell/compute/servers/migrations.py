@@ -8,16 +8,16 @@ from typing import Any
 
 from api_cell.edge import missing_cells as missing
 from api_cell.edge.links import next_link, page_size, resource_links
-from api_cell.edge.moments import with_fraction
 from api_cell.edge.route import ByVersion, Request, Response, Schema
 from api_cell.edge.shapes import TRUE_WORDS, by_version, strict
 from api_cell.lists.merge import MOST_ROWS, Kind, Merge
 from api_cell.lists.owned import Copy, owned
 from api_cell.lists.rows_in_transit import read_whole
 from api_cell.servers import find
-from api_cell.servers.lists.query import moment_of
+from api_cell.servers.lists.query import parse_moment
 from api_cell.servers.lists.rows import refuse_gaps
 from api_cell.servers.moves import steer as live_migrations
+from api_cell.timestamps import with_fraction
 from cell_service.db import migration_lists, server_migrations
 from cell_service.db.migration_lists import MigrationListing
 from cell_service.db.sql.sorting import comparable
@@ -75,7 +75,7 @@ def index(req: Request) -> Response:
         return (list(islice(owned(req.cloud, iter(merge), most or MOST_ROWS), most)), merge.failures), merge
 
     found, failures = read_whole(req.cloud, read)
-    refuse_gaps(req, failures, partial=False)
+    refuse_gaps(req.cloud, req.services.settings, failures)
     hosts = req.may("os_compute_api:os-migrations:index:host")
     answer: dict[str, Any] = {"migrations": [_view(req, each, hosts=hosts) for each in found]}
     if found and len(found) == most:
@@ -85,7 +85,7 @@ def index(req: Request) -> Response:
 
 def of_server(req: Request) -> Response:
     """200 {"migrations": […]}: the live migrations of a server that are under way."""
-    found = find.server(req, req.params["server_id"])
+    found = find.server(req.cloud, req.ctx, req.params["server_id"])
     req.demand("os_compute_api:servers:migrations:index", find.target(found.instance))
     hosts = req.may("os_compute_api:servers:migrations:index:host", find.target(found.instance))
     live = [] if found.cell is None else _live(req, found.cell, found.instance.uuid)
@@ -94,7 +94,7 @@ def of_server(req: Request) -> Response:
 
 def show(req: Request) -> Response:
     """200 {"migration": {…}} while it is a live migration under way; 404 for any other."""
-    found = find.server(req, req.params["server_id"])
+    found = find.server(req.cloud, req.ctx, req.params["server_id"])
     req.demand("os_compute_api:servers:migrations:show", find.target(found.instance))
     live = [] if found.cell is None else _live(req, found.cell, found.instance.uuid)
     for each in live:
@@ -105,13 +105,15 @@ def show(req: Request) -> Response:
 
 def abort(req: Request) -> Response:
     """202: the live migration is given up, and the server stays where it is."""
-    live_migrations.abort(req, req.params["server_id"], req.params["id"])
+    live_migrations.abort(
+        req.cloud, req.services, req.caller, req.params["server_id"], req.params["id"], queued=req.at_least(2, 65)
+    )
     return Response(202)
 
 
 def force_complete(req: Request) -> Response:
     """202: the live migration ends soon."""
-    live_migrations.force_complete(req, req.params["server_id"], req.params["id"])
+    live_migrations.force_complete(req.cloud, req.caller, req.params["server_id"], req.params["id"])
     return Response(202)
 
 
@@ -138,7 +140,7 @@ def _listing(req: Request) -> MigrationListing:
 
 def _moment(req: Request, name: str, version: tuple[int, int]) -> datetime | None:
     text = req.one(name)
-    return moment_of(name, text) if text is not None and req.at_least(*version) else None
+    return parse_moment(name, text) if text is not None and req.at_least(*version) else None
 
 
 def _concerned(req: Request, listing: MigrationListing) -> list[int]:
@@ -195,7 +197,7 @@ def _live(req: Request, cell: Cell, instance_uuid: str) -> list[Migration]:
     with cell.db.connect(req.ctx.deadline) as tx:
         every = server_migrations.of_instance(tx, instance_uuid)
     live = [each for each in every if each.migration_type == LIVE and each.status not in ENDED]
-    return [live_migrations.with_progress(req, cell, each) for each in live]
+    return [live_migrations.with_progress(req.cloud, req.ctx, cell, each) for each in live]
 
 
 # -- documents ----------------------------------------------------------------------------------

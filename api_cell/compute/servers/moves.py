@@ -43,10 +43,10 @@ def resize(req: Request) -> Response:
         except FlavorNotFound:
             raise Invalid(reason="Unable to locate requested flavor.") from None
         _check_resize(instance, flavor)
-    most, of_user = limits.of_both(req, instance.project_id, instance.user_id)
+    most, of_user = limits.of_both(req.cloud, req.services, req.ctx, instance.project_id, instance.user_id)
     classes = class_usage.of_flavor(flavor, volume_backed=False)
-    most = limits.of_servers(req, instance.project_id, most, classes)
-    quota = Quota(most, of_user, limits.counts_classes(req))
+    most = limits.of_servers(req.services, req.ctx, instance.project_id, most, classes)
+    quota = Quota(most, of_user, limits.counts_classes(req.services))
     _move(req, instance, cell, MoveKind.RESIZE, MovePlan(new_flavor=flavor, cross_cell=_may_cross(req)), quota)
     return Response(202)
 
@@ -135,7 +135,7 @@ def evacuate(req: Request) -> Response:
 
 def _found(req: Request, rule: str) -> tuple[Found, Cell]:
     """The server in its cell, on which the caller may do what the rule guards."""
-    found = find.server(req, req.params["id"])
+    found = find.server(req.cloud, req.ctx, req.params["id"])
     req.demand(rule, find.target(found.instance))
     act.demand_unlocked(req.ctx, found.instance)
     if found.cell is None or found.instance.host is None:
@@ -175,7 +175,7 @@ def _is_up(req: Request, cell: Cell, host: str | None) -> bool:
             service = services.by_host(tx, host or "", services.COMPUTE)
         except ServiceNotFound:
             return False
-    return service.is_up(req.cloud.clock.now(), delete.down_after(req))
+    return service.is_up(req.cloud.clock.now(), delete.down_after(req.services))
 
 
 def _may_cross(req: Request) -> bool:

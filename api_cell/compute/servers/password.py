@@ -13,7 +13,7 @@ from mapping_db.cells.registry import Cell
 
 def show(req: Request) -> Response:
     """200 {"password": "…"}; empty when there is none."""
-    instance = find.server(req, req.params["server_id"]).instance
+    instance = find.server(req.cloud, req.ctx, req.params["server_id"]).instance
     req.demand("os_compute_api:os-server-password:show", find.target(instance))
     return Response(200, {"password": password_of(instance)})
 
@@ -23,9 +23,9 @@ def clear(req: Request) -> Response:
     server_id = req.params["server_id"]
 
     def work(tx: Connection, cell: Cell) -> None:
-        instance = find.to_change(req, tx, cell, server_id)
+        instance = find.to_change(req.cloud, req.ctx, tx, cell, server_id)
         req.demand("os_compute_api:os-server-password:clear", find.target(instance))
         clear_password(tx, server_id, req.cloud.clock)
 
-    find.change(req, server_id, work)
+    find.change(req.cloud, req.ctx, server_id, work)
     return Response(204)

@@ -9,11 +9,14 @@ from api_cell.compute.servers.schemas import DESCRIPTION, ITEMS, hostname
 from api_cell.edge.route import Request, Response, Schema
 from api_cell.edge.shapes import BOOLEAN, NAME, UUID, by_version, strict
 from api_cell.servers import rebuild as rebuilding
+from api_cell.servers.rebuild import parse_rebuild_request
 
 
 def rebuild(req: Request) -> Response:
-    """202 {"server": {…, adminPass}}: the server will be made anew from the image, where it is."""
-    accepted = rebuilding.accept(req)
+    """202 {"server": {…, adminPass}}: the server will be made again from the image, where it is."""
+    accepted = rebuilding.accept(
+        req.cloud, req.services, req.caller, req.params["id"], parse_rebuild_request(req.body["rebuild"], req.version)
+    )
     shown = document(req, accepted.instance, accepted.cell)
     if not req.at_least(2, 75):
         shown = in_short(shown, accepted.instance)

@@ -7,6 +7,7 @@ from api_cell.compute.servers.schemas import action
 from api_cell.edge.route import Request, Response, Route
 from api_cell.edge.shapes import UUID, strict
 from api_cell.servers import rescue as rescuing
+from api_cell.servers.rescue import RescueRequest
 from cell_service.errors import ImageNotFound
 
 _RESCUE = strict(
@@ -22,8 +23,9 @@ _RESCUE = strict(
 
 def rescue(req: Request) -> Response:
     """200 {"adminPass": …}: the server will run from another disk, with its own beside it."""
-    asked = req.body["rescue"] or {}
-    password = rescuing.rescue(req, req.params["id"], asked.get("rescue_image_ref"), asked.get("adminPass"))
+    body = req.body["rescue"] or {}
+    request = RescueRequest(body.get("rescue_image_ref"), body.get("adminPass"), volume_backed=req.at_least(2, 87))
+    password = rescuing.rescue(req.cloud, req.services, req.caller, req.params["id"], request)
     return Response(200, {"adminPass": password} if req.services.settings.api.enable_instance_password else {})
 
 

@@ -26,7 +26,9 @@ def index(req: Request) -> Response:
 def create(req: Request) -> Response:
     """201 {"share": {…}}: the share will be attached."""
     asked = req.body["share"]
-    made = shares.attach(req, req.params["server_id"], asked["share_id"], asked.get("tag"))
+    made = shares.attach(
+        req.cloud, req.services, req.caller, req.params["server_id"], asked["share_id"], asked.get("tag")
+    )
     return Response(201, {"share": _view(req, made, PowerState.NOSTATE)})
 
 
@@ -38,12 +40,12 @@ def show(req: Request) -> Response:
 
 def delete(req: Request) -> Response:
     """200: the share will be detached."""
-    shares.detach(req, req.params["server_id"], req.params["id"])
+    shares.detach(req.cloud, req.caller, req.params["server_id"], req.params["id"])
     return Response(200)
 
 
 def _server(req: Request, verb: str) -> Instance:
-    instance = find.server(req, req.params["server_id"]).instance
+    instance = find.server(req.cloud, req.ctx, req.params["server_id"]).instance
     req.demand(shares.RULE + verb, find.target(instance))
     return instance
 

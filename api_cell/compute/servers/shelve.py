@@ -10,13 +10,13 @@ from api_cell.servers.shelve import Place
 
 def shelve(req: Request) -> Response:
     """202: the server will be an image, and lose its host when the time for that has come."""
-    shelving.shelve(req, req.params["id"])
+    shelving.shelve(req.cloud, req.caller, req.params["id"])
     return Response(202)
 
 
 def offload(req: Request) -> Response:
     """202: the shelved server will lose its host."""
-    shelving.offload(req, req.params["id"])
+    shelving.offload(req.cloud, req.caller, req.params["id"])
     return Response(202)
 
 
@@ -25,7 +25,7 @@ def unshelve(req: Request) -> Response:
     asked = (req.body["unshelve"] or {}) if req.at_least(2, 77) else {}
     zone = asked.get("availability_zone")
     pins = "availability_zone" in asked
-    shelving.unshelve(req, req.params["id"], Place(asked.get("host"), zone, pins))
+    shelving.unshelve(req.cloud, req.services, req.caller, req.params["id"], Place(asked.get("host"), zone, pins))
     return Response(202)
 
 

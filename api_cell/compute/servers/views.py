@@ -10,8 +10,8 @@ from operator import attrgetter
 from typing import Any
 
 from api_cell.edge.links import resource_links
-from api_cell.edge.moments import with_fraction
 from api_cell.edge.route import Request
+from api_cell.timestamps import with_fraction
 from cell_service.model.block_device import volumes
 from cell_service.model.instance import Fault, Flavor, Instance, Vif
 from cell_service.model.request_spec import RequestSpec

@@ -8,6 +8,7 @@ from api_cell.edge.route import ByVersion, Request, Response, Route, Schema, Ver
 from api_cell.edge.shapes import BOOLEAN, UUID, WHOLE, by_version, is_true, query_until_closed, strict, wrapped
 from api_cell.servers import find
 from api_cell.servers import volumes as attaching
+from api_cell.servers.volumes import AttachRequest, DeviceChange
 from cell_service.model.block_device import BlockDevice, volumes
 from cell_service.model.instance import Instance
 
@@ -66,8 +67,16 @@ def show(req: Request) -> Response:
 
 def create(req: Request) -> Response:
     """200 {"volumeAttachment": {…}}, from 2.101 on 202 and nothing: the volume will be attached."""
-    asked = _asked(req)
-    device = attaching.attach(req, req.params["server_id"], asked)
+    body = req.body["volumeAttachment"]
+    request = AttachRequest(
+        body["volumeId"],
+        body.get("device"),
+        body.get("tag"),
+        delete_on_termination=is_true(body.get("delete_on_termination", False)),
+        to_shelved=req.at_least(2, 20),
+        multiattach=req.at_least(2, 60),
+    )
+    device = attaching.attach(req.cloud, req.services, req.caller, req.params["server_id"], request)
     if req.at_least(2, 101):
         return Response(202)
     shown: dict[str, Any] = {
@@ -86,29 +95,27 @@ def create(req: Request) -> Response:
 def update(req: Request) -> Response:
     """202: another volume takes the device's place; or, from 2.85 on, with the same volume: what becomes of it with
     the server."""
-    asked, volume_id = _asked(req), req.params["id"]
-    if req.at_least(2, 85) and asked["volumeId"] == volume_id:
-        attaching.keep_or_delete(req, req.params["server_id"], volume_id, asked)
+    body, volume_id = req.body["volumeAttachment"], req.params["id"]
+    if req.at_least(2, 85) and body["volumeId"] == volume_id:
+        kept = body.get("delete_on_termination")
+        believed = {name: body[name] for name in ("device", "tag", "serverId", "id") if name in body}
+        change = DeviceChange(None if kept is None else is_true(kept), believed)
+        attaching.keep_or_delete(req.cloud, req.caller, req.params["server_id"], volume_id, change)
     else:
-        attaching.swap(req, req.params["server_id"], volume_id, asked["volumeId"])
+        attaching.swap(req.cloud, req.services, req.caller, req.params["server_id"], volume_id, body["volumeId"])
     return Response(202)
 
 
 def delete(req: Request) -> Response:
     """202: the volume will be detached."""
-    attaching.detach(req, req.params["server_id"], req.params["id"])
+    attaching.detach(
+        req.cloud, req.services, req.caller, req.params["server_id"], req.params["id"], from_shelved=req.at_least(2, 20)
+    )
     return Response(202)
 
 
-def _asked(req: Request) -> dict[str, Any]:
-    asked: dict[str, Any] = dict(req.body["volumeAttachment"])
-    if "delete_on_termination" in asked:
-        asked["delete_on_termination"] = is_true(asked["delete_on_termination"])
-    return asked
-
-
 def _seen(req: Request, verb: str) -> Instance:
-    instance = find.server(req, req.params["server_id"]).instance
+    instance = find.server(req.cloud, req.ctx, req.params["server_id"]).instance
     req.demand(attaching.PREFIX + verb, find.target(instance))
     return instance
 

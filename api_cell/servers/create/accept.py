@@ -16,13 +16,15 @@ from uuid import uuid4
 from sqlalchemy import Connection
 
 from api_cell import limits
-from api_cell.edge.route import Request
+from api_cell.caller import Caller
 from api_cell.hosts import ask
 from api_cell.scheduler import cells
 from api_cell.servers import devices
 from api_cell.servers.create import image_devices, images
-from api_cell.servers.create.body import AskedServer, asked_of, host_name
-from api_cell.servers.devices import AskedDevices
+from api_cell.servers.create.body import ServerRequest, host_name
+from api_cell.servers.devices import DeviceRequest
+from api_cell.services import Services
+from cell_service.context import Context
 from cell_service.errors import (
     ComputeHostNotFound,
     Invalid,
@@ -50,6 +52,7 @@ from mapping_db import (
     server_groups,
 )
 from mapping_db.build_requests import BuildRequest
+from mapping_db.cloud import Cloud
 from mapping_db.instance_mappings import InstanceMapping
 
 log = logging.getLogger(__name__)
@@ -81,68 +84,73 @@ class _Ingredients:
     """Whether that is limited."""
 
 
-def accept(req: Request) -> Accepted:
-    """Promise the servers that the body asks for.
+def accept(cloud: Cloud, services: Services, caller: Caller, request: ServerRequest) -> Accepted:
+    """Promise the servers that the client wants.
 
     Raises Invalid, FlavorNotFound, ImageNotFound, KeypairNotFound, OverQuota, LimitExceeded, PolicyForbidden, NotFound
     errors of networks, PeerUnavailable; then nothing has changed.
     """
-    asked = asked_of(req)
-    _demand_rights(req, asked)
-    image = req.services.images.get(req.ctx, asked.image_id) if asked.image_id else None
+    _demand_rights(caller, request)
+    image = services.require_images().get(caller.ctx, request.image_id) if request.image_id else None
     if image is not None and image_devices.brings_devices(image):
-        storage = image_devices.completed(req.body["server"], AskedDevices(asked.image_id, asked.devices), image)
-        asked = replace(asked, image_id=storage.image_id, devices=storage.devices)
+        storage = image_devices.completed(
+            DeviceRequest(request.image_id, request.devices), request.named_devices, image
+        )
+        request = replace(request, image_id=storage.image_id, devices=storage.devices)
         image = image_devices.without_devices(image)
-    ingredients = _look_up(req, asked, image)
-    limits.demand_room_for(ingredients.limits, asked.metadata, asked.files)
-    volume_backed = block_device.volume_backed(asked.devices)
+    ingredients = _look_up(cloud, services, caller, request, image)
+    limits.demand_room_for(ingredients.limits, request.metadata, request.files)
+    volume_backed = block_device.volume_backed(request.devices)
     flavor = replace(ingredients.flavor, root_gib=0) if volume_backed else ingredients.flavor
     images.check_fit(flavor, ingredients.image)
-    _check_hosts(req, asked)
-    _check_cells(req, asked)
-    if req.services.networks is not None and asked.networks != ():
-        own = () if asked.auto_networks else (NetworkRequest(),)
-        wanted = own if asked.networks is None else asked.networks
-        req.services.networks.validate(req.ctx, wanted, asked.security_groups, asked.max_count)
-    servers = _servers(req, asked, ingredients)
-    uuids = tuple(server.uuid for server in _promise_most(req, asked, ingredients, servers))
+    _check_hosts(cloud, services, request)
+    _check_cells(cloud, request)
+    if services.networks is not None and request.networks != ():
+        own = () if request.auto_networks else (NetworkRequest(),)
+        wanted = own if request.networks is None else request.networks
+        services.networks.validate(caller.ctx, wanted, request.security_groups, request.max_count)
+    servers = _servers(cloud, services, caller.ctx, request, ingredients)
+    uuids = tuple(server.uuid for server in _promise_most(cloud, caller.ctx, request, ingredients, servers))
     for uuid in uuids:
-        log.info("server accepted", extra=about(req.ctx, instance=uuid, project=req.ctx.project_id))
+        log.info("server accepted", extra=about(caller.ctx, instance=uuid, project=caller.ctx.project_id))
     try:
-        req.services.superconductor.build(req.ctx, uuids)
+        services.superconductor.build(caller.ctx, uuids)
     except Unavailable as error:
-        log.warning("no super-conductor woken, the build waits for the next look", extra=about(req.ctx, reason=error))
-    return Accepted(uuids, servers[0].reservation_id, asked.admin_password, asked.wants_reservation_id)
+        log.warning(
+            "no super-conductor woken, the build waits for the next look", extra=about(caller.ctx, reason=error)
+        )
+    return Accepted(uuids, servers[0].reservation_id, request.admin_password, request.wants_reservation_id)
 
 
-def _demand_rights(req: Request, asked: AskedServer) -> None:
-    if asked.networks is None or asked.networks:
-        req.demand("os_compute_api:servers:create:attach_network")
-    if asked.forced_host or asked.forced_node:
-        req.demand("os_compute_api:servers:create:forced_host")
-    if asked.requested_host or asked.requested_node:
-        req.demand("compute:servers:create:requested_destination")
-    if {cells.TARGET, cells.DIFFERENT} & asked.hints.keys():
-        req.demand("os_compute_api:servers:create:forced_host")
-    if asked.certificates:
-        req.demand("os_compute_api:servers:create:trusted_certs")
-    if (asked.requested_host or asked.requested_node) and asked.forced_host:
+def _demand_rights(caller: Caller, request: ServerRequest) -> None:
+    if request.networks is None or request.networks:
+        caller.demand("os_compute_api:servers:create:attach_network")
+    if request.forced_host or request.forced_node:
+        caller.demand("os_compute_api:servers:create:forced_host")
+    if request.requested_host or request.requested_node:
+        caller.demand("compute:servers:create:requested_destination")
+    if {cells.TARGET, cells.DIFFERENT} & request.hints.keys():
+        caller.demand("os_compute_api:servers:create:forced_host")
+    if request.certificates:
+        caller.demand("os_compute_api:servers:create:trusted_certs")
+    if (request.requested_host or request.requested_node) and request.forced_host:
         raise Invalid(reason="A destination can be named once only: in availability_zone or as host.")
 
 
-def _look_up(req: Request, asked: AskedServer, image: Image | None) -> _Ingredients:
-    ctx = req.ctx
-    group_uuid = asked.hints.get("group")
+def _look_up(
+    cloud: Cloud, services: Services, caller: Caller, request: ServerRequest, image: Image | None
+) -> _Ingredients:
+    ctx = caller.ctx
+    group_uuid = request.hints.get("group")
     if isinstance(group_uuid, list):
         group_uuid = group_uuid[0] if group_uuid else None
-    most, of_user = limits.of_both(req, ctx.project_id, ctx.user_id)
-    with req.cloud.db.connect() as tx:
-        flavor = flavors.get(tx, asked.flavor_id, None if ctx.is_admin else ctx.project_id)
+    most, of_user = limits.of_both(cloud, services, caller.ctx, ctx.project_id, ctx.user_id)
+    with cloud.db.connect() as tx:
+        flavor = flavors.get(tx, request.flavor_id, None if ctx.is_admin else ctx.project_id)
         key_data = None
-        if asked.key_name is not None:
+        if request.key_name is not None:
             try:
-                key_data = key_pairs.get(tx, ctx.user_id, asked.key_name).public_key
+                key_data = key_pairs.get(tx, ctx.user_id, request.key_name).public_key
             except KeypairNotFound:
                 raise Invalid(reason="Invalid key_name provided.") from None
         if group_uuid is not None:
@@ -150,121 +158,127 @@ def _look_up(req: Request, asked: AskedServer, image: Image | None) -> _Ingredie
             if group is None or (group.project_id != ctx.project_id and not ctx.is_admin):
                 raise ServerGroupNotFound(group_uuid=group_uuid)
     if flavor.disabled:
-        raise Invalid(reason=f"Flavor {asked.flavor_id} could not be found.")
-    on_volume = devices.check(req, flavor, asked.devices, asked.max_count)
+        raise Invalid(reason=f"Flavor {request.flavor_id} could not be found.")
+    on_volume = devices.check(
+        services, caller, flavor, request.devices, request.max_count, multiattach=request.multiattach
+    )
     image = image or on_volume
     if image is None:
         raise Invalid(reason="Invalid imageRef provided.")
     images.demand_active(image)
-    classes = class_usage.of_flavor(flavor, volume_backed=block_device.volume_backed(asked.devices))
-    most = limits.of_servers(req, ctx.project_id, most, classes)
-    by_class = limits.counts_classes(req)
+    classes = class_usage.of_flavor(flavor, volume_backed=block_device.volume_backed(request.devices))
+    most = limits.of_servers(services, caller.ctx, ctx.project_id, most, classes)
+    by_class = limits.counts_classes(services)
     return _Ingredients(flavor, image, key_data, group_uuid, most, of_user, classes, by_class)
 
 
-def _check_hosts(req: Request, asked: AskedServer) -> None:
+def _check_hosts(cloud: Cloud, services: Services, request: ServerRequest) -> None:
     """Zones and hosts that were named must exist. Nova answers 400 for both."""
-    named = [host for host in (asked.forced_host, asked.requested_host) if host]
+    named = [host for host in (request.forced_host, request.requested_host) if host]
     if named:
-        with req.cloud.db.connect() as tx:
+        with cloud.db.connect() as tx:
             for host in named:
                 if not host_mappings.of_hosts(tx, [host]):
                     raise ComputeHostNotFound(host=host)
-    zones = {req.services.settings.zones.default_availability_zone}
-    if asked.zone is not None and asked.zone not in zones | set(ask.zones(req.cloud).values()):
+    zones = {services.settings.zones.default_availability_zone}
+    if request.zone is not None and request.zone not in zones | set(ask.zones(cloud).values()):
         raise Invalid(reason="The requested availability zone is not available")
 
 
-def _check_cells(req: Request, asked: AskedServer) -> None:
+def _check_cells(cloud: Cloud, request: ServerRequest) -> None:
     """Raises Invalid for a hint that speaks of a cell that is not there."""
-    snapshot = req.cloud.cells.snapshot()
-    for text in cells.named(asked.hints.get(cells.TARGET)):
+    snapshot = cloud.cells.snapshot()
+    for text in cells.named(request.hints.get(cells.TARGET)):
         if not cells.cells_called(snapshot, text):
             raise Invalid(reason=f"Hint {cells.TARGET}: no cell is called {text}.")
-    servers = [text for text in cells.named(asked.hints.get(cells.DIFFERENT))
+    servers = [text for text in cells.named(request.hints.get(cells.DIFFERENT))
                if not cells.cells_called(snapshot, text)]  # fmt: skip
     if servers:
-        with req.cloud.db.connect() as tx:
+        with cloud.db.connect() as tx:
             found = instance_mappings.places(tx, servers)
         if lost := [text for text in servers if text not in found]:
             raise Invalid(reason=f"Hint {cells.DIFFERENT}: {lost[0]} is no cell and no server.")
 
 
-def _servers(req: Request, asked: AskedServer, made_of: _Ingredients) -> list[Instance]:
+def _servers(
+    cloud: Cloud, services: Services, ctx: Context, request: ServerRequest, made_of: _Ingredients
+) -> list[Instance]:
     """The servers as they will be stored, in launch order."""
     reservation_id = "r-" + "".join(secrets.choice("0123456789abcdefghijklmnopqrstuvwxyz") for _ in range(8))
-    now, image, settings = req.cloud.clock.now(), made_of.image, req.services.settings
-    zone = asked.zone or settings.zones.default_schedule_zone
+    now, image, settings = cloud.clock.now(), made_of.image, services.settings
+    zone = request.zone or settings.zones.default_schedule_zone
     template = Instance(
         uuid="",
-        project_id=req.ctx.project_id,
-        user_id=req.ctx.user_id,
-        display_name=asked.name,
+        project_id=ctx.project_id,
+        user_id=ctx.user_id,
+        display_name=request.name,
         flavor=made_of.flavor,
         created_at=now,
         updated_at=now,
-        display_description=asked.description if req.at_least(2, 19) else asked.name,
-        image_ref=asked.image_id and image.id,
+        display_description=request.description,
+        image_ref=request.image_id and image.id,
         kernel_id=image.properties.get("kernel_id", ""),
         ramdisk_id=image.properties.get("ramdisk_id", ""),
-        key_name=asked.key_name,
+        key_name=request.key_name,
         key_data=made_of.key_data,
-        user_data=asked.user_data,
-        config_drive=asked.config_drive or image.properties.get("img_config_drive") == "mandatory",
+        user_data=request.user_data,
+        config_drive=request.config_drive or image.properties.get("img_config_drive") == "mandatory",
         availability_zone=zone,
         pinned_availability_zone=zone,
         reservation_id=reservation_id,
-        access_ip_v4=asked.access_ip_v4,
-        access_ip_v6=asked.access_ip_v6,
-        auto_disk_config=asked.auto_disk_config,
-        metadata=asked.metadata,
+        access_ip_v4=request.access_ip_v4,
+        access_ip_v6=request.access_ip_v6,
+        auto_disk_config=request.auto_disk_config,
+        metadata=request.metadata,
         system_metadata=images.remembered(made_of.flavor, image),
-        tags=asked.tags,
-        security_groups=asked.security_groups or (("default",) if asked.networks != () else ()),
-        trusted_image_certificates=asked.certificates,
-        scheduler_hints=asked.hints,
+        tags=request.tags,
+        security_groups=request.security_groups or (("default",) if request.networks != () else ()),
+        trusted_image_certificates=request.certificates,
+        scheduler_hints=request.hints,
     )
-    return [_numbered(template, asked, index) for index in range(asked.max_count)]
+    return [_numbered(template, request, index) for index in range(request.max_count)]
 
 
-def _numbered(template: Instance, asked: AskedServer, index: int) -> Instance:
+def _numbered(template: Instance, request: ServerRequest, index: int) -> Instance:
     uuid = str(uuid4())
-    several = asked.max_count > 1
+    several = request.max_count > 1
     name = f"{template.display_name}-{index + 1}" if several else template.display_name
     hostname = host_name(name, f"server-{uuid}")
-    if asked.hostname is not None:
-        hostname = f"{asked.hostname}-{index + 1}" if several else asked.hostname
+    if request.hostname is not None:
+        hostname = f"{request.hostname}-{index + 1}" if several else request.hostname
     return replace(
         template,
         uuid=uuid,
         display_name=name,
         hostname=hostname,
         launch_index=index,
-        block_devices=devices.for_one(asked.devices),
+        block_devices=devices.for_one(request.devices),
     )
 
 
-def _promise_most(req: Request, asked: AskedServer, made_of: _Ingredients, servers: list[Instance]) -> list[Instance]:
+def _promise_most(
+    cloud: Cloud, ctx: Context, request: ServerRequest, made_of: _Ingredients, servers: list[Instance]
+) -> list[Instance]:
     """Promise as many of the servers as quota allows, at least min_count. Answers those."""
     chosen = servers
     while True:
         try:
-            req.cloud.db.run(partial(_promise, req=req, asked=asked, made_of=made_of, servers=chosen))
+            cloud.db.run(partial(_promise, cloud, ctx, request, made_of, chosen))
             return chosen
         except OverQuota:
-            if len(chosen) == asked.min_count:
+            if len(chosen) == request.min_count:
                 raise
-            chosen = servers[: max(asked.min_count, min(len(chosen) - 1, _headroom(req, made_of)))]
+            chosen = servers[: max(request.min_count, min(len(chosen) - 1, _headroom(cloud, ctx, made_of)))]
 
 
-def _headroom(req: Request, made_of: _Ingredients) -> int:
+def _headroom(cloud: Cloud, ctx: Context, made_of: _Ingredients) -> int:
     """For how many servers the project's quota has room now."""
     wanted, most = _resources(made_of.flavor, 1), made_of.limits
-    with req.cloud.db.connect() as tx:
-        used = quotas.usage_of(tx, req.ctx.project_id)
+    with cloud.db.connect() as tx:
+        used = quotas.usage_of(tx, ctx.project_id)
         if made_of.by_class:
             wanted |= made_of.classes
-            used |= class_usage.used_by(tx, req.ctx.project_id, made_of.classes)
+            used |= class_usage.used_by(tx, ctx.project_id, made_of.classes)
     rooms = ((most[name] - used[name]) // amount for name, amount in wanted.items() if most[name] >= 0 and amount)
     return min(rooms, default=0)
 
@@ -273,19 +287,21 @@ def _resources(flavor: Flavor, count: int) -> dict[str, int]:
     return {"instances": count, "cores": count * flavor.vcpus, "ram": count * flavor.memory_mib}
 
 
-def _promise(tx: Connection, req: Request, asked: AskedServer, made_of: _Ingredients, servers: list[Instance]) -> None:
+def _promise(
+    cloud: Cloud, ctx: Context, request: ServerRequest, made_of: _Ingredients, servers: list[Instance], tx: Connection
+) -> None:
     """Write all that makes the promise. Quota comes last, for its rows are everybody's in the project."""
-    now, ctx = req.cloud.clock.now(), req.ctx
+    now, ctx = cloud.clock.now(), ctx
     if made_of.group_uuid is not None:
         most = made_of.limits["server_group_members"]
         _join_group(tx, made_of.group_uuid, [server.uuid for server in servers], most)
     build = BuildArguments(
-        networks=asked.networks,
-        auto_networks=asked.auto_networks,
-        injected_files=asked.files,
-        admin_password=asked.admin_password,
+        networks=request.networks,
+        auto_networks=request.auto_networks,
+        injected_files=request.files,
+        admin_password=request.admin_password,
     )
-    request_specs.insert_new(tx, [_spec(asked, made_of, server) for server in servers], now)
+    request_specs.insert_new(tx, [_spec(request, made_of, server) for server in servers], now)
     build_requests.insert_new(
         tx,
         [
@@ -312,7 +328,7 @@ def _join_group(tx: Connection, group_uuid: str, uuids: list[str], limit: int) -
     server_groups.join(tx, group_uuid, uuids)
 
 
-def _spec(asked: AskedServer, made_of: _Ingredients, server: Instance) -> RequestSpec:
+def _spec(request: ServerRequest, made_of: _Ingredients, server: Instance) -> RequestSpec:
     image = made_of.image
     return RequestSpec(
         instance_uuid=server.uuid,
@@ -325,11 +341,11 @@ def _spec(asked: AskedServer, made_of: _Ingredients, server: Instance) -> Reques
         image_min_disk_gib=0 if server.volume_backed else image.min_disk_gib,
         image_disk_format=image.disk_format,
         availability_zone=server.availability_zone,
-        force_host=asked.forced_host,
-        force_node=asked.forced_node,
-        requested_host=asked.requested_host,
-        requested_node=asked.requested_node,
-        scheduler_hints=asked.hints,
+        force_host=request.forced_host,
+        force_node=request.forced_node,
+        requested_host=request.requested_host,
+        requested_node=request.requested_node,
+        scheduler_hints=request.hints,
         group_uuid=made_of.group_uuid,
         volume_backed=server.volume_backed,
     )

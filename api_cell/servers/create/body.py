@@ -1,4 +1,4 @@
-"""What a body of POST /servers asks for: parsed, defaults filled in, nothing looked up."""
+"""The body of POST /servers: parsed, defaults filled in, nothing looked up."""
 
 from __future__ import annotations
 
@@ -10,8 +10,7 @@ import string
 from dataclasses import dataclass
 from typing import Any
 
-from api_cell.edge.route import Request
-from api_cell.servers.devices import devices_of
+from api_cell.servers.devices import device_path, parse_devices
 from api_cell.servers.lists.query import boolean
 from cell_service.errors import Invalid
 from cell_service.model.block_device import BlockDevice
@@ -21,9 +20,10 @@ _PASSWORD = string.ascii_letters + string.digits
 
 
 @dataclass(frozen=True, slots=True)
-class AskedServer:
-    """The request in our own terms. `image_id` "": it boots from a volume. `networks` None: the project's network;
-    () none at all."""
+class ServerRequest:
+    """The servers that a client wants. `image_id` "": they boot from a volume. `networks` None: the project's network;
+    () none at all. `named_devices` are the paths of devices that the body names, also to leave them out.
+    `multiattach`: volumes for several servers may be used (2.60)."""
 
     name: str
     flavor_id: str
@@ -54,18 +54,19 @@ class AskedServer:
     hints: dict[str, Any]
     certificates: tuple[str, ...]
     wants_reservation_id: bool
+    named_devices: frozenset[str]
+    multiattach: bool
 
 
-def asked_of(req: Request) -> AskedServer:
-    """Read the body, which its schema has let pass. Raises Invalid."""
-    body: dict[str, Any] = req.body
+def parse_server_request(body: dict[str, Any], version: tuple[int, int]) -> ServerRequest:
+    """What the body means, which its schema has let pass. Raises Invalid."""
     server: dict[str, Any] = body["server"]
-    storage = devices_of(server)
+    storage = parse_devices(server)
     lowest, highest = _counts(server)
     zone, host, node = _zone(server.get("availability_zone"))
     networks, auto = _networks(server.get("networks"))
     hints = body.get("os:scheduler_hints") or body.get("OS-SCH-HNT:scheduler_hints") or {}
-    return AskedServer(
+    return ServerRequest(
         name=server["name"],
         flavor_id=str(server["flavorRef"]).rsplit("/", 1)[-1],
         image_id=storage.image_id,
@@ -77,7 +78,7 @@ def asked_of(req: Request) -> AskedServer:
         admin_password=server.get("adminPass") or new_password(),
         security_groups=tuple(dict.fromkeys(group["name"] for group in server.get("security_groups", []))),
         metadata=server.get("metadata") or {},
-        files=tuple(file_of(each) for each in server.get("personality", [])),
+        files=tuple(parse_file(each) for each in server.get("personality", [])),
         tags=tuple(dict.fromkeys(server.get("tags") or ())),
         key_name=server.get("key_name"),
         user_data=server.get("user_data"),
@@ -88,13 +89,15 @@ def asked_of(req: Request) -> AskedServer:
         requested_host=server.get("host"),
         requested_node=server.get("hypervisor_hostname"),
         hostname=server.get("hostname"),
-        description=server.get("description"),
+        description=server.get("description") if version >= (2, 19) else server["name"],
         auto_disk_config=server.get("OS-DCF:diskConfig") == "AUTO",
         access_ip_v4=server.get("accessIPv4"),
         access_ip_v6=server.get("accessIPv6"),
         hints=hints,
         certificates=tuple(server.get("trusted_image_certificates") or ()),
         wants_reservation_id=_flag(server.get("return_reservation_id", False), "return_reservation_id"),
+        named_devices=_named_devices(server),
+        multiattach=version >= (2, 60),
     )
 
 
@@ -110,6 +113,11 @@ def host_name(name: str, fallback: str) -> str:
     """A server's name as a host name (RFC 1123 label); `fallback` where nothing of it is left."""
     text = re.sub(r"[^a-z0-9-]", "", re.sub(r"[ _.]", "-", name.lower()))[:63].strip("-")
     return text or fallback
+
+
+def _named_devices(server: dict[str, Any]) -> frozenset[str]:
+    given = [*(server.get("block_device_mapping") or ()), *(server.get("block_device_mapping_v2") or ())]
+    return frozenset(path for each in given if (path := device_path(each.get("device_name"))) is not None)
 
 
 def _flag(value: bool | str, name: str) -> bool:
@@ -166,7 +174,7 @@ def _networks(wanted: list[dict[str, Any]] | str | None) -> tuple[tuple[NetworkR
     return tuple(made), False
 
 
-def file_of(given: dict[str, str]) -> InjectedFile:
+def parse_file(given: dict[str, str]) -> InjectedFile:
     """Raises Invalid."""
     try:
         base64.b64decode(given.get("contents", ""), validate=False)

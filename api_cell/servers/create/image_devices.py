@@ -8,10 +8,11 @@ volume").
 from __future__ import annotations
 
 import json
+from collections.abc import Collection
 from dataclasses import replace
 from typing import Any
 
-from api_cell.servers.devices import AskedDevices, check_order, older_form, read_device
+from api_cell.servers.devices import DeviceRequest, check_order, older_form, read_device
 from api_cell.servers.lists.query import boolean
 from cell_service.errors import Invalid
 from cell_service.model.block_device import BlockDevice
@@ -24,16 +25,14 @@ def brings_devices(image: Image) -> bool:
     return image.properties.get(MAPPING, "").strip() not in ("", "[]")
 
 
-def completed(server: dict[str, Any], asked: AskedDevices, image: Image) -> AskedDevices:
-    """What was asked for, with what the image brings along; a device of the same name in the request is taken for the
-    image's, and with no_device it is left out. Raises Invalid."""
-    given = [*(server.get("block_device_mapping") or ()), *(server.get("block_device_mapping_v2") or ())]
-    named = {_path(each.get("device_name")) for each in given if each.get("device_name")}
+def completed(request: DeviceRequest, named: Collection[str], image: Image) -> DeviceRequest:
+    """The requested devices and those that the image brings along. A device that the request names (`named`) replaces
+    the image's of that name, or with no_device removes it. Raises Invalid."""
     brought = [device for device in _brought(image) if device.device_name is None or device.device_name not in named]
     boots = any(device.is_root for device in brought)
-    devices = [*brought, *asked.devices]
+    devices = [*brought, *request.devices]
     check_order(devices, local_root=not boots)
-    return AskedDevices("" if boots else asked.image_id, tuple(sorted(devices, key=lambda each: not each.is_root)))
+    return DeviceRequest("" if boots else request.image_id, tuple(sorted(devices, key=lambda each: not each.is_root)))
 
 
 def without_devices(image: Image) -> Image:

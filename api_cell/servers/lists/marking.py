@@ -1,40 +1,42 @@
-"""Where a marker stands: the last server of the page before, alive or deleted, in a cell that answers or not."""
+"""The place of a marker: the last server of the page before, alive or deleted, in a cell that answers or not."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from api_cell.edge.route import Request
+from api_cell.caller import Caller
+from cell_service.context import Deadline
 from cell_service.db import instance_lists, instances
 from cell_service.db.sql.sorting import Sort
 from cell_service.errors import InstanceNotFound, Invalid, Unavailable
 from cell_service.model.instance import Instance
 from mapping_db import build_requests, instance_mappings
+from mapping_db.cloud import Cloud
 from mapping_db.instance_mappings import InstanceMapping
 
 
-def mapping_of(req: Request, marker: str | None) -> InstanceMapping | None:
+def mapping_of(cloud: Cloud, caller: Caller, marker: str | None) -> InstanceMapping | None:
     """The marker's mapping. Raises Invalid for one that the caller may not know of."""
     if marker is None:
         return None
-    with req.cloud.db.connect() as tx:
+    with cloud.db.connect() as tx:
         mapping = instance_mappings.get_many(tx, [marker]).get(marker)
-    if mapping is None or not (req.ctx.is_admin or mapping.project_id == req.ctx.project_id):
+    if mapping is None or not (caller.ctx.is_admin or mapping.project_id == caller.ctx.project_id):
         raise Invalid(reason=f"marker [{marker}] not found")
     return mapping
 
 
-def values_of(req: Request, marker: str | None, sort: Sort) -> tuple[Any, ...] | None:
+def values_of(cloud: Cloud, caller: Caller, marker: str | None, sort: Sort) -> tuple[Any, ...] | None:
     """The marker's values by these keys; where its cell does not answer, the mapping's, if it knows them all.
 
     Raises Invalid, CellUnavailable.
     """
-    mapping = mapping_of(req, marker)
+    mapping = mapping_of(cloud, caller, marker)
     if mapping is None:
         return None
     known = {name for name, _ in sort} <= instance_mappings.SORTABLE
     try:
-        instance = _instance_of(req, mapping)
+        instance = _instance_of(cloud, caller.ctx.deadline, mapping)
     except Unavailable:
         if not known:
             raise
@@ -46,18 +48,18 @@ def values_of(req: Request, marker: str | None, sort: Sort) -> tuple[Any, ...] |
     return instance_mappings.sort_values(mapping, sort)
 
 
-def _instance_of(req: Request, mapping: InstanceMapping) -> Instance | None:
-    """None when nobody has it (any more)."""
+def _instance_of(cloud: Cloud, deadline: Deadline, mapping: InstanceMapping) -> Instance | None:
+    """None when no cell has it (any more)."""
     uuid = mapping.instance_uuid
     if mapping.cell_id is None:
-        with req.cloud.db.connect() as tx:
+        with cloud.db.connect() as tx:
             request = build_requests.get(tx, uuid)
             if request is not None:
                 return request.instance
             mapping = instance_mappings.get_many(tx, [uuid]).get(uuid, mapping)
     if mapping.cell_id is None:
         return None
-    with req.cloud.cells.open(mapping.cell_id).db.connect(req.ctx.deadline) as tx:
+    with cloud.cells.open(mapping.cell_id).db.connect(deadline) as tx:
         try:
             return instances.get(tx, uuid, deleted=True)
         except InstanceNotFound:

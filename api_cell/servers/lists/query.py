@@ -1,24 +1,29 @@
-"""What a caller of GET /servers asked for: filters by wire name into conditions on a cell's rows."""
+"""The query of GET /servers: filters by wire name become conditions on a cell's rows."""
 
 from __future__ import annotations
 
 import ast
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
-from api_cell.edge.formats import moment
-from api_cell.edge.route import Request
+from api_cell.caller import Caller
+from api_cell.timestamps import parse_timestamp
 from cell_service.db.instance_lists import Listing, StatusFilter
 from cell_service.db.sql.sorting import Sort
 from cell_service.errors import Invalid
 from cell_service.model.status import states_of
 
+Parameters = Mapping[str, Sequence[str]]
+"""Every parameter as the list of its values."""
+Version = tuple[int, int]
+
 DEFAULT_SORT: Sort = (("created_at", "desc"), ("uuid", "desc"))
 
 # Filters that anybody may use; the others are for those whom policy lets use all (Compute API reference).
-_EVERYBODYS = {
+_FOR_ALL = {
     "reservation_id", "name", "status", "image", "flavor", "ip", "changes-since", "all_tenants", "tags", "tags-any",
     "not-tags", "not-tags-any", "metadata", "tenant_id", "project_id", "uuid", "deleted", "display_name",
 }  # fmt: skip
@@ -48,9 +53,10 @@ _POWER_WORDS = {"nostate": 0, "running": 1, "paused": 3, "shutdown": 4, "crashed
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class ListQuery:
     """A listing with its scope. `project_id` None: all projects. `indexed`: the mappings alone give the order and
-    the members of the page. `nothing`: no server can match. `brief`: their names are enough."""
+    the members of the page. `nothing`: no server can match. `brief`: their names are enough.
+    `shows_down_cells`: servers of cells that are down are shown as far as their mappings know them (2.69)."""
 
     listing: Listing
     project_id: str | None
@@ -59,27 +65,32 @@ class Asked:
     indexed: bool
     nothing: bool = False
     brief: bool = False
+    shows_down_cells: bool = False
 
 
-def asked_of(req: Request, *, rule: str, max_limit: int) -> Asked:
-    """Read the request's query. Raises Invalid, PolicyForbidden."""
-    given = {name: values[-1] for name, values in req.query.items() if values and name not in _PAGING}
-    sort = _sort(req)
-    powerful = req.may("os_compute_api:servers:allow_all_filters")
-    project_id = _scope(req, given, rule, powerful)
+def parse_list_query(
+    caller: Caller, parameters: Parameters, version: Version, *, rule: str, max_limit: int, brief: bool = False
+) -> ListQuery:
+    """What the parameters mean, which their schema has let pass. Raises Invalid, PolicyForbidden."""
+    given = {name: values[-1] for name, values in parameters.items() if values and name not in _PAGING}
+    sort = _sort(parameters)
+    powerful = caller.may("os_compute_api:servers:allow_all_filters")
+    project_id = _scope(caller, given, rule, powerful)
     if not powerful:
-        allowed = _EVERYBODYS.union(*(names for version, names in _SINCE if req.version >= version))
+        allowed = _FOR_ALL.union(*(names for since, names in _SINCE if version >= since))
         given = {name: value for name, value in given.items() if name in allowed}
     for name in ("all_tenants", "tenant_id", "project_id"):
         given.pop(name, None)
-    listing = _listing(req, given)
+    listing = _listing(caller, parameters, version, given)
     indexed = not given and sort[0][0] == "created_at" and len(sort) == 2
     if project_id is not None:
         listing = replace(listing, equal={**listing.equal, "project_id": (project_id,)})
-    limit = _limit(req, max_limit)
+    limit = _limit(parameters, max_limit)
     listing = replace(listing, sort=sort, limit=limit)
     nothing = listing.statuses == ()
-    return Asked(listing, project_id, req.one("marker"), limit, indexed, nothing)
+    marker = next(reversed(parameters.get("marker", ())), None)
+    down = version >= (2, 69)
+    return ListQuery(listing, project_id, marker, limit, indexed, nothing, brief=brief, shows_down_cells=down)
 
 
 _PAGING = {"limit", "marker", "sort_key", "sort_dir"}
@@ -95,16 +106,14 @@ def boolean(text: str, name: str) -> bool:
     raise Invalid(reason=f"Unrecognized value '{text}' for {name}, acceptable values are booleans")
 
 
-def _limit(req: Request, max_limit: int) -> int:
-    text = req.one("limit")
-    if text is None:
-        return max_limit
-    return min(int(text), max_limit)
+def _limit(parameters: Parameters, max_limit: int) -> int:
+    values = parameters.get("limit")
+    return min(int(values[-1]), max_limit) if values else max_limit
 
 
-def _sort(req: Request) -> Sort:
-    keys = list(req.query.get("sort_key", []))
-    directions = list(req.query.get("sort_dir", []))
+def _sort(parameters: Parameters) -> Sort:
+    keys = list(parameters.get("sort_key", []))
+    directions = list(parameters.get("sort_dir", []))
     if len(directions) > max(len(keys), 1):
         raise Invalid(reason="Sort direction size exceeds sort key size")
     for direction in directions:
@@ -131,36 +140,36 @@ _SORTABLE = frozenset({
 })  # fmt: skip
 
 
-def _scope(req: Request, given: dict[str, str], rule: str, powerful: bool) -> str | None:
+def _scope(caller: Caller, given: dict[str, str], rule: str, powerful: bool) -> str | None:
     """Whose servers: a project's, or everybody's (None)."""
     wants_all = "all_tenants" in given and boolean(given["all_tenants"] or "1", "all_tenants")
     named = given.get("tenant_id") or given.get("project_id")
     if wants_all:
-        req.demand(f"{rule}:get_all_tenants")
+        caller.demand(f"{rule}:get_all_tenants")
         return named
-    return req.ctx.project_id
+    return caller.ctx.project_id
 
 
-def _listing(req: Request, given: dict[str, str]) -> Listing:
+def _listing(caller: Caller, parameters: Parameters, version: Version, given: dict[str, str]) -> Listing:
     equal: dict[str, tuple[Any, ...]] = {}
     patterns: dict[str, str] = {}
     addresses: list[str] = []
     fields: dict[str, Any] = {}
     for name, value in given.items():
         if name in _EQUAL:
-            equal[_EQUAL[name]] = tuple(dict.fromkeys(req.query[name]))
+            equal[_EQUAL[name]] = tuple(dict.fromkeys(parameters[name]))
         elif name in _NUMBERS:
             equal[name] = (_number(name, value),)
         elif name in _PATTERNS:
             patterns[_PATTERNS[name]] = value
         elif name in _TIMES:
-            equal[name] = (moment_of(name, value),)
+            equal[name] = (parse_moment(name, value),)
         elif name in ("ip", "ip6"):
             addresses.append(value)
         elif name == "status":
-            fields["statuses"] = _statuses(req, req.query["status"])
+            fields["statuses"] = _statuses(caller, parameters["status"], version)
         elif name == "task_state":
-            equal["task_state"] = tuple(None if each in ("", "None") else each for each in req.query[name])
+            equal["task_state"] = tuple(None if each in ("", "None") else each for each in parameters[name])
         elif name in ("config_drive", "auto_disk_config"):
             equal[name] = (boolean(value, name),)
         elif name == "metadata":
@@ -168,48 +177,50 @@ def _listing(req: Request, given: dict[str, str]) -> Listing:
         elif name in _TAGS:
             fields[_TAGS[name]] = tuple(tag for tag in value.split(",") if tag)
         elif name == "changes-since":
-            fields["changes_since"] = moment_of(name, value)
+            fields["changes_since"] = parse_moment(name, value)
         elif name == "changes-before":
-            fields["changes_before"] = moment_of(name, value)
+            fields["changes_before"] = parse_moment(name, value)
         elif name == "locked":
             fields["locked"] = boolean(value, "locked")
         elif name == "deleted":
             fields["deleted"] = boolean(value, "deleted")
         elif name == "soft_deleted":
             fields["soft_deleted"] = boolean(value, "soft_deleted")
-    return Listing(equal=equal, patterns=patterns, address_patterns=tuple(addresses), **_deleted(req, given, fields))
+    return Listing(
+        equal=equal, patterns=patterns, address_patterns=tuple(addresses), **_deleted(caller, parameters, fields)
+    )
 
 
 _TAGS = {"tags": "all_tags", "tags-any": "any_tags", "not-tags": "not_all_tags", "not-tags-any": "not_any_tags"}
 
 
-def _deleted(req: Request, given: dict[str, str], fields: dict[str, Any]) -> dict[str, Any]:
-    """Deleted servers are for administrators who ask, and for those who ask what has changed. Those that are deleted
-    for now stand with the deleted ones, and where somebody asks for their state."""
+def _deleted(caller: Caller, parameters: Parameters, fields: dict[str, Any]) -> dict[str, Any]:
+    """Deleted servers are for administrators who want them, and in lists of what has changed. Those that are deleted
+    for now are listed with the deleted ones, and where their state is a filter."""
     since, before = fields.get("changes_since"), fields.get("changes_before")
     if since and before and since > before:
         raise Invalid(reason="The value of changes-since must be less than or equal to changes-before")
-    if fields.get("deleted") and not req.ctx.is_admin:
+    if fields.get("deleted") and not caller.ctx.is_admin:
         fields["deleted"] = False
     if "deleted" not in fields and (since or before):
         fields["deleted"] = None
     if "statuses" in fields and any(status.vm_state == "deleted" for status in fields["statuses"]):
         fields["deleted"] = True
     softly = any(status.vm_state == "soft-delete" for status in fields.get("statuses") or ())
-    softly = softly or "soft-delete" in req.query.get("vm_state", ())
+    softly = softly or "soft-delete" in parameters.get("vm_state", ())
     fields.setdefault("soft_deleted", softly or fields.get("deleted") is True)
     return fields
 
 
-def _statuses(req: Request, values: list[str]) -> tuple[StatusFilter, ...]:
+def _statuses(caller: Caller, values: Sequence[str], version: Version) -> tuple[StatusFilter, ...]:
     found: list[StatusFilter] = []
     for value in values:
         states = states_of(value)
-        if not states and req.at_least(2, 38):
+        if not states and version >= (2, 38):
             raise Invalid(reason=f"Invalid status value '{value}'")
         for vm_state, tasks, other in states:
-            if vm_state in ("deleted", "soft-delete") and not req.ctx.is_admin:
-                req.demand("context_is_admin")
+            if vm_state in ("deleted", "soft-delete") and not caller.ctx.is_admin:
+                caller.demand("context_is_admin")
             found.append(StatusFilter(vm_state, tasks, other))
     return tuple(found)
 
@@ -223,10 +234,10 @@ def _number(name: str, value: str) -> int:
         raise Invalid(reason=f"Invalid value '{value}' for {name}") from None
 
 
-def moment_of(name: str, value: str) -> datetime:
+def parse_moment(name: str, value: str) -> datetime:
     """A time as clients write it; UTC where they don't say. Raises Invalid."""
     try:
-        return moment(value)
+        return parse_timestamp(value)
     except ValueError:
         raise Invalid(reason=f"Invalid {name} value '{value}'") from None
 

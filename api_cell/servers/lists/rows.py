@@ -6,15 +6,16 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
 
-from api_cell.edge.route import Request
+from api_cell.config import ApiSettings
 from cell_service.errors import CellUnavailable
 from cell_service.model.instance import Instance
+from mapping_db.cloud import Cloud
 from mapping_db.instance_mappings import InstanceMapping
 
 
 @dataclass(frozen=True, slots=True)
-class Silent:
-    """A server whose cell does not answer: what the mapping knows of it."""
+class Unreachable:
+    """A server whose cell is down: what the mapping knows of it."""
 
     uuid: str
     project_id: str
@@ -30,11 +31,11 @@ class Named:
     display_name: str
 
 
-Listed = Instance | Named | Silent
+Listed = Instance | Named | Unreachable
 
 
 @dataclass(frozen=True, slots=True)
-class Page:
+class ServerPage:
     """The servers, in order; `more`: there may be another page after the last one. `cells` own some of them;
     `missing` are cells that did not answer."""
 
@@ -44,17 +45,12 @@ class Page:
     missing: frozenset[int] = frozenset()
 
 
-def silent(mapping: InstanceMapping) -> Silent:
-    return Silent(mapping.instance_uuid, mapping.project_id, mapping.display_name, mapping.created_at)
+def unreachable(mapping: InstanceMapping) -> Unreachable:
+    return Unreachable(mapping.instance_uuid, mapping.project_id, mapping.display_name, mapping.created_at)
 
 
-def shows_silent(req: Request) -> bool:
-    """Whether the request's version knows documents of servers of silent cells."""
-    return req.at_least(2, 69)
-
-
-def refuse_gaps(req: Request, silent_cells: Collection[int], *, partial: bool) -> None:
-    """Raises CellUnavailable where servers of these cells are not shown and the operator wants no lists without."""
-    if silent_cells and not partial and not req.services.settings.api.list_records_by_skipping_down_cells:
-        shown = {mapping.id: mapping.shown for mapping in req.cloud.cells.all()}
-        raise CellUnavailable(cell=", ".join(shown.get(each, str(each)) for each in sorted(silent_cells)))
+def refuse_gaps(cloud: Cloud, settings: ApiSettings, down_cells: Collection[int]) -> None:
+    """Raises CellUnavailable where rows of these cells are not shown and the operator wants no lists without."""
+    if down_cells and not settings.api.list_records_by_skipping_down_cells:
+        shown = {mapping.id: mapping.shown for mapping in cloud.cells.all()}
+        raise CellUnavailable(cell=", ".join(shown.get(each, str(each)) for each in sorted(down_cells)))
