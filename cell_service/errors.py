@@ -478,6 +478,18 @@ class InstanceInTransit(Unavailable):
     message = "Instance {instance_uuid} is just changing its cell."
 
 
+class UnknownSteps(Unavailable):
+    """Another version has recorded them, and goes on with the move."""
+
+    message = "Steps of move {move_uuid} are not known here: {steps}"
+
+
+class MoveNotSettled(Unavailable):
+    """It is just coming to wait for its conclusion: a matter of moments."""
+
+    message = "The move of instance {instance_uuid} is about to wait for its conclusion."
+
+
 class StillNeeded(Unavailable):
     """An earlier move of the instance has to end first."""
 

@@ -20,6 +20,7 @@ from typing import Any, TypeVar, cast
 
 T = TypeVar("T")
 Decoder = Callable[[Any], Any]
+_STORED = "stored"
 
 
 class Undecodable(ValueError):
@@ -33,7 +34,7 @@ def to_plain(value: Any) -> Any:
     if isinstance(value, Enum):
         return value.value
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {name: to_plain(getattr(value, name)) for name in _fields(type(value))}
+        return {stored: to_plain(getattr(value, name)) for name, stored in _fields(type(value))}
     if isinstance(value, datetime):
         return value.astimezone(UTC).isoformat()
     if isinstance(value, (tuple, list, frozenset, set)):
@@ -67,9 +68,16 @@ def loads(kind: type[T], text: str | bytes) -> T:
     return from_plain(kind, plain)
 
 
+def stored_as(name: str) -> dict[str, str]:
+    """The metadata of a dataclass's field that is carried under another name than its own."""
+    return {_STORED: name}
+
+
 @cache
-def _fields(kind: type) -> tuple[str, ...]:
-    return tuple(field.name for field in dataclasses.fields(kind) if field.init)
+def _fields(kind: type) -> tuple[tuple[str, str], ...]:
+    """Name of each field, and the name under which it is carried."""
+    fields = (field for field in dataclasses.fields(kind) if field.init)
+    return tuple((field.name, field.metadata.get(_STORED, field.name)) for field in fields)
 
 
 @cache
@@ -120,15 +128,15 @@ def _class_decoder(kind: type) -> Decoder:
 
 def _dataclass_decoder(kind: type) -> Decoder:
     hints = typing.get_type_hints(kind)
-    made: list[tuple[str, type | None, Decoder]] = []
+    made: list[tuple[str, str, type | None, Decoder]] = []
 
     def decode(plain: Any) -> Any:
         if not made:  # only now: a type may contain itself
-            made[:] = [(name, _exact(hints[name]), decoder(hints[name])) for name in _fields(kind)]
+            made[:] = [(name, stored, _exact(hints[name]), decoder(hints[name])) for name, stored in _fields(kind)]
         values = {}
-        for name, exact, make in made:
-            if name in plain:
-                value = plain[name]
+        for name, stored, exact, make in made:
+            if stored in plain:
+                value = plain[stored]
                 values[name] = value if type(value) is exact else make(value)
         return kind(**values)
 

@@ -1,7 +1,7 @@
 """Rows of `moves`: instances on their way to another host. The row's fence decides who writes on.
 
-A super-conductor takes a move under a lease, raises its fence by that, and names the fence in all that it records.
-What was asked of a move meanwhile (confirm, revert) is decided by the row's phase.
+A super-conductor claims a move under a lease, raises its fence by that, and names the fence in all that it records.
+What is requested of a move meanwhile (confirm, revert) is decided by the row's phase.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid5
 
-from sqlalchemy import Connection, Row, and_, delete, or_, select, update
+from sqlalchemy import Connection, Row, and_, delete, not_, or_, select, update
 from sqlalchemy import insert as sql_insert
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.sql.elements import ColumnElement
@@ -21,7 +21,6 @@ from cell_service.errors import AlreadyMoving, OperationLost
 from cell_service.model.move import MoveKind, MovePhase, MovePlan
 from mapping_db.schema import instance_mappings, moves
 
-AT_REST = frozenset({MovePhase.WAITING})
 ENDED = frozenset({MovePhase.DONE, MovePhase.UNDONE})
 
 
@@ -54,16 +53,22 @@ class Move:
     id: int = 0
 
     @property
+    def is_parked(self) -> bool:
+        """Whether it waits for its conclusion, and no super-conductor has anything left to do for it until then."""
+        return self.phase is MovePhase.WAITING and self.owner is None and self.not_before is None
+
+    @property
     def crosses(self) -> bool:
         """Whether it goes from one cell to another."""
         return self.target_cell is not None and self.target_cell != self.source_cell
 
 
 BLOCKED = datetime(9000, 1, 1, tzinfo=UTC)
-"""`not_before` of a move that somebody else will let go."""
+"""`not_before` of a move that waits until the one before it has informed the cell."""
 
 _FIELDS = tuple(Move.__dataclass_fields__)
 _COLUMNS = [moves.c[name] for name in _FIELDS]
+_PARKED = and_(moves.c.phase == MovePhase.WAITING.value, moves.c.owner.is_(None), moves.c.not_before.is_(None))
 
 
 def insert_new(tx: Connection, move: Move) -> int:
@@ -107,7 +112,7 @@ def get_many(tx: Connection, uuids: Collection[str]) -> list[Move]:
 
 
 def active_of(tx: Connection, instance_uuid: str) -> Move | None:
-    """The move of the instance that others have to wait for; None when there is none."""
+    """The move that no other of the instance may begin beside; None when there is none."""
     row = tx.execute(select(*_COLUMNS).where(moves.c.active == instance_uuid)).one_or_none()
     return None if row is None else _move(row)
 
@@ -141,10 +146,10 @@ def touching_cell(tx: Connection, cell_id: int) -> int:
 
 
 def crossing_since(tx: Connection, since: datetime) -> set[int]:
-    """The cells between which instances were on their way at some moment since then; not those that rest in a cell."""
+    """The cells between which instances were on their way at some moment since then; not those that wait."""
     under_way = and_(
         moves.c.finished_at.is_(None),
-        or_(moves.c.phase.not_in([phase.value for phase in AT_REST]), moves.c.updated_at > since),
+        or_(moves.c.phase != MovePhase.WAITING.value, moves.c.updated_at > since),
     )
     query = select(moves.c.source_cell, moves.c.target_cell).where(
         or_(under_way, moves.c.finished_at > since), moves.c.target_cell != moves.c.source_cell
@@ -153,12 +158,12 @@ def crossing_since(tx: Connection, since: datetime) -> set[int]:
 
 
 def due(tx: Connection, now: datetime, *, owner: str, limit: int) -> list[str]:
-    """The uuids of moves that `owner` may take or holds, and that are not at rest, oldest first."""
+    """The uuids of moves that `owner` may claim or has claimed, and that are not parked, oldest first."""
     rows = tx.execute(
         select(moves.c.uuid)
         .where(
             moves.c.finished_at.is_(None),
-            moves.c.phase.not_in([phase.value for phase in AT_REST]),
+            not_(_PARKED),
             or_(moves.c.not_before.is_(None), moves.c.not_before <= now),
             or_(moves.c.lease_until.is_(None), moves.c.lease_until < now, moves.c.owner == owner),
         )
@@ -169,13 +174,13 @@ def due(tx: Connection, now: datetime, *, owner: str, limit: int) -> list[str]:
 
 
 def take(tx: Connection, uuid: str, *, owner: str, now: datetime, lease_seconds: float) -> Move | None:
-    """Take the move for `owner`, if nobody else holds it. None: it is somebody else's, at rest or ended."""
+    """Claim the move for `owner`, if no other has. None: another has it, or it is parked or has ended."""
     won = tx.execute(
         update(moves)
         .where(
             moves.c.uuid == uuid,
             moves.c.finished_at.is_(None),
-            moves.c.phase.not_in([phase.value for phase in AT_REST]),
+            not_(_PARKED),
             or_(moves.c.lease_until.is_(None), moves.c.lease_until < now, moves.c.owner == owner),
         )
         .values(
@@ -199,8 +204,8 @@ def renew(tx: Connection, uuids: Collection[str], *, owner: str, now: datetime, 
 
 
 def record(tx: Connection, move: Move, now: datetime, **columns: Any) -> Move:
-    """Change columns of a move that the caller holds. Raises OperationLost when its fence is old."""
-    changed = tx.execute(update(moves).where(_held(move)).values(updated_at=now, **_plain(columns))).rowcount
+    """Change columns of a move that the caller has claimed. Raises OperationLost when its fence is old."""
+    changed = tx.execute(update(moves).where(_fenced(move)).values(updated_at=now, **_plain(columns))).rowcount
     if not changed:
         raise OperationLost(operation_id=move.uuid, fence=move.fence)
     after = get(tx, move.uuid)
@@ -209,12 +214,12 @@ def record(tx: Connection, move: Move, now: datetime, **columns: Any) -> Move:
 
 
 def rest(tx: Connection, move: Move, now: datetime, *, until: datetime | None, **columns: Any) -> None:
-    """Let go of a move that the caller holds; nobody takes it before `until`. Raises OperationLost."""
+    """Release a move that the caller has claimed; it is not claimed before `until`. Raises OperationLost."""
     record(tx, move, now, owner=None, lease_until=None, not_before=until, **columns)
 
 
 def steer(tx: Connection, uuid: str, now: datetime, *, source: MovePhase, target: MovePhase, **columns: Any) -> bool:
-    """Ask something of a move at rest: decided by its phase. False: it was no longer `source`."""
+    """Turn a move that waits to another phase: decided by its phase. False: it was no longer `source`."""
     return bool(
         tx.execute(
             update(moves)
@@ -225,28 +230,29 @@ def steer(tx: Connection, uuid: str, now: datetime, *, source: MovePhase, target
     )  # fmt: skip
 
 
-def cancel(tx: Connection, uuid: str, now: datetime) -> Move | None:
-    """The move is undone, as long as its guest has not been taken along; who runs it loses it by that. None: too late.
+def cancel(tx: Connection, uuid: str, now: datetime, *, before: str) -> Move | None:
+    """The move is undone, as long as its step `before` is not recorded; its super-conductor loses it by that. None: too
+    late.
 
-    The fence is raised first: from then on nobody else records a step, and what is recorded is all that was done.
+    The fence is raised first: from then on no one else records a step, and what is recorded is all that was done.
     """
     mine = and_(moves.c.uuid == uuid, moves.c.phase == MovePhase.GOING.value, moves.c.finished_at.is_(None))
     if not tx.execute(update(moves).where(mine).values(fence=moves.c.fence + 1)).rowcount:
         return None
     move = get(tx, uuid)
     assert move is not None
-    if "leave" in move.plan.done:
+    if before in move.plan.done:
         return None
-    plan = replace(move.plan, errand=None, retries=0, cancelled=True)
+    plan = replace(move.plan, awaited=None, retries=0, cancelled=True)
     return record(tx, move, now, phase=MovePhase.UNDOING, plan=plan, owner=None, lease_until=None, not_before=None,
                   attempt=0)  # fmt: skip
 
 
-def resting_since(tx: Connection, before: datetime, limit: int) -> list[Move]:
-    """Moves that wait since before then for somebody to confirm or revert them."""
+def parked_since(tx: Connection, before: datetime, limit: int) -> list[Move]:
+    """Moves that wait since before then to be confirmed or reverted."""
     rows = tx.execute(
         select(*_COLUMNS)
-        .where(moves.c.phase == MovePhase.WAITING.value, moves.c.finished_at.is_(None), moves.c.updated_at < before)
+        .where(_PARKED, moves.c.finished_at.is_(None), moves.c.updated_at < before)
         .order_by(moves.c.id)
         .limit(limit)
     )
@@ -259,7 +265,7 @@ def purge(tx: Connection, before: datetime, limit: int = 1000) -> int:
     return tx.execute(delete(moves).where(moves.c.id.in_(ids))).rowcount if ids else 0
 
 
-def _held(move: Move) -> ColumnElement[bool]:
+def _fenced(move: Move) -> ColumnElement[bool]:
     return and_(moves.c.uuid == move.uuid, moves.c.fence == move.fence, moves.c.finished_at.is_(None))
 
 

@@ -194,6 +194,15 @@ moves = Table(
 """Moves of instances, run by super-conductors. `active` is the instance's uuid while no other move of it may begin,
 else NULL. The row's fence decides who writes on."""
 
+pending_secrets = Table(
+    "pending_secrets",
+    metadata,
+    Column("uuid", ascii_id(), primary_key=True),
+    Column("sealed", Text, nullable=False),
+    Column("created_at", Utc, nullable=False),
+)
+"""Sealed passwords that hosts are to get: of moves by the move's uuid, of build requests by the instance's."""
+
 host_moves = Table(
     "host_moves",
     metadata,

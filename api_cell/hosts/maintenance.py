@@ -12,13 +12,13 @@ import logging
 from api_cell.contract import SuperConductor
 from api_cell.hosts import change
 from api_cell.hosts.power import demand_answer
-from api_cell.servers.moves import request as asking
+from api_cell.servers.moves import kinds, request
 from api_cell.servers.moves.emptying import LIVE_STATES, servers_on
 from cell_service.context import Context
 from cell_service.errors import PolycellError, Unavailable
 from cell_service.logs import about
 from cell_service.model.host import Service
-from cell_service.model.move import MoveKind, MovePlan
+from cell_service.model.move import MovePlan
 from mapping_db.cells.registry import Cell
 from mapping_db.cloud import Cloud
 
@@ -55,7 +55,7 @@ def _send_away(cloud: Cloud, ctx: Context, superconductor: SuperConductor, cell:
         if instance.vm_state not in LIVE_STATES:
             continue
         try:
-            asking.accept(cloud, ctx, superconductor, cell, instance, MoveKind.LIVE, MovePlan())
+            request.accept(cloud, ctx, superconductor, cell, instance, kinds.LIVE_MIGRATION, MovePlan())
         except Unavailable:
             raise
         except PolycellError as error:

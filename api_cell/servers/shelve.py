@@ -10,7 +10,7 @@ from api_cell.caller import Caller
 from api_cell.hosts import ask
 from api_cell.servers import act, find
 from api_cell.servers.act import Doing
-from api_cell.servers.moves import request as asking
+from api_cell.servers.moves import kinds, request
 from api_cell.services import Services
 from cell_service.errors import (
     ComputeHostNotFound,
@@ -23,7 +23,7 @@ from cell_service.errors import (
 from cell_service.model import lifecycle, shelved
 from cell_service.model.instance import Instance
 from cell_service.model.lifecycle import VmState
-from cell_service.model.move import MoveKind, MovePlan
+from cell_service.model.move import MovePlan
 from cell_service.model.operation import IMAGE, STALE_IMAGE, Kind
 from mapping_db import host_mappings
 from mapping_db.cells.registry import Cell
@@ -98,7 +98,7 @@ def _bring_back(cloud: Cloud, services: Services, caller: Caller, instance: Inst
         pin=place.zone,
         cross_cell=place.host is not None or caller.may(CROSS_CELL_RULE),
     )
-    asking.accept(cloud, caller.ctx, services.superconductor, cell, instance, MoveKind.UNSHELVE, plan)
+    request.accept(cloud, caller.ctx, services.superconductor, cell, instance, kinds.UNSHELVING, plan)
 
 
 def _check(

@@ -131,7 +131,7 @@ class SuperConductorService(SuperConductor):
                 return
             if woken or clock.monotonic() - looked >= pause:
                 looked = clock.monotonic()
-                self._guarded(runner.look)
+                self._guarded(runner.scan)
             self._guarded(runner.poll)
 
     def _look(self) -> None:

@@ -1,4 +1,4 @@
-"""A move of an instance to another host, as those who run it remember it."""
+"""A move of an instance to another host, as the super-conductors that run it remember it."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ from enum import StrEnum
 from typing import Any
 
 from cell_service.model.instance import Flavor
+from cell_service.wire import stored_as
 
 
 class MoveKind(StrEnum):
-    """What is asked for. The values are the migration types of the Compute API, where it has one."""
+    """What was requested. The values are the migration types of the Compute API, where it has one."""
 
     COLD = "migration"
     RESIZE = "resize"
@@ -20,10 +21,10 @@ class MoveKind(StrEnum):
 
 
 class MovePhase(StrEnum):
-    """GOING: towards the destination. WAITING: at the destination, to be confirmed or reverted. CONFIRMING, REVERTING:
-    as was asked. UNDOING: something failed before the commit. TIDYING: the instance is free again, and something of it
-    is still to be removed where nobody answers. LEAVING: the destination could not take it, and a move that goes on
-    from this one tries another. DONE, UNDONE: nothing is left to do."""
+    """GOING: towards the destination. WAITING: at the destination, to be confirmed or reverted, and *parked* as soon as
+    no super-conductor holds it. CONFIRMING, REVERTING: as was requested. UNDOING: something failed before the commit.
+    TIDYING: the instance is free again, and what one side has of it is still to be removed. LEAVING: the destination
+    could not take it, and a move that goes on from this one tries another. DONE, UNDONE: nothing is left to do."""
 
     GOING = "going"
     WAITING = "waiting"
@@ -36,8 +37,17 @@ class MovePhase(StrEnum):
     UNDONE = "undone"
 
 
+class Owner(StrEnum):
+    """Which side has the instance in the end. NONE: it was deleted. UNKNOWN: not decided yet."""
+
+    UNKNOWN = ""
+    SOURCE = "source"
+    TARGET = "target"
+    NONE = "nowhere"
+
+
 @dataclass(frozen=True, slots=True)
-class Errand:
+class AwaitedTask:
     """An operation that a move waits for, in the cell `cell_id`."""
 
     cell_id: int
@@ -46,10 +56,10 @@ class Errand:
 
 @dataclass(frozen=True, slots=True)
 class MovePlan:
-    """What a move was asked to do, what it has chosen and found out, and how far it is.
+    """What a move was requested to do, what it has chosen and found out, and how far it is.
 
-    `done`: names of the steps that are done, in order. `errand`: the operation that the step under way waits for.
-    `luggage`: what the source host gave for the destination. `fault`: why the move is undone.
+    `done`: the stored names of the steps that are done, in order. `awaited`: what the step under way waits for.
+    `migrate_data`: what the source host gave for the destination. `fault`: why the move is undone.
     """
 
     new_flavor: Flavor | None = None
@@ -61,7 +71,8 @@ class MovePlan:
     force: bool = False
     clean_shutdown: bool = True
     on_shared_storage: bool = False
-    admin_password: str = ""
+    clear_password: str = field(default="", metadata=stored_as("admin_password"))
+    """Where earlier versions kept the password of an evacuation; this one moves it to the sealed secrets."""
     source_node: str | None = None
     node: str | None = None
     provider_uuid: str = ""
@@ -71,13 +82,13 @@ class MovePlan:
     before: str = ""
     """The vm_state that the instance came from."""
     done: tuple[str, ...] = ()
-    errand: Errand | None = None
-    luggage: dict[str, Any] = field(default_factory=dict)
+    awaited: AwaitedTask | None = field(default=None, metadata=stored_as("errand"))
+    migrate_data: dict[str, Any] = field(default_factory=dict, metadata=stored_as("luggage"))
     fault: str = ""
     code: int = 500
     retries: int = 0
-    home: str = ""
-    """Where the instance ended up: source, target, or nowhere (it was deleted); what the other side has is removed."""
+    final_owner: Owner = field(default=Owner.UNKNOWN, metadata=stored_as("home"))
+    """What the other side has of the instance is removed."""
     event_action: str = ""
     """The name of the action in the instance's history that the move is part of now."""
     image: str = ""
@@ -86,6 +97,6 @@ class MovePlan:
     pin: str | None = None
     """With `pins`: the availability zone that the instance is bound to from then on."""
     cancelled: bool = False
-    """Somebody has given the move up."""
+    """A user has aborted the move."""
     cross_cell: bool = False
-    """Whether another cell may be chosen when its own has no room."""
+    """Whether another cell may be chosen when its own has no capacity left."""

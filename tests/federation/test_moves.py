@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
+from collections.abc import Callable
 from typing import Any
 from uuid import uuid4
 
@@ -11,10 +11,11 @@ import pytest
 
 from api_cell.contract import SuperConductor
 from api_cell.scheduler.scheduler import Scheduler
+from api_cell.servers.moves import kinds
 from api_cell.servers.moves import request as asking
 from api_cell.superconductor.context import SuperConductorContext, SuperConductorSettings
-from api_cell.superconductor.moves import back, rows, runner, steps
-from api_cell.superconductor.moves import recipes as phases
+from api_cell.superconductor.moves import another_host, recipes, rows, runner
+from api_cell.superconductor.moves.recipe import Do
 from api_cell.superconductor.moves.step_context import Failed, StepContext
 from cell_service.context import Deadline, internal
 from cell_service.db import instances, server_migrations
@@ -61,8 +62,9 @@ def start(cloud: Federation, uuid: str, kind: MoveKind, **plan: Any) -> None:
     with cell.db.connect(ctx.deadline) as tx:
         instance = instances.get(tx, uuid)
     asking.accept(
-        cloud.cloud, ctx, client(SuperConductor, cloud.bus), cell, instance, kind, MovePlan(cross_cell=True, **plan)
-    )
+        cloud.cloud, ctx, client(SuperConductor, cloud.bus), cell, instance, kinds.of(kind),
+        MovePlan(cross_cell=True, **plan),
+    )  # fmt: skip
 
 
 def flavor(cloud: Federation, **fields: Any) -> str:
@@ -176,9 +178,27 @@ class Killed(BaseException):
 
 
 STEPS = {
-    MoveKind.COLD: [step.__name__ for step in phases.GOING[MoveKind.COLD].steps[1:]],
-    MoveKind.LIVE: [step.__name__ for step in phases.GOING[MoveKind.LIVE].steps[1:]],
+    MoveKind.COLD: [
+        *(step.name for step in recipes.TO_DESTINATION[MoveKind.COLD].steps[1:]),
+        *(step.name for step in recipes.LATER[MovePhase.WAITING].steps),
+    ],
+    MoveKind.LIVE: [step.name for step in recipes.TO_DESTINATION[MoveKind.LIVE].steps[1:]],
 }
+
+
+def change(monkeypatch: pytest.MonkeyPatch, kind: MoveKind, name: str, changed: Callable[[Do], Do]) -> None:
+    """Moves of that kind do something else in the step."""
+    tables: list[tuple[dict[Any, Any], Any]] = [
+        (recipes.TO_DESTINATION, kind), (recipes.LATER, MovePhase.WAITING)]  # fmt: skip
+    for table, key in tables:
+        recipe = table[key]
+        if any(step.name == name for step in recipe.steps):
+            steps = tuple(
+                dataclasses.replace(step, do=changed(step.do)) if step.name == name else step for step in recipe.steps
+            )
+            monkeypatch.setitem(table, key, dataclasses.replace(recipe, steps=steps))
+            return
+    raise AssertionError(f"no step {name}")
 
 
 class OnHost:
@@ -228,8 +248,7 @@ def test_killed_at_any_step_a_move_is_taken_over(
     uuid = made.boot(cloud)
     struck = []
 
-    def dying(original: phases.Step) -> phases.Step:
-        @functools.wraps(original)
+    def dying(original: Do) -> Do:
         def act(context: Any) -> bool:
             done = original(context)
             if done and context.move.instance_uuid == uuid and not struck:
@@ -239,9 +258,7 @@ def test_killed_at_any_step_a_move_is_taken_over(
 
         return act
 
-    before = phases.GOING[kind]
-    steps = tuple(dying(one) if one.__name__ == step else one for one in before.steps)
-    monkeypatch.setitem(phases.GOING, kind, dataclasses.replace(before, steps=steps))
+    change(monkeypatch, kind, step, dying)
     start(cloud, uuid, kind, target_host=there)
     cloud.until(lambda: cloud.show(uuid)["status"] == ("ACTIVE" if kind is MoveKind.LIVE else "VERIFY_RESIZE")
                 and cloud.show(uuid)[HOST] == there)  # fmt: skip
@@ -264,16 +281,15 @@ def test_what_fails_before_the_commit_is_undone(
 ) -> None:
     uuid = made.boot(cloud)
 
-    def failing(context: Any) -> bool:
-        if context.move.instance_uuid == uuid:
-            raise Failed("It was not to be.")
-        return original(context)
+    def failing(original: Do) -> Do:
+        def act(context: Any) -> bool:
+            if context.move.instance_uuid == uuid:
+                raise Failed("It was not to be.")
+            return original(context)
 
-    before = phases.GOING[MoveKind.COLD]
-    original = next(one for one in before.steps if one.__name__ == step)
-    failing.__name__ = step
-    steps = tuple(failing if one is original else one for one in before.steps)
-    monkeypatch.setitem(phases.GOING, MoveKind.COLD, dataclasses.replace(before, steps=steps))
+        return act
+
+    change(monkeypatch, MoveKind.COLD, step, failing)
     start(cloud, uuid, MoveKind.COLD, target_host=there)
     ended(cloud, uuid)
     shown = cloud.settled(uuid)
@@ -302,16 +318,19 @@ def test_a_server_that_waits_for_its_confirmation_can_be_deleted(cloud: Federati
 def test_a_delete_just_before_the_move_rests_ends_it(
     cloud: Federation, there: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    uuid, before = cloud.boot(cell="cell1"), phases.GOING[MoveKind.COLD]
+    uuid = cloud.boot(cell="cell1")
     deleter = cloud.user("admin", "admin")
 
-    def settle(context: Any) -> bool:
-        done = before.steps[-1](context)
-        if done and context.move.instance_uuid == uuid:
-            assert deleter.delete(f"/servers/{uuid}").status == 204
-        return done
+    def deleting(original: Do) -> Do:
+        def act(context: Any) -> bool:
+            done = original(context)
+            if done and context.move.instance_uuid == uuid:
+                assert deleter.delete(f"/servers/{uuid}").status == 204
+            return done
 
-    monkeypatch.setitem(phases.GOING, MoveKind.COLD, dataclasses.replace(before, steps=(*before.steps[:-1], settle)))
+        return act
+
+    change(monkeypatch, MoveKind.COLD, "run", deleting)
     start(cloud, uuid, MoveKind.COLD, target_host=there)
     cloud.until(lambda: cloud.gone(uuid))
     (move,) = ended(cloud, uuid)
@@ -328,19 +347,17 @@ def test_a_delete_overtakes_a_move(
     cloud: Federation, step: str, there: str, made: OnHost | OnVolumes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     uuid = made.boot(cloud)
-    before = phases.GOING[MoveKind.COLD]
-    original = next(one for one in before.steps if one.__name__ == step)
-
     deleter = cloud.user("admin", "admin")
 
-    def deleting(context: Any) -> bool:
-        if context.move.instance_uuid == uuid and context.plan.errand is None:
-            assert deleter.delete(f"/servers/{uuid}").status in (204, 404)
-        return original(context)
+    def deleting(original: Do) -> Do:
+        def act(context: Any) -> bool:
+            if context.move.instance_uuid == uuid and context.plan.awaited is None:
+                assert deleter.delete(f"/servers/{uuid}").status in (204, 404)
+            return original(context)
 
-    deleting.__name__ = step
-    steps = tuple(deleting if one is original else one for one in before.steps)
-    monkeypatch.setitem(phases.GOING, MoveKind.COLD, dataclasses.replace(before, steps=steps))
+        return act
+
+    change(monkeypatch, MoveKind.COLD, step, deleting)
     start(cloud, uuid, MoveKind.COLD, target_host=there)
     cloud.until(lambda: cloud.gone(uuid))
     (move,) = ended(cloud, uuid)
@@ -356,17 +373,18 @@ def test_a_delete_that_is_through_before_a_host_is_chosen_leaves_no_claim(
     cloud: Federation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     uuid = cloud.boot(cell="cell1")
-    before = phases.GOING[MoveKind.COLD]
     deleter = cloud.user("admin", "admin")
 
-    def choose(context: Any) -> bool:
-        if context.move.instance_uuid == uuid:
-            assert deleter.delete(f"/servers/{uuid}").status in (204, 404)
-            cloud.until(lambda: uuid not in cloud.allocations())
-        return steps.choose(context)
+    def deleting(original: Do) -> Do:
+        def act(context: Any) -> bool:
+            if context.move.instance_uuid == uuid:
+                assert deleter.delete(f"/servers/{uuid}").status in (204, 404)
+                cloud.until(lambda: uuid not in cloud.allocations())
+            return original(context)
 
-    chosen = tuple(choose if one is steps.choose else one for one in before.steps)
-    monkeypatch.setitem(phases.GOING, MoveKind.COLD, dataclasses.replace(before, steps=chosen))
+        return act
+
+    change(monkeypatch, MoveKind.COLD, "choose", deleting)
     start(cloud, uuid, MoveKind.COLD)
     cloud.until(lambda: cloud.gone(uuid))
     (move,) = ended(cloud, uuid)
@@ -387,16 +405,17 @@ def test_a_move_whose_cell_was_silent_from_the_start_leaves_no_task(
 ) -> None:
     """The API has begun it in the cell and died; the cell says nothing until the move is given up."""
     uuid = cloud.boot(cell="cell1")
-    before = phases.GOING[MoveKind.COLD]
 
-    def begin(context: Any) -> bool:
-        if context.move.instance_uuid == uuid:
-            steps.begin(context)
-            raise Unavailable(reason="Nobody answers.")
-        return steps.begin(context)
+    def unanswered(original: Do) -> Do:
+        def act(context: Any) -> bool:
+            done = original(context)
+            if context.move.instance_uuid == uuid:
+                raise Unavailable(reason="The cell does not answer.")
+            return done
 
-    silent = tuple(begin if one is steps.begin else one for one in before.steps)
-    monkeypatch.setitem(phases.GOING, MoveKind.COLD, dataclasses.replace(before, steps=silent))
+        return act
+
+    change(monkeypatch, MoveKind.COLD, kinds.BEGIN, unanswered)
     monkeypatch.setattr(runner, "PATIENCE", 1)
     with monkeypatch.context() as dying:
         dying.setattr("mapping_db.moves.rest", lambda *_, **__: None)  # nobody hears that it has begun
@@ -413,7 +432,7 @@ def test_the_move_that_goes_on_waits_until_the_cell_knows_of_it(
 ) -> None:
     """What is copied to another cell, and what a delete ends, are the migrations as they are then."""
     uuid = cloud.boot(cell="cell1")
-    before = phases.LATER[MovePhase.LEAVING]
+    show_successor = another_host.show_successor
     refused: list[str] = []
     receive = SimulatedDriver.receive
     seen: list[tuple[str, ...]] = []
@@ -433,10 +452,9 @@ def test_the_move_that_goes_on_waits_until_the_cell_knows_of_it(
             raise Unavailable(reason="Nobody answers.")
         if context.move.instance_uuid == uuid and deleted:
             assert cloud.admin.delete(f"/servers/{uuid}").status in (204, 404)
-        return back.show_next(context)
+        return show_successor(context)
 
-    shown = tuple(show_next if one is back.show_next else one for one in before.steps)
-    monkeypatch.setitem(phases.LATER, MovePhase.LEAVING, dataclasses.replace(before, steps=shown))
+    monkeypatch.setattr(another_host, "show_successor", show_next)
     monkeypatch.setattr(SimulatedDriver, "receive", failing)
     start(cloud, uuid, MoveKind.LIVE)
     assert len(ended(cloud, uuid)) == 2
@@ -487,8 +505,8 @@ def test_who_comes_late_does_not_touch_the_next_move(cloud: Federation) -> None:
     start(cloud, uuid, MoveKind.COLD, target_host="cell1-host1")
     deps = SuperConductorContext(cloud.cloud, Scheduler(cloud.cloud), SuperConductorSettings(), "late")
     for late in (
-        rows.settle_here,
-        rows.settle_back,
+        rows.hand_over_here,
+        rows.hand_back_here,
         lambda context: rows.show(context, context.source, Task.MIGRATING, "running"),
     ):
         with pytest.raises(OperationLost):
@@ -550,8 +568,8 @@ def test_a_resize_confirms_itself_when_nobody_does(own_cloud: Federation) -> Non
     own_cloud.until(lambda: own_cloud.show(uuid)["status"] == "VERIFY_RESIZE")
     runner.confirm_late()  # no window is configured
     assert own_cloud.show(uuid)["status"] == "VERIFY_RESIZE"
-    runner._means = dataclasses.replace(
-        runner._means, settings=dataclasses.replace(runner._means.settings, resize_confirm_seconds=1)
+    runner._deps = dataclasses.replace(
+        runner._deps, settings=dataclasses.replace(runner._deps.settings, resize_confirm_seconds=1)
     )
 
     def confirmed() -> bool:

@@ -6,7 +6,7 @@ from functools import partial
 
 from api_cell.contract import SuperConductor
 from api_cell.hosts.change import change_service
-from api_cell.servers.moves.emptying import AT_ONCE, Emptying, Wanted, servers_on
+from api_cell.servers.moves.emptying import CONCURRENT, Emptying, Wanted, servers_on
 from cell_service.context import internal
 from cell_service.db import services
 from cell_service.errors import CellUnavailable, HostMappingNotFound, Invalid, ServiceNotFound
@@ -22,7 +22,7 @@ _OPTIONS = (
     arg("--host", required=True, metavar="HOST"),
     arg("--to", metavar="HOST", help="the host that takes the servers; none: the scheduler chooses"),
     arg("--cross-cell", flag=True, help="hosts of other cells may take what the own cell has no room for"),
-    arg("--parallel", type=int, default=AT_ONCE, metavar="N", help="moves at a time"),
+    arg("--parallel", type=int, default=CONCURRENT, metavar="N", help="moves at a time"),
     arg("--wait", type=float, default=3600.0, metavar="SECONDS", help="how long to watch"),
     arg("--dry-run", flag=True, help="say which servers would be moved"),
 )

@@ -10,7 +10,7 @@ from api_cell.edge.shapes import is_true
 from api_cell.servers import act, delete, find
 from api_cell.servers.create.body import new_password
 from api_cell.servers.find import Found
-from api_cell.servers.moves import request as asking
+from api_cell.servers.moves import kinds, request
 from api_cell.servers.moves.quota import Quota
 from cell_service.db import services
 from cell_service.errors import (
@@ -22,7 +22,7 @@ from cell_service.errors import (
     ServiceNotFound,
 )
 from cell_service.model.instance import Flavor, Instance
-from cell_service.model.move import MoveKind, MovePhase, MovePlan
+from cell_service.model.move import MovePhase, MovePlan
 from mapping_db import class_usage, flavors, host_mappings
 from mapping_db.cells.registry import Cell
 
@@ -47,21 +47,21 @@ def resize(req: Request) -> Response:
     classes = class_usage.of_flavor(flavor, volume_backed=False)
     most = limits.of_servers(req.services, req.ctx, instance.project_id, most, classes)
     quota = Quota(most, of_user, limits.counts_classes(req.services))
-    _move(req, instance, cell, MoveKind.RESIZE, MovePlan(new_flavor=flavor, cross_cell=_may_cross(req)), quota)
+    _move(req, instance, cell, kinds.RESIZE, MovePlan(new_flavor=flavor, cross_cell=_may_cross(req)), quota)
     return Response(202)
 
 
 def confirm(req: Request) -> Response:
     """204: the resize is final, what the old host has is removed."""
     found, _cell = _found(req, "os_compute_api:servers:confirm_resize")
-    asking.conclude(req.cloud, req.ctx, req.services.superconductor, found.instance, MovePhase.CONFIRMING)
+    request.conclude(req.cloud, req.ctx, req.services.superconductor, found.instance, MovePhase.CONFIRMING)
     return Response(204)
 
 
 def revert(req: Request) -> Response:
     """202: the server will be what it was, where it was."""
     found, _cell = _found(req, "os_compute_api:servers:revert_resize")
-    asking.conclude(req.cloud, req.ctx, req.services.superconductor, found.instance, MovePhase.REVERTING)
+    request.conclude(req.cloud, req.ctx, req.services.superconductor, found.instance, MovePhase.REVERTING)
     return Response(202)
 
 
@@ -75,7 +75,7 @@ def migrate(req: Request) -> Response:
         _check_target(req, host, Invalid)
         if host == found.instance.host:
             raise Invalid(reason="Cannot migrate to the host where the server exists.")
-    _move(req, found.instance, cell, MoveKind.COLD, MovePlan(target_host=host, cross_cell=_may_cross(req)))
+    _move(req, found.instance, cell, kinds.COLD_MIGRATION, MovePlan(target_host=host, cross_cell=_may_cross(req)))
     return Response(202)
 
 
@@ -95,7 +95,7 @@ def live_migrate(req: Request) -> Response:
     if force and host is None:
         raise Invalid(reason="Can't force to a non-provided destination")
     plan = MovePlan(target_host=host, force=force, cross_cell=host is not None or _may_cross(req))
-    _move(req, found.instance, cell, MoveKind.LIVE, plan)
+    _move(req, found.instance, cell, kinds.LIVE_MIGRATION, plan)
     return Response(202)
 
 
@@ -123,11 +123,10 @@ def evacuate(req: Request) -> Response:
     plan = MovePlan(
         target_host=host,
         force=force,
-        admin_password=password,
         on_shared_storage=on_shared_storage,
         cross_cell=host is not None or _may_cross(req),
     )
-    _move(req, instance, cell, MoveKind.EVACUATE, plan)
+    _move(req, instance, cell, kinds.EVACUATION, plan, password=password)
     if req.at_least(2, 14):
         return Response(200)
     return Response(200, {"adminPass": password} if req.services.settings.api.enable_instance_password else {})
@@ -144,9 +143,15 @@ def _found(req: Request, rule: str) -> tuple[Found, Cell]:
 
 
 def _move(
-    req: Request, instance: Instance, cell: Cell, kind: MoveKind, plan: MovePlan, quota: Quota | None = None
+    req: Request,
+    instance: Instance,
+    cell: Cell,
+    kind: kinds.Kind,
+    plan: MovePlan,
+    quota: Quota | None = None,
+    password: str = "",
 ) -> None:
-    asking.accept(req.cloud, req.ctx, req.services.superconductor, cell, instance, kind, plan, quota)
+    request.accept(req.cloud, req.ctx, req.services.superconductor, cell, instance, kind, plan, quota, password)
 
 
 def _check_resize(instance: Instance, flavor: Flavor) -> None:

@@ -1,14 +1,13 @@
-"""Asking for a move of a server to another host: what is promised before a super-conductor carries it out.
+"""Requests for a move of a server to another host: what holds before a super-conductor carries it out.
 
-Order: 1. global: the move is recorded under a short lease, and quota for what is more; 2. the cell: the task state and
-the action; refused there: 1 is taken back; 3. global: the lease is given up; 4. super-conductors are woken. Killed
-after 1 or 2: when the lease has run out a super-conductor begins at 2.
+Order: 1. global: the move is recorded under a short lease, its password sealed, and quota for what is more; 2. the
+cell: the task state and the action; refused there: 1 is rolled back; 3. global: the lease ends; 4. super-conductors are
+woken. Killed after 1 or 2: when the lease has run out a super-conductor begins at 2.
 """
 
 from __future__ import annotations
 
 import logging
-import time
 from dataclasses import replace
 from datetime import datetime, timedelta
 from uuid import uuid4
@@ -17,7 +16,9 @@ from sqlalchemy import Connection
 
 from api_cell.contract import SuperConductor
 from api_cell.servers import act
+from api_cell.servers.moves import kinds
 from api_cell.servers.moves import quota as move_quota
+from api_cell.servers.moves.kinds import Kind
 from api_cell.servers.moves.quota import Quota
 from cell_service.context import Context, new_request_id
 from cell_service.db import actions, instances, server_migrations
@@ -26,6 +27,7 @@ from cell_service.errors import (
     Conflict,
     InstanceInTransit,
     InstanceInvalidState,
+    MoveNotSettled,
     NotFound,
     NotResized,
     OperationLost,
@@ -35,8 +37,8 @@ from cell_service.logs import about
 from cell_service.model import lifecycle
 from cell_service.model.instance import Instance
 from cell_service.model.migration import Migration
-from cell_service.model.move import MoveKind, MovePhase, MovePlan
-from mapping_db import flavors, host_moves, moves
+from cell_service.model.move import MovePhase, MovePlan, Owner
+from mapping_db import flavors, host_moves, moves, pending_secrets
 from mapping_db.cells.registry import Cell
 from mapping_db.cloud import Cloud
 from mapping_db.moves import Move
@@ -44,24 +46,6 @@ from mapping_db.moves import Move
 log = logging.getLogger(__name__)
 
 LEASE_SECONDS = 15.0
-SETTLING_SECONDS = 5.0
-"""How long a confirm or revert waits for a move that has just shown its last state."""
-
-RULES: dict[MoveKind, str] = {
-    MoveKind.COLD: "migrate",
-    MoveKind.RESIZE: "resize",
-    MoveKind.LIVE: "live-migration",
-    MoveKind.EVACUATE: "evacuate",
-    MoveKind.UNSHELVE: "unshelve",
-}
-_SAID = RULES | {MoveKind.LIVE: "os-migrateLive"}
-"""As errors call them."""
-"""The key of lifecycle.RULES, which is also the action's name in the server's history."""
-
-_FIRST_STATUS = {
-    MoveKind.COLD: "pre-migrating", MoveKind.RESIZE: "pre-migrating", MoveKind.LIVE: "queued",
-    MoveKind.EVACUATE: "accepted",
-}  # fmt: skip
 
 
 def accept(
@@ -70,16 +54,17 @@ def accept(
     superconductor: SuperConductor,
     cell: Cell,
     instance: Instance,
-    kind: MoveKind,
+    kind: Kind,
     plan: MovePlan,
     quota: Quota | None = None,
+    password: str = "",
 ) -> str:
-    """The server, which the caller may move, will be moved. Answers the move's uuid.
+    """The server, which the caller may move, will be moved, and made with that password. Answers the move's uuid.
 
     Raises InstanceInvalidState, InstanceHasShares, InstanceNotFound, OverQuota, CellUnavailable; then all is as before.
     """
-    act.demand_no_shares(instance, RULES[kind])
-    lifecycle.begin(RULES[kind], instance.state, instance.uuid, said=_SAID[kind])
+    act.demand_no_shares(instance, kind.action)
+    lifecycle.begin(kind.action, instance.state, instance.uuid, said=kind.called)
     now = cloud.clock.now()
     new = plan.new_flavor or instance.flavor
     with cloud.db.connect() as tx:
@@ -87,7 +72,7 @@ def accept(
     move = Move(
         uuid=str(uuid4()),
         instance_uuid=instance.uuid,
-        kind=kind,
+        kind=kind.stored,
         phase=MovePhase.GOING,
         request_id=ctx.request_id,
         user_id=ctx.user_id,
@@ -103,30 +88,31 @@ def accept(
             new_flavor_id=numbers.get(new.flavorid),
             source_node=instance.node,
             before=instance.vm_state.value,
-            event_action=RULES[kind],
+            event_action=kind.action,
         ),
         active=instance.uuid,
         fence=1,
         owner=f"api:{ctx.request_id}",
         lease_until=now + timedelta(seconds=LEASE_SECONDS),
     )
+    sealed = cloud.db.sealer().seal(password) if password else ""
     try:
-        move = replace(move, id=cloud.db.run(lambda tx: _promise(tx, move, quota)))
+        move = replace(move, id=cloud.db.run(lambda tx: _record(tx, move, quota, sealed)))
     except AlreadyMoving:
         raise InstanceInvalidState(
-            action=_SAID[kind], instance_uuid=instance.uuid, attribute="task_state", state="migrating"
+            action=kind.called, instance_uuid=instance.uuid, attribute="task_state", state="migrating"
         ) from None
     try:
         _demand_host_stays(cloud, move)
         cell.db.run(lambda tx: begin_in(tx, ctx, move, now), ctx.deadline)
     except (Conflict, NotFound, InstanceInTransit):
-        cloud.db.run(lambda tx: _take_back(tx, move))
+        cloud.db.run(lambda tx: _roll_back(tx, move))
         raise
     except Unavailable:
         cloud.db.run(lambda tx: moves.rest(tx, move, now, until=None, phase=MovePhase.UNDOING))
         raise
-    log.info("move accepted", extra=about(ctx, instance=instance.uuid, move=move.uuid, kind=kind.value))
-    begun = replace(move.plan, done=("begin",))
+    log.info("move accepted", extra=about(ctx, instance=instance.uuid, move=move.uuid, kind=kind.stored.value))
+    begun = replace(move.plan, done=(kinds.BEGIN,))
     try:
         cloud.db.run(lambda tx: moves.rest(tx, move, now, until=None, plan=begun))
     except (OperationLost, Unavailable) as error:
@@ -139,7 +125,7 @@ def wake(ctx: Context, superconductor: SuperConductor, move_uuid: str) -> None:
     try:
         superconductor.move(ctx, (move_uuid,))
     except Unavailable as error:
-        log.warning("no super-conductor woken, the move waits for the next look", extra=about(ctx, reason=error))
+        log.warning("no super-conductor woken, the move waits for the next scan", extra=about(ctx, reason=error))
 
 
 def begin_in(tx: Connection, ctx: Context, move: Move, now: datetime) -> Instance:
@@ -149,20 +135,21 @@ def begin_in(tx: Connection, ctx: Context, move: Move, now: datetime) -> Instanc
     """
     instances.hold(tx, move.instance_uuid)
     instance = instances.get(tx, move.instance_uuid)
-    name = RULES[move.kind]
+    kind = kinds.of(move.kind)
+    name = kind.action
     if actions.has(tx, instance.uuid, move.request_id, name):
         return instance
     if instance.hidden:
         raise InstanceInTransit(instance_uuid=instance.uuid, retry_after=1)
     act.demand_no_shares(instance, name)
-    after = lifecycle.begin(name, instance.state, instance.uuid, said=_SAID[move.kind])
+    after = lifecycle.begin(name, instance.state, instance.uuid, said=kind.called)
     if not instances.change(tx, instance.uuid, now=now, expect=instance.state, task_state=after.task):
         raise InstanceInvalidState(
-            action=_SAID[move.kind], instance_uuid=instance.uuid, attribute="task_state", state=str(instance.task_state)
+            action=kind.called, instance_uuid=instance.uuid, attribute="task_state", state=str(instance.task_state)
         )
     actions.start(tx, ctx, instance.uuid, name, now)
-    if move.kind in _FIRST_STATUS:
-        server_migrations.store(tx, migration_of(move, _FIRST_STATUS[move.kind]))
+    if kind.first_status:
+        server_migrations.store(tx, migration_of(move, kind.first_status))
     return instance
 
 
@@ -191,34 +178,30 @@ def migration_of(move: Move, status: str) -> Migration:
 
 
 def conclude(cloud: Cloud, ctx: Context, superconductor: SuperConductor, instance: Instance, phase: MovePhase) -> None:
-    """A resized server is confirmed or reverted (`phase`). Raises InstanceInvalidState, NotResized."""
-    name = "confirmResize" if phase is MovePhase.CONFIRMING else "revertResize"
+    """A resized server is confirmed or reverted (`phase`).
+
+    Raises InstanceInvalidState, also when it is concluded already; NotResized; MoveNotSettled.
+    """
+    name = kinds.CONFIRM if phase is MovePhase.CONFIRMING else kinds.REVERT
     lifecycle.begin(name, instance.state, instance.uuid)
 
-    def ask(tx: Connection) -> Move | None:
+    def work(tx: Connection) -> Move:
         move = moves.active_of(tx, instance.uuid)
         if move is None:
             raise NotResized(instance_uuid=instance.uuid)
-        plan = replace(move.plan, event_action=name, errand=None, fault="", retries=0)
-        steered = moves.steer(
+        plan = replace(move.plan, event_action=name, awaited=None, fault="", retries=0)
+        if moves.steer(
             tx, move.uuid, cloud.clock.now(), source=MovePhase.WAITING, target=phase, plan=plan,
             request_id=ctx.request_id, user_id=ctx.user_id, project_id=ctx.project_id,
-        )  # fmt: skip
-        return move if steered else None
+        ):  # fmt: skip
+            return move
+        if move.phase is MovePhase.GOING:
+            raise MoveNotSettled(instance_uuid=instance.uuid, retry_after=1)
+        raise InstanceInvalidState(
+            action=name, instance_uuid=instance.uuid, attribute="task_state", state=str(instance.task_state)
+        )
 
-    until = time.monotonic() + min(SETTLING_SECONDS, max(ctx.deadline.remaining(), 0))
-    while True:
-        move = cloud.db.run(ask)
-        if move is not None:
-            break
-        if time.monotonic() > until:
-            raise InstanceInvalidState(
-                action=name,
-                instance_uuid=instance.uuid,
-                attribute="task_state",
-                state=str(instance.task_state),
-            )
-        time.sleep(0.05)
+    move = cloud.db.run(work)
     log.info("move to be concluded", extra=about(ctx, instance=instance.uuid, move=move.uuid, how=phase.value))
     wake(ctx, superconductor, move.uuid)
 
@@ -228,9 +211,9 @@ def confirm_waiting(cloud: Cloud, ctx: Context, superconductor: SuperConductor, 
 
     def work(tx: Connection) -> Move | None:
         move = moves.active_of(tx, instance_uuid)
-        if move is None or move.phase is not MovePhase.WAITING:
+        if move is None or not move.is_parked:
             return None
-        plan = replace(move.plan, event_action="confirmResize", errand=None, fault="", retries=0)
+        plan = replace(move.plan, event_action=kinds.CONFIRM, awaited=None, fault="", retries=0)
         steered = moves.steer(
             tx, move.uuid, cloud.clock.now(), source=MovePhase.WAITING, target=MovePhase.CONFIRMING, plan=plan,
             request_id=new_request_id(), user_id=ctx.user_id, project_id=ctx.project_id,
@@ -245,24 +228,27 @@ def confirm_waiting(cloud: Cloud, ctx: Context, superconductor: SuperConductor, 
 def abandon(tx: Connection, move: Move | None, now: datetime) -> None:
     """A delete was accepted: the server's active move ends if it waits to be concluded, and both sides are cleared."""
     if move is not None and move.phase is MovePhase.WAITING:
-        plan = replace(move.plan, home="nowhere", errand=None)
+        plan = replace(move.plan, final_owner=Owner.NONE, awaited=None)
         moves.steer(tx, move.uuid, now, source=MovePhase.WAITING, target=MovePhase.TIDYING, plan=plan, active=None)
 
 
-def _promise(tx: Connection, move: Move, quota: Quota | None) -> int:
+def _record(tx: Connection, move: Move, quota: Quota | None, sealed: str) -> int:
     key = moves.insert_new(tx, move)
     move_quota.promise(tx, move, quota)
+    if sealed:
+        pending_secrets.store(tx, move.uuid, sealed, move.created_at)
     return key
 
 
 def _demand_host_stays(cloud: Cloud, move: Move) -> None:
-    """A host that is just moving to another cell has its servers left alone. It looks for moves after it has said so,
-    and we look for it after we have said so: one of the two sees the other. Raises InstanceInTransit."""
+    """A host that is just moving to another cell has its servers left alone. It scans for moves after it has recorded
+    that, and we read that after we have recorded the move: one of the two sees the other. Raises InstanceInTransit."""
     with cloud.db.connect() as tx:
         if move.source_host is not None and host_moves.get(tx, move.source_host) is not None:
             raise InstanceInTransit(instance_uuid=move.instance_uuid, retry_after=5)
 
 
-def _take_back(tx: Connection, move: Move) -> None:
+def _roll_back(tx: Connection, move: Move) -> None:
+    pending_secrets.remove(tx, [move.uuid])
     move_quota.settle(tx, move, keeps_new=False)
     moves.withdraw(tx, move.uuid, move.owner or "")

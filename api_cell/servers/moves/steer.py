@@ -1,4 +1,4 @@
-"""Live migrations under way: how far they are, giving one up, making one end soon."""
+"""Live migrations under way: how far they are, aborting one, forcing one to complete."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import asdict, replace
 
 from api_cell.caller import Caller
 from api_cell.servers import act, find
-from api_cell.servers.moves import request as asking
+from api_cell.servers.moves import kinds, request
 from api_cell.services import Services
 from cell_service.context import Context, Deadline
 from cell_service.db import server_migrations
@@ -59,16 +59,16 @@ def abort(cloud: Cloud, services: Services, caller: Caller, server_id: str, migr
     abortable = {RUNNING, *WAITING} if queued else {RUNNING}
     if migration.status not in abortable:
         raise _wrong(migration, "abort")
-    now = cloud.clock.now()
-    move = cloud.db.run(lambda tx: moves.cancel(tx, migration.uuid, now))
+    now, last = cloud.clock.now(), kinds.LIVE_MIGRATION.can_abort_before
+    move = cloud.db.run(lambda tx: moves.cancel(tx, migration.uuid, now, before=last))
     if move is None:
         raise _wrong(migration, "abort")
-    log.info("live migration given up", extra=about(caller.ctx, instance=instance.uuid, move=move.uuid))
+    log.info("live migration aborted", extra=about(caller.ctx, instance=instance.uuid, move=move.uuid))
     try:
         cell.compute(move.source_host or "").steer_sending(caller.ctx, instance.uuid, False)
     except PolycellError as error:
-        log.info("host not told, it comes to its end", extra=about(caller.ctx, instance=instance.uuid, reason=error))
-    asking.wake(caller.ctx, services.superconductor, move.uuid)
+        log.info("host not informed, it comes to its end", extra=about(caller.ctx, instance=instance.uuid, reason=error))
+    request.wake(caller.ctx, services.superconductor, move.uuid)
 
 
 def force_complete(cloud: Cloud, caller: Caller, server_id: str, migration_id: str) -> None:
@@ -83,7 +83,8 @@ def force_complete(cloud: Cloud, caller: Caller, server_id: str, migration_id: s
         raise HostUnavailable(host=migration.source_compute) from None
     if not begun:
         raise _wrong(migration, verb)
-    log.info("live migration hurried", extra=about(caller.ctx, instance=instance.uuid, migration=migration.uuid))
+    extra = about(caller.ctx, instance=instance.uuid, migration=migration.uuid)
+    log.info("live migration forced to complete", extra=extra)
 
 
 def _under_way(

@@ -1,7 +1,8 @@
 """What a move does in placement, each in one global transaction with the record of it.
 
-While a move is under way two consumers have something: the instance, of the host that it is going to; and the move, of
-the host that it comes from. So both hosts' room is right at every moment, and nothing is claimed twice.
+While a move is under way there are two consumers: the instance, with an allocation of the host that it is going to; and
+the move, with one of the host that it comes from. So the capacity of both is right at every moment, and nothing is
+claimed twice.
 """
 
 from __future__ import annotations
@@ -10,9 +11,9 @@ from dataclasses import replace
 
 from sqlalchemy import Connection
 
-from api_cell.superconductor.moves.step_context import Failed, Overtaken, StepContext
+from api_cell.superconductor.moves.step_context import Failed, StepContext, Superseded
 from cell_service.errors import ComputeHostNotFound, NoValidHost, OperationLost, StillNeeded
-from cell_service.model.move import MoveKind, MovePhase
+from cell_service.model.instance import Flavor
 from cell_service.model.request_spec import RequestSpec, Selection
 from mapping_db import host_mappings, host_moves, instance_mappings, moves, request_specs, server_groups
 from mapping_db.instance_mappings import InstanceMapping
@@ -20,20 +21,21 @@ from mapping_db.moves import Move
 from mapping_db.placement import allocations
 from mapping_db.placement.allocations import Claim, Consumer
 
-_BACK = (MovePhase.REVERTING, MovePhase.UNDOING, MovePhase.LEAVING)
 
+def choose(context: StepContext, *, may_stay: bool, zone_as_requested: bool) -> None:
+    """The move knows its destination, which is claimed. `may_stay`: on the host that it has, where the operator allows
+    that; `zone_as_requested`: in the availability zone that the plan names.
 
-def choose(context: StepContext) -> None:
-    """The move knows its destination, which is claimed. Raises Failed when there is none, StillNeeded when there may be
-    one once earlier moves are through; Overtaken when the server is being deleted: what is claimed after its delete has
-    released everything, nobody would release."""
+    Raises Failed when there is none, StillNeeded when there may be one once earlier moves are through; Superseded when
+    the server is being deleted: what is claimed after its delete has released everything would stay.
+    """
     deps, move = context.deps, context.move
     with deps.cloud.db.connect() as tx:
         spec = request_specs.get(tx, move.instance_uuid)
         if spec is None:
             raise Failed("The server's request spec is lost.")
         uncleared = _uncleared(tx, move)
-        spec = _wanted(context, spec, uncleared)
+        spec = _requested(context, spec, uncleared, may_stay=may_stay, zone_as_requested=zone_as_requested)
         cells = _cells(tx, context)
     now = deps.cloud.clock.now()
 
@@ -41,11 +43,10 @@ def choose(context: StepContext) -> None:
         if instance_mappings.hold(tx, move.instance_uuid).queued_for_delete:
             return False
         plan = replace(
-            context.plan,
+            context.plan_when_done,
             node=chosen.node,
             provider_uuid=chosen.provider_uuid,
             availability_zone=chosen.availability_zone,
-            done=(*context.plan.done, "choose"),
         )
         moves.record(tx, move, now, target_cell=chosen.cell_id, target_host=chosen.host, plan=plan)
         return True
@@ -65,7 +66,7 @@ def choose(context: StepContext) -> None:
                     raise Failed(f"Host {outcome.host} is just moving to another cell.")
             return
         if outcome is None:
-            raise Overtaken
+            raise Superseded
         if isinstance(outcome, NoValidHost):
             reason = str(outcome)
     if uncleared:
@@ -73,42 +74,40 @@ def choose(context: StepContext) -> None:
     raise Failed(reason)
 
 
-def give_back(context: StepContext) -> None:
-    """The instance has what the move kept for it, and the move what the instance had claimed. Once."""
+def restore(context: StepContext) -> None:
+    """The instance has the allocation that the move kept for it, and the move that of the destination. Once: it is
+    recorded with it."""
     move, now = context.move, context.deps.cloud.clock.now()
 
     def work(tx: Connection) -> Move:
         mapping = instance_mappings.hold(tx, move.instance_uuid)
-        if "choose" in context.plan.done and not mapping.queued_for_delete:
-            held = allocations.of_consumers(tx, [move.instance_uuid, move.uuid])
-            mine, kept = held.get(move.instance_uuid), held.get(move.uuid)
+        if not mapping.queued_for_delete:
+            allocated = allocations.of_consumers(tx, [move.instance_uuid, move.uuid])
+            mine, kept = allocated.get(move.instance_uuid), allocated.get(move.uuid)
             claims = [
                 _claim(mapping, move.instance_uuid, kept, "INSTANCE"),
                 _claim(mapping, move.uuid, mine, "MIGRATION"),
             ]
             allocations.write(tx, claims, now)
             _place_in_group(tx, move.instance_uuid, move.source_host)
-        return moves.record(tx, move, now, plan=replace(context.plan, done=(*context.plan.done, "give_back")))
+        return moves.record(tx, move, now, plan=context.plan_when_done)
 
     context.move = context.deps.cloud.db.run(work)
 
 
 def release(context: StepContext) -> None:
-    """The move holds nothing any more."""
+    """Release what the move has claimed."""
     now = context.deps.cloud.clock.now()
     context.deps.cloud.db.run(lambda tx: allocations.release(tx, context.move.uuid, now))
 
 
-def keep_flavor(context: StepContext) -> None:
-    """Later choices of a host go by the flavor that the instance has now: the new one when at its destination."""
-    move = context.move
-    new = context.plan.new_flavor
-    if new is None or context.plan.old_flavor is None:
+def keep_flavor(context: StepContext, flavor: Flavor | None) -> None:
+    """Later choices of a host go by that flavor, which the instance has now. Nothing changes where it keeps its own."""
+    if flavor is None or context.plan.new_flavor is None:
         return
-    flavor = context.plan.old_flavor if move.phase in _BACK else new
 
     def work(tx: Connection) -> None:
-        spec = request_specs.get(tx, move.instance_uuid)
+        spec = request_specs.get(tx, context.move.instance_uuid)
         if spec is not None and spec.flavor != flavor:
             request_specs.replace(tx, replace(spec, flavor=flavor))
 
@@ -116,7 +115,7 @@ def keep_flavor(context: StepContext) -> None:
 
 
 def keep_zone(context: StepContext) -> None:
-    """Later choices of a host go by the availability zone that was asked for when the server was unshelved."""
+    """Later choices of a host go by the availability zone that was requested when the server was unshelved."""
     plan = context.plan
 
     def work(tx: Connection) -> None:
@@ -128,10 +127,13 @@ def keep_zone(context: StepContext) -> None:
         context.deps.cloud.db.run(work)
 
 
-def _wanted(context: StepContext, spec: RequestSpec, uncleared: set[str]) -> RequestSpec:
+def _requested(
+    context: StepContext, spec: RequestSpec, uncleared: set[str], *, may_stay: bool, zone_as_requested: bool
+) -> RequestSpec:
     plan, move = context.plan, context.move
     flavor = plan.new_flavor or plan.old_flavor or spec.flavor
-    away = {move.source_host} if move.source_host and not _may_stay(context) else set()
+    stays = may_stay and context.deps.settings.allow_resize_to_same_host
+    away = {move.source_host} if move.source_host and not stays else set()
     forced = plan.target_host if plan.force else None
     return replace(
         spec,
@@ -141,12 +143,8 @@ def _wanted(context: StepContext, spec: RequestSpec, uncleared: set[str]) -> Req
         requested_host=None if forced else plan.target_host,
         requested_node=None if forced else plan.target_node,
         ignore_hosts=tuple(sorted(away | set(plan.tried) | uncleared)),
-        availability_zone=plan.availability_zone if move.kind is MoveKind.UNSHELVE else spec.availability_zone,
+        availability_zone=plan.availability_zone if zone_as_requested else spec.availability_zone,
     )
-
-
-def _may_stay(context: StepContext) -> bool:
-    return context.move.kind is MoveKind.RESIZE and context.deps.settings.allow_resize_to_same_host
 
 
 def _uncleared(tx: Connection, move: Move) -> set[str]:
@@ -165,7 +163,7 @@ def _uncleared(tx: Connection, move: Move) -> set[str]:
 
 
 def _cells(tx: Connection, context: StepContext) -> list[int | None]:
-    """Where to look, one after the other: in the instance's own cell first; anywhere only where that is allowed."""
+    """Where a host is chosen: in the instance's own cell first; anywhere only where that is allowed."""
     move, plan = context.move, context.plan
     if plan.target_host is not None:
         found = host_mappings.of_hosts(tx, [plan.target_host])

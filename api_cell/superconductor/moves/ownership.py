@@ -1,14 +1,11 @@
-"""Whose an instance is, by its mapping."""
+"""Which cell owns an instance: its mapping says so."""
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from sqlalchemy import Connection
 
-from api_cell.superconductor.moves.step_context import Overtaken, StepContext
+from api_cell.superconductor.moves.step_context import StepContext, Superseded
 from cell_service.errors import InstanceAlreadyMoved
-from cell_service.model.move import MovePlan
 from mapping_db import instance_mappings, moves
 from mapping_db.cells.registry import Cell
 from mapping_db.instance_mappings import InstanceMapping
@@ -21,21 +18,20 @@ def owner(context: StepContext) -> InstanceMapping | None:
         return instance_mappings.get_many(tx, [uuid]).get(uuid)
 
 
-def hand_over(context: StepContext, source: int, target: Cell, name: str) -> None:
-    """The mapping points at the target; with that the step is done."""
+def hand_over(context: StepContext, source: int, target: Cell) -> None:
+    """The mapping points at the target, and the step under way is recorded. Raises Superseded after a delete."""
     cloud, move, now = context.deps.cloud, context.move, context.deps.cloud.clock.now()
 
     def work(tx: Connection) -> tuple[moves.Move, InstanceMapping]:
         mapping = instance_mappings.hold(tx, move.instance_uuid)
         if mapping.queued_for_delete:
-            raise Overtaken
+            raise Superseded
         try:
             mapping = instance_mappings.move(tx, move.instance_uuid, source=source, target=target.mapping.id)
         except InstanceAlreadyMoved:
             if mapping.cell_id != target.mapping.id:
                 raise
-        plan: MovePlan = replace(context.plan, done=(*context.plan.done, name))
-        return moves.record(tx, move, now, plan=plan), mapping
+        return moves.record(tx, move, now, plan=context.plan_when_done), mapping
 
     context.move, mapping = cloud.db.run(work)
     cloud.locator.remember(Location(move.instance_uuid, target.mapping.id, mapping.epoch, mapping.project_id))

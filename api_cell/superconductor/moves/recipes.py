@@ -1,80 +1,62 @@
-"""Which steps make a phase, in order, and what follows when they are done. One of them is the commit."""
+"""Which recipe a move follows now: that of its kind, that of its conclusion, or what undoes its recorded steps."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-
-from api_cell.superconductor.moves import back, ending, steps
-from api_cell.superconductor.moves.step_context import StepContext
-from cell_service.model.move import MoveKind, MovePhase
+from api_cell.superconductor.moves.another_host import trying_another_host
+from api_cell.superconductor.moves.clean_up import CLEAN_UP
+from api_cell.superconductor.moves.cold_migration import COLD_MIGRATION
+from api_cell.superconductor.moves.confirm import CONFIRM
+from api_cell.superconductor.moves.evacuation import EVACUATION
+from api_cell.superconductor.moves.live_migration import LIVE_MIGRATION
+from api_cell.superconductor.moves.recipe import MoveRecipe, Recipe
+from api_cell.superconductor.moves.resize import RESIZE
+from api_cell.superconductor.moves.revert import REVERT
+from api_cell.superconductor.moves.unshelving import UNSHELVING
+from api_cell.superconductor.moves.waiting import WAIT
+from cell_service.errors import UnknownSteps
+from cell_service.model.move import MovePhase, Owner
 from mapping_db.moves import Move
 
-Step = Callable[[StepContext], bool]
-
-
-@dataclass(frozen=True, slots=True)
-class Phase:
-    """`home`: where the instance lives when the steps are done ("": as before)."""
-
-    steps: tuple[Step, ...]
-    after: MovePhase
-    home: str = ""
-
-
-_ARRIVAL: tuple[Step, ...] = (steps.arrive, steps.seal, steps.commit, steps.reopen, steps.run)
-_CHOICE: tuple[Step, ...] = (steps.begin, steps.choose, steps.carry_over)
-_WITH_SOURCE = (*_CHOICE, steps.leave, *_ARRIVAL)
-_WITHOUT_SOURCE = (*_CHOICE, *_ARRIVAL)
-_FROM_THE_DEAD: tuple[Step, ...] = (steps.begin, steps.unburden, steps.choose, steps.carry_over, *_ARRIVAL)
-_TO_WAIT = (steps.settle,)
-_AT_ONCE = (ending.let_go, steps.settle)
-
-GOING: dict[MoveKind, Phase] = {
-    MoveKind.COLD: Phase((*_WITH_SOURCE, *_TO_WAIT), MovePhase.WAITING),
-    MoveKind.RESIZE: Phase((*_WITH_SOURCE, *_TO_WAIT), MovePhase.WAITING),
-    MoveKind.LIVE: Phase((*_WITH_SOURCE, *_AT_ONCE), MovePhase.TIDYING, "target"),
-    MoveKind.EVACUATE: Phase((*_FROM_THE_DEAD, *_AT_ONCE), MovePhase.TIDYING, "target"),
-    MoveKind.UNSHELVE: Phase((*_WITHOUT_SOURCE, *_AT_ONCE), MovePhase.TIDYING, "target"),
+TO_DESTINATION = {
+    recipe.kind.stored: recipe for recipe in (COLD_MIGRATION, RESIZE, LIVE_MIGRATION, EVACUATION, UNSHELVING)
 }
-
-LATER: dict[MovePhase, Phase] = {
-    MovePhase.UNDOING: Phase(
-        (back.give_back, back.open_again, back.restart, ending.let_go, back.settle_undone), MovePhase.TIDYING, "source"
-    ),
-    MovePhase.LEAVING: Phase(
-        (back.give_back, back.open_again, back.pass_on, back.show_next), MovePhase.TIDYING, "source"
-    ),
-    MovePhase.CONFIRMING: Phase(
-        (ending.begin_confirm, ending.let_go, ending.settle_confirmed), MovePhase.TIDYING, "target"
-    ),
-    MovePhase.REVERTING: Phase(
-        (
-            back.begin_revert,
-            back.stop_there,
-            back.shrink_back,
-            back.carry_back,
-            back.uncommit,
-            back.reopen_source,
-            back.take_room_back,
-            back.restart,
-            ending.let_go,
-            back.settle_reverted,
-        ),
-        MovePhase.TIDYING,
-        "source",
-    ),
-    MovePhase.TIDYING: Phase(
-        (ending.open_for_delete, ending.clear_source, ending.clear_target, ending.release, ending.forget),
-        MovePhase.DONE,
-    ),
+LATER = {
+    MovePhase.WAITING: WAIT,
+    MovePhase.CONFIRMING: CONFIRM,
+    MovePhase.REVERTING: REVERT,
+    MovePhase.TIDYING: CLEAN_UP,
 }
+_IN_EVERY_MOVE = frozenset(
+    {name for recipe in LATER.values() for name in recipe.names()}
+    | {step.name for step in trying_another_host(COLD_MIGRATION, ()).steps}
+)
 
 
-def phase_of(move: Move) -> Phase:
-    return GOING[move.kind] if move.phase is MovePhase.GOING else LATER[move.phase]
+def way_of(move: Move) -> MoveRecipe:
+    """The recipe of the move's kind."""
+    return TO_DESTINATION[move.kind]
+
+
+def recipe_of(move: Move) -> Recipe:
+    """The steps of the move's phase. Raises UnknownSteps when a step is recorded that this version does not know."""
+    way, done = way_of(move), move.plan.done
+    unknown = set(done) - way.names() - _IN_EVERY_MOVE
+    if unknown:
+        raise UnknownSteps(move_uuid=move.uuid, steps=", ".join(sorted(unknown)))
+    if move.phase is MovePhase.GOING:
+        return way
+    if move.phase is MovePhase.UNDOING:
+        return Recipe(way.undoing(done), MovePhase.TIDYING, Owner.SOURCE)
+    if move.phase is MovePhase.LEAVING:
+        return trying_another_host(way, done)
+    return LATER[move.phase]
 
 
 def is_committed(move: Move) -> bool:
     """Whether there is no way back but by reverting."""
-    return move.phase is not MovePhase.GOING or "commit" in move.plan.done
+    return move.phase is not MovePhase.GOING or way_of(move).is_committed(move.plan.done)
+
+
+def has_begun(move: Move) -> bool:
+    """Whether the instance's cell knows of the move."""
+    return way_of(move).has_begun(move.plan.done)

@@ -1,48 +1,46 @@
 """What a move writes into the cells' tables of instances, each in one transaction of one cell.
 
 The instance's own row decides: it is changed only while its task is one of a move's. A row whose task is `deleting`, or
-that is deleted, has been overtaken by its delete. A migration that has ended refuses whoever comes late, after a pause
-in which somebody else has brought the move to its end.
+that is deleted, is superseded by its delete. A migration that has ended refuses a super-conductor that comes late,
+after a pause in which another one has brought the move to its end.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from sqlalchemy import Connection
 
-from api_cell.servers.moves import request as asking
-from api_cell.superconductor.moves.step_context import Failed, Overtaken, StepContext
-from cell_service.db import actions, instances, server_migrations
-from cell_service.db import instance_bundles as carry
+from api_cell.servers.moves import request
+from api_cell.superconductor.moves.step_context import Failed, StepContext, Superseded
+from cell_service.db import actions, instance_bundles, instances, server_migrations
 from cell_service.errors import InstanceNotFound, OperationLost
-from cell_service.model import shelved
 from cell_service.model.block_device import merged
 from cell_service.model.instance import Fault, Instance
 from cell_service.model.lifecycle import MOVING, PowerState, Task, VmState
 from cell_service.model.migration import ENDED
-from cell_service.model.move import MoveKind
 from cell_service.model.operation import Outcome
 from mapping_db.cells.registry import Cell
 from mapping_db.moves import Move
 
-_AT_REST = "finished"
+_ARRIVED = "finished"
 _RUNNING_AFTER = {VmState.ERROR: VmState.ACTIVE, VmState.RESIZED: VmState.ACTIVE}
 
 
 def living(tx: Connection, uuid: str) -> Instance:
-    """The instance. Raises Overtaken when it is being deleted, or gone."""
+    """The instance. Raises Superseded when it is being deleted, or gone."""
     try:
         instance = instances.get(tx, uuid)
     except InstanceNotFound:
-        raise Overtaken from None
+        raise Superseded from None
     if instance.task_state is Task.DELETING:
-        raise Overtaken
+        raise Superseded
     return instance
 
 
 def show(context: StepContext, cell: Cell, task: Task, status: str) -> None:
-    """The instance and its migration say how far the move is. Raises Overtaken, Failed when the state was reset."""
+    """The instance and its migration say how far the move is. Raises Superseded, Failed when the state was reset."""
     uuid, now = context.move.instance_uuid, context.deps.cloud.clock.now()
 
     def work(tx: Connection) -> None:
@@ -57,35 +55,36 @@ def show(context: StepContext, cell: Cell, task: Task, status: str) -> None:
     cell.db.run(work, context.ctx.deadline)
 
 
-def carry_over(context: StepContext, *, back: bool = False, seal: bool = False) -> None:
-    """The other cell has the instance as its own cell has it, hidden; with `seal` nobody changes it here any more."""
+def copy(context: StepContext, *, back: bool = False, freeze: bool = False) -> None:
+    """The other cell has the instance as its own cell has it, hidden; with `freeze` the row here is hidden first, and
+    does not change any more."""
     here, there = (context.target, context.source) if back else (context.source, context.target)
     uuid, deadline, now = context.move.instance_uuid, context.ctx.deadline, context.deps.cloud.clock.now()
 
-    def take(tx: Connection) -> list[carry.InstanceBundle]:
-        if seal:
+    def take(tx: Connection) -> list[instance_bundles.InstanceBundle]:
+        if freeze:
             instances.hold(tx, uuid)
         living(tx, uuid)
         _demand_under_way(tx, context)
-        if seal:
+        if freeze:
             instances.change(tx, uuid, now=now, hidden=True)
-        return carry.read(tx, [uuid], operations=False)
+        return instance_bundles.read(tx, [uuid], operations=False)
 
     bundles = here.db.run(take, deadline)
     changes = _as_before(context) if back else _as_after(context)
-    there.db.run(lambda tx: carry.write(tx, bundles, hidden=True, changes=changes), deadline)
+    there.db.run(lambda tx: instance_bundles.write(tx, bundles, hidden=True, changes=changes), deadline)
 
 
 def reopen(context: StepContext, cell: Cell, other: Cell | None) -> None:
-    """The instance is this cell's, and may be changed; the other cell's row stays hidden."""
+    """The instance's row in this cell may be changed again; the other cell's row stays hidden."""
     uuid, deadline = context.move.instance_uuid, context.ctx.deadline
-    cell.db.run(lambda tx: carry.set_hidden(tx, [uuid], False), deadline)
+    cell.db.run(lambda tx: instance_bundles.set_hidden(tx, [uuid], False), deadline)
     if other is not None:
-        other.db.run(lambda tx: carry.set_hidden(tx, [uuid], True), deadline)
+        other.db.run(lambda tx: instance_bundles.set_hidden(tx, [uuid], True), deadline)
 
 
-def settle_here(context: StepContext) -> bool:
-    """Within a cell: the instance is the destination's. False: it was so already. Raises Overtaken, Failed."""
+def hand_over_here(context: StepContext) -> bool:
+    """Within a cell: the instance is the destination's. False: it was so already. Raises Superseded, Failed."""
     move, now = context.move, context.deps.cloud.clock.now()
 
     def work(tx: Connection) -> bool:
@@ -101,7 +100,7 @@ def settle_here(context: StepContext) -> bool:
     return context.source.db.run(work, context.ctx.deadline)
 
 
-def settle_back(context: StepContext) -> None:
+def hand_back_here(context: StepContext) -> None:
     """Within a cell: the instance is the source's again, as it was."""
     move, now = context.move, context.deps.cloud.clock.now()
 
@@ -114,7 +113,7 @@ def settle_back(context: StepContext) -> None:
 
 
 def take_over(context: StepContext, cell: Cell, outcome: Outcome) -> None:
-    """What the host says of the guest that it has started."""
+    """The instance has what the host found of the guest that it started."""
     found: dict[str, Any] = {}
     if outcome.power_state is not None:
         found["power_state"] = outcome.power_state
@@ -125,26 +124,39 @@ def take_over(context: StepContext, cell: Cell, outcome: Outcome) -> None:
     def work(tx: Connection) -> None:
         if outcome.devices:
             instances.hold(tx, uuid)
-            held = instances.get_many(tx, [uuid])
-            if uuid in held:
-                found["block_devices"] = merged(held[uuid].block_devices, outcome.devices)
+            known = instances.get_many(tx, [uuid])
+            if uuid in known:
+                found["block_devices"] = merged(known[uuid].block_devices, outcome.devices)
         instances.change(tx, uuid, now=now, **found)
 
     if found or outcome.devices:
         cell.db.run(work, context.ctx.deadline)
 
 
+Changes = Callable[[Instance], dict[str, Any]]
+"""Columns of an instance that change with the end of a move."""
+
+
 def finish(
-    context: StepContext, cell: Cell, *, status: str, vm_state: VmState | None, fault: str = "", **more: Any
+    context: StepContext,
+    cell: Cell,
+    *,
+    status: str,
+    vm_state: VmState | None,
+    fault: str = "",
+    changes: Changes = lambda _instance: {},
 ) -> None:
     """The instance has no task any more; migration and action say how it ended. `vm_state` None: by its guest.
 
-    Done again, or after somebody has reset the state: only the records. Raises Overtaken.
+    Done again, or after an administrator has reset the state: only the records. Raises Superseded, and OperationLost
+    when the move has ended, and `status` is not an end.
     """
     move, now = context.move, context.deps.cloud.clock.now()
 
     def work(tx: Connection) -> None:
         instance = living(tx, move.instance_uuid)
+        if status not in ENDED:
+            _demand_under_way(tx, context)
         _store_migration(tx, context, status)
         if not actions.has(tx, instance.uuid, move.request_id, context.plan.event_action):
             return
@@ -154,9 +166,8 @@ def finish(
         )
         if not concerned:
             return
-        columns: dict[str, Any] = {"vm_state": vm_state or _by_guest(instance), "task_state": None, **more}
-        if context.move.kind is MoveKind.UNSHELVE and status == "done" and not fault:
-            columns |= _unshelved(context, instance)
+        columns: dict[str, Any] = {"vm_state": vm_state or _by_guest(instance), "task_state": None}
+        columns |= changes(instance)
         if fault:
             columns["fault"] = Fault(code=context.plan.code, message=fault[:255], created_at=now)
         instances.change(tx, instance.uuid, now=now, expect=instance.state, **columns)
@@ -167,7 +178,7 @@ def finish(
 def end_migration(context: StepContext, cell: Cell) -> None:
     """The migration of an instance that is deleted meanwhile is not under way any more.
 
-    Of a move that was passed on, the one before it may not have told the cell yet: it finds this one ended then.
+    Of a move that goes on from another one, that one may not have informed the cell yet: it finds this one ended then.
     """
     move, now = context.move, context.deps.cloud.clock.now()
 
@@ -177,13 +188,13 @@ def end_migration(context: StepContext, cell: Cell) -> None:
         if move.uuid not in known:
             _store_migration(tx, context, "error")
         elif known[move.uuid] not in ENDED:
-            arrived = known[move.uuid] == _AT_REST
+            arrived = known[move.uuid] == _ARRIVED
             server_migrations.change(tx, move.uuid, now, status="confirmed" if arrived else "error")
 
     cell.db.run(work, context.ctx.deadline)
 
 
-def pass_on(context: StepContext, successor: Move) -> None:
+def show_successor(context: StepContext, successor: Move) -> None:
     """The migration has failed, and that of the move that goes on is under way: at no moment is there none."""
     now = context.deps.cloud.clock.now()
 
@@ -192,14 +203,14 @@ def pass_on(context: StepContext, successor: Move) -> None:
         known = {each.uuid: each for each in server_migrations.of_instance(tx, context.move.instance_uuid)}
         if context.move.uuid in known and successor.uuid not in known:
             status = known[context.move.uuid].status
-            server_migrations.store(tx, asking.migration_of(successor, "accepted" if status in ENDED else status))
+            server_migrations.store(tx, request.migration_of(successor, "accepted" if status in ENDED else status))
         server_migrations.change(tx, context.move.uuid, now, status="error")
 
     context.source.db.run(work, context.ctx.deadline)
 
 
 def begin_action(context: StepContext, cell: Cell, task: Task | None, status: str) -> None:
-    """A confirm or revert shows in the server's history, and as its task. Raises Overtaken."""
+    """A confirm or revert shows in the server's history, and as its task. Raises Superseded."""
     move, now = context.move, context.deps.cloud.clock.now()
 
     def work(tx: Connection) -> None:
@@ -214,7 +225,7 @@ def begin_action(context: StepContext, cell: Cell, task: Task | None, status: st
 
 
 def _demand_under_way(tx: Connection, context: StepContext) -> None:
-    """Raises OperationLost when somebody else has ended the move."""
+    """Raises OperationLost when another super-conductor has ended the move."""
     known = server_migrations.of_instance(tx, context.move.instance_uuid)
     if any(each.uuid == context.move.uuid and each.status in ENDED for each in known):
         raise OperationLost(operation_id=context.move.uuid, fence=context.move.fence)
@@ -230,22 +241,15 @@ def before(context: StepContext) -> VmState:
 
 
 def after_move(context: StepContext) -> VmState:
-    """The vm_state of an instance that is moved and needs no confirmation."""
-    if context.move.kind is MoveKind.UNSHELVE:
-        return VmState.ACTIVE
+    """The vm_state of an instance that is moved and needs no confirmation: its guest did not start with a fault."""
+    if context.plan.fault:
+        return VmState.ERROR
     return _RUNNING_AFTER.get(before(context), before(context))
 
 
-def _unshelved(context: StepContext, instance: Instance) -> dict[str, Any]:
-    plan = context.plan
-    known = shelved.ended(instance.system_metadata, image_gone=not plan.image)
-    pinned = {"pinned_availability_zone": plan.pin} if plan.pins else {}
-    return {"system_metadata": known, "launched_on": context.move.target_host, **pinned}
-
-
 def _store_migration(tx: Connection, context: StepContext, status: str) -> None:
-    if context.move.kind is not MoveKind.UNSHELVE:
-        stored = asking.migration_of(context.move, status)
+    if context.kind.first_status:
+        stored = request.migration_of(context.move, status)
         hidden = any(each.uuid == stored.uuid and each.hidden for each in
                      server_migrations.of_instance(tx, stored.instance_uuid))  # fmt: skip
         server_migrations.store(tx, stored)

@@ -13,29 +13,33 @@ from typing import Any
 
 from sqlalchemy import Connection
 
+from api_cell.servers.moves import kinds
 from api_cell.servers.moves import quota as move_quota
 from api_cell.superconductor.context import SuperConductorContext
-from api_cell.superconductor.moves import recipes as phases
-from api_cell.superconductor.moves.step_context import Elsewhere, Failed, Overtaken, StepContext
+from api_cell.superconductor.moves import recipes, secrets
+from api_cell.superconductor.moves.recipe import Recipe
+from api_cell.superconductor.moves.step_context import Elsewhere, Failed, StepContext, Superseded
 from cell_service.context import internal
 from cell_service.db import operations
-from cell_service.errors import OperationLost, PolycellError, Unavailable
+from cell_service.errors import OperationLost, PolycellError, Unavailable, UnknownSteps
 from cell_service.logs import about
-from cell_service.model.move import MovePhase
+from cell_service.model.move import MovePhase, Owner
 from cell_service.model.operation import UNFINISHED
-from mapping_db import instance_mappings, moves
+from mapping_db import instance_mappings, moves, pending_secrets
 from mapping_db.cells.registry import Cell
 from mapping_db.moves import Move
 
 log = logging.getLogger(__name__)
 
-AT_ONCE = 8
+CONCURRENT = 8
 POLL_SECONDS = 0.1
-MOST_HELD = 500
+MOST_CLAIMED = 500
 POLL_DEADLINE_SECONDS = 2.0
 """How long a cell that does not answer may keep the moves of others waiting, before its breaker opens."""
 PATIENCE = 8
-"""How often a move that is not committed is put off because somebody does not answer, before it is undone."""
+"""How often a move that is not committed is put off because a cell does not answer, before it is undone."""
+UNKNOWN_SECONDS = 600.0
+"""How long a move is left alone of which a step is recorded that this version does not know."""
 LONGEST_PAUSE_SECONDS = 15.0
 CLEARING_SECONDS = 5.0
 """How long a host that has something to remove is watched closely."""
@@ -44,15 +48,15 @@ KEEP = timedelta(days=1)
 
 
 class Runner:
-    """The moves of one super-conductor. `look` and `poll` are called by its threads; `wake` by anybody."""
+    """The moves of one super-conductor. `scan` and `poll` are called by its threads; `wake` by any."""
 
     def __init__(self, deps: SuperConductorContext) -> None:
         self._deps = deps
-        self._pool = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="move")
+        self._pool = ThreadPoolExecutor(CONCURRENT, thread_name_prefix="move")
         self._lock = threading.Lock()
-        self._held: dict[str, Move] = {}
+        self._claimed: dict[str, Move] = {}
         self._busy: set[str] = set()
-        self._asked_since: dict[str, float] = {}
+        self._waiting_since: dict[str, float] = {}
         self.woken = threading.Event()
 
     def stop(self) -> None:
@@ -65,28 +69,27 @@ class Runner:
     @property
     def waiting(self) -> bool:
         """Whether any move waits for a host."""
-        return bool(self._held)
+        return bool(self._claimed)
 
-    def look(self) -> None:
-        """Take what nobody holds, and keep what is held."""
+    def scan(self) -> None:
+        """Claim the moves that no super-conductor has, and renew the leases of those that are claimed."""
         deps, now = self._deps, self._deps.cloud.clock.now()
         with self._lock:
-            held = list(self._held)
-        room = MOST_HELD - len(held)
+            claimed = list(self._claimed)
 
         def work(tx: Connection) -> list[str]:
-            moves.renew(tx, held, owner=deps.owner, now=now, lease_seconds=deps.settings.lease_seconds)
-            return moves.due(tx, now, owner=deps.owner, limit=room + len(held))
+            moves.renew(tx, claimed, owner=deps.owner, now=now, lease_seconds=deps.settings.lease_seconds)
+            return moves.due(tx, now, owner=deps.owner, limit=MOST_CLAIMED)
 
         due = deps.cloud.db.run(work)
         for uuid in due:
-            if uuid not in self._held:
+            if uuid not in self._claimed:
                 take = partial(moves.take, uuid=uuid, owner=deps.owner, now=now,
                                lease_seconds=deps.settings.lease_seconds)  # fmt: skip
                 move = deps.cloud.db.run(lambda tx, take=take: take(tx))  # type: ignore[misc]
                 if move is not None:
                     with self._lock:
-                        self._held[uuid] = move
+                        self._claimed[uuid] = move
                     self._submit(uuid)
 
     def poll(self) -> None:
@@ -94,17 +97,17 @@ class Runner:
         by_cell: dict[int, dict[int, str]] = defaultdict(dict)
         now = self._deps.cloud.clock.monotonic()
         with self._lock:
-            idle = [move for uuid, move in self._held.items() if uuid not in self._busy]
+            idle = [move for uuid, move in self._claimed.items() if uuid not in self._busy]
         for move in idle:
-            if move.plan.errand is not None:
-                by_cell[move.plan.errand.cell_id][move.plan.errand.operation_id] = move.uuid
-                self._asked_since.setdefault(move.uuid, now)
+            if move.plan.awaited is not None:
+                by_cell[move.plan.awaited.cell_id][move.plan.awaited.operation_id] = move.uuid
+                self._waiting_since.setdefault(move.uuid, now)
 
         def ended(cell: Cell) -> list[str]:
-            asked = by_cell[cell.mapping.id]
+            awaited = by_cell[cell.mapping.id]
             with cell.db.connect(ctx.deadline) as tx:
-                found = operations.get_many(tx, list(asked))
-            return [uuid for key, uuid in asked.items() if key not in found or found[key].phase not in UNFINISHED]
+                found = operations.get_many(tx, list(awaited))
+            return [uuid for key, uuid in awaited.items() if key not in found or found[key].phase not in UNFINISHED]
 
         ctx = internal(self._deps.cloud.clock, seconds=POLL_DEADLINE_SECONDS)
         gathered = self._deps.cloud.cells.scatter(by_cell, ended, ctx.deadline)
@@ -114,7 +117,7 @@ class Runner:
         for uuid in through:
             self._submit(uuid)
         for move in idle:
-            slow = now - self._asked_since.get(move.uuid, now) > CLEARING_SECONDS
+            slow = now - self._waiting_since.get(move.uuid, now) > CLEARING_SECONDS
             if slow and move.phase is MovePhase.TIDYING and move.uuid not in through:
                 self._put_off(StepContext(self._deps, move), LONGEST_PAUSE_SECONDS / 3)
 
@@ -130,9 +133,9 @@ class Runner:
             return
         before = cloud.clock.now() - timedelta(seconds=seconds)
         with cloud.db.connect() as tx:
-            late = moves.resting_since(tx, before, MOST_HELD)
+            late = moves.parked_since(tx, before, MOST_CLAIMED)
         for move in late:
-            plan = replace(move.plan, event_action="confirmResize")
+            plan = replace(move.plan, event_action=kinds.CONFIRM)
             steer = partial(moves.steer, uuid=move.uuid, now=cloud.clock.now(), source=MovePhase.WAITING,
                             target=MovePhase.CONFIRMING, plan=plan,
                             request_id=internal(cloud.clock).request_id)  # fmt: skip
@@ -144,7 +147,7 @@ class Runner:
 
     def _submit(self, uuid: str) -> None:
         with self._lock:
-            if uuid in self._busy or uuid not in self._held:
+            if uuid in self._busy or uuid not in self._claimed:
                 return
             self._busy.add(uuid)
         try:
@@ -154,12 +157,12 @@ class Runner:
 
     def _work(self, uuid: str) -> None:
         with self._lock:
-            move = self._held.get(uuid)
-            if move is None:  # let go of meanwhile
+            move = self._claimed.get(uuid)
+            if move is None:  # released meanwhile
                 self._busy.discard(uuid)
                 return
         context = StepContext(self._deps, move)
-        self._asked_since.pop(uuid, None)
+        self._waiting_since.pop(uuid, None)
         keeps = False
         try:
             keeps = self._run(context)
@@ -169,20 +172,24 @@ class Runner:
             with self._lock:
                 self._busy.discard(uuid)
                 if keeps:
-                    self._held[uuid] = context.move
+                    self._claimed[uuid] = context.move
                 else:
-                    self._held.pop(uuid, None)
+                    self._claimed.pop(uuid, None)
 
     def _run(self, context: StepContext) -> bool:
-        """Whether the move is still held, waiting for a host."""
+        """Whether the move is still claimed, waiting for a host."""
         try:
             self._refresh(context)
+            secrets.seal_recorded(context)
             return self._bring(context)
         except OperationLost:
-            log.info("move taken by somebody else", extra=_about(context))
-        except Overtaken:
-            log.info("move overtaken by a delete", extra=_about(context))
-            return self._steer(context, MovePhase.TIDYING, free=True, home="nowhere")
+            log.info("move taken by another super-conductor", extra=_about(context))
+        except UnknownSteps as error:
+            log.error("move left alone", extra=_about(context, reason=error))
+            self._put_off(context, UNKNOWN_SECONDS)
+        except Superseded:
+            log.info("move superseded by a delete", extra=_about(context))
+            return self._steer(context, MovePhase.TIDYING, free=True, final_owner=Owner.NONE)
         except Elsewhere as refused:
             log.warning(
                 "another host is tried", extra=_about(context, host=context.move.target_host, reason=refused.reason)
@@ -191,7 +198,7 @@ class Runner:
         except Failed as failed:
             return self._failed(context, failed)
         except Unavailable as error:
-            if context.move.attempt >= PATIENCE and not phases.is_committed(context.move):
+            if context.move.attempt >= PATIENCE and not recipes.is_committed(context.move):
                 return self._failed(context, Failed(str(error), 503), unseen=True)
             log.warning("move put off", extra=_about(context, reason=error))
             self._put_off(context)
@@ -211,63 +218,69 @@ class Runner:
         context.move = now
 
     def _bring(self, context: StepContext) -> bool:
-        """Step by step, until one waits for a host (True) or the move is at rest or at its end (False)."""
-        while context.move.finished_at is None and context.move.phase is not MovePhase.WAITING:
-            phase = phases.phase_of(context.move)
-            step = next((step for step in phase.steps if step.__name__ not in context.plan.done), None)
+        """Step by step, until one waits for a host (True) or the move is parked or at its end (False).
+
+        Raises UnknownSteps.
+        """
+        while context.move.finished_at is None and not context.move.is_parked:
+            recipe = recipes.recipe_of(context.move)
+            step = recipe.next_step(context.plan.done)
             context.demand_lease()
             if step is None:
-                self._enter(context, phase)
-            elif step(context):
-                name = step.__name__
-                done = context.plan.done if name in context.plan.done else (*context.plan.done, name)
-                context.record(plan=replace(context.plan, done=done, errand=None), attempt=0)
-                log.info("step of a move done", extra=_about(context, step=name))
-            elif context.plan.errand is not None:
+                self._follow(context, recipe)
+                continue
+            context.step = step.name
+            if step.do(context):
+                context.record(plan=replace(context.plan_when_done, awaited=None), attempt=0)
+                log.info("step of a move done", extra=_about(context, step=step.name))
+            elif context.plan.awaited is not None:
                 return True
         return False
 
-    def _enter(self, context: StepContext, phase: phases.Phase) -> None:
-        """The phase is over. Raises Overtaken where the server would be waited for that is to be deleted: whoever
-        accepted that has not seen the move at rest, so it ends here. The mapping's row decides who comes first."""
-        now = self._deps.cloud.clock.now()
-        plan = replace(context.plan, errand=None, retries=0, home=phase.home or context.plan.home)
-        columns: dict[str, Any] = {"phase": phase.after, "plan": plan, "attempt": 0}
-        if phase.after is MovePhase.WAITING:
-            columns |= {"owner": None, "lease_until": None, "not_before": None}
-        elif phase.after is MovePhase.TIDYING:
+    def _follow(self, context: StepContext, recipe: Recipe) -> None:
+        """The phase is over, and the next one begins, or the move is parked.
+
+        Raises Superseded where a server would be waited for that is to be deleted: the request that accepted that has
+        not seen the move wait, so it ends here. The mapping's row decides which comes first.
+        """
+        before, now = context.move.phase, self._deps.cloud.clock.now()
+        plan = replace(context.plan, awaited=None, retries=0, final_owner=recipe.owner or context.plan.final_owner)
+        columns: dict[str, Any] = {"phase": recipe.after, "plan": plan, "attempt": 0}
+        if recipe.after is MovePhase.TIDYING:
             columns |= {"active": None}
-        else:
-            columns |= {"active": None, "finished_at": now, "owner": None, "lease_until": None}
-        leaving = context.move.phase is MovePhase.LEAVING
+        elif recipe.after is MovePhase.DONE:
+            columns |= {"active": None, "finished_at": now}
+        if recipe.after is before or recipe.after is MovePhase.DONE:
+            columns |= {"owner": None, "lease_until": None, "not_before": None}
+        begins_to_wait = recipe.after is MovePhase.WAITING and before is not MovePhase.WAITING
 
         def work(tx: Connection) -> Move:
-            rests = phase.after is MovePhase.WAITING
-            if rests and instance_mappings.hold(tx, context.move.instance_uuid).queued_for_delete:
-                raise Overtaken
+            if begins_to_wait and instance_mappings.hold(tx, context.move.instance_uuid).queued_for_delete:
+                raise Superseded
+            pending_secrets.remove(tx, [context.move.uuid])
             return moves.record(tx, context.move, now, **columns)
 
         context.move = self._deps.cloud.db.run(work)
-        log.info("phase of a move over", extra=_about(context, home=plan.home))
-        if leaving:  # the move that goes on from it may begin
+        log.info("phase of a move over", extra=_about(context, final_owner=plan.final_owner.value))
+        if before is MovePhase.LEAVING:  # the move that goes on from it may begin
             self.wake()
 
     def _failed(self, context: StepContext, failed: Failed, *, unseen: bool = False) -> bool:
-        """`unseen`: somebody did not answer, so that what was not recorded may be done all the same."""
+        """`unseen`: a cell did not answer, so that what was not recorded may be done all the same."""
         log.warning("move failed", extra=_about(context, reason=failed.reason))
-        if phases.is_committed(context.move):
+        if recipes.is_committed(context.move):
             self._put_off(context)
             return False
-        if "begin" not in context.plan.done and not unseen:
+        if not recipes.has_begun(context.move) and not unseen:
             return self._steer(context, MovePhase.UNDONE, end=True, fault=failed.reason)
         return self._steer(context, MovePhase.UNDOING, fault=failed.reason, code=failed.code)
 
     def _steer(
         self, context: StepContext, phase: MovePhase, *, free: bool = False, end: bool = False, **plan: Any
     ) -> bool:
-        """Turn the move to another phase and go on at once. Whether it is held after that."""
+        """Turn the move to another phase and go on at once. Whether it is claimed after that."""
         now = self._deps.cloud.clock.now()
-        columns: dict[str, Any] = {"phase": phase, "plan": replace(context.plan, errand=None, retries=0, **plan)}
+        columns: dict[str, Any] = {"phase": phase, "plan": replace(context.plan, awaited=None, retries=0, **plan)}
         if free or end:
             columns["active"] = None
         if end:
@@ -276,6 +289,8 @@ class Runner:
         def work(tx: Connection) -> Move:
             if end:
                 move_quota.settle(tx, context.move, keeps_new=False)
+            if phase is not MovePhase.LEAVING:  # a move that goes on from this one takes the password along
+                pending_secrets.remove(tx, [context.move.uuid])
             return moves.record(tx, context.move, now, attempt=0, **columns)
 
         try:
@@ -286,7 +301,7 @@ class Runner:
         return self._run(context)
 
     def _put_off(self, context: StepContext, pause: float | None = None) -> None:
-        """Let go of the move for a while that grows."""
+        """Release the move for a while that grows."""
         now = self._deps.cloud.clock.now()
         seconds = pause or min(LONGEST_PAUSE_SECONDS, 0.25 * 2.0 ** min(context.move.attempt, 8))
         try:
@@ -296,7 +311,7 @@ class Runner:
         except (OperationLost, Unavailable) as error:
             log.info("move not put off", extra=_about(context, reason=error))
         with self._lock:
-            self._held.pop(context.move.uuid, None)
+            self._claimed.pop(context.move.uuid, None)
 
 
 def _about(context: StepContext, **fields: Any) -> dict[str, Any]:

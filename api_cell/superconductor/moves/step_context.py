@@ -1,10 +1,12 @@
-"""One turn at a move: the move as it stands, and the means to bring it forward."""
+"""What a step of a move works with: the move as it is recorded, and what can bring it forward."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from typing import Any
 
+from api_cell.servers.moves import kinds
+from api_cell.servers.moves.kinds import Kind
 from api_cell.superconductor.context import SuperConductorContext
 from cell_service.context import Context
 from cell_service.errors import OperationLost
@@ -14,10 +16,10 @@ from mapping_db.cells.registry import Cell
 from mapping_db.moves import Move
 
 SPARE = 0.2
-"""A lease of which less than this part is left is not acted upon: somebody else may take the move."""
+"""A lease of which less than this part is left is not acted upon: another super-conductor may take the move."""
 
 
-class Overtaken(Exception):
+class Superseded(Exception):
     """The instance is being deleted or gone."""
 
 
@@ -39,10 +41,11 @@ class Elsewhere(Exception):
 
 @dataclass(slots=True)
 class StepContext:
-    """`move` is replaced by what is recorded."""
+    """`move` is replaced by what is recorded. `step`: the stored name of the step under way."""
 
     deps: SuperConductorContext
     move: Move
+    step: str = ""
 
     @property
     def ctx(self) -> Context:
@@ -52,6 +55,15 @@ class StepContext:
     @property
     def plan(self) -> MovePlan:
         return self.move.plan
+
+    @property
+    def kind(self) -> Kind:
+        return kinds.of(self.move.kind)
+
+    @property
+    def plan_when_done(self) -> MovePlan:
+        """The plan with the step under way recorded, for steps that are recorded in the transaction that does them."""
+        return self.plan if self.step in self.plan.done else replace(self.plan, done=(*self.plan.done, self.step))
 
     @property
     def source(self) -> Cell:
@@ -69,7 +81,7 @@ class StepContext:
         return not move.crosses and move.target_host == move.source_host
 
     def demand_lease(self) -> None:
-        """Raises OperationLost when the move may be somebody else's."""
+        """Raises OperationLost when another super-conductor may have the move."""
         until = self.move.lease_until
         spare = SPARE * self.deps.settings.lease_seconds
         if until is None or (until - self.deps.cloud.clock.now()).total_seconds() < spare:

@@ -1,104 +1,154 @@
-"""The steps towards the destination.
+"""The steps towards the destination that several kinds of moves share, and what undoes them.
 
 Each step may be done again from its beginning; what it returns says whether it is done. A step that waits for a host
-answers False until the host is through. Steps raise Failed, Overtaken, Unavailable and OperationLost.
+answers False until the host is through. Steps raise Failed, Superseded, Unavailable and OperationLost.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
 from typing import Any
 
-from sqlalchemy import Connection
-
-from api_cell.servers import act
-from api_cell.servers.moves import request as asking
-from api_cell.superconductor.moves import claims, ownership, rows
-from api_cell.superconductor.moves import host_work as errands
+from api_cell.servers.moves import kinds, request
+from api_cell.superconductor.moves import claims, host_tasks, ownership, rows, secrets
+from api_cell.superconductor.moves.host_tasks import HostTask
+from api_cell.superconductor.moves.recipe import Commit, Do, Step
+from api_cell.superconductor.moves.release import release_instance
 from api_cell.superconductor.moves.step_context import Elsewhere, StepContext
-from cell_service.db import operations
 from cell_service.model.lifecycle import Task, VmState
-from cell_service.model.move import Errand, MoveKind
-from cell_service.model.operation import HELD_BY_GUESTS, IMAGE, Kind
-
-_COLD = (MoveKind.COLD, MoveKind.RESIZE)
-_ENDED = {MoveKind.COLD: "finished", MoveKind.RESIZE: "finished", MoveKind.LIVE: "completed",
-          MoveKind.EVACUATE: "done", MoveKind.UNSHELVE: "done"}  # fmt: skip
+from cell_service.model.operation import IMAGE, Kind
 
 
-def begin(context: StepContext) -> bool:
-    """As the API does it; for when it was killed before."""
-    now = context.deps.cloud.clock.now()
-    context.source.db.run(lambda tx: asking.begin_in(tx, context.ctx, context.move, now), context.ctx.deadline)
-    return True
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """What the instance and its migration show while a step is under way."""
+
+    task: Task
+    status: str
 
 
-def unburden(context: StepContext) -> bool:
-    """What the dead host was asked to do with volumes and ports is done without it: the next host gets the instance as
-    it is then. One after the other."""
+def begin(undone: str) -> Step:
+    """The cell shows that the instance moves. `undone`: the status of the migration of a move that was undone."""
 
-    def work(tx: Connection) -> int | None:
-        for each in operations.unfinished(tx, context.move.instance_uuid):
-            if each.kind in HELD_BY_GUESTS and each.host in (context.move.source_host, None):
-                if each.host is not None:
-                    operations.hand_over(tx, each.id, each.fence)
-                return each.id
-        return None
-
-    operation_id = context.source.db.run(work, context.ctx.deadline)
-    if operation_id is None:
+    def undo(context: StepContext) -> bool:
+        cancelled = context.plan.cancelled
+        fault = context.plan.fault or ("" if cancelled else "The move was given up.")
+        status = "cancelled" if cancelled else undone
+        rows.finish(context, context.source, status=status, vm_state=rows.before(context), fault=fault)
         return True
-    context.note(errand=Errand(context.source.mapping.id, operation_id))
-    act.wake(context.ctx, context.source, None)
-    return False
+
+    backwards = (Step("let_go", release_instance, in_one_transaction=True), Step("settle_undone", undo))
+    return Step(kinds.BEGIN, _begin, undo=backwards, for_any_host=True)
 
 
-def choose(context: StepContext) -> bool:
-    claims.choose(context)
+def _begin(context: StepContext) -> bool:
+    """As the API does it; for when the API was killed before."""
+    now = context.deps.cloud.clock.now()
+    context.source.db.run(lambda tx: request.begin_in(tx, context.ctx, context.move, now), context.ctx.deadline)
     return True
 
 
-def carry_over(context: StepContext) -> bool:
+def choose(*, may_stay: bool = False, zone_as_requested: bool = False) -> Step:
+    """The destination is chosen and claimed; the instance's own allocation passes to the move."""
+
+    def do(context: StepContext) -> bool:
+        claims.choose(context, may_stay=may_stay, zone_as_requested=zone_as_requested)
+        return True
+
+    return Step("choose", do, undo=(RESTORE_CLAIMS,), in_one_transaction=True)
+
+
+def restore_claims(context: StepContext) -> bool:
+    """The instance has its old allocation again, and its old flavor in its request spec."""
+    claims.restore(context)
+    claims.keep_flavor(context, context.plan.old_flavor)
+    return True
+
+
+def copy_rows(context: StepContext) -> bool:
     """In another cell: the instance is known there, hidden."""
     if context.move.crosses:
-        rows.carry_over(context)
+        rows.copy(context)
     return True
 
 
-def leave(context: StepContext) -> bool:
+def prepare_source(shown: Shown, event: str, *, live: bool = False) -> Step:
     """The guest at the source is ready to be taken over, and what that needs is known."""
-    live = context.move.kind is MoveKind.LIVE
-    if context.plan.errand is None:
-        rows.show(context, context.source, _task(context, Task.RESIZE_MIGRATING), "running" if live else "migrating")
-    arguments = {"live": live, "shutdown": context.plan.clean_shutdown}
-    outcome = errands.ask(context, context.source, context.move.source_host, Kind.MOVE_OUT, arguments, "out")
-    if outcome is None:
-        return False
-    errands.demand(outcome)
-    luggage, was_running = outcome.result.get("luggage", {}), bool(outcome.result.get("was_running"))
-    context.note(luggage=luggage, was_running=was_running, errand=None, done=(*context.plan.done, "leave"))
-    return True
+    task = HostTask(Kind.MOVE_OUT, "out", event)
+
+    def do(context: StepContext) -> bool:
+        if context.plan.awaited is None:
+            rows.show(context, context.source, shown.task, shown.status)
+        arguments = {"live": live, "shutdown": context.plan.clean_shutdown}
+        outcome = host_tasks.request(context, context.source, context.move.source_host, task, arguments)
+        if outcome is None:
+            return False
+        host_tasks.demand(outcome)
+        context.record(
+            plan=replace(
+                context.plan_when_done,
+                migrate_data=outcome.result.get("luggage", {}),
+                was_running=bool(outcome.result.get("was_running")),
+                awaited=None,
+            )
+        )
+        return True
+
+    return Step("leave", do, undo=(Step("restart", restart()),), for_any_host=True)
 
 
-def arrive(context: StepContext) -> bool:
-    """The guest is at the destination, and does not run."""
-    if context.plan.errand is None:
-        rows.show(context, context.source, _task(context, Task.RESIZE_MIGRATED), "post-migrating")
-    luggage = None if context.move.kind in (MoveKind.EVACUATE, MoveKind.UNSHELVE) else context.plan.luggage
-    arguments = {**errands.guest(context), "luggage": luggage, "admin_password": context.plan.admin_password,
-                 IMAGE: context.plan.image or None}  # fmt: skip
-    outcome = errands.ask(context, context.target, context.move.target_host, Kind.MOVE_IN, arguments, "in")
-    if outcome is None:
-        return False
-    if outcome.fault is not None and _may_go_elsewhere(context):
-        raise Elsewhere(outcome.fault.message)
-    errands.demand(outcome)
-    return True
+def restart(event: str | None = None) -> Do:
+    """The guest at the source goes on, if it may have been stopped. That it fails is part of the fault."""
+    task = HostTask(Kind.MOVE_RUN, "restart", event)
+
+    def do(context: StepContext) -> bool:
+        plan = context.plan
+        arguments = {"run": plan.was_running or plan.before == VmState.ACTIVE.value, "live": False}
+        return host_tasks.activate(context, context.source, context.move.source_host, task, arguments)
+
+    return do
 
 
-def seal(context: StepContext) -> bool:
-    """In another cell: nobody changes the instance any more, and the copy is exact."""
+def prepare_destination(
+    shown: Shown, event: str | None = None, *, live: bool = False, anew: bool = False, only_there: bool = False
+) -> Step:
+    """The guest is at the destination, and does not run. `anew`: made from its image or volumes, without what the
+    source gave. `only_there`: no other host is tried when this one can't take it."""
+    task = HostTask(Kind.MOVE_IN, "in", event)
+
+    def do(context: StepContext) -> bool:
+        plan = context.plan
+        if plan.awaited is None:
+            rows.show(context, context.source, shown.task, shown.status)
+        arguments = {
+            **_guest(context, live=live),
+            "luggage": None if anew else plan.migrate_data,
+            "admin_password": secrets.password_of(context) if plan.awaited is None else "",
+            IMAGE: plan.image or None,
+        }
+        outcome = host_tasks.request(context, context.target, context.move.target_host, task, arguments)
+        if outcome is None:
+            return False
+        if outcome.fault is not None and not only_there and _may_go_elsewhere(context):
+            raise Elsewhere(outcome.fault.message)
+        host_tasks.demand(outcome)
+        secrets.drop(context)
+        return True
+
+    return Step("arrive", do)
+
+
+def freeze(context: StepContext) -> bool:
+    """In another cell: the source's row does not change any more, and the copy is exact."""
     if context.move.crosses:
-        rows.carry_over(context, seal=True)
+        rows.copy(context, freeze=True)
+    return True
+
+
+def unfreeze(context: StepContext) -> bool:
+    """The source's row may be changed again."""
+    if context.move.crosses:
+        rows.reopen(context, context.source, None)
     return True
 
 
@@ -106,53 +156,71 @@ def commit(context: StepContext) -> bool:
     """From here on the instance is the destination's: by its mapping, or within a cell by its row."""
     context.demand_lease()
     if context.move.crosses:
-        ownership.hand_over(context, context.move.source_cell, context.target, "commit")
+        ownership.hand_over(context, context.move.source_cell, context.target)
     else:
-        rows.settle_here(context)
+        rows.hand_over_here(context)
     return True
 
 
 def reopen(context: StepContext) -> bool:
+    """In another cell: the destination's row is the instance, and may be changed."""
     if context.move.crosses:
         rows.reopen(context, context.target, context.source)
     return True
 
 
-def run(context: StepContext) -> bool:
-    """The guest runs at the destination, if it ran. What fails is tried again, and then told as a fault."""
-    kind, plan = context.move.kind, context.plan
-    if plan.errand is None:
-        rows.show(
-            context, context.target, _task(context, Task.RESIZE_FINISH), _ENDED[kind] if kind in _COLD else "running"
-        )
-    runs = plan.was_running if kind in _COLD else plan.before != VmState.STOPPED.value
-    live = kind is MoveKind.LIVE
-    arguments = {**errands.guest(context), "run": runs, "live": live, "luggage": plan.luggage if live else None,
-                 IMAGE: plan.image or None}  # fmt: skip
-    return errands.start(context, context.target, context.move.target_host, arguments, "run")
+def activate(shown: Shown, event: str, *, live: bool = False, as_it_ran: bool = False) -> Step:
+    """The guest runs at the destination, if it ran (`as_it_ran`: when its host was left; else: when the move was
+    requested). What fails is tried again, and is the move's fault then."""
+    task = HostTask(Kind.MOVE_RUN, "run", event)
+
+    def do(context: StepContext) -> bool:
+        plan = context.plan
+        if plan.awaited is None:
+            rows.show(context, context.target, shown.task, shown.status)
+        arguments = {
+            **_guest(context, live=live),
+            "run": plan.was_running if as_it_ran else plan.before != VmState.STOPPED.value,
+            "luggage": plan.migrate_data if live else None,
+            IMAGE: plan.image or None,
+        }
+        return host_tasks.activate(context, context.target, context.move.target_host, task, arguments)
+
+    return Step("run", do)
 
 
-def settle(context: StepContext) -> bool:
-    """The instance has no task any more: moved, or with a fault if its guest did not start."""
-    kind, fault = context.move.kind, context.plan.fault
-    vm_state = VmState.RESIZED if kind in _COLD else VmState.ERROR if fault else rows.after_move(context)
-    more: dict[str, Any] = {} if kind is MoveKind.LIVE else {"launched_at": context.deps.cloud.clock.now()}
-    claims.keep_flavor(context)
-    if kind is MoveKind.UNSHELVE and not fault:
-        claims.keep_zone(context)
-    rows.finish(context, context.target, status=_ENDED[kind], vm_state=vm_state, fault=fault, **more)
+def launched(context: StepContext) -> rows.Changes:
+    """The instance was launched now."""
+    now = context.deps.cloud.clock.now()
+    return lambda _instance: {"launched_at": now}
+
+
+def await_conclusion(context: StepContext) -> bool:
+    """The instance is resized, and a client may confirm or revert that: the move accepts it already."""
+    claims.keep_flavor(context, context.plan.new_flavor)
+    rows.finish(
+        context, context.target, status="finished", vm_state=VmState.RESIZED, fault=context.plan.fault,
+        changes=launched(context),
+    )  # fmt: skip
     return True
 
 
-def _task(context: StepContext, cold: Task) -> Task:
-    """The task that shows, by kind; `cold` for resizes and cold migrations."""
-    return {MoveKind.LIVE: Task.MIGRATING, MoveKind.EVACUATE: Task.REBUILDING,
-            MoveKind.UNSHELVE: Task.UNSHELVING}.get(context.move.kind, cold)  # fmt: skip
+RESTORE_CLAIMS = Step("give_back", restore_claims, in_one_transaction=True, formerly=("take_room_back",))
+COPY_ROWS = Step("carry_over", copy_rows)
+FREEZE = Step("seal", freeze, undo=(Step("open_again", unfreeze),))
+COMMIT = Commit("commit", commit)
+REOPEN = Step("reopen", reopen)
+RELEASE = Step("let_go", release_instance, in_one_transaction=True)
+
+
+def _guest(context: StepContext, *, live: bool) -> dict[str, Any]:
+    """What host tasks at the destination are given of the guest."""
+    return {"live": live, "flavor": host_tasks.plain(context.plan.new_flavor)}
 
 
 def _may_go_elsewhere(context: StepContext) -> bool:
-    """Nobody named the host, and not as many as may be have been tried."""
+    """No host was requested, and not as many as may be have been tried."""
     plan = context.plan
-    if context.move.kind is MoveKind.UNSHELVE or plan.target_host is not None or context.stays_on_host:
+    if plan.target_host is not None or context.stays_on_host:
         return False
     return len(plan.tried) + 1 < context.deps.scheduler.max_attempts

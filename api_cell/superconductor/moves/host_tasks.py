@@ -1,0 +1,142 @@
+"""What hosts do for a move: operations in a cell, requested once and waited for.
+
+A host task is known by its key, so that a super-conductor which takes the move over finds the one that was requested
+already; it carries the fence of the requester, so that one which lost the move meanwhile can't request more.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+from sqlalchemy import Connection
+
+from api_cell.servers import act
+from api_cell.superconductor.moves import rows
+from api_cell.superconductor.moves.step_context import Failed, StepContext
+from cell_service import wire
+from cell_service.db import instances, operations, services
+from cell_service.errors import OperationLost, ServiceNotFound
+from cell_service.model.instance import Flavor
+from cell_service.model.move import AwaitedTask
+from cell_service.model.operation import ERRAND_OUTCOME, EVENT, IMAGE_GONE, Kind, Operation, Outcome, Phase
+from mapping_db.cells.registry import Cell
+
+SECONDS = 3600.0
+NEVER = timedelta(days=3650)
+MOST_RETRIES = 3
+
+
+@dataclass(frozen=True, slots=True)
+class HostTask:
+    """What a step has a host do. `name`: part of its key, stored, within its phase; `event`: as which event of the
+    server's history it shows (Nova's name), if it does."""
+
+    kind: Kind
+    name: str
+    event: str | None = None
+
+
+def request(
+    context: StepContext, cell: Cell, host: str | None, task: HostTask, arguments: dict[str, Any]
+) -> Outcome | None:
+    """The outcome of the host task, perhaps with a fault; None while it is under way.
+
+    Raises Superseded when the instance is being deleted, Failed when an administrator has ended the task.
+    """
+    assert host is not None
+    if context.plan.awaited is None:
+        context.demand_lease()
+        key = f"{context.move.phase.value}/{task.name}/{host}/{context.plan.retries}"
+        carried = {**arguments, EVENT: task.event}
+        operation_id = cell.db.run(lambda tx: _insert(tx, context, host, task.kind, carried, key), context.ctx.deadline)
+        context.note(awaited=AwaitedTask(cell.mapping.id, operation_id))
+        act.wake(context.ctx, cell, host)
+        return None
+    waited_for = context.plan.awaited
+    with cell.db.connect(context.ctx.deadline) as tx:
+        operation = operations.get(tx, waited_for.operation_id)
+        if operation is not None and operation.phase in (Phase.OPEN, Phase.RUNNING):
+            return None
+        if operation is None or operation.phase is Phase.SUPERSEDED:
+            if task.kind is Kind.MOVE_DROP:  # the cell has forgotten the instance, and with it the host
+                return Outcome(waited_for.operation_id, 0)
+            rows.living(tx, context.move.instance_uuid)
+    return _outcome(operation)
+
+
+def demand(outcome: Outcome) -> None:
+    """Raises Failed when the host task ended with a fault."""
+    if outcome.fault is not None:
+        raise Failed(outcome.fault.message, outcome.fault.code)
+
+
+def activate(context: StepContext, cell: Cell, host: str | None, task: HostTask, arguments: dict[str, Any]) -> bool:
+    """The guest runs on the host as requested, or that it could not, after some tries, is the move's fault."""
+    try:
+        outcome = request(context, cell, host, task, arguments)
+    except Failed as failed:
+        context.note(fault=context.plan.fault or failed.reason)
+        return True
+    if outcome is None:
+        return False
+    rows.take_over(context, cell, outcome)
+    if outcome.fault is None:
+        if outcome.result.get(IMAGE_GONE):
+            context.note(image="")
+        return True
+    if context.plan.retries < MOST_RETRIES:
+        context.note(retries=context.plan.retries + 1, awaited=None)
+        return False
+    context.note(fault=context.plan.fault or outcome.fault.message, code=outcome.fault.code)
+    return True
+
+
+def clear(context: StepContext, cell: Cell, host: str | None, task: HostTask) -> bool:
+    """Nothing of the guest is left on the host; a host whose service was deleted is not waited for."""
+    if host is None:
+        return True
+    with cell.db.connect(context.ctx.deadline) as tx:
+        try:
+            services.by_host(tx, host, services.COMPUTE)
+        except ServiceNotFound:
+            return True
+    return request(context, cell, host, task, {}) is not None
+
+
+def plain(flavor: Flavor | None) -> Any:
+    """The flavor, if any, as host tasks carry it."""
+    return None if flavor is None else wire.to_plain(flavor)
+
+
+def _insert(tx: Connection, context: StepContext, host: str, kind: Kind, arguments: dict[str, Any], key: str) -> int:
+    move, now = context.move, context.deps.cloud.clock.now()
+    instances.hold(tx, move.instance_uuid)  # of two requests at once one comes after the other
+    if kind is not Kind.MOVE_DROP:
+        rows.living(tx, move.instance_uuid)
+    for known in operations.of_instance(tx, move.instance_uuid):
+        if known.arguments.get("move") == move.uuid:
+            if known.arguments["fence"] > move.fence:
+                raise OperationLost(operation_id=move.uuid, fence=move.fence)
+            if known.arguments["key"] == key:
+                return known.id
+    return operations.insert(
+        tx,
+        context.ctx,
+        instance_uuid=move.instance_uuid,
+        kind=kind,
+        host=host,
+        now=now,
+        deadline=now + (NEVER if kind is Kind.MOVE_DROP else timedelta(seconds=SECONDS)),
+        arguments={**arguments, "move": move.uuid, "fence": move.fence, "key": key},
+    )
+
+
+def _outcome(operation: Operation | None) -> Outcome:
+    if operation is None or operation.phase is Phase.SUPERSEDED:
+        raise Failed("The move was given up by an administrator.")
+    plain = operation.arguments.get(ERRAND_OUTCOME)
+    if plain is None:
+        raise Failed("The host's answer is lost.")
+    return wire.from_plain(Outcome, plain)

@@ -1,0 +1,94 @@
+"""A resize or cold migration is reverted: the server goes on where and as it was, and the destination is cleaned up.
+
+It only goes forward: whatever fails is tried again, until the server is back.
+"""
+
+from __future__ import annotations
+
+from api_cell.superconductor.moves import host_tasks, ownership, rows
+from api_cell.superconductor.moves.host_tasks import HostTask
+from api_cell.superconductor.moves.recipe import Commit, Recipe, Step
+from api_cell.superconductor.moves.step_context import StepContext
+from api_cell.superconductor.moves.steps import RELEASE, RESTORE_CLAIMS, restart
+from cell_service.model.lifecycle import Task, VmState
+from cell_service.model.move import MovePhase, Owner
+from cell_service.model.operation import Kind
+
+_STOP = HostTask(Kind.MOVE_OUT, "stop", "compute_revert_resize")
+_SHRINK = HostTask(Kind.MOVE_IN, "shrink")
+
+
+def begin(context: StepContext) -> bool:
+    """The server's history shows the revert, and its task does."""
+    rows.begin_action(context, context.target, Task.RESIZE_REVERTING, "reverting")
+    return True
+
+
+def stop(context: StepContext) -> bool:
+    """The guest at the destination stands still. A host that is down has nothing to stop."""
+    arguments = {"live": False, "shutdown": context.plan.clean_shutdown}
+    return host_tasks.request(context, context.target, context.move.target_host, _STOP, arguments) is not None
+
+
+def shrink(context: StepContext) -> bool:
+    """On the same host: the guest has its old size again."""
+    if not context.stays_on_host:
+        return True
+    plan = context.plan
+    arguments = {"luggage": plan.migrate_data, "live": False, "flavor": host_tasks.plain(plan.old_flavor)}
+    outcome = host_tasks.request(context, context.source, context.move.source_host, _SHRINK, arguments)
+    if outcome is None:
+        return False
+    if outcome.fault is not None:
+        context.note(fault=outcome.fault.message)
+    return True
+
+
+def copy_rows_back(context: StepContext) -> bool:
+    """In another cell: the destination's row does not change any more, and the source's is like it, hidden."""
+    if context.move.crosses:
+        rows.copy(context, back=True, freeze=True)
+    return True
+
+
+def commit(context: StepContext) -> bool:
+    """From here on the instance is the source's again."""
+    context.demand_lease()
+    if context.move.crosses:
+        assert context.move.target_cell is not None
+        ownership.hand_over(context, context.move.target_cell, context.source)
+    else:
+        rows.hand_back_here(context)
+    return True
+
+
+def reopen(context: StepContext) -> bool:
+    """In another cell: the source's row is the instance, and may be changed."""
+    if context.move.crosses:
+        rows.reopen(context, context.source, context.target)
+    return True
+
+
+def settle(context: StepContext) -> bool:
+    """The instance is what its guest is, or in ERROR if that did not start."""
+    fault = context.plan.fault
+    rows.finish(context, context.source, status="reverted", vm_state=VmState.ERROR if fault else None, fault=fault)
+    return True
+
+
+REVERT = Recipe(
+    steps=(
+        Step("begin_revert", begin),
+        Step("stop_there", stop),
+        Step("shrink_back", shrink),
+        Step("carry_back", copy_rows_back),
+        Commit("uncommit", commit),
+        Step("reopen_source", reopen),
+        RESTORE_CLAIMS,
+        Step("restart", restart("compute_finish_revert_resize")),
+        RELEASE,
+        Step("settle_reverted", settle),
+    ),
+    after=MovePhase.TIDYING,
+    owner=Owner.SOURCE,
+)

@@ -1,0 +1,45 @@
+"""Rows of `pending_secrets`: passwords that a move or a build request has yet to hand to a host, sealed.
+
+A row is written in the transaction that records what waits for it, and goes when the host has the password, or when
+what waited for it ends.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from datetime import datetime
+
+from sqlalchemy import Connection, delete, insert, select, update
+
+from mapping_db.schema import pending_secrets
+
+
+def store(tx: Connection, uuid: str, sealed: str, now: datetime) -> None:
+    """The secret, sealed by this database's key, is stored for the move or the instance with that uuid."""
+    remove(tx, [uuid])
+    tx.execute(insert(pending_secrets).values(uuid=uuid, sealed=sealed, created_at=now))
+
+
+def get(tx: Connection, uuid: str) -> str | None:
+    """The sealed secret; None when there is none (any more)."""
+    found: str | None = tx.scalar(select(pending_secrets.c.sealed).where(pending_secrets.c.uuid == uuid))
+    return found
+
+
+def get_many(tx: Connection, uuids: Collection[str]) -> dict[str, str]:
+    """Those of the sealed secrets that are there, by uuid."""
+    if not uuids:
+        return {}
+    statement = select(pending_secrets.c.uuid, pending_secrets.c.sealed)
+    return {row.uuid: row.sealed for row in tx.execute(statement.where(pending_secrets.c.uuid.in_(list(uuids))))}
+
+
+def pass_on(tx: Connection, source: str, target: str) -> None:
+    """The secret of the one is the other's, if there is one."""
+    tx.execute(update(pending_secrets).where(pending_secrets.c.uuid == source).values(uuid=target))
+
+
+def remove(tx: Connection, uuids: Collection[str]) -> None:
+    """None of these has a secret any more."""
+    if uuids:
+        tx.execute(delete(pending_secrets).where(pending_secrets.c.uuid.in_(list(uuids))))
