@@ -1,7 +1,8 @@
 """Rows of `build_requests`: instances that were accepted and are in no cell yet.
 
-Whoever deletes the row has settled the race of build and delete. A super-conductor works on a row under a lease; the
-lease, the selection and the delete are each set by compare-and-set.
+The delete of the row settles the race of build and delete. A super-conductor works on a row under a lease; the lease,
+the selection and the delete are each set by compare-and-set. The password that the guest is to get is stored apart,
+sealed, and goes with the row.
 """
 
 from __future__ import annotations
@@ -9,14 +10,16 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, bindparam, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Row, bindparam, or_, select, update
 from sqlalchemy import delete as sql_delete
 from sqlalchemy import insert as sql_insert
 
 from cell_service.model.instance import Instance
 from cell_service.model.operation import BuildArguments
 from cell_service.model.request_spec import Selection
+from mapping_db import pending_secrets
 from mapping_db.schema import build_requests
 
 _CHUNK = 500
@@ -24,7 +27,7 @@ _CHUNK = 500
 
 @dataclass(frozen=True, slots=True)
 class BuildRequest:
-    """One row. `selection` None: nothing is claimed yet. `attempt` counts takers."""
+    """One row. `attempt`: how often a super-conductor has claimed it."""
 
     instance_uuid: str
     project_id: str
@@ -32,15 +35,25 @@ class BuildRequest:
     request_id: str
     instance: Instance
     build: BuildArguments
-    selection: Selection | None = None
     delete_requested: bool = False
     attempt: int = 0
     owner: str | None = None
     lease_until: datetime | None = None
 
+    def chosen(self, selection: Selection) -> ChosenBuildRequest:
+        """The request with the host that is claimed for it."""
+        return ChosenBuildRequest(*(getattr(self, name) for name in _FIELDS), selection=selection)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChosenBuildRequest(BuildRequest):
+    """A request for which a host is chosen and claimed; in cell0, without a host, when there was none."""
+
+    selection: Selection
+
 
 _FIELDS = tuple(BuildRequest.__dataclass_fields__)
-_COLUMNS = [build_requests.c[name] for name in _FIELDS]
+_COLUMNS = [*(build_requests.c[name] for name in _FIELDS), build_requests.c.selection]
 _BY_UUID = select(*_COLUMNS).where(build_requests.c.instance_uuid == bindparam("uuid"))
 _BY_UUIDS = select(*_COLUMNS).where(build_requests.c.instance_uuid.in_(bindparam("uuids", expanding=True)))
 
@@ -54,7 +67,7 @@ def insert_new(tx: Connection, requests: Iterable[BuildRequest]) -> None:
 def get(tx: Connection, instance_uuid: str) -> BuildRequest | None:
     """None when there is none (any more)."""
     row = tx.execute(_BY_UUID, {"uuid": instance_uuid}).one_or_none()
-    return None if row is None else BuildRequest(*row)
+    return None if row is None else _request(row)
 
 
 def get_many(tx: Connection, instance_uuids: Iterable[str]) -> dict[str, BuildRequest]:
@@ -63,7 +76,7 @@ def get_many(tx: Connection, instance_uuids: Iterable[str]) -> dict[str, BuildRe
     found: dict[str, BuildRequest] = {}
     for start in range(0, len(wanted), _CHUNK):
         for row in tx.execute(_BY_UUIDS, {"uuids": wanted[start : start + _CHUNK]}):
-            found[row.instance_uuid] = BuildRequest(*row)
+            found[row.instance_uuid] = _request(row)
     return found
 
 
@@ -73,54 +86,53 @@ def of_project(tx: Connection, project_id: str | None, *, limit: int | None = No
     if project_id is not None:
         statement = statement.where(build_requests.c.project_id == project_id)
     statement = statement.order_by(build_requests.c.created_at.desc(), build_requests.c.instance_uuid.desc())
-    return [BuildRequest(*row) for row in tx.execute(statement.limit(limit))]
+    return [_request(row) for row in tx.execute(statement.limit(limit))]
 
 
 def take(
     tx: Connection, instance_uuids: Iterable[str], *, owner: str, now: datetime, lease_seconds: float
 ) -> list[BuildRequest]:
-    """Take for `owner` those of the requests that are there and that nobody holds a lease on, in the order given.
+    """Claim for `owner` those of the requests that are there and on which there is no lease, in the order given.
 
-    Their rows are locked before they are taken, so that each is taken by one.
+    Their rows are locked before they are claimed, so that each is claimed by one.
     """
     wanted = list(dict.fromkeys(instance_uuids))
     until = now + timedelta(seconds=lease_seconds)
     taken: dict[str, BuildRequest] = {}
     for start in range(0, len(wanted), _CHUNK):
         mine = build_requests.c.instance_uuid.in_(wanted[start : start + _CHUNK])
-        rows = tx.execute(select(*_COLUMNS).where(mine, _unheld(now)).with_for_update()).all()
-        found = [BuildRequest(*row) for row in rows]
+        rows = tx.execute(select(*_COLUMNS).where(mine, _unleased(now)).with_for_update()).all()
+        found = [_request(row) for row in rows]
         if found:
-            held = build_requests.c.instance_uuid.in_([each.instance_uuid for each in found])
+            claimed = build_requests.c.instance_uuid.in_([each.instance_uuid for each in found])
             values = {"owner": owner, "lease_until": until, "attempt": build_requests.c.attempt + 1}
-            tx.execute(update(build_requests).where(held).values(values))
+            tx.execute(update(build_requests).where(claimed).values(values))
         for each in found:
-            now_held = replace(each, owner=owner, lease_until=until, attempt=each.attempt + 1)
-            taken[each.instance_uuid] = now_held
+            taken[each.instance_uuid] = replace(each, owner=owner, lease_until=until, attempt=each.attempt + 1)
     return [taken[uuid] for uuid in wanted if uuid in taken]
 
 
 def renew(tx: Connection, instance_uuid: str, *, owner: str, now: datetime, lease_seconds: float) -> bool:
-    """Hold on to it for longer. False: it is no longer the owner's."""
+    """Renew the lease. False: it is no longer the owner's."""
     until = now + timedelta(seconds=lease_seconds)
     return _change(tx, instance_uuid, build_requests.c.owner == owner, lease_until=until)
 
 
 def release(tx: Connection, instance_uuid: str, *, owner: str) -> bool:
-    """Let somebody else take it at once. False: it was no longer the owner's."""
+    """Let it be claimed at once. False: it was no longer the owner's."""
     return _change(tx, instance_uuid, build_requests.c.owner == owner, owner=None, lease_until=None)
 
 
 def untaken(tx: Connection, now: datetime, limit: int) -> list[str]:
-    """The uuids of the oldest requests that nobody holds a lease on."""
-    statement = select(build_requests.c.instance_uuid).where(_unheld(now)).order_by(build_requests.c.created_at)
+    """The uuids of the oldest requests on which there is no lease."""
+    statement = select(build_requests.c.instance_uuid).where(_unleased(now)).order_by(build_requests.c.created_at)
     return list(tx.scalars(statement.limit(limit)))
 
 
 def set_selection(tx: Connection, instance_uuid: str, selection: Selection, *, owner: str) -> bool:
     """Record what was chosen and claimed, in the transaction of the claim.
 
-    False: the lease is somebody else's by now, a choice was made already, or the request is gone; the claim must
+    False: the lease is another's by now, a choice was made already, or the request is gone; the claim must
     not be committed then.
     """
     mine = (build_requests.c.owner == owner) & build_requests.c.selection.is_(None)
@@ -128,26 +140,30 @@ def set_selection(tx: Connection, instance_uuid: str, selection: Selection, *, o
 
 
 def request_delete(tx: Connection, instance_uuid: str) -> bool:
-    """Ask whoever builds it to delete it. True for the one caller who did; False: asked before, or gone."""
+    """Request its delete of the super-conductor that builds it. True for the one caller that did; False: requested
+    before, or gone."""
     return _change(tx, instance_uuid, build_requests.c.delete_requested.is_(False), delete_requested=True)
 
 
 def delete(
     tx: Connection, instance_uuid: str, *, delete_requested: bool | None = None, unselected: bool = False
 ) -> bool:
-    """Remove the row, if a delete was (or was not) asked for as expected, and with `unselected` only when nothing
-    was chosen yet. True for the one caller who did it."""
+    """Remove the row, if a delete was (or was not) requested as expected, and with `unselected` only when nothing was
+    chosen yet; its password goes with it. True for the one caller that did it."""
     conditions: list[ColumnElement[bool]] = [build_requests.c.instance_uuid == instance_uuid]
     if delete_requested is not None:
         conditions.append(build_requests.c.delete_requested.is_(delete_requested))
     if unselected:
         conditions.append(build_requests.c.selection.is_(None))
-    return bool(tx.execute(sql_delete(build_requests).where(*conditions)).rowcount)
+    removed = bool(tx.execute(sql_delete(build_requests).where(*conditions)).rowcount)
+    if removed:
+        pending_secrets.remove(tx, [instance_uuid])
+    return removed
 
 
 def end_many(tx: Connection, instance_uuids: Iterable[str]) -> tuple[list[str], list[str]]:
-    """Remove those of the rows for which no delete was asked. Answers their uuids, and those of the others that are
-    there: they stay."""
+    """Remove those of the rows for which no delete was requested, with their passwords. Answers their uuids, and those
+    of the others that are there: they stay."""
     wanted = list(instance_uuids)
     columns = (build_requests.c.instance_uuid, build_requests.c.delete_requested)
     locked = select(*columns).where(build_requests.c.instance_uuid.in_(wanted)).with_for_update()
@@ -155,10 +171,22 @@ def end_many(tx: Connection, instance_uuids: Iterable[str]) -> tuple[list[str], 
     ended = [uuid for uuid in wanted if unwanted.get(uuid) is False]
     if ended:
         tx.execute(sql_delete(build_requests).where(build_requests.c.instance_uuid.in_(ended)))
+        pending_secrets.remove(tx, ended)
     return ended, [uuid for uuid in wanted if unwanted.get(uuid)]
 
 
-def _unheld(now: datetime) -> ColumnElement[bool]:
+def replace_build(tx: Connection, instance_uuid: str, build: BuildArguments, *, owner: str) -> bool:
+    """What the build needs is that from now on. False: the request is no longer the owner's."""
+    return _change(tx, instance_uuid, build_requests.c.owner == owner, build=build)
+
+
+def _request(row: Row[Any]) -> BuildRequest:
+    fields: tuple[Any, ...] = tuple(row)
+    request, selection = BuildRequest(*fields[:-1]), fields[-1]
+    return request if selection is None else request.chosen(selection)
+
+
+def _unleased(now: datetime) -> ColumnElement[bool]:
     return or_(build_requests.c.lease_until.is_(None), build_requests.c.lease_until < now)
 
 

@@ -6,7 +6,7 @@ what waited for it ends.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from datetime import datetime
 
 from sqlalchemy import Connection, delete, insert, select, update
@@ -18,6 +18,13 @@ def store(tx: Connection, uuid: str, sealed: str, now: datetime) -> None:
     """The secret, sealed by this database's key, is stored for the move or the instance with that uuid."""
     remove(tx, [uuid])
     tx.execute(insert(pending_secrets).values(uuid=uuid, sealed=sealed, created_at=now))
+
+
+def store_new(tx: Connection, uuids: Iterable[str], sealed: str, now: datetime) -> None:
+    """The same secret is stored for each of these, which have none."""
+    rows = [{"uuid": uuid, "sealed": sealed, "created_at": now} for uuid in uuids]
+    if rows:
+        tx.execute(insert(pending_secrets), rows)
 
 
 def get(tx: Connection, uuid: str) -> str | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
@@ -22,8 +22,8 @@ from cell_service.model.instance import Fault, Instance
 from cell_service.model.lifecycle import VmState
 from cell_service.model.operation import BuildArguments, Kind
 from cell_service.model.request_spec import Selection
-from mapping_db import build_requests, host_mappings, instance_mappings, request_specs
-from mapping_db.build_requests import BuildRequest
+from mapping_db import build_requests, host_mappings, instance_mappings, pending_secrets, request_specs
+from mapping_db.build_requests import BuildRequest, ChosenBuildRequest
 from mapping_db.cells.registry import Cell
 from mapping_db.locations import Location
 
@@ -33,7 +33,7 @@ log = logging.getLogger(__name__)
 BUILD_SECONDS = 3600.0
 """After so long a build that no host has finished becomes ERROR."""
 TRIES = 3
-"""How often a request that makes us fail unexpectedly is tried before it is buried."""
+"""How often a request with which placing fails unexpectedly is tried before it is failed into cell0."""
 
 
 class HostHasLeft(Unavailable):
@@ -43,13 +43,13 @@ class HostHasLeft(Unavailable):
 
 
 def place(deps: SuperConductorContext, instance_uuids: Iterable[str]) -> None:
-    """Bring the build requests that nobody holds as far as can be."""
+    """Bring the build requests that no super-conductor has claimed as far as can be."""
     taken = deps.cloud.db.run(lambda tx: _take(tx, deps, list(instance_uuids)))
     try:
-        _bring(deps, taken)
+        _bring(deps, [_with_sealed_password(deps, request) for request in taken])
     except Unavailable as error:
         log.warning("builds wait", extra={"about": {"requests": len(taken), "reason": str(error)}})
-        _let_go(deps, taken)
+        _release(deps, taken)
     except Exception:
         if len(taken) > 1:
             log.exception("a batch of builds failed, trying each alone")
@@ -67,7 +67,7 @@ def _bring_alone(deps: SuperConductorContext, request: BuildRequest) -> None:
             _bring(deps, [now])
     except Unavailable as error:
         log.warning("build waits", extra={"about": {"instance": request.instance_uuid, "reason": str(error)}})
-        _let_go(deps, [request])
+        _release(deps, [request])
     except Exception:  # noqa: BLE001  one odd request must not stop the others
         _failed(deps, request)
 
@@ -76,10 +76,10 @@ def _failed(deps: SuperConductorContext, request: BuildRequest) -> None:
     """Called while an unexpected error is handled."""
     extra = {"about": {"instance": request.instance_uuid, "attempt": request.attempt}}
     log.exception("build request failed", extra=extra)
-    if request.attempt >= TRIES and request.selection is None:
+    if request.attempt >= TRIES and not isinstance(request, ChosenBuildRequest):
         reason = "An unexpected error prevented the server from being scheduled."
         deps.cloud.db.run(lambda tx: _select_cell0(tx, deps, request.instance_uuid, reason))
-    _let_go(deps, [request])
+    _release(deps, [request])
 
 
 def _take(tx: Connection, deps: SuperConductorContext, uuids: list[str]) -> list[BuildRequest]:
@@ -87,49 +87,48 @@ def _take(tx: Connection, deps: SuperConductorContext, uuids: list[str]) -> list
     return build_requests.take(tx, uuids, owner=deps.owner, now=now, lease_seconds=lease)
 
 
-def _let_go(deps: SuperConductorContext, requests: Iterable[BuildRequest]) -> None:
-    """Somebody, perhaps ourselves, looks at them again in a few seconds."""
+def _release(deps: SuperConductorContext, requests: Iterable[BuildRequest]) -> None:
+    """They can be claimed again at once."""
     try:
         for request in requests:
             uuid = request.instance_uuid
             deps.cloud.db.run(partial(build_requests.release, instance_uuid=uuid, owner=deps.owner))
     except Unavailable as error:
-        log.warning("leases not given back, they run out", extra={"about": {"reason": str(error)}})
+        log.warning("leases not released, they run out", extra={"about": {"reason": str(error)}})
 
 
 def _bring(deps: SuperConductorContext, requests: Sequence[BuildRequest]) -> None:
-    unwanted = [each for each in requests if each.delete_requested and each.selection is None]
-    for request in unwanted:
-        deps.cloud.db.run(partial(_withdraw, instance_uuid=request.instance_uuid))
-        deps.cloud.locator.forget(request.instance_uuid)
-    chosen = [each for each in requests if each.selection is not None]
-    fresh = [each for each in requests if each.selection is None and not each.delete_requested]
-    if fresh:
-        chosen += _choose(deps, fresh)
-    by_cell: dict[int, list[BuildRequest]] = defaultdict(list)
+    chosen = [each for each in requests if isinstance(each, ChosenBuildRequest)]
+    waiting = [each for each in requests if not isinstance(each, ChosenBuildRequest)]
+    for unwanted in (each for each in waiting if each.delete_requested):
+        deps.cloud.db.run(partial(_withdraw, instance_uuid=unwanted.instance_uuid))
+        deps.cloud.locator.forget(unwanted.instance_uuid)
+    wanted = [each for each in waiting if not each.delete_requested]
+    if wanted:
+        chosen += _choose(deps, wanted)
+    by_cell: dict[int, list[ChosenBuildRequest]] = defaultdict(list)
     for request in _followed(deps, chosen):
-        assert request.selection is not None
         by_cell[request.selection.cell_id].append(request)
-    silent: Unavailable | None = None
+    unavailable: Unavailable | None = None
     for cell_id, members in by_cell.items():
         try:
             _hand_over(deps, deps.cloud.cells.open(cell_id), members)
         except Unavailable as error:
-            silent = error
-    if silent is not None:
-        raise silent
+            unavailable = error
+    if unavailable is not None:
+        raise unavailable
 
 
-def _followed(deps: SuperConductorContext, chosen: Sequence[BuildRequest]) -> list[BuildRequest]:
+def _followed(deps: SuperConductorContext, chosen: Sequence[ChosenBuildRequest]) -> list[ChosenBuildRequest]:
     """A host that has changed its cell since it was chosen is followed: what was claimed of it goes with it."""
-    hosts = {each.selection.host for each in chosen if each.selection is not None and each.selection.host}
+    hosts = {each.selection.host for each in chosen if each.selection.host}
     if not hosts:
         return list(chosen)
     with deps.cloud.db.connect() as tx:
         lives = {mapping.host: mapping.cell_id for mapping in host_mappings.of_hosts(tx, sorted(hosts))}
     return [
         each
-        if each.selection is None or lives.get(each.selection.host, each.selection.cell_id) == each.selection.cell_id
+        if lives.get(each.selection.host, each.selection.cell_id) == each.selection.cell_id
         else replace(each, selection=replace(each.selection, cell_id=lives[each.selection.host], alternates=()))
         for each in chosen
     ]
@@ -140,7 +139,7 @@ def _withdraw(tx: Connection, instance_uuid: str) -> None:
         delete.forget(tx, instance_uuid)
 
 
-def _choose(deps: SuperConductorContext, requests: Sequence[BuildRequest]) -> list[BuildRequest]:
+def _choose(deps: SuperConductorContext, requests: Sequence[BuildRequest]) -> list[ChosenBuildRequest]:
     """The requests with the selections that are recorded for them now."""
     with deps.cloud.db.connect() as tx:
         specs = request_specs.get_many(tx, [each.instance_uuid for each in requests])
@@ -156,12 +155,12 @@ def _choose(deps: SuperConductorContext, requests: Sequence[BuildRequest]) -> li
         if isinstance(outcome, NoValidHost):
             uuid, reason = request.instance_uuid, str(outcome)
             log.warning("no valid host", extra=about(ctx, instance=uuid, reason=reason))
-            buried = deps.cloud.db.run(partial(_select_cell0, deps=deps, instance_uuid=uuid, reason=reason))
-            if buried is not None:
-                chosen.append(replace(request, selection=buried))
+            nowhere = deps.cloud.db.run(partial(_select_cell0, deps=deps, instance_uuid=uuid, reason=reason))
+            if nowhere is not None:
+                chosen.append(request.chosen(nowhere))
         elif outcome is not None:
             log.info("host chosen", extra=about(ctx, instance=request.instance_uuid, host=outcome.host))
-            chosen.append(replace(request, selection=outcome))
+            chosen.append(request.chosen(outcome))
     return chosen
 
 
@@ -172,22 +171,23 @@ def _select_cell0(tx: Connection, deps: SuperConductorContext, instance_uuid: st
     return selection if recorded else None
 
 
-def _hand_over(deps: SuperConductorContext, cell: Cell, requests: Sequence[BuildRequest]) -> None:
+def _hand_over(deps: SuperConductorContext, cell: Cell, requests: Sequence[ChosenBuildRequest]) -> None:
     """The cell has the instances, then the mappings say so, then the hosts are woken."""
     now = deps.cloud.clock.now()
     deadline = internal(deps.cloud.clock, seconds=30).deadline
 
-    hosts = {each.selection.host for each in requests if each.selection is not None and each.selection.host}
+    hosts = {each.selection.host for each in requests if each.selection.host}
+    builds = {} if cell.mapping.is_cell0 else _builds_of(deps, cell, requests)
 
     def work(tx: Connection) -> None:
         for left in hosts - host_rows.hold(tx, hosts):
             _demand_here(deps, cell, left)
         if cell.mapping.is_cell0:
             for request in requests:
-                _bury(tx, deps, request, now)
-        elif not _stored(tx, deps, requests, cell.name, now):
-            for request in requests:  # somebody was here before; what is there already stays
-                _stored(tx, deps, [request], cell.name, now)
+                _fail_into_cell0(tx, deps, request, now)
+        elif not _stored(tx, deps, requests, builds, now):
+            for request in requests:  # some were handed over before; what is there already stays
+                _stored(tx, deps, [request], builds, now)
 
     cell.db.run(work, deadline)
     unwanted = deps.cloud.db.run(lambda tx: _point(tx, cell.mapping.id, requests))
@@ -208,63 +208,95 @@ def _demand_here(deps: SuperConductorContext, cell: Cell, host: str) -> None:
 
 
 def _stored(
-    tx: Connection, deps: SuperConductorContext, requests: Sequence[BuildRequest], cell_name: str, now: datetime
+    tx: Connection,
+    deps: SuperConductorContext,
+    requests: Sequence[ChosenBuildRequest],
+    builds: Mapping[str, BuildArguments],
+    now: datetime,
 ) -> bool:
     """The cell has the instances, each with its action and an open build. False, and nothing is changed, when it has
     one of them already."""
     made = [_made_of(request) for request in requests]
     if not instances.insert_all_new(tx, made):
         return False
-    asking = [deps.acting_for(each.request_id, each.instance.user_id, each.instance.project_id) for each in requests]
-    actions.record_new(tx, [(ctx, each.uuid, "create", now) for ctx, each in zip(asking, made, strict=True)])
+    contexts = [deps.acting_for(each.request_id, each.instance.user_id, each.instance.project_id) for each in requests]
+    actions.record_new(tx, [(ctx, each.uuid, "create", now) for ctx, each in zip(contexts, made, strict=True)])
     deadline = now + timedelta(seconds=BUILD_SECONDS)
     operations.insert_all(
         tx,
         [
-            Promise(ctx, each.uuid, Kind.BUILD, each.host, now, deadline, _build_of(request, cell_name))
-            for ctx, each, request in zip(asking, made, requests, strict=True)
+            Promise(ctx, each.uuid, Kind.BUILD, each.host, now, deadline, builds[each.uuid])
+            for ctx, each in zip(contexts, made, strict=True)
         ],
     )
     return True
 
 
-def _made_of(request: BuildRequest) -> Instance:
+def _made_of(request: ChosenBuildRequest) -> Instance:
     """The instance as its cell gets it."""
-    selection, asked = request.selection, request.instance
-    assert selection is not None
+    selection, accepted = request.selection, request.instance
     return replace(
-        asked,
+        accepted,
         host=selection.host,
         node=selection.node,
         launched_on=selection.host,
-        availability_zone=selection.availability_zone or asked.availability_zone,
+        availability_zone=selection.availability_zone or accepted.availability_zone,
     )
 
 
-def _build_of(request: BuildRequest, cell_name: str) -> BuildArguments:
-    assert request.selection is not None
-    return replace(request.build, alternates=request.selection.alternates, cell=cell_name)
-
-
-def _bury(tx: Connection, deps: SuperConductorContext, request: BuildRequest, now: datetime) -> None:
-    """A server that found no host: it is in ERROR, and its fault says why."""
-    asked, selection = request.instance, request.selection
-    assert selection is not None
-    ctx = deps.acting_for(request.request_id, asked.user_id, asked.project_id)
-    fault = Fault(500, selection.reason, now)
-    failed = replace(asked, vm_state=VmState.ERROR, task_state=None, fault=fault, updated_at=now)
-    if instances.insert_new(tx, failed):
-        actions.start(tx, ctx, asked.uuid, "create", now)
-        event = ("schedule_and_build_instances", None)
-        actions.start_event(tx, asked.uuid, request.request_id, *event, now)
-        actions.finish_event(
-            tx, asked.uuid, request.request_id, *event, now, result=actions.ERROR, details=fault.message
+def _builds_of(
+    deps: SuperConductorContext, cell: Cell, requests: Sequence[ChosenBuildRequest]
+) -> dict[str, BuildArguments]:
+    """What the builds need, by instance, with the passwords that were sealed. Raises SecretsUnreadable."""
+    with deps.cloud.db.connect() as tx:
+        sealed = pending_secrets.get_many(tx, [each.instance_uuid for each in requests])
+    opened = {uuid: deps.cloud.db.sealer().open(secret) for uuid, secret in sealed.items()}
+    return {
+        each.instance_uuid: replace(
+            each.build,
+            alternates=each.selection.alternates,
+            cell=cell.name,
+            admin_password=opened.get(each.instance_uuid, each.build.admin_password),
         )
-        actions.finish(tx, asked.uuid, request.request_id, now, message=actions.ERROR)
+        for each in requests
+    }
+
+
+def _with_sealed_password(deps: SuperConductorContext, request: BuildRequest) -> BuildRequest:
+    """The request, whose password, where an earlier version has stored it in clear, is sealed from now on."""
+    password = request.build.admin_password
+    if not password:
+        return request
+    build = replace(request.build, admin_password="")
+    sealed, now = deps.cloud.db.sealer().seal(password), deps.cloud.clock.now()
+
+    def work(tx: Connection) -> bool:
+        if not build_requests.replace_build(tx, request.instance_uuid, build, owner=deps.owner):
+            return False
+        pending_secrets.store(tx, request.instance_uuid, sealed, now)
+        return True
+
+    return replace(request, build=build) if deps.cloud.db.run(work) else request
+
+
+def _fail_into_cell0(tx: Connection, deps: SuperConductorContext, request: ChosenBuildRequest, now: datetime) -> None:
+    """A server that found no host: it is in ERROR, and its fault says why."""
+    accepted, selection = request.instance, request.selection
+    ctx = deps.acting_for(request.request_id, accepted.user_id, accepted.project_id)
+    fault = Fault(500, selection.reason, now)
+    failed = replace(accepted, vm_state=VmState.ERROR, task_state=None, fault=fault, updated_at=now)
+    if instances.insert_new(tx, failed):
+        actions.start(tx, ctx, accepted.uuid, "create", now)
+        event = ("schedule_and_build_instances", None)
+        actions.start_event(tx, accepted.uuid, request.request_id, *event, now)
+        actions.finish_event(
+            tx, accepted.uuid, request.request_id, *event, now, result=actions.ERROR, details=fault.message
+        )
+        actions.finish(tx, accepted.uuid, request.request_id, now, message=actions.ERROR)
 
 
 def _point(tx: Connection, cell_id: int, requests: Sequence[BuildRequest]) -> list[BuildRequest]:
-    """Point the mappings at the cell. Answers those for which a delete was asked meanwhile; they still wait."""
+    """Point the mappings at the cell. Answers those for which a delete was requested meanwhile; they still wait."""
     ended, unwanted = build_requests.end_many(tx, [request.instance_uuid for request in requests])
     instance_mappings.place_many(tx, ended, cell_id)
     return [request for request in requests if request.instance_uuid in unwanted]
@@ -272,18 +304,18 @@ def _point(tx: Connection, cell_id: int, requests: Sequence[BuildRequest]) -> li
 
 def _delete_instead(deps: SuperConductorContext, cell: Cell, request: BuildRequest) -> None:
     """The user changed their mind while the cell was given the instance: it is deleted there like any other."""
-    asked, now = request.instance, deps.cloud.clock.now()
-    ctx = deps.acting_for(request.request_id, asked.user_id, asked.project_id)
-    delete.begin_in(ctx, cell, asked.uuid, now, deps.settings.service_down_seconds)
+    accepted, now = request.instance, deps.cloud.clock.now()
+    ctx = deps.acting_for(request.request_id, accepted.user_id, accepted.project_id)
+    delete.begin_in(ctx, cell, accepted.uuid, now, deps.settings.service_down_seconds)
 
     def work(tx: Connection) -> None:
-        if build_requests.delete(tx, asked.uuid, delete_requested=True):
-            instance_mappings.move(tx, asked.uuid, source=None, target=cell.mapping.id)
+        if build_requests.delete(tx, accepted.uuid, delete_requested=True):
+            instance_mappings.move(tx, accepted.uuid, source=None, target=cell.mapping.id)
 
     try:
         deps.cloud.db.run(work)
     except InstanceAlreadyMoved:
-        log.info("somebody else handed the server over", extra=about(ctx, instance=asked.uuid))
+        log.info("another super-conductor handed the server over", extra=about(ctx, instance=accepted.uuid))
 
 
 def _remember(deps: SuperConductorContext, cell: Cell, request: BuildRequest) -> None:

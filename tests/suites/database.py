@@ -30,7 +30,7 @@ from cell_service.model.request_spec import RequestSpec, Selection
 from cell_service.model.share import ShareMapping, ShareStatus
 from mapping_db import build_requests, cell_mappings, host_mappings, instance_mappings, request_specs
 from mapping_db import upgrades as global_migrate
-from mapping_db.build_requests import BuildRequest
+from mapping_db.build_requests import BuildRequest, ChosenBuildRequest
 from mapping_db.instance_mappings import InstanceMapping
 
 T = TypeVar("T")
@@ -393,7 +393,7 @@ class DatabaseSuite:
             assert not build_requests.set_selection(tx, unselected, selection(unselected, "h2"), owner="me")
             assert not build_requests.delete(tx, unselected, unselected=True)
             found = build_requests.get(tx, unselected)
-            assert found is not None
+            assert isinstance(found, ChosenBuildRequest)
             assert found.selection == chosen
 
     # -- rows -----------------------------------------------------------------------------------

@@ -47,6 +47,7 @@ from mapping_db import (
     host_mappings,
     instance_mappings,
     key_pairs,
+    pending_secrets,
     quotas,
     request_specs,
     server_groups,
@@ -260,10 +261,10 @@ def _promise_most(
     cloud: Cloud, ctx: Context, request: ServerRequest, made_of: _Ingredients, servers: list[Instance]
 ) -> list[Instance]:
     """Promise as many of the servers as quota allows, at least min_count. Answers those."""
-    chosen = servers
+    chosen, sealed = servers, cloud.db.sealer().seal(request.admin_password)
     while True:
         try:
-            cloud.db.run(partial(_promise, cloud, ctx, request, made_of, chosen))
+            cloud.db.run(partial(_promise, cloud, ctx, request, made_of, chosen, sealed))
             return chosen
         except OverQuota:
             if len(chosen) == request.min_count:
@@ -288,7 +289,13 @@ def _resources(flavor: Flavor, count: int) -> dict[str, int]:
 
 
 def _promise(
-    cloud: Cloud, ctx: Context, request: ServerRequest, made_of: _Ingredients, servers: list[Instance], tx: Connection
+    cloud: Cloud,
+    ctx: Context,
+    request: ServerRequest,
+    made_of: _Ingredients,
+    servers: list[Instance],
+    sealed: str,
+    tx: Connection,
 ) -> None:
     """Write all that makes the promise. Quota comes last, for its rows are everybody's in the project."""
     now, ctx = cloud.clock.now(), ctx
@@ -299,7 +306,6 @@ def _promise(
         networks=request.networks,
         auto_networks=request.auto_networks,
         injected_files=request.files,
-        admin_password=request.admin_password,
     )
     request_specs.insert_new(tx, [_spec(request, made_of, server) for server in servers], now)
     build_requests.insert_new(
@@ -309,6 +315,7 @@ def _promise(
             for server in servers
         ],
     )
+    pending_secrets.store_new(tx, [server.uuid for server in servers], sealed, now)
     instance_mappings.insert_new(tx, [_mapping(server) for server in servers])
     wanted = _resources(made_of.flavor, len(servers))
     classes = {name: len(servers) * amount for name, amount in made_of.classes.items()}

@@ -67,7 +67,9 @@ def abort(cloud: Cloud, services: Services, caller: Caller, server_id: str, migr
     try:
         cell.compute(move.source_host or "").steer_sending(caller.ctx, instance.uuid, False)
     except PolycellError as error:
-        log.info("host not informed, it comes to its end", extra=about(caller.ctx, instance=instance.uuid, reason=error))
+        log.info(
+            "host not informed, it comes to its end", extra=about(caller.ctx, instance=instance.uuid, reason=error)
+        )
     request.wake(caller.ctx, services.superconductor, move.uuid)
 
 
