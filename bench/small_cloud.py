@@ -17,12 +17,12 @@ from api_cell.compute import policies
 from api_cell.config import ApiSettings, Quota
 from api_cell.contract import SuperConductor
 from api_cell.edge.call import Answer, Call, Perform
-from api_cell.edge.exchange import Exchange
 from api_cell.edge.policy import Policy
 from api_cell.edge.router import Table, split
 from cell_service.context import SYSTEM_CLOCK, Context, Deadline
 from cell_service.db import compute_nodes, schema, server_migrations, services
 from cell_service.db.sql.engine import Database
+from cell_service.http.exchange import Exchange
 from cell_service.model.host import NodeReport
 from cell_service.model.instance import Flavor
 from cell_service.model.migration import Migration

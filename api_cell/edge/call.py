@@ -11,7 +11,6 @@ from urllib.parse import parse_qs, unquote
 
 from api_cell.caller import Caller
 from api_cell.edge.api import Api, Fault
-from api_cell.edge.exchange import Exchange
 from api_cell.edge.faults import hidden, retry_after
 from api_cell.edge.idempotency import HEADER, once
 from api_cell.edge.policy import Policy
@@ -20,6 +19,7 @@ from api_cell.edge.router import Entry, Spot, holding
 from api_cell.services import Services
 from cell_service.context import Context, Deadline
 from cell_service.errors import BadMethod, Invalid, NotFound, PolycellError, UnsupportedMedia
+from cell_service.http.exchange import Exchange
 from mapping_db.cloud import Cloud
 
 log = logging.getLogger(__name__)

@@ -22,7 +22,6 @@ from api_cell.edge import health, links
 from api_cell.edge.api import Api
 from api_cell.edge.auth import Authenticator, Identity, TokenMemory, credentials
 from api_cell.edge.call import Answer, Call, Perform
-from api_cell.edge.exchange import Exchange
 from api_cell.edge.metrics import PATH, Metrics
 from api_cell.edge.policy import Policy
 from api_cell.edge.rates import Rates
@@ -39,6 +38,7 @@ from cell_service.errors import (
     Unauthenticated,
     Unavailable,
 )
+from cell_service.http.exchange import Exchange
 from cell_service.logs import about
 from mapping_db.cloud import Cloud
 

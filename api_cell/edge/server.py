@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from api_cell.edge.edge import Edge
-from cell_service.listening import Listener
+from cell_service.http.listener import Listener
 
 HEADER_BYTES = 65536
 

@@ -21,7 +21,7 @@ from tornado.websocket import WebSocketClosedError, WebSocketHandler
 
 from cell_service.consoles.page import PAGE
 from cell_service.errors import PolycellError
-from cell_service.listening import Listener
+from cell_service.http.listener import Listener
 from cell_service.logs import about
 from cell_service.model.console import ConsoleToken
 

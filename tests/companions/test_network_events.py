@@ -12,9 +12,9 @@ import requests
 
 from api_cell.edge.auth import NoAuth
 from cell_service.errors import PeerUnavailable
+from tools.companions.app import Companion
 from tools.companions.network.events import Event
 from tools.companions.network.service import make_network
-from tools.companions.server import Companion
 
 HEADERS = {"X-Auth-Token": "admin:p1"}
 

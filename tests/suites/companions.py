@@ -12,10 +12,10 @@ import requests
 from api_cell.edge.keystone import Keystone
 from cell_service.context import SYSTEM_CLOCK, Clock
 from cell_service.peers.settings import GlanceSettings, KeystoneAuthtoken, NeutronSettings, PeerSettings
+from tools.companions.app import Companion
 from tools.companions.identity.service import IdentitySettings, Seed, make_identity, seed
 from tools.companions.image.service import make_image
 from tools.companions.network.service import make_network
-from tools.companions.server import Companion
 
 PASSWORDS = {name: f"{name}-secret" for name in ("admin", "demo", "nova", "glance", "neutron", "placement")}
 QUICK = IdentitySettings(password_rounds=4)

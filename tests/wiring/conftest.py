@@ -17,10 +17,10 @@ import requests
 
 from api_cell.edge.auth import NoAuth
 from tests.real.databases import wait_until
+from tools.companions.app import Companion
 from tools.companions.network.service import make_network
 from tools.companions.network.wiring.namespaces import Held, start_ticks
 from tools.companions.network.wiring.settings import WiringSettings
-from tools.companions.server import Companion
 
 PROGRAMS = ("ip", "nft", "iptables-restore", "ip6tables-restore", "dnsmasq", "nsenter", "setpriv", "unshare", "busybox")
 UDHCPC = """#!/bin/sh

@@ -6,15 +6,18 @@ Handlers run on worker threads. They return a Response or raise an error of `cel
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
+import os
 import re
 import tempfile
-from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 from urllib.parse import parse_qs, unquote
 
 from api_cell.edge.auth import Authenticator, Identity
@@ -29,12 +32,15 @@ from cell_service.errors import (
     Unauthenticated,
     UnsupportedMedia,
 )
+from cell_service.http.exchange import PIECE_BYTES, Exchange
+from cell_service.http.front import Front, Sent
 from tools.companions.tokens import Known
 
 log = logging.getLogger(__name__)
 
 THREADS = 4
 MOST_JSON_BYTES = 4 << 20
+MOST_BYTES = 1 << 40
 NOBODY = Identity("")
 
 
@@ -118,100 +124,119 @@ class Service:
 
 
 @dataclass(slots=True)
-class Gathering:
-    """A request as it comes in."""
+class _Incoming:
+    """A request on its way in: its route, or why it is refused; `upload`, `file`: where its body goes."""
 
-    method: str
-    target: str
-    headers: Mapping[str, str]
-    origin: str
-    body: bytearray = field(default_factory=bytearray)
-    upload: Path | None = None
-    file: Any = None
-    refused: PolycellError | None = None
     route: Route | None = None
     params: Mapping[str, str] = field(default_factory=dict)
+    upload: Path | None = None
+    file: IO[bytes] | None = None
+    refused: PolycellError | None = None
 
 
-class Desk:
-    """Carries out the requests of one service. Thread-safe."""
+class Companion(Front):
+    """One companion listening."""
 
     def __init__(self, service: Service) -> None:
-        self.service = service
-        self.workers = ThreadPoolExecutor(THREADS, thread_name_prefix=f"{service.name}-worker")
+        super().__init__(service.name, _Application(service), max_body_size=MOST_BYTES, chunk_size=PIECE_BYTES)
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+
+class _Application:
+    """Carries out the requests of one service."""
+
+    most_bytes = MOST_JSON_BYTES
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+        self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix=f"{service.name}-worker")
         self._table = [(re.compile(_pattern(route.path)), route) for route in service.routes]
         self._known = Known(service.authenticator, service.token_seconds)
+        self._incoming: dict[Exchange, _Incoming] = {}
 
-    def begin(self, request: Gathering) -> None:
-        """Find the route. Does not block."""
+    def begin(self, exchange: Exchange) -> Awaitable[None] | None:
+        """Find the route; of one that takes a file, open it, unless the sender is nobody we know."""
+        incoming = self._incoming[exchange] = _Incoming()
         try:
-            request.route, request.params = self._find(request.method, request.target.partition("?")[0])
-            length = request.headers.get("Content-Length", "0")
-            if not request.route.takes_file and length.isdigit() and int(length) > MOST_JSON_BYTES:
-                raise TooLarge()
+            incoming.route, incoming.params = self._find(exchange.method, exchange.target.partition("?")[0])
         except PolycellError as error:
-            request.refused = error
+            incoming.refused = error
+            return None
+        if not incoming.route.takes_file:
+            return None
+        run = partial(asyncio.get_running_loop().run_in_executor, self._pool)
+        exchange.take = partial(run, self._write, incoming)
+        return run(self._open_upload, exchange, incoming)
 
-    def open_upload(self, request: Gathering) -> None:
-        """Open a file for the body, unless the sender is nobody we know. Blocks."""
-        try:
-            self._identify(request.headers)
-        except PolycellError as error:
-            request.refused = error
-        else:
-            made = tempfile.NamedTemporaryFile(dir=self.service.upload_directory, prefix="upload-", delete=False)  # noqa: SIM115
-            request.upload, request.file = Path(made.name), made
+    def at_once(self, exchange: Exchange) -> Sent | None:
+        """Every answer needs a thread."""
+        return None
 
-    def chunk(self, request: Gathering, data: bytes) -> None:
-        """Take a part of the body. Blocks on the disk for as long as writing it takes."""
-        if request.refused is not None:
-            return
-        if request.file is not None:
-            request.file.write(data)
-            return
-        request.body += data
-        if len(request.body) > MOST_JSON_BYTES:
-            request.refused = TooLarge()
-            request.body.clear()
+    def workers(self, exchange: Exchange) -> Executor:
+        return self._pool
 
-    def drop(self, request: Gathering) -> None:
-        """The request is over, one way or the other."""
-        if request.file is not None:
-            request.file.close()
-        if request.upload is not None:
-            request.upload.unlink(missing_ok=True)
-
-    def answer(self, request: Gathering) -> tuple[Response, str]:
-        """The answer and the request's id. Never raises."""
+    def answer(self, exchange: Exchange) -> Sent:
         request_id = new_request_id()
         try:
-            return self._perform(request), request_id
+            response = self._perform(exchange, self._incoming[exchange])
         except PolycellError as error:
-            return self._error(error), request_id
+            response = self._error(error)
         except Exception:
             log.exception("request failed", extra={"request_id": request_id})
             message = f"Something went wrong. The request id is {request_id}."
-            return Response(500, self.service.render_error(500, "InternalServerError", message)), request_id
+            response = Response(500, self._service.render_error(500, "InternalServerError", message))
+        return _sent(response, request_id)
 
-    def _perform(self, request: Gathering) -> Response:
-        if request.refused is not None:
-            raise request.refused
-        route = request.route
+    def end(self, exchange: Exchange) -> None:
+        incoming = self._incoming.pop(exchange)
+        if incoming.file is not None:
+            incoming.file.close()
+        if incoming.upload is not None:
+            incoming.upload.unlink(missing_ok=True)
+
+    def close(self) -> None:
+        self._pool.shutdown(wait=True, cancel_futures=True)
+        self._service.close()
+
+    def _open_upload(self, exchange: Exchange, incoming: _Incoming) -> None:
+        try:
+            self._identify(exchange.headers)
+        except PolycellError as error:
+            incoming.refused = error
+        else:
+            handle, name = tempfile.mkstemp(dir=self._service.upload_directory, prefix="upload-")
+            incoming.upload, incoming.file = Path(name), os.fdopen(handle, "wb")
+
+    def _write(self, incoming: _Incoming, piece: bytes) -> None:
+        if incoming.file is not None:
+            incoming.file.write(piece)
+
+    def _perform(self, exchange: Exchange, incoming: _Incoming) -> Response:
+        if incoming.refused is not None:
+            raise incoming.refused
+        if exchange.oversize:
+            raise TooLarge()
+        route = incoming.route
         assert route is not None
-        who = NOBODY if route.open else self._identify(request.headers)
-        if request.file is not None:
-            request.file.close()
-        _path, _, query = request.target.partition("?")
+        who = NOBODY if route.open else self._identify(exchange.headers)
+        if incoming.file is not None:
+            incoming.file.close()
+        path, _, query = exchange.target.partition("?")
+        headers = exchange.headers
+        protocol = headers.get("X-Forwarded-Proto", "http")
         made = Request(
-            method=request.method,
-            path=_path,
-            params=request.params,
+            method=exchange.method,
+            path=path,
+            params=incoming.params,
             query=parse_qs(query, keep_blank_values=True),
-            headers=request.headers,
-            body=_json(request) if request.upload is None else None,
+            headers=headers,
+            body=_json(exchange) if incoming.upload is None else None,
             who=who,
-            origin=request.origin,
-            upload=request.upload,
+            origin=f"{protocol}://{headers.get('X-Forwarded-Host') or headers.get('Host', '')}",
+            upload=incoming.upload,
         )
         return route.handler(made)
 
@@ -239,26 +264,35 @@ class Desk:
     def _error(self, error: PolycellError) -> Response:
         headers = {}
         if isinstance(error, Unauthenticated):
-            headers["WWW-Authenticate"] = self.service.authenticator.challenge
+            headers["WWW-Authenticate"] = self._service.authenticator.challenge
         if isinstance(error, BadMethod):
             headers["Allow"] = str(error.fields.get("allow", ""))
         kind = str(error.fields.get("kind", type(error).__name__))
         status = int(error.fields.get("status", error.status))
-        return Response(status, self.service.render_error(status, kind, str(error)), headers)
+        return Response(status, self._service.render_error(status, kind, str(error)), headers)
 
 
 def _pattern(path: str) -> str:
     return re.sub(r"\{(\w+)\}", r"(?P<\1>[^/]+)", path)
 
 
-def _json(request: Gathering) -> Any:
-    if not request.body:
+def _sent(response: Response, request_id: str) -> Sent:
+    headers = {"X-Openstack-Request-Id": request_id, "Vary": "X-Auth-Token"}
+    body = b""
+    if response.body is not None:
+        body = json.dumps(response.body, separators=(",", ":")).encode()
+        headers["Content-Type"] = "application/json"
+    return Sent(response.status, body, {**headers, **response.headers}, response.file)
+
+
+def _json(exchange: Exchange) -> Any:
+    if not exchange.body:
         return None
-    content_type = request.headers.get("Content-Type", "application/json").partition(";")[0].strip().lower()
+    content_type = exchange.headers.get("Content-Type", "application/json").partition(";")[0].strip().lower()
     if "json" not in content_type:
         raise UnsupportedMedia(content_type=content_type)
     try:
-        return json.loads(bytes(request.body))
+        return json.loads(exchange.body)
     except (ValueError, RecursionError) as error:
         raise Invalid(reason="Malformed request body: it is not JSON.") from error
 

@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     from api_cell.edge.auth import Authenticator
     from mapping_db.cells.bus import CellBus
     from mapping_db.cloud import Cloud
+    from tools.companions.app import Companion
     from tools.companions.network.wiring.settings import WiringSettings
-    from tools.companions.server import Companion
 
 log = logging.getLogger(__name__)
 

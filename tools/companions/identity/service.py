@@ -14,14 +14,13 @@ from api_cell.edge.auth import Identity
 from cell_service.context import SYSTEM_CLOCK, Clock
 from cell_service.db.sql.engine import Database
 from cell_service.errors import NotFound, PolycellError, Unauthenticated
-from tools.companions.app import Request, Response, Route, Service
+from tools.companions.app import Companion, Request, Response, Route, Service
 from tools.companions.identity import store, tokens
 from tools.companions.identity.auth import Passwords, log_in
 from tools.companions.identity.grants import Grants
 from tools.companions.identity.limits import LIMIT, REGISTERED, Limits
 from tools.companions.identity.nouns import NOUNS, Records, targets
 from tools.companions.identity.tokens import Signer, Token
-from tools.companions.server import Companion
 from tools.companions.store import open_store
 
 

@@ -15,11 +15,10 @@ from sqlalchemy.exc import IntegrityError
 from api_cell.edge.auth import Authenticator
 from cell_service.db.sql.engine import Database
 from cell_service.errors import Conflict, Forbidden, Invalid, NotFound
-from tools.companions.app import Request, Response, Route, Service
+from tools.companions.app import Companion, Request, Response, Route, Service
 from tools.companions.image import store, views
 from tools.companions.image.patch import patched
 from tools.companions.image.schemas import SCHEMAS
-from tools.companions.server import Companion
 from tools.companions.store import open_store
 
 Record = dict[str, Any]

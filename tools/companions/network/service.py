@@ -13,7 +13,7 @@ from api_cell.edge.auth import Authenticator
 from cell_service.db.sql.engine import Database
 from cell_service.errors import Invalid, WiringFailed
 from cell_service.logs import about
-from tools.companions.app import Request, Response, Route, Service
+from tools.companions.app import Companion, Request, Response, Route, Service
 from tools.companions.network import store
 from tools.companions.network.errors import not_found, rendered
 from tools.companions.network.events import Tell, Teller
@@ -27,7 +27,6 @@ from tools.companions.network.wiring.bindings import hurried, settled
 from tools.companions.network.wiring.dhcp_port import ensure_dhcp_port
 from tools.companions.network.wiring.loop import Wiring
 from tools.companions.network.wiring.settings import WiringSettings
-from tools.companions.server import Companion
 from tools.companions.store import open_store
 
 log = logging.getLogger(__name__)

@@ -13,8 +13,7 @@ from sqlalchemy import Connection
 from api_cell.edge.auth import Authenticator
 from cell_service.db.sql.engine import Database
 from cell_service.errors import Forbidden, Invalid, NotAcceptable
-from tools.companions.app import Handler, Request, Response, Route, Service
-from tools.companions.server import Companion
+from tools.companions.app import Companion, Handler, Request, Response, Route, Service
 from tools.companions.share.rules import Rules
 from tools.companions.store import open_store
 from tools.companions.volume import store

@@ -16,8 +16,7 @@ from cell_service.db.sql.engine import Database
 from cell_service.errors import Invalid, PolycellError
 from cell_service.logs import about
 from cell_service.peers.image import Images
-from tools.companions.app import Handler, Request, Response, Route, Service
-from tools.companions.server import Companion
+from tools.companions.app import Companion, Handler, Request, Response, Route, Service
 from tools.companions.store import open_store
 from tools.companions.volume import store
 from tools.companions.volume.attachments import Attachments, demand_free, follow, links_of, project_of, seen, servers_of
