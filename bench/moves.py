@@ -72,7 +72,7 @@ def move_host(args: argparse.Namespace, directory: Path, url: Callable[[str], st
         def told(what: str, count: int) -> None:
             steps[what] = round(time.perf_counter() - began, 3)
 
-        HostMover(cloud.cloud, HOST, told=told).move(cloud.ids["cell2"])
+        HostMover(cloud.cloud, HOST, report=told).move(cloud.ids["cell2"])
         return {"guests": args.guests, "seconds": round(time.perf_counter() - began, 3), "steps": steps}
     finally:
         cloud.close()

@@ -28,7 +28,7 @@ PAUSE_SECONDS = 0.1
 TELL_SECONDS = 3.0
 WAIT_SECONDS = 120.0
 
-Told = Callable[[str, int], None]
+Report = Callable[[str, int], None]
 """Called with what has just been done, and of how many instances."""
 
 
@@ -48,10 +48,10 @@ class HostMover:
     """One host's move. `wait_seconds`: how long to wait for work that runs, and for the host to answer."""
 
     def __init__(
-        self, cloud: Cloud, host: str, *, wait_seconds: float = WAIT_SECONDS, told: Told | None = None
+        self, cloud: Cloud, host: str, *, wait_seconds: float = WAIT_SECONDS, report: Report | None = None
     ) -> None:
         self._cloud, self._host, self._wait_seconds = cloud, host, wait_seconds
-        self._told = told or (lambda what, count: None)
+        self._report = report or (lambda what, count: None)
         self._deadline = Deadline.after(wait_seconds + 3600, cloud.clock)
 
     def move(self, target_id: int) -> bool:
@@ -120,7 +120,7 @@ class HostMover:
         if going is None and (moving := self._moving()):
             self._cloud.db.run(lambda tx: host_moves.end(tx, self._host))
             raise self._refused(f"these instances are just moving from or to it: {', '.join(moving[:20])}")
-        self._told(begun.step.value, 0)
+        self._report(begun.step.value, 0)
         return begun
 
     def _moving(self) -> list[str]:
@@ -195,19 +195,19 @@ class HostMover:
         sealed = source.db.run(
             lambda tx: carry.seal(tx, staying + dead, now=self._cloud.clock.now()), self._deadline
         )  # fmt: skip
-        self._told("sealed", len(sealed))
+        self._report("sealed", len(sealed))
         with source.db.connect(self._deadline) as tx:
             bundles = carry.read(tx, sealed, operations=True)
         target.db.run(lambda tx: carry.write(tx, bundles, hidden=True), self._deadline)
-        self._told("copied", len(sealed))
+        self._report("copied", len(sealed))
         arrived += self._own(sealed, source, target) + [uuid for uuid in sealed if uuid in dead]
-        self._told("owned", len(arrived))
+        self._report("owned", len(arrived))
         with target.db.connect(self._deadline) as tx:
             arrived = carry.present(tx, arrived)
         target.db.run(lambda tx: carry.unseal(tx, arrived), self._deadline)
-        self._told("shown", len(arrived))
+        self._report("shown", len(arrived))
         source.db.run(lambda tx: carry.remove(tx, arrived), self._deadline)
-        self._told("removed", len(arrived))
+        self._report("removed", len(arrived))
         return len(arrived)
 
     def _dead(self, source: Cell, unmapped: list[str]) -> list[str]:
@@ -239,26 +239,27 @@ class HostMover:
         )
 
     def _switch(self, source: Cell, target: Cell) -> None:
-        """The host listens to its new cell. It is told where it may be, until it is heard of there."""
+        """The host listens to its new cell: it is asked to, wherever it may be, until it registers there."""
         until = Deadline.after(self._wait_seconds, self._cloud.clock)
-        told = False
+        delivered = False
         while not self._heard_of(target):
             if until.remaining() <= 0:
                 raise HostMoveUnfinished(host=self._host, reason="its agent does not answer")
-            told = told or self._tell(source, target)
+            delivered = delivered or self._order_join(source, target)
             self._pause()
 
-    def _tell(self, source: Cell, target: Cell) -> bool:
+    def _order_join(self, source: Cell, target: Cell) -> bool:
         for cell in (source, target):
             try:
                 ctx = internal(self._cloud.clock, TELL_SECONDS)
                 cell.compute(self._host).join_cell(ctx, target.mapping.transport_url, target.name)
             except Unavailable as error:
                 log.info(
-                    "host not told of its new cell", extra=about(None, host=self._host, cell=cell.name, reason=error)
+                    "host not reached about its new cell",
+                    extra=about(None, host=self._host, cell=cell.name, reason=error),
                 )
                 continue
-            self._told("told", 0)
+            self._report("told", 0)
             return True
         return False
 
@@ -270,13 +271,13 @@ class HostMover:
         """Builds that were sent to the old cell at the last moment come after; then nothing is left there."""
         now = self._cloud.clock.now()
         target.db.run(lambda tx: host_rows.set_leaving(tx, self._host, False, now), self._deadline)
-        self._told("arrived", 0)
+        self._report("arrived", 0)
         while True:
             self._carry_all(source, target)
             if source.db.run(lambda tx: host_rows.remove_empty(tx, self._host), self._deadline):
                 break
         self._cloud.db.run(lambda tx: host_moves.end(tx, self._host))
-        self._told("done", 0)
+        self._report("done", 0)
         log.info("host has moved", extra=about(None, host=self._host, cell=target.name, was=source.name))
         try:
             target.compute(self._host).wake(internal(self._cloud.clock, TELL_SECONDS))
@@ -286,7 +287,7 @@ class HostMover:
     def _record(self, going: HostMove, step: Step) -> HostMove:
         now = self._cloud.clock.now()
         after = self._cloud.db.run(lambda tx: host_moves.record(tx, going, step, now))
-        self._told(step.value, 0)
+        self._report(step.value, 0)
         return after
 
     def _pause(self) -> None:

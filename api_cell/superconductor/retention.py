@@ -40,7 +40,7 @@ class Done:
 
     cells: dict[str, Counter[str]] = field(default_factory=dict)
     glob: Counter[str] = field(default_factory=Counter)
-    silent: list[str] = field(default_factory=list)
+    unreachable: list[str] = field(default_factory=list)
 
     @property
     def rows(self) -> int:
@@ -126,7 +126,7 @@ def purge_archived(
 
 
 def keep_up(deps: SuperConductorContext, stopped: Stopped) -> Done:
-    """What [retention] asks of a super-conductor, once over all cells. A silent cell has its turn next time."""
+    """What [retention] asks of a super-conductor, once over all cells. An unreachable cell is done next time."""
     cloud, options, done = deps.cloud, deps.settings.retention, Done()
     now = cloud.clock.now()
     for mapping in cloud.cells.all():
@@ -138,7 +138,7 @@ def keep_up(deps: SuperConductorContext, stopped: Stopped) -> Done:
             if options.archived_days:
                 purge_archived(cloud, cell, done, before=now - timedelta(days=options.archived_days), stopped=stopped)
         except CellUnavailable as error:
-            done.silent.append(cell.name)
+            done.unreachable.append(cell.name)
             log.warning("deleted servers not archived", extra=about(None, cell=cell.name, reason=error))
     if done.rows:
         log.info("deleted servers archived or purged", extra=about(None, rows=done.rows))

@@ -55,7 +55,7 @@ def told() -> Told:
 
 @pytest.fixture
 def service(tmp_path: Path, told: Told) -> Iterator[Service]:
-    network = make_network(tmp_path, NoAuth(), tell=told)
+    network = make_network(tmp_path, NoAuth(), notify=told)
     network.start()
     yield Service(network)
     network.drain(2)

@@ -71,13 +71,13 @@ def port() -> Iterator[int]:
     thread.join(30)
 
 
-def asked(port: int, *requests: bytes, concurrency: int = 2) -> tuple[load.Figures, list[load.Answer | None]]:
+def requested(port: int, *requests: bytes, concurrency: int = 2) -> tuple[load.Figures, list[load.Answer | None]]:
     return asyncio.run(load.each_once("127.0.0.1", port, requests, concurrency=concurrency))
 
 
 def test_each_request_gets_its_own_answer(port: int) -> None:
     paths = [f"/{number}" for number in range(50)]
-    figures, answers = asked(port, *(load.request("GET", "h", path) for path in paths), concurrency=7)
+    figures, answers = requested(port, *(load.request("GET", "h", path) for path in paths), concurrency=7)
     assert [answer.body.decode() for answer in answers if answer] == paths
     assert len(figures.latencies) == 50
     assert not figures.errors
@@ -85,7 +85,7 @@ def test_each_request_gets_its_own_answer(port: int) -> None:
 
 def test_bodies_go_out_and_come_back_whole(port: int) -> None:
     large = b"x" * 300_000
-    _, (posted, chunked, empty) = asked(
+    _, (posted, chunked, empty) = requested(
         port, load.request("POST", "h", "/", body=large), load.request("GET", "h", "/chunks"),
         load.request("GET", "h", "/none"), concurrency=1,
     )  # fmt: skip
@@ -98,7 +98,7 @@ def test_bodies_go_out_and_come_back_whole(port: int) -> None:
 
 
 def test_refusals_and_broken_connections_are_errors_and_the_rest_goes_on(port: int) -> None:
-    figures, answers = asked(
+    figures, answers = requested(
         port, load.request("GET", "h", "/?status=503"), load.request("GET", "h", "/hang-up"),
         load.request("GET", "h", "/fine"), concurrency=1,
     )  # fmt: skip
@@ -108,7 +108,7 @@ def test_refusals_and_broken_connections_are_errors_and_the_rest_goes_on(port: i
 
 
 def test_a_server_that_is_not_there_is_an_error(port: int) -> None:
-    figures, answers = asked(1, load.request("GET", "h", "/"))
+    figures, answers = requested(1, load.request("GET", "h", "/"))
     assert sum(figures.errors.values()) == 1
     assert answers == [None]
 
@@ -147,9 +147,9 @@ def test_programs_run_as_scripts_too() -> None:
 
 
 def write_cloud(directory: Path, port: int, **more: Any) -> None:
-    told = {"endpoints": {"compute": f"http://127.0.0.1:{port}/v2.1"},
+    reported = {"endpoints": {"compute": f"http://127.0.0.1:{port}/v2.1"},
             "admin": {"username": "admin", "project_name": "admin"}, "cells": [], "processes": [], **more}  # fmt: skip
-    (directory / "polycell.json").write_text(json.dumps(told), encoding="utf-8")
+    (directory / "polycell.json").write_text(json.dumps(reported), encoding="utf-8")
 
 
 def test_what_the_launcher_wrote_is_understood(tmp_path: Path, port: int) -> None:
@@ -186,8 +186,8 @@ def test_the_floor_reads_on_mariadb(real_site: Site) -> None:
 
 
 def test_memory_of_a_process_is_told() -> None:
-    told = startup.memory(1 << 30)
-    assert told == {"rss_mib": None, "pss_mib": None}
+    reported = startup.memory(1 << 30)
+    assert reported == {"rss_mib": None, "pss_mib": None}
     assert startup.cpu_seconds(1 << 30) == 0.0
 
 

@@ -165,14 +165,14 @@ def test_every_change_moves_the_topology_on(site: Site) -> None:
         with site.database("api").connect() as tx:
             return cell_mappings.topology_version(tx)
 
-    seen = [version()]
+    report = [version()]
     cell = site.add_cell("c1")
-    seen.append(version())
+    report.append(version())
     update(site, cell.uuid, "--disable")
-    seen.append(version())
+    report.append(version())
     site.run("cell_v2", "delete_cell", "--cell_uuid", cell.uuid)
-    seen.append(version())
-    assert seen == sorted(set(seen))
+    report.append(version())
+    assert report == sorted(set(report))
 
 
 def delete(site: Site, cell: str, *words: str) -> int:

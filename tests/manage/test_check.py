@@ -54,8 +54,8 @@ def test_cells_that_are_well(site: Site) -> None:
     point(site, site.add_instance("c1", host="h1"), one)
     ran = check(site)
     assert (ran.code, texts(ran)) == (0, [])
-    told = site.run("cell_v2", "check")
-    assert "3 cells are well." in told.out
+    reported = site.run("cell_v2", "check")
+    assert "3 cells are well." in reported.out
     assert site.run("cell_v2", "check", "--cell", "nobody").code == 127
 
 

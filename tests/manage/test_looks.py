@@ -18,10 +18,10 @@ from tools.manage.probes import database_clock
 def test_a_clock_is_read_from_any_database(empty_url: str) -> None:
     db = Database(empty_url)
     with db.connect() as tx:
-        told = database_clock(tx)
+        reported = database_clock(tx)
     db.dispose()
-    assert told.tzinfo is UTC
-    assert abs((told - SYSTEM_CLOCK.now()).total_seconds()) < 60
+    assert reported.tzinfo is UTC
+    assert abs((reported - SYSTEM_CLOCK.now()).total_seconds()) < 60
 
 
 def test_whoever_claims_a_database_first_has_it(empty_url: str) -> None:

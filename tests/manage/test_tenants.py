@@ -91,10 +91,10 @@ def test_a_note_is_told_to_people_and_programs(site: Site) -> None:
     with site.database("api").begin() as tx:
         placement_notes.put(tx, {"s": note}, NOW)
         placement_notes.put(tx, {"s": note, "t": {**note, "chosen": host}}, NOW)
-    told = site.run("placement", "explain", "s")
-    assert told.code == 0
+    reported = site.run("placement", "explain", "s")
+    assert reported.code == 0
     for words in ("h1 (n1) in cell c1: weight 1.5", "RAMWeigher +1.5 (of 2048)", "3 ComputeFilter: is down",
                   "c2: a host there is in cell c2, which is drained"):  # fmt: skip
-        assert words in told.out
+        assert words in reported.out
     assert site.run("placement", "explain", "s", "-f", "json").json["chosen"] == host
     assert site.run("placement", "explain", "nobody").code == 1

@@ -19,7 +19,7 @@ from api_cell.edge.auth import NoAuth
 from tests.real.databases import wait_until
 from tools.companions.app import Companion
 from tools.companions.network.service import make_network
-from tools.companions.network.wiring.namespaces import Held, start_ticks
+from tools.companions.network.wiring.namespaces import ProcessNamespace, start_ticks
 from tools.companions.network.wiring.settings import WiringSettings
 
 PROGRAMS = ("ip", "nft", "iptables-restore", "ip6tables-restore", "dnsmasq", "nsenter", "setpriv", "unshare", "busybox")
@@ -44,12 +44,12 @@ def requires() -> str:
 class Guest:
     """A namespace whose `eth0` has its other end in a host, as a tap would be."""
 
-    held: Held
+    own_namespace: ProcessNamespace
     port: dict[str, Any]
     script: Path
 
     def run(self, *command: str, check: bool = True, seconds: float = 30) -> str:
-        with self.held.namespace.opened() as fd:
+        with self.own_namespace.namespace.opened() as fd:
             done = subprocess.run(
                 ["nsenter", f"--net=/proc/self/fd/{fd}", *command],
                 pass_fds=(fd,), text=True, capture_output=True, timeout=seconds, check=False,
@@ -62,7 +62,7 @@ class Guest:
         """The address that it gets, or nothing."""
         self.run("busybox", "udhcpc", "-i", "eth0", "-nqf", "-O", "mtu", "-O", "staticroutes", "-t", str(tries),
                  "-T", "1", "-s", str(self.script), check=False)  # fmt: skip
-        found = [one.partition("/")[0] for one in self.held.namespace.addresses("eth0") if "." in one]
+        found = [one.partition("/")[0] for one in self.own_namespace.namespace.addresses("eth0") if "." in one]
         return found[0] if found else ""
 
     def reaches(self, address: str) -> bool:
@@ -80,17 +80,17 @@ class Lab:
     state: Path
     settings: WiringSettings
     companion: Companion
-    hosts: dict[str, Held] = field(default_factory=dict)
+    hosts: dict[str, ProcessNamespace] = field(default_factory=dict)
     guests: list[Guest] = field(default_factory=list)
 
-    def host(self, name: str = "h1") -> Held:
-        held = self.hosts[name] = Held()
-        pid = held.namespace.pid
+    def host(self, name: str = "h1") -> ProcessNamespace:
+        own_namespace = self.hosts[name] = ProcessNamespace()
+        pid = own_namespace.namespace.pid
         said = {"host": name, "pid": pid, "started": start_ticks(pid), "uri": "test"}
         draft = self.state / "draft.json"
         draft.write_text(json.dumps(said))
         draft.replace(Path(self.settings.hypervisors) / f"{name}.json")
-        return held
+        return own_namespace
 
     def ask(self, method: str, path: str, project: str = "p1", **body: Any) -> Any:
         headers = {"X-Auth-Token": f"admin:{project}"}
@@ -112,13 +112,13 @@ class Lab:
 
     def guest(self, port: Any, host: str = "h1") -> Guest:
         """Plugged in as the hypervisor does it."""
-        guest = Guest(Held(), port, self.state / "udhcpc.sh")
+        guest = Guest(ProcessNamespace(), port, self.state / "udhcpc.sh")
         tap, there = f"tap{port['id'][:11]}", self.hosts[host].namespace
         with there.opened() as fd:
             pair = ("ip", "link", "add", "eth0", "address", port["mac_address"], "type", "veth", "peer", "name", tap)
-            guest.held.namespace.run((*pair, "netns", f"/proc/self/fd/{fd}"), fds=(fd,))
+            guest.own_namespace.namespace.run((*pair, "netns", f"/proc/self/fd/{fd}"), fds=(fd,))
         there.run(("ip", "link", "set", tap, "master", port["binding:vif_details"]["bridge_name"], "up"))
-        guest.held.namespace.run(("ip", "link", "set", "eth0", "up"))
+        guest.own_namespace.namespace.run(("ip", "link", "set", "eth0", "up"))
         self.guests.append(guest)
         return guest
 
@@ -140,8 +140,8 @@ class Lab:
 
     def close(self) -> None:
         self.companion.drain(2)
-        for held in (*(guest.held for guest in self.guests), *self.hosts.values()):
-            held.close()
+        for own_namespace in (*(guest.own_namespace for guest in self.guests), *self.hosts.values()):
+            own_namespace.close()
 
 
 def started_companion(state: Path, settings: WiringSettings) -> Companion:

@@ -35,7 +35,7 @@ def packets(namespace: Namespace) -> socket.socket:
 def arrives(frame: bytes, sender: Guest, receiver: Guest) -> bool:
     """Whether the frame gets there; a blameless one sent after it always does."""
     last = arp(sender, sender.address, said=LAST)
-    with packets(receiver.held.namespace) as ear, packets(sender.held.namespace) as mouth:
+    with packets(receiver.own_namespace.namespace) as ear, packets(sender.own_namespace.namespace) as mouth:
         mouth.send(frame)
         mouth.send(last)
         seen = False

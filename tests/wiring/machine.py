@@ -17,7 +17,7 @@ from typing import Any
 
 from tests.real.databases import wait_until
 from tests.wiring.conftest import UDHCPC, Lab, started_companion
-from tools.companions.network.wiring.namespaces import Held, run
+from tools.companions.network.wiring.namespaces import ProcessNamespace, run
 from tools.companions.network.wiring.settings import WiringSettings
 
 
@@ -34,7 +34,7 @@ def traces() -> dict[str, Any]:
 
 def main(directory: Path, ending: str) -> None:
     run(("ip", "link", "set", "lo", "up"))
-    world = Held()
+    world = ProcessNamespace()
     with world.namespace.opened() as fd:
         run(
             ("ip", "link", "add", "out", "type", "veth", "peer", "name", "in", "netns", f"/proc/self/fd/{fd}"),

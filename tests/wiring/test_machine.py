@@ -13,21 +13,21 @@ import pytest
 
 from tests.real.databases import wait_until
 from tests.wiring.conftest import requires
-from tools.companions.network.wiring.namespaces import Held
+from tools.companions.network.wiring.namespaces import ProcessNamespace
 
 pytestmark = pytest.mark.faults
 
 
 @pytest.fixture
-def machine() -> Iterator[Held]:
+def machine() -> Iterator[ProcessNamespace]:
     if lacking := requires():
         pytest.skip(lacking)
-    held = Held()
-    yield held
-    held.close()
+    own_namespace = ProcessNamespace()
+    yield own_namespace
+    own_namespace.close()
 
 
-def lived(machine: Held, directory: Path, ending: str) -> dict[str, Any]:
+def lived(machine: ProcessNamespace, directory: Path, ending: str) -> dict[str, Any]:
     with machine.namespace.opened() as fd:
         done = subprocess.run(
             ["nsenter", f"--net=/proc/self/fd/{fd}", sys.executable, "-m", "tests.wiring.machine", str(directory),
@@ -39,14 +39,14 @@ def lived(machine: Held, directory: Path, ending: str) -> dict[str, Any]:
     return said
 
 
-def test_a_guest_reaches_the_world_and_a_stop_leaves_nothing(machine: Held, tmp_path: Path) -> None:
+def test_a_guest_reaches_the_world_and_a_stop_leaves_nothing(machine: ProcessNamespace, tmp_path: Path) -> None:
     said = lived(machine, tmp_path, "stop")
     assert said["world"]
     assert len(said["during"]["links"]) == len(said["during"]["routes"]) == len(said["during"]["tables"]) == 1
     assert said["after"] == {"links": [], "tables": [], "routes": [], "forwarding": "0"}
 
 
-def test_a_kill_leaves_nothing_but_the_forwarding_switch(machine: Held, tmp_path: Path) -> None:
+def test_a_kill_leaves_nothing_but_the_forwarding_switch(machine: ProcessNamespace, tmp_path: Path) -> None:
     assert lived(machine, tmp_path, "kill")["world"]
     here = machine.namespace
     wait_until(lambda: not any(name.startswith("pu") for name in here.links()), "a link is left")

@@ -155,15 +155,24 @@ def test_metadata_is_asked_for_whom_the_address_belongs_to(lab: Lab) -> None:
     lab.host()
     network = lab.network()
     guest = lab.started(network)
-    asked = ("busybox", "wget", "-q", "-O", "-", "--header", "X-Instance-ID: other", "http://169.254.169.254/latest/x")
-    assert guest.run(*asked) == "answered /latest/x"
+    requested = (
+        "busybox",
+        "wget",
+        "-q",
+        "-O",
+        "-",
+        "--header",
+        "X-Instance-ID: other",
+        "http://169.254.169.254/latest/x",
+    )
+    assert guest.run(*requested) == "answered /latest/x"
     [headers] = seen
     device = guest.port["device_id"]
     assert headers["X-Forwarded-For"] == guest.address
     assert (headers["X-Instance-ID"], headers["X-Tenant-ID"]) == (device, "p1")
     assert headers["X-Instance-ID-Signature"] == hmac.new(b"s3cret", device.encode(), "sha256").hexdigest()
     lab.ask("PUT", f"ports/{guest.port['id']}", port={"device_owner": "", "device_id": ""})
-    assert "404" in guest.run("sh", "-c", f"{' '.join(asked[:5])} http://169.254.169.254/ 2>&1", check=False)
+    assert "404" in guest.run("sh", "-c", f"{' '.join(requested[:5])} http://169.254.169.254/ 2>&1", check=False)
     assert len(seen) == 1
     service.shutdown()
     service.server_close()
@@ -208,7 +217,7 @@ def test_version_six_by_router_advertisements(lab: Lab) -> None:
     network = lab.network("fd00:9::/64", ipv6_ra_mode="slaac", ipv6_address_mode="slaac")
     one, other = (lab.guest(lab.port(network)) for _ in range(2))
     for guest in (one, other):
-        wait_until(lambda g=guest: f"{g.address}/64" in g.held.namespace.addresses("eth0"), "no address")  # type: ignore[misc]
+        wait_until(lambda g=guest: f"{g.address}/64" in g.own_namespace.namespace.addresses("eth0"), "no address")  # type: ignore[misc]
     wait_until(lambda: one.reaches("fd00:9::1"), "the gateway is not reached")
     wait_until(lambda: one.reaches(other.address), "a member of the same group is not reached")
     lab.ask("PUT", f"ports/{other.port['id']}", port={"security_groups": []})

@@ -41,7 +41,7 @@ log = logging.getLogger(__name__)
 THREADS = 4
 MOST_JSON_BYTES = 4 << 20
 MOST_BYTES = 1 << 40
-NOBODY = Identity("")
+NO_CALLER = Identity("")
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,14 +55,14 @@ class Request:
     query: Mapping[str, list[str]]
     headers: Mapping[str, str]
     body: Any
-    who: Identity
+    caller: Identity
     origin: str
     """Scheme, host and port as the client sees them."""
     upload: Path | None = None
 
     @property
     def is_admin(self) -> bool:
-        return "admin" in self.who.roles
+        return "admin" in self.caller.roles
 
     def one(self, name: str, default: str | None = None) -> str | None:
         """The last value given for a query parameter."""
@@ -221,7 +221,7 @@ class _Application:
             raise TooLarge()
         route = incoming.route
         assert route is not None
-        who = NOBODY if route.open else self._identify(exchange.headers)
+        caller = NO_CALLER if route.open else self._identify(exchange.headers)
         if incoming.file is not None:
             incoming.file.close()
         path, _, query = exchange.target.partition("?")
@@ -234,7 +234,7 @@ class _Application:
             query=parse_qs(query, keep_blank_values=True),
             headers=headers,
             body=_json(exchange) if incoming.upload is None else None,
-            who=who,
+            caller=caller,
             origin=f"{protocol}://{headers.get('X-Forwarded-Host') or headers.get('Host', '')}",
             upload=incoming.upload,
         )

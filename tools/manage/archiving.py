@@ -60,7 +60,7 @@ def archive_deleted_rows(cloud: Cloud | None, args: Args, out: Out) -> int:
             with _heard(cell, done, out):
                 purge_archived(cloud, cell, done)
     _say(done, args, out, "Number of Rows Archived", "Nothing was archived.")
-    if done.silent:
+    if done.unreachable:
         return 5
     return 1 if done.rows or done.glob else 0
 
@@ -85,7 +85,7 @@ def purge(cloud: Cloud | None, args: Args, out: Out) -> int:
         with _heard(cell, done, out):
             purge_archived(cloud, cell, done, before=before)
     _say(done, args, out, "Number of Rows Purged", "Nothing was purged.")
-    if done.silent:
+    if done.unreachable:
         return 5
     return 0 if done.rows else 3
 
@@ -104,7 +104,7 @@ def _chosen(cloud: Cloud, args: Args) -> list[Cell]:
 
 
 def _answering(cells: list[Cell], done: Done) -> list[Cell]:
-    return [cell for cell in cells if cell.name not in done.silent]
+    return [cell for cell in cells if cell.name not in done.unreachable]
 
 
 @contextlib.contextmanager
@@ -113,7 +113,7 @@ def _heard(cell: Cell, done: Done, out: Out) -> Iterator[None]:
     try:
         yield
     except CellUnavailable as error:
-        done.silent.append(cell.name)
+        done.unreachable.append(cell.name)
         out.warn(f"Cell {cell.name} is left out: {error}")
 
 

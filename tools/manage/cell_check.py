@@ -9,7 +9,7 @@ from tools.manage import cell_checks
 from tools.manage.command import Args, arg, command
 from tools.manage.findings import Finding, Level, worst
 from tools.manage.out import Out
-from tools.manage.probes import Look, look, reason_of
+from tools.manage.probes import CellProbe, probe, reason_of
 from tools.manage.row_checks import RowChecks, unplaced
 
 UNKNOWN = 127
@@ -29,13 +29,13 @@ def check(cloud: Cloud, args: Args, out: Out) -> int:
         hosts = host_mappings.every(tx)
         moving = frozenset(each.host for each in host_moves.every(tx))
         owned = instance_mappings.counts(tx)
-    looks = look(cloud, mappings, args.timeout)
-    chosen = [each for each in looks if not args.cell or args.cell in (each.mapping.uuid, each.mapping.name)]
+    cell_probes = probe(cloud, mappings, args.timeout)
+    chosen = [each for each in cell_probes if not args.cell or args.cell in (each.mapping.uuid, each.mapping.name)]
     if args.cell and not chosen:
         out.warn(f"No cell is called {args.cell}.")
         return UNKNOWN
     shown = {each.mapping.shown for each in chosen}
-    findings = [*cell_checks.of_cells(cloud, looks), *cell_checks.of_hosts(cloud, looks, hosts, moving)]
+    findings = [*cell_checks.of_cells(cloud, cell_probes), *cell_checks.of_hosts(cloud, cell_probes, hosts, moving)]
     findings = [each for each in findings if not args.cell or each.cell is None or each.cell in shown]
     if not args.quick:
         total = sum(2 * owned[each.mapping.id].living for each in chosen if each.mapping.id in owned)
@@ -45,14 +45,14 @@ def check(cloud: Cloud, args: Args, out: Out) -> int:
             for each in chosen:
                 findings += _rows(cloud, each, step)
     left, mended = _mended(findings, out) if args.repair and not args.dry_run else (findings, [])
-    _tell(out, looks=chosen, left=left, mended=mended, showing=args.repair and args.dry_run)
+    _notify(out, cell_probes=chosen, left=left, mended=mended, showing=args.repair and args.dry_run)
     return int(worst(left))
 
 
-def _rows(cloud: Cloud, each: Look, step: object) -> list[Finding]:
+def _rows(cloud: Cloud, each: CellProbe, step: object) -> list[Finding]:
     """Nothing of a cell that is silent, or whose database is another's or of another schema; that was told already."""
-    mapping, seen = each.mapping, each.seen
-    if seen is None or not seen.current or seen.identity not in (None, mapping.uuid):
+    mapping, report = each.mapping, each.report
+    if report is None or not report.current or report.identity not in (None, mapping.uuid):
         return []
     assert callable(step)
     findings: list[Finding] = []
@@ -84,12 +84,14 @@ def _mended(findings: list[Finding], out: Out) -> tuple[list[Finding], list[Find
     return left, mended
 
 
-def _tell(out: Out, *, looks: list[Look], left: list[Finding], mended: list[Finding], showing: bool) -> None:
+def _notify(
+    out: Out, *, cell_probes: list[CellProbe], left: list[Finding], mended: list[Finding], showing: bool
+) -> None:
     if out.format == "json":
         out.value("", result=worst(left).name.lower(), findings=[each.as_fields() for each in left],
                   mended=[each.as_fields() for each in mended],
-                  cells=[{"name": each.mapping.name or None, "uuid": each.mapping.uuid, "silent": each.seen is None}
-                         for each in looks])  # fmt: skip
+                  cells=[{"name": each.mapping.name or None, "uuid": each.mapping.uuid, "silent": each.report is None}
+                         for each in cell_probes])  # fmt: skip
         return
     for each in mended:
         out.say(f"Mended: {_line(each)} ({each.remedy})")
@@ -98,7 +100,7 @@ def _tell(out: Out, *, looks: list[Look], left: list[Finding], mended: list[Find
         mark = " (--repair mends it)" if each.remedy and not showing else ""
         out.say(f"{each.level.name}: {_line(each)}{remedy}{mark}")
     if not left:
-        out.say(f"{len(looks)} cells are well.")
+        out.say(f"{len(cell_probes)} cells are well.")
 
 
 def _line(finding: Finding) -> str:

@@ -14,37 +14,37 @@ from mapping_db.cell_mappings import CellMapping
 from mapping_db.cloud import Cloud
 from mapping_db.host_mappings import HostMapping
 from tools.manage.findings import Finding, Level
-from tools.manage.probes import Look, Seen
+from tools.manage.probes import CellProbe, CellReport
 
 CLOCK_WARNING, CLOCK_ERROR = 2.0, 30.0
 _SECONDS = 30.0
 
 
-def of_cells(cloud: Cloud, looks: Sequence[Look]) -> Iterator[Finding]:
+def of_cells(cloud: Cloud, cell_probes: Sequence[CellProbe]) -> Iterator[Finding]:
     """Of each cell by itself, and of pairs that share what they must not share."""
-    names = {each.mapping.uuid: each.mapping.shown for each in looks}
-    if not any(each.mapping.is_cell0 for each in looks):
+    names = {each.mapping.uuid: each.mapping.shown for each in cell_probes}
+    if not any(each.mapping.is_cell0 for each in cell_probes):
         yield Finding(Level.ERROR, "cell0", None, "cell0 is not mapped: run cell_v2 map_cell0")
-    if not any(not each.mapping.is_cell0 for each in looks):
+    if not any(not each.mapping.is_cell0 for each in cell_probes):
         yield Finding(Level.WARNING, "mappings", None, "no cell is mapped but cell0: run cell_v2 create_cell")
-    for each in looks:
-        if each.seen is None:
+    for each in cell_probes:
+        if each.report is None:
             level = Level.WARNING if each.mapping.disabled else Level.ERROR
             yield Finding(level, "database", each.mapping.shown, f"is silent: {each.error}")
         else:
-            yield from _of_one(cloud, each.mapping, each.seen, names)
+            yield from _of_one(cloud, each.mapping, each.report, names)
     yield from _shared(cloud.cells.all())
 
 
 def of_hosts(
-    cloud: Cloud, looks: Sequence[Look], mapped: Sequence[HostMapping], moving: frozenset[str]
+    cloud: Cloud, cell_probes: Sequence[CellProbe], mapped: Sequence[HostMapping], moving: frozenset[str]
 ) -> Iterator[Finding]:
     """Hosts that two cells claim, or whose mapping says something else than the cells. A silent cell's hosts are left
     alone, and so are those that are `moving`."""
-    by_id = {each.mapping.id: each for each in looks}
-    reported: dict[str, list[Look]] = {}
-    for each in looks:
-        for host in each.seen.hosts.keys() - each.seen.leaving if each.seen is not None else ():
+    by_id = {each.mapping.id: each for each in cell_probes}
+    reported: dict[str, list[CellProbe]] = {}
+    for each in cell_probes:
+        for host in each.report.hosts.keys() - each.report.leaving if each.report is not None else ():
             reported.setdefault(host, []).append(each)
     where = {mapping.host: mapping.cell_id for mapping in mapped}
     for host, places in sorted(reported.items()):
@@ -66,34 +66,34 @@ def of_hosts(
         if owner.mapping.is_cell0:
             yield Finding(Level.ERROR, "cell0", "cell0", f"host {host} is mapped to cell0", "forget the mapping",
                           partial(_forget, cloud, host))  # fmt: skip
-        elif owner.seen is not None and owner.seen.current:
+        elif owner.report is not None and owner.report.current:
             text = f"host {host} is mapped to the cell, which has never heard of it"
             yield Finding(Level.WARNING, "hosts", owner.mapping.shown, text, "forget the mapping",
                           partial(_forget, cloud, host))  # fmt: skip
 
 
-def _of_one(cloud: Cloud, mapping: CellMapping, seen: Seen, names: Mapping[str, str]) -> Iterator[Finding]:
+def _of_one(cloud: Cloud, mapping: CellMapping, report: CellReport, names: Mapping[str, str]) -> Iterator[Finding]:
     shown = mapping.shown
-    if not seen.current:
-        found = seen.version or "missing"
+    if not report.current:
+        found = report.version or "missing"
         yield Finding(Level.ERROR, "schema", shown, f"is {found}, not {cell_schema.newest()}: run db sync")
-    if seen.queue_error is not None:
+    if report.queue_error is not None:
         level = Level.WARNING if mapping.disabled else Level.ERROR
-        yield Finding(level, "queue", shown, f"does not answer: {seen.queue_error}")
-    if abs(seen.clock_seconds) > CLOCK_WARNING:
-        level = Level.ERROR if abs(seen.clock_seconds) > CLOCK_ERROR else Level.WARNING
-        side = "ahead of" if seen.clock_seconds > 0 else "behind"
+        yield Finding(level, "queue", shown, f"does not answer: {report.queue_error}")
+    if abs(report.clock_seconds) > CLOCK_WARNING:
+        level = Level.ERROR if abs(report.clock_seconds) > CLOCK_ERROR else Level.WARNING
+        side = "ahead of" if report.clock_seconds > 0 else "behind"
         yield Finding(
-            level, "clock", shown, f"the database's clock is {abs(seen.clock_seconds):.1f} s {side} this one's"
+            level, "clock", shown, f"the database's clock is {abs(report.clock_seconds):.1f} s {side} this one's"
         )
-    if seen.identity is None and seen.current:
+    if report.identity is None and report.current:
         yield Finding(Level.WARNING, "identity", shown, "the database does not say whose it is", "write down that it "
                       "is this cell's", partial(_claim, cloud, mapping))  # fmt: skip
-    elif seen.identity not in (None, mapping.uuid):
-        other = names.get(seen.identity or "", seen.identity)
+    elif report.identity not in (None, mapping.uuid):
+        other = names.get(report.identity or "", report.identity)
         yield Finding(Level.ERROR, "identity", shown, f"this is the database of cell {other}")
-    if mapping.is_cell0 and seen.nodes:
-        yield Finding(Level.ERROR, "cell0", shown, f"{len(seen.nodes)} compute nodes report to cell0")
+    if mapping.is_cell0 and report.nodes:
+        yield Finding(Level.ERROR, "cell0", shown, f"{len(report.nodes)} compute nodes report to cell0")
 
 
 def _shared(mappings: Sequence[CellMapping]) -> Iterator[Finding]:
@@ -101,19 +101,19 @@ def _shared(mappings: Sequence[CellMapping]) -> Iterator[Finding]:
     databases: dict[str, str] = {}
     queues: dict[str, str] = {}
     for mapping in mappings:
-        for what, url, seen in (
+        for what, url, report in (
             ("database", mapping.database_connection, databases),
             ("queue", "" if mapping.is_cell0 else mapping.transport_url, queues),
         ):
-            if url and url in seen:
-                yield Finding(Level.ERROR, "urls", mapping.shown, f"has the same {what} as cell {seen[url]}")
+            if url and url in report:
+                yield Finding(Level.ERROR, "urls", mapping.shown, f"has the same {what} as cell {report[url]}")
             elif not url.startswith("none:"):
-                seen[url] = mapping.shown
+                report[url] = mapping.shown
 
 
-def _elsewhere(cloud: Cloud, host: str, mapped: Look, reports: Look) -> Finding:
+def _elsewhere(cloud: Cloud, host: str, mapped: CellProbe, reports: CellProbe) -> Finding:
     text = f"host {host} is mapped to cell {mapped.mapping.shown} and reports to {reports.mapping.shown}"
-    if mapped.seen is None:
+    if mapped.report is None:
         return Finding(Level.ERROR, "hosts", reports.mapping.shown, f"{text}; the first one is silent")
     return Finding(
         Level.ERROR, "hosts", reports.mapping.shown, text, f"map it to {reports.mapping.shown}",

@@ -9,7 +9,7 @@ from mapping_db.cell_mappings import CellMapping
 from mapping_db.cloud import Cloud
 from mapping_db.placement import inventories, providers
 from tools.manage.out import Out
-from tools.manage.probes import Look, Seen, look
+from tools.manage.probes import CellProbe, CellReport, probe
 
 _CHUNK = 500
 _CLASSES = ("VCPU", "MEMORY_MB", "DISK_GB")
@@ -25,16 +25,16 @@ def show(cloud: Cloud, out: Out, seconds: float) -> int:
         mappings = sorted(cell_mappings.every(tx), key=lambda cell: (cell.name, cell.id))
         hosts = host_mappings.counts(tx)
         owned = instance_mappings.counts(tx)
-    looks = look(cloud, mappings, seconds)
+    cell_probes = probe(cloud, mappings, seconds)
     rows = []
-    for each in looks:
+    for each in cell_probes:
         living = owned[each.mapping.id].living if each.mapping.id in owned else 0
         rows.append(_fields(cloud, each, hosts.get(each.mapping.id, 0), living))
     if out.format == "json":
         out.value("", cells=rows)
     else:
         out.table(_COLUMNS, [_row(fields) for fields in rows])
-    return 1 if any(each.seen is None for each in looks) else 0
+    return 1 if any(each.report is None for each in cell_probes) else 0
 
 
 def state_of(mapping: CellMapping) -> str:
@@ -45,34 +45,34 @@ def state_of(mapping: CellMapping) -> str:
     return f"{state}, reserved" if mapping.reserved else state
 
 
-def _fields(cloud: Cloud, each: Look, hosts: int, instances: int) -> dict[str, Any]:
+def _fields(cloud: Cloud, each: CellProbe, hosts: int, instances: int) -> dict[str, Any]:
     """What is known globally is there also of a silent cell; what only it could say is None then."""
-    mapping, seen = each.mapping, each.seen
+    mapping, report = each.mapping, each.report
     fields: dict[str, Any] = {
         "name": mapping.name or None, "uuid": mapping.uuid, "state": state_of(mapping), "weight": mapping.weight,
-        "hosts_mapped": hosts, "instances": instances, "silent": seen is None,
+        "hosts_mapped": hosts, "instances": instances, "silent": report is None,
     }  # fmt: skip
-    if seen is None:
+    if report is None:
         nothing = ("schema", "clock_ahead_seconds", "hosts_up", "hosts", "capacity")
         return fields | {"database": {"reachable": False, "error": each.error}, "queue": None} | dict.fromkeys(nothing)
-    queue: dict[str, Any] | None = {"reachable": seen.queue_error is None, "milliseconds": _ms(seen.queue_seconds)}
-    if seen.queue_error is not None and queue is not None:
-        queue["error"] = seen.queue_error
+    queue: dict[str, Any] | None = {"reachable": report.queue_error is None, "milliseconds": _ms(report.queue_seconds)}
+    if report.queue_error is not None and queue is not None:
+        queue["error"] = report.queue_error
     return fields | {
-        "database": {"reachable": True, "milliseconds": _ms(seen.database_seconds)},
+        "database": {"reachable": True, "milliseconds": _ms(report.database_seconds)},
         "queue": None if mapping.is_cell0 else queue,
-        "clock_ahead_seconds": round(seen.clock_seconds, 3),
-        "schema": seen.version,
-        "hosts_up": sum(seen.hosts.values()) if seen.current else None,
-        "hosts": len(seen.hosts) if seen.current else None,
-        "capacity": _capacity(cloud, seen) if seen.current else None,
+        "clock_ahead_seconds": round(report.clock_seconds, 3),
+        "schema": report.version,
+        "hosts_up": sum(report.hosts.values()) if report.current else None,
+        "hosts": len(report.hosts) if report.current else None,
+        "capacity": _capacity(cloud, report) if report.current else None,
     }
 
 
-def _capacity(cloud: Cloud, seen: Seen) -> dict[str, dict[str, int]]:
+def _capacity(cloud: Cloud, report: CellReport) -> dict[str, dict[str, int]]:
     """What placement knows of the cell's nodes, by resource class: in use, and how much may be claimed in all."""
     sums = {name: {"used": 0, "capacity": 0} for name in _CLASSES}
-    uuids = sorted(seen.nodes)
+    uuids = sorted(report.nodes)
     with cloud.db.connect() as tx:
         for start in range(0, len(uuids), _CHUNK):
             found = providers.by_uuids(tx, uuids[start : start + _CHUNK])

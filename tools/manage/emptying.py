@@ -69,12 +69,12 @@ def _empty(cloud: Cloud, args: Args, out: Out, *, evacuate: bool) -> int:
     )
     with out.progress(f"emptying {args.host}", len(servers)) as step:
 
-        def told(uuid: str, reason: str) -> None:
+        def reported(uuid: str, reason: str) -> None:
             if reason:
                 out.warn(f"{uuid}: {reason}")
             step(1)
 
-        emptying = Emptying(cloud, ctx, client(SuperConductor, cloud.bus), wanted, told)
+        emptying = Emptying(cloud, ctx, client(SuperConductor, cloud.bus), wanted, reported)
         try:
             result = emptying.run(cell, args.host)
         except CellUnavailable as error:

@@ -24,11 +24,11 @@ def move_host(cloud: Cloud, args: Args, out: Out) -> int:
     0 moved, also when it was there already, or undone; 1 no such host or cell; 2 refused; 3 not finished, run it
     again."""
 
-    def told(what: str, count: int) -> None:
+    def reported(what: str, count: int) -> None:
         if args.verbose:
             out.say(f"{what}: {count}" if count else what)
 
-    mover = HostMover(cloud, args.host, wait_seconds=args.wait, told=told)
+    mover = HostMover(cloud, args.host, wait_seconds=args.wait, report=reported)
     try:
         if args.abort:
             mover.abort()

@@ -26,7 +26,7 @@ _CLOCKS = {
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class CellReport:
     """What one cell said. `clock_seconds`: how far its database's clock is ahead of ours. `hosts`: its compute hosts,
     and whether each is up; empty where the schema is not the newest. `leaving`: those on the way to another cell."""
 
@@ -48,24 +48,24 @@ class Seen:
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
+class CellProbe:
     """A cell, and either what it said or why it said nothing."""
 
     mapping: CellMapping
-    seen: Seen | None
+    report: CellReport | None
     error: str = ""
 
 
-def look(cloud: Cloud, mappings: Collection[CellMapping], seconds: float) -> list[Look]:
+def probe(cloud: Cloud, mappings: Collection[CellMapping], seconds: float) -> list[CellProbe]:
     """All of the cells, in the order given."""
     deadline = Deadline.after(seconds, cloud.clock)
 
-    def work(cell: Cell) -> Seen:
-        return _seen(cloud, cell, deadline)
+    def work(cell: Cell) -> CellReport:
+        return _report(cloud, cell, deadline)
 
     gathered = cloud.cells.scatter([mapping.id for mapping in mappings], work, deadline)
     return [
-        Look(mapping, gathered.answers.get(mapping.id), reason_of(gathered.failures.get(mapping.id)))
+        CellProbe(mapping, gathered.answers.get(mapping.id), reason_of(gathered.failures.get(mapping.id)))
         for mapping in mappings
     ]
 
@@ -78,11 +78,11 @@ def reason_of(failure: PolycellError | None) -> str:
     return f"{failure} ({reason})" if reason and str(reason) not in str(failure) else str(failure)
 
 
-def _seen(cloud: Cloud, cell: Cell, deadline: Deadline) -> Seen:
+def _report(cloud: Cloud, cell: Cell, deadline: Deadline) -> CellReport:
     began = time.monotonic()
     with cell.db.connect(deadline) as tx:
         tx.execute(text("SELECT 1"))
-        asked = time.monotonic()
+        requested = time.monotonic()
         ahead = database_clock(tx) - cloud.clock.now()
         answered = time.monotonic()
         version = cell_schema.stored_version(tx)
@@ -92,11 +92,11 @@ def _seen(cloud: Cloud, cell: Cell, deadline: Deadline) -> Seen:
         nodes = compute_nodes.list_all(tx) if current else []
     queue_seconds, queue_error = _ping(cell, deadline)
     now = cloud.clock.now()
-    return Seen(
+    return CellReport(
         version=version,
         identity=owner,
-        database_seconds=asked - began,
-        clock_seconds=ahead.total_seconds() + (answered - asked) / 2,
+        database_seconds=requested - began,
+        clock_seconds=ahead.total_seconds() + (answered - requested) / 2,
         queue_seconds=queue_seconds,
         queue_error=queue_error,
         hosts={service.host: service.is_up(now, SERVICE_DOWN_SECONDS) for service in computes},
@@ -120,5 +120,5 @@ def _ping(cell: Cell, deadline: Deadline) -> tuple[float | None, str | None]:
 def database_clock(tx: Connection) -> datetime:
     """What the database server says that the time is."""
     dialect = "mysql" if tx.dialect.name == "mariadb" else tx.dialect.name
-    told = str(tx.scalar(text(_CLOCKS[dialect])))
-    return datetime.fromisoformat(told[:26]).replace(tzinfo=UTC)
+    reported = str(tx.scalar(text(_CLOCKS[dialect])))
+    return datetime.fromisoformat(reported[:26]).replace(tzinfo=UTC)

@@ -13,7 +13,7 @@ from functools import partial
 from sqlalchemy import Connection, select
 
 from cell_service.context import Deadline
-from cell_service.db import instance_bundles as carry
+from cell_service.db import instance_bundles as bundles
 from cell_service.db.schema import instances as table
 from cell_service.errors import InstanceMappingNotFound
 from mapping_db import build_requests, host_moves, instance_mappings, moves
@@ -25,7 +25,7 @@ from tools.manage.cloud import COMMAND_SECONDS
 from tools.manage.findings import Finding, Level
 
 BATCH = 1000
-_BURY = "mark it as gone, and give back its quota"
+_FAIL_INTO_CELL0 = "mark it as gone, and give back its quota"
 _SETTLED = timedelta(minutes=5)
 """So long ago a delete has come to its end everywhere."""
 
@@ -54,10 +54,12 @@ def unplaced(cloud: Cloud) -> Iterator[Finding]:
         for uuid, mapping in again.items():
             if mapping.cell_id is None and not mapping.gone:
                 text = f"instance {uuid} is in no cell, and nobody is building it"
-                yield Finding(Level.ERROR, "instances", None, text, _BURY, partial(_bury, cloud, mapping))
+                yield Finding(
+                    Level.ERROR, "instances", None, text, _FAIL_INTO_CELL0, partial(_fail_into_cell0, cloud, mapping)
+                )
 
 
-def _bury(cloud: Cloud, mapping: InstanceMapping) -> None:
+def _fail_into_cell0(cloud: Cloud, mapping: InstanceMapping) -> None:
     """If the mapping is as it was."""
     from api_cell.servers import delete  # the packages of the API take a moment to load
 
@@ -103,7 +105,7 @@ class RowChecks:
 
     def _owned(self, page: Sequence[InstanceMapping]) -> Iterator[Finding]:
         rows = self._rows([mapping.instance_uuid for mapping in page])
-        odd = [mapping.instance_uuid for mapping in page if self._verdict(mapping, rows) is not None]
+        odd = [mapping.instance_uuid for mapping in page if self._decision(mapping, rows) is not None]
         if not odd:
             return
         busy = self._busy(odd)
@@ -114,13 +116,13 @@ class RowChecks:
             mapping = again.get(uuid)
             if uuid in busy or mapping is None or mapping.gone or mapping.cell_id != self._id:
                 continue
-            finding = self._verdict(mapping, rows)
+            finding = self._decision(mapping, rows)
             if finding is not None:
                 yield finding
 
-    def _verdict(self, mapping: InstanceMapping, rows: dict[str, Row]) -> Finding | None:
+    def _decision(self, mapping: InstanceMapping, rows: dict[str, Row]) -> Finding | None:
         uuid, row = mapping.instance_uuid, rows.get(mapping.instance_uuid)
-        mend = partial(self._bury, mapping)
+        mend = partial(self._fail_into_cell0, mapping)
         if row is None:
             text = f"instance {uuid} is mapped to the cell, which has no row of it"
             return Finding(
@@ -128,7 +130,7 @@ class RowChecks:
             )
         if row.deleted_at is not None and self._cloud.clock.now() - row.deleted_at > _SETTLED:
             text = f"instance {uuid} is deleted in its cell, and its mapping says that it lives"
-            return Finding(Level.WARNING, "instances", self._shown, text, _BURY, mend)
+            return Finding(Level.WARNING, "instances", self._shown, text, _FAIL_INTO_CELL0, mend)
         if row.hidden and row.deleted_at is None:
             text = f"instance {uuid} is hidden in the cell that owns it, and nothing moves it"
             return Finding(Level.ERROR, "transit", self._shown, text, "show it again", partial(self._show, uuid))
@@ -185,16 +187,16 @@ class RowChecks:
 
     # -- mending ------------------------------------------------------------------------------
 
-    def _bury(self, mapping: InstanceMapping) -> None:
+    def _fail_into_cell0(self, mapping: InstanceMapping) -> None:
         row = self._rows([mapping.instance_uuid]).get(mapping.instance_uuid)
         if row is None or row.deleted_at is not None:
-            _bury(self._cloud, mapping)
+            _fail_into_cell0(self._cloud, mapping)
 
     def _show(self, uuid: str) -> None:
-        self._cell.db.run(lambda tx: carry.unseal(tx, [uuid]), self._deadline)
+        self._cell.db.run(lambda tx: bundles.unseal(tx, [uuid]), self._deadline)
 
     def _hide(self, uuid: str) -> None:
-        self._cell.db.run(lambda tx: carry.set_hidden(tx, [uuid], True), self._deadline)
+        self._cell.db.run(lambda tx: bundles.set_hidden(tx, [uuid], True), self._deadline)
 
     def _map(self, uuid: str) -> None:
         instances.map_some(self._cloud, self._cell, [uuid], self._deadline)
@@ -209,6 +211,6 @@ class RowChecks:
         if owner.cell_id is None or owner.cell_id == self._id:
             return
         with self._cloud.cells.open(owner.cell_id).db.connect(self._deadline) as tx:
-            there = carry.present(tx, [uuid])
+            there = bundles.present(tx, [uuid])
         if there or owner.gone:
-            self._cell.db.run(lambda tx: carry.remove(tx, [uuid]), self._deadline)
+            self._cell.db.run(lambda tx: bundles.remove(tx, [uuid]), self._deadline)

@@ -146,13 +146,13 @@ def _each(
     """Rows (name, uuid, answer) in the order of `cells`; a cell that failed is warned of. Whether one did."""
     answers: dict[int, str | None] = {}
     with out.progress(what, len(cells)) as step, ThreadPoolExecutor(AT_ONCE) as threads:
-        asked = {threads.submit(work, cell): place for place, cell in enumerate(cells)}
-        for done in as_completed(asked):
+        requested = {threads.submit(work, cell): place for place, cell in enumerate(cells)}
+        for done in as_completed(requested):
             step(1)
             try:
-                answers[asked[done]] = done.result()
+                answers[requested[done]] = done.result()
             except PolycellError as error:
-                out.warn(f"Cell {cells[asked[done]].name}: {error}")
+                out.warn(f"Cell {cells[requested[done]].name}: {error}")
     rows = [(cell.name, cell.uuid, answers.get(place)) for place, cell in enumerate(cells)]
     return rows, len(answers) < len(cells)
 

@@ -132,8 +132,8 @@ def _cell(tx: Connection, text: str) -> CellMapping:
 
 def _told(server: str, note: dict[str, Any]) -> list[str]:
     lines = [f"Server {server}, request {note['request_id']}, at {note['at']}"]
-    asked = ", ".join(f"{name} {value}" for name, value in note["asked"].items())
-    lines.append(f"Asked for: {asked}")
+    requested = ", ".join(f"{name} {value}" for name, value in note["asked"].items())
+    lines.append(f"Asked for: {requested}")
     if "chosen" in note:
         lines += ["Chosen:", *_weighed(note["chosen"])]
         if note.get("drawn"):
@@ -145,9 +145,9 @@ def _told(server: str, note: dict[str, Any]) -> list[str]:
         for each in note["runners_up"]:
             lines += _weighed(each)
     lines.append("Cells:")
-    for name, told in note["cells"].items():
-        what = f"a host there {told}" if isinstance(told, str) else (
-            f"weight {told['weight']}, {told['hosts']} hosts could take it")  # fmt: skip
+    for name, reported in note["cells"].items():
+        what = f"a host there {reported}" if isinstance(reported, str) else (
+            f"weight {reported['weight']}, {reported['hosts']} hosts could take it")  # fmt: skip
         lines.append(f"  {name}: {what}")
     if note["excluded"]:
         lines.append("Hosts left out:")

@@ -390,7 +390,7 @@ class Composer:
             companion = (
                 make_image(data, authenticator)
                 if role == "image"
-                else make_network(data, authenticator, wiring_settings=_wiring(conf), tell=_network_events(conf))
+                else make_network(data, authenticator, wiring_settings=_wiring(conf), notify=_network_events(conf))
             )
         return Made(lambda: companion.start(port, address), companion.drain)
 
@@ -406,13 +406,13 @@ def _volume_event(conf: cfg.ConfigOpts) -> Callable[[str, str, str], None]:
     """Tells compute what has become of a server's volume."""
     external = _external_events(conf, "2.93")
 
-    def tell(name: str, server_id: str, volume_id: str) -> None:
+    def notify(name: str, server_id: str, volume_id: str) -> None:
         try:
             external([{"name": name, "server_uuid": server_id, "tag": volume_id}])
         except PeerUnavailable as error:
             log.warning("compute not told of a volume", extra=about(None, volume=volume_id, event=name, reason=error))
 
-    return tell
+    return notify
 
 
 def _network_events(conf: cfg.ConfigOpts) -> Callable[[list[dict[str, str]]], None] | None:
@@ -430,11 +430,11 @@ def _external_events(conf: cfg.ConfigOpts, version: str) -> Callable[[list[dict[
 
     peer = Peer("compute", read(conf, NovaSettings), "/v2.1", {"OpenStack-API-Version": f"compute {version}"})
 
-    def tell(events: list[dict[str, str]]) -> None:
+    def notify(events: list[dict[str, str]]) -> None:
         ctx = Context(new_request_id(), deadline=Deadline.after(10, SYSTEM_CLOCK))
         peer.ask(ctx, "POST", "/os-server-external-events", body={"events": events})
 
-    return tell
+    return notify
 
 
 def _wiring(conf: cfg.ConfigOpts) -> WiringSettings:

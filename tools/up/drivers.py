@@ -40,19 +40,19 @@ class Choice:
 SIMULATED = Choice("simulated", RECORDS)
 
 
-def choose(asked: str, libvirt_uri: str, memory: Path) -> Choice:
+def choose(requested: str, libvirt_uri: str, memory: Path) -> Choice:
     """What `--driver` and `--libvirt-uri` come to here; what took long to find out is remembered in `memory`.
     Raises Invalid for what can't be had."""
-    if asked not in ("auto", "simulated", "libvirt"):
-        raise Invalid(reason=f"--driver {asked!r} is neither auto, simulated nor libvirt")
+    if requested not in ("auto", "simulated", "libvirt"):
+        raise Invalid(reason=f"--driver {requested!r} is neither auto, simulated nor libvirt")
     if libvirt_uri and not urlsplit(libvirt_uri).scheme.startswith("qemu"):
         raise Invalid(reason=f"--libvirt-uri {libvirt_uri!r} is not like qemu:///system")
-    if asked == "simulated":
+    if requested == "simulated":
         return SIMULATED
     lacks = _missing(private=not libvirt_uri)
     if not lacks:
         return _libvirt(libvirt_uri, memory)
-    if asked == "libvirt":
+    if requested == "libvirt":
         raise Invalid(reason=f"--driver libvirt: {lacks}")
     return Choice("simulated", RECORDS, reason=lacks)
 

@@ -51,7 +51,7 @@ class Grants:
 
     def assignments(self, req: Request) -> Response:
         """Filtered by user, role and scope; `effective` with the implied roles, `include_names` with names."""
-        if req.one("user.id") != req.who.user_id:
+        if req.one("user.id") != req.caller.user_id:
             req.demand_admin()
         with self._db.connect() as tx:
             rows = [row for row in store.rows(tx, store.assignments) if _wanted(req, row)]
@@ -153,25 +153,25 @@ class Grants:
 
     def add_credential(self, req: Request) -> Response:
         """For the project and with (at most) the roles of the token. The secret is shown this once."""
-        if req.params["user"] != req.who.user_id or not req.who.project_id:
+        if req.params["user"] != req.caller.user_id or not req.caller.project_id:
             raise Invalid(reason="Application credentials are made for oneself, with a token for a project.")
         given = req.content("application_credential")
         secret = given.get("secret") or token_urlsafe(48)
-        asked = given.get("roles")
+        requested = given.get("roles")
 
         def work(tx: Connection) -> dict[str, Any]:
-            held = store.roles_on(tx, req.who.user_id, "project", req.who.project_id)
-            held = [role for role in held if role["name"] in req.who.roles]
-            if asked:
-                wanted = {role.get("id") or role.get("name") for role in asked if isinstance(role, dict)}
+            held = store.roles_on(tx, req.caller.user_id, "project", req.caller.project_id)
+            held = [role for role in held if role["name"] in req.caller.roles]
+            if requested:
+                wanted = {role.get("id") or role.get("name") for role in requested if isinstance(role, dict)}
                 held = [role for role in held if wanted & {role["id"], role["name"]}]
                 if len(held) < len(wanted):
                     raise Invalid(reason="A role was asked that the user does not have on the project.")
             row = {
                 "id": store.new_id(),
                 "name": demand_text(given.get("name"), "name"),
-                "user_id": req.who.user_id,
-                "project_id": req.who.project_id,
+                "user_id": req.caller.user_id,
+                "project_id": req.caller.project_id,
                 "secret": store.hashed(str(secret), self._rounds),
                 "description": given.get("description"),
                 "roles": held,
@@ -256,8 +256,8 @@ def _wanted(req: Request, row: dict[str, Any]) -> bool:
     if req.one("user.id", row["user_id"]) != row["user_id"] or "group.id" in req.query:
         return False
     for kind in ("project", "domain"):
-        asked = req.one(f"scope.{kind}.id")
-        if asked is not None and (row["target_type"], row["target_id"]) != (kind, asked):
+        requested = req.one(f"scope.{kind}.id")
+        if requested is not None and (row["target_type"], row["target_id"]) != (kind, requested):
             return False
     return "scope.system" not in req.query or row["target_type"] == store.SYSTEM
 
@@ -275,7 +275,7 @@ def _target(req: Request) -> tuple[str, str]:
 
 
 def _self_or_admin(req: Request) -> None:
-    if req.params["user"] != req.who.user_id:
+    if req.params["user"] != req.caller.user_id:
         req.demand_admin()
 
 

@@ -70,14 +70,14 @@ class Limits:
             if wanted is not None and name in self._kind.table.c:
                 found = [row for row in found if row[name] == wanted]
         if self._kind is LIMIT and not req.is_admin:
-            found = [row for row in found if row["project_id"] == req.who.project_id]
+            found = [row for row in found if row["project_id"] == req.caller.project_id]
         links = {"self": f"{req.origin}{req.path}", "previous": None, "next": None}
         return Response(200, {self._kind.plural: [self._view(req, row) for row in found], "links": links})
 
     def show(self, req: Request) -> Response:
         with self._db.connect() as tx:
             found = self._get(tx, req.params["id"])
-        if self._kind is LIMIT and not req.is_admin and found["project_id"] != req.who.project_id:
+        if self._kind is LIMIT and not req.is_admin and found["project_id"] != req.caller.project_id:
             raise NotFound(reason=f"Could not find {self._kind.name}: {found['id']}.")
         return Response(200, {self._kind.name: self._view(req, found)})
 

@@ -145,7 +145,7 @@ class Records:
         with self._db.connect() as tx:
             records = store.rows(tx, noun.table)
         if noun.name in ("user", "project", "domain") and not req.is_admin:
-            known = (req.who.user_id, req.who.project_id, req.who.user_domain_id)
+            known = (req.caller.user_id, req.caller.project_id, req.caller.user_domain_id)
             if noun.name != "domain" and not req.one("name"):
                 req.demand_admin()
             records = [record for record in records if record["id"] in known]
@@ -162,7 +162,7 @@ class Records:
         )
 
     def show(self, req: Request) -> Response:
-        own = (req.who.user_id, req.who.project_id, req.who.user_domain_id)
+        own = (req.caller.user_id, req.caller.project_id, req.caller.user_domain_id)
         if self._noun.name in ("user", "project", "domain") and req.params["id"] not in own:
             req.demand_admin()
         with self._db.connect() as tx:

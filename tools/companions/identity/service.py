@@ -221,7 +221,7 @@ class _Auth:
 
     def system(self, req: Request) -> Response:
         with self._db.connect() as tx:
-            roles = store.roles_on(tx, req.who.user_id, store.SYSTEM, store.ALL)
+            roles = store.roles_on(tx, req.caller.user_id, store.SYSTEM, store.ALL)
         return Response(200, {"system": [{"all": True}] if roles else [], "links": _links(req)})
 
     def _now(self) -> float:
@@ -230,7 +230,7 @@ class _Auth:
     def _targets(self, req: Request, kind: str) -> Response:
         noun = next(noun for noun in NOUNS if noun.name == kind)
         with self._db.connect() as tx:
-            return Response(200, {noun.plural: targets(tx, noun, req.who.user_id, req.origin), "links": _links(req)})
+            return Response(200, {noun.plural: targets(tx, noun, req.caller.user_id, req.origin), "links": _links(req)})
 
     def _subject(self, req: Request) -> Token:
         """The token that is spoken of: one's own, or anybody's for administrators and services."""
@@ -241,7 +241,7 @@ class _Auth:
             subject = self._signer.token(text)
         except Unauthenticated as error:
             raise _no_token() from error
-        if subject.user_id != req.who.user_id and "service" not in req.who.roles:
+        if subject.user_id != req.caller.user_id and "service" not in req.caller.roles:
             req.demand_admin()
         return subject
 

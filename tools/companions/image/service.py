@@ -98,7 +98,7 @@ class _Images:
     def index(self, req: Request) -> Response:
         with self._db.connect() as tx:
             records = store.all_images(tx)
-            shared = store.memberships(tx, req.who.project_id)
+            shared = store.memberships(tx, req.caller.project_id)
         found, marker = views.page(req, views.ordered(req, views.chosen(req, records, shared)))
         rest = {name: values for name, values in req.query.items() if name != "marker"}
         query = urlencode(rest, doseq=True)
@@ -229,8 +229,8 @@ class _Images:
         with self._db.connect() as tx:
             record = self._visible(tx, req)
             found = store.members_of(tx, record["id"])
-        if record["owner"] != req.who.project_id and not req.is_admin:
-            found = [member for member in found if member["member_id"] == req.who.project_id]
+        if record["owner"] != req.caller.project_id and not req.is_admin:
+            found = [member for member in found if member["member_id"] == req.caller.project_id]
         return Response(200, {"members": [views.member_view(m) for m in found], "schema": "/v2/schemas/members"})
 
     def add_member(self, req: Request) -> Response:
@@ -255,7 +255,7 @@ class _Images:
     def member(self, req: Request) -> Response:
         with self._db.connect() as tx:
             record = self._visible(tx, req)
-            if record["owner"] != req.who.project_id and req.params["member"] != req.who.project_id:
+            if record["owner"] != req.caller.project_id and req.params["member"] != req.caller.project_id:
                 req.demand_admin()
             return Response(200, views.member_view(self._member(tx, record["id"], req.params["member"])))
 
@@ -264,7 +264,7 @@ class _Images:
         status = req.body.get("status") if isinstance(req.body, dict) else None
         if status not in ("pending", "accepted", "rejected"):
             raise Invalid(reason="The status must be pending, accepted or rejected.")
-        if req.params["member"] != req.who.project_id:
+        if req.params["member"] != req.caller.project_id:
             req.demand_admin()
 
         def work(tx: Connection) -> Record:
@@ -294,15 +294,15 @@ class _Images:
 
     def _visible(self, tx: Connection, req: Request) -> Record:
         record = self._find(tx, req.params["id"])
-        if req.is_admin or record["owner"] == req.who.project_id or record["visibility"] in ("public", "community"):
+        if req.is_admin or record["owner"] == req.caller.project_id or record["visibility"] in ("public", "community"):
             return record
-        if record["visibility"] == "shared" and record["id"] in store.memberships(tx, req.who.project_id):
+        if record["visibility"] == "shared" and record["id"] in store.memberships(tx, req.caller.project_id):
             return record
         raise NotFound(reason=f"No image found with ID {record['id']}")
 
     def _own(self, tx: Connection, req: Request) -> Record:
         record = self._visible(tx, req)
-        if not req.is_admin and record["owner"] != req.who.project_id:
+        if not req.is_admin and record["owner"] != req.caller.project_id:
             raise Forbidden(reason="You are not permitted to change this image.")
         return record
 

@@ -97,7 +97,7 @@ def new_record(req: Request) -> dict[str, Any]:
     given.pop("locations", None)
     for name, value in given.items():
         check_field(name, value)
-    if given.get("visibility") == "public" or given.get("owner", req.who.project_id) != req.who.project_id:
+    if given.get("visibility") == "public" or given.get("owner", req.caller.project_id) != req.caller.project_id:
         req.demand_admin()
     moment = store.now()
     return {
@@ -105,7 +105,7 @@ def new_record(req: Request) -> dict[str, Any]:
         "name": given.get("name"),
         "status": "queued",
         "visibility": given.get("visibility", "shared"),
-        "owner": given.get("owner", req.who.project_id),
+        "owner": given.get("owner", req.caller.project_id),
         "disk_format": given.get("disk_format"),
         "container_format": given.get("container_format"),
         "min_disk": given.get("min_disk", 0),
@@ -150,7 +150,7 @@ def chosen(req: Request, records: list[dict[str, Any]], shared: dict[str, str]) 
 def _listed(
     req: Request, record: dict[str, Any], shared: dict[str, str], visibility: str | None, member_status: str
 ) -> bool:
-    own = record["owner"] == req.who.project_id
+    own = record["owner"] == req.caller.project_id
     if visibility not in (None, "all") and record["visibility"] != visibility:
         return False
     if own or record["visibility"] == "public" or (req.is_admin and record["visibility"] != "community"):

@@ -92,13 +92,13 @@ def from_mac(net: Net, mac: str) -> Address:
     return net[int.from_bytes(bytes([*parts[:3], 0xFF, 0xFE, *parts[3:]]), "big")]
 
 
-def give(tx: Connection, port: Record, subnets: list[Record], asked: list[Record] | None) -> None:
+def give(tx: Connection, port: Record, subnets: list[Record], requested: list[Record] | None) -> None:
     """Give the port the addresses asked for; when nothing is asked, one of each version.
 
     Raises Invalid, Conflict (IpAddressInUse, IpAddressGenerationFailure).
     """
     by_id = {subnet["id"]: subnet for subnet in subnets}
-    if asked is None:
+    if requested is None:
         place = 0
         for version in (4, 6):
             some = [subnet for subnet in subnets if subnet["ip_version"] == version]
@@ -106,12 +106,12 @@ def give(tx: Connection, port: Record, subnets: list[Record], asked: list[Record
             if plain:
                 _take_any(tx, port, plain, place)
                 place += 1
-        asked = []
+        requested = []
     else:
         place = 0
-        if len(asked) > MOST_FIXED_IPS:
+        if len(requested) > MOST_FIXED_IPS:
             raise bad("Exceeded maximum amount of fixed ips per port.")
-    for entry in asked:
+    for entry in requested:
         subnet = _subnet_of(entry, by_id)
         if entry.get("ip_address") is None:
             if subnet.get("ipv6_address_mode") in AUTOMATIC:
@@ -122,7 +122,7 @@ def give(tx: Connection, port: Record, subnets: list[Record], asked: list[Record
             _take(tx, port, subnet, parsed_address(entry["ip_address"]), place)
         place += 1
     for subnet in subnets:
-        if subnet.get("ipv6_address_mode") in AUTOMATIC and not asked:
+        if subnet.get("ipv6_address_mode") in AUTOMATIC and not requested:
             _take(tx, port, subnet, from_mac(ip_network(subnet["cidr"]), port["mac_address"]), place)
             place += 1
 

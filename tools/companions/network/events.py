@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 
 Record = dict[str, Any]
 Event = dict[str, str]
-Tell = Callable[[list[Event]], None]
+Notify = Callable[[list[Event]], None]
 """Passes events on to compute. Raises PolycellError."""
 CHANGED = "network-changed"
 SEEN = ("fixed_ips", "security_groups", "mac_address")
@@ -34,8 +34,8 @@ AT_ONCE = 100
 class Teller:
     """A queue of events, and the thread that passes them on."""
 
-    def __init__(self, tell: Tell, db: Database) -> None:
-        self._tell, self._db = tell, db
+    def __init__(self, notify: Notify, db: Database) -> None:
+        self._notify, self._db = notify, db
         self._waiting: queue.SimpleQueue[str | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._pass_on, name="network-events", daemon=True)
         self._thread.start()
@@ -79,7 +79,7 @@ class Teller:
             try:
                 events = self._events(list(dict.fromkeys(ports)))
                 if events:
-                    self._tell(events)
+                    self._notify(events)
             except PolycellError as error:
                 log.warning("compute not told of ports", extra=about(None, ports=ports, reason=error))
             if ended:

@@ -73,8 +73,8 @@ def check_groups(tx: Connection, req: Request, ids: list[Any], project_id: str) 
 
 
 def _listing(tx: Connection, req: Request) -> None:
-    if req.who.project_id:
-        ensure_default(tx, req.who.project_id)
+    if req.caller.project_id:
+        ensure_default(tx, req.caller.project_id)
 
 
 def _complete(tx: Connection, groups: list[Record]) -> None:
@@ -117,7 +117,7 @@ def _removing_group(tx: Connection, req: Request, group: Record) -> None:
 
 def _making_rule(tx: Connection, req: Request, rule: Record) -> None:
     group = store.find(tx, "security_group", rule["security_group_id"])
-    if group is None or (group["project_id"] != req.who.project_id and not req.is_admin):
+    if group is None or (group["project_id"] != req.caller.project_id and not req.is_admin):
         raise not_found("security_group", rule["security_group_id"])
     rule["project_id"] = group["project_id"]
     rule["parent_id"] = group["id"]

@@ -32,9 +32,9 @@ def fits(record: Record, query: Any) -> bool:
 def _matches(record: Record, name: str, values: list[str]) -> bool:
     """Whether an attribute has one of these values; attributes that there are not, are no filters."""
     if name in ("tags", "tags-any", "not-tags", "not-tags-any"):
-        asked = {part for value in values for part in value.split(",")}
+        requested = {part for value in values for part in value.split(",")}
         has = set(record["tags"])
-        met = bool(asked & has) if name.endswith("-any") else asked <= has
+        met = bool(requested & has) if name.endswith("-any") else requested <= has
         return met != name.startswith("not-")
     if name == "fixed_ips":
         pairs = [value.partition("=") for value in values]

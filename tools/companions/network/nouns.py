@@ -46,7 +46,7 @@ def _nothing(*_arguments: Any) -> None:
 
 
 def _own_or_shared(req: Request, record: Record) -> bool:
-    return bool(record["project_id"] == req.who.project_id or record.get("shared"))
+    return bool(record["project_id"] == req.caller.project_id or record.get("shared"))
 
 
 @dataclass(frozen=True, slots=True)

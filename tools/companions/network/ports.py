@@ -38,7 +38,7 @@ def network_of(tx: Connection, req: Request, network_id: str) -> Record:
 
 
 def network_visible(req: Request, network: Record) -> bool:
-    return bool(network["project_id"] == req.who.project_id or network["shared"] or network["router:external"])
+    return bool(network["project_id"] == req.caller.project_id or network["shared"] or network["router:external"])
 
 
 def subnets_of(tx: Connection, network_ids: list[str]) -> list[Record]:
@@ -81,7 +81,7 @@ def _complete_subnets(tx: Connection, subnets: list[Record]) -> None:
 
 def _making_subnet(tx: Connection, req: Request, subnet: Record) -> None:
     network = network_of(tx, req, subnet["network_id"])
-    if network["project_id"] != req.who.project_id:
+    if network["project_id"] != req.caller.project_id:
         req.demand_admin()
     net = addresses.parsed_net(subnet["cidr"], subnet["ip_version"])
     subnet["cidr"] = str(net)
@@ -161,19 +161,19 @@ class Ports:
             removing=_removing_port,
             complete=_complete_ports,
             narrowed=_narrowed_ports,
-            visible=lambda req, port: bool(port["project_id"] == req.who.project_id),
+            visible=lambda req, port: bool(port["project_id"] == req.caller.project_id),
         )
 
     def _making(self, tx: Connection, req: Request, port: Record) -> None:
         network = network_of(tx, req, port["network_id"])
-        if network["router:external"] and not network["shared"] and network["project_id"] != req.who.project_id:
+        if network["router:external"] and not network["shared"] and network["project_id"] != req.caller.project_id:
             req.demand_admin()
         if port["port_security_enabled"] is None:
             port["port_security_enabled"] = network["port_security_enabled"]
         port["security_groups"] = group_ids(tx, req, port)
         give_mac(tx, port)
-        asked = port.pop("fixed_ips")
-        addresses.give(tx, port, subnets_of(tx, [network["id"]]), asked)
+        requested = port.pop("fixed_ips")
+        addresses.give(tx, port, subnets_of(tx, [network["id"]]), requested)
         self._bind(port)
 
     def _changing(self, tx: Connection, req: Request, old: Record, values: Record) -> None:
@@ -191,10 +191,10 @@ class Ports:
             moved = old | values
             give_mac(tx, moved)
             values["mac_address"] = moved["mac_address"]
-        asked = values.pop("fixed_ips", None)
-        if asked is not None and not _same_addresses(asked, old["fixed_ips"]):
-            store.give_back(tx, old["id"])
-            addresses.give(tx, old | values, subnets_of(tx, [old["network_id"]]), asked)
+        requested = values.pop("fixed_ips", None)
+        if requested is not None and not _same_addresses(requested, old["fixed_ips"]):
+            store.release(tx, old["id"])
+            addresses.give(tx, old | values, subnets_of(tx, [old["network_id"]]), requested)
         new = old | values
         self._bind(new, moved=new["binding:host_id"] != old["binding:host_id"])
         values |= {name: new[name] for name in ("status", "binding:vif_type", "binding:vif_details")}
@@ -239,10 +239,10 @@ def give_mac(tx: Connection, port: Record) -> None:
     raise refusal(Conflict, "MacAddressGenerationFailure", "Unable to generate unique mac.")
 
 
-def _same_addresses(asked: list[Any], has: list[Any]) -> bool:
+def _same_addresses(requested: list[Any], has: list[Any]) -> bool:
     """Whether a port has exactly the addresses asked for."""
-    return len(asked) == len(has) and all(
-        isinstance(one, dict) and one.items() <= other.items() for one, other in zip(asked, has, strict=True)
+    return len(requested) == len(has) and all(
+        isinstance(one, dict) and one.items() <= other.items() for one, other in zip(requested, has, strict=True)
     )
 
 
@@ -253,7 +253,7 @@ def _remove_port(tx: Connection, port_id: str) -> None:
 
 def drop_port(tx: Connection, port_id: str) -> None:
     """The port's addresses and MAC are free, and floating addresses point to it no more."""
-    store.give_back(tx, port_id)
+    store.release(tx, port_id)
     store.give_mac_back(tx, port_id)
     for floating in store.search(tx, "floatingip", parent_id=[port_id]):
         freed = {"port_id": None, "fixed_ip_address": None, "router_id": None, "status": "DOWN", "parent_id": None}

@@ -107,6 +107,6 @@ class Quotas:
         return Response(204)
 
     def _project(self, req: Request) -> str:
-        if req.params["project"] != req.who.project_id:
+        if req.params["project"] != req.caller.project_id:
             req.demand_admin()
         return req.params["project"]

@@ -67,10 +67,10 @@ class Records:
         """One, or all of a list in one transaction."""
         noun = self.noun
         many = isinstance(req.body, dict) and isinstance(req.body.get(noun.plural), list)
-        asked = req.body[noun.plural] if many else [req.content(noun.name)]
+        requested = req.body[noun.plural] if many else [req.content(noun.name)]
 
         def work(tx: Connection) -> list[Record]:
-            made = [self.make(tx, req, given) for given in asked]
+            made = [self.make(tx, req, given) for given in requested]
             noun.complete(tx, made)
             return made
 
@@ -86,8 +86,8 @@ class Records:
         noun = self.noun
         if not isinstance(given, dict):
             raise bad(f"A {noun.name} must be an object.")
-        project_id = given.get("project_id") or given.get("tenant_id") or req.who.project_id
-        if project_id != req.who.project_id:
+        project_id = given.get("project_id") or given.get("tenant_id") or req.caller.project_id
+        if project_id != req.caller.project_id:
             req.demand_admin()
         values = _named({key: value for key, value in given.items() if key not in ("tenant_id", "project_id")})
         self._check(req, values, {}, creating=True)
@@ -152,10 +152,12 @@ class Records:
         return Response(204)
 
     def put_tags(self, req: Request) -> Response:
-        asked = req.body.get("tags") if isinstance(req.body, dict) else None
-        if not isinstance(asked, list) or not all(isinstance(tag, str) and 0 < len(tag) <= 255 for tag in asked):
+        requested = req.body.get("tags") if isinstance(req.body, dict) else None
+        if not isinstance(requested, list) or not all(
+            isinstance(tag, str) and 0 < len(tag) <= 255 for tag in requested
+        ):
             raise bad("tags must be a list of strings.")
-        return Response(200, {"tags": self._retag(req, lambda tags: set(asked))})
+        return Response(200, {"tags": self._retag(req, lambda tags: set(requested))})
 
     def clear_tags(self, req: Request) -> Response:
         self._retag(req, lambda tags: set())
@@ -190,7 +192,7 @@ class Records:
     def own(self, tx: Connection, req: Request, record_id: str) -> Record:
         """Raises NotFound, and Forbidden for what the caller may only see."""
         record = self.seen(tx, req, record_id)
-        if record["project_id"] != req.who.project_id and not req.is_admin:
+        if record["project_id"] != req.caller.project_id and not req.is_admin:
             raise refusal(Forbidden, "PolicyNotAuthorized", "This is disallowed by policy.")
         return record
 

@@ -23,7 +23,7 @@ def _making_router(tx: Connection, req: Request, router: Record) -> None:
 
 def _changing_router(tx: Connection, req: Request, old: Record, values: Record) -> None:
     if "external_gateway_info" in values:
-        store.give_back(tx, old["id"])
+        store.release(tx, old["id"])
         values["external_gateway_info"] = _gateway(tx, req, old, values["external_gateway_info"])
 
 
@@ -46,7 +46,7 @@ def _gateway(tx: Connection, req: Request, router: Record, given: Record | None)
 def _removing_router(tx: Connection, req: Request, router: Record) -> None:
     if store.search(tx, "port", device_id=[router["id"]]):
         raise in_use("router", router["id"], "It still has ports.")
-    store.give_back(tx, router["id"])
+    store.release(tx, router["id"])
 
 
 def _making_floating(tx: Connection, req: Request, floating: Record) -> None:
@@ -55,12 +55,12 @@ def _making_floating(tx: Connection, req: Request, floating: Record) -> None:
         raise bad(f"Network {network['id']} is not a valid external network for floating ips.", "BadRequest")
     port = {"id": floating["id"], "network_id": network["id"], "mac_address": "fa:16:3e:00:00:00"}
     wanted = floating["floating_ip_address"]
-    asked = [{"ip_address": wanted}] if wanted else None
+    requested = [{"ip_address": wanted}] if wanted else None
     subnets = [subnet for subnet in subnets_of(tx, [network["id"]]) if subnet["ip_version"] == 4]
-    if asked is None and not subnets:
+    if requested is None and not subnets:
         message = f"No more IP addresses available on network {network['id']}."
         raise refusal(Conflict, "IpAddressGenerationFailure", message)
-    addresses.give(tx, port, subnets, asked)
+    addresses.give(tx, port, subnets, requested)
     floating["floating_ip_address"] = store.fixed_ips_of(tx, [floating["id"]])[floating["id"]][0]["ip_address"]
     _point(tx, req, floating, floating)
 
@@ -77,7 +77,7 @@ def _point(tx: Connection, req: Request, floating: Record, values: Record) -> No
         values |= {"port_id": None, "fixed_ip_address": None, "router_id": None, "status": "DOWN", "parent_id": None}
         return
     port = store.find(tx, "port", port_id)
-    if port is None or (port["project_id"] != req.who.project_id and not req.is_admin):
+    if port is None or (port["project_id"] != req.caller.project_id and not req.is_admin):
         raise not_found("port", port_id)
     has = [ip["ip_address"] for ip in store.fixed_ips_of(tx, [port_id]).get(port_id, ()) if ":" not in ip["ip_address"]]
     fixed = values.get("fixed_ip_address") or (has[0] if has else None)
@@ -103,7 +103,7 @@ def _router_of(tx: Connection, port: Record) -> str | None:
 
 
 def _removing_floating(tx: Connection, req: Request, floating: Record) -> None:
-    store.give_back(tx, floating["id"])
+    store.release(tx, floating["id"])
 
 
 ROUTER = Noun(
@@ -159,12 +159,12 @@ class Interfaces:
         )
 
     def add(self, req: Request) -> Response:
-        asked = _asked(req)
+        requested = _requested(req)
 
         def work(tx: Connection) -> Record:
             router = self._routers.own(tx, req, req.params["id"])
-            if asked.get("port_id"):
-                port = self._ports.own(tx, req, asked["port_id"])
+            if requested.get("port_id"):
+                port = self._ports.own(tx, req, requested["port_id"])
                 if port["device_id"]:
                     raise in_use("port", port["id"], "It is in use.")
                 store.change(
@@ -173,19 +173,19 @@ class Interfaces:
                     {"device_id": router["id"], "device_owner": ROUTER_PORT},
                 )
             else:
-                port = self._make_port(tx, req, router, asked.get("subnet_id"))
+                port = self._make_port(tx, req, router, requested.get("subnet_id"))
             return _shown(tx, router, port)
 
         return Response(200, self._db.run(work))
 
     def remove(self, req: Request) -> Response:
-        asked = _asked(req)
+        requested = _requested(req)
 
         def work(tx: Connection) -> Record:
             router = self._routers.own(tx, req, req.params["id"])
             for port in store.search(tx, "port", device_id=[router["id"]]):
                 on = {ip["subnet_id"] for ip in store.fixed_ips_of(tx, [port["id"]]).get(port["id"], ())}
-                if port["id"] == asked.get("port_id") or asked.get("subnet_id") in on:
+                if port["id"] == requested.get("port_id") or requested.get("subnet_id") in on:
                     shown = _shown(tx, router, port)
                     drop_port(tx, port["id"])
                     store.remove(tx, port["id"])
@@ -211,7 +211,7 @@ class Interfaces:
         return self._ports.make(tx, req, port)
 
 
-def _asked(req: Request) -> Record:
+def _requested(req: Request) -> Record:
     if not isinstance(req.body, dict) or not (req.body.get("subnet_id") or req.body.get("port_id")):
         raise bad("Either subnet_id or port_id must be specified", "BadRequest")
     return req.body

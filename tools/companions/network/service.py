@@ -16,7 +16,7 @@ from cell_service.logs import about
 from tools.companions.app import Companion, Request, Response, Route, Service
 from tools.companions.network import store
 from tools.companions.network.errors import not_found, rendered
-from tools.companions.network.events import Tell, Teller
+from tools.companions.network.events import Notify, Teller
 from tools.companions.network.groups import GROUP, RULE
 from tools.companions.network.nouns import Noun
 from tools.companions.network.ports import NETWORK, SUBNET, VIF_DETAILS, Ports
@@ -77,10 +77,10 @@ def make_network(
     authenticator: Authenticator,
     settings: NetworkSettings | None = None,
     wiring_settings: WiringSettings | None = None,
-    tell: Tell | None = None,
+    notify: Notify | None = None,
 ) -> Companion:
     """The service on the data of that directory. Without rights for wiring, it says so and keeps records only.
-    `tell`: passes on to compute what changed of servers' addresses.
+    `notify`: passes on to compute what changed of servers' addresses.
 
     Raises Invalid for a vif_type that it doesn't know.
     """
@@ -89,7 +89,7 @@ def make_network(
         raise Invalid(reason=f"The vif_type must be one of {', '.join(VIF_DETAILS)}, not {settings.vif_type!r}.")
     db = open_store(state_dir, "network", store.metadata)
     wiring = _wiring(wiring_settings, db, state_dir / "wiring")
-    teller = Teller(tell, db) if tell is not None else None
+    teller = Teller(notify, db) if notify is not None else None
     floating, ports = FLOATING, Ports(settings.vif_type, wiring).noun()
     if teller is not None:
         floating, ports = teller.floating(floating), teller.ports(ports)
@@ -175,8 +175,8 @@ class _Thin:
         """A network of the project's own with one subnet; made at the first call."""
         project_id = req.params["project"]
         if project_id in ("null", "None", ""):
-            project_id = req.who.project_id
-        if project_id != req.who.project_id:
+            project_id = req.caller.project_id
+        if project_id != req.caller.project_id:
             req.demand_admin()
         if "dry-run" in req.query.get("fields", ()):
             return Response(200, {"auto_allocated_topology": {"id": "dry-run=pass", "tenant_id": project_id}})

@@ -179,7 +179,7 @@ def first_free(tx: Connection, subnet_id: str, first: int, last: int) -> int | N
     return None if found is None else int(found)
 
 
-def give_back(tx: Connection, port_id: str) -> None:
+def release(tx: Connection, port_id: str) -> None:
     """The port has no addresses any more."""
     tx.execute(delete(addresses).where(addresses.c.port_id == port_id))
 

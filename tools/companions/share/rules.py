@@ -27,8 +27,12 @@ class Rules:
     def __init__(self, db: Database, see: See, own: See, looks: int) -> None:
         self._db, self._see, self._own, self._looks = db, see, own, looks
 
-    def allow(self, req: Request, asked: Record) -> Response:
-        kind, to, level = asked.get("access_type"), str(asked.get("access_to", "")), asked.get("access_level") or "rw"
+    def allow(self, req: Request, requested: Record) -> Response:
+        kind, to, level = (
+            requested.get("access_type"),
+            str(requested.get("access_to", "")),
+            requested.get("access_level") or "rw",
+        )
         if kind not in ("ip", "user", "cert", "cephx") or level not in ("rw", "ro"):
             raise Invalid(reason="Invalid share access type or level.")
         if kind == "ip":
@@ -45,32 +49,32 @@ class Rules:
                 raise Invalid(reason=f"Share access {kind}:{to} exists.")
             refused = REFUSES in share["metadata"]
             return store.add(
-                tx, "access", req.who.project_id, share["id"], share_id=share["id"], access_type=kind, access_to=to,
-                access_level=level, access_key=None, metadata=asked.get("metadata") or {},
+                tx, "access", req.caller.project_id, share["id"], share_id=share["id"], access_type=kind, access_to=to,
+                access_level=level, access_key=None, metadata=requested.get("metadata") or {},
                 state=_state(self._looks, refused), looks=self._looks, refused=refused,
-                lock_deletion=asked.get("lock_deletion") is True,
-                lock_visibility=asked.get("lock_visibility") is True, user_id=req.who.user_id,
+                lock_deletion=requested.get("lock_deletion") is True,
+                lock_visibility=requested.get("lock_visibility") is True, user_id=req.caller.user_id,
             )  # fmt: skip
 
         return Response(200, {"access": _shown(req, self._db.run(work))})
 
-    def deny(self, req: Request, asked: Record) -> Response:
+    def deny(self, req: Request, requested: Record) -> Response:
         """A rule that was locked goes only for an administrator or who locked it, and only if told so."""
 
         def work(tx: Connection) -> None:
             share = self._own(tx, req, req.params["id"])
-            rule = store.get(tx, "access", str(asked.get("access_id", "")))
+            rule = store.get(tx, "access", str(requested.get("access_id", "")))
             if rule["share_id"] != share["id"]:
                 raise store.missing("access", rule["id"])
-            mine = req.is_admin or rule["user_id"] == req.who.user_id
-            if rule["lock_deletion"] and not (mine and asked.get("unrestrict") is True):
+            mine = req.is_admin or rule["user_id"] == req.caller.user_id
+            if rule["lock_deletion"] and not (mine and requested.get("unrestrict") is True):
                 raise Forbidden(reason=f"Access rule {rule['id']} is locked against deletion.")
             store.remove(tx, rule["id"])
 
         self._db.run(work)
         return Response(202)
 
-    def listed(self, req: Request, _asked: Record) -> Response:
+    def listed(self, req: Request, _requested: Record) -> Response:
         return Response(200, {"access_list": self._of(req, req.params["id"])})
 
     def index(self, req: Request) -> Response:
@@ -83,19 +87,19 @@ class Rules:
         def work(tx: Connection) -> Record:
             rule = store.get(tx, "access", req.params["id"])
             self._see(tx, req, rule["share_id"])
-            return _looked_at(tx, rule)
+            return _polled_at(tx, rule)
 
         return Response(200, {"access": _shown(req, self._db.run(work))})
 
     def _of(self, req: Request, share_id: str) -> list[Record]:
         def work(tx: Connection) -> list[Record]:
             share = self._see(tx, req, share_id)
-            return [_looked_at(tx, one) for one in store.search(tx, "access", parent_id=share["id"])]
+            return [_polled_at(tx, one) for one in store.search(tx, "access", parent_id=share["id"])]
 
         return [_shown(req, one) for one in self._db.run(work)]
 
 
-def _looked_at(tx: Connection, rule: Record) -> Record:
+def _polled_at(tx: Connection, rule: Record) -> Record:
     """The rule, a step further than when it was last looked at."""
     left = rule["looks"] - 1
     return rule if left < 0 else store.change(tx, rule, {"looks": left, "state": _state(left, rule["refused"])})
@@ -119,6 +123,6 @@ def _shown(req: Request, rule: Record) -> dict[str, Any]:
     keys = ("id", "share_id", "access_type", "access_to", "access_level", "access_key", "metadata", "state",
             "created_at", "updated_at", "lock_deletion", "lock_visibility")  # fmt: skip
     shown = {key: rule[key] for key in keys}
-    if rule["lock_visibility"] and not (req.is_admin or rule["user_id"] == req.who.user_id):
+    if rule["lock_visibility"] and not (req.is_admin or rule["user_id"] == req.caller.user_id):
         shown |= {"access_to": HIDDEN, "access_key": HIDDEN}
     return shown

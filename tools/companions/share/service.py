@@ -77,9 +77,9 @@ def _versioned(handler: Handler) -> Handler:
     """What is answered is the same at every version that there is. Raises NotAcceptable at others."""
 
     def at_version(req: Request) -> Response:
-        asked = next((req.headers[name] for name in HEADERS if req.headers.get(name)), MIN_VERSION).split()[-1]
-        if asked != "latest" and not _key(MIN_VERSION) <= _key(asked) <= _key(MAX_VERSION):
-            raise NotAcceptable(reason=f"Version {asked} is not supported by the API.")
+        requested = next((req.headers[name] for name in HEADERS if req.headers.get(name)), MIN_VERSION).split()[-1]
+        if requested != "latest" and not _key(MIN_VERSION) <= _key(requested) <= _key(MAX_VERSION):
+            raise NotAcceptable(reason=f"Version {requested} is not supported by the API.")
         return handler(req)
 
     return at_version
@@ -100,7 +100,7 @@ def _error(status: int, kind: str, message: str) -> dict[str, Any]:
 def seen(tx: Connection, req: Request, share_id: str) -> Record:
     """The share, if the caller may know of it. Raises NotFound."""
     found = store.find(tx, "share", share_id)
-    if found is None or not (req.is_admin or found["is_public"] or found["project_id"] == req.who.project_id):
+    if found is None or not (req.is_admin or found["is_public"] or found["project_id"] == req.caller.project_id):
         raise store.missing("share", share_id)
     return found
 
@@ -108,7 +108,7 @@ def seen(tx: Connection, req: Request, share_id: str) -> Record:
 def owned(tx: Connection, req: Request, share_id: str) -> Record:
     """The share, if the caller may change it. Raises NotFound, Forbidden."""
     found = seen(tx, req, share_id)
-    if not (req.is_admin or found["project_id"] == req.who.project_id):
+    if not (req.is_admin or found["project_id"] == req.caller.project_id):
         raise Forbidden(reason="Policy doesn't allow this to be performed.")
     return found
 
@@ -129,31 +129,31 @@ class _Shares:
             return Response(200, {"share": _shown(req, seen(tx, req, req.params["id"]))})
 
     def create(self, req: Request) -> Response:
-        asked = req.content("share")
-        proto, size = str(asked.get("share_proto", "")).upper(), asked.get("size")
+        requested = req.content("share")
+        proto, size = str(requested.get("share_proto", "")).upper(), requested.get("size")
         if proto not in PROTOCOLS:
             raise Invalid(reason=f"Invalid share protocol provided: {proto[:50]}.")
         if isinstance(size, bool) or not str(size).isdecimal() or int(str(size)[:9]) < 1:
             raise Invalid(reason="Invalid input received: Share size must be an integer and greater than 0.")
         values: Record = {
-            "name": asked.get("name") or asked.get("display_name"),
-            "description": asked.get("description") or asked.get("display_description"),
+            "name": requested.get("name") or requested.get("display_name"),
+            "description": requested.get("description") or requested.get("display_description"),
             "size": int(str(size)[:9]), "share_proto": proto, "status": "available",
-            "is_public": asked.get("is_public") in TRUE_WORDS, "metadata": asked.get("metadata") or {},
-            "availability_zone": asked.get("availability_zone") or "nova", "user_id": req.who.user_id,
+            "is_public": requested.get("is_public") in TRUE_WORDS, "metadata": requested.get("metadata") or {},
+            "availability_zone": requested.get("availability_zone") or "nova", "user_id": req.caller.user_id,
         }  # fmt: skip
-        made = self._db.run(lambda tx: store.add(tx, "share", req.who.project_id, **values))
+        made = self._db.run(lambda tx: store.add(tx, "share", req.caller.project_id, **values))
         return Response(200, {"share": _shown(req, made)})
 
     def update(self, req: Request) -> Response:
-        asked = req.content("share")
+        requested = req.content("share")
         wanted: Record = {}
         for name, key in (("display_name", "name"), ("display_description", "description"), ("name", "name"),
                           ("description", "description")):  # fmt: skip
-            if name in asked:
-                wanted[key] = asked[name]
-        if "is_public" in asked:
-            wanted["is_public"] = asked["is_public"] in TRUE_WORDS
+            if name in requested:
+                wanted[key] = requested[name]
+        if "is_public" in requested:
+            wanted["is_public"] = requested["is_public"] in TRUE_WORDS
         made = self._db.run(lambda tx: store.change(tx, owned(tx, req, req.params["id"]), wanted))
         return Response(200, {"share": _shown(req, made)})
 
@@ -167,12 +167,12 @@ class _Shares:
             return Response(200, {"metadata": seen(tx, req, req.params["id"])["metadata"]})
 
     def set_metadata(self, req: Request) -> Response:
-        asked = req.content("metadata")
+        requested = req.content("metadata")
 
         def work(tx: Connection) -> Record:
             share = owned(tx, req, req.params["id"])
             kept = share["metadata"] if req.method == "POST" else {}
-            return store.change(tx, share, {"metadata": {**kept, **asked}})
+            return store.change(tx, share, {"metadata": {**kept, **requested}})
 
         return Response(200, {"metadata": self._db.run(work)["metadata"]})
 
@@ -187,13 +187,13 @@ class _Shares:
             raise store.missing("export location", req.params["location"])
         return Response(200, {"export_location": found})
 
-    def act(self, req: Request, name: str, asked: Record) -> Response:
+    def act(self, req: Request, name: str, requested: Record) -> Response:
         """What is done to the share itself."""
 
         def work(tx: Connection) -> None:
             share = owned(tx, req, req.params["id"])
             if name in ("extend", "shrink"):
-                size = asked.get("new_size")
+                size = requested.get("new_size")
                 if not isinstance(size, int) or (size > share["size"]) is not (name == "extend") or size < 1:
                     raise Invalid(reason=f"New size must be {'greater' if name == 'extend' else 'smaller'}.")
                 store.change(tx, share, {"size": size})
@@ -202,7 +202,7 @@ class _Shares:
             if name == "force_delete":
                 _remove(tx, share["id"], force=True)
             else:
-                store.change(tx, share, {"status": asked.get("status", share["status"])})
+                store.change(tx, share, {"status": requested.get("status", share["status"])})
 
         self._db.run(work)
         return Response(202)
@@ -210,7 +210,7 @@ class _Shares:
     def _listed(self, req: Request) -> list[Record]:
         everybody = req.is_admin and req.one("all_tenants", "0") in ("1", "True", "true")
         with self._db.connect() as tx:
-            found = store.search(tx, "share", project_id=None if everybody else req.who.project_id)
+            found = store.search(tx, "share", project_id=None if everybody else req.caller.project_id)
         shown = [_shown(req, one) for one in found]
         for name in ("name", "status", "share_proto"):
             if (wanted := req.one(name)) is not None:
@@ -224,12 +224,14 @@ class _Shares:
 def _action(shares: _Shares, rules: Rules, req: Request) -> Response:
     body = req.body if isinstance(req.body, dict) else {}
     key = next(iter(body), "")
-    name, asked = key.removeprefix("os-"), body.get(key)
-    asked = asked if isinstance(asked, dict) else {}
+    name, requested = key.removeprefix("os-"), body.get(key)
+    requested = requested if isinstance(requested, dict) else {}
     if name in ("allow_access", "deny_access", "access_list"):
-        return {"allow_access": rules.allow, "deny_access": rules.deny, "access_list": rules.listed}[name](req, asked)
+        return {"allow_access": rules.allow, "deny_access": rules.deny, "access_list": rules.listed}[name](
+            req, requested
+        )
     if name in ("extend", "shrink", "force_delete", "reset_status"):
-        return shares.act(req, name, asked)
+        return shares.act(req, name, requested)
     raise Invalid(reason="There is no such action of shares.")
 
 

@@ -27,8 +27,8 @@ class Attachments:
 
     def create(self, req: Request) -> Response:
         """Reserve a volume; with a connector, connect it at once. Done by one server only, unless multiattach."""
-        asked = req.content("attachment")
-        volume_id, server = str(asked.get("volume_uuid", "")), asked.get("instance_uuid")
+        requested = req.content("attachment")
+        volume_id, server = str(requested.get("volume_uuid", "")), requested.get("instance_uuid")
         if not server:
             raise Invalid(reason="Invalid input for field/attribute attachment: 'instance_uuid' is required.")
 
@@ -44,10 +44,10 @@ class Attachments:
                 raise Invalid(reason=f"Invalid volume: Volume {volume_id} {words}")
             made = store.add(
                 tx, "attachment", volume["project_id"], volume_id, volume_id=volume_id, instance=server,
-                status="reserved", connector=None, attached_at=None, attach_mode=asked.get("mode") or "rw",
+                status="reserved", connector=None, attached_at=None, attach_mode=requested.get("mode") or "rw",
             )  # fmt: skip
-            if asked.get("connector"):
-                made = _connected(tx, made, asked["connector"])
+            if requested.get("connector"):
+                made = _connected(tx, made, requested["connector"])
             follow(tx, volume_id)
             return made
 
@@ -139,15 +139,15 @@ def local(path: Path, attachment: Record) -> dict[str, Any]:
 def seen(tx: Connection, req: Request, noun: str, record_id: str) -> Record:
     """The record, if the caller may know of it. Raises NotFound."""
     record = store.get(tx, noun, record_id)
-    if not req.is_admin and record["project_id"] != req.who.project_id:
+    if not req.is_admin and record["project_id"] != req.caller.project_id:
         raise store.missing(noun, record_id)
     return record
 
 
 def project_of(req: Request) -> str:
     """Whose things are meant: the project in the path, which only administrators choose freely."""
-    named = req.params.get("project_id", req.who.project_id)
-    if named != req.who.project_id and not req.is_admin:
+    named = req.params.get("project_id", req.caller.project_id)
+    if named != req.caller.project_id and not req.is_admin:
         raise Invalid(reason="Malformed request url")
     return named
 

@@ -123,30 +123,30 @@ class _Volumes:
 
     def create(self, req: Request) -> Response:
         """From a size, an image, a snapshot or another volume. The file is there before the volume is available."""
-        asked, project_id = req.content("volume"), project_of(req)
+        requested, project_id = req.content("volume"), project_of(req)
         with self._db.connect() as tx:
-            from_volume, from_snapshot = asked.get("source_volid"), asked.get("snapshot_id")
+            from_volume, from_snapshot = requested.get("source_volid"), requested.get("snapshot_id")
             volume = seen(tx, req, "volume", from_volume) if from_volume else None
             snapshot = seen(tx, req, "snapshot", from_snapshot) if from_snapshot else None
-            kind = _type(tx, asked.get("volume_type"))
+            kind = _type(tx, requested.get("volume_type"))
         source = volume or snapshot or {}
-        size = _size(asked.get("size"), source.get("size"))
-        image_id = asked.get("imageRef") or asked.get("image_id")
+        size = _size(requested.get("size"), source.get("size"))
+        image_id = requested.get("imageRef") or requested.get("image_id")
         specs = kind.get("extra_specs", {})
         values: Record = {
-            "name": asked.get("name") or asked.get("display_name") or "",
-            "description": asked.get("description") or asked.get("display_description"),
+            "name": requested.get("name") or requested.get("display_name") or "",
+            "description": requested.get("description") or requested.get("display_description"),
             "size": size,
             "status": "creating",
             "bootable": bool(image_id) or bool(source.get("bootable")),
-            "multiattach": bool(asked.get("multiattach")) or "True" in str(specs.get("multiattach", "")),
-            "availability_zone": asked.get("availability_zone") or "nova",
+            "multiattach": bool(requested.get("multiattach")) or "True" in str(specs.get("multiattach", "")),
+            "availability_zone": requested.get("availability_zone") or "nova",
             "volume_type": kind["name"],
-            "metadata": asked.get("metadata") or {},
+            "metadata": requested.get("metadata") or {},
             "snapshot_id": from_snapshot,
             "source_volid": from_volume,
             "image_metadata": source.get("image_metadata"),
-            "user_id": req.who.user_id,
+            "user_id": req.caller.user_id,
         }
         made = self._db.run(lambda tx: store.add(tx, "volume", project_id, **values))
         try:
@@ -167,7 +167,9 @@ class _Volumes:
         if self._images is None:
             raise Invalid(reason="No image service is known here.")
         deadline = Deadline.after(IMAGE_SECONDS, SYSTEM_CLOCK)
-        ctx = Context(new_request_id(), req.who.user_id, made["project_id"], is_admin=req.is_admin, deadline=deadline)
+        ctx = Context(
+            new_request_id(), req.caller.user_id, made["project_id"], is_admin=req.is_admin, deadline=deadline
+        )
         image = self._images.get(ctx, image_id)
         if max(image.size_bytes, image.min_disk_gib * GIB) > made["size"] * GIB:
             raise Invalid(reason=f"Size of image {image_id} is larger than the volume size {made['size']}GB.")
@@ -183,8 +185,8 @@ class _Volumes:
         return {name: str(value) for name, value in {**image.properties, **basics}.items()}
 
     def update(self, req: Request) -> Response:
-        asked = req.content("volume")
-        wanted: Record = {name: asked[name] for name in ("name", "description", "metadata") if name in asked}
+        requested = req.content("volume")
+        wanted: Record = {name: requested[name] for name in ("name", "description", "metadata") if name in requested}
 
         def work(tx: Connection) -> Record:
             return _shown(tx, req, store.change(tx, seen(tx, req, "volume", req.params["id"]), wanted))
@@ -209,10 +211,14 @@ class _Volumes:
         body = req.body if isinstance(req.body, dict) else {}
         actions: dict[str, Callable[[Connection, Request, Record, Any], None]] = {
             "os-extend": self._extend,
-            "os-set_bootable": lambda tx, _req, one, asked: _set(tx, one, bootable=asked.get("bootable") in TRUE_WORDS),
+            "os-set_bootable": lambda tx, _req, one, requested: _set(
+                tx, one, bootable=requested.get("bootable") in TRUE_WORDS
+            ),
             "os-reset_status": self._reset,
-            "os-set_image_metadata": lambda tx, _req, one, asked: _set(tx, one, image_metadata=asked.get("metadata")),
-            "os-update_readonly_flag": lambda tx, _req, one, asked: None,
+            "os-set_image_metadata": lambda tx, _req, one, requested: _set(
+                tx, one, image_metadata=requested.get("metadata")
+            ),
+            "os-update_readonly_flag": lambda tx, _req, one, requested: None,
             "os-reimage": self._begin_reimage,
         }
         name = next((name for name in body if name in actions), None)
@@ -235,12 +241,12 @@ class _Volumes:
                 self._compute(events[name], server_id, req.params["id"])
         return Response(202)
 
-    def _begin_reimage(self, tx: Connection, req: Request, volume: Record, asked: Any) -> None:
-        free = ("available", "error", *(("reserved",) if asked.get("reimage_reserved") in TRUE_WORDS else ()))
+    def _begin_reimage(self, tx: Connection, req: Request, volume: Record, requested: Any) -> None:
+        free = ("available", "error", *(("reserved",) if requested.get("reimage_reserved") in TRUE_WORDS else ()))
         if volume["status"] not in free:
             words = f"status must be available or error to reimage, but is {volume['status']}."
             raise Invalid(reason=f"Invalid volume: Volume {volume['id']} {words}")
-        if not asked.get("image_id"):
+        if not requested.get("image_id"):
             raise Invalid(reason="Invalid input for field/attribute os-reimage: 'image_id' is required.")
         store.change(tx, volume, {"status": "downloading"})
 
@@ -263,8 +269,8 @@ class _Volumes:
 
         self._db.run(work)
 
-    def _extend(self, tx: Connection, req: Request, volume: Record, asked: Any) -> None:
-        size = _size(asked.get("new_size"), None)
+    def _extend(self, tx: Connection, req: Request, volume: Record, requested: Any) -> None:
+        size = _size(requested.get("new_size"), None)
         if volume["status"] not in ("available", "in-use"):
             raise Invalid(reason=f"Invalid volume: Volume {volume['id']} status must be available to extend.")
         if size <= volume["size"]:
@@ -274,21 +280,21 @@ class _Volumes:
         self._files.grow(volume["id"], size)
         store.change(tx, volume, {"size": size})
 
-    def _reset(self, tx: Connection, req: Request, volume: Record, asked: Any) -> None:
+    def _reset(self, tx: Connection, req: Request, volume: Record, requested: Any) -> None:
         req.demand_admin()
-        store.change(tx, volume, {"status": asked.get("status", volume["status"])})
+        store.change(tx, volume, {"status": requested.get("status", volume["status"])})
 
     def metadata(self, req: Request) -> Response:
         with self._db.connect() as tx:
             return Response(200, {"metadata": seen(tx, req, "volume", req.params["id"])["metadata"]})
 
     def set_metadata(self, req: Request) -> Response:
-        asked = req.content("metadata")
+        requested = req.content("metadata")
 
         def work(tx: Connection) -> Record:
             volume = seen(tx, req, "volume", req.params["id"])
             old = volume["metadata"] if req.method == "POST" else {}
-            return store.change(tx, volume, {"metadata": {**old, **asked}})
+            return store.change(tx, volume, {"metadata": {**old, **requested}})
 
         return Response(200, {"metadata": self._db.run(work)["metadata"]})
 
@@ -333,18 +339,18 @@ class _Snapshots:
             return Response(200, {"snapshot": seen(tx, req, "snapshot", req.params["id"])})
 
     def create(self, req: Request) -> Response:
-        asked = req.content("snapshot")
+        requested = req.content("snapshot")
         with self._db.connect() as tx:
-            volume = seen(tx, req, "volume", str(asked.get("volume_id", "")))
-        if volume["status"] != "available" and asked.get("force") not in TRUE_WORDS:
+            volume = seen(tx, req, "volume", str(requested.get("volume_id", "")))
+        if volume["status"] != "available" and requested.get("force") not in TRUE_WORDS:
             raise Invalid(
                 reason=f"Invalid volume: Volume {volume['id']} status must be available, but is {volume['status']}."
             )
         values = {
             "volume_id": volume["id"], "size": volume["size"], "status": "creating", "bootable": volume["bootable"],
-            "image_metadata": volume["image_metadata"], "metadata": asked.get("metadata") or {},
-            "name": asked.get("name") or asked.get("display_name") or "",
-            "description": asked.get("description") or asked.get("display_description"),
+            "image_metadata": volume["image_metadata"], "metadata": requested.get("metadata") or {},
+            "name": requested.get("name") or requested.get("display_name") or "",
+            "description": requested.get("description") or requested.get("display_description"),
         }  # fmt: skip
         made = self._db.run(lambda tx: store.add(tx, "snapshot", volume["project_id"], volume["id"], **values))
         self._files.make(made["id"], volume["size"], self._files.path(volume["id"]))
@@ -352,8 +358,8 @@ class _Snapshots:
         return Response(202, {"snapshot": ready})
 
     def update(self, req: Request) -> Response:
-        asked = req.content("snapshot")
-        wanted: Record = {name: asked[name] for name in ("name", "description") if name in asked}
+        requested = req.content("snapshot")
+        wanted: Record = {name: requested[name] for name in ("name", "description") if name in requested}
         made = self._db.run(lambda tx: store.change(tx, seen(tx, req, "snapshot", req.params["id"]), wanted))
         return Response(200, {"snapshot": made})
 
@@ -361,14 +367,14 @@ class _Snapshots:
         """An administrator sets the status; a compute host that takes or removes a snapshot tells how far it is."""
         req.demand_admin()
         told = req.body.get("os-update_snapshot_status") if isinstance(req.body, dict) else None
-        asked = told if told is not None else req.content("os-reset_status")
-        status = asked.get("status") if isinstance(asked, dict) else None
+        requested = told if told is not None else req.content("os-reset_status")
+        status = requested.get("status") if isinstance(requested, dict) else None
 
         def work(tx: Connection) -> None:
             snapshot = seen(tx, req, "snapshot", req.params["id"])
             if told is not None and status not in FOLLOWS.get(snapshot["status"], ()):
                 raise Invalid(reason=f"Provided snapshot status {status} not allowed while it is {snapshot['status']}.")
-            store.change(tx, snapshot, {"status": status, "progress": asked.get("progress", "0%")})
+            store.change(tx, snapshot, {"status": status, "progress": requested.get("progress", "0%")})
 
         self._db.run(work)
         return Response(202)
@@ -395,10 +401,10 @@ class _Thin:
 
     def make_type(self, req: Request) -> Response:
         req.demand_admin()
-        asked = req.content("volume_type")
+        requested = req.content("volume_type")
         values: Record = {
-            "name": asked.get("name"), "description": asked.get("description"),
-            "extra_specs": asked.get("extra_specs") or {}, "is_public": True,
+            "name": requested.get("name"), "description": requested.get("description"),
+            "extra_specs": requested.get("extra_specs") or {}, "is_public": True,
             "os-volume-type-access:is_public": True,
         }  # fmt: skip
         return Response(200, {"volume_type": self._db.run(lambda tx: store.add(tx, "type", "", **values))})
@@ -414,11 +420,11 @@ class _Thin:
 
     def set_specs(self, req: Request) -> Response:
         req.demand_admin()
-        asked = req.content("extra_specs")
+        requested = req.content("extra_specs")
 
         def work(tx: Connection) -> Record:
             kind = store.get(tx, "type", req.params["id"])
-            return store.change(tx, kind, {"extra_specs": {**kind["extra_specs"], **asked}})
+            return store.change(tx, kind, {"extra_specs": {**kind["extra_specs"], **requested}})
 
         return Response(200, {"extra_specs": self._db.run(work)["extra_specs"]})
 
@@ -445,24 +451,24 @@ def _default_type() -> Record:
     }  # fmt: skip
 
 
-def _type(tx: Connection, asked: Any) -> Record:
+def _type(tx: Connection, requested: Any) -> Record:
     """By id or name; None: the default. Raises NotFound."""
-    if asked in (None, "", DEFAULT_TYPE, "default", _default_type()["id"]):
+    if requested in (None, "", DEFAULT_TYPE, "default", _default_type()["id"]):
         return _default_type()
     for one in store.search(tx, "type"):
-        if asked in (one["id"], one["name"]):
+        if requested in (one["id"], one["name"]):
             return one
-    raise store.missing("volume type", str(asked))
+    raise store.missing("volume type", str(requested))
 
 
-def _size(asked: Any, least: int | None) -> int:
+def _size(requested: Any, least: int | None) -> int:
     try:
-        size = int(asked if asked is not None else least or 0)
+        size = int(requested if requested is not None else least or 0)
     except (TypeError, ValueError, OverflowError):
         size = 0
     if size < 1 or size < (least or 1):
         raise Invalid(
-            reason=f"Invalid input received: Volume size '{asked}' must be an integer and at least {least or 1}."
+            reason=f"Invalid input received: Volume size '{requested}' must be an integer and at least {least or 1}."
         )
     return size
 

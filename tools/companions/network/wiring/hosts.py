@@ -13,7 +13,7 @@ from typing import Any
 
 from cell_service.errors import WiringFailed
 from cell_service.logs import about
-from tools.companions.network.wiring.namespaces import Held, Namespace, start_ticks
+from tools.companions.network.wiring.namespaces import Namespace, ProcessNamespace, start_ticks
 from tools.companions.network.wiring.plan import NetworkPlan, Plan, PortPlan
 from tools.companions.network.wiring.rules import filters, uplink_name
 from tools.companions.network.wiring.spoofing import frames
@@ -44,10 +44,10 @@ class HostWiring:
     name: str
     namespace: Namespace
     _loaded: dict[str, str] = field(default_factory=dict)
-    _joined: dict[str, Held] = field(default_factory=dict)
+    _joined: dict[str, ProcessNamespace] = field(default_factory=dict)
     """Network → the namespace that its uplink leads to."""
 
-    def make(self, plan: Plan, services: Mapping[str, Held], *, thorough: bool) -> frozenset[str]:
+    def make(self, plan: Plan, services: Mapping[str, ProcessNamespace], *, thorough: bool) -> frozenset[str]:
         """Bridges, uplinks and rules are as planned, rules first; what is ours and not planned is gone.
 
         Answers the taps that are wired. `thorough`: rules are loaded also when they were loaded before.
@@ -56,18 +56,18 @@ class HostWiring:
         networks = plan.on_host(self.name)
         ports = [port for network in networks for port in network.ports if self.name in port.hosts]
         links = self.namespace.links()
-        self._load(plan, networks, [port for port in ports if port.up], anew=thorough)
+        self._load(plan, networks, [port for port in ports if port.up], again=thorough)
         for network in networks:
             self._bridge(network, links)
-            held = services.get(network.id)
+            own_namespace = services.get(network.id)
             uplink = links.get(uplink_name(network.id))
             plugged = uplink is not None and uplink.get("master") == network.bridge
-            if held is not None and not (plugged and self._joined.get(network.id) is held):
+            if own_namespace is not None and not (plugged and self._joined.get(network.id) is own_namespace):
                 if uplink is not None:  # of an earlier process, about to go with its other end, or torn out
                     self._delete(uplink_name(network.id))
                 self._joined.pop(network.id, None)
-                self._uplink(network, held)
-                self._joined[network.id] = held
+                self._uplink(network, own_namespace)
+                self._joined[network.id] = own_namespace
             self._plug(network, links)
         self._sweep(networks, ports, links)
         masters = {network.id: network.bridge for network in networks}
@@ -75,14 +75,14 @@ class HostWiring:
             port.tap for port in ports if links.get(port.tap, {}).get("master") == masters[port.network_id]
         )
 
-    def _load(self, plan: Plan, networks: list[NetworkPlan], ports: list[PortPlan], *, anew: bool) -> None:
+    def _load(self, plan: Plan, networks: list[NetworkPlan], ports: list[PortPlan], *, again: bool) -> None:
         """Groups first, then what lets the taps speak at all."""
         texts = {version: filters(version, ports, networks, plan.rules or {}, plan.members or {}) for version in (4, 6)}
-        if anew or any(self._loaded.get(str(version)) != text for version, text in texts.items()):
-            if anew or not self._loaded:
+        if again or any(self._loaded.get(str(version)) != text for version, text in texts.items()):
+            if again or not self._loaded:
                 self._filter_bridged()
             for version, command in ((4, "iptables"), (6, "ip6tables")):
-                before = None if anew else self._loaded.get(str(version))
+                before = None if again else self._loaded.get(str(version))
                 if before == texts[version]:
                     continue
                 saved = self.namespace.run((f"{command}-save",)) if before is None else before
@@ -92,7 +92,7 @@ class HostWiring:
                 self.namespace.run((f"{command}-restore", "--noflush"), hooks + text)
                 self._loaded[str(version)] = texts[version]
         text = frames(ports)
-        if anew or self._loaded.get("frames") != text:
+        if again or self._loaded.get("frames") != text:
             self._loaded.pop("frames", None)
             self.namespace.run(("nft", "-f", "-"), text)
             self._loaded["frames"] = text
@@ -111,13 +111,13 @@ class HostWiring:
         if there is None or there.get("mtu") != network.mtu or "UP" not in there.get("flags", ()):
             self.namespace.run(("ip", "link", "set", name, "mtu", str(network.mtu), "up"))
 
-    def _uplink(self, network: NetworkPlan, held: Held) -> None:
+    def _uplink(self, network: NetworkPlan, own_namespace: ProcessNamespace) -> None:
         """A pair of links from the network's namespace to the bridge here."""
         here, there = uplink_name(network.id), f"to{self.namespace.pid}"
         with self.namespace.opened() as fd:
             pair = ("link", "add", there, "type", "veth", "peer", "name", here, "netns", f"/proc/self/fd/{fd}")
-            self._add_pair(held, pair, fd)
-        held.namespace.batch((("link", "set", there, "mtu", str(network.mtu), "master", "br0", "up"),))
+            self._add_pair(own_namespace, pair, fd)
+        own_namespace.namespace.batch((("link", "set", there, "mtu", str(network.mtu), "master", "br0", "up"),))
         self.namespace.batch(
             (
                 ("link", "set", here, "addrgenmode", "none"),
@@ -132,8 +132,8 @@ class HostWiring:
                 self.namespace.run(("ip", "link", "set", port.tap, "master", network.bridge))
 
     @staticmethod
-    def _add_pair(held: Held, pair: Sequence[str], fd: int) -> None:
-        held.namespace.run(("ip", *pair), fds=(fd,))
+    def _add_pair(own_namespace: ProcessNamespace, pair: Sequence[str], fd: int) -> None:
+        own_namespace.namespace.run(("ip", *pair), fds=(fd,))
 
     def _sweep(
         self, networks: list[NetworkPlan], ports: list[PortPlan], links: Mapping[str, Mapping[str, Any]]

@@ -48,8 +48,8 @@ class Wiring:
         self._uplink = Uplink(settings.name, directory)
         self._failed: dict[str, str] = {}
         """Host or network → why it is not as it should be."""
-        self._turn = threading.Condition()
-        self._asked, self._done, self._ending = 0, 0, False
+        self._round = threading.Condition()
+        self._requested, self._done, self._ending = 0, 0, False
         self._thorough_at = 0.0
         self._thread = threading.Thread(target=self._run, name="wiring", daemon=True)
 
@@ -64,9 +64,9 @@ class Wiring:
 
     def stop(self) -> None:
         """Nothing of ours runs any more; what is inside the hosts' namespaces stays until they end."""
-        with self._turn:
+        with self._round:
             self._ending = True
-            self._turn.notify_all()
+            self._round.notify_all()
         if self._thread.is_alive():
             self._thread.join()
 
@@ -82,23 +82,23 @@ class Wiring:
 
     def trigger(self) -> None:
         """A record has changed."""
-        with self._turn:
-            self._asked += 1
-            self._turn.notify_all()
+        with self._round:
+            self._requested += 1
+            self._round.notify_all()
 
     def settle(self, places: Collection[tuple[str, str]]) -> dict[tuple[str, str], str]:
         """Wait until a pass over the records as they are now has ended. Answers those of these (network, host) that
         are not as they should be, with why."""
         until = time.monotonic() + WAIT_SECONDS
-        with self._turn:
-            self._asked += 1
-            mine = self._asked
-            self._turn.notify_all()
+        with self._round:
+            self._requested += 1
+            mine = self._requested
+            self._round.notify_all()
             while self._done < mine:
                 left = until - time.monotonic()
                 if left <= 0 or self._ending:
                     return dict.fromkeys(places, "the wiring does not get done")
-                self._turn.wait(left)
+                self._round.wait(left)
             failed = dict(self._failed)
         reasons = {(network, host): failed.get(network) or failed.get(host) for network, host in places}
         return {place: reason for place, reason in reasons.items() if reason}
@@ -112,24 +112,24 @@ class Wiring:
 
     def _run(self) -> None:
         while True:
-            with self._turn:
-                if self._asked == self._done and not self._ending:
-                    self._turn.wait(self._settings.interval)
+            with self._round:
+                if self._requested == self._done and not self._ending:
+                    self._round.wait(self._settings.interval)
                 if self._ending:
                     break
-                mine = self._asked
+                mine = self._requested
             failed: dict[str, str] = {}
             try:
                 self._pass(failed)
             except Exception as error:
                 log.exception("wiring failed")
                 failed = _All(str(error))
-            with self._turn:
+            with self._round:
                 for name, reason in failed.items():
                     if self._failed.get(name) != reason:
                         log.warning("not wired", extra=about(None, what=name, reason=reason))
                 self._failed, self._done = failed, mine
-                self._turn.notify_all()
+                self._round.notify_all()
         self._close()
 
     def _pass(self, failed: dict[str, str]) -> None:
@@ -142,21 +142,21 @@ class Wiring:
         plan = self._plan()
         self._serve(plan, failed)
         thorough = time.monotonic() >= self._thorough_at
-        held = {network_id: service.held for network_id, service in self._services.items()}
+        own_namespace = {network_id: service.own_namespace for network_id, service in self._services.items()}
         if self._settings.uplink:
             try:
-                failed |= self._uplink.make(plan.networks, held)
+                failed |= self._uplink.make(plan.networks, own_namespace)
             except WiringFailed as error:
                 failed["uplink"] = str(error)
         wired: set[str] = set()
         for name, host in self._hosts.items():
             try:
-                wired |= host.make(plan, held, thorough=thorough)
+                wired |= host.make(plan, own_namespace, thorough=thorough)
             except WiringFailed as error:
                 failed[name] = str(error)
         if thorough:
             self._thorough_at = time.monotonic() + THOROUGH_SECONDS
-        self._tell(plan, wired)
+        self._notify(plan, wired)
 
     def _plan(self) -> Plan:
         """As the records are; each network that serves addresses has a port for its server afterwards."""
@@ -191,11 +191,11 @@ class Wiring:
         service = self._services.get(network.id)
         if service is None:
             service = self._services[network.id] = NetworkService.open(self._directory / network.id)
-        namespace, url = service.held.namespace, self._settings.metadata_url
+        namespace, url = service.own_namespace.namespace, self._settings.metadata_url
         upstream = Upstream(url, self._settings.secret)
         service.make(network, (lambda: MetadataProxy(namespace, upstream)) if url else None)
 
-    def _tell(self, plan: Plan, wired: Collection[str]) -> None:
+    def _notify(self, plan: Plan, wired: Collection[str]) -> None:
         """A port on such a host is active while its tap is wired."""
         planned = {port.id: port for network in plan.networks for port in network.ports
                    if set(port.hosts) & self._hosts.keys()}  # fmt: skip

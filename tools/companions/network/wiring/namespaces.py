@@ -127,7 +127,7 @@ def spawn(command: Sequence[str], fds: Sequence[int] = (), log_to: int = subproc
     )  # fmt: skip
 
 
-class Held:
+class ProcessNamespace:
     """A namespace of our own: it lives as long as its holder, which ends with the thread that made it."""
 
     def __init__(self) -> None:

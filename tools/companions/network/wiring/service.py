@@ -9,7 +9,7 @@ from pathlib import Path
 from cell_service.errors import WiringFailed
 from tools.companions.network.wiring.dhcp import METADATA, Dhcp
 from tools.companions.network.wiring.metadata import MetadataProxy
-from tools.companions.network.wiring.namespaces import Held
+from tools.companions.network.wiring.namespaces import ProcessNamespace
 from tools.companions.network.wiring.plan import NetworkPlan
 
 BRIDGE = "br0"
@@ -19,7 +19,7 @@ BRIDGE = "br0"
 class NetworkService:
     """What we run for one network; it ends with our process, however that ends."""
 
-    held: Held
+    own_namespace: ProcessNamespace
     dhcp: Dhcp
     proxy: MetadataProxy | None = None
     _made: bool = False
@@ -27,14 +27,14 @@ class NetworkService:
 
     @classmethod
     def open(cls, directory: Path) -> NetworkService:
-        held = Held()
-        return cls(held, Dhcp(directory, held.namespace))
+        own_namespace = ProcessNamespace()
+        return cls(own_namespace, Dhcp(directory, own_namespace.namespace))
 
     def make(self, network: NetworkPlan, proxy: Callable[[], MetadataProxy] | None) -> None:
         """The bridge has its addresses, dnsmasq runs and metadata is answered. Raises WiringFailed."""
         if not self._made:
             self._bridge()
-        namespace, own = self.held.namespace, network.dhcp_port
+        namespace, own = self.own_namespace.namespace, network.dhcp_port
         mac = (("address", own.mac),) if own is not None else ()
         namespace.run(
             ("ip", "link", "set", BRIDGE, "mtu", str(network.mtu), *(word for pair in mac for word in pair), "up")
@@ -59,7 +59,7 @@ class NetworkService:
             self.proxy.know(network)
 
     def _bridge(self) -> None:
-        namespace = self.held.namespace
+        namespace = self.own_namespace.namespace
         quiet = ("stp_state", "0", "forward_delay", "0", "mcast_snooping", "0")
         if BRIDGE not in namespace.links():
             namespace.run(("ip", "link", "add", BRIDGE, "type", "bridge", *quiet))
@@ -73,14 +73,14 @@ class NetworkService:
 
     @property
     def alive(self) -> bool:
-        return self.held.alive
+        return self.own_namespace.alive
 
     def close(self) -> None:
         """Nothing of it is left, here or in the hosts."""
         if self.proxy is not None:
             self.proxy.close()
         self.dhcp.close()
-        self.held.close()
+        self.own_namespace.close()
 
 
 __all__ = ["BRIDGE", "NetworkService", "WiringFailed"]

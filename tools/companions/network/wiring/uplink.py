@@ -20,7 +20,7 @@ from pathlib import Path
 
 from cell_service.errors import WiringFailed
 from cell_service.logs import about
-from tools.companions.network.wiring.namespaces import Held, end, run
+from tools.companions.network.wiring.namespaces import ProcessNamespace, end, run
 from tools.companions.network.wiring.plan import NetworkPlan
 
 log = logging.getLogger(__name__)
@@ -69,7 +69,7 @@ class Uplink:
     def _note(self) -> Path:
         return self.directory / "forwarding-was-off"
 
-    def make(self, networks: Sequence[NetworkPlan], held: dict[str, Held]) -> dict[str, str]:
+    def make(self, networks: Sequence[NetworkPlan], own_namespace: dict[str, ProcessNamespace]) -> dict[str, str]:
         """Every network has its way out. Answers those that don't, by link, with why."""
         self._own()
         failed = {}
@@ -78,9 +78,9 @@ class Uplink:
         links = {link["ifname"] for link in json.loads(run(("ip", "-j", "link", "show")) or "[]")}
         for network in networks:
             try:
-                if network.id in held:
+                if network.id in own_namespace:
                     if self.link(network.id) not in links:
-                        self._connected(network, held[network.id])
+                        self._connected(network, own_namespace[network.id])
                     self._route(network)
             except WiringFailed as error:
                 failed[self.link(network.id)] = str(error)
@@ -135,24 +135,24 @@ class Uplink:
         self._pairs[network_id] = found
         return found
 
-    def _connected(self, network: NetworkPlan, held: Held) -> None:
+    def _connected(self, network: NetworkPlan, own_namespace: ProcessNamespace) -> None:
         """Wholly or not at all."""
         try:
-            self._connect(network, held)
+            self._connect(network, own_namespace)
         except WiringFailed:
             with contextlib.suppress(WiringFailed):
                 run(("ip", "link", "delete", self.link(network.id)))
             raise
 
-    def _connect(self, network: NetworkPlan, held: Held) -> None:
+    def _connect(self, network: NetworkPlan, own_namespace: ProcessNamespace) -> None:
         pair, here = self._pair(network.id), self.link(network.id)
-        with held.namespace.opened() as fd:
+        with own_namespace.namespace.opened() as fd:
             add = ("ip", "link", "add", here, "type", "veth", "peer", "name", INSIDE, "netns", f"/proc/self/fd/{fd}")
             run(add, fds=(fd,))
         run(("ip", "link", "set", here, "addrgenmode", "none"))
         run(("ip", "address", "add", f"{pair[1]}/30", "dev", here))
         run(("ip", "link", "set", here, "up"))
-        held.namespace.batch(
+        own_namespace.namespace.batch(
             (
                 ("address", "add", f"{pair[2]}/30", "dev", INSIDE),
                 ("link", "set", INSIDE, "up"),
@@ -164,7 +164,7 @@ class Uplink:
             "table ip polycell {\n chain out {\n type nat hook postrouting priority 100;\n"
             f'oifname "{INSIDE}" ip saddr != {pair} masquerade\n }}\n}}\n'
         )
-        held.namespace.run(("nft", "-f", "-"), nat)
+        own_namespace.namespace.run(("nft", "-f", "-"), nat)
 
     def _route(self, network: NetworkPlan) -> None:
         """The machine finds the guests, unless the addresses mean something else to it: a project chooses them."""
