@@ -81,7 +81,7 @@ def get_many(tx: Connection, instance_uuids: Iterable[str]) -> dict[str, BuildRe
 
 
 def of_project(tx: Connection, project_id: str | None, *, limit: int | None = None) -> list[BuildRequest]:
-    """The build requests of a project (None: of all), newest first, without those that a delete was asked for."""
+    """The build requests of a project (None: of all), newest first, without those of which a delete was requested."""
     statement = select(*_COLUMNS).where(build_requests.c.delete_requested.is_(False))
     if project_id is not None:
         statement = statement.where(build_requests.c.project_id == project_id)

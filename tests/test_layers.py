@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+from collections import defaultdict
 from pathlib import Path
 
 import pytest
@@ -35,6 +36,34 @@ def test_imports_follow_the_arrows(path: Path) -> None:
     package = path.relative_to(ROOT).parts[0]
     ours = {name for name in imports_of(path) if name.split(".")[0] in MAY_IMPORT}
     assert {name for name in ours if name.split(".")[0] not in MAY_IMPORT[package]} == set()
+
+
+TANGLED = {("api_cell/hosts", "api_cell/servers")}
+"""Folders beside each other that still import each other."""
+
+
+def folder_imports() -> dict[str, set[str]]:
+    """Each folder of a package → the folders beside it that it imports."""
+    folders = {path.parent.relative_to(ROOT) for path in FILES}
+    found: dict[str, set[str]] = defaultdict(set)
+    for path in FILES:
+        here = path.relative_to(ROOT).parent
+        for name in imports_of(path):
+            parts = name.split(".")
+            for depth in range(1, len(here.parts)):
+                beside = Path(*parts[: depth + 1])
+                if parts[:depth] != list(here.parts[:depth]) or beside not in folders:
+                    break
+                if beside.parts[depth] != here.parts[depth]:
+                    found[Path(*here.parts[: depth + 1]).as_posix()].add(beside.as_posix())
+                    break
+    return found
+
+
+def test_no_two_folders_beside_each_other_import_each_other() -> None:
+    found = folder_imports()
+    both = {(one, other) for one, those in found.items() for other in those if one in found.get(other, set())}
+    assert {tuple(sorted(pair)) for pair in both} == TANGLED
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "compute_host").rglob("*.py")), ids=lambda path: path.stem)

@@ -20,7 +20,7 @@ class Discovery:
 
     GROUP: ClassVar[str] = "scheduler"
     discover_hosts_in_cells_interval: int = option(
-        cfg.IntOpt("discover_hosts_in_cells_interval", default=2, help="Seconds between looks; -1: never.")
+        cfg.IntOpt("discover_hosts_in_cells_interval", default=2, help="Seconds between scans; -1: never.")
     )
 
 
@@ -53,9 +53,9 @@ class Retention:
 
 @dataclass(frozen=True, slots=True)
 class SuperConductorSettings:
-    """Seconds throughout. `lease_seconds`: how long a build request is held by one super-conductor, and so
+    """Seconds throughout. `lease_seconds`: how long a build request is claimed by one super-conductor, and so
     how long a server waits when its super-conductor dies (when a live one takes longer, two do the same: harmless);
-    `look_seconds`: how often it looks for work that nobody told it of."""
+    `look_seconds`: how often it scans for work of which no message came."""
 
     host: str = "localhost"
     workers: int = 2
@@ -94,6 +94,6 @@ class SuperConductorContext:
     owner: str
 
     def acting_for(self, request_id: str, user_id: str, project_id: str, seconds: float = 30.0) -> Context:
-        """A context to go on with what somebody asked for."""
+        """A context to go on with what a client requested."""
         deadline = Deadline.after(seconds, self.cloud.clock)
         return Context(request_id=request_id, user_id=user_id, project_id=project_id, is_admin=True, deadline=deadline)

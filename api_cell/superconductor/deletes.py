@@ -1,4 +1,4 @@
-"""Accepted deletes, seen through: begun in cells that were silent, and concluded in the global tables.
+"""Accepted deletes, seen through: begun in cells that were down, and concluded in the global tables.
 
 A mapping with `queued_for_delete` and without `gone` is the record. Its cell says how far it is.
 """
@@ -48,11 +48,11 @@ def _see(deps: SuperConductorContext, doomed: list[InstanceMapping]) -> int:
             by_cell[mapping.cell_id].append(mapping.instance_uuid)
     ctx = internal(deps.cloud.clock, seconds=20)
 
-    def look(cell: Cell) -> dict[str, Instance]:
+    def scan(cell: Cell) -> dict[str, Instance]:
         with cell.db.connect(ctx.deadline) as tx:
             return instances.get_many(tx, by_cell[cell.mapping.id], deleted=True)
 
-    gathered = deps.cloud.cells.scatter(by_cell, look, ctx.deadline)
+    gathered = deps.cloud.cells.scatter(by_cell, scan, ctx.deadline)
     seen = {each.instance_uuid: each for each in doomed}
     gone = [each.instance_uuid for each in doomed if each.cell_id is None]
     for cell_id, known in gathered.answers.items():

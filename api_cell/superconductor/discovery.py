@@ -19,13 +19,13 @@ def discover(deps: SuperConductorContext) -> int:
     """Map the hosts that cells report as new. Answers how many there were."""
     ctx = internal(deps.cloud.clock, seconds=10)
 
-    def look(cell: Cell) -> list[ComputeNode]:
+    def scan(cell: Cell) -> list[ComputeNode]:
         with cell.db.connect(ctx.deadline) as tx:
             return compute_nodes.unmapped(tx)
 
     cell_ids = [mapping.id for mapping in deps.cloud.cells.all() if not mapping.is_cell0]
     found = 0
-    for cell_id, nodes in deps.cloud.cells.scatter(cell_ids, look, ctx.deadline).answers.items():
+    for cell_id, nodes in deps.cloud.cells.scatter(cell_ids, scan, ctx.deadline).answers.items():
         if nodes:
             found += _map(deps, deps.cloud.cells.open(cell_id), nodes)
     if found:
@@ -41,5 +41,5 @@ def _map(deps: SuperConductorContext, cell: Cell, nodes: list[ComputeNode]) -> i
     try:
         cell.db.run(lambda tx: compute_nodes.set_mapped(tx, uuids), internal(deps.cloud.clock, seconds=10).deadline)
     except Unavailable as error:
-        log.warning("cell not told of its mapped hosts", extra={"about": {"cell": cell.name, "reason": str(error)}})
+        log.warning("cell not informed of its mapped hosts", extra={"about": {"cell": cell.name, "reason": str(error)}})
     return len(mapped)

@@ -1,7 +1,7 @@
 """Soft-deleted servers whose time is over are deleted.
 
-Order: 1. cell: the task is `deleting`, if nobody restored it (the row decides); 2. global: the delete is promised; 3.
-cell: it is begun. Killed between any two: the next look finds the row of step 1, and does the others again.
+Order: 1. cell: the task is `deleting`, unless it was restored (the row decides); 2. global: the delete is promised; 3.
+cell: it is begun. Killed between any two: the next scan finds the row of step 1, and does the others again.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ def reclaim(deps: SuperConductorContext) -> int:
     ctx, now = internal(deps.cloud.clock, seconds=20), deps.cloud.clock.now()
     before = now - timedelta(seconds=deps.settings.reclaim_seconds)
 
-    def look(cell: Cell) -> list[Instance]:
+    def scan(cell: Cell) -> list[Instance]:
         with cell.db.connect(ctx.deadline) as tx:
             return instances.soft_deleted(tx)
 
     cell_ids = [mapping.id for mapping in deps.cloud.cells.all() if not mapping.is_cell0]
     count = 0
-    for cell_id, found in deps.cloud.cells.scatter(cell_ids, look, ctx.deadline).answers.items():
+    for cell_id, found in deps.cloud.cells.scatter(cell_ids, scan, ctx.deadline).answers.items():
         cell = deps.cloud.cells.open(cell_id)
         for instance in found:
             if instance.task_state is Task.DELETING or soft_delete.since(instance) <= before:

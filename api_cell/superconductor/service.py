@@ -34,7 +34,7 @@ KEEP_CHANGES = timedelta(hours=1)
 
 
 class SuperConductorService(SuperConductor):
-    """Any number run side by side; each takes what nobody holds."""
+    """Any number run side by side; each claims what no other has claimed."""
 
     def __init__(self, cloud: Cloud, scheduler: Scheduler, settings: SuperConductorSettings | None = None) -> None:
         settings = settings or SuperConductorSettings()
@@ -48,14 +48,14 @@ class SuperConductorService(SuperConductor):
         self._subscription: Subscription | None = None
 
     def start(self) -> None:
-        """Serve the topic and look for forgotten work from now on."""
+        """Serve the topic and scan for forgotten work from now on."""
         settings = self._deps.settings
         self._deps.scheduler.start()
         for number in range(settings.workers):
             self._run(f"place-{number}", self._place)
         self._run("deletes", self._see_through)
         self._run("moves", self._move)
-        self._run("look", lambda: self._repeat(settings.look_seconds, self._look))
+        self._run("scan", lambda: self._repeat(settings.look_seconds, self._scan))
         self._run("tidy", lambda: self._repeat(600.0, self._tidy))
         self._run("confirm", lambda: self._repeat(CONFIRM_SECONDS, self._runner.confirm_late))
         if settings.reclaim_seconds:
@@ -134,7 +134,7 @@ class SuperConductorService(SuperConductor):
                 self._guarded(runner.scan)
             self._guarded(runner.poll)
 
-    def _look(self) -> None:
+    def _scan(self) -> None:
         with self._deps.cloud.db.connect() as tx:
             found = build_requests.untaken(tx, self._deps.cloud.clock.now(), BATCH)
         self._waiting.add(found)

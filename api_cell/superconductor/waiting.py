@@ -1,4 +1,4 @@
-"""What a super-conductor was told of and has not yet begun with: each thing once, in the order of the first telling."""
+"""What a super-conductor has yet to begin with: each build request once, in the order in which they were reported."""
 
 from __future__ import annotations
 

@@ -39,7 +39,7 @@ LIVE_STATES = {VmState.ACTIVE, VmState.PAUSED}
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """`live` False: running servers are moved off, too. `evacuate`: the host is dead, its servers are built anew.
+    """`live` False: running servers are moved off, too. `evacuate`: the host is dead, its servers are built again.
     `to`: the host that takes them; `cross_cell`: hosts of other cells may, where the own cell has no room."""
 
     evacuate: bool = False

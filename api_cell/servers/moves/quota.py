@@ -1,6 +1,6 @@
 """What a server counts for in its project's quota while it is being resized: of each resource the more of both flavors.
 
-Asked for when the resize is promised, and settled once when it ends, with `active` of the move's row: until then the
+Reserved when the resize is accepted, and settled once when it ends, with `active` of the move's row: until then the
 row says that the server counts for both.
 """
 
@@ -20,7 +20,7 @@ from mapping_db.moves import Move
 
 @dataclass(frozen=True, slots=True)
 class Quota:
-    """The limits that a growing server is held to; `by_class`: to those of what it asks of hosts too."""
+    """The limits that a growing server must keep to; `by_class`: to those of what it claims of hosts too."""
 
     limits: Mapping[str, int]
     user_limits: Mapping[str, int]
@@ -34,8 +34,8 @@ def promise(tx: Connection, move: Move, quota: Quota | None) -> None:
         return
     more = {"cores": max(0, new.vcpus - old.vcpus), "ram": max(0, new.memory_mib - old.memory_mib)}
     spec = request_specs.get(tx, move.instance_uuid)
-    held = _classes(spec, old)
-    classes = class_usage.above(_classes(spec, new), held)
+    counted = _classes(spec, old)
+    classes = class_usage.above(_classes(spec, new), counted)
     if not any(more.values()) and not classes:
         return
     mapping = instance_mappings.hold(tx, move.instance_uuid)
@@ -43,7 +43,7 @@ def promise(tx: Connection, move: Move, quota: Quota | None) -> None:
         raise InstanceNotFound(instance_id=move.instance_uuid)
     quota = quota or Quota({}, {})
     if quota.by_class:
-        before = {move.instance_uuid: held}
+        before = {move.instance_uuid: counted}
         class_usage.reserve(tx, mapping.project_id, mapping.user_id, more, classes, quota.limits, before)
     else:
         quotas.reserve(tx, mapping.project_id, mapping.user_id, more, quota.limits, quota.user_limits, also=classes)

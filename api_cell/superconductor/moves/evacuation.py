@@ -65,7 +65,7 @@ EVACUATION = MoveRecipe(
         Step("unburden", detach_from_dead_host),
         choose(),
         COPY_ROWS,
-        prepare_destination(Shown(Task.REBUILDING, "post-migrating"), anew=True),
+        prepare_destination(Shown(Task.REBUILDING, "post-migrating"), from_image=True),
         FREEZE,
         COMMIT,
         REOPEN,

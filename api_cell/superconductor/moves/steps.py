@@ -110,10 +110,10 @@ def restart(event: str | None = None) -> Do:
 
 
 def prepare_destination(
-    shown: Shown, event: str | None = None, *, live: bool = False, anew: bool = False, only_there: bool = False
+    shown: Shown, event: str | None = None, *, live: bool = False, from_image: bool = False, only_there: bool = False
 ) -> Step:
-    """The guest is at the destination, and does not run. `anew`: made from its image or volumes, without what the
-    source gave. `only_there`: no other host is tried when this one can't take it."""
+    """The guest is at the destination, and does not run. `from_image`: made from its image or volumes, without what
+    the source gave. `only_there`: no other host is tried when this one can't take it."""
     task = HostTask(Kind.MOVE_IN, "in", event)
 
     def do(context: StepContext) -> bool:
@@ -122,7 +122,7 @@ def prepare_destination(
             rows.show(context, context.source, shown.task, shown.status)
         arguments = {
             **_guest(context, live=live),
-            "luggage": None if anew else plan.migrate_data,
+            "luggage": None if from_image else plan.migrate_data,
             "admin_password": secrets.password_of(context) if plan.awaited is None else "",
             IMAGE: plan.image or None,
         }

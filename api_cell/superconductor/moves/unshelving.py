@@ -52,7 +52,7 @@ UNSHELVING = MoveRecipe(
         begin(undone="error"),
         choose(zone_as_requested=True),
         COPY_ROWS,
-        prepare_destination(Shown(Task.UNSHELVING, "post-migrating"), anew=True, only_there=True),
+        prepare_destination(Shown(Task.UNSHELVING, "post-migrating"), from_image=True, only_there=True),
         FREEZE,
         COMMIT,
         REOPEN,
