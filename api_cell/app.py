@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from api_cell.compute import documents, versions
+from api_cell.compute import documents, history, versions
 from api_cell.compute import policies as compute_policies
 from api_cell.compute.routes import ROUTES
 from api_cell.config import ApiSettings
@@ -21,8 +21,8 @@ __all__ = ["COMPUTE", "ApiServer", "Services", "authenticator_for", "make_comput
 COMPUTE = Api(
     name="compute",
     service_type="compute",
-    min_version=versions.MIN_VERSION,
-    max_version=versions.MAX_VERSION,
+    min_version=history.OLDEST,
+    max_version=history.NEWEST,
     routes=ROUTES,
     render_fault=compute_fault,
     prefix="/v2.1",

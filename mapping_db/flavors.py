@@ -35,7 +35,7 @@ _COLUMNS = [flavors.c[_NAMES.get(name, name)].label(name) for name in _FIELDS]
 
 
 @dataclass(frozen=True, slots=True)
-class Page:
+class FlavorQuery:
     """Which flavors, in which order. `seen_by` None: an administrator's view, else only what that project may use.
 
     `is_public` None: whatever they are. True shows also the private ones that `seen_by` or `own_project` may use.
@@ -80,7 +80,7 @@ def get(tx: Connection, flavorid: str, seen_by: str | None = None) -> Flavor:
     return _flavor(row)
 
 
-def page(tx: Connection, wanted: Page) -> list[Flavor]:
+def page(tx: Connection, wanted: FlavorQuery) -> list[Flavor]:
     """Raises Invalid when the marker is unknown."""
     query = _visible(select(*_COLUMNS), wanted.seen_by)
     if wanted.is_public is not None:

@@ -83,7 +83,7 @@ def test_libvirt_is_imported_only_by_its_driver(path: Path) -> None:
 
 DOMAIN = [
     path for section in ("servers", "hosts", "lists") for path in sorted((ROOT / "api_cell" / section).rglob("*.py"))
-] + [ROOT / "api_cell" / name for name in ("limits.py", "caller.py", "services.py")]
+] + [ROOT / "api_cell" / name for name in ("quota_check.py", "caller.py", "services.py")]
 
 
 @pytest.mark.parametrize("path", DOMAIN, ids=lambda path: str(path.relative_to(ROOT)))

@@ -7,6 +7,7 @@ import re
 from functools import lru_cache
 
 from api_cell.compute import versions
+from api_cell.compute.history import NEWEST, OLDEST
 from api_cell.compute.openapi import document
 from api_cell.compute.page import PAGE
 from api_cell.compute.routes import ROUTES
@@ -18,8 +19,8 @@ _VERSION = re.compile(r"2\.(0|[1-9][0-9]{0,3})")
 
 def openapi(req: Request) -> Response:
     """200, the OpenAPI document at ?microversion= (the highest without it)."""
-    asked = req.one("microversion") or "latest"
-    return Response(200, _rendered(versions.MAX_VERSION if asked == "latest" else _parsed(asked)))
+    requested = req.one("microversion") or "latest"
+    return Response(200, _rendered(NEWEST if requested == "latest" else _parsed(requested)))
 
 
 def page(req: Request) -> Response:
@@ -27,14 +28,14 @@ def page(req: Request) -> Response:
     return Response(200, PAGE, {"Content-Type": "text/html; charset=utf-8"})
 
 
-def _parsed(asked: str) -> Version:
+def _parsed(text: str) -> Version:
     """Raises Invalid (malformed), NotAcceptable (out of range)."""
-    found = _VERSION.fullmatch(asked)
+    found = _VERSION.fullmatch(text)
     if found is None:
-        raise Invalid(reason=f"API version {asked[:64]!r} is not of the form MAJOR.MINOR.")
+        raise Invalid(reason=f"API version {text[:64]!r} is not of the form MAJOR.MINOR.")
     version = (2, int(found[1]))
-    if not versions.MIN_VERSION <= version <= versions.MAX_VERSION:
-        raise NotAcceptable(reason=f"Version {asked} is not supported.")
+    if not OLDEST <= version <= NEWEST:
+        raise NotAcceptable(reason=f"Version {text} is not supported.")
     return version
 
 

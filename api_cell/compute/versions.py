@@ -1,13 +1,11 @@
-"""The version documents of the Compute API, and the one place that says how far its microversions go."""
+"""The version documents of the Compute API."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from api_cell.edge.route import Request, Response, Route, Version
-
-MIN_VERSION: Version = (2, 1)
-MAX_VERSION: Version = (2, 104)
+from api_cell.compute.history import NEWEST, OLDEST
+from api_cell.edge.route import Request, Response, Route
 
 _MEDIA = "application/vnd.openstack.compute+json;version="
 _UPDATED = {"v2.0": "2011-01-21T11:33:21Z", "v2.1": "2013-07-23T11:33:21Z"}
@@ -48,8 +46,8 @@ def _entry(req: Request, name: str, part: str) -> dict[str, Any]:
     return {
         "id": name,
         "status": "CURRENT" if current else "DEPRECATED",
-        "version": "{}.{}".format(*MAX_VERSION) if current else "",
-        "min_version": "{}.{}".format(*MIN_VERSION) if current else "",
+        "version": "{}.{}".format(*NEWEST) if current else "",
+        "min_version": "{}.{}".format(*OLDEST) if current else "",
         "updated": _UPDATED[name],
         "links": [{"rel": "self", "href": f"{req.base_url}/{part}/"}],
     }
@@ -65,7 +63,7 @@ def _detail(req: Request, name: str, part: str) -> dict[str, Any]:
 def _handshake(req: Request) -> Response | None:
     """With noauth2, a caller who names a user gets a token for it, as legacy clients expect."""
     user = req.headers.get("X-Auth-User")
-    if user is None or req.services is None or req.services.settings.api.auth_strategy != "noauth2":
+    if user is None or req.services.settings.api.auth_strategy != "noauth2":
         return None
     project = req.headers.get("X-Auth-Project-Id") or user
     url = f"{req.base_url}{req.path.removesuffix('/')}/{project}"

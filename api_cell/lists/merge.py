@@ -25,7 +25,7 @@ MOST_ROWS = 1000
 
 
 @dataclass(frozen=True, slots=True)
-class Kind(Generic[T]):
+class RowSource(Generic[T]):
     """What is listed. `page` gives a cell's next rows, sorted, after the one given (None: from the beginning).
 
     `order` gives what rows are compared by. `instead` does as `page` for a cell that does not answer; without it, or
@@ -65,7 +65,7 @@ class Merge(Generic[T]):
     """
 
     def __init__(
-        self, cells: Cells, deadline: Deadline, cell_ids: Iterable[int], kind: Kind[T], want: int,
+        self, cells: Cells, deadline: Deadline, cell_ids: Iterable[int], kind: RowSource[T], want: int,
         beside: Iterable[T] = (),
     ) -> None:  # fmt: skip
         self.failures: dict[int, PolycellError] = {}
@@ -102,7 +102,7 @@ class Merge(Generic[T]):
             self._push(heap, number, source)  # only when another row is wanted
         self._ended = True
 
-    def overtaken(self, cell_ids: Collection[int]) -> bool:
+    def lacks_rows_of(self, cell_ids: Collection[int]) -> bool:
         """Whether one of these cells has a row by now that should have been given, and was not: it came too late.
         Those that do not answer have none."""
         end = None if self._ended else self._newest

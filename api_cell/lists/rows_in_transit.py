@@ -22,7 +22,7 @@ SLACK = timedelta(seconds=10)
 """The clocks of those who move, and of those who list, differ by less."""
 
 
-class Arrivals:
+class CrossingCells:
     """The cells that have got, or given away, instances since this was made; perhaps some more."""
 
     def __init__(self, cloud: Cloud) -> None:
@@ -43,8 +43,8 @@ class Arrivals:
 def read_whole(cloud: Cloud, read: Callable[[], tuple[T, Merge[Any]]]) -> T:
     """What `read` makes of a merge, so that no row is missing for having changed its cell meanwhile."""
     for last in range(READINGS, 0, -1):
-        arrivals = Arrivals(cloud)
+        crossing = CrossingCells(cloud)
         answer, merge = read()
-        if last == 1 or not merge.overtaken(arrivals.cells()):
+        if last == 1 or not merge.lacks_rows_of(crossing.cells()):
             break
     return answer

@@ -7,7 +7,7 @@ from urllib.parse import urlencode
 from uuid import uuid4
 
 from api_cell.caller import Caller
-from api_cell.hosts import ask
+from api_cell.hosts import cell_queries
 from api_cell.servers import find
 from api_cell.services import Services
 from cell_service.context import SYSTEM_CLOCK, Context, Deadline, new_request_id
@@ -58,5 +58,7 @@ def opened_by(cloud: Cloud, secret: str) -> ConsoleToken | None:
 
 def _opened_by(cloud: Cloud, ctx: Context, secret: str) -> ConsoleToken:
     now = cloud.clock.now()
-    told = ask.ask_cells(cloud, ctx, lambda tx: [found] if (found := console_tokens.find(tx, secret, now)) else [])
-    return ask.only(told, ConsoleTokenNotFound())[1]
+    answers = cell_queries.query_cells(
+        cloud, ctx, lambda tx: [found] if (found := console_tokens.find(tx, secret, now)) else []
+    )
+    return cell_queries.only_one(answers, ConsoleTokenNotFound())[1]

@@ -22,21 +22,21 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class LocatedServer:
     """A server and the cell that owns it (None: accepted, in no cell yet)."""
 
     instance: Instance
     cell: Cell | None
 
 
-def server(cloud: Cloud, ctx: Context, server_id: str, *, deleted: bool = False) -> Found:
+def server(cloud: Cloud, ctx: Context, server_id: str, *, deleted: bool = False) -> LocatedServer:
     """The server, if the caller may know of it. Raises InstanceNotFound, CellUnavailable."""
 
-    def read(cell: Cell) -> Found:
+    def read(cell: Cell) -> LocatedServer:
         with cell.db.connect(ctx.deadline) as tx:
-            return Found(here(cloud, ctx, tx, cell, server_id, deleted=deleted), cell)
+            return LocatedServer(here(cloud, ctx, tx, cell, server_id, deleted=deleted), cell)
 
-    def unplaced(location: Location) -> Found:
+    def unplaced(location: Location) -> LocatedServer:
         demand_visible(ctx, location.project_id, server_id)
         with cloud.db.connect() as tx:
             request = build_requests.get(tx, server_id)
@@ -44,7 +44,7 @@ def server(cloud: Cloud, ctx: Context, server_id: str, *, deleted: bool = False)
             raise InstanceNotHere(instance_uuid=server_id)
         if request.delete_requested:
             raise InstanceNotFound(instance_id=server_id)
-        return Found(request.instance, None)
+        return LocatedServer(request.instance, None)
 
     return in_cell(cloud, server_id, read, ctx.deadline, unplaced)
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from uuid import uuid4
 
-from api_cell import limits
+from api_cell import quota_check
 from api_cell.caller import Caller
 from api_cell.servers import act, find
 from api_cell.servers.act import Doing
@@ -108,7 +108,7 @@ def _image_of(instance: Instance, image_id: str, request: ImageRequest) -> NewIm
 def _check_limits(cloud: Cloud, services: Services, ctx: Context, request: ImageRequest) -> None:
     if not request.counted:
         return
-    if 0 <= limits.of_project(cloud, services, ctx, ctx.project_id)["metadata_items"] < len(request.metadata):
+    if 0 <= quota_check.project_limits(cloud, services, ctx, ctx.project_id)["metadata_items"] < len(request.metadata):
         raise LimitExceeded(reason="Image property count exceeded")
 
 

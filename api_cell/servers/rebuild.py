@@ -14,7 +14,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from api_cell import limits
+from api_cell import quota_check
 from api_cell.caller import Caller
 from api_cell.servers import act, find
 from api_cell.servers.create import images
@@ -118,8 +118,10 @@ def accept(cloud: Cloud, services: Services, caller: Caller, server_id: str, req
         admin_password=request.admin_password or new_password(),
     )
     columns = _columns(cloud, seen, request, image)
-    limits.demand_room_for(
-        limits.of_project(cloud, services, caller.ctx, caller.ctx.project_id), request.metadata, build.injected_files
+    quota_check.demand_room_for(
+        quota_check.project_limits(cloud, services, caller.ctx, caller.ctx.project_id),
+        request.metadata,
+        build.injected_files,
     )
 
     def work(tx: Connection, cell: Cell) -> tuple[Instance, Cell]:

@@ -7,7 +7,7 @@ from typing import Any
 from uuid import uuid4
 
 from api_cell.caller import Caller
-from api_cell.hosts import ask
+from api_cell.hosts import cell_queries
 from api_cell.servers import act, find
 from api_cell.servers.act import Doing
 from api_cell.servers.moves import kinds, request
@@ -105,7 +105,7 @@ def _check(
     cloud: Cloud, services: Services, caller: Caller, instance: Instance, place: Place, zone: str | None
 ) -> None:
     usual = services.settings.zones.default_availability_zone
-    zones = ask.zones(cloud) if place.zone is not None or place.host is not None else {}
+    zones = cell_queries.zones(cloud) if place.zone is not None or place.host is not None else {}
     if place.zone is not None and place.zone not in {usual, *zones.values()}:
         raise Invalid(reason="The requested availability zone is not available")
     if place.host is None:

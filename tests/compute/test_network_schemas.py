@@ -8,9 +8,9 @@ from api_cell.compute.proxies import external_events, security_groups
 from api_cell.compute.proxies import networks as network_proxies
 from api_cell.compute.servers import interfaces as server_interfaces
 from api_cell.edge.route import Route
-from api_cell.edge.router import holding
+from api_cell.edge.router import validator_at
 from cell_service.errors import Invalid
-from tests.compute.test_schemas import bodies, changed, entry_of
+from tests.compute.test_schemas import bodies, changed, compiled_of
 from tests.edge import reference
 
 VERSIONS = [
@@ -52,13 +52,13 @@ SAMPLES = {
 @pytest.mark.parametrize("route", ROUTES, ids=lambda route: f"{route.method} {route.path} {route.action or ''}")
 def test_the_same_bodies_fit(route: Route) -> None:
     reference.demand()
-    entry = entry_of(route)
+    compiled = compiled_of(route)
     samples = [*bodies(route), *SAMPLES.get(route.action or route.path, [])]
     assert samples
     for version in VERSIONS:
-        if not entry.serves(reference.parsed(version)):
+        if not compiled.serves(reference.parsed(version)):
             continue
-        validator = holding(entry.body, reference.parsed(version))
+        validator = validator_at(compiled.body, reference.parsed(version))
         assert validator is not None
         for sample in samples:
             for body in changed(sample):

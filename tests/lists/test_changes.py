@@ -11,7 +11,7 @@ from itertools import islice
 import pytest
 from sqlalchemy import select
 
-from api_cell.lists.merge import Kind, Merge
+from api_cell.lists.merge import Merge, RowSource
 from api_cell.lists.rows_in_transit import read_whole
 from cell_service.context import Deadline
 from cell_service.db import instance_bundles as carry
@@ -142,7 +142,7 @@ def test_what_leaves_before_its_cell_is_read_and_comes_after_is_there(world: Wor
 
     def read() -> tuple[list[str], Merge[str]]:
         ids = [world.api.cell_ids[name] for name in CELLS]
-        merge = Merge(cloud.cells, Deadline.after(60), ids, Kind(page, str, str), want=20)
+        merge = Merge(cloud.cells, Deadline.after(60), ids, RowSource(page, str, str), want=20)
         readings.append(found := list(islice(merge, 20)))
         return found, merge
 

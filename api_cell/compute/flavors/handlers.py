@@ -7,6 +7,7 @@ from uuid import uuid4
 
 from sqlalchemy import Connection
 
+from api_cell.compute.fields import Field, Read, View
 from api_cell.edge.links import next_link, page_size, resource_links
 from api_cell.edge.route import Request, Response
 from api_cell.edge.shapes import FALSE_WORDS, MAX_INT, TRUE_WORDS, is_true
@@ -68,21 +69,7 @@ def seen_by(req: Request) -> str | None:
 
 def flavor_view(req: Request, flavor: Flavor, with_specs: bool) -> dict[str, Any]:
     """A flavor's document at the request's version."""
-    view: dict[str, Any] = {
-        "id": flavor.flavorid,
-        "name": flavor.name,
-        "ram": flavor.memory_mib,
-        "disk": flavor.root_gib,
-        "swap": flavor.swap_mib or (0 if req.at_least(2, 75) else ""),
-        "OS-FLV-EXT-DATA:ephemeral": flavor.ephemeral_gib,
-        "vcpus": flavor.vcpus,
-        "os-flavor-access:is_public": flavor.is_public,
-        "links": resource_links(req, f"/flavors/{flavor.flavorid}"),
-    }
-    if req.at_least(2, 55):
-        view["description"] = flavor.description
-    if not req.at_least(2, 102):
-        view |= {"OS-FLV-DISABLED:disabled": flavor.disabled, "rxtx_factor": flavor.rxtx_factor}
+    view = _WHOLE.at(req.version, flavor) | {"links": resource_links(req, f"/flavors/{flavor.flavorid}")}
     if with_specs:
         view["extra_specs"] = dict(flavor.extra_specs)
     return view
@@ -93,14 +80,27 @@ def _shown(req: Request, flavor: Flavor) -> dict[str, Any]:
 
 
 def _brief(req: Request, flavor: Flavor) -> dict[str, Any]:
-    view: dict[str, Any] = {
-        "id": flavor.flavorid,
-        "name": flavor.name,
-        "links": resource_links(req, f"/flavors/{flavor.flavorid}"),
-    }
-    if req.at_least(2, 55):
-        view["description"] = flavor.description
-    return view
+    return _BRIEF.at(req.version, flavor) | {"links": resource_links(req, f"/flavors/{flavor.flavorid}")}
+
+
+_NAMED: tuple[Field[Read[Flavor]], ...] = (
+    Field("id", lambda flavor: flavor.flavorid),
+    Field("name", lambda flavor: flavor.name),
+    Field("description", lambda flavor: flavor.description, since=(2, 55)),
+)
+_BRIEF: View[Flavor] = View(*_NAMED)
+_WHOLE: View[Flavor] = View(
+    *_NAMED,
+    Field("ram", lambda flavor: flavor.memory_mib),
+    Field("disk", lambda flavor: flavor.root_gib),
+    Field("swap", lambda flavor: flavor.swap_mib or "", until=(2, 74)),
+    Field("swap", lambda flavor: flavor.swap_mib, since=(2, 75)),
+    Field("OS-FLV-EXT-DATA:ephemeral", lambda flavor: flavor.ephemeral_gib),
+    Field("vcpus", lambda flavor: flavor.vcpus),
+    Field("os-flavor-access:is_public", lambda flavor: flavor.is_public),
+    Field("OS-FLV-DISABLED:disabled", lambda flavor: flavor.disabled, until=(2, 101)),
+    Field("rxtx_factor", lambda flavor: flavor.rxtx_factor, until=(2, 101)),
+)
 
 
 def _page(req: Request, path: str, views: list[dict[str, Any]]) -> Response:
@@ -111,7 +111,7 @@ def _page(req: Request, path: str, views: list[dict[str, Any]]) -> Response:
 
 
 def _wanted(req: Request) -> list[Flavor]:
-    page = rows.Page(
+    page = rows.FlavorQuery(
         seen_by=seen_by(req),
         own_project=req.ctx.project_id,
         is_public=_is_public(req.one("is_public")) if req.ctx.is_admin else True,

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 from uuid import uuid4
 
 from sqlalchemy import Connection
 
+from api_cell.compute.fields import Field, View
 from api_cell.edge.route import Request, Response
 from api_cell.hosts import change
 from api_cell.timestamps import with_fraction
@@ -15,12 +15,25 @@ from cell_service.errors import Conflict, Invalid
 from mapping_db import aggregates as rows
 from mapping_db.aggregates import ZONE, Aggregate
 
+_VIEW: View[Aggregate] = View(
+    Field("id", lambda aggregate: aggregate.id),
+    Field("name", lambda aggregate: aggregate.name),
+    Field("availability_zone", lambda aggregate: aggregate.availability_zone),
+    Field("hosts", lambda aggregate: list(aggregate.hosts)),
+    Field("metadata", lambda aggregate: dict(aggregate.metadata)),
+    Field("created_at", lambda aggregate: with_fraction(aggregate.created_at)),
+    Field("updated_at", lambda aggregate: with_fraction(aggregate.updated_at)),
+    Field("deleted", lambda _aggregate: False),
+    Field("deleted_at", lambda _aggregate: None),
+    Field("uuid", lambda aggregate: aggregate.uuid, since=(2, 41)),
+)
+
 
 def index(req: Request) -> Response:
     """200 {"aggregates": [...]}."""
     with req.cloud.db.connect() as tx:
         found = rows.every(tx)
-    return Response(200, {"aggregates": [_view(req, aggregate) for aggregate in found]})
+    return Response(200, {"aggregates": [_VIEW.at(req.version, aggregate) for aggregate in found]})
 
 
 def show(req: Request) -> Response:
@@ -34,7 +47,7 @@ def create(req: Request) -> Response:
     given, now = req.body["aggregate"], req.cloud.clock.now()
     uuid = str(uuid4())
     made = req.cloud.db.run(lambda tx: rows.add(tx, uuid, given["name"], given.get("availability_zone"), now))
-    view = _view(req, made)
+    view = _VIEW.at(req.version, made)
     return Response(200, {"aggregate": {key: view[key] for key in view if key not in ("hosts", "metadata")}})
 
 
@@ -118,24 +131,7 @@ def _change(req: Request, work: Callable[[Connection], Aggregate]) -> Response:
 
 
 def _answer(req: Request, aggregate: Aggregate) -> Response:
-    return Response(200, {"aggregate": _view(req, aggregate)})
-
-
-def _view(req: Request, aggregate: Aggregate) -> dict[str, Any]:
-    view: dict[str, Any] = {
-        "id": aggregate.id,
-        "name": aggregate.name,
-        "availability_zone": aggregate.availability_zone,
-        "hosts": list(aggregate.hosts),
-        "metadata": dict(aggregate.metadata),
-        "created_at": with_fraction(aggregate.created_at),
-        "updated_at": with_fraction(aggregate.updated_at),
-        "deleted": False,
-        "deleted_at": None,
-    }
-    if req.at_least(2, 41):
-        view["uuid"] = aggregate.uuid
-    return view
+    return Response(200, {"aggregate": _VIEW.at(req.version, aggregate)})
 
 
 def aggregate_id(req: Request) -> int:

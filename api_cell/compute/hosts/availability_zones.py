@@ -7,7 +7,7 @@ from typing import Any
 
 from api_cell.compute.hosts.services import is_up, zone_of
 from api_cell.edge.route import Request, Response
-from api_cell.hosts import ask
+from api_cell.hosts import cell_queries
 from api_cell.timestamps import with_fraction
 from cell_service.db import services as rows
 from cell_service.model.host import Service
@@ -32,18 +32,18 @@ def detail(req: Request) -> Response:
 
 def _services_by_zone(req: Request) -> tuple[dict[str, list[Service]], set[str]]:
     """Enabled services by zone, and the zones of those disabled or in silent cells."""
-    told = ask.ask_services(req.cloud, req.ctx, rows.list_all)
-    zones = ask.zones(req.cloud)
+    answers = cell_queries.query_services(req.cloud, req.ctx, rows.list_all)
+    zones = cell_queries.zones(req.cloud)
     enabled: dict[str, list[Service]] = defaultdict(list)
     other: set[str] = set()
-    for _, service in told.found:
+    for _, service in answers.found:
         zone = zone_of(req, service, zones)
         if service.disabled:
             other.add(zone)
         else:
             enabled[zone].append(service)
     default = req.services.settings.zones.default_availability_zone
-    other.update(zones.get(host, default) for host in ask.hosts_of(req.cloud, told.silent))
+    other.update(zones.get(host, default) for host in cell_queries.hosts_of(req.cloud, answers.down))
     return enabled, other
 
 

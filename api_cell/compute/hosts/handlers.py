@@ -11,7 +11,7 @@ from api_cell.compute.hosts.services import zone_of
 from api_cell.edge import missing_cells as missing
 from api_cell.edge.route import Handler, Request, Response, Route
 from api_cell.edge.shapes import query
-from api_cell.hosts import ask, change, maintenance, power
+from api_cell.hosts import cell_queries, change, maintenance, power
 from cell_service.db import compute_nodes, instances
 from cell_service.db import services as rows
 from cell_service.errors import ComputeHostNotFound
@@ -31,18 +31,18 @@ _UPDATE = {
 
 def index(req: Request) -> Response:
     """200 {"hosts": […]}: every service of every cell."""
-    told = ask.ask_services(req.cloud, req.ctx, rows.list_all)
-    zones, wanted = ask.zones(req.cloud), req.one("zone")
+    answers = cell_queries.query_services(req.cloud, req.ctx, rows.list_all)
+    zones, wanted = cell_queries.zones(req.cloud), req.one("zone")
     views = [
         {
             "host_name": service.host,
             "service": service.binary.removeprefix("nova-"),
             "zone": zone_of(req, service, zones),
         }
-        for _, service in told.found
+        for _, service in answers.found
     ]
     shown = [view for view in views if wanted is None or view["zone"] == wanted]
-    return Response(200, {"hosts": shown}, missing.header(req, told.silent))
+    return Response(200, {"hosts": shown}, missing.header(req, answers.down))
 
 
 def show(req: Request) -> Response:
@@ -53,7 +53,9 @@ def show(req: Request) -> Response:
         nodes = compute_nodes.list_all(tx, host=host)
         return [(nodes[0], instances.on_host(tx, host))] if nodes else []
 
-    _, (node, there) = ask.only(ask.ask_cells(req.cloud, req.ctx, question), ComputeHostNotFound(host=host))
+    _, (node, there) = cell_queries.only_one(
+        cell_queries.query_cells(req.cloud, req.ctx, question), ComputeHostNotFound(host=host)
+    )
     return Response(200, {"host": [{"resource": {"host": host, **line}} for line in _resources(node, there)]})
 
 
@@ -90,8 +92,10 @@ def _power(action: PowerAction) -> Handler:
 def _compute(req: Request) -> tuple[int, Service]:
     """Raises ComputeHostNotFound, CellUnavailable."""
     host = req.params["id"]
-    told = ask.ask_services(req.cloud, req.ctx, lambda tx: rows.list_all(tx, host=host, binary=rows.COMPUTE))
-    return ask.only(told, ComputeHostNotFound(host=host))
+    answers = cell_queries.query_services(
+        req.cloud, req.ctx, lambda tx: rows.list_all(tx, host=host, binary=rows.COMPUTE)
+    )
+    return cell_queries.only_one(answers, ComputeHostNotFound(host=host))
 
 
 def _resources(node: ComputeNode, there: list[Instance]) -> list[dict[str, Any]]:

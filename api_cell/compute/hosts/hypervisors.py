@@ -16,9 +16,9 @@ from api_cell.edge import missing_cells as missing
 from api_cell.edge.links import next_link, page_size
 from api_cell.edge.route import Request, Response
 from api_cell.edge.shapes import is_true
-from api_cell.hosts import ask
-from api_cell.hosts.ask import Told
-from api_cell.lists.merge import MOST_ROWS, Kind, Merge
+from api_cell.hosts import cell_queries
+from api_cell.hosts.cell_queries import CellAnswers
+from api_cell.lists.merge import MOST_ROWS, Merge, RowSource
 from cell_service.db import compute_nodes, services
 from cell_service.db.schema import instances
 from cell_service.errors import ComputeHostNotFound, Invalid, NotFound, NotSupported
@@ -67,25 +67,27 @@ def uptime(req: Request) -> Response:
 
 def search(req: Request) -> Response:
     """200 {"hypervisors": [...]} whose name contains the text, up to 2.52; 404 when there are none."""
-    told = _matching(req, False)
-    views = [brief(req, f.node, f.service) for _, f in told.found]
-    return Response(200, {"hypervisors": views}, missing.header(req, told.silent))
+    answers = _matching(req, False)
+    views = [brief(req, f.node, f.service) for _, f in answers.found]
+    return Response(200, {"hypervisors": views}, missing.header(req, answers.down))
 
 
 def servers(req: Request) -> Response:
     """200 {"hypervisors": [...]} whose name contains the text, with their servers, up to 2.52."""
-    told = _matching(req, True)
-    views = [brief(req, f.node, f.service, f.servers) for _, f in told.found]
-    return Response(200, {"hypervisors": views}, missing.header(req, told.silent))
+    answers = _matching(req, True)
+    views = [brief(req, f.node, f.service, f.servers) for _, f in answers.found]
+    return Response(200, {"hypervisors": views}, missing.header(req, answers.down))
 
 
 def statistics(req: Request) -> Response:
     """200 {"hypervisor_statistics": {...}}: sums over all hypervisors, up to 2.87."""
-    told = _settled(req, ask.ask_cells(req.cloud, req.ctx, lambda tx: _with(tx, compute_nodes.list_all(tx), False)))
-    views = [sizes(found.node.report) for _, found in told.found]
+    answers = _settled(
+        req, cell_queries.query_cells(req.cloud, req.ctx, lambda tx: _with(tx, compute_nodes.list_all(tx), False))
+    )
+    views = [sizes(found.node.report) for _, found in answers.found]
     sums: dict[str, int] = {name: sum(view[name] or 0 for view in views) for name in _SUMMED}
     statistics = {"count": len(views), **sums}
-    return Response(200, {"hypervisor_statistics": statistics}, missing.header(req, told.silent))
+    return Response(200, {"hypervisor_statistics": statistics}, missing.header(req, answers.down))
 
 
 def _list(req: Request, path: str, view: View) -> Response:
@@ -98,14 +100,14 @@ def _list(req: Request, path: str, view: View) -> Response:
     most = page_size(req, req.services.settings.api.max_limit) if paged else None
     if most == 0:
         return Response(200, {"hypervisors": []})
-    told = _ask(req, pattern, _with_servers(req), after=_marker(req) if paged else None, most=most)
-    found = [one for _, one in told.found]
+    answers = _ask(req, pattern, _with_servers(req), after=_marker(req) if paged else None, most=most)
+    found = [one for _, one in answers.found]
     if pattern is not None:
-        _demand_some(told, pattern)
+        _demand_some(answers, pattern)
     body: dict[str, Any] = {"hypervisors": [view(req, f.node, f.service, f.servers) for f in found]}
     if found and len(found) == most and pattern is None:
         body["hypervisors_links"] = next_link(req, path, _id(req, found[-1].node))
-    return Response(200, body, missing.header(req, told.silent))
+    return Response(200, body, missing.header(req, answers.down))
 
 
 def _marker(req: Request) -> tuple[int, int] | None:
@@ -118,7 +120,7 @@ def _marker(req: Request) -> tuple[int, int] | None:
         raise Invalid(reason=str(nothing))
 
     try:
-        cell_id, found = ask.only(_named(req, marker), nothing)
+        cell_id, found = cell_queries.only_one(_named(req, marker), nothing)
     except NotFound:
         raise Invalid(reason=str(nothing)) from None
     return found.node.id, cell_id
@@ -129,10 +131,10 @@ def _one(req: Request, *, with_servers: bool) -> _Found:
     nothing = NotFound(reason=f"Hypervisor with ID '{asked}' could not be found.")
     if not req.at_least(2, 53) and (not asked.isdecimal() or len(asked) > 9):
         raise nothing
-    return ask.only(_named(req, asked, with_servers=with_servers), nothing)[1]
+    return cell_queries.only_one(_named(req, asked, with_servers=with_servers), nothing)[1]
 
 
-def _named(req: Request, asked: str, *, with_servers: bool = False) -> Told[_Found]:
+def _named(req: Request, asked: str, *, with_servers: bool = False) -> CellAnswers[_Found]:
     """The node with this uuid, or (up to 2.52) those with this number."""
 
     def question(tx: Connection) -> list[_Found]:
@@ -142,23 +144,23 @@ def _named(req: Request, asked: str, *, with_servers: bool = False) -> Told[_Fou
             return []
         return _with(tx, [node], with_servers)
 
-    return _settled(req, ask.ask_cells(req.cloud, req.ctx, question))
+    return _settled(req, cell_queries.query_cells(req.cloud, req.ctx, question))
 
 
-def _settled(req: Request, told: Told[_Found]) -> Told[_Found]:
-    return Told(list(ask.settled(req.cloud, told.found, lambda found: found.service)), told.silent)
+def _settled(req: Request, answers: CellAnswers[_Found]) -> CellAnswers[_Found]:
+    return CellAnswers(list(cell_queries.settled(req.cloud, answers.found, lambda found: found.service)), answers.down)
 
 
-def _matching(req: Request, with_servers: bool) -> Told[_Found]:
-    told = _ask(req, req.params["id"], with_servers)
-    _demand_some(told, req.params["id"])
-    return told
+def _matching(req: Request, with_servers: bool) -> CellAnswers[_Found]:
+    answers = _ask(req, req.params["id"], with_servers)
+    _demand_some(answers, req.params["id"])
+    return answers
 
 
-def _demand_some(told: Told[_Found], pattern: str) -> None:
+def _demand_some(answers: CellAnswers[_Found], pattern: str) -> None:
     """Raises NotFound when nothing was found, and CellUnavailable while a silent cell may have something."""
-    if not told.found:
-        ask.only(told, NotFound(reason=f"No hypervisor matching '{pattern}' could be found."))
+    if not answers.found:
+        cell_queries.only_one(answers, NotFound(reason=f"No hypervisor matching '{pattern}' could be found."))
 
 
 def _ask(
@@ -168,7 +170,7 @@ def _ask(
     *,
     after: tuple[int, int] | None = None,
     most: int | None = None,
-) -> Told[_Found]:
+) -> CellAnswers[_Found]:
     """The next hypervisors, by their numbers; those of one number, which each cell may have, by cell."""
 
     def page(cell: Cell, last: tuple[int, _Found] | None, limit: int) -> list[tuple[int, _Found]]:
@@ -183,11 +185,11 @@ def _ask(
         req.cloud.cells,
         req.ctx.deadline,
         [mapping.id for mapping in req.cloud.cells.all() if not mapping.is_cell0],
-        Kind(page, lambda row: (row[1].node.id, row[0]), lambda row: (row[0], row[1].node.id)),
+        RowSource(page, lambda row: (row[1].node.id, row[0]), lambda row: (row[0], row[1].node.id)),
         want=most or MOST_ROWS,
     )
-    found = list(islice(ask.settled(req.cloud, merged, lambda found: found.service), most))
-    return Told(found, sorted(merged.failures))
+    found = list(islice(cell_queries.settled(req.cloud, merged, lambda found: found.service), most))
+    return CellAnswers(found, sorted(merged.failures))
 
 
 def _with(tx: Connection, nodes: list[ComputeNode], with_servers: bool) -> list[_Found]:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+from api_cell.compute.fields import Field, View
 from api_cell.edge import missing_cells as missing
 from api_cell.edge.formats import FORMATS
 from api_cell.edge.route import Request, Response
 from api_cell.edge.shapes import is_true
-from api_cell.hosts import ask, change
+from api_cell.hosts import cell_queries, change
 from api_cell.timestamps import with_fraction
 from cell_service.db import services as rows
 from cell_service.errors import HostMappingNotFound, Invalid, NotFound, ServiceNotFound
@@ -20,13 +21,13 @@ UNKNOWN_VERSION = (2, 69)
 def index(req: Request) -> Response:
     """200 {"services": [...]}; from 2.69 on the hosts of silent cells are there with status UNKNOWN."""
     host, binary = req.one("host"), req.one("binary")
-    told = ask.ask_services(req.cloud, req.ctx, lambda tx: rows.list_all(tx, host=host, binary=binary))
-    zones = ask.zones(req.cloud)
-    views = [_view(req, service, zones) for _, service in told.found]
+    answers = cell_queries.query_services(req.cloud, req.ctx, lambda tx: rows.list_all(tx, host=host, binary=binary))
+    zones = cell_queries.zones(req.cloud)
+    views = [_view(req, service, zones) for _, service in answers.found]
     if req.version >= UNKNOWN_VERSION and binary in (None, rows.COMPUTE):
-        unknown = [name for name in ask.hosts_of(req.cloud, told.silent) if host in (None, name)]
+        unknown = [name for name in cell_queries.hosts_of(req.cloud, answers.down) if host in (None, name)]
         views += [{"binary": rows.COMPUTE, "host": name, "status": "UNKNOWN"} for name in unknown]
-    return Response(200, {"services": views}, missing.header(req, told.silent))
+    return Response(200, {"services": views}, missing.header(req, answers.down))
 
 
 def update(req: Request) -> Response:
@@ -74,7 +75,7 @@ def _update_by_uuid(req: Request) -> Response:
         disabled_reason=reason,
         forced_down=None if forced is None else is_true(forced),
     )
-    return Response(200, {"service": _view(req, changed, ask.zones(req.cloud))})
+    return Response(200, {"service": _view(req, changed, cell_queries.zones(req.cloud))})
 
 
 def _update_by_verb(req: Request) -> Response:
@@ -117,29 +118,32 @@ def _find(req: Request, asked: str) -> tuple[int, Service]:
         except ServiceNotFound:
             return []
 
-    told = ask.ask_services(req.cloud, req.ctx, question)
-    if len(told.found) > 1:
+    answers = cell_queries.query_services(req.cloud, req.ctx, question)
+    if len(answers.found) > 1:
         raise Invalid(reason=f"More than one possible service found for id {asked}. Use its uuid from 2.53 on.")
-    return ask.only(told, ServiceNotFound(service_id=asked))
+    return cell_queries.only_one(answers, ServiceNotFound(service_id=asked))
 
 
 def _by_host(req: Request, host: str, binary: str) -> tuple[int, Service]:
     nothing = HostMappingNotFound(host=host) if binary == rows.COMPUTE else ServiceNotFound(service_id=binary)
-    told = ask.ask_services(req.cloud, req.ctx, lambda tx: rows.list_all(tx, host=host, binary=binary))
-    return ask.only(told, nothing)
+    answers = cell_queries.query_services(req.cloud, req.ctx, lambda tx: rows.list_all(tx, host=host, binary=binary))
+    return cell_queries.only_one(answers, nothing)
 
 
 def _view(req: Request, service: Service, zones: dict[str, str]) -> dict[str, Any]:
-    view: dict[str, Any] = {
-        "id": service.uuid if req.at_least(2, 53) else service.id,
-        "binary": service.binary,
-        "host": service.host,
+    return _VIEW.at(req.version, service) | {
         "zone": zone_of(req, service, zones),
-        "status": "disabled" if service.disabled else "enabled",
         "state": "up" if is_up(req, service) else "down",
-        "updated_at": with_fraction(service.updated_at),
-        "disabled_reason": service.disabled_reason,
     }
-    if req.at_least(2, 11):
-        view["forced_down"] = service.forced_down
-    return view
+
+
+_VIEW: View[Service] = View(
+    Field("id", lambda service: service.id, until=(2, 52)),
+    Field("id", lambda service: service.uuid, since=(2, 53)),
+    Field("binary", lambda service: service.binary),
+    Field("host", lambda service: service.host),
+    Field("status", lambda service: "disabled" if service.disabled else "enabled"),
+    Field("updated_at", lambda service: with_fraction(service.updated_at)),
+    Field("disabled_reason", lambda service: service.disabled_reason),
+    Field("forced_down", lambda service: service.forced_down, since=(2, 11)),
+)

@@ -6,7 +6,8 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from api_cell import limits
+from api_cell import quota_check
+from api_cell.compute.fields import Field, View
 from api_cell.compute.keypairs import keys
 from api_cell.edge.links import next_link, page_size
 from api_cell.edge.route import Request, Response
@@ -26,7 +27,7 @@ def index(req: Request) -> Response:
     most = page_size(req, req.services.settings.api.max_limit) if paged else None
     with req.cloud.db.connect() as tx:
         pairs = rows.page(tx, user_id, req.one("marker") if paged else None, most)
-    body: dict[str, Any] = {"keypairs": [{"keypair": _brief(req, pair)} for pair in pairs]}
+    body: dict[str, Any] = {"keypairs": [{"keypair": _VIEW.at(req.version, pair)} for pair in pairs]}
     if pairs and len(pairs) == most:
         body["keypairs_links"] = next_link(req, "/os-keypairs", pairs[-1].name)
     return Response(200, body)
@@ -37,7 +38,7 @@ def show(req: Request) -> Response:
     user_id = _user(req, "show")
     with req.cloud.db.connect() as tx:
         pair = rows.get(tx, user_id, req.params["id"])
-    view = _brief(req, pair) | {
+    view = _VIEW.at(req.version, pair) | {
         "id": pair.id,
         "user_id": pair.user_id,
         "created_at": with_fraction(pair.created_at),
@@ -57,14 +58,14 @@ def create(req: Request) -> Response:
     key = keys.generated(kind, user_id, now) if text is None else keys.imported(kind, text)
     pair = KeyPair(user_id, given["name"], kind, key.fingerprint, key.public_key, now)
 
-    most = limits.of_user(req.cloud, req.services, req.ctx, req.ctx.project_id, user_id)
+    most = quota_check.user_limits(req.cloud, req.services, req.ctx, req.ctx.project_id, user_id)
 
     def work(tx: Connection) -> None:
         rows.insert_key_pair(tx, pair)
         quotas.reserve(tx, _ANY_PROJECT, user_id, {"key_pairs": 1}, {}, most)
 
     req.cloud.db.run(work)
-    view = _brief(req, pair) | {"user_id": user_id}
+    view = _VIEW.at(req.version, pair) | {"user_id": user_id}
     if key.private_key is not None:
         view["private_key"] = key.private_key
     return Response(201 if req.at_least(2, 2) else 200, {"keypair": view})
@@ -91,8 +92,9 @@ def _user(req: Request, verb: str, asked: str | None = None) -> str:
     return user_id
 
 
-def _brief(req: Request, pair: KeyPair) -> dict[str, Any]:
-    view: dict[str, Any] = {"name": pair.name, "public_key": pair.public_key, "fingerprint": pair.fingerprint}
-    if req.at_least(2, 2):
-        view["type"] = pair.type
-    return view
+_VIEW: View[KeyPair] = View(
+    Field("name", lambda pair: pair.name),
+    Field("public_key", lambda pair: pair.public_key),
+    Field("fingerprint", lambda pair: pair.fingerprint),
+    Field("type", lambda pair: pair.type, since=(2, 2)),
+)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from api_cell import limits
+from api_cell import quota_check
 from api_cell.edge.auth import credentials
 from api_cell.edge.links import next_link, page_size, page_start, resource_links
 from api_cell.edge.route import Request, Response, Route
@@ -102,7 +102,7 @@ def _properties(req: Request) -> Mapping[str, str]:
 
 
 def _describe(req: Request, properties: Mapping[str, str]) -> Mapping[str, str]:
-    most = limits.of_project(req.cloud, req.services, req.ctx, req.ctx.project_id)["metadata_items"]
+    most = quota_check.project_limits(req.cloud, req.services, req.ctx, req.ctx.project_id)["metadata_items"]
     if 0 <= most < len(properties):
         raise LimitExceeded(reason="Image property count exceeded")
     return req.services.require_images().describe(req.ctx, req.params["image_id"], properties).properties

@@ -3,32 +3,54 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
-from api_cell import limits
-from api_cell.edge.route import Request, Response, Version
+from api_cell import quota_check
+from api_cell.compute.fields import Field, Read, View
+from api_cell.edge.route import Request, Response
 
-_ALWAYS = {
-    "maxServerMeta": "metadata_items",
-    "maxServerGroups": "server_groups",
-    "maxServerGroupMembers": "server_group_members",
-    "maxTotalCores": "cores",
-    "maxTotalInstances": "instances",
-    "maxTotalKeypairs": "key_pairs",
-    "maxTotalRAMSize": "ram",
-}
-_USED = {
-    "totalCoresUsed": "cores",
-    "totalInstancesUsed": "instances",
-    "totalRAMUsed": "ram",
-    "totalServerGroupsUsed": "server_groups",
-}
-_NETWORK = {
-    "maxSecurityGroups": -1,
-    "maxSecurityGroupRules": -1,
-    "maxTotalFloatingIps": -1,
-    "totalFloatingIpsUsed": 0,
-    "totalSecurityGroupsUsed": 0,
-}
+
+@dataclass(frozen=True, slots=True)
+class _Quota:
+    """Limits and use of a project, by resource."""
+
+    limits: Mapping[str, int]
+    used: Mapping[str, int]
+
+
+def _limit(resource: str) -> Read[_Quota]:
+    return lambda quota: quota.limits[resource]
+
+
+def _use(resource: str) -> Read[_Quota]:
+    return lambda quota: quota.used.get(resource, 0)
+
+
+def _always(value: int) -> Read[_Quota]:
+    return lambda _quota: value
+
+
+_VIEW: View[_Quota] = View(
+    Field("maxServerMeta", _limit("metadata_items")),
+    Field("maxServerGroups", _limit("server_groups")),
+    Field("maxServerGroupMembers", _limit("server_group_members")),
+    Field("maxTotalCores", _limit("cores")),
+    Field("maxTotalInstances", _limit("instances")),
+    Field("maxTotalKeypairs", _limit("key_pairs")),
+    Field("maxTotalRAMSize", _limit("ram")),
+    Field("totalCoresUsed", _use("cores")),
+    Field("totalInstancesUsed", _use("instances")),
+    Field("totalRAMUsed", _use("ram")),
+    Field("totalServerGroupsUsed", _use("server_groups")),
+    Field("maxPersonality", _limit("injected_files"), until=(2, 56)),
+    Field("maxPersonalitySize", _limit("injected_file_content_bytes"), until=(2, 56)),
+    Field("maxImageMeta", _limit("metadata_items"), until=(2, 38)),
+    Field("maxSecurityGroups", _always(-1), until=(2, 35)),
+    Field("maxSecurityGroupRules", _always(-1), until=(2, 35)),
+    Field("maxTotalFloatingIps", _always(-1), until=(2, 35)),
+    Field("totalFloatingIpsUsed", _always(0), until=(2, 35)),
+    Field("totalSecurityGroupsUsed", _always(0), until=(2, 35)),
+)
 
 
 def index(req: Request) -> Response:
@@ -36,21 +58,6 @@ def index(req: Request) -> Response:
     project_id = req.one("tenant_id") or req.ctx.project_id
     if project_id != req.ctx.project_id:
         req.demand("os_compute_api:limits:other_project")
-    most = limits.of_project(req.cloud, req.services, req.ctx, project_id)
-    usage = limits.usage_of(req.cloud, req.services, project_id)
-    return Response(200, {"limits": {"absolute": _absolute(most, usage, req.version), "rate": []}})
-
-
-def _absolute(most: Mapping[str, int], usage: Mapping[str, int], version: Version) -> dict[str, int]:
-    view = {shown: most[name] for shown, name in _ALWAYS.items()}
-    view |= {shown: usage.get(name, 0) for shown, name in _USED.items()}
-    if version < (2, 57):
-        view |= {
-            "maxPersonality": most["injected_files"],
-            "maxPersonalitySize": most["injected_file_content_bytes"],
-        }
-    if version < (2, 39):
-        view["maxImageMeta"] = most["metadata_items"]
-    if version < (2, 36):
-        view |= _NETWORK
-    return view
+    most = quota_check.project_limits(req.cloud, req.services, req.ctx, project_id)
+    usage = quota_check.usage_of(req.cloud, req.services, project_id)
+    return Response(200, {"limits": {"absolute": _VIEW.at(req.version, _Quota(most, usage)), "rate": []}})

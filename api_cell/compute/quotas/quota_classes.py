@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from api_cell import limits
+from api_cell import quota_check
 from api_cell.compute.quotas.views import limits_view, shown_in_classes
 from api_cell.edge.route import Request, Response
 from mapping_db import quotas
@@ -11,13 +11,15 @@ from mapping_db import quotas
 def show(req: Request) -> Response:
     """200 {"quota_class_set": {"id", name: limit, ...}}."""
     name = req.params["id"]
-    view = limits_view(limits.defaults(req.cloud, req.services, req.ctx, name), shown_in_classes(req.version))
+    view = limits_view(
+        quota_check.default_limits(req.cloud, req.services, req.ctx, name), shown_in_classes(req.version)
+    )
     return Response(200, {"quota_class_set": {"id": name, **view}})
 
 
 def update(req: Request) -> Response:
     """200 {"quota_class_set": {name: limit, ...}}; 403 where limits are kept elsewhere."""
-    limits.demand_settable(req.services)
+    quota_check.demand_settable(req.services)
     configured, name = req.services.settings.quota.limits(), req.params["id"]
     wanted = {each: int(value) for each, value in req.body["quota_class_set"].items() if each in configured}
     req.cloud.db.run(lambda tx: quotas.set_class_limits(tx, name, wanted))
@@ -25,7 +27,7 @@ def update(req: Request) -> Response:
         200,
         {
             "quota_class_set": limits_view(
-                limits.defaults(req.cloud, req.services, req.ctx, name), shown_in_classes(req.version)
+                quota_check.default_limits(req.cloud, req.services, req.ctx, name), shown_in_classes(req.version)
             )
         },
     )

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from sqlalchemy import Connection
 
-from api_cell import limits
+from api_cell import quota_check
 from api_cell.compute.quotas.views import detail_view, limits_view, shown_in_sets
 from api_cell.edge.route import Request, Response
 from api_cell.edge.shapes import is_true
@@ -25,27 +25,27 @@ def detail(req: Request) -> Response:
     """200 {"quota_set": {"id", name: {"limit", "in_use", "reserved"}, ...}}."""
     req.demand("os_compute_api:os-quota-sets:detail", {"project_id": req.params["id"]})
     most = _limits(req)
-    usage = limits.usage_of(req.cloud, req.services, req.params["id"], req.one("user_id") or quotas.PROJECT)
+    usage = quota_check.usage_of(req.cloud, req.services, req.params["id"], req.one("user_id") or quotas.PROJECT)
     view = detail_view(most, usage, shown_in_sets(req.version))
     return Response(200, {"quota_set": {"id": req.params["id"], **view}})
 
 
 def defaults(req: Request) -> Response:
     """200 {"quota_set": {"id", name: limit, ...}}: what holds for a project that has no limits of its own."""
-    view = limits_view(limits.defaults(req.cloud, req.services, req.ctx), shown_in_sets(req.version))
+    view = limits_view(quota_check.default_limits(req.cloud, req.services, req.ctx), shown_in_sets(req.version))
     return Response(200, {"quota_set": {"id": req.params["id"], **view}})
 
 
 def update(req: Request) -> Response:
     """200 {"quota_set": {name: limit, ...}}; 400 for a limit below what is in use, unless forced; 403 where limits are
     kept elsewhere."""
-    limits.demand_settable(req.services)
+    quota_check.demand_settable(req.services)
     given = dict(req.body["quota_set"])
     forced = is_true(given.pop("force", False))
     user_id = req.one("user_id")
     wanted = {name: int(value) for name, value in given.items() if name in req.services.settings.quota.limits()}
     project_id = req.params["id"]
-    ceilings = limits.of_project(req.cloud, req.services, req.ctx, project_id) if user_id else {}
+    ceilings = quota_check.project_limits(req.cloud, req.services, req.ctx, project_id) if user_id else {}
 
     def work(tx: Connection) -> None:
         if not forced:
@@ -61,7 +61,7 @@ def update(req: Request) -> Response:
 
 def delete(req: Request) -> Response:
     """202: the defaults hold again. 403 where limits are kept elsewhere."""
-    limits.demand_settable(req.services)
+    quota_check.demand_settable(req.services)
     user_id = req.one("user_id")
     project_id = req.params["id"]
     if user_id:
@@ -75,8 +75,8 @@ def _limits(req: Request) -> dict[str, int]:
     """Of the user that is named in the query, or of the project."""
     user_id = req.one("user_id")
     if user_id:
-        return limits.of_user(req.cloud, req.services, req.ctx, req.params["id"], user_id)
-    return limits.of_project(req.cloud, req.services, req.ctx, req.params["id"])
+        return quota_check.user_limits(req.cloud, req.services, req.ctx, req.params["id"], user_id)
+    return quota_check.project_limits(req.cloud, req.services, req.ctx, req.params["id"])
 
 
 def _check(

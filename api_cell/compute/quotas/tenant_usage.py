@@ -11,8 +11,8 @@ from api_cell.edge import missing_cells as missing
 from api_cell.edge.links import next_link, page_size
 from api_cell.edge.route import ByVersion, Request, Response, Schema
 from api_cell.edge.shapes import TEXT, WHOLE, by_version, query
-from api_cell.lists.merge import MOST_ROWS, Kind, Merge
-from api_cell.lists.owned import Copy, owned
+from api_cell.lists.merge import MOST_ROWS, Merge, RowSource
+from api_cell.lists.owned_rows import Copy, owned
 from api_cell.lists.rows_in_transit import read_whole
 from api_cell.servers.lists.rows import refuse_gaps
 from api_cell.timestamps import parse_timestamp, with_fraction
@@ -150,7 +150,7 @@ def _page(req: Request, merge: Merge[Copy[Ran]], most: int | None) -> Iterator[R
     return islice(owned(req.cloud, iter(merge), min(most or MOST_ROWS, MOST_ROWS)), most)
 
 
-def _kind(req: Request, told: _Told, project_id: str | None) -> Kind[Copy[Ran]]:
+def _kind(req: Request, told: _Told, project_id: str | None) -> RowSource[Copy[Ran]]:
     begin = _marker(req, project_id)
 
     def page(cell: Cell, after: Copy[Ran] | None, limit: int) -> list[Copy[Ran]]:
@@ -161,7 +161,7 @@ def _kind(req: Request, told: _Told, project_id: str | None) -> Kind[Copy[Ran]]:
             )
         return [Copy(cell.mapping.id, each.uuid, each.uuid, each.hidden, each) for each in found]
 
-    return Kind(
+    return RowSource(
         page, lambda copy: (copy.row.project_id, copy.row.uuid), lambda copy: (copy.identity, copy.cell_id)
     )  # fmt: skip
 

@@ -8,7 +8,7 @@ from urllib.parse import unquote
 
 from api_cell.edge.route import ByVersion, Request, Response, Route
 from api_cell.edge.shapes import query
-from api_cell.hosts import ask
+from api_cell.hosts import cell_queries
 from cell_service.db import services
 from cell_service.errors import Invalid
 
@@ -32,8 +32,8 @@ def show(req: Request) -> Response:
 
 
 def _log(req: Request, before: datetime) -> dict[str, Any]:
-    told = ask.ask_services(req.cloud, req.ctx, lambda tx: services.list_all(tx, binary=services.COMPUTE))
-    hosts = sorted({service.host for _, service in told.found} | set(ask.hosts_of(req.cloud, told.silent)))
+    answers = cell_queries.query_services(req.cloud, req.ctx, lambda tx: services.list_all(tx, binary=services.COMPUTE))
+    hosts = sorted({service.host for _, service in answers.found} | set(cell_queries.hosts_of(req.cloud, answers.down)))
     begin, end = _month_before(before)
     return {
         "hosts_not_run": hosts,

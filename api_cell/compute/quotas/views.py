@@ -5,28 +5,32 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from api_cell.compute.fields import Field, values_at
 from api_cell.edge.route import Version
 
-_NETWORK = ("fixed_ips", "floating_ips", "security_groups", "security_group_rules")
-_INJECTION = ("injected_files", "injected_file_content_bytes", "injected_file_path_bytes")
-_GROUPS = ("server_groups", "server_group_members")
-_ALWAYS = ("instances", "cores", "ram", "metadata_items", "key_pairs")
 UNLIMITED = -1
+
+
+def _named(names: str, **versions: Version) -> tuple[Field[None], ...]:
+    return tuple(Field(name, None, **versions) for name in names.split())
+
+
+_ALWAYS = _named("instances cores ram metadata_items key_pairs")
+_NETWORK = "fixed_ips floating_ips security_groups security_group_rules"
+_GROUPS = "server_groups server_group_members"
+_INJECTION = _named("injected_files injected_file_content_bytes injected_file_path_bytes", until=(2, 56))
+_IN_SETS = (*_ALWAYS, *_named(_GROUPS), *_named(_NETWORK, until=(2, 35)), *_INJECTION)
+_IN_CLASSES = (*_ALWAYS, *_named(_GROUPS, since=(2, 50)), *_named(_NETWORK, until=(2, 49)), *_INJECTION)
 
 
 def shown_in_sets(version: Version) -> tuple[str, ...]:
     """The names in a quota set, and in a body that changes one."""
-    return _ALWAYS + _GROUPS + _old_names(version, (2, 36))
+    return tuple(values_at(_IN_SETS, version))
 
 
 def shown_in_classes(version: Version) -> tuple[str, ...]:
     """The names in a quota class set."""
-    return _ALWAYS + (_GROUPS if version >= (2, 50) else ()) + _old_names(version, (2, 50))
-
-
-def _old_names(version: Version, without_networks: Version) -> tuple[str, ...]:
-    networks = _NETWORK if version < without_networks else ()
-    return networks + (_INJECTION if version < (2, 57) else ())
+    return tuple(values_at(_IN_CLASSES, version))
 
 
 def limits_view(limits: Mapping[str, int], names: tuple[str, ...]) -> dict[str, Any]:

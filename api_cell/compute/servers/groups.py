@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
 from uuid import uuid4
 
 from sqlalchemy import Connection
 
-from api_cell import limits
+from api_cell import quota_check
+from api_cell.compute.fields import Field, View
 from api_cell.edge.links import page_size, page_start
 from api_cell.edge.route import ByVersion, Request, Response, Schema, Version
 from api_cell.edge.shapes import NAME, TEXT, WHOLE, by_version, query_until_closed, strict, wrapped
@@ -43,7 +43,7 @@ def index(req: Request) -> Response:
     limit = page_size(req, req.services.settings.api.max_limit)
     with req.cloud.db.connect() as tx:
         groups = rows.of_project(tx, project_id, limit=limit, offset=page_start(req))
-    return Response(200, {"server_groups": [_view(req, group) for group in groups]})
+    return Response(200, {"server_groups": [_VIEW.at(req.version, group) for group in groups]})
 
 
 def show(req: Request) -> Response:
@@ -51,7 +51,7 @@ def show(req: Request) -> Response:
     with req.cloud.db.connect() as tx:
         group = _own(req, tx)
     req.demand("os_compute_api:os-server-groups:show", {"project_id": group.project_id})
-    return Response(200, {"server_group": _view(req, group)})
+    return Response(200, {"server_group": _VIEW.at(req.version, group)})
 
 
 def create(req: Request) -> Response:
@@ -63,7 +63,7 @@ def create(req: Request) -> Response:
         raise Invalid(reason="Only anti-affinity policy supports rules.")
     uuid = str(uuid4())
 
-    most, of_user = limits.of_both(req.cloud, req.services, req.ctx, ctx.project_id, ctx.user_id)
+    most, of_user = quota_check.project_and_user_limits(req.cloud, req.services, req.ctx, ctx.project_id, ctx.user_id)
 
     def work(tx: Connection) -> Group:
         quotas.reserve(tx, ctx.project_id, ctx.user_id, {"server_groups": 1}, most, of_user)
@@ -78,7 +78,7 @@ def create(req: Request) -> Response:
             rules=rules,
         )
 
-    return Response(200, {"server_group": _view(req, req.cloud.db.run(work))})
+    return Response(200, {"server_group": _VIEW.at(req.version, req.cloud.db.run(work))})
 
 
 def delete(req: Request) -> Response:
@@ -102,10 +102,14 @@ def _own(req: Request, tx: Connection) -> Group:
     return group
 
 
-def _view(req: Request, group: Group) -> dict[str, Any]:
-    view: dict[str, Any] = {"id": group.uuid, "name": group.name, "members": list(group.members)}
-    if req.at_least(2, 13):
-        view |= {"project_id": group.project_id, "user_id": group.user_id}
-    if req.at_least(2, 64):
-        return view | {"policy": group.policy, "rules": dict(group.rules)}
-    return view | {"policies": [group.policy], "metadata": {}}
+_VIEW: View[Group] = View(
+    Field("id", lambda group: group.uuid),
+    Field("name", lambda group: group.name),
+    Field("members", lambda group: list(group.members)),
+    Field("project_id", lambda group: group.project_id, since=(2, 13)),
+    Field("user_id", lambda group: group.user_id, since=(2, 13)),
+    Field("policies", lambda group: [group.policy], until=(2, 63)),
+    Field("metadata", lambda _group: {}, until=(2, 63)),
+    Field("policy", lambda group: group.policy, since=(2, 64)),
+    Field("rules", lambda group: dict(group.rules), since=(2, 64)),
+)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from api_cell.compute.fields import Field, Read, View
 from api_cell.compute.servers.views import host_id
 from api_cell.edge.links import next_link, page_size
 from api_cell.edge.route import Request, Response
 from api_cell.servers import find
-from api_cell.servers.find import Found
+from api_cell.servers.find import LocatedServer
 from api_cell.servers.lists.query import parse_moment
 from api_cell.timestamps import with_fraction
 from cell_service.db import actions
@@ -40,7 +42,7 @@ def index(req: Request) -> Response:
             )
         except ActionNotFound:
             raise Invalid(reason=f"marker [{marker}] not found") from None
-    answer: dict[str, Any] = {"instanceActions": [_view(req, each) for each in listed]}
+    answer: dict[str, Any] = {"instanceActions": [_VIEW.at(req.version, each) for each in listed]}
     if limit is not None and listed and len(listed) >= limit:
         path = f"/servers/{found.instance.uuid}/os-instance-actions"
         answer["links"] = next_link(req, path, listed[-1].request_id)
@@ -57,14 +59,14 @@ def show(req: Request) -> Response:
     with found.cell.db.connect(req.ctx.deadline) as tx:
         action = actions.get(tx, found.instance.uuid, request_id)
         events = actions.events_of(tx, action.id)
-    shown = _view(req, action)
+    shown = _VIEW.at(req.version, action)
     traced = req.may(EVENTS_RULE, target)
     if traced or req.at_least(2, 51):
         shown["events"] = [_event(req, found, each, traced=traced) for each in events]
     return Response(200, {"instanceAction": shown})
 
 
-def _found(req: Request) -> Found:
+def _found(req: Request) -> LocatedServer:
     return find.server(req.cloud, req.ctx, req.params["server_id"], deleted=req.at_least(2, 21))
 
 
@@ -73,34 +75,45 @@ def _moment(req: Request, name: str) -> datetime | None:
     return parse_moment(name, text) if text is not None and req.at_least(2, 58) else None
 
 
-def _view(req: Request, action: Action) -> dict[str, Any]:
-    shown: dict[str, Any] = {
-        "action": action.action,
-        "instance_uuid": action.instance_uuid,
-        "request_id": action.request_id,
-        "user_id": action.user_id,
-        "project_id": action.project_id,
-        "start_time": with_fraction(action.start_time),
-        "message": action.message,
-    }
-    if req.at_least(2, 58):
-        shown["updated_at"] = with_fraction(action.updated_at)
-    return shown
+_VIEW: View[Action] = View(
+    Field("action", lambda action: action.action),
+    Field("instance_uuid", lambda action: action.instance_uuid),
+    Field("request_id", lambda action: action.request_id),
+    Field("user_id", lambda action: action.user_id),
+    Field("project_id", lambda action: action.project_id),
+    Field("start_time", lambda action: with_fraction(action.start_time)),
+    Field("message", lambda action: action.message),
+    Field("updated_at", lambda action: with_fraction(action.updated_at), since=(2, 58)),
+)
 
 
-def _event(req: Request, found: Found, event: ActionEvent, *, traced: bool) -> dict[str, Any]:
-    shown: dict[str, Any] = {
-        "event": event.event,
-        "start_time": with_fraction(event.start_time),
-        "finish_time": with_fraction(event.finish_time),
-        "result": event.result,
-    }
-    if traced:
-        shown["traceback"] = event.traceback
-    if req.at_least(2, 62):
-        shown["hostId"] = host_id(found.instance.project_id, event.host)
-        if traced:
-            shown["host"] = event.host or ""
-    if req.at_least(2, 84) and req.may(DETAILS_RULE, find.target(found.instance)):
-        shown["details"] = event.details
-    return shown
+@dataclass(frozen=True, slots=True)
+class _Event:
+    """An event, and the project for which its host's name is hidden."""
+
+    event: ActionEvent
+    project_id: str
+
+
+_TIMES: tuple[Field[Read[_Event]], ...] = (
+    Field("event", lambda shown: shown.event.event),
+    Field("start_time", lambda shown: with_fraction(shown.event.start_time)),
+    Field("finish_time", lambda shown: with_fraction(shown.event.finish_time)),
+    Field("result", lambda shown: shown.event.result),
+    Field("hostId", lambda shown: host_id(shown.project_id, shown.event.host), since=(2, 62)),
+)
+_EVENT: View[_Event] = View(*_TIMES)
+_TRACED_EVENT: View[_Event] = View(
+    *_TIMES,
+    Field("traceback", lambda shown: shown.event.traceback),
+    Field("host", lambda shown: shown.event.host or "", since=(2, 62)),
+)
+_DETAILS: View[_Event] = View(Field("details", lambda shown: shown.event.details, since=(2, 84)))
+
+
+def _event(req: Request, found: LocatedServer, event: ActionEvent, *, traced: bool) -> dict[str, Any]:
+    shown = _Event(event, found.instance.project_id)
+    view = (_TRACED_EVENT if traced else _EVENT).at(req.version, shown)
+    if req.may(DETAILS_RULE, find.target(found.instance)):
+        view |= _DETAILS.at(req.version, shown)
+    return view

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
+from api_cell.compute.fields import Field, View, schemas_of
 from api_cell.compute.servers.schemas import ADDRESS, TAG
-from api_cell.edge.route import ByVersion, Request, Response, Route, Schema, Version
-from api_cell.edge.shapes import UUID, by_version, query, strict
+from api_cell.edge.route import ByVersion, Request, Response, Route
+from api_cell.edge.shapes import UUID, query, strict
 from api_cell.servers import interfaces
 from cell_service.errors import Invalid
 from cell_service.model.instance import NetworkRequest
@@ -19,13 +18,13 @@ SHOW_RULE = "os_compute_api:os-attach-interfaces:show"
 def index(req: Request) -> Response:
     """200 {"interfaceAttachments": […]}"""
     ports = interfaces.ports_of(req.cloud, req.services, req.caller, req.params["server_id"], LIST_RULE)
-    return Response(200, {"interfaceAttachments": [_view(req, port) for port in ports]})
+    return Response(200, {"interfaceAttachments": [_VIEW.at(req.version, port) for port in ports]})
 
 
 def show(req: Request) -> Response:
     """200 {"interfaceAttachment": {…}}; 404 when the port is not the server's."""
     port = interfaces.port_of(req.cloud, req.services, req.caller, req.params["server_id"], req.params["id"], SHOW_RULE)
-    return Response(200, {"interfaceAttachment": _view(req, port)})
+    return Response(200, {"interfaceAttachment": _VIEW.at(req.version, port)})
 
 
 def create(req: Request) -> Response:
@@ -40,7 +39,7 @@ def create(req: Request) -> Response:
     fixed_ip = fixed_ips[0]["ip_address"] if fixed_ips else None
     request = NetworkRequest(network_id, port_id, fixed_ip, asked.get("tag"))
     port = interfaces.attach(req.cloud, req.services, req.caller, req.params["server_id"], request)
-    return Response(200, {"interfaceAttachment": _view(req, port)})
+    return Response(200, {"interfaceAttachment": _VIEW.at(req.version, port)})
 
 
 def delete(req: Request) -> Response:
@@ -49,30 +48,24 @@ def delete(req: Request) -> Response:
     return Response(202)
 
 
-def _view(req: Request, port: PortState) -> dict[str, Any]:
-    shown = {
-        "net_id": port.network_id,
-        "port_id": port.port_id,
-        "mac_addr": port.mac,
-        "port_state": port.status,
-        "fixed_ips": [{"subnet_id": ip.subnet_id, "ip_address": ip.address} for ip in port.fixed_ips],
-    }
-    return {**shown, "tag": port.tag} if req.at_least(2, 70) else shown
+_VIEW: View[PortState] = View(
+    Field("net_id", lambda port: port.network_id),
+    Field("port_id", lambda port: port.port_id),
+    Field("mac_addr", lambda port: port.mac),
+    Field("port_state", lambda port: port.status),
+    Field("fixed_ips", lambda port: [{"subnet_id": ip.subnet_id, "ip_address": ip.address} for ip in port.fixed_ips]),
+    Field("tag", lambda port: port.tag, since=(2, 70)),
+)
 
 
-def _body(version: Version) -> Schema:
-    fixed_ip = strict({"ip_address": ADDRESS}, "ip_address")
-    fields: dict[str, Any] = {
-        "net_id": UUID,
-        "port_id": UUID,
-        "fixed_ips": {"type": "array", "minItems": 1, "maxItems": 1, "items": fixed_ip},
-    }
-    if version >= (2, 49):
-        fields["tag"] = TAG
-    return strict({"interfaceAttachment": strict(fields)})
-
-
-CREATE = by_version(_body, (2, 1), (2, 49))
+_FIXED_IP = strict({"ip_address": ADDRESS}, "ip_address")
+CREATE = schemas_of(
+    lambda fields: strict({"interfaceAttachment": strict(fields)}),
+    Field("net_id", UUID),
+    Field("port_id", UUID),
+    Field("fixed_ips", {"type": "array", "minItems": 1, "maxItems": 1, "items": _FIXED_IP}),
+    Field("tag", TAG, since=(2, 49)),
+)
 NOTHING: ByVersion = (((2, 1), query({}, closed=False)), ((2, 102), query({}, closed=True)))
 
 _PATH = "/servers/{server_id}/os-interface"

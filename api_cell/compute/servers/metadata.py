@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from sqlalchemy import Connection
 
-from api_cell import limits
+from api_cell import quota_check
 from api_cell.compute.servers import views
 from api_cell.edge.route import Request, Response
 from api_cell.servers import act, find
@@ -149,12 +149,12 @@ def _seen(req: Request, rule: str) -> Instance:
 
 def _change_metadata(req: Request, rule: str, change: Callable[[dict[str, str]], dict[str, str]]) -> dict[str, str]:
     server_id = req.params["server_id"]
-    most = limits.of_project(req.cloud, req.services, req.ctx, req.ctx.project_id)["metadata_items"]
+    most = quota_check.project_limits(req.cloud, req.services, req.ctx, req.ctx.project_id)["metadata_items"]
 
     def work(tx: Connection, cell: Cell) -> dict[str, str]:
         instance = _mine(req, tx, cell, server_id, rule)
         after = change(instance.metadata)
-        limits.demand_within(most, len(after), "Maximum number of metadata items exceeds")
+        quota_check.demand_within(most, len(after), "Maximum number of metadata items exceeds")
         instances.change(tx, server_id, now=req.cloud.clock.now(), metadata=after)
         return after
 

@@ -6,12 +6,13 @@ from datetime import datetime
 from itertools import islice
 from typing import Any
 
+from api_cell.compute.fields import Field, View
 from api_cell.edge import missing_cells as missing
 from api_cell.edge.links import next_link, page_size, resource_links
 from api_cell.edge.route import ByVersion, Request, Response, Schema
 from api_cell.edge.shapes import TRUE_WORDS, by_version, strict
-from api_cell.lists.merge import MOST_ROWS, Kind, Merge
-from api_cell.lists.owned import Copy, owned
+from api_cell.lists.merge import MOST_ROWS, Merge, RowSource
+from api_cell.lists.owned_rows import Copy, owned
 from api_cell.lists.rows_in_transit import read_whole
 from api_cell.servers import find
 from api_cell.servers.lists.query import parse_moment
@@ -156,14 +157,14 @@ def _concerned(req: Request, listing: MigrationListing) -> list[int]:
     return [mapping.id for mapping in req.cloud.cells.all() if not mapping.is_cell0]
 
 
-def _kind(req: Request, listing: MigrationListing, start: tuple[Any, ...] | None) -> Kind[Copy[Migration]]:
+def _kind(req: Request, listing: MigrationListing, start: tuple[Any, ...] | None) -> RowSource[Copy[Migration]]:
     def page(cell: Cell, after: Copy[Migration] | None, limit: int) -> list[Copy[Migration]]:
         place = start if after is None else migration_lists.sort_values(after.row)
         with cell.db.connect(req.ctx.deadline) as tx:
             found = migration_lists.page(tx, listing, after=place, limit=limit)
         return [Copy(cell.mapping.id, each.uuid, each.instance_uuid, each.hidden, each) for each in found]
 
-    return Kind(
+    return RowSource(
         page,
         lambda copy: _KEYS(migration_lists.sort_values(copy.row)),
         lambda copy: (copy.identity, copy.cell_id),
@@ -204,16 +205,9 @@ def _live(req: Request, cell: Cell, instance_uuid: str) -> list[Migration]:
 
 
 def _view(req: Request, migration: Migration, *, hosts: bool) -> dict[str, Any]:
-    shown = _common(req, migration, hosts=hosts) | {
-        "instance_uuid": migration.instance_uuid,
-        "old_instance_type_id": migration.old_instance_type_id,
-        "new_instance_type_id": migration.new_instance_type_id,
-    }
-    if req.at_least(2, 23):
-        shown["migration_type"] = migration.migration_type
-        if migration.migration_type == LIVE and migration.status in _LIVE_UNDER_WAY:
-            path = f"/servers/{migration.instance_uuid}/migrations/{migration.id}"
-            shown["links"] = resource_links(req, path)
+    shown = _common(req, migration, hosts=hosts) | _OF_ALL.at(req.version, migration)
+    if "migration_type" in shown and migration.migration_type == LIVE and migration.status in _LIVE_UNDER_WAY:
+        shown["links"] = resource_links(req, f"/servers/{migration.instance_uuid}/migrations/{migration.id}")
     return shown
 
 
@@ -228,15 +222,22 @@ def _view_of_server(req: Request, migration: Migration, *, hosts: bool) -> dict[
 
 
 def _common(req: Request, migration: Migration, *, hosts: bool) -> dict[str, Any]:
-    shown: dict[str, Any] = {
-        "id": migration.id,
-        "status": migration.status,
-        "created_at": with_fraction(migration.created_at),
-        "updated_at": with_fraction(migration.updated_at or migration.created_at),
-        **{name: getattr(migration, name) if hosts else None for name in _HOSTS},
-    }
-    if req.at_least(2, 59):
-        shown["uuid"] = migration.uuid
-    if req.at_least(2, 80):
-        shown |= {"user_id": migration.user_id, "project_id": migration.project_id}
-    return shown
+    places = {name: getattr(migration, name) if hosts else None for name in _HOSTS}
+    return _COMMON.at(req.version, migration) | places
+
+
+_COMMON: View[Migration] = View(
+    Field("id", lambda migration: migration.id),
+    Field("status", lambda migration: migration.status),
+    Field("created_at", lambda migration: with_fraction(migration.created_at)),
+    Field("updated_at", lambda migration: with_fraction(migration.updated_at or migration.created_at)),
+    Field("uuid", lambda migration: migration.uuid, since=(2, 59)),
+    Field("user_id", lambda migration: migration.user_id, since=(2, 80)),
+    Field("project_id", lambda migration: migration.project_id, since=(2, 80)),
+)
+_OF_ALL: View[Migration] = View(
+    Field("instance_uuid", lambda migration: migration.instance_uuid),
+    Field("old_instance_type_id", lambda migration: migration.old_instance_type_id),
+    Field("new_instance_type_id", lambda migration: migration.new_instance_type_id),
+    Field("migration_type", lambda migration: migration.migration_type, since=(2, 23)),
+)

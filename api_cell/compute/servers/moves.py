@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from api_cell import limits
+from api_cell import quota_check
 from api_cell.edge.route import Request, Response
 from api_cell.edge.shapes import is_true
 from api_cell.servers import act, delete, find
 from api_cell.servers.create.body import new_password
-from api_cell.servers.find import Found
+from api_cell.servers.find import LocatedServer
 from api_cell.servers.moves import kinds, request
 from api_cell.servers.moves.quota import Quota
 from cell_service.db import services
@@ -43,10 +43,12 @@ def resize(req: Request) -> Response:
         except FlavorNotFound:
             raise Invalid(reason="Unable to locate requested flavor.") from None
         _check_resize(instance, flavor)
-    most, of_user = limits.of_both(req.cloud, req.services, req.ctx, instance.project_id, instance.user_id)
+    most, of_user = quota_check.project_and_user_limits(
+        req.cloud, req.services, req.ctx, instance.project_id, instance.user_id
+    )
     classes = class_usage.of_flavor(flavor, volume_backed=False)
-    most = limits.of_servers(req.services, req.ctx, instance.project_id, most, classes)
-    quota = Quota(most, of_user, limits.counts_classes(req.services))
+    most = quota_check.server_limits(req.services, req.ctx, instance.project_id, most, classes)
+    quota = Quota(most, of_user, quota_check.counts_classes(req.services))
     _move(req, instance, cell, kinds.RESIZE, MovePlan(new_flavor=flavor, cross_cell=_may_cross(req)), quota)
     return Response(202)
 
@@ -132,7 +134,7 @@ def evacuate(req: Request) -> Response:
     return Response(200, {"adminPass": password} if req.services.settings.api.enable_instance_password else {})
 
 
-def _found(req: Request, rule: str) -> tuple[Found, Cell]:
+def _found(req: Request, rule: str) -> tuple[LocatedServer, Cell]:
     """The server in its cell, on which the caller may do what the rule guards."""
     found = find.server(req.cloud, req.ctx, req.params["id"])
     req.demand(rule, find.target(found.instance))

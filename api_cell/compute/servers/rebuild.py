@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
+from api_cell.compute.fields import Field, schemas_of
 from api_cell.compute.servers.handlers import document, in_short
 from api_cell.compute.servers.schemas import DESCRIPTION, ITEMS, hostname
-from api_cell.edge.route import Request, Response, Schema
-from api_cell.edge.shapes import BOOLEAN, NAME, UUID, by_version, strict
+from api_cell.edge.route import Request, Response
+from api_cell.edge.shapes import BOOLEAN, NAME, UUID, strict
 from api_cell.servers import rebuild as rebuilding
 from api_cell.servers.rebuild import parse_rebuild_request
 
@@ -30,37 +29,30 @@ def rebuild(req: Request) -> Response:
     return Response(202, {"server": shown}, {"Location": f"{req.base_url}/servers/{accepted.instance.uuid}"})
 
 
-def _body(version: tuple[int, int]) -> Schema:
-    fields: dict[str, Any] = {
-        "imageRef": UUID,
-        "name": NAME,
-        "adminPass": {"type": "string"},
-        "metadata": ITEMS,
-        "preserve_ephemeral": BOOLEAN,
-        "OS-DCF:diskConfig": {"type": "string", "enum": ["AUTO", "MANUAL"]},
-        "accessIPv4": {"type": "string", "format": "ipv4"},
-        "accessIPv6": {"type": "string", "format": "ipv6"},
-    }
-    if version < (2, 57):
-        file = strict({"path": {"type": "string"}, "contents": {"type": "string", "format": "base64"}})
-        fields["personality"] = {"type": "array", "items": file}
-    if version >= (2, 19):
-        fields["description"] = DESCRIPTION
-    if version >= (2, 54):
-        fields["key_name"] = {"oneOf": [{"type": "string", "minLength": 1, "maxLength": 255}, {"type": "null"}]}
-    if version >= (2, 57):
-        fields["user_data"] = {"type": ["string", "null"], "format": "base64", "maxLength": 65535}
-    if version >= (2, 63):
-        fields["trusted_image_certificates"] = {
-            "type": ["array", "null"],
-            "minItems": 1,
-            "maxItems": 50,
-            "uniqueItems": True,
-            "items": {"type": "string", "minLength": 1},
-        }
-    if version >= (2, 90):
-        fields["hostname"] = hostname(version)
-    return strict({"rebuild": strict(fields, "imageRef")}, "rebuild")
-
-
-REBUILD = by_version(_body, (2, 1), (2, 19), (2, 54), (2, 57), (2, 63), (2, 90), (2, 94))
+_FILE = strict({"path": {"type": "string"}, "contents": {"type": "string", "format": "base64"}})
+_KEY_NAME = {"oneOf": [{"type": "string", "minLength": 1, "maxLength": 255}, {"type": "null"}]}
+_CERTIFICATES = {
+    "type": ["array", "null"],
+    "minItems": 1,
+    "maxItems": 50,
+    "uniqueItems": True,
+    "items": {"type": "string", "minLength": 1},
+}
+REBUILD = schemas_of(
+    lambda fields: strict({"rebuild": strict(fields, "imageRef")}, "rebuild"),
+    Field("imageRef", UUID),
+    Field("name", NAME),
+    Field("adminPass", {"type": "string"}),
+    Field("metadata", ITEMS),
+    Field("preserve_ephemeral", BOOLEAN),
+    Field("OS-DCF:diskConfig", {"type": "string", "enum": ["AUTO", "MANUAL"]}),
+    Field("accessIPv4", {"type": "string", "format": "ipv4"}),
+    Field("accessIPv6", {"type": "string", "format": "ipv6"}),
+    Field("personality", {"type": "array", "items": _FILE}, until=(2, 56)),
+    Field("description", DESCRIPTION, since=(2, 19)),
+    Field("key_name", _KEY_NAME, since=(2, 54)),
+    Field("user_data", {"type": ["string", "null"], "format": "base64", "maxLength": 65535}, since=(2, 57)),
+    Field("trusted_image_certificates", _CERTIFICATES, since=(2, 63)),
+    Field("hostname", hostname((2, 90)), since=(2, 90), until=(2, 93)),
+    Field("hostname", hostname((2, 94)), since=(2, 94)),
+)

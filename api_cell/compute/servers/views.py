@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from datetime import datetime
-from functools import cache, lru_cache
+from functools import lru_cache
 from hashlib import sha224
 from operator import attrgetter
 from typing import Any
 
+from api_cell.compute.fields import Field, View
 from api_cell.edge.links import resource_links
 from api_cell.edge.route import Request
 from api_cell.timestamps import with_fraction
-from cell_service.model.block_device import volumes
+from cell_service.model.block_device import BlockDevice, volumes
 from cell_service.model.instance import Fault, Flavor, Instance, Vif
 from cell_service.model.request_spec import RequestSpec
 from cell_service.model.status import status_of
@@ -136,10 +137,7 @@ def flavor_details(req: Request, flavor: Flavor) -> dict[str, Any]:
 
 
 def _volumes(req: Request, instance: Instance) -> list[dict[str, Any]]:
-    held = [device for device in volumes(instance.block_devices) if device.volume_id]
-    if not req.at_least(2, 3):
-        return [{"id": device.volume_id} for device in held]
-    return [{"id": device.volume_id, "delete_on_termination": device.delete_on_termination} for device in held]
+    return [_VOLUME.at(req.version, device) for device in volumes(instance.block_devices) if device.volume_id]
 
 
 def _flavor(req: Request, flavor: Flavor) -> dict[str, Any]:
@@ -164,10 +162,9 @@ def _fault(req: Request, fault: Fault) -> dict[str, Any]:
 def _add_by_version(
     req: Request, document: dict[str, Any], instance: Instance, host_status: str | None, groups: Iterable[str] | None
 ) -> None:
-    of_all, of_some = _fields_at(req.version)
-    document.update([(name, read(instance)) for name, read in of_all])
+    document.update(_OF_ALL.at(req.version, instance))
     if req.may("os_compute_api:os-extended-server-attributes"):
-        document.update([(name, read(instance)) for name, read in of_some])
+        document.update(_OF_SOME.at(req.version, instance))
     if host_status is not None and req.version >= _HOST_STATUS:
         document["host_status"] = host_status
     if groups is not None and req.version >= _GROUPS:
@@ -180,40 +177,34 @@ def _add_by_version(
         document["image"] = {**document["image"], "properties": kept}
 
 
-Version = tuple[int, int]
-Read = Callable[[Instance], Any]
-
 _HOST_STATUS, _GROUPS, _IMAGE_PROPERTIES = (2, 16), (2, 71), (2, 98)
-_OF_ALL: tuple[tuple[Version, str, Read], ...] = (
-    ((2, 9), "locked", attrgetter("locked")),
-    ((2, 19), "description", attrgetter("display_description")),
-    ((2, 26), "tags", lambda instance: list(instance.tags)),
-    ((2, 63), "trusted_image_certificates", lambda instance: list(instance.trusted_image_certificates) or None),
-    ((2, 73), "locked_reason", attrgetter("locked_reason")),
-    ((2, 90), "OS-EXT-SRV-ATTR:hostname", attrgetter("hostname")),
-    ((2, 96), "pinned_availability_zone", attrgetter("pinned_availability_zone")),
-    ((2, 100), "scheduler_hints", attrgetter("scheduler_hints")),
+_OF_ALL: View[Instance] = View(
+    Field("locked", attrgetter("locked"), since=(2, 9)),
+    Field("description", attrgetter("display_description"), since=(2, 19)),
+    Field("tags", lambda instance: list(instance.tags), since=(2, 26)),
+    Field(
+        "trusted_image_certificates", lambda instance: list(instance.trusted_image_certificates) or None, since=(2, 63)
+    ),
+    Field("locked_reason", attrgetter("locked_reason"), since=(2, 73)),
+    Field("OS-EXT-SRV-ATTR:hostname", attrgetter("hostname"), since=(2, 90)),
+    Field("pinned_availability_zone", attrgetter("pinned_availability_zone"), since=(2, 96)),
+    Field("scheduler_hints", attrgetter("scheduler_hints"), since=(2, 100)),
 )
 """What everybody sees of a server, since when."""
-_OF_SOME: tuple[tuple[Version, str, Read], ...] = (
-    ((2, 1), "OS-EXT-SRV-ATTR:host", attrgetter("host")),
-    ((2, 1), "OS-EXT-SRV-ATTR:hypervisor_hostname", attrgetter("node")),
-    ((2, 1), "OS-EXT-SRV-ATTR:instance_name", attrgetter("name")),
-    ((2, 3), "OS-EXT-SRV-ATTR:reservation_id", attrgetter("reservation_id")),
-    ((2, 3), "OS-EXT-SRV-ATTR:launch_index", attrgetter("launch_index")),
-    ((2, 3), "OS-EXT-SRV-ATTR:hostname", attrgetter("hostname")),
-    ((2, 3), "OS-EXT-SRV-ATTR:kernel_id", attrgetter("kernel_id")),
-    ((2, 3), "OS-EXT-SRV-ATTR:ramdisk_id", attrgetter("ramdisk_id")),
-    ((2, 3), "OS-EXT-SRV-ATTR:root_device_name", attrgetter("root_device_name")),
-    ((2, 3), "OS-EXT-SRV-ATTR:user_data", attrgetter("user_data")),
+_OF_SOME: View[Instance] = View(
+    Field("OS-EXT-SRV-ATTR:host", attrgetter("host")),
+    Field("OS-EXT-SRV-ATTR:hypervisor_hostname", attrgetter("node")),
+    Field("OS-EXT-SRV-ATTR:instance_name", attrgetter("name")),
+    Field("OS-EXT-SRV-ATTR:reservation_id", attrgetter("reservation_id"), since=(2, 3)),
+    Field("OS-EXT-SRV-ATTR:launch_index", attrgetter("launch_index"), since=(2, 3)),
+    Field("OS-EXT-SRV-ATTR:hostname", attrgetter("hostname"), since=(2, 3)),
+    Field("OS-EXT-SRV-ATTR:kernel_id", attrgetter("kernel_id"), since=(2, 3)),
+    Field("OS-EXT-SRV-ATTR:ramdisk_id", attrgetter("ramdisk_id"), since=(2, 3)),
+    Field("OS-EXT-SRV-ATTR:root_device_name", attrgetter("root_device_name"), since=(2, 3)),
+    Field("OS-EXT-SRV-ATTR:user_data", attrgetter("user_data"), since=(2, 3)),
 )
 """What only those see who may see extended attributes."""
-
-
-@cache
-def _fields_at(version: Version) -> tuple[tuple[tuple[str, Read], ...], tuple[tuple[str, Read], ...]]:
-    """The fields of a version: of all, and of some."""
-    of_all, of_some = (
-        tuple((name, read) for since, name, read in fields if version >= since) for fields in (_OF_ALL, _OF_SOME)
-    )
-    return of_all, of_some
+_VOLUME: View[BlockDevice] = View(
+    Field("id", attrgetter("volume_id")),
+    Field("delete_on_termination", attrgetter("delete_on_termination"), since=(2, 3)),
+)

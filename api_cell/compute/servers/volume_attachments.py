@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from api_cell.edge.route import ByVersion, Request, Response, Route, Schema, Version
-from api_cell.edge.shapes import BOOLEAN, UUID, WHOLE, by_version, is_true, query_until_closed, strict, wrapped
+from api_cell.compute.fields import Field, Read, View, schemas_of
+from api_cell.edge.route import ByVersion, Request, Response, Route, Schema
+from api_cell.edge.shapes import BOOLEAN, UUID, WHOLE, is_true, query_until_closed, strict, wrapped
 from api_cell.servers import find
 from api_cell.servers import volumes as attaching
 from api_cell.servers.volumes import AttachRequest, DeviceChange
@@ -17,16 +18,13 @@ TAG: Schema = {"type": "string", "pattern": "^[^,/]*$", "minLength": 1, "maxLeng
 LIST = query_until_closed({"limit": WHOLE, "offset": WHOLE})
 
 
-def _create(version: Version) -> Schema:
-    fields: dict[str, Any] = {"volumeId": UUID, "device": DEVICE}
-    if version >= (2, 49):
-        fields["tag"] = TAG
-    if version >= (2, 79):
-        fields["delete_on_termination"] = BOOLEAN
-    return wrapped("volumeAttachment", strict(fields, "volumeId"))
-
-
-CREATE: ByVersion = by_version(_create, (2, 1), (2, 49), (2, 79))
+CREATE = schemas_of(
+    lambda fields: wrapped("volumeAttachment", strict(fields, "volumeId")),
+    Field("volumeId", UUID),
+    Field("device", DEVICE),
+    Field("tag", TAG, since=(2, 49)),
+    Field("delete_on_termination", BOOLEAN, since=(2, 79)),
+)
 UPDATE: ByVersion = (
     ((2, 1), wrapped("volumeAttachment", strict({"volumeId": UUID}, "volumeId"))),
     (
@@ -79,16 +77,7 @@ def create(req: Request) -> Response:
     device = attaching.attach(req.cloud, req.services, req.caller, req.params["server_id"], request)
     if req.at_least(2, 101):
         return Response(202)
-    shown: dict[str, Any] = {
-        "id": device.volume_id,
-        "serverId": req.params["server_id"],
-        "volumeId": device.volume_id,
-        "device": device.device_name,
-    }
-    if req.at_least(2, 70):
-        shown["tag"] = device.tag
-    if req.at_least(2, 79):
-        shown["delete_on_termination"] = device.delete_on_termination
+    shown = {"serverId": req.params["server_id"], **_NEW.at(req.version, device)}
     return Response(200, {"volumeAttachment": shown})
 
 
@@ -121,16 +110,22 @@ def _seen(req: Request, verb: str) -> Instance:
 
 
 def _view(req: Request, instance: Instance, device: BlockDevice) -> dict[str, Any]:
-    shown: dict[str, Any] = {"serverId": instance.uuid, "volumeId": device.volume_id, "device": device.device_name}
-    if not req.at_least(2, 89):
-        shown["id"] = device.volume_id
-    if req.at_least(2, 70):
-        shown["tag"] = device.tag
-    if req.at_least(2, 79):
-        shown["delete_on_termination"] = device.delete_on_termination
-    if req.at_least(2, 89):
-        shown |= {"attachment_id": device.attachment_id, "bdm_uuid": device.uuid}
-    return shown
+    return {"serverId": instance.uuid, **_VIEW.at(req.version, device)}
+
+
+_ATTACHED: tuple[Field[Read[BlockDevice]], ...] = (
+    Field("volumeId", lambda device: device.volume_id),
+    Field("device", lambda device: device.device_name),
+    Field("tag", lambda device: device.tag, since=(2, 70)),
+    Field("delete_on_termination", lambda device: device.delete_on_termination, since=(2, 79)),
+)
+_NEW: View[BlockDevice] = View(*_ATTACHED, Field("id", lambda device: device.volume_id))
+_VIEW: View[BlockDevice] = View(
+    *_ATTACHED,
+    Field("id", lambda device: device.volume_id, until=(2, 88)),
+    Field("attachment_id", lambda device: device.attachment_id, since=(2, 89)),
+    Field("bdm_uuid", lambda device: device.uuid, since=(2, 89)),
+)
 
 
 _PATH = "/servers/{server_id}/os-volume_attachments"

@@ -15,9 +15,9 @@ from uuid import uuid4
 
 from sqlalchemy import Connection
 
-from api_cell import limits
+from api_cell import quota_check
 from api_cell.caller import Caller
-from api_cell.hosts import ask
+from api_cell.hosts import cell_queries
 from api_cell.scheduler import cells
 from api_cell.servers import devices
 from api_cell.servers.create import image_devices, images
@@ -100,7 +100,7 @@ def accept(cloud: Cloud, services: Services, caller: Caller, request: ServerRequ
         request = replace(request, image_id=storage.image_id, devices=storage.devices)
         image = image_devices.without_devices(image)
     ingredients = _look_up(cloud, services, caller, request, image)
-    limits.demand_room_for(ingredients.limits, request.metadata, request.files)
+    quota_check.demand_room_for(ingredients.limits, request.metadata, request.files)
     volume_backed = block_device.volume_backed(request.devices)
     flavor = replace(ingredients.flavor, root_gib=0) if volume_backed else ingredients.flavor
     images.check_fit(flavor, ingredients.image)
@@ -145,7 +145,7 @@ def _look_up(
     group_uuid = request.hints.get("group")
     if isinstance(group_uuid, list):
         group_uuid = group_uuid[0] if group_uuid else None
-    most, of_user = limits.of_both(cloud, services, caller.ctx, ctx.project_id, ctx.user_id)
+    most, of_user = quota_check.project_and_user_limits(cloud, services, caller.ctx, ctx.project_id, ctx.user_id)
     with cloud.db.connect() as tx:
         flavor = flavors.get(tx, request.flavor_id, None if ctx.is_admin else ctx.project_id)
         key_data = None
@@ -168,8 +168,8 @@ def _look_up(
         raise Invalid(reason="Invalid imageRef provided.")
     images.demand_active(image)
     classes = class_usage.of_flavor(flavor, volume_backed=block_device.volume_backed(request.devices))
-    most = limits.of_servers(services, caller.ctx, ctx.project_id, most, classes)
-    by_class = limits.counts_classes(services)
+    most = quota_check.server_limits(services, caller.ctx, ctx.project_id, most, classes)
+    by_class = quota_check.counts_classes(services)
     return _Ingredients(flavor, image, key_data, group_uuid, most, of_user, classes, by_class)
 
 
@@ -182,7 +182,7 @@ def _check_hosts(cloud: Cloud, services: Services, request: ServerRequest) -> No
                 if not host_mappings.of_hosts(tx, [host]):
                     raise ComputeHostNotFound(host=host)
     zones = {services.settings.zones.default_availability_zone}
-    if request.zone is not None and request.zone not in zones | set(ask.zones(cloud).values()):
+    if request.zone is not None and request.zone not in zones | set(cell_queries.zones(cloud).values()):
         raise Invalid(reason="The requested availability zone is not available")
 
 

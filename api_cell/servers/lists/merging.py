@@ -13,7 +13,7 @@ from typing import Any
 
 from api_cell.caller import Caller
 from api_cell.config import ApiSettings
-from api_cell.lists.merge import Kind, Merge
+from api_cell.lists.merge import Merge, RowSource
 from api_cell.lists.rows_in_transit import read_whole
 from api_cell.servers.lists import marking
 from api_cell.servers.lists.query import ListQuery
@@ -72,7 +72,7 @@ class _Merging:
         unplaced = self._unplaced(query.project_id)  # before the cells: who is placed meanwhile is in either
         self.merge = Merge(
             cloud.cells, self._deadline, cell_ids,
-            Kind(self._page, lambda head: self._place(head.values), lambda head: head.uuid, self._instead),
+            RowSource(self._page, lambda head: self._place(head.values), lambda head: head.uuid, self._instead),
             want=query.limit, beside=unplaced,
         )  # fmt: skip
 

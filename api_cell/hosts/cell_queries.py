@@ -19,20 +19,20 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
-class Told(Generic[T]):
+class CellAnswers(Generic[T]):
     """What the cells said, by cell id and in each cell's own order, and the ids of the cells that were silent."""
 
     found: list[tuple[int, T]]
-    silent: list[int]
+    down: list[int]
 
 
-def ask_services(cloud: Cloud, ctx: Context, question: Callable[[Connection], list[Service]]) -> Told[Service]:
+def query_services(cloud: Cloud, ctx: Context, question: Callable[[Connection], list[Service]]) -> CellAnswers[Service]:
     """Services of every cell but cell0, each once."""
-    told = ask_cells(cloud, ctx, question)
-    return Told(list(settled(cloud, told.found, lambda service: service)), told.silent)
+    answers = query_cells(cloud, ctx, question)
+    return CellAnswers(list(settled(cloud, answers.found, lambda service: service)), answers.down)
 
 
-def ask_cells(cloud: Cloud, ctx: Context, question: Callable[[Connection], list[T]]) -> Told[T]:
+def query_cells(cloud: Cloud, ctx: Context, question: Callable[[Connection], list[T]]) -> CellAnswers[T]:
     """Put a question to every cell but cell0."""
 
     def ask(cell: Cell) -> list[T]:
@@ -42,7 +42,7 @@ def ask_cells(cloud: Cloud, ctx: Context, question: Callable[[Connection], list[
     ids = [mapping.id for mapping in cloud.cells.all() if not mapping.is_cell0]
     gathered = cloud.cells.scatter(ids, ask, ctx.deadline)
     found = [(cell_id, item) for cell_id in sorted(gathered.answers) for item in gathered.answers[cell_id]]
-    return Told(found, sorted(gathered.failures))
+    return CellAnswers(found, sorted(gathered.failures))
 
 
 def settled(
@@ -65,15 +65,15 @@ def _cell_of(cloud: Cloud, host: str) -> int | None:
         return next((mapping.cell_id for mapping in host_mappings.of_hosts(tx, [host])), None)
 
 
-def only(told: Told[T], nothing: NotFound) -> tuple[int, T]:
+def only_one(answers: CellAnswers[T], nothing: NotFound) -> tuple[int, T]:
     """The first thing that was found, with its cell.
 
     Raises `nothing`, but CellUnavailable while a silent cell may have it.
     """
-    if told.found:
-        return told.found[0]
-    if told.silent:
-        raise CellUnavailable(cell=", ".join(map(str, told.silent)))
+    if answers.found:
+        return answers.found[0]
+    if answers.down:
+        raise CellUnavailable(cell=", ".join(map(str, answers.down)))
     raise nothing
 
 

@@ -32,7 +32,7 @@ UNIFIED = {
 _OF_HOSTS = ("cores", "ram")
 
 
-def of_project(cloud: Cloud, services: Services, ctx: Context, project_id: str) -> dict[str, int]:
+def project_limits(cloud: Cloud, services: Services, ctx: Context, project_id: str) -> dict[str, int]:
     """The project's limits by resource; -1 is none. Raises PeerUnavailable."""
     configured = services.settings.quota.limits()
     driver = services.settings.quota.driver
@@ -44,25 +44,27 @@ def of_project(cloud: Cloud, services: Services, ctx: Context, project_id: str) 
         return quotas.limits_of(tx, project_id, configured)
 
 
-def of_user(cloud: Cloud, services: Services, ctx: Context, project_id: str, user_id: str) -> dict[str, int]:
+def user_limits(cloud: Cloud, services: Services, ctx: Context, project_id: str, user_id: str) -> dict[str, int]:
     """The limits of one user in the project; where there are none of their own, the project's."""
     if services.settings.quota.driver != QuotaDriver.RECORDED:
-        return of_project(cloud, services, ctx, project_id)
+        return project_limits(cloud, services, ctx, project_id)
     with cloud.db.connect() as tx:
         return quotas.user_limits_of(tx, project_id, user_id, services.settings.quota.limits())
 
 
-def of_both(
+def project_and_user_limits(
     cloud: Cloud, services: Services, ctx: Context, project_id: str, user_id: str
 ) -> tuple[dict[str, int], dict[str, int]]:
     """The limits of the project, and those of the user in it ({}: nobody limits single users)."""
     if services.settings.quota.driver != QuotaDriver.RECORDED:
-        return of_project(cloud, services, ctx, project_id), {}
+        return project_limits(cloud, services, ctx, project_id), {}
     with cloud.db.connect() as tx:
         return quotas.both_limits_of(tx, project_id, user_id, services.settings.quota.limits())
 
 
-def defaults(cloud: Cloud, services: Services, ctx: Context, class_name: str = quotas.DEFAULT_CLASS) -> dict[str, int]:
+def default_limits(
+    cloud: Cloud, services: Services, ctx: Context, class_name: str = quotas.DEFAULT_CLASS
+) -> dict[str, int]:
     """What holds for projects without limits of their own; or those of a quota class."""
     configured = services.settings.quota.limits()
     driver = services.settings.quota.driver
@@ -79,7 +81,7 @@ def counts_classes(services: Services) -> bool:
     return bool(services.settings.quota.driver == QuotaDriver.UNIFIED)
 
 
-def of_servers(
+def server_limits(
     services: Services, ctx: Context, project_id: str, found: Mapping[str, int], classes: Collection[str]
 ) -> dict[str, int]:
     """`found`, the project's limits, as those hold for whom asks for these classes (`class_usage.of_flavor`).
