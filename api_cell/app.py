@@ -30,7 +30,7 @@ COMPUTE = Api(
     legacy_header="X-OpenStack-Nova-API-Version",
     project_in_path=True,
     roots=documents.ROOTS,
-    elsewhere=versions.choices,
+    fallback=versions.choices,
 )
 
 

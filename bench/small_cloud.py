@@ -16,9 +16,9 @@ from api_cell.app import COMPUTE, Services
 from api_cell.compute import policies
 from api_cell.config import ApiSettings, Quota
 from api_cell.contract import SuperConductor
-from api_cell.edge.call import Answer, Call, Perform
+from api_cell.edge.dispatcher import Call, Dispatcher, RenderedResponse
 from api_cell.edge.policy import Policy
-from api_cell.edge.router import Table, split
+from api_cell.edge.router import Router, split
 from cell_service.context import SYSTEM_CLOCK, Context, Deadline
 from cell_service.db import compute_nodes, schema, server_migrations, services
 from cell_service.db.sql.engine import Database
@@ -62,8 +62,8 @@ class SmallCloud:
         self.cells.refresh()
         cloud = Cloud(self.db, MemoryTransport(Bus()), self.cells, Locator(self.db), SYSTEM_CLOCK)
         policy = Policy(policies.RULES, self.settings.policy)
-        self._table = Table(COMPUTE.routes)
-        self._perform = Perform(COMPUTE, cloud, Services(self.settings, client(SuperConductor, cloud.bus)), policy)
+        self._router = Router(COMPUTE.routes)
+        self._dispatch = Dispatcher(COMPUTE, cloud, Services(self.settings, client(SuperConductor, cloud.bus)), policy)
         self._roles = ("admin", "manager", "member", "reader")
         self.uuids: list[str] = []
         self.hosts: list[str] = []
@@ -76,10 +76,10 @@ class SmallCloud:
         self.cells.close()
         self.db.dispose()
 
-    def ask(self, path: str, version: tuple[int, int], method: str = "GET", body: Any = None) -> Answer:
+    def ask(self, path: str, version: tuple[int, int], method: str = "GET", body: Any = None) -> RenderedResponse:
         """The answer to an administrator's request. Raises LookupError where there is no such path."""
         path, _, query = path.partition("?")
-        found = self._table.find(split(path))
+        found = self._router.find(split(path))
         if found is None:
             raise LookupError(path)
         sent = _Sent(method, {}, b"" if body is None else json.dumps(body).encode())
@@ -87,8 +87,8 @@ class SmallCloud:
         ctx = Context(request_id="req-bench", user_id=USER, project_id=PROJECT, roles=self._roles, is_admin=True,
                       deadline=deadline)  # fmt: skip
         call = Call(cast(Exchange, sent), "req-bench", path, query, version, deadline, "http://bench", "/v2.1",
-                    versioned=True, spot=found[0], values=found[1], ctx=ctx)  # fmt: skip
-        return self._perform(call)
+                    versioned=True, match=found[0], values=found[1], ctx=ctx)  # fmt: skip
+        return self._dispatch(call)
 
     def node(self, host: str) -> str:
         """The uuid of the host's hypervisor."""

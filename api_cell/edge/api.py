@@ -31,7 +31,7 @@ class Api:
     `service_type` is its name in OpenStack-API-Version. Routes are below `prefix` ("" for none); below
     `legacy_prefix` the same routes are served without microversions, and unknown keys of a body are dropped.
     With `project_in_path` a project id may stand between prefix and path. `roots` have whole paths, and need no
-    token; `elsewhere` answers GET of any other path outside the prefixes.
+    token; `fallback` answers GET of any other path outside the prefixes.
     """
 
     name: str
@@ -45,4 +45,4 @@ class Api:
     legacy_header: str | None = None
     project_in_path: bool = False
     roots: Sequence[Route] = ()
-    elsewhere: Handler | None = None
+    fallback: Handler | None = None

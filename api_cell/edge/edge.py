@@ -21,11 +21,11 @@ from api_cell.config import ApiSettings
 from api_cell.edge import health, links
 from api_cell.edge.api import Api
 from api_cell.edge.auth import Authenticator, Identity, TokenMemory, credentials
-from api_cell.edge.call import Answer, Call, Perform
+from api_cell.edge.dispatcher import Call, Dispatcher, RenderedResponse
 from api_cell.edge.metrics import PATH, Metrics
 from api_cell.edge.policy import Policy
 from api_cell.edge.rates import Rates
-from api_cell.edge.router import Spot, Table, split
+from api_cell.edge.router import PathMatch, Router, split
 from api_cell.edge.versions import negotiate, version_headers
 from api_cell.services import Services
 from cell_service.context import Context, Deadline, new_request_id
@@ -68,9 +68,9 @@ class Edge(httputil.HTTPServerConnectionDelegate):
         self.in_flight = 0
         self.draining = False
         self._cloud = cloud
-        self._table = Table(api.routes)
-        self._roots = {route.path: Table([route]) for route in api.roots}
-        self._perform = Perform(api, cloud, services, policy)
+        self._router = Router(api.routes)
+        self._roots = {route.path: Router([route]) for route in api.roots}
+        self._dispatch = Dispatcher(api, cloud, services, policy)
         self._policy = policy
         self._authenticator = authenticator
         self._tokens = TokenMemory(settings.identity.token_cache_time, cloud.clock)
@@ -96,7 +96,7 @@ class Edge(httputil.HTTPServerConnectionDelegate):
 
     def get_ready(self) -> None:
         """What first requests would wait for is made now, beside them."""
-        self._workers.submit(self._table.compile)
+        self._workers.submit(self._router.compile)
 
     def begun(self, exchange: Exchange) -> None:
         self._open.add(exchange)
@@ -110,7 +110,7 @@ class Edge(httputil.HTTPServerConnectionDelegate):
         self._identity_threads.shutdown(wait=False, cancel_futures=True)
 
     def serve(self, exchange: Exchange) -> None:
-        """Answer a request, now or later."""
+        """The request is answered, now or later."""
         request_id = new_request_id()
         path, _, query = exchange.target.partition("?")
         call = Call(
@@ -124,10 +124,10 @@ class Edge(httputil.HTTPServerConnectionDelegate):
         try:
             self._begin(call)
         except PolycellError as error:
-            self._answer(call, self._perform.refused(call, error))
+            self._answer(call, self._dispatch.refused(call, error))
         except Exception:
             log.exception("the edge failed", extra={"request_id": request_id})
-            self._answer(call, self._perform.broken(call))
+            self._answer(call, self._dispatch.broken(call))
 
     def _begin(self, call: Call) -> None:
         if call.path in health.PATHS:
@@ -143,7 +143,7 @@ class Edge(httputil.HTTPServerConnectionDelegate):
             raise Unavailable(reason="Too many requests are being served. Try again.", retry_after=1)
         self._aim(call)
         if call.opened:
-            self._submit(call, lambda: self._perform(call))
+            self._submit(call, lambda: self._dispatch(call))
             return
         token, service_token = credentials(call.exchange.headers)
         key = TokenMemory.key(token, service_token)
@@ -177,34 +177,34 @@ class Edge(httputil.HTTPServerConnectionDelegate):
         found = self._find(call, segments[prefix.count("/") :])
         if found is None:
             raise NotFound(reason="The resource could not be found.")
-        call.spot, call.values = found
-        _check_method(call.spot, call.exchange.method)
-        entries = call.spot.methods[call.exchange.method].get(None, ())
-        call.opened = bool(entries) and all(entry.route.open for entry in entries)
+        call.match, call.values = found
+        _check_method(call.match, call.exchange.method)
+        routes = call.match.methods[call.exchange.method].get(None, ())
+        call.opened = bool(routes) and all(compiled.route.open for compiled in routes)
 
     def _at_root(self, call: Call) -> bool:
         """Whether the path is one that no version has: a version document, or the choice of them."""
-        table = self._roots.get(call.path.removesuffix("/") or "/")
+        router = self._roots.get(call.path.removesuffix("/") or "/")
         call.versioned = False
-        if table is not None:
-            found = table.find(split(call.path))
+        if router is not None:
+            found = router.find(split(call.path))
             assert found is not None
-            call.spot, call.values = found
-            _check_method(call.spot, call.exchange.method)
-        elif any(call.path.startswith(prefix + "/") for prefix in self._prefixes) or self.api.elsewhere is None:
+            call.match, call.values = found
+            _check_method(call.match, call.exchange.method)
+        elif any(call.path.startswith(prefix + "/") for prefix in self._prefixes) or self.api.fallback is None:
             return False
         elif call.exchange.method != "GET":
             raise BadMethod(method=call.exchange.method, allow="GET")
         call.opened = True
         return True
 
-    def _find(self, call: Call, segments: list[str]) -> tuple[Spot, list[str]] | None:
-        if self.api.project_in_path and segments and not self._table.starts(segments[0]):
+    def _find(self, call: Call, segments: list[str]) -> tuple[PathMatch, list[str]] | None:
+        if self.api.project_in_path and segments and not self._router.starts(segments[0]):
             if not _PROJECT_ID.fullmatch(segments[0]):
                 return None
             call.project_in_path = segments[0]
             segments = segments[1:]
-        return self._table.find(segments)
+        return self._router.find(segments)
 
     async def _identify(self, call: Call, key: bytes, token: str, service_token: str | None) -> None:
         """Have the token validated, or wait for whoever has begun to, and go on."""
@@ -221,12 +221,12 @@ class Edge(httputil.HTTPServerConnectionDelegate):
             left = call.deadline.check("identity")
             identity = await asyncio.wait_for(asyncio.shield(validating), left)
         except PolycellError as error:
-            self._answer(call, self._perform.refused(call, error))
+            self._answer(call, self._dispatch.refused(call, error))
         except TimeoutError:
-            self._answer(call, self._perform.refused(call, Unavailable(reason="The identity service is slow.")))
+            self._answer(call, self._dispatch.refused(call, Unavailable(reason="The identity service is slow.")))
         except Exception:
             log.exception("a token could not be validated", extra={"request_id": call.request_id})
-            self._answer(call, self._perform.broken(call))
+            self._answer(call, self._dispatch.broken(call))
         else:
             self._submit_for(call, identity)
         finally:
@@ -247,9 +247,9 @@ class Edge(httputil.HTTPServerConnectionDelegate):
         try:
             self._rates.take(identity.project_id)
         except TooManyRequests as error:
-            self._answer(call, self._perform.refused(call, error))
+            self._answer(call, self._dispatch.refused(call, error))
             return
-        self._submit(call, lambda: self._perform(call))
+        self._submit(call, lambda: self._dispatch(call))
 
     def _context(self, call: Call, identity: Identity) -> Context:
         headers = call.exchange.headers
@@ -274,7 +274,7 @@ class Edge(httputil.HTTPServerConnectionDelegate):
             deadline=call.deadline,
         )
 
-    def _submit(self, call: Call, work: Callable[[], Answer]) -> None:
+    def _submit(self, call: Call, work: Callable[[], RenderedResponse]) -> None:
         loop = asyncio.get_running_loop()
         self.in_flight += 1
 
@@ -283,16 +283,16 @@ class Edge(httputil.HTTPServerConnectionDelegate):
                 answer = work()
             except Exception:
                 log.exception("the edge failed", extra={"request_id": call.request_id})
-                answer = self._perform.broken(call)
+                answer = self._dispatch.broken(call)
             loop.call_soon_threadsafe(finished, answer)
 
-        def finished(answer: Answer) -> None:
+        def finished(answer: RenderedResponse) -> None:
             self.in_flight -= 1
             self._answer(call, answer)
 
         self._workers.submit(run)
 
-    def _answer(self, call: Call, answer: Answer) -> None:
+    def _answer(self, call: Call, answer: RenderedResponse) -> None:
         headers = {"X-OpenStack-Request-Id": call.request_id}
         if self.api.name == "compute":
             headers["X-Compute-Request-Id"] = call.request_id
@@ -310,7 +310,7 @@ class Edge(httputil.HTTPServerConnectionDelegate):
         if access.isEnabledFor(logging.INFO):
             self._log(call, answer)
 
-    def _log(self, call: Call, answer: Answer) -> None:
+    def _log(self, call: Call, answer: RenderedResponse) -> None:
         """One line a request. Of the query only the names: values may be secrets."""
         names = "&".join(pair.partition("=")[0] for pair in call.query_text.split("&")) if call.query_text else None
         fields: Mapping[str, Any] = about(
@@ -327,6 +327,6 @@ class Edge(httputil.HTTPServerConnectionDelegate):
         access.info("request", extra={**fields, "request_id": call.request_id})
 
 
-def _check_method(spot: Spot, method: str) -> None:
-    if method not in spot.methods:
-        raise BadMethod(method=method, allow=spot.allow)
+def _check_method(match: PathMatch, method: str) -> None:
+    if method not in match.methods:
+        raise BadMethod(method=method, allow=match.allow)

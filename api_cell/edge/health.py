@@ -5,23 +5,23 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from api_cell.edge.call import Answer
+from api_cell.edge.dispatcher import RenderedResponse
 from cell_service.errors import PolycellError
 from mapping_db.cloud import Cloud
 
 PATHS = frozenset({"/healthz", "/readyz"})
 
 
-def answer(path: str, cloud: Cloud) -> Answer:
+def answer(path: str, cloud: Cloud) -> RenderedResponse:
     """200 with `{"status": "ok", …}`, or 503 when the global database does not answer."""
     if path == "/healthz":
-        return Answer(200, b'{"status": "ok"}')
+        return RenderedResponse(200, b'{"status": "ok"}')
     state: dict[str, Any] = {"status": "ok", "database": "ok", "cells": _cells(cloud)}
     try:
         cloud.db.ping()
     except PolycellError:
         state |= {"status": "unavailable", "database": "does not answer"}
-    return Answer(200 if state["status"] == "ok" else 503, json.dumps(state).encode())
+    return RenderedResponse(200 if state["status"] == "ok" else 503, json.dumps(state).encode())
 
 
 def _cells(cloud: Cloud) -> dict[str, Any]:

@@ -23,10 +23,10 @@ HEADER = "Idempotency-Key"
 _LONGEST_ANSWER = 45_000
 
 
-def once(req: Request, handler: Callable[[Request], Response]) -> Response:
+def idempotently(req: Request, handler: Callable[[Request], Response]) -> Response:
     """The handler's answer, or that of the first request with the same key, project and user.
 
-    Raises IdempotencyKeyReused when that one asked for something else, StillBeingDone when it has no answer yet.
+    Raises IdempotencyKeyReused when that one was another request, StillBeingDone when it has no answer yet.
     """
     key = req.headers.get(HEADER, "")
     if not 0 < len(key) <= 255 or not key.isprintable():
@@ -35,8 +35,8 @@ def once(req: Request, handler: Callable[[Request], Response]) -> Response:
     secret = f"{req.ctx.project_id}\0{req.ctx.user_id}\0{key}".encode()
     digest = sha256(b"digest" + secret).hexdigest()
     cipher = Fernet(base64.urlsafe_b64encode(sha256(b"cipher" + secret).digest()))
-    asked = json.dumps([req.method, req.path, str(req.version), req.body], sort_keys=True)
-    fingerprint = sha256(asked.encode()).hexdigest()
+    described = json.dumps([req.method, req.path, str(req.version), req.body], sort_keys=True)
+    fingerprint = sha256(described.encode()).hexdigest()
     kept = db.run(lambda tx: idempotency_keys.begin(tx, digest, fingerprint, now=now, expires_at=now + KEPT))
     if kept is not None:
         if kept.fingerprint != fingerprint:

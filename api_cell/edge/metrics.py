@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 
 from api_cell.edge import missing_cells as missing
-from api_cell.edge.call import Answer
+from api_cell.edge.dispatcher import RenderedResponse
 from mapping_db.cloud import Cloud
 
 PATH = "/metrics"
@@ -23,14 +23,14 @@ class Metrics:
         self._statuses: Counter[int] = Counter()
         self._missing: Counter[str] = Counter()
 
-    def answered(self, answer: Answer) -> None:
+    def answered(self, answer: RenderedResponse) -> None:
         lacking = answer.headers.get(missing.HEADER)
         with self._lock:
             self._statuses[answer.status] += 1
             if lacking is not None:
                 self._missing.update(missing.names(lacking))
 
-    def page(self, cloud: Cloud) -> Answer:
+    def page(self, cloud: Cloud) -> RenderedResponse:
         """All of it, with how the cells look from here; it asks none of them."""
         with self._lock:
             statuses, lacking = dict(self._statuses), dict(self._missing)
@@ -53,7 +53,7 @@ class Metrics:
                 ),
             ),
         ]  # fmt: skip
-        return Answer(200, ("\n".join(lines) + "\n").encode(), {"Content-Type": CONTENT_TYPE})
+        return RenderedResponse(200, ("\n".join(lines) + "\n").encode(), {"Content-Type": CONTENT_TYPE})
 
 
 def _lines(name: str, kind: str, told: str, samples: Iterable[tuple[Mapping[str, str], int]]) -> list[str]:

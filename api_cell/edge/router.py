@@ -11,7 +11,7 @@ from api_cell.edge.schema import Validator
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class CompiledRoute:
     """A route with its placeholders' names and its validators, each from the version at which it holds."""
 
     route: Route
@@ -27,7 +27,7 @@ class Entry:
         return self.route.min_version <= version <= self.route.max_version
 
 
-def holding(validators: tuple[tuple[Version, Validator | None], ...], version: Version) -> Validator | None:
+def validator_at(validators: tuple[tuple[Version, Validator | None], ...], version: Version) -> Validator | None:
     """The validator that holds at a version, None where nothing is checked."""
     found = None
     for start, validator in validators:
@@ -38,10 +38,10 @@ def holding(validators: tuple[tuple[Version, Validator | None], ...], version: V
 
 
 @dataclass(slots=True)
-class Spot:
-    """All routes of one path: method → action (None for routes without one) → entries."""
+class PathMatch:
+    """All routes of one path: method → action (None for routes without one) → the routes by version."""
 
-    methods: dict[str, dict[str | None, list[Entry]]] = field(default_factory=dict)
+    methods: dict[str, dict[str | None, list[CompiledRoute]]] = field(default_factory=dict)
 
     @property
     def allow(self) -> str:
@@ -53,10 +53,10 @@ class Spot:
 class _Node:
     literals: dict[str, _Node] = field(default_factory=dict)
     placeholder: _Node | None = None
-    spot: Spot | None = None
+    match: PathMatch | None = None
 
 
-class Table:
+class Router:
     """The routes of an API, compiled. Literal segments win over placeholders."""
 
     def __init__(self, routes: Iterable[Route]) -> None:
@@ -74,11 +74,11 @@ class Table:
         for validator in self._validators:
             validator.compiled()
 
-    def find(self, segments: list[str]) -> tuple[Spot, list[str]] | None:
-        """The routes of a path, and what stands in its placeholders, in order."""
+    def find(self, segments: list[str]) -> tuple[PathMatch, list[str]] | None:
+        """The routes of a path, and the values of its placeholders, in order."""
         values: list[str] = []
-        spot = _walk(self._root, segments, 0, values)
-        return None if spot is None else (spot, values)
+        match = _walk(self._root, segments, 0, values)
+        return None if match is None else (match, values)
 
     def _add(self, route: Route) -> None:
         node, names = self._root, []
@@ -89,13 +89,13 @@ class Table:
                 node = node.placeholder
             else:
                 node = node.literals.setdefault(segment, _Node())
-        node.spot = node.spot or Spot()
-        entry = Entry(route, tuple(names), _validators(route.body), _validators(route.query))
-        self._validators += [each for _, each in (*entry.body, *entry.query) if each is not None]
-        actions = node.spot.methods.setdefault(route.method, defaultdict(list))
+        node.match = node.match or PathMatch()
+        compiled = CompiledRoute(route, tuple(names), _validators(route.body), _validators(route.query))
+        self._validators += [each for _, each in (*compiled.body, *compiled.query) if each is not None]
+        actions = node.match.methods.setdefault(route.method, defaultdict(list))
         clash = [other for other in actions[route.action] if _overlap(other.route, route)]
         assert not clash, f"two routes for {route.method} {route.path} {route.action or ''}"
-        actions[route.action].append(entry)
+        actions[route.action].append(compiled)
 
 
 def split(path: str) -> list[str]:
@@ -103,9 +103,9 @@ def split(path: str) -> list[str]:
     return path.removesuffix("/").split("/")[1:]
 
 
-def _walk(node: _Node, segments: list[str], at: int, values: list[str]) -> Spot | None:
+def _walk(node: _Node, segments: list[str], at: int, values: list[str]) -> PathMatch | None:
     if at == len(segments):
-        return node.spot
+        return node.match
     segment = segments[at]
     literal = node.literals.get(segment)
     if literal is not None:

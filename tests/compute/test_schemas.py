@@ -19,7 +19,7 @@ from api_cell.compute.routes import (
     SERVICES,
 )
 from api_cell.edge.route import Route
-from api_cell.edge.router import Entry, Table, holding, split
+from api_cell.edge.router import CompiledRoute, Router, split, validator_at
 from cell_service.errors import Invalid
 from tests.edge import reference
 from tests.edge.reference import VERSIONS, parsed
@@ -70,8 +70,8 @@ def changed(body: Any) -> Iterator[Any]:
                 yield {**body, key: other}
 
 
-def entry_of(route: Route) -> Entry:
-    found = Table([route]).find(split(route.path))
+def compiled_of(route: Route) -> CompiledRoute:
+    found = Router([route]).find(split(route.path))
     assert found is not None
     return found[0].methods[route.method][route.action][0]
 

@@ -139,7 +139,7 @@ def serve(cloud: Cloud, gates: Gates) -> Iterator[Serve]:
             legacy_header="X-OpenStack-Nova-API-Version",
             project_in_path=True,
             roots=versions.ROOTS,
-            elsewhere=versions.choices,
+            fallback=versions.choices,
         )
         policy = Policy(RULES, settings.policy)
         edge = Edge(replace(compute, **api), cloud, None, settings, policy, authenticator or NoAuth())

@@ -12,10 +12,10 @@ from urllib.parse import parse_qs, unquote
 from api_cell.caller import Caller
 from api_cell.edge.api import Api, Fault
 from api_cell.edge.faults import hidden, retry_after
-from api_cell.edge.idempotency import HEADER, once
+from api_cell.edge.idempotency import HEADER, idempotently
 from api_cell.edge.policy import Policy
 from api_cell.edge.route import Request, Response, Version
-from api_cell.edge.router import Entry, Spot, holding
+from api_cell.edge.router import CompiledRoute, PathMatch, validator_at
 from api_cell.services import Services
 from cell_service.context import Context, Deadline
 from cell_service.errors import BadMethod, Invalid, NotFound, PolycellError, UnsupportedMedia
@@ -24,14 +24,14 @@ from mapping_db.cloud import Cloud
 
 log = logging.getLogger(__name__)
 
-_NOBODY = Context(request_id="")
+_ANONYMOUS = Context(request_id="")
 _DEEPEST = 100
 _encoded = json.JSONEncoder(check_circular=False).encode
 """Views are trees: looking for circles would be a fifth of the work."""
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class RenderedResponse:
     """A response as bytes."""
 
     status: int
@@ -56,12 +56,12 @@ class Call:
     legacy: bool = False
     opened: bool = False
     """Needs no token."""
-    spot: Spot | None = None
+    match: PathMatch | None = None
     values: list[str] = field(default_factory=list)
     ctx: Context | None = None
 
 
-class Perform:
+class Dispatcher:
     """Carries calls out. Never raises: every error becomes an answer. Thread-safe."""
 
     def __init__(self, api: Api, cloud: Cloud, services: Services, policy: Policy) -> None:
@@ -70,28 +70,29 @@ class Perform:
         self._services = services
         self._policy = policy
 
-    def __call__(self, call: Call) -> Answer:
+    def __call__(self, call: Call) -> RenderedResponse:
         bad_reference: tuple[type[PolycellError], ...] = ()
         try:
-            if call.spot is None:
-                assert self._api.elsewhere is not None
-                return _rendered(self._api.elsewhere(self._request(call, call.ctx or _NOBODY, {}, {}, None)))
-            ctx = call.ctx or _NOBODY
+            if call.match is None:
+                assert self._api.fallback is not None
+                return _rendered(self._api.fallback(self._request(call, call.ctx or _ANONYMOUS, {}, {}, None)))
+            ctx = call.ctx or _ANONYMOUS
             if call.project_in_path and call.project_in_path != ctx.project_id:
                 raise Invalid(reason=f"The project {call.project_in_path} of the URL is not that of the token.")
             call.deadline.check("worker")
             body = _body(call)
-            entry = _entry(call, body)
-            bad_reference = entry.route.bad_reference
-            if entry.route.rule is not None:
-                self._policy.demand(ctx, entry.route.rule)
-            query = _query(call, entry)
-            body = _checked(call, entry, body)
-            params = dict(zip(entry.names, map(_decoded, call.values), strict=True))
+            compiled = _route(call, body)
+            route = compiled.route
+            bad_reference = route.bad_reference
+            if route.rule is not None:
+                self._policy.demand(ctx, route.rule)
+            query = _query(call, compiled)
+            body = _checked(call, compiled, body)
+            params = dict(zip(compiled.names, map(_decoded, call.values), strict=True))
             request = self._request(call, ctx, params, query, body)
-            if entry.route.method == "POST" and entry.route.action is None and HEADER in call.exchange.headers:
-                return _rendered(once(request, entry.handler))
-            return _rendered(entry.handler(request))
+            if route.method == "POST" and route.action is None and HEADER in call.exchange.headers:
+                return _rendered(idempotently(request, route.handler))
+            return _rendered(route.handler(request))
         except PolycellError as error:
             if bad_reference and isinstance(error, bad_reference):
                 error = Invalid(reason=str(error))
@@ -105,8 +106,8 @@ class Perform:
             )
             return self.broken(call)
 
-    def refused(self, call: Call, error: PolycellError) -> Answer:
-        """The fault for an error. What is our own failure is not told to the client, but logged."""
+    def refused(self, call: Call, error: PolycellError) -> RenderedResponse:
+        """The fault for an error. What is our own failure is logged, and hidden from the client."""
         if error.status == 500:
             log.error("request failed: %s", error, exc_info=error, extra={"request_id": call.request_id})
             return self.broken(call)
@@ -115,12 +116,12 @@ class Perform:
         if isinstance(error, BadMethod):
             headers["Allow"] = str(error.fields["allow"])
         fault = Fault(error.status, str(error), call.request_id, call.version, pause, error)
-        return Answer(error.status, json.dumps(self._api.render_fault(fault)).encode(), headers)
+        return RenderedResponse(error.status, json.dumps(self._api.render_fault(fault)).encode(), headers)
 
-    def broken(self, call: Call) -> Answer:
+    def broken(self, call: Call) -> RenderedResponse:
         """500, without what went wrong."""
         fault = Fault(500, hidden(call.request_id), call.request_id, call.version)
-        return Answer(500, json.dumps(self._api.render_fault(fault)).encode())
+        return RenderedResponse(500, json.dumps(self._api.render_fault(fault)).encode())
 
     def _request(
         self, call: Call, ctx: Context, params: Mapping[str, str], query: Mapping[str, list[str]], body: Any
@@ -142,26 +143,26 @@ class Perform:
         )
 
 
-def _entry(call: Call, body: Any) -> Entry:
+def _route(call: Call, body: Any) -> CompiledRoute:
     """The route for method, action and version. Raises NotFound, Invalid (no such action)."""
-    assert call.spot is not None
-    actions = call.spot.methods[call.exchange.method]
+    assert call.match is not None
+    actions = call.match.methods[call.exchange.method]
     if None in actions:
-        entries = actions[None]
+        routes = actions[None]
     else:
         if not isinstance(body, dict) or len(body) != 1:
             raise Invalid(reason="The body must be an object with one key, the action.")
         action = next(iter(body))
         if action not in actions:
             raise Invalid(reason=f"There is no such action: {str(action)[:64]}")
-        entries = actions[action]
-    for entry in entries:
-        if entry.serves(call.version):
-            return entry
+        routes = actions[action]
+    for route in routes:
+        if route.serves(call.version):
+            return route
     raise NotFound(reason="The resource could not be found.")
 
 
-def _query(call: Call, entry: Entry) -> dict[str, list[str]]:
+def _query(call: Call, route: CompiledRoute) -> dict[str, list[str]]:
     """The parameters as lists of values. Raises Invalid."""
     query: dict[str, list[str]] = {}
     if call.query_text:
@@ -171,7 +172,7 @@ def _query(call: Call, entry: Entry) -> dict[str, list[str]]:
             raise Invalid(reason="The query has too many parameters.") from error
         if "%00" in call.query_text:
             raise Invalid(reason="The query has a character that cannot be stored.")
-    validator = holding(entry.query, call.version)
+    validator = validator_at(route.query, call.version)
     if validator is not None:
         if call.legacy:
             query = validator.pruned(query)
@@ -224,9 +225,9 @@ def _check_storable(body: Any) -> None:
         raise ValueError("NUL character")
 
 
-def _checked(call: Call, entry: Entry, body: Any) -> Any:
+def _checked(call: Call, route: CompiledRoute, body: Any) -> Any:
     """The body, if it fits the schema of its version. Raises Invalid."""
-    validator = holding(entry.body, call.version)
+    validator = validator_at(route.body, call.version)
     if validator is None:
         return body
     if body is None:
@@ -244,9 +245,9 @@ def _decoded(segment: str) -> str:
     return text
 
 
-def _rendered(response: Response) -> Answer:
+def _rendered(response: Response) -> RenderedResponse:
     body = response.body
     if body is None:
-        return Answer(response.status, b"", response.headers)
+        return RenderedResponse(response.status, b"", response.headers)
     raw = body if isinstance(body, bytes) else _encoded(body).encode()
-    return Answer(response.status, raw, response.headers)
+    return RenderedResponse(response.status, raw, response.headers)
