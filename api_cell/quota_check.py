@@ -55,7 +55,7 @@ def user_limits(cloud: Cloud, services: Services, ctx: Context, project_id: str,
 def project_and_user_limits(
     cloud: Cloud, services: Services, ctx: Context, project_id: str, user_id: str
 ) -> tuple[dict[str, int], dict[str, int]]:
-    """The limits of the project, and those of the user in it ({}: nobody limits single users)."""
+    """The limits of the project, and those of the user in it ({}: single users have no limits)."""
     if services.settings.quota.driver != QuotaDriver.RECORDED:
         return project_limits(cloud, services, ctx, project_id), {}
     with cloud.db.connect() as tx:
@@ -106,7 +106,7 @@ def usage_of(cloud: Cloud, services: Services, project_id: str, user_id: str = q
 
 
 def demand_settable(services: Services) -> None:
-    """Raises Forbidden when limits are kept by somebody else, or by nobody: what is set here would not hold."""
+    """Raises Forbidden when limits are kept by another service, or by none: what is set here would not hold."""
     if services.settings.quota.driver != QuotaDriver.RECORDED:
         raise Forbidden(reason="Limits are not set here: see the limits of the identity service.")
 
@@ -133,7 +133,7 @@ def _unified(services: Services, found: Mapping[str, int]) -> dict[str, int]:
 
 
 def _unset(services: Services, name: str) -> int:
-    """What is not registered is allowed to nobody if it has to be (see the two options), else to all."""
+    """What is not registered is refused if it has to be registered (see the two options), else unlimited."""
     quota = services.settings.quota
     required = quota.unified_limits_resource_strategy == "require"
     return 0 if required == (name in map(class_usage.row_name, quota.unified_limits_resource_list)) else -1

@@ -14,8 +14,8 @@ CLOSED: ByVersion = (((2, 1), query({}, closed=False)), ((2, 102), query({}, clo
 
 def closed(routes: Iterable[Route]) -> tuple[Route, ...]:
     """The routes, with that rule for those that say nothing of their parameters; what is gone stays as it is."""
-    return tuple(replace(route, query=CLOSED) if _silent(route) else route for route in routes)
+    return tuple(replace(route, query=CLOSED) if _takes_no_query(route) else route for route in routes)
 
 
-def _silent(route: Route) -> bool:
+def _takes_no_query(route: Route) -> bool:
     return route.method == "GET" and route.query is None and route.handler is not gone

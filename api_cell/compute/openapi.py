@@ -24,12 +24,12 @@ _FAULT = {
 
 def document(routes: Iterable[Route], version: Version) -> dict[str, Any]:
     """Every route that the version serves; actions of one path are the choices of its body."""
-    spots: dict[tuple[str, str], list[Route]] = {}
+    operations: dict[tuple[str, str], list[Route]] = {}
     for route in routes:
         if route.min_version <= version <= route.max_version:
-            spots.setdefault((route.path, route.method), []).append(route)
+            operations.setdefault((route.path, route.method), []).append(route)
     paths: dict[str, dict[str, Any]] = {}
-    for (path, method), found in spots.items():
+    for (path, method), found in operations.items():
         paths.setdefault(path, {})[method.lower()] = _operation(path, method, found, version)
     return {
         "openapi": "3.1.0",
@@ -48,7 +48,7 @@ def _operation(path: str, method: str, routes: list[Route], version: Version) ->
     made: dict[str, Any] = {
         "operationId": _PLACEHOLDER.sub(r"\1", f"{method.lower()}{path.replace('/', '_')}"),
         "tags": [path.split("/")[1]],
-        "summary": "; ".join(_told(route) for route in routes),
+        "summary": "; ".join(_summary(route) for route in routes),
         "parameters": [_version_header(version), *_placeholders(path), *_query(routes[0], version)],
         "responses": _responses(routes),
     }
@@ -65,8 +65,8 @@ def _operation(path: str, method: str, routes: list[Route], version: Version) ->
     return made
 
 
-def _told(route: Route) -> str:
-    """The first line of what the handler says of itself, after the action's name."""
+def _summary(route: Route) -> str:
+    """The first line of the handler's docstring, after the action's name."""
     said = (route.handler.__doc__ or "").strip().partition("\n")[0]
     return f"{route.action}: {said}" if route.action else said
 
@@ -76,7 +76,7 @@ def _responses(routes: list[Route]) -> dict[str, Any]:
     codes: dict[str, str] = {}
     for route in routes:
         found = _STATUS.search(route.handler.__doc__ or "")
-        codes.setdefault(found[1] if found else "2XX", "As asked.")
+        codes.setdefault(found[1] if found else "2XX", "Done.")
     fault = {"application/json": {"schema": {"$ref": "#/components/schemas/Fault"}}}
     made: dict[str, Any] = {code: {"description": text} for code, text in sorted(codes.items())}
     return made | {"4XX": {"description": "Refused.", "content": fault}, "5XX": {"description": "Failed.",

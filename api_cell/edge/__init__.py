@@ -1,1 +1,1 @@
-"""The REST edge: what stands between a socket and a handler, for the Compute and the Placement API alike."""
+"""The REST edge: what is between a socket and a handler, for the Compute and the Placement API alike."""

@@ -1,4 +1,4 @@
-"""Who asks: the seam to the identity service, noauth2, and the memory of tokens seen."""
+"""The caller of a request: the seam to the identity service, noauth2, and the memory of tokens seen."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Identity:
 
 
 class Authenticator(Protocol):
-    """Finds out who asks. `challenge` is the WWW-Authenticate header of a 401."""
+    """Finds out who the caller is. `challenge` is the WWW-Authenticate header of a 401."""
 
     challenge: str
 
@@ -96,7 +96,7 @@ class TokenMemory:
         return hashlib.sha256(f"{token}\0{service_token or ''}".encode("utf-8", "surrogatepass")).digest()
 
     def find(self, key: bytes) -> Identity | None:
-        """The identity known for the key, None when it must be asked. Raises Unauthenticated for a known refusal."""
+        """The identity known for the key, None: to be validated. Raises Unauthenticated for a known refusal."""
         entry = self._entries.get(key)
         if entry is None:
             return None

@@ -95,7 +95,7 @@ class Edge(httputil.HTTPServerConnectionDelegate):
         return len(self._open)
 
     def get_ready(self) -> None:
-        """What first requests would wait for is made now, beside them."""
+        """What first requests would wait for is made now, on another thread."""
         self._workers.submit(self._router.compile)
 
     def begun(self, exchange: Exchange) -> None:
@@ -207,7 +207,7 @@ class Edge(httputil.HTTPServerConnectionDelegate):
         return self._router.find(segments)
 
     async def _identify(self, call: Call, key: bytes, token: str, service_token: str | None) -> None:
-        """Have the token validated, or wait for whoever has begun to, and go on."""
+        """Have the token validated, or wait for the request that has begun to, and go on."""
         self.in_flight += 1
         try:
             validating = self._validating.get(key)

@@ -46,13 +46,13 @@ def placement_fault(fault: Fault) -> dict[str, Any]:
 
 
 def hidden(request_id: str) -> str:
-    """What a client is told of a bug: where to look for it, and no more."""
+    """What a client reads of a bug: where its operator finds it, and no more."""
     return f"Something went wrong inside the service. Please give its operator the request id {request_id}."
 
 
 def retry_after(error: PolycellError) -> int | None:
     """Seconds after which trying again makes sense; None where it doesn't."""
-    asked = error.fields.get("retry_after")
-    if asked is not None:
-        return max(1, round(float(asked)))
+    seconds = error.fields.get("retry_after")
+    if seconds is not None:
+        return max(1, round(float(seconds)))
     return RETRY_SECONDS if error.status == 503 else None

@@ -1,4 +1,4 @@
-"""`/healthz`: the process lives. `/readyz`: the global database answers; cells are told of, but don't decide."""
+"""`/healthz`: the process lives. `/readyz`: the global database answers; cells are reported, but don't decide."""
 
 from __future__ import annotations
 

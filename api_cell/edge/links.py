@@ -50,8 +50,8 @@ def next_link(req: Request, path: str, marker: str) -> list[dict[str, str]]:
 
 def page_size(req: Request, most: int) -> int:
     """How many items the page may have: `limit`, but never more than `most`."""
-    asked = req.one("limit")
-    return min(int(asked), most) if asked else most
+    limit = req.one("limit")
+    return min(int(limit), most) if limit else most
 
 
 def page_start(req: Request) -> int:

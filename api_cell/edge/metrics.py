@@ -31,7 +31,7 @@ class Metrics:
                 self._missing.update(missing.names(lacking))
 
     def page(self, cloud: Cloud) -> RenderedResponse:
-        """All of it, with how the cells look from here; it asks none of them."""
+        """All of it, with the state of the cells as this process knows it; none of them is queried."""
         with self._lock:
             statuses, lacking = dict(self._statuses), dict(self._missing)
         health = cloud.cells.health().values()
@@ -41,7 +41,7 @@ class Metrics:
                 (({"api": self._api, "status": str(status)}, count) for status, count in sorted(statuses.items())),
             ),
             *_lines(
-                "polycell_answers_missing_cell_total", "counter", "Answers that lacked a cell which was silent.",
+                "polycell_answers_missing_cell_total", "counter", "Answers that lacked a cell which was down.",
                 (({"api": self._api, "cell": cell}, count) for cell, count in sorted(lacking.items())),
             ),
             *_lines(
@@ -56,8 +56,8 @@ class Metrics:
         return RenderedResponse(200, ("\n".join(lines) + "\n").encode(), {"Content-Type": CONTENT_TYPE})
 
 
-def _lines(name: str, kind: str, told: str, samples: Iterable[tuple[Mapping[str, str], int]]) -> list[str]:
-    lines = [f"# HELP {name} {told}", f"# TYPE {name} {kind}"]
+def _lines(name: str, kind: str, help_text: str, samples: Iterable[tuple[Mapping[str, str], int]]) -> list[str]:
+    lines = [f"# HELP {name} {help_text}", f"# TYPE {name} {kind}"]
     for labels, value in samples:
         inside = ",".join(f'{label}="{_escaped(text)}"' for label, text in labels.items())
         lines.append(f"{name}{{{inside}}} {value}")

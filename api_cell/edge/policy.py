@@ -1,7 +1,7 @@
 """Who may do what: Nova's rule names and defaults through oslo.policy, with the operator's policy.yaml over them.
 
 Most rules depend only on the caller's roles and on whether the target is the caller's own; such decisions are
-remembered until the file changes. A rule that looks at anything else is asked anew each time.
+remembered until the file changes. A rule that looks at anything else is evaluated again each time.
 """
 
 from __future__ import annotations

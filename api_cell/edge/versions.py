@@ -18,17 +18,17 @@ def shown(version: Version) -> str:
 
 
 def negotiate(api: Api, headers: Mapping[str, str]) -> Version:
-    """The version asked for, the lowest when none is. Raises Invalid (malformed), NotAcceptable (out of range)."""
+    """The requested version, the lowest when none is. Raises Invalid (malformed), NotAcceptable (out of range)."""
     legacy = headers.get(api.legacy_header) if api.legacy_header else None
-    asked = _asked(api.service_type, headers.get("OpenStack-API-Version"), legacy)
-    if asked is None:
+    requested = _requested(api.service_type, headers.get("OpenStack-API-Version"), legacy)
+    if requested is None:
         return api.min_version
-    if asked == "latest":
+    if requested == "latest":
         return api.max_version
-    version = _parsed(asked)
+    version = _parsed(requested)
     if not api.min_version <= version <= api.max_version:
         raise NotAcceptable(
-            reason=f"Version {asked} is not supported. The lowest is {shown(api.min_version)}, "
+            reason=f"Version {requested} is not supported. The lowest is {shown(api.min_version)}, "
             f"the highest {shown(api.max_version)}."
         )
     return version
@@ -44,7 +44,7 @@ def version_headers(api: Api, version: Version) -> dict[str, str]:
 
 
 @lru_cache(maxsize=512)
-def _asked(service_type: str, standard: str | None, legacy: str | None) -> str | None:
+def _requested(service_type: str, standard: str | None, legacy: str | None) -> str | None:
     """The standard header may name several services: `compute 2.53, identity 3.14`."""
     for part in (standard or "").split(","):
         words = part.split()
@@ -54,8 +54,8 @@ def _asked(service_type: str, standard: str | None, legacy: str | None) -> str |
 
 
 @lru_cache(maxsize=512)
-def _parsed(asked: str) -> Version:
-    match = _VERSION.fullmatch(asked)
+def _parsed(requested: str) -> Version:
+    match = _VERSION.fullmatch(requested)
     if match is None:
-        raise Invalid(reason=f"API version {asked[:64]!r} is not of the form MAJOR.MINOR.")
+        raise Invalid(reason=f"API version {requested[:64]!r} is not of the form MAJOR.MINOR.")
     return int(match[1]), int(match[2])

@@ -1,4 +1,4 @@
-"""Asking every cell for its services or hypervisors. A silent cell is named, never forgotten."""
+"""Queries to every cell for its services or hypervisors. A cell that is down is named, never forgotten."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class CellAnswers(Generic[T]):
-    """What the cells said, by cell id and in each cell's own order, and the ids of the cells that were silent."""
+    """What the cells said, by cell id and in each cell's own order, and the ids of the cells that were down."""
 
     found: list[tuple[int, T]]
     down: list[int]
@@ -68,7 +68,7 @@ def _cell_of(cloud: Cloud, host: str) -> int | None:
 def only_one(answers: CellAnswers[T], nothing: NotFound) -> tuple[int, T]:
     """The first thing that was found, with its cell.
 
-    Raises `nothing`, but CellUnavailable while a silent cell may have it.
+    Raises `nothing`, but CellUnavailable while a cell that is down may have it.
     """
     if answers.found:
         return answers.found[0]
@@ -78,7 +78,7 @@ def only_one(answers: CellAnswers[T], nothing: NotFound) -> tuple[int, T]:
 
 
 def hosts_of(cloud: Cloud, cell_ids: list[int]) -> list[str]:
-    """The compute hosts that the mappings know in these cells: what can be said of silent ones."""
+    """The compute hosts that the mappings know in these cells: what is known of cells that are down."""
     if not cell_ids:
         return []
     with cloud.db.connect() as tx:

@@ -35,7 +35,7 @@ def change_service(
     disabled_reason: str | None = None,
     forced_down: bool | None = None,
 ) -> Service:
-    """The service is as asked; a compute host's providers say whether it is disabled.
+    """The service is changed; a compute host's providers say whether it is disabled.
 
     First the cell's row, then placement. Killed between the two, the scheduler still sees the row.
     """
@@ -112,7 +112,7 @@ def demand_host(cloud: Cloud, host: str) -> int:
 
 
 def instances_on(cloud: Cloud, ctx: Context, hosts: list[str]) -> int:
-    """How many instances live on these hosts. Raises CellUnavailable when it can't be told."""
+    """How many instances live on these hosts. Raises CellUnavailable when one of their cells does not answer."""
     with cloud.db.connect() as tx:
         where = {mapping.host: mapping.cell_id for mapping in host_mappings.of_hosts(tx, hosts)}
     living = 0
@@ -124,7 +124,7 @@ def instances_on(cloud: Cloud, ctx: Context, hosts: list[str]) -> int:
 
 
 def _mark(cloud: Cloud, provider_uuid: str, disabled: bool) -> None:
-    """The provider has the trait exactly when it is disabled. No provider yet: its agent will tell when it makes it."""
+    """The provider has the trait exactly when it is disabled. No provider yet: its agent sets it when it makes one."""
     for attempt in range(1, _ATTEMPTS + 1):
         try:
             return cloud.db.run(lambda tx: _mark_once(tx, provider_uuid, disabled, cloud))

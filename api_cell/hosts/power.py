@@ -2,7 +2,7 @@
 
 First the host, then its service's row: a host that was shut down is forced down, so that nothing is sent there and its
 servers may be evacuated at once; one that starts is not any more. Killed between the two, a host that is off is down
-as soon as its heartbeats have been missed, and a start that is asked for again finds what is left.
+as soon as its heartbeats have been missed, and a start that is requested again finds what is left.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def switch(cloud: Cloud, ctx: Context, cell_id: int, service: Service, action: P
 
 @contextlib.contextmanager
 def demand_answer(service: Service) -> Iterator[None]:
-    """Raises Invalid when the service's host, which is asked here, does not answer."""
+    """Raises Invalid when the service's host, which is called here, does not answer."""
     try:
         yield
     except (NoConsumer, DeadlineExceeded):

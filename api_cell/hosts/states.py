@@ -1,4 +1,4 @@
-"""Whether hosts are up, as servers' documents show it: asked of each cell at most once in a while."""
+"""Whether hosts are up, as servers' documents show it: read from each cell at most once in a while."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ class HostStates:
 
     def __init__(self) -> None:
         self._known: dict[int, _Known] = {}
-        self._asking = threading.Lock()
+        self._reading = threading.Lock()
 
     def of(self, cloud: Cloud, ctx: Context, cell_ids: Iterable[int]) -> dict[str, Service]:
-        """Service by host, of those of the cells that answer; a silent cell's hosts are left out."""
+        """Service by host, of those of the cells that answer; those of a cell that is down are left out."""
         wanted = list(cell_ids)
         if self._stale(cloud, wanted):
-            with self._asking:
-                self._ask(cloud, ctx, self._stale(cloud, wanted))
+            with self._reading:
+                self._read(cloud, ctx, self._stale(cloud, wanted))
         found: dict[str, Service] = {}
         for cell_id in wanted:
             known = self._known.get(cell_id)
@@ -53,13 +53,13 @@ class HostStates:
         since = cloud.clock.monotonic() - FRESH_SECONDS
         return [each for each in cell_ids if each not in self._known or self._known[each].at < since]
 
-    def _ask(self, cloud: Cloud, ctx: Context, cell_ids: list[int]) -> None:
-        def look(cell: Cell) -> list[Service]:
+    def _read(self, cloud: Cloud, ctx: Context, cell_ids: list[int]) -> None:
+        def read(cell: Cell) -> list[Service]:
             with cell.db.connect(ctx.deadline) as tx:
                 return services.list_all(tx, binary=services.COMPUTE)
 
         now = cloud.clock.monotonic()
-        gathered = cloud.cells.scatter(cell_ids, look, ctx.deadline)
+        gathered = cloud.cells.scatter(cell_ids, read, ctx.deadline)
         for cell_id in gathered.failures:
             self._known.pop(cell_id, None)
         for cell_id, answer in gathered.answers.items():

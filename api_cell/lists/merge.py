@@ -1,6 +1,6 @@
 """One sorted sequence out of the sorted rows of many cells: each read in small pages, all of them at once.
 
-A cell's next page is asked for before its last one runs out, if it seems that it will be needed; so a list holds few
+A cell's next page is requested before its last one runs out, if it seems that it will be needed; so a list holds few
 rows more than it gives, however many cells there are. A cell that fails is a value: another source may go on in
 its place where it stopped, else its rows are missing.
 """
@@ -21,7 +21,7 @@ from mapping_db.cells.scatter import Pending
 T = TypeVar("T")
 
 MOST_ROWS = 1000
-"""The longest page that a cell is asked for."""
+"""The longest page that is requested of a cell."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,14 +66,14 @@ class Merge(Generic[T]):
 
     def __init__(
         self, cells: Cells, deadline: Deadline, cell_ids: Iterable[int], kind: RowSource[T], want: int,
-        beside: Iterable[T] = (),
+        alongside: Iterable[T] = (),
     ) -> None:  # fmt: skip
         self.failures: dict[int, PolycellError] = {}
         self.missing: set[int] = set()
         self._cells, self._deadline, self._kind, self._want = cells, deadline, kind, want
         ids = list(dict.fromkeys(cell_ids))
         self._sources = [_Source[T](cell_id, size=_first_page(want, len(ids))) for cell_id in ids]
-        apart = _Source[T](0, rows=sorted(beside, key=kind.order), ended=True)
+        apart = _Source[T](0, rows=sorted(alongside, key=kind.order), ended=True)
         self._alone = len(ids) == 1
         self._given = 0
         self._seen: set[Any] = set()
@@ -120,7 +120,7 @@ class Merge(Generic[T]):
         return False
 
     def _push(self, heap: list[tuple[Any, int, T]], number: int, source: _Source[T]) -> None:
-        """The source's next row takes the place of the heap's first, which was its own, or comes in anew."""
+        """The source's next row takes the place of the heap's first, which was its own, or comes in again."""
         if not source.left and not source.ended:
             self._receive(source)
         mine = bool(heap) and heap[0][1] == number

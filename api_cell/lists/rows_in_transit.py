@@ -1,7 +1,7 @@
 """Rows that pass from one cell to another while both are being read.
 
-Its new cell may have been read before the row came and its old one after it left: then nobody has shown it. Moves
-between cells are rare and known, so a list asks whether there were any while it was read, and only then looks again.
+Its new cell may have been read before the row came and its old one after it left: then neither has shown it. Moves
+between cells are rare and known, so a list asks whether there were any while it was read, and only then reads again.
 """
 
 from __future__ import annotations

@@ -107,7 +107,7 @@ def wake(ctx: Context, cell: Cell, host: str | None) -> None:
             cell.compute(host).wake(ctx)
     except Unavailable as error:
         log.warning(
-            "nobody woken, work waits for the next poll", extra=about(ctx, cell=cell.name, host=host, reason=error)
+            "no agent woken, work waits for the next poll", extra=about(ctx, cell=cell.name, host=host, reason=error)
         )
 
 

@@ -1,8 +1,8 @@
 """Deleting servers. Accepted means that it will happen, also when the server's cell does not answer now.
 
-Order in a cell: 1. global: the mapping is marked, quota given back, once; 2. cell: unfinished work is superseded, the
+Order in a cell: 1. global: the mapping is marked, quota released, once; 2. cell: unfinished work is superseded, the
 state is `deleting`, an operation is open for the host (or the conductors); 3. they are woken. Killed after 1, or the
-cell silent at 2: super-conductors see marked mappings through (superconductor.deletes).
+cell down at 2: super-conductors see marked mappings through (superconductor.deletes).
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def accept(cloud: Cloud, services: Services, caller: Caller, server_id: str, rul
             cloud.locator.forget(server_id)
             log.info("server withdrawn before it was placed", extra=about(caller.ctx, instance=server_id))
             return
-        _tell_superconductor(services, caller.ctx, server_id)
+        _notify_superconductor(services, caller.ctx, server_id)
         return
     cloud.db.run(lambda tx: promise(tx, server_id, cloud.clock.now()))
     try:
@@ -66,7 +66,7 @@ def accept(cloud: Cloud, services: Services, caller: Caller, server_id: str, rul
         log.info("server was deleted meanwhile", extra=about(caller.ctx, instance=server_id))
     except Unavailable as error:
         log.warning("delete not begun yet", extra=about(caller.ctx, instance=server_id, reason=error))
-    _tell_superconductor(services, caller.ctx, server_id)
+    _notify_superconductor(services, caller.ctx, server_id)
 
 
 def down_after(services: Services) -> float:
@@ -75,7 +75,7 @@ def down_after(services: Services) -> float:
 
 
 def promise(tx: Connection, server_id: str, now: datetime) -> InstanceMapping:
-    """Mark the mapping, give back quota and end a resize that waits, once. Raises InstanceMappingNotFound."""
+    """Mark the mapping, release quota and end a resize that waits, once. Raises InstanceMappingNotFound."""
     first = instance_mappings.queue_for_delete(tx, server_id)
     mapping, spec = class_usage.leaving(tx, server_id)
     if first:
@@ -95,13 +95,13 @@ def forget(tx: Connection, *server_ids: str) -> None:
 
 
 def begin_in(ctx: Context, cell: Cell, server_id: str, now: datetime, down_after_seconds: float) -> None:
-    """Begin the delete in the cell, unless it has begun, and wake whoever does it.
+    """Begin the delete in the cell, unless it has begun, and wake its worker.
 
     A host that is down is not waited for: it destroys what it finds when it is back. A server of cell0 has nothing
     but its row, and is deleted at once. Raises CellUnavailable, InstanceNotFound (it is deleted already).
     """
     if cell.mapping.is_cell0:
-        cell.db.run(lambda tx: _bury(tx, ctx, server_id, now), ctx.deadline)
+        cell.db.run(lambda tx: _end_in_cell0(tx, ctx, server_id, now), ctx.deadline)
         return
     host = cell.db.run(lambda tx: _begin(tx, ctx, server_id, now, down_after_seconds), ctx.deadline)
     log.info("delete begun", extra=about(ctx, instance=server_id, cell=cell.name, host=host))
@@ -132,7 +132,7 @@ def _begin(tx: Connection, ctx: Context, server_id: str, now: datetime, down_aft
     raise Conflict(reason=f"Instance {server_id} keeps changing its state.")
 
 
-def _bury(tx: Connection, ctx: Context, server_id: str, now: datetime) -> None:
+def _end_in_cell0(tx: Connection, ctx: Context, server_id: str, now: datetime) -> None:
     if not instances.mark_deleted(tx, server_id, now):
         raise InstanceNotFound(instance_id=server_id)
     actions.start(tx, ctx, server_id, "delete", now)
@@ -161,7 +161,7 @@ def _withdraw(tx: Connection, server_id: str, now: datetime) -> bool:
 
 
 def _accept_unseen(cloud: Cloud, caller: Caller, server_id: str, rule: str) -> None:
-    """The cell is silent: what it would say of locks can't be asked; the owner's word is recorded and kept."""
+    """The cell is down: its locks are unknown; the owner's delete is recorded and done when it is back."""
 
     def work(tx: Connection) -> InstanceMapping:
         mapping = instance_mappings.get(tx, server_id)
@@ -173,10 +173,10 @@ def _accept_unseen(cloud: Cloud, caller: Caller, server_id: str, rule: str) -> N
         cloud.db.run(work)
     except InstanceMappingNotFound:
         raise InstanceNotFound(instance_id=server_id) from None
-    log.warning("delete accepted for a silent cell", extra=about(caller.ctx, instance=server_id))
+    log.warning("delete accepted for a cell that is down", extra=about(caller.ctx, instance=server_id))
 
 
-def _tell_superconductor(services: Services, ctx: Context, server_id: str) -> None:
+def _notify_superconductor(services: Services, ctx: Context, server_id: str) -> None:
     try:
         services.superconductor.see_through_deletes(ctx, (server_id,))
     except Unavailable as error:

@@ -207,7 +207,7 @@ def older_form(given: Iterable[dict[str, Any]], *, boots: bool, root: str | None
 
 
 def check_order(devices: Sequence[BlockDevice], *, local_root: bool) -> None:
-    """Raises Invalid where it can't be told from which device to boot."""
+    """Raises Invalid where the device to boot from is not determined."""
     indexes = sorted(each.boot_index for each in devices if each.boot_index is not None and each.boot_index >= 0)
     if local_root:
         indexes = [0, *indexes]

@@ -1,4 +1,4 @@
-"""What other services tell of servers: sorted by the cells that own them, and told there once for each cell."""
+"""Events of other services about servers: sorted by the cells that own them, and reported there once for each cell."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Receipt:
 
 
 def deliver(cloud: Cloud, ctx: Context, events: Sequence[ServerEvent]) -> list[Receipt]:
-    """Each event is told to the cell that owns its server, in as many questions as there are cells.
+    """Each event is reported to the cell that owns its server, in as many questions as there are cells.
 
     An event of a cell that does not answer is not taken, and the others are.
     """
@@ -44,7 +44,7 @@ def deliver(cloud: Cloud, ctx: Context, events: Sequence[ServerEvent]) -> list[R
 def _deliver(
     cloud: Cloud, ctx: Context, events: list[ServerEvent], codes: dict[ServerEvent, int], *, fresh: bool
 ) -> list[ServerEvent]:
-    """Answers the events whose servers were not where they were looked for."""
+    """Answers the events whose servers were not in the cell that was queried."""
     places = _places(cloud, {event.instance_uuid for event in events}, fresh=fresh)
     by_cell: dict[int, list[ServerEvent]] = defaultdict(list)
     for event in events:
@@ -55,12 +55,12 @@ def _deliver(
             else:
                 by_cell[cell_id].append(event)
 
-    def tell(cell: Cell) -> list[ServerEvent]:
-        return _tell(ctx, cell, by_cell[cell.mapping.id], codes)
+    def report(cell: Cell) -> list[ServerEvent]:
+        return _report(ctx, cell, by_cell[cell.mapping.id], codes)
 
-    gathered = cloud.cells.scatter(list(by_cell), tell, ctx.deadline)
+    gathered = cloud.cells.scatter(list(by_cell), report, ctx.deadline)
     for cell_id, error in gathered.failures.items():
-        log.warning("events not told", extra=about(ctx, cell=cell_id, reason=error))
+        log.warning("events not reported", extra=about(ctx, cell=cell_id, reason=error))
         codes.update(dict.fromkeys(by_cell[cell_id], HOMELESS))
     lost = [event for cell_id in sorted(gathered.answers) for event in gathered.answers[cell_id]]
     return lost + [event for event in events if event.instance_uuid not in places]
@@ -79,7 +79,7 @@ def _places(cloud: Cloud, uuids: set[str], *, fresh: bool) -> dict[str, int | No
     return found
 
 
-def _tell(ctx: Context, cell: Cell, events: list[ServerEvent], codes: dict[ServerEvent, int]) -> list[ServerEvent]:
+def _report(ctx: Context, cell: Cell, events: list[ServerEvent], codes: dict[ServerEvent, int]) -> list[ServerEvent]:
     with cell.db.connect(ctx.deadline) as tx:
         known = instances.get_many(tx, {event.instance_uuid for event in events}, deleted=True)
     taken, lost = [], []
@@ -95,7 +95,7 @@ def _tell(ctx: Context, cell: Cell, events: list[ServerEvent], codes: dict[Serve
         try:
             cell.conductor().external_events(ctx, tuple(taken))
         except PolycellError as error:
-            log.warning("events not told", extra=about(ctx, cell=cell.name, reason=error))
+            log.warning("events not reported", extra=about(ctx, cell=cell.name, reason=error))
             codes.update(dict.fromkeys(taken, HOMELESS))
     return lost
 

@@ -58,7 +58,7 @@ def change(cloud: Cloud, ctx: Context, server_id: str, work: Callable[[Connectio
 
 
 def to_change(cloud: Cloud, ctx: Context, tx: Connection, cell: Cell, server_id: str) -> Instance:
-    """As `here`, for somebody who will change it; nobody else does before the transaction ends.
+    """As `here`, for a caller that changes it; no other transaction does before this one ends.
 
     Raises InstanceInTransit while it passes from cell to cell.
     """

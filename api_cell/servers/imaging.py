@@ -1,6 +1,6 @@
 """Making images of servers.
 
-Order: 1. the image's record is made, queued, under an id chosen here, so that whoever asked can look at it at once; 2.
+Order: 1. the image's record is made, queued, under an id chosen here, so that the client can read it at once; 2.
 the cell: task state and operation are one transaction. It is refused: the record goes. Killed between: an image without
 content is left to its owner.
 """

@@ -36,7 +36,7 @@ NEVER_SECONDS = 10 * 365 * 86400.0
 DETACH = Doing(
     Kind.DETACH_INTERFACE, "detach_interface", "os_compute_api:os-attach-interfaces:delete", seconds=NEVER_SECONDS
 )
-FIRST_LOOK_SECONDS, LAST_LOOK_SECONDS = 0.01, 0.5
+FIRST_POLL_SECONDS, LAST_POLL_SECONDS = 0.01, 0.5
 
 _MEANT: dict[int, type[PolycellError]] = {400: Invalid, 403: Forbidden, 404: NotFound, 409: Conflict, 501: NotSupported}
 
@@ -57,7 +57,7 @@ def port_of(cloud: Cloud, services: Services, caller: Caller, server_id: str, po
 
 
 def attach(cloud: Cloud, services: Services, caller: Caller, server_id: str, request: NetworkRequest) -> PortState:
-    """The server has one more port, plugged. Whoever does not wait for the end finds it, or nothing, later.
+    """The server has one more port, plugged. A client that does not wait for the end finds it, or nothing, later.
 
     Raises Invalid, NetworkNotFound, PortNotFound, Conflict, OverQuota, InterfaceAttachFailed and as `act.begin`.
     """
@@ -101,19 +101,19 @@ def detach(cloud: Cloud, caller: Caller, server_id: str, port_id: str) -> None:
 
 
 def _ended(cloud: Cloud, ctx: Context, begun: Begun) -> Outcome:
-    """How the operation ended: looked for more and more rarely, never after its deadline."""
-    clock, waiter, pause = cloud.clock, threading.Event(), FIRST_LOOK_SECONDS
+    """How the operation ended: polled more and more rarely, never after its deadline."""
+    clock, waiter, pause = cloud.clock, threading.Event(), FIRST_POLL_SECONDS
     end = clock.monotonic() + ATTACH_SECONDS
     while clock.monotonic() < end and ctx.deadline.remaining() > 0:
         with begun.cell.db.connect(ctx.deadline) as tx:
             operation = operations.get(tx, begun.operation_id)
         if operation is None or operation.phase not in UNFINISHED:
-            told = operation.arguments.get(ERRAND_OUTCOME) if operation is not None else None
-            if told is None:
+            reported = operation.arguments.get(ERRAND_OUTCOME) if operation is not None else None
+            if reported is None:
                 raise Conflict(reason="The interface was not attached: the server is being deleted.")
-            return wire.from_plain(Outcome, told)
+            return wire.from_plain(Outcome, reported)
         clock.wait(waiter, pause)
-        pause = min(pause * 1.5, LAST_LOOK_SECONDS)
+        pause = min(pause * 1.5, LAST_POLL_SECONDS)
     raise InterfaceAttachFailed(reason=f"Host {begun.host} has not done it in time.")
 
 

@@ -180,7 +180,7 @@ def _columns(cloud: Cloud, instance: Instance, request: RebuildRequest, image: I
 
 
 def _public_key(cloud: Cloud, instance: Instance, name: str | None) -> str | None:
-    """Keys are of the server's owner, whoever asks."""
+    """Keys are of the server's owner, also for another caller."""
     if name is None:
         return None
     try:
@@ -227,7 +227,7 @@ def _promise(
 
 
 def _follow(cloud: Cloud, ctx: Context, before: Instance, after: Instance, image: Image) -> None:
-    """What the global records say of the server. The rebuild stands, whether they can be written or not."""
+    """What the global records say of the server. The rebuild goes on, whether they can be written or not."""
 
     def work(tx: Connection) -> None:
         if after.display_name != before.display_name:

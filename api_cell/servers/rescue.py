@@ -70,5 +70,5 @@ def _image(services: Services, ctx: Context, image_id: str) -> Image:
 
 
 def _stays(image: Image) -> bool:
-    """Whether the server's disks are to be where they always are, and the rescue disk beside them."""
+    """Whether the server's disks are to be where they always are, and the rescue disk alongside."""
     return any(image.properties.get(name) for name in _STABLE_PROPERTIES)

@@ -71,10 +71,10 @@ def _give_up(tx: Connection, operation: Operation, now: datetime) -> list[str]:
     if operation.kind in _GOES_ON:
         return []
     operations.finish(tx, operation.id, operation.fence, Phase.SUPERSEDED, now)
-    uuid, asked_by = operation.instance_uuid, operation.request_id
+    uuid, request_id = operation.instance_uuid, operation.request_id
     actions.finish_event(
-        tx, uuid, asked_by, EVENTS[operation.kind], operation.host, now, result=actions.ERROR,
+        tx, uuid, request_id, EVENTS[operation.kind], operation.host, now, result=actions.ERROR,
         details="The state of the server was reset.",
     )  # fmt: skip
-    actions.finish(tx, uuid, asked_by, now, message=actions.ERROR)
+    actions.finish(tx, uuid, request_id, now, message=actions.ERROR)
     return [operation.arguments[NEW_IMAGE]["id"]] if NEW_IMAGE in operation.arguments else []

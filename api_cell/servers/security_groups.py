@@ -73,11 +73,11 @@ def in_use(services: Services, ctx: Context, group: Record) -> bool:
     return any(group["id"] in (port.get("security_groups") or ()) for port in ports)
 
 
-def rule_from(services: Services, ctx: Context, asked: dict[str, Any]) -> Record:
+def rule_from(services: Services, ctx: Context, body: dict[str, Any]) -> Record:
     """The fields of a new rule that lets something in. Raises Invalid, NotFound."""
-    parent = own(services, ctx, asked["parent_group_id"])
-    protocol, low, high = asked.get("ip_protocol"), asked.get("from_port"), asked.get("to_port")
-    cidr, group_id = asked.get("cidr"), asked.get("group_id")
+    parent = own(services, ctx, body["parent_group_id"])
+    protocol, low, high = body.get("ip_protocol"), body.get("from_port"), body.get("to_port")
+    cidr, group_id = body.get("cidr"), body.get("group_id")
     if cidr and group_id:
         raise Invalid(reason="A rule names a CIDR or a group, not both.")
     fields: Record = {"direction": "ingress", "security_group_id": parent["id"], "project_id": parent["project_id"]}

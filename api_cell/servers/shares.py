@@ -1,6 +1,6 @@
 """Shares of servers that are off: attached and detached.
 
-Order of an attach: 1. the share is looked at; 2. cell: it stands among the server's, and an operation is open for its
+Order of an attach: 1. the share is read; 2. cell: it is stored among the server's, and an operation is open for its
 host (one transaction); 3. the host is woken, and sees that it is let in. Killed after 2: the host finds the operation.
 """
 

@@ -1,7 +1,7 @@
 """Snapshots of attached volumes that the block storage service asks the volume's host to take, or to remove.
 
-1. The host says that it can; 2. cell: an operation is open for it; 3. it is woken. Who asked is told the outcome in the
-snapshot's status. Nothing shows in the server's state or history.
+1. The host says that it can; 2. cell: an operation is open for it; 3. it is woken. The block storage
+service reads the outcome in the snapshot's status. Nothing shows in the server's state or history.
 """
 
 from __future__ import annotations
@@ -35,20 +35,20 @@ from mapping_db.cloud import Cloud
 log = logging.getLogger(__name__)
 
 
-def take(cloud: Cloud, services: Services, ctx: Context, volume_id: str, asked: dict[str, Any]) -> None:
+def take(cloud: Cloud, services: Services, ctx: Context, volume_id: str, body: dict[str, Any]) -> None:
     """The guest that has the volume will write to a new file, and what is there now be the snapshot.
 
     Raises VolumeNotFound, InstanceNotFound, Invalid, InstanceNotReady, InstanceInvalidState, CellUnavailable.
     """
-    wanted = {"snapshot_id": asked["snapshot_id"], "new_file": asked["new_file"]}
+    wanted = {"snapshot_id": body["snapshot_id"], "new_file": body["new_file"]}
     _begin(cloud, services, ctx, Kind.SNAPSHOT_VOLUME, volume_id, wanted)
 
 
 def remove(
-    cloud: Cloud, services: Services, ctx: Context, volume_id: str, snapshot_id: str, asked: dict[str, Any]
+    cloud: Cloud, services: Services, ctx: Context, volume_id: str, snapshot_id: str, body: dict[str, Any]
 ) -> None:
     """The snapshot's files will be merged. Raises like `take`."""
-    files = {name: asked.get(name) for name in ("file_to_merge", "merge_target_file")}
+    files = {name: body.get(name) for name in ("file_to_merge", "merge_target_file")}
     _begin(cloud, services, ctx, Kind.UNSNAPSHOT_VOLUME, volume_id, {"snapshot_id": snapshot_id, **files})
 
 

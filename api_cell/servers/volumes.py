@@ -1,6 +1,6 @@
 """Volumes of servers that exist: attached, detached, swapped, grown.
 
-Order of an attach: 1. the block storage service reserves the volume for the server; 2. cell: the device stands among
+Order of an attach: 1. the block storage service reserves the volume for the server; 2. cell: the device is stored among
 the server's, and an operation is open for its host (one transaction); 3. the host is woken. A server without a host
 ends with 2: its volumes are connected when it gets one. Killed after 1: the reservation goes with the server.
 """
@@ -48,7 +48,7 @@ _ATTACH = frozenset({VmState.ACTIVE, VmState.PAUSED, VmState.STOPPED, VmState.SU
 _SWAP = frozenset({VmState.ACTIVE, VmState.PAUSED, VmState.RESIZED})
 
 _ONLY_FORWARD = frozenset({Kind.DETACH_VOLUME, Kind.SWAP_VOLUME})
-"""Only the host that has begun with these can tell what the guest has: they wait for it."""
+"""Only the host that has begun with these knows what the guest has: they wait for it."""
 
 Change = Callable[[Instance], tuple[tuple[BlockDevice, ...], dict[str, Any]]]
 """The server's devices as they will be at once, and the operation's arguments."""
@@ -113,7 +113,7 @@ def attach(cloud: Cloud, services: Services, caller: Caller, server_id: str, req
             change,
         )
     except PolycellError:
-        _give_back(cloud, services, caller.ctx, server_id, device)
+        _release_unused(cloud, services, caller.ctx, server_id, device)
         raise
     return next(each for each in after.block_devices if each.uuid == device.uuid)
 
@@ -210,7 +210,7 @@ def demand_device(instance: Instance, volume_id: str) -> BlockDevice:
 def _begin(
     cloud: Cloud, caller: Caller, server_id: str, kind: Kind, verb: str, states: frozenset[VmState], change: Change
 ) -> Instance:
-    """The change stands, and the host will do the rest. Answers the server as it is then."""
+    """The change is stored, and the host will do the rest. Answers the server as it is then."""
 
     def work(tx: Connection, cell: Cell) -> tuple[Cell, Instance]:
         instance = _demand(caller, find.to_change(cloud, caller.ctx, tx, cell, server_id), kind, verb)
@@ -290,7 +290,7 @@ def _named(instance: Instance, wanted: str | None) -> str:
     return next_name(instance.block_devices)
 
 
-def _give_back(cloud: Cloud, services: Services, ctx: Context, server_id: str, device: BlockDevice) -> None:
+def _release_unused(cloud: Cloud, services: Services, ctx: Context, server_id: str, device: BlockDevice) -> None:
     """The reservation is undone, unless another request of the same moment made the volume the server's with it."""
     try:
         held = find.server(cloud, ctx, server_id).instance.block_devices

@@ -127,23 +127,23 @@ def _wanted(req: Request) -> list[Flavor]:
         return rows.page(tx, page)
 
 
-def _is_public(asked: str | None) -> bool | None:
-    """None (both kinds) only when asked for by that word."""
-    if asked is None:
+def _is_public(text: str | None) -> bool | None:
+    """None (both kinds) only when text for by that word."""
+    if text is None:
         return True
-    if asked.strip().lower() == "none":
+    if text.strip().lower() == "none":
         return None
-    if asked.strip().lower() not in {str(word).lower() for word in (*TRUE_WORDS, *FALSE_WORDS)}:
-        raise Invalid(reason=f"Invalid is_public filter [{asked}]")
-    return asked.strip().lower() in {str(word).lower() for word in TRUE_WORDS}
+    if text.strip().lower() not in {str(word).lower() for word in (*TRUE_WORDS, *FALSE_WORDS)}:
+        raise Invalid(reason=f"Invalid is_public filter [{text}]")
+    return text.strip().lower() in {str(word).lower() for word in TRUE_WORDS}
 
 
 def _whole(req: Request, name: str) -> int:
-    asked = req.one(name)
+    text = req.one(name)
     try:
-        return min(int(asked), MAX_INT) if asked is not None else 0
+        return min(int(text), MAX_INT) if text is not None else 0
     except ValueError as error:
-        raise Invalid(reason=f"Invalid {name} filter [{asked}]") from error
+        raise Invalid(reason=f"Invalid {name} filter [{text}]") from error
 
 
 def _flavor_from(body: dict[str, Any]) -> Flavor:

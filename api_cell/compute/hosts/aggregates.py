@@ -140,7 +140,7 @@ def aggregate_id(req: Request) -> int:
 
 
 def _id(req: Request) -> int:
-    asked = req.params["id"]
-    if not asked.isdecimal() or len(asked) > 9:
-        raise Invalid(reason=f"Invalid aggregate id {asked}")
-    return int(asked)
+    text = req.params["id"]
+    if not text.isdecimal() or len(text) > 9:
+        raise Invalid(reason=f"Invalid aggregate id {text}")
+    return int(text)

@@ -31,7 +31,7 @@ def detail(req: Request) -> Response:
 
 
 def _services_by_zone(req: Request) -> tuple[dict[str, list[Service]], set[str]]:
-    """Enabled services by zone, and the zones of those disabled or in silent cells."""
+    """Enabled services by zone, and the zones of those disabled or in cells that are down."""
     answers = cell_queries.query_services(req.cloud, req.ctx, rows.list_all)
     zones = cell_queries.zones(req.cloud)
     enabled: dict[str, list[Service]] = defaultdict(list)

@@ -1,4 +1,5 @@
-"""Hypervisors: the compute nodes of every cell. Those of silent cells are missing from lists, but never "not found"."""
+"""Hypervisors: the compute nodes of every cell. Those of a cell that is down are missing from lists, never "not
+found"."""
 
 from __future__ import annotations
 
@@ -32,7 +33,7 @@ _SUMMED = ("vcpus", "vcpus_used", "memory_mb", "memory_mb_used", "free_ram_mb", 
 
 @dataclass(frozen=True, slots=True)
 class _Found:
-    """A node with its service, and (where asked for) the servers it runs."""
+    """A node with its service, and (where wanted) the servers it runs."""
 
     node: ComputeNode
     service: Service | None
@@ -56,7 +57,7 @@ def show(req: Request) -> Response:
 
 
 def uptime(req: Request) -> Response:
-    """200 {"hypervisor": {..., "uptime"}}, up to 2.87; 400 when the host is down, 501 when it can't tell."""
+    """200 {"hypervisor": {..., "uptime"}}, up to 2.87; 400 when the host is down, 501 when it does not know."""
     found = _one(req, with_servers=False)
     if found.service is None or not is_up(req, found.service):
         raise Invalid(reason=f"Service is unavailable at this time: host {found.node.host} is down.")
@@ -111,7 +112,8 @@ def _list(req: Request, path: str, view: View) -> Response:
 
 
 def _marker(req: Request) -> tuple[int, int] | None:
-    """The number and the cell of the marker's node. Raises Invalid; CellUnavailable when a silent cell may have it."""
+    """The number and the cell of the marker's node. Raises Invalid; CellUnavailable when a cell is down that may
+    have it."""
     marker = req.one("marker")
     if marker is None:
         return None
@@ -127,19 +129,19 @@ def _marker(req: Request) -> tuple[int, int] | None:
 
 
 def _one(req: Request, *, with_servers: bool) -> _Found:
-    asked = req.params["id"]
-    nothing = NotFound(reason=f"Hypervisor with ID '{asked}' could not be found.")
-    if not req.at_least(2, 53) and (not asked.isdecimal() or len(asked) > 9):
+    node_id = req.params["id"]
+    nothing = NotFound(reason=f"Hypervisor with ID '{node_id}' could not be found.")
+    if not req.at_least(2, 53) and (not node_id.isdecimal() or len(node_id) > 9):
         raise nothing
-    return cell_queries.only_one(_named(req, asked, with_servers=with_servers), nothing)[1]
+    return cell_queries.only_one(_named(req, node_id, with_servers=with_servers), nothing)[1]
 
 
-def _named(req: Request, asked: str, *, with_servers: bool = False) -> CellAnswers[_Found]:
+def _named(req: Request, node_id: str, *, with_servers: bool = False) -> CellAnswers[_Found]:
     """The node with this uuid, or (up to 2.52) those with this number."""
 
     def question(tx: Connection) -> list[_Found]:
         try:
-            node = compute_nodes.by_uuid(tx, asked) if req.at_least(2, 53) else compute_nodes.by_id(tx, int(asked))
+            node = compute_nodes.by_uuid(tx, node_id) if req.at_least(2, 53) else compute_nodes.by_id(tx, int(node_id))
         except ComputeHostNotFound:
             return []
         return _with(tx, [node], with_servers)
@@ -158,7 +160,7 @@ def _matching(req: Request, with_servers: bool) -> CellAnswers[_Found]:
 
 
 def _demand_some(answers: CellAnswers[_Found], pattern: str) -> None:
-    """Raises NotFound when nothing was found, and CellUnavailable while a silent cell may have something."""
+    """Raises NotFound when nothing was found, and CellUnavailable while a cell that is down may have something."""
     if not answers.found:
         cell_queries.only_one(answers, NotFound(reason=f"No hypervisor matching '{pattern}' could be found."))
 

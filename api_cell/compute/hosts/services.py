@@ -19,7 +19,7 @@ UNKNOWN_VERSION = (2, 69)
 
 
 def index(req: Request) -> Response:
-    """200 {"services": [...]}; from 2.69 on the hosts of silent cells are there with status UNKNOWN."""
+    """200 {"services": [...]}; from 2.69 on the hosts of cells that are down are there with status UNKNOWN."""
     host, binary = req.one("host"), req.one("binary")
     answers = cell_queries.query_services(req.cloud, req.ctx, lambda tx: rows.list_all(tx, host=host, binary=binary))
     zones = cell_queries.zones(req.cloud)
@@ -104,24 +104,24 @@ def _update_by_verb(req: Request) -> Response:
     return Response(200, {"service": view})
 
 
-def _find(req: Request, asked: str) -> tuple[int, Service]:
+def _find(req: Request, service_id: str) -> tuple[int, Service]:
     """The service by uuid (from 2.53 on) or number. Raises Invalid, ServiceNotFound, CellUnavailable."""
     if req.at_least(2, 53):
-        if not FORMATS["uuid"](asked):
-            raise Invalid(reason=f"Invalid uuid {asked}")
-    elif not asked.isdecimal() or len(asked) > 9:
-        raise Invalid(reason=f"Invalid service id {asked}")
+        if not FORMATS["uuid"](service_id):
+            raise Invalid(reason=f"Invalid uuid {service_id}")
+    elif not service_id.isdecimal() or len(service_id) > 9:
+        raise Invalid(reason=f"Invalid service id {service_id}")
 
     def question(tx: Any) -> list[Service]:
         try:
-            return [rows.by_uuid(tx, asked) if req.at_least(2, 53) else rows.by_id(tx, int(asked))]
+            return [rows.by_uuid(tx, service_id) if req.at_least(2, 53) else rows.by_id(tx, int(service_id))]
         except ServiceNotFound:
             return []
 
     answers = cell_queries.query_services(req.cloud, req.ctx, question)
     if len(answers.found) > 1:
-        raise Invalid(reason=f"More than one possible service found for id {asked}. Use its uuid from 2.53 on.")
-    return cell_queries.only_one(answers, ServiceNotFound(service_id=asked))
+        raise Invalid(reason=f"More than one possible service found for id {service_id}. Use its uuid from 2.53 on.")
+    return cell_queries.only_one(answers, ServiceNotFound(service_id=service_id))
 
 
 def _by_host(req: Request, host: str, binary: str) -> tuple[int, Service]:

@@ -83,11 +83,11 @@ def delete(req: Request) -> Response:
     return Response(204 if req.at_least(2, 2) else 202)
 
 
-def _user(req: Request, verb: str, asked: str | None = None) -> str:
+def _user(req: Request, verb: str, named: str | None = None) -> str:
     """Whose keys this is about: from 2.10 on an administrator may act for another. Raises PolicyForbidden."""
     user_id = req.ctx.user_id
     if req.at_least(2, 10):
-        user_id = asked or req.one("user_id") or user_id
+        user_id = named or req.one("user_id") or user_id
     req.demand(f"os_compute_api:os-keypairs:{verb}", {"user_id": user_id})
     return user_id
 

@@ -39,21 +39,21 @@ DELETE = query_until_closed({"delete_info": {"type": "string"}})
 
 
 def create(req: Request) -> Response:
-    """200 {"snapshot": {"id": …, "volumeId": …}}: the volume's host will take it, and tell the block storage service.
+    """200 {"snapshot": {"id": …, "volumeId": …}}: the volume's host will take it, and report to block storage.
     400 where it can't."""
-    asked = req.body["snapshot"]
-    volume_snapshots.take(req.cloud, req.services, req.ctx, asked["volume_id"], asked["create_info"])
-    return Response(200, {"snapshot": {"id": asked["create_info"].get("id"), "volumeId": asked["volume_id"]}})
+    body = req.body["snapshot"]
+    volume_snapshots.take(req.cloud, req.services, req.ctx, body["volume_id"], body["create_info"])
+    return Response(200, {"snapshot": {"id": body["create_info"].get("id"), "volumeId": body["volume_id"]}})
 
 
 def delete(req: Request) -> Response:
     """204: the volume's host will remove it. 400 where it can't; 404 for a volume that is not there."""
     try:
-        told: Any = json.loads(req.one("delete_info") or "")
-        volume_id = str(told["volume_id"])
+        info: Any = json.loads(req.one("delete_info") or "")
+        volume_id = str(info["volume_id"])
     except (ValueError, KeyError, TypeError):
         raise Invalid(reason="delete_info must be a JSON object with volume_id.") from None
-    volume_snapshots.remove(req.cloud, req.services, req.ctx, volume_id, req.params["id"], told)
+    volume_snapshots.remove(req.cloud, req.services, req.ctx, volume_id, req.params["id"], info)
     return Response(204)
 
 

@@ -122,15 +122,15 @@ def _list(req: Request, path: str, view: Any) -> Response:
 
 def _wanted(req: Request) -> Wanted | None:
     """What the query asks for, in the image service's words; None when no image can be so."""
-    asked = {name: values[-1] for name, values in req.query.items()}
-    properties = {name.removeprefix(_PROPERTY): text for name, text in asked.items() if name.startswith(_PROPERTY)}
-    if "server" in asked:
-        properties["instance_uuid"] = asked["server"].rstrip("/").rpartition("/")[2]
-    if "type" in asked:
-        properties["image_type"] = asked["type"]
-    status, since = asked.get("status"), asked.get("changes-since")
+    filters = {name: values[-1] for name, values in req.query.items()}
+    properties = {name.removeprefix(_PROPERTY): text for name, text in filters.items() if name.startswith(_PROPERTY)}
+    if "server" in filters:
+        properties["instance_uuid"] = filters["server"].rstrip("/").rpartition("/")[2]
+    if "type" in filters:
+        properties["image_type"] = filters["type"]
+    status, since = filters.get("status"), filters.get("changes-since")
     statuses = tuple(theirs for theirs, (ours, _) in STATUSES.items() if status and ours == status.upper())
-    sizes = [_size(asked.get(name)) for name in ("minRam", "minDisk")]
+    sizes = [_size(filters.get(name)) for name in ("minRam", "minDisk")]
     if (status is not None and not statuses) or _NONE in sizes:
         return None
     return Wanted(

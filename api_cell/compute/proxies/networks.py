@@ -81,10 +81,10 @@ def floating_delete(req: Request) -> Response:
 
 def add_floating(req: Request) -> Response:
     """202"""
-    asked = req.body["addFloatingIp"]
+    body = req.body["addFloatingIp"]
     rule = "os_compute_api:os-floating-ips:add"
     addresses.add_floating(
-        req.cloud, req.services, req.caller, req.params["id"], rule, asked["address"], asked.get("fixed_address")
+        req.cloud, req.services, req.caller, req.params["id"], rule, body["address"], body.get("fixed_address")
     )
     return Response(202)
 

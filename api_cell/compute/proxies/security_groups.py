@@ -98,8 +98,8 @@ def rule_delete(req: Request) -> Response:
 
 
 def _named(req: Request) -> Record:
-    asked = req.body["security_group"]
-    name, description = asked["name"].strip(), asked["description"].strip()
+    body = req.body["security_group"]
+    name, description = body["name"].strip(), body["description"].strip()
     if not name:
         raise Invalid(reason="Security group name cannot be empty.")
     return {"name": name, "description": description}

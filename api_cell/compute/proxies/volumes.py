@@ -49,18 +49,18 @@ def volume(req: Request) -> Response:
 
 def create_volume(req: Request) -> Response:
     """200 {"volume": {…}}: it is being made."""
-    asked = req.body["volume"]
-    if asked.get("snapshot_id"):
-        req.services.require_volumes().snapshot(req.ctx, asked["snapshot_id"])
+    body = req.body["volume"]
+    if body.get("snapshot_id"):
+        req.services.require_volumes().snapshot(req.ctx, body["snapshot_id"])
     wanted = NewVolume(
         project_id=req.ctx.project_id,
-        size_gib=int(asked["size"]),
-        name=asked.get("display_name") or "",
-        description=asked.get("display_description"),
-        snapshot_id=asked.get("snapshot_id"),
-        volume_type=asked.get("volume_type"),
-        availability_zone=asked.get("availability_zone"),
-        metadata=asked.get("metadata") or {},
+        size_gib=int(body["size"]),
+        name=body.get("display_name") or "",
+        description=body.get("display_description"),
+        snapshot_id=body.get("snapshot_id"),
+        volume_type=body.get("volume_type"),
+        availability_zone=body.get("availability_zone"),
+        metadata=body.get("metadata") or {},
     )
     try:
         made = req.services.require_volumes().create(req.ctx, wanted)
@@ -90,13 +90,13 @@ def snapshot(req: Request) -> Response:
 
 def create_snapshot(req: Request) -> Response:
     """200 {"snapshot": {…}}; `force`: also of a volume that is attached."""
-    asked, storage = req.body["snapshot"], req.services.require_volumes()
+    body, storage = req.body["snapshot"], req.services.require_volumes()
     try:
-        storage.get(req.ctx, asked["volume_id"])
+        storage.get(req.ctx, body["volume_id"])
     except VolumeNotFound as error:
         raise Invalid(reason=str(error)) from None
-    name, words = asked.get("display_name") or "", asked.get("display_description")
-    made = storage.take_snapshot(req.ctx, asked["volume_id"], name, words, force=is_true(asked.get("force", False)))
+    name, words = body.get("display_name") or "", body.get("display_description")
+    made = storage.take_snapshot(req.ctx, body["volume_id"], name, words, force=is_true(body.get("force", False)))
     return Response(200, {"snapshot": _snapshot(made)})
 
 

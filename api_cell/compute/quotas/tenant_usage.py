@@ -38,9 +38,9 @@ SHOW_QUERY: ByVersion = by_version(_query, (2, 1), (2, 40), (2, 75))
 def index(req: Request) -> Response:
     """200 {"tenant_usages": […]} of all projects, by project; paged by servers from 2.40 on."""
     start, stop = _period(req)
-    most, told = _limit(req), _Told(req, start, stop, detailed=req.query.get("detailed", ["0"])[0] == "1")
-    count, last, lacking = _tell(req, told, None, most)
-    answer: dict[str, Any] = {"tenant_usages": list(told.projects.values())}
+    most, report = _limit(req), _Report(req, start, stop, detailed=req.query.get("detailed", ["0"])[0] == "1")
+    count, last, lacking = _fill(req, report, None, most)
+    answer: dict[str, Any] = {"tenant_usages": list(report.projects.values())}
     if last is not None and count == most:
         answer["tenant_usages_links"] = next_link(req, PATH, last)
     return Response(200, answer, lacking)
@@ -51,9 +51,9 @@ def show(req: Request) -> Response:
     project_id = req.params["id"]
     req.demand("os_compute_api:os-simple-tenant-usage:show", {"project_id": project_id})
     start, stop = _period(req)
-    most, told = _limit(req), _Told(req, start, stop, detailed=True)
-    count, last, lacking = _tell(req, told, project_id, most)
-    answer: dict[str, Any] = {"tenant_usage": told.projects.get(project_id, {})}
+    most, report = _limit(req), _Report(req, start, stop, detailed=True)
+    count, last, lacking = _fill(req, report, project_id, most)
+    answer: dict[str, Any] = {"tenant_usage": report.projects.get(project_id, {})}
     if last is not None and count == most:
         answer["tenant_usage_links"] = next_link(req, f"{PATH}/{project_id}", last)
     return Response(200, answer, lacking)
@@ -70,7 +70,7 @@ def hours_of(
     return max((ended - begun).total_seconds(), 0.0) / 3600
 
 
-class _Told:
+class _Report:
     """Adds servers up by project."""
 
     def __init__(self, req: Request, start: datetime, stop: datetime, *, detailed: bool) -> None:
@@ -120,28 +120,28 @@ class _Told:
         return project
 
 
-def _tell(
-    req: Request, told: _Told, project_id: str | None, most: int | None
+def _fill(
+    req: Request, report: _Report, project_id: str | None, most: int | None
 ) -> tuple[int, str | None, dict[str, str]]:  # fmt: skip
     """Add up the servers of the page. Answers how many there are, the last one, and the header of what is missing."""
     if most == 0:
         return 0, None, {}
-    count, last, failures = read_whole(req.cloud, lambda: _added(req, told, project_id, most))
+    count, last, failures = read_whole(req.cloud, lambda: _added(req, report, project_id, most))
     refuse_gaps(req.cloud, req.services.settings, failures)
     return count, last, missing.header(req, failures.keys())
 
 
 def _added(
-    req: Request, told: _Told, project_id: str | None, most: int | None
+    req: Request, report: _Report, project_id: str | None, most: int | None
 ) -> tuple[tuple[int, str | None, dict[int, PolycellError]], Merge[Copy[Ran]]]:  # fmt: skip
     merge = Merge(
-        req.cloud.cells, req.ctx.deadline, _concerned(req, project_id), _kind(req, told, project_id),
+        req.cloud.cells, req.ctx.deadline, _concerned(req, project_id), _kind(req, report, project_id),
         want=most or MOST_ROWS,
     )  # fmt: skip
-    told.projects.clear()
+    report.projects.clear()
     count, last = 0, None
     for ran in _page(req, merge, most):
-        told.add(ran)
+        report.add(ran)
         count, last = count + 1, ran.uuid
     return (count, last, merge.failures), merge
 
@@ -150,14 +150,14 @@ def _page(req: Request, merge: Merge[Copy[Ran]], most: int | None) -> Iterator[R
     return islice(owned(req.cloud, iter(merge), min(most or MOST_ROWS, MOST_ROWS)), most)
 
 
-def _kind(req: Request, told: _Told, project_id: str | None) -> RowSource[Copy[Ran]]:
+def _kind(req: Request, report: _Report, project_id: str | None) -> RowSource[Copy[Ran]]:
     begin = _marker(req, project_id)
 
     def page(cell: Cell, after: Copy[Ran] | None, limit: int) -> list[Copy[Ran]]:
         place = begin if after is None else (after.row.project_id, after.row.uuid)
         with cell.db.connect(req.ctx.deadline) as tx:
             found = usage_rows.page(
-                tx, start=told.start, stop=told.stop, project_id=project_id, after=place, limit=limit
+                tx, start=report.start, stop=report.stop, project_id=project_id, after=place, limit=limit
             )
         return [Copy(cell.mapping.id, each.uuid, each.uuid, each.hidden, each) for each in found]
 
@@ -167,7 +167,7 @@ def _kind(req: Request, told: _Told, project_id: str | None) -> RowSource[Copy[R
 
 
 def _marker(req: Request, project_id: str | None) -> tuple[str, str] | None:
-    """Where the marker stands, which its mapping knows. Raises Invalid."""
+    """The marker's place in the order, which its mapping knows. Raises Invalid."""
     marker = req.one("marker")
     if marker is None or not req.at_least(2, 40):
         return None

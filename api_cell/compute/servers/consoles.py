@@ -23,8 +23,8 @@ _ACTIONS = {
 
 def create(req: Request) -> Response:
     """200 {"remote_console": {protocol, type, url}}."""
-    asked = req.body["remote_console"]
-    protocol, kind = asked["protocol"], asked["type"]
+    body = req.body["remote_console"]
+    protocol, kind = body["protocol"], body["type"]
     if _PROTOCOLS[kind] != protocol:
         raise Invalid(reason=f"Invalid console type {kind}")
     url = consoles.open_console(req.cloud, req.services, req.caller, req.params["server_id"], kind)

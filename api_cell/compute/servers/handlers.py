@@ -25,7 +25,7 @@ from mapping_db.cells.registry import Cell
 
 
 def create_server(req: Request) -> Response:
-    """202 {"server": {id, links, adminPass, …}}, or the reservation id where that was asked for."""
+    """202 {"server": {id, links, adminPass, …}}, or the reservation id where that was wanted."""
     req.demand("os_compute_api:servers:create")
     accepted = create.accept(req.cloud, req.services, req.caller, parse_server_request(req.body, req.version))
     if accepted.wants_reservation_id:
@@ -56,14 +56,14 @@ def detail(req: Request) -> Response:
 
 
 def show(req: Request) -> Response:
-    """200 {"server": {…}}; for a silent cell what is known from 2.69 on, before it 503."""
+    """200 {"server": {…}}; for a cell that is down what is known from 2.69 on, before it 503."""
     server_id = req.params["id"]
     try:
         found = find.server(req.cloud, req.ctx, server_id)
     except CellUnavailable:
         if not req.at_least(2, 69):
             raise
-        return Response(200, {"server": _silent(req, server_id)})
+        return Response(200, {"server": _unreachable(req, server_id)})
     req.demand("os_compute_api:servers:show", find.target(found.instance))
     return Response(200, {"server": document(req, found.instance, found.cell)})
 
@@ -154,7 +154,7 @@ def _page(req: Request, rule: str, *, brief: bool) -> ServerPage:
 
 
 def _listed(req: Request, page: ServerPage, path: str, rows: list[dict[str, Any] | None]) -> Response:
-    """The rows; None stands for a server that the version does not show."""
+    """The rows; None is for a server that the version does not show."""
     answer: dict[str, Any] = {"servers": [row for row in rows if row is not None]}
     if page.more and page.servers:
         answer["servers_links"] = next_link(req, path, page.servers[-1].uuid)
@@ -176,7 +176,7 @@ class _Rows:
 
 def _brief(req: Request, server: Listed) -> dict[str, Any] | None:
     if isinstance(server, Unreachable):
-        return views.silent_brief(req, server.uuid) if req.at_least(2, 69) else None
+        return views.unreachable_brief(req, server.uuid) if req.at_least(2, 69) else None
     return views.brief(req, server.uuid, server.display_name)
 
 
@@ -184,7 +184,7 @@ def _row(req: Request, server: Listed, rows: _Rows) -> dict[str, Any] | None:
     if isinstance(server, Unreachable):
         if not req.at_least(2, 69):
             return None
-        return views.silent_row(req, server.uuid, server.project_id, server.created_at)
+        return views.unreachable_row(req, server.uuid, server.project_id, server.created_at)
     assert isinstance(server, Instance), "a list of names has no rows to show whole"
     return views.full(req, server, host_status=rows.host_status(req, server))
 
@@ -217,7 +217,7 @@ def _status(req: Request, service: Service) -> str:
     return "MAINTENANCE" if service.disabled else "UP"
 
 
-def _silent(req: Request, server_id: str) -> dict[str, Any]:
+def _unreachable(req: Request, server_id: str) -> dict[str, Any]:
     with req.cloud.db.connect() as tx:
         mapping = instance_mappings.get_many(tx, [server_id]).get(server_id)
         spec = request_specs.get(tx, server_id)
@@ -226,5 +226,5 @@ def _silent(req: Request, server_id: str) -> dict[str, Any]:
     find.demand_visible(req.ctx, mapping.project_id, server_id)
     req.demand("os_compute_api:servers:show", {"project_id": mapping.project_id, "user_id": mapping.user_id})
     if spec is None:
-        return views.silent_row(req, server_id, mapping.project_id, mapping.created_at)
-    return views.silent(req, spec, mapping.created_at)
+        return views.unreachable_row(req, server_id, mapping.project_id, mapping.created_at)
+    return views.unreachable(req, spec, mapping.created_at)

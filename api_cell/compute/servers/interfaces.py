@@ -29,15 +29,15 @@ def show(req: Request) -> Response:
 
 def create(req: Request) -> Response:
     """200 {"interfaceAttachment": {…}}: the port is there, and plugged."""
-    asked = (req.body or {}).get("interfaceAttachment") or {}
-    network_id, port_id = asked.get("net_id"), asked.get("port_id")
-    fixed_ips = asked.get("fixed_ips") or []
+    body = (req.body or {}).get("interfaceAttachment") or {}
+    network_id, port_id = body.get("net_id"), body.get("port_id")
+    fixed_ips = body.get("fixed_ips") or []
     if network_id and port_id:
         raise Invalid(reason="Must not input both network_id and port_id")
     if fixed_ips and not network_id:
         raise Invalid(reason="Must input network_id when request IP address")
     fixed_ip = fixed_ips[0]["ip_address"] if fixed_ips else None
-    request = NetworkRequest(network_id, port_id, fixed_ip, asked.get("tag"))
+    request = NetworkRequest(network_id, port_id, fixed_ip, body.get("tag"))
     port = interfaces.attach(req.cloud, req.services, req.caller, req.params["server_id"], request)
     return Response(200, {"interfaceAttachment": _VIEW.at(req.version, port)})
 

@@ -121,7 +121,7 @@ def force_complete(req: Request) -> Response:
 FORCE_COMPLETE: Schema = strict({"force_complete": {"type": "null"}}, "force_complete")
 
 
-# -- what was asked ---------------------------------------------------------------------------
+# -- the query -------- ---------------------------------------------------------------------------
 
 
 def _listing(req: Request) -> MigrationListing:
@@ -172,16 +172,16 @@ def _kind(req: Request, listing: MigrationListing, start: tuple[Any, ...] | None
 
 
 def _place_of(req: Request, marker: str, cell_ids: list[int]) -> tuple[Any, ...]:
-    """Where the marker stands. Raises Invalid; CellUnavailable when only a silent cell may know."""
+    """The marker's place in the order. Raises Invalid; CellUnavailable when only a cell that is down may know."""
 
-    def look(cell: Cell) -> Migration | None:
+    def find_in(cell: Cell) -> Migration | None:
         with cell.db.connect(req.ctx.deadline) as tx:
             return migration_lists.by_uuid(tx, marker)
 
     with req.cloud.db.connect() as tx:
         move = moves.get(tx, marker)
-    asked = cell_ids if move is None else [each for each in (move.source_cell, move.target_cell) if each is not None]
-    gathered = req.cloud.cells.scatter(asked, look, req.ctx.deadline)
+    searched = cell_ids if move is None else [each for each in (move.source_cell, move.target_cell) if each is not None]
+    gathered = req.cloud.cells.scatter(searched, find_in, req.ctx.deadline)
     known = next((each for each in gathered.answers.values() if each is not None), None)
     if known is not None:
         visible = req.may("os_compute_api:os-migrations:index:all_projects") or known.project_id == req.ctx.project_id

@@ -69,8 +69,8 @@ def revert(req: Request) -> Response:
 
 def migrate(req: Request) -> Response:
     """202: the server will move to another host, off; to the host that is named from 2.56 on."""
-    asked = (req.body["migrate"] or {}) if req.at_least(2, 56) else {}
-    host = asked.get("host")
+    body = (req.body["migrate"] or {}) if req.at_least(2, 56) else {}
+    host = body.get("host")
     found, cell = _found(req, MIGRATE_RULE)
     if host is not None:
         req.demand(f"{MIGRATE_RULE}:host", find.target(found.instance))
@@ -83,8 +83,8 @@ def migrate(req: Request) -> Response:
 
 def live_migrate(req: Request) -> Response:
     """202: the server will move to another host while it runs."""
-    asked = req.body["os-migrateLive"]
-    host = asked.get("host")
+    body = req.body["os-migrateLive"]
+    host = body.get("host")
     found, cell = _found(req, LIVE_RULE)
     if host is not None:
         req.demand(f"{LIVE_RULE}:host", find.target(found.instance))
@@ -93,7 +93,7 @@ def live_migrate(req: Request) -> Response:
             raise Invalid(reason=f"Unable to migrate instance ({found.instance.uuid}) to current host ({host}).")
     if not _is_up(req, cell, found.instance.host):
         raise Invalid(reason=f"Compute service of {found.instance.host} is unavailable at this time.")
-    force = is_true(asked.get("force", False))
+    force = is_true(body.get("force", False))
     if force and host is None:
         raise Invalid(reason="Can't force to a non-provided destination")
     plan = MovePlan(target_host=host, force=force, cross_cell=host is not None or _may_cross(req))
@@ -102,12 +102,12 @@ def live_migrate(req: Request) -> Response:
 
 
 def evacuate(req: Request) -> Response:
-    """200: the server of a host that is down will be built anew on another. 400 while its host is up.
+    """200: the server of a host that is down will be built again on another. 400 while its host is up.
 
     Below 2.14 the answer has the password, if there is one: {"adminPass": …}.
     """
-    asked = req.body["evacuate"]
-    host, force = asked.get("host"), is_true(asked.get("force", False))
+    body = req.body["evacuate"]
+    host, force = body.get("host"), is_true(body.get("force", False))
     found, cell = _found(req, EVACUATE_RULE)
     instance = found.instance
     if force and host is None:
@@ -118,10 +118,10 @@ def evacuate(req: Request) -> Response:
             raise Invalid(reason="The target host can't be the same one.")
     if _is_up(req, cell, instance.host):
         raise Invalid(reason=f"Compute service of {instance.host} is still in use.")
-    on_shared_storage = is_true(asked.get("onSharedStorage", False))
-    if on_shared_storage and "adminPass" in asked:
+    on_shared_storage = is_true(body.get("onSharedStorage", False))
+    if on_shared_storage and "adminPass" in body:
         raise Invalid(reason="admin password can't be changed on existing disk")
-    password = "" if on_shared_storage else asked.get("adminPass") or new_password()
+    password = "" if on_shared_storage else body.get("adminPass") or new_password()
     plan = MovePlan(
         target_host=host,
         force=force,

@@ -1,4 +1,4 @@
-"""/servers/{id}/os-server-password: what the guest has told of its administrator's password, encrypted by it."""
+"""/servers/{id}/os-server-password: what the guest has reported of its administrator's password, encrypted by it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def show(req: Request) -> Response:
 
 
 def clear(req: Request) -> Response:
-    """204: nobody remembers it here; the guest's own password is what it was."""
+    """204: it is not stored any more; the guest's own password is what it was."""
     server_id = req.params["server_id"]
 
     def work(tx: Connection, cell: Cell) -> None:

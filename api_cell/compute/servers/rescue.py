@@ -22,7 +22,7 @@ _RESCUE = strict(
 
 
 def rescue(req: Request) -> Response:
-    """200 {"adminPass": …}: the server will run from another disk, with its own beside it."""
+    """200 {"adminPass": …}: the server will run from another disk, with its own alongside."""
     body = req.body["rescue"] or {}
     request = RescueRequest(body.get("rescue_image_ref"), body.get("adminPass"), volume_backed=req.at_least(2, 87))
     password = rescuing.rescue(req.cloud, req.services, req.caller, req.params["id"], request)

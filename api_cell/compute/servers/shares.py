@@ -25,9 +25,9 @@ def index(req: Request) -> Response:
 
 def create(req: Request) -> Response:
     """201 {"share": {…}}: the share will be attached."""
-    asked = req.body["share"]
+    body = req.body["share"]
     made = shares.attach(
-        req.cloud, req.services, req.caller, req.params["server_id"], asked["share_id"], asked.get("tag")
+        req.cloud, req.services, req.caller, req.params["server_id"], body["share_id"], body.get("tag")
     )
     return Response(201, {"share": _view(req, made, PowerState.NOSTATE)})
 

@@ -22,10 +22,10 @@ def offload(req: Request) -> Response:
 
 def unshelve(req: Request) -> Response:
     """202: the shelved server will run again; from 2.77 in a zone, from 2.91 on a host that is named."""
-    asked = (req.body["unshelve"] or {}) if req.at_least(2, 77) else {}
-    zone = asked.get("availability_zone")
-    pins = "availability_zone" in asked
-    shelving.unshelve(req.cloud, req.services, req.caller, req.params["id"], Place(asked.get("host"), zone, pins))
+    body = (req.body["unshelve"] or {}) if req.at_least(2, 77) else {}
+    zone = body.get("availability_zone")
+    pins = "availability_zone" in body
+    shelving.unshelve(req.cloud, req.services, req.caller, req.params["id"], Place(body.get("host"), zone, pins))
     return Response(202)
 
 

@@ -43,20 +43,20 @@ def brief(req: Request, instance_uuid: str, name: str) -> dict[str, Any]:
     return {"id": instance_uuid, "name": name, "links": links(req, "servers", instance_uuid)}
 
 
-def silent_brief(req: Request, instance_uuid: str) -> dict[str, Any]:
-    """A row of GET /servers for a server whose cell does not answer (2.69)."""
+def unreachable_brief(req: Request, instance_uuid: str) -> dict[str, Any]:
+    """A row of GET /servers for a server whose cell is down (2.69)."""
     return {"id": instance_uuid, "status": "UNKNOWN", "links": links(req, "servers", instance_uuid)}
 
 
-def silent_row(req: Request, instance_uuid: str, project_id: str, created_at: datetime) -> dict[str, Any]:
-    """A row of GET /servers/detail for a server whose cell does not answer (2.69)."""
-    return {**silent_brief(req, instance_uuid), "tenant_id": project_id, "created": time_text(created_at)}
+def unreachable_row(req: Request, instance_uuid: str, project_id: str, created_at: datetime) -> dict[str, Any]:
+    """A row of GET /servers/detail for a server whose cell is down (2.69)."""
+    return {**unreachable_brief(req, instance_uuid), "tenant_id": project_id, "created": time_text(created_at)}
 
 
-def silent(req: Request, spec: RequestSpec, created_at: datetime) -> dict[str, Any]:
-    """GET /servers/{id} for a server whose cell does not answer (2.69): what the global tables know of it."""
+def unreachable(req: Request, spec: RequestSpec, created_at: datetime) -> dict[str, Any]:
+    """GET /servers/{id} for a server whose cell is down (2.69): what the global tables know of it."""
     return {
-        **silent_row(req, spec.instance_uuid, spec.project_id, created_at),
+        **unreachable_row(req, spec.instance_uuid, spec.project_id, created_at),
         "user_id": spec.user_id,
         "flavor": flavor_details(req, spec.flavor),
         "image": _image(req, spec.image_id),

@@ -2,7 +2,7 @@
 
 Order: 1. flavor, image, key, networks, hosts are looked up (nothing changes); 2. quota, request specs, build requests,
 mappings and group membership are one transaction: from here on the servers will be built or say why not; 3. a
-super-conductor is woken. Killed after 2: super-conductors look for build requests nobody holds.
+super-conductor is woken. Killed after 2: super-conductors scan for build requests that none has claimed.
 """
 
 from __future__ import annotations
@@ -118,7 +118,7 @@ def accept(cloud: Cloud, services: Services, caller: Caller, request: ServerRequ
         services.superconductor.build(caller.ctx, uuids)
     except Unavailable as error:
         log.warning(
-            "no super-conductor woken, the build waits for the next look", extra=about(caller.ctx, reason=error)
+            "no super-conductor woken, the build waits for the next scan", extra=about(caller.ctx, reason=error)
         )
     return Accepted(uuids, servers[0].reservation_id, request.admin_password, request.wants_reservation_id)
 

@@ -73,7 +73,7 @@ class _Merging:
         self.merge = Merge(
             cloud.cells, self._deadline, cell_ids,
             RowSource(self._page, lambda head: self._place(head.values), lambda head: head.uuid, self._instead),
-            want=query.limit, beside=unplaced,
+            want=query.limit, alongside=unplaced,
         )  # fmt: skip
 
     def page(self) -> ServerPage:
@@ -116,7 +116,7 @@ class _Merging:
         return self._first
 
     def _instead(self, cell_id: int, after: _Head | None, limit: int) -> list[_Head] | None:
-        """What the mappings know of a cell that does not answer; None where they can't tell who is meant."""
+        """What the mappings know of a cell that does not answer; None where they don't say which servers are meant."""
         if not self.partial:
             return None
         equal, sort = self.listing.equal, self.listing.sort
@@ -198,7 +198,7 @@ def decidable(listing: Listing) -> bool:
 
 
 def _concerned(cloud: Cloud, query: ListQuery) -> list[int]:
-    """The cells that may have such servers, as far as the mappings can tell."""
+    """The cells that may have such servers, as far as the mappings say."""
     uuids = query.listing.equal.get("uuid")
     with cloud.db.connect() as tx:
         if uuids is not None:
