@@ -190,12 +190,12 @@ def test_a_silent_queue_loses_nothing(cell: Threaded) -> None:
     for number in range(8):
         cell.boot(number)
     wait_until(lambda: claimed(cell) == 8, "not all builds are claimed")
-    cell.bus.silent.set()
+    cell.bus.unreachable.set()
     cell.images.delivering.set()
     wait_until(lambda: len(cell.guests()) == 8, "builds under way have stopped")
     for number in range(8, 16):
         cell.boot(number)
     assert cell.states() == {"building": 16}
-    cell.bus.silent.clear()
+    cell.bus.unreachable.clear()
     wait_until(lambda: cell.states() == {"active": 16}, "builds are left")
     cell.check()

@@ -237,12 +237,12 @@ def test_a_silent_queue_is_refused_until_it_is_back(federation: Federation) -> N
     agent = federation.open_transport("memory://near").serve("compute.h1", dispatcher(Agent()))
     cell.compute("h1").wake(internal())
     bus = federation.buses["memory://near"]
-    bus.silent.set()
+    bus.unreachable.set()
     with pytest.raises(CellUnavailable):
         cell.compute("h1").wake(internal())
     wait_until(lambda: cells.health()[cell.mapping.id].queue.is_open, "the breaker stays closed")
     assert who(cell) == "near", "its database has a breaker of its own"
-    bus.silent.clear()
+    bus.unreachable.clear()
     wait_until(lambda: not cells.health()[cell.mapping.id].queue.is_open, "the breaker stays open")
     cell.compute("h1").wake(internal())
     wait_until(lambda: len(woken) == 2, "a message was lost")
