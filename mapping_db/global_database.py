@@ -80,7 +80,9 @@ class GlobalDatabase(Database):
         try:
             self._probes.ping()
         except DatabaseUnavailable as error:
-            raise Failed(str(error.fields["reason"]), silent=not drivers.server_answered(error.__cause__)) from error
+            raise Failed(
+                str(error.fields["reason"]), unreachable=not drivers.server_answered(error.__cause__)
+            ) from error
 
     def cut_off(self) -> None:
         self.cut()
@@ -116,6 +118,6 @@ class GlobalDatabase(Database):
         if flight.overdue or is_deadlock(cause) or isinstance(cause, PoolTimeout):
             return
         if flight.held is None:
-            self.guard.lost(str(error.fields["reason"]), silent=False)
+            self.guard.lost(str(error.fields["reason"]), unreachable=False)
         else:
             self.guard.suspect()

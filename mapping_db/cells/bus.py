@@ -60,7 +60,7 @@ class CellBus:
         try:
             self._opened("ping").ping(timeout=PROBE_SECONDS)
         except (QueueUnavailable, DeadlineExceeded) as error:
-            raise Failed(str(error), silent=True) from error
+            raise Failed(str(error), unreachable=True) from error
 
     def cut_off(self) -> None:
         """Closing the transport is what frees its callers; that may itself wait for the server."""

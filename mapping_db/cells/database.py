@@ -105,7 +105,9 @@ class CellDatabase:
                 probing = self._for_probes
             probing.ping()
         except DatabaseUnavailable as error:
-            raise Failed(str(error.fields["reason"]), silent=not drivers.server_answered(error.__cause__)) from error
+            raise Failed(
+                str(error.fields["reason"]), unreachable=not drivers.server_answered(error.__cause__)
+            ) from error
 
     def cut_off(self) -> None:
         if self._database is not None:
@@ -144,7 +146,7 @@ class CellDatabase:
         if is_deadlock(error.__cause__):
             return self.guard.unavailable(reason)
         if flight.held is None:
-            self.guard.lost(reason, silent=False)
+            self.guard.lost(reason, unreachable=False)
         else:
             self.guard.suspect()
         return self.guard.unavailable(reason)

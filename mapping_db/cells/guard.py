@@ -25,16 +25,16 @@ log = logging.getLogger(__name__)
 
 TICK_SECONDS = 0.05
 PATIENCE_SECONDS = 0.15
-PROBE_LOOKS = 4.0
+PROBE_CHECKS = 4.0
 """After so many looks a probe is given up. Looks weigh less while they come late: then this process gets no processor
 time, and the answer may long be there."""
 
 
 class Failed(Exception):
-    """A probe failed. `silent`: there was no answer at all."""
+    """A probe failed. `unreachable`: there was no answer at all."""
 
-    def __init__(self, reason: str, *, silent: bool) -> None:
-        self.reason, self.silent = masked(reason), silent
+    def __init__(self, reason: str, *, unreachable: bool) -> None:
+        self.reason, self.unreachable = masked(reason), unreachable
         super().__init__(reason)
 
 
@@ -67,10 +67,10 @@ class ServerHealth:
 
 
 class _Probe:
-    __slots__ = ("ended", "given_up", "looks")
+    __slots__ = ("checks", "ended", "given_up")
 
     def __init__(self) -> None:
-        self.looks, self.ended, self.given_up = 0.0, False, False
+        self.checks, self.ended, self.given_up = 0.0, False, False
 
 
 class Guard:
@@ -101,10 +101,10 @@ class Guard:
     def unavailable(self, reason: str) -> CellUnavailable:
         return CellUnavailable(cell=self._cell, what=self._resource, reason=masked(reason))
 
-    def lost(self, reason: str, *, silent: bool) -> None:
+    def lost(self, reason: str, *, unreachable: bool) -> None:
         """The server failed beyond doubt: open the breaker; when it was silent, free those who wait for it."""
         self.breaker.open(masked(reason))
-        if silent:
+        if unreachable:
             self._server.cut_off()
         self.bulkhead.wake()
 
@@ -113,10 +113,10 @@ class Guard:
         if not self.breaker.is_open:
             self._start_probe()
 
-    def look(self, weight: float = 1.0) -> None:
-        """What the watching thread does every TICK_SECONDS; `weight` is less than 1 when it comes late."""
-        self._look_at_probe(weight)
-        doubtful = self._look_at_flights()
+    def check(self, weight: float = 1.0) -> None:
+        """Called by the watching thread every TICK_SECONDS; `weight` is less than 1 when the thread comes late."""
+        self._check_probe(weight)
+        doubtful = self._check_flights()
         if self.breaker.wants_probe() or (doubtful and not self.breaker.is_open):
             self._start_probe()
 
@@ -134,16 +134,16 @@ class Guard:
     def health(self) -> ServerHealth:
         return ServerHealth(self.breaker.reason, len(self.bulkhead.flights()))
 
-    def _look_at_probe(self, weight: float) -> None:
+    def _check_probe(self, weight: float) -> None:
         probe = self._probe
         if probe is None or probe.ended or probe.given_up:
             return
-        probe.looks += weight
-        if probe.looks > PROBE_LOOKS:
+        probe.checks += weight
+        if probe.checks > PROBE_CHECKS:
             probe.given_up = True
-            self.lost("no answer to a probe", silent=True)
+            self.lost("no answer to a probe", unreachable=True)
 
-    def _look_at_flights(self) -> bool:
+    def _check_flights(self) -> bool:
         """Cut off callers whose deadline is over. Whether the server should be probed."""
         now = self._clock.monotonic()
         long = False
@@ -168,10 +168,10 @@ class Guard:
             self._server.probe()
         except Failed as failure:
             if not probe.given_up:
-                self.lost(failure.reason, silent=failure.silent)
+                self.lost(failure.reason, unreachable=failure.unreachable)
         except Exception as error:  # the edge of a thread
             log.exception("a probe failed in an unexpected way")
-            self.lost(type(error).__name__, silent=False)
+            self.lost(type(error).__name__, unreachable=False)
         else:
             if not probe.given_up:
                 self._healthy_at = self._clock.monotonic()

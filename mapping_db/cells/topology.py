@@ -34,7 +34,7 @@ class Topology:
         self._db = db
         self._own_database_url, self._own_transport_url = own_database_url, own_transport_url
         self._reading = threading.Lock()
-        self._silent = False
+        self._unreachable = False
         self.newest: Snapshot | None = None
         """None: nothing was read yet."""
 
@@ -60,13 +60,13 @@ class Topology:
         try:
             found = self.read()
         except DatabaseUnavailable as error:
-            if not self._silent:
+            if not self._unreachable:
                 log.warning("the global database is down, known cells go on", extra=about(None, reason=str(error)))
-            self._silent = True
+            self._unreachable = True
             return self.newest
-        if self._silent:
+        if self._unreachable:
             log.info("the global database is back")
-        self._silent = False
+        self._unreachable = False
         return found
 
     def _filled(self, mapping: CellMapping) -> CellMapping:

@@ -90,7 +90,7 @@ def test_known_cells_go_on_while_the_global_database_is_down(federation: Federat
     for path in tmp_path.glob("top.sqlite*"):
         shutil.move(path, tmp_path / f"away-{path.name}")
     (tmp_path / "top.sqlite").mkdir()
-    wait_until(lambda: cells._topology._silent, "the loss was not noticed")
+    wait_until(lambda: cells._topology._unreachable, "the loss was not noticed")
     assert who(cells.open(cell)) == "near"
     with pytest.raises(DatabaseUnavailable):
         cells.open(99)

@@ -12,7 +12,7 @@ from cell_service.db.sql.engine import Database
 from cell_service.errors import FlavorAccessExists, FlavorExists, FlavorIdExists, FlavorNotFound, KeypairExists
 from cell_service.model.instance import Flavor
 from mapping_db import flavors, key_pairs
-from mapping_db.flavors import Page
+from mapping_db.flavors import FlavorQuery
 from mapping_db.key_pairs import KeyPair
 from mapping_db.schema import metadata
 
@@ -47,7 +47,7 @@ def test_a_taken_name_or_id_leaves_the_transaction_usable(db: Database) -> None:
         with pytest.raises(FlavorIdExists):
             flavors.insert_flavor(tx, replace(SMALL, name="other"), NOW)
         flavors.insert_flavor(tx, replace(SMALL, flavorid="S", name="Small"), NOW)
-        assert len(flavors.page(tx, Page())) == 2
+        assert len(flavors.page(tx, FlavorQuery())) == 2
 
 
 def test_access_and_removal(db: Database) -> None:
@@ -57,10 +57,10 @@ def test_access_and_removal(db: Database) -> None:
         with pytest.raises(FlavorAccessExists):
             flavors.add_project(tx, "s", "p")
         assert flavors.projects_of(tx, "s") == ["p"]
-        assert [f.flavorid for f in flavors.page(tx, Page(seen_by="p", own_project="p"))] == ["s"]
-        assert flavors.page(tx, Page(seen_by="q", own_project="q")) == []
+        assert [f.flavorid for f in flavors.page(tx, FlavorQuery(seen_by="p", own_project="p"))] == ["s"]
+        assert flavors.page(tx, FlavorQuery(seen_by="q", own_project="q")) == []
         flavors.remove(tx, "s")
-        assert flavors.page(tx, Page(is_public=None)) == []
+        assert flavors.page(tx, FlavorQuery(is_public=None)) == []
 
 
 def test_every_sort_key_orders(db: Database) -> None:
@@ -69,7 +69,8 @@ def test_every_sort_key_orders(db: Database) -> None:
             flavors.insert_flavor(tx, replace(SMALL, flavorid=name, name=name, description=None), NOW)
         for key in flavors.SORT_KEYS:
             found = [
-                [f.flavorid for f in flavors.page(tx, Page(sort_key=key, descending=way))] for way in (True, False)
+                [f.flavorid for f in flavors.page(tx, FlavorQuery(sort_key=key, descending=way))]
+                for way in (True, False)
             ]
             assert found[0] == found[1][::-1], key
 

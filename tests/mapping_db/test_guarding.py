@@ -12,7 +12,7 @@ from cell_service.context import SYSTEM_CLOCK, Deadline, ManualClock
 from cell_service.errors import CellUnavailable
 from mapping_db.cells.breaker import LONGEST_PAUSE, Breaker
 from mapping_db.cells.bulkhead import Bulkhead, Flight, Full, Overdue, Refused
-from mapping_db.cells.guard import PROBE_LOOKS, Failed, Guard
+from mapping_db.cells.guard import PROBE_CHECKS, Failed, Guard
 from tests.mapping_db.conftest import soon
 from tests.real.databases import wait_until
 
@@ -80,7 +80,7 @@ def test_an_open_breaker_wants_probes_at_growing_intervals_until_one_is_answered
 def test_its_reason_is_logged_without_passwords(caplog: pytest.LogCaptureFixture) -> None:
     guard = guard_of(Imagined(), ManualClock())
     with caplog.at_level(logging.WARNING):
-        guard.lost("no route to mysql://nova:s3kret@h/nova", silent=False)
+        guard.lost("no route to mysql://nova:s3kret@h/nova", unreachable=False)
     assert [record.about["reason"] for record in caplog.records] == ["no route to mysql://nova:***@h/nova"]  # type: ignore[attr-defined]
     with pytest.raises(CellUnavailable) as refused, guard.flight(soon()):
         pass
@@ -113,7 +113,7 @@ def test_who_waits_for_a_place_is_refused_when_the_breaker_opens() -> None:
     with ThreadPoolExecutor(1) as pool, guard.flight(soon()), guard.flight(soon()):
         waiting = pool.submit(lambda: guard.bulkhead.enter(soon()))
         wait_until(lambda: guard.bulkhead._waiting == 1, "nobody waits")
-        guard.lost("gone", silent=True)
+        guard.lost("gone", unreachable=True)
         with pytest.raises(Refused):
             waiting.result(timeout=60)
     assert server.cut.is_set()
@@ -124,12 +124,12 @@ def test_slow_work_on_a_healthy_server_goes_on() -> None:
     guard = guard_of(server, clock)
     with guard.flight(Deadline.after(60, clock)):
         clock.advance(0.1)
-        guard.look()
+        guard.check()
         assert not server.probed.acquire(blocking=False)
         clock.advance(0.2)
-        guard.look()
+        guard.check()
         answered(guard, server)
-        guard.look()
+        guard.check()
     assert not guard.breaker.is_open
     assert not server.cut.is_set()
 
@@ -139,14 +139,14 @@ def test_a_silent_server_is_found_out_while_the_first_caller_waits() -> None:
     guard = guard_of(server, clock)
     with guard.flight(Deadline.after(60, clock)):
         clock.advance(0.3)
-        for _ in range(int(PROBE_LOOKS) + 2):
-            guard.look()
+        for _ in range(int(PROBE_CHECKS) + 2):
+            guard.check()
         assert server.cut.is_set()
         assert guard.breaker.is_open
     answered(guard, server)
     assert guard.breaker.is_open, "an answer that came too late is none"
     clock.advance(1)
-    guard.look()
+    guard.check()
     answered(guard, server)
     assert not guard.breaker.is_open
 
@@ -154,10 +154,10 @@ def test_a_silent_server_is_found_out_while_the_first_caller_waits() -> None:
 def test_a_server_that_answers_no_is_refused_but_its_users_are_left_alone() -> None:
     server, clock = Imagined(), ManualClock()
     guard = guard_of(server, clock)
-    server.failure = Failed("Too many connections", silent=False)
+    server.failure = Failed("Too many connections", unreachable=False)
     with guard.flight(Deadline.after(60, clock)):
         clock.advance(0.3)
-        guard.look()
+        guard.check()
         answered(guard, server)
         assert not server.cut.is_set()
     assert guard.health().reason == "Too many connections"
@@ -168,8 +168,8 @@ def test_a_caller_whose_deadline_is_over_is_cut_off_alone() -> None:
     guard = guard_of(server, clock)
     with guard.flight(Deadline.after(1, clock)) as late, guard.flight(Deadline.after(60, clock)):
         clock.advance(2)
-        guard.look()
-        guard.look()
+        guard.check()
+        guard.check()
         assert server.cut_flights == [late]
         answered(guard, server)
     assert not server.cut.is_set()
@@ -180,8 +180,8 @@ def test_a_process_that_gets_no_processor_time_does_not_blame_the_server() -> No
     guard = guard_of(server, clock)
     with guard.flight(Deadline.after(60, clock)):
         clock.advance(0.3)
-        for _ in range(int(PROBE_LOOKS) + 2):
-            guard.look(weight=0.1)
+        for _ in range(int(PROBE_CHECKS) + 2):
+            guard.check(weight=0.1)
         answered(guard, server)
     assert not server.cut.is_set()
     assert not guard.breaker.is_open

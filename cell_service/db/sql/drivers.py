@@ -20,8 +20,9 @@ import pymysql
 from pymysql.constants import SERVER_STATUS
 
 _SLICE_SECONDS = 0.05
-"""We wait in slices. One that took longer counts for much less: this process gets no processor time, and what it waits
-for may long be there."""
+_LATENESS_EXPONENT = 2
+"""Waiting is done in slices. One that took n times as long as it should counts 1/n² of one: this process gets no
+processor time, and the server may have answered long ago."""
 
 
 class _MysqlConnection(pymysql.Connection):  # generic in the stubs only
@@ -97,7 +98,7 @@ def connect_postgresql(connect: Callable[[], Any], connect_seconds: float, opene
             raw = connecting.result(timeout=_SLICE_SECONDS)
             opened.add(raw)
             return raw
-        left -= _SLICE_SECONDS * (_SLICE_SECONDS / max(time.monotonic() - began, _SLICE_SECONDS)) ** 2
+        left -= _SLICE_SECONDS * (_SLICE_SECONDS / max(time.monotonic() - began, _SLICE_SECONDS)) ** _LATENESS_EXPONENT
     connecting.add_done_callback(lambda late: late.exception() or late.result().close())
     raise psycopg.OperationalError(f"no connection within {connect_seconds} seconds")
 
