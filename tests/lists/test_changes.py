@@ -12,7 +12,7 @@ import pytest
 from sqlalchemy import select
 
 from api_cell.lists.merge import Merge, RowSource
-from api_cell.lists.rows_in_transit import read_whole
+from api_cell.lists.rows_in_transit import READINGS, read_whole
 from cell_service.context import Deadline
 from cell_service.db import instance_bundles as carry
 from cell_service.db.schema import instances as table
@@ -20,12 +20,16 @@ from cell_service.model.move import MoveKind, MovePhase
 from mapping_db import instance_mappings, moves
 from mapping_db.cells.registry import Cell
 from mapping_db.moves import Move
+from tests.edge.client import Client, Reply
 from tests.lists.world import T0, Placed, World, minutes, ok, pages, server
 
 CELLS = ("cell1", "cell2", "cell3")
 STEADY = range(1, 31)
 RESTLESS = range(101, 116)
-"""These are renamed, deleted and made anew meanwhile."""
+"""These are renamed, deleted and made again meanwhile."""
+MOVES_A_PAGE = (READINGS - 1) // 2 - 1
+"""So many servers move while a page is asked for, and one that began before: each can be in the way of two readings of
+it, and one reading is left that none is in the way of."""
 
 
 class Mover:
@@ -34,7 +38,7 @@ class Mover:
     def __init__(self, world: World, seed: int, *, renames: bool = True) -> None:
         self.world, self.random, self.renames = world, random.Random(seed), renames
         self.at = {server(number).uuid: self.random.choice(CELLS) for number in (*STEADY, *RESTLESS)}
-        self.done, self.target = 0, ""
+        self.done, self.target, self.left = 0, "", 0
 
     def placed(self) -> list[Placed]:
         return [
@@ -79,8 +83,17 @@ class Mover:
 
     def run(self, stop: threading.Event) -> None:
         while not stop.is_set():
-            self.move(self.random.choice(list(self.at)))
-            self.disturb()
+            if self.left:
+                self.left -= 1
+                self.move(self.random.choice(list(self.at)))
+                self.disturb()
+            else:
+                stop.wait(0.001)
+
+    def get(self, path: str, *, version: str, by: Client | None = None) -> Reply:
+        """Ask for a page, while some more servers move."""
+        self.left = MOVES_A_PAGE
+        return (by or self.world.user).get(path, version=version)
 
 
 @contextmanager
@@ -114,9 +127,9 @@ def moving(world: World, seed: int, *, renames: bool = True) -> Iterator[Mover]:
 def test_servers_that_move_are_never_missed(world: World, query: str, limit: int, path: str) -> None:
     steady = {server(number).uuid for number in STEADY}
     one_page = limit == 100  # of several the last server, where the next page begins, must keep its name
-    with moving(world, seed=limit, renames=one_page):
+    with moving(world, seed=limit, renames=one_page) as mover:
         for _ in range(12 if one_page else 3):
-            found = pages(world.user, f"{path}?{query}", "servers", limit)
+            found = pages(mover, f"{path}?{query}", "servers", limit)
             assert [each for each in found if each in steady and found.count(each) > 1] == []
             assert steady - set(found) == set()
 
@@ -154,8 +167,8 @@ def test_what_leaves_before_its_cell_is_read_and_comes_after_is_there(world: Wor
 def test_usage_of_servers_that_move_is_counted_once(world: World) -> None:
     steady = {server(number).uuid for number in STEADY}
     path = f"/os-simple-tenant-usage/p1?start={T0:%Y-%m-%dT%H:%M:%S}&end={minutes(60):%Y-%m-%dT%H:%M:%S}"
-    with moving(world, seed=3):
+    with moving(world, seed=3) as mover:
         for _ in range(20):
-            told = ok(world.admin.get(path, version="2.39")).json["tenant_usage"]["server_usages"]
-            found = [each["instance_id"] for each in told if each["instance_id"] in steady]
+            usage = ok(mover.get(path, by=world.admin, version="2.39")).json["tenant_usage"]["server_usages"]
+            found = [each["instance_id"] for each in usage if each["instance_id"] in steady]
             assert sorted(found) == sorted(steady)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from sqlalchemy import Connection, delete
 
@@ -23,7 +23,7 @@ from mapping_db import build_requests, instance_mappings, request_specs
 from mapping_db import schema as top
 from mapping_db.build_requests import BuildRequest
 from mapping_db.instance_mappings import InstanceMapping
-from tests.edge.client import Client, Reply
+from tests.edge.client import Reply
 from tests.edge.compute_api import ComputeApi, make_templates
 
 T0 = datetime(2026, 1, 1, tzinfo=UTC)
@@ -39,6 +39,12 @@ class Placed:
     owner: str | None
     copy: str | None = None
     owner_hidden: bool = False
+
+
+class Pages(Protocol):
+    """What pages are asked of."""
+
+    def get(self, path: str, *, version: str) -> Reply: ...
 
 
 class World:
@@ -114,7 +120,7 @@ def minutes(count: int) -> datetime:
     return T0 + timedelta(minutes=count)
 
 
-def pages(client: Client, path: str, noun: str, limit: int, key: str = "id", version: str = VERSION) -> list[Any]:
+def pages(client: Pages, path: str, noun: str, limit: int, key: str = "id", version: str = VERSION) -> list[Any]:
     """The keys of the items of all pages, each page whole but the last."""
     found: list[Any] = []
     path = f"{path}{'&' if '?' in path else '?'}limit={limit}"
