@@ -13,7 +13,7 @@ from sqlalchemy import Connection
 
 from api_cell.servers import delete
 from api_cell.superconductor.context import SuperConductorContext
-from cell_service.context import internal
+from cell_service.context import internal, new_request_id
 from cell_service.db import instances
 from cell_service.errors import InstanceNotFound, PolycellError, Unavailable
 from cell_service.logs import about
@@ -71,7 +71,7 @@ def _see(deps: SuperConductorContext, doomed: list[InstanceMapping]) -> int:
 
 
 def _begin(deps: SuperConductorContext, cell: Cell, instance: Instance) -> None:
-    ctx = deps.acting_for(internal().request_id, instance.user_id, instance.project_id)
+    ctx = deps.acting_for(new_request_id(), instance.user_id, instance.project_id)
     try:
         delete.begin_in(ctx, cell, instance.uuid, deps.cloud.clock.now(), deps.settings.service_down_seconds)
     except (Unavailable, InstanceNotFound) as error:

@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 
 from api_cell.servers import delete, soft_delete
 from api_cell.superconductor.context import SuperConductorContext
-from cell_service.context import internal
+from cell_service.context import internal, new_request_id
 from cell_service.db import instances
 from cell_service.errors import InstanceMappingNotFound, InstanceNotFound, Unavailable
 from cell_service.logs import about
@@ -42,7 +42,7 @@ def reclaim(deps: SuperConductorContext) -> int:
 
 
 def _reclaim(deps: SuperConductorContext, cell: Cell, instance: Instance, now: datetime) -> bool:
-    ctx = deps.acting_for(internal().request_id, instance.user_id, instance.project_id)
+    ctx = deps.acting_for(new_request_id(), instance.user_id, instance.project_id)
     uuid = instance.uuid
     try:
         if instance.task_state is None and not cell.db.run(

@@ -26,6 +26,8 @@ from mapping_db.placement import changes
 log = logging.getLogger(__name__)
 
 BATCH = 50
+GATHER_SECONDS = 0.05
+"""How long deletes may come together before they are seen to."""
 RETAIN_SECONDS = 3600.0
 RECLAIM_SECONDS = 60.0
 CONFIRM_SECONDS = 10.0
@@ -106,17 +108,17 @@ class SuperConductorService(SuperConductor):
 
     def _see_through(self) -> None:
         """Woken by a delete, then every `look_seconds` while some are under way, else rarely."""
-        waiting = 1
+        waiting, clock = 1, self._deps.cloud.clock
         while not self._stopping.is_set():
             pause = self._deps.settings.look_seconds
-            self._deleting.wait(pause if waiting else 10 * pause)
+            clock.wait(self._deleting, pause if waiting else 10 * pause)
             woken = self._deleting.is_set()
             self._deleting.clear()
             if self._stopping.is_set():
                 return
             waiting = 1
             if woken:
-                self._stopping.wait(0.05)  # let a burst of deletes come together
+                clock.wait(self._stopping, GATHER_SECONDS)  # let a burst of deletes come together
             waiting = self._guarded(lambda: deletes.see_through(self._deps)) or 0
 
     def _move(self) -> None:
@@ -124,7 +126,7 @@ class SuperConductorService(SuperConductor):
         looked = 0.0
         clock, runner, pause = self._deps.cloud.clock, self._runner, self._deps.settings.look_seconds
         while not self._stopping.is_set():
-            runner.woken.wait(POLL_SECONDS if runner.waiting else pause)
+            clock.wait(runner.woken, POLL_SECONDS if runner.waiting else pause)
             woken = runner.woken.is_set()
             runner.woken.clear()
             if self._stopping.is_set():
@@ -154,7 +156,7 @@ class SuperConductorService(SuperConductor):
     def _repeat(self, seconds: float, work: Callable[[], None]) -> None:
         while not self._stopping.is_set():
             self._guarded(work)
-            self._stopping.wait(seconds)
+            self._deps.cloud.clock.wait(self._stopping, seconds)
 
     def _guarded(self, work: Callable[[], int | None]) -> int | None:
         """The edge of a thread: what goes wrong is logged, and the thread lives on."""

@@ -123,7 +123,7 @@ class Pending(Generic[T]):
     def result(self, deadline: Deadline) -> T:
         """The answer. Raises what the work raised, and CellUnavailable when there is none by the deadline."""
         ask = self._ask
-        ask.done.wait(deadline.remaining())
+        deadline.clock.wait(ask.done, deadline.remaining())
         with ask.lock:
             late, ask.missing = ask.missing, set()
         if ask.bug is not None:
@@ -180,7 +180,7 @@ def gather(
             if deadline.remaining() > 0:
                 ask.run(cell_id, works[cell_id])
         if ask.missing:
-            ask.done.wait(deadline.remaining())
+            deadline.clock.wait(ask.done, deadline.remaining())
     with ask.lock:
         late, ask.missing = ask.missing, set()
     if ask.bug is not None:

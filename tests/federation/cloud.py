@@ -6,8 +6,8 @@ Only the services beside it (identity, image, network) are stood in for, at thei
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, TypeVar
 from uuid import uuid4
@@ -25,7 +25,7 @@ from api_cell.superconductor.service import SuperConductorService
 from cell_service.conductor.config import ConductorSettings
 from cell_service.conductor.service import ConductorService
 from cell_service.consoles.config import ConsoleSettings, SerialConsole
-from cell_service.context import SYSTEM_CLOCK, Deadline
+from cell_service.context import SYSTEM_CLOCK, Clock, Deadline
 from cell_service.db import schema
 from cell_service.db import upgrades as migrate
 from cell_service.db.sql.engine import Database
@@ -52,6 +52,7 @@ from mapping_db.locating.shared_cache import CacheSettings, open_shared
 from mapping_db.upgrades import GLOBAL
 from tests.edge.client import Client, Reply
 from tests.suites.peers import MemoryImages, MemoryNetworks
+from tests.suites.quiet_clock import QuietClock
 from tools.companions.share.service import make_share
 from tools.companions.volume.service import make_volume
 
@@ -62,7 +63,8 @@ BIG = Quota(instances=-1, cores=-1, ram=-1)
 class Federation:
     """Two cells with two hosts each, unless said otherwise.
 
-    `database` and `queue` give the URL of each part's own (parts are global, cell0, cell1, …).
+    `database` and `queue` give the URL of each part's own (parts are global, cell0, cell1, …); then all parts go by the
+    machine's clock, else by one that runs while all of them wait.
     """
 
     def __init__(
@@ -71,6 +73,7 @@ class Federation:
         cache: CacheSettings | None = None, reclaim: int = 0, offload_seconds: float = 0,
         consoles: ConsoleSettings | None = None, limits: UnifiedLimits | None = None, **simulated: Any,
     ) -> None:  # fmt: skip
+        self.clock: Clock = SYSTEM_CLOCK if database or queue else QuietClock()
         self.directory, self.reclaim_seconds = directory, reclaim
         self._offload_seconds = offload_seconds
         self._consoles = consoles or ConsoleSettings(serial=SerialConsole(enabled=True))
@@ -90,20 +93,20 @@ class Federation:
         self.share_service.start(0)
         sharing = ManilaSettings(auth_type="none", endpoint_override=self.share_service.url)
         self.shares = open_shares(sharing)
-        self.db = GlobalDatabase(self._database("global"))
+        self.db = GlobalDatabase(self._database("global"), clock=self.clock)
         migrate.sync(self.db, GLOBAL)
         self.names = [f"cell{number}" for number in range(cells + 1)]
         self.ids = {name: self._map(name) for name in self.names}
         asking = CellBus(
-            "the global one", self._queue("global"), SYSTEM_CLOCK, places=32, waiting=24, open_transport=open_transport
+            "the global one", self._queue("global"), self.clock, places=32, waiting=24, open_transport=open_transport
         )
         self._asking = asking
-        self.cells = Cells(self.db, open_transport, watched=[self.db.guard, asking.guard])
+        self.cells = Cells(self.db, open_transport, self.clock, watched=[self.db.guard, asking.guard])
         self.cells.start()
         self.cells.refresh()
         self.bus = self.transport("global")
-        locator = Locator(self.db, open_shared(cache) if cache else None)
-        self.cloud = Cloud(self.db, self.bus, self.cells, locator, SYSTEM_CLOCK)
+        locator = Locator(self.db, open_shared(cache) if cache else None, self.clock)
+        self.cloud = Cloud(self.db, self.bus, self.cells, locator, self.clock)
         asked = client(SuperConductor, asking)
         self.services = Services(self.settings, asked, self.images, self.networks, self.volumes, self.shares,
                                  limits)  # fmt: skip
@@ -125,7 +128,7 @@ class Federation:
         return MemoryImages()
 
     def first_flavor(self) -> None:
-        self.db.run(lambda tx: flavors.insert_flavor(tx, Flavor("1", "tiny", 1, 64, 1), SYSTEM_CLOCK.now()))
+        self.db.run(lambda tx: flavors.insert_flavor(tx, Flavor("1", "tiny", 1, 64, 1), self.clock.now()))
 
     def transport(self, name: str) -> Transport:
         """A connection of its own to the part's queue."""
@@ -154,7 +157,7 @@ class Federation:
                                      shelved_offload_seconds=self._offload_seconds)  # fmt: skip
         placement = open_placement(self.placement_settings)
         made = ConductorService(self.cell_database(name), self.transport(name), self.networks, placement, settings,
-                                images=self.images, volumes=self.volumes)  # fmt: skip
+                                self.clock, images=self.images, volumes=self.volumes)  # fmt: skip
         made.start()
         return made
 
@@ -167,6 +170,7 @@ class Federation:
             networks=self.networks,
             placement=open_placement(self.placement_settings),
             images=self.images,
+            clock=self.clock,
             volumes=self.volumes,
             shares=self.shares,
         )
@@ -203,6 +207,17 @@ class Federation:
         for transport in self._transports:
             transport.close()
         self.db.dispose()
+        if isinstance(self.clock, QuietClock):
+            self.clock.close()
+
+    def pause(self) -> None:
+        """Its time stands still from now on."""
+        if isinstance(self.clock, QuietClock):
+            self.clock.pause()
+
+    def running(self) -> AbstractContextManager[None]:
+        """Its time passes meanwhile, and stands still afterwards."""
+        return self.clock.running() if isinstance(self.clock, QuietClock) else nullcontext()
 
     # -- what tests say ---------------------------------------------------------------------------
 
@@ -277,12 +292,11 @@ class Federation:
 
     def until(self, holds: Callable[[], T | bool], seconds: float = 30.0) -> Any:
         """What `holds` answers once it is true; fails when that takes too long."""
-        end = time.monotonic() + seconds
-        waiter = threading.Event()
+        end, never = self.clock.monotonic() + seconds, threading.Event()
         while not (answer := holds()):
-            if time.monotonic() > end:
+            if self.clock.monotonic() > end:
                 raise AssertionError(f"it never came to hold; unfinished: {self.unfinished()}")
-            waiter.wait(0.03)
+            self.clock.wait(never, 0.03)
         return answer
 
     def guests(self) -> dict[str, list[str]]:
@@ -314,7 +328,7 @@ class Federation:
         found = []
         for name in self.names[1:]:
             cell = self.cells.open(self.ids[name])
-            with cell.db.connect(Deadline.after(10)) as tx:
+            with cell.db.connect(Deadline.after(10, self.clock)) as tx:
                 statement = schema.operations.select().where(schema.operations.c.finished_at.is_(None))
                 found += [f"{row.kind} {row.phase} {row.instance_uuid} {row.host}" for row in tx.execute(statement)]
         return found
@@ -326,7 +340,7 @@ class Federation:
     def _point(self, name: str, url: str) -> None:
         uuid = CELL0_UUID if name == "cell0" else self._uuids[name]
         with self.db.begin() as tx:
-            cell_mappings.change(tx, uuid, now=SYSTEM_CLOCK.now(), database_connection=url)
+            cell_mappings.change(tx, uuid, now=self.clock.now(), database_connection=url)
         self.cells.refresh()
 
     def _map(self, name: str) -> int:
@@ -338,5 +352,5 @@ class Federation:
         with self.db.begin() as tx:
             return cell_mappings.insert_new(
                 tx, uuid=self._uuids[name], name=name, transport_url=self._queue(name),
-                database_connection=self._database(name), now=SYSTEM_CLOCK.now(),
+                database_connection=self._database(name), now=self.clock.now(),
             ).id  # fmt: skip

@@ -16,14 +16,23 @@ from tests.real.memcached import Memcached
 from tests.real.rabbitmq import RabbitMq
 
 
+@pytest.fixture
+def cloud(shared_cloud: Federation) -> Iterator[Federation]:
+    """The one that all tests share; its time passes during tests only."""
+    with shared_cloud.running():
+        yield shared_cloud
+
+
 @pytest.fixture(scope="session", params=["embedded", pytest.param("real", marks=pytest.mark.real)])
-def cloud(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Federation]:
+def shared_cloud(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Federation]:
     """Embedded parts; and a MariaDB and a RabbitMQ for each cell, with memcached in front."""
     directory = tmp_path_factory.mktemp("cloud")
     if request.param == "embedded":
         made = Federation(directory)
+        made.pause()
         yield made
-        made.close()
+        with made.running():
+            made.close()
         return
     with real_parts(directory) as made:
         yield made

@@ -12,7 +12,6 @@ from sqlalchemy import update
 from api_cell.servers.moves import kinds
 from api_cell.superconductor import placing
 from api_cell.superconductor.moves.recipe import Do
-from cell_service.context import SYSTEM_CLOCK
 from cell_service.model.move import MoveKind, MovePhase
 from cell_service.model.operation import BuildArguments
 from compute_host.virt.simulated.driver import SimulatedDriver
@@ -25,11 +24,12 @@ PASSWORD = "S3cret-w0rd"
 
 
 @pytest.fixture(scope="module")
-def waiting(cloud: Federation) -> str:
+def waiting(shared_cloud: Federation) -> str:
     """A server that waits to be confirmed."""
-    uuid = cloud.boot(cell="cell1")
-    start(cloud, uuid, MoveKind.COLD, target_host="cell1-host2")
-    cloud.until(lambda: move_of(cloud, uuid).is_parked)
+    with shared_cloud.running():
+        uuid = shared_cloud.boot(cell="cell1")
+        start(shared_cloud, uuid, MoveKind.COLD, target_host="cell1-host2")
+        shared_cloud.until(lambda: move_of(shared_cloud, uuid).is_parked)
     return uuid
 
 
@@ -155,7 +155,7 @@ def test_a_move_with_a_step_that_is_not_known_is_left_alone(cloud: Federation) -
     assert cloud.act(uuid, "confirmResize").status == 204
     left = cloud.until(lambda: (now := move_of(cloud, uuid)).not_before and now)
     assert left.phase is MovePhase.CONFIRMING
-    assert (left.not_before - SYSTEM_CLOCK.now()).total_seconds() > 60
+    assert (left.not_before - cloud.clock.now()).total_seconds() > 60
     record(move.plan.done)
     ended(cloud, uuid)
 
