@@ -8,6 +8,7 @@ LIBVIRT = ["libvirt-python>=9.0"]
 CLIENTS = ["python-openstackclient>=7", "osc-placement>=4", "openstacksdk>=4"]
 TEST = [
     *CLIENTS,
+    "gabbi>=4",
     "hypothesis>=6.100",
     "jsonschema>=4.20",
     "pytest>=8",

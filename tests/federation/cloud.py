@@ -170,11 +170,10 @@ class Federation:
             networks=self.networks,
             placement=open_placement(self.placement_settings),
             images=self.images,
-            clock=self.clock,
             volumes=self.volumes,
             shares=self.shares,
         )
-        made = Fleet(hosts, dependencies)
+        made = Fleet(hosts, dependencies, clock=self.clock)
         made.start()
         assert made.wait_ready(30)
         return made

@@ -13,7 +13,7 @@ from tornado.httpclient import HTTPClientError, HTTPRequest
 from tornado.websocket import websocket_connect
 
 from cell_service.consoles.proxy import ConsoleProxy
-from cell_service.context import SYSTEM_CLOCK, Deadline
+from cell_service.context import Deadline
 from cell_service.db import console_tokens
 from cell_service.model.console import ConsoleToken
 from tests.federation.cloud import Federation
@@ -30,7 +30,7 @@ def quick(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Federation]:
 def proxy(quick: Federation) -> Iterator[ConsoleProxy]:
     def lookup(secret: str) -> ConsoleToken | None:
         with quick.cells.open(quick.ids["cell1"]).db.connect(Deadline.after(10)) as tx:
-            return console_tokens.find(tx, secret, SYSTEM_CLOCK.now())
+            return console_tokens.find(tx, secret, quick.clock.now())
 
     made = ConsoleProxy(lookup)
     made.start()
@@ -106,7 +106,7 @@ def test_what_a_token_opens(quick: Federation, proxy: ConsoleProxy) -> None:
     assert quick.admin.get(f"/os-console-auth-tokens/{uuid4()}", version="2.31").status == 404
     assert quick.user("u", uuid4().hex).get(path, version="2.31").status == 403
     with quick.cells.open(quick.ids["cell1"]).db.connect(Deadline.after(10)) as tx:
-        later = SYSTEM_CLOCK.now() + timedelta(seconds=599)
+        later = quick.clock.now() + timedelta(seconds=599)
         assert console_tokens.find(tx, secret, later) is not None
         assert console_tokens.find(tx, secret, later + timedelta(seconds=2)) is None
     assert quick.admin.delete(f"/servers/{uuid}").status == 204

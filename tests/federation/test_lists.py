@@ -10,15 +10,15 @@ from tests.federation.cloud import Federation
 
 
 @pytest.fixture(scope="session")
-def listed(cloud: Federation) -> Iterator[list[str]]:
+def listed(shared_cloud: Federation) -> Iterator[list[str]]:
     """Seven servers of one project over both cells, in the order they were made."""
-    user = cloud.user("lister", "list-project")
-    made = [
-        cloud.boot(user, name=f"list-{number}", metadata={"number": str(number)}, hints=None) for number in range(7)
-    ]
+    user = shared_cloud.user("lister", "list-project")
+    with shared_cloud.running():
+        made = [shared_cloud.boot(user, name=f"list-{number}", metadata={"number": str(number)}) for number in range(7)]
     yield made
-    for uuid in made:
-        user.delete(f"/servers/{uuid}")
+    with shared_cloud.running():
+        for uuid in made:
+            user.delete(f"/servers/{uuid}")
 
 
 def pages(cloud: Federation, query: str, limit: int = 3) -> list[str]:

@@ -13,7 +13,6 @@ from uuid import uuid4
 import pytest
 
 from api_cell.metadata.instances import CloudInstances
-from cell_service.context import SYSTEM_CLOCK
 from cell_service.db import instances
 from cell_service.metadata.config import ApiOptions, MetadataSettings, ProxyOptions
 from cell_service.metadata.server import MetadataServer
@@ -37,7 +36,7 @@ class Door:
     def __init__(self, cloud: Federation) -> None:
         self.cloud = cloud
         settings = MetadataSettings(api=ApiOptions(metadata_cache_expiration=0), proxy=ProxyOptions(True, SECRET))
-        service = MetadataService(CloudInstances(cloud.cloud), cloud.networks, settings, SYSTEM_CLOCK)
+        service = MetadataService(CloudInstances(cloud.cloud), cloud.networks, settings, cloud.clock)
         self.server = MetadataServer(service)
         self.server.start()
 
@@ -112,7 +111,7 @@ def test_a_mapping_that_moved_is_followed(own_door: Door) -> None:
     with target.begin() as tx:
         assert instances.insert_new(tx, instance)
     with source.begin() as tx:
-        assert instances.change(tx, uuid, now=SYSTEM_CLOCK.now(), hidden=True)
+        assert instances.change(tx, uuid, now=cloud.clock.now(), hidden=True)
     with cloud.db.begin() as tx:
         instance_mappings.move(tx, uuid, source=cloud.ids["cell1"], target=cloud.ids["cell2"])
     assert own_door.ask(uuid, "/openstack/latest/password", address, post=b"there")[0] == 200

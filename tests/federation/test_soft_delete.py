@@ -10,7 +10,7 @@ from uuid import uuid4
 import pytest
 
 from api_cell.servers import soft_delete
-from cell_service.context import SYSTEM_CLOCK, Deadline
+from cell_service.context import Deadline
 from cell_service.db import instances
 from tests.federation.cloud import Federation
 
@@ -37,7 +37,7 @@ def age(cloud: Federation, uuid: str, seconds: float) -> None:
     assert cell_id is not None
 
     def work(tx: Any) -> None:
-        now, known = SYSTEM_CLOCK.now(), instances.get(tx, uuid).system_metadata
+        now, known = cloud.clock.now(), instances.get(tx, uuid).system_metadata
         then = (now - timedelta(seconds=seconds)).isoformat()
         instances.change(tx, uuid, now=now, system_metadata={**known, soft_delete.SINCE: then})
 

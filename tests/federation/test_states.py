@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from cell_service.context import SYSTEM_CLOCK, Deadline
+from cell_service.context import Deadline
 from cell_service.db import instances, schema
 from cell_service.model import shelved
 from cell_service.model.lifecycle import Task, VmState
@@ -77,7 +77,7 @@ def put(cloud: Federation, uuid: str, vm_state: str, task: str | None) -> None:
     """The server is in that state, and nothing is promised to it."""
     with cloud.db.begin() as tx:
         tx.execute(moves.moves.delete())
-    now = SYSTEM_CLOCK.now()
+    now = cloud.clock.now()
 
     def work(tx: Any) -> None:
         tx.execute(schema.operations.delete())

@@ -9,7 +9,6 @@ from typing import Any
 from urllib.parse import quote
 
 from api_cell.config import Quota
-from cell_service.context import SYSTEM_CLOCK
 from cell_service.model.instance import Flavor
 from mapping_db import flavors
 from tests.edge import reference
@@ -56,7 +55,7 @@ class Gallery:
                                 live_seconds=600, host_boot_seconds=0)  # fmt: skip
         self.admin: Client = self.cloud.admin
         self.member = self.cloud.user("demo", "admin-project")
-        self.cloud.db.run(lambda tx: flavors.insert_flavor(tx, Flavor("2", "f2", 1, 64, 1), SYSTEM_CLOCK.now()))
+        self.cloud.db.run(lambda tx: flavors.insert_flavor(tx, Flavor("2", "f2", 1, 64, 1), self.cloud.clock.now()))
         self._server: str | None = None
         self._kept: str | None = None
         self._moving: str | None = None

@@ -12,7 +12,6 @@ from uuid import uuid4
 
 from api_cell.config import Quota
 from cell_service.consoles.config import ConsoleSettings, SerialConsole, Spice
-from cell_service.context import SYSTEM_CLOCK
 from cell_service.model.instance import Flavor
 from mapping_db import flavors
 from tests.edge.client import Client, Reply
@@ -70,7 +69,7 @@ class World(Things):
         furnish(self.cloud)
         for name in ("2", "spare"):
             self.cloud.db.run(lambda tx, name=name: flavors.insert_flavor(tx, Flavor(name, f"f{name}", 1, 64, 1),
-                                                                         SYSTEM_CLOCK.now()))  # fmt: skip
+                                                                         self.cloud.clock.now()))  # fmt: skip
         self.lasting = settings["live_seconds"] > 0
         self._slow: World | None = None
         self._host = ""
