@@ -5,8 +5,9 @@ VENV   ?= .venv
 STATE  ?= .polycell
 BIN    := $(VENV)/bin
 FAST   := not real and not clients and not faults
-# The fast tests mostly wait for threads of their own: more of them than processors run side by side.
 SIDE_BY_SIDE ?= -n 3 --dist worksteal
+# The others mostly wait for processes of their own; those that share a cloud run on one worker (tests/conftest.py).
+IN_GROUPS ?= -n 3 --dist loadgroup
 
 .PHONY: up down test check bench install install-test packages packages-test clean
 
@@ -18,7 +19,7 @@ down:
 
 test: install-test packages-test
 	$(BIN)/pytest $(SIDE_BY_SIDE) -m "$(FAST)" $(PYTEST_ARGS)
-	$(BIN)/pytest -m "not ($(FAST))" $(PYTEST_ARGS)
+	$(BIN)/pytest $(IN_GROUPS) -m "not ($(FAST))" $(PYTEST_ARGS)
 
 check: install-test
 	$(BIN)/ruff check .

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import random
-import time
 from typing import Any
 
 import pytest
@@ -67,7 +66,7 @@ class Runner:
         if case.valid:
             things = self._world.known(version) | {"max_count": 2, "min_count": 1}
             body = fuzz.with_things(body, things, self._chance)
-        before, begun = self._tables.now(), time.monotonic()
+        before, begun = self._tables.now(), self._world.cloud.clock.monotonic()
         try:
             reply = self._client.request(case.route.method, path, body, version=version)
         except ConnectionError:  # too large: answered and closed before all of it was sent
@@ -81,7 +80,7 @@ class Runner:
         may = row.allowed() if row is not None else {501}
         if reply.status >= 500 and not (reply.status == 501 and 501 in may):
             self._blame(case, "broken", path, body, reply)
-        if time.monotonic() - begun > HANG_SECONDS:
+        if self._world.cloud.clock.monotonic() - begun > HANG_SECONDS:
             self._blame(case, "slow", path, body, reply)
         if self._closed and fuzz.MARK.encode() in reply.raw and fuzz.MARK not in path + str(body):
             self._blame(case, "another project's", path, body, reply)
