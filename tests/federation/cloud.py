@@ -43,11 +43,8 @@ from compute_host.dependencies import HostDependencies
 from compute_host.fleet import Fleet
 from compute_host.host_queue import HostQueues
 from mapping_db import cell_mappings, flavors, host_mappings
-from mapping_db.cells.bus import CellBus
-from mapping_db.cells.registry import CELL0_UUID, Cells
-from mapping_db.cloud import Cloud
+from mapping_db.cells.registry import CELL0_UUID
 from mapping_db.global_database import GlobalDatabase
-from mapping_db.locating.locator import Locator
 from mapping_db.locating.shared_cache import CacheSettings, open_shared
 from mapping_db.upgrades import GLOBAL
 from tests.edge.client import Client, Reply
@@ -55,6 +52,7 @@ from tests.suites.peers import MemoryImages, MemoryNetworks
 from tests.suites.quiet_clock import QuietClock
 from tools.companions.share.service import make_share
 from tools.companions.volume.service import make_volume
+from tools.services.open_cloud import open_cloud
 
 T = TypeVar("T")
 BIG = Quota(instances=-1, cores=-1, ram=-1)
@@ -97,18 +95,13 @@ class Federation:
         migrate.sync(self.db, GLOBAL)
         self.names = [f"cell{number}" for number in range(cells + 1)]
         self.ids = {name: self._map(name) for name in self.names}
-        asking = CellBus(
-            "the global one", self._queue("global"), self.clock, places=32, waiting=24, open_transport=open_transport
-        )
-        self._asking = asking
-        self.cells = Cells(self.db, open_transport, self.clock, watched=[self.db.guard, asking.guard])
-        self.cells.start()
+        opened = open_cloud(self.db, self._queue("global"), self.clock, open_transport=open_transport,
+                            shared_cache=open_shared(cache) if cache else None)  # fmt: skip
+        self._opened, self.cloud = opened, opened.cloud
+        self.cells, self.bus = self.cloud.cells, self.cloud.bus
         self.cells.refresh()
-        self.bus = self.transport("global")
-        locator = Locator(self.db, open_shared(cache) if cache else None, self.clock)
-        self.cloud = Cloud(self.db, self.bus, self.cells, locator, self.clock)
-        asked = client(SuperConductor, asking)
-        self.services = Services(self.settings, asked, self.images, self.networks, self.volumes, self.shares,
+        superconductor = client(SuperConductor, opened.superconductors)
+        self.services = Services(self.settings, superconductor, self.images, self.networks, self.volumes, self.shares,
                                  limits)  # fmt: skip
         self.placement = ApiServer(make_placement_app(self.cloud, self.settings, NoAuth()))
         self.placement.start()
@@ -201,11 +194,9 @@ class Federation:
         self.placement.drain(2)
         self.storage.drain(2)
         self.share_service.drain(2)
-        self.cells.close()
-        self._asking.close()
+        self._opened.close()
         for transport in self._transports:
             transport.close()
-        self.db.dispose()
         if isinstance(self.clock, QuietClock):
             self.clock.close()
 

@@ -98,7 +98,9 @@ class DriverSuite:
             driver.power_state(spec.instance.uuid)
 
     def test_destroying_what_is_not_there_is_no_error(self, driver: Driver) -> None:
+        before = [guest.uuid for guest in driver.guests()]
         driver.destroy(str(uuid4()))
+        assert [guest.uuid for guest in driver.guests()] == before
 
     def test_destroy_works_from_every_state(self, driver: Driver, image: tuple[Path, str]) -> None:
         for verb in (driver.pause, driver.suspend, lambda uuid: driver.power_off(uuid, graceful_seconds=0)):

@@ -391,6 +391,8 @@ class TransportSuite:
 
     def test_a_transport_that_was_never_used_closes(self, near: Transport) -> None:
         near.close()
+        with pytest.raises(QueueUnavailable):
+            near.ping(timeout=LONG)
 
     def test_closing_leaves_no_threads_of_the_connection(self, server: QueueServer) -> None:
         before = set(threading.enumerate())
