@@ -128,7 +128,7 @@ def _wanted(req: Request) -> list[Flavor]:
 
 
 def _is_public(text: str | None) -> bool | None:
-    """None (both kinds) only when text for by that word."""
+    """None (both kinds) only for that word."""
     if text is None:
         return True
     if text.strip().lower() == "none":

@@ -20,17 +20,17 @@ _SINCE = (
 
 def create(req: Request) -> Response:
     """200 {"events": [{…, code, status}]} when all were taken, 207 when some were not."""
-    events = req.body["events"]
+    given = req.body["events"]
     receipts = external.deliver(
         req.cloud,
         req.ctx,
         [
             events.ServerEvent(one["name"], one["server_uuid"].lower(), one.get("status", "completed"), one.get("tag"))
-            for one in events
+            for one in given
         ],
     )
     shown = []
-    for one, receipt in zip(events, receipts, strict=True):
+    for one, receipt in zip(given, receipts, strict=True):
         status = receipt.event.status if receipt.code == external.TAKEN else "failed"
         shown.append({**one, "code": receipt.code, "status": status})
     whole = all(receipt.code == external.TAKEN for receipt in receipts)
