@@ -1,4 +1,4 @@
-"""The operations that a host has taken and not yet ended: one at a time for each instance, so many builds at once,
+"""The operations that a host has claimed and not yet ended: one at a time for each instance, so many builds at once,
 so many of everything else, and deletes never behind builds."""
 
 from __future__ import annotations
@@ -9,102 +9,92 @@ from collections.abc import Callable, Iterable
 
 from cell_service.context import Clock
 from cell_service.errors import OperationLost
-from cell_service.model.operation import Kind, Work
+from cell_service.model.operation import ClaimedOperation
+from cell_service.operations.declaration import Pool
+from cell_service.operations.table import declared
 
 REMEMBERED_SECONDS = 120.0
 WAITING_VERBS = 4
-"""How many times as many verbs as run at once may be taken, to wait here."""
+"""How many times as many verbs as run at once may be claimed, to wait here."""
 
 
-class Held:
-    """One operation that this host holds. `lost`: it has been taken away."""
-
-    __slots__ = ("lost", "running", "work")
-
-    def __init__(self, work: Work) -> None:
-        self.work = work
-        self.running = False
-        self.lost = False
-
-    @property
-    def id(self) -> int:
-        return self.work.operation.id
-
-    @property
-    def uuid(self) -> str:
-        return self.work.instance.uuid
-
-    @property
-    def is_build(self) -> bool:
-        return self.work.operation.kind is Kind.BUILD
-
-    def check(self) -> None:
-        """Raises OperationLost when it has been taken away."""
-        if self.lost:
-            raise OperationLost(operation_id=self.id, fence=self.work.operation.fence)
+def is_build(claimed: ClaimedOperation) -> bool:
+    """Whether it counts among the builds that a host does at once."""
+    return declared(claimed.operation).pool is Pool.BUILDS
 
 
 class Backlog:
-    """Thread-safe. `start` is called, without a lock held, with each operation whose turn has come."""
+    """Thread-safe. `start` is called, without a lock held, with each operation that may begin."""
 
-    def __init__(self, clock: Clock, builds: int, verbs: int, start: Callable[[Held], None]) -> None:
+    def __init__(self, clock: Clock, builds: int, verbs: int, start: Callable[[ClaimedOperation], None]) -> None:
         self._clock, self._builds, self._verbs, self._start = clock, builds, verbs, start
         self._lock = threading.Lock()
-        self._held: dict[int, Held] = {}
+        self._claimed: dict[int, ClaimedOperation] = {}
+        self._running: set[int] = set()
+        self._lost: set[tuple[int, int]] = set()
+        """Ids and fences of operations that another worker has now."""
         self._busy: set[str] = set()
         self._ended: deque[tuple[float, str]] = deque()
         self._closed = False
         self._idle = threading.Event()
         self._idle.set()
 
-    def room(self) -> tuple[int, int]:
-        """How many more builds, and how many more other operations, may be taken."""
+    def capacity(self) -> tuple[int, int]:
+        """How many more builds, and how many more other operations, may be claimed."""
         with self._lock:
-            builds = sum(1 for held in self._held.values() if held.is_build)
-            verbs = len(self._held) - builds
+            builds = sum(1 for each in self._claimed.values() if is_build(each))
+            verbs = len(self._claimed) - builds
         return max(0, self._builds - builds), max(0, self._verbs * WAITING_VERBS - verbs)
 
     def fences(self) -> dict[int, int]:
-        """Operation id → fence, of all that is held."""
+        """Operation id → fence, of all that is claimed."""
         with self._lock:
-            return {held.id: held.work.operation.fence for held in self._held.values()}
+            return {key: each.fence for key, each in self._claimed.items()}
 
-    def add(self, works: Iterable[Work]) -> None:
-        """These have been taken. What was held before for the same instance must be over: it counts as lost."""
+    def add(self, claimed: Iterable[ClaimedOperation]) -> None:
+        """These have been claimed. What was claimed before for the same instance must be over: it counts as lost."""
         with self._lock:
-            for work in works:
-                for older in self._held.values():
-                    if older.uuid == work.instance.uuid and older.id != work.operation.id:
-                        older.lost = True
-                if work.operation.id not in self._held:
-                    self._held[work.operation.id] = Held(work)
+            for new in claimed:
+                for older in self._claimed.values():
+                    if older.instance.uuid == new.instance.uuid and older.id != new.id:
+                        self._lost.add((older.id, older.fence))
+                self._claimed.setdefault(new.id, new)
         self._go_on()
 
     def mark_lost(self, ids: Iterable[int]) -> None:
         with self._lock:
             for operation_id in ids:
-                held = self._held.get(operation_id)
-                if held is not None:
-                    held.lost = True
+                if operation_id in self._claimed:
+                    self._lost.add((operation_id, self._claimed[operation_id].fence))
 
-    def overtaken(self) -> set[str]:
-        """Instances for which another operation waits while one that was taken away still runs."""
+    def check(self, claimed: ClaimedOperation) -> None:
+        """Raises OperationLost when another worker has the operation now."""
         with self._lock:
-            lost = {held.uuid for held in self._held.values() if held.running and held.lost}
-            return {held.uuid for held in self._held.values() if not held.running} & lost
+            lost = (claimed.id, claimed.fence) in self._lost
+        if lost:
+            raise OperationLost(operation_id=claimed.id, fence=claimed.fence)
 
-    def end(self, held: Held) -> None:
-        """The operation is over and told."""
+    def superseded(self) -> set[str]:
+        """Instances for which another operation waits while one that was lost still runs."""
         with self._lock:
-            self._held.pop(held.id, None)
-            self._busy.discard(held.uuid)
-            self._remember(held.uuid)
+            lost = {each.instance.uuid for each in self._claimed.values() if self._is_running_in_vain(each)}
+            waiting = {each.instance.uuid for key, each in self._claimed.items() if key not in self._running}
+            return waiting & lost
+
+    def end(self, claimed: ClaimedOperation) -> None:
+        """The operation is over and reported."""
+        with self._lock:
+            self._claimed.pop(claimed.id, None)
+            self._running.discard(claimed.id)
+            self._lost.discard((claimed.id, claimed.fence))
+            self._busy.discard(claimed.instance.uuid)
+            self._remember(claimed.instance.uuid)
         self._go_on()
 
     def reserve(self, uuid: str) -> bool:
-        """Keep operations on the instance waiting until `release`. False while one is held."""
+        """Keep operations on the instance waiting until `release`. False while one is claimed."""
         with self._lock:
-            if uuid in self._busy or any(held.uuid == uuid for held in self._held.values()):
+            if uuid in self._busy or self._has(uuid):
                 return False
             self._busy.add(uuid)
             return True
@@ -117,12 +107,13 @@ class Backlog:
     def touched_after(self, moment: float) -> set[str]:
         """Instances that have operations now, or had after then (on the clock's monotonic)."""
         with self._lock:
-            return {held.uuid for held in self._held.values()} | {uuid for at, uuid in self._ended if at > moment}
+            now = {each.instance.uuid for each in self._claimed.values()}
+            return now | {uuid for at, uuid in self._ended if at > moment}
 
     def is_busy(self, uuid: str) -> bool:
-        """Whether an operation on the instance is held."""
+        """Whether an operation on the instance is claimed."""
         with self._lock:
-            return any(held.uuid == uuid for held in self._held.values())
+            return self._has(uuid)
 
     def close(self) -> None:
         """Begin nothing any more."""
@@ -134,28 +125,34 @@ class Backlog:
         """Wait until nothing runs. False when the time was not enough."""
         return self._clock.wait(self._idle, seconds)
 
+    def _has(self, uuid: str) -> bool:
+        return any(each.instance.uuid == uuid for each in self._claimed.values())
+
+    def _is_running_in_vain(self, claimed: ClaimedOperation) -> bool:
+        return claimed.id in self._running and (claimed.id, claimed.fence) in self._lost
+
     def _go_on(self) -> None:
         """Start whatever may run now. Operations of one instance begin in the order of their ids."""
         with self._lock:
             ready = []
-            running = [held for held in self._held.values() if held.running]
-            builds = sum(1 for held in running if held.is_build)
+            running = [self._claimed[key] for key in self._running]
+            builds = sum(1 for each in running if is_build(each))
             verbs = len(running) - builds
-            for held in () if self._closed else sorted(self._held.values(), key=lambda one: one.id):
-                if held.running or held.uuid in self._busy:
+            for each in () if self._closed else sorted(self._claimed.values(), key=lambda one: one.id):
+                if each.id in self._running or each.instance.uuid in self._busy:
                     continue
-                if (builds >= self._builds) if held.is_build else (verbs >= self._verbs):
+                if (builds >= self._builds) if is_build(each) else (verbs >= self._verbs):
                     continue
-                held.running = True
-                self._busy.add(held.uuid)
-                builds, verbs = builds + held.is_build, verbs + (not held.is_build)
-                ready.append(held)
+                self._running.add(each.id)
+                self._busy.add(each.instance.uuid)
+                builds, verbs = builds + is_build(each), verbs + (not is_build(each))
+                ready.append(each)
             if ready or running:
                 self._idle.clear()
             else:
                 self._idle.set()
-        for held in ready:
-            self._start(held)
+        for each in ready:
+            self._start(each)
 
     def _remember(self, uuid: str) -> None:
         now = self._clock.monotonic()

@@ -1,4 +1,4 @@
-"""Taking a host's operations from its cell, and keeping the leases of those that were taken."""
+"""Claiming a host's operations from its cell, and keeping the leases of those that were claimed."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ CALLING_SECONDS = 0.5
 
 
 class Claiming:
-    """Of one host. `is_ready` says whether the host is registered: before that nothing is taken."""
+    """Of one host. `is_ready` says whether the host is registered: before that nothing is claimed."""
 
     def __init__(
         self,
@@ -49,29 +49,29 @@ class Claiming:
     def _claim(self) -> None:
         with self._link.changing:
             if not self._link.is_leaving:
-                self._take()
+                self._claim_free()
 
-    def _take(self) -> None:
+    def _claim_free(self) -> None:
         if not self._is_ready() or not is_on(self._driver):
-            return  # what is taken now would fail; it waits for the host
-        builds, verbs = self._backlog.room()
+            return  # what is claimed now would fail; it waits for the host
+        builds, verbs = self._backlog.capacity()
         self._crowded = not (builds and verbs)
         if not builds and not verbs:
             return
-        works = self._link.conductor.claim_operations(
+        claimed = self._link.conductor.claim_operations(
             internal(self._clock, 30), self._host, builds + verbs, self._host, builds, tuple(self._backlog.fences())
         )
-        self._crowded = self._crowded or len(works) >= min(builds, verbs)
-        if works:
-            self._backlog.add(works)
+        self._crowded = self._crowded or len(claimed) >= min(builds, verbs)
+        if claimed:
+            self._backlog.add(claimed)
             self._renew_later()
-            if self._backlog.overtaken():
+            if self._backlog.superseded():
                 self._calls.trigger()
 
     def _call_back(self) -> None:
         """Abort outgoing migrations that another operation has superseded, again until none of these waits: the
         migration may begin only now."""
-        superseded = self._backlog.overtaken()
+        superseded = self._backlog.superseded()
         if superseded and isinstance(self._driver, LiveMigrations):
             for uuid in superseded:
                 self._driver.steer_sending(uuid, finish=False)

@@ -10,11 +10,11 @@ from cell_service.context import Clock, Context, Deadline
 from cell_service.errors import OperationLost, PolycellError, Unavailable
 from cell_service.logs import about
 from cell_service.model.lifecycle import Task
-from cell_service.model.operation import Outcome
-from compute_host.backlog import Backlog, Held
+from cell_service.model.operation import ClaimedOperation, Outcome
+from compute_host.backlog import Backlog, is_build
 from compute_host.cell_link import CellLink
 from compute_host.config import HostSettings
-from compute_host.operations.context import HostContext, Job
+from compute_host.operations.context import HostContext, OperationContext
 from compute_host.operations.table import perform, undo
 from compute_host.timers import Pools, Timers
 
@@ -29,7 +29,7 @@ _PAUSES = Backoff(first=0.4, longest=15.0)
 
 
 class Execution:
-    """Of one host. `ended` is called after each operation, `lost` after one that another worker has taken."""
+    """Of one host. `ended` is called after each operation, `lost` after one that another worker has claimed."""
 
     def __init__(
         self,
@@ -52,57 +52,57 @@ class Execution:
         """Report nothing any more: what is left is taken up after the next start."""
         self.is_stopped = True
 
-    def _begin(self, held: Held) -> None:
-        pool = self._pools.builds if held.is_build else self._pools.verbs
+    def _begin(self, claimed: ClaimedOperation) -> None:
+        pool = self._pools.builds if is_build(claimed) else self._pools.verbs
         try:
-            pool.submit(self._work, held)
+            pool.submit(self._work, claimed)
         except RuntimeError:
             log.info("work not begun, the process ends", extra=about(None, host=self._context.host))
 
-    def _work(self, held: Held) -> None:
-        job = self._job(held)
+    def _work(self, claimed: ClaimedOperation) -> None:
+        work = self._context_of(claimed)
         if self.is_stopped:
             return
         try:
-            outcome = perform(self._context, job)
+            outcome = perform(self._context, work)
         except OperationLost:
-            self._lost(held, job)
+            self._lost(claimed, work)
             return
-        self._report(held, job, outcome, 1)
+        self._report(claimed, work, outcome, 1)
 
-    def _report(self, held: Held, job: Job, outcome: Outcome, attempt: int) -> None:
+    def _report(self, claimed: ClaimedOperation, work: OperationContext, outcome: Outcome, attempt: int) -> None:
         if self.is_stopped:
             return
         try:
-            self._link.conductor.operation_done(job.ctx.until(Deadline.after(REPORT_SECONDS, self._clock)), outcome)
+            self._link.conductor.operation_done(work.ctx.until(Deadline.after(REPORT_SECONDS, self._clock)), outcome)
         except OperationLost:
-            self._lost(held, job)
+            self._lost(claimed, work)
             return
         except PolycellError as error:
-            shown = about(job.ctx, instance=held.uuid, operation=held.id, reason=error)
+            shown = about(work.ctx, instance=claimed.instance.uuid, operation=claimed.id, reason=error)
             if isinstance(error, Unavailable) or attempt < REPORT_ATTEMPTS:
                 if attempt in (1, 10, 100):
                     log.warning("outcome not reported yet", extra=shown)
                 again = attempt + 1
                 pause = _PAUSES.pause(attempt)
-                self._timers.after(pause, self._pools.control, lambda: self._report(held, job, outcome, again))
+                self._timers.after(pause, self._pools.control, lambda: self._report(claimed, work, outcome, again))
                 return
             log.error("outcome not reported", extra=shown)
-        self.backlog.end(held)
+        self.backlog.end(claimed)
         self._on_end()
 
-    def _lost(self, held: Held, job: Job) -> None:
+    def _lost(self, claimed: ClaimedOperation, work: OperationContext) -> None:
         """Another worker has the operation, so what this host made of a build must not stay. That worker may have been
         this host before its last restart, so the operation is claimed again."""
         if self.is_stopped:
             return
-        log.warning("operation lost", extra=about(job.ctx, instance=held.uuid, operation=held.id))
-        undo(self._context, job)
-        self.backlog.end(held)
+        log.warning("operation lost", extra=about(work.ctx, instance=claimed.instance.uuid, operation=claimed.id))
+        undo(self._context, work)
+        self.backlog.end(claimed)
         self._on_loss()
 
-    def _job(self, held: Held) -> Job:
-        operation = held.work.operation
+    def _context_of(self, claimed: ClaimedOperation) -> OperationContext:
+        operation = claimed.operation
         left = (operation.deadline - self._clock.now()).total_seconds()
         ctx = Context(
             request_id=operation.request_id,
@@ -113,7 +113,7 @@ class Execution:
         )
 
         def check() -> None:
-            held.check()
+            self.backlog.check(claimed)
             if self.is_stopped:
                 raise OperationLost(operation_id=operation.id, fence=operation.fence)
 
@@ -121,6 +121,6 @@ class Execution:
             try:
                 self._link.conductor.operation_progress(ctx, operation.id, operation.fence, task.value)
             except Unavailable as error:
-                log.info("progress not reported", extra=about(ctx, instance=held.uuid, reason=error))
+                log.info("progress not reported", extra=about(ctx, instance=claimed.instance.uuid, reason=error))
 
-        return Job(ctx, held.work, check, progress)
+        return OperationContext(ctx, claimed, check, progress)

@@ -10,7 +10,7 @@ from cell_service.errors import DriverError
 from cell_service.logs import about
 from cell_service.model.instance import Vif
 from cell_service.peers.network import Networks
-from compute_host.operations.context import Job
+from compute_host.operations.context import OperationContext
 
 log = logging.getLogger(__name__)
 
@@ -37,9 +37,9 @@ class Plugging:
                     self._failed.add(port_id)
                 event.set()
 
-    def wait(self, networks: Networks, job: Job, vifs: tuple[Vif, ...]) -> None:
+    def wait(self, networks: Networks, work: OperationContext, vifs: tuple[Vif, ...]) -> None:
         """The ports are plugged, or nobody minds. Raises DriverError, OperationLost, PeerUnavailable."""
-        uuid, ports = job.instance.uuid, {vif.port_id for vif in vifs}
+        uuid, ports = work.instance.uuid, {vif.port_id for vif in vifs}
         if not ports or self._seconds <= 0:
             return
         event = threading.Event()
@@ -47,10 +47,10 @@ class Plugging:
             self._waiting[uuid] = event
         try:
             end, pause = self._clock.monotonic() + self._seconds, FIRST_LOOK_SECONDS
-            while left := self._unplugged(networks, job, ports):
-                job.check()
+            while left := self._unplugged(networks, work, ports):
+                work.check()
                 if ports & self._failed or self._clock.monotonic() >= end:
-                    self._give_up(job, left)
+                    self._give_up(work, left)
                     return
                 self._clock.wait(event, pause)
                 event.clear()
@@ -60,12 +60,12 @@ class Plugging:
                 self._waiting.pop(uuid, None)
                 self._failed -= ports
 
-    def _unplugged(self, networks: Networks, job: Job, ports: set[str]) -> set[str]:
-        now = networks.port_states(job.ctx, job.instance.uuid)
+    def _unplugged(self, networks: Networks, work: OperationContext, ports: set[str]) -> set[str]:
+        now = networks.port_states(work.ctx, work.instance.uuid)
         return {port.port_id for port in now if port.port_id in ports and port.status != ACTIVE}
 
-    def _give_up(self, job: Job, left: set[str]) -> None:
+    def _give_up(self, work: OperationContext, left: set[str]) -> None:
         reason = f"Ports were not plugged in time: {', '.join(sorted(left))}."
         if self._fatal:
             raise DriverError(reason=reason)
-        log.warning("guest runs without its ports", extra=about(job.ctx, instance=job.instance.uuid, reason=reason))
+        log.warning("guest runs without its ports", extra=about(work.ctx, instance=work.instance.uuid, reason=reason))

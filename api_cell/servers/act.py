@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import timedelta
 from typing import Any
 
 from sqlalchemy import Connection
@@ -14,33 +13,29 @@ from api_cell.caller import Caller
 from api_cell.servers import find
 from cell_service.context import Context
 from cell_service.db import actions, instances, operations
-from cell_service.errors import InstanceHasShares, InstanceInvalidState, InstanceIsLocked, InstanceNotReady, Unavailable
+from cell_service.errors import InstanceInvalidState, InstanceIsLocked, Unavailable
 from cell_service.logs import about
-from cell_service.model import lifecycle
 from cell_service.model.instance import Instance
-from cell_service.model.operation import Kind
+from cell_service.operations.declaration import Operation
+from cell_service.operations.rule import begin_on
 from mapping_db.cells.registry import Cell
 from mapping_db.cloud import Cloud
 
 log = logging.getLogger(__name__)
 
-SECONDS_TO_ACT = 600.0
-"""After so long an action that no host has finished is given up, with a fault in its record."""
 ATTEMPTS = 5
 
 
 @dataclass(frozen=True, slots=True)
 class Doing:
-    """An action: what it is, nova's name for it in the server's history and in errors, and the rule that allows it."""
+    """An action: the operation that does it, and the policy rule that allows it."""
 
-    kind: Kind
-    name: str
+    operation: Operation[Any, Any]
     rule: str
-    seconds: float = SECONDS_TO_ACT
 
 
-Prepare = Callable[[Instance], tuple[dict[str, Any], dict[str, Any]]]
-"""The operation's arguments, and the instance's columns that change with its acceptance."""
+Prepare = Callable[[Instance], tuple[Any, dict[str, Any]]]
+"""The operation's arguments (None: it has none), and the instance's columns that change with its acceptance."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,34 +48,39 @@ class Begun:
 
 
 def begin(
-    cloud: Cloud, caller: Caller, server_id: str, doing: Doing, prepare: Prepare = lambda _instance: ({}, {})
+    cloud: Cloud, caller: Caller, server_id: str, doing: Doing, prepare: Prepare = lambda _instance: (None, {})
 ) -> Begun:
     """The action is accepted and will be carried out.
 
     Raises InstanceNotFound, InstanceNotReady, InstanceIsLocked, InstanceInvalidState, PolicyForbidden, CellUnavailable.
     """
 
+    operation = doing.operation
+
     def work(tx: Connection, cell: Cell) -> Begun:
         for _ in range(ATTEMPTS):
             instance = find.to_change(cloud, caller.ctx, tx, cell, server_id)
             caller.demand(doing.rule, find.target(instance))
             demand_unlocked(caller.ctx, instance)
-            demand_no_shares(instance, doing.kind.value)
-            after = lifecycle.begin(doing.kind.value, instance.state, server_id, said=doing.name)
-            if instance.host is None:
-                raise InstanceNotReady(instance_uuid=server_id)
+            after = begin_on(operation, instance)
             arguments, columns = prepare(instance)
             now = cloud.clock.now()
             if instances.change(tx, server_id, now=now, expect=instance.state, task_state=after.task, **columns):
-                return Begun(cell, instance.host, _record(tx, cloud, caller.ctx, instance, doing, arguments))
+                actions.start(tx, caller.ctx, server_id, operation.action, now)
+                sealer = cell.db.sealer_in(tx) if operation.has_secrets else None
+                new = operations.new_operation(
+                    operation, caller.ctx, server_id, instance.host, now, arguments, sealer=sealer
+                )
+                return Begun(cell, instance.host or "", operations.insert(tx, new))
         raise InstanceInvalidState(
-            action=doing.name, instance_uuid=server_id, attribute="task_state", state=str(instance.task_state)
+            action=operation.action, instance_uuid=server_id, attribute="task_state", state=str(instance.task_state)
         )
 
     begun = find.change(cloud, caller.ctx, server_id, work)
     cell, host = begun.cell, begun.host
     log.info(
-        "action accepted", extra=about(caller.ctx, instance=server_id, action=doing.name, cell=cell.name, host=host)
+        "action accepted",
+        extra=about(caller.ctx, instance=server_id, action=operation.action, cell=cell.name, host=host),
     )
     wake(caller.ctx, cell, host)
     return begun
@@ -90,12 +90,6 @@ def demand_unlocked(ctx: Context, instance: Instance) -> None:
     """Raises InstanceIsLocked, but for administrators."""
     if instance.locked and not ctx.is_admin:
         raise InstanceIsLocked(instance_uuid=instance.uuid)
-
-
-def demand_no_shares(instance: Instance, action: str) -> None:
-    """Raises InstanceHasShares for what no instance with shares can do."""
-    if instance.shares and action in lifecycle.WITHOUT_SHARES:
-        raise InstanceHasShares(instance_uuid=instance.uuid, action=action)
 
 
 def wake(ctx: Context, cell: Cell, host: str | None) -> None:
@@ -109,20 +103,3 @@ def wake(ctx: Context, cell: Cell, host: str | None) -> None:
         log.warning(
             "no agent woken, work waits for the next poll", extra=about(ctx, cell=cell.name, host=host, reason=error)
         )
-
-
-def _record(
-    tx: Connection, cloud: Cloud, ctx: Context, instance: Instance, doing: Doing, arguments: dict[str, Any]
-) -> int:
-    now = cloud.clock.now()
-    actions.start(tx, ctx, instance.uuid, doing.name, now)
-    return operations.insert(
-        tx,
-        ctx,
-        instance_uuid=instance.uuid,
-        kind=doing.kind,
-        host=instance.host,
-        now=now,
-        deadline=now + timedelta(seconds=doing.seconds),
-        arguments=arguments,
-    )

@@ -8,7 +8,7 @@ cell down at 2: super-conductors see marked mappings through (superconductor.del
 from __future__ import annotations
 
 import logging
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from sqlalchemy import Connection
 
@@ -28,8 +28,9 @@ from cell_service.errors import (
     Unavailable,
 )
 from cell_service.logs import about
-from cell_service.model import lifecycle
-from cell_service.model.operation import Kind, overtaken
+from cell_service.operations.deletes import DELETE, DeleteArguments
+from cell_service.operations.images import unfinished_images
+from cell_service.operations.rule import begin
 from mapping_db import build_requests, class_usage, instance_mappings, moves, quotas, request_specs, server_groups
 from mapping_db.cells.registry import Cell
 from mapping_db.cloud import Cloud
@@ -38,8 +39,6 @@ from mapping_db.instance_mappings import InstanceMapping
 log = logging.getLogger(__name__)
 
 RULE = "os_compute_api:servers:delete"
-NEVER = timedelta(days=3650)
-"""A delete has no deadline."""
 ATTEMPTS = 10
 
 
@@ -114,20 +113,17 @@ def _begin(tx: Connection, ctx: Context, server_id: str, now: datetime, down_aft
         if instance.hidden:
             raise InstanceInTransit(instance_uuid=server_id, retry_after=1)
         unfinished = operations.unfinished(tx, server_id)
-        running = [each for each in unfinished if each.kind is Kind.DELETE]
+        running = operations.of_kind(unfinished, DELETE)
         if running:
             return running[0].host
-        after = lifecycle.begin("delete", instance.state, server_id)
+        after = begin(DELETE, instance.state, server_id)
         if instances.change(tx, server_id, now=now, expect=instance.state, task_state=after.task):
             host = awake(tx, instance.host, now, down_after_seconds)
-            arguments = overtaken(unfinished)
+            arguments = DeleteArguments(unfinished_images(unfinished) or None)
             if unfinished:
                 operations.supersede(tx, server_id, now)
-            actions.start(tx, ctx, server_id, "delete", now)
-            operations.insert(
-                tx, ctx, instance_uuid=server_id, kind=Kind.DELETE, host=host, now=now, deadline=now + NEVER,
-                arguments=arguments,
-            )  # fmt: skip
+            actions.start(tx, ctx, server_id, DELETE.action, now)
+            operations.insert(tx, operations.new_operation(DELETE, ctx, server_id, host, now, arguments))
             return host
     raise Conflict(reason=f"Instance {server_id} keeps changing its state.")
 

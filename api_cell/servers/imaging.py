@@ -19,21 +19,19 @@ from api_cell.servers import act, find
 from api_cell.servers.act import Doing
 from api_cell.servers.create import images
 from api_cell.services import Services
-from cell_service import wire
 from cell_service.context import Context
-from cell_service.errors import InstanceInvalidState, Invalid, LimitExceeded, PolycellError
+from cell_service.errors import Invalid, LimitExceeded, PolycellError
 from cell_service.logs import about
-from cell_service.model import lifecycle
 from cell_service.model.instance import Instance
-from cell_service.model.lifecycle import VmState
-from cell_service.model.operation import NEW_IMAGE, ROTATION, Kind
+from cell_service.operations.images import CREATE_BACKUP, CREATE_IMAGE, BackupArguments, ImageArguments
+from cell_service.operations.rule import begin_on
 from cell_service.peers.image import NewImage
 from mapping_db.cloud import Cloud
 
 log = logging.getLogger(__name__)
 
-IMAGE = Doing(Kind.CREATE_IMAGE, "createImage", "os_compute_api:servers:create_image", seconds=3600.0)
-BACKUP = Doing(Kind.CREATE_BACKUP, "createBackup", "os_compute_api:os-create-backup", seconds=3600.0)
+IMAGE = Doing(CREATE_IMAGE, "os_compute_api:servers:create_image")
+BACKUP = Doing(CREATE_BACKUP, "os_compute_api:os-create-backup")
 _OF_THE_RECORD = ("min_ram", "min_disk", "disk_format", "container_format")
 
 
@@ -58,20 +56,15 @@ def make(cloud: Cloud, services: Services, caller: Caller, server_id: str, reque
     seen = find.server(cloud, caller.ctx, server_id).instance
     caller.demand(doing.rule, find.target(seen))
     act.demand_unlocked(caller.ctx, seen)
-    lifecycle.begin(doing.kind.value, seen.state, server_id, said=doing.name)
+    begin_on(doing.operation, seen)
     if seen.volume_backed and request.backup is not None:
         raise Invalid(reason="It is not supported to backup volume backed instance.")
-    if seen.volume_backed and seen.vm_state is VmState.PAUSED:
-        raise InstanceInvalidState(
-            action=doing.name, instance_uuid=server_id, attribute="vm_state", state=seen.vm_state.value
-        )
     _check_limits(cloud, services, caller.ctx, request)
     image = _image_of(seen, str(uuid4()), request)
     services.require_images().reserve(caller.ctx, image)
 
-    def prepare(_instance: Instance) -> tuple[dict[str, Any], dict[str, Any]]:
-        rotation = {} if request.backup is None else {ROTATION: request.backup[1]}
-        return {NEW_IMAGE: wire.to_plain(image), **rotation}, {}
+    def prepare(_instance: Instance) -> tuple[ImageArguments | BackupArguments, dict[str, Any]]:
+        return ImageArguments(image) if request.backup is None else BackupArguments(image, request.backup[1]), {}
 
     try:
         act.begin(cloud, caller, server_id, doing, prepare=prepare)

@@ -24,18 +24,20 @@ from cell_service.errors import (
     PortNotFound,
 )
 from cell_service.model.instance import Fault, Instance, NetworkRequest
-from cell_service.model.operation import ERRAND_OUTCOME, UNFINISHED, Kind, Outcome
+from cell_service.model.operation import OUTCOME, UNFINISHED, Outcome
+from cell_service.operations.interfaces import (
+    ATTACH_INTERFACE,
+    DETACH_INTERFACE,
+    AttachInterfaceArguments,
+    AttachInterfaceResult,
+    DetachInterfaceArguments,
+)
 from cell_service.peers.network import PortState
 from mapping_db.cloud import Cloud
 
 ATTACH_SECONDS = 50.0
-ATTACH = Doing(
-    Kind.ATTACH_INTERFACE, "attach_interface", "os_compute_api:os-attach-interfaces:create", seconds=ATTACH_SECONDS
-)
-NEVER_SECONDS = 10 * 365 * 86400.0
-DETACH = Doing(
-    Kind.DETACH_INTERFACE, "detach_interface", "os_compute_api:os-attach-interfaces:delete", seconds=NEVER_SECONDS
-)
+ATTACH = Doing(ATTACH_INTERFACE, "os_compute_api:os-attach-interfaces:create")
+DETACH = Doing(DETACH_INTERFACE, "os_compute_api:os-attach-interfaces:delete")
 FIRST_POLL_SECONDS, LAST_POLL_SECONDS = 0.01, 0.5
 
 _MEANT: dict[int, type[PolycellError]] = {400: Invalid, 403: Forbidden, 404: NotFound, 409: Conflict, 501: NotSupported}
@@ -70,19 +72,15 @@ def attach(cloud: Cloud, services: Services, caller: Caller, server_id: str, req
         raise Invalid(reason="No specific network was requested and none are available for the project.")
     elif len(available) > 1:
         raise Conflict(reason="Multiple possible networks found, use a Network ID to be more specific.")
-    arguments: dict[str, Any] = {
-        "key": str(uuid4()),
-        "network_id": request.network_id,
-        "port_id": request.port_id,
-        "fixed_ip": request.fixed_ip,
-        "tag": request.tag,
-    }
+    arguments = AttachInterfaceArguments(
+        str(uuid4()), request.network_id, request.port_id, request.fixed_ip, request.tag
+    )
     outcome = _ended(
         cloud, caller.ctx, act.begin(cloud, caller, server_id, ATTACH, prepare=lambda _instance: (arguments, {}))
     )
     if outcome.fault is not None:
         raise _error(outcome.fault)
-    port_id = outcome.result["port_id"]
+    port_id = wire.from_plain(AttachInterfaceResult, outcome.result).port_id
     for port in networks.port_states(caller.ctx, server_id):
         if port.port_id == port_id:
             return port
@@ -92,10 +90,10 @@ def attach(cloud: Cloud, services: Services, caller: Caller, server_id: str, req
 def detach(cloud: Cloud, caller: Caller, server_id: str, port_id: str) -> None:
     """The port will be taken from the server. Raises PortNotFound, and as `act.begin`."""
 
-    def prepare(instance: Instance) -> tuple[dict[str, Any], dict[str, Any]]:
+    def prepare(instance: Instance) -> tuple[DetachInterfaceArguments, dict[str, Any]]:
         if all(vif.port_id != port_id for vif in instance.network_info):
             raise PortNotFound(port_id=port_id)
-        return {"port_id": port_id}, {}
+        return DetachInterfaceArguments(port_id), {}
 
     act.begin(cloud, caller, server_id, DETACH, prepare=prepare)
 
@@ -108,7 +106,7 @@ def _ended(cloud: Cloud, ctx: Context, begun: Begun) -> Outcome:
         with begun.cell.db.connect(ctx.deadline) as tx:
             operation = operations.get(tx, begun.operation_id)
         if operation is None or operation.phase not in UNFINISHED:
-            reported = operation.arguments.get(ERRAND_OUTCOME) if operation is not None else None
+            reported = operation.arguments.get(OUTCOME) if operation is not None else None
             if reported is None:
                 raise Conflict(reason="The interface was not attached: the server is being deleted.")
             return wire.from_plain(Outcome, reported)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from datetime import timedelta
 from typing import Any
 
 from sqlalchemy import Connection
@@ -24,15 +23,15 @@ from cell_service.context import Context
 from cell_service.db import actions, instances, operations
 from cell_service.errors import (
     InstanceInvalidState,
-    InstanceNotReady,
     Invalid,
     KeypairNotFound,
     PolycellError,
 )
 from cell_service.logs import about
-from cell_service.model import lifecycle
 from cell_service.model.instance import InjectedFile, Instance
-from cell_service.model.operation import REIMAGE, BuildArguments, Kind
+from cell_service.model.operation import BuildArguments
+from cell_service.operations.builds import REBUILD, RebuildArguments
+from cell_service.operations.rule import begin_on
 from cell_service.peers.image import Image
 from mapping_db import instance_mappings, key_pairs, request_specs
 from mapping_db.cells.registry import Cell
@@ -41,7 +40,6 @@ from mapping_db.cloud import Cloud
 log = logging.getLogger(__name__)
 
 RULE = "os_compute_api:servers:rebuild"
-SECONDS_TO_REBUILD = 1800.0
 GIB = 1024**3
 _COLUMNS = {
     "name": "display_name",
@@ -126,7 +124,7 @@ def accept(cloud: Cloud, services: Services, caller: Caller, server_id: str, req
 
     def work(tx: Connection, cell: Cell) -> tuple[Instance, Cell]:
         return _promise(
-            cloud, caller.ctx, tx, cell, server_id, columns, build, {"image": image.id, REIMAGE: reimage}
+            cloud, caller.ctx, tx, cell, server_id, columns, build, RebuildArguments(image.id, reimage)
         ), cell
 
     instance, cell = find.change(cloud, caller.ctx, server_id, work)
@@ -198,31 +196,23 @@ def _promise(
     server_id: str,
     columns: dict[str, Any],
     build: BuildArguments,
-    arguments: dict[str, Any],
+    arguments: RebuildArguments,
 ) -> Instance:
     """The row's state decides: of two requests one rebuilds."""
     now = cloud.clock.now()
     instance = find.to_change(cloud, ctx, tx, cell, server_id)
     act.demand_unlocked(ctx, instance)
-    if instance.host is None:
-        raise InstanceNotReady(instance_uuid=server_id)
-    after = lifecycle.begin(Kind.REBUILD.value, instance.state, server_id)
+    after = begin_on(REBUILD, instance)
     if not instances.change(tx, server_id, now=now, expect=instance.state, task_state=after.task, **columns):
         raise InstanceInvalidState(
             action="rebuild", instance_uuid=server_id, attribute="task_state", state=str(instance.task_state)
         )
-    actions.start(tx, ctx, server_id, "rebuild", now)
-    operations.insert(
-        tx,
-        ctx,
-        instance_uuid=server_id,
-        kind=Kind.REBUILD,
-        host=instance.host,
-        now=now,
-        deadline=now + timedelta(seconds=SECONDS_TO_REBUILD),
-        build=replace(build, cell=cell.name),
-        arguments=arguments,
-    )
+    actions.start(tx, ctx, server_id, REBUILD.action, now)
+    new = operations.new_operation(
+        REBUILD, ctx, server_id, instance.host, now, arguments,
+        build=replace(build, cell=cell.name), sealer=cell.db.sealer_in(tx),
+    )  # fmt: skip
+    operations.insert(tx, new)
     return instances.get(tx, server_id)
 
 

@@ -13,14 +13,14 @@ from api_cell.servers.create.body import new_password
 from api_cell.services import Services
 from cell_service.context import Context
 from cell_service.errors import Invalid
-from cell_service.model import lifecycle
 from cell_service.model.instance import Instance
-from cell_service.model.operation import ADMIN_PASSWORD, IMAGE, STABLE, Kind
+from cell_service.operations import rescue as operations
+from cell_service.operations.rule import begin
 from cell_service.peers.image import Image
 from mapping_db.cloud import Cloud
 
-RESCUE = Doing(Kind.RESCUE, "rescue", "os_compute_api:os-rescue", seconds=1800.0)
-UNRESCUE = Doing(Kind.UNRESCUE, "unrescue", "os_compute_api:os-unrescue")
+RESCUE = Doing(operations.RESCUE, "os_compute_api:os-rescue")
+UNRESCUE = Doing(operations.UNRESCUE, "os_compute_api:os-unrescue")
 _STABLE_PROPERTIES = ("hw_rescue_device", "hw_rescue_bus")
 
 
@@ -43,15 +43,13 @@ def rescue(cloud: Cloud, services: Services, caller: Caller, server_id: str, req
     seen = find.server(cloud, caller.ctx, server_id).instance
     caller.demand(RESCUE.rule, find.target(seen))
     act.demand_unlocked(caller.ctx, seen)
-    lifecycle.begin(RESCUE.kind.value, seen.state, server_id)
+    begin(RESCUE.operation, seen.state, server_id)
     image = None if request.image_id is None else _image(services, caller.ctx, request.image_id)
     chosen = request.password or new_password()
     stable = image is not None and _stays(image)
-    arguments = {ADMIN_PASSWORD: chosen, STABLE: stable}
-    if image is not None:
-        arguments[IMAGE] = image.id
+    arguments = operations.RescueArguments(chosen, None if image is None else image.id, stable)
 
-    def prepare(instance: Instance) -> tuple[dict[str, Any], dict[str, Any]]:
+    def prepare(instance: Instance) -> tuple[operations.RescueArguments, dict[str, Any]]:
         if instance.volume_backed and not (stable and request.volume_backed):
             raise Invalid(reason=f"Instance {server_id} cannot be rescued: Cannot rescue a volume-backed instance")
         return arguments, {}

@@ -17,19 +17,20 @@ from api_cell.caller import Caller
 from api_cell.servers import act, delete, find
 from api_cell.servers.moves import request as move
 from api_cell.services import Services
-from cell_service.conductor.context import EVENTS
 from cell_service.db import actions, instances, operations
 from cell_service.errors import PolycellError
 from cell_service.logs import about
 from cell_service.model.lifecycle import VmState
-from cell_service.model.operation import ERRANDS, HELD_BY_GUESTS, NEW_IMAGE, Kind, Operation, Phase
+from cell_service.model.operation import Phase, StoredOperation
+from cell_service.operations.declaration import HostDeath
+from cell_service.operations.images import unfinished_images
+from cell_service.operations.table import declared, event_of
 from mapping_db.cells.registry import Cell
 from mapping_db.cloud import Cloud
 
 log = logging.getLogger(__name__)
 
 RULE = "os_compute_api:os-admin-actions:reset_state"
-_GOES_ON = HELD_BY_GUESTS | ERRANDS | {Kind.DELETE}
 
 
 def state(cloud: Cloud, services: Services, caller: Caller, server_id: str, wanted: VmState) -> None:
@@ -40,9 +41,8 @@ def state(cloud: Cloud, services: Services, caller: Caller, server_id: str, want
         caller.demand(RULE)
         now = cloud.clock.now()
         unfinished = operations.unfinished(tx, server_id)
-        _leave_dead_host(
-            tx, [each for each in unfinished if each.kind in HELD_BY_GUESTS], now, delete.down_after(services)
-        )
+        waiting = [each for each in unfinished if declared(each).when_host_dies is HostDeath.DO_HERE_ONCE_DEAD]
+        _leave_dead_host(tx, waiting, now, delete.down_after(services))
         images = [image for each in unfinished for image in _give_up(tx, each, now)]
         instances.change(tx, server_id, now=now, vm_state=wanted, task_state=None)
         actions.start(tx, caller.ctx, server_id, "resetState", now)
@@ -59,22 +59,22 @@ def state(cloud: Cloud, services: Services, caller: Caller, server_id: str, want
             log.warning("image without content left", extra=about(caller.ctx, image=image_id, reason=error))
 
 
-def _leave_dead_host(tx: Connection, waiting: list[Operation], now: datetime, down_after_seconds: float) -> None:
+def _leave_dead_host(tx: Connection, waiting: list[StoredOperation], now: datetime, down_after_seconds: float) -> None:
     """The conductors do what waits for a host that is down."""
     for each in waiting:
         if each.host is not None and delete.awake(tx, each.host, now, down_after_seconds) is None:
             operations.hand_over(tx, each.id, each.fence)
 
 
-def _give_up(tx: Connection, operation: Operation, now: datetime) -> list[str]:
+def _give_up(tx: Connection, operation: StoredOperation, now: datetime) -> tuple[str, ...]:
     """Late workers are refused. Answers the images that were being made."""
-    if operation.kind in _GOES_ON:
-        return []
-    operations.finish(tx, operation.id, operation.fence, Phase.SUPERSEDED, now)
+    if not declared(operation).given_up_by_reset:
+        return ()
+    operations.finish(tx, operation, Phase.SUPERSEDED, now)
     uuid, request_id = operation.instance_uuid, operation.request_id
     actions.finish_event(
-        tx, uuid, request_id, EVENTS[operation.kind], operation.host, now, result=actions.ERROR,
+        tx, uuid, request_id, event_of(operation) or "", operation.host, now, result=actions.ERROR,
         details="The state of the server was reset.",
     )  # fmt: skip
     actions.finish(tx, uuid, request_id, now, message=actions.ERROR)
-    return [operation.arguments[NEW_IMAGE]["id"]] if NEW_IMAGE in operation.arguments else []
+    return unfinished_images([operation])

@@ -25,16 +25,16 @@ from cell_service.errors import (
     ShareTagTaken,
     ShareUnavailable,
 )
-from cell_service.model import lifecycle
 from cell_service.model.instance import Instance
-from cell_service.model.operation import Kind
 from cell_service.model.share import ShareMapping, ShareStatus, of_share
+from cell_service.operations.rule import begin
+from cell_service.operations.shares import ATTACH_SHARE, DETACH_SHARE, ShareArguments
 from cell_service.peers.shares import CEPHFS, NFS
 from mapping_db.cloud import Cloud
 
 RULE = "os_compute_api:os-server-shares:"
-ATTACH = Doing(Kind.ATTACH_SHARE, "attach_share", RULE + "create")
-DETACH = Doing(Kind.DETACH_SHARE, "detach_share", RULE + "delete")
+ATTACH = Doing(ATTACH_SHARE, RULE + "create")
+DETACH = Doing(DETACH_SHARE, RULE + "delete")
 ABLE = "COMPUTE_STORAGE_VIRTIO_FS"
 """The trait of hosts that can hand a mounted file system to a guest."""
 
@@ -59,12 +59,12 @@ def attach(
         str(uuid4()), share.id, tag or share.id, ShareStatus.ATTACHING, share.export_location, share.proto
     )
 
-    def prepare(instance: Instance) -> tuple[dict[str, Any], dict[str, Any]]:
+    def prepare(instance: Instance) -> tuple[ShareArguments, dict[str, Any]]:
         if of_share(instance.shares, new.share_id) is not None:
             raise ShareAttached(share_id=new.share_id, instance_uuid=server_id)
         if any(one.tag == new.tag for one in instance.shares):
             raise ShareTagTaken(tag=new.tag, instance_uuid=server_id)
-        return {"share": new.uuid}, {"shares": (*instance.shares, new)}
+        return ShareArguments(new.uuid), {"shares": (*instance.shares, new)}
 
     act.begin(cloud, caller, server_id, ATTACH, prepare)
     return new
@@ -76,10 +76,10 @@ def detach(cloud: Cloud, caller: Caller, server_id: str, share_id: str) -> None:
     Raises InstanceNotFound, ShareMappingNotFound, InstanceInvalidState, InstanceIsLocked.
     """
 
-    def prepare(instance: Instance) -> tuple[dict[str, Any], dict[str, Any]]:
+    def prepare(instance: Instance) -> tuple[ShareArguments, dict[str, Any]]:
         old = demand_mapping(instance, share_id)
         going = replace(old, status=ShareStatus.DETACHING)
-        return {"share": old.uuid}, {"shares": tuple(going if one is old else one for one in instance.shares)}
+        return ShareArguments(old.uuid), {"shares": tuple(going if one is old else one for one in instance.shares)}
 
     act.begin(cloud, caller, server_id, DETACH, prepare)
 
@@ -98,7 +98,7 @@ def _demand(cloud: Cloud, caller: Caller, server_id: str, doing: Doing) -> None:
     instance = found.instance
     caller.demand(doing.rule, find.target(instance))
     act.demand_unlocked(caller.ctx, instance)
-    lifecycle.begin(doing.kind.value, instance.state, server_id, said=doing.name)
+    begin(doing.operation, instance.state, server_id)
     if found.cell is None or instance.host is None:
         raise InstanceNotReady(instance_uuid=server_id)
     with found.cell.db.connect(caller.ctx.deadline) as tx:

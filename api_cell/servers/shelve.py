@@ -20,19 +20,19 @@ from cell_service.errors import (
     UnshelveHostNotInZone,
     UnshelveNotOffloaded,
 )
-from cell_service.model import lifecycle, shelved
+from cell_service.model import shelved
 from cell_service.model.instance import Instance
 from cell_service.model.lifecycle import VmState
 from cell_service.model.move import MovePlan
-from cell_service.model.operation import IMAGE, STALE_IMAGE, Kind
+from cell_service.operations import shelving
+from cell_service.operations.rule import begin
 from mapping_db import host_mappings
 from mapping_db.cells.registry import Cell
 from mapping_db.cloud import Cloud
 
-SHELVE = Doing(Kind.SHELVE, "shelve", "os_compute_api:os-shelve:shelve", seconds=3600.0)
-NEVER_SECONDS = 10 * 365 * 86400.0
-OFFLOAD = Doing(Kind.SHELVE_OFFLOAD, "shelveOffload", "os_compute_api:os-shelve:shelve_offload", seconds=NEVER_SECONDS)
-START = Doing(Kind.UNSHELVE, "unshelve", "os_compute_api:os-shelve:unshelve")
+SHELVE = Doing(shelving.SHELVE, "os_compute_api:os-shelve:shelve")
+OFFLOAD = Doing(shelving.SHELVE_OFFLOAD, "os_compute_api:os-shelve:shelve_offload")
+START = Doing(shelving.UNSHELVE, "os_compute_api:os-shelve:unshelve")
 HOST_RULE = "os_compute_api:os-shelve:unshelve_to_host"
 CROSS_CELL_RULE = "compute:servers:resize:cross_cell"
 
@@ -53,9 +53,8 @@ def shelve(cloud: Cloud, caller: Caller, server_id: str) -> None:
     """
     image_id = str(uuid4())
 
-    def prepare(instance: Instance) -> tuple[dict[str, Any], dict[str, Any]]:
-        stale = shelved.image_of(instance.system_metadata)
-        arguments = {IMAGE: image_id} | ({STALE_IMAGE: stale} if stale else {})
+    def prepare(instance: Instance) -> tuple[shelving.ShelveArguments, dict[str, Any]]:
+        arguments = shelving.ShelveArguments(image_id, shelved.image_of(instance.system_metadata))
         return arguments, {"system_metadata": shelved.begun(instance.system_metadata, image_id)}
 
     act.begin(cloud, caller, server_id, SHELVE, prepare=prepare)
@@ -73,7 +72,7 @@ def unshelve(cloud: Cloud, services: Services, caller: Caller, server_id: str, p
     instance = found.instance
     caller.demand(START.rule, find.target(instance))
     act.demand_unlocked(caller.ctx, instance)
-    lifecycle.begin(START.kind.value, instance.state, server_id)
+    begin(START.operation, instance.state, server_id)
     if instance.vm_state is VmState.SHELVED:
         if place != Place():
             raise UnshelveNotOffloaded(instance_uuid=server_id, state=instance.vm_state.value)

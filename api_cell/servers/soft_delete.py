@@ -16,12 +16,11 @@ from api_cell.services import Services
 from cell_service.errors import InstanceInvalidState, InstanceNotReady
 from cell_service.model.instance import Instance
 from cell_service.model.lifecycle import Task, VmState
-from cell_service.model.operation import Kind
+from cell_service.operations import deletes
 from mapping_db.cloud import Cloud
 
-NEVER_SECONDS = 10 * 365 * 86400.0
-SOFT_DELETE = Doing(Kind.SOFT_DELETE, "delete", delete.RULE, seconds=NEVER_SECONDS)
-RESTORE = Doing(Kind.RESTORE, "restore", "os_compute_api:os-deferred-delete:restore")
+SOFT_DELETE = Doing(deletes.SOFT_DELETE, delete.RULE)
+RESTORE = Doing(deletes.RESTORE, "os_compute_api:os-deferred-delete:restore")
 FORCE_RULE = "os_compute_api:os-deferred-delete:force"
 SINCE = "soft_deleted_at"
 """Where the system metadata says when it was."""
@@ -36,11 +35,11 @@ def accept(cloud: Cloud, services: Services, caller: Caller, server_id: str) -> 
         delete.accept(cloud, services, caller, server_id)
         return
 
-    def prepare(instance: Instance) -> tuple[dict[str, Any], dict[str, Any]]:
+    def prepare(instance: Instance) -> tuple[None, dict[str, Any]]:
         if instance.launched_at is None:
             raise InstanceNotReady(instance_uuid=server_id)
         now = cloud.clock.now()
-        return {}, {"system_metadata": {**instance.system_metadata, SINCE: now.isoformat()}}
+        return None, {"system_metadata": {**instance.system_metadata, SINCE: now.isoformat()}}
 
     try:
         act.begin(cloud, caller, server_id, SOFT_DELETE, prepare=prepare)

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import replace
-from datetime import timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 from sqlalchemy import Connection
 
@@ -20,19 +19,26 @@ from cell_service.context import Context
 from cell_service.db import operations
 from cell_service.errors import (
     DeadlineExceeded,
-    InstanceInvalidState,
-    InstanceNotReady,
     Invalid,
     NoConsumer,
     NotSupported,
 )
 from cell_service.logs import about
 from cell_service.model.instance import Instance
-from cell_service.model.operation import Kind
+from cell_service.operations.declaration import Operation
+from cell_service.operations.rule import begin_on
+from cell_service.operations.volumes import (
+    SNAPSHOT_VOLUME,
+    UNSNAPSHOT_VOLUME,
+    SnapshotArguments,
+    UnsnapshotArguments,
+)
 from mapping_db.cells.registry import Cell
 from mapping_db.cloud import Cloud
 
 log = logging.getLogger(__name__)
+
+A = TypeVar("A")
 
 
 def take(cloud: Cloud, services: Services, ctx: Context, volume_id: str, body: dict[str, Any]) -> None:
@@ -40,20 +46,21 @@ def take(cloud: Cloud, services: Services, ctx: Context, volume_id: str, body: d
 
     Raises VolumeNotFound, InstanceNotFound, Invalid, InstanceNotReady, InstanceInvalidState, CellUnavailable.
     """
-    wanted = {"snapshot_id": body["snapshot_id"], "new_file": body["new_file"]}
-    _begin(cloud, services, ctx, Kind.SNAPSHOT_VOLUME, volume_id, wanted)
+    wanted = SnapshotArguments(volume_id, body["snapshot_id"], body["new_file"])
+    _begin(cloud, services, ctx, SNAPSHOT_VOLUME, volume_id, wanted)
 
 
 def remove(
     cloud: Cloud, services: Services, ctx: Context, volume_id: str, snapshot_id: str, body: dict[str, Any]
 ) -> None:
     """The snapshot's files will be merged. Raises like `take`."""
-    files = {name: body.get(name) for name in ("file_to_merge", "merge_target_file")}
-    _begin(cloud, services, ctx, Kind.UNSNAPSHOT_VOLUME, volume_id, {"snapshot_id": snapshot_id, **files})
+    files = body.get("file_to_merge"), body.get("merge_target_file")
+    wanted = UnsnapshotArguments(volume_id, snapshot_id, *files)
+    _begin(cloud, services, ctx, UNSNAPSHOT_VOLUME, volume_id, wanted)
 
 
 def _begin(
-    cloud: Cloud, services: Services, ctx: Context, kind: Kind, volume_id: str, arguments: dict[str, Any]
+    cloud: Cloud, services: Services, ctx: Context, operation: Operation[A, Any], volume_id: str, arguments: A
 ) -> None:
     ctx = replace(ctx, is_admin=True)  # the block storage service acts for the owner of the volume
     server_id = _server_with(services, ctx, volume_id)
@@ -61,26 +68,18 @@ def _begin(
     def check(tx: Connection, cell: Cell) -> Instance:
         instance = find.to_change(cloud, ctx, tx, cell, server_id)
         demand_device(instance, volume_id)
-        if instance.host is None:
-            raise InstanceNotReady(instance_uuid=server_id)
-        if instance.task_state is not None:
-            raise InstanceInvalidState(
-                action=kind.value, instance_uuid=server_id, attribute="task_state", state=instance.task_state.value
-            )
+        begin_on(operation, instance)
         return instance
 
     def work(tx: Connection, cell: Cell) -> tuple[Cell, Instance]:
         instance, now = check(tx, cell), cloud.clock.now()
-        operations.insert(
-            tx, ctx, instance_uuid=server_id, kind=kind, host=instance.host, now=now,
-            deadline=now + timedelta(seconds=act.SECONDS_TO_ACT), arguments={"volume_id": volume_id, **arguments},
-        )  # fmt: skip
+        operations.insert(tx, operations.new_operation(operation, ctx, server_id, instance.host, now, arguments))
         return cell, instance
 
     cell, instance = find.change(cloud, ctx, server_id, lambda tx, cell: (cell, check(tx, cell)))
     _demand_able(ctx, cell, instance.host or "")
     cell, instance = find.change(cloud, ctx, server_id, work)
-    log.info("snapshot work accepted", extra=about(ctx, instance=server_id, volume=volume_id, kind=kind.value))
+    log.info("snapshot work accepted", extra=about(ctx, instance=server_id, volume=volume_id, kind=operation.name))
     act.wake(ctx, cell, instance.host)
 
 

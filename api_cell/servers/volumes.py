@@ -10,7 +10,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from datetime import timedelta
 from typing import Any
 from uuid import uuid4
 
@@ -24,8 +23,6 @@ from cell_service.db import actions, instances, operations
 from cell_service.errors import (
     Conflict,
     Forbidden,
-    InstanceInvalidState,
-    InstanceNotReady,
     Invalid,
     PolycellError,
     VolumeNotFound,
@@ -34,7 +31,15 @@ from cell_service.logs import about
 from cell_service.model.block_device import BlockDevice, next_name, of_volume, volumes
 from cell_service.model.instance import Instance
 from cell_service.model.lifecycle import VmState
-from cell_service.model.operation import Kind
+from cell_service.operations.declaration import Operation
+from cell_service.operations.rule import SHELVED, begin_on
+from cell_service.operations.volumes import (
+    ATTACH_VOLUME,
+    DETACH_VOLUME,
+    SWAP_VOLUME,
+    DeviceArguments,
+    SwapArguments,
+)
 from cell_service.peers.volumes import Volume
 from mapping_db.cells.registry import Cell
 from mapping_db.cloud import Cloud
@@ -43,14 +48,7 @@ log = logging.getLogger(__name__)
 
 PREFIX = "os_compute_api:os-volumes-attachments:"
 MOST_DEVICES = 26
-_SHELVED = frozenset({VmState.SHELVED, VmState.SHELVED_OFFLOADED})
-_ATTACH = frozenset({VmState.ACTIVE, VmState.PAUSED, VmState.STOPPED, VmState.SUSPENDED, VmState.RESIZED}) | _SHELVED
-_SWAP = frozenset({VmState.ACTIVE, VmState.PAUSED, VmState.RESIZED})
-
-_ONLY_FORWARD = frozenset({Kind.DETACH_VOLUME, Kind.SWAP_VOLUME})
-"""Only the host that has begun with these knows what the guest has: they wait for it."""
-
-Change = Callable[[Instance], tuple[tuple[BlockDevice, ...], dict[str, Any]]]
+Change = Callable[[Instance], tuple[tuple[BlockDevice, ...], DeviceArguments | SwapArguments]]
 """The server's devices as they will be at once, and the operation's arguments."""
 
 
@@ -81,7 +79,7 @@ def attach(cloud: Cloud, services: Services, caller: Caller, server_id: str, req
 
     Raises InstanceNotFound, VolumeNotFound, VolumeUnavailable, Invalid, Conflict, Forbidden.
     """
-    instance = _demand(caller, find.server(cloud, caller.ctx, server_id).instance, Kind.ATTACH_VOLUME, "create")
+    instance = _demand(caller, find.server(cloud, caller.ctx, server_id).instance, ATTACH_VOLUME, "create")
     volume = services.require_volumes().get(caller.ctx, request.volume_id)
     device = BlockDevice(
         uuid=str(uuid4()),
@@ -97,19 +95,19 @@ def attach(cloud: Cloud, services: Services, caller: Caller, server_id: str, req
     _check_attachable(instance, volume, device, request)
     device = replace(device, attachment_id=services.require_volumes().reserve(caller.ctx, volume.id, server_id))
 
-    def change(now: Instance) -> tuple[tuple[BlockDevice, ...], dict[str, Any]]:
+    def change(now: Instance) -> tuple[tuple[BlockDevice, ...], DeviceArguments]:
         _check_attachable(now, volume, device, request)
         named = replace(device, device_name=_named(now, device.device_name))
-        return (*now.block_devices, named), {"device": device.uuid}
+        return (*now.block_devices, named), DeviceArguments(device.uuid)
 
     try:
         after = _begin(
             cloud,
             caller,
             server_id,
-            Kind.ATTACH_VOLUME,
+            ATTACH_VOLUME,
             "create",
-            _states(shelved=request.to_shelved),
+            _unknown(shelved=request.to_shelved),
             change,
         )
     except PolycellError:
@@ -126,21 +124,21 @@ def detach(
     Raises InstanceNotFound, VolumeNotFound, Forbidden, Conflict, Invalid.
     """
 
-    def change(now: Instance) -> tuple[tuple[BlockDevice, ...], dict[str, Any]]:
+    def change(now: Instance) -> tuple[tuple[BlockDevice, ...], DeviceArguments]:
         device = demand_device(now, volume_id)
-        if device.is_root and now.vm_state not in _SHELVED - {VmState.SHELVED}:
+        if device.is_root and now.vm_state not in DETACH_VOLUME.rule.hostless:
             raise Forbidden(reason="Cannot detach a root device volume")
         if device.detaching:
             raise Invalid(reason=f"Invalid volume: volume {volume_id} is being detached already.")
         if now.host is None:
-            return tuple(each for each in now.block_devices if each is not device), {"device": device.uuid}
+            return tuple(each for each in now.block_devices if each is not device), DeviceArguments(device.uuid)
         kept = (replace(each, detaching=True) if each is device else each for each in now.block_devices)
-        return tuple(kept), {"device": device.uuid}
+        return tuple(kept), DeviceArguments(device.uuid)
 
     found = find.server(cloud, caller.ctx, server_id).instance
-    _demand(caller, found, Kind.DETACH_VOLUME, "delete")
+    _demand(caller, found, DETACH_VOLUME, "delete")
     device = demand_device(found, volume_id)
-    after = _begin(cloud, caller, server_id, Kind.DETACH_VOLUME, "delete", _states(shelved=from_shelved), change)
+    after = _begin(cloud, caller, server_id, DETACH_VOLUME, "delete", _unknown(shelved=from_shelved), change)
     if after.host is None and device.attachment_id is not None:
         services.require_volumes().release(caller.ctx, device.attachment_id)
 
@@ -148,7 +146,7 @@ def detach(
 def swap(cloud: Cloud, services: Services, caller: Caller, server_id: str, volume_id: str, new_id: str) -> None:
     """The device will be the new volume. Raises InstanceNotFound, VolumeNotFound, Invalid, Conflict."""
     found = find.server(cloud, caller.ctx, server_id).instance
-    _demand(caller, found, Kind.SWAP_VOLUME, "swap")
+    _demand(caller, found, SWAP_VOLUME, "swap")
     demand_device(found, volume_id)
     old = services.require_volumes().get(caller.ctx, volume_id)
     try:
@@ -163,15 +161,11 @@ def swap(cloud: Cloud, services: Services, caller: Caller, server_id: str, volum
         )
     attachment_id = services.require_volumes().reserve(caller.ctx, new_id, server_id)
 
-    def change(now: Instance) -> tuple[tuple[BlockDevice, ...], dict[str, Any]]:
-        return now.block_devices, {
-            "device": demand_device(now, volume_id).uuid,
-            "volume_id": new_id,
-            "attachment_id": attachment_id,
-        }
+    def change(now: Instance) -> tuple[tuple[BlockDevice, ...], SwapArguments]:
+        return now.block_devices, SwapArguments(demand_device(now, volume_id).uuid, new_id, attachment_id)
 
     try:
-        _begin(cloud, caller, server_id, Kind.SWAP_VOLUME, "swap", _SWAP, change)
+        _begin(cloud, caller, server_id, SWAP_VOLUME, "swap", _unknown(shelved=True), change)
     except PolycellError:
         services.require_volumes().release(caller.ctx, attachment_id)
         raise
@@ -208,67 +202,55 @@ def demand_device(instance: Instance, volume_id: str) -> BlockDevice:
 
 
 def _begin(
-    cloud: Cloud, caller: Caller, server_id: str, kind: Kind, verb: str, states: frozenset[VmState], change: Change
+    cloud: Cloud,
+    caller: Caller,
+    server_id: str,
+    operation: Operation[Any, Any],
+    verb: str,
+    unknown: frozenset[VmState],
+    change: Change,
 ) -> Instance:
     """The change is stored, and the host will do the rest. Answers the server as it is then."""
 
     def work(tx: Connection, cell: Cell) -> tuple[Cell, Instance]:
-        instance = _demand(caller, find.to_change(cloud, caller.ctx, tx, cell, server_id), kind, verb)
-        _demand_state(instance, kind, states)
+        instance = _demand(caller, find.to_change(cloud, caller.ctx, tx, cell, server_id), operation, verb)
+        begin_on(operation, instance, unknown=unknown)
         after, arguments = change(instance)
         now = cloud.clock.now()
         instances.change(tx, server_id, now=now, block_devices=after)
         if instance.host is None:
-            actions.start(tx, caller.ctx, server_id, kind.value, now)
+            actions.start(tx, caller.ctx, server_id, operation.action, now)
             actions.finish(tx, server_id, caller.ctx.request_id, now)
         else:
-            _record(tx, cloud, caller.ctx, instance, kind, arguments)
+            actions.start(tx, caller.ctx, server_id, operation.action, now)
+            new = operations.new_operation(operation, caller.ctx, server_id, instance.host, now, arguments)
+            operations.insert(tx, new)
         return cell, replace(instance, block_devices=after)
 
     cell, instance = find.change(cloud, caller.ctx, server_id, work)
-    log.info("action accepted", extra=about(caller.ctx, instance=server_id, action=kind.value, host=instance.host))
+    log.info(
+        "action accepted", extra=about(caller.ctx, instance=server_id, action=operation.action, host=instance.host)
+    )
     if instance.host is not None:
         act.wake(caller.ctx, cell, instance.host)
     return instance
 
 
-def _record(
-    tx: Connection, cloud: Cloud, ctx: Context, instance: Instance, kind: Kind, arguments: dict[str, Any]
-) -> None:
-    now = cloud.clock.now()
-    actions.start(tx, ctx, instance.uuid, kind.value, now)
-    operations.insert(
-        tx, ctx, instance_uuid=instance.uuid, kind=kind, host=instance.host, now=now,
-        deadline=operations.NEVER if kind in _ONLY_FORWARD else now + timedelta(seconds=act.SECONDS_TO_ACT),
-        arguments=arguments,
-    )  # fmt: skip
-
-
-def _demand(caller: Caller, instance: Instance, kind: Kind | None, verb: str) -> Instance:
+def _demand(caller: Caller, instance: Instance, operation: Operation[Any, Any] | None, verb: str) -> Instance:
     caller.demand(PREFIX + verb, find.target(instance))
-    if kind is not None:
+    if operation is not None:
         act.demand_unlocked(caller.ctx, instance)
     return instance
 
 
-def _demand_state(instance: Instance, kind: Kind, states: frozenset[VmState]) -> None:
-    where = {"action": kind.value, "instance_uuid": instance.uuid}
-    if instance.vm_state not in states:
-        raise InstanceInvalidState(**where, attribute="vm_state", state=instance.vm_state.value)
-    if instance.task_state is not None:
-        raise InstanceInvalidState(**where, attribute="task_state", state=instance.task_state.value)
-    if instance.host is None and instance.vm_state is not VmState.SHELVED_OFFLOADED:
-        raise InstanceNotReady(instance_uuid=instance.uuid)
-
-
 def _check_attachable(instance: Instance, volume: Volume, device: BlockDevice, request: AttachRequest) -> None:
-    _demand_state(instance, Kind.ATTACH_VOLUME, _states(shelved=request.to_shelved))
+    begin_on(ATTACH_VOLUME, instance, unknown=_unknown(shelved=request.to_shelved))
     held = volumes(instance.block_devices)
     if any(each.volume_id == volume.id for each in held):
         raise Invalid(reason=f"Invalid volume: volume {volume.id} already attached")
     if len(held) >= MOST_DEVICES:
         raise Forbidden(reason=f"The maximum allowed number of disk devices ({MOST_DEVICES}) to attach is exceeded.")
-    offloaded = instance.vm_state is VmState.SHELVED_OFFLOADED
+    offloaded = instance.vm_state in ATTACH_VOLUME.rule.hostless
     if device.tag is not None and offloaded:
         raise Invalid(reason="Tagged volume attachment is not supported for this server instance.")
     if volume.multiattach and not request.multiattach:
@@ -279,9 +261,10 @@ def _check_attachable(instance: Instance, volume: Volume, device: BlockDevice, r
         raise Conflict(reason=f"The supplied device path ({device.device_name}) is in use.")
 
 
-def _states(*, shelved: bool) -> frozenset[VmState]:
-    """The states in which volumes are attached and detached."""
-    return _ATTACH if shelved else _ATTACH - _SHELVED
+def _unknown(*, shelved: bool) -> frozenset[VmState]:
+    """States that the caller's version does not know for volumes: before 2.20 those of shelved servers (Nova API
+    reference, microversion 2.20)."""
+    return frozenset() if shelved else SHELVED
 
 
 def _named(instance: Instance, wanted: str | None) -> str:

@@ -198,6 +198,8 @@ class HostMover:
         self._report("sealed", len(sealed))
         with source.db.connect(self._deadline) as tx:
             bundles = carry.read(tx, sealed, operations=True)
+        if any(text is not None for bundle in bundles for text in bundle.sealed):
+            bundles = carry.reseal(bundles, source.db.sealer(self._deadline), target.db.sealer(self._deadline))
         target.db.run(lambda tx: carry.write(tx, bundles, hidden=True), self._deadline)
         self._report("copied", len(sealed))
         arrived += self._own(sealed, source, target) + [uuid for uuid in sealed if uuid in dead]

@@ -6,7 +6,7 @@ import logging
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from functools import partial
 
 from sqlalchemy import Connection
@@ -15,13 +15,14 @@ from api_cell.servers import act, delete
 from api_cell.superconductor.context import SuperConductorContext
 from cell_service.context import internal
 from cell_service.db import actions, host_rows, instances, operations
-from cell_service.db.operations import Promise
+from cell_service.db.sealing import Sealer
 from cell_service.errors import InstanceAlreadyMoved, NoValidHost, Unavailable
 from cell_service.logs import about
 from cell_service.model.instance import Fault, Instance
 from cell_service.model.lifecycle import VmState
-from cell_service.model.operation import BuildArguments, Kind
+from cell_service.model.operation import BuildArguments
 from cell_service.model.request_spec import Selection
+from cell_service.operations.builds import BUILD
 from mapping_db import build_requests, host_mappings, instance_mappings, pending_secrets, request_specs
 from mapping_db.build_requests import BuildRequest, ChosenBuildRequest
 from mapping_db.cells.registry import Cell
@@ -30,7 +31,6 @@ from mapping_db.locations import Location
 log = logging.getLogger(__name__)
 
 
-BUILD_SECONDS = 3600.0
 """After so long a build that no host has finished becomes ERROR."""
 TRIES = 3
 """How often a request with which placing fails unexpectedly is tried before it is failed into cell0."""
@@ -178,6 +178,7 @@ def _hand_over(deps: SuperConductorContext, cell: Cell, requests: Sequence[Chose
 
     hosts = {each.selection.host for each in requests if each.selection.host}
     builds = {} if cell.mapping.is_cell0 else _builds_of(deps, cell, requests)
+    sealer = cell.db.sealer(deadline)
 
     def work(tx: Connection) -> None:
         for left in hosts - host_rows.hold(tx, hosts):
@@ -185,9 +186,9 @@ def _hand_over(deps: SuperConductorContext, cell: Cell, requests: Sequence[Chose
         if cell.mapping.is_cell0:
             for request in requests:
                 _fail_into_cell0(tx, deps, request, now)
-        elif not _stored(tx, deps, requests, builds, now):
+        elif not _stored(tx, deps, requests, builds, sealer, now):
             for request in requests:  # some were handed over before; what is there already stays
-                _stored(tx, deps, [request], builds, now)
+                _stored(tx, deps, [request], builds, sealer, now)
 
     cell.db.run(work, deadline)
     unwanted = deps.cloud.db.run(lambda tx: _point(tx, cell.mapping.id, requests))
@@ -212,6 +213,7 @@ def _stored(
     deps: SuperConductorContext,
     requests: Sequence[ChosenBuildRequest],
     builds: Mapping[str, BuildArguments],
+    sealer: Sealer,
     now: datetime,
 ) -> bool:
     """The cell has the instances, each with its action and an open build. False, and nothing is changed, when it has
@@ -221,11 +223,10 @@ def _stored(
         return False
     contexts = [deps.acting_for(each.request_id, each.instance.user_id, each.instance.project_id) for each in requests]
     actions.record_new(tx, [(ctx, each.uuid, "create", now) for ctx, each in zip(contexts, made, strict=True)])
-    deadline = now + timedelta(seconds=BUILD_SECONDS)
     operations.insert_all(
         tx,
         [
-            Promise(ctx, each.uuid, Kind.BUILD, each.host, now, deadline, builds[each.uuid])
+            operations.new_operation(BUILD, ctx, each.uuid, each.host, now, build=builds[each.uuid], sealer=sealer)
             for ctx, each in zip(contexts, made, strict=True)
         ],
     )

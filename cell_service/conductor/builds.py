@@ -18,58 +18,27 @@ from typing import Any
 from sqlalchemy import Connection
 
 from cell_service import wire
-from cell_service.conductor.context import EVENTS, ConductorContext, context_of
+from cell_service.conductor.context import ConductorContext, about_operation, context_of
 from cell_service.context import Context
 from cell_service.db import actions, instances, operations, services
 from cell_service.errors import InstanceNotFound, InventoryExceeded, MaxRetriesExceeded, OperationLost
-from cell_service.logs import about
 from cell_service.model.instance import Fault, Instance
 from cell_service.model.lifecycle import Task, VmState
-from cell_service.model.operation import Alternate, BuildArguments, Operation, Phase
+from cell_service.model.operation import Alternate, BuildArguments, Outcome, Phase, StoredOperation
 from cell_service.peers.volume_ends import let_go
 
 log = logging.getLogger(__name__)
 
 
-def leave_host(
-    deps: ConductorContext, operation: Operation, fault: Fault, *, retriable: bool, host_clean: bool
-) -> None:
-    """The build did not succeed on its host. `retriable`: another host may do better; `host_clean`: nothing is left on
-    this one. What may be left is owed to the instance. Raises OperationLost."""
+def leave_host(tx: Connection, operation: StoredOperation, outcome: Outcome) -> None:
+    """The build did not succeed on its host, and is the conductors' now. Raises OperationLost."""
     build = operation.build or BuildArguments()
     tried = replace(build, hosts_tried=(*build.hosts_tried, operation.host or ""))
-    arguments = {
-        **operation.arguments,
-        "fault": wire.to_plain(fault),
-        "final": not retriable,
-    }
-    now = deps.now()
-
-    def work(tx: Connection) -> None:
-        operations.to_moving(tx, operation.id, operation.fence, tried, arguments)
-        actions.finish_event(
-            tx,
-            operation.instance_uuid,
-            operation.request_id,
-            EVENTS[operation.kind],
-            operation.host,
-            now,
-            result=actions.ERROR,
-            traceback=fault.details,
-            details=fault.message,
-        )
-        if not host_clean:
-            ctx = context_of(operation, deps.clock)
-            operations.owe(tx, ctx, instance_uuid=operation.instance_uuid, host=operation.host, now=now)
-        if not retriable:
-            _to_error(tx, deps, operation, fault)
-
-    deps.db.run(work)
-    log.warning("build failed", extra=_about(deps, operation, reason=fault.message, retriable=retriable))
-    deps.work.set()
+    arguments = {**operation.arguments, "fault": wire.to_plain(outcome.fault), "final": not outcome.retriable}
+    operations.to_moving(tx, operation.id, operation.fence, tried, arguments)
 
 
-def advance(deps: ConductorContext, operation: Operation) -> None:
+def advance(deps: ConductorContext, operation: StoredOperation) -> None:
     """Bring a moving build, which the caller holds, to its next host or to its end.
 
     Raises OperationLost, PeerUnavailable (to be tried again).
@@ -85,7 +54,7 @@ def advance(deps: ConductorContext, operation: Operation) -> None:
     if deps.placement is not None:
         deps.placement.release(ctx, operation.instance_uuid)
     deps.db.run(lambda tx: _end(tx, deps, operation))
-    log.warning("build given up", extra=_about(deps, operation))
+    log.warning("build given up", extra=about_operation(deps, operation))
 
 
 def _let_go_of_volumes(deps: ConductorContext, ctx: Context, uuid: str) -> None:
@@ -95,7 +64,7 @@ def _let_go_of_volumes(deps: ConductorContext, ctx: Context, uuid: str) -> None:
         let_go(deps.volumes, ctx, uuid, found[uuid].block_devices)
 
 
-def _moved(deps: ConductorContext, ctx: Context, operation: Operation) -> bool:
+def _moved(deps: ConductorContext, ctx: Context, operation: StoredOperation) -> bool:
     """Whether the build is on its way to another host by now. Raises OperationLost, PeerUnavailable."""
     for alternate in _alternates(deps, operation):
         if deps.placement is not None:
@@ -104,20 +73,22 @@ def _moved(deps: ConductorContext, ctx: Context, operation: Operation) -> bool:
                     ctx, operation.instance_uuid, alternate.allocations, operation.project_id, operation.user_id
                 )
             except InventoryExceeded as error:
-                log.info("alternate is full", extra=_about(deps, operation, alternate=alternate.host, reason=error))
+                log.info(
+                    "alternate is full", extra=about_operation(deps, operation, alternate=alternate.host, reason=error)
+                )
                 continue
         try:
             deps.db.run(lambda tx, to=alternate: _reopen(tx, deps, operation, to))  # type: ignore[misc]
         except OperationLost:
             _release_if_deleted(deps, ctx, operation)
             raise
-        log.info("build moves", extra=_about(deps, operation, to=alternate.host))
+        log.info("build moves", extra=about_operation(deps, operation, to=alternate.host))
         deps.wake(ctx, alternate.host)
         return True
     return False
 
 
-def _alternates(deps: ConductorContext, operation: Operation) -> Iterator[Alternate]:
+def _alternates(deps: ConductorContext, operation: StoredOperation) -> Iterator[Alternate]:
     """The hosts that may still be tried: up, enabled, and not tried before."""
     build = operation.build or BuildArguments()
     with deps.db.connect() as tx:
@@ -131,7 +102,7 @@ def _alternates(deps: ConductorContext, operation: Operation) -> Iterator[Altern
             yield alternate
 
 
-def _reopen(tx: Connection, deps: ConductorContext, operation: Operation, to: Alternate) -> None:
+def _reopen(tx: Connection, deps: ConductorContext, operation: StoredOperation, to: Alternate) -> None:
     build = operation.build or BuildArguments()
     operations.reopen_on(tx, operation.id, operation.fence, to.host, build)
     instances.change(
@@ -145,7 +116,7 @@ def _reopen(tx: Connection, deps: ConductorContext, operation: Operation, to: Al
     )
 
 
-def _release_if_deleted(deps: ConductorContext, ctx: Context, operation: Operation) -> None:
+def _release_if_deleted(deps: ConductorContext, ctx: Context, operation: StoredOperation) -> None:
     """A delete came between: what was just allocated for the next host must not outlive the instance."""
     with deps.db.connect() as tx:
         try:
@@ -156,7 +127,7 @@ def _release_if_deleted(deps: ConductorContext, ctx: Context, operation: Operati
         deps.placement.release(ctx, operation.instance_uuid)
 
 
-def _give_up(deps: ConductorContext, operation: Operation) -> None:
+def _give_up(deps: ConductorContext, operation: StoredOperation) -> None:
     last = _fault_of(deps, operation)
     error = MaxRetriesExceeded(instance_uuid=operation.instance_uuid, reason=last.message)
     fault = Fault(code=500, message=str(error), created_at=deps.now(), details=last.details)
@@ -168,7 +139,7 @@ def _give_up(deps: ConductorContext, operation: Operation) -> None:
     deps.db.run(work)
 
 
-def _to_error(tx: Connection, deps: ConductorContext, operation: Operation, fault: Fault) -> None:
+def _to_error(tx: Connection, deps: ConductorContext, operation: StoredOperation, fault: Fault) -> None:
     """The instance is in ERROR, and points to no host any more."""
     columns: dict[str, Any] = {"vm_state": VmState.ERROR, "task_state": None, "fault": fault, "network_info": (),
                                "host": None, "node": None}  # fmt: skip
@@ -181,23 +152,13 @@ def _to_error(tx: Connection, deps: ConductorContext, operation: Operation, faul
         instances.change(tx, operation.instance_uuid, now=deps.now(), expect=instance.state, **columns)
 
 
-def _end(tx: Connection, deps: ConductorContext, operation: Operation) -> None:
-    operations.finish(tx, operation.id, operation.fence, Phase.FAILED, deps.now())
+def _end(tx: Connection, deps: ConductorContext, operation: StoredOperation) -> None:
+    operations.finish(tx, operation, Phase.FAILED, deps.now())
     actions.finish(tx, operation.instance_uuid, operation.request_id, deps.now(), message=actions.ERROR)
 
 
-def _fault_of(deps: ConductorContext, operation: Operation) -> Fault:
+def _fault_of(deps: ConductorContext, operation: StoredOperation) -> Fault:
     plain = operation.arguments.get("fault")
     if plain is None:
         return Fault(code=500, message="The build was not finished.", created_at=deps.now())
     return wire.from_plain(Fault, plain)
-
-
-def _about(deps: ConductorContext, operation: Operation, **fields: Any) -> dict[str, Any]:
-    return about(
-        context_of(operation, deps.clock),
-        instance=operation.instance_uuid,
-        operation=operation.id,
-        host=operation.host,
-        **fields,
-    )

@@ -9,15 +9,17 @@ from datetime import timedelta
 
 from sqlalchemy import Connection
 
-from cell_service.conductor import builds, dead_hosts, deletes, events, outcomes, shelving
-from cell_service.conductor.context import ConductorContext, context_of
+from cell_service.conductor import builds, dead_hosts, events, outcomes, shelving
+from cell_service.conductor.context import ConductorContext, about_operation, pause_seconds
 from cell_service.context import internal
 from cell_service.db import claims, network_info, operations, services
-from cell_service.errors import Conflict, InstanceNotFound, OperationLost, PolycellError
+from cell_service.errors import OperationLost, PolycellError
 from cell_service.logs import about
 from cell_service.model.host import Service
 from cell_service.model.instance import Fault
-from cell_service.model.operation import HELD_BY_GUESTS, Kind, Operation, Phase
+from cell_service.model.operation import ClaimedOperation, Outcome, Phase, StoredOperation
+from cell_service.operations.declaration import Event, HostDeath
+from cell_service.operations.table import declared
 from cell_service.rpc.conductor import Conductor
 
 log = logging.getLogger(__name__)
@@ -55,8 +57,8 @@ class Duties:
 
         deps.db.run(work)
 
-    def take(self, limit: int, holding: Collection[int] = ()) -> list[Operation]:
-        """Operations for this conductor to do itself (see `do`), without those it is at already."""
+    def take(self, limit: int, holding: Collection[int] = ()) -> list[ClaimedOperation]:
+        """Claim operations for this conductor to do itself (see `do`), without those that it is doing already."""
         deps = self._deps
         return deps.db.run(
             lambda tx: claims.claim(
@@ -70,24 +72,25 @@ class Duties:
             )
         )
 
-    def do(self, operation: Operation) -> None:
-        """Bring one taken operation forward; what can't be done now is left for later."""
+    def do(self, claimed: ClaimedOperation) -> None:
+        """Bring one claimed operation forward; what can't be done now is left for later."""
+        operation = claimed.operation
         try:
-            self._do(operation)
+            self._do(claimed)
         except OperationLost:
-            log.info("operation taken by somebody else", extra=self._about(operation))
+            log.info("operation claimed by another worker", extra=about_operation(self._deps, operation))
         except PolycellError as error:
             self._postpone(operation)
-            log.warning("operation put off", extra=self._about(operation, reason=error))
+            log.warning("operation put off", extra=about_operation(self._deps, operation, reason=error))
         except Exception:
             self._postpone(operation)
-            log.exception("operation put off", extra=self._about(operation))
+            log.exception("operation put off", extra=about_operation(self._deps, operation))
 
     def watch_hosts(self) -> None:
         """Builds of hosts that are down move on, deletes are done without them, and what only a host that is dead could
         do with volumes and ports; other work waits for its deadline.
 
-        Nobody is taken for dead on old news: after a pause in which this conductor could not see (its start, a
+        No host is taken for dead on old news: after a pause in which this conductor could not see (its start, a
         lost database or queue, its own freezing) it first looks for as long as a host may be silent.
         """
         deps = self._deps
@@ -97,7 +100,7 @@ class Duties:
             waiting = operations.abandoned(tx, now)
         seeing = self._seeing()
         down = {host for host, service in known.items() if not service.is_up(now, deps.settings.service_down_seconds)}
-        self._tell(down)
+        self._log(down)
         for operation in waiting:
             host = operation.host or ""
             if self._is_gone(known.get(host), host in down, seeing):
@@ -136,55 +139,47 @@ class Duties:
 
     # -----------------------------------------------------------------------------------------------
 
-    def _do(self, operation: Operation) -> None:
+    def _do(self, claimed: ClaimedOperation) -> None:
+        operation, host = claimed.operation, claimed.instance.host
         if operation.phase is Phase.MOVING:
             builds.advance(self._deps, operation)
-        elif operation.kind is Kind.DELETE:
-            deletes.do_here(self._deps, operation)
-        elif operation.kind is Kind.SHELVE_OFFLOAD:
-            self._offload(operation)
-        elif operation.kind is Kind.BUILD:
-            fault = self._fault("The instance has no host to be built on.")
-            builds.leave_host(self._deps, operation, fault, retriable=False, host_clean=True)
-        elif operation.kind in HELD_BY_GUESTS and operation.kind is not Kind.ATTACH_INTERFACE:
-            dead_hosts.do_here(self._deps, operation)
-        else:
-            outcomes.fail(self._deps, operation, self._fault("The instance has no host."))
+            return
+        fault = self._fault(f"Host {host} is down." if host else "The instance has no host.")
+        outcomes.conclude(self._deps, claimed, Event.HOST_DIED, Outcome(claimed.id, claimed.fence, fault=fault))
 
-    def _offload(self, operation: Operation) -> None:
-        try:
-            shelving.do_here(self._deps, operation)
-        except (Conflict, InstanceNotFound) as error:
-            if isinstance(error, OperationLost):
-                raise
-            outcomes.fail(self._deps, operation, self._fault(str(error)))
-
-    def _leave_dead_host(self, operation: Operation) -> None:
-        if operation.kind is Kind.BUILD:
+    def _leave_dead_host(self, operation: StoredOperation) -> None:
+        death = declared(operation).when_host_dies
+        if death is HostDeath.RETRY:
             fault = self._fault(f"Host {operation.host} went down while it was building the instance.")
-            builds.leave_host(self._deps, operation, fault, retriable=True, host_clean=False)
-        elif operation.kind in (Kind.MOVE_OUT, Kind.MOVE_IN, Kind.MOVE_RUN):
-            outcomes.fail(self._deps, operation, self._fault(f"Host {operation.host} is down."))
+            self._conclude(operation, Event.HOST_DIED, fault, retriable=True)
+        elif death is HostDeath.FAIL:
+            self._conclude(operation, Event.HOST_DIED, self._fault(f"Host {operation.host} is down."))
         elif (
-            operation.kind in (Kind.DELETE, Kind.SHELVE_OFFLOAD) or dead_hosts.is_given_up(self._deps, operation)
+            death is HostDeath.DO_HERE
+            or (death is HostDeath.DO_HERE_ONCE_DEAD and dead_hosts.is_given_up(self._deps, operation))
         ) and self._deps.db.run(lambda tx: operations.hand_over(tx, operation.id, operation.fence)):
             self._deps.work.set()
 
-    def _too_late(self, operation: Operation) -> None:
-        fault = self._fault(f"The {operation.kind.value} operation was not finished in time.")
-        if operation.kind is Kind.BUILD:
-            builds.leave_host(self._deps, operation, fault, retriable=False, host_clean=False)
-        else:
-            outcomes.fail(self._deps, operation, fault)
+    def _too_late(self, operation: StoredOperation) -> None:
+        fault = self._fault(f"The {operation.kind} operation was not finished in time.")
+        self._conclude(operation, Event.LATE, fault)
 
-    def _safely(self, operation: Operation, act: Callable[[Operation], None]) -> None:
+    def _conclude(self, operation: StoredOperation, event: Event, fault: Fault, *, retriable: bool = False) -> None:
+        """What the host may have begun is not known."""
+        outcome = Outcome(operation.id, operation.fence, fault=fault, retriable=retriable, host_clean=False)
+        with self._deps.db.connect() as tx:
+            found = claims.with_instances(tx, [operation.id]).get(operation.id)
+        if found is not None and found.fence == operation.fence:
+            outcomes.conclude(self._deps, found, event, outcome)
+
+    def _safely(self, operation: StoredOperation, act: Callable[[StoredOperation], None]) -> None:
         try:
             act(operation)
         except OperationLost:
-            log.info("operation went on meanwhile", extra=self._about(operation))
+            log.info("operation went on meanwhile", extra=about_operation(self._deps, operation))
 
-    def _postpone(self, operation: Operation) -> None:
-        until = self._deps.now() + timedelta(seconds=deletes.pause_seconds(operation.attempt))
+    def _postpone(self, operation: StoredOperation) -> None:
+        until = self._deps.now() + timedelta(seconds=pause_seconds(operation.attempt))
         self._deps.db.run(lambda tx: operations.postpone(tx, operation.id, operation.fence, until))
 
     def _seeing(self) -> bool:
@@ -200,7 +195,7 @@ class Duties:
             return True
         return seeing and (service is None or down)
 
-    def _tell(self, down: set[str]) -> None:
+    def _log(self, down: set[str]) -> None:
         ctx = internal(self._deps.clock)
         for host in down - self._down:
             log.warning("host is down", extra=about(ctx, host=host))
@@ -210,13 +205,3 @@ class Duties:
 
     def _fault(self, message: str) -> Fault:
         return Fault(code=500, message=message, created_at=self._deps.now())
-
-    def _about(self, operation: Operation, **fields: object) -> dict[str, object]:
-        return about(
-            context_of(operation, self._deps.clock),
-            instance=operation.instance_uuid,
-            operation=operation.id,
-            kind=operation.kind.value,
-            host=operation.host,
-            **fields,
-        )

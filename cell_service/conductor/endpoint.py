@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import json
 import logging
+from dataclasses import replace
 
 from sqlalchemy import Connection
 
 from cell_service.conductor import outcomes, power
-from cell_service.conductor.context import ConductorContext, event_of
+from cell_service.conductor.context import ConductorContext
 from cell_service.conductor.events import take_over as take_over_events
 from cell_service.context import Context
 from cell_service.db import actions, claims, compute_nodes, instances, operations, services, stages
-from cell_service.errors import ServiceNotFound
+from cell_service.errors import SecretsUnreadable, ServiceNotFound
 from cell_service.logs import about
 from cell_service.model.events import ServerEvent
 from cell_service.model.host import NodeReport
 from cell_service.model.instance import Instance
 from cell_service.model.lifecycle import PowerState, Task
-from cell_service.model.operation import Kind, Outcome, Phase, Work
+from cell_service.model.operation import ClaimedOperation, Outcome, Phase
+from cell_service.operations.table import declared, event_of
 from cell_service.rpc.conductor import Conductor, GuestReport, GuestVerdict, HostRegistration, HostStatus
 
 log = logging.getLogger(__name__)
@@ -74,15 +77,16 @@ class ConductorServant(Conductor):
         owner: str,
         builds: int | None = None,
         holding: tuple[int, ...] = (),
-    ) -> tuple[Work, ...]:
+    ) -> tuple[ClaimedOperation, ...]:
         """A host that was forced down, or is leaving for another cell, gets nothing."""
         now = self._deps.now()
 
-        def work(tx: Connection) -> tuple[Work, ...]:
+        def work(tx: Connection) -> list[ClaimedOperation]:
             service = services.by_host(tx, host, services.COMPUTE)
             if service.forced_down or service.leaving:
-                return ()
-            taken = claims.claim_standing(
+                return []
+            claimed = []
+            for each in claims.claim(
                 tx,
                 host,
                 owner=owner,
@@ -91,39 +95,46 @@ class ConductorServant(Conductor):
                 limit=limit,
                 builds=builds,
                 holding=holding,
-            )
-            works, steps, builds_begun = [], [], []
-            for each in taken:
-                operation, instance = each.operation, each.instance
-                gone = instance is None or (instance.deleted_at and operation.kind is not Kind.MOVE_DROP)
-                if instance is None or gone:
-                    operations.finish(tx, operation.id, operation.fence, Phase.SUPERSEDED, now)
-                    continue
-                works.append(Work(operation, instance))
-                event = event_of(operation)
-                if event is not None and each.action_id is not None:
-                    steps.append((each.action_id, event, host))
-                if operation.kind is Kind.BUILD:
-                    builds_begun.append(instance.uuid)
+            ):
+                if each.instance.deleted_at and not declared(each.operation).removes_leftovers:
+                    operations.finish(tx, each.operation, Phase.SUPERSEDED, now)
+                else:
+                    claimed.append(each)
+            steps = [
+                (each.action_id, event, host)
+                for each in claimed
+                if each.action_id is not None and (event := event_of(each.operation)) is not None
+            ]
             actions.start_events(tx, steps, now)
-            stages.begin_builds(tx, builds_begun, now)
-            return tuple(works)
+            stages.begin(tx, claimed, now)
+            return claimed
 
-        works = self._deps.db.run(work)
-        for one in works:
+        claimed = self._deps.db.run(work)
+        for one in claimed:
             log.info(
-                "operation taken",
+                "operation claimed",
                 extra=about(
                     ctx,
                     host=host,
                     instance=one.instance.uuid,
-                    operation=one.operation.id,
-                    kind=one.operation.kind.value,
-                    fence=one.operation.fence,
+                    operation=one.id,
+                    kind=one.operation.kind,
+                    fence=one.fence,
                     request=one.operation.request_id,
                 ),
             )
-        return works
+        return tuple(opened for one in claimed if (opened := self._opened(ctx, one)) is not None)
+
+    def _opened(self, ctx: Context, claimed: ClaimedOperation) -> ClaimedOperation | None:
+        """The operation with its secrets opened; None when they can't be: its lease runs out, and it is tried again."""
+        if claimed.sealed is None:
+            return claimed
+        try:
+            secrets = json.loads(self._deps.db.sealer().open(claimed.sealed))
+        except SecretsUnreadable as error:
+            log.error("operation not given to its host", extra=about(ctx, operation=claimed.id, reason=error))
+            return None
+        return replace(claimed, sealed=None, secrets=secrets)
 
     def renew_leases(self, ctx: Context, host: str, held: dict[str, int]) -> tuple[int, ...]:
         now, seconds = self._deps.now(), self._deps.settings.lease_seconds

@@ -9,7 +9,7 @@ from datetime import timedelta
 from sqlalchemy import Connection
 
 from cell_service.conductor import volumes
-from cell_service.conductor.context import EVENTS, ConductorContext, on_behalf_of
+from cell_service.conductor.context import ConductorContext, on_behalf_of
 from cell_service.context import Context
 from cell_service.db import actions, instances, network_info, operations
 from cell_service.errors import PolycellError
@@ -26,7 +26,8 @@ from cell_service.model.events import (
 )
 from cell_service.model.instance import Instance
 from cell_service.model.lifecycle import PowerState, VmState
-from cell_service.model.operation import Kind
+from cell_service.operations.interfaces import DETACH_INTERFACE, DetachInterfaceArguments
+from cell_service.operations.power import START, STOP
 from cell_service.rpc.compute import Compute
 from cell_service.rpc.contract import client
 
@@ -35,8 +36,8 @@ log = logging.getLogger(__name__)
 BATCH = 50
 UNPLUG_SECONDS = 600.0
 _POWER = {
-    POWER_ON: (VmState.STOPPED, VmState.ACTIVE, PowerState.RUNNING, Kind.START),
-    POWER_OFF: (VmState.ACTIVE, VmState.STOPPED, PowerState.SHUTDOWN, Kind.STOP),
+    POWER_ON: (VmState.STOPPED, VmState.ACTIVE, PowerState.RUNNING, START),
+    POWER_OFF: (VmState.ACTIVE, VmState.STOPPED, PowerState.SHUTDOWN, STOP),
 }
 """By tag: from which state to which, what the power is then, and as which action it stands in the history."""
 
@@ -81,21 +82,18 @@ def _vif_deleted(deps: ConductorContext, ctx: Context, event: ServerEvent) -> No
             left = tuple(vif for vif in instance.network_info if vif.port_id != event.tag)
             instances.change(tx, instance.uuid, now=deps.now(), settled=True, network_info=left)
             return None
-        for operation in operations.unfinished(tx, instance.uuid):
-            if operation.kind is Kind.DETACH_INTERFACE and operation.arguments.get("port_id") == event.tag:
-                return None
+        arguments = DetachInterfaceArguments(event.tag or "")
+        under_way = operations.of_kind(operations.unfinished(tx, instance.uuid), DETACH_INTERFACE)
+        if any(DETACH_INTERFACE.read(each.arguments) == arguments for each in under_way):
+            return None
         own = on_behalf_of(deps, instance)
-        actions.start(tx, own, instance.uuid, Kind.DETACH_INTERFACE.value, deps.now())
-        operations.insert(
-            tx,
-            own,
-            instance_uuid=instance.uuid,
-            kind=Kind.DETACH_INTERFACE,
-            host=instance.host,
-            now=deps.now(),
-            deadline=deps.now() + timedelta(seconds=UNPLUG_SECONDS),
-            arguments={"port_id": event.tag},
+        now = deps.now()
+        actions.start(tx, own, instance.uuid, DETACH_INTERFACE.action, now)
+        until = now + timedelta(seconds=UNPLUG_SECONDS)
+        new = operations.new_operation(
+            DETACH_INTERFACE, own, instance.uuid, instance.host, now, arguments, deadline=until
         )
+        operations.insert(tx, new)
         return instance.host
 
     host = deps.db.run(work)
@@ -113,7 +111,7 @@ def _vif_plugged(deps: ConductorContext, ctx: Context, event: ServerEvent) -> No
 
 def _power_update(deps: ConductorContext, ctx: Context, event: ServerEvent) -> None:
     """Somebody has turned the machine on or off: the record says so, and nobody turns it back."""
-    before, after, power_state, kind = _POWER[event.tag or ""]
+    before, after, power_state, operation = _POWER[event.tag or ""]
 
     def work(tx: Connection) -> None:
         instance = instances.get_many(tx, [event.instance_uuid]).get(event.instance_uuid)
@@ -123,8 +121,8 @@ def _power_update(deps: ConductorContext, ctx: Context, event: ServerEvent) -> N
         if instances.change(
             tx, instance.uuid, now=now, expect=instance.state, settled=True, vm_state=after, power_state=power_state
         ):
-            actions.start(tx, own, instance.uuid, kind.value, now)
-            actions.finish_event(tx, instance.uuid, own.request_id, EVENTS[kind], instance.host, now)
+            actions.start(tx, own, instance.uuid, operation.action, now)
+            actions.finish_event(tx, instance.uuid, own.request_id, operation.event or "", instance.host, now)
             actions.finish(tx, instance.uuid, own.request_id, now)
 
     deps.db.run(work)

@@ -1,9 +1,10 @@
-"""How operations end: state, event, fault and the end itself in one transaction."""
+"""How operations end: state, event, fault and the end itself in one transaction. What follows is declared with each
+(`cell_service.operations`); here it is carried out."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -11,263 +12,184 @@ from typing import Any
 from sqlalchemy import Connection
 
 from cell_service import wire
-from cell_service.conductor import builds, deletes, shares, shelving, volumes
-from cell_service.conductor.context import ConductorContext, context_of, event_of
+from cell_service.conductor import builds, effects
+from cell_service.conductor.context import ConductorContext, about_operation, context_of, pause_seconds
 from cell_service.db import actions, instances, operations
-from cell_service.db.claims import Standing, standing
-from cell_service.errors import Conflict, InstanceNotFound, OperationLost
-from cell_service.logs import about
-from cell_service.model import lifecycle, shelved
-from cell_service.model.block_device import BlockDevice, merged
+from cell_service.db.claims import with_instances
+from cell_service.errors import Conflict, InstanceNotFound, OperationLost, PeerUnavailable, VolumeNotFound
 from cell_service.model.instance import Fault, Instance
-from cell_service.model.lifecycle import PowerState, VmState
-from cell_service.model.operation import (
-    ERRAND_OUTCOME,
-    ERRANDS,
-    IMAGE_GONE,
-    SHARE_WORK,
-    SNAPSHOT_FAULTS,
-    TELLING,
-    VOLUME_WORK,
-    Kind,
-    Operation,
-    Outcome,
-    Phase,
-)
+from cell_service.model.operation import OUTCOME, ClaimedOperation, Outcome, Phase
+from cell_service.operations.declaration import Changes, Ending, Event, History, HostDeath, end
+from cell_service.operations.table import declared, event_of
+from cell_service.peers.volumes import Volume
 
 log = logging.getLogger(__name__)
 
-_REBOOTS = (Kind.REBOOT_SOFT, Kind.REBOOT_HARD)
-_CHANGES_MORE = (Kind.SHELVE, Kind.UNSHELVE)
-"""What these leave behind depends on more than the instance's state."""
-_MAKES_A_GUEST = (Kind.BUILD, Kind.REBUILD)
+Decide = Callable[[Instance], Changes]
+
+_MADE_OF_THE_ROW = frozenset({"block_devices", "shares", "system_metadata"})
+"""Columns of which new values are made of the old ones, and not only of the state."""
 
 
 def record(deps: ConductorContext, outcome: Outcome) -> None:
-    """Take over what a host says about an operation. Told before: nothing. Raises OperationLost."""
-    held = _held(deps, outcome)
-    if held is None:
+    """Take over what a host reports of an operation. Reported before: nothing. Raises OperationLost."""
+    claimed = _claimed(deps, outcome)
+    if claimed is not None:
+        conclude(deps, claimed, Event.SUCCEEDED if outcome.fault is None else Event.FAILED, outcome)
+
+
+def conclude(deps: ConductorContext, claimed: ClaimedOperation, event: Event, outcome: Outcome) -> None:
+    """The operation ends so. Raises OperationLost, PeerUnavailable (to be tried again)."""
+    operation, ctx = claimed.operation, context_of(claimed.operation, deps.clock)
+    asked = _volumes(deps, claimed, outcome) if event is Event.HOST_DIED else {}
+
+    def decide(instance: Instance) -> Changes:
+        return end(event, _ending(deps, claimed, outcome, instance, asked))
+
+    first = decide(claimed.instance)
+    try:
+        for effect in first.effects:
+            effects.carry_out_before(deps, ctx, claimed.instance, effect)
+    except PeerUnavailable as error:
+        if operation.host is None or declared(operation).when_host_dies is not HostDeath.DO_HERE:
+            raise
+        deps.db.run(lambda tx: operations.hand_over(tx, operation.id, operation.fence))
+        log.warning("operation goes on without its host", extra=about_operation(deps, operation, reason=error))
         return
-    operation = held.operation
-    if operation.kind is Kind.DELETE:
-        deletes.host_is_through(deps, operation, outcome.fault, held.action_id)
-    elif operation.kind in ERRANDS:
-        _end_errand(deps, operation, outcome)
-    elif outcome.fault is None and operation.kind is Kind.SHELVE_OFFLOAD:
-        shelving.host_is_through(deps, operation, outcome.devices)
-    elif outcome.fault is not None and outcome.retriable and operation.kind is not Kind.BUILD:
-        _try_again(deps, operation, outcome.fault)
-    elif operation.kind in VOLUME_WORK:
-        volumes.host_is_through(deps, operation, outcome)
-    elif operation.kind in SHARE_WORK:
-        shares.host_is_through(deps, operation, outcome)
-    elif outcome.fault is None:
-        deps.db.run(lambda tx: _succeed(tx, deps, held, outcome))
-        log.info("operation done", extra=_about(deps, operation))
-        if operation.kind is Kind.SHELVE and operation.host is not None:
-            deps.wake(context_of(operation, deps.clock), operation.host)
-    elif operation.kind is Kind.BUILD:
-        builds.leave_host(deps, operation, outcome.fault, retriable=outcome.retriable, host_clean=outcome.host_clean)
+    except Conflict as error:
+        if isinstance(error, OperationLost) or event is not Event.HOST_DIED:
+            raise
+        fault = Fault(code=error.status, message=str(error), created_at=deps.now())
+        conclude(deps, claimed, Event.FAILED, replace(outcome, fault=fault))
+        return
+    changes = deps.db.run(lambda tx: _apply(tx, deps, claimed, outcome, decide, first))
+    for effect in changes.effects:
+        effects.carry_out_after(deps, ctx, operation, effect)
+    if changes.phase is Phase.MOVING:
+        deps.work.set()
+    if changes.fault is None:
+        log.info("operation done", extra=about_operation(deps, operation))
     else:
-        fail(deps, operation, outcome.fault, outcome.power_state, outcome.devices)
+        words = {"phase": changes.phase.value, "reason": changes.fault.message}
+        log.warning("operation failed", extra=about_operation(deps, operation, **words))
 
 
-def fail(
-    deps: ConductorContext,
-    operation: Operation,
-    fault: Fault,
-    power_state: PowerState | None = None,
-    devices: tuple[BlockDevice, ...] = (),
-) -> None:
-    """The operation (no build, no delete) ended with a fault: the instance is what it was, with no task; `devices`
-    are as they are now.
-
-    A guest that does not run after a reboot makes it ERROR, and so does a failed rebuild. An errand of a move changes
-    nothing of the instance, and what does not show in its state nothing of that. Raises OperationLost.
-    """
-    if operation.kind in ERRANDS:
-        _end_errand(deps, operation, Outcome(operation.id, operation.fence, fault=fault))
-        return
-    if operation.kind is Kind.ATTACH_INTERFACE and deps.networks is not None:
-        key = operation.arguments["key"]
-        deps.networks.take_back(context_of(operation, deps.clock), operation.instance_uuid, key)
-
-    if operation.kind in SNAPSHOT_FAULTS:
-        volumes.tell_snapshot_failed(deps, operation)
-    if operation.kind in VOLUME_WORK:
-        volumes.host_is_through(deps, operation, Outcome(operation.id, operation.fence, fault=fault))
-        return
-    if operation.kind in SHARE_WORK:
-        shares.host_is_through(deps, operation, Outcome(operation.id, operation.fence, fault=fault))
-        return
-
-    def columns(instance: Instance) -> dict[str, Any]:
-        changes: dict[str, Any] = {}
-        if lifecycle.shows(operation.kind.value):
-            changes = {"task_state": None, "fault": fault}
-        if devices:
-            changes["block_devices"] = merged(instance.block_devices, devices)
-        if power_state is not None:
-            changes["power_state"] = power_state
-        dead = operation.kind in _REBOOTS and power_state is not PowerState.RUNNING
-        if dead or operation.kind is Kind.REBUILD:
-            changes["vm_state"] = VmState.ERROR
-        return changes
-
-    def work(tx: Connection) -> None:
-        now = deps.now()
-        operations.forget_password(tx, operation)
-        _keep(tx, operation, Outcome(operation.id, operation.fence, fault=fault))
-        operations.finish(tx, operation.id, operation.fence, Phase.FAILED, now)
-        settle(tx, deps, operation.instance_uuid, columns)
-        _end_event(tx, deps, operation, fault)
-
-    deps.db.run(work)
-    log.warning("operation failed", extra=_about(deps, operation, reason=fault.message))
+def _apply(
+    tx: Connection, deps: ConductorContext, claimed: ClaimedOperation, outcome: Outcome, decide: Decide, first: Changes
+) -> Changes:
+    """The row of the operation first: its fence decides. Answers the changes as they were made."""
+    operation, now = claimed.operation, deps.now()
+    if first.phase is Phase.OPEN:
+        until = now + timedelta(seconds=pause_seconds(operation.attempt))
+        if not operations.postpone(tx, operation.id, operation.fence, until):
+            return replace(first, effects=())
+    elif first.phase is Phase.MOVING:
+        builds.leave_host(tx, operation, outcome)
+    else:
+        kept = {**operation.arguments, OUTCOME: wire.to_plain(outcome)} if declared(operation).reports else None
+        operations.finish(tx, operation, first.phase, now, kept)
+    changes = _settle(tx, deps, claimed, decide, first)
+    _end_history(tx, claimed, changes, deps)
+    for effect in changes.effects:
+        effects.carry_out_within(tx, deps, claimed, effect)
+    return changes
 
 
-def _try_again(deps: ConductorContext, operation: Operation, fault: Fault) -> None:
-    """The host can only go forward, and not now: it is asked again after a pause."""
-    until = deps.now() + timedelta(seconds=deletes.pause_seconds(operation.attempt))
-    deps.db.run(lambda tx: operations.postpone(tx, operation.id, operation.fence, until))
-    log.warning("operation put off", extra=_about(deps, operation, reason=fault.message))
-
-
-def _end_errand(deps: ConductorContext, operation: Operation, outcome: Outcome) -> None:
-    """Who runs the move reads from the row how the errand ended; a removal that failed is tried again."""
-
-    def work(tx: Connection) -> bool:
-        now = deps.now()
-        if outcome.fault is not None and operation.kind is Kind.MOVE_DROP:
-            until = now + timedelta(seconds=deletes.pause_seconds(operation.attempt))
-            operations.postpone(tx, operation.id, operation.fence, until)
-            return True
-        found = replace(outcome, operation_id=operation.id, fence=operation.fence)
-        arguments = {**operations.without_password(operation.arguments), ERRAND_OUTCOME: wire.to_plain(found)}
-        operations.note(tx, operation.id, operation.fence, arguments)
-        phase = Phase.DONE if outcome.fault is None else Phase.FAILED
-        operations.finish(tx, operation.id, operation.fence, phase, now)
-        _end_event(tx, deps, operation, outcome.fault, whole=False)
-        return (
-            operation.kind is not Kind.MOVE_DROP or not outcome.devices or _reserved_again(tx, deps, outcome, operation)
-        )
-
-    if not deps.db.run(work) and deps.volumes is not None:
-        deps.volumes.release_all(context_of(operation, deps.clock), operation.instance_uuid)
-    log.info("errand ended", extra=_about(deps, operation, fault=outcome.fault and outcome.fault.message))
-
-
-def _reserved_again(tx: Connection, deps: ConductorContext, outcome: Outcome, operation: Operation) -> bool:
-    """An instance that waits for a host has its volumes reserved so. False: it is deleted, and must not have them."""
-    instances.hold(tx, operation.instance_uuid)
-    found = instances.get_many(tx, [operation.instance_uuid]).get(operation.instance_uuid)
-    if found is None:
-        return False
-    if found.host is None:
-        devices = merged(found.block_devices, outcome.devices)
-        instances.change(tx, found.uuid, now=deps.now(), block_devices=devices)
-    return True
-
-
-def settle(
-    tx: Connection,
-    deps: ConductorContext,
-    uuid: str,
-    columns: Callable[[Instance], dict[str, Any]],
-    known: Instance | None = None,
-) -> None:
-    """Change the instance to what `columns` makes of the newest row; of `known`, as it was read before, if its state
-    still is that and it depends on nothing else. An instance that is gone stays so."""
+def _settle(
+    tx: Connection, deps: ConductorContext, claimed: ClaimedOperation, decide: Decide, changes: Changes
+) -> Changes:
+    """The instance is changed as decided, by the newest row where that makes a difference. Raises OperationLost."""
+    uuid = claimed.operation.instance_uuid
+    known: Instance | None = claimed.instance
+    if changes.columns.keys() & _MADE_OF_THE_ROW or changes.only_from is not None:
+        known = None
     for _ in range(5):
-        try:
-            instance, known = known or instances.get(tx, uuid), None
-        except InstanceNotFound:
-            return
-        if instances.change(tx, uuid, now=deps.now(), expect=instance.state, **columns(instance)):
-            return
+        if known is None and changes.columns:
+            try:
+                known = instances.held(tx, uuid)
+            except InstanceNotFound:
+                return _without_instance(tx, uuid, decide, changes)
+            changes = decide(known)
+        if not changes.columns or known is None:
+            return changes
+        if changes.only_from is not None and known.state != changes.only_from:
+            raise OperationLost(operation_id=claimed.id, fence=claimed.fence)
+        if instances.change(tx, uuid, now=deps.now(), expect=known.state, **changes.columns):
+            return changes
+        known = None
     raise Conflict(reason=f"Instance {uuid} changes all the time.")
 
 
-def _succeed(tx: Connection, deps: ConductorContext, held: Standing, outcome: Outcome) -> None:
-    now, operation = deps.now(), held.operation
-    operations.forget_password(tx, operation)
-    _keep(tx, operation, outcome)
-    operations.finish(tx, operation.id, operation.fence, Phase.DONE, now)
-
-    def columns(instance: Instance) -> dict[str, Any]:
-        changes: dict[str, Any] = {}
-        if lifecycle.shows(operation.kind.value):
-            after = lifecycle.finish(operation.kind.value, instance.state)
-            changes = {"vm_state": after.vm, "task_state": after.task}
-        for name in ("power_state", "network_info", "root_device_name"):
-            value = getattr(outcome, name)
-            if value is not None:
-                changes[name] = value
-        if outcome.devices:
-            changes["block_devices"] = merged(instance.block_devices, outcome.devices)
-        if operation.kind in _MAKES_A_GUEST:
-            changes |= {"launched_at": now, "launched_on": operation.host, "host": operation.host}
-        if operation.kind is Kind.UNSHELVE:
-            gone = bool(outcome.result.get(IMAGE_GONE))
-            changes["system_metadata"] = shelved.ended(instance.system_metadata, image_gone=gone)
-        if operation.kind is Kind.SHELVE:
-            changes |= shelving.after_shelving(tx, deps, operation, instance)
-        return changes
-
-    only_state = not outcome.devices and operation.kind not in _CHANGES_MORE
-    settle(tx, deps, operation.instance_uuid, columns, held.instance if only_state else None)
-    if operation.kind is Kind.SHELVE and shelving.leaves_at_once(deps):
-        _end_event(tx, deps, operation, None, whole=False)
-    else:
-        actions.end(tx, held.action_id, event_of(operation), operation.host, now)
+def _without_instance(tx: Connection, uuid: str, decide: Decide, changes: Changes) -> Changes:
+    """An instance that is deleted meanwhile stays so."""
+    gone = instances.get_many(tx, [uuid], deleted=True).get(uuid)
+    return replace(changes if gone is None else decide(gone), columns={})
 
 
-def _keep(tx: Connection, operation: Operation, outcome: Outcome) -> None:
-    """Who waits for it reads from the row how the operation ended."""
-    if operation.kind in TELLING:
-        arguments = {**operations.without_password(operation.arguments), ERRAND_OUTCOME: wire.to_plain(outcome)}
-        operations.note(tx, operation.id, operation.fence, arguments)
-
-
-def _end_event(
-    tx: Connection, deps: ConductorContext, operation: Operation, fault: Fault | None, *, whole: bool = True
-) -> None:
-    """The event ends, and with it the `whole` action."""
-    now, event = deps.now(), event_of(operation)
+def _end_history(tx: Connection, claimed: ClaimedOperation, changes: Changes, deps: ConductorContext) -> None:
+    operation, fault, now = claimed.operation, changes.fault, deps.now()
+    if changes.history is History.NOTHING:
+        return
+    event, host = event_of(operation), changes.event_host or operation.host
+    if fault is None and changes.history is History.ACTION:
+        actions.end(tx, claimed.action_id, event, host, now)
+        return
+    uuid, request_id = operation.instance_uuid, operation.request_id
     if event is not None:
         actions.finish_event(
             tx,
-            operation.instance_uuid,
-            operation.request_id,
+            uuid,
+            request_id,
             event,
-            operation.host,
+            host,
             now,
             result=actions.SUCCESS if fault is None else actions.ERROR,
             traceback=fault.details if fault else None,
             details=fault.message if fault else None,
         )
-    if not whole:
-        return
-    actions.finish(
-        tx, operation.instance_uuid, operation.request_id, now, message=None if fault is None else actions.ERROR
+    if changes.history is History.ACTION:
+        actions.finish(tx, uuid, request_id, now, message=actions.ERROR)
+
+
+def _ending(
+    deps: ConductorContext,
+    claimed: ClaimedOperation,
+    outcome: Outcome,
+    instance: Instance,
+    volumes: Mapping[str, Volume | None],
+) -> Ending[Any, Any]:
+    declaration = declared(claimed.operation)
+    return Ending(
+        declaration,
+        claimed.operation,
+        declaration.read(claimed.operation.arguments),
+        instance,
+        outcome,
+        wire.from_plain(declaration.result, outcome.result),
+        deps.now(),
+        offloads_at_once=deps.settings.shelved_offload_seconds == 0,
+        volumes=volumes,
     )
 
 
-def _held(deps: ConductorContext, outcome: Outcome) -> Standing | None:
-    """The operation, None when this outcome was told before. Raises OperationLost."""
+def _volumes(deps: ConductorContext, claimed: ClaimedOperation, outcome: Outcome) -> dict[str, Volume | None]:
+    """What the block storage service says of the volumes that matter. Raises PeerUnavailable."""
+    found: dict[str, Volume | None] = {}
+    ending = _ending(deps, claimed, outcome, claimed.instance, {})
+    if deps.volumes is None:
+        return found
+    for volume_id in ending.declaration.asks_volumes(ending):
+        try:
+            found[volume_id] = deps.volumes.get(context_of(claimed.operation, deps.clock), volume_id)
+        except VolumeNotFound:
+            found[volume_id] = None
+    return found
+
+
+def _claimed(deps: ConductorContext, outcome: Outcome) -> ClaimedOperation | None:
+    """The operation, None when this outcome was reported before. Raises OperationLost."""
     with deps.db.connect() as tx:
-        found = standing(tx, [outcome.operation_id]).get(outcome.operation_id)
-    if found is None or found.operation.fence != outcome.fence or found.operation.phase is Phase.SUPERSEDED:
+        found = with_instances(tx, [outcome.operation_id]).get(outcome.operation_id)
+    if found is None or found.fence != outcome.fence or found.operation.phase is Phase.SUPERSEDED:
         raise OperationLost(operation_id=outcome.operation_id, fence=outcome.fence)
     return None if found.operation.phase in (Phase.DONE, Phase.FAILED) else found
-
-
-def _about(deps: ConductorContext, operation: Operation, **fields: Any) -> dict[str, Any]:
-    return about(
-        context_of(operation, deps.clock),
-        instance=operation.instance_uuid,
-        operation=operation.id,
-        kind=operation.kind.value,
-        host=operation.host,
-        **fields,
-    )

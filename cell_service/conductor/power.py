@@ -7,20 +7,18 @@ from datetime import timedelta
 
 from sqlalchemy import Connection
 
-from cell_service.conductor.context import EVENTS, ConductorContext, on_behalf_of
+from cell_service.conductor.context import ConductorContext, on_behalf_of
 from cell_service.conductor.reconciliation import KEEP, claims_on, judge
 from cell_service.context import Context
 from cell_service.db import actions, instances, operations
 from cell_service.logs import about
-from cell_service.model import lifecycle
 from cell_service.model.instance import Instance
 from cell_service.model.lifecycle import PowerState, State, VmState
-from cell_service.model.operation import Kind
+from cell_service.operations.power import STOP
 from cell_service.rpc.conductor import GuestReport, GuestVerdict
 
 log = logging.getLogger(__name__)
 
-STOP_SECONDS = 600.0
 SETTLED_SECONDS = 60.0
 _OFF = (PowerState.SHUTDOWN, PowerState.CRASHED)
 
@@ -95,28 +93,19 @@ def _follow(
 
 def _stop_again(tx: Connection, deps: ConductorContext, instance: Instance, power_state: PowerState) -> bool:
     """A guest that was started behind our back is stopped, as its owner last asked."""
-    task = lifecycle.RULES[Kind.STOP.value].task
     if not instances.change(
         tx,
         instance.uuid,
         now=deps.now(),
         expect=State(VmState.STOPPED),
         settled=True,
-        task_state=task,
+        task_state=STOP.rule.task,
         power_state=power_state,
     ):
         return False
     ctx = on_behalf_of(deps, instance)
-    actions.start(tx, ctx, instance.uuid, "stop", deps.now())
-    operations.insert(
-        tx,
-        ctx,
-        instance_uuid=instance.uuid,
-        kind=Kind.STOP,
-        host=instance.host,
-        now=deps.now(),
-        deadline=deps.now() + timedelta(seconds=STOP_SECONDS),
-    )
+    actions.start(tx, ctx, instance.uuid, STOP.action, deps.now())
+    operations.insert(tx, operations.new_operation(STOP, ctx, instance.uuid, instance.host, deps.now()))
     log.warning("guest runs though stopped, stopping it", extra=about(ctx, instance=instance.uuid))
     return True
 
@@ -124,8 +113,8 @@ def _stop_again(tx: Connection, deps: ConductorContext, instance: Instance, powe
 def _record_stop(tx: Connection, deps: ConductorContext, instance: Instance) -> None:
     ctx = on_behalf_of(deps, instance)
     now = deps.now()
-    actions.start(tx, ctx, instance.uuid, "stop", now)
-    actions.finish_event(tx, instance.uuid, ctx.request_id, EVENTS[Kind.STOP], instance.host, now)
+    actions.start(tx, ctx, instance.uuid, STOP.action, now)
+    actions.finish_event(tx, instance.uuid, ctx.request_id, STOP.event or "", instance.host, now)
     actions.finish(tx, instance.uuid, ctx.request_id, now)
 
 

@@ -18,7 +18,7 @@ from cell_service.logs import about
 from cell_service.model.instance import Instance
 from cell_service.model.lifecycle import Task, VmState
 from cell_service.model.migration import ENDED, EVACUATION, Migration
-from cell_service.model.operation import Kind
+from cell_service.operations.table import declared
 from cell_service.rpc.conductor import GuestReport
 
 log = logging.getLogger(__name__)
@@ -44,7 +44,7 @@ def claims_on(tx: Connection, host: str, known: Mapping[str, Instance]) -> Claim
     busy = {
         uuid
         for uuid in elsewhere
-        if any(work.host == host and work.kind is not Kind.MOVE_DROP for work in operations.unfinished(tx, uuid))
+        if any(work.host == host and not declared(work).removes_leftovers for work in operations.unfinished(tx, uuid))
     }
     failed = {uuid for uuid, one in known.items() if _never_was(one) and not operations.unfinished(tx, uuid)}
     moving = server_migrations.unfinished_of(tx, known)

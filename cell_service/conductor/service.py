@@ -15,7 +15,7 @@ from cell_service.conductor.endpoint import ConductorServant
 from cell_service.context import SYSTEM_CLOCK, Clock
 from cell_service.db.sql.engine import Database
 from cell_service.errors import PolycellError
-from cell_service.model.operation import Operation
+from cell_service.model.operation import ClaimedOperation
 from cell_service.peers.image import Images
 from cell_service.peers.network import Networks
 from cell_service.peers.placement import Placement
@@ -85,11 +85,11 @@ class ConductorService:
         room = OWN_WORK_AT_ONCE - len(self._running)
         if room <= 0:
             return
-        for operation in self.duties.take(room, tuple(self._running)):
-            self._running[operation.id] = self._pool.submit(self._do, operation)
+        for claimed in self.duties.take(room, tuple(self._running)):
+            self._running[claimed.id] = self._pool.submit(self._do, claimed)
 
-    def _do(self, operation: Operation) -> None:
-        self._attempt("own work", lambda: self.duties.do(operation))
+    def _do(self, claimed: ClaimedOperation) -> None:
+        self._attempt("own work", lambda: self.duties.do(claimed))
         self.deps.work.set()
 
     def _watch(self) -> None:

@@ -1,9 +1,8 @@
-"""Taking operations, with all that whoever takes them needs. The row's fence decides who has got one."""
+"""Claiming operations, with all that the worker needs. The row's fence decides who has one."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import cache
 
@@ -11,37 +10,31 @@ from sqlalchemy import Connection, and_, bindparam, case, exists, or_, select, u
 from sqlalchemy.sql.elements import ColumnElement
 
 from cell_service.db import actions, instances
-from cell_service.db.operations import columns, get_many, operation_of, unheld, workable
+from cell_service.db.operations import columns, finish, get_many, operation_of, unclaimed, workable
 from cell_service.db.schema import instances as instance_rows
-from cell_service.db.schema import operations
+from cell_service.db.schema import operation_secrets, operations
 from cell_service.db.sql.prepared import Prepared, keys, one_of, room
-from cell_service.model.instance import Instance
-from cell_service.model.operation import UNFINISHED, Kind, Operation, Phase
+from cell_service.model.operation import UNFINISHED, ClaimedOperation, Phase
+from cell_service.operations.declaration import Pool
+from cell_service.operations.table import names
 
+_BUILDS = names(lambda each: each.pool is Pool.BUILDS)
+_LEFTOVERS = names(lambda each: each.removes_leftovers)
 _COLUMNS = columns()
-_INSTANCE = 1 + len(_COLUMNS)
+_INSTANCE = 2 + len(_COLUMNS)
 """Where the columns of the instance begin."""
 
 
-@dataclass(frozen=True, slots=True)
-class Standing:
-    """An operation as it stands, with its instance (deleted or not; None: there is none), and the id of the action that
-    it is part of."""
-
-    operation: Operation
-    instance: Instance | None
-    action_id: int | None
-
-
-def standing(tx: Connection, operation_ids: Collection[int]) -> dict[int, Standing]:
-    """Those of the operations that are there, by id. One read."""
+def with_instances(tx: Connection, operation_ids: Collection[int]) -> dict[int, ClaimedOperation]:
+    """Those of the operations whose instances are there, deleted or not; by id. One read."""
     if not operation_ids:
         return {}
     wanted = list(operation_ids)
     found = {}
-    for row in _standing(room(len(wanted))).rows(tx, keys("key", wanted)):
-        instance = instances.instance_of(row[_INSTANCE:]) if row[_INSTANCE] is not None else None
-        found[row[1]] = Standing(operation_of(row[1:_INSTANCE]), instance, row[0])
+    for row in _with_instances(room(len(wanted))).rows(tx, keys("key", wanted)):
+        if row[_INSTANCE] is not None:
+            instance, operation = instances.instance_of(row[_INSTANCE:]), operation_of(row[2:_INSTANCE])
+            found[operation.id] = ClaimedOperation(operation, instance, row[0], row[1])
     return found
 
 
@@ -55,48 +48,35 @@ def claim(
     limit: int,
     builds: int | None = None,
     holding: Collection[int] = (),
-) -> list[Operation]:
-    """Take up to `limit` operations of the host, `builds` of them builds at most (None: any number).
+) -> list[ClaimedOperation]:
+    """Claim up to `limit` operations of the host, `builds` of them builds at most (None: any number).
 
     `host` None: what conductors do themselves, which is operations without a host, and builds that are moving.
-    Of each instance only the oldest unfinished operation is taken, and only if nobody holds it, its lease has
-    run out, or `owner` holds it already and does not name it in `holding`. Anything but builds comes first.
+    Of each instance only the oldest unfinished operation is claimed, and only if no worker has it, its lease has
+    run out, or `owner` has it already and does not name it in `holding`. Anything but builds comes first.
+
+    One whose instance the cell does not know is superseded.
     """
     until = now + timedelta(seconds=lease_seconds)
-    taken = _take(tx, host, owner, now, until, limit, builds, holding)
-    found = get_many(tx, taken)
-    return [found[key] for key in taken]
-
-
-def claim_standing(
-    tx: Connection,
-    host: str,
-    *,
-    owner: str,
-    now: datetime,
-    lease_seconds: float,
-    limit: int,
-    builds: int | None = None,
-    holding: Collection[int] = (),
-) -> list[Standing]:
-    """As `claim`, with what belongs to each."""
-    until = now + timedelta(seconds=lease_seconds)
-    taken = _take(tx, host, owner, now, until, limit, builds, holding)
-    found = standing(tx, taken)
-    return [found[key] for key in taken]
+    taken = _claim(tx, host, owner, now, until, limit, builds, holding)
+    found = with_instances(tx, taken)
+    for orphan in get_many(tx, [key for key in taken if key not in found]).values():
+        finish(tx, orphan, Phase.SUPERSEDED, now)
+    return [found[key] for key in taken if key in found]
 
 
 @cache
-def _standing(count: int) -> Prepared:
+def _with_instances(count: int) -> Prepared:
     action = actions.action_id_of(operations.c.instance_uuid, operations.c.request_id)
     joined = operations.outerjoin(instance_rows, instance_rows.c.uuid == operations.c.instance_uuid)
-    wanted = select(action, *_COLUMNS, *instances.columns()).select_from(joined)
+    joined = joined.outerjoin(operation_secrets, operation_secrets.c.operation_id == operations.c.id)
+    wanted = select(action, operation_secrets.c.sealed, *_COLUMNS, *instances.columns()).select_from(joined)
     if count == 1:
         return Prepared(wanted.where(operations.c.id == bindparam("key0")))
     return Prepared(wanted.where(one_of(operations.c.id, "key", count)))
 
 
-def _take(
+def _claim(
     tx: Connection,
     host: str | None,
     owner: str,
@@ -106,10 +86,10 @@ def _take(
     builds: int | None,
     holding: Collection[int],
 ) -> list[int]:
-    """The ids of what has been taken. One is taken by its fence; several are locked first, so that it is known which
-    of them somebody else has got meanwhile."""
+    """The ids of what has been claimed. One is claimed by its fence; several are locked first, so that it is known
+    which of them another worker has claimed meanwhile."""
     seen = _claimable(tx, host, owner, now, limit, builds, holding)
-    still = or_(unheld(now), operations.c.owner == owner)
+    still = or_(unclaimed(now), operations.c.owner == owner)
     if len(seen) > 1:
         mine = select(operations.c.id).where(_are(seen), still).order_by(operations.c.id).with_for_update()
         locked = set(tx.scalars(mine))
@@ -148,7 +128,7 @@ def _claimable(
     builds: int | None,
     holding: Collection[int],
 ) -> list[tuple[int, int, str]]:
-    """What could be taken: id, fence, phase. By hand:
+    """What could be claimed: id, fence, phase. By hand:
 
     SELECT … FROM operations o WHERE host = ? AND phase IN ('open', 'running')
        AND (lease_until IS NULL OR lease_until < now OR owner = ?) AND id NOT IN (…)
@@ -168,18 +148,18 @@ def _claimable(
     )
     query = select(operations.c.id, operations.c.fence, operations.c.phase, operations.c.kind).where(
         mine,
-        or_(unheld(now), operations.c.owner == owner),
+        or_(unclaimed(now), operations.c.owner == owner),
         ~exists().where(
             earlier.c.instance_uuid == operations.c.instance_uuid,
             earlier.c.id < operations.c.id,
             earlier.c.phase.in_([phase.value for phase in UNFINISHED]),
-            or_(earlier.c.kind != Kind.MOVE_DROP.value, earlier.c.host == operations.c.host),
+            or_(earlier.c.kind.not_in(_LEFTOVERS), earlier.c.host == operations.c.host),
         ),
     )
     if holding:
         query = query.where(operations.c.id.not_in(tuple(holding)))
-    build_last = case((operations.c.kind == Kind.BUILD.value, 1), else_=0)
+    build_last = case((operations.c.kind.in_(_BUILDS), 1), else_=0)
     rows = tx.execute(query.order_by(build_last, operations.c.id).limit(limit)).all()
-    others = [row for row in rows if row.kind != Kind.BUILD.value]
-    some = [row for row in rows if row.kind == Kind.BUILD.value][:builds]
+    others = [row for row in rows if row.kind not in _BUILDS]
+    some = [row for row in rows if row.kind in _BUILDS][:builds]
     return [(row.id, row.fence, row.phase) for row in (*others, *some)]

@@ -8,28 +8,32 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Connection, Table, bindparam, case, delete, insert, select, update
 from sqlalchemy.sql.elements import ColumnElement
 
-from cell_service.db.operations import IN_TRANSIT, NEVER
+from cell_service.db.operations import IN_TRANSIT, NEVER, drop_secrets, keep_secrets
 from cell_service.db.schema import (
     instance_actions,
     instance_actions_events,
     instances,
     migrations,
+    operation_secrets,
     operations,
     tags,
 )
+from cell_service.db.sealing import Sealer
 from cell_service.model.instance import NAME_KEPT, row_name
-from cell_service.model.operation import UNFINISHED, Kind, Phase
+from cell_service.model.operation import UNFINISHED, Phase
+from cell_service.operations.table import names
 
 PlainRow = Mapping[str, Any]
 
 _UNFINISHED = tuple(phase.value for phase in UNFINISHED)
+_LEFTOVERS = names(lambda each: each.removes_leftovers)
 _ACTION = ("instance_uuid", "request_id", "action")
 _OPERATION = ("instance_uuid", "kind", "request_id", "created_at")
 
@@ -51,6 +55,8 @@ class InstanceBundle:
     actions: tuple[CopiedAction, ...] = ()
     migrations: tuple[PlainRow, ...] = ()
     operations: tuple[PlainRow, ...] = ()
+    sealed: tuple[str | None, ...] = ()
+    """The sealed secrets of each of the operations, None for one without."""
 
     @property
     def uuid(self) -> str:
@@ -98,6 +104,7 @@ def read(tx: Connection, uuids: Iterable[str], *, operations: bool) -> list[Inst
     events = _grouped(tx, instance_actions_events, instance_actions_events.c.action_id.in_(action_ids), "action_id")
     moved = _grouped(tx, migrations, migrations.c.instance_uuid.in_(wanted), "instance_uuid")
     work = _unfinished(tx, wanted) if operations else {}
+    sealed = _sealed(tx, [each["id"] for rows in work.values() for each in rows])
     return [
         InstanceBundle(
             _without_id(row),
@@ -108,6 +115,7 @@ def read(tx: Connection, uuids: Iterable[str], *, operations: bool) -> list[Inst
             ),
             tuple(moved.get(row["uuid"], ())),
             tuple(_without_id(each) for each in work.get(row["uuid"], ())),
+            tuple(sealed.get(each["id"]) for each in work.get(row["uuid"], ())),
         )
         for row in found
     ]
@@ -116,7 +124,7 @@ def read(tx: Connection, uuids: Iterable[str], *, operations: bool) -> list[Inst
 def write(
     tx: Connection, bundles: Sequence[InstanceBundle], *, hidden: bool, changes: Mapping[str, Any] | None = None
 ) -> None:
-    """The instances are here as the parcels say, `changes` laid over their rows; what is here already is brought up
+    """The instances are here as the bundles say, `changes` laid over their rows; what is here already is brought up
     to date, and what this cell has recorded of them itself stays. Instances and migrations are hidden as told.
 
     An instance whose row is here and not hidden is this cell's own by now, and is left alone.
@@ -137,7 +145,19 @@ def write(
     moved = [{**row, "hidden": hidden} for bundle in bundles for row in bundle.migrations]
     _put(tx, migrations, ("uuid",), moved, migrations.c.instance_uuid.in_(uuids))
     work = [row for bundle in bundles for row in bundle.operations]
-    _put(tx, operations, _OPERATION, work, operations.c.instance_uuid.in_(uuids))
+    here = operations.c.instance_uuid.in_(uuids)
+    _put(tx, operations, _OPERATION, work, here)
+    _put_secrets(tx, [each for bundle in bundles for each in zip(bundle.operations, bundle.sealed, strict=True)], here)
+
+
+def reseal(bundles: Iterable[InstanceBundle], source: Sealer, target: Sealer) -> list[InstanceBundle]:
+    """The bundles as the target's database can keep their secrets."""
+    return [
+        replace(
+            bundle, sealed=tuple(None if each is None else target.seal(source.open(each)) for each in bundle.sealed)
+        )
+        for bundle in bundles
+    ]
 
 
 def seal(tx: Connection, uuids: Iterable[str], *, now: datetime) -> list[str]:
@@ -176,7 +196,7 @@ def _owed_elsewhere(tx: Connection, uuids: Collection[str]) -> set[str]:
         select(operations.c.instance_uuid)
         .join(instances, instances.c.uuid == operations.c.instance_uuid)
         .where(operations.c.instance_uuid.in_(list(uuids)), operations.c.phase.in_(_UNFINISHED))
-        .where(operations.c.kind == Kind.MOVE_DROP.value, operations.c.host.is_distinct_from(instances.c.host))
+        .where(operations.c.kind.in_(_LEFTOVERS), operations.c.host.is_distinct_from(instances.c.host))
     )
     return {row[0] for row in tx.execute(query)}
 
@@ -210,6 +230,7 @@ def remove(tx: Connection, uuids: Collection[str]) -> None:
     ids = [row[0] for row in tx.execute(acted)]
     if ids:
         tx.execute(delete(instance_actions_events).where(instance_actions_events.c.action_id.in_(ids)))
+    drop_secrets(tx, operations.c.instance_uuid.in_(wanted))
     for table in (instance_actions, migrations, operations):
         tx.execute(delete(table).where(table.c.instance_uuid.in_(wanted)))
     tx.execute(delete(tags).where(tags.c.resource_id.in_(wanted)))
@@ -264,6 +285,21 @@ def _put(
 def _unfinished(tx: Connection, uuids: list[str]) -> dict[Any, list[dict[str, Any]]]:
     unfinished = operations.c.phase.in_(_UNFINISHED)
     return _grouped(tx, operations, operations.c.instance_uuid.in_(uuids) & unfinished, "instance_uuid")
+
+
+def _sealed(tx: Connection, operation_ids: list[int]) -> dict[int, str]:
+    if not operation_ids:
+        return {}
+    rows = tx.execute(select(operation_secrets).where(operation_secrets.c.operation_id.in_(operation_ids)))
+    return {row.operation_id: row.sealed for row in rows}
+
+
+def _put_secrets(tx: Connection, copied: Sequence[tuple[PlainRow, str | None]], among: ColumnElement[bool]) -> None:
+    """Of the operations among those there are, these have these secrets, and the others none."""
+    drop_secrets(tx, among)
+    columns = [operations.c[name] for name in ("id", *_OPERATION)]
+    ids = {tuple(row[1:]): row[0] for row in tx.execute(select(*columns).where(among))}
+    keep_secrets(tx, {ids[_key(row, _OPERATION)]: text for row, text in copied if text is not None})
 
 
 def _grouped(tx: Connection, table: Table, where: ColumnElement[bool], by: str) -> dict[Any, list[dict[str, Any]]]:

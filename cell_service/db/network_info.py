@@ -11,9 +11,7 @@ from cell_service.db import instances, operations
 from cell_service.db.schema import instances as table
 from cell_service.errors import InstanceNotFound
 from cell_service.model.instance import Instance, Vif
-from cell_service.model.operation import Kind
-
-_CHANGES_PORTS = frozenset({Kind.ATTACH_INTERFACE, Kind.DETACH_INTERFACE, Kind.BUILD, Kind.MOVE_RUN})
+from cell_service.operations.table import declared
 
 
 def page(tx: Connection, after_id: int, limit: int) -> list[Instance]:
@@ -50,6 +48,6 @@ def renew(tx: Connection, seen: Instance, found: Mapping[str, Vif], now: datetim
         return False
     if instance.hidden or instance.network_info != seen.network_info:
         return False
-    if any(operation.kind in _CHANGES_PORTS for operation in operations.unfinished(tx, seen.uuid)):
+    if any(declared(operation).changes_ports for operation in operations.unfinished(tx, seen.uuid)):
         return False
     return instances.change(tx, seen.uuid, now=now, settled=True, network_info=after)

@@ -1,118 +1,171 @@
 """Rows of `operations`: who may work on what. The row's fence decides every race on it.
 
-Whoever takes an operation raises its fence; everything a worker writes about it names the fence it was given, and
-is refused when that is no longer the newest. What a build was given (passwords, files) goes when it is finished.
+Whoever claims an operation raises its fence; everything a worker writes about it names the fence it was given, and
+is refused when that is no longer the newest. Secrets are rows of their own, sealed; they go in the transaction that
+ends their operation, as what a build was given (files) does.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass, field
+import json
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from sqlalchemy import Connection, and_, bindparam, case, delete, func, or_, select, update
 from sqlalchemy import insert as sql_insert
 from sqlalchemy.sql.elements import ColumnElement
 
 from cell_service.context import Context
-from cell_service.db.schema import operations
+from cell_service.db.schema import operation_secrets, operations
 from cell_service.db.services import COMPUTE, by_host
 from cell_service.db.sql.prepared import Prepared
 from cell_service.errors import OperationLost, ServiceNotFound
-from cell_service.model.operation import ADMIN_PASSWORD, UNFINISHED, BuildArguments, Kind, Operation, Phase
+from cell_service.model.operation import (
+    BUILD_PASSWORD,
+    UNFINISHED,
+    BuildArguments,
+    NewOperation,
+    Phase,
+    StoredOperation,
+)
+from cell_service.operations import secret
+from cell_service.operations.declaration import Lateness, Operation
+from cell_service.operations.host_tasks import CLEAN_UP, CleanUpArguments
+from cell_service.operations.table import declared, names
 
-_FIELDS = tuple(Operation.__dataclass_fields__)
+if TYPE_CHECKING:
+    from cell_service.db.sealing import Sealer
+
+_FIELDS = tuple(StoredOperation.__dataclass_fields__)
 _COLUMNS = [operations.c[name] for name in _FIELDS]
-_KIND, _PHASE = _FIELDS.index("kind"), _FIELDS.index("phase")
+_PHASE = _FIELDS.index("phase")
 _UNFINISHED = tuple(phase.value for phase in UNFINISHED)
-_ENDLESS = (Kind.DELETE.value, Kind.MOVE_DROP.value)
+_ENDLESS = names(lambda each: each.when_late is Lateness.NEVER)
+_LEFTOVERS = names(lambda each: each.removes_leftovers)
+_SECRETIVE = names(lambda each: bool(secret.names_of(each.arguments)))
+"""Those in whose arguments earlier versions stored secrets."""
 _FREE = {"owner": None, "lease_until": None}
 
 _FINISHING = Prepared(
     update(operations)
     .where(
         operations.c.id == bindparam("key"),
-        operations.c.fence == bindparam("held"),
+        operations.c.fence == bindparam("claimed"),
         or_(*(operations.c.phase == phase for phase in _UNFINISHED)),
     )
     .values(phase=bindparam("ended"), finished_at=bindparam("now"), build=None, **_FREE)
 )
 
 IN_TRANSIT = "(in transit)"
-"""The owner of operations whose instance is passing to another cell: nobody here takes them, or gives them up."""
+"""The owner of operations whose instance is passing to another cell: no worker here claims them, or gives them up."""
 NEVER = datetime(9000, 1, 1, tzinfo=UTC)
+A = TypeVar("A")
 
 
-@dataclass(frozen=True, slots=True)
-class Promise:
-    """An operation that is to be recorded. `host` None: for the conductors."""
-
-    ctx: Context
-    instance_uuid: str
-    kind: Kind
-    host: str | None
-    now: datetime
-    deadline: datetime
-    build: BuildArguments | None = None
-    arguments: dict[str, Any] = field(default_factory=dict)
-
-
-def insert_all(tx: Connection, promises: Iterable[Promise]) -> None:
-    """For each of them as `insert`."""
-    rows = [_row(promise) for promise in promises]
-    if rows:
-        tx.execute(sql_insert(operations), rows)
-
-
-def _row(promise: Promise) -> dict[str, Any]:
-    ctx = promise.ctx
-    return {
-        "instance_uuid": promise.instance_uuid,
-        "kind": promise.kind.value,
-        "phase": Phase.OPEN.value,
-        "host": promise.host,
-        "request_id": ctx.request_id,
-        "user_id": ctx.user_id,
-        "project_id": ctx.project_id,
-        "created_at": promise.now,
-        "deadline": promise.deadline,
-        "build": promise.build,
-        "arguments": promise.arguments,
-    }
-
-
-def insert(
-    tx: Connection,
+def new_operation(
+    operation: Operation[A, Any],
     ctx: Context,
-    *,
     instance_uuid: str,
-    kind: Kind,
     host: str | None,
     now: datetime,
-    deadline: datetime,
+    arguments: A | None = None,
+    *,
     build: BuildArguments | None = None,
-    arguments: dict[str, Any] | None = None,
-) -> int:
-    """Promise the work: an open operation for `host` (None: for the conductor). Answers its id."""
-    promise = Promise(ctx, instance_uuid, kind, host, now, deadline, build, arguments or {})
-    made = tx.execute(sql_insert(operations).values(_row(promise)))
+    sealer: Sealer | None = None,
+    deadline: datetime | None = None,
+) -> NewOperation:
+    """An operation to be recorded for `host` (None: for the conductors). `deadline` in place of the declared one.
+
+    `sealer` is that of the database where it will be; only one with secrets needs it.
+    """
+    given = operation.arguments() if arguments is None else arguments
+    _, secrets = secret.taken_from(given)
+    if build is not None:
+        build, more = build_without_secrets(build)
+        secrets |= more
+    sealed = None
+    if secrets:
+        if sealer is None:
+            raise TypeError(f"{operation.name} has secrets, and nothing to seal them with")
+        sealed = sealer.seal(json.dumps(secrets))
+    if deadline is None:
+        deadline = NEVER if operation.deadline is None else now + operation.deadline
+    plain = secret.stored_form(given)
+    return NewOperation(ctx, instance_uuid, operation.name, host, now, deadline, build, plain, sealed)
+
+
+def build_without_secrets(build: BuildArguments) -> tuple[BuildArguments, dict[str, str]]:
+    """What may be stored of it, and its secrets, if it has any."""
+    password = build.admin_password
+    return replace(build, admin_password=""), {BUILD_PASSWORD: password} if password else {}
+
+
+def insert(tx: Connection, new: NewOperation) -> int:
+    """Record the operation, open. Answers its id."""
+    made = tx.execute(sql_insert(operations).values(_row(new)))
     key = made.inserted_primary_key
     assert key is not None
+    if new.sealed is not None:
+        keep_secrets(tx, {int(key[0]): new.sealed})
     return int(key[0])
 
 
-def owe(
+def insert_all(tx: Connection, new: Iterable[NewOperation]) -> None:
+    """Record the operations, each the first of its kind for its instance and request, open."""
+    several = list(new)
+    if not several:
+        return
+    tx.execute(sql_insert(operations), [_row(each) for each in several])
+    sealed = {(each.instance_uuid, each.kind, each.ctx.request_id): each.sealed for each in several if each.sealed}
+    if sealed:
+        columns = (operations.c.id, operations.c.instance_uuid, operations.c.kind, operations.c.request_id)
+        there = select(*columns).where(operations.c.instance_uuid.in_({key[0] for key in sealed}))
+        found = {tuple(row[1:]): row[0] for row in tx.execute(there)}
+        keep_secrets(tx, {found[key]: text for key, text in sealed.items()})
+
+
+def keep_secrets(tx: Connection, sealed: Mapping[int, str]) -> None:
+    """Record the sealed secrets of operations, by id."""
+    if sealed:
+        rows = [{"operation_id": key, "sealed": text} for key, text in sealed.items()]
+        tx.execute(sql_insert(operation_secrets), rows)
+
+
+def drop_secrets(tx: Connection, which: ColumnElement[bool]) -> None:
+    """No secrets are left of those operations."""
+    of_those = select(operations.c.id).where(which)
+    tx.execute(delete(operation_secrets).where(operation_secrets.c.operation_id.in_(of_those)))
+
+
+def _row(new: NewOperation) -> dict[str, Any]:
+    ctx = new.ctx
+    return {
+        "instance_uuid": new.instance_uuid,
+        "kind": new.kind,
+        "phase": Phase.OPEN.value,
+        "host": new.host,
+        "request_id": ctx.request_id,
+        "user_id": ctx.user_id,
+        "project_id": ctx.project_id,
+        "created_at": new.now,
+        "deadline": new.deadline,
+        "build": new.build,
+        "arguments": new.arguments,
+    }
+
+
+def defer_clean_up(
     tx: Connection,
     ctx: Context,
     *,
     instance_uuid: str,
     host: str | None,
     now: datetime,
-    parts: dict[str, Any] | None = None,
+    parts: CleanUpArguments | None = None,
 ) -> None:
-    """The host, which was not asked, has to remove what it may have of the instance, whenever it can; with `parts`
-    (the arguments of a MOVE_DROP) only those.
+    """The host removes what it may have of the instance, whenever it can; with `parts` only those.
 
     For a host without a compute service nothing is recorded: nobody would ever do it.
     """
@@ -122,18 +175,12 @@ def owe(
         by_host(tx, host, COMPUTE)
     except ServiceNotFound:
         return
-    insert(
-        tx, ctx, instance_uuid=instance_uuid, kind=Kind.MOVE_DROP, host=host, now=now, deadline=NEVER, arguments=parts
-    )
+    insert(tx, new_operation(CLEAN_UP, ctx, instance_uuid, host, now, parts))
 
 
 def forgive(tx: Connection, host: str, now: datetime) -> int:
     """The host is no more: nothing is to be done there. Late workers are refused. Answers how many ended."""
-    return tx.execute(
-        update(operations)
-        .where(operations.c.host == host, workable())
-        .values(phase=Phase.SUPERSEDED.value, finished_at=now, fence=operations.c.fence + 1, build=None, **_FREE)
-    ).rowcount
+    return _supersede(tx, and_(operations.c.host == host, workable()), now)
 
 
 def supersede(tx: Connection, instance_uuid: str, now: datetime) -> int:
@@ -141,42 +188,55 @@ def supersede(tx: Connection, instance_uuid: str, now: datetime) -> int:
 
     What is to be removed from hosts that the instance has left is still removed.
     """
-    return tx.execute(
-        update(operations)
-        .where(
-            operations.c.instance_uuid == instance_uuid,
-            operations.c.phase.in_(_UNFINISHED),
-            operations.c.kind != Kind.MOVE_DROP.value,
-        )
-        .values(phase=Phase.SUPERSEDED.value, finished_at=now, fence=operations.c.fence + 1, build=None, **_FREE)
-    ).rowcount
+    of_instance = and_(
+        operations.c.instance_uuid == instance_uuid,
+        operations.c.phase.in_(_UNFINISHED),
+        operations.c.kind.not_in(_LEFTOVERS),
+    )
+    return _supersede(tx, of_instance, now)
 
 
-def is_owed(tx: Connection, instance_uuid: str) -> bool:
+def _supersede(tx: Connection, which: ColumnElement[bool], now: datetime) -> int:
+    drop_secrets(tx, which)
+    _drop_clear_secrets(tx, which)
+    ended = {"phase": Phase.SUPERSEDED.value, "finished_at": now, "fence": operations.c.fence + 1, "build": None}
+    return tx.execute(update(operations).where(which).values(**ended, **_FREE)).rowcount
+
+
+def _drop_clear_secrets(tx: Connection, which: ColumnElement[bool]) -> None:
+    """Earlier versions have stored secrets of some operations in clear."""
+    for row in tx.execute(select(*_COLUMNS).where(which, operations.c.kind.in_(_SECRETIVE))).all():
+        operation = operation_of(row)
+        kept = secret.without_secrets(declared(operation).arguments, operation.arguments)
+        if kept != operation.arguments:
+            tx.execute(update(operations).where(operations.c.id == operation.id).values(arguments=kept))
+
+
+def has_leftovers(tx: Connection, instance_uuid: str) -> bool:
     """Whether a host of this cell has still to remove something of the instance."""
-    where = (operations.c.instance_uuid == instance_uuid) & (operations.c.kind == Kind.MOVE_DROP.value)
+    where = (operations.c.instance_uuid == instance_uuid) & operations.c.kind.in_(_LEFTOVERS)
     return tx.execute(select(operations.c.id).where(where, operations.c.phase.in_(_UNFINISHED))).first() is not None
 
 
-def get(tx: Connection, operation_id: int) -> Operation | None:
+def get(tx: Connection, operation_id: int) -> StoredOperation | None:
     """The operation, finished or not; None when there is none (or no more)."""
     row = tx.execute(select(*_COLUMNS).where(operations.c.id == operation_id)).one_or_none()
     return None if row is None else operation_of(row)
 
 
-def get_many(tx: Connection, operation_ids: Collection[int]) -> dict[int, Operation]:
+def get_many(tx: Connection, operation_ids: Collection[int]) -> dict[int, StoredOperation]:
     """Those of the operations that are there, by id."""
     rows = tx.execute(select(*_COLUMNS).where(operations.c.id.in_(list(operation_ids)))) if operation_ids else ()
     return {row.id: operation_of(row) for row in rows}
 
 
-def of_instance(tx: Connection, instance_uuid: str) -> list[Operation]:
+def of_instance(tx: Connection, instance_uuid: str) -> list[StoredOperation]:
     """All of the instance's operations that are still remembered, oldest first."""
     rows = tx.execute(select(*_COLUMNS).where(operations.c.instance_uuid == instance_uuid).order_by(operations.c.id))
     return [operation_of(row) for row in rows]
 
 
-def unfinished(tx: Connection, instance_uuid: str) -> list[Operation]:
+def unfinished(tx: Connection, instance_uuid: str) -> list[StoredOperation]:
     """What is still to be done for the instance, oldest first."""
     rows = tx.execute(
         select(*_COLUMNS)
@@ -186,17 +246,22 @@ def unfinished(tx: Connection, instance_uuid: str) -> list[Operation]:
     return [operation_of(row) for row in rows]
 
 
+def of_kind(among: Iterable[StoredOperation], operation: Operation[Any, Any]) -> list[StoredOperation]:
+    """Those that are declared so."""
+    return [each for each in among if each.kind == operation.name]
+
+
 def open_for(tx: Connection, host: str, now: datetime) -> int:
-    """How many operations the host could take now."""
-    return tx.execute(select(func.count()).where(operations.c.host == host, workable(), unheld(now))).scalar_one()
+    """How many operations the host could claim now."""
+    return tx.execute(select(func.count()).where(operations.c.host == host, workable(), unclaimed(now))).scalar_one()
 
 
 def renew(tx: Connection, operation_id: int, fence: int, *, now: datetime, lease_seconds: float) -> bool:
-    """Keep the lease. False: the operation is somebody else's by now, or finished."""
+    """Keep the lease. False: the operation is another worker's by now, or finished."""
     return (
         tx.execute(
             update(operations)
-            .where(_held(operation_id, fence))
+            .where(_claimed(operation_id, fence))
             .values(lease_until=now + timedelta(seconds=lease_seconds))
         ).rowcount
         == 1
@@ -204,11 +269,11 @@ def renew(tx: Connection, operation_id: int, fence: int, *, now: datetime, lease
 
 
 def postpone(tx: Connection, operation_id: int, fence: int, until: datetime) -> bool:
-    """Give a taken operation back undone; nobody takes it before `until`. False: it was not the caller's any more."""
+    """Release a claimed operation, undone; no worker claims it before `until`. False: it was lost."""
     return (
         tx.execute(
             update(operations)
-            .where(_held(operation_id, fence))
+            .where(_claimed(operation_id, fence))
             .values(
                 phase=case((operations.c.phase == Phase.MOVING.value, Phase.MOVING.value), else_=Phase.OPEN.value),
                 fence=operations.c.fence + 1,
@@ -220,37 +285,44 @@ def postpone(tx: Connection, operation_id: int, fence: int, until: datetime) -> 
     )
 
 
-def finish(tx: Connection, operation_id: int, fence: int, phase: Phase, now: datetime) -> None:
-    """End the operation as DONE or FAILED. Raises OperationLost unless `fence` is its newest and it is unfinished."""
-    given = {"key": operation_id, "held": fence, "ended": phase.value, "now": now}
+def finish(
+    tx: Connection, operation: StoredOperation, phase: Phase, now: datetime, kept: dict[str, Any] | None = None
+) -> None:
+    """End the operation as DONE, FAILED or SUPERSEDED, without its secrets; `kept`: with these arguments.
+
+    Raises OperationLost unless its fence is the newest and it is unfinished.
+    """
+    given = {"key": operation.id, "claimed": operation.fence, "ended": phase.value, "now": now}
     if not _FINISHING.change(tx, given):
-        raise OperationLost(operation_id=operation_id, fence=fence)
+        raise OperationLost(operation_id=operation.id, fence=operation.fence)
+    declaration = declared(operation)
+    if declaration.has_secrets:
+        tx.execute(delete(operation_secrets).where(operation_secrets.c.operation_id == operation.id))
+    left = secret.without_secrets(declaration.arguments, operation.arguments if kept is None else kept)
+    if left != operation.arguments:
+        tx.execute(update(operations).where(operations.c.id == operation.id).values(arguments=left))
 
 
-def to_moving(
-    tx: Connection, operation_id: int, fence: int, build: BuildArguments, arguments: dict[str, Any]
-) -> Operation:
-    """A build leaves its host; a conductor will take it on. Raises OperationLost."""
+def to_moving(tx: Connection, operation_id: int, fence: int, build: BuildArguments, arguments: dict[str, Any]) -> None:
+    """A build leaves its host; a conductor claims it next. Raises OperationLost."""
     moved = tx.execute(
         update(operations)
-        .where(_held(operation_id, fence))
+        .where(_claimed(operation_id, fence))
         .values(phase=Phase.MOVING.value, fence=operations.c.fence + 1, build=build, arguments=arguments, **_FREE)
     ).rowcount
     if not moved:
         raise OperationLost(operation_id=operation_id, fence=fence)
-    return _present(tx, operation_id, fence)
 
 
-def reopen_on(tx: Connection, operation_id: int, fence: int, host: str, build: BuildArguments) -> Operation:
+def reopen_on(tx: Connection, operation_id: int, fence: int, host: str, build: BuildArguments) -> None:
     """A moving build is open for its next host. Raises OperationLost."""
     moved = tx.execute(
         update(operations)
-        .where(_held(operation_id, fence), operations.c.phase == Phase.MOVING.value)
+        .where(_claimed(operation_id, fence), operations.c.phase == Phase.MOVING.value)
         .values(phase=Phase.OPEN.value, host=host, fence=operations.c.fence + 1, build=build, **_FREE)
     ).rowcount
     if not moved:
         raise OperationLost(operation_id=operation_id, fence=fence)
-    return _present(tx, operation_id, fence)
 
 
 def hand_over(tx: Connection, operation_id: int, fence: int) -> bool:
@@ -258,7 +330,7 @@ def hand_over(tx: Connection, operation_id: int, fence: int) -> bool:
     return (
         tx.execute(
             update(operations)
-            .where(_held(operation_id, fence))
+            .where(_claimed(operation_id, fence))
             .values(host=None, phase=Phase.OPEN.value, fence=operations.c.fence + 1, **_FREE)
         ).rowcount
         == 1
@@ -266,36 +338,25 @@ def hand_over(tx: Connection, operation_id: int, fence: int) -> bool:
 
 
 def note(tx: Connection, operation_id: int, fence: int, arguments: dict[str, Any]) -> None:
-    """Replace the arguments of a held operation. Raises OperationLost."""
-    if not tx.execute(update(operations).where(_held(operation_id, fence)).values(arguments=arguments)).rowcount:
+    """Replace the arguments of a claimed operation. Raises OperationLost."""
+    if not tx.execute(update(operations).where(_claimed(operation_id, fence)).values(arguments=arguments)).rowcount:
         raise OperationLost(operation_id=operation_id, fence=fence)
 
 
-def forget_password(tx: Connection, operation: Operation) -> None:
-    """A held operation that ends needs it no more. Raises OperationLost."""
-    if ADMIN_PASSWORD in operation.arguments:
-        note(tx, operation.id, operation.fence, without_password(operation.arguments))
-
-
-def without_password(arguments: dict[str, Any]) -> dict[str, Any]:
-    """What may be kept of an operation's arguments."""
-    return {name: value for name, value in arguments.items() if name != ADMIN_PASSWORD}
-
-
-def abandoned(tx: Connection, now: datetime, limit: int = 200) -> list[Operation]:
-    """Operations of hosts that nobody holds: never taken, or the lease has run out. Oldest first."""
+def abandoned(tx: Connection, now: datetime, limit: int = 200) -> list[StoredOperation]:
+    """Operations of hosts that no worker has: never claimed, or the lease has run out. Oldest first."""
     rows = tx.execute(
         select(*_COLUMNS)
-        .where(operations.c.host.is_not(None), workable(), unheld(now))
+        .where(operations.c.host.is_not(None), workable(), unclaimed(now))
         .order_by(operations.c.id)
         .limit(limit)
     )
     return [operation_of(row) for row in rows]
 
 
-def overdue(tx: Connection, now: datetime, limit: int = 200) -> list[Operation]:
-    """Unfinished operations past their deadline, held or not; but removals, which never give up, and moving builds,
-    which a conductor has in hand."""
+def overdue(tx: Connection, now: datetime, limit: int = 200) -> list[StoredOperation]:
+    """Unfinished operations past their deadline, claimed or not; but those that never give up, and moving builds,
+    which are a conductor's."""
     rows = tx.execute(
         select(*_COLUMNS)
         .where(
@@ -322,6 +383,7 @@ def purge(tx: Connection, before: datetime, limit: int = 1000) -> int:
     ]
     if not ids:
         return 0
+    tx.execute(delete(operation_secrets).where(operation_secrets.c.operation_id.in_(ids)))
     return tx.execute(delete(operations).where(operations.c.id.in_(ids))).rowcount
 
 
@@ -330,12 +392,12 @@ def workable() -> ColumnElement[bool]:
     return operations.c.phase.in_((Phase.OPEN.value, Phase.RUNNING.value))
 
 
-def unheld(now: datetime) -> ColumnElement[bool]:
-    """Nobody has it, or its lease has run out."""
+def unclaimed(now: datetime) -> ColumnElement[bool]:
+    """No worker has it, or its lease has run out."""
     return or_(operations.c.lease_until.is_(None), operations.c.lease_until < now)
 
 
-def _held(operation_id: int, fence: int) -> ColumnElement[bool]:
+def _claimed(operation_id: int, fence: int) -> ColumnElement[bool]:
     return and_(
         operations.c.id == operation_id,
         operations.c.fence == fence,
@@ -343,20 +405,13 @@ def _held(operation_id: int, fence: int) -> ColumnElement[bool]:
     )
 
 
-def _present(tx: Connection, operation_id: int, fence: int) -> Operation:
-    found = get(tx, operation_id)
-    if found is None:
-        raise OperationLost(operation_id=operation_id, fence=fence)
-    return found
-
-
 def columns() -> list[Any]:
     """What to select for `operation_of`."""
     return list(_COLUMNS)
 
 
-def operation_of(row: Sequence[Any]) -> Operation:
+def operation_of(row: Sequence[Any]) -> StoredOperation:
     """The operation of a row that has the columns of `columns()`, in their order."""
     values = list(row)
-    values[_KIND], values[_PHASE] = Kind(values[_KIND]), Phase(values[_PHASE])
-    return Operation(*values)
+    values[_PHASE] = Phase(values[_PHASE])
+    return StoredOperation(*values)

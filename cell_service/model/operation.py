@@ -1,150 +1,26 @@
 """Work that a cell has promised to do: the rows behind "nothing accepted is ever lost".
 
 An operation is written in the same transaction as the change of task state that announces it. Whoever works on
-it holds its lease and its fence: a number that grows each time it is taken, so that a late worker is refused.
+it has its lease and its fence: a number that grows each time it is claimed, so that a late worker is refused. Which
+there are, and how each begins and ends, is declared in `cell_service.operations`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
+from cell_service.context import Context
 from cell_service.model.block_device import BlockDevice
 from cell_service.model.instance import Fault, InjectedFile, Instance, NetworkRequest, Vif
 from cell_service.model.lifecycle import PowerState
 from cell_service.model.share import ShareMapping
 
 
-class Kind(StrEnum):
-    """What is to be done; also the key of lifecycle.RULES."""
-
-    BUILD = "create"
-    START = "start"
-    STOP = "stop"
-    REBOOT_SOFT = "reboot_soft"
-    REBOOT_HARD = "reboot_hard"
-    PAUSE = "pause"
-    UNPAUSE = "unpause"
-    SUSPEND = "suspend"
-    RESUME = "resume"
-    REBUILD = "rebuild"
-    SHELVE = "shelve"
-    SHELVE_OFFLOAD = "shelveOffload"
-    UNSHELVE = "unshelve"
-    RESCUE = "rescue"
-    UNRESCUE = "unrescue"
-    CREATE_IMAGE = "createImage"
-    CREATE_BACKUP = "createBackup"
-    SOFT_DELETE = "soft-delete"
-    RESTORE = "restore"
-    CHANGE_PASSWORD = "changePassword"
-    CRASH_DUMP = "trigger_crash_dump"
-    ATTACH_INTERFACE = "attach_interface"
-    DETACH_INTERFACE = "detach_interface"
-    DELETE = "delete"
-    MOVE_OUT = "move_out"
-    MOVE_IN = "move_in"
-    MOVE_RUN = "move_run"
-    MOVE_DROP = "move_drop"
-    ATTACH_VOLUME = "attach_volume"
-    DETACH_VOLUME = "detach_volume"
-    SWAP_VOLUME = "swap_volume"
-    EXTEND_VOLUME = "extend_volume"
-    SNAPSHOT_VOLUME = "volume_snapshot_create"
-    UNSNAPSHOT_VOLUME = "volume_snapshot_delete"
-    ATTACH_SHARE = "attach_share"
-    DETACH_SHARE = "detach_share"
-
-
-VOLUME_WORK = frozenset({Kind.ATTACH_VOLUME, Kind.DETACH_VOLUME, Kind.SWAP_VOLUME, Kind.EXTEND_VOLUME})
-"""What hosts do with volumes of an instance, whose state stays as it is.
-
-ATTACH_VOLUME {device}: the guest has that block device (by uuid). DETACH_VOLUME {device}: it has it no more, nor has
-the host. SWAP_VOLUME {device, volume_id}: the device is that volume. EXTEND_VOLUME {device}: the guest sees its new
-size."""
-
-
-SHARE_WORK = frozenset({Kind.ATTACH_SHARE, Kind.DETACH_SHARE})
-"""What hosts do with shares of an instance that is off, whose state stays as it is.
-
-ATTACH_SHARE {share}: the host may mount the share of that mapping (by uuid). DETACH_SHARE {share}: it may not any more,
-unless another instance on it has that share."""
-
-
-SNAPSHOT_FAULTS = {Kind.SNAPSHOT_VOLUME: "error", Kind.UNSNAPSHOT_VOLUME: "error_deleting"}
-"""What the block storage service is told of a snapshot when such work has failed.
-
-SNAPSHOT_VOLUME {volume_id, snapshot_id, new_file}: the guest writes the volume's changes to that file from now on.
-UNSNAPSHOT_VOLUME {volume_id, snapshot_id, file_to_merge, merge_target_file}: the files are merged."""
-
-
-ERRANDS = frozenset({Kind.MOVE_OUT, Kind.MOVE_IN, Kind.MOVE_RUN, Kind.MOVE_DROP})
-"""What hosts do for a move. They change nothing of the instance's state: who runs the move reads their result.
-
-MOVE_OUT {live, shutdown}: the guest is ready to be taken over (cold: it is off) and still here; result {luggage,
-was_running}.
-MOVE_IN {luggage, live, flavor, admin_password, image}: the guest is here, and does not run; without luggage it is made
-from `image`, or from the instance's own one.
-MOVE_RUN {run, live, luggage, flavor, image}: the ports are bound to this host, and the guest runs if `run`; the outcome
-has power_state and network_info. `image` is needed no more; result {image_gone}.
-MOVE_DROP {}: nothing of the guest is left here; ports and allocations are left alone. Conductors ask for it, too, when
-an instance has left a host that was down. With PARTS_OUT, PARTS_IN, PORTS_OUT (see there) only those are put in
-order."""
-
-HELD_BY_GUESTS = VOLUME_WORK | {Kind.ATTACH_INTERFACE, Kind.DETACH_INTERFACE}
-"""Of these only the host knows how far they are, as long as it may be alive."""
-
-PARTS_OUT, PARTS_IN, PORTS_OUT = "parts_out", "parts_in", "ports_out"
-"""MOVE_DROP {parts_out, parts_in, ports_out}: the guest, if there is one, has none of the block devices `parts_out` and
-cards `ports_out`, and those block devices of `parts_in` that still are its instance's, in that size (all in their plain
-form)."""
-
-EVENT = "event"
-"""Where the arguments of an errand say as which event it shows."""
-
-
-IMAGE, STALE_IMAGE, IMAGE_GONE = "image", "stale_image", "image_gone"
-"""SHELVE {image, stale_image}: the guest is off, and `image` (a uuid chosen before) holds its root disk; `stale_image`,
-which an earlier one may have left, is gone; result {image}.
-SHELVE_OFFLOAD {}: nothing of the guest is left here, its ports are bound to no host.
-UNSHELVE {}: the guest that never left runs; result {image_gone}."""
-
-
-NEW_IMAGE, ROTATION = "new_image", "rotation"
-"""CREATE_IMAGE {new_image}: that image (a NewImage in its plain form), whose record is there, has the guest's root
-disk. CREATE_BACKUP {new_image, rotation}: and of the backups of its kind only the newest are there."""
-
-
-REIMAGE = "reimage"
-"""REBUILD {image, reimage}: the guest is made anew, from the instance's image; from its volumes as they are where it
-boots from one, but with `reimage` from `image`, whose content that volume has then."""
-
-
-UNFINISHED_IMAGES = "unfinished_images"
-"""DELETE {unfinished_images}: these images, which were being made of the guest, are gone too."""
-
-
-ADMIN_PASSWORD, STABLE = "admin_password", "stable"
-"""RESCUE {admin_password, image, stable}: the guest runs from `image` (or the instance's own), its disks beside it,
-where they always are if `stable`. UNRESCUE {}: it runs from its own. A password is in no operation that has ended."""
-
-
-ERRAND_OUTCOME = "outcome"
-"""Where the arguments of an ended errand hold its Outcome, in its plain form; also of the kinds in TELLING."""
-
-TELLING = frozenset({Kind.ATTACH_INTERFACE})
-"""Somebody waits for the outcome of these.
-
-ATTACH_INTERFACE {key, network_id, port_id, fixed_ip, tag}: a port is made, or the given one bound, and plugged; `key`
-marks it as this operation's; result {port_id}.
-DETACH_INTERFACE {port_id}: it is unplugged; deleted if we made it, its owner's again if not."""
-
-
 class Phase(StrEnum):
-    """Where an operation stands. OPEN and RUNNING are unfinished; MOVING is a build that left one host and
+    """How far an operation is. OPEN and RUNNING are unfinished; MOVING is a build that left one host and
     has not yet reached the next (the conductor owns it)."""
 
     OPEN = "open"
@@ -156,6 +32,11 @@ class Phase(StrEnum):
 
 
 UNFINISHED = frozenset({Phase.OPEN, Phase.RUNNING, Phase.MOVING})
+
+BUILD_PASSWORD = "build_admin_password"
+"""The name of BuildArguments.admin_password among an operation's secrets."""
+OUTCOME = "outcome"
+"""Where the arguments of an ended operation have its Outcome, in its plain form, if its declaration `reports`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,7 +58,8 @@ class BuildArguments:
     """None: auto allocation (the project's networks); empty: no network."""
     auto_networks: bool = False
     injected_files: tuple[InjectedFile, ...] = ()
-    admin_password: str = ""
+    admin_password: str = field(default="", repr=False)
+    """Never in a row of operations; see NewOperation."""
     alternates: tuple[Alternate, ...] = ()
     hosts_tried: tuple[str, ...] = ()
     cell: str = ""
@@ -185,12 +67,29 @@ class BuildArguments:
 
 
 @dataclass(frozen=True, slots=True)
-class Operation:
-    """One row of a cell's `operations`. `host` None: the conductor does it itself. `attempt` counts takers."""
+class NewOperation:
+    """An operation that is to be recorded. `host` None: for the conductors. `sealed`: its secrets, which are neither in
+    `arguments` nor in `build`."""
+
+    ctx: Context
+    instance_uuid: str
+    kind: str
+    host: str | None
+    now: datetime
+    deadline: datetime
+    build: BuildArguments | None = None
+    arguments: dict[str, Any] = field(default_factory=dict)
+    sealed: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StoredOperation:
+    """One row of a cell's `operations`. `host` None: the conductor does it itself. `attempt` counts those who have
+    claimed it."""
 
     id: int
     instance_uuid: str
-    kind: Kind
+    kind: str
     phase: Phase
     host: str | None
     request_id: str
@@ -207,17 +106,31 @@ class Operation:
 
 
 @dataclass(frozen=True, slots=True)
-class Work:
-    """An operation with the instance as it stood when it was taken: all that a host needs to do it."""
+class ClaimedOperation:
+    """An operation that a worker has claimed, with the instance as it was then, and the id of the action that the
+    operation is part of: all that is needed to do it. `sealed`: its secrets as its database has them; `secrets`: as
+    they were opened.
+    """
 
-    operation: Operation
+    operation: StoredOperation
     instance: Instance
+    action_id: int | None = None
+    sealed: str | None = field(default=None, repr=False)
+    secrets: dict[str, str] = field(default_factory=dict, repr=False)
 
+    @property
+    def build(self) -> BuildArguments:
+        """What the guest is made with, its secrets opened."""
+        given = self.operation.build or BuildArguments()
+        return replace(given, admin_password=self.secrets.get(BUILD_PASSWORD, given.admin_password))
 
-def overtaken(unfinished: Iterable[Operation]) -> dict[str, Any]:
-    """The arguments of a delete that overtakes these: what they would have left."""
-    making = [each.arguments[NEW_IMAGE]["id"] for each in unfinished if NEW_IMAGE in each.arguments]
-    return {UNFINISHED_IMAGES: making} if making else {}
+    @property
+    def id(self) -> int:
+        return self.operation.id
+
+    @property
+    def fence(self) -> int:
+        return self.operation.fence
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,7 +139,7 @@ class Outcome:
 
     `retriable`: another host may do better (builds), or this one later (others: they only go forward now).
     `power_state` and `network_info` are what holds now; None leaves what the cell has. `host_clean`: nothing of the
-    instance is left on the host.
+    instance is left on the host. `result` is the plain form of what the operation's declaration says.
     """
 
     operation_id: int
@@ -242,6 +155,5 @@ class Outcome:
     devices_gone: tuple[str, ...] = ()
     """Uuids of block devices that the instance has no more."""
     share: ShareMapping | None = None
-    """The share of ATTACH_SHARE as it is now."""
+    """The share that was attached, as it is now."""
     result: dict[str, Any] = field(default_factory=dict)
-    """What an errand has found out (see ERRANDS)."""

@@ -9,7 +9,7 @@ from cell_service.model.events import ServerEvent
 from cell_service.model.host import NodeReport
 from cell_service.model.instance import Instance
 from cell_service.model.lifecycle import PowerState
-from cell_service.model.operation import Outcome, Work
+from cell_service.model.operation import ClaimedOperation, Outcome
 from cell_service.rpc.contract import Contract, call, cast
 
 
@@ -72,12 +72,12 @@ class Conductor(Contract):
         owner: str,
         builds: int | None = None,
         holding: tuple[int, ...] = (),
-    ) -> tuple[Work, ...]:
-        """Take up to `limit` operations open for the host, or whose lease has run out.
+    ) -> tuple[ClaimedOperation, ...]:
+        """Claim up to `limit` operations open for the host, or whose lease has run out.
 
         Each comes with a fence and a lease for `owner`; of one instance only its oldest unfinished operation is
-        given, and none that somebody else holds. The same owner asking again gets anew what it already holds, but
-        for what it names in `holding`. At most `builds` of them are builds (None: any number).
+        given, and none that another worker has. The same owner asking again gets once more what it has already, but
+        for what it names in `holding`. Secrets come opened. At most `builds` of them are builds (None: any number).
         """
         raise NotImplementedError
 
@@ -100,7 +100,7 @@ class Conductor(Contract):
     def operation_done(self, ctx: Context, outcome: Outcome) -> None:
         """Record how an operation ended: state, event, fault and end in one transaction.
 
-        Telling it twice is no error. Raises OperationLost when the fence is old: the host must undo what it did
+        Reported twice, it is recorded once. Raises OperationLost when the fence is old: the host must undo what it did
         for a build, and do nothing more for anything else.
         """
         raise NotImplementedError

@@ -6,11 +6,12 @@ import contextlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 
+from cell_service import wire
 from cell_service.context import Clock, Context
-from cell_service.errors import NotYet, PeerUnavailable
+from cell_service.errors import GuestNotFound, NotYet, PeerUnavailable, PolycellError
 from cell_service.model.instance import Instance, Vif
-from cell_service.model.lifecycle import Task
-from cell_service.model.operation import BuildArguments, Outcome, Work
+from cell_service.model.lifecycle import PowerState, Task
+from cell_service.model.operation import BuildArguments, ClaimedOperation, Outcome, StoredOperation
 from cell_service.peers.network import Networks
 from cell_service.peers.volumes import Volumes
 from compute_host.image_cache import ImageCache
@@ -37,23 +38,31 @@ class HostContext:
     """Every instance has a config drive, asked for or not."""
     volumes: Volumes | None = None
     shares: HostShares | None = None
-    plugged: Callable[[Networks, Job, tuple[Vif, ...]], None] = lambda _networks, _job, _vifs: None
+    plugged: Callable[[Networks, OperationContext, tuple[Vif, ...]], None] = lambda _networks, _job, _vifs: None
     """Returns when the ports of a new guest are plugged, or nobody minds."""
 
 
 @dataclass(frozen=True, slots=True)
-class Job:
-    """One operation being done: `check` raises OperationLost once it is somebody else's, `progress` tells the cell
-    how far a build has come."""
+class OperationContext:
+    """What one operation is done with: `check` raises OperationLost once it is another worker's, `progress` reports to
+    the cell how far it has come."""
 
     ctx: Context
-    work: Work
+    claimed: ClaimedOperation
     check: Callable[[], None]
     progress: Callable[[Task], None] = field(default=lambda _task: None)
 
     @property
+    def operation(self) -> StoredOperation:
+        return self.claimed.operation
+
+    @property
     def instance(self) -> Instance:
-        return self.work.instance
+        return self.claimed.instance
+
+    def with_instance(self, instance: Instance) -> OperationContext:
+        """The same for the instance as it will be."""
+        return replace(self, claimed=replace(self.claimed, instance=instance))
 
 
 @contextlib.contextmanager
@@ -66,11 +75,14 @@ def no_way_back() -> Iterator[None]:
 
 
 def spec_of(
-    context: HostContext, job: Job, vifs: tuple[Vif, ...] | None = None, build: BuildArguments | None = None
+    context: HostContext,
+    work: OperationContext,
+    vifs: tuple[Vif, ...] | None = None,
+    build: BuildArguments | None = None,
 ) -> GuestSpec:
-    """The job's guest as it is, or with `vifs` and `build` as it will be."""
-    spec = guest_spec(context, job.ctx, job.instance, vifs, build)
-    return replace(spec, fence=job.work.operation.fence)
+    """The work's guest as it is, or with `vifs` and `build` as it will be."""
+    spec = guest_spec(context, work.ctx, work.instance, vifs, build)
+    return replace(spec, fence=work.operation.fence)
 
 
 def guest_spec(
@@ -98,7 +110,7 @@ def guest_spec(
 
 def from_images(
     context: HostContext,
-    job: Job,
+    work: OperationContext,
     spec: GuestSpec,
     held: contextlib.ExitStack,
     image_id: str | None = None,
@@ -108,31 +120,45 @@ def from_images(
     """The spec with the files that the guest is made from; they stay as long as they are `held`. `image_id`: another
     image for the root disk than the instance's own. `beside`: it goes beside the instance's disks, so that it is
     there also for one whose root disk is a volume."""
-    instance, images = job.instance, context.images
+    instance, images = work.instance, context.images
     image_id = image_id or instance.image_ref
     if images is None or not image_id or (instance.volume_backed and not beside):
         return spec
-    image, path = held.enter_context(images.image(job.ctx, image_id, instance.flavor))
+    image, path = held.enter_context(images.image(work.ctx, image_id, instance.flavor))
     spec = replace(spec, disks=with_image(instance, image, path))
     if instance.kernel_id:
-        spec = replace(spec, kernel=held.enter_context(images.image(job.ctx, instance.kernel_id, instance.flavor))[1])
+        spec = replace(spec, kernel=held.enter_context(images.image(work.ctx, instance.kernel_id, instance.flavor))[1])
     if instance.ramdisk_id:
-        spec = replace(spec, ramdisk=held.enter_context(images.image(job.ctx, instance.ramdisk_id, instance.flavor))[1])
+        spec = replace(
+            spec, ramdisk=held.enter_context(images.image(work.ctx, instance.ramdisk_id, instance.flavor))[1]
+        )
     return spec
 
 
 def outcome_of(
     context: HostContext,
-    job: Job,
+    work: OperationContext,
     network_info: tuple[Vif, ...] | None = None,
     root_device_name: str | None = None,
+    result: object = None,
 ) -> Outcome:
-    """Success, with the power state that the guest has now."""
-    operation = job.work.operation
+    """Success, with the power state that the guest has now, and the `result` that is declared, if one is."""
+    operation = work.operation
     return Outcome(
         operation.id,
         operation.fence,
-        power_state=context.driver.power_state(job.instance.uuid),
+        power_state=context.driver.power_state(work.instance.uuid),
         network_info=network_info,
         root_device_name=root_device_name,
+        result={} if result is None else wire.to_plain(result),
     )
+
+
+def power_state_of(context: HostContext, work: OperationContext) -> PowerState | None:
+    """What the driver says of the guest; None when it does not answer."""
+    try:
+        return context.driver.power_state(work.instance.uuid)
+    except GuestNotFound:
+        return PowerState.NOSTATE
+    except PolycellError:
+        return None

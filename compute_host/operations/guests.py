@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 from cell_service.errors import NotSupported
-from cell_service.model.operation import ADMIN_PASSWORD, Outcome
-from compute_host.operations.context import HostContext, Job, outcome_of, spec_of
+from cell_service.model.operation import Outcome
+from cell_service.operations.declaration import NoArguments
+from cell_service.operations.guests import PasswordArguments
+from compute_host.operations.context import HostContext, OperationContext, outcome_of, spec_of
 from compute_host.virt.driver import CrashDumps, Passwords
 
 
-def change_password(context: HostContext, job: Job) -> Outcome:
+def change_password(context: HostContext, work: OperationContext, arguments: PasswordArguments) -> Outcome:
     """The guest's administrator has the password."""
     if not isinstance(context.driver, Passwords):
         raise NotSupported(reason="Passwords of guests on this host cannot be changed.")
-    context.driver.set_admin_password(spec_of(context, job), job.work.operation.arguments[ADMIN_PASSWORD])
-    return outcome_of(context, job)
+    context.driver.set_admin_password(spec_of(context, work), arguments.admin_password)
+    return outcome_of(context, work)
 
 
-def dump(context: HostContext, job: Job) -> Outcome:
+def dump(context: HostContext, work: OperationContext, _arguments: NoArguments) -> Outcome:
     """The guest was told to write a dump of itself."""
     if not isinstance(context.driver, CrashDumps):
         raise NotSupported(reason="Guests of this host cannot be made to write a crash dump.")
-    context.driver.trigger_crash_dump(job.instance.uuid)
-    return outcome_of(context, job)
+    context.driver.trigger_crash_dump(work.instance.uuid)
+    return outcome_of(context, work)

@@ -7,14 +7,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from cell_service import wire
 from cell_service.errors import NotSupported, OperationLost, PolycellError
 from cell_service.model.lifecycle import PowerState, Task
-from cell_service.model.operation import NEW_IMAGE, ROTATION, Outcome
-from cell_service.peers.image import NewImage
+from cell_service.model.operation import Outcome
+from cell_service.operations.images import BackupArguments, ImageArguments
 from compute_host.image_cache import ImageCache
 from compute_host.operations import volume_images
-from compute_host.operations.context import HostContext, Job, no_way_back, outcome_of, spec_of
+from compute_host.operations.context import HostContext, OperationContext, no_way_back, outcome_of, spec_of
 from compute_host.virt.driver import LiveSnapshots, Snapshots
 
 _OFF = (PowerState.SHUTDOWN, PowerState.CRASHED, PowerState.NOSTATE)
@@ -23,50 +22,47 @@ BACKUP_MARKS = ("image_type", "backup_type", "instance_uuid")
 """Properties that the backups of a kind have in common."""
 
 
-def make_image(context: HostContext, job: Job) -> Outcome:
+def make_image(context: HostContext, work: OperationContext, arguments: ImageArguments | BackupArguments) -> Outcome:
     """The image is active; the guest goes on as it was. After an error there is no image, and no snapshot."""
-    images, asked = _images(context), job.work.operation.arguments
-    image = wire.from_plain(NewImage, asked[NEW_IMAGE])
+    images, image = _images(context), arguments.new_image
 
     def make(path: Path) -> str:
-        job.progress(Task.IMAGE_SNAPSHOT)
-        disk_format = _snapshot(context, job, path)
-        job.check()
-        job.progress(Task.IMAGE_UPLOADING)
+        work.progress(Task.IMAGE_SNAPSHOT)
+        disk_format = _snapshot(context, work, path)
+        work.check()
+        work.progress(Task.IMAGE_UPLOADING)
         return disk_format
 
     try:
-        job.check()
-        if job.instance.volume_backed:
-            job.progress(Task.IMAGE_SNAPSHOT)
-            images.publish(job.ctx, volume_images.with_snapshots(context, job, image), volume_images.empty)
+        work.check()
+        if work.instance.volume_backed:
+            work.progress(Task.IMAGE_SNAPSHOT)
+            images.publish(work.ctx, volume_images.with_snapshots(context, work, image), volume_images.empty)
         else:
-            images.publish(job.ctx, image, make)
+            images.publish(work.ctx, image, make)
     except OperationLost:
         raise
     except PolycellError:
-        job.check()
-        images.remove(job.ctx, image.id)
-        volume_images.forget(context, job, image.id)
+        work.check()
+        images.remove(work.ctx, image.id)
+        volume_images.forget(context, work, image.id)
         raise
-    return outcome_of(context, job)
+    return outcome_of(context, work)
 
 
-def make_backup(context: HostContext, job: Job) -> Outcome:
-    """As `make_image`; of the backups of this kind the newest stay, as many as was asked. Raises NotYet."""
-    outcome = make_image(context, job)
-    asked = job.work.operation.arguments
-    image = wire.from_plain(NewImage, asked[NEW_IMAGE])
+def make_backup(context: HostContext, work: OperationContext, arguments: BackupArguments) -> Outcome:
+    """As `make_image`; of the backups of this kind the newest stay, as many as is wanted. Raises NotYet."""
+    outcome, image = make_image(context, work, arguments), arguments.new_image
     marks = {name: image.properties[name] for name in BACKUP_MARKS}
-    job.check()
+    work.check()
     with no_way_back():
-        _images(context).rotate(job.ctx, image.owner, marks, int(asked[ROTATION]))
+        _images(context).rotate(work.ctx, image.owner, marks, arguments.rotation)
     return outcome
 
 
-def _snapshot(context: HostContext, job: Job, path: Path) -> str:
+def _snapshot(context: HostContext, work: OperationContext, path: Path) -> str:
     """A guest that runs and cannot be copied so stands still meanwhile."""
-    driver, uuid = context.driver, job.instance.uuid
+    driver, uuid = context.driver, work.instance.uuid
     state = driver.power_state(uuid)
     if state not in _OFF and isinstance(driver, LiveSnapshots):
         return driver.snapshot_running(uuid, path)
@@ -78,7 +74,7 @@ def _snapshot(context: HostContext, job: Job, path: Path) -> str:
     try:
         return driver.snapshot(uuid, path)
     finally:
-        driver.power_on(spec_of(context, job))
+        driver.power_on(spec_of(context, work))
         if state is PowerState.PAUSED:
             driver.pause(uuid)
 

@@ -1,4 +1,4 @@
-"""What a host does for a move: the errands of cell_service.model.operation, whose contract stands there.
+"""What a host does for a move (`cell_service.operations.host_tasks` says what holds afterwards).
 
 Each may be done again after a restart in the middle of it. None changes ports, allocations or the instance's state
 beyond what its name says: whoever runs the move reads the result and decides.
@@ -8,82 +8,90 @@ from __future__ import annotations
 
 import contextlib
 from dataclasses import replace
-from typing import Any
 
-from cell_service import wire
 from cell_service.errors import NotSupported
 from cell_service.model.instance import Flavor
 from cell_service.model.lifecycle import PowerState
-from cell_service.model.operation import IMAGE, IMAGE_GONE, PARTS_IN, PARTS_OUT, PORTS_OUT, BuildArguments, Outcome
+from cell_service.model.operation import BuildArguments, Outcome
+from cell_service.operations.host_tasks import (
+    ActivateArguments,
+    ActivateResult,
+    CleanUpArguments,
+    PrepareDestinationArguments,
+    PrepareSourceArguments,
+    PrepareSourceResult,
+)
 from compute_host.operations import leftovers, shares, volumes
-from compute_host.operations.context import HostContext, Job, from_images, outcome_of, spec_of
+from compute_host.operations.context import HostContext, OperationContext, from_images, outcome_of, spec_of
 from compute_host.operations.shelve import forget_image
 from compute_host.virt.driver import Driver, Movable
 
 HALTED = (PowerState.SHUTDOWN, PowerState.CRASHED, PowerState.NOSTATE)
 
 
-def move_out(context: HostContext, job: Job) -> Outcome:
+def prepare_source(context: HostContext, work: OperationContext, arguments: PrepareSourceArguments) -> Outcome:
     """`was_running`: what the guest did before it was turned off for the move, also when this is done again."""
-    movable, uuid, asked = _movable(context.driver), job.instance.uuid, _arguments(job)
+    movable, uuid = _movable(context.driver), work.instance.uuid
     now = context.driver.power_state(uuid)
-    was_running = PowerState.RUNNING in (now, job.instance.power_state)
-    job.check()
-    if asked.get("live"):
-        luggage = movable.send(uuid)
+    was_running = PowerState.RUNNING in (now, work.instance.power_state)
+    work.check()
+    if arguments.live:
+        migrate_data = movable.send(uuid)
     else:
         if now not in HALTED:
-            graceful = context.shutdown_seconds if asked.get("shutdown", True) else 0
+            graceful = context.shutdown_seconds if arguments.shutdown else 0
             context.driver.power_off(uuid, graceful_seconds=graceful)
-            job.check()
-        luggage = movable.pack(uuid)
-    return replace(outcome_of(context, job), result={"luggage": luggage, "was_running": was_running})
+            work.check()
+        migrate_data = movable.pack(uuid)
+    return outcome_of(context, work, result=PrepareSourceResult(migrate_data, was_running))
 
 
-def move_in(context: HostContext, job: Job) -> Outcome:
-    """With luggage from what another host gave; without from the instance's image, config drive and all."""
-    movable, asked = _movable(context.driver), _arguments(job)
-    job = volumes.bring(context, _here(context, job, asked))
-    luggage = asked.get("luggage") or None
+def prepare_destination(
+    context: HostContext, work: OperationContext, arguments: PrepareDestinationArguments
+) -> Outcome:
+    """With migrate data from what another host gave; without from the instance's image, config drive and all."""
+    movable = _movable(context.driver)
+    work = volumes.bring(context, _here(context, work, arguments.flavor))
+    migrate_data = arguments.luggage or None
     with contextlib.ExitStack() as held:
-        if luggage is None:
-            made_of = BuildArguments(admin_password=asked.get("admin_password") or "", cell=asked.get("cell") or "")
-            spec = from_images(context, job, spec_of(context, job, build=made_of), held, asked.get(IMAGE))
+        if migrate_data is None:
+            made_of = BuildArguments(admin_password=arguments.admin_password, cell=arguments.cell or "")
+            spec = from_images(context, work, spec_of(context, work, build=made_of), held, arguments.image)
         else:
-            spec = spec_of(context, job)
-        job.check()
-        movable.receive(spec, luggage)
-    return outcome_of(context, job)
+            spec = spec_of(context, work)
+        work.check()
+        movable.receive(spec, migrate_data)
+    return outcome_of(context, work)
 
 
-def move_run(context: HostContext, job: Job) -> Outcome:
+def activate(context: HostContext, work: OperationContext, arguments: ActivateArguments) -> Outcome:
     """Ports first: a guest that runs here answers here. At the source it is how a move is undone."""
-    movable, asked = _movable(context.driver), _arguments(job)
-    job = volumes.bring(context, _here(context, job, asked))
+    movable = _movable(context.driver)
+    work = volumes.bring(context, _here(context, work, arguments.flavor))
     vifs = None
-    if context.networks is not None and job.instance.network_info:
-        vifs = context.networks.bind(job.ctx, job.instance.uuid, context.host)
-    job.check()
-    spec, luggage = spec_of(context, job, vifs), asked.get("luggage") or None
-    if asked.get("live") and luggage is not None:
-        movable.arrive(spec, luggage)
-    elif asked.get("run"):
+    if context.networks is not None and work.instance.network_info:
+        vifs = context.networks.bind(work.ctx, work.instance.uuid, context.host)
+    work.check()
+    spec, migrate_data = spec_of(context, work, vifs), arguments.luggage or None
+    if arguments.live and migrate_data is not None:
+        movable.arrive(spec, migrate_data)
+    elif arguments.run:
         context.driver.power_on(spec)
-    volumes.complete(context, job)
-    gone = forget_image(context, job, asked.get(IMAGE))
-    done = outcome_of(context, job, network_info=vifs)
-    return replace(done, devices=job.instance.block_devices, result={IMAGE_GONE: gone})
+    volumes.complete(context, work)
+    gone = forget_image(context, work, arguments.image)
+    done = outcome_of(context, work, network_info=vifs, result=ActivateResult(gone))
+    return replace(done, devices=work.instance.block_devices)
 
 
-def move_drop(context: HostContext, job: Job) -> Outcome:
+def clean_up(context: HostContext, work: OperationContext, arguments: CleanUpArguments) -> Outcome:
     """Nothing of the guest is left here, or of what its instance lost while this host was down. Nothing else is
     released: a shelved instance keeps its volumes reserved."""
-    if {PARTS_OUT, PARTS_IN, PORTS_OUT} & _arguments(job).keys():
-        return leftovers.clear(context, job)
-    context.driver.destroy(job.instance.uuid)
-    shares.leave(context, job)
-    devices = volumes.leave_to_its_owner(context, job)
-    operation = job.work.operation
+    if arguments.is_partial:
+        return leftovers.clear(context, work, arguments)
+    context.driver.destroy(work.instance.uuid)
+    shares.leave(context, work)
+    devices = volumes.leave_to_its_owner(context, work)
+    operation = work.operation
     return Outcome(operation.id, operation.fence, power_state=PowerState.NOSTATE, devices=devices)
 
 
@@ -94,14 +102,7 @@ def _movable(driver: Driver) -> Movable:
     return driver
 
 
-def _arguments(job: Job) -> dict[str, Any]:
-    return job.work.operation.arguments
-
-
-def _here(context: HostContext, job: Job, asked: dict[str, Any]) -> Job:
-    """The job with the instance as it will be on this host."""
-    flavor = asked.get("flavor")
-    instance = replace(job.instance, host=context.host)
-    if flavor:
-        instance = replace(instance, flavor=wire.from_plain(Flavor, flavor))
-    return replace(job, work=replace(job.work, instance=instance))
+def _here(context: HostContext, work: OperationContext, flavor: Flavor | None) -> OperationContext:
+    """The operation with the instance as it will be on this host."""
+    instance = replace(work.instance, host=context.host)
+    return work.with_instance(instance if flavor is None else replace(instance, flavor=flavor))

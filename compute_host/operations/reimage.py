@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import logging
 
-from cell_service.errors import PolycellError
+from cell_service.errors import NotYet, PolycellError
 from cell_service.logs import about
 from cell_service.model.block_device import BlockDevice
-from cell_service.model.operation import REIMAGE
+from cell_service.model.instance import Fault
+from cell_service.model.operation import Outcome
+from cell_service.operations.builds import REBUILD, RebuildArguments
 from compute_host.operations import volumes
-from compute_host.operations.context import HostContext, Job, no_way_back
+from compute_host.operations.context import HostContext, OperationContext, no_way_back, power_state_of
 
 log = logging.getLogger(__name__)
 
@@ -21,47 +23,56 @@ POLLS_PER_GIB = 20
 """A second each (Nova: reimage_timeout_per_gb)."""
 
 
-def reimage(context: HostContext, job: Job) -> tuple[BlockDevice, ...]:
+def reimage(context: HostContext, work: OperationContext, arguments: RebuildArguments) -> tuple[BlockDevice, ...]:
     """The root volume has the content of the operation's image and is connected to this host. Answers the devices
     that have changed: none, where the operation asks for no such thing.
 
     The guest must not be there. Raises NotYet, VolumeNotFound, VolumeUnavailable.
     """
-    device = _root(job)
+    device = _root(work, arguments)
     if device is None or device.volume_id is None:
         return ()
     with no_way_back():
-        volumes.reserve_only(context, job, device)
-        job.check()
-        volumes.service_of(context).reimage(job.ctx, device.volume_id, job.work.operation.arguments["image"])
+        volumes.reserve_only(context, work, device)
+        work.check()
+        volumes.service_of(context).reimage(work.ctx, device.volume_id, arguments.image)
         polls = max(volumes.POLLS, POLLS_PER_GIB * (device.volume_size or 0))
-        return (volumes.connected(context, job, volumes.usable(context, job, device, polls)),)
+        return (volumes.connected(context, work, volumes.usable(context, work, device, polls)),)
 
 
-def complete(context: HostContext, job: Job, devices: tuple[BlockDevice, ...]) -> None:
+def complete(context: HostContext, work: OperationContext, devices: tuple[BlockDevice, ...]) -> None:
     """The guest has these devices. Raises NotYet."""
     with no_way_back():
         for device in devices:
-            volumes.service_of(context).complete(job.ctx, device.attachment_id or "")
+            volumes.service_of(context).complete(work.ctx, device.attachment_id or "")
 
 
-def held(context: HostContext, job: Job) -> tuple[BlockDevice, ...]:
+def failed(context: HostContext, work: OperationContext, error: Exception, fault: Fault) -> Outcome:
+    """The outcome of a rebuild after an error."""
+    again, state = isinstance(error, NotYet), power_state_of(context, work)
+    devices = () if again else _connected_again(context, work)
+    return Outcome(
+        work.claimed.id, work.claimed.fence, fault=fault, retriable=again, power_state=state, devices=devices
+    )
+
+
+def _connected_again(context: HostContext, work: OperationContext) -> tuple[BlockDevice, ...]:
     """After a failure the instance has its root volume still, whatever is on it. Answers the devices that have
     changed; what can't be brought back now is logged, and found again by the next rebuild."""
-    device = _root(job)
+    device = _root(work, REBUILD.read(work.operation.arguments))
     if device is None or device.volume_id is None:
         return ()
     try:
-        job.check()
-        again = volumes.connected(context, job, device)
-        volumes.service_of(context).complete(job.ctx, again.attachment_id or "")
+        work.check()
+        again = volumes.connected(context, work, device)
+        volumes.service_of(context).complete(work.ctx, again.attachment_id or "")
     except PolycellError as error:
-        log.warning("root volume not connected", extra=about(job.ctx, instance=job.instance.uuid, reason=error))
+        log.warning("root volume not connected", extra=about(work.ctx, instance=work.instance.uuid, reason=error))
         return ()
     return (again,)
 
 
-def _root(job: Job) -> BlockDevice | None:
-    if not job.work.operation.arguments.get(REIMAGE):
+def _root(work: OperationContext, arguments: RebuildArguments) -> BlockDevice | None:
+    if not arguments.reimage:
         return None
-    return next((device for device in job.instance.block_devices if device.is_volume and device.is_root), None)
+    return next((device for device in work.instance.block_devices if device.is_volume and device.is_root), None)

@@ -11,8 +11,10 @@ import logging
 from cell_service.errors import NotSupported, OperationLost, PolycellError
 from cell_service.logs import about
 from cell_service.model.lifecycle import PowerState, VmState
-from cell_service.model.operation import ADMIN_PASSWORD, IMAGE, STABLE, BuildArguments, Outcome
-from compute_host.operations.context import HostContext, Job, from_images, outcome_of, spec_of
+from cell_service.model.operation import BuildArguments, Outcome
+from cell_service.operations.declaration import NoArguments
+from cell_service.operations.rescue import RescueArguments
+from compute_host.operations.context import HostContext, OperationContext, from_images, outcome_of, spec_of
 from compute_host.virt.driver import Driver, Rescuable
 
 log = logging.getLogger(__name__)
@@ -20,41 +22,41 @@ log = logging.getLogger(__name__)
 _OFF = (PowerState.SHUTDOWN, PowerState.CRASHED, PowerState.NOSTATE)
 
 
-def rescue(context: HostContext, job: Job) -> Outcome:
+def rescue(context: HostContext, work: OperationContext, arguments: RescueArguments) -> Outcome:
     """The guest runs from the rescue disk. The image is here before the guest is turned off; after an error a guest
     that ran runs again."""
-    driver, asked, uuid = _rescuable(context.driver), job.work.operation.arguments, job.instance.uuid
-    build = BuildArguments(admin_password=asked.get(ADMIN_PASSWORD) or "")
+    driver, uuid = _rescuable(context.driver), work.instance.uuid
+    build = BuildArguments(admin_password=arguments.admin_password)
     with contextlib.ExitStack() as held:
-        spec = from_images(context, job, spec_of(context, job, build=build), held, asked.get(IMAGE), beside=True)
-        job.check()
+        spec = from_images(context, work, spec_of(context, work, build=build), held, arguments.image, beside=True)
+        work.check()
         try:
             if context.driver.power_state(uuid) not in _OFF:
                 context.driver.power_off(uuid, graceful_seconds=context.shutdown_seconds)
-            job.check()
-            driver.rescue(spec, stable=bool(asked.get(STABLE)))
+            work.check()
+            driver.rescue(spec, stable=arguments.stable)
         except OperationLost:
             raise
         except PolycellError:
-            job.check()
-            _go_on(context, job)
+            work.check()
+            _go_on(context, work)
             raise
-    return outcome_of(context, job)
+    return outcome_of(context, work)
 
 
-def unrescue(context: HostContext, job: Job) -> Outcome:
+def unrescue(context: HostContext, work: OperationContext, _arguments: NoArguments) -> Outcome:
     """The guest runs from its own disks."""
-    _rescuable(context.driver).unrescue(spec_of(context, job))
-    return outcome_of(context, job)
+    _rescuable(context.driver).unrescue(spec_of(context, work))
+    return outcome_of(context, work)
 
 
-def _go_on(context: HostContext, job: Job) -> None:
-    if job.instance.vm_state is not VmState.ACTIVE:
+def _go_on(context: HostContext, work: OperationContext) -> None:
+    if work.instance.vm_state is not VmState.ACTIVE:
         return
     try:
-        context.driver.power_on(spec_of(context, job))
+        context.driver.power_on(spec_of(context, work))
     except PolycellError as error:
-        log.warning("guest stays off", extra=about(job.ctx, instance=job.instance.uuid, reason=error))
+        log.warning("guest stays off", extra=about(work.ctx, instance=work.instance.uuid, reason=error))
 
 
 def _rescuable(driver: Driver) -> Rescuable:

@@ -13,8 +13,9 @@ from cell_service.model.instance import Instance
 from cell_service.model.lifecycle import Task
 from cell_service.model.operation import Outcome
 from cell_service.model.share import ShareMapping, ShareStatus
+from cell_service.operations.shares import ShareArguments
 from cell_service.peers.shares import AccessState
-from compute_host.operations.context import HostContext, Job, outcome_of
+from compute_host.operations.context import HostContext, OperationContext, outcome_of
 from compute_host.operations.share_access import HostShares
 from compute_host.virt.driver import Mountable
 
@@ -22,52 +23,52 @@ POLL_SECONDS = 1.0
 _GONE = frozenset({ShareStatus.DETACHING})
 
 
-def attach(context: HostContext, job: Job) -> Outcome:
+def attach(context: HostContext, work: OperationContext, arguments: ShareArguments) -> Outcome:
     """The host may mount the share. Raises NotSupported, ShareNotFound, ShareUnavailable, PeerUnavailable."""
-    mapping = _mapping(job)
+    mapping = _mapping(work, arguments)
     if mapping is None:
-        return outcome_of(context, job)
+        return outcome_of(context, work)
     if not isinstance(context.driver, Mountable):
         raise NotSupported(reason="Guests of this host cannot have shares.")
     shares = _of(context)
     access, never = shares.access(mapping), threading.Event()
     with shares.lock:
-        state = shares.service.allow(job.ctx, mapping.share_id, access)
+        state = shares.service.allow(work.ctx, mapping.share_id, access)
         until = shares.clock.monotonic() + shares.wait_seconds
         while state is AccessState.WAITING and shares.clock.monotonic() < until:
-            job.check()
+            work.check()
             shares.clock.wait(never, POLL_SECONDS)
-            state = shares.service.allow(job.ctx, mapping.share_id, access)
+            state = shares.service.allow(work.ctx, mapping.share_id, access)
     if state is not AccessState.ACTIVE:
         words = "was refused" if state is AccessState.ERROR else "was not given in time"
         raise ShareUnavailable(share_id=mapping.share_id, reason=f"access of host {context.host} {words}")
     ready = replace(mapping, status=ShareStatus.INACTIVE, access_to=access.to)
-    return replace(outcome_of(context, job), share=ready)
+    return replace(outcome_of(context, work), share=ready)
 
 
-def detach(context: HostContext, job: Job) -> Outcome:
+def detach(context: HostContext, work: OperationContext, arguments: ShareArguments) -> Outcome:
     """The host may mount the share no more, unless for another instance. Raises NotYet."""
-    mapping = _mapping(job)
+    mapping = _mapping(work, arguments)
     if mapping is not None:
         try:
-            _leave(context, job, mapping)
+            _leave(context, work, mapping)
         except Unavailable as error:
             raise NotYet(reason=str(error)) from error
-    return outcome_of(context, job)
+    return outcome_of(context, work)
 
 
-def leave(context: HostContext, job: Job) -> None:
+def leave(context: HostContext, work: OperationContext) -> None:
     """The host may mount none of the instance's shares any more, unless for others. Raises PeerUnavailable."""
-    for mapping in job.instance.shares if context.shares is not None else ():
-        _leave(context, job, mapping)
+    for mapping in work.instance.shares if context.shares is not None else ():
+        _leave(context, work, mapping)
 
 
-def _leave(context: HostContext, job: Job, mapping: ShareMapping) -> None:
+def _leave(context: HostContext, work: OperationContext, mapping: ShareMapping) -> None:
     shares = _of(context)
     with shares.lock:
-        here = shares.neighbours(job.ctx)
-        if not any(_has(other, mapping.share_id) for other in here if other.uuid != job.instance.uuid):
-            shares.service.deny(job.ctx, mapping.share_id, shares.access(mapping))
+        here = shares.neighbours(work.ctx)
+        if not any(_has(other, mapping.share_id) for other in here if other.uuid != work.instance.uuid):
+            shares.service.deny(work.ctx, mapping.share_id, shares.access(mapping))
 
 
 def _has(instance: Instance, share_id: str) -> bool:
@@ -76,10 +77,9 @@ def _has(instance: Instance, share_id: str) -> bool:
     return not going and any(one.share_id == share_id and one.status not in _GONE for one in instance.shares)
 
 
-def _mapping(job: Job) -> ShareMapping | None:
+def _mapping(work: OperationContext, arguments: ShareArguments) -> ShareMapping | None:
     """What the operation is about; None when the instance has it no more."""
-    wanted = job.work.operation.arguments.get("share")
-    return next((one for one in job.instance.shares if one.uuid == wanted), None)
+    return next((one for one in work.instance.shares if one.uuid == arguments.share), None)
 
 
 def _of(context: HostContext) -> HostShares:

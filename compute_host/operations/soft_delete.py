@@ -4,23 +4,24 @@ from __future__ import annotations
 
 from cell_service.model.lifecycle import PowerState, VmState
 from cell_service.model.operation import Outcome
-from compute_host.operations.context import HostContext, Job, outcome_of, spec_of
+from cell_service.operations.declaration import NoArguments
+from compute_host.operations.context import HostContext, OperationContext, outcome_of, spec_of
 from compute_host.virt.driver import Rescuable
 
 _OFF = (PowerState.SHUTDOWN, PowerState.CRASHED, PowerState.NOSTATE)
 
 
-def soft_delete(context: HostContext, job: Job) -> Outcome:
+def soft_delete(context: HostContext, work: OperationContext, _arguments: NoArguments) -> Outcome:
     """The guest is off, and is one that starts from its own disks."""
-    driver, uuid = context.driver, job.instance.uuid
-    if job.instance.vm_state is VmState.RESCUED and isinstance(driver, Rescuable):
-        driver.unrescue(spec_of(context, job))
+    driver, uuid = context.driver, work.instance.uuid
+    if work.instance.vm_state is VmState.RESCUED and isinstance(driver, Rescuable):
+        driver.unrescue(spec_of(context, work))
     if driver.power_state(uuid) not in _OFF:
         driver.power_off(uuid, graceful_seconds=context.shutdown_seconds)
-    return outcome_of(context, job)
+    return outcome_of(context, work)
 
 
-def restore(context: HostContext, job: Job) -> Outcome:
+def restore(context: HostContext, work: OperationContext, _arguments: NoArguments) -> Outcome:
     """The guest runs."""
-    context.driver.power_on(spec_of(context, job))
-    return outcome_of(context, job)
+    context.driver.power_on(spec_of(context, work))
+    return outcome_of(context, work)

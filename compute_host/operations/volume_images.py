@@ -15,23 +15,23 @@ from cell_service.model.block_device import BlockDevice, volumes
 from cell_service.peers.image import NewImage
 from cell_service.peers.volume_ends import forget_snapshots, mark_of, taken_for
 from cell_service.peers.volumes import Snapshot
-from compute_host.operations.context import HostContext, Job
+from compute_host.operations.context import HostContext, OperationContext
 
 FORMAT = "raw"
 
 
-def with_snapshots(context: HostContext, job: Job, image: NewImage) -> NewImage:
+def with_snapshots(context: HostContext, work: OperationContext, image: NewImage) -> NewImage:
     """The image as it will be; a snapshot of each volume is there. Raises VolumeNotFound, VolumeUnavailable,
     OverQuota, PeerUnavailable."""
     if context.volumes is None:
         return image
-    ctx = _owners(job)
+    ctx = _owners(work)
     taken = {one.volume_id: one for one in taken_for(context.volumes, ctx, image.id)}
     mapping = []
-    for device in volumes(job.instance.block_devices):
+    for device in volumes(work.instance.block_devices):
         if device.volume_id is None:
             continue
-        job.check()
+        work.check()
         one = taken.get(device.volume_id) or context.volumes.take_snapshot(
             ctx, device.volume_id, f"snapshot for {image.name}", mark_of(image.id), force=True
         )
@@ -39,7 +39,7 @@ def with_snapshots(context: HostContext, job: Job, image: NewImage) -> NewImage:
     known = {
         "block_device_mapping": json.dumps(mapping),
         "bdm_v2": "True",
-        "root_device_name": job.instance.root_device_name or "/dev/vda",
+        "root_device_name": work.instance.root_device_name or "/dev/vda",
     }
     return replace(image, properties={**image.properties, **known})
 
@@ -50,15 +50,15 @@ def empty(path: Path) -> str:
     return FORMAT
 
 
-def forget(context: HostContext, job: Job, image_id: str) -> None:
+def forget(context: HostContext, work: OperationContext, image_id: str) -> None:
     """No snapshot is left that was taken for the image. Raises PeerUnavailable, VolumeUnavailable."""
-    if context.volumes is not None and job.instance.volume_backed:
-        forget_snapshots(context.volumes, _owners(job), image_id)
+    if context.volumes is not None and work.instance.volume_backed:
+        forget_snapshots(context.volumes, _owners(work), image_id)
 
 
-def _owners(job: Job) -> Context:
+def _owners(work: OperationContext) -> Context:
     """Snapshots are of the server's project, whoever asks for the image."""
-    return replace(job.ctx, project_id=job.instance.project_id)
+    return replace(work.ctx, project_id=work.instance.project_id)
 
 
 def _entry(device: BlockDevice, snapshot: Snapshot) -> dict[str, object]:

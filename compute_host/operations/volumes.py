@@ -15,8 +15,9 @@ from cell_service.logs import about
 from cell_service.model.block_device import BlockDevice, merged, volumes
 from cell_service.model.lifecycle import Task, VmState
 from cell_service.model.operation import Outcome
+from cell_service.operations.volumes import DeviceArguments, SwapArguments
 from cell_service.peers.volumes import NewVolume, Volumes
-from compute_host.operations.context import HostContext, Job, no_way_back, outcome_of
+from compute_host.operations.context import HostContext, OperationContext, no_way_back, outcome_of
 from compute_host.virt.driver import Attachable
 
 log = logging.getLogger(__name__)
@@ -26,152 +27,152 @@ POLLS = 180
 _USABLE = frozenset({"available", "reserved", "in-use", "attaching"})
 
 
-def bring(context: HostContext, job: Job) -> Job:
-    """The job with every volume of its instance there and connected to this host.
+def bring(context: HostContext, work: OperationContext) -> OperationContext:
+    """The work with every volume of its instance there and connected to this host.
 
     Raises VolumeNotFound, VolumeUnavailable, NotSupported, Invalid, PeerUnavailable.
     """
-    wanted = volumes(job.instance.block_devices)
+    wanted = volumes(work.instance.block_devices)
     if not wanted:
-        return job
+        return work
     _attachable(context)
     brought = []
     for device in wanted:
-        job.check()
-        brought.append(connected(context, job, _made(context, job, device)))
-    return _with(job, merged(job.instance.block_devices, brought))
+        work.check()
+        brought.append(connected(context, work, _made(context, work, device)))
+    return _with(work, merged(work.instance.block_devices, brought))
 
 
-def complete(context: HostContext, job: Job) -> None:
+def complete(context: HostContext, work: OperationContext) -> None:
     """The guest has the volumes that were brought."""
-    for device in volumes(job.instance.block_devices):
+    for device in volumes(work.instance.block_devices):
         if device.attachment_id is not None:
-            service_of(context).complete(job.ctx, device.attachment_id)
+            service_of(context).complete(work.ctx, device.attachment_id)
 
 
-def leave(context: HostContext, job: Job) -> None:
+def leave(context: HostContext, work: OperationContext) -> None:
     """This host has no attachments of the instance's volumes any more."""
-    for device in volumes(job.instance.block_devices):
+    for device in volumes(work.instance.block_devices):
         if device.volume_id is not None:
-            service_of(context).leave(job.ctx, device.volume_id, job.instance.uuid, context.host)
+            service_of(context).leave(work.ctx, device.volume_id, work.instance.uuid, context.host)
 
 
-def keep_reserved(context: HostContext, job: Job) -> tuple[BlockDevice, ...]:
+def keep_reserved(context: HostContext, work: OperationContext) -> tuple[BlockDevice, ...]:
     """The instance keeps its volumes, and no host has them. Answers its devices as they are then."""
     kept = []
-    for device in volumes(job.instance.block_devices):
+    for device in volumes(work.instance.block_devices):
         if device.volume_id is not None:
-            kept.append(reserve_only(context, job, device))
+            kept.append(reserve_only(context, work, device))
     return tuple(kept)
 
 
-def leave_to_its_owner(context: HostContext, job: Job) -> tuple[BlockDevice, ...]:
+def leave_to_its_owner(context: HostContext, work: OperationContext) -> tuple[BlockDevice, ...]:
     """This host has no attachments of the instance's volumes any more; those of one that waits for a host stay its own.
     Answers the devices that have changed."""
-    instance = job.instance
+    instance = work.instance
     if instance.vm_state is not VmState.SHELVED_OFFLOADED or instance.task_state in (Task.DELETING, Task.UNSHELVING):
-        leave(context, job)
+        leave(context, work)
         return ()
-    return keep_reserved(context, job)
+    return keep_reserved(context, work)
 
 
-def reserve_only(context: HostContext, job: Job, device: BlockDevice) -> BlockDevice:
+def reserve_only(context: HostContext, work: OperationContext, device: BlockDevice) -> BlockDevice:
     """The device as it is then: its volume is the instance's, and this host has it no more."""
     volume_id = device.volume_id or ""
-    reserved = service_of(context).reserve(job.ctx, volume_id, job.instance.uuid)
-    service_of(context).leave(job.ctx, volume_id, job.instance.uuid, context.host)
+    reserved = service_of(context).reserve(work.ctx, volume_id, work.instance.uuid)
+    service_of(context).leave(work.ctx, volume_id, work.instance.uuid, context.host)
     return replace(device, attachment_id=reserved, connection_info={})
 
 
-def attach(context: HostContext, job: Job) -> Outcome:
+def attach(context: HostContext, work: OperationContext, arguments: DeviceArguments) -> Outcome:
     """The guest has the device. After an error neither guest nor host have it."""
-    device = _device(job)
+    device = _device(work, arguments.device)
     if device is None:
-        return outcome_of(context, job)
-    driver, uuid = _attachable(context), job.instance.uuid
+        return outcome_of(context, work)
+    driver, uuid = _attachable(context), work.instance.uuid
     try:
-        device = connected(context, job, device)
-        job.check()
+        device = connected(context, work, device)
+        work.check()
         driver.attach_volume(uuid, device)
-        job.check()
-        service_of(context).complete(job.ctx, device.attachment_id or "")
+        work.check()
+        service_of(context).complete(work.ctx, device.attachment_id or "")
     except OperationLost:
         raise
     except PolycellError:
-        job.check()
-        _take_back(context, job, device)
+        work.check()
+        _roll_back(context, work, device)
         raise
-    return replace(outcome_of(context, job), devices=(device,))
+    return replace(outcome_of(context, work), devices=(device,))
 
 
-def detach(context: HostContext, job: Job) -> Outcome:
+def detach(context: HostContext, work: OperationContext, arguments: DeviceArguments) -> Outcome:
     """Neither guest nor host have the device; the volume is free. Raises NotYet."""
-    device = _device(job)
+    device = _device(work, arguments.device)
     if device is None:
-        return outcome_of(context, job)
-    _attachable(context).detach_volume(job.instance.uuid, device)
-    job.check()
+        return outcome_of(context, work)
+    _attachable(context).detach_volume(work.instance.uuid, device)
+    work.check()
     with no_way_back():
-        service_of(context).leave(job.ctx, device.volume_id or "", job.instance.uuid, context.host)
+        service_of(context).leave(work.ctx, device.volume_id or "", work.instance.uuid, context.host)
         if device.attachment_id is not None:
-            service_of(context).release(job.ctx, device.attachment_id)
-    return replace(outcome_of(context, job), devices_gone=(device.uuid,))
+            service_of(context).release(work.ctx, device.attachment_id)
+    return replace(outcome_of(context, work), devices_gone=(device.uuid,))
 
 
-def swap(context: HostContext, job: Job) -> Outcome:
+def swap(context: HostContext, work: OperationContext, arguments: SwapArguments) -> Outcome:
     """The device is the new volume, with what was on the old one where the driver can copy it; the old one is free.
     After an error it is the old one, and the new one is free. Raises NotYet."""
-    old, new_id = _device(job), str(job.work.operation.arguments.get("volume_id"))
+    old, new_id = _device(work, arguments.device), arguments.volume_id
     if old is None:
-        return outcome_of(context, job)
-    driver, uuid, service = _attachable(context), job.instance.uuid, service_of(context)
+        return outcome_of(context, work)
+    driver, uuid, service = _attachable(context), work.instance.uuid, service_of(context)
     with no_way_back():
         try:
-            new = connected(context, job, replace(old, volume_id=new_id, attachment_id=None, connection_info={}))
-            new = replace(new, volume_size=service.get(job.ctx, new_id).size_gib)
-            job.check()
+            new = connected(context, work, replace(old, volume_id=new_id, attachment_id=None, connection_info={}))
+            new = replace(new, volume_size=service.get(work.ctx, new_id).size_gib)
+            work.check()
             driver.detach_volume(uuid, old)
             driver.attach_volume(uuid, new)
-            service.complete(job.ctx, new.attachment_id or "")
+            service.complete(work.ctx, new.attachment_id or "")
         except (OperationLost, PeerUnavailable):
             raise
         except PolycellError:
-            job.check()
+            work.check()
             driver.detach_volume(uuid, replace(old, volume_id=new_id))
             driver.attach_volume(uuid, old)
-            service.leave(job.ctx, new_id, uuid, context.host)
-            if (reserved := job.work.operation.arguments.get("attachment_id")) is not None:
-                service.release(job.ctx, reserved)
+            service.leave(work.ctx, new_id, uuid, context.host)
+            if (reserved := arguments.attachment_id) is not None:
+                service.release(work.ctx, reserved)
             raise
         if old.volume_id is not None and old.volume_id != new_id:
-            service.leave(job.ctx, old.volume_id, uuid, context.host)
-    return replace(outcome_of(context, job), devices=(new,))
+            service.leave(work.ctx, old.volume_id, uuid, context.host)
+    return replace(outcome_of(context, work), devices=(new,))
 
 
-def extend(context: HostContext, job: Job) -> Outcome:
+def extend(context: HostContext, work: OperationContext, arguments: DeviceArguments) -> Outcome:
     """The guest sees the size that the volume has now."""
-    device = _device(job)
+    device = _device(work, arguments.device)
     if device is None or device.volume_id is None:
-        return outcome_of(context, job)
-    size = service_of(context).get(job.ctx, device.volume_id).size_gib
+        return outcome_of(context, work)
+    size = service_of(context).get(work.ctx, device.volume_id).size_gib
     device = replace(device, volume_size=size)
-    _attachable(context).extend_volume(job.instance.uuid, device)
-    return replace(outcome_of(context, job), devices=(device,))
+    _attachable(context).extend_volume(work.instance.uuid, device)
+    return replace(outcome_of(context, work), devices=(device,))
 
 
-def clean_up(context: HostContext, job: Job) -> None:
+def clean_up(context: HostContext, work: OperationContext) -> None:
     """After a build that failed: the instance has no attachments at all. What can't be undone now is logged."""
-    if context.volumes is None or not volumes(job.instance.block_devices):
+    if context.volumes is None or not volumes(work.instance.block_devices):
         return
     try:
-        context.volumes.release_all(job.ctx, job.instance.uuid)
+        context.volumes.release_all(work.ctx, work.instance.uuid)
     except PolycellError as error:
-        log.warning("volumes not released yet", extra=about(job.ctx, instance=job.instance.uuid, reason=error))
+        log.warning("volumes not released yet", extra=about(work.ctx, instance=work.instance.uuid, reason=error))
 
 
-def _made(context: HostContext, job: Job, device: BlockDevice) -> BlockDevice:
+def _made(context: HostContext, work: OperationContext, device: BlockDevice) -> BlockDevice:
     """The device with a volume that can be used, made for it if need be."""
-    service, instance = service_of(context), job.instance
+    service, instance = service_of(context), work.instance
     if device.volume_id is None:
         wanted = NewVolume(
             project_id=instance.project_id,
@@ -181,27 +182,27 @@ def _made(context: HostContext, job: Job, device: BlockDevice) -> BlockDevice:
             snapshot_id=device.snapshot_id,
             volume_type=device.volume_type,
         )
-        device = replace(device, volume_id=service.create(job.ctx, wanted).id)
-    return usable(context, job, device)
+        device = replace(device, volume_id=service.create(work.ctx, wanted).id)
+    return usable(context, work, device)
 
 
-def usable(context: HostContext, job: Job, device: BlockDevice, polls: int = POLLS) -> BlockDevice:
+def usable(context: HostContext, work: OperationContext, device: BlockDevice, polls: int = POLLS) -> BlockDevice:
     """The device, once its volume can be used; looked at so often. Raises VolumeNotFound, VolumeUnavailable,
     PeerUnavailable."""
     assert device.volume_id is not None
     service, never = service_of(context), threading.Event()
     for _ in range(polls):
-        volume = service.get(job.ctx, device.volume_id)
+        volume = service.get(work.ctx, device.volume_id)
         if volume.status in _USABLE:
             return replace(device, volume_size=volume.size_gib)
         if volume.status.startswith("error"):
             break
-        job.check()
+        work.check()
         context.clock.wait(never, POLL_SECONDS)
     raise VolumeUnavailable(volume_id=device.volume_id, reason=f"its status is {volume.status}")
 
 
-def connected(context: HostContext, job: Job, device: BlockDevice) -> BlockDevice:
+def connected(context: HostContext, work: OperationContext, device: BlockDevice) -> BlockDevice:
     """The device with the attachment by which this host has its volume."""
     assert device.volume_id is not None
     connector = {
@@ -212,28 +213,27 @@ def connected(context: HostContext, job: Job, device: BlockDevice) -> BlockDevic
         "os_type": "linux",
     }
     connection = service_of(context).connect(
-        job.ctx, device.volume_id, job.instance.uuid, connector, device.device_name
+        work.ctx, device.volume_id, work.instance.uuid, connector, device.device_name
     )
     return replace(device, attachment_id=connection.attachment_id, connection_info=connection.info)
 
 
-def _take_back(context: HostContext, job: Job, device: BlockDevice) -> None:
+def _roll_back(context: HostContext, work: OperationContext, device: BlockDevice) -> None:
     try:
-        _attachable(context).detach_volume(job.instance.uuid, device)
+        _attachable(context).detach_volume(work.instance.uuid, device)
         if device.attachment_id is not None:
-            service_of(context).release(job.ctx, device.attachment_id)
+            service_of(context).release(work.ctx, device.attachment_id)
     except PolycellError as error:
-        log.warning("volume not taken back", extra=about(job.ctx, instance=job.instance.uuid, reason=error))
+        log.warning("volume not rolled back", extra=about(work.ctx, instance=work.instance.uuid, reason=error))
 
 
-def _device(job: Job) -> BlockDevice | None:
-    """What the operation is about; None when the instance has it no more."""
-    wanted = job.work.operation.arguments.get("device")
-    return next((device for device in job.instance.block_devices if device.uuid == wanted), None)
+def _device(work: OperationContext, wanted: str | None) -> BlockDevice | None:
+    """The instance's device of that uuid; None when the instance does not have it any more."""
+    return next((device for device in work.instance.block_devices if device.uuid == wanted), None)
 
 
-def _with(job: Job, devices: tuple[BlockDevice, ...]) -> Job:
-    return replace(job, work=replace(job.work, instance=replace(job.instance, block_devices=devices)))
+def _with(work: OperationContext, devices: tuple[BlockDevice, ...]) -> OperationContext:
+    return work.with_instance(replace(work.instance, block_devices=devices))
 
 
 def service_of(context: HostContext) -> Volumes:

@@ -93,6 +93,10 @@ class CellDatabase:
             except DatabaseUnavailable as error:
                 raise self._failed(flight, error) from error
 
+    def sealer_in(self, tx: Connection) -> Sealer:
+        """As `sealer`, for a caller that is in a transaction of this database. Raises SecretsUnreadable."""
+        return self._opened().sealer_in(tx)
+
     # -- for the guard --------------------------------------------------------------------------
 
     def probe(self) -> None:

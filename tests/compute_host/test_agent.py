@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -12,7 +13,11 @@ from cell_service.db import instances, operations, services
 from cell_service.errors import InstanceNotFound
 from cell_service.model.instance import NetworkRequest
 from cell_service.model.lifecycle import PowerState, State, VmState
-from cell_service.model.operation import BuildArguments, Kind
+from cell_service.model.operation import BuildArguments
+from cell_service.operations.builds import BUILD
+from cell_service.operations.declaration import Operation
+from cell_service.operations.deletes import DELETE
+from cell_service.operations.power import PAUSE, REBOOT_HARD, REBOOT_SOFT, RESUME, START, STOP, SUSPEND, UNPAUSE
 from cell_service.rpc.compute import Compute
 from cell_service.rpc.contract import client
 from tests.suites.one_cell import OneCell
@@ -60,19 +65,19 @@ def test_a_wake_starts_work_and_so_does_the_next_heartbeat(cell: OneCell) -> Non
 @pytest.mark.parametrize(
     ("kinds", "vm_state", "power_state"),
     [
-        ([Kind.STOP], VmState.STOPPED, PowerState.SHUTDOWN),
-        ([Kind.STOP, Kind.START], VmState.ACTIVE, PowerState.RUNNING),
-        ([Kind.REBOOT_SOFT], VmState.ACTIVE, PowerState.RUNNING),
-        ([Kind.STOP, Kind.REBOOT_HARD], VmState.ACTIVE, PowerState.RUNNING),
-        ([Kind.PAUSE], VmState.PAUSED, PowerState.PAUSED),
-        ([Kind.PAUSE, Kind.UNPAUSE], VmState.ACTIVE, PowerState.RUNNING),
-        ([Kind.SUSPEND], VmState.SUSPENDED, PowerState.SUSPENDED),
-        ([Kind.SUSPEND, Kind.RESUME], VmState.ACTIVE, PowerState.RUNNING),
+        ([STOP], VmState.STOPPED, PowerState.SHUTDOWN),
+        ([STOP, START], VmState.ACTIVE, PowerState.RUNNING),
+        ([REBOOT_SOFT], VmState.ACTIVE, PowerState.RUNNING),
+        ([STOP, REBOOT_HARD], VmState.ACTIVE, PowerState.RUNNING),
+        ([PAUSE], VmState.PAUSED, PowerState.PAUSED),
+        ([PAUSE, UNPAUSE], VmState.ACTIVE, PowerState.RUNNING),
+        ([SUSPEND], VmState.SUSPENDED, PowerState.SUSPENDED),
+        ([SUSPEND, RESUME], VmState.ACTIVE, PowerState.RUNNING),
     ],
-    ids=lambda value: "-".join(value) if isinstance(value, list) else None,
+    ids=lambda value: "-".join(each.name for each in value) if isinstance(value, list) else None,
 )
 def test_actions_lead_to_their_states(
-    cell: OneCell, kinds: list[Kind], vm_state: VmState, power_state: PowerState
+    cell: OneCell, kinds: list[Operation[Any, Any]], vm_state: VmState, power_state: PowerState
 ) -> None:
     host = cell.host("h1")
     uuid = cell.boot("h1")
@@ -93,7 +98,7 @@ def test_a_delete_leaves_nothing_but_the_ports_that_the_user_made(cell: OneCell)
     requests = (NetworkRequest(port_id=given), NetworkRequest(network_id=NET))
     uuid = cell.boot("h1", build=BuildArguments(networks=requests))
     host.claim()
-    ctx = cell.act(uuid, Kind.DELETE)
+    ctx = cell.act(uuid, DELETE)
     host.claim()
 
     instance = cell.instance(uuid)
@@ -109,7 +114,7 @@ def test_a_delete_leaves_nothing_but_the_ports_that_the_user_made(cell: OneCell)
 def test_a_delete_takes_the_place_of_a_build_not_begun(cell: OneCell) -> None:
     host = cell.host("h1")
     uuid = cell.boot("h1")
-    cell.act(uuid, Kind.DELETE)
+    cell.act(uuid, DELETE)
     host.claim()
     assert cell.instance(uuid).vm_state is VmState.DELETED
     assert host.guests() == {}
@@ -121,7 +126,7 @@ def test_a_delete_in_the_middle_of_a_build_leaves_nothing(cell: OneCell) -> None
     uuid = cell.boot("h1")
 
     def delete() -> None:
-        cell.act(uuid, Kind.DELETE)
+        cell.act(uuid, DELETE)
 
     host.switch.afterwards("spawn", delete)
     host.claim()
@@ -136,9 +141,9 @@ def test_deletes_pass_builds_that_wait(cell: OneCell) -> None:
     old = cell.boot("h1")
     host.claim()
     builds = [cell.boot("h1", flavor=cell.instance(old).flavor) for _ in range(3)]
-    cell.act(old, Kind.DELETE)
+    cell.act(old, DELETE)
     works = cell.rpc().claim_operations(internal(cell.clock), "h1", 2, "h1", 1)
-    assert [work.operation.kind for work in works] == [Kind.DELETE, Kind.BUILD]
+    assert [work.operation.kind for work in works] == [DELETE.name, BUILD.name]
     assert works[1].instance.uuid == builds[0]
 
 
@@ -181,7 +186,7 @@ def test_guests_that_ran_before_are_started_with_their_host_where_that_is_config
     host = cell.host("h1", resume_guests=True)
     ran, stopped = cell.boot("h1"), cell.boot("h1")
     host.claim()
-    cell.act(stopped, Kind.STOP)
+    cell.act(stopped, STOP)
     host.claim()
     cell.settle()  # a comparison under way would find the crash before the host is gone
     if away == "agent":
@@ -281,7 +286,7 @@ def test_what_placement_holds_for_deleted_instances_is_released_and_nothing_else
     host = cell.host("h1")
     alive, gone = cell.boot("h1"), cell.boot("h1")
     host.claim()
-    cell.act(gone, Kind.DELETE)
+    cell.act(gone, DELETE)
     host.claim()
     held = {host.node_uuid: {"VCPU": 1}}
     cell.placement.allocations |= {gone: held, "of-nobody-we-know": held}
@@ -320,7 +325,7 @@ def test_the_console_log_ends_with_a_login_prompt(cell: OneCell) -> None:
     whole = compute.get_console_output(ctx, uuid, None)
     assert whole.endswith("web login: ")
     assert compute.get_console_output(ctx, uuid, 1) == "web login: "
-    cell.act(uuid, Kind.REBOOT_SOFT)
+    cell.act(uuid, REBOOT_SOFT)
     host.claim()
     assert compute.get_console_output(ctx, uuid, None).count("web login: ") == 2
     with pytest.raises(InstanceNotFound):

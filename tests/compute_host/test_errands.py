@@ -17,7 +17,10 @@ from cell_service.db import instances, server_migrations
 from cell_service.model.instance import Flavor
 from cell_service.model.lifecycle import PowerState, State, Task, VmState
 from cell_service.model.migration import COLD, EVACUATION, LIVE, Migration
-from cell_service.model.operation import Kind, Outcome
+from cell_service.model.operation import Outcome
+from cell_service.operations.declaration import Operation
+from cell_service.operations.host_tasks import ACTIVATE, CLEAN_UP, PREPARE_DESTINATION, PREPARE_SOURCE
+from cell_service.operations.power import STOP
 from tests.suites.one_cell import FLAVOR, OneCell
 from tests.suites.steps import KillSwitch
 
@@ -40,7 +43,7 @@ def active(cell: OneCell, host: str = "h1") -> str:
     return uuid
 
 
-def done(cell: OneCell, uuid: str, kind: Kind, host: str, **arguments: Any) -> Outcome:
+def done(cell: OneCell, uuid: str, kind: Operation[Any, Any], host: str, **arguments: Any) -> Outcome:
     """The errand, done at once."""
     errand = cell.errand(uuid, kind, host, **arguments)
     cell.hosts[host].claim()
@@ -91,21 +94,21 @@ def running_on(cell: OneCell, uuid: str) -> list[str]:
 def test_a_cold_move_takes_the_guest_over_and_leaves_nothing(cell: OneCell) -> None:
     uuid = active(cell)
     begin(cell, uuid, COLD, "h1", "h2", Task.RESIZE_MIGRATING)
-    out = done(cell, uuid, Kind.MOVE_OUT, "h1", shutdown=True)
+    out = done(cell, uuid, PREPARE_SOURCE, "h1", shutdown=True)
     assert out.fault is None
     assert out.result["was_running"] is True
     assert running_on(cell, uuid) == []
 
-    arrived = done(cell, uuid, Kind.MOVE_IN, "h2", luggage=out.result["luggage"], flavor=flavor(LARGE))
+    arrived = done(cell, uuid, PREPARE_DESTINATION, "h2", luggage=out.result["luggage"], flavor=flavor(LARGE))
     assert (arrived.fault, arrived.power_state) == (None, PowerState.SHUTDOWN)
     assert cell.hosts["h2"].driver.nodes()[0].vcpus_used == 2
 
-    ran = done(cell, uuid, Kind.MOVE_RUN, "h2", run=True, flavor=flavor(LARGE))
+    ran = done(cell, uuid, ACTIVATE, "h2", run=True, flavor=flavor(LARGE))
     assert (ran.fault, ran.power_state) == (None, PowerState.RUNNING)
     assert ran.network_info == cell.instance(uuid).network_info
     assert [port.host for port in cell.networks.of(uuid)] == ["h2"]
 
-    assert done(cell, uuid, Kind.MOVE_DROP, "h1").fault is None
+    assert done(cell, uuid, CLEAN_UP, "h1").fault is None
     assert cell.guests_of(uuid) == ["h2"]
     assert len(cell.networks.of(uuid)) == 1
     assert uuid in cell.placement.allocations
@@ -115,12 +118,12 @@ def test_a_cold_move_takes_the_guest_over_and_leaves_nothing(cell: OneCell) -> N
 def test_a_live_move_goes_on_where_it_arrives(cell: OneCell) -> None:
     uuid = active(cell)
     begin(cell, uuid, LIVE, "h1", "h2", Task.MIGRATING)
-    out = done(cell, uuid, Kind.MOVE_OUT, "h1", live=True)
+    out = done(cell, uuid, PREPARE_SOURCE, "h1", live=True)
     assert out.power_state is PowerState.PAUSED
     luggage = out.result["luggage"]
-    assert done(cell, uuid, Kind.MOVE_IN, "h2", live=True, luggage=luggage).fault is None
+    assert done(cell, uuid, PREPARE_DESTINATION, "h2", live=True, luggage=luggage).fault is None
     assert running_on(cell, uuid) == []
-    assert done(cell, uuid, Kind.MOVE_RUN, "h2", live=True, luggage=luggage, run=True).power_state is PowerState.RUNNING
+    assert done(cell, uuid, ACTIVATE, "h2", live=True, luggage=luggage, run=True).power_state is PowerState.RUNNING
     assert running_on(cell, uuid) == ["h2"]
 
 
@@ -128,13 +131,13 @@ def test_a_live_move_goes_on_where_it_arrives(cell: OneCell) -> None:
 def test_a_move_is_undone_by_running_it_at_its_source(cell: OneCell, live: bool) -> None:
     uuid = active(cell)
     begin(cell, uuid, LIVE if live else COLD, "h1", "h2", Task.MIGRATING)
-    out = done(cell, uuid, Kind.MOVE_OUT, "h1", live=live)
+    out = done(cell, uuid, PREPARE_SOURCE, "h1", live=live)
     cell.hosts["h2"].faults.write_text(json.dumps({"receive": {"error": "HostOutOfSpace", "reason": "too many"}}))
-    failed = done(cell, uuid, Kind.MOVE_IN, "h2", luggage=out.result["luggage"], live=live)
+    failed = done(cell, uuid, PREPARE_DESTINATION, "h2", luggage=out.result["luggage"], live=live)
     assert failed.fault is not None
     assert "too many" in failed.fault.message
     assert cell.hosts["h2"].guests() == {}
-    back = done(cell, uuid, Kind.MOVE_RUN, "h1", run=out.result["was_running"])
+    back = done(cell, uuid, ACTIVATE, "h1", run=out.result["was_running"])
     assert (back.fault, back.power_state) == (None, PowerState.RUNNING)
     assert [port.host for port in cell.networks.of(uuid)] == ["h1"]
     assert cell.instance(uuid).vm_state is VmState.ACTIVE
@@ -142,26 +145,26 @@ def test_a_move_is_undone_by_running_it_at_its_source(cell: OneCell, live: bool)
 
 def test_a_stopped_guest_stays_stopped(cell: OneCell) -> None:
     uuid = active(cell)
-    cell.act(uuid, Kind.STOP)
+    cell.act(uuid, STOP)
     cell.hosts["h1"].claim()
     begin(cell, uuid, COLD, "h1", "h2", Task.RESIZE_MIGRATING)
-    out = done(cell, uuid, Kind.MOVE_OUT, "h1")
+    out = done(cell, uuid, PREPARE_SOURCE, "h1")
     assert out.result["was_running"] is False
-    done(cell, uuid, Kind.MOVE_IN, "h2", luggage=out.result["luggage"])
-    assert done(cell, uuid, Kind.MOVE_RUN, "h2", run=False).power_state is PowerState.SHUTDOWN
+    done(cell, uuid, PREPARE_DESTINATION, "h2", luggage=out.result["luggage"])
+    assert done(cell, uuid, ACTIVATE, "h2", run=False).power_state is PowerState.SHUTDOWN
     assert [port.host for port in cell.networks.of(uuid)] == ["h2"]
 
 
 def test_without_luggage_the_guest_is_made_from_its_image(cell: OneCell) -> None:
     uuid = active(cell)
     begin(cell, uuid, EVACUATION, "h1", "h2", Task.REBUILDING)
-    assert done(cell, uuid, Kind.MOVE_IN, "h2", admin_password="new").power_state is PowerState.SHUTDOWN
-    assert done(cell, uuid, Kind.MOVE_RUN, "h2", run=True).power_state is PowerState.RUNNING
+    assert done(cell, uuid, PREPARE_DESTINATION, "h2", admin_password="new").power_state is PowerState.SHUTDOWN
+    assert done(cell, uuid, ACTIVATE, "h2", run=True).power_state is PowerState.RUNNING
 
     other = active(cell, "h2")
     cell.images.down = True
     begin(cell, other, EVACUATION, "h2", "h1", Task.REBUILDING)
-    outcome = done(cell, other, Kind.MOVE_IN, "h1")
+    outcome = done(cell, other, PREPARE_DESTINATION, "h1")
     assert outcome.fault is not None
     assert other not in cell.hosts["h1"].guests()
 
@@ -169,21 +172,21 @@ def test_without_luggage_the_guest_is_made_from_its_image(cell: OneCell) -> None
 def test_a_resize_on_the_same_host_gives_the_size_and_takes_it_back(cell: OneCell) -> None:
     uuid, host = active(cell), cell.hosts["h1"]
     begin(cell, uuid, "resize", "h1", "h1", Task.RESIZE_MIGRATING)
-    out = done(cell, uuid, Kind.MOVE_OUT, "h1")
+    out = done(cell, uuid, PREPARE_SOURCE, "h1")
     for size in (LARGE, FLAVOR):
-        done(cell, uuid, Kind.MOVE_IN, "h1", luggage=out.result["luggage"], flavor=flavor(size))
+        done(cell, uuid, PREPARE_DESTINATION, "h1", luggage=out.result["luggage"], flavor=flavor(size))
         assert host.driver.nodes()[0].vcpus_used == size.vcpus
     huge = replace(LARGE, memory_mib=10**6)
-    refused = done(cell, uuid, Kind.MOVE_IN, "h1", luggage=out.result["luggage"], flavor=flavor(huge))
+    refused = done(cell, uuid, PREPARE_DESTINATION, "h1", luggage=out.result["luggage"], flavor=flavor(huge))
     assert refused.fault is not None
     assert host.driver.nodes()[0].vcpus_used == FLAVOR.vcpus
-    assert done(cell, uuid, Kind.MOVE_RUN, "h1", run=True).power_state is PowerState.RUNNING
+    assert done(cell, uuid, ACTIVATE, "h1", run=True).power_state is PowerState.RUNNING
 
 
 def test_a_hypervisor_whose_guests_cannot_move_says_so(cell: OneCell) -> None:
     uuid = active(cell)
     cell.hosts["h1"].switch.lacking.add("pack")
-    outcome = done(cell, uuid, Kind.MOVE_OUT, "h1")
+    outcome = done(cell, uuid, PREPARE_SOURCE, "h1")
     assert outcome.fault is not None
     assert outcome.fault.code == 501
     assert running_on(cell, uuid) == ["h1"]
@@ -192,10 +195,10 @@ def test_a_hypervisor_whose_guests_cannot_move_says_so(cell: OneCell) -> None:
 def test_a_port_that_cannot_be_bound_keeps_the_guest_off(cell: OneCell) -> None:
     uuid = active(cell)
     begin(cell, uuid, COLD, "h1", "h2", Task.RESIZE_FINISH)
-    luggage = done(cell, uuid, Kind.MOVE_OUT, "h1").result["luggage"]
-    done(cell, uuid, Kind.MOVE_IN, "h2", luggage=luggage)
+    luggage = done(cell, uuid, PREPARE_SOURCE, "h1").result["luggage"]
+    done(cell, uuid, PREPARE_DESTINATION, "h2", luggage=luggage)
     cell.networks.down = True
-    assert done(cell, uuid, Kind.MOVE_RUN, "h2", run=True).fault is not None
+    assert done(cell, uuid, ACTIVATE, "h2", run=True).fault is not None
     assert running_on(cell, uuid) == []
 
 
@@ -203,7 +206,7 @@ def test_a_port_that_cannot_be_bound_keeps_the_guest_off(cell: OneCell) -> None:
 
 
 def done_despite_death(
-    cell: OneCell, uuid: str, kind: Kind, host: str, switch: KillSwitch, **arguments: Any
+    cell: OneCell, uuid: str, kind: Operation[Any, Any], host: str, switch: KillSwitch, **arguments: Any
 ) -> Outcome:
     """The errand, whose agent dies at the switch's moment; another agent starts on the same host."""
     cell.hosts[host].agent.stop(0)
@@ -224,20 +227,20 @@ Journey = Callable[[OneCell, str, Callable[..., Outcome]], None]
 
 def cold(cell: OneCell, uuid: str, do: Callable[..., Outcome]) -> None:
     begin(cell, uuid, COLD, "h1", "h2", Task.RESIZE_MIGRATING)
-    out = do(cell, uuid, Kind.MOVE_OUT, "h1", shutdown=True)
+    out = do(cell, uuid, PREPARE_SOURCE, "h1", shutdown=True)
     assert out.result["was_running"] is True
-    do(cell, uuid, Kind.MOVE_IN, "h2", luggage=out.result["luggage"])
+    do(cell, uuid, PREPARE_DESTINATION, "h2", luggage=out.result["luggage"])
     change(cell, uuid, host="h2", node="h2")
-    do(cell, uuid, Kind.MOVE_RUN, "h2", run=True)
+    do(cell, uuid, ACTIVATE, "h2", run=True)
 
 
 def live(cell: OneCell, uuid: str, do: Callable[..., Outcome]) -> None:
     begin(cell, uuid, LIVE, "h1", "h2", Task.MIGRATING)
-    out = do(cell, uuid, Kind.MOVE_OUT, "h1", live=True)
+    out = do(cell, uuid, PREPARE_SOURCE, "h1", live=True)
     assert out.result["was_running"] is True
-    do(cell, uuid, Kind.MOVE_IN, "h2", live=True, luggage=out.result["luggage"])
+    do(cell, uuid, PREPARE_DESTINATION, "h2", live=True, luggage=out.result["luggage"])
     change(cell, uuid, host="h2", node="h2")
-    do(cell, uuid, Kind.MOVE_RUN, "h2", live=True, run=True, luggage=out.result["luggage"])
+    do(cell, uuid, ACTIVATE, "h2", live=True, run=True, luggage=out.result["luggage"])
 
 
 @pytest.mark.parametrize("journey", [cold, live])
@@ -253,7 +256,7 @@ def test_every_moment_of_death_on_the_way_is_survived(tmp_path: Path, journey: J
         cell.host("h2")
         uuid, most = active(cell), 0
 
-        def dying(cell: OneCell, uuid: str, kind: Kind, host: str, **arguments: Any) -> Outcome:
+        def dying(cell: OneCell, uuid: str, kind: Operation[Any, Any], host: str, **arguments: Any) -> Outcome:
             nonlocal most
             switch = KillSwitch(number, after=after)  # noqa: B023  called before the next number
             outcome = done_despite_death(cell, uuid, kind, host, switch, **arguments)
@@ -262,7 +265,7 @@ def test_every_moment_of_death_on_the_way_is_survived(tmp_path: Path, journey: J
             return outcome
 
         journey(cell, uuid, dying)
-        dying(cell, uuid, Kind.MOVE_DROP, "h1")
+        dying(cell, uuid, CLEAN_UP, "h1")
         assert running_on(cell, uuid) == cell.guests_of(uuid) == ["h2"]
         assert [port.host for port in cell.networks.of(uuid)] == ["h2"]
         assert cell.unfinished(uuid) == []
@@ -331,7 +334,7 @@ def test_a_host_that_returns_after_an_evacuation_destroys_its_guest(cell: OneCel
     end(cell, begin(cell, uuid, EVACUATION, "h1", "h2", Task.REBUILDING), "done")
     change(cell, uuid, host="h2", node="h2", task_state=None)
     if dropping:
-        cell.errand(uuid, Kind.MOVE_DROP, "h1")
+        cell.errand(uuid, CLEAN_UP, "h1")
     back = cell.host("h1", resume_guests=True)
     assert back.guests() == {}
     back.claim()
@@ -341,8 +344,8 @@ def test_a_host_that_returns_after_an_evacuation_destroys_its_guest(cell: OneCel
 def test_guests_on_both_sides_of_a_move_are_left_alone(cell: OneCell) -> None:
     uuid = active(cell)
     migration = begin(cell, uuid, COLD, "h1", "h2", Task.RESIZE_MIGRATING)
-    luggage = done(cell, uuid, Kind.MOVE_OUT, "h1").result["luggage"]
-    done(cell, uuid, Kind.MOVE_IN, "h2", luggage=luggage)
+    luggage = done(cell, uuid, PREPARE_SOURCE, "h1").result["luggage"]
+    done(cell, uuid, PREPARE_DESTINATION, "h2", luggage=luggage)
     for lives_on in ("h1", "h2"):
         change(cell, uuid, host=lives_on, node=lives_on)
         for name in ("h1", "h2"):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from datetime import timedelta
 from pathlib import Path
 from uuid import uuid4
 
@@ -21,7 +20,9 @@ from cell_service.db.schema import operations as operations_table
 from cell_service.db.sql.engine import Database
 from cell_service.model.instance import Flavor, Instance
 from cell_service.model.lifecycle import Task, VmState
-from cell_service.model.operation import Alternate, BuildArguments, Kind
+from cell_service.model.operation import Alternate, BuildArguments
+from cell_service.operations.builds import BUILD
+from cell_service.operations.deletes import DELETE
 from cell_service.rpc.memory import Bus, MemoryTransport
 from compute_host.config import HostSettings, SimulatedOptions
 from compute_host.dependencies import HostDependencies
@@ -86,14 +87,11 @@ class Threaded:
             image_ref=self.image_id, host=first, node=first,
         )  # fmt: skip
         build = BuildArguments(alternates=tuple(self.alternate(host) for host in others[:2]))
-        deadline = now + timedelta(hours=1)
 
         def work(tx: Connection) -> None:
             instances.insert_new(tx, instance)
             actions.start(tx, ctx, uuid, "create", now)
-            operations.insert(
-                tx, ctx, instance_uuid=uuid, kind=Kind.BUILD, host=first, now=now, deadline=deadline, build=build
-            )
+            operations.insert(tx, operations.new_operation(BUILD, ctx, uuid, first, now, build=build))
 
         self.placement.allocations[uuid] = self.alternate(first).allocations
         self.db.run(work)
@@ -107,7 +105,7 @@ class Threaded:
             instance = instances.get(tx, uuid)
             instances.change(tx, uuid, now=now, task_state=Task.DELETING)
             operations.supersede(tx, uuid, now)
-            operations.insert(tx, ctx, instance_uuid=uuid, kind=Kind.DELETE, host=instance.host, now=now, deadline=now)
+            operations.insert(tx, operations.new_operation(DELETE, ctx, uuid, instance.host, now))
             return instance.host
 
         host = self.db.run(work)

@@ -11,7 +11,7 @@ from cell_service.db import services
 from cell_service.errors import DriverError, Invalid, NotSupported
 from cell_service.model.host import PowerAction
 from cell_service.model.lifecycle import PowerState, State, VmState
-from cell_service.model.operation import Kind
+from cell_service.operations.power import PAUSE, REBOOT_HARD, STOP
 from cell_service.rpc.compute import Compute
 from cell_service.rpc.contract import client
 from compute_host.endpoint import ComputeEndpoint
@@ -56,7 +56,7 @@ def test_a_host_that_was_off_has_the_guests_that_ran_if_that_is_configured(
 ) -> None:
     host = cell.host("h1", resume_guests=resumes, host_boot_seconds=BOOT)
     ran, stopped = boot(cell), boot(cell)
-    cell.act(stopped, Kind.STOP)
+    cell.act(stopped, STOP)
     host.claim()
 
     tell(cell, PowerAction.SHUTDOWN)
@@ -87,11 +87,11 @@ def test_a_host_that_was_off_has_the_guests_that_ran_if_that_is_configured(
 def test_a_host_that_reboots_is_back_and_does_then_what_was_asked_meanwhile(cell: OneCell, killed: bool) -> None:
     host = cell.host("h1", resume_guests=True, host_boot_seconds=BOOT)
     uuid, paused = boot(cell), boot(cell)
-    cell.act(paused, Kind.PAUSE)
+    cell.act(paused, PAUSE)
     host.claim()
     tell(cell, PowerAction.REBOOT)
     tell(cell, PowerAction.REBOOT)
-    cell.act(uuid, Kind.REBOOT_HARD)
+    cell.act(uuid, REBOOT_HARD)
     host.claim()
     assert cell.unfinished(uuid)[0].attempt == 0
     if killed:
@@ -126,7 +126,7 @@ def test_a_host_in_maintenance_takes_no_new_guests_whatever_becomes_of_its_agent
     cell.settle()
     assert cell.instance(sent).host == "h2"
     assert cell.guests_of(sent) == ["h2"]
-    cell.act(own, Kind.REBOOT_HARD)
+    cell.act(own, REBOOT_HARD)
     host.claim()
     assert cell.instance(own).fault is None
 

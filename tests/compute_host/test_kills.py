@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from cell_service.model.lifecycle import PowerState, State, VmState
-from cell_service.model.operation import Kind
+from cell_service.operations.deletes import DELETE
 from tests.suites.one_cell import OneCell
 from tests.suites.steps import KillSwitch
 
@@ -49,7 +49,7 @@ def boots(cell: OneCell) -> str:
 def deletes(cell: OneCell) -> str:
     uuid = cell.boot("h1")
     cell.hosts["h1"].claim()
-    cell.act(uuid, Kind.DELETE)
+    cell.act(uuid, DELETE)
     return uuid
 
 

@@ -10,7 +10,8 @@ from sqlalchemy import Connection
 from cell_service.db import compute_nodes, operations, services
 from cell_service.errors import ImageNotFound
 from cell_service.model.lifecycle import PowerState, VmState
-from cell_service.model.operation import UNFINISHED_IMAGES, Kind
+from cell_service.operations.deletes import DELETE
+from cell_service.operations.host_tasks import CLEAN_UP
 from tests.suites.one_cell import OneCell
 from tests.suites.steps import KillSwitch
 
@@ -32,7 +33,7 @@ def forced_down(cell: OneCell, host: str, down: bool) -> None:
 
 
 def owing(cell: OneCell, uuid: str) -> list[str | None]:
-    return [one.host for one in cell.unfinished(uuid) if one.kind is Kind.MOVE_DROP]
+    return [one.host for one in cell.unfinished(uuid) if one.kind == CLEAN_UP.name]
 
 
 @pytest.mark.parametrize("forced", [False, True], ids=["cut off", "forced down"])
@@ -44,7 +45,7 @@ def test_a_guest_deleted_without_its_host_goes_when_the_host_is_back(cell: OneCe
         forced_down(cell, "h1", True)
     else:
         host.switch.dead = True
-    ctx = cell.act(gone, Kind.DELETE)
+    ctx = cell.act(gone, DELETE)
     cell.pass_time(120)
     assert cell.instance(gone).vm_state is VmState.DELETED
     assert host.guests().keys() == {gone, kept}
@@ -67,7 +68,7 @@ def test_a_build_that_left_a_host_in_its_midst_leaves_no_guest_there(cell: OneCe
     cell.pass_time(400)
     assert (cell.instance(uuid).vm_state, cell.instance(uuid).host) == (VmState.ACTIVE, "h2")
     assert cell.guests_of(uuid) == ["h1", "h2"]
-    cell.act(uuid, Kind.DELETE)
+    cell.act(uuid, DELETE)
     cell.hosts["h2"].claim()
     assert owing(cell, uuid) == ["h1"]
     cell.host("h1", resume_guests=True)
@@ -81,7 +82,7 @@ def test_nothing_is_owed_by_a_host_that_is_no_more(cell: OneCell) -> None:
     before, after = cell.boot("h1"), cell.boot("h1")
     host.claim()
     forced_down(cell, "h1", True)
-    cell.act(before, Kind.DELETE)
+    cell.act(before, DELETE)
     cell.pass_time(30)
     assert owing(cell, before) == ["h1"]
 
@@ -93,7 +94,7 @@ def test_nothing_is_owed_by_a_host_that_is_no_more(cell: OneCell) -> None:
 
     cell.db.run(no_more)
     host.switch.dead = True
-    cell.act(after, Kind.DELETE)
+    cell.act(after, DELETE)
     cell.pass_time(120)
     assert cell.instance(after).vm_state is VmState.DELETED
     assert (cell.unfinished(before), cell.unfinished(after)) == ([], [])
@@ -104,7 +105,7 @@ def test_images_that_were_being_made_go_with_an_instance_whose_host_is_down(cell
     uuid, half_made = cell.boot("h1"), cell.images.add()
     host.claim()
     host.switch.dead = True
-    cell.act(uuid, Kind.DELETE, arguments={UNFINISHED_IMAGES: [half_made]})
+    cell.act(uuid, DELETE, arguments={"unfinished_images": [half_made]})
     cell.pass_time(120)
     assert cell.instance(uuid).vm_state is VmState.DELETED
     with pytest.raises(ImageNotFound):

@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,8 +16,12 @@ from cell_service.config import load
 from cell_service.context import ManualClock, internal
 from cell_service.errors import ImageUnacceptable, Invalid, OperationLost, QueueUnavailable
 from cell_service.model.instance import Flavor, Instance
-from cell_service.model.operation import Kind, Operation, Phase, Work
-from compute_host.backlog import Backlog, Held
+from cell_service.model.operation import ClaimedOperation, Phase, StoredOperation
+from cell_service.operations.builds import BUILD
+from cell_service.operations.declaration import Operation
+from cell_service.operations.deletes import DELETE
+from cell_service.operations.power import STOP
+from compute_host.backlog import Backlog
 from compute_host.config import settings_from
 from compute_host.image_cache import ImageCache
 from compute_host.timers import Repeated, Timers
@@ -99,37 +104,37 @@ def test_triggering_what_runs_has_it_run_once_more() -> None:
 # -- the backlog -------------------------------------------------------------------------------------
 
 
-def work(number: int, kind: Kind, uuid: str) -> Work:
+def work(number: int, kind: Operation[Any, Any], uuid: str) -> ClaimedOperation:
     now = ManualClock().now()
-    operation = Operation(
-        id=number, instance_uuid=uuid, kind=kind, phase=Phase.RUNNING, host="h1", request_id="req-1", user_id="u",
+    operation = StoredOperation(
+        id=number, instance_uuid=uuid, kind=kind.name, phase=Phase.RUNNING, host="h1", request_id="req-1", user_id="u",
         project_id="p", created_at=now, deadline=now + timedelta(hours=1), fence=1,
     )  # fmt: skip
-    return Work(operation, Instance(uuid, "p", "u", "server", FLAVOR, now))
+    return ClaimedOperation(operation, Instance(uuid, "p", "u", "server", FLAVOR, now))
 
 
-def backlog(builds: int = 2, verbs: int = 2) -> tuple[Backlog, list[Held]]:
-    begun: list[Held] = []
+def backlog(builds: int = 2, verbs: int = 2) -> tuple[Backlog, list[ClaimedOperation]]:
+    begun: list[ClaimedOperation] = []
     return Backlog(ManualClock(), builds, verbs, begun.append), begun
 
 
 def test_of_an_instance_one_operation_runs_at_a_time_and_the_older_is_lost() -> None:
     log, begun = backlog()
-    log.add([work(1, Kind.BUILD, "a")])
-    log.add([work(2, Kind.DELETE, "a")])
-    assert [held.id for held in begun] == [1]
+    log.add([work(1, BUILD, "a")])
+    log.add([work(2, DELETE, "a")])
+    assert [each.id for each in begun] == [1]
     with pytest.raises(OperationLost):
-        begun[0].check()
+        log.check(begun[0])
     log.end(begun[0])
-    assert [held.id for held in begun] == [1, 2]
+    assert [each.id for each in begun] == [1, 2]
 
 
 def test_builds_and_other_work_have_their_own_limits() -> None:
     log, begun = backlog()
-    log.add([work(number, Kind.BUILD, f"b{number}") for number in range(1, 5)])
-    log.add([work(number, Kind.STOP, f"v{number}") for number in range(11, 15)])
-    assert [held.id for held in begun] == [1, 2, 11, 12]
-    assert log.room() == (0, 4)
+    log.add([work(number, BUILD, f"b{number}") for number in range(1, 5)])
+    log.add([work(number, STOP, f"v{number}") for number in range(11, 15)])
+    assert [each.id for each in begun] == [1, 2, 11, 12]
+    assert log.capacity() == (0, 4)
     log.end(begun[0])
     assert begun[-1].id == 3
 
@@ -137,17 +142,17 @@ def test_builds_and_other_work_have_their_own_limits() -> None:
 def test_a_reserved_instance_waits_and_a_held_one_cannot_be_reserved() -> None:
     log, begun = backlog()
     assert log.reserve("a")
-    log.add([work(1, Kind.STOP, "a")])
+    log.add([work(1, STOP, "a")])
     assert begun == []
     assert not log.reserve("a")
     log.release("a")
-    assert [held.id for held in begun] == [1]
+    assert [each.id for each in begun] == [1]
 
 
 def test_a_closed_backlog_begins_nothing() -> None:
     log, begun = backlog()
     log.close()
-    log.add([work(1, Kind.STOP, "a")])
+    log.add([work(1, STOP, "a")])
     assert begun == []
     assert log.wait_idle(0)
 

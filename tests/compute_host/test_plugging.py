@@ -9,8 +9,9 @@ import pytest
 from cell_service.context import Context, Deadline, ManualClock
 from cell_service.errors import DriverError
 from cell_service.model.instance import Flavor, Instance
-from cell_service.model.operation import Kind, Operation, Phase, Work
-from compute_host.operations.context import Job
+from cell_service.model.operation import ClaimedOperation, Phase, StoredOperation
+from cell_service.operations.builds import BUILD
+from compute_host.operations.context import OperationContext
 from compute_host.plugging import Plugging
 from tests.suites.peers import MemoryNetworks
 
@@ -22,9 +23,9 @@ class Scene:
         self.clock, self.networks = ManualClock(), MemoryNetworks()
         now = self.clock.now()
         instance = Instance("i", "p", "u", "n", Flavor("1", "f", 1, 1, 1), now)
-        operation = Operation(1, "i", Kind.BUILD, Phase.RUNNING, "h", "r", "u", "p", now, now)
+        operation = StoredOperation(1, "i", BUILD.name, Phase.RUNNING, "h", "r", "u", "p", now, now)
         ctx = Context(request_id="r", deadline=Deadline.after(600, self.clock))
-        self.job = Job(ctx, Work(operation, instance), check=lambda: None)
+        self.work = OperationContext(ctx, ClaimedOperation(operation, instance), check=lambda: None)
         self.port = self.networks.ports[self.networks.add_port()]
         self.port.instance_uuid, self.port.status = "i", "DOWN"
         self.plugging = Plugging(self.clock, seconds, fatal=fatal)
@@ -34,7 +35,7 @@ class Scene:
 
     def _wait(self) -> None:
         try:
-            self.plugging.wait(self.networks, self.job, (self.port.vif,))
+            self.plugging.wait(self.networks, self.work, (self.port.vif,))
         except DriverError as error:
             self.errors.append(error)
 

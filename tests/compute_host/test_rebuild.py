@@ -5,12 +5,16 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from cell_service.db import instances
 from cell_service.model.lifecycle import PowerState, State, Task, VmState
-from cell_service.model.operation import Kind
+from cell_service.operations.builds import REBUILD
+from cell_service.operations.declaration import Operation
+from cell_service.operations.deletes import DELETE
+from cell_service.operations.power import STOP
 from tests.suites.one_cell import OneCell
 from tests.suites.steps import KillSwitch
 
@@ -30,7 +34,7 @@ def booted(cell: OneCell) -> str:
 
 
 def rebuild(cell: OneCell, uuid: str, image: str) -> None:
-    cell.act(uuid, Kind.REBUILD)
+    cell.act(uuid, REBUILD)
     cell.db.run(lambda tx: instances.change(tx, uuid, now=cell.clock.now(), image_ref=image))
 
 
@@ -42,11 +46,11 @@ def image_of_guest(cell: OneCell, uuid: str) -> str:
     ("before", "vm_state", "power_state"),
     [
         ((), VmState.ACTIVE, PowerState.RUNNING),
-        ((Kind.STOP,), VmState.STOPPED, PowerState.SHUTDOWN),
+        ((STOP,), VmState.STOPPED, PowerState.SHUTDOWN),
     ],
 )
 def test_the_guest_is_made_anew_with_its_ports_in_the_state_it_had(
-    cell: OneCell, before: tuple[Kind, ...], vm_state: VmState, power_state: PowerState
+    cell: OneCell, before: tuple[Operation[Any, Any], ...], vm_state: VmState, power_state: PowerState
 ) -> None:
     uuid, other = booted(cell), cell.images.add(b"another image")
     for kind in before:
@@ -109,7 +113,7 @@ def test_an_image_that_cannot_be_fetched_costs_no_guest(cell: OneCell) -> None:
 
 
 def delete(cell: OneCell, uuid: str) -> None:
-    cell.act(uuid, Kind.DELETE)
+    cell.act(uuid, DELETE)
 
 
 def test_a_delete_in_the_middle_of_a_rebuild_leaves_nothing(cell: OneCell) -> None:

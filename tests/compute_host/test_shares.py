@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from cell_service.model.operation import Kind
 from cell_service.model.share import ShareStatus
+from cell_service.operations.declaration import Operation
+from cell_service.operations.deletes import DELETE
+from cell_service.operations.power import START, STOP
+from cell_service.operations.shares import ATTACH_SHARE, DETACH_SHARE
 from compute_host.config import HostSettings, for_host
 from tests.suites.one_cell import OneCell
 from tests.suites.steps import KillSwitch
@@ -46,7 +50,7 @@ def neighbour_of(place: Place) -> Place:
     """Another server of the host, off, for which the same share is to be asked."""
     other = Place(place.cell, place.storage)
     up(other)
-    other.act(Kind.STOP)
+    other.act(STOP)
     other.run()
     other.wanted["share"] = place.wanted["share"]
     return other
@@ -57,13 +61,13 @@ def attach(place: Place) -> None:
     if place.share() is not None:
         return
     mapping = place.mapping(place.wanted["share"])
-    place.act(Kind.ATTACH_SHARE, {"share": mapping.uuid}, shares=(mapping,))
+    place.act(ATTACH_SHARE, {"share": mapping.uuid}, shares=(mapping,))
 
 
 def detach(place: Place) -> None:
     held = place.share()
     assert held is not None
-    place.act(Kind.DETACH_SHARE, {"share": held.uuid}, shares=(replace(held, status=ShareStatus.DETACHING),))
+    place.act(DETACH_SHARE, {"share": held.uuid}, shares=(replace(held, status=ShareStatus.DETACHING),))
 
 
 def rules(place: Place) -> list[str]:
@@ -94,7 +98,7 @@ def test_two_servers_that_leave_at_once_leave_nothing(tmp_path: Path, storage: S
     attach(other)
     place.run()
     for each in (place, other):
-        each.act(Kind.DELETE)
+        each.act(DELETE)
     place.run()
     assert rules(place) == []
 
@@ -104,7 +108,7 @@ def test_a_server_that_is_deleted_while_its_host_is_down(tmp_path: Path, storage
     place.cell.hosts[HOST].switch.dead = True
     place.cell.hosts[HOST].agent.stop(0)
     place.cell.pass_time(DOWN_SECONDS, step=30)
-    place.act(Kind.DELETE)
+    place.act(DELETE)
     place.cell.pass_time(DOWN_SECONDS, step=30)
     assert place.cell.instance(place.uuid).deleted_at is not None
     place.cell.host(HOST)
@@ -113,16 +117,18 @@ def test_a_server_that_is_deleted_while_its_host_is_down(tmp_path: Path, storage
     assert place.cell.guests_of(place.uuid) == []
 
 
-@pytest.mark.parametrize("kind", [Kind.ATTACH_SHARE, Kind.DETACH_SHARE])
-def test_a_host_that_is_down_is_not_waited_for_without_end(tmp_path: Path, storage: Storage, kind: Kind) -> None:
+@pytest.mark.parametrize("kind", [ATTACH_SHARE, DETACH_SHARE])
+def test_a_host_that_is_down_is_not_waited_for_without_end(
+    tmp_path: Path, storage: Storage, kind: Operation[Any, Any]
+) -> None:
     place = place_in(tmp_path, storage)
-    if kind is Kind.ATTACH_SHARE:
+    if kind is ATTACH_SHARE:
         detach(place)
         place.run()
         assert place.share() is None
     place.cell.hosts[HOST].switch.dead = True
     place.cell.hosts[HOST].agent.stop(0)
-    attach(place) if kind is Kind.ATTACH_SHARE else detach(place)
+    attach(place) if kind is ATTACH_SHARE else detach(place)
     place.cell.pass_time(DOWN_SECONDS, step=30)
     assert status(place) is ShareStatus.ERROR
     assert place.message() is not None
@@ -137,11 +143,11 @@ def test_a_service_that_is_away_holds_up_only_what_needs_it(tmp_path: Path, stor
     place = place_in(tmp_path, own)
     other = neighbour_of(place)
     own.sharing.drain(2)
-    place.act(Kind.START)
+    place.act(START)
     place.run()
     assert place.mounts() == {"home": f"127.0.0.1:/{place.wanted['share']}"}
-    other.act(Kind.DELETE)
-    place.act(Kind.DELETE)
+    other.act(DELETE)
+    place.act(DELETE)
     place.run()
     assert other.cell.instance(other.uuid).deleted_at is not None
     assert place.cell.instance(place.uuid).deleted_at is None

@@ -10,7 +10,8 @@ import pytest
 
 from cell_service.model import shelved
 from cell_service.model.lifecycle import PowerState, State, Task, VmState
-from cell_service.model.operation import IMAGE, STALE_IMAGE, Kind
+from cell_service.operations.deletes import DELETE
+from cell_service.operations.shelving import SHELVE, SHELVE_OFFLOAD, UNSHELVE
 from tests.suites.one_cell import OneCell
 from tests.suites.steps import KillSwitch
 
@@ -36,8 +37,8 @@ def shelve(cell: OneCell, uuid: str) -> str:
     """Begun as the API does; answers the image's id."""
     image_id, known = str(uuid4()), cell.instance(uuid).system_metadata
     stale = shelved.image_of(known)
-    arguments = {IMAGE: image_id} | ({STALE_IMAGE: stale} if stale else {})
-    cell.act(uuid, Kind.SHELVE, arguments=arguments, system_metadata=shelved.begun(known, image_id))
+    arguments = {"image": image_id} | ({"stale_image": stale} if stale else {})
+    cell.act(uuid, SHELVE, arguments=arguments, system_metadata=shelved.begun(known, image_id))
     return image_id
 
 
@@ -106,12 +107,12 @@ def test_a_guest_is_kept_as_long_as_its_image_is_not_there(cell: OneCell) -> Non
     cell.hosts["h1"].claim()
     assert cell.instance(uuid).state == State(VmState.SHELVED)
     record = cell.images.records.pop(image_id)
-    cell.act(uuid, Kind.SHELVE_OFFLOAD, NEVER)
+    cell.act(uuid, SHELVE_OFFLOAD, NEVER)
     cell.hosts["h1"].claim()
     assert cell.instance(uuid).state == State(VmState.SHELVED)
     assert cell.guests_of(uuid) == ["h1"]
     cell.images.records[image_id] = record
-    cell.act(uuid, Kind.SHELVE_OFFLOAD, NEVER)
+    cell.act(uuid, SHELVE_OFFLOAD, NEVER)
     cell.hosts["h1"].claim()
     assert (cell.instance(uuid).state, cell.guests_of(uuid)) == (OFFLOADED, [])
 
@@ -122,7 +123,7 @@ def test_a_shelved_server_that_never_left_starts_again_and_its_image_goes(cell: 
     shelve(cell, uuid)
     cell.hosts["h1"].claim()
     assert (cell.instance(uuid).state, cell.instance(uuid).host) == (State(VmState.SHELVED), "h1")
-    cell.act(uuid, Kind.UNSHELVE)
+    cell.act(uuid, UNSHELVE)
     cell.hosts["h1"].claim()
     instance = cell.instance(uuid)
     assert (instance.state, instance.power_state) == (State(VmState.ACTIVE), PowerState.RUNNING)
@@ -136,12 +137,12 @@ def test_an_image_that_could_not_be_removed_goes_at_the_next_occasion(cell: OneC
     image_id = shelve(cell, uuid)
     cell.hosts["h1"].claim()
     cell.images.down = True
-    cell.act(uuid, Kind.UNSHELVE)
+    cell.act(uuid, UNSHELVE)
     cell.hosts["h1"].claim()
     assert cell.instance(uuid).state == State(VmState.ACTIVE)
     assert images_of(cell) == {image_id}
     cell.images.down = False
-    cell.act(uuid, Kind.DELETE)
+    cell.act(uuid, DELETE)
     cell.hosts["h1"].claim()
     assert cell.instance(uuid).deleted_at is not None
     assert images_of(cell) == set()
@@ -168,7 +169,7 @@ def test_a_host_that_is_down_is_not_waited_for(cell: OneCell) -> None:
     cell.hosts["h1"].claim()
     cell.hosts["h1"].agent.stop(0)
     cell.hosts["h1"].switch.dead = True
-    cell.act(uuid, Kind.SHELVE_OFFLOAD, NEVER)
+    cell.act(uuid, SHELVE_OFFLOAD, NEVER)
     cell.pass_time(300)
     assert (cell.instance(uuid).state, cell.instance(uuid).host) == (OFFLOADED, None)
     assert uuid not in cell.placement.allocations

@@ -16,7 +16,8 @@ from sqlalchemy import Connection
 
 from cell_service.db import services
 from cell_service.errors import PolycellError
-from cell_service.model.operation import Kind
+from cell_service.operations.deletes import DELETE
+from cell_service.operations.host_tasks import CLEAN_UP
 from tests.real.databases import mariadb_in
 from tests.suites.one_cell import OneCell
 from tests.suites.steps import KillSwitch
@@ -113,7 +114,7 @@ def host_is_given_up(place: Place, number: int, after: bool) -> KillSwitch:
     switch.dead = True
     _force_down(place, True)
     place.cell.pass_time(150, step=30)
-    assert {each.kind for each in place.cell.unfinished(place.uuid)} <= {Kind.MOVE_DROP}
+    assert {each.kind for each in place.cell.unfinished(place.uuid)} <= {CLEAN_UP.name}
     _force_down(place, False)
     place.cell.host(HOST)
     return switch
@@ -136,7 +137,7 @@ def server_is_deleted(place: Place, number: int, after: bool) -> KillSwitch:
 
 
 def _delete(place: Place) -> None:
-    place.cell.act(place.uuid, Kind.DELETE)
+    place.cell.act(place.uuid, DELETE)
 
 
 @STRIDES

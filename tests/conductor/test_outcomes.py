@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,7 +14,10 @@ from cell_service.db import actions, instances, services
 from cell_service.errors import DriverError, OperationLost
 from cell_service.model.instance import Fault, NetworkRequest
 from cell_service.model.lifecycle import PowerState, State, Task, VmState
-from cell_service.model.operation import BuildArguments, Kind, Outcome, Phase, Work
+from cell_service.model.operation import BuildArguments, ClaimedOperation, Outcome, Phase
+from cell_service.operations.declaration import Operation
+from cell_service.operations.deletes import DELETE
+from cell_service.operations.power import PAUSE, REBOOT_HARD, REBOOT_SOFT, STOP, SUSPEND
 from tests.suites.one_cell import FLAVOR, OneCell
 
 BUILD_EVENT = "compute__do_build_and_run_instance"
@@ -24,7 +28,7 @@ def cell(tmp_path: Path) -> OneCell:
     return OneCell(tmp_path)
 
 
-def claimed(cell: OneCell, host: str = "h1") -> Work:
+def claimed(cell: OneCell, host: str = "h1") -> ClaimedOperation:
     """The host's only operation, taken as an agent takes it."""
     (work,) = cell.rpc().claim_operations(internal(cell.clock), host, 10, host)
     return work
@@ -34,7 +38,7 @@ def fault(cell: OneCell, message: str = "it broke") -> Fault:
     return Fault(code=500, message=message, created_at=cell.clock.now(), details="Traceback")
 
 
-def tell(cell: OneCell, work: Work, **fields: object) -> None:
+def tell(cell: OneCell, work: ClaimedOperation, **fields: object) -> None:
     outcome = Outcome(work.operation.id, work.operation.fence, **fields)
     cell.rpc().operation_done(internal(cell.clock), outcome)
 
@@ -156,7 +160,7 @@ def test_a_delete_while_a_build_moves_wins(cell: OneCell) -> None:
     cell.placement.down = True
     cell.hosts["h1"].claim()
     cell.placement.down = False
-    cell.act(uuid, Kind.DELETE)
+    cell.act(uuid, DELETE)
     cell.hosts["h1"].claim()
     cell.pass_time(120)
     assert cell.instance(uuid).vm_state is VmState.DELETED
@@ -171,7 +175,7 @@ def test_a_delete_between_the_move_of_the_allocation_and_the_operation_leaves_no
     move = cell.placement.move
 
     def move_and_lose(*args: object) -> None:
-        cell.act(uuid, Kind.DELETE)
+        cell.act(uuid, DELETE)
         move(*args)
 
     cell.placement.move = move_and_lose
@@ -188,7 +192,7 @@ def test_an_outcome_told_twice_counts_once(cell: OneCell) -> None:
     host = cell.host("h1")
     uuid = cell.boot("h1")
     host.claim()
-    cell.act(uuid, Kind.STOP)
+    cell.act(uuid, STOP)
     work = claimed(cell)
     tell(cell, work, power_state=PowerState.SHUTDOWN)
     updated = cell.instance(uuid).updated_at
@@ -238,7 +242,7 @@ def test_renewal_says_what_is_lost(cell: OneCell) -> None:
     cell.boot("h1")
     lost = cell.boot("h1")
     works = cell.rpc().claim_operations(internal(cell.clock), "h1", 10, "h1")
-    cell.act(lost, Kind.DELETE)
+    cell.act(lost, DELETE)
     held = {str(work.operation.id): work.operation.fence for work in works}
     expected = [work.operation.id for work in works if work.instance.uuid == lost]
     assert list(cell.rpc().renew_leases(internal(cell.clock), "h1", held)) == expected
@@ -262,14 +266,14 @@ def test_a_host_forced_down_gets_no_work(cell: OneCell) -> None:
 @pytest.mark.parametrize(
     ("kind", "verb", "vm_state"),
     [
-        (Kind.STOP, "power_off", VmState.ACTIVE),
-        (Kind.PAUSE, "pause", VmState.ACTIVE),
-        (Kind.SUSPEND, "suspend", VmState.ACTIVE),
-        (Kind.REBOOT_SOFT, "reboot", VmState.ACTIVE),
+        (STOP, "power_off", VmState.ACTIVE),
+        (PAUSE, "pause", VmState.ACTIVE),
+        (SUSPEND, "suspend", VmState.ACTIVE),
+        (REBOOT_SOFT, "reboot", VmState.ACTIVE),
     ],
 )
 def test_a_failed_action_leaves_the_instance_as_it_was_with_a_fault(
-    cell: OneCell, kind: Kind, verb: str, vm_state: VmState
+    cell: OneCell, kind: Operation[Any, Any], verb: str, vm_state: VmState
 ) -> None:
     host = cell.host("h1")
     uuid = cell.boot("h1")
@@ -289,10 +293,10 @@ def test_a_reboot_that_leaves_no_running_guest_is_an_error(cell: OneCell) -> Non
     host = cell.host("h1")
     uuid = cell.boot("h1")
     host.claim()
-    cell.act(uuid, Kind.STOP)
+    cell.act(uuid, STOP)
     host.claim()
     host.faults.write_text(json.dumps({"reboot": {}}))
-    cell.act(uuid, Kind.REBOOT_HARD)
+    cell.act(uuid, REBOOT_HARD)
     host.claim()
     assert cell.instance(uuid).state == State(VmState.ERROR)
     assert cell.instance(uuid).power_state is PowerState.SHUTDOWN
@@ -324,7 +328,7 @@ def test_a_delete_that_fails_is_tried_again_until_it_is_done(cell: OneCell) -> N
     uuid = cell.boot("h1")
     host.claim()
     host.faults.write_text(json.dumps({"destroy": {"reason": "stuck"}}))
-    cell.act(uuid, Kind.DELETE)
+    cell.act(uuid, DELETE)
     host.claim()
     cell.pass_time(600, step=30)
     instance = cell.instance(uuid)
@@ -342,7 +346,7 @@ def test_a_delete_waits_for_placement_and_keeps_nothing(cell: OneCell) -> None:
     uuid = cell.boot("h1")
     host.claim()
     cell.placement.down = True
-    cell.act(uuid, Kind.DELETE)
+    cell.act(uuid, DELETE)
     host.claim()
     assert cell.instance(uuid).deleted_at is None
     cell.pass_time(60)
@@ -357,7 +361,7 @@ def test_an_instance_on_a_dead_host_is_deleted_without_it(cell: OneCell) -> None
     uuid = cell.boot("h1")
     host.claim()
     host.switch.dead = True
-    ctx = cell.act(uuid, Kind.DELETE)
+    ctx = cell.act(uuid, DELETE)
     cell.pass_time(300)
     assert cell.instance(uuid).vm_state is VmState.DELETED
     assert (cell.placement.allocations, cell.networks.ports) == ({}, {})
@@ -372,7 +376,7 @@ def test_an_instance_without_a_host_is_deleted_by_the_conductor(cell: OneCell) -
     host.faults.write_text(json.dumps({"spawn": {}}))
     uuid = cell.boot("h1")
     host.claim()
-    cell.act(uuid, Kind.DELETE)
+    cell.act(uuid, DELETE)
     cell.settle()
     assert cell.instance(uuid).vm_state is VmState.DELETED
 
@@ -385,7 +389,7 @@ def test_what_is_not_done_by_its_deadline_ends_with_a_fault(cell: OneCell) -> No
     stopping, building = cell.boot("h1"), ""
     host.claim()
     host.switch.dead = True
-    cell.act(stopping, Kind.STOP, deadline_seconds=600)
+    cell.act(stopping, STOP, deadline_seconds=600)
     building = cell.boot("h1", deadline_seconds=100)
     cell.pass_time(700, step=30)
     stopped, built = cell.instance(stopping), cell.instance(building)
@@ -455,7 +459,7 @@ def test_a_power_event_in_the_middle_of_a_task_changes_nothing(cell: OneCell) ->
     cell.host("h1")
     uuid = cell.boot("h1")
     cell.hosts["h1"].claim()
-    cell.act(uuid, Kind.REBOOT_SOFT)
+    cell.act(uuid, REBOOT_SOFT)
     cell.rpc().power_event(internal(cell.clock), "h1", uuid, PowerState.SHUTDOWN)
     cell.queue.deliver()
     assert cell.instance(uuid).state == State(VmState.ACTIVE, Task.REBOOTING)

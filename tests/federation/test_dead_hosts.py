@@ -12,7 +12,8 @@ from sqlalchemy import update
 from cell_service.context import Deadline
 from cell_service.db import operations
 from cell_service.db.schema import services
-from cell_service.model.operation import Kind
+from cell_service.operations.host_tasks import CLEAN_UP
+from cell_service.operations.volumes import DETACH_VOLUME
 from tests.federation.cloud import Federation
 from tests.federation.test_interfaces import cards
 from tests.federation.test_moves import HOST, ended, force_down
@@ -56,7 +57,7 @@ def shown(cloud: Federation, uuid: str) -> list[str]:
 
 def waiting(cloud: Federation, uuid: str, cell: str = "cell1") -> list[tuple[str, str | None]]:
     with cloud.cells.open(cloud.ids[cell]).db.connect(Deadline.after(10)) as tx:
-        return [(each.kind.value, each.host) for each in operations.unfinished(tx, uuid)]
+        return [(each.kind, each.host) for each in operations.unfinished(tx, uuid)]
 
 
 def message(cloud: Federation, uuid: str, action: str) -> Any:
@@ -88,7 +89,7 @@ def test_a_forced_down_hosts_detach_is_done_without_it_and_its_guest_follows(qui
         quick.until(lambda: status(quick, data) == "available")
         quick.until(lambda: data not in shown(quick, uuid))
         assert data in on_hypervisors(quick, uuid)[HERE]
-        assert waiting(quick, uuid) == [(Kind.MOVE_DROP.value, HERE)]
+        assert waiting(quick, uuid) == [(CLEAN_UP.name, HERE)]
         assert message(quick, uuid, "detach_volume") is None
     finally:
         force_down(quick, HERE, False)
@@ -154,7 +155,7 @@ def test_an_evacuated_server_leaves_behind_what_was_asked_of_its_host(
     silent.until(lambda: silent.show(uuid)[HOST] == there)
     now = silent.settled(uuid)
     assert (now["status"], now.get("fault")) == ("ACTIVE", None)
-    assert set(waiting(silent, uuid)) <= {(Kind.MOVE_DROP.value, HERE)}
+    assert set(waiting(silent, uuid)) <= {(CLEAN_UP.name, HERE)}
     asked, kept = (data, None) if work == "detach" else (other, data)
     assert (status(silent, asked), data in shown(silent, uuid)) == ("available", kept == data)
     bring_back(silent)
@@ -168,10 +169,10 @@ def test_resetting_the_state_ends_what_waits_for_a_silent_host(silent: Federatio
     data = data_of(silent, uuid)
     silence(silent)
     detach(silent, uuid, data)
-    assert waiting(silent, uuid) == [(Kind.DETACH_VOLUME.value, HERE)]
+    assert waiting(silent, uuid) == [(DETACH_VOLUME.name, HERE)]
     assert silent.act(uuid, "os-resetState", {"state": "active"}).status == 202
     silent.until(lambda: status(silent, data) == "available")
-    silent.until(lambda: waiting(silent, uuid) == [(Kind.MOVE_DROP.value, HERE)])
+    silent.until(lambda: waiting(silent, uuid) == [(CLEAN_UP.name, HERE)])
     assert data not in shown(silent, uuid)
     bring_back(silent)
     silent.until(lambda: not waiting(silent, uuid))

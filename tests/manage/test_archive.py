@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 import uuid
 from dataclasses import replace
-from datetime import timedelta
 
 import pytest
 from sqlalchemy import func, insert, select, update
@@ -15,8 +14,8 @@ from cell_service.context import Context, internal
 from cell_service.db import actions, operations, schema, server_migrations
 from cell_service.db import instances as instance_rows
 from cell_service.model.migration import Migration
-from cell_service.model.operation import Kind
 from cell_service.model.request_spec import RequestSpec
+from cell_service.operations.host_tasks import CLEAN_UP
 from mapping_db import instance_mappings, request_specs
 from mapping_db import schema as glob
 from tests.manage.conftest import FLAVOR, NOW, Site
@@ -96,9 +95,7 @@ def test_what_is_not_over_is_left_alone(site: Site) -> None:
     add_server(site, "c1", gone=False)
     busy = add_server(site, "c1")
     with site.database("c1").begin() as tx:
-        operations.insert(
-            tx, internal(), instance_uuid=busy, kind=Kind.MOVE_DROP, host="h", now=NOW, deadline=NOW + timedelta(1)
-        )
+        operations.insert(tx, operations.new_operation(CLEAN_UP, internal(), busy, "h", NOW))
     assert archive(site) == 0
     assert (count(site, "c1", "instances"), count(site, "api", "instance_mappings")) == (2, 2)
 

@@ -20,10 +20,14 @@ from cell_service.context import Context, Deadline, ManualClock, new_request_id
 from cell_service.db import actions, instances, operations
 from cell_service.db.schema import metadata
 from cell_service.db.sql.engine import Database
-from cell_service.model import lifecycle
 from cell_service.model.instance import Flavor, Instance
 from cell_service.model.lifecycle import State, VmState
-from cell_service.model.operation import ERRAND_OUTCOME, Alternate, BuildArguments, Kind, Operation, Outcome, overtaken
+from cell_service.model.operation import OUTCOME, Alternate, BuildArguments, Outcome, StoredOperation
+from cell_service.operations.builds import BUILD
+from cell_service.operations.declaration import Operation
+from cell_service.operations.deletes import DELETE
+from cell_service.operations.images import unfinished_images
+from cell_service.operations.rule import begin
 from cell_service.peers.shares import Shares
 from cell_service.peers.volumes import Volumes
 from cell_service.rpc.conductor import Conductor
@@ -48,7 +52,6 @@ VERBS = (
 )  # fmt: skip
 FLAVOR = Flavor(flavorid="1", name="small", vcpus=1, memory_mib=512, root_gib=1)
 YEAR = 365 * 86400.0
-ACTION_NAMES = {Kind.BUILD: "create", Kind.REBOOT_SOFT: "reboot", Kind.REBOOT_HARD: "reboot"}
 
 
 class OneCell:
@@ -127,16 +130,10 @@ class OneCell:
         def work(tx: Connection) -> None:
             instances.insert_new(tx, instance)
             actions.start(tx, ctx, uuid, "create", now)
-            operations.insert(
-                tx,
-                ctx,
-                instance_uuid=uuid,
-                kind=Kind.BUILD,
-                host=host,
-                now=now,
-                deadline=now + timedelta(seconds=deadline_seconds),
-                build=build,
-            )
+            until = now + timedelta(seconds=deadline_seconds)
+            sealer = self.db.sealer_in(tx)
+            new = operations.new_operation(BUILD, ctx, uuid, host, now, build=build, sealer=sealer, deadline=until)
+            operations.insert(tx, new)
 
         self.db.run(work)
         self.placement.allocations[uuid] = self.alternate(host).allocations
@@ -145,7 +142,7 @@ class OneCell:
     def act(
         self,
         uuid: str,
-        kind: Kind,
+        kind: Operation[Any, Any],
         deadline_seconds: float = 600,
         arguments: dict[str, Any] | None = None,
         **columns: Any,
@@ -155,51 +152,39 @@ class OneCell:
 
         def work(tx: Connection) -> None:
             instance = instances.get(tx, uuid)
-            begun = lifecycle.begin(kind.value, instance.state)
+            begun = begin(kind, instance.state)
             assert instances.change(tx, uuid, now=now, expect=instance.state, task_state=begun.task, **columns)
-            actions.start(tx, ctx, uuid, ACTION_NAMES.get(kind, kind.value), now)
+            actions.start(tx, ctx, uuid, kind.action, now)
             given = dict(arguments or {})
-            if kind is Kind.DELETE:
-                given |= overtaken(operations.unfinished(tx, uuid))
+            if kind is DELETE:
+                given = {"unfinished_images": list(unfinished_images(operations.unfinished(tx, uuid))), **given}
                 operations.supersede(tx, uuid, now)
-            operations.insert(
-                tx,
-                ctx,
-                instance_uuid=uuid,
-                kind=kind,
-                host=instance.host,
-                now=now,
-                deadline=now + timedelta(seconds=deadline_seconds),
-                arguments=given,
+            until, sealer = now + timedelta(seconds=deadline_seconds), self.db.sealer_in(tx)
+            new = operations.new_operation(
+                kind, ctx, uuid, instance.host, now, kind.read(given), sealer=sealer, deadline=until
             )
+            operations.insert(tx, new)
 
         self.db.run(work)
         if self.instance(uuid).host is None:
             self.rpc().wake(ctx)
         return ctx
 
-    def errand(self, uuid: str, kind: Kind, host: str, **arguments: Any) -> int:
+    def errand(self, uuid: str, kind: Operation[Any, Any], host: str, **arguments: Any) -> int:
         """What the engine of moves asks a host to do; answers the operation's id."""
         ctx, now = self.ctx(), self.clock.now()
-        return self.db.run(
-            lambda tx: operations.insert(
-                tx,
-                ctx,
-                instance_uuid=uuid,
-                kind=kind,
-                host=host,
-                now=now,
-                deadline=now + timedelta(seconds=600),
-                arguments=arguments,
-            )
-        )
+        new = operations.new_operation(
+            kind, ctx, uuid, host, now, kind.read(arguments), sealer=self.db.sealer(),
+            deadline=now + timedelta(seconds=600),
+        )  # fmt: skip
+        return self.db.run(lambda tx: operations.insert(tx, new))
 
     def ended(self, errand: int) -> Outcome | None:
         """How the errand ended; None while it has not."""
         with self.db.connect() as tx:
             operation = operations.get(tx, errand)
         assert operation is not None
-        plain = operation.arguments.get(ERRAND_OUTCOME)
+        plain = operation.arguments.get(OUTCOME)
         return None if plain is None else wire.from_plain(Outcome, plain)
 
     def active(self, host: str, **fields: Any) -> str:
@@ -218,7 +203,7 @@ class OneCell:
         with self.db.connect() as tx:
             return instances.get(tx, uuid, deleted=True)
 
-    def unfinished(self, uuid: str) -> list[Operation]:
+    def unfinished(self, uuid: str) -> list[StoredOperation]:
         with self.db.connect() as tx:
             return operations.unfinished(tx, uuid)
 

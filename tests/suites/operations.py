@@ -2,25 +2,33 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from typing import Any
 from uuid import uuid4
 
 import pytest
-from sqlalchemy import Connection
+from sqlalchemy import Connection, select, update
 
 from cell_service.context import internal
 from cell_service.db import actions, claims, compute_nodes, instances, operations, services, stages
-from cell_service.db.schema import metadata
+from cell_service.db.schema import metadata, operation_secrets
+from cell_service.db.schema import operations as operation_table
 from cell_service.db.sql.engine import Database, PoolLimits
 from cell_service.errors import ActionNotFound, ComputeNodeTaken, OperationLost, ServiceNotFound
 from cell_service.model.host import NodeReport
 from cell_service.model.instance import Flavor, Instance
 from cell_service.model.lifecycle import Task, VmState
-from cell_service.model.operation import BuildArguments, Kind, Operation, Phase
+from cell_service.model.operation import BUILD_PASSWORD, BuildArguments, ClaimedOperation, Phase, StoredOperation
+from cell_service.operations.builds import BUILD
+from cell_service.operations.declaration import Operation
+from cell_service.operations.deletes import DELETE
+from cell_service.operations.power import START, STOP
+from cell_service.operations.rescue import RESCUE
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 SOON, LATE = NOW + timedelta(seconds=30), NOW + timedelta(seconds=90)
@@ -55,19 +63,18 @@ class OperationsSuite:
         yield database
         database.dispose()
 
-    def add(self, db: Database, kind: Kind = Kind.BUILD, *, uuid: str = "", host: str | None = "h1") -> Operation:
-        def work(tx: Connection) -> Operation | None:
-            build = BuildArguments(admin_password="secret") if kind is Kind.BUILD else None
-            key = operations.insert(
-                tx,
-                internal(),
-                instance_uuid=uuid or str(uuid4()),
-                kind=kind,
-                host=host,
-                now=NOW,
+    def add(
+        self, db: Database, kind: Operation[Any, Any] = BUILD, *, uuid: str = "", host: str | None = "h1"
+    ) -> StoredOperation:
+        def work(tx: Connection) -> StoredOperation | None:
+            build = BuildArguments(admin_password="secret") if kind is BUILD else None
+            instance = replace(building(), **({"uuid": uuid} if uuid else {}))
+            instances.insert_new(tx, instance)
+            new = operations.new_operation(
+                kind, internal(), instance.uuid, host, NOW, build=build, sealer=db.sealer_in(tx),
                 deadline=NOW + timedelta(hours=1),
-                build=build,
-            )
+            )  # fmt: skip
+            key = operations.insert(tx, new)
             return operations.get(tx, key)
 
         added = db.run(work)
@@ -76,7 +83,7 @@ class OperationsSuite:
 
     def claim(
         self, db: Database, host: str | None = "h1", *, now: datetime = NOW, owner: str = "h1", **more: object
-    ) -> list[Operation]:
+    ) -> list[ClaimedOperation]:
         limit = int(more.pop("limit", 10))  # type: ignore[call-overload]
         return db.run(lambda tx: claims.claim(tx, host, owner=owner, now=now, lease_seconds=LEASE, limit=limit, **more))
 
@@ -95,7 +102,7 @@ class OperationsSuite:
 
         def end(_number: int) -> bool:
             try:
-                db.run(lambda tx: operations.finish(tx, held.id, held.fence, Phase.DONE, SOON))
+                db.run(lambda tx: operations.finish(tx, held.operation, Phase.DONE, SOON))
             except OperationLost:
                 return False
             return True
@@ -107,11 +114,11 @@ class OperationsSuite:
             uuid = self.add(db).instance_uuid
             (held,) = self.claim(db)
 
-            def act(number: int, uuid: str = uuid, held: Operation = held) -> str:
+            def act(number: int, uuid: str = uuid, held: StoredOperation = held) -> str:
                 if number % 2:
                     return "superseded" if db.run(lambda tx: operations.supersede(tx, uuid, SOON)) else ""
                 try:
-                    db.run(lambda tx: operations.finish(tx, held.id, held.fence, Phase.DONE, SOON))
+                    db.run(lambda tx: operations.finish(tx, held.operation, Phase.DONE, SOON))
                 except OperationLost:
                     return ""
                 return "done"
@@ -124,10 +131,10 @@ class OperationsSuite:
         assert self.claim(db, owner="other", now=SOON) == []
         (taken,) = self.claim(db, owner="other", now=LATE)
         assert taken.fence > held.fence
-        assert taken.attempt == 2
+        assert taken.operation.attempt == 2
         assert not db.run(lambda tx: operations.renew(tx, held.id, held.fence, now=LATE, lease_seconds=LEASE))
         with pytest.raises(OperationLost):
-            db.run(lambda tx: operations.finish(tx, held.id, held.fence, Phase.DONE, LATE))
+            db.run(lambda tx: operations.finish(tx, held.operation, Phase.DONE, LATE))
 
     def test_a_renewed_lease_holds(self, db: Database) -> None:
         self.add(db)
@@ -143,17 +150,17 @@ class OperationsSuite:
         assert (again.id, again.fence) == (held.id, held.fence + 1)
 
     def test_of_an_instance_only_the_oldest_is_taken(self, db: Database) -> None:
-        first = self.add(db, Kind.STOP)
-        second = self.add(db, Kind.START, uuid=first.instance_uuid)
+        first = self.add(db, STOP)
+        second = self.add(db, START, uuid=first.instance_uuid)
         (held,) = self.claim(db)
         assert held.id == first.id
         assert self.claim(db, holding=(held.id,)) == []
-        db.run(lambda tx: operations.finish(tx, held.id, held.fence, Phase.DONE, SOON))
+        db.run(lambda tx: operations.finish(tx, held.operation, Phase.DONE, SOON))
         assert [one.id for one in self.claim(db)] == [second.id]
 
     def test_builds_come_last_and_only_so_many(self, db: Database) -> None:
         builds = [self.add(db).id for _ in range(3)]
-        delete = self.add(db, Kind.DELETE)
+        delete = self.add(db, DELETE)
         assert [one.id for one in self.claim(db, limit=3, builds=1)] == [delete.id, builds[0]]
         assert [one.id for one in self.claim(db, limit=1, owner="other")] == [builds[1]]
 
@@ -161,8 +168,8 @@ class OperationsSuite:
         self.add(db)
         (held,) = self.claim(db)
         db.run(lambda tx: operations.to_moving(tx, held.id, held.fence, BuildArguments(), {"final": False}))
-        alone = self.add(db, Kind.DELETE, host=None)
-        taken = {one.id: one.phase for one in self.claim(db, None, owner="conductor")}
+        alone = self.add(db, DELETE, host=None)
+        taken = {one.id: one.operation.phase for one in self.claim(db, None, owner="conductor")}
         assert taken == {held.id: Phase.MOVING, alone.id: Phase.RUNNING}
         assert self.claim(db, "h1", now=LATE) == []
 
@@ -179,7 +186,7 @@ class OperationsSuite:
         assert there.build == BuildArguments(hosts_tried=("h1",))
 
     def test_what_is_postponed_waits_and_comes_again(self, db: Database) -> None:
-        self.add(db, Kind.DELETE)
+        self.add(db, DELETE)
         (held,) = self.claim(db)
         assert db.run(lambda tx: operations.postpone(tx, held.id, held.fence, SOON))
         assert self.claim(db) == []
@@ -192,14 +199,42 @@ class OperationsSuite:
         done, superseded = self.add(db), self.add(db)
         for held in self.claim(db):
             if held.id == done.id:
-                db.run(lambda tx, one=held: operations.finish(tx, one.id, one.fence, Phase.DONE, SOON))
+                db.run(lambda tx, one=held: operations.finish(tx, one.operation, Phase.DONE, SOON))
         db.run(lambda tx: operations.supersede(tx, superseded.instance_uuid, SOON))
         with db.connect() as tx:
             assert [getattr(operations.get(tx, one.id), "build", "") for one in (done, superseded)] == [None, None]
+            assert tx.execute(select(operation_secrets)).all() == []
+
+    def test_a_secret_is_sealed_while_it_waits_and_opened_for_who_claims_it(self, db: Database) -> None:
+        self.add(db)
+        with db.connect() as tx:
+            assert "secret" not in str(tx.execute(select(operation_table)).all())
+            ((_, sealed),) = tx.execute(select(operation_secrets)).all()
+        (held,) = self.claim(db)
+        assert held.sealed == sealed
+        assert json.loads(db.sealer().open(sealed)) == {BUILD_PASSWORD: "secret"}
+
+    def test_what_an_earlier_version_stored_in_clear_goes_with_the_end(self, db: Database) -> None:
+        ended, superseded = self.add(db, RESCUE), self.add(db, RESCUE)
+        for one in (ended, superseded):
+            clear = (
+                update(operation_table)
+                .where(operation_table.c.id == one.id)
+                .values(arguments={"admin_password": "secret", "stable": True})
+            )
+            db.run(lambda tx, clear=clear: tx.execute(clear))
+        for held in self.claim(db):
+            assert RESCUE.read(held.operation.arguments).admin_password == "secret"
+            if held.id == ended.id:
+                db.run(lambda tx, one=held: operations.finish(tx, one.operation, Phase.DONE, SOON))
+        db.run(lambda tx: operations.supersede(tx, superseded.instance_uuid, SOON))
+        with db.connect() as tx:
+            found = [operations.get(tx, one.id) for one in (ended, superseded)]
+        assert [one.arguments for one in found if one is not None] == [{"stable": True}] * 2
 
     def test_overdue_are_all_but_deletes_and_moving_builds(self, db: Database) -> None:
-        stop = self.add(db, Kind.STOP)
-        self.add(db, Kind.DELETE)
+        stop = self.add(db, STOP)
+        self.add(db, DELETE)
         with db.connect() as tx:
             assert operations.overdue(tx, LATE) == []
             assert [one.id for one in operations.overdue(tx, NOW + timedelta(hours=2))] == [stop.id]
@@ -221,19 +256,18 @@ class OperationsSuite:
             actions.record_new(tx, [(ctx, instance.uuid, "create", NOW)])
             actions.start(tx, later, instance.uuid, "stop", NOW)
             keys = [
-                operations.insert(tx, asking, instance_uuid=uuid, kind=Kind.STOP, host="h1", now=NOW, deadline=LATE)
+                operations.insert(tx, operations.new_operation(STOP, asking, uuid, "h1", NOW, deadline=LATE))
                 for asking, uuid in ((ctx, instance.uuid), (later, str(uuid4())))
             ]
             return keys[0], keys[1]
 
         first, stranger = db.run(work)
         with db.connect() as tx:
-            found = claims.standing(tx, [first, stranger, stranger + 1])
-            assert found.keys() == {first, stranger}
+            found = claims.with_instances(tx, [first, stranger, stranger + 1])
+            assert found.keys() == {first}
             assert found[first].operation == operations.get(tx, first)
             assert found[first].instance == instances.get(tx, instance.uuid)
             assert found[first].action_id == actions.get(tx, instance.uuid, ctx.request_id).id
-            assert (found[stranger].instance, found[stranger].action_id) == (None, None)
 
     def test_progress_goes_forward_for_whoever_holds_the_operation(self, db: Database) -> None:
         instance = building()
@@ -246,12 +280,12 @@ class OperationsSuite:
             with db.connect() as tx:
                 return instances.get(tx, instance.uuid).task_state
 
-        db.run(lambda tx: stages.begin_builds(tx, [instance.uuid], SOON))
+        db.run(lambda tx: stages.begin(tx, [held], SOON))
         assert reach(held.fence - 1, Task.SPAWNING) is Task.NETWORKING
         assert reach(held.fence, Task.IMAGE_UPLOADING) is Task.NETWORKING
         assert reach(held.fence, Task.SPAWNING) is Task.SPAWNING
         assert reach(held.fence, Task.NETWORKING) is Task.SPAWNING
-        db.run(lambda tx: stages.begin_builds(tx, [instance.uuid], SOON))
+        db.run(lambda tx: stages.begin(tx, [held], SOON))
         assert reach(held.fence, Task.NETWORKING) is Task.SPAWNING
 
     def test_steps_of_several_actions_begin_together_and_anew(self, db: Database) -> None:

@@ -10,8 +10,25 @@ from cell_service.db import actions, instances
 from cell_service.model import shelved
 from cell_service.model.block_device import BlockDevice, of_volume
 from cell_service.model.lifecycle import State, VmState
-from cell_service.model.operation import ADMIN_PASSWORD, IMAGE, NEW_IMAGE, REIMAGE, ROTATION, Kind
 from cell_service.model.share import ShareStatus
+from cell_service.operations.builds import REBUILD
+from cell_service.operations.declaration import Operation
+from cell_service.operations.deletes import RESTORE, SOFT_DELETE
+from cell_service.operations.guests import CHANGE_PASSWORD, CRASH_DUMP
+from cell_service.operations.images import CREATE_BACKUP, CREATE_IMAGE
+from cell_service.operations.interfaces import ATTACH_INTERFACE, DETACH_INTERFACE
+from cell_service.operations.power import START, STOP
+from cell_service.operations.rescue import RESCUE, UNRESCUE
+from cell_service.operations.shares import ATTACH_SHARE, DETACH_SHARE
+from cell_service.operations.shelving import SHELVE, UNSHELVE
+from cell_service.operations.volumes import (
+    ATTACH_VOLUME,
+    DETACH_VOLUME,
+    EXTEND_VOLUME,
+    SNAPSHOT_VOLUME,
+    SWAP_VOLUME,
+    UNSNAPSHOT_VOLUME,
+)
 from cell_service.peers.image import NewImage
 from tests.suites.stopping import HOST, Case, Place, plain
 
@@ -27,7 +44,7 @@ def attaching(place: Place) -> None:
     up(place)
     place.wanted["volume"] = place.volume()
     device = place.device(place.wanted["volume"], delete_on_termination=True)
-    place.work(Kind.ATTACH_VOLUME, (device,), device=device.uuid)
+    place.work(ATTACH_VOLUME, (device,), device=device.uuid)
 
 
 def attached(place: Place) -> BlockDevice:
@@ -40,27 +57,27 @@ def attached(place: Place) -> BlockDevice:
 
 def detaching(place: Place) -> None:
     device = attached(place)
-    place.work(Kind.DETACH_VOLUME, (replace(device, detaching=True),), device=device.uuid)
+    place.work(DETACH_VOLUME, (replace(device, detaching=True),), device=device.uuid)
 
 
 def swapping(place: Place) -> None:
     device = attached(place)
     place.wanted["new"] = place.volume()
     reserved = place.storage.volumes.reserve(place.ctx(), place.wanted["new"], place.uuid)
-    place.work(Kind.SWAP_VOLUME, device=device.uuid, volume_id=place.wanted["new"], attachment_id=reserved)
+    place.work(SWAP_VOLUME, device=device.uuid, volume_id=place.wanted["new"], attachment_id=reserved)
 
 
 def extending(place: Place) -> None:
     device = attached(place)
     place.storage.extend(place.wanted["volume"], 2)
-    place.work(Kind.EXTEND_VOLUME, device=device.uuid)
+    place.work(EXTEND_VOLUME, device=device.uuid)
 
 
 def taking_snapshot(place: Place) -> None:
     attached(place)
     held = place.wanted["volume"]
     place.wanted["snapshot"] = place.storage.snapshot(held, "creating")
-    place.work(Kind.SNAPSHOT_VOLUME, volume_id=held, snapshot_id=place.wanted["snapshot"], new_file="volume.1")
+    place.work(SNAPSHOT_VOLUME, volume_id=held, snapshot_id=place.wanted["snapshot"], new_file="volume.1")
 
 
 def removing_snapshot(place: Place) -> None:
@@ -72,7 +89,7 @@ def removing_snapshot(place: Place) -> None:
     driver = place.cell.hosts[HOST].driver
     driver.snapshot_volume(place.uuid, place.devices()[0], place.wanted["snapshot"], "volume.2")
     driver.remove_volume_snapshot(place.uuid, place.devices()[0], old, None, None)
-    place.work(Kind.UNSNAPSHOT_VOLUME, volume_id=held, snapshot_id=place.wanted["snapshot"], file_to_merge="volume.2")
+    place.work(UNSNAPSHOT_VOLUME, volume_id=held, snapshot_id=place.wanted["snapshot"], file_to_merge="volume.2")
 
 
 def _backed(place: Place) -> tuple[BlockDevice, ...]:
@@ -93,35 +110,35 @@ def booting(place: Place) -> None:
 
 def plugging(place: Place) -> None:
     up(place)
-    place.act(Kind.ATTACH_INTERFACE, {"key": "k", "port_id": None, "network_id": None, "tag": None})
+    place.act(ATTACH_INTERFACE, {"key": "k", "port_id": None, "network_id": None, "tag": None})
 
 
 def unplugging(place: Place) -> None:
     plugging(place)
     place.run()
     port_id = place.cell.instance(place.uuid).network_info[-1].port_id
-    place.act(Kind.DETACH_INTERFACE, {"port_id": port_id})
+    place.act(DETACH_INTERFACE, {"port_id": port_id})
 
 
 def rescuing(place: Place) -> None:
     up(place)
-    place.act(Kind.RESCUE, {ADMIN_PASSWORD: "secret"})
+    place.act(RESCUE, {"admin_password": "secret"})
 
 
 def unrescuing(place: Place) -> None:
     rescuing(place)
     place.run()
-    place.act(Kind.UNRESCUE)
+    place.act(UNRESCUE)
 
 
-def imaging(place: Place, kind: Kind = Kind.CREATE_IMAGE, **more: Any) -> None:
+def imaging(place: Place, kind: Operation[Any, Any] = CREATE_IMAGE, **more: Any) -> None:
     if not place.uuid:
         up(place)
     marks = {**MARKS, "instance_uuid": place.uuid}
     image = NewImage(str(uuid4()), "copy", "p", disk_format="", properties=marks)
     place.cell.images.reserve(place.ctx(), image)
     place.wanted["image"] = image.id
-    place.act(kind, {NEW_IMAGE: plain(image), **more})
+    place.act(kind, {"new_image": plain(image), **more})
 
 
 def imaging_volumes(place: Place) -> None:
@@ -132,10 +149,10 @@ def imaging_volumes(place: Place) -> None:
 
 def backing_up(place: Place) -> None:
     """The second of its kind, of which one is to stay."""
-    imaging(place, Kind.CREATE_BACKUP, **{ROTATION: 1})
+    imaging(place, CREATE_BACKUP, rotation=1)
     place.run()
     place.wanted["old"] = place.wanted["image"]
-    imaging(place, Kind.CREATE_BACKUP, **{ROTATION: 1})
+    imaging(place, CREATE_BACKUP, rotation=1)
 
 
 def shelving(place: Place) -> None:
@@ -143,19 +160,19 @@ def shelving(place: Place) -> None:
     image_id = str(uuid4())
     place.wanted["image"] = image_id
     known = shelved.begun(place.cell.instance(place.uuid).system_metadata, image_id)
-    place.act(Kind.SHELVE, {IMAGE: image_id}, system_metadata=known)
+    place.act(SHELVE, {"image": image_id}, system_metadata=known)
 
 
 def unshelving(place: Place) -> None:
     shelving(place)
     place.run()
-    place.act(Kind.UNSHELVE)
+    place.act(UNSHELVE)
 
 
 def rebuilding(place: Place) -> None:
     attached(place)
     place.wanted["to"] = place.cell.images.add(b"another image")
-    place.act(Kind.REBUILD)
+    place.act(REBUILD)
     now = place.cell.clock.now()
     place.cell.db.run(lambda tx: instances.change(tx, place.uuid, now=now, image_ref=place.wanted["to"]))
 
@@ -164,37 +181,37 @@ def reimaging(place: Place) -> None:
     booting(place)
     place.run()
     place.wanted["to"] = place.storage.images.add(b"another image")
-    place.act(Kind.REBUILD, {"image": place.wanted["to"], REIMAGE: True})
+    place.act(REBUILD, {"image": place.wanted["to"], "reimage": True})
 
 
 def soft_deleting(place: Place) -> None:
     attached(place)
-    place.act(Kind.SOFT_DELETE)
+    place.act(SOFT_DELETE)
 
 
 def restoring(place: Place) -> None:
     soft_deleting(place)
     place.run()
-    place.act(Kind.RESTORE)
+    place.act(RESTORE)
 
 
 def changing_password(place: Place) -> None:
     up(place)
-    place.act(Kind.CHANGE_PASSWORD, {ADMIN_PASSWORD: "secret"})
+    place.act(CHANGE_PASSWORD, {"admin_password": "secret"})
 
 
 def dumping(place: Place) -> None:
     up(place)
-    place.act(Kind.CRASH_DUMP)
+    place.act(CRASH_DUMP)
 
 
 def attaching_share(place: Place) -> None:
     up(place)
-    place.act(Kind.STOP)
+    place.act(STOP)
     place.run()
     place.wanted["share"] = place.storage.share()
     mapping = place.mapping(place.wanted["share"])
-    place.act(Kind.ATTACH_SHARE, {"share": mapping.uuid}, shares=(mapping,))
+    place.act(ATTACH_SHARE, {"share": mapping.uuid}, shares=(mapping,))
 
 
 def detaching_share(place: Place) -> None:
@@ -204,13 +221,13 @@ def detaching_share(place: Place) -> None:
     assert held is not None
     assert held.usable
     going = replace(held, status=ShareStatus.DETACHING)
-    place.act(Kind.DETACH_SHARE, {"share": held.uuid}, shares=(going,))
+    place.act(DETACH_SHARE, {"share": held.uuid}, shares=(going,))
 
 
 def starting_with_share(place: Place) -> None:
     attaching_share(place)
     place.run()
-    place.act(Kind.START)
+    place.act(START)
 
 
 def _shared(place: Place) -> bool:

@@ -17,8 +17,8 @@ from cell_service.db import actions, instances, operations
 from cell_service.errors import DriverError, PeerUnavailable
 from cell_service.model.block_device import BlockDevice, of_volume, volumes
 from cell_service.model.lifecycle import PowerState, VmState
-from cell_service.model.operation import Kind
 from cell_service.model.share import ShareMapping, ShareStatus
+from cell_service.operations.declaration import Operation
 from cell_service.peers.cinder import open_volumes
 from cell_service.peers.manila import open_shares
 from cell_service.peers.settings import CinderSettings, ManilaSettings
@@ -124,7 +124,7 @@ class Place:
         found: dict[str, str] = driver.mounts(self.uuid)
         return found
 
-    def work(self, kind: Kind, devices: tuple[BlockDevice, ...] | None = None, **arguments: Any) -> None:
+    def work(self, kind: Operation[Any, Any], devices: tuple[BlockDevice, ...] | None = None, **arguments: Any) -> None:
         """An operation that leaves the server's state alone, as the API begins it."""
         ctx, now, cell = self.ctx(), self.cell.clock.now(), self.cell
         self.request_id = ctx.request_id
@@ -132,15 +132,15 @@ class Place:
         def begin(tx: Any) -> None:
             if devices is not None:
                 instances.change(tx, self.uuid, now=now, block_devices=devices)
-            actions.start(tx, ctx, self.uuid, kind.value, now)
-            operations.insert(
-                tx, ctx, instance_uuid=self.uuid, kind=kind, host=HOST, now=now, deadline=operations.NEVER,
-                arguments=arguments,
-            )  # fmt: skip
+            actions.start(tx, ctx, self.uuid, kind.name, now)
+            new = operations.new_operation(
+                kind, ctx, self.uuid, HOST, now, kind.read(arguments), deadline=operations.NEVER
+            )
+            operations.insert(tx, new)
 
         cell.db.run(begin)
 
-    def act(self, kind: Kind, arguments: dict[str, Any] | None = None, **columns: Any) -> None:
+    def act(self, kind: Operation[Any, Any], arguments: dict[str, Any] | None = None, **columns: Any) -> None:
         self.request_id = self.cell.act(self.uuid, kind, arguments=arguments, **columns).request_id
 
     def run(self) -> None:

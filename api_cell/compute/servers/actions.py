@@ -10,17 +10,17 @@ from api_cell.servers.act import Doing
 from cell_service.db import actions, instances
 from cell_service.errors import InstanceNotReady, NoConsumer, Unavailable
 from cell_service.model.lifecycle import PowerState, VmState
-from cell_service.model.operation import Kind
+from cell_service.operations import power
 from mapping_db.cells.registry import Cell
 
-START = Doing(Kind.START, "start", "os_compute_api:servers:start")
-STOP = Doing(Kind.STOP, "stop", "os_compute_api:servers:stop")
-PAUSE = Doing(Kind.PAUSE, "pause", "os_compute_api:os-pause-server:pause")
-UNPAUSE = Doing(Kind.UNPAUSE, "unpause", "os_compute_api:os-pause-server:unpause")
-SUSPEND = Doing(Kind.SUSPEND, "suspend", "os_compute_api:os-suspend-server:suspend")
-RESUME = Doing(Kind.RESUME, "resume", "os_compute_api:os-suspend-server:resume")
-REBOOT_SOFT = Doing(Kind.REBOOT_SOFT, "reboot", "os_compute_api:servers:reboot")
-REBOOT_HARD = Doing(Kind.REBOOT_HARD, "reboot", "os_compute_api:servers:reboot")
+START = Doing(power.START, "os_compute_api:servers:start")
+STOP = Doing(power.STOP, "os_compute_api:servers:stop")
+PAUSE = Doing(power.PAUSE, "os_compute_api:os-pause-server:pause")
+UNPAUSE = Doing(power.UNPAUSE, "os_compute_api:os-pause-server:unpause")
+SUSPEND = Doing(power.SUSPEND, "os_compute_api:os-suspend-server:suspend")
+RESUME = Doing(power.RESUME, "os_compute_api:os-suspend-server:resume")
+REBOOT_SOFT = Doing(power.REBOOT_SOFT, "os_compute_api:servers:reboot")
+REBOOT_HARD = Doing(power.REBOOT_HARD, "os_compute_api:servers:reboot")
 
 LOCK_RULE = "os_compute_api:os-lock-server:lock"
 UNLOCK_RULE = "os_compute_api:os-lock-server:unlock"

@@ -12,10 +12,10 @@ from api_cell.servers import act, find
 from api_cell.servers.act import Doing
 from cell_service.errors import InstanceNotReady
 from cell_service.model.instance import Instance
-from cell_service.model.operation import ADMIN_PASSWORD, Kind
+from cell_service.operations.guests import CHANGE_PASSWORD, CRASH_DUMP, PasswordArguments
 
-PASSWORD = Doing(Kind.CHANGE_PASSWORD, "changePassword", "os_compute_api:os-admin-password")
-DUMP = Doing(Kind.CRASH_DUMP, "trigger_crash_dump", "os_compute_api:servers:trigger_crash_dump")
+PASSWORD = Doing(CHANGE_PASSWORD, "os_compute_api:os-admin-password")
+DUMP = Doing(CRASH_DUMP, "os_compute_api:servers:trigger_crash_dump")
 INJECT_RULE = "os_compute_api:os-admin-actions:inject_network_info"
 TOPOLOGY_RULE = "compute:server:topology:index"
 
@@ -27,8 +27,8 @@ def change_password(req: Request) -> Response:
     """202: the server's administrator will have the password."""
     password = req.body["changePassword"]["adminPass"]
 
-    def prepare(_instance: Instance) -> tuple[dict[str, Any], dict[str, Any]]:
-        return {ADMIN_PASSWORD: password}, {}
+    def prepare(_instance: Instance) -> tuple[PasswordArguments, dict[str, Any]]:
+        return PasswordArguments(password), {}
 
     act.begin(req.cloud, req.caller, req.params["id"], PASSWORD, prepare=prepare)
     return Response(202)

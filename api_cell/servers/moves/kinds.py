@@ -8,6 +8,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from cell_service.model.move import MoveKind
+from cell_service.operations import move_rules
+from cell_service.operations.move_rules import MoveRequest
+from cell_service.operations.shelving import UNSHELVE
 
 BEGIN = "begin"
 """The stored name of the first step of every move; the API takes it in the name of the super-conductor."""
@@ -15,28 +18,27 @@ BEGIN = "begin"
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """One kind of move. `action`: its lifecycle rule, and the action's name in the server's history. `called`: its name
-    in errors. `first_status`: of the migration that the Compute API shows; "" when it shows none. `can_abort_before`:
+    """One kind of move. `request`: when it may be asked for, and its names in the server's history and in errors.
+    `first_status`: of the migration that the Compute API shows; "" when it shows none. `can_abort_before`:
     the stored name of the step after which the move can't be aborted any more; "": it never can."""
 
     stored: MoveKind
-    action: str
-    called: str
+    request: MoveRequest
     first_status: str
     can_abort_before: str = ""
 
 
-COLD_MIGRATION = Kind(MoveKind.COLD, "migrate", "migrate", "pre-migrating")
-RESIZE = Kind(MoveKind.RESIZE, "resize", "resize", "pre-migrating")
-LIVE_MIGRATION = Kind(MoveKind.LIVE, "live-migration", "os-migrateLive", "queued", can_abort_before="leave")
-EVACUATION = Kind(MoveKind.EVACUATE, "evacuate", "evacuate", "accepted")
-UNSHELVING = Kind(MoveKind.UNSHELVE, "unshelve", "unshelve", "")
+COLD_MIGRATION = Kind(MoveKind.COLD, move_rules.MIGRATE, "pre-migrating")
+RESIZE = Kind(MoveKind.RESIZE, move_rules.RESIZE, "pre-migrating")
+LIVE_MIGRATION = Kind(MoveKind.LIVE, move_rules.LIVE_MIGRATION, "queued", can_abort_before="leave")
+EVACUATION = Kind(MoveKind.EVACUATE, move_rules.EVACUATE, "accepted")
+UNSHELVING = Kind(MoveKind.UNSHELVE, MoveRequest(UNSHELVE.action, UNSHELVE.action, UNSHELVE.rule), "")
 
 _ALL = {kind.stored: kind for kind in (COLD_MIGRATION, RESIZE, LIVE_MIGRATION, EVACUATION, UNSHELVING)}
 assert _ALL.keys() == set(MoveKind)
 
-CONFIRM, REVERT = "confirmResize", "revertResize"
-"""The actions that conclude a move: their lifecycle rules, and their names in the server's history."""
+CONFIRM, REVERT = move_rules.CONFIRM_RESIZE.history, move_rules.REVERT_RESIZE.history
+"""The names in the server's history of the actions that conclude a move."""
 
 
 def of(stored: MoveKind) -> Kind:

@@ -15,7 +15,6 @@ from uuid import uuid4
 from sqlalchemy import Connection
 
 from api_cell.contract import SuperConductor
-from api_cell.servers import act
 from api_cell.servers.moves import kinds
 from api_cell.servers.moves import quota as move_quota
 from api_cell.servers.moves.kinds import Kind
@@ -34,10 +33,11 @@ from cell_service.errors import (
     Unavailable,
 )
 from cell_service.logs import about
-from cell_service.model import lifecycle
 from cell_service.model.instance import Instance
 from cell_service.model.migration import Migration
 from cell_service.model.move import MovePhase, MovePlan, Owner
+from cell_service.operations import move_rules
+from cell_service.operations.rule import begin, begin_on
 from mapping_db import flavors, host_moves, moves, pending_secrets
 from mapping_db.cells.registry import Cell
 from mapping_db.cloud import Cloud
@@ -63,8 +63,7 @@ def accept(
 
     Raises InstanceInvalidState, InstanceHasShares, InstanceNotFound, OverQuota, CellUnavailable; then all is as before.
     """
-    act.demand_no_shares(instance, kind.action)
-    lifecycle.begin(kind.action, instance.state, instance.uuid, said=kind.called)
+    begin_on(kind.request, instance)
     now = cloud.clock.now()
     new = plan.new_flavor or instance.flavor
     with cloud.db.connect() as tx:
@@ -88,7 +87,7 @@ def accept(
             new_flavor_id=numbers.get(new.flavorid),
             source_node=instance.node,
             before=instance.vm_state.value,
-            event_action=kind.action,
+            event_action=kind.request.history,
         ),
         active=instance.uuid,
         fence=1,
@@ -100,7 +99,7 @@ def accept(
         move = replace(move, id=cloud.db.run(lambda tx: _record(tx, move, quota, sealed)))
     except AlreadyMoving:
         raise InstanceInvalidState(
-            action=kind.called, instance_uuid=instance.uuid, attribute="task_state", state="migrating"
+            action=kind.request.action, instance_uuid=instance.uuid, attribute="task_state", state="migrating"
         ) from None
     try:
         _demand_host_stays(cloud, move)
@@ -136,16 +135,18 @@ def begin_in(tx: Connection, ctx: Context, move: Move, now: datetime) -> Instanc
     instances.hold(tx, move.instance_uuid)
     instance = instances.get(tx, move.instance_uuid)
     kind = kinds.of(move.kind)
-    name = kind.action
+    name = kind.request.history
     if actions.has(tx, instance.uuid, move.request_id, name):
         return instance
     if instance.hidden:
         raise InstanceInTransit(instance_uuid=instance.uuid, retry_after=1)
-    act.demand_no_shares(instance, name)
-    after = lifecycle.begin(name, instance.state, instance.uuid, said=kind.called)
+    after = begin_on(kind.request, instance)
     if not instances.change(tx, instance.uuid, now=now, expect=instance.state, task_state=after.task):
         raise InstanceInvalidState(
-            action=kind.called, instance_uuid=instance.uuid, attribute="task_state", state=str(instance.task_state)
+            action=kind.request.action,
+            instance_uuid=instance.uuid,
+            attribute="task_state",
+            state=str(instance.task_state),
         )
     actions.start(tx, ctx, instance.uuid, name, now)
     if kind.first_status:
@@ -182,8 +183,9 @@ def conclude(cloud: Cloud, ctx: Context, superconductor: SuperConductor, instanc
 
     Raises InstanceInvalidState, also when it is concluded already; NotResized; MoveNotSettled.
     """
-    name = kinds.CONFIRM if phase is MovePhase.CONFIRMING else kinds.REVERT
-    lifecycle.begin(name, instance.state, instance.uuid)
+    conclusion = move_rules.CONFIRM_RESIZE if phase is MovePhase.CONFIRMING else move_rules.REVERT_RESIZE
+    name = conclusion.history
+    begin(conclusion, instance.state, instance.uuid)
 
     def work(tx: Connection) -> Move:
         move = moves.active_of(tx, instance.uuid)

@@ -13,10 +13,10 @@ from api_cell.superconductor.moves.step_context import StepContext
 from cell_service.db import instance_bundles, operations
 from cell_service.errors import StillNeeded
 from cell_service.model.move import MovePhase, Owner
-from cell_service.model.operation import Kind
+from cell_service.operations import host_tasks as declared_tasks
 from mapping_db import moves
 
-_CLEAR_TARGET = HostTask(Kind.MOVE_DROP, "clear_target")
+_CLEAR_TARGET = HostTask(declared_tasks.CLEAN_UP, "clear_target")
 
 
 def open_for_delete(context: StepContext) -> bool:
@@ -40,7 +40,7 @@ def clear_source(context: StepContext) -> bool:
     if context.plan.final_owner is Owner.SOURCE or context.stays_on_host:
         return True
     event = "compute_confirm_resize" if context.plan.event_action == kinds.CONFIRM else None
-    task = HostTask(Kind.MOVE_DROP, "clear_source", event)
+    task = HostTask(declared_tasks.CLEAN_UP, "clear_source", event)
     return host_tasks.clear(context, context.source, context.move.source_host, task)
 
 
@@ -76,7 +76,7 @@ def forget(context: StepContext) -> bool:
 
 
 def _forget_in(tx: Connection, uuid: str) -> None:
-    if operations.is_owed(tx, uuid):
+    if operations.has_leftovers(tx, uuid):
         raise StillNeeded(instance_uuid=uuid)
     instance_bundles.remove(tx, [uuid])
 

@@ -26,7 +26,8 @@ from api_cell.superconductor.moves.steps import (
 from cell_service.db import operations
 from cell_service.model.lifecycle import Task
 from cell_service.model.move import AwaitedTask, MovePhase, Owner
-from cell_service.model.operation import HELD_BY_GUESTS
+from cell_service.operations.declaration import HostDeath
+from cell_service.operations.table import declared
 
 
 def detach_from_dead_host(context: StepContext) -> bool:
@@ -35,7 +36,8 @@ def detach_from_dead_host(context: StepContext) -> bool:
 
     def work(tx: Connection) -> int | None:
         for each in operations.unfinished(tx, context.move.instance_uuid):
-            if each.kind in HELD_BY_GUESTS and each.host in (context.move.source_host, None):
+            waits = declared(each).when_host_dies is HostDeath.DO_HERE_ONCE_DEAD
+            if waits and each.host in (context.move.source_host, None):
                 if each.host is not None:
                     operations.hand_over(tx, each.id, each.fence)
                 return each.id

@@ -7,7 +7,6 @@ already; it carries the fence of the requester, so that one which lost the move 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import timedelta
 from typing import Any
 
 from sqlalchemy import Connection
@@ -20,11 +19,11 @@ from cell_service.db import instances, operations, services
 from cell_service.errors import OperationLost, ServiceNotFound
 from cell_service.model.instance import Flavor
 from cell_service.model.move import AwaitedTask
-from cell_service.model.operation import ERRAND_OUTCOME, EVENT, IMAGE_GONE, Kind, Operation, Outcome, Phase
+from cell_service.model.operation import OUTCOME, Outcome, Phase, StoredOperation
+from cell_service.operations.declaration import Operation
+from cell_service.operations.host_tasks import EVENT, ActivateResult
 from mapping_db.cells.registry import Cell
 
-SECONDS = 3600.0
-NEVER = timedelta(days=3650)
 MOST_RETRIES = 3
 
 
@@ -33,7 +32,7 @@ class HostTask:
     """What a step has a host do. `name`: part of its key, stored, within its phase; `event`: as which event of the
     server's history it shows (Nova's name), if it does."""
 
-    kind: Kind
+    kind: Operation[Any, Any]
     name: str
     event: str | None = None
 
@@ -50,7 +49,9 @@ def request(
         context.demand_lease()
         key = f"{context.move.phase.value}/{task.name}/{host}/{context.plan.retries}"
         carried = {**arguments, EVENT: task.event}
-        operation_id = cell.db.run(lambda tx: _insert(tx, context, host, task.kind, carried, key), context.ctx.deadline)
+        operation_id = cell.db.run(
+            lambda tx: _insert(tx, context, cell, host, task.kind, carried, key), context.ctx.deadline
+        )
         context.note(awaited=AwaitedTask(cell.mapping.id, operation_id))
         act.wake(context.ctx, cell, host)
         return None
@@ -60,7 +61,7 @@ def request(
         if operation is not None and operation.phase in (Phase.OPEN, Phase.RUNNING):
             return None
         if operation is None or operation.phase is Phase.SUPERSEDED:
-            if task.kind is Kind.MOVE_DROP:  # the cell has forgotten the instance, and with it the host
+            if task.kind.removes_leftovers:  # the cell has forgotten the instance, and with it the host
                 return Outcome(waited_for.operation_id, 0)
             rows.living(tx, context.move.instance_uuid)
     return _outcome(operation)
@@ -83,7 +84,7 @@ def activate(context: StepContext, cell: Cell, host: str | None, task: HostTask,
         return False
     rows.take_over(context, cell, outcome)
     if outcome.fault is None:
-        if outcome.result.get(IMAGE_GONE):
+        if wire.from_plain(ActivateResult, outcome.result).image_gone:
             context.note(image="")
         return True
     if context.plan.retries < MOST_RETRIES:
@@ -110,10 +111,18 @@ def plain(flavor: Flavor | None) -> Any:
     return None if flavor is None else wire.to_plain(flavor)
 
 
-def _insert(tx: Connection, context: StepContext, host: str, kind: Kind, arguments: dict[str, Any], key: str) -> int:
+def _insert(
+    tx: Connection,
+    context: StepContext,
+    cell: Cell,
+    host: str,
+    kind: Operation[Any, Any],
+    arguments: dict[str, Any],
+    key: str,
+) -> int:
     move, now = context.move, context.deps.cloud.clock.now()
     instances.hold(tx, move.instance_uuid)  # of two requests at once one comes after the other
-    if kind is not Kind.MOVE_DROP:
+    if not kind.removes_leftovers:
         rows.living(tx, move.instance_uuid)
     for known in operations.of_instance(tx, move.instance_uuid):
         if known.arguments.get("move") == move.uuid:
@@ -121,22 +130,16 @@ def _insert(tx: Connection, context: StepContext, host: str, kind: Kind, argumen
                 raise OperationLost(operation_id=move.uuid, fence=move.fence)
             if known.arguments["key"] == key:
                 return known.id
-    return operations.insert(
-        tx,
-        context.ctx,
-        instance_uuid=move.instance_uuid,
-        kind=kind,
-        host=host,
-        now=now,
-        deadline=now + (NEVER if kind is Kind.MOVE_DROP else timedelta(seconds=SECONDS)),
-        arguments={**arguments, "move": move.uuid, "fence": move.fence, "key": key},
-    )
+    named = kind.read({**arguments, "move": move.uuid, "fence": move.fence, "key": key})
+    sealer = cell.db.sealer_in(tx) if kind.has_secrets else None
+    new = operations.new_operation(kind, context.ctx, move.instance_uuid, host, now, named, sealer=sealer)
+    return operations.insert(tx, new)
 
 
-def _outcome(operation: Operation | None) -> Outcome:
+def _outcome(operation: StoredOperation | None) -> Outcome:
     if operation is None or operation.phase is Phase.SUPERSEDED:
         raise Failed("The move was given up by an administrator.")
-    plain = operation.arguments.get(ERRAND_OUTCOME)
+    plain = operation.arguments.get(OUTCOME)
     if plain is None:
         raise Failed("The host's answer is lost.")
     return wire.from_plain(Outcome, plain)

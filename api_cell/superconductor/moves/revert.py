@@ -12,10 +12,10 @@ from api_cell.superconductor.moves.step_context import StepContext
 from api_cell.superconductor.moves.steps import RELEASE, RESTORE_CLAIMS, restart
 from cell_service.model.lifecycle import Task, VmState
 from cell_service.model.move import MovePhase, Owner
-from cell_service.model.operation import Kind
+from cell_service.operations.host_tasks import PREPARE_DESTINATION, PREPARE_SOURCE
 
-_STOP = HostTask(Kind.MOVE_OUT, "stop", "compute_revert_resize")
-_SHRINK = HostTask(Kind.MOVE_IN, "shrink")
+_STOP = HostTask(PREPARE_SOURCE, "stop", "compute_revert_resize")
+_SHRINK = HostTask(PREPARE_DESTINATION, "shrink")
 
 
 def begin(context: StepContext) -> bool:

@@ -16,7 +16,7 @@ from api_cell.superconductor.moves.recipe import Commit, Do, Step
 from api_cell.superconductor.moves.release import release_instance
 from api_cell.superconductor.moves.step_context import Elsewhere, StepContext
 from cell_service.model.lifecycle import Task, VmState
-from cell_service.model.operation import IMAGE, Kind
+from cell_service.operations.host_tasks import ACTIVATE, PREPARE_DESTINATION, PREPARE_SOURCE
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +74,7 @@ def copy_rows(context: StepContext) -> bool:
 
 def prepare_source(shown: Shown, event: str, *, live: bool = False) -> Step:
     """The guest at the source is ready to be taken over, and what that needs is known."""
-    task = HostTask(Kind.MOVE_OUT, "out", event)
+    task = HostTask(PREPARE_SOURCE, "out", event)
 
     def do(context: StepContext) -> bool:
         if context.plan.awaited is None:
@@ -99,7 +99,7 @@ def prepare_source(shown: Shown, event: str, *, live: bool = False) -> Step:
 
 def restart(event: str | None = None) -> Do:
     """The guest at the source goes on, if it may have been stopped. That it fails is part of the fault."""
-    task = HostTask(Kind.MOVE_RUN, "restart", event)
+    task = HostTask(ACTIVATE, "restart", event)
 
     def do(context: StepContext) -> bool:
         plan = context.plan
@@ -114,7 +114,7 @@ def prepare_destination(
 ) -> Step:
     """The guest is at the destination, and does not run. `from_image`: made from its image or volumes, without what
     the source gave. `only_there`: no other host is tried when this one can't take it."""
-    task = HostTask(Kind.MOVE_IN, "in", event)
+    task = HostTask(PREPARE_DESTINATION, "in", event)
 
     def do(context: StepContext) -> bool:
         plan = context.plan
@@ -124,7 +124,7 @@ def prepare_destination(
             **_guest(context, live=live),
             "luggage": None if from_image else plan.migrate_data,
             "admin_password": secrets.password_of(context) if plan.awaited is None else "",
-            IMAGE: plan.image or None,
+            "image": plan.image or None,
         }
         outcome = host_tasks.request(context, context.target, context.move.target_host, task, arguments)
         if outcome is None:
@@ -172,7 +172,7 @@ def reopen(context: StepContext) -> bool:
 def activate(shown: Shown, event: str, *, live: bool = False, as_it_ran: bool = False) -> Step:
     """The guest runs at the destination, if it ran (`as_it_ran`: when its host was left; else: when the move was
     requested). What fails is tried again, and is the move's fault then."""
-    task = HostTask(Kind.MOVE_RUN, "run", event)
+    task = HostTask(ACTIVATE, "run", event)
 
     def do(context: StepContext) -> bool:
         plan = context.plan
@@ -182,7 +182,7 @@ def activate(shown: Shown, event: str, *, live: bool = False, as_it_ran: bool = 
             **_guest(context, live=live),
             "run": plan.was_running if as_it_ran else plan.before != VmState.STOPPED.value,
             "luggage": plan.migrate_data if live else None,
-            IMAGE: plan.image or None,
+            "image": plan.image or None,
         }
         return host_tasks.activate(context, context.target, context.move.target_host, task, arguments)
 

@@ -120,6 +120,12 @@ class Database:
             self._sealer = Sealer(self.run(lambda tx: data_key(tx, keys)))
         return self._sealer
 
+    def sealer_in(self, tx: Connection) -> Sealer:
+        """As `sealer`, for a caller that is in a transaction of this database."""
+        from cell_service.db.sealing import Sealer, WrappingKeys, data_key
+
+        return self._sealer or Sealer(data_key(tx, WrappingKeys(self._secret_keys)))
+
     def ping(self) -> None:
         """Raises DatabaseUnavailable unless the database answers."""
         with self.connect() as connection:

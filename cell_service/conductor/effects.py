@@ -1,0 +1,136 @@
+"""What follows from the ends of operations, carried out (see `cell_service.operations.effects`)."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+
+from sqlalchemy import Connection
+
+from cell_service.conductor.context import ConductorContext, context_of
+from cell_service.context import Context
+from cell_service.db import instances, operations
+from cell_service.errors import Conflict, ImageNotFound, Invalid, NotFound
+from cell_service.logs import about
+from cell_service.model.instance import Instance
+from cell_service.model.operation import ClaimedOperation, StoredOperation
+from cell_service.operations.effects import (
+    CleanUpHost,
+    DeletePorts,
+    DisconnectVolume,
+    Effect,
+    FollowUp,
+    MarkDeleted,
+    ReleaseAllocations,
+    ReleaseAttachments,
+    ReleaseVolumes,
+    RemoveImages,
+    RemovePort,
+    ReportSnapshot,
+    RequireImage,
+    UnbindPorts,
+    WakeHost,
+    WithdrawPort,
+)
+from cell_service.operations.host_tasks import CleanUpArguments
+from cell_service.peers.network import Networks
+from cell_service.peers.volume_ends import forget_snapshots, let_go
+from cell_service.peers.volumes import Volumes
+
+log = logging.getLogger(__name__)
+
+
+def carry_out_before(deps: ConductorContext, ctx: Context, instance: Instance, effect: Effect) -> None:
+    """Do what goes to other services before the end is recorded; where there is no such service, nothing.
+
+    Raises PeerUnavailable, Conflict (RequireImage: the image is not there).
+    """
+    if isinstance(effect, ReleaseAllocations) and deps.placement is not None:
+        deps.placement.release(ctx, instance.uuid)
+    elif isinstance(effect, RequireImage):
+        _require_image(deps, ctx, effect.image_id)
+    elif isinstance(effect, RemoveImages):
+        _remove_images(deps, ctx, instance, effect)
+    elif deps.networks is not None and isinstance(effect, DeletePorts | UnbindPorts | RemovePort | WithdrawPort):
+        _change_ports(deps.networks, ctx, instance.uuid, effect)
+    elif deps.volumes is not None and isinstance(effect, DisconnectVolume | ReleaseVolumes | ReportSnapshot):
+        _change_volumes(deps.volumes, ctx, instance, effect)
+
+
+def carry_out_within(tx: Connection, deps: ConductorContext, claimed: ClaimedOperation, effect: Effect) -> None:
+    """Record what belongs to the end of the operation."""
+    operation, instance, now = claimed.operation, claimed.instance, deps.now()
+    ctx = context_of(operation, deps.clock)
+    if isinstance(effect, FollowUp):
+        new = operations.new_operation(effect.operation, ctx, instance.uuid, operation.host, now, effect.arguments)
+        operations.insert(tx, new)
+    elif isinstance(effect, CleanUpHost) and instance.deleted_at is None:
+        parts = CleanUpArguments(effect.parts_out or None, effect.parts_in or None, effect.ports_out or None)
+        only = parts if parts.is_partial else None
+        host = operation.host or instance.host
+        operations.defer_clean_up(tx, ctx, instance_uuid=instance.uuid, host=host, now=now, parts=only)
+    elif isinstance(effect, MarkDeleted):
+        instances.mark_deleted(tx, instance.uuid, now)
+
+
+def carry_out_after(deps: ConductorContext, ctx: Context, operation: StoredOperation, effect: Effect) -> None:
+    """Do what follows the transaction."""
+    if isinstance(effect, WakeHost) and operation.host is not None:
+        deps.wake(ctx, operation.host)
+    elif isinstance(effect, ReleaseAttachments) and deps.volumes is not None:
+        deps.volumes.release_all(ctx, operation.instance_uuid)
+
+
+def _require_image(deps: ConductorContext, ctx: Context, image_id: str | None) -> None:
+    """Raises Conflict unless the image is active."""
+    missing = Conflict(reason="The shelved server's image is not there.")
+    if image_id is None:
+        raise missing
+    if deps.images is None:
+        return
+    try:
+        if deps.images.get(ctx, image_id).status != "active":
+            raise missing
+    except ImageNotFound:
+        raise missing from None
+
+
+def _remove_images(deps: ConductorContext, ctx: Context, instance: Instance, effect: RemoveImages) -> None:
+    if deps.volumes is not None:
+        for each in effect.unfinished:
+            forget_snapshots(deps.volumes, replace(ctx, project_id=instance.project_id), each)
+    if deps.images is not None:
+        for each in effect.images:
+            deps.images.delete(ctx, each)
+
+
+def _change_ports(
+    networks: Networks, ctx: Context, uuid: str, effect: DeletePorts | UnbindPorts | RemovePort | WithdrawPort
+) -> None:
+    match effect:
+        case DeletePorts():
+            networks.deallocate(ctx, uuid)
+        case UnbindPorts():
+            networks.unbind(ctx, uuid)
+        case RemovePort(port_id):
+            networks.unplug(ctx, uuid, port_id)
+        case WithdrawPort(key):
+            networks.take_back(ctx, uuid, key)
+
+
+def _change_volumes(
+    service: Volumes, ctx: Context, instance: Instance, effect: DisconnectVolume | ReleaseVolumes | ReportSnapshot
+) -> None:
+    match effect:
+        case ReleaseVolumes():
+            let_go(service, ctx, instance.uuid, instance.block_devices)
+        case DisconnectVolume(device):
+            if instance.host is not None and device.volume_id is not None:
+                service.leave(ctx, device.volume_id, instance.uuid, instance.host)
+            if device.attachment_id is not None:
+                service.release(ctx, device.attachment_id)
+        case ReportSnapshot(snapshot_id, status):
+            try:
+                service.report_snapshot(ctx, snapshot_id, status)
+            except (NotFound, Invalid) as error:  # it may have given the snapshot up already
+                log.info("snapshot given up before", extra=about(ctx, snapshot=snapshot_id, reason=error))

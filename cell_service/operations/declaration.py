@@ -1,0 +1,240 @@
+"""What an operation's declaration says: all that conductors, agents and checks know of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from enum import Enum
+from typing import Any, Generic, TypeVar
+
+from cell_service import wire
+from cell_service.model.block_device import BlockDevice, merged
+from cell_service.model.instance import Fault, Instance
+from cell_service.model.lifecycle import State, Task
+from cell_service.model.operation import Outcome, Phase, StoredOperation
+from cell_service.operations import secret
+from cell_service.operations.effects import Effect
+from cell_service.operations.rule import Rule
+from cell_service.peers.volumes import Volume
+
+A = TypeVar("A")
+R = TypeVar("R")
+
+
+@dataclass(frozen=True, slots=True)
+class NoArguments:
+    """The instance says all."""
+
+
+@dataclass(frozen=True, slots=True)
+class NoResult:
+    """The outcome says all."""
+
+
+class HostDeath(Enum):
+    """What becomes of an operation whose host is down."""
+
+    WAIT = "wait"
+    """It waits for the host, until its deadline."""
+    RETRY = "retry"
+    """Another host is tried."""
+    DO_HERE = "do_here"
+    """Conductors do it without the host, which cleans up when it is back."""
+    DO_HERE_ONCE_DEAD = "do_here_once_dead"
+    """As DO_HERE, but only when somebody has said that the host is dead: a guest that still runs may write to what the
+    operation is about. Until then it waits, and no reset of the instance's state ends it."""
+    FAIL = "fail"
+
+
+class Lateness(Enum):
+    """What becomes of an operation that is unfinished at its deadline."""
+
+    FAIL = "fail"
+    NEVER = "never"
+    """It never gives up."""
+
+
+class Pool(Enum):
+    """Which of a host's operations it shares its limit with."""
+
+    BUILDS = "builds"
+    VERBS = "verbs"
+
+
+class History(Enum):
+    """What ends in the instance's history."""
+
+    NOTHING = "nothing"
+    EVENT = "event"
+    ACTION = "action"
+    """The event, and the action that it is part of."""
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """What follows from the way an operation ends.
+
+    `phase`: what becomes of its row; OPEN: it is tried again after a pause. `columns` of the instance; those made of
+    the row's own are computed anew when the row has changed. `only_from`: an instance in another state is not this
+    operation's any more. `event_host`: whose event ends, where that is not the operation's host.
+    """
+
+    phase: Phase = Phase.DONE
+    columns: Mapping[str, Any] = field(default_factory=dict)
+    effects: tuple[Effect, ...] = ()
+    fault: Fault | None = None
+    history: History = History.ACTION
+    only_from: State | None = None
+    event_host: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Ending(Generic[A, R]):
+    """The end of an operation, with all that decides what follows from it.
+
+    `instance` is the newest row. `volumes`: those that the declaration asks for when it is done without its host; None
+    where the block storage service knows none of that id.
+    """
+
+    declaration: Operation[A, R]
+    operation: StoredOperation
+    arguments: A
+    instance: Instance
+    outcome: Outcome
+    result: R
+    now: datetime
+    offloads_at_once: bool = False
+    volumes: Mapping[str, Volume | None] = field(default_factory=dict)
+
+    @property
+    def fault(self) -> Fault:
+        """Why it failed."""
+        return self.outcome.fault or Fault(code=500, message="The operation failed.", created_at=self.now)
+
+
+Decide = Callable[[Ending[A, R]], Changes]
+
+
+def reported(ending: Ending[Any, Any]) -> dict[str, Any]:
+    """The columns that the host's outcome says."""
+    outcome = ending.outcome
+    columns = {name: getattr(outcome, name) for name in ("power_state", "network_info", "root_device_name")}
+    columns = {name: value for name, value in columns.items() if value is not None}
+    if outcome.devices:
+        columns["block_devices"] = merged(ending.instance.block_devices, outcome.devices)
+    return columns
+
+
+def succeed(ending: Ending[Any, Any], **columns: Any) -> Changes:
+    """The instance is in the state that the rule leads to, as the host says."""
+    settled: dict[str, Any] = {}
+    if ending.declaration.shows:
+        after = ending.declaration.rule.finish(ending.instance.state)
+        settled = {"vm_state": after.vm, "task_state": after.task}
+    return Changes(columns={**settled, **reported(ending), **columns})
+
+
+def fail(ending: Ending[Any, Any], *effects: Effect, **columns: Any) -> Changes:
+    """The instance is what it was, without a task and with a fault; what does not show changes nothing of that. What
+    its host can only do later is tried again."""
+    if ending.outcome.retriable:
+        return again(ending)
+    settled: dict[str, Any] = {"task_state": None, "fault": ending.fault} if ending.declaration.shows else {}
+    found = {name: value for name, value in reported(ending).items() if name in ("power_state", "block_devices")}
+    return Changes(Phase.FAILED, {**settled, **found, **columns}, effects, ending.fault)
+
+
+def again(ending: Ending[Any, Any]) -> Changes:
+    """The host can only go forward, and not now: the operation is tried again after a pause."""
+    return Changes(Phase.OPEN, fault=ending.fault, history=History.NOTHING)
+
+
+def no_volumes(_ending: Ending[Any, Any]) -> tuple[str, ...]:
+    """Nothing is to be known of volumes."""
+    return ()
+
+
+@dataclass(frozen=True, slots=True)
+class Operation(Generic[A, R]):
+    """One thing that may be done to an instance.
+
+    `name` is stored in the database: never change one. `action` and `event` are Nova's names (Compute API reference,
+    server actions; `event` None: it comes with the arguments). `deadline` None: none. `stages`: the tasks that show
+    while it runs, in their order; `first_stage` shows as soon as its host has taken it. `reports`: somebody waits for
+    its outcome, which stays in its row. `makes_guest`: it comes with BuildArguments. `changes_ports`: what the network
+    service says meanwhile may be old. `removes_leftovers`: it is about a host that the instance may have left, and
+    outlives the instance. `given_up_by_reset`: a reset of the instance's state ends it.
+    """
+
+    name: str
+    action: str
+    event: str | None
+    rule: Rule
+    arguments: type[A]
+    result: type[R]
+    deadline: timedelta | None = timedelta(minutes=10)
+    stages: tuple[Task | None, ...] = ()
+    first_stage: Task | None = None
+    when_host_dies: HostDeath = HostDeath.WAIT
+    when_late: Lateness = Lateness.FAIL
+    pool: Pool = Pool.VERBS
+    reports: bool = False
+    makes_guest: bool = False
+    changes_ports: bool = False
+    removes_leftovers: bool = False
+    given_up_by_reset: bool = True
+    succeeded: Decide[A, R] = succeed
+    """Its host says that it is done."""
+    failed: Decide[A, R] = fail
+    """Its host says that it could not."""
+    host_died: Decide[A, R] | None = None
+    """It is to be done without its host, which is down, or is not there. None: as `failed`."""
+    late: Decide[A, R] | None = None
+    """It was not done in time. None: as `failed`."""
+    asks_volumes: Callable[[Ending[A, R]], tuple[str, ...]] = no_volumes
+    """The volumes of which `host_died` has to know."""
+
+    @property
+    def shows(self) -> bool:
+        """Whether it is seen in the instance's state while it runs, and changes it."""
+        return self.rule.task is not None
+
+    @property
+    def has_secrets(self) -> bool:
+        """Whether there may be secrets among what it is given."""
+        return self.makes_guest or bool(secret.names_of(self.arguments))
+
+    def read(self, plain: Mapping[str, Any], secrets: Mapping[str, str] | None = None) -> A:
+        """The arguments of a row, with secrets as they were opened, if they were."""
+        opened = {name: text for name, text in (secrets or {}).items() if name in secret.names_of(self.arguments)}
+        return wire.from_plain(self.arguments, {**plain, **opened})
+
+
+class Event(Enum):
+    """In which way an operation comes to its end."""
+
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    HOST_DIED = "host_died"
+    LATE = "late"
+
+
+def end(event: Event, ending: Ending[Any, Any]) -> Changes:
+    """What follows from the end of an operation: the only way in which one ends."""
+    declaration = ending.declaration
+    match event:
+        case Event.SUCCEEDED:
+            return declaration.succeeded(ending)
+        case Event.HOST_DIED if declaration.host_died is not None:
+            return declaration.host_died(ending)
+        case Event.LATE if declaration.late is not None:
+            return declaration.late(ending)
+        case _:
+            return declaration.failed(ending)
+
+
+def device_of(ending: Ending[Any, Any]) -> BlockDevice | None:
+    """The block device that the operation is about; None when the instance does not have it any more."""
+    wanted = ending.arguments.device
+    return next((device for device in ending.instance.block_devices if device.uuid == wanted), None)

@@ -1,0 +1,123 @@
+"""What else follows from the way an operation ends, for the conductor to carry out. Each may be carried out twice.
+
+Those of `Before` go to other services, before the end is recorded: one that does not answer keeps the operation open.
+Those of `Within` are part of the transaction that records the end, those of `After` follow it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from cell_service.model.block_device import BlockDevice
+from cell_service.model.instance import Vif
+
+if TYPE_CHECKING:
+    from cell_service.operations.declaration import Operation
+
+
+@dataclass(frozen=True, slots=True)
+class ReleaseAllocations:
+    """Placement counts nothing for the instance any more."""
+
+
+@dataclass(frozen=True, slots=True)
+class DeletePorts:
+    """The instance has no ports any more; those that its owner gave stay the owner's."""
+
+
+@dataclass(frozen=True, slots=True)
+class UnbindPorts:
+    """The instance's ports are bound to no host."""
+
+
+@dataclass(frozen=True, slots=True)
+class RemovePort:
+    """The instance does not have that port any more."""
+
+    port_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class WithdrawPort:
+    """Nothing is left of the attachment with that key."""
+
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
+class ReportSnapshot:
+    """The block storage service knows the snapshot's status."""
+
+    snapshot_id: str
+    status: str
+
+
+@dataclass(frozen=True, slots=True)
+class RequireImage:
+    """The image is active; it is not: the operation fails. None: none is known."""
+
+    image_id: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class RemoveImages:
+    """The images are gone, and the snapshots of volumes that were taken for `unfinished` ones."""
+
+    images: tuple[str, ...]
+    unfinished: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class DisconnectVolume:
+    """Neither the instance nor its host has an attachment of the device's volume."""
+
+    device: BlockDevice
+
+
+@dataclass(frozen=True, slots=True)
+class ReleaseVolumes:
+    """The instance has no attachments any more, and volumes that were to go with it are gone."""
+
+
+@dataclass(frozen=True, slots=True)
+class FollowUp:
+    """Another operation begins for the same host, as part of the same action."""
+
+    operation: Operation[Any, Any]
+    arguments: Any
+    deadline: timedelta | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CleanUpHost:
+    """The instance's host removes what it may have of the instance, when it can; or puts only those parts in order."""
+
+    parts_out: tuple[BlockDevice, ...] = ()
+    parts_in: tuple[BlockDevice, ...] = ()
+    ports_out: tuple[Vif, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class MarkDeleted:
+    """The instance is deleted."""
+
+
+@dataclass(frozen=True, slots=True)
+class WakeHost:
+    """The operation's host looks for work now."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReleaseAttachments:
+    """A deleted instance has no attachments of volumes."""
+
+
+Before = (
+    ReleaseAllocations | DeletePorts | UnbindPorts | RemovePort | WithdrawPort | ReportSnapshot | RequireImage
+    | RemoveImages | DisconnectVolume | ReleaseVolumes
+)  # fmt: skip
+Within = FollowUp | CleanUpHost | MarkDeleted
+After = WakeHost | ReleaseAttachments
+Effect = Before | Within | After

@@ -1,0 +1,31 @@
+"""When a move may be asked for, and a resize concluded. Their recipes are the super-conductor's."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from cell_service.model.lifecycle import Task, VmState
+from cell_service.operations.rule import MOVABLE, Rule
+
+
+@dataclass(frozen=True, slots=True)
+class MoveRequest:
+    """`history` is Nova's name for it in the server's history, `action` in errors."""
+
+    history: str
+    action: str
+    rule: Rule
+
+
+RESIZE = MoveRequest("resize", "resize", Rule(MOVABLE, Task.RESIZE_PREP, VmState.RESIZED, shares=False))
+MIGRATE = MoveRequest("migrate", "migrate", Rule(MOVABLE, Task.RESIZE_PREP, VmState.RESIZED, shares=False))
+LIVE_MIGRATION = MoveRequest(
+    "live-migration",
+    "os-migrateLive",
+    Rule(frozenset({VmState.ACTIVE, VmState.PAUSED}), Task.MIGRATING, shares=False),
+)
+EVACUATE = MoveRequest("evacuate", "evacuate", Rule(MOVABLE | {VmState.ERROR}, Task.REBUILDING, shares=False))
+CONFIRM_RESIZE = MoveRequest(
+    "confirmResize", "confirmResize", Rule(frozenset({VmState.RESIZED}), Task.RESIZE_CONFIRMING)
+)
+REVERT_RESIZE = MoveRequest("revertResize", "revertResize", Rule(frozenset({VmState.RESIZED}), Task.RESIZE_REVERTING))

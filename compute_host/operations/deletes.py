@@ -1,0 +1,34 @@
+"""The end of a guest. It may be done again after a restart in the middle of it."""
+
+from __future__ import annotations
+
+from cell_service.model import shelved
+from cell_service.model.instance import Instance
+from cell_service.model.lifecycle import PowerState
+from cell_service.model.operation import Outcome
+from cell_service.operations.deletes import DeleteArguments
+from cell_service.peers.volume_ends import let_go
+from compute_host.operations import shares, volume_images
+from compute_host.operations.context import HostContext, OperationContext
+
+
+def delete(context: HostContext, work: OperationContext, arguments: DeleteArguments) -> Outcome:
+    instance = work.instance
+    context.driver.destroy(instance.uuid)
+    if context.networks is not None:
+        context.networks.deallocate(work.ctx, instance.uuid, keep=_given(instance))
+    image_id = shelved.image_of(instance.system_metadata)
+    unfinished = arguments.unfinished_images or ()
+    for each in (*unfinished, *([image_id] if image_id is not None else [])):
+        if context.images is not None:
+            context.images.remove(work.ctx, each)
+    for each in unfinished:  # before the volumes: what has snapshots can't be deleted
+        volume_images.forget(context, work, each)
+    shares.leave(context, work)
+    let_go(context.volumes, work.ctx, instance.uuid, instance.block_devices)
+    return Outcome(work.operation.id, work.operation.fence, power_state=PowerState.NOSTATE)
+
+
+def _given(instance: Instance) -> tuple[str, ...]:
+    """The ports that the instance was given by its owner, who keeps them."""
+    return tuple(vif.port_id for vif in instance.network_info if not vif.created_by_us)
