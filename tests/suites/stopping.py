@@ -43,7 +43,7 @@ class Storage:
         self._headers = {"X-Auth-Token": "admin:admin", "OpenStack-API-Version": "volume 3.44"}
         self._headers_of_shares = {"X-Auth-Token": "admin:admin"}
 
-        self.sharing = make_share(directory, NoAuth(), checks=0)
+        self.sharing = make_share(directory, NoAuth(), looks=0)
         self.sharing.start(0)
         self.shares = open_shares(ManilaSettings(auth_type="none", endpoint_override=self.sharing.url))
 
