@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from typing import Any
 
 import pytest
+from xdist.scheduler import LoadScopeScheduling
 
 pytest_plugins = ["tests.real.databases", "tests.real.libvirtd", "tests.real.memcached", "tests.real.rabbitmq"]
 
-HERE = Path(__file__).parent
 SHARING = {"clients": "clients", "faults": "faults", "guest": "host", "lab": "host", "wiring": "host"}
 """Folders whose tests share a cloud of processes, or what is there once on a machine: by the name of their group."""
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """With `--dist loadgroup` the tests of one file, or of one such group, run on one worker."""
-    for item in items:
-        inside = item.path.relative_to(HERE)
-        item.add_marker(pytest.mark.xdist_group(SHARING.get(inside.parts[0], str(inside))))
+class _ByGroup(LoadScopeScheduling):
+    """The tests of one file, or of one group of folders, run on one worker."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        path = nodeid.partition("::")[0]
+        folder = path.removeprefix("tests/").partition("/")[0]
+        return SHARING.get(folder, path)
+
+
+@pytest.hookimpl
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling | None:
+    """With `--dist loadgroup` groups are those of `SHARING`: the plugin's own marks get lost with newer pytests."""
+    return _ByGroup(config, log) if config.getvalue("dist") == "loadgroup" else None
