@@ -109,7 +109,7 @@ def begin_in(ctx: Context, cell: Cell, server_id: str, now: datetime, down_after
 
 def _begin(tx: Connection, ctx: Context, server_id: str, now: datetime, down_after_seconds: float) -> str | None:
     for _ in range(ATTEMPTS):
-        instance = instances.held(tx, server_id)
+        instance = instances.get_locked(tx, server_id)
         if instance.hidden:
             raise InstanceInTransit(instance_uuid=server_id, retry_after=1)
         unfinished = operations.unfinished(tx, server_id)

@@ -62,7 +62,7 @@ def to_change(cloud: Cloud, ctx: Context, tx: Connection, cell: Cell, server_id:
 
     Raises InstanceInTransit while it passes from cell to cell.
     """
-    instances.hold(tx, server_id)
+    instances.lock_row(tx, server_id)
     instance = here(cloud, ctx, tx, cell, server_id)
     if instance.hidden:
         raise InstanceInTransit(instance_uuid=server_id, retry_after=1)

@@ -1,4 +1,4 @@
-"""What a conductor is told by its configuration file."""
+"""The settings of a conductor, from its configuration file."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class Healing:
 @dataclass(frozen=True, slots=True)
 class ConductorSettings:
     """Seconds throughout. `lease_seconds`: how long a host may be silent about an operation before it counts as
-    abandoned; `poll_seconds`: how often a conductor looks for work that nobody told it of."""
+    abandoned; `poll_seconds`: how often a conductor looks for work of which no message has come."""
 
     host: str = "localhost"
     workers: int = 8

@@ -1,4 +1,4 @@
-"""What a conductor works with, and the context in which it does what somebody else has asked for."""
+"""What a conductor works with, and the context in which it does what a request has begun."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ LONGEST_PAUSE_SECONDS = 300.0
 
 @dataclass(frozen=True, slots=True)
 class ConductorContext:
-    """One cell's database and queue, and the services beside it (None: there is none, nothing to release there).
+    """One cell's database and queue, and the peers of its cell (None: there is none, nothing to release there).
 
     `work` is set when there may be something that conductors do themselves.
     """
@@ -49,7 +49,7 @@ class ConductorContext:
         return self.clock.now()
 
     def wake(self, ctx: Context, host: str) -> None:
-        """Tell the host that there is work. It finds out by itself when it can't be told."""
+        """Tell the host that there is work. It finds out by itself when it can't be reached."""
         try:
             client(Compute, self.transport, host).wake(ctx)
         except Unavailable as error:

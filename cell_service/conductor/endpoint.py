@@ -55,7 +55,7 @@ class ConductorServant(Conductor):
         return standing
 
     def heartbeat(self, ctx: Context, host: str, nodes: tuple[NodeReport, ...]) -> int:
-        """Raises ServiceNotFound when the host must register anew."""
+        """Raises ServiceNotFound when the host must register again."""
         now = self._deps.now()
 
         def work(tx: Connection) -> int:

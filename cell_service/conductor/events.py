@@ -1,4 +1,4 @@
-"""What other services tell of instances, taken over. What is lost here, the next look at all ports finds again."""
+"""What other services report of instances, taken over. What is lost here, the next scan of all ports finds again."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def _vif_deleted(deps: ConductorContext, ctx: Context, event: ServerEvent) -> No
 
 
 def _vif_plugged(deps: ConductorContext, ctx: Context, event: ServerEvent) -> None:
-    """Whoever waits for it on the host is told."""
+    """The build that waits for it on the host goes on."""
     for instance in _living(deps, {event.instance_uuid}):
         if instance.host is not None and event.tag:
             host = client(Compute, deps.transport, instance.host)
@@ -110,7 +110,7 @@ def _vif_plugged(deps: ConductorContext, ctx: Context, event: ServerEvent) -> No
 
 
 def _power_update(deps: ConductorContext, ctx: Context, event: ServerEvent) -> None:
-    """Somebody has turned the machine on or off: the record says so, and nobody turns it back."""
+    """The machine was turned on or off: the record says so, and it is not turned back."""
     before, after, power_state, operation = _POWER[event.tag or ""]
 
     def work(tx: Connection) -> None:

@@ -41,10 +41,10 @@ def record(deps: ConductorContext, outcome: Outcome) -> None:
 def conclude(deps: ConductorContext, claimed: ClaimedOperation, event: Event, outcome: Outcome) -> None:
     """The operation ends so. Raises OperationLost, PeerUnavailable (to be tried again)."""
     operation, ctx = claimed.operation, context_of(claimed.operation, deps.clock)
-    asked = _volumes(deps, claimed, outcome) if event is Event.HOST_DIED else {}
+    volumes = _volumes(deps, claimed, outcome) if event is Event.HOST_DIED else {}
 
     def decide(instance: Instance) -> Changes:
-        return end(event, _ending(deps, claimed, outcome, instance, asked))
+        return end(event, _ending(deps, claimed, outcome, instance, volumes))
 
     first = decide(claimed.instance)
     try:
@@ -106,7 +106,7 @@ def _settle(
     for _ in range(5):
         if known is None and changes.columns:
             try:
-                known = instances.held(tx, uuid)
+                known = instances.get_locked(tx, uuid)
             except InstanceNotFound:
                 return _without_instance(tx, uuid, decide, changes)
             changes = decide(known)

@@ -32,7 +32,7 @@ FOLLOWS: dict[tuple[VmState, PowerState], VmState] = {
     (VmState.PAUSED, PowerState.RUNNING): VmState.ACTIVE,
     (VmState.SUSPENDED, PowerState.RUNNING): VmState.ACTIVE,
 }
-"""The vm_state an instance takes when its guest is found in a power state that nobody asked for."""
+"""The vm_state an instance takes when its guest is found in a power state that no request led to."""
 
 ON = (PowerState.RUNNING, PowerState.PAUSED)
 
@@ -45,14 +45,14 @@ def reconcile(
         known = instances.get_many(tx, [guest.instance_uuid for guest in guests], deleted=True)
         claims = claims_on(tx, host, known)
         believed = {instance.uuid: instance for instance in instances.on_host(tx, host)}
-    verdicts = []
+    decisions = []
     for guest in guests:
-        verdict = judge(ctx, host, guest, known.get(guest.instance_uuid), claims)
-        verdicts.append(GuestVerdict(guest.instance_uuid, verdict))
-        if verdict == KEEP and guest.instance_uuid in believed:
+        decision = judge(ctx, host, guest, known.get(guest.instance_uuid), claims)
+        decisions.append(GuestVerdict(guest.instance_uuid, decision))
+        if decision == KEEP and guest.instance_uuid in believed:
             take_over(deps, ctx, host, guest.instance_uuid, guest.power_state)
     _note_missing(deps, ctx, [one for uuid, one in believed.items() if uuid not in known])
-    return tuple(verdicts)
+    return tuple(decisions)
 
 
 def take_over(deps: ConductorContext, ctx: Context, host: str, uuid: str, power_state: PowerState) -> None:
@@ -92,7 +92,7 @@ def _follow(
 
 
 def _stop_again(tx: Connection, deps: ConductorContext, instance: Instance, power_state: PowerState) -> bool:
-    """A guest that was started behind our back is stopped, as its owner last asked."""
+    """A guest that was started behind our back is stopped, as its owner last requested."""
     if not instances.change(
         tx,
         instance.uuid,

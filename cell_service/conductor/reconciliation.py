@@ -29,7 +29,7 @@ _ARRIVED = frozenset({"confirmed", "completed", "done"})
 
 @dataclass(frozen=True, slots=True)
 class Claims:
-    """What is known of instances beside their rows, by uuid: `busy` have work for the host (other than to remove what
+    """What is known of instances besides their rows, by uuid: `busy` have work for the host (other than to remove what
     is left there), `failed` are builds that never were, `moving` are under way, `last` is each one's newest move."""
 
     busy: frozenset[str]
@@ -57,19 +57,19 @@ def judge(ctx: Context, host: str, guest: GuestReport, instance: Instance | None
     if instance is None:
         log.info("unknown guest kept", extra=about(ctx, host=host, instance=guest.instance_uuid))
         return KEEP
-    verdict = _verdict(host, instance, claims)
-    if verdict != KEEP:
+    decision = _decide(host, instance, claims)
+    if decision != KEEP:
         log.warning(
-            "guest has no business here" if verdict == DESTROY else "guest is being evacuated from here",
+            "guest has no business here" if decision == DESTROY else "guest is being evacuated from here",
             extra=about(
                 ctx, host=host, instance=instance.uuid, lives_on=instance.host, deleted=instance.deleted_at,
                 hidden=instance.hidden,
             ),
         )  # fmt: skip
-    return verdict
+    return decision
 
 
-def _verdict(host: str, instance: Instance, claims: Claims) -> str:
+def _decide(host: str, instance: Instance, claims: Claims) -> str:
     if instance.deleted_at is not None and not instance.hidden:
         return DESTROY
     moving = claims.moving.get(instance.uuid)

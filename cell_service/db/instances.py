@@ -142,12 +142,12 @@ def flavor_columns(flavor: Flavor) -> dict[str, Any]:
     }
 
 
-def hold(tx: Connection, uuid: str) -> None:
+def lock_row(tx: Connection, uuid: str) -> None:
     """Nobody else changes the row before the transaction ends."""
     tx.execute(select(instances.c.id).where(instances.c.uuid == uuid).with_for_update())
 
 
-def held(tx: Connection, uuid: str) -> Instance:
+def get_locked(tx: Connection, uuid: str) -> Instance:
     """The instance, which nobody else changes before the transaction ends. Raises InstanceNotFound."""
     found = _HOLDING.rows(tx, {"uuid": uuid})
     if not found or found[0][_DELETED_AT] is not None:

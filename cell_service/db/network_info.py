@@ -41,7 +41,7 @@ def renew(tx: Connection, seen: Instance, found: Mapping[str, Vif], now: datetim
     after = renewed(seen.network_info, found)
     if after == seen.network_info:
         return False
-    instances.hold(tx, seen.uuid)
+    instances.lock_row(tx, seen.uuid)
     try:
         instance = instances.get(tx, seen.uuid)
     except InstanceNotFound:

@@ -167,7 +167,7 @@ def defer_clean_up(
 ) -> None:
     """The host removes what it may have of the instance, whenever it can; with `parts` only those.
 
-    For a host without a compute service nothing is recorded: nobody would ever do it.
+    For a host without a compute service nothing is recorded: no worker would ever do it.
     """
     if host is None:
         return

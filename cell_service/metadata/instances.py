@@ -60,7 +60,7 @@ def clear_password(tx: Connection, uuid: str, clock: Clock) -> None:
 
 
 def _change(tx: Connection, uuid: str, password: str, clock: Clock, *, only_first: bool) -> None:
-    instances.hold(tx, uuid)
+    instances.lock_row(tx, uuid)
     instance = living(tx, uuid)
     if only_first and password_of(instance):
         raise PasswordIsSet(instance_uuid=uuid)

@@ -1,4 +1,4 @@
-"""Guests made, and made anew in their place."""
+"""Guests made, and made again in their place."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from cell_service.operations.rule import MOVABLE, Rule
 
 @dataclass(frozen=True, slots=True)
 class RebuildArguments:
-    """The guest is made anew from the instance's image; from its volumes as they are where it boots from one, but with
+    """The guest is made again from the instance's image; from its volumes as they are where it boots from one, but with
     `reimage` from `image`, whose content that volume has then."""
 
     image: str = ""

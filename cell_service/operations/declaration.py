@@ -42,7 +42,7 @@ class HostDeath(Enum):
     DO_HERE = "do_here"
     """Conductors do it without the host, which cleans up when it is back."""
     DO_HERE_ONCE_DEAD = "do_here_once_dead"
-    """As DO_HERE, but only when somebody has said that the host is dead: a guest that still runs may write to what the
+    """As DO_HERE, but only when the host is known to be dead: a guest that still runs may write to what the
     operation is about. Until then it waits, and no reset of the instance's state ends it."""
     FAIL = "fail"
 
@@ -76,7 +76,7 @@ class Changes:
     """What follows from the way an operation ends.
 
     `phase`: what becomes of its row; OPEN: it is tried again after a pause. `columns` of the instance; those made of
-    the row's own are computed anew when the row has changed. `only_from`: an instance in another state is not this
+    the row's own are computed again when the row has changed. `only_from`: an instance in another state is not this
     operation's any more. `event_host`: whose event ends, where that is not the operation's host.
     """
 
@@ -161,7 +161,7 @@ class Operation(Generic[A, R]):
 
     `name` is stored in the database: never change one. `action` and `event` are Nova's names (Compute API reference,
     server actions; `event` None: it comes with the arguments). `deadline` None: none. `stages`: the tasks that show
-    while it runs, in their order; `first_stage` shows as soon as its host has taken it. `reports`: somebody waits for
+    while it runs, in their order; `first_stage` shows as soon as its host has claimed it. `reports`: a caller waits for
     its outcome, which stays in its row. `makes_guest`: it comes with BuildArguments. `changes_ports`: what the network
     service says meanwhile may be old. `removes_leftovers`: it is about a host that the instance may have left, and
     outlives the instance. `given_up_by_reset`: a reset of the instance's state ends it.

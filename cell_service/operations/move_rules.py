@@ -1,4 +1,4 @@
-"""When a move may be asked for, and a resize concluded. Their recipes are the super-conductor's."""
+"""When a move may be requested, and a resize concluded. Their recipes are the super-conductor's."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Guests turned on and off, and held still."""
+"""Guests turned on and off, paused and suspended."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Guests that run from another disk for a while, with their own beside it."""
+"""Guests that run from another disk for a while, with their own disks attached."""
 
 from __future__ import annotations
 

@@ -35,8 +35,8 @@ def _in_error(ending: Ending[ShareArguments, NoResult]) -> Changes:
     """It may be detached."""
     if ending.outcome.retriable:
         return again(ending)
-    uuid, held = ending.arguments.share, ending.instance.shares
-    after = tuple(replace(one, status=ShareStatus.ERROR) if one.uuid == uuid else one for one in held)
+    uuid, mappings = ending.arguments.share, ending.instance.shares
+    after = tuple(replace(one, status=ShareStatus.ERROR) if one.uuid == uuid else one for one in mappings)
     return Changes(Phase.FAILED, {"shares": after}, fault=ending.fault)
 
 

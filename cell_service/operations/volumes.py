@@ -68,8 +68,8 @@ class UnsnapshotArguments:
 
 def _ended(ending: Ending[Any, NoResult], **more: Any) -> Changes:
     """The instance has the devices that the host says it has."""
-    outcome, held = ending.outcome, ending.instance.block_devices
-    after = merged(held, outcome.devices, outcome.devices_gone)
+    outcome, devices = ending.outcome, ending.instance.block_devices
+    after = merged(devices, outcome.devices, outcome.devices_gone)
     return Changes(columns={"block_devices": after}, **more)
 
 
@@ -116,9 +116,9 @@ def _swapped_without_host(ending: Ending[SwapArguments, NoResult]) -> Changes:
     if device is None:
         return _kept_as_it_was(ending)
     new = replace(device, volume_id=arguments.volume_id, attachment_id=arguments.attachment_id, connection_info={})
-    held, volume = _attachment(ending, arguments.volume_id), ending.volumes.get(arguments.volume_id)
-    if held is not None and volume is not None and _attachment(ending, device.volume_id) is None:
-        new = replace(new, attachment_id=held, volume_size=volume.size_gib)
+    new_attachment, volume = _attachment(ending, arguments.volume_id), ending.volumes.get(arguments.volume_id)
+    if new_attachment is not None and volume is not None and _attachment(ending, device.volume_id) is None:
+        new = replace(new, attachment_id=new_attachment, volume_size=volume.size_gib)
         return _replaced(ending, new)
     return _kept(ending, [DisconnectVolume(new), CleanUpHost(parts_out=(new,), parts_in=(device,))])
 

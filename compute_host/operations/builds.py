@@ -1,4 +1,4 @@
-"""Guests made, and made anew in their place. Each may be done again after a restart in the middle of it."""
+"""Guests made, and made again in their place. Each may be done again after a restart in the middle of it."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ def build(context: HostContext, work: OperationContext, _arguments: NoArguments)
     work.check()
     work.progress(Task.SPAWNING)
     work = volumes.bring(context, work)
-    with contextlib.ExitStack() as held:
-        spec = from_images(context, work, spec_of(context, work, vifs, made_of), held)
+    with contextlib.ExitStack() as files:
+        spec = from_images(context, work, spec_of(context, work, vifs, made_of), files)
         work.check()
         context.driver.spawn(spec)
     if context.networks is not None:
@@ -85,11 +85,11 @@ def failed(context: HostContext, work: OperationContext, error: Exception, fault
 
 
 def rebuild(context: HostContext, work: OperationContext, arguments: RebuildArguments) -> Outcome:
-    """The guest is made anew from the instance's image, with its ports; what it had on its disks is gone. The image is
+    """The guest is made again from the instance's image, with its ports; what it had on its disks is gone. The image is
     here before anything is destroyed. A stopped instance stays so."""
     made_of = work.claimed.build
-    with contextlib.ExitStack() as held:
-        spec = from_images(context, work, spec_of(context, work, build=made_of), held)
+    with contextlib.ExitStack() as files:
+        spec = from_images(context, work, spec_of(context, work, build=made_of), files)
         work.check()
         work.progress(Task.REBUILD_SPAWNING)
         context.driver.destroy(work.instance.uuid)

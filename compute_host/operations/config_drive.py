@@ -32,8 +32,8 @@ class ConfigDrives:
         )
         content = bare.with_vendor(self._vendor.about(ctx, bare))
         files = drive_files(content, self._settings.skipped_versions)
-        return tuple(DriveFile(path, held) for path, held in files.items())
+        return tuple(DriveFile(path, content) for path, content in files.items())
 
     def close(self) -> None:
-        """Ask nobody any more."""
+        """Send no requests any more."""
         self._vendor.close()

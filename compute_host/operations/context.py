@@ -35,11 +35,11 @@ class HostContext:
     shutdown_seconds: float
     drive: DriveMaker | None = None
     force_drive: bool = False
-    """Every instance has a config drive, asked for or not."""
+    """Every instance has a config drive, requested or not."""
     volumes: Volumes | None = None
     shares: HostShares | None = None
     plugged: Callable[[Networks, OperationContext, tuple[Vif, ...]], None] = lambda _networks, _job, _vifs: None
-    """Returns when the ports of a new guest are plugged, or nobody minds."""
+    """Returns when the ports of a new guest are plugged, or need not be."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +67,7 @@ class OperationContext:
 
 @contextlib.contextmanager
 def no_way_back() -> Iterator[None]:
-    """From here on the work only goes forward: a service that does not answer is asked again later. Raises NotYet."""
+    """From here on the work only goes forward: what a silent service refuses now is tried again later. Raises NotYet."""
     try:
         yield
     except PeerUnavailable as error:
@@ -93,18 +93,18 @@ def guest_spec(
     build: BuildArguments | None = None,
 ) -> GuestSpec:
     """An instance's guest as it is, or with `vifs` and `build` as it will be."""
-    nics, asked = instance.network_info if vifs is None else vifs, build or BuildArguments()
+    nics, made_of = instance.network_info if vifs is None else vifs, build or BuildArguments()
     drive = None
     if build is not None and (instance.config_drive or context.force_drive) and context.drive is not None:
-        drive = context.drive(ctx, instance, nics, asked)
+        drive = context.drive(ctx, instance, nics, made_of)
     return GuestSpec(
         instance,
         blank_disks(instance),
         nics,
-        injected_files=asked.injected_files,
-        admin_password=asked.admin_password,
+        injected_files=made_of.injected_files,
+        admin_password=made_of.admin_password,
         config_drive=drive,
-        cell=asked.cell,
+        cell=made_of.cell,
     )
 
 
@@ -112,25 +112,25 @@ def from_images(
     context: HostContext,
     work: OperationContext,
     spec: GuestSpec,
-    held: contextlib.ExitStack,
+    files: contextlib.ExitStack,
     image_id: str | None = None,
     *,
-    beside: bool = False,
+    rescue: bool = False,
 ) -> GuestSpec:
-    """The spec with the files that the guest is made from; they stay as long as they are `held`. `image_id`: another
-    image for the root disk than the instance's own. `beside`: it goes beside the instance's disks, so that it is
+    """The spec with the files that the guest is made from; they stay until `files` is closed. `image_id`: another
+    image for the root disk than the instance's own. `rescue`: it goes with the instance's disks, so that it is
     there also for one whose root disk is a volume."""
     instance, images = work.instance, context.images
     image_id = image_id or instance.image_ref
-    if images is None or not image_id or (instance.volume_backed and not beside):
+    if images is None or not image_id or (instance.volume_backed and not rescue):
         return spec
-    image, path = held.enter_context(images.image(work.ctx, image_id, instance.flavor))
+    image, path = files.enter_context(images.image(work.ctx, image_id, instance.flavor))
     spec = replace(spec, disks=with_image(instance, image, path))
     if instance.kernel_id:
-        spec = replace(spec, kernel=held.enter_context(images.image(work.ctx, instance.kernel_id, instance.flavor))[1])
+        spec = replace(spec, kernel=files.enter_context(images.image(work.ctx, instance.kernel_id, instance.flavor))[1])
     if instance.ramdisk_id:
         spec = replace(
-            spec, ramdisk=held.enter_context(images.image(work.ctx, instance.ramdisk_id, instance.flavor))[1]
+            spec, ramdisk=files.enter_context(images.image(work.ctx, instance.ramdisk_id, instance.flavor))[1]
         )
     return spec
 

@@ -19,7 +19,7 @@ def change_password(context: HostContext, work: OperationContext, arguments: Pas
 
 
 def dump(context: HostContext, work: OperationContext, _arguments: NoArguments) -> Outcome:
-    """The guest was told to write a dump of itself."""
+    """The guest writes a dump of itself, if it can."""
     if not isinstance(context.driver, CrashDumps):
         raise NotSupported(reason="Guests of this host cannot be made to write a crash dump.")
     context.driver.trigger_crash_dump(work.instance.uuid)

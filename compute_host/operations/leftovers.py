@@ -22,8 +22,8 @@ def clear(context: HostContext, work: OperationContext, arguments: CleanUpArgume
             if context.volumes is not None and device.volume_id is not None:
                 context.volumes.leave(work.ctx, device.volume_id, instance.uuid, context.host)
         for device in arguments.parts_in or ():
-            held = {(each.uuid, each.volume_id) for each in instance.block_devices}
-            if instance.host == context.host and (device.uuid, device.volume_id) in held:
+            attached = {(each.uuid, each.volume_id) for each in instance.block_devices}
+            if instance.host == context.host and (device.uuid, device.volume_id) in attached:
                 context.driver.attach_volume(instance.uuid, device)
                 context.driver.extend_volume(instance.uuid, device)
     return Outcome(operation.id, operation.fence)

@@ -53,10 +53,10 @@ def prepare_destination(
     movable = _movable(context.driver)
     work = volumes.bring(context, _here(context, work, arguments.flavor))
     migrate_data = arguments.luggage or None
-    with contextlib.ExitStack() as held:
+    with contextlib.ExitStack() as files:
         if migrate_data is None:
             made_of = BuildArguments(admin_password=arguments.admin_password, cell=arguments.cell or "")
-            spec = from_images(context, work, spec_of(context, work, build=made_of), held, arguments.image)
+            spec = from_images(context, work, spec_of(context, work, build=made_of), files, arguments.image)
         else:
             spec = spec_of(context, work)
         work.check()

@@ -1,7 +1,7 @@
 """Rebuilding guests that boot from a volume: that volume gets the content of another image.
 
 May be done again after a restart in the middle of it: the attachment is found by volume, instance and host, and the
-image is written once more. The service's event that it is through only tells what its volume's status tells, too.
+image is written once more. The service's event at the end only reports what its volume's status says, too.
 """
 
 from __future__ import annotations

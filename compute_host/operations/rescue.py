@@ -1,4 +1,4 @@
-"""Rescuing guests: for a while they run from another disk, with their own beside it.
+"""Rescuing guests: for a while they run from another disk, with their own disks attached.
 
 Each may be done again after a restart in the middle of it.
 """
@@ -27,8 +27,8 @@ def rescue(context: HostContext, work: OperationContext, arguments: RescueArgume
     that ran runs again."""
     driver, uuid = _rescuable(context.driver), work.instance.uuid
     build = BuildArguments(admin_password=arguments.admin_password)
-    with contextlib.ExitStack() as held:
-        spec = from_images(context, work, spec_of(context, work, build=build), held, arguments.image, beside=True)
+    with contextlib.ExitStack() as files:
+        spec = from_images(context, work, spec_of(context, work, build=build), files, arguments.image, rescue=True)
         work.check()
         try:
             if context.driver.power_state(uuid) not in _OFF:

@@ -1,4 +1,4 @@
-"""As whom a host is let in to shares, and by whom it is asked."""
+"""The identity by which a host may mount shares."""
 
 from __future__ import annotations
 

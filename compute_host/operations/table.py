@@ -143,7 +143,7 @@ def undo(context: HostContext, work: OperationContext) -> None:
 
 
 def _fault(context: HostContext, error: Exception) -> Fault:
-    """What the user is told: our own errors' words; of anything else only its kind."""
+    """The fault as the user reads it: our own errors' words; of anything else only its kind."""
     message = str(error) if isinstance(error, PolycellError) else f"Unexpected {type(error).__name__}."
     code = error.status if isinstance(error, PolycellError) and error.status != 503 else 500
     details = "".join(traceback.format_exception(error))

@@ -132,7 +132,7 @@ def begin_in(tx: Connection, ctx: Context, move: Move, now: datetime) -> Instanc
 
     Raises InstanceNotFound, InstanceInvalidState, InstanceHasShares, InstanceInTransit.
     """
-    instances.hold(tx, move.instance_uuid)
+    instances.lock_row(tx, move.instance_uuid)
     instance = instances.get(tx, move.instance_uuid)
     kind = kinds.of(move.kind)
     name = kind.request.history

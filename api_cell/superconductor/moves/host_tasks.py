@@ -121,7 +121,7 @@ def _insert(
     key: str,
 ) -> int:
     move, now = context.move, context.deps.cloud.clock.now()
-    instances.hold(tx, move.instance_uuid)  # of two requests at once one comes after the other
+    instances.lock_row(tx, move.instance_uuid)  # of two requests at once one comes after the other
     if not kind.removes_leftovers:
         rows.living(tx, move.instance_uuid)
     for known in operations.of_instance(tx, move.instance_uuid):

@@ -63,7 +63,7 @@ def copy(context: StepContext, *, back: bool = False, freeze: bool = False) -> N
 
     def take(tx: Connection) -> list[instance_bundles.InstanceBundle]:
         if freeze:
-            instances.hold(tx, uuid)
+            instances.lock_row(tx, uuid)
         living(tx, uuid)
         _demand_under_way(tx, context)
         if freeze:
@@ -123,7 +123,7 @@ def take_over(context: StepContext, cell: Cell, outcome: Outcome) -> None:
 
     def work(tx: Connection) -> None:
         if outcome.devices:
-            instances.hold(tx, uuid)
+            instances.lock_row(tx, uuid)
             known = instances.get_many(tx, [uuid])
             if uuid in known:
                 found["block_devices"] = merged(known[uuid].block_devices, outcome.devices)
@@ -183,7 +183,7 @@ def end_migration(context: StepContext, cell: Cell) -> None:
     move, now = context.move, context.deps.cloud.clock.now()
 
     def work(tx: Connection) -> None:
-        instances.hold(tx, move.instance_uuid)
+        instances.lock_row(tx, move.instance_uuid)
         known = {each.uuid: each.status for each in server_migrations.of_instance(tx, move.instance_uuid)}
         if move.uuid not in known:
             _store_migration(tx, context, "error")
@@ -199,7 +199,7 @@ def show_successor(context: StepContext, successor: Move) -> None:
     now = context.deps.cloud.clock.now()
 
     def work(tx: Connection) -> None:
-        instances.hold(tx, context.move.instance_uuid)
+        instances.lock_row(tx, context.move.instance_uuid)
         known = {each.uuid: each for each in server_migrations.of_instance(tx, context.move.instance_uuid)}
         if context.move.uuid in known and successor.uuid not in known:
             status = known[context.move.uuid].status
