@@ -67,7 +67,7 @@ class OperationContext:
 
 @contextlib.contextmanager
 def no_way_back() -> Iterator[None]:
-    """From here on the work only goes forward: what a silent service refuses now is tried again later. Raises NotYet."""
+    """From here on the work only goes forward: what a silent service refuses is tried again later. Raises NotYet."""
     try:
         yield
     except PeerUnavailable as error:
