@@ -73,7 +73,7 @@ class CellLink:
             return None
         transport = self._queues.to(url)
         conductor = client(Conductor, transport)
-        standing = conductor.register_host(ctx, HostRegistration(self._host, VERSION, nodes))
+        status = conductor.register_host(ctx, HostRegistration(self._host, VERSION, nodes))
         with self.changing:
             if not is_idle():
                 return None  # taken just before; its end brings the host here again
@@ -82,7 +82,7 @@ class CellLink:
         if left is not None:
             left.stop()
         log.info("host has changed its cell", extra=about(ctx, host=self._host))
-        return standing
+        return status
 
     def left_conductor(self) -> Conductor | None:
         """The conductor of the cell that the host has left, until `forget_left` is called."""

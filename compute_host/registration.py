@@ -46,7 +46,7 @@ class Registration:
         self._power_changed, self._handler = power_changed, handler
         self.ready = threading.Event()
         self._started_driver = False
-        self._standing: HostStatus | None = None
+        self._status: HostStatus | None = None
         """What the cell last said of this host; None once it has been acted upon."""
         self._starting = loop("start", self._start, None)
         self._heartbeat = loop("heartbeat", self._beat, settings.report_seconds)
@@ -98,7 +98,7 @@ class Registration:
 
     def _register(self) -> None:
         nodes = self._driver.nodes()
-        self._standing = self._link.register(self._ctx(), nodes)
+        self._status = self._link.register(self._ctx(), nodes)
         self._tracker.reported(nodes)
 
     def _beat(self) -> None:
@@ -129,22 +129,22 @@ class Registration:
             self._starting.trigger()
 
     def _provide(self) -> None:
-        if self._standing is None:
+        if self._status is None:
             self._register()
-        assert self._standing is not None
-        standing, self._standing = self._standing, None
-        self._tracker.provide(self._ctx(), disabled=standing.disabled, whole=True)
+        assert self._status is not None
+        status, self._status = self._status, None
+        self._tracker.provide(self._ctx(), disabled=status.disabled, whole=True)
         began = self._clock.monotonic()
         self._tracker.heal(self._ctx(), lambda: self._backlog.touched_after(began))
 
     def _join(self) -> None:
         nodes = self._driver.nodes()
-        standing = self._link.join(self._ctx(), nodes, lambda: not self._backlog.fences())
-        if standing is None:
+        status = self._link.join(self._ctx(), nodes, lambda: not self._backlog.fences())
+        if status is None:
             return
         self._tracker.forget_reports()
         self._tracker.reported(nodes)
-        self._standing = standing
+        self._status = status
         self._heartbeat.trigger()
         self.compare_soon()
         self._claiming.trigger()

@@ -39,8 +39,8 @@ def row_name(resource: str) -> str:
 
 def of_flavor(flavor: Flavor, *, volume_backed: bool, count: int = 1) -> dict[str, int]:
     """What so many servers of the flavor count for, by the names of our rows."""
-    asked = demand.of_flavor(flavor, volume_backed=volume_backed)
-    return {row_name(f"{PREFIX}{name}"): count * amount for name, amount in asked.items()}
+    requested = demand.of_flavor(flavor, volume_backed=volume_backed)
+    return {row_name(f"{PREFIX}{name}"): count * amount for name, amount in requested.items()}
 
 
 def of_sizes(vcpus: int, memory_mib: int) -> dict[str, int]:
@@ -84,7 +84,7 @@ def reserve(
     whoever changes what servers count for changes too, are locked by then, and decide. Raises OverQuota.
     """
     quotas.reserve(tx, project_id, user_id, deltas, limits)
-    used = _held(tx, project_id, classes, before)
+    used = _claimed(tx, project_id, classes, before)
     short = [name for name, delta in classes.items() if 0 <= limits.get(name, -1) < used[name] + delta and delta > 0]
     if short:
         raise quotas.over_quota(short, classes, used, limits)
@@ -95,8 +95,8 @@ def used_by(tx: Connection, project_id: str, names: Collection[str]) -> dict[str
     """What the project's servers count for by these names now."""
     found = _rows(tx, project_id, names)
     missing = [name for name in names if name not in found]
-    standing = _standing(tx, project_id, {}, lock=False) if missing else {}
-    return {name: found.get(name, standing.get(name, 0)) for name in names}
+    status = _status(tx, project_id, {}, lock=False) if missing else {}
+    return {name: found.get(name, status.get(name, 0)) for name in names}
 
 
 def leaving(tx: Connection, instance_uuid: str) -> tuple[InstanceMapping, RequestSpec | None]:
@@ -120,7 +120,7 @@ _LEAVING = select(
 )
 
 
-def _held(
+def _claimed(
     tx: Connection, project_id: str, names: Collection[str], before: Mapping[str, Mapping[str, int]]
 ) -> dict[str, int]:
     """What is in use of each, the rows locked; those that are missing are made."""
@@ -128,9 +128,9 @@ def _held(
     missing = sorted(name for name in names if name not in found)
     if not missing:
         return found
-    standing = _standing(tx, project_id, before, lock=True)
+    status = _status(tx, project_id, before, lock=True)
     for name in missing:
-        row = {"project_id": project_id, "user_id": quotas.PROJECT, "resource": name, "in_use": standing.get(name, 0)}
+        row = {"project_id": project_id, "user_id": quotas.PROJECT, "resource": name, "in_use": status.get(name, 0)}
         tx.execute(quotas.insert_unless_there(tx, quota_usages, row))
     return _rows(tx, project_id, names, lock=True)
 
@@ -144,7 +144,7 @@ def _rows(tx: Connection, project_id: str, names: Collection[str], *, lock: bool
     return {row.resource: row.in_use for row in tx.execute(query.with_for_update() if lock else query)}
 
 
-def _standing(
+def _status(
     tx: Connection, project_id: str, before: Mapping[str, Mapping[str, int]], *, lock: bool
 ) -> Mapping[str, int]:
     """What all living servers of the project count for, those of `before` for what it says. `lock`: none of them is

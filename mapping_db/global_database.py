@@ -58,14 +58,14 @@ class GlobalDatabase(Database):
     def connect(self) -> Iterator[Connection]:
         """As Database.connect. Raises DatabaseUnavailable, at once while the breaker is open."""
         with self._entered() as flight, super().connect() as connection:
-            flight.held = connection.connection.dbapi_connection
+            flight.connection = connection.connection.dbapi_connection
             yield connection
 
     @contextlib.contextmanager
     def begin(self) -> Iterator[Connection]:
         """As Database.begin. Raises DatabaseUnavailable, at once while the breaker is open."""
         with self._entered() as flight, super().begin() as tx:
-            flight.held = tx.connection.dbapi_connection
+            flight.connection = tx.connection.dbapi_connection
             yield tx
 
     def dispose(self) -> None:
@@ -88,8 +88,8 @@ class GlobalDatabase(Database):
         self.cut()
 
     def cut_one(self, flight: Flight) -> None:
-        if flight.held is not None:
-            drivers.cut(flight.held)
+        if flight.connection is not None:
+            drivers.cut(flight.connection)
 
     def shut(self) -> None:
         self.dispose()
@@ -117,7 +117,7 @@ class GlobalDatabase(Database):
         cause = error.__cause__
         if flight.overdue or is_deadlock(cause) or isinstance(cause, PoolTimeout):
             return
-        if flight.held is None:
+        if flight.connection is None:
             self.guard.lost(str(error.fields["reason"]), unreachable=False)
         else:
             self.guard.suspect()

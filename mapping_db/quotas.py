@@ -101,7 +101,7 @@ def reserve(
     naming every resource that falls short; the caller's transaction must then be rolled back. A negative or zero
     delta is always counted.
     """
-    used = _held(tx, project_id, user_id, deltas)
+    used = _claimed(tx, project_id, user_id, deltas)
     for owner, bounds in ((PROJECT, limits), (user_id, user_limits or {})):
         short = [
             name for name, delta in deltas.items()
@@ -117,7 +117,7 @@ def release(tx: Connection, project_id: str, user_id: str, deltas: Mapping[str, 
     change(tx, project_id, user_id, {name: -delta for name, delta in deltas.items()})
 
 
-def _held(tx: Connection, project_id: str, user_id: str, resources: Iterable[str]) -> dict[tuple[str, str], int]:
+def _claimed(tx: Connection, project_id: str, user_id: str, resources: Iterable[str]) -> dict[tuple[str, str], int]:
     """What project and user have of the resources, their rows locked to the end of the transaction."""
     wanted = [(owner, name) for owner in (PROJECT, user_id) for name in resources]
     query = select(quota_usages.c.user_id, quota_usages.c.resource, quota_usages.c.in_use).where(

@@ -14,15 +14,15 @@ from mapping_db.placement.candidates import Candidate, Summary
 
 def index(req: Request) -> Response:
     """200 {"allocation_requests": [...], "provider_summaries": {...}}; both empty when nothing fits."""
-    asked = query.candidates(req)
-    named = {name for wanted in asked.groups.values() for name in wanted.resources}
-    marks = asked.root_required | asked.root_forbidden
-    for wanted in asked.groups.values():
+    requested = query.candidates(req)
+    named = {name for wanted in requested.groups.values() for name in wanted.resources}
+    marks = requested.root_required | requested.root_forbidden
+    for wanted in requested.groups.values():
         marks = marks.union(wanted.forbidden, *wanted.required)
     with req.cloud.db.connect() as tx:
         resource_classes.demand(tx, named)
         traits.demand(tx, marks)
-        found = candidates.find(tx, asked)
+        found = candidates.find(tx, requested)
     body = {
         "allocation_requests": [_request_view(req, candidate) for candidate in found.candidates],
         "provider_summaries": {

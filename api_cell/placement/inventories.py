@@ -111,8 +111,8 @@ def show_usages(req: Request) -> Response:
 
 
 def _changed(req: Request, work: Callable[[Connection, Provider], int]) -> int:
-    asked_uuid = plain(req.params["uuid"])
-    return req.cloud.db.run(lambda tx: work(tx, providers.get(tx, asked_uuid)))
+    requested_uuid = plain(req.params["uuid"])
+    return req.cloud.db.run(lambda tx: work(tx, providers.get(tx, requested_uuid)))
 
 
 def _now(req: Request) -> Any:

@@ -57,9 +57,9 @@ def show(req: Request) -> Response:
 def update(req: Request) -> Response:
     """200 with the provider. From 1.14 a root may be given a parent; from 1.37 parents may change and go."""
     now = req.cloud.clock.now()
-    asked_uuid = plain(req.params["uuid"])
+    requested_uuid = plain(req.params["uuid"])
     with req.cloud.db.begin() as tx:
-        provider = providers.get(tx, asked_uuid)
+        provider = providers.get(tx, requested_uuid)
         parent = provider.parent_uuid
         if "parent_provider_uuid" in req.body:
             parent = req.body["parent_provider_uuid"]
@@ -70,8 +70,8 @@ def update(req: Request) -> Response:
 
 def delete(req: Request) -> Response:
     """204; 409 while it has children or allocations."""
-    now, asked_uuid = req.cloud.clock.now(), plain(req.params["uuid"])
-    req.cloud.db.run(lambda tx: providers.remove(tx, providers.get(tx, asked_uuid), now))
+    now, requested_uuid = req.cloud.clock.now(), plain(req.params["uuid"])
+    req.cloud.db.run(lambda tx: providers.remove(tx, providers.get(tx, requested_uuid), now))
     return Response(204)
 
 
@@ -90,8 +90,10 @@ def put_aggregates(req: Request) -> Response:
     guarded = req.at_least(1, 19)
     wanted = {str(UUID(text)) for text in (req.body["aggregates"] if guarded else req.body)}
     generation = req.body["resource_provider_generation"] if guarded else None
-    now, asked_uuid = req.cloud.clock.now(), plain(req.params["uuid"])
-    advanced = req.cloud.db.run(lambda tx: aggregates.put(tx, providers.get(tx, asked_uuid), wanted, generation, now))
+    now, requested_uuid = req.cloud.clock.now(), plain(req.params["uuid"])
+    advanced = req.cloud.db.run(
+        lambda tx: aggregates.put(tx, providers.get(tx, requested_uuid), wanted, generation, now)
+    )
     body: dict[str, object] = {"aggregates": sorted(wanted)}
     if guarded:
         body["resource_provider_generation"] = advanced

@@ -8,7 +8,7 @@ from uuid import UUID
 
 from api_cell.edge.route import Request
 from cell_service.errors import BadQuery, MissingQuery, RepeatedQuery
-from mapping_db.placement.candidates import Asked
+from mapping_db.placement.candidates import CandidateRequest
 from mapping_db.placement.search import Wanted
 
 _GROUP_KEYS = ("resources", "required", "member_of", "in_tree")
@@ -107,7 +107,7 @@ def provider_list(req: Request) -> Wanted:
     )
 
 
-def candidates(req: Request) -> Asked:
+def candidates(req: Request) -> CandidateRequest:
     """The whole of GET /allocation_candidates."""
     single = [
         name for name, since in (("limit", 16), ("group_policy", 25), ("root_required", 35)) if req.at_least(1, since)
@@ -131,7 +131,7 @@ def candidates(req: Request) -> Asked:
     if policy is None and sum(1 for suffix, wanted in groups.items() if suffix and wanted.resources) > 1:
         raise MissingQuery(reason='The "group_policy" parameter is required when specifying more than one group.')
     root_all, root_none = required(req, req.query.get("root_required", []))
-    return Asked(
+    return CandidateRequest(
         groups=groups,
         isolate=policy == "isolate",
         limit=_limit(req),

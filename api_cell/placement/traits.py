@@ -72,15 +72,15 @@ def show_for_provider(req: Request) -> Response:
 def put_for_provider(req: Request) -> Response:
     """200 with all of the provider's traits; 400 for one that does not exist, 409 when the generation is old."""
     wanted, generation = set(req.body["traits"]), req.body["resource_provider_generation"]
-    now, asked_uuid = req.cloud.clock.now(), plain(req.params["uuid"])
-    advanced = req.cloud.db.run(lambda tx: traits.put(tx, providers.get(tx, asked_uuid), wanted, generation, now))
+    now, requested_uuid = req.cloud.clock.now(), plain(req.params["uuid"])
+    advanced = req.cloud.db.run(lambda tx: traits.put(tx, providers.get(tx, requested_uuid), wanted, generation, now))
     return dated(req, {"traits": sorted(wanted), "resource_provider_generation": advanced}, [now])
 
 
 def delete_for_provider(req: Request) -> Response:
     """204: the provider has none."""
-    now, asked_uuid = req.cloud.clock.now(), plain(req.params["uuid"])
-    req.cloud.db.run(lambda tx: traits.put(tx, providers.get(tx, asked_uuid), (), None, now))
+    now, requested_uuid = req.cloud.clock.now(), plain(req.params["uuid"])
+    req.cloud.db.run(lambda tx: traits.put(tx, providers.get(tx, requested_uuid), (), None, now))
     return Response(204)
 
 

@@ -11,8 +11,7 @@ import threading
 from collections.abc import Callable, Sequence
 
 from cell_service.context import Deadline, internal
-from cell_service.db import host_rows
-from cell_service.db import instance_bundles as carry
+from cell_service.db import host_rows, instance_bundles
 from cell_service.db import upgrades as migrate
 from cell_service.errors import Conflict, Unavailable
 from cell_service.logs import about
@@ -25,7 +24,7 @@ log = logging.getLogger(__name__)
 
 BATCH = 50
 PAUSE_SECONDS = 0.1
-TELL_SECONDS = 3.0
+JOIN_SECONDS = 3.0
 WAIT_SECONDS = 120.0
 
 Report = Callable[[str, int], None]
@@ -66,7 +65,7 @@ class HostMover:
         steps: tuple[tuple[Step, Callable[[Cell, Cell], None]], ...] = (
             (Step.LEAVING, self._leave),
             (Step.ANNOUNCED, self._announce),
-            (Step.INSTANCES, self._carry_all),
+            (Step.INSTANCES, self._copy_all),
             (Step.MAPPED, self._map),
             (Step.SWITCHED, self._switch),
         )
@@ -88,17 +87,17 @@ class HostMover:
             raise self._refused("no move of it was begun")
         source, target = self._cloud.cells.open(going.source_cell), self._cloud.cells.open(going.target_cell)
         with target.db.connect(self._deadline) as tx:
-            copied = carry.on_host(tx, self._host, limit=100_000)
+            copied = instance_bundles.on_host(tx, self._host, limit=100_000)
         with self._cloud.db.connect() as tx:
             gone = [one for one in instance_mappings.places(tx, copied).values() if one.cell_id == target.mapping.id]
         if gone or list(Step).index(going.step) >= list(Step).index(Step.INSTANCES):
             raise self._refused("instances have gone already; begin it again to bring the rest over")
         for batch in _batches(copied):
-            target.db.run(lambda tx, some=batch: carry.remove(tx, some), self._deadline)  # type: ignore[misc]
+            target.db.run(lambda tx, some=batch: instance_bundles.remove(tx, some), self._deadline)  # type: ignore[misc]
         with source.db.connect(self._deadline) as tx:
-            sealed = carry.on_host(tx, self._host, limit=100_000)
+            sealed = instance_bundles.on_host(tx, self._host, limit=100_000)
         for batch in _batches(sealed):
-            source.db.run(lambda tx, some=batch: carry.unseal(tx, some), self._deadline)  # type: ignore[misc]
+            source.db.run(lambda tx, some=batch: instance_bundles.unfreeze(tx, some), self._deadline)  # type: ignore[misc]
         target.db.run(lambda tx: host_rows.remove_empty(tx, self._host), self._deadline)
         source.db.run(lambda tx: host_rows.set_leaving(tx, self._host, False, self._cloud.clock.now()), self._deadline)
         self._cloud.db.run(lambda tx: host_moves.end(tx, self._host))
@@ -138,7 +137,10 @@ class HostMover:
             raise self._refused("both cells have the same database")
         with source.db.connect(self._deadline) as tx:
             there, version = host_rows.read(tx, self._host), migrate.stored_version(tx)
-            living, owed = carry.living_on_host(tx, self._host), carry.work_for_others(tx, self._host)
+            living, unfinished = (
+                instance_bundles.living_on_host(tx, self._host),
+                instance_bundles.work_for_others(tx, self._host),
+            )
         with target.db.connect(self._deadline) as tx:
             other = migrate.stored_version(tx)
         if version != other:
@@ -151,7 +153,7 @@ class HostMover:
         lost = [uuid for uuid in living if uuid not in places or places[uuid].cell_id != source.mapping.id]
         for reason, named in (
             ("these instances are just moving from or to it", self._moving()),
-            ("it has still to clear up after these instances", owed),
+            ("it has still to clear up after these instances", unfinished),
             ("other hosts have still to clear up after these instances", leaving),
             ("these instances on it are not mapped to its cell", lost),
         ):
@@ -169,21 +171,21 @@ class HostMover:
             raise HostMoveUnfinished(host=self._host, reason=f"cell {source.name} does not know it any more")
         target.db.run(lambda tx: host_rows.announce(tx, rows), self._deadline)
 
-    def _carry_all(self, source: Cell, target: Cell) -> None:
+    def _copy_all(self, source: Cell, target: Cell) -> None:
         """No instance of the host is in the source. Those that something is being done with are waited for."""
         until = Deadline.after(self._wait_seconds, self._cloud.clock)
         while True:
             with source.db.connect(self._deadline) as tx:
-                uuids = carry.on_host(tx, self._host, BATCH)
+                uuids = instance_bundles.on_host(tx, self._host, BATCH)
             if not uuids:
                 return
-            if self._carry(source, target, uuids):
+            if self._copy_rows(source, target, uuids):
                 continue
             if until.remaining() <= 0:
                 raise HostMoveUnfinished(host=self._host, reason=f"something is still done with {', '.join(uuids[:5])}")
             self._pause()
 
-    def _carry(self, source: Cell, target: Cell, uuids: Sequence[str]) -> int:
+    def _copy_rows(self, source: Cell, target: Cell, uuids: Sequence[str]) -> int:
         """Bring over those of the instances that nobody works at. Answers how many."""
         with self._cloud.db.connect() as tx:
             places = instance_mappings.places(tx, uuids)
@@ -193,22 +195,24 @@ class HostMover:
         unmapped = [uuid for uuid in uuids if uuid not in {*arrived, *staying, *coming}]
         dead = self._dead(source, unmapped)
         sealed = source.db.run(
-            lambda tx: carry.seal(tx, staying + dead, now=self._cloud.clock.now()), self._deadline
+            lambda tx: instance_bundles.freeze(tx, staying + dead, now=self._cloud.clock.now()), self._deadline
         )  # fmt: skip
         self._report("sealed", len(sealed))
         with source.db.connect(self._deadline) as tx:
-            bundles = carry.read(tx, sealed, operations=True)
+            bundles = instance_bundles.read(tx, sealed, operations=True)
         if any(text is not None for bundle in bundles for text in bundle.sealed):
-            bundles = carry.reseal(bundles, source.db.sealer(self._deadline), target.db.sealer(self._deadline))
-        target.db.run(lambda tx: carry.write(tx, bundles, hidden=True), self._deadline)
+            bundles = instance_bundles.reseal(
+                bundles, source.db.sealer(self._deadline), target.db.sealer(self._deadline)
+            )
+        target.db.run(lambda tx: instance_bundles.write(tx, bundles, hidden=True), self._deadline)
         self._report("copied", len(sealed))
         arrived += self._own(sealed, source, target) + [uuid for uuid in sealed if uuid in dead]
         self._report("owned", len(arrived))
         with target.db.connect(self._deadline) as tx:
-            arrived = carry.present(tx, arrived)
-        target.db.run(lambda tx: carry.unseal(tx, arrived), self._deadline)
+            arrived = instance_bundles.present(tx, arrived)
+        target.db.run(lambda tx: instance_bundles.unfreeze(tx, arrived), self._deadline)
         self._report("shown", len(arrived))
-        source.db.run(lambda tx: carry.remove(tx, arrived), self._deadline)
+        source.db.run(lambda tx: instance_bundles.remove(tx, arrived), self._deadline)
         self._report("removed", len(arrived))
         return len(arrived)
 
@@ -217,7 +221,7 @@ class HostMover:
         if not unmapped:
             return []
         with source.db.connect(self._deadline) as tx:
-            living = set(carry.living_on_host(tx, self._host)).intersection(unmapped)
+            living = set(instance_bundles.living_on_host(tx, self._host)).intersection(unmapped)
         if living:
             raise HostMoveUnfinished(
                 host=self._host,
@@ -253,7 +257,7 @@ class HostMover:
     def _order_join(self, source: Cell, target: Cell) -> bool:
         for cell in (source, target):
             try:
-                ctx = internal(self._cloud.clock, TELL_SECONDS)
+                ctx = internal(self._cloud.clock, JOIN_SECONDS)
                 cell.compute(self._host).join_cell(ctx, target.mapping.transport_url, target.name)
             except Unavailable as error:
                 log.info(
@@ -275,14 +279,14 @@ class HostMover:
         target.db.run(lambda tx: host_rows.set_leaving(tx, self._host, False, now), self._deadline)
         self._report("arrived", 0)
         while True:
-            self._carry_all(source, target)
+            self._copy_all(source, target)
             if source.db.run(lambda tx: host_rows.remove_empty(tx, self._host), self._deadline):
                 break
         self._cloud.db.run(lambda tx: host_moves.end(tx, self._host))
         self._report("done", 0)
         log.info("host has moved", extra=about(None, host=self._host, cell=target.name, was=source.name))
         try:
-            target.compute(self._host).wake(internal(self._cloud.clock, TELL_SECONDS))
+            target.compute(self._host).wake(internal(self._cloud.clock, JOIN_SECONDS))
         except Unavailable as error:
             log.info("host not woken", extra=about(None, host=self._host, reason=error))
 

@@ -16,7 +16,7 @@ from datetime import datetime, timedelta
 from api_cell.superconductor.context import SuperConductorContext
 from cell_service.context import Deadline
 from cell_service.db import archive
-from cell_service.db import instance_bundles as carry
+from cell_service.db import instance_bundles as bundles
 from cell_service.errors import CellUnavailable
 from cell_service.logs import about
 from mapping_db.cells.registry import Cell
@@ -103,7 +103,7 @@ def forget_remains(cloud: Cloud, done: Done, stopped: Stopped = lambda: False) -
             cell = cloud.cells.open(cell_id)
             try:
                 with cell.db.connect(Deadline.after(BATCH_SECONDS, cloud.clock)) as tx:
-                    there = set(carry.present(tx, uuids))
+                    there = set(bundles.present(tx, uuids))
             except CellUnavailable:
                 continue  # nobody can tell
             remains += [uuid for uuid in uuids if uuid not in there]

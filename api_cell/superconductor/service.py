@@ -123,7 +123,7 @@ class SuperConductorService(SuperConductor):
 
     def _move(self) -> None:
         """Woken by a move that may go on, soon while any waits for its host, else every `look_seconds`."""
-        looked = 0.0
+        scanned_at = 0.0
         clock, runner, pause = self._deps.cloud.clock, self._runner, self._deps.settings.look_seconds
         while not self._stopping.is_set():
             clock.wait(runner.woken, POLL_SECONDS if runner.waiting else pause)
@@ -131,8 +131,8 @@ class SuperConductorService(SuperConductor):
             runner.woken.clear()
             if self._stopping.is_set():
                 return
-            if woken or clock.monotonic() - looked >= pause:
-                looked = clock.monotonic()
+            if woken or clock.monotonic() - scanned_at >= pause:
+                scanned_at = clock.monotonic()
                 self._guarded(runner.scan)
             self._guarded(runner.poll)
 

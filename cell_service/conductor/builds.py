@@ -25,7 +25,7 @@ from cell_service.errors import InstanceNotFound, InventoryExceeded, MaxRetriesE
 from cell_service.model.instance import Fault, Instance
 from cell_service.model.lifecycle import Task, VmState
 from cell_service.model.operation import Alternate, BuildArguments, Outcome, Phase, StoredOperation
-from cell_service.peers.volume_ends import let_go
+from cell_service.peers.volume_ends import release_volumes
 
 log = logging.getLogger(__name__)
 
@@ -50,18 +50,18 @@ def advance(deps: ConductorContext, operation: StoredOperation) -> None:
         if _moved(deps, ctx, operation):
             return
         _give_up(deps, operation)
-    _let_go_of_volumes(deps, ctx, operation.instance_uuid)
+    _release_volumes(deps, ctx, operation.instance_uuid)
     if deps.placement is not None:
         deps.placement.release(ctx, operation.instance_uuid)
     deps.db.run(lambda tx: _end(tx, deps, operation))
     log.warning("build given up", extra=about_operation(deps, operation))
 
 
-def _let_go_of_volumes(deps: ConductorContext, ctx: Context, uuid: str) -> None:
+def _release_volumes(deps: ConductorContext, ctx: Context, uuid: str) -> None:
     with deps.db.connect() as tx:
         found = instances.get_many(tx, [uuid], deleted=True)
     if uuid in found:
-        let_go(deps.volumes, ctx, uuid, found[uuid].block_devices)
+        release_volumes(deps.volumes, ctx, uuid, found[uuid].block_devices)
 
 
 def _moved(deps: ConductorContext, ctx: Context, operation: StoredOperation) -> bool:

@@ -36,7 +36,7 @@ class Duties:
         self._deps = deps
         self._owner = owner
         self._watched_since: float | None = None
-        self._looked_at = deps.clock.monotonic()
+        self._checked_at = deps.clock.monotonic()
         self._down: set[str] = set()
         self._healed = 0
         """The row of the last instance whose ports were looked at."""
@@ -185,7 +185,7 @@ class Duties:
     def _seeing(self) -> bool:
         """Whether this conductor has looked without a gap for as long as a host may be silent."""
         settings, now = self._deps.settings, self._deps.clock.monotonic()
-        gap, self._looked_at = now - self._looked_at, now
+        gap, self._checked_at = now - self._checked_at, now
         if self._watched_since is None or gap > max(3 * settings.poll_seconds, settings.service_down_seconds / 2):
             self._watched_since = now
         return now - self._watched_since >= settings.service_down_seconds

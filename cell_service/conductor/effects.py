@@ -34,7 +34,7 @@ from cell_service.operations.effects import (
 )
 from cell_service.operations.host_tasks import CleanUpArguments
 from cell_service.peers.network import Networks
-from cell_service.peers.volume_ends import forget_snapshots, let_go
+from cell_service.peers.volume_ends import forget_snapshots, release_volumes
 from cell_service.peers.volumes import Volumes
 
 log = logging.getLogger(__name__)
@@ -115,7 +115,7 @@ def _change_ports(
         case RemovePort(port_id):
             networks.unplug(ctx, uuid, port_id)
         case WithdrawPort(key):
-            networks.take_back(ctx, uuid, key)
+            networks.roll_back(ctx, uuid, key)
 
 
 def _change_volumes(
@@ -123,7 +123,7 @@ def _change_volumes(
 ) -> None:
     match effect:
         case ReleaseVolumes():
-            let_go(service, ctx, instance.uuid, instance.block_devices)
+            release_volumes(service, ctx, instance.uuid, instance.block_devices)
         case DisconnectVolume(device):
             if instance.host is not None and device.volume_id is not None:
                 service.leave(ctx, device.volume_id, instance.uuid, instance.host)

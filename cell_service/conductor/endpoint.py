@@ -21,12 +21,12 @@ from cell_service.model.instance import Instance
 from cell_service.model.lifecycle import PowerState, Task
 from cell_service.model.operation import ClaimedOperation, Outcome, Phase
 from cell_service.operations.table import declared, event_of
-from cell_service.rpc.conductor import Conductor, GuestReport, GuestVerdict, HostRegistration, HostStatus
+from cell_service.rpc.conductor import Conductor, GuestDecision, GuestReport, HostRegistration, HostStatus
 
 log = logging.getLogger(__name__)
 
 
-class ConductorServant(Conductor):
+class ConductorEndpoint(Conductor):
     """Any number of these serve one cell side by side; they share nothing but its database."""
 
     def __init__(self, deps: ConductorContext) -> None:
@@ -50,9 +50,9 @@ class ConductorServant(Conductor):
                 compute_nodes.report(tx, service.id, registration.host, node, now)
             return HostStatus(service.uuid, service.disabled, service.forced_down)
 
-        standing = self._deps.db.run(work)
+        status = self._deps.db.run(work)
         log.info("host registered", extra=about(ctx, host=registration.host, nodes=len(registration.nodes)))
-        return standing
+        return status
 
     def heartbeat(self, ctx: Context, host: str, nodes: tuple[NodeReport, ...]) -> int:
         """Raises ServiceNotFound when the host must register again."""
@@ -164,7 +164,7 @@ class ConductorServant(Conductor):
     def operation_done(self, ctx: Context, outcome: Outcome) -> None:
         outcomes.record(self._deps, outcome)
 
-    def reconcile(self, ctx: Context, host: str, guests: tuple[GuestReport, ...]) -> tuple[GuestVerdict, ...]:
+    def reconcile(self, ctx: Context, host: str, guests: tuple[GuestReport, ...]) -> tuple[GuestDecision, ...]:
         return power.reconcile(self._deps, ctx, host, guests)
 
     def external_events(self, ctx: Context, events: tuple[ServerEvent, ...]) -> None:

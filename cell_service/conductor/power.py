@@ -15,7 +15,7 @@ from cell_service.logs import about
 from cell_service.model.instance import Instance
 from cell_service.model.lifecycle import PowerState, State, VmState
 from cell_service.operations.power import STOP
-from cell_service.rpc.conductor import GuestReport, GuestVerdict
+from cell_service.rpc.conductor import GuestReport, GuestDecision
 
 log = logging.getLogger(__name__)
 
@@ -39,7 +39,7 @@ ON = (PowerState.RUNNING, PowerState.PAUSED)
 
 def reconcile(
     deps: ConductorContext, ctx: Context, host: str, guests: tuple[GuestReport, ...]
-) -> tuple[GuestVerdict, ...]:
+) -> tuple[GuestDecision, ...]:
     """What to do with each guest, and the cell's picture of the host's instances corrected."""
     with deps.db.connect() as tx:
         known = instances.get_many(tx, [guest.instance_uuid for guest in guests], deleted=True)
@@ -48,7 +48,7 @@ def reconcile(
     decisions = []
     for guest in guests:
         decision = judge(ctx, host, guest, known.get(guest.instance_uuid), claims)
-        decisions.append(GuestVerdict(guest.instance_uuid, decision))
+        decisions.append(GuestDecision(guest.instance_uuid, decision))
         if decision == KEEP and guest.instance_uuid in believed:
             take_over(deps, ctx, host, guest.instance_uuid, guest.power_state)
     _note_missing(deps, ctx, [one for uuid, one in believed.items() if uuid not in known])

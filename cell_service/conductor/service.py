@@ -11,7 +11,7 @@ from uuid import uuid4
 from cell_service.conductor.config import ConductorSettings
 from cell_service.conductor.context import ConductorContext
 from cell_service.conductor.duties import Duties
-from cell_service.conductor.endpoint import ConductorServant
+from cell_service.conductor.endpoint import ConductorEndpoint
 from cell_service.context import SYSTEM_CLOCK, Clock
 from cell_service.db.sql.engine import Database
 from cell_service.errors import PolycellError
@@ -56,7 +56,7 @@ class ConductorService:
     def start(self) -> None:
         settings = self.deps.settings
         self._subscription = self.deps.transport.serve(
-            Conductor.topic, dispatcher(ConductorServant(self.deps), self.deps.clock), threads=settings.workers
+            Conductor.topic, dispatcher(ConductorEndpoint(self.deps), self.deps.clock), threads=settings.workers
         )
         for name, loop in (("work", self._work), ("watch", self._watch)):
             thread = threading.Thread(target=loop, name=f"conductor-{name}", daemon=True)

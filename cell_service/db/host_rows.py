@@ -41,7 +41,7 @@ def read(tx: Connection, host: str) -> HostRows | None:
     if service is None:
         return None
     nodes = tx.execute(select(compute_nodes).where(compute_nodes.c.host == host).order_by(compute_nodes.c.id))
-    return HostRows(_carried(service._mapping), tuple(_carried(node._mapping) for node in nodes))
+    return HostRows(_copied(service._mapping), tuple(_copied(node._mapping) for node in nodes))
 
 
 def announce(tx: Connection, rows: HostRows) -> None:
@@ -90,7 +90,7 @@ def remove_empty(tx: Connection, host: str) -> bool:
     return True
 
 
-def _carried(row: Any) -> dict[str, Any]:
+def _copied(row: Any) -> dict[str, Any]:
     return {name: value for name, value in row.items() if name not in _OWN}
 
 

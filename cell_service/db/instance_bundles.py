@@ -104,7 +104,7 @@ def read(tx: Connection, uuids: Iterable[str], *, operations: bool) -> list[Inst
     events = _grouped(tx, instance_actions_events, instance_actions_events.c.action_id.in_(action_ids), "action_id")
     moved = _grouped(tx, migrations, migrations.c.instance_uuid.in_(wanted), "instance_uuid")
     work = _unfinished(tx, wanted) if operations else {}
-    sealed = _sealed(tx, [each["id"] for rows in work.values() for each in rows])
+    sealed = _frozen(tx, [each["id"] for rows in work.values() for each in rows])
     return [
         InstanceBundle(
             _without_id(row),
@@ -160,21 +160,21 @@ def reseal(bundles: Iterable[InstanceBundle], source: Sealer, target: Sealer) ->
     ]
 
 
-def seal(tx: Connection, uuids: Iterable[str], *, now: datetime) -> list[str]:
+def freeze(tx: Connection, uuids: Iterable[str], *, now: datetime) -> list[str]:
     """Hide those of the instances that nobody works at just now, and answer them: none of them changes any more.
 
     A request that came before is in what is read afterwards, one that comes later finds the row hidden: the row's
     lock decides. Unfinished operations are held so that nobody here takes them.
     """
-    asked = list(uuids)
-    if not asked:
+    requested = list(uuids)
+    if not requested:
         return []
-    rows = select(instances.c.uuid).where(instances.c.uuid.in_(asked)).order_by(instances.c.id).with_for_update()
+    rows = select(instances.c.uuid).where(instances.c.uuid.in_(requested)).order_by(instances.c.id).with_for_update()
     wanted = [row[0] for row in tx.execute(rows)]
     unfinished = operations.c.instance_uuid.in_(wanted) & operations.c.phase.in_(_UNFINISHED)
     held = operations.c.owner.is_not(None) & (operations.c.owner != IN_TRANSIT) & (operations.c.lease_until >= now)
     busy = {row[0] for row in tx.execute(select(operations.c.instance_uuid).where(unfinished, held))}
-    busy |= _owed_elsewhere(tx, wanted)
+    busy |= _unfinished_elsewhere(tx, wanted)
     free = [uuid for uuid in wanted if uuid not in busy]
     tx.execute(
         update(operations)
@@ -190,7 +190,7 @@ def seal(tx: Connection, uuids: Iterable[str], *, now: datetime) -> list[str]:
     return free
 
 
-def _owed_elsewhere(tx: Connection, uuids: Collection[str]) -> set[str]:
+def _unfinished_elsewhere(tx: Connection, uuids: Collection[str]) -> set[str]:
     """Those of the instances of which another host of this cell has still to remove something: only here it is told."""
     query = (
         select(operations.c.instance_uuid)
@@ -201,7 +201,7 @@ def _owed_elsewhere(tx: Connection, uuids: Collection[str]) -> set[str]:
     return {row[0] for row in tx.execute(query)}
 
 
-def unseal(tx: Connection, uuids: Iterable[str]) -> None:
+def unfreeze(tx: Connection, uuids: Iterable[str]) -> None:
     """The instances are this cell's, for everybody to see, and their operations may be taken."""
     wanted = list(uuids)
     set_hidden(tx, wanted, False)
@@ -287,7 +287,7 @@ def _unfinished(tx: Connection, uuids: list[str]) -> dict[Any, list[dict[str, An
     return _grouped(tx, operations, operations.c.instance_uuid.in_(uuids) & unfinished, "instance_uuid")
 
 
-def _sealed(tx: Connection, operation_ids: list[int]) -> dict[int, str]:
+def _frozen(tx: Connection, operation_ids: list[int]) -> dict[int, str]:
     if not operation_ids:
         return {}
     rows = tx.execute(select(operation_secrets).where(operation_secrets.c.operation_id.in_(operation_ids)))

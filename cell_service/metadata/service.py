@@ -76,7 +76,7 @@ class MetadataService:
             content = content.with_vendor(self._vendor.about(ctx, content, dynamic=False))
         if steps[-1:] == [VENDOR_DATA_2]:
             content = content.with_vendor(self._vendor_of(ctx, content))
-        return _told(content, steps)
+        return _reported(content, steps)
 
     def may_take_long(self, question: Question) -> bool:
         """Whether services that are none of ours will be asked first."""
@@ -159,7 +159,7 @@ class MetadataService:
         return Answer(b"")
 
 
-def _told(content: Content, steps: list[str]) -> Answer:
+def _reported(content: Content, steps: list[str]) -> Answer:
     """What stands at the path. Raises NotFound."""
     if not steps:
         return _lines((*ec2.VERSIONS, LATEST))

@@ -76,12 +76,12 @@ class VendorData:
 
     def _ask_all(self, ctx: Context, content: Content) -> dict[str, Any]:
         seconds = self._options.vendordata_dynamic_connect_timeout + self._options.vendordata_dynamic_read_timeout
-        asked: dict[str, Future[Any]] = {
+        requested: dict[str, Future[Any]] = {
             name: self._threads.submit(partial(self._ask, url, content, seconds)) for name, url in self._targets.items()
         }
-        wait(asked.values(), timeout=seconds)
+        wait(requested.values(), timeout=seconds)
         answers: dict[str, Any] = {}
-        for name, future in asked.items():
+        for name, future in requested.items():
             error: object = "no answer in time" if not future.done() else future.exception()
             if error is None:
                 answers[name] = future.result()

@@ -19,7 +19,7 @@ def of_flavor(flavor: Flavor, *, volume_backed: bool) -> dict[str, int]:
     disk = flavor.disk_gib() - (flavor.root_gib if volume_backed else 0)
     amounts = {cpu: flavor.vcpus, "MEMORY_MB": flavor.memory_mib, "DISK_GB": disk}
     added: dict[str, int] = {}
-    for _, name, value in _asked(flavor):
+    for _, name, value in _requested(flavor):
         if value.isdecimal():
             added[name] = added.get(name, 0) + int(value)
     return {name: amount for name, amount in (amounts | added).items() if amount > 0}
@@ -27,10 +27,10 @@ def of_flavor(flavor: Flavor, *, volume_backed: bool) -> dict[str, int]:
 
 def strange(flavor: Flavor) -> tuple[str, str] | None:
     """An extra spec that asks for an amount which is no number, with its value."""
-    return next(((key, value) for key, _, value in _asked(flavor) if not value.isdecimal()), None)
+    return next(((key, value) for key, _, value in _requested(flavor) if not value.isdecimal()), None)
 
 
-def _asked(flavor: Flavor) -> Iterator[tuple[str, str, str]]:
+def _requested(flavor: Flavor) -> Iterator[tuple[str, str, str]]:
     for key, value in flavor.extra_specs.items():
         if match := _RESOURCES.match(key):
             yield key, match["name"], value

@@ -103,7 +103,7 @@ class Networks(Protocol):
     def unplug(self, ctx: Context, instance_uuid: str, port_id: str) -> None:
         """The port is the instance's no more: deleted if we made it, unbound if not. Not its port: no error."""
 
-    def take_back(self, ctx: Context, instance_uuid: str, key: str) -> None:
+    def roll_back(self, ctx: Context, instance_uuid: str, key: str) -> None:
         """What `plug` has done with this key is undone. Nothing done: no error."""
 
     def port_states(self, ctx: Context, instance_uuid: str) -> tuple[PortState, ...]:

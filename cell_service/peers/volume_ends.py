@@ -34,7 +34,7 @@ def forget_snapshots(service: Volumes, ctx: Context, image_id: str) -> None:
             service.delete_snapshot(ctx, one.id)
 
 
-def let_go(service: Volumes | None, ctx: Context, instance_uuid: str, devices: Iterable[BlockDevice]) -> None:
+def release_volumes(service: Volumes | None, ctx: Context, instance_uuid: str, devices: Iterable[BlockDevice]) -> None:
     """The instance has no attachments any more, and volumes that were to go with it are gone. Done again: nothing
     changes. Raises PeerUnavailable; a volume that somebody else still has is left to them."""
     held = volumes(devices)

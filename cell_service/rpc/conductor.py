@@ -40,7 +40,7 @@ class GuestReport:
 
 
 @dataclass(frozen=True, slots=True)
-class GuestVerdict:
+class GuestDecision:
     """What a host must do with a guest it reported: `keep` it, `destroy` it (it is not the cell's), or `quarantine`
     it: turn it off at once and never start it, for it is being evacuated."""
 
@@ -106,7 +106,7 @@ class Conductor(Contract):
         raise NotImplementedError
 
     @call(seconds=30, idempotent=True)
-    def reconcile(self, ctx: Context, host: str, guests: tuple[GuestReport, ...]) -> tuple[GuestVerdict, ...]:
+    def reconcile(self, ctx: Context, host: str, guests: tuple[GuestReport, ...]) -> tuple[GuestDecision, ...]:
         """All guests of a host, compared with what the cell believes. Power states are taken over where no task
         runs (a guest that stopped by itself becomes STOPPED); guests that the cell knows to be deleted or to
         live elsewhere are to be destroyed, unless a move under way concerns the host; guests that are being

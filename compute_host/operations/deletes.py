@@ -7,7 +7,7 @@ from cell_service.model.instance import Instance
 from cell_service.model.lifecycle import PowerState
 from cell_service.model.operation import Outcome
 from cell_service.operations.deletes import DeleteArguments
-from cell_service.peers.volume_ends import let_go
+from cell_service.peers.volume_ends import release_volumes
 from compute_host.operations import shares, volume_images
 from compute_host.operations.context import HostContext, OperationContext
 
@@ -25,7 +25,7 @@ def delete(context: HostContext, work: OperationContext, arguments: DeleteArgume
     for each in unfinished:  # before the volumes: what has snapshots can't be deleted
         volume_images.forget(context, work, each)
     shares.leave(context, work)
-    let_go(context.volumes, work.ctx, instance.uuid, instance.block_devices)
+    release_volumes(context.volumes, work.ctx, instance.uuid, instance.block_devices)
     return Outcome(work.operation.id, work.operation.fence, power_state=PowerState.NOSTATE)
 
 

@@ -80,7 +80,7 @@ def _withdraw(context: HostContext, work: OperationContext, vif: Vif | None) -> 
         if vif is not None and isinstance(context.driver, Interfaces):
             context.driver.detach_interface(work.instance.uuid, vif)
         if context.networks is not None:
-            context.networks.take_back(
+            context.networks.roll_back(
                 work.ctx, work.instance.uuid, ATTACH_INTERFACE.read(work.operation.arguments).key
             )
     except PolycellError as error:

@@ -24,11 +24,11 @@ class Refused(Exception):
 class Flight:
     """One caller's stay: since when, until when, and the driver's connection that it holds (None: none yet)."""
 
-    __slots__ = ("deadline", "entered", "held", "overdue")
+    __slots__ = ("connection", "deadline", "entered", "overdue")
 
     def __init__(self, entered: float, deadline: Deadline) -> None:
         self.entered, self.deadline = entered, deadline
-        self.held: Any = None
+        self.connection: Any = None
         self.overdue = False
         """It has been cut off because its deadline was over."""
 
@@ -57,7 +57,7 @@ class Bulkhead:
 
     def leave(self, flight: Flight) -> None:
         with self._changed:
-            flight.held = None
+            flight.connection = None
             self._flights.discard(flight)
             self.last_used = self._clock.monotonic()
             if self._waiting:

@@ -59,7 +59,7 @@ class CellDatabase:
         with self.guard.flight(deadline) as flight:
             try:
                 with self._opened().connect() as connection:
-                    flight.held = connection.connection.dbapi_connection
+                    flight.connection = connection.connection.dbapi_connection
                     yield connection
             except DatabaseUnavailable as error:
                 raise self._failed(flight, error) from error
@@ -71,14 +71,14 @@ class CellDatabase:
         """
         with self.guard.flight(deadline) as flight:
 
-            def held(tx: Connection) -> T:
+            def claimed(tx: Connection) -> T:
                 if deadline.remaining() <= 0:
                     raise self.guard.unavailable("no answer in time")
-                flight.held = tx.connection.dbapi_connection
+                flight.connection = tx.connection.dbapi_connection
                 return work(tx)
 
             try:
-                return self._opened().run(held)
+                return self._opened().run(claimed)
             except DatabaseUnavailable as error:
                 raise self._failed(flight, error) from error
 
@@ -118,8 +118,8 @@ class CellDatabase:
             self._database.cut()
 
     def cut_one(self, flight: Flight) -> None:
-        if flight.held is not None:
-            drivers.cut(flight.held)
+        if flight.connection is not None:
+            drivers.cut(flight.connection)
 
     def shut(self) -> None:
         """Close all connections; the next use opens new ones."""
@@ -149,7 +149,7 @@ class CellDatabase:
             return self.guard.unavailable("no answer in time")
         if is_deadlock(error.__cause__):
             return self.guard.unavailable(reason)
-        if flight.held is None:
+        if flight.connection is None:
             self.guard.lost(reason, unreachable=False)
         else:
             self.guard.suspect()

@@ -38,7 +38,7 @@ class Locator:
         self._lock = threading.Lock()
         self._near: OrderedDict[str, Location] = OrderedDict()
         self._unknown: OrderedDict[str, float] = OrderedDict()
-        self._asked: dict[str, _Question] = {}
+        self._requested: dict[str, _Question] = {}
         self._remembered = 0
 
     def find(self, instance_uuid: str, *, fresh: bool = False) -> Location:
@@ -57,10 +57,10 @@ class Locator:
                 return known
             if self._unknown.get(instance_uuid, 0.0) > self._clock.monotonic():
                 raise InstanceNotFound(instance_id=instance_uuid)
-            question = self._asked.get(instance_uuid)
+            question = self._requested.get(instance_uuid)
             mine = question is None
             if question is None:
-                question = self._asked[instance_uuid] = _Question()
+                question = self._requested[instance_uuid] = _Question()
         if mine:
             self._answer(instance_uuid, question)
         return question.answer()
@@ -121,7 +121,7 @@ class Locator:
             question.error = error
         finally:
             with self._lock:
-                del self._asked[instance_uuid]
+                del self._requested[instance_uuid]
             question.answered.set()
 
     def _correct(self, instance_uuid: str) -> Location:

@@ -125,7 +125,7 @@ def write(tx: Connection, claims: Iterable[Claim], now: datetime) -> None:
     """
     ordered = sorted(claims, key=lambda claim: claim.consumer_uuid)
     known = _take_consumers(tx, ordered, now)
-    before = _held(tx, known)
+    before = _claimed(tx, known)
     ids = _provider_ids(tx, {uuid for claim in ordered for uuid in claim.allocations})
     after = {
         (claim.consumer_uuid, ids[provider], name): amount
@@ -156,7 +156,7 @@ def release(tx: Connection, consumer_uuid: str, now: datetime) -> bool:
     if tx.execute(select(consumers.c.uuid).where(mine).with_for_update()).first() is None:
         return False
     deltas: dict[int, dict[str, int]] = defaultdict(dict)
-    for (_, provider_id, name), used in _held(tx, [consumer_uuid]).items():
+    for (_, provider_id, name), used in _claimed(tx, [consumer_uuid]).items():
         deltas[provider_id][name] = -used
     _add_use(tx, deltas, {})
     tx.execute(delete(table).where(table.c.consumer_uuid == consumer_uuid))
@@ -228,7 +228,7 @@ def _insert_or_ignore(tx: Connection) -> Any:
     return mysql.insert(consumers).prefix_with("IGNORE")
 
 
-def _held(tx: Connection, consumer_uuids: Collection[str]) -> dict[tuple[str, int, str], int]:
+def _claimed(tx: Connection, consumer_uuids: Collection[str]) -> dict[tuple[str, int, str], int]:
     if not consumer_uuids:
         return {}
     rows = tx.execute(

@@ -23,7 +23,7 @@ WAYS_PER_TREE = 1000
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class CandidateRequest:
     """A whole request. `groups` by suffix, "" is the unnamed one. `same_subtree`: sets of suffixes."""
 
     groups: Mapping[str, Wanted]
@@ -62,11 +62,11 @@ Choice = tuple[tuple[int, str, int], ...]
 """One way to serve one group: (provider id, class, amount)."""
 
 
-def find(tx: Connection, asked: Asked) -> Found:
+def find(tx: Connection, requested: CandidateRequest) -> Found:
     """All candidates, at most `limit` of them."""
-    singles = {suffix: search.matching(tx, wanted) for suffix, wanted in asked.groups.items() if suffix}
+    singles = {suffix: search.matching(tx, wanted) for suffix, wanted in requested.groups.items() if suffix}
     roots = [{provider.root_id for provider in found} for found in singles.values()]
-    spread = asked.groups.get("")
+    spread = requested.groups.get("")
     parts: dict[str, set[int]] = {}
     if spread is not None:
         for name, amount in spread.resources.items():
@@ -74,7 +74,7 @@ def find(tx: Connection, asked: Asked) -> Found:
             having = search.matching(tx, one)
             parts[name] = {provider.id for provider in having}
             roots.append({provider.root_id for provider in having})
-        if not asked.nested:
+        if not requested.nested:
             fitting = {provider.id for provider in search.matching(tx, spread)}
             parts = {name: having & fitting for name, having in parts.items()}
     common = set.intersection(*roots) if roots else set()
@@ -88,11 +88,11 @@ def find(tx: Connection, asked: Asked) -> Found:
     used_roots: set[int] = set()
     for root_id in sorted(members):
         tree = _Tree({provider.id: provider for provider in members[root_id]}, stock, marks)
-        if not asked.root_required <= marks[root_id] or asked.root_forbidden & marks[root_id]:
+        if not requested.root_required <= marks[root_id] or requested.root_forbidden & marks[root_id]:
             continue
         serving = {suffix: [p.id for p in some if p.root_id == root_id] for suffix, some in singles.items()}
-        for candidate in itertools.islice(tree.ways(asked, parts, serving), WAYS_PER_TREE):
-            if asked.limit is not None and len(found) >= asked.limit:
+        for candidate in itertools.islice(tree.ways(requested, parts, serving), WAYS_PER_TREE):
+            if requested.limit is not None and len(found) >= requested.limit:
                 break
             found.append(candidate)
             used_roots.add(root_id)
@@ -113,18 +113,18 @@ class _Tree:
     marks: Mapping[int, set[str]]
 
     def ways(
-        self, asked: Asked, parts: Mapping[str, set[int]], serving: Mapping[str, Sequence[int]]
+        self, requested: CandidateRequest, parts: Mapping[str, set[int]], serving: Mapping[str, Sequence[int]]
     ) -> Iterator[Candidate]:
         suffixes = sorted(serving)
-        named = [[self._alone(asked.groups[suffix], id) for id in serving[suffix]] for suffix in suffixes]
-        spread = asked.groups.get("")
+        named = [[self._alone(requested.groups[suffix], id) for id in serving[suffix]] for suffix in suffixes]
+        spread = requested.groups.get("")
         unnamed = list(self._spread(spread, parts)) if spread is not None and spread.resources else [()]
         seen: set[frozenset[tuple[int, str, int]]] = set()
         for first, *rest in itertools.product(unnamed, *named):
             where = dict(zip(suffixes, (choice[0][0] for choice in rest), strict=True))
-            if asked.isolate and len(set(where.values())) < len(where):
+            if requested.isolate and len(set(where.values())) < len(where):
                 continue
-            if any(not self._together(where, group) for group in asked.same_subtree):
+            if any(not self._together(where, group) for group in requested.same_subtree):
                 continue
             sums: dict[tuple[int, str], int] = defaultdict(int)
             for id, name, amount in itertools.chain(first, *rest):

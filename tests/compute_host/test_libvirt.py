@@ -105,7 +105,7 @@ def spec(image: tuple[Path, str]) -> GuestSpec:
 
 
 @pytest.fixture
-def asked(libvirtd: PrivateLibvirtd) -> Iterator[libvirt.virConnect]:
+def requested(libvirtd: PrivateLibvirtd) -> Iterator[libvirt.virConnect]:
     """A connection that is not the driver's."""
     connection = libvirt.open(libvirtd.uri)
     yield connection
@@ -152,11 +152,13 @@ def test_images_of_many_formats_boot(bench: Bench, image: tuple[Path, str], kind
     printed(driver, guest.instance.uuid)
 
 
-def test_all_disks_are_made(bench: Bench, driver: LibvirtDriver, spec: GuestSpec, asked: libvirt.virConnect) -> None:
+def test_all_disks_are_made(
+    bench: Bench, driver: LibvirtDriver, spec: GuestSpec, requested: libvirt.virConnect
+) -> None:
     disks = (*spec.disks, Disk("ephemeral", 2**26), Disk("swap", 2**24))
     guest = replace(spec, disks=disks, config_drive=(DriveFile("openstack/latest/meta_data.json", b"{}"),))
     driver.spawn(guest)
-    text = asked.lookupByUUIDString(spec.instance.uuid).XMLDesc()
+    text = requested.lookupByUUIDString(spec.instance.uuid).XMLDesc()
     directory = bench.settings.state / spec.instance.uuid
     for name in ("disk", "disk.eph0", "disk.swap", "disk.config"):
         assert str(directory / name) in text
@@ -204,12 +206,12 @@ def test_a_file_outside_of_the_config_drive_is_refused(bench: Bench, driver: Lib
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_libvirt_takes_what_we_say(asked: libvirt.virConnect, driver: LibvirtDriver, name: str) -> None:
+def test_libvirt_takes_what_we_say(requested: libvirt.virConnect, driver: LibvirtDriver, name: str) -> None:
     from compute_host.virt.libvirt.domain import render
 
     guest, laid, choices = CASES[name]
     choices = replace(choices, kvm=False, cpu_mode="none", host="nobody")
-    made = asked.defineXMLFlags(render(guest, laid, choices), libvirt.VIR_DOMAIN_DEFINE_VALIDATE)
+    made = requested.defineXMLFlags(render(guest, laid, choices), libvirt.VIR_DOMAIN_DEFINE_VALIDATE)
     made.undefineFlags(libvirt.VIR_DOMAIN_UNDEFINE_NVRAM)
 
 
@@ -217,8 +219,8 @@ def test_uefi_boots(driver: LibvirtDriver, image: tuple[Path, str]) -> None:
     if not Path("/usr/share/OVMF").exists():
         pytest.skip("needs ovmf")
     plain = spec_of(*image)
-    wishes = {"image_hw_firmware_type": "uefi", "image_hw_machine_type": "q35"}
-    guest = replace(plain, instance=replace(plain.instance, system_metadata=wishes))
+    properties = {"image_hw_firmware_type": "uefi", "image_hw_machine_type": "q35"}
+    guest = replace(plain, instance=replace(plain.instance, system_metadata=properties))
     driver.spawn(guest)
     printed(driver, guest.instance.uuid, "BdsDxe")
     driver.reboot(guest, hard=True)
@@ -234,9 +236,13 @@ def test_names_that_try_to_break_things(driver: LibvirtDriver, image: tuple[Path
 
 
 def test_domains_of_others_are_left_alone(
-    bench: Bench, driver: LibvirtDriver, libvirtd: PrivateLibvirtd, asked: libvirt.virConnect, image: tuple[Path, str]
+    bench: Bench,
+    driver: LibvirtDriver,
+    libvirtd: PrivateLibvirtd,
+    requested: libvirt.virConnect,
+    image: tuple[Path, str],
 ) -> None:
-    foreign = asked.createXML(
+    foreign = requested.createXML(
         "<domain type='qemu'><name>foreign</name><memory unit='MiB'>16</memory><os><type>hvm</type></os></domain>"
     )
     other = Bench(libvirtd, bench.settings.state.parent, "h2")
@@ -279,13 +285,13 @@ def test_the_driver_comes_back_with_libvirtd(
 
 
 def test_what_a_guest_does_by_itself_is_told(
-    bench: Bench, driver: LibvirtDriver, spec: GuestSpec, asked: libvirt.virConnect
+    bench: Bench, driver: LibvirtDriver, spec: GuestSpec, requested: libvirt.virConnect
 ) -> None:
     uuid = spec.instance.uuid
     driver.spawn(spec)
     driver.pause(uuid)
     driver.unpause(uuid)
-    asked.lookupByUUIDString(uuid).destroy()  # nobody asked the driver
+    requested.lookupByUUIDString(uuid).destroy()  # nobody asked the driver
     wait_until(lambda: bench.events != [], "nothing is told")
     assert bench.events == [(uuid, PowerState.SHUTDOWN)]
 
@@ -305,7 +311,7 @@ def test_the_return_of_libvirtd_is_told_and_not_what_a_power_cut_did(
 
 
 def test_a_spawn_or_destroy_that_was_cut_off_is_done_again(
-    bench: Bench, driver: LibvirtDriver, spec: GuestSpec, asked: libvirt.virConnect
+    bench: Bench, driver: LibvirtDriver, spec: GuestSpec, requested: libvirt.virConnect
 ) -> None:
     uuid = spec.instance.uuid
     directory = bench.settings.state / uuid
@@ -316,7 +322,7 @@ def test_a_spawn_or_destroy_that_was_cut_off_is_done_again(
 
     def without_its_domain() -> None:
         driver.spawn(spec)
-        found = asked.lookupByUUIDString(uuid)
+        found = requested.lookupByUUIDString(uuid)
         found.destroy()
         found.undefine()
 
@@ -326,7 +332,7 @@ def test_a_spawn_or_destroy_that_was_cut_off_is_done_again(
 
     def defined_only() -> None:
         driver.spawn(spec)
-        asked.lookupByUUIDString(uuid).destroy()
+        requested.lookupByUUIDString(uuid).destroy()
 
     for cut in (half_directory, without_its_domain, without_its_directory, defined_only):
         cut()
@@ -339,7 +345,7 @@ def test_a_spawn_or_destroy_that_was_cut_off_is_done_again(
         driver.destroy(uuid)
         assert (driver.guests(), left(bench, uuid)) == ((), [])
         with pytest.raises(libvirt.libvirtError):
-            asked.lookupByUUIDString(uuid)
+            requested.lookupByUUIDString(uuid)
 
 
 def test_what_is_left_of_a_guest_is_listed(bench: Bench, driver: LibvirtDriver) -> None:
@@ -352,14 +358,14 @@ def test_what_is_left_of_a_guest_is_listed(bench: Bench, driver: LibvirtDriver) 
 
 
 def test_a_guest_whose_definition_was_lost_starts_from_its_disks(
-    bench: Bench, driver: LibvirtDriver, spec: GuestSpec, asked: libvirt.virConnect
+    bench: Bench, driver: LibvirtDriver, spec: GuestSpec, requested: libvirt.virConnect
 ) -> None:
     uuid = spec.instance.uuid
     kept = replace(spec, disks=(Disk("root", GIB),))
     for verb in (driver.power_on, lambda guest: driver.reboot(guest, hard=True)):
         driver.spawn(spec)
         printed(driver, uuid)
-        found = asked.lookupByUUIDString(uuid)
+        found = requested.lookupByUUIDString(uuid)
         found.destroy()
         found.undefine()
         assert driver.power_state(uuid) is PowerState.NOSTATE
@@ -413,12 +419,12 @@ def test_two_spawns_at_once_are_one(driver: LibvirtDriver, spec: GuestSpec) -> N
 
 
 def test_a_guest_with_the_hosts_own_network_has_a_card(
-    bench: Bench, image: tuple[Path, str], asked: libvirt.virConnect
+    bench: Bench, image: tuple[Path, str], requested: libvirt.virConnect
 ) -> None:
     driver = bench.driver(replace(bench.settings, libvirt=replace(bench.settings.libvirt, user_networking=True)))
     guest = replace(spec_of(*image, flavor=SMALL), nics=(nic(),))
     driver.spawn(guest)
-    assert "type='user'" in asked.lookupByUUIDString(guest.instance.uuid).XMLDesc()
+    assert "type='user'" in requested.lookupByUUIDString(guest.instance.uuid).XMLDesc()
 
 
 SPAWN = """
@@ -435,7 +441,7 @@ getattr(driver, sys.argv[1])(spec if sys.argv[1] == "spawn" else spec.instance.u
 @pytest.mark.faults
 @pytest.mark.parametrize("reached", ["", "base", "disk", "disk.swap", "disk.config.part", "guest.json", "console.log"])
 def test_an_agent_killed_in_the_middle_of_a_spawn(
-    bench: Bench, driver: LibvirtDriver, spec: GuestSpec, asked: libvirt.virConnect, reached: str
+    bench: Bench, driver: LibvirtDriver, spec: GuestSpec, requested: libvirt.virConnect, reached: str
 ) -> None:
     uuid = spec.instance.uuid
     guest = replace(
@@ -456,13 +462,13 @@ def test_an_agent_killed_in_the_middle_of_a_spawn(
     driver.destroy(uuid)
     assert (driver.guests(), left(bench, uuid)) == ((), [])
     with pytest.raises(libvirt.libvirtError):
-        asked.lookupByUUIDString(uuid)
+        requested.lookupByUUIDString(uuid)
 
 
 @pytest.mark.faults
 @pytest.mark.parametrize("gone", ["guest.json", "disk", ""])
 def test_an_agent_killed_in_the_middle_of_a_destroy(
-    bench: Bench, driver: LibvirtDriver, spec: GuestSpec, asked: libvirt.virConnect, gone: str
+    bench: Bench, driver: LibvirtDriver, spec: GuestSpec, requested: libvirt.virConnect, gone: str
 ) -> None:
     uuid = spec.instance.uuid
     driver.spawn(spec)
@@ -477,7 +483,7 @@ def test_an_agent_killed_in_the_middle_of_a_destroy(
     driver.destroy(uuid)
     assert (driver.guests(), left(bench, uuid)) == ((), [])
     with pytest.raises(libvirt.libvirtError):
-        asked.lookupByUUIDString(uuid)
+        requested.lookupByUUIDString(uuid)
 
 
 def test_a_port_is_plugged_into_its_bridge_and_nothing_of_it_is_left(

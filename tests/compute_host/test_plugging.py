@@ -43,7 +43,7 @@ class Scene:
         self._thread.join(10)
         return not self._thread.is_alive()
 
-    def turn(self) -> bool:
+    def switch(self) -> bool:
         """Turn the clock on until nobody waits any more."""
         for _ in range(1000):
             if not self._thread.is_alive():
@@ -56,14 +56,14 @@ class Scene:
 def test_a_port_is_seen_to_be_plugged_though_nobody_says_so() -> None:
     scene = Scene()
     scene.port.status = "ACTIVE"
-    assert scene.turn()
+    assert scene.switch()
     assert scene.errors == []
 
 
 @pytest.mark.parametrize("fatal", [True, False])
 def test_nobody_waits_for_ever(fatal: bool) -> None:
     scene = Scene(fatal=fatal)
-    assert scene.turn()
+    assert scene.switch()
     assert bool(scene.errors) == fatal
 
 

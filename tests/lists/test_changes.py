@@ -14,7 +14,7 @@ from sqlalchemy import select
 from api_cell.lists.merge import Merge, RowSource
 from api_cell.lists.rows_in_transit import READINGS, read_whole
 from cell_service.context import Deadline
-from cell_service.db import instance_bundles as carry
+from cell_service.db import instance_bundles
 from cell_service.db.schema import instances as table
 from cell_service.model.move import MoveKind, MovePhase
 from mapping_db import instance_mappings, moves
@@ -57,12 +57,12 @@ class Mover:
             active=uuid, target_cell=ids[target],
         )  # fmt: skip
         api.db.run(lambda tx: moves.insert_new(tx, move))
-        api.in_cell(source, lambda tx: carry.seal(tx, [uuid], now=clock.now()))
-        bundles = api.in_cell(source, lambda tx: carry.read(tx, [uuid], operations=True))
-        api.in_cell(target, lambda tx: carry.write(tx, bundles, hidden=True))
+        api.in_cell(source, lambda tx: instance_bundles.freeze(tx, [uuid], now=clock.now()))
+        bundles = api.in_cell(source, lambda tx: instance_bundles.read(tx, [uuid], operations=True))
+        api.in_cell(target, lambda tx: instance_bundles.write(tx, bundles, hidden=True))
         api.db.run(lambda tx: instance_mappings.move(tx, uuid, source=ids[source], target=ids[target]))
-        api.in_cell(target, lambda tx: carry.unseal(tx, [uuid]))
-        api.in_cell(source, lambda tx: carry.remove(tx, [uuid]))
+        api.in_cell(target, lambda tx: instance_bundles.unfreeze(tx, [uuid]))
+        api.in_cell(source, lambda tx: instance_bundles.remove(tx, [uuid]))
         ended = {"phase": MovePhase.DONE, "finished_at": clock.now(), "active": None}
         api.db.run(lambda tx: moves.record(tx, move, clock.now(), **ended))
         self.at[uuid] = target

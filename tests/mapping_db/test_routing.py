@@ -245,10 +245,10 @@ def placed(cloud: Cloud, cell: int | None) -> str:
 
 def test_an_instance_on_the_move_is_followed(cloud: Cloud) -> None:
     instance = placed(cloud, 1)
-    asked: list[int] = []
+    requested: list[int] = []
 
     def work(cell: Cell) -> str:
-        asked.append(cell.mapping.id)
+        requested.append(cell.mapping.id)
         if cell.mapping.id < 3:  # it leaves while we ask
             with cloud.db.begin() as tx:
                 instance_mappings.move(tx, instance, source=cell.mapping.id, target=cell.mapping.id + 1)
@@ -256,20 +256,20 @@ def test_an_instance_on_the_move_is_followed(cloud: Cloud) -> None:
         return "found"
 
     assert in_cell(cloud, instance, work, soon()) == "found"
-    assert asked == [1, 2, 3]
+    assert requested == [1, 2, 3]
 
 
 def test_a_cell_that_lost_it_is_asked_once(cloud: Cloud) -> None:
     instance = placed(cloud, 1)
-    asked: list[int] = []
+    requested: list[int] = []
 
     def work(cell: Cell) -> None:
-        asked.append(cell.mapping.id)
+        requested.append(cell.mapping.id)
         raise InstanceNotHere(instance_uuid=instance)
 
     with pytest.raises(InstanceNotFound):
         in_cell(cloud, instance, work, soon())
-    assert asked == [1]
+    assert requested == [1]
 
 
 def test_an_instance_in_no_cell_yet_is_for_the_caller(cloud: Cloud) -> None:

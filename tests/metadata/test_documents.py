@@ -12,7 +12,7 @@ from cell_service.metadata import documents, ec2
 from cell_service.metadata.content import Content
 from cell_service.metadata.drive import drive_files
 from cell_service.metadata.networks import network_data
-from cell_service.metadata.service import _told
+from cell_service.metadata.service import _reported
 from tests.metadata import samples
 from tests.metadata.network_schema import check_network_data
 
@@ -68,7 +68,7 @@ EC2_COUNTS = [9, 12, 12, 13, 13, 16, 17, 17, 17]
 
 def read(path: str, content: Content | None = None) -> bytes:
     """What a guest would be told at the path."""
-    return _told(content or samples.content(), [step for step in path.split("/") if step]).body
+    return _reported(content or samples.content(), [step for step in path.split("/") if step]).body
 
 
 @pytest.mark.parametrize("version", documents.VERSIONS)

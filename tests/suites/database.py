@@ -18,7 +18,7 @@ from sqlalchemy import Column, Connection, Integer, MetaData, Table, Text, inser
 
 import mapping_db.schema
 from cell_service.db import archive, instances
-from cell_service.db import instance_bundles as carry
+from cell_service.db import instance_bundles as bundles
 from cell_service.db import schema as cell_schema
 from cell_service.db import upgrades as migrate
 from cell_service.db.sql.engine import Database
@@ -263,11 +263,11 @@ class DatabaseSuite:
             assert instances.get(tx, made.uuid).shares == ()
             assert instances.change(tx, made.uuid, now=NOW, shares=(mapping,))
             assert instances.get(tx, made.uuid).shares == (mapping,)
-            (bundle,) = carry.read(tx, [made.uuid], operations=False)
+            (bundle,) = bundles.read(tx, [made.uuid], operations=False)
             assert instances.mark_deleted(tx, made.uuid, NOW)
             assert archive.archive(tx, [made.uuid], keep=True)["instances"] == 1
             assert tx.execute(select(cell_schema.shadow_instances.c.shares)).scalar_one() == (mapping,)
-            carry.write(tx, [bundle], hidden=False)
+            bundles.write(tx, [bundle], hidden=False)
             assert instances.get(tx, made.uuid).shares == (mapping,)
 
     def test_a_database_of_the_other_schema_is_refused(self, db: Database) -> None:

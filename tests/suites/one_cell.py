@@ -15,7 +15,7 @@ from cell_service import wire
 from cell_service.conductor.config import ConductorSettings
 from cell_service.conductor.context import ConductorContext
 from cell_service.conductor.duties import Duties
-from cell_service.conductor.endpoint import ConductorServant
+from cell_service.conductor.endpoint import ConductorEndpoint
 from cell_service.context import Context, Deadline, ManualClock, new_request_id
 from cell_service.db import actions, instances, operations
 from cell_service.db.schema import metadata
@@ -238,7 +238,7 @@ class OneConductor:
         )
         self.duties = Duties(self.deps, f"conductor:{uuid4()}")
         self.deps.work.set()
-        cell.queue.serve("conductor", dispatcher(ConductorServant(self.deps), cell.clock))
+        cell.queue.serve("conductor", dispatcher(ConductorEndpoint(self.deps), cell.clock))
 
     def work(self) -> bool:
         """Do what conductors do themselves, if somebody said that there is something."""

@@ -295,7 +295,7 @@ class MemoryNetworks:
         with self.lock:
             self._release([port for port in self.of(instance_uuid) if port.vif.port_id == port_id])
 
-    def take_back(self, ctx: Context, instance_uuid: str, key: str) -> None:
+    def roll_back(self, ctx: Context, instance_uuid: str, key: str) -> None:
         self._answer()
         with self.lock:
             self._release([port for port in self.of(instance_uuid) if port.key == key])

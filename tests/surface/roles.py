@@ -55,7 +55,7 @@ class RoleAuth:
         return Identity(f"{token}-user", "elsewhere" if token == "stranger" else PROJECT, ROLES[token])
 
 
-def verdicts(row: Row, who: str) -> set[bool]:
+def decisions(row: Row, who: str) -> set[bool]:
     """What the rules that may refuse this row say of a caller who asks about a thing of PROJECT."""
     rules = [policy["rule"] for policy in row.data["policies"] if policy["effect"] == "deny"]
     return {allowed(rule, who) for rule in rules}

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.edge.client import Client
-from tests.surface.roles import answers, callers, verdicts
+from tests.surface.roles import answers, callers, decisions
 from tests.surface.world import Row, World, rows
 
 pytestmark = pytest.mark.wide
@@ -30,7 +30,7 @@ def clients(world: World) -> Iterator[dict[str, Client]]:
 def test_who_is_refused(world: World, clients: dict[str, Client], row: Row) -> None:
     wrong = []
     for who, status in answers(world, clients, row).items():
-        said = verdicts(row, who)
+        said = decisions(row, who)
         assert status < 500 or status == 501, (who, status)
         refused = status == 403 or (status == 404 and (who == "stranger" or "-" in who))
         own = row.data["path"].startswith(OWN_THINGS) or (who == "stranger" and "{" not in row.data["path"])

@@ -193,7 +193,7 @@ class RowChecks:
             _fail_into_cell0(self._cloud, mapping)
 
     def _show(self, uuid: str) -> None:
-        self._cell.db.run(lambda tx: bundles.unseal(tx, [uuid]), self._deadline)
+        self._cell.db.run(lambda tx: bundles.unfreeze(tx, [uuid]), self._deadline)
 
     def _hide(self, uuid: str) -> None:
         self._cell.db.run(lambda tx: bundles.set_hidden(tx, [uuid], True), self._deadline)

@@ -85,7 +85,7 @@ def update(req: Request) -> Response:
     instance, cell = find.change(req.cloud, req.ctx, server_id, work)
     if "display_name" in wanted:
         req.cloud.db.run(lambda tx: instance_mappings.rename(tx, server_id, instance.display_name))
-    pinning.tell_scheduler(req.cloud, server_id, wanted)
+    pinning.notify_scheduler(req.cloud, server_id, wanted)
     shown = document(req, instance, cell)
     if not req.at_least(2, 75):
         shown = in_short(shown, instance)

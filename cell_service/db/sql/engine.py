@@ -200,7 +200,7 @@ def _engine(url: URL, limits: PoolLimits, opened: drivers.OpenConnections) -> En
         **options,
     )
     _connect_as_limited(engine, backend, limits, opened)
-    _begin_as_told(engine, "BEGIN IMMEDIATE" if backend == "sqlite" else "BEGIN")
+    _begin_in_mode(engine, "BEGIN IMMEDIATE" if backend == "sqlite" else "BEGIN")
     return engine
 
 
@@ -224,7 +224,7 @@ def _connect_as_limited(engine: Engine, backend: str, limits: PoolLimits, opened
             raise InvalidatePoolError
 
 
-def _begin_as_told(engine: Engine, opening: str) -> None:
+def _begin_in_mode(engine: Engine, opening: str) -> None:
     """Drivers never begin by themselves; transactions begin with `opening`, and reading connections have none."""
 
     @event.listens_for(engine, "begin")

@@ -79,7 +79,7 @@ class Prepared:
             cursor.execute(compiled.text, parameters)
             return answer(cursor), compiled.giving
         except Exception as error:
-            raise _told(tx, error, compiled.text) from error
+            raise _reported(tx, error, compiled.text) from error
         finally:
             cursor.close()
 
@@ -148,14 +148,14 @@ def _compile(statement: Select[Any] | Update | Delete, dialect: Dialect) -> _Com
     return _Compiled(str(compiled), names, values, taking, tuple(giving))
 
 
-def _told(tx: Connection, error: Exception, text: str) -> BaseException:
+def _reported(tx: Connection, error: Exception, text: str) -> BaseException:
     """The driver's error as SQLAlchemy tells it; a connection that is lost is given up."""
     dialect = tx.dialect
     driver: Any = dialect.loaded_dbapi
     lost = isinstance(error, driver.Error) and dialect.is_disconnect(error, tx.connection.dbapi_connection, None)
-    told = DBAPIError.instance(
+    reported = DBAPIError.instance(
         text, None, error, driver.Error, connection_invalidated=lost, dialect=dialect
     )  # fmt: skip
     if lost:
         tx.invalidate(error)
-    return told
+    return reported

@@ -24,7 +24,7 @@ def page_as(peer: Peer, ctx: Context, token: str, wanted: Wanted) -> Page:
     marker, left = wanted.marker, wanted.offset
     while True:
         size = min(left + wanted.limit - len(images), MOST)
-        found, more = _asked(peer, ctx, token, {**_filters(wanted), "limit": str(size)}, marker)
+        found, more = _requested(peer, ctx, token, {**_filters(wanted), "limit": str(size)}, marker)
         images += found[left:]
         left = max(0, left - len(found))
         if not more or not found or len(images) >= wanted.limit:
@@ -32,7 +32,9 @@ def page_as(peer: Peer, ctx: Context, token: str, wanted: Wanted) -> Page:
         marker = found[-1].id
 
 
-def _asked(peer: Peer, ctx: Context, token: str, query: dict[str, str], marker: str | None) -> tuple[list[Image], bool]:
+def _requested(
+    peer: Peer, ctx: Context, token: str, query: dict[str, str], marker: str | None
+) -> tuple[list[Image], bool]:
     reply = peer.ask_as(ctx, token, "GET", "/images", query=query if marker is None else {**query, "marker": marker})
     if reply.status in (400, 404):
         refused = "the image service refuses this query" if marker is None else f"marker [{marker[:255]}] not found"
@@ -44,15 +46,15 @@ def _asked(peer: Peer, ctx: Context, token: str, query: dict[str, str], marker: 
 
 def _filters(wanted: Wanted) -> dict[str, str]:
     """In the service's words; a value that looks like one of its operators is quoted."""
-    asked = {
+    requested = {
         "name": None if wanted.name is None else _plain(wanted.name),
         "status": "in:" + ",".join(wanted.statuses) if wanted.statuses else None,
         "min_ram": wanted.min_ram_mib,
         "min_disk": wanted.min_disk_gib,
     }
     if wanted.changed_since is not None:
-        asked["updated_at"] = f"gte:{wanted.changed_since.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"
-    return {**{name: str(value) for name, value in asked.items() if value is not None}, **wanted.properties}
+        requested["updated_at"] = f"gte:{wanted.changed_since.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"
+    return {**{name: str(value) for name, value in requested.items() if value is not None}, **wanted.properties}
 
 
 def _plain(name: str) -> str:

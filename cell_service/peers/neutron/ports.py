@@ -115,7 +115,7 @@ class Neutron:
             self._drop_surplus(ctx, mine, {port["id"] for port in ports})
             return self._vifs(ctx, ports, made)
         except PolycellError:
-            self._take_back(ctx, instance_uuid, made)
+            self._roll_back(ctx, instance_uuid, made)
             raise
 
     def plug(
@@ -154,7 +154,7 @@ class Neutron:
             if port["id"] == port_id:
                 self._release(ctx, port)
 
-    def take_back(self, ctx: Context, instance_uuid: str, key: str) -> None:
+    def roll_back(self, ctx: Context, instance_uuid: str, key: str) -> None:
         for port in self._ports_of(ctx, instance_uuid):
             if _mark(port).get(KEY) == key:
                 self._release(ctx, port)
@@ -320,7 +320,7 @@ class Neutron:
             if port["id"] not in used and _mark(port).get("created"):
                 self._calls.delete(ctx, "ports", port["id"])
 
-    def _take_back(self, ctx: Context, instance_uuid: str, made: Iterable[str]) -> None:
+    def _roll_back(self, ctx: Context, instance_uuid: str, made: Iterable[str]) -> None:
         for port_id in made:
             try:
                 self._calls.delete(ctx, "ports", port_id)

@@ -67,14 +67,14 @@ class Connection:
         with self._lock:
             self._closed, connection, self._open = True, self._open, None
         if connection is not None:
-            _let_go(connection)
+            _release(connection)
 
     def _opened(self) -> Any:
         with self._lock:
             if self._closed:
                 raise DriverError(reason="The driver is not connected.")
             if self._open is not None and not _alive(self._open):
-                _let_go(self._open)
+                _release(self._open)
                 self._open = None
             if self._open is None:
                 self._open = self._connected()
@@ -92,7 +92,7 @@ class Connection:
             connection.registerCloseCallback(self._went_away, None)
             connection.domainEventRegisterAny(None, libvirt.VIR_DOMAIN_EVENT_ID_LIFECYCLE, self._happened, None)
         except libvirt.libvirtError as error:
-            _let_go(connection)
+            _release(connection)
             raise DriverError(reason=f"libvirt at {self._uri} does not answer: {error}") from error
         log.info("connected to libvirt", extra=about(None, uri=self._uri))
         return connection
@@ -128,7 +128,7 @@ def _alive(connection: Any) -> bool:
         return False
 
 
-def _let_go(connection: Any) -> None:
+def _release(connection: Any) -> None:
     with contextlib.suppress(libvirt.libvirtError):
         connection.unregisterCloseCallback()
     with contextlib.suppress(libvirt.libvirtError):

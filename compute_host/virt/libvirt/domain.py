@@ -73,8 +73,8 @@ def tap_name(port_id: str) -> str:
 
 def render(spec: GuestSpec, laid: Laid, choices: Choices) -> str:
     """The guest's domain XML. Raises DriverError for what cannot be had."""
-    instance, flavor, wishes = spec.instance, spec.instance.flavor, spec.image_properties
-    machine = wishes.get("hw_machine_type") or choices.machine
+    instance, flavor, properties = spec.instance, spec.instance.flavor, spec.image_properties
+    machine = properties.get("hw_machine_type") or choices.machine
     pcie = "q35" in machine
     domain = Element("domain", type="kvm" if choices.kvm else "qemu")
     _add(domain, "name", domain_name(choices.name_prefix, instance.uuid))
@@ -82,17 +82,17 @@ def render(spec: GuestSpec, laid: Laid, choices: Choices) -> str:
     _metadata(_add(domain, "metadata"), spec, choices)
     _add(domain, "memory", str(flavor.memory_mib), unit="MiB")
     _add(domain, "vcpu", str(flavor.vcpus))
-    _boot(domain, laid, wishes, machine)
-    _features(domain, wishes, choices)
-    _processor(domain, flavor.vcpus, wishes, choices)
-    _clock(domain, wishes, choices)
+    _boot(domain, laid, properties, machine)
+    _features(domain, properties, choices)
+    _processor(domain, flavor.vcpus, properties, choices)
+    _clock(domain, properties, choices)
     for event, then in (("poweroff", "destroy"), ("reboot", "restart"), ("crash", "destroy")):
         _add(domain, f"on_{event}", then)
     devices = _add(domain, "devices")
-    _disks(devices, laid, wishes, choices, pcie=pcie)
+    _disks(devices, laid, properties, choices, pcie=pcie)
     for vif in spec.nics:
-        _nic(devices, vif, wishes, choices)
-    _small_devices(devices, laid, wishes, flavor.extra_specs)
+        _nic(devices, vif, properties, choices)
+    _small_devices(devices, laid, properties, flavor.extra_specs)
     if pcie:
         _add(devices, "controller", type="pci", model="pcie-root")
         for _ in range(choices.spare_ports):
@@ -140,12 +140,12 @@ def _metadata(parent: Element, spec: GuestSpec, choices: Choices) -> None:
         _add(ours, f"{{{NAMESPACE}}}{name}", value)
 
 
-def _boot(domain: Element, laid: Laid, wishes: Mapping[str, str], machine: str) -> None:
-    uefi = wishes.get("hw_firmware_type", "bios") == "uefi"
+def _boot(domain: Element, laid: Laid, properties: Mapping[str, str], machine: str) -> None:
+    uefi = properties.get("hw_firmware_type", "bios") == "uefi"
     system = _add(domain, "os", **({"firmware": "efi"} if uefi else {}))
     _add(system, "type", "hvm", arch="x86_64", machine=machine)
     if uefi:
-        secure = wishes.get("os_secure_boot", "disabled") == "required"
+        secure = properties.get("os_secure_boot", "disabled") == "required"
         firmware = _add(system, "firmware")
         for feature in ("secure-boot", "enrolled-keys"):
             _add(firmware, "feature", enabled="yes" if secure else "no", name=feature)
@@ -156,49 +156,49 @@ def _boot(domain: Element, laid: Laid, wishes: Mapping[str, str], machine: str) 
         if laid.ramdisk is not None:
             _add(system, "initrd", str(laid.ramdisk))
         root = "" if laid.ramdisk is not None else f"{ROOT_COMMAND_LINE} "
-        _add(system, "cmdline", wishes.get("os_command_line") or root + DEFAULT_COMMAND_LINE)
+        _add(system, "cmdline", properties.get("os_command_line") or root + DEFAULT_COMMAND_LINE)
     else:
         _add(system, "boot", dev="hd")
 
 
-def _features(domain: Element, wishes: Mapping[str, str], choices: Choices) -> None:
+def _features(domain: Element, properties: Mapping[str, str], choices: Choices) -> None:
     features = _add(domain, "features")
     _add(features, "acpi")
     _add(features, "apic")
-    if wishes.get("os_secure_boot") == "required":
+    if properties.get("os_secure_boot") == "required":
         _add(features, "smm", state="on")
     if not choices.kvm:  # else QEMU takes hundreds of MiB a guest for code that it translated
         _add(_add(features, "tcg"), "tb-cache", str(TCG_CACHE_MIB), unit="MiB")
 
 
-def _processor(domain: Element, vcpus: int, wishes: Mapping[str, str], choices: Choices) -> None:
+def _processor(domain: Element, vcpus: int, properties: Mapping[str, str], choices: Choices) -> None:
     mode = choices.cpu_mode
     cpu = _add(domain, "cpu") if mode == "none" else _add(domain, "cpu", mode=mode)
     if mode == "custom" and choices.cpu_models:
         cpu.set("match", "exact")
         _add(cpu, "model", choices.cpu_models[0], fallback="allow")
-    cores, threads = (_number(wishes, f"hw_cpu_{what}") for what in ("cores", "threads"))
+    cores, threads = (_number(properties, f"hw_cpu_{what}") for what in ("cores", "threads"))
     sockets = vcpus // (cores * threads)
     if sockets * cores * threads != vcpus or not sockets:
         sockets, cores, threads = vcpus, 1, 1
     _add(cpu, "topology", sockets=str(sockets), cores=str(cores), threads=str(threads))
 
 
-def _number(wishes: Mapping[str, str], name: str) -> int:
-    value = wishes.get(name, "")
+def _number(properties: Mapping[str, str], name: str) -> int:
+    value = properties.get(name, "")
     return max(1, int(value)) if value.isdecimal() else 1
 
 
-def _clock(domain: Element, wishes: Mapping[str, str], choices: Choices) -> None:
-    clock = _add(domain, "clock", offset="localtime" if wishes.get("os_type") == "windows" else "utc")
+def _clock(domain: Element, properties: Mapping[str, str], choices: Choices) -> None:
+    clock = _add(domain, "clock", offset="localtime" if properties.get("os_type") == "windows" else "utc")
     if choices.kvm:
         _add(clock, "timer", name="pit", tickpolicy="delay")
         _add(clock, "timer", name="rtc", tickpolicy="catchup")
-    _add(clock, "timer", name="hpet", present="yes" if wishes.get("hw_time_hpet", "").lower() == "true" else "no")
+    _add(clock, "timer", name="hpet", present="yes" if properties.get("hw_time_hpet", "").lower() == "true" else "no")
 
 
-def _disks(devices: Element, laid: Laid, wishes: Mapping[str, str], choices: Choices, *, pcie: bool) -> None:
-    bus = wishes.get("hw_disk_bus", "virtio")
+def _disks(devices: Element, laid: Laid, properties: Mapping[str, str], choices: Choices, *, pcie: bool) -> None:
+    bus = properties.get("hw_disk_bus", "virtio")
     if bus not in _BUSES or (bus == "ide" and pcie):
         raise DriverError(reason=f"A disk bus {bus} cannot be had on this machine type.")
     letters = iter("abcdefgh")
@@ -211,7 +211,7 @@ def _disks(devices: Element, laid: Laid, wishes: Mapping[str, str], choices: Cho
             _add(made, "serial", "root")
     buses = {bus}
     if laid.drive is not None:
-        drive_bus = wishes.get("hw_cdrom_bus", "scsi" if pcie else "ide") if laid.drive_is_cdrom else "virtio"
+        drive_bus = properties.get("hw_cdrom_bus", "scsi" if pcie else "ide") if laid.drive_is_cdrom else "virtio"
         if drive_bus not in _BUSES or (drive_bus == "ide" and pcie):
             raise DriverError(reason=f"A CD-ROM bus {drive_bus} cannot be had on this machine type.")
         made = _add(devices, "disk", type="file", device="cdrom" if laid.drive_is_cdrom else "disk")
@@ -223,7 +223,7 @@ def _disks(devices: Element, laid: Laid, wishes: Mapping[str, str], choices: Cho
             _add(made, "readonly")
         buses.add(drive_bus)
     if "scsi" in buses:
-        _add(devices, "controller", type="scsi", index="0", model=wishes.get("hw_scsi_model", "virtio-scsi"))
+        _add(devices, "controller", type="scsi", index="0", model=properties.get("hw_scsi_model", "virtio-scsi"))
     if "usb" not in buses:
         _add(devices, "controller", type="usb", model="none")
 
@@ -241,8 +241,8 @@ def interface(spec: GuestSpec, vif: Vif, choices: Choices) -> str:
     return ElementTree.tostring(devices[0], encoding="unicode")
 
 
-def _nic(devices: Element, vif: Vif, wishes: Mapping[str, str], choices: Choices) -> None:
-    model = vif.details.get("vif_model") or wishes.get("hw_vif_model", "virtio")
+def _nic(devices: Element, vif: Vif, properties: Mapping[str, str], choices: Choices) -> None:
+    model = vif.details.get("vif_model") or properties.get("hw_vif_model", "virtio")
     if model not in _NIC_MODELS:
         raise DriverError(reason=f"A network card of model {model} cannot be had.")
     if choices.user_networking:
@@ -272,11 +272,11 @@ def _nic(devices: Element, vif: Vif, wishes: Mapping[str, str], choices: Choices
     _add(nic, "rom", enabled="no")
 
 
-def _small_devices(devices: Element, laid: Laid, wishes: Mapping[str, str], extra_specs: Mapping[str, str]) -> None:
+def _small_devices(devices: Element, laid: Laid, properties: Mapping[str, str], extra_specs: Mapping[str, str]) -> None:
     serial = _add(devices, "serial", type="file")
     _add(serial, "source", path=str(laid.console), append="on")
     _add(serial, "target", port="0")
-    if wishes.get("hw_qemu_guest_agent", "").lower() in ("yes", "true", "1", "on"):
+    if properties.get("hw_qemu_guest_agent", "").lower() in ("yes", "true", "1", "on"):
         channel = _add(devices, "channel", type="unix")
         _add(channel, "source", mode="bind")
         _add(channel, "target", type="virtio", name="org.qemu.guest_agent.0")

@@ -106,7 +106,7 @@ class LibvirtDriver:
             if self._is_made(uuid):
                 return
             self._remove(uuid)
-            self._check_room(spec)
+            self._check_space(spec)
             try:
                 laid = self._storage.make(spec)
                 self._define_and_start(spec, laid)
@@ -150,17 +150,17 @@ class LibvirtDriver:
             self._reboot_hard(spec)
 
     def pause(self, uuid: str) -> None:
-        self._turn("pause", uuid, PowerState.RUNNING, PowerState.PAUSED, lambda found: found.suspend())
+        self._switch("pause", uuid, PowerState.RUNNING, PowerState.PAUSED, lambda found: found.suspend())
 
     def unpause(self, uuid: str) -> None:
-        self._turn("unpause", uuid, PowerState.PAUSED, PowerState.RUNNING, lambda found: found.resume())
+        self._switch("unpause", uuid, PowerState.PAUSED, PowerState.RUNNING, lambda found: found.resume())
 
     def suspend(self, uuid: str) -> None:
-        self._turn("suspend", uuid, PowerState.RUNNING, PowerState.SUSPENDED, lambda found: found.managedSave())
+        self._switch("suspend", uuid, PowerState.RUNNING, PowerState.SUSPENDED, lambda found: found.managedSave())
 
     def resume(self, spec: GuestSpec) -> None:
         uuid = spec.instance.uuid
-        self._turn("resume", uuid, PowerState.SUSPENDED, PowerState.RUNNING, lambda found: found.create())
+        self._switch("resume", uuid, PowerState.SUSPENDED, PowerState.RUNNING, lambda found: found.create())
 
     def attach_interface(self, spec: GuestSpec, vif: Vif) -> None:
         with self._gate(spec.instance.uuid), self._guest(spec.instance.uuid) as found:
@@ -198,7 +198,7 @@ class LibvirtDriver:
             self._define_and_start(spec, laid)
             self._noted(uuid)
 
-    def _turn(self, verb: str, uuid: str, before: PowerState, after: PowerState, act: Any) -> None:
+    def _switch(self, verb: str, uuid: str, before: PowerState, after: PowerState, act: Any) -> None:
         with self._gate(uuid), self._guest(uuid) as found:
             now = states.of(found)
             if now is after:
@@ -236,22 +236,22 @@ class LibvirtDriver:
 
     def _shut_down(self, found: Any, seconds: float) -> bool:
         """Ask the guest to shut down, again and again. Whether it did within that time."""
-        begun, asked = self._clock.monotonic(), -ASK_AGAIN_SECONDS
+        begun, requested = self._clock.monotonic(), -ASK_AGAIN_SECONDS
         while True:
             if not found.isActive():
                 return True
             passed = self._clock.monotonic() - begun
             if passed >= seconds:
                 return False
-            if passed - asked >= ASK_AGAIN_SECONDS:
-                asked = passed
+            if passed - requested >= ASK_AGAIN_SECONDS:
+                requested = passed
                 with contextlib.suppress(libvirt.libvirtError):  # it may have gone this very moment
                     found.shutdownFlags(libvirt.VIR_DOMAIN_SHUTDOWN_ACPI_POWER_BTN)
             self._clock.wait(self._stopped, min(LOOK_SECONDS, seconds - passed))
             if self._stopped.is_set():
                 raise DriverError(reason="The driver was stopped.")
 
-    def _check_room(self, spec: GuestSpec) -> None:
+    def _check_space(self, spec: GuestSpec) -> None:
         """Raises HostOutOfSpace."""
         ratios, reserved, use = self._settings.ratios, self._settings.reserved, self._use()
         with self._connection.use() as connection:
@@ -299,11 +299,11 @@ class LibvirtDriver:
 
     def _capabilities(self) -> tuple[node.Capabilities, bool]:
         if self._known is None:
-            asked = self._settings.libvirt.virt_type
+            requested = self._settings.libvirt.virt_type
             with self._connection.use() as connection:
                 offered = node.read(connection)
-                kvm = asked == "kvm" or (
-                    asked == "auto" and offered.offers_kvm and probe.works("kvm", self._settings.state / PROBE_FILE)
+                kvm = requested == "kvm" or (
+                    requested == "auto" and offered.offers_kvm and probe.works("kvm", self._settings.state / PROBE_FILE)
                 )
                 self._known = (node.read(connection, kvm=kvm), kvm)
         return self._known
@@ -326,7 +326,7 @@ class LibvirtDriver:
 
     def _happened(self, uuid: str, _event: int, _detail: int) -> None:
         if self._storage.path(uuid).exists():
-            self._watch.look_at(uuid)
+            self._watch.examine(uuid)
 
     def _noted(self, uuid: str) -> None:
         """A verb is done: what it led to is no news."""

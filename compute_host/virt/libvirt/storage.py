@@ -91,7 +91,7 @@ class Storage:
                 inspection.check(disk, spec.instance.image_ref)
         try:
             self._directory.mkdir(parents=True, exist_ok=True)
-            self._check_room(spec)
+            self._check_space(spec)
             root.mkdir()
             disks = tuple(self._disk(root, disk) for disk in spec.disks if disk.size_bytes or disk.image)
             laid = Laid(
@@ -144,7 +144,7 @@ class Storage:
 
     # -- inside --------------------------------------------------------------------------------------
 
-    def _check_room(self, spec: GuestSpec) -> None:
+    def _check_space(self, spec: GuestSpec) -> None:
         """What will be written at once has to fit; what guests may fill later is the scheduler's to count."""
         wanted = MARGIN_BYTES + sum(len(file.content) for file in spec.config_drive or ())
         for disk in spec.disks:

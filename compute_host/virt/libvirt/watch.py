@@ -24,11 +24,11 @@ AGAIN_SECONDS = 1.0
 
 
 class Watch:
-    """One thread that looks and tells. `look_at` and `await_return` return at once."""
+    """One thread that looks and tells. `examine` and `await_return` return at once."""
 
     def __init__(self, power_now: Callable[[str], PowerState], clock: Clock) -> None:
         self._power_now, self._clock = power_now, clock
-        self._asked: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+        self._requested: queue.SimpleQueue[str | None] = queue.SimpleQueue()
         self._stopped = threading.Event()
         self._thread: threading.Thread | None = None
         self._lock = threading.Lock()
@@ -48,17 +48,17 @@ class Watch:
 
     def stop(self) -> None:
         self._stopped.set()
-        self._asked.put(None)
+        self._requested.put(None)
         thread, self._thread = self._thread, None
         if thread is not None and thread is not threading.current_thread():
             thread.join(5)
 
-    def look_at(self, uuid: str) -> None:
-        self._asked.put(uuid)
+    def examine(self, uuid: str) -> None:
+        self._requested.put(uuid)
 
     def await_return(self) -> None:
         """libvirt is away: connect again, and say so. Whoever hears it looks at every guest anyway."""
-        self._asked.put("")
+        self._requested.put("")
 
     @contextlib.contextmanager
     def hushed(self, uuid: str) -> Iterator[None]:
@@ -72,7 +72,7 @@ class Watch:
                 self._hushed[uuid] -= 1
                 if not self._hushed[uuid]:
                     del self._hushed[uuid]
-            self.look_at(uuid)
+            self.examine(uuid)
 
     def note(self, uuid: str, state: PowerState) -> None:
         """This is known to whoever asked for it."""
@@ -85,12 +85,12 @@ class Watch:
 
     def _run(self, listener: PowerListener, returned: Returned, guests: Callable[[], tuple[Guest, ...]]) -> None:
         while not self._stopped.is_set():
-            uuid = self._asked.get()
+            uuid = self._requested.get()
             if self._stopped.is_set() or uuid is None:
                 continue
             try:
                 if uuid:
-                    self._tell(listener, uuid, self._power_now(uuid))
+                    self._report(listener, uuid, self._power_now(uuid))
                 else:
                     self._connect_again(guests)
                     returned()
@@ -112,7 +112,7 @@ class Watch:
                 self._known = {guest.uuid: guest.power_state for guest in found}
             return
 
-    def _tell(self, listener: PowerListener, uuid: str, state: PowerState) -> None:
+    def _report(self, listener: PowerListener, uuid: str, state: PowerState) -> None:
         with self._lock:
             if uuid in self._hushed:
                 return

@@ -193,7 +193,7 @@ class SimulatedDriver:
         if guest.power_state in travel.ALIVE:
             raise DriverError(reason="The guest is not off: its disks cannot be taken away.")
         self._take(self._options.verb_seconds)
-        return travel.luggage_of(self._state.get(uuid), self._state.node_uuid)
+        return travel.migration_data(self._state.get(uuid), self._state.node_uuid)
 
     def send(self, uuid: str) -> dict[str, object]:
         guest = self._made(uuid)
@@ -210,7 +210,7 @@ class SimulatedDriver:
             if now not in travel.RUNS:
                 raise DriverError(reason="The guest went off while it was sent.")
             guest = self._state.change(uuid, power_state=PowerState.PAUSED, sent=now)
-        return travel.luggage_of(guest, self._state.node_uuid)
+        return travel.migration_data(guest, self._state.node_uuid)
 
     def sending(self, uuid: str) -> OutgoingMigration | None:
         return self._trips.progress(uuid)
@@ -402,10 +402,10 @@ class SimulatedDriver:
             others = [guest for guest in self._state.guests() if guest.uuid != record.uuid]
             if self._state.maintenance and len(others) == len(self._state.guests()):
                 raise DriverError(reason="The host is in maintenance: it takes no guests.")
-            self._check_room([*others, record])
+            self._check_space([*others, record])
             self._state.put(record)
 
-    def _check_room(self, guests: list[Record]) -> None:
+    def _check_space(self, guests: list[Record]) -> None:
         options, ratios, reserved = self._options, self._settings.ratios, self._settings.reserved
         vcpus, memory_mib, disk_gib = node.used(guests)
         for what, wanted, there in (

@@ -14,7 +14,7 @@ RUNS = (PowerState.RUNNING, PowerState.PAUSED)
 ALIVE = (*RUNS, PowerState.SUSPENDED)
 
 
-def luggage_of(guest: Record, node_uuid: str) -> dict[str, object]:
+def migration_data(guest: Record, node_uuid: str) -> dict[str, object]:
     """Luggage of a guest of this node. A sent guest's says what it did when it was sent, not that it stands still."""
     as_it_was = guest if guest.sent is None else replace(guest, power_state=guest.sent, sent=None)
     return {"from": node_uuid, "guest": wire.to_plain(as_it_was)}
