@@ -49,7 +49,7 @@ class ComputeEndpoint(Compute):
         self._claim()
 
     def port_event(self, ctx: Context, instance_uuid: str, port_id: str, failed: bool) -> None:
-        self._plugging.told(instance_uuid, port_id, failed=failed)
+        self._plugging.reported(instance_uuid, port_id, failed=failed)
 
     def get_console_output(self, ctx: Context, instance_uuid: str, tail_length: int | None) -> str:
         if not isinstance(self._driver, ConsoleLog):

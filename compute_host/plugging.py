@@ -28,7 +28,7 @@ class Plugging:
         self._waiting: dict[str, threading.Event] = {}
         self._failed: set[str] = set()
 
-    def told(self, instance_uuid: str, port_id: str, *, failed: bool) -> None:
+    def reported(self, instance_uuid: str, port_id: str, *, failed: bool) -> None:
         """The network service has something to say about a port of the instance."""
         with self._lock:
             event = self._waiting.get(instance_uuid)

@@ -28,27 +28,27 @@ def reconcile(ctx: Context, host: str, driver: Driver, conductor: Conductor, bac
     touched = backlog.touched_after(began)
     reports = tuple(GuestReport(guest.uuid, guest.power_state) for guest in guests if guest.uuid not in touched)
     states = {report.instance_uuid: report.power_state for report in reports}
-    for verdict in conductor.reconcile(ctx, host, reports):
-        uuid = verdict.instance_uuid
-        if verdict.verdict == "keep" or not backlog.reserve(uuid):
+    for decision in conductor.reconcile(ctx, host, reports):
+        uuid = decision.instance_uuid
+        if decision.decision == "keep" or not backlog.reserve(uuid):
             continue
         try:
             if uuid in backlog.touched_after(began):
                 continue  # an operation came and went since: the verdict is old
-            _execute(ctx, host, driver, verdict.verdict, uuid, states.get(uuid))
+            _execute(ctx, host, driver, decision.decision, uuid, states.get(uuid))
         except PolycellError as error:
             log.warning(
                 "verdict on a guest not carried out",
-                extra=about(ctx, instance=uuid, host=host, verdict=verdict.verdict, reason=error),
+                extra=about(ctx, instance=uuid, host=host, decision=decision.decision, reason=error),
             )
         finally:
             backlog.release(uuid)
 
 
-def _execute(ctx: Context, host: str, driver: Driver, verdict: str, uuid: str, state: PowerState | None) -> None:
-    if verdict == "destroy":
+def _execute(ctx: Context, host: str, driver: Driver, decision: str, uuid: str, state: PowerState | None) -> None:
+    if decision == "destroy":
         driver.destroy(uuid)
         log.warning("guest destroyed, not the cell's", extra=about(ctx, instance=uuid, host=host))
-    elif verdict == "quarantine" and state not in OFF:
+    elif decision == "quarantine" and state not in OFF:
         driver.power_off(uuid, graceful_seconds=0)
         log.warning("guest turned off, its instance is being evacuated", extra=about(ctx, instance=uuid, host=host))

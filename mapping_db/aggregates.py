@@ -75,7 +75,7 @@ def add(tx: Connection, uuid: str, name: str, availability_zone: str | None, now
     except IntegrityError as error:
         raise AggregateNameExists(name=name) from error
     assert made is not None
-    _tell(tx, now)
+    _notify(tx, now)
     return get(tx, made[0])
 
 
@@ -87,7 +87,7 @@ def rename(tx: Connection, aggregate_id: int, name: str, now: datetime) -> Aggre
         raise AggregateNameExists(name=name) from error
     if not changed:
         raise AggregateNotFound(aggregate_id=aggregate_id)
-    _tell(tx, now)
+    _notify(tx, now)
     return get(tx, aggregate_id)
 
 
@@ -103,7 +103,7 @@ def set_metadata(tx: Connection, aggregate_id: int, changed: Mapping[str, str | 
         for host in before.hosts:
             _demand_zone(tx, host, zone, aggregate_id)
     tx.execute(update(table).where(table.c.id == aggregate_id).values(metadata=metadata, updated_at=now))
-    _tell(tx, now)
+    _notify(tx, now)
     return get(tx, aggregate_id)
 
 
@@ -117,7 +117,7 @@ def add_host(tx: Connection, aggregate_id: int, host: str, now: datetime) -> Agg
     except IntegrityError as error:
         raise AggregateHostExists(aggregate_id=aggregate_id, host=host) from error
     tx.execute(update(table).where(table.c.id == aggregate_id).values(updated_at=now))
-    _tell(tx, now)
+    _notify(tx, now)
     return get(tx, aggregate_id)
 
 
@@ -127,7 +127,7 @@ def remove_host(tx: Connection, aggregate_id: int, host: str, now: datetime) -> 
     if not tx.execute(delete(members).where(members.c.aggregate_id == aggregate_id, members.c.host == host)).rowcount:
         raise AggregateHostNotFound(aggregate_id=aggregate_id, host=host)
     tx.execute(update(table).where(table.c.id == aggregate_id).values(updated_at=now))
-    _tell(tx, now)
+    _notify(tx, now)
     return get(tx, aggregate_id)
 
 
@@ -136,7 +136,7 @@ def remove(tx: Connection, aggregate_id: int, now: datetime) -> None:
     tx.execute(delete(members).where(members.c.aggregate_id == aggregate_id))
     if not tx.execute(delete(table).where(table.c.id == aggregate_id)).rowcount:
         raise AggregateNotFound(aggregate_id=aggregate_id)
-    _tell(tx, now)
+    _notify(tx, now)
 
 
 def zones(tx: Connection) -> dict[str, str]:
@@ -148,7 +148,7 @@ def zones(tx: Connection) -> dict[str, str]:
     return found
 
 
-def _tell(tx: Connection, now: datetime) -> None:
+def _notify(tx: Connection, now: datetime) -> None:
     changes.note(tx, [changes.HOST_AGGREGATES], now)
 
 

@@ -25,6 +25,7 @@ from cell_service.operations.declaration import (
 from cell_service.operations.effects import ReleaseAttachments
 from cell_service.operations.rule import ANY_TASK, NOT_DELETED, Rule
 from cell_service.operations.secret import Secret
+from cell_service.wire import stored_as
 
 EVENT = "event"
 """Where the arguments say as which event it shows."""
@@ -46,18 +47,18 @@ class PrepareSourceArguments:
 
 @dataclass(frozen=True, slots=True)
 class PrepareSourceResult:
-    """`luggage`: the migrate data, which the destination needs. `was_running`: the guest ran before."""
+    """`migrate_data`: what the destination needs. `was_running`: the guest ran before."""
 
-    luggage: dict[str, Any] = field(default_factory=dict)
+    migrate_data: dict[str, Any] = field(default_factory=dict, metadata=stored_as("luggage"))
     was_running: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class PrepareDestinationArguments:
-    """The guest is here, and does not run; without migrate data (`luggage`) it is made from `image` (None: from the
+    """The guest is here, and does not run; without `migrate_data` it is made from `image` (None: from the
     instance's own), with config drive and all."""
 
-    luggage: dict[str, Any] | None = None
+    migrate_data: dict[str, Any] | None = field(default=None, metadata=stored_as("luggage"))
     live: bool = False
     flavor: Flavor | None = None
     admin_password: Secret[str] = field(default="", repr=False)
@@ -75,7 +76,7 @@ class ActivateArguments:
 
     run: bool = False
     live: bool = False
-    luggage: dict[str, Any] | None = None
+    migrate_data: dict[str, Any] | None = field(default=None, metadata=stored_as("luggage"))
     flavor: Flavor | None = None
     image: str | None = None
     event: str | None = None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from cell_service.context import Context
 from cell_service.model.events import ServerEvent
@@ -11,6 +11,7 @@ from cell_service.model.instance import Instance
 from cell_service.model.lifecycle import PowerState
 from cell_service.model.operation import ClaimedOperation, Outcome
 from cell_service.rpc.contract import Contract, call, cast
+from cell_service.wire import stored_as
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +46,7 @@ class GuestDecision:
     it: turn it off at once and never start it, for it is being evacuated."""
 
     instance_uuid: str
-    verdict: str
+    decision: str = field(metadata=stored_as("verdict"))
 
 
 class Conductor(Contract):

@@ -52,7 +52,7 @@ def prepare_destination(
     """With migrate data from what another host gave; without from the instance's image, config drive and all."""
     movable = _movable(context.driver)
     work = volumes.bring(context, _here(context, work, arguments.flavor))
-    migrate_data = arguments.luggage or None
+    migrate_data = arguments.migrate_data or None
     with contextlib.ExitStack() as files:
         if migrate_data is None:
             made_of = BuildArguments(admin_password=arguments.admin_password, cell=arguments.cell or "")
@@ -72,7 +72,7 @@ def activate(context: HostContext, work: OperationContext, arguments: ActivateAr
     if context.networks is not None and work.instance.network_info:
         vifs = context.networks.bind(work.ctx, work.instance.uuid, context.host)
     work.check()
-    spec, migrate_data = spec_of(context, work, vifs), arguments.luggage or None
+    spec, migrate_data = spec_of(context, work, vifs), arguments.migrate_data or None
     if arguments.live and migrate_data is not None:
         movable.arrive(spec, migrate_data)
     elif arguments.run:

@@ -160,24 +160,25 @@ class ConsoleLog(Protocol):
 class Movable(Protocol):
     """A driver whose guests can go to another host, and come from one.
 
-    Luggage is JSON: what one driver of the kind gives, another takes. A guest that goes stays where it is, not running,
-    until `destroy`; so each move can be undone by starting it again.
+    Migrate data is JSON: what one driver of the kind gives, another takes. A guest that goes stays where it is, not
+    running, until `destroy`; so each move can be undone by starting it again.
     """
 
     def pack(self, uuid: str) -> dict[str, object]:
-        """The luggage of a guest that is off, disks and all. Raises GuestNotFound, DriverError (also when it runs)."""
+        """The migrate data of a guest that is off, disks and all. Raises GuestNotFound, DriverError (also when it
+        runs)."""
 
     def send(self, uuid: str) -> dict[str, object]:
-        """The luggage of a running (or paused) guest, taken while it ran; it stands still when this returns, and
-        goes on by `power_on`. Sent already: the same luggage. Raises GuestNotFound, DriverError."""
+        """The migrate data of a running (or paused) guest, taken while it ran; it stands still when this returns, and
+        goes on by `power_on`. Sent already: the same migrate data. Raises GuestNotFound, DriverError."""
 
-    def receive(self, spec: GuestSpec, luggage: dict[str, object] | None) -> None:
-        """The guest is here as `spec` says and does not run. Without luggage it is made from the disks of `spec`.
-        There already, and not running: it is given the size that `spec` says, and the disks in luggage of another host.
-        After any error nothing new is left, and what was there is as it was. Raises ImageUnacceptable, HostOutOfSpace,
-        DriverError (also when it runs)."""
+    def receive(self, spec: GuestSpec, migrate_data: dict[str, object] | None) -> None:
+        """The guest is here as `spec` says and does not run. Without migrate data it is made from the disks of `spec`.
+        There already, and not running: it is given the size that `spec` says, and the disks in another host's
+        migrate data. After any error nothing new is left, and what was there is as it was. Raises ImageUnacceptable,
+        HostOutOfSpace, DriverError (also when it runs)."""
 
-    def arrive(self, spec: GuestSpec, luggage: dict[str, object]) -> None:
+    def arrive(self, spec: GuestSpec, migrate_data: dict[str, object]) -> None:
         """A guest that was sent while it ran goes on here as it was there; where it was sent from, as it was. Runs
         already: nothing happens."""
 

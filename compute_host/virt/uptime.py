@@ -8,7 +8,7 @@ from pathlib import Path
 _UPTIME, _LOAD = Path("/proc/uptime"), Path("/proc/loadavg")
 
 
-def told(now: datetime) -> str | None:
+def reported(now: datetime) -> str | None:
     """` 12:00:01 up 3 days, 4:05, load average: 0.10, 0.20, 0.30`; None where the kernel does not say."""
     try:
         seconds, load = float(_UPTIME.read_text().split()[0]), _LOAD.read_text().split()[:3]

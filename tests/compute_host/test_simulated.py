@@ -114,9 +114,9 @@ def test_moves_fail_on_request_and_work_the_next_time(
             return step()
 
     failed: list[str] = []
-    luggage = again(lambda: driver.send(uuid))
-    again(lambda: target.receive(here, luggage))
-    again(lambda: target.arrive(here, luggage))
+    migrate_data = again(lambda: driver.send(uuid))
+    again(lambda: target.receive(here, migrate_data))
+    again(lambda: target.arrive(here, migrate_data))
     target.power_off(uuid, graceful_seconds=0)
     again(lambda: target.pack(uuid))
     assert failed == ["the road is closed"]
@@ -129,9 +129,9 @@ def test_a_guest_keeps_its_boots_and_the_console_tells_of_its_journey(
     spec = spec_of(*image, name="web-1")
     driver.spawn(spec)
     before = driver.console_output(spec.instance.uuid)
-    luggage = driver.send(spec.instance.uuid)
-    other.receive(as_it_is(spec), luggage)
-    other.arrive(as_it_is(spec), luggage)
+    migrate_data = driver.send(spec.instance.uuid)
+    other.receive(as_it_is(spec), migrate_data)
+    other.arrive(as_it_is(spec), migrate_data)
     after = other.console_output(spec.instance.uuid)
     assert after.startswith(before)
     assert after.count("Linux version") == 1

@@ -437,11 +437,11 @@ def test_the_move_that_goes_on_waits_until_the_cell_knows_of_it(
     receive = SimulatedDriver.receive
     seen: list[tuple[str, ...]] = []
 
-    def failing(driver: SimulatedDriver, spec: Any, luggage: Any) -> None:
+    def failing(driver: SimulatedDriver, spec: Any, migrate_data: Any) -> None:
         if spec.instance.uuid == uuid and not refused:
             refused.append(spec.instance.host)
             raise DriverError(reason="No.")
-        receive(driver, spec, luggage)
+        receive(driver, spec, migrate_data)
 
     def show_next(context: Any) -> bool:
         if context.move.instance_uuid == uuid and len(seen) < 3:
@@ -471,11 +471,11 @@ def test_a_host_that_cannot_take_the_server_is_passed_over(
     refused = []
     receive = SimulatedDriver.receive
 
-    def failing(driver: SimulatedDriver, spec: Any, luggage: Any) -> None:
+    def failing(driver: SimulatedDriver, spec: Any, migrate_data: Any) -> None:
         if spec.instance.uuid == uuid and not refused:
             refused.append(spec.instance.host)
             raise DriverError(reason="No.")
-        receive(driver, spec, luggage)
+        receive(driver, spec, migrate_data)
 
     monkeypatch.setattr(SimulatedDriver, "receive", failing)
     start(cloud, uuid, kind)

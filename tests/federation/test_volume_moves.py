@@ -107,11 +107,11 @@ def refusing(monkeypatch: pytest.MonkeyPatch, uuid: str) -> list[str]:
     refused: list[str] = []
     receive = SimulatedDriver.receive
 
-    def failing(driver: SimulatedDriver, spec: Any, luggage: Any) -> None:
+    def failing(driver: SimulatedDriver, spec: Any, migrate_data: Any) -> None:
         if spec.instance.uuid == uuid:
             refused.append(spec.instance.host)
             raise DriverError(reason="No.")
-        receive(driver, spec, luggage)
+        receive(driver, spec, migrate_data)
 
     monkeypatch.setattr(SimulatedDriver, "receive", failing)
     return refused

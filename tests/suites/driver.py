@@ -233,9 +233,9 @@ class MovableSuite:
         self, driver: MovingDriver, other: MovingDriver, off: GuestSpec
     ) -> None:
         uuid, here = off.instance.uuid, as_it_is(off)
-        luggage = driver.pack(uuid)
+        migrate_data = driver.pack(uuid)
         for _ in range(2):
-            other.receive(here, luggage)
+            other.receive(here, migrate_data)
             assert other.power_state(uuid) is SHUTDOWN
         assert driver.power_state(uuid) is SHUTDOWN
         assert other.nodes()[0].vcpus_used == 1
@@ -245,9 +245,9 @@ class MovableSuite:
         assert other.power_state(uuid) is RUNNING
 
     def test_luggage_is_plain_json_and_the_same_each_time(self, driver: MovingDriver, off: GuestSpec) -> None:
-        luggage = driver.pack(off.instance.uuid)
-        assert json.loads(json.dumps(luggage)) == luggage
-        assert driver.pack(off.instance.uuid) == luggage
+        migrate_data = driver.pack(off.instance.uuid)
+        assert json.loads(json.dumps(migrate_data)) == migrate_data
+        assert driver.pack(off.instance.uuid) == migrate_data
 
     def test_what_runs_cannot_be_packed_and_what_is_off_cannot_be_sent(
         self, driver: MovingDriver, running: GuestSpec
@@ -266,13 +266,13 @@ class MovableSuite:
         uuid, here = running.instance.uuid, as_it_is(running)
         if paused:
             driver.pause(uuid)
-        luggage = driver.send(uuid)
+        migrate_data = driver.send(uuid)
         assert driver.power_state(uuid) in (PAUSED, SHUTDOWN)
-        assert driver.send(uuid) == luggage
-        other.receive(here, luggage)
+        assert driver.send(uuid) == migrate_data
+        other.receive(here, migrate_data)
         assert other.power_state(uuid) is not RUNNING
         for _ in range(2):
-            other.arrive(here, luggage)
+            other.arrive(here, migrate_data)
             assert other.power_state(uuid) is (PAUSED if paused else RUNNING)
         assert driver.power_state(uuid) in (PAUSED, SHUTDOWN)
 
@@ -280,11 +280,11 @@ class MovableSuite:
         self, driver: MovingDriver, running: GuestSpec
     ) -> None:
         uuid = running.instance.uuid
-        luggage = driver.send(uuid)
+        migrate_data = driver.send(uuid)
         driver.power_on(as_it_is(running))
         assert driver.power_state(uuid) is RUNNING
-        luggage = driver.send(uuid)
-        driver.arrive(as_it_is(running), luggage)
+        migrate_data = driver.send(uuid)
+        driver.arrive(as_it_is(running), migrate_data)
         assert driver.power_state(uuid) is RUNNING
 
     def test_without_luggage_it_is_made_from_its_image_and_not_started(
@@ -299,29 +299,29 @@ class MovableSuite:
 
     def test_received_where_it_is_it_has_another_size_and_back(self, driver: MovingDriver, off: GuestSpec) -> None:
         uuid = off.instance.uuid
-        luggage = driver.pack(uuid)
+        migrate_data = driver.pack(uuid)
         for flavor in (LARGE, SMALL, LARGE):
-            driver.receive(as_it_is(off, flavor), luggage)
+            driver.receive(as_it_is(off, flavor), migrate_data)
             assert driver.nodes()[0].vcpus_used == flavor.vcpus
         driver.power_on(as_it_is(off, LARGE))
         assert driver.power_state(uuid) is RUNNING
 
     def test_a_running_guest_is_not_received_again(self, driver: MovingDriver, off: GuestSpec) -> None:
-        luggage = driver.pack(off.instance.uuid)
+        migrate_data = driver.pack(off.instance.uuid)
         driver.power_on(as_it_is(off))
         with pytest.raises(DriverError):
-            driver.receive(as_it_is(off, LARGE), luggage)
+            driver.receive(as_it_is(off, LARGE), migrate_data)
         assert driver.power_state(off.instance.uuid) is RUNNING
         assert driver.nodes()[0].vcpus_used == SMALL.vcpus
 
     def test_what_does_not_fit_leaves_nothing_new_and_the_old_as_it_was(
         self, driver: MovingDriver, other: MovingDriver, off: GuestSpec
     ) -> None:
-        uuid, luggage = off.instance.uuid, driver.pack(off.instance.uuid)
+        uuid, migrate_data = off.instance.uuid, driver.pack(off.instance.uuid)
         giant = replace(SMALL, memory_mib=driver.nodes()[0].memory_mib * 100)
         for host in (driver, other):
             with pytest.raises(HostOutOfSpace):
-                host.receive(as_it_is(off, giant), luggage)
+                host.receive(as_it_is(off, giant), migrate_data)
         assert other.guests() == ()
         assert other.nodes()[0].vcpus_used == 0
         driver.power_on(as_it_is(off))

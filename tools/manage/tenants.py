@@ -118,7 +118,7 @@ def explain(cloud: Cloud, args: Args, out: Out) -> int:
     if note is None:
         out.warn(f"Nothing is noted of server {args.server}.")
         return 1
-    out.value("\n".join(_told(args.server, note)), server=args.server, **note)
+    out.value("\n".join(_reported(args.server, note)), server=args.server, **note)
     return 0
 
 
@@ -130,7 +130,7 @@ def _cell(tx: Connection, text: str) -> CellMapping:
     return found[0]
 
 
-def _told(server: str, note: dict[str, Any]) -> list[str]:
+def _reported(server: str, note: dict[str, Any]) -> list[str]:
     lines = [f"Server {server}, request {note['request_id']}, at {note['at']}"]
     requested = ", ".join(f"{name} {value}" for name, value in note["asked"].items())
     lines.append(f"Asked for: {requested}")

@@ -48,9 +48,9 @@ def request(
     if context.plan.awaited is None:
         context.demand_lease()
         key = f"{context.move.phase.value}/{task.name}/{host}/{context.plan.retries}"
-        carried = {**arguments, EVENT: task.event}
+        copied = {**arguments, EVENT: task.event}
         operation_id = cell.db.run(
-            lambda tx: _insert(tx, context, cell, host, task.kind, carried, key), context.ctx.deadline
+            lambda tx: _insert(tx, context, cell, host, task.kind, copied, key), context.ctx.deadline
         )
         context.note(awaited=AwaitedTask(cell.mapping.id, operation_id))
         act.wake(context.ctx, cell, host)

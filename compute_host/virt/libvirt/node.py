@@ -148,7 +148,7 @@ def report(
         cpu_allocation_ratio=ratios.cpu,
         ram_allocation_ratio=ratios.ram,
         disk_allocation_ratio=ratios.disk,
-        uptime=uptime.told(datetime.now(UTC)),
+        uptime=uptime.reported(datetime.now(UTC)),
     )
 
 

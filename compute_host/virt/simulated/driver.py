@@ -264,34 +264,34 @@ class SimulatedDriver:
         self._state.change(guest.uuid, rescued=False)
         self._run(guest.uuid, "power on")
 
-    def receive(self, spec: GuestSpec, luggage: dict[str, object] | None) -> None:
+    def receive(self, spec: GuestSpec, migrate_data: dict[str, object] | None) -> None:
         uuid, root = spec.instance.uuid, spec.disks[0]
         self._thawed()
         here = self._state.get(uuid) if self._is_made(uuid) else None
         if here is not None and here.power_state in travel.ALIVE:
             raise DriverError(reason="A guest of this uuid is running here.")
-        if luggage is None and root.image is not None and here is None:
+        if migrate_data is None and root.image is not None and here is None:
             inspection.check(root, spec.instance.image_ref)
-        stays = here is not None and (luggage is None or travel.is_own(luggage, self._state.node_uuid))
+        stays = here is not None and (migrate_data is None or travel.is_own(migrate_data, self._state.node_uuid))
         try:
             if here is not None:
-                after = travel.resized(here, spec) if stays else travel.unpacked(luggage or {}, spec)
+                after = travel.resized(here, spec) if stays else travel.unpacked(migrate_data or {}, spec)
             else:
                 blank = snapshots.grown_from(self._blank(spec), root.image)
                 new = replace(blank, power_state=PowerState.SHUTDOWN, made=True)
-                after = new if luggage is None else travel.unpacked(luggage, spec)
+                after = new if migrate_data is None else travel.unpacked(migrate_data, spec)
                 self._admit(replace(after, made=False))
             self._strike("receive", uuid, spec.instance.display_name, spec.instance.image_ref)
-            self._take(self._options.verb_seconds if stays or luggage is None else self._options.move_seconds)
+            self._take(self._options.verb_seconds if stays or migrate_data is None else self._options.move_seconds)
             self._admit(after)
         except DriverError:
             if here is None and not self._stopped.is_set():
                 self._state.remove(uuid)
             raise
 
-    def arrive(self, spec: GuestSpec, luggage: dict[str, object]) -> None:
+    def arrive(self, spec: GuestSpec, migrate_data: dict[str, object]) -> None:
         guest = self._guest("arrive", spec.instance.uuid)
-        state = travel.guest_in(luggage).power_state
+        state = travel.guest_in(migrate_data).power_state
         if guest.power_state is PowerState.RUNNING or (guest.power_state is state and guest.sent is None):
             return
         self._take(self._options.verb_seconds)

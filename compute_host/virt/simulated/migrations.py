@@ -20,17 +20,17 @@ def migration_data(guest: Record, node_uuid: str) -> dict[str, object]:
     return {"from": node_uuid, "guest": wire.to_plain(as_it_was)}
 
 
-def is_own(luggage: dict[str, object], node_uuid: str) -> bool:
-    """Whether the luggage was packed on this node."""
-    return luggage.get("from") == node_uuid
+def is_own(migrate_data: dict[str, object], node_uuid: str) -> bool:
+    """Whether the migrate data was packed on this node."""
+    return migrate_data.get("from") == node_uuid
 
 
-def guest_in(luggage: dict[str, object]) -> Record:
-    """Raises DriverError when the luggage is of another kind of host."""
+def guest_in(migrate_data: dict[str, object]) -> Record:
+    """Raises DriverError when the migrate data is of another kind of host."""
     try:
-        return wire.from_plain(Record, luggage["guest"])
+        return wire.from_plain(Record, migrate_data["guest"])
     except (KeyError, wire.Undecodable) as error:
-        raise DriverError(reason="The luggage is not a simulated guest's.") from error
+        raise DriverError(reason="The migrate data is not a simulated guest's.") from error
 
 
 def resized(guest: Record, spec: GuestSpec) -> Record:
@@ -46,9 +46,9 @@ def resized(guest: Record, spec: GuestSpec) -> Record:
     )
 
 
-def unpacked(luggage: dict[str, object], spec: GuestSpec) -> Record:
+def unpacked(migrate_data: dict[str, object], spec: GuestSpec) -> Record:
     """The guest as it stands here before it is started. Raises DriverError."""
-    return replace(resized(guest_in(luggage), spec), power_state=PowerState.SHUTDOWN, sent=None, made=True)
+    return replace(resized(guest_in(migrate_data), spec), power_state=PowerState.SHUTDOWN, sent=None, made=True)
 
 
 def remarked(guest: Record, remark: str) -> Record:

@@ -77,5 +77,5 @@ def report(settings: HostSettings, node_uuid: str, guests: list[Record]) -> Node
         cpu_allocation_ratio=ratios.cpu,
         ram_allocation_ratio=ratios.ram,
         disk_allocation_ratio=ratios.disk,
-        uptime=uptime.told(datetime.now(UTC)),
+        uptime=uptime.reported(datetime.now(UTC)),
     )

@@ -366,13 +366,13 @@ class _Snapshots:
     def action(self, req: Request) -> Response:
         """An administrator sets the status; a compute host that takes or removes a snapshot tells how far it is."""
         req.demand_admin()
-        told = req.body.get("os-update_snapshot_status") if isinstance(req.body, dict) else None
-        requested = told if told is not None else req.content("os-reset_status")
+        reported = req.body.get("os-update_snapshot_status") if isinstance(req.body, dict) else None
+        requested = reported if reported is not None else req.content("os-reset_status")
         status = requested.get("status") if isinstance(requested, dict) else None
 
         def work(tx: Connection) -> None:
             snapshot = seen(tx, req, "snapshot", req.params["id"])
-            if told is not None and status not in FOLLOWS.get(snapshot["status"], ()):
+            if reported is not None and status not in FOLLOWS.get(snapshot["status"], ()):
                 raise Invalid(reason=f"Provided snapshot status {status} not allowed while it is {snapshot['status']}.")
             store.change(tx, snapshot, {"status": status, "progress": requested.get("progress", "0%")})
 
