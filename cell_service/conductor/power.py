@@ -15,7 +15,7 @@ from cell_service.logs import about
 from cell_service.model.instance import Instance
 from cell_service.model.lifecycle import PowerState, State, VmState
 from cell_service.operations.power import STOP
-from cell_service.rpc.conductor import GuestReport, GuestDecision
+from cell_service.rpc.conductor import GuestDecision, GuestReport
 
 log = logging.getLogger(__name__)
 
