@@ -18,6 +18,7 @@ from compute_host.virt.simulated.driver import SimulatedDriver
 from mapping_db import build_requests, moves, pending_secrets, schema
 from mapping_db.moves import Move
 from tests.federation.cloud import Federation
+from tests.federation.passwords import found_in
 from tests.federation.test_moves import HOST, change, ended, force_down, start
 
 PASSWORD = "S3cret-w0rd"
@@ -53,16 +54,6 @@ def move_of(cloud: Federation, uuid: str) -> Move:
         move = moves.active_of(tx, uuid)
     assert move is not None
     return move
-
-
-def in_clear(cloud: Federation) -> list[str]:
-    """The global tables in which the password can be read."""
-    found = []
-    with cloud.db.connect() as tx:
-        for table in schema.metadata.sorted_tables:
-            if PASSWORD in str(tx.exec_driver_sql(f"SELECT * FROM {table.name}").all()):
-                found.append(table.name)
-    return found
 
 
 def sealed(cloud: Federation, uuid: str) -> str | None:
@@ -175,10 +166,10 @@ def test_the_password_of_an_evacuation_is_sealed_until_its_host_has_it(
     def watched(original: Do) -> Do:
         def act(context: Any) -> bool:
             if context.move.instance_uuid == uuid and context.plan.awaited is None:
-                before.append((in_clear(cloud), sealed(cloud, context.move.uuid) is not None))
+                before.append((found_in(cloud, PASSWORD), sealed(cloud, context.move.uuid) is not None))
             done = original(context)
             if context.move.instance_uuid == uuid and done:
-                after.append((in_clear(cloud), sealed(cloud, context.move.uuid)))
+                after.append((found_in(cloud, PASSWORD), sealed(cloud, context.move.uuid)))
             return done
 
         return act
@@ -189,7 +180,7 @@ def test_the_password_of_an_evacuation_is_sealed_until_its_host_has_it(
     try:
         assert cloud.act(uuid, "evacuate", {"host": there, "adminPass": PASSWORD}).status == 200
         cloud.until(lambda: cloud.show(uuid)[HOST] == there)
-        assert in_clear(cloud) == []
+        assert found_in(cloud, PASSWORD) == []
     finally:
         force_down(cloud, "cell1-host1", False)
     ended(cloud, uuid)
@@ -234,7 +225,7 @@ def test_the_password_of_a_new_server_is_sealed_until_its_cell_has_it(
         insert_new(tx, [replace(request, build=build) for request in requests])
 
     def handed_over(deps: Any, cell: Any, requests: Any) -> None:
-        seen.extend((in_clear(cloud), sealed(cloud, each.instance_uuid) is not None) for each in requests)
+        seen.extend((found_in(cloud, PASSWORD), sealed(cloud, each.instance_uuid) is not None) for each in requests)
         hand_over(deps, cell, requests)
 
     def spawned(driver: SimulatedDriver, spec: Any) -> None:
@@ -249,5 +240,5 @@ def test_the_password_of_a_new_server_is_sealed_until_its_cell_has_it(
     uuid = cloud.boot(adminPass=PASSWORD)
     assert seen == [([], True)]
     assert given == [PASSWORD]
-    assert in_clear(cloud) == []
+    assert found_in(cloud, PASSWORD) == []
     assert sealed(cloud, uuid) is None

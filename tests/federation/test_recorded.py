@@ -23,8 +23,8 @@ from cell_service.db import upgrades as migrate
 from cell_service.model.move import MovePhase
 from cell_service.peers.image import Image
 from mapping_db import build_requests, cell_mappings, moves
-from mapping_db import schema as global_schema
 from tests.federation.cloud import Federation
+from tests.federation.passwords import found_in
 from tests.suites.peers import MemoryImages
 
 RECORDED = Path(__file__).parent.parent / "recorded"
@@ -112,7 +112,7 @@ def test_all_that_was_recorded_ends_as_it_should(returned: Returned) -> None:
 
     returned.until(lambda: not wrong(), 10)
     check_ownership(returned)
-    assert in_clear(returned, returned.recording["password"]) == []
+    assert found_in(returned, returned.recording["password"]) == []
 
 
 def unfinished(cloud: Federation, case: Case) -> str:
@@ -128,13 +128,6 @@ def unfinished(cloud: Federation, case: Case) -> str:
     if shown["status"] != end["status"] or ("host" in end and shown[HOST] != end["host"]):
         return f"it is {shown['status']} on {shown[HOST]}: {shown.get('fault')}"
     return "it has not left" if shown[HOST] == end.get("not_host", "") else ""
-
-
-def in_clear(cloud: Federation, password: str) -> list[str]:
-    """The global tables in which the password can be read."""
-    with cloud.db.connect() as tx:
-        rows = {table.name: str(tx.execute(select(table)).all()) for table in global_schema.metadata.sorted_tables}
-    return [name for name, text in rows.items() if password in text]
 
 
 def moving(cloud: Federation) -> list[str]:

@@ -9,6 +9,7 @@ import pytest
 from sqlalchemy import MetaData, select
 
 from tests.federation.cloud import Federation
+from tests.federation.passwords import found_in
 
 PASSWORD = "Gr8-Secret"
 
@@ -18,21 +19,6 @@ def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Federation]:
     made = Federation(tmp_path_factory.mktemp("cloud"))
     yield made
     made.close()
-
-
-def found_in(cloud: Federation, *passwords: str) -> list[str]:
-    """The tables that hold one of the passwords."""
-    found: list[str] = []
-    for name in ("global", *cloud.names):
-        database = cloud.cell_database(name)
-        with database.connect() as tx:
-            tables = MetaData()
-            tables.reflect(tx)
-            for table in tables.sorted_tables:
-                text = str(tx.execute(select(table)).all())
-                found += [f"{name}.{table.name}" for password in passwords if password in text]
-        database.dispose()
-    return found
 
 
 def sealed(cloud: Federation) -> int:
