@@ -6,8 +6,9 @@ STATE  ?= .polycell
 BIN    := $(VENV)/bin
 FAST   := not real and not clients and not faults
 SIDE_BY_SIDE ?= -n 3 --dist worksteal
-# The others mostly wait for processes of their own; those that share a cloud run on one worker (tests/conftest.py).
-IN_GROUPS ?= -n 3 --dist loadgroup
+# The others start servers of their own, a file's tests on one worker; those that kill processes or boot guests run alone.
+BY_FILE ?= -n 2 --dist loadfile
+ALONE  := tests/clients tests/faults tests/guest tests/lab tests/wiring
 
 .PHONY: up down test check bench install install-test packages packages-test clean
 
@@ -19,7 +20,8 @@ down:
 
 test: install-test packages-test
 	$(BIN)/pytest $(SIDE_BY_SIDE) -m "$(FAST)" $(PYTEST_ARGS)
-	$(BIN)/pytest $(IN_GROUPS) -m "not ($(FAST))" $(PYTEST_ARGS)
+	$(BIN)/pytest $(BY_FILE) -m "not ($(FAST))" $(ALONE:%=--ignore=%) $(PYTEST_ARGS)
+	$(BIN)/pytest -m "not ($(FAST))" $(ALONE) $(PYTEST_ARGS)
 
 check: install-test
 	$(BIN)/ruff check .
