@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+from cell_service.backoff import Backoff
 from cell_service.conductor.config import ConductorSettings
 from cell_service.context import Clock, Context, Deadline, internal
 from cell_service.db.sql.engine import Database
@@ -26,6 +27,7 @@ from cell_service.rpc.transport import Transport
 log = logging.getLogger(__name__)
 
 LONGEST_PAUSE_SECONDS = 300.0
+_PAUSES = Backoff(first=2.0, longest=LONGEST_PAUSE_SECONDS, spread=(1, 1))
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +83,7 @@ def about_operation(deps: ConductorContext, operation: StoredOperation, **fields
 
 def pause_seconds(attempt: int) -> float:
     """How long to leave alone what has failed `attempt` times."""
-    return min(LONGEST_PAUSE_SECONDS, float(2 << min(attempt, 10)))
+    return _PAUSES.pause(attempt + 1)
 
 
 def on_behalf_of(deps: ConductorContext, instance: Instance) -> Context:

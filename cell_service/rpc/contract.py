@@ -12,7 +12,6 @@ from __future__ import annotations
 import inspect
 import json
 import logging
-import random
 import threading
 import typing
 from collections.abc import Callable
@@ -21,6 +20,7 @@ from functools import cache
 from typing import Any, ClassVar, TypeVar
 
 from cell_service import errors, wire
+from cell_service.backoff import Backoff
 from cell_service.context import SYSTEM_CLOCK, Clock, Context, Deadline
 from cell_service.rpc.transport import Delivery, Handler, Transport, Unintelligible
 
@@ -28,6 +28,7 @@ log = logging.getLogger(__name__)
 
 VERSION = 1
 CAST_SECONDS = 10.0
+_PAUSES = Backoff(first=0.05, longest=1.0)
 
 Method = TypeVar("Method", bound=Callable[..., Any])
 C = TypeVar("C", bound="Contract")
@@ -200,16 +201,17 @@ def _method(declared: Callable[..., Any], shape: _Shape) -> Callable[..., Any]:
 
 
 def _ask(transport: Transport, topic: str, body: dict[str, Any], shape: _Shape, deadline: Deadline) -> Any:
-    pause = 0.05
+    attempt = 0
     while True:
         left = deadline.check(topic)
         try:
             answer = transport.call(topic, json.dumps({**body, "budget": left}).encode(), timeout=left)
         except errors.QueueUnavailable:
+            attempt += 1
+            pause = _PAUSES.pause(attempt)
             if not shape.idempotent or deadline.remaining() < pause:
                 raise
-            _pause(deadline, pause * random.uniform(0.5, 1.5))
-            pause = min(pause * 2, 1.0)
+            _pause(deadline, pause)
             continue
         return _answered(answer, shape)
 

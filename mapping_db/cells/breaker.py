@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import logging
-import random
 import threading
 
+from cell_service.backoff import Backoff
 from cell_service.context import Clock
 from cell_service.logs import about
 
@@ -13,6 +13,7 @@ log = logging.getLogger(__name__)
 
 FIRST_PAUSE = 0.5
 LONGEST_PAUSE = 1.0
+_PAUSES = Backoff(FIRST_PAUSE, LONGEST_PAUSE, spread=(0.8, 1.2))
 
 
 class Breaker:
@@ -24,7 +25,7 @@ class Breaker:
     def __init__(self, cell: str, resource: str, clock: Clock) -> None:
         self._cell, self._resource, self._clock = cell, resource, clock
         self._lock = threading.Lock()
-        self._pause = FIRST_PAUSE
+        self._failures = 0
         self._next_probe = 0.0
         self.reason = ""
         """Why it is open; empty when it is closed. Never holds a password."""
@@ -38,12 +39,12 @@ class Breaker:
         with self._lock:
             first = not self.reason
             if first:
-                self._pause = FIRST_PAUSE
+                self._failures = 0
             elif self._clock.monotonic() < self._next_probe:
                 return False  # a straggler of the same failure
             self.reason = reason or "failed"
-            self._next_probe = self._clock.monotonic() + self._pause * random.uniform(0.8, 1.2)
-            self._pause = min(self._pause * 2, LONGEST_PAUSE)
+            self._failures += 1
+            self._next_probe = self._clock.monotonic() + _PAUSES.pause(self._failures)
         if first:
             log.warning("breaker opened", extra=about(None, cell=self._cell, what=self._resource, reason=reason))
         return first

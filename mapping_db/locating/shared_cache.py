@@ -8,7 +8,6 @@ is never the request's problem: see Shield.
 from __future__ import annotations
 
 import logging
-import random
 import threading
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from dogpile.cache.api import NO_VALUE, CacheBackend
 from dogpile.cache.proxy import ProxyBackend
 from oslo_config import cfg
 
+from cell_service.backoff import Backoff
 from cell_service.config import option
 from cell_service.context import SYSTEM_CLOCK, Clock
 from cell_service.errors import Invalid
@@ -193,13 +193,14 @@ class Shield(ProxyBackend):  # type: ignore[misc]
         threading.Thread(target=self._await_return, name="await-cache", daemon=True).start()
 
     def _await_return(self) -> None:
-        pause, never = self.FIRST_PAUSE, threading.Event()
+        pauses = Backoff(self.FIRST_PAUSE, self.LONGEST_PAUSE, spread=(0.8, 1.2))
+        attempt, never = 1, threading.Event()
         while True:
-            self._clock.wait(never, pause * random.uniform(0.8, 1.2))
+            self._clock.wait(never, pauses.pause(attempt))
             try:
                 self.proxied.get("pc-probe")
             except Exception:  # noqa: BLE001  still down, as was logged
-                pause = min(pause * 2, self.LONGEST_PAUSE)
+                attempt += 1
                 continue
             self.down = False
             log.info("the mapping cache is back")

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from cell_service.backoff import Backoff
 from tools.services.compose import Composer
 from tools.services.part import Part
 from tools.up import record
@@ -22,6 +23,7 @@ from tools.up.record import Running
 log = logging.getLogger(__name__)
 
 LONGEST_PAUSE_SECONDS = 10.0
+_PAUSES = Backoff(first=0.2, longest=LONGEST_PAUSE_SECONDS, spread=(1, 1))
 STOP_SECONDS = 20.0
 
 
@@ -178,7 +180,7 @@ class Children:
         now = time.monotonic()
         if not child.again_at:
             child.deaths = 1 if now - child.born > 30 else child.deaths + 1
-            child.again_at = now + min(LONGEST_PAUSE_SECONDS, 0.2 * 2 ** (child.deaths - 1))
+            child.again_at = now + _PAUSES.pause(child.deaths)
             about = {"process": child.process.title, "status": child.popen.returncode}
             log.warning("a process has ended, it is started again", extra={"about": about})
         if now < child.again_at:

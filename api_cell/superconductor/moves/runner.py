@@ -19,6 +19,7 @@ from api_cell.superconductor.context import SuperConductorContext
 from api_cell.superconductor.moves import recipes, secrets
 from api_cell.superconductor.moves.recipe import Recipe
 from api_cell.superconductor.moves.step_context import Elsewhere, Failed, StepContext, Superseded
+from cell_service.backoff import Backoff
 from cell_service.context import internal
 from cell_service.db import operations
 from cell_service.errors import OperationLost, PolycellError, Unavailable, UnknownSteps
@@ -41,6 +42,7 @@ PATIENCE = 8
 UNKNOWN_SECONDS = 600.0
 """How long a move is left alone of which a step is recorded that this version does not know."""
 LONGEST_PAUSE_SECONDS = 15.0
+_PAUSES = Backoff(first=0.25, longest=LONGEST_PAUSE_SECONDS, spread=(1, 1))
 CLEARING_SECONDS = 5.0
 """How long a host that has something to remove is watched closely."""
 KEEP = timedelta(days=1)
@@ -303,7 +305,7 @@ class Runner:
     def _put_off(self, context: StepContext, pause: float | None = None) -> None:
         """Release the move for a while that grows."""
         now = self._deps.cloud.clock.now()
-        seconds = pause or min(LONGEST_PAUSE_SECONDS, 0.25 * 2.0 ** min(context.move.attempt, 8))
+        seconds = pause or _PAUSES.pause(context.move.attempt + 1)
         try:
             self._deps.cloud.db.run(
                 lambda tx: moves.rest(tx, context.move, now, until=now + timedelta(seconds=seconds))
