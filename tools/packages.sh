@@ -52,6 +52,8 @@ want fdisk sfdisk
 want syslinux syslinux
 want cpio cpio
 want kmod depmod
+# The guests of the tests of networks.
+if [ "$1" = test ]; then want busybox busybox; fi
 want gcc gcc
 want pkg-config pkg-config
 want libvirt-dev /usr/include/libvirt/libvirt.h

@@ -48,7 +48,8 @@ def told(cloud: Installation) -> Counter[str]:
         for row in tx.execute(select(tables.moves.c.uuid)).all():
             move = moves.get(tx, row[0])
             assert move is not None
-            how = "failed" if move.plan.fault else "waiting" if move.finished_at is None else move.plan.home or "ended"
+            ended = move.plan.final_owner.value or "ended"
+            how = "failed" if move.plan.fault else "waiting" if move.finished_at is None else ended
             across = " between cells" if move.crosses else ""
             found[f"{move.kind.value}{across}: {how}"] += 1
     return found

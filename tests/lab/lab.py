@@ -7,6 +7,7 @@ import json
 import os
 import re
 import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -160,7 +161,9 @@ class Lab:
         """The counter that lives in the guest's memory."""
 
         def read() -> int | Unmet:
-            done = self.inside("busybox", "wget", "-q", "-O", "-", f"http://{self.address(guest)}:7000/count")
+            url = f"http://{self.address(guest)}:7000/count"
+            read_url = f"from urllib.request import urlopen; print(urlopen({url!r}, timeout=10).read().decode())"
+            done = self.inside(sys.executable, "-c", read_url)
             return int(done.stdout) if done.stdout.strip().isdigit() else Unmet(done.stderr)
 
         return int(self.installation.until(read))
