@@ -59,7 +59,7 @@ class Listener:
 
     @property
     def port(self) -> int:
-        """The port it listens on (0 was asked: the one it got)."""
+        """The port it listens on; for a configured 0, the one that the system chose."""
         return int(self._sockets[0].getsockname()[1])
 
     def bind(self, port: int = 0, address: str = "127.0.0.1", *, reuse_port: bool = False) -> None:
