@@ -1,4 +1,4 @@
-"""Values that hold for a few seconds, by a key."""
+"""A cache of values that are valid for some seconds, by key."""
 
 from __future__ import annotations
 
@@ -8,35 +8,42 @@ from typing import Generic, TypeVar
 
 from cell_service.context import Clock
 
-T = TypeVar("T")
+K = TypeVar("K")
+V = TypeVar("V")
 
-MOST_KEPT = 20_000
+MAX_ENTRIES = 20_000
 
 
-class Kept(Generic[T]):
-    """Thread-safe and bounded. `seconds` 0: nothing is kept."""
+class TtlCache(Generic[K, V]):
+    """Thread-safe and bounded: the entries that were written longest ago go first. `seconds` 0: nothing is kept."""
 
-    def __init__(self, clock: Clock, seconds: float, most: int = MOST_KEPT) -> None:
-        self._clock, self._seconds, self._most = clock, seconds, most
+    def __init__(self, clock: Clock, seconds: float, max_entries: int = MAX_ENTRIES) -> None:
+        self._clock, self._seconds, self._max_entries = clock, seconds, max_entries
         self._lock = threading.Lock()
-        self._values: OrderedDict[str, tuple[float, T]] = OrderedDict()
+        self._entries: OrderedDict[K, tuple[float, V]] = OrderedDict()
 
-    def get(self, key: str) -> T | None:
-        """The value, if it still holds."""
+    def get(self, key: K) -> V | None:
+        """The value, while it is valid."""
         with self._lock:
-            found = self._values.get(key)
-            return found[1] if found is not None and self._clock.monotonic() < found[0] else None
+            entry = self._entries.get(key)
+            return entry[1] if entry is not None and self._clock.monotonic() < entry[0] else None
 
-    def put(self, key: str, value: T) -> None:
-        """The value holds from now on."""
+    def get_stale(self, key: K) -> V | None:
+        """The value that was put last, valid or not."""
+        with self._lock:
+            entry = self._entries.get(key)
+            return entry[1] if entry is not None else None
+
+    def put(self, key: K, value: V) -> None:
+        """The value is valid from now on."""
         if not self._seconds:
             return
         with self._lock:
-            self._values[key] = (self._clock.monotonic() + self._seconds, value)
-            self._values.move_to_end(key)
-            if len(self._values) > self._most:
-                self._values.popitem(last=False)
+            self._entries[key] = (self._clock.monotonic() + self._seconds, value)
+            self._entries.move_to_end(key)
+            if len(self._entries) > self._max_entries:
+                self._entries.popitem(last=False)
 
-    def drop(self, key: str) -> None:
+    def drop(self, key: K) -> None:
         with self._lock:
-            self._values.pop(key, None)
+            self._entries.pop(key, None)

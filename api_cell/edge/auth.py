@@ -1,9 +1,8 @@
-"""The caller of a request: the seam to the identity service, noauth2, and the memory of tokens seen."""
+"""The caller of a request: the seam to the identity service, noauth2, and the cache of validated tokens."""
 
 from __future__ import annotations
 
 import hashlib
-from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -11,8 +10,9 @@ from typing import Protocol
 
 from cell_service.context import Clock
 from cell_service.errors import Unauthenticated
+from cell_service.ttl_cache import TtlCache
 
-MOST_TOKENS = 10_000
+MAX_TOKENS = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +34,7 @@ class Identity:
     expired_is_fine: bool = False
     """A service vouches for the user: the work began when the token was still valid."""
 
-    def holds(self, now: datetime) -> bool:
+    def is_valid(self, now: datetime) -> bool:
         """Whether the token may still be used."""
         return self.expires_at is None or self.expired_is_fine or now < self.expires_at
 
@@ -80,16 +80,12 @@ def credentials(headers: Mapping[str, str]) -> tuple[str, str | None]:
     return token, headers.get("X-Service-Token")
 
 
-class TokenMemory:
-    """Answers of an Authenticator, kept for a few seconds by a hash of the token, the refusals too.
-
-    For one thread (the loop's).
-    """
+class TokenCache:
+    """Answers of an Authenticator, refusals among them, for some seconds by a hash of the token. Thread-safe."""
 
     def __init__(self, seconds: float, clock: Clock) -> None:
-        self._seconds = seconds
         self._clock = clock
-        self._entries: OrderedDict[bytes, tuple[float, Identity | None]] = OrderedDict()
+        self._answers: TtlCache[bytes, tuple[Identity | None]] = TtlCache(clock, seconds, MAX_TOKENS)
 
     @staticmethod
     def key(token: str, service_token: str | None) -> bytes:
@@ -97,22 +93,14 @@ class TokenMemory:
 
     def find(self, key: bytes) -> Identity | None:
         """The identity known for the key, None: to be validated. Raises Unauthenticated for a known refusal."""
-        entry = self._entries.get(key)
-        if entry is None:
+        answer = self._answers.get(key)
+        if answer is None:
             return None
-        until, identity = entry
-        if until <= self._clock.monotonic():
-            del self._entries[key]
-            return None
-        if identity is None:
-            raise Unauthenticated()
-        if not identity.holds(self._clock.now()):
+        identity = answer[0]
+        if identity is None or not identity.is_valid(self._clock.now()):
             raise Unauthenticated()
         return identity
 
-    def keep(self, key: bytes, identity: Identity | None) -> None:
+    def put(self, key: bytes, identity: Identity | None) -> None:
         """Remember an answer; None for a refusal."""
-        self._entries[key] = (self._clock.monotonic() + self._seconds, identity)
-        self._entries.move_to_end(key)
-        while len(self._entries) > MOST_TOKENS:
-            self._entries.popitem(last=False)
+        self._answers.put(key, (identity,))

@@ -20,7 +20,7 @@ from tornado import httputil
 from api_cell.config import ApiSettings
 from api_cell.edge import health, links
 from api_cell.edge.api import Api
-from api_cell.edge.auth import Authenticator, Identity, TokenMemory, credentials
+from api_cell.edge.auth import Authenticator, Identity, TokenCache, credentials
 from api_cell.edge.dispatcher import Call, Dispatcher, RenderedResponse
 from api_cell.edge.metrics import PATH, Metrics
 from api_cell.edge.policy import Policy
@@ -73,7 +73,7 @@ class Edge(httputil.HTTPServerConnectionDelegate):
         self._dispatch = Dispatcher(api, cloud, services, policy)
         self._policy = policy
         self._authenticator = authenticator
-        self._tokens = TokenMemory(settings.identity.token_cache_time, cloud.clock)
+        self._tokens = TokenCache(settings.identity.token_cache_time, cloud.clock)
         self._rates = Rates(settings.api.rate_limit, settings.api.rate_limit_burst, cloud.clock)
         self._validating: dict[bytes, asyncio.Future[Identity]] = {}
         threads = settings.api.worker_threads
@@ -146,7 +146,7 @@ class Edge(httputil.HTTPServerConnectionDelegate):
             self._submit(call, lambda: self._dispatch(call))
             return
         token, service_token = credentials(call.exchange.headers)
-        key = TokenMemory.key(token, service_token)
+        key = TokenCache.key(token, service_token)
         identity = self._tokens.find(key)
         if identity is not None:
             self._submit_for(call, identity)
@@ -238,9 +238,9 @@ class Edge(httputil.HTTPServerConnectionDelegate):
             return
         error = done.exception()
         if error is None:
-            self._tokens.keep(key, done.result())
+            self._tokens.put(key, done.result())
         elif isinstance(error, Unauthenticated):
-            self._tokens.keep(key, None)
+            self._tokens.put(key, None)
 
     def _submit_for(self, call: Call, identity: Identity) -> None:
         call.ctx = self._context(call, identity)

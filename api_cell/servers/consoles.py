@@ -6,8 +6,8 @@ from datetime import timedelta
 from urllib.parse import urlencode
 from uuid import uuid4
 
+from api_cell import cell_queries
 from api_cell.caller import Caller
-from api_cell.hosts import cell_queries
 from api_cell.servers import find
 from api_cell.services import Services
 from cell_service.context import SYSTEM_CLOCK, Context, Deadline, new_request_id

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import uuid4
 
+from api_cell import cell_queries
 from api_cell.caller import Caller
-from api_cell.hosts import cell_queries
 from api_cell.servers import act, find
 from api_cell.servers.act import Doing
 from api_cell.servers.moves import kinds, request

@@ -17,7 +17,7 @@ from cell_service.metadata.instances import Instances
 from cell_service.metadata.password import MOST_BYTES
 from cell_service.metadata.vendordata import VendorData
 from cell_service.peers.network import Networks
-from cell_service.ttl_cache import Kept
+from cell_service.ttl_cache import TtlCache
 
 TEXT, JSON, BYTES = "text/plain; charset=UTF-8", "application/json", "application/octet-stream"
 
@@ -53,8 +53,8 @@ class MetadataService:
         self._instances, self._networks, self._settings = instances, networks, settings
         self._vendor = vendor or VendorData(settings)
         seconds = settings.api.metadata_cache_expiration
-        self._kept: Kept[Content] = Kept(clock, seconds)
-        self._vendors: Kept[Vendor] = Kept(clock, seconds)
+        self._kept: TtlCache[str, Content] = TtlCache(clock, seconds)
+        self._vendors: TtlCache[str, Vendor] = TtlCache(clock, seconds)
 
     def answer(self, ctx: Context, question: Question) -> Answer:
         """What the guest is told.

@@ -7,9 +7,7 @@ server_groups, server_group_members, server_key_pairs, server_metadata_items, se
 from __future__ import annotations
 
 import logging
-import threading
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from cell_service.context import Clock, Context
@@ -17,60 +15,51 @@ from cell_service.errors import PeerUnavailable
 from cell_service.logs import about
 from cell_service.peers.session import Peer, Reply
 from cell_service.peers.settings import LimitSettings
+from cell_service.ttl_cache import TtlCache
 
 log = logging.getLogger(__name__)
 
-FRESH_SECONDS = 10.0
-"""How long limits hold without being asked for again."""
-MOST_PROJECTS = 10_000
-
-
-@dataclass(frozen=True, slots=True)
-class _Known:
-    limits: Mapping[str, int]
-    at: float
+VALID_SECONDS = 10.0
+"""How long limits apply before they are fetched again."""
+MAX_PROJECTS = 10_000
 
 
 class UnifiedLimits:
     """Limits of the service that an endpoint belongs to. Thread-safe.
 
-    While the identity service does not answer, what it said last goes on to hold.
+    While the identity service does not answer, the limits that it gave last apply.
     """
 
     def __init__(self, settings: LimitSettings, clock: Clock) -> None:
-        self._settings, self._clock = settings, clock
+        self._settings = settings
         self._peer = Peer("identity", settings, "/v3")
-        self._lock = threading.Lock()
-        self._known: dict[str, _Known] = {}
+        self._limits: TtlCache[str, Mapping[str, int]] = TtlCache(clock, VALID_SECONDS, MAX_PROJECTS)
         self._service: tuple[str, str | None] | None = None
 
     def defaults(self, ctx: Context) -> Mapping[str, int]:
         """The registered limits, by resource. Raises PeerUnavailable."""
-        return self._remembered(ctx, "", self._registered)
+        return self._cached(ctx, "", self._registered)
 
     def of_project(self, ctx: Context, project_id: str) -> Mapping[str, int]:
         """The project's own limits, else those registered, by resource; -1 is none. What is in neither is not
         limited by the identity service. Raises PeerUnavailable."""
-        own = self._remembered(ctx, project_id, lambda asking: self._own(asking, project_id))
+        own = self._cached(ctx, project_id, lambda asking: self._own(asking, project_id))
         return {**self.defaults(ctx), **own}
 
-    def _remembered(self, ctx: Context, key: str, ask: Any) -> Mapping[str, int]:
-        now = self._clock.monotonic()
-        with self._lock:
-            known = self._known.get(key)
-        if known is not None and now - known.at < FRESH_SECONDS:
-            return known.limits
+    def _cached(self, ctx: Context, key: str, fetch: Callable[[Context], Mapping[str, int]]) -> Mapping[str, int]:
+        limits = self._limits.get(key)
+        if limits is not None:
+            return limits
         try:
-            limits: Mapping[str, int] = ask(ctx)
+            limits = fetch(ctx)
         except PeerUnavailable as error:
-            if known is None:
+            limits = self._limits.get_stale(key)
+            if limits is None:
                 raise
-            log.warning("limits could not be asked for, the last ones hold", extra=about(ctx, reason=error))
-            limits = known.limits
-        with self._lock:
-            if len(self._known) >= MOST_PROJECTS:
-                self._known.clear()
-            self._known[key] = _Known(limits, now)
+            log.warning(
+                "the identity service did not give the limits; the last ones apply", extra=about(ctx, reason=error)
+            )
+        self._limits.put(key, limits)
         return limits
 
     def _registered(self, ctx: Context) -> Mapping[str, int]:

@@ -10,7 +10,7 @@ import pytest
 
 from api_cell.config import ApiSettings
 from api_cell.edge.auth import Identity as Bearer
-from api_cell.edge.auth import NoAuth, TokenMemory
+from api_cell.edge.auth import NoAuth, TokenCache
 from api_cell.edge.keystone import Keystone
 from cell_service.context import ManualClock
 from cell_service.errors import Unauthenticated
@@ -141,27 +141,27 @@ def test_a_slow_identity_service_costs_known_tokens_nothing(identity: Identity, 
         thread.join()
 
 
-def test_a_revoked_token_is_refused_when_its_memory_has_run_out() -> None:
+def test_a_revoked_token_is_refused_when_its_cached_answer_has_run_out() -> None:
     clock = ManualClock()
-    memory = TokenMemory(10, clock)
-    key = memory.key("good", None)
-    memory.keep(key, Bearer("ann"))
+    tokens = TokenCache(10, clock)
+    key = tokens.key("good", None)
+    tokens.put(key, Bearer("ann"))
 
-    assert memory.find(key) == Bearer("ann")
+    assert tokens.find(key) == Bearer("ann")
     clock.advance(10)
-    assert memory.find(key) is None
-    memory.keep(key, None)
+    assert tokens.find(key) is None
+    tokens.put(key, None)
     with pytest.raises(Unauthenticated):
-        memory.find(key)
+        tokens.find(key)
 
 
-def test_a_remembered_token_ends_when_it_expires() -> None:
+def test_a_cached_token_ends_when_it_expires() -> None:
     clock = ManualClock()
-    memory = TokenMemory(1000, clock)
-    key = memory.key("good", None)
-    memory.keep(key, replace(Bearer("ann"), expires_at=clock.now()))
+    tokens = TokenCache(1000, clock)
+    key = tokens.key("good", None)
+    tokens.put(key, replace(Bearer("ann"), expires_at=clock.now()))
     with pytest.raises(Unauthenticated):
-        memory.find(key)
+        tokens.find(key)
 
 
 def test_noauth_takes_the_token_at_its_word() -> None:

@@ -15,7 +15,7 @@ from sqlalchemy import delete
 from api_cell.config import Quota, QuotaDriver
 from cell_service.context import ManualClock, internal
 from cell_service.errors import PeerUnavailable
-from cell_service.peers.limits import FRESH_SECONDS, UnifiedLimits
+from cell_service.peers.limits import VALID_SECONDS, UnifiedLimits
 from cell_service.peers.settings import LimitSettings
 from mapping_db import class_usage
 from mapping_db.schema import quota_usages
@@ -46,13 +46,13 @@ class Identity:
     def register(self, name: str, limit: int, **more: Any) -> Any:
         row = {"service_id": self.service_id, "resource_name": name, "default_limit": limit, **more}
         made = self.ask("POST", "/registered_limits", {"registered_limits": [row]}, 201)
-        self._clock.advance(FRESH_SECONDS)
+        self._clock.advance(VALID_SECONDS)
         return made["registered_limits"][0]
 
     def limit(self, project_id: str, name: str, limit: int, status: int = 201) -> Any:
         row = {"service_id": self.service_id, "resource_name": name, "resource_limit": limit, "project_id": project_id}
         made = self.ask("POST", "/limits", {"limits": [row]}, status)
-        self._clock.advance(FRESH_SECONDS)
+        self._clock.advance(VALID_SECONDS)
         return made
 
     def project(self, name: str) -> str:
@@ -259,7 +259,7 @@ def test_the_last_limits_hold_while_the_identity_service_is_silent(
     source, ctx = identity.source(), internal(clock)
     assert source.of_project(ctx, "p") == {"servers": 5}
     companions.identity.drain(2)
-    clock.advance(FRESH_SECONDS)
+    clock.advance(VALID_SECONDS)
     assert source.of_project(ctx, "p") == {"servers": 5}
     with pytest.raises(PeerUnavailable):
         source.of_project(ctx, "never asked for")

@@ -34,7 +34,7 @@ from cell_service.errors import (
 )
 from cell_service.http.exchange import PIECE_BYTES, Exchange
 from cell_service.http.front import Front, Sent
-from tools.companions.tokens import Known
+from tools.companions.tokens import CachingAuthenticator
 
 log = logging.getLogger(__name__)
 
@@ -154,7 +154,7 @@ class _Application:
         self._service = service
         self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix=f"{service.name}-worker")
         self._table = [(re.compile(_pattern(route.path)), route) for route in service.routes]
-        self._known = Known(service.authenticator, service.token_seconds)
+        self._authenticator = CachingAuthenticator(service.authenticator, service.token_seconds)
         self._incoming: dict[Exchange, _Incoming] = {}
 
     def begin(self, exchange: Exchange) -> Awaitable[None] | None:
@@ -244,7 +244,7 @@ class _Application:
         token = headers.get("X-Auth-Token")
         if not token:
             raise Unauthenticated()
-        return self._known.identify(token, headers.get("X-Service-Token"))
+        return self._authenticator.authenticate(token, headers.get("X-Service-Token"))
 
     def _find(self, method: str, path: str) -> tuple[Route, Mapping[str, str]]:
         path = path.rstrip("/") or "/"

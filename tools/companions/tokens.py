@@ -1,34 +1,28 @@
-"""Who asks, remembered for a few seconds; for several threads."""
+"""An Authenticator whose answers are cached for some seconds; for several threads."""
 
 from __future__ import annotations
 
-import threading
-
-from api_cell.edge.auth import Authenticator, Identity, TokenMemory
+from api_cell.edge.auth import Authenticator, Identity, TokenCache
 from cell_service.context import SYSTEM_CLOCK
 from cell_service.errors import Unauthenticated
 
 
-class Known:
-    """An Authenticator's answers, each for so many seconds. Raises what it raises."""
+class CachingAuthenticator:
+    """Asks an Authenticator for each token once in `seconds`. Raises what it raises."""
 
     def __init__(self, authenticator: Authenticator, seconds: float) -> None:
         self._authenticator = authenticator
-        self._memory = TokenMemory(seconds, SYSTEM_CLOCK)
-        self._lock = threading.Lock()
+        self._tokens = TokenCache(seconds, SYSTEM_CLOCK)
 
-    def identify(self, token: str, service_token: str | None) -> Identity:
-        key = TokenMemory.key(token, service_token)
-        with self._lock:
-            found = self._memory.find(key)
+    def authenticate(self, token: str, service_token: str | None) -> Identity:
+        key = TokenCache.key(token, service_token)
+        found = self._tokens.find(key)
         if found is not None:
             return found
         try:
             identity = self._authenticator.authenticate(token, service_token)
         except Unauthenticated:
-            with self._lock:
-                self._memory.keep(key, None)
+            self._tokens.put(key, None)
             raise
-        with self._lock:
-            self._memory.keep(key, identity)
+        self._tokens.put(key, identity)
         return identity

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import Any
 
+from api_cell import cell_queries
 from api_cell.compute.hosts.services import is_up, zone_of
 from api_cell.edge.route import Request, Response
-from api_cell.hosts import cell_queries
 from api_cell.timestamps import with_fraction
 from cell_service.db import services as rows
 from cell_service.model.host import Service

@@ -7,11 +7,12 @@ from typing import Any
 
 from sqlalchemy import Connection
 
+from api_cell import cell_queries
 from api_cell.compute.hosts.services import zone_of
 from api_cell.edge import missing_cells as missing
 from api_cell.edge.route import Handler, Request, Response, Route
 from api_cell.edge.shapes import query
-from api_cell.hosts import cell_queries, change, maintenance, power
+from api_cell.hosts import change, maintenance, power
 from cell_service.db import compute_nodes, instances
 from cell_service.db import services as rows
 from cell_service.errors import ComputeHostNotFound

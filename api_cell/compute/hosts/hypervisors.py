@@ -11,14 +11,14 @@ from typing import Any
 
 from sqlalchemy import Connection, select
 
+from api_cell import cell_queries
+from api_cell.cell_queries import CellAnswers
 from api_cell.compute.hosts.hypervisor_views import Servers, brief, full, sizes
 from api_cell.compute.hosts.services import is_up
 from api_cell.edge import missing_cells as missing
 from api_cell.edge.links import next_link, page_size
 from api_cell.edge.route import Request, Response
 from api_cell.edge.shapes import is_true
-from api_cell.hosts import cell_queries
-from api_cell.hosts.cell_queries import CellAnswers
 from api_cell.lists.merge import MOST_ROWS, Merge, RowSource
 from cell_service.db import compute_nodes, services
 from cell_service.db.schema import instances

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+from api_cell import cell_queries
 from api_cell.compute.fields import Field, View
 from api_cell.edge import missing_cells as missing
 from api_cell.edge.formats import FORMATS
 from api_cell.edge.route import Request, Response
 from api_cell.edge.shapes import is_true
-from api_cell.hosts import cell_queries, change
+from api_cell.hosts import change
 from api_cell.timestamps import with_fraction
 from cell_service.db import services as rows
 from cell_service.errors import HostMappingNotFound, Invalid, NotFound, ServiceNotFound

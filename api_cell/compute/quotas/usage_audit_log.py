@@ -6,9 +6,9 @@ from datetime import datetime
 from typing import Any
 from urllib.parse import unquote
 
+from api_cell import cell_queries
 from api_cell.edge.route import ByVersion, Request, Response, Route
 from api_cell.edge.shapes import query
-from api_cell.hosts import cell_queries
 from cell_service.db import services
 from cell_service.errors import Invalid
 

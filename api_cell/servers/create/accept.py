@@ -15,9 +15,8 @@ from uuid import uuid4
 
 from sqlalchemy import Connection
 
-from api_cell import quota_check
+from api_cell import cell_queries, quota_check
 from api_cell.caller import Caller
-from api_cell.hosts import cell_queries
 from api_cell.scheduler import cells
 from api_cell.servers import devices
 from api_cell.servers.create import image_devices, images
