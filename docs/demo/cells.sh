@@ -4,7 +4,7 @@
 #
 #   docs/demo/cells.sh DIRECTORY [BIN]
 #
-# DIRECTORY is made, and removed at the end; BIN (.venv/bin) holds polycell and openstack. Needs MariaDB's server.
+# DIRECTORY is made, and removed at the end; polycell and openstack are in BIN (.venv/bin). Needs MariaDB's server.
 set -eu
 
 state=${1:?usage: cells.sh DIRECTORY [BIN]}
@@ -41,7 +41,7 @@ until_true() {  # until_true SECONDS COMMAND…: again and again until it succee
     done
 }
 
-say_why() {  # what the services had to warn of, when this ends too early
+say_why() {  # print the services' warnings when this ends too early
     grep -h -r -E 'WARNING|ERROR' "$state/cloud/logs" | tail -n 40
 }
 
@@ -80,7 +80,7 @@ run manage cell_v2 list_cells --detail
 web5=$(openstack server show web-5 -f value -c id)
 web4=$(openstack server show web-4 -f value -c id)
 
-step "cell3 dies: its servers stand in their places, the others are as they were"
+step "cell3 dies: its servers keep their places in lists, the others are as they were"
 kill -9 "$database"; wait "$database" 2>/dev/null || true
 run openstack server list -c Name -c Status --sort-column Name
 run manage cell_v2 check || echo "(exit code $?)"
