@@ -10,8 +10,8 @@ _MOST_DOUBLINGS = 60
 
 @dataclass(frozen=True, slots=True)
 class Backoff:
-    """Seconds. `spread`: a pause is multiplied by a random number between these, so that many who failed at once
-    do not try again at once."""
+    """Seconds. `spread`: a pause is multiplied by a random number between these, so that many callers that failed
+    at once do not try again at once."""
 
     first: float
     longest: float

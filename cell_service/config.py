@@ -1,7 +1,7 @@
 """Settings: nova.conf syntax and option names through oslo.config, read once into frozen dataclasses.
 
 A section is a dataclass whose fields are made with `option(...)`; `read(conf, Section)` gives one. Every process
-reads the sections it needs in its own `config.py` and passes them on; nobody else sees a ConfigOpts.
+reads the sections it needs in its own `config.py` and passes them on; no other module handles a ConfigOpts.
 """
 
 from __future__ import annotations

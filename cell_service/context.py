@@ -1,4 +1,4 @@
-"""Who asks, under which request id, and until when.
+"""The context of a request: on whose behalf it runs, under which request id, and until when.
 
 A Context is a value: it is passed as an argument, travels in every message, and is never stored anywhere
 ambient. Time comes from a Clock, so that tests can turn it by hand.
@@ -42,7 +42,7 @@ class SystemClock:
 
 
 class ManualClock:
-    """A clock that stands still until `advance` is called; waits end when time has been turned past them."""
+    """A clock that stops until `advance` is called; a wait ends when time has been moved past its end."""
 
     def __init__(self, start: datetime = datetime(2026, 1, 1, tzinfo=UTC)) -> None:
         self._now = start
@@ -74,7 +74,7 @@ SYSTEM_CLOCK = SystemClock()
 
 @dataclass(frozen=True, slots=True)
 class Deadline:
-    """A moment on a clock after which nobody waits for the answer. It is passed on, never started anew."""
+    """A moment on a clock after which no caller waits for the answer. It is passed on, never restarted."""
 
     at: float
     clock: Clock = field(default=SYSTEM_CLOCK, compare=False, repr=False)
@@ -106,7 +106,7 @@ def new_request_id() -> str:
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """Who asks for what is being done. Empty strings where a process acts of its own accord."""
+    """The user, project and request on whose behalf work is done. Empty strings where a process acts by itself."""
 
     request_id: str
     global_request_id: str = ""
@@ -129,5 +129,5 @@ class Context:
 
 
 def internal(clock: Clock = SYSTEM_CLOCK, seconds: float = 60) -> Context:
-    """A context for work that a process does of its own accord."""
+    """A context for work that a process does by itself, without a request."""
     return Context(request_id=new_request_id(), is_admin=True, deadline=Deadline.after(seconds, clock))

@@ -1,9 +1,9 @@
 """Every error that crosses a function's edge, by what the caller can do about it.
 
     PolycellError
-    ├── Invalid (400)       ask otherwise
+    ├── Invalid (400)       send another request
     ├── Unauthenticated (401)
-    ├── Forbidden (403)     ask somebody else
+    ├── Forbidden (403)     another account may
     │   └── OverQuota
     ├── NotFound (404)      it is not there
     ├── BadMethod (405)
@@ -38,7 +38,7 @@ class PolycellError(Exception):
 
 
 class Invalid(PolycellError):
-    """The request cannot be carried out as it was put."""
+    """The request cannot be done as it was sent."""
 
     status = 400
     message = "{reason}"
@@ -59,7 +59,7 @@ class PolicyForbidden(Forbidden):
 
 
 class OverQuota(Forbidden):
-    """A project would exceed a quota. `resources` is a comma-separated list, in the order asked."""
+    """A project would exceed a quota. `resources` is a comma-separated list, in the order of the request."""
 
     message = "Quota exceeded for {resources}: Requested {requested}, but already used {used} of {limit} {resources}"
 
@@ -138,7 +138,7 @@ class Unavailable(PolycellError):
 
 
 class BadQuery(Invalid):
-    """A query parameter of the Placement API has a value that can't be."""
+    """A query parameter of the Placement API has an impossible value."""
 
     code = "placement.query.bad_value"
 
@@ -179,7 +179,7 @@ class SnapshotNotFound(NotFound):
 
 
 class VolumeUnavailable(Invalid):
-    """A volume whose status does not admit what was asked."""
+    """A volume whose status does not allow the request."""
 
     message = "Invalid volume: volume {volume_id}: {reason}"
 
@@ -338,7 +338,7 @@ class InstanceIsLocked(Conflict):
 
 
 class PasswordIsSet(Conflict):
-    """The guest has told its administrator's password already."""
+    """The guest has posted its administrator's password already."""
 
     message = "The password of instance {instance_uuid} is set already."
 
@@ -354,13 +354,13 @@ class AlreadyMoving(Conflict):
 
 
 class InvalidMigrationState(Invalid):
-    """It is not so far, or too far already."""
+    """The migration has not reached the required status, or is past it."""
 
     message = "Migration {migration_id} state of instance {instance_uuid} is {state}. Cannot {verb} it in this state."
 
 
 class NotResized(Invalid):
-    """Nothing is there to confirm or to revert."""
+    """The instance has no resize to confirm or to revert."""
 
     message = "Instance {instance_uuid} has not been resized."
 
@@ -370,7 +370,7 @@ class InstanceAlreadyMoved(Conflict):
 
 
 class InstanceNotHere(Conflict):
-    """A cell says that it does not own the instance: the asker's mapping is old."""
+    """A cell says that it does not own the instance: the caller's mapping is old."""
 
     message = "Instance {instance_uuid} does not belong to this cell."
 
@@ -382,7 +382,7 @@ class ComputeNodeTaken(Conflict):
 
 
 class OperationLost(Conflict):
-    """Somebody with a higher fence owns the operation by now; the caller must stop at once."""
+    """A worker with a higher fence owns the operation by now; the caller must stop at once."""
 
     message = "Operation {operation_id} is no longer owned by fence {fence}."
 
@@ -473,19 +473,19 @@ class CellUnavailable(Unavailable):
 
 
 class InstanceInTransit(Unavailable):
-    """It is passing from one cell to another: a matter of moments."""
+    """The instance is passing from one cell to another: a matter of moments."""
 
     message = "Instance {instance_uuid} is just changing its cell."
 
 
 class UnknownSteps(Unavailable):
-    """Another version has recorded them, and goes on with the move."""
+    """Another version has recorded steps of the move that this one does not know; that version continues the move."""
 
     message = "Steps of move {move_uuid} are not known here: {steps}"
 
 
 class MoveNotSettled(Unavailable):
-    """It is just coming to wait for its conclusion: a matter of moments."""
+    """The move is about to wait for its confirmation: a matter of moments."""
 
     message = "The move of instance {instance_uuid} is about to wait for its conclusion."
 
@@ -511,7 +511,7 @@ class QueueUnavailable(Unavailable):
 
 
 class NoConsumer(Unavailable):
-    """A message had no queue to go to: nobody has ever listened on that topic."""
+    """A message had no queue to go to: no process has ever served that topic."""
 
     message = "Nobody listens on {topic}."
 
@@ -533,7 +533,7 @@ class PeerUnavailable(Unavailable):
 
 
 class NotYet(Unavailable):
-    """What a host has begun can't be ended now, and not be undone either: it is done again later."""
+    """What a host has begun can be neither finished nor undone now: it is tried again later."""
 
     message = "Not yet: {reason}"
 
@@ -570,7 +570,7 @@ class InterfaceAttachFailed(PolycellError):
 
 
 class HostOutOfSpace(DriverError):
-    """The host lacks memory, CPU or disk for what was asked, whatever the scheduler thought."""
+    """The host lacks memory, CPU or disk for the guest, whatever the scheduler thought."""
 
 
 class ImageUnacceptable(DriverError):

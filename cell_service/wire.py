@@ -1,6 +1,6 @@
 """Values to JSON and back, driven by their type annotations: for messages and for JSON columns.
 
-Carries dataclasses, enums, datetimes (UTC, ISO 8601), bytes (base64), tuples, lists, dicts with text keys,
+It encodes dataclasses, enums, datetimes (UTC, ISO 8601), bytes (base64), tuples, lists, dicts with text keys,
 None, and plain JSON. Decoding ignores fields it does not know and takes defaults for fields that are missing,
 so peers of different age understand each other.
 """
@@ -28,7 +28,7 @@ class Undecodable(ValueError):
 
 
 def to_plain(value: Any) -> Any:
-    """The value as plain JSON data. Raises TypeError for what the wire can't carry."""
+    """The value as plain JSON data. Raises TypeError for what can't be encoded."""
     if value is None or type(value) in (str, int, float, bool):
         return value
     if isinstance(value, Enum):
@@ -69,13 +69,13 @@ def loads(kind: type[T], text: str | bytes) -> T:
 
 
 def stored_as(name: str) -> dict[str, str]:
-    """The metadata of a dataclass's field that is carried under another name than its own."""
+    """The metadata of a dataclass's field that is encoded under another name than its own."""
     return {_STORED: name}
 
 
 @cache
 def _fields(kind: type) -> tuple[tuple[str, str], ...]:
-    """Name of each field, and the name under which it is carried."""
+    """Name of each field, and the name under which it is encoded."""
     fields = (field for field in dataclasses.fields(kind) if field.init)
     return tuple((field.name, field.metadata.get(_STORED, field.name)) for field in fields)
 
@@ -144,7 +144,7 @@ def _dataclass_decoder(kind: type) -> Decoder:
 
 
 def _exact(kind: Any) -> type | None:
-    """The plain type of which every value is one of this type as it stands; None when there is none."""
+    """The plain type all of whose values are values of this type unchanged; None when there is none."""
     plain = [choice for choice in typing.get_args(kind) or (kind,) if choice is not type(None)]
     simple = typing.get_origin(kind) in (None, typing.Union, types.UnionType) and len(plain) == 1
     return plain[0] if simple and plain[0] in (str, int, bool) else None

@@ -1,7 +1,7 @@
-"""Builds that fail on a host: on to the next alternate, or to ERROR with nothing left behind.
+"""Builds that fail on a host: they go on to the next alternate, or to ERROR with nothing left behind.
 
-A build that leaves its host is MOVING, and conductors' own. Its `arguments` say why it left (`fault`) and whether it
-is over (`final`). Steps of a moving build, each safe to repeat:
+A build that leaves its host is MOVING, and only conductors work on it. Its `arguments` say why it left (`fault`) and
+whether it is over (`final`). Steps of a moving build, each safe to repeat:
 1. its ports are deleted; 2. its allocation is moved to an alternate; 3. the operation is open for that host and the
    instance points there (one transaction, the operation's fence decides); 4. the host is woken.
 No alternate: 2. the instance is ERROR and the operation `final` (one transaction); 3. allocations are released;
@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 
 
 def leave_host(tx: Connection, operation: StoredOperation, outcome: Outcome) -> None:
-    """The build did not succeed on its host, and is the conductors' now. Raises OperationLost."""
+    """The build failed on its host: it is MOVING, and a conductor claims it next. Raises OperationLost."""
     build = operation.build or BuildArguments()
     tried = replace(build, hosts_tried=(*build.hosts_tried, operation.host or ""))
     arguments = {**operation.arguments, "fault": wire.to_plain(outcome.fault), "final": not outcome.retriable}
@@ -39,7 +39,7 @@ def leave_host(tx: Connection, operation: StoredOperation, outcome: Outcome) -> 
 
 
 def advance(deps: ConductorContext, operation: StoredOperation) -> None:
-    """Bring a moving build, which the caller holds, to its next host or to its end.
+    """Bring a moving build, which the caller has claimed, to its next host or to its end.
 
     Raises OperationLost, PeerUnavailable (to be tried again).
     """
@@ -117,7 +117,7 @@ def _reopen(tx: Connection, deps: ConductorContext, operation: StoredOperation, 
 
 
 def _release_if_deleted(deps: ConductorContext, ctx: Context, operation: StoredOperation) -> None:
-    """A delete came between: what was just allocated for the next host must not outlive the instance."""
+    """Release what was just allocated for the next host if the instance was deleted in between."""
     with deps.db.connect() as tx:
         try:
             instance = instances.get(tx, operation.instance_uuid)

@@ -20,17 +20,17 @@ class ConductorSection:
 
 @dataclass(frozen=True, slots=True)
 class NewServices:
-    """[DEFAULT], as far as only conductors need it."""
+    """[DEFAULT], the options that only conductors need."""
 
     GROUP: ClassVar[str] = "DEFAULT"
     enable_new_services: bool = option(
-        cfg.BoolOpt("enable_new_services", default=True, help="Hosts seen for the first time may get instances.")
+        cfg.BoolOpt("enable_new_services", default=True, help="Hosts registered for the first time may get instances.")
     )
 
 
 @dataclass(frozen=True, slots=True)
 class Shelving:
-    """[DEFAULT], as far as servers are shelved."""
+    """[DEFAULT], the options about shelving."""
 
     GROUP: ClassVar[str] = "DEFAULT"
     shelved_offload_time: int = option(
@@ -41,19 +41,19 @@ class Shelving:
 
 @dataclass(frozen=True, slots=True)
 class Healing:
-    """[DEFAULT], as far as what is known of ports is looked at again."""
+    """[DEFAULT], the options about scans of ports."""
 
     GROUP: ClassVar[str] = "DEFAULT"
     heal_instance_info_cache_interval: int = option(
         cfg.IntOpt("heal_instance_info_cache_interval", default=60,
-                   help="Seconds between looks at the ports of some hundred servers; 0 or less: never.")
+                   help="Seconds between scans of the ports of some hundred servers; 0 or less: never.")
     )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
 class ConductorSettings:
-    """Seconds throughout. `lease_seconds`: how long a host may be silent about an operation before it counts as
-    abandoned; `poll_seconds`: how often a conductor looks for work of which no message has come."""
+    """Seconds throughout. `lease_seconds`: how long a host may report nothing of an operation before it counts as
+    abandoned; `poll_seconds`: how often a conductor polls for work whose message was lost."""
 
     host: str = "localhost"
     workers: int = 8
@@ -66,7 +66,7 @@ class ConductorSettings:
     shelved_offload_seconds: float = 0.0
     """0: shelved instances leave their hosts at once; negative: they stay."""
     heal_seconds: float = 60.0
-    """Between looks at the ports of some instances; 0 or less: never."""
+    """Between scans of the ports of some instances; 0 or less: never."""
 
 
 def settings_from(conf: cfg.ConfigOpts) -> ConductorSettings:

@@ -1,4 +1,4 @@
-"""What a conductor works with, and the context in which it does what a request has begun."""
+"""A conductor's dependencies, and the contexts in which it continues the work of requests."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ _PAUSES = Backoff(first=2.0, longest=LONGEST_PAUSE_SECONDS, spread=(1, 1))
 
 @dataclass(frozen=True, slots=True)
 class ConductorContext:
-    """One cell's database and queue, and the peers of its cell (None: there is none, nothing to release there).
+    """One cell's database and queue, and its peers (None: there is no such service, and nothing to release there).
 
-    `work` is set when there may be something that conductors do themselves.
+    `work` is set when there may be operations that conductors do themselves.
     """
 
     db: Database
@@ -51,7 +51,7 @@ class ConductorContext:
         return self.clock.now()
 
     def wake(self, ctx: Context, host: str) -> None:
-        """Tell the host that there is work. It finds out by itself when it can't be reached."""
+        """Notify the host that there is work. A host that can't be reached finds it at its next poll."""
         try:
             client(Compute, self.transport, host).wake(ctx)
         except Unavailable as error:
@@ -59,7 +59,7 @@ class ConductorContext:
 
 
 def context_of(operation: StoredOperation, clock: Clock, seconds: float = 45) -> Context:
-    """The request that the operation is part of, with `seconds` from now."""
+    """The context of the request that the operation is part of, with a deadline in `seconds`."""
     return Context(
         request_id=operation.request_id,
         user_id=operation.user_id,
@@ -70,7 +70,7 @@ def context_of(operation: StoredOperation, clock: Clock, seconds: float = 45) ->
 
 
 def about_operation(deps: ConductorContext, operation: StoredOperation, **fields: Any) -> dict[str, Any]:
-    """Which operation a line of the log is about."""
+    """The fields of a log line about the operation."""
     return about(
         context_of(operation, deps.clock),
         instance=operation.instance_uuid,
@@ -82,12 +82,13 @@ def about_operation(deps: ConductorContext, operation: StoredOperation, **fields
 
 
 def pause_seconds(attempt: int) -> float:
-    """How long to leave alone what has failed `attempt` times."""
+    """The pause before work that has failed `attempt` times is tried again."""
     return _PAUSES.pause(attempt + 1)
 
 
 def on_behalf_of(deps: ConductorContext, instance: Instance) -> Context:
-    """What conductors do of their own accord is done in the owner's name, as a request of its own."""
+    """A context for work on the instance that conductors begin by themselves: a request id of its own, the owner's
+    project."""
     ctx = internal(deps.clock)
     return Context(
         request_id=ctx.request_id,

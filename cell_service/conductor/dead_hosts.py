@@ -1,7 +1,7 @@
-"""Which hosts that are down are known to be dead, and not only silent.
+"""Which hosts that are down are known to be dead, and not only unreachable.
 
 Dead are those that were forced down, whose service was deleted, or from which the instance is being evacuated. A host
-that is merely silent may have a guest that writes to a volume; work with that waits for it.
+that is only unreachable may have a guest that writes to a volume; work on that volume waits for the host.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from cell_service.model.operation import StoredOperation
 
 
 def is_given_up(deps: ConductorContext, operation: StoredOperation) -> bool:
-    """Whether the operation's host, which is down, is known to be dead and not only silent."""
+    """Whether the operation's host, which is down, is known to be dead and not only unreachable."""
     with deps.db.connect() as tx:
         try:
             if services.by_host(tx, operation.host or "", services.COMPUTE).forced_down:

@@ -1,5 +1,5 @@
-"""What conductors do of their own accord. Every duty may run in several conductors at once: each hand-over is
-decided by an operation's fence."""
+"""The periodic duties of conductors. Every duty may run in several conductors at once: an operation's fence decides
+each hand-over."""
 
 from __future__ import annotations
 
@@ -39,12 +39,12 @@ class Duties:
         self._checked_at = deps.clock.monotonic()
         self._down: set[str] = set()
         self._healed = 0
-        """The row of the last instance whose ports were looked at."""
+        """The row id of the last instance whose ports were scanned."""
 
     # -- each of these is called every few seconds -----------------------------------------------
 
     def report(self) -> None:
-        """This conductor's service is up."""
+        """Record that this conductor's service is up."""
         deps = self._deps
         now = deps.now()
 
@@ -73,7 +73,7 @@ class Duties:
         )
 
     def do(self, claimed: ClaimedOperation) -> None:
-        """Bring one claimed operation forward; what can't be done now is left for later."""
+        """Work on one claimed operation; what can't be done now is postponed."""
         operation = claimed.operation
         try:
             self._do(claimed)
@@ -87,11 +87,11 @@ class Duties:
             log.exception("operation put off", extra=about_operation(self._deps, operation))
 
     def watch_hosts(self) -> None:
-        """Builds of hosts that are down move on, deletes are done without them, and what only a host that is dead could
-        do with volumes and ports; other work waits for its deadline.
+        """Take over the operations of hosts that are down: builds move to other hosts, deletes are done without the
+        host; if the host is dead, so is work on volumes and ports. Other operations wait for their deadlines.
 
-        No host is taken for dead on old news: after a pause in which this conductor could not see (its start, a
-        lost database or queue, its own freezing) it first looks for as long as a host may be silent.
+        No host counts as down on old data: after a time in which this conductor could not watch (before its start,
+        a lost database or queue, its own freezing) it first watches for as long as a heartbeat may be late.
         """
         deps = self._deps
         now = deps.now()
@@ -107,25 +107,25 @@ class Duties:
                 self._safely(operation, self._leave_dead_host)
 
     def watch_deadlines(self) -> None:
-        """What was not done in time is given up with a fault that says so."""
+        """End operations that were not done in time, with a fault that says so."""
         with self._deps.db.connect() as tx:
             late = operations.overdue(tx, self._deps.now())
         for operation in late:
             self._safely(operation, self._too_late)
 
     def purge(self) -> None:
-        """Finished operations go after a while."""
+        """Remove operations that finished long enough ago."""
         deps = self._deps
         before = deps.now() - timedelta(seconds=deps.settings.keep_operations_seconds)
         while deps.db.run(lambda tx: operations.purge(tx, before, PURGE_BATCH)) == PURGE_BATCH:
             pass
 
     def offload_shelved(self) -> None:
-        """What was shelved long enough ago leaves its host."""
+        """Offload instances that were shelved long enough ago."""
         shelving.offload_late(self._deps)
 
     def heal_network_info(self) -> None:
-        """The ports of some more instances are shown as they are now; after the last ones begins the first again."""
+        """Renew the stored ports of the next instances from the network service; the first follow after the last."""
         with self._deps.db.connect() as tx:
             some = network_info.page(tx, self._healed, HEAL_BATCH)
         self._healed = some[-1].id or 0 if len(some) == HEAL_BATCH else 0
@@ -134,7 +134,7 @@ class Duties:
             log.info("ports of instances had changed", extra=about(None, instances=changed))
 
     def blinded(self) -> None:
-        """This conductor could not see for a moment: see `watch_hosts`."""
+        """This conductor could not watch hosts for a moment: see `watch_hosts`."""
         self._watched_since = None
 
     # -----------------------------------------------------------------------------------------------
@@ -165,7 +165,7 @@ class Duties:
         self._conclude(operation, Event.LATE, fault)
 
     def _conclude(self, operation: StoredOperation, event: Event, fault: Fault, *, retriable: bool = False) -> None:
-        """What the host may have begun is not known."""
+        """End an operation without its host; how far the host has come is unknown."""
         outcome = Outcome(operation.id, operation.fence, fault=fault, retriable=retriable, host_clean=False)
         with self._deps.db.connect() as tx:
             found = claims.with_instances(tx, [operation.id]).get(operation.id)
@@ -183,7 +183,7 @@ class Duties:
         self._deps.db.run(lambda tx: operations.postpone(tx, operation.id, operation.fence, until))
 
     def _seeing(self) -> bool:
-        """Whether this conductor has looked without a gap for as long as a host may be silent."""
+        """Whether this conductor has watched without a gap for as long as a heartbeat may be late."""
         settings, now = self._deps.settings, self._deps.clock.monotonic()
         gap, self._checked_at = now - self._checked_at, now
         if self._watched_since is None or gap > max(3 * settings.poll_seconds, settings.service_down_seconds / 2):

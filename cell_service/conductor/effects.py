@@ -1,4 +1,4 @@
-"""What follows from the ends of operations, carried out (see `cell_service.operations.effects`)."""
+"""The effects that follow from the ends of operations (see `cell_service.operations.effects`), done here."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ log = logging.getLogger(__name__)
 
 
 def carry_out_before(deps: ConductorContext, ctx: Context, instance: Instance, effect: Effect) -> None:
-    """Do what goes to other services before the end is recorded; where there is no such service, nothing.
+    """Do an effect on another service before the end is recorded; nothing where there is no such service.
 
     Raises PeerUnavailable, Conflict (RequireImage: the image is not there).
     """
@@ -58,7 +58,7 @@ def carry_out_before(deps: ConductorContext, ctx: Context, instance: Instance, e
 
 
 def carry_out_within(tx: Connection, deps: ConductorContext, claimed: ClaimedOperation, effect: Effect) -> None:
-    """Record what belongs to the end of the operation."""
+    """Record an effect in the transaction that ends the operation."""
     operation, instance, now = claimed.operation, claimed.instance, deps.now()
     ctx = context_of(operation, deps.clock)
     if isinstance(effect, FollowUp):
@@ -74,7 +74,7 @@ def carry_out_within(tx: Connection, deps: ConductorContext, claimed: ClaimedOpe
 
 
 def carry_out_after(deps: ConductorContext, ctx: Context, operation: StoredOperation, effect: Effect) -> None:
-    """Do what follows the transaction."""
+    """Do an effect that follows the transaction."""
     if isinstance(effect, WakeHost) and operation.host is not None:
         deps.wake(ctx, operation.host)
     elif isinstance(effect, ReleaseAttachments) and deps.volumes is not None:
@@ -132,5 +132,5 @@ def _change_volumes(
         case ReportSnapshot(snapshot_id, status):
             try:
                 service.report_snapshot(ctx, snapshot_id, status)
-            except (NotFound, Invalid) as error:  # it may have given the snapshot up already
+            except (NotFound, Invalid) as error:  # the service may have given the snapshot up already
                 log.info("snapshot given up before", extra=about(ctx, snapshot=snapshot_id, reason=error))

@@ -1,4 +1,4 @@
-"""The Conductor contract, answered."""
+"""The implementation of the Conductor contract."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ class ConductorEndpoint(Conductor):
         builds: int | None = None,
         holding: tuple[int, ...] = (),
     ) -> tuple[ClaimedOperation, ...]:
-        """A host that was forced down, or is leaving for another cell, gets nothing."""
+        """See the contract. A host that was forced down, or is leaving for another cell, gets nothing."""
         now = self._deps.now()
 
         def work(tx: Connection) -> list[ClaimedOperation]:
@@ -126,7 +126,7 @@ class ConductorEndpoint(Conductor):
         return tuple(opened for one in claimed if (opened := self._opened(ctx, one)) is not None)
 
     def _opened(self, ctx: Context, claimed: ClaimedOperation) -> ClaimedOperation | None:
-        """The operation with its secrets opened; None when they can't be: its lease runs out, and it is tried again."""
+        """The operation with its secrets opened; None when they can't be: it is claimed again when its lease ends."""
         if claimed.sealed is None:
             return claimed
         try:
@@ -152,7 +152,7 @@ class ConductorEndpoint(Conductor):
         self._deps.work.set()
 
     def operation_progress(self, ctx: Context, operation_id: int, fence: int, task_state: str) -> None:
-        """Late and unknown news are dropped."""
+        """See the contract. Late reports and unknown task states are dropped."""
         try:
             task = Task(task_state)
         except ValueError:

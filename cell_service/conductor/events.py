@@ -1,4 +1,5 @@
-"""What other services report of instances, taken over. What is lost here, the next scan of all ports finds again."""
+"""Events that other services report of instances. A lost event about a port is made up for by the next scan of all
+ports."""
 
 from __future__ import annotations
 
@@ -39,11 +40,11 @@ _POWER = {
     POWER_ON: (VmState.STOPPED, VmState.ACTIVE, PowerState.RUNNING, START),
     POWER_OFF: (VmState.ACTIVE, VmState.STOPPED, PowerState.SHUTDOWN, STOP),
 }
-"""By tag: from which state to which, what the power is then, and as which action it stands in the history."""
+"""By tag: from which state to which, the power state then, and the name of the action in the history."""
 
 
 def take_over(deps: ConductorContext, ctx: Context, events: Sequence[ServerEvent]) -> None:
-    """What each event says holds in the cell, or soon will. One that fails is logged, and harms no other."""
+    """Act on each event: record it in the cell, or begin an operation. One that fails is logged, and harms no other."""
     changed = {event.instance_uuid for event in events if event.name == NETWORK_CHANGED}
     if changed:
         _safely(ctx, "ports not looked at", lambda: renew(deps, ctx, _living(deps, changed)))
@@ -54,7 +55,7 @@ def take_over(deps: ConductorContext, ctx: Context, events: Sequence[ServerEvent
 
 
 def renew(deps: ConductorContext, ctx: Context, known: Sequence[Instance]) -> int:
-    """The ports of these instances are shown as they are now. Answers how many have changed."""
+    """Renew the stored ports of these instances from the network service. Returns how many instances have changed."""
     renewed = 0
     plugged = [instance for instance in known if instance.network_info]
     for start in range(0, len(plugged), BATCH):
@@ -72,7 +73,7 @@ def renew(deps: ConductorContext, ctx: Context, known: Sequence[Instance]) -> in
 
 
 def _vif_deleted(deps: ConductorContext, ctx: Context, event: ServerEvent) -> None:
-    """The port is gone from the network service: its card goes from the guest."""
+    """The port is gone from the network service: detach its interface from the guest."""
 
     def work(tx: Connection) -> str | None:
         instance = instances.get_many(tx, [event.instance_uuid]).get(event.instance_uuid)
@@ -102,7 +103,7 @@ def _vif_deleted(deps: ConductorContext, ctx: Context, event: ServerEvent) -> No
 
 
 def _vif_plugged(deps: ConductorContext, ctx: Context, event: ServerEvent) -> None:
-    """The build that waits for it on the host goes on."""
+    """Notify the host, where a build may wait for the port."""
     for instance in _living(deps, {event.instance_uuid}):
         if instance.host is not None and event.tag:
             host = client(Compute, deps.transport, instance.host)
@@ -110,7 +111,7 @@ def _vif_plugged(deps: ConductorContext, ctx: Context, event: ServerEvent) -> No
 
 
 def _power_update(deps: ConductorContext, ctx: Context, event: ServerEvent) -> None:
-    """The machine was turned on or off: the record says so, and it is not turned back."""
+    """The machine was turned on or off outside compute: record it, so that the guest is not turned back."""
     before, after, power_state, operation = _POWER[event.tag or ""]
 
     def work(tx: Connection) -> None:

@@ -1,5 +1,5 @@
-"""How operations end: state, event, fault and the end itself in one transaction. What follows is declared with each
-(`cell_service.operations`); here it is carried out."""
+"""How operations end: state, event, fault and the end itself in one transaction. Each declares what follows
+(`cell_service.operations`); this module does it."""
 
 from __future__ import annotations
 
@@ -28,18 +28,18 @@ log = logging.getLogger(__name__)
 Decide = Callable[[Instance], Changes]
 
 _MADE_OF_THE_ROW = frozenset({"block_devices", "shares", "system_metadata"})
-"""Columns of which new values are made of the old ones, and not only of the state."""
+"""Columns whose new values are computed from the old ones, and not only from the state."""
 
 
 def record(deps: ConductorContext, outcome: Outcome) -> None:
-    """Take over what a host reports of an operation. Reported before: nothing. Raises OperationLost."""
+    """Record an outcome that a host reports; nothing happens if it was reported before. Raises OperationLost."""
     claimed = _claimed(deps, outcome)
     if claimed is not None:
         conclude(deps, claimed, Event.SUCCEEDED if outcome.fault is None else Event.FAILED, outcome)
 
 
 def conclude(deps: ConductorContext, claimed: ClaimedOperation, event: Event, outcome: Outcome) -> None:
-    """The operation ends so. Raises OperationLost, PeerUnavailable (to be tried again)."""
+    """End the operation with this outcome. Raises OperationLost, PeerUnavailable (to be tried again)."""
     operation, ctx = claimed.operation, context_of(claimed.operation, deps.clock)
     volumes = _volumes(deps, claimed, outcome) if event is Event.HOST_DIED else {}
 
@@ -77,7 +77,7 @@ def conclude(deps: ConductorContext, claimed: ClaimedOperation, event: Event, ou
 def _apply(
     tx: Connection, deps: ConductorContext, claimed: ClaimedOperation, outcome: Outcome, decide: Decide, first: Changes
 ) -> Changes:
-    """The row of the operation first: its fence decides. Answers the changes as they were made."""
+    """Write the operation's row first: its fence decides. Returns the changes as they were made."""
     operation, now = claimed.operation, deps.now()
     if first.phase is Phase.OPEN:
         until = now + timedelta(seconds=pause_seconds(operation.attempt))
@@ -98,7 +98,7 @@ def _apply(
 def _settle(
     tx: Connection, deps: ConductorContext, claimed: ClaimedOperation, decide: Decide, changes: Changes
 ) -> Changes:
-    """The instance is changed as decided, by the newest row where that makes a difference. Raises OperationLost."""
+    """Change the instance as decided; the decision is made again if its row has changed. Raises OperationLost."""
     uuid = claimed.operation.instance_uuid
     known: Instance | None = claimed.instance
     if changes.columns.keys() & _MADE_OF_THE_ROW or changes.only_from is not None:
@@ -121,7 +121,7 @@ def _settle(
 
 
 def _without_instance(tx: Connection, uuid: str, decide: Decide, changes: Changes) -> Changes:
-    """An instance that is deleted meanwhile stays so."""
+    """The changes for an instance that is deleted meanwhile, and stays deleted."""
     gone = instances.get_many(tx, [uuid], deleted=True).get(uuid)
     return replace(changes if gone is None else decide(gone), columns={})
 
@@ -173,7 +173,7 @@ def _ending(
 
 
 def _volumes(deps: ConductorContext, claimed: ClaimedOperation, outcome: Outcome) -> dict[str, Volume | None]:
-    """What the block storage service says of the volumes that matter. Raises PeerUnavailable."""
+    """The block storage service's records of the volumes that matter. Raises PeerUnavailable."""
     found: dict[str, Volume | None] = {}
     ending = _ending(deps, claimed, outcome, claimed.instance, {})
     if deps.volumes is None:

@@ -1,4 +1,4 @@
-"""What hypervisors say of guests, against what the cell believes of instances."""
+"""Guests as hypervisors report them, compared with the cell's rows of instances."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ ON = (PowerState.RUNNING, PowerState.PAUSED)
 def reconcile(
     deps: ConductorContext, ctx: Context, host: str, guests: tuple[GuestReport, ...]
 ) -> tuple[GuestDecision, ...]:
-    """What to do with each guest, and the cell's picture of the host's instances corrected."""
+    """Correct the cell's power states of the host's instances. Returns what the host must do with each guest."""
     with deps.db.connect() as tx:
         known = instances.get_many(tx, [guest.instance_uuid for guest in guests], deleted=True)
         claims = claims_on(tx, host, known)
@@ -56,7 +56,7 @@ def reconcile(
 
 
 def take_over(deps: ConductorContext, ctx: Context, host: str, uuid: str, power_state: PowerState) -> None:
-    """The instance has this power state by itself. Nothing changes while a task runs, or when it lives elsewhere."""
+    """The guest changed its power state by itself: record it, unless a task runs or the instance lives elsewhere."""
     wakes = deps.db.run(lambda tx: _follow(tx, deps, ctx, host, uuid, power_state))
     if wakes:
         deps.wake(ctx, host)
@@ -65,7 +65,7 @@ def take_over(deps: ConductorContext, ctx: Context, host: str, uuid: str, power_
 def _follow(
     tx: Connection, deps: ConductorContext, ctx: Context, host: str, uuid: str, power_state: PowerState
 ) -> bool:
-    """Whether the host has got an operation by it."""
+    """Record the guest's power state. Returns whether that began an operation for the host."""
     instance = instances.get_many(tx, [uuid]).get(uuid)
     if instance is None or instance.hidden or instance.host != host or instance.task_state is not None:
         return False
@@ -92,7 +92,7 @@ def _follow(
 
 
 def _stop_again(tx: Connection, deps: ConductorContext, instance: Instance, power_state: PowerState) -> bool:
-    """A guest that was started behind our back is stopped, as its owner last requested."""
+    """Stop a guest that was started outside compute: its owner last requested that it be stopped."""
     if not instances.change(
         tx,
         instance.uuid,
@@ -119,7 +119,7 @@ def _record_stop(tx: Connection, deps: ConductorContext, instance: Instance) -> 
 
 
 def _note_missing(deps: ConductorContext, ctx: Context, missing: list[Instance]) -> None:
-    """Instances without a guest have no power state; a host in the middle of something may just not see it yet."""
+    """Record that instances without a guest have no power state; a host with work on one may not list its guest yet."""
     settled = deps.now() - timedelta(seconds=SETTLED_SECONDS)
     for instance in missing:
         if instance.hidden or instance.task_state is not None or instance.power_state is PowerState.NOSTATE:

@@ -1,7 +1,7 @@
-"""Whose a guest is: what its host must do with it.
+"""What a host must do with a guest that it reports.
 
-A guest is destroyed only on evidence that it has no business on the host: its instance is deleted, or lives elsewhere
-and nothing under way names the host. Rows in transit prove nothing by themselves: their host may be changing cells.
+A guest is destroyed only on evidence that it does not belong on the host: its instance is deleted, or lives elsewhere
+and no move or operation under way names the host. Rows in transit prove nothing: their host may be changing cells.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ _ARRIVED = frozenset({"confirmed", "completed", "done"})
 
 @dataclass(frozen=True, slots=True)
 class Claims:
-    """What is known of instances besides their rows, by uuid: `busy` have work for the host (other than to remove what
-    is left there), `failed` are builds that never were, `moving` are under way, `last` is each one's newest move."""
+    """What is known of instances besides their rows, by uuid: `busy` have work for the host (other than clean-up
+    there), `failed` are those whose build failed, `moving` have a move under way, `last` is each one's newest move."""
 
     busy: frozenset[str]
     failed: frozenset[str]
@@ -39,7 +39,7 @@ class Claims:
 
 
 def claims_on(tx: Connection, host: str, known: Mapping[str, Instance]) -> Claims:
-    """What speaks for and against guests of these instances on the host."""
+    """The facts for and against guests of these instances on the host."""
     elsewhere = [uuid for uuid, instance in known.items() if instance.host != host or instance.hidden]
     busy = {
         uuid
@@ -85,7 +85,7 @@ def _decide(host: str, instance: Instance, claims: Claims) -> str:
 
 
 def flees(migration: Migration, host: str) -> bool:
-    """Whether the instance is being evacuated from the host: its guest must not run there any more."""
+    """Whether the instance is being evacuated from the host, so that its guest must not run there any more."""
     return migration.migration_type == EVACUATION and migration.source_compute == host != migration.dest_compute
 
 
@@ -97,5 +97,5 @@ def _has_left(last: Migration | None, host: str) -> bool:
 
 
 def _never_was(instance: Instance) -> bool:
-    """Its build failed for good: whatever a host has of it is a remainder."""
+    """Whether its build failed for good, so that whatever a host has of it is to be removed."""
     return instance.vm_state is VmState.ERROR and instance.launched_at is None

@@ -18,11 +18,11 @@ from cell_service.operations.shelving import SHELVE_OFFLOAD
 log = logging.getLogger(__name__)
 
 RETRY = timedelta(hours=1)
-"""How long a shelved instance that could not leave its host is left alone."""
+"""The pause before a shelved instance that could not leave its host is offloaded again."""
 
 
 def offload_late(deps: ConductorContext) -> int:
-    """Those that have been shelved for longer than the configured time begin to leave. Answers how many."""
+    """Begin to offload instances that have been shelved for longer than the configured time. Returns how many."""
     seconds, now = deps.settings.shelved_offload_seconds, deps.now()
     if seconds < 0:
         return 0

@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 
 
 def extended(deps: ConductorContext, ctx: Context, event: ServerEvent) -> None:
-    """The block storage service has made a volume (the event's tag) larger: the guest that has it will see that."""
+    """The block storage service has enlarged a volume (the event's tag): have the host show the guest its new size."""
 
     def work(tx: Connection) -> str | None:
         instance = instances.get_many(tx, [event.instance_uuid]).get(event.instance_uuid)

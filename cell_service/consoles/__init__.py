@@ -1,1 +1,1 @@
-"""Consoles: what hosts offer of them, and the proxy through which users open them."""
+"""Consoles: which kinds hosts offer, and the proxy through which users open them."""

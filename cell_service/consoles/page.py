@@ -1,4 +1,4 @@
-"""What a browser gets that opens a console's address without a viewer of its own: a page that shows it as text."""
+"""The page for a browser that opens a console's address where no viewer is installed: it shows the console as text."""
 
 from __future__ import annotations
 

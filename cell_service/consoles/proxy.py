@@ -1,8 +1,8 @@
 """The console proxy: a websocket of a user on one side, a guest's console on the other, bytes between them.
 
-A token is asked about before the websocket is opened; it says where to connect to. A page of another site can't use a
-user's token: the origin must be the proxy itself, or one that is allowed. A browser that opens the address itself gets
-the files of a viewer (`web`), where there are some, else a page that shows the console as text.
+The proxy looks the token up before it opens the websocket; the token says where to connect to. A page of another site
+can't use a user's token: the origin must be the proxy itself, or one that is allowed. A browser that opens the address
+itself gets the files of a viewer (`web`), where there are some, else a page that shows the console as text.
 """
 
 from __future__ import annotations
@@ -68,8 +68,8 @@ class _Console(WebSocketHandler):
         return "binary" if "binary" in subprotocols else None
 
     async def get(self, *args: Any, **kwargs: Any) -> None:
-        """403 for a token that opens nothing, 502 when the console can't be reached; a page for whoever has no
-        websocket."""
+        """403 for a token that opens nothing, 502 when the console can't be reached; a page for a request that is no
+        websocket's."""
         loop = asyncio.get_running_loop()
         try:
             token = await loop.run_in_executor(self._proxy.workers, self._proxy.lookup, self._secret())
@@ -132,7 +132,7 @@ class _Console(WebSocketHandler):
 
 
 def _say_nothing(_handler: object) -> None:
-    """Addresses have tokens in them: they stand in no log."""
+    """Log no request: addresses have tokens in them."""
 
 
 async def _connected(token: ConsoleToken) -> IOStream:

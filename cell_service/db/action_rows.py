@@ -1,4 +1,4 @@
-"""The statements by which `instance_actions` and their events are written, in each kind of database's own words."""
+"""The statements that write `instance_actions` and their events, in the dialect of each kind of database."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def begun(action_id: int, event: str, host: str | None, now: datetime) -> dict[s
 
 @cache
 def recording(dialect: str) -> Any:
-    """A row of actions, unless it is there."""
+    """The statement that inserts a row of actions, unless it exists."""
     if dialect in ("mysql", "mariadb"):
         return mysql.insert(instance_actions).on_duplicate_key_update(action=instance_actions.c.action)
     made = (postgresql.insert if dialect == "postgresql" else sqlite.insert)(instance_actions)
@@ -77,7 +77,7 @@ def recording(dialect: str) -> Any:
 
 @cache
 def starting(dialect: str) -> Any:
-    """Rows of events, over those of the same steps that are there. Each kind of database says so in its own words."""
+    """The statement that inserts rows of events, or overwrites those of the same steps."""
     if dialect in ("mysql", "mariadb"):
         new = mysql.insert(instance_actions_events)
         return new.on_duplicate_key_update({name: new.inserted[name] for name in ("start_time", *UNENDED)})

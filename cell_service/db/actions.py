@@ -1,4 +1,4 @@
-"""What was done to an instance, for its owner to read: `instance_actions` and their events."""
+"""The history of an instance, which its owner can read: `instance_actions` and their events."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from cell_service.db.schema import instance_actions, instance_actions_events
 from cell_service.errors import ActionNotFound
 
 Beginning = tuple[Context, str, str, datetime]
-"""Who asks, of which instance (its uuid), for which action, and when."""
+"""The context of the request, the instance (its uuid), the action, and when it begins."""
 SUCCESS = "Success"
 ERROR = "Error"
 
@@ -72,7 +72,7 @@ def has(tx: Connection, instance_uuid: str, request_id: str, action: str) -> boo
 
 
 def record_new(tx: Connection, beginnings: Sequence[Beginning]) -> None:
-    """Record what requests do to instances that are new in this transaction, which nothing was done to before."""
+    """Record the actions on instances that are new in this transaction, and so have no actions yet."""
     if beginnings:
         tx.execute(insert(instance_actions), [rows.started(*each) for each in beginnings])
 
@@ -87,9 +87,9 @@ def start_event(
 
 
 def start_events(tx: Connection, steps: Sequence[tuple[int, str, str | None]], now: datetime) -> None:
-    """Steps (action id, event, host) begin; those that began before begin anew."""
+    """Steps (action id, event, host) begin; those that began before begin again."""
     without_host = [step for step in steps if step[2] is None]
-    for action_id, event, host in without_host:  # no value is like another to the key
+    for action_id, event, host in without_host:  # to the unique key, no NULL equals another
         if not tx.execute(update(instance_actions_events).where(_one_event(action_id, event, host))
                           .values(start_time=now, **rows.UNENDED)).rowcount:  # fmt: skip
             tx.execute(insert(instance_actions_events), [rows.begun(action_id, event, host, now)])
@@ -202,7 +202,7 @@ def purge(tx: Connection, instance_uuids: list[str]) -> int:
 
 
 def action_id_of(instance_uuid: ColumnElement[str], request_id: ColumnElement[str]) -> ScalarSelect[int | None]:
-    """To select beside other things: the id of the request's action on the instance, its last one."""
+    """A subquery: the id of the request's action on the instance, its last one."""
     mine = (instance_actions.c.instance_uuid == instance_uuid) & (instance_actions.c.request_id == request_id)
     return select(func.max(instance_actions.c.id)).where(mine).scalar_subquery()
 
@@ -223,7 +223,7 @@ def _end_event(
     traceback: str | None,
     details: str | None,
 ) -> None:
-    """The event's row has this end; one that was never begun begins now."""
+    """Record the end in the event's row; an event that was never begun begins now."""
     given = {"action": action_id, "step": event, "now": now, "ended": result, "trace": traceback, "words": details}
     ending = rows.ENDING_EVENT[host is not None]
     given |= {"where": host} if host is not None else {}

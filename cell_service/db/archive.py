@@ -1,7 +1,7 @@
-"""Deleted instances, moved out of the way with all that hangs on them, and in the end purged.
+"""Deleted instances, moved to shadow tables with all rows that belong to them, and later purged.
 
-Small batches by primary key, children first, each a short transaction: nobody who reads or writes living instances
-waits for it. Killed anywhere, the next batch goes on.
+Small batches by primary key, children first, each a short transaction: readers and writers of living instances do not
+wait for it. After a kill at any point the next batch continues.
 """
 
 from __future__ import annotations
@@ -50,8 +50,8 @@ class Dead:
 
 
 def deleted(tx: Connection, *, before: datetime | None, after_id: int, limit: int) -> tuple[list[Dead], int | None]:
-    """Deleted instances that nothing is to be done for any more, by row number, after that one; and the last number
-    looked at, None when there was nothing to look at."""
+    """Deleted instances without unfinished work, by row number, after `after_id`; and the last number that was read,
+    None when there were no more."""
     # SELECT id, uuid FROM instances WHERE id > ? AND deleted_at IS NOT NULL ORDER BY id LIMIT ?
     query = select(instances.c.id, instances.c.uuid).where(
         instances.c.id > after_id, instances.c.deleted_at.is_not(None), instances.c.hidden.is_(False)
@@ -70,7 +70,7 @@ def deleted(tx: Connection, *, before: datetime | None, after_id: int, limit: in
 
 
 def archive(tx: Connection, uuids: Sequence[str], *, keep: bool) -> Counter[str]:
-    """The instances, which are deleted, are in the shadow tables, or nowhere unless `keep`. Rows taken, by table."""
+    """Move the instances, which are deleted, to the shadow tables; without `keep` delete them. Rows moved, by table."""
     uuids = _still_deleted(tx, uuids)
     if not uuids:
         return Counter()
@@ -104,7 +104,7 @@ def archive(tx: Connection, uuids: Sequence[str], *, keep: bool) -> Counter[str]
 
 def purge(tx: Connection, table: Table, limit: int) -> int:
     """Remove up to `limit` rows of a shadow table, oldest first. Answers how many."""
-    # DELETE FROM shadow_… WHERE shadow_id <= ?      a range of the primary key that nobody else touches
+    # DELETE FROM shadow_… WHERE shadow_id <= ?      a range of the primary key that no other statement uses
     key = table.c.shadow_id
     last = tx.scalar(select(func.max(literal_column("n"))).select_from(
         select(key.label("n")).order_by(key).limit(limit).subquery()))  # fmt: skip
@@ -112,7 +112,7 @@ def purge(tx: Connection, table: Table, limit: int) -> int:
 
 
 def purge_before(tx: Connection, before: datetime, limit: int) -> Counter[str]:
-    """Remove up to `limit` archived instances that were deleted before then, with what hung on them. Rows, by table."""
+    """Remove up to `limit` archived instances that were deleted before then, with their other rows. Rows, by table."""
     query = select(shadow_instances.c.shadow_id, shadow_instances.c.uuid).where(shadow_instances.c.deleted_at < before)
     found = tx.execute(query.order_by(shadow_instances.c.deleted_at).limit(limit)).all()
     uuids = [row.uuid for row in found]
@@ -132,7 +132,7 @@ def _copy(tx: Connection, table: Table, shadow: Table, where: Any, *more: Any) -
 
 
 def _still_deleted(tx: Connection, uuids: Collection[str]) -> list[str]:
-    """Those that are deleted here, by their locked rows: another archiver waits, and finds them gone."""
+    """Lock the rows of those that are deleted here, and return them: another archiver waits, and finds them gone."""
     rows = select(instances.c.uuid).where(instances.c.uuid.in_(list(uuids)), instances.c.deleted_at.is_not(None))
     return list(tx.scalars(rows.order_by(instances.c.id).with_for_update()))
 

@@ -1,4 +1,4 @@
-"""Claiming operations, with all that the worker needs. The row's fence decides who has one."""
+"""Claiming operations, with all that the worker needs. The row's fence decides which worker has one."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _BUILDS = names(lambda each: each.pool is Pool.BUILDS)
 _LEFTOVERS = names(lambda each: each.removes_leftovers)
 _COLUMNS = columns()
 _INSTANCE = 2 + len(_COLUMNS)
-"""Where the columns of the instance begin."""
+"""The index at which the columns of the instance begin."""
 
 
 def with_instances(tx: Connection, operation_ids: Collection[int]) -> dict[int, ClaimedOperation]:
@@ -86,8 +86,8 @@ def _claim(
     builds: int | None,
     holding: Collection[int],
 ) -> list[int]:
-    """The ids of what has been claimed. One is claimed by its fence; several are locked first, so that it is known
-    which of them another worker has claimed meanwhile."""
+    """Claim them, and return their ids. One is claimed by its fence; several are locked first, which shows which of
+    them another worker has claimed meanwhile."""
     seen = _claimable(tx, host, owner, now, limit, builds, holding)
     still = or_(unclaimed(now), operations.c.owner == owner)
     if len(seen) > 1:
@@ -110,11 +110,11 @@ def _claim(
     return [key for key, _, _ in seen] if won else []
 
 
-def _are(seen: Sequence[tuple[int, int, str]]) -> ColumnElement[bool]:
-    """The operations (id, fence, phase) are as they were seen."""
+def _are(read: Sequence[tuple[int, int, str]]) -> ColumnElement[bool]:
+    """The operations (id, fence, phase) are as they were read."""
     each = (
         and_(operations.c.id == key, operations.c.fence == fence, operations.c.phase == phase)
-        for key, fence, phase in seen
+        for key, fence, phase in read
     )
     return or_(*each)
 

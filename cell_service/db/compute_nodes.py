@@ -67,7 +67,7 @@ def by_id(tx: Connection, node_id: int) -> ComputeNode:
 
 
 def unmapped(tx: Connection, limit: int = 1000) -> list[ComputeNode]:
-    """Nodes whose host the global side has not been told of yet."""
+    """Nodes whose hosts have no host mappings yet."""
     query = select(*_COLUMNS).where(compute_nodes.c.mapped.is_(False)).order_by(compute_nodes.c.id).limit(limit)
     return [_node(row) for row in tx.execute(query)]
 

@@ -1,4 +1,4 @@
-"""Rows of `console_auth_tokens`: who has the token may open the console. The row has only the token's hash."""
+"""Rows of `console_auth_tokens`: a client with the token may open the console. The row has only the token's hash."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from cell_service.model.console import ConsolePlace, ConsoleToken
 
 
 def add(tx: Connection, secret: str, token: ConsoleToken, now: datetime) -> None:
-    """The token opens the console; tokens that have expired are gone."""
+    """Store the token's hash, so that the token opens the console; remove expired tokens."""
     tx.execute(delete(rows).where(rows.c.expires_at <= now))
     place = token.place
     tx.execute(
@@ -34,7 +34,7 @@ def add(tx: Connection, secret: str, token: ConsoleToken, now: datetime) -> None
 
 
 def find(tx: Connection, secret: str, now: datetime) -> ConsoleToken | None:
-    """What the token opens now: nothing once it has expired, or the instance is gone or lives on another host."""
+    """The console that the token opens; None once it has expired, or the instance is gone or lives on another host."""
     row = tx.execute(
         select(rows)
         .join(instances, instances.c.uuid == rows.c.instance_uuid)

@@ -1,4 +1,4 @@
-"""A host's own rows, its compute service and nodes, carried from one cell's database to another's. uuids are kept."""
+"""A host's own rows, its compute service and nodes, copied from one cell's database to another's. uuids are kept."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def read(tx: Connection, host: str) -> HostRows | None:
 
 
 def announce(tx: Connection, rows: HostRows) -> None:
-    """The host is known here, leaving and mapped, and not heard of yet. Its rows, if here already, stay as they are.
+    """Insert the host's rows: leaving, mapped, and without a heartbeat. Rows that are here already stay as they are.
     Raises HostIsThere."""
     service_id = _same(tx, services, rows.service, rows.host)
     if service_id is None:
@@ -60,7 +60,8 @@ def announce(tx: Connection, rows: HostRows) -> None:
 
 
 def set_leaving(tx: Connection, host: str, leaving: bool, now: datetime) -> bool:
-    """Whether the host is on its way to another cell. Schedulers see it by the rows' times. False: no such service."""
+    """Set whether the host is on its way to another cell. Schedulers notice by the rows' times. False: no such
+    service."""
     tx.execute(update(compute_nodes).where(compute_nodes.c.host == host).values(updated_at=now))
     where = (services.c.host == host) & (services.c.binary == COMPUTE)
     return bool(tx.execute(update(services).where(where).values(leaving=leaving, updated_at=now)).rowcount)
@@ -73,16 +74,17 @@ def is_heard_of(tx: Connection, host: str) -> bool:
 
 
 def hold(tx: Connection, hosts: Iterable[str]) -> set[str]:
-    """Those of the hosts that this cell knows; they stay until the transaction ends."""
+    """Lock the rows of those of the hosts that this cell knows, and return the hosts: they stay until the transaction
+    ends."""
     where = services.c.host.in_(list(hosts)) & (services.c.binary == COMPUTE)
     query = select(services.c.host).where(where).order_by(services.c.id).with_for_update(read=True)
     return {row[0] for row in tx.execute(query)}
 
 
 def remove_empty(tx: Connection, host: str) -> bool:
-    """The cell does not know the host. False, and nothing is changed, when it has an instance on it."""
+    """Remove the host's rows. False, and nothing is changed, when the cell has an instance on it."""
     where = (services.c.host == host) & (services.c.binary == COMPUTE)
-    tx.execute(select(services.c.id).where(where).with_for_update())  # who gives it an instance holds the same row
+    tx.execute(select(services.c.id).where(where).with_for_update())  # a boot on the host locks it too
     if tx.scalar(select(instances.c.id).where(instances.c.host == host).limit(1)) is not None:
         return False
     tx.execute(delete(compute_nodes).where(compute_nodes.c.host == host))

@@ -1,4 +1,4 @@
-"""What a scheduler must know of this cell's hosts, in few reads: only what changed, and counts by host."""
+"""What a scheduler needs of this cell's hosts, in few reads: only what changed, and counts by host."""
 
 from __future__ import annotations
 
@@ -48,8 +48,8 @@ class NodeState:
 
 @dataclass(frozen=True, slots=True)
 class CellState:
-    """What a cell answered. `nodes` are those that changed; with `present` (the uuids of all nodes there are) the
-    services are all there are too, else those that changed."""
+    """What was read of a cell. `nodes` are those that changed; with `present` (the uuids of all its nodes) the services
+    are all its services too, else those that changed."""
 
     services: tuple[ServiceState, ...]
     nodes: tuple[NodeState, ...]
@@ -61,9 +61,9 @@ class CellState:
 def read(
     tx: Connection, since: datetime | None, known: Mapping[str, datetime] | None = None, *, whole: bool = False
 ) -> CellState:
-    """The cell's compute hosts; with `since`, those that changed then or later. `whole`: also what is still there.
+    """The cell's compute hosts; with `since`, those that changed then or later. `whole`: with `present`.
 
-    Reports are large: those are left out whose node is `known` (uuid → changed_at) to have changed just then.
+    Reports are large: nodes that are `known` (uuid → changed_at) and have not changed since are left out.
     """
     nodes = _nodes(tx, since, known or {})
     if since is None or whole:

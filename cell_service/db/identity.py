@@ -1,4 +1,4 @@
-"""The row of `cell_identity`: whose database this is. Who writes it first has it."""
+"""The row of `cell_identity`: to which cell the database belongs. The cell that writes it first has the database."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from cell_service.db.schema import cell_identity
 
 
 def stored(tx: Connection) -> str | None:
-    """The uuid of the cell; None before anybody has claimed the database, and where the schema is too old to say."""
+    """The uuid of the cell; None before a cell has claimed the database, and where the schema is too old."""
     if not inspect(tx).has_table(cell_identity.name):
         return None
     found: str | None = tx.scalar(select(cell_identity.c.cell_uuid).where(cell_identity.c.id == 1))
@@ -19,8 +19,8 @@ def stored(tx: Connection) -> str | None:
 
 
 def claim(tx: Connection, cell_uuid: str, now: datetime, *, before: str | None = None) -> str | None:
-    """The database is the cell's, if it was nobody's or `before`'s. Answers whose it is then; None: the schema is too
-    old to say."""
+    """Claim the database for the cell, if no cell or `before` has it. Returns the cell that has it then; None: the
+    schema is too old."""
     if not inspect(tx).has_table(cell_identity.name):
         return None
     try:
@@ -34,6 +34,6 @@ def claim(tx: Connection, cell_uuid: str, now: datetime, *, before: str | None =
 
 
 def release(tx: Connection, cell_uuid: str) -> None:
-    """The database is nobody's, if it was the cell's."""
+    """Release the database, if the cell has it."""
     if inspect(tx).has_table(cell_identity.name):
         tx.execute(delete(cell_identity).where(cell_identity.c.cell_uuid == cell_uuid))

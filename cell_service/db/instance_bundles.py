@@ -1,7 +1,7 @@
-"""Instances with all that hangs on them, taken from one cell's database and put into another's.
+"""Instances with all rows that belong to them, copied from one cell's database to another's.
 
-Who carries decides elsewhere (by the instance's mapping) which of the two rows is the instance. Until then the copy is
-hidden, and may be written again and again.
+The instance's mapping decides which of the two rows is the instance. Until then the copy is hidden, and may be written
+again and again.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class CopiedAction:
 
 @dataclass(frozen=True, slots=True)
 class InstanceBundle:
-    """An instance as rows, by column. Without the ids that only the one database knows; migrations keep theirs."""
+    """An instance as rows, by column, without the ids that are valid in one database only; migrations keep theirs."""
 
     instance: PlainRow
     tags: tuple[str, ...] = ()
@@ -77,7 +77,7 @@ def living_on_host(tx: Connection, host: str) -> list[str]:
 
 
 def present(tx: Connection, uuids: Iterable[str]) -> list[str]:
-    """Those of the instances that have a row here, whatever it says."""
+    """Those of the instances that have a row here, whatever its state."""
     return [row[0] for row in tx.execute(select(instances.c.uuid).where(instances.c.uuid.in_(list(uuids))))]
 
 
@@ -93,7 +93,7 @@ def work_for_others(tx: Connection, host: str) -> list[str]:
 
 
 def read(tx: Connection, uuids: Iterable[str], *, operations: bool) -> list[InstanceBundle]:
-    """Those of the instances that are here, deleted ones too; with their unfinished operations if so told."""
+    """Those of the instances that are here, deleted ones too; with `operations` also their unfinished operations."""
     wanted = list(uuids)
     if not wanted:
         return []
@@ -124,10 +124,10 @@ def read(tx: Connection, uuids: Iterable[str], *, operations: bool) -> list[Inst
 def write(
     tx: Connection, bundles: Sequence[InstanceBundle], *, hidden: bool, changes: Mapping[str, Any] | None = None
 ) -> None:
-    """The instances are here as the bundles say, `changes` laid over their rows; what is here already is brought up
-    to date, and what this cell has recorded of them itself stays. Instances and migrations are hidden as told.
+    """Write the bundles' rows, with `changes` to those of the instances; rows that are here already are updated, and
+    rows that this cell itself has recorded of them stay. `hidden`: of instances and migrations.
 
-    An instance whose row is here and not hidden is this cell's own by now, and is left alone.
+    An instance whose row is here and not hidden is this cell's own by now, and is not changed.
     """
     own = _visible(tx, [bundle.uuid for bundle in bundles])
     bundles = [bundle for bundle in bundles if bundle.uuid not in own]
@@ -151,7 +151,7 @@ def write(
 
 
 def reseal(bundles: Iterable[InstanceBundle], source: Sealer, target: Sealer) -> list[InstanceBundle]:
-    """The bundles as the target's database can keep their secrets."""
+    """The bundles with their secrets sealed for the target's database."""
     return [
         replace(
             bundle, sealed=tuple(None if each is None else target.seal(source.open(each)) for each in bundle.sealed)
@@ -161,10 +161,10 @@ def reseal(bundles: Iterable[InstanceBundle], source: Sealer, target: Sealer) ->
 
 
 def freeze(tx: Connection, uuids: Iterable[str], *, now: datetime) -> list[str]:
-    """Hide those of the instances that nobody works at just now, and answer them: none of them changes any more.
+    """Hide those of the instances that no worker has claimed, and return them: none of them changes any more.
 
-    A request that came before is in what is read afterwards, one that comes later finds the row hidden: the row's
-    lock decides. Unfinished operations are held so that nobody here takes them.
+    The changes of an earlier request are in what is read afterwards, a later request finds the row hidden: the row's
+    lock decides. Unfinished operations get the owner IN_TRANSIT, so that no worker here claims them.
     """
     requested = list(uuids)
     if not requested:
@@ -191,7 +191,8 @@ def freeze(tx: Connection, uuids: Iterable[str], *, now: datetime) -> list[str]:
 
 
 def _unfinished_elsewhere(tx: Connection, uuids: Collection[str]) -> set[str]:
-    """Those of the instances of which another host of this cell has still to remove something: only here it is told."""
+    """Those of the instances of which another host of this cell has still to remove something, as only this cell's
+    operations say."""
     query = (
         select(operations.c.instance_uuid)
         .join(instances, instances.c.uuid == operations.c.instance_uuid)
@@ -202,7 +203,7 @@ def _unfinished_elsewhere(tx: Connection, uuids: Collection[str]) -> set[str]:
 
 
 def unfreeze(tx: Connection, uuids: Iterable[str]) -> None:
-    """The instances are this cell's, for everybody to see, and their operations may be taken."""
+    """The instances are this cell's and visible, and their operations may be claimed."""
     wanted = list(uuids)
     set_hidden(tx, wanted, False)
     if wanted:
@@ -222,7 +223,7 @@ def set_hidden(tx: Connection, uuids: Collection[str], hidden: bool) -> None:
 
 
 def remove(tx: Connection, uuids: Collection[str]) -> None:
-    """The cell has never heard of the instances."""
+    """Remove all rows of the instances."""
     wanted = list(uuids)
     if not wanted:
         return
@@ -243,17 +244,17 @@ def _visible(tx: Connection, uuids: list[str]) -> set[str]:
 
 
 def _named(row: dict[str, Any]) -> dict[str, Any]:
-    """The row with the name that comes of its id, which it will lose."""
+    """The row with the instance's name, which is made from the row's id, in its system metadata."""
     kept = {NAME_KEPT: row_name(row["id"]), **row["system_metadata"]}
     return {**row, "system_metadata": kept}
 
 
-def _put_actions(tx: Connection, uuids: list[str], carried: list[CopiedAction]) -> None:
+def _put_actions(tx: Connection, uuids: list[str], copied: list[CopiedAction]) -> None:
     here = instance_actions.c.instance_uuid.in_(uuids)
-    _put(tx, instance_actions, _ACTION, [action.row for action in carried], here)
+    _put(tx, instance_actions, _ACTION, [action.row for action in copied], here)
     columns = [instance_actions.c[name] for name in ("id", *_ACTION)]
     ids = {tuple(row[1:]): row[0] for row in tx.execute(select(*columns).where(here))}
-    rows = [{**event, "action_id": ids[_key(action.row, _ACTION)]} for action in carried for event in action.events]
+    rows = [{**event, "action_id": ids[_key(action.row, _ACTION)]} for action in copied for event in action.events]
     events = instance_actions_events
     _put(tx, events, ("action_id", "event", "host"), rows, events.c.action_id.in_(list(ids.values())))
 
@@ -261,7 +262,7 @@ def _put_actions(tx: Connection, uuids: list[str], carried: list[CopiedAction]) 
 def _put(
     tx: Connection, table: Table, unique: tuple[str, ...], rows: Sequence[PlainRow], among: ColumnElement[bool]
 ) -> None:
-    """Each row is in the table: that with the same `unique` columns of those `among` which it may be is changed."""
+    """Write each row: one of those `among` which has the same `unique` columns is changed, else the row is inserted."""
     if not rows:
         return
     there = {
@@ -295,7 +296,7 @@ def _frozen(tx: Connection, operation_ids: list[int]) -> dict[int, str]:
 
 
 def _put_secrets(tx: Connection, copied: Sequence[tuple[PlainRow, str | None]], among: ColumnElement[bool]) -> None:
-    """Of the operations among those there are, these have these secrets, and the others none."""
+    """Give these operations these secrets, and the others `among` the rows none."""
     drop_secrets(tx, among)
     columns = [operations.c[name] for name in ("id", *_OPERATION)]
     ids = {tuple(row[1:]): row[0] for row in tx.execute(select(*columns).where(among))}

@@ -72,7 +72,7 @@ class Listing:
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """Which instance stands where: its values in the listing's order. `hidden`: on its way to or from another cell."""
+    """An instance's place in a listing: its sort values. `hidden`: on its way to or from another cell."""
 
     uuid: str
     display_name: str
@@ -92,11 +92,11 @@ def page(tx: Connection, listing: Listing) -> list[Instance]:
 
 
 FEW = 6
-"""Compiling a listing's statement costs about as much as it saves in so many cells."""
+"""The number of cells from which compiling a listing's statement saves more than it costs."""
 
 
 class Question:
-    """A listing as statements, made once to be put to many cells."""
+    """A listing as statements, made once for many cells."""
 
     def __init__(self, listing: Listing) -> None:
         self._listing = listing
@@ -106,12 +106,12 @@ class Question:
         self._by_count: dict[int, Prepared] = {}
 
     def keys(self, tx: Connection) -> list[Key]:
-        """As `page`, but only where they stand. Raises Invalid."""
+        """As `page`, but only the instances' places. Raises Invalid."""
         found = _rows(tx, self._listing, self._keys)
         return [Key(row[0], row[1], tuple(row[3:]), bool(row[2])) for row in found]
 
     def some(self, tx: Connection, uuids: Collection[str]) -> dict[str, Instance]:
-        """Those of these instances that the listing's conditions let pass, by uuid."""
+        """Those of these instances that match the listing's conditions, by uuid."""
         wanted = list(uuids)
         found: list[Instance] = []
         for start in range(0, len(wanted), rows.MOST_UUIDS):
@@ -206,7 +206,7 @@ def _text(name: str) -> ColumnElement[str]:
 
 
 def _in_json(pattern: str) -> str:
-    """A pattern for an address as a pattern for the JSON text that holds it."""
+    """A pattern for an address as a pattern for the JSON text that contains it."""
     start = pattern[1:] if pattern.startswith("^") else f'[^"]*{pattern}'
     return '"address":"' + (start[:-1] + '"' if start.endswith("$") else start)
 

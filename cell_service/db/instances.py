@@ -1,4 +1,4 @@
-"""Rows of `instances`: one read by key gives all that a server's document needs."""
+"""Rows of `instances`: one read by key returns all that a server's document needs."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _TASKS: dict[Any, Task] = {task.value: task for task in Task}
 _POWER_STATES: dict[Any, PowerState] = {state.value: state for state in PowerState}
 
 MOST_UUIDS = 1024
-"""So many instances are read by one statement at most."""
+"""How many instances one statement reads at most."""
 _BY_UUID = Prepared(select(*_COLUMNS).where(instances.c.uuid == bindparam("uuid")))
 _HOLDING = Prepared(select(*_COLUMNS).where(instances.c.uuid == bindparam("uuid")).with_for_update())
 
@@ -143,12 +143,12 @@ def flavor_columns(flavor: Flavor) -> dict[str, Any]:
 
 
 def lock_row(tx: Connection, uuid: str) -> None:
-    """Nobody else changes the row before the transaction ends."""
+    """Lock the row (SELECT FOR UPDATE): no other transaction changes it before this one ends."""
     tx.execute(select(instances.c.id).where(instances.c.uuid == uuid).with_for_update())
 
 
 def get_locked(tx: Connection, uuid: str) -> Instance:
-    """The instance, which nobody else changes before the transaction ends. Raises InstanceNotFound."""
+    """The instance, its row locked until the transaction ends. Raises InstanceNotFound."""
     found = _HOLDING.rows(tx, {"uuid": uuid})
     if not found or found[0][_DELETED_AT] is not None:
         raise InstanceNotFound(instance_id=uuid)
@@ -156,7 +156,7 @@ def get_locked(tx: Connection, uuid: str) -> Instance:
 
 
 def mark_deleted(tx: Connection, uuid: str, now: datetime) -> bool:
-    """The instance is gone; its row stays for those who ask for deleted ones. False when it was so already."""
+    """Mark the instance deleted; its row stays for requests of deleted ones. False when it was deleted already."""
     values = {
         "deleted_at": now,
         "updated_at": now,

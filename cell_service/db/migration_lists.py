@@ -20,7 +20,7 @@ _COLUMNS = [migrations.c[name] for name in _FIELDS]
 
 @dataclass(frozen=True, slots=True)
 class MigrationListing:
-    """What to list. `equal` is by column; `host`: where from or where to. All conditions must hold."""
+    """What to list. `equal` is by column; `host`: source or destination. All conditions must hold."""
 
     equal: tuple[tuple[str, tuple[str, ...]], ...] = ()
     host: str | None = None

@@ -1,4 +1,4 @@
-"""The column `instances.network_info` as what the network service says changes it."""
+"""The column `instances.network_info`, renewed from the network service."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from cell_service.operations.table import declared
 
 
 def page(tx: Connection, after_id: int, limit: int) -> list[Instance]:
-    """Living instances on hosts, by their rows' ids from behind that one."""
+    """Living instances on hosts, by their rows' ids, after that id."""
     rows = tx.execute(
         select(*instances.columns())
         .where(
@@ -28,15 +28,15 @@ def page(tx: Connection, after_id: int, limit: int) -> list[Instance]:
 
 
 def renewed(known: tuple[Vif, ...], found: Mapping[str, Vif]) -> tuple[Vif, ...]:
-    """The ports of an instance as they are now. None is added and none goes: what is plugged, only work on the host
-    changes, and a network service that has lost its memory must not unplug anybody."""
+    """The ports of an instance as they are now. None is added and none removed: only work on the host changes what is
+    plugged, and a network service that has lost its data must not unplug guests."""
     return tuple(found.get(vif.port_id, vif) for vif in known)
 
 
 def renew(tx: Connection, seen: Instance, found: Mapping[str, Vif], now: datetime) -> bool:
-    """Write what was found for an instance that still has the ports it was `seen` with, and no work that changes them.
+    """Store the ports that were found, if the instance still has the ports of `seen` and no operation changes them.
 
-    The row, held, decides. False: nothing is new, or somebody else knows better.
+    The locked row decides. False: nothing is new, or another writer was faster.
     """
     after = renewed(seen.network_info, found)
     if after == seen.network_info:

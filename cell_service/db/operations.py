@@ -1,8 +1,8 @@
-"""Rows of `operations`: who may work on what. The row's fence decides every race on it.
+"""Rows of `operations`, and which worker has claimed each. The row's fence decides every race on it.
 
-Whoever claims an operation raises its fence; everything a worker writes about it names the fence it was given, and
-is refused when that is no longer the newest. Secrets are rows of their own, sealed; they go in the transaction that
-ends their operation, as what a build was given (files) does.
+A worker that claims an operation raises its fence; everything it writes about the operation names that fence, and is
+refused when it is no longer the newest. Secrets are rows of their own, sealed; they are removed in the transaction
+that ends their operation, and so are the files of a build.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ _UNFINISHED = tuple(phase.value for phase in UNFINISHED)
 _ENDLESS = names(lambda each: each.when_late is Lateness.NEVER)
 _LEFTOVERS = names(lambda each: each.removes_leftovers)
 _SECRETIVE = names(lambda each: bool(secret.names_of(each.arguments)))
-"""Those in whose arguments earlier versions stored secrets."""
+"""The kinds in whose arguments earlier versions stored secrets."""
 _FREE = {"owner": None, "lease_until": None}
 
 _FINISHING = Prepared(
@@ -78,7 +78,7 @@ def new_operation(
 ) -> NewOperation:
     """An operation to be recorded for `host` (None: for the conductors). `deadline` in place of the declared one.
 
-    `sealer` is that of the database where it will be; only one with secrets needs it.
+    `sealer` is that of the database where it will be stored; only an operation with secrets needs it.
     """
     given = operation.arguments() if arguments is None else arguments
     _, secrets = secret.taken_from(given)
@@ -97,7 +97,7 @@ def new_operation(
 
 
 def build_without_secrets(build: BuildArguments) -> tuple[BuildArguments, dict[str, str]]:
-    """What may be stored of it, and its secrets, if it has any."""
+    """The part of it that may be stored, and its secrets, if it has any."""
     password = build.admin_password
     return replace(build, admin_password=""), {BUILD_PASSWORD: password} if password else {}
 
@@ -134,7 +134,7 @@ def keep_secrets(tx: Connection, sealed: Mapping[int, str]) -> None:
 
 
 def drop_secrets(tx: Connection, which: ColumnElement[bool]) -> None:
-    """No secrets are left of those operations."""
+    """Remove the secrets of those operations."""
     of_those = select(operations.c.id).where(which)
     tx.execute(delete(operation_secrets).where(operation_secrets.c.operation_id.in_(of_those)))
 
@@ -179,14 +179,14 @@ def defer_clean_up(
 
 
 def forgive(tx: Connection, host: str, now: datetime) -> int:
-    """The host is no more: nothing is to be done there. Late workers are refused. Answers how many ended."""
+    """End all operations of a host that is gone for good. Late workers are refused. Returns how many ended."""
     return _supersede(tx, and_(operations.c.host == host, workable()), now)
 
 
 def supersede(tx: Connection, instance_uuid: str, now: datetime) -> int:
-    """End all that is unfinished for the instance, in favour of something stronger. Late workers are refused.
+    """End the instance's unfinished operations in favour of a new one. Late workers are refused.
 
-    What is to be removed from hosts that the instance has left is still removed.
+    Deferred clean-ups on hosts that the instance has left stay. Returns how many ended.
     """
     of_instance = and_(
         operations.c.instance_uuid == instance_uuid,
@@ -204,7 +204,7 @@ def _supersede(tx: Connection, which: ColumnElement[bool], now: datetime) -> int
 
 
 def _drop_clear_secrets(tx: Connection, which: ColumnElement[bool]) -> None:
-    """Earlier versions have stored secrets of some operations in clear."""
+    """Remove the secrets that earlier versions have stored in clear in the arguments of some operations."""
     for row in tx.execute(select(*_COLUMNS).where(which, operations.c.kind.in_(_SECRETIVE))).all():
         operation = operation_of(row)
         kept = secret.without_secrets(declared(operation).arguments, operation.arguments)
@@ -219,7 +219,7 @@ def has_leftovers(tx: Connection, instance_uuid: str) -> bool:
 
 
 def get(tx: Connection, operation_id: int) -> StoredOperation | None:
-    """The operation, finished or not; None when there is none (or no more)."""
+    """The operation, finished or not; None when there is none (any more)."""
     row = tx.execute(select(*_COLUMNS).where(operations.c.id == operation_id)).one_or_none()
     return None if row is None else operation_of(row)
 
@@ -231,7 +231,7 @@ def get_many(tx: Connection, operation_ids: Collection[int]) -> dict[int, Stored
 
 
 def of_instance(tx: Connection, instance_uuid: str) -> list[StoredOperation]:
-    """All of the instance's operations that are still remembered, oldest first."""
+    """All of the instance's operations that are not purged yet, oldest first."""
     rows = tx.execute(select(*_COLUMNS).where(operations.c.instance_uuid == instance_uuid).order_by(operations.c.id))
     return [operation_of(row) for row in rows]
 
@@ -247,7 +247,7 @@ def unfinished(tx: Connection, instance_uuid: str) -> list[StoredOperation]:
 
 
 def of_kind(among: Iterable[StoredOperation], operation: Operation[Any, Any]) -> list[StoredOperation]:
-    """Those that are declared so."""
+    """Those of that declaration."""
     return [each for each in among if each.kind == operation.name]
 
 
@@ -326,7 +326,7 @@ def reopen_on(tx: Connection, operation_id: int, fence: int, host: str, build: B
 
 
 def hand_over(tx: Connection, operation_id: int, fence: int) -> bool:
-    """The conductors do it instead of its host, which is down. False when it changed meanwhile."""
+    """Give the operation to the conductors, in place of its host, which is down. False when it changed meanwhile."""
     return (
         tx.execute(
             update(operations)
@@ -344,7 +344,7 @@ def note(tx: Connection, operation_id: int, fence: int, arguments: dict[str, Any
 
 
 def abandoned(tx: Connection, now: datetime, limit: int = 200) -> list[StoredOperation]:
-    """Operations of hosts that no worker has: never claimed, or the lease has run out. Oldest first."""
+    """Operations of hosts that no worker has: never claimed, or their lease has run out. Oldest first."""
     rows = tx.execute(
         select(*_COLUMNS)
         .where(operations.c.host.is_not(None), workable(), unclaimed(now))
@@ -355,8 +355,8 @@ def abandoned(tx: Connection, now: datetime, limit: int = 200) -> list[StoredOpe
 
 
 def overdue(tx: Connection, now: datetime, limit: int = 200) -> list[StoredOperation]:
-    """Unfinished operations past their deadline, claimed or not; but those that never give up, and moving builds,
-    which are a conductor's."""
+    """Unfinished operations past their deadline, claimed or not; without those that are tried without end, and moving
+    builds, which are a conductor's."""
     rows = tx.execute(
         select(*_COLUMNS)
         .where(
@@ -388,7 +388,7 @@ def purge(tx: Connection, before: datetime, limit: int = 1000) -> int:
 
 
 def workable() -> ColumnElement[bool]:
-    """Neither ended nor on its way to another host."""
+    """The operation is neither ended nor a moving build."""
     return operations.c.phase.in_((Phase.OPEN.value, Phase.RUNNING.value))
 
 

@@ -172,7 +172,7 @@ operations = Table(
     Index("ix_operations_work", "host", "phase", "id"),
     Index("ix_operations_phase", "phase", "lease_until"),
 )
-"""What the cell has promised to do. `finished_at` is set with phase done, failed or superseded."""
+"""The work that the cell has accepted. `finished_at` is set with phase done, failed or superseded."""
 
 operation_secrets = Table(
     "operation_secrets",
@@ -180,7 +180,7 @@ operation_secrets = Table(
     Column("operation_id", BIG, ForeignKey("operations.id", ondelete="CASCADE"), primary_key=True, autoincrement=False),
     Column("sealed", Text, nullable=False),
 )
-"""The secrets of unfinished operations, sealed (see cell_service.db.sealing); they go with the end of the operation."""
+"""The secrets of unfinished operations, sealed (see cell_service.db.sealing); they go when their operation ends."""
 
 sealing_keys = sealing_keys_table(metadata)
 """One row (id 1): the key that seals the secrets of this database, wrapped by the operator's keys."""
@@ -239,7 +239,7 @@ services = Table(
     Column("leaving", Boolean, nullable=False, server_default=false()),
     UniqueConstraint("host", "binary", name="uq_services_host_binary"),
 )
-"""`leaving`: the host is on its way to another cell, and is given no work here."""
+"""`leaving`: the host is on its way to another cell, and may claim no operations here."""
 
 compute_nodes = Table(
     "compute_nodes",
@@ -272,7 +272,7 @@ console_auth_tokens = Table(
     Column("created_at", Utc, nullable=False),
     Column("expires_at", Utc, nullable=False, index=True),
 )
-"""Who has the token may open that console of the instance for a while. Rows go when they have expired."""
+"""A client with the token may open that console of the instance until it expires. Expired rows are removed."""
 
 cell_identity = Table(
     "cell_identity",
@@ -281,11 +281,11 @@ cell_identity = Table(
     Column("cell_uuid", ascii_id(), nullable=False),
     Column("claimed_at", Utc, nullable=False),
 )
-"""One row (id 1): whose database this is, so that no two cells use it by mistake."""
+"""One row (id 1): the cell that the database belongs to, so that no two cells use it by mistake."""
 
 
 def _shadow(table: Table, *more: Column[Any], by: str) -> Table:
-    """The table of what was archived: the same columns, whatever their values; found by the column `by`."""
+    """The table of archived rows: the same columns without constraints; with an index on the column `by`."""
     return Table(
         f"shadow_{table.name}",
         metadata,

@@ -1,8 +1,8 @@
 """Sealing of the secrets that wait in a database: a stored password can't be read without the database's data key.
 
 Each database has one data key, in a row of `sealing_keys`, wrapped by the operator's keys (`[secrets] keys`). So a
-backup or a replica of a database shows no password to those who lack the operator's keys. Without such keys the data
-key is stored as it is, and protects only what is seen of single rows: logs of queries, dumps of one table.
+backup or a replica of a database shows no password to a reader without the operator's keys. Without such keys the data
+key is stored as it is, and protects only where single rows are shown: logs of queries, dumps of one table.
 """
 
 from __future__ import annotations
@@ -45,11 +45,11 @@ class Sealer:
         self._cipher = Fernet(data_key)
 
     def seal(self, text: str) -> str:
-        """The sealed form of a secret; sealed again it looks different."""
+        """The sealed form of a secret; it differs each time."""
         return self._cipher.encrypt(text.encode()).decode()
 
     def open(self, sealed: str) -> str:
-        """The secret. Raises SecretsUnreadable for what this database's key has not sealed."""
+        """The secret. Raises SecretsUnreadable for a text that this database's key has not sealed."""
         try:
             return self._cipher.decrypt(sealed.encode()).decode()
         except InvalidToken as error:
@@ -104,7 +104,7 @@ def new_key() -> str:
 def data_key(tx: Connection, keys: WrappingKeys) -> bytes:
     """The database's data key, made if there is none: the insert of its row decides which process has made it.
 
-    A key that was wrapped by another than the first of `keys` is wrapped anew; processes that do so at the same time
+    A key that was wrapped by another than the first of `keys` is wrapped again; processes that do so at the same time
     store the same key. Raises SecretsUnreadable.
     """
     stored = _stored(tx)

@@ -1,7 +1,6 @@
-"""Rows of `migrations`: what the Compute API shows of moves. Who moves an instance writes them.
+"""Rows of `migrations`: what the Compute API shows of moves. The super-conductor that runs a move writes them.
 
-Nothing is decided by them, but that a guest which an unfinished migration concerns is not destroyed because its
-instance lives elsewhere.
+They decide one thing only: a guest with an unfinished migration is not destroyed because its instance lives elsewhere.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ _COLUMNS = [migrations.c[name] for name in _FIELDS]
 
 
 def store(tx: Connection, migration: Migration) -> None:
-    """The row is there as given: made, or brought up to date."""
+    """Insert the row, or update it."""
     values = {name: getattr(migration, name) for name in _FIELDS}
     if tx.execute(update(migrations).where(migrations.c.uuid == migration.uuid).values(values)).rowcount:
         return
@@ -33,7 +32,7 @@ def store(tx: Connection, migration: Migration) -> None:
 
 
 def change(tx: Connection, uuid: str, now: datetime, **columns: Any) -> bool:
-    """False when there is no such migration here."""
+    """Change columns of the migration. False when there is no such migration here."""
     return bool(
         tx.execute(update(migrations).where(migrations.c.uuid == uuid).values(updated_at=now, **columns)).rowcount
     )
@@ -59,7 +58,7 @@ def unfinished_of(tx: Connection, instance_uuids: Iterable[str]) -> dict[str, Mi
 
 
 def newest_of(tx: Connection, instance_uuids: Iterable[str]) -> dict[str, Migration]:
-    """The newest migration of each of the instances that ever had one, under way or ended, by instance uuid."""
+    """The newest migration, under way or ended, of each of the instances that ever had one, by instance uuid."""
     wanted = list(instance_uuids)
     if not wanted:
         return {}

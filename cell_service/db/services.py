@@ -31,9 +31,9 @@ def register(
     now: datetime,
     disabled_reason: str | None = None,
 ) -> Service:
-    """The process is there and up; its row is made at the first time. What operators set on it stays.
+    """Record that the process is up; its row is made at the first time. Operators' settings on it stay.
 
-    `disabled_reason`: a service seen for the first time begins disabled, for this reason.
+    `disabled_reason`: a service that registers for the first time begins disabled, for this reason.
     """
     where = (services.c.host == host) & (services.c.binary == binary)
     seen = {"topic": topic, "version": version, "last_seen_up": now, "updated_at": now}
@@ -92,7 +92,7 @@ def change(
     disabled_reason: str | None = None,
     forced_down: bool | None = None,
 ) -> Service:
-    """Set what an operator may set; None leaves it. Enabling clears the reason. Raises ServiceNotFound."""
+    """Change what an operator may set; None leaves it. Enabling clears the reason. Raises ServiceNotFound."""
     values: dict[str, Any] = {}
     if disabled is not None:
         values |= {"disabled": disabled, "disabled_reason": disabled_reason if disabled else None}

@@ -1,4 +1,4 @@
-"""How far running work has come, as the task state of its instance tells it. It only goes forward."""
+"""The stages of running operations, as the task states of their instances show them. They only go forward."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from cell_service.operations.table import ALL, OPERATIONS, declared
 
 
 def reach(tx: Connection, operation_id: int, fence: int, task: Task, now: datetime) -> bool:
-    """The operation has come to this stage. False, and nothing has changed: it is not claimed with that fence any more,
-    or its instance is beyond that stage. The instance's row decides."""
+    """Record that the operation has reached this stage. False, and nothing has changed: it is not claimed with that
+    fence any more, or its instance is beyond that stage. The instance's row decides."""
     given = {"key": operation_id, "claimed": fence, "now": now}
     return any(reaching.change(tx, given) for reaching in _reaching(task))
 
 
 def begin(tx: Connection, claimed: Iterable[ClaimedOperation], now: datetime) -> None:
-    """Hosts have claimed these: the first stage of each that has one has begun there."""
+    """Record that the first stage of each of these, which hosts have claimed, has begun, if it has one."""
     starting: dict[str, list[str]] = {}
     for each in claimed:
         if declared(each.operation).first_stage is not None:
@@ -37,7 +37,7 @@ def begin(tx: Connection, claimed: Iterable[ClaimedOperation], now: datetime) ->
 
 @cache
 def _reaching(task: Task) -> tuple[Prepared, ...]:
-    """For each operation that has the stage."""
+    """The statements that reach the stage, one for each declaration that has it."""
     return tuple(
         Prepared(_forward(each, task).where(instances.c.uuid == _worked_at(each)))
         for each in ALL
@@ -53,7 +53,7 @@ def _beginning(kind: str, count: int) -> Prepared:
 
 
 def _forward(operation: Operation[Any, Any], task: Task) -> Update:
-    """News that others have overrun on their way is old: a task only follows those before it."""
+    """The statement that sets the task, only from those before it: a report that later ones have passed is ignored."""
     earlier, allowed = operation.stages[: operation.stages.index(task)], operation.rule.start
     return (
         update(instances)
@@ -72,7 +72,7 @@ def _each(column: ColumnElement[str], values: Sequence[str | None]) -> Iterator[
 
 
 def _worked_at(operation: Operation[Any, Any]) -> ScalarSelect[str]:
-    """The instance of the operation that is claimed so."""
+    """A subquery: the instance of the operation, if it is claimed with that fence."""
     return (
         select(operations.c.instance_uuid)
         .where(

@@ -2,7 +2,7 @@
 
 Several processes may sync one database at the same time: a lock on the server lets one work and the others find
 everything done. Where the server has no transactional DDL (MariaDB), a sync that was killed goes on when it is
-run again. Alembic is imported only by who syncs.
+run again. Alembic is imported only for a sync.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def sync(db: Database, schema: Schema = CELL, version: str | None = None) -> str
     """Bring the database to `version` (None: the newest). Answers the version it then has.
 
     Safe to run twice, and by several processes or threads at once. Raises Invalid for a version that does not exist or
-    is behind the database's, and for a database that holds another schema; DatabaseUnavailable.
+    is behind the database's, and for a database with another schema; DatabaseUnavailable.
     """
     from alembic.config import Config
     from alembic.runtime.environment import EnvironmentContext
@@ -84,7 +84,7 @@ def stored_version(connection: Connection) -> str | None:
 
 
 def newest(schema: Schema = CELL) -> str:
-    """The revision that this software wants."""
+    """The revision that this software needs."""
     from alembic.script import ScriptDirectory
 
     script: ScriptDirectory = ScriptDirectory(str(schema.scripts))
@@ -116,7 +116,7 @@ def add_missing(tx: Connection, table: str, *columns: Column[Any]) -> None:
 
 @contextlib.contextmanager
 def _locked(db: Database) -> Iterator[Connection]:
-    """A transaction in which nobody else syncs this database."""
+    """A transaction during which no other process or thread syncs this database."""
     with db.begin() as tx:  # on SQLite this alone is the lock
         if db.dialect == "postgresql":
             tx.execute(text("SELECT pg_advisory_xact_lock(hashtext('polycell sync'))"))

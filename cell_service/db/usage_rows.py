@@ -1,4 +1,4 @@
-"""What instances ran in a period of time, deleted ones among them: one cell's part, by project."""
+"""The instances that ran in a period of time, deleted ones among them: one cell's part, by project."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SORT: Sort = (("project_id", "asc"), ("uuid", "asc"))
 
 @dataclass(frozen=True, slots=True)
 class Ran:
-    """An instance, as far as its usage is told. `hidden`: in transit between two cells."""
+    """The part of an instance that a report of usage needs. `hidden`: in transit between two cells."""
 
     uuid: str
     project_id: str

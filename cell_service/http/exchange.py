@@ -24,9 +24,9 @@ REASONS = {status.value: status.phrase for status in HTTPStatus}
 
 
 class _Sent(dict[str, str]):
-    """Headers of an answer: as much of tornado's HTTPHeaders as writing them takes, at a tenth of the cost.
+    """Headers of an answer: the part of tornado's HTTPHeaders that writing them needs, at a tenth of the cost.
 
-    Names are spelled as they are sent; that no value breaks a line is checked where they are written.
+    Names are spelled as they are sent; the writer checks that no value breaks a line.
     """
 
     def get_all(self) -> Iterable[tuple[str, str]]:
@@ -37,13 +37,13 @@ class Sink(Protocol):
     """Where requests go: called when one begins, when it is whole (or refused), and when it is over."""
 
     def begun(self, exchange: Exchange) -> Awaitable[None] | None:
-        """The headers are there. The body is read on when the awaitable, if there is one, is done."""
+        """The headers have been read. The body is read once the awaitable, if there is one, is done."""
 
     def serve(self, exchange: Exchange) -> None:
         """Answer it, now or later, by `answer` or `answer_file`."""
 
     def over(self, exchange: Exchange) -> None:
-        """It is answered, or the client went away."""
+        """The exchange is answered, or the client went away."""
 
 
 Take = Callable[[bytes], Awaitable[None]]
@@ -52,8 +52,8 @@ Take = Callable[[bytes], Awaitable[None]]
 class Exchange(httputil.HTTPMessageDelegate):
     """A request as it comes in, and its answer. `answered`: also when the client went away.
 
-    `take`: set by the sink in `begun` where the body is no JSON but a file: it gets each piece of it, and of `body`
-    there is nothing.
+    `take`: set by the sink in `begun` where the body is no JSON but a file: it gets each piece of the body, and `body`
+    stays empty.
     """
 
     __slots__ = ("_chunks", "_connection", "_most", "_sink", "answered", "headers", "method", "oversize", "peer",

@@ -1,6 +1,6 @@
 """A service whose requests are answered whole, each on a worker thread: the metadata service and the companions.
 
-The APIs have a sink of their own (`api_cell.edge`), which does on the loop what must not wait for a thread.
+The APIs have a sink of their own (`api_cell.edge`), which does some work on the loop, without a thread.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Sent:
-    """What goes back: status, headers, and as the body bytes, or the content of a file."""
+    """What is sent back: status, headers, and as the body either bytes or the content of a file."""
 
     status: int
     body: bytes = b""
@@ -38,7 +38,7 @@ class Application(Protocol):
     """The longest body that is kept in memory; a longer one is `exchange.oversize`."""
 
     def begin(self, exchange: Exchange) -> Awaitable[None] | None:
-        """The headers are there; called on the loop. May set `exchange.take`."""
+        """The headers have been read; called on the loop. May set `exchange.take`."""
 
     def at_once(self, exchange: Exchange) -> Sent | None:
         """An answer that needs no thread, made on the loop: health, and refusals when there is too much to do."""
@@ -76,7 +76,7 @@ class Front(httputil.HTTPServerConnectionDelegate):
 
     @property
     def port(self) -> int:
-        """The port it listens on; the one it got where it was to take any."""
+        """The port it listens on; for a configured 0, the one that the system chose."""
         return self._listener.port
 
     def start_request(self, server_conn: object, request_conn: httputil.HTTPConnection) -> Exchange:

@@ -1,7 +1,7 @@
-"""An HTTP service on a port, with a loop on a thread of its own or of a whole process; and an end without refusals.
+"""An HTTP service on a port, with a loop on a thread or as a whole process; and a shutdown that refuses no client.
 
 Several processes may listen on one port (SO_REUSEPORT). On draining, connections that wait to be accepted are
-accepted first, then the port is given up; requests on connections that are still open are answered, the last one of
+accepted first, then the port is closed; requests on connections that are still open are answered, the last one of
 each with `Connection: close`.
 """
 
@@ -34,7 +34,7 @@ class Listener:
     """One service listening. `start` and `drain` may be called from any thread; `drain` twice is no error.
 
     `delegate` is tornado's, for the connections; `busy` says how many requests are being answered; `ended` is called
-    when the last is; `begun_to_end` when no new ones are wanted. `http` is for tornado's server.
+    when the last one is answered; `begun_to_end` when draining begins. `http` is for tornado's server.
     """
 
     def __init__(
@@ -63,7 +63,7 @@ class Listener:
         return int(self._sockets[0].getsockname()[1])
 
     def bind(self, port: int = 0, address: str = "127.0.0.1", *, reuse_port: bool = False) -> None:
-        """Take the port. Raises Unavailable when somebody has it."""
+        """Bind the port. Raises Unavailable when another process has it."""
         try:
             self._sockets = tornado.netutil.bind_sockets(
                 port, address, family=socket.AF_UNSPEC, backlog=BACKLOG, reuse_port=reuse_port
@@ -72,8 +72,8 @@ class Listener:
             raise Unavailable(reason=f"Cannot listen on {address}:{port}: {error.strerror}") from error
 
     def start(self, port: int = 0, address: str = "127.0.0.1", *, reuse_port: bool = False) -> None:
-        """Listen (on the port that was bound before, if one was) and serve on a thread of its own. Returned:
-        connections are accepted. Raises Unavailable."""
+        """Listen (on the port that was bound before, if one was) and serve on a thread of its own. Connections are
+        accepted when it returns. Raises Unavailable."""
         if not self._sockets:
             self.bind(port, address, reuse_port=reuse_port)
         ready: Future[None] = Future()
@@ -138,7 +138,7 @@ class Listener:
         self._over.set()
 
     def _accept_waiting(self, server: HTTPServer) -> None:
-        """Take the connections that the kernel has already made for us: closing the port would reset them."""
+        """Accept the connections that the kernel has already made: closing the port would reset them."""
         for listening in self._sockets:
             while True:
                 try:

@@ -1,1 +1,1 @@
-"""What a server is told about itself: documents, config drive, and the HTTP service that guests ask."""
+"""What a guest can read about its own server: documents, config drive, and the HTTP service that serves them."""

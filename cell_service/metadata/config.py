@@ -1,4 +1,4 @@
-"""What the metadata service and the config drive are told by the configuration file."""
+"""The settings of the metadata service and of config drives, from the configuration file."""
 
 from __future__ import annotations
 
@@ -56,14 +56,14 @@ class DefaultOptions:
 
 @dataclass(frozen=True, slots=True)
 class VendordataAuth(PeerSettings):
-    """[vendordata_dynamic_auth]: the account that targets are asked with; without `auth_url` there is none."""
+    """[vendordata_dynamic_auth]: the account for requests to targets; without `auth_url` there is none."""
 
     GROUP: ClassVar[str] = "vendordata_dynamic_auth"
 
 
 @dataclass(frozen=True, slots=True)
 class MetadataSettings:
-    """Made without arguments it is nova.conf's defaults."""
+    """Without arguments it has nova.conf's defaults."""
 
     api: ApiOptions = field(default_factory=ApiOptions)
     proxy: ProxyOptions = field(default_factory=ProxyOptions)
@@ -72,12 +72,12 @@ class MetadataSettings:
 
     @property
     def skipped_versions(self) -> frozenset[str]:
-        """The versions that a config drive does without."""
+        """The versions that are left out of a config drive."""
         return frozenset(self.api.config_drive_skip_versions.split())
 
 
 def read_settings(conf: cfg.ConfigOpts) -> MetadataSettings:
-    """Raises Invalid, also for a proxy without a secret: anybody could sign for it."""
+    """Raises Invalid, also for a proxy without a secret: anyone could forge its signature."""
     made = MetadataSettings(
         read(conf, ApiOptions), read(conf, ProxyOptions), read(conf, DefaultOptions), read(conf, VendordataAuth)
     )

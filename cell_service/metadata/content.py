@@ -14,7 +14,7 @@ SEED_BYTES = 512
 
 @dataclass(frozen=True, slots=True)
 class Vendor:
-    """What the deployer adds. `static` is a file's content, `dynamic` what each target has answered, by its name."""
+    """What the deployer adds. `static` is a file's content, `dynamic` is what each target has answered, by its name."""
 
     static: dict[str, Any] = field(default_factory=dict)
     dynamic: dict[str, Any] = field(default_factory=dict)
@@ -22,8 +22,8 @@ class Vendor:
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """A server and what hangs on it. `admin_password` and `injected_files` are known only while it is built, and so
-    stand on its config drive alone."""
+    """A server and what belongs to it. `admin_password` and `injected_files` are known only while it is built, so only
+    its config drive has them."""
 
     instance: Instance
     vifs: tuple[Vif, ...]
@@ -35,7 +35,7 @@ class Content:
 
     @property
     def hostname(self) -> str:
-        """With its domain; a name that has one already stays as it is."""
+        """The server's name with the domain; a name that has one already stays as it is."""
         name = self.instance.hostname or self.instance.display_name
         return name if "." in name or not self.dhcp_domain else f"{name}.{self.dhcp_domain}"
 

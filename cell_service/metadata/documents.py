@@ -44,7 +44,7 @@ def document(content: Content, version: str, name: str) -> bytes | None:
 
 
 def user_data_of(instance: Instance) -> bytes:
-    """The very bytes that the user gave."""
+    """The user data, byte for byte as the user gave it."""
     text = instance.user_data or ""
     try:
         return base64.b64decode(text)
@@ -53,7 +53,7 @@ def user_data_of(instance: Instance) -> bytes:
 
 
 def content_files(content: Content) -> dict[str, bytes]:
-    """Files that the user has the guest write, by their names under openstack/content."""
+    """Files that the user wants in the guest, by their names under openstack/content."""
     return {f"{number:04d}": base64.b64decode(file.contents) for number, file in enumerate(content.injected_files)}
 
 
@@ -90,7 +90,7 @@ def _meta_data(content: Content, version: str) -> bytes:
 
 
 def key_type(data: str) -> str:
-    """What the user's key is: ssh or x509."""
+    """The type of the user's key: ssh or x509."""
     return "x509" if data.lstrip().startswith("-----BEGIN CERTIFICATE") else "ssh"
 
 

@@ -1,4 +1,4 @@
-"""The files of a config drive: the service's documents of every version, and what only the drive holds."""
+"""The files of a config drive: the service's documents of every version, and those that only the drive has."""
 
 from __future__ import annotations
 

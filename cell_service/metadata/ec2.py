@@ -1,7 +1,7 @@
 """The EC2 tree: /<version>/meta-data/…. Pure.
 
-Ids are made from uuids, never from a cell's own numbers: they stay the same wherever the server goes, and no two
-cells give the same one.
+Ids are made from uuids, never from a cell's own numbers: they stay the same when the server moves, and no two
+cells make the same one.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def ec2_id(kind: str, uuid: str) -> str:
 
 
 def look_up(content: Content, version: str, path: list[str]) -> bytes | None:
-    """What a (dated) version has at the path; a directory's list of children; None when there is nothing."""
+    """What a (dated) version has at the path; for a directory the list of its children; None when there is nothing."""
     tree: dict[str, Any] = {"meta-data": meta_data(content, version)}
     if content.instance.user_data:
         tree["user-data"] = user_data_of(content.instance)

@@ -18,10 +18,10 @@ class Instances(Protocol):
     """The servers that a metadata service knows."""
 
     def find(self, ctx: Context, uuid: str) -> Instance:
-        """Raises InstanceNotFound, also for a deleted one; Unavailable when its cell is silent."""
+        """Raises InstanceNotFound, also for a deleted one; Unavailable when its cell can't be reached."""
 
     def set_password(self, ctx: Context, uuid: str, password: str) -> None:
-        """Keep the password. Raises PasswordIsSet when there is one, and like `find`."""
+        """Store the password. Raises PasswordIsSet when there is one, and like `find`."""
 
 
 class CellInstances:
@@ -47,7 +47,7 @@ def living(tx: Connection, uuid: str) -> Instance:
 
 
 def store_password(tx: Connection, uuid: str, password: str, clock: Clock) -> None:
-    """Keep the password, if there is none. The instance's row, held, decides who is first.
+    """Store the password, if there is none. The instance's locked row decides which of two callers is first.
 
     Raises PasswordIsSet, InstanceNotFound.
     """

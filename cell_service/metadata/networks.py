@@ -41,7 +41,7 @@ def _link(vif: Vif) -> dict[str, Any]:
 
 
 def _network(vif: Vif, fixed: FixedIp, subnet: dict[str, Any]) -> dict[str, Any]:
-    """A network that configures itself has no address here: the guest asks for it."""
+    """A network with DHCP or SLAAC has no address here: the guest gets its address from the network."""
     kind = _kind(fixed, subnet)
     made: dict[str, Any] = {"type": kind, "network_id": vif.network_id}
     if kind in ("ipv4", "ipv6"):

@@ -1,4 +1,4 @@
-"""The password that a guest has set for its administrator, encrypted by it: kept in pieces, as nova keeps it."""
+"""The administrator's password that a guest has set and encrypted: stored in pieces, as nova stores it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ MOST_BYTES = PIECES * PIECE_BYTES
 
 
 def password_of(instance: Instance) -> str:
-    """What the guest has posted; empty when it has not."""
+    """The password that the guest has posted; empty when it has posted none."""
     return "".join(instance.system_metadata.get(_name(number), "") for number in range(PIECES))
 
 

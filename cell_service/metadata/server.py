@@ -1,4 +1,4 @@
-"""The metadata service on a port: questions of guests, answered on bounded threads."""
+"""The metadata service on a port: requests of guests, answered on bounded threads."""
 
 from __future__ import annotations
 
@@ -31,19 +31,19 @@ class MetadataServer(Front):
 
 
 class MetadataApplication:
-    """`open_requests` says how many requests there are now: more than MOST_OPEN are refused."""
+    """`open_requests` says how many requests are unanswered now: more than MOST_OPEN are refused."""
 
     most_bytes = 65536
-    """The longest body that has a meaning is a password."""
+    """The longest valid body is a password."""
 
     def __init__(self, service: MetadataService, threads: int, open_requests: Callable[[], int]) -> None:
         self._service, self._open_requests = service, open_requests
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="metadata")
         self._patient = ThreadPoolExecutor(threads, thread_name_prefix="metadata-patient")
-        """For questions that wait for services of the deployer: they must not hold up the others."""
+        """Threads for requests that wait for the deployer's services: they must not delay the others."""
 
     def begin(self, exchange: Exchange) -> None:
-        """Nothing is needed before the body."""
+        """Nothing is to be done before the body."""
 
     def at_once(self, exchange: Exchange) -> Sent | None:
         ctx = Context(request_id=new_request_id(), remote_address=exchange.peer)
@@ -75,7 +75,7 @@ class MetadataApplication:
         return sent
 
     def end(self, exchange: Exchange) -> None:
-        """Nothing is kept of a request."""
+        """No request leaves anything behind."""
 
     def close(self) -> None:
         for pool in (self._pool, self._patient):
@@ -111,5 +111,5 @@ def _refused(ctx: Context, exchange: Exchange, error: PolycellError) -> Sent:
 
 
 def _page(status: int) -> bytes:
-    """The guest learns what kind of failure it is, and nothing of the cloud."""
+    """A page that says what kind of failure it is, and nothing about the cloud."""
     return f"{status} {responses.get(status, '')}\n".encode()

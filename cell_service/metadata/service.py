@@ -1,4 +1,5 @@
-"""Answering a guest: who asks, what the server is, which document. Nothing of HTTP but its words."""
+"""Answering a guest's request: which server it comes from, what is known of it, which document. It uses HTTP's words
+but no HTTP library."""
 
 from __future__ import annotations
 
@@ -40,7 +41,7 @@ class Answer:
 
 
 class MetadataService:
-    """Thread-safe. `networks` None: only what the proxy names can be found, with the addresses that cells know."""
+    """Thread-safe. `networks` None: it finds only servers that the proxy names, with the addresses that cells know."""
 
     def __init__(
         self,
@@ -57,9 +58,9 @@ class MetadataService:
         self._vendors: TtlCache[str, Vendor] = TtlCache(clock, seconds)
 
     def answer(self, ctx: Context, question: Question) -> Answer:
-        """What the guest is told.
+        """The document, or the result of posting one.
 
-        Raises NotFound for what there is not, for servers that are not there, and for foreign addresses; Forbidden
+        Raises NotFound for unknown documents, for servers that do not exist, and for foreign addresses; Forbidden
         for a signature that is not the proxy's; Invalid, BadMethod, Conflict; Unavailable when it can't be known now.
         """
         steps = [step for step in question.path.split("?")[0].split("/") if step]
@@ -79,16 +80,16 @@ class MetadataService:
         return _reported(content, steps)
 
     def may_take_long(self, question: Question) -> bool:
-        """Whether services that are none of ours will be asked first."""
+        """Whether the answer waits for services of the deployer."""
         return self._vendor.dynamic and question.path.rstrip("/").endswith(VENDOR_DATA_2)
 
     def close(self) -> None:
         self._vendor.close()
 
-    # -- who asks ---------------------------------------------------------------------------------
+    # -- the requesting server --------------------------------------------------------------------
 
     def _asker(self, ctx: Context, question: Question) -> tuple[str, str, str | None]:
-        """The server's uuid, the address it asks from, and the project that the proxy believes it to be of."""
+        """The server's uuid, the address its request comes from, and its project according to the proxy."""
         if self._settings.proxy.service_metadata_proxy:
             return self._by_proxy(question.headers)
         forwarded = question.headers.get("x-forwarded-for", "") if self._settings.api.use_forwarded_for else ""
@@ -117,7 +118,7 @@ class MetadataService:
     # -- what is known ----------------------------------------------------------------------------
 
     def _content(self, ctx: Context, uuid: str, address: str, *, fresh: bool) -> Content:
-        """The server, with the ports that it has; those of the network service where the cell's are behind."""
+        """The server with its ports: from the network service where the cell's row may be out of date."""
         content = None if fresh else self._kept.get(uuid)
         if content is not None and content.has_address(address):
             return content
@@ -160,7 +161,7 @@ class MetadataService:
 
 
 def _reported(content: Content, steps: list[str]) -> Answer:
-    """What stands at the path. Raises NotFound."""
+    """The document at the path. Raises NotFound."""
     if not steps:
         return _lines((*ec2.VERSIONS, LATEST))
     if steps[0] == "openstack":

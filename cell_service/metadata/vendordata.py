@@ -1,4 +1,4 @@
-"""What the deployer tells guests: a JSON file, and the answers of services that are asked about each server."""
+"""What the deployer adds for guests: a JSON file, and the answers of services that get a request for each server."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _FAILURES = (keystoneauth1.exceptions.ClientException, requests.exceptions.Reque
 
 
 class VendorData:
-    """Thread-safe. The file is read anew each time, so a changed one counts at once."""
+    """Thread-safe. The file is read again each time, so a change takes effect at once."""
 
     def __init__(self, settings: MetadataSettings) -> None:
         self._options = settings.api
@@ -44,11 +44,11 @@ class VendorData:
 
     @property
     def dynamic(self) -> bool:
-        """Whether anybody is asked at all."""
+        """Whether there are any services to ask."""
         return bool(self._targets) and "DynamicJSON" in self._options.vendordata_providers
 
     def about(self, ctx: Context, content: Content, *, dynamic: bool = True) -> Vendor:
-        """What there is to say of this server (not `dynamic`: nobody is asked). A target that fails has said {}.
+        """The vendor data for this server (not `dynamic`: without the services). A target that fails counts as {}.
 
         Raises PeerUnavailable when one fails and failures are fatal.
         """
@@ -56,7 +56,7 @@ class VendorData:
         return Vendor(static, self._ask_all(ctx, content) if dynamic and self.dynamic else {})
 
     def static(self, ctx: Context) -> dict[str, Any]:
-        """The file's content; {} when there is none, or nothing that can be read."""
+        """The file's content; {} when there is no file, or none that can be read."""
         path = self._options.vendordata_jsonfile_path
         if not path:
             return {}
@@ -71,7 +71,7 @@ class VendorData:
         return read
 
     def close(self) -> None:
-        """Ask nobody any more."""
+        """Send no more requests to the services."""
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     def _ask_all(self, ctx: Context, content: Content) -> dict[str, Any]:
@@ -88,7 +88,7 @@ class VendorData:
                 continue
             future.cancel()
             instance = content.instance.uuid
-            log.warning("vendor data not got", extra=about(ctx, instance=instance, target=name, reason=error))
+            log.warning("vendor data not received", extra=about(ctx, instance=instance, target=name, reason=error))
             if self._options.vendordata_dynamic_failure_fatal:
                 raise PeerUnavailable(service="vendor data", reason=f"target {name} failed")
             answers[name] = {}

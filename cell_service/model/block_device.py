@@ -69,13 +69,13 @@ def of_volume(devices: Iterable[BlockDevice], volume_id: str) -> BlockDevice | N
 def merged(
     devices: Iterable[BlockDevice], changed: Iterable[BlockDevice], gone: Iterable[str] = ()
 ) -> tuple[BlockDevice, ...]:
-    """The devices as they are after some changed and some went: by their uuids, in their order; no new ones."""
+    """The devices after some were changed and some removed: by their uuids, in their order; none is added."""
     new, left = {device.uuid: device for device in changed}, set(gone)
     return tuple(new.get(device.uuid, device) for device in devices if device.uuid not in left)
 
 
 def next_name(devices: Iterable[BlockDevice], prefix: str = "/dev/vd") -> str:
-    """The first device name that none of them has. "a" is the root disk's."""
+    """The first device name that no device has. "a" is the root disk's."""
     taken = {device.device_name for device in devices}
     letters = ascii_lowercase
     names: list[str] = [*letters[1:], *(first + second for first in letters for second in letters)]

@@ -8,9 +8,9 @@ from datetime import datetime
 
 @dataclass(frozen=True, slots=True)
 class ConsolePlace:
-    """Where a guest's console is to be had from inside, and the address of the proxy that users open.
+    """Where the proxy connects to a guest's console, and the proxy's address that users open.
 
-    `internal_access_path`: what to ask of a port that has the consoles of several guests (None: it has one).
+    `internal_access_path`: the path to request at a port with the consoles of several guests (None: it has one).
     """
 
     address: str
@@ -22,7 +22,7 @@ class ConsolePlace:
 
 @dataclass(frozen=True, slots=True)
 class ConsoleToken:
-    """What a token opens, until `expires_at`. `host` is the compute host where the guest was when it was given."""
+    """What a token opens, until `expires_at`. `host` is the guest's compute host when the token was made."""
 
     instance_uuid: str
     kind: str

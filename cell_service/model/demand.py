@@ -1,4 +1,4 @@
-"""What a flavor asks of a host, by resource class: by its sizes, and by what its extra specs say instead or besides."""
+"""What a flavor needs of a host, by resource class: its sizes, and what extra specs say in place of them or besides."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _RESOURCES = re.compile(r"^resources[a-zA-Z0-9_-]{0,64}:(?P<name>[A-Z0-9_]+)$")
 
 
 def of_flavor(flavor: Flavor, *, volume_backed: bool) -> dict[str, int]:
-    """Amounts by resource class, none of them 0. An amount that is no number asks for nothing (see `strange`).
+    """Amounts by resource class, none of them 0. An amount that is no number is left out (see `strange`).
 
     A root disk that is a volume takes nothing on the host.
     """
@@ -26,7 +26,7 @@ def of_flavor(flavor: Flavor, *, volume_backed: bool) -> dict[str, int]:
 
 
 def strange(flavor: Flavor) -> tuple[str, str] | None:
-    """An extra spec that asks for an amount which is no number, with its value."""
+    """An extra spec whose amount is no number, with its value; None when there is none."""
     return next(((key, value) for key, _, value in _requested(flavor) if not value.isdecimal()), None)
 
 

@@ -1,4 +1,4 @@
-"""How a guest is doing, as its hypervisor sees it (Nova API reference, server diagnostics, microversion 2.48)."""
+"""How a guest is doing, as its hypervisor reports it (Nova API reference, server diagnostics, microversion 2.48)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What other services tell of a server (Compute API, os-server-external-events)."""
+"""What other services report of a server (Compute API, os-server-external-events)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ POWER_ON, POWER_OFF = "POWER_ON", "POWER_OFF"
 
 @dataclass(frozen=True, slots=True)
 class ServerEvent:
-    """`tag` says what of the server is meant: a port's id, a volume's, POWER_ON or POWER_OFF."""
+    """`tag` says which part of the server it is about: a port's id, a volume's id, POWER_ON or POWER_OFF."""
 
     name: str
     instance_uuid: str

@@ -29,13 +29,13 @@ class Service:
     availability_zone: str | None = None
 
     def is_up(self, now: datetime, service_down_seconds: float) -> bool:
-        """Heard of within the last `service_down_seconds`, and not forced down."""
+        """Whether its last heartbeat is at most `service_down_seconds` old, and it is not forced down."""
         seen = self.last_seen_up or self.created_at
         return not self.forced_down and (now - seen).total_seconds() <= service_down_seconds
 
 
 class PowerAction(StrEnum):
-    """What can be done to a whole host. Its guests go off with it."""
+    """What can be done to a whole host. Its guests are off when it is."""
 
     REBOOT = "reboot"
     SHUTDOWN = "shutdown"

@@ -1,4 +1,4 @@
-"""An instance as its cell knows it, and what hangs on it."""
+"""An instance as its cell knows it, and what belongs to it."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ class InjectedFile:
 
 
 NAME_KEPT = "instance_name"
-"""Where the system metadata holds the name that the instance had in its first cell."""
+"""The key in the system metadata of the name that the instance had in its first cell."""
 
 
 def row_name(row_id: int) -> str:
@@ -155,7 +155,7 @@ class Instance:
 
     @property
     def name(self) -> str:
-        """What administrators know it by; it stays when the instance gets another row in another cell."""
+        """The instance's name for administrators; it stays when the instance gets another row in another cell."""
         return self.system_metadata.get(NAME_KEPT) or row_name(self.id or 0)
 
     @property

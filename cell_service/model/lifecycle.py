@@ -1,4 +1,4 @@
-"""What an instance may be. What may be done to it when is declared with each operation (`cell_service.operations`).
+"""The states of an instance. Each operation declares in which it may begin (`cell_service.operations`).
 
 vm_state is stable, task_state is in flight, power_state is the hypervisor's. Values are Nova's (Compute API
 guide, "Server concepts").

@@ -43,7 +43,7 @@ class Migration:
 
 @dataclass(frozen=True, slots=True)
 class OutgoingMigration:
-    """How far a guest is that is being sent to another host. Bytes."""
+    """The progress of a guest's live migration to another host. Bytes."""
 
     memory_total: int
     memory_processed: int
@@ -54,7 +54,7 @@ class OutgoingMigration:
 
 
 ENDED = frozenset({"confirmed", "reverted", "error", "failed", "completed", "cancelled", "done"})
-"""The statuses of migrations that nothing more will happen to."""
+"""The statuses of migrations that have ended."""
 EVACUATION = "evacuation"
 LIVE = "live-migration"
 RESIZE = "resize"

@@ -1,4 +1,4 @@
-"""A move of an instance to another host, as the super-conductors that run it remember it."""
+"""A move of an instance to another host, as the super-conductors that run it store it."""
 
 from __future__ import annotations
 
@@ -21,10 +21,11 @@ class MoveKind(StrEnum):
 
 
 class MovePhase(StrEnum):
-    """GOING: towards the destination. WAITING: at the destination, to be confirmed or reverted, and *parked* as soon as
-    no super-conductor holds it. CONFIRMING, REVERTING: as was requested. UNDOING: something failed before the commit.
-    TIDYING: the instance is free again, and what one side has of it is still to be removed. LEAVING: the destination
-    could not take it, and a move that goes on from this one tries another. DONE, UNDONE: nothing is left to do."""
+    """GOING: towards the destination. WAITING: at the destination, to be confirmed or reverted, and *parked* while no
+    super-conductor has claimed it. CONFIRMING, REVERTING: as was requested. UNDOING: something failed before the
+    commit. TIDYING: the instance is free again, and its remains on one side are still to be removed. LEAVING: the
+    destination could not take it, and a move that continues this one tries another. DONE, UNDONE: nothing is left
+    to do."""
 
     GOING = "going"
     WAITING = "waiting"
@@ -56,7 +57,7 @@ class AwaitedTask:
 
 @dataclass(frozen=True, slots=True)
 class MovePlan:
-    """What a move was requested to do, what it has chosen and found out, and how far it is.
+    """What a move was requested to do, what it has chosen and found out, and which steps it has done.
 
     `done`: the stored names of the steps that are done, in order. `awaited`: what the step under way waits for.
     `migrate_data`: what the source host gave for the destination. `fault`: why the move is undone.
@@ -72,7 +73,7 @@ class MovePlan:
     clean_shutdown: bool = True
     on_shared_storage: bool = False
     clear_password: str = field(default="", metadata=stored_as("admin_password"))
-    """Where earlier versions kept the password of an evacuation; this one moves it to the sealed secrets."""
+    """Where earlier versions stored the password of an evacuation; this one moves it to the sealed secrets."""
     source_node: str | None = None
     node: str | None = None
     provider_uuid: str = ""
@@ -88,11 +89,11 @@ class MovePlan:
     code: int = 500
     retries: int = 0
     final_owner: Owner = field(default=Owner.UNKNOWN, metadata=stored_as("home"))
-    """What the other side has of the instance is removed."""
+    """The side that keeps the instance; its remains on the other side are removed."""
     event_action: str = ""
     """The name of the action in the instance's history that the move is part of now."""
     image: str = ""
-    """What an unshelved guest is made from; empty when that is needed no more, and gone."""
+    """The image that an unshelved guest is made from; empty once it is needed no more and deleted."""
     pins: bool = False
     pin: str | None = None
     """With `pins`: the availability zone that the instance is bound to from then on."""

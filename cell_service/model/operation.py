@@ -1,8 +1,8 @@
 """Work that a cell has promised to do: the rows behind "nothing accepted is ever lost".
 
-An operation is written in the same transaction as the change of task state that announces it. Whoever works on
-it has its lease and its fence: a number that grows each time it is claimed, so that a late worker is refused. Which
-there are, and how each begins and ends, is declared in `cell_service.operations`.
+An operation is written in the same transaction as the change of task state that announces it. The worker that
+has claimed it has its lease and its fence: a number that grows with each claim, so that a late worker is refused. The
+kinds of operations, and how each begins and ends, are declared in `cell_service.operations`.
 """
 
 from __future__ import annotations
@@ -84,8 +84,8 @@ class NewOperation:
 
 @dataclass(frozen=True, slots=True)
 class StoredOperation:
-    """One row of a cell's `operations`. `host` None: the conductor does it itself. `attempt` counts those who have
-    claimed it."""
+    """One row of a cell's `operations`. `host` None: the conductor does it itself. `attempt` counts how often it was
+    claimed."""
 
     id: int
     instance_uuid: str
@@ -108,7 +108,7 @@ class StoredOperation:
 @dataclass(frozen=True, slots=True)
 class ClaimedOperation:
     """An operation that a worker has claimed, with the instance as it was then, and the id of the action that the
-    operation is part of: all that is needed to do it. `sealed`: its secrets as its database has them; `secrets`: as
+    operation is part of: all that a worker needs. `sealed`: its secrets as its database has them; `secrets`: as
     they were opened.
     """
 
@@ -138,8 +138,8 @@ class Outcome:
     """How an operation ended at a host. `fault` None: it succeeded.
 
     `retriable`: another host may do better (builds), or this one later (others: they only go forward now).
-    `power_state` and `network_info` are what holds now; None leaves what the cell has. `host_clean`: nothing of the
-    instance is left on the host. `result` is the plain form of what the operation's declaration says.
+    `power_state` and `network_info` are the current ones; None leaves what the cell has. `host_clean`: nothing of the
+    instance is left on the host. `result` is the declared result in its plain form.
     """
 
     operation_id: int

@@ -1,4 +1,4 @@
-"""What was asked of the scheduler, and what it chose."""
+"""What an instance requires of the scheduler, and what the scheduler chose."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class ServerGroup:
 
 @dataclass(frozen=True, slots=True)
 class RequestSpec:
-    """One instance's wish list. Stored as it was asked, so that moves can be scheduled the same way."""
+    """What one instance requires. Stored as it was requested, so that moves can be scheduled the same way."""
 
     instance_uuid: str
     project_id: str

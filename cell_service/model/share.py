@@ -1,4 +1,4 @@
-"""The shares of an instance: shared file systems that its guest finds, by their tags, as soon as it runs."""
+"""The shares of an instance: shared file systems that its guest can mount, by their tags, while it runs."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from cell_service.model.lifecycle import PowerState
 
 
 class ShareStatus(StrEnum):
-    """INACTIVE: the host has access, and the guest will have the share when it runs. That it has it (ACTIVE) follows
-    from its power state, and is stored nowhere."""
+    """INACTIVE: the host has access, and the guest will have the share when it runs. ACTIVE, that the guest has it,
+    follows from its power state and is never stored."""
 
     ATTACHING = "attaching"
     INACTIVE = "inactive"
@@ -25,7 +25,8 @@ _ALIVE = frozenset({PowerState.RUNNING, PowerState.PAUSED, PowerState.SUSPENDED}
 
 @dataclass(frozen=True, slots=True)
 class ShareMapping:
-    """That an instance has a share. `access_to`: as whom its host was let in; None while that has not begun."""
+    """A share of an instance. `access_to`: the name or address that the host has access by; None before it was
+    requested."""
 
     uuid: str
     share_id: str
@@ -37,7 +38,7 @@ class ShareMapping:
 
     @property
     def usable(self) -> bool:
-        """Whether a guest that starts gets it."""
+        """Whether a guest that starts gets the share."""
         return self.status is ShareStatus.INACTIVE
 
     def shown(self, power_state: PowerState) -> ShareStatus:
@@ -46,11 +47,11 @@ class ShareMapping:
 
 
 def of_share(mappings: Iterable[ShareMapping], share_id: str) -> ShareMapping | None:
-    """The mapping of that share."""
+    """The mapping of that share; None when the instance does not have it."""
     return next((one for one in mappings if one.share_id == share_id), None)
 
 
 def changed(mappings: Iterable[ShareMapping], new: ShareMapping | None, uuid: str) -> tuple[ShareMapping, ...]:
-    """The mappings with `new` (None: nothing) in the place of the one of that uuid. None is of it: nothing changes."""
+    """The mappings with `new` (None: nothing) in place of the one of that uuid; unchanged when none has the uuid."""
     after = ((new if one.uuid == uuid else one) for one in mappings)
     return tuple(one for one in after if one is not None)

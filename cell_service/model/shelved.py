@@ -1,7 +1,7 @@
-"""What a cell remembers of a shelved instance, in its system metadata under nova's names.
+"""What a cell stores of a shelved instance, in its system metadata under nova's names.
 
-The image's id stands there from the moment in which shelving is accepted until the image is known to be gone; so
-whatever dies meanwhile, who next works on the instance knows which image there may be.
+The image's id is stored from the moment in which shelving is accepted until the image is known to be gone; so
+whatever dies meanwhile, the next worker on the instance knows which image there may be.
 """
 
 from __future__ import annotations
@@ -14,22 +14,22 @@ _KEYS = frozenset({IMAGE, AT, HOST})
 
 
 def image_of(system_metadata: Mapping[str, str]) -> str | None:
-    """The image that may have been made when the instance was shelved."""
+    """The id of the image that may have been made when the instance was shelved; None when none was."""
     return system_metadata.get(IMAGE) or None
 
 
 def begun(system_metadata: Mapping[str, str], image_id: str) -> dict[str, str]:
-    """The instance will be shelved as that image."""
+    """The metadata of an instance that is to be shelved as that image."""
     return {**_without(system_metadata), IMAGE: image_id}
 
 
 def done(system_metadata: Mapping[str, str], image_id: str, host: str | None, now: datetime) -> dict[str, str]:
-    """The instance is shelved, since now."""
+    """The metadata of an instance that is shelved since now."""
     return {**_without(system_metadata), IMAGE: image_id, AT: now.isoformat(), HOST: host or ""}
 
 
 def ended(system_metadata: Mapping[str, str], *, image_gone: bool) -> dict[str, str]:
-    """The instance is shelved no more; an image that is left is still known."""
+    """The metadata of an instance that is shelved no more; the id of an image that is left is kept."""
     image_id = image_of(system_metadata)
     rest = _without(system_metadata)
     return rest if image_gone or image_id is None else {**rest, IMAGE: image_id}

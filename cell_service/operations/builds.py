@@ -1,4 +1,4 @@
-"""Guests made, and made again in their place."""
+"""Guests built, and rebuilt on the same host."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ from cell_service.operations.rule import MOVABLE, Rule
 
 @dataclass(frozen=True, slots=True)
 class RebuildArguments:
-    """The guest is made again from the instance's image; from its volumes as they are where it boots from one, but with
-    `reimage` from `image`, whose content that volume has then."""
+    """The guest is made again from the instance's image. If it boots from a volume, it is made from its volumes as they
+    are; with `reimage` that volume first gets the content of `image`."""
 
     image: str = ""
     reimage: bool = False
@@ -40,7 +40,7 @@ def _made(ending: Ending[Any, NoResult]) -> Changes:
 
 
 def _left_host(ending: Ending[NoArguments, NoResult]) -> Changes:
-    """The build leaves its host, for another one if that may do better. Else the instance is in ERROR, and points to no
+    """The build leaves its host, for another one if it is retriable. Else the instance is in ERROR, and points to no
     host any more."""
     outcome, columns = ending.outcome, {}
     if not outcome.retriable and ending.instance.task_state is not Task.DELETING:

@@ -24,12 +24,12 @@ R = TypeVar("R")
 
 @dataclass(frozen=True, slots=True)
 class NoArguments:
-    """The instance says all."""
+    """The arguments of an operation that needs nothing but its instance."""
 
 
 @dataclass(frozen=True, slots=True)
 class NoResult:
-    """The outcome says all."""
+    """The result of an operation that reports nothing but its outcome."""
 
 
 class HostDeath(Enum):
@@ -52,18 +52,18 @@ class Lateness(Enum):
 
     FAIL = "fail"
     NEVER = "never"
-    """It never gives up."""
+    """It is tried without end."""
 
 
 class Pool(Enum):
-    """Which of a host's operations it shares its limit with."""
+    """The group of a host's operations that share one limit."""
 
     BUILDS = "builds"
     VERBS = "verbs"
 
 
 class History(Enum):
-    """What ends in the instance's history."""
+    """What the end of an operation ends in the instance's history."""
 
     NOTHING = "nothing"
     EVENT = "event"
@@ -75,9 +75,9 @@ class History(Enum):
 class Changes:
     """What follows from the way an operation ends.
 
-    `phase`: what becomes of its row; OPEN: it is tried again after a pause. `columns` of the instance; those made of
-    the row's own are computed again when the row has changed. `only_from`: an instance in another state is not this
-    operation's any more. `event_host`: whose event ends, where that is not the operation's host.
+    `phase`: what becomes of its row; OPEN: it is tried again after a pause. `columns` of the instance; those computed
+    from the row's own are computed again when the row has changed. `only_from`: an instance in another state is not
+    changed. `event_host`: the host whose event ends, where that is not the operation's host.
     """
 
     phase: Phase = Phase.DONE
@@ -93,8 +93,8 @@ class Changes:
 class Ending(Generic[A, R]):
     """The end of an operation, with all that decides what follows from it.
 
-    `instance` is the newest row. `volumes`: those that the declaration asks for when it is done without its host; None
-    where the block storage service knows none of that id.
+    `instance` is the newest row. `volumes`: those that the declaration needs to end the operation without its host;
+    None where the block storage service knows none of that id.
     """
 
     declaration: Operation[A, R]
@@ -117,7 +117,7 @@ Decide = Callable[[Ending[A, R]], Changes]
 
 
 def reported(ending: Ending[Any, Any]) -> dict[str, Any]:
-    """The columns that the host's outcome says."""
+    """The columns that the host's outcome sets."""
     outcome = ending.outcome
     columns = {name: getattr(outcome, name) for name in ("power_state", "network_info", "root_device_name")}
     columns = {name: value for name, value in columns.items() if value is not None}
@@ -127,7 +127,7 @@ def reported(ending: Ending[Any, Any]) -> dict[str, Any]:
 
 
 def succeed(ending: Ending[Any, Any], **columns: Any) -> Changes:
-    """The instance is in the state that the rule leads to, as the host says."""
+    """The instance is in the state that the rule leads to, with the columns that the host reports."""
     settled: dict[str, Any] = {}
     if ending.declaration.shows:
         after = ending.declaration.rule.finish(ending.instance.state)
@@ -136,8 +136,8 @@ def succeed(ending: Ending[Any, Any], **columns: Any) -> Changes:
 
 
 def fail(ending: Ending[Any, Any], *effects: Effect, **columns: Any) -> Changes:
-    """The instance is what it was, without a task and with a fault; what does not show changes nothing of that. What
-    its host can only do later is tried again."""
+    """The instance is in the state it was in, without a task and with a fault; an operation that does not show leaves
+    task and fault alone. What its host can only do later is tried again."""
     if ending.outcome.retriable:
         return again(ending)
     settled: dict[str, Any] = {"task_state": None, "fault": ending.fault} if ending.declaration.shows else {}
@@ -146,12 +146,12 @@ def fail(ending: Ending[Any, Any], *effects: Effect, **columns: Any) -> Changes:
 
 
 def again(ending: Ending[Any, Any]) -> Changes:
-    """The host can only go forward, and not now: the operation is tried again after a pause."""
+    """The host can neither finish nor undo the operation now: it is tried again after a pause."""
     return Changes(Phase.OPEN, fault=ending.fault, history=History.NOTHING)
 
 
 def no_volumes(_ending: Ending[Any, Any]) -> tuple[str, ...]:
-    """Nothing is to be known of volumes."""
+    """No volumes: the operation can be ended without the block storage service."""
     return ()
 
 
@@ -162,9 +162,9 @@ class Operation(Generic[A, R]):
     `name` is stored in the database: never change one. `action` and `event` are Nova's names (Compute API reference,
     server actions; `event` None: it comes with the arguments). `deadline` None: none. `stages`: the tasks that show
     while it runs, in their order; `first_stage` shows as soon as its host has claimed it. `reports`: a caller waits for
-    its outcome, which stays in its row. `makes_guest`: it comes with BuildArguments. `changes_ports`: what the network
-    service says meanwhile may be old. `removes_leftovers`: it is about a host that the instance may have left, and
-    outlives the instance. `given_up_by_reset`: a reset of the instance's state ends it.
+    its outcome, which stays in its row. `makes_guest`: it comes with BuildArguments. `changes_ports`: the network
+    service's data may be old while it runs. `removes_leftovers`: it is about a host that the instance may have left,
+    and outlives the instance. `given_up_by_reset`: a reset of the instance's state ends it.
     """
 
     name: str
@@ -185,34 +185,34 @@ class Operation(Generic[A, R]):
     removes_leftovers: bool = False
     given_up_by_reset: bool = True
     succeeded: Decide[A, R] = succeed
-    """Its host says that it is done."""
+    """The changes when its host reports success."""
     failed: Decide[A, R] = fail
-    """Its host says that it could not."""
+    """The changes when its host reports failure."""
     host_died: Decide[A, R] | None = None
-    """It is to be done without its host, which is down, or is not there. None: as `failed`."""
+    """The changes when it is done without its host, which is down or does not exist. None: as `failed`."""
     late: Decide[A, R] | None = None
-    """It was not done in time. None: as `failed`."""
+    """The changes when it was not done in time. None: as `failed`."""
     asks_volumes: Callable[[Ending[A, R]], tuple[str, ...]] = no_volumes
-    """The volumes of which `host_died` has to know."""
+    """The ids of the volumes whose records `host_died` needs."""
 
     @property
     def shows(self) -> bool:
-        """Whether it is seen in the instance's state while it runs, and changes it."""
+        """Whether it shows in the instance's state while it runs, and changes it."""
         return self.rule.task is not None
 
     @property
     def has_secrets(self) -> bool:
-        """Whether there may be secrets among what it is given."""
+        """Whether there may be secrets among its arguments."""
         return self.makes_guest or bool(secret.names_of(self.arguments))
 
     def read(self, plain: Mapping[str, Any], secrets: Mapping[str, str] | None = None) -> A:
-        """The arguments of a row, with secrets as they were opened, if they were."""
+        """The arguments of a row, with the opened secrets if given."""
         opened = {name: text for name, text in (secrets or {}).items() if name in secret.names_of(self.arguments)}
         return wire.from_plain(self.arguments, {**plain, **opened})
 
 
 class Event(Enum):
-    """In which way an operation comes to its end."""
+    """The way in which an operation ends."""
 
     SUCCEEDED = "succeeded"
     FAILED = "failed"

@@ -1,4 +1,4 @@
-"""Instances that end: at once, or so that they can be restored for a while. A delete never gives up."""
+"""Deletes of instances: at once, or so that they can be restored for a while. A delete is tried without end."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from cell_service.operations.rule import ANY_TASK, COPYABLE, NOT_DELETED, Rule
 
 @dataclass(frozen=True, slots=True)
 class DeleteArguments:
-    """These images, which were being made of the guest, are gone too."""
+    """`unfinished_images`: those that were being made of the guest; they are deleted too."""
 
     unfinished_images: tuple[str, ...] | None = None
 

@@ -1,7 +1,7 @@
-"""What else follows from the way an operation ends, for the conductor to carry out. Each may be carried out twice.
+"""What else follows from the way an operation ends, for the conductor to do. Each effect may be done twice.
 
-Those of `Before` go to other services, before the end is recorded: one that does not answer keeps the operation open.
-Those of `Within` are part of the transaction that records the end, those of `After` follow it.
+Those of `Before` change other services before the end is recorded: a service that does not answer keeps the operation
+open. Those of `Within` are part of the transaction that records the end, those of `After` follow it.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class ReleaseAllocations:
-    """Placement counts nothing for the instance any more."""
+    """The instance has no allocations in placement any more."""
 
 
 @dataclass(frozen=True, slots=True)
 class DeletePorts:
-    """The instance has no ports any more; those that its owner gave stay the owner's."""
+    """The instance has no ports any more; those that its owner made stay, unbound."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +56,7 @@ class ReportSnapshot:
 
 @dataclass(frozen=True, slots=True)
 class RequireImage:
-    """The image is active; it is not: the operation fails. None: none is known."""
+    """The operation fails unless the image is active. None: no image is known."""
 
     image_id: str | None
 
@@ -92,7 +92,7 @@ class FollowUp:
 
 @dataclass(frozen=True, slots=True)
 class CleanUpHost:
-    """The instance's host removes what it may have of the instance, when it can; or puts only those parts in order."""
+    """The instance's host removes what it may have of the instance, when it can; with parts it corrects only those."""
 
     parts_out: tuple[BlockDevice, ...] = ()
     parts_in: tuple[BlockDevice, ...] = ()
@@ -106,7 +106,7 @@ class MarkDeleted:
 
 @dataclass(frozen=True, slots=True)
 class WakeHost:
-    """The operation's host looks for work now."""
+    """The operation's host polls for work now."""
 
 
 @dataclass(frozen=True, slots=True)

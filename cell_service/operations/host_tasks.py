@@ -1,6 +1,7 @@
-"""What hosts do for a move. It changes nothing of the instance's state: who runs the move reads the outcome.
+"""The tasks of hosts in a move. They leave the instance's state alone: the super-conductor that runs the move reads
+the outcomes.
 
-The arguments of each also say which move asks (`move`), with which fence, by which key, and as which event it shows.
+The arguments of each also say for which move it is (`move`), with which fence and key, and as which event it shows.
 """
 
 from __future__ import annotations
@@ -28,14 +29,14 @@ from cell_service.operations.secret import Secret
 from cell_service.wire import stored_as
 
 EVENT = "event"
-"""Where the arguments say as which event it shows."""
+"""The key in the arguments of the event as which the task shows."""
 
 _AT_ANY_TIME = Rule(NOT_DELETED, task=None, during=ANY_TASK, hostless=NOT_DELETED)
 
 
 @dataclass(frozen=True, slots=True)
 class PrepareSourceArguments:
-    """The guest is ready to be taken over (not `live`: it is off, after a clean `shutdown` or not), and still here."""
+    """The guest is ready to be moved and still here (not `live`: it is off; `shutdown`: after a clean shutdown)."""
 
     live: bool = False
     shutdown: bool = True
@@ -56,7 +57,7 @@ class PrepareSourceResult:
 @dataclass(frozen=True, slots=True)
 class PrepareDestinationArguments:
     """The guest is here, and does not run; without `migrate_data` it is made from `image` (None: from the
-    instance's own), with config drive and all."""
+    instance's own), with its config drive."""
 
     migrate_data: dict[str, Any] | None = field(default=None, metadata=stored_as("luggage"))
     live: bool = False
@@ -92,9 +93,9 @@ class ActivateResult:
 
 @dataclass(frozen=True, slots=True)
 class CleanUpArguments:
-    """Nothing of the guest is left here; ports and allocations are left alone. With parts only those are put in order:
-    the guest, if there is one, has none of the block devices `parts_out` and cards `ports_out`, and those block devices
-    of `parts_in` that still are its instance's, in that size."""
+    """Nothing of the guest is left here; ports and allocations are left alone. With parts only those are corrected: the
+    guest, if there is one, has none of the block devices `parts_out` and interfaces `ports_out`, and has those block
+    devices of `parts_in` that still are its instance's, in that size."""
 
     parts_out: tuple[BlockDevice, ...] | None = None
     parts_in: tuple[BlockDevice, ...] | None = None
@@ -118,7 +119,7 @@ def _failed(ending: Ending[Any, Any]) -> Changes:
 
 
 def _cleaned_up(ending: Ending[CleanUpArguments, NoResult]) -> Changes:
-    """An instance that waits for a host has its volumes reserved so; one that is deleted must not have them."""
+    """An instance without a host has the reserved devices of the outcome; a deleted one gets no attachments."""
     devices, instance = ending.outcome.devices, ending.instance
     if not devices:
         return _done(ending)

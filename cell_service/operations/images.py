@@ -1,4 +1,4 @@
-"""Images made of guests: an image whose record is there already gets the guest's root disk as its content."""
+"""Images made of guests: an image whose record exists already gets the guest's root disk as its content."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class ImageArguments:
 
 @dataclass(frozen=True, slots=True)
 class BackupArguments:
-    """Of the backups of its kind only the `rotation` newest are there afterwards."""
+    """Of the instance's backups of this type, only the `rotation` newest are kept."""
 
     new_image: NewImage
     rotation: int
@@ -50,7 +50,7 @@ CREATE_BACKUP = Operation(
 
 
 def unfinished_images(unfinished: Iterable[StoredOperation]) -> tuple[str, ...]:
-    """The images that these operations would have left."""
+    """The ids of the images that these operations were making."""
     made = {each.name: each for each in ALL}
     return tuple(made[each.kind].read(each.arguments).new_image.id for each in unfinished if each.kind in made)
 

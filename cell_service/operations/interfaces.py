@@ -1,4 +1,4 @@
-"""Ports that come to a guest, and go. The instance's state stays as it is."""
+"""Ports attached to guests and detached. The instance's state stays as it is."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class AttachInterfaceResult:
 
 @dataclass(frozen=True, slots=True)
 class DetachInterfaceArguments:
-    """The port is unplugged; deleted if we made it, its owner's again if not."""
+    """The port is unplugged; deleted if compute made it, else unbound."""
 
     port_id: str
 

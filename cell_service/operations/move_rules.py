@@ -10,7 +10,7 @@ from cell_service.operations.rule import MOVABLE, Rule
 
 @dataclass(frozen=True, slots=True)
 class MoveRequest:
-    """`history` is Nova's name for it in the server's history, `action` in errors."""
+    """`history` is Nova's name for the move in the server's history, `action` its name in errors."""
 
     history: str
     action: str

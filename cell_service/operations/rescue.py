@@ -14,7 +14,7 @@ from cell_service.operations.secret import Secret
 
 @dataclass(frozen=True, slots=True)
 class RescueArguments:
-    """The guest runs from `image` (None: the instance's own); its disks are where they always are if `stable`."""
+    """The guest runs from `image` (None: the instance's own); with `stable` its disks keep their places."""
 
     admin_password: Secret[str] = field(default="", repr=False)
     image: str | None = None

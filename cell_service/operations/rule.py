@@ -1,4 +1,4 @@
-"""When something may be done to an instance: the one check of vm_state and task_state."""
+"""When an operation may begin on an instance: the one check of vm_state and task_state."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ class Rule:
     not_from_volume: frozenset[VmState] = frozenset()
 
     def finish(self, now: State) -> State:
-        """The state after success. What brings an instance back from ERROR leaves it ACTIVE."""
+        """The state after success. An operation that repairs an instance in ERROR leaves it ACTIVE."""
         same = VmState.ACTIVE if now.vm is VmState.ERROR else now.vm
         return State(self.after or same, None)
 
 
 class Declared(Protocol):
-    """Whatever is begun by a rule: an operation, or the request for a move."""
+    """What a rule may begin: an operation, or a move."""
 
     @property
     def action(self) -> str: ...
@@ -68,7 +68,7 @@ def begin(what: Declared, now: State, instance_uuid: str = "", *, unknown: froze
 
 
 def begin_on(what: Declared, instance: Instance, *, unknown: frozenset[VmState] = frozenset()) -> State:
-    """As `begin`, with what else of the instance speaks against it.
+    """As `begin`, with the checks that need more of the instance than its state.
 
     Raises InstanceInvalidState, InstanceHasShares, InstanceNotReady (it has no host).
     """

@@ -14,7 +14,7 @@ T = TypeVar("T")
 
 _MARK = "secret"
 Secret = Annotated[T, _MARK]
-"""The type of a field that no table, log or notification may hold in clear."""
+"""The type of a field that no table, log or notification may have in clear."""
 
 
 def names_of(arguments: type) -> tuple[str, ...]:
@@ -29,7 +29,7 @@ def _names(arguments: Any) -> tuple[str, ...]:
 
 
 def taken_from(value: T) -> tuple[T, dict[str, str]]:
-    """The value without its secrets, and those that it had, by field."""
+    """The value without its secrets, and the secrets by field."""
     names = names_of(type(value))
     found = {name: getattr(value, name) for name in names}
     if not names:
@@ -47,5 +47,5 @@ def stored_form(arguments: Any) -> dict[str, Any]:
 
 
 def without_secrets(arguments: type, plain: Mapping[str, Any]) -> dict[str, Any]:
-    """Stored arguments as they may stay: earlier versions stored secrets in clear."""
+    """Stored arguments without secrets, which earlier versions stored in clear."""
     return {name: value for name, value in plain.items() if name not in names_of(arguments)}

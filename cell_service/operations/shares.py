@@ -1,4 +1,4 @@
-"""What hosts do with the shares of an instance that is off, whose state stays as it is."""
+"""Shares attached to instances that are off, and detached. The instance's state stays as it is."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def _detached(ending: Ending[ShareArguments, NoResult]) -> Changes:
 
 
 def _in_error(ending: Ending[ShareArguments, NoResult]) -> Changes:
-    """It may be detached."""
+    """The share is in ERROR; it may be detached."""
     if ending.outcome.retriable:
         return again(ending)
     uuid, mappings = ending.arguments.share, ending.instance.shares

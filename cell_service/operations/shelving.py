@@ -1,4 +1,4 @@
-"""Servers that become images, leave their hosts, and start again where they still are."""
+"""Shelving: a server becomes an image, leaves its host, or is started again on the host that it has not left."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class UnshelveResult:
 
 
 def _shelved(ending: Ending[ShelveArguments, ShelveResult]) -> Changes:
-    """It stays where it is, or goes on to leave its host at once."""
+    """The instance is shelved and stays on its host, or begins to leave it at once."""
     operation, instance = ending.operation, ending.instance
     known = shelved.done(instance.system_metadata, ending.arguments.image, operation.host, ending.now)
     columns = {**reported(ending), "system_metadata": known, "vm_state": VmState.SHELVED, "task_state": None}
@@ -78,7 +78,7 @@ def _offloaded(ending: Ending[NoArguments, NoResult]) -> Changes:
 
 
 def _offloaded_without_host(ending: Ending[NoArguments, NoResult]) -> Changes:
-    """Only while its image is there: the guest may be the last that is left of the server."""
+    """The instance leaves its host only if its image is active: else the guest may be all that is left of it."""
     image_id = shelved.image_of(ending.instance.system_metadata)
     demand = () if ending.instance.volume_backed else (RequireImage(image_id),)
     return replace(_offloaded(ending), effects=(*demand, UnbindPorts(), ReleaseAllocations(), CleanUpHost()))

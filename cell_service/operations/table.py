@@ -39,12 +39,12 @@ OPERATIONS: dict[str, Operation[Any, Any]] = {each.name: each for each in ALL}
 
 
 def declared(operation: StoredOperation) -> Operation[Any, Any]:
-    """What is declared of the row's kind."""
+    """The declaration of the row's kind."""
     return OPERATIONS[operation.kind]
 
 
 def names(of: Callable[[Operation[Any, Any]], bool]) -> tuple[str, ...]:
-    """The stored names of those operations of which it holds."""
+    """The stored names of the operations for which `of` is true."""
     return tuple(each.name for each in ALL if of(each))
 
 

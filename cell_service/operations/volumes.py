@@ -1,4 +1,4 @@
-"""What hosts do with the volumes of instances, whose state stays as it is."""
+"""Volumes attached to guests, detached, swapped, grown and snapshotted. The instance's state stays as it is."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ _ATTACHABLE = Rule(
 
 @dataclass(frozen=True, slots=True)
 class DeviceArguments:
-    """Which block device of the instance, by its uuid."""
+    """One block device of the instance, by its uuid."""
 
     device: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class SwapArguments:
-    """The device is that volume, reserved by that attachment."""
+    """The device changes to that volume, which that attachment has reserved."""
 
     device: str | None = None
     volume_id: str = ""
@@ -67,14 +67,14 @@ class UnsnapshotArguments:
 
 
 def _ended(ending: Ending[Any, NoResult], **more: Any) -> Changes:
-    """The instance has the devices that the host says it has."""
+    """The instance has the devices that the host reports."""
     outcome, devices = ending.outcome, ending.instance.block_devices
     after = merged(devices, outcome.devices, outcome.devices_gone)
     return Changes(columns={"block_devices": after}, **more)
 
 
 def _not_attached(ending: Ending[DeviceArguments, NoResult]) -> Changes:
-    """The host, which may have begun, takes the device back."""
+    """The device is not attached: the host, which may have begun, cleans it up."""
     if ending.outcome.retriable:
         return again(ending)
     back = FollowUp(DETACH_VOLUME, DeviceArguments(ending.arguments.device))
@@ -83,7 +83,7 @@ def _not_attached(ending: Ending[DeviceArguments, NoResult]) -> Changes:
 
 
 def _kept_as_it_was(ending: Ending[Any, NoResult]) -> Changes:
-    """What could not be detached, swapped or grown is still there."""
+    """A device that could not be detached, swapped or grown is still the instance's."""
     return again(ending) if ending.outcome.retriable else _kept(ending, [])
 
 
@@ -110,8 +110,8 @@ def _detached_without_host(ending: Ending[DeviceArguments, NoResult]) -> Changes
 
 
 def _swapped_without_host(ending: Ending[SwapArguments, NoResult]) -> Changes:
-    """The host may have been anywhere in it. It lets go of the old volume last: where it has done that, the device is
-    the new one; else it stays the old one, and the new one is free."""
+    """How far the host has come is unknown. It releases the old volume last: where that has happened, the device is the
+    new volume; else it stays the old one, and the new one is free."""
     device, arguments = device_of(ending), ending.arguments
     if device is None:
         return _kept_as_it_was(ending)
@@ -149,7 +149,7 @@ def _own_volume(ending: Ending[DeviceArguments, NoResult]) -> tuple[str, ...]:
 
 
 def _attachment(ending: Ending[SwapArguments, NoResult], volume_id: str | None) -> str | None:
-    """By which the instance's host has the volume."""
+    """The id of the attachment by which the instance's host has the volume; None when it has none."""
     volume = ending.volumes.get(volume_id or "")
     links = volume.attachments if volume is not None else ()
     mine = (link for link in links if (link.server_id, link.host) == (ending.instance.uuid, ending.instance.host))

@@ -24,9 +24,9 @@ from cell_service.peers.volumes import Connection, NewVolume, Snapshot, Volume, 
 MICROVERSION = {"OpenStack-API-Version": "volume 3.44"}
 REIMAGES = {"OpenStack-API-Version": "volume 3.68"}
 PART_DONE = "90%"
-"""The progress of a snapshot with which a host is through: the rest is the service's."""
+"""The progress of a snapshot once the host has done its part; the block storage service does the rest."""
 MARK = "compute_device"
-"""The key in a volume's metadata under which stands for which block device it was made."""
+"""The key in a volume's metadata of the block device that it was made for."""
 
 
 def open_volumes(settings: CinderSettings) -> Volumes:
@@ -35,7 +35,7 @@ def open_volumes(settings: CinderSettings) -> Volumes:
 
 
 class Cinder:
-    """Asks as an administrator, and so decides itself what the project of a request may see."""
+    """Sends requests as an administrator, and so decides itself what a request's project may see."""
 
     def __init__(self, peer: Peer) -> None:
         self._peer = peer
@@ -139,7 +139,7 @@ class Cinder:
         attachment_id = self._of_host(ctx, volume_id, instance_uuid, str(connector.get("host")))
         attachment_id = attachment_id or self._reserved(ctx, volume_id, instance_uuid)
         wanted: dict[str, Any] = {"connector": {**connector, "mountpoint": device}}
-        if attachment_id is None:  # in one request: no reservation is left that nobody knows of
+        if attachment_id is None:  # in one request: no unknown reservation is left behind
             body = {"attachment": {"volume_uuid": volume_id, "instance_uuid": instance_uuid, **wanted}}
             reply = self._peer.ask(ctx, "POST", "/attachments", body=body)
         else:

@@ -51,7 +51,7 @@ class NewImage:
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """Which images of a list: those for which all that is given here holds, `limit` of them after `marker` (an id)
+    """Which images of a list: those that match all conditions given here, `limit` of them after `marker` (an id)
     and after `offset` more. Sizes: MiB and GiB."""
 
     limit: int
@@ -59,7 +59,7 @@ class Wanted:
     offset: int = 0
     name: str | None = None
     statuses: tuple[str, ...] = ()
-    """Any of them; none given: whatever its status."""
+    """The image has any of these statuses; empty: whatever its status."""
     min_ram_mib: int | None = None
     min_disk_gib: int | None = None
     changed_since: datetime | None = None
@@ -85,7 +85,7 @@ class Images(Protocol):
         """
 
     def reserve(self, ctx: Context, image: NewImage) -> None:
-        """The image's record is there, without content; `upload` gives it some. There already: no error.
+        """The image's record exists, without content, which `upload` gives it. It exists already: no error.
 
         Raises Invalid, Forbidden when the service refuses it, PeerUnavailable.
         """
@@ -108,13 +108,13 @@ class Images(Protocol):
         """
 
     def remove(self, ctx: Context, image_id: str) -> None:
-        """The image is gone, by its owner's wish.
+        """The image is gone, as its owner requested.
 
         Raises ImageNotFound, Forbidden when it is another project's, protected or in use, PeerUnavailable.
         """
 
     def upload(self, ctx: Context, image: NewImage, content: Path) -> None:
-        """The image is there and active. One that was begun is gone on with; one that is active stays as it is.
+        """The image is there and active. An upload that was begun is continued; an active image stays as it is.
 
         Raises ImageUnacceptable when the service refuses it, ImageNotFound when it is deleted meanwhile,
         PeerUnavailable.

@@ -92,7 +92,7 @@ class UnifiedLimits:
 
 
 def _by_resource(rows: Iterable[Mapping[str, Any]], amount: str, region: str | None) -> dict[str, int]:
-    """A limit for the region comes before one for all."""
+    """The limits by resource; one for the region takes precedence over one for all."""
     here = [row for row in rows if row.get("region_id") in (None, region)]
     ordered = sorted(here, key=lambda row: row.get("region_id") is not None)
     return {str(row["resource_name"]): int(row[amount]) for row in ordered}

@@ -14,7 +14,7 @@ from cell_service.peers.shares import Access, AccessState, Share, Shares
 
 MICROVERSION = {"OpenStack-API-Version": "shared-file-system 2.82", "X-OpenStack-Manila-API-Version": "2.82"}
 MARK = "compute_host"
-"""The key in a rule's metadata under which stands for which host it was made."""
+"""The key in a rule's metadata of the host that it was made for."""
 _STATES = {"active": AccessState.ACTIVE, "error": AccessState.ERROR}
 
 
@@ -24,7 +24,7 @@ def open_shares(settings: ManilaSettings) -> Shares:
 
 
 class Manila:
-    """Asks as an administrator, and so decides itself what the project of a request may see."""
+    """Sends requests as an administrator, and so decides itself what a request's project may see."""
 
     def __init__(self, peer: Peer) -> None:
         self._peer = peer
@@ -61,7 +61,7 @@ class Manila:
             _good(self._peer.ask(ctx, "POST", f"/shares/{share_id}/action", body=body), share_id)
 
     def _rule(self, ctx: Context, share_id: str, access: Access) -> dict[str, Any] | None:
-        """The rule that lets them in, unless it is on its way out. Raises ShareNotFound."""
+        """The rule that grants this access, unless it is being removed. Raises ShareNotFound."""
         reply = self._peer.ask(ctx, "GET", "/share-access-rules", query={"share_id": share_id})
         found = _good(reply, share_id)["access_list"]
         key = (access.kind, access.to)

@@ -29,7 +29,7 @@ class PortState:
 
 
 class Records(Protocol):
-    """What the network service has, whosever it is: who asks decides what the project of a request may see.
+    """The records of the network service, of all projects: the caller decides what a request's project may see.
 
     Raises PeerUnavailable, and NotFound, Invalid, Conflict, Forbidden, OverQuota where the service refuses.
     """
@@ -43,7 +43,7 @@ class Records(Protocol):
     def create(self, ctx: Context, noun: Noun, fields: Record) -> Record: ...
 
     def change(self, ctx: Context, noun: Noun, record_id: str, fields: Record) -> Record:
-        """The record as it is then."""
+        """Change these fields. Returns the record as it is then."""
 
     def delete(self, ctx: Context, noun: Noun, record_id: str) -> None:
         """No such record: no error."""
@@ -77,12 +77,12 @@ class Networks(Protocol):
         auto: bool,
         security_groups: Sequence[str],
     ) -> tuple[Vif, ...]:
-        """Create or bind the instance's ports on `host`, in the order asked. Done again, it finds what is there.
-        `requests` None: the project's networks (none available: no ports; more than one: Conflict).
+        """Create or bind the instance's ports on `host`, in the order of the requests. Done again, it finds those there
+        are. `requests` None: the project's networks (none available: no ports; more than one: Conflict).
         Raises like `validate`; ports it created are gone after an error."""
 
     def deallocate(self, ctx: Context, instance_uuid: str, *, keep: Sequence[str] = ()) -> None:
-        """Delete the ports that we created for the instance, and unbind those it was given (also `keep`).
+        """Delete the ports that compute created for the instance, and unbind those that its user gave (also `keep`).
         No ports: no error. Raises PeerUnavailable."""
 
     def plug(
@@ -101,13 +101,13 @@ class Networks(Protocol):
         it finds what is there. Raises like `validate`; Invalid when the project has no network."""
 
     def unplug(self, ctx: Context, instance_uuid: str, port_id: str) -> None:
-        """The port is the instance's no more: deleted if we made it, unbound if not. Not its port: no error."""
+        """The port is the instance's no more: deleted if compute made it, else unbound. Not its port: no error."""
 
     def roll_back(self, ctx: Context, instance_uuid: str, key: str) -> None:
-        """What `plug` has done with this key is undone. Nothing done: no error."""
+        """Undo what `plug` has done with this key. Nothing done: no error."""
 
     def port_states(self, ctx: Context, instance_uuid: str) -> tuple[PortState, ...]:
-        """The instance's ports in their order, asked now. Raises PeerUnavailable."""
+        """The instance's ports as they are now, in their order. Raises PeerUnavailable."""
 
     def bind(self, ctx: Context, instance_uuid: str, host: str) -> tuple[Vif, ...]:
         """All ports of the instance are bound to `host`, whichever host they were bound to. Answers them as they are

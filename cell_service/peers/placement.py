@@ -10,7 +10,7 @@ from cell_service.model.host import NodeReport
 
 class Placement(Protocol):
     def report(self, ctx: Context, node: NodeReport) -> None:
-        """Make the node's provider, inventories and traits what the report says; quiet when they are already.
+        """Make the node's provider, inventories and traits what the report says; write nothing when they are already.
         Traits that others set (CUSTOM_*, COMPUTE_STATUS_DISABLED) are kept. Raises PeerUnavailable, Conflict."""
 
     def set_disabled(self, ctx: Context, provider_uuid: str, disabled: bool) -> None:

@@ -1,6 +1,6 @@
 """Placement over HTTP, as a cell's hosts and conductors use it.
 
-Writes carry the generation that was read; when somebody else was faster, what to write is worked out afresh.
+Writes have the generation that was read; when another client was faster, what to write is computed again.
 """
 
 from __future__ import annotations
@@ -106,7 +106,7 @@ class PlacementHttp:
             _demand(reply)
 
     def _ensure_provider(self, ctx: Context, node: NodeReport) -> None:
-        """A provider with the node's uuid and name is there. Raises PlacementNameTaken."""
+        """Make the provider with the node's uuid and name, if there is none. Raises PlacementNameTaken."""
         path = f"/resource_providers/{node.uuid}"
         reply = self._peer.ask(ctx, "GET", path)
         if reply.ok and reply.json["name"] == node.node:
@@ -180,7 +180,7 @@ def _resources(allocations: dict[str, Any]) -> dict[str, dict[str, int]]:
 
 
 def _again(work: Callable[[], T]) -> T:
-    """Do it, afresh while others are faster. Raises GenerationConflict after ATTEMPTS times."""
+    """Do the work, and again while other clients are faster. Raises GenerationConflict after ATTEMPTS times."""
     for _ in range(ATTEMPTS - 1):
         try:
             return work()

@@ -1,4 +1,4 @@
-"""One service beside us, over HTTP with an account of our own: where it is, its token, time-outs and failures."""
+"""One other service over HTTP, with an account of compute's own: its endpoint, tokens, time-outs and failures."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ _FAILURES = (
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """An answer below 500 that is no refusal of our account. `json` is None when there was no JSON."""
+    """An answer below 500 that is no refusal of the account. `json` is None when there was no JSON."""
 
     status: int
     json: Any
@@ -101,16 +101,16 @@ class Peer:
         return Reply(raw.status_code, content, raw.headers)
 
     def ask_as(self, ctx: Context, token: str, method: str, path: str, *, query: Mapping[str, Any]) -> Reply:
-        """The same in the name of a token's bearer. Our account vouches for it: it was valid when the work began.
-        Raises PeerUnavailable."""
+        """The same in the name of a token's bearer, with the account's service token, so that a token which has expired
+        since the work began is accepted. Raises PeerUnavailable."""
         with self._failures(ctx):
             ours = self._adapter.get_token()
         return self.ask(ctx, method, path, query=query, headers={"X-Auth-Token": token, "X-Service-Token": ours})
 
     @contextlib.contextmanager
     def stream(self, ctx: Context, path: str) -> Iterator[tuple[int, Iterator[bytes]]]:
-        """GET: status, and the content in chunks as it comes; the deadline holds for all of it.
-        Raises PeerUnavailable, in the middle too."""
+        """GET: status, and the content in chunks as it comes; the deadline is for all of it.
+        Raises PeerUnavailable, also in the middle."""
         with self._failures(ctx):
             raw = self._send(ctx, "GET", path, headers={"Accept": "*/*", "Accept-Encoding": "identity"}, stream=True)
             with contextlib.closing(raw):
@@ -205,7 +205,7 @@ def open_session(settings: PeerSettings, *, user_agent: str = "polycell") -> Any
 
 
 def account(settings: PeerSettings) -> Any:
-    """The plugin that gets our tokens. Raises Invalid when its options don't suffice."""
+    """The plugin that gets the account's tokens. Raises Invalid when its options don't suffice."""
     if settings.auth_type in NO_ACCOUNT:
         return keystoneauth1.token_endpoint.Token(settings.endpoint_override, NOAUTH_TOKEN)
     try:
@@ -216,7 +216,7 @@ def account(settings: PeerSettings) -> Any:
 
 
 def _reason(error: BaseException) -> str:
-    """What happened, in few words and without addresses of ours."""
+    """What happened, in few words and without internal addresses."""
     if isinstance(error, (keystoneauth1.exceptions.SSLError, requests.exceptions.SSLError)):
         return "the certificates of both sides do not fit"
     if isinstance(error, (keystoneauth1.exceptions.ConnectTimeout, requests.exceptions.Timeout)):

@@ -1,4 +1,4 @@
-"""How services beside us are reached: keystoneauth's options, in the sections where nova.conf has them."""
+"""How other services are reached: keystoneauth's options, in the sections where nova.conf has them."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def _account(conf: cfg.ConfigOpts, group: str, read: Mapping[str, Any]) -> Mappi
     """
     if read["auth_type"] in NO_ACCOUNT:
         return {}
-    from keystoneauth1 import exceptions, loading  # processes without an account do without its tenth of a second
+    from keystoneauth1 import exceptions, loading  # it takes a tenth of a second, only in processes with an account
 
     group = read["auth_section"] or group
     try:
@@ -38,9 +38,9 @@ def _account(conf: cfg.ConfigOpts, group: str, read: Mapping[str, Any]) -> Mappi
 
 @dataclass(frozen=True, slots=True)
 class PeerSettings:
-    """A service beside us, and the account of our own that we have there: keystoneauth's options by their names.
+    """A service, and the account that compute has there: keystoneauth's options by their names.
 
-    `account` holds those of the plugin that `auth_type` names: auth_url, username and password, or
+    `account` has those of the plugin that `auth_type` names: auth_url, username and password, or
     application_credential_id and application_credential_secret, or whatever else it takes.
     """
 
@@ -73,7 +73,7 @@ class PeerSettings:
 
     @property
     def auth_url(self) -> str:
-        """Where the identity service is; empty where the account says nothing of it."""
+        """The identity service's URL; empty where the account has none."""
         return str(self.account.get("auth_url", ""))
 
     @property
@@ -113,7 +113,7 @@ class CinderSettings(PeerSettings):
 class ManilaSettings(PeerSettings):
     GROUP: ClassVar[str] = "manila"
     share_apply_policy_timeout: int = option(
-        cfg.IntOpt("share_apply_policy_timeout", default=10, min=1, help="Seconds a host waits to be let in.")
+        cfg.IntOpt("share_apply_policy_timeout", default=10, min=1, help="Seconds a host waits for access.")
     )
 
 
@@ -131,7 +131,7 @@ class LimitSettings(PeerSettings):
 
 @dataclass(frozen=True, slots=True)
 class NovaSettings(PeerSettings):
-    """[nova]: how companions tell compute of what has happened."""
+    """[nova]: how companions report events to compute."""
 
     GROUP: ClassVar[str] = "nova"
 
@@ -142,5 +142,5 @@ class KeystoneAuthtoken(PeerSettings):
 
     GROUP: ClassVar[str] = "keystone_authtoken"
     www_authenticate_uri: str = option(cfg.StrOpt("www_authenticate_uri", default=""))
-    token_cache_time: int = option(cfg.IntOpt("token_cache_time", default=10, help="Seconds a validation holds."))
+    token_cache_time: int = option(cfg.IntOpt("token_cache_time", default=10, help="Seconds a validation is valid."))
     service_token_roles: tuple[str, ...] = option(cfg.ListOpt("service_token_roles", default=["service"]))

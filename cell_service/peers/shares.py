@@ -24,7 +24,7 @@ class Share:
 
 
 class AccessState(StrEnum):
-    """Of an access rule. WAITING: the service has still to see to it."""
+    """The state of an access rule. WAITING: the service has not applied it yet."""
 
     ACTIVE = "active"
     WAITING = "waiting"
@@ -33,7 +33,7 @@ class AccessState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """Who is let in: `kind` "ip" with an address, or "cephx" with a name. `mark`: whose rule it is."""
+    """The client that gets access: `kind` "ip" with an address, or "cephx" with a name. `mark`: the rule's owner."""
 
     kind: str
     to: str
@@ -44,12 +44,12 @@ class Shares(Protocol):
     """Raises PeerUnavailable everywhere."""
 
     def get(self, ctx: Context, share_id: str) -> Share:
-        """Raises ShareNotFound, also for one that is not the caller's to see."""
+        """Raises ShareNotFound, also for one that the caller may not see."""
 
     def allow(self, ctx: Context, share_id: str, access: Access) -> AccessState:
-        """There is a rule that lets them read and write; answers what has become of it so far. Asked again: the same
-        rule. Raises ShareNotFound, ShareUnavailable."""
+        """Make a rule that lets the client read and write, if there is none. Answers the rule's state.
+        Raises ShareNotFound, ShareUnavailable."""
 
     def deny(self, ctx: Context, share_id: str, access: Access) -> None:
-        """The rule that `allow` made is gone, or will be. No such rule, or no such share: no error. A rule that
-        somebody else made stays. Raises ShareUnavailable."""
+        """The rule that `allow` made is gone, or will be. No such rule, or no such share: no error. A rule of
+        another owner stays. Raises ShareUnavailable."""

@@ -1,4 +1,4 @@
-"""What becomes of an instance's volumes when it goes, and of snapshots that were taken of them for an image."""
+"""Release of a deleted instance's volumes, and removal of the snapshots that were taken of them for an image."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ def taken_for(service: Volumes, ctx: Context, image_id: str) -> Iterator[Snapsho
 
 
 def forget_snapshots(service: Volumes, ctx: Context, image_id: str) -> None:
-    """No snapshot is left that was taken for the image. Raises PeerUnavailable, VolumeUnavailable."""
+    """Delete the snapshots that were taken for the image. Raises PeerUnavailable, VolumeUnavailable."""
     for one in taken_for(service, ctx, image_id):
         with contextlib.suppress(SnapshotNotFound):
             service.delete_snapshot(ctx, one.id)
 
 
 def release_volumes(service: Volumes | None, ctx: Context, instance_uuid: str, devices: Iterable[BlockDevice]) -> None:
-    """The instance has no attachments any more, and volumes that were to go with it are gone. Done again: nothing
-    changes. Raises PeerUnavailable; a volume that somebody else still has is left to them."""
+    """Remove the instance's attachments, and the volumes that are to be deleted with it. Done again: nothing
+    changes. Raises PeerUnavailable; a volume that is in use elsewhere stays."""
     held = volumes(devices)
     if service is None or not held:
         return

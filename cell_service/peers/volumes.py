@@ -35,7 +35,7 @@ class Volume:
 
 @dataclass(frozen=True, slots=True)
 class VolumeLink:
-    """One attachment in a volume's document. `host` None: nobody has connected it."""
+    """One attachment in a volume's document. `host` None: no host has connected it."""
 
     attachment_id: str
     server_id: str
@@ -65,7 +65,7 @@ class Connection:
 
 @dataclass(frozen=True, slots=True)
 class NewVolume:
-    """A volume to make for a project. `mark` is one word by which it is found again when it is asked for twice."""
+    """A volume to make for a project. `mark` is one word by which a repeated request finds it."""
 
     project_id: str
     size_gib: int
@@ -83,7 +83,7 @@ class Volumes(Protocol):
     """Raises PeerUnavailable everywhere."""
 
     def get(self, ctx: Context, volume_id: str) -> Volume:
-        """Raises VolumeNotFound, also for one that is not the caller's to see."""
+        """Raises VolumeNotFound, also for one that the caller may not see."""
 
     def all(self, ctx: Context) -> tuple[Volume, ...]:
         """The volumes of the caller's project."""
@@ -112,9 +112,9 @@ class Volumes(Protocol):
         """Raises SnapshotNotFound, VolumeUnavailable."""
 
     def report_snapshot(self, ctx: Context, snapshot_id: str, status: str) -> None:
-        """The service knows how far a host is with a snapshot that it has asked for: `creating` and `deleting`, the
-        host has done its part; `error` and `error_deleting`, it could not. Raises SnapshotNotFound, Invalid when the
-        snapshot is in another state by now."""
+        """Report to the service how a host's part of a snapshot went: `creating` and `deleting`, the host has done it;
+        `error` and `error_deleting`, it could not. Raises SnapshotNotFound, Invalid when the snapshot is in another
+        state by now."""
 
     def reimage(self, ctx: Context, volume_id: str, image_id: str) -> None:
         """A volume that is reserved will begin with the image's content, and is `downloading` until then.

@@ -1,1 +1,1 @@
-"""Talking over a queue: contracts declared once, transports, and the codec between."""
+"""RPC over a queue: contracts declared once, and transports."""

@@ -1,4 +1,4 @@
-"""Callers that wait for what another thread will know."""
+"""Callers that wait for an answer which another thread receives."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from cell_service.errors import DeadlineExceeded, PolycellError, QueueUnavailabl
 
 
 class Answer:
-    """What one caller waits for: bytes, or an error. Only the first that is given counts."""
+    """What one caller waits for: bytes, or an error. Only the first one that is set counts."""
 
     __slots__ = ("_box",)
 
@@ -21,7 +21,7 @@ class Answer:
         self._box.put(result)
 
     def wait(self, seconds: float, peer: str) -> bytes:
-        """Raises the error that was given, or DeadlineExceeded."""
+        """The bytes. Raises the error that was set, or DeadlineExceeded."""
         try:
             result = self._box.get(timeout=max(0.0, seconds))
         except Empty:
@@ -31,7 +31,7 @@ class Answer:
         raise result
 
     def settled(self, seconds: float) -> None:
-        """Wait for it, whatever it is, at most so long. It stays there."""
+        """Wait until bytes or an error are set, at most so long. `wait` may be called afterwards."""
         with contextlib.suppress(Empty):
             self._box.put(self._box.get(timeout=max(0.0, seconds)))
 
@@ -58,7 +58,7 @@ class Waiting:
             self._answers.discard(answer)
 
     def close(self) -> bool:
-        """Free everybody. Whether this was the first time."""
+        """Give every waiting caller QueueUnavailable. Returns whether this was the first call."""
         with self._lock:
             first, self._closed = not self._closed, True
             left = list(self._answers)

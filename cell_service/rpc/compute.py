@@ -37,7 +37,7 @@ class Compute(Contract):
 
     @cast
     def cache_images(self, ctx: Context, image_ids: tuple[str, ...]) -> None:
-        """Fetch the images, so that builds from them begin at once. Lost: they are fetched when somebody builds."""
+        """Fetch the images, so that builds from them begin at once. Message lost: the first build fetches them."""
         raise NotImplementedError
 
     @call(seconds=30, idempotent=True)
@@ -47,25 +47,25 @@ class Compute(Contract):
 
     @call(seconds=10, idempotent=True)
     def get_sending(self, ctx: Context, instance_uuid: str) -> OutgoingMigration | None:
-        """How far the guest is that is being sent to another host; None when it is not. Raises NotSupported."""
+        """The progress of the guest's outgoing migration; None when there is none. Raises NotSupported."""
         raise NotImplementedError
 
     @call(seconds=10, idempotent=True)
     def steer_sending(self, ctx: Context, instance_uuid: str, finish: bool) -> bool:
-        """The sending that is under way ends as soon as it can: done (`finish`), or given up. False: the guest is not
-        being sent now. Raises NotSupported."""
+        """The guest's outgoing migration ends as soon as it can: force-completed (`finish`), or aborted. False: it has
+        none now. Raises NotSupported."""
         raise NotImplementedError
 
     @call(seconds=10, idempotent=True)
     def power_host(self, ctx: Context, action: PowerAction) -> None:
-        """The host is off, or it is starting: its guests that ran are off now. So already: nothing happens. Raises
-        NotSupported, Invalid (a reboot of a host that is off), DriverError."""
+        """The host is off, or it is starting; its guests that ran are off now. Nothing happens when it is so already.
+        Raises NotSupported, Invalid (a reboot of a host that is off), DriverError."""
         raise NotImplementedError
 
     @call(seconds=10, idempotent=True)
     def set_maintenance(self, ctx: Context, on: bool) -> None:
-        """The host takes no new guests; with `on` false it does again. So already: nothing happens. Raises
-        NotSupported, DriverError."""
+        """The host takes no new guests; with `on` false it does again. Nothing happens when it is so already.
+        Raises NotSupported, DriverError."""
         raise NotImplementedError
 
     @call(seconds=10, idempotent=True)
@@ -75,6 +75,7 @@ class Compute(Contract):
 
     @call(seconds=10, idempotent=True)
     def join_cell(self, ctx: Context, transport_url: str, cell_name: str) -> None:
-        """From now on the host belongs to the cell with that queue: it goes there as soon as it has ended what it
-        holds, and after every start. Told again, nothing changes. Raises NotSupported, Invalid."""
+        """From now on the host belongs to the cell with that queue: it goes there as soon as it has ended the
+        operations that it has claimed, and after every start. A repeated call changes nothing. Raises NotSupported,
+        Invalid."""
         raise NotImplementedError

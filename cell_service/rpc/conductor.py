@@ -34,7 +34,7 @@ class HostStatus:
 
 @dataclass(frozen=True, slots=True)
 class GuestReport:
-    """What a hypervisor says of one guest now."""
+    """The state of one guest, as its hypervisor reports it now."""
 
     instance_uuid: str
     power_state: PowerState
@@ -77,14 +77,14 @@ class Conductor(Contract):
         """Claim up to `limit` operations open for the host, or whose lease has run out.
 
         Each comes with a fence and a lease for `owner`; of one instance only its oldest unfinished operation is
-        given, and none that another worker has. The same owner asking again gets once more what it has already, but
-        for what it names in `holding`. Secrets come opened. At most `builds` of them are builds (None: any number).
+        claimed, and none that another worker has. An owner that calls again also gets what it has claimed before,
+        except what it names in `holding`. Secrets come opened. At most `builds` of them are builds (None: any number).
         """
         raise NotImplementedError
 
     @call(seconds=15, idempotent=True)
     def renew_leases(self, ctx: Context, host: str, held: dict[str, int]) -> tuple[int, ...]:
-        """Keep operations alive: operation id (as text) → fence. Answers the ids that are no longer the caller's."""
+        """Renew leases: operation id (as text) → fence. Answers the ids that are no longer the caller's."""
         raise NotImplementedError
 
     @cast
@@ -108,7 +108,7 @@ class Conductor(Contract):
 
     @call(seconds=30, idempotent=True)
     def reconcile(self, ctx: Context, host: str, guests: tuple[GuestReport, ...]) -> tuple[GuestDecision, ...]:
-        """All guests of a host, compared with what the cell believes. Power states are taken over where no task
+        """All guests of a host, compared with what the cell believes. Power states are stored where no task
         runs (a guest that stopped by itself becomes STOPPED); guests that the cell knows to be deleted or to
         live elsewhere are to be destroyed, unless a move under way concerns the host; guests that are being
         evacuated are to be quarantined; guests that it never knew are kept and logged."""
@@ -116,7 +116,7 @@ class Conductor(Contract):
 
     @cast
     def external_events(self, ctx: Context, events: tuple[ServerEvent, ...]) -> None:
-        """What other services tell of instances of this cell. Told twice, it is done once."""
+        """What other services report of instances of this cell. An event that is reported twice is handled once."""
         raise NotImplementedError
 
     @cast
@@ -126,7 +126,7 @@ class Conductor(Contract):
 
     @call(seconds=15, idempotent=True)
     def known_deleted(self, ctx: Context, instance_uuids: tuple[str, ...]) -> tuple[str, ...]:
-        """Those of the instances that this cell knows to be deleted. One it has never heard of is not among them."""
+        """Those of the instances that this cell knows to be deleted. Unknown ones are not among them."""
         raise NotImplementedError
 
     @call(seconds=15, idempotent=True)

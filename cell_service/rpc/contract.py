@@ -53,7 +53,7 @@ class _Shape:
 
 
 def cast(method: Method) -> Method:
-    """Declare a method without an answer. Returned means that the queue has it."""
+    """Declare a method without an answer. When it returns, the queue has the message."""
     method.__rpc__ = (None, True)  # type: ignore[attr-defined]
     return method
 
@@ -61,7 +61,7 @@ def cast(method: Method) -> Method:
 def call(*, seconds: float, idempotent: bool) -> Callable[[Method], Method]:
     """Declare a method with an answer, waited for at most `seconds`, or less when the context has less left.
 
-    `idempotent`: it may be asked again when the connection broke before the answer.
+    `idempotent`: the call may be sent again when the connection broke before the answer.
     """
 
     def mark(method: Method) -> Method:
@@ -72,7 +72,7 @@ def call(*, seconds: float, idempotent: bool) -> Callable[[Method], Method]:
 
 
 def client(contract: type[C], transport: Transport, host: str | None = None) -> C:
-    """An object with the contract's methods that asks the peer on its topic (`topic.host` with a host)."""
+    """An object with the contract's methods that sends to the peer's topic (`topic.host` with a host)."""
     topic = contract.topic if host is None else f"{contract.topic}.{host}"
     made: C = _client_class(typing.cast(Any, contract))(transport, topic)
     return made
@@ -153,7 +153,7 @@ def _is_plain(value: Any) -> bool:
 
 @cache
 def _shapes(endpoint: Any) -> dict[str, _Shape]:
-    """The methods of the contract that a class is or serves, by name."""
+    """The methods of the contract that a class declares or serves, by name."""
     contract = next(base for base in endpoint.__mro__ if issubclass(base, Contract) and "topic" in base.__dict__)
     shapes = {}
     for name, method in inspect.getmembers(contract, inspect.isfunction):

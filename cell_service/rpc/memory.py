@@ -1,7 +1,7 @@
 """The in-process transport: a Bus holds the queues, any number of connections share it.
 
-It keeps the promises of the real one: a cast to a topic nobody ever served is refused, a message whose handler
-fails comes again and is parked after MAX_DELIVERIES, stale calls are dropped. Nothing survives the process.
+It keeps the promises of the real one: a cast to a topic that was never served is refused, a message whose handler
+fails is delivered again and is parked after MAX_DELIVERIES, stale calls are dropped. Nothing survives the process.
 Nothing runs while there is nothing to do: a subscription is an entry in a list until a message comes.
 """
 
@@ -56,7 +56,7 @@ class _Topic:
 
 
 class _Unreachable(threading.Event):
-    """Tells when it ends."""
+    """While it is set the server can't be reached; clearing it notifies the Bus."""
 
     def __init__(self, ended: Callable[[], None]) -> None:
         super().__init__()
@@ -68,12 +68,12 @@ class _Unreachable(threading.Event):
 
 
 class Bus:
-    """The queues of one (imaginary) server, by topic; `parked` holds what no handler could take."""
+    """The queues of one (imaginary) server, by topic; `parked` has the messages that no handler could take."""
 
     def __init__(self) -> None:
         self.parked: dict[str, deque[bytes]] = defaultdict(lambda: deque(maxlen=MAX_PARKED))
         self.unreachable = _Unreachable(self._pump_all)
-        """Set: the server neither takes nor gives messages, as a frozen one would."""
+        """While it is set the server neither accepts nor delivers messages, like a frozen one."""
         self.workers = Workers("bus")
         self._lock = threading.Lock()
         self._topics: dict[str, _Topic] = {}
@@ -82,7 +82,7 @@ class Bus:
         return MemoryTransport(self)
 
     def put(self, topic: str, message: Message) -> None:
-        """Raises NobodyThere, and QueueUnavailable when the topic's queue is full."""
+        """Put a message into the topic's queue. Raises NoConsumer, and QueueUnavailable when the queue is full."""
         with self._lock:
             found = self._topics.get(topic)
             if found is None:
@@ -93,12 +93,12 @@ class Bus:
         self._pump(found)
 
     def forget(self, topic: str, message: Message) -> None:
-        """Nobody waits for the answer to this call any more."""
+        """Drop the call: its caller waits for the answer no more."""
         with self._lock, contextlib.suppress(KeyError, ValueError):
             self._topics[topic].messages.remove(message)
 
     def consume(self, topic: str, deliver: Callable[[Consumer, Message], None], places: int) -> Consumer:
-        """Have messages of the topic delivered, which has a queue from now on. Each must be settled."""
+        """Have the topic's messages delivered; it has a queue from now on. Each message must be settled."""
         with self._lock:
             found = self._topics.setdefault(topic, _Topic(topic))
             consumer = Consumer(found, deliver, places)
@@ -114,7 +114,7 @@ class Bus:
                 consumer.topic.consumers.remove(consumer)
 
     def settle(self, consumer: Consumer, message: Message, outcome: Outcome) -> None:
-        """What became of a delivered message: answered, delivered again, or parked."""
+        """Record the outcome of a delivered message: it is answered, delivered again, or parked."""
         topic = consumer.topic
         with self._lock:
             consumer.places += 1
@@ -151,7 +151,7 @@ class Bus:
             consumer = next((each for each in topic.consumers if each.places > 0), None)
             if consumer is None:
                 return None
-            if len(topic.consumers) > 1:  # another one's turn is next
+            if len(topic.consumers) > 1:  # another consumer is next
                 topic.consumers.remove(consumer)
                 topic.consumers.append(consumer)
             while topic.messages:

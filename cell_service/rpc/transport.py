@@ -17,12 +17,12 @@ raises Unintelligible."""
 
 MAX_DELIVERIES = 3
 MAX_RETURNS = 10
-"""So often a message may come back unhandled because its consumer went away; it is parked after that. One that kills
-every process that takes it must not go round for ever."""
+"""How often a message may come back unhandled because its consumer went away; then it is parked. One that kills every
+process that takes it must not be delivered for ever."""
 MAX_WAITING = 100_000
-"""Messages that one topic holds; more are refused."""
+"""How many messages one topic's queue may have; more are refused."""
 MAX_PARKED = 1_000
-"""Of one topic; the oldest go."""
+"""How many parked messages of one topic are kept; the oldest are dropped."""
 
 
 class Unintelligible(ValueError):
@@ -49,29 +49,29 @@ class Transport(Protocol):
     """One connection to one queue server. Thread-safe; connects at first use and again after losing it."""
 
     def cast(self, topic: str, body: bytes, *, timeout: float) -> None:
-        """Put a message into the topic's queue, durably. Returned means: the server has it.
+        """Put a message into the topic's queue, durably. When it returns, the server has the message.
 
-        Raises NobodyThere when the topic has no queue, QueueUnavailable, DeadlineExceeded.
+        Raises NoConsumer when the topic has no queue, QueueUnavailable, DeadlineExceeded.
         """
 
     def call(self, topic: str, body: bytes, *, timeout: float) -> bytes:
-        """Ask and wait for the reply. Raises NobodyThere, QueueUnavailable, DeadlineExceeded.
+        """Send a request and wait for the reply. Raises NoConsumer, QueueUnavailable, DeadlineExceeded.
 
         A call that has outlived `timeout` (seconds) when a consumer gets to it is dropped there.
         """
 
     def serve(self, topic: str, handler: Handler, *, threads: int = 4) -> Subscription:
-        """Declare the topic's durable queue and hand its messages to `handler`, at most `threads` at once.
+        """Declare the topic's durable queue and pass its messages to `handler`, at most `threads` at once.
 
-        Several subscriptions to one topic share its messages. Survives reconnection. Returns when the topic has its
-        queue; when the server can't be reached now it returns all the same, and the queue is declared once it can.
+        Several subscriptions to one topic share its messages. It survives reconnection. Returns when the topic has its
+        queue; if the server can't be reached it returns as well, and declares the queue once it can.
         """
 
     def ping(self, *, timeout: float) -> None:
         """Raises QueueUnavailable or DeadlineExceeded unless the server answers."""
 
     def close(self) -> None:
-        """Stop everything, for good: who waits in `cast` or `call`, and who comes later, gets QueueUnavailable.
+        """Stop everything, for good: callers in `cast` or `call`, and later ones, get QueueUnavailable.
 
-        Handlers that run are waited for, for a few seconds. Safe to call twice, and from another thread.
+        Waits a few seconds for running handlers. Safe to call twice, and from another thread.
         """

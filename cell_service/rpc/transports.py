@@ -1,7 +1,7 @@
 """From a transport URL to a transport.
 
 memory://name                    in this process; one bus for each name
-local:///path/to/socket          between processes of one machine, through a `local_broker.LocalBroker`
+local:///path/to/socket          between processes of one machine, through a `local.broker.LocalBroker`
 rabbit://user:password@host/vhost  RabbitMQ, see `urls`; also amqp:// and amqps://
 """
 

@@ -38,7 +38,7 @@ class Address:
 
 @dataclass(frozen=True, slots=True)
 class Tls:
-    """Files are paths; empty for the system's authorities, and for no certificate of our own."""
+    """Files are paths; empty for the system's authorities, and for no client certificate."""
 
     ca_file: str = ""
     cert_file: str = ""
@@ -56,7 +56,7 @@ class RabbitServer:
 
 
 def rabbit_server(url: str) -> RabbitServer:
-    """What the URL says. Raises Invalid with one line that does not hold the password."""
+    """What the URL says. Raises Invalid with one line, without the password."""
     try:
         parts = urlsplit(url)
     except ValueError:

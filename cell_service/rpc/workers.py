@@ -18,7 +18,7 @@ IDLE_SECONDS = 30.0
 
 
 class Workers:
-    """At most `limit` threads; each ends when it had nothing to do for IDLE_SECONDS. They end with the process."""
+    """At most `limit` threads; each ends after IDLE_SECONDS without work. They end with the process."""
 
     def __init__(self, name: str, limit: int = 128) -> None:
         self._name, self._limit = name, limit
@@ -27,7 +27,7 @@ class Workers:
         self._some = threading.Condition(self._lock)
         self._idle = self._threads = 0
         self.handled = threading.Condition()
-        """Notified whenever a handler has ended; one for all, since a subscription should weigh little."""
+        """Notified whenever a handler has ended; one for all subscriptions, so that each costs little."""
 
     def submit(self, work: Callable[[], None]) -> None:
         """Run it as soon as there is a thread. It must not raise."""
@@ -69,12 +69,12 @@ class Failed:
 
 @dataclass(frozen=True, slots=True)
 class Dropped:
-    """It was a call for which nobody waits any more."""
+    """It was a call whose caller waits no more."""
 
 
 @dataclass(frozen=True, slots=True)
 class GivenBack:
-    """The handler has not seen it."""
+    """The message was released without reaching the handler."""
 
 
 Outcome = Replied | Failed | Dropped | GivenBack
@@ -82,7 +82,7 @@ Outcome = Replied | Failed | Dropped | GivenBack
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """A delivery, and whom to tell what became of it, exactly once. A call is dropped when begun after `stale_at`."""
+    """A delivery, and the callback that gets its outcome, once. A call is dropped when begun after `stale_at`."""
 
     delivery: Delivery
     settle: Callable[[Outcome], None]
@@ -90,7 +90,7 @@ class Task:
 
 
 class Serving:
-    """Hands tasks to one handler on shared workers, at most `threads` at once."""
+    """Runs one handler for tasks on shared workers, at most `threads` at once."""
 
     __slots__ = ("_active", "_changed", "_closed", "_handler", "_jobs", "_tasks", "_threads", "_workers")
 
@@ -98,15 +98,15 @@ class Serving:
         self._workers, self._handler, self._threads = workers, handler, threads
         self._changed = workers.handled
         self._tasks: list[Task] = []
-        """Never many: whoever delivers knows how many may be here at a time."""
+        """Tasks not begun. Never many: the transport delivers at most a fixed number at a time."""
         self._jobs = 0
-        """How many workers are busy for us or asked for."""
+        """How many workers run tasks of this handler, or are about to."""
         self._active: set[int] = set()
-        """The threads that are in the handler."""
+        """The threads that run the handler now."""
         self._closed = False
 
     def take(self, task: Task) -> None:
-        """Have it handled; given back at once when nothing more is handled."""
+        """Have the task handled; it is released at once after `close`."""
         with self._changed:
             closed = self._closed
             if not closed:
@@ -120,7 +120,7 @@ class Serving:
             self._workers.submit(self._work)
 
     def close(self) -> None:
-        """Begin no task any more; those not begun are given back."""
+        """Begin no more tasks; those not begun are released."""
         with self._changed:
             self._closed = True
             left, self._tasks = self._tasks, []
@@ -128,7 +128,7 @@ class Serving:
             task.settle(GivenBack())
 
     def wait(self, seconds: float) -> bool:
-        """Wait for running handlers, but for one that the caller itself is in. Whether none is left."""
+        """Wait for running handlers, except one that the caller itself runs in. Returns whether none is left."""
         mine = {threading.get_ident()}
         with self._changed:
             return self._changed.wait_for(lambda: self._active <= mine, seconds)
@@ -157,7 +157,7 @@ class Serving:
         try:
             return Replied(self._handler(delivery) or b"")
         except Unintelligible:
-            log.exception("message makes no sense", extra=about(None, topic=delivery.topic))
+            log.exception("message not understood", extra=about(None, topic=delivery.topic))
             return Failed(hopeless=True)
         except Exception:
             log.warning(

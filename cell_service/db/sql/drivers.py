@@ -1,4 +1,4 @@
-"""What the engine needs of each database driver beyond SQLAlchemy: connecting in bounded time, seeing that an idle
+"""What the engine needs of each database driver beyond SQLAlchemy: connecting in bounded time, detecting that an idle
 connection is dead, and cutting a connection off while another thread waits on it."""
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from pymysql.constants import SERVER_STATUS
 
 _SLICE_SECONDS = 0.05
 _LATENESS_EXPONENT = 2
-"""Waiting is done in slices. One that took n times as long as it should counts 1/n² of one: this process gets no
-processor time, and the server may have answered long ago."""
+"""Waits are made in slices. A slice that took n times as long as it should counts as 1/n² of one: this process gets
+no processor time, and the server may have answered long ago."""
 
 
 class _MysqlConnection(pymysql.Connection):  # generic in the stubs only
-    """Asks the server to roll back only when it has something to roll back: plain reads cost one round trip."""
+    """Sends a ROLLBACK only when there is something to roll back: plain reads cost one round trip."""
 
     server_status: int
 
@@ -108,7 +108,7 @@ def connect_sqlite(arguments: Any, options: dict[str, Any]) -> sqlite3.Connectio
     raw: sqlite3.Connection = sqlite3.connect(*arguments, **options)
     raw.isolation_level = None
     if raw.execute("PRAGMA journal_mode").fetchone()[0] != "wal":
-        with contextlib.suppress(sqlite3.OperationalError):  # somebody else is just doing it
+        with contextlib.suppress(sqlite3.OperationalError):  # another connection is just doing it
             raw.execute("PRAGMA journal_mode=WAL")
     raw.execute("PRAGMA synchronous=NORMAL")
     raw.execute("PRAGMA foreign_keys=ON")
@@ -116,7 +116,7 @@ def connect_sqlite(arguments: Any, options: dict[str, Any]) -> sqlite3.Connectio
 
 
 def is_dead(raw: Any) -> bool:
-    """Whether the server has closed an idle connection (or says something unasked, which is as good as closing)."""
+    """Whether the server has closed an idle connection (or sent something unexpected, which counts as closing)."""
     number = _descriptor(raw)
     if number is None:
         return False
@@ -126,7 +126,7 @@ def is_dead(raw: Any) -> bool:
 
 
 def cut(raw: Any) -> None:
-    """Shut the connection's socket down: whoever waits on it gets an error at once. Does not close it."""
+    """Shut the connection's socket down: a thread that waits on it gets an error at once. Does not close it."""
     if isinstance(raw, sqlite3.Connection):
         with contextlib.suppress(sqlite3.Error):
             raw.interrupt()
@@ -159,8 +159,8 @@ def _descriptor(raw: Any) -> int | None:
 
 
 def server_answered(error: BaseException | None) -> bool:
-    """Whether an error of SQLAlchemy's is the server's own answer (wrong password, too many connections), and not
-    its silence or absence."""
+    """Whether an error of SQLAlchemy's is the server's own answer (wrong password, too many connections), and not a
+    time-out or a failed connection."""
     original = getattr(error, "orig", None)
     if original is None:
         return False

@@ -39,7 +39,7 @@ _DRIVERS = {"mysql": "mysql+pymysql", "mariadb": "mysql+pymysql", "postgresql": 
 
 @dataclass(frozen=True, slots=True)
 class PoolLimits:
-    """How many connections a process may hold to one database, and how long (seconds) anything may block."""
+    """How many connections a process may have to one database, and how long (seconds) anything may block."""
 
     size: int = 5
     overflow: int = 5
@@ -111,10 +111,10 @@ class Database:
         raise AssertionError("unreachable")
 
     def sealer(self) -> Sealer:
-        """Seals and opens the secrets of this database. The first call runs a transaction of its own, so a caller that
-        is in one asks before it begins. Raises DatabaseUnavailable, SecretsUnreadable, Invalid (a key that is none)."""
+        """Seals and opens the secrets of this database. The first call runs a transaction of its own: call it before
+        another one begins. Raises DatabaseUnavailable, SecretsUnreadable, Invalid (a key that is none)."""
         if self._sealer is None:
-            from cell_service.db.sealing import Sealer, WrappingKeys, data_key  # only who seals loads a cipher
+            from cell_service.db.sealing import Sealer, WrappingKeys, data_key  # it loads a cipher
 
             keys = WrappingKeys(self._secret_keys)
             self._sealer = Sealer(self.run(lambda tx: data_key(tx, keys)))
@@ -132,16 +132,16 @@ class Database:
             connection.execute(text("SELECT 1"))
 
     def dispose(self) -> None:
-        """Close idle connections; those in use are closed when they come back."""
+        """Close idle connections; those in use are closed when they return to the pool."""
         self.engine.dispose()
 
     def cut(self) -> None:
-        """Cut all connections off, those in use too: whoever waits on one gets DatabaseUnavailable at once."""
+        """Cut all connections off, those in use too: a thread that waits on one gets DatabaseUnavailable at once."""
         self._opened.cut_all()
 
 
 def is_deadlock(error: BaseException | None) -> bool:
-    """Whether the database gave up a transaction for another's sake, so that it is worth running again."""
+    """Whether the database has rolled a transaction back in favour of another, so that it should be run again."""
     if not isinstance(error, DBAPIError):
         return False
     return _code(error) in _DEADLOCKS or "database is locked" in str(error.orig)
@@ -205,7 +205,7 @@ def _engine(url: URL, limits: PoolLimits, opened: drivers.OpenConnections) -> En
 
 
 def _connect_as_limited(engine: Engine, backend: str, limits: PoolLimits, opened: drivers.OpenConnections) -> None:
-    """New connections come up in bounded time; pooled ones that the server has closed are not given out."""
+    """Make new connections in bounded time, and drop pooled ones that the server has closed."""
 
     @event.listens_for(engine, "do_connect")
     def connect(dialect: Any, _record: Any, arguments: Any, options: Any) -> Any:

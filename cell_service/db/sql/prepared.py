@@ -26,10 +26,10 @@ class _Compiled:
     names: tuple[str, ...] | None
     """The parameters in the order of their places; None where the driver takes them by name."""
     values: Mapping[str, Any]
-    """Those that the statement holds itself, as the driver takes them."""
+    """The values that the statement itself contains, as the driver takes them."""
     taking: Mapping[str, Processor]
     giving: tuple[tuple[int, Processor], ...]
-    """What makes values of those columns that the driver does not give as they are."""
+    """By column, the converters of values that the driver returns in another form."""
 
     def parameters(self, given: Mapping[str, Any]) -> tuple[Any, ...] | dict[str, Any]:
         values = dict(self.values)
@@ -43,8 +43,8 @@ class Prepared:
     """A statement without lists of open length (see `among`). Thread-safe."""
 
     def __init__(self, statement: Select[Any] | Update | Delete, *, ordinary: int = 0) -> None:
-        """`ordinary`: so many executions leave it to SQLAlchemy, which knows statements of the same shape from
-        earlier, before compiling this one pays."""
+        """`ordinary`: how many executions go through SQLAlchemy, which caches statements of the same shape, before
+        compiling this one pays."""
         self._statement, self._ordinary = statement, ordinary
         self._compiled: dict[tuple[Any, ...], _Compiled] = {}
 
@@ -57,7 +57,7 @@ class Prepared:
         return found if not giving else [_made(row, giving) for row in found]
 
     def change(self, tx: Connection, given: Mapping[str, Any]) -> int:
-        """Send what changes rows; `given` are all its parameters. Answers how many rows it met."""
+        """Execute a statement that changes rows; `given` are all its parameters. Returns how many rows it matched."""
         count, _ = self._sent(tx, given, _counted)
         return count
 
@@ -94,17 +94,17 @@ def among(column: ColumnElement[Any], values: Sequence[Any]) -> ColumnElement[bo
 
 
 def one_of(column: ColumnElement[Any], prefix: str, count: int) -> ColumnElement[bool]:
-    """Whether the column has one of so many values, which `keys` makes the parameters of."""
+    """Whether the column has one of `count` values, whose parameters are made by `keys`."""
     return column.in_([bindparam(f"{prefix}{number}", type_=column.type) for number in range(count)])
 
 
 def room(count: int) -> int:
-    """For so many values a statement has room that is used for `count`: few different statements are made so."""
+    """How many parameters a statement for `count` values has: a power of two, so that few statements are made."""
     return 1 << max(count - 1, 0).bit_length()
 
 
 def keys(prefix: str, values: Sequence[Any]) -> dict[str, Any]:
-    """The parameters of `one_of` with as much room as `room` says; the last value fills what is left."""
+    """The parameters of `one_of` for `room(len(values))` values; the last value fills the rest."""
     padded = [*values, *[values[-1]] * (room(len(values)) - len(values))]
     return {f"{prefix}{number}": value for number, value in enumerate(padded)}
 
@@ -149,7 +149,7 @@ def _compile(statement: Select[Any] | Update | Delete, dialect: Dialect) -> _Com
 
 
 def _reported(tx: Connection, error: Exception, text: str) -> BaseException:
-    """The driver's error as SQLAlchemy tells it; a connection that is lost is given up."""
+    """The driver's error as SQLAlchemy raises it; a lost connection is invalidated."""
     dialect = tx.dialect
     driver: Any = dialect.loaded_dbapi
     lost = isinstance(error, driver.Error) and dialect.is_disconnect(error, tx.connection.dbapi_connection, None)

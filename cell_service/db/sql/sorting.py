@@ -1,4 +1,4 @@
-"""Sorting by several keys, alike on every database and in Python: no value comes before any, text by code point.
+"""Sorting by several keys, alike on every database and in Python: NULL comes first, text sorts by code point.
 
 `sort` pairs names of columns with "asc" or "desc"; the last one's values are unique, so that a place in the order is
 given by a row's values and stays what it is while other rows come and go.
@@ -66,7 +66,7 @@ def _falling_there(element: _Falling, compiler: SQLCompiler, **options: Any) -> 
 
 
 def past(sort: Sort, values: tuple[Any, ...], column_of: Columns) -> ColumnElement[bool]:
-    """Strictly behind these values: at the first key that differs, on its far side."""
+    """The rows that come after these values: those that are later at the first key that differs."""
     behind: ColumnElement[bool] = false()
     for (name, direction), value in reversed(list(zip(sort, values, strict=True))):
         column = column_of(name)
@@ -85,14 +85,14 @@ def past(sort: Sort, values: tuple[Any, ...], column_of: Columns) -> ColumnEleme
     name, direction = sort[0]
     first = column_of(name)
     if values[0] is not None and (sort[0][1] == "asc" or not getattr(first, "nullable", True)):
-        # says nothing new, but lets an index begin at the right place
+        # redundant, but lets an index begin at the right place
         there = literal(values[0], first.type)
         behind = and_(first >= there if direction == "asc" else first <= there, behind)
     return behind
 
 
 def comparable(sort: Sort, *, pads: bool = False) -> Callable[[tuple[Any, ...]], Any]:
-    """Makes of a row's values what compares as the rows do. `pads`: see `pads_text`."""
+    """A function that turns a row's values into a key that compares as the rows do. `pads`: see `pads_text`."""
     rising = [direction == "asc" for _, direction in sort]
 
     def key(values: tuple[Any, ...]) -> Any:

@@ -1,4 +1,4 @@
-"""Column types that mean the same on every database: UTC times, and values as JSON text."""
+"""Column types that work alike on every database: UTC times, and values as JSON text."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Utc(TypeDecorator[datetime]):
         return None if value is None else value.replace(tzinfo=UTC)
 
     def result_processor(self, dialect: Dialect, coltype: object) -> Callable[[Any], Any]:
-        """As `process_result_value`, with fewer calls on the way: lists have many times."""
+        """As `process_result_value`, with fewer calls: lists have many times."""
         parse = self.impl_instance.dialect_impl(dialect).result_processor(dialect, coltype)
 
         def aware(value: Any) -> datetime | None:
@@ -44,10 +44,10 @@ class Utc(TypeDecorator[datetime]):
 
 
 class Json(TypeDecorator[Any]):
-    """A value of `kind` (anything cell_service.wire carries) as JSON text. NULL is None.
+    """A value of `kind` (anything that cell_service.wire encodes) as JSON text. NULL is None.
 
-    `shared`: many rows hold the same text (flavors, an image's properties), so that equal short texts give the same
-    object, decoded once; nobody may change it in place.
+    `shared`: many rows have the same text (flavors, an image's properties), so equal short texts give the same object,
+    decoded once; it must not be changed in place.
     """
 
     impl = Text
@@ -69,7 +69,7 @@ class Json(TypeDecorator[Any]):
         return None if value is None else self._decode(value)
 
     def result_processor(self, dialect: Dialect, coltype: object) -> Callable[[Any], Any]:
-        """As `process_result_value`, without a call on the way: texts come as they are on every database."""
+        """As `process_result_value`, with fewer calls: every database returns texts as they are."""
         decode = self._decode
         return lambda value: None if value is None else decode(value)
 

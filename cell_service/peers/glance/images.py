@@ -27,7 +27,7 @@ def open_images(settings: GlanceSettings) -> Images:
 
 
 class Glance:
-    """Asks as an administrator, and so decides itself what the project of a request may see."""
+    """Sends requests as an administrator, and so decides itself what a request's project may see."""
 
     def __init__(self, peer: Peer) -> None:
         self._peer = peer
@@ -134,7 +134,7 @@ class Glance:
                 raise ImageUnacceptable(image_id=image_id, reason=f"it can't be deleted ({reply.status})")
 
     def _name_format(self, ctx: Context, image: NewImage, path: str) -> None:
-        """A record that was reserved learns what its content is."""
+        """Set the formats of the content in a record that was reserved without them."""
         change = [{"op": "replace", "path": "/disk_format", "value": image.disk_format}]
         kind = {"Content-Type": _PATCH}
         self._peer.ask(ctx, "PATCH", path, body=change, headers=kind)
@@ -160,7 +160,7 @@ class Glance:
 
 
 def _write(image: Image, chunks: Iterator[bytes], path: Path) -> None:
-    """Write all chunks, and see that they are what the record says. Raises ImageUnacceptable."""
+    """Write all chunks, and check them against the record's size and hash. Raises ImageUnacceptable."""
     algorithm, expected = _hash_of(image)
     seen = hashlib.new(algorithm, usedforsecurity=False)
     size = 0

@@ -1,4 +1,4 @@
-"""Lists of images as the image service gives them to the user who asks, page by page."""
+"""Lists of images as the image service gives them to the requesting user, page by page."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from cell_service.peers.image import Image, Page, Wanted
 from cell_service.peers.session import Peer
 
 MOST = 1000
-"""The image service's own bound of a page, unless its operator has set another."""
+"""The image service's own limit of a page, unless its operator has set another."""
 _ASKING = frozenset({"limit", "marker", "sort", "sort_key", "sort_dir", "tag", "member_status", "size_min", "size_max"})
 _OPERATORS = ("in", "eq", "neq", "gt", "gte", "lt", "lte")
 
 
 def page_as(peer: Peer, ctx: Context, token: str, wanted: Wanted) -> Page:
-    """What `Images.page` says. As many requests as the service's own pages make necessary, one in the usual case."""
+    """As `Images.page`. Sends as many requests as the service's own limit makes necessary, usually one."""
     if any(name in OWN_FIELDS or name in _ASKING for name in wanted.properties):
         return Page((), False)  # the service would take them for something else than properties
     images: list[Image] = []
@@ -45,7 +45,7 @@ def _requested(
 
 
 def _filters(wanted: Wanted) -> dict[str, str]:
-    """In the service's words; a value that looks like one of its operators is quoted."""
+    """The conditions as a query of the service; a value that could be read as one of its operators is quoted."""
     requested = {
         "name": None if wanted.name is None else _plain(wanted.name),
         "status": "in:" + ",".join(wanted.statuses) if wanted.statuses else None,

@@ -15,11 +15,11 @@ OWN_FIELDS = frozenset(
         *("self", "file", "schema", "locations", "direct_url", "protected", "os_hidden", "stores"),
     }
 )
-"""What is no property of an image but a field of its record."""
+"""The fields of an image's record that are no properties."""
 
 
 def image_of(record: dict[str, Any]) -> Image:
-    """Raises PeerUnavailable when it is no record of an image."""
+    """The image. Raises PeerUnavailable when it is no record of an image."""
     try:
         return Image(
             id=record["id"],

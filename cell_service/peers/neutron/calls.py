@@ -31,7 +31,7 @@ class Calls:
         self._lasting: dict[str, tuple[float, Record]] = {}
 
     def extensions(self, ctx: Context) -> frozenset[str]:
-        """Aliases of what the service can; asked once."""
+        """The aliases of the service's extensions; requested once."""
         if self._extensions is None:
             reply = self._peer.ask(ctx, "GET", "/extensions")
             self._extensions = frozenset(extension["alias"] for extension in _good(reply)["extensions"])
@@ -44,9 +44,9 @@ class Calls:
         return found
 
     def lasting(self, ctx: Context, noun: Noun, ids: Sequence[str]) -> dict[str, Record]:
-        """Networks or subnets by id, as they are or were LASTING_SECONDS ago; those that there are.
+        """Those of the networks or subnets that exist, by id; up to LASTING_SECONDS old.
 
-        A network without subnets is always asked for anew: it will soon have one.
+        A network without subnets is requested again each time: it will soon have one.
         """
         now = ctx.deadline.clock.monotonic()
         kept = {}
@@ -69,7 +69,7 @@ class Calls:
         return found
 
     def find(self, ctx: Context, noun: Noun, record_id: str) -> Record | None:
-        """None where there is no such record. Any text may be asked for."""
+        """The record; None where there is none of that id. Any text is a valid id here."""
         found = self.find_all(ctx, noun, id=record_id) if record_id.isprintable() and record_id else []
         return found[0] if found else None
 
@@ -88,7 +88,8 @@ class Calls:
         revision: int | None = None,
         missing_is_fine: bool = False,
     ) -> Record | None:
-        """The record as it is then; None when it is at another revision by now, or gone where that is fine."""
+        """Change the record. Returns it as it is then; None when it is at another revision, or missing where that is
+        fine."""
         singular = _singular(noun)
         headers = {} if revision is None else {"If-Match": f"revision_number={revision}"}
         reply = self._peer.ask(ctx, "PUT", f"/{noun}/{record_id}", body={singular: fields}, headers=headers)
@@ -98,7 +99,7 @@ class Calls:
         return updated
 
     def change(self, ctx: Context, noun: Noun, record_id: str, fields: Record) -> Record:
-        """The record as it is then. Raises NotFound."""
+        """Change the record. Returns it as it is then. Raises NotFound."""
         changed = self.update(ctx, noun, record_id, fields)
         assert changed is not None
         return changed

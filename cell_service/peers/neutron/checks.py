@@ -73,7 +73,7 @@ def network(calls: Calls, ctx: Context, network_id: str) -> Record:
 
 
 def demand_subnets(found: Record) -> None:
-    """A network without addresses gives a port nothing to filter by. Raises Invalid."""
+    """Raises Invalid for a network without subnets: security groups need a port's addresses."""
     if not found.get("subnets") and found.get("port_security_enabled", True):
         raise Invalid(reason=f"Network {found['id']} requires a subnet in order to boot instances on.")
 
@@ -104,7 +104,7 @@ def group_ids(calls: Calls, ctx: Context, project_id: str, names: Sequence[str])
 
 
 def _demand_visible(calls: Calls, ctx: Context, found: Record) -> None:
-    """The project owns the network, or it is shared with it. Raises NetworkNotFound, Forbidden."""
+    """Check that the project owns the network or shares it. Raises NetworkNotFound, Forbidden."""
     if found["project_id"] == ctx.project_id or found.get("shared"):
         return
     if "rbac-policies" in calls.extensions(ctx):

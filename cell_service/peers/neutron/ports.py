@@ -1,8 +1,8 @@
-"""The network service over HTTP (Network API v2.0): what of it a project may use, and the ports of instances.
+"""The network service over HTTP (Network API v2.0): what a project may use, and the ports of instances.
 
-What is ours of a port stands in its binding profile, which only administrators write and which is written together
-with the port: {"polycell": {"created": bool, "index": int, "tag": str}}. So a second run finds what the first has
-made, and a delete knows which ports to leave to their owners.
+Compute's own data of a port is stored in its binding profile, which only administrators write and which is written
+together with the port: {"polycell": {"created": bool, "index": int, "tag": str}}. So a second run finds what the first
+has made, and a delete knows which ports to leave to their owners.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class Binding:
     dns_name: str | None
 
     def fields(self, mark: Record, profile: Record) -> Record:
-        """What makes a port this instance's."""
+        """The fields that make a port this instance's."""
         named = {"dns_name": self.dns_name} if self.dns_name else {}
         return {
             "device_id": self.instance_uuid,
@@ -59,7 +59,7 @@ class Binding:
 
 
 class Neutron:
-    """Asks as an administrator, and so decides itself what the project of a request may use."""
+    """Sends requests as an administrator, and so decides itself what a request's project may use."""
 
     def __init__(self, peer: Peer) -> None:
         self._calls = Calls(peer)
@@ -233,7 +233,7 @@ class Neutron:
             self._unbind(ctx, port)
 
     def _ports_of(self, ctx: Context, instance_uuid: str) -> list[Record]:
-        """The instance's ports in the order in which they were asked."""
+        """The instance's ports in the order in which they were requested."""
         ports = self._calls.find_all(ctx, "ports", device_id=instance_uuid)
         return sorted(ports, key=lambda port: (_mark(port).get("index", len(ports)), port["id"]))
 
@@ -283,7 +283,7 @@ class Neutron:
         return port
 
     def _bind(self, ctx: Context, port_id: str, binding: Binding, mark: Record) -> Record:
-        """Give the instance a port that is there. Raises PortNotFound, Conflict when another instance has it.
+        """Bind an existing port to the instance. Raises PortNotFound, Conflict when another instance has it.
 
         The race for a port is settled by its revision number: the update carries the one that was read.
         """
@@ -293,7 +293,7 @@ class Neutron:
                 raise PortNotFound(port_id=port_id)
             if port.get("device_id") not in (None, "", binding.instance_uuid):
                 raise Conflict(reason=f"Port {port_id} is still in use.")
-            if _mark(port).get("created"):  # after a rebuild the request may name what we made ourselves
+            if _mark(port).get("created"):  # after a rebuild the request may name a port that compute made
                 mark = mark | {"created": True}
             changed = binding.fields(mark, _profile(port))
             bound = self._calls.update(ctx, "ports", port_id, changed, revision=port.get("revision_number"))
@@ -315,7 +315,7 @@ class Neutron:
         self._calls.update(ctx, "ports", port["id"], body, missing_is_fine=True)
 
     def _drop_surplus(self, ctx: Context, mine: Iterable[Record], used: set[str]) -> None:
-        """Delete what an earlier, interrupted run has made beyond what is asked."""
+        """Delete ports that an earlier, interrupted run has made beyond those requested."""
         for port in mine:
             if port["id"] not in used and _mark(port).get("created"):
                 self._calls.delete(ctx, "ports", port["id"])
@@ -328,7 +328,7 @@ class Neutron:
                 log.warning("port is left behind", extra=about(ctx, instance=instance_uuid, port=port_id, reason=error))
 
     def _vifs(self, ctx: Context, ports: Sequence[Record], new: Sequence[str] = ()) -> tuple[Vif, ...]:
-        """`new`: ports just made, which can't have floating addresses yet."""
+        """The ports as an instance has them. `new`: ports just made, which can't have floating addresses yet."""
         if not ports:
             return ()
         networks = self._calls.lasting(ctx, "networks", _all(ports, "network_id"))
@@ -378,7 +378,7 @@ def _checked(port: Record, host: str) -> Record:
 
 
 def _vif(port: Record, network: Record, subnets: dict[str, Record], floating: dict[tuple[str, str], list[str]]) -> Vif:
-    """`details` are the binding's, and under "subnets" what a guest must know of its subnets."""
+    """The port as an instance has it. `details` are the binding's, and under "subnets" what the guest must know."""
     fixed_ips = []
     shown: list[dict[str, Any]] = []
     for entry in port.get("fixed_ips", ()):

@@ -1,4 +1,4 @@
-"""The queue server of one machine: a Bus behind a Unix socket. Nothing it holds survives it."""
+"""The queue server of one machine: a Bus behind a Unix socket. Its messages are lost when it ends."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class LocalBroker:
         self._serve(self._listen())
 
     def start(self) -> None:
-        """It serves afterwards. Raises as `serve_forever`."""
+        """Start serving; it serves when this returns. Raises as `serve_forever`."""
         listening = self._listen()
         self._thread = threading.Thread(target=self._serve, args=(listening,), name="local-broker", daemon=True)
         self._thread.start()
@@ -91,14 +91,14 @@ class LocalBroker:
         except (OSError, EOFError, asyncio.CancelledError):
             pass
         except (ValueError, KeyError, TypeError):
-            log.exception("a client of the queue talks nonsense, disconnected")
+            log.exception("a client of the queue sent an invalid frame, disconnected")
         finally:
             self._clients.discard(task)
             client.gone()
 
 
 class _Client:
-    """One connection: what it consumes, and what it was given and has not settled."""
+    """One connection: its subscriptions, and the messages it was given and has not settled."""
 
     def __init__(self, bus: Bus, writer: asyncio.StreamWriter) -> None:
         self._bus, self._writer = bus, writer
@@ -133,7 +133,7 @@ class _Client:
         self._answer(number, b"")
 
     def gone(self) -> None:
-        """Others get what it had."""
+        """Deliver the messages it has not settled to other clients."""
         self._writer.close()
         for consumer in self._consumers.values():
             self._bus.cancel(consumer)

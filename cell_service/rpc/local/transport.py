@@ -1,7 +1,7 @@
-"""The transport between processes of one machine, through a `local_broker.LocalBroker` on a Unix socket.
+"""The transport between processes of one machine, through a `local.broker.LocalBroker` on a Unix socket.
 
-Of the same promises as the others, but a cast lives only as long as the broker: what was accepted is in the
-databases, and who gets no message looks there. A connection that is lost is made again, with its subscriptions.
+It keeps the promises of the others, but a cast lives only as long as the broker: what was accepted is in the
+databases, and a worker that gets no message polls there. A lost connection is made again, with its subscriptions.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ class LocalTransport:
             self._waiting.leave(answer)
 
     def _do(self, act: Callable[..., Any], *args: Any) -> None:
-        """Have it done on the connection's thread, soon. Nothing happens after `close`."""
+        """Run it on the connection's thread, soon. Nothing happens after `close`."""
         with self._lock:
             if self._closed:
                 return
@@ -131,7 +131,7 @@ class LocalTransport:
             self._resting = ""
 
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> str:
-        """Be connected until that ends. Answers why it did."""
+        """Connect, and serve the connection until it ends. Returns why it ended."""
         self._writer = writer
         for subscription in self._subscriptions.values():
             writer.write(frame(subscription.request))
@@ -167,7 +167,7 @@ class LocalTransport:
 
     def _settle(self, writer: asyncio.StreamWriter | None, delivery: int, outcome: Outcome) -> None:
         if writer is None or writer is not self._writer:
-            return  # the broker gives it to somebody again
+            return  # the broker delivers it again
         head: Head = {"do": "settle", "delivery": delivery, "outcome": type(outcome).__name__}
         if isinstance(outcome, Failed):
             head["hopeless"] = outcome.hopeless

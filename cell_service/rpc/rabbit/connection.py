@@ -32,7 +32,7 @@ CLOSE_SECONDS = 1.0
 
 
 class Party(Protocol):
-    """Somebody who wants to know of every new connection, and keeps it wanted."""
+    """A subscription that is notified of every new connection, and for which a lost one is opened again."""
 
     def connected(self, connection: RabbitConnection) -> None: ...
 
@@ -71,7 +71,7 @@ class RabbitConnection:
     # -- from any thread ------------------------------------------------------------------------
 
     def do(self, act: Callable[..., None], *args: Any) -> None:
-        """Have it done on the connection's thread, soon. Nothing happens after `close`."""
+        """Run it on the connection's thread, soon. Nothing happens after `close`."""
         with self._lock:
             if self._closed:
                 return
@@ -105,7 +105,7 @@ class RabbitConnection:
                 break
             except Exception:  # out of a callback of pika's
                 if self._shutting:
-                    break  # it objects to being closed while it still connects; nobody waits for us any more
+                    break  # it refuses to be closed while it still connects; no caller waits any more
                 log.exception("the queue's connection failed in an unexpected way")
                 self._drop("an error of our own")
         with self._lock:
@@ -141,7 +141,7 @@ class RabbitConnection:
     # -- connecting -----------------------------------------------------------------------------
 
     def _connect(self) -> None:
-        """Begin to connect, unless that is going on."""
+        """Begin to connect, unless an attempt is under way."""
         if self._connection is not None:
             return
         if self._retry is not None:
@@ -195,7 +195,7 @@ class RabbitConnection:
             self._drop(reason_of(error))
 
     def _drop(self, why: str) -> None:
-        """Give the connection up; it is opened again when it is wanted."""
+        """Close the connection; it is opened again when it is needed."""
         log.warning("queue disconnected by us", extra=about(None, reason=masked(why)))
         if self._connection is not None:
             if not self._why and not self._connection.is_closed:
@@ -244,11 +244,11 @@ class RabbitConnection:
     # -- queues ---------------------------------------------------------------------------------
 
     def declare(self, queue: str, arguments: dict[str, Any], done: Declared) -> None:
-        """Make the durable queue if there is none; `done` is told the server's refusal, or None."""
+        """Make the durable queue if there is none; `done` gets the server's refusal, or None."""
         self._declarations.declare(queue, arguments, done)
 
     def consume(self, queue: str, party: Party, deliver: Callable[..., None], places: int) -> str:
-        """Have messages delivered, `places` at a time. Answers the tag to `cancel`."""
+        """Have messages delivered, `places` at a time. Returns the tag for `cancel`."""
         if places != self._places:
             self._places = places
             self.consuming.basic_qos(prefetch_count=places, callback=_ignore)
@@ -257,7 +257,7 @@ class RabbitConnection:
         return tag
 
     def cancel(self, tag: str, done: Callable[[], None]) -> None:
-        """Have nothing more delivered; `done` when the server knows."""
+        """End the subscription; `done` is called when the server has confirmed it."""
         if self._consumers.pop(tag, None) is not None:
             self.consuming.basic_cancel(tag, callback=lambda frame: done())
 
@@ -279,7 +279,7 @@ class RabbitConnection:
                 self._connect()
 
     def forget(self, message: Message) -> None:
-        """Nobody waits for it any more."""
+        """Drop the message: its caller waits no more."""
         self._posts.forget(message)
 
     def ping(self, give: Give) -> None:
@@ -292,7 +292,7 @@ class RabbitConnection:
             self._connect()
 
     def reply(self, channel: Any, reply_to: str, correlation_id: str | None, body: bytes) -> None:
-        """Answer a call; nobody minds when the asker is gone."""
+        """Answer a call; the answer is dropped when the caller is gone."""
         channel.basic_publish("", reply_to, body, pika.BasicProperties(correlation_id=correlation_id))
 
     def _now_blocked(self, connection: Any, frame: Any) -> None:
@@ -314,4 +314,4 @@ class RabbitConnection:
 
 
 def _ignore(frame: Any) -> None:
-    """pika waits for an answer only when somebody wants it."""
+    """An empty callback: with one, pika waits for the server's answer."""

@@ -1,7 +1,7 @@
 """One topic served from RabbitMQ: declaring, consuming, settling, trying again, parking.
 
-A message leaves its queue only when something is known to hold what comes of it: its copy for the next try, or the
-queue of parked ones. How often it was tried travels in its headers.
+A message leaves its queue only when its outcome is known to be safe: its copy for the next try, or the copy in the
+queue of parked ones. The number of tries travels in its headers.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class _Message:
 
 
 class RabbitSubscription:
-    """What runs on the connection's thread: everything but `start` and `stop`."""
+    """One topic's subscription. Everything but `start` and `stop` runs on the connection's thread."""
 
     __slots__ = (
         "_answer",
@@ -81,10 +81,10 @@ class RabbitSubscription:
         self._tag = ""
         self._stopped = False
         self._gone = threading.Event()
-        """The server has been told, or need not be."""
+        """Set once the server has been notified, or need not be."""
 
     def start(self, answer: Answer) -> None:
-        """Serve; the answer is given when the queue is declared, or when it can't be for now."""
+        """Serve; `answer` is set when the queue is declared, or when it can't be for now."""
         self._answer = answer
         self._connection.do(self._connection.add, self)
 
@@ -96,7 +96,7 @@ class RabbitSubscription:
         self._serving.wait(max(0.0, until - time.monotonic()))
         self._ended(self)
 
-    # -- what the line tells --------------------------------------------------------------------
+    # -- what the connection reports ------------------------------------------------------------
 
     def connected(self, connection: RabbitConnection) -> None:
         connection.declare(self._topic, QUEUE, partial(self._declared, connection.consuming))
@@ -105,7 +105,7 @@ class RabbitSubscription:
         self._report(error)
 
     def cancelled(self) -> None:
-        log.warning("the queue was deleted, making it anew", extra=about(None, topic=self._topic))
+        log.warning("the queue was deleted, making it again", extra=about(None, topic=self._topic))
         self._connection.later(random.uniform(0.1, AGAIN_SECONDS), partial(self._connect_again, self._channel))
 
     # -- consuming ------------------------------------------------------------------------------
@@ -149,7 +149,7 @@ class RabbitSubscription:
         )  # fmt: skip
         if self._stopped:
             channel.basic_nack(message.tag, requeue=True)
-        elif method.redelivered:  # somebody had it and went away: the copy remembers that
+        elif method.redelivered:  # a consumer had it and went away: the copy's headers count that
             if message.returns >= MAX_RETURNS:
                 self._park(message)
             else:
@@ -162,7 +162,7 @@ class RabbitSubscription:
 
     def _settle(self, message: _Message, outcome: Outcome) -> None:
         if not message.channel.is_open:
-            return  # the server gives it to somebody again
+            return  # the server delivers it again
         match outcome:
             case Failed(hopeless=True):
                 self._park(message)
@@ -183,7 +183,7 @@ class RabbitSubscription:
         self._copy(message, f"{self._topic}.parked", message.attempt, message.returns)
 
     def _copy(self, message: _Message, queue: str, attempt: int, returns: int) -> None:
-        """Put the message into a queue again, and let go of the old one when the server has the new one."""
+        """Put a copy of the message into a queue, and acknowledge the old one when the server has the copy."""
         parked = queue != self._topic
         self._connection.publish(
             Message(
@@ -211,5 +211,5 @@ class RabbitSubscription:
 
 
 def _count(header: Any, otherwise: int) -> int:
-    """A header may come from anybody."""
+    """The header's number; `otherwise` for anything else, since any client may have set it."""
     return header if type(header) is int else otherwise

@@ -21,14 +21,14 @@ class _Declaration:
 
 
 class Declarations:
-    """What is to be declared, in the order in which the server answers."""
+    """The queues to be declared, in the order in which the server answers."""
 
     def __init__(self) -> None:
         self._channel: Any = None
         self._waiting: deque[_Declaration] = deque()
 
     def declare(self, queue: str, arguments: dict[str, Any], done: Declared) -> None:
-        """Make the durable queue if there is none; `done` is told the server's refusal, or None."""
+        """Make the durable queue if there is none; `done` gets the server's refusal, or None."""
         declaration = _Declaration(queue, arguments, done)
         self._waiting.append(declaration)
         if self._channel is not None:
@@ -41,7 +41,7 @@ class Declarations:
             self._send(declaration)
 
     def lost(self) -> None:
-        """The connection is gone, and with it what was asked on it."""
+        """The connection is gone, and with it the declarations that were sent on it."""
         self._channel = None
         self._waiting.clear()
 
@@ -54,7 +54,7 @@ class Declarations:
         self._waiting.popleft().done(None)
 
     def _closed(self, channel: Any, error: Exception) -> None:
-        """The first of those waiting was refused, which is no reason to disturb the others."""
+        """The server has refused the first of those waiting; the others are declared on a new channel."""
         if channel is self._channel and channel.connection.is_open:
             self._channel = None
             refused = self._waiting.popleft() if self._waiting else None

@@ -29,7 +29,7 @@ class Message:
     body: bytes
     give: Give
     stale_at: float | None = None
-    """Set for a call: the moment (monotonic) after which nobody waits for the answer."""
+    """Set for a call: the moment (monotonic) after which the caller waits no more."""
     headers: dict[str, Any] = field(default_factory=dict)
     reply_to: str | None = None
     correlation_id: str | None = None
@@ -43,7 +43,7 @@ class Message:
 
 
 class Posts:
-    """What was posted and is not settled; each is settled once, whatever becomes of the connection."""
+    """The messages that are not settled yet; each is settled once, whatever becomes of the connection."""
 
     def __init__(self) -> None:
         self._channel: Any = None
@@ -54,7 +54,7 @@ class Posts:
         self._pings: deque[Give] = deque()
 
     def prepare(self, channel: Any, ready: Callable[[], None]) -> None:
-        """Have confirmations, returns and answers told on a new channel."""
+        """Subscribe to confirmations, returns and answers on a new channel."""
         channel.add_on_return_callback(self._returned)
         channel.confirm_delivery(self._confirmed, callback=lambda frame: None)
         channel.basic_consume(REPLY_TO, self._replied, auto_ack=True, callback=lambda frame: ready())
@@ -83,14 +83,14 @@ class Posts:
             self._channel.basic_qos(callback=self._ponged)
 
     def forget(self, message: Message) -> None:
-        """Nobody waits for it any more."""
+        """Drop the message: its caller waits no more."""
         message.settled = True
         self._calls.pop(str(message.tag), None)
         if message in self._unsent:
             self._unsent.remove(message)
 
     def lost(self, error: PolycellError) -> None:
-        """There is no connection, and none is awaited."""
+        """Settle all messages with the error: there is no connection, and none is being opened."""
         self._channel = None
         messages = [*self._unsent, *self._calls.values()]
         self._unsent.clear()
@@ -100,7 +100,8 @@ class Posts:
             message.settle(error)
 
     def delayed(self, error: PolycellError) -> None:
-        """The server reads nothing more: what it has not confirmed is settled; calls that it has may be answered."""
+        """The server reads nothing more: messages that it has not confirmed are settled; calls that it has may still be
+        answered."""
         unconfirmed, self._unconfirmed = self._unconfirmed, {}
         pings, self._pings = self._pings, deque()
         for message in unconfirmed.values():

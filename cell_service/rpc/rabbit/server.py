@@ -1,4 +1,4 @@
-"""How pika is to reach a RabbitMQ server, and in what words it says that it could not."""
+"""The parameters by which pika reaches a RabbitMQ server, and the reasons for its failures as text."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def tls_options(server: RabbitServer) -> Any:
 
 
 def parameters(server: RabbitServer, address: Address, tls: ssl.SSLContext | None) -> Any:
-    """How pika is to reach one node. A peer that is gone is noticed by unacknowledged bytes and by heartbeats."""
+    """The parameters for one node. A dead peer is noticed by unacknowledged bytes and by heartbeats."""
     patience = max(2, server.heartbeat)
     return pika.ConnectionParameters(
         host=address.host,

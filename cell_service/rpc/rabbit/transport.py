@@ -1,8 +1,8 @@
 """RabbitMQ as a transport: one connection, opened at the first use, and one durable queue for each topic.
 
 Messages go through the default exchange, so a topic is the name of its queue. Casts are persistent and confirmed;
-calls live as long as their caller waits, and are answered by direct reply-to. What no handler could take ends in
-`<topic>.parked`.
+calls live as long as their caller waits, and are answered by direct reply-to. Messages that no handler could take end
+in `<topic>.parked`.
 """
 
 from __future__ import annotations

@@ -24,7 +24,7 @@ Table(
 BIG = BigInteger().with_variant(Integer, "sqlite")
 
 Table("operations", metadata, Column("id", BIG, primary_key=True))
-"""As the first revision made it; here only what the new table refers to."""
+"""The table as the first revision made it, with only the column that the new table refers to."""
 
 Table(
     "operation_secrets",
