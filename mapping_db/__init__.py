@@ -1,1 +1,1 @@
-"""The global database, the mapping cache, and the way from there into cells."""
+"""The global database, the mapping cache, and cells opened on demand."""

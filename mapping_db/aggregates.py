@@ -1,7 +1,7 @@
 """Host aggregates, and the availability zones that they make: an aggregate with the metadata `availability_zone`.
 
-Every change is told to the schedulers through placement's feed. That a host is in one zone only holds under a lock on
-the hosts' other aggregates.
+Every change is reported to the schedulers through placement's feed. A lock on the hosts' other aggregates guarantees
+that a host is in one zone only.
 """
 
 from __future__ import annotations
@@ -140,7 +140,7 @@ def remove(tx: Connection, aggregate_id: int, now: datetime) -> None:
 
 
 def zones(tx: Connection) -> dict[str, str]:
-    """Host → availability zone, for the hosts that are in one."""
+    """Host → availability zone, for the hosts that have one."""
     found: dict[str, str] = {}
     for aggregate in every(tx):
         if aggregate.availability_zone is not None:

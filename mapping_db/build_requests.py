@@ -1,8 +1,8 @@
 """Rows of `build_requests`: instances that were accepted and are in no cell yet.
 
 The delete of the row settles the race of build and delete. A super-conductor works on a row under a lease; the lease,
-the selection and the delete are each set by compare-and-set. The password that the guest is to get is stored apart,
-sealed, and goes with the row.
+the selection and the delete are each set by compare-and-set. The guest's password is stored apart, sealed, and is
+removed with the row.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def insert_new(tx: Connection, requests: Iterable[BuildRequest]) -> None:
 
 
 def get(tx: Connection, instance_uuid: str) -> BuildRequest | None:
-    """None when there is none (any more)."""
+    """The build request; None when there is none (any more)."""
     row = tx.execute(_BY_UUID, {"uuid": instance_uuid}).one_or_none()
     return None if row is None else _request(row)
 
@@ -81,7 +81,7 @@ def get_many(tx: Connection, instance_uuids: Iterable[str]) -> dict[str, BuildRe
 
 
 def of_project(tx: Connection, project_id: str | None, *, limit: int | None = None) -> list[BuildRequest]:
-    """The build requests of a project (None: of all), newest first, without those of which a delete was requested."""
+    """The build requests of a project (None: of all), newest first, without those whose delete was requested."""
     statement = select(*_COLUMNS).where(build_requests.c.delete_requested.is_(False))
     if project_id is not None:
         statement = statement.where(build_requests.c.project_id == project_id)
@@ -92,7 +92,7 @@ def of_project(tx: Connection, project_id: str | None, *, limit: int | None = No
 def take(
     tx: Connection, instance_uuids: Iterable[str], *, owner: str, now: datetime, lease_seconds: float
 ) -> list[BuildRequest]:
-    """Claim for `owner` those of the requests that are there and on which there is no lease, in the order given.
+    """Claim for `owner` those of the requests that exist and have no lease, in the order given.
 
     Their rows are locked before they are claimed, so that each is claimed by one.
     """
@@ -119,28 +119,28 @@ def renew(tx: Connection, instance_uuid: str, *, owner: str, now: datetime, leas
 
 
 def release(tx: Connection, instance_uuid: str, *, owner: str) -> bool:
-    """Let it be claimed at once. False: it was no longer the owner's."""
+    """End the lease, so that the request may be claimed at once. False: it was no longer the owner's."""
     return _change(tx, instance_uuid, build_requests.c.owner == owner, owner=None, lease_until=None)
 
 
 def untaken(tx: Connection, now: datetime, limit: int) -> list[str]:
-    """The uuids of the oldest requests on which there is no lease."""
+    """The uuids of the oldest requests without a lease."""
     statement = select(build_requests.c.instance_uuid).where(_unleased(now)).order_by(build_requests.c.created_at)
     return list(tx.scalars(statement.limit(limit)))
 
 
 def set_selection(tx: Connection, instance_uuid: str, selection: Selection, *, owner: str) -> bool:
-    """Record what was chosen and claimed, in the transaction of the claim.
+    """Record the host that was chosen and claimed, in the transaction of the claim.
 
-    False: the lease is another's by now, a choice was made already, or the request is gone; the claim must
-    not be committed then.
+    False: another super-conductor has the lease by now, a host was chosen already, or the request is gone; the claim
+    must not be committed then.
     """
     mine = (build_requests.c.owner == owner) & build_requests.c.selection.is_(None)
     return _change(tx, instance_uuid, mine, selection=selection)
 
 
 def request_delete(tx: Connection, instance_uuid: str) -> bool:
-    """Request its delete of the super-conductor that builds it. True for the one caller that did; False: requested
+    """Record that the super-conductor which builds it is to delete it. True for the first caller; False: requested
     before, or gone."""
     return _change(tx, instance_uuid, build_requests.c.delete_requested.is_(False), delete_requested=True)
 
@@ -148,8 +148,8 @@ def request_delete(tx: Connection, instance_uuid: str) -> bool:
 def delete(
     tx: Connection, instance_uuid: str, *, delete_requested: bool | None = None, unselected: bool = False
 ) -> bool:
-    """Remove the row, if a delete was (or was not) requested as expected, and with `unselected` only when nothing was
-    chosen yet; its password goes with it. True for the one caller that did it."""
+    """Remove the row and its password, if a delete was (or was not) requested as expected, and with `unselected` only
+    when no host was chosen yet. True for the one caller that did it."""
     conditions: list[ColumnElement[bool]] = [build_requests.c.instance_uuid == instance_uuid]
     if delete_requested is not None:
         conditions.append(build_requests.c.delete_requested.is_(delete_requested))
@@ -162,8 +162,8 @@ def delete(
 
 
 def end_many(tx: Connection, instance_uuids: Iterable[str]) -> tuple[list[str], list[str]]:
-    """Remove those of the rows for which no delete was requested, with their passwords. Answers their uuids, and those
-    of the others that are there: they stay."""
+    """Remove those of the rows for which no delete was requested, with their passwords. Returns their uuids, and those
+    of the others, which stay."""
     wanted = list(instance_uuids)
     columns = (build_requests.c.instance_uuid, build_requests.c.delete_requested)
     locked = select(*columns).where(build_requests.c.instance_uuid.in_(wanted)).with_for_update()
@@ -176,7 +176,7 @@ def end_many(tx: Connection, instance_uuids: Iterable[str]) -> tuple[list[str], 
 
 
 def replace_build(tx: Connection, instance_uuid: str, build: BuildArguments, *, owner: str) -> bool:
-    """What the build needs is that from now on. False: the request is no longer the owner's."""
+    """Replace the arguments of the build. False: the request is no longer the owner's."""
     return _change(tx, instance_uuid, build_requests.c.owner == owner, build=build)
 
 

@@ -1,4 +1,4 @@
-"""Rows of `cell_mappings`: the cells there are. Every change also makes `topology.version` grow."""
+"""Rows of `cell_mappings`: all cells. Every change also increments `topology.version`."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ FULL_WEIGHT = 100
 class CellMapping:
     """One row of `cell_mappings`. `id` is the database's, small and never reused.
 
-    `weight`: the part of what is new that the cell is to get, 0 (drained: nothing) to 100. `reserved`: only the
-    projects that it is kept for get anything there. In the rows of this module the URLs are as stored, perhaps
-    templates; `cells` gives them filled in.
+    `weight`: the cell's share of new servers, 0 (drained: none) to 100. `reserved`: only the projects that it is
+    kept for get servers there. In the rows of this module the URLs are as stored, perhaps templates; `cells` fills
+    them in.
     """
 
     id: int
@@ -38,7 +38,7 @@ class CellMapping:
 
     @property
     def shown(self) -> str:
-        """What to call the cell: its name, its uuid when it has none."""
+        """The cell in logs and errors: its name, or its uuid when it has none."""
         return self.name or self.uuid
 
 
@@ -50,7 +50,7 @@ def insert_new(
     disabled: bool = False, weight: int = FULL_WEIGHT, reserved: bool = False
 ) -> CellMapping:  # fmt: skip
     """Add a cell. Names may repeat, as in nova; the uuid may not. Raises Conflict when the uuid is taken, Invalid for a
-    weight that is none."""
+    weight that is out of range."""
     _check(weight)
     if tx.scalar(select(cell_mappings.c.id).where(cell_mappings.c.uuid == uuid)) is not None:
         raise Conflict(reason=f"Cell with uuid {uuid} already exists.")
@@ -68,7 +68,7 @@ def change(
     database_connection: str | None = None, disabled: bool | None = None, weight: int | None = None,
     reserved: bool | None = None
 ) -> CellMapping:  # fmt: skip
-    """Change what is not None. Raises CellMappingNotFound, Invalid for a weight that is none."""
+    """Change what is not None. Raises CellMappingNotFound, Invalid for a weight that is out of range."""
     if weight is not None:
         _check(weight)
     given = {
@@ -90,7 +90,7 @@ def change(
 def remove(tx: Connection, uuid: str) -> None:
     """Delete the cell, its host mappings and the mappings of its instances.
 
-    Who may do that is asked before (hosts, living instances). Raises CellMappingNotFound.
+    The caller checks first that it has no hosts and no living instances. Raises CellMappingNotFound.
     """
     cell = get(tx, uuid)
     tx.execute(delete(host_mappings).where(host_mappings.c.cell_id == cell.id))
@@ -119,7 +119,7 @@ def topology_version(tx: Connection) -> int:
 
 
 def bump(tx: Connection) -> None:
-    """Every process is to read the topology again."""
+    """Make every process read the topology again."""
     if not tx.execute(update(topology).where(topology.c.id == 1).values(version=topology.c.version + 1)).rowcount:
         tx.execute(insert(topology).values(id=1, version=1))
 

@@ -1,9 +1,9 @@
-"""What the servers of a project ask of hosts, by resource class, while somebody limits it: rows `class:NAME` of
-`quota_usages`, of projects only.
+"""A project's usage by resource class, where the class is limited: rows `class:NAME` of `quota_usages`, of projects
+only.
 
-A row comes to be with the first server that is promised under such limits and asks for the class: with what stands
-then. From there on whoever changes what a server counts for changes it too, in the same transaction. Without a row
-nothing is counted, and nothing is lost by that: the amounts are those of the request specs.
+The first server that is accepted under such limits and uses the class makes its row, with what all the project's
+servers use then. From then on each transaction that changes what a server counts for changes the row too. Without a
+row nothing is counted, and nothing is lost by that: the amounts can be computed from the request specs.
 """
 
 from __future__ import annotations
@@ -27,24 +27,24 @@ from mapping_db.schema import instance_mappings, quota_usages, request_specs
 
 PREFIX = "class:"
 _LONGEST = 64
-"""Signs of a name in `quota_usages`."""
+"""The length of a name in `quota_usages`, in characters."""
 
 
 def row_name(resource: str) -> str:
-    """The name of the row for a resource, as long as the column takes."""
+    """The name of the row for a resource, shortened to what the column takes."""
     if len(resource) <= _LONGEST:
         return resource
     return f"{resource[:31]}-{sha256(resource.encode()).hexdigest()[:32]}"
 
 
 def of_flavor(flavor: Flavor, *, volume_backed: bool, count: int = 1) -> dict[str, int]:
-    """What so many servers of the flavor count for, by the names of our rows."""
+    """What so many servers of the flavor count for, by the names of the rows."""
     requested = demand.of_flavor(flavor, volume_backed=volume_backed)
     return {row_name(f"{PREFIX}{name}"): count * amount for name, amount in requested.items()}
 
 
 def of_sizes(vcpus: int, memory_mib: int) -> dict[str, int]:
-    """What a server of these sizes counts for when nothing else is known of it."""
+    """What a server of these sizes counts for if nothing else is known of it."""
     return {f"{PREFIX}VCPU": vcpus, f"{PREFIX}MEMORY_MB": memory_mib}
 
 
@@ -60,12 +60,12 @@ def of_server(mapping: InstanceMapping, spec: RequestSpec | None, move: Move | N
 
 
 def greatest(*many: Mapping[str, int]) -> dict[str, int]:
-    """Of each class the most that any of them has."""
+    """The largest amount of each class in any of them."""
     return {name: max(each.get(name, 0) for each in many) for each in many for name in each}
 
 
 def above(one: Mapping[str, int], other: Mapping[str, int]) -> dict[str, int]:
-    """What the one has more of each class than the other, where it has."""
+    """By how much `one` exceeds `other`, for the classes in which it does."""
     return {name: amount - other.get(name, 0) for name, amount in one.items() if amount > other.get(name, 0)}
 
 
@@ -80,8 +80,8 @@ def reserve(
 ) -> None:
     """Count `deltas` as `quotas.reserve` does, and `classes` against their limits; all of it or nothing.
 
-    `before`: what the servers that this is for count for already, by uuid. The project's rows of `deltas`, which
-    whoever changes what servers count for changes too, are locked by then, and decide. Raises OverQuota.
+    `before`: what the servers concerned count for already, by uuid. The project's rows of `deltas` decide: every
+    transaction that changes what servers count for locks them. Raises OverQuota.
     """
     quotas.reserve(tx, project_id, user_id, deltas, limits)
     used = _claimed(tx, project_id, classes, before)
@@ -100,8 +100,8 @@ def used_by(tx: Connection, project_id: str, names: Collection[str]) -> dict[str
 
 
 def leaving(tx: Connection, instance_uuid: str) -> tuple[InstanceMapping, RequestSpec | None]:
-    """The mapping, and the request spec if what it asks for is counted. To be read after the mapping was marked: who
-    begins to count waits for that. Raises InstanceMappingNotFound."""
+    """The mapping, and the request spec if its classes are counted. Call it after the mapping was marked: a transaction
+    that begins to count a class waits for that. Raises InstanceMappingNotFound."""
     row = tx.execute(_LEAVING.where(instance_mappings.c.instance_uuid == instance_uuid)).one_or_none()
     if row is None:
         raise InstanceMappingNotFound(instance_uuid=instance_uuid)
@@ -123,7 +123,7 @@ _LEAVING = select(
 def _claimed(
     tx: Connection, project_id: str, names: Collection[str], before: Mapping[str, Mapping[str, int]]
 ) -> dict[str, int]:
-    """What is in use of each, the rows locked; those that are missing are made."""
+    """The usage of each class, its row locked; missing rows are made."""
     found = _rows(tx, project_id, names, lock=True)
     missing = sorted(name for name in names if name not in found)
     if not missing:
@@ -147,8 +147,8 @@ def _rows(tx: Connection, project_id: str, names: Collection[str], *, lock: bool
 def _status(
     tx: Connection, project_id: str, before: Mapping[str, Mapping[str, int]], *, lock: bool
 ) -> Mapping[str, int]:
-    """What all living servers of the project count for, those of `before` for what it says. `lock`: none of them is
-    marked as deleted, and none begins to count for something else, before the transaction ends."""
+    """What all living servers of the project count for; those of `before` as it says. `lock`: none of them is marked
+    as deleted, and none changes what it counts for, before the transaction ends."""
     mappings = mapping_rows.living_of(tx, project_id, lock=lock)
     specs = dict(_specs(tx, project_id))
     moving = {move.instance_uuid: move for move in move_rows.active_in(tx, project_id)}

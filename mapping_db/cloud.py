@@ -1,4 +1,4 @@
-"""The cloud as the global side sees it: one value that handlers, scheduler, super-conductor and CLI are given."""
+"""The cloud as the global side sees it: one value that handlers, scheduler, super-conductor and CLI get."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from mapping_db.locating.locator import Locator
 
 @dataclass(frozen=True, slots=True)
 class Cloud:
-    """`db` is the global database, `bus` the queue that super-conductors listen on, `cells` the way into cells,
+    """`db` is the global database, `bus` the queue that super-conductors listen on, `cells` opens cells,
     `locator` finds the cell of an instance."""
 
     db: Database

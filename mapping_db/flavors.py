@@ -1,4 +1,4 @@
-"""Rows of `flavors` and `flavor_projects`: what instances can be made of, and who may see it."""
+"""Rows of `flavors` and `flavor_projects`: flavors, and which projects may use private ones."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _COLUMNS = [flavors.c[_NAMES.get(name, name)].label(name) for name in _FIELDS]
 class FlavorQuery:
     """Which flavors, in which order. `seen_by` None: an administrator's view, else only what that project may use.
 
-    `is_public` None: whatever they are. True shows also the private ones that `seen_by` or `own_project` may use.
+    `is_public` None: public and private. True shows also the private ones that `seen_by` or `own_project` may use.
     `marker` is the flavorid before the page.
     """
 
@@ -67,7 +67,7 @@ def insert_flavor(tx: Connection, flavor: Flavor, now: datetime) -> None:
 
 
 def row_ids(tx: Connection, flavorids: Iterable[str]) -> dict[str, int]:
-    """The numbers under which migration records know flavors, of those that are there, by flavorid."""
+    """The row ids of those of the flavors that exist, as migration records have them, by flavorid."""
     rows = tx.execute(select(flavors.c.flavorid, flavors.c.id).where(flavors.c.flavorid.in_(list(flavorids))))
     return {row.flavorid: row.id for row in rows}
 

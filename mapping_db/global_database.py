@@ -1,7 +1,7 @@
-"""The global database as a process that serves many requests uses it: behind a breaker, as each cell's is.
+"""The global database in a process that serves many requests: behind a breaker, like each cell's.
 
-Requests that need it are refused at once while it does not answer, so that those which need only a known cell and a
-cached mapping find threads to run on.
+While it does not answer, requests that need it are refused at once, so that requests which need only a known cell and
+a cached mapping have threads to run on.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from mapping_db.cells.database import CONNECT_SECONDS, PROBE_SECONDS
 from mapping_db.cells.guard import Failed, Guard
 
 LONGEST_SECONDS = 60.0
-"""For so long one request may wait for the database, and be in it."""
+"""How long one request may wait for the database and use it."""
 
 
 class GlobalDatabase(Database):
-    """A Database that asks nobody while its breaker is open. Somebody must look after `guard`: see Cells.
+    """A Database that sends nothing while its breaker is open. `guard` must be watched: see Cells.
 
-    As many may be in it as its pool has connections. A thread that is in may go in again.
+    As many threads may be in it as its pool has connections. A thread that is in may enter again.
     """
 
     def __init__(
@@ -76,7 +76,7 @@ class GlobalDatabase(Database):
 
     def probe(self) -> None:
         if self.dialect == "sqlite" and not self.guard.breaker.is_open:
-            return  # no server that could be silent
+            return  # there is no server that could be unreachable
         try:
             self._probes.ping()
         except DatabaseUnavailable as error:

@@ -73,7 +73,7 @@ def counts(tx: Connection) -> dict[int, int]:
 
 
 def move(tx: Connection, host: str, *, source: int, target: int) -> bool:
-    """The host is in the target cell from now on, if it was in the source. False: it was not."""
+    """Move the host to the target cell, if it is in the source. False: it is not."""
     where = (host_mappings.c.host == host) & (host_mappings.c.cell_id == source)
     return bool(tx.execute(update(host_mappings).where(where).values(cell_id=target)).rowcount)
 

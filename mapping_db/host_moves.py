@@ -14,7 +14,7 @@ from mapping_db.schema import host_moves
 
 
 class Step(StrEnum):
-    """What is done, in this order. Before INSTANCES nothing has moved, and the move may be undone."""
+    """The steps, in order. Before INSTANCES nothing has moved, and the move may be undone."""
 
     BEGUN = "begun"
     LEAVING = "leaving"
@@ -46,7 +46,7 @@ _COLUMNS = [host_moves.c[name] for name in HostMove.__dataclass_fields__]
 
 
 def begin(tx: Connection, host: str, *, source: int, target: int, now: datetime) -> HostMove:
-    """The move is recorded; one that was begun before, to the same cell, is gone on with. Raises HostIsMoving."""
+    """Record the move; one that was begun before, to the same cell, is continued. Raises HostIsMoving."""
     values = {"host": host, "source_cell": source, "target_cell": target, "step": Step.BEGUN.value, "started_at": now}
     try:
         with tx.begin_nested():
@@ -71,7 +71,7 @@ def every(tx: Connection) -> list[HostMove]:
 
 
 def record(tx: Connection, move: HostMove, step: Step, now: datetime) -> HostMove:
-    """That step is done too. Done by two at once, the later step stays."""
+    """Record that the step is done. Of two callers at once, the later step stays."""
     if list(Step).index(step) > list(Step).index(move.step):
         tx.execute(
             update(host_moves)
@@ -83,5 +83,5 @@ def record(tx: Connection, move: HostMove, step: Step, now: datetime) -> HostMov
 
 
 def end(tx: Connection, host: str) -> None:
-    """The move is over, done or undone."""
+    """Remove the row of a move that is done or undone."""
     tx.execute(delete(host_moves).where(host_moves.c.host == host))

@@ -1,4 +1,4 @@
-"""Rows of `idempotency_keys`: requests that must not be done twice, and how the first of them was answered."""
+"""Rows of `idempotency_keys`: requests that must not be done twice, and the answer to the first of each."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from mapping_db.schema import idempotency_keys as table
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """What is known of a key. `status` None: its first request has not been answered."""
+    """The row of a key. `status` None: its first request has not been answered."""
 
     fingerprint: str
     status: int | None
@@ -21,7 +21,7 @@ class Kept:
 
 
 def begin(tx: Connection, digest: str, fingerprint: str, *, now: datetime, expires_at: datetime) -> Kept | None:
-    """None: the caller is the first and goes on; else what is kept of the first. The row's insert decides."""
+    """None: the caller is the first, and goes on; else the first one's row. The row's insert decides."""
     tx.execute(delete(table).where(table.c.digest == digest, table.c.expires_at <= now))
     values = {"digest": digest, "fingerprint": fingerprint, "created_at": now, "expires_at": expires_at}
     try:
@@ -34,15 +34,15 @@ def begin(tx: Connection, digest: str, fingerprint: str, *, now: datetime, expir
 
 
 def finish(tx: Connection, digest: str, status: int, answer: str) -> None:
-    """From now on the key answers so."""
+    """Store the answer; requests with the key get it from now on."""
     tx.execute(update(table).where(table.c.digest == digest).values(status=status, answer=answer))
 
 
 def forget(tx: Connection, digest: str) -> None:
-    """The request did nothing; the key may be used again."""
+    """Remove the key of a request that did nothing, so that it may be used again."""
     tx.execute(delete(table).where(table.c.digest == digest, table.c.status.is_(None)))
 
 
 def purge(tx: Connection, now: datetime) -> int:
-    """How many keys were too old and are gone."""
+    """Remove keys that have expired. Returns how many."""
     return tx.execute(delete(table).where(table.c.expires_at <= now)).rowcount

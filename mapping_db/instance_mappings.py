@@ -1,4 +1,4 @@
-"""Rows of `instance_mappings`: which cell owns each instance, and what a listing must know of a silent cell's."""
+"""Rows of `instance_mappings`: which cell owns each instance, and what listings show of it while its cell is down."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _CHUNK = 500
 class InstanceMapping:
     """One row. `id` is the creation sequence (0 before it is stored), `cell_id` None: in no cell yet.
 
-    `epoch` grows with each change of `cell_id`. `queued_for_delete`: a delete was accepted. `gone`: nothing is left.
+    `epoch` grows with each change of `cell_id`. `queued_for_delete`: a delete was accepted. `gone`: it is deleted.
     """
 
     instance_uuid: str
@@ -98,7 +98,7 @@ def get_many(tx: Connection, instance_uuids: Iterable[str]) -> dict[str, Instanc
 
 
 def places(tx: Connection, instance_uuids: Iterable[str]) -> dict[str, Location]:
-    """Where those of the instances live that have a mapping, by instance uuid."""
+    """The locations of those of the instances that have a mapping, by instance uuid."""
     wanted = list(instance_uuids)
     found: dict[str, Location] = {}
     for start in range(0, len(wanted), _CHUNK):
@@ -110,8 +110,8 @@ def places(tx: Connection, instance_uuids: Iterable[str]) -> dict[str, Location]
 def move(tx: Connection, instance_uuid: str, *, source: int | None, target: int) -> InstanceMapping:
     """Point the mapping at another cell, if it still points at `source` (None: not placed yet).
 
-    This row decides which cell owns the instance: whoever moves it first has won. Its epoch has grown.
-    Raises InstanceAlreadyMoved when it points elsewhere by now, or is not there.
+    This row decides which cell owns the instance: the first caller that moves it wins. Its epoch has grown.
+    Raises InstanceAlreadyMoved when it points elsewhere by now, or does not exist.
     """
     moved = tx.execute(
         update(instance_mappings)
@@ -125,13 +125,13 @@ def move(tx: Connection, instance_uuid: str, *, source: int | None, target: int)
 
 
 def resize(tx: Connection, instance_uuid: str, vcpus: int, memory_mb: int) -> None:
-    """Take over what the instance counts for in its project's quota from now on."""
+    """Store what the instance counts for in its project's quota from now on."""
     condition = instance_mappings.c.instance_uuid == instance_uuid
     tx.execute(update(instance_mappings).where(condition).values(vcpus=vcpus, memory_mb=memory_mb))
 
 
 def hold(tx: Connection, instance_uuid: str) -> InstanceMapping:
-    """The mapping, which nobody else changes before the transaction ends. Raises InstanceMappingNotFound."""
+    """The mapping, its row locked until the transaction ends. Raises InstanceMappingNotFound."""
     row = tx.execute(_BY_UUID.with_for_update(), {"uuid": instance_uuid}).one_or_none()
     if row is None:
         raise InstanceMappingNotFound(instance_uuid=instance_uuid)
@@ -139,7 +139,7 @@ def hold(tx: Connection, instance_uuid: str) -> InstanceMapping:
 
 
 def living_of(tx: Connection, project_id: str, *, lock: bool = False) -> list[InstanceMapping]:
-    """Mappings of the project's servers that no delete was accepted for; locked, these stay so."""
+    """Mappings of the project's servers without an accepted delete; with `lock` they are locked, and stay so."""
     table = instance_mappings
     living = (table.c.project_id == project_id, table.c.gone.is_(False), table.c.queued_for_delete.is_(False))
     query = select(*_COLUMNS).where(*living).order_by(table.c.id)
@@ -172,7 +172,8 @@ def place_many(tx: Connection, instance_uuids: Sequence[str], target: int) -> No
 
 
 def held_since(tx: Connection, epochs: Mapping[str, int]) -> list[str]:
-    """Those of the instances that are in their cell since that epoch: they stay there until the transaction ends."""
+    """Lock those of the instances that are in their cell since that epoch, and return them: they stay there until the
+    transaction ends."""
     if not epochs:
         return []
     where = instance_mappings.c.instance_uuid.in_(sorted(epochs))
@@ -182,18 +183,18 @@ def held_since(tx: Connection, epochs: Mapping[str, int]) -> list[str]:
 
 
 def queue_for_delete(tx: Connection, instance_uuid: str) -> bool:
-    """Record that a delete was accepted. True for the one caller who did it: who must give quota back, once."""
+    """Record that a delete was accepted. True for the first caller, which then releases the quota."""
     return _set_once(tx, instance_uuid, instance_mappings.c.queued_for_delete)
 
 
 def mark_gone(tx: Connection, instance_uuids: Sequence[str]) -> None:
-    """Record that nothing is left of the instances."""
+    """Record that the instances are deleted."""
     where = instance_mappings.c.instance_uuid.in_(instance_uuids) & instance_mappings.c.gone.is_(False)
     tx.execute(update(instance_mappings).where(where).values(gone=True))
 
 
 def rename(tx: Connection, instance_uuid: str, display_name: str) -> None:
-    """Take over the instance's new name, which stands here for listings of a silent cell."""
+    """Store the instance's new name, which is here for listings while its cell is down."""
     condition = instance_mappings.c.instance_uuid == instance_uuid
     tx.execute(update(instance_mappings).where(condition).values(display_name=display_name))
 
@@ -228,7 +229,7 @@ def page_of_cell(
 ) -> list[InstanceMapping]:  # fmt: skip
     """The next `limit` living instances of a cell in a sort order that the mappings know (see `SORTABLE`).
 
-    Each of the conditions holds unless it is None; `after` are the values of the last one of the page before.
+    A condition that is None is left out; `after` are the values of the last one of the page before.
     """
     conditions = [
         instance_mappings.c.cell_id == cell_id,
@@ -247,7 +248,7 @@ def page_of_cell(
 
 
 SORTABLE = frozenset({"created_at", "display_name", "uuid", "project_id", "user_id"})
-"""By what lists of servers may be sorted without asking their cells."""
+"""The keys by which lists of servers may be sorted without a query to their cells."""
 
 
 def sort_values(mapping: InstanceMapping, sort: Sort) -> tuple[Any, ...]:
@@ -268,7 +269,7 @@ def cells_of_project(tx: Connection, project_id: str) -> list[int]:
 
 
 def doomed(tx: Connection, *, limit: int, after_id: int = 0) -> list[InstanceMapping]:
-    """Instances whose delete was accepted and that are not gone, by id: deletes that somebody must see through."""
+    """Instances whose delete was accepted and that are not gone, by id: a super-conductor finishes their deletes."""
     rows = tx.execute(
         select(*_COLUMNS)
         .where(instance_mappings.c.queued_for_delete.is_(True), instance_mappings.c.gone.is_(False),

@@ -1,4 +1,4 @@
-"""Where an instance lives, as a value and as the few bytes that caches hold of it."""
+"""Where an instance lives, as a value and as the few bytes that caches store."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def pack(location: Location) -> bytes:
 
 
 def unpack(instance_uuid: str, packed: bytes) -> Location | None:
-    """None for bytes that are none of ours."""
+    """The location; None for bytes that `pack` has not made."""
     try:
         epoch, cell_id = _HEAD.unpack_from(packed)
         return Location(instance_uuid, cell_id, epoch, sys.intern(packed[_HEAD.size :].decode()))
@@ -41,5 +41,5 @@ def unpack(instance_uuid: str, packed: bytes) -> Location | None:
 
 
 def epoch_of(packed: bytes) -> int:
-    """The epoch in packed bytes; -1 for bytes that are none of ours."""
+    """The epoch in packed bytes; -1 for bytes that `pack` has not made."""
     return int(_HEAD.unpack_from(packed)[0]) if len(packed) >= _HEAD.size else -1

@@ -1,7 +1,7 @@
-"""Rows of `moves`: instances on their way to another host. The row's fence decides who writes on.
+"""Rows of `moves`: instances on their way to another host. The row's fence decides which super-conductor may write.
 
-A super-conductor claims a move under a lease, raises its fence by that, and names the fence in all that it records.
-What is requested of a move meanwhile (confirm, revert) is decided by the row's phase.
+A super-conductor claims a move under a lease, which raises its fence, and names the fence in all that it records.
+The row's phase decides whether a request about the move (confirm, revert) is accepted.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ ENDED = frozenset({MovePhase.DONE, MovePhase.UNDONE})
 
 @dataclass(frozen=True, slots=True)
 class Move:
-    """One row. `uuid` is also the migration's, and the consumer of what the source keeps of the claim. `active` is the
-    instance's uuid as long as no other move of it may begin. `target_cell`, `target_host`: None until chosen."""
+    """One row. `uuid` is also the migration's, and the consumer of the allocations that the source keeps. `active` is
+    the instance's uuid while no other move of it may begin. `target_cell`, `target_host`: None until chosen."""
 
     uuid: str
     instance_uuid: str
@@ -54,7 +54,7 @@ class Move:
 
     @property
     def is_parked(self) -> bool:
-        """Whether it waits for its conclusion, and no super-conductor has anything left to do for it until then."""
+        """Whether it waits for its confirmation, and no super-conductor has anything to do for it until then."""
         return self.phase is MovePhase.WAITING and self.owner is None and self.not_before is None
 
     @property
@@ -64,7 +64,7 @@ class Move:
 
 
 BLOCKED = datetime(9000, 1, 1, tzinfo=UTC)
-"""`not_before` of a move that waits until the one before it has informed the cell."""
+"""`not_before` of a move that waits until the move before it has updated the cell."""
 
 _FIELDS = tuple(Move.__dataclass_fields__)
 _COLUMNS = [moves.c[name] for name in _FIELDS]
@@ -85,17 +85,17 @@ def insert_new(tx: Connection, move: Move) -> int:
 
 
 def next_uuid(move: Move) -> str:
-    """Of the move that goes on where this one gives up."""
+    """The uuid of the move that continues when this one gives up."""
     return str(uuid5(UUID(move.uuid), "next"))
 
 
 def unblock(tx: Connection, uuid: str) -> None:
-    """The move, which had to wait for the one before it, may go on."""
+    """Let a move begin that had to wait for the one before it."""
     tx.execute(update(moves).where(moves.c.uuid == uuid, moves.c.not_before == BLOCKED).values(not_before=None))
 
 
 def withdraw(tx: Connection, uuid: str, owner: str) -> None:
-    """The move that `owner` has just recorded is not wanted after all: its cell refused to begin it."""
+    """Remove the move that `owner` has just recorded: its cell refused to begin it."""
     tx.execute(delete(moves).where(moves.c.uuid == uuid, moves.c.owner == owner))
 
 
@@ -112,7 +112,7 @@ def get_many(tx: Connection, uuids: Collection[str]) -> list[Move]:
 
 
 def active_of(tx: Connection, instance_uuid: str) -> Move | None:
-    """The move that no other of the instance may begin beside; None when there is none."""
+    """The instance's active move, alongside which no other may begin; None when there is none."""
     row = tx.execute(select(*_COLUMNS).where(moves.c.active == instance_uuid)).one_or_none()
     return None if row is None else _move(row)
 
@@ -219,7 +219,7 @@ def rest(tx: Connection, move: Move, now: datetime, *, until: datetime | None, *
 
 
 def steer(tx: Connection, uuid: str, now: datetime, *, source: MovePhase, target: MovePhase, **columns: Any) -> bool:
-    """Turn a move that waits to another phase: decided by its phase. False: it was no longer `source`."""
+    """Change the phase of a waiting move; its phase decides. False: it was no longer `source`."""
     return bool(
         tx.execute(
             update(moves)
@@ -231,10 +231,10 @@ def steer(tx: Connection, uuid: str, now: datetime, *, source: MovePhase, target
 
 
 def cancel(tx: Connection, uuid: str, now: datetime, *, before: str) -> Move | None:
-    """The move is undone, as long as its step `before` is not recorded; its super-conductor loses it by that. None: too
-    late.
+    """Have the move undone, unless its step `before` is recorded; its super-conductor loses the claim. None: too late.
 
-    The fence is raised first: from then on no one else records a step, and what is recorded is all that was done.
+    The fence is raised first: from then on no other worker records a step, so the recorded steps are all that were
+    begun.
     """
     mine = and_(moves.c.uuid == uuid, moves.c.phase == MovePhase.GOING.value, moves.c.finished_at.is_(None))
     if not tx.execute(update(moves).where(mine).values(fence=moves.c.fence + 1)).rowcount:
@@ -249,7 +249,7 @@ def cancel(tx: Connection, uuid: str, now: datetime, *, before: str) -> Move | N
 
 
 def parked_since(tx: Connection, before: datetime, limit: int) -> list[Move]:
-    """Moves that wait since before then to be confirmed or reverted."""
+    """Moves that have waited since before then to be confirmed or reverted."""
     rows = tx.execute(
         select(*_COLUMNS)
         .where(_PARKED, moves.c.finished_at.is_(None), moves.c.updated_at < before)

@@ -1,7 +1,7 @@
-"""Rows of `pending_secrets`: passwords that a move or a build request has yet to hand to a host, sealed.
+"""Rows of `pending_secrets`: passwords that a move or a build request has still to send to a host, sealed.
 
-A row is written in the transaction that records what waits for it, and goes when the host has the password, or when
-what waited for it ends.
+A row is written in the transaction that records the move or build request, and removed when the host has the password,
+or when the move or request ends.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from mapping_db.schema import pending_secrets
 
 
 def store(tx: Connection, uuid: str, sealed: str, now: datetime) -> None:
-    """The secret, sealed by this database's key, is stored for the move or the instance with that uuid."""
+    """Store the secret, sealed by this database's key, for the move or the instance with that uuid."""
     remove(tx, [uuid])
     tx.execute(insert(pending_secrets).values(uuid=uuid, sealed=sealed, created_at=now))
 
 
 def store_new(tx: Connection, uuids: Iterable[str], sealed: str, now: datetime) -> None:
-    """The same secret is stored for each of these, which have none."""
+    """Store the same secret for each of these, which have none."""
     rows = [{"uuid": uuid, "sealed": sealed, "created_at": now} for uuid in uuids]
     if rows:
         tx.execute(insert(pending_secrets), rows)
@@ -34,7 +34,7 @@ def get(tx: Connection, uuid: str) -> str | None:
 
 
 def get_many(tx: Connection, uuids: Collection[str]) -> dict[str, str]:
-    """Those of the sealed secrets that are there, by uuid."""
+    """Those of the sealed secrets that exist, by uuid."""
     if not uuids:
         return {}
     statement = select(pending_secrets.c.uuid, pending_secrets.c.sealed)
@@ -42,11 +42,11 @@ def get_many(tx: Connection, uuids: Collection[str]) -> dict[str, str]:
 
 
 def pass_on(tx: Connection, source: str, target: str) -> None:
-    """The secret of the one is the other's, if there is one."""
+    """Give the secret of `source`, if it has one, to `target`."""
     tx.execute(update(pending_secrets).where(pending_secrets.c.uuid == source).values(uuid=target))
 
 
 def remove(tx: Connection, uuids: Collection[str]) -> None:
-    """None of these has a secret any more."""
+    """Remove the secrets of all of these."""
     if uuids:
         tx.execute(delete(pending_secrets).where(pending_secrets.c.uuid.in_(list(uuids))))

@@ -1,4 +1,4 @@
-"""Rows of `placement_notes`: why each instance landed where it did, as of its last choice of a host."""
+"""Rows of `placement_notes`: why the scheduler chose each instance's host, as of the last choice."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ def put(tx: Connection, notes: Mapping[str, Mapping[str, Any]], now: datetime) -
 
 
 def get(tx: Connection, instance_uuid: str) -> dict[str, Any] | None:
-    """None when there is none."""
+    """The instance's note; None when there is none."""
     condition = placement_notes.c.instance_uuid == instance_uuid
     found = tx.scalar(select(placement_notes.c.note).where(condition))
     return None if found is None else dict(json.loads(found))
 
 
 def remove(tx: Connection, instance_uuids: Collection[str]) -> int:
-    """Answers how many there were."""
+    """Remove the notes. Returns how many there were."""
     wanted, count = sorted(instance_uuids), 0
     for start in range(0, len(wanted), _CHUNK):
         part = wanted[start : start + _CHUNK]

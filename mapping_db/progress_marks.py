@@ -1,4 +1,4 @@
-"""Rows of `progress_marks`: where a long command stopped, so that the next run of it goes on there."""
+"""Rows of `progress_marks`: where a long command stopped, so that its next run continues there."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from mapping_db.schema import progress_marks
 
 
 def get(tx: Connection, name: str) -> str | None:
-    """None when the command has not begun, or came to its end."""
+    """The position where the command stopped; None when it has not begun, or has finished."""
     found: str | None = tx.scalar(select(progress_marks.c.position).where(progress_marks.c.name == name))
     return found
 
 
 def put(tx: Connection, name: str, position: str, now: datetime) -> None:
-    """All before the position is done. Of two runs at once the last one to say so counts; that costs only work."""
+    """Record that all before the position is done. Of two runs at once the last write counts: some work is repeated."""
     statement = update(progress_marks).where(progress_marks.c.name == name)
     if tx.execute(statement.values(position=position, updated_at=now)).rowcount:
         return
@@ -29,5 +29,5 @@ def put(tx: Connection, name: str, position: str, now: datetime) -> None:
 
 
 def clear(tx: Connection, name: str) -> None:
-    """The command came to its end; the next run starts over."""
+    """Remove the mark of a command that has finished; its next run starts over."""
     tx.execute(delete(progress_marks).where(progress_marks.c.name == name))

@@ -1,6 +1,6 @@
 """Rows of `project_cells` and `cell_projects`: projects confined to cells, and cells kept for projects.
 
-Every change makes `topology.version` grow, so all processes follow it as they follow the cells themselves.
+Every change increments `topology.version`, so all processes follow it as they follow the cells themselves.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from mapping_db.schema import cell_projects, project_cells
 
 @dataclass(frozen=True, slots=True)
 class ProjectCells:
-    """`pinned`: the ids of the cells that a project is confined to; a project that is not there goes anywhere.
+    """`pinned`: the ids of the cells that a project is confined to; other projects may use all cells.
     `kept`: the projects that a cell is kept for, by the cell's id; it matters where the cell is reserved."""
 
     pinned: Mapping[str, frozenset[int]] = field(default_factory=dict)
@@ -37,9 +37,9 @@ def every(tx: Connection) -> ProjectCells:
 
 
 def pin(tx: Connection, project_id: str, cell_ids: Iterable[int]) -> None:
-    """The project is confined to exactly these cells; without any, to none: it goes anywhere.
+    """Confine the project to exactly these cells; with none given, it may use all cells.
 
-    Whoever changes the project's cells meets at the one row of `topology`.
+    The one row of `topology` serialises changes of a project's cells.
     """
     cell_mappings.bump(tx)
     tx.execute(delete(project_cells).where(project_cells.c.project_id == project_id))
@@ -47,7 +47,7 @@ def pin(tx: Connection, project_id: str, cell_ids: Iterable[int]) -> None:
 
 
 def keep(tx: Connection, cell_id: int, project_ids: Iterable[str]) -> None:
-    """The cell is kept for these projects also."""
+    """Keep the cell for these projects also."""
     cell_mappings.bump(tx)
     wanted = sorted(set(project_ids))
     there = cell_projects.c.cell_id == cell_id
@@ -56,7 +56,7 @@ def keep(tx: Connection, cell_id: int, project_ids: Iterable[str]) -> None:
 
 
 def release(tx: Connection, cell_id: int, project_ids: Iterable[str] | None = None) -> int:
-    """The cell is no longer kept for these projects; None: for nobody. Answers how many it was kept for of them."""
+    """Stop keeping the cell for these projects (None: for any). Returns for how many of them it was kept."""
     cell_mappings.bump(tx)
     statement = delete(cell_projects).where(cell_projects.c.cell_id == cell_id)
     if project_ids is not None:

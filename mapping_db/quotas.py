@@ -1,8 +1,8 @@
-"""Rows of quotas: what projects and users may have, and what of the counted resources they have.
+"""Rows of quotas: the limits of projects and users, and their usage of the counted resources.
 
 instances, cores, ram and server groups are counted in `quota_usages` by the transaction that accepts a create or a
 delete; a conditional update of the project's row (user_id "") decides every race. Limits of the other resources are
-held by whoever counts the things themselves. -1 is no limit.
+checked where those objects are counted. -1 is no limit.
 """
 
 from __future__ import annotations
@@ -49,12 +49,12 @@ def class_limits_of(tx: Connection, class_name: str, defaults: Mapping[str, int]
 
 
 def set_limits(tx: Connection, project_id: str, limits: Mapping[str, int]) -> None:
-    """Give the project limits of its own."""
+    """Set limits of the project's own."""
     _put(tx, quotas, {"project_id": project_id}, limits)
 
 
 def set_user_limits(tx: Connection, project_id: str, user_id: str, limits: Mapping[str, int]) -> None:
-    """Give one user of the project limits of their own."""
+    """Set limits of one user in the project."""
     _put(tx, project_user_quotas, {"project_id": project_id, "user_id": user_id}, limits)
 
 
@@ -64,19 +64,19 @@ def set_class_limits(tx: Connection, class_name: str, limits: Mapping[str, int])
 
 
 def delete_limits(tx: Connection, project_id: str) -> None:
-    """Take away the project's own limits, and those of all its users. None there: no error."""
+    """Remove the project's own limits, and those of all its users. None there: no error."""
     tx.execute(delete(quotas).where(quotas.c.project_id == project_id))
     tx.execute(delete(project_user_quotas).where(project_user_quotas.c.project_id == project_id))
 
 
 def delete_user_limits(tx: Connection, project_id: str, user_id: str) -> None:
-    """Take away one user's own limits. None there: no error."""
+    """Remove one user's own limits. None there: no error."""
     table = project_user_quotas
     tx.execute(delete(table).where(table.c.project_id == project_id, table.c.user_id == user_id))
 
 
 def usage_of(tx: Connection, project_id: str, user_id: str = PROJECT) -> dict[str, int]:
-    """What the project, or one user in it, has of every counted resource."""
+    """How much the project, or one user in it, uses of every counted resource."""
     found = dict.fromkeys(COUNTED, 0)
     query = select(quota_usages.c.resource, quota_usages.c.in_use).where(
         quota_usages.c.project_id == project_id, quota_usages.c.user_id == user_id
@@ -94,8 +94,8 @@ def reserve(
     user_limits: Mapping[str, int] | None = None,
     also: Mapping[str, int] | None = None,
 ) -> None:
-    """Count `deltas` (resource → amount) as used by the project and the user, all of them or none; and `also` what is
-    only counted where somebody has begun to (`class_usage`).
+    """Count `deltas` (resource → amount) as used by the project and the user, all of them or none; `also`: amounts
+    that count only in rows that exist (`class_usage`).
 
     `limits` are the project's (`limits_of`), `user_limits` the user's where they have their own. Raises OverQuota,
     naming every resource that falls short; the caller's transaction must then be rolled back. A negative or zero
@@ -113,12 +113,12 @@ def reserve(
 
 
 def release(tx: Connection, project_id: str, user_id: str, deltas: Mapping[str, int]) -> None:
-    """Give back what was reserved, where it is counted; never below nothing."""
+    """Release what was reserved, in the rows that exist; never below zero."""
     change(tx, project_id, user_id, {name: -delta for name, delta in deltas.items()})
 
 
 def _claimed(tx: Connection, project_id: str, user_id: str, resources: Iterable[str]) -> dict[tuple[str, str], int]:
-    """What project and user have of the resources, their rows locked to the end of the transaction."""
+    """How much project and user use of the resources, their rows locked until the transaction ends."""
     wanted = [(owner, name) for owner in (PROJECT, user_id) for name in resources]
     query = select(quota_usages.c.user_id, quota_usages.c.resource, quota_usages.c.in_use).where(
         _rows_of(project_id, user_id, resources)
@@ -134,7 +134,7 @@ def _claimed(tx: Connection, project_id: str, user_id: str, resources: Iterable[
 
 
 def change(tx: Connection, project_id: str, user_id: str, deltas: Mapping[str, int]) -> None:
-    """What is counted of these has grown by so much, in the rows that are there."""
+    """Add the deltas, in the rows that exist."""
     # UPDATE quota_usages SET in_use = in_use + CASE resource … END, all rows in one statement
     after = quota_usages.c.in_use + case(deltas, value=quota_usages.c.resource, else_=0)
     statement = update(quota_usages).where(_rows_of(project_id, user_id, deltas))
@@ -160,7 +160,7 @@ def insert_unless_there(tx: Connection, table: Table, row: Mapping[str, Any]) ->
 def over_quota(
     short: list[str], deltas: Mapping[str, int], used: Mapping[str, int], limits: Mapping[str, int]
 ) -> OverQuota:
-    """That these resources fall short."""
+    """The error that these resources would exceed their limits."""
     return OverQuota(
         resources=", ".join(short),
         requested=", ".join(str(deltas[name]) for name in short),

@@ -1,4 +1,4 @@
-"""Rows of `request_specs`: what was asked of the scheduler for each instance, kept for its later moves."""
+"""Rows of `request_specs`: what each instance requires of the scheduler, stored for its later moves."""
 
 from __future__ import annotations
 
@@ -18,26 +18,26 @@ def insert_new(tx: Connection, specs: Iterable[RequestSpec], now: datetime) -> N
 
 
 def get(tx: Connection, instance_uuid: str) -> RequestSpec | None:
-    """None when there is none."""
+    """The instance's request spec; None when there is none."""
     condition = request_specs.c.instance_uuid == instance_uuid
     found: RequestSpec | None = tx.scalar(select(request_specs.c.spec).where(condition))
     return found
 
 
 def get_many(tx: Connection, instance_uuids: Iterable[str]) -> dict[str, RequestSpec]:
-    """Those of the specs that are there, by instance uuid."""
+    """Those of the specs that exist, by instance uuid."""
     condition = request_specs.c.instance_uuid.in_(list(instance_uuids))
     rows = tx.execute(select(request_specs.c.instance_uuid, request_specs.c.spec).where(condition))
     return {row.instance_uuid: row.spec for row in rows}
 
 
 def replace(tx: Connection, spec: RequestSpec) -> bool:
-    """Store another wish list for the instance (after a resize). False when it has none."""
+    """Replace the instance's request spec (after a resize). False when it has none."""
     condition = request_specs.c.instance_uuid == spec.instance_uuid
     return bool(tx.execute(update(request_specs).where(condition).values(spec=spec)).rowcount)
 
 
 def remove(tx: Connection, instance_uuids: Iterable[str]) -> int:
-    """Answers how many there were."""
+    """Remove the specs. Returns how many there were."""
     condition = request_specs.c.instance_uuid.in_(list(instance_uuids))
     return tx.execute(delete(request_specs).where(condition)).rowcount

@@ -74,8 +74,8 @@ cell_mappings = Table(
     Column("weight", Integer, nullable=False, server_default="100"),
     Column("reserved", Boolean, nullable=False, server_default=false()),
 )
-"""`weight`: how much of what is new the cell is to get, 0 (nothing: it is drained) to 100. `reserved`: only the
-projects of `cell_projects` get anything there."""
+"""`weight`: the cell's share of new servers, 0 (none: it is drained) to 100. `reserved`: only the projects of
+`cell_projects` get servers there."""
 
 cell_projects = Table(
     "cell_projects",
@@ -83,7 +83,7 @@ cell_projects = Table(
     Column("cell_id", Integer, ForeignKey("cell_mappings.id", ondelete="CASCADE"), primary_key=True),
     Column("project_id", exact(255), primary_key=True),
 )
-"""For whom a reserved cell is kept."""
+"""The projects that a reserved cell is kept for."""
 
 project_cells = Table(
     "project_cells",
@@ -123,7 +123,7 @@ instance_mappings = Table(
     Index("ix_instance_mappings_cells", "project_id", "cell_id"),
 )
 """Which cell owns each instance. `id` is the creation sequence; `epoch` grows with each change of `cell_id`;
-`queued_for_delete`: a delete was accepted (and its quota given back); `gone`: nothing is left to show."""
+`queued_for_delete`: a delete was accepted (and its quota released); `gone`: the instance is deleted."""
 
 # -- accepted, in no cell yet -----------------------------------------------------------------
 
@@ -142,7 +142,7 @@ build_requests = Table(
     Column("owner", exact(255)),
     Column("lease_until", Utc, index=True),
 )
-"""Whoever deletes the row has settled the race of build and delete."""
+"""The transaction that deletes the row settles the race of build and delete."""
 
 request_specs = Table(
     "request_specs",
@@ -159,7 +159,7 @@ placement_notes = Table(
     Column("created_at", Utc, nullable=False, index=True),
     Column("note", Text, nullable=False),
 )
-"""Why an instance landed where it did, as of its last choice of a host."""
+"""Why the scheduler chose each instance's host, as of the last choice."""
 
 # -- on the way from one host to another --------------------------------------------------------
 
@@ -192,7 +192,7 @@ moves = Table(
     Index("ix_moves_source", "source_host", "finished_at"),
 )
 """Moves of instances, run by super-conductors. `active` is the instance's uuid while no other move of it may begin,
-else NULL. The row's fence decides who writes on."""
+else NULL. The row's fence decides which super-conductor may write."""
 
 pending_secrets = Table(
     "pending_secrets",
@@ -201,7 +201,8 @@ pending_secrets = Table(
     Column("sealed", Text, nullable=False),
     Column("created_at", Utc, nullable=False),
 )
-"""Sealed passwords that hosts are to get: of moves by the move's uuid, of build requests by the instance's."""
+"""Sealed passwords that are still to be sent to hosts: of moves by the move's uuid, of build requests by the
+instance's."""
 
 host_moves = Table(
     "host_moves",
@@ -341,7 +342,7 @@ instance_group_members = Table(
     Column("host", exact(255)),
     Index("ix_instance_group_members_instance", "instance_uuid"),
 )
-"""`host` is set in the transaction that claims it, under a lock on the group's row: so policies hold in races."""
+"""`host` is set in the transaction that claims it, under a lock on the group's row: so races can't break policies."""
 
 # -- placement --------------------------------------------------------------------------------
 
@@ -375,7 +376,7 @@ inventories = Table(
     Index("ix_inventories_class", "resource_class"),
 )
 """`capacity` is floor((total - reserved) * allocation_ratio). A claim is UPDATE … SET used = used + n WHERE
-used + n <= capacity, so over-commit can't happen whoever races."""
+used + n <= capacity, so races can't over-commit."""
 
 resource_classes = Table(
     "resource_classes",
@@ -434,7 +435,7 @@ placement_changes = Table(
     Column("resource_provider_id", Integer, nullable=False),
     Column("created_at", Utc, nullable=False, index=True),
 )
-"""A row for each change of a provider (inventory, traits, aggregates, use), written with it; provider 0 stands for
+"""A row for each change of a provider (inventory, traits, aggregates, use), written with it; provider 0 means
 the host aggregates. Schedulers follow it by id; old rows are purged, but never the newest."""
 
 sealing_keys = sealing_keys_table(metadata)

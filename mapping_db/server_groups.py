@@ -1,7 +1,7 @@
-"""Server groups: who is a member, and on which host it has been placed.
+"""Server groups: their members, and the host on which each was placed.
 
-A member's host is set in the transaction that claims it, under a lock on the group's row; so two schedulers can't both
-be right about a group, and its policy holds in races.
+A member's host is set in the transaction that claims it, under a lock on the group's row; so two schedulers can't
+break a group's policy by placing members at the same time.
 """
 
 from __future__ import annotations
@@ -74,8 +74,8 @@ def get(tx: Connection, uuid: str) -> Group:
 
 
 def by_uuids(tx: Connection, uuids: Collection[str], *, lock: bool = False) -> dict[str, Group]:
-    """Those of the groups that exist. With `lock`, their rows are held to the end of the transaction, taken in the
-    order of their uuids, and the members are read after that."""
+    """Those of the groups that exist. With `lock`, their rows are locked until the transaction ends, in the order
+    of their uuids, and the members are read after that."""
     if not uuids:
         return {}
     query = select(table).where(table.c.uuid.in_(sorted(uuids))).order_by(table.c.uuid)
@@ -97,14 +97,14 @@ def count(tx: Connection, project_id: str) -> int:
 
 
 def remove(tx: Connection, uuid: str) -> None:
-    """The group is gone; its servers stay. Raises ServerGroupNotFound."""
+    """Remove the group; its servers stay. Raises ServerGroupNotFound."""
     group_id = _id(tx, uuid)
     tx.execute(delete(members).where(members.c.group_id == group_id))
     tx.execute(delete(table).where(table.c.id == group_id))
 
 
 def join(tx: Connection, uuid: str, instance_uuids: Collection[str]) -> None:
-    """The instances are members, on no host yet. Raises ServerGroupNotFound."""
+    """Add the instances as members, on no host yet. Raises ServerGroupNotFound."""
     group_id = _id(tx, uuid)
     rows = [{"group_id": group_id, "instance_uuid": instance} for instance in sorted(instance_uuids)]
     if rows:
@@ -112,7 +112,7 @@ def join(tx: Connection, uuid: str, instance_uuids: Collection[str]) -> None:
 
 
 def leave(tx: Connection, instance_uuids: Sequence[str]) -> None:
-    """The instances are in no group."""
+    """Remove the instances from their groups."""
     tx.execute(delete(members).where(members.c.instance_uuid.in_(instance_uuids)))
 
 
@@ -124,7 +124,7 @@ def of_instance(tx: Connection, instance_uuid: str) -> str | None:
 
 
 def place(tx: Connection, group: Group, instance_uuid: str, host: str | None) -> None:
-    """The member is on that host now. Call it with the group's row locked."""
+    """Record the member's host. Call it with the group's row locked."""
     where = (members.c.group_id == group.id) & (members.c.instance_uuid == instance_uuid)
     if tx.execute(update(members).where(where).values(host=host)).rowcount:
         return

@@ -1,4 +1,4 @@
-"""Whether one server of one cell (its database or its queue) is worth asking, as one process sees it."""
+"""Whether a process sends requests to one server of one cell (its database or its queue)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _PAUSES = Backoff(FIRST_PAUSE, LONGEST_PAUSE, spread=(0.8, 1.2))
 
 
 class Breaker:
-    """Closed: ask. Open: don't, until a probe has been answered; probes come at growing intervals.
+    """Closed: requests are sent. Open: none are, until a probe was answered; probes are sent at growing intervals.
 
     It is opened by a failure and closed by a probe, never by users' requests.
     """
@@ -28,20 +28,20 @@ class Breaker:
         self._failures = 0
         self._next_probe = 0.0
         self.reason = ""
-        """Why it is open; empty when it is closed. Never holds a password."""
+        """Why it is open; empty when it is closed. Never contains a password."""
 
     @property
     def is_open(self) -> bool:
         return bool(self.reason)
 
     def open(self, reason: str) -> bool:
-        """Open it, or note that a probe failed again. True for the one caller who found it closed."""
+        """Open it, or record that another probe failed. True for the one caller that found it closed."""
         with self._lock:
             first = not self.reason
             if first:
                 self._failures = 0
             elif self._clock.monotonic() < self._next_probe:
-                return False  # a straggler of the same failure
+                return False  # a late report of the same failure
             self.reason = reason or "failed"
             self._failures += 1
             self._next_probe = self._clock.monotonic() + _PAUSES.pause(self._failures)
@@ -50,7 +50,7 @@ class Breaker:
         return first
 
     def close(self) -> None:
-        """A probe was answered."""
+        """Close it: a probe was answered."""
         with self._lock:
             if not self.reason:
                 return
@@ -58,5 +58,5 @@ class Breaker:
         log.info("breaker closed", extra=about(None, cell=self._cell, what=self._resource))
 
     def wants_probe(self) -> bool:
-        """Whether it is open and the time for another probe has come."""
+        """Whether it is open and another probe is due."""
         return self.is_open and self._clock.monotonic() >= self._next_probe

@@ -1,4 +1,4 @@
-"""How many threads of this process may be in one server of one cell, and which of them are in it now."""
+"""How many threads of this process may use one server of one cell, and which use it now."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from cell_service.context import Clock, Deadline
 
 
 class Full(Exception):
-    """As many are in, and wait, as may."""
+    """All places are taken, and as many callers wait as may."""
 
 
 class Overdue(Exception):
@@ -22,7 +22,7 @@ class Refused(Exception):
 
 
 class Flight:
-    """One caller's stay: since when, until when, and the driver's connection that it holds (None: none yet)."""
+    """One caller's use of the server: since when, until when, and its driver's connection (None: none yet)."""
 
     __slots__ = ("connection", "deadline", "entered", "overdue")
 
@@ -30,11 +30,11 @@ class Flight:
         self.entered, self.deadline = entered, deadline
         self.connection: Any = None
         self.overdue = False
-        """It has been cut off because its deadline was over."""
+        """Whether it was cut off because its deadline was over."""
 
 
 class Bulkhead:
-    """At most `size` callers are in at once, at most `waiting` more wait; nobody waits once `refused` says why not."""
+    """At most `size` callers are in at once, at most `waiting` more wait; none waits once `refused` gives a reason."""
 
     def __init__(self, size: int, waiting: int, clock: Clock, refused: Callable[[], str]) -> None:
         self._size, self._may_wait, self._clock, self._refused = size, waiting, clock, refused
@@ -44,7 +44,7 @@ class Bulkhead:
         self.last_used = clock.monotonic()
 
     def enter(self, deadline: Deadline) -> Flight:
-        """Go in, waiting for a place if need be. Raises Refused, Full, Overdue."""
+        """Take a place, waiting for one if need be. Raises Refused, Full, Overdue."""
         with self._changed:
             if len(self._flights) >= self._size:
                 self._await_place(deadline)
@@ -64,12 +64,12 @@ class Bulkhead:
                 self._changed.notify()
 
     def wake(self) -> None:
-        """Let those who wait look again whether they still may."""
+        """Wake waiting callers, so that they check again whether they are refused."""
         with self._changed:
             self._changed.notify_all()
 
     def flights(self) -> list[Flight]:
-        """Who is in now. (Empty without taking the lock: the common case.)"""
+        """The callers that are in now. (Empty without taking the lock: the common case.)"""
         if not self._flights:
             return []
         with self._changed:

@@ -1,4 +1,4 @@
-"""A cell's queue as this process uses it: a transport opened at the first use, closed when idle, behind its guard."""
+"""A cell's queue as a process uses it: a transport opened at the first use, closed when idle, behind its guard."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ PROBE_SECONDS = 0.4
 
 
 class CellBus:
-    """A Transport that raises CellUnavailable where the queue itself is at fault."""
+    """A Transport that raises CellUnavailable when the queue itself fails."""
 
     def __init__(
         self, cell: str, url: str, clock: Clock, *, places: int, waiting: int, open_transport: OpenTransport
@@ -30,7 +30,7 @@ class CellBus:
         self._transport: Transport | None = None
 
     def cast(self, topic: str, body: bytes, *, timeout: float) -> None:
-        """Raises NobodyThere, CellUnavailable."""
+        """Raises NoConsumer, CellUnavailable."""
         with self.guard.flight(Deadline.after(timeout, self._clock)):
             try:
                 self._opened(topic).cast(topic, body, timeout=timeout)
@@ -38,7 +38,7 @@ class CellBus:
                 raise self._failed(error) from error
 
     def call(self, topic: str, body: bytes, *, timeout: float) -> bytes:
-        """Raises NobodyThere, CellUnavailable, and DeadlineExceeded when the peer, not the queue, is late."""
+        """Raises NoConsumer, CellUnavailable, and DeadlineExceeded when the peer, not the queue, is late."""
         with self.guard.flight(Deadline.after(timeout, self._clock)):
             try:
                 return self._opened(topic).call(topic, body, timeout=timeout)
@@ -63,11 +63,11 @@ class CellBus:
             raise Failed(str(error), unreachable=True) from error
 
     def cut_off(self) -> None:
-        """Closing the transport is what frees its callers; that may itself wait for the server."""
+        """Close the transport, on a thread of its own since that may wait for the server: its callers return."""
         threading.Thread(target=self.shut, name="close-transport", daemon=True).start()
 
     def cut_one(self, flight: Flight) -> None:
-        """Transports keep to their own time-outs."""
+        """Nothing: transports have time-outs of their own."""
 
     def shut(self) -> None:
         """Close the connection; the next use opens a new one."""
@@ -88,7 +88,7 @@ class CellBus:
                     self._transport = self._open_transport(self.url)
                 except QueueUnavailable:
                     raise
-                except Exception as error:  # a URL is outside data
+                except Exception as error:  # a URL is outside data: any driver may refuse it with its own error
                     raise QueueUnavailable(reason=f"its URL is not usable ({type(error).__name__})") from error
             return self._transport
 

@@ -1,4 +1,4 @@
-"""A cell's database as this process uses it: opened at the first use, closed when idle, behind its guard."""
+"""A cell's database as a process uses it: opened at the first use, closed when idle, behind its guard."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ CONNECT_SECONDS = 0.4
 class CellDatabase:
     """The same verbs as cell_service.db.sql.engine.Database, each by a deadline.
 
-    A thread that is in must not go in again before it is out: all places might be held by such.
+    A thread that is in must not enter again before it has left: all places might be taken by such threads.
     """
 
     def __init__(
@@ -47,7 +47,7 @@ class CellDatabase:
 
     @property
     def is_local(self) -> bool:
-        """A file that this process reads itself: no server that could be silent, and nothing to wait for."""
+        """Whether it is a file that this process reads itself: there is no server that could be unreachable."""
         return self.url.startswith("sqlite")
 
     @contextlib.contextmanager
@@ -67,7 +67,7 @@ class CellDatabase:
     def run(self, work: Callable[[Connection], T], deadline: Deadline) -> T:
         """A transaction, run again after deadlocks. Raises CellUnavailable.
 
-        When the connection breaks while it commits, nobody knows whether it did: then too.
+        It also raises when the connection breaks during the commit, whose outcome is then unknown.
         """
         with self.guard.flight(deadline) as flight:
 
@@ -101,7 +101,7 @@ class CellDatabase:
 
     def probe(self) -> None:
         if self.is_local and not self.guard.breaker.is_open:
-            return  # no server that could be silent; slow means that this process or its disk is
+            return  # there is no server; when it is slow, this process or its disk is
         try:
             with self._opening:
                 if self._for_probes is None:
@@ -138,12 +138,12 @@ class CellDatabase:
             if self._database is None:
                 try:
                     self._database = self._open_database(self.url, self._limits)
-                except Exception as error:  # a URL is outside data: any driver may object to it in its own way
+                except Exception as error:  # a URL is outside data: any driver may refuse it with its own error
                     raise DatabaseUnavailable(reason=f"its URL is not usable ({type(error).__name__})") from error
             return self._database
 
     def _failed(self, flight: Flight, error: DatabaseUnavailable) -> CellUnavailable:
-        """Judge what happened to a caller, and say it in his words."""
+        """Report a caller's failure to the guard, and translate it into CellUnavailable."""
         reason = str(error.fields["reason"])
         if flight.overdue:
             return self.guard.unavailable("no answer in time")

@@ -1,9 +1,9 @@
-"""Keeps one server of one cell from costing this process more than it should: bulkhead, breaker and probes together.
+"""Limits what one server of one cell costs a process: bulkhead, breaker and probes together.
 
-Work runs on its caller's thread. Whatever is in flight for long makes the process ask the server something trivial,
-out of band; no quick answer to that opens the breaker and cuts off everybody who waits for the server. So slow work on
-a healthy server goes on, and a frozen or black-holed server costs its first callers about half a second, later ones
-nothing.
+Work runs on its caller's thread. When a request is in flight for long, the process probes the server with a trivial
+request, out of band; without a quick answer the breaker opens, and all callers that wait for the server are cut off.
+So slow work on a healthy server goes on, and a frozen or black-holed server costs its first callers about half a
+second, later ones nothing.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ log = logging.getLogger(__name__)
 TICK_SECONDS = 0.05
 PATIENCE_SECONDS = 0.15
 PROBE_CHECKS = 4.0
-"""After so many looks a probe is given up. Looks weigh less while they come late: then this process gets no processor
-time, and the answer may long be there."""
+"""After so many checks a probe is given up. Late checks count less: this process gets no processor time then, and the
+answer may have arrived long ago."""
 
 
 class Failed(Exception):
@@ -39,16 +39,16 @@ class Failed(Exception):
 
 
 class Server(Protocol):
-    """What a guard needs of the server that it guards."""
+    """What a guard needs of its server."""
 
     def probe(self) -> None:
-        """Raises Failed unless it answers something trivial in a fraction of a second."""
+        """Raises Failed unless the server answers a trivial request in a fraction of a second."""
 
     def cut_off(self) -> None:
-        """Make everybody who waits for it return at once."""
+        """Make all callers that wait for the server return at once."""
 
     def cut_one(self, flight: Flight) -> None:
-        """Make one caller return, as far as that can be done."""
+        """Make one caller return, where that is possible."""
 
     def shut(self) -> None:
         """Close all connections; the next use opens new ones."""
@@ -56,7 +56,7 @@ class Server(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class ServerHealth:
-    """`reason` says why the breaker is open; empty when all is well."""
+    """`reason` says why the breaker is open; empty when it is closed."""
 
     reason: str
     in_flight: int
@@ -84,7 +84,7 @@ class Guard:
 
     @contextlib.contextmanager
     def flight(self, deadline: Deadline) -> Iterator[Flight]:
-        """A stay in the server. Raises CellUnavailable: at once when the breaker is open or too many wait."""
+        """One use of the server. Raises CellUnavailable: at once when the breaker is open or too many callers wait."""
         try:
             flight = self.bulkhead.enter(deadline)
         except Refused:
@@ -102,14 +102,14 @@ class Guard:
         return CellUnavailable(cell=self._cell, what=self._resource, reason=masked(reason))
 
     def lost(self, reason: str, *, unreachable: bool) -> None:
-        """The server failed beyond doubt: open the breaker; when it was silent, free those who wait for it."""
+        """The server has certainly failed: open the breaker; if it was unreachable, cut off the callers that wait."""
         self.breaker.open(masked(reason))
         if unreachable:
             self._server.cut_off()
         self.bulkhead.wake()
 
     def suspect(self) -> None:
-        """Something went wrong that may be the server's fault: probe it now."""
+        """Probe the server now: a failure may have been its fault."""
         if not self.breaker.is_open:
             self._start_probe()
 
@@ -121,12 +121,12 @@ class Guard:
             self._start_probe()
 
     def retire(self) -> None:
-        """The topology no longer names the server: close it, and refuse those who still hold on to it."""
+        """Close a server that the topology no longer names, and refuse callers that still use it."""
         self.breaker.open("its cell mapping has changed")
         self._server.shut()
 
     def idle_seconds(self) -> float:
-        """For how long nobody has been in; 0.0 while somebody is."""
+        """For how long no caller has been in; 0.0 while one is."""
         if self.bulkhead.flights():
             return 0.0
         return self._clock.monotonic() - self.bulkhead.last_used
@@ -144,7 +144,7 @@ class Guard:
             self.lost("no answer to a probe", unreachable=True)
 
     def _check_flights(self) -> bool:
-        """Cut off callers whose deadline is over. Whether the server should be probed."""
+        """Cut off callers whose deadline is over. Returns whether the server should be probed."""
         now = self._clock.monotonic()
         long = False
         for flight in self.bulkhead.flights():

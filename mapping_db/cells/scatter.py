@@ -1,4 +1,4 @@
-"""Asking many cells at once: answers and failures, both values, by one deadline."""
+"""Work on many cells at once: answers and failures, both values, by one deadline."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ IDLE_SECONDS = 30.0
 
 @dataclass(frozen=True, slots=True)
 class Gathered(Generic[T]):
-    """What each cell said, by cell id. Every cell asked is in exactly one of the two."""
+    """Answers and failures, by cell id. Every cell is in exactly one of the two."""
 
     answers: Mapping[int, T]
     failures: Mapping[int, PolycellError]
 
 
 class Threads:
-    """Threads shared by all cells, of which each cell may hold `per_cell` at a time. They end when idle."""
+    """Threads shared by all cells, of which each cell may use `per_cell` at a time. They end when idle."""
 
     def __init__(self, per_cell: int, backlog: int) -> None:
         self._per_cell, self._most_waiting = per_cell, backlog
@@ -72,7 +72,7 @@ class Threads:
                     if self._idle:
                         self._idle -= 1
                         return
-                cell_id, job = self._ready.get()  # given to us at the last moment
+                cell_id, job = self._ready.get()  # a job was put just before the thread would have ended
 
 
 @dataclass(slots=True)
@@ -88,7 +88,7 @@ class _Ask(Generic[T]):
 
     def run(self, cell_id: int, work: Callable[[], T]) -> None:
         with self.lock:
-            if cell_id not in self.missing:  # the deadline was over before it began
+            if cell_id not in self.missing:  # the deadline was over before this cell's work began
                 return
         answer: T | None = None
         failure: PolycellError | None = None
@@ -97,7 +97,7 @@ class _Ask(Generic[T]):
             answer = work()
         except PolycellError as error:
             failure = error
-        except Exception as error:  # noqa: BLE001  the edge of a thread: it flies in the asker's
+        except Exception as error:  # noqa: BLE001  the edge of a thread: it is raised in the caller's
             bug = error
         with self.lock:
             if cell_id not in self.missing:
@@ -114,7 +114,7 @@ class _Ask(Generic[T]):
 
 
 class Pending(Generic[T]):
-    """What one cell was asked, and its answer once there is one."""
+    """One cell's work, and its answer once there is one."""
 
     def __init__(self, cell_id: int) -> None:
         self._ask: _Ask[T] = _Ask({cell_id})
@@ -136,7 +136,7 @@ class Pending(Generic[T]):
         return ask.answers[self._cell_id]
 
     def fail(self, failure: PolycellError) -> None:
-        """The answer is this failure."""
+        """Make this failure the answer."""
 
         def work() -> T:
             raise failure
@@ -149,7 +149,7 @@ class Pending(Generic[T]):
 
 
 def begin(cell_id: int, work: Callable[[], T], threads: Threads) -> Pending[T]:
-    """Have one cell's work begun; its answer may be waited for later, or never."""
+    """Begin one cell's work; the caller may wait for its answer later, or never."""
     pending: Pending[T] = Pending(cell_id)
     if not threads.submit(cell_id, lambda: pending.run(work)):
         pending.fail(CellUnavailable(cell=cell_id, reason="too many requests wait for it"))
@@ -161,8 +161,8 @@ def gather(
 ) -> Gathered[T]:  # fmt: skip
     """Do every cell's work; a cell that has not answered by the deadline is among the failures.
 
-    One cell's work is done on the caller's thread, and so is that of `local` ones, which wait for nobody. What is not
-    a PolycellError is a bug and flies.
+    A single cell's work is done on the caller's thread, and so is that of `local` cells, which wait for no server.
+    An error that is no PolycellError is a bug and propagates.
     """
     ask: _Ask[T] = _Ask(set(works))
     if len(works) == 1:

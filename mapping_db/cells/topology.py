@@ -1,4 +1,4 @@
-"""Which cells there are, as the newest known state of the global database has it; kept while that is down."""
+"""All cells, as of the newest known state of the global database; kept while that is down."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """All cells, cell0 among them, by id and in its order, URLs filled in; and which projects belong where."""
+    """All cells, cell0 among them, by id and in its order, URLs filled in; and which projects belong to which cells."""
 
     version: int
     by_id: Mapping[int, CellMapping]
@@ -36,10 +36,10 @@ class Topology:
         self._reading = threading.Lock()
         self._unreachable = False
         self.newest: Snapshot | None = None
-        """None: nothing was read yet."""
+        """None: no snapshot was read yet."""
 
     def read(self) -> Snapshot:
-        """Look at the version, and at the mappings when it is another one. Raises DatabaseUnavailable."""
+        """Read the version, and the mappings if it has changed. Raises DatabaseUnavailable."""
         with self._reading:
             with self._db.connect() as tx:
                 version = cell_mappings.topology_version(tx)
@@ -56,7 +56,7 @@ class Topology:
         return self.newest or self.read()
 
     def watch(self) -> Snapshot | None:
-        """As `read`, but a global database that is down leaves what is known. None when nothing is."""
+        """As `read`, but while the global database is down, the newest known snapshot; None when there is none."""
         try:
             found = self.read()
         except DatabaseUnavailable as error:
@@ -76,6 +76,6 @@ class Topology:
                 transport_url=fill(mapping.transport_url, self._own_transport_url),
                 database_connection=fill(mapping.database_connection, self._own_database_url),
             )
-        except Invalid as error:  # this cell cannot be reached, the others can
+        except Invalid as error:  # only this cell cannot be reached
             log.error("cell mapping is not usable", extra=about(None, cell=mapping.shown, reason=str(error)))
             return mapping

@@ -1,4 +1,4 @@
-"""The variables that the URLs of a cell mapping may hold, filled from the URL that the process itself is given.
+"""The variables that the URLs of a cell mapping may have, filled from the process's own URL.
 
 So each process can reach a cell's servers with credentials of its own: a mapping with `rabbit://{username}:{password}@
 cell1/` read where `transport_url = rabbit://api1:secret@top/` means `rabbit://api1:secret@cell1/`. Variables are
@@ -52,7 +52,7 @@ def _values(url: str) -> dict[str, str]:
 
 
 def _place(place: str) -> dict[str, str]:
-    """What `user:password@host:port` has of the four."""
+    """Those of the four variables that `user:password@host:port` has."""
     login, _, address = place.rpartition("@")
     username, colon, password = login.partition(":")
     hostname, _, port = address.rpartition(":") if _PORT.search(address) else (address, "", "")

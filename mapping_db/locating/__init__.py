@@ -1,1 +1,1 @@
-"""Which cell an instance is in: caches, the mapping, and asking again where it went."""
+"""Which cell an instance is in: caches, the mapping, and how a moved instance is followed."""

@@ -1,4 +1,4 @@
-"""What the global side still remembers of deleted instances, forgotten when their cells archive them."""
+"""The global rows of deleted instances, removed when their cells archive them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from mapping_db.schema import (
 
 
 def forgettable(tx: Connection, uuids: Sequence[str], cell_id: int) -> list[str]:
-    """Those of a cell's instances that nothing is to be done for here: gone, or never mapped, and not on the move."""
+    """Those of a cell's instances without unfinished global work: gone or never mapped, and without a move."""
     columns = (instance_mappings.c.instance_uuid, instance_mappings.c.cell_id, instance_mappings.c.gone)
     rows = tx.execute(select(*columns).where(instance_mappings.c.instance_uuid.in_(uuids)))
     kept = {row.instance_uuid for row in rows if not row.gone or row.cell_id != cell_id}
@@ -30,9 +30,9 @@ def forgettable(tx: Connection, uuids: Sequence[str], cell_id: int) -> list[str]
 
 
 def forget(tx: Connection, uuids: Sequence[str]) -> Counter[str]:
-    """Nothing global is left of the instances, which are gone. Rows removed, by table.
+    """Remove all global rows of the instances, which are gone. Rows removed, by table.
 
-    Allocations that should not be there any more are left to who looks after them; the consumer goes with the last.
+    Orphaned allocations are left to the check for them; the consumer is removed with the last one.
     """
     wanted = list(uuids)
     if not wanted:
@@ -51,7 +51,7 @@ def forget(tx: Connection, uuids: Sequence[str]) -> Counter[str]:
 
 
 def gone_page(tx: Connection, *, after_id: int, limit: int) -> list[tuple[int, str, int | None]]:
-    """Mappings of which nothing is left to show, by id after that one: id, instance, cell."""
+    """Mappings of deleted instances, by id, after that id: id, instance, cell."""
     columns = (instance_mappings.c.id, instance_mappings.c.instance_uuid, instance_mappings.c.cell_id)
     where = instance_mappings.c.gone.is_(True) & (instance_mappings.c.id > after_id)
     rows = tx.execute(select(*columns).where(where).order_by(instance_mappings.c.id).limit(limit))

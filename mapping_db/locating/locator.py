@@ -1,7 +1,7 @@
 """Which cell owns an instance: process-local LRU, then a cache shared with other processes, then the global database.
 
-Caches hold hints. A location carries the epoch of its mapping, older never replaces newer, and a cell that does not
-own an instance says so (see mapping_db.locating.routing): so correctness never depends on what is cached here.
+What is cached may be out of date. A location has the epoch of its mapping, older never replaces newer, and a cell that
+does not own an instance says so (see mapping_db.locating.routing): so correctness never depends on the caches.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Locator:
         self._remembered = 0
 
     def find(self, instance_uuid: str, *, fresh: bool = False) -> Location:
-        """Where the instance lives; `fresh`: asked of the database, and the caches corrected.
+        """Where the instance lives; `fresh`: read from the database, and the caches are corrected.
 
         Raises InstanceNotFound (also, without a query, for ids that are no uuids), DatabaseUnavailable.
         """
@@ -89,12 +89,12 @@ class Locator:
         return found
 
     def remember(self, location: Location) -> None:
-        """Take over a location just written to the database, unless something newer is known."""
+        """Cache a location just written to the database, unless a newer one is known."""
         with self._lock:
             self._unknown.pop(location.instance_uuid, None)
             self._remembered += 1
         if location.cell_id is None:
-            return  # it will change soon, and no cell could tell that it has
+            return  # it will change soon, and no cell could report the change
         self._keep([location])
         if self._shared is not None:
             self._shared.set(key(location.instance_uuid), pack(location))
@@ -106,10 +106,10 @@ class Locator:
         if self._shared is not None:
             self._shared.delete(key(instance_uuid))
 
-    # -- asking ---------------------------------------------------------------------------------
+    # -- looking up -----------------------------------------------------------------------------
 
     def _answer(self, instance_uuid: str, question: _Question) -> None:
-        """Find the answer for all who ask this now."""
+        """Find the answer for all callers that wait for it."""
         try:
             location = self._from_shared(instance_uuid)
             question.location = location or self._from_database(instance_uuid)
@@ -117,7 +117,7 @@ class Locator:
                 self._keep([location])
             else:
                 self.remember(question.location)
-        except Exception as error:  # noqa: BLE001  raised by everybody who asked
+        except Exception as error:  # noqa: BLE001  raised in every caller that waits
             question.error = error
         finally:
             with self._lock:
@@ -125,8 +125,8 @@ class Locator:
             question.answered.set()
 
     def _correct(self, instance_uuid: str) -> Location:
-        """The database is right. A cached epoch that is ahead of it is of a database that was restored, or of a
-        move that our read just missed: then nothing stays cached."""
+        """Read the location from the database, and correct the caches. A cached epoch ahead of the database's is from
+        before the database was restored, or of a move that this read just missed: then nothing stays cached."""
         try:
             location = self._from_database(instance_uuid)
         except InstanceNotFound:
@@ -153,14 +153,14 @@ class Locator:
         if location is not None:
             return location
         with self._lock:
-            if remembered == self._remembered:  # else it may have been created since we read
+            if remembered == self._remembered:  # else it may have been created since the read
                 self._unknown[instance_uuid] = self._clock.monotonic() + UNKNOWN_SECONDS
             if len(self._unknown) > UNKNOWN_SIZE:
                 self._unknown.popitem(last=False)
         raise InstanceNotFound(instance_id=instance_uuid)
 
     def _keep(self, locations: Iterable[Location]) -> None:
-        """Put them into the process's own cache, except where that knows something newer."""
+        """Put them into the process's own cache, except where that has newer ones."""
         with self._lock:
             for location in locations:
                 known = self._near.get(location.instance_uuid)
@@ -172,7 +172,7 @@ class Locator:
 
 
 class _Question:
-    """A location that is being looked up, perhaps for several who ask at once."""
+    """A location that is being looked up, perhaps for several callers at once."""
 
     __slots__ = ("answered", "error", "location")
 

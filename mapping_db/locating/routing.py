@@ -1,5 +1,5 @@
-"""The way to the cells that own instances. An instance that is not where it was looked for is looked for again, where
-its mapping says that it is by then: written once, in `follow`, for one instance and for many."""
+"""Requests to the cells that own instances. When a cell does not have an instance, its mapping is read again, and the
+request goes to the cell that it names: written once, in `follow`, for one instance and for many."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ def follow(
 ) -> None:
     """Visit each instance where it is.
 
-    `visit` answers those that it did not find there; `look_up` then says afresh where those are, and each whose place
-    has changed is visited there. The others are gone.
+    `visit` returns those that it did not find there; `look_up` then reads where those are, and each whose place has
+    changed is visited there. The others are gone.
     """
     for _ in range(MOST_MOVES):
         lost = visit(places)
@@ -54,7 +54,7 @@ def in_cell(
     deadline: Deadline,
     unplaced: Callable[[Location], T] | None = None,
 ) -> T:
-    """What `work` answers in the cell that owns the instance, `unplaced` for an instance that is in no cell yet.
+    """What `work` returns in the cell that owns the instance, or `unplaced` for an instance that is in no cell yet.
 
     Either raises InstanceNotHere, having changed nothing, when the instance is not there; then its mapping is followed.
     Raises InstanceNotFound for an instance that is gone, InstanceNotReady without `unplaced`, CellUnavailable,
@@ -88,7 +88,7 @@ def in_cell(
 
 @dataclass(slots=True)
 class Owned(Generic[T]):
-    """What the owning cells know of instances. `rows` are by uuid, without those that are gone; `unread` are the
+    """Instances as their owning cells have them. `rows` are by uuid, without those that are gone; `unread` are the
     instances whose cells failed (`failures`); `cells` have answered."""
 
     rows: dict[str, T] = field(default_factory=dict)
@@ -104,8 +104,8 @@ def read_owned(
     deadline: Deadline,
     unplaced: Callable[[list[str]], dict[str, T]] | None = None,
 ) -> Owned[T]:
-    """Read instances in the cells that own them, all cells at once. `places` says where they were last known to be
-    (None: in no cell yet, which `unplaced` answers; without it they are looked up)."""
+    """Read instances in the cells that own them, all cells at once. `places` are the cells where they were last known
+    to be (None: in no cell yet, which `unplaced` reads; without it they are looked up)."""
     owned: Owned[T] = Owned()
 
     def visit(at: Mapping[str, int | None]) -> Collection[str]:

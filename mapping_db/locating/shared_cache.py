@@ -1,8 +1,7 @@
 """The cache of locations that processes share: memcached, as a backend of dogpile.cache.
 
-Values are raw bytes (mapping_db.locations), put and got at the backend's own interface: the region's envelope of
-pickles and time stamps would only cost, since epochs and not times decide what is newer. Whatever happens to a cache
-is never the request's problem: see Shield.
+Values are raw bytes (mapping_db.locations), stored through the backend's own interface: the region's pickles and time
+stamps would only cost, since epochs decide what is newer. No request fails because a cache does: see Shield.
 """
 
 from __future__ import annotations
@@ -49,7 +48,7 @@ class CacheSettings:
 def open_shared(settings: CacheSettings, clock: Clock = SYSTEM_CLOCK) -> CacheBackend | None:
     """The cache shared with other processes, connecting when it is used; None when there is none.
 
-    Raises Invalid for a backend that we do not know.
+    Raises Invalid for an unknown backend.
     """
     if not settings.enabled or settings.backend in _PROCESS_ONLY:
         return None
@@ -93,7 +92,7 @@ class Memcached(CacheBackend):  # type: ignore[misc]  # dogpile is not typed for
         return [found.get(key, NO_VALUE) for key in wanted]
 
     def set(self, key: str, value: Any) -> None:
-        while True:  # ends: who loses here has lost to another's write, and epochs only grow
+        while True:  # it ends: each failure is due to another write, and epochs only grow
             there, token = self._client.gets(key)
             if there is None:
                 if self._client.add(key, value, expire=self._expire):
@@ -102,7 +101,7 @@ class Memcached(CacheBackend):  # type: ignore[misc]  # dogpile is not typed for
                 return
 
     def set_multi(self, mapping: Mapping[str, Any]) -> None:
-        """Fill gaps, without waiting: what is there already stays."""
+        """Add missing entries, without waiting for the answer; existing ones stay."""
         for key, value in mapping.items():
             self._client.add(key, value, expire=self._expire, noreply=True)
 
@@ -115,7 +114,7 @@ class Memcached(CacheBackend):  # type: ignore[misc]  # dogpile is not typed for
 
 
 class CompareFirst(ProxyBackend):  # type: ignore[misc]
-    """Gives a backend of one process (dogpile's memory) the promise of Memcached.set."""
+    """Makes `set` of a backend of one process (dogpile's memory) keep newer values, as Memcached.set does."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -133,9 +132,9 @@ class CompareFirst(ProxyBackend):  # type: ignore[misc]
 
 
 class Shield(ProxyBackend):  # type: ignore[misc]
-    """A cache that fails becomes an empty one: the first request to notice waits for it, then none does.
+    """A cache that fails is treated as empty: the first request to notice waits for it, then none does.
 
-    While it is down a thread asks it now and then, and takes it back when it answers.
+    While it is down a thread probes it at intervals, and it is used again when it answers.
     """
 
     FIRST_PAUSE, LONGEST_PAUSE = 0.5, 1.0

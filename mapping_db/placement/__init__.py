@@ -1,1 +1,1 @@
-"""Placement on the global database: providers, what they have, and who has claimed how much of it."""
+"""Placement on the global database: providers, their inventories, and the consumers' allocations."""

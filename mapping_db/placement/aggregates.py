@@ -1,4 +1,4 @@
-"""Groups of providers by a uuid that means something to the callers only."""
+"""Groups of providers, by a uuid that the callers choose."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def of_provider(tx: Connection, provider_id: int) -> list[str]:
 
 
 def put(tx: Connection, provider: Provider, wanted: Collection[str], generation: int | None, now: datetime) -> int:
-    """The provider is in exactly these aggregates. Its new generation. Raises GenerationConflict."""
+    """Put the provider into exactly these aggregates. Returns its new generation. Raises GenerationConflict."""
     advanced = providers.advance(tx, provider, generation, now)
     have = set(of_provider(tx, provider.id))
     if gone := sorted(have - set(wanted)):

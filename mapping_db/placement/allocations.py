@@ -1,4 +1,4 @@
-"""Who has claimed how much of what. Claims are conditional updates, so over-commit can't happen whoever races.
+"""Consumers and their allocations. Claims are conditional updates, so races can't over-commit a provider.
 
 One call writes any number of consumers at once, all or nothing. Rows are locked in one order everywhere: consumers by
 uuid, then inventories by provider and class.
@@ -32,12 +32,12 @@ class Generation(Enum):
 
 
 ANY = Generation.ANY
-"""The writer does not care what the consumer's generation is."""
+"""The consumer's generation is not checked."""
 
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """All that a consumer shall have from now on: provider uuid → resource class → amount; empty: nothing.
+    """All that a consumer is to have: provider uuid → resource class → amount; empty: nothing.
 
     `generation` None: the consumer must be new.
     """
@@ -117,7 +117,7 @@ def providers_of(tx: Connection, consumer_uuids: Collection[str]) -> dict[str, s
 
 
 def write(tx: Connection, claims: Iterable[Claim], now: datetime) -> None:
-    """Each consumer has exactly what its claim says; or nothing has changed and it raises.
+    """Give each consumer exactly what its claim says; an error changes nothing.
 
     Only differences count: what stays or shrinks is allowed on a provider over its capacity. Decided by the rows
     of `consumers` (generation) and `inventories` (used). Raises GenerationConflict, ResourceProviderNotFound, and
@@ -151,7 +151,7 @@ def write(tx: Connection, claims: Iterable[Claim], now: datetime) -> None:
 
 
 def release(tx: Connection, consumer_uuid: str, now: datetime) -> bool:
-    """The consumer has nothing. False when it had nothing before."""
+    """Remove all of the consumer's allocations. False when it had none."""
     mine = consumers.c.uuid == consumer_uuid
     if tx.execute(select(consumers.c.uuid).where(mine).with_for_update()).first() is None:
         return False
@@ -166,7 +166,7 @@ def release(tx: Connection, consumer_uuid: str, now: datetime) -> bool:
 
 
 def _take_consumers(tx: Connection, claims: Sequence[Claim], now: datetime) -> list[str]:
-    """Lock the consumers' rows by moving their generation on, making those that are new. Those that were there."""
+    """Lock the consumers' rows by incrementing their generations, and insert new ones. Returns those that existed."""
     rows = tx.execute(
         select(consumers.c.uuid, consumers.c.generation).where(
             consumers.c.uuid.in_([claim.consumer_uuid for claim in claims])
@@ -207,7 +207,7 @@ def _take_consumers(tx: Connection, claims: Sequence[Claim], now: datetime) -> l
 
 
 def _moved_on(tx: Connection, claim: Claim, here: int, now: datetime) -> bool:
-    """Lock the consumer's row by its next generation. False when it changed meanwhile, or is gone."""
+    """Lock the consumer's row by incrementing its generation. False when it changed meanwhile, or is gone."""
     values: dict[str, Any] = {"generation": consumers.c.generation + 1, "updated_at": now}
     if claim.allocations:
         values |= {"project_id": claim.project_id, "user_id": claim.user_id}
@@ -220,7 +220,7 @@ def _moved_on(tx: Connection, claim: Claim, here: int, now: datetime) -> bool:
 
 
 def _insert_or_ignore(tx: Connection) -> Any:
-    """An INSERT that leaves rows alone which somebody else has made meanwhile, and counts only its own."""
+    """An INSERT that skips rows which another transaction has inserted meanwhile, and counts only its own."""
     if tx.dialect.name == "postgresql":
         return postgresql.insert(consumers).on_conflict_do_nothing()
     if tx.dialect.name == "sqlite":
@@ -255,7 +255,7 @@ def _provider_ids(tx: Connection, uuids: set[str]) -> dict[str, int]:
 def _add_use(
     tx: Connection, deltas: Mapping[int, Mapping[str, int]], grown: Mapping[int, Mapping[str, Collection[int]]]
 ) -> None:
-    """For each provider, in one statement:
+    """Add the deltas, one statement for each provider:
 
     UPDATE inventories SET used = used + (CASE resource_class WHEN … THEN delta … END) WHERE resource_provider_id = ?
     AND resource_class IN (…) AND (delta <= 0 OR used + delta <= capacity AND min_unit <= … AND max_unit >= …)
@@ -289,7 +289,7 @@ def _add_use(
 def _refusal(
     have: Mapping[str, Inventory], wanted: Amounts, grown: Mapping[str, Collection[int]]
 ) -> tuple[str, str] | None:
-    """The class and the reason, where it is plain already that the claim doesn't fit."""
+    """The class and the reason, if the inventory already shows that the claim doesn't fit."""
     for name, amounts in grown.items():
         inventory = have.get(name)
         if inventory is None:

@@ -1,7 +1,7 @@
 """Allocation candidates: every way to serve a request from single providers or from one tree of them.
 
-Served are the unnamed group, which may be spread over a tree, and named groups, each from one provider. Providers that
-share by aggregate (MISC_SHARES_VIA_AGGREGATE) are not combined with others.
+The unnamed group may be spread over a tree; each named group is served by one provider. Providers that share by
+aggregate (MISC_SHARES_VIA_AGGREGATE) are not combined with others.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from mapping_db.placement.providers import Provider
 from mapping_db.placement.search import Wanted
 
 WAYS_PER_TREE = 1000
-"""Trees with many like children have more ways than anybody reads; so many are tried of each."""
+"""The most ways that are tried of each tree: one with many like children has more than a client would read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +139,7 @@ class _Tree:
             yield self._candidate(sums, first, where)
 
     def _alone(self, wanted: Wanted, id: int) -> Choice:
-        """A group without resources is a provider that must be there; it has no class."""
+        """The way to serve a group without resources: a provider that must be there, without a class."""
         return tuple((id, name, amount) for name, amount in wanted.resources.items()) or ((id, "", 0),)
 
     def _spread(self, wanted: Wanted, parts: Mapping[str, set[int]]) -> Iterator[Choice]:

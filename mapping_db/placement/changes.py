@@ -10,11 +10,11 @@ from sqlalchemy import Connection, delete, func, insert, or_, select
 from mapping_db.schema import placement_changes
 
 HOST_AGGREGATES = 0
-"""Stands in the feed for "the host aggregates changed"; no provider has this id."""
+"""Its meaning in the feed is "the host aggregates changed"; no provider has this id."""
 
 
 def note(tx: Connection, provider_ids: Iterable[int], now: datetime) -> None:
-    """Say that these providers change with this transaction."""
+    """Record that this transaction changes these providers."""
     rows = [{"resource_provider_id": provider_id, "created_at": now} for provider_id in sorted(set(provider_ids))]
     if rows:
         tx.execute(insert(placement_changes), rows)
@@ -28,8 +28,8 @@ def newest(tx: Connection) -> int:
 def since(tx: Connection, last: int, holes: Collection[int] = ()) -> list[tuple[int, int]]:
     """Pairs (id, provider id) after `last`, and of the ids in `holes`, in order.
 
-    Ids are given out before transactions commit, so a lower id may appear later: who follows the feed keeps the ids
-    that it jumped over, for a while, and asks for them again.
+    Ids are assigned before transactions commit, so a lower id may appear later: a scheduler that follows the feed keeps
+    the ids that it skipped, for a while, and reads them again.
     """
     wanted = placement_changes.c.id > last
     if holes:
@@ -43,7 +43,7 @@ def since(tx: Connection, last: int, holes: Collection[int] = ()) -> list[tuple[
 
 
 def purge(tx: Connection, before: datetime) -> int:
-    """Delete rows older than that, except the newest row, so that ids never start anew. How many went."""
+    """Delete rows older than that, except the newest row, so that ids never start again. Returns how many."""
     last = newest(tx)
     return tx.execute(
         delete(placement_changes).where(placement_changes.c.created_at < before, placement_changes.c.id < last)

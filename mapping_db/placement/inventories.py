@@ -1,4 +1,4 @@
-"""What providers have of each resource class, and how much of it is in use."""
+"""The providers' inventories: how much of each resource class they have, and how much is in use."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ MAX = 2**31 - 1
 
 @dataclass(frozen=True, slots=True)
 class Inventory:
-    """One row of `inventories`. `used` is kept by claims alone, and is never written from here."""
+    """One row of `inventories`. `used` is written by claims alone, never by this module."""
 
     total: int
     reserved: int = 0
@@ -37,7 +37,7 @@ class Inventory:
 
     @property
     def free(self) -> int:
-        """What may still be claimed; negative when an administrator has taken capacity away under use."""
+        """How much may still be claimed; negative when an administrator has set the capacity below what is in use."""
         return self.capacity - self.used
 
     def refuses(self, amount: int) -> str | None:
@@ -52,13 +52,13 @@ def from_row(row: Row[Any]) -> Inventory:
 
 
 def of_provider(tx: Connection, provider_id: int) -> dict[str, Inventory]:
-    """By resource class."""
+    """The provider's inventories by resource class."""
     rows = tx.execute(select(table).where(table.c.resource_provider_id == provider_id).order_by(table.c.resource_class))
     return {row.resource_class: from_row(row) for row in rows}
 
 
 def of_providers(tx: Connection, provider_ids: Collection[int]) -> dict[int, dict[str, Inventory]]:
-    """By provider id and resource class; every provider asked for has an entry."""
+    """Inventories by provider id and resource class; every given provider has an entry."""
     found: dict[int, dict[str, Inventory]] = {provider_id: {} for provider_id in provider_ids}
     for row in tx.execute(select(table).where(table.c.resource_provider_id.in_(sorted(found)))):
         found[row.resource_provider_id][row.resource_class] = from_row(row)
@@ -68,10 +68,10 @@ def of_providers(tx: Connection, provider_ids: Collection[int]) -> dict[int, dic
 def put(
     tx: Connection, provider: Provider, wanted: Mapping[str, Inventory], generation: int | None, now: datetime
 ) -> int:
-    """The provider has exactly these inventories; what is in use stays in use, also above a lowered capacity.
+    """Give the provider exactly these inventories; what is in use stays in use, also above a lowered capacity.
 
-    Its new generation. Raises Invalid (unknown class), InventoryInUse for a class that would go while in use,
-    GenerationConflict.
+    Returns its new generation. Raises Invalid (unknown class), InventoryInUse for a class that would be removed while
+    in use, GenerationConflict.
     """
     resource_classes.demand(tx, wanted)
     advanced = providers.advance(tx, provider, generation, now)
@@ -90,7 +90,7 @@ def put(
 def add(
     tx: Connection, provider: Provider, name: str, inventory: Inventory, generation: int | None, now: datetime
 ) -> int:
-    """One class more. Raises Conflict when the provider has it, Invalid, GenerationConflict."""
+    """Add one class. Raises Conflict when the provider has it, Invalid, GenerationConflict."""
     resource_classes.demand(tx, [name])
     advanced = providers.advance(tx, provider, generation, now)
     if name in of_provider(tx, provider.id):
@@ -103,7 +103,7 @@ def add(
 def change(
     tx: Connection, provider: Provider, name: str, inventory: Inventory, generation: int | None, now: datetime
 ) -> int:
-    """Other numbers for one class. Raises Invalid when the provider has none of it, GenerationConflict."""
+    """Change the numbers of one class. Raises Invalid when the provider does not have it, GenerationConflict."""
     resource_classes.demand(tx, [name])
     advanced = providers.advance(tx, provider, generation, now)
     if not tx.execute(_update(provider, name).values(**_stored(inventory))).rowcount:
@@ -147,7 +147,7 @@ def _update(provider: Provider, name: str) -> Any:
 
 
 def _drop(tx: Connection, provider: Provider, names: Collection[str]) -> None:
-    """DELETE … WHERE used = 0: a claim that was faster keeps the inventory."""
+    """DELETE … WHERE used = 0: the inventory stays if a claim was faster."""
     dropped = tx.execute(
         delete(table).where(
             table.c.resource_provider_id == provider.id,

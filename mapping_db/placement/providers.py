@@ -49,7 +49,7 @@ class Provider:
 
 
 def selection() -> Select[Any]:
-    """SELECT of providers, in the order they were made; `table` can be asked for further conditions."""
+    """SELECT of providers, in the order they were made; callers may add conditions on `table`."""
     return (
         select(table, _root.c.uuid.label("root_uuid"), _parent.c.uuid.label("parent_uuid"))
         .outerjoin(_root, _root.c.id == table.c.root_provider_id)
@@ -111,7 +111,7 @@ def add(tx: Connection, uuid: str, name: str, now: datetime, *, parent_uuid: str
 def alter(
     tx: Connection, provider: Provider, name: str, parent_uuid: str | None, now: datetime, *, reparent: bool
 ) -> Provider:
-    """A new name and a parent (None: none). A parent may be given to a root; changing or taking it needs `reparent`.
+    """Set the name and the parent (None: none). A root may get a parent; changing or removing one needs `reparent`.
 
     Raises PlacementNameTaken, Invalid (no such parent, a loop, or a change that is not allowed).
     """
@@ -135,7 +135,7 @@ def alter(
 
 
 def remove(tx: Connection, provider: Provider, now: datetime) -> None:
-    """The provider is gone, with its inventories, traits and aggregates.
+    """Remove the provider with its inventories, traits and aggregates.
 
     The inventories' rows decide against a racing claim. Raises ResourceProviderInUse, ResourceProviderHasChildren.
     """
@@ -153,9 +153,9 @@ def remove(tx: Connection, provider: Provider, now: datetime) -> None:
 
 
 def advance(tx: Connection, provider: Provider, generation: int | None, now: datetime) -> int:
-    """The next generation, if the provider is still at `generation` (None: whatever it is at).
+    """Increment the generation, if the provider is still at `generation` (None: whatever it is), and return it.
 
-    The row decides: of two who read the same generation one gets GenerationConflict.
+    The row decides: of two callers that read the same generation one gets GenerationConflict.
     """
     expected = provider.generation if generation is None else generation
     where = [table.c.id == provider.id]
@@ -181,7 +181,7 @@ def _parent_of(tx: Connection, uuid: str | None) -> Provider | None:
 
 
 def _descendants(tx: Connection, provider: Provider) -> set[int]:
-    """The provider's id and those of all below it."""
+    """The ids of the provider and of all its descendants."""
     pairs = tx.execute(
         select(table.c.id, table.c.parent_provider_id).where(table.c.root_provider_id == provider.root_id)
     ).all()

@@ -1,4 +1,4 @@
-"""Names of what is counted: the standard classes, and custom ones in a table."""
+"""Resource classes: the standard ones, and custom ones in a table."""
 
 from __future__ import annotations
 

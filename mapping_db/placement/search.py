@@ -1,4 +1,4 @@
-"""Which providers can serve a request: one question in SQL, asked by listings and by allocation candidates."""
+"""Which providers can serve a request: one SELECT, for listings and for allocation candidates."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from mapping_db.schema import resource_providers as table
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What a provider must be. Of each set in `member_of` and `required` one must hold; all sets must."""
+    """The conditions on a provider. It must match at least one element of each set in `member_of` and `required`."""
 
     name: str | None = None
     uuid: str | None = None
@@ -33,7 +33,7 @@ class Wanted:
 
 
 def matching(tx: Connection, wanted: Wanted) -> list[Provider]:
-    """Every provider that is all this by itself, in the order they were made."""
+    """Every provider that meets all conditions by itself, in the order they were made."""
     query = providers.selection().where(*_conditions(wanted))
     return [providers.from_row(row) for row in tx.execute(query)]
 
@@ -60,7 +60,7 @@ def _conditions(wanted: Wanted) -> list[ColumnElement[bool]]:
 
 
 def with_room(name: str, amount: int) -> ColumnElement[bool]:
-    """The provider has that much free of the class, in units it gives out."""
+    """The provider has that amount of the class free, in units that its inventory allows."""
     column = inventories.c
     return table.c.id.in_(
         select(column.resource_provider_id).where(
@@ -79,7 +79,7 @@ def _with_trait(names: Collection[str]) -> ColumnElement[bool]:
 
 
 def _in_aggregate(uuids: Collection[str]) -> ColumnElement[bool]:
-    """In one of the aggregates itself, or by the root of its tree."""
+    """The provider or the root of its tree is in one of the aggregates."""
     column = resource_provider_aggregates.c
     members = select(column.resource_provider_id).where(column.aggregate_uuid.in_(sorted(uuids)))
     return or_(table.c.id.in_(members), table.c.root_provider_id.in_(members))

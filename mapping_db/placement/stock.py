@@ -1,4 +1,4 @@
-"""What schedulers hold in memory of providers: read whole, or for those that the feed names."""
+"""What schedulers have in memory of providers: read whole, or for those that the feed names."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _CHUNK = 500
 
 @dataclass(frozen=True, slots=True)
 class ProviderState:
-    """A provider with all that a scheduler asks of it. `consumers` counts who has something of it."""
+    """A provider with all that a scheduler needs of it. `consumers`: how many have allocations there."""
 
     id: int
     uuid: str
@@ -76,7 +76,7 @@ def _pair(table: Any, column: str) -> tuple[Any, Any]:
 
 
 def _sets(rows: Iterator[Any]) -> dict[int, frozenset[str]]:
-    """Equal sets are one object: thousands of hosts have the same traits."""
+    """The sets by provider id. Equal sets are one object: thousands of hosts have the same traits."""
     gathered: dict[int, set[str]] = {}
     for owner, value in rows:
         gathered.setdefault(owner, set()).add(value)

@@ -1,4 +1,4 @@
-"""What providers are like: the standard traits, custom ones in a table, and which provider has which."""
+"""Traits: the standard ones, custom ones in a table, and which provider has which."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def of_provider(tx: Connection, provider_id: int) -> list[str]:
 
 
 def of_providers(tx: Connection, provider_ids: Collection[int]) -> dict[int, set[str]]:
-    """Traits of many providers; every one asked for has an entry."""
+    """Traits of many providers, by id; every given provider has an entry."""
     found: dict[int, set[str]] = {provider_id: set() for provider_id in provider_ids}
     rows = tx.execute(
         select(resource_provider_traits.c.resource_provider_id, resource_provider_traits.c.trait).where(
@@ -91,7 +91,7 @@ def of_providers(tx: Connection, provider_ids: Collection[int]) -> dict[int, set
 
 
 def put(tx: Connection, provider: Provider, wanted: Collection[str], generation: int | None, now: datetime) -> int:
-    """The provider has exactly these traits. Its new generation.
+    """Give the provider exactly these traits. Returns its new generation.
 
     Raises Invalid for names that are no traits, GenerationConflict.
     """

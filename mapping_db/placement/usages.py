@@ -1,4 +1,4 @@
-"""How much is in use: of a provider, by a project."""
+"""Usages: of a provider, and by a project."""
 
 from __future__ import annotations
 

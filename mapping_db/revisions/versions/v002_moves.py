@@ -25,7 +25,7 @@ metadata = MetaData(
 BIG = BigInteger().with_variant(Integer, "sqlite")
 
 Table("cell_mappings", metadata, Column("id", Integer, primary_key=True))
-"""As the first revision made it; here only what the new tables refer to."""
+"""The tables as the first revision made them, with only the columns that the new tables refer to."""
 
 Table(
     "cell_projects",

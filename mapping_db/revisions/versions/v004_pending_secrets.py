@@ -1,4 +1,4 @@
-"""Sealed passwords of moves and build requests; those that moves have used already are gone from their plans."""
+"""Sealed passwords of moves and build requests; passwords that moves have used are removed from their plans."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ moves = Table(
     Column("finished_at", DateTime),
     Column("plan", Text, nullable=False),
 )
-"""What is read here of the table."""
+"""The columns of the table that are read here."""
 
 
 def upgrade() -> None:
@@ -39,8 +39,8 @@ def upgrade() -> None:
 
 
 def _scrub(tx: Connection) -> None:
-    """Passwords go from the plans of moves that have ended, or whose host has had them. Those that are still needed are
-    sealed by the super-conductor that claims the move: sealing needs the operator's keys."""
+    """Remove passwords from the plans of moves that have ended, or whose host has had them. Those that are still needed
+    are sealed by the super-conductor that claims the move: sealing needs the operator's keys."""
     holding = select(moves).where(moves.c.plan.like('%"admin_password":"_%'))
     for row in tx.execute(holding).all():
         plan = json.loads(row.plan)
