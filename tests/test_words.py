@@ -94,6 +94,7 @@ PROSE_IS_DONE: tuple[str, ...] = (
     "cell_service/operations",
     "cell_service/peers",
     "cell_service/rpc",
+    "compute_host",
     "mapping_db/locating",
     "mapping_db/placement",
 )
