@@ -21,8 +21,8 @@ class PolicyCheck(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who wants something, for functions whose rule depends on what they read: an instance's owner is known only in the
-    transaction that changes it."""
+    """The caller of a request, for functions whose rule depends on what they read: an instance's owner is known only in
+    the transaction that changes it."""
 
     ctx: Context
     policy: PolicyCheck

@@ -1,4 +1,4 @@
-"""Queries to every cell for its services or hypervisors. A cell that is down is named, never forgotten."""
+"""Queries to every cell for its services or hypervisors. A cell that is down is named in the result."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class CellAnswers(Generic[T]):
-    """What the cells said, by cell id and in each cell's own order, and the ids of the cells that were down."""
+    """What the cells returned, by cell id and in each cell's own order, and the ids of the cells that were down."""
 
     found: list[tuple[int, T]]
     down: list[int]
@@ -33,7 +33,7 @@ def query_services(cloud: Cloud, ctx: Context, question: Callable[[Connection], 
 
 
 def query_cells(cloud: Cloud, ctx: Context, question: Callable[[Connection], list[T]]) -> CellAnswers[T]:
-    """Put a question to every cell but cell0."""
+    """Run the query on every cell but cell0."""
 
     def ask(cell: Cell) -> list[T]:
         with cell.db.connect(ctx.deadline) as tx:

@@ -25,7 +25,7 @@ class ApiSection:
     list_records_by_skipping_down_cells: bool = option(cfg.BoolOpt("list_records_by_skipping_down_cells", default=True))
     enable_instance_password: bool = option(cfg.BoolOpt("enable_instance_password", default=True))
     request_timeout: float = option(cfg.FloatOpt("request_timeout", default=60.0, help="Seconds for one request."))
-    worker_threads: int = option(cfg.IntOpt("worker_threads", default=40, min=1, help="More than one cell may hold."))
+    worker_threads: int = option(cfg.IntOpt("worker_threads", default=40, min=1, help="More than one cell may occupy."))
     max_in_flight: int = option(cfg.IntOpt("max_in_flight", default=256, min=1, help="Beyond it: 503."))
     rate_limit: float = option(
         cfg.FloatOpt("rate_limit", default=0.0, min=0, help="Requests of a project in a second, by process; 0: any.")
@@ -64,7 +64,7 @@ class PolicySection:
 
 
 class QuotaDriver(StrEnum):
-    """Who says what projects may have: our own tables, the identity service, or nobody."""
+    """Where the limits of projects come from: our own tables, the identity service, or none."""
 
     RECORDED = "nova.quota.DbQuotaDriver"
     UNIFIED = "nova.quota.UnifiedLimitsDriver"
@@ -81,7 +81,7 @@ class Quota:
     )
     unified_limits_resource_strategy: str = option(
         cfg.StrOpt("unified_limits_resource_strategy", default="require", choices=["require", "ignore"],
-                   help="require: what the list names and nobody has registered, nobody may have. "
+                   help="require: what the list names has the limit 0 unless it is registered. "
                    "ignore: only what it names may be had without being registered.")
     )  # fmt: skip
     unified_limits_resource_list: tuple[str, ...] = option(

@@ -7,7 +7,7 @@ from cell_service.rpc.contract import Contract, cast
 
 
 class SuperConductor(Contract):
-    """Any super-conductor. Messages only wake: what is to be done stands in the global database."""
+    """Any super-conductor. Messages only wake it: what is to be done is recorded in the global database."""
 
     topic = "super-conductor"
 

@@ -1,7 +1,7 @@
-"""What projects may have: by quotas of our own, by unified limits of the identity service, or without end.
+"""What projects may have: by quotas of our own, by unified limits of the identity service, or without limit.
 
-`[quota] driver` decides, under the names that nova's operators know. Whichever it is, what is in use is counted in the
-transaction that promises more, so that limits are never exceeded.
+`[quota] driver` decides, under the names that nova's operators know. With each of them, what is in use is counted in
+the transaction that accepts more, so that limits are never exceeded.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def project_and_user_limits(
 def default_limits(
     cloud: Cloud, services: Services, ctx: Context, class_name: str = quotas.DEFAULT_CLASS
 ) -> dict[str, int]:
-    """What holds for projects without limits of their own; or those of a quota class."""
+    """The limits of projects without limits of their own; or those of a quota class."""
     configured = services.settings.quota.limits()
     driver = services.settings.quota.driver
     if driver == QuotaDriver.NONE:
@@ -77,14 +77,14 @@ def default_limits(
 
 
 def counts_classes(services: Services) -> bool:
-    """Whether servers are held to what they ask of hosts, class by class, instead of to cores and ram."""
+    """Whether limits are on what servers request from hosts, by resource class, instead of on cores and ram."""
     return bool(services.settings.quota.driver == QuotaDriver.UNIFIED)
 
 
 def server_limits(
     services: Services, ctx: Context, project_id: str, found: Mapping[str, int], classes: Collection[str]
 ) -> dict[str, int]:
-    """`found`, the project's limits, as those hold for whom asks for these classes (`class_usage.of_flavor`).
+    """`found`, the project's limits, for a request that needs these classes (`class_usage.of_flavor`).
     Raises PeerUnavailable."""
     if not counts_classes(services):
         return dict(found)
@@ -106,7 +106,7 @@ def usage_of(cloud: Cloud, services: Services, project_id: str, user_id: str = q
 
 
 def demand_settable(services: Services) -> None:
-    """Raises Forbidden when limits are kept by another service, or by none: what is set here would not hold."""
+    """Raises Forbidden when limits are kept by another service, or by none: what is set here would have no effect."""
     if services.settings.quota.driver != QuotaDriver.RECORDED:
         raise Forbidden(reason="Limits are not set here: see the limits of the identity service.")
 
@@ -128,12 +128,12 @@ def demand_room_for(limits: Mapping[str, int], metadata: Mapping[str, str], file
 
 
 def _unified(services: Services, found: Mapping[str, int]) -> dict[str, int]:
-    """By our names."""
+    """The limits by our names."""
     return {ours: found.get(theirs, _unset(services, theirs)) for ours, theirs in UNIFIED.items()}
 
 
 def _unset(services: Services, name: str) -> int:
-    """What is not registered is refused if it has to be registered (see the two options), else unlimited."""
+    """The limit of a resource that is not registered: 0 if it has to be registered (see the two options), else -1."""
     quota = services.settings.quota
     required = quota.unified_limits_resource_strategy == "require"
     return 0 if required == (name in map(class_usage.row_name, quota.unified_limits_resource_list)) else -1

@@ -17,7 +17,7 @@ from cell_service.peers.volumes import Volumes
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """A peer is None where the site is without it; `require_…` answers it, or says so to the caller."""
+    """A peer is None where the site is without it; `require_…` answers it, or raises an error for the client."""
 
     settings: ApiSettings
     superconductor: SuperConductor

@@ -1,4 +1,4 @@
-"""The implementation of the Compute contract."""
+"""The Compute contract, answered."""
 
 from __future__ import annotations
 

@@ -86,6 +86,14 @@ NEVER_IN_PROSE = (
     "taken back",
 )
 PROSE_IS_DONE: tuple[str, ...] = (
+    "api_cell/compute",
+    "api_cell/edge",
+    "api_cell/hosts",
+    "api_cell/lists",
+    "api_cell/metadata",
+    "api_cell/placement",
+    "api_cell/servers",
+    "api_cell/superconductor",
     "cell_service/consoles",
     "cell_service/db",
     "cell_service/http",
@@ -94,11 +102,16 @@ PROSE_IS_DONE: tuple[str, ...] = (
     "cell_service/operations",
     "cell_service/peers",
     "cell_service/rpc",
-    "compute_host",
     "mapping_db/locating",
     "mapping_db/placement",
+    "tools",
 )
 """Folders (or files) whose comments and docstrings have none of these words; it grows until it is PACKAGES."""
+DOCS = sorted(
+    path
+    for path in (*(ROOT / "docs").rglob("*.md"), ROOT / "README.md", ROOT / "CONTRIBUTING.md")
+    if path.name != "STATUS.md"
+)
 FILES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py") if "revisions" not in path.parts)
 
 
@@ -124,10 +137,21 @@ def private_prose(path: Path) -> list[str]:
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str):
             texts.append((node.lineno, ast.get_source_segment(source, node.value) or ""))
+    return [found for line, text in sorted(texts) for found in words_in(text, line)]
+
+
+def private_words_of_page(path: Path) -> list[str]:
+    """`line: word` of each such word in a page. What is in backquotes or in a block of code may be stored."""
+    text = path.read_text(encoding="utf-8")
+    return words_in(
+        re.sub(r"(?ms)^```(?!mermaid).*?^```$|`[^`\n]*`", lambda match: "\n" * match.group().count("\n"), text)
+    )
+
+
+def words_in(text: str, first_line: int = 1) -> list[str]:
     words = "|".join(word.replace(" ", r"\s+") for word in NEVER_IN_PROSE)
     return [
-        f"{line + text.count(chr(10), 0, match.start())}: {match.group()}"
-        for line, text in sorted(texts)
+        f"{first_line + text.count(chr(10), 0, match.start())}: {match.group()}"
         for match in re.finditer(rf"\b({words})\b", text, re.IGNORECASE)
     ]
 
@@ -142,6 +166,11 @@ def test_prose_is_of_the_field(done: str) -> None:
     files = [path for path in FILES if path.is_relative_to(ROOT / done)]
     assert files
     assert {str(path.relative_to(ROOT)): found for path in files if (found := private_prose(path))} == {}
+
+
+@pytest.mark.parametrize("path", DOCS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_pages_are_of_the_field(path: Path) -> None:
+    assert private_words_of_page(path) == []
 
 
 def test_a_private_word_is_found_in_any_name(tmp_path: Path) -> None:
@@ -160,3 +189,9 @@ def test_a_private_word_is_found_in_comments_and_docstrings_only(tmp_path: Path)
         "utf-8",
     )
     assert private_prose(path) == ["1: Nobody", "2: told", "9: given  back"]
+
+
+def test_a_private_word_is_found_in_pages_but_not_in_their_code(tmp_path: Path) -> None:
+    path = tmp_path / "some.md"
+    path.write_text("# Nobody\n\n`luggage` is stored, and\ntold.\n\n```\nluggage\n```\n\nTaken\nback\n", "utf-8")
+    assert private_words_of_page(path) == ["1: Nobody", "4: told", "10: Taken\nback"]

@@ -33,7 +33,7 @@ needed=$missing
 missing=""
 # Libvirt and QEMU, what makes their networks, what makes images and config drives, what builds libvirt-python.
 want libvirt-daemon libvirtd
-# Its installation makes the user libvirt-qemu, whom libvirtd looks up at its start whatever its configuration says.
+# Its installation makes the user libvirt-qemu, which libvirtd needs at its start whatever its configuration says.
 getent passwd libvirt-qemu >/dev/null || missing="$missing libvirt-daemon-system"
 want libvirt-daemon-driver-qemu /usr/lib/*/libvirt/connection-driver/libvirt_driver_qemu.so
 want qemu-system-x86 qemu-system-x86_64

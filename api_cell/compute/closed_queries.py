@@ -13,7 +13,7 @@ CLOSED: ByVersion = (((2, 1), query({}, closed=False)), ((2, 102), query({}, clo
 
 
 def closed(routes: Iterable[Route]) -> tuple[Route, ...]:
-    """The routes, with that rule for those that say nothing of their parameters; what is gone stays as it is."""
+    """The routes, with that rule for those that declare no parameters; removed routes stay as they are."""
     return tuple(replace(route, query=CLOSED) if _takes_no_query(route) else route for route in routes)
 
 

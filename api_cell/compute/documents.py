@@ -1,4 +1,4 @@
-"""What the service says of itself without a token: versions, the OpenAPI document, a page to read and try it."""
+"""What the service publishes without a token: versions, the OpenAPI document, a page to read and try it."""
 
 from __future__ import annotations
 

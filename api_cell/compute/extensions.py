@@ -1,4 +1,4 @@
-"""The extensions that the API once had. All of them are part of it now; clients of old look for their names."""
+"""The extensions that the API once had. All of them are part of it now; old clients check for their names."""
 
 from __future__ import annotations
 

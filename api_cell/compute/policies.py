@@ -1,4 +1,4 @@
-"""The Compute API's rules and their defaults (Nova policy reference, 2026), by who is allowed.
+"""The Compute API's rules and their defaults (Nova policy reference, 2026), by the callers that are allowed.
 
 A line is a noun and its verbs, `-` for the rule that has no verb: `os-rescue -` is `os_compute_api:os-rescue`.
 """

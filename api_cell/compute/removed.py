@@ -47,7 +47,7 @@ _ACTIONS = {
 
 
 def gone(req: Request) -> Response:
-    """410, whatever was asked."""
+    """410 for every request."""
     raise Gone()
 
 

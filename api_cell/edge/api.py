@@ -30,7 +30,7 @@ class Api:
 
     `service_type` is its name in OpenStack-API-Version. Routes are below `prefix` ("" for none); below
     `legacy_prefix` the same routes are served without microversions, and unknown keys of a body are dropped.
-    With `project_in_path` a project id may stand between prefix and path. `roots` have whole paths, and need no
+    With `project_in_path` a project id may come between prefix and path. `roots` have whole paths, and need no
     token; `fallback` answers GET of any other path outside the prefixes.
     """
 

@@ -17,7 +17,7 @@ MAX_TOKENS = 10_000
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """What a valid token says of its bearer. `expires_at` None: never."""
+    """The bearer of a valid token. `expires_at` None: never."""
 
     user_id: str
     project_id: str = ""

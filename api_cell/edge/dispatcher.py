@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 _ANONYMOUS = Context(request_id="")
 _DEEPEST = 100
 _encoded = json.JSONEncoder(check_circular=False).encode
-"""Views are trees: looking for circles would be a fifth of the work."""
+"""Views are trees: checking for cycles would be a fifth of the work."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +62,7 @@ class Call:
 
 
 class Dispatcher:
-    """Carries calls out. Never raises: every error becomes an answer. Thread-safe."""
+    """Handles calls. Never raises: every error becomes an answer. Thread-safe."""
 
     def __init__(self, api: Api, cloud: Cloud, services: Services, policy: Policy) -> None:
         self._api = api

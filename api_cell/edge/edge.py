@@ -1,8 +1,8 @@
 """The edge of one API: from a whole request to its answer.
 
 On the loop: path, version, token memory, and the cap on requests in flight. On a worker thread: policy, body, schemas
-and the handler. Tokens that are not remembered are validated on threads of their own, once for all who wait,
-so that a slow identity service costs only those whose token it has not yet seen.
+and the handler. Tokens that are not remembered are validated on threads of their own, once for all requests that wait,
+so that a slow identity service delays only requests whose token is not remembered.
 """
 
 from __future__ import annotations

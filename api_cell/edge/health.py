@@ -25,7 +25,7 @@ def answer(path: str, cloud: Cloud) -> RenderedResponse:
 
 
 def _cells(cloud: Cloud) -> dict[str, Any]:
-    """What the process knows of each cell, by its shown name; it asks none of them."""
+    """What the process knows of each cell, by its shown name; no cell is queried."""
     return {
         cell.mapping.shown: {"database": cell.database.reason or "ok", "queue": cell.queue.reason or "ok"}
         for cell in cloud.cells.health().values()

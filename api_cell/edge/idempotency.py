@@ -1,6 +1,6 @@
 """`Idempotency-Key`: a POST that makes something, sent again with the same key, gets the first answer, no more.
 
-Only hashes of keys are stored, and answers encrypted under the key: they may hold passwords. A request that failed
+Only hashes of keys are stored, and answers encrypted under the key: they may contain passwords. A request that failed
 leaves its key free. One whose process died may have made something: its key answers 409 until it expires.
 """
 

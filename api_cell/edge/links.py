@@ -13,7 +13,7 @@ MOST_OFFSET = 2**31 - 1
 def origin(headers: Mapping[str, str], protocol: str, *, behind_proxy: bool, link_prefix: str | None) -> str:
     """Scheme, host and path prefix of the service, without a slash at the end.
 
-    `link_prefix` is the operator's word and wins; the proxies' headers count only where the operator trusts them.
+    `link_prefix` is the operator's setting and wins; the proxies' headers count only where the operator trusts them.
     """
     if link_prefix:
         return link_prefix.rstrip("/")
@@ -55,7 +55,7 @@ def page_size(req: Request, most: int) -> int:
 
 
 def page_start(req: Request) -> int:
-    """How many items stand before the page: `offset`, as far as a database can count."""
+    """How many items come before the page: `offset`, as far as a database can count."""
     return min(int(req.one("offset") or 0), MOST_OFFSET)
 
 

@@ -1,7 +1,7 @@
-"""Who may do what: Nova's rule names and defaults through oslo.policy, with the operator's policy.yaml over them.
+"""What callers may do: Nova's rule names and defaults through oslo.policy, with the operator's policy.yaml over them.
 
 Most rules depend only on the caller's roles and on whether the target is the caller's own; such decisions are
-remembered until the file changes. A rule that looks at anything else is evaluated again each time.
+remembered until the file changes. A rule that depends on anything else is evaluated again each time.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Rule:
 
 
 class Policy:
-    """Defaults and overrides. Thread-safe. A file that can't be read leaves the last good rules standing."""
+    """Defaults and overrides. Thread-safe. When a file can't be read the last good rules stay in force."""
 
     def __init__(self, rules: Sequence[Rule], section: PolicySection | None = None) -> None:
         section = section or PolicySection()
@@ -121,7 +121,7 @@ class Policy:
             try:
                 self._install({} if seen is None else _overrides(self._file))
             except (OSError, ValueError, yaml.YAMLError) as error:
-                log.error("policy file can't be read, the last rules stand file=%s reason=%s", self._file, error)
+                log.error("policy file can't be read, the last rules stay file=%s reason=%s", self._file, error)
 
     def _install(self, overrides: Mapping[str, str]) -> None:
         rules = oslo.Rules.from_dict(dict(overrides))
@@ -149,7 +149,7 @@ def _fingerprint(file: Path) -> tuple[int, int] | None:
 
 
 def _depends_on_caller_only(rules: Mapping[str, Any], name: str, seen: set[str]) -> bool:
-    """Whether the rule asks only for roles, administration, and whether the target is the caller's own."""
+    """Whether the rule depends only on roles, administration, and whether the target is the caller's own."""
     if name in seen:
         return False
     return name in rules and _caller_only(rules, rules[name], seen | {name})

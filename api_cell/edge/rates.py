@@ -19,7 +19,7 @@ class Rates:
         self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()
 
     def take(self, project_id: str) -> None:
-        """Count a request. Raises TooManyRequests, saying when there is room again."""
+        """Count a request. Raises TooManyRequests, with the seconds until one is allowed again."""
         if not self._rate:
             return
         now = self._clock.monotonic()

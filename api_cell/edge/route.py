@@ -1,4 +1,4 @@
-"""The seam of the edge: a route says who may call, with what; a handler is a function of a Request.
+"""The seam of the edge: a route says which callers may call it, with what; a handler is a function of a Request.
 
 A handler runs on a worker thread. It returns a Response or raises an error of `cell_service.errors`; the edge turns
 the error's family into a status and the API's fault body.
@@ -21,7 +21,7 @@ Version = tuple[int, int]
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One request, validated: the route's schema holds for `body` and `query` at `version`.
+    """One request, validated: `body` and `query` fit the route's schemas at `version`.
 
     `params` are the path's placeholders, `query` has every parameter as the list of its values.
     """
@@ -76,7 +76,7 @@ class Response:
 Handler = Callable[[Request], Response]
 Schema = Mapping[str, Any]
 ByVersion = tuple[tuple[Version, Schema | None], ...]
-"""Schemas by the version from which each holds, ascending; None: not checked."""
+"""Schemas by the version from which each applies, ascending; None: not checked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,8 +84,8 @@ class Route:
     """One row of an API's table.
 
     `action` is the one key of a body of `POST …/action`. Outside min_version..max_version it answers 404. `rule` is
-    checked against the caller's own project before the handler runs (None: the handler asks with a target).
-    `bad_reference`: NotFound errors which here speak of a name in the body, and so are 400.
+    checked against the caller's own project before the handler runs (None: the handler checks it with a target).
+    `bad_reference`: NotFound errors which here are about a name in the body, and so are 400.
     """
 
     method: str

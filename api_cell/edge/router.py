@@ -12,7 +12,7 @@ from api_cell.edge.schema import Validator
 
 @dataclass(frozen=True, slots=True)
 class CompiledRoute:
-    """A route with its placeholders' names and its validators, each from the version at which it holds."""
+    """A route with its placeholders' names and its validators, each from the version at which it applies."""
 
     route: Route
     names: tuple[str, ...]
@@ -28,7 +28,7 @@ class CompiledRoute:
 
 
 def validator_at(validators: tuple[tuple[Version, Validator | None], ...], version: Version) -> Validator | None:
-    """The validator that holds at a version, None where nothing is checked."""
+    """The validator that applies at a version, None where nothing is checked."""
     found = None
     for start, validator in validators:
         if start > version:

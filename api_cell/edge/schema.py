@@ -1,6 +1,6 @@
 """JSON schemas as validators: compiled once, with messages in the form that the ecosystem's clients know.
 
-Beyond the standard, `minimum` and `maximum` hold for numbers written as text too, where a schema admits text.
+Beyond the standard, `minimum` and `maximum` apply to numbers written as text too, where a schema admits text.
 """
 
 from __future__ import annotations

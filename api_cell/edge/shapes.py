@@ -21,7 +21,7 @@ WHOLE: Schema = {"type": ["integer", "string"], "pattern": "^[0-9]*$", "minimum"
 
 
 def is_true(value: Any) -> bool:
-    """What a value that fits BOOLEAN means."""
+    """Whether a value that fits BOOLEAN is true."""
     return value in TRUE_WORDS
 
 

@@ -1,4 +1,4 @@
-"""Microversions: what a request asks for, and the headers that say what it got."""
+"""Microversions: which one a request names, and the headers that say which one it got."""
 
 from __future__ import annotations
 

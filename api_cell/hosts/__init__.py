@@ -1,1 +1,1 @@
-"""Hosts over all cells: asking for their services and hypervisors, and what operators do to them."""
+"""Hosts over all cells: their services and hypervisors, and what operators do to them."""

@@ -64,7 +64,7 @@ def change_service(
 
 def remove_service(cloud: Cloud, ctx: Context, cell_id: int, service: Service) -> None:
     """The service is gone; a compute host with it: nodes, providers, memberships in aggregates, host mapping, and
-    whatever it had still to do.
+    its deferred clean-ups.
 
     First what is global, then the cell's rows; repeated after being killed between the two, it finds less to do.
     Raises Conflict while instances live on the host, or anything is allocated from it.

@@ -1,6 +1,6 @@
 """Hosts in maintenance: they take no new servers, and those that run there move away while they run.
 
-First the host, which from then on refuses guests from any sender; then its service's row, so that nobody is sent
+First the host, which from then on refuses all new guests; then its service's row, so that no server is placed
 there; then a move for each server. Killed in between, the work goes on without the caller, and another request
 finds what is left. A server that can't move stays where it is.
 """

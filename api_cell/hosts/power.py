@@ -1,8 +1,8 @@
 """Switching whole hosts off and on, where their drivers can.
 
-First the host, then its service's row: a host that was shut down is forced down, so that nothing is sent there and its
-servers may be evacuated at once; one that starts is not any more. Killed between the two, a host that is off is down
-as soon as its heartbeats have been missed, and a start that is requested again finds what is left.
+First the host, then its service's row: a host that was shut down is forced down, so that no server is placed there and
+its servers may be evacuated at once; one that starts is not any more. Killed between the two, a host that is off is
+down as soon as its heartbeats have been missed, and a start that is requested again finds what is left.
 """
 
 from __future__ import annotations

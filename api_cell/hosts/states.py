@@ -42,7 +42,7 @@ class HostStates:
         found: dict[str, Service] = {}
         for cell_id in wanted:
             known = self._known.get(cell_id)
-            # a host on its way between two cells is in both: it lives where it was seen last
+            # a host on its way between two cells is in both: it lives where its newest heartbeat is
             for host, service in known.by_host.items() if known is not None else ():
                 other = found.get(host)
                 if other is None or _seen(service) >= _seen(other):

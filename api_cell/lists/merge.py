@@ -1,6 +1,6 @@
 """One sorted sequence out of the sorted rows of many cells: each read in small pages, all of them at once.
 
-A cell's next page is requested before its last one runs out, if it seems that it will be needed; so a list holds few
+A cell's next page is requested before its last one runs out, if it seems that it will be needed; so a list keeps few
 rows more than it gives, however many cells there are. A cell that fails is a value: another source may go on in
 its place where it stopped, else its rows are missing.
 """
@@ -61,7 +61,7 @@ class Merge(Generic[T]):
     """Iterates over the rows of these cells in order, each identity once. About `want` of them will be taken.
 
     `failures` are the cells that did not answer, as far as is known. `missing` those of them whose rows may be
-    missing from what was given. Raises Invalid from a cell: then the question is wrong, not the cell.
+    missing from what was given. Raises Invalid from a cell: then the query is wrong, not the cell.
     """
 
     def __init__(
@@ -137,7 +137,7 @@ class Merge(Generic[T]):
             heapq.heappop(heap)
 
     def _foresee(self, source: _Source[T]) -> None:
-        """Ask for the next page early, if what is left of this one will hardly do."""
+        """Request the next page early, if what is left of this one will hardly do."""
         if source.ended or source.local or source.pending is not None or source.left * 2 > source.size:
             return
         wanted = self._want - self._given
@@ -180,7 +180,7 @@ class Merge(Generic[T]):
 
 
 def _first_page(want: int, cells: int) -> int:
-    """So many rows of each cell that most lists need no second page of any, if rows are spread evenly."""
+    """How many rows to read of each cell so that most lists need no second page of any, if rows are spread evenly."""
     if cells <= 1:
         return min(max(want, 1), MOST_ROWS)
     mean = want / cells

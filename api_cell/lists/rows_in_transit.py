@@ -1,7 +1,7 @@
 """Rows that pass from one cell to another while both are being read.
 
 Its new cell may have been read before the row came and its old one after it left: then neither has shown it. Moves
-between cells are rare and known, so a list asks whether there were any while it was read, and only then reads again.
+between cells are rare and known, so a list checks whether there were any while it was read, and only then reads again.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ T = TypeVar("T")
 READINGS = 12
 """So many times a list is read at most."""
 SLACK = timedelta(seconds=10)
-"""The clocks of those who move, and of those who list, differ by less."""
+"""The clocks of super-conductors and of API processes differ by less."""
 
 
 class CrossingCells:
-    """The cells that have got, or given away, instances since this was made; perhaps some more."""
+    """The cells that instances have come to, or left, since this was made; perhaps some more."""
 
     def __init__(self, cloud: Cloud) -> None:
         self._cloud = cloud

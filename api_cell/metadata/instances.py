@@ -15,7 +15,7 @@ from mapping_db.locating.routing import in_cell
 
 
 class CloudInstances:
-    """See cell_service.metadata.instances.Instances. A mapping that has moved is read afresh."""
+    """See cell_service.metadata.instances.Instances. A mapping that has moved is read again."""
 
     def __init__(self, cloud: Cloud) -> None:
         self._cloud = cloud
@@ -40,7 +40,7 @@ class CloudInstances:
 
 
 def _demand_here(tx: Connection, uuid: str) -> None:
-    """Raises InstanceNotHere when the cell never had the server, or has given it away."""
+    """Raises InstanceNotHere when the cell never had the server, or it has moved away."""
     try:
         instance = instances.get(tx, uuid, deleted=True)
     except InstanceNotFound:

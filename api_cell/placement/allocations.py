@@ -1,4 +1,4 @@
-"""Who has what: consumers' allocations, in the forms that the versions know."""
+"""Consumers' allocations, in the forms that the versions know."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from mapping_db.placement import allocations, inventories, providers, resource_c
 from mapping_db.placement.allocations import ANY, Claim
 
 UNKNOWN_PROJECT = UNKNOWN_USER = "00000000-0000-0000-0000-000000000000"
-"""Owners of what was allocated before 1.8, when nobody had to say."""
+"""Project and user of allocations before 1.8, when requests did not name them."""
 
 
 def show(req: Request) -> Response:

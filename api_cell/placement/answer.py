@@ -12,7 +12,7 @@ from mapping_db.placement.providers import Provider
 
 
 def dated(req: Request, body: Any, moments: Iterable[datetime] = (), status: int = 200) -> Response:
-    """From 1.15 on, last-modified (the latest moment, or now) and cache-control are told."""
+    """The response, from 1.15 on with last-modified (the latest moment, or now) and cache-control."""
     if not req.at_least(1, 15):
         return Response(status, body)
     latest = max(moments, default=None) or req.cloud.clock.now()

@@ -1,4 +1,4 @@
-"""Allocation candidates and usages: what could be, and what is."""
+"""Allocation candidates, and usages of projects."""
 
 from __future__ import annotations
 

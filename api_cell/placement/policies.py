@@ -1,4 +1,4 @@
-"""The Placement API's rules: an administrator or a service may, and nobody else unless policy.yaml says so."""
+"""The Placement API's rules: an administrator or a service may, and no other caller unless policy.yaml says so."""
 
 from __future__ import annotations
 

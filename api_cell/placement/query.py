@@ -1,4 +1,4 @@
-"""Query strings of the Placement API, read into what mapping_db.placement asks for."""
+"""Query strings of the Placement API, parsed into the requests of mapping_db.placement."""
 
 from __future__ import annotations
 

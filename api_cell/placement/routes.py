@@ -18,7 +18,7 @@ MAX_VERSION: Version = (1, 39)
 
 
 def home(req: Request) -> Response:
-    """The version document, for anybody."""
+    """The version document, without a token."""
     version = {
         "id": "v1.0",
         "min_version": "1.0",

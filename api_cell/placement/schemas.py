@@ -1,4 +1,4 @@
-"""Request bodies of the Placement API, each from the version on in which it holds (see its REST version history)."""
+"""Request bodies of the Placement API, each from the version on in which it applies (see its REST version history)."""
 
 from __future__ import annotations
 

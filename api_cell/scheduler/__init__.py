@@ -1,1 +1,1 @@
-"""Choosing hosts: an in-memory snapshot of them, pure filters and weighers on it, and claims that hold in races."""
+"""Choosing hosts: an in-memory snapshot of them, pure filters and weighers on it, and claims that no race can break."""

@@ -1,4 +1,4 @@
-"""What the cells say of their hosts, from looking at all of them again and again."""
+"""The hosts of all cells, polled again and again."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Node:
 
 @dataclass(slots=True)
 class CellView:
-    """What we know of a cell. `since`: the newest change seen; `trouble`: why its hosts are absent."""
+    """What we know of a cell. `since`: the newest change that was read; `trouble`: why its hosts are absent."""
 
     since: datetime | None = None
     present_at: float = float("-inf")
@@ -64,7 +64,7 @@ class CellHosts:
         self._interned = Interned()
 
     def poll(self, cloud: Cloud, deadline: Deadline) -> Polled:
-        """Ask every cell that is not disabled, by the deadline."""
+        """Read every cell that is not disabled, by the deadline."""
         now = cloud.clock.monotonic()
         mappings = {mapping.id: mapping for mapping in cloud.cells.all() if not mapping.is_cell0}
         views = {cell_id: self.cells.get(cell_id) or CellView() for cell_id in mappings}
@@ -80,7 +80,7 @@ class CellHosts:
         return Polled(mappings, cloud.cells.scatter(requested, work, deadline), now)
 
     def take(self, polled: Polled) -> set[str]:
-        """Take over what was seen. Keys of the nodes that may have changed."""
+        """Take over what a poll has read. Answers the keys of the nodes that may have changed."""
         touched: set[str] = set()
         for cell_id in self.cells.keys() - polled.mappings.keys():
             touched |= self._drop(cell_id, self.cells.pop(cell_id).all_keys())
@@ -147,7 +147,7 @@ class CellHosts:
         return view.all_keys()
 
     def _drop(self, cell_id: int, keys: Iterable[str]) -> set[str]:
-        """The cell has these nodes no more. One that has moved to another cell is that cell's, which is read anew."""
+        """The cell has these nodes no more. One that has moved to another cell is that cell's, which is read again."""
         dropped = set(keys)
         if cell_id in self.cells:
             for known in self.cells[cell_id].keys.values():

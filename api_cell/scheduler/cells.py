@@ -1,6 +1,6 @@
 """Which cells may take an instance, and how much of what is new each of them gets.
 
-The rules are the newest known topology's, which every process follows within two seconds; no cell is asked. A cell's
+The rules are the newest known topology's, which every process follows within two seconds; no cell is queried. A cell's
 weight scales its share: where all cells that can take an instance have the same weight, the hosts' weights alone
 decide; where they differ, a cell is drawn first, with a chance of its weight times its hosts that can take the
 instance, and then the best of its hosts. The draw is made from the request's and the instance's ids, so that it can be
@@ -23,7 +23,7 @@ _DRAWS = 2.0**64
 
 @dataclass(frozen=True, slots=True)
 class CellHints:
-    """The scheduler hints of a spec that speak of cells: ids of those it may go to (None: any) and not go to, and
+    """The scheduler hints of a spec that name cells: ids of those it may go to (None: any) and not go to, and
     why it can go nowhere, if so."""
 
     targets: frozenset[int] | None = None
@@ -88,8 +88,8 @@ def refusals(
     """Why cells may not take the instance, by cell id, in words that follow "the host".
 
     `per_project`: each project gets so many cells (0: all). `at_home`: the instance lives in the one cell that is
-    asked, so that only a cell which takes nothing refuses it. A host that an administrator has named is refused for
-    the same reason alone.
+    considered, so that only a cell which takes nothing refuses it. A host that an administrator has named is refused
+    for the same reason alone.
     """
     refused: dict[int, str] = {}
     open_to: list[CellMapping] = []
@@ -134,7 +134,7 @@ def share_of(project_id: str, cells: Iterable[CellMapping], count: int) -> froze
 def draw(
     able: Mapping[int, int], weights: Mapping[int, int], request_id: str, instance_uuid: str
 ) -> Collection[int] | None:
-    """The cell whose turn it is, of those that have `able` hosts; None where the hosts' own weights are to decide."""
+    """The cell that is drawn, of those that have `able` hosts; None where the hosts' own weights are to decide."""
     if len({weights[cell_id] for cell_id in able}) < 2:
         return None
     point = _hash(f"{request_id}/{instance_uuid}") / _DRAWS * sum(weights[one] * count for one, count in able.items())

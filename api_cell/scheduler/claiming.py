@@ -1,4 +1,4 @@
-"""Claiming what was chosen: one global transaction, in which a race that was lost shows."""
+"""Claiming what was chosen: one global transaction, which fails if a race was lost."""
 
 from __future__ import annotations
 

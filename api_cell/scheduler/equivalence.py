@@ -1,4 +1,4 @@
-"""Equivalence classes of requests: no enabled filter can tell two of one class apart, so they share a ranking."""
+"""Equivalence classes of requests: no enabled filter distinguishes two of one class, so they share a ranking."""
 
 from __future__ import annotations
 

@@ -13,13 +13,13 @@ from mapping_db.placement import changes, stock
 from mapping_db.placement.stock import ProviderState
 
 WHOLE_SECONDS = 300.0
-"""How often everything is read anew, whatever the feed says."""
+"""How often everything is read again, whatever the feed says."""
 HOLE_SECONDS = 60.0
 """How long an id that the feed jumped over may still appear."""
 _HOLES = 10_000
 """More ids than that between two readings are no transactions still under way."""
 _RECENT = 200
-"""Among so many of the newest ids, a first reading looks for ones that have not appeared yet."""
+"""Among so many of the newest ids, a first reading waits for gaps to be filled."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +42,7 @@ class Feed:
         self._whole_at = float("-inf")
 
     def read(self, tx: Connection, now: float, also: Collection[int] = ()) -> News:
-        """What changed since the last reading that returned, and the providers `also` asked for; `now` is monotonic."""
+        """What changed since the last reading that returned, and the providers in `also`; `now` is monotonic."""
         if now - self._whole_at >= WHOLE_SECONDS:
             return self._whole(tx, now)
         rows = changes.since(tx, self._last, self._holes)

@@ -14,7 +14,7 @@ NOTHING: Inventory = Inventory(0)
 
 @dataclass(frozen=True, slots=True)
 class HostState:
-    """A hypervisor, what is free on it, and what its cell says of it.
+    """A hypervisor, what is free on it, and what its cell reports of it.
 
     `key` is the uuid of its provider. `headrooms` count pending claims as used. `absent` says why no request
     may have it. `tie` orders hosts of the same weight.

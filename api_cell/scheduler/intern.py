@@ -18,7 +18,7 @@ class Interned:
         self._supported: dict[tuple[tuple[str, str, str], ...], tuple[tuple[str, str, str], ...]] = {}
 
     def report(self, report: NodeReport) -> NodeReport:
-        """The report without what no filter asks for, its larger parts shared with others that are alike."""
+        """The report without what no filter reads, its larger parts shared with others that are alike."""
         return replace(
             report,
             cpu_info=self._cpu_infos.setdefault(json.dumps(report.cpu_info, sort_keys=True), report.cpu_info),

@@ -1,4 +1,4 @@
-"""What is noted of a choice, in a few plain values: why a server landed where it did."""
+"""What is recorded of a choice, in a few plain values: why a server is on its host."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def _requested(request_id: str, now: datetime, request: RequestView) -> dict[str
 
 
 def _host(snapshot: Snapshot, ranking: Ranking, state: HostState) -> dict[str, Any]:
-    """`weighers`: of those that tell hosts apart the score, and what it weighs."""
+    """`weighers`: of those whose scores differ between hosts the score, and what it weighs."""
     total, parts = ranking.weight_of(state.key)
     weighers = {name: [score, round(weight, 4)] for name, score, weight in parts}
     cell = _name(snapshot, state.cell_id)

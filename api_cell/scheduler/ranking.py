@@ -1,11 +1,11 @@
-"""The hosts that can serve one kind of request, by weight; kept up to date instead of made anew.
+"""The hosts that can serve one kind of request, by weight; kept up to date instead of made again.
 
 Filtering every host for every instance would cost far more than the choice itself. So a ranking remembers which hosts
 passed and each weigher's score of them, in columns; when hosts change, these alone are run again. Hosts lie in blocks
-of one cell, so that the best, and the next best of the same cell, are found without looking at all of them.
+of one cell, so that the best, and the next best of the same cell, are found without visiting all of them.
 
-For one round of choices (`open`) the scores' ranges are kept: weights are normalised over the hosts as they stood, and
-anew only when a host has left these ranges by more than a little.
+For one round of choices (`open`) the scores' ranges are kept: weights are normalised over the hosts as they were, and
+again only when a host has left these ranges by more than a little.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from api_cell.scheduler.weighers import SoftPolicies, Weigher
 
 BLOCK = 256
 SLACK = 0.1
-"""So far, in parts of a range, a score may lie outside of it before all hosts are weighed anew."""
+"""So far, in parts of a range, a score may lie outside of it before all hosts are weighed again."""
 OUT = float("-inf")
 """The weight of a host that passed all filters but those of the server group."""
 Refusal = tuple[str, str]
@@ -39,7 +39,7 @@ class Block:
     columns: list[list[float]] = field(default_factory=list)
     weights: list[float] = field(default_factory=list)
     best: float | None = None
-    """The highest weight; None when it must be looked up anew."""
+    """The highest weight; None when it must be computed again."""
     spans: list[tuple[float, float]] | None = None
     """The least and the greatest score of each column; None likewise."""
 
@@ -87,7 +87,7 @@ class Ranking:
     # -- which hosts --------------------------------------------------------------------------
 
     def update(self, changed: Iterable[str], hosts: Mapping[str, HostState]) -> None:
-        """Ask again about the hosts that changed."""
+        """Filter and score the hosts that changed again."""
         for key in changed:
             state = hosts.get(key)
             before = self.refusals.pop(key, None)
@@ -196,14 +196,14 @@ class Ranking:
             self._weigh_group(everybody=True)
 
     def placed(self, host: str) -> None:
-        """A member of the group has been put there; the host itself has been updated before."""
+        """A member of the group has been placed there; the host itself has been updated before."""
         if self._group is not None:
             first = not self._group.counts
             self._group.add(host)
             self._weigh_group(everybody=first)
 
     def _weigh_group(self, *, everybody: bool) -> None:
-        """Weigh the hosts of members anew; everybody, when there were none before and only members' hosts serve."""
+        """Weigh the hosts of members again; all hosts, when there were none before and only members' hosts serve."""
         group = self._group
         assert group is not None
         multiplier = self._soft.multiplier_for(group.policy)
@@ -266,7 +266,7 @@ class Ranking:
         return block.hosts[min(ties, key=lambda at: block.hosts[at].tie ^ self._seed)]
 
     def others(self, chosen: HostState, count: int) -> list[HostState]:
-        """The best hosts beside the chosen one, of its cell."""
+        """The best hosts but the chosen one, of its cell."""
         found = self.best(count + 1, self._blocks.get(chosen.cell_id, []))
         return [state for state in found if state.key != chosen.key][:count]
 
@@ -282,7 +282,7 @@ class Ranking:
         return [block.hosts[block.weights.index(block.highest())] for block in best]
 
     def weight_of(self, key: str) -> tuple[float, list[tuple[str, float, float]]]:
-        """What the host weighs in this round, and of each weigher that tells hosts apart its name, its score, and what
+        """What the host weighs in this round, and of each weigher whose scores differ its name, its score, and what
         that comes to."""
         block, at = self._spots[key]
         own = self._own.get(key, self._multipliers)

@@ -53,7 +53,7 @@ class GroupState:
 
 @dataclass(frozen=True, slots=True)
 class RequestView:
-    """What one instance asks of a host. `same_hosts`, `different_hosts`: keys of hosts, from hints."""
+    """What one instance requires of a host. `same_hosts`, `different_hosts`: keys of hosts, from hints."""
 
     spec: RequestSpec
     resources: Mapping[str, int]
@@ -92,7 +92,7 @@ def request_view(
 
 
 def hinted(spec: RequestSpec) -> set[str]:
-    """The instances whose hosts the hints speak of."""
+    """The instances whose hosts the hints mean."""
     return {uuid for name in ("same_host", "different_host") for uuid in _listed(spec, name)}
 
 
@@ -102,7 +102,7 @@ def _listed(spec: RequestSpec, name: str) -> list[str]:
 
 
 def _homes(spec: RequestSpec, name: str, homes: Mapping[str, Collection[str]]) -> frozenset[str] | None:
-    """None without such a hint. A hint that names no instance of ours can't be held: nothing is home."""
+    """None without such a hint. A hint that names no instance of ours can't be met: the set is empty."""
     uuids = _listed(spec, name)
     return frozenset(key for uuid in uuids for key in homes.get(uuid, ())) if uuids else None
 

@@ -1,6 +1,6 @@
 """What each host must have before configured filters see it: nova's request filters, and what placement would check.
 
-Each is a filter like the others; they can't be turned off. The last one is room for the amounts.
+Each is a filter like the others; they can't be turned off. The last one is headroom for the amounts.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ class Present:
 
 @dataclass(frozen=True, slots=True)
 class Forced:
-    """The host (and node) that an administrator has named; it must only be there."""
+    """The host (and node) that an administrator has named; it must only exist."""
 
     def reject(self, host: HostState, request: RequestView) -> str | None:
         if request.spec.force_host is not None and host.host != request.spec.force_host:

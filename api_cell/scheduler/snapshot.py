@@ -1,4 +1,4 @@
-"""All hosts in memory, following what changes: placement by its feed, cells by looking at them again and again.
+"""All hosts in memory, following what changes: placement by its feed, cells by polling them again and again.
 
 No host is polled by itself: a claim costs the next reader one small query, a quiet cell costs three. A cell that
 doesn't answer keeps its hosts, marked absent, until it does.
@@ -27,7 +27,7 @@ LOG_LENGTH = 50_000
 
 @dataclass(slots=True)
 class Pending:
-    """A claim that is being made; it counts as use until the feed tells of it, or it is cancelled."""
+    """A claim that is being made; it counts as use until the feed reports it, or it is cancelled."""
 
     key: str
     resources: Mapping[str, int]
@@ -92,7 +92,7 @@ class HostSnapshot:
             self._followed_at = began
 
     def visit(self, deadline: Deadline, max_age: float = 0.0) -> None:
-        """Look at every cell, unless that was done less than `max_age` seconds ago and the cells are the same since.
+        """Poll every cell, unless that was done less than `max_age` seconds ago and the cells are the same since.
         Those that don't answer by the deadline have their hosts marked absent. Raises DatabaseUnavailable (the global
         one)."""
         polled_at, topology = self._cloud.clock.monotonic(), self._cloud.cells.snapshot().version
@@ -100,7 +100,7 @@ class HostSnapshot:
             return
         with self._visiting:
             if max_age and self._visited_at >= polled_at and self._visited == topology:
-                return  # somebody else has just done it
+                return  # another thread has just done it
             polled = self._cells.poll(self._cloud, deadline)
             with self.lock:
                 touched = self._cells.take(polled)
@@ -128,7 +128,7 @@ class HostSnapshot:
                 self._renew([pending.key])
 
     def settle(self, pendings: Iterable[Pending]) -> None:
-        """The claims are committed: the feed will tell of them."""
+        """The claims are committed: the feed will report them."""
         with self.lock:
             for pending in pendings:
                 pending.committed = True
@@ -149,7 +149,7 @@ class HostSnapshot:
             self._providers[provider.uuid] = provider
             self._uuids[provider.id] = provider.uuid
             touched.add(provider.uuid)
-        for pending in settled:  # what they took is in the figures by now; their builds are not yet in their cells
+        for pending in settled:  # what they claimed is in the figures by now; their builds are not yet in their cells
             self._forget(pending)
             self._cells.add_io_op(pending.key)
             touched.add(pending.key)

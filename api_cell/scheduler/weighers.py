@@ -1,4 +1,4 @@
-"""Which of the hosts that can is best. A weigher scores in its own unit, more is better; the ranking brings all scores
+"""Which of the possible hosts is best. A weigher scores in its own unit, more is better; the ranking brings all scores
 of one weigher to 0..1 and multiplies. An aggregate's metadata may override a multiplier; the least of several."""
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""What happens to servers, apart from how it is said on the wire: create, find, list, act, delete."""
+"""What is done to servers, apart from the forms of the wire: create, find, list, act, delete."""

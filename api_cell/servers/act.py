@@ -93,7 +93,7 @@ def demand_unlocked(ctx: Context, instance: Instance) -> None:
 
 
 def wake(ctx: Context, cell: Cell, host: str | None) -> None:
-    """Tell the host (None: the conductors) that there is work. The work is recorded: a lost message only delays it."""
+    """Notify the host (None: the conductors) of work. The work is recorded: a lost message only delays it."""
     try:
         if host is None:
             cell.conductor().wake(ctx)

@@ -1,4 +1,4 @@
-"""Fixed and floating addresses of servers, changed in the network service and then seen in the server."""
+"""Fixed and floating addresses of servers, changed in the network service and then shown in the server."""
 
 from __future__ import annotations
 

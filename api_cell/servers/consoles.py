@@ -1,4 +1,4 @@
-"""Opening consoles of servers: a token of the server's cell, and where to go with it."""
+"""Opening consoles of servers: a token of the server's cell, and the address of its proxy."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""Deleting servers. Accepted means that it will happen, also when the server's cell does not answer now.
+"""Deleting servers. An accepted delete will be done, also when the server's cell does not answer now.
 
 Order in a cell: 1. global: the mapping is marked, quota released, once; 2. cell: unfinished work is superseded, the
 state is `deleting`, an operation is open for the host (or the conductors); 3. they are woken. Killed after 1, or the
-cell down at 2: super-conductors see marked mappings through (superconductor.deletes).
+cell down at 2: super-conductors go on from the marked mappings (superconductor.deletes).
 """
 
 from __future__ import annotations
@@ -96,8 +96,8 @@ def forget(tx: Connection, *server_ids: str) -> None:
 def begin_in(ctx: Context, cell: Cell, server_id: str, now: datetime, down_after_seconds: float) -> None:
     """Begin the delete in the cell, unless it has begun, and wake its worker.
 
-    A host that is down is not waited for: it destroys what it finds when it is back. A server of cell0 has nothing
-    but its row, and is deleted at once. Raises CellUnavailable, InstanceNotFound (it is deleted already).
+    The delete does not wait for a host that is down: that destroys what it finds when it is back. A server of cell0 has
+    nothing but its row, and is deleted at once. Raises CellUnavailable, InstanceNotFound (it is deleted already).
     """
     if cell.mapping.is_cell0:
         cell.db.run(lambda tx: _end_in_cell0(tx, ctx, server_id, now), ctx.deadline)
@@ -136,7 +136,7 @@ def _end_in_cell0(tx: Connection, ctx: Context, server_id: str, now: datetime) -
 
 
 def awake(tx: Connection, host: str | None, now: datetime, down_after_seconds: float) -> str | None:
-    """The host, None when it is down or no more: then conductors do its work."""
+    """The host, None when it is down or removed: then conductors do its work."""
     if host is None:
         return None
     try:
@@ -147,7 +147,8 @@ def awake(tx: Connection, host: str | None, now: datetime, down_after_seconds: f
 
 
 def _withdraw(tx: Connection, server_id: str, now: datetime) -> bool:
-    """End a server that is in no cell: True when nothing is left of it, False when a super-conductor must see to it."""
+    """End a server that is in no cell: True when nothing is left of it, False when a super-conductor must go on with
+    it."""
     promise(tx, server_id, now)
     if build_requests.delete(tx, server_id, unselected=True):
         forget(tx, server_id)

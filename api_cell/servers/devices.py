@@ -1,4 +1,4 @@
-"""Block devices that a new server asks for: read from the body, then held against what there is.
+"""Block devices that the request for a new server names: read from the body, then checked against the other services.
 
 Pairs of source and destination that can be: image→local (the boot image itself), image→volume, volume→volume,
 snapshot→volume, blank→volume, blank→local (ephemeral or swap).
@@ -35,7 +35,7 @@ class DeviceRequest:
 
 
 def parse_devices(server: dict[str, Any]) -> DeviceRequest:
-    """What the body of a create says. Raises Invalid."""
+    """The devices in the body of a create. Raises Invalid."""
     image_id: str = server.get("imageRef") or ""
     old, new = server.get("block_device_mapping") or (), server.get("block_device_mapping_v2") or ()
     if old and new:
@@ -68,7 +68,7 @@ def parse_devices(server: dict[str, Any]) -> DeviceRequest:
 def check(
     services: Services, caller: Caller, flavor: Flavor, devices: Sequence[BlockDevice], count: int, *, multiattach: bool
 ) -> Image | None:
-    """All that the devices name is there and may be used. Answers what is known of the image that a volume-backed
+    """All that the devices name exists and may be used. Answers what is known of the image that a volume-backed
     server boots from, None for others. `multiattach`: volumes for several servers may be used (2.60).
 
     Raises Invalid, ImageNotFound.
@@ -216,7 +216,7 @@ def check_order(devices: Sequence[BlockDevice], *, local_root: bool) -> None:
 
 
 def _boots_from(image_id: str, devices: Sequence[BlockDevice]) -> bool:
-    """Whether imageRef means a local root disk: not where the same image is the volume that is booted."""
+    """Whether imageRef names a local root disk: not where the same image is the volume that is booted."""
     return bool(image_id) and not any(each.is_root and each.image_id == image_id for each in devices)
 
 

@@ -87,7 +87,7 @@ def here(cloud: Cloud, ctx: Context, tx: Connection, cell: Cell, server_id: str,
 
 
 def _demand_owner(cloud: Cloud, cell_id: int, server_id: str) -> None:
-    """A hidden row is on its way between two cells: the mapping, read afresh, says whose it is.
+    """A hidden row is on its way between two cells: the mapping, read again, says which cell owns it.
 
     Raises InstanceNotHere.
     """
@@ -98,11 +98,11 @@ def _demand_owner(cloud: Cloud, cell_id: int, server_id: str) -> None:
 
 
 def demand_visible(ctx: Context, project_id: str, server_id: str) -> None:
-    """Another project's servers do not exist for those who are no administrators. Raises InstanceNotFound."""
+    """Another project's servers do not exist for callers that are no administrators. Raises InstanceNotFound."""
     if not (ctx.is_admin or ctx.project_id == project_id):
         raise InstanceNotFound(instance_id=server_id)
 
 
 def target(instance: Instance) -> dict[str, str]:
-    """What policy rules ask about a server."""
+    """What policy rules check of a server."""
     return {"project_id": instance.project_id, "user_id": instance.user_id}

@@ -1,8 +1,8 @@
 """Making images of servers.
 
-Order: 1. the image's record is made, queued, under an id chosen here, so that the client can read it at once; 2.
-the cell: task state and operation are one transaction. It is refused: the record goes. Killed between: an image without
-content is left to its owner.
+Order: 1. the image's record is made, queued, under an id chosen here, so that the client can read it at once; 2. the
+cell: task state and operation are one transaction. If it is refused, the record is removed. Killed between: an image
+without content is left to its owner.
 """
 
 from __future__ import annotations

@@ -51,7 +51,7 @@ def ports_of(cloud: Cloud, services: Services, caller: Caller, server_id: str, r
 
 
 def port_of(cloud: Cloud, services: Services, caller: Caller, server_id: str, port_id: str, rule: str) -> PortState:
-    """Raises PortNotFound for a port of somebody else."""
+    """Raises PortNotFound for a port of another server."""
     for port in ports_of(cloud, services, caller, server_id, rule):
         if port.port_id == port_id:
             return port

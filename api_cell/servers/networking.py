@@ -22,7 +22,7 @@ def mine(services: Services, ctx: Context, noun: Noun, **query: Any) -> list[Rec
 
 
 def one(services: Services, ctx: Context, noun: Noun, record_id: str) -> Record | None:
-    """The record, if it is the project's own, or an administrator asks."""
+    """The record, if it is the project's own, or the caller is an administrator."""
     found = records_of(services).find(ctx, noun, record_id)
     if found is None or not (ctx.is_admin or found.get("project_id") == ctx.project_id):
         return None

@@ -24,7 +24,7 @@ def check(instance: Instance, wanted: Mapping[str, Any]) -> None:
 
 
 def notify_scheduler(cloud: Cloud, instance_uuid: str, wanted: Mapping[str, Any]) -> None:
-    """The next move looks for hosts in that zone only, or in any; no change where the request does not name the pin."""
+    """The next move considers hosts in that zone only, or in any; no change where the request does not name the pin."""
     if COLUMN not in wanted:
         return
 

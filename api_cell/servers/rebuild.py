@@ -51,7 +51,7 @@ _COLUMNS = {
     "hostname": "hostname",
     "key_name": "key_name",
 }
-"""What a body may replace, and the column that holds it."""
+"""What a body may replace, and the column of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +80,7 @@ class RebuildRequest:
 
 
 def parse_rebuild_request(body: Mapping[str, Any], version: tuple[int, int]) -> RebuildRequest:
-    """What the body means, which its schema has let pass. Raises Invalid."""
+    """Parse the body, which fits its schema. Raises Invalid."""
     columns = {column: body[name] for name, column in _COLUMNS.items() if name in body}
     if "OS-DCF:diskConfig" in body:
         columns["auto_disk_config"] = body["OS-DCF:diskConfig"] == "AUTO"
@@ -142,7 +142,7 @@ def _demand_rights(caller: Caller, instance: Instance, request: RebuildRequest) 
 
 
 def _check_root_volume(services: Services, ctx: Context, instance: Instance, image: Image, *, reimage: bool) -> None:
-    """Raises Invalid: before 2.93 only what is on the volume already can be rebuilt; since then what has room there
+    """Raises Invalid: before 2.93 only what is on the volume already can be rebuilt; since then what fits on it
     (Nova API reference, microversion 2.93)."""
     root = next(device for device in instance.block_devices if device.is_volume and device.is_root)
     if root.volume_id is None:
@@ -217,7 +217,7 @@ def _promise(
 
 
 def _follow(cloud: Cloud, ctx: Context, before: Instance, after: Instance, image: Image) -> None:
-    """What the global records say of the server. The rebuild goes on, whether they can be written or not."""
+    """Change the server's global records. The rebuild goes on, whether they can be written or not."""
 
     def work(tx: Connection) -> None:
         if after.display_name != before.display_name:

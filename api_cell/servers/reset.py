@@ -1,9 +1,9 @@
 """Resetting a server's state: an administrator's last resort for one whose work does not come to its end.
 
-What shows in the state is given up, and its record says so. What does not (volumes, ports) goes on, since only the
-host knows how far it is; if that is down, conductors do it without it. So does a delete, which was promised. A move
-finds out by itself, and is undone or finished; one that waits to be confirmed or reverted waits in vain, and is
-confirmed: the server stays where it is.
+An operation that shows in the state is abandoned, and its record says so. One that does not (volumes, ports) goes on,
+since only the host knows how far it is; if that is down, conductors do it without it. So does an accepted delete. A
+move finds the new state by itself, and is undone or finished; one that waits to be confirmed or reverted waits in vain,
+and is confirmed: the server stays where it is.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Shares of servers that are off: attached and detached.
 
 Order of an attach: 1. the share is read; 2. cell: it is stored among the server's, and an operation is open for its
-host (one transaction); 3. the host is woken, and sees that it is let in. Killed after 2: the host finds the operation.
+host (one transaction); 3. the host is woken, and gets access to it. Killed after 2: the host finds the operation.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ def attach(
 
 
 def detach(cloud: Cloud, caller: Caller, server_id: str, share_id: str) -> None:
-    """The share will not be the server's any more. Asked again: the same.
+    """The share will not be the server's any more. Requested again: the same.
 
     Raises InstanceNotFound, ShareMappingNotFound, InstanceInvalidState, InstanceIsLocked.
     """
@@ -93,7 +93,7 @@ def demand_mapping(instance: Instance, share_id: str) -> ShareMapping:
 
 
 def _demand(cloud: Cloud, caller: Caller, server_id: str, doing: Doing) -> None:
-    """The server is such that the share service is worth asking."""
+    """Check the server before the share service is called."""
     found = find.server(cloud, caller.ctx, server_id)
     instance = found.instance
     caller.demand(doing.rule, find.target(instance))

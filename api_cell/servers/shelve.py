@@ -1,4 +1,4 @@
-"""Shelving servers, and bringing them back: where they still are, or wherever there is room."""
+"""Shelving servers, and bringing them back: where they still are, or wherever there is capacity."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Place:
 
 
 def shelve(cloud: Cloud, caller: Caller, server_id: str) -> None:
-    """The server will be an image. Which one is chosen now and written down, so that there is never a second one.
+    """The server will be an image. Its id is chosen and recorded now, so that there is never a second one.
 
     Raises InstanceNotFound, InstanceNotReady, InstanceIsLocked, InstanceInvalidState, PolicyForbidden, CellUnavailable.
     """

@@ -1,4 +1,4 @@
-"""Deletes that can be taken back for a while: the guest is off and kept, until it is restored or its time is over.
+"""Deletes that can be undone for a while: the guest is off and kept, until it is restored or its time is over.
 
 A soft-deleted server still takes its place on its host and counts against its project's quota. What has no guest to
 keep (never built, shelved, waiting for a resize to be confirmed) is deleted at once.
@@ -23,11 +23,12 @@ SOFT_DELETE = Doing(deletes.SOFT_DELETE, delete.RULE)
 RESTORE = Doing(deletes.RESTORE, "os_compute_api:os-deferred-delete:restore")
 FORCE_RULE = "os_compute_api:os-deferred-delete:force"
 SINCE = "soft_deleted_at"
-"""Where the system metadata says when it was."""
+"""The key in the system metadata for when it was."""
 
 
 def accept(cloud: Cloud, services: Services, caller: Caller, server_id: str) -> None:
-    """The server will be deleted: at once, or with `reclaim_instance_interval` in two steps. Asked again: nothing more.
+    """The server will be deleted: at once, or with `reclaim_instance_interval` in two steps. Requested again: nothing
+    changes.
 
     Raises InstanceNotFound, InstanceIsLocked, PolicyForbidden, CellUnavailable.
     """

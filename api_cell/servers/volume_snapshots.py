@@ -1,4 +1,4 @@
-"""Snapshots of attached volumes that the block storage service asks the volume's host to take, or to remove.
+"""Snapshots of attached volumes that the volume's host takes, or removes, for the block storage service.
 
 1. The host says that it can; 2. cell: an operation is open for it; 3. it is woken. The block storage
 service reads the outcome in the snapshot's status. Nothing shows in the server's state or history.
@@ -42,7 +42,7 @@ A = TypeVar("A")
 
 
 def take(cloud: Cloud, services: Services, ctx: Context, volume_id: str, body: dict[str, Any]) -> None:
-    """The guest that has the volume will write to a new file, and what is there now be the snapshot.
+    """The guest that has the volume will write to a new file, and the file that it has now will be the snapshot.
 
     Raises VolumeNotFound, InstanceNotFound, Invalid, InstanceNotReady, InstanceInvalidState, CellUnavailable.
     """

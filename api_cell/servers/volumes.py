@@ -2,7 +2,7 @@
 
 Order of an attach: 1. the block storage service reserves the volume for the server; 2. cell: the device is stored among
 the server's, and an operation is open for its host (one transaction); 3. the host is woken. A server without a host
-ends with 2: its volumes are connected when it gets one. Killed after 1: the reservation goes with the server.
+ends with 2: its volumes are connected when it gets one. Killed after 1: the reservation is released with the server.
 """
 
 from __future__ import annotations
@@ -210,7 +210,7 @@ def _begin(
     unknown: frozenset[VmState],
     change: Change,
 ) -> Instance:
-    """The change is stored, and the host will do the rest. Answers the server as it is then."""
+    """The change is stored, and the host will make it. Answers the server as it is then."""
 
     def work(tx: Connection, cell: Cell) -> tuple[Cell, Instance]:
         instance = _demand(caller, find.to_change(cloud, caller.ctx, tx, cell, server_id), operation, verb)

@@ -1,1 +1,1 @@
-"""Over the cells: places what the API has accepted, and sees through what reaches across databases."""
+"""Over the cells: places what the API has accepted, and finishes what concerns several databases."""

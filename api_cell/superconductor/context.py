@@ -55,7 +55,7 @@ class Retention:
 class SuperConductorSettings:
     """Seconds throughout. `lease_seconds`: how long a build request is claimed by one super-conductor, and so
     how long a server waits when its super-conductor dies (when a live one takes longer, two do the same: harmless);
-    `look_seconds`: how often it scans for work of which no message came."""
+    `look_seconds`: how often it scans for work without a message."""
 
     host: str = "localhost"
     workers: int = 2

@@ -1,4 +1,4 @@
-"""Accepted deletes, seen through: begun in cells that were down, and concluded in the global tables.
+"""Accepted deletes are finished: begun in cells that were down, and concluded in the global tables.
 
 A mapping with `queued_for_delete` and without `gone` is the record. Its cell says how far it is.
 """
@@ -36,11 +36,11 @@ def see_through(deps: SuperConductorContext) -> int:
             doomed = instance_mappings.doomed(tx, limit=BATCH, after_id=after_id)
         if not doomed:
             return waiting
-        waiting += len(doomed) - _see(deps, doomed)
+        waiting += len(doomed) - _advance(deps, doomed)
         after_id = doomed[-1].id
 
 
-def _see(deps: SuperConductorContext, doomed: list[InstanceMapping]) -> int:
+def _advance(deps: SuperConductorContext, doomed: list[InstanceMapping]) -> int:
     """Answers how many of them are gone."""
     by_cell: dict[int, list[str]] = defaultdict(list)
     for mapping in doomed:
@@ -53,7 +53,7 @@ def _see(deps: SuperConductorContext, doomed: list[InstanceMapping]) -> int:
             return instances.get_many(tx, by_cell[cell.mapping.id], deleted=True)
 
     gathered = deps.cloud.cells.scatter(by_cell, scan, ctx.deadline)
-    seen = {each.instance_uuid: each for each in doomed}
+    by_uuid = {each.instance_uuid: each for each in doomed}
     gone = [each.instance_uuid for each in doomed if each.cell_id is None]
     for cell_id, known in gathered.answers.items():
         for uuid in by_cell[cell_id]:
@@ -64,7 +64,7 @@ def _see(deps: SuperConductorContext, doomed: list[InstanceMapping]) -> int:
                 _begin(deps, deps.cloud.cells.open(cell_id), instance)
     concluded = 0
     if gone:
-        concluded = deps.cloud.db.run(lambda tx: _conclude(tx, [seen[uuid] for uuid in gone]))
+        concluded = deps.cloud.db.run(lambda tx: _conclude(tx, [by_uuid[uuid] for uuid in gone]))
         for uuid in gone:
             deps.cloud.locator.forget(uuid)
     return concluded
@@ -80,11 +80,11 @@ def _begin(deps: SuperConductorContext, cell: Cell, instance: Instance) -> None:
         log.warning("delete not begun", extra=about(ctx, instance=instance.uuid, cell=cell.name, reason=error))
 
 
-def _conclude(tx: Connection, seen: Sequence[InstanceMapping]) -> int:
+def _conclude(tx: Connection, mappings: Sequence[InstanceMapping]) -> int:
     """Answers how many are gone. Not those that wait for their super-conductor (the build request decides), and those
-    that have passed to another cell since they were looked for in the old one."""
-    waiting = build_requests.get_many(tx, [each.instance_uuid for each in seen])
-    epochs = {each.instance_uuid: each.epoch for each in seen if each.instance_uuid not in waiting}
+    that have passed to another cell since the old one was read."""
+    waiting = build_requests.get_many(tx, [each.instance_uuid for each in mappings])
+    epochs = {each.instance_uuid: each.epoch for each in mappings if each.instance_uuid not in waiting}
     gone = instance_mappings.held_since(tx, epochs)
     if gone:
         delete.forget(tx, *gone)

@@ -1,4 +1,4 @@
-"""Hosts find their way into the host mappings by themselves: cells know which of their nodes are not mapped yet."""
+"""Super-conductors write the mappings of new hosts: cells know which of their nodes are not mapped yet."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """A host with all that is on it goes to another cell, while its guests run on. See docs/flows.md.
 
-Every step may be repeated, and is recorded when it is done: whoever begins again after a kill goes on with the first
-that is not. Each instance passes by itself, with its neighbours of a batch; its mapping decides whose it is.
+Every step may be repeated, and is recorded when it is done: the command, run again after a kill, goes on with the
+first that is not. Instances are copied in batches; the mapping of each decides which cell owns it.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ Report = Callable[[str, int], None]
 
 
 class HostMoveRefused(Conflict):
-    """The host can't go, and nothing was changed that would have to be undone."""
+    """The host can't be moved, and nothing was changed that would have to be undone."""
 
     message = "Host {host} cannot be moved: {reason}"
 
 
 class HostMoveUnfinished(Unavailable):
-    """It came so far; begun again, it goes on from there."""
+    """The move is not finished; begun again, it goes on with the first step that is not recorded."""
 
     message = "Host {host} is not in its new cell yet: {reason}"
 
@@ -95,8 +95,8 @@ class HostMover:
         for batch in _batches(copied):
             target.db.run(lambda tx, some=batch: instance_bundles.remove(tx, some), self._deadline)  # type: ignore[misc]
         with source.db.connect(self._deadline) as tx:
-            sealed = instance_bundles.on_host(tx, self._host, limit=100_000)
-        for batch in _batches(sealed):
+            frozen = instance_bundles.on_host(tx, self._host, limit=100_000)
+        for batch in _batches(frozen):
             source.db.run(lambda tx, some=batch: instance_bundles.unfreeze(tx, some), self._deadline)  # type: ignore[misc]
         target.db.run(lambda tx: host_rows.remove_empty(tx, self._host), self._deadline)
         source.db.run(lambda tx: host_rows.set_leaving(tx, self._host, False, self._cloud.clock.now()), self._deadline)
@@ -123,7 +123,8 @@ class HostMover:
         return begun
 
     def _moving(self) -> list[str]:
-        """The instances with an unfinished move from or to the host. One that begins later sees that the host moves."""
+        """The instances with an unfinished move from or to the host. One that begins later finds that the host
+        moves."""
         with self._cloud.db.connect() as tx:
             return [
                 one.instance_uuid for one in moves.unfinished(tx) if self._host in (one.source_host, one.target_host)
@@ -172,7 +173,7 @@ class HostMover:
         target.db.run(lambda tx: host_rows.announce(tx, rows), self._deadline)
 
     def _copy_all(self, source: Cell, target: Cell) -> None:
-        """No instance of the host is in the source. Those that something is being done with are waited for."""
+        """No instance of the host is in the source. This waits for those with an operation under way."""
         until = Deadline.after(self._wait_seconds, self._cloud.clock)
         while True:
             with source.db.connect(self._deadline) as tx:
@@ -186,7 +187,7 @@ class HostMover:
             self._pause()
 
     def _copy_rows(self, source: Cell, target: Cell, uuids: Sequence[str]) -> int:
-        """Bring over those of the instances that nobody works at. Answers how many."""
+        """Copy those of the instances that have no operation under way to the target. Answers how many."""
         with self._cloud.db.connect() as tx:
             places = instance_mappings.places(tx, uuids)
         arrived = [uuid for uuid in uuids if uuid in places and places[uuid].cell_id == target.mapping.id]
@@ -194,19 +195,19 @@ class HostMover:
         coming = [uuid for uuid in uuids if uuid in places and places[uuid].cell_id is None]
         unmapped = [uuid for uuid in uuids if uuid not in {*arrived, *staying, *coming}]
         dead = self._dead(source, unmapped)
-        sealed = source.db.run(
+        frozen = source.db.run(
             lambda tx: instance_bundles.freeze(tx, staying + dead, now=self._cloud.clock.now()), self._deadline
         )  # fmt: skip
-        self._report("sealed", len(sealed))
+        self._report("frozen", len(frozen))
         with source.db.connect(self._deadline) as tx:
-            bundles = instance_bundles.read(tx, sealed, operations=True)
+            bundles = instance_bundles.read(tx, frozen, operations=True)
         if any(text is not None for bundle in bundles for text in bundle.sealed):
             bundles = instance_bundles.reseal(
                 bundles, source.db.sealer(self._deadline), target.db.sealer(self._deadline)
             )
         target.db.run(lambda tx: instance_bundles.write(tx, bundles, hidden=True), self._deadline)
-        self._report("copied", len(sealed))
-        arrived += self._own(sealed, source, target) + [uuid for uuid in sealed if uuid in dead]
+        self._report("copied", len(frozen))
+        arrived += self._own(frozen, source, target) + [uuid for uuid in frozen if uuid in dead]
         self._report("owned", len(arrived))
         with target.db.connect(self._deadline) as tx:
             arrived = instance_bundles.present(tx, arrived)
@@ -245,7 +246,7 @@ class HostMover:
         )
 
     def _switch(self, source: Cell, target: Cell) -> None:
-        """The host listens to its new cell: it is asked to, wherever it may be, until it registers there."""
+        """The host serves its new cell's queue: it is called in either cell, until it registers there."""
         until = Deadline.after(self._wait_seconds, self._cloud.clock)
         delivered = False
         while not self._heard_of(target):
@@ -265,7 +266,7 @@ class HostMover:
                     extra=about(None, host=self._host, cell=cell.name, reason=error),
                 )
                 continue
-            self._report("told", 0)
+            self._report("notified", 0)
             return True
         return False
 
@@ -274,7 +275,7 @@ class HostMover:
             return host_rows.is_heard_of(tx, self._host)
 
     def _finish(self, source: Cell, target: Cell) -> None:
-        """Builds that were sent to the old cell at the last moment come after; then nothing is left there."""
+        """Builds that were sent to the old cell at the last moment follow; then nothing is left there."""
         now = self._cloud.clock.now()
         target.db.run(lambda tx: host_rows.set_leaving(tx, self._host, False, now), self._deadline)
         self._report("arrived", 0)

@@ -1,4 +1,5 @@
-"""From build request to a cell: choose, claim, hand over. docs/flows.md has the steps and who goes on after each."""
+"""From build request to a cell: choose, claim, hand over. docs/flows.md has the steps and which process goes on after
+each."""
 
 from __future__ import annotations
 
@@ -37,7 +38,7 @@ TRIES = 3
 
 
 class HostHasLeft(Unavailable):
-    """It is in another cell by now: the request is brought there next time."""
+    """It is in another cell by now: the request is handed over there next time."""
 
     message = "Host {host} has left cell {cell}."
 
@@ -94,7 +95,7 @@ def _release(deps: SuperConductorContext, requests: Iterable[BuildRequest]) -> N
             uuid = request.instance_uuid
             deps.cloud.db.run(partial(build_requests.release, instance_uuid=uuid, owner=deps.owner))
     except Unavailable as error:
-        log.warning("leases not released, they run out", extra={"about": {"reason": str(error)}})
+        log.warning("leases not released, they will end", extra={"about": {"reason": str(error)}})
 
 
 def _bring(deps: SuperConductorContext, requests: Sequence[BuildRequest]) -> None:
@@ -120,7 +121,7 @@ def _bring(deps: SuperConductorContext, requests: Sequence[BuildRequest]) -> Non
 
 
 def _followed(deps: SuperConductorContext, chosen: Sequence[ChosenBuildRequest]) -> list[ChosenBuildRequest]:
-    """A host that has changed its cell since it was chosen is followed: what was claimed of it goes with it."""
+    """Where a chosen host has changed its cell since, the request goes to that cell, with the same claim."""
     hosts = {each.selection.host for each in chosen if each.selection.host}
     if not hosts:
         return list(chosen)
@@ -304,7 +305,7 @@ def _point(tx: Connection, cell_id: int, requests: Sequence[BuildRequest]) -> li
 
 
 def _delete_instead(deps: SuperConductorContext, cell: Cell, request: BuildRequest) -> None:
-    """The user changed their mind while the cell was given the instance: it is deleted there like any other."""
+    """A delete was accepted while the instance was handed over to the cell: it is deleted there like any other."""
     accepted, now = request.instance, deps.cloud.clock.now()
     ctx = deps.acting_for(request.request_id, accepted.user_id, accepted.project_id)
     delete.begin_in(ctx, cell, accepted.uuid, now, deps.settings.service_down_seconds)

@@ -1,6 +1,6 @@
 """Soft-deleted servers whose time is over are deleted.
 
-Order: 1. cell: the task is `deleting`, unless it was restored (the row decides); 2. global: the delete is promised; 3.
+Order: 1. cell: the task is `deleting`, unless it was restored (the row decides); 2. global: the delete is accepted; 3.
 cell: it is begun. Killed between any two: the next scan finds the row of step 1, and does the others again.
 """
 

@@ -1,7 +1,7 @@
 """Deleted servers are archived and purged, in all cells and globally, while everything else goes on.
 
 The global side of a batch goes first: an instance that its cell still has is found there again after a kill, a mapping
-without an instance would not be. Any number may do it at once; what one has taken is not there for the next.
+without an instance would not be. Any number may do it at once; what one has removed is not there for the next.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ BATCH = 200
 PURGE_ROWS = 2000
 BATCH_SECONDS = 60.0
 REST = 0.25
-"""So much of the time that a batch took is left to others before the next."""
+"""The pause before the next batch, as a share of the time that one took."""
 
 Stopped = Callable[[], bool]
 
@@ -57,7 +57,7 @@ def archive_deleted(
 ) -> None:  # fmt: skip
     """Archive the cell's deleted instances, up to about `most_rows` rows in `done` (one instance at least).
 
-    An archived instance is found by nobody any more. Raises CellUnavailable, DatabaseUnavailable.
+    No request finds an archived instance any more. Raises CellUnavailable, DatabaseUnavailable.
     """
     after_id, before_all = 0, done.rows
     while not stopped() and (most_rows is None or done.rows < most_rows):
@@ -86,7 +86,7 @@ def archive_deleted(
 
 
 def forget_remains(cloud: Cloud, done: Done, stopped: Stopped = lambda: False) -> None:
-    """Forget mappings of gone instances whose cells have nothing of them any more, or that never had a cell."""
+    """Delete mappings of gone instances whose cells have nothing of them any more, or that never had a cell."""
     after_id = 0
     while not stopped():
         with cloud.db.connect() as tx:
@@ -105,7 +105,7 @@ def forget_remains(cloud: Cloud, done: Done, stopped: Stopped = lambda: False) -
                 with cell.db.connect(Deadline.after(BATCH_SECONDS, cloud.clock)) as tx:
                     there = set(bundles.present(tx, uuids))
             except CellUnavailable:
-                continue  # nobody can tell
+                continue  # unknown while the cell is down
             remains += [uuid for uuid in uuids if uuid not in there]
         if remains:
             done.glob.update(cloud.db.run(lambda tx: forgetting.forget(tx, remains)))  # noqa: B023
@@ -126,7 +126,7 @@ def purge_archived(
 
 
 def keep_up(deps: SuperConductorContext, stopped: Stopped) -> Done:
-    """What [retention] asks of a super-conductor, once over all cells. An unreachable cell is done next time."""
+    """Archive and purge as [retention] says, once over all cells. An unreachable cell is done next time."""
     cloud, options, done = deps.cloud, deps.settings.retention, Done()
     now = cloud.clock.now()
     for mapping in cloud.cells.all():

@@ -32,7 +32,7 @@ class Waiting:
             return taken
 
     def close(self) -> None:
-        """Nothing is given out any more; who waits for it waits no longer."""
+        """`take` returns nothing any more, also to threads that wait in it."""
         with self._some:
             self._closed = True
             self._some.notify_all()

@@ -64,9 +64,9 @@ def test_killed_again_and_again_a_host_arrives(cloud: Installation) -> None:
     bursts.settle(cloud)
     before = books.demand_balance(cloud)
     for target in ("cell2", "cell1"):
-        for at in ("leaving", "sealed", "copied", "owned", "shown", "mapped", "told"):
+        for at in ("leaving", "frozen", "copied", "owned", "shown", "mapped", "notified"):
             kill_in_the_middle(cloud, target, at)
-            if at == "told":
+            if at == "notified":
                 cloud.kill("compute", host=HOST)
             assert {server["id"] for server in cloud.user.servers()} == set(before)
         cloud.until_healthy()

@@ -21,8 +21,8 @@ from tests.federation.conftest import real_parts
 HOST = "cell1-host1"
 NUMBERED = "OS-EXT-SRV-ATTR:instance_name"
 """It is made of the number of the row in its cell's database."""
-POINTS = ("begun", "leaving", "announced", "sealed", "copied", "owned", "shown", "removed", "instances", "mapped",
-          "told", "switched", "arrived")  # fmt: skip
+POINTS = ("begun", "leaving", "announced", "frozen", "copied", "owned", "shown", "removed", "instances", "mapped",
+          "notified", "switched", "arrived")  # fmt: skip
 
 
 class Killed(Exception):
@@ -37,11 +37,11 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Federation]:
 
 
 def move(cloud: Federation, target: str, *, host: str = HOST, killed_at: str | None = None) -> bool:
-    def told(what: str, count: int) -> None:
+    def reported(what: str, count: int) -> None:
         if what == killed_at:
             raise Killed(what)
 
-    return HostMover(cloud.cloud, host, wait_seconds=30, report=told).move(cloud.ids[target])
+    return HostMover(cloud.cloud, host, wait_seconds=30, report=reported).move(cloud.ids[target])
 
 
 def boot(cloud: Federation, **fields: Any) -> str:
@@ -138,7 +138,7 @@ def test_killed_anywhere_it_goes_on(shared: Federation, point: str) -> None:
 
 
 @pytest.mark.wide
-@pytest.mark.parametrize("point", ["begun", "leaving", "announced", "sealed", "copied"])
+@pytest.mark.parametrize("point", ["begun", "leaving", "announced", "frozen", "copied"])
 def test_a_move_is_undone_before_anything_has_gone(shared: Federation, point: str) -> None:
     cloud, home = shared, cell_of(shared)
     uuid = boot(cloud)
@@ -206,7 +206,7 @@ def test_what_was_accepted_before_goes_along(shared: Federation, point: str) -> 
     check(cloud, [uuid], target)
 
 
-@pytest.mark.parametrize("point", ["sealed", "copied", "owned"])
+@pytest.mark.parametrize("point", ["frozen", "copied", "owned"])
 def test_in_transit_servers_are_seen_and_wait(shared: Federation, point: str) -> None:
     cloud, target = shared, other(cell_of(shared))
     kept, doomed = boot(cloud), boot(cloud)

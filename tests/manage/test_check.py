@@ -66,7 +66,7 @@ def test_a_silent_cell_is_an_error_and_nothing_in_it_is_mended(site: Site) -> No
     site.run("cell_v2", "update_cell", "--cell_uuid", one.uuid, "--database_connection", "mysql://u:p@127.0.0.1:1/x")
     ran = check(site, "--repair")
     assert ran.code == 2
-    assert any("is silent" in text for text in texts(ran, "error"))
+    assert any("is unreachable" in text for text in texts(ran, "error"))
     assert not owner_of(site, lost).gone
 
 
@@ -93,7 +93,7 @@ def test_a_mapping_to_no_cell_that_nobody_builds_is_buried(site: Site) -> None:
     with site.database("api").begin() as tx:
         instance_mappings.insert_new(tx, [InstanceMapping(lost, "p", "u", NOW, "n", 2, 1024)])
         quotas.reserve(tx, "p", "u", {"instances": 1, "cores": 2, "ram": 1024}, limits={})
-    assert texts(check(site)) == [f"instance {lost} is in no cell, and nobody is building it"]
+    assert texts(check(site)) == [f"instance {lost} is in no cell, and has no build request"]
     assert check(site, "--repair").code == 0
     assert owner_of(site, lost).gone
 
@@ -245,4 +245,4 @@ def test_list_cells_in_detail(site: Site) -> None:
     assert by_name["c2"]["hosts"] is None
     assert by_name["cell0"]["queue"] is None
     table = site.run("cell_v2", "list_cells", "--detail")
-    assert "SILENT" in table.out
+    assert "UNREACHABLE" in table.out

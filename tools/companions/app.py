@@ -46,7 +46,7 @@ NO_CALLER = Identity("")
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One request. `query` has every parameter as the list of its values; `upload` is the file that holds the body
+    """One request. `query` has every parameter as the list of its values; `upload` is the file with the body
     of a route that takes one."""
 
     method: str
@@ -107,7 +107,7 @@ class Route:
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """A companion's API: its routes, how its errors look, and who knows its users.
+    """A companion's API: its routes, the form of its errors, and the service that authenticates its users.
 
     `upload_directory`: where bodies that are files are gathered. `close` is called when it stops.
     """
@@ -120,7 +120,7 @@ class Service:
     upload_directory: Path | None = None
     close: Callable[[], None] = lambda: None
     token_seconds: float = 5.0
-    """How long it is remembered whose a token is, and that it is nobody's."""
+    """How long the answer of the identity service about a token is cached."""
 
 
 @dataclass(slots=True)
@@ -146,7 +146,7 @@ class Companion(Front):
 
 
 class _Application:
-    """Carries out the requests of one service."""
+    """Handles the requests of one service."""
 
     most_bytes = MOST_JSON_BYTES
 
@@ -158,7 +158,7 @@ class _Application:
         self._incoming: dict[Exchange, _Incoming] = {}
 
     def begin(self, exchange: Exchange) -> Awaitable[None] | None:
-        """Find the route; of one that takes a file, open it, unless the sender is nobody we know."""
+        """Find the route; of one that takes a file, open it, unless the sender is unauthenticated."""
         incoming = self._incoming[exchange] = _Incoming()
         try:
             incoming.route, incoming.params = self._find(exchange.method, exchange.target.partition("?")[0])

@@ -27,7 +27,7 @@ def ident(name: str = "id", **options: Any) -> Column[Any]:
 
 
 def doc() -> Column[Any]:
-    """The rest of a record, as a JSON object."""
+    """The other fields of a record, as a JSON object."""
     return Column("doc", Json(dict), nullable=False)
 
 

@@ -8,7 +8,7 @@ from cell_service.errors import Unauthenticated
 
 
 class CachingAuthenticator:
-    """Asks an Authenticator for each token once in `seconds`. Raises what it raises."""
+    """Calls an Authenticator for each token once in `seconds`. Raises what it raises."""
 
     def __init__(self, authenticator: Authenticator, seconds: float) -> None:
         self._authenticator = authenticator

@@ -1,1 +1,1 @@
-"""A guest of our own, made from Debian packages: small, and it says on its console what it found."""
+"""A guest of our own, made from Debian packages: small, and it prints on its console what it found."""

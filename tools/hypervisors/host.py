@@ -1,7 +1,7 @@
 """One private host: a libvirtd with its own network, mounts, processes and name, and nothing left when it ends.
 
-The host lives as long as its first process, which dies with whoever started it. Its files have the same paths inside
-and outside, so an agent outside works on the same images and disks; its unix socket crosses the namespaces.
+The host lives as long as its first process, which dies with the process that started it. Its files have the same paths
+inside and outside, so an agent outside works on the same images and disks; its unix socket crosses the namespaces.
 """
 
 from __future__ import annotations
@@ -106,7 +106,7 @@ class PrivateHost:
         ]  # fmt: skip
 
     def pid(self) -> int | None:
-        """The host's first process, as seen from outside; None while it is not up. Its network namespace is
+        """The host's first process, by its id outside; None while it is not up. Its network namespace is
         /proc/<pid>/ns/net."""
         try:
             return int(json.loads(self.record.read_text(encoding="ascii"))["pid"])

@@ -1,5 +1,5 @@
 #!/bin/bash
-# The first process of a private host: it makes the namespaces it was started in look like a host, runs libvirtd, and
+# The first process of a private host: it sets the namespaces it was started in up as a host, runs libvirtd, and
 # collects whatever that leaves behind. When it ends, the host and all its guests end: a power cut.
 #   init.sh HOST DIRECTORY RUN CACHE RECORD URI HIDE_KVM
 set -eu

@@ -109,7 +109,7 @@ def _answering(cells: list[Cell], done: Done) -> list[Cell]:
 
 @contextlib.contextmanager
 def _heard(cell: Cell, done: Done, out: Out) -> Iterator[None]:
-    """A cell that does not answer is left out, and told of once; it is never taken for empty."""
+    """A cell that does not answer is left out, with one warning; it never counts as empty."""
     try:
         yield
     except CellUnavailable as error:

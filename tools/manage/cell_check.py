@@ -21,7 +21,7 @@ UNKNOWN = 127
          arg("--repair", flag=True, help="mend what can be mended"),
          arg("--dry-run", flag=True, help="with --repair: only show what would be done"))  # fmt: skip
 def check(cloud: Cloud, args: Args, out: Out) -> int:
-    """Look at every cell's database, queue, schema and clock, at whose database it is, at hosts, and at each mapping
+    """Check every cell's database, queue, schema and clock, which cell the database belongs to, hosts, and each mapping
     and row of an instance. A cell that does not answer is an error, and nothing of it is compared or mended. 0 all is
     well, or was mended; 1 warnings; 2 errors; 127 no such cell."""
     with cloud.db.connect() as tx:
@@ -50,7 +50,7 @@ def check(cloud: Cloud, args: Args, out: Out) -> int:
 
 
 def _rows(cloud: Cloud, each: CellProbe, step: object) -> list[Finding]:
-    """Nothing of a cell that is silent, or whose database is another's or of another schema; that was told already."""
+    """Nothing of a cell that is down, or whose database is another's or of another schema; that is reported already."""
     mapping, report = each.mapping, each.report
     if report is None or not report.current or report.identity not in (None, mapping.uuid):
         return []
@@ -59,7 +59,7 @@ def _rows(cloud: Cloud, each: CellProbe, step: object) -> list[Finding]:
     try:
         findings.extend(RowChecks(cloud, cloud.cells.open(mapping.id), step).run())
     except CellUnavailable as error:
-        text = f"fell silent while its rows were compared: {reason_of(error)}"
+        text = f"became unreachable while its rows were compared: {reason_of(error)}"
         findings.append(Finding(Level.ERROR, "database", mapping.shown, text))
     return findings
 

@@ -1,4 +1,4 @@
-"""What can be wrong with cells as such: silent servers, schemas, clocks, whose database it is, cell0, hosts."""
+"""What can be wrong with cells as such: unreachable servers, schemas, clocks, another cell's database, cell0, hosts."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def of_cells(cloud: Cloud, cell_probes: Sequence[CellProbe]) -> Iterator[Finding
     for each in cell_probes:
         if each.report is None:
             level = Level.WARNING if each.mapping.disabled else Level.ERROR
-            yield Finding(level, "database", each.mapping.shown, f"is silent: {each.error}")
+            yield Finding(level, "database", each.mapping.shown, f"is unreachable: {each.error}")
         else:
             yield from _of_one(cloud, each.mapping, each.report, names)
     yield from _shared(cloud.cells.all())
@@ -39,8 +39,8 @@ def of_cells(cloud: Cloud, cell_probes: Sequence[CellProbe]) -> Iterator[Finding
 def of_hosts(
     cloud: Cloud, cell_probes: Sequence[CellProbe], mapped: Sequence[HostMapping], moving: frozenset[str]
 ) -> Iterator[Finding]:
-    """Hosts that two cells claim, or whose mapping says something else than the cells. A silent cell's hosts are left
-    alone, and so are those that are `moving`."""
+    """Hosts that two cells claim, or whose mapping says something else than the cells. Hosts of a cell that is down are
+    left alone, and so are those that are `moving`."""
     by_id = {each.mapping.id: each for each in cell_probes}
     reported: dict[str, list[CellProbe]] = {}
     for each in cell_probes:
@@ -114,7 +114,7 @@ def _shared(mappings: Sequence[CellMapping]) -> Iterator[Finding]:
 def _elsewhere(cloud: Cloud, host: str, mapped: CellProbe, reports: CellProbe) -> Finding:
     text = f"host {host} is mapped to cell {mapped.mapping.shown} and reports to {reports.mapping.shown}"
     if mapped.report is None:
-        return Finding(Level.ERROR, "hosts", reports.mapping.shown, f"{text}; the first one is silent")
+        return Finding(Level.ERROR, "hosts", reports.mapping.shown, f"{text}; the first one is unreachable")
     return Finding(
         Level.ERROR, "hosts", reports.mapping.shown, text, f"map it to {reports.mapping.shown}",
         partial(_remap, cloud, host, mapped.mapping.id, reports.mapping.id),

@@ -160,7 +160,7 @@ def drain_cell(cloud: Cloud, args: Args, out: Out) -> int:
          arg("--timeout", type=float, default=5.0, metavar="SECONDS", help="for all, with --detail"))  # fmt: skip
 def list_cells(cloud: Cloud, args: Args, out: Out) -> int:
     """List the cells by name, without the passwords in their URLs unless --verbose; with --detail instead how each of
-    them is. 0 listed; with --detail 1 when a cell is silent."""
+    them is. 0 listed; with --detail 1 when a cell is unreachable."""
     if args.detail:
         return details.show(cloud, out, args.timeout)
     with cloud.db.connect() as tx:
@@ -175,7 +175,7 @@ def list_cells(cloud: Cloud, args: Args, out: Out) -> int:
 
 
 class Refused(Exception):
-    """What was asked can't be done; `code` is the command's exit code."""
+    """The command can't be done; `code` is its exit code."""
 
     def __init__(self, code: int, text: str) -> None:
         self.code, self.text = code, text
@@ -209,8 +209,8 @@ def add_cell(
 ) -> CellMapping:  # fmt: skip
     """Map a cell. Raises UrlTaken.
 
-    Adding moves the one row of `topology` on, which whoever adds at the same time must wait for; so looking for the
-    same URLs after that settles the race.
+    Adding changes the one row of `topology`, so other commands that add at the same time wait; so reading the URLs
+    after that settles the race.
     """
 
     def work(tx: Connection) -> CellMapping:
@@ -224,7 +224,7 @@ def add_cell(
     for attempt in range(1, _ATTEMPTS + 1):
         try:
             return cloud.db.run(work)
-        except IntegrityError:  # somebody else made the row of `topology`
+        except IntegrityError:  # another command made the row of `topology`
             if attempt == _ATTEMPTS:
                 raise
     raise AssertionError("unreachable")
@@ -245,14 +245,14 @@ def add_cell0(cloud: Cloud, database: str) -> bool:
     for attempt in range(1, _ATTEMPTS + 1):
         try:
             return cloud.db.run(work)
-        except (IntegrityError, Conflict):  # somebody else did it just now
+        except (IntegrityError, Conflict):  # another command did it just now
             if attempt == _ATTEMPTS:
                 raise
     raise AssertionError("unreachable")
 
 
 def demand_own_urls(tx: Connection, cell: CellMapping, transport_url: str, database: str) -> None:
-    """Raises UrlTaken when another cell has one of them; "" is nobody's."""
+    """Raises UrlTaken when another cell has one of them; "" is never taken."""
     for other in cell_mappings.every(tx):
         if other.id == cell.id:
             continue

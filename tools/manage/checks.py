@@ -1,4 +1,4 @@
-"""What `polycell-status upgrade check` looks at, each check by itself."""
+"""The checks of `polycell-status upgrade check`, each by itself."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tools.manage.settings import Settings
 
 ASK_SECONDS = 10.0
 MIN_PLACEMENT = (1, 36)
-"""What nova of the same wire asks for (25.0.0)."""
+"""What nova of the same wire requires (25.0.0)."""
 
 
 class Level(IntEnum):
@@ -51,7 +51,7 @@ class CellAnswer:
 
 
 def every(cloud: Cloud, settings: Settings) -> list[Result]:
-    """The results of all checks; what could not be looked at is a failure that says so."""
+    """The results of all checks; what could not be checked is a failure that says so."""
     first = global_database(cloud)
     if first.level is Level.FAILURE:
         return [first, placement(settings.placement)]
@@ -126,7 +126,7 @@ def hosts_mapped(mappings: tuple[CellMapping, ...], answers: Mapping[int, CellAn
 def placement(settings: PlacementSettings) -> Result:
     name = "Placement API"
     if not settings.auth_url and not settings.endpoint_override:
-        return Result(name, Level.SUCCESS, "[placement] is not configured here, so it was not asked.")
+        return Result(name, Level.SUCCESS, "[placement] is not configured here, so it was not checked.")
     from cell_service.peers.session import Peer  # the client of the HTTP services costs half a second
 
     try:

@@ -18,7 +18,7 @@ from mapping_db.locating.shared_cache import open_shared
 from tools.manage.settings import Settings
 
 COMMAND_SECONDS = 3600.0
-"""How long a command may ask one cell: bounded only so that nothing hangs for ever."""
+"""How long a command may wait for one cell: bounded only so that nothing hangs for ever."""
 
 LIMITS = PoolLimits(size=4, overflow=4, connect_seconds=5.0, read_seconds=600.0)
 

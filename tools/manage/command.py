@@ -47,7 +47,7 @@ class Command:
 
 @dataclass(frozen=True, slots=True)
 class Globals:
-    """What may stand anywhere on the line."""
+    """Options that may come anywhere on the line."""
 
     config_files: tuple[str, ...]
     debug: bool
@@ -55,7 +55,7 @@ class Globals:
 
 
 def arg(*names: str, flag: bool = False, **options: Any) -> Arg:
-    """One argument. `flag`: it takes no value. The rest is argparse's."""
+    """One argument. `flag`: it takes no value. `options` are argparse's."""
     if flag:
         options["action"] = "store_true"
     return Arg(names, options)

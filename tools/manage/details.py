@@ -20,7 +20,7 @@ _COLUMNS = (
 
 
 def show(cloud: Cloud, out: Out, seconds: float) -> int:
-    """Print a row for each cell. 1 when one is silent, else 0."""
+    """Print a row for each cell. 1 when one is unreachable, else 0."""
     with cloud.db.connect() as tx:
         mappings = sorted(cell_mappings.every(tx), key=lambda cell: (cell.name, cell.id))
         hosts = host_mappings.counts(tx)
@@ -46,7 +46,7 @@ def state_of(mapping: CellMapping) -> str:
 
 
 def _fields(cloud: Cloud, each: CellProbe, hosts: int, instances: int) -> dict[str, Any]:
-    """What is known globally is there also of a silent cell; what only it could say is None then."""
+    """What is known globally is there also of a cell that is down; what only the cell knows is None then."""
     mapping, report = each.mapping, each.report
     fields: dict[str, Any] = {
         "name": mapping.name or None, "uuid": mapping.uuid, "state": state_of(mapping), "weight": mapping.weight,
@@ -100,7 +100,7 @@ def _row(fields: dict[str, Any]) -> list[Any]:
 
 
 def _server(part: dict[str, Any]) -> str:
-    return f"{part['milliseconds']} ms" if part["reachable"] else "SILENT"
+    return f"{part['milliseconds']} ms" if part["reachable"] else "UNREACHABLE"
 
 
 def _ms(seconds: float | None) -> float | None:

@@ -21,7 +21,7 @@ from tools.manage.out import Out
 _OPTIONS = (
     arg("--host", required=True, metavar="HOST"),
     arg("--to", metavar="HOST", help="the host that takes the servers; none: the scheduler chooses"),
-    arg("--cross-cell", flag=True, help="hosts of other cells may take what the own cell has no room for"),
+    arg("--cross-cell", flag=True, help="hosts of other cells may take what the own cell has no capacity for"),
     arg("--parallel", type=int, default=CONCURRENT, metavar="N", help="moves at a time"),
     arg("--wait", type=float, default=3600.0, metavar="SECONDS", help="how long to watch"),
     arg("--dry-run", flag=True, help="say which servers would be moved"),
@@ -40,7 +40,7 @@ def drain_host(cloud: Cloud, args: Args, out: Out) -> int:
 @command("cell_v2 evacuate_host", *_OPTIONS,
          arg("--force-down", flag=True, help="declare the host dead first: make sure that it is"))  # fmt: skip
 def evacuate_host(cloud: Cloud, args: Args, out: Out) -> int:
-    """Build all servers of a dead host anew on other hosts. Run again, it goes on. 0 empty; 1 no such host, its cell
+    """Build all servers of a dead host again on other hosts. Run again, it goes on. 0 empty; 1 no such host, its cell
     does not answer, or the host is up; 2 servers are left."""
     return _empty(cloud, args, out, evacuate=True)
 

@@ -70,6 +70,6 @@ def _own_cell(cloud: Cloud, args: Args, name: str) -> CellMapping:
                     return cell
         try:
             return cells.add_cell(cloud, name, transport_url, database)
-        except cells.UrlTaken as error:  # perhaps by somebody who did just this
+        except cells.UrlTaken as error:  # perhaps by the same command, run at the same time
             taken = error
     raise taken

@@ -1,4 +1,4 @@
-"""Whose a database is: looked at before a cell is given one, and written down once it is the cell's."""
+"""Which cell a database belongs to: checked before a cell gets one, and recorded in it once it is the cell's."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ def demand_free(
     cloud: Cloud, url: str, *, own_url: str, out: Out, cell_uuid: str = "", take_over: bool = False
 ) -> None:
     """Raises DatabaseTaken when the database says that it is the one of a cell other than `cell_uuid`. One that
-    doesn't answer is warned of: nobody knows then."""
+    doesn't answer gives a warning: it may be another cell's."""
     try:
         with _opened(url, own_url) as db, db.connect() as tx:
             owner = identity.stored(tx)
     except (DatabaseUnavailable, Invalid) as error:
-        out.warn(f"Warning: the database does not answer, so nobody has looked whose it is: {error}")
+        out.warn(f"Warning: the database does not answer, so it is not checked which cell it belongs to: {error}")
         return
     except _NotThere:
         return
@@ -51,7 +51,8 @@ def demand_free(
 
 
 def claim(cell: CellMapping, *, own_url: str, now: datetime, take_over: bool = False) -> None:
-    """The cell's database says whose it is, if it can be reached and has the table; else `db sync` does this."""
+    """The cell's database records that it is the cell's, if it can be reached and has the table; else `db sync` does
+    this."""
     with contextlib.suppress(DatabaseUnavailable, Invalid, _NotThere), _opened(cell.database_connection, own_url) as db:
         with db.connect() as tx:
             before = identity.stored(tx) if take_over else None
@@ -59,7 +60,7 @@ def claim(cell: CellMapping, *, own_url: str, now: datetime, take_over: bool = F
 
 
 def give_up(cell: CellMapping, *, own_url: str) -> bool:
-    """The database is nobody's any more, if it was the cell's. False when it does not answer."""
+    """The database belongs to no cell any more, if it was the cell's. False when it does not answer."""
     try:
         with _opened(cell.database_connection, own_url) as db:
             db.run(lambda tx: identity.release(tx, cell.uuid))

@@ -82,8 +82,8 @@ def verify_instance(cloud: Cloud, args: Args, out: Out) -> int:
 
 def map_all(cloud: Cloud, cell: CellMapping, out: Out, max_count: int | None = None) -> Mapped:
     """Map the cell's instances that no mapping names, from where the last run stopped. Several runs may work on a cell
-    at once, or be killed: each batch is one transaction with the mark of how far it came, and who finds a mapping there
-    leaves it as it is. After the last batch the next run starts over."""
+    at once, or be killed: each batch is one transaction with the mark of how far it came, and a mapping that is there
+    stays as it is. After the last batch the next run starts over."""
     deadline = Deadline.after(COMMAND_SECONDS, cloud.clock)
     opened = cloud.cells.open(cell.id)
     with cloud.db.connect() as tx:

@@ -48,7 +48,8 @@ class Out:
 
     @contextlib.contextmanager
     def progress(self, what: str, total: int | None = None) -> Iterator[Callable[[int], None]]:
-        """A bar on standard error while the block runs, if a person looks; call what it gives with each step done."""
+        """A bar on standard error while the block runs, if that is a terminal; call what it gives with each step
+        done."""
         if not self.stderr.isatty():
             yield lambda steps: None
             return

@@ -1,4 +1,4 @@
-"""One look at every cell at once, by one deadline. A cell that doesn't answer is silent; that never means empty."""
+"""One probe of every cell at once, by one deadline. A cell that doesn't answer is unreachable, never empty."""
 
 from __future__ import annotations
 
@@ -27,8 +27,9 @@ _CLOCKS = {
 
 @dataclass(frozen=True, slots=True)
 class CellReport:
-    """What one cell said. `clock_seconds`: how far its database's clock is ahead of ours. `hosts`: its compute hosts,
-    and whether each is up; empty where the schema is not the newest. `leaving`: those on the way to another cell."""
+    """What one cell reported. `clock_seconds`: how far its database's clock is ahead of ours. `hosts`: its compute
+    hosts, and whether each is up; empty where the schema is not the newest. `leaving`: those on the way to another
+    cell."""
 
     version: str | None
     identity: str | None
@@ -49,7 +50,7 @@ class CellReport:
 
 @dataclass(frozen=True, slots=True)
 class CellProbe:
-    """A cell, and either what it said or why it said nothing."""
+    """A cell, and either its report or why there is none."""
 
     mapping: CellMapping
     report: CellReport | None

@@ -1,4 +1,4 @@
-"""`cell_v2 delete_cell`: a cell leaves only when nothing lives in it."""
+"""`cell_v2 delete_cell`: a cell is removed only when no instance lives in it."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def delete_cell(cloud: Cloud, args: Args, out: Out) -> int:
 def _remove(tx: Connection, cell: CellMapping, dead: set[str], *, force: bool) -> None:
     """Delete all of the cell, if it may go.
 
-    Whoever maps something to the cell needs its row, by the foreign key; we hold it from the first statement on.
+    Every transaction that maps something to the cell needs its row, by the foreign key; this one locks it first.
     """
     if tx.scalar(select(table.c.id).where(table.c.id == cell.id).with_for_update()) is None:
         raise CellMappingNotFound(cell=cell.uuid)
@@ -98,7 +98,7 @@ def _dead(cloud: Cloud, cell: CellMapping) -> set[str]:
         try:
             dead |= _deleted_in(cloud.cells.open(cell.id), doubtful, deadline)
         except CellUnavailable:
-            return dead  # nobody can tell: they count as living
+            return dead  # unknown while the cell is down: they count as living
     return dead
 
 
@@ -122,7 +122,7 @@ def _release(cell: CellMapping, args: Args, out: Out) -> None:
 
 
 def _unmap_nodes(cloud: Cloud, cell: CellMapping, out: Out) -> None:
-    """The cell's hosts may be discovered again, wherever it is mapped next. A cell that is silent keeps its marks."""
+    """The cell's hosts may be discovered again, wherever it is mapped next. A cell that is down keeps its marks."""
     deadline = Deadline.after(COMMAND_SECONDS, cloud.clock)
     opened = cloud.cells.open(cell.id)
     try:

@@ -1,6 +1,6 @@
 """Whether each cell's rows and the mappings of instances agree, batch by batch over all of them.
 
-What seems wrong is looked at a second time, as the cloud goes on meanwhile; what is being built or moved is left alone.
+What seems wrong is read a second time, as the cloud goes on meanwhile; what is being built or moved is left alone.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from tools.manage.cloud import COMMAND_SECONDS
 from tools.manage.findings import Finding, Level
 
 BATCH = 1000
-_FAIL_INTO_CELL0 = "mark it as gone, and give back its quota"
+_FAIL_INTO_CELL0 = "mark it as gone, and release its quota"
 _SETTLED = timedelta(minutes=5)
 """So long ago a delete has come to its end everywhere."""
 
@@ -40,7 +40,7 @@ class Row:
 
 
 def unplaced(cloud: Cloud) -> Iterator[Finding]:
-    """Mappings that point at no cell, while nobody is building their instances."""
+    """Mappings that point at no cell, without build requests for their instances."""
     last = 0
     while True:
         with cloud.db.connect() as tx:
@@ -53,7 +53,7 @@ def unplaced(cloud: Cloud) -> Iterator[Finding]:
         last = page[-1].id
         for uuid, mapping in again.items():
             if mapping.cell_id is None and not mapping.gone:
-                text = f"instance {uuid} is in no cell, and nobody is building it"
+                text = f"instance {uuid} is in no cell, and has no build request"
                 yield Finding(
                     Level.ERROR, "instances", None, text, _FAIL_INTO_CELL0, partial(_fail_into_cell0, cloud, mapping)
                 )
@@ -74,7 +74,7 @@ def _fail_into_cell0(cloud: Cloud, mapping: InstanceMapping) -> None:
 
 
 class RowChecks:
-    """Of one cell that answers and has the newest schema. Raises CellUnavailable when it falls silent."""
+    """Of one cell that answers and has the newest schema. Raises CellUnavailable when it becomes unreachable."""
 
     def __init__(self, cloud: Cloud, cell: Cell, step: Callable[[int], None]) -> None:
         self._cloud, self._cell, self._step = cloud, cell, step
@@ -125,9 +125,7 @@ class RowChecks:
         mend = partial(self._fail_into_cell0, mapping)
         if row is None:
             text = f"instance {uuid} is mapped to the cell, which has no row of it"
-            return Finding(
-                Level.ERROR, "instances", self._shown, text, "mark it as gone, and give back its quota", mend
-            )
+            return Finding(Level.ERROR, "instances", self._shown, text, "mark it as gone, and release its quota", mend)
         if row.deleted_at is not None and self._cloud.clock.now() - row.deleted_at > _SETTLED:
             text = f"instance {uuid} is deleted in its cell, and its mapping says that it lives"
             return Finding(Level.WARNING, "instances", self._shown, text, _FAIL_INTO_CELL0, mend)
@@ -178,7 +176,7 @@ class RowChecks:
         return found
 
     def _busy(self, uuids: Sequence[str]) -> set[str]:
-        """Those that somebody is building or moving; all, while a host moves from or to the cell."""
+        """Those that are being built or moved; all, while a host moves from or to the cell."""
         with self._cloud.db.connect() as tx:
             if any(self._id in (each.source_cell, each.target_cell) for each in host_moves.every(tx)):
                 return set(uuids)

@@ -19,7 +19,7 @@ from mapping_db.placement.allocations import Claim
 
 HOST_PREFIX = "bench-c"
 RESERVATION = "r-bench"
-"""Both together tell made-up instances from real ones."""
+"""Both together distinguish made-up instances from real ones."""
 
 USER = "bench"
 IMAGE = str(uuid.uuid5(uuid.NAMESPACE_OID, "polycell bench image"))

@@ -104,7 +104,7 @@ def _chosen(cloud: Cloud, names: str, out: Out) -> list[CellMapping] | None:
 
 
 def _prepare_hosts(cloud: Cloud, planned: Sequence[Planned]) -> None:
-    """Each made-up host has a provider with room for what it shall carry, and for nothing else."""
+    """Each made-up host has a provider with capacity for its instances, and for nothing else."""
 
     def work(tx: Connection, host: str, totals: dict[str, int], now: datetime) -> None:
         uuid = seed_rows.provider_uuid(host)
@@ -164,7 +164,7 @@ def _seeded(cell: Cell, project_id: str | None, cloud: Cloud) -> list[str]:
 
 
 def _forget(cloud: Cloud, uuids: Sequence[str]) -> None:
-    """Nothing global is left of them; quota is given back for those that were not on their way out."""
+    """Nothing global is left of them; quota is released for those that were not being deleted."""
 
     def work(tx: Connection) -> None:
         there = instance_mappings.get_many(tx, uuids)
@@ -194,7 +194,7 @@ def _drop(tx: Connection, uuids: Sequence[str]) -> None:
 
 
 def _drop_hosts(cloud: Cloud, cell: CellMapping) -> None:
-    """The providers of the cell's made-up hosts go, but for those that still carry something."""
+    """The providers of the cell's made-up hosts go, but for those with allocations."""
     condition = resource_providers.c.name.startswith(f"{seed_rows.HOST_PREFIX}{cell.id}-", autoescape=True)
     with cloud.db.connect() as tx:
         uuids = list(tx.scalars(select(resource_providers.c.uuid).where(condition)))

@@ -13,7 +13,7 @@ from mapping_db.locating.shared_cache import CacheSettings
 
 DEFAULT_FILES = ("/etc/nova/nova.conf", "/etc/polycell/nova.conf")
 NO_TRANSPORT = ("", "rabbit://")
-"""The value of [DEFAULT] transport_url where nobody has set it."""
+"""The value of [DEFAULT] transport_url where it is not set."""
 
 
 @dataclass(frozen=True, slots=True)

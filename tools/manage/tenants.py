@@ -1,4 +1,4 @@
-"""`placement`: which projects go to which cells, and why a server landed where it did."""
+"""`placement`: which projects go to which cells, and why a server is on its host."""
 
 from __future__ import annotations
 
@@ -71,8 +71,8 @@ def keep(cloud: Cloud, args: Args, out: Out) -> int:
 
 @command("placement release", arg("cell", metavar="CELL", help="name or uuid"), _PROJECTS)
 def release(cloud: Cloud, args: Args, out: Out) -> int:
-    """Keep a cell for these projects no longer; without --project it is for everybody again. 0 done; 1 no such cell, or
-    several of the name."""
+    """Keep a cell for these projects no longer; without --project it is for every project again. 0 done; 1 no such
+    cell, or several of the name."""
 
     def work(tx: Connection) -> CellMapping:
         found = _cell(tx, args.cell)
@@ -111,8 +111,8 @@ def show_rules(cloud: Cloud, args: Args, out: Out) -> int:
 
 @command("placement explain", arg("server", metavar="SERVER", help="uuid"))
 def explain(cloud: Cloud, args: Args, out: Out) -> int:
-    """Say why a server landed where it did, or why there was no host, as of the scheduler's last choice for it. 0 said;
-    1 nothing is noted of it."""
+    """Say why a server is on its host, or why there was no host, as of the scheduler's last choice for it. 0 said;
+    1 nothing is recorded of it."""
     with cloud.db.connect() as tx:
         note = placement_notes.get(tx, args.server)
     if note is None:
@@ -133,7 +133,7 @@ def _cell(tx: Connection, text: str) -> CellMapping:
 def _reported(server: str, note: dict[str, Any]) -> list[str]:
     lines = [f"Server {server}, request {note['request_id']}, at {note['at']}"]
     requested = ", ".join(f"{name} {value}" for name, value in note["asked"].items())
-    lines.append(f"Asked for: {requested}")
+    lines.append(f"Requested: {requested}")
     if "chosen" in note:
         lines += ["Chosen:", *_weighed(note["chosen"])]
         if note.get("drawn"):

@@ -24,7 +24,7 @@ class OpenCloud:
 
     cloud: Cloud
     superconductors: CellBus
-    """The way to super-conductors, for those who call them; behind a breaker, as each cell's queue is."""
+    """The connection to the super-conductors' queue; behind a breaker, as each cell's queue is."""
 
     def close(self) -> None:
         """Close all that was opened for it, and the global database."""

@@ -12,7 +12,7 @@ class Part(Protocol):
         """Serve. Returns when it does."""
 
     def stop(self, grace_seconds: float = 10.0) -> None:
-        """Finish what is under way within the grace, and let go of everything. Safe to call twice."""
+        """Finish what is under way within the grace, and release all resources. Safe to call twice."""
 
 
 @dataclass(slots=True)

@@ -25,7 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Serve until told to stop. 0 stopped; 1 it could not start."""
+    """Serve until a signal. 0 stopped; 1 it could not start."""
     import setproctitle
 
     setproctitle.setproctitle(f"polycell: {args.title or args.role}")

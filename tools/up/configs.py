@@ -22,7 +22,7 @@ Sections = Mapping[str, Mapping[str, object]]
 
 
 def write_secret(path: Path, text: str) -> None:
-    """Replace the file as a whole; nobody else may read it."""
+    """Replace the file as a whole; only its owner may read it."""
     draft = path.with_name(f".{path.name}.new")
     draft.touch(mode=0o600)
     draft.write_text(text, encoding="utf-8")

@@ -49,7 +49,7 @@ def map_cells(plan: Plan) -> dict[str, str]:
 
 
 def _claim(url: str, cell_uuid: str) -> None:
-    """The database says whose it is."""
+    """The database records which cell it belongs to."""
     db = Database(url)
     try:
         db.run(lambda tx: identity.claim(tx, cell_uuid, SYSTEM_CLOCK.now()))

@@ -1,4 +1,4 @@
-"""Which hypervisors a cloud on this machine can have: decided by looking, and by trying what looks may hide."""
+"""Which hypervisors a cloud on this machine can have: decided by checks, and by trying what checks may miss."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _TRIAL = ("unshare", "--net", "--mount", "--uts", "--ipc", "--pid", "--fork", "t
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """`networking`: bridged (real packets between guests), user (a guest reaches out, nobody reaches it) or records
+    """`networking`: bridged (real packets between guests), user (a guest reaches out, but can't be reached) or records
     (addresses are given out, no packet moves). `reason`: why it is not more."""
 
     driver: str
@@ -67,7 +67,7 @@ def _libvirt(uri: str, memory: Path) -> Choice:
 
 
 def _missing(*, private: bool) -> str:
-    """What stands in the way of real guests, in words; empty when nothing does."""
+    """What is missing for real guests, in words; empty when nothing is."""
     if private and os.geteuid() != 0:
         return "private hosts need root (or name a libvirt that you may use with --libvirt-uri)"
     if importlib.util.find_spec("libvirt") is None:
@@ -77,7 +77,7 @@ def _missing(*, private: bool) -> str:
     if absent:
         return f"these programs are missing: {', '.join(absent)}"
     if private and not _is_user(LIBVIRT_USER):
-        return f"the user {LIBVIRT_USER}, which libvirtd looks up, does not exist"
+        return f"the user {LIBVIRT_USER}, which libvirtd needs, does not exist"
     if private:
         trial = subprocess.run(_TRIAL, capture_output=True, text=True, timeout=20, check=False)
         if trial.returncode:

@@ -37,7 +37,7 @@ DIRECTORIES = ("etc", "run", "run/hypervisors", "logs", "db", "companions", "hos
 
 
 class Progress:
-    """Lines for whoever waits: seconds since the start, and what is being done."""
+    """Lines for the user: seconds since the start, and what is being done."""
 
     def __init__(self, out: IO[str]) -> None:
         self._out, self._began = out, time.monotonic()
@@ -127,8 +127,8 @@ def _run(plan: Plan, progress: Progress) -> int:
 
 
 def _with_guest_image(plan: Plan, progress: Progress) -> Plan:
-    """The plan, when there is an image for its guests; else, if nobody insisted, the same with simulated hosts.
-    Raises Unavailable when somebody did."""
+    """The plan, when there is an image for its guests; else, if `libvirt` was not requested, the same with simulated
+    hosts. Raises Unavailable when it was."""
     if plan.driver != "libvirt":
         reason = f" ({plan.choice.reason})" if plan.choice.reason else ""
         progress.say(f"hosts are simulated{reason}")
@@ -149,7 +149,7 @@ def _with_guest_image(plan: Plan, progress: Progress) -> Plan:
 
 
 def _end_strays(plan: Plan, progress: Progress) -> None:
-    """Processes of a launcher that was killed: they hold ports, and nobody watches them."""
+    """End processes of a launcher that was killed: they occupy ports, and no process watches them."""
     with contextlib.suppress(Invalid):
         strays = [each for each in record.living(record.read(plan.state)) if each.pid != os.getpid()]
         if strays:
@@ -158,7 +158,7 @@ def _end_strays(plan: Plan, progress: Progress) -> None:
 
 
 def end(processes: list[record.Running], grace_seconds: float) -> None:
-    """End processes by their ids: asked first, killed after the grace."""
+    """End processes by their ids: SIGTERM first, SIGKILL after the grace."""
     for number, seconds in ((signal.SIGTERM, grace_seconds), (signal.SIGKILL, 5.0)):
         for each in processes:
             if record.is_ours(each.pid, each.started):
@@ -236,7 +236,7 @@ def _answers(plan: Plan, service: str) -> bool:
 
 
 def _poll(holds: Callable[[], bool], otherwise: str, deadline: Deadline, ended: threading.Event) -> None:
-    """Raises Unavailable when it does not come to hold in time."""
+    """Wait until it is true. Raises Unavailable when it is not in time."""
     while not ended.is_set():
         with contextlib.suppress(Unavailable):
             if holds():
@@ -247,7 +247,7 @@ def _poll(holds: Callable[[], bool], otherwise: str, deadline: Deadline, ended: 
 
 
 def _detached(plan: Plan) -> int:
-    """Run in the background; the caller waits until it is READY, and sees what the background says till then."""
+    """Run in the background; the caller waits until it is READY, and prints what the background prints till then."""
     reading, writing = os.pipe()
     if os.fork():
         os.close(writing)
@@ -285,7 +285,7 @@ def _leave_terminal(log_file: Path) -> None:
 
 
 class _ClosingProgress(Progress):
-    """Whoever waits stops waiting at READY."""
+    """The foreground stops waiting at READY."""
 
     def ready(self, plan: Plan) -> None:
         super().ready(plan)

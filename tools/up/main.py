@@ -40,7 +40,7 @@ def _parser() -> argparse.ArgumentParser:
     up.add_argument("--transport", action="append", metavar="embedded|URL",
                     help="URL template with {cell} (api, cell1, …); again as NAME=URL for one of them")  # fmt: skip
     up.add_argument("--cache", default="embedded", metavar="embedded|URL", help="memcached://host:port")
-    up.add_argument("--auth", default="companion", metavar="companion|noauth2|URL", help="who knows the users")
+    up.add_argument("--auth", default="companion", metavar="companion|noauth2|URL", help="the identity service")
     up.add_argument("--workers", type=int, default=1, metavar="N", help="API processes (with --processes)")
     up.add_argument("--processes", action="store_true", help="a process for each service")
     up.add_argument("--detach", action="store_true", help="return when it is READY")

@@ -24,7 +24,7 @@ OFFSETS = {
 }  # fmt: skip
 RESERVED_PORTS = 9
 GLOBAL = "api"
-"""The name that {cell} stands for where the global database and queue are meant."""
+"""The value of {cell} for the global database and queue."""
 SERVICE_USERS = ("nova", "placement", "glance", "neutron", "cinder", "manila")
 METADATA_SECRET = "metadata"
 WRAPPING_KEY = "secrets"
@@ -147,7 +147,7 @@ class Plan:
 
 
 def plan_of(options: Options) -> Plan:
-    """With simulated hosts, until a look at the machine has shown more.
+    """With simulated hosts, until a check of the machine has found more.
 
     Raises Invalid for what can't be: in one line that says what is wrong.
     """

@@ -77,7 +77,7 @@ def read(state: Path) -> dict[str, Any]:
     try:
         document: dict[str, Any] = json.loads((state / "polycell.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        raise Invalid(reason=f"{state} holds no cloud: there is no polycell.json that can be read") from None
+        raise Invalid(reason=f"{state} has no cloud: there is no polycell.json that can be read") from None
     return document
 
 

@@ -24,7 +24,7 @@ _LIMITS = PoolLimits(size=1, overflow=0, connect_seconds=1.0, read_seconds=3.0)
 HEALTHY, DEGRADED, DOWN = 0, 1, 2
 _NETWORKING = {
     "bridged": "bridged (guests have their addresses, DHCP, metadata and security groups)",
-    "user": "user mode (guests reach out, nobody reaches them; their addresses are not those the API shows)",
+    "user": "user mode (guests reach out, but can't be reached; their addresses are not those the API shows)",
     "records": "records only (addresses are given out, no packet moves)",
 }
 

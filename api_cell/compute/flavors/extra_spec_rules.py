@@ -1,6 +1,6 @@
 """Which extra specs of flavors are known from 2.86 on, and what values they take (Nova extra specs reference).
 
-A name in a namespace that is not ours is the operator's own business and always fits; an unknown name in one of ours
+A name in a namespace that is not Nova's belongs to the operator and always fits; an unknown name in one of Nova's
 is a mistake and is refused.
 """
 

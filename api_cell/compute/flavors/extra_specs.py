@@ -1,4 +1,4 @@
-"""Extra specs: what a flavor asks of scheduler and driver beyond its sizes."""
+"""Extra specs: what a flavor requires of scheduler and driver beyond its sizes."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def show(req: Request) -> Response:
 
 
 def create(req: Request) -> Response:
-    """200 {"extra_specs": {...}}, those that were given; others stay."""
+    """200 {"extra_specs": {...}}, those of the body; others stay."""
     specs = _checked(req, req.body["extra_specs"])
     _put(req, specs)
     return Response(200, {"extra_specs": specs})

@@ -63,7 +63,7 @@ def delete(req: Request) -> Response:
 
 
 def seen_by(req: Request) -> str | None:
-    """The project whose view of flavors holds for the caller; None for administrators."""
+    """The project whose flavors the caller may see; None for administrators: all of them."""
     return None if req.ctx.is_admin else req.ctx.project_id
 
 

@@ -1,4 +1,4 @@
-"""POST /os-aggregates/{id}/images: hosts fetch images before anybody builds from them."""
+"""POST /os-aggregates/{id}/images: hosts fetch images before any server is built from them."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def cache(req: Request) -> Response:
         try:
             req.cloud.cells.open(mapping.cell_id).compute(mapping.host).cache_images(req.ctx, image_ids)
         except Unavailable as error:
-            log.warning("host not asked to cache images", extra=about(req.ctx, host=mapping.host, reason=error))
+            log.warning("host not requested to cache images", extra=about(req.ctx, host=mapping.host, reason=error))
     return Response(202)
 
 

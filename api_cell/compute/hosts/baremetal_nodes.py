@@ -1,4 +1,4 @@
-"""Bare metal nodes (until 2.35), which another service has had for long. This cloud has none."""
+"""Bare metal nodes (until 2.35), which are the bare metal service's by now. This cloud has none."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def show(req: Request) -> Response:
 
 
 def unsupported(req: Request) -> Response:
-    """400, whatever was asked: nodes are changed in their own service."""
+    """400 for every request: nodes are changed in their own service."""
     raise Invalid(reason="Nodes are changed in the bare metal service.")
 
 

@@ -47,7 +47,7 @@ def index(req: Request) -> Response:
 
 
 def show(req: Request) -> Response:
-    """200 {"host": […]}: what a compute host has, what is used, and by which project."""
+    """200 {"host": […]}: a compute host's capacity, what is used, and by which project."""
     host = req.params["id"]
 
     def question(tx: Connection) -> list[tuple[ComputeNode, list[Instance]]]:

@@ -14,7 +14,7 @@ Servers = list[dict[str, str]]
 
 
 def brief(req: Request, node: ComputeNode, service: Service | None, servers: Servers | None = None) -> dict[str, Any]:
-    """id, name and state; `servers` as {"name", "uuid"}, None where they were not asked for."""
+    """id, name and state; `servers` as {"name", "uuid"}, None where they were not requested."""
     view = _BRIEF.at(req.version, node) | {
         "state": "up" if service is not None and is_up(req, service) else "down",
         "status": "enabled" if service is not None and not service.disabled else "disabled",
@@ -46,7 +46,7 @@ _SIZES: dict[str, Read[NodeReport]] = {
 
 
 def sizes(report: NodeReport) -> dict[str, Any]:
-    """What a hypervisor has, and what of it is in use."""
+    """A hypervisor's capacity, and how much of it is in use."""
     return {name: read(report) for name, read in _SIZES.items()}
 
 

@@ -33,7 +33,7 @@ _SUMMED = ("vcpus", "vcpus_used", "memory_mb", "memory_mb_used", "free_ram_mb", 
 
 @dataclass(frozen=True, slots=True)
 class _Found:
-    """A node with its service, and (where wanted) the servers it runs."""
+    """A node with its service, and (where requested) the servers it runs."""
 
     node: ComputeNode
     service: Service | None

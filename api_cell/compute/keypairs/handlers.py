@@ -84,7 +84,7 @@ def delete(req: Request) -> Response:
 
 
 def _user(req: Request, verb: str, named: str | None = None) -> str:
-    """Whose keys this is about: from 2.10 on an administrator may act for another. Raises PolicyForbidden."""
+    """The user whose keys are meant: from 2.10 on an administrator may act for another. Raises PolicyForbidden."""
     user_id = req.ctx.user_id
     if req.at_least(2, 10):
         user_id = named or req.one("user_id") or user_id

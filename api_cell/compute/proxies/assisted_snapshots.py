@@ -1,4 +1,4 @@
-"""/os-assisted-volume-snapshots: snapshots of attached volumes which the block storage service asks a host to take.
+"""/os-assisted-volume-snapshots: snapshots of attached volumes which a host takes for the block storage service.
 
 Only drivers that keep such volumes as files of their own can take them; with others it is 400.
 """

@@ -1,4 +1,4 @@
-"""Images as the Compute API showed them before clients asked the image service themselves: /images, to 2.35."""
+"""Images as the Compute API showed them before clients called the image service themselves: /images, to 2.35."""
 
 from __future__ import annotations
 
@@ -121,7 +121,7 @@ def _list(req: Request, path: str, view: Any) -> Response:
 
 
 def _wanted(req: Request) -> Wanted | None:
-    """What the query asks for, in the image service's words; None when no image can be so."""
+    """The query's filters, in the image service's words; None when no image can match them."""
     filters = {name: values[-1] for name, values in req.query.items()}
     properties = {name.removeprefix(_PROPERTY): text for name, text in filters.items() if name.startswith(_PROPERTY)}
     if "server" in filters:

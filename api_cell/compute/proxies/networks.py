@@ -1,4 +1,4 @@
-"""Networks and addresses as the Compute API showed them before clients asked the network service themselves."""
+"""Networks and addresses as the Compute API showed them before clients called the network service themselves."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _UNKNOWN = (
     "netmask", "netmask_v6", "priority", "project_id", "rxtx_base", "share_address", "updated_at", "vlan",
     "vpn_private_address", "vpn_public_address", "vpn_public_port",
 )  # fmt: skip
-"""What is said of a network for administrators, and of it to others only the part in _SHOWN."""
+"""The fields of a network that administrators see; other callers see only those in _SHOWN."""
 _SHOWN = ("broadcast", "cidr", "cidr_v6", "dns1", "dns2", "gateway", "gateway_v6", "netmask", "netmask_v6")
 
 
@@ -149,7 +149,7 @@ def _own_floating(req: Request) -> Record:
 
 
 def _floating(req: Request, found: list[Record]) -> list[dict[str, Any]]:
-    """With the servers and pools that they belong to: two questions, however many there are."""
+    """With the servers and pools that they belong to: two queries, however many there are."""
     records = networking.records_of(req.services)
     ports = sorted({one["port_id"] for one in found if one.get("port_id")})
     owners = {port["id"]: port for port in records.find_all(req.ctx, "ports", id=ports)} if ports else {}

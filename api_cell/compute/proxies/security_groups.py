@@ -122,7 +122,7 @@ def _groups(req: Request, groups: list[Record]) -> list[dict[str, Any]]:
 
 
 def _names(req: Request, rules: list[Record]) -> dict[str, Record]:
-    """The groups that the rules name, by id: one question, however many there are."""
+    """The groups that the rules name, by id: one query, however many there are."""
     ids = sorted({rule["remote_group_id"] for rule in rules if rule.get("remote_group_id")})
     if not ids:
         return {}

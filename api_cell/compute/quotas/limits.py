@@ -1,4 +1,4 @@
-"""Limits: a project's quotas and use, in the form that users ask for."""
+"""Limits: a project's quotas and use, in the form for users."""
 
 from __future__ import annotations
 

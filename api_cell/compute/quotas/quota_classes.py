@@ -1,4 +1,4 @@
-"""Quota class sets: the class `default` changes what holds for every project without limits of its own."""
+"""Quota class sets: the class `default` has the limits of every project without limits of its own."""
 
 from __future__ import annotations
 

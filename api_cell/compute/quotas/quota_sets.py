@@ -1,4 +1,4 @@
-"""Quota sets: what a project, or one user in it, may have and has."""
+"""Quota sets: limits and use of a project, or of one user in it."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def detail(req: Request) -> Response:
 
 
 def defaults(req: Request) -> Response:
-    """200 {"quota_set": {"id", name: limit, ...}}: what holds for a project that has no limits of its own."""
+    """200 {"quota_set": {"id", name: limit, ...}}: the limits of a project that has none of its own."""
     view = limits_view(quota_check.default_limits(req.cloud, req.services, req.ctx), shown_in_sets(req.version))
     return Response(200, {"quota_set": {"id": req.params["id"], **view}})
 
@@ -60,7 +60,7 @@ def update(req: Request) -> Response:
 
 
 def delete(req: Request) -> Response:
-    """202: the defaults hold again. 403 where limits are kept elsewhere."""
+    """202: the defaults apply again. 403 where limits are kept elsewhere."""
     quota_check.demand_settable(req.services)
     user_id = req.one("user_id")
     project_id = req.params["id"]

@@ -191,7 +191,7 @@ def _limit(req: Request) -> int | None:
 
 
 def _period(req: Request) -> tuple[datetime, datetime]:
-    """From when to when; now where that is not said. Raises Invalid."""
+    """Begin and end of the period; now where the query does not name them. Raises Invalid."""
     now = req.cloud.clock.now()
     start, stop = _moment(req, "start", now), _moment(req, "end", now)
     if start > stop or (start == stop and start != now):

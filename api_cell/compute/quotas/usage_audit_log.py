@@ -1,4 +1,4 @@
-"""What hosts have done of their usage audits. Ours keep no such log: none of them has run one."""
+"""Usage audits of hosts. Our hosts run none, so all of them are listed as not run."""
 
 from __future__ import annotations
 

@@ -34,7 +34,7 @@ def shown_in_classes(version: Version) -> tuple[str, ...]:
 
 
 def limits_view(limits: Mapping[str, int], names: tuple[str, ...]) -> dict[str, Any]:
-    """Limits by name; what we hold no quota for has no limit."""
+    """Limits by name; a resource without a quota has no limit."""
     return {name: limits.get(name, UNLIMITED) for name in names}
 
 

@@ -1,4 +1,4 @@
-"""GET /servers/{id}/diagnostics: how a guest is doing, asked of its host."""
+"""GET /servers/{id}/diagnostics: how a guest is doing, as its host reports it."""
 
 from __future__ import annotations
 

@@ -95,7 +95,7 @@ def delete(req: Request) -> Response:
 
 
 def _own(req: Request, tx: Connection) -> Group:
-    """The group of the path, if it may be seen at all. Raises ServerGroupNotFound."""
+    """The group of the path, if the caller may see it. Raises ServerGroupNotFound."""
     group = rows.get(tx, req.params["id"])
     if group.project_id != req.ctx.project_id and not req.ctx.is_admin:
         raise ServerGroupNotFound(group_uuid=req.params["id"])

@@ -174,7 +174,7 @@ def _change_tags(req: Request, rule: str, change: Callable[[tuple[str, ...]], tu
 
 
 def _mine(req: Request, tx: Connection, cell: Cell, server_id: str, rule: str) -> Instance:
-    """The server, held to the end of the transaction, so that two changes of one column don't lose one."""
+    """The server, its row locked to the end of the transaction, so that of two changes of one column none is lost."""
     instance = find.to_change(req.cloud, req.ctx, tx, cell, server_id)
     req.demand(rule, find.target(instance))
     act.demand_unlocked(req.ctx, instance)

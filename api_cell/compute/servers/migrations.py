@@ -62,7 +62,7 @@ def index(req: Request) -> Response:
     listing = _listing(req)
     paged = req.at_least(2, 59)
     most = page_size(req, req.services.settings.api.max_limit) if paged else None
-    if most == 0 or req.one("hidden") in TRUE_WORDS:  # a hidden one is but another cell's copy of one that is shown
+    if most == 0 or req.one("hidden") in TRUE_WORDS:  # a hidden one is only another cell's copy of one that is shown
         return Response(200, {"migrations": []})
     marker = req.one("marker") if paged else None
     cell_ids = _concerned(req, listing)
@@ -145,7 +145,7 @@ def _moment(req: Request, name: str, version: tuple[int, int]) -> datetime | Non
 
 
 def _concerned(req: Request, listing: MigrationListing) -> list[int]:
-    """The cells that may have such migrations, as far as the mappings can tell."""
+    """The cells that may have such migrations, by the mappings."""
     equal = dict(listing.equal)
     with req.cloud.db.connect() as tx:
         if "instance_uuid" in equal:

@@ -166,7 +166,8 @@ def _check_resize(instance: Instance, flavor: Flavor) -> None:
 
 
 def _check_target(req: Request, host: str, missing: type[Any]) -> None:
-    """The host is there. A host of another cell is a matter for the choice of hosts, which knows who may cross."""
+    """The host exists. Whether it may be in another cell is decided when hosts are chosen, which knows what may
+    cross."""
     with req.cloud.db.connect() as tx:
         try:
             host_mappings.get(tx, host)

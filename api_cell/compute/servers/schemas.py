@@ -1,4 +1,4 @@
-"""Bodies and queries of the servers resource, by the microversion from which each holds."""
+"""Bodies and queries of the servers resource, by the microversion from which each applies."""
 
 from __future__ import annotations
 
@@ -182,7 +182,7 @@ UPDATE = by_version(_update, (2, 1), (2, 19), (2, 90), (2, 94), (2, 104))
 
 
 def action(key: str, value: Schema | None = None) -> Schema:
-    """The body of an action whose value is anything, unless it says more."""
+    """The body of an action; without a schema its value is anything."""
     return strict({key: value if value is not None else {}}, key)
 
 

@@ -29,7 +29,7 @@ def time_text(moment: datetime | None) -> str | None:
 
 @lru_cache(maxsize=4096)
 def host_id(project_id: str, host: str | None) -> str:
-    """What a project may know of a host: the same host looks different to every project. "" for no host."""
+    """What a project may know of a host: the id of one host differs from project to project. "" for no host."""
     return "" if not host else sha224((project_id + host).encode()).hexdigest()
 
 
@@ -190,7 +190,7 @@ _OF_ALL: View[Instance] = View(
     Field("pinned_availability_zone", attrgetter("pinned_availability_zone"), since=(2, 96)),
     Field("scheduler_hints", attrgetter("scheduler_hints"), since=(2, 100)),
 )
-"""What everybody sees of a server, since when."""
+"""The fields of a server that every caller sees, with their versions."""
 _OF_SOME: View[Instance] = View(
     Field("OS-EXT-SRV-ATTR:host", attrgetter("host")),
     Field("OS-EXT-SRV-ATTR:hypervisor_hostname", attrgetter("node")),
@@ -203,7 +203,7 @@ _OF_SOME: View[Instance] = View(
     Field("OS-EXT-SRV-ATTR:root_device_name", attrgetter("root_device_name"), since=(2, 3)),
     Field("OS-EXT-SRV-ATTR:user_data", attrgetter("user_data"), since=(2, 3)),
 )
-"""What only those see who may see extended attributes."""
+"""The fields for callers that may see extended attributes."""
 _VOLUME: View[BlockDevice] = View(
     Field("id", attrgetter("volume_id")),
     Field("delete_on_termination", attrgetter("delete_on_termination"), since=(2, 3)),

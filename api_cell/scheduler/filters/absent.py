@@ -10,7 +10,7 @@ from api_cell.scheduler.request_view import RequestView
 
 @dataclass(frozen=True, slots=True)
 class NotOffered:
-    """Refuses every host to flavors and images that ask for one of the keys."""
+    """Refuses every host to flavors and images that have one of the keys."""
 
     what: str
     keys: tuple[str, ...]

@@ -79,7 +79,7 @@ class AggregateImagePropertiesIsolation:
 
 @dataclass(frozen=True, slots=True)
 class IsolatedHosts:
-    """Isolated images run on isolated hosts only, and (unless told otherwise) these run nothing else."""
+    """Isolated images run on isolated hosts only, and (unless configured otherwise) these run nothing else."""
 
     hosts: frozenset[str]
     images: frozenset[str]

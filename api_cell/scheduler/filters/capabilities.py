@@ -1,4 +1,4 @@
-"""What flavors ask of a host's attributes, by extra specs."""
+"""What flavors require of a host's attributes, by extra specs."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _SCOPE = "capabilities"
 
 @dataclass(frozen=True, slots=True)
 class ComputeCapabilities:
-    """Extra specs `capabilities:KEY` (or KEY without a scope) hold for the host; `a:b` looks into nested values."""
+    """Extra specs `capabilities:KEY` (or KEY without a scope) match the host; `a:b` names a nested value."""
 
     def reject(self, host: HostState, request: RequestView) -> str | None:
         for key, wanted in request.spec.flavor.extra_specs.items():

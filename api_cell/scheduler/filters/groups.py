@@ -1,4 +1,4 @@
-"""The hard policies of server groups. They hold at the claim as well, whatever races."""
+"""The hard policies of server groups. The claim enforces them as well, against races."""
 
 from __future__ import annotations
 

@@ -56,7 +56,7 @@ _OPERATORS: dict[str, Callable[[Any, Any], bool]] = {
 
 @dataclass(frozen=True, slots=True)
 class Json:
-    """The expression of the hint `query` holds: `[">=", "$free_ram_mb", 1024]`, with and, or, not, in."""
+    """The expression of the hint `query` is true: `[">=", "$free_ram_mb", 1024]`, with and, or, not, in."""
 
     def reject(self, host: HostState, request: RequestView) -> str | None:
         query = request.spec.scheduler_hints.get("query")

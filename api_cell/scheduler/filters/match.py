@@ -12,7 +12,7 @@ _NUMBERS: dict[str, Callable[[float, float], bool]] = {
     ">=": operator.ge,
     "<=": operator.le,
 }
-"""`=` asks for at least that much; nova has it so for the sake of old flavors."""
+"""`=` requires at least that much, as in nova, for the sake of old flavors."""
 _TEXTS: dict[str, Callable[[str, str], bool]] = {
     "s==": operator.eq,
     "s!=": operator.ne,

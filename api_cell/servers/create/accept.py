@@ -1,8 +1,8 @@
-"""Accepting servers: everything is checked, then one global transaction holds the promise.
+"""Accepting servers: everything is checked, then one global transaction accepts them.
 
 Order: 1. flavor, image, key, networks, hosts are looked up (nothing changes); 2. quota, request specs, build requests,
-mappings and group membership are one transaction: from here on the servers will be built or say why not; 3. a
-super-conductor is woken. Killed after 2: super-conductors scan for build requests that none has claimed.
+mappings and group membership are one transaction: from here on each server will be built or its fault says why not; 3.
+a super-conductor is woken. Killed after 2: super-conductors scan for build requests that none has claimed.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """What was promised: the servers' uuids in launch order."""
+    """What was accepted: the servers' uuids in launch order."""
 
     uuids: tuple[str, ...]
     reservation_id: str
@@ -79,13 +79,13 @@ class _Ingredients:
     limits: dict[str, int]
     user_limits: dict[str, int]
     classes: dict[str, int]
-    """What one server asks of a host, as quota counts it."""
+    """What one server requests from a host, as quota counts it."""
     by_class: bool
     """Whether that is limited."""
 
 
 def accept(cloud: Cloud, services: Services, caller: Caller, request: ServerRequest) -> Accepted:
-    """Promise the servers that the client wants.
+    """The servers that the client requests are accepted.
 
     Raises Invalid, FlavorNotFound, ImageNotFound, KeypairNotFound, OverQuota, LimitExceeded, PolicyForbidden, NotFound
     errors of networks, PeerUnavailable; then nothing has changed.
@@ -186,7 +186,7 @@ def _check_hosts(cloud: Cloud, services: Services, request: ServerRequest) -> No
 
 
 def _check_cells(cloud: Cloud, request: ServerRequest) -> None:
-    """Raises Invalid for a hint that speaks of a cell that is not there."""
+    """Raises Invalid for a hint that names a cell which does not exist."""
     snapshot = cloud.cells.snapshot()
     for text in cells.named(request.hints.get(cells.TARGET)):
         if not cells.cells_called(snapshot, text):
@@ -259,7 +259,7 @@ def _numbered(template: Instance, request: ServerRequest, index: int) -> Instanc
 def _promise_most(
     cloud: Cloud, ctx: Context, request: ServerRequest, made_of: _Ingredients, servers: list[Instance]
 ) -> list[Instance]:
-    """Promise as many of the servers as quota allows, at least min_count. Answers those."""
+    """Accept as many of the servers as quota allows, at least min_count. Answers those."""
     chosen, sealed = servers, cloud.db.sealer().seal(request.admin_password)
     while True:
         try:
@@ -272,7 +272,7 @@ def _promise_most(
 
 
 def _headroom(cloud: Cloud, ctx: Context, made_of: _Ingredients) -> int:
-    """For how many servers the project's quota has room now."""
+    """How many servers the project's quota allows now."""
     wanted, most = _resources(made_of.flavor, 1), made_of.limits
     with cloud.db.connect() as tx:
         used = quotas.usage_of(tx, ctx.project_id)
@@ -296,7 +296,7 @@ def _promise(
     sealed: str,
     tx: Connection,
 ) -> None:
-    """Write all that makes the promise. Quota comes last, for its rows are everybody's in the project."""
+    """Write all rows of the accepted servers. Quota comes last, since all requests of a project lock its rows."""
     now, ctx = cloud.clock.now(), ctx
     if made_of.group_uuid is not None:
         most = made_of.limits["server_group_members"]

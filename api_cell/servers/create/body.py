@@ -59,7 +59,7 @@ class ServerRequest:
 
 
 def parse_server_request(body: dict[str, Any], version: tuple[int, int]) -> ServerRequest:
-    """What the body means, which its schema has let pass. Raises Invalid."""
+    """Parse the body, which fits its schema. Raises Invalid."""
     server: dict[str, Any] = body["server"]
     storage = parse_devices(server)
     lowest, highest = _counts(server)

@@ -36,13 +36,13 @@ def completed(request: DeviceRequest, named: Collection[str], image: Image) -> D
 
 
 def without_devices(image: Image) -> Image:
-    """The image as servers remember it that are made of what it brings."""
+    """The image as recorded in servers that are made of its devices."""
     own = (MAPPING, SECOND_FORM, ROOT)
     return replace(image, properties={name: each for name, each in image.properties.items() if name not in own})
 
 
 def _brought(image: Image) -> list[BlockDevice]:
-    """Anybody may write an image's properties: nothing is taken for granted."""
+    """Users may write an image's properties, so all of them are checked."""
     try:
         found = json.loads(image.properties[MAPPING])
         given = [{name: value for name, value in each.items() if value is not None} for each in found]
@@ -56,7 +56,7 @@ def _brought(image: Image) -> list[BlockDevice]:
 
 
 def _whole(device: BlockDevice) -> BlockDevice:
-    """Raises ValueError for a device that no request could ask for."""
+    """Raises ValueError for a device that no request could have."""
     texts = (device.device_name, device.device_type, device.disk_bus, device.volume_id, device.snapshot_id,
              device.image_id, device.volume_type, device.guest_format, device.tag)  # fmt: skip
     if not all(text is None or (isinstance(text, str) and len(text) <= 255) for text in texts):

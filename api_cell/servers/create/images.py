@@ -1,4 +1,4 @@
-"""Images that servers are made from: may this one be, and what the server remembers of it."""
+"""Images that servers are made from: whether one may be used, and what the server records of it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from cell_service.model.instance import Flavor
 from cell_service.peers.image import Image
 
 PREFIX = "image_"
-"""Of what a server remembers of its image, among its system metadata."""
+"""Prefix of what a server records of its image in its system metadata."""
 _UNINHERITED = frozenset({"cache_in_nova", "bittorrent", "img_signature_hash_method", "img_signature",
                           "img_signature_key_type", "img_signature_certificate_uuid"})  # fmt: skip
 

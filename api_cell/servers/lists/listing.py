@@ -1,8 +1,8 @@
 """Lists of servers over all cells.
 
 In order of creation and without filters the mappings alone say which servers are on the page: one ordered scan, then
-only the cells that own them are asked, by key. Else the sorted pages of the cells are merged. Either way the servers
-of a cell that is down are values: each keeps its place, as what its mapping says of it.
+only the cells that own them are queried, by key. Else the sorted pages of the cells are merged. Either way the servers
+of a cell that is down are values: each keeps its place, with what its mapping has of it.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """A page of servers in any order and under any conditions: the sorted pages of the cells, merged.
 
-The cells first say only the places of servers in the order; the rows of those on the page are then read by key, under
-the same conditions. So a list holds little more than its page. A row in transit between two cells is shown once, as
-the cell has it that the mapping points at. What turns out not to be there (any more) makes room for the next.
+The cells first return only the places of servers in the order; the rows of those on the page are then read by key,
+under the same conditions. So a list keeps little more than its page. A row in transit between two cells is shown once,
+as the cell has it that the mapping points at. A server that is not there (any more) is replaced by the next.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ class _Merging:
         self._whole = len(cell_ids) == 1 and not query.brief
         self._cells: set[int] = set()
         self._first: Question | None = None
-        unplaced = self._unplaced(query.project_id)  # before the cells: who is placed meanwhile is in either
+        unplaced = self._unplaced(query.project_id)  # before the cells: a server that is placed meanwhile is in either
         self.merge = Merge(
             cloud.cells, self._deadline, cell_ids,
             RowSource(self._page, lambda head: self._place(head.values), lambda head: head.uuid, self._instead),
@@ -108,7 +108,7 @@ class _Merging:
         return replace(self.listing, limit=limit, after=after.values if after else self.listing.after)
 
     def _question(self, after: _Head | None, limit: int) -> Question:
-        """The cells' first pages are one question, which is long in the making."""
+        """The cells' first pages are one query, which takes long to build."""
         if after is not None:
             return Question(self._from(after, limit))
         if self._first is None:
@@ -185,7 +185,7 @@ class _Merging:
 
 
 def decidable(listing: Listing) -> bool:
-    """Whether the mappings alone can tell which servers of a cell that is down are meant, and their order."""
+    """Whether the mappings alone decide which servers of a cell that is down are meant, and their order."""
     plain = Listing(
         equal=listing.equal, patterns=listing.patterns, sort=listing.sort, after=listing.after, limit=listing.limit
     )

@@ -22,7 +22,7 @@ Version = tuple[int, int]
 
 DEFAULT_SORT: Sort = (("created_at", "desc"), ("uuid", "desc"))
 
-# Filters that anybody may use; the others are for those whom policy lets use all (Compute API reference).
+# Filters that any caller may use; the others are for callers that policy lets use all (Compute API reference).
 _FOR_ALL = {
     "reservation_id", "name", "status", "image", "flavor", "ip", "changes-since", "all_tenants", "tags", "tags-any",
     "not-tags", "not-tags-any", "metadata", "tenant_id", "project_id", "uuid", "deleted", "display_name",
@@ -71,7 +71,7 @@ class ListQuery:
 def parse_list_query(
     caller: Caller, parameters: Parameters, version: Version, *, rule: str, max_limit: int, brief: bool = False
 ) -> ListQuery:
-    """What the parameters mean, which their schema has let pass. Raises Invalid, PolicyForbidden."""
+    """Parse the parameters, which fit their schema. Raises Invalid, PolicyForbidden."""
     given = {name: values[-1] for name, values in parameters.items() if values and name not in _PAGING}
     sort = _sort(parameters)
     powerful = caller.may("os_compute_api:servers:allow_all_filters")
@@ -141,7 +141,7 @@ _SORTABLE = frozenset({
 
 
 def _scope(caller: Caller, given: dict[str, str], rule: str, powerful: bool) -> str | None:
-    """Whose servers: a project's, or everybody's (None)."""
+    """The project whose servers are listed; None: all projects."""
     wants_all = "all_tenants" in given and boolean(given["all_tenants"] or "1", "all_tenants")
     named = given.get("tenant_id") or given.get("project_id")
     if wants_all:
@@ -195,8 +195,8 @@ _TAGS = {"tags": "all_tags", "tags-any": "any_tags", "not-tags": "not_all_tags",
 
 
 def _deleted(caller: Caller, parameters: Parameters, fields: dict[str, Any]) -> dict[str, Any]:
-    """Deleted servers are for administrators who want them, and in lists of what has changed. Those that are deleted
-    for now are listed with the deleted ones, and where their state is a filter."""
+    """Deleted servers are for administrators that request them, and in lists of what has changed. Soft-deleted ones
+    are listed with the deleted ones, and where their state is a filter."""
     since, before = fields.get("changes_since"), fields.get("changes_before")
     if since and before and since > before:
         raise Invalid(reason="The value of changes-since must be less than or equal to changes-before")

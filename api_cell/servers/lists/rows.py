@@ -50,7 +50,8 @@ def unreachable(mapping: InstanceMapping) -> Unreachable:
 
 
 def refuse_gaps(cloud: Cloud, settings: ApiSettings, down_cells: Collection[int]) -> None:
-    """Raises CellUnavailable where rows of these cells are not shown and the operator wants no lists without."""
+    """Raises CellUnavailable where rows of these cells are not shown and the operator has configured that lists must
+    not lack any."""
     if down_cells and not settings.api.list_records_by_skipping_down_cells:
         shown = {mapping.id: mapping.shown for mapping in cloud.cells.all()}
         raise CellUnavailable(cell=", ".join(shown.get(each, str(each)) for each in sorted(down_cells)))

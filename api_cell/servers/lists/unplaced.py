@@ -1,4 +1,4 @@
-"""Servers that are in no cell yet, held against the conditions of a list."""
+"""Servers that are in no cell yet, checked against the conditions of a list."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from cell_service.model.instance import Instance
 
 
 def matches(instance: Instance, listing: Listing) -> bool:
-    """Whether a server that is in no cell yet meets conditions which cells put to their databases. Raises Invalid."""
+    """Whether a server that is in no cell yet meets conditions which cells put into their queries. Raises Invalid."""
     changed = instance.updated_at or instance.created_at
     for name, values in listing.equal.items():
         held = instance.flavor.flavorid if name == "flavorid" else getattr(instance, name)

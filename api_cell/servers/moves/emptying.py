@@ -40,7 +40,7 @@ LIVE_STATES = {VmState.ACTIVE, VmState.PAUSED}
 @dataclass(frozen=True, slots=True)
 class Wanted:
     """`live` False: running servers are moved off, too. `evacuate`: the host is dead, its servers are built again.
-    `to`: the host that takes them; `cross_cell`: hosts of other cells may, where the own cell has no room."""
+    `to`: the host that takes them; `cross_cell`: hosts of other cells may, where the own cell has no capacity."""
 
     evacuate: bool = False
     live: bool = True
@@ -74,7 +74,7 @@ class Emptying:
         )  # fmt: skip
 
     def run(self, cell: Cell, host: str) -> Result:
-        """Move all that can be moved. Raises CellUnavailable, DatabaseUnavailable: then ask again."""
+        """Move all that can be moved. Raises CellUnavailable, DatabaseUnavailable: then call it again."""
         result = Result()
         under_way: dict[str, str] = {}
         waiting = servers_on(cell, host, self._context())

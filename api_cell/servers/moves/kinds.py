@@ -1,6 +1,6 @@
-"""The kinds of moves as those who ask for them know them: the rule that allows one, and what users see of it at first.
+"""The kinds of moves as clients know them: the rule that allows one, and what users see of it at first.
 
-How a kind is carried out stands in its recipe (`api_cell.superconductor.moves`), which refers to the same declaration.
+The steps of a kind are its recipe (`api_cell.superconductor.moves`), which refers to the same declaration.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from cell_service.operations.move_rules import MoveRequest
 from cell_service.operations.shelving import UNSHELVE
 
 BEGIN = "begin"
-"""The stored name of the first step of every move; the API takes it in the name of the super-conductor."""
+"""The stored name of the first step of every move; the API does it for the super-conductor."""
 
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """One kind of move. `request`: when it may be asked for, and its names in the server's history and in errors.
+    """One kind of move. `request`: when it may be requested, and its names in the server's history and in errors.
     `first_status`: of the migration that the Compute API shows; "" when it shows none. `can_abort_before`:
     the stored name of the step after which the move can't be aborted any more; "": it never can."""
 

@@ -20,7 +20,7 @@ from mapping_db.moves import Move
 
 @dataclass(frozen=True, slots=True)
 class Quota:
-    """The limits that a growing server must keep to; `by_class`: to those of what it claims of hosts too."""
+    """The limits for a growing server; `by_class`: also for what it claims of hosts."""
 
     limits: Mapping[str, int]
     user_limits: Mapping[str, int]

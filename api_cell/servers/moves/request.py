@@ -1,4 +1,4 @@
-"""Requests for a move of a server to another host: what holds before a super-conductor carries it out.
+"""Requests for a move of a server to another host: what is recorded before a super-conductor runs it.
 
 Order: 1. global: the move is recorded under a short lease, its password sealed, and quota for what is more; 2. the
 cell: the task state and the action; refused there: 1 is rolled back; 3. global: the lease ends; 4. super-conductors are
@@ -244,7 +244,7 @@ def _record(tx: Connection, move: Move, quota: Quota | None, sealed: str) -> int
 
 def _demand_host_stays(cloud: Cloud, move: Move) -> None:
     """A host that is just moving to another cell has its servers left alone. It scans for moves after it has recorded
-    that, and we read that after we have recorded the move: one of the two sees the other. Raises InstanceInTransit."""
+    that, and we read that after we have recorded the move: one of the two finds the other. Raises InstanceInTransit."""
     with cloud.db.connect() as tx:
         if move.source_host is not None and host_moves.get(tx, move.source_host) is not None:
             raise InstanceInTransit(instance_uuid=move.instance_uuid, retry_after=5)

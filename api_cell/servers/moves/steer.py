@@ -36,7 +36,8 @@ ASK_SECONDS = 2.0
 
 
 def with_progress(cloud: Cloud, ctx: Context, cell: Cell, migration: Migration) -> Migration:
-    """The migration with what its source host says of it now; as it is recorded when that host does not answer."""
+    """The migration with the progress that its source host reports now; as it is recorded when that host does not
+    answer."""
     if migration.status != RUNNING or migration.source_compute is None:
         return migration
     ctx = ctx.until(Deadline.after(min(ASK_SECONDS, ctx.deadline.remaining()), cloud.clock))

@@ -4,5 +4,5 @@
 `confirm`, `revert` what follows a resize; `another_host` and `clean_up` what all share. `recipe` says what steps are,
 `recipes` which a move follows now, and `runner` claims moves and brings them forward. The steps' parts: `claims` in
 placement, `rows` in the cells' tables, `host_tasks` on hosts, `ownership` in the mapping, `secrets`.
-docs/flows.md has the order and who goes on.
+docs/flows.md has the order and which process goes on after a kill.
 """

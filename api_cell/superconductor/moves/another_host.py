@@ -18,8 +18,8 @@ def trying_another_host(recipe: MoveRecipe, done: tuple[str, ...]) -> Recipe:
     """The way of such a move to its end; `done`: its recorded steps."""
 
     def pass_on(context: StepContext) -> bool:
-        """Another move goes on from what holds for any host, as soon as the cell knows of it; this one will be cleaned
-        up."""
+        """Another move goes on from the steps that are valid for any host, as soon as the cell knows of it; this one
+        will be cleaned up."""
         move, plan, now = context.move, context.plan, context.deps.cloud.clock.now()
         successor = replace(
             move,

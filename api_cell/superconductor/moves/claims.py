@@ -148,8 +148,8 @@ def _requested(
 
 
 def _uncleared(tx: Connection, move: Move) -> set[str]:
-    """Hosts on which earlier moves of the instance have still to remove something: it does not go back there yet. Of a
-    whole cell that has still to forget it, all hosts."""
+    """Hosts on which earlier moves of the instance have still to remove something: it does not go back there yet. All
+    hosts of a cell which still has rows of it."""
     hosts: set[str] = set()
     for other in moves.of_instance(tx, move.instance_uuid):
         if other.uuid == move.uuid:

@@ -1,5 +1,5 @@
 """What the side that does not have the instance in the end still has of it is removed. The instance is free meanwhile;
-a host or a cell that is down is waited for, and the move keeps its claim until then."""
+the clean-up waits for a host or a cell that is down, and the move keeps its claim until then."""
 
 from __future__ import annotations
 
@@ -59,8 +59,8 @@ def release_claim(context: StepContext) -> bool:
 
 
 def forget(context: StepContext) -> bool:
-    """The cell that does not own the instance has forgotten it; once nothing is to be done there any more, by another
-    move or by a host that has something to remove."""
+    """The cell that does not own the instance has no rows of it any more. This waits for other moves there, and for
+    hosts that have something to remove."""
     if not context.move.crosses:
         return True
     with context.deps.cloud.db.connect() as tx:

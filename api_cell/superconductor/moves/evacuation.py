@@ -31,8 +31,8 @@ from cell_service.operations.table import declared
 
 
 def detach_from_dead_host(context: StepContext) -> bool:
-    """What the dead host was to do with volumes and ports is done without it, one after the other: the next host gets
-    the instance as it is then."""
+    """What the dead host was to do with volumes and ports is done by conductors, one after the other: the next host
+    gets the instance as it is then."""
 
     def work(tx: Connection) -> int | None:
         for each in operations.unfinished(tx, context.move.instance_uuid):

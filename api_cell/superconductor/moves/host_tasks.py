@@ -1,7 +1,7 @@
 """What hosts do for a move: operations in a cell, requested once and waited for.
 
 A host task is known by its key, so that a super-conductor which takes the move over finds the one that was requested
-already; it carries the fence of the requester, so that one which lost the move meanwhile can't request more.
+already; it has the fence of the requester, so that one which lost the move meanwhile can't request more.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def request(
         if operation is not None and operation.phase in (Phase.OPEN, Phase.RUNNING):
             return None
         if operation is None or operation.phase is Phase.SUPERSEDED:
-            if task.kind.removes_leftovers:  # the cell has forgotten the instance, and with it the host
+            if task.kind.removes_leftovers:  # the cell has no rows of the instance any more, and the host nothing to do
                 return Outcome(waited_for.operation_id, 0)
             rows.living(tx, context.move.instance_uuid)
     return _outcome(operation)
@@ -95,7 +95,7 @@ def activate(context: StepContext, cell: Cell, host: str | None, task: HostTask,
 
 
 def clear(context: StepContext, cell: Cell, host: str | None, task: HostTask) -> bool:
-    """Nothing of the guest is left on the host; a host whose service was deleted is not waited for."""
+    """Nothing of the guest is left on the host; a host whose service was deleted has nothing to do."""
     if host is None:
         return True
     with cell.db.connect(context.ctx.deadline) as tx:
@@ -107,7 +107,7 @@ def clear(context: StepContext, cell: Cell, host: str | None, task: HostTask) ->
 
 
 def plain(flavor: Flavor | None) -> Any:
-    """The flavor, if any, as host tasks carry it."""
+    """The flavor, if any, as the arguments of host tasks have it."""
     return None if flavor is None else wire.to_plain(flavor)
 
 

@@ -1,4 +1,4 @@
-"""What a move is made of: steps with literal stored names, each beside what undoes it.
+"""What a move is made of: steps with literal stored names, each with the step that undoes it.
 
 A step is recorded under its name before the next one begins, so a move that was killed anywhere goes on. What is done
 may be done again: a step is repeated when it was killed before it was recorded. What undoes a step is a step, too, with
@@ -24,7 +24,7 @@ class Step:
 
     `undo`: what is done when the move fails before its commit and this step was recorded, or was under way. With
     `in_one_transaction` the step is recorded in the transaction that does it, so what is not recorded is not done.
-    `for_any_host`: it holds wherever the move goes, so a move that tries another host keeps it.
+    `for_any_host`: it is valid for any destination, so a move that tries another host keeps it.
     """
 
     name: str
@@ -92,7 +92,7 @@ class MoveRecipe(Recipe):
 
     def undoing(self, recorded: Collection[str], *, for_another_host: bool = False) -> tuple[Step, ...]:
         """What undoes the recorded steps before the commit, and the step under way, the last one first; with
-        `for_another_host` without those that hold wherever the move goes."""
+        `for_another_host` without those that are valid for any destination."""
         found: list[Step] = []
         under_way = self.next_step(recorded)
         for step in self._before_commit():

@@ -1,4 +1,4 @@
-"""The end of a move's hold on its instance: after it another move may be requested."""
+"""The move releases its instance: after that another move may be requested."""
 
 from __future__ import annotations
 

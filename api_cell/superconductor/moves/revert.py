@@ -25,7 +25,7 @@ def begin(context: StepContext) -> bool:
 
 
 def stop(context: StepContext) -> bool:
-    """The guest at the destination stands still. A host that is down has nothing to stop."""
+    """The guest at the destination is stopped. A host that is down has nothing to stop."""
     arguments = {"live": False, "shutdown": context.plan.clean_shutdown}
     return host_tasks.request(context, context.target, context.move.target_host, _STOP, arguments) is not None
 

@@ -1,4 +1,4 @@
-"""Bringing moves forward: taken under a lease, a step at a time, waiting for hosts without a thread."""
+"""Running moves: claimed under a lease, a step at a time, waiting for hosts without a thread."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ MOST_CLAIMED = 500
 POLL_DEADLINE_SECONDS = 2.0
 """How long a cell that does not answer may keep the moves of others waiting, before its breaker opens."""
 PATIENCE = 8
-"""How often a move that is not committed is put off because a cell does not answer, before it is undone."""
+"""How often a move that is not committed is postponed because a cell does not answer, before it is undone."""
 UNKNOWN_SECONDS = 600.0
 """How long a move is left alone of which a step is recorded that this version does not know."""
 LONGEST_PAUSE_SECONDS = 15.0
@@ -46,7 +46,7 @@ _PAUSES = Backoff(first=0.25, longest=LONGEST_PAUSE_SECONDS, spread=(1, 1))
 CLEARING_SECONDS = 5.0
 """How long a host that has something to remove is watched closely."""
 KEEP = timedelta(days=1)
-"""How long moves are remembered that have ended."""
+"""How long moves that have ended are kept."""
 
 
 class Runner:
@@ -114,7 +114,7 @@ class Runner:
         ctx = internal(self._deps.cloud.clock, seconds=POLL_DEADLINE_SECONDS)
         gathered = self._deps.cloud.cells.scatter(by_cell, ended, ctx.deadline)
         through = {uuid for answer in gathered.answers.values() for uuid in answer}
-        for cell_id in gathered.failures:  # the step finds out by itself what that means for it
+        for cell_id in gathered.failures:  # the step finds the consequence by itself
             through |= set(by_cell[cell_id].values())
         for uuid in through:
             self._submit(uuid)
@@ -124,7 +124,7 @@ class Runner:
                 self._put_off(StepContext(self._deps, move), LONGEST_PAUSE_SECONDS / 3)
 
     def tidy(self) -> None:
-        """Forget moves that ended long ago."""
+        """Delete moves that ended long ago."""
         before = self._deps.cloud.clock.now() - KEEP
         self._deps.cloud.db.run(lambda tx: moves.purge(tx, before))
 
@@ -169,7 +169,7 @@ class Runner:
         try:
             keeps = self._run(context)
         except Exception:
-            log.exception("a move stands still", extra=_about(context))
+            log.exception("a move has stopped", extra=_about(context))
         finally:
             with self._lock:
                 self._busy.discard(uuid)
@@ -185,7 +185,7 @@ class Runner:
             secrets.seal_recorded(context)
             return self._bring(context)
         except OperationLost:
-            log.info("move taken by another super-conductor", extra=_about(context))
+            log.info("move claimed by another super-conductor", extra=_about(context))
         except UnknownSteps as error:
             log.error("move left alone", extra=_about(context, reason=error))
             self._put_off(context, UNKNOWN_SECONDS)
@@ -242,8 +242,8 @@ class Runner:
     def _follow(self, context: StepContext, recipe: Recipe) -> None:
         """The phase is over, and the next one begins, or the move is parked.
 
-        Raises Superseded where a server would be waited for that is to be deleted: the request that accepted that has
-        not seen the move wait, so it ends here. The mapping's row decides which comes first.
+        Raises Superseded where the move would wait for a server that is to be deleted: the request that accepted the
+        delete has not found the move waiting, so it ends here. The mapping's row decides which comes first.
         """
         before, now = context.move.phase, self._deps.cloud.clock.now()
         plan = replace(context.plan, awaited=None, retries=0, final_owner=recipe.owner or context.plan.final_owner)
@@ -291,7 +291,7 @@ class Runner:
         def work(tx: Connection) -> Move:
             if end:
                 move_quota.settle(tx, context.move, keeps_new=False)
-            if phase is not MovePhase.LEAVING:  # a move that goes on from this one takes the password along
+            if phase is not MovePhase.LEAVING:  # a move that goes on from this one takes the password over
                 pending_secrets.remove(tx, [context.move.uuid])
             return moves.record(tx, context.move, now, attempt=0, **columns)
 

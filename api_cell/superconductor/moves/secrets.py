@@ -1,4 +1,4 @@
-"""The password of an evacuation: sealed until its host was given it, then gone."""
+"""The password of an evacuation: sealed until its host has it, then removed."""
 
 from __future__ import annotations
 

@@ -42,7 +42,7 @@ def begin(undone: str) -> Step:
 
 
 def _begin(context: StepContext) -> bool:
-    """As the API does it; for when the API was killed before."""
+    """What the API does, in case that it was killed before."""
     now = context.deps.cloud.clock.now()
     context.source.db.run(lambda tx: request.begin_in(tx, context.ctx, context.move, now), context.ctx.deadline)
     return True
@@ -214,12 +214,12 @@ RELEASE = Step("let_go", release_instance, in_one_transaction=True)
 
 
 def _guest(context: StepContext, *, live: bool) -> dict[str, Any]:
-    """What host tasks at the destination are given of the guest."""
+    """Arguments of host tasks at the destination that describe the guest."""
     return {"live": live, "flavor": host_tasks.plain(context.plan.new_flavor)}
 
 
 def _may_go_elsewhere(context: StepContext) -> bool:
-    """No host was requested, and not as many as may be have been tried."""
+    """Whether another host may be tried: none was requested, and fewer than `max_attempts` were tried."""
     plan = context.plan
     if plan.target_host is not None or context.stays_on_host:
         return False

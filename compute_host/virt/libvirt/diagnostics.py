@@ -1,4 +1,4 @@
-"""A guest's diagnostics, as libvirt counts them."""
+"""How a guest is doing, as libvirt counts it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _WORDS = {PowerState.NOSTATE: "pending", PowerState.SHUTDOWN: "shutdown"}
 
 
 def of(found: Any, hypervisor: str) -> GuestDiagnostics:
-    """The guest's diagnostics; there are counters only while it runs. Raises libvirtError."""
+    """Counters are there only while the guest runs. Raises libvirtError."""
     state = states.of(found)
     tree = ElementTree.fromstring(found.XMLDesc(0))
     running = bool(found.isActive())
@@ -52,7 +52,7 @@ def _nic(found: Any, element: ElementTree.Element, running: bool) -> NicUse:
         return use
     try:
         received, got, bad, lost, sent, gone, wrong, dropped = found.interfaceStats(use.device)
-    except libvirt.libvirtError:  # an interface without a link on the host
+    except libvirt.libvirtError:  # a card without a link on the host
         return use
     return NicUse(
         mac=use.mac, device=use.device, rx_octets=received, rx_packets=got, rx_errors=bad, rx_drop=lost,

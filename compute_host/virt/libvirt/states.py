@@ -1,4 +1,4 @@
-"""libvirt's states of a domain as power states."""
+"""What libvirt says of a domain, in our words."""
 
 from __future__ import annotations
 

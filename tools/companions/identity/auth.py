@@ -78,7 +78,7 @@ def _by_password(tx: Connection, passwords: Passwords, given: dict[str, Any]) ->
 
 
 def _user(tx: Connection, given: Any) -> tuple[dict[str, Any] | None, dict[str, Any]]:
-    """The user that is spoken of, and the words. Raises Invalid."""
+    """The user that is named, and the password. Raises Invalid."""
     if not isinstance(given, dict):
         raise Invalid(reason="Expecting to find a user.")
     if "id" in given:
@@ -89,7 +89,7 @@ def _user(tx: Connection, given: Any) -> tuple[dict[str, Any] | None, dict[str, 
 
 
 def _domain(tx: Connection, given: Any) -> str:
-    """The id of the domain that is spoken of, "" when there is none. Raises Invalid."""
+    """The id of the domain that is named, "" when there is none. Raises Invalid."""
     if not isinstance(given, dict):
         raise Invalid(reason="Expecting to find a domain with a name or an id.")
     if "id" in given:
@@ -99,7 +99,7 @@ def _domain(tx: Connection, given: Any) -> str:
 
 
 def _by_token(tx: Connection, signer: Signer, made: Token, given: dict[str, Any]) -> Token:
-    """A new scope never lasts longer than the token it was asked with."""
+    """A new scope never lasts longer than the token it was requested with."""
     old = signer.token(demand_text(given.get("id"), "token.id"))
     tokens.check(tx, old, made.issued)
     if old.application_credential_id:
@@ -134,7 +134,7 @@ def _by_application_credential(tx: Connection, passwords: Passwords, made: Token
 
 
 def _scoped(tx: Connection, made: Token, scope: Any) -> Token:
-    """The token for what is asked for, or for the user's own project. Raises Unauthenticated without a role there."""
+    """The token for the requested scope, or for the user's own project. Raises Unauthenticated without a role there."""
     if scope is None:
         user = store.row(tx, store.users, id=made.user_id)
         own = user.get("default_project_id") if user else None

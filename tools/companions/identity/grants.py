@@ -1,4 +1,4 @@
-"""Who has which role where; a user's own projects, password and application credentials."""
+"""Role assignments of users; a user's own projects, password and application credentials."""
 
 from __future__ import annotations
 
@@ -210,7 +210,7 @@ class Grants:
 
 
 class _Names:
-    """Names of what assignments speak of."""
+    """Names of the things in assignments."""
 
     def __init__(self, tx: Connection) -> None:
         self.users = {row["id"]: row for row in store.rows(tx, store.users)}
@@ -263,7 +263,7 @@ def _wanted(req: Request, row: dict[str, Any]) -> bool:
 
 
 def _flag(req: Request, name: str) -> bool:
-    """A parameter without a value, or with any but 0, means yes."""
+    """Whether the parameter is given, without a value or with any but 0."""
     return name in req.query and (req.one(name) or "").lower() not in ("0", "false")
 
 

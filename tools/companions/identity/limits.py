@@ -62,7 +62,7 @@ class Limits:
         return tuple(made)
 
     def index(self, req: Request) -> Response:
-        """Those that fit; of limits, users who are no administrators see their project's."""
+        """Those that match; of limits, users who are no administrators see their project's."""
         with self._db.connect() as tx:
             found = store.rows(tx, self._kind.table)
         for name in ("service_id", "region_id", "resource_name", "project_id", "domain_id"):

@@ -19,7 +19,7 @@ from tools.companions.identity.tokens import demand_text
 
 @dataclass(frozen=True, slots=True)
 class Noun:
-    """`required` on create; `defaults` for what is not given. `open_to_users`: anybody may read the collection.
+    """`required` on create; `defaults` for what is not given. `open_to_users`: any user may read the collection.
     `removed` clears what hangs on a record that is being deleted."""
 
     name: str
@@ -140,7 +140,7 @@ class Records:
         return tuple(made)
 
     def index(self, req: Request) -> Response:
-        """Those that fit; to users who are no administrators only what they may know."""
+        """Those that match; users who are no administrators get only what they may know."""
         noun = self._noun
         with self._db.connect() as tx:
             records = store.rows(tx, noun.table)

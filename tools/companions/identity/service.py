@@ -233,7 +233,7 @@ class _Auth:
             return Response(200, {noun.plural: targets(tx, noun, req.caller.user_id, req.origin), "links": _links(req)})
 
     def _subject(self, req: Request) -> Token:
-        """The token that is spoken of: one's own, or anybody's for administrators and services."""
+        """The token that is named: the caller's own, or any for administrators and services."""
         text = req.headers.get("X-Subject-Token")
         if not text:
             raise _no_token()

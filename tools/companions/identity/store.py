@@ -1,4 +1,4 @@
-"""What the identity companion keeps: who there is, who may what, and where the services are."""
+"""What the identity companion stores: users, their roles, and the services' endpoints."""
 
 from __future__ import annotations
 
@@ -134,7 +134,7 @@ def matches(password: str, stored: str | None) -> bool:
 
 
 def _prepared(password: str) -> bytes:
-    """Any length of password in fewer bytes than bcrypt looks at."""
+    """Any length of password in fewer bytes than bcrypt reads."""
     return base64.b64encode(hashlib.sha256(password.encode("utf-8", "surrogatepass")).digest())
 
 

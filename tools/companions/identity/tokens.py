@@ -1,6 +1,6 @@
-"""Tokens of the identity companion: signed text that says who, for what and until when.
+"""Tokens of the identity companion: signed text with the user, the scope and the expiry.
 
-Nothing is written to issue one. What is looked up when one is shown: the user and the target, the roles as they
+Nothing is written to issue one. What is read when one is used: the user and the target, the roles as they
 are by then, and whether it has been revoked.
 """
 
@@ -76,7 +76,7 @@ def new_audit_id() -> str:
 
 
 def check(tx: Connection, token: Token, now: float, *, allow_expired: bool = False) -> None:
-    """Raises Unauthenticated unless the token holds at `now`."""
+    """Raises Unauthenticated unless the token is valid at `now`."""
     if token.expires <= now and not allow_expired:
         raise Unauthenticated()
     user = store.row(tx, store.users, id=token.user_id)

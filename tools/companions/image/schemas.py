@@ -1,4 +1,4 @@
-"""The schemas that the Image API publishes of its records, as far as clients look at them."""
+"""The schemas that the Image API publishes of its records, as far as clients read them."""
 
 from __future__ import annotations
 

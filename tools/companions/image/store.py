@@ -38,7 +38,7 @@ images = Table(
     Column("updated_at", Text, nullable=False),
     doc(),
 )  # fmt: skip
-"""`doc` holds {"tags": [...], "properties": {...}}."""
+"""`doc` is {"tags": [...], "properties": {...}}."""
 members = Table(
     "members",
     metadata,
@@ -108,7 +108,7 @@ def measured(path: Path) -> dict[str, Any]:
 
 
 def _virtual_size(head: bytes, size: int) -> int | None:
-    """What a qcow2 file says of itself; other files are as large as they look."""
+    """The size in a qcow2 file's header; that of other files is their own."""
     if len(head) == _QCOW2.size:
         magic, _version, virtual = _QCOW2.unpack(head)
         if magic == b"QFI\xfb":

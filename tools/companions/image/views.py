@@ -88,7 +88,7 @@ def check_field(name: str, given: Any) -> None:
 
 
 def new_record(req: Request) -> dict[str, Any]:
-    """The record that a create asks for. Raises Invalid, Forbidden."""
+    """The record that a create describes. Raises Invalid, Forbidden."""
     body = req.body
     if not isinstance(body, dict):
         raise Invalid(reason="The body must be an object.")

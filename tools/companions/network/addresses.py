@@ -40,7 +40,7 @@ def parsed_net(text: object, version: object) -> Net:
 
 
 def first_address(net: Net) -> Address:
-    """Where a gateway stands when nobody says otherwise."""
+    """The usual address of a gateway."""
     return net[1] if net.num_addresses > 1 else net[0]
 
 
@@ -93,7 +93,7 @@ def from_mac(net: Net, mac: str) -> Address:
 
 
 def give(tx: Connection, port: Record, subnets: list[Record], requested: list[Record] | None) -> None:
-    """Give the port the addresses asked for; when nothing is asked, one of each version.
+    """Give the port the requested addresses; when none is requested, one of each version.
 
     Raises Invalid, Conflict (IpAddressInUse, IpAddressGenerationFailure).
     """

@@ -1,7 +1,7 @@
-"""Compute is told what has changed of servers' ports and floating addresses, as by a notifier beside the service.
+"""Notifies compute of changes of servers' ports and floating addresses, like Neutron's notifier.
 
-Told after the write is answered, by a thread of its own: compute may be asking this service at that moment. What can't
-be told is logged and dropped; hosts look at their servers' ports from time to time anyway.
+A thread of its own sends the events after the write is answered: compute may be calling this service at that moment.
+An event that can't be sent is logged and dropped; hosts read their servers' ports from time to time anyway.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ Event = dict[str, str]
 Notify = Callable[[list[Event]], None]
 """Passes events on to compute. Raises PolycellError."""
 CHANGED = "network-changed"
-SEEN = ("fixed_ips", "security_groups", "mac_address")
+SHOWN = ("fixed_ips", "security_groups", "mac_address")
 """What servers show, or need to know, of a port."""
 AT_ONCE = 100
 
 
-class Teller:
+class Notifier:
     """A queue of events, and the thread that passes them on."""
 
     def __init__(self, notify: Notify, db: Database) -> None:
@@ -41,16 +41,16 @@ class Teller:
         self._thread.start()
 
     def ports(self, noun: Noun) -> Noun:
-        """Ports: what was changed of one that a server has is told."""
+        """Ports: a change of one that a server has is notified."""
 
         def changed(old: Record, new: Record) -> None:
-            if new and old.get("device_id") == new["device_id"] and any(old[name] != new[name] for name in SEEN):
+            if new and old.get("device_id") == new["device_id"] and any(old[name] != new[name] for name in SHOWN):
                 self._waiting.put(new["id"])
 
         return replace(noun, changed=changed)
 
     def floating(self, noun: Noun) -> Noun:
-        """Floating addresses: the ports that one has led to, and leads to now, are told."""
+        """Floating addresses: the ports that one has led to, and leads to now, are notified."""
 
         def changed(old: Record, new: Record) -> None:
             places = {old.get("port_id"): old.get("fixed_ip_address"), new.get("port_id"): new.get("fixed_ip_address")}
@@ -81,7 +81,7 @@ class Teller:
                 if events:
                     self._notify(events)
             except PolycellError as error:
-                log.warning("compute not told of ports", extra=about(None, ports=ports, reason=error))
+                log.warning("compute not notified of ports", extra=about(None, ports=ports, reason=error))
             if ended:
                 return
 

@@ -10,12 +10,12 @@ from tools.companions.network.errors import bad
 from tools.companions.network.nouns import Record
 
 LONGEST_LIMIT = 18
-"""Digits; what is longer is no number that a client means."""
+"""Digits; longer numbers are refused."""
 _NO_FILTERS = ("fields", "limit", "marker", "sort_key", "sort_dir", "page_reverse")
 
 
 def narrowed(req: Request) -> dict[str, list[str]]:
-    """The part of the filters that the database can look for; an id that users can't see is filtered later."""
+    """The part of the filters that the database can apply; an id that users can't see is filtered later."""
     found = {}
     for name, values in req.query.items():
         column = "project_id" if name == "tenant_id" else name
@@ -25,12 +25,12 @@ def narrowed(req: Request) -> dict[str, list[str]]:
 
 
 def fits(record: Record, query: Any) -> bool:
-    """Whether the record is one that the query asks for."""
+    """Whether the record matches the query."""
     return all(name in _NO_FILTERS or _matches(record, name, values) for name, values in query.items())
 
 
 def _matches(record: Record, name: str, values: list[str]) -> bool:
-    """Whether an attribute has one of these values; attributes that there are not, are no filters."""
+    """Whether an attribute has one of these values; attributes that do not exist are no filters."""
     if name in ("tags", "tags-any", "not-tags", "not-tags-any"):
         requested = {part for value in values for part in value.split(",")}
         has = set(record["tags"])
@@ -53,7 +53,7 @@ def _matches(record: Record, name: str, values: list[str]) -> bool:
 
 
 def in_order(req: Request, shown: list[Record]) -> list[Record]:
-    """By the keys and directions that are asked for, the first before the second."""
+    """By the requested keys and directions, the first before the second."""
     directions = req.query.get("sort_dir", [])
     for at, key in reversed(list(enumerate(req.query.get("sort_key", [])))):
         down = (directions[at] if at < len(directions) else "asc") == "desc"
@@ -62,7 +62,7 @@ def in_order(req: Request, shown: list[Record]) -> list[Record]:
 
 
 def page(req: Request, shown: list[Record]) -> tuple[list[Record], list[dict[str, str]]]:
-    """What follows the marker, up to the limit, and links to the rest. Raises Invalid."""
+    """What follows the marker, up to the limit, and the link to the next page. Raises Invalid."""
     limit_text, marker = req.one("limit"), req.one("marker")
     if marker is not None:
         places = [at for at, record in enumerate(shown) if record["id"] == marker]

@@ -1,6 +1,6 @@
 """What a noun of the Network API is: its attributes, and hooks for what is special of it.
 
-Writers queue up in the database (BEGIN IMMEDIATE), so a check holds until what it allowed is written.
+Writers queue up in the database (BEGIN IMMEDIATE), so a check is valid until what it allowed is written.
 """
 
 from __future__ import annotations

@@ -240,7 +240,7 @@ def give_mac(tx: Connection, port: Record) -> None:
 
 
 def _same_addresses(requested: list[Any], has: list[Any]) -> bool:
-    """Whether a port has exactly the addresses asked for."""
+    """Whether a port has exactly the requested addresses."""
     return len(requested) == len(has) and all(
         isinstance(one, dict) and one.items() <= other.items() for one, other in zip(requested, has, strict=True)
     )

@@ -1,4 +1,4 @@
-"""Routers and floating addresses, as far as clients can tell: they are kept and counted, nothing is forwarded."""
+"""Routers and floating addresses, as records only: they are stored and counted, nothing is forwarded."""
 
 from __future__ import annotations
 

@@ -16,14 +16,14 @@ from cell_service.logs import about
 from tools.companions.app import Companion, Request, Response, Route, Service
 from tools.companions.network import store
 from tools.companions.network.errors import not_found, rendered
-from tools.companions.network.events import Notify, Teller
+from tools.companions.network.events import Notifier, Notify
 from tools.companions.network.groups import GROUP, RULE
 from tools.companions.network.nouns import Noun
 from tools.companions.network.ports import NETWORK, SUBNET, VIF_DETAILS, Ports
 from tools.companions.network.quotas import Quotas
 from tools.companions.network.records import Records
 from tools.companions.network.routers import FLOATING, ROUTER, Interfaces
-from tools.companions.network.wiring.bindings import hurried, settled
+from tools.companions.network.wiring.bindings import settled, triggering
 from tools.companions.network.wiring.dhcp_port import ensure_dhcp_port
 from tools.companions.network.wiring.loop import Wiring
 from tools.companions.network.wiring.settings import WiringSettings
@@ -67,7 +67,7 @@ AUTO_CIDR = "10.64.0.0/24"
 
 @dataclass(frozen=True, slots=True)
 class NetworkSettings:
-    """`vif_type`: what hosts are told to plug (ovs, bridge)."""
+    """`vif_type`: what hosts are to plug (ovs, bridge)."""
 
     vif_type: str = "ovs"
 
@@ -89,13 +89,13 @@ def make_network(
         raise Invalid(reason=f"The vif_type must be one of {', '.join(VIF_DETAILS)}, not {settings.vif_type!r}.")
     db = open_store(state_dir, "network", store.metadata)
     wiring = _wiring(wiring_settings, db, state_dir / "wiring")
-    teller = Teller(notify, db) if notify is not None else None
+    notifier = Notifier(notify, db) if notify is not None else None
     floating, ports = FLOATING, Ports(settings.vif_type, wiring).noun()
-    if teller is not None:
-        floating, ports = teller.floating(floating), teller.ports(ports)
+    if notifier is not None:
+        floating, ports = notifier.floating(floating), notifier.ports(ports)
     nouns: tuple[Noun, ...] = (NETWORK, SUBNET, GROUP, RULE, ROUTER, floating)
     if wiring is not None:
-        nouns, ports = tuple(hurried(noun, wiring) for noun in nouns), settled(ports, wiring, db)
+        nouns, ports = tuple(triggering(noun, wiring) for noun in nouns), settled(ports, wiring, db)
     nouns = (*nouns[:2], ports, *nouns[2:])
     records = {noun.name: Records(noun, db) for noun in nouns}
     routes = (
@@ -106,8 +106,8 @@ def make_network(
     )
 
     def close() -> None:
-        if teller is not None:
-            teller.stop()
+        if notifier is not None:
+            notifier.stop()
         if wiring is not None:
             wiring.stop()
         db.dispose()

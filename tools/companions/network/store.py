@@ -1,6 +1,6 @@
 """What the network companion keeps: one table of records by noun, and tables for what must be unique.
 
-Columns are what is looked for often; all else of a record is in `doc`. Addresses are numbered from their subnet's
+Columns are what is searched often; all else of a record is in `doc`. Addresses are numbered from their subnet's
 first address, so that the first free one is found by the database.
 """
 
@@ -101,7 +101,7 @@ def search(tx: Connection, noun: str, **wanted: Sequence[str]) -> list[Record]:
 
 
 def searchable(name: str) -> bool:
-    """Whether `search` can look for this attribute."""
+    """Whether `search` can filter by this attribute."""
     return name in _SEARCHED
 
 
@@ -155,7 +155,7 @@ def ports_with_address(tx: Connection, address: str | None, subnet_id: str | Non
 
 
 def take_address(tx: Connection, port: Record, subnet_id: str, address: str, number: int, place: int) -> None:
-    """Raises IntegrityError when somebody has it."""
+    """Raises IntegrityError when another port has it."""
     row = {"network_id": port["network_id"], "address": address, "subnet_id": subnet_id, "port_id": port["id"]}
     kept = number if 0 <= number < LARGEST_NUMBER else None
     tx.execute(insert(addresses).values(**row, number=kept, place=place))

@@ -1,5 +1,5 @@
-"""Rules of access to shares: who may mount one. A rule is queued first, then applied, and becomes active after so many
-looks at it, so that whoever needs it has to wait for it."""
+"""Access rules of shares: the addresses that may mount one. A rule is queued first, then applied, and becomes active
+after it was polled so many times, so that clients have to wait for it."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from tools.companions.volume import store
 from tools.companions.volume.store import Record
 
 REFUSES = "refuses_access"
-"""A share with this key in its metadata lets nobody in: its rules end in error."""
+"""A share with this key in its metadata gives no access: its rules end in error."""
 HIDDEN = "******"
 See = Callable[[Connection, Request, str], Record]
 
 
 class Rules:
-    """`see` gives a share that the caller may know of, `own` one that the caller may let others mount."""
+    """`see` gives a share that the caller may know of, `own` one whose rules the caller may change."""
 
     def __init__(self, db: Database, see: See, own: See, looks: int) -> None:
         self._db, self._see, self._own, self._looks = db, see, own, looks
@@ -59,7 +59,7 @@ class Rules:
         return Response(200, {"access": _shown(req, self._db.run(work))})
 
     def deny(self, req: Request, requested: Record) -> Response:
-        """A rule that was locked goes only for an administrator or who locked it, and only if told so."""
+        """A locked rule is removed only by an administrator or the user that locked it, and only with `unrestrict`."""
 
         def work(tx: Connection) -> None:
             share = self._own(tx, req, req.params["id"])
@@ -100,7 +100,7 @@ class Rules:
 
 
 def _polled_at(tx: Connection, rule: Record) -> Record:
-    """The rule, a step further than when it was last looked at."""
+    """The rule, a step further than at the last poll."""
     left = rule["looks"] - 1
     return rule if left < 0 else store.change(tx, rule, {"looks": left, "state": _state(left, rule["refused"])})
 
@@ -119,7 +119,7 @@ def _demand_network(text: str) -> None:
 
 
 def _shown(req: Request, rule: Record) -> dict[str, Any]:
-    """Of a rule that is locked against being seen only an administrator and who made it know whom it lets in."""
+    """The rule. One with `lock_visibility` shows its address only to administrators and to the user that made it."""
     keys = ("id", "share_id", "access_type", "access_to", "access_level", "access_key", "metadata", "state",
             "created_at", "updated_at", "lock_deletion", "lock_visibility")  # fmt: skip
     shown = {key: rule[key] for key in keys}

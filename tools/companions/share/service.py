@@ -1,4 +1,4 @@
-"""The shared file system companion (Shared File Systems API v2 in small): shares as records, who may mount them.
+"""The shared file system companion (Shared File Systems API v2 in small): shares as records, and their access rules.
 
 There are no file systems behind it: a share has an export location, and is what its record says.
 """
@@ -26,7 +26,7 @@ TRUE_WORDS = (True, "True", "true", "1", 1)
 
 
 def make_share(state_dir: Path, authenticator: Authenticator, looks: int = 2) -> Companion:
-    """The service on the data of that directory. `looks`: how often a rule of access is looked at before it holds."""
+    """The service on the data of that directory. `looks`: how often an access rule is polled before it is active."""
     db = open_store(state_dir, "share", store.metadata)
     shares, rules = _Shares(db), Rules(db, seen, owned, looks)
     table: tuple[tuple[str, str, Handler], ...] = (
@@ -158,7 +158,7 @@ class _Shares:
         return Response(200, {"share": _shown(req, made)})
 
     def delete(self, req: Request) -> Response:
-        """Not while somebody holds a rule of it that is locked."""
+        """Not while a locked rule of it exists."""
         self._db.run(lambda tx: _remove(tx, owned(tx, req, req.params["id"])["id"], force=False))
         return Response(202)
 

@@ -1,7 +1,7 @@
 """Attachments of volumes to servers (Block Storage API, microversion 3.27 and later).
 
-A volume's status follows from its attachments: reserved (nobody has a connector), attaching (somebody connects),
-in-use (somebody has completed), available (none).
+A volume's status follows from its attachments: reserved (no attachment has a connector), attaching (one has),
+in-use (one is completed), available (no attachments).
 """
 
 from __future__ import annotations
@@ -125,7 +125,7 @@ class Attachments:
 
 
 def local(path: Path, attachment: Record) -> dict[str, Any]:
-    """How a host of this machine comes to the volume."""
+    """How a host of this machine reaches the volume."""
     return {
         "driver_volume_type": "local",
         "device_path": str(path),
@@ -145,7 +145,7 @@ def seen(tx: Connection, req: Request, noun: str, record_id: str) -> Record:
 
 
 def project_of(req: Request) -> str:
-    """Whose things are meant: the project in the path, which only administrators choose freely."""
+    """The project in the path, which only administrators choose freely."""
     named = req.params.get("project_id", req.caller.project_id)
     if named != req.caller.project_id and not req.is_admin:
         raise Invalid(reason="Malformed request url")

@@ -31,18 +31,17 @@ TRUE_WORDS = (True, "True", "true", "1", 1)
 
 
 FOLLOWS = {"creating": ("creating", "available", "error"), "deleting": ("deleting", "error_deleting")}
-"""What compute hosts may make of a snapshot's status."""
+"""The statuses that compute hosts may set on a snapshot."""
 EXTENDED, REIMAGED = "volume-extended", "volume-reimaged"
 Compute = Callable[[str, str, str], None]
-"""Who is told, by the event's name and ids of server and volume, what has become of a server's volume."""
+"""Called with the event's name and the ids of server and volume, when a server's volume has changed."""
 
 
 def make_volume(
     state_dir: Path, authenticator: Authenticator, images: Images | None = None, compute: Compute | None = None
 ) -> Companion:
     """The service on the data of that directory. `images`: where images come from that volumes are made of;
-    `compute`: told of what
-    becomes of servers' volumes."""
+    `compute`: notified of changes of servers' volumes."""
     db = open_store(state_dir, "volume", store.metadata)
     files = Files(state_dir / "volumes")
     attached = Attachments(db, files)
@@ -259,7 +258,7 @@ class _Volumes:
             self._files.remove(volume["id"])
             image_metadata = self._fill(req, volume, image_id, None)
         except PolycellError as error:
-            log.warning("volume not made anew", extra=about(None, volume=volume["id"], reason=error))
+            log.warning("volume not reimaged", extra=about(None, volume=volume["id"], reason=error))
             self._db.run(lambda tx: store.change(tx, volume, {"status": "error"}))
             return
 
@@ -364,7 +363,7 @@ class _Snapshots:
         return Response(200, {"snapshot": made})
 
     def action(self, req: Request) -> Response:
-        """An administrator sets the status; a compute host that takes or removes a snapshot tells how far it is."""
+        """An administrator sets the status; a compute host that takes or removes a snapshot reports its progress."""
         req.demand_admin()
         reported = req.body.get("os-update_snapshot_status") if isinstance(req.body, dict) else None
         requested = reported if reported is not None else req.content("os-reset_status")
@@ -386,7 +385,7 @@ class _Snapshots:
 
 
 class _Thin:
-    """Types, zones, limits: as far as clients look at them."""
+    """Types, zones, limits: as far as clients read them."""
 
     def __init__(self, db: Database) -> None:
         self._db = db

@@ -1,6 +1,6 @@
 """What the block storage companion keeps: one table of records by noun, and a file for each volume and snapshot.
 
-Files are sparse: a volume takes what is written to it. Whoever changes a record's status does so in the transaction
+Files are sparse: a volume takes what is written to it. A record's status is changed in the transaction
 that read it, and SQLite lets one writer in at a time: so no two callers reserve the same volume.
 """
 
@@ -114,7 +114,7 @@ class Files:
 
 
 def _copy(source: Path, target: Path) -> None:
-    """The target has the source's content; what is empty there takes no room here either."""
+    """The target has the source's content; what is empty there takes no space here either."""
     with source.open("rb") as found, target.open("wb") as made:
         for begin, end in _filled(found.fileno(), source.stat().st_size):
             while begin < end:

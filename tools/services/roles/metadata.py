@@ -1,4 +1,5 @@
-"""The metadata service: of the whole cloud where there is a global database (unless told otherwise), else of a cell."""
+"""The metadata service: of the whole cloud where there is a global database (unless configured otherwise), else of a
+cell."""
 
 from __future__ import annotations
 

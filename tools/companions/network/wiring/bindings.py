@@ -1,4 +1,5 @@
-"""How the records and the wiring meet: a binding is answered when it is real, and other writes trigger the loop."""
+"""How the records and the wiring meet: a write that binds a port is answered when its host is wired, and other writes
+trigger the loop."""
 
 from __future__ import annotations
 
@@ -17,8 +18,8 @@ VIF_TYPE = "bridge"
 FAILED = "binding_failed"
 
 
-def hurried(noun: Noun, wiring: Wiring) -> Noun:
-    """The noun whose writes are seen by the wiring at once."""
+def triggering(noun: Noun, wiring: Wiring) -> Noun:
+    """The noun, each write of which triggers the wiring's loop."""
     return replace(noun, written=lambda records: wiring.trigger())
 
 

@@ -19,7 +19,7 @@ METADATA = "169.254.169.254"
 
 
 def wanted(network: NetworkPlan) -> bool:
-    """Whether the network's guests ask for something here: addresses, or where the routers are."""
+    """Whether the network's guests need a DHCP server: for addresses, or for routers."""
     return any(subnet.dhcp or subnet.ra_mode for subnet in network.subnets)
 
 
@@ -55,7 +55,7 @@ def _range(number: int, subnet: SubnetPlan) -> str | None:
 
 
 def hosts_text(network: NetworkPlan) -> str:
-    """Who gets which address; nobody else gets one."""
+    """The address for each MAC; other MACs get none."""
     served = {subnet.id for subnet in network.subnets if subnet.dhcp}
     lines, seen = [], set()
     for port in network.ports:

@@ -1,4 +1,4 @@
-"""The port of a network's DHCP server: among the records, so that nobody else is given its address."""
+"""The port of a network's DHCP server: among the records, so that no other port gets its address."""
 
 from __future__ import annotations
 

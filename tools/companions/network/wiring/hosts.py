@@ -1,4 +1,4 @@
-"""Compute hosts that have a network namespace of their own: who they are, and what of ours is inside."""
+"""Compute hosts that have a network namespace of their own, and what of ours is inside."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ class HostWiring:
         )
 
     def _load(self, plan: Plan, networks: list[NetworkPlan], ports: list[PortPlan], *, again: bool) -> None:
-        """Groups first, then what lets the taps speak at all."""
+        """Groups first, then the rules that let the taps send at all."""
         texts = {version: filters(version, ports, networks, plan.rules or {}, plan.members or {}) for version in (4, 6)}
         if again or any(self._loaded.get(str(version)) != text for version, text in texts.items()):
             if again or not self._loaded:
@@ -98,7 +98,7 @@ class HostWiring:
             self._loaded["frames"] = text
 
     def _filter_bridged(self) -> None:
-        """Frames on bridges are asked about in iptables; the setting is the namespace's own."""
+        """Frames on bridges pass iptables; the setting is the namespace's own."""
         names = ("bridge-nf-call-iptables", "bridge-nf-call-ip6tables")
         self.namespace.run(("sh", "-c", 'for f; do echo 1 >"/proc/sys/net/bridge/$f" || exit 1; done', "sh", *names))
 
@@ -158,7 +158,7 @@ class HostWiring:
 
 
 def _hooks(saved: str) -> str:
-    """Our chains stand first in the kernel's, once."""
+    """Our chains are first in the kernel's, once."""
     text = ""
     for table, chain in (("filter", "FORWARD"), ("raw", "PREROUTING")):
         part = saved.partition(f"*{table}\n")[2].partition("COMMIT")[0]

@@ -1,7 +1,7 @@
 """The loop that makes what should be: one thread that owns all namespaces, children and rules.
 
-It looks at everything every few seconds, and at once when a record has changed. Whoever needs something to be there
-before answering a request asks for a pass that begins after the record was written, and waits for its end.
+It checks everything every few seconds, and at once when a record has changed. A request that is answered only when its
+record is wired waits for the end of a pass that begins after the record was written.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ class Wiring:
         if self._thread.is_alive():
             self._thread.join()
 
-    # -- what the records ask ---------------------------------------------------------------------
+    # -- what the records need ---------------------------------------------------------------------
 
     def wires(self, host: str) -> bool:
         """Whether the host has a namespace of its own now."""
@@ -217,7 +217,7 @@ class Wiring:
         with self._db.connect() as tx:
             stale = differing(tx)
         if stale:
-            with contextlib.suppress(PolycellError):  # the next pass sees it again
+            with contextlib.suppress(PolycellError):  # the next pass finds it again
                 self._db.run(work)
 
     def _close(self) -> None:

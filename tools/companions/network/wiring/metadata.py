@@ -1,4 +1,4 @@
-"""The metadata proxy of one network: who asks is known by the address, since a guest can't use another's."""
+"""The metadata proxy of one network: the address identifies the guest, since it can't use another's."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Upstream:
     secret: str = ""
 
     def headers(self, address: str, instance_id: str, project_id: str) -> dict[str, str]:
-        """What tells the service who asks."""
+        """The headers that identify the guest to the service."""
         known = {"X-Forwarded-For": address, "X-Instance-ID": instance_id, "X-Tenant-ID": project_id}
         if self.secret:
             signature = hmac.new(self.secret.encode(), instance_id.encode(), hashlib.sha256).hexdigest()
@@ -58,7 +58,7 @@ class MetadataProxy:
         self._thread.start()
 
     def know(self, network: NetworkPlan) -> None:
-        """From now on the addresses belong to whom the plan says."""
+        """From now on the addresses belong to the ports of the plan."""
         self.owners = {
             one.text: (port.device_id, port.project_id)
             for port in network.ports
@@ -90,7 +90,7 @@ class _Handler(BaseHTTPRequestHandler):
     do_HEAD = do_POST = do_PUT = do_GET
 
     def log_message(self, format: str, *args: Any) -> None:
-        log.debug("metadata asked", extra=about(None, line=format % args))
+        log.debug("metadata requested", extra=about(None, line=format % args))
 
     def _forward(self) -> None:
         proxy = self.server.proxy

@@ -1,6 +1,6 @@
-"""Network namespaces: entering those of others for one command, and holding those of our own.
+"""Network namespaces: entering those of other processes for one command, and keeping those of our own.
 
-Nothing here keeps a namespace of somebody else open: when its last process ends, it is gone with all its links.
+Nothing here keeps a namespace of another process open: when its last process ends, it is gone with all its links.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class Namespace:
             os.close(fd)
 
     def run(self, command: Sequence[str], text: str = "", fds: Sequence[int] = ()) -> str:
-        """What the command says, run inside. Raises WiringFailed with what it says of its failure."""
+        """The command's output, run inside. Raises WiringFailed with what it prints of its failure."""
         with self.opened() as fd:
             return run(("nsenter", f"--net=/proc/self/fd/{fd}", *command), text, (fd, *fds))
 
@@ -106,7 +106,7 @@ class Namespace:
 
 
 def run(command: Sequence[str], text: str = "", fds: Sequence[int] = ()) -> str:
-    """What the command says. Raises WiringFailed."""
+    """The command's output. Raises WiringFailed."""
     try:
         done = subprocess.run(
             command, input=text, text=True, capture_output=True, timeout=COMMAND_SECONDS, pass_fds=fds, check=False

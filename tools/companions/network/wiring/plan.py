@@ -204,7 +204,7 @@ def _pair(entry: Any, port: Record) -> Pair | None:
 
 
 def _label(name: str) -> str:
-    """A host name that may stand in a configuration file, or nothing."""
+    """The name, if it may be written into a configuration file, or nothing."""
     label = name.split(".")[0].lower()
     fine = label.isascii() and label.replace("-", "").isalnum() and label.strip("-") == label
     return label if fine and len(label) <= 63 else ""

@@ -1,6 +1,6 @@
 """Security groups of one host as texts for iptables-restore, stateful. Pure.
 
-Chains: `polycell` asks first what the sending port may send, then what the receiving port may get; a port's chain
+Chains: `polycell` checks first what the sending port may send, then what the receiving port may get; a port's chain
 ends in DROP, and to return from it is to be allowed. Connections are followed apart for each network (`CT --zone`),
 since two networks may use the same addresses.
 """

@@ -21,4 +21,4 @@ class WiringSettings:
     metadata_url: str = option(cfg.StrOpt("metadata_url", default=""))
     secret: str = option(cfg.StrOpt("secret", default="", secret=True))
     name: str = option(cfg.StrOpt("name", default="polycell", help="Of this cloud, on this machine."))
-    interval: float = option(cfg.FloatOpt("interval", default=2.0, min=0.1, help="Seconds between looks."))
+    interval: float = option(cfg.FloatOpt("interval", default=2.0, min=0.1, help="Seconds between checks."))

@@ -1,6 +1,6 @@
-"""What a guest may say at all: an nftables text for the bridges of one host. Pure.
+"""What a guest may send at all: an nftables text for the bridges of one host. Pure.
 
-Taps that aren't named here pass nothing, in either direction: a guest that starts before its rules is silent.
+Taps that aren't named here pass nothing, in either direction: a guest that starts before its rules has no network.
 """
 
 from __future__ import annotations

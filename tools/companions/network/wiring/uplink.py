@@ -1,6 +1,6 @@
 """The way out: a pair of links from each network's namespace to the machine's own, with NAT and a route back.
 
-All of it in the machine's namespace bears this cloud's mark, and ends with this process: the links with the networks'
+All of it in the machine's namespace has this cloud's mark, and ends with this process: the links with the networks'
 namespaces, the table with the `nft` that owns it. Only the forwarding switch stays after a kill, until the next start.
 """
 
