@@ -11,6 +11,7 @@ TEST = [
     "gabbi>=4",
     "hypothesis>=6.100",
     "jsonschema>=4.20",
+    "jsonschema-rs>=0.30",
     "pytest>=8",
     "pytest-randomly>=3.15",
     "pytest-xdist>=3.6",

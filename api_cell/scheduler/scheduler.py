@@ -9,7 +9,6 @@ by side, and a race costs a retry, never an over-commit.
 from __future__ import annotations
 
 import logging
-import threading
 from collections.abc import Mapping, Sequence
 
 from api_cell.scheduler import cells
@@ -24,10 +23,10 @@ from cell_service.errors import (
     GenerationConflict,
     InventoryExceeded,
     NoValidHost,
-    PolycellError,
     ResourceProviderNotFound,
 )
 from cell_service.logs import about
+from cell_service.loop import Duty, Loop
 from cell_service.model.request_spec import RequestSpec, Selection
 from mapping_db import instance_mappings, placement_notes, server_groups
 from mapping_db.cloud import Cloud
@@ -60,18 +59,15 @@ class Scheduler:
         )
         self._chooser = Chooser(cloud, self._settings, self.snapshot)
         self.max_attempts = self._settings.scheduler.max_attempts
-        self._stopping = threading.Event()
-        self._watcher: threading.Thread | None = None
+        interval = self._settings.scheduler.cells_refresh_interval
+        self._loop = Loop("scheduler-hosts", [Duty("following of hosts", self._follow, interval)], cloud.clock)
 
     def start(self) -> None:
-        """Look at the cells every few seconds from now on, in a thread of its own."""
-        self._watcher = threading.Thread(target=self._watch, name="scheduler-hosts", daemon=True)
-        self._watcher.start()
+        """Follow the hosts of the cells from now on, in a thread of its own."""
+        self._loop.start()
 
     def stop(self) -> None:
-        self._stopping.set()
-        if self._watcher is not None:
-            self._watcher.join(timeout=5)
+        self._loop.stop()
 
     def refresh(self, ctx: Context) -> None:
         """The snapshot is as fresh as the databases. Raises DatabaseUnavailable for the global one only."""
@@ -241,15 +237,7 @@ class Scheduler:
         except DatabaseUnavailable as error:
             log.warning("refusals are not noted", extra=about(request.ctx, reason=str(error)))
 
-    def _watch(self) -> None:
+    def _follow(self) -> None:
         interval = self._settings.scheduler.cells_refresh_interval
-        while not self._stopping.is_set():
-            ctx = internal(self._cloud.clock, seconds=max(VISIT_SECONDS, interval))
-            try:
-                self.snapshot.follow()
-                self.snapshot.visit(ctx.deadline)
-            except PolycellError as error:
-                log.warning("hosts can't be followed", extra=about(ctx, reason=str(error)))
-            except Exception:
-                log.exception("looking at hosts failed", extra=about(ctx))
-            self._cloud.clock.wait(self._stopping, interval)
+        self.snapshot.follow()
+        self.snapshot.visit(internal(self._cloud.clock, seconds=max(VISIT_SECONDS, interval)).deadline)

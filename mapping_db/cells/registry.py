@@ -14,6 +14,7 @@ from cell_service.context import SYSTEM_CLOCK, Clock, Deadline
 from cell_service.db.sql.engine import Database
 from cell_service.errors import CellMappingNotFound, PolycellError
 from cell_service.logs import about
+from cell_service.loop import Duty, Loop
 from cell_service.rpc.compute import Compute
 from cell_service.rpc.conductor import Conductor
 from cell_service.rpc.contract import client
@@ -109,9 +110,14 @@ class Cells:
         self._changing = threading.Lock()
         self._cells: dict[int, Cell] = {}
         self._retired: list[CellDatabase | CellBus] = []
-        self._closing = threading.Event()
         self._checked_at, self._strain = clock.monotonic(), 1.0
-        self._watchers: list[threading.Thread] = []
+        self._loops = tuple(
+            Loop(name, [Duty(name, work, seconds, delay=seconds)], clock)
+            for name, seconds, work in (
+                ("watch-topology", self._settings.poll_seconds, self._follow),
+                ("watch-cells", TICK_SECONDS, self._check),
+            )
+        )
 
     def __enter__(self) -> Cells:
         self.start()
@@ -122,19 +128,13 @@ class Cells:
 
     def start(self) -> None:
         """Follow the topology, and watch over what is in flight, from now on."""
-        for name, seconds, work in (
-            ("watch-topology", self._settings.poll_seconds, self._follow),
-            ("watch-cells", TICK_SECONDS, self._check),
-        ):
-            watcher = threading.Thread(target=self._repeat, args=(seconds, work), name=name, daemon=True)
-            self._watchers.append(watcher)
-            watcher.start()
+        for loop in self._loops:
+            loop.start()
 
     def close(self) -> None:
         """Stop watching and close all connections. Safe to call twice."""
-        self._closing.set()
-        for watcher in self._watchers:
-            watcher.join(timeout=5)
+        for loop in self._loops:
+            loop.stop()
         with self._changing:
             servers = list(self._servers())
             self._cells.clear()
@@ -302,10 +302,3 @@ class Cells:
             yield cell.db
             yield cell.bus
         yield from list(self._retired)
-
-    def _repeat(self, seconds: float, work: Callable[[], None]) -> None:
-        while not self._clock.wait(self._closing, seconds):
-            try:
-                work()
-            except Exception:
-                log.exception("watching the cells failed, going on")

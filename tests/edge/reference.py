@@ -7,7 +7,7 @@ import ipaddress
 import json
 import re
 from datetime import datetime
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -15,6 +15,7 @@ from uuid import UUID
 
 import jsonschema
 import jsonschema.validators
+import jsonschema_rs
 import pytest
 
 FOLDER = Path(__file__).resolve().parents[2].parent / "shared" / "api"
@@ -62,10 +63,20 @@ def expected_status(method: str, path: str, version: str, action: str | None = N
 def check_answer(method: str, path: str, version: str, status: int, body: Any, action: str | None = None) -> None:
     """A successful answer has the published status and fits the published schema of its version."""
     assert status == expected_status(method, path, version, action), (method, path, action, version, body)
-    schema = _schema(row_of(method, path, version, action)["schema_file"], "response_body", version)
-    if schema is None:
-        return
-    jsonschema.Draft202012Validator(schema, format_checker=FORMATS).validate(body)
+    file = row_of(method, path, version, action)["schema_file"]
+    if not fits_answer(file, version, body):
+        explaining_validator(file, version).validate(body)
+
+
+def fits_answer(file: str, version: str, body: Any) -> bool:
+    """Whether the published schema takes this answer; true where none is published."""
+    validator = _quick_validator(file, version)
+    return validator is None or bool(validator.is_valid(body))
+
+
+def explaining_validator(file: str, version: str) -> Any:
+    """The slow validator of an answer, whose errors say where they are; it has the last word."""
+    return jsonschema.Draft202012Validator(_schema(file, "response_body", version), format_checker=FORMATS)
 
 
 def fits_request(method: str, path: str, version: str, body: Any, action: str | None = None) -> bool:
@@ -114,6 +125,15 @@ def _document(file: str) -> Any:
         if file.startswith(folder):
             document["response_body"] = _mended(document.get("response_body", []), wrong, right)
     return document
+
+
+@cache
+def _quick_validator(file: str, version: str) -> Any:
+    schema = _schema(file, "response_body", version)
+    if schema is None:
+        return None
+    formats = {name: partial(FORMATS.conforms, format=name) for name in FORMATS.checkers}
+    return jsonschema_rs.Draft202012Validator(schema, formats=formats, validate_formats=True)
 
 
 @cache

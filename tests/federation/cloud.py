@@ -5,6 +5,7 @@ Only the services beside it (identity, image, network) are stood in for, at thei
 
 from __future__ import annotations
 
+import itertools
 import threading
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
@@ -22,6 +23,7 @@ from api_cell.placement.app import make_placement_app
 from api_cell.scheduler.scheduler import Scheduler
 from api_cell.superconductor.context import SuperConductorSettings
 from api_cell.superconductor.service import SuperConductorService
+from cell_service.backoff import Backoff
 from cell_service.conductor.config import ConductorSettings
 from cell_service.conductor.service import ConductorService
 from cell_service.consoles.config import ConsoleSettings, SerialConsole
@@ -56,6 +58,7 @@ from tools.services.open_cloud import open_cloud
 
 T = TypeVar("T")
 BIG = Quota(instances=-1, cores=-1, ram=-1)
+POLLS = Backoff(first=0.03, longest=0.3, spread=(1, 1))
 
 
 class Federation:
@@ -139,7 +142,7 @@ class Federation:
         return Database(self._database(name))
 
     def start_superconductor(self) -> SuperConductorService:
-        settings = SuperConductorSettings(look_seconds=0.2, discover_seconds=0.2, lease_seconds=2,
+        settings = SuperConductorSettings(look_seconds=0.2, discover_seconds=1, lease_seconds=2,
                                           reclaim_seconds=self.reclaim_seconds)  # fmt: skip
         made = SuperConductorService(self.cloud, Scheduler(self.cloud), settings)
         made.start()
@@ -282,11 +285,11 @@ class Federation:
 
     def until(self, holds: Callable[[], T | bool], seconds: float = 30.0) -> Any:
         """What `holds` answers once it is true; fails when that takes too long."""
-        end, never = self.clock.monotonic() + seconds, threading.Event()
+        end, never, polls = self.clock.monotonic() + seconds, threading.Event(), itertools.count(1)
         while not (answer := holds()):
             if self.clock.monotonic() > end:
                 raise AssertionError(f"it never came to hold; unfinished: {self.unfinished()}")
-            self.clock.wait(never, 0.03)
+            self.clock.wait(never, POLLS.pause(next(polls)))
         return answer
 
     def guests(self) -> dict[str, list[str]]:
