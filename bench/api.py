@@ -4,7 +4,7 @@
 
 Two cells in SQLite files, an administrator, requests that go straight to where worker threads begin. A route that runs
 a statement for each row shows: its `statements` grow from one number of servers to the next. `cpu_ms` is the least of
-all runs, of all threads. Proxies of other services are left out, and routes that ask a host. Beside the GETs, where
+all runs, of all threads. Proxies of other services are left out, and routes that call a host. Besides the GETs, where
 there are servers enough: what actions and POSTs take up to their answer, once (`bench.api_writes`).
 """
 
@@ -104,7 +104,7 @@ def cost(cloud: SmallCloud, name: str, path: str, version: tuple[int, int], serv
 
 
 def path_of(cloud: SmallCloud, path: str, version: tuple[int, int]) -> str:
-    """The path with things in it that are there, where there are such."""
+    """The path with ids of things that exist, where there are such."""
     server = cloud.uuids[0]
     host = cloud.hosts[0]
     known = {

@@ -1,4 +1,4 @@
-"""Requests that change something, for `bench.api`: actions, each of a server at rest, and what is made."""
+"""Requests that change something, for `bench.api`: actions, each of a server without a task, and what is made."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ MADE: tuple[tuple[str, dict[str, Any]], ...] = (
 )
 VERSION = (2, 60)
 NEEDED = 2 * len(ACTIONS)
-"""Servers: each action is asked of one that fills caches, and of one that is measured."""
+"""Servers: each action is requested of one that fills caches, and of one that is measured."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,8 +2,8 @@
 
     python -m bench.boot --state DIR [--bursts 50 500] [--variants one many] [--concurrency 16]
 
-Variant `one` is a single POST with min_count, `many` is one POST a server. Done is what the API itself tells: a list of
-the burst's servers is asked for every 0.1 s, so times have that grain.
+Variant `one` is a single POST with min_count, `many` is one POST a server. Done is what the API itself shows: a list of
+the burst's servers is requested every 0.1 s, so times have that grain.
 """
 
 from __future__ import annotations

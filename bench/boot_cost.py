@@ -3,7 +3,7 @@
     python -m bench.boot_cost [--database mariadb] [--servers 100] [--clients 8] [--texts] [--out FILE]
 
 One cell with two hosts, all roles in this process, on SQLite or one private MariaDB, the queue in memory. Networks and
-images are stood in for. Figures are for each server; what the roles do anyway is measured first and subtracted.
+images are simulated. Figures are for each server; what the roles do anyway is measured first and subtracted.
 """
 
 from __future__ import annotations
@@ -224,7 +224,7 @@ class Spent:
 
 
 def _boot(cloud: _Cloud, clients: ThreadPoolExecutor, count: int) -> list[str]:
-    """That many servers, each asked for alone; all of them ACTIVE at the end."""
+    """That many servers, each requested alone; all of them ACTIVE at the end."""
 
     def post(_number: int) -> str:
         answer = cloud.post_server(_client(cloud))

@@ -1,9 +1,9 @@
-"""Lists of servers over 1, 8, 32 and 100 cells, beside what the slowest of the cells takes alone for the same page.
+"""Lists of servers over 1, 8, 32 and 100 cells, compared with what the slowest of the cells takes alone for the page.
 
     python -m bench.cells [--cells 1 8 32 100] [--rows 1000 10000] [--limits 20 1000] [--runs 9] [--directory DIR]
 
-All in one process, on SQLite: every cell is a database of its own, filled with made-up servers of one project. The
-page is made as the Compute API makes it, without HTTP and without rendering. `flat` is the time beside that for one
+All in one process, on SQLite: every cell is a database of its own, filled with made-up servers of one project. The page
+is made as the Compute API makes it, without HTTP and without rendering. `flat` is the time compared with that for one
 cell of the same size. Memory is what Python allocated at most while one list was made (tracemalloc), in MiB.
 """
 

@@ -33,7 +33,7 @@ def counted(directory: Path) -> Iterator[Counter[str]]:
 
 
 class ThreadTimes:
-    """The processor time of this process's threads, by their names; of those that have ended too, as last seen."""
+    """The processor time of this process's threads, by their names; of those that have ended too, as last read."""
 
     def __init__(self) -> None:
         self._seen: dict[int, tuple[str, float]] = {}

@@ -1,4 +1,4 @@
-"""GET /servers/detail over 1, 2, 4 and 8 cells, beside the bare SQL of the same rows.
+"""GET /servers/detail over 1, 2, 4 and 8 cells, compared with the bare SQL of the same rows.
 
     python -m bench.list --state DIR [--cells 1 2 4 8] [--limits 100 1000] [--per-cell 2000] [--runs 9]
 

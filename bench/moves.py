@@ -79,7 +79,7 @@ def move_host(args: argparse.Namespace, directory: Path, url: Callable[[str], st
 
 
 def evacuate(args: argparse.Namespace, directory: Path, url: Callable[[str], str] | None) -> dict[str, Any]:
-    """A host is declared dead, and its simulated guests are built anew on three others; guests boot in 20 ms."""
+    """A host is declared dead, and its simulated guests are built again on three others; guests boot in 20 ms."""
     cloud = Federation(directory, hosts=4, database=url)
     try:
         _fill(cloud, args.guests)
@@ -107,7 +107,7 @@ def _fill(cloud: Federation, guests: int) -> None:
 
 
 def purge(args: argparse.Namespace, directory: Path, url: Callable[[str], str] | None) -> dict[str, Any]:
-    """Deleted servers with their histories: archived, then purged; somebody reads living ones meanwhile."""
+    """Deleted servers with their histories: archived, then purged; living ones are read meanwhile."""
     cloud = Federation(directory, cells=1, hosts=1, database=url)
     try:
         db = cloud.cell_database("cell1")
@@ -186,7 +186,7 @@ def _seed(cloud: Federation, db: Database, dead: int) -> list[str]:
 
 
 def _read(db: Database, uuids: list[str], work: Callable[[], object]) -> tuple[float, list[float]]:
-    """How long the work took, and how long each of the reads that went on beside it, every few milliseconds."""
+    """How long the work took, and how long each of the reads alongside it, every few milliseconds."""
     ended, latencies = threading.Event(), []
 
     def read() -> None:

@@ -1,15 +1,15 @@
-"""What the healthy cells' users feel of a sick cell, where every service is a process of its own.
+"""What a sick cell costs users of healthy cells, where every service is a process of its own.
 
     python -m bench.sick_apart [--sicknesses NAME …] [--pairs 10] [--seconds 1.5] [--out FILE]
 
 `polycell up --processes` runs API, conductors and hosts of two cells, each cell with a MariaDB of its own; a proxy, in
-this process, stands before the second cell's. Two clients, again processes of their own, ask for a server of the
+this process, is in front of the second cell's. Two clients, again processes of their own, read a server of the
 healthy cell (200 times a second at most) and for one of the sick cell (50 times). Windows of well and sick alternate.
 Each window has a p99 of the healthy cell's answers, from the moment of falling sick on; `ratio` is the median of the
 sick windows' p99 by that of the well ones, `pairs` the quartiles of the ratios of neighbouring windows, and
 `pooled_ratio` the p99 of all answers in sick windows by that of all in well ones. `cpu` is what each kind of process
 took of one processor in well and in sick windows, which is steadier than any p99 on a machine with neighbours. The
-sickness `none` does all the same and nothing happens: what it shows beside 1.0 is the machine's own unrest.
+sickness `none` does all the same and nothing happens: its distance from 1.0 is the machine's own noise.
 Milliseconds.
 """
 
@@ -61,7 +61,7 @@ class Apart(Installation):
 
 
 class Client:
-    """A process that asks for one server again and again, from `with` on until its end."""
+    """A process that reads one server again and again, from `with` on until its end."""
 
     def __init__(self, url: str, token: str, pause: float) -> None:
         words = [sys.executable, str(Path(__file__).with_name("asking.py")), url, token, str(pause)]
@@ -79,7 +79,7 @@ class Client:
             self.answers = [(began, took, status) for began, took, status in json.loads(told)]
 
     def between(self, window: Window) -> list[float]:
-        """How long those took that were asked in the window, in seconds."""
+        """How long those took that were sent in the window, in seconds."""
         return [took for began, took, _ in self.answers if window.start <= began < window.end]
 
 

@@ -2,12 +2,12 @@
 
     python -m bench.sick_cell [--quick] [--parts PART …] [--out FILE]
 
-One process holds the federation, the API over HTTP, and both clients; three cells on private MariaDBs and RabbitMQs.
-One client reads a server of a healthy cell without pause. The other asks, fifty times a second, something that needs
+One process runs the federation, the API over HTTP, and both clients; three cells on private MariaDBs and RabbitMQs. One
+client reads a server of a healthy cell without pause. The other requests, fifty times a second, something that needs
 the server which falls sick: a show (cell database), a console log (cell broker), a server that there is not
 (memcached), a flavor (global database). Both do so before, during and after: `healthy_p99_ratio` compares the time of
-sickness with as much time around it. `first_ms` is the longest answer in the first second, `extra_ms` the median of
-all later ones, less the usual one. The sickness `none` shows what of all this is the machine's own unrest. Times are
+sickness with as much time around it. `first_ms` is the longest answer in the first second, `extra_ms` the median of all
+later ones, less the usual one. The sickness `none` shows how much of all this is the machine's own noise. Times are
 milliseconds.
 """
 
@@ -180,7 +180,8 @@ def _measured(sick: SickCloud, part: Part, fall: Fall, near: str, far: str, seco
 
 
 def _question(sick: SickCloud, part: Part, far: str) -> Callable[[Client], tuple[bool, bool]]:
-    """Asks something that needs the part. Answers whether it is well, and whether the answer is a good one at all."""
+    """Request something that needs the part. Answers whether it is well, and whether the answer is a good one at
+    all."""
 
     def show(client: Client) -> tuple[bool, bool]:
         answer = client.get(f"/servers/{far}", version="2.96")
@@ -208,7 +209,7 @@ def _told(answer: Reply) -> bool:
 
 
 def _until_well(sick: SickCloud, port: int, ask: Callable[[Client], tuple[bool, bool]]) -> float:
-    """The moment from which it answers as ever; and nothing is held for sick any more."""
+    """The moment from which it answers as ever; and no breaker is open any more."""
     client = Client(port)
     try:
         while not ask(client)[0]:

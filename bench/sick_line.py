@@ -145,7 +145,7 @@ class Line:
             self._server = None
 
     def _stuff(self) -> None:
-        """Listen, but with a queue that is full: the kernel drops whoever knocks."""
+        """Listen, but with a queue that is full: the kernel drops new connections."""
         deaf = socket.socket()
         deaf.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         deaf.bind((HOST, self.port))

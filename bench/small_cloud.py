@@ -42,7 +42,7 @@ KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGjW2DMVvlm6bKzj5LnHGBJYQCXSm8xGLBOCy
 
 @dataclass(frozen=True, slots=True)
 class _Sent:
-    """As much of a request as a worker thread asks about."""
+    """As much of a request as a worker thread reads."""
 
     method: str
     headers: Mapping[str, str]

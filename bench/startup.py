@@ -24,7 +24,7 @@ TICKS = os.sysconf("SC_CLK_TCK")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description="Start a cloud, and look at what it takes.")
+    parser = argparse.ArgumentParser(description="Start a cloud, and measure what it takes.")
     parser.add_argument("--cells", type=int, default=2)
     parser.add_argument("--hosts-per-cell", type=int, default=10)
     parser.add_argument("--port-base", type=int, default=28700)
@@ -83,7 +83,7 @@ def _polycell(words: Sequence[str], seconds: float) -> subprocess.CompletedProce
 
 
 def _idle(state: Path, seconds: float) -> list[dict[str, Any]]:
-    """Memory of each process, and the share of a processor that it takes while nothing is asked of it."""
+    """Memory of each process, and the share of a processor that it takes while it gets no requests."""
     told = json.loads((state / "polycell.json").read_text(encoding="utf-8"))["processes"]
     pids: dict[int, dict[str, Any]] = {}
     for each in told:  # in one process all roles have one pid
@@ -100,7 +100,7 @@ def _idle(state: Path, seconds: float) -> list[dict[str, Any]]:
 
 
 def memory(pid: int) -> dict[str, float | None]:
-    """Resident and proportional set size in MiB; None where the kernel does not tell."""
+    """Resident and proportional set size in MiB; None where the kernel does not report it."""
     try:
         lines = Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="ascii").splitlines()[1:]
     except OSError:
