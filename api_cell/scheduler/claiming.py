@@ -89,10 +89,10 @@ def _claim_for(pick: Pick) -> Claim:
 def _kept_claims(tx: Connection, claims: Sequence[Claim], keep: Mapping[str, str]) -> list[Claim]:
     """What the instances have now, for the moves that take it over."""
     moving = [claim for claim in claims if claim.consumer_uuid in keep]
-    held = allocations.of_consumers(tx, [claim.consumer_uuid for claim in moving]) if moving else {}
+    current = allocations.of_consumers(tx, [claim.consumer_uuid for claim in moving]) if moving else {}
     return [
-        replace(claim, consumer_uuid=keep[claim.consumer_uuid], allocations=held[claim.consumer_uuid].allocations,
+        replace(claim, consumer_uuid=keep[claim.consumer_uuid], allocations=current[claim.consumer_uuid].allocations,
                 consumer_type="MIGRATION")
         for claim in moving
-        if claim.consumer_uuid in held
+        if claim.consumer_uuid in current
     ]  # fmt: skip

@@ -101,21 +101,21 @@ def accept(cloud: Cloud, services: Services, caller: Caller, server_id: str, req
     Raises Invalid, ImageNotFound, InstanceNotFound, InstanceNotReady, InstanceIsLocked, InstanceInvalidState,
     LimitExceeded, PolicyForbidden, CellUnavailable, PeerUnavailable; then nothing has changed.
     """
-    seen = find.server(cloud, caller.ctx, server_id).instance
-    _demand_rights(caller, seen, request)
+    before = find.server(cloud, caller.ctx, server_id).instance
+    _demand_rights(caller, before, request)
     image = services.require_images().get(caller.ctx, request.image_id)
     images.demand_active(image)
-    reimage = seen.volume_backed and request.reimages
-    if seen.volume_backed:
-        images.check_fit(replace(seen.flavor, root_gib=0), image)
-        _check_root_volume(services, caller.ctx, seen, image, reimage=reimage)
+    reimage = before.volume_backed and request.reimages
+    if before.volume_backed:
+        images.check_fit(replace(before.flavor, root_gib=0), image)
+        _check_root_volume(services, caller.ctx, before, image, reimage=reimage)
     else:
-        images.check_fit(seen.flavor, image)
+        images.check_fit(before.flavor, image)
     build = BuildArguments(
         injected_files=request.files,
         admin_password=request.admin_password or new_password(),
     )
-    columns = _columns(cloud, seen, request, image)
+    columns = _columns(cloud, before, request, image)
     quota_check.demand_room_for(
         quota_check.project_limits(cloud, services, caller.ctx, caller.ctx.project_id),
         request.metadata,
@@ -129,7 +129,7 @@ def accept(cloud: Cloud, services: Services, caller: Caller, server_id: str, req
 
     instance, cell = find.change(cloud, caller.ctx, server_id, work)
     log.info("rebuild accepted", extra=about(caller.ctx, instance=server_id, image=image.id, cell=cell.name))
-    _follow(cloud, caller.ctx, seen, instance, image)
+    _follow(cloud, caller.ctx, before, instance, image)
     act.wake(caller.ctx, cell, instance.host)
     return Rebuilding(instance, cell, build.admin_password)
 

@@ -40,10 +40,10 @@ def rescue(cloud: Cloud, services: Services, caller: Caller, server_id: str, req
     Raises Invalid, ImageNotFound, InstanceNotFound, InstanceNotReady, InstanceIsLocked, InstanceInvalidState,
     PolicyForbidden, CellUnavailable, PeerUnavailable.
     """
-    seen = find.server(cloud, caller.ctx, server_id).instance
-    caller.demand(RESCUE.rule, find.target(seen))
-    act.demand_unlocked(caller.ctx, seen)
-    begin(RESCUE.operation, seen.state, server_id)
+    before = find.server(cloud, caller.ctx, server_id).instance
+    caller.demand(RESCUE.rule, find.target(before))
+    act.demand_unlocked(caller.ctx, before)
+    begin(RESCUE.operation, before.state, server_id)
     image = None if request.image_id is None else _image(services, caller.ctx, request.image_id)
     chosen = request.password or new_password()
     stable = image is not None and _stays(image)
@@ -54,7 +54,7 @@ def rescue(cloud: Cloud, services: Services, caller: Caller, server_id: str, req
             raise Invalid(reason=f"Instance {server_id} cannot be rescued: Cannot rescue a volume-backed instance")
         return arguments, {}
 
-    prepare(seen)
+    prepare(before)
     act.begin(cloud, caller, server_id, RESCUE, prepare=prepare)
     return chosen
 

@@ -245,10 +245,10 @@ def _demand(caller: Caller, instance: Instance, operation: Operation[Any, Any] |
 
 def _check_attachable(instance: Instance, volume: Volume, device: BlockDevice, request: AttachRequest) -> None:
     begin_on(ATTACH_VOLUME, instance, unknown=_unknown(shelved=request.to_shelved))
-    held = volumes(instance.block_devices)
-    if any(each.volume_id == volume.id for each in held):
+    attached = volumes(instance.block_devices)
+    if any(each.volume_id == volume.id for each in attached):
         raise Invalid(reason=f"Invalid volume: volume {volume.id} already attached")
-    if len(held) >= MOST_DEVICES:
+    if len(attached) >= MOST_DEVICES:
         raise Forbidden(reason=f"The maximum allowed number of disk devices ({MOST_DEVICES}) to attach is exceeded.")
     offloaded = instance.vm_state in ATTACH_VOLUME.rule.hostless
     if device.tag is not None and offloaded:
@@ -276,8 +276,8 @@ def _named(instance: Instance, wanted: str | None) -> str:
 def _release_unused(cloud: Cloud, services: Services, ctx: Context, server_id: str, device: BlockDevice) -> None:
     """The reservation is undone, unless another request of the same moment made the volume the server's with it."""
     try:
-        held = find.server(cloud, ctx, server_id).instance.block_devices
-        if device.attachment_id and all(each.attachment_id != device.attachment_id for each in held):
+        attached = find.server(cloud, ctx, server_id).instance.block_devices
+        if device.attachment_id and all(each.attachment_id != device.attachment_id for each in attached):
             services.require_volumes().release(ctx, device.attachment_id)
     except PolycellError as error:
         log.warning("volume left reserved", extra=about(ctx, instance=server_id, reason=error))

@@ -139,9 +139,9 @@ def _print(
         console.print(f"Why not more: {document['why_not_more']}", highlight=False, soft_wrap=True)
     table = Table("Cell", "Reachable", "Hosts up", "Instances", box=box.ASCII2)
     for cell in cells:
-        held = ", ".join(f"{count} {status}" for status, count in cell.instances.items()) or "none"
+        instances = ", ".join(f"{count} {status}" for status, count in cell.instances.items()) or "none"
         hosts = "-" if cell.name == "cell0" else f"{cell.hosts_up} of {cell.hosts}"
-        table.add_row(cell.name, "yes" if cell.reachable else "NO", hosts, held if cell.reachable else "unknown")
+        table.add_row(cell.name, "yes" if cell.reachable else "NO", hosts, instances if cell.reachable else "unknown")
     console.print(table)
     table = Table("Service", "URL", "Answers", box=box.ASCII2)
     for name, up in endpoints.items():

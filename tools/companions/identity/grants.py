@@ -89,8 +89,8 @@ class Grants:
         _self_or_admin(req)
         kind, target = _target(req)
         with self._db.connect() as tx:
-            held = store.rows(tx, store.assignments, user_id=req.params["user"], target_type=kind, target_id=target)
-            roles = [role for role in store.rows(tx, store.roles) if role["id"] in {row["role_id"] for row in held}]
+            assigned = store.rows(tx, store.assignments, user_id=req.params["user"], target_type=kind, target_id=target)
+            roles = [role for role in store.rows(tx, store.roles) if role["id"] in {row["role_id"] for row in assigned}]
         return Response(200, {"roles": roles, "links": _links(req)})
 
     def grant(self, req: Request) -> Response:
@@ -160,12 +160,12 @@ class Grants:
         requested = given.get("roles")
 
         def work(tx: Connection) -> dict[str, Any]:
-            held = store.roles_on(tx, req.caller.user_id, "project", req.caller.project_id)
-            held = [role for role in held if role["name"] in req.caller.roles]
+            assigned = store.roles_on(tx, req.caller.user_id, "project", req.caller.project_id)
+            assigned = [role for role in assigned if role["name"] in req.caller.roles]
             if requested:
                 wanted = {role.get("id") or role.get("name") for role in requested if isinstance(role, dict)}
-                held = [role for role in held if wanted & {role["id"], role["name"]}]
-                if len(held) < len(wanted):
+                assigned = [role for role in assigned if wanted & {role["id"], role["name"]}]
+                if len(assigned) < len(wanted):
                     raise Invalid(reason="A role was asked that the user does not have on the project.")
             row = {
                 "id": store.new_id(),
@@ -174,7 +174,7 @@ class Grants:
                 "project_id": req.caller.project_id,
                 "secret": store.hashed(str(secret), self._rounds),
                 "description": given.get("description"),
-                "roles": held,
+                "roles": assigned,
                 "unrestricted": bool(given.get("unrestricted", False)),
                 "expires_at": _seconds(given.get("expires_at")),
             }

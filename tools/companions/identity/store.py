@@ -107,11 +107,11 @@ def roles_on(tx: Connection, user_id: str, target_type: str, target_id: str) -> 
             assignments.c.target_id == target_id,
         )
     )
-    held = {found.name: found.id for found in tx.execute(query)}
-    more = implied(held)
-    if more - held.keys():
-        held |= {found.name: found.id for found in tx.execute(select(roles.c.id, roles.c.name)) if found.name in more}
-    return [{"id": held[name], "name": name} for name in sorted(held)]
+    ids = {found.name: found.id for found in tx.execute(query)}
+    more = implied(ids)
+    if more - ids.keys():
+        ids |= {found.name: found.id for found in tx.execute(select(roles.c.id, roles.c.name)) if found.name in more}
+    return [{"id": ids[name], "name": name} for name in sorted(ids)]
 
 
 def implied(names: Iterable[str]) -> set[str]:

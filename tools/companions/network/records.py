@@ -59,7 +59,7 @@ class Records:
 
     def show(self, req: Request) -> Response:
         with self._db.connect() as tx:
-            record = self.seen(tx, req, req.params["id"])
+            record = self.visible(tx, req, req.params["id"])
         shown = fields_shown(self._view(req, record), req.query.get("fields", []))
         return Response(200, {self.noun.name: shown})
 
@@ -143,11 +143,11 @@ class Records:
 
     def tags(self, req: Request) -> Response:
         with self._db.connect() as tx:
-            return Response(200, {"tags": self.seen(tx, req, req.params["id"])["tags"]})
+            return Response(200, {"tags": self.visible(tx, req, req.params["id"])["tags"]})
 
     def tag(self, req: Request) -> Response:
         with self._db.connect() as tx:
-            if req.params["tag"] not in self.seen(tx, req, req.params["id"])["tags"]:
+            if req.params["tag"] not in self.visible(tx, req, req.params["id"])["tags"]:
                 raise refusal(NotFound, "TagNotFound", f"Tag {req.params['tag']} could not be found.")
         return Response(204)
 
@@ -181,7 +181,7 @@ class Records:
 
         return self._db.run(work)
 
-    def seen(self, tx: Connection, req: Request, record_id: str) -> Record:
+    def visible(self, tx: Connection, req: Request, record_id: str) -> Record:
         """The completed record. Raises NotFound, also for what the caller may not see."""
         record = self._get(tx, record_id)
         self.noun.complete(tx, [record])
@@ -191,7 +191,7 @@ class Records:
 
     def own(self, tx: Connection, req: Request, record_id: str) -> Record:
         """Raises NotFound, and Forbidden for what the caller may only see."""
-        record = self.seen(tx, req, record_id)
+        record = self.visible(tx, req, record_id)
         if record["project_id"] != req.caller.project_id and not req.is_admin:
             raise refusal(Forbidden, "PolicyNotAuthorized", "This is disallowed by policy.")
         return record

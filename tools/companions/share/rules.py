@@ -44,8 +44,8 @@ class Rules:
             share = self._own(tx, req, req.params["id"])
             if share["status"] != "available":
                 raise Invalid(reason=f"Invalid share: Share {share['id']} has no instances in available status.")
-            held = store.search(tx, "access", parent_id=share["id"])
-            if any((one["access_type"], one["access_to"]) == (kind, to) for one in held):
+            rules = store.search(tx, "access", parent_id=share["id"])
+            if any((one["access_type"], one["access_to"]) == (kind, to) for one in rules):
                 raise Invalid(reason=f"Share access {kind}:{to} exists.")
             refused = REFUSES in share["metadata"]
             return store.add(

@@ -28,7 +28,7 @@ TRUE_WORDS = (True, "True", "true", "1", 1)
 def make_share(state_dir: Path, authenticator: Authenticator, looks: int = 2) -> Companion:
     """The service on the data of that directory. `looks`: how often an access rule is polled before it is active."""
     db = open_store(state_dir, "share", store.metadata)
-    shares, rules = _Shares(db), Rules(db, seen, owned, looks)
+    shares, rules = _Shares(db), Rules(db, visible, owned, looks)
     table: tuple[tuple[str, str, Handler], ...] = (
         ("GET", "/shares", shares.index),
         ("POST", "/shares", shares.create),
@@ -97,7 +97,7 @@ def _error(status: int, kind: str, message: str) -> dict[str, Any]:
     return {names.get(status, "computeFault"): {"code": status, "message": message}}
 
 
-def seen(tx: Connection, req: Request, share_id: str) -> Record:
+def visible(tx: Connection, req: Request, share_id: str) -> Record:
     """The share, if the caller may know of it. Raises NotFound."""
     found = store.find(tx, "share", share_id)
     if found is None or not (req.is_admin or found["is_public"] or found["project_id"] == req.caller.project_id):
@@ -107,7 +107,7 @@ def seen(tx: Connection, req: Request, share_id: str) -> Record:
 
 def owned(tx: Connection, req: Request, share_id: str) -> Record:
     """The share, if the caller may change it. Raises NotFound, Forbidden."""
-    found = seen(tx, req, share_id)
+    found = visible(tx, req, share_id)
     if not (req.is_admin or found["project_id"] == req.caller.project_id):
         raise Forbidden(reason="Policy doesn't allow this to be performed.")
     return found
@@ -126,7 +126,7 @@ class _Shares:
 
     def show(self, req: Request) -> Response:
         with self._db.connect() as tx:
-            return Response(200, {"share": _shown(req, seen(tx, req, req.params["id"]))})
+            return Response(200, {"share": _shown(req, visible(tx, req, req.params["id"]))})
 
     def create(self, req: Request) -> Response:
         requested = req.content("share")
@@ -164,7 +164,7 @@ class _Shares:
 
     def metadata(self, req: Request) -> Response:
         with self._db.connect() as tx:
-            return Response(200, {"metadata": seen(tx, req, req.params["id"])["metadata"]})
+            return Response(200, {"metadata": visible(tx, req, req.params["id"])["metadata"]})
 
     def set_metadata(self, req: Request) -> Response:
         requested = req.content("metadata")
@@ -178,11 +178,11 @@ class _Shares:
 
     def locations(self, req: Request) -> Response:
         with self._db.connect() as tx:
-            return Response(200, {"export_locations": [_location(seen(tx, req, req.params["id"]))]})
+            return Response(200, {"export_locations": [_location(visible(tx, req, req.params["id"]))]})
 
     def location(self, req: Request) -> Response:
         with self._db.connect() as tx:
-            found = _location(seen(tx, req, req.params["id"]))
+            found = _location(visible(tx, req, req.params["id"]))
         if found["id"] != req.params["location"]:
             raise store.missing("export location", req.params["location"])
         return Response(200, {"export_location": found})
@@ -236,10 +236,10 @@ def _action(shares: _Shares, rules: Rules, req: Request) -> Response:
 
 
 def _remove(tx: Connection, share_id: str, *, force: bool) -> None:
-    held = store.search(tx, "access", parent_id=share_id)
-    if any(one["lock_deletion"] for one in held) and not force:
+    rules = store.search(tx, "access", parent_id=share_id)
+    if any(one["lock_deletion"] for one in rules) and not force:
         raise Forbidden(reason=f"Share {share_id} has access rules that are locked against deletion.")
-    for one in held:
+    for one in rules:
         store.remove(tx, one["id"])
     store.remove(tx, share_id)
 

@@ -33,7 +33,7 @@ class Attachments:
             raise Invalid(reason="Invalid input for field/attribute attachment: 'instance_uuid' is required.")
 
         def work(tx: Connection) -> Record:
-            volume = seen(tx, req, "volume", volume_id)
+            volume = visible(tx, req, "volume", volume_id)
             others = store.search(tx, "attachment", parent_id=volume_id)
             shared = volume["multiattach"] or all(other["instance"] == server for other in others)
             usable = ("available", "reserved", "attaching", "in-use") if others else ("available",)
@@ -59,7 +59,7 @@ class Attachments:
             raise Invalid(reason="Invalid input for field/attribute attachment: 'connector' is required.")
 
         def work(tx: Connection) -> Record:
-            made = _connected(tx, seen(tx, req, "attachment", req.params["id"]), connector)
+            made = _connected(tx, visible(tx, req, "attachment", req.params["id"]), connector)
             follow(tx, made["volume_id"])
             return made
 
@@ -70,7 +70,7 @@ class Attachments:
             raise Invalid(reason="There is no such action of attachments.")
 
         def work(tx: Connection) -> None:
-            made = seen(tx, req, "attachment", req.params["id"])
+            made = visible(tx, req, "attachment", req.params["id"])
             if made["connector"] is None:
                 raise Invalid(reason=f"Invalid attachment: attachment {made['id']} has no connector.")
             store.change(tx, made, {"status": "attached", "attached_at": made["attached_at"] or store.now()})
@@ -81,7 +81,7 @@ class Attachments:
 
     def show(self, req: Request) -> Response:
         with self._db.connect() as tx:
-            return Response(200, {"attachment": self._shown(seen(tx, req, "attachment", req.params["id"]))})
+            return Response(200, {"attachment": self._shown(visible(tx, req, "attachment", req.params["id"]))})
 
     def index(self, req: Request) -> Response:
         keys = ("id", "status", "instance", "volume_id")
@@ -92,7 +92,7 @@ class Attachments:
 
     def delete(self, req: Request) -> Response:
         def work(tx: Connection) -> None:
-            made = seen(tx, req, "attachment", req.params["id"])
+            made = visible(tx, req, "attachment", req.params["id"])
             store.remove(tx, made["id"])
             follow(tx, made["volume_id"])
 
@@ -136,7 +136,7 @@ def local(path: Path, attachment: Record) -> dict[str, Any]:
     }
 
 
-def seen(tx: Connection, req: Request, noun: str, record_id: str) -> Record:
+def visible(tx: Connection, req: Request, noun: str, record_id: str) -> Record:
     """The record, if the caller may know of it. Raises NotFound."""
     record = store.get(tx, noun, record_id)
     if not req.is_admin and record["project_id"] != req.caller.project_id:

@@ -19,7 +19,15 @@ from cell_service.peers.image import Images
 from tools.companions.app import Companion, Handler, Request, Response, Route, Service
 from tools.companions.store import open_store
 from tools.companions.volume import store
-from tools.companions.volume.attachments import Attachments, demand_free, follow, links_of, project_of, seen, servers_of
+from tools.companions.volume.attachments import (
+    Attachments,
+    demand_free,
+    follow,
+    links_of,
+    project_of,
+    servers_of,
+    visible,
+)
 from tools.companions.volume.store import GIB, Files, Record
 
 log = logging.getLogger(__name__)
@@ -118,15 +126,15 @@ class _Volumes:
 
     def show(self, req: Request) -> Response:
         with self._db.connect() as tx:
-            return Response(200, {"volume": _shown(tx, req, seen(tx, req, "volume", req.params["id"]))})
+            return Response(200, {"volume": _shown(tx, req, visible(tx, req, "volume", req.params["id"]))})
 
     def create(self, req: Request) -> Response:
         """From a size, an image, a snapshot or another volume. The file is there before the volume is available."""
         requested, project_id = req.content("volume"), project_of(req)
         with self._db.connect() as tx:
             from_volume, from_snapshot = requested.get("source_volid"), requested.get("snapshot_id")
-            volume = seen(tx, req, "volume", from_volume) if from_volume else None
-            snapshot = seen(tx, req, "snapshot", from_snapshot) if from_snapshot else None
+            volume = visible(tx, req, "volume", from_volume) if from_volume else None
+            snapshot = visible(tx, req, "snapshot", from_snapshot) if from_snapshot else None
             kind = _type(tx, requested.get("volume_type"))
         source = volume or snapshot or {}
         size = _size(requested.get("size"), source.get("size"))
@@ -188,7 +196,7 @@ class _Volumes:
         wanted: Record = {name: requested[name] for name in ("name", "description", "metadata") if name in requested}
 
         def work(tx: Connection) -> Record:
-            return _shown(tx, req, store.change(tx, seen(tx, req, "volume", req.params["id"]), wanted))
+            return _shown(tx, req, store.change(tx, visible(tx, req, "volume", req.params["id"]), wanted))
 
         return Response(200, {"volume": self._db.run(work)})
 
@@ -196,7 +204,7 @@ class _Volumes:
         volume_id, force = req.params["id"], req.one("force", "") in ("True", "true")
 
         def work(tx: Connection) -> None:
-            volume = seen(tx, req, "volume", volume_id)
+            volume = visible(tx, req, "volume", volume_id)
             demand_free(tx, volume_id)
             if volume["status"] not in ("available", "error", "error_deleting", "in-use") and not force:
                 raise Invalid(reason=f"Invalid volume: Volume status must be available, but is {volume['status']}.")
@@ -225,7 +233,7 @@ class _Volumes:
             raise Invalid(reason="There is no such action of volumes.")
 
         def work(tx: Connection) -> list[str]:
-            volume = seen(tx, req, "volume", req.params["id"])
+            volume = visible(tx, req, "volume", req.params["id"])
             actions[name](tx, req, volume, body[name] or {})
             if name == "os-extend":
                 return [one["server_id"] for one in links_of(tx, volume["id"])]
@@ -253,7 +261,7 @@ class _Volumes:
         """The volume begins with the image's content, and nothing is left on it of what it had; after a failure it is
         of no use."""
         with self._db.connect() as tx:
-            volume = seen(tx, req, "volume", req.params["id"])
+            volume = visible(tx, req, "volume", req.params["id"])
         try:
             self._files.remove(volume["id"])
             image_metadata = self._fill(req, volume, image_id, None)
@@ -285,13 +293,13 @@ class _Volumes:
 
     def metadata(self, req: Request) -> Response:
         with self._db.connect() as tx:
-            return Response(200, {"metadata": seen(tx, req, "volume", req.params["id"])["metadata"]})
+            return Response(200, {"metadata": visible(tx, req, "volume", req.params["id"])["metadata"]})
 
     def set_metadata(self, req: Request) -> Response:
         requested = req.content("metadata")
 
         def work(tx: Connection) -> Record:
-            volume = seen(tx, req, "volume", req.params["id"])
+            volume = visible(tx, req, "volume", req.params["id"])
             old = volume["metadata"] if req.method == "POST" else {}
             return store.change(tx, volume, {"metadata": {**old, **requested}})
 
@@ -299,7 +307,7 @@ class _Volumes:
 
     def unset_metadata(self, req: Request) -> Response:
         def work(tx: Connection) -> None:
-            volume = seen(tx, req, "volume", req.params["id"])
+            volume = visible(tx, req, "volume", req.params["id"])
             rest = {name: value for name, value in volume["metadata"].items() if name != req.params["key"]}
             store.change(tx, volume, {"metadata": rest})
 
@@ -335,12 +343,12 @@ class _Snapshots:
 
     def show(self, req: Request) -> Response:
         with self._db.connect() as tx:
-            return Response(200, {"snapshot": seen(tx, req, "snapshot", req.params["id"])})
+            return Response(200, {"snapshot": visible(tx, req, "snapshot", req.params["id"])})
 
     def create(self, req: Request) -> Response:
         requested = req.content("snapshot")
         with self._db.connect() as tx:
-            volume = seen(tx, req, "volume", str(requested.get("volume_id", "")))
+            volume = visible(tx, req, "volume", str(requested.get("volume_id", "")))
         if volume["status"] != "available" and requested.get("force") not in TRUE_WORDS:
             raise Invalid(
                 reason=f"Invalid volume: Volume {volume['id']} status must be available, but is {volume['status']}."
@@ -359,7 +367,7 @@ class _Snapshots:
     def update(self, req: Request) -> Response:
         requested = req.content("snapshot")
         wanted: Record = {name: requested[name] for name in ("name", "description") if name in requested}
-        made = self._db.run(lambda tx: store.change(tx, seen(tx, req, "snapshot", req.params["id"]), wanted))
+        made = self._db.run(lambda tx: store.change(tx, visible(tx, req, "snapshot", req.params["id"]), wanted))
         return Response(200, {"snapshot": made})
 
     def action(self, req: Request) -> Response:
@@ -370,7 +378,7 @@ class _Snapshots:
         status = requested.get("status") if isinstance(requested, dict) else None
 
         def work(tx: Connection) -> None:
-            snapshot = seen(tx, req, "snapshot", req.params["id"])
+            snapshot = visible(tx, req, "snapshot", req.params["id"])
             if reported is not None and status not in FOLLOWS.get(snapshot["status"], ()):
                 raise Invalid(reason=f"Provided snapshot status {status} not allowed while it is {snapshot['status']}.")
             store.change(tx, snapshot, {"status": status, "progress": requested.get("progress", "0%")})
@@ -379,7 +387,7 @@ class _Snapshots:
         return Response(202)
 
     def delete(self, req: Request) -> Response:
-        self._db.run(lambda tx: store.remove(tx, seen(tx, req, "snapshot", req.params["id"])["id"]))
+        self._db.run(lambda tx: store.remove(tx, visible(tx, req, "snapshot", req.params["id"])["id"]))
         self._files.remove(req.params["id"])
         return Response(202)
 
