@@ -86,14 +86,7 @@ NEVER_IN_PROSE = (
     "taken back",
 )
 PROSE_IS_DONE: tuple[str, ...] = (
-    "api_cell/compute",
-    "api_cell/edge",
-    "api_cell/hosts",
-    "api_cell/lists",
-    "api_cell/metadata",
-    "api_cell/placement",
-    "api_cell/servers",
-    "api_cell/superconductor",
+    "api_cell",
     "cell_service/consoles",
     "cell_service/db",
     "cell_service/http",

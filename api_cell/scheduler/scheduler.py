@@ -2,8 +2,8 @@
 
 `select` works in batches. For each: (1) under the snapshot's lock, host by host, each choice counted as use at once;
 (2) one global transaction with the caller's own rows, the server groups' members and the claims; (3) a claim lost to
-somebody else undoes the transaction, and the batch is chosen again on fresher figures. So several schedulers run side
-by side, and a race costs a retry, never an over-commit.
+another scheduler rolls the transaction back, and the batch is chosen again on fresher figures. So several schedulers
+run side by side, and a race costs a retry, never an over-commit.
 """
 
 from __future__ import annotations
@@ -36,13 +36,13 @@ log = logging.getLogger(__name__)
 
 BATCH = 50
 ROUNDS = 20
-"""How often a batch is chosen anew after lost races."""
+"""How often a batch is chosen again after lost races."""
 FOLLOW_SECONDS = 0.1
 """How old the figures of placement may be for a first try."""
 VISIT_SECONDS = 2.0
-"""How long a request waits for cells that have not been looked at."""
+"""How long a request waits for cells that have not been polled."""
 RECHECK_SECONDS = 0.2
-"""Before a request is refused, the cells are looked at again if they were not within this time."""
+"""Before a request is refused, the cells are polled again if they were not within this time."""
 
 
 class Scheduler:
@@ -83,7 +83,7 @@ class Scheduler:
         cell_id: int | None = None,
         keep: Mapping[str, str] | None = None,
     ) -> list[Outcome]:
-        """A host for each spec, claimed; or why there is none; or None when `record` did not want it any more.
+        """A host for each spec, claimed; or why there is none; or None when `record` refused it.
 
         Claims are committed in batches, in the order of the specs, each with what `record` writes for it. `cell_id`
         confines the choice to one cell. `keep`: by instance the consumer that takes over what the instance has already,

@@ -27,12 +27,12 @@ log = logging.getLogger(__name__)
 
 BATCH = 50
 GATHER_SECONDS = 0.05
-"""How long deletes may come together before they are seen to."""
+"""How long deletes are gathered into one batch."""
 RETAIN_SECONDS = 3600.0
 TIDY_SECONDS = 600.0
 RECLAIM_SECONDS = 60.0
 CONFIRM_SECONDS = 10.0
-"""How often resizes are looked for that are to confirm themselves."""
+"""How often resizes are confirmed that have waited for the configured time."""
 KEEP_CHANGES = timedelta(hours=1)
 
 
@@ -59,7 +59,7 @@ class SuperConductorService(SuperConductor):
         self._subscription: Subscription | None = None
 
     def start(self) -> None:
-        """Serve the topic and scan for forgotten work from now on."""
+        """Serve the topic and scan for work without a message from now on."""
         self._deps.scheduler.start()
         for number in range(self._deps.settings.workers):
             thread = threading.Thread(target=self._place, name=f"super-conductor-place-{number}", daemon=True)
@@ -70,7 +70,7 @@ class SuperConductorService(SuperConductor):
         self._subscription = self._deps.cloud.bus.serve(self.topic, dispatcher(self, self._deps.cloud.clock), threads=2)
 
     def stop(self, grace_seconds: float = 10.0) -> None:
-        """Take nothing more; what is half done is taken up by others when its lease ends."""
+        """Claim nothing more; others go on with what is half done when its lease ends."""
         self._stopping.set()
         if self._subscription is not None:
             self._subscription.stop(grace_seconds)
@@ -122,7 +122,7 @@ class SuperConductorService(SuperConductor):
         self._deletes.trigger()
 
     def _place(self) -> None:
-        """Whatever has gathered while the last batch was placed makes the next one."""
+        """The requests that came while the last batch was placed are the next one."""
         while not self._stopping.is_set():
             wanted = self._waiting.take(BATCH)
             if not wanted or self._stopping.is_set():
