@@ -41,7 +41,7 @@ class Loop:
         retry_seconds: float | None = None,
         wake: threading.Event | None = None,
     ) -> None:
-        """`wake`: whoever sets it makes every duty due."""
+        """`wake`: setting it makes every duty due."""
         self._duties, self._clock, self._retry_seconds = tuple(duties), clock, retry_seconds
         self._wake = wake or threading.Event()
         self._stopping = threading.Event()
@@ -51,11 +51,11 @@ class Loop:
         self._thread.start()
 
     def trigger(self) -> None:
-        """Every duty is due now."""
+        """Make every duty due now."""
         self._wake.set()
 
     def stop(self, grace_seconds: float = 5.0) -> None:
-        """Begin no duty any more, and wait for the one under way. Safe to call twice, and before `start`."""
+        """Begin no more duties, and wait for the one under way. Safe to call twice, and before `start`."""
         self._stopping.set()
         self._wake.set()
         self.join(grace_seconds)
@@ -82,7 +82,7 @@ class Loop:
                     due[index] = self._clock.monotonic() + self._do(duty)
 
     def _do(self, duty: Duty) -> float:
-        """The duty's next pause."""
+        """Do the duty. Returns the pause before it is due again."""
         try:
             duty.work()
         except PolycellError as error:

@@ -1,7 +1,7 @@
-"""The agent of one host: it takes the cell's operations for the host, does them, and reports how they ended.
+"""The agent of one host: it claims the cell's operations for the host, does them, and reports how they ended.
 
-It owns no threads: its steps run on pools and at times that it shares with other agents of the process. It needs no
-database, and outlives the loss of its queue, its conductor and its driver: what could not be reported then is later.
+It owns no threads: its steps run on pools and timers that it shares with other agents of the process. It needs no
+database, and survives the loss of its queue, its conductor and its driver: it reports later what it could not report.
 
     registration ── heartbeat, placement, change of cell ──┐
     claiming ────── operations and their leases ───────────┤ cell_link ──► the cell's conductor
@@ -114,14 +114,14 @@ class Agent:
         self._registration.start()
 
     def close(self) -> None:
-        """Take nothing new; what runs goes on."""
+        """Claim nothing new; running operations go on."""
         for loop in self._loops:
             loop.stop()
         self._link.stop(0)
         self._backlog.close()
 
     def stop(self, grace_seconds: float = 30.0) -> None:
-        """Take nothing new, finish what runs within the grace. What is left is taken up after the next start."""
+        """Claim nothing new, finish running operations within the grace. Others are continued after the next start."""
         self.close()
         self._link.stop(min(grace_seconds, 5.0))
         if not self._backlog.wait_idle(grace_seconds):
@@ -130,15 +130,15 @@ class Agent:
         self._registration.stop_driver()
 
     def claim_soon(self) -> None:
-        """There may be work for this host."""
+        """Poll for operations now: there may be work for this host."""
         self._claiming.trigger()
 
     def reconcile_soon(self) -> None:
-        """Compare with the cell now rather than at the next time."""
+        """Compare the guests with the cell now, before the next period."""
         self._registration.compare_soon()
 
     def join_cell(self, transport_url: str, cell_name: str) -> None:
-        """Go over to that cell's queue once nothing is claimed any more. Raises NotSupported, Invalid."""
+        """Change to that cell's queue once no operation is claimed any more. Raises NotSupported, Invalid."""
         self._registration.join_cell(transport_url, cell_name)
 
     def _handler(self) -> Handler:
@@ -168,7 +168,7 @@ class Agent:
         self._registration.operation_ended()
 
     def _power_changed(self, uuid: str, state: PowerState) -> None:
-        """The driver's listener: reported to the cell on another thread, unless an operation is at it anyway."""
+        """The driver's listener: report to the cell on another thread, unless an operation works on the guest."""
         try:
             self._pools.control.submit(self._report_power, uuid, state)
         except RuntimeError:

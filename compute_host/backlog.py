@@ -1,5 +1,5 @@
-"""The operations that a host has claimed and not yet ended: one at a time for each instance, so many builds at once,
-so many of everything else, and deletes never behind builds."""
+"""The operations that a host has claimed and not yet ended: they run one at a time for each instance, with one limit
+for builds and one for all others, so that deletes never wait for builds."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from cell_service.operations.table import declared
 
 REMEMBERED_SECONDS = 120.0
 WAITING_VERBS = 4
-"""How many times as many verbs as run at once may be claimed, to wait here."""
+"""How many times as many operations as run at once may be claimed, to wait here (builds apart)."""
 
 
 def is_build(claimed: ClaimedOperation) -> bool:
-    """Whether it counts among the builds that a host does at once."""
+    """Whether it counts towards the limit of builds."""
     return declared(claimed.operation).pool is Pool.BUILDS
 
 
 class Backlog:
-    """Thread-safe. `start` is called, without a lock held, with each operation that may begin."""
+    """Thread-safe. `start` is called, without a lock, with each operation that may begin."""
 
     def __init__(self, clock: Clock, builds: int, verbs: int, start: Callable[[ClaimedOperation], None]) -> None:
         self._clock, self._builds, self._verbs, self._start = clock, builds, verbs, start
@@ -52,7 +52,7 @@ class Backlog:
             return {key: each.fence for key, each in self._claimed.items()}
 
     def add(self, claimed: Iterable[ClaimedOperation]) -> None:
-        """These have been claimed. What was claimed before for the same instance must be over: it counts as lost."""
+        """Add claimed operations. An operation claimed before for the same instance must be over: it counts as lost."""
         with self._lock:
             for new in claimed:
                 for older in self._claimed.values():
@@ -75,14 +75,14 @@ class Backlog:
             raise OperationLost(operation_id=claimed.id, fence=claimed.fence)
 
     def superseded(self) -> set[str]:
-        """Instances for which another operation waits while one that was lost still runs."""
+        """Instances with an operation that waits while one that was lost still runs."""
         with self._lock:
             lost = {each.instance.uuid for each in self._claimed.values() if self._is_running_in_vain(each)}
             waiting = {each.instance.uuid for key, each in self._claimed.items() if key not in self._running}
             return waiting & lost
 
     def end(self, claimed: ClaimedOperation) -> None:
-        """The operation is over and reported."""
+        """Remove an operation that has ended and was reported."""
         with self._lock:
             self._claimed.pop(claimed.id, None)
             self._running.discard(claimed.id)
@@ -116,7 +116,7 @@ class Backlog:
             return self._has(uuid)
 
     def close(self) -> None:
-        """Begin nothing any more."""
+        """Begin no more operations."""
         with self._lock:
             self._closed = True
         self._go_on()
@@ -132,7 +132,7 @@ class Backlog:
         return claimed.id in self._running and (claimed.id, claimed.fence) in self._lost
 
     def _go_on(self) -> None:
-        """Start whatever may run now. Operations of one instance begin in the order of their ids."""
+        """Start the operations that may run now. Operations of one instance begin in the order of their ids."""
         with self._lock:
             ready = []
             running = [self._claimed[key] for key in self._running]

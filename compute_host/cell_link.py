@@ -1,4 +1,4 @@
-"""A host's connection to its cell: the queue it listens on and the conductor it reports to; and its way to another."""
+"""A host's connection to its cell: the queue it serves and the conductor it reports to; and its change to another."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ VERSION = 1
 
 
 class CellLink:
-    """`changing` is held while operations are taken, and while the host changes its cell. Thread-safe."""
+    """`changing` is locked while operations are claimed, and while the host changes its cell. Thread-safe."""
 
     def __init__(self, host: str, state: Path, transport: Transport, queues: HostQueues | None) -> None:
         self._host, self._state, self._queues = host, state, queues
@@ -40,18 +40,18 @@ class CellLink:
         return self._url != self._url_to_join
 
     def serve(self, handler: Handler) -> None:
-        """Answer what the cell asks of the host. Called twice: nothing changes."""
+        """Serve the cell's messages to the host. A second call changes nothing."""
         if self._subscription is None:
             self._handler = handler
             self._subscription = self._subscribe(self._transport)
 
     def stop(self, grace_seconds: float) -> None:
-        """Take no new messages; what is being answered has the grace."""
+        """Take no new messages, and finish running handlers within the grace."""
         if self._subscription is not None:
             self._subscription.stop(grace_seconds)
 
     def register(self, ctx: Context, nodes: tuple[NodeReport, ...]) -> HostStatus:
-        """Tell the cell that the host is there. Raises Unavailable."""
+        """Register the host with its cell. Raises Unavailable."""
         return self.conductor.register_host(ctx, HostRegistration(self._host, VERSION, nodes))
 
     def plan_join(self, transport_url: str, cell_name: str) -> None:
@@ -64,9 +64,9 @@ class CellLink:
         self._url_to_join = transport_url
 
     def join(self, ctx: Context, nodes: tuple[NodeReport, ...], is_idle: Callable[[], bool]) -> HostStatus | None:
-        """Go over to the planned cell, which is told of the host before the old one is left.
+        """Change to the planned cell: the host registers there before it leaves the old one.
 
-        None: there is none to join, or the host has work of the old one. Raises Unavailable.
+        None: no change is planned, or the host has work of the old cell. Raises Unavailable.
         """
         url = self._url_to_join
         if self._queues is None or url == self._url or not is_idle():
@@ -76,7 +76,7 @@ class CellLink:
         status = conductor.register_host(ctx, HostRegistration(self._host, VERSION, nodes))
         with self.changing:
             if not is_idle():
-                return None  # taken just before; its end brings the host here again
+                return None  # just claimed; when it ends, the host tries again
             left, self._subscription = self._subscription, self._subscribe(transport)
             self._transport, self.conductor, self._url = transport, conductor, url
         if left is not None:
@@ -92,7 +92,7 @@ class CellLink:
         return client(Conductor, self._queues.to(left))
 
     def forget_left(self) -> None:
-        """The cell that the host has left knows of nothing more on it."""
+        """Forget the cell that the host has left: it has nothing more to remove on the host."""
         if self._queues is not None:
             self._queues.forget_left(self._state)
 

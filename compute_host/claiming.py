@@ -11,11 +11,11 @@ from compute_host.timers import MakeLoop
 from compute_host.virt.driver import Driver, HostSwitch, LiveMigrations
 
 CALLING_SECONDS = 0.5
-"""How often a guest on its way to another host is called back when another operation has superseded its move."""
+"""How often a guest's outgoing migration is aborted again when another operation has superseded its move."""
 
 
 class Claiming:
-    """Of one host. `is_ready` says whether the host is registered: before that nothing is claimed."""
+    """Claims the operations of one host. `is_ready`: whether the host is registered; before that nothing is claimed."""
 
     def __init__(
         self,
@@ -38,11 +38,11 @@ class Claiming:
         self._calls = loop("calling back of guests", self._call_back, None)
 
     def trigger(self) -> None:
-        """Claim now: there may be work."""
+        """Claim now, before the next poll: there may be work."""
         self._claims.trigger()
 
     def ended(self) -> None:
-        """An operation of the host has ended; where others wait for its place, they are claimed."""
+        """Claim more if the backlog was full: an operation of the host has ended."""
         if self._crowded:
             self.trigger()
 
@@ -53,7 +53,7 @@ class Claiming:
 
     def _claim_free(self) -> None:
         if not self._is_ready() or not is_on(self._driver):
-            return  # what is claimed now would fail; it waits for the host
+            return  # operations claimed now would fail; they wait until the host is on
         builds, verbs = self._backlog.capacity()
         self._crowded = not (builds and verbs)
         if not builds and not verbs:
@@ -69,8 +69,8 @@ class Claiming:
                 self._calls.trigger()
 
     def _call_back(self) -> None:
-        """Abort outgoing migrations that another operation has superseded, again until none of these waits: the
-        migration may begin only now."""
+        """Abort outgoing migrations that another operation has superseded, and again while such operations wait: a
+        migration may begin after the first attempt."""
         superseded = self._backlog.superseded()
         if superseded and isinstance(self._driver, LiveMigrations):
             for uuid in superseded:
@@ -78,7 +78,7 @@ class Claiming:
             self._calls.start(CALLING_SECONDS)
 
     def _renew(self) -> None:
-        """Renew the leases of what is claimed, as long as anything is."""
+        """Renew the leases of all claimed operations, while there are any."""
         self._renewal_waits = False
         claimed = self._backlog.fences()
         if claimed:
@@ -94,5 +94,5 @@ class Claiming:
 
 
 def is_on(driver: Driver) -> bool:
-    """Whether the host runs, as far as its driver can switch it off."""
+    """Whether the host is on; always, if its driver can't switch it off."""
     return not isinstance(driver, HostSwitch) or driver.host_is_on()

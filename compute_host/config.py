@@ -1,4 +1,4 @@
-"""What a compute host is told by its configuration file."""
+"""The settings of a compute host, from its configuration file."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from compute_host.libvirt_settings import GuestSettings, LibvirtSettings
 
 @dataclass(frozen=True, slots=True)
 class ComputeOptions:
-    """[DEFAULT], as far as only compute hosts need it."""
+    """[DEFAULT], the options that only compute hosts need."""
 
     GROUP: ClassVar[str] = "DEFAULT"
     compute_driver: str = option(
@@ -30,7 +30,7 @@ class ComputeOptions:
         )
     )
     my_shared_fs_storage_ip: str = option(
-        cfg.StrOpt("my_shared_fs_storage_ip", default="", help="As whom hosts mount shares; empty: my_ip.")
+        cfg.StrOpt("my_shared_fs_storage_ip", default="", help="Address from which hosts mount shares; empty: my_ip.")
     )
     max_concurrent_builds: int = option(cfg.IntOpt("max_concurrent_builds", default=10, min=1))
     shutdown_timeout: int = option(
@@ -38,7 +38,7 @@ class ComputeOptions:
     )
     vif_plugging_timeout: int = option(
         cfg.IntOpt("vif_plugging_timeout", default=300, min=0,
-                   help="Seconds a new guest's ports may take to be plugged; 0: nobody waits for it.")
+                   help="Seconds a new guest's ports may take to be plugged; 0: do not wait.")
     )  # fmt: skip
     vif_plugging_is_fatal: bool = option(
         cfg.BoolOpt("vif_plugging_is_fatal", default=True, help="Ports that are not plugged in time fail the build.")
@@ -113,7 +113,7 @@ class SimulatedOptions:
 
 @dataclass(frozen=True, slots=True)
 class Ratios:
-    """How far resources are over-committed."""
+    """The over-commit ratios of resources."""
 
     cpu: float = 4.0
     ram: float = 1.0
@@ -122,7 +122,7 @@ class Ratios:
 
 @dataclass(frozen=True, slots=True)
 class Reserved:
-    """What the host keeps for itself."""
+    """The resources that the host keeps for itself."""
 
     memory_mib: int = 512
     vcpus: int = 0
@@ -138,9 +138,9 @@ class HostSettings:
     image_cache: Path
     my_ip: str = "127.0.0.1"
     share_address: str = "127.0.0.1"
-    """As whom the host mounts shares."""
+    """The address from which the host mounts shares."""
     share_seconds: float = 10.0
-    """How long the host waits until it is let in to a share."""
+    """How long the host waits for access to a share."""
     compute_driver: str = "simulated.SimulatedDriver"
     max_concurrent_builds: int = 10
     max_concurrent_verbs: int = 8
@@ -150,7 +150,7 @@ class HostSettings:
     renew_seconds: float = 15.0
     shutdown_seconds: float = 60.0
     plugging_seconds: float = 0.0
-    """0: nobody waits for ports to be plugged."""
+    """0: builds do not wait for ports to be plugged."""
     plugging_is_fatal: bool = True
     image_unused_seconds: float | None = 86400.0
     force_config_drive: bool = False
@@ -207,7 +207,8 @@ def settings_from(conf: cfg.ConfigOpts) -> HostSettings:
 
 
 def own_address(host: str, address: str) -> str:
-    """As whom the host mounts shares: hosts of one machine without a network have an address each within it."""
+    """The address from which the host mounts shares: simulated hosts of one machine have an address each within its
+    loopback network."""
     if not address.startswith("127."):
         return address
     a, b, c = hashlib.sha256(host.encode()).digest()[:3]
@@ -216,7 +217,7 @@ def own_address(host: str, address: str) -> str:
 
 def for_host(settings: HostSettings, name: str) -> HostSettings:
     """The same for one of several hosts that share their configuration: each has its own name and directory, and
-    {host} in options of [libvirt] stands for it."""
+    {host} in options of [libvirt] is replaced by the name."""
     libvirt = replace(
         settings.libvirt,
         connection_uri=settings.libvirt.connection_uri.replace("{host}", name),

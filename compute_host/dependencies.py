@@ -1,4 +1,4 @@
-"""What the hosts of one process share: threads, times, the cell's queue and the services beside the cell."""
+"""What the hosts of one process share: threads, timers, the cell's queue and clients of other services."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from compute_host.operations.context import DriveMaker
 
 @dataclass(frozen=True, slots=True)
 class HostDependencies:
-    """None for a service: there is none, and instances have nothing of it.
+    """A service that is None does not exist, and instances use nothing of it.
 
-    `transport` is the configured cell's queue; `queues`: how hosts reach the queue of another cell that they are to
-    join (None: they can't).
+    `transport` is the configured cell's queue; `queues` connects to the queue of another cell that hosts are to join
+    (None: they can't).
     """
 
     transport: Transport

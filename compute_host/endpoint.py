@@ -1,4 +1,4 @@
-"""The Compute contract, answered."""
+"""The implementation of the Compute contract."""
 
 from __future__ import annotations
 

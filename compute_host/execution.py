@@ -1,4 +1,4 @@
-"""Doing the operations that a host has claimed, and reporting to the cell how they ended until it has heard of it."""
+"""Doing the operations that a host has claimed, and reporting their outcomes until the cell has recorded them."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ log = logging.getLogger(__name__)
 WORK_SECONDS = 1800.0
 REPORT_SECONDS = 30.0
 REPORT_ATTEMPTS = 40
-"""How often an outcome is reported to a conductor that answers with an error of an unexpected kind. One that does not
-answer is asked for ever."""
+"""How often an outcome is reported to a conductor that answers with an unexpected kind of error. While none answers,
+it is reported without end."""
 _PAUSES = Backoff(first=0.4, longest=15.0)
 
 
 class Execution:
-    """Of one host. `ended` is called after each operation, `lost` after one that another worker has claimed."""
+    """One host's. `ended` is called after each operation, `lost` after one that another worker has claimed."""
 
     def __init__(
         self,
@@ -49,7 +49,7 @@ class Execution:
         self.is_stopped = False
 
     def stop(self) -> None:
-        """Report nothing any more: what is left is taken up after the next start."""
+        """Report nothing more: unfinished operations are continued after the next start."""
         self.is_stopped = True
 
     def _begin(self, claimed: ClaimedOperation) -> None:
@@ -92,8 +92,8 @@ class Execution:
         self._on_end()
 
     def _lost(self, claimed: ClaimedOperation, work: OperationContext) -> None:
-        """Another worker has the operation, so what this host made of a build must not stay. That worker may have been
-        this host before its last restart, so the operation is claimed again."""
+        """Another worker has claimed the operation, so undo what this host made of a build. That worker may be this
+        host before its last restart, so claim the operation again."""
         if self.is_stopped:
             return
         log.warning("operation lost", extra=about(work.ctx, instance=claimed.instance.uuid, operation=claimed.id))

@@ -47,7 +47,7 @@ class Fleet:
             )
 
     def start(self) -> None:
-        """Bring all hosts up; returns at once."""
+        """Begin to bring all hosts up; returns at once."""
         for agent in self.agents.values():
             agent.start()
 
@@ -58,7 +58,7 @@ class Fleet:
         return all(clock.wait(agent.ready, until - clock.monotonic()) for agent in self.agents.values())
 
     def stop(self, grace_seconds: float = 30.0) -> None:
-        """Take nothing new, finish what runs within the grace (for all hosts together). Safe to call twice."""
+        """Claim nothing new, finish running operations within the grace (of all hosts together). Safe to call twice."""
         clock = self._timers.clock
         until = clock.monotonic() + grace_seconds
         for agent in self.agents.values():

@@ -1,4 +1,4 @@
-"""When a host compares its guests with what its cell believes, and brings them up after it was started again itself."""
+"""When a host compares its guests with its cell's instances, and starts them again after it was itself restarted."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from compute_host.resume import resume_guests
 log = logging.getLogger(__name__)
 
 RESUME_SECONDS = 30.0
-"""How long it is tried again to start guests with their host, whose network may come up after it."""
+"""For how long the start of guests is tried again after their host's start: its network may come up later."""
 
 
 class GuestComparison:
-    """Of one host. `driver_lost`: the driver has not answered, or not yet; the host may have been started again."""
+    """One host's. `driver_lost`: the driver does not answer (yet); the host may have been restarted."""
 
     def __init__(
         self,
@@ -41,7 +41,7 @@ class GuestComparison:
         self._resume_until = clock.now() + timedelta(seconds=RESUME_SECONDS)
 
     def lose_driver(self, *, again: bool = False) -> None:
-        """The driver does not answer, or (`again`) has just come back: time to bring guests up begins."""
+        """Record that the driver does not answer, or (`again`) has just returned: the time to start guests begins."""
         if again or not self.driver_lost:
             self.driver_lost = True
             self._resume_until = self._clock.now() + timedelta(seconds=RESUME_SECONDS)
@@ -55,10 +55,10 @@ class GuestComparison:
             self._images.sweep(self._settings.image_unused_seconds)
 
     def compare(self) -> None:
-        """Hold what runs against what the cell believes; after the host was started again, its guests come first.
+        """Compare the guests with the cell's instances; after a restart of the host, start its guests first.
         Raises DriverError, Unavailable."""
         ctx, was_lost = self._ctx(), self.driver_lost
-        self.driver_lost = False  # before the comparison: a driver lost during it is lost once more
+        self.driver_lost = False  # before the comparison, so that a loss during it is not overwritten
         conductor, context = self._link.conductor, self._context
         try:
             if was_lost and self._settings.resume_guests:
@@ -71,7 +71,7 @@ class GuestComparison:
             raise
 
     def _ask_left_cell(self) -> None:
-        """Only the cell that instances were in when they were deleted knows of them. It is asked once."""
+        """Ask the cell that the host has left, once: only it knows of instances that were deleted there."""
         conductor = self._link.left_conductor()
         if conductor is None:
             return

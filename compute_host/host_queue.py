@@ -1,7 +1,7 @@
-"""Which cell's queue a host of this process listens on: the configured one, until the host is sent to another.
+"""Which cell's queue a host of this process serves: the configured one, until the host joins another cell.
 
-The cell that a host has joined is recorded in a file alongside its guests. The record holds as long as the configured
-URL is still the one that it replaced: a changed configuration has the last word.
+The cell that a host has joined is recorded in a file alongside its guests. The record is valid while the configured URL
+is the one that it replaced: a changed configuration takes precedence.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ FILE = "cell.json"
 
 
 class HostQueues:
-    """The queues that hosts of one process use, each connected once. `configured` is the caller's to close."""
+    """The queues that hosts of one process use, each connected once. The caller closes `configured`."""
 
     def __init__(self, configured_url: str, configured: Transport, open_transport: Callable[[str], Transport]) -> None:
         self.configured_url = configured_url
@@ -33,7 +33,7 @@ class HostQueues:
         self._opened: dict[str, Transport] = {}
 
     def to(self, url: str) -> Transport:
-        """Raises Invalid for a URL that names no queue server."""
+        """The transport to that queue. Raises Invalid for a URL that names no queue server."""
         if url == self.configured_url:
             return self._configured
         with self._lock:
@@ -47,24 +47,25 @@ class HostQueues:
                 transport.close()
 
     def url_of(self, state: Path) -> str:
-        """The queue of the host whose directory this is."""
+        """The URL of the queue of the host with that directory."""
         record = self._read(state)
         if record is None:
             return self.configured_url
         if record["instead_of"] != _digest(self.configured_url):
             log.warning(
-                "transport_url has changed, and wins over the cell joined", extra=about(None, file=state / FILE)
+                "transport_url has changed, and overrides the cell joined",
+                extra=about(None, file=state / FILE),
             )
             return self.configured_url
         return str(record["transport_url"])
 
     def left(self, state: Path) -> str | None:
-        """The queue of the cell that the host has left, as long as that was not asked what is still to be removed."""
+        """The URL of the queue of the cell that the host has left, until `forget_left`; None when there is none."""
         record = self._read(state)
         return None if record is None else record.get("left")
 
     def join(self, state: Path, url: str, cell_name: str, left: str | None = None) -> None:
-        """The host listens there after every start from now on; it comes from the queue `left`."""
+        """Record that the host serves that queue after every start from now on, and has left the queue `left`."""
         if url == self.configured_url and left is None:
             (state / FILE).unlink(missing_ok=True)
             return
@@ -73,7 +74,7 @@ class HostQueues:
         self._write(state, record)
 
     def forget_left(self, state: Path) -> None:
-        """The cell that the host has left knows of nothing more on it."""
+        """Forget the cell that the host has left: it has nothing more to remove on the host."""
         record = self._read(state)
         if record is not None:
             self.join(state, str(record["transport_url"]), str(record["cell"]))
@@ -86,7 +87,7 @@ class HostQueues:
             return None
         except (OSError, ValueError, TypeError, KeyError) as error:
             log.error(
-                "what cell the host has joined cannot be read", extra=about(None, file=state / FILE, reason=error)
+                "the record of the cell joined cannot be read", extra=about(None, file=state / FILE, reason=error)
             )
             return None
 

@@ -34,7 +34,7 @@ class ImageCache:
 
     @contextlib.contextmanager
     def image(self, ctx: Context, image_id: str, flavor: Flavor) -> Iterator[tuple[Image, Path]]:
-        """The image's record and its file, which stays while it is in use.
+        """The image's record and its file, which is kept while it is in use.
 
         Raises ImageNotFound, ImageUnacceptable (also when the flavor is too small for it), PeerUnavailable.
         """
@@ -52,20 +52,20 @@ class ImageCache:
                     del self._users[key]
 
     def fetch(self, ctx: Context, image_id: str) -> None:
-        """The image's file is here. Raises ImageNotFound, ImageUnacceptable, PeerUnavailable."""
+        """Fetch the image's file, if it is not here. Raises ImageNotFound, ImageUnacceptable, PeerUnavailable."""
         record = self._images.get(ctx, image_id)
         self._fetched(ctx, record, _key(record))
 
     def is_active(self, ctx: Context, image_id: str) -> bool:
-        """Whether somebody can start from the image. Raises PeerUnavailable."""
+        """Whether the image is active, so that guests can start from it. Raises PeerUnavailable."""
         try:
             return self._images.get(ctx, image_id).status == "active"
         except ImageNotFound:
             return False
 
     def publish(self, ctx: Context, image: NewImage, make: Callable[[Path], str]) -> None:
-        """The image is active, with the content that `make` writes into a file (it answers the disk format). What is
-        active already stays as it is. Raises ImageUnacceptable, ImageNotFound, PeerUnavailable."""
+        """Make the image active, with the content that `make` writes into a file (it returns the disk format). An image
+        that is active already stays as it is. Raises ImageUnacceptable, ImageNotFound, PeerUnavailable."""
         if self.is_active(ctx, image.id):
             return
         self._directory.mkdir(parents=True, exist_ok=True)
@@ -77,18 +77,18 @@ class ImageCache:
         log.info("image made", extra=about(ctx, image=image.id))
 
     def remove(self, ctx: Context, image_id: str) -> None:
-        """The service has no such image. Raises ImageUnacceptable, PeerUnavailable."""
+        """Delete the image in the service; none there: no error. Raises ImageUnacceptable, PeerUnavailable."""
         self._images.delete(ctx, image_id)
 
     def rotate(self, ctx: Context, owner: str, marks: Mapping[str, str], keep: int) -> None:
-        """Of the owner's images with these properties only the newest `keep` are left. Raises ImageUnacceptable,
+        """Delete the owner's images with these properties, except the newest `keep`. Raises ImageUnacceptable,
         PeerUnavailable."""
         for image in self._images.find(ctx, owner, marks)[keep:]:
             self._images.delete(ctx, image.id)
             log.info("image rotated away", extra=about(ctx, image=image.id))
 
     def sweep(self, unused_seconds: float) -> list[str]:
-        """Remove files that nobody has used for that long. Answers their names."""
+        """Remove files that were unused for that long. Returns their names."""
         removed = []
         before = time.time() - unused_seconds
         for path in self._directory.glob("*"):

@@ -1,4 +1,4 @@
-"""What a host with libvirt is told by its configuration file. Holds no import of libvirt."""
+"""The settings of a host with libvirt, from its configuration file. This module does not import libvirt."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class LibvirtSettings:
 
 @dataclass(frozen=True, slots=True)
 class GuestSettings:
-    """[DEFAULT], as far as only real guests need it."""
+    """[DEFAULT], the options that only real guests need."""
 
     GROUP: ClassVar[str] = "DEFAULT"
     config_drive_format: str = option(cfg.StrOpt("config_drive_format", default="iso9660", choices=["iso9660", "vfat"]))

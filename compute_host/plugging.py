@@ -1,4 +1,4 @@
-"""Waiting for the network service to say that a new guest's ports are plugged."""
+"""Waiting for the network service to report that a new guest's ports are plugged."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ FIRST_LOOK_SECONDS, LAST_LOOK_SECONDS = 0.5, 10.0
 
 
 class Plugging:
-    """Who waits is woken by an event, and looks by itself now and then: an event may be lost. `seconds` 0: nobody
-    waits. `fatal`: ports that are not plugged in time fail the build. Thread-safe."""
+    """A waiting build is woken by an event, and also polls at intervals: an event may be lost. `seconds` 0: builds do
+    not wait. `fatal`: ports that are not plugged in time fail the build. Thread-safe."""
 
     def __init__(self, clock: Clock, seconds: float, *, fatal: bool) -> None:
         self._clock, self._seconds, self._fatal = clock, seconds, fatal
@@ -29,7 +29,7 @@ class Plugging:
         self._failed: set[str] = set()
 
     def reported(self, instance_uuid: str, port_id: str, *, failed: bool) -> None:
-        """The network service has something to say about a port of the instance."""
+        """Wake the build that waits: the network service has reported an event of a port of the instance."""
         with self._lock:
             event = self._waiting.get(instance_uuid)
             if event is not None:
@@ -38,7 +38,7 @@ class Plugging:
                 event.set()
 
     def wait(self, networks: Networks, work: OperationContext, vifs: tuple[Vif, ...]) -> None:
-        """The ports are plugged, or nobody minds. Raises DriverError, OperationLost, PeerUnavailable."""
+        """Wait until the ports are plugged, or need not be. Raises DriverError, OperationLost, PeerUnavailable."""
         uuid, ports = work.instance.uuid, {vif.port_id for vif in vifs}
         if not ports or self._seconds <= 0:
             return

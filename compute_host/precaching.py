@@ -1,4 +1,4 @@
-"""Images that a host fetches before anybody builds from them, one after the other, on a thread of their own."""
+"""Images that a host fetches before the first build from them, one after the other, on a thread of their own."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from compute_host.image_cache import ImageCache
 log = logging.getLogger(__name__)
 
 SECONDS = 3600.0
-"""For one image."""
+"""The time limit of one image."""
 
 
 class Precaching:
-    """Thread-safe. What is not fetched when the agent ends is fetched by who needs it."""
+    """Thread-safe. Images that are not fetched when the agent ends are fetched by the builds that need them."""
 
     def __init__(self, images: ImageCache | None, clock: Clock, host: str) -> None:
         self._images, self._clock, self._host = images, clock, host
@@ -26,7 +26,7 @@ class Precaching:
         self._busy = False
 
     def want(self, image_ids: tuple[str, ...]) -> None:
-        """They will be fetched. Returns at once."""
+        """Have the images fetched. Returns at once."""
         with self._lock:
             self._wanted.update(dict.fromkeys(image_ids))
             if self._busy or self._images is None:

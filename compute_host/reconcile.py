@@ -1,4 +1,4 @@
-"""Holding what runs on a host against what its cell believes."""
+"""Comparing the guests on a host with its cell's instances."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ OFF = (PowerState.SHUTDOWN, PowerState.CRASHED, PowerState.NOSTATE)
 
 
 def reconcile(ctx: Context, host: str, driver: Driver, conductor: Conductor, backlog: Backlog, clock: Clock) -> None:
-    """Report all guests that nothing is being done with; destroy those that the cell says are not its own, turn off
-    those that it has evacuated elsewhere.
+    """Report all guests without an operation under way; destroy those that the cell says do not belong here, turn off
+    those that are being evacuated from here.
 
-    One guest that can't be destroyed does not hinder the others. Raises DriverError, Unavailable.
+    A guest that can't be destroyed does not stop the work on the others. Raises DriverError, Unavailable.
     """
     began = clock.monotonic()
     guests = driver.guests()
@@ -34,11 +34,11 @@ def reconcile(ctx: Context, host: str, driver: Driver, conductor: Conductor, bac
             continue
         try:
             if uuid in backlog.touched_after(began):
-                continue  # an operation came and went since: the verdict is old
+                continue  # an operation has run since: the decision is out of date
             _execute(ctx, host, driver, decision.decision, uuid, states.get(uuid))
         except PolycellError as error:
             log.warning(
-                "verdict on a guest not carried out",
+                "decision on a guest not done",
                 extra=about(ctx, instance=uuid, host=host, decision=decision.decision, reason=error),
             )
         finally:

@@ -1,4 +1,4 @@
-"""A host that comes up: registered with its cell and placement, and heard of by heartbeats from then on."""
+"""Bringing a host up: it is registered with its cell and placement, and sends heartbeats from then on."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 
 
 class Registration:
-    """Of one host. `ready` is set when the host is registered and serves."""
+    """One host's. `ready` is set when the host is registered and serves."""
 
     def __init__(
         self,
@@ -47,7 +47,7 @@ class Registration:
         self.ready = threading.Event()
         self._started_driver = False
         self._status: HostStatus | None = None
-        """What the cell last said of this host; None once it has been acted upon."""
+        """The cell's last answer about this host; None once it has been handled."""
         self._starting = loop("start", self._start, None)
         self._heartbeat = loop("heartbeat", self._beat, settings.report_seconds)
         self._joining = loop("change of cell", self._join, None)
@@ -55,25 +55,25 @@ class Registration:
         self._providing = loop("report to placement", self._provide, settings.update_resources_seconds)
 
     def start(self) -> None:
-        """Bring the host up as soon as driver and conductor answer; returns at once."""
+        """Begin to bring the host up, as soon as driver and conductor answer; returns at once."""
         self._starting.start(0)
 
     def stop_driver(self) -> None:
-        """The driver listens no more."""
+        """Disconnect the driver, so that it reports no more changes."""
         if self._started_driver:
             self._driver.stop()
 
     def compare_soon(self) -> None:
-        """Compare with the cell now rather than at the next time."""
+        """Compare the guests with the cell now, before the next period."""
         self._comparing.trigger()
 
     def join_cell(self, transport_url: str, cell_name: str) -> None:
-        """Go over to that cell's queue once nothing is claimed any more. Raises NotSupported, Invalid."""
+        """Change to that cell's queue once no operation is claimed any more. Raises NotSupported, Invalid."""
         self._link.plan_join(transport_url, cell_name)
         self._joining.trigger()
 
     def operation_ended(self) -> None:
-        """An operation has ended: a host that waits for it to change its cell may go on."""
+        """Continue a change of cell that waits for operations: one has ended."""
         if self._link.is_leaving:
             self._joining.trigger()
 
@@ -84,7 +84,7 @@ class Registration:
             self._driver.start(self._power_changed, self._driver_returned)
             self._started_driver = True
         if not is_on(self._driver):
-            self._link.serve(self._handler())  # it may be asked to switch itself on
+            self._link.serve(self._handler())  # a request may switch the host on
             raise DriverError(reason="The host is off.")
         self._register()
         self._comparison.compare()
@@ -102,7 +102,7 @@ class Registration:
         self._tracker.reported(nodes)
 
     def _beat(self) -> None:
-        """No driver, no heartbeat: a host that can do nothing goes down by itself."""
+        """Send a heartbeat, unless the driver fails: a host that can do nothing counts as down then."""
         try:
             nodes = self._tracker.news()
         except DriverError:
@@ -120,7 +120,7 @@ class Registration:
             self._claiming.trigger()
 
     def _driver_returned(self) -> None:
-        """The driver's listener, on its thread."""
+        """The driver's listener for its return, on the driver's thread."""
         self._comparison.lose_driver(again=True)
         if self.ready.is_set():
             self._heartbeat.trigger()

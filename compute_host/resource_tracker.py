@@ -1,4 +1,4 @@
-"""What a host has, reported to its cell and to placement; and allocations that outlived their instances, removed."""
+"""A host's resources, reported to its cell and to placement; and removal of allocations of deleted instances."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ log = logging.getLogger(__name__)
 
 
 class Tracker:
-    """Of one host. Remembers what it has reported, so that nothing is reported twice without need."""
+    """One host's. It remembers what it has reported, so that unchanged reports are not sent again."""
 
     def __init__(self, host: str, driver: Driver, placement: Placement | None, link: CellLink) -> None:
         self._host, self._driver, self._placement, self._link = host, driver, placement, link
@@ -26,7 +26,7 @@ class Tracker:
         self._disabled: bool | None = None
 
     def forget_reports(self) -> None:
-        """The host belongs to another cell now, which knows nothing of it yet."""
+        """Report everything again: the host belongs to another cell now, which has no reports of it."""
         self._reported = {}
 
     def news(self) -> tuple[NodeReport, ...]:
@@ -34,11 +34,11 @@ class Tracker:
         return tuple(node for node in self._driver.nodes() if self._reported.get(node.uuid) != _timeless(node))
 
     def reported(self, nodes: tuple[NodeReport, ...]) -> None:
-        """The cell knows these."""
+        """Record that the cell has these reports."""
         self._reported |= {node.uuid: _timeless(node) for node in nodes}
 
     def provide(self, ctx: Context, *, disabled: bool, whole: bool) -> None:
-        """Make placement's providers what the nodes are; `whole`: even if nothing has changed since the last time.
+        """Update placement's providers from the nodes; `whole`: even if nothing has changed since the last time.
         Raises DriverError, PeerUnavailable, Conflict."""
         if self._placement is None:
             return
@@ -52,9 +52,9 @@ class Tracker:
         self._disabled = disabled
 
     def heal(self, ctx: Context, busy: Callable[[], set[str]]) -> int:
-        """Release what placement holds here for instances that the cell knows to be deleted. Answers how many.
+        """Release allocations here of instances that the cell knows to be deleted. Returns how many.
 
-        An instance that the cell does not know is left alone: absence proves nothing.
+        Those of an instance that the cell does not know stay: that proves nothing.
         """
         if self._placement is None:
             return 0
@@ -76,7 +76,7 @@ class Tracker:
 
 
 def _unused(node: NodeReport) -> NodeReport:
-    """The node without what its guests use: all that placement needs to know."""
+    """The node without its guests' usage: all that placement needs."""
     return replace(
         node, vcpus_used=0, memory_mib_used=0, local_gib_used=0, running_vms=0, disk_available_least_gib=None,
         stats={}, uptime=None,
@@ -84,5 +84,5 @@ def _unused(node: NodeReport) -> NodeReport:
 
 
 def _timeless(node: NodeReport) -> NodeReport:
-    """The node without what changes all the time and means nothing."""
+    """The node without the values that change all the time, such as its uptime."""
     return node if node.uptime is None else replace(node, uptime=None)

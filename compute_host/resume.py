@@ -1,4 +1,4 @@
-"""After a host was started again: the guests that ran before run again."""
+"""Starting guests after their host was restarted: those that ran before run again."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ OFF = (PowerState.SHUTDOWN, PowerState.CRASHED)
 
 
 def resume_guests(ctx: Context, context: HostContext, conductor: Conductor, backlog: Backlog) -> int:
-    """Start every guest that is off and that the cell last knew running, but those that something is done with: one
-    that moves or is evacuated may run elsewhere by now. Answers how many could not be started; they do not hinder the
-    others. Raises Unavailable, DriverError.
+    """Start every guest that is off and was running when the cell last heard of it, except those with an operation or
+    move under way: they may run elsewhere by now. Returns how many could not be started; the others are started all the
+    same. Raises Unavailable, DriverError.
     """
     left = 0
     for instance in conductor.instances_on_host(ctx, context.host):

@@ -1,4 +1,4 @@
-"""Things to do later, for many hosts on few threads: one thread watches the time, pools do the work."""
+"""Timers for many hosts on few threads: one thread watches the time, pools run the steps."""
 
 from __future__ import annotations
 
@@ -40,8 +40,8 @@ class Timer:
 
 
 class Timers:
-    """Runs steps on pools when their time has come. Thread-safe; one thread, whatever the number of timers, or none
-    (`threaded` false: whoever turns the clock calls `fire`)."""
+    """Runs steps on pools when they are due. Thread-safe; one thread, whatever the number of timers, or none
+    (`threaded` false: the test that advances the clock calls `fire`)."""
 
     def __init__(self, clock: Clock = SYSTEM_CLOCK, *, threaded: bool = True) -> None:
         self.clock = clock
@@ -65,7 +65,7 @@ class Timers:
         return timer
 
     def stop(self) -> None:
-        """Run nothing any more. Safe to call twice."""
+        """Run no more steps. Safe to call twice."""
         self._stopped = True
         self._changed.set()
         if self._thread.is_alive() and threading.current_thread() is not self._thread:
@@ -78,7 +78,7 @@ class Timers:
             self.clock.wait(self._changed, min(pause, 60.0))
 
     def fire(self) -> float:
-        """Hand over what is due; answers the seconds until the next."""
+        """Submit the steps that are due to their pools; returns the seconds until the next one."""
         while True:
             with self._lock:
                 if not self._heap:
@@ -95,8 +95,8 @@ class Timers:
 
 
 class Pools:
-    """The threads that hosts of one process share: `control` for talk with the cell, `builds`, and `verbs` for all
-    other work, so that nothing waits behind builds."""
+    """The threads that hosts of one process share: `control` for messages to the cell, `builds`, and `verbs` for
+    all other operations, so that they do not wait for builds."""
 
     def __init__(self, *, control: int = 4, builds: int = 10, verbs: int = 8) -> None:
         self.control = ThreadPoolExecutor(control, thread_name_prefix="control")
@@ -109,10 +109,10 @@ class Pools:
 
 
 class Repeated:
-    """A step that runs again and again: `seconds` after it went well (None: only when hurried), and after it failed
-    soon, then later and later.
+    """A step that runs again and again: `seconds` after it succeeded (None: only when triggered), and after a failure
+    soon, with growing pauses.
 
-    It never runs twice at once; `trigger` has it run now, or once more after the run that is going on.
+    It never runs twice at once; `trigger` makes it run now, or once more after the run under way.
     """
 
     def __init__(self, what: str, timers: Timers, pool: Pool, step: Step, seconds: float | None) -> None:
@@ -125,7 +125,7 @@ class Repeated:
         self._failures = 0
 
     def start(self, first_seconds: float | None = None) -> None:
-        """Begin, after `first_seconds` (None: some moment within one interval, so that hosts spread out)."""
+        """Run first after `first_seconds` (None: at a random moment of an interval, so that hosts spread out)."""
         self._schedule(random.uniform(0, self._seconds or 0) if first_seconds is None else first_seconds)
 
     def trigger(self) -> None:
@@ -191,7 +191,7 @@ class Repeated:
 
 
 class MakeLoop(Protocol):
-    """Makes a repeated step of one host: what it is called in logs, the step, and the seconds between (None: only when
+    """Makes a repeated step of one host: its name in logs, the step, and the seconds between runs (None: only when
     triggered)."""
 
     def __call__(self, what: str, step: Step, seconds: float | None, /) -> Repeated: ...

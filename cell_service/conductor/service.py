@@ -63,7 +63,7 @@ class ConductorService:
             loop.start()
 
     def stop(self, grace_seconds: float = 10.0) -> None:
-        """Take nothing new; what is not finished within the grace is left to others. Safe to call twice."""
+        """Claim nothing new; what is not finished within the grace is left to other conductors. Safe to call twice."""
         if self._subscription is not None:
             self._subscription.stop(grace_seconds)
         for loop in self._loops:
@@ -93,7 +93,7 @@ class ConductorService:
             self._running[claimed.id] = self._pool.submit(self._do, claimed)
 
     def _do(self, claimed: ClaimedOperation) -> None:
-        """The edge of a worker's thread. Another conductor does what failed once its lease has ended."""
+        """The edge of a worker's thread. A failed operation is claimed again once its lease has ended."""
         try:
             self.duties.do(claimed)
         except PolycellError as error:
@@ -103,7 +103,7 @@ class ConductorService:
         self.deps.work.set()
 
     def _watch_hosts(self) -> None:
-        """Judge hosts only while the queue and the database have both answered all the time."""
+        """Watch hosts, and count them as down only while queue and database have answered without a gap."""
         try:
             self.deps.transport.ping(timeout=2.0)
             self.duties.watch_hosts()

@@ -1,4 +1,4 @@
-"""Guests made, and made again in their place. Each may be done again after a restart in the middle of it."""
+"""Guests built, and rebuilt on the same host. Each function may run again after a restart in the middle of it."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def _ports(context: HostContext, work: OperationContext, build: BuildArguments) 
 
 
 def undo(context: HostContext, work: OperationContext) -> None:
-    """The build was claimed by another worker while it was done: its guest is gone, and nothing that another host may
+    """Undo a build that another worker has claimed meanwhile: remove its guest, but nothing that another host may
     own."""
     try:
         context.driver.destroy(work.instance.uuid)
@@ -71,7 +71,7 @@ def undo(context: HostContext, work: OperationContext) -> None:
 
 
 def failed(context: HostContext, work: OperationContext, error: Exception, fault: Fault) -> Outcome:
-    """Nothing is left of what the build has made, if that is possible. Raises OperationLost."""
+    """The outcome of a failed build, after removing what it has made, if that is possible. Raises OperationLost."""
     work.check()
     return Outcome(
         work.claimed.id,
@@ -85,8 +85,8 @@ def failed(context: HostContext, work: OperationContext, error: Exception, fault
 
 
 def rebuild(context: HostContext, work: OperationContext, arguments: RebuildArguments) -> Outcome:
-    """The guest is made again from the instance's image, with its ports; what it had on its disks is gone. The image is
-    here before anything is destroyed. A stopped instance stays so."""
+    """Make the guest again from the instance's image, with its ports; the data on its disks is lost. The image is
+    fetched before anything is destroyed. A stopped instance stays stopped."""
     made_of = work.claimed.build
     with contextlib.ExitStack() as files:
         spec = from_images(context, work, spec_of(context, work, build=made_of), files)
@@ -104,7 +104,7 @@ def rebuild(context: HostContext, work: OperationContext, arguments: RebuildArgu
 
 
 def another_host_may_do_better(error: Exception) -> bool:
-    """Whether a build that failed so is worth trying elsewhere: not when the request itself cannot be met."""
+    """Whether a build that failed with this error may succeed elsewhere: not when the request itself cannot be met."""
     if isinstance(error, ImageUnacceptable):
         return False
     return isinstance(error, (DriverError, PeerUnavailable)) or not isinstance(error, PolycellError)

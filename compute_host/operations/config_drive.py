@@ -1,4 +1,4 @@
-"""What stands on the config drives of this host's guests."""
+"""The content of the config drives of this host's guests."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from compute_host.virt.driver import DriveFile
 
 
 class ConfigDrives:
-    """A DriveMaker: called, it answers the files. Raises PeerUnavailable where vendor data that must be is not."""
+    """A DriveMaker: a call returns the files. Raises PeerUnavailable where required vendor data is missing."""
 
     def __init__(self, settings: MetadataSettings) -> None:
         self._settings = settings
@@ -35,5 +35,5 @@ class ConfigDrives:
         return tuple(DriveFile(path, content) for path, content in files.items())
 
     def close(self) -> None:
-        """Send no requests any more."""
+        """Send no more requests."""
         self._vendor.close()

@@ -1,4 +1,4 @@
-"""What work on a host is done with, and the guest that an instance is to become or has become there."""
+"""The dependencies of operations on a host, and the guest that an instance has or will have there."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from compute_host.operations.share_access import HostShares
 from compute_host.virt.driver import DriveFile, Driver, GuestSpec
 
 DriveMaker = Callable[[Context, Instance, tuple[Vif, ...], BuildArguments], tuple[DriveFile, ...]]
-"""What stands on an instance's config drive."""
+"""Returns the files of an instance's config drive."""
 
 
 @dataclass(frozen=True, slots=True)
 class HostContext:
-    """What work is done with on a host. `networks`, `images` None: instances have no ports, no images."""
+    """The dependencies of a host's operations. `networks`, `images` None: instances have no ports, no images."""
 
     host: str
     driver: Driver
@@ -35,7 +35,7 @@ class HostContext:
     shutdown_seconds: float
     drive: DriveMaker | None = None
     force_drive: bool = False
-    """Every instance has a config drive, requested or not."""
+    """Every instance gets a config drive, requested or not."""
     volumes: Volumes | None = None
     shares: HostShares | None = None
     plugged: Callable[[Networks, OperationContext, tuple[Vif, ...]], None] = lambda _networks, _job, _vifs: None
@@ -44,8 +44,8 @@ class HostContext:
 
 @dataclass(frozen=True, slots=True)
 class OperationContext:
-    """What one operation is done with: `check` raises OperationLost once it is another worker's, `progress` reports to
-    the cell how far it has come."""
+    """One operation under way: `check` raises OperationLost once another worker has claimed it, `progress` reports its
+    stage to the cell."""
 
     ctx: Context
     claimed: ClaimedOperation
@@ -61,13 +61,13 @@ class OperationContext:
         return self.claimed.instance
 
     def with_instance(self, instance: Instance) -> OperationContext:
-        """The same for the instance as it will be."""
+        """The same operation with the instance as it will be."""
         return replace(self, claimed=replace(self.claimed, instance=instance))
 
 
 @contextlib.contextmanager
 def no_way_back() -> Iterator[None]:
-    """From here on the work only goes forward: what a silent service refuses is tried again later. Raises NotYet."""
+    """From here on the operation can't be undone: if a service is unavailable it is tried again. Raises NotYet."""
     try:
         yield
     except PeerUnavailable as error:
@@ -80,7 +80,7 @@ def spec_of(
     vifs: tuple[Vif, ...] | None = None,
     build: BuildArguments | None = None,
 ) -> GuestSpec:
-    """The work's guest as it is, or with `vifs` and `build` as it will be."""
+    """The guest of the operation's instance as it is, or with `vifs` and `build` as it will be."""
     spec = guest_spec(context, work.ctx, work.instance, vifs, build)
     return replace(spec, fence=work.operation.fence)
 
@@ -117,9 +117,9 @@ def from_images(
     *,
     rescue: bool = False,
 ) -> GuestSpec:
-    """The spec with the files that the guest is made from; they stay until `files` is closed. `image_id`: another
-    image for the root disk than the instance's own. `rescue`: it goes with the instance's disks, so that it is
-    there also for one whose root disk is a volume."""
+    """The spec with the files that the guest is made from; they are kept until `files` is closed. `image_id`: another
+    image for the root disk than the instance's own. `rescue`: the image is an additional disk, so there is one also
+    for an instance whose root disk is a volume."""
     instance, images = work.instance, context.images
     image_id = image_id or instance.image_ref
     if images is None or not image_id or (instance.volume_backed and not rescue):
@@ -142,7 +142,7 @@ def outcome_of(
     root_device_name: str | None = None,
     result: object = None,
 ) -> Outcome:
-    """Success, with the power state that the guest has now, and the `result` that is declared, if one is."""
+    """A successful outcome with the guest's power state, and the declared `result`, if there is one."""
     operation = work.operation
     return Outcome(
         operation.id,
@@ -155,7 +155,7 @@ def outcome_of(
 
 
 def power_state_of(context: HostContext, work: OperationContext) -> PowerState | None:
-    """What the driver says of the guest; None when it does not answer."""
+    """The guest's power state as the driver reports it; None when the driver does not answer."""
     try:
         return context.driver.power_state(work.instance.uuid)
     except GuestNotFound:

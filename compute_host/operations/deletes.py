@@ -1,4 +1,4 @@
-"""The end of a guest. It may be done again after a restart in the middle of it."""
+"""Deletes of guests. They may run again after a restart in the middle."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def delete(context: HostContext, work: OperationContext, arguments: DeleteArgume
     for each in (*unfinished, *([image_id] if image_id is not None else [])):
         if context.images is not None:
             context.images.remove(work.ctx, each)
-    for each in unfinished:  # before the volumes: what has snapshots can't be deleted
+    for each in unfinished:  # before the volumes: a volume with snapshots can't be deleted
         volume_images.forget(context, work, each)
     shares.leave(context, work)
     release_volumes(context.volumes, work.ctx, instance.uuid, instance.block_devices)
@@ -30,5 +30,5 @@ def delete(context: HostContext, work: OperationContext, arguments: DeleteArgume
 
 
 def _given(instance: Instance) -> tuple[str, ...]:
-    """The ports that the instance was given by its owner, who keeps them."""
+    """The ids of the ports that the instance's owner gave, and keeps."""
     return tuple(vif.port_id for vif in instance.network_info if not vif.created_by_us)

@@ -1,4 +1,4 @@
-"""Which disks a guest has, by its flavor and image."""
+"""A guest's disks, from its flavor and image."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ MIB = 2**20
 
 
 def blank_disks(instance: Instance) -> tuple[Disk, ...]:
-    """The guest's local disks without what they start from: for a guest that exists, or has no image. The root disk
-    comes first; it is of no size where a volume is in its place."""
+    """The guest's local disks without images: for a guest that exists, or has no image. The root disk comes first; its
+    size is 0 where a volume is in its place."""
     flavor = instance.flavor
     disks = [Disk("root", 0 if instance.volume_backed else flavor.root_gib * GIB)]
     blank = [one for one in instance.block_devices if one.source_type == "blank" and not one.is_volume]
@@ -27,7 +27,7 @@ def blank_disks(instance: Instance) -> tuple[Disk, ...]:
 
 
 def with_image(instance: Instance, image: Image, path: Path) -> tuple[Disk, ...]:
-    """The guest's disks, the root disk begun from `path`; a root disk of 0 GiB is as large as the image,
+    """The guest's disks, the root disk with the content of `path`; a root disk of 0 GiB is as large as the image,
     in whole GiB."""
     root, *others = blank_disks(instance)
     virtual = image.virtual_bytes or 0

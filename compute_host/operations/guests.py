@@ -1,4 +1,4 @@
-"""What is done inside a guest that runs. Each may be done again after a restart in the middle of it."""
+"""Operations inside a running guest. Each function may run again after a restart in the middle of it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from compute_host.virt.driver import CrashDumps, Passwords
 
 
 def change_password(context: HostContext, work: OperationContext, arguments: PasswordArguments) -> Outcome:
-    """The guest's administrator has the password."""
+    """Set the password of the guest's administrator."""
     if not isinstance(context.driver, Passwords):
         raise NotSupported(reason="Passwords of guests on this host cannot be changed.")
     context.driver.set_admin_password(spec_of(context, work), arguments.admin_password)
@@ -19,7 +19,7 @@ def change_password(context: HostContext, work: OperationContext, arguments: Pas
 
 
 def dump(context: HostContext, work: OperationContext, _arguments: NoArguments) -> Outcome:
-    """The guest writes a dump of itself, if it can."""
+    """Make the guest write a dump of itself, if it can."""
     if not isinstance(context.driver, CrashDumps):
         raise NotSupported(reason="Guests of this host cannot be made to write a crash dump.")
     context.driver.trigger_crash_dump(work.instance.uuid)

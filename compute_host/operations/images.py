@@ -1,6 +1,6 @@
-"""Images of guests: the root disk becomes the content of an image whose record is there already.
+"""Images of guests: the root disk becomes the content of an image whose record exists already.
 
-Each may be done again after a restart in the middle of it: the image's id was chosen before, so it is made once.
+Each function may run again after a restart in the middle of it: the image's id was chosen before, so it is made once.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from compute_host.virt.driver import LiveSnapshots, Snapshots
 _OFF = (PowerState.SHUTDOWN, PowerState.CRASHED, PowerState.NOSTATE)
 _TAKEN_AS_THEY_ARE = (*_OFF, PowerState.SUSPENDED)
 BACKUP_MARKS = ("image_type", "backup_type", "instance_uuid")
-"""Properties that the backups of a kind have in common."""
+"""The properties that the backups of one type have in common."""
 
 
 def make_image(context: HostContext, work: OperationContext, arguments: ImageArguments | BackupArguments) -> Outcome:
-    """The image is active; the guest goes on as it was. After an error there is no image, and no snapshot."""
+    """Make the image; the guest goes on as before. After an error there is no image, and no snapshot."""
     images, image = _images(context), arguments.new_image
 
     def make(path: Path) -> str:
@@ -51,7 +51,7 @@ def make_image(context: HostContext, work: OperationContext, arguments: ImageArg
 
 
 def make_backup(context: HostContext, work: OperationContext, arguments: BackupArguments) -> Outcome:
-    """As `make_image`; of the backups of this kind the newest stay, as many as is wanted. Raises NotYet."""
+    """As `make_image`; of the backups of this type only the newest are kept, as many as requested. Raises NotYet."""
     outcome, image = make_image(context, work, arguments), arguments.new_image
     marks = {name: image.properties[name] for name in BACKUP_MARKS}
     work.check()
@@ -61,7 +61,7 @@ def make_backup(context: HostContext, work: OperationContext, arguments: BackupA
 
 
 def _snapshot(context: HostContext, work: OperationContext, path: Path) -> str:
-    """A guest that runs and cannot be copied so stands still meanwhile."""
+    """Copy the root disk; a running guest that the driver can't copy is off meanwhile."""
     driver, uuid = context.driver, work.instance.uuid
     state = driver.power_state(uuid)
     if state not in _OFF and isinstance(driver, LiveSnapshots):

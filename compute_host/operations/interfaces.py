@@ -1,4 +1,4 @@
-"""Ports that come to a guest, and go. Each may be done again after a restart in the middle of it."""
+"""Ports attached to guests and detached. Each function may run again after a restart in the middle of it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 
 
 def attach(context: HostContext, work: OperationContext, arguments: AttachInterfaceArguments) -> Outcome:
-    """The port first, then its card. After an error neither is left; a port of the owner's is the owner's again."""
+    """Bind the port, then attach its interface. After an error neither is left; a port of the owner's is unbound."""
     driver, networks, instance = _able(context), _networks(context), work.instance
     vif: Vif | None = None
     try:
@@ -47,7 +47,7 @@ def attach(context: HostContext, work: OperationContext, arguments: AttachInterf
 
 
 def detach(context: HostContext, work: OperationContext, arguments: DetachInterfaceArguments) -> Outcome:
-    """The card first, then the port. A port that the network service has deleted meanwhile is no error.
+    """Detach the interface, then unplug the port. A port that the network service has deleted meanwhile is no error.
     Raises NotYet."""
     driver, networks, instance = _able(context), _networks(context), work.instance
     port_id = arguments.port_id
@@ -62,7 +62,7 @@ def detach(context: HostContext, work: OperationContext, arguments: DetachInterf
 
 
 def forget(context: HostContext, work: OperationContext) -> None:
-    """An attachment was taken away after it was done: nothing is left of it, and it may be done again."""
+    """Undo an attachment that another worker has claimed meanwhile, so that it may be done again."""
     known = {vif.port_id for vif in work.instance.network_info}
     try:
         found = context.networks.info(work.ctx, work.instance.uuid) if context.networks is not None else ()
@@ -75,7 +75,7 @@ def forget(context: HostContext, work: OperationContext) -> None:
 
 
 def _withdraw(context: HostContext, work: OperationContext, vif: Vif | None) -> None:
-    """Nothing is left of what was begun; where that fails, whoever ends the operation takes the port back."""
+    """Undo what was begun; where that fails, the conductor that ends the operation rolls the port back."""
     try:
         if vif is not None and isinstance(context.driver, Interfaces):
             context.driver.detach_interface(work.instance.uuid, vif)

@@ -1,4 +1,4 @@
-"""What was done without this host while it was down, made true of the guest that it may still have."""
+"""Changes that were made without this host while it was down, applied to the guest that it may still have."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from compute_host.virt.driver import Attachable, Interfaces
 
 
 def clear(context: HostContext, work: OperationContext, arguments: CleanUpArguments) -> Outcome:
-    """The guest, if there is one, has none of `parts_out` and `ports_out`, and this host has no attachment of those
-    volumes; it has those of `parts_in` that still are its instance's, in their size, if that lives here."""
+    """Detach `parts_out` and `ports_out` from the guest, if there is one, and remove this host's attachments of those
+    volumes; if the instance lives here, attach those of `parts_in` that still are its own, in their size."""
     instance, operation = work.instance, work.operation
     for vif in arguments.ports_out or ():
         if isinstance(context.driver, Interfaces):

@@ -1,7 +1,7 @@
-"""What a host does for a move (`cell_service.operations.host_tasks` says what holds afterwards).
+"""A host's tasks in a move (`cell_service.operations.host_tasks` declares what each results in).
 
-Each may be done again after a restart in the middle of it. None changes ports, allocations or the instance's state
-beyond what its name says: whoever runs the move reads the result and decides.
+Each function may run again after a restart in the middle of it. None changes ports, allocations or the instance's state
+beyond what its name says: the super-conductor that runs the move reads the result and decides.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ HALTED = (PowerState.SHUTDOWN, PowerState.CRASHED, PowerState.NOSTATE)
 
 
 def prepare_source(context: HostContext, work: OperationContext, arguments: PrepareSourceArguments) -> Outcome:
-    """`was_running`: what the guest did before it was turned off for the move, also when this is done again."""
+    """`was_running`: whether the guest ran before it was turned off for the move, also when this runs again."""
     movable, uuid = _movable(context.driver), work.instance.uuid
     now = context.driver.power_state(uuid)
     was_running = PowerState.RUNNING in (now, work.instance.power_state)
@@ -49,7 +49,7 @@ def prepare_source(context: HostContext, work: OperationContext, arguments: Prep
 def prepare_destination(
     context: HostContext, work: OperationContext, arguments: PrepareDestinationArguments
 ) -> Outcome:
-    """With migrate data from what another host gave; without from the instance's image, config drive and all."""
+    """Make the guest from another host's migrate data; without any, from the instance's image, with a config drive."""
     movable = _movable(context.driver)
     work = volumes.bring(context, _here(context, work, arguments.flavor))
     migrate_data = arguments.migrate_data or None
@@ -65,7 +65,7 @@ def prepare_destination(
 
 
 def activate(context: HostContext, work: OperationContext, arguments: ActivateArguments) -> Outcome:
-    """Ports first: a guest that runs here answers here. At the source it is how a move is undone."""
+    """Bind the ports before the guest runs, so that it has its network. At the source this undoes a move."""
     movable = _movable(context.driver)
     work = volumes.bring(context, _here(context, work, arguments.flavor))
     vifs = None
@@ -84,8 +84,8 @@ def activate(context: HostContext, work: OperationContext, arguments: ActivateAr
 
 
 def clean_up(context: HostContext, work: OperationContext, arguments: CleanUpArguments) -> Outcome:
-    """Nothing of the guest is left here, or of what its instance lost while this host was down. Nothing else is
-    released: a shelved instance keeps its volumes reserved."""
+    """Remove the guest here, or only what its instance lost while this host was down. Nothing else is released: a
+    shelved instance keeps its volumes reserved."""
     if arguments.is_partial:
         return leftovers.clear(context, work, arguments)
     context.driver.destroy(work.instance.uuid)

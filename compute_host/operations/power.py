@@ -1,4 +1,4 @@
-"""Guests turned on and off, paused and suspended. Each may be done again after a restart in the middle of it."""
+"""Guests turned on and off, paused and suspended. Each function may run again after a restart in the middle of it."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Rebuilding guests that boot from a volume: that volume gets the content of another image.
 
-May be done again after a restart in the middle of it: the attachment is found by volume, instance and host, and the
-image is written once more. The service's event at the end only reports what its volume's status says, too.
+It may run again after a restart in the middle of it: the attachment is found by volume, instance and host, and the
+image is written once more. The service's event at the end is not needed: the volume's status says the same.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from compute_host.operations.context import HostContext, OperationContext, no_wa
 log = logging.getLogger(__name__)
 
 POLLS_PER_GIB = 20
-"""A second each (Nova: reimage_timeout_per_gb)."""
+"""How often the volume's status is polled for each GiB, a second apart (Nova: reimage_timeout_per_gb)."""
 
 
 def reimage(context: HostContext, work: OperationContext, arguments: RebuildArguments) -> tuple[BlockDevice, ...]:
-    """The root volume has the content of the operation's image and is connected to this host. Answers the devices
-    that have changed: none, where the operation asks for no such thing.
+    """Give the root volume the content of the operation's image, and connect it to this host. Returns the devices
+    that have changed: none for an operation without `reimage`.
 
     The guest must not be there. Raises NotYet, VolumeNotFound, VolumeUnavailable.
     """
@@ -41,7 +41,7 @@ def reimage(context: HostContext, work: OperationContext, arguments: RebuildArgu
 
 
 def complete(context: HostContext, work: OperationContext, devices: tuple[BlockDevice, ...]) -> None:
-    """The guest has these devices. Raises NotYet."""
+    """Mark the devices' attachments complete: the guest has them. Raises NotYet."""
     with no_way_back():
         for device in devices:
             volumes.service_of(context).complete(work.ctx, device.attachment_id or "")
@@ -57,8 +57,8 @@ def failed(context: HostContext, work: OperationContext, error: Exception, fault
 
 
 def _connected_again(context: HostContext, work: OperationContext) -> tuple[BlockDevice, ...]:
-    """After a failure the instance has its root volume still, whatever is on it. Answers the devices that have
-    changed; what can't be brought back now is logged, and found again by the next rebuild."""
+    """Connect the root volume again after a failure, whatever its content. Returns the devices that have changed; a
+    volume that can't be connected now is logged, and connected by the next rebuild."""
     device = _root(work, REBUILD.read(work.operation.arguments))
     if device is None or device.volume_id is None:
         return ()

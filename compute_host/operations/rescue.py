@@ -1,6 +1,6 @@
 """Rescuing guests: for a while they run from another disk, with their own disks attached.
 
-Each may be done again after a restart in the middle of it.
+Each function may run again after a restart in the middle of it.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _OFF = (PowerState.SHUTDOWN, PowerState.CRASHED, PowerState.NOSTATE)
 
 
 def rescue(context: HostContext, work: OperationContext, arguments: RescueArguments) -> Outcome:
-    """The guest runs from the rescue disk. The image is here before the guest is turned off; after an error a guest
+    """Start the guest from the rescue disk. The image is fetched before the guest is turned off; after an error a guest
     that ran runs again."""
     driver, uuid = _rescuable(context.driver), work.instance.uuid
     build = BuildArguments(admin_password=arguments.admin_password)
@@ -45,7 +45,7 @@ def rescue(context: HostContext, work: OperationContext, arguments: RescueArgume
 
 
 def unrescue(context: HostContext, work: OperationContext, _arguments: NoArguments) -> Outcome:
-    """The guest runs from its own disks."""
+    """Start the guest from its own disks."""
     _rescuable(context.driver).unrescue(spec_of(context, work))
     return outcome_of(context, work)
 

@@ -17,8 +17,8 @@ Neighbours = Callable[[Context], tuple[Instance, ...]]
 
 @dataclass(frozen=True, slots=True)
 class HostShares:
-    """How one host comes to shares. `lock`: rules are made and taken away one after another, so that none is taken from
-    an instance for which it was just found."""
+    """One host's access to shares. `lock`: access rules are made and removed one after another, so that none is removed
+    that was just found for another instance."""
 
     host: str
     address: str
@@ -29,6 +29,6 @@ class HostShares:
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def access(self, mapping: ShareMapping) -> Access:
-        """As whom this host mounts, or mounted, the share."""
+        """The client as which this host mounts, or mounted, the share."""
         kind, to = ("cephx", self.host) if mapping.share_proto == CEPHFS else ("ip", self.address)
         return Access(kind, mapping.access_to or to, self.host)

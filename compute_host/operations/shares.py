@@ -1,6 +1,6 @@
-"""Shares on a host: it is let in, it leaves. Guests find them mounted when they start (`virt.driver.Mountable`).
+"""A host's access to shares, granted and removed. Guests get them when they start (`virt.driver.Mountable`).
 
-Each may be done again after a restart in the middle of it: rules of access are found by share and by who is let in.
+Each function may run again after a restart in the middle of it: access rules are found by share and client.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _GONE = frozenset({ShareStatus.DETACHING})
 
 
 def attach(context: HostContext, work: OperationContext, arguments: ShareArguments) -> Outcome:
-    """The host may mount the share. Raises NotSupported, ShareNotFound, ShareUnavailable, PeerUnavailable."""
+    """Get access to the share for this host. Raises NotSupported, ShareNotFound, ShareUnavailable, PeerUnavailable."""
     mapping = _mapping(work, arguments)
     if mapping is None:
         return outcome_of(context, work)
@@ -47,7 +47,7 @@ def attach(context: HostContext, work: OperationContext, arguments: ShareArgumen
 
 
 def detach(context: HostContext, work: OperationContext, arguments: ShareArguments) -> Outcome:
-    """The host may mount the share no more, unless for another instance. Raises NotYet."""
+    """Remove this host's access to the share, unless another instance here needs it. Raises NotYet."""
     mapping = _mapping(work, arguments)
     if mapping is not None:
         try:
@@ -58,7 +58,7 @@ def detach(context: HostContext, work: OperationContext, arguments: ShareArgumen
 
 
 def leave(context: HostContext, work: OperationContext) -> None:
-    """The host may mount none of the instance's shares any more, unless for others. Raises PeerUnavailable."""
+    """Remove this host's access to the instance's shares, except those that others need. Raises PeerUnavailable."""
     for mapping in work.instance.shares if context.shares is not None else ():
         _leave(context, work, mapping)
 
@@ -72,13 +72,13 @@ def _leave(context: HostContext, work: OperationContext, mapping: ShareMapping) 
 
 
 def _has(instance: Instance, share_id: str) -> bool:
-    """One that goes as well does not count: neither would be the last."""
+    """Whether the instance needs the share. A removal under way does not count: else neither would be the last."""
     going = instance.task_state is Task.DELETING
     return not going and any(one.share_id == share_id and one.status not in _GONE for one in instance.shares)
 
 
 def _mapping(work: OperationContext, arguments: ShareArguments) -> ShareMapping | None:
-    """What the operation is about; None when the instance has it no more."""
+    """The mapping that the operation is about; None when the instance has it no more."""
     return next((one for one in work.instance.shares if one.uuid == arguments.share), None)
 
 

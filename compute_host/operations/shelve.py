@@ -1,7 +1,7 @@
-"""Shelving on a host: the guest becomes an image, goes away, or starts again where it is.
+"""Shelving on a host: the guest becomes an image, is removed, or starts again where it is.
 
-Each may be done again after a restart in the middle of it. The image's id was chosen before, so it is made once; the
-guest is destroyed only while its image is there.
+Each function may run again after a restart in the middle of it. The image's id was chosen before, so it is made once;
+the guest is destroyed only while its image is active.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ _OFF = (PowerState.SHUTDOWN, PowerState.CRASHED, PowerState.NOSTATE)
 
 
 def shelve(context: HostContext, work: OperationContext, arguments: ShelveArguments) -> Outcome:
-    """The guest is off, and its root disk is an image, unless it is a volume. After an error it is as it was: a running
-    guest runs again."""
+    """Turn the guest off, and make an image of its root disk, unless that is a volume. After an error it is as it was:
+    a guest that ran runs again."""
     images, driver, uuid = _images(context), context.driver, work.instance.uuid
     if not isinstance(driver, Snapshots):
         raise NotSupported(reason="Guests of this host cannot be copied into images.")
@@ -53,7 +53,7 @@ def shelve(context: HostContext, work: OperationContext, arguments: ShelveArgume
 
 
 def offload(context: HostContext, work: OperationContext, _arguments: NoArguments) -> Outcome:
-    """Nothing of the guest is left here; its ports are the instance's, and bound to no host."""
+    """Remove the guest here; its ports stay the instance's, bound to no host."""
     image_id = shelved.image_of(work.instance.system_metadata)
     kept = work.instance.volume_backed or (image_id is not None and _images(context).is_active(work.ctx, image_id))
     if not kept:
@@ -68,14 +68,14 @@ def offload(context: HostContext, work: OperationContext, _arguments: NoArgument
 
 
 def unshelve(context: HostContext, work: OperationContext, _arguments: NoArguments) -> Outcome:
-    """The guest, which never left, runs; its image goes."""
+    """Start the guest, which has not left the host, and delete its image."""
     context.driver.power_on(spec_of(context, work))
     gone = forget_image(context, work, shelved.image_of(work.instance.system_metadata))
     return outcome_of(context, work, result=UnshelveResult(gone))
 
 
 def forget_image(context: HostContext, work: OperationContext, image_id: str | None) -> bool:
-    """Whether the image is gone. What can't be removed now is left to the next that is done with the instance."""
+    """Delete the image. Returns whether it is gone; an image that can't be deleted now is left to a later operation."""
     if image_id is None or context.images is None:
         return True
     try:

@@ -1,4 +1,4 @@
-"""Guests of servers that are deleted for now: off, and kept. Each may be done again after a restart in the middle."""
+"""Guests of soft-deleted servers: off, and kept. Each function may run again after a restart in the middle of it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _OFF = (PowerState.SHUTDOWN, PowerState.CRASHED, PowerState.NOSTATE)
 
 
 def soft_delete(context: HostContext, work: OperationContext, _arguments: NoArguments) -> Outcome:
-    """The guest is off, and is one that starts from its own disks."""
+    """Turn the guest off; a rescued one gets its own disks back first."""
     driver, uuid = context.driver, work.instance.uuid
     if work.instance.vm_state is VmState.RESCUED and isinstance(driver, Rescuable):
         driver.unrescue(spec_of(context, work))
@@ -22,6 +22,6 @@ def soft_delete(context: HostContext, work: OperationContext, _arguments: NoArgu
 
 
 def restore(context: HostContext, work: OperationContext, _arguments: NoArguments) -> Outcome:
-    """The guest runs."""
+    """Start the guest."""
     context.driver.power_on(spec_of(context, work))
     return outcome_of(context, work)

@@ -1,5 +1,4 @@
-"""Doing what operations ask for, on one host: one function for each. Each may be done again after a restart in the
-middle of it."""
+"""All operations that a host can do: one function for each. Each may run again after a restart in the middle of it."""
 
 from __future__ import annotations
 
@@ -51,11 +50,11 @@ Failed = Callable[[HostContext, OperationContext, Exception, Fault], Outcome]
 
 
 def nothing(_context: HostContext, _work: OperationContext) -> None:
-    """Whoever has the operation now does the same again."""
+    """Undo nothing: the worker that has the operation now does the same again."""
 
 
 def failed(context: HostContext, work: OperationContext, error: Exception, fault: Fault) -> Outcome:
-    """The guest is as it is; what only goes forward is tried again later."""
+    """The outcome after an error that leaves the guest as it is; an operation that can't be undone is tried again."""
     return Outcome(
         work.claimed.id,
         work.claimed.fence,
@@ -67,7 +66,7 @@ def failed(context: HostContext, work: OperationContext, error: Exception, fault
 
 @dataclass(frozen=True, slots=True)
 class Performed(Generic[A]):
-    """How a host does an operation. `undo`: it was lost while it was done. `failed`: the outcome after an error."""
+    """How a host does an operation. `undo`: if it was lost while it was done. `failed`: the outcome after an error."""
 
     operation: Operation[A, Any]
     do: Callable[[HostContext, OperationContext, A], Outcome]
@@ -117,7 +116,7 @@ PERFORMED: dict[str, Performed[Any]] = {each.operation.name: each for each in AL
 
 
 def perform(context: HostContext, work: OperationContext) -> Outcome:
-    """Do the work. Faults are part of the outcome; a failed build has left nothing behind, if that was possible.
+    """Do the operation. Faults are part of the outcome; a failed build has left nothing behind, if that was possible.
 
     Raises OperationLost (see `undo`).
     """
@@ -138,12 +137,12 @@ def perform(context: HostContext, work: OperationContext) -> Outcome:
 
 
 def undo(context: HostContext, work: OperationContext) -> None:
-    """The operation was lost while it was done: what would harm whoever has it now is gone."""
+    """Undo what would harm the worker that has claimed the operation while this host did it."""
     PERFORMED[work.operation.kind].undo(context, work)
 
 
 def _fault(context: HostContext, error: Exception) -> Fault:
-    """The fault as the user reads it: our own errors' words; of anything else only its kind."""
+    """The fault as the user reads it: the message of a PolycellError; of any other error only its class."""
     message = str(error) if isinstance(error, PolycellError) else f"Unexpected {type(error).__name__}."
     code = error.status if isinstance(error, PolycellError) and error.status != 503 else 500
     details = "".join(traceback.format_exception(error))

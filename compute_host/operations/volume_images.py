@@ -1,7 +1,7 @@
 """Images of servers that boot from a volume: snapshots of all their volumes, and an image without content that names
 them.
 
-May be done again after a restart in the middle of it: the snapshots are found by their mark.
+They may be made again after a restart in the middle: the snapshots are found by their mark.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ FORMAT = "raw"
 
 
 def with_snapshots(context: HostContext, work: OperationContext, image: NewImage) -> NewImage:
-    """The image as it will be; a snapshot of each volume is there. Raises VolumeNotFound, VolumeUnavailable,
+    """Take a snapshot of each volume. Returns the image with them. Raises VolumeNotFound, VolumeUnavailable,
     OverQuota, PeerUnavailable."""
     if context.volumes is None:
         return image
@@ -45,19 +45,19 @@ def with_snapshots(context: HostContext, work: OperationContext, image: NewImage
 
 
 def empty(path: Path) -> str:
-    """The image's content: none."""
+    """Write an empty content of the image."""
     path.touch()
     return FORMAT
 
 
 def forget(context: HostContext, work: OperationContext, image_id: str) -> None:
-    """No snapshot is left that was taken for the image. Raises PeerUnavailable, VolumeUnavailable."""
+    """Delete the snapshots that were taken for the image. Raises PeerUnavailable, VolumeUnavailable."""
     if context.volumes is not None and work.instance.volume_backed:
         forget_snapshots(context.volumes, _owners(work), image_id)
 
 
 def _owners(work: OperationContext) -> Context:
-    """Snapshots are of the server's project, whoever asks for the image."""
+    """A context of the server's project, which the snapshots belong to, whichever user requested the image."""
     return replace(work.ctx, project_id=work.instance.project_id)
 
 

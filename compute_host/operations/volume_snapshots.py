@@ -1,7 +1,7 @@
 """Snapshots of attached volumes, taken by the host because the volume is a file that its guest writes to.
 
-The block storage service asks for them and waits for a report. Success is reported from here, before the operation
-ends; a failure by the conductor that ends it. Each may be done again after a restart in the middle.
+The block storage service requests them and waits for a report. This module reports success, before the operation
+ends; the conductor that ends it reports a failure. Each function may run again after a restart in the middle.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from compute_host.virt.driver import VolumeSnapshots
 
 
 def take(context: HostContext, work: OperationContext, arguments: SnapshotArguments) -> Outcome:
-    """The guest writes to the new file, and the service knows it. Raises NotYet, VolumeNotFound, DriverError."""
+    """Make the guest write to the new file, and report that. Raises NotYet, VolumeNotFound, DriverError."""
     device = _device(work, arguments.volume_id)
     _driver(context).snapshot_volume(work.instance.uuid, device, arguments.snapshot_id, arguments.new_file)
     return _report(context, work, arguments.snapshot_id, "creating")
 
 
 def remove(context: HostContext, work: OperationContext, arguments: UnsnapshotArguments) -> Outcome:
-    """The snapshot's files are merged, and the service knows it. Raises like `take`."""
+    """Merge the snapshot's files, and report that to the service. Raises like `take`."""
     files = arguments.file_to_merge, arguments.merge_target_file
     device = _device(work, arguments.volume_id)
     _driver(context).remove_volume_snapshot(work.instance.uuid, device, arguments.snapshot_id, *files)

@@ -1,6 +1,6 @@
-"""Volumes on a host: made, connected, given to guests and taken back.
+"""Volumes on a host: made, connected, attached to guests and detached.
 
-Each may be done again after a restart in the middle of it: volumes are found by their mark, attachments by volume,
+Each function may run again after a restart in the middle of it: volumes are found by their mark, attachments by volume,
 instance and host.
 """
 
@@ -28,7 +28,7 @@ _USABLE = frozenset({"available", "reserved", "in-use", "attaching"})
 
 
 def bring(context: HostContext, work: OperationContext) -> OperationContext:
-    """The work with every volume of its instance there and connected to this host.
+    """Make every volume of the instance and connect it to this host. Returns the operation with the instance changed.
 
     Raises VolumeNotFound, VolumeUnavailable, NotSupported, Invalid, PeerUnavailable.
     """
@@ -44,21 +44,21 @@ def bring(context: HostContext, work: OperationContext) -> OperationContext:
 
 
 def complete(context: HostContext, work: OperationContext) -> None:
-    """The guest has the volumes that were brought."""
+    """Mark the attachments complete: the guest has the volumes."""
     for device in volumes(work.instance.block_devices):
         if device.attachment_id is not None:
             service_of(context).complete(work.ctx, device.attachment_id)
 
 
 def leave(context: HostContext, work: OperationContext) -> None:
-    """This host has no attachments of the instance's volumes any more."""
+    """Remove this host's attachments of the instance's volumes."""
     for device in volumes(work.instance.block_devices):
         if device.volume_id is not None:
             service_of(context).leave(work.ctx, device.volume_id, work.instance.uuid, context.host)
 
 
 def keep_reserved(context: HostContext, work: OperationContext) -> tuple[BlockDevice, ...]:
-    """The instance keeps its volumes, and no host has them. Answers its devices as they are then."""
+    """Reserve the volumes for the instance, without a host. Returns its devices as they are then."""
     kept = []
     for device in volumes(work.instance.block_devices):
         if device.volume_id is not None:
@@ -67,8 +67,8 @@ def keep_reserved(context: HostContext, work: OperationContext) -> tuple[BlockDe
 
 
 def leave_to_its_owner(context: HostContext, work: OperationContext) -> tuple[BlockDevice, ...]:
-    """This host has no attachments of the instance's volumes any more; those of one that waits for a host stay its own.
-    Answers the devices that have changed."""
+    """Remove this host's attachments of the instance's volumes; an instance without a host keeps them reserved.
+    Returns the devices that have changed."""
     instance = work.instance
     if instance.vm_state is not VmState.SHELVED_OFFLOADED or instance.task_state in (Task.DELETING, Task.UNSHELVING):
         leave(context, work)
@@ -77,7 +77,7 @@ def leave_to_its_owner(context: HostContext, work: OperationContext) -> tuple[Bl
 
 
 def reserve_only(context: HostContext, work: OperationContext, device: BlockDevice) -> BlockDevice:
-    """The device as it is then: its volume is the instance's, and this host has it no more."""
+    """Reserve the device's volume for the instance, and remove this host's attachment. Returns the device."""
     volume_id = device.volume_id or ""
     reserved = service_of(context).reserve(work.ctx, volume_id, work.instance.uuid)
     service_of(context).leave(work.ctx, volume_id, work.instance.uuid, context.host)
@@ -85,7 +85,7 @@ def reserve_only(context: HostContext, work: OperationContext, device: BlockDevi
 
 
 def attach(context: HostContext, work: OperationContext, arguments: DeviceArguments) -> Outcome:
-    """The guest has the device. After an error neither guest nor host have it."""
+    """Attach the device to the guest. After an error neither guest nor host have it."""
     device = _device(work, arguments.device)
     if device is None:
         return outcome_of(context, work)
@@ -106,7 +106,7 @@ def attach(context: HostContext, work: OperationContext, arguments: DeviceArgume
 
 
 def detach(context: HostContext, work: OperationContext, arguments: DeviceArguments) -> Outcome:
-    """Neither guest nor host have the device; the volume is free. Raises NotYet."""
+    """Detach the device from guest and host; the volume is free then. Raises NotYet."""
     device = _device(work, arguments.device)
     if device is None:
         return outcome_of(context, work)
@@ -120,8 +120,8 @@ def detach(context: HostContext, work: OperationContext, arguments: DeviceArgume
 
 
 def swap(context: HostContext, work: OperationContext, arguments: SwapArguments) -> Outcome:
-    """The device is the new volume, with what was on the old one where the driver can copy it; the old one is free.
-    After an error it is the old one, and the new one is free. Raises NotYet."""
+    """Replace the device's volume by the new one, with the old one's content where the driver can copy it; the old one
+    is free then. After an error the device is the old volume, and the new one is free. Raises NotYet."""
     old, new_id = _device(work, arguments.device), arguments.volume_id
     if old is None:
         return outcome_of(context, work)
@@ -150,7 +150,7 @@ def swap(context: HostContext, work: OperationContext, arguments: SwapArguments)
 
 
 def extend(context: HostContext, work: OperationContext, arguments: DeviceArguments) -> Outcome:
-    """The guest sees the size that the volume has now."""
+    """Report the volume's new size to the guest."""
     device = _device(work, arguments.device)
     if device is None or device.volume_id is None:
         return outcome_of(context, work)
@@ -161,7 +161,7 @@ def extend(context: HostContext, work: OperationContext, arguments: DeviceArgume
 
 
 def clean_up(context: HostContext, work: OperationContext) -> None:
-    """After a build that failed: the instance has no attachments at all. What can't be undone now is logged."""
+    """Remove all attachments of the instance after a failed build. What can't be undone now is logged."""
     if context.volumes is None or not volumes(work.instance.block_devices):
         return
     try:
@@ -171,7 +171,7 @@ def clean_up(context: HostContext, work: OperationContext) -> None:
 
 
 def _made(context: HostContext, work: OperationContext, device: BlockDevice) -> BlockDevice:
-    """The device with a volume that can be used, made for it if need be."""
+    """The device with its volume, which is made if there is none yet, once it can be used."""
     service, instance = service_of(context), work.instance
     if device.volume_id is None:
         wanted = NewVolume(
@@ -187,8 +187,8 @@ def _made(context: HostContext, work: OperationContext, device: BlockDevice) -> 
 
 
 def usable(context: HostContext, work: OperationContext, device: BlockDevice, polls: int = POLLS) -> BlockDevice:
-    """The device, once its volume can be used; looked at so often. Raises VolumeNotFound, VolumeUnavailable,
-    PeerUnavailable."""
+    """The device, once its volume can be used; it is polled at most `polls` times. Raises VolumeNotFound,
+    VolumeUnavailable, PeerUnavailable."""
     assert device.volume_id is not None
     service, never = service_of(context), threading.Event()
     for _ in range(polls):

@@ -1,4 +1,4 @@
-"""The driver seam and the drivers behind it."""
+"""The protocol of drivers, and the drivers."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from compute_host.virt.simulated import SimulatedDriver
 
 
 def make_driver(settings: HostSettings, timers: Timers, pool: Pool) -> Driver:
-    """The driver that `compute_driver` names. Raises Invalid for a name that we do not have."""
+    """The driver that `compute_driver` names. Raises Invalid for an unknown name."""
     if settings.compute_driver == "simulated.SimulatedDriver":
         return SimulatedDriver(settings, timers, pool)
     if settings.compute_driver == "libvirt.LibvirtDriver":

@@ -1,4 +1,4 @@
-"""What a compute host asks of a hypervisor. `Driver` is all that every driver must do; abilities that only some
+"""What a compute host needs of a hypervisor. `Driver` is what every driver must do; abilities that only some drivers
 have are protocols of their own. Every driver passes `tests/suites/driver.py`."""
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ GIB = 2**30
 
 @dataclass(frozen=True, slots=True)
 class Disk:
-    """One disk of a guest. `image` is a local file to start from, as the image service gave it (None: blank, or what
-    the guest has already); `image_format` is what the image's record claims.
+    """One disk of a guest. `image` is a local file with the initial content, as the image service sent it (None: blank,
+    or the guest's existing disk); `image_format` is what the image's record claims.
 
     `role`: root, ephemeral or swap.
     """
@@ -60,16 +60,16 @@ class GuestSpec:
     injected_files: tuple[InjectedFile, ...] = ()
     admin_password: str = ""
     kernel: Path | None = None
-    """With `ramdisk`: local files of an image that is booted without a loader (None: no such image, or what the
-    guest has already)."""
+    """With `ramdisk`: local files of an image that is booted without a loader (None: no such image, or the guest's
+    existing files)."""
     ramdisk: Path | None = None
     config_drive: tuple[DriveFile, ...] | None = None
-    """None: the guest has no config drive, or the one that it has already. Passwords and files that stand on it are
-    known only while the guest is built."""
+    """None: the guest has no config drive, or keeps its existing one. Passwords and files on it are known only while
+    the guest is built."""
     cell: str = ""
     """Name of the cell, when it is known."""
     fence: int = 0
-    """Of the operation that this is done for."""
+    """The context of the operation."""
 
     @property
     def image_properties(self) -> dict[str, str]:
@@ -90,12 +90,12 @@ PowerListener = Callable[[str, PowerState], None]
 """Called with uuid and the new state when a guest changes by itself. Must return quickly; any thread."""
 
 Returned = Callable[[], None]
-"""Called when the hypervisor answers again after it was away: the host may have been started anew. Must return quickly;
-any thread."""
+"""Called when the hypervisor answers again after a time without answers: the host may have been restarted. Must return
+quickly; any thread."""
 
 
 def unheard() -> None:
-    """Nobody wants to know."""
+    """A listener that does nothing."""
 
 
 class Driver(Protocol):
@@ -108,16 +108,16 @@ class Driver(Protocol):
         """Connect and begin to report power changes. Raises DriverError."""
 
     def stop(self) -> None:
-        """Disconnect; guests run on."""
+        """Disconnect; guests keep running."""
 
     def nodes(self) -> tuple[NodeReport, ...]:
         """The nodes this driver manages, with what they have and use now."""
 
     def guests(self) -> tuple[Guest, ...]:
-        """Every guest on the host, whoever made it."""
+        """Every guest on the host, also those that other software made."""
 
     def power_state(self, uuid: str) -> PowerState:
-        """What the hypervisor says now, not what was last asked of it."""
+        """The guest's state in the hypervisor now, not the last one that was requested."""
 
     def spawn(self, spec: GuestSpec) -> None:
         """Create and start the guest; after any error nothing of it is left. When it runs already, nothing happens.
@@ -132,7 +132,7 @@ class Driver(Protocol):
         """Start the guest from its disks. Running already: nothing happens."""
 
     def power_off(self, uuid: str, *, graceful_seconds: float) -> None:
-        """Ask the guest to shut down, pull the plug after `graceful_seconds` (0: at once). Off already: nothing."""
+        """Have the guest shut down, and turn it off after `graceful_seconds` (0: at once). Off already: no error."""
 
     def reboot(self, spec: GuestSpec, *, hard: bool) -> None:
         """Restart the guest. `hard` works from any power state, also for a guest whose definition was lost."""
@@ -145,54 +145,54 @@ class Driver(Protocol):
         """Save the guest's memory to disk and stop it."""
 
     def resume(self, spec: GuestSpec) -> None:
-        """Go on from saved memory. Running already: nothing happens."""
+        """Continue from saved memory. Running already: nothing happens."""
 
 
 @runtime_checkable
 class ConsoleLog(Protocol):
-    """A driver that keeps what guests print on their serial console."""
+    """A driver that stores what guests print on their serial console."""
 
     def console_output(self, uuid: str) -> str:
-        """All that is kept of the console log."""
+        """The stored end of the console log."""
 
 
 @runtime_checkable
 class Movable(Protocol):
-    """A driver whose guests can go to another host, and come from one.
+    """A driver whose guests can move to another host, and from one.
 
-    Migrate data is JSON: what one driver of the kind gives, another takes. A guest that goes stays where it is, not
+    Migrate data is JSON, understood by all drivers of the kind. A guest that moves stays on its source host, not
     running, until `destroy`; so each move can be undone by starting it again.
     """
 
     def pack(self, uuid: str) -> dict[str, object]:
-        """The migrate data of a guest that is off, disks and all. Raises GuestNotFound, DriverError (also when it
+        """The migrate data of a guest that is off, with its disks. Raises GuestNotFound, DriverError (also when it
         runs)."""
 
     def send(self, uuid: str) -> dict[str, object]:
-        """The migrate data of a running (or paused) guest, taken while it ran; it stands still when this returns, and
-        goes on by `power_on`. Sent already: the same migrate data. Raises GuestNotFound, DriverError."""
+        """The migrate data of a running (or paused) guest, taken while it ran; it is stopped when this returns, and
+        `power_on` continues it. Sent already: the same migrate data. Raises GuestNotFound, DriverError."""
 
     def receive(self, spec: GuestSpec, migrate_data: dict[str, object] | None) -> None:
-        """The guest is here as `spec` says and does not run. Without migrate data it is made from the disks of `spec`.
-        There already, and not running: it is given the size that `spec` says, and the disks in another host's
-        migrate data. After any error nothing new is left, and what was there is as it was. Raises ImageUnacceptable,
-        HostOutOfSpace, DriverError (also when it runs)."""
+        """Make the guest here as `spec` says, not running. Without migrate data it is made from the disks of `spec`.
+        A guest that is here already, and does not run, gets the size of `spec`, and the disks in another host's
+        migrate data. After any error nothing new is left, and an existing guest is unchanged. Raises
+        ImageUnacceptable, HostOutOfSpace, DriverError (also when it runs)."""
 
     def arrive(self, spec: GuestSpec, migrate_data: dict[str, object]) -> None:
-        """A guest that was sent while it ran goes on here as it was there; where it was sent from, as it was. Runs
-        already: nothing happens."""
+        """Continue a guest that was sent while it ran, as it was there; on the host that sent it, as it was before. It
+        runs already: nothing happens."""
 
 
 @runtime_checkable
 class LiveMigrations(Protocol):
-    """A driver that can be asked about guests that are being sent to another host (`Movable.send`)."""
+    """A driver that reports and controls outgoing migrations (`Movable.send`)."""
 
     def sending(self, uuid: str) -> OutgoingMigration | None:
-        """How far it is; None when the guest is not being sent now."""
+        """The progress of the guest's outgoing migration; None when there is none."""
 
     def steer_sending(self, uuid: str, *, finish: bool) -> bool:
-        """The sending that is under way ends as soon as it can: done (`finish`), or given up, the guest running on.
-        False: the guest is not being sent now."""
+        """The guest's outgoing migration ends as soon as it can: force-completed (`finish`), or aborted, and the guest
+        keeps running here. False: there is none now."""
 
 
 @runtime_checkable
@@ -200,7 +200,7 @@ class Snapshots(Protocol):
     """A driver that can copy the root disk of a guest that is off."""
 
     def snapshot(self, uuid: str, target: Path) -> str:
-        """The file holds all that is on the guest's root disk, and can be started from. Answers its disk format. An
+        """Copy the guest's root disk to the file, from which a guest can be started. Returns its disk format. An
         earlier file of that name is replaced. Raises GuestNotFound, DriverError (also when the guest runs)."""
 
 
@@ -209,7 +209,8 @@ class LiveSnapshots(Protocol):
     """A driver that can copy the root disk of a guest that runs, which goes on meanwhile."""
 
     def snapshot_running(self, uuid: str, target: Path) -> str:
-        """As `Snapshots.snapshot`, in any power state; as after a power cut. Raises GuestNotFound, DriverError."""
+        """As `Snapshots.snapshot`, in any power state; the copy is as after a power cut. Raises GuestNotFound,
+        DriverError."""
 
 
 @runtime_checkable
@@ -217,7 +218,7 @@ class Passwords(Protocol):
     """A driver that can change a password in a guest that runs."""
 
     def set_admin_password(self, spec: GuestSpec, password: str) -> None:
-        """The guest's administrator has this password. Raises GuestNotFound, NotSupported, DriverError."""
+        """Set the password of the guest's administrator. Raises GuestNotFound, NotSupported, DriverError."""
 
 
 @runtime_checkable
@@ -225,7 +226,7 @@ class CrashDumps(Protocol):
     """A driver that can make a guest write a dump of itself."""
 
     def trigger_crash_dump(self, uuid: str) -> None:
-        """The guest has had an interrupt at which, if it is made so, it writes its memory to disk. Raises
+        """Send the guest an interrupt on which, if it is configured so, it writes its memory to disk. Raises
         GuestNotFound, DriverError (also when it does not run)."""
 
 
@@ -243,24 +244,24 @@ class Rescuable(Protocol):
     """A driver that can start a guest from another disk than its own."""
 
     def rescue(self, spec: GuestSpec, *, stable: bool) -> None:
-        """The guest, which is off, runs from a new disk that begins as the root disk of `spec`; its own are attached
-        behind that one, or with `stable` where they always are. Rescued already: the same again, from a new disk.
+        """Start the guest, which is off, from a new disk with the image of the root disk of `spec`; its own disks are
+        attached behind that one, or with `stable` keep their places. Rescued already: the same again, from a new disk.
         Raises GuestNotFound, ImageUnacceptable, DriverError."""
 
     def unrescue(self, spec: GuestSpec) -> None:
-        """The guest runs from its own disks, and the rescue disk is gone. So already: nothing happens. Raises
+        """Start the guest from its own disks, and remove the rescue disk. Not rescued: nothing happens. Raises
         GuestNotFound, DriverError."""
 
 
 @runtime_checkable
 class Interfaces(Protocol):
-    """A driver that can give a guest another network card, and take one away, running or off."""
+    """A driver that can attach network interfaces to a guest, and detach them, running or off."""
 
     def attach_interface(self, spec: GuestSpec, vif: Vif) -> None:
-        """The guest has a card for the port. Has it already: nothing happens. Raises GuestNotFound, DriverError."""
+        """Attach an interface for the port. Attached already: nothing happens. Raises GuestNotFound, DriverError."""
 
     def detach_interface(self, uuid: str, vif: Vif) -> None:
-        """The guest has no card for the port. Has none, or is not there: no error. Raises DriverError."""
+        """Detach the port's interface. No such interface, or no such guest: no error. Raises DriverError."""
 
 
 @runtime_checkable
@@ -269,48 +270,48 @@ class Attachable(Protocol):
     `block_devices`); the host is connected to them by then."""
 
     def attach_volume(self, uuid: str, device: BlockDevice) -> None:
-        """The guest has the volume, running or not. It has it already: nothing happens. Raises GuestNotFound,
+        """Attach the volume to the guest, running or not. Attached already: nothing happens. Raises GuestNotFound,
         DriverError."""
 
     def detach_volume(self, uuid: str, device: BlockDevice) -> None:
-        """The guest does not have the volume. No such guest, no such volume: no error. Raises DriverError."""
+        """Detach the volume from the guest. No such guest, no such volume: no error. Raises DriverError."""
 
     def extend_volume(self, uuid: str, device: BlockDevice) -> None:
-        """The guest sees the size that the device has now. Raises GuestNotFound, DriverError."""
+        """Report the device's new size to the guest. Raises GuestNotFound, DriverError."""
 
 
 @runtime_checkable
 class Mountable(Protocol):
-    """A driver whose guests can have shares. What an instance has (`GuestSpec.instance`, `shares`) is mounted on the
-    host and handed to its guest when that starts, and is mounted no more when it is off; the host is let in by then."""
+    """A driver whose guests can have shares. The instance's shares (`GuestSpec.instance`, `shares`) are mounted on the
+    host and passed to its guest when that starts, and unmounted when it is off; the host has access by then."""
 
     def mounts(self, uuid: str) -> dict[str, str]:
-        """What the guest has of them now: where each comes from, by its tag. Raises GuestNotFound."""
+        """The shares that the guest has now: the export location of each, by its tag. Raises GuestNotFound."""
 
 
 @runtime_checkable
 class Diagnosable(Protocol):
-    """A driver that can tell how a guest is doing."""
+    """A driver that reports diagnostics of guests."""
 
     def diagnostics(self, uuid: str) -> GuestDiagnostics:
-        """As of now. Raises GuestNotFound, DriverError."""
+        """The guest's diagnostics as of now. Raises GuestNotFound, DriverError."""
 
 
 @runtime_checkable
 class HostSwitch(Protocol):
     """A driver that can switch its host off and on.
 
-    While the host is off, or starting, every verb raises DriverError, and so does `nodes`. Its guests are off, of which
-    the listener hears nothing: that the cell last knew them running is how those are found that run again. `returned`
-    is called when the host is up.
+    While the host is off, or starting, every verb raises DriverError, and so does `nodes`. Its guests are off, which is
+    not reported to the listener: so the cell still knows which of them ran, and those are started again. `returned` is
+    called when the host is up.
     """
 
     def switch_host(self, action: PowerAction) -> None:
-        """The host is off, or it has begun to start. So already: nothing happens. Raises Invalid for a reboot of a host
-        that is off, DriverError."""
+        """Switch the host off, or begin to start it. Nothing happens when it is so already. Raises Invalid for a reboot
+        of a host that is off, DriverError."""
 
     def host_is_on(self) -> bool:
-        """Neither off nor starting. Raises DriverError."""
+        """Whether the host is neither off nor starting. Raises DriverError."""
 
 
 @runtime_checkable
@@ -318,7 +319,7 @@ class Maintainable(Protocol):
     """A driver whose host can be in maintenance, also across restarts."""
 
     def set_maintenance(self, on: bool) -> None:
-        """`spawn` and `receive` raise DriverError for guests that are not here yet; with `on` false not any more."""
+        """With `on`, `spawn` and `receive` raise DriverError for guests that are not here yet; else no more."""
 
 
 @runtime_checkable
@@ -326,11 +327,11 @@ class VolumeSnapshots(Protocol):
     """A driver that can take snapshots of volumes which are files that its guests write to."""
 
     def snapshot_volume(self, uuid: str, device: BlockDevice, snapshot_id: str, new_file: str) -> None:
-        """The guest writes to the new file, behind which is what the volume was. So already: nothing happens. Raises
-        GuestNotFound, DriverError."""
+        """Make the guest write to the new file, which has the volume's old file as its backing file. Done already:
+        nothing happens. Raises GuestNotFound, DriverError."""
 
     def remove_volume_snapshot(
         self, uuid: str, device: BlockDevice, snapshot_id: str, merged: str | None, target: str | None
     ) -> None:
-        """The first file's content is in the second one (None: the one in use, the one behind it), and the snapshot is
-        not there any more. So already: nothing happens. Raises GuestNotFound, DriverError."""
+        """Merge the first file into the second one (None: the one in use, its backing file), which ends the snapshot.
+        Done already: nothing happens. Raises GuestNotFound, DriverError."""

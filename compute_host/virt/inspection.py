@@ -1,4 +1,4 @@
-"""Looking into an image before a guest starts from it: is it what it claims to be, is it safe, does it fit?"""
+"""The check of an image before a guest starts from it: is it of the claimed format, is it safe, does it fit?"""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ CLAIMS: dict[str, frozenset[str]] = {
     "vhdx": frozenset({"vhdx"}),
     "vmdk": frozenset({"vmdk"}),
 }
-"""What may be found in a file whose record claims the format."""
+"""By claimed format: the formats that the file's content may have."""
 VMDK_KINDS = ("monolithicSparse", "streamOptimized")
 LARGEST_BYTES = 2**46
 HEAD_BYTES = 2**23
@@ -54,7 +54,7 @@ def check(disk: Disk, image_id: str) -> int:
 
 
 class _Refused(Exception):
-    """Why an image is not taken."""
+    """Why an image is refused."""
 
 
 def _virtual_size(path: Path, claimed: str) -> int:
@@ -83,9 +83,9 @@ def _virtual_size(path: Path, claimed: str) -> int:
 
 
 def _formats(path: Path, *, whole: bool) -> list[format_inspector.FileInspector]:
-    """The formats that the file's content is of; none or only `raw` when it is of no known one.
+    """The formats of the file's content; none or only `raw` when it is of no known one.
 
-    All but VMDK's footer stands at a file's head; `whole` reads on to its end.
+    All but VMDK's footer are at a file's head; `whole` reads on to its end.
     """
     with path.open("rb") as file:
         wrapper = format_inspector.InspectWrapper(file)

@@ -1,4 +1,4 @@
-"""How long the host has been up, in the words of uptime(1): what a report of its node tells operators."""
+"""How long the host has been up, in the form of uptime(1), for the reports of its node."""
 
 from __future__ import annotations
 

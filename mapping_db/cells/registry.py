@@ -1,4 +1,4 @@
-"""Cells on demand: opening a cell's database and queue at first use, and keeping a sick one from costing others."""
+"""Cells on demand: a cell's database and queue are opened at first use, and a sick cell costs the others nothing."""
 
 from __future__ import annotations
 
@@ -30,18 +30,18 @@ __all__ = ["CELL0_UUID", "Cell", "CellDatabase", "CellHealth", "CellMapping", "C
 log = logging.getLogger(__name__)
 
 LATENESS_EXPONENT = 3
-"""A check that comes n times as late as it should counts 1/n³ of one: on a starved machine the missing answer is more
-likely ours than the cell's."""
+"""A check that is n times as late as it should be counts as 1/n³ of one: on an overloaded machine a missing answer is
+more likely this process's fault than the cell's."""
 
 T = TypeVar("T")
 
 DRAIN_SECONDS = 5.0
-"""For so long nobody may have been in a server that the topology no longer names before it is closed."""
+"""How long a server that the topology no longer names must have been unused before it is closed."""
 
 
 @dataclass(frozen=True, slots=True)
 class CellSettings:
-    """The process's own URLs fill the templates of cell mappings; the rest bounds what one cell may cost."""
+    """The process's own URLs fill the templates of cell mappings; the other settings limit what one cell may cost."""
 
     database_connection: str = ""
     transport_url: str = ""
@@ -51,14 +51,14 @@ class CellSettings:
     calls: int = 32
     """Messages in flight to one cell's queue at a time, calls with their answers among them."""
     threads: int = 4
-    """For asking many cells at once, of one cell."""
+    """Threads that one cell may use while many cells are read at once."""
     idle_seconds: float = 600.0
     poll_seconds: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """An opened cell: a value for as long as one request lasts; nothing connects before it is used."""
+    """An opened cell: a value for the length of one request; it connects when it is used."""
 
     mapping: CellMapping
     db: CellDatabase
@@ -76,13 +76,13 @@ class Cell:
 
     @property
     def name(self) -> str:
-        """What to call it in logs and errors."""
+        """The cell in logs and errors."""
         return self.mapping.shown
 
 
 @dataclass(frozen=True, slots=True)
 class CellHealth:
-    """How a cell looks from this process; a server that was never used here looks well."""
+    """A cell's health as this process sees it; a server that was never used here counts as healthy."""
 
     mapping: CellMapping
     database: ServerHealth
@@ -101,7 +101,7 @@ class Cells:
         open_database: OpenDatabase = Database,
         watched: Sequence[Guard] = (),
     ) -> None:
-        """`watched`: guards of other servers, to be looked after as the cells' own are."""
+        """`watched`: guards of other servers, to be checked like the cells' own."""
         self._watched = tuple(watched)
         self._settings = settings or CellSettings()
         self._clock, self._open_transport, self._open_database = clock, open_transport, open_database
@@ -127,7 +127,7 @@ class Cells:
         self.close()
 
     def start(self) -> None:
-        """Follow the topology, and watch over what is in flight, from now on."""
+        """Begin to follow the topology and to check the requests in flight."""
         for loop in self._loops:
             loop.start()
 
@@ -143,7 +143,7 @@ class Cells:
             server.shut()
 
     def refresh(self) -> None:
-        """Take over what the global database says now. Raises DatabaseUnavailable."""
+        """Read the topology from the global database now. Raises DatabaseUnavailable."""
         self._topology.read()
         self._adopt()
 
@@ -152,7 +152,7 @@ class Cells:
         return tuple(self._topology.current().by_id.values())
 
     def snapshot(self) -> Snapshot:
-        """The newest known topology; asks nobody. Raises DatabaseUnavailable only when nothing is known yet."""
+        """The newest known topology, without a query. Raises DatabaseUnavailable only when none is known yet."""
         return self._topology.current()
 
     def open(self, cell_id: int) -> Cell:
@@ -175,9 +175,8 @@ class Cells:
     ) -> Gathered[T]:  # fmt: skip
         """Do `work` on every cell at once; answers and failures, both values, by the one deadline.
 
-        With one cell it is done on the caller's thread; and so it is with `reads`, which says that the work does
-        nothing but read the cell's database, where that is a local file. An error that is none of ours flies: it is
-        a bug.
+        With one cell it is done on the caller's thread; so is the work on a cell whose database is a local file, if
+        it only reads that (`reads`). An error that is no PolycellError is a bug and propagates.
         """
         failures: dict[int, PolycellError] = {}
         works: dict[int, Callable[[], T]] = {}
@@ -195,8 +194,8 @@ class Cells:
         return Gathered(gathered.answers, {**failures, **gathered.failures}) if failures else gathered
 
     def ask(self, cell_id: int, work: Callable[[Cell], T], *, here: bool = False) -> Pending[T]:
-        """Have `work`, which reads the cell's database, begun on one cell; with `here`, or when the database is a local
-        file, it is done on the caller's thread. Never raises what the work raises."""
+        """Begin `work`, which reads the cell's database, on one cell; with `here`, or when the database is a local
+        file, it is done on the caller's thread. The work's errors are in the result, and not raised here."""
         try:
             cell = self.open(cell_id)
         except PolycellError as error:
@@ -211,7 +210,7 @@ class Cells:
         return pending
 
     def health(self) -> dict[int, CellHealth]:
-        """How each known cell looks from this process, by cell id."""
+        """The health of each known cell as this process sees it, by cell id."""
         known = self._topology.newest
         found = {}
         for mapping in known.by_id.values() if known is not None else ():
@@ -236,7 +235,7 @@ class Cells:
             return self._cells[cell_id]
 
     def _made(self, mapping: CellMapping, before: Cell | None) -> Cell:
-        """A cell with this mapping, going on with the servers that are the same as before."""
+        """A cell with this mapping, which keeps the servers that are the same as before."""
         settings = self._settings
         if before is not None and before.db.url == mapping.database_connection:
             db = before.db
@@ -259,7 +258,7 @@ class Cells:
             self._adopt()
 
     def _adopt(self) -> None:
-        """Make opened cells agree with the newest snapshot; servers that are left out drain and close."""
+        """Make opened cells agree with the newest snapshot; servers that it no longer names are drained and closed."""
         known = self._topology.newest
         if known is None:
             return

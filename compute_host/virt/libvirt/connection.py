@@ -1,4 +1,4 @@
-"""The one connection of a host to its libvirtd: opened when needed, opened again when libvirtd has been away."""
+"""The one connection of a host to its libvirtd: opened when needed, and again after libvirtd was down."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ log = logging.getLogger(__name__)
 
 KEEPALIVE_SECONDS, KEEPALIVE_COUNT = 5, 3
 EventListener = Callable[[str, int, int], None]
-"""Called with uuid, event and detail, on the thread of libvirt's events: must only take note."""
+"""Called with uuid, event and detail, on the thread of libvirt's events, which it must not block."""
 
 _loop_lock = threading.Lock()
 _loop: threading.Thread | None = None
@@ -44,7 +44,7 @@ class Connection:
 
     @contextlib.contextmanager
     def use(self, uuid: str = "") -> Iterator[Any]:
-        """The open connection (a virConnect); what libvirt raises inside becomes an error of ours.
+        """The open connection (a virConnect); errors of libvirt inside become errors of this package.
 
         Raises GuestNotFound (of `uuid`), HostOutOfSpace, DriverError.
         """
@@ -57,7 +57,7 @@ class Connection:
             raise named(error, uuid) from error
 
     def open(self) -> None:
-        """Raises DriverError."""
+        """Connect, if there is no connection. Raises DriverError."""
         with self._lock:
             self._closed = False
         with self.use():
@@ -112,7 +112,7 @@ class Connection:
 
 
 def named(error: libvirt.libvirtError, uuid: str = "") -> DriverError:
-    """The error of ours that says the same."""
+    """The DriverError for an error of libvirt."""
     if error.get_error_code() == libvirt.VIR_ERR_NO_DOMAIN:
         return GuestNotFound(uuid=uuid)
     words = str(error)
@@ -136,7 +136,7 @@ def _release(connection: Any) -> None:
 
 
 def _run_events() -> None:
-    """libvirt's events run on one thread of the process, shared by all connections, from the first one on."""
+    """Run libvirt's events on one thread of the process, shared by all connections, from the first one on."""
     global _loop
     with _loop_lock:
         if _loop is None:
@@ -151,4 +151,4 @@ def _events() -> None:
         try:
             libvirt.virEventRunDefaultImpl()
         except libvirt.libvirtError as error:
-            log.warning("libvirt's events stumbled", extra=about(None, reason=error))
+            log.warning("libvirt's event loop failed, going on", extra=about(None, reason=error))

@@ -1,4 +1,4 @@
-"""How a guest is doing, as libvirt counts it."""
+"""A guest's diagnostics, as libvirt counts them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _WORDS = {PowerState.NOSTATE: "pending", PowerState.SHUTDOWN: "shutdown"}
 
 
 def of(found: Any, hypervisor: str) -> GuestDiagnostics:
-    """Counters are there only while the guest runs. Raises libvirtError."""
+    """The guest's diagnostics; there are counters only while it runs. Raises libvirtError."""
     state = states.of(found)
     tree = ElementTree.fromstring(found.XMLDesc(0))
     running = bool(found.isActive())
@@ -52,7 +52,7 @@ def _nic(found: Any, element: ElementTree.Element, running: bool) -> NicUse:
         return use
     try:
         received, got, bad, lost, sent, gone, wrong, dropped = found.interfaceStats(use.device)
-    except libvirt.libvirtError:  # a card without a link on the host
+    except libvirt.libvirtError:  # an interface without a link on the host
         return use
     return NicUse(
         mac=use.mac, device=use.device, rx_octets=received, rx_packets=got, rx_errors=bad, rx_drop=lost,

@@ -1,4 +1,4 @@
-"""A guest in libvirt's words: a pure function from what it is to its domain XML."""
+"""A guest's domain XML: a pure function of its spec."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ ElementTree.register_namespace("polycell", NAMESPACE)
 
 @dataclass(frozen=True, slots=True)
 class LaidDisk:
-    """A disk as it lies in the guest's directory. `role`: root, ephemeral or swap."""
+    """A disk's file in the guest's directory. `role`: root, ephemeral or swap."""
 
     role: str
     path: Path
@@ -49,7 +49,7 @@ class Laid:
 
 @dataclass(frozen=True, slots=True)
 class Choices:
-    """What the host decides for all its guests."""
+    """The host's settings for all its guests."""
 
     host: str
     kvm: bool
@@ -67,12 +67,12 @@ def domain_name(prefix: str, uuid: str) -> str:
 
 
 def tap_name(port_id: str) -> str:
-    """A link's name is at most 15 characters long."""
+    """The name of the port's tap device, which may have at most 15 characters."""
     return f"tap{port_id[:11]}"
 
 
 def render(spec: GuestSpec, laid: Laid, choices: Choices) -> str:
-    """The guest's domain XML. Raises DriverError for what cannot be had."""
+    """The guest's domain XML. Raises DriverError for what is not supported."""
     instance, flavor, properties = spec.instance, spec.instance.flavor, spec.image_properties
     machine = properties.get("hw_machine_type") or choices.machine
     pcie = "q35" in machine
@@ -102,7 +102,7 @@ def render(spec: GuestSpec, laid: Laid, choices: Choices) -> str:
 
 
 def owner(metadata_xml: str) -> str:
-    """The host that a guest's metadata names, as libvirt gives them: without the namespace they were asked for by.
+    """The host that a guest's metadata names; libvirt returns them without their namespace.
 
     Empty when they don't name one.
     """
@@ -119,7 +119,7 @@ def _add(parent: Element, tag: str, text: str | None = None, **attributes: str) 
 
 
 def _speakable(text: str) -> str:
-    """XML has no way to say some characters, not even quoted."""
+    """The text without the characters that XML can't have, not even quoted."""
     return _UNSPEAKABLE.sub("\ufffd", text)
 
 
@@ -235,7 +235,7 @@ def _driver(disk: Element, kind: str, cache: str | None) -> None:
 
 
 def interface(spec: GuestSpec, vif: Vif, choices: Choices) -> str:
-    """The XML of a network card for the port. Raises DriverError for what cannot be had."""
+    """The XML of a network interface for the port. Raises DriverError for what is not supported."""
     devices = Element("devices")
     _nic(devices, vif, spec.image_properties, choices)
     return ElementTree.tostring(devices[0], encoding="unicode")

@@ -38,7 +38,7 @@ def make(files: tuple[DriveFile, ...], target: Path, kind: str, mkisofs: str) ->
 
 
 def run(command: Sequence[str | Path]) -> str:
-    """What the command printed. Raises HostOutOfSpace, DriverError; a command that hangs is ended."""
+    """Run the command. Returns what it printed. Raises HostOutOfSpace, DriverError; a command that hangs is killed."""
     words = [str(word) for word in command]
     program = shutil.which(words[0], path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
     if program is None:
@@ -59,7 +59,7 @@ def run(command: Sequence[str | Path]) -> str:
 
 
 def from_os(what: str, error: OSError) -> DriverError:
-    """The error of ours that says the same."""
+    """The DriverError for an OSError."""
     words = f"{what}: {error.strerror or error}"
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return HostOutOfSpace(reason=words)

@@ -40,7 +40,7 @@ _GONE = (
 
 
 class LibvirtDriver:
-    """See `virt.driver.Driver`. A guest is ours when its domain's metadata names our host."""
+    """See `virt.driver.Driver`. A guest is this host's when its domain's metadata names the host."""
 
     def __init__(self, settings: HostSettings, clock: Clock) -> None:
         self._settings, self._clock = settings, clock
@@ -49,7 +49,7 @@ class LibvirtDriver:
         uri = settings.libvirt.connection_uri or "qemu:///system"
         self._connection = Connection(uri, self._happened, self._watch.await_return)
         self._gate = Gates().held
-        """One verb at a time makes or removes a guest."""
+        """Locked while a verb makes or removes a guest: one at a time."""
         self._stopped = threading.Event()
         self._known: tuple[node.Capabilities, bool] | None = None
         self._node_uuid = ""
@@ -75,7 +75,7 @@ class LibvirtDriver:
         return (node.report(self._settings, self._node_uuid, known, host, self._use(), kvm=kvm),)
 
     def guests(self) -> tuple[Guest, ...]:
-        """Also those of which only a directory is left, begun or lost (NOSTATE)."""
+        """Also those that have only a directory, begun or lost (NOSTATE)."""
         with self._connection.use() as connection:
             found = {each.UUIDString(): states.of(each) for each in self._ours(connection)}
         for uuid in self._storage.uuids():
@@ -214,7 +214,7 @@ class LibvirtDriver:
             connection.defineXML(text).create()
 
     def _is_made(self, uuid: str) -> bool:
-        """Whether a guest stands as a spawn leaves it, or as its user has left it since."""
+        """Whether the guest is complete: as a spawn has made it, and perhaps changed by its user since."""
         with self._connection.use(uuid) as connection:
             found = self._find(connection, uuid)
             return found is not None and bool(found.isActive()) and self._storage.is_whole(uuid)
@@ -235,7 +235,7 @@ class LibvirtDriver:
             log.warning("remains of a failed spawn not removed", extra=about(None, instance=uuid, reason=error))
 
     def _shut_down(self, found: Any, seconds: float) -> bool:
-        """Ask the guest to shut down, again and again. Whether it did within that time."""
+        """Request the guest's shutdown, repeatedly. Returns whether it shut down within that time."""
         begun, requested = self._clock.monotonic(), -ASK_AGAIN_SECONDS
         while True:
             if not found.isActive():
@@ -245,14 +245,14 @@ class LibvirtDriver:
                 return False
             if passed - requested >= ASK_AGAIN_SECONDS:
                 requested = passed
-                with contextlib.suppress(libvirt.libvirtError):  # it may have gone this very moment
+                with contextlib.suppress(libvirt.libvirtError):  # it may have just shut down
                     found.shutdownFlags(libvirt.VIR_DOMAIN_SHUTDOWN_ACPI_POWER_BTN)
             self._clock.wait(self._stopped, min(LOOK_SECONDS, seconds - passed))
             if self._stopped.is_set():
                 raise DriverError(reason="The driver was stopped.")
 
     def _check_space(self, spec: GuestSpec) -> None:
-        """Raises HostOutOfSpace."""
+        """Raises HostOutOfSpace when the guest does not fit."""
         ratios, reserved, use = self._settings.ratios, self._settings.reserved, self._use()
         with self._connection.use() as connection:
             host = connection.getInfo()
@@ -280,7 +280,7 @@ class LibvirtDriver:
         return (each for each in connection.listAllDomains(0) if states.owner(each) == self._settings.host)
 
     def _find(self, connection: Any, uuid: str) -> Any | None:
-        """The guest's domain, if there is one and it is ours."""
+        """The guest's domain, if there is one and it is this host's."""
         try:
             found = connection.lookupByUUIDString(uuid)
         except libvirt.libvirtError as error:
@@ -329,7 +329,7 @@ class LibvirtDriver:
             self._watch.examine(uuid)
 
     def _noted(self, uuid: str) -> None:
-        """A verb is done: what it led to is no news."""
+        """Record the guest's state after a verb, so that it is not reported as a change."""
         with contextlib.suppress(PolycellError):
             self._watch.note(uuid, self.power_state(uuid))
 
@@ -339,7 +339,7 @@ class LibvirtDriver:
 
 
 def _pull_the_plug(found: Any) -> None:
-    """The guest does not run. Did not run: nothing."""
+    """Turn the guest off. Off already: nothing happens."""
     try:
         if found.isActive():
             found.destroy()

@@ -1,4 +1,4 @@
-"""One at a time for each guest."""
+"""Locks by guest: one verb at a time for each guest."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 
 class Gates:
-    """A lock for each name that somebody holds or waits for; may be taken again by the thread that holds it."""
+    """A lock for each name that a thread has locked or waits for; the thread that has it may lock it again."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()

@@ -1,4 +1,4 @@
-"""Network cards of a guest, as it runs now and as it will be started the next time."""
+"""Network interfaces of a guest, in its running and in its stored definition."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ import libvirt
 
 
 def without(found: Any, mac: str) -> list[int]:
-    """The flags of those definitions of the guest that have no such card."""
+    """The flags of those of the guest's definitions that lack the interface."""
     return [flag for flag, cards in _definitions(found) if mac not in cards]
 
 
 def having(found: Any, mac: str) -> list[tuple[int, str]]:
-    """The flags of those definitions of the guest that have the card, with its XML there."""
+    """The flags of those of the guest's definitions that have the interface, with its XML there."""
     return [
         (flag, ElementTree.tostring(cards[mac], encoding="unicode"))
         for flag, cards in _definitions(found)

@@ -45,14 +45,14 @@ _ABLE = (
 )
 _CONVERTED = ("QED", "VDI", "VHD", "VHDX", "VMDK")
 _TRANSLATED = ["mmx", "pni", "sse", "sse2"]
-"""Of the processor that QEMU's plain translation gives, on whatever machine."""
+"""The features of the processor that QEMU's translation (TCG) emulates, on any machine."""
 _FEATURES = {"pni": "SSE3", "sse4.1": "SSE41", "sse4.2": "SSE42", "sse4a": "SSE4A", "aes": "AESNI", "fma": "FMA3"}
 _HIDDEN_TYPES = {"xen", "bhyve", "vz"}
 
 
 @dataclass(frozen=True, slots=True)
 class Capabilities:
-    """What libvirt says of its host; it does not change while libvirtd runs."""
+    """What libvirt reports of its host; it does not change while libvirtd runs."""
 
     cpu_info: dict[str, Any]
     supported: tuple[tuple[str, str, str], ...]
@@ -66,7 +66,7 @@ class Capabilities:
 
 @dataclass(frozen=True, slots=True)
 class Use:
-    """What the host's guests take, running or not."""
+    """The resources of the host's guests, running or not."""
 
     vcpus: int
     memory_mib: int
@@ -75,7 +75,7 @@ class Use:
 
 
 def read(connection: Any, *, kvm: bool | None = None) -> Capabilities:
-    """Ask the open connection. `kvm` False: it is offered, and does not work."""
+    """The capabilities of the connection's host. `kvm` False: libvirt offers KVM, but it does not work."""
     tree = ElementTree.fromstring(connection.getCapabilities())
     features = _features(connection, tree)
     topology = tree.find("host/cpu/topology")
@@ -101,7 +101,7 @@ def read(connection: Any, *, kvm: bool | None = None) -> Capabilities:
 
 
 def node_uuid(directory: Path) -> str:
-    """The host's node has one uuid for ever: it is made once, and kept in the host's directory."""
+    """The uuid of the host's node: it is made once, stored in the host's directory, and never changes."""
     path = directory / UUID_FILE
     try:
         directory.mkdir(parents=True, exist_ok=True)
@@ -153,7 +153,7 @@ def report(
 
 
 def _features(connection: Any, tree: ElementTree.Element) -> list[str]:
-    """All features of the host's processor: those of its model, and those it has besides."""
+    """All features of the host's processor: those of its model, and additional ones."""
     cpu = tree.find("host/cpu")
     if cpu is None:
         return []
@@ -169,7 +169,7 @@ def _features(connection: Any, tree: ElementTree.Element) -> list[str]:
 
 
 def _firmware(connection: Any) -> set[str]:
-    """The traits of the firmware that guests can be given."""
+    """The traits of the firmware that guests can have."""
     try:
         tree = ElementTree.fromstring(connection.getDomainCapabilities(None, "x86_64", "q35", None))
     except libvirt.libvirtError:

@@ -1,8 +1,8 @@
-"""Whether QEMU really runs here with an accelerator: a /dev/kvm may be there and hang for ever, or crawl.
+"""Whether QEMU really runs here with an accelerator: a /dev/kvm may exist and hang for ever, or be very slow.
 
-The probe is a machine that boots through its BIOS from a sector of a few bytes, which tell a debug port to end QEMU
-with a certain status. KVM that takes many times as long for it as plain translation is no KVM (where the processor's
-support is itself emulated, the BIOS alone takes seconds, and a kernel never comes up).
+The probe is a machine that boots through its BIOS from a sector of a few bytes, which write to a debug port, so that
+QEMU ends with a certain status. KVM that takes many times as long for it as plain translation is not used (where the
+processor's support is itself emulated, the BIOS alone takes seconds, and a kernel never comes up).
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ SLOWER, SLACK_SECONDS = 4.0, 0.5
 
 
 def works(kind: str, remembered: Path | None = None, *, limit_seconds: float = LIMIT_SECONDS) -> bool:
-    """Whether a guest runs with the accelerator `kind` (kvm or tcg). The answer is remembered in the file, for as
-    long as the machine has not booted anew and has the same QEMU and the same /dev/kvm."""
+    """Whether a guest runs with the accelerator `kind` (kvm or tcg). The answer is stored in the file, and valid
+    until the machine boots again or has another QEMU or /dev/kvm."""
     if kind == "kvm" and not os.access("/dev/kvm", os.R_OK | os.W_OK):
         return False
     circumstances = _circumstances(kind)
@@ -49,7 +49,7 @@ def _proven(kind: str, limit_seconds: float) -> bool:
 
 
 def _seconds(kind: str, limit_seconds: float) -> float | None:
-    """How long the probe took; None when it did not end as it should, or not in time."""
+    """How long the probe took; None when it failed, or did not end in time."""
     with tempfile.NamedTemporaryFile(prefix="probe-") as sector:
         sector.write(_SECTOR)
         sector.flush()

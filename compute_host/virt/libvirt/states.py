@@ -1,4 +1,4 @@
-"""What libvirt says of a domain, in our words."""
+"""libvirt's states of a domain as power states."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """A guest's files, in a directory of its own named by its uuid.
 
-`guest.json` is written last and removed first: a directory with it is whole, one without is a beginning or a remainder
-and is never used. A guest's base image is a second name (a hard link) of the file in the image cache, so the cache may
-drop its own name at any time.
+`guest.json` is written last and removed first: a directory with it is complete, one without is incomplete and never
+used. A guest's base image is a second name (a hard link) of the file in the image cache, so the cache may remove its
+own name at any time.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _MKFS = {"ext4": "mkfs.ext4", "ext3": "mkfs.ext3", "xfs": "mkfs.xfs", "vfat": "m
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """What `guest.json` says: the guest's files, and the disk that it may fill."""
+    """The content of `guest.json`: the guest's files, and the disk space that it may fill."""
 
     laid: Laid
     disk_bytes: int
@@ -54,14 +54,14 @@ class Storage:
         return self._directory / str(UUID(uuid))
 
     def uuids(self) -> tuple[str, ...]:
-        """Of all directories, whole or not."""
+        """The uuids of all directories, complete or not."""
         try:
             return tuple(sorted(each.name for each in self._directory.iterdir() if _is_uuid(each.name)))
         except FileNotFoundError:
             return ()
 
     def record(self, uuid: str) -> Record:
-        """Raises GuestNotFound unless the guest's directory is whole."""
+        """The guest's record. Raises GuestNotFound unless its directory is complete."""
         try:
             return _decoded(self.path(uuid), json.loads((self.path(uuid) / RECORD).read_text(encoding="utf-8")))
         except (OSError, ValueError, KeyError):
@@ -71,7 +71,7 @@ class Storage:
         return (self.path(uuid) / RECORD).exists()
 
     def disk_bytes(self) -> int:
-        """What all guests may fill."""
+        """The disk space that all guests may fill."""
         total = 0
         for uuid in self.uuids():
             try:
@@ -81,7 +81,7 @@ class Storage:
         return total
 
     def make(self, spec: GuestSpec) -> Laid:
-        """All files of a new guest. After an error some may be left; `remove` takes them away.
+        """Make all files of a new guest. After an error some may be left; `remove` deletes them.
 
         Raises ImageUnacceptable, HostOutOfSpace, DriverError.
         """
@@ -112,7 +112,7 @@ class Storage:
         return laid
 
     def keep(self, spec: GuestSpec) -> Laid:
-        """The files that the guest has, its config drive made again where the spec tells what is on it.
+        """The guest's existing files; its config drive is made again if the spec has its content.
 
         Raises GuestNotFound, HostOutOfSpace, DriverError.
         """
@@ -132,7 +132,7 @@ class Storage:
         return laid
 
     def remove(self, uuid: str) -> None:
-        """Nothing of the guest is left. No such guest: nothing."""
+        """Remove all files of the guest. No such guest: no error."""
         root = self.path(uuid)
         try:
             (root / RECORD).unlink(missing_ok=True)
@@ -145,7 +145,7 @@ class Storage:
     # -- inside --------------------------------------------------------------------------------------
 
     def _check_space(self, spec: GuestSpec) -> None:
-        """What will be written at once has to fit; what guests may fill later is the scheduler's to count."""
+        """Check that the files to be written now fit; the scheduler counts what guests may fill later."""
         wanted = MARGIN_BYTES + sum(len(file.content) for file in spec.config_drive or ())
         for disk in spec.disks:
             if disk.image is not None and (self._format == "raw" or not _same_device(disk.image, self._directory)):
@@ -233,7 +233,7 @@ def _decoded(root: Path, known: dict[str, Any]) -> Record:
 
 
 def _same(source: Path, target: Path) -> None:
-    """`target` has the content of `source`, and keeps it when `source` is removed."""
+    """Give `target` the content of `source`, also after `source` is removed: a hard link, or a copy."""
     try:
         os.link(source, target)
     except OSError:

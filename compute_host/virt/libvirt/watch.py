@@ -1,7 +1,7 @@
-"""Telling of guests that change by themselves.
+"""Reports of guests that change by themselves.
 
-libvirt's events come late and in bursts, also for what our own verbs do; so an event is only a reason to look. What is
-told is what was found, if it isn't known already.
+libvirt's events come late and in bursts, also for the driver's own verbs; so an event only triggers a poll of the
+guest. The power state that is found is reported, if it isn't known already.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ AGAIN_SECONDS = 1.0
 
 
 class Watch:
-    """One thread that looks and tells. `examine` and `await_return` return at once."""
+    """One thread that polls guests and reports. `examine` and `await_return` return at once."""
 
     def __init__(self, power_now: Callable[[str], PowerState], clock: Clock) -> None:
         self._power_now, self._clock = power_now, clock
@@ -36,7 +36,7 @@ class Watch:
         self._hushed: dict[str, int] = {}
 
     def start(self, listener: PowerListener, returned: Returned, guests: Callable[[], tuple[Guest, ...]]) -> None:
-        """Raises DriverError when the guests can't be had."""
+        """Start the thread. Raises DriverError when the guests can't be read."""
         self.stop()
         self._stopped.clear()
         with self._lock:
@@ -57,12 +57,12 @@ class Watch:
         self._requested.put(uuid)
 
     def await_return(self) -> None:
-        """libvirt is away: connect again, and say so. Whoever hears it looks at every guest anyway."""
+        """libvirt is down: connect again, and call `returned`, after which the agent compares every guest anyway."""
         self._requested.put("")
 
     @contextlib.contextmanager
     def hushed(self, uuid: str) -> Iterator[None]:
-        """A verb goes on for long: what the guest does meanwhile is what it was asked to. Looked at once more after."""
+        """Report nothing of the guest while a long verb runs, which causes its changes; poll it once afterwards."""
         with self._lock:
             self._hushed[uuid] = self._hushed.get(uuid, 0) + 1
         try:
@@ -75,7 +75,7 @@ class Watch:
             self.examine(uuid)
 
     def note(self, uuid: str, state: PowerState) -> None:
-        """This is known to whoever asked for it."""
+        """Record a state that the caller knows, so that it is not reported."""
         with self._lock:
             self._known[uuid] = state
 

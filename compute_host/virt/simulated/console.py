@@ -27,7 +27,7 @@ _ENDS = {"shutdown": "reboot: Power down", "reboot": "reboot: Restarting system"
 
 
 def render(guest: Record) -> str:
-    """The whole log: every boot of the guest, and how each came to its end."""
+    """The whole log: every boot of the guest, and how each ended."""
     lines: list[str] = []
     for number, boot in enumerate(guest.boots):
         lines += _boot(guest, boot)

@@ -1,4 +1,4 @@
-"""Consoles of simulated guests: a port on loopback for each that somebody looks at, which greets and echoes."""
+"""Consoles of simulated guests: a port on loopback for each that was requested, which greets and echoes."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class _Talk(socketserver.BaseRequestHandler):
             while data := self.request.recv(_CHUNK):
                 self.request.sendall(data)
         except OSError:
-            pass  # whoever looked has gone
+            pass  # the client has gone
 
 
 class Consoles:
@@ -35,7 +35,7 @@ class Consoles:
         self._servers: dict[tuple[str, str], _Server] = {}
 
     def port(self, uuid: str, kind: str, greeting: str) -> int:
-        """Where the guest's console of that kind is."""
+        """The port of the guest's console of that kind."""
         with self._lock:
             server = self._servers.get((uuid, kind))
             if server is None:
@@ -45,7 +45,7 @@ class Consoles:
             return int(server.server_address[1])
 
     def forget(self, uuid: str) -> None:
-        """The guest has no consoles any more."""
+        """Close the guest's consoles."""
         with self._lock:
             gone = [self._servers.pop(key) for key in list(self._servers) if key[0] == uuid]
         _end(gone)

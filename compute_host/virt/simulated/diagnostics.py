@@ -1,4 +1,4 @@
-"""How a simulated guest is doing: as one that has done nothing much since it was started."""
+"""Diagnostics of a simulated guest: as of one that has been nearly idle since it was started."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _QUIET = (0,) * 10
 
 
 def of(guest: Record, now: datetime) -> GuestDiagnostics:
-    """As of `now`."""
+    """The guest's diagnostics as of `now`."""
     running = guest.power_state is PowerState.RUNNING and guest.boots
     uptime = int((now - guest.boots[-1].at).total_seconds()) if running else 0
     busy = int(uptime * _BUSY_SHARE * 1e9)

@@ -338,7 +338,7 @@ class SimulatedDriver:
         return self._state.get(uuid).volume_snapshots
 
     def volumes(self, uuid: str) -> dict[str, int]:
-        """The volumes that the guest has, and how large it sees them. Raises GuestNotFound."""
+        """The guest's volumes, and their sizes as it sees them, in GiB. Raises GuestNotFound."""
         return self._state.get(uuid).volumes
 
     def mounts(self, uuid: str) -> dict[str, str]:
@@ -368,7 +368,7 @@ class SimulatedDriver:
         return any(guest.uuid == uuid and guest.made for guest in self._state.guests())
 
     def _make(self, spec: GuestSpec) -> None:
-        """Record the guest, not running yet, if there is room for it. Raises HostOutOfSpace."""
+        """Record the guest, not running yet, if there is capacity for it. Raises HostOutOfSpace."""
         self._admit(self._blank(spec))
 
     def _blank(self, spec: GuestSpec) -> Record:
@@ -391,13 +391,13 @@ class SimulatedDriver:
         )
 
     def _share(self, spec: GuestSpec) -> None:
-        """A guest that starts now finds the shares of its instance."""
+        """Mount the instance's shares for a guest that starts now."""
         guest, shares = self._state.get(spec.instance.uuid), _shares(spec.instance)
         if guest.shares != shares:
             self._state.change(guest.uuid, shares=shares)
 
     def _admit(self, record: Record) -> None:
-        """The guest is as recorded, in the place of an earlier one, if there is room for it. Raises HostOutOfSpace."""
+        """Store the record, in place of the guest's earlier one, if there is capacity for it. Raises HostOutOfSpace."""
         with self._lock:
             others = [guest for guest in self._state.guests() if guest.uuid != record.uuid]
             if self._state.maintenance and len(others) == len(self._state.guests()):
@@ -434,7 +434,7 @@ class SimulatedDriver:
         self._state.change(uuid, power_state=state, notes=notes, sent=None)
 
     def _remark(self, verb: str, uuid: str, remark: str) -> None:
-        """The guest, which runs, says so on its console."""
+        """Print the remark on the running guest's console."""
         guest = self._guest(verb, uuid)
         if guest.power_state not in travel.RUNS:
             raise DriverError(reason=f"The guest is {guest.power_state.name.lower()}: cannot {verb}.")
@@ -451,7 +451,7 @@ class SimulatedDriver:
         self._state.change(uuid, power_state=after, sent=None)
 
     def _guest(self, verb: str, uuid: str) -> Record:
-        """The guest to do something with. Raises GuestNotFound, and the fault that was asked for."""
+        """The guest that a verb works on. Raises GuestNotFound, and the configured fault."""
         guest = self._made(uuid)
         self._strike(verb, uuid, guest.name)
         return self._state.get(uuid)
@@ -476,7 +476,7 @@ class SimulatedDriver:
             faults.raise_for(fault, image_id)
 
     def _answering(self, verb: str, guest: Record | None = None) -> None:
-        """Raises DriverError when the host is frozen, or fails to tell about itself."""
+        """Raises DriverError when the host is frozen, or a fault of this report is configured."""
         if self._faults.frozen():
             raise DriverError(reason="The host does not answer.")
         fault = self._faults.happening(verb, guest.uuid if guest else "", guest.name if guest else "")
@@ -484,7 +484,7 @@ class SimulatedDriver:
             faults.raise_for(fault)
 
     def _take(self, seconds: float) -> None:
-        """Spend the time that something takes."""
+        """Wait for the time that something takes."""
         self._wait(self._varied(seconds))
 
     def _varied(self, seconds: float) -> float:
@@ -492,7 +492,7 @@ class SimulatedDriver:
         return seconds * self._chance.uniform(1 - spread, 1 + spread)
 
     def _go(self, trip: Trip) -> None:
-        """Spend the time of the trip, unless it is steered."""
+        """Wait for the time of the migration, unless it is aborted or force-completed."""
         if trip.seconds > 0 and not self._stopped.is_set():
             self._clock.wait(trip.steered, trip.seconds)
         if self._stopped.is_set():
@@ -508,7 +508,7 @@ class SimulatedDriver:
         self._watch = self._timers.after(self._options.watch_seconds, self._pool, self._look)
 
     def _look(self) -> None:
-        """Let guests do what their faults say, and look again later."""
+        """Make guests do what their faults say, and check again later."""
         try:
             if not self._stopped.is_set() and self._faults.any_for_guests():
                 for guest in self._state.guests():
@@ -517,7 +517,7 @@ class SimulatedDriver:
                         if fault is not None:
                             self.happen(guest.uuid, fault.does)
         except DriverError:
-            return  # stopped, or the guest went away meanwhile
+            return  # stopped, or the guest was removed meanwhile
         finally:
             with self._lock:
                 if not self._stopped.is_set() and self._watch is not None:

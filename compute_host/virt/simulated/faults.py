@@ -1,4 +1,4 @@
-"""Faults that somebody asked a simulated host for, in `faults.json` of its directory (or one file for all hosts, option
+"""Faults that are configured for a simulated host, in `faults.json` of its directory (or one file for all hosts, option
 `[simulated] faults_file`). The file is read again whenever it changes; an unreadable one counts as empty.
 
     {"spawn": {"rate": 0.1, "error": "HostOutOfSpace"},        one boot of ten fails
@@ -11,9 +11,9 @@
 A key is a verb of the driver (spawn, destroy, power_on, power_off, reboot, pause, unpause, suspend, resume, pack, send,
 receive, arrive, snapshot, rescue, unrescue, attach_interface, detach_interface, attach_volume, detach_volume,
 extend_volume, snapshot_volume, remove_volume_snapshot, nodes, guests, power_state) or `guest` for what guests do by
-themselves (looked at every `watch_seconds`), alone or with a uuid or a pattern of display names. `rate`: how often
+themselves (checked every `watch_seconds`), alone or with a uuid or a pattern of display names. `rate`: how often
 (1.0); `times`: at most so often (for ever); `error`: the class of errors.py to raise (DriverError, unless only
-`hang_seconds` is given); `reason`: its words.
+`hang_seconds` is given); `reason`: its text.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ ERRORS = {"DriverError", "HostOutOfSpace", "ImageUnacceptable"}
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """What happens instead of (or before) what was asked."""
+    """What happens instead of (or before) the verb."""
 
     error: str | None
     reason: str
@@ -56,7 +56,7 @@ class Faults:
         self._used: dict[str, int] = {}
 
     def frozen(self) -> bool:
-        """Whether the whole host is meant to hang."""
+        """Whether the whole host hangs."""
         return any(rules.get("host") == "frozen" for rules in self._current())
 
     def any_for_guests(self) -> bool:
@@ -64,7 +64,7 @@ class Faults:
         return any(key.split(":")[0] == "guest" for rules in self._current() for key in rules)
 
     def happening(self, verb: str, uuid: str = "", name: str = "") -> Fault | None:
-        """The fault that strikes this verb on this guest now, if one does."""
+        """The fault of this verb on this guest now, if there is one."""
         for rules in self._current():
             for key, rule in rules.items():
                 if _matches(key, verb, uuid, name) and isinstance(rule, dict) and self._strikes(key, rule):

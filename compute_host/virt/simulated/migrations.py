@@ -1,4 +1,4 @@
-"""Guests that go from one simulated host to another: what they carry, and what they become where they arrive."""
+"""Guests that move from one simulated host to another: their migrate data, and the guests made from it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ ALIVE = (*RUNS, PowerState.SUSPENDED)
 
 
 def migration_data(guest: Record, node_uuid: str) -> dict[str, object]:
-    """Luggage of a guest of this node. A sent guest's says what it did when it was sent, not that it stands still."""
+    """The migrate data of a guest of this node. A sent guest's has its power state from before it was sent."""
     as_it_was = guest if guest.sent is None else replace(guest, power_state=guest.sent, sent=None)
     return {"from": node_uuid, "guest": wire.to_plain(as_it_was)}
 
@@ -26,7 +26,7 @@ def is_own(migrate_data: dict[str, object], node_uuid: str) -> bool:
 
 
 def guest_in(migrate_data: dict[str, object]) -> Record:
-    """Raises DriverError when the migrate data is of another kind of host."""
+    """The guest in the migrate data. Raises DriverError when they are of another kind of host."""
     try:
         return wire.from_plain(Record, migrate_data["guest"])
     except (KeyError, wire.Undecodable) as error:
@@ -47,12 +47,12 @@ def resized(guest: Record, spec: GuestSpec) -> Record:
 
 
 def unpacked(migrate_data: dict[str, object], spec: GuestSpec) -> Record:
-    """The guest as it stands here before it is started. Raises DriverError."""
+    """The guest as it is here before it is started. Raises DriverError."""
     return replace(resized(guest_in(migrate_data), spec), power_state=PowerState.SHUTDOWN, sent=None, made=True)
 
 
 def remarked(guest: Record, remark: str) -> Record:
-    """The guest with a line more on its console."""
+    """The guest with another line on its console."""
     if not guest.boots:
         return guest
     *earlier, last = guest.boots

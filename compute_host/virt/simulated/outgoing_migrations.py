@@ -1,4 +1,4 @@
-"""Guests of a simulated host that are being sent to another one: how far each is, and how to speed it up or stop it."""
+"""Outgoing migrations of a simulated host's guests: their progress, and how to abort or force-complete them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ MIB = 2**20
 
 @dataclass(slots=True)
 class Trip:
-    """One guest on its way; `steered` is set when it is to end early, `cancelled` says how."""
+    """One guest's migration; `steered` is set when it is to end early, `cancelled` if it is aborted."""
 
     memory_mib: int
     begun: float
@@ -35,7 +35,7 @@ class Trips:
 
     @contextlib.contextmanager
     def of(self, uuid: str, memory_mib: int, seconds: float) -> Iterator[Trip]:
-        """The guest is on its way inside. Raises DriverError at the end when it was given up."""
+        """The guest is being migrated inside. Raises DriverError at the end when that was aborted."""
         trip = Trip(memory_mib, self._clock.monotonic(), seconds)
         with self._lock:
             self._going[uuid] = trip
@@ -67,7 +67,7 @@ class Trips:
         return True
 
     def stop(self) -> None:
-        """Nobody waits any more."""
+        """End all waits."""
         with self._lock:
             going = list(self._going.values())
         for trip in going:

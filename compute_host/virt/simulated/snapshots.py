@@ -1,5 +1,5 @@
-"""Root disks of simulated guests as files: a small one says what the guest was, so that what is started from it is the
-same guest."""
+"""Root disks of simulated guests as files: a small file describes the guest, so that a guest started from it is the
+same."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def write(guest: Record, target: Path) -> None:
 
 
 def grown_from(guest: Record, image: Path | None) -> Record:
-    """The guest with what is on that disk: its console's past, if it is one of ours."""
+    """The guest with the content of that disk: its earlier console log, if `write` has made the file."""
     past = None if image is None else _read(image)
     return guest if past is None else replace(guest, boots=past.boots, notes=past.notes)
 

@@ -20,7 +20,7 @@ from cell_service.model.lifecycle import PowerState
 
 @dataclass(frozen=True, slots=True)
 class Boot:
-    """One start of a guest: when, and how it came about. `remarks`: what it lived through since."""
+    """One start of a guest: when, and by what. `remarks`: what happened to it since."""
 
     at: datetime
     how: str
@@ -29,9 +29,9 @@ class Boot:
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One guest. `made` False: it was begun, and never finished. `sent`: what it did when it was sent to another host
-    while it ran; it stands still here. `volumes`: their ids, and their sizes in GiB.
-    `shares`: where they come from, by their tags; mounted while it runs."""
+    """One guest. `made` False: it was begun, and never finished. `sent`: its power state when it was sent to another
+    host while it ran; it is stopped here. `volumes`: their ids, and their sizes in GiB.
+    `shares`: their export locations, by their tags; mounted while it runs."""
 
     uuid: str
     name: str
@@ -62,7 +62,7 @@ class HostPower(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class HostRecord:
-    """All that is in the file."""
+    """The content of the file."""
 
     node_uuid: str
     guests: dict[str, Record] = field(default_factory=dict)
@@ -73,7 +73,7 @@ class HostRecord:
 class State:
     """Thread-safe. Every change is in the file when the method returns.
 
-    Guests of a host that is not on do not change, but by its going off: `put` and `change` raise DriverError.
+    While a host is not on, its guests do not change: `put` and `change` raise DriverError.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -94,7 +94,7 @@ class State:
         return self._host.maintenance
 
     def maintain(self, on: bool) -> None:
-        """The host is in maintenance, or not."""
+        """Set whether the host is in maintenance."""
         with self._lock:
             self._keep(replace(self._host, maintenance=on))
 
@@ -104,7 +104,7 @@ class State:
             raise DriverError(reason=f"The host is {self._host.power.value}.")
 
     def switch(self, power: HostPower, *, source: HostPower) -> bool:
-        """The host is that, and its guests are off, if it was `source`; False when it was not."""
+        """Set the host's power and turn its guests off, if its power is `source`; False when it is not."""
         with self._lock:
             if self._host.power is not source:
                 return False
@@ -167,7 +167,7 @@ class State:
 
 
 def _unpowered(guest: Record) -> Record:
-    """The guest after its host went off: only what was saved to disk is as it was."""
+    """The guest after its host went off: it is off, unless it was suspended to disk."""
     if guest.power_state not in (PowerState.RUNNING, PowerState.PAUSED):
         return guest
     notes = guest.notes if len(guest.notes) >= len(guest.boots) else (*guest.notes, "power off")

@@ -1,4 +1,4 @@
-"""Switching a simulated host off and on. What it is stands in its state, so that it outlives the agent."""
+"""Switching a simulated host off and on. Its power is in its stored state, so that it survives the agent."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from compute_host.virt.simulated.state import HostPower, State
 
 
 class Switch:
-    """Of one host, which takes `seconds` to start. `state` raises DriverError while the driver is not connected."""
+    """One host's, which takes `seconds` to start. `state` raises DriverError while the driver is not connected."""
 
     def __init__(self, state: Callable[[], State], timers: Timers, pool: Pool, seconds: float) -> None:
         self._state, self._timers, self._pool, self._seconds = state, timers, pool, seconds
         self._returned: Returned = unheard
 
     def connect(self, state: State, returned: Returned) -> None:
-        """`returned` is called when the host has started. A start that was under way goes on."""
+        """`returned` is called when the host has started. A start that was under way is continued."""
         self._returned = returned
         if state.power is HostPower.STARTING:
             self._up_later()
 
     def turn(self, action: PowerAction) -> None:
-        """Raises Invalid, DriverError."""
+        """Switch the host. Raises Invalid, DriverError."""
         state = self._state()
         if action is PowerAction.SHUTDOWN:
             for before in (HostPower.ON, HostPower.STARTING):
@@ -48,4 +48,4 @@ class Switch:
             if self._state().switch(HostPower.ON, source=HostPower.STARTING):
                 self._returned()
         except DriverError:
-            return  # disconnected meanwhile: the next connection goes on
+            return  # disconnected meanwhile: the next connection continues the start
