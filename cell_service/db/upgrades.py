@@ -11,6 +11,7 @@ import contextlib
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -47,10 +48,9 @@ def sync(db: Database, schema: Schema = CELL, version: str | None = None) -> str
     """
     from alembic.config import Config
     from alembic.runtime.environment import EnvironmentContext
-    from alembic.script import ScriptDirectory
     from alembic.util import CommandError
 
-    script = ScriptDirectory(str(schema.scripts))
+    script = _scripts(schema)
     target = version or "head"
 
     def upgrade(current: Any, _context: Any) -> Any:
@@ -85,10 +85,16 @@ def stored_version(connection: Connection) -> str | None:
 
 def newest(schema: Schema = CELL) -> str:
     """The revision that this software needs."""
+    with _ALEMBIC:
+        return _scripts(schema).get_current_head() or ""
+
+
+@cache
+def _scripts(schema: Schema) -> ScriptDirectory:
+    """The revisions, which are loaded once in the process."""
     from alembic.script import ScriptDirectory
 
-    script: ScriptDirectory = ScriptDirectory(str(schema.scripts))
-    return script.get_current_head() or ""
+    return ScriptDirectory(str(schema.scripts))
 
 
 def create_missing(tx: Connection, tables: MetaData) -> None:

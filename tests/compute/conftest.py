@@ -8,17 +8,12 @@ from pathlib import Path
 import pytest
 
 from tests.edge.client import Client
-from tests.edge.compute_api import ComputeApi, make_templates
-
-
-@pytest.fixture(scope="session")
-def templates(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_templates(tmp_path_factory.mktemp("templates"))
+from tests.edge.compute_api import ComputeApi
 
 
 @pytest.fixture
-def api(tmp_path: Path, templates: Path) -> Iterator[ComputeApi]:
-    made = ComputeApi(tmp_path, templates)
+def api(tmp_path: Path) -> Iterator[ComputeApi]:
+    made = ComputeApi(tmp_path)
     yield made
     made.close()
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
@@ -82,9 +84,9 @@ def test_pages_by_name(api: ComputeApi) -> None:
     assert api.client.get("/os-keypairs?marker=x", version="2.35").status == 400
 
 
-def test_the_quota_holds_and_is_given_back(tmp_path, templates) -> None:  # type: ignore[no-untyped-def]
+def test_the_quota_holds_and_is_given_back(tmp_path: Path) -> None:
     settings = ApiSettings(api=ApiSection(auth_strategy="noauth2"), quota=Quota(key_pairs=1))
-    api = ComputeApi(tmp_path, templates, settings)
+    api = ComputeApi(tmp_path, settings)
     try:
         first = {"keypair": {"name": "a", "public_key": SSH_KEY}}
         second = {"keypair": {"name": "b", "public_key": SSH_KEY}}

@@ -57,9 +57,9 @@ def test_pages(client: Client) -> None:
     assert [group["id"] for group in page] == made[1:2]
 
 
-def test_the_quota_holds_and_is_given_back(tmp_path: Path, templates: Path) -> None:
+def test_the_quota_holds_and_is_given_back(tmp_path: Path) -> None:
     settings = ApiSettings(api=ApiSection(auth_strategy="noauth2"), quota=Quota(server_groups=1))
-    api = ComputeApi(tmp_path, templates, settings)
+    api = ComputeApi(tmp_path, settings)
     try:
         first = make(api.client, policy="affinity").json["server_group"]
         assert make(api.client, policy="affinity").fault[0] == "forbidden"

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import shutil
 import uuid
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, MetaData
+from sqlalchemy import Connection
 
 from api_cell.app import ApiServer, Services, make_compute_app
 from api_cell.config import ApiSection, ApiSettings
 from api_cell.contract import SuperConductor
 from cell_service.context import Deadline, ManualClock
-from cell_service.db import compute_nodes, schema, services
+from cell_service.db import compute_nodes, services
 from cell_service.db.sql.engine import Database
+from cell_service.db.upgrades import CELL, Schema
 from cell_service.model.host import NodeReport, Service
 from cell_service.rpc.contract import client
 from cell_service.rpc.memory import Bus, MemoryTransport
@@ -24,33 +24,25 @@ from mapping_db import cell_mappings, host_mappings
 from mapping_db.cells.registry import CELL0_UUID, Cells
 from mapping_db.cloud import Cloud
 from mapping_db.locating.locator import Locator
-from mapping_db.schema import metadata as global_metadata
+from mapping_db.upgrades import GLOBAL
 from tests.edge.client import Client
+from tests.suites.schemas import prepare
 
 UNREACHABLE = "mysql://nobody@127.0.0.1:1/none"
-
-
-def make_templates(directory: Path) -> Path:
-    """An empty global and an empty cell database, to be copied."""
-    for name, tables in (("global", global_metadata), ("cell", schema.metadata)):
-        made = Database(f"sqlite:///{directory}/{name}.db")
-        tables.create_all(made.engine)
-        made.dispose()
-    return directory
 
 
 class ComputeApi:
     """cell0, cell1 and cell2 (or more), a clock turned by hand, and a server on a port of its own."""
 
     def __init__(
-        self, directory: Path, templates: Path, settings: ApiSettings | None = None, cells: int = 2,
+        self, directory: Path, settings: ApiSettings | None = None, cells: int = 2,
         create: Callable[[], str] | None = None,
     ) -> None:  # fmt: skip
         """`create` makes an empty database and answers its URL; without it they are files."""
         self.settings = settings or ApiSettings(api=ApiSection(auth_strategy="noauth2"))
         self.clock = ManualClock(datetime(2026, 1, 1, tzinfo=UTC))
-        self._directory, self._templates, self._create = directory, templates, create
-        self._urls = {"global": self._made("global", global_metadata)}
+        self._directory, self._create = directory, create
+        self._urls = {"global": self._made("global", GLOBAL)}
         self.db = Database(self._urls["global"])
         self.buses: dict[str, Bus] = {}
         self.cell_ids = {name: self._map(name) for name in (f"cell{number}" for number in range(cells + 1))}
@@ -113,23 +105,20 @@ class ComputeApi:
         self.cells.refresh()
 
     def _map(self, name: str) -> int:
-        self._urls[name] = self._made(name, schema.metadata)
+        self._urls[name] = self._made(name, CELL)
         with self.db.begin() as tx:
             return cell_mappings.insert_new(
                 tx, uuid=_uuid(name), name=name, transport_url=f"memory://{name}", now=self.clock.now(),
                 database_connection=self._urls[name],
             ).id  # fmt: skip
 
-    def _made(self, name: str, tables: MetaData) -> str:
-        """A database with these tables."""
-        if self._create is None:
-            template = "global" if tables is global_metadata else "cell"
-            shutil.copy(self._templates / f"{template}.db", self._directory / f"{name}.db")
-            return f"sqlite:///{self._directory}/{name}.db"
-        made = Database(self._create())
-        tables.create_all(made.engine)
+    def _made(self, name: str, schema: Schema) -> str:
+        """A database with this schema."""
+        url = self._create() if self._create else f"sqlite:///{self._directory}/{name}.db"
+        made = Database(url)
+        prepare(made, schema)
         made.dispose()
-        return made.url.render_as_string(hide_password=False)
+        return url
 
     def _transport(self, url: str) -> MemoryTransport:
         return MemoryTransport(self.buses.setdefault(url, Bus()))

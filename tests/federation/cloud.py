@@ -29,7 +29,6 @@ from cell_service.conductor.service import ConductorService
 from cell_service.consoles.config import ConsoleSettings, SerialConsole
 from cell_service.context import SYSTEM_CLOCK, Clock, Deadline
 from cell_service.db import schema
-from cell_service.db import upgrades as migrate
 from cell_service.db.sql.engine import Database
 from cell_service.model.instance import Flavor
 from cell_service.peers.cinder import open_volumes
@@ -52,6 +51,7 @@ from mapping_db.upgrades import GLOBAL
 from tests.edge.client import Client, Reply
 from tests.suites.peers import MemoryImages, MemoryNetworks
 from tests.suites.quiet_clock import QuietClock
+from tests.suites.schemas import prepare
 from tools.companions.share.service import make_share
 from tools.companions.volume.service import make_volume
 from tools.services.open_cloud import open_cloud
@@ -95,7 +95,7 @@ class Federation:
         sharing = ManilaSettings(auth_type="none", endpoint_override=self.share_service.url)
         self.shares = open_shares(sharing)
         self.db = GlobalDatabase(self._database("global"), clock=self.clock)
-        migrate.sync(self.db, GLOBAL)
+        prepare(self.db, GLOBAL)
         self.names = [f"cell{number}" for number in range(cells + 1)]
         self.ids = {name: self._map(name) for name in self.names}
         opened = open_cloud(self.db, self._queue("global"), self.clock, open_transport=open_transport,
@@ -340,7 +340,7 @@ class Federation:
         self._uuids = getattr(self, "_uuids", {})
         self._uuids[name] = CELL0_UUID if name == "cell0" else str(uuid4())
         database = self.cell_database(name)
-        migrate.sync(database)
+        prepare(database)
         database.dispose()
         with self.db.begin() as tx:
             return cell_mappings.insert_new(

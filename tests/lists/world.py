@@ -24,7 +24,7 @@ from mapping_db import schema as top
 from mapping_db.build_requests import BuildRequest
 from mapping_db.instance_mappings import InstanceMapping
 from tests.edge.client import Reply
-from tests.edge.compute_api import ComputeApi, make_templates
+from tests.edge.compute_api import ComputeApi
 
 T0 = datetime(2026, 1, 1, tzinfo=UTC)
 SMALL, LARGE = Flavor("1", "small", 1, 512, 1), Flavor("2", "large", 4, 2048, 10, 5)
@@ -53,9 +53,7 @@ class World:
     def __init__(
         self, directory: Path, settings: ApiSettings | None = None, create: Callable[[], str] | None = None
     ) -> None:  # fmt: skip
-        templates = directory / "templates"
-        templates.mkdir()
-        self.api = ComputeApi(directory, make_templates(templates), settings, cells=3, create=create)
+        self.api = ComputeApi(directory, settings, cells=3, create=create)
         self.pads = self.api.db.url.get_backend_name() == "mysql"
         """Whether the database takes texts that differ in spaces at their end for the same."""
         self.admin = self.api.client

@@ -16,8 +16,9 @@ from cell_service.db.sql.engine import Database
 from cell_service.rpc.memory import Bus, MemoryTransport
 from cell_service.rpc.transport import Transport
 from mapping_db import cell_mappings
-from mapping_db import upgrades as migrate
 from mapping_db.cells.registry import Cell, Cells, CellSettings
+from mapping_db.upgrades import GLOBAL
+from tests.suites.schemas import prepare
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
 
@@ -69,7 +70,7 @@ class Federation:
 @pytest.fixture
 def federation(tmp_path: Path) -> Iterator[Federation]:
     top = Database(f"sqlite:///{tmp_path / 'top.sqlite'}")
-    migrate.sync(top)
+    prepare(top, GLOBAL)
     made = Federation(top, tmp_path)
     yield made
     for close in made.closing:

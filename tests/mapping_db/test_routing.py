@@ -27,15 +27,16 @@ from cell_service.db.sql.engine import Database
 from cell_service.errors import DeadlineExceeded, InstanceNotFound, InstanceNotHere, InstanceNotReady
 from cell_service.rpc.memory import Bus, MemoryTransport
 from mapping_db import cell_mappings, instance_mappings
-from mapping_db import upgrades as migrate
 from mapping_db.cells.registry import Cell, Cells
 from mapping_db.cloud import Cloud
 from mapping_db.locating.locator import Locator
 from mapping_db.locating.routing import in_cell
 from mapping_db.locating.shared_cache import CacheSettings, CompareFirst, Shield, open_shared
 from mapping_db.locations import Location, key, pack
+from mapping_db.upgrades import GLOBAL
 from tests.mapping_db.conftest import NOW, Federation, soon
 from tests.real.memcached import Memcached
+from tests.suites.schemas import prepare
 
 CELLS = 3
 PROCESSES = 3
@@ -66,7 +67,7 @@ class History(RuleBasedStateMachine):
         super().__init__()
         self.directory = Path(tempfile.mkdtemp(prefix="polycell-routing-"))
         self.db = Database(f"sqlite:///{self.directory / 'top.sqlite'}")
-        migrate.sync(self.db)
+        prepare(self.db, GLOBAL)
         with self.db.begin() as tx:
             for number in range(CELLS):
                 cell_mappings.insert_new(

@@ -10,7 +10,6 @@ import pytest
 
 from cell_service.context import SYSTEM_CLOCK
 from cell_service.db import instances
-from cell_service.db import upgrades as migrate
 from cell_service.db.sql.engine import Database
 from cell_service.errors import Invalid
 from mapping_db import cell_mappings, instance_mappings
@@ -19,6 +18,7 @@ from mapping_db.upgrades import GLOBAL
 from tests.metadata import samples
 from tests.metadata.test_service import SECRET, UUID, signed
 from tests.real.databases import free_port
+from tests.suites.schemas import prepare
 from tools.services.compose import Composer
 from tools.services.part import Part
 
@@ -41,8 +41,8 @@ class Files:
         self.cell_url = f"sqlite:///{directory}/cell.db"
         self.global_url = f"sqlite:///{directory}/global.db"
         cell, everything = Database(self.cell_url), Database(self.global_url)
-        migrate.sync(cell)
-        migrate.sync(everything, GLOBAL)
+        prepare(cell)
+        prepare(everything, GLOBAL)
         now = SYSTEM_CLOCK.now()
         with cell.begin() as tx:
             assert instances.insert_new(tx, samples.instance())

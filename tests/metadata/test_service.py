@@ -18,7 +18,6 @@ import pytest
 
 from cell_service.context import SYSTEM_CLOCK, ManualClock
 from cell_service.db import instances
-from cell_service.db import upgrades as migrate
 from cell_service.db.sql.engine import Database
 from cell_service.metadata.config import ApiOptions, MetadataSettings, ProxyOptions
 from cell_service.metadata.instances import CellInstances
@@ -27,6 +26,7 @@ from cell_service.metadata.service import MetadataService
 from cell_service.model.instance import FixedIp, Instance
 from tests.metadata import samples
 from tests.suites.peers import SUBNET, MemoryNetworks
+from tests.suites.schemas import prepare
 
 SECRET = "between proxy and service"
 UUID = samples.instance().uuid
@@ -37,7 +37,7 @@ class Guests:
 
     def __init__(self, directory: Path, settings: MetadataSettings) -> None:
         self.db = Database(f"sqlite:///{directory}/cell.db")
-        migrate.sync(self.db)
+        prepare(self.db)
         self.networks = MemoryNetworks()
         self.clock = ManualClock()
         service = MetadataService(CellInstances(self.db, SYSTEM_CLOCK), self.networks, settings, self.clock)

@@ -9,17 +9,18 @@ from typing import Any
 
 from cell_service.context import Context, ManualClock, internal
 from cell_service.db import compute_nodes, services
-from cell_service.db import schema as cell_schema
 from cell_service.db.sql.engine import Database
 from cell_service.model.host import NodeReport
 from cell_service.model.instance import Flavor
 from cell_service.model.request_spec import RequestSpec
 from cell_service.rpc.memory import Bus
-from mapping_db import cell_mappings, host_mappings, schema
+from mapping_db import cell_mappings, host_mappings
 from mapping_db.cells.registry import CELL0_UUID, Cells
 from mapping_db.cloud import Cloud
 from mapping_db.placement import inventories, providers, traits
 from mapping_db.placement.inventories import Inventory
+from mapping_db.upgrades import GLOBAL
+from tests.suites.schemas import prepare
 
 NewUrl = Callable[[str], str]
 
@@ -49,7 +50,7 @@ class Federation:
 
     def __post_init__(self) -> None:
         self.db = Database(self.new_url("global"))
-        schema.metadata.create_all(self.db.engine)
+        prepare(self.db, GLOBAL)
         self.db.run(
             lambda tx: cell_mappings.insert_new(
                 tx, uuid=CELL0_UUID, name="cell0", transport_url="none:///",
@@ -78,7 +79,7 @@ class Federation:
             )
         )
         self.databases[made.id] = Database(url)
-        cell_schema.metadata.create_all(self.databases[made.id].engine)
+        prepare(self.databases[made.id])
         self.cells.refresh()
         for number in range(hosts):
             self.host(made.id, f"{name}-{number}", **capacity)

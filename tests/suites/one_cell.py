@@ -18,7 +18,6 @@ from cell_service.conductor.duties import Duties
 from cell_service.conductor.endpoint import ConductorEndpoint
 from cell_service.context import Context, Deadline, ManualClock, new_request_id
 from cell_service.db import actions, instances, operations
-from cell_service.db.schema import metadata
 from cell_service.db.sql.engine import Database
 from cell_service.model.instance import Flavor, Instance
 from cell_service.model.lifecycle import State, VmState
@@ -39,6 +38,7 @@ from compute_host.image_cache import ImageCache
 from compute_host.timers import Timers
 from compute_host.virt.simulated import SimulatedDriver
 from tests.suites.peers import MemoryImages, MemoryNetworks, MemoryPlacement
+from tests.suites.schemas import prepare
 from tests.suites.steps import Killed, KillSwitch, StepPools, StepQueue
 
 QUICK = SimulatedOptions(
@@ -62,7 +62,7 @@ class OneCell:
         self.directory, self.volumes, self.shares = directory, volumes, shares
         self.clock = ManualClock()
         self.db = Database(database_url or f"sqlite:///{directory}/cell.db")
-        metadata.create_all(self.db.engine)
+        prepare(self.db)
         self.queue = StepQueue()
         self.images, self.networks, self.placement = MemoryImages(), MemoryNetworks(), MemoryPlacement()
         self.image_id = self.images.add()
