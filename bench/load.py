@@ -15,7 +15,9 @@ ANSWER_SECONDS = 120.0
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class TimedAnswer:
+    """An answer, and how long it took."""
+
     status: int
     body: bytes
     seconds: float
@@ -86,7 +88,7 @@ class Connection(asyncio.Protocol):
         _, made = await asyncio.wait_for(loop.create_connection(cls, host, port), CONNECT_SECONDS)
         return made
 
-    async def ask(self, sent: bytes) -> Answer:
+    async def ask(self, sent: bytes) -> TimedAnswer:
         """Raises ConnectionError when the server hangs up, TimeoutError."""
         if self._transport is None or self._transport.is_closing():
             raise ConnectionResetError("closed")
@@ -100,7 +102,7 @@ class Connection(asyncio.Protocol):
             status, body = await self._waiter
         finally:
             timer.cancel()
-        return Answer(status, body, time.perf_counter() - begun)
+        return TimedAnswer(status, body, time.perf_counter() - begun)
 
     def close(self) -> None:
         if self._transport is not None:
@@ -196,10 +198,10 @@ async def for_seconds(
 
 async def each_once(
     host: str, port: int, requests: Sequence[bytes], *, concurrency: int
-) -> tuple[Figures, list[Answer | None]]:
+) -> tuple[Figures, list[TimedAnswer | None]]:
     """Send each request once. The answers in the order of the requests, None where there was none."""
     figures = Figures()
-    answers: list[Answer | None] = [None] * len(requests)
+    answers: list[TimedAnswer | None] = [None] * len(requests)
     left = iter(range(len(requests)))
 
     async def worker() -> None:
@@ -223,7 +225,7 @@ async def _ask(
     figures: Figures,
     *,
     counted: bool,
-    kept: tuple[list[Answer | None], int] | None = None,
+    kept: tuple[list[TimedAnswer | None], int] | None = None,
 ) -> Connection | None:
     """The connection to go on with, None when a new one is needed."""
     try:

@@ -16,13 +16,15 @@ from api_cell.app import COMPUTE, Services
 from api_cell.compute import policies
 from api_cell.config import ApiSettings, Quota
 from api_cell.contract import SuperConductor
-from api_cell.edge.dispatcher import Call, Dispatcher, RenderedResponse
+from api_cell.edge.dispatcher import Call, Dispatcher
 from api_cell.edge.policy import Policy
-from api_cell.edge.router import Router, split
+from api_cell.edge.router import Router
 from cell_service.context import SYSTEM_CLOCK, Context, Deadline
 from cell_service.db import compute_nodes, schema, server_migrations, services
 from cell_service.db.sql.engine import Database
 from cell_service.http.exchange import Exchange
+from cell_service.http.paths import split
+from cell_service.http.response import RenderedResponse
 from cell_service.model.host import NodeReport
 from cell_service.model.instance import Flavor
 from cell_service.model.migration import Migration
@@ -86,8 +88,8 @@ class SmallCloud:
         deadline = Deadline.after(60)
         ctx = Context(request_id="req-bench", user_id=USER, project_id=PROJECT, roles=self._roles, is_admin=True,
                       deadline=deadline)  # fmt: skip
-        call = Call(cast(Exchange, sent), "req-bench", path, query, version, deadline, "http://bench", "/v2.1",
-                    versioned=True, match=found[0], values=found[1], ctx=ctx)  # fmt: skip
+        call = Call(cast(Exchange, sent), "req-bench", path, query, version, deadline, lambda response: None,
+                    "http://bench", "/v2.1", versioned=True, match=found[0], values=found[1], ctx=ctx)  # fmt: skip
         return self._dispatch(call)
 
     def node(self, host: str) -> str:

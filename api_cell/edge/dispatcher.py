@@ -6,37 +6,29 @@ import json
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, NoReturn
-from urllib.parse import parse_qs, unquote
+from typing import Any
+from urllib.parse import parse_qs
 
 from api_cell.caller import Caller
 from api_cell.edge.api import Api, Fault
 from api_cell.edge.faults import hidden, retry_after
 from api_cell.edge.idempotency import HEADER, idempotently
 from api_cell.edge.policy import Policy
-from api_cell.edge.route import Request, Response, Version
+from api_cell.edge.route import Request, Version
 from api_cell.edge.router import CompiledRoute, PathMatch, validator_at
 from api_cell.services import Services
 from cell_service.context import Context, Deadline
 from cell_service.errors import BadMethod, Invalid, NotFound, PolycellError, UnsupportedMedia
 from cell_service.http.exchange import Exchange
+from cell_service.http.front import Respond
+from cell_service.http.json_body import content_type, parse_json
+from cell_service.http.paths import decoded
+from cell_service.http.response import RenderedResponse
 from mapping_db.cloud import Cloud
 
 log = logging.getLogger(__name__)
 
 _ANONYMOUS = Context(request_id="")
-_DEEPEST = 100
-_encoded = json.JSONEncoder(check_circular=False).encode
-"""Views are trees: checking for cycles would be a fifth of the work."""
-
-
-@dataclass(frozen=True, slots=True)
-class RenderedResponse:
-    """A response as bytes."""
-
-    status: int
-    body: bytes = b""
-    headers: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -49,6 +41,7 @@ class Call:
     query_text: str
     version: Version
     deadline: Deadline
+    respond: Respond
     origin: str = ""
     prefix: str = ""
     project_in_path: str = ""
@@ -75,7 +68,7 @@ class Dispatcher:
         try:
             if call.match is None:
                 assert self._api.fallback is not None
-                return _rendered(self._api.fallback(self._request(call, call.ctx or _ANONYMOUS, {}, {}, None)))
+                return self._api.fallback(self._request(call, call.ctx or _ANONYMOUS, {}, {}, None)).rendered()
             ctx = call.ctx or _ANONYMOUS
             if call.project_in_path and call.project_in_path != ctx.project_id:
                 raise Invalid(reason=f"The project {call.project_in_path} of the URL is not that of the token.")
@@ -88,11 +81,11 @@ class Dispatcher:
                 self._policy.demand(ctx, route.rule)
             query = _query(call, compiled)
             body = _checked(call, compiled, body)
-            params = dict(zip(compiled.names, map(_decoded, call.values), strict=True))
+            params = dict(zip(compiled.names, map(decoded, call.values), strict=True))
             request = self._request(call, ctx, params, query, body)
             if route.method == "POST" and route.action is None and HEADER in call.exchange.headers:
-                return _rendered(idempotently(request, route.handler))
-            return _rendered(route.handler(request))
+                return idempotently(request, route.handler).rendered()
+            return route.handler(request).rendered()
         except PolycellError as error:
             if bad_reference and isinstance(error, bad_reference):
                 error = Invalid(reason=str(error))
@@ -187,42 +180,13 @@ def _body(call: Call) -> Any:
     raw = call.exchange.body
     if not raw:
         return None
-    kind = call.exchange.headers.get("Content-Type", "application/json").partition(";")[0].strip().lower()
+    kind = content_type(call.exchange.headers.get("Content-Type", "application/json"))
     if kind != "application/json" and not kind.endswith("+json"):
         raise UnsupportedMedia(content_type=kind[:64])
     try:
-        body = json.loads(raw.decode(), parse_constant=_not_a_number)
-        _check_depth(raw, body)
-        if b"\\u" in raw or b"\x00" in raw:
-            _check_storable(body)
-    except (ValueError, RecursionError) as error:
+        return parse_json(raw)
+    except ValueError as error:
         raise Invalid(reason="The body is not JSON that can be understood.") from error
-    return body
-
-
-def _not_a_number(name: str) -> NoReturn:
-    raise ValueError(f"{name} is no JSON number")
-
-
-def _check_depth(raw: bytes, body: Any) -> None:
-    """Raises ValueError for what is nested deeper than any request, before anything walks through it."""
-    if raw.count(b"{") + raw.count(b"[") <= _DEEPEST:
-        return
-    level, depth = [body], 0
-    while level:
-        depth += 1
-        if depth > _DEEPEST:
-            raise ValueError("nested too deeply")
-        inner = (part.values() if isinstance(part, dict) else part for part in level if isinstance(part, (dict, list)))
-        level = [value for values in inner for value in values]
-
-
-def _check_storable(body: Any) -> None:
-    """Raises ValueError for half surrogates and NUL, which no database takes."""
-    text = json.dumps(body, ensure_ascii=False)
-    text.encode()
-    if "\\u0000" in text:
-        raise ValueError("NUL character")
 
 
 def _checked(call: Call, route: CompiledRoute, body: Any) -> Any:
@@ -236,18 +200,3 @@ def _checked(call: Call, route: CompiledRoute, body: Any) -> Any:
         body = validator.pruned(body)
     validator.check(body)
     return body
-
-
-def _decoded(segment: str) -> str:
-    text = unquote(segment) if "%" in segment else segment
-    if "\0" in text:
-        raise NotFound(reason="The resource could not be found.")
-    return text
-
-
-def _rendered(response: Response) -> RenderedResponse:
-    body = response.body
-    if body is None:
-        return RenderedResponse(response.status, b"", response.headers)
-    raw = body if isinstance(body, bytes) else _encoded(body).encode()
-    return RenderedResponse(response.status, raw, response.headers)

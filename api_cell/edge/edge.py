@@ -15,17 +15,15 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from tornado import httputil
-
 from api_cell.config import ApiSettings
-from api_cell.edge import health, links
+from api_cell.edge import health
 from api_cell.edge.api import Api
 from api_cell.edge.auth import Authenticator, Identity, TokenCache, credentials
-from api_cell.edge.dispatcher import Call, Dispatcher, RenderedResponse
+from api_cell.edge.dispatcher import Call, Dispatcher
 from api_cell.edge.metrics import PATH, Metrics
 from api_cell.edge.policy import Policy
 from api_cell.edge.rates import Rates
-from api_cell.edge.router import PathMatch, Router, split
+from api_cell.edge.router import PathMatch, Router
 from api_cell.edge.versions import negotiate, version_headers
 from api_cell.services import Services
 from cell_service.context import Context, Deadline, new_request_id
@@ -39,6 +37,10 @@ from cell_service.errors import (
     Unavailable,
 )
 from cell_service.http.exchange import Exchange
+from cell_service.http.forwarded import origin, remote_address
+from cell_service.http.front import Respond, on_thread
+from cell_service.http.paths import split
+from cell_service.http.response import RenderedResponse
 from cell_service.logs import about
 from mapping_db.cloud import Cloud
 
@@ -50,8 +52,8 @@ _REQUEST_ID = re.compile(r"req-[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _PROJECT_ID = re.compile(r"[0-9a-zA-Z][0-9a-zA-Z_.-]*")
 
 
-class Edge(httputil.HTTPServerConnectionDelegate):
-    """Serves one API on as many connections as there are. `services` goes to the handlers as it is."""
+class Edge:
+    """Serves one API, as the application of a front. `services` goes to the handlers as it is."""
 
     def __init__(
         self,
@@ -66,7 +68,6 @@ class Edge(httputil.HTTPServerConnectionDelegate):
         self.settings = settings
         self.metrics = Metrics(api.name)
         self.in_flight = 0
-        self.draining = False
         self._cloud = cloud
         self._router = Router(api.routes)
         self._roots = {route.path: Router([route]) for route in api.roots}
@@ -81,36 +82,27 @@ class Edge(httputil.HTTPServerConnectionDelegate):
         self._identity_threads = ThreadPoolExecutor(IDENTITY_THREADS, thread_name_prefix=f"{api.name}-identity")
         self._prefixes = tuple(prefix for prefix in (api.prefix, api.legacy_prefix) if prefix is not None)
         self._tasks: set[asyncio.Task[None]] = set()
-        self._open: set[Exchange] = set()
-
-    def start_request(self, server_conn: object, request_conn: httputil.HTTPConnection) -> Exchange:
-        return Exchange(request_conn, self.settings.middleware.max_request_body_size, self)
-
-    def on_close(self, server_conn: object) -> None:
-        """Nothing is kept for a connection."""
 
     @property
-    def open_exchanges(self) -> int:
-        """Requests that have begun and are not yet answered."""
-        return len(self._open)
+    def most_bytes(self) -> int:
+        return self.settings.middleware.max_request_body_size
 
     def get_ready(self) -> None:
         """What first requests would wait for is made now, on another thread."""
         self._workers.submit(self._router.compile)
 
-    def begun(self, exchange: Exchange) -> None:
-        self._open.add(exchange)
+    def begin(self, exchange: Exchange) -> None:
+        """Nothing is to be done before the body."""
 
-    def over(self, exchange: Exchange) -> None:
-        self._open.discard(exchange)
+    def end(self, exchange: Exchange) -> None:
+        """No request leaves anything behind."""
 
     def close(self) -> None:
         """Stop the threads. Requests in flight must be done."""
         self._workers.shutdown(wait=False, cancel_futures=True)
         self._identity_threads.shutdown(wait=False, cancel_futures=True)
 
-    def serve(self, exchange: Exchange) -> None:
-        """The request is answered, now or later."""
+    def serve(self, exchange: Exchange, respond: Respond) -> None:
         request_id = new_request_id()
         path, _, query = exchange.target.partition("?")
         call = Call(
@@ -120,6 +112,7 @@ class Edge(httputil.HTTPServerConnectionDelegate):
             query,
             self.api.min_version,
             deadline=Deadline.after(self.settings.api.request_timeout, self._cloud.clock),
+            respond=respond,
         )
         try:
             self._begin(call)
@@ -157,7 +150,7 @@ class Edge(httputil.HTTPServerConnectionDelegate):
 
     def _aim(self, call: Call) -> None:
         """Find what the path is about, and the version. Raises NotFound, BadMethod, Invalid, NotAcceptable."""
-        call.origin = links.origin(
+        call.origin = origin(
             call.exchange.headers,
             call.exchange.protocol,
             behind_proxy=self.settings.middleware.enable_proxy_headers_parsing,
@@ -268,29 +261,20 @@ class Edge(httputil.HTTPServerConnectionDelegate):
             system_scope=identity.system_scope,
             domain_scope=identity.domain_scope,
             service_roles=identity.service_roles,
-            remote_address=links.remote_address(
+            remote_address=remote_address(
                 headers, call.exchange.peer, behind_proxy=self.settings.middleware.enable_proxy_headers_parsing
             ),
             deadline=call.deadline,
         )
 
     def _submit(self, call: Call, work: Callable[[], RenderedResponse]) -> None:
-        loop = asyncio.get_running_loop()
         self.in_flight += 1
-
-        def run() -> None:
-            try:
-                answer = work()
-            except Exception:
-                log.exception("the edge failed", extra={"request_id": call.request_id})
-                answer = self._dispatch.broken(call)
-            loop.call_soon_threadsafe(finished, answer)
 
         def finished(answer: RenderedResponse) -> None:
             self.in_flight -= 1
             self._answer(call, answer)
 
-        self._workers.submit(run)
+        on_thread(self._workers, work, finished)
 
     def _answer(self, call: Call, answer: RenderedResponse) -> None:
         headers = {"X-OpenStack-Request-Id": call.request_id}
@@ -302,11 +286,9 @@ class Edge(httputil.HTTPServerConnectionDelegate):
             headers.update(version_headers(self.api, call.version))
         if answer.status == 401:
             headers["WWW-Authenticate"] = self._authenticator.challenge
-        if self.draining:
-            headers["Connection"] = "close"
         headers.update(answer.headers)
         self.metrics.answered(answer)
-        call.exchange.answer(answer.status, headers, answer.body)
+        call.respond(RenderedResponse(answer.status, answer.body, headers))
         if access.isEnabledFor(logging.INFO):
             self._log(call, answer)
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from api_cell.edge.dispatcher import RenderedResponse
 from cell_service.errors import PolycellError
+from cell_service.http.response import RenderedResponse
 from mapping_db.cloud import Cloud
 
 PATHS = frozenset({"/healthz", "/readyz"})

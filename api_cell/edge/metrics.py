@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 
 from api_cell.edge import missing_cells as missing
-from api_cell.edge.dispatcher import RenderedResponse
+from cell_service.http.response import RenderedResponse
 from mapping_db.cloud import Cloud
 
 PATH = "/metrics"

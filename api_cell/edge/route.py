@@ -7,14 +7,17 @@ the error's family into a status and the API's fault body.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from api_cell.caller import Caller
 from api_cell.services import Services
 from cell_service.context import Context
 from cell_service.errors import PolycellError
+from cell_service.http.response import Response
 from mapping_db.cloud import Cloud
+
+__all__ = ["ByVersion", "Handler", "Request", "Response", "Route", "Schema", "Version"]
 
 Version = tuple[int, int]
 
@@ -62,15 +65,6 @@ class Request:
         """The last value given for a query parameter."""
         values = self.query.get(name)
         return values[-1] if values else default
-
-
-@dataclass(frozen=True, slots=True)
-class Response:
-    """Status, body (JSON data, bytes already rendered, or None for no body) and further headers."""
-
-    status: int
-    body: Any = None
-    headers: Mapping[str, str] = field(default_factory=dict)
 
 
 Handler = Callable[[Request], Response]

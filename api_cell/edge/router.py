@@ -1,4 +1,4 @@
-"""Finding the route of a request: a tree over path segments, then method, action and version."""
+"""Finding the route of a request: its path, then method, action and version."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from api_cell.edge.route import ByVersion, Handler, Route, Schema, Version
 from api_cell.edge.schema import Validator
+from cell_service.http.paths import PathTree, placeholders
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,25 +50,18 @@ class PathMatch:
         return ", ".join(sorted(self.methods))
 
 
-@dataclass(slots=True)
-class _Node:
-    literals: dict[str, _Node] = field(default_factory=dict)
-    placeholder: _Node | None = None
-    match: PathMatch | None = None
-
-
 class Router:
-    """The routes of an API, compiled. Literal segments win over placeholders."""
+    """The routes of an API, compiled."""
 
     def __init__(self, routes: Iterable[Route]) -> None:
-        self._root = _Node()
+        self._paths: PathTree[PathMatch] = PathTree()
         self._validators: list[Validator] = []
         for route in routes:
             self._add(route)
 
     def starts(self, segment: str) -> bool:
         """Whether any route's path begins with this segment."""
-        return segment in self._root.literals
+        return self._paths.starts(segment)
 
     def compile(self) -> None:
         """All validators are ready for their first requests. Takes about a second of the process."""
@@ -76,49 +70,16 @@ class Router:
 
     def find(self, segments: list[str]) -> tuple[PathMatch, list[str]] | None:
         """The routes of a path, and the values of its placeholders, in order."""
-        values: list[str] = []
-        match = _walk(self._root, segments, 0, values)
-        return None if match is None else (match, values)
+        return self._paths.find(segments)
 
     def _add(self, route: Route) -> None:
-        node, names = self._root, []
-        for segment in split(route.path):
-            if segment.startswith("{"):
-                names.append(segment[1:-1])
-                node.placeholder = node.placeholder or _Node()
-                node = node.placeholder
-            else:
-                node = node.literals.setdefault(segment, _Node())
-        node.match = node.match or PathMatch()
-        compiled = CompiledRoute(route, tuple(names), _validators(route.body), _validators(route.query))
+        match = self._paths.at(route.path, PathMatch)
+        compiled = CompiledRoute(route, placeholders(route.path), _validators(route.body), _validators(route.query))
         self._validators += [each for _, each in (*compiled.body, *compiled.query) if each is not None]
-        actions = node.match.methods.setdefault(route.method, defaultdict(list))
+        actions = match.methods.setdefault(route.method, defaultdict(list))
         clash = [other for other in actions[route.action] if _overlap(other.route, route)]
         assert not clash, f"two routes for {route.method} {route.path} {route.action or ''}"
         actions[route.action].append(compiled)
-
-
-def split(path: str) -> list[str]:
-    """The segments of a path; one trailing slash doesn't count."""
-    return path.removesuffix("/").split("/")[1:]
-
-
-def _walk(node: _Node, segments: list[str], at: int, values: list[str]) -> PathMatch | None:
-    if at == len(segments):
-        return node.match
-    segment = segments[at]
-    literal = node.literals.get(segment)
-    if literal is not None:
-        found = _walk(literal, segments, at + 1, values)
-        if found is not None:
-            return found
-    if node.placeholder is None or not segment:
-        return None
-    values.append(segment)
-    found = _walk(node.placeholder, segments, at + 1, values)
-    if found is None:
-        values.pop()
-    return found
 
 
 def _overlap(one: Route, other: Route) -> bool:

@@ -3,30 +3,14 @@
 from __future__ import annotations
 
 from api_cell.edge.edge import Edge
-from cell_service.http.listener import Listener
+from cell_service.http.front import Front
 
 HEADER_BYTES = 65536
 
 
-class ApiServer(Listener):
+class ApiServer(Front):
     """One API listening."""
 
     def __init__(self, edge: Edge) -> None:
-        self._edge = edge
-        super().__init__(
-            edge.api.name,
-            edge,
-            busy=lambda: edge.open_exchanges,
-            ended=edge.close,
-            begun_to_end=self._refuse_new,
-            drain_seconds=edge.settings.api.drain_timeout,
-            max_header_size=HEADER_BYTES,
-        )
-
-    @property
-    def draining(self) -> bool:
-        """Whether it has begun to stop."""
-        return self._edge.draining
-
-    def _refuse_new(self) -> None:
-        self._edge.draining = True
+        drain_seconds = edge.settings.api.drain_timeout
+        super().__init__(edge.api.name, edge, drain_seconds=drain_seconds, max_header_size=HEADER_BYTES)

@@ -6,7 +6,6 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from concurrent.futures import Executor
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any, Protocol
@@ -112,15 +111,8 @@ class Exchange(httputil.HTTPMessageDelegate):
             self.answered = True
             self._sink.over(self)
 
-    def abort(self) -> None:
-        """Cut the connection: there is no answer."""
-        self._connection.close()
-        if not self.answered:
-            self.answered = True
-            self._sink.over(self)
-
-    async def answer_file(self, status: int, headers: Mapping[str, str], path: Path, workers: Executor) -> None:
-        """Write an answer whose body is the file's content, read piece by piece on the workers."""
+    async def answer_file(self, status: int, headers: Mapping[str, str], path: Path) -> None:
+        """Write an answer whose body is the file's content, read piece by piece on other threads."""
         if self.answered:
             return
         made: Any = _Sent(headers)
@@ -130,7 +122,7 @@ class Exchange(httputil.HTTPMessageDelegate):
             with path.open("rb") as file:
                 made["Content-Length"] = str(path.stat().st_size)
                 await self._connection.write_headers(line, made)
-                while self.method != "HEAD" and (piece := await read(workers, file.read, PIECE_BYTES)):
+                while self.method != "HEAD" and (piece := await read(None, file.read, PIECE_BYTES)):
                     await self._connection.write(piece)
             self._connection.finish()
         except StreamClosedError:

@@ -1,83 +1,96 @@
-"""A service whose requests are answered whole, each on a worker thread: the metadata service and the companions.
+"""An application on a port: its requests are counted, answered whole or by a file's content, and ended.
 
-The APIs have a sink of their own (`api_cell.edge`), which does some work on the loop, without a thread.
+The APIs, the metadata service and the companions are such applications.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from concurrent.futures import Executor
-from dataclasses import dataclass, field
-from pathlib import Path
+from functools import partial
 from typing import Any, Protocol
 
 from tornado import httputil
 
 from cell_service.http.exchange import Exchange
 from cell_service.http.listener import Listener
+from cell_service.http.response import RenderedResponse
 
 log = logging.getLogger(__name__)
 
-
-@dataclass(frozen=True, slots=True)
-class Sent:
-    """What is sent back: status, headers, and as the body either bytes or the content of a file."""
-
-    status: int
-    body: bytes = b""
-    headers: Mapping[str, str] = field(default_factory=dict)
-    file: Path | None = None
+Respond = Callable[[RenderedResponse], None]
+"""Sends the answer of one request; called on the loop."""
 
 
 class Application(Protocol):
-    """What is behind the port."""
+    """What is behind the port. All of it is called on the loop."""
 
-    most_bytes: int
-    """The longest body that is kept in memory; a longer one is `exchange.oversize`."""
+    @property
+    def most_bytes(self) -> int:
+        """The longest body that is kept in memory; a longer one is `exchange.oversize`."""
 
     def begin(self, exchange: Exchange) -> Awaitable[None] | None:
-        """The headers have been read; called on the loop. May set `exchange.take`."""
+        """The headers have been read. May set `exchange.take`."""
 
-    def at_once(self, exchange: Exchange) -> Sent | None:
-        """An answer that needs no thread, made on the loop: health, and refusals when there is too much to do."""
-
-    def workers(self, exchange: Exchange) -> Executor:
-        """The threads that answer this request."""
-
-    def answer(self, exchange: Exchange) -> Sent:
-        """The answer, made on a worker thread. Never raises."""
+    def serve(self, exchange: Exchange, respond: Respond) -> None:
+        """The request is whole, or too long. `respond` is called once: now, or when a thread has the answer
+        (`on_thread`). Never raises."""
 
     def end(self, exchange: Exchange) -> None:
-        """The request is over, one way or the other; called on the loop."""
+        """The request is over, one way or the other."""
 
     def close(self) -> None:
         """No request comes any more."""
 
 
-class Front(httputil.HTTPServerConnectionDelegate):
-    """An application listening. `start` and `drain` may be called from any thread; `drain` twice is no error. `run`
-    serves on the main thread until SIGTERM."""
+def on_thread(workers: Executor, work: Callable[[], RenderedResponse], respond: Respond) -> None:
+    """A worker thread makes the answer; `respond` is called with it on the loop, from which this must be called."""
+    call_soon = asyncio.get_running_loop().call_soon_threadsafe
 
-    def __init__(self, name: str, application: Application, **http: Any) -> None:
+    def run() -> None:
+        try:
+            response = work()
+        except Exception:
+            log.exception("a request was not answered")
+            response = RenderedResponse(500)
+        call_soon(respond, response)
+
+    workers.submit(run)
+
+
+class Front(Listener):
+    """An application listening. `start` and `drain` may be called from any thread; `drain` twice is no error.
+
+    While it drains, answers ask clients to close their connections. `http` is for tornado's server.
+    """
+
+    def __init__(self, name: str, application: Application, *, drain_seconds: float = 5.0, **http: Any) -> None:
+        self._exchanges = _Exchanges(application, lambda: self.draining)
+        super().__init__(
+            name,
+            self._exchanges,
+            busy=lambda: self.open_requests,
+            ended=application.close,
+            drain_seconds=drain_seconds,
+            **http,
+        )
+
+    @property
+    def open_requests(self) -> int:
+        """Requests that have begun and are not over."""
+        return self._exchanges.open
+
+
+class _Exchanges(httputil.HTTPServerConnectionDelegate):
+    """The requests of all connections, each from its headers to its end."""
+
+    def __init__(self, application: Application, draining: Callable[[], bool]) -> None:
         self.open = 0
-        self._application = application
-        self._tasks: dict[Exchange, asyncio.Task[None]] = {}
-        self._listener = Listener(name, self, busy=lambda: self.open, ended=application.close, **http)
-        self.bind: Callable[..., None] = self._listener.bind
-        self.start: Callable[..., None] = self._listener.start
-        self.run: Callable[[], None] = self._listener.serve
-        self.drain: Callable[..., None] = self._listener.drain
-
-    @property
-    def name(self) -> str:
-        return self._listener.name
-
-    @property
-    def port(self) -> int:
-        """The port it listens on; for a configured 0, the one that the system chose."""
-        return self._listener.port
+        self._application, self._draining = application, draining
+        self._served: set[Exchange] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
 
     def start_request(self, server_conn: object, request_conn: httputil.HTTPConnection) -> Exchange:
         return Exchange(request_conn, self._application.most_bytes, self)
@@ -90,31 +103,29 @@ class Front(httputil.HTTPServerConnectionDelegate):
         return self._application.begin(exchange)
 
     def serve(self, exchange: Exchange) -> None:
-        if exchange not in self._tasks:  # one that is too long is served before its end
-            self._tasks[exchange] = asyncio.ensure_future(self._answer(exchange))
+        if exchange not in self._served:  # one that is too long is served before its end
+            self._served.add(exchange)
+            self._application.serve(exchange, partial(self._respond, exchange))
 
     def over(self, exchange: Exchange) -> None:
-        if exchange not in self._tasks:  # the client went away before its request was whole
+        if exchange not in self._served:  # the client went away before its request was whole
             self._ended(exchange)
 
-    async def _answer(self, exchange: Exchange) -> None:
-        application = self._application
-        try:
-            workers = application.workers(exchange)
-            sent = application.at_once(exchange)
-            if sent is None:
-                sent = await asyncio.get_running_loop().run_in_executor(workers, application.answer, exchange)
-            if sent.file is None:
-                exchange.answer(sent.status, sent.headers, sent.body)
-            else:
-                await exchange.answer_file(sent.status, sent.headers, sent.file, workers)
-        except Exception:
-            log.exception("a request was not answered path=%s", exchange.target.partition("?")[0])
-            exchange.abort()
-        finally:
-            self._tasks.pop(exchange, None)
+    def _respond(self, exchange: Exchange, response: RenderedResponse) -> None:
+        headers = {**response.headers, "Connection": "close"} if self._draining() else response.headers
+        if response.file is None:
+            exchange.answer(response.status, headers, response.body)
             self._ended(exchange)
+            return
+        task = asyncio.ensure_future(exchange.answer_file(response.status, headers, response.file))
+        self._tasks.add(task)
+        task.add_done_callback(partial(self._file_sent, exchange))
+
+    def _file_sent(self, exchange: Exchange, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        self._ended(exchange)
 
     def _ended(self, exchange: Exchange) -> None:
+        self._served.discard(exchange)
         self.open -= 1
         self._application.end(exchange)

@@ -34,7 +34,7 @@ class Listener:
     """One service listening. `start` and `drain` may be called from any thread; `drain` twice is no error.
 
     `delegate` is tornado's, for the connections; `busy` says how many requests are being answered; `ended` is called
-    when the last one is answered; `begun_to_end` when draining begins. `http` is for tornado's server.
+    when the last one is answered. `http` is for tornado's server.
     """
 
     def __init__(
@@ -44,18 +44,22 @@ class Listener:
         *,
         busy: Callable[[], int],
         ended: Callable[[], None],
-        begun_to_end: Callable[[], None] = lambda: None,
         drain_seconds: float = 5.0,
         **http: Any,
     ) -> None:
         self.name = name
-        self._delegate, self._busy, self._end, self._begun_to_end = delegate, busy, ended, begun_to_end
+        self._delegate, self._busy, self._end = delegate, busy, ended
         self._drain_seconds, self._http = drain_seconds, http
         self._sockets: list[socket.socket] = []
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
         self._open = True
         self._drained = threading.Event()
+
+    @property
+    def draining(self) -> bool:
+        """Whether it has begun to stop."""
+        return not self._open
 
     @property
     def port(self) -> int:
@@ -121,7 +125,6 @@ class Listener:
     async def _drain(self, seconds: float) -> None:
         assert self._loop is not None
         log.info("draining", extra=about(None, service=self.name, open=self._busy()))
-        self._begun_to_end()
         self._server.conn_params.no_keep_alive = True
         self._accept_waiting(self._server)
         self._server.stop()

@@ -5,15 +5,17 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
-from concurrent.futures import Executor, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from http.client import responses
 
 from cell_service.context import Context, Deadline, new_request_id
 from cell_service.errors import PolycellError, TooLarge, Unavailable
 from cell_service.http.exchange import Exchange
-from cell_service.http.front import Front, Sent
+from cell_service.http.front import Front, Respond, on_thread
+from cell_service.http.response import RenderedResponse
 from cell_service.logs import about
-from cell_service.metadata.service import Answer, MetadataService, Question
+from cell_service.metadata.service import Document, MetadataService, Question
 
 log = logging.getLogger(__name__)
 
@@ -27,7 +29,9 @@ class MetadataServer(Front):
     """One metadata service listening."""
 
     def __init__(self, service: MetadataService, *, threads: int = THREADS) -> None:
-        super().__init__("metadata", MetadataApplication(service, threads, lambda: self.open), max_body_size=1 << 20)
+        super().__init__(
+            "metadata", MetadataApplication(service, threads, lambda: self.open_requests), max_body_size=1 << 20
+        )
 
 
 class MetadataApplication:
@@ -45,10 +49,19 @@ class MetadataApplication:
     def begin(self, exchange: Exchange) -> None:
         """Nothing is to be done before the body."""
 
-    def at_once(self, exchange: Exchange) -> Sent | None:
+    def serve(self, exchange: Exchange, respond: Respond) -> None:
+        at_once = self._at_once(exchange)
+        if at_once is not None:
+            respond(at_once)
+            return
+        workers = self._patient if self._service.may_take_long(_question(exchange)) else self._pool
+        on_thread(workers, partial(self._answer, exchange), respond)
+
+    def _at_once(self, exchange: Exchange) -> RenderedResponse | None:
+        """What needs no thread: health, and refusals when there is too much to do."""
         ctx = Context(request_id=new_request_id(), remote_address=exchange.peer)
         if exchange.target == "/healthz":
-            return self._logged(ctx, exchange, _sent(ctx, 200, Answer(b"OK")))
+            return self._logged(ctx, exchange, _sent(ctx, 200, Document(b"OK")))
         if exchange.oversize:
             return self._logged(ctx, exchange, _refused(ctx, exchange, TooLarge()))
         if self._open_requests() > MOST_OPEN:
@@ -56,14 +69,11 @@ class MetadataApplication:
             return self._logged(ctx, exchange, _refused(ctx, exchange, busy))
         return None
 
-    def workers(self, exchange: Exchange) -> Executor:
-        return self._patient if self._service.may_take_long(_question(exchange)) else self._pool
-
-    def answer(self, exchange: Exchange) -> Sent:
+    def _answer(self, exchange: Exchange) -> RenderedResponse:
         ctx = Context(request_id=new_request_id(), remote_address=exchange.peer, deadline=Deadline.after(SECONDS))
         return self._logged(ctx, exchange, self._answered(ctx, exchange))
 
-    def _logged(self, ctx: Context, exchange: Exchange, sent: Sent) -> Sent:
+    def _logged(self, ctx: Context, exchange: Exchange, sent: RenderedResponse) -> RenderedResponse:
         log.info(
             "answered",
             extra=about(
@@ -82,15 +92,14 @@ class MetadataApplication:
             pool.shutdown(wait=False, cancel_futures=True)
         self._service.close()
 
-    def _answered(self, ctx: Context, exchange: Exchange) -> Sent:
+    def _answered(self, ctx: Context, exchange: Exchange) -> RenderedResponse:
         try:
-            answer = self._service.answer(ctx, _question(exchange))
-            return _sent(ctx, 200, answer)
+            return _sent(ctx, 200, self._service.answer(ctx, _question(exchange)))
         except PolycellError as error:
             return _refused(ctx, exchange, error)
         except Exception:
             log.exception("a bug", extra=about(ctx, path=exchange.target))
-            return _sent(ctx, 500, Answer(_page(500)))
+            return _sent(ctx, 500, Document(_page(500)))
 
 
 def _question(exchange: Exchange) -> Question:
@@ -98,16 +107,16 @@ def _question(exchange: Exchange) -> Question:
     return Question(exchange.method, exchange.target, exchange.peer, headers, exchange.body)
 
 
-def _sent(ctx: Context, status: int, answer: Answer, **more: str) -> Sent:
-    headers = {"Content-Type": answer.content_type, "X-Openstack-Request-Id": ctx.request_id, **more}
-    return Sent(status, answer.body, headers)
+def _sent(ctx: Context, status: int, document: Document, **more: str) -> RenderedResponse:
+    headers = {"Content-Type": document.content_type, "X-Openstack-Request-Id": ctx.request_id, **more}
+    return RenderedResponse(status, document.body, headers)
 
 
-def _refused(ctx: Context, exchange: Exchange, error: PolycellError) -> Sent:
+def _refused(ctx: Context, exchange: Exchange, error: PolycellError) -> RenderedResponse:
     if error.status >= 500:
         log.warning("cannot answer", extra=about(ctx, path=exchange.target, reason=error))
     pause = {"Retry-After": str(RETRY_SECONDS)} if error.status == 503 else {}
-    return _sent(ctx, error.status, Answer(_page(error.status)), **pause)
+    return _sent(ctx, error.status, Document(_page(error.status)), **pause)
 
 
 def _page(status: int) -> bytes:

@@ -35,7 +35,9 @@ class Question:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class Document:
+    """What a guest reads: a document, or the empty result of posting one."""
+
     body: bytes
     content_type: str = TEXT
 
@@ -57,7 +59,7 @@ class MetadataService:
         self._kept: TtlCache[str, Content] = TtlCache(clock, seconds)
         self._vendors: TtlCache[str, Vendor] = TtlCache(clock, seconds)
 
-    def answer(self, ctx: Context, question: Question) -> Answer:
+    def answer(self, ctx: Context, question: Question) -> Document:
         """The document, or the result of posting one.
 
         Raises NotFound for unknown documents, for servers that do not exist, and for foreign addresses; Forbidden
@@ -146,7 +148,7 @@ class MetadataService:
 
     # -- the password -----------------------------------------------------------------------------
 
-    def _take_password(self, ctx: Context, content: Content, version: str, body: bytes) -> Answer:
+    def _take_password(self, ctx: Context, content: Content, version: str, body: bytes) -> Document:
         date = documents.dated(version)
         if date is None or date < documents.GRIZZLY:
             raise NotFound(reason="There is no such document.")
@@ -157,10 +159,10 @@ class MetadataService:
         except UnicodeDecodeError:
             raise Invalid(reason="A password is sent encrypted, in base64.") from None
         self._instances.set_password(ctx, content.instance.uuid, password)
-        return Answer(b"")
+        return Document(b"")
 
 
-def _reported(content: Content, steps: list[str]) -> Answer:
+def _reported(content: Content, steps: list[str]) -> Document:
     """The document at the path. Raises NotFound."""
     if not steps:
         return _lines((*ec2.VERSIONS, LATEST))
@@ -170,10 +172,10 @@ def _reported(content: Content, steps: list[str]) -> Answer:
     found = None if date is None else ec2.look_up(content, date, steps[1:])
     if found is None:
         raise NotFound(reason="There is no such document.")
-    return Answer(found, BYTES if steps[1:] == ["user-data"] else TEXT)
+    return Document(found, BYTES if steps[1:] == ["user-data"] else TEXT)
 
 
-def _openstack(content: Content, steps: list[str]) -> Answer:
+def _openstack(content: Content, steps: list[str]) -> Document:
     if not steps:
         return _lines((*documents.VERSIONS, LATEST))
     date = documents.dated(steps[0])
@@ -183,8 +185,8 @@ def _openstack(content: Content, steps: list[str]) -> Answer:
     if found is None:
         raise NotFound(reason="There is no such document.")
     name = steps[1]
-    return Answer(found, JSON if name.endswith(".json") else BYTES if name == documents.USER_DATA else TEXT)
+    return Document(found, JSON if name.endswith(".json") else BYTES if name == documents.USER_DATA else TEXT)
 
 
-def _lines(names: list[str] | tuple[str, ...]) -> Answer:
-    return Answer("\n".join(names).encode())
+def _lines(names: list[str] | tuple[str, ...]) -> Document:
+    return Document("\n".join(names).encode())

@@ -67,7 +67,7 @@ class Wanted:
 
 
 @dataclass(frozen=True, slots=True)
-class Page:
+class ImagePage:
     """`more`: there may be images after these."""
 
     images: tuple[Image, ...]
@@ -93,7 +93,7 @@ class Images(Protocol):
     def find(self, ctx: Context, owner: str, properties: Mapping[str, str]) -> tuple[Image, ...]:
         """The owner's images that have these properties, newest first. Raises PeerUnavailable."""
 
-    def page(self, ctx: Context, token: str, wanted: Wanted) -> Page:
+    def page(self, ctx: Context, token: str, wanted: Wanted) -> ImagePage:
         """Images that the bearer of this token may list: the project's own, public ones, and those that others share
         with it and it has accepted; for an administrator every image but community ones. Newest first.
 

@@ -9,7 +9,7 @@ from queue import Empty, SimpleQueue
 from cell_service.errors import DeadlineExceeded, PolycellError, QueueUnavailable
 
 
-class Answer:
+class PendingAnswer:
     """What one caller waits for: bytes, or an error. Only the first one that is set counts."""
 
     __slots__ = ("_box",)
@@ -41,19 +41,19 @@ class Waiting:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._answers: set[Answer] = set()
+        self._answers: set[PendingAnswer] = set()
         self._closed = False
 
-    def enter(self) -> Answer:
+    def enter(self) -> PendingAnswer:
         """Raises QueueUnavailable when the transport was closed."""
-        answer = Answer()
+        answer = PendingAnswer()
         with self._lock:
             if self._closed:
                 raise closed()
             self._answers.add(answer)
         return answer
 
-    def leave(self, answer: Answer) -> None:
+    def leave(self, answer: PendingAnswer) -> None:
         with self._lock:
             self._answers.discard(answer)
 

@@ -53,7 +53,9 @@ class Summary:
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class FoundCandidates:
+    """Candidates, and the providers of their trees."""
+
     candidates: list[Candidate] = field(default_factory=list)
     summaries: list[Summary] = field(default_factory=list)
 
@@ -62,7 +64,7 @@ Choice = tuple[tuple[int, str, int], ...]
 """One way to serve one group: (provider id, class, amount)."""
 
 
-def find(tx: Connection, requested: CandidateRequest) -> Found:
+def find(tx: Connection, requested: CandidateRequest) -> FoundCandidates:
     """All candidates, at most `limit` of them."""
     singles = {suffix: search.matching(tx, wanted) for suffix, wanted in requested.groups.items() if suffix}
     roots = [{provider.root_id for provider in found} for found in singles.values()]
@@ -101,7 +103,7 @@ def find(tx: Connection, requested: CandidateRequest) -> Found:
         for root_id in sorted(used_roots)
         for provider in members[root_id]
     ]
-    return Found(found, summaries)
+    return FoundCandidates(found, summaries)
 
 
 @dataclass(frozen=True, slots=True)

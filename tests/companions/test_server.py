@@ -23,7 +23,7 @@ from tools.companions.identity.service import make_identity
 companion = make_identity(Path(sys.argv[1]))
 companion.bind()
 print(companion.url, flush=True)
-companion.run()
+companion.serve()
 """
 
 

@@ -19,8 +19,9 @@ from api_cell.compute.routes import (
     SERVICES,
 )
 from api_cell.edge.route import Route
-from api_cell.edge.router import CompiledRoute, Router, split, validator_at
+from api_cell.edge.router import CompiledRoute, Router, validator_at
 from cell_service.errors import Invalid
+from cell_service.http.paths import split
 from tests.edge import reference
 from tests.edge.reference import VERSIONS, parsed
 

@@ -71,7 +71,7 @@ def port() -> Iterator[int]:
     thread.join(30)
 
 
-def requested(port: int, *requests: bytes, concurrency: int = 2) -> tuple[load.Figures, list[load.Answer | None]]:
+def requested(port: int, *requests: bytes, concurrency: int = 2) -> tuple[load.Figures, list[load.TimedAnswer | None]]:
     return asyncio.run(load.each_once("127.0.0.1", port, requests, concurrency=concurrency))
 
 

@@ -24,7 +24,7 @@ from cell_service.errors import (
 )
 from cell_service.model.host import NodeReport
 from cell_service.model.instance import FixedIp, NetworkRequest, Vif
-from cell_service.peers.image import Image, NewImage, Page, Wanted
+from cell_service.peers.image import Image, ImagePage, NewImage, Wanted
 from cell_service.peers.network import PortState, Record
 from tests.suites.network_records import MemoryRecords
 
@@ -139,7 +139,7 @@ class MemoryImages:
             properties=dict(image.properties),
         )
 
-    def page(self, ctx: Context, token: str, wanted: Wanted) -> Page:
+    def page(self, ctx: Context, token: str, wanted: Wanted) -> ImagePage:
         self._answer()
         listed = [image for image in reversed(self.records.values()) if self._listed(ctx, image)]
         found = [image for image in listed if _is_wanted(image, wanted)]
@@ -149,7 +149,7 @@ class MemoryImages:
             if not places:
                 raise Invalid(reason=f"marker [{wanted.marker}] not found")
             start += places[0] + 1
-        return Page(tuple(found[start : start + wanted.limit]), start + wanted.limit < len(found))
+        return ImagePage(tuple(found[start : start + wanted.limit]), start + wanted.limit < len(found))
 
     def describe(self, ctx: Context, image_id: str, properties: Mapping[str, str]) -> Image:
         self._own(ctx, image_id)

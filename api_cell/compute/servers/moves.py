@@ -148,7 +148,7 @@ def _move(
     req: Request,
     instance: Instance,
     cell: Cell,
-    kind: kinds.Kind,
+    kind: kinds.MoveDeclaration,
     plan: MovePlan,
     quota: Quota | None = None,
     password: str = "",

@@ -15,7 +15,7 @@ from sqlalchemy import Connection
 
 from api_cell.contract import SuperConductor
 from api_cell.servers.moves import kinds, request
-from api_cell.servers.moves.kinds import Kind
+from api_cell.servers.moves.kinds import MoveDeclaration
 from cell_service.context import Context, Deadline
 from cell_service.db import instances
 from cell_service.errors import InstanceNotFound, Invalid, PolycellError, Unavailable
@@ -113,7 +113,7 @@ class Emptying:
         except PolycellError as error:
             self._stays(instance.uuid, str(error), result)
 
-    def _kind(self, instance: Instance) -> Kind:
+    def _kind(self, instance: Instance) -> MoveDeclaration:
         """Raises Invalid for a server that can't be moved in its state."""
         if self._wanted.evacuate:
             return kinds.EVACUATION

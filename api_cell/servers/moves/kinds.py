@@ -17,7 +17,7 @@ BEGIN = "begin"
 
 
 @dataclass(frozen=True, slots=True)
-class Kind:
+class MoveDeclaration:
     """One kind of move. `request`: when it may be requested, and its names in the server's history and in errors.
     `first_status`: of the migration that the Compute API shows; "" when it shows none. `can_abort_before`:
     the stored name of the step after which the move can't be aborted any more; "": it never can."""
@@ -28,11 +28,11 @@ class Kind:
     can_abort_before: str = ""
 
 
-COLD_MIGRATION = Kind(MoveKind.COLD, move_rules.MIGRATE, "pre-migrating")
-RESIZE = Kind(MoveKind.RESIZE, move_rules.RESIZE, "pre-migrating")
-LIVE_MIGRATION = Kind(MoveKind.LIVE, move_rules.LIVE_MIGRATION, "queued", can_abort_before="leave")
-EVACUATION = Kind(MoveKind.EVACUATE, move_rules.EVACUATE, "accepted")
-UNSHELVING = Kind(MoveKind.UNSHELVE, MoveRequest(UNSHELVE.action, UNSHELVE.action, UNSHELVE.rule), "")
+COLD_MIGRATION = MoveDeclaration(MoveKind.COLD, move_rules.MIGRATE, "pre-migrating")
+RESIZE = MoveDeclaration(MoveKind.RESIZE, move_rules.RESIZE, "pre-migrating")
+LIVE_MIGRATION = MoveDeclaration(MoveKind.LIVE, move_rules.LIVE_MIGRATION, "queued", can_abort_before="leave")
+EVACUATION = MoveDeclaration(MoveKind.EVACUATE, move_rules.EVACUATE, "accepted")
+UNSHELVING = MoveDeclaration(MoveKind.UNSHELVE, MoveRequest(UNSHELVE.action, UNSHELVE.action, UNSHELVE.rule), "")
 
 _ALL = {kind.stored: kind for kind in (COLD_MIGRATION, RESIZE, LIVE_MIGRATION, EVACUATION, UNSHELVING)}
 assert _ALL.keys() == set(MoveKind)
@@ -41,5 +41,5 @@ CONFIRM, REVERT = move_rules.CONFIRM_RESIZE.history, move_rules.REVERT_RESIZE.hi
 """The names in the server's history of the actions that conclude a move."""
 
 
-def of(stored: MoveKind) -> Kind:
+def of(stored: MoveKind) -> MoveDeclaration:
     return _ALL[stored]

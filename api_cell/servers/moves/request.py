@@ -17,7 +17,7 @@ from sqlalchemy import Connection
 from api_cell.contract import SuperConductor
 from api_cell.servers.moves import kinds
 from api_cell.servers.moves import quota as move_quota
-from api_cell.servers.moves.kinds import Kind
+from api_cell.servers.moves.kinds import MoveDeclaration
 from api_cell.servers.moves.quota import Quota
 from cell_service.context import Context, new_request_id
 from cell_service.db import actions, instances, server_migrations
@@ -54,7 +54,7 @@ def accept(
     superconductor: SuperConductor,
     cell: Cell,
     instance: Instance,
-    kind: Kind,
+    kind: MoveDeclaration,
     plan: MovePlan,
     quota: Quota | None = None,
     password: str = "",

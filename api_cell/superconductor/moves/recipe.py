@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
-from api_cell.servers.moves.kinds import Kind
+from api_cell.servers.moves.kinds import MoveDeclaration
 from api_cell.superconductor.moves.step_context import StepContext
 from cell_service.model.move import MovePhase, Owner
 
@@ -71,7 +71,7 @@ class Recipe:
 class MoveRecipe(Recipe):
     """The way of one kind of move to its destination, with one commit."""
 
-    kind: Kind
+    kind: MoveDeclaration
 
     def __post_init__(self) -> None:
         Recipe.__post_init__(self)

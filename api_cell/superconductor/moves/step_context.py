@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from api_cell.servers.moves import kinds
-from api_cell.servers.moves.kinds import Kind
+from api_cell.servers.moves.kinds import MoveDeclaration
 from api_cell.superconductor.context import SuperConductorContext
 from cell_service.context import Context
 from cell_service.errors import OperationLost
@@ -57,7 +57,7 @@ class StepContext:
         return self.move.plan
 
     @property
-    def kind(self) -> Kind:
+    def kind(self) -> MoveDeclaration:
         return kinds.of(self.move.kind)
 
     @property

@@ -7,7 +7,7 @@ from datetime import UTC
 from cell_service.context import Context
 from cell_service.errors import Invalid, PeerUnavailable
 from cell_service.peers.glance.records import OWN_FIELDS, image_of
-from cell_service.peers.image import Image, Page, Wanted
+from cell_service.peers.image import Image, ImagePage, Wanted
 from cell_service.peers.session import Peer
 
 MOST = 1000
@@ -16,10 +16,10 @@ _ASKING = frozenset({"limit", "marker", "sort", "sort_key", "sort_dir", "tag", "
 _OPERATORS = ("in", "eq", "neq", "gt", "gte", "lt", "lte")
 
 
-def page_as(peer: Peer, ctx: Context, token: str, wanted: Wanted) -> Page:
+def page_as(peer: Peer, ctx: Context, token: str, wanted: Wanted) -> ImagePage:
     """As `Images.page`. Sends as many requests as the service's own limit makes necessary, usually one."""
     if any(name in OWN_FIELDS or name in _ASKING for name in wanted.properties):
-        return Page((), False)  # the service would take them for something else than properties
+        return ImagePage((), False)  # the service would take them for something else than properties
     images: list[Image] = []
     marker, left = wanted.marker, wanted.offset
     while True:
@@ -28,7 +28,7 @@ def page_as(peer: Peer, ctx: Context, token: str, wanted: Wanted) -> Page:
         images += found[left:]
         left = max(0, left - len(found))
         if not more or not found or len(images) >= wanted.limit:
-            return Page(tuple(images[: wanted.limit]), more and bool(found))
+            return ImagePage(tuple(images[: wanted.limit]), more and bool(found))
         marker = found[-1].id
 
 

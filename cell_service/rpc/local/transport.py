@@ -18,7 +18,7 @@ from typing import Any
 
 from cell_service import errors
 from cell_service.errors import QueueUnavailable
-from cell_service.rpc.answers import Answer, Waiting
+from cell_service.rpc.answers import PendingAnswer, Waiting
 from cell_service.rpc.local.frames import Head, frame, read
 from cell_service.rpc.transport import Delivery, Handler
 from cell_service.rpc.workers import Failed, GivenBack, Outcome, Replied, Serving, Task, Workers, stop_all
@@ -44,7 +44,7 @@ class LocalTransport:
         self._wanted = asyncio.Event()
         self._writer: asyncio.StreamWriter | None = None
         self._unsent: list[bytes] = []
-        self._answers: dict[int, Answer] = {}
+        self._answers: dict[int, PendingAnswer] = {}
         self._living: asyncio.Task[None]
         self._resting = ""
 
@@ -173,7 +173,7 @@ class LocalTransport:
             head["hopeless"] = outcome.hopeless
         writer.write(frame(head, outcome.body if isinstance(outcome, Replied) else b""))
 
-    def _serve(self, subscription: LocalSubscription, answer: Answer) -> None:
+    def _serve(self, subscription: LocalSubscription, answer: PendingAnswer) -> None:
         self._subscriptions[subscription.number] = subscription
         self._answers[subscription.number] = answer
         if self._resting:
@@ -182,7 +182,7 @@ class LocalTransport:
             self._writer.write(frame(subscription.request))
         self._wanted.set()
 
-    def _cancel(self, subscription: LocalSubscription, answer: Answer) -> None:
+    def _cancel(self, subscription: LocalSubscription, answer: PendingAnswer) -> None:
         known = self._subscriptions.pop(subscription.number, None)
         if known is None or self._writer is None:
             answer.give(b"")
@@ -190,7 +190,7 @@ class LocalTransport:
             self._answers[subscription.number] = answer
             self._writer.write(frame({"do": "cancel", "number": subscription.number}))
 
-    def _send(self, number: int, data: bytes, answer: Answer) -> None:
+    def _send(self, number: int, data: bytes, answer: PendingAnswer) -> None:
         self._answers[number] = answer
         if self._resting:
             self._fail(self._resting)
@@ -217,13 +217,13 @@ class LocalSubscription:
 
     def __init__(self, transport: LocalTransport, number: int, topic: str, serving: Serving, places: int) -> None:
         self._transport, self.number, self.topic, self.serving = transport, number, topic, serving
-        self._gone: Answer | None = None
+        self._gone: PendingAnswer | None = None
         self.request: Head = {"do": "serve", "number": number, "topic": topic, "places": places}
 
     def stop(self, grace_seconds: float = 5.0) -> None:
         until = time.monotonic() + grace_seconds
         if self._gone is None:
-            self._gone = Answer()
+            self._gone = PendingAnswer()
             self._transport._do(self._transport._cancel, self, self._gone)
         self.serving.close()
         self._gone.settled(min(grace_seconds, STOP_SECONDS))

@@ -17,7 +17,7 @@ from typing import Any
 
 from cell_service.errors import NoConsumer, PolycellError
 from cell_service.logs import about
-from cell_service.rpc.answers import Answer
+from cell_service.rpc.answers import PendingAnswer
 from cell_service.rpc.rabbit.connection import RabbitConnection
 from cell_service.rpc.rabbit.publisher import Message
 from cell_service.rpc.rabbit.server import reason_of
@@ -76,14 +76,14 @@ class RabbitSubscription:
     ) -> None:
         self._connection, self._topic, self._places, self._ended = connection, topic, threads, ended
         self._serving = Serving(workers, handler, threads)
-        self._answer: Answer | None = None
+        self._answer: PendingAnswer | None = None
         self._channel: Any = None
         self._tag = ""
         self._stopped = False
         self._gone = threading.Event()
         """Set once the server has been notified, or need not be."""
 
-    def start(self, answer: Answer) -> None:
+    def start(self, answer: PendingAnswer) -> None:
         """Serve; `answer` is set when the queue is declared, or when it can't be for now."""
         self._answer = answer
         self._connection.do(self._connection.add, self)

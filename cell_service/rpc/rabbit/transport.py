@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 import time
 
-from cell_service.rpc.answers import Answer, Waiting
+from cell_service.rpc.answers import PendingAnswer, Waiting
 from cell_service.rpc.rabbit.connection import RabbitConnection
 from cell_service.rpc.rabbit.consumer import RabbitSubscription
 from cell_service.rpc.rabbit.publisher import Message
@@ -65,7 +65,7 @@ class RabbitTransport:
             stop_all(subscriptions)
             self._connection.close()
 
-    def _publish(self, message: Message, answer: Answer, timeout: float) -> bytes:
+    def _publish(self, message: Message, answer: PendingAnswer, timeout: float) -> bytes:
         try:
             self._connection.do(self._connection.publish, message)
             return answer.wait(timeout, message.topic)

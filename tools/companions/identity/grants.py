@@ -12,10 +12,11 @@ from sqlalchemy.exc import IntegrityError
 from cell_service.context import Clock
 from cell_service.db.sql.engine import Database
 from cell_service.errors import Conflict, Invalid, NotFound, Unauthenticated
-from tools.companions.app import Request, Response, Route
+from cell_service.http.response import Response
 from tools.companions.identity import store
 from tools.companions.identity.nouns import NOUNS, targets
 from tools.companions.identity.tokens import demand_text, domain_of
+from tools.companions.route import CompanionRequest, CompanionRoute
 
 PROJECT = next(noun for noun in NOUNS if noun.name == "project")
 
@@ -24,32 +25,32 @@ class Grants:
     def __init__(self, db: Database, rounds: int, clock: Clock) -> None:
         self._db, self._rounds, self._clock = db, rounds, clock
 
-    def routes(self) -> tuple[Route, ...]:
+    def routes(self) -> tuple[CompanionRoute, ...]:
         made = [
-            Route("GET", "/v3/role_assignments", self.assignments),
-            Route("GET", "/v3/role_inferences", self.inferences),
-            Route("GET", "/v3/groups", self.no_groups),
-            Route("GET", "/v3/users/{user}/projects", self.projects),
-            Route("GET", "/v3/users/{user}/groups", self.no_groups),
-            Route("POST", "/v3/users/{user}/password", self.change_password, open=True),
+            CompanionRoute("GET", "/v3/role_assignments", self.assignments),
+            CompanionRoute("GET", "/v3/role_inferences", self.inferences),
+            CompanionRoute("GET", "/v3/groups", self.no_groups),
+            CompanionRoute("GET", "/v3/users/{user}/projects", self.projects),
+            CompanionRoute("GET", "/v3/users/{user}/groups", self.no_groups),
+            CompanionRoute("POST", "/v3/users/{user}/password", self.change_password, open=True),
         ]
         for prefix in ("/v3/projects/{project}", "/v3/domains/{domain}", "/v3/system"):
             made += [
-                Route("GET", f"{prefix}/users/{{user}}/roles", self.roles),
-                Route("PUT", f"{prefix}/users/{{user}}/roles/{{role}}", self.grant),
-                Route("GET", f"{prefix}/users/{{user}}/roles/{{role}}", self.check),
-                Route("DELETE", f"{prefix}/users/{{user}}/roles/{{role}}", self.revoke),
+                CompanionRoute("GET", f"{prefix}/users/{{user}}/roles", self.roles),
+                CompanionRoute("PUT", f"{prefix}/users/{{user}}/roles/{{role}}", self.grant),
+                CompanionRoute("GET", f"{prefix}/users/{{user}}/roles/{{role}}", self.check),
+                CompanionRoute("DELETE", f"{prefix}/users/{{user}}/roles/{{role}}", self.revoke),
             ]
         many = "/v3/users/{user}/application_credentials"
         return (
             *made,
-            Route("GET", many, self.credentials),
-            Route("POST", many, self.add_credential),
-            Route("GET", f"{many}/{{id}}", self.credential),
-            Route("DELETE", f"{many}/{{id}}", self.remove_credential),
+            CompanionRoute("GET", many, self.credentials),
+            CompanionRoute("POST", many, self.add_credential),
+            CompanionRoute("GET", f"{many}/{{id}}", self.credential),
+            CompanionRoute("DELETE", f"{many}/{{id}}", self.remove_credential),
         )
 
-    def assignments(self, req: Request) -> Response:
+    def assignments(self, req: CompanionRequest) -> Response:
         """Filtered by user, role and scope; `effective` with the implied roles, `include_names` with names."""
         if req.one("user.id") != req.caller.user_id:
             req.demand_admin()
@@ -62,7 +63,7 @@ class Grants:
             shown = [_assignment(row, names, req.origin) for row in rows]
         return Response(200, {"role_assignments": shown, "links": _links(req)})
 
-    def inferences(self, req: Request) -> Response:
+    def inferences(self, req: CompanionRequest) -> Response:
         with self._db.connect() as tx:
             ids = {role["name"]: role["id"] for role in store.rows(tx, store.roles)}
         inferred = [
@@ -75,17 +76,17 @@ class Grants:
         ]
         return Response(200, {"role_inferences": inferred, "links": _links(req)})
 
-    def no_groups(self, req: Request) -> Response:
+    def no_groups(self, req: CompanionRequest) -> Response:
         return Response(200, {"groups": [], "links": _links(req)})
 
-    def projects(self, req: Request) -> Response:
+    def projects(self, req: CompanionRequest) -> Response:
         _self_or_admin(req)
         with self._db.connect() as tx:
             return Response(
                 200, {"projects": targets(tx, PROJECT, req.params["user"], req.origin), "links": _links(req)}
             )
 
-    def roles(self, req: Request) -> Response:
+    def roles(self, req: CompanionRequest) -> Response:
         _self_or_admin(req)
         kind, target = _target(req)
         with self._db.connect() as tx:
@@ -93,7 +94,7 @@ class Grants:
             roles = [role for role in store.rows(tx, store.roles) if role["id"] in {row["role_id"] for row in assigned}]
         return Response(200, {"roles": roles, "links": _links(req)})
 
-    def grant(self, req: Request) -> Response:
+    def grant(self, req: CompanionRequest) -> Response:
         req.demand_admin()
         kind, target = _target(req)
 
@@ -104,7 +105,7 @@ class Grants:
         self._db.run(work)
         return Response(204)
 
-    def check(self, req: Request) -> Response:
+    def check(self, req: CompanionRequest) -> Response:
         _self_or_admin(req)
         kind, target = _target(req)
         key = {"user_id": req.params["user"], "target_type": kind, "target_id": target}
@@ -113,7 +114,7 @@ class Grants:
                 raise NotFound(reason="Could not find role assignment.")
         return Response(204)
 
-    def revoke(self, req: Request) -> Response:
+    def revoke(self, req: CompanionRequest) -> Response:
         req.demand_admin()
         kind, target = _target(req)
         key = {"user_id": req.params["user"], "target_type": kind, "target_id": target}
@@ -121,7 +122,7 @@ class Grants:
             raise NotFound(reason="Could not find role assignment.")
         return Response(204)
 
-    def change_password(self, req: Request) -> Response:
+    def change_password(self, req: CompanionRequest) -> Response:
         """Needs the old password and no token. All older tokens of the user end."""
         given = req.content("user")
         new = demand_text(given.get("password"), "password")
@@ -137,7 +138,7 @@ class Grants:
         self._db.run(work)
         return Response(204)
 
-    def credentials(self, req: Request) -> Response:
+    def credentials(self, req: CompanionRequest) -> Response:
         _self_or_admin(req)
         with self._db.connect() as tx:
             found = store.rows(tx, store.application_credentials, user_id=req.params["user"])
@@ -145,13 +146,13 @@ class Grants:
         shown = [_credential(row, req.origin) for row in found if name in (None, row["name"])]
         return Response(200, {"application_credentials": shown, "links": _links(req)})
 
-    def credential(self, req: Request) -> Response:
+    def credential(self, req: CompanionRequest) -> Response:
         _self_or_admin(req)
         with self._db.connect() as tx:
             found = self._credential(tx, req)
         return Response(200, {"application_credential": _credential(found, req.origin)})
 
-    def add_credential(self, req: Request) -> Response:
+    def add_credential(self, req: CompanionRequest) -> Response:
         """For the project and with (at most) the roles of the token. The secret is shown this once."""
         if req.params["user"] != req.caller.user_id or not req.caller.project_id:
             raise Invalid(reason="Application credentials are made for oneself, with a token for a project.")
@@ -187,7 +188,7 @@ class Grants:
             raise Conflict(reason="There is an application credential of this name.") from error
         return Response(201, {"application_credential": _credential(made, req.origin) | {"secret": secret}})
 
-    def remove_credential(self, req: Request) -> Response:
+    def remove_credential(self, req: CompanionRequest) -> Response:
         _self_or_admin(req)
 
         def work(tx: Connection) -> None:
@@ -196,13 +197,13 @@ class Grants:
         self._db.run(work)
         return Response(204)
 
-    def _credential(self, tx: Connection, req: Request) -> dict[str, Any]:
+    def _credential(self, tx: Connection, req: CompanionRequest) -> dict[str, Any]:
         found = store.row(tx, store.application_credentials, id=req.params["id"], user_id=req.params["user"])
         if found is None:
             raise NotFound(reason=f"Could not find Application Credential: {req.params['id']}.")
         return found
 
-    def _demand(self, tx: Connection, req: Request) -> None:
+    def _demand(self, tx: Connection, req: CompanionRequest) -> None:
         for name, table in (("user", store.users), ("role", store.roles), ("project", store.projects),
                             ("domain", store.domains)):  # fmt: skip
             if name in req.params and store.row(tx, table, id=req.params[name]) is None:
@@ -252,7 +253,7 @@ def _effective(tx: Connection, rows: list[dict[str, Any]]) -> list[dict[str, Any
     ]
 
 
-def _wanted(req: Request, row: dict[str, Any]) -> bool:
+def _wanted(req: CompanionRequest, row: dict[str, Any]) -> bool:
     if req.one("user.id", row["user_id"]) != row["user_id"] or "group.id" in req.query:
         return False
     for kind in ("project", "domain"):
@@ -262,19 +263,19 @@ def _wanted(req: Request, row: dict[str, Any]) -> bool:
     return "scope.system" not in req.query or row["target_type"] == store.SYSTEM
 
 
-def _flag(req: Request, name: str) -> bool:
+def _flag(req: CompanionRequest, name: str) -> bool:
     """Whether the parameter is given, without a value or with any but 0."""
     return name in req.query and (req.one(name) or "").lower() not in ("0", "false")
 
 
-def _target(req: Request) -> tuple[str, str]:
+def _target(req: CompanionRequest) -> tuple[str, str]:
     for kind in ("project", "domain"):
         if kind in req.params:
             return kind, req.params[kind]
     return store.SYSTEM, store.ALL
 
 
-def _self_or_admin(req: Request) -> None:
+def _self_or_admin(req: CompanionRequest) -> None:
     if req.params["user"] != req.caller.user_id:
         req.demand_admin()
 
@@ -296,5 +297,5 @@ def _seconds(text: Any) -> float | None:
     return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
 
 
-def _links(req: Request) -> dict[str, str | None]:
+def _links(req: CompanionRequest) -> dict[str, str | None]:
     return {"self": f"{req.origin}{req.path}", "previous": None, "next": None}

@@ -11,8 +11,9 @@ from sqlalchemy.exc import IntegrityError
 
 from cell_service.db.sql.engine import Database
 from cell_service.errors import Conflict, Forbidden, Invalid, NotFound
-from tools.companions.app import Request, Response, Route
+from cell_service.http.response import Response
 from tools.companions.identity import store
+from tools.companions.route import CompanionRequest, CompanionRoute
 
 MODEL = {
     "name": "flat",
@@ -24,7 +25,7 @@ _NULLABLE = ("region_id", "domain_id")
 
 
 @dataclass(frozen=True, slots=True)
-class Kind:
+class LimitKind:
     """Registered limits, or those of projects. `amount` names their number."""
 
     name: str
@@ -38,30 +39,30 @@ class Kind:
         return f"{self.name}s"
 
 
-REGISTERED = Kind("registered_limit", store.registered_limits, "default_limit", ())
-LIMIT = Kind("limit", store.limits, "resource_limit", ("service_id", "region_id", "resource_name", "project_id"))
+REGISTERED = LimitKind("registered_limit", store.registered_limits, "default_limit", ())
+LIMIT = LimitKind("limit", store.limits, "resource_limit", ("service_id", "region_id", "resource_name", "project_id"))
 
 
 class Limits:
     """The handlers of one kind."""
 
-    def __init__(self, kind: Kind, db: Database) -> None:
+    def __init__(self, kind: LimitKind, db: Database) -> None:
         self._kind, self._db = kind, db
 
-    def routes(self) -> tuple[Route, ...]:
+    def routes(self) -> tuple[CompanionRoute, ...]:
         one, many = f"/v3/{self._kind.plural}/{{id}}", f"/v3/{self._kind.plural}"
         made = [
-            Route("GET", many, self.index),
-            Route("POST", many, self.create),
-            Route("GET", one, self.show),
-            Route("PATCH", one, self.change),
-            Route("DELETE", one, self.delete),
+            CompanionRoute("GET", many, self.index),
+            CompanionRoute("POST", many, self.create),
+            CompanionRoute("GET", one, self.show),
+            CompanionRoute("PATCH", one, self.change),
+            CompanionRoute("DELETE", one, self.delete),
         ]
         if self._kind is LIMIT:
-            made.insert(0, Route("GET", "/v3/limits/model", lambda req: Response(200, {"model": MODEL})))
+            made.insert(0, CompanionRoute("GET", "/v3/limits/model", lambda req: Response(200, {"model": MODEL})))
         return tuple(made)
 
-    def index(self, req: Request) -> Response:
+    def index(self, req: CompanionRequest) -> Response:
         """Those that match; of limits, users who are no administrators see their project's."""
         with self._db.connect() as tx:
             found = store.rows(tx, self._kind.table)
@@ -74,14 +75,14 @@ class Limits:
         links = {"self": f"{req.origin}{req.path}", "previous": None, "next": None}
         return Response(200, {self._kind.plural: [self._view(req, row) for row in found], "links": links})
 
-    def show(self, req: Request) -> Response:
+    def show(self, req: CompanionRequest) -> Response:
         with self._db.connect() as tx:
             found = self._get(tx, req.params["id"])
         if self._kind is LIMIT and not req.is_admin and found["project_id"] != req.caller.project_id:
             raise NotFound(reason=f"Could not find {self._kind.name}: {found['id']}.")
         return Response(200, {self._kind.name: self._view(req, found)})
 
-    def create(self, req: Request) -> Response:
+    def create(self, req: CompanionRequest) -> Response:
         """201 with all that were made, or none of them."""
         req.demand_admin()
         many = req.body.get(self._kind.plural) if isinstance(req.body, dict) else None
@@ -97,7 +98,7 @@ class Limits:
         self._run(work)
         return Response(201, {self._kind.plural: [self._view(req, row) for row in rows]})
 
-    def change(self, req: Request) -> Response:
+    def change(self, req: CompanionRequest) -> Response:
         req.demand_admin()
         given = {name: value for name, value in req.content(self._kind.name).items() if name != "links"}
         if set(given) & {"id", *self._kind.fixed}:
@@ -113,7 +114,7 @@ class Limits:
 
         return Response(200, {self._kind.name: self._view(req, self._run(work))})
 
-    def delete(self, req: Request) -> Response:
+    def delete(self, req: CompanionRequest) -> Response:
         """204; 403 for a registered limit that projects' limits refer to."""
         req.demand_admin()
 
@@ -161,7 +162,7 @@ class Limits:
         except IntegrityError as error:
             raise Conflict(reason=f"There is such a {self._kind.name} already.") from error
 
-    def _view(self, req: Request, row: dict[str, Any]) -> dict[str, Any]:
+    def _view(self, req: CompanionRequest, row: dict[str, Any]) -> dict[str, Any]:
         shown = row | {name: row[name] or None for name in _NULLABLE if name in row}
         return shown | {"links": {"self": f"{req.origin}/v3/{self._kind.plural}/{row['id']}"}}
 

@@ -12,9 +12,10 @@ from sqlalchemy.exc import IntegrityError
 from cell_service.context import Clock
 from cell_service.db.sql.engine import Database
 from cell_service.errors import Conflict, Forbidden, Invalid, NotFound
-from tools.companions.app import Request, Response, Route
+from cell_service.http.response import Response
 from tools.companions.identity import store
 from tools.companions.identity.tokens import demand_text
+from tools.companions.route import CompanionRequest, CompanionRoute
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,20 +127,20 @@ class Records:
     def __init__(self, noun: Noun, db: Database, rounds: int, clock: Clock) -> None:
         self._noun, self._db, self._rounds, self._clock = noun, db, rounds, clock
 
-    def routes(self) -> tuple[Route, ...]:
+    def routes(self) -> tuple[CompanionRoute, ...]:
         one, many = f"/v3/{self._noun.plural}/{{id}}", f"/v3/{self._noun.plural}"
         made = [
-            Route("GET", many, self.index),
-            Route("POST", many, self.create),
-            Route("GET", one, self.show),
-            Route("PATCH", one, self.change),
-            Route("DELETE", one, self.delete),
+            CompanionRoute("GET", many, self.index),
+            CompanionRoute("POST", many, self.create),
+            CompanionRoute("GET", one, self.show),
+            CompanionRoute("PATCH", one, self.change),
+            CompanionRoute("DELETE", one, self.delete),
         ]
         if self._noun.name == "region":
-            made.append(Route("PUT", one, self.create))
+            made.append(CompanionRoute("PUT", one, self.create))
         return tuple(made)
 
-    def index(self, req: Request) -> Response:
+    def index(self, req: CompanionRequest) -> Response:
         """Those that match; users who are no administrators get only what they may know."""
         noun = self._noun
         with self._db.connect() as tx:
@@ -161,14 +162,14 @@ class Records:
             },
         )
 
-    def show(self, req: Request) -> Response:
+    def show(self, req: CompanionRequest) -> Response:
         own = (req.caller.user_id, req.caller.project_id, req.caller.user_domain_id)
         if self._noun.name in ("user", "project", "domain") and req.params["id"] not in own:
             req.demand_admin()
         with self._db.connect() as tx:
             return Response(200, {self._noun.name: view(self._noun, self._get(tx, req.params["id"]), req.origin)})
 
-    def create(self, req: Request) -> Response:
+    def create(self, req: CompanionRequest) -> Response:
         req.demand_admin()
         noun = self._noun
         given = _clean(req.content(noun.name))
@@ -190,7 +191,7 @@ class Records:
 
         return Response(201, {noun.name: view(noun, self._run(work), req.origin)})
 
-    def change(self, req: Request) -> Response:
+    def change(self, req: CompanionRequest) -> Response:
         req.demand_admin()
         noun = self._noun
         given = _clean(req.content(noun.name))
@@ -213,7 +214,7 @@ class Records:
 
         return Response(200, {noun.name: view(noun, self._run(work), req.origin)})
 
-    def delete(self, req: Request) -> Response:
+    def delete(self, req: CompanionRequest) -> Response:
         req.demand_admin()
 
         def work(tx: Connection) -> None:

@@ -14,13 +14,15 @@ from api_cell.edge.auth import Identity
 from cell_service.context import SYSTEM_CLOCK, Clock
 from cell_service.db.sql.engine import Database
 from cell_service.errors import NotFound, PolycellError, Unauthenticated
-from tools.companions.app import Companion, Request, Response, Route, Service
+from cell_service.http.response import Response
+from tools.companions.app import Companion, CompanionApi
 from tools.companions.identity import store, tokens
 from tools.companions.identity.auth import Passwords, log_in
 from tools.companions.identity.grants import Grants
 from tools.companions.identity.limits import LIMIT, REGISTERED, Limits
 from tools.companions.identity.nouns import NOUNS, Records, targets
 from tools.companions.identity.tokens import Signer, Token
+from tools.companions.route import CompanionRequest, CompanionRoute
 from tools.companions.store import open_store
 
 
@@ -68,7 +70,9 @@ def make_identity(state_dir: Path, settings: IdentitySettings | None = None, clo
         *(route for noun in NOUNS for route in Records(noun, db, settings.password_rounds, clock).routes()),
         *(route for kind in (REGISTERED, LIMIT) for route in Limits(kind, db).routes()),
     )
-    return Companion(Service("identity", routes, _error, Local(db, signer, clock), close=db.dispose, token_seconds=0))
+    return Companion(
+        CompanionApi("identity", routes, _error, Local(db, signer, clock), close=db.dispose, token_seconds=0)
+    )
 
 
 def seed(state_dir: Path, wanted: Seed, settings: IdentitySettings | None = None) -> None:
@@ -166,26 +170,26 @@ class _Auth:
         self._db, self._signer, self._settings, self._clock = db, signer, settings, clock
         self._passwords = Passwords()
 
-    def routes(self) -> tuple[Route, ...]:
+    def routes(self) -> tuple[CompanionRoute, ...]:
         return (
-            Route("GET", "/", self.choices, open=True),
-            Route("GET", "/v3", self.version, open=True),
-            Route("POST", "/v3/auth/tokens", self.issue, open=True),
-            Route("GET", "/v3/auth/tokens", self.validate),
-            Route("DELETE", "/v3/auth/tokens", self.revoke),
-            Route("GET", "/v3/auth/catalog", self.catalog),
-            Route("GET", "/v3/auth/projects", self.projects),
-            Route("GET", "/v3/auth/domains", self.domains),
-            Route("GET", "/v3/auth/system", self.system),
+            CompanionRoute("GET", "/", self.choices, open=True),
+            CompanionRoute("GET", "/v3", self.version, open=True),
+            CompanionRoute("POST", "/v3/auth/tokens", self.issue, open=True),
+            CompanionRoute("GET", "/v3/auth/tokens", self.validate),
+            CompanionRoute("DELETE", "/v3/auth/tokens", self.revoke),
+            CompanionRoute("GET", "/v3/auth/catalog", self.catalog),
+            CompanionRoute("GET", "/v3/auth/projects", self.projects),
+            CompanionRoute("GET", "/v3/auth/domains", self.domains),
+            CompanionRoute("GET", "/v3/auth/system", self.system),
         )
 
-    def choices(self, req: Request) -> Response:
+    def choices(self, req: CompanionRequest) -> Response:
         return Response(300, {"versions": {"values": [_version(req.origin)]}})
 
-    def version(self, req: Request) -> Response:
+    def version(self, req: CompanionRequest) -> Response:
         return Response(200, {"version": _version(req.origin)})
 
-    def issue(self, req: Request) -> Response:
+    def issue(self, req: CompanionRequest) -> Response:
         with self._db.connect() as tx:
             token = log_in(
                 tx, self._signer, self._passwords, req.body, now=self._now(), seconds=self._settings.token_seconds
@@ -193,7 +197,7 @@ class _Auth:
             body = tokens.body(tx, token, catalog="nocatalog" not in req.query)
         return Response(201, {"token": body}, {"X-Subject-Token": self._signer.text(token)})
 
-    def validate(self, req: Request) -> Response:
+    def validate(self, req: CompanionRequest) -> Response:
         subject = self._subject(req)
         with self._db.connect() as tx:
             try:
@@ -203,23 +207,23 @@ class _Auth:
                 raise _no_token() from error
         return Response(200, {"token": body}, {"X-Subject-Token": req.headers["X-Subject-Token"]})
 
-    def revoke(self, req: Request) -> Response:
+    def revoke(self, req: CompanionRequest) -> Response:
         subject = self._subject(req)
         self._db.run(lambda tx: tokens.revoke(tx, subject, self._now()))
         return Response(204)
 
-    def catalog(self, req: Request) -> Response:
+    def catalog(self, req: CompanionRequest) -> Response:
         token = self._signer.token(req.headers["X-Auth-Token"])
         with self._db.connect() as tx:
             return Response(200, {"catalog": tokens.catalogue(tx, token), "links": _links(req)})
 
-    def projects(self, req: Request) -> Response:
+    def projects(self, req: CompanionRequest) -> Response:
         return self._targets(req, "project")
 
-    def domains(self, req: Request) -> Response:
+    def domains(self, req: CompanionRequest) -> Response:
         return self._targets(req, "domain")
 
-    def system(self, req: Request) -> Response:
+    def system(self, req: CompanionRequest) -> Response:
         with self._db.connect() as tx:
             roles = store.roles_on(tx, req.caller.user_id, store.SYSTEM, store.ALL)
         return Response(200, {"system": [{"all": True}] if roles else [], "links": _links(req)})
@@ -227,12 +231,12 @@ class _Auth:
     def _now(self) -> float:
         return self._clock.now().timestamp()
 
-    def _targets(self, req: Request, kind: str) -> Response:
+    def _targets(self, req: CompanionRequest, kind: str) -> Response:
         noun = next(noun for noun in NOUNS if noun.name == kind)
         with self._db.connect() as tx:
             return Response(200, {noun.plural: targets(tx, noun, req.caller.user_id, req.origin), "links": _links(req)})
 
-    def _subject(self, req: Request) -> Token:
+    def _subject(self, req: CompanionRequest) -> Token:
         """The token that is named: the caller's own, or any for administrators and services."""
         text = req.headers.get("X-Subject-Token")
         if not text:
@@ -250,7 +254,7 @@ def _no_token() -> PolycellError:
     return NotFound(reason="This token is not known, or holds no longer.")
 
 
-def _links(req: Request) -> dict[str, str | None]:
+def _links(req: CompanionRequest) -> dict[str, str | None]:
     return {"self": f"{req.origin}{req.path}", "previous": None, "next": None}
 
 

@@ -6,13 +6,13 @@ from typing import Any
 from urllib.parse import unquote
 
 from cell_service.errors import Conflict, Invalid
-from tools.companions.app import Request
 from tools.companions.image import views
+from tools.companions.route import CompanionRequest
 
 NULLABLE = ("name", "disk_format", "container_format", "owner")
 
 
-def patched(record: dict[str, Any], req: Request) -> dict[str, Any]:
+def patched(record: dict[str, Any], req: CompanionRequest) -> dict[str, Any]:
     """The columns that the patch in the request's body changes. Raises Invalid, Conflict, Forbidden."""
     if not isinstance(req.body, list):
         raise Invalid(reason="The body must be a list of changes.")
@@ -60,7 +60,7 @@ def _read(change: Any) -> tuple[str, str, Any]:
     return operation, name, change.get("value")
 
 
-def _check_rights(record: dict[str, Any], req: Request, name: str, value: Any) -> None:
+def _check_rights(record: dict[str, Any], req: CompanionRequest, name: str, value: Any) -> None:
     if (name == "visibility" and value == "public") or (name == "owner" and value != record["owner"]):
         req.demand_admin()
     if name in ("disk_format", "container_format") and record["status"] != "queued" and value != record[name]:

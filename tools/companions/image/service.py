@@ -15,10 +15,12 @@ from sqlalchemy.exc import IntegrityError
 from api_cell.edge.auth import Authenticator
 from cell_service.db.sql.engine import Database
 from cell_service.errors import Conflict, Forbidden, Invalid, NotFound
-from tools.companions.app import Companion, Request, Response, Route, Service
+from cell_service.http.response import Response
+from tools.companions.app import Companion, CompanionApi
 from tools.companions.image import store, views
 from tools.companions.image.patch import patched
 from tools.companions.image.schemas import SCHEMAS
+from tools.companions.route import CompanionRequest, CompanionRoute
 from tools.companions.store import open_store
 
 Record = dict[str, Any]
@@ -34,7 +36,7 @@ def make_image(state_dir: Path, authenticator: Authenticator) -> Companion:
         left.unlink(missing_ok=True)
     with db.begin() as tx:  # uploads that were under way when the service ended
         tx.execute(store.images.update().where(store.images.c.status == "saving").values(status="queued"))
-    service = Service(
+    service = CompanionApi(
         "image", _Images(db, contents).routes(), _error, authenticator, upload_directory=contents, close=db.dispose
     )
     return Companion(service)
@@ -44,35 +46,35 @@ class _Images:
     def __init__(self, db: Database, contents: Path) -> None:
         self._db, self._contents = db, contents
 
-    def routes(self) -> tuple[Route, ...]:
+    def routes(self) -> tuple[CompanionRoute, ...]:
         one = "/v2/images/{id}"
         return (
-            Route("GET", "/", self.choices, open=True),
-            Route("GET", "/versions", self.choices, open=True),
-            Route("GET", "/v2/schemas/{name}", self.schema),
-            Route("GET", "/v2/info/import", self.no_methods),
-            Route("GET", "/v2/info/stores", self.stores),
-            Route("GET", "/v2/images", self.index),
-            Route("POST", "/v2/images", self.create),
-            Route("GET", one, self.show),
-            Route("PATCH", one, self.change),
-            Route("DELETE", one, self.delete),
-            Route("PUT", f"{one}/file", self.upload, takes_file=True),
-            Route("GET", f"{one}/file", self.download),
-            Route("PUT", f"{one}/stage", self.no_import, takes_file=True),
-            Route("POST", f"{one}/import", self.no_import),
-            Route("POST", f"{one}/actions/deactivate", self.deactivate),
-            Route("POST", f"{one}/actions/reactivate", self.reactivate),
-            Route("PUT", f"{one}/tags/{{tag}}", self.add_tag),
-            Route("DELETE", f"{one}/tags/{{tag}}", self.remove_tag),
-            Route("GET", f"{one}/members", self.members),
-            Route("POST", f"{one}/members", self.add_member),
-            Route("GET", f"{one}/members/{{member}}", self.member),
-            Route("PUT", f"{one}/members/{{member}}", self.change_member),
-            Route("DELETE", f"{one}/members/{{member}}", self.remove_member),
+            CompanionRoute("GET", "/", self.choices, open=True),
+            CompanionRoute("GET", "/versions", self.choices, open=True),
+            CompanionRoute("GET", "/v2/schemas/{name}", self.schema),
+            CompanionRoute("GET", "/v2/info/import", self.no_methods),
+            CompanionRoute("GET", "/v2/info/stores", self.stores),
+            CompanionRoute("GET", "/v2/images", self.index),
+            CompanionRoute("POST", "/v2/images", self.create),
+            CompanionRoute("GET", one, self.show),
+            CompanionRoute("PATCH", one, self.change),
+            CompanionRoute("DELETE", one, self.delete),
+            CompanionRoute("PUT", f"{one}/file", self.upload, takes_file=True),
+            CompanionRoute("GET", f"{one}/file", self.download),
+            CompanionRoute("PUT", f"{one}/stage", self.no_import, takes_file=True),
+            CompanionRoute("POST", f"{one}/import", self.no_import),
+            CompanionRoute("POST", f"{one}/actions/deactivate", self.deactivate),
+            CompanionRoute("POST", f"{one}/actions/reactivate", self.reactivate),
+            CompanionRoute("PUT", f"{one}/tags/{{tag}}", self.add_tag),
+            CompanionRoute("DELETE", f"{one}/tags/{{tag}}", self.remove_tag),
+            CompanionRoute("GET", f"{one}/members", self.members),
+            CompanionRoute("POST", f"{one}/members", self.add_member),
+            CompanionRoute("GET", f"{one}/members/{{member}}", self.member),
+            CompanionRoute("PUT", f"{one}/members/{{member}}", self.change_member),
+            CompanionRoute("DELETE", f"{one}/members/{{member}}", self.remove_member),
         )
 
-    def choices(self, req: Request) -> Response:
+    def choices(self, req: CompanionRequest) -> Response:
         versions = [
             {"id": f"v2.{minor}", "status": "CURRENT" if minor == 9 else "SUPPORTED",
              "links": [{"rel": "self", "href": f"{req.origin}/v2/"}]}
@@ -80,22 +82,22 @@ class _Images:
         ]  # fmt: skip
         return Response(300 if req.path == "/" else 200, {"versions": versions})
 
-    def schema(self, req: Request) -> Response:
+    def schema(self, req: CompanionRequest) -> Response:
         if req.params["name"] not in SCHEMAS:
             raise NotFound(reason="There is no such schema.")
         return Response(200, SCHEMAS[req.params["name"]])
 
-    def no_methods(self, req: Request) -> Response:
+    def no_methods(self, req: CompanionRequest) -> Response:
         methods = {"description": "Import methods available.", "type": "array", "value": []}
         return Response(200, {"import-methods": methods})
 
-    def stores(self, req: Request) -> Response:
+    def stores(self, req: CompanionRequest) -> Response:
         raise NotFound(reason="There is only one store.")
 
-    def no_import(self, req: Request) -> Response:
+    def no_import(self, req: CompanionRequest) -> Response:
         raise Invalid(reason=_NO_IMPORT)
 
-    def index(self, req: Request) -> Response:
+    def index(self, req: CompanionRequest) -> Response:
         with self._db.connect() as tx:
             records = store.all_images(tx)
             shared = store.memberships(tx, req.caller.project_id)
@@ -111,7 +113,7 @@ class _Images:
             body["next"] = "/v2/images?" + urlencode({**rest, "marker": marker}, doseq=True)
         return Response(200, body)
 
-    def create(self, req: Request) -> Response:
+    def create(self, req: CompanionRequest) -> Response:
         record = views.new_record(req)
 
         def work(tx: Connection) -> Record:
@@ -124,11 +126,11 @@ class _Images:
             raise Conflict(reason=f"Image ID {record['id']} already exists!") from error
         return Response(201, views.view(made), {"Location": f"{req.origin}/v2/images/{record['id']}"})
 
-    def show(self, req: Request) -> Response:
+    def show(self, req: CompanionRequest) -> Response:
         with self._db.connect() as tx:
             return Response(200, views.view(self._visible(tx, req)))
 
-    def change(self, req: Request) -> Response:
+    def change(self, req: CompanionRequest) -> Response:
         content_type = req.headers.get("Content-Type", "").partition(";")[0].strip()
         if not content_type.startswith("application/openstack-images-v2"):
             raise Invalid(reason=f"Unsupported Content-Type {content_type}.", status=415)
@@ -141,7 +143,7 @@ class _Images:
 
         return Response(200, views.view(self._db.run(work)))
 
-    def delete(self, req: Request) -> Response:
+    def delete(self, req: CompanionRequest) -> Response:
         def work(tx: Connection) -> str:
             record = self._own(tx, req)
             if record["protected"]:
@@ -153,7 +155,7 @@ class _Images:
         (self._contents / self._db.run(work)).unlink(missing_ok=True)
         return Response(204)
 
-    def upload(self, req: Request) -> Response:
+    def upload(self, req: CompanionRequest) -> Response:
         """queued → saving → active. The file has its place before the record says that it is there."""
         assert req.upload is not None
 
@@ -178,7 +180,7 @@ class _Images:
             raise NotFound(reason=f"Image {record['id']} was deleted during the upload.", status=410)
         return Response(204)
 
-    def download(self, req: Request) -> Response:
+    def download(self, req: CompanionRequest) -> Response:
         with self._db.connect() as tx:
             record = self._visible(tx, req)
         if record["status"] == "queued":
@@ -191,13 +193,13 @@ class _Images:
         headers = {"Content-Type": "application/octet-stream", "Content-MD5": record["checksum"]}
         return Response(200, None, headers, file=path)
 
-    def deactivate(self, req: Request) -> Response:
+    def deactivate(self, req: CompanionRequest) -> Response:
         return self._switch(req, "active", "deactivated")
 
-    def reactivate(self, req: Request) -> Response:
+    def reactivate(self, req: CompanionRequest) -> Response:
         return self._switch(req, "deactivated", "active")
 
-    def _switch(self, req: Request, before: str, after: str) -> Response:
+    def _switch(self, req: CompanionRequest, before: str, after: str) -> Response:
         req.demand_admin()
 
         def work(tx: Connection) -> None:
@@ -208,13 +210,13 @@ class _Images:
         self._db.run(work)
         return Response(204)
 
-    def add_tag(self, req: Request) -> Response:
+    def add_tag(self, req: CompanionRequest) -> Response:
         return self._tags(req, lambda tags: tags | {req.params["tag"]})
 
-    def remove_tag(self, req: Request) -> Response:
+    def remove_tag(self, req: CompanionRequest) -> Response:
         return self._tags(req, lambda tags: tags - {req.params["tag"]}, must_have=True)
 
-    def _tags(self, req: Request, change: Any, must_have: bool = False) -> Response:
+    def _tags(self, req: CompanionRequest, change: Any, must_have: bool = False) -> Response:
         def work(tx: Connection) -> None:
             record = self._own(tx, req)
             tags = set(record["doc"].get("tags", ()))
@@ -225,7 +227,7 @@ class _Images:
         self._db.run(work)
         return Response(204)
 
-    def members(self, req: Request) -> Response:
+    def members(self, req: CompanionRequest) -> Response:
         with self._db.connect() as tx:
             record = self._visible(tx, req)
             found = store.members_of(tx, record["id"])
@@ -233,7 +235,7 @@ class _Images:
             found = [member for member in found if member["member_id"] == req.caller.project_id]
         return Response(200, {"members": [views.member_view(m) for m in found], "schema": "/v2/schemas/members"})
 
-    def add_member(self, req: Request) -> Response:
+    def add_member(self, req: CompanionRequest) -> Response:
         member_id = req.body.get("member") if isinstance(req.body, dict) else None
         if not isinstance(member_id, str) or not member_id:
             raise Invalid(reason="Expected a 'member'.")
@@ -252,14 +254,14 @@ class _Images:
         except IntegrityError as error:
             raise Conflict(reason=f"Project {member_id} is a member already.") from error
 
-    def member(self, req: Request) -> Response:
+    def member(self, req: CompanionRequest) -> Response:
         with self._db.connect() as tx:
             record = self._visible(tx, req)
             if record["owner"] != req.caller.project_id and req.params["member"] != req.caller.project_id:
                 req.demand_admin()
             return Response(200, views.member_view(self._member(tx, record["id"], req.params["member"])))
 
-    def change_member(self, req: Request) -> Response:
+    def change_member(self, req: CompanionRequest) -> Response:
         """Only the member itself accepts or rejects."""
         status = req.body.get("status") if isinstance(req.body, dict) else None
         if status not in ("pending", "accepted", "rejected"):
@@ -276,7 +278,7 @@ class _Images:
 
         return Response(200, views.member_view(self._db.run(work)))
 
-    def remove_member(self, req: Request) -> Response:
+    def remove_member(self, req: CompanionRequest) -> Response:
         def work(tx: Connection) -> None:
             record = self._own(tx, req)
             self._member(tx, record["id"], req.params["member"])
@@ -292,7 +294,7 @@ class _Images:
             raise NotFound(reason=f"No image found with ID {image_id}")
         return found
 
-    def _visible(self, tx: Connection, req: Request) -> Record:
+    def _visible(self, tx: Connection, req: CompanionRequest) -> Record:
         record = self._find(tx, req.params["id"])
         if req.is_admin or record["owner"] == req.caller.project_id or record["visibility"] in ("public", "community"):
             return record
@@ -300,7 +302,7 @@ class _Images:
             return record
         raise NotFound(reason=f"No image found with ID {record['id']}")
 
-    def _own(self, tx: Connection, req: Request) -> Record:
+    def _own(self, tx: Connection, req: CompanionRequest) -> Record:
         record = self._visible(tx, req)
         if not req.is_admin and record["owner"] != req.caller.project_id:
             raise Forbidden(reason="You are not permitted to change this image.")

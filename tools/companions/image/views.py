@@ -7,8 +7,8 @@ from typing import Any
 from uuid import UUID, uuid4
 
 from cell_service.errors import Invalid
-from tools.companions.app import Request
 from tools.companions.image import store
+from tools.companions.route import CompanionRequest
 
 DISK_FORMATS = ("ami", "ari", "aki", "vhd", "vhdx", "vmdk", "raw", "qcow2", "vdi", "iso", "ploop")
 CONTAINER_FORMATS = ("ami", "ari", "aki", "bare", "ovf", "ova", "docker", "compressed")
@@ -87,7 +87,7 @@ def check_field(name: str, given: Any) -> None:
         raise Invalid(reason=f"'{name}' is too long.")
 
 
-def new_record(req: Request) -> dict[str, Any]:
+def new_record(req: CompanionRequest) -> dict[str, Any]:
     """The record that a create describes. Raises Invalid, Forbidden."""
     body = req.body
     if not isinstance(body, dict):
@@ -130,7 +130,7 @@ def _given_id(image_id: Any) -> str:
         raise Invalid(reason="An image's id is a uuid.") from error
 
 
-def chosen(req: Request, records: list[dict[str, Any]], shared: dict[str, str]) -> list[dict[str, Any]]:
+def chosen(req: CompanionRequest, records: list[dict[str, Any]], shared: dict[str, str]) -> list[dict[str, Any]]:
     """Those that the caller may see and the query's filters let through. `shared`: see image_store.memberships."""
     visibility = req.one("visibility")
     if visibility is not None and visibility not in (*VISIBILITIES, "all"):
@@ -148,7 +148,7 @@ def chosen(req: Request, records: list[dict[str, Any]], shared: dict[str, str]) 
 
 
 def _listed(
-    req: Request, record: dict[str, Any], shared: dict[str, str], visibility: str | None, member_status: str
+    req: CompanionRequest, record: dict[str, Any], shared: dict[str, str], visibility: str | None, member_status: str
 ) -> bool:
     own = record["owner"] == req.caller.project_id
     if visibility not in (None, "all") and record["visibility"] != visibility:
@@ -186,7 +186,7 @@ def _lets_through(record: dict[str, Any], name: str, values: list[str]) -> bool:
     return actual is not None and shown == value
 
 
-def ordered(req: Request, records: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def ordered(req: CompanionRequest, records: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """By `sort` ("name:asc,size:desc") or `sort_key` and `sort_dir`; newest first when neither is given."""
     keys: list[tuple[str, str]] = []
     for part in (req.one("sort") or "").split(","):
@@ -209,7 +209,7 @@ def ordered(req: Request, records: list[dict[str, Any]]) -> list[dict[str, Any]]
     return records
 
 
-def page(req: Request, records: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], str | None]:
+def page(req: CompanionRequest, records: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], str | None]:
     """The page after `marker`, and the marker of the next one, None at the end."""
     limit = min(_whole(req.one("limit") or str(USUAL), "limit"), MOST)
     marker = req.one("marker")

@@ -8,10 +8,10 @@ from typing import Any
 from sqlalchemy import Connection
 
 from cell_service.errors import Conflict
-from tools.companions.app import Request
 from tools.companions.network import store
 from tools.companions.network.errors import bad, in_use, not_found, refusal
 from tools.companions.network.nouns import REQUIRED, Attr, Noun, Record
+from tools.companions.route import CompanionRequest
 
 DEFAULT = "default"
 PROTOCOLS = ("ah", "dccp", "egp", "esp", "gre", "hopopt", "icmp", "icmpv6", "igmp", "ip", "ipip", "ipv6-encap",
@@ -51,7 +51,7 @@ def _add_rule(tx: Connection, group_id: str, project_id: str, **values: Any) -> 
     })  # fmt: skip
 
 
-def group_ids(tx: Connection, req: Request, port: Record) -> list[str]:
+def group_ids(tx: Connection, req: CompanionRequest, port: Record) -> list[str]:
     """The groups of a new port: those given, else the project's default group, none without port security."""
     given = port["security_groups"]
     if not port["port_security_enabled"]:
@@ -64,7 +64,7 @@ def group_ids(tx: Connection, req: Request, port: Record) -> list[str]:
     return list(dict.fromkeys(given))
 
 
-def check_groups(tx: Connection, req: Request, ids: list[Any], project_id: str) -> None:
+def check_groups(tx: Connection, req: CompanionRequest, ids: list[Any], project_id: str) -> None:
     """Raises NotFound unless all are groups of the project."""
     for group_id in ids:
         group = store.find(tx, "security_group", str(group_id))
@@ -72,7 +72,7 @@ def check_groups(tx: Connection, req: Request, ids: list[Any], project_id: str) 
             raise not_found("security_group", str(group_id))
 
 
-def _listing(tx: Connection, req: Request) -> None:
+def _listing(tx: Connection, req: CompanionRequest) -> None:
     if req.caller.project_id:
         ensure_default(tx, req.caller.project_id)
 
@@ -92,18 +92,18 @@ def _complete(tx: Connection, groups: list[Record]) -> None:
         ]
 
 
-def _making_group(tx: Connection, req: Request, group: Record) -> None:
+def _making_group(tx: Connection, req: CompanionRequest, group: Record) -> None:
     if group["name"] == DEFAULT:
         raise refusal(Conflict, "SecurityGroupDefaultAlreadyExists", "Default security group already exists.")
     ensure_default(tx, group["project_id"])
 
 
-def _changing_group(tx: Connection, req: Request, old: Record, values: Record) -> None:
+def _changing_group(tx: Connection, req: CompanionRequest, old: Record, values: Record) -> None:
     if "name" in values and DEFAULT in (old["name"], values["name"]):
         raise refusal(Conflict, "SecurityGroupCannotUpdateDefault", "Updating default security group not allowed.")
 
 
-def _removing_group(tx: Connection, req: Request, group: Record) -> None:
+def _removing_group(tx: Connection, req: CompanionRequest, group: Record) -> None:
     if group["name"] == DEFAULT and not req.is_admin:
         raise refusal(
             Conflict, "SecurityGroupCannotRemoveDefault", "Insufficient rights for removing default security group."
@@ -115,7 +115,7 @@ def _removing_group(tx: Connection, req: Request, group: Record) -> None:
         store.remove(tx, rule["id"])
 
 
-def _making_rule(tx: Connection, req: Request, rule: Record) -> None:
+def _making_rule(tx: Connection, req: CompanionRequest, rule: Record) -> None:
     group = store.find(tx, "security_group", rule["security_group_id"])
     if group is None or (group["project_id"] != req.caller.project_id and not req.is_admin):
         raise not_found("security_group", rule["security_group_id"])
@@ -130,7 +130,7 @@ def _making_rule(tx: Connection, req: Request, rule: Record) -> None:
             raise refusal(Conflict, "SecurityGroupRuleExists", message)
 
 
-def _check_rule(tx: Connection, req: Request, rule: Record) -> None:
+def _check_rule(tx: Connection, req: CompanionRequest, rule: Record) -> None:
     if rule["direction"] not in ("ingress", "egress"):
         raise bad("direction must be ingress or egress.", "HTTPBadRequest")
     versions = {"ipv4": "IPv4", "ipv6": "IPv6"}

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
-from tools.companions.app import Request
 from tools.companions.network import store
 from tools.companions.network.errors import bad
 from tools.companions.network.nouns import Record
+from tools.companions.route import CompanionRequest
 
 LONGEST_LIMIT = 18
 """Digits; longer numbers are refused."""
 _NO_FILTERS = ("fields", "limit", "marker", "sort_key", "sort_dir", "page_reverse")
 
 
-def narrowed(req: Request) -> dict[str, list[str]]:
+def narrowed(req: CompanionRequest) -> dict[str, list[str]]:
     """The part of the filters that the database can apply; an id that users can't see is filtered later."""
     found = {}
     for name, values in req.query.items():
@@ -52,7 +52,7 @@ def _matches(record: Record, name: str, values: list[str]) -> bool:
     return ("" if actual is None else str(actual)) in values
 
 
-def in_order(req: Request, shown: list[Record]) -> list[Record]:
+def in_order(req: CompanionRequest, shown: list[Record]) -> list[Record]:
     """By the requested keys and directions, the first before the second."""
     directions = req.query.get("sort_dir", [])
     for at, key in reversed(list(enumerate(req.query.get("sort_key", [])))):
@@ -61,7 +61,7 @@ def in_order(req: Request, shown: list[Record]) -> list[Record]:
     return shown
 
 
-def page(req: Request, shown: list[Record]) -> tuple[list[Record], list[dict[str, str]]]:
+def page(req: CompanionRequest, shown: list[Record]) -> tuple[list[Record], list[dict[str, str]]]:
     """What follows the marker, up to the limit, and the link to the next page. Raises Invalid."""
     limit_text, marker = req.one("limit"), req.one("marker")
     if marker is not None:

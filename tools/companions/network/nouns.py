@@ -11,7 +11,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from tools.companions.app import Request
+from tools.companions.route import CompanionRequest
 
 Record = dict[str, Any]
 KINDS: dict[str, tuple[type, ...]] = {
@@ -45,7 +45,7 @@ def _nothing(*_arguments: Any) -> None:
     """A hook that does nothing."""
 
 
-def _own_or_shared(req: Request, record: Record) -> bool:
+def _own_or_shared(req: CompanionRequest, record: Record) -> bool:
     return bool(record["project_id"] == req.caller.project_id or record.get("shared"))
 
 
@@ -58,18 +58,18 @@ class Noun:
     name: str
     attrs: dict[str, Attr]
     path: str = ""
-    making: Callable[[Connection, Request, Record], None] = _nothing
-    made: Callable[[Connection, Request, Record], None] = _nothing
-    changing: Callable[[Connection, Request, Record, Record], None] = _nothing
-    removing: Callable[[Connection, Request, Record], None] = _nothing
+    making: Callable[[Connection, CompanionRequest, Record], None] = _nothing
+    made: Callable[[Connection, CompanionRequest, Record], None] = _nothing
+    changing: Callable[[Connection, CompanionRequest, Record, Record], None] = _nothing
+    removing: Callable[[Connection, CompanionRequest, Record], None] = _nothing
     complete: Callable[[Connection, list[Record]], None] = _nothing
-    visible: Callable[[Request, Record], bool] = _own_or_shared
-    narrowed: Callable[[Connection, Request], dict[str, list[str]]] = field(default=lambda tx, req: {})
+    visible: Callable[[CompanionRequest, Record], bool] = _own_or_shared
+    narrowed: Callable[[Connection, CompanionRequest], dict[str, list[str]]] = field(default=lambda tx, req: {})
     written: Callable[[list[Record]], None] = _nothing
     """After a write was committed, before it is answered: may complete what is answered. Empty after a delete."""
     changed: Callable[[Record, Record], None] = _nothing
     """After a write was committed: what the record was (empty: there was none), and is (empty: it is gone)."""
-    listing: Callable[[Connection, Request], None] | None = None
+    listing: Callable[[Connection, CompanionRequest], None] | None = None
     """A write to be made before a listing."""
 
     @property

@@ -10,11 +10,11 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import IntegrityError
 
 from cell_service.errors import Conflict
-from tools.companions.app import Request
 from tools.companions.network import addresses, store
 from tools.companions.network.errors import bad, in_use, not_found, refusal
 from tools.companions.network.groups import check_groups, group_ids
 from tools.companions.network.nouns import REQUIRED, Attr, Noun, Record
+from tools.companions.route import CompanionRequest
 
 MAC_PREFIX = "fa:16:3e:"
 _MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
@@ -29,7 +29,7 @@ ROUTER_PORT = "network:router_interface"
 DHCP_PORT = "network:dhcp"
 
 
-def network_of(tx: Connection, req: Request, network_id: str) -> Record:
+def network_of(tx: Connection, req: CompanionRequest, network_id: str) -> Record:
     """Raises NotFound unless the caller may see the network."""
     network = store.find(tx, "network", network_id)
     if network is None or not (req.is_admin or network_visible(req, network)):
@@ -37,7 +37,7 @@ def network_of(tx: Connection, req: Request, network_id: str) -> Record:
     return network
 
 
-def network_visible(req: Request, network: Record) -> bool:
+def network_visible(req: CompanionRequest, network: Record) -> bool:
     return bool(network["project_id"] == req.caller.project_id or network["shared"] or network["router:external"])
 
 
@@ -51,7 +51,7 @@ def _complete_networks(tx: Connection, networks: list[Record]) -> None:
         network["subnets"] = [subnet["id"] for subnet in subnets if subnet["network_id"] == network["id"]]
 
 
-def _changing_network(tx: Connection, req: Request, old: Record, values: Record) -> None:
+def _changing_network(tx: Connection, req: CompanionRequest, old: Record, values: Record) -> None:
     if values.get("shared") is False:
         for port in store.search(tx, "port", network_id=[old["id"]]):
             if port["project_id"] not in (old["project_id"], ""):
@@ -61,7 +61,7 @@ def _changing_network(tx: Connection, req: Request, old: Record, values: Record)
                 raise refusal(Conflict, "InvalidSharedSetting", message)
 
 
-def _removing_network(tx: Connection, req: Request, network: Record) -> None:
+def _removing_network(tx: Connection, req: CompanionRequest, network: Record) -> None:
     ports = store.search(tx, "port", network_id=[network["id"]])
     if all(port["device_owner"] == DHCP_PORT for port in ports):
         for port in ports:
@@ -79,7 +79,7 @@ def _complete_subnets(tx: Connection, subnets: list[Record]) -> None:
         subnet["shared"] = shared.get(subnet["network_id"], False)
 
 
-def _making_subnet(tx: Connection, req: Request, subnet: Record) -> None:
+def _making_subnet(tx: Connection, req: CompanionRequest, subnet: Record) -> None:
     network = network_of(tx, req, subnet["network_id"])
     if network["project_id"] != req.caller.project_id:
         req.demand_admin()
@@ -106,7 +106,7 @@ def _complete_pools(net: addresses.Net, subnet: Record, given: list[Any] | None)
         subnet["allocation_pools"] = addresses.check_pools(given, net, gateway)
 
 
-def _changing_subnet(tx: Connection, req: Request, old: Record, values: Record) -> None:
+def _changing_subnet(tx: Connection, req: CompanionRequest, old: Record, values: Record) -> None:
     net = ip_network(old["cidr"])
     if "allocation_pools" in values or "gateway_ip" in values:
         new = old | values
@@ -114,7 +114,7 @@ def _changing_subnet(tx: Connection, req: Request, old: Record, values: Record) 
         values["allocation_pools"] = new["allocation_pools"]
 
 
-def _removing_subnet(tx: Connection, req: Request, subnet: Record) -> None:
+def _removing_subnet(tx: Connection, req: CompanionRequest, subnet: Record) -> None:
     ids = store.ports_with_address(tx, None, subnet["id"])
     ports = store.search(tx, "port", id=sorted(ids))
     if len(ports) == len(ids) and all(port["device_owner"] == DHCP_PORT for port in ports):
@@ -124,7 +124,7 @@ def _removing_subnet(tx: Connection, req: Request, subnet: Record) -> None:
         raise in_use("subnet", subnet["id"], "One or more ports have an IP allocation from this subnet.")
 
 
-def _narrowed_ports(tx: Connection, req: Request) -> dict[str, list[str]]:
+def _narrowed_ports(tx: Connection, req: CompanionRequest) -> dict[str, list[str]]:
     """A search by address is one by ids."""
     wanted = dict(value.partition("=")[::2] for value in req.query.get("fixed_ips", ()))
     if not wanted.keys() & {"ip_address", "subnet_id"} or "id" in req.query:
@@ -164,7 +164,7 @@ class Ports:
             visible=lambda req, port: bool(port["project_id"] == req.caller.project_id),
         )
 
-    def _making(self, tx: Connection, req: Request, port: Record) -> None:
+    def _making(self, tx: Connection, req: CompanionRequest, port: Record) -> None:
         network = network_of(tx, req, port["network_id"])
         if network["router:external"] and not network["shared"] and network["project_id"] != req.caller.project_id:
             req.demand_admin()
@@ -176,7 +176,7 @@ class Ports:
         addresses.give(tx, port, subnets_of(tx, [network["id"]]), requested)
         self._bind(port)
 
-    def _changing(self, tx: Connection, req: Request, old: Record, values: Record) -> None:
+    def _changing(self, tx: Connection, req: CompanionRequest, old: Record, values: Record) -> None:
         if "security_groups" in values:
             check_groups(tx, req, values["security_groups"] or [], old["project_id"])
             values["security_groups"] = list(dict.fromkeys(values["security_groups"] or []))
@@ -260,7 +260,7 @@ def drop_port(tx: Connection, port_id: str) -> None:
         store.change(tx, floating, freed)
 
 
-def _removing_port(tx: Connection, req: Request, port: Record) -> None:
+def _removing_port(tx: Connection, req: CompanionRequest, port: Record) -> None:
     if port["device_owner"] == ROUTER_PORT:
         message = f"Port {port['id']} cannot be deleted directly via the port API: has device owner {ROUTER_PORT}."
         raise refusal(Conflict, "ServicePortInUse", message)

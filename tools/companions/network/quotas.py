@@ -7,9 +7,10 @@ from typing import Any
 from sqlalchemy import Connection, delete, func, insert, select
 
 from cell_service.errors import Conflict, Invalid
-from tools.companions.app import Request, Response, Route
+from cell_service.http.response import Response
 from tools.companions.network import store
 from tools.companions.network.errors import refusal
+from tools.companions.route import CompanionRequest, CompanionRoute
 
 DEFAULTS = {
     "network": 100,
@@ -48,30 +49,30 @@ class Quotas:
     def __init__(self, db: Any) -> None:
         self._db = db
 
-    def routes(self) -> tuple[Route, ...]:
+    def routes(self) -> tuple[CompanionRoute, ...]:
         one = "/v2.0/quotas/{project}"
         return (
-            Route("GET", "/v2.0/quotas", self.index),
-            Route("GET", f"{one}/default", lambda req: Response(200, {"quota": dict(DEFAULTS)})),
-            Route("GET", f"{one}/details", self.details),
-            Route("GET", one, self.show),
-            Route("PUT", one, self.change),
-            Route("DELETE", one, self.reset),
+            CompanionRoute("GET", "/v2.0/quotas", self.index),
+            CompanionRoute("GET", f"{one}/default", lambda req: Response(200, {"quota": dict(DEFAULTS)})),
+            CompanionRoute("GET", f"{one}/details", self.details),
+            CompanionRoute("GET", one, self.show),
+            CompanionRoute("PUT", one, self.change),
+            CompanionRoute("DELETE", one, self.reset),
         )
 
-    def index(self, req: Request) -> Response:
+    def index(self, req: CompanionRequest) -> Response:
         req.demand_admin()
         with self._db.connect() as tx:
             projects = tx.execute(select(store.quotas.c.project_id).distinct()).scalars().all()
             shown = [{**limits_of(tx, project), "project_id": project, "tenant_id": project} for project in projects]
         return Response(200, {"quotas": shown})
 
-    def show(self, req: Request) -> Response:
+    def show(self, req: CompanionRequest) -> Response:
         project = self._project(req)
         with self._db.connect() as tx:
             return Response(200, {"quota": limits_of(tx, project)})
 
-    def details(self, req: Request) -> Response:
+    def details(self, req: CompanionRequest) -> Response:
         project = self._project(req)
         with self._db.connect() as tx:
             shown = {
@@ -80,7 +81,7 @@ class Quotas:
             }
         return Response(200, {"quota": shown})
 
-    def change(self, req: Request) -> Response:
+    def change(self, req: CompanionRequest) -> Response:
         req.demand_admin()
         project = req.params["project"]
         given = req.content("quota")
@@ -100,13 +101,13 @@ class Quotas:
 
         return Response(200, {"quota": self._db.run(work)})
 
-    def reset(self, req: Request) -> Response:
+    def reset(self, req: CompanionRequest) -> Response:
         req.demand_admin()
         gone = delete(store.quotas).where(store.quotas.c.project_id == req.params["project"])
         self._db.run(lambda tx: tx.execute(gone).rowcount)
         return Response(204)
 
-    def _project(self, req: Request) -> str:
+    def _project(self, req: CompanionRequest) -> str:
         if req.params["project"] != req.caller.project_id:
             req.demand_admin()
         return req.params["project"]

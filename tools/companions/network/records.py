@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from sqlalchemy import Connection
 
 from cell_service.db.sql.engine import Database
 from cell_service.errors import Forbidden, Invalid, NotFound
-from tools.companions.app import Request, Response, Route, fields_shown
+from cell_service.http.response import Response
 from tools.companions.network import lists, quotas, store
 from tools.companions.network.errors import bad, not_found, refusal
 from tools.companions.network.nouns import KINDS, REQUIRED, Noun, Record
+from tools.companions.route import CompanionRequest, CompanionRoute
 
 
 class Records:
@@ -22,24 +23,24 @@ class Records:
     def __init__(self, noun: Noun, db: Database) -> None:
         self.noun, self._db = noun, db
 
-    def routes(self) -> tuple[Route, ...]:
+    def routes(self) -> tuple[CompanionRoute, ...]:
         many = f"/v2.0/{self.noun.segment}"
         one = f"{many}/{{id}}"
         return (
-            Route("GET", many, self.index),
-            Route("POST", many, self.create),
-            Route("GET", one, self.show),
-            Route("PUT", one, self.change),
-            Route("DELETE", one, self.delete),
-            Route("GET", f"{one}/tags", self.tags),
-            Route("PUT", f"{one}/tags", self.put_tags),
-            Route("DELETE", f"{one}/tags", self.clear_tags),
-            Route("GET", f"{one}/tags/{{tag}}", self.tag),
-            Route("PUT", f"{one}/tags/{{tag}}", self.add_tag),
-            Route("DELETE", f"{one}/tags/{{tag}}", self.remove_tag),
+            CompanionRoute("GET", many, self.index),
+            CompanionRoute("POST", many, self.create),
+            CompanionRoute("GET", one, self.show),
+            CompanionRoute("PUT", one, self.change),
+            CompanionRoute("DELETE", one, self.delete),
+            CompanionRoute("GET", f"{one}/tags", self.tags),
+            CompanionRoute("PUT", f"{one}/tags", self.put_tags),
+            CompanionRoute("DELETE", f"{one}/tags", self.clear_tags),
+            CompanionRoute("GET", f"{one}/tags/{{tag}}", self.tag),
+            CompanionRoute("PUT", f"{one}/tags/{{tag}}", self.add_tag),
+            CompanionRoute("DELETE", f"{one}/tags/{{tag}}", self.remove_tag),
         )
 
-    def index(self, req: Request) -> Response:
+    def index(self, req: CompanionRequest) -> Response:
         noun = self.noun
         listing = noun.listing
         if listing is not None:
@@ -57,13 +58,13 @@ class Records:
             body[f"{noun.plural}_links"] = links
         return Response(200, body)
 
-    def show(self, req: Request) -> Response:
+    def show(self, req: CompanionRequest) -> Response:
         with self._db.connect() as tx:
             record = self.visible(tx, req, req.params["id"])
         shown = fields_shown(self._view(req, record), req.query.get("fields", []))
         return Response(200, {self.noun.name: shown})
 
-    def create(self, req: Request) -> Response:
+    def create(self, req: CompanionRequest) -> Response:
         """One, or all of a list in one transaction."""
         noun = self.noun
         many = isinstance(req.body, dict) and isinstance(req.body.get(noun.plural), list)
@@ -81,7 +82,7 @@ class Records:
         shown = [self._view(req, record) for record in written]
         return Response(201, {noun.plural: shown} if many else {noun.name: shown[0]})
 
-    def make(self, tx: Connection, req: Request, given: Any) -> Record:
+    def make(self, tx: Connection, req: CompanionRequest, given: Any) -> Record:
         """A new record, stored. Raises Invalid, Forbidden, Conflict, NotFound."""
         noun = self.noun
         if not isinstance(given, dict):
@@ -103,7 +104,7 @@ class Records:
         noun.made(tx, req, record)
         return self._get(tx, record["id"])
 
-    def change(self, req: Request) -> Response:
+    def change(self, req: CompanionRequest) -> Response:
         noun = self.noun
         given = req.content(noun.name)
 
@@ -127,7 +128,7 @@ class Records:
         noun.changed(was, record)
         return Response(200, {noun.name: self._view(req, record)})
 
-    def delete(self, req: Request) -> Response:
+    def delete(self, req: CompanionRequest) -> Response:
         def work(tx: Connection) -> Record:
             record = self.own(tx, req, req.params["id"])
             _match_revision(req, record)
@@ -141,17 +142,17 @@ class Records:
         self.noun.changed(was, {})
         return Response(204)
 
-    def tags(self, req: Request) -> Response:
+    def tags(self, req: CompanionRequest) -> Response:
         with self._db.connect() as tx:
             return Response(200, {"tags": self.visible(tx, req, req.params["id"])["tags"]})
 
-    def tag(self, req: Request) -> Response:
+    def tag(self, req: CompanionRequest) -> Response:
         with self._db.connect() as tx:
             if req.params["tag"] not in self.visible(tx, req, req.params["id"])["tags"]:
                 raise refusal(NotFound, "TagNotFound", f"Tag {req.params['tag']} could not be found.")
         return Response(204)
 
-    def put_tags(self, req: Request) -> Response:
+    def put_tags(self, req: CompanionRequest) -> Response:
         requested = req.body.get("tags") if isinstance(req.body, dict) else None
         if not isinstance(requested, list) or not all(
             isinstance(tag, str) and 0 < len(tag) <= 255 for tag in requested
@@ -159,20 +160,20 @@ class Records:
             raise bad("tags must be a list of strings.")
         return Response(200, {"tags": self._retag(req, lambda tags: set(requested))})
 
-    def clear_tags(self, req: Request) -> Response:
+    def clear_tags(self, req: CompanionRequest) -> Response:
         self._retag(req, lambda tags: set())
         return Response(204)
 
-    def add_tag(self, req: Request) -> Response:
+    def add_tag(self, req: CompanionRequest) -> Response:
         self._retag(req, lambda tags: tags | {req.params["tag"]})
         return Response(201)
 
-    def remove_tag(self, req: Request) -> Response:
+    def remove_tag(self, req: CompanionRequest) -> Response:
         self.tag(req)
         self._retag(req, lambda tags: tags - {req.params["tag"]})
         return Response(204)
 
-    def _retag(self, req: Request, change: Callable[[set[str]], set[str]]) -> list[str]:
+    def _retag(self, req: CompanionRequest, change: Callable[[set[str]], set[str]]) -> list[str]:
         def work(tx: Connection) -> list[str]:
             record = self.own(tx, req, req.params["id"])
             tags = sorted(change(set(record["tags"])))
@@ -181,7 +182,7 @@ class Records:
 
         return self._db.run(work)
 
-    def visible(self, tx: Connection, req: Request, record_id: str) -> Record:
+    def visible(self, tx: Connection, req: CompanionRequest, record_id: str) -> Record:
         """The completed record. Raises NotFound, also for what the caller may not see."""
         record = self._get(tx, record_id)
         self.noun.complete(tx, [record])
@@ -189,7 +190,7 @@ class Records:
             raise not_found(self.noun.name, record_id)
         return record
 
-    def own(self, tx: Connection, req: Request, record_id: str) -> Record:
+    def own(self, tx: Connection, req: CompanionRequest, record_id: str) -> Record:
         """Raises NotFound, and Forbidden for what the caller may only see."""
         record = self.visible(tx, req, record_id)
         if record["project_id"] != req.caller.project_id and not req.is_admin:
@@ -202,7 +203,7 @@ class Records:
             raise not_found(self.noun.name, record_id)
         return found
 
-    def _check(self, req: Request, values: Record, old: Record, *, creating: bool) -> None:
+    def _check(self, req: CompanionRequest, values: Record, old: Record, *, creating: bool) -> None:
         """Raises Invalid, Forbidden unless the caller may give the attributes these values."""
         for name, value in values.items():
             attr = self.noun.attrs.get(name)
@@ -220,7 +221,7 @@ class Records:
             if isinstance(value, str) and len(value) > 255:
                 raise bad(f"Invalid input for {name}. Reason: it exceeds maximum length of 255.", "HTTPBadRequest")
 
-    def _view(self, req: Request, record: Record) -> Record:
+    def _view(self, req: CompanionRequest, record: Record) -> Record:
         hidden = () if req.is_admin else [name for name, attr in self.noun.attrs.items() if attr.hidden]
         shown = {name: value for name, value in record.items() if name not in hidden and name not in _INNER}
         if self.noun.name != "port":
@@ -241,9 +242,15 @@ def _named(values: Record) -> Record:
     return values | {"name": ""} if values.get("name", "") is None else values
 
 
-def _match_revision(req: Request, record: Record) -> None:
+def _match_revision(req: CompanionRequest, record: Record) -> None:
     """Raises Invalid (412) when the caller meant another revision."""
     found = _REVISION.search(req.headers.get("If-Match", ""))
     if found and int(found[1]) != record["revision_number"]:
         message = f"Constrained to {found[1]}, but current revision is {record['revision_number']}"
         raise Invalid(reason=message, kind="RevisionNumberConstraintFailed", status=412)
+
+
+def fields_shown(record: Record, names: Iterable[str]) -> Record:
+    """The record with these fields only; all when none is named."""
+    chosen = set(names)
+    return {key: value for key, value in record.items() if key in chosen} if chosen else record

@@ -9,25 +9,26 @@ from sqlalchemy import Connection
 
 from cell_service.db.sql.engine import Database
 from cell_service.errors import Conflict
-from tools.companions.app import Request, Response, Route
+from cell_service.http.response import Response
 from tools.companions.network import addresses, store
 from tools.companions.network.errors import bad, in_use, not_found, refusal
 from tools.companions.network.nouns import REQUIRED, Attr, Noun, Record
 from tools.companions.network.ports import ROUTER_PORT, drop_port, network_of, subnets_of
 from tools.companions.network.records import Records
+from tools.companions.route import CompanionRequest, CompanionRoute
 
 
-def _making_router(tx: Connection, req: Request, router: Record) -> None:
+def _making_router(tx: Connection, req: CompanionRequest, router: Record) -> None:
     router["external_gateway_info"] = _gateway(tx, req, router, router["external_gateway_info"])
 
 
-def _changing_router(tx: Connection, req: Request, old: Record, values: Record) -> None:
+def _changing_router(tx: Connection, req: CompanionRequest, old: Record, values: Record) -> None:
     if "external_gateway_info" in values:
         store.release(tx, old["id"])
         values["external_gateway_info"] = _gateway(tx, req, old, values["external_gateway_info"])
 
 
-def _gateway(tx: Connection, req: Request, router: Record, given: Record | None) -> Record | None:
+def _gateway(tx: Connection, req: CompanionRequest, router: Record, given: Record | None) -> Record | None:
     """The gateway with its addresses on the external network."""
     if not given or not given.get("network_id"):
         return None
@@ -43,13 +44,13 @@ def _gateway(tx: Connection, req: Request, router: Record, given: Record | None)
     }
 
 
-def _removing_router(tx: Connection, req: Request, router: Record) -> None:
+def _removing_router(tx: Connection, req: CompanionRequest, router: Record) -> None:
     if store.search(tx, "port", device_id=[router["id"]]):
         raise in_use("router", router["id"], "It still has ports.")
     store.release(tx, router["id"])
 
 
-def _making_floating(tx: Connection, req: Request, floating: Record) -> None:
+def _making_floating(tx: Connection, req: CompanionRequest, floating: Record) -> None:
     network = network_of(tx, req, floating["floating_network_id"])
     if not network["router:external"]:
         raise bad(f"Network {network['id']} is not a valid external network for floating ips.", "BadRequest")
@@ -65,12 +66,12 @@ def _making_floating(tx: Connection, req: Request, floating: Record) -> None:
     _point(tx, req, floating, floating)
 
 
-def _changing_floating(tx: Connection, req: Request, old: Record, values: Record) -> None:
+def _changing_floating(tx: Connection, req: CompanionRequest, old: Record, values: Record) -> None:
     if "port_id" in values:
         _point(tx, req, old, values)
 
 
-def _point(tx: Connection, req: Request, floating: Record, values: Record) -> None:
+def _point(tx: Connection, req: CompanionRequest, floating: Record, values: Record) -> None:
     """The floating address leads to the port named in `values`, or nowhere. Raises NotFound, Conflict, Invalid."""
     port_id = values.get("port_id")
     if not port_id:
@@ -102,7 +103,7 @@ def _router_of(tx: Connection, port: Record) -> str | None:
     return None
 
 
-def _removing_floating(tx: Connection, req: Request, floating: Record) -> None:
+def _removing_floating(tx: Connection, req: CompanionRequest, floating: Record) -> None:
     store.release(tx, floating["id"])
 
 
@@ -152,13 +153,13 @@ class Interfaces:
     def __init__(self, db: Database, routers: Records, ports: Records) -> None:
         self._db, self._routers, self._ports = db, routers, ports
 
-    def routes(self) -> tuple[Route, ...]:
+    def routes(self) -> tuple[CompanionRoute, ...]:
         return (
-            Route("PUT", "/v2.0/routers/{id}/add_router_interface", self.add),
-            Route("PUT", "/v2.0/routers/{id}/remove_router_interface", self.remove),
+            CompanionRoute("PUT", "/v2.0/routers/{id}/add_router_interface", self.add),
+            CompanionRoute("PUT", "/v2.0/routers/{id}/remove_router_interface", self.remove),
         )
 
-    def add(self, req: Request) -> Response:
+    def add(self, req: CompanionRequest) -> Response:
         requested = _requested(req)
 
         def work(tx: Connection) -> Record:
@@ -178,7 +179,7 @@ class Interfaces:
 
         return Response(200, self._db.run(work))
 
-    def remove(self, req: Request) -> Response:
+    def remove(self, req: CompanionRequest) -> Response:
         requested = _requested(req)
 
         def work(tx: Connection) -> Record:
@@ -194,7 +195,7 @@ class Interfaces:
 
         return Response(200, self._db.run(work))
 
-    def _make_port(self, tx: Connection, req: Request, router: Record, subnet_id: Any) -> Record:
+    def _make_port(self, tx: Connection, req: CompanionRequest, router: Record, subnet_id: Any) -> Record:
         subnet = store.find(tx, "subnet", str(subnet_id))
         if subnet is None:
             raise not_found("subnet", str(subnet_id))
@@ -211,7 +212,7 @@ class Interfaces:
         return self._ports.make(tx, req, port)
 
 
-def _requested(req: Request) -> Record:
+def _requested(req: CompanionRequest) -> Record:
     if not isinstance(req.body, dict) or not (req.body.get("subnet_id") or req.body.get("port_id")):
         raise bad("Either subnet_id or port_id must be specified", "BadRequest")
     return req.body

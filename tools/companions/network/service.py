@@ -12,8 +12,9 @@ from sqlalchemy import Connection
 from api_cell.edge.auth import Authenticator
 from cell_service.db.sql.engine import Database
 from cell_service.errors import Invalid, WiringFailed
+from cell_service.http.response import Response
 from cell_service.logs import about
-from tools.companions.app import Companion, Request, Response, Route, Service
+from tools.companions.app import Companion, CompanionApi
 from tools.companions.network import store
 from tools.companions.network.errors import not_found, rendered
 from tools.companions.network.events import Notifier, Notify
@@ -27,6 +28,7 @@ from tools.companions.network.wiring.bindings import settled, triggering
 from tools.companions.network.wiring.dhcp_port import ensure_dhcp_port
 from tools.companions.network.wiring.loop import Wiring
 from tools.companions.network.wiring.settings import WiringSettings
+from tools.companions.route import CompanionRequest, CompanionRoute
 from tools.companions.store import open_store
 
 log = logging.getLogger(__name__)
@@ -112,7 +114,7 @@ def make_network(
             wiring.stop()
         db.dispose()
 
-    return Companion(Service("network", routes, rendered, authenticator, close=close))
+    return Companion(CompanionApi("network", routes, rendered, authenticator, close=close))
 
 
 def _wiring(settings: WiringSettings | None, db: Database, directory: Path) -> Wiring | None:
@@ -133,22 +135,22 @@ class _Thin:
     def __init__(self, db: Database, records: dict[str, Records]) -> None:
         self._db, self._records = db, records
 
-    def routes(self) -> tuple[Route, ...]:
+    def routes(self) -> tuple[CompanionRoute, ...]:
         return (
-            Route("GET", "/", self.choices, open=True),
-            Route("GET", "/v2.0", self.resources, open=True),
-            Route("GET", "/v2.0/extensions", self.extensions),
-            Route("GET", "/v2.0/extensions/{alias}", self.extension),
-            Route("GET", "/v2.0/agents", lambda req: Response(200, {"agents": []})),
-            Route("GET", "/v2.0/availability_zones", self.zones),
-            Route("GET", "/v2.0/auto-allocated-topology/{project}", self.topology),
+            CompanionRoute("GET", "/", self.choices, open=True),
+            CompanionRoute("GET", "/v2.0", self.resources, open=True),
+            CompanionRoute("GET", "/v2.0/extensions", self.extensions),
+            CompanionRoute("GET", "/v2.0/extensions/{alias}", self.extension),
+            CompanionRoute("GET", "/v2.0/agents", lambda req: Response(200, {"agents": []})),
+            CompanionRoute("GET", "/v2.0/availability_zones", self.zones),
+            CompanionRoute("GET", "/v2.0/auto-allocated-topology/{project}", self.topology),
         )
 
-    def choices(self, req: Request) -> Response:
+    def choices(self, req: CompanionRequest) -> Response:
         link = {"rel": "self", "href": f"{req.origin}/v2.0/"}
         return Response(200, {"versions": [{"id": "v2.0", "status": "CURRENT", "links": [link]}]})
 
-    def resources(self, req: Request) -> Response:
+    def resources(self, req: CompanionRequest) -> Response:
         shown = [
             {
                 "name": kept.noun.name,
@@ -159,19 +161,19 @@ class _Thin:
         ]
         return Response(200, {"resources": shown})
 
-    def extensions(self, req: Request) -> Response:
+    def extensions(self, req: CompanionRequest) -> Response:
         return Response(200, {"extensions": [_extension(alias) for alias in EXTENSIONS]})
 
-    def extension(self, req: Request) -> Response:
+    def extension(self, req: CompanionRequest) -> Response:
         if req.params["alias"] not in EXTENSIONS:
             raise not_found("extension", req.params["alias"])
         return Response(200, {"extension": _extension(req.params["alias"])})
 
-    def zones(self, req: Request) -> Response:
+    def zones(self, req: CompanionRequest) -> Response:
         zones = [{"name": "nova", "resource": kind, "state": "available"} for kind in ("network", "router")]
         return Response(200, {"availability_zones": zones})
 
-    def topology(self, req: Request) -> Response:
+    def topology(self, req: CompanionRequest) -> Response:
         """A network of the project's own with one subnet; made at the first call."""
         project_id = req.params["project"]
         if project_id in ("null", "None", ""):

@@ -11,14 +11,15 @@ from sqlalchemy import Connection
 
 from cell_service.db.sql.engine import Database
 from cell_service.errors import Forbidden, Invalid
-from tools.companions.app import Request, Response
+from cell_service.http.response import Response
+from tools.companions.route import CompanionRequest
 from tools.companions.volume import store
 from tools.companions.volume.store import Record
 
 REFUSES = "refuses_access"
 """A share with this key in its metadata gives no access: its rules end in error."""
 HIDDEN = "******"
-See = Callable[[Connection, Request, str], Record]
+See = Callable[[Connection, CompanionRequest, str], Record]
 
 
 class Rules:
@@ -27,7 +28,7 @@ class Rules:
     def __init__(self, db: Database, see: See, own: See, looks: int) -> None:
         self._db, self._see, self._own, self._looks = db, see, own, looks
 
-    def allow(self, req: Request, requested: Record) -> Response:
+    def allow(self, req: CompanionRequest, requested: Record) -> Response:
         kind, to, level = (
             requested.get("access_type"),
             str(requested.get("access_to", "")),
@@ -58,7 +59,7 @@ class Rules:
 
         return Response(200, {"access": _shown(req, self._db.run(work))})
 
-    def deny(self, req: Request, requested: Record) -> Response:
+    def deny(self, req: CompanionRequest, requested: Record) -> Response:
         """A locked rule is removed only by an administrator or the user that locked it, and only with `unrestrict`."""
 
         def work(tx: Connection) -> None:
@@ -74,16 +75,16 @@ class Rules:
         self._db.run(work)
         return Response(202)
 
-    def listed(self, req: Request, _requested: Record) -> Response:
+    def listed(self, req: CompanionRequest, _requested: Record) -> Response:
         return Response(200, {"access_list": self._of(req, req.params["id"])})
 
-    def index(self, req: Request) -> Response:
+    def index(self, req: CompanionRequest) -> Response:
         share_id = req.one("share_id")
         if not share_id:
             raise Invalid(reason="share_id is required.")
         return Response(200, {"access_list": self._of(req, share_id)})
 
-    def show(self, req: Request) -> Response:
+    def show(self, req: CompanionRequest) -> Response:
         def work(tx: Connection) -> Record:
             rule = store.get(tx, "access", req.params["id"])
             self._see(tx, req, rule["share_id"])
@@ -91,7 +92,7 @@ class Rules:
 
         return Response(200, {"access": _shown(req, self._db.run(work))})
 
-    def _of(self, req: Request, share_id: str) -> list[Record]:
+    def _of(self, req: CompanionRequest, share_id: str) -> list[Record]:
         def work(tx: Connection) -> list[Record]:
             share = self._see(tx, req, share_id)
             return [_polled_at(tx, one) for one in store.search(tx, "access", parent_id=share["id"])]
@@ -118,7 +119,7 @@ def _demand_network(text: str) -> None:
         raise Invalid(reason=f"Invalid IP address or network: {text[:50]}") from None
 
 
-def _shown(req: Request, rule: Record) -> dict[str, Any]:
+def _shown(req: CompanionRequest, rule: Record) -> dict[str, Any]:
     """The rule. One with `lock_visibility` shows its address only to administrators and to the user that made it."""
     keys = ("id", "share_id", "access_type", "access_to", "access_level", "access_key", "metadata", "state",
             "created_at", "updated_at", "lock_deletion", "lock_visibility")  # fmt: skip

@@ -13,7 +13,9 @@ from sqlalchemy import Connection
 from api_cell.edge.auth import Authenticator
 from cell_service.db.sql.engine import Database
 from cell_service.errors import Forbidden, Invalid, NotAcceptable
-from tools.companions.app import Companion, Handler, Request, Response, Route, Service
+from cell_service.http.response import Response
+from tools.companions.app import Companion, CompanionApi
+from tools.companions.route import CompanionRequest, CompanionRoute, Handler
 from tools.companions.share.rules import Rules
 from tools.companions.store import open_store
 from tools.companions.volume import store
@@ -51,10 +53,10 @@ def make_share(state_dir: Path, authenticator: Authenticator, looks: int = 2) ->
         ("GET", "/services", lambda req: Response(200, {"services": []})),
         ("GET", "/limits", lambda req: Response(200, {"limits": {"rate": [], "absolute": {}}})),
     )
-    routes = [Route("GET", path, _versions, open=True) for path in ("/", "/v2")]
+    routes = [CompanionRoute("GET", path, _versions, open=True) for path in ("/", "/v2")]
     for prefix in ("/v2", "/v2/{project_id}"):
-        routes += [Route(method, prefix + path, _versioned(handler)) for method, path, handler in table]
-    return Companion(Service("share", tuple(routes), _error, authenticator, close=db.dispose))
+        routes += [CompanionRoute(method, prefix + path, _versioned(handler)) for method, path, handler in table]
+    return Companion(CompanionApi("share", tuple(routes), _error, authenticator, close=db.dispose))
 
 
 _TYPE = {
@@ -64,7 +66,7 @@ _TYPE = {
 }  # fmt: skip
 
 
-def _versions(req: Request) -> Response:
+def _versions(req: CompanionRequest) -> Response:
     version = {
         "id": "v2.0", "status": "CURRENT", "version": MAX_VERSION, "min_version": MIN_VERSION,
         "updated": "2026-01-01T00:00:00Z", "links": [{"rel": "self", "href": f"{req.origin}/v2/"}],
@@ -76,7 +78,7 @@ def _versions(req: Request) -> Response:
 def _versioned(handler: Handler) -> Handler:
     """What is answered is the same at every version that there is. Raises NotAcceptable at others."""
 
-    def at_version(req: Request) -> Response:
+    def at_version(req: CompanionRequest) -> Response:
         requested = next((req.headers[name] for name in HEADERS if req.headers.get(name)), MIN_VERSION).split()[-1]
         if requested != "latest" and not _key(MIN_VERSION) <= _key(requested) <= _key(MAX_VERSION):
             raise NotAcceptable(reason=f"Version {requested} is not supported by the API.")
@@ -97,7 +99,7 @@ def _error(status: int, kind: str, message: str) -> dict[str, Any]:
     return {names.get(status, "computeFault"): {"code": status, "message": message}}
 
 
-def visible(tx: Connection, req: Request, share_id: str) -> Record:
+def visible(tx: Connection, req: CompanionRequest, share_id: str) -> Record:
     """The share, if the caller may know of it. Raises NotFound."""
     found = store.find(tx, "share", share_id)
     if found is None or not (req.is_admin or found["is_public"] or found["project_id"] == req.caller.project_id):
@@ -105,7 +107,7 @@ def visible(tx: Connection, req: Request, share_id: str) -> Record:
     return found
 
 
-def owned(tx: Connection, req: Request, share_id: str) -> Record:
+def owned(tx: Connection, req: CompanionRequest, share_id: str) -> Record:
     """The share, if the caller may change it. Raises NotFound, Forbidden."""
     found = visible(tx, req, share_id)
     if not (req.is_admin or found["project_id"] == req.caller.project_id):
@@ -117,18 +119,18 @@ class _Shares:
     def __init__(self, db: Database) -> None:
         self._db = db
 
-    def index(self, req: Request) -> Response:
+    def index(self, req: CompanionRequest) -> Response:
         keys = ("id", "name", "links")
         return Response(200, {"shares": [{key: one[key] for key in keys} for one in self._listed(req)]})
 
-    def detail(self, req: Request) -> Response:
+    def detail(self, req: CompanionRequest) -> Response:
         return Response(200, {"shares": self._listed(req)})
 
-    def show(self, req: Request) -> Response:
+    def show(self, req: CompanionRequest) -> Response:
         with self._db.connect() as tx:
             return Response(200, {"share": _shown(req, visible(tx, req, req.params["id"]))})
 
-    def create(self, req: Request) -> Response:
+    def create(self, req: CompanionRequest) -> Response:
         requested = req.content("share")
         proto, size = str(requested.get("share_proto", "")).upper(), requested.get("size")
         if proto not in PROTOCOLS:
@@ -145,7 +147,7 @@ class _Shares:
         made = self._db.run(lambda tx: store.add(tx, "share", req.caller.project_id, **values))
         return Response(200, {"share": _shown(req, made)})
 
-    def update(self, req: Request) -> Response:
+    def update(self, req: CompanionRequest) -> Response:
         requested = req.content("share")
         wanted: Record = {}
         for name, key in (("display_name", "name"), ("display_description", "description"), ("name", "name"),
@@ -157,16 +159,16 @@ class _Shares:
         made = self._db.run(lambda tx: store.change(tx, owned(tx, req, req.params["id"]), wanted))
         return Response(200, {"share": _shown(req, made)})
 
-    def delete(self, req: Request) -> Response:
+    def delete(self, req: CompanionRequest) -> Response:
         """Not while a locked rule of it exists."""
         self._db.run(lambda tx: _remove(tx, owned(tx, req, req.params["id"])["id"], force=False))
         return Response(202)
 
-    def metadata(self, req: Request) -> Response:
+    def metadata(self, req: CompanionRequest) -> Response:
         with self._db.connect() as tx:
             return Response(200, {"metadata": visible(tx, req, req.params["id"])["metadata"]})
 
-    def set_metadata(self, req: Request) -> Response:
+    def set_metadata(self, req: CompanionRequest) -> Response:
         requested = req.content("metadata")
 
         def work(tx: Connection) -> Record:
@@ -176,18 +178,18 @@ class _Shares:
 
         return Response(200, {"metadata": self._db.run(work)["metadata"]})
 
-    def locations(self, req: Request) -> Response:
+    def locations(self, req: CompanionRequest) -> Response:
         with self._db.connect() as tx:
             return Response(200, {"export_locations": [_location(visible(tx, req, req.params["id"]))]})
 
-    def location(self, req: Request) -> Response:
+    def location(self, req: CompanionRequest) -> Response:
         with self._db.connect() as tx:
             found = _location(visible(tx, req, req.params["id"]))
         if found["id"] != req.params["location"]:
             raise store.missing("export location", req.params["location"])
         return Response(200, {"export_location": found})
 
-    def act(self, req: Request, name: str, requested: Record) -> Response:
+    def act(self, req: CompanionRequest, name: str, requested: Record) -> Response:
         """What is done to the share itself."""
 
         def work(tx: Connection) -> None:
@@ -207,7 +209,7 @@ class _Shares:
         self._db.run(work)
         return Response(202)
 
-    def _listed(self, req: Request) -> list[Record]:
+    def _listed(self, req: CompanionRequest) -> list[Record]:
         everybody = req.is_admin and req.one("all_tenants", "0") in ("1", "True", "true")
         with self._db.connect() as tx:
             found = store.search(tx, "share", project_id=None if everybody else req.caller.project_id)
@@ -221,7 +223,7 @@ class _Shares:
         return shown[: int(limit)] if limit else shown
 
 
-def _action(shares: _Shares, rules: Rules, req: Request) -> Response:
+def _action(shares: _Shares, rules: Rules, req: CompanionRequest) -> Response:
     body = req.body if isinstance(req.body, dict) else {}
     key = next(iter(body), "")
     name, requested = key.removeprefix("os-"), body.get(key)
@@ -252,7 +254,7 @@ def _location(share: Record) -> Record:
     }  # fmt: skip
 
 
-def _shown(req: Request, share: Record) -> Record:
+def _shown(req: CompanionRequest, share: Record) -> Record:
     keys = ("id", "name", "description", "size", "share_proto", "status", "is_public", "metadata", "availability_zone",
             "project_id", "user_id", "created_at")  # fmt: skip
     return {

@@ -13,7 +13,8 @@ from sqlalchemy import Connection
 
 from cell_service.db.sql.engine import Database
 from cell_service.errors import Conflict, Invalid
-from tools.companions.app import Request, Response
+from cell_service.http.response import Response
+from tools.companions.route import CompanionRequest
 from tools.companions.volume import store
 from tools.companions.volume.store import Files, Record
 
@@ -25,7 +26,7 @@ class Attachments:
     def __init__(self, db: Database, files: Files) -> None:
         self._db, self._files = db, files
 
-    def create(self, req: Request) -> Response:
+    def create(self, req: CompanionRequest) -> Response:
         """Reserve a volume; with a connector, connect it at once. Done by one server only, unless multiattach."""
         requested = req.content("attachment")
         volume_id, server = str(requested.get("volume_uuid", "")), requested.get("instance_uuid")
@@ -53,7 +54,7 @@ class Attachments:
 
         return Response(200, {"attachment": self._shown(self._db.run(work))})
 
-    def update(self, req: Request) -> Response:
+    def update(self, req: CompanionRequest) -> Response:
         connector = req.content("attachment").get("connector")
         if not isinstance(connector, dict) or not connector:
             raise Invalid(reason="Invalid input for field/attribute attachment: 'connector' is required.")
@@ -65,7 +66,7 @@ class Attachments:
 
         return Response(200, {"attachment": self._shown(self._db.run(work))})
 
-    def action(self, req: Request) -> Response:
+    def action(self, req: CompanionRequest) -> Response:
         if not isinstance(req.body, dict) or "os-complete" not in req.body:
             raise Invalid(reason="There is no such action of attachments.")
 
@@ -79,18 +80,18 @@ class Attachments:
         self._db.run(work)
         return Response(204)
 
-    def show(self, req: Request) -> Response:
+    def show(self, req: CompanionRequest) -> Response:
         with self._db.connect() as tx:
             return Response(200, {"attachment": self._shown(visible(tx, req, "attachment", req.params["id"]))})
 
-    def index(self, req: Request) -> Response:
+    def index(self, req: CompanionRequest) -> Response:
         keys = ("id", "status", "instance", "volume_id")
         return Response(200, {"attachments": [{key: one[key] for key in keys} for one in self._listed(req)]})
 
-    def detail(self, req: Request) -> Response:
+    def detail(self, req: CompanionRequest) -> Response:
         return Response(200, {"attachments": [self._shown(one) for one in self._listed(req)]})
 
-    def delete(self, req: Request) -> Response:
+    def delete(self, req: CompanionRequest) -> Response:
         def work(tx: Connection) -> None:
             made = visible(tx, req, "attachment", req.params["id"])
             store.remove(tx, made["id"])
@@ -99,7 +100,7 @@ class Attachments:
         self._db.run(work)
         return Response(200, {"attachments": []})
 
-    def _listed(self, req: Request) -> list[Record]:
+    def _listed(self, req: CompanionRequest) -> list[Record]:
         everybody = req.is_admin and req.one("all_tenants", "0") in ("1", "True", "true")
         with self._db.connect() as tx:
             found = store.search(
@@ -136,7 +137,7 @@ def local(path: Path, attachment: Record) -> dict[str, Any]:
     }
 
 
-def visible(tx: Connection, req: Request, noun: str, record_id: str) -> Record:
+def visible(tx: Connection, req: CompanionRequest, noun: str, record_id: str) -> Record:
     """The record, if the caller may know of it. Raises NotFound."""
     record = store.get(tx, noun, record_id)
     if not req.is_admin and record["project_id"] != req.caller.project_id:
@@ -144,7 +145,7 @@ def visible(tx: Connection, req: Request, noun: str, record_id: str) -> Record:
     return record
 
 
-def project_of(req: Request) -> str:
+def project_of(req: CompanionRequest) -> str:
     """The project in the path, which only administrators choose freely."""
     named = req.params.get("project_id", req.caller.project_id)
     if named != req.caller.project_id and not req.is_admin:

@@ -14,9 +14,11 @@ from api_cell.edge.auth import Authenticator
 from cell_service.context import SYSTEM_CLOCK, Context, Deadline, new_request_id
 from cell_service.db.sql.engine import Database
 from cell_service.errors import Invalid, PolycellError
+from cell_service.http.response import Response
 from cell_service.logs import about
 from cell_service.peers.image import Images
-from tools.companions.app import Companion, Handler, Request, Response, Route, Service
+from tools.companions.app import Companion, CompanionApi
+from tools.companions.route import CompanionRequest, CompanionRoute, Handler
 from tools.companions.store import open_store
 from tools.companions.volume import store
 from tools.companions.volume.attachments import (
@@ -92,13 +94,13 @@ def make_volume(
         ("GET", "/os-quota-sets/{target}", thin.quotas),
         ("GET", "/os-quota-sets/{target}/defaults", thin.quotas),
     )
-    routes = [Route("GET", "/", _versions, open=True), Route("GET", "/v3", _versions, open=True)]
+    routes = [CompanionRoute("GET", "/", _versions, open=True), CompanionRoute("GET", "/v3", _versions, open=True)]
     for prefix in ("/v3", "/v3/{project_id}"):
-        routes += [Route(method, prefix + path, handler) for method, path, handler in table]
-    return Companion(Service("volume", tuple(routes), _error, authenticator, close=db.dispose))
+        routes += [CompanionRoute(method, prefix + path, handler) for method, path, handler in table]
+    return Companion(CompanionApi("volume", tuple(routes), _error, authenticator, close=db.dispose))
 
 
-def _versions(req: Request) -> Response:
+def _versions(req: CompanionRequest) -> Response:
     link = {"rel": "self", "href": f"{req.origin}/v3/"}
     version = {
         "id": "v3.0", "status": "CURRENT", "version": MAX_VERSION, "min_version": MIN_VERSION,
@@ -117,18 +119,18 @@ class _Volumes:
     def __init__(self, db: Database, files: Files, images: Images | None, compute: Compute | None) -> None:
         self._db, self._files, self._images, self._compute = db, files, images, compute
 
-    def index(self, req: Request) -> Response:
+    def index(self, req: CompanionRequest) -> Response:
         keys = ("id", "name", "links")
         return Response(200, {"volumes": [{key: one[key] for key in keys} for one in self._listed(req)]})
 
-    def detail(self, req: Request) -> Response:
+    def detail(self, req: CompanionRequest) -> Response:
         return Response(200, {"volumes": self._listed(req)})
 
-    def show(self, req: Request) -> Response:
+    def show(self, req: CompanionRequest) -> Response:
         with self._db.connect() as tx:
             return Response(200, {"volume": _shown(tx, req, visible(tx, req, "volume", req.params["id"]))})
 
-    def create(self, req: Request) -> Response:
+    def create(self, req: CompanionRequest) -> Response:
         """From a size, an image, a snapshot or another volume. The file is there before the volume is available."""
         requested, project_id = req.content("volume"), project_of(req)
         with self._db.connect() as tx:
@@ -167,7 +169,7 @@ class _Volumes:
         with self._db.connect() as tx:
             return Response(202, {"volume": _shown(tx, req, store.get(tx, "volume", made["id"]))})
 
-    def _fill(self, req: Request, made: Record, image_id: str | None, source_id: str | None) -> Record | None:
+    def _fill(self, req: CompanionRequest, made: Record, image_id: str | None, source_id: str | None) -> Record | None:
         if not image_id:
             self._files.make(made["id"], made["size"], self._files.path(source_id) if source_id else None)
             return None
@@ -191,7 +193,7 @@ class _Volumes:
         }  # fmt: skip
         return {name: str(value) for name, value in {**image.properties, **basics}.items()}
 
-    def update(self, req: Request) -> Response:
+    def update(self, req: CompanionRequest) -> Response:
         requested = req.content("volume")
         wanted: Record = {name: requested[name] for name in ("name", "description", "metadata") if name in requested}
 
@@ -200,7 +202,7 @@ class _Volumes:
 
         return Response(200, {"volume": self._db.run(work)})
 
-    def delete(self, req: Request) -> Response:
+    def delete(self, req: CompanionRequest) -> Response:
         volume_id, force = req.params["id"], req.one("force", "") in ("True", "true")
 
         def work(tx: Connection) -> None:
@@ -214,9 +216,9 @@ class _Volumes:
         self._files.remove(volume_id)
         return Response(202)
 
-    def action(self, req: Request) -> Response:
+    def action(self, req: CompanionRequest) -> Response:
         body = req.body if isinstance(req.body, dict) else {}
-        actions: dict[str, Callable[[Connection, Request, Record, Any], None]] = {
+        actions: dict[str, Callable[[Connection, CompanionRequest, Record, Any], None]] = {
             "os-extend": self._extend,
             "os-set_bootable": lambda tx, _req, one, requested: _set(
                 tx, one, bootable=requested.get("bootable") in TRUE_WORDS
@@ -248,7 +250,7 @@ class _Volumes:
                 self._compute(events[name], server_id, req.params["id"])
         return Response(202)
 
-    def _begin_reimage(self, tx: Connection, req: Request, volume: Record, requested: Any) -> None:
+    def _begin_reimage(self, tx: Connection, req: CompanionRequest, volume: Record, requested: Any) -> None:
         free = ("available", "error", *(("reserved",) if requested.get("reimage_reserved") in TRUE_WORDS else ()))
         if volume["status"] not in free:
             words = f"status must be available or error to reimage, but is {volume['status']}."
@@ -257,7 +259,7 @@ class _Volumes:
             raise Invalid(reason="Invalid input for field/attribute os-reimage: 'image_id' is required.")
         store.change(tx, volume, {"status": "downloading"})
 
-    def _reimage(self, req: Request, image_id: str) -> None:
+    def _reimage(self, req: CompanionRequest, image_id: str) -> None:
         """The volume begins with the image's content, and nothing is left on it of what it had; after a failure it is
         of no use."""
         with self._db.connect() as tx:
@@ -276,7 +278,7 @@ class _Volumes:
 
         self._db.run(work)
 
-    def _extend(self, tx: Connection, req: Request, volume: Record, requested: Any) -> None:
+    def _extend(self, tx: Connection, req: CompanionRequest, volume: Record, requested: Any) -> None:
         size = _size(requested.get("new_size"), None)
         if volume["status"] not in ("available", "in-use"):
             raise Invalid(reason=f"Invalid volume: Volume {volume['id']} status must be available to extend.")
@@ -287,15 +289,15 @@ class _Volumes:
         self._files.grow(volume["id"], size)
         store.change(tx, volume, {"size": size})
 
-    def _reset(self, tx: Connection, req: Request, volume: Record, requested: Any) -> None:
+    def _reset(self, tx: Connection, req: CompanionRequest, volume: Record, requested: Any) -> None:
         req.demand_admin()
         store.change(tx, volume, {"status": requested.get("status", volume["status"])})
 
-    def metadata(self, req: Request) -> Response:
+    def metadata(self, req: CompanionRequest) -> Response:
         with self._db.connect() as tx:
             return Response(200, {"metadata": visible(tx, req, "volume", req.params["id"])["metadata"]})
 
-    def set_metadata(self, req: Request) -> Response:
+    def set_metadata(self, req: CompanionRequest) -> Response:
         requested = req.content("metadata")
 
         def work(tx: Connection) -> Record:
@@ -305,7 +307,7 @@ class _Volumes:
 
         return Response(200, {"metadata": self._db.run(work)["metadata"]})
 
-    def unset_metadata(self, req: Request) -> Response:
+    def unset_metadata(self, req: CompanionRequest) -> Response:
         def work(tx: Connection) -> None:
             volume = visible(tx, req, "volume", req.params["id"])
             rest = {name: value for name, value in volume["metadata"].items() if name != req.params["key"]}
@@ -314,7 +316,7 @@ class _Volumes:
         self._db.run(work)
         return Response(200)
 
-    def _listed(self, req: Request) -> list[Record]:
+    def _listed(self, req: CompanionRequest) -> list[Record]:
         everybody = req.is_admin and req.one("all_tenants", "0") in ("1", "True", "true")
         with self._db.connect() as tx:
             found = store.search(tx, "volume", project_id=None if everybody else project_of(req))
@@ -333,7 +335,7 @@ class _Snapshots:
     def __init__(self, db: Database, files: Files) -> None:
         self._db, self._files = db, files
 
-    def index(self, req: Request) -> Response:
+    def index(self, req: CompanionRequest) -> Response:
         everybody = req.is_admin and req.one("all_tenants", "0") in ("1", "True", "true")
         with self._db.connect() as tx:
             found = store.search(
@@ -341,11 +343,11 @@ class _Snapshots:
             )
         return Response(200, {"snapshots": found})
 
-    def show(self, req: Request) -> Response:
+    def show(self, req: CompanionRequest) -> Response:
         with self._db.connect() as tx:
             return Response(200, {"snapshot": visible(tx, req, "snapshot", req.params["id"])})
 
-    def create(self, req: Request) -> Response:
+    def create(self, req: CompanionRequest) -> Response:
         requested = req.content("snapshot")
         with self._db.connect() as tx:
             volume = visible(tx, req, "volume", str(requested.get("volume_id", "")))
@@ -364,13 +366,13 @@ class _Snapshots:
         ready = self._db.run(lambda tx: store.change(tx, made, {"status": "available"}))
         return Response(202, {"snapshot": ready})
 
-    def update(self, req: Request) -> Response:
+    def update(self, req: CompanionRequest) -> Response:
         requested = req.content("snapshot")
         wanted: Record = {name: requested[name] for name in ("name", "description") if name in requested}
         made = self._db.run(lambda tx: store.change(tx, visible(tx, req, "snapshot", req.params["id"]), wanted))
         return Response(200, {"snapshot": made})
 
-    def action(self, req: Request) -> Response:
+    def action(self, req: CompanionRequest) -> Response:
         """An administrator sets the status; a compute host that takes or removes a snapshot reports its progress."""
         req.demand_admin()
         reported = req.body.get("os-update_snapshot_status") if isinstance(req.body, dict) else None
@@ -386,7 +388,7 @@ class _Snapshots:
         self._db.run(work)
         return Response(202)
 
-    def delete(self, req: Request) -> Response:
+    def delete(self, req: CompanionRequest) -> Response:
         self._db.run(lambda tx: store.remove(tx, visible(tx, req, "snapshot", req.params["id"])["id"]))
         self._files.remove(req.params["id"])
         return Response(202)
@@ -398,15 +400,15 @@ class _Thin:
     def __init__(self, db: Database) -> None:
         self._db = db
 
-    def types(self, req: Request) -> Response:
+    def types(self, req: CompanionRequest) -> Response:
         with self._db.connect() as tx:
             return Response(200, {"volume_types": [_default_type(), *store.search(tx, "type")]})
 
-    def type(self, req: Request) -> Response:
+    def type(self, req: CompanionRequest) -> Response:
         with self._db.connect() as tx:
             return Response(200, {"volume_type": _type(tx, req.params["id"])})
 
-    def make_type(self, req: Request) -> Response:
+    def make_type(self, req: CompanionRequest) -> Response:
         req.demand_admin()
         requested = req.content("volume_type")
         values: Record = {
@@ -416,16 +418,16 @@ class _Thin:
         }  # fmt: skip
         return Response(200, {"volume_type": self._db.run(lambda tx: store.add(tx, "type", "", **values))})
 
-    def remove_type(self, req: Request) -> Response:
+    def remove_type(self, req: CompanionRequest) -> Response:
         req.demand_admin()
         self._db.run(lambda tx: store.remove(tx, store.get(tx, "type", req.params["id"])["id"]))
         return Response(202)
 
-    def specs(self, req: Request) -> Response:
+    def specs(self, req: CompanionRequest) -> Response:
         with self._db.connect() as tx:
             return Response(200, {"extra_specs": _type(tx, req.params["id"])["extra_specs"]})
 
-    def set_specs(self, req: Request) -> Response:
+    def set_specs(self, req: CompanionRequest) -> Response:
         req.demand_admin()
         requested = req.content("extra_specs")
 
@@ -435,17 +437,17 @@ class _Thin:
 
         return Response(200, {"extra_specs": self._db.run(work)["extra_specs"]})
 
-    def zones(self, req: Request) -> Response:
+    def zones(self, req: CompanionRequest) -> Response:
         return Response(200, {"availabilityZoneInfo": [{"zoneName": "nova", "zoneState": {"available": True}}]})
 
-    def limits(self, req: Request) -> Response:
+    def limits(self, req: CompanionRequest) -> Response:
         with self._db.connect() as tx:
             found = store.search(tx, "volume", project_id=project_of(req))
         used = {"totalVolumesUsed": len(found), "totalGigabytesUsed": sum(one["size"] for one in found)}
         absolute = {"maxTotalVolumes": -1, "maxTotalSnapshots": -1, "maxTotalVolumeGigabytes": -1, **used}
         return Response(200, {"limits": {"rate": [], "absolute": absolute}})
 
-    def quotas(self, req: Request) -> Response:
+    def quotas(self, req: CompanionRequest) -> Response:
         return Response(
             200, {"quota_set": {"id": req.params["target"], "volumes": -1, "snapshots": -1, "gigabytes": -1}}
         )
@@ -484,7 +486,7 @@ def _set(tx: Connection, volume: Record, **values: Any) -> None:
     store.change(tx, volume, values)
 
 
-def _shown(tx: Connection, req: Request, volume: Record) -> Record:
+def _shown(tx: Connection, req: CompanionRequest, volume: Record) -> Record:
     keys = ("id", "name", "description", "size", "status", "multiattach", "availability_zone", "volume_type",
             "metadata", "snapshot_id", "source_volid", "user_id", "created_at", "updated_at")  # fmt: skip
     return {

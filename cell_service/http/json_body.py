@@ -1,0 +1,50 @@
+"""JSON that clients send: read strictly, so that whatever is read can be walked through and stored."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, NoReturn
+
+_DEEPEST = 100
+
+
+def parse_json(raw: bytes) -> Any:
+    """The data. Raises ValueError for what is no JSON, is nested deeper than any request, or that no database takes."""
+    try:
+        body = json.loads(raw.decode(), parse_constant=_not_a_number)
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
+    _check_depth(raw, body)
+    if b"\\u" in raw or b"\x00" in raw:
+        _check_storable(body)
+    return body
+
+
+def content_type(header: str) -> str:
+    """The media type of a Content-Type header, without its parameters."""
+    return header.partition(";")[0].strip().lower()
+
+
+def _not_a_number(name: str) -> NoReturn:
+    raise ValueError(f"{name} is no JSON number")
+
+
+def _check_depth(raw: bytes, body: Any) -> None:
+    """Raises ValueError before anything walks through what is nested too deeply."""
+    if raw.count(b"{") + raw.count(b"[") <= _DEEPEST:
+        return
+    level, depth = [body], 0
+    while level:
+        depth += 1
+        if depth > _DEEPEST:
+            raise ValueError("nested too deeply")
+        inner = (part.values() if isinstance(part, dict) else part for part in level if isinstance(part, (dict, list)))
+        level = [value for values in inner for value in values]
+
+
+def _check_storable(body: Any) -> None:
+    """Raises ValueError for half surrogates and NUL, which no database takes."""
+    text = json.dumps(body, ensure_ascii=False)
+    text.encode()
+    if "\\u0000" in text:
+        raise ValueError("NUL character")
