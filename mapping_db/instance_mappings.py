@@ -130,7 +130,7 @@ def resize(tx: Connection, instance_uuid: str, vcpus: int, memory_mb: int) -> No
     tx.execute(update(instance_mappings).where(condition).values(vcpus=vcpus, memory_mb=memory_mb))
 
 
-def hold(tx: Connection, instance_uuid: str) -> InstanceMapping:
+def lock_row(tx: Connection, instance_uuid: str) -> InstanceMapping:
     """The mapping, its row locked until the transaction ends. Raises InstanceMappingNotFound."""
     row = tx.execute(_BY_UUID.with_for_update(), {"uuid": instance_uuid}).one_or_none()
     if row is None:
@@ -171,7 +171,7 @@ def place_many(tx: Connection, instance_uuids: Sequence[str], target: int) -> No
         raise InstanceAlreadyMoved(instance_uuid=", ".join(instance_uuids), expected=None)
 
 
-def held_since(tx: Connection, epochs: Mapping[str, int]) -> list[str]:
+def lock_unmoved(tx: Connection, epochs: Mapping[str, int]) -> list[str]:
     """Lock those of the instances that are in their cell since that epoch, and return them: they stay there until the
     transaction ends."""
     if not epochs:

@@ -33,14 +33,14 @@ def _uri(text: str) -> bool:
 
 
 def _address(kind: Callable[[str], object]) -> Callable[[str], bool]:
-    def holds(text: str) -> bool:
+    def fits(text: str) -> bool:
         try:
             kind(text)
         except ValueError:
             return False
         return True
 
-    return holds
+    return fits
 
 
 def _cidr(text: str) -> bool:

@@ -79,7 +79,7 @@ def _prepared(schema: Any, formats: dict[str, Callable[[str], bool]]) -> Any:
 
 
 def _within(bounds: dict[str, float]) -> Callable[[str], bool]:
-    def holds(text: str) -> bool:
+    def fits(text: str) -> bool:
         if len(text) > _MOST_DIGITS:
             return False
         try:
@@ -93,7 +93,7 @@ def _within(bounds: dict[str, float]) -> Callable[[str], bool]:
             and ("exclusiveMaximum" not in bounds or number < bounds["exclusiveMaximum"])
         )
 
-    return holds
+    return fits
 
 
 def _pruned(schema: Any, data: Any) -> Any:

@@ -16,7 +16,7 @@ from mapping_db.cloud import Cloud
 FRESH_SECONDS = 2.0
 
 
-def _seen(service: Service) -> datetime:
+def _last_report(service: Service) -> datetime:
     return service.last_seen_up or service.created_at
 
 
@@ -45,7 +45,7 @@ class HostStates:
             # a host on its way between two cells is in both: it lives where its newest heartbeat is
             for host, service in known.by_host.items() if known is not None else ():
                 other = found.get(host)
-                if other is None or _seen(service) >= _seen(other):
+                if other is None or _last_report(service) >= _last_report(other):
                     found[host] = service
         return found
 

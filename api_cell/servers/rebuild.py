@@ -152,11 +152,11 @@ def _check_root_volume(services: Services, ctx: Context, instance: Instance, ima
         if volume.image.get("image_id") != image.id:
             raise Invalid(reason="Unable to rebuild with a different image for a volume-backed server.")
         return
-    room, least = volume.size_gib * GIB, max(image.min_disk_gib * GIB, image.size_bytes)
-    if least > room:
+    available, least = volume.size_gib * GIB, max(image.min_disk_gib * GIB, image.size_bytes)
+    if least > available:
         raise Invalid(
-            reason=f"Volume is smaller than the minimum size specified in image metadata. Volume size is {room} bytes, "
-            f"minimum size is {least} bytes."
+            reason="Volume is smaller than the minimum size specified in image metadata. "
+            f"Volume size is {available} bytes, minimum size is {least} bytes."
         )
     if any(link.server_id != instance.uuid for link in volume.attachments):
         raise Invalid(reason=f"Invalid volume: volume {volume.id} is attached to other servers.")

@@ -55,12 +55,12 @@ class Retention:
 class SuperConductorSettings:
     """Seconds throughout. `lease_seconds`: how long a build request is claimed by one super-conductor, and so
     how long a server waits when its super-conductor dies (when a live one takes longer, two do the same: harmless);
-    `look_seconds`: how often it scans for work without a message."""
+    `scan_seconds`: how often it scans for work without a message."""
 
     host: str = "localhost"
     workers: int = 2
     lease_seconds: float = 15.0
-    look_seconds: float = 1.0
+    scan_seconds: float = 1.0
     discover_seconds: float = 2.0
     service_down_seconds: float = 60.0
     allow_resize_to_same_host: bool = False

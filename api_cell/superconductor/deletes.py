@@ -85,7 +85,7 @@ def _conclude(tx: Connection, mappings: Sequence[InstanceMapping]) -> int:
     that have passed to another cell since the old one was read."""
     waiting = build_requests.get_many(tx, [each.instance_uuid for each in mappings])
     epochs = {each.instance_uuid: each.epoch for each in mappings if each.instance_uuid not in waiting}
-    gone = instance_mappings.held_since(tx, epochs)
+    gone = instance_mappings.lock_unmoved(tx, epochs)
     if gone:
         delete.forget(tx, *gone)
     return len(gone)

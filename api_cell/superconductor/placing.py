@@ -182,7 +182,7 @@ def _hand_over(deps: SuperConductorContext, cell: Cell, requests: Sequence[Chose
     sealer = cell.db.sealer(deadline)
 
     def work(tx: Connection) -> None:
-        for left in hosts - host_rows.hold(tx, hosts):
+        for left in hosts - host_rows.lock_rows(tx, hosts):
             _demand_here(deps, cell, left)
         if cell.mapping.is_cell0:
             for request in requests:

@@ -155,13 +155,13 @@ def _repeated(cloud: Cloud, cell: Cell, done: Done, stopped: Stopped, work: Call
         _rest(cloud, began)
 
 
-def _fitting(dead: Sequence[archive.Dead], room: int, *, at_least_one: bool) -> list[archive.Dead]:
+def _fitting(dead: Sequence[archive.Dead], limit: int, *, at_least_one: bool) -> list[archive.Dead]:
     """As many as fit."""
     chosen: list[archive.Dead] = []
     for each in dead:
-        if each.rows > room and (chosen or not at_least_one):
+        if each.rows > limit and (chosen or not at_least_one):
             break
-        room -= each.rows
+        limit -= each.rows
         chosen.append(each)
     return chosen
 

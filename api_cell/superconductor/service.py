@@ -51,7 +51,7 @@ class SuperConductorService(SuperConductor):
         self._deletes = self._loop("deletes", Duty("deletes", self._see_through, self._deletes_pause))
         self._moves = self._loop(
             "moves",
-            Duty("scan of moves", self._runner.scan, settings.look_seconds),
+            Duty("scan of moves", self._runner.scan, settings.scan_seconds),
             Duty("moves", self._runner.poll, self._moves_pause),
             wake=self._runner.woken,
         )
@@ -91,7 +91,7 @@ class SuperConductorService(SuperConductor):
         """The duties that have a thread each, for some take long."""
         settings = self._deps.settings
         duties = [
-            Duty("scan", self._scan, settings.look_seconds),
+            Duty("scan", self._scan, settings.scan_seconds),
             Duty("tidy", self._tidy, TIDY_SECONDS),
             Duty("confirm", self._runner.confirm_late, CONFIRM_SECONDS),
         ]
@@ -140,12 +140,12 @@ class SuperConductorService(SuperConductor):
         self._deletes_pending = bool(deletes.see_through(self._deps))
 
     def _deletes_pause(self) -> float:
-        """Triggered by a delete, then every `look_seconds` while some are under way, else rarely."""
-        return self._deps.settings.look_seconds * (1 if self._deletes_pending else 10)
+        """Triggered by a delete, then every `scan_seconds` while some are under way, else rarely."""
+        return self._deps.settings.scan_seconds * (1 if self._deletes_pending else 10)
 
     def _moves_pause(self) -> float:
         """Soon again while a move waits for its host."""
-        return POLL_SECONDS if self._runner.waiting else self._deps.settings.look_seconds
+        return POLL_SECONDS if self._runner.waiting else self._deps.settings.scan_seconds
 
     def _scan(self) -> None:
         with self._deps.cloud.db.connect() as tx:

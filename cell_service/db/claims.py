@@ -13,7 +13,7 @@ from cell_service.db import actions, instances
 from cell_service.db.operations import columns, finish, get_many, operation_of, unclaimed, workable
 from cell_service.db.schema import instances as instance_rows
 from cell_service.db.schema import operation_secrets, operations
-from cell_service.db.sql.prepared import Prepared, keys, one_of, room
+from cell_service.db.sql.prepared import Prepared, keys, one_of, padded_size
 from cell_service.model.operation import UNFINISHED, ClaimedOperation, Phase
 from cell_service.operations.declaration import Pool
 from cell_service.operations.table import names
@@ -31,7 +31,7 @@ def with_instances(tx: Connection, operation_ids: Collection[int]) -> dict[int, 
         return {}
     wanted = list(operation_ids)
     found = {}
-    for row in _with_instances(room(len(wanted))).rows(tx, keys("key", wanted)):
+    for row in _with_instances(padded_size(len(wanted))).rows(tx, keys("key", wanted)):
         if row[_INSTANCE] is not None:
             instance, operation = instances.instance_of(row[_INSTANCE:]), operation_of(row[2:_INSTANCE])
             found[operation.id] = ClaimedOperation(operation, instance, row[0], row[1])

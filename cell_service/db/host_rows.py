@@ -73,7 +73,7 @@ def is_heard_of(tx: Connection, host: str) -> bool:
     return bool(tx.scalar(select(services.c.report_count).where(where)))
 
 
-def hold(tx: Connection, hosts: Iterable[str]) -> set[str]:
+def lock_rows(tx: Connection, hosts: Iterable[str]) -> set[str]:
     """Lock the rows of those of the hosts that this cell knows, and return the hosts: they stay until the transaction
     ends."""
     where = services.c.host.in_(list(hosts)) & (services.c.binary == COMPUTE)

@@ -172,8 +172,8 @@ def freeze(tx: Connection, uuids: Iterable[str], *, now: datetime) -> list[str]:
     rows = select(instances.c.uuid).where(instances.c.uuid.in_(requested)).order_by(instances.c.id).with_for_update()
     wanted = [row[0] for row in tx.execute(rows)]
     unfinished = operations.c.instance_uuid.in_(wanted) & operations.c.phase.in_(_UNFINISHED)
-    held = operations.c.owner.is_not(None) & (operations.c.owner != IN_TRANSIT) & (operations.c.lease_until >= now)
-    busy = {row[0] for row in tx.execute(select(operations.c.instance_uuid).where(unfinished, held))}
+    claimed = operations.c.owner.is_not(None) & (operations.c.owner != IN_TRANSIT) & (operations.c.lease_until >= now)
+    busy = {row[0] for row in tx.execute(select(operations.c.instance_uuid).where(unfinished, claimed))}
     busy |= _unfinished_elsewhere(tx, wanted)
     free = [uuid for uuid in wanted if uuid not in busy]
     tx.execute(

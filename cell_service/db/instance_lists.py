@@ -26,7 +26,7 @@ from sqlalchemy.exc import DBAPIError
 
 from cell_service.db import instances as rows
 from cell_service.db.schema import instances, tags
-from cell_service.db.sql.prepared import Prepared, among, keys, one_of, room
+from cell_service.db.sql.prepared import Prepared, among, keys, one_of, padded_size
 from cell_service.db.sql.sorting import Sort, order_by, past
 from cell_service.errors import Invalid
 from cell_service.model.instance import Instance
@@ -116,7 +116,7 @@ class Question:
         found: list[Instance] = []
         for start in range(0, len(wanted), rows.MOST_UUIDS):
             part = wanted[start : start + rows.MOST_UUIDS]
-            statement = self._some(room(len(part)))
+            statement = self._some(padded_size(len(part)))
             found += map(rows.instance_of, _rows(tx, self._listing, statement, keys("uuid", part)))
         return {each.uuid: each for each in found}
 
@@ -212,11 +212,11 @@ def _in_json(pattern: str) -> str:
 
 
 def _status(status: StatusFilter) -> ColumnElement[bool]:
-    held = instances.c.vm_state == status.vm_state
+    in_state = instances.c.vm_state == status.vm_state
     task = instances.c.task_state
     if not status.other:
-        return and_(held, among(task, status.tasks))
-    return and_(held, or_(task.is_(None), not_(among(task, status.tasks)))) if status.tasks else held
+        return and_(in_state, among(task, status.tasks))
+    return and_(in_state, or_(task.is_(None), not_(among(task, status.tasks)))) if status.tasks else in_state
 
 
 def _tag_conditions(listing: Listing) -> list[ColumnElement[bool]]:

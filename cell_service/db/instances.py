@@ -11,7 +11,7 @@ from sqlalchemy import Connection, bindparam, delete, func, insert, or_, select,
 from sqlalchemy.exc import IntegrityError
 
 from cell_service.db.schema import instances, tags
-from cell_service.db.sql.prepared import Prepared, keys, one_of, room
+from cell_service.db.sql.prepared import Prepared, keys, one_of, padded_size
 from cell_service.errors import InstanceNotFound
 from cell_service.model.instance import Flavor, Instance
 from cell_service.model.lifecycle import PowerState, State, Task, VmState
@@ -90,7 +90,11 @@ def get_many(tx: Connection, uuids: Iterable[str], *, deleted: bool = False) -> 
     for start in range(0, len(wanted), MOST_UUIDS):
         some = wanted[start : start + MOST_UUIDS]
         one = len(some) == 1
-        rows = _BY_UUID.rows(tx, {"uuid": some[0]}) if one else _by_uuids(room(len(some))).rows(tx, keys("uuid", some))
+        rows = (
+            _BY_UUID.rows(tx, {"uuid": some[0]})
+            if one
+            else _by_uuids(padded_size(len(some))).rows(tx, keys("uuid", some))
+        )
         found.update({row[_UUID]: instance_of(row) for row in rows if deleted or row[_DELETED_AT] is None})
     return found
 
@@ -101,7 +105,7 @@ def get_names(tx: Connection, uuids: Iterable[str]) -> dict[str, str]:
     found: dict[str, str] = {}
     for start in range(0, len(wanted), MOST_UUIDS):
         some = wanted[start : start + MOST_UUIDS]
-        found.update((row[0], row[1]) for row in _names_by_uuids(room(len(some))).rows(tx, keys("uuid", some)))
+        found.update((row[0], row[1]) for row in _names_by_uuids(padded_size(len(some))).rows(tx, keys("uuid", some)))
     return found
 
 

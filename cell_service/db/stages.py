@@ -11,7 +11,7 @@ from sqlalchemy import Connection, ScalarSelect, Update, bindparam, or_, select,
 from sqlalchemy.sql.elements import ColumnElement
 
 from cell_service.db.schema import instances, operations
-from cell_service.db.sql.prepared import Prepared, keys, one_of, room
+from cell_service.db.sql.prepared import Prepared, keys, one_of, padded_size
 from cell_service.model.lifecycle import Task
 from cell_service.model.operation import ClaimedOperation, Phase
 from cell_service.operations.declaration import Operation
@@ -32,7 +32,7 @@ def begin(tx: Connection, claimed: Iterable[ClaimedOperation], now: datetime) ->
         if declared(each.operation).first_stage is not None:
             starting.setdefault(each.operation.kind, []).append(each.instance.uuid)
     for kind, uuids in starting.items():
-        _beginning(kind, room(len(uuids))).change(tx, {"now": now, **keys("uuid", uuids)})
+        _beginning(kind, padded_size(len(uuids))).change(tx, {"now": now, **keys("uuid", uuids)})
 
 
 @cache

@@ -17,11 +17,11 @@ def drive_files(content: Content, skip: frozenset[str] = frozenset()) -> dict[st
         if version in skip or date is None:
             continue
         for name in documents.listing(content, date):
-            held = documents.document(content, date, name)
-            if name != PASSWORD and held is not None:
-                made[f"openstack/{version}/{name}"] = held
-    for name, held in documents.content_files(content).items():
-        made[f"openstack/content/{name}"] = held
+            document = documents.document(content, date, name)
+            if name != PASSWORD and document is not None:
+                made[f"openstack/{version}/{name}"] = document
+    for name, document in documents.content_files(content).items():
+        made[f"openstack/content/{name}"] = document
     for version in (*ec2.VERSIONS, LATEST):
         date = ec2.dated(version)
         if version in skip or date is None:

@@ -37,11 +37,11 @@ def forget_snapshots(service: Volumes, ctx: Context, image_id: str) -> None:
 def release_volumes(service: Volumes | None, ctx: Context, instance_uuid: str, devices: Iterable[BlockDevice]) -> None:
     """Remove the instance's attachments, and the volumes that are to be deleted with it. Done again: nothing
     changes. Raises PeerUnavailable; a volume that is in use elsewhere stays."""
-    held = volumes(devices)
-    if service is None or not held:
+    attached = volumes(devices)
+    if service is None or not attached:
         return
     service.release_all(ctx, instance_uuid)
-    for device in held:
+    for device in attached:
         if not device.delete_on_termination:
             continue
         volume_id = device.volume_id or service.made_for(ctx, device.uuid)

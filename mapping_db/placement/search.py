@@ -49,7 +49,7 @@ def _conditions(wanted: Wanted) -> list[ColumnElement[bool]]:
         where.append(
             table.c.root_provider_id.in_(select(other.c.root_provider_id).where(other.c.uuid == wanted.in_tree))
         )
-    where += [with_room(name, amount) for name, amount in wanted.resources.items()]
+    where += [has_capacity(name, amount) for name, amount in wanted.resources.items()]
     where += [_with_trait(choice) for choice in wanted.required]
     if wanted.forbidden:
         where.append(~_with_trait(wanted.forbidden))
@@ -59,7 +59,7 @@ def _conditions(wanted: Wanted) -> list[ColumnElement[bool]]:
     return where
 
 
-def with_room(name: str, amount: int) -> ColumnElement[bool]:
+def has_capacity(name: str, amount: int) -> ColumnElement[bool]:
     """The provider has that amount of the class free, in units that its inventory allows."""
     column = inventories.c
     return table.c.id.in_(

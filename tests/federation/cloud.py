@@ -142,7 +142,7 @@ class Federation:
         return Database(self._database(name))
 
     def start_superconductor(self) -> SuperConductorService:
-        settings = SuperConductorSettings(look_seconds=0.2, discover_seconds=1, lease_seconds=2,
+        settings = SuperConductorSettings(scan_seconds=0.2, discover_seconds=1, lease_seconds=2,
                                           reclaim_seconds=self.reclaim_seconds)  # fmt: skip
         made = SuperConductorService(self.cloud, Scheduler(self.cloud), settings)
         made.start()

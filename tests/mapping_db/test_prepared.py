@@ -12,7 +12,7 @@ from sqlalchemy.exc import DBAPIError
 
 from cell_service.db.sql import drivers
 from cell_service.db.sql.engine import Database
-from cell_service.db.sql.prepared import Prepared, among, keys, one_of, room
+from cell_service.db.sql.prepared import Prepared, among, keys, one_of, padded_size
 from cell_service.errors import DatabaseUnavailable
 from tests.suites.database import NOW, notes
 
@@ -64,7 +64,7 @@ def test_its_rows_are_those_of_an_ordinary_execution(db: Database, statement: Se
 @pytest.mark.parametrize("count", [1, 2, 3, 4, 5])
 def test_as_many_values_as_there_are(db: Database, count: int) -> None:
     wanted = [row["id"] for row in ROWS[:count]]
-    prepared = Prepared(select(notes.c.id).where(one_of(notes.c.id, "id", room(count))))
+    prepared = Prepared(select(notes.c.id).where(one_of(notes.c.id, "id", padded_size(count))))
     with db.connect() as tx:
         assert sorted(row[0] for row in prepared.rows(tx, keys("id", wanted))) == wanted
 

@@ -46,7 +46,7 @@ class Recorder(Federation):
     """A federation whose work stops where `stops`, `on_hosts` and `halted` say."""
 
     def start_superconductor(self) -> SuperConductorService:
-        settings = SuperConductorSettings(look_seconds=0.2, discover_seconds=0.2, lease_seconds=15,
+        settings = SuperConductorSettings(scan_seconds=0.2, discover_seconds=0.2, lease_seconds=15,
                                           reclaim_seconds=self.reclaim_seconds)  # fmt: skip
         made = SuperConductorService(self.cloud, Scheduler(self.cloud), settings)
         made.start()

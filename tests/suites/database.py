@@ -367,7 +367,7 @@ class DatabaseSuite:
         with top.begin() as tx:
             found = instance_mappings.get_many(tx, uuids)
             assert [found[uuid].cell_id for uuid in uuids] == [cell, cell, None]
-            held = instance_mappings.held_since(tx, {uuids[0]: 1, uuids[1]: 0, uuids[2]: 0})
+            held = instance_mappings.lock_unmoved(tx, {uuids[0]: 1, uuids[1]: 0, uuids[2]: 0})
             assert set(held) == {uuids[0], uuids[2]}
 
     def test_one_of_many_ends_the_race_of_build_and_delete(self, top: Database) -> None:

@@ -235,11 +235,11 @@ def _answers(plan: Plan, service: str) -> bool:
     return answer.status_code < 500
 
 
-def _poll(holds: Callable[[], bool], otherwise: str, deadline: Deadline, ended: threading.Event) -> None:
+def _poll(is_ready: Callable[[], bool], otherwise: str, deadline: Deadline, ended: threading.Event) -> None:
     """Wait until it is true. Raises Unavailable when it is not in time."""
     while not ended.is_set():
         with contextlib.suppress(Unavailable):
-            if holds():
+            if is_ready():
                 return
         if not deadline.remaining():
             raise Unavailable(reason=otherwise)

@@ -22,12 +22,12 @@ _TAG = re.compile(r"[^,/]{1,60}")
 
 def metadata_index(req: Request) -> Response:
     """200 {"metadata": {…}}"""
-    return Response(200, {"metadata": _seen(req, "os_compute_api:server-metadata:index").metadata})
+    return Response(200, {"metadata": _visible_instance(req, "os_compute_api:server-metadata:index").metadata})
 
 
 def metadata_show(req: Request) -> Response:
     """200 {"meta": {key: value}}"""
-    metadata = _seen(req, "os_compute_api:server-metadata:show").metadata
+    metadata = _visible_instance(req, "os_compute_api:server-metadata:show").metadata
     key = req.params["id"]
     if key not in metadata:
         raise MetadataItemNotFound()
@@ -70,12 +70,12 @@ def metadata_remove(req: Request) -> Response:
 
 def tags_index(req: Request) -> Response:
     """200 {"tags": […]}"""
-    return Response(200, {"tags": list(_seen(req, "os_compute_api:os-server-tags:index").tags)})
+    return Response(200, {"tags": list(_visible_instance(req, "os_compute_api:os-server-tags:index").tags)})
 
 
 def tag_show(req: Request) -> Response:
     """204 when the server has the tag, else 404."""
-    instance = _seen(req, "os_compute_api:os-server-tags:show")
+    instance = _visible_instance(req, "os_compute_api:os-server-tags:show")
     if req.params["id"] not in instance.tags:
         raise TagNotFound(instance_uuid=instance.uuid, tag=req.params["id"])
     return Response(204)
@@ -128,20 +128,20 @@ def tags_remove(req: Request) -> Response:
 
 def addresses_index(req: Request) -> Response:
     """200 {"addresses": {network: [{addr, version}]}}"""
-    instance = _seen(req, "os_compute_api:ips:index")
+    instance = _visible_instance(req, "os_compute_api:ips:index")
     return Response(200, {"addresses": views.addresses(instance.network_info, details=False)})
 
 
 def addresses_show(req: Request) -> Response:
     """200 {network: [{addr, version}]}; 404 when the server is not on that network."""
-    found = views.addresses(_seen(req, "os_compute_api:ips:show").network_info, details=False)
+    found = views.addresses(_visible_instance(req, "os_compute_api:ips:show").network_info, details=False)
     label = req.params["id"]
     if label not in found:
         raise NetworkNotFound(network_id=label)
     return Response(200, {label: found[label]})
 
 
-def _seen(req: Request, rule: str) -> Instance:
+def _visible_instance(req: Request, rule: str) -> Instance:
     instance = find.server(req.cloud, req.ctx, req.params["server_id"]).instance
     req.demand(rule, find.target(instance))
     return instance

@@ -49,7 +49,7 @@ UPDATE: ByVersion = (
 
 def index(req: Request) -> Response:
     """200 {"volumeAttachments": […]}"""
-    instance = _seen(req, "index")
+    instance = _visible_instance(req, "index")
     found = [_view(req, instance, device) for device in volumes(instance.block_devices) if device.volume_id]
     offset = int(req.one("offset") or 0)
     limit = int(req.one("limit") or 0) or req.services.settings.api.max_limit
@@ -58,7 +58,7 @@ def index(req: Request) -> Response:
 
 def show(req: Request) -> Response:
     """200 {"volumeAttachment": {…}}"""
-    instance = _seen(req, "show")
+    instance = _visible_instance(req, "show")
     device = attaching.demand_device(instance, req.params["id"])
     return Response(200, {"volumeAttachment": _view(req, instance, device)})
 
@@ -103,7 +103,7 @@ def delete(req: Request) -> Response:
     return Response(202)
 
 
-def _seen(req: Request, verb: str) -> Instance:
+def _visible_instance(req: Request, verb: str) -> Instance:
     instance = find.server(req.cloud, req.ctx, req.params["server_id"]).instance
     req.demand(attaching.PREFIX + verb, find.target(instance))
     return instance

@@ -63,13 +63,13 @@ class Json:
         if not query:
             return None
         try:
-            holds = _holds(json.loads(query) if isinstance(query, str) else query, host)
+            fulfils = _is_true(json.loads(query) if isinstance(query, str) else query, host)
         except (ValueError, TypeError, IndexError):
             return "is asked a query that can't be read"
-        return None if holds else "does not fulfil the query"
+        return None if fulfils else "does not fulfil the query"
 
 
-def _holds(term: Any, host: HostState) -> Any:
+def _is_true(term: Any, host: HostState) -> Any:
     if isinstance(term, str) and term.startswith("$"):
         first, *steps = term[1:].split(".")
         value = attributes(host, first)
@@ -79,7 +79,7 @@ def _holds(term: Any, host: HostState) -> Any:
     if not isinstance(term, list):
         return term
     name, *arguments = term
-    values = [_holds(argument, host) for argument in arguments]
+    values = [_is_true(argument, host) for argument in arguments]
     if name == "and":
         return all(values)
     if name == "or":

@@ -23,16 +23,16 @@ def check_fit(flavor: Flavor, image: Image) -> None:
     if flavor.memory_mib < image.min_ram_mib:
         raise Invalid(reason="Flavor's memory is too small for requested image.")
     if flavor.root_gib:
-        room = flavor.root_gib * 1024**3
+        available = flavor.root_gib * 1024**3
         if flavor.root_gib < image.min_disk_gib:
             raise Invalid(
                 reason=f"The created instance's disk would be too small: flavor disk is smaller than the minimum "
-                f"size specified in image metadata. Flavor disk is {room} bytes, minimum size is "
+                f"size specified in image metadata. Flavor disk is {available} bytes, minimum size is "
                 f"{image.min_disk_gib * 1024**3} bytes."
             )
-        if max(image.size_bytes, image.virtual_bytes or 0) > room:
+        if max(image.size_bytes, image.virtual_bytes or 0) > available:
             raise Invalid(
-                reason=f"Flavor's disk is too small for requested image. Flavor disk is {room} bytes, "
+                reason=f"Flavor's disk is too small for requested image. Flavor disk is {available} bytes, "
                 f"image is {max(image.size_bytes, image.virtual_bytes or 0)} bytes."
             )
 

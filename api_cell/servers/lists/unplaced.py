@@ -13,8 +13,8 @@ def matches(instance: Instance, listing: Listing) -> bool:
     """Whether a server that is in no cell yet meets conditions which cells put into their queries. Raises Invalid."""
     changed = instance.updated_at or instance.created_at
     for name, values in listing.equal.items():
-        held = instance.flavor.flavorid if name == "flavorid" else getattr(instance, name)
-        if (held.value if hasattr(held, "value") else held) not in values:
+        value = instance.flavor.flavorid if name == "flavorid" else getattr(instance, name)
+        if (value.value if hasattr(value, "value") else value) not in values:
             return False
     for name, pattern in listing.patterns.items():
         try:

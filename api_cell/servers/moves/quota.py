@@ -38,7 +38,7 @@ def promise(tx: Connection, move: Move, quota: Quota | None) -> None:
     classes = class_usage.above(_classes(spec, new), counted)
     if not any(more.values()) and not classes:
         return
-    mapping = instance_mappings.hold(tx, move.instance_uuid)
+    mapping = instance_mappings.lock_row(tx, move.instance_uuid)
     if mapping.queued_for_delete:
         raise InstanceNotFound(instance_id=move.instance_uuid)
     quota = quota or Quota({}, {})
@@ -56,7 +56,7 @@ def settle(tx: Connection, move: Move, *, keeps_new: bool) -> None:
     old, new = move.plan.old_flavor, move.plan.new_flavor
     if old is None or new is None:
         return
-    mapping = instance_mappings.hold(tx, move.instance_uuid)
+    mapping = instance_mappings.lock_row(tx, move.instance_uuid)
     active = moves.active_of(tx, move.instance_uuid)
     if mapping.queued_for_delete or active is None or active.uuid != move.uuid:
         return

@@ -40,7 +40,7 @@ def choose(context: StepContext, *, may_stay: bool, zone_as_requested: bool) -> 
     now = deps.cloud.clock.now()
 
     def record(tx: Connection, chosen: Selection) -> bool:
-        if instance_mappings.hold(tx, move.instance_uuid).queued_for_delete:
+        if instance_mappings.lock_row(tx, move.instance_uuid).queued_for_delete:
             return False
         plan = replace(
             context.plan_when_done,
@@ -80,7 +80,7 @@ def restore(context: StepContext) -> None:
     move, now = context.move, context.deps.cloud.clock.now()
 
     def work(tx: Connection) -> Move:
-        mapping = instance_mappings.hold(tx, move.instance_uuid)
+        mapping = instance_mappings.lock_row(tx, move.instance_uuid)
         if not mapping.queued_for_delete:
             allocated = allocations.of_consumers(tx, [move.instance_uuid, move.uuid])
             mine, kept = allocated.get(move.instance_uuid), allocated.get(move.uuid)

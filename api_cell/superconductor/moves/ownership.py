@@ -23,7 +23,7 @@ def hand_over(context: StepContext, source: int, target: Cell) -> None:
     cloud, move, now = context.deps.cloud, context.move, context.deps.cloud.clock.now()
 
     def work(tx: Connection) -> tuple[moves.Move, InstanceMapping]:
-        mapping = instance_mappings.hold(tx, move.instance_uuid)
+        mapping = instance_mappings.lock_row(tx, move.instance_uuid)
         if mapping.queued_for_delete:
             raise Superseded
         try:

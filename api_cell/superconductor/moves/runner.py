@@ -257,7 +257,7 @@ class Runner:
         begins_to_wait = recipe.after is MovePhase.WAITING and before is not MovePhase.WAITING
 
         def work(tx: Connection) -> Move:
-            if begins_to_wait and instance_mappings.hold(tx, context.move.instance_uuid).queued_for_delete:
+            if begins_to_wait and instance_mappings.lock_row(tx, context.move.instance_uuid).queued_for_delete:
                 raise Superseded
             pending_secrets.remove(tx, [context.move.uuid])
             return moves.record(tx, context.move, now, **columns)

@@ -65,13 +65,13 @@ class Prepared:
         self, tx: Connection, given: Mapping[str, Any] | None, answer: Callable[[Any], T]
     ) -> tuple[T, tuple[tuple[int, Processor], ...]]:
         dialect = tx.dialect
-        held = tx.connection  # connects, so that the dialect knows its server
+        dbapi = tx.connection  # connects, so that the dialect knows its server
         kind = (dialect.name, dialect.driver, getattr(dialect, "is_mariadb", False), dialect.server_version_info)
         compiled = self._compiled.get(kind)
         if compiled is None:
             compiled = self._compiled[kind] = _compile(self._statement, dialect)
         parameters = compiled.parameters(given or {})
-        cursor = held.cursor()
+        cursor = dbapi.cursor()
         watchers: Any = tx.engine.dispatch
         for watch in watchers.before_cursor_execute:
             watch(tx, cursor, compiled.text, parameters, None, False)
@@ -98,14 +98,14 @@ def one_of(column: ColumnElement[Any], prefix: str, count: int) -> ColumnElement
     return column.in_([bindparam(f"{prefix}{number}", type_=column.type) for number in range(count)])
 
 
-def room(count: int) -> int:
+def padded_size(count: int) -> int:
     """How many parameters a statement for `count` values has: a power of two, so that few statements are made."""
     return 1 << max(count - 1, 0).bit_length()
 
 
 def keys(prefix: str, values: Sequence[Any]) -> dict[str, Any]:
-    """The parameters of `one_of` for `room(len(values))` values; the last value fills the rest."""
-    padded = [*values, *[values[-1]] * (room(len(values)) - len(values))]
+    """The parameters of `one_of` for `padded_size(len(values))` values; the last value fills the rest."""
+    padded = [*values, *[values[-1]] * (padded_size(len(values)) - len(values))]
     return {f"{prefix}{number}": value for number, value in enumerate(padded)}
 
 

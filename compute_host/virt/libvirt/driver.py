@@ -48,7 +48,7 @@ class LibvirtDriver:
         self._watch = Watch(self._power_now, clock)
         uri = settings.libvirt.connection_uri or "qemu:///system"
         self._connection = Connection(uri, self._happened, self._watch.await_return)
-        self._gate = Gates().held
+        self._gate = Gates().locked
         """Locked while a verb makes or removes a guest: one at a time."""
         self._stopped = threading.Event()
         self._known: tuple[node.Capabilities, bool] | None = None

@@ -15,7 +15,7 @@ class Gates:
         self._gates: dict[str, tuple[threading.RLock, int]] = {}
 
     @contextlib.contextmanager
-    def held(self, name: str) -> Iterator[None]:
+    def locked(self, name: str) -> Iterator[None]:
         with self._lock:
             gate, users = self._gates.get(name, (threading.RLock(), 0))
             self._gates[name] = (gate, users + 1)

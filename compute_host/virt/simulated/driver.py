@@ -301,8 +301,8 @@ class SimulatedDriver:
     def attach_volume(self, uuid: str, device: BlockDevice) -> None:
         guest = self._guest("attach_volume", uuid)
         self._take(self._options.verb_seconds)
-        held = {**guest.volumes, **_volumes((device,))}
-        self._state.change(uuid, volumes=held)
+        attached = {**guest.volumes, **_volumes((device,))}
+        self._state.change(uuid, volumes=attached)
 
     def detach_volume(self, uuid: str, device: BlockDevice) -> None:
         try:
@@ -505,9 +505,9 @@ class SimulatedDriver:
             raise DriverError(reason="The driver was stopped.")
 
     def _watch_later(self) -> None:
-        self._watch = self._timers.after(self._options.watch_seconds, self._pool, self._look)
+        self._watch = self._timers.after(self._options.watch_seconds, self._pool, self._poll_guests)
 
-    def _look(self) -> None:
+    def _poll_guests(self) -> None:
         """Make guests do what their faults say, and check again later."""
         try:
             if not self._stopped.is_set() and self._faults.any_for_guests():

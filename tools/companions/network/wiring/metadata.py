@@ -47,7 +47,7 @@ class MetadataProxy:
     def __init__(self, namespace: Namespace, upstream: Upstream) -> None:
         self.upstream = upstream
         self.owners: dict[str, tuple[str, str]] = {}
-        self.room = threading.BoundedSemaphore(MOST_AT_ONCE)
+        self.slots = threading.BoundedSemaphore(MOST_AT_ONCE)
         listening = namespace.listener(METADATA, 80)
         self._server = _Server((METADATA, 80), _Handler, bind_and_activate=False)
         self._server.socket.close()
@@ -107,13 +107,13 @@ class _Handler(BaseHTTPRequestHandler):
             self._say(413 if length > 0 else 400, b"")
             return
         body = self.rfile.read(length) if length else None
-        if not proxy.room.acquire(timeout=SECONDS):
+        if not proxy.slots.acquire(timeout=SECONDS):
             self._say(503, b"Too many ask at once.\n")
             return
         try:
             self._answer(address, owner, body)
         finally:
-            proxy.room.release()
+            proxy.slots.release()
 
     def _answer(self, address: str, owner: tuple[str, str], body: bytes | None) -> None:
         upstream = self.server.proxy.upstream
