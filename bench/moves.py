@@ -22,7 +22,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from sqlalchemy import insert
 
 from api_cell.contract import SuperConductor
-from api_cell.servers.moves.emptying import Emptying, Wanted
+from api_cell.servers.moves.emptying import Emptying, EmptyingRequest
 from api_cell.superconductor.host_moves import HostMover
 from api_cell.superconductor.retention import Done, archive_deleted, purge_archived
 from bench.load import milliseconds, percentile
@@ -86,7 +86,7 @@ def evacuate(args: argparse.Namespace, directory: Path, url: Callable[[str], str
         cell = cloud.cells.open(cloud.ids["cell1"])
         body = {"host": HOST, "binary": "nova-compute", "forced_down": True}
         assert cloud.admin.put("/os-services/force-down", body, version="2.11").status == 200
-        wanted = Wanted(evacuate=True, at_once=40)
+        wanted = EmptyingRequest(evacuate=True, at_once=40)
         began = time.perf_counter()
         emptying = Emptying(cloud.cloud, internal(seconds=300), client(SuperConductor, cloud.bus), wanted)
         result = emptying.run(cell, HOST)

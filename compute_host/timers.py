@@ -21,7 +21,7 @@ Step = Callable[[], None]
 _PAUSES = Backoff(first=0.5, longest=15.0)
 
 
-class Pool(Protocol):
+class Executor(Protocol):
     """Where steps run. `concurrent.futures.ThreadPoolExecutor` is one."""
 
     def submit(self, fn: Step, /) -> object: ...
@@ -32,7 +32,7 @@ class Timer:
 
     __slots__ = ("at", "cancelled", "pool", "step")
 
-    def __init__(self, at: float, pool: Pool, step: Step) -> None:
+    def __init__(self, at: float, pool: Executor, step: Step) -> None:
         self.at, self.pool, self.step, self.cancelled = at, pool, step, False
 
     def cancel(self) -> None:
@@ -54,7 +54,7 @@ class Timers:
         if threaded:
             self._thread.start()
 
-    def after(self, seconds: float, pool: Pool, step: Step) -> Timer:
+    def after(self, seconds: float, pool: Executor, step: Step) -> Timer:
         """Run `step` on `pool` in `seconds`."""
         timer = Timer(self.clock.monotonic() + seconds, pool, step)
         with self._lock:
@@ -115,7 +115,7 @@ class Repeated:
     It never runs twice at once; `trigger` makes it run now, or once more after the run under way.
     """
 
-    def __init__(self, what: str, timers: Timers, pool: Pool, step: Step, seconds: float | None) -> None:
+    def __init__(self, what: str, timers: Timers, pool: Executor, step: Step, seconds: float | None) -> None:
         self._what, self._timers, self._pool, self._step, self._seconds = what, timers, pool, step, seconds
         self._lock = threading.Lock()
         self._timer: Timer | None = None

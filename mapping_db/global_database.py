@@ -20,7 +20,7 @@ from cell_service.db.sql.engine import Database, PoolLimits, is_deadlock
 from cell_service.errors import CellUnavailable, DatabaseUnavailable
 from mapping_db.cells.bulkhead import Flight
 from mapping_db.cells.database import CONNECT_SECONDS, PROBE_SECONDS
-from mapping_db.cells.guard import Failed, Guard
+from mapping_db.cells.guard import Guard, ProbeFailed
 
 LONGEST_SECONDS = 60.0
 """How long one request may wait for the database and use it."""
@@ -80,7 +80,7 @@ class GlobalDatabase(Database):
         try:
             self._probes.ping()
         except DatabaseUnavailable as error:
-            raise Failed(
+            raise ProbeFailed(
                 str(error.fields["reason"]), unreachable=not drivers.server_answered(error.__cause__)
             ) from error
 

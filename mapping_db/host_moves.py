@@ -13,7 +13,7 @@ from cell_service.errors import Conflict
 from mapping_db.schema import host_moves
 
 
-class Step(StrEnum):
+class HostMoveStep(StrEnum):
     """The steps, in order. Before INSTANCES nothing has moved, and the move may be undone."""
 
     BEGUN = "begun"
@@ -37,7 +37,7 @@ class HostMove:
     host: str
     source_cell: int
     target_cell: int
-    step: Step
+    step: HostMoveStep
     started_at: datetime
     updated_at: datetime | None = None
 
@@ -47,7 +47,13 @@ _COLUMNS = [host_moves.c[name] for name in HostMove.__dataclass_fields__]
 
 def begin(tx: Connection, host: str, *, source: int, target: int, now: datetime) -> HostMove:
     """Record the move; one that was begun before, to the same cell, is continued. Raises HostIsMoving."""
-    values = {"host": host, "source_cell": source, "target_cell": target, "step": Step.BEGUN.value, "started_at": now}
+    values = {
+        "host": host,
+        "source_cell": source,
+        "target_cell": target,
+        "step": HostMoveStep.BEGUN.value,
+        "started_at": now,
+    }
     try:
         with tx.begin_nested():
             tx.execute(insert(host_moves).values(values))
@@ -61,18 +67,18 @@ def begin(tx: Connection, host: str, *, source: int, target: int, now: datetime)
 
 def get(tx: Connection, host: str) -> HostMove | None:
     row = tx.execute(select(*_COLUMNS).where(host_moves.c.host == host)).one_or_none()
-    return None if row is None else HostMove(**{**row._mapping, "step": Step(row.step)})
+    return None if row is None else HostMove(**{**row._mapping, "step": HostMoveStep(row.step)})
 
 
 def every(tx: Connection) -> list[HostMove]:
     """All that have not ended, by host."""
     rows = tx.execute(select(*_COLUMNS).order_by(host_moves.c.host))
-    return [HostMove(**{**row._mapping, "step": Step(row.step)}) for row in rows]
+    return [HostMove(**{**row._mapping, "step": HostMoveStep(row.step)}) for row in rows]
 
 
-def record(tx: Connection, move: HostMove, step: Step, now: datetime) -> HostMove:
+def record(tx: Connection, move: HostMove, step: HostMoveStep, now: datetime) -> HostMove:
     """Record that the step is done. Of two callers at once, the later step stays."""
-    if list(Step).index(step) > list(Step).index(move.step):
+    if list(HostMoveStep).index(step) > list(HostMoveStep).index(move.step):
         tx.execute(
             update(host_moves)
             .where(host_moves.c.host == move.host, host_moves.c.target_cell == move.target_cell,

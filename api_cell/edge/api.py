@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from api_cell.edge.route import Handler, Route, Version
 from cell_service.errors import PolycellError
 
-RenderFault = Callable[["Fault"], object]
+RenderFault = Callable[["ErrorReply"], object]
 """A fault's body, as JSON data."""
 
 
 @dataclass(frozen=True, slots=True)
-class Fault:
+class ErrorReply:
     """What went wrong, before it has a body. `error` None: the edge found it, or it is a bug that stays hidden."""
 
     status: int

@@ -10,7 +10,7 @@ from typing import Any
 from urllib.parse import parse_qs
 
 from api_cell.caller import Caller
-from api_cell.edge.api import Api, Fault
+from api_cell.edge.api import Api, ErrorReply
 from api_cell.edge.faults import hidden, retry_after
 from api_cell.edge.idempotency import HEADER, idempotently
 from api_cell.edge.policy import Policy
@@ -108,12 +108,12 @@ class Dispatcher:
         headers = {"Retry-After": str(pause)} if pause is not None else {}
         if isinstance(error, BadMethod):
             headers["Allow"] = str(error.fields["allow"])
-        fault = Fault(error.status, str(error), call.request_id, call.version, pause, error)
+        fault = ErrorReply(error.status, str(error), call.request_id, call.version, pause, error)
         return RenderedResponse(error.status, json.dumps(self._api.render_fault(fault)).encode(), headers)
 
     def broken(self, call: Call) -> RenderedResponse:
         """500, without what went wrong."""
-        fault = Fault(500, hidden(call.request_id), call.request_id, call.version)
+        fault = ErrorReply(500, hidden(call.request_id), call.request_id, call.version)
         return RenderedResponse(500, json.dumps(self._api.render_fault(fault)).encode())
 
     def _request(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from http import HTTPStatus
 from typing import Any
 
-from api_cell.edge.api import Fault
+from api_cell.edge.api import ErrorReply
 from cell_service.errors import PolycellError
 
 NAMES = {
@@ -24,7 +24,7 @@ NAMES = {
 RETRY_SECONDS = 1
 
 
-def compute_fault(fault: Fault) -> dict[str, Any]:
+def compute_fault(fault: ErrorReply) -> dict[str, Any]:
     """Nova's form: the fault's name over its code and message."""
     content: dict[str, Any] = {"code": fault.status, "message": fault.message}
     if fault.retry_after is not None and fault.status in (413, 429):
@@ -32,7 +32,7 @@ def compute_fault(fault: Fault) -> dict[str, Any]:
     return {NAMES.get(fault.status, "computeFault"): content}
 
 
-def placement_fault(fault: Fault) -> dict[str, Any]:
+def placement_fault(fault: ErrorReply) -> dict[str, Any]:
     """The form that the API guidelines give; from placement 1.23 on with the error's `code`."""
     entry: dict[str, Any] = {
         "status": fault.status,

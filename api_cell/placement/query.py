@@ -9,7 +9,7 @@ from uuid import UUID
 from api_cell.edge.route import Request
 from cell_service.errors import BadQuery, MissingQuery, RepeatedQuery
 from mapping_db.placement.candidates import CandidateRequest
-from mapping_db.placement.search import Wanted
+from mapping_db.placement.search import ProviderQuery
 
 _GROUP_KEYS = ("resources", "required", "member_of", "in_tree")
 _CLASS = re.compile(r"^[A-Z0-9_]+$")
@@ -85,7 +85,7 @@ def member_of(req: Request, values: list[str]) -> tuple[tuple[frozenset[str], ..
     return tuple(any_of), frozenset(none_of)
 
 
-def provider_list(req: Request) -> Wanted:
+def provider_list(req: Request) -> ProviderQuery:
     """The filters of GET /resource_providers."""
     allowed = ["name", "uuid"]
     for name, since in (("member_of", 3), ("resources", 4), ("in_tree", 14), ("required", 18)):
@@ -95,7 +95,7 @@ def provider_list(req: Request) -> Wanted:
     only(req, allowed, [*repeatable, "required"] if req.at_least(1, 39) else repeatable)
     wanted = _group(req, "")
     plain_uuid = req.one("uuid")
-    return Wanted(
+    return ProviderQuery(
         name=req.one("name"),
         uuid=uuid(plain_uuid, "uuid") if plain_uuid is not None else None,
         in_tree=wanted.in_tree,
@@ -165,12 +165,12 @@ def _suffixes(req: Request, single: Collection[str]) -> list[str]:
     return sorted(suffixes)
 
 
-def _group(req: Request, suffix: str) -> Wanted:
+def _group(req: Request, suffix: str) -> ProviderQuery:
     amounts = req.one(f"resources{suffix}")
     tree = req.one(f"in_tree{suffix}")
     all_of, none_of = required(req, req.query.get(f"required{suffix}", []))
     inside, outside = member_of(req, req.query.get(f"member_of{suffix}", []))
-    return Wanted(
+    return ProviderQuery(
         in_tree=uuid(tree, f"in_tree{suffix}") if tree is not None else None,
         resources=resources(amounts) if amounts is not None else {},
         required=all_of,

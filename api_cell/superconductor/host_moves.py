@@ -18,7 +18,7 @@ from cell_service.logs import about
 from mapping_db import host_mappings, host_moves, instance_mappings, moves
 from mapping_db.cells.registry import Cell
 from mapping_db.cloud import Cloud
-from mapping_db.host_moves import HostMove, Step
+from mapping_db.host_moves import HostMove, HostMoveStep
 
 log = logging.getLogger(__name__)
 
@@ -62,14 +62,14 @@ class HostMover:
         if going is None:
             return False
         source, target = self._cloud.cells.open(going.source_cell), self._cloud.cells.open(going.target_cell)
-        steps: tuple[tuple[Step, Callable[[Cell, Cell], None]], ...] = (
-            (Step.LEAVING, self._leave),
-            (Step.ANNOUNCED, self._announce),
-            (Step.INSTANCES, self._copy_all),
-            (Step.MAPPED, self._map),
-            (Step.SWITCHED, self._switch),
+        steps: tuple[tuple[HostMoveStep, Callable[[Cell, Cell], None]], ...] = (
+            (HostMoveStep.LEAVING, self._leave),
+            (HostMoveStep.ANNOUNCED, self._announce),
+            (HostMoveStep.INSTANCES, self._copy_all),
+            (HostMoveStep.MAPPED, self._map),
+            (HostMoveStep.SWITCHED, self._switch),
         )
-        order = list(Step)
+        order = list(HostMoveStep)
         for step, work in steps:
             if order.index(going.step) >= order.index(step):
                 continue
@@ -90,7 +90,7 @@ class HostMover:
             copied = instance_bundles.on_host(tx, self._host, limit=100_000)
         with self._cloud.db.connect() as tx:
             gone = [one for one in instance_mappings.places(tx, copied).values() if one.cell_id == target.mapping.id]
-        if gone or list(Step).index(going.step) >= list(Step).index(Step.INSTANCES):
+        if gone or list(HostMoveStep).index(going.step) >= list(HostMoveStep).index(HostMoveStep.INSTANCES):
             raise self._refused("instances have gone already; begin it again to bring the rest over")
         for batch in _batches(copied):
             target.db.run(lambda tx, some=batch: instance_bundles.remove(tx, some), self._deadline)  # type: ignore[misc]
@@ -291,7 +291,7 @@ class HostMover:
         except Unavailable as error:
             log.info("host not woken", extra=about(None, host=self._host, reason=error))
 
-    def _record(self, going: HostMove, step: Step) -> HostMove:
+    def _record(self, going: HostMove, step: HostMoveStep) -> HostMove:
         now = self._cloud.clock.now()
         after = self._cloud.db.run(lambda tx: host_moves.record(tx, going, step, now))
         self._report(step.value, 0)

@@ -15,7 +15,7 @@ from cell_service.http.exchange import Exchange
 from cell_service.http.front import Front, Respond, on_thread
 from cell_service.http.response import RenderedResponse
 from cell_service.logs import about
-from cell_service.metadata.service import Document, MetadataService, Question
+from cell_service.metadata.service import Document, MetadataQuery, MetadataService
 
 log = logging.getLogger(__name__)
 
@@ -102,9 +102,9 @@ class MetadataApplication:
             return _sent(ctx, 500, Document(_page(500)))
 
 
-def _question(exchange: Exchange) -> Question:
+def _question(exchange: Exchange) -> MetadataQuery:
     headers = {name.lower(): value for name, value in exchange.headers.get_all()}
-    return Question(exchange.method, exchange.target, exchange.peer, headers, exchange.body)
+    return MetadataQuery(exchange.method, exchange.target, exchange.peer, headers, exchange.body)
 
 
 def _sent(ctx: Context, status: int, document: Document, **more: str) -> RenderedResponse:

@@ -24,7 +24,7 @@ TEXT, JSON, BYTES = "text/plain; charset=UTF-8", "application/json", "applicatio
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
+class MetadataQuery:
     """A request: `remote` is the address that it came from, header names are in small letters."""
 
     method: str
@@ -59,7 +59,7 @@ class MetadataService:
         self._kept: TtlCache[str, Content] = TtlCache(clock, seconds)
         self._vendors: TtlCache[str, Vendor] = TtlCache(clock, seconds)
 
-    def answer(self, ctx: Context, question: Question) -> Document:
+    def answer(self, ctx: Context, question: MetadataQuery) -> Document:
         """The document, or the result of posting one.
 
         Raises NotFound for unknown documents, for servers that do not exist, and for foreign addresses; Forbidden
@@ -81,7 +81,7 @@ class MetadataService:
             content = content.with_vendor(self._vendor_of(ctx, content))
         return _reported(content, steps)
 
-    def may_take_long(self, question: Question) -> bool:
+    def may_take_long(self, question: MetadataQuery) -> bool:
         """Whether the answer waits for services of the deployer."""
         return self._vendor.dynamic and question.path.rstrip("/").endswith(VENDOR_DATA_2)
 
@@ -90,7 +90,7 @@ class MetadataService:
 
     # -- the requesting server --------------------------------------------------------------------
 
-    def _asker(self, ctx: Context, question: Question) -> tuple[str, str, str | None]:
+    def _asker(self, ctx: Context, question: MetadataQuery) -> tuple[str, str, str | None]:
         """The server's uuid, the address its request comes from, and its project according to the proxy."""
         if self._settings.proxy.service_metadata_proxy:
             return self._by_proxy(question.headers)

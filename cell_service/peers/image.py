@@ -50,7 +50,7 @@ class NewImage:
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class ImageQuery:
     """Which images of a list: those that match all conditions given here, `limit` of them after `marker` (an id)
     and after `offset` more. Sizes: MiB and GiB."""
 
@@ -93,7 +93,7 @@ class Images(Protocol):
     def find(self, ctx: Context, owner: str, properties: Mapping[str, str]) -> tuple[Image, ...]:
         """The owner's images that have these properties, newest first. Raises PeerUnavailable."""
 
-    def page(self, ctx: Context, token: str, wanted: Wanted) -> ImagePage:
+    def page(self, ctx: Context, token: str, wanted: ImageQuery) -> ImagePage:
         """Images that the bearer of this token may list: the project's own, public ones, and those that others share
         with it and it has accepted; for an administrator every image but community ones. Newest first.
 

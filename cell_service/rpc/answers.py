@@ -36,7 +36,7 @@ class PendingAnswer:
             self._box.put(self._box.get(timeout=max(0.0, seconds)))
 
 
-class Waiting:
+class PendingAnswers:
     """The answers that callers of one transport wait for; closed once, for good."""
 
     def __init__(self) -> None:

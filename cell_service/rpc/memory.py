@@ -18,9 +18,18 @@ from functools import partial
 
 from cell_service.errors import DeadlineExceeded, NoConsumer, QueueUnavailable
 from cell_service.logs import about
-from cell_service.rpc.answers import Waiting
+from cell_service.rpc.answers import PendingAnswers
 from cell_service.rpc.transport import MAX_PARKED, MAX_RETURNS, MAX_WAITING, Delivery, Handler
-from cell_service.rpc.workers import Failed, GivenBack, Outcome, Replied, Serving, Task, Workers, stop_all
+from cell_service.rpc.workers import (
+    CallFailed,
+    GivenBack,
+    Outcome,
+    PendingDelivery,
+    Replied,
+    Serving,
+    Workers,
+    stop_all,
+)
 
 log = logging.getLogger(__name__)
 
@@ -125,9 +134,9 @@ class Bus:
                         self._park(topic, message)
                     else:
                         topic.messages.appendleft(message)
-                case Failed(hopeless=True):
+                case CallFailed(hopeless=True):
                     self._park(topic, message)
-                case Failed():
+                case CallFailed():
                     message.attempt += 1
                     topic.messages.append(message)
         if isinstance(outcome, Replied) and message.reply is not None:
@@ -172,7 +181,7 @@ class MemoryTransport:
     """A connection to a Bus."""
 
     def __init__(self, bus: Bus) -> None:
-        self._bus, self._waiting = bus, Waiting()
+        self._bus, self._waiting = bus, PendingAnswers()
         self._subscriptions: set[MemorySubscription] = set()
 
     def cast(self, topic: str, body: bytes, *, timeout: float) -> None:
@@ -233,4 +242,4 @@ class MemorySubscription:
 
     def _deliver(self, consumer: Consumer, message: Message) -> None:
         delivery = Delivery(consumer.topic.name, message.body, message.attempt, message.reply is not None)
-        self._serving.take(Task(delivery, partial(self._bus.settle, consumer, message), message.stale_at))
+        self._serving.take(PendingDelivery(delivery, partial(self._bus.settle, consumer, message), message.stale_at))

@@ -61,7 +61,7 @@ class Replied:
 
 
 @dataclass(frozen=True, slots=True)
-class Failed:
+class CallFailed:
     """The handler raised; `hopeless` when it can never succeed."""
 
     hopeless: bool
@@ -77,11 +77,11 @@ class GivenBack:
     """The message was released without reaching the handler."""
 
 
-Outcome = Replied | Failed | Dropped | GivenBack
+Outcome = Replied | CallFailed | Dropped | GivenBack
 
 
 @dataclass(frozen=True, slots=True)
-class Task:
+class PendingDelivery:
     """A delivery, and the callback that gets its outcome, once. A call is dropped when begun after `stale_at`."""
 
     delivery: Delivery
@@ -97,7 +97,7 @@ class Serving:
     def __init__(self, workers: Workers, handler: Handler, threads: int) -> None:
         self._workers, self._handler, self._threads = workers, handler, threads
         self._changed = workers.handled
-        self._tasks: list[Task] = []
+        self._tasks: list[PendingDelivery] = []
         """Tasks not begun. Never many: the transport delivers at most a fixed number at a time."""
         self._jobs = 0
         """How many workers run tasks of this handler, or are about to."""
@@ -105,7 +105,7 @@ class Serving:
         """The threads that run the handler now."""
         self._closed = False
 
-    def take(self, task: Task) -> None:
+    def take(self, task: PendingDelivery) -> None:
         """Have the task handled; it is released at once after `close`."""
         with self._changed:
             closed = self._closed
@@ -150,7 +150,7 @@ class Serving:
                     self._changed.notify_all()
             task.settle(outcome)
 
-    def _outcome(self, task: Task) -> Outcome:
+    def _outcome(self, task: PendingDelivery) -> Outcome:
         if task.stale_at is not None and time.monotonic() > task.stale_at:
             return Dropped()
         delivery = task.delivery
@@ -158,12 +158,12 @@ class Serving:
             return Replied(self._handler(delivery) or b"")
         except Unintelligible:
             log.exception("message not understood", extra=about(None, topic=delivery.topic))
-            return Failed(hopeless=True)
+            return CallFailed(hopeless=True)
         except Exception:
             log.warning(
                 "message failed", extra=about(None, topic=delivery.topic, attempt=delivery.attempt), exc_info=True
             )
-            return Failed(hopeless=delivery.attempt >= MAX_DELIVERIES)
+            return CallFailed(hopeless=delivery.attempt >= MAX_DELIVERIES)
 
 
 def stop_all(subscriptions: Iterable[Subscription], seconds: float = 5.0) -> None:

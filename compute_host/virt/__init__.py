@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from cell_service.errors import Invalid
 from compute_host.config import HostSettings
-from compute_host.timers import Pool, Timers
+from compute_host.timers import Executor, Timers
 from compute_host.virt.driver import Driver
 from compute_host.virt.simulated import SimulatedDriver
 
 
-def make_driver(settings: HostSettings, timers: Timers, pool: Pool) -> Driver:
+def make_driver(settings: HostSettings, timers: Timers, pool: Executor) -> Driver:
     """The driver that `compute_driver` names. Raises Invalid for an unknown name."""
     if settings.compute_driver == "simulated.SimulatedDriver":
         return SimulatedDriver(settings, timers, pool)

@@ -10,7 +10,7 @@ from cell_service.errors import CellUnavailable, DeadlineExceeded, NoConsumer, Q
 from cell_service.logs import masked
 from cell_service.rpc.transport import Handler, Subscription, Transport
 from mapping_db.cells.bulkhead import Flight
-from mapping_db.cells.guard import Failed, Guard
+from mapping_db.cells.guard import Guard, ProbeFailed
 
 OpenTransport = Callable[[str], Transport]
 
@@ -60,7 +60,7 @@ class CellBus:
         try:
             self._opened("ping").ping(timeout=PROBE_SECONDS)
         except (QueueUnavailable, DeadlineExceeded) as error:
-            raise Failed(str(error), unreachable=True) from error
+            raise ProbeFailed(str(error), unreachable=True) from error
 
     def cut_off(self) -> None:
         """Close the transport, on a thread of its own since that may wait for the server: its callers return."""

@@ -15,7 +15,7 @@ from cell_service.db.sql import drivers
 from cell_service.db.sql.engine import Database, PoolLimits, is_deadlock
 from cell_service.errors import CellUnavailable, DatabaseUnavailable
 from mapping_db.cells.bulkhead import Flight
-from mapping_db.cells.guard import Failed, Guard
+from mapping_db.cells.guard import Guard, ProbeFailed
 
 T = TypeVar("T")
 
@@ -109,7 +109,7 @@ class CellDatabase:
                 probing = self._for_probes
             probing.ping()
         except DatabaseUnavailable as error:
-            raise Failed(
+            raise ProbeFailed(
                 str(error.fields["reason"]), unreachable=not drivers.server_answered(error.__cause__)
             ) from error
 

@@ -30,7 +30,7 @@ PROBE_CHECKS = 4.0
 answer may have arrived long ago."""
 
 
-class Failed(Exception):
+class ProbeFailed(Exception):
     """A probe failed. `unreachable`: there was no answer at all."""
 
     def __init__(self, reason: str, *, unreachable: bool) -> None:
@@ -42,7 +42,7 @@ class Server(Protocol):
     """What a guard needs of its server."""
 
     def probe(self) -> None:
-        """Raises Failed unless the server answers a trivial request in a fraction of a second."""
+        """Raises ProbeFailed unless the server answers a trivial request in a fraction of a second."""
 
     def cut_off(self) -> None:
         """Make all callers that wait for the server return at once."""
@@ -166,7 +166,7 @@ class Guard:
     def _run_probe(self, probe: _Probe) -> None:
         try:
             self._server.probe()
-        except Failed as failure:
+        except ProbeFailed as failure:
             if not probe.given_up:
                 self.lost(failure.reason, unreachable=failure.unreachable)
         except Exception as error:  # the edge of a thread

@@ -16,7 +16,7 @@ from sqlalchemy import Connection
 from mapping_db.placement import inventories, search, traits
 from mapping_db.placement.inventories import Inventory
 from mapping_db.placement.providers import Provider
-from mapping_db.placement.search import Wanted
+from mapping_db.placement.search import ProviderQuery
 
 WAYS_PER_TREE = 1000
 """The most ways that are tried of each tree: one with many like children has more than a client would read."""
@@ -26,7 +26,7 @@ WAYS_PER_TREE = 1000
 class CandidateRequest:
     """A whole request. `groups` by suffix, "" is the unnamed one. `same_subtree`: sets of suffixes."""
 
-    groups: Mapping[str, Wanted]
+    groups: Mapping[str, ProviderQuery]
     isolate: bool = False
     limit: int | None = None
     root_required: frozenset[str] = frozenset()
@@ -140,11 +140,11 @@ class _Tree:
             seen.add(key)
             yield self._candidate(sums, first, where)
 
-    def _alone(self, wanted: Wanted, id: int) -> Choice:
+    def _alone(self, wanted: ProviderQuery, id: int) -> Choice:
         """The way to serve a group without resources: a provider that must be there, without a class."""
         return tuple((id, name, amount) for name, amount in wanted.resources.items()) or ((id, "", 0),)
 
-    def _spread(self, wanted: Wanted, parts: Mapping[str, set[int]]) -> Iterator[Choice]:
+    def _spread(self, wanted: ProviderQuery, parts: Mapping[str, set[int]]) -> Iterator[Choice]:
         options = [
             [(id, name, amount) for id in self.providers if id in parts[name]]
             for name, amount in wanted.resources.items()

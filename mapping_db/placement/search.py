@@ -19,7 +19,7 @@ from mapping_db.schema import resource_providers as table
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class ProviderQuery:
     """The conditions on a provider. It must match at least one element of each set in `member_of` and `required`."""
 
     name: str | None = None
@@ -32,13 +32,13 @@ class Wanted:
     not_member_of: frozenset[str] = frozenset()
 
 
-def matching(tx: Connection, wanted: Wanted) -> list[Provider]:
+def matching(tx: Connection, wanted: ProviderQuery) -> list[Provider]:
     """Every provider that meets all conditions by itself, in the order they were made."""
     query = providers.selection().where(*_conditions(wanted))
     return [providers.from_row(row) for row in tx.execute(query)]
 
 
-def _conditions(wanted: Wanted) -> list[ColumnElement[bool]]:
+def _conditions(wanted: ProviderQuery) -> list[ColumnElement[bool]]:
     where: list[ColumnElement[bool]] = []
     if wanted.name is not None:
         where.append(table.c.name == wanted.name)

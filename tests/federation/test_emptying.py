@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from api_cell.contract import SuperConductor
-from api_cell.servers.moves.emptying import Emptying, Result, Wanted
+from api_cell.servers.moves.emptying import Emptying, EmptyingRequest, EmptyingResult
 from cell_service.context import internal
 from cell_service.rpc.contract import client
 from tests.federation.cloud import Federation
@@ -21,7 +21,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Federation]:
     made.close()
 
 
-def empty(cloud: Federation, host: str, wanted: Wanted) -> Result:
+def empty(cloud: Federation, host: str, wanted: EmptyingRequest) -> EmptyingResult:
     cell = cloud.cells.open(cloud.ids[host.split("-")[0]])
     ctx = internal(cloud.cloud.clock, seconds=120)
     return Emptying(cloud.cloud, ctx, client(SuperConductor, cloud.bus), wanted).run(cell, host)
@@ -48,7 +48,7 @@ def test_a_drained_host_has_no_servers_and_each_is_what_it_was(shared: Federatio
     assert shared.act(uuids[2], "suspend").status == 202
     assert shared.settled(uuids[2])["status"] == "SUSPENDED"
 
-    result = empty(shared, "cell1-host1", Wanted(cross_cell=True))
+    result = empty(shared, "cell1-host1", EmptyingRequest(cross_cell=True))
     assert sorted(result.moved) == sorted(uuids[:2] + uuids[3:])
     assert list(result.left) == [uuids[2]]
     check(shared, result.moved, "cell1-host1")
@@ -57,16 +57,18 @@ def test_a_drained_host_has_no_servers_and_each_is_what_it_was(shared: Federatio
 
     shared.act(uuids[2], "resume")
     shared.settled(uuids[2])
-    assert empty(shared, "cell1-host1", Wanted(live=False, to="cell2-host2", cross_cell=True)).moved == [uuids[2]]
+    assert empty(shared, "cell1-host1", EmptyingRequest(live=False, to="cell2-host2", cross_cell=True)).moved == [
+        uuids[2]
+    ]
     assert shared.settled(uuids[2])[HOST] == "cell2-host2"
-    assert empty(shared, "cell1-host1", Wanted()).moved == []
+    assert empty(shared, "cell1-host1", EmptyingRequest()).moved == []
 
 
 def test_a_dead_hosts_servers_are_built_anew_elsewhere(shared: Federation) -> None:
     uuids = boot_some(shared, 8)
     force_down(shared, "cell1-host1", True)
     try:
-        result = empty(shared, "cell1-host1", Wanted(evacuate=True, cross_cell=True))
+        result = empty(shared, "cell1-host1", EmptyingRequest(evacuate=True, cross_cell=True))
         assert (sorted(result.moved), result.left) == (sorted(uuids), {})
     finally:
         force_down(shared, "cell1-host1", False)

@@ -16,7 +16,7 @@ from api_cell.servers.moves import request as asking
 from api_cell.superconductor.context import SuperConductorContext, SuperConductorSettings
 from api_cell.superconductor.moves import another_host, recipes, rows, runner
 from api_cell.superconductor.moves.recipe import Do
-from api_cell.superconductor.moves.step_context import Failed, StepContext
+from api_cell.superconductor.moves.step_context import StepContext, StepFailed
 from cell_service.context import Deadline, internal
 from cell_service.db import instances, server_migrations
 from cell_service.errors import DriverError, OperationLost, Unavailable
@@ -284,7 +284,7 @@ def test_what_fails_before_the_commit_is_undone(
     def failing(original: Do) -> Do:
         def act(context: Any) -> bool:
             if context.move.instance_uuid == uuid:
-                raise Failed("It was not to be.")
+                raise StepFailed("It was not to be.")
             return original(context)
 
         return act

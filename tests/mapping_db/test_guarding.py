@@ -12,7 +12,7 @@ from cell_service.context import SYSTEM_CLOCK, Deadline, ManualClock
 from cell_service.errors import CellUnavailable
 from mapping_db.cells.breaker import LONGEST_PAUSE, Breaker
 from mapping_db.cells.bulkhead import Bulkhead, Flight, Full, Overdue, Refused
-from mapping_db.cells.guard import PROBE_CHECKS, Failed, Guard
+from mapping_db.cells.guard import PROBE_CHECKS, Guard, ProbeFailed
 from tests.mapping_db.conftest import soon
 from tests.real.databases import wait_until
 
@@ -22,7 +22,7 @@ class Imagined:
 
     def __init__(self) -> None:
         self.answers = threading.Semaphore(0)
-        self.failure: Failed | None = None
+        self.failure: ProbeFailed | None = None
         self.cut = threading.Event()
         self.cut_flights: list[Flight] = []
         self.probed = threading.Semaphore(0)
@@ -154,7 +154,7 @@ def test_a_silent_server_is_found_out_while_the_first_caller_waits() -> None:
 def test_a_server_that_answers_no_is_refused_but_its_users_are_left_alone() -> None:
     server, clock = Imagined(), ManualClock()
     guard = guard_of(server, clock)
-    server.failure = Failed("Too many connections", unreachable=False)
+    server.failure = ProbeFailed("Too many connections", unreachable=False)
     with guard.flight(Deadline.after(60, clock)):
         clock.advance(0.3)
         guard.check()

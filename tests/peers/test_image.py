@@ -17,7 +17,7 @@ import requests
 from cell_service.context import Context, Deadline, new_request_id
 from cell_service.errors import Forbidden, ImageNotFound, ImageUnacceptable, Invalid, PeerUnavailable
 from cell_service.peers.glance.images import open_images
-from cell_service.peers.image import Images, NewImage, Wanted
+from cell_service.peers.image import ImageQuery, Images, NewImage
 from cell_service.peers.settings import GlanceSettings
 from tests.suites.companions import Companions
 
@@ -114,10 +114,10 @@ def test_a_project_sees_what_it_may(cloud: Companions, images: Images) -> None:
 def listed(images: Images, token: str, **wanted: Any) -> list[str]:
     """Ids, page after page."""
     found: list[str] = []
-    page = images.page(ctx(), token, Wanted(**{"limit": 1000, **wanted}))
+    page = images.page(ctx(), token, ImageQuery(**{"limit": 1000, **wanted}))
     found += [image.id for image in page.images]
     while page.more:
-        page = images.page(ctx(), token, Wanted(**{"limit": 1000, **wanted, "marker": found[-1], "offset": 0}))
+        page = images.page(ctx(), token, ImageQuery(**{"limit": 1000, **wanted, "marker": found[-1], "offset": 0}))
         found += [image.id for image in page.images]
     return found
 

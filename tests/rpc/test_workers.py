@@ -7,7 +7,7 @@ import tracemalloc
 
 from cell_service.rpc.memory import Bus
 from cell_service.rpc.transport import MAX_RETURNS, Delivery
-from cell_service.rpc.workers import GivenBack, Outcome, Replied, Serving, Task, Workers
+from cell_service.rpc.workers import GivenBack, Outcome, PendingDelivery, Replied, Serving, Workers
 from tests.real.databases import wait_until
 from tests.suites.transport import LONG, Gate, Inbox
 
@@ -58,7 +58,7 @@ def test_thousands_of_idle_subscriptions_cost_no_threads_and_little_memory() -> 
 def test_what_a_closed_serving_gets_is_given_back() -> None:
     outcomes: list[Outcome] = []
     serving = Serving(Workers("closed"), lambda delivery: delivery.body, 1)
-    task = Task(Delivery("t", b"x", 1, True), outcomes.append)
+    task = PendingDelivery(Delivery("t", b"x", 1, True), outcomes.append)
     serving.take(task)
     wait_until(lambda: outcomes == [Replied(b"x")], "it was not handled")
     serving.close()

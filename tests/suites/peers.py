@@ -24,7 +24,7 @@ from cell_service.errors import (
 )
 from cell_service.model.host import NodeReport
 from cell_service.model.instance import FixedIp, NetworkRequest, Vif
-from cell_service.peers.image import Image, ImagePage, NewImage, Wanted
+from cell_service.peers.image import Image, ImagePage, ImageQuery, NewImage
 from cell_service.peers.network import PortState, Record
 from tests.suites.network_records import MemoryRecords
 
@@ -139,7 +139,7 @@ class MemoryImages:
             properties=dict(image.properties),
         )
 
-    def page(self, ctx: Context, token: str, wanted: Wanted) -> ImagePage:
+    def page(self, ctx: Context, token: str, wanted: ImageQuery) -> ImagePage:
         self._answer()
         listed = [image for image in reversed(self.records.values()) if self._listed(ctx, image)]
         found = [image for image in listed if _is_wanted(image, wanted)]
@@ -182,7 +182,7 @@ class MemoryImages:
             raise PeerUnavailable(service="image", reason="it is down")
 
 
-def _is_wanted(image: Image, wanted: Wanted) -> bool:
+def _is_wanted(image: Image, wanted: ImageQuery) -> bool:
     sizes = (wanted.min_ram_mib, image.min_ram_mib), (wanted.min_disk_gib, image.min_disk_gib)
     since = wanted.changed_since
     return (

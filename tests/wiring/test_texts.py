@@ -9,7 +9,16 @@ from pathlib import Path
 import pytest
 
 from tools.companions.network.wiring.dhcp import arguments, hosts_text, options_text
-from tools.companions.network.wiring.plan import Fixed, NetworkPlan, Pair, PortPlan, Rule, SubnetPlan, _label, _pair
+from tools.companions.network.wiring.plan import (
+    FilterRule,
+    Fixed,
+    NetworkPlan,
+    Pair,
+    PortPlan,
+    SubnetPlan,
+    _label,
+    _pair,
+)
 from tools.companions.network.wiring.rules import filters
 from tools.companions.network.wiring.spoofing import frames
 
@@ -23,15 +32,15 @@ PORT = PortPlan(
 NETWORK = NetworkPlan("n1", 1450, (SUBNET,), (PORT,), frozenset({"h1"}))
 
 
-def rule(**more: object) -> Rule:
-    plain = Rule("ingress", 4, None, None, None, None, None)
+def rule(**more: object) -> FilterRule:
+    plain = FilterRule("ingress", 4, None, None, None, None, None)
     return replace(plain, **more)  # type: ignore[arg-type]
 
 
-def own_lines(one: Rule, version: int = 4) -> list[str]:
+def own_lines(one: FilterRule, version: int = 4) -> list[str]:
     """What one rule adds to the ports' chains."""
 
-    def lines(*rules: Rule) -> list[str]:
+    def lines(*rules: FilterRule) -> list[str]:
         members = {"g": ("10.9.0.5", "10.9.0.6", "fd00::6")}
         return filters(version, [PORT], [NETWORK], {"g": rules}, members).splitlines()
 
@@ -61,7 +70,7 @@ def own_lines(one: Rule, version: int = 4) -> list[str]:
         (rule(version=6), []),
     ],
 )
-def test_a_rule_says_what_it_lets_pass_and_nothing_when_unsure(given: Rule, wanted: list[str]) -> None:
+def test_a_rule_says_what_it_lets_pass_and_nothing_when_unsure(given: FilterRule, wanted: list[str]) -> None:
     assert own_lines(given) == wanted
 
 

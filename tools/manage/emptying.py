@@ -6,7 +6,7 @@ from functools import partial
 
 from api_cell.contract import SuperConductor
 from api_cell.hosts.change import change_service
-from api_cell.servers.moves.emptying import CONCURRENT, Emptying, Wanted, servers_on
+from api_cell.servers.moves.emptying import CONCURRENT, Emptying, EmptyingRequest, servers_on
 from cell_service.context import internal
 from cell_service.db import services
 from cell_service.errors import CellUnavailable, HostMappingNotFound, Invalid, ServiceNotFound
@@ -59,7 +59,7 @@ def _empty(cloud: Cloud, args: Args, out: Out, *, evacuate: bool) -> int:
     except (HostMappingNotFound, ServiceNotFound, CellUnavailable, Invalid) as error:
         out.warn(str(error))
         return 1
-    wanted = Wanted(
+    wanted = EmptyingRequest(
         evacuate=evacuate,
         live=evacuate or not args.cold,
         to=args.to,

@@ -13,7 +13,7 @@ from api_cell.edge.route import Request, Response, Route
 from api_cell.edge.shapes import SPEC_KEY, query, strict
 from api_cell.timestamps import parse_timestamp
 from cell_service.errors import Invalid, LimitExceeded, MetadataItemNotFound
-from cell_service.peers.image import Image, Wanted
+from cell_service.peers.image import Image, ImageQuery
 
 LAST = (2, 35)
 LAST_METADATA = (2, 38)
@@ -120,7 +120,7 @@ def _list(req: Request, path: str, view: Any) -> Response:
     return Response(200, body)
 
 
-def _wanted(req: Request) -> Wanted | None:
+def _wanted(req: Request) -> ImageQuery | None:
     """The query's filters, in the image service's words; None when no image can match them."""
     filters = {name: values[-1] for name, values in req.query.items()}
     properties = {name.removeprefix(_PROPERTY): text for name, text in filters.items() if name.startswith(_PROPERTY)}
@@ -133,7 +133,7 @@ def _wanted(req: Request) -> Wanted | None:
     sizes = [_size(filters.get(name)) for name in ("minRam", "minDisk")]
     if (status is not None and not statuses) or _NONE in sizes:
         return None
-    return Wanted(
+    return ImageQuery(
         limit=page_size(req, req.services.settings.api.max_limit),
         marker=req.one("marker"),
         offset=page_start(req),

@@ -11,7 +11,7 @@ from api_cell.servers import act, delete, find
 from api_cell.servers.create.body import new_password
 from api_cell.servers.find import LocatedServer
 from api_cell.servers.moves import kinds, request
-from api_cell.servers.moves.quota import Quota
+from api_cell.servers.moves.quota import GrowthQuota
 from cell_service.db import services
 from cell_service.errors import (
     ComputeHostNotFound,
@@ -48,7 +48,7 @@ def resize(req: Request) -> Response:
     )
     classes = class_usage.of_flavor(flavor, volume_backed=False)
     most = quota_check.server_limits(req.services, req.ctx, instance.project_id, most, classes)
-    quota = Quota(most, of_user, quota_check.counts_classes(req.services))
+    quota = GrowthQuota(most, of_user, quota_check.counts_classes(req.services))
     _move(req, instance, cell, kinds.RESIZE, MovePlan(new_flavor=flavor, cross_cell=_may_cross(req)), quota)
     return Response(202)
 
@@ -150,7 +150,7 @@ def _move(
     cell: Cell,
     kind: kinds.MoveDeclaration,
     plan: MovePlan,
-    quota: Quota | None = None,
+    quota: GrowthQuota | None = None,
     password: str = "",
 ) -> None:
     request.accept(req.cloud, req.ctx, req.services.superconductor, cell, instance, kind, plan, quota, password)

@@ -38,7 +38,7 @@ LIVE_STATES = {VmState.ACTIVE, VmState.PAUSED}
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class EmptyingRequest:
     """`live` False: running servers are moved off, too. `evacuate`: the host is dead, its servers are built again.
     `to`: the host that takes them; `cross_cell`: hosts of other cells may, where the own cell has no capacity."""
 
@@ -51,7 +51,7 @@ class Wanted:
 
 
 @dataclass(slots=True)
-class Result:
+class EmptyingResult:
     """Uuids of the servers that have left; and why the others have not, by uuid."""
 
     moved: list[str] = field(default_factory=list)
@@ -66,16 +66,16 @@ class Emptying:
         cloud: Cloud,
         ctx: Context,
         superconductor: SuperConductor,
-        wanted: Wanted,
+        wanted: EmptyingRequest,
         report: Callable[[str, str], None] = lambda uuid, reason: None,
     ) -> None:
         self._cloud, self._ctx, self._superconductor, self._wanted, self._report = (
             cloud, ctx, superconductor, wanted, report,
         )  # fmt: skip
 
-    def run(self, cell: Cell, host: str) -> Result:
+    def run(self, cell: Cell, host: str) -> EmptyingResult:
         """Move all that can be moved. Raises CellUnavailable, DatabaseUnavailable: then call it again."""
-        result = Result()
+        result = EmptyingResult()
         under_way: dict[str, str] = {}
         waiting = servers_on(cell, host, self._context())
         until = self._cloud.clock.now() + timedelta(seconds=self._wanted.seconds)
@@ -94,7 +94,7 @@ class Emptying:
     def _context(self) -> Context:
         return replace(self._ctx, deadline=Deadline.after(REQUEST_SECONDS, self._cloud.clock))
 
-    def _request(self, cell: Cell, instance: Instance, under_way: dict[str, str], result: Result) -> None:
+    def _request(self, cell: Cell, instance: Instance, under_way: dict[str, str], result: EmptyingResult) -> None:
         with self._cloud.db.connect() as tx:
             active = moves.active_of(tx, instance.uuid)
         if active is not None:
@@ -123,7 +123,7 @@ class Emptying:
             return kinds.COLD_MIGRATION
         raise Invalid(reason=f"a server that is {instance.vm_state.value} can't be moved")
 
-    def _poll(self, under_way: dict[str, str], result: Result) -> None:
+    def _poll(self, under_way: dict[str, str], result: EmptyingResult) -> None:
         """Take note of the moves that are over, and confirm those that wait for it."""
         with self._cloud.db.connect() as tx:
             now = {move.uuid: move for move in moves.get_many(tx, list(under_way.values()))}
@@ -156,7 +156,7 @@ class Emptying:
         if self._cloud.db.run(work):
             request.wake(self._ctx, self._superconductor, move_uuid)
 
-    def _stays(self, uuid: str, reason: str, result: Result) -> None:
+    def _stays(self, uuid: str, reason: str, result: EmptyingResult) -> None:
         result.left[uuid] = reason
         self._report(uuid, reason)
 

@@ -19,7 +19,7 @@ from mapping_db.moves import Move
 
 
 @dataclass(frozen=True, slots=True)
-class Quota:
+class GrowthQuota:
     """The limits for a growing server; `by_class`: also for what it claims of hosts."""
 
     limits: Mapping[str, int]
@@ -27,7 +27,7 @@ class Quota:
     by_class: bool = False
 
 
-def promise(tx: Connection, move: Move, quota: Quota | None) -> None:
+def promise(tx: Connection, move: Move, quota: GrowthQuota | None) -> None:
     """The server counts for what it may become, if that is more. Raises OverQuota, InstanceNotFound."""
     old, new = move.plan.old_flavor, move.plan.new_flavor
     if old is None or new is None:
@@ -41,7 +41,7 @@ def promise(tx: Connection, move: Move, quota: Quota | None) -> None:
     mapping = instance_mappings.lock_row(tx, move.instance_uuid)
     if mapping.queued_for_delete:
         raise InstanceNotFound(instance_id=move.instance_uuid)
-    quota = quota or Quota({}, {})
+    quota = quota or GrowthQuota({}, {})
     if quota.by_class:
         before = {move.instance_uuid: counted}
         class_usage.reserve(tx, mapping.project_id, mapping.user_id, more, classes, quota.limits, before)

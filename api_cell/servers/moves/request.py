@@ -18,7 +18,7 @@ from api_cell.contract import SuperConductor
 from api_cell.servers.moves import kinds
 from api_cell.servers.moves import quota as move_quota
 from api_cell.servers.moves.kinds import MoveDeclaration
-from api_cell.servers.moves.quota import Quota
+from api_cell.servers.moves.quota import GrowthQuota
 from cell_service.context import Context, new_request_id
 from cell_service.db import actions, instances, server_migrations
 from cell_service.errors import (
@@ -56,7 +56,7 @@ def accept(
     instance: Instance,
     kind: MoveDeclaration,
     plan: MovePlan,
-    quota: Quota | None = None,
+    quota: GrowthQuota | None = None,
     password: str = "",
 ) -> str:
     """The server, which the caller may move, will be moved, and made with that password. Answers the move's uuid.
@@ -234,7 +234,7 @@ def abandon(tx: Connection, move: Move | None, now: datetime) -> None:
         moves.steer(tx, move.uuid, now, source=MovePhase.WAITING, target=MovePhase.TIDYING, plan=plan, active=None)
 
 
-def _record(tx: Connection, move: Move, quota: Quota | None, sealed: str) -> int:
+def _record(tx: Connection, move: Move, quota: GrowthQuota | None, sealed: str) -> int:
     key = moves.insert_new(tx, move)
     move_quota.promise(tx, move, quota)
     if sealed:

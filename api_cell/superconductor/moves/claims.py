@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from sqlalchemy import Connection
 
-from api_cell.superconductor.moves.step_context import Failed, StepContext, Superseded
+from api_cell.superconductor.moves.step_context import StepContext, StepFailed, Superseded
 from cell_service.errors import ComputeHostNotFound, NoValidHost, OperationLost, StillNeeded
 from cell_service.model.instance import Flavor
 from cell_service.model.request_spec import RequestSpec, Selection
@@ -26,14 +26,14 @@ def choose(context: StepContext, *, may_stay: bool, zone_as_requested: bool) -> 
     """The move knows its destination, which is claimed. `may_stay`: on the host that it has, where the operator allows
     that; `zone_as_requested`: in the availability zone that the plan names.
 
-    Raises Failed when there is none, StillNeeded when there may be one once earlier moves are through; Superseded when
-    the server is being deleted: what is claimed after its delete has released everything would stay.
+    Raises StepFailed when there is none, StillNeeded when there may be one once earlier moves are through; Superseded
+    when the server is being deleted: what is claimed after its delete has released everything would stay.
     """
     deps, move = context.deps, context.move
     with deps.cloud.db.connect() as tx:
         spec = request_specs.get(tx, move.instance_uuid)
         if spec is None:
-            raise Failed("The server's request spec is lost.")
+            raise StepFailed("The server's request spec is lost.")
         uncleared = _uncleared(tx, move)
         spec = _requested(context, spec, uncleared, may_stay=may_stay, zone_as_requested=zone_as_requested)
         cells = _cells(tx, context)
@@ -63,7 +63,7 @@ def choose(context: StepContext, *, may_stay: bool, zone_as_requested: bool) -> 
             context.move = recorded
             with deps.cloud.db.connect() as tx:
                 if host_moves.get(tx, outcome.host) is not None:
-                    raise Failed(f"Host {outcome.host} is just moving to another cell.")
+                    raise StepFailed(f"Host {outcome.host} is just moving to another cell.")
             return
         if outcome is None:
             raise Superseded
@@ -71,7 +71,7 @@ def choose(context: StepContext, *, may_stay: bool, zone_as_requested: bool) -> 
             reason = str(outcome)
     if uncleared:
         raise StillNeeded(instance_uuid=move.instance_uuid)
-    raise Failed(reason)
+    raise StepFailed(reason)
 
 
 def restore(context: StepContext) -> None:
@@ -168,9 +168,9 @@ def _cells(tx: Connection, context: StepContext) -> list[int | None]:
     if plan.target_host is not None:
         found = host_mappings.of_hosts(tx, [plan.target_host])
         if not found:
-            raise Failed(str(ComputeHostNotFound(host=plan.target_host)), 400)
+            raise StepFailed(str(ComputeHostNotFound(host=plan.target_host)), 400)
         if found[0].cell_id != move.source_cell and not plan.cross_cell:
-            raise Failed(f"Host {plan.target_host} is in another cell.", 400)
+            raise StepFailed(f"Host {plan.target_host} is in another cell.", 400)
         return [found[0].cell_id]
     return [move.source_cell, None] if plan.cross_cell else [move.source_cell]
 

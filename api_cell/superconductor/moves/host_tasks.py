@@ -13,7 +13,7 @@ from sqlalchemy import Connection
 
 from api_cell.servers import act
 from api_cell.superconductor.moves import rows
-from api_cell.superconductor.moves.step_context import Failed, StepContext
+from api_cell.superconductor.moves.step_context import StepContext, StepFailed
 from cell_service import wire
 from cell_service.db import instances, operations, services
 from cell_service.errors import OperationLost, ServiceNotFound
@@ -42,7 +42,7 @@ def request(
 ) -> Outcome | None:
     """The outcome of the host task, perhaps with a fault; None while it is under way.
 
-    Raises Superseded when the instance is being deleted, Failed when an administrator has ended the task.
+    Raises Superseded when the instance is being deleted, StepFailed when an administrator has ended the task.
     """
     assert host is not None
     if context.plan.awaited is None:
@@ -68,16 +68,16 @@ def request(
 
 
 def demand(outcome: Outcome) -> None:
-    """Raises Failed when the host task ended with a fault."""
+    """Raises StepFailed when the host task ended with a fault."""
     if outcome.fault is not None:
-        raise Failed(outcome.fault.message, outcome.fault.code)
+        raise StepFailed(outcome.fault.message, outcome.fault.code)
 
 
 def activate(context: StepContext, cell: Cell, host: str | None, task: HostTask, arguments: dict[str, Any]) -> bool:
     """The guest runs on the host as requested, or that it could not, after some tries, is the move's fault."""
     try:
         outcome = request(context, cell, host, task, arguments)
-    except Failed as failed:
+    except StepFailed as failed:
         context.note(fault=context.plan.fault or failed.reason)
         return True
     if outcome is None:
@@ -138,8 +138,8 @@ def _insert(
 
 def _outcome(operation: StoredOperation | None) -> Outcome:
     if operation is None or operation.phase is Phase.SUPERSEDED:
-        raise Failed("The move was given up by an administrator.")
+        raise StepFailed("The move was given up by an administrator.")
     plain = operation.arguments.get(OUTCOME)
     if plain is None:
-        raise Failed("The host's answer is lost.")
+        raise StepFailed("The host's answer is lost.")
     return wire.from_plain(Outcome, plain)

@@ -13,7 +13,7 @@ from typing import Any
 from sqlalchemy import Connection
 
 from api_cell.servers.moves import request
-from api_cell.superconductor.moves.step_context import Failed, StepContext, Superseded
+from api_cell.superconductor.moves.step_context import StepContext, StepFailed, Superseded
 from cell_service.db import actions, instance_bundles, instances, server_migrations
 from cell_service.errors import InstanceNotFound, OperationLost
 from cell_service.model.block_device import merged
@@ -40,14 +40,14 @@ def living(tx: Connection, uuid: str) -> Instance:
 
 
 def show(context: StepContext, cell: Cell, task: Task, status: str) -> None:
-    """The instance and its migration say how far the move is. Raises Superseded, Failed when the state was reset."""
+    """The instance and its migration say how far the move is. Raises Superseded; StepFailed after a state reset."""
     uuid, now = context.move.instance_uuid, context.deps.cloud.clock.now()
 
     def work(tx: Connection) -> None:
         instance = living(tx, uuid)
         _demand_under_way(tx, context)
         if instance.task_state not in MOVING:
-            raise Failed("The move was given up by an administrator.")
+            raise StepFailed("The move was given up by an administrator.")
         if instance.task_state is not task:
             instances.change(tx, uuid, now=now, expect=instance.state, task_state=task)
         _store_migration(tx, context, status)
@@ -84,7 +84,7 @@ def reopen(context: StepContext, cell: Cell, other: Cell | None) -> None:
 
 
 def hand_over_here(context: StepContext) -> bool:
-    """Within a cell: the instance is the destination's. False: it was so already. Raises Superseded, Failed."""
+    """Within a cell: the instance is the destination's. False: it was so already. Raises Superseded, StepFailed."""
     move, now = context.move, context.deps.cloud.clock.now()
 
     def work(tx: Connection) -> bool:
@@ -94,7 +94,7 @@ def hand_over_here(context: StepContext) -> bool:
         if instance.host == move.target_host and instance.flavor == after.get("flavor", instance.flavor):
             return False
         if instance.task_state not in MOVING:
-            raise Failed("The move was given up by an administrator.")
+            raise StepFailed("The move was given up by an administrator.")
         return instances.change(tx, instance.uuid, now=now, expect=instance.state, **after)
 
     return context.source.db.run(work, context.ctx.deadline)

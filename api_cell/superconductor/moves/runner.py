@@ -18,7 +18,7 @@ from api_cell.servers.moves import quota as move_quota
 from api_cell.superconductor.context import SuperConductorContext
 from api_cell.superconductor.moves import recipes, secrets
 from api_cell.superconductor.moves.recipe import Recipe
-from api_cell.superconductor.moves.step_context import Elsewhere, Failed, StepContext, Superseded
+from api_cell.superconductor.moves.step_context import Elsewhere, StepContext, StepFailed, Superseded
 from cell_service.backoff import Backoff
 from cell_service.context import internal
 from cell_service.db import operations
@@ -197,18 +197,18 @@ class Runner:
                 "another host is tried", extra=_about(context, host=context.move.target_host, reason=refused.reason)
             )
             return self._steer(context, MovePhase.LEAVING, fault=refused.reason)
-        except Failed as failed:
+        except StepFailed as failed:
             return self._failed(context, failed)
         except Unavailable as error:
             if context.move.attempt >= PATIENCE and not recipes.is_committed(context.move):
-                return self._failed(context, Failed(str(error), 503), unseen=True)
+                return self._failed(context, StepFailed(str(error), 503), unseen=True)
             log.warning("move put off", extra=_about(context, reason=error))
             self._put_off(context)
         except PolycellError as error:
-            return self._failed(context, Failed(str(error), error.status))
+            return self._failed(context, StepFailed(str(error), error.status))
         except Exception as error:
             log.exception("step of a move failed", extra=_about(context))
-            return self._failed(context, Failed(f"Unexpected {type(error).__name__}."))
+            return self._failed(context, StepFailed(f"Unexpected {type(error).__name__}."))
         return False
 
     def _refresh(self, context: StepContext) -> None:
@@ -267,7 +267,7 @@ class Runner:
         if before is MovePhase.LEAVING:  # the move that goes on from it may begin
             self.wake()
 
-    def _failed(self, context: StepContext, failed: Failed, *, unseen: bool = False) -> bool:
+    def _failed(self, context: StepContext, failed: StepFailed, *, unseen: bool = False) -> bool:
         """`unseen`: a cell did not answer, so that what was not recorded may be done all the same."""
         log.warning("move failed", extra=_about(context, reason=failed.reason))
         if recipes.is_committed(context.move):

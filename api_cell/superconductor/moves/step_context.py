@@ -23,7 +23,7 @@ class Superseded(Exception):
     """The instance is being deleted or gone."""
 
 
-class Failed(Exception):
+class StepFailed(Exception):
     """The step can't be done, for this reason; `code` as of a fault."""
 
     def __init__(self, reason: str, code: int = 500) -> None:

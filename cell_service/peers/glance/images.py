@@ -14,7 +14,7 @@ from cell_service.context import Context
 from cell_service.errors import Forbidden, ImageNotFound, ImageUnacceptable, Invalid, PeerUnavailable
 from cell_service.peers.glance.lists import page_as
 from cell_service.peers.glance.records import OWN_FIELDS, image_of
-from cell_service.peers.image import Image, ImagePage, Images, NewImage, Wanted
+from cell_service.peers.image import Image, ImagePage, ImageQuery, Images, NewImage
 from cell_service.peers.session import Peer
 from cell_service.peers.settings import GlanceSettings
 
@@ -74,7 +74,7 @@ class Glance:
         wanted = properties.items()
         return tuple(image for image in found if image.owner == owner and wanted <= image.properties.items())
 
-    def page(self, ctx: Context, token: str, wanted: Wanted) -> ImagePage:
+    def page(self, ctx: Context, token: str, wanted: ImageQuery) -> ImagePage:
         return page_as(self._peer, ctx, token, wanted)
 
     def describe(self, ctx: Context, image_id: str, properties: Mapping[str, str]) -> Image:

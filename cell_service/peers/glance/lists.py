@@ -7,7 +7,7 @@ from datetime import UTC
 from cell_service.context import Context
 from cell_service.errors import Invalid, PeerUnavailable
 from cell_service.peers.glance.records import OWN_FIELDS, image_of
-from cell_service.peers.image import Image, ImagePage, Wanted
+from cell_service.peers.image import Image, ImagePage, ImageQuery
 from cell_service.peers.session import Peer
 
 MOST = 1000
@@ -16,7 +16,7 @@ _ASKING = frozenset({"limit", "marker", "sort", "sort_key", "sort_dir", "tag", "
 _OPERATORS = ("in", "eq", "neq", "gt", "gte", "lt", "lte")
 
 
-def page_as(peer: Peer, ctx: Context, token: str, wanted: Wanted) -> ImagePage:
+def page_as(peer: Peer, ctx: Context, token: str, wanted: ImageQuery) -> ImagePage:
     """As `Images.page`. Sends as many requests as the service's own limit makes necessary, usually one."""
     if any(name in OWN_FIELDS or name in _ASKING for name in wanted.properties):
         return ImagePage((), False)  # the service would take them for something else than properties
@@ -44,7 +44,7 @@ def _requested(
     return [image_of(record) for record in reply.json.get("images", ())], bool(reply.json.get("next"))
 
 
-def _filters(wanted: Wanted) -> dict[str, str]:
+def _filters(wanted: ImageQuery) -> dict[str, str]:
     """The conditions as a query of the service; a value that could be read as one of its operators is quoted."""
     requested = {
         "name": None if wanted.name is None else _plain(wanted.name),

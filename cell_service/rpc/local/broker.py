@@ -16,7 +16,7 @@ from cell_service.errors import Conflict, PolycellError
 from cell_service.logs import about
 from cell_service.rpc.local.frames import Head, frame, read
 from cell_service.rpc.memory import Bus, Consumer, Message
-from cell_service.rpc.workers import Dropped, Failed, GivenBack, Outcome, Replied
+from cell_service.rpc.workers import CallFailed, Dropped, GivenBack, Outcome, Replied
 
 log = logging.getLogger(__name__)
 
@@ -167,7 +167,7 @@ def _outcome(head: Head, body: bytes) -> Outcome:
         case "Replied":
             return Replied(body)
         case "Failed":
-            return Failed(hopeless=bool(head["hopeless"]))
+            return CallFailed(hopeless=bool(head["hopeless"]))
         case "Dropped":
             return Dropped()
         case _:

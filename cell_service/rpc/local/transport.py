@@ -18,12 +18,24 @@ from typing import Any
 
 from cell_service import errors
 from cell_service.errors import QueueUnavailable
-from cell_service.rpc.answers import PendingAnswer, Waiting
+from cell_service.rpc.answers import PendingAnswer, PendingAnswers
 from cell_service.rpc.local.frames import Head, frame, read
 from cell_service.rpc.transport import Delivery, Handler
-from cell_service.rpc.workers import Failed, GivenBack, Outcome, Replied, Serving, Task, Workers, stop_all
+from cell_service.rpc.workers import (
+    CallFailed,
+    Dropped,
+    GivenBack,
+    Outcome,
+    PendingDelivery,
+    Replied,
+    Serving,
+    Workers,
+    stop_all,
+)
 
 SHORTEST_PAUSE, LONGEST_PAUSE = 0.05, 2.0
+OUTCOMES = {Replied: "Replied", CallFailed: "Failed", Dropped: "Dropped", GivenBack: "GivenBack"}
+"""What each outcome is called on the socket."""
 SERVE_SECONDS = 2.0
 STOP_SECONDS = 1.0
 
@@ -33,7 +45,7 @@ class LocalTransport:
 
     def __init__(self, path: str) -> None:
         self._path = path
-        self._waiting, self._workers = Waiting(), Workers("local")
+        self._waiting, self._workers = PendingAnswers(), Workers("local")
         self._numbers = itertools.count(1)
         self._subscriptions: dict[int, LocalSubscription] = {}
         self._lock = threading.Lock()
@@ -163,13 +175,13 @@ class LocalTransport:
             settle(GivenBack())
             return
         delivery = Delivery(subscription.topic, body, head["attempt"], head["wants_reply"])
-        subscription.serving.take(Task(delivery, settle, head["until"]))
+        subscription.serving.take(PendingDelivery(delivery, settle, head["until"]))
 
     def _settle(self, writer: asyncio.StreamWriter | None, delivery: int, outcome: Outcome) -> None:
         if writer is None or writer is not self._writer:
             return  # the broker delivers it again
-        head: Head = {"do": "settle", "delivery": delivery, "outcome": type(outcome).__name__}
-        if isinstance(outcome, Failed):
+        head: Head = {"do": "settle", "delivery": delivery, "outcome": OUTCOMES[type(outcome)]}
+        if isinstance(outcome, CallFailed):
             head["hopeless"] = outcome.hopeless
         writer.write(frame(head, outcome.body if isinstance(outcome, Replied) else b""))
 

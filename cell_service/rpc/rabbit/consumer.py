@@ -22,7 +22,7 @@ from cell_service.rpc.rabbit.connection import RabbitConnection
 from cell_service.rpc.rabbit.publisher import Message
 from cell_service.rpc.rabbit.server import reason_of
 from cell_service.rpc.transport import MAX_PARKED, MAX_RETURNS, MAX_WAITING, Delivery, Handler
-from cell_service.rpc.workers import Failed, GivenBack, Outcome, Replied, Serving, Task, Workers
+from cell_service.rpc.workers import CallFailed, GivenBack, Outcome, PendingDelivery, Replied, Serving, Workers
 
 log = logging.getLogger(__name__)
 
@@ -156,7 +156,7 @@ class RabbitSubscription:
                 self._copy(message, self._topic, message.attempt, message.returns + 1)
         else:
             delivery = Delivery(self._topic, body, message.attempt, message.reply_to is not None)
-            self._serving.take(Task(delivery, partial(self._connection.do, self._settle, message), stale_at))
+            self._serving.take(PendingDelivery(delivery, partial(self._connection.do, self._settle, message), stale_at))
 
     # -- settling -------------------------------------------------------------------------------
 
@@ -164,9 +164,9 @@ class RabbitSubscription:
         if not message.channel.is_open:
             return  # the server delivers it again
         match outcome:
-            case Failed(hopeless=True):
+            case CallFailed(hopeless=True):
                 self._park(message)
-            case Failed():
+            case CallFailed():
                 self._copy(message, self._topic, message.attempt + 1, message.returns)
             case GivenBack():
                 message.channel.basic_nack(message.tag, requeue=True)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 import time
 
-from cell_service.rpc.answers import PendingAnswer, Waiting
+from cell_service.rpc.answers import PendingAnswer, PendingAnswers
 from cell_service.rpc.rabbit.connection import RabbitConnection
 from cell_service.rpc.rabbit.consumer import RabbitSubscription
 from cell_service.rpc.rabbit.publisher import Message
@@ -25,7 +25,7 @@ class RabbitTransport:
     """A Transport. Nothing runs before the first use, then one thread for the connection, and workers on demand."""
 
     def __init__(self, server: RabbitServer) -> None:
-        self._waiting, self._workers = Waiting(), Workers("rabbit")
+        self._waiting, self._workers = PendingAnswers(), Workers("rabbit")
         self._connection = RabbitConnection(server)
         self._lock = threading.Lock()
         self._subscriptions: set[RabbitSubscription] = set()

@@ -17,7 +17,7 @@ from cell_service.model.instance import Instance, Vif
 from cell_service.model.lifecycle import PowerState
 from cell_service.model.migration import OutgoingMigration
 from compute_host.config import HostSettings
-from compute_host.timers import Pool, Timer, Timers
+from compute_host.timers import Executor, Timer, Timers
 from compute_host.virt import inspection
 from compute_host.virt.driver import Guest, GuestSpec, PowerListener, Returned, unheard
 from compute_host.virt.simulated import console, consoles, diagnostics, faults, node, snapshots
@@ -33,7 +33,7 @@ KEPT_BOOTS = 20
 class SimulatedDriver:
     """See `virt.driver.Driver`, and the package's docstring."""
 
-    def __init__(self, settings: HostSettings, timers: Timers, pool: Pool) -> None:
+    def __init__(self, settings: HostSettings, timers: Timers, pool: Executor) -> None:
         self._settings, self._timers, self._pool = settings, timers, pool
         self._options = settings.simulated
         self._clock = timers.clock

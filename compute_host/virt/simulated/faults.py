@@ -36,7 +36,7 @@ ERRORS = {"DriverError", "HostOutOfSpace", "ImageUnacceptable"}
 
 
 @dataclass(frozen=True, slots=True)
-class Fault:
+class InjectedFault:
     """What happens instead of (or before) the verb."""
 
     error: str | None
@@ -63,7 +63,7 @@ class Faults:
         """Whether guests may do something by themselves."""
         return any(key.split(":")[0] == "guest" for rules in self._current() for key in rules)
 
-    def happening(self, verb: str, uuid: str = "", name: str = "") -> Fault | None:
+    def happening(self, verb: str, uuid: str = "", name: str = "") -> InjectedFault | None:
         """The fault of this verb on this guest now, if there is one."""
         for rules in self._current():
             for key, rule in rules.items():
@@ -95,7 +95,7 @@ class Faults:
         return list(self._rules.values())
 
 
-def raise_for(fault: Fault, image_id: str = "") -> None:
+def raise_for(fault: InjectedFault, image_id: str = "") -> None:
     """Raise the fault's error, if it has one."""
     if fault.error == "HostOutOfSpace":
         raise HostOutOfSpace(reason=fault.reason)
@@ -110,13 +110,13 @@ def _matches(key: str, verb: str, uuid: str, name: str) -> bool:
     return wanted == verb and (not whom or whom == uuid or fnmatch.fnmatchcase(name, whom))
 
 
-def _fault(rule: dict[str, Any]) -> Fault:
+def _fault(rule: dict[str, Any]) -> InjectedFault:
     error = rule.get("error", None if "hang_seconds" in rule or "does" in rule else "DriverError")
     if error is not None and error not in ERRORS:
         log.warning("faults: unknown error %s, taken as DriverError", error)
         error = "DriverError"
     reason = str(rule.get("reason", "a fault was asked for"))
-    return Fault(error, reason, float(rule.get("hang_seconds", 0)), str(rule.get("does", "shutdown")))
+    return InjectedFault(error, reason, float(rule.get("hang_seconds", 0)), str(rule.get("does", "shutdown")))
 
 
 def _read(path: str) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from cell_service.errors import DriverError, Invalid
 from cell_service.model.host import PowerAction
-from compute_host.timers import Pool, Timers
+from compute_host.timers import Executor, Timers
 from compute_host.virt.driver import Returned, unheard
 from compute_host.virt.simulated.state import HostPower, State
 
@@ -14,7 +14,7 @@ from compute_host.virt.simulated.state import HostPower, State
 class Switch:
     """One host's, which takes `seconds` to start. `state` raises DriverError while the driver is not connected."""
 
-    def __init__(self, state: Callable[[], State], timers: Timers, pool: Pool, seconds: float) -> None:
+    def __init__(self, state: Callable[[], State], timers: Timers, pool: Executor, seconds: float) -> None:
         self._state, self._timers, self._pool, self._seconds = state, timers, pool, seconds
         self._returned: Returned = unheard
 

@@ -14,7 +14,7 @@ from typing import Any
 from cell_service.errors import WiringFailed
 from cell_service.logs import about
 from tools.companions.network.wiring.namespaces import Namespace, ProcessNamespace, start_ticks
-from tools.companions.network.wiring.plan import NetworkPlan, Plan, PortPlan
+from tools.companions.network.wiring.plan import NetworkPlan, PortPlan, WiringPlan
 from tools.companions.network.wiring.rules import filters, uplink_name
 from tools.companions.network.wiring.spoofing import frames
 
@@ -47,7 +47,7 @@ class HostWiring:
     _joined: dict[str, ProcessNamespace] = field(default_factory=dict)
     """Network → the namespace that its uplink leads to."""
 
-    def make(self, plan: Plan, services: Mapping[str, ProcessNamespace], *, thorough: bool) -> frozenset[str]:
+    def make(self, plan: WiringPlan, services: Mapping[str, ProcessNamespace], *, thorough: bool) -> frozenset[str]:
         """Bridges, uplinks and rules are as planned, rules first; what is ours and not planned is gone.
 
         Answers the taps that are wired. `thorough`: rules are loaded also when they were loaded before.
@@ -75,7 +75,7 @@ class HostWiring:
             port.tap for port in ports if links.get(port.tap, {}).get("master") == masters[port.network_id]
         )
 
-    def _load(self, plan: Plan, networks: list[NetworkPlan], ports: list[PortPlan], *, again: bool) -> None:
+    def _load(self, plan: WiringPlan, networks: list[NetworkPlan], ports: list[PortPlan], *, again: bool) -> None:
         """Groups first, then the rules that let the taps send at all."""
         texts = {version: filters(version, ports, networks, plan.rules or {}, plan.members or {}) for version in (4, 6)}
         if again or any(self._loaded.get(str(version)) != text for version, text in texts.items()):

@@ -24,7 +24,7 @@ from cell_service.logs import about
 from tools.companions.network import store
 from tools.companions.network.wiring.hosts import HostWiring, living_hosts
 from tools.companions.network.wiring.metadata import MetadataProxy, Upstream
-from tools.companions.network.wiring.plan import NetworkPlan, Plan, bridge_name, read_plan
+from tools.companions.network.wiring.plan import NetworkPlan, WiringPlan, bridge_name, read_plan
 from tools.companions.network.wiring.service import NetworkService
 from tools.companions.network.wiring.settings import WiringSettings
 from tools.companions.network.wiring.uplink import Uplink
@@ -158,7 +158,7 @@ class Wiring:
             self._thorough_at = time.monotonic() + THOROUGH_SECONDS
         self._notify(plan, wired)
 
-    def _plan(self) -> Plan:
+    def _plan(self) -> WiringPlan:
         """As the records are; each network that serves addresses has a port for its server afterwards."""
         with self._db.connect() as tx:
             plan = read_plan(tx, self._hosts.keys())
@@ -173,7 +173,7 @@ class Wiring:
         with self._db.connect() as tx:
             return read_plan(tx, self._hosts.keys())
 
-    def _serve(self, plan: Plan, failed: dict[str, str]) -> None:
+    def _serve(self, plan: WiringPlan, failed: dict[str, str]) -> None:
         planned = {network.id for network in plan.networks}
         for network_id, service in list(self._services.items()):
             if network_id not in planned or not service.alive:
@@ -195,7 +195,7 @@ class Wiring:
         upstream = Upstream(url, self._settings.secret)
         service.make(network, (lambda: MetadataProxy(namespace, upstream)) if url else None)
 
-    def _notify(self, plan: Plan, wired: Collection[str]) -> None:
+    def _notify(self, plan: WiringPlan, wired: Collection[str]) -> None:
         """A port on such a host is active while its tap is wired."""
         planned = {port.id: port for network in plan.networks for port in network.ports
                    if set(port.hosts) & self._hosts.keys()}  # fmt: skip

@@ -61,7 +61,7 @@ class PortPlan:
 
 
 @dataclass(frozen=True, slots=True)
-class Rule:
+class FilterRule:
     """A rule of a group. `closed`: it names something that isn't known here, so it lets nothing pass."""
 
     direction: str
@@ -112,9 +112,9 @@ class NetworkPlan:
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class WiringPlan:
     networks: tuple[NetworkPlan, ...] = ()
-    rules: Mapping[str, tuple[Rule, ...]] | None = None
+    rules: Mapping[str, tuple[FilterRule, ...]] | None = None
     """Group → its rules."""
     members: Mapping[str, tuple[str, ...]] | None = None
     """Group → addresses and prefixes of its ports."""
@@ -127,7 +127,7 @@ def bridge_name(network_id: str) -> str:
     return f"brq{network_id[:11]}"
 
 
-def read_plan(tx: Connection, hosts: Collection[str]) -> Plan:
+def read_plan(tx: Connection, hosts: Collection[str]) -> WiringPlan:
     """The networks that have a port on one of these hosts."""
     ports = store.search(tx, "port")
     used: dict[str, set[str]] = {}
@@ -135,7 +135,7 @@ def read_plan(tx: Connection, hosts: Collection[str]) -> Plan:
         for host in set(_hosts_of(port)) & set(hosts):
             used.setdefault(port["network_id"], set()).add(host)
     if not used:
-        return Plan()
+        return WiringPlan()
     fixed = store.fixed_ips_of(tx, [port["id"] for port in ports])
     subnets = store.search(tx, "subnet")
     lengths = {subnet["id"]: ip_network(subnet["cidr"]).prefixlen for subnet in subnets}
@@ -150,7 +150,7 @@ def read_plan(tx: Connection, hosts: Collection[str]) -> Plan:
         )
         for network in store.search(tx, "network", id=sorted(used))
     )
-    rules: dict[str, tuple[Rule, ...]] = {}
+    rules: dict[str, tuple[FilterRule, ...]] = {}
     for rule in store.search(tx, "security_group_rule"):
         group_id = rule["security_group_id"]
         rules[group_id] = (*rules.get(group_id, ()), _rule(rule))
@@ -159,7 +159,7 @@ def read_plan(tx: Connection, hosts: Collection[str]) -> Plan:
         texts = (*(one.text for one in member.fixed), *(str(pair.net) for pair in member.pairs))
         for group_id in member.groups:
             members[group_id] = (*members.get(group_id, ()), *texts)
-    return Plan(networks, rules, members)
+    return WiringPlan(networks, rules, members)
 
 
 def _hosts_of(port: Record) -> tuple[str, ...]:
@@ -237,8 +237,8 @@ def _route(entry: Any) -> tuple[str, str] | None:
         return None
 
 
-def _rule(rule: Record) -> Rule:
-    return Rule(
+def _rule(rule: Record) -> FilterRule:
+    return FilterRule(
         direction=rule["direction"],
         version=6 if rule["ethertype"] == "IPv6" else 4,
         protocol=rule["protocol"],

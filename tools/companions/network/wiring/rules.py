@@ -11,7 +11,7 @@ import zlib
 from collections.abc import Collection, Iterable, Mapping
 from ipaddress import ip_network
 
-from tools.companions.network.wiring.plan import NetworkPlan, PortPlan, Rule
+from tools.companions.network.wiring.plan import FilterRule, NetworkPlan, PortPlan
 
 NUMBERS = {
     "icmp": 1, "igmp": 2, "ipip": 4, "tcp": 6, "egp": 8, "udp": 17, "dccp": 33, "ipv6-encap": 41, "ipv6-route": 43,
@@ -39,7 +39,7 @@ def filters(
     version: int,
     ports: Collection[PortPlan],
     networks: Collection[NetworkPlan],
-    rules: Mapping[str, tuple[Rule, ...]],
+    rules: Mapping[str, tuple[FilterRule, ...]],
     members: Mapping[str, tuple[str, ...]],
     stale: Iterable[str] = (),
 ) -> str:
@@ -100,7 +100,7 @@ def _got(version: int, servers: Iterable[str]) -> list[str]:
             "-s fe80::/10 -p 17 -m udp --sport 547 --dport 546"]  # fmt: skip
 
 
-def _matches(rule: Rule, members: Mapping[str, tuple[str, ...]]) -> list[str]:
+def _matches(rule: FilterRule, members: Mapping[str, tuple[str, ...]]) -> list[str]:
     """Matches of one rule; several for a group with several members, none for what can't be said here."""
     protocol = _protocol(rule)
     if rule.closed or protocol is None:
@@ -116,7 +116,7 @@ def _matches(rule: Rule, members: Mapping[str, tuple[str, ...]]) -> list[str]:
     return [f"{where} {protocol}".strip() for where in wheres]
 
 
-def _protocol(rule: Rule) -> str | None:
+def _protocol(rule: FilterRule) -> str | None:
     """None for a protocol that isn't known: 0 would mean all of them."""
     if rule.protocol is None:
         return ""
