@@ -6,9 +6,9 @@ STATE  ?= .polycell
 BIN    := $(VENV)/bin
 FAST   := not real and not clients and not faults
 SIDE_BY_SIDE ?= -n 3 --dist worksteal
-# The others start servers of their own, a file's tests on one worker; those that kill processes or boot guests run alone.
+# The others start servers of their own, a file's tests on one worker; those that kill processes of a cloud run alone.
 BY_FILE ?= -n 2 --dist loadfile
-ALONE  := tests/clients tests/faults tests/guest tests/lab tests/wiring
+ALONE  := tests/faults tests/lab
 
 .PHONY: up down test check bench install install-test packages packages-test clean
 

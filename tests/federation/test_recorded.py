@@ -102,7 +102,8 @@ def returned(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
     made.close()
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.wide
+@pytest.mark.timeout(900)
 def test_all_that_was_recorded_ends_as_it_should(returned: Returned) -> None:
     cases: list[Case] = returned.recording["cases"]
     returned.until(lambda: not (moving(returned) or requested(returned) or returned.unfinished()), 240)
