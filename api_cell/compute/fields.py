@@ -1,4 +1,5 @@
-"""Fields of documents and bodies, each with the versions that have it: what a view shows and a schema lets pass."""
+"""What changes with the version, as data: fields of documents, bodies and queries with the versions that have them, and
+values in tables by the version from which each applies. What is no value is a `behaviours.Behaviour`."""
 
 from __future__ import annotations
 
@@ -9,6 +10,7 @@ from typing import Any, Generic, TypeVar
 
 from api_cell.compute.history import NEWEST, OLDEST
 from api_cell.edge.route import ByVersion, Schema, Version
+from api_cell.edge.shapes import by_version, query, strict
 
 T = TypeVar("T")
 V = TypeVar("V")
@@ -16,12 +18,17 @@ V = TypeVar("V")
 
 @dataclass(frozen=True, slots=True)
 class Field(Generic[V]):
-    """`until` is the last version that has it. A name may occur twice, in other versions with another value."""
+    """`until` is the last version that has it. A name may occur twice, in other versions with another value.
+    `required`: a body without it is refused."""
 
     name: str
     value: V
     since: Version = OLDEST
     until: Version = NEWEST
+    required: bool = False
+
+    def at(self, version: Version) -> bool:
+        return self.since <= version <= self.until
 
 
 Read = Callable[[T], Any]
@@ -42,14 +49,53 @@ class View(Generic[T]):
 
 def values_at(fields: tuple[Field[V], ...], version: Version) -> dict[str, V]:
     """The fields of a version by name, in the order of the table."""
-    return {field.name: field.value for field in fields if field.since <= version <= field.until}
+    return {field.name: field.value for field in fields if field.at(version)}
 
 
-def schemas_of(make: Callable[[dict[str, Any]], Schema], *fields: Field[Any]) -> ByVersion:
-    """The schema that `make` builds of the fields of a version, for each version at which they change."""
-    starts = {field.since for field in fields} | {after(field.until) for field in fields if field.until != NEWEST}
-    return tuple((version, make(values_at(fields, version))) for version in sorted({OLDEST, *starts}))
+def value_at(table: tuple[tuple[Version, V], ...], version: Version) -> V:
+    """The value of the last row that begins no later than the version. The first row begins with the oldest one."""
+    return next(value for since, value in reversed(table) if since <= version)
+
+
+def bodies_of(make: Callable[[Schema], Schema], *fields: Field[Schema]) -> ByVersion:
+    """What `make` builds around an object with the fields of a version and no others, for each version at which they
+    change."""
+
+    def at(version: Version) -> Schema:
+        required = [field.name for field in fields if field.required and field.at(version)]
+        return make(strict(values_at(fields, version), *required))
+
+    return by_version(at, *_starts(fields))
+
+
+def queries_of(*fields: Field[Schema], closed: Version) -> ByVersion:
+    """Queries with these parameters, which refuse others from the version `closed` on."""
+
+    def at(version: Version) -> Schema:
+        return query(values_at(fields, version), closed=version >= closed)
+
+    return by_version(at, *sorted({*_starts(fields), closed}))
+
+
+def fields_of(name: str, schemas: ByVersion) -> tuple[Field[Schema], ...]:
+    """The field of a body whose own schema changes with the version."""
+    ends = [*(_before(since) for since, _ in schemas[1:]), NEWEST]
+    return tuple(
+        Field(name, schema, since, until)
+        for (since, schema), until in zip(schemas, ends, strict=True)
+        if schema is not None
+    )
+
+
+def _starts(fields: tuple[Field[V], ...]) -> list[Version]:
+    """The versions at which the fields are others than before."""
+    ends = {after(field.until) for field in fields if field.until != NEWEST}
+    return sorted({OLDEST, *(field.since for field in fields), *ends})
 
 
 def after(version: Version) -> Version:
     return version[0], version[1] + 1
+
+
+def _before(version: Version) -> Version:
+    return version[0], version[1] - 1

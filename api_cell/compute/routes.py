@@ -115,9 +115,14 @@ AVAILABILITY_ZONES = (
 SERVICES = (
     Route("GET", "/os-services", services.index, rule="os_compute_api:os-services:list",
           query=host_schemas.LIST_SERVICES),
+    Route("PUT", "/os-services/{id}", services.update_by_verb, rule="os_compute_api:os-services:update",
+          body=host_schemas.UPDATE_SERVICE_BY_VERB, max_version=(2, 52)),
     Route("PUT", "/os-services/{id}", services.update, rule="os_compute_api:os-services:update",
-          body=host_schemas.UPDATE_SERVICE),
-    Route("DELETE", "/os-services/{id}", services.delete, rule="os_compute_api:os-services:delete"),
+          body=host_schemas.UPDATE_SERVICE, min_version=(2, 53)),
+    Route("DELETE", "/os-services/{id}", services.delete_by_number, rule="os_compute_api:os-services:delete",
+          max_version=(2, 52)),
+    Route("DELETE", "/os-services/{id}", services.delete, rule="os_compute_api:os-services:delete",
+          min_version=(2, 53)),
 )  # fmt: skip
 
 HYPERVISORS = (

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from api_cell.compute.fields import Field, schemas_of, values_at
+from api_cell.compute import behaviours
+from api_cell.compute.behaviours import Behaviour
+from api_cell.compute.fields import Field, bodies_of, fields_of, queries_of, value_at, values_at
 from api_cell.compute.history import HISTORY, NEWEST, OLDEST
 from api_cell.compute.routes import ROUTES
+from api_cell.edge.route import Schema
 
 
 def test_every_version_has_a_sentence_and_none_is_left_out() -> None:
@@ -20,6 +23,14 @@ def test_routes_begin_and_end_with_versions_that_there_are() -> None:
 
 
 FIELDS = (Field("a", 1), Field("b", 2, since=(2, 5)), Field("c", 3, until=(2, 7)), Field("a", 4, since=(2, 9)))
+
+
+TYPES: tuple[Field[Schema], ...] = (
+    Field("a", {}, until=(2, 8)),
+    Field("c", {}, until=(2, 7), required=True),
+    Field("b", {}, since=(2, 5), required=True),
+    Field("a", {"type": "null"}, since=(2, 9)),
+)
 
 
 @pytest.mark.parametrize(
@@ -37,5 +48,44 @@ def test_a_version_has_its_fields(version: tuple[int, int], expected: dict[str, 
 
 
 def test_schemas_change_where_fields_begin_or_end() -> None:
-    made = schemas_of(lambda fields: {"properties": fields}, *FIELDS)
+    made = bodies_of(lambda fields: {"thing": fields}, *TYPES)
     assert [version for version, _ in made] == [(2, 1), (2, 5), (2, 8), (2, 9)]
+
+
+def test_a_body_needs_the_fields_that_are_required_at_its_version() -> None:
+    made = bodies_of(lambda fields: fields, *TYPES)
+    required = [schema["required"] for _, schema in made if schema is not None]
+    assert required == [["c"], ["c", "b"], ["b"], ["b"]]
+
+
+def test_a_query_is_closed_from_its_version_on() -> None:
+    made = queries_of(Field("a", {}), closed=(2, 75))
+    assert [(version, (schema or {})["additionalProperties"]) for version, schema in made] == [
+        ((2, 1), True),
+        ((2, 75), False),
+    ]
+
+
+def test_a_schema_that_changes_is_a_field_for_each_of_its_forms() -> None:
+    schemas = (((2, 1), {"type": "string"}), ((2, 37), {"type": "null"}))
+    assert fields_of("a", schemas) == (
+        Field("a", {"type": "string"}, until=(2, 36)),
+        Field("a", {"type": "null"}, since=(2, 37)),
+    )
+
+
+@pytest.mark.parametrize(("version", "expected"), [((2, 1), "a"), ((2, 44), "a"), ((2, 45), "b"), (NEWEST, "b")])
+def test_the_last_row_that_has_begun_applies(version: tuple[int, int], expected: str) -> None:
+    assert value_at((((2, 1), "a"), ((2, 45), "b")), version) == expected
+
+
+BEHAVIOURS = {name: value for name, value in vars(behaviours).items() if isinstance(value, Behaviour)}
+
+
+@pytest.mark.parametrize("name", BEHAVIOURS)
+def test_a_behaviour_begins_with_a_version_that_there_is(name: str) -> None:
+    behaviour = BEHAVIOURS[name]
+    assert behaviour.since in HISTORY.keys() - {OLDEST}
+    assert not behaviour.at((2, behaviour.since[1] - 1))
+    assert behaviour.at(behaviour.since)
+    assert behaviour.rule.endswith(".")

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+from collections import defaultdict
+from itertools import pairwise
 from typing import Any
 
 import pytest
 
+from api_cell.compute.fields import after
 from api_cell.compute.policies import RULES
 from api_cell.compute.routes import ROUTES
+from api_cell.edge.route import Route
 from tests.edge import reference
 from tests.edge.client import Client
 from tests.edge.compute_api import ComputeApi
@@ -155,11 +159,15 @@ def test_hosts(call: Checked, api: ComputeApi) -> None:
 def test_the_table_has_only_published_routes() -> None:
     reference.demand()
     known = reference.routes()
+    ours: dict[tuple[str, str, str | None], list[Route]] = defaultdict(list)
     for route in ROUTES:
-        rows = known[route.method, reference._plain(route.path), route.action]
-        assert route.min_version == min(parsed(row["min_version"]) for row in rows), route.path
-        if route.max_version != (2, 9999):
-            assert route.max_version == max(parsed(row["max_version"]) for row in rows), route.path
+        ours[route.method, reference._plain(route.path), route.action].append(route)
+    for key, routes in ours.items():
+        routes.sort(key=lambda route: route.min_version)
+        assert all(after(one.max_version) == other.min_version for one, other in pairwise(routes)), key
+        assert routes[0].min_version == min(parsed(row["min_version"]) for row in known[key]), key
+        if routes[-1].max_version != (2, 9999):
+            assert routes[-1].max_version == max(parsed(row["max_version"]) for row in known[key]), key
 
 
 def test_what_was_removed_is_gone(client: Client) -> None:

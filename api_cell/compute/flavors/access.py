@@ -6,6 +6,7 @@ import re
 
 from sqlalchemy import Connection
 
+from api_cell.compute import behaviours
 from api_cell.edge.route import Request, Response
 from cell_service.errors import Conflict, Invalid, NotFound
 from mapping_db import flavors as rows
@@ -33,7 +34,7 @@ def add(req: Request) -> Response:
 
     def work(tx: Connection) -> list[str]:
         flavor = rows.get(tx, flavorid)
-        if flavor.is_public and req.at_least(2, 7):
+        if flavor.is_public and behaviours.PUBLIC_FLAVORS_HAVE_NO_ACCESS_LIST.at(req.version):
             raise Conflict(reason="Can not add access to a public flavor.")
         rows.add_project(tx, flavorid, project_id)
         return rows.projects_of(tx, flavorid)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from api_cell.compute import behaviours
 from api_cell.compute.flavors import extra_spec_rules
 from api_cell.compute.flavors.handlers import seen_by
 from api_cell.edge.route import Request, Response
@@ -56,7 +57,7 @@ def _specs(req: Request) -> Mapping[str, str]:
 
 def _checked(req: Request, given: Mapping[str, Any]) -> dict[str, str]:
     specs = {name: str(value) for name, value in given.items()}
-    if req.at_least(2, 86):
+    if behaviours.EXTRA_SPECS_ARE_CHECKED.at(req.version):
         extra_spec_rules.check(specs)
     return specs
 

@@ -7,6 +7,7 @@ from uuid import uuid4
 
 from sqlalchemy import Connection
 
+from api_cell.compute import behaviours
 from api_cell.compute.fields import Field, Read, View
 from api_cell.edge.links import next_link, page_size, resource_links
 from api_cell.edge.route import Request, Response
@@ -16,7 +17,6 @@ from cell_service.model.instance import Flavor
 from mapping_db import flavors as rows
 
 EXTRA_SPECS_RULE = "os_compute_api:os-flavor-extra-specs:index"
-EXTRA_SPECS_VERSION = (2, 61)
 
 
 def index(req: Request) -> Response:
@@ -26,7 +26,7 @@ def index(req: Request) -> Response:
 
 def detail(req: Request) -> Response:
     """200 {"flavors": [{...}, ...]}."""
-    with_specs = req.version >= EXTRA_SPECS_VERSION and req.may(EXTRA_SPECS_RULE)
+    with_specs = _shows_specs(req)
     return _page(req, "/flavors/detail", [flavor_view(req, flavor, with_specs) for flavor in _wanted(req)])
 
 
@@ -76,7 +76,11 @@ def flavor_view(req: Request, flavor: Flavor, with_specs: bool) -> dict[str, Any
 
 
 def _shown(req: Request, flavor: Flavor) -> dict[str, Any]:
-    return flavor_view(req, flavor, req.version >= EXTRA_SPECS_VERSION and req.may(EXTRA_SPECS_RULE))
+    return flavor_view(req, flavor, _shows_specs(req))
+
+
+def _shows_specs(req: Request) -> bool:
+    return behaviours.FLAVORS_SHOW_EXTRA_SPECS.at(req.version) and req.may(EXTRA_SPECS_RULE)
 
 
 def _brief(req: Request, flavor: Flavor) -> dict[str, Any]:
@@ -117,7 +121,7 @@ def _wanted(req: Request) -> list[Flavor]:
         is_public=_is_public(req.one("is_public")) if req.ctx.is_admin else True,
         min_ram_mib=_whole(req, "minRam"),
         min_disk_gib=_whole(req, "minDisk"),
-        name=req.one("name") if req.at_least(2, 102) else None,
+        name=req.one("name") if behaviours.FLAVORS_ARE_FOUND_BY_NAME.at(req.version) else None,
         sort_key=req.one("sort_key") or "flavorid",
         descending=req.one("sort_dir") == "desc",
         marker=req.one("marker"),

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from api_cell.edge.route import Schema, Version
+from api_cell.compute.fields import Field, bodies_of, queries_of
+from api_cell.edge.route import Schema
 from api_cell.edge.shapes import (
     BOOLEAN,
     NAME,
@@ -10,10 +11,7 @@ from api_cell.edge.shapes import (
     SPEC_KEY,
     TEXT,
     WHOLE,
-    by_version,
     number,
-    query,
-    query_until_closed,
     strict,
     wrapped,
 )
@@ -33,42 +31,34 @@ FLAVOR_ID: Schema = {
 }
 
 
-def _create(version: Version) -> Schema:
-    flavor = {
-        "name": NAME,
-        "id": FLAVOR_ID,
-        "ram": number(1),
-        "vcpus": number(1),
-        "disk": number(0),
-        "OS-FLV-EXT-DATA:ephemeral": number(0),
-        "swap": number(0),
-        "os-flavor-access:is_public": BOOLEAN,
-    }
-    if version < (2, 102):
-        flavor["rxtx_factor"] = RXTX
-    if version >= (2, 55):
-        flavor["description"] = DESCRIPTION
-    return wrapped("flavor", strict(flavor, "name", "ram", "vcpus", "disk"))
-
-
-CREATE = by_version(_create, (2, 1), (2, 55), (2, 102))
+CREATE = bodies_of(
+    lambda fields: wrapped("flavor", fields),
+    Field("name", NAME, required=True),
+    Field("id", FLAVOR_ID),
+    Field("ram", number(1), required=True),
+    Field("vcpus", number(1), required=True),
+    Field("disk", number(0), required=True),
+    Field("OS-FLV-EXT-DATA:ephemeral", number(0)),
+    Field("swap", number(0)),
+    Field("os-flavor-access:is_public", BOOLEAN),
+    Field("rxtx_factor", RXTX, until=(2, 101)),
+    Field("description", DESCRIPTION, since=(2, 55)),
+)
 UPDATE = wrapped("flavor", strict({"description": DESCRIPTION}, "description"))
 SORT_KEYS = ["created_at", "description", "disabled", "ephemeral_gb", "flavorid", "id", "is_public", "memory_mb",
              "name", "root_gb", "rxtx_factor", "swap", "updated_at", "vcpu_weight", "vcpus"]  # fmt: skip
-_LISTED: dict[str, Schema] = {
-    "limit": WHOLE,
-    "marker": TEXT,
-    "is_public": TEXT,
-    "minRam": TEXT,
-    "minDisk": TEXT,
-    "sort_key": {"type": "string", "enum": SORT_KEYS},
-    "sort_dir": {"type": "string", "enum": ["asc", "desc"]},
-}
-_NAMED: dict[str, Schema] = {
-    "name": TEXT,
-    "sort_key": {"type": "string", "enum": [key for key in SORT_KEYS if key != "rxtx_factor"]},
-}
-LIST = (*query_until_closed(_LISTED), ((2, 102), query(_LISTED | _NAMED, closed=True)))
+LIST = queries_of(
+    Field("limit", WHOLE),
+    Field("marker", TEXT),
+    Field("is_public", TEXT),
+    Field("minRam", TEXT),
+    Field("minDisk", TEXT),
+    Field("sort_key", {"type": "string", "enum": SORT_KEYS}, until=(2, 101)),
+    Field("sort_key", {"type": "string", "enum": [key for key in SORT_KEYS if key != "rxtx_factor"]}, since=(2, 102)),
+    Field("sort_dir", {"type": "string", "enum": ["asc", "desc"]}),
+    Field("name", TEXT, since=(2, 102)),
+    closed=(2, 75),
+)
 ADD_ACCESS = wrapped("addTenantAccess", strict({"tenant": SHORT_TEXT}, "tenant"))
 REMOVE_ACCESS = wrapped("removeTenantAccess", strict({"tenant": SHORT_TEXT}, "tenant"))
 SPECS: Schema = {

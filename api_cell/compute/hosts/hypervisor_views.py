@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from api_cell.compute import behaviours
 from api_cell.compute.fields import Field, Read, View
 from api_cell.compute.hosts.services import is_up
 from api_cell.edge.route import Request
@@ -19,7 +20,7 @@ def brief(req: Request, node: ComputeNode, service: Service | None, servers: Ser
         "state": "up" if service is not None and is_up(req, service) else "down",
         "status": "enabled" if service is not None and not service.disabled else "disabled",
     }
-    if servers is not None and (servers or req.at_least(2, 75)):
+    if servers is not None and (servers or behaviours.HYPERVISORS_SHOW_NO_SERVERS.at(req.version)):
         view["servers"] = servers
     return view
 

@@ -13,6 +13,7 @@ from sqlalchemy import Connection, select
 
 from api_cell import cell_queries
 from api_cell.cell_queries import CellAnswers
+from api_cell.compute import behaviours
 from api_cell.compute.hosts.hypervisor_views import Servers, brief, full, sizes
 from api_cell.compute.hosts.services import is_up
 from api_cell.edge import missing_cells as missing
@@ -92,7 +93,7 @@ def statistics(req: Request) -> Response:
 
 
 def _list(req: Request, path: str, view: View) -> Response:
-    paged = req.at_least(2, 33)
+    paged = behaviours.HYPERVISORS_IN_PAGES.at(req.version)
     pattern = req.one("hypervisor_hostname_pattern")
     if pattern is not None and ("limit" in req.query or "marker" in req.query):
         raise Invalid(
@@ -107,7 +108,7 @@ def _list(req: Request, path: str, view: View) -> Response:
         _demand_some(answers, pattern)
     body: dict[str, Any] = {"hypervisors": [view(req, f.node, f.service, f.servers) for f in found]}
     if found and len(found) == most and pattern is None:
-        body["hypervisors_links"] = next_link(req, path, _id(req, found[-1].node))
+        body["hypervisors_links"] = next_link(req, path, str(body["hypervisors"][-1]["id"]))
     return Response(200, body, missing.header(req, answers.down))
 
 
@@ -118,9 +119,6 @@ def _marker(req: Request) -> tuple[int, int] | None:
     if marker is None:
         return None
     nothing = NotFound(reason=f"marker [{marker}] not found")
-    if not req.at_least(2, 53) and (not marker.isdecimal() or len(marker) > 9):
-        raise Invalid(reason=str(nothing))
-
     try:
         cell_id, found = cell_queries.only_one(_named(req, marker), nothing)
     except NotFound:
@@ -131,17 +129,18 @@ def _marker(req: Request) -> tuple[int, int] | None:
 def _one(req: Request, *, with_servers: bool) -> _Found:
     node_id = req.params["id"]
     nothing = NotFound(reason=f"Hypervisor with ID '{node_id}' could not be found.")
-    if not req.at_least(2, 53) and (not node_id.isdecimal() or len(node_id) > 9):
-        raise nothing
     return cell_queries.only_one(_named(req, node_id, with_servers=with_servers), nothing)[1]
 
 
 def _named(req: Request, node_id: str, *, with_servers: bool = False) -> CellAnswers[_Found]:
     """The node with this uuid, or (up to 2.52) those with this number."""
+    by_uuid = behaviours.HYPERVISORS_BY_UUID.at(req.version)
+    if not by_uuid and (not node_id.isdecimal() or len(node_id) > 9):
+        return CellAnswers([], [])
 
     def question(tx: Connection) -> list[_Found]:
         try:
-            node = compute_nodes.by_uuid(tx, node_id) if req.at_least(2, 53) else compute_nodes.by_id(tx, int(node_id))
+            node = compute_nodes.by_uuid(tx, node_id) if by_uuid else compute_nodes.by_id(tx, int(node_id))
         except ComputeHostNotFound:
             return []
         return _with(tx, [node], with_servers)
@@ -217,8 +216,4 @@ def _servers(tx: Connection, nodes: list[ComputeNode]) -> dict[tuple[str, str], 
 
 
 def _with_servers(req: Request) -> bool:
-    return req.at_least(2, 53) and is_true(req.one("with_servers", "false"))
-
-
-def _id(req: Request, node: ComputeNode) -> str:
-    return node.report.uuid if req.at_least(2, 53) else str(node.id)
+    return behaviours.HYPERVISORS_WITH_SERVERS.at(req.version) and is_true(req.one("with_servers", "false"))

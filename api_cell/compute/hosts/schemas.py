@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from api_cell.edge.route import ByVersion, Schema, Version
+from api_cell.compute.fields import Field, bodies_of
+from api_cell.edge.route import ByVersion, Schema
 from api_cell.edge.shapes import (
     BOOLEAN,
     HOST,
@@ -13,7 +14,6 @@ from api_cell.edge.shapes import (
     SPEC_KEY,
     TEXT,
     WHOLE,
-    by_version,
     query,
     query_until_closed,
     strict,
@@ -23,17 +23,18 @@ from api_cell.edge.shapes import (
 LIST_SERVICES = query_until_closed({"host": TEXT, "binary": TEXT})
 
 
-def _update_service(version: Version) -> Schema:
-    if version >= (2, 53):
-        status = {"type": "string", "enum": ["enabled", "disabled"]}
-        return strict({"status": status, "disabled_reason": SHORT_TEXT, "forced_down": BOOLEAN})
-    body = {"host": HOST, "binary": SHORT_TEXT, "disabled_reason": SHORT_TEXT}
-    if version >= (2, 11):
-        body["forced_down"] = BOOLEAN
-    return strict(body, "host", "binary")
-
-
-UPDATE_SERVICE = by_version(_update_service, (2, 1), (2, 11), (2, 53))
+UPDATE_SERVICE_BY_VERB = bodies_of(
+    lambda fields: fields,
+    Field("host", HOST, required=True),
+    Field("binary", SHORT_TEXT, required=True),
+    Field("disabled_reason", SHORT_TEXT),
+    Field("forced_down", BOOLEAN, since=(2, 11)),
+)
+UPDATE_SERVICE = strict({
+    "status": {"type": "string", "enum": ["enabled", "disabled"]},
+    "disabled_reason": SHORT_TEXT,
+    "forced_down": BOOLEAN,
+})  # fmt: skip
 
 _OPEN = query({}, closed=False)
 _WITH_SERVERS = {"with_servers": BOOLEAN}

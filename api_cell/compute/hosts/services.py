@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
+from sqlalchemy import Connection
+
 from api_cell import cell_queries
-from api_cell.compute.fields import Field, View
+from api_cell.cell_queries import CellAnswers
+from api_cell.compute import behaviours
+from api_cell.compute.fields import Field, View, values_at
 from api_cell.edge import missing_cells as missing
 from api_cell.edge.formats import FORMATS
-from api_cell.edge.route import Request, Response
+from api_cell.edge.route import Handler, Request, Response
 from api_cell.edge.shapes import is_true
 from api_cell.hosts import change
 from api_cell.timestamps import with_fraction
 from cell_service.db import services as rows
 from cell_service.errors import HostMappingNotFound, Invalid, NotFound, ServiceNotFound
 from cell_service.model.host import Service
-
-UNKNOWN_VERSION = (2, 69)
 
 
 def index(req: Request) -> Response:
@@ -25,21 +28,21 @@ def index(req: Request) -> Response:
     answers = cell_queries.query_services(req.cloud, req.ctx, lambda tx: rows.list_all(tx, host=host, binary=binary))
     zones = cell_queries.zones(req.cloud)
     views = [_view(req, service, zones) for _, service in answers.found]
-    if req.version >= UNKNOWN_VERSION and binary in (None, rows.COMPUTE):
+    if behaviours.DOWN_CELLS_ARE_SHOWN.at(req.version) and binary in (None, rows.COMPUTE):
         unknown = [name for name in cell_queries.hosts_of(req.cloud, answers.down) if host in (None, name)]
         views += [{"binary": rows.COMPUTE, "host": name, "status": "UNKNOWN"} for name in unknown]
     return Response(200, {"services": views}, missing.header(req, answers.down))
 
 
-def update(req: Request) -> Response:
-    """200 {"service": {...}}. From 2.53 on by uuid; before, the path names what is done."""
-    return _update_by_uuid(req) if req.at_least(2, 53) else _update_by_verb(req)
-
-
 def delete(req: Request) -> Response:
     """204; 409 while instances live on the host."""
-    cell_id, service = _find(req, req.params["id"])
-    change.remove_service(req.cloud, req.ctx, cell_id, service)
+    change.remove_service(req.cloud, req.ctx, *_by_uuid(req))
+    return Response(204)
+
+
+def delete_by_number(req: Request) -> Response:
+    """204, up to 2.52; 409 while instances live on the host; 400 for a number that several cells know."""
+    change.remove_service(req.cloud, req.ctx, *_by_number(req))
     return Response(204)
 
 
@@ -55,14 +58,15 @@ def is_up(req: Request, service: Service) -> bool:
     return service.is_up(req.cloud.clock.now(), req.services.settings.defaults.service_down_time)
 
 
-def _update_by_uuid(req: Request) -> Response:
+def update(req: Request) -> Response:
+    """200 {"service": {...}}"""
     body = req.body
     status, reason, forced = body.get("status"), body.get("disabled_reason"), body.get("forced_down")
     if reason is not None and status != "disabled":
         raise Invalid(reason="Specifying disabled_reason requires that status is 'disabled'.")
     if status is None and forced is None:
         raise Invalid(reason="No updates were requested. Fields 'status' or 'forced_down' should be specified.")
-    cell_id, service = _find(req, req.params["id"])
+    cell_id, service = _by_uuid(req)
     if service.binary != rows.COMPUTE:
         raise Invalid(
             reason=f"Updating a {service.binary} service is not supported. Only nova-compute services can be updated."
@@ -79,53 +83,88 @@ def _update_by_uuid(req: Request) -> Response:
     return Response(200, {"service": _view(req, changed, cell_queries.zones(req.cloud))})
 
 
-def _update_by_verb(req: Request) -> Response:
-    verb, body = req.params["id"], req.body
-    if verb not in ("enable", "disable", "disable-log-reason", "force-down"):
+def update_by_verb(req: Request) -> Response:
+    """200 {"service": {...}}, up to 2.52: the path names what is done to the service of a host."""
+    act = values_at(_VERBS, req.version).get(req.params["id"])
+    if act is None:
         raise NotFound(reason="Unknown action")
-    if verb == "force-down":
-        if not req.at_least(2, 11):
-            raise NotFound(reason="Unknown action")
-        if "forced_down" not in body:
-            raise Invalid(reason="Missing forced_down field")
-    if verb == "disable-log-reason" and "disabled_reason" not in body:
+    return act(req)
+
+
+def _enable(req: Request) -> Response:
+    cell_id, service = _by_host(req)
+    change.change_service(req.cloud, req.ctx, cell_id, service, disabled=False, disabled_reason=None)
+    return _changed(service, status="enabled")
+
+
+def _disable(req: Request) -> Response:
+    cell_id, service = _by_host(req)
+    change.change_service(req.cloud, req.ctx, cell_id, service, disabled=True, disabled_reason=None)
+    return _changed(service, status="disabled")
+
+
+def _disable_with_reason(req: Request) -> Response:
+    if "disabled_reason" not in req.body:
         raise Invalid(reason="Missing disabled reason field")
-    cell_id, service = _by_host(req, body["host"], body["binary"])
-    view: dict[str, Any] = {"host": service.host, "binary": service.binary}
-    if verb == "force-down":
-        forced = is_true(body["forced_down"])
-        change.change_service(req.cloud, req.ctx, cell_id, service, forced_down=forced)
-        return Response(200, {"service": view | {"forced_down": forced}})
-    disabled = verb != "enable"
-    reason = body["disabled_reason"] if verb == "disable-log-reason" else None
-    change.change_service(req.cloud, req.ctx, cell_id, service, disabled=disabled, disabled_reason=reason)
-    view["status"] = "disabled" if disabled else "enabled"
-    if reason is not None:
-        view["disabled_reason"] = reason
-    return Response(200, {"service": view})
+    cell_id, service = _by_host(req)
+    reason = req.body["disabled_reason"]
+    change.change_service(req.cloud, req.ctx, cell_id, service, disabled=True, disabled_reason=reason)
+    return _changed(service, status="disabled", disabled_reason=reason)
 
 
-def _find(req: Request, service_id: str) -> tuple[int, Service]:
-    """The service by uuid (from 2.53 on) or number. Raises Invalid, ServiceNotFound, CellUnavailable."""
-    if req.at_least(2, 53):
-        if not FORMATS["uuid"](service_id):
-            raise Invalid(reason=f"Invalid uuid {service_id}")
-    elif not service_id.isdecimal() or len(service_id) > 9:
-        raise Invalid(reason=f"Invalid service id {service_id}")
+def _force_down(req: Request) -> Response:
+    if "forced_down" not in req.body:
+        raise Invalid(reason="Missing forced_down field")
+    cell_id, service = _by_host(req)
+    forced = is_true(req.body["forced_down"])
+    change.change_service(req.cloud, req.ctx, cell_id, service, forced_down=forced)
+    return _changed(service, forced_down=forced)
 
-    def question(tx: Any) -> list[Service]:
+
+_VERBS: tuple[Field[Handler], ...] = (
+    Field("enable", _enable),
+    Field("disable", _disable),
+    Field("disable-log-reason", _disable_with_reason),
+    Field("force-down", _force_down, since=(2, 11)),
+)
+
+
+def _changed(service: Service, **changes: str | bool) -> Response:
+    return Response(200, {"service": {"host": service.host, "binary": service.binary, **changes}})
+
+
+def _by_uuid(req: Request) -> tuple[int, Service]:
+    """The service of the path. Raises Invalid, ServiceNotFound, CellUnavailable."""
+    uuid = req.params["id"]
+    if not FORMATS["uuid"](uuid):
+        raise Invalid(reason=f"Invalid uuid {uuid}")
+    return cell_queries.only_one(_matching(req, lambda tx: rows.by_uuid(tx, uuid)), ServiceNotFound(service_id=uuid))
+
+
+def _by_number(req: Request) -> tuple[int, Service]:
+    """The service of the path, which must be the only one of that number. Raises as `_by_uuid`."""
+    number = req.params["id"]
+    if not number.isdecimal() or len(number) > 9:
+        raise Invalid(reason=f"Invalid service id {number}")
+    answers = _matching(req, lambda tx: rows.by_id(tx, int(number)))
+    if len(answers.found) > 1:
+        raise Invalid(reason=f"More than one possible service found for id {number}. Use its uuid from 2.53 on.")
+    return cell_queries.only_one(answers, ServiceNotFound(service_id=number))
+
+
+def _matching(req: Request, read: Callable[[Connection], Service]) -> CellAnswers[Service]:
+    def question(tx: Connection) -> list[Service]:
         try:
-            return [rows.by_uuid(tx, service_id) if req.at_least(2, 53) else rows.by_id(tx, int(service_id))]
+            return [read(tx)]
         except ServiceNotFound:
             return []
 
-    answers = cell_queries.query_services(req.cloud, req.ctx, question)
-    if len(answers.found) > 1:
-        raise Invalid(reason=f"More than one possible service found for id {service_id}. Use its uuid from 2.53 on.")
-    return cell_queries.only_one(answers, ServiceNotFound(service_id=service_id))
+    return cell_queries.query_services(req.cloud, req.ctx, question)
 
 
-def _by_host(req: Request, host: str, binary: str) -> tuple[int, Service]:
+def _by_host(req: Request) -> tuple[int, Service]:
+    """The service that the body names. Raises HostMappingNotFound, ServiceNotFound, CellUnavailable."""
+    host, binary = req.body["host"], req.body["binary"]
     nothing = HostMappingNotFound(host=host) if binary == rows.COMPUTE else ServiceNotFound(service_id=binary)
     answers = cell_queries.query_services(req.cloud, req.ctx, lambda tx: rows.list_all(tx, host=host, binary=binary))
     return cell_queries.only_one(answers, nothing)

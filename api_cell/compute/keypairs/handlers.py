@@ -7,7 +7,8 @@ from typing import Any
 from sqlalchemy import Connection
 
 from api_cell import quota_check
-from api_cell.compute.fields import Field, View
+from api_cell.compute import behaviours
+from api_cell.compute.fields import Field, View, value_at
 from api_cell.compute.keypairs import keys
 from api_cell.edge.links import next_link, page_size
 from api_cell.edge.route import Request, Response
@@ -23,7 +24,7 @@ _ANY_PROJECT = ""
 def index(req: Request) -> Response:
     """200 {"keypairs": [{"keypair": {...}}, ...]}, by name; in pages from 2.35 on."""
     user_id = _user(req, "index")
-    paged = req.at_least(2, 35)
+    paged = behaviours.KEYS_IN_PAGES.at(req.version)
     most = page_size(req, req.services.settings.api.max_limit) if paged else None
     with req.cloud.db.connect() as tx:
         pairs = rows.page(tx, user_id, req.one("marker") if paged else None, most)
@@ -68,7 +69,7 @@ def create(req: Request) -> Response:
     view = _VIEW.at(req.version, pair) | {"user_id": user_id}
     if key.private_key is not None:
         view["private_key"] = key.private_key
-    return Response(201 if req.at_least(2, 2) else 200, {"keypair": view})
+    return Response(value_at(_CREATED, req.version), {"keypair": view})
 
 
 def delete(req: Request) -> Response:
@@ -80,18 +81,20 @@ def delete(req: Request) -> Response:
         quotas.release(tx, _ANY_PROJECT, user_id, {"key_pairs": 1})
 
     req.cloud.db.run(work)
-    return Response(204 if req.at_least(2, 2) else 202)
+    return Response(value_at(_DELETED, req.version))
 
 
 def _user(req: Request, verb: str, named: str | None = None) -> str:
     """The user whose keys are meant: from 2.10 on an administrator may act for another. Raises PolicyForbidden."""
     user_id = req.ctx.user_id
-    if req.at_least(2, 10):
+    if behaviours.KEYS_OF_OTHER_USERS.at(req.version):
         user_id = named or req.one("user_id") or user_id
     req.demand(f"os_compute_api:os-keypairs:{verb}", {"user_id": user_id})
     return user_id
 
 
+_CREATED = (((2, 1), 200), ((2, 2), 201))
+_DELETED = (((2, 1), 202), ((2, 2), 204))
 _VIEW: View[KeyPair] = View(
     Field("name", lambda pair: pair.name),
     Field("public_key", lambda pair: pair.public_key),

@@ -7,10 +7,12 @@ from datetime import datetime
 from itertools import islice
 from typing import Any
 
+from api_cell.compute import behaviours
+from api_cell.compute.fields import Field, queries_of
 from api_cell.edge import missing_cells as missing
 from api_cell.edge.links import next_link, page_size
-from api_cell.edge.route import ByVersion, Request, Response, Schema
-from api_cell.edge.shapes import TEXT, WHOLE, by_version, query
+from api_cell.edge.route import Request, Response
+from api_cell.edge.shapes import TEXT, WHOLE
 from api_cell.lists.merge import MOST_ROWS, Merge, RowSource
 from api_cell.lists.owned_rows import Copy, owned
 from api_cell.lists.rows_in_transit import read_whole
@@ -23,16 +25,10 @@ from mapping_db import instance_mappings
 from mapping_db.cells.registry import Cell
 
 PATH = "/os-simple-tenant-usage"
-
-
-def _query(version: tuple[int, int], *names: str) -> Schema:
-    known = dict.fromkeys(("start", "end", *names), TEXT)
-    paging = {"limit": WHOLE, "marker": TEXT} if version >= (2, 40) else {}
-    return query({**known, **paging}, closed=version >= (2, 75))
-
-
-LIST_QUERY: ByVersion = by_version(lambda version: _query(version, "detailed"), (2, 1), (2, 40), (2, 75))
-SHOW_QUERY: ByVersion = by_version(_query, (2, 1), (2, 40), (2, 75))
+_PERIOD = (Field("start", TEXT), Field("end", TEXT))
+_PAGE = (Field("limit", WHOLE, since=(2, 40)), Field("marker", TEXT, since=(2, 40)))
+LIST_QUERY = queries_of(*_PERIOD, Field("detailed", TEXT), *_PAGE, closed=(2, 75))
+SHOW_QUERY = queries_of(*_PERIOD, *_PAGE, closed=(2, 75))
 
 
 def index(req: Request) -> Response:
@@ -169,7 +165,7 @@ def _kind(req: Request, report: _Report, project_id: str | None) -> RowSource[Co
 def _marker(req: Request, project_id: str | None) -> tuple[str, str] | None:
     """The marker's place in the order, which its mapping knows. Raises Invalid."""
     marker = req.one("marker")
-    if marker is None or not req.at_least(2, 40):
+    if marker is None or not behaviours.USAGE_IN_PAGES.at(req.version):
         return None
     with req.cloud.db.connect() as tx:
         mapping = instance_mappings.get_many(tx, [marker]).get(marker)
@@ -187,7 +183,8 @@ def _concerned(req: Request, project_id: str | None) -> list[int]:
 
 def _limit(req: Request) -> int | None:
     """Before paging came the answer was whole."""
-    return page_size(req, req.services.settings.api.max_limit) if req.at_least(2, 40) else None
+    paged = behaviours.USAGE_IN_PAGES.at(req.version)
+    return page_size(req, req.services.settings.api.max_limit) if paged else None
 
 
 def _period(req: Request) -> tuple[datetime, datetime]:

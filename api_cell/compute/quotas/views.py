@@ -6,31 +6,32 @@ from collections.abc import Mapping
 from typing import Any
 
 from api_cell.compute.fields import Field, values_at
+from api_cell.compute.history import NEWEST, OLDEST
 from api_cell.edge.route import Version
 
 UNLIMITED = -1
 
 
-def _named(names: str, **versions: Version) -> tuple[Field[None], ...]:
-    return tuple(Field(name, None, **versions) for name in names.split())
+def _named(names: str, *, since: Version = OLDEST, until: Version = NEWEST) -> tuple[Field[None], ...]:
+    return tuple(Field(name, None, since, until) for name in names.split())
 
 
 _ALWAYS = _named("instances cores ram metadata_items key_pairs")
 _NETWORK = "fixed_ips floating_ips security_groups security_group_rules"
 _GROUPS = "server_groups server_group_members"
 _INJECTION = _named("injected_files injected_file_content_bytes injected_file_path_bytes", until=(2, 56))
-_IN_SETS = (*_ALWAYS, *_named(_GROUPS), *_named(_NETWORK, until=(2, 35)), *_INJECTION)
-_IN_CLASSES = (*_ALWAYS, *_named(_GROUPS, since=(2, 50)), *_named(_NETWORK, until=(2, 49)), *_INJECTION)
+IN_SETS = (*_ALWAYS, *_named(_GROUPS), *_named(_NETWORK, until=(2, 35)), *_INJECTION)
+IN_CLASSES = (*_ALWAYS, *_named(_GROUPS, since=(2, 50)), *_named(_NETWORK, until=(2, 49)), *_INJECTION)
 
 
 def shown_in_sets(version: Version) -> tuple[str, ...]:
     """The names in a quota set, and in a body that changes one."""
-    return tuple(values_at(_IN_SETS, version))
+    return tuple(values_at(IN_SETS, version))
 
 
 def shown_in_classes(version: Version) -> tuple[str, ...]:
     """The names in a quota class set."""
-    return tuple(values_at(_IN_CLASSES, version))
+    return tuple(values_at(IN_CLASSES, version))
 
 
 def limits_view(limits: Mapping[str, int], names: tuple[str, ...]) -> dict[str, Any]:

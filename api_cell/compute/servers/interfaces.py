@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from api_cell.compute.fields import Field, View, schemas_of
+from api_cell.compute.fields import Field, View, bodies_of
 from api_cell.compute.servers.schemas import ADDRESS, TAG
 from api_cell.edge.route import ByVersion, Request, Response, Route
 from api_cell.edge.shapes import UUID, query, strict
@@ -59,8 +59,8 @@ _VIEW: View[PortState] = View(
 
 
 _FIXED_IP = strict({"ip_address": ADDRESS}, "ip_address")
-CREATE = schemas_of(
-    lambda fields: strict({"interfaceAttachment": strict(fields)}),
+CREATE = bodies_of(
+    lambda fields: strict({"interfaceAttachment": fields}),
     Field("net_id", UUID),
     Field("port_id", UUID),
     Field("fixed_ips", {"type": "array", "minItems": 1, "maxItems": 1, "items": _FIXED_IP}),

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from api_cell.compute.fields import Field, schemas_of
+from api_cell.compute.fields import Field, bodies_of
 from api_cell.compute.servers.handlers import document, in_short
 from api_cell.compute.servers.schemas import DESCRIPTION, ITEMS, hostname
 from api_cell.edge.route import Request, Response
-from api_cell.edge.shapes import BOOLEAN, NAME, UUID, strict
+from api_cell.edge.shapes import BOOLEAN, NAME, UUID, strict, wrapped
 from api_cell.servers import rebuild as rebuilding
 from api_cell.servers.rebuild import parse_rebuild_request
 
@@ -38,9 +38,9 @@ _CERTIFICATES = {
     "uniqueItems": True,
     "items": {"type": "string", "minLength": 1},
 }
-REBUILD = schemas_of(
-    lambda fields: strict({"rebuild": strict(fields, "imageRef")}, "rebuild"),
-    Field("imageRef", UUID),
+REBUILD = bodies_of(
+    lambda fields: wrapped("rebuild", fields),
+    Field("imageRef", UUID, required=True),
     Field("name", NAME),
     Field("adminPass", {"type": "string"}),
     Field("metadata", ITEMS),

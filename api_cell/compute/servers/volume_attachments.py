@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from api_cell.compute.fields import Field, Read, View, schemas_of
-from api_cell.edge.route import ByVersion, Request, Response, Route, Schema
-from api_cell.edge.shapes import BOOLEAN, UUID, WHOLE, is_true, query_until_closed, strict, wrapped
+from api_cell.compute.fields import Field, Read, View, bodies_of
+from api_cell.edge.route import Request, Response, Route, Schema
+from api_cell.edge.shapes import BOOLEAN, UUID, WHOLE, is_true, query_until_closed, wrapped
 from api_cell.servers import find
 from api_cell.servers import volumes as attaching
 from api_cell.servers.volumes import AttachRequest, DeviceChange
@@ -18,32 +18,21 @@ TAG: Schema = {"type": "string", "pattern": "^[^,/]*$", "minLength": 1, "maxLeng
 LIST = query_until_closed({"limit": WHOLE, "offset": WHOLE})
 
 
-CREATE = schemas_of(
-    lambda fields: wrapped("volumeAttachment", strict(fields, "volumeId")),
-    Field("volumeId", UUID),
+CREATE = bodies_of(
+    lambda fields: wrapped("volumeAttachment", fields),
+    Field("volumeId", UUID, required=True),
     Field("device", DEVICE),
     Field("tag", TAG, since=(2, 49)),
     Field("delete_on_termination", BOOLEAN, since=(2, 79)),
 )
-UPDATE: ByVersion = (
-    ((2, 1), wrapped("volumeAttachment", strict({"volumeId": UUID}, "volumeId"))),
-    (
-        (2, 85),
-        wrapped(
-            "volumeAttachment",
-            strict(
-                {
-                    "volumeId": UUID,
-                    "device": DEVICE,
-                    "tag": TAG,
-                    "delete_on_termination": BOOLEAN,
-                    "serverId": UUID,
-                    "id": UUID,
-                },
-                "volumeId",
-            ),
-        ),
-    ),
+UPDATE = bodies_of(
+    lambda fields: wrapped("volumeAttachment", fields),
+    Field("volumeId", UUID, required=True),
+    Field("device", DEVICE, since=(2, 85)),
+    Field("tag", TAG, since=(2, 85)),
+    Field("delete_on_termination", BOOLEAN, since=(2, 85)),
+    Field("serverId", UUID, since=(2, 85)),
+    Field("id", UUID, since=(2, 85)),
 )
 
 
