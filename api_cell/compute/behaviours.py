@@ -39,3 +39,28 @@ HYPERVISORS_WITH_SERVERS = Behaviour((2, 53), "A query asks hypervisors for thei
 HYPERVISORS_SHOW_NO_SERVERS = Behaviour((2, 75), "A hypervisor without servers shows an empty list of them.")
 DOWN_CELLS_ARE_SHOWN = Behaviour((2, 69), "What is known of servers and services in cells that are down is shown.")
 USAGE_IN_PAGES = Behaviour((2, 40), "The usage of projects comes in pages.")
+
+# -- servers --------------------------------------------------------------------------------------
+
+HOST_STATUS_IS_SHOWN = Behaviour((2, 16), "Servers show the state of their host to callers that may see it.")
+GROUPS_ARE_SHOWN = Behaviour((2, 71), "A server shows its group.")
+IMAGE_PROPERTIES_ARE_SHOWN = Behaviour((2, 98), "A server shows the properties of its image.")
+CHANGES_ANSWER_ALL = Behaviour((2, 75), "An update and a rebuild answer all that a show does.")
+HISTORY_OF_DELETED_SERVERS = Behaviour((2, 21), "The history of a deleted server can be read.")
+EVENTS_FOR_OWNERS = Behaviour((2, 51), "Owners see the events of actions, though not their traces.")
+ACTIONS_IN_PAGES = Behaviour((2, 58), "The history of a server comes in pages, also since a time.")
+MIGRATIONS_IN_PAGES = Behaviour((2, 59), "Lists of migrations come in pages.")
+
+# -- actions of servers ---------------------------------------------------------------------------
+
+EVACUATIONS_ANSWER_NOTHING = Behaviour((2, 14), "An evacuation answers no password.")
+VOLUMES_OF_SHELVED_SERVERS = Behaviour((2, 20), "Volumes are attached to shelved servers, and detached from them.")
+IMAGE_PROPERTIES_ARE_UNLIMITED = Behaviour((2, 39), "Properties of images count against no quota.")
+IMAGE_ID_IN_BODY = Behaviour((2, 45), "The id of an image made of a server is in the body, and not in a header.")
+MIGRATIONS_NAME_A_HOST = Behaviour((2, 56), "A cold migration can name its host; before, its body means nothing.")
+VOLUMES_FOR_SEVERAL_SERVERS = Behaviour((2, 60), "A volume made for several servers can be attached to several.")
+QUEUED_MIGRATIONS_ARE_ABORTED = Behaviour((2, 65), "A live migration can be aborted before it sends.")
+LOCKS_HAVE_A_REASON = Behaviour((2, 73), "A lock has a reason; before, its body means nothing.")
+UNSHELVING_NAMES_A_PLACE = Behaviour((2, 77), "An unshelved server goes to a place; before, the body means nothing.")
+RESCUE_WITH_ROOT_VOLUME = Behaviour((2, 87), "Servers with their root disk on a volume can be rescued.")
+ATTACHED_AFTER_THE_ANSWER = Behaviour((2, 101), "A volume is attached after the answer, which is empty.")

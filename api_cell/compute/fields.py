@@ -10,7 +10,7 @@ from typing import Any, Generic, TypeVar
 
 from api_cell.compute.history import NEWEST, OLDEST
 from api_cell.edge.route import ByVersion, Schema, Version
-from api_cell.edge.shapes import by_version, query, strict
+from api_cell.edge.shapes import by_version, strict
 
 T = TypeVar("T")
 V = TypeVar("V")
@@ -65,16 +65,30 @@ def bodies_of(make: Callable[[Schema], Schema], *fields: Field[Schema]) -> ByVer
         required = [field.name for field in fields if field.required and field.at(version)]
         return make(strict(values_at(fields, version), *required))
 
-    return by_version(at, *_starts(fields))
+    return by_version(at, *starts(fields))
 
 
-def queries_of(*fields: Field[Schema], closed: Version) -> ByVersion:
-    """Queries with these parameters, which refuse others from the version `closed` on."""
+def queries_of(*fields: Field[Schema], closed: Version, **more: Any) -> ByVersion:
+    """Queries with these parameters, each the schema of its list of values (`many`, `once`).
+
+    Other parameters are refused from the version `closed` on. `more`: further keywords of the schemas.
+    """
 
     def at(version: Version) -> Schema:
-        return query(values_at(fields, version), closed=version >= closed)
+        known = {"type": "object", "properties": values_at(fields, version)}
+        return {**known, **more, "additionalProperties": version < closed}
 
-    return by_version(at, *sorted({*_starts(fields), closed}))
+    return by_version(at, *sorted({*starts(fields), closed}))
+
+
+def many(value: Schema) -> Schema:
+    """A query's parameter that may be repeated."""
+    return {"type": "array", "items": value}
+
+
+def once(value: Schema) -> Schema:
+    """A query's parameter that may not."""
+    return {"type": "array", "items": value, "maxItems": 1}
 
 
 def fields_of(name: str, schemas: ByVersion) -> tuple[Field[Schema], ...]:
@@ -87,7 +101,7 @@ def fields_of(name: str, schemas: ByVersion) -> tuple[Field[Schema], ...]:
     )
 
 
-def _starts(fields: tuple[Field[V], ...]) -> list[Version]:
+def starts(fields: tuple[Field[V], ...]) -> list[Version]:
     """The versions at which the fields are others than before."""
     ends = {after(field.until) for field in fields if field.until != NEWEST}
     return sorted({OLDEST, *(field.since for field in fields), *ends})

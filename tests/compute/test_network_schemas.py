@@ -38,9 +38,8 @@ SAMPLES = {
         {"interfaceAttachment": {"net_id": ID, "fixed_ips": [{"ip_address": "10.0.0.1"}]}},
     ],
     "/os-server-external-events": [
-        {"events": [{"name": name, "server_uuid": ID, "status": "failed", "tag": "t"}]}
-        for _since, names in external_events._SINCE
-        for name in names
+        {"events": [{"name": field.name, "server_uuid": ID, "status": "failed", "tag": "t"}]}
+        for field in external_events.NAMES
     ],
     "/os-floating-ips": [{"pool": "a"}, {}],
     "/os-security-groups/{id}": [{"security_group": {"name": "a", "description": "b"}}],

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from api_cell.compute.fields import Field, bodies_of, queries_of
+from api_cell.compute.fields import Field, bodies_of, many, queries_of
 from api_cell.edge.route import Schema
 from api_cell.edge.shapes import (
     BOOLEAN,
@@ -47,16 +47,22 @@ CREATE = bodies_of(
 UPDATE = wrapped("flavor", strict({"description": DESCRIPTION}, "description"))
 SORT_KEYS = ["created_at", "description", "disabled", "ephemeral_gb", "flavorid", "id", "is_public", "memory_mb",
              "name", "root_gb", "rxtx_factor", "swap", "updated_at", "vcpu_weight", "vcpus"]  # fmt: skip
+
+
+def _one_of(words: list[str]) -> Schema:
+    return {"type": "string", "enum": words}
+
+
 LIST = queries_of(
-    Field("limit", WHOLE),
-    Field("marker", TEXT),
-    Field("is_public", TEXT),
-    Field("minRam", TEXT),
-    Field("minDisk", TEXT),
-    Field("sort_key", {"type": "string", "enum": SORT_KEYS}, until=(2, 101)),
-    Field("sort_key", {"type": "string", "enum": [key for key in SORT_KEYS if key != "rxtx_factor"]}, since=(2, 102)),
-    Field("sort_dir", {"type": "string", "enum": ["asc", "desc"]}),
-    Field("name", TEXT, since=(2, 102)),
+    Field("limit", many(WHOLE)),
+    Field("marker", many(TEXT)),
+    Field("is_public", many(TEXT)),
+    Field("minRam", many(TEXT)),
+    Field("minDisk", many(TEXT)),
+    Field("sort_key", many(_one_of(SORT_KEYS)), until=(2, 101)),
+    Field("sort_key", many(_one_of([key for key in SORT_KEYS if key != "rxtx_factor"])), since=(2, 102)),
+    Field("sort_dir", many(_one_of(["asc", "desc"]))),
+    Field("name", many(TEXT), since=(2, 102)),
     closed=(2, 75),
 )
 ADD_ACCESS = wrapped("addTenantAccess", strict({"tenant": SHORT_TEXT}, "tenant"))

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from api_cell.compute.fields import Field, bodies_of
-from api_cell.edge.route import ByVersion, Schema
+from api_cell.compute.fields import Field, bodies_of, many, once, queries_of
+from api_cell.edge.route import Schema
 from api_cell.edge.shapes import (
     BOOLEAN,
     HOST,
@@ -14,7 +14,6 @@ from api_cell.edge.shapes import (
     SPEC_KEY,
     TEXT,
     WHOLE,
-    query,
     query_until_closed,
     strict,
     wrapped,
@@ -36,21 +35,17 @@ UPDATE_SERVICE = strict({
     "forced_down": BOOLEAN,
 })  # fmt: skip
 
-_OPEN = query({}, closed=False)
-_WITH_SERVERS = {"with_servers": BOOLEAN}
-LIST_HYPERVISORS: ByVersion = (
-    ((2, 1), _OPEN),
-    ((2, 33), query({"limit": WHOLE, "marker": TEXT}, closed=False)),
-    (
-        (2, 53),
-        query(
-            {"limit": WHOLE, "marker": TEXT, "hypervisor_hostname_pattern": HOST, **_WITH_SERVERS},
-            closed=True,
-            once=True,
-        ),
-    ),
+_WITH_SERVERS = Field("with_servers", once(BOOLEAN), since=(2, 53))
+LIST_HYPERVISORS = queries_of(
+    Field("limit", many(WHOLE), since=(2, 33), until=(2, 52)),
+    Field("limit", once(WHOLE), since=(2, 53)),
+    Field("marker", many(TEXT), since=(2, 33), until=(2, 52)),
+    Field("marker", once(TEXT), since=(2, 53)),
+    Field("hypervisor_hostname_pattern", once(HOST), since=(2, 53)),
+    _WITH_SERVERS,
+    closed=(2, 53),
 )
-SHOW_HYPERVISOR: ByVersion = (((2, 1), _OPEN), ((2, 53), query(_WITH_SERVERS, closed=True, once=True)))
+SHOW_HYPERVISOR = queries_of(_WITH_SERVERS, closed=(2, 53))
 
 _ZONE: Schema = {"oneOf": [{"type": "string", "format": "az_name", "minLength": 1, "maxLength": 255}, {"type": "null"}]}
 CREATE_AGGREGATE = wrapped("aggregate", strict({"name": NAME, "availability_zone": _ZONE}, "name"))

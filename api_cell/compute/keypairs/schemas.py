@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from api_cell.compute.fields import Field, bodies_of, queries_of
+from api_cell.compute.fields import Field, bodies_of, many, queries_of
 from api_cell.edge.shapes import NAME, TEXT, WHOLE, wrapped
 
 CREATE = bodies_of(
@@ -14,6 +14,8 @@ CREATE = bodies_of(
     Field("type", {"type": "string", "enum": ["ssh", "x509"]}, since=(2, 2)),
     Field("user_id", TEXT, since=(2, 10)),
 )
-_USER = Field("user_id", TEXT, since=(2, 10))
+_USER = Field("user_id", many(TEXT), since=(2, 10))
 ONE = queries_of(_USER, closed=(2, 75))
-LIST = queries_of(_USER, Field("limit", WHOLE, since=(2, 35)), Field("marker", TEXT, since=(2, 35)), closed=(2, 75))
+LIST = queries_of(
+    _USER, Field("limit", many(WHOLE), since=(2, 35)), Field("marker", many(TEXT), since=(2, 35)), closed=(2, 75)
+)

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 from typing import Any
 
+from api_cell.compute.fields import Field, starts, values_at
 from api_cell.edge.route import Request, Response, Route, Schema, Version
 from api_cell.edge.shapes import UUID, by_version, strict
 from api_cell.servers import events as external
 from cell_service.model import events
 
-_SINCE = (
-    ((2, 1), (events.NETWORK_CHANGED, events.VIF_PLUGGED, events.VIF_UNPLUGGED, events.VIF_DELETED)),
-    ((2, 51), (events.VOLUME_EXTENDED,)),
-    ((2, 76), (events.POWER_UPDATE,)),
-    ((2, 82), (events.ACCELERATOR_BOUND,)),
-    ((2, 93), (events.VOLUME_REIMAGED,)),
+NAMES = (
+    Field(events.NETWORK_CHANGED, None),
+    Field(events.VIF_PLUGGED, None),
+    Field(events.VIF_UNPLUGGED, None),
+    Field(events.VIF_DELETED, None),
+    Field(events.VOLUME_EXTENDED, None, since=(2, 51)),
+    Field(events.POWER_UPDATE, None, since=(2, 76)),
+    Field(events.ACCELERATOR_BOUND, None, since=(2, 82)),
+    Field(events.VOLUME_REIMAGED, None, since=(2, 93)),
 )
 
 
@@ -39,7 +43,7 @@ def create(req: Request) -> Response:
 
 def _body(version: Version) -> Schema:
     fields: dict[str, Any] = {
-        "name": {"type": "string", "enum": [name for since, names in _SINCE if version >= since for name in names]},
+        "name": {"type": "string", "enum": list(values_at(NAMES, version))},
         "server_uuid": UUID,
         "status": {"type": "string", "enum": ["failed", "completed", "in-progress"]},
         "tag": {"type": "string", "maxLength": 255},
@@ -50,5 +54,5 @@ def _body(version: Version) -> Schema:
 
 ROUTES = (
     Route("POST", "/os-server-external-events", create, rule="os_compute_api:os-server-external-events:create",
-          body=by_version(_body, *(since for since, _names in _SINCE))),
+          body=by_version(_body, *starts(NAMES))),
 )  # fmt: skip

@@ -8,7 +8,7 @@ from itertools import islice
 from typing import Any
 
 from api_cell.compute import behaviours
-from api_cell.compute.fields import Field, queries_of
+from api_cell.compute.fields import Field, many, queries_of
 from api_cell.edge import missing_cells as missing
 from api_cell.edge.links import next_link, page_size
 from api_cell.edge.route import Request, Response
@@ -25,9 +25,9 @@ from mapping_db import instance_mappings
 from mapping_db.cells.registry import Cell
 
 PATH = "/os-simple-tenant-usage"
-_PERIOD = (Field("start", TEXT), Field("end", TEXT))
-_PAGE = (Field("limit", WHOLE, since=(2, 40)), Field("marker", TEXT, since=(2, 40)))
-LIST_QUERY = queries_of(*_PERIOD, Field("detailed", TEXT), *_PAGE, closed=(2, 75))
+_PERIOD = (Field("start", many(TEXT)), Field("end", many(TEXT)))
+_PAGE = (Field("limit", many(WHOLE), since=(2, 40)), Field("marker", many(TEXT), since=(2, 40)))
+LIST_QUERY = queries_of(*_PERIOD, Field("detailed", many(TEXT)), *_PAGE, closed=(2, 75))
 SHOW_QUERY = queries_of(*_PERIOD, *_PAGE, closed=(2, 75))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from sqlalchemy import Connection
 
+from api_cell.compute import behaviours
 from api_cell.edge.route import Handler, Request, Response
 from api_cell.servers import act, find, reset
 from api_cell.servers.act import Doing
@@ -47,7 +48,8 @@ def reboot(req: Request) -> Response:
 def lock(req: Request) -> Response:
     """202: only administrators may act on the server now, until it is unlocked."""
     server_id = req.params["id"]
-    reason = (req.body["lock"] or {}).get("locked_reason") if req.at_least(2, 73) else None
+    reasoned = behaviours.LOCKS_HAVE_A_REASON.at(req.version)
+    reason = (req.body["lock"] or {}).get("locked_reason") if reasoned else None
 
     def work(tx: Connection, cell: Cell) -> None:
         instance = find.to_change(req.cloud, req.ctx, tx, cell, server_id)

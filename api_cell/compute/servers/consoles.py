@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Any
-
+from api_cell.compute.fields import Field, View, queries_of, starts, values_at
 from api_cell.edge.route import Handler, Request, Response, Route, Schema, Version
-from api_cell.edge.shapes import by_version, query, strict, wrapped
+from api_cell.edge.shapes import by_version, strict, wrapped
 from api_cell.servers import consoles
 from cell_service.errors import ConsoleTypeHidden, ConsoleTypeUnavailable, Invalid
+from cell_service.model.console import ConsoleToken
 
 LAST_OF_ACTIONS = (2, 5)
-_PROTOCOLS = {"novnc": "vnc", "xvpvnc": "vnc", "spice-html5": "spice", "spice-direct": "spice", "serial": "serial",
-              "rdp-html5": "rdp", "webmks": "mks"}  # fmt: skip
-_SINCE = {"mks": (2, 8), "webmks": (2, 8), "spice-direct": (2, 99)}
+_TYPES = (
+    Field("novnc", "vnc"),
+    Field("xvpvnc", "vnc"),
+    Field("spice-html5", "spice"),
+    Field("spice-direct", "spice", since=(2, 99)),
+    Field("serial", "serial"),
+    Field("rdp-html5", "rdp"),
+    Field("webmks", "mks", since=(2, 8)),
+)
+"""The types of consoles, each with its protocol."""
 _ACTIONS = {
     "os-getVNCConsole": ["novnc", "xvpvnc"],
     "os-getSPICEConsole": ["spice-html5"],
@@ -25,25 +32,21 @@ def create(req: Request) -> Response:
     """200 {"remote_console": {protocol, type, url}}."""
     body = req.body["remote_console"]
     protocol, kind = body["protocol"], body["type"]
-    if _PROTOCOLS[kind] != protocol:
+    if values_at(_TYPES, req.version)[kind] != protocol:
         raise Invalid(reason=f"Invalid console type {kind}")
     url = consoles.open_console(req.cloud, req.services, req.caller, req.params["server_id"], kind)
     return Response(200, {"remote_console": {"protocol": protocol, "type": kind, "url": url}})
 
 
 def show_token(req: Request) -> Response:
-    """200 {"console": …}: where the console is that the token opens. Before 2.31 only for a type that is no more."""
-    token = consoles.of_token(req.cloud, req.ctx, req.params["id"])
-    if not req.at_least(2, 31):
-        raise ConsoleTypeHidden()
-    place = token.place
-    view: dict[str, Any] = {
-        "instance_uuid": token.instance_uuid,
-        "host": place.address,
-        "port": place.port,
-        "internal_access_path": place.internal_access_path,
-    }
-    return Response(200, {"console": view | ({"tls_port": place.tls_port} if req.at_least(2, 99) else {})})
+    """200 {"console": …}: where the console is that the token opens."""
+    return Response(200, {"console": _TOKEN.at(req.version, consoles.of_token(req.cloud, req.ctx, req.params["id"]))})
+
+
+def hide_token(req: Request) -> Response:
+    """401, up to 2.30: only consoles of a type that is no more were looked up."""
+    consoles.of_token(req.cloud, req.ctx, req.params["id"])
+    raise ConsoleTypeHidden()
 
 
 def _opened_by(action: str) -> Handler:
@@ -69,11 +72,20 @@ def _gone(req: Request) -> Response:
 
 
 def _body(version: Version) -> Schema:
-    def known(names: list[str]) -> Schema:
-        return {"type": "string", "enum": [name for name in names if version >= _SINCE.get(name, (2, 1))]}
-
-    protocol, kind = known(["vnc", "spice", "serial", "rdp", "mks"]), known(list(_PROTOCOLS))
+    types = values_at(_TYPES, version)
+    protocol = {"type": "string", "enum": list(dict.fromkeys(types.values()))}
+    kind = {"type": "string", "enum": list(types)}
     return wrapped("remote_console", strict({"protocol": protocol, "type": kind}, "protocol", "type"))
+
+
+_TOKEN: View[ConsoleToken] = View(
+    Field("instance_uuid", lambda token: token.instance_uuid),
+    Field("host", lambda token: token.place.address),
+    Field("port", lambda token: token.place.port),
+    Field("internal_access_path", lambda token: token.place.internal_access_path),
+    Field("tls_port", lambda token: token.place.tls_port, since=(2, 99)),
+)
+_TOKEN_QUERY = queries_of(closed=(2, 99))
 
 
 def _action(name: str) -> Route:
@@ -85,7 +97,9 @@ ROUTES = (
     *(_action(name) for name in _ACTIONS if name != "os-getRDPConsole"),
     Route("POST", "/servers/{id}/action", _gone, action="os-getRDPConsole", max_version=LAST_OF_ACTIONS),
     Route("POST", "/servers/{server_id}/remote-consoles", create, min_version=(2, 6),
-          body=by_version(_body, (2, 6), (2, 8), (2, 99))),
+          body=by_version(_body, *starts(_TYPES))),
+    Route("GET", "/os-console-auth-tokens/{id}", hide_token, rule="os_compute_api:os-console-auth-tokens",
+          query=_TOKEN_QUERY, max_version=(2, 30)),
     Route("GET", "/os-console-auth-tokens/{id}", show_token, rule="os_compute_api:os-console-auth-tokens",
-          query=(((2, 1), query({}, closed=False)), ((2, 99), query({}, closed=True)))),
+          query=_TOKEN_QUERY, min_version=(2, 31)),
 )  # fmt: skip

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from api_cell.compute.fields import value_at
 from api_cell.edge.route import Request, Response
 from api_cell.servers import find
 from cell_service.errors import InstanceInvalidState, InstanceNotReady, NoConsumer, Unavailable
@@ -31,7 +32,7 @@ def show(req: Request) -> Response:
         now = found.cell.compute(instance.host).get_diagnostics(req.ctx, instance.uuid)
     except NoConsumer:
         raise Unavailable(reason=f"Host of instance {instance.uuid} does not answer.") from None
-    return Response(200, structured(now) if req.at_least(2, 48) else flat(now))
+    return Response(200, value_at(_DOCUMENTS, req.version)(now))
 
 
 def structured(now: GuestDiagnostics) -> dict[str, Any]:
@@ -95,6 +96,9 @@ def flat(now: GuestDiagnostics) -> dict[str, Any]:
     made["memory-actual"] = _kib(now.memory_maximum)
     made["memory-rss"] = _kib(now.memory_used)
     return made
+
+
+_DOCUMENTS = (((2, 1), flat), ((2, 48), structured))
 
 
 def _kib(mebibytes: int | None) -> int | None:

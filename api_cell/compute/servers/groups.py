@@ -7,30 +7,31 @@ from uuid import uuid4
 from sqlalchemy import Connection
 
 from api_cell import quota_check
-from api_cell.compute.fields import Field, View
+from api_cell.compute.fields import Field, View, bodies_of
 from api_cell.edge.links import page_size, page_start
-from api_cell.edge.route import ByVersion, Request, Response, Schema, Version
-from api_cell.edge.shapes import NAME, TEXT, WHOLE, by_version, query_until_closed, strict, wrapped
+from api_cell.edge.route import Request, Response, Schema
+from api_cell.edge.shapes import NAME, TEXT, WHOLE, query_until_closed, strict, wrapped
 from cell_service.errors import Invalid, ServerGroupNotFound
 from mapping_db import quotas
 from mapping_db import server_groups as rows
 from mapping_db.server_groups import Group
 
-_POLICIES = ["affinity", "anti-affinity"]
-_SOFT = ["soft-affinity", "soft-anti-affinity"]
+_HARD: Schema = {"type": "string", "enum": ["affinity", "anti-affinity"]}
+_ANY: Schema = {"type": "string", "enum": ["affinity", "anti-affinity", "soft-affinity", "soft-anti-affinity"]}
 
 
-def _create(version: Version) -> Schema:
-    names = _POLICIES + (_SOFT if version >= (2, 15) else [])
-    policy = {"type": "string", "enum": names}
-    if version < (2, 64):
-        policies = {"type": "array", "items": policy, "uniqueItems": True, "minItems": 1, "maxItems": 1}
-        return wrapped("server_group", strict({"name": NAME, "policies": policies}, "name", "policies"))
-    rules = strict({"max_server_per_host": {**WHOLE, "minimum": 1}})
-    return wrapped("server_group", strict({"name": NAME, "policy": policy, "rules": rules}, "name", "policy"))
+def _just_one(policy: Schema) -> Schema:
+    return {"type": "array", "items": policy, "uniqueItems": True, "minItems": 1, "maxItems": 1}
 
 
-CREATE: ByVersion = by_version(_create, (2, 1), (2, 15), (2, 64))
+CREATE = bodies_of(
+    lambda fields: wrapped("server_group", fields),
+    Field("name", NAME, required=True),
+    Field("policies", _just_one(_HARD), until=(2, 14), required=True),
+    Field("policies", _just_one(_ANY), since=(2, 15), until=(2, 63), required=True),
+    Field("policy", _ANY, since=(2, 64), required=True),
+    Field("rules", strict({"max_server_per_host": {**WHOLE, "minimum": 1}}), since=(2, 64)),
+)
 LIST = query_until_closed({"all_projects": TEXT, "limit": WHOLE, "offset": WHOLE})
 
 
@@ -57,7 +58,7 @@ def show(req: Request) -> Response:
 def create(req: Request) -> Response:
     """200 {"server_group": {...}}; 403 over quota."""
     given, now, ctx = req.body["server_group"], req.cloud.clock.now(), req.ctx
-    policy = given["policy"] if req.at_least(2, 64) else given["policies"][0]
+    policy = given["policy"] if "policy" in given else given["policies"][0]
     rules = {name: int(value) for name, value in given.get("rules", {}).items()}
     if rules and policy != "anti-affinity":
         raise Invalid(reason="Only anti-affinity policy supports rules.")

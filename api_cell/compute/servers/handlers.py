@@ -6,6 +6,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 
+from api_cell.compute import behaviours
 from api_cell.compute.servers import views
 from api_cell.edge import missing_cells as missing
 from api_cell.edge.links import next_link
@@ -61,7 +62,7 @@ def show(req: Request) -> Response:
     try:
         found = find.server(req.cloud, req.ctx, server_id)
     except CellUnavailable:
-        if not req.at_least(2, 69):
+        if not behaviours.DOWN_CELLS_ARE_SHOWN.at(req.version):
             raise
         return Response(200, {"server": _unreachable(req, server_id)})
     req.demand("os_compute_api:servers:show", find.target(found.instance))
@@ -86,10 +87,7 @@ def update(req: Request) -> Response:
     if "display_name" in wanted:
         req.cloud.db.run(lambda tx: instance_mappings.rename(tx, server_id, instance.display_name))
     pinning.notify_scheduler(req.cloud, server_id, wanted)
-    shown = document(req, instance, cell)
-    if not req.at_least(2, 75):
-        shown = in_short(shown, instance)
-    return Response(200, {"server": shown})
+    return Response(200, {"server": changed_document(req, instance, cell)})
 
 
 def delete_server(req: Request) -> Response:
@@ -101,7 +99,7 @@ def delete_server(req: Request) -> Response:
 def document(req: Request, instance: Instance, cell: Cell | None) -> dict[str, Any]:
     """One server's document, with what only a single server shows."""
     groups = None
-    if req.at_least(2, 71):
+    if behaviours.GROUPS_ARE_SHOWN.at(req.version):
         groups = _groups_of(req, instance)
     rule, status = _host_status_rule(req), None
     if rule is not None:
@@ -110,8 +108,11 @@ def document(req: Request, instance: Instance, cell: Cell | None) -> dict[str, A
     return views.full(req, instance, host_status=status, groups=groups)
 
 
-def in_short(shown: dict[str, Any], instance: Instance) -> dict[str, Any]:
-    """What an update or a rebuild answered of a server's document before 2.75."""
+def changed_document(req: Request, instance: Instance, cell: Cell | None) -> dict[str, Any]:
+    """What an update or a rebuild answers of a server's document: all, but before 2.75."""
+    shown = document(req, instance, cell)
+    if behaviours.CHANGES_ANSWER_ALL.at(req.version):
+        return shown
     short = {name: value for name, value in shown.items() if name in _SHOWN_BY_UPDATE}
     return short | {"addresses": views.addresses(instance.network_info, details=False)}
 
@@ -176,13 +177,14 @@ class _Rows:
 
 def _brief(req: Request, server: Listed) -> dict[str, Any] | None:
     if isinstance(server, Unreachable):
-        return views.unreachable_brief(req, server.uuid) if req.at_least(2, 69) else None
+        shown = behaviours.DOWN_CELLS_ARE_SHOWN.at(req.version)
+        return views.unreachable_brief(req, server.uuid) if shown else None
     return views.brief(req, server.uuid, server.display_name)
 
 
 def _row(req: Request, server: Listed, rows: _Rows) -> dict[str, Any] | None:
     if isinstance(server, Unreachable):
-        if not req.at_least(2, 69):
+        if not behaviours.DOWN_CELLS_ARE_SHOWN.at(req.version):
             return None
         return views.unreachable_row(req, server.uuid, server.project_id, server.created_at)
     assert isinstance(server, Instance), "a list of names has no rows to show whole"
@@ -195,7 +197,7 @@ _UNKNOWN_ONLY = "os_compute_api:servers:show:host_status:unknown-only"
 
 def _host_status_rule(req: Request) -> str | None:
     """The rule by which the caller may see the states of hosts; None: not at all."""
-    if not req.at_least(2, 16):
+    if not behaviours.HOST_STATUS_IS_SHOWN.at(req.version):
         return None
     return next((rule for rule in (_ALL, _UNKNOWN_ONLY) if req.may(rule)), None)
 

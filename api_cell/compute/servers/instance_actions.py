@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from api_cell.compute import behaviours
 from api_cell.compute.fields import Field, Read, View
 from api_cell.compute.servers.views import host_id
 from api_cell.edge.links import next_link, page_size
@@ -28,14 +29,15 @@ def index(req: Request) -> Response:
     """200 {"instanceActions": […]}, newest first; paged from 2.58 on."""
     found = _found(req)
     req.demand(LIST_RULE, find.target(found.instance))
-    limit = page_size(req, req.services.settings.api.max_limit) if req.at_least(2, 58) else None
+    paged = behaviours.ACTIONS_IN_PAGES.at(req.version)
+    limit = page_size(req, req.services.settings.api.max_limit) if paged else None
     since, before = _moment(req, "changes-since"), _moment(req, "changes-before")
     if since and before and since > before:
         raise Invalid(reason="The value of changes-since must be less than or equal to changes-before.")
     if found.cell is None:
         return Response(200, {"instanceActions": []})
     with found.cell.db.connect(req.ctx.deadline) as tx:
-        marker = req.one("marker") if req.at_least(2, 58) else None
+        marker = req.one("marker") if paged else None
         try:
             listed = actions.list_of(
                 tx, found.instance.uuid, limit=limit, marker=marker, changes_since=since, changes_before=before
@@ -61,18 +63,20 @@ def show(req: Request) -> Response:
         events = actions.events_of(tx, action.id)
     shown = _VIEW.at(req.version, action)
     traced = req.may(EVENTS_RULE, target)
-    if traced or req.at_least(2, 51):
+    if traced or behaviours.EVENTS_FOR_OWNERS.at(req.version):
         shown["events"] = [_event(req, found, each, traced=traced) for each in events]
     return Response(200, {"instanceAction": shown})
 
 
 def _found(req: Request) -> LocatedServer:
-    return find.server(req.cloud, req.ctx, req.params["server_id"], deleted=req.at_least(2, 21))
+    deleted = behaviours.HISTORY_OF_DELETED_SERVERS.at(req.version)
+    return find.server(req.cloud, req.ctx, req.params["server_id"], deleted=deleted)
 
 
 def _moment(req: Request, name: str) -> datetime | None:
     text = req.one(name)
-    return parse_moment(name, text) if text is not None and req.at_least(2, 58) else None
+    known = behaviours.ACTIONS_IN_PAGES.at(req.version)
+    return parse_moment(name, text) if text is not None and known else None
 
 
 _VIEW: View[Action] = View(

@@ -6,11 +6,12 @@ from datetime import datetime
 from itertools import islice
 from typing import Any
 
-from api_cell.compute.fields import Field, View
+from api_cell.compute import behaviours
+from api_cell.compute.fields import Field, View, many, once, queries_of, values_at
 from api_cell.edge import missing_cells as missing
 from api_cell.edge.links import next_link, page_size, resource_links
 from api_cell.edge.route import ByVersion, Request, Response, Schema
-from api_cell.edge.shapes import TRUE_WORDS, by_version, strict
+from api_cell.edge.shapes import TEXT, TRUE_WORDS, WHOLE, strict
 from api_cell.lists.merge import MOST_ROWS, Merge, RowSource
 from api_cell.lists.owned_rows import Copy, owned
 from api_cell.lists.rows_in_transit import read_whole
@@ -33,24 +34,22 @@ _EQUAL = ("status", "source_compute", "migration_type", "instance_uuid", "user_i
 _KEYS = comparable(migration_lists.SORT)
 
 
-def _query(version: tuple[int, int]) -> Schema:
-    text = {"type": "array", "items": {"type": "string"}}
-    time = {"type": "array", "items": {"type": "string", "format": "date-time"}, "maxItems": 1}
-    count = {"type": ["integer", "string"], "pattern": "^[0-9]*$", "minimum": 0, "minLength": 1}
-    known: dict[str, Any] = dict.fromkeys(
-        ("hidden", "host", "instance_uuid", "source_compute", "status", "migration_type"), text
-    )
-    if version >= (2, 59):
-        known |= {"limit": {"type": "array", "items": count, "maxItems": 1}, "marker": {**text, "maxItems": 1}}
-        known["changes-since"] = time
-    if version >= (2, 66):
-        known["changes-before"] = time
-    if version >= (2, 80):
-        known |= {"user_id": text, "project_id": text}
-    return {"type": "object", "properties": known, "additionalProperties": version < (2, 59)}
-
-
-LIST_QUERY: ByVersion = by_version(_query, (2, 1), (2, 59), (2, 66), (2, 80))
+_TIME: Schema = {"type": "string", "format": "date-time"}
+_PARAMETERS = (
+    Field("hidden", many(TEXT)),
+    Field("host", many(TEXT)),
+    Field("instance_uuid", many(TEXT)),
+    Field("source_compute", many(TEXT)),
+    Field("status", many(TEXT)),
+    Field("migration_type", many(TEXT)),
+    Field("limit", once(WHOLE), since=(2, 59)),
+    Field("marker", once(TEXT), since=(2, 59)),
+    Field("changes-since", once(_TIME), since=(2, 59)),
+    Field("changes-before", once(_TIME), since=(2, 66)),
+    Field("user_id", many(TEXT), since=(2, 80)),
+    Field("project_id", many(TEXT), since=(2, 80)),
+)
+LIST_QUERY = queries_of(*_PARAMETERS, closed=(2, 59))
 OF_SERVER_QUERY: ByVersion = (
     ((2, 1), None),
     ((2, 102), {"type": "object", "properties": {}, "additionalProperties": False}),
@@ -60,7 +59,7 @@ OF_SERVER_QUERY: ByVersion = (
 def index(req: Request) -> Response:
     """200 {"migrations": […]} of all cells, newest first; paged from 2.59 on."""
     listing = _listing(req)
-    paged = req.at_least(2, 59)
+    paged = behaviours.MIGRATIONS_IN_PAGES.at(req.version)
     most = page_size(req, req.services.settings.api.max_limit) if paged else None
     if most == 0 or req.one("hidden") in TRUE_WORDS:  # a hidden one is only another cell's copy of one that is shown
         return Response(200, {"migrations": []})
@@ -106,9 +105,8 @@ def show(req: Request) -> Response:
 
 def abort(req: Request) -> Response:
     """202: the live migration is given up, and the server stays where it is."""
-    live_migrations.abort(
-        req.cloud, req.services, req.caller, req.params["server_id"], req.params["id"], queued=req.at_least(2, 65)
-    )
+    queued = behaviours.QUEUED_MIGRATIONS_ARE_ABORTED.at(req.version)
+    live_migrations.abort(req.cloud, req.services, req.caller, req.params["server_id"], req.params["id"], queued=queued)
     return Response(202)
 
 
@@ -127,21 +125,22 @@ FORCE_COMPLETE: Schema = strict({"force_complete": {"type": "null"}}, "force_com
 def _listing(req: Request) -> MigrationListing:
     """Raises Invalid, PolicyForbidden."""
     req.demand("os_compute_api:os-migrations:index")
-    named = [name for name in _EQUAL if req.at_least(2, 80) or name not in ("user_id", "project_id")]
+    named = [name for name in _EQUAL if name in values_at(_PARAMETERS, req.version)]
     equal = {name: tuple(dict.fromkeys(req.query[name])) for name in named if req.query.get(name)}
     if not req.may("os_compute_api:os-migrations:index:all_projects"):
         if set(equal.get("project_id", ())) - {req.ctx.project_id}:
             req.demand("os_compute_api:os-migrations:index:all_projects")
         equal["project_id"] = (req.ctx.project_id,)
-    since, before = _moment(req, "changes-since", (2, 59)), _moment(req, "changes-before", (2, 66))
+    since, before = _moment(req, "changes-since"), _moment(req, "changes-before")
     if since and before and since > before:
         raise Invalid(reason="The value of changes-since must be less than or equal to changes-before.")
     return MigrationListing(tuple(equal.items()), req.one("host"), since, before)
 
 
-def _moment(req: Request, name: str, version: tuple[int, int]) -> datetime | None:
+def _moment(req: Request, name: str) -> datetime | None:
+    """None also for a parameter that the version does not know."""
     text = req.one(name)
-    return parse_moment(name, text) if text is not None and req.at_least(*version) else None
+    return parse_moment(name, text) if text is not None and name in values_at(_PARAMETERS, req.version) else None
 
 
 def _concerned(req: Request, listing: MigrationListing) -> list[int]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from api_cell import quota_check
+from api_cell.compute import behaviours
 from api_cell.edge.route import Request, Response
 from api_cell.edge.shapes import is_true
 from api_cell.servers import act, delete, find
@@ -69,8 +70,8 @@ def revert(req: Request) -> Response:
 
 def migrate(req: Request) -> Response:
     """202: the server will move to another host, off; to the host that is named from 2.56 on."""
-    body = (req.body["migrate"] or {}) if req.at_least(2, 56) else {}
-    host = body.get("host")
+    named = behaviours.MIGRATIONS_NAME_A_HOST.at(req.version)
+    host = (req.body["migrate"] or {}).get("host") if named else None
     found, cell = _found(req, MIGRATE_RULE)
     if host is not None:
         req.demand(f"{MIGRATE_RULE}:host", find.target(found.instance))
@@ -129,7 +130,7 @@ def evacuate(req: Request) -> Response:
         cross_cell=host is not None or _may_cross(req),
     )
     _move(req, instance, cell, kinds.EVACUATION, plan, password=password)
-    if req.at_least(2, 14):
+    if behaviours.EVACUATIONS_ANSWER_NOTHING.at(req.version):
         return Response(200)
     return Response(200, {"adminPass": password} if req.services.settings.api.enable_instance_password else {})
 

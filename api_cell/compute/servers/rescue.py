@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from api_cell.compute import behaviours
 from api_cell.compute.servers.actions import doing
 from api_cell.compute.servers.schemas import action
 from api_cell.edge.route import Request, Response, Route
@@ -24,7 +25,8 @@ _RESCUE = strict(
 def rescue(req: Request) -> Response:
     """200 {"adminPass": …}: the server will run from another disk, with its own alongside."""
     body = req.body["rescue"] or {}
-    request = RescueRequest(body.get("rescue_image_ref"), body.get("adminPass"), volume_backed=req.at_least(2, 87))
+    volume_backed = behaviours.RESCUE_WITH_ROOT_VOLUME.at(req.version)
+    request = RescueRequest(body.get("rescue_image_ref"), body.get("adminPass"), volume_backed=volume_backed)
     password = rescuing.rescue(req.cloud, req.services, req.caller, req.params["id"], request)
     return Response(200, {"adminPass": password} if req.services.settings.api.enable_instance_password else {})
 

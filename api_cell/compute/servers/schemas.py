@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from api_cell.compute.fields import Field, bodies_of, fields_of, many, once, queries_of
 from api_cell.edge.route import ByVersion, Schema
-from api_cell.edge.shapes import BOOLEAN, HOST, NAME, SPEC_KEY, UUID, by_version, strict
+from api_cell.edge.shapes import BOOLEAN, HOST, MAX_INT, NAME, SPEC_KEY, UUID, strict, wrapped
 
 DESCRIPTION: Schema = {"type": ["string", "null"], "format": "printable", "minLength": 0, "maxLength": 255}
 TAG: Schema = {"type": "string", "pattern": "^[^,/]*$", "minLength": 1, "maxLength": 60}
@@ -19,49 +20,79 @@ ITEMS: Schema = {
 TAGS: Schema = {"type": "array", "items": TAG, "maxItems": 50}
 
 
-def _networks(version: tuple[int, int]) -> Schema:
-    tagged = version >= (2, 42) or (2, 32) <= version < (2, 37)
-    entry = strict(
-        {
-            "fixed_ip": ADDRESS,
-            "port": {"type": ["string", "null"], "format": "uuid"},
-            "uuid": UUID if version >= (2, 37) else {"type": "string"},
-            **({"tag": TAG} if tagged else {}),
-        }
-    )
-    listed = {"type": "array", "items": entry}
-    if version < (2, 37):
-        return listed
-    return {"oneOf": [listed, {"type": "string", "enum": ["none", "auto"]}]}
+DISK_CONFIG: Schema = {"type": "string", "enum": ["AUTO", "MANUAL"]}
+IPV4: Schema = {"type": "string", "format": "ipv4"}
+IPV6: Schema = {"type": "string", "format": "ipv6"}
+FILES: Schema = {
+    "type": "array",
+    "items": strict({"path": {"type": "string"}, "contents": {"type": "string", "format": "base64"}}),
+}
+CERTIFICATES: Schema = {
+    "type": ["array", "null"],
+    "minItems": 1,
+    "maxItems": 50,
+    "uniqueItems": True,
+    "items": {"type": "string", "minLength": 1},
+}
+_LABEL: Schema = {
+    "type": "string",
+    "pattern": "^[a-zA-Z0-9]+[a-zA-Z0-9-]*[a-zA-Z0-9]+$",
+    "minLength": 2,
+    "maxLength": 63,
+}
+HOST_NAMES = (
+    Field("hostname", _LABEL, since=(2, 90), until=(2, 93)),
+    Field("hostname", HOST, since=(2, 94)),
+)
 
 
-def _device(version: tuple[int, int], *, second: bool) -> Schema:
-    properties: dict[str, Any] = {
-        "virtual_name": {"type": "string", "maxLength": 255},
-        "volume_id": UUID,
-        "snapshot_id": UUID,
-        "volume_size": {"type": ["integer", "string"], "pattern": "^[0-9]+$", "minimum": 1, "maximum": 2147483647},
-        "device_name": {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[a-zA-Z0-9._/-]*$"},
-        "delete_on_termination": BOOLEAN,
-        "no_device": {},
-        "connection_info": {"type": "string", "maxLength": 16777215},
-    }
-    if second:
-        properties |= {
-            "source_type": {"type": "string", "enum": ["volume", "image", "snapshot", "blank"]},
-            "uuid": {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[a-zA-Z0-9._-]*$"},
-            "image_id": UUID,
-            "destination_type": {"type": "string", "enum": ["local", "volume"]},
-            "guest_format": {"type": "string", "maxLength": 255},
-            "device_type": {"type": "string", "maxLength": 255},
-            "disk_bus": {"type": "string", "maxLength": 255},
-            "boot_index": {"type": ["integer", "string", "null"], "pattern": "^-?[0-9]+$"},
-        }
-        if version >= (2, 42) or version == (2, 32):
-            properties["tag"] = TAG
-        if version >= (2, 67):
-            properties["volume_type"] = {"type": ["string", "null"], "minLength": 0, "maxLength": 255}
-    return strict(properties)
+def _listed(item: Schema) -> Schema:
+    return {"type": "array", "items": item}
+
+
+def _listed_or_word(item: Schema) -> Schema:
+    return {"oneOf": [_listed(item), {"type": "string", "enum": ["none", "auto"]}]}
+
+
+_NETWORK: dict[str, Schema] = {
+    "fixed_ip": ADDRESS,
+    "port": {"type": ["string", "null"], "format": "uuid"},
+    "uuid": {"type": "string"},
+}
+_STRICT_NETWORK = {**_NETWORK, "uuid": UUID}
+_NETWORKS = (
+    Field("networks", _listed(strict(_NETWORK)), until=(2, 31)),
+    Field("networks", _listed(strict({**_NETWORK, "tag": TAG})), since=(2, 32), until=(2, 36)),
+    Field("networks", _listed_or_word(strict(_STRICT_NETWORK)), since=(2, 37), until=(2, 41), required=True),
+    Field("networks", _listed_or_word(strict({**_STRICT_NETWORK, "tag": TAG})), since=(2, 42), required=True),
+)
+
+_DEVICE: tuple[Field[Schema], ...] = (
+    Field("virtual_name", {"type": "string", "maxLength": 255}),
+    Field("volume_id", UUID),
+    Field("snapshot_id", UUID),
+    Field("volume_size", {"type": ["integer", "string"], "pattern": "^[0-9]+$", "minimum": 1, "maximum": MAX_INT}),
+    Field("device_name", {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[a-zA-Z0-9._/-]*$"}),
+    Field("delete_on_termination", BOOLEAN),
+    Field("no_device", {}),
+    Field("connection_info", {"type": "string", "maxLength": 16777215}),
+)
+_DEVICES = bodies_of(_listed, *_DEVICE)
+_DEVICES_V2 = bodies_of(
+    _listed,
+    *_DEVICE,
+    Field("source_type", {"type": "string", "enum": ["volume", "image", "snapshot", "blank"]}),
+    Field("uuid", {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[a-zA-Z0-9._-]*$"}),
+    Field("image_id", UUID),
+    Field("destination_type", {"type": "string", "enum": ["local", "volume"]}),
+    Field("guest_format", {"type": "string", "maxLength": 255}),
+    Field("device_type", {"type": "string", "maxLength": 255}),
+    Field("disk_bus", {"type": "string", "maxLength": 255}),
+    Field("boot_index", {"type": ["integer", "string", "null"], "pattern": "^-?[0-9]+$"}),
+    Field("tag", TAG, since=(2, 32), until=(2, 32)),
+    Field("tag", TAG, since=(2, 42)),
+    Field("volume_type", {"type": ["string", "null"], "minLength": 0, "maxLength": 255}, since=(2, 67)),
+)
 
 
 def _hints() -> Schema:
@@ -82,103 +113,47 @@ def _hints() -> Schema:
     }
 
 
-def hostname(version: tuple[int, int]) -> Schema:
-    """Host names with dots from 2.94 on."""
-    if version >= (2, 94):
-        return HOST
-    return {
-        "type": "string",
-        "pattern": "^[a-zA-Z0-9]+[a-zA-Z0-9-]*[a-zA-Z0-9]+$",
-        "minLength": 2,
-        "maxLength": 63,
-    }
-
-
-def _create(version: tuple[int, int]) -> Schema:
-    server: dict[str, Any] = {
-        "name": NAME,
-        "imageRef": {"oneOf": [UUID, {"type": "string", "maxLength": 0}]},
-        "flavorRef": {"type": ["string", "integer"], "minLength": 1},
-        "adminPass": {"type": "string"},
-        "metadata": ITEMS,
-        "networks": _networks(version),
-        "OS-DCF:diskConfig": {"type": "string", "enum": ["AUTO", "MANUAL"]},
-        "accessIPv4": {"type": "string", "format": "ipv4"},
-        "accessIPv6": {"type": "string", "format": "ipv6"},
-        "availability_zone": NAME,
-        "block_device_mapping": {"type": "array", "items": _device(version, second=False)},
-        "block_device_mapping_v2": {"type": "array", "items": _device(version, second=True)},
-        "config_drive": BOOLEAN,
-        "key_name": NAME,
-        "min_count": COUNT,
-        "max_count": COUNT,
-        "return_reservation_id": BOOLEAN,
-        "security_groups": {"type": "array", "items": strict({"name": NAME})},
-        "user_data": {"type": "string", "format": "base64", "maxLength": 65535},
-    }
-    if version < (2, 57):
-        file = strict({"path": {"type": "string"}, "contents": {"type": "string", "format": "base64"}})
-        server["personality"] = {"type": "array", "items": file}
-    if version >= (2, 19):
-        server["description"] = DESCRIPTION
-    if version >= (2, 52):
-        server["tags"] = TAGS
-    if version >= (2, 63):
-        server["trusted_image_certificates"] = {
-            "type": ["array", "null"],
-            "minItems": 1,
-            "maxItems": 50,
-            "uniqueItems": True,
-            "items": {"type": "string", "minLength": 1},
-        }
-    if version >= (2, 74):
-        server |= {"host": HOST, "hypervisor_hostname": HOST}
-    if version >= (2, 90):
-        server["hostname"] = hostname(version)
-    required = ["name", "flavorRef", *(["networks"] if version >= (2, 37) else [])]
-    body = {
-        "server": strict(server, *required),
-        "os:scheduler_hints": _hints(),
-        "OS-SCH-HNT:scheduler_hints": _hints(),
-    }
-    return strict(body, "server")
-
-
-CREATE = by_version(
-    _create,
-    (2, 1),
-    (2, 19),
-    (2, 32),
-    (2, 33),
-    (2, 37),
-    (2, 42),
-    (2, 52),
-    (2, 57),
-    (2, 63),
-    (2, 67),
-    (2, 74),
-    (2, 90),
-    (2, 94),
+CREATE = bodies_of(
+    lambda fields: strict(
+        {"server": fields, "os:scheduler_hints": _hints(), "OS-SCH-HNT:scheduler_hints": _hints()}, "server"
+    ),
+    Field("name", NAME, required=True),
+    Field("imageRef", {"oneOf": [UUID, {"type": "string", "maxLength": 0}]}),
+    Field("flavorRef", {"type": ["string", "integer"], "minLength": 1}, required=True),
+    Field("adminPass", {"type": "string"}),
+    Field("metadata", ITEMS),
+    *_NETWORKS,
+    Field("OS-DCF:diskConfig", DISK_CONFIG),
+    Field("accessIPv4", IPV4),
+    Field("accessIPv6", IPV6),
+    Field("availability_zone", NAME),
+    *fields_of("block_device_mapping", _DEVICES),
+    *fields_of("block_device_mapping_v2", _DEVICES_V2),
+    Field("config_drive", BOOLEAN),
+    Field("key_name", NAME),
+    Field("min_count", COUNT),
+    Field("max_count", COUNT),
+    Field("return_reservation_id", BOOLEAN),
+    Field("security_groups", {"type": "array", "items": strict({"name": NAME})}),
+    Field("user_data", {"type": "string", "format": "base64", "maxLength": 65535}),
+    Field("personality", FILES, until=(2, 56)),
+    Field("description", DESCRIPTION, since=(2, 19)),
+    Field("tags", TAGS, since=(2, 52)),
+    Field("trusted_image_certificates", CERTIFICATES, since=(2, 63)),
+    Field("host", HOST, since=(2, 74)),
+    Field("hypervisor_hostname", HOST, since=(2, 74)),
+    *HOST_NAMES,
 )
-
-
-def _update(version: tuple[int, int]) -> Schema:
-    server: dict[str, Any] = {
-        "name": NAME,
-        "OS-DCF:diskConfig": {"type": "string", "enum": ["AUTO", "MANUAL"]},
-        "accessIPv4": {"type": "string", "format": "ipv4"},
-        "accessIPv6": {"type": "string", "format": "ipv6"},
-    }
-    if version >= (2, 19):
-        server["description"] = DESCRIPTION
-    if version >= (2, 90):
-        server["hostname"] = hostname(version)
-    if version >= (2, 104):
-        server["pinned_availability_zone"] = {"type": ["string", "null"], "minLength": 1, "maxLength": 255}
-    return strict({"server": strict(server)}, "server")
-
-
-UPDATE = by_version(_update, (2, 1), (2, 19), (2, 90), (2, 94), (2, 104))
+UPDATE = bodies_of(
+    lambda fields: wrapped("server", fields),
+    Field("name", NAME),
+    Field("OS-DCF:diskConfig", DISK_CONFIG),
+    Field("accessIPv4", IPV4),
+    Field("accessIPv6", IPV6),
+    Field("description", DESCRIPTION, since=(2, 19)),
+    *HOST_NAMES,
+    Field("pinned_availability_zone", {"type": ["string", "null"], "minLength": 1, "maxLength": 255}, since=(2, 104)),
+)
 
 
 def action(key: str, value: Schema | None = None) -> Schema:
@@ -212,13 +187,9 @@ SERVER_TAGS = strict({"tags": TAGS}, "tags")
 
 # -- queries: every parameter is the list of its values ----------------------------------------
 
-_STRINGS: Schema = {"type": "array", "items": {"type": "string"}}
-_TIMES: Schema = {"type": "array", "items": {"type": "string", "format": "date-time"}}
-_ONE_TIME: Schema = {**_TIMES, "maxItems": 1}
-_COUNTS: Schema = {
-    "type": "array",
-    "items": {"type": ["integer", "string"], "pattern": "^[0-9]*$", "minimum": 0, "minLength": 1},
-}
+_STRINGS = many({"type": "string"})
+_TIME: Schema = {"type": "string", "format": "date-time"}
+_COUNTS = many({"type": ["integer", "string"], "pattern": "^[0-9]*$", "minimum": 0, "minLength": 1})
 
 SORT_KEYS = (
     "access_ip_v4", "access_ip_v6", "auto_disk_config", "availability_zone", "config_drive", "created_at",
@@ -242,39 +213,31 @@ FILTERS = (
 )  # fmt: skip
 
 
-def _list_query(version: tuple[int, int]) -> Schema:
-    keys = (*SORT_KEYS, "locked") if version >= (2, 73) else SORT_KEYS
-    if version < (2, 75):
-        keys = (*keys, *_IGNORED_SORT_KEYS)
-    properties: dict[str, Any] = {
-        **dict.fromkeys(FILTERS, _STRINGS),
-        "limit": _COUNTS,
-        "changes-since": _ONE_TIME if version >= (2, 66) else _TIMES,
-        "sort_key": {"type": "array", "items": {"type": "string", "enum": sorted(set(keys))}},
-    }
-    if version >= (2, 26):
-        properties |= dict.fromkeys(("tags", "tags-any", "not-tags", "not-tags-any"), _STRINGS)
-    if version >= (2, 66):
-        properties["changes-before"] = _ONE_TIME
-    if version >= (2, 73):
-        properties["locked"] = _STRINGS
-    return {
-        "type": "object",
-        "properties": properties,
-        "patternProperties": {"^_": _STRINGS},
-        "additionalProperties": version < (2, 75),
-    }
+def _one_of(*keys: str) -> Schema:
+    return many({"type": "string", "enum": sorted(set(keys))})
 
 
-LIST_QUERY = by_version(_list_query, (2, 1), (2, 26), (2, 66), (2, 73), (2, 75))
+LIST_QUERY = queries_of(
+    *(Field(name, _STRINGS) for name in FILTERS),
+    Field("limit", _COUNTS),
+    Field("changes-since", many(_TIME), until=(2, 65)),
+    Field("changes-since", once(_TIME), since=(2, 66)),
+    Field("sort_key", _one_of(*SORT_KEYS, *_IGNORED_SORT_KEYS), until=(2, 74)),
+    Field("sort_key", _one_of(*SORT_KEYS, "locked"), since=(2, 75)),
+    *(Field(name, _STRINGS, since=(2, 26)) for name in ("tags", "tags-any", "not-tags", "not-tags-any")),
+    Field("changes-before", once(_TIME), since=(2, 66)),
+    Field("locked", _STRINGS, since=(2, 73)),
+    closed=(2, 75),
+    patternProperties={"^_": _STRINGS},
+)
 
 _PAGED: dict[str, Any] = {
     "limit": {**_COUNTS, "maxItems": 1},
     "marker": {**_STRINGS, "maxItems": 1},
-    "changes-since": _ONE_TIME,
+    "changes-since": once(_TIME),
 }
 ACTIONS_QUERY: ByVersion = (
     ((2, 1), None),
     ((2, 58), strict(_PAGED)),
-    ((2, 66), strict({**_PAGED, "changes-before": _ONE_TIME})),
+    ((2, 66), strict({**_PAGED, "changes-before": once(_TIME)})),
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from api_cell.compute import behaviours
 from api_cell.edge.route import ByVersion, Request, Response
 from api_cell.edge.shapes import NAME, strict
 from api_cell.servers import shelve as shelving
@@ -22,7 +23,8 @@ def offload(req: Request) -> Response:
 
 def unshelve(req: Request) -> Response:
     """202: the shelved server will run again; from 2.77 in a zone, from 2.91 on a host that is named."""
-    body = (req.body["unshelve"] or {}) if req.at_least(2, 77) else {}
+    placed = behaviours.UNSHELVING_NAMES_A_PLACE.at(req.version)
+    body = (req.body["unshelve"] or {}) if placed else {}
     zone = body.get("availability_zone")
     pins = "availability_zone" in body
     shelving.unshelve(req.cloud, req.services, req.caller, req.params["id"], Place(body.get("host"), zone, pins))

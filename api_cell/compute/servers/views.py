@@ -9,7 +9,8 @@ from hashlib import sha224
 from operator import attrgetter
 from typing import Any
 
-from api_cell.compute.fields import Field, View
+from api_cell.compute import behaviours
+from api_cell.compute.fields import Field, View, value_at
 from api_cell.edge.links import resource_links
 from api_cell.edge.route import Request
 from api_cell.timestamps import with_fraction
@@ -55,6 +56,7 @@ def unreachable_row(req: Request, instance_uuid: str, project_id: str, created_a
 
 def unreachable(req: Request, spec: RequestSpec, created_at: datetime) -> dict[str, Any]:
     """GET /servers/{id} for a server whose cell is down (2.69): what the global tables know of it."""
+    groups = [spec.group_uuid] if spec.group_uuid else []
     return {
         **unreachable_row(req, spec.instance_uuid, spec.project_id, created_at),
         "user_id": spec.user_id,
@@ -62,7 +64,7 @@ def unreachable(req: Request, spec: RequestSpec, created_at: datetime) -> dict[s
         "image": _image(req, spec.image_id),
         "OS-EXT-AZ:availability_zone": spec.availability_zone or "UNKNOWN",
         "OS-EXT-STS:power_state": 0,
-        **({"server_groups": [spec.group_uuid] if spec.group_uuid else []} if req.at_least(2, 71) else {}),
+        **({"server_groups": groups} if behaviours.GROUPS_ARE_SHOWN.at(req.version) else {}),
     }
 
 
@@ -80,7 +82,7 @@ def full(
         "metadata": instance.metadata,
         "hostId": host_id(instance.project_id, instance.host),
         "image": _image(req, instance.image_ref),
-        "flavor": _flavor(req, instance.flavor),
+        "flavor": value_at(_FLAVOR, req.version)(req, instance.flavor),
         "created": time_text(instance.created_at),
         "updated": time_text(instance.updated_at or instance.created_at),
         "addresses": addresses(instance.network_info, details=True),
@@ -140,9 +142,7 @@ def _volumes(req: Request, instance: Instance) -> list[dict[str, Any]]:
     return [_VOLUME.at(req.version, device) for device in volumes(instance.block_devices) if device.volume_id]
 
 
-def _flavor(req: Request, flavor: Flavor) -> dict[str, Any]:
-    if req.at_least(2, 47):
-        return flavor_details(req, flavor)
+def _flavor_link(req: Request, flavor: Flavor) -> dict[str, Any]:
     return {"id": flavor.flavorid, "links": links(req, "flavors", flavor.flavorid)[1:]}
 
 
@@ -165,11 +165,11 @@ def _add_by_version(
     document.update(_OF_ALL.at(req.version, instance))
     if req.may("os_compute_api:os-extended-server-attributes"):
         document.update(_OF_SOME.at(req.version, instance))
-    if host_status is not None and req.version >= _HOST_STATUS:
+    if host_status is not None:
         document["host_status"] = host_status
-    if groups is not None and req.version >= _GROUPS:
+    if groups is not None:
         document["server_groups"] = list(groups)
-    if req.version >= _IMAGE_PROPERTIES and instance.image_ref:
+    if instance.image_ref and behaviours.IMAGE_PROPERTIES_ARE_SHOWN.at(req.version):
         prefix = len(_IMAGE_PROPERTY)
         kept = {
             name[prefix:]: value for name, value in instance.system_metadata.items() if name.startswith(_IMAGE_PROPERTY)
@@ -177,7 +177,7 @@ def _add_by_version(
         document["image"] = {**document["image"], "properties": kept}
 
 
-_HOST_STATUS, _GROUPS, _IMAGE_PROPERTIES = (2, 16), (2, 71), (2, 98)
+_FLAVOR = (((2, 1), _flavor_link), ((2, 47), flavor_details))
 _OF_ALL: View[Instance] = View(
     Field("locked", attrgetter("locked"), since=(2, 9)),
     Field("description", attrgetter("display_description"), since=(2, 19)),

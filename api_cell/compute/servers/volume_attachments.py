@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from api_cell.compute import behaviours
 from api_cell.compute.fields import Field, Read, View, bodies_of
 from api_cell.edge.route import Request, Response, Route, Schema
-from api_cell.edge.shapes import BOOLEAN, UUID, WHOLE, is_true, query_until_closed, wrapped
+from api_cell.edge.shapes import BOOLEAN, UUID, WHOLE, is_true, query_until_closed, strict, wrapped
 from api_cell.servers import find
 from api_cell.servers import volumes as attaching
 from api_cell.servers.volumes import AttachRequest, DeviceChange
@@ -25,15 +26,16 @@ CREATE = bodies_of(
     Field("tag", TAG, since=(2, 49)),
     Field("delete_on_termination", BOOLEAN, since=(2, 79)),
 )
-UPDATE = bodies_of(
-    lambda fields: wrapped("volumeAttachment", fields),
-    Field("volumeId", UUID, required=True),
-    Field("device", DEVICE, since=(2, 85)),
-    Field("tag", TAG, since=(2, 85)),
-    Field("delete_on_termination", BOOLEAN, since=(2, 85)),
-    Field("serverId", UUID, since=(2, 85)),
-    Field("id", UUID, since=(2, 85)),
-)
+SWAP = wrapped("volumeAttachment", strict({"volumeId": UUID}, "volumeId"))
+_CHANGED: dict[str, Schema] = {
+    "volumeId": UUID,
+    "device": DEVICE,
+    "tag": TAG,
+    "delete_on_termination": BOOLEAN,
+    "serverId": UUID,
+    "id": UUID,
+}
+UPDATE = wrapped("volumeAttachment", strict(_CHANGED, "volumeId"))
 
 
 def index(req: Request) -> Response:
@@ -60,34 +62,40 @@ def create(req: Request) -> Response:
         body.get("device"),
         body.get("tag"),
         delete_on_termination=is_true(body.get("delete_on_termination", False)),
-        to_shelved=req.at_least(2, 20),
-        multiattach=req.at_least(2, 60),
+        to_shelved=behaviours.VOLUMES_OF_SHELVED_SERVERS.at(req.version),
+        multiattach=behaviours.VOLUMES_FOR_SEVERAL_SERVERS.at(req.version),
     )
     device = attaching.attach(req.cloud, req.services, req.caller, req.params["server_id"], request)
-    if req.at_least(2, 101):
+    if behaviours.ATTACHED_AFTER_THE_ANSWER.at(req.version):
         return Response(202)
     shown = {"serverId": req.params["server_id"], **_NEW.at(req.version, device)}
     return Response(200, {"volumeAttachment": shown})
 
 
+def swap(req: Request) -> Response:
+    """202: another volume takes the device's place."""
+    taken = req.body["volumeAttachment"]["volumeId"]
+    attaching.swap(req.cloud, req.services, req.caller, req.params["server_id"], req.params["id"], taken)
+    return Response(202)
+
+
 def update(req: Request) -> Response:
-    """202: another volume takes the device's place; or, from 2.85 on, with the same volume: what becomes of it with
-    the server."""
+    """202, from 2.85 on: as `swap`; with the same volume: what becomes of it with the server."""
     body, volume_id = req.body["volumeAttachment"], req.params["id"]
-    if req.at_least(2, 85) and body["volumeId"] == volume_id:
-        kept = body.get("delete_on_termination")
-        believed = {name: body[name] for name in ("device", "tag", "serverId", "id") if name in body}
-        change = DeviceChange(None if kept is None else is_true(kept), believed)
-        attaching.keep_or_delete(req.cloud, req.caller, req.params["server_id"], volume_id, change)
-    else:
-        attaching.swap(req.cloud, req.services, req.caller, req.params["server_id"], volume_id, body["volumeId"])
+    if body["volumeId"] != volume_id:
+        return swap(req)
+    kept = body.get("delete_on_termination")
+    believed = {name: body[name] for name in ("device", "tag", "serverId", "id") if name in body}
+    change = DeviceChange(None if kept is None else is_true(kept), believed)
+    attaching.keep_or_delete(req.cloud, req.caller, req.params["server_id"], volume_id, change)
     return Response(202)
 
 
 def delete(req: Request) -> Response:
     """202: the volume will be detached."""
+    from_shelved = behaviours.VOLUMES_OF_SHELVED_SERVERS.at(req.version)
     attaching.detach(
-        req.cloud, req.services, req.caller, req.params["server_id"], req.params["id"], from_shelved=req.at_least(2, 20)
+        req.cloud, req.services, req.caller, req.params["server_id"], req.params["id"], from_shelved=from_shelved
     )
     return Response(202)
 
@@ -122,6 +130,7 @@ ROUTES = (
     Route("GET", _PATH, index, query=LIST),
     Route("POST", _PATH, create, body=CREATE),
     Route("GET", _PATH + "/{id}", show),
-    Route("PUT", _PATH + "/{id}", update, body=UPDATE),
+    Route("PUT", _PATH + "/{id}", swap, body=SWAP, max_version=(2, 84)),
+    Route("PUT", _PATH + "/{id}", update, body=UPDATE, min_version=(2, 85)),
     Route("DELETE", _PATH + "/{id}", delete),
 )
