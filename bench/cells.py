@@ -31,9 +31,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from sqlalchemy import insert
 
 from api_cell.caller import Caller
+from api_cell.compute.servers.list_query import parse_list_query
 from api_cell.config import ApiSettings
 from api_cell.servers.lists import listing
-from api_cell.servers.lists.query import parse_list_query
 from cell_service.context import SYSTEM_CLOCK, Context, Deadline
 from cell_service.db import instance_lists, schema
 from cell_service.db.sql.engine import Database

@@ -42,7 +42,9 @@ USAGE_IN_PAGES = Behaviour((2, 40), "The usage of projects comes in pages.")
 
 # -- servers --------------------------------------------------------------------------------------
 
+SERVERS_HAVE_A_DESCRIPTION = Behaviour((2, 19), "A server has a description that its owner writes; before, its name.")
 HOST_STATUS_IS_SHOWN = Behaviour((2, 16), "Servers show the state of their host to callers that may see it.")
+STATUSES_ARE_CHECKED = Behaviour((2, 38), "An unknown status as a filter of servers is an error.")
 GROUPS_ARE_SHOWN = Behaviour((2, 71), "A server shows its group.")
 IMAGE_PROPERTIES_ARE_SHOWN = Behaviour((2, 98), "A server shows the properties of its image.")
 CHANGES_ANSWER_ALL = Behaviour((2, 75), "An update and a rebuild answer all that a show does.")
@@ -63,4 +65,5 @@ QUEUED_MIGRATIONS_ARE_ABORTED = Behaviour((2, 65), "A live migration can be abor
 LOCKS_HAVE_A_REASON = Behaviour((2, 73), "A lock has a reason; before, its body means nothing.")
 UNSHELVING_NAMES_A_PLACE = Behaviour((2, 77), "An unshelved server goes to a place; before, the body means nothing.")
 RESCUE_WITH_ROOT_VOLUME = Behaviour((2, 87), "Servers with their root disk on a volume can be rescued.")
+REBUILD_WITH_ROOT_VOLUME = Behaviour((2, 93), "A root disk on a volume is written again by a rebuild.")
 ATTACHED_AFTER_THE_ANSWER = Behaviour((2, 101), "A volume is attached after the answer, which is empty.")

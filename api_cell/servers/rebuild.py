@@ -17,7 +17,7 @@ from api_cell import quota_check
 from api_cell.caller import Caller
 from api_cell.servers import act, find
 from api_cell.servers.create import images
-from api_cell.servers.create.body import new_password, parse_file
+from api_cell.servers.create.server_request import new_password
 from api_cell.services import Services
 from cell_service.context import Context
 from cell_service.db import actions, instances, operations
@@ -41,17 +41,6 @@ log = logging.getLogger(__name__)
 
 RULE = "os_compute_api:servers:rebuild"
 GIB = 1024**3
-_COLUMNS = {
-    "name": "display_name",
-    "description": "display_description",
-    "metadata": "metadata",
-    "accessIPv4": "access_ip_v4",
-    "accessIPv6": "access_ip_v6",
-    "user_data": "user_data",
-    "hostname": "hostname",
-    "key_name": "key_name",
-}
-"""What a body may replace, and the column of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,22 +66,6 @@ class RebuildRequest:
     @property
     def metadata(self) -> Mapping[str, str]:
         return self.columns.get("metadata") or {}
-
-
-def parse_rebuild_request(body: Mapping[str, Any], version: tuple[int, int]) -> RebuildRequest:
-    """Parse the body, which fits its schema. Raises Invalid."""
-    columns = {column: body[name] for name, column in _COLUMNS.items() if name in body}
-    if "OS-DCF:diskConfig" in body:
-        columns["auto_disk_config"] = body["OS-DCF:diskConfig"] == "AUTO"
-    if "trusted_image_certificates" in body:
-        columns["trusted_image_certificates"] = tuple(body["trusted_image_certificates"] or ())
-    return RebuildRequest(
-        image_id=body["imageRef"],
-        admin_password=body.get("adminPass"),
-        files=tuple(parse_file(each) for each in body.get("personality") or ()),
-        columns=columns,
-        reimages=version >= (2, 93),
-    )
 
 
 def accept(cloud: Cloud, services: Services, caller: Caller, server_id: str, request: RebuildRequest) -> Rebuilding:

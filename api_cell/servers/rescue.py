@@ -9,7 +9,7 @@ from api_cell.caller import Caller
 from api_cell.servers import act, find
 from api_cell.servers.act import Doing
 from api_cell.servers.create import images
-from api_cell.servers.create.body import new_password
+from api_cell.servers.create.server_request import new_password
 from api_cell.services import Services
 from cell_service.context import Context
 from cell_service.errors import Invalid

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from ipaddress import ip_network
 from typing import Any
 
@@ -18,6 +19,19 @@ from mapping_db.cells.registry import Cell
 from mapping_db.cloud import Cloud
 
 _WITH_PORTS = {"tcp": (1, 65535), "udp": (1, 65535), "icmp": (-1, 255)}
+
+
+@dataclass(frozen=True, slots=True)
+class RuleRequest:
+    """A new rule of the group `parent_group_id`: it lets in what comes from a CIDR, or from members of another group.
+    A port that is no number stays as the client wrote it, and is refused with the rule."""
+
+    parent_group_id: str
+    protocol: str | None = None
+    from_port: int | str | None = None
+    to_port: int | str | None = None
+    cidr: str | None = None
+    group_id: str | None = None
 
 
 def own(services: Services, ctx: Context, group_id: str) -> Record:
@@ -73,11 +87,11 @@ def in_use(services: Services, ctx: Context, group: Record) -> bool:
     return any(group["id"] in (port.get("security_groups") or ()) for port in ports)
 
 
-def rule_from(services: Services, ctx: Context, body: dict[str, Any]) -> Record:
+def rule_from(services: Services, ctx: Context, request: RuleRequest) -> Record:
     """The fields of a new rule that lets something in. Raises Invalid, NotFound."""
-    parent = own(services, ctx, body["parent_group_id"])
-    protocol, low, high = body.get("ip_protocol"), body.get("from_port"), body.get("to_port")
-    cidr, group_id = body.get("cidr"), body.get("group_id")
+    parent = own(services, ctx, request.parent_group_id)
+    protocol, low, high = request.protocol, request.from_port, request.to_port
+    cidr, group_id = request.cidr, request.group_id
     if cidr and group_id:
         raise Invalid(reason="A rule names a CIDR or a group, not both.")
     fields: Record = {"direction": "ingress", "security_group_id": parent["id"], "project_id": parent["project_id"]}
@@ -85,7 +99,7 @@ def rule_from(services: Services, ctx: Context, body: dict[str, Any]) -> Record:
         fields |= {"remote_group_id": own(services, ctx, group_id)["id"], "ethertype": "IPv4"}
     else:
         try:
-            network = ip_network(str(cidr or "0.0.0.0/0"), strict=False)
+            network = ip_network(cidr or "0.0.0.0/0", strict=False)
         except ValueError:
             raise Invalid(reason=f"CIDR {cidr} is malformed.") from None
         fields |= {"remote_ip_prefix": str(network), "ethertype": f"IPv{network.version}"}
@@ -94,14 +108,12 @@ def rule_from(services: Services, ctx: Context, body: dict[str, Any]) -> Record:
     return fields | _ports(protocol, low, high)
 
 
-def _ports(protocol: Any, low: Any, high: Any) -> Record:
-    name = str(protocol or "").lower()
+def _ports(protocol: str | None, first: int | str | None, last: int | str | None) -> Record:
+    name = (protocol or "").lower()
     if name not in _WITH_PORTS:
         raise Invalid(reason=f"Invalid IP protocol {protocol}.")
-    try:
-        first, last = int(low), int(high)
-    except (TypeError, ValueError):
-        raise Invalid(reason="Invalid input: from_port and to_port must be whole numbers.") from None
+    if not isinstance(first, int) or not isinstance(last, int):
+        raise Invalid(reason="Invalid input: from_port and to_port must be whole numbers.")
     least, most = _WITH_PORTS[name]
     if not (least <= first <= most and least <= last <= most) or (first > last and name != "icmp"):
         raise Invalid(reason=f"Invalid port range {first}:{last}. Valid {name.upper()} ports are {least}-{most}.")

@@ -41,22 +41,17 @@ log = logging.getLogger(__name__)
 A = TypeVar("A")
 
 
-def take(cloud: Cloud, services: Services, ctx: Context, volume_id: str, body: dict[str, Any]) -> None:
+def take(cloud: Cloud, services: Services, ctx: Context, wanted: SnapshotArguments) -> None:
     """The guest that has the volume will write to a new file, and the file that it has now will be the snapshot.
 
     Raises VolumeNotFound, InstanceNotFound, Invalid, InstanceNotReady, InstanceInvalidState, CellUnavailable.
     """
-    wanted = SnapshotArguments(volume_id, body["snapshot_id"], body["new_file"])
-    _begin(cloud, services, ctx, SNAPSHOT_VOLUME, volume_id, wanted)
+    _begin(cloud, services, ctx, SNAPSHOT_VOLUME, wanted.volume_id, wanted)
 
 
-def remove(
-    cloud: Cloud, services: Services, ctx: Context, volume_id: str, snapshot_id: str, body: dict[str, Any]
-) -> None:
+def remove(cloud: Cloud, services: Services, ctx: Context, wanted: UnsnapshotArguments) -> None:
     """The snapshot's files will be merged. Raises like `take`."""
-    files = body.get("file_to_merge"), body.get("merge_target_file")
-    wanted = UnsnapshotArguments(volume_id, snapshot_id, *files)
-    _begin(cloud, services, ctx, UNSNAPSHOT_VOLUME, volume_id, wanted)
+    _begin(cloud, services, ctx, UNSNAPSHOT_VOLUME, wanted.volume_id, wanted)
 
 
 def _begin(

@@ -12,6 +12,7 @@ from api_cell.edge.route import Request, Response, Route, Schema
 from api_cell.edge.shapes import query_until_closed, strict, wrapped
 from api_cell.servers import volume_snapshots
 from cell_service.errors import InstanceInvalidState, InstanceNotFound, InstanceNotReady, Invalid, VolumeNotFound
+from cell_service.operations.volumes import SnapshotArguments, UnsnapshotArguments
 
 _WORD: Schema = {"type": "string", "minLength": 1}
 CREATE = wrapped(
@@ -42,8 +43,10 @@ def create(req: Request) -> Response:
     """200 {"snapshot": {"id": …, "volumeId": …}}: the volume's host will take it, and report to block storage.
     400 where it can't."""
     body = req.body["snapshot"]
-    volume_snapshots.take(req.cloud, req.services, req.ctx, body["volume_id"], body["create_info"])
-    return Response(200, {"snapshot": {"id": body["create_info"].get("id"), "volumeId": body["volume_id"]}})
+    info = body["create_info"]
+    wanted = SnapshotArguments(body["volume_id"], info["snapshot_id"], info["new_file"])
+    volume_snapshots.take(req.cloud, req.services, req.ctx, wanted)
+    return Response(200, {"snapshot": {"id": info.get("id"), "volumeId": body["volume_id"]}})
 
 
 def delete(req: Request) -> Response:
@@ -53,7 +56,9 @@ def delete(req: Request) -> Response:
         volume_id = str(info["volume_id"])
     except (ValueError, KeyError, TypeError):
         raise Invalid(reason="delete_info must be a JSON object with volume_id.") from None
-    volume_snapshots.remove(req.cloud, req.services, req.ctx, volume_id, req.params["id"], info)
+    files = info.get("file_to_merge"), info.get("merge_target_file")
+    wanted = UnsnapshotArguments(volume_id, req.params["id"], *files)
+    volume_snapshots.remove(req.cloud, req.services, req.ctx, wanted)
     return Response(204)
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from api_cell.compute.servers.interfaces import NOTHING
 from api_cell.edge.route import Request, Response, Route, Schema
 from api_cell.edge.shapes import UUID, WHOLE, query
 from api_cell.servers import networking, security_groups
+from api_cell.servers.security_groups import RuleRequest
 from cell_service.errors import Invalid, NotFound
 from cell_service.peers.network import Record
 
@@ -83,7 +85,7 @@ def delete(req: Request) -> Response:
 
 def rule_create(req: Request) -> Response:
     """200 {"security_group_rule": {…}}: something more is let in."""
-    fields = security_groups.rule_from(req.services, req.ctx, req.body["security_group_rule"])
+    fields = security_groups.rule_from(req.services, req.ctx, _parse_rule(req.body["security_group_rule"]))
     made = networking.records_of(req.services).create(req.ctx, "security-group-rules", fields)
     return Response(200, {"security_group_rule": _rule(made, _names(req, [made]))})
 
@@ -103,6 +105,26 @@ def _named(req: Request) -> Record:
     if not name:
         raise Invalid(reason="Security group name cannot be empty.")
     return {"name": name, "description": description}
+
+
+def _parse_rule(body: Mapping[str, Any]) -> RuleRequest:
+    protocol, cidr = body.get("ip_protocol"), body.get("cidr")
+    return RuleRequest(
+        body["parent_group_id"],
+        protocol=None if protocol is None else str(protocol),
+        from_port=_parse_port(body.get("from_port")),
+        to_port=_parse_port(body.get("to_port")),
+        cidr=str(cidr) if cidr else None,
+        group_id=body.get("group_id"),
+    )
+
+
+def _parse_port(value: Any) -> int | str | None:
+    """What is no number stays text."""
+    try:
+        return int(value)
+    except (TypeError, ValueError):
+        return None if value is None else str(value)
 
 
 def _groups(req: Request, groups: list[Record]) -> list[dict[str, Any]]:

@@ -8,15 +8,15 @@ from sqlalchemy import Connection
 
 from api_cell.compute import behaviours
 from api_cell.compute.servers import views
+from api_cell.compute.servers.create_body import parse_server_request
+from api_cell.compute.servers.list_query import parse_list_query
 from api_cell.edge import missing_cells as missing
 from api_cell.edge.links import next_link
 from api_cell.edge.route import Request, Response
 from api_cell.servers import delete, find, pinning, soft_delete
 from api_cell.servers.create import accept as create
-from api_cell.servers.create.body import parse_server_request
 from api_cell.servers.lists import listing
 from api_cell.servers.lists.listing import Listed, ServerPage, Unreachable
-from api_cell.servers.lists.query import parse_list_query
 from cell_service.db import instances
 from cell_service.errors import CellUnavailable, InstanceNotFound
 from cell_service.model.host import Service

@@ -9,7 +9,7 @@ from api_cell.compute import behaviours
 from api_cell.edge.route import Request, Response
 from api_cell.edge.shapes import is_true
 from api_cell.servers import act, delete, find
-from api_cell.servers.create.body import new_password
+from api_cell.servers.create.server_request import new_password
 from api_cell.servers.find import LocatedServer
 from api_cell.servers.moves import kinds, request
 from api_cell.servers.moves.quota import GrowthQuota

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
+from api_cell.compute import behaviours
 from api_cell.compute.fields import Field, View, bodies_of
+from api_cell.compute.servers.create_body import parse_file
 from api_cell.compute.servers.handlers import changed_document
 from api_cell.compute.servers.schemas import (
     CERTIFICATES,
@@ -14,10 +19,10 @@ from api_cell.compute.servers.schemas import (
     IPV6,
     ITEMS,
 )
-from api_cell.edge.route import Request, Response
+from api_cell.edge.route import Request, Response, Version
 from api_cell.edge.shapes import BOOLEAN, NAME, UUID, wrapped
 from api_cell.servers import rebuild as rebuilding
-from api_cell.servers.rebuild import parse_rebuild_request
+from api_cell.servers.rebuild import RebuildRequest
 from cell_service.model.instance import Instance
 
 
@@ -31,6 +36,35 @@ def rebuild(req: Request) -> Response:
     if req.services.settings.api.enable_instance_password:
         shown["adminPass"] = accepted.admin_password
     return Response(202, {"server": shown}, {"Location": f"{req.base_url}/servers/{accepted.instance.uuid}"})
+
+
+_COLUMNS = {
+    "name": "display_name",
+    "description": "display_description",
+    "metadata": "metadata",
+    "accessIPv4": "access_ip_v4",
+    "accessIPv6": "access_ip_v6",
+    "user_data": "user_data",
+    "hostname": "hostname",
+    "key_name": "key_name",
+}
+"""What a body may replace, and the column of it."""
+
+
+def parse_rebuild_request(body: Mapping[str, Any], version: Version) -> RebuildRequest:
+    """Parse the body, which fits its schema. Raises Invalid."""
+    columns = {column: body[name] for name, column in _COLUMNS.items() if name in body}
+    if "OS-DCF:diskConfig" in body:
+        columns["auto_disk_config"] = body["OS-DCF:diskConfig"] == "AUTO"
+    if "trusted_image_certificates" in body:
+        columns["trusted_image_certificates"] = tuple(body["trusted_image_certificates"] or ())
+    return RebuildRequest(
+        image_id=body["imageRef"],
+        admin_password=body.get("adminPass"),
+        files=tuple(parse_file(each) for each in body.get("personality") or ()),
+        columns=columns,
+        reimages=behaviours.REBUILD_WITH_ROOT_VOLUME.at(version),
+    )
 
 
 _REBUILT: View[Instance] = View(

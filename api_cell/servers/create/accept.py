@@ -20,7 +20,7 @@ from api_cell.caller import Caller
 from api_cell.scheduler import cells
 from api_cell.servers import devices
 from api_cell.servers.create import image_devices, images
-from api_cell.servers.create.body import ServerRequest, host_name
+from api_cell.servers.create.server_request import ServerRequest, host_name
 from api_cell.servers.devices import DeviceRequest
 from api_cell.services import Services
 from cell_service.context import Context

@@ -4,61 +4,18 @@ from __future__ import annotations
 
 import base64
 import binascii
-import re
-import secrets
-import string
-from dataclasses import dataclass
 from typing import Any
 
+from api_cell.compute import behaviours
+from api_cell.edge.route import Version
+from api_cell.servers.create.server_request import ServerRequest, new_password
 from api_cell.servers.devices import device_path, parse_devices
 from api_cell.servers.lists.query import boolean
 from cell_service.errors import Invalid
-from cell_service.model.block_device import BlockDevice
 from cell_service.model.instance import InjectedFile, NetworkRequest
 
-_PASSWORD = string.ascii_letters + string.digits
 
-
-@dataclass(frozen=True, slots=True)
-class ServerRequest:
-    """The servers that a client wants. `image_id` "": they boot from a volume. `networks` None: the project's network;
-    () none at all. `named_devices` are the paths of devices that the body names, also to leave them out.
-    `multiattach`: volumes for several servers may be used (2.60)."""
-
-    name: str
-    flavor_id: str
-    image_id: str
-    devices: tuple[BlockDevice, ...]
-    networks: tuple[NetworkRequest, ...] | None
-    auto_networks: bool
-    min_count: int
-    max_count: int
-    admin_password: str
-    security_groups: tuple[str, ...]
-    metadata: dict[str, str]
-    files: tuple[InjectedFile, ...]
-    tags: tuple[str, ...]
-    key_name: str | None
-    user_data: str | None
-    config_drive: bool
-    zone: str | None
-    forced_host: str | None
-    forced_node: str | None
-    requested_host: str | None
-    requested_node: str | None
-    hostname: str | None
-    description: str | None
-    auto_disk_config: bool
-    access_ip_v4: str | None
-    access_ip_v6: str | None
-    hints: dict[str, Any]
-    certificates: tuple[str, ...]
-    wants_reservation_id: bool
-    named_devices: frozenset[str]
-    multiattach: bool
-
-
-def parse_server_request(body: dict[str, Any], version: tuple[int, int]) -> ServerRequest:
+def parse_server_request(body: dict[str, Any], version: Version) -> ServerRequest:
     """Parse the body, which fits its schema. Raises Invalid."""
     server: dict[str, Any] = body["server"]
     storage = parse_devices(server)
@@ -66,6 +23,7 @@ def parse_server_request(body: dict[str, Any], version: tuple[int, int]) -> Serv
     zone, host, node = _zone(server.get("availability_zone"))
     networks, auto = _networks(server.get("networks"))
     hints = body.get("os:scheduler_hints") or body.get("OS-SCH-HNT:scheduler_hints") or {}
+    described = behaviours.SERVERS_HAVE_A_DESCRIPTION.at(version)
     return ServerRequest(
         name=server["name"],
         flavor_id=str(server["flavorRef"]).rsplit("/", 1)[-1],
@@ -89,7 +47,7 @@ def parse_server_request(body: dict[str, Any], version: tuple[int, int]) -> Serv
         requested_host=server.get("host"),
         requested_node=server.get("hypervisor_hostname"),
         hostname=server.get("hostname"),
-        description=server.get("description") if version >= (2, 19) else server["name"],
+        description=server.get("description") if described else server["name"],
         auto_disk_config=server.get("OS-DCF:diskConfig") == "AUTO",
         access_ip_v4=server.get("accessIPv4"),
         access_ip_v6=server.get("accessIPv6"),
@@ -97,22 +55,8 @@ def parse_server_request(body: dict[str, Any], version: tuple[int, int]) -> Serv
         certificates=tuple(server.get("trusted_image_certificates") or ()),
         wants_reservation_id=_flag(server.get("return_reservation_id", False), "return_reservation_id"),
         named_devices=_named_devices(server),
-        multiattach=version >= (2, 60),
+        multiattach=behaviours.VOLUMES_FOR_SEVERAL_SERVERS.at(version),
     )
-
-
-def new_password(length: int = 12) -> str:
-    """A password for a guest's administrator, with at least a letter of either case and a digit."""
-    while True:
-        made = "".join(secrets.choice(_PASSWORD) for _ in range(length))
-        if all(any(test(letter) for letter in made) for test in (str.isupper, str.islower, str.isdigit)):
-            return made
-
-
-def host_name(name: str, fallback: str) -> str:
-    """A server's name as a host name (RFC 1123 label); `fallback` where nothing of it is left."""
-    text = re.sub(r"[^a-z0-9-]", "", re.sub(r"[ _.]", "-", name.lower()))[:63].strip("-")
-    return text or fallback
 
 
 def _named_devices(server: dict[str, Any]) -> frozenset[str]:
