@@ -13,7 +13,7 @@ from api_cell.contract import SuperConductor
 from api_cell.hosts import change
 from api_cell.hosts.power import demand_answer
 from api_cell.servers.moves import kinds, request
-from api_cell.servers.moves.emptying import LIVE_STATES, servers_on
+from api_cell.servers.moves.emptying import servers_on
 from cell_service.context import Context
 from cell_service.errors import PolycellError, Unavailable
 from cell_service.logs import about
@@ -52,7 +52,7 @@ def leave(cloud: Cloud, ctx: Context, cell_id: int, service: Service) -> None:
 
 def _send_away(cloud: Cloud, ctx: Context, superconductor: SuperConductor, cell: Cell, host: str) -> None:
     for instance in servers_on(cell, host, ctx):
-        if instance.vm_state not in LIVE_STATES:
+        if instance.vm_state not in kinds.LIVE_MIGRATION.request.rule.start:
             continue
         try:
             request.accept(cloud, ctx, superconductor, cell, instance, kinds.LIVE_MIGRATION, MovePlan())

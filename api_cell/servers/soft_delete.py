@@ -15,7 +15,6 @@ from api_cell.servers.act import Doing
 from api_cell.services import Services
 from cell_service.errors import InstanceInvalidState, InstanceNotReady
 from cell_service.model.instance import Instance
-from cell_service.model.lifecycle import Task, VmState
 from cell_service.operations import deletes
 from mapping_db.cloud import Cloud
 
@@ -46,7 +45,8 @@ def accept(cloud: Cloud, services: Services, caller: Caller, server_id: str) -> 
         act.begin(cloud, caller, server_id, SOFT_DELETE, prepare=prepare)
     except (InstanceInvalidState, InstanceNotReady):
         instance = find.server(cloud, caller.ctx, server_id).instance
-        if instance.vm_state is not VmState.SOFT_DELETED and instance.task_state is not Task.SOFT_DELETING:
+        rule = deletes.SOFT_DELETE.rule
+        if instance.vm_state is not rule.after and instance.task_state is not rule.task:
             delete.accept(cloud, services, caller, server_id)
 
 

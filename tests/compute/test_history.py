@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import ast
+from pathlib import Path
+
 import pytest
 
+import api_cell
 from api_cell.compute import behaviours
 from api_cell.compute.behaviours import Behaviour
 from api_cell.compute.fields import Field, bodies_of, fields_of, queries_of, value_at, values_at
 from api_cell.compute.history import HISTORY, NEWEST, OLDEST
 from api_cell.compute.routes import ROUTES
 from api_cell.edge.route import Schema
+
+API = Path(api_cell.__file__).parent
 
 
 def test_every_version_has_a_sentence_and_none_is_left_out() -> None:
@@ -77,6 +83,18 @@ def test_a_schema_that_changes_is_a_field_for_each_of_its_forms() -> None:
 @pytest.mark.parametrize(("version", "expected"), [((2, 1), "a"), ((2, 44), "a"), ((2, 45), "b"), (NEWEST, "b")])
 def test_the_last_row_that_has_begun_applies(version: tuple[int, int], expected: str) -> None:
     assert value_at((((2, 1), "a"), ((2, 45), "b")), version) == expected
+
+
+READ = [path for part in ("compute", "servers") for path in sorted((API / part).rglob("*.py"))]
+TABLES = {API / "compute" / name for name in ("behaviours.py", "fields.py", "documents.py", "openapi.py")}
+
+
+@pytest.mark.parametrize("path", [path for path in READ if path not in TABLES], ids=lambda path: str(path.name))
+def test_only_tables_compare_versions(path: Path) -> None:
+    tree = list(ast.walk(ast.parse(path.read_text())))
+    compared = [part for node in tree if isinstance(node, ast.Compare) for part in (node.left, *node.comparators)]
+    assert [part.lineno for part in compared if ast.unparse(part) in ("version", "req.version")] == []
+    assert [node.lineno for node in tree if isinstance(node, ast.Attribute) and node.attr == "at_least"] == []
 
 
 BEHAVIOURS = {name: value for name, value in vars(behaviours).items() if isinstance(value, Behaviour)}

@@ -21,7 +21,6 @@ from cell_service.db import instances
 from cell_service.errors import InstanceNotFound, Invalid, PolycellError, Unavailable
 from cell_service.logs import about
 from cell_service.model.instance import Instance
-from cell_service.model.lifecycle import VmState
 from cell_service.model.move import MovePhase, MovePlan, Owner
 from mapping_db import moves
 from mapping_db.cells.registry import Cell
@@ -34,7 +33,6 @@ REQUEST_SECONDS = 30.0
 CONCURRENT = 10
 
 _OVER = (MovePhase.TIDYING, MovePhase.DONE, MovePhase.UNDONE)
-LIVE_STATES = {VmState.ACTIVE, VmState.PAUSED}
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,10 +115,9 @@ class Emptying:
         """Raises Invalid for a server that can't be moved in its state."""
         if self._wanted.evacuate:
             return kinds.EVACUATION
-        if instance.vm_state in LIVE_STATES and self._wanted.live:
-            return kinds.LIVE_MIGRATION
-        if instance.vm_state in (VmState.ACTIVE, VmState.STOPPED):
-            return kinds.COLD_MIGRATION
+        for kind in (kinds.LIVE_MIGRATION, kinds.COLD_MIGRATION) if self._wanted.live else (kinds.COLD_MIGRATION,):
+            if instance.vm_state in kind.request.rule.start:
+                return kind
         raise Invalid(reason=f"a server that is {instance.vm_state.value} can't be moved")
 
     def _poll(self, under_way: dict[str, str], result: EmptyingResult) -> None:
