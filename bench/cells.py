@@ -34,7 +34,7 @@ from api_cell.caller import Caller
 from api_cell.compute.servers.list_query import parse_list_query
 from api_cell.config import ApiSettings
 from api_cell.servers.lists import listing
-from cell_service.context import SYSTEM_CLOCK, Context, Deadline
+from cell_service.context import Context, Deadline
 from cell_service.db import instance_lists, schema
 from cell_service.db.sql.engine import Database
 from cell_service.rpc.memory import Bus, MemoryTransport
@@ -42,8 +42,8 @@ from mapping_db import cell_mappings
 from mapping_db.cell_mappings import CellMapping
 from mapping_db.cells.registry import Cells
 from mapping_db.cloud import Cloud
-from mapping_db.locating.locator import Locator
 from mapping_db.schema import metadata as global_metadata
+from tests.suites.clouds import cloud_in_memory
 from tools.manage import seed_rows
 
 PROJECT = "bench"
@@ -147,7 +147,7 @@ def _cloud(directory: Path, seed: Path, count: int) -> Iterator[Cloud]:
         own.execute("ANALYZE")
     with Cells(db, lambda url: MemoryTransport(Bus())) as cells:
         cells.refresh()
-        yield Cloud(db, MemoryTransport(Bus()), cells, Locator(db), SYSTEM_CLOCK)
+        yield cloud_in_memory(db, cells)
     db.dispose()
     top.unlink()
 

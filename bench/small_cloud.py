@@ -32,9 +32,8 @@ from cell_service.rpc.contract import client
 from cell_service.rpc.memory import Bus, MemoryTransport
 from mapping_db import cell_mappings, flavors, host_mappings, instance_mappings
 from mapping_db.cells.registry import CELL0_UUID, Cells
-from mapping_db.cloud import Cloud
-from mapping_db.locating.locator import Locator
 from mapping_db.schema import metadata as global_metadata
+from tests.suites.clouds import cloud_in_memory
 from tools.manage import seed_rows
 
 PROJECT, USER = "bench-project", "bench-user"
@@ -62,7 +61,7 @@ class SmallCloud:
         ids = [self._map(name) for name in names]
         self.cells = Cells(self.db, lambda url: MemoryTransport(Bus()))
         self.cells.refresh()
-        cloud = Cloud(self.db, MemoryTransport(Bus()), self.cells, Locator(self.db), SYSTEM_CLOCK)
+        cloud = cloud_in_memory(self.db, self.cells)
         policy = Policy(policies.RULES, self.settings.policy)
         self._router = Router(COMPUTE.routes)
         self._dispatch = Dispatcher(COMPUTE, cloud, Services(self.settings, client(SuperConductor, cloud.bus)), policy)

@@ -22,10 +22,9 @@ from cell_service.rpc.contract import client
 from cell_service.rpc.memory import Bus, MemoryTransport
 from mapping_db import cell_mappings, host_mappings
 from mapping_db.cells.registry import CELL0_UUID, Cells
-from mapping_db.cloud import Cloud
-from mapping_db.locating.locator import Locator
 from mapping_db.upgrades import GLOBAL
 from tests.edge.client import Client
+from tests.suites.clouds import cloud_in_memory
 from tests.suites.schemas import prepare
 
 UNREACHABLE = "mysql://nobody@127.0.0.1:1/none"
@@ -48,7 +47,7 @@ class ComputeApi:
         self.cell_ids = {name: self._map(name) for name in (f"cell{number}" for number in range(cells + 1))}
         self.cells = Cells(self.db, self._transport, self.clock)
         self.cells.refresh()
-        self.cloud = Cloud(self.db, MemoryTransport(Bus()), self.cells, Locator(self.db), self.clock)
+        self.cloud = cloud_in_memory(self.db, self.cells, self.clock)
         self.services = Services(self.settings, client(SuperConductor, self.cloud.bus))
         self.server = ApiServer(make_compute_app(self.cloud, self.services, self.settings))
         self.server.start()

@@ -19,14 +19,13 @@ from api_cell.edge.faults import compute_fault
 from api_cell.edge.policy import Policy, Rule
 from api_cell.edge.route import Request, Response, Route
 from api_cell.edge.server import ApiServer
-from cell_service.context import SYSTEM_CLOCK
 from cell_service.db.sql.engine import Database
 from cell_service.errors import CellUnavailable, FlavorNotFound
 from cell_service.rpc.memory import Bus, MemoryTransport
 from mapping_db.cells.registry import Cells
 from mapping_db.cloud import Cloud
-from mapping_db.locating.locator import Locator
 from tests.edge.client import Client
+from tests.suites.clouds import cloud_in_memory
 
 THING: dict[str, Any] = {
     "type": "object",
@@ -109,7 +108,7 @@ def gates() -> Iterator[Gates]:
 def cloud(tmp_path: Path) -> Iterator[Cloud]:
     db = Database(f"sqlite:///{tmp_path}/global.db")
     cells = Cells(db, lambda url: MemoryTransport(Bus()))
-    yield Cloud(db, MemoryTransport(Bus()), cells, Locator(db), SYSTEM_CLOCK)
+    yield cloud_in_memory(db, cells)
     cells.close()
     db.dispose()
 

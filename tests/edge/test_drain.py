@@ -89,18 +89,16 @@ from pathlib import Path
 from api_cell.app import ApiServer, Services, make_compute_app
 from api_cell.config import ApiSection, ApiSettings
 from api_cell.contract import SuperConductor
-from cell_service.context import SYSTEM_CLOCK
 from cell_service.db.sql.engine import Database
 from cell_service.rpc.contract import client
 from cell_service.rpc.memory import Bus, MemoryTransport
 from mapping_db.cells.registry import Cells
-from mapping_db.cloud import Cloud
-from mapping_db.locating.locator import Locator
+from tests.suites.clouds import cloud_in_memory
 
 db = Database(f"sqlite:///{sys.argv[1]}")
 settings = ApiSettings(api=ApiSection(auth_strategy="noauth2"))
 cells = Cells(db, lambda url: MemoryTransport(Bus()))
-cloud = Cloud(db, MemoryTransport(Bus()), cells, Locator(db), SYSTEM_CLOCK)
+cloud = cloud_in_memory(db, cells)
 server = ApiServer(make_compute_app(cloud, Services(settings, client(SuperConductor, cloud.bus)), settings))
 server.bind(int(sys.argv[2]), reuse_port=True)
 print(server.port, flush=True)

@@ -36,6 +36,7 @@ from mapping_db.locations import Location, key, pack
 from mapping_db.upgrades import GLOBAL
 from tests.mapping_db.conftest import NOW, Federation, soon
 from tests.real.memcached import Memcached
+from tests.suites.clouds import cloud_in_memory
 from tests.suites.schemas import prepare
 
 CELLS = 3
@@ -88,7 +89,7 @@ class History(RuleBasedStateMachine):
 
     def process(self) -> Cloud:
         locator = Locator(self.db, self.shared, self.clock, size=3)
-        return Cloud(self.db, MemoryTransport(Bus()), self.cells, locator, self.clock)
+        return cloud_in_memory(self.db, self.cells, self.clock, locator)
 
     def teardown(self) -> None:
         self.cells.close()
@@ -232,7 +233,7 @@ def cloud(federation: Federation) -> Cloud:
         federation.add(name)
     cells = federation.cells()
     shared = make_region().configure("dogpile.cache.memory", wrap=[Shield(), CompareFirst()]).backend
-    return Cloud(federation.top, MemoryTransport(Bus()), cells, Locator(federation.top, shared), ManualClock())
+    return cloud_in_memory(federation.top, cells, ManualClock(), Locator(federation.top, shared))
 
 
 def placed(cloud: Cloud, cell: int | None) -> str:

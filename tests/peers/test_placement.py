@@ -6,7 +6,7 @@ import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -15,7 +15,7 @@ from api_cell.config import ApiSection, ApiSettings, PolicySection
 from api_cell.edge.auth import NoAuth
 from api_cell.edge.server import ApiServer
 from api_cell.placement.app import make_placement_app
-from cell_service.context import SYSTEM_CLOCK, internal
+from cell_service.context import internal
 from cell_service.db.sql.engine import Database
 from cell_service.errors import Conflict, InventoryExceeded, PeerUnavailable, PlacementNameTaken
 from cell_service.model.host import NodeReport
@@ -23,8 +23,8 @@ from cell_service.peers.placement import Placement
 from cell_service.peers.placement_http import open_placement
 from cell_service.peers.settings import PlacementSettings
 from mapping_db import schema
-from mapping_db.cloud import Cloud
 from mapping_db.placement import inventories, providers, traits
+from tests.suites.clouds import cloud_in_memory
 
 
 @pytest.fixture
@@ -37,8 +37,7 @@ def db(tmp_path: Path) -> Iterator[Database]:
 
 @pytest.fixture
 def server(db: Database) -> Iterator[ApiServer]:
-    nothing = cast(Any, None)
-    cloud = Cloud(db=db, bus=nothing, cells=nothing, locator=nothing, clock=SYSTEM_CLOCK)
+    cloud = cloud_in_memory(db)
     settings = ApiSettings(api=ApiSection(auth_strategy="noauth2"), policy=PolicySection())
     made = ApiServer(make_placement_app(cloud, settings, NoAuth()))
     made.start()

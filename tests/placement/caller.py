@@ -21,7 +21,7 @@ from cell_service.db.sql.engine import Database
 from cell_service.errors import NotFound
 from cell_service.rpc.contract import client
 from cell_service.rpc.memory import Bus, MemoryTransport
-from mapping_db.cloud import Cloud
+from tests.suites.clouds import cloud_in_memory
 
 
 def schema_at(route: Route, version: tuple[int, int]) -> Schema | None:
@@ -36,8 +36,7 @@ class Placement:
     """The API in front of one database, without a server."""
 
     def __init__(self, db: Database) -> None:
-        nothing = cast(Any, None)
-        self.cloud = Cloud(db=db, bus=nothing, cells=nothing, locator=nothing, clock=ManualClock())
+        self.cloud = cloud_in_memory(db, clock=ManualClock())
         self._policy = Policy(policies.RULES)
         self._services = Services(ApiSettings(), client(SuperConductor, MemoryTransport(Bus())))
 

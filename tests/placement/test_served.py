@@ -7,7 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import pytest
 
@@ -15,17 +15,15 @@ from api_cell.config import ApiSection, ApiSettings, PolicySection
 from api_cell.edge.auth import NoAuth
 from api_cell.edge.server import ApiServer
 from api_cell.placement.app import make_placement_app
-from cell_service.context import SYSTEM_CLOCK
 from cell_service.db.sql.engine import Database
-from mapping_db.cloud import Cloud
 from tests.edge.client import Client
 from tests.placement.stock import new_uuid, provider
+from tests.suites.clouds import cloud_in_memory
 
 
 @pytest.fixture
 def server(db: Database, tmp_path: Path) -> Iterator[ApiServer]:
-    nothing = cast(Any, None)
-    cloud = Cloud(db=db, bus=nothing, cells=nothing, locator=nothing, clock=SYSTEM_CLOCK)
+    cloud = cloud_in_memory(db)
     settings = ApiSettings(api=ApiSection(auth_strategy="noauth2"), policy=PolicySection())
     made = ApiServer(make_placement_app(cloud, settings, NoAuth()))
     made.start()

@@ -16,10 +16,10 @@ from cell_service.model.request_spec import RequestSpec
 from cell_service.rpc.memory import Bus
 from mapping_db import cell_mappings, host_mappings
 from mapping_db.cells.registry import CELL0_UUID, Cells
-from mapping_db.cloud import Cloud
 from mapping_db.placement import inventories, providers, traits
 from mapping_db.placement.inventories import Inventory
 from mapping_db.upgrades import GLOBAL
+from tests.suites.clouds import cloud_in_memory
 from tests.suites.schemas import prepare
 
 NewUrl = Callable[[str], str]
@@ -58,8 +58,7 @@ class Federation:
             )
         )  # fmt: skip
         self.cells = Cells(self.db, lambda url: Bus().connect(), self.clock)
-        nobody: Any = None
-        self.cloud = Cloud(db=self.db, bus=nobody, cells=self.cells, locator=nobody, clock=self.clock)
+        self.cloud = cloud_in_memory(self.db, self.cells, self.clock)
 
     def close(self) -> None:
         self.cells.close()
