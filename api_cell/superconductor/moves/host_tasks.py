@@ -6,8 +6,8 @@ already; it has the fence of the requester, so that one which lost the move mean
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Generic, TypeVar
 
 from sqlalchemy import Connection
 
@@ -17,29 +17,35 @@ from api_cell.superconductor.moves.step_context import StepContext, StepFailed
 from cell_service import wire
 from cell_service.db import instances, operations, services
 from cell_service.errors import OperationLost, ServiceNotFound
-from cell_service.model.instance import Flavor
 from cell_service.model.move import AwaitedTask
 from cell_service.model.operation import OUTCOME, Outcome, Phase, StoredOperation
 from cell_service.operations.declaration import Operation
-from cell_service.operations.host_tasks import EVENT, ActivateResult
+from cell_service.operations.host_tasks import (
+    ActivateArguments,
+    ActivateResult,
+    CleanUpArguments,
+    PrepareDestinationArguments,
+    PrepareSourceArguments,
+)
 from mapping_db.cells.registry import Cell
 
 MOST_RETRIES = 3
 
 
+A = TypeVar("A", PrepareSourceArguments, PrepareDestinationArguments, ActivateArguments, CleanUpArguments)
+
+
 @dataclass(frozen=True, slots=True)
-class HostTask:
+class HostTask(Generic[A]):
     """What a step has a host do. `name`: part of its key, stored, within its phase; `event`: as which event of the
     server's history it shows (Nova's name), if it does."""
 
-    kind: Operation[Any, Any]
+    kind: Operation[A, Any]
     name: str
     event: str | None = None
 
 
-def request(
-    context: StepContext, cell: Cell, host: str | None, task: HostTask, arguments: dict[str, Any]
-) -> Outcome | None:
+def request(context: StepContext, cell: Cell, host: str | None, task: HostTask[A], arguments: A) -> Outcome | None:
     """The outcome of the host task, perhaps with a fault; None while it is under way.
 
     Raises Superseded when the instance is being deleted, StepFailed when an administrator has ended the task.
@@ -48,9 +54,10 @@ def request(
     if context.plan.awaited is None:
         context.demand_lease()
         key = f"{context.move.phase.value}/{task.name}/{host}/{context.plan.retries}"
-        copied = {**arguments, EVENT: task.event}
+        move = context.move
+        requested = replace(arguments, event=task.event, move=move.uuid, fence=move.fence, key=key)
         operation_id = cell.db.run(
-            lambda tx: _insert(tx, context, cell, host, task.kind, copied, key), context.ctx.deadline
+            lambda tx: _insert(tx, context, cell, host, task.kind, requested, key), context.ctx.deadline
         )
         context.note(awaited=AwaitedTask(cell.mapping.id, operation_id))
         act.wake(context.ctx, cell, host)
@@ -73,7 +80,9 @@ def demand(outcome: Outcome) -> None:
         raise StepFailed(outcome.fault.message, outcome.fault.code)
 
 
-def activate(context: StepContext, cell: Cell, host: str | None, task: HostTask, arguments: dict[str, Any]) -> bool:
+def activate(
+    context: StepContext, cell: Cell, host: str | None, task: HostTask[ActivateArguments], arguments: ActivateArguments
+) -> bool:
     """The guest runs on the host as requested, or that it could not, after some tries, is the move's fault."""
     try:
         outcome = request(context, cell, host, task, arguments)
@@ -94,7 +103,7 @@ def activate(context: StepContext, cell: Cell, host: str | None, task: HostTask,
     return True
 
 
-def clear(context: StepContext, cell: Cell, host: str | None, task: HostTask) -> bool:
+def clear(context: StepContext, cell: Cell, host: str | None, task: HostTask[CleanUpArguments]) -> bool:
     """Nothing of the guest is left on the host; a host whose service was deleted has nothing to do."""
     if host is None:
         return True
@@ -103,12 +112,7 @@ def clear(context: StepContext, cell: Cell, host: str | None, task: HostTask) ->
             services.by_host(tx, host, services.COMPUTE)
         except ServiceNotFound:
             return True
-    return request(context, cell, host, task, {}) is not None
-
-
-def plain(flavor: Flavor | None) -> Any:
-    """The flavor, if any, as the arguments of host tasks have it."""
-    return None if flavor is None else wire.to_plain(flavor)
+    return request(context, cell, host, task, CleanUpArguments()) is not None
 
 
 def _insert(
@@ -116,8 +120,8 @@ def _insert(
     context: StepContext,
     cell: Cell,
     host: str,
-    kind: Operation[Any, Any],
-    arguments: dict[str, Any],
+    kind: Operation[A, Any],
+    arguments: A,
     key: str,
 ) -> int:
     move, now = context.move, context.deps.cloud.clock.now()
@@ -130,9 +134,8 @@ def _insert(
                 raise OperationLost(operation_id=move.uuid, fence=move.fence)
             if known.arguments["key"] == key:
                 return known.id
-    named = kind.read({**arguments, "move": move.uuid, "fence": move.fence, "key": key})
     sealer = cell.db.sealer_in(tx) if kind.has_secrets else None
-    new = operations.new_operation(kind, context.ctx, move.instance_uuid, host, now, named, sealer=sealer)
+    new = operations.new_operation(kind, context.ctx, move.instance_uuid, host, now, arguments, sealer=sealer)
     return operations.insert(tx, new)
 
 

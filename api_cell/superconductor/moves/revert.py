@@ -12,7 +12,12 @@ from api_cell.superconductor.moves.step_context import StepContext
 from api_cell.superconductor.moves.steps import RELEASE, RESTORE_CLAIMS, restart
 from cell_service.model.lifecycle import Task, VmState
 from cell_service.model.move import MovePhase, Owner
-from cell_service.operations.host_tasks import PREPARE_DESTINATION, PREPARE_SOURCE
+from cell_service.operations.host_tasks import (
+    PREPARE_DESTINATION,
+    PREPARE_SOURCE,
+    PrepareDestinationArguments,
+    PrepareSourceArguments,
+)
 
 _STOP = HostTask(PREPARE_SOURCE, "stop", "compute_revert_resize")
 _SHRINK = HostTask(PREPARE_DESTINATION, "shrink")
@@ -26,7 +31,7 @@ def begin(context: StepContext) -> bool:
 
 def stop(context: StepContext) -> bool:
     """The guest at the destination is stopped. A host that is down has nothing to stop."""
-    arguments = {"live": False, "shutdown": context.plan.clean_shutdown}
+    arguments = PrepareSourceArguments(shutdown=context.plan.clean_shutdown)
     return host_tasks.request(context, context.target, context.move.target_host, _STOP, arguments) is not None
 
 
@@ -35,7 +40,7 @@ def shrink(context: StepContext) -> bool:
     if not context.stays_on_host:
         return True
     plan = context.plan
-    arguments = {"luggage": plan.migrate_data, "live": False, "flavor": host_tasks.plain(plan.old_flavor)}
+    arguments = PrepareDestinationArguments(migrate_data=plan.migrate_data, flavor=plan.old_flavor)
     outcome = host_tasks.request(context, context.source, context.move.source_host, _SHRINK, arguments)
     if outcome is None:
         return False

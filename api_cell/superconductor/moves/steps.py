@@ -7,7 +7,6 @@ answers False until the host is through. Steps raise Failed, Superseded, Unavail
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
 
 from api_cell.servers.moves import kinds, request
 from api_cell.superconductor.moves import claims, host_tasks, ownership, rows, secrets
@@ -15,8 +14,17 @@ from api_cell.superconductor.moves.host_tasks import HostTask
 from api_cell.superconductor.moves.recipe import Commit, Do, Step
 from api_cell.superconductor.moves.release import release_instance
 from api_cell.superconductor.moves.step_context import Elsewhere, StepContext
+from cell_service import wire
 from cell_service.model.lifecycle import Task, VmState
-from cell_service.operations.host_tasks import ACTIVATE, PREPARE_DESTINATION, PREPARE_SOURCE
+from cell_service.operations.host_tasks import (
+    ACTIVATE,
+    PREPARE_DESTINATION,
+    PREPARE_SOURCE,
+    ActivateArguments,
+    PrepareDestinationArguments,
+    PrepareSourceArguments,
+    PrepareSourceResult,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,19 +87,14 @@ def prepare_source(shown: Shown, event: str, *, live: bool = False) -> Step:
     def do(context: StepContext) -> bool:
         if context.plan.awaited is None:
             rows.show(context, context.source, shown.task, shown.status)
-        arguments = {"live": live, "shutdown": context.plan.clean_shutdown}
+        arguments = PrepareSourceArguments(live=live, shutdown=context.plan.clean_shutdown)
         outcome = host_tasks.request(context, context.source, context.move.source_host, task, arguments)
         if outcome is None:
             return False
         host_tasks.demand(outcome)
-        context.record(
-            plan=replace(
-                context.plan_when_done,
-                migrate_data=outcome.result.get("luggage", {}),
-                was_running=bool(outcome.result.get("was_running")),
-                awaited=None,
-            )
-        )
+        found = wire.from_plain(PrepareSourceResult, outcome.result)
+        plan = context.plan_when_done
+        context.record(plan=replace(plan, migrate_data=found.migrate_data, was_running=found.was_running, awaited=None))
         return True
 
     return Step("leave", do, undo=(Step("restart", restart()),), for_any_host=True)
@@ -103,7 +106,7 @@ def restart(event: str | None = None) -> Do:
 
     def do(context: StepContext) -> bool:
         plan = context.plan
-        arguments = {"run": plan.was_running or plan.before == VmState.ACTIVE.value, "live": False}
+        arguments = ActivateArguments(run=plan.was_running or plan.before == VmState.ACTIVE.value)
         return host_tasks.activate(context, context.source, context.move.source_host, task, arguments)
 
     return do
@@ -120,12 +123,13 @@ def prepare_destination(
         plan = context.plan
         if plan.awaited is None:
             rows.show(context, context.source, shown.task, shown.status)
-        arguments = {
-            **_guest(context, live=live),
-            "luggage": None if from_image else plan.migrate_data,
-            "admin_password": secrets.password_of(context) if plan.awaited is None else "",
-            "image": plan.image or None,
-        }
+        arguments = PrepareDestinationArguments(
+            live=live,
+            flavor=plan.new_flavor,
+            migrate_data=None if from_image else plan.migrate_data,
+            admin_password=secrets.password_of(context) if plan.awaited is None else "",
+            image=plan.image or None,
+        )
         outcome = host_tasks.request(context, context.target, context.move.target_host, task, arguments)
         if outcome is None:
             return False
@@ -178,12 +182,13 @@ def activate(shown: Shown, event: str, *, live: bool = False, as_it_ran: bool = 
         plan = context.plan
         if plan.awaited is None:
             rows.show(context, context.target, shown.task, shown.status)
-        arguments = {
-            **_guest(context, live=live),
-            "run": plan.was_running if as_it_ran else plan.before != VmState.STOPPED.value,
-            "luggage": plan.migrate_data if live else None,
-            "image": plan.image or None,
-        }
+        arguments = ActivateArguments(
+            live=live,
+            flavor=plan.new_flavor,
+            run=plan.was_running if as_it_ran else plan.before != VmState.STOPPED.value,
+            migrate_data=plan.migrate_data if live else None,
+            image=plan.image or None,
+        )
         return host_tasks.activate(context, context.target, context.move.target_host, task, arguments)
 
     return Step("run", do)
@@ -211,11 +216,6 @@ FREEZE = Step("seal", freeze, undo=(Step("open_again", unfreeze),))
 COMMIT = Commit("commit", commit)
 REOPEN = Step("reopen", reopen)
 RELEASE = Step("let_go", release_instance, in_one_transaction=True)
-
-
-def _guest(context: StepContext, *, live: bool) -> dict[str, Any]:
-    """Arguments of host tasks at the destination that describe the guest."""
-    return {"live": live, "flavor": host_tasks.plain(context.plan.new_flavor)}
 
 
 def _may_go_elsewhere(context: StepContext) -> bool:
