@@ -32,8 +32,8 @@ class PolycellError(Exception):
     code: ClassVar[str] = "placement.undefined_code"
     """What the Placement API calls this error (from its version 1.23)."""
 
-    def __init__(self, **fields: Any) -> None:
-        self.fields = fields
+    def __init__(self, **fields: object) -> None:
+        self.fields: dict[str, Any] = fields
         super().__init__(self.message.format_map(fields) if fields else self.message)
 
 

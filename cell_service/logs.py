@@ -31,7 +31,7 @@ def masked(text: str) -> str:
     return text
 
 
-def about(ctx: Context | None, **fields: Any) -> dict[str, Any]:
+def about(ctx: Context | None, **fields: object) -> dict[str, Any]:
     """What a log line is about, for `extra=`. Fields that are None are left out."""
     kept = {name: value for name, value in fields.items() if value is not None}
     return {"about": kept, "request_id": ctx.request_id if ctx is not None else ""}
@@ -89,6 +89,6 @@ def set_up(*, debug: bool = False, use_json: bool = False, log_file: str | None 
         logging.getLogger(noisy).setLevel(logging.WARNING)
 
 
-def _quoted(value: Any) -> str:
+def _quoted(value: object) -> str:
     text = str(value)
     return repr(text) if " " in text or not text else text

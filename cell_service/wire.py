@@ -27,7 +27,7 @@ class Undecodable(ValueError):
     """The text is not a value of the type that was expected."""
 
 
-def to_plain(value: Any) -> Any:
+def to_plain(value: object) -> Any:
     """The value as plain JSON data. Raises TypeError for what can't be encoded."""
     if value is None or type(value) in (str, int, float, bool):
         return value
@@ -46,7 +46,7 @@ def to_plain(value: Any) -> Any:
     raise TypeError(f"the wire cannot carry a {type(value).__name__}")
 
 
-def from_plain(kind: type[T], plain: Any) -> T:
+def from_plain(kind: type[T], plain: object) -> T:
     """A value of that type. Raises Undecodable."""
     make: Decoder = decoder(cast(Any, kind))
     try:
@@ -55,7 +55,7 @@ def from_plain(kind: type[T], plain: Any) -> T:
         raise Undecodable(f"not a {getattr(kind, '__name__', kind)}: {error}") from error
 
 
-def dumps(value: Any) -> str:
+def dumps(value: object) -> str:
     return json.dumps(to_plain(value), separators=(",", ":"))
 
 
@@ -170,20 +170,20 @@ def _optional(arguments: tuple[Any, ...]) -> Decoder:
     return decode
 
 
-def _same(plain: Any) -> Any:
+def _same(plain: object) -> Any:
     return plain
 
 
-def _none(plain: Any) -> None:
+def _none(plain: object) -> None:
     if plain is not None:
         raise TypeError(f"{plain!r} is not null")
 
 
-def _sequence(plain: Any) -> list[Any]:
+def _sequence(plain: object) -> list[Any]:
     return cast(list[Any], _checked(plain, (list,)))
 
 
-def _checked(plain: Any, kinds: tuple[type, ...]) -> Any:
+def _checked(plain: object, kinds: tuple[type, ...]) -> Any:
     if type(plain) not in kinds:
         raise TypeError(f"{plain!r} is not {kinds[0].__name__}")
     return plain

@@ -186,7 +186,7 @@ def _locked_specs(tx: Connection, flavorid: str) -> dict[str, str]:
     return dict(row.extra_specs)
 
 
-def _update(tx: Connection, flavorid: str, now: datetime, **values: Any) -> None:
+def _update(tx: Connection, flavorid: str, now: datetime, **values: object) -> None:
     statement = update(flavors).where(flavors.c.flavorid == flavorid).values(updated_at=now, **values)
     if not tx.execute(statement).rowcount:
         raise FlavorNotFound(flavor_id=flavorid)

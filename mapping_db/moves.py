@@ -213,12 +213,12 @@ def record(tx: Connection, move: Move, now: datetime, **columns: Any) -> Move:
     return after
 
 
-def rest(tx: Connection, move: Move, now: datetime, *, until: datetime | None, **columns: Any) -> None:
+def rest(tx: Connection, move: Move, now: datetime, *, until: datetime | None, **columns: object) -> None:
     """Release a move that the caller has claimed; it is not claimed before `until`. Raises OperationLost."""
     record(tx, move, now, owner=None, lease_until=None, not_before=until, **columns)
 
 
-def steer(tx: Connection, uuid: str, now: datetime, *, source: MovePhase, target: MovePhase, **columns: Any) -> bool:
+def steer(tx: Connection, uuid: str, now: datetime, *, source: MovePhase, target: MovePhase, **columns: object) -> bool:
     """Change the phase of a waiting move; its phase decides. False: it was no longer `source`."""
     return bool(
         tx.execute(

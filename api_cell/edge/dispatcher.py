@@ -136,7 +136,7 @@ class Dispatcher:
         )
 
 
-def _route(call: Call, body: Any) -> CompiledRoute:
+def _route(call: Call, body: object) -> CompiledRoute:
     """The route for method, action and version. Raises NotFound, Invalid (no such action)."""
     assert call.match is not None
     actions = call.match.methods[call.exchange.method]
@@ -189,7 +189,7 @@ def _body(call: Call) -> Any:
         raise Invalid(reason="The body is not JSON that can be understood.") from error
 
 
-def _checked(call: Call, route: CompiledRoute, body: Any) -> Any:
+def _checked(call: Call, route: CompiledRoute, body: object) -> Any:
     """The body, if it fits the schema of its version. Raises Invalid."""
     validator = validator_at(route.body, call.version)
     if validator is None:

@@ -43,14 +43,14 @@ class Validator:
             self._check = _compiled(self._schema)
         return self._check
 
-    def check(self, data: Any) -> None:
+    def check(self, data: object) -> None:
         """Raises Invalid, saying where and why, unless the data fits."""
         try:
             self.compiled()(data)
         except fastjsonschema.JsonSchemaValueException as error:
             raise Invalid(reason=_explained(error)) from None
 
-    def pruned(self, data: Any) -> Any:
+    def pruned(self, data: object) -> Any:
         """The data without the keys that the schema would refuse as unknown."""
         return _pruned(self._schema, data)
 
@@ -62,7 +62,7 @@ def _compiled(schema: Schema) -> Callable[[Any], Any]:
     return check
 
 
-def _prepared(schema: Any, formats: dict[str, Callable[[str], bool]]) -> Any:
+def _prepared(schema: object, formats: dict[str, Callable[[str], bool]]) -> Any:
     """The schema with its bounds on numbers written as text turned into formats."""
     if isinstance(schema, (list, tuple)):
         return [_prepared(item, formats) for item in schema]
@@ -96,7 +96,7 @@ def _within(bounds: dict[str, float]) -> Callable[[str], bool]:
     return fits
 
 
-def _pruned(schema: Any, data: Any) -> Any:
+def _pruned(schema: object, data: object) -> Any:
     if not isinstance(schema, Mapping):
         return data
     if isinstance(data, list) and isinstance(schema.get("items"), Mapping):
@@ -170,13 +170,13 @@ _SAID = {
 }
 
 
-def _masked(value: Any) -> Any:
+def _masked(value: object) -> Any:
     """The value with everything under a name that sounds like a secret replaced."""
     if isinstance(value, dict):
         return {name: "***" if _SECRET.search(str(name)) else _masked(part) for name, part in value.items()}
     return [_masked(part) for part in value] if isinstance(value, list) else value
 
 
-def _clipped(value: Any) -> str:
+def _clipped(value: object) -> str:
     text = str(value)
     return text if len(text) <= _SHOWN_CHARACTERS else text[:_SHOWN_CHARACTERS] + "..."

@@ -20,7 +20,7 @@ MAX_INT = 0x7FFFFFFF
 WHOLE: Schema = {"type": ["integer", "string"], "pattern": "^[0-9]*$", "minimum": 0, "minLength": 1}
 
 
-def is_true(value: Any) -> bool:
+def is_true(value: object) -> bool:
     """Whether a value that fits BOOLEAN is true."""
     return value in TRUE_WORDS
 

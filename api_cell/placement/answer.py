@@ -11,7 +11,7 @@ from api_cell.edge.route import Request, Response
 from mapping_db.placement.providers import Provider
 
 
-def dated(req: Request, body: Any, moments: Iterable[datetime] = (), status: int = 200) -> Response:
+def dated(req: Request, body: object, moments: Iterable[datetime] = (), status: int = 200) -> Response:
     """The response, from 1.15 on with last-modified (the latest moment, or now) and cache-control."""
     if not req.at_least(1, 15):
         return Response(status, body)

@@ -15,7 +15,7 @@ _GENERATION: Schema = {"type": "integer"}
 _LARGEST = 2147483647
 
 
-def _closed(required: tuple[str, ...], **properties: Any) -> dict[str, Any]:
+def _closed(required: tuple[str, ...], **properties: object) -> dict[str, Any]:
     """An object with these keys and no others."""
     return {
         "type": "object",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
 from uuid import UUID
 
 from api_cell.services import Services
@@ -16,7 +15,7 @@ def records_of(services: Services) -> Records:
     return services.require_networks().records
 
 
-def mine(services: Services, ctx: Context, noun: Noun, **query: Any) -> list[Record]:
+def mine(services: Services, ctx: Context, noun: Noun, **query: object) -> list[Record]:
     """The project's own records that fit."""
     return records_of(services).find_all(ctx, noun, project_id=ctx.project_id, **query)
 

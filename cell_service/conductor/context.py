@@ -69,7 +69,7 @@ def context_of(operation: StoredOperation, clock: Clock, seconds: float = 45) ->
     )
 
 
-def about_operation(deps: ConductorContext, operation: StoredOperation, **fields: Any) -> dict[str, Any]:
+def about_operation(deps: ConductorContext, operation: StoredOperation, **fields: object) -> dict[str, Any]:
     """The fields of a log line about the operation."""
     return about(
         context_of(operation, deps.clock),

@@ -11,7 +11,6 @@ import asyncio
 import logging
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from tornado.iostream import IOStream, StreamClosedError
@@ -67,7 +66,7 @@ class _Console(WebSocketHandler):
     def select_subprotocol(self, subprotocols: list[str]) -> str | None:
         return "binary" if "binary" in subprotocols else None
 
-    async def get(self, *args: Any, **kwargs: Any) -> None:
+    async def get(self, *args: object, **kwargs: object) -> None:
         """403 for a token that opens nothing, 502 when the console can't be reached; a page for a request that is no
         websocket's."""
         loop = asyncio.get_running_loop()

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Table, delete, func, insert, literal_column, select
+from sqlalchemy import ColumnElement, Connection, Table, delete, func, insert, literal_column, select
 
 from cell_service.db.operations import drop_secrets
 from cell_service.db.schema import (
@@ -125,7 +125,7 @@ def purge_before(tx: Connection, before: datetime, limit: int) -> Counter[str]:
     return +gone
 
 
-def _copy(tx: Connection, table: Table, shadow: Table, where: Any, *more: Any) -> None:
+def _copy(tx: Connection, table: Table, shadow: Table, where: ColumnElement[bool], *more: ColumnElement[Any]) -> None:
     columns = [*table.columns, *more]
     names = [column.name for column in columns]
     tx.execute(insert(shadow).from_select(names, select(*columns).where(where)))

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, delete, insert, select, update
+from sqlalchemy import ColumnElement, Connection, Row, delete, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from cell_service.db.schema import compute_nodes
@@ -85,7 +85,7 @@ def remove(tx: Connection, uuid: str) -> None:
     tx.execute(delete(compute_nodes).where(compute_nodes.c.uuid == uuid))
 
 
-def _one(tx: Connection, where: Any, said: str) -> ComputeNode:
+def _one(tx: Connection, where: ColumnElement[bool], said: str) -> ComputeNode:
     row = tx.execute(select(*_COLUMNS).where(where)).one_or_none()
     if row is None:
         raise ComputeHostNotFound(host=said)

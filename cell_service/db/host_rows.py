@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, delete, insert, select, update
+from sqlalchemy import Connection, RowMapping, Table, delete, insert, select, update
 
 from cell_service.db.schema import compute_nodes, instances, services
 from cell_service.db.services import COMPUTE
@@ -92,11 +92,11 @@ def remove_empty(tx: Connection, host: str) -> bool:
     return True
 
 
-def _copied(row: Any) -> dict[str, Any]:
+def _copied(row: RowMapping) -> dict[str, Any]:
     return {name: value for name, value in row.items() if name not in _OWN}
 
 
-def _same(tx: Connection, table: Any, row: dict[str, Any], host: str) -> int | None:
+def _same(tx: Connection, table: Table, row: dict[str, Any], host: str) -> int | None:
     """The id of this very row; None when it is not here."""
     named = table.c.host == host
     for name in ("binary", "hypervisor_hostname"):

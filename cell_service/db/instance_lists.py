@@ -138,7 +138,7 @@ _FIELD = {"locked": "locked_by", "instance_type_id": "flavor"}
 _SORTED_BY = {"locked": "locked_by", "instance_type_id": "flavorid"}
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: object) -> Any:
     if hasattr(value, "flavorid"):
         return value.flavorid
     return value.value if hasattr(value, "value") else value

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import datetime
-from typing import Any
 
 from sqlalchemy import Connection, insert, select, update
 from sqlalchemy.exc import IntegrityError
@@ -31,7 +30,7 @@ def store(tx: Connection, migration: Migration) -> None:
         tx.execute(update(migrations).where(migrations.c.uuid == migration.uuid).values(values))
 
 
-def change(tx: Connection, uuid: str, now: datetime, **columns: Any) -> bool:
+def change(tx: Connection, uuid: str, now: datetime, **columns: object) -> bool:
     """Change columns of the migration. False when there is no such migration here."""
     return bool(
         tx.execute(update(migrations).where(migrations.c.uuid == uuid).values(updated_at=now, **columns)).rowcount

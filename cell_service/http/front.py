@@ -10,7 +10,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Executor
 from functools import partial
-from typing import Any, Protocol
+from typing import Protocol
 
 from tornado import httputil
 
@@ -66,7 +66,7 @@ class Front(Listener):
     While it drains, answers ask clients to close their connections. `http` is for tornado's server.
     """
 
-    def __init__(self, name: str, application: Application, *, drain_seconds: float = 5.0, **http: Any) -> None:
+    def __init__(self, name: str, application: Application, *, drain_seconds: float = 5.0, **http: object) -> None:
         self._exchanges = _Exchanges(application, lambda: self.draining)
         super().__init__(
             name,

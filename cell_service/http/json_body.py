@@ -29,7 +29,7 @@ def _not_a_number(name: str) -> NoReturn:
     raise ValueError(f"{name} is no JSON number")
 
 
-def _check_depth(raw: bytes, body: Any) -> None:
+def _check_depth(raw: bytes, body: object) -> None:
     """Raises ValueError before anything walks through what is nested too deeply."""
     if raw.count(b"{") + raw.count(b"[") <= _DEEPEST:
         return
@@ -42,7 +42,7 @@ def _check_depth(raw: bytes, body: Any) -> None:
         level = [value for values in inner for value in values]
 
 
-def _check_storable(body: Any) -> None:
+def _check_storable(body: object) -> None:
     """Raises ValueError for half surrogates and NUL, which no database takes."""
     text = json.dumps(body, ensure_ascii=False)
     text.encode()

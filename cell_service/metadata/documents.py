@@ -103,7 +103,7 @@ def _devices(content: Content) -> list[dict[str, Any]]:
     ]
 
 
-def _json(value: Any) -> bytes:
+def _json(value: object) -> bytes:
     return json.dumps(value).encode()
 
 

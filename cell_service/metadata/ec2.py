@@ -94,7 +94,7 @@ def _devices(content: Content) -> dict[str, str]:
     return made
 
 
-def _rendered(value: Any) -> bytes:
+def _rendered(value: object) -> bytes:
     if isinstance(value, bytes):
         return value
     if isinstance(value, dict):
@@ -102,7 +102,7 @@ def _rendered(value: Any) -> bytes:
     return ("\n".join(value) if isinstance(value, list) else str(value)).encode()
 
 
-def _line(key: str, value: Any) -> str:
+def _line(key: str, value: object) -> str:
     if not isinstance(value, dict):
         return key
     return str(value.get(_NAME, f"{key}/"))

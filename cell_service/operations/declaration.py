@@ -126,7 +126,7 @@ def reported(ending: Ending[Any, Any]) -> dict[str, Any]:
     return columns
 
 
-def succeed(ending: Ending[Any, Any], **columns: Any) -> Changes:
+def succeed(ending: Ending[Any, Any], **columns: object) -> Changes:
     """The instance is in the state that the rule leads to, with the columns that the host reports."""
     settled: dict[str, Any] = {}
     if ending.declaration.shows:
@@ -135,7 +135,7 @@ def succeed(ending: Ending[Any, Any], **columns: Any) -> Changes:
     return Changes(columns={**settled, **reported(ending), **columns})
 
 
-def fail(ending: Ending[Any, Any], *effects: Effect, **columns: Any) -> Changes:
+def fail(ending: Ending[Any, Any], *effects: Effect, **columns: object) -> Changes:
     """The instance is in the state it was in, without a task and with a fault; an operation that does not show leaves
     task and fault alone. What its host can only do later is tried again."""
     if ending.outcome.retriable:

@@ -23,7 +23,7 @@ def names_of(arguments: type) -> tuple[str, ...]:
 
 
 @cache
-def _names(arguments: Any) -> tuple[str, ...]:
+def _names(arguments: object) -> tuple[str, ...]:
     hints = typing.get_type_hints(arguments, include_extras=True)
     return tuple(name for name, hint in hints.items() if _MARK in getattr(hint, "__metadata__", ()))
 
@@ -38,7 +38,7 @@ def taken_from(value: T) -> tuple[T, dict[str, str]]:
     return bare, {name: text for name, text in found.items() if text}
 
 
-def stored_form(arguments: Any) -> dict[str, Any]:
+def stored_form(arguments: object) -> dict[str, Any]:
     """The plain form of arguments in which they are stored: without secrets, and without what is None."""
     bare, _ = taken_from(arguments)
     left_out = names_of(type(arguments))

@@ -34,7 +34,7 @@ class Records(Protocol):
     Raises PeerUnavailable, and NotFound, Invalid, Conflict, Forbidden, OverQuota where the service refuses.
     """
 
-    def find_all(self, ctx: Context, noun: Noun, **query: Any) -> list[Record]:
+    def find_all(self, ctx: Context, noun: Noun, **query: object) -> list[Record]:
         """All records that fit; a list of values means any of them."""
 
     def find(self, ctx: Context, noun: Noun, record_id: str) -> Record | None:

@@ -147,7 +147,7 @@ def _failure(error: errors.PolycellError) -> bytes:
     return wire.dumps({"error": {"kind": type(error).__name__, "fields": fields}}).encode()
 
 
-def _is_plain(value: Any) -> bool:
+def _is_plain(value: object) -> bool:
     return value is None or isinstance(value, (str, int, float, bool))
 
 

@@ -162,7 +162,7 @@ class Shield(ProxyBackend):  # type: ignore[misc]
                 self._failed(error)
         return [NO_VALUE] * len(wanted)
 
-    def set(self, key: str, value: Any) -> None:
+    def set(self, key: str, value: object) -> None:
         if not self.down:
             try:
                 self.proxied.set(key, value)

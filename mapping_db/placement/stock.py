@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Select, func, select
+from sqlalchemy import Column, ColumnElement, Connection, Select, Table, func, select
 
 from mapping_db.placement import inventories
 from mapping_db.placement.inventories import Inventory
@@ -40,7 +40,7 @@ def read(tx: Connection, provider_ids: Collection[int] | None = None) -> dict[in
 
 
 def _read(tx: Connection, ids: list[int] | None) -> dict[int, ProviderState]:
-    def among(query: Select[Any], column: Any) -> Iterator[Any]:
+    def among(query: Select[*tuple[Any, ...]], column: ColumnElement[Any]) -> Iterator[Any]:
         return iter(tx.execute(query if ids is None else query.where(column.in_(ids))))
 
     owned: dict[int, dict[str, Inventory]] = {}
@@ -67,11 +67,11 @@ def _read(tx: Connection, ids: list[int] | None) -> dict[int, ProviderState]:
     }
 
 
-def _owner(table: Any) -> Any:
+def _owner(table: Table) -> Column[int]:
     return table.c.resource_provider_id
 
 
-def _pair(table: Any, column: str) -> tuple[Any, Any]:
+def _pair(table: Table, column: str) -> tuple[Column[int], Column[str]]:
     return table.c.resource_provider_id, table.c[column]
 
 

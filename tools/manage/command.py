@@ -54,7 +54,7 @@ class Globals:
     format: str
 
 
-def arg(*names: str, flag: bool = False, **options: Any) -> Arg:
+def arg(*names: str, flag: bool = False, **options: object) -> Arg:
     """One argument. `flag`: it takes no value. `options` are argparse's."""
     if flag:
         options["action"] = "store_true"

@@ -32,7 +32,7 @@ class Out:
         """A line on standard error, without passwords."""
         print(masked(text), file=self.stderr)
 
-    def value(self, text: str, **fields: Any) -> None:
+    def value(self, text: str, **fields: object) -> None:
         """The result of a command: a line, or the fields as an object."""
         if self.format == "json":
             self._json(fields)
@@ -61,7 +61,7 @@ class Out:
             task = progress.add_task(what, total=total)
             yield lambda steps: progress.update(task, advance=steps)
 
-    def _json(self, value: Any) -> None:
+    def _json(self, value: object) -> None:
         print(json.dumps(value, ensure_ascii=False, indent=2), file=self.stdout)
 
 
@@ -77,6 +77,6 @@ def box(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
     return "\n".join([rule, lines[0], rule, *lines[1:], *([rule] if rows else [])])
 
 
-def _shown(value: Any) -> str:
+def _shown(value: object) -> str:
     text = "" if value is None else str(value)
     return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -108,7 +108,7 @@ def _describe(req: Request, properties: Mapping[str, str]) -> Mapping[str, str]:
     return req.services.require_images().describe(req.ctx, req.params["image_id"], properties).properties
 
 
-def _list(req: Request, path: str, view: Any) -> Response:
+def _list(req: Request, path: str, view: Callable[[Request, Image], dict[str, Any]]) -> Response:
     wanted = _wanted(req)
     if wanted is None:
         return Response(200, {"images": []})

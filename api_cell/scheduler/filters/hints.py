@@ -69,7 +69,7 @@ class Json:
         return None if fulfils else "does not fulfil the query"
 
 
-def _is_true(term: Any, host: HostState) -> Any:
+def _is_true(term: object, host: HostState) -> Any:
     if isinstance(term, str) and term.startswith("$"):
         first, *steps = term[1:].split(".")
         value = attributes(host, first)

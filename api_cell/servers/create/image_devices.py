@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 from collections.abc import Collection
 from dataclasses import replace
-from typing import Any
 
 from api_cell.servers.devices import DeviceRequest, check_order, older_form, read_device
 from api_cell.servers.lists.query import boolean
@@ -68,5 +67,5 @@ def _whole(device: BlockDevice) -> BlockDevice:
     return device
 
 
-def _path(name: Any) -> str | None:
+def _path(name: object) -> str | None:
     return None if not name else str(name) if str(name).startswith("/dev/") else f"/dev/{name}"

@@ -316,7 +316,7 @@ class Runner:
             self._claimed.pop(context.move.uuid, None)
 
 
-def _about(context: StepContext, **fields: Any) -> dict[str, Any]:
+def _about(context: StepContext, **fields: object) -> dict[str, Any]:
     move = context.move
     return about(
         context.ctx, instance=move.instance_uuid, move=move.uuid, kind=move.kind.value, phase=move.phase.value, **fields

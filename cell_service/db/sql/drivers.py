@@ -12,7 +12,7 @@ import stat
 import threading
 import time
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from typing import Any
 
@@ -42,7 +42,7 @@ class OpenConnections:
         self._lock = threading.Lock()
         self._open: weakref.WeakSet[Any] = weakref.WeakSet()
 
-    def add(self, raw: Any) -> None:
+    def add(self, raw: object) -> None:
         with self._lock, contextlib.suppress(TypeError):  # sqlite3's cannot be referenced weakly, nor are they stuck
             self._open.add(raw)
 
@@ -103,7 +103,7 @@ def connect_postgresql(connect: Callable[[], Any], connect_seconds: float, opene
     raise psycopg.OperationalError(f"no connection within {connect_seconds} seconds")
 
 
-def connect_sqlite(arguments: Any, options: dict[str, Any]) -> sqlite3.Connection:
+def connect_sqlite(arguments: Sequence[Any], options: dict[str, Any]) -> sqlite3.Connection:
     """A connection with a write-ahead log, so that readers never wait, and without the driver's own transactions."""
     raw: sqlite3.Connection = sqlite3.connect(*arguments, **options)
     raw.isolation_level = None
@@ -115,7 +115,7 @@ def connect_sqlite(arguments: Any, options: dict[str, Any]) -> sqlite3.Connectio
     return raw
 
 
-def is_dead(raw: Any) -> bool:
+def is_dead(raw: object) -> bool:
     """Whether the server has closed an idle connection (or sent something unexpected, which counts as closing)."""
     number = _descriptor(raw)
     if number is None:
@@ -125,7 +125,7 @@ def is_dead(raw: Any) -> bool:
     return bool(poll.poll(0))
 
 
-def cut(raw: Any) -> None:
+def cut(raw: object) -> None:
     """Shut the connection's socket down: a thread that waits on it gets an error at once. Does not close it."""
     if isinstance(raw, sqlite3.Connection):
         with contextlib.suppress(sqlite3.Error):
@@ -143,7 +143,7 @@ def cut(raw: Any) -> None:
             cleanup.enter_context(socket.socket(fileno=copy)).shutdown(socket.SHUT_RDWR)
 
 
-def _descriptor(raw: Any) -> int | None:
+def _descriptor(raw: object) -> int | None:
     """The number of the connection's socket, None when it has none (any more)."""
     if isinstance(raw, pymysql.Connection):
         sock = getattr(raw, "_sock", None)

@@ -219,7 +219,7 @@ def _connect_as_limited(engine: Engine, backend: str, limits: PoolLimits, opened
         return drivers.connect_sqlite(arguments, options)
 
     @event.listens_for(engine, "checkout")
-    def given_out(raw: Any, _record: Any, _proxy: Any) -> None:
+    def given_out(raw: object, _record: object, _proxy: object) -> None:
         if drivers.is_dead(raw):
             raise InvalidatePoolError
 

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 from sqlalchemy import ColumnElement, Connection, Delete, Select, Update, bindparam, false
 from sqlalchemy.engine import Dialect
+from sqlalchemy.engine.interfaces import DBAPICursor
 from sqlalchemy.exc import DBAPIError
 
 T = TypeVar("T")
@@ -109,12 +110,12 @@ def keys(prefix: str, values: Sequence[Any]) -> dict[str, Any]:
     return {f"{prefix}{number}": value for number, value in enumerate(padded)}
 
 
-def _fetched(cursor: Any) -> Sequence[Sequence[Any]]:
+def _fetched(cursor: DBAPICursor) -> Sequence[Sequence[Any]]:
     found: Sequence[Sequence[Any]] = cursor.fetchall()
     return found
 
 
-def _counted(cursor: Any) -> int:
+def _counted(cursor: DBAPICursor) -> int:
     return int(cursor.rowcount)
 
 

@@ -46,22 +46,22 @@ class _Falling(FunctionElement[Any]):
 
 
 @compiles(_Rising)
-def _rising(element: _Rising, compiler: SQLCompiler, **options: Any) -> str:
+def _rising(element: _Rising, compiler: SQLCompiler, **options: object) -> str:
     return f"{compiler.process(element.clauses.clauses[0], **options)} ASC"
 
 
 @compiles(_Falling)
-def _falling(element: _Falling, compiler: SQLCompiler, **options: Any) -> str:
+def _falling(element: _Falling, compiler: SQLCompiler, **options: object) -> str:
     return f"{compiler.process(element.clauses.clauses[0], **options)} DESC"
 
 
 @compiles(_Rising, "postgresql")
-def _rising_there(element: _Rising, compiler: SQLCompiler, **options: Any) -> str:
+def _rising_there(element: _Rising, compiler: SQLCompiler, **options: object) -> str:
     return f"{_rising(element, compiler, **options)} NULLS FIRST"
 
 
 @compiles(_Falling, "postgresql")
-def _falling_there(element: _Falling, compiler: SQLCompiler, **options: Any) -> str:
+def _falling_there(element: _Falling, compiler: SQLCompiler, **options: object) -> str:
     return f"{_falling(element, compiler, **options)} NULLS LAST"
 
 

@@ -62,7 +62,7 @@ class Json(TypeDecorator[Any]):
             return dialect.type_descriptor(mysql.MEDIUMTEXT(charset="utf8mb4"))
         return dialect.type_descriptor(Text())
 
-    def process_bind_param(self, value: Any, dialect: Dialect) -> str | None:
+    def process_bind_param(self, value: object, dialect: Dialect) -> str | None:
         return None if value is None else wire.dumps(value)
 
     def process_result_value(self, value: Any, dialect: Dialect) -> Any:

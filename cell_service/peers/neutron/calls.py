@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from cell_service.context import Context
 from cell_service.errors import Conflict, Forbidden, Invalid, NotFound, OverQuota, PeerUnavailable, PolycellError
@@ -37,7 +36,7 @@ class Calls:
             self._extensions = frozenset(extension["alias"] for extension in _good(reply)["extensions"])
         return self._extensions
 
-    def find_all(self, ctx: Context, noun: Noun, **query: Any) -> list[Record]:
+    def find_all(self, ctx: Context, noun: Noun, **query: object) -> list[Record]:
         """All records that fit; a list of values means any of them."""
         key = _KEYS.get(noun, noun)
         found: list[Record] = list(_good(self._peer.ask(ctx, "GET", f"/{noun}", query=query))[key])

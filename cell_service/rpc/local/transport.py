@@ -101,7 +101,7 @@ class LocalTransport:
         finally:
             self._waiting.leave(answer)
 
-    def _do(self, act: Callable[..., Any], *args: Any) -> None:
+    def _do(self, act: Callable[..., Any], *args: object) -> None:
         """Run it on the connection's thread, soon. Nothing happens after `close`."""
         with self._lock:
             if self._closed:

@@ -70,7 +70,7 @@ class RabbitConnection:
 
     # -- from any thread ------------------------------------------------------------------------
 
-    def do(self, act: Callable[..., None], *args: Any) -> None:
+    def do(self, act: Callable[..., None], *args: object) -> None:
         """Run it on the connection's thread, soon. Nothing happens after `close`."""
         with self._lock:
             if self._closed:
@@ -301,7 +301,7 @@ class RabbitConnection:
         log.warning("queue blocked", extra=about(None, server=self._address(), reason=frame.method.reason))
         self._posts.delayed(self._unavailable())
 
-    def _now_unblocked(self, connection: Any, frame: Any) -> None:
+    def _now_unblocked(self, connection: object, frame: object) -> None:
         self._blocked = ""
         log.info("queue no longer blocked", extra=about(None, server=self._address()))
 
@@ -313,5 +313,5 @@ class RabbitConnection:
         return f"{address.host}:{address.port}{'' if self._server.vhost == '/' else '/'}{self._server.vhost}"
 
 
-def _ignore(frame: Any) -> None:
+def _ignore(frame: object) -> None:
     """An empty callback: with one, pika waits for the server's answer."""

@@ -210,6 +210,6 @@ class RabbitSubscription:
             message.channel.basic_nack(message.tag, requeue=True)
 
 
-def _count(header: Any, otherwise: int) -> int:
+def _count(header: object, otherwise: int) -> int:
     """The header's number; `otherwise` for anything else, since any client may have set it."""
     return header if type(header) is int else otherwise

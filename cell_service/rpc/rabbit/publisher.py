@@ -129,7 +129,7 @@ class Posts:
             self._calls[key] = message
         channel.basic_publish("", message.topic, message.body, properties, mandatory=True)
 
-    def _ponged(self, frame: Any) -> None:
+    def _ponged(self, frame: object) -> None:
         if self._pings:
             self._pings.popleft()(b"")
 

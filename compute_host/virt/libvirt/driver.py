@@ -6,7 +6,7 @@ import contextlib
 import logging
 import shutil
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import libvirt
@@ -198,7 +198,9 @@ class LibvirtDriver:
             self._define_and_start(spec, laid)
             self._noted(uuid)
 
-    def _switch(self, verb: str, uuid: str, before: PowerState, after: PowerState, act: Any) -> None:
+    def _switch(
+        self, verb: str, uuid: str, before: PowerState, after: PowerState, act: Callable[[Any], object]
+    ) -> None:
         with self._gate(uuid), self._guest(uuid) as found:
             now = states.of(found)
             if now is after:

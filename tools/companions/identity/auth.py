@@ -38,7 +38,7 @@ class Passwords:
         return True
 
 
-def log_in(tx: Connection, signer: Signer, passwords: Passwords, body: Any, *, now: float, seconds: float) -> Token:
+def log_in(tx: Connection, signer: Signer, passwords: Passwords, body: object, *, now: float, seconds: float) -> Token:
     """The token that such a request is given at `now`, valid for `seconds`. Raises Invalid, Unauthenticated."""
     auth = body.get("auth") if isinstance(body, dict) else None
     identity = auth.get("identity") if isinstance(auth, dict) else None
@@ -77,7 +77,7 @@ def _by_password(tx: Connection, passwords: Passwords, given: dict[str, Any]) ->
     return str(user["id"])
 
 
-def _user(tx: Connection, given: Any) -> tuple[dict[str, Any] | None, dict[str, Any]]:
+def _user(tx: Connection, given: object) -> tuple[dict[str, Any] | None, dict[str, Any]]:
     """The user that is named, and the password. Raises Invalid."""
     if not isinstance(given, dict):
         raise Invalid(reason="Expecting to find a user.")
@@ -88,7 +88,7 @@ def _user(tx: Connection, given: Any) -> tuple[dict[str, Any] | None, dict[str, 
     return store.row(tx, store.users, name=name, domain_id=domain_id), given
 
 
-def _domain(tx: Connection, given: Any) -> str:
+def _domain(tx: Connection, given: object) -> str:
     """The id of the domain that is named, "" when there is none. Raises Invalid."""
     if not isinstance(given, dict):
         raise Invalid(reason="Expecting to find a domain with a name or an id.")
@@ -133,7 +133,7 @@ def _by_application_credential(tx: Connection, passwords: Passwords, made: Token
     )
 
 
-def _scoped(tx: Connection, made: Token, scope: Any) -> Token:
+def _scoped(tx: Connection, made: Token, scope: object) -> Token:
     """The token for the requested scope, or for the user's own project. Raises Unauthenticated without a role there."""
     if scope is None:
         user = store.row(tx, store.users, id=made.user_id)
@@ -158,7 +158,7 @@ def _scoped(tx: Connection, made: Token, scope: Any) -> Token:
     return replace(made, target_type=target[0], target_id=target[1])
 
 
-def _project(tx: Connection, given: Any) -> str:
+def _project(tx: Connection, given: object) -> str:
     if not isinstance(given, dict):
         raise Invalid(reason="Expecting to find a project.")
     if "id" in given:

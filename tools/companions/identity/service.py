@@ -8,7 +8,7 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, Table
 
 from api_cell.edge.auth import Identity
 from cell_service.context import SYSTEM_CLOCK, Clock
@@ -129,7 +129,7 @@ def _seed(tx: Connection, wanted: Seed, rounds: int) -> None:
             tx.execute(store.endpoints.update().where(store.endpoints.c.id == endpoint_id).values(url=url))
 
 
-def _there(tx: Connection, table: Any, key: dict[str, Any], **rest: Any) -> str:
+def _there(tx: Connection, table: Table, key: dict[str, Any], **rest: object) -> str:
     """The id of the record with that key, which is made when there is none."""
     found = store.row(tx, table, **key)
     if found is not None:

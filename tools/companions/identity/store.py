@@ -65,7 +65,7 @@ def new_id() -> str:
     return uuid4().hex
 
 
-def rows(tx: Connection, table: Table, **wanted: Any) -> list[dict[str, Any]]:
+def rows(tx: Connection, table: Table, **wanted: object) -> list[dict[str, Any]]:
     """The rows whose columns have these values, ordered by id; `doc` is spread out among the columns."""
     query = select(table).order_by(*table.primary_key.columns)
     for name, value in wanted.items():
@@ -73,7 +73,7 @@ def rows(tx: Connection, table: Table, **wanted: Any) -> list[dict[str, Any]]:
     return [_flat(dict(row)) for row in tx.execute(query).mappings()]
 
 
-def row(tx: Connection, table: Table, **wanted: Any) -> dict[str, Any] | None:
+def row(tx: Connection, table: Table, **wanted: object) -> dict[str, Any] | None:
     found = rows(tx, table, **wanted)
     return found[0] if found else None
 
@@ -84,7 +84,7 @@ def add(tx: Connection, table: Table, values: dict[str, Any]) -> None:
     tx.execute(insert(table).values(**columns, doc=rest))
 
 
-def remove(tx: Connection, table: Table, **wanted: Any) -> int:
+def remove(tx: Connection, table: Table, **wanted: object) -> int:
     query = delete(table)
     for name, value in wanted.items():
         query = query.where(table.c[name] == value)

@@ -42,7 +42,7 @@ def patched(record: dict[str, Any], req: CompanionRequest) -> dict[str, Any]:
     return columns | {"doc": {"tags": sorted(set(tags)), "properties": properties}}
 
 
-def _read(change: Any) -> tuple[str, str, Any]:
+def _read(change: object) -> tuple[str, str, Any]:
     """Operation, attribute and value; also of the older form {"add": "/name", "value": …}."""
     if not isinstance(change, dict):
         raise Invalid(reason="Every change must be an object.")
@@ -60,7 +60,7 @@ def _read(change: Any) -> tuple[str, str, Any]:
     return operation, name, change.get("value")
 
 
-def _check_rights(record: dict[str, Any], req: CompanionRequest, name: str, value: Any) -> None:
+def _check_rights(record: dict[str, Any], req: CompanionRequest, name: str, value: object) -> None:
     if (name == "visibility" and value == "public") or (name == "owner" and value != record["owner"]):
         req.demand_admin()
     if name in ("disk_format", "container_format") and record["status"] != "queued" and value != record[name]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+from collections.abc import Callable
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
@@ -216,7 +217,7 @@ class _Images:
     def remove_tag(self, req: CompanionRequest) -> Response:
         return self._tags(req, lambda tags: tags - {req.params["tag"]}, must_have=True)
 
-    def _tags(self, req: CompanionRequest, change: Any, must_have: bool = False) -> Response:
+    def _tags(self, req: CompanionRequest, change: Callable[[set[str]], set[str]], must_have: bool = False) -> Response:
         def work(tx: Connection) -> None:
             record = self._own(tx, req)
             tags = set(record["doc"].get("tags", ()))
@@ -315,7 +316,7 @@ class _Images:
         raise NotFound(reason=f"{member_id} is not a member of image {image_id}.")
 
 
-def _set_status(tx: Connection, image_id: str, before: str, after: str, **values: Any) -> bool:
+def _set_status(tx: Connection, image_id: str, before: str, after: str, **values: object) -> bool:
     key = (store.images.c.id == image_id, store.images.c.status == before)
     changed = store.images.update().where(*key).values(status=after, updated_at=store.now(), **values)
     return tx.execute(changed).rowcount > 0

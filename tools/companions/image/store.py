@@ -83,7 +83,7 @@ def add(tx: Connection, record: Mapping[str, Any]) -> None:
     tx.execute(insert(images).values(**record, sequence=(last or 0) + 1))
 
 
-def change(tx: Connection, image_id: str, **values: Any) -> None:
+def change(tx: Connection, image_id: str, **values: object) -> None:
     tx.execute(images.update().where(images.c.id == image_id).values(updated_at=now(), **values))
 
 

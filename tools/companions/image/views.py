@@ -67,7 +67,7 @@ def member_view(member: dict[str, Any]) -> dict[str, Any]:
     return member | {"schema": "/v2/schemas/member"}
 
 
-def check_field(name: str, given: Any) -> None:
+def check_field(name: str, given: object) -> None:
     """Raises Invalid unless the attribute may be set to this."""
     if name in READ_ONLY:
         raise Invalid(reason=f"Attribute '{name}' is read-only.", status=403, kind="Forbidden")

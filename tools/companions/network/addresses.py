@@ -56,7 +56,7 @@ def usual_pools(net: Net, gateway: Address | None) -> list[dict[str, str]]:
     return [{"start": str(kind(one)), "end": str(kind(other))} for one, other in parts if one <= other]
 
 
-def check_pools(pools: Any, net: Net, gateway: Address | None) -> list[dict[str, str]]:
+def check_pools(pools: object, net: Net, gateway: Address | None) -> list[dict[str, str]]:
     """The pools as given, with their addresses in their usual form. Raises Invalid, Conflict."""
     spans: list[tuple[int, int]] = []
     checked = []
@@ -127,7 +127,7 @@ def give(tx: Connection, port: Record, subnets: list[Record], requested: list[Re
             place += 1
 
 
-def _subnet_of(entry: Any, by_id: dict[str, Record]) -> Record:
+def _subnet_of(entry: object, by_id: dict[str, Record]) -> Record:
     if not isinstance(entry, dict) or not (entry.get("subnet_id") or entry.get("ip_address")):
         raise bad("A fixed IP has a subnet_id, an ip_address, or both.")
     subnet_id = entry.get("subnet_id")

@@ -43,7 +43,7 @@ def _let_out(tx: Connection, group: Record) -> None:
         _add_rule(tx, group["id"], group["project_id"], direction="egress", ethertype=version)
 
 
-def _add_rule(tx: Connection, group_id: str, project_id: str, **values: Any) -> None:
+def _add_rule(tx: Connection, group_id: str, project_id: str, **values: object) -> None:
     rule = {name: attr.default for name, attr in RULE_ATTRS.items()}
     store.add(tx, "security_group_rule", {
         **rule, **values, "id": store.new_id(), "project_id": project_id, "security_group_id": group_id,

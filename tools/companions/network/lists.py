@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
 
 from tools.companions.network import store
 from tools.companions.network.errors import bad
@@ -24,7 +24,7 @@ def narrowed(req: CompanionRequest) -> dict[str, list[str]]:
     return found
 
 
-def fits(record: Record, query: Any) -> bool:
+def fits(record: Record, query: Mapping[str, list[str]]) -> bool:
     """Whether the record matches the query."""
     return all(name in _NO_FILTERS or _matches(record, name, values) for name, values in query.items())
 

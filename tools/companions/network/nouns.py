@@ -41,7 +41,7 @@ class Attr:
     computed: bool = False
 
 
-def _nothing(*_arguments: Any) -> None:
+def _nothing(*_arguments: object) -> None:
     """A hook that does nothing."""
 
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from sqlalchemy import Connection, delete, func, insert, select
 
+from cell_service.db.sql.engine import Database
 from cell_service.errors import Conflict, Invalid
 from cell_service.http.response import Response
 from tools.companions.network import store
@@ -46,7 +45,7 @@ def demand(tx: Connection, project_id: str, resource: str) -> None:
 class Quotas:
     """The handlers of /v2.0/quotas."""
 
-    def __init__(self, db: Any) -> None:
+    def __init__(self, db: Database) -> None:
         self._db = db
 
     def routes(self) -> tuple[CompanionRoute, ...]:

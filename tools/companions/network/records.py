@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable
-from typing import Any
 
 from sqlalchemy import Connection
 
@@ -82,7 +81,7 @@ class Records:
         shown = [self._view(req, record) for record in written]
         return Response(201, {noun.plural: shown} if many else {noun.name: shown[0]})
 
-    def make(self, tx: Connection, req: CompanionRequest, given: Any) -> Record:
+    def make(self, tx: Connection, req: CompanionRequest, given: object) -> Record:
         """A new record, stored. Raises Invalid, Forbidden, Conflict, NotFound."""
         noun = self.noun
         if not isinstance(given, dict):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from ipaddress import ip_address, ip_network
-from typing import Any
 
 from sqlalchemy import Connection
 
@@ -195,7 +194,7 @@ class Interfaces:
 
         return Response(200, self._db.run(work))
 
-    def _make_port(self, tx: Connection, req: CompanionRequest, router: Record, subnet_id: Any) -> Record:
+    def _make_port(self, tx: Connection, req: CompanionRequest, router: Record, subnet_id: object) -> Record:
         subnet = store.find(tx, "subnet", str(subnet_id))
         if subnet is None:
             raise not_found("subnet", str(subnet_id))

@@ -18,6 +18,7 @@ from sqlalchemy import (
     Index,
     Integer,
     MetaData,
+    RowMapping,
     Table,
     Text,
     delete,
@@ -126,7 +127,7 @@ def _split(record: Record) -> Record:
     return columns | {"doc": {name: value for name, value in record.items() if name not in columns}}
 
 
-def _flat(row: Any) -> Record:
+def _flat(row: RowMapping) -> Record:
     values = dict(row)
     values.pop("sequence")
     values.pop("noun")

@@ -460,7 +460,7 @@ def _default_type() -> Record:
     }  # fmt: skip
 
 
-def _type(tx: Connection, requested: Any) -> Record:
+def _type(tx: Connection, requested: object) -> Record:
     """By id or name; None: the default. Raises NotFound."""
     if requested in (None, "", DEFAULT_TYPE, "default", _default_type()["id"]):
         return _default_type()
@@ -482,7 +482,7 @@ def _size(requested: Any, least: int | None) -> int:
     return size
 
 
-def _set(tx: Connection, volume: Record, **values: Any) -> None:
+def _set(tx: Connection, volume: Record, **values: object) -> None:
     store.change(tx, volume, values)
 
 

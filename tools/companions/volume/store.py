@@ -44,7 +44,7 @@ def missing(noun: str, record_id: str) -> PolycellError:
     return NotFound(reason=f"{noun.capitalize()} {record_id} could not be found.")
 
 
-def add(tx: Connection, noun: str, project_id: str, parent_id: str | None = None, **values: Any) -> Record:
+def add(tx: Connection, noun: str, project_id: str, parent_id: str | None = None, **values: object) -> Record:
     """A new record with an id of its own."""
     record = {"id": str(uuid4()), "project_id": project_id, "created_at": now(), "updated_at": None, **values}
     tx.execute(

@@ -9,7 +9,6 @@ import logging
 import threading
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
 from urllib.parse import urlsplit
 
 from cell_service.logs import about
@@ -76,7 +75,7 @@ class _Server(ThreadingHTTPServer):
     daemon_threads = True
     proxy: MetadataProxy
 
-    def handle_error(self, request: Any, client_address: Any) -> None:
+    def handle_error(self, request: object, client_address: object) -> None:
         log.debug("a guest's connection failed", extra=about(None, address=client_address), exc_info=True)
 
 
@@ -89,7 +88,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     do_HEAD = do_POST = do_PUT = do_GET
 
-    def log_message(self, format: str, *args: Any) -> None:
+    def log_message(self, format: str, *args: object) -> None:
         log.debug("metadata requested", extra=about(None, line=format % args))
 
     def _forward(self) -> None:

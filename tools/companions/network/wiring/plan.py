@@ -223,7 +223,7 @@ def _subnet(subnet: Record) -> SubnetPlan:
     )
 
 
-def _address(text: Any) -> str | None:
+def _address(text: object) -> str | None:
     try:
         return str(ip_interface(str(text)).ip) if text else None
     except ValueError:
