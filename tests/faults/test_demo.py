@@ -18,20 +18,24 @@ FREE = 100
 
 
 @pytest.mark.faults
+@pytest.mark.timeout(450)
 def test_the_life_of_a_cell(tmp_path: Path) -> None:
     if shutil.which("mariadbd") is None:
         pytest.skip("mariadbd is not installed")
-    shown = subprocess.run(
+    script = subprocess.Popen(
         ["sh", str(DEMOS / "cells.sh"), str(tmp_path / "demo"), str(Path(sys.executable).parent)],
         env={**os.environ, "PORT_BASE": str(free_ports(FREE))},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        timeout=400,
-        check=False,
     )
-    assert shown.returncode == 0, shown.stdout
-    parts = {part.splitlines()[0]: part for part in shown.stdout.split("\n== ")[1:]}
+    try:
+        shown, _ = script.communicate(timeout=400)
+    finally:
+        script.terminate()  # what it has started ends with it
+        script.wait(60)
+    assert script.returncode == 0, shown
+    parts = {part.splitlines()[0]: part for part in shown.split("\n== ")[1:]}
     dead = next(part for title, part in parts.items() if title.startswith("cell3 dies"))
     assert dead.count("UNKNOWN") == 3
     assert dead.count("ACTIVE") == 2
