@@ -12,13 +12,12 @@ from cell_service.db.upgrades import CELL, Schema
 
 
 def prepare(db: Database, schema: Schema = CELL) -> None:
-    """An empty database gets the schema."""
-    if db.url.get_backend_name() != "sqlite":
-        upgrades.sync(db, schema)
-        return
+    """The database has the schema, and keeps what it has."""
     path = Path(db.url.database or "")
-    assert not path.exists() or not path.stat().st_size, f"{path} is not empty"
-    path.write_bytes(_template(schema))
+    if db.url.get_backend_name() != "sqlite" or (path.exists() and path.stat().st_size):
+        upgrades.sync(db, schema)
+    else:
+        path.write_bytes(_template(schema))
 
 
 @cache
