@@ -1,26 +1,13 @@
 """What the service does otherwise from a version on, where no field, table or route says it.
 
 Handlers ask these by name, so that version numbers stand in tables alone. `history` says what a version changed as a
-whole; fields of documents, bodies and queries carry their own versions (`fields`). Facts: Nova API reference.
+whole; fields of documents, bodies and queries carry their own versions (`api_cell.edge.versioned`). Facts: Nova API
+reference.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
-from api_cell.edge.route import Version
-
-
-@dataclass(frozen=True, slots=True)
-class Behaviour:
-    """`rule` holds from the version `since` on, and not before."""
-
-    since: Version
-    rule: str
-
-    def at(self, version: Version) -> bool:
-        return version >= self.since
-
+from api_cell.edge.versioned import Behaviour
 
 # -- flavors and key pairs ------------------------------------------------------------------------
 

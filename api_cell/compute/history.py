@@ -1,7 +1,7 @@
 """The microversions of the Compute API: what each changed for clients (facts: Nova API reference).
 
 The newest one that is served is the last of the table. What a version changes is data elsewhere: `min_version` and
-`max_version` of routes, fields of views and schemas with the versions that have them (`api_cell.compute.fields`).
+`max_version` of routes, fields of views and schemas with the versions that have them (`api_cell.edge.versioned`).
 """
 
 from __future__ import annotations

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from api_cell.compute.fields import after
 from api_cell.compute.policies import RULES
 from api_cell.compute.routes import ROUTES
 from api_cell.edge.route import Route
+from api_cell.edge.versioned import after
 from tests.edge import reference
 from tests.edge.client import Client
 from tests.edge.compute_api import ComputeApi

@@ -8,10 +8,10 @@ from uuid import uuid4
 from sqlalchemy import Connection
 
 from api_cell.compute import behaviours
-from api_cell.compute.fields import Field, Read, View
 from api_cell.edge.links import next_link, page_size, resource_links
 from api_cell.edge.route import Request, Response
 from api_cell.edge.shapes import FALSE_WORDS, MAX_INT, TRUE_WORDS, is_true
+from api_cell.edge.versioned import Field, Read, View
 from cell_service.errors import Invalid
 from cell_service.model.instance import Flavor
 from mapping_db import flavors as rows

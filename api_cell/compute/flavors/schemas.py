@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from api_cell.compute.fields import Field, bodies_of, many, queries_of
 from api_cell.edge.route import Schema
 from api_cell.edge.shapes import (
     BOOLEAN,
@@ -15,6 +14,7 @@ from api_cell.edge.shapes import (
     strict,
     wrapped,
 )
+from api_cell.edge.versioned import Field, bodies_of, many, queries_of
 
 DESCRIPTION: Schema = {"type": ["string", "null"], "format": "printable", "maxLength": 65535}
 RXTX: Schema = {

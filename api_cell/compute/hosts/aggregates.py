@@ -7,8 +7,8 @@ from uuid import uuid4
 
 from sqlalchemy import Connection
 
-from api_cell.compute.fields import Field, View
 from api_cell.edge.route import Request, Response
+from api_cell.edge.versioned import Field, View
 from api_cell.hosts import change
 from api_cell.timestamps import with_fraction
 from cell_service.errors import Conflict, Invalid

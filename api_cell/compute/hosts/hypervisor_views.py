@@ -6,9 +6,9 @@ import json
 from typing import Any
 
 from api_cell.compute import behaviours
-from api_cell.compute.fields import Field, Read, View
 from api_cell.compute.hosts.services import is_up
 from api_cell.edge.route import Request
+from api_cell.edge.versioned import Field, Read, View
 from cell_service.model.host import ComputeNode, NodeReport, Service
 
 Servers = list[dict[str, str]]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from api_cell.compute.fields import Field, bodies_of, many, once, queries_of
 from api_cell.edge.route import Schema
 from api_cell.edge.shapes import (
     BOOLEAN,
@@ -18,6 +17,7 @@ from api_cell.edge.shapes import (
     strict,
     wrapped,
 )
+from api_cell.edge.versioned import Field, bodies_of, many, once, queries_of
 
 LIST_SERVICES = query_until_closed({"host": TEXT, "binary": TEXT})
 

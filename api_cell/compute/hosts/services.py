@@ -10,11 +10,11 @@ from sqlalchemy import Connection
 from api_cell import cell_queries
 from api_cell.cell_queries import CellAnswers
 from api_cell.compute import behaviours
-from api_cell.compute.fields import Field, View, values_at
 from api_cell.edge import missing_cells as missing
 from api_cell.edge.formats import FORMATS
 from api_cell.edge.route import Handler, Request, Response
 from api_cell.edge.shapes import is_true
+from api_cell.edge.versioned import Field, View, values_at
 from api_cell.hosts import change
 from api_cell.timestamps import with_fraction
 from cell_service.db import services as rows

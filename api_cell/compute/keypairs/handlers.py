@@ -8,10 +8,10 @@ from sqlalchemy import Connection
 
 from api_cell import quota_check
 from api_cell.compute import behaviours
-from api_cell.compute.fields import Field, View, value_at
 from api_cell.compute.keypairs import keys
 from api_cell.edge.links import next_link, page_size
 from api_cell.edge.route import Request, Response
+from api_cell.edge.versioned import Field, View, value_at
 from api_cell.timestamps import with_fraction
 from mapping_db import key_pairs as rows
 from mapping_db import quotas

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from api_cell.compute.fields import Field, bodies_of, many, queries_of
 from api_cell.edge.shapes import NAME, TEXT, WHOLE, wrapped
+from api_cell.edge.versioned import Field, bodies_of, many, queries_of
 
 CREATE = bodies_of(
     lambda fields: wrapped("keypair", fields),

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from api_cell.compute.fields import Field, starts, values_at
 from api_cell.edge.route import Request, Response, Route, Schema, Version
 from api_cell.edge.shapes import UUID, by_version, strict
+from api_cell.edge.versioned import Field, starts, values_at
 from api_cell.servers import events as external
 from cell_service.model import events
 

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from api_cell import quota_check
-from api_cell.compute.fields import Field, Read, View
 from api_cell.edge.route import Request, Response
+from api_cell.edge.versioned import Field, Read, View
 
 
 @dataclass(frozen=True, slots=True)

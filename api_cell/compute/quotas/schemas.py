@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from api_cell.compute.fields import Field, bodies_of
 from api_cell.compute.quotas.views import IN_CLASSES, IN_SETS
 from api_cell.edge.route import Schema
 from api_cell.edge.shapes import BOOLEAN, TEXT, number, query_until_closed, wrapped
+from api_cell.edge.versioned import Field, bodies_of
 
 LIMIT: Schema = number(-1, pattern="^-?[0-9]+$")
 

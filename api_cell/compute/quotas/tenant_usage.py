@@ -8,11 +8,11 @@ from itertools import islice
 from typing import Any
 
 from api_cell.compute import behaviours
-from api_cell.compute.fields import Field, many, queries_of
 from api_cell.edge import missing_cells as missing
 from api_cell.edge.links import next_link, page_size
 from api_cell.edge.route import Request, Response
 from api_cell.edge.shapes import TEXT, WHOLE
+from api_cell.edge.versioned import Field, many, queries_of
 from api_cell.lists.merge import MOST_ROWS, Merge, RowSource
 from api_cell.lists.owned_rows import Copy, owned
 from api_cell.lists.rows_in_transit import read_whole

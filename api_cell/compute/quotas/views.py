@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from api_cell.compute.fields import Field, values_at
-from api_cell.compute.history import NEWEST, OLDEST
 from api_cell.edge.route import Version
+from api_cell.edge.versioned import BEGINNING, END, Field, values_at
 
 UNLIMITED = -1
 
 
-def _named(names: str, *, since: Version = OLDEST, until: Version = NEWEST) -> tuple[Field[None], ...]:
+def _named(names: str, *, since: Version = BEGINNING, until: Version = END) -> tuple[Field[None], ...]:
     return tuple(Field(name, None, since, until) for name in names.split())
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from api_cell.compute.fields import Field, View, queries_of, starts, values_at
 from api_cell.edge.route import Handler, Request, Response, Route, Schema, Version
 from api_cell.edge.shapes import by_version, strict, wrapped
+from api_cell.edge.versioned import Field, View, queries_of, starts, values_at
 from api_cell.servers import consoles
 from cell_service.errors import ConsoleTypeHidden, ConsoleTypeUnavailable, Invalid
 from cell_service.model.console import ConsoleToken

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from api_cell.compute.fields import value_at
 from api_cell.edge.route import Request, Response
+from api_cell.edge.versioned import value_at
 from api_cell.servers import find
 from cell_service.errors import InstanceInvalidState, InstanceNotReady, NoConsumer, Unavailable
 from cell_service.model.diagnostics import GuestDiagnostics

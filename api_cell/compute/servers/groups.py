@@ -7,10 +7,10 @@ from uuid import uuid4
 from sqlalchemy import Connection
 
 from api_cell import quota_check
-from api_cell.compute.fields import Field, View, bodies_of
 from api_cell.edge.links import page_size, page_start
 from api_cell.edge.route import Request, Response, Schema
 from api_cell.edge.shapes import NAME, TEXT, WHOLE, query_until_closed, strict, wrapped
+from api_cell.edge.versioned import Field, View, bodies_of
 from cell_service.errors import Invalid, ServerGroupNotFound
 from mapping_db import quotas
 from mapping_db import server_groups as rows

@@ -7,10 +7,10 @@ from datetime import datetime
 from typing import Any
 
 from api_cell.compute import behaviours
-from api_cell.compute.fields import Field, Read, View
 from api_cell.compute.servers.views import host_id
 from api_cell.edge.links import next_link, page_size
 from api_cell.edge.route import Request, Response
+from api_cell.edge.versioned import Field, Read, View
 from api_cell.servers import find
 from api_cell.servers.find import LocatedServer
 from api_cell.servers.lists.query import parse_moment

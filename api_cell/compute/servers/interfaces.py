@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from api_cell.compute.fields import Field, View, bodies_of
 from api_cell.compute.servers.schemas import ADDRESS, TAG
 from api_cell.edge.route import ByVersion, Request, Response, Route
 from api_cell.edge.shapes import UUID, query, strict
+from api_cell.edge.versioned import Field, View, bodies_of
 from api_cell.servers import interfaces
 from cell_service.errors import Invalid
 from cell_service.model.instance import NetworkRequest

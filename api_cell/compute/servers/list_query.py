@@ -10,8 +10,8 @@ from typing import Any
 
 from api_cell.caller import Caller
 from api_cell.compute import behaviours
-from api_cell.compute.fields import Field, values_at
 from api_cell.edge.route import Version
+from api_cell.edge.versioned import Field, values_at
 from api_cell.servers.lists.query import ListQuery, boolean, parse_moment
 from cell_service.db.instance_lists import Listing, StatusFilter
 from cell_service.db.sql.sorting import Sort

@@ -7,11 +7,11 @@ from itertools import islice
 from typing import Any
 
 from api_cell.compute import behaviours
-from api_cell.compute.fields import Field, View, many, once, queries_of, values_at
 from api_cell.edge import missing_cells as missing
 from api_cell.edge.links import next_link, page_size, resource_links
 from api_cell.edge.route import ByVersion, Request, Response, Schema
 from api_cell.edge.shapes import TEXT, TRUE_WORDS, WHOLE, strict
+from api_cell.edge.versioned import Field, View, many, once, queries_of, values_at
 from api_cell.lists.merge import MOST_ROWS, Merge, RowSource
 from api_cell.lists.owned_rows import Copy, owned
 from api_cell.lists.rows_in_transit import read_whole

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from api_cell.compute import behaviours
-from api_cell.compute.fields import Field, View, bodies_of
 from api_cell.compute.servers.create_body import parse_file
 from api_cell.compute.servers.handlers import changed_document
 from api_cell.compute.servers.schemas import (
@@ -21,6 +20,7 @@ from api_cell.compute.servers.schemas import (
 )
 from api_cell.edge.route import Request, Response, Version
 from api_cell.edge.shapes import BOOLEAN, NAME, UUID, wrapped
+from api_cell.edge.versioned import Field, View, bodies_of
 from api_cell.servers import rebuild as rebuilding
 from api_cell.servers.rebuild import RebuildRequest
 from cell_service.model.instance import Instance

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from api_cell.compute.fields import Field, bodies_of, fields_of, many, once, queries_of
 from api_cell.edge.route import ByVersion, Schema
 from api_cell.edge.shapes import BOOLEAN, HOST, MAX_INT, NAME, SPEC_KEY, UUID, strict, wrapped
+from api_cell.edge.versioned import Field, bodies_of, fields_of, many, once, queries_of
 
 DESCRIPTION: Schema = {"type": ["string", "null"], "format": "printable", "minLength": 0, "maxLength": 255}
 TAG: Schema = {"type": "string", "pattern": "^[^,/]*$", "minLength": 1, "maxLength": 60}

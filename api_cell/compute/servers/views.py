@@ -10,9 +10,9 @@ from operator import attrgetter
 from typing import Any
 
 from api_cell.compute import behaviours
-from api_cell.compute.fields import Field, View, value_at
 from api_cell.edge.links import resource_links
 from api_cell.edge.route import Request
+from api_cell.edge.versioned import Field, View, value_at
 from api_cell.timestamps import with_fraction
 from cell_service.model.block_device import BlockDevice, volumes
 from cell_service.model.instance import Fault, Flavor, Instance, Vif

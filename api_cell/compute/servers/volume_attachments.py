@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from api_cell.compute import behaviours
-from api_cell.compute.fields import Field, Read, View, bodies_of
 from api_cell.edge.route import Request, Response, Route, Schema
 from api_cell.edge.shapes import BOOLEAN, UUID, WHOLE, is_true, query_until_closed, strict, wrapped
+from api_cell.edge.versioned import Field, Read, View, bodies_of
 from api_cell.servers import find
 from api_cell.servers import volumes as attaching
 from api_cell.servers.volumes import AttachRequest, DeviceChange

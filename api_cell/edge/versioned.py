@@ -1,5 +1,8 @@
 """What changes with the version, as data: fields of documents, bodies and queries with the versions that have them, and
-values in tables by the version from which each applies. What is no value is a `behaviours.Behaviour`."""
+values in tables by the version from which each applies. What is no value is a `Behaviour`.
+
+Each API has a history of its versions, a module of its behaviours, and its views and schemas in terms of these.
+"""
 
 from __future__ import annotations
 
@@ -8,12 +11,26 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Generic, TypeVar
 
-from api_cell.compute.history import NEWEST, OLDEST
 from api_cell.edge.route import ByVersion, Schema, Version
 from api_cell.edge.shapes import by_version, strict
 
 T = TypeVar("T")
 V = TypeVar("V")
+
+BEGINNING: Version = (0, 0)
+END: Version = (9999, 9999)
+"""What no version of any API comes before or after: the bounds of what all versions have."""
+
+
+@dataclass(frozen=True, slots=True)
+class Behaviour:
+    """`rule` holds from the version `since` on, and not before. Handlers ask for it by name."""
+
+    since: Version
+    rule: str
+
+    def at(self, version: Version) -> bool:
+        return version >= self.since
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,8 +40,8 @@ class Field(Generic[V]):
 
     name: str
     value: V
-    since: Version = OLDEST
-    until: Version = NEWEST
+    since: Version = BEGINNING
+    until: Version = END
     required: bool = False
 
     def at(self, version: Version) -> bool:
@@ -39,7 +56,6 @@ class View(Generic[T]):
     """A document about a T. Its fields at one version are found once."""
 
     def __init__(self, *fields: Field[Read[T]]) -> None:
-        self._fields = fields
         self._at = lru_cache(maxsize=None)(lambda version: tuple(values_at(fields, version).items()))
 
     def at(self, version: Version, subject: T) -> dict[str, Any]:
@@ -57,15 +73,15 @@ def value_at(table: tuple[tuple[Version, V], ...], version: Version) -> V:
     return next(value for since, value in reversed(table) if since <= version)
 
 
-def bodies_of(make: Callable[[Schema], Schema], *fields: Field[Schema]) -> ByVersion:
+def bodies_of(make: Callable[[Schema], Schema], *fields: Field[Schema], since: Version = BEGINNING) -> ByVersion:
     """What `make` builds around an object with the fields of a version and no others, for each version at which they
-    change."""
+    change. `since`: the first version that has the route."""
 
     def at(version: Version) -> Schema:
         required = [field.name for field in fields if field.required and field.at(version)]
         return make(strict(values_at(fields, version), *required))
 
-    return by_version(at, *starts(fields))
+    return by_version(at, *starts(fields, since))
 
 
 def queries_of(*fields: Field[Schema], closed: Version, **more: Any) -> ByVersion:
@@ -93,7 +109,7 @@ def once(value: Schema) -> Schema:
 
 def fields_of(name: str, schemas: ByVersion) -> tuple[Field[Schema], ...]:
     """The field of a body whose own schema changes with the version."""
-    ends = [*(_before(since) for since, _ in schemas[1:]), NEWEST]
+    ends = [*(_before(since) for since, _ in schemas[1:]), END]
     return tuple(
         Field(name, schema, since, until)
         for (since, schema), until in zip(schemas, ends, strict=True)
@@ -101,10 +117,10 @@ def fields_of(name: str, schemas: ByVersion) -> tuple[Field[Schema], ...]:
     )
 
 
-def starts(fields: tuple[Field[V], ...]) -> list[Version]:
-    """The versions at which the fields are others than before."""
-    ends = {after(field.until) for field in fields if field.until != NEWEST}
-    return sorted({OLDEST, *(field.since for field in fields), *ends})
+def starts(fields: tuple[Field[V], ...], since: Version = BEGINNING) -> list[Version]:
+    """The versions at which the fields are others than before; the first is `since`."""
+    ends = {after(field.until) for field in fields if field.until != END}
+    return sorted(version for version in {since, *(field.since for field in fields), *ends} if version >= since)
 
 
 def after(version: Version) -> Version:
