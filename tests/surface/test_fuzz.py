@@ -103,6 +103,8 @@ class Runner:
         self._paths.clear()
         if case.route.action or case.route.method == "DELETE":
             self._world.reset()
+            if self._server:  # a resize that nobody confirms would be under way for ever
+                self._world.admin.delete(f"/servers/{self._server}")
             self._server = ""
         if case.route.path in ("/servers", "/os-volumes_boot"):
             for each in self._client.get("/servers").json["servers"]:
