@@ -1,8 +1,7 @@
-"""Faults as the APIs write them, and what of an error may be said to a client."""
+"""Faults as the Compute API writes them, and what of an error may be said to a client."""
 
 from __future__ import annotations
 
-from http import HTTPStatus
 from typing import Any
 
 from api_cell.edge.api import ErrorReply
@@ -30,19 +29,6 @@ def compute_fault(fault: ErrorReply) -> dict[str, Any]:
     if fault.retry_after is not None and fault.status in (413, 429):
         content["retryAfter"] = str(fault.retry_after)
     return {NAMES.get(fault.status, "computeFault"): content}
-
-
-def placement_fault(fault: ErrorReply) -> dict[str, Any]:
-    """The form that the API guidelines give; from placement 1.23 on with the error's `code`."""
-    entry: dict[str, Any] = {
-        "status": fault.status,
-        "title": HTTPStatus(fault.status).phrase,
-        "detail": fault.message,
-        "request_id": fault.request_id,
-    }
-    if fault.version >= (1, 23):
-        entry["code"] = fault.error.code if fault.error is not None else PolycellError.code
-    return {"errors": [entry]}
 
 
 def hidden(request_id: str) -> str:

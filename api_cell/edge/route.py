@@ -57,10 +57,6 @@ class Request:
         """Raises PolicyForbidden unless the policy lets the caller do that."""
         self.caller.demand(rule, target)
 
-    def at_least(self, *version: int) -> bool:
-        """Whether the request's microversion is this one or later."""
-        return self.version >= version
-
     def one(self, name: str, default: str | None = None) -> str | None:
         """The last value given for a query parameter."""
         values = self.query.get(name)

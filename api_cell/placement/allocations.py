@@ -3,21 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from operator import attrgetter, itemgetter
 from typing import Any
 from uuid import UUID
 
 from sqlalchemy import Connection
 
 from api_cell.edge.route import Request, Response
+from api_cell.edge.versioned import Field, View
 from api_cell.placement.answer import dated
 from api_cell.placement.inventories import inventory_from
 from api_cell.placement.providers import plain
 from cell_service.errors import ConsumerNotFound, Invalid, InventoryExceeded, ResourceProviderNotFound
 from mapping_db.placement import allocations, inventories, providers, resource_classes
-from mapping_db.placement.allocations import ANY, Claim
+from mapping_db.placement.allocations import ANY, Claim, Consumer
 
 UNKNOWN_PROJECT = UNKNOWN_USER = "00000000-0000-0000-0000-000000000000"
 """Project and user of allocations before 1.8, when requests did not name them."""
+
+_CONSUMER: View[Consumer] = View(
+    Field("project_id", attrgetter("project_id"), since=(1, 12)),
+    Field("user_id", attrgetter("user_id"), since=(1, 12)),
+    Field("consumer_generation", attrgetter("generation"), since=(1, 28)),
+    Field("consumer_type", lambda consumer: consumer.consumer_type or "unknown", since=(1, 38)),
+)
+_ON_PROVIDER: View[tuple[dict[str, int], int]] = View(
+    Field("resources", itemgetter(0)),
+    Field("consumer_generation", itemgetter(1), since=(1, 28)),
+)
+"""Of what a consumer has of one provider, and the consumer's generation."""
 
 
 def show(req: Request) -> Response:
@@ -28,20 +42,12 @@ def show(req: Request) -> Response:
         known = providers.by_uuids(tx, consumer.allocations) if consumer else {}
     if consumer is None:
         return dated(req, {"allocations": {}})
-    body: dict[str, Any] = {
-        "allocations": {
-            uuid: {"generation": known[uuid].generation, "resources": amounts}
-            for uuid, amounts in consumer.allocations.items()
-            if uuid in known
-        }
+    views = {
+        uuid: {"generation": known[uuid].generation, "resources": amounts}
+        for uuid, amounts in consumer.allocations.items()
+        if uuid in known
     }
-    if req.at_least(1, 12):
-        body |= {"project_id": consumer.project_id, "user_id": consumer.user_id}
-    if req.at_least(1, 28):
-        body["consumer_generation"] = consumer.generation
-    if req.at_least(1, 38):
-        body["consumer_type"] = consumer.consumer_type or "unknown"
-    return dated(req, body, [consumer.updated_at])
+    return dated(req, {"allocations": views, **_CONSUMER.at(req.version, consumer)}, [consumer.updated_at])
 
 
 def show_for_provider(req: Request) -> Response:
@@ -49,24 +55,20 @@ def show_for_provider(req: Request) -> Response:
     with req.cloud.db.connect() as tx:
         provider = providers.get(tx, plain(req.params["uuid"]))
         found = allocations.on_provider(tx, provider.id)
-    views: dict[str, Any] = {}
-    for consumer, (amounts, generation) in found.items():
-        views[consumer] = {"resources": amounts}
-        if req.at_least(1, 28):
-            views[consumer]["consumer_generation"] = generation
+    views = {consumer: _ON_PROVIDER.at(req.version, has) for consumer, has in found.items()}
     return dated(req, {"allocations": views, "resource_provider_generation": provider.generation})
 
 
 def update(req: Request) -> Response:
     """204: the consumer has exactly this. 409 when it doesn't fit, or a generation is old."""
-    claim = _claim(req, _consumer(req), req.body)
+    claim = _claim(_consumer(req), req.body)
     _write(req, [claim])
     return Response(204)
 
 
 def update_many(req: Request) -> Response:
     """204: all of the consumers have exactly this, or nothing has changed."""
-    _write(req, _claims(req, req.body))
+    _write(req, _claims(req.body))
     return Response(204)
 
 
@@ -80,11 +82,11 @@ def delete(req: Request) -> Response:
 
 def reshape(req: Request) -> Response:
     """204: inventories and allocations are these, changed together. 409 when they don't fit each other."""
-    claims = _claims(req, req.body["allocations"])
+    claims = _claims(req.body["allocations"])
     wanted = {
         str(UUID(uuid)): (
             part["resource_provider_generation"],
-            {name: inventory_from(req, body) for name, body in part["inventories"].items()},
+            {name: inventory_from(body, req.version) for name, body in part["inventories"].items()},
         )
         for uuid, part in req.body["inventories"].items()
     }
@@ -115,11 +117,11 @@ def _consumer(req: Request) -> str:
         raise Invalid(reason=f"Malformed consumer_uuid: {req.params['consumer_uuid']}") from error
 
 
-def _claims(req: Request, body: Mapping[str, Any]) -> list[Claim]:
-    return [_claim(req, str(UUID(consumer)), one) for consumer, one in body.items()]
+def _claims(body: Mapping[str, Any]) -> list[Claim]:
+    return [_claim(str(UUID(consumer)), one) for consumer, one in body.items()]
 
 
-def _claim(req: Request, consumer_uuid: str, body: Mapping[str, Any]) -> Claim:
+def _claim(consumer_uuid: str, body: Mapping[str, Any]) -> Claim:
     if isinstance(body["allocations"], list):
         where = {str(UUID(part["resource_provider"]["uuid"])): part["resources"] for part in body["allocations"]}
         if len(where) < len(body["allocations"]):
@@ -132,7 +134,7 @@ def _claim(req: Request, consumer_uuid: str, body: Mapping[str, Any]) -> Claim:
         project_id=body.get("project_id", UNKNOWN_PROJECT),
         user_id=body.get("user_id", UNKNOWN_USER),
         consumer_type=body.get("consumer_type"),
-        generation=body["consumer_generation"] if req.at_least(1, 28) else ANY,
+        generation=body.get("consumer_generation", ANY),
     )
 
 

@@ -7,10 +7,11 @@ from api_cell.contract import SuperConductor
 from api_cell.edge.api import Api
 from api_cell.edge.auth import Authenticator
 from api_cell.edge.edge import Edge
-from api_cell.edge.faults import placement_fault
 from api_cell.edge.policy import Policy
 from api_cell.placement import policies
-from api_cell.placement.routes import MAX_VERSION, MIN_VERSION, ROUTES
+from api_cell.placement.faults import placement_fault
+from api_cell.placement.history import NEWEST, OLDEST
+from api_cell.placement.routes import ROUTES
 from api_cell.services import Services
 from cell_service.rpc.contract import client
 from mapping_db.cloud import Cloud
@@ -21,8 +22,8 @@ def placement_api(prefix: str = "") -> Api:
     return Api(
         name="placement",
         service_type="placement",
-        min_version=MIN_VERSION,
-        max_version=MAX_VERSION,
+        min_version=OLDEST,
+        max_version=NEWEST,
         routes=ROUTES,
         render_fault=placement_fault,
         prefix=prefix,

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from operator import attrgetter
 from typing import Any
 
-from api_cell.edge.route import Request, Response
-from api_cell.placement import query
+from api_cell.edge.route import Request, Response, Version
+from api_cell.edge.versioned import Field, View
+from api_cell.placement import behaviours, query
 from api_cell.placement.answer import dated
 from cell_service.errors import MissingQuery
 from mapping_db.placement import candidates, resource_classes, traits, usages
@@ -24,64 +26,76 @@ def index(req: Request) -> Response:
         traits.demand(tx, marks)
         found = candidates.find(tx, requested)
     body = {
-        "allocation_requests": [_request_view(req, candidate) for candidate in found.candidates],
+        "allocation_requests": [_REQUEST.at(req.version, candidate) for candidate in found.candidates],
         "provider_summaries": {
-            summary.provider.uuid: _summary_view(req, summary, named) for summary in found.summaries
+            summary.provider.uuid: _summary_view(req.version, summary, named) for summary in found.summaries
         },
     }
     return dated(req, body)
 
 
-def _request_view(req: Request, candidate: Candidate) -> dict[str, Any]:
-    if not req.at_least(1, 12):
-        return {
-            "allocations": [
-                {"resource_provider": {"uuid": uuid}, "resources": amounts}
-                for uuid, amounts in candidate.allocations.items()
-            ]
-        }
-    view: dict[str, Any] = {
-        "allocations": {uuid: {"resources": amounts} for uuid, amounts in candidate.allocations.items()}
-    }
-    if req.at_least(1, 34):
-        view["mappings"] = candidate.mappings
-    return view
+def _by_list(candidate: Candidate) -> list[dict[str, Any]]:
+    return [
+        {"resource_provider": {"uuid": uuid}, "resources": amounts} for uuid, amounts in candidate.allocations.items()
+    ]
 
 
-def _summary_view(req: Request, summary: Summary, named: set[str]) -> dict[str, Any]:
-    shown = req.at_least(1, 27)
-    view: dict[str, Any] = {
-        "resources": {
-            name: {"capacity": inventory.capacity, "used": inventory.used}
-            for name, inventory in sorted(summary.resources.items())
-            if shown or name in named
-        }
+def _by_provider(candidate: Candidate) -> dict[str, Any]:
+    return {uuid: {"resources": amounts} for uuid, amounts in candidate.allocations.items()}
+
+
+_REQUEST: View[Candidate] = View(
+    Field("allocations", _by_list, until=(1, 11)),
+    Field("allocations", _by_provider, since=(1, 12)),
+    Field("mappings", attrgetter("mappings"), since=(1, 34)),
+)
+_SUMMARY: View[Summary] = View(
+    Field("traits", lambda summary: sorted(summary.traits), since=(1, 17)),
+    Field("parent_provider_uuid", attrgetter("provider.parent_uuid"), since=(1, 29)),
+    Field("root_provider_uuid", attrgetter("provider.root_uuid"), since=(1, 29)),
+)
+
+
+def _summary_view(version: Version, summary: Summary, named: set[str]) -> dict[str, Any]:
+    every = behaviours.SUMMARIES_SHOW_ALL_CLASSES.at(version)
+    resources = {
+        name: {"capacity": inventory.capacity, "used": inventory.used}
+        for name, inventory in sorted(summary.resources.items())
+        if every or name in named
     }
-    if req.at_least(1, 17):
-        view["traits"] = sorted(summary.traits)
-    if req.at_least(1, 29):
-        view["parent_provider_uuid"] = summary.provider.parent_uuid
-        view["root_provider_uuid"] = summary.provider.root_uuid
-    return view
+    return {"resources": resources, **_SUMMARY.at(version, summary)}
+
+
+_USAGES: query.Parameters = (
+    Field("project_id", query.ONCE),
+    Field("user_id", query.ONCE),
+    Field("consumer_type", query.ONCE, since=(1, 38)),
+)
 
 
 def show_usages(req: Request) -> Response:
-    """200 {"usages": {...}} of a project, and a user; from 1.38 on by consumer type, with counts of consumers."""
-    typed = req.at_least(1, 38)
-    query.only(req, ("project_id", "user_id", "consumer_type") if typed else ("project_id", "user_id"))
-    project_id, kind = req.one("project_id"), req.one("consumer_type")
-    if not project_id:
-        raise MissingQuery(reason="'project_id' is a required property")
-    with req.cloud.db.connect() as tx:
-        found = usages.of_project(tx, project_id, req.one("user_id"))
-    by_type = {name or "unknown": counts for name, counts in found.items()}
-    if not typed:
-        return dated(req, {"usages": _sum(by_type, count=False)})
+    """200 {"usages": {...}} of a project, and a user."""
+    return dated(req, {"usages": _sum(_usages(req), count=False)})
+
+
+def show_usages_by_type(req: Request) -> Response:
+    """200 {"usages": {type: {...}}} of a project, and a user, with counts of consumers; `all` is the sum of types."""
+    by_type, kind = _usages(req), req.one("consumer_type")
     if kind == "all":
         return dated(req, {"usages": {"all": _sum(by_type, count=True)} if by_type else {}})
     if kind is not None:
         by_type = {name: counts for name, counts in by_type.items() if name == kind}
     return dated(req, {"usages": by_type})
+
+
+def _usages(req: Request) -> dict[str, dict[str, int]]:
+    query.only(req, _USAGES)
+    project_id = req.one("project_id")
+    if not project_id:
+        raise MissingQuery(reason="'project_id' is a required property")
+    with req.cloud.db.connect() as tx:
+        found = usages.of_project(tx, project_id, req.one("user_id"))
+    return {name or "unknown": counts for name, counts in found.items()}
 
 
 def _sum(by_type: dict[str, dict[str, int]], *, count: bool) -> dict[str, int]:

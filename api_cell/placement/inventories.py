@@ -7,7 +7,8 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from api_cell.edge.route import Request, Response
+from api_cell.edge.route import Request, Response, Version
+from api_cell.placement import behaviours
 from api_cell.placement.answer import dated
 from api_cell.placement.providers import plain
 from cell_service.errors import Invalid, InventoryNotFound
@@ -16,8 +17,8 @@ from mapping_db.placement.inventories import MAX, Inventory
 from mapping_db.placement.providers import Provider
 
 
-def inventory_from(req: Request, body: Mapping[str, Any]) -> Inventory:
-    """Raises Invalid when nothing would be left: reserved may reach the total only from 1.26 on."""
+def inventory_from(body: Mapping[str, Any], version: Version) -> Inventory:
+    """Raises Invalid when more is reserved than may be, or the allocation ratio is not positive."""
     inventory = Inventory(
         total=body["total"],
         reserved=body.get("reserved", 0),
@@ -26,7 +27,7 @@ def inventory_from(req: Request, body: Mapping[str, Any]) -> Inventory:
         step_size=body.get("step_size", 1),
         allocation_ratio=float(body.get("allocation_ratio", 1.0)),
     )
-    most = inventory.total if req.at_least(1, 26) else inventory.total - 1
+    most = inventory.total if behaviours.INVENTORIES_RESERVED_IN_FULL.at(version) else inventory.total - 1
     if inventory.reserved > most or inventory.allocation_ratio <= 0:
         raise Invalid(reason="Unable to create inventory for resource provider: the capacity is invalid.")
     return inventory
@@ -52,7 +53,7 @@ def index(req: Request) -> Response:
 
 def replace(req: Request) -> Response:
     """200 with all of them; 409 when the generation is old, or a class that goes is in use."""
-    wanted = {name: inventory_from(req, body) for name, body in req.body["inventories"].items()}
+    wanted = {name: inventory_from(body, req.version) for name, body in req.body["inventories"].items()}
     generation = req.body["resource_provider_generation"]
     advanced = _changed(req, lambda tx, provider: inventories.put(tx, provider, wanted, generation, _now(req)))
     return _all(req, advanced, wanted)
@@ -60,7 +61,7 @@ def replace(req: Request) -> Response:
 
 def create(req: Request) -> Response:
     """201 with the one inventory."""
-    name, wanted = req.body["resource_class"], inventory_from(req, req.body)
+    name, wanted = req.body["resource_class"], inventory_from(req.body, req.version)
     generation = req.body.get("resource_provider_generation")
     advanced = _changed(req, lambda tx, provider: inventories.add(tx, provider, name, wanted, generation, _now(req)))
     answer = _one(req, advanced, wanted, 201)
@@ -85,7 +86,7 @@ def show(req: Request) -> Response:
 
 
 def update(req: Request) -> Response:
-    name, wanted = req.params["resource_class"], inventory_from(req, req.body)
+    name, wanted = req.params["resource_class"], inventory_from(req.body, req.version)
     generation = req.body.get("resource_provider_generation")
     advanced = _changed(req, lambda tx, provider: inventories.change(tx, provider, name, wanted, generation, _now(req)))
     return _one(req, advanced, wanted)

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Iterable
+from operator import itemgetter
 from uuid import UUID
 
 from api_cell.edge.route import Request, Response
-from api_cell.placement import query
+from api_cell.edge.versioned import Field, View
+from api_cell.placement import behaviours, query
 from api_cell.placement.answer import dated, provider_view
 from cell_service.errors import ResourceProviderNotFound
 from mapping_db.placement import aggregates, providers, resource_classes, search, traits
@@ -27,7 +30,7 @@ def index(req: Request) -> Response:
         resource_classes.demand(tx, wanted.resources)
         traits.demand(tx, wanted.forbidden.union(*wanted.required))
         found = search.matching(tx, wanted)
-    views = [provider_view(req, provider) for provider in found]
+    views = [provider_view(req.version, provider) for provider in found]
     return dated(req, {"resource_providers": views}, (provider.updated_at for provider in found))
 
 
@@ -42,16 +45,16 @@ def create(req: Request) -> Response:
         )
     )
     location = {"Location": f"{req.base_url}/resource_providers/{made.uuid}"}
-    if not req.at_least(1, 20):
+    if not behaviours.NEW_PROVIDERS_ARE_SHOWN.at(req.version):
         return Response(201, None, location)
-    answer = dated(req, provider_view(req, made), [made.updated_at])
+    answer = dated(req, provider_view(req.version, made), [made.updated_at])
     return Response(200, answer.body, {**answer.headers, **location})
 
 
 def show(req: Request) -> Response:
     with req.cloud.db.connect() as tx:
         provider = providers.get(tx, plain(req.params["uuid"]))
-    return dated(req, provider_view(req, provider), [provider.updated_at])
+    return dated(req, provider_view(req.version, provider), [provider.updated_at])
 
 
 def update(req: Request) -> Response:
@@ -64,8 +67,9 @@ def update(req: Request) -> Response:
         if "parent_provider_uuid" in req.body:
             parent = req.body["parent_provider_uuid"]
             parent = str(UUID(parent)) if parent else None
-        changed = providers.alter(tx, provider, req.body["name"], parent, now, reparent=req.at_least(1, 37))
-    return dated(req, provider_view(req, changed), [changed.updated_at])
+        reparent = behaviours.PARENTS_CHANGE.at(req.version)
+        changed = providers.alter(tx, provider, req.body["name"], parent, now, reparent=reparent)
+    return dated(req, provider_view(req.version, changed), [changed.updated_at])
 
 
 def delete(req: Request) -> Response:
@@ -75,26 +79,34 @@ def delete(req: Request) -> Response:
     return Response(204)
 
 
+_AGGREGATES: View[tuple[list[str], int]] = View(
+    Field("aggregates", itemgetter(0)),
+    Field("resource_provider_generation", itemgetter(1), since=(1, 19)),
+)
+"""Of aggregates and the generation of the provider that is in them."""
+
+
 def show_aggregates(req: Request) -> Response:
     with req.cloud.db.connect() as tx:
         provider = providers.get(tx, plain(req.params["uuid"]))
         inside = aggregates.of_provider(tx, provider.id)
-    body: dict[str, object] = {"aggregates": inside}
-    if req.at_least(1, 19):
-        body["resource_provider_generation"] = provider.generation
-    return dated(req, body, [provider.updated_at])
+    return dated(req, _AGGREGATES.at(req.version, (inside, provider.generation)), [provider.updated_at])
+
+
+def replace_aggregates(req: Request) -> Response:
+    """200 {"aggregates": [...]}, whatever the provider's generation."""
+    return _put_aggregates(req, req.body, None)
 
 
 def put_aggregates(req: Request) -> Response:
-    """200 {"aggregates": [...]}; from 1.19 on 409 when the generation is old."""
-    guarded = req.at_least(1, 19)
-    wanted = {str(UUID(text)) for text in (req.body["aggregates"] if guarded else req.body)}
-    generation = req.body["resource_provider_generation"] if guarded else None
+    """200 {"aggregates": [...], "resource_provider_generation": ...}; 409 when the generation is old."""
+    return _put_aggregates(req, req.body["aggregates"], req.body["resource_provider_generation"])
+
+
+def _put_aggregates(req: Request, given: Iterable[str], generation: int | None) -> Response:
+    wanted = {str(UUID(text)) for text in given}
     now, requested_uuid = req.cloud.clock.now(), plain(req.params["uuid"])
     advanced = req.cloud.db.run(
         lambda tx: aggregates.put(tx, providers.get(tx, requested_uuid), wanted, generation, now)
     )
-    body: dict[str, object] = {"aggregates": sorted(wanted)}
-    if guarded:
-        body["resource_provider_generation"] = advanced
-    return dated(req, body, [now])
+    return dated(req, _AGGREGATES.at(req.version, (sorted(wanted), advanced)), [now])

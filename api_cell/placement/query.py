@@ -3,25 +3,73 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
 from uuid import UUID
 
-from api_cell.edge.route import Request
+from api_cell.edge.route import Request, Version
+from api_cell.edge.versioned import BEGINNING, Field, value_at, values_at
+from api_cell.placement import behaviours
 from cell_service.errors import BadQuery, MissingQuery, RepeatedQuery
 from mapping_db.placement.candidates import CandidateRequest
 from mapping_db.placement.search import ProviderQuery
 
-_GROUP_KEYS = ("resources", "required", "member_of", "in_tree")
+Parameters = tuple[Field[bool], ...]
+"""Parameters of a query: each may be given once (ONCE) or several times (REPEATED)."""
+ONCE, REPEATED = False, True
+
+PROVIDER_LIST: Parameters = (
+    Field("name", ONCE),
+    Field("uuid", ONCE),
+    Field("member_of", ONCE, since=(1, 3), until=(1, 23)),
+    Field("member_of", REPEATED, since=(1, 24)),
+    Field("resources", ONCE, since=(1, 4)),
+    Field("in_tree", ONCE, since=(1, 14)),
+    Field("required", ONCE, since=(1, 18), until=(1, 38)),
+    Field("required", REPEATED, since=(1, 39)),
+)
+CANDIDATES: Parameters = (
+    Field("limit", ONCE, since=(1, 16)),
+    Field("group_policy", ONCE, since=(1, 25)),
+    Field("root_required", ONCE, since=(1, 35)),
+    Field("same_subtree", REPEATED, since=(1, 36)),
+)
+OF_GROUPS: Parameters = (
+    Field("resources", ONCE),
+    Field("required", ONCE, since=(1, 17), until=(1, 38)),
+    Field("required", REPEATED, since=(1, 39)),
+    Field("member_of", ONCE, since=(1, 21), until=(1, 23)),
+    Field("member_of", REPEATED, since=(1, 24)),
+    Field("in_tree", ONCE, since=(1, 31)),
+)
+"""Of candidates, for each group of resources: their names may have the group's suffix."""
 _CLASS = re.compile(r"^[A-Z0-9_]+$")
 
 
-def only(req: Request, allowed: Collection[str], repeatable: Collection[str] = ()) -> None:
+def _of_group(suffix: str) -> re.Pattern[str]:
+    names = "|".join(sorted({field.name for field in OF_GROUPS}))
+    return re.compile(rf"^({names})({suffix})?$")
+
+
+_GROUPS: tuple[tuple[Version, re.Pattern[str]], ...] = (
+    (BEGINNING, _of_group("")),
+    ((1, 25), _of_group(r"[1-9][0-9]*")),
+    ((1, 33), _of_group(r"[a-zA-Z0-9_-]{1,64}")),
+)
+"""A group's parameter, and the group's suffix, which is "" before there were several groups."""
+
+
+def only(req: Request, parameters: Parameters) -> None:
     """Raises BadQuery for a parameter that does not exist at this version, RepeatedQuery for one given twice."""
+    known = values_at(parameters, req.version)
     for name, values in req.query.items():
-        if name not in allowed:
-            raise BadQuery(reason=f"Invalid query string parameters: '{name}' is not allowed.")
-        if len(values) > 1 and name not in repeatable:
-            raise RepeatedQuery(reason=f"Query parameter '{name}' was given more than once.")
+        _admit(name, values, known.get(name))
+
+
+def _admit(name: str, values: list[str], repeated: bool | None) -> None:
+    """`repeated` None: there is no such parameter."""
+    if repeated is None:
+        raise BadQuery(reason=f"Invalid query string parameters: '{name}' is not allowed.")
+    if len(values) > 1 and not repeated:
+        raise RepeatedQuery(reason=f"Query parameter '{name}' was given more than once.")
 
 
 def uuid(text: str, name: str) -> str:
@@ -44,9 +92,10 @@ def resources(text: str) -> dict[str, int]:
     return found
 
 
-def required(req: Request, values: list[str]) -> tuple[tuple[frozenset[str], ...], frozenset[str]]:
+def required(version: Version, values: list[str]) -> tuple[tuple[frozenset[str], ...], frozenset[str]]:
     """Traits that must and must not be: `A,!B`, from 1.39 also `in:A,B`, and repeated."""
-    forbidden_too, many = req.at_least(1, 22), req.at_least(1, 39)
+    forbidden_too = behaviours.TRAITS_ARE_FORBIDDEN.at(version)
+    many = behaviours.ONE_OF_SEVERAL_TRAITS.at(version)
     all_of: list[frozenset[str]] = []
     none_of: set[str] = set()
     for text in values:
@@ -69,12 +118,13 @@ def required(req: Request, values: list[str]) -> tuple[tuple[frozenset[str], ...
     return tuple(all_of), frozenset(none_of)
 
 
-def member_of(req: Request, values: list[str]) -> tuple[tuple[frozenset[str], ...], frozenset[str]]:
+def member_of(version: Version, values: list[str]) -> tuple[tuple[frozenset[str], ...], frozenset[str]]:
     """Aggregates: a uuid, `in:a,b`; from 1.32 `!a` and `!in:a,b`; from 1.24 repeated."""
+    forbidden_too = behaviours.AGGREGATES_ARE_FORBIDDEN.at(version)
     any_of: list[frozenset[str]] = []
     none_of: set[str] = set()
     for text in values:
-        negated = text.startswith("!") and req.at_least(1, 32)
+        negated = forbidden_too and text.startswith("!")
         body = text[1:] if negated else text
         listed = body.startswith("in:")
         names = frozenset(uuid(part, "member_of") for part in (body[3:].split(",") if listed else [body]))
@@ -87,12 +137,7 @@ def member_of(req: Request, values: list[str]) -> tuple[tuple[frozenset[str], ..
 
 def provider_list(req: Request) -> ProviderQuery:
     """The filters of GET /resource_providers."""
-    allowed = ["name", "uuid"]
-    for name, since in (("member_of", 3), ("resources", 4), ("in_tree", 14), ("required", 18)):
-        if req.at_least(1, since):
-            allowed.append(name)
-    repeatable = ["member_of"] if req.at_least(1, 24) else []
-    only(req, allowed, [*repeatable, "required"] if req.at_least(1, 39) else repeatable)
+    only(req, PROVIDER_LIST)
     wanted = _group(req, "")
     plain_uuid = req.one("uuid")
     return ProviderQuery(
@@ -109,13 +154,7 @@ def provider_list(req: Request) -> ProviderQuery:
 
 def candidates(req: Request) -> CandidateRequest:
     """The whole of GET /allocation_candidates."""
-    single = [
-        name for name, since in (("limit", 16), ("group_policy", 25), ("root_required", 35)) if req.at_least(1, since)
-    ]
-    if req.at_least(1, 36):
-        single.append("same_subtree")
-    suffixes = _suffixes(req, single)
-    groups = {suffix: _group(req, suffix) for suffix in suffixes}
+    groups = {suffix: _group(req, suffix) for suffix in _suffixes(req)}
     subtrees = tuple(frozenset(value.split(",")) for value in req.query.get("same_subtree", []))
     named = frozenset().union(*subtrees) if subtrees else frozenset()
     for suffix, wanted in groups.items():
@@ -130,7 +169,7 @@ def candidates(req: Request) -> CandidateRequest:
         raise BadQuery(reason=f"Invalid query string parameters: '{policy}' is not a group_policy.")
     if policy is None and sum(1 for suffix, wanted in groups.items() if suffix and wanted.resources) > 1:
         raise MissingQuery(reason='The "group_policy" parameter is required when specifying more than one group.')
-    root_all, root_none = required(req, req.query.get("root_required", []))
+    root_all, root_none = required(req.version, req.query.get("root_required", []))
     return CandidateRequest(
         groups=groups,
         isolate=policy == "isolate",
@@ -138,28 +177,22 @@ def candidates(req: Request) -> CandidateRequest:
         root_required=frozenset().union(*root_all) if root_all else frozenset(),
         root_forbidden=root_none,
         same_subtree=subtrees,
-        nested=req.at_least(1, 29),
+        nested=behaviours.CANDIDATES_IN_TREES.at(req.version),
     )
 
 
-def _suffixes(req: Request, single: Collection[str]) -> list[str]:
+def _suffixes(req: Request) -> list[str]:
     """The suffixes of all groups. Raises BadQuery for anything else in the query."""
-    form = r"[a-zA-Z0-9_-]{1,64}" if req.at_least(1, 33) else r"[1-9][0-9]*"
-    pattern = re.compile(rf"^({'|'.join(_GROUP_KEYS)})({form})?$")
-    since = {"resources": 10, "required": 17, "member_of": 21, "in_tree": 31}
+    known, of_groups = values_at(CANDIDATES, req.version), values_at(OF_GROUPS, req.version)
+    pattern = value_at(_GROUPS, req.version)
     suffixes: set[str] = set()
     for name, values in req.query.items():
-        if name in single:
-            if len(values) > 1 and name != "same_subtree":
-                raise RepeatedQuery(reason=f"Query parameter '{name}' was given more than once.")
-            continue
         match = pattern.match(name)
-        if match is None or not req.at_least(1, since[match[1]]) or (match[2] and not req.at_least(1, 25)):
-            raise BadQuery(reason=f"Invalid query string parameters: '{name}' is not allowed.")
-        many = {"member_of": 24, "required": 39}.get(match[1])
-        if len(values) > 1 and (many is None or not req.at_least(1, many)):
-            raise RepeatedQuery(reason=f"Query parameter '{name}' was given more than once.")
-        suffixes.add(match[2] or "")
+        if match is None:
+            _admit(name, values, known.get(name))
+        else:
+            _admit(name, values, of_groups.get(match[1]))
+            suffixes.add(match[2] or "")
     if not suffixes:
         raise MissingQuery(reason="'resources' is a required property")
     return sorted(suffixes)
@@ -168,8 +201,8 @@ def _suffixes(req: Request, single: Collection[str]) -> list[str]:
 def _group(req: Request, suffix: str) -> ProviderQuery:
     amounts = req.one(f"resources{suffix}")
     tree = req.one(f"in_tree{suffix}")
-    all_of, none_of = required(req, req.query.get(f"required{suffix}", []))
-    inside, outside = member_of(req, req.query.get(f"member_of{suffix}", []))
+    all_of, none_of = required(req.version, req.query.get(f"required{suffix}", []))
+    inside, outside = member_of(req.version, req.query.get(f"member_of{suffix}", []))
     return ProviderQuery(
         in_tree=uuid(tree, f"in_tree{suffix}") if tree is not None else None,
         resources=resources(amounts) if amounts is not None else {},

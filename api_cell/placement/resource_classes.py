@@ -36,13 +36,16 @@ def show(req: Request) -> Response:
     return dated(req, _view(name))
 
 
-def update(req: Request) -> Response:
-    """To 1.6 the class gets another name (200); from 1.7 on it exists afterwards (201, or 204 when it did)."""
+def rename(req: Request) -> Response:
+    """200: the class has another name."""
+    name, new_name = req.params["name"], req.body["name"]
+    req.cloud.db.run(lambda tx: resource_classes.rename(tx, name, new_name))
+    return Response(200, _view(new_name))
+
+
+def ensure(req: Request) -> Response:
+    """201: the class exists from now on; 204 when it did before."""
     name = req.params["name"]
-    if not req.at_least(1, 7):
-        new_name = req.body["name"]
-        req.cloud.db.run(lambda tx: resource_classes.rename(tx, name, new_name))
-        return Response(200, _view(new_name))
     if not _CUSTOM.match(name) or len(name) > 255:
         raise Invalid(reason=f"Failed validating resource class name {name}: it must begin with CUSTOM_.")
     with req.cloud.db.begin() as tx:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from api_cell.edge.route import ByVersion, Handler, Request, Response, Route, Schema, Version
+from api_cell.edge.route import ByVersion, Handler, Request, Response, Route, Schema
+from api_cell.edge.versions import shown
 from api_cell.placement import (
     allocations,
     candidates,
@@ -12,17 +13,15 @@ from api_cell.placement import (
     schemas,
     traits,
 )
-
-MIN_VERSION: Version = (1, 0)
-MAX_VERSION: Version = (1, 39)
+from api_cell.placement.history import NEWEST, OLDEST
 
 
 def home(req: Request) -> Response:
     """The version document, without a token."""
     version = {
         "id": "v1.0",
-        "min_version": "1.0",
-        "max_version": "1.39",
+        "min_version": shown(OLDEST),
+        "max_version": shown(NEWEST),
         "status": "CURRENT",
         "links": [{"rel": "self", "href": ""}],
     }
@@ -36,9 +35,10 @@ def _route(
     rule: str,
     since: int = 0,
     body: Schema | ByVersion | None = None,
+    until: int = NEWEST[1],
 ) -> Route:
     return Route(
-        method, path, handler, rule=f"placement:{rule}", body=body, min_version=(1, since), max_version=MAX_VERSION
+        method, path, handler, rule=f"placement:{rule}", body=body, min_version=(1, since), max_version=(1, until)
     )
 
 
@@ -47,13 +47,14 @@ _CLASS = f"{_ONE}/inventories/{{resource_class}}"
 _OWN = "resource_providers"
 
 ROUTES: tuple[Route, ...] = (
-    Route("GET", "/", home, min_version=MIN_VERSION, max_version=MAX_VERSION, open=True),
+    Route("GET", "/", home, min_version=OLDEST, max_version=NEWEST, open=True),
     _route("GET", "/resource_classes", resource_classes.index, "resource_classes:list", 2),
     _route("POST", "/resource_classes", resource_classes.create, "resource_classes:create", 2,
            schemas.RESOURCE_CLASS),
     _route("GET", "/resource_classes/{name}", resource_classes.show, "resource_classes:show", 2),
-    _route("PUT", "/resource_classes/{name}", resource_classes.update, "resource_classes:update", 2,
-           schemas.UPDATE_RESOURCE_CLASS),
+    _route("PUT", "/resource_classes/{name}", resource_classes.rename, "resource_classes:update", 2,
+           schemas.RESOURCE_CLASS, until=6),
+    _route("PUT", "/resource_classes/{name}", resource_classes.ensure, "resource_classes:update", 7),
     _route("DELETE", "/resource_classes/{name}", resource_classes.delete, "resource_classes:delete", 2),
     _route("GET", "/resource_providers", providers.index, f"{_OWN}:list"),
     _route("POST", "/resource_providers", providers.create, f"{_OWN}:create", 0, schemas.CREATE_PROVIDER),
@@ -71,7 +72,9 @@ ROUTES: tuple[Route, ...] = (
     _route("DELETE", _CLASS, inventories.delete, f"{_OWN}:inventories:delete"),
     _route("GET", f"{_ONE}/usages", inventories.show_usages, f"{_OWN}:usages"),
     _route("GET", f"{_ONE}/aggregates", providers.show_aggregates, f"{_OWN}:aggregates:list", 1),
-    _route("PUT", f"{_ONE}/aggregates", providers.put_aggregates, f"{_OWN}:aggregates:update", 1,
+    _route("PUT", f"{_ONE}/aggregates", providers.replace_aggregates, f"{_OWN}:aggregates:update", 1,
+           schemas.REPLACE_AGGREGATES, until=18),
+    _route("PUT", f"{_ONE}/aggregates", providers.put_aggregates, f"{_OWN}:aggregates:update", 19,
            schemas.PUT_AGGREGATES),
     _route("GET", f"{_ONE}/allocations", allocations.show_for_provider, f"{_OWN}:allocations:list"),
     _route("GET", f"{_ONE}/traits", traits.show_for_provider, f"{_OWN}:traits:list", 6),
@@ -87,6 +90,7 @@ ROUTES: tuple[Route, ...] = (
     _route("GET", "/traits/{name}", traits.show, "traits:show", 6),
     _route("PUT", "/traits/{name}", traits.update, "traits:update", 6),
     _route("DELETE", "/traits/{name}", traits.delete, "traits:delete", 6),
-    _route("GET", "/usages", candidates.show_usages, "usages", 9),
+    _route("GET", "/usages", candidates.show_usages, "usages", 9, until=37),
+    _route("GET", "/usages", candidates.show_usages_by_type, "usages", 38),
     _route("POST", "/reshaper", allocations.reshape, "reshaper:reshape", 30, schemas.RESHAPE),
 )  # fmt: skip

@@ -1,28 +1,19 @@
-"""Request bodies of the Placement API, each from the version on in which it applies (see its REST version history)."""
+"""Request bodies of the Placement API, with the versions that have their fields (Placement API reference)."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from api_cell.edge.route import ByVersion, Schema
+from api_cell.edge.route import Schema
+from api_cell.edge.shapes import UUID, strict
+from api_cell.edge.versioned import Field, bodies_of
 
-UUID: Schema = {"type": "string", "format": "uuid"}
 _UUID_KEY = "^[0-9a-fA-F-]{36}$"
 _CLASS_KEY = "^[A-Z0-9_]+$"
 _NAME: Schema = {"type": "string", "minLength": 1, "maxLength": 255}
 _CUSTOM: Schema = {"type": "string", "pattern": "^CUSTOM_[A-Z0-9_]+$", "maxLength": 255}
 _GENERATION: Schema = {"type": "integer"}
 _LARGEST = 2147483647
-
-
-def _closed(required: tuple[str, ...], **properties: object) -> dict[str, Any]:
-    """An object with these keys and no others."""
-    return {
-        "type": "object",
-        "properties": properties,
-        "required": list(required),
-        "additionalProperties": False,
-    }
 
 
 def _map(key: str, value: Schema, least: int = 0) -> dict[str, Any]:
@@ -33,13 +24,16 @@ def _map(key: str, value: Schema, least: int = 0) -> dict[str, Any]:
 
 _PROVIDER_NAME: Schema = {"type": "string", "maxLength": 200}
 _PARENT: Schema = {"anyOf": [UUID, {"type": "null"}]}
-CREATE_PROVIDER: ByVersion = (
-    ((1, 0), _closed(("name",), name=_PROVIDER_NAME, uuid=UUID)),
-    ((1, 14), _closed(("name",), name=_PROVIDER_NAME, uuid=UUID, parent_provider_uuid=_PARENT)),
+CREATE_PROVIDER = bodies_of(
+    lambda provider: provider,
+    Field("name", _PROVIDER_NAME, required=True),
+    Field("uuid", UUID),
+    Field("parent_provider_uuid", _PARENT, since=(1, 14)),
 )
-UPDATE_PROVIDER: ByVersion = (
-    ((1, 0), _closed(("name",), name=_PROVIDER_NAME)),
-    ((1, 14), _closed(("name",), name=_PROVIDER_NAME, parent_provider_uuid=_PARENT)),
+UPDATE_PROVIDER = bodies_of(
+    lambda provider: provider,
+    Field("name", _PROVIDER_NAME, required=True),
+    Field("parent_provider_uuid", _PARENT, since=(1, 14)),
 )
 
 # -- inventories ------------------------------------------------------------------------------
@@ -60,101 +54,74 @@ _INVENTORY: dict[str, Any] = {
 }
 _INVENTORIES = {
     "type": "object",
-    "patternProperties": {_CLASS_KEY: _closed(("total",), **_INVENTORY)},
+    "patternProperties": {_CLASS_KEY: strict(_INVENTORY, "total")},
 }
-CREATE_INVENTORY = _closed(
-    ("total", "resource_class"), resource_class={"type": "string", "pattern": _CLASS_KEY}, **_INVENTORY
+CREATE_INVENTORY = strict(
+    {"resource_class": {"type": "string", "pattern": _CLASS_KEY}, **_INVENTORY}, "total", "resource_class"
 )
-UPDATE_INVENTORY = _closed(("total",), **_INVENTORY)
-PUT_INVENTORIES = _closed(
-    ("resource_provider_generation", "inventories"),
-    resource_provider_generation=_GENERATION,
-    inventories=_INVENTORIES,
+UPDATE_INVENTORY = strict(_INVENTORY, "total")
+PUT_INVENTORIES = strict(
+    {"resource_provider_generation": _GENERATION, "inventories": _INVENTORIES},
+    *("resource_provider_generation", "inventories"),
 )
 
 # -- classes, traits, aggregates --------------------------------------------------------------
 
-RESOURCE_CLASS = _closed(("name",), name=_CUSTOM)
-UPDATE_RESOURCE_CLASS: ByVersion = (((1, 2), RESOURCE_CLASS), ((1, 7), None))
-PUT_TRAITS = _closed(
-    ("traits", "resource_provider_generation"),
-    traits={"type": "array", "items": _NAME},
-    resource_provider_generation=_GENERATION,
+RESOURCE_CLASS = strict({"name": _CUSTOM}, "name")
+PUT_TRAITS = strict(
+    {"traits": {"type": "array", "items": _NAME}, "resource_provider_generation": _GENERATION},
+    *("traits", "resource_provider_generation"),
 )
-_AGGREGATES: Schema = {"type": "array", "items": UUID, "uniqueItems": True}
-PUT_AGGREGATES: ByVersion = (
-    ((1, 1), _AGGREGATES),
-    (
-        (1, 19),
-        _closed(
-            ("aggregates", "resource_provider_generation"),
-            aggregates=_AGGREGATES,
-            resource_provider_generation=_GENERATION,
-        ),
-    ),
+REPLACE_AGGREGATES: Schema = {"type": "array", "items": UUID, "uniqueItems": True}
+PUT_AGGREGATES = strict(
+    {"aggregates": REPLACE_AGGREGATES, "resource_provider_generation": _GENERATION},
+    *("aggregates", "resource_provider_generation"),
 )
 
 # -- allocations ------------------------------------------------------------------------------
 
 _AMOUNTS = _map(_CLASS_KEY, {"type": "integer", "minimum": 1}, least=1)
-_LIST: Schema = {
+_MAPPINGS: Schema = {
+    "type": "object",
+    "minProperties": 1,
+    "patternProperties": {"[a-zA-Z0-9_-]{1,64}": {"type": "array", "minItems": 1, "items": UUID}},
+}
+_CONSUMER_TYPE: Schema = {"type": "string", "pattern": "^[A-Z0-9_]+$", "minLength": 1, "maxLength": 255}
+_BY_LIST: Schema = {
     "type": "array",
     "minItems": 1,
-    "items": _closed(
-        ("resource_provider", "resources"), resource_provider=_closed(("uuid",), uuid=UUID), resources=_AMOUNTS
+    "items": strict(
+        {"resource_provider": strict({"uuid": UUID}, "uuid"), "resources": _AMOUNTS}, "resource_provider", "resources"
     ),
 }
-_OWNER: dict[str, Any] = {"project_id": _NAME, "user_id": _NAME}
-_CONSUMER_GENERATION: dict[str, Any] = {"consumer_generation": {"type": ["integer", "null"]}}
-_MAPPINGS: dict[str, Any] = {
-    "mappings": {
-        "type": "object",
-        "minProperties": 1,
-        "patternProperties": {"[a-zA-Z0-9_-]{1,64}": {"type": "array", "minItems": 1, "items": UUID}},
-    }
-}
-_CONSUMER_TYPE: dict[str, Any] = {
-    "consumer_type": {"type": "string", "pattern": "^[A-Z0-9_]+$", "minLength": 1, "maxLength": 255}
-}
-
-
-def _by_provider(least: int) -> dict[str, Any]:
-    return {
-        "allocations": _map(_UUID_KEY, _closed(("resources",), generation=_GENERATION, resources=_AMOUNTS), least=least)
-    }
-
-
-_KEYS = ("allocations", "project_id", "user_id")
-_V28 = {**_by_provider(0), **_OWNER, **_CONSUMER_GENERATION}
-_ONE_V28 = _closed((*_KEYS, "consumer_generation"), **_V28)
-_ONE_V34 = _closed((*_KEYS, "consumer_generation"), **_V28, **_MAPPINGS)
-_ONE_V38 = _closed((*_KEYS, "consumer_generation", "consumer_type"), **_V28, **_MAPPINGS, **_CONSUMER_TYPE)
-PUT_ALLOCATIONS: ByVersion = (
-    ((1, 0), _closed(("allocations",), allocations=_LIST)),
-    ((1, 8), _closed(_KEYS, allocations=_LIST, **_OWNER)),
-    ((1, 12), _closed(_KEYS, **_by_provider(1), **_OWNER)),
-    ((1, 28), _ONE_V28),
-    ((1, 34), _ONE_V34),
-    ((1, 38), _ONE_V38),
+_ON_PROVIDER = strict({"generation": _GENERATION, "resources": _AMOUNTS}, "resources")
+_BY_PROVIDER = _map(_UUID_KEY, _ON_PROVIDER)
+_CONSUMER: tuple[Field[Schema], ...] = (
+    Field("project_id", _NAME, since=(1, 8), required=True),
+    Field("user_id", _NAME, since=(1, 8), required=True),
+    Field("consumer_generation", {"type": ["integer", "null"]}, since=(1, 28), required=True),
+    Field("mappings", _MAPPINGS, since=(1, 34)),
+    Field("consumer_type", _CONSUMER_TYPE, since=(1, 38), required=True),
 )
-POST_ALLOCATIONS: ByVersion = (
-    ((1, 13), _map(_UUID_KEY, _closed(_KEYS, **_by_provider(0), **_OWNER), least=1)),
-    ((1, 28), _map(_UUID_KEY, _ONE_V28, least=1)),
-    ((1, 34), _map(_UUID_KEY, _ONE_V34, least=1)),
-    ((1, 38), _map(_UUID_KEY, _ONE_V38, least=1)),
+PUT_ALLOCATIONS = bodies_of(
+    lambda consumer: consumer,
+    Field("allocations", _BY_LIST, until=(1, 11), required=True),
+    Field("allocations", _map(_UUID_KEY, _ON_PROVIDER, least=1), since=(1, 12), until=(1, 27), required=True),
+    Field("allocations", _BY_PROVIDER, since=(1, 28), required=True),
+    *_CONSUMER,
 )
-
-
-def _reshape(allocation: Schema) -> Schema:
-    return _closed(
-        ("inventories", "allocations"),
-        inventories=_map(_UUID_KEY, PUT_INVENTORIES, least=1),
-        allocations=_map(_UUID_KEY, allocation),
-    )
-
-
-RESHAPE: ByVersion = (
-    ((1, 30), _reshape(_ONE_V28)),
-    ((1, 34), _reshape(_ONE_V34)),
-    ((1, 38), _reshape(_ONE_V38)),
+POST_ALLOCATIONS = bodies_of(
+    lambda consumer: _map(_UUID_KEY, consumer, least=1),
+    Field("allocations", _BY_PROVIDER, required=True),
+    *_CONSUMER,
+    since=(1, 13),
+)
+RESHAPE = bodies_of(
+    lambda consumer: strict(
+        {"inventories": _map(_UUID_KEY, PUT_INVENTORIES, least=1), "allocations": _map(_UUID_KEY, consumer)},
+        *("inventories", "allocations"),
+    ),
+    Field("allocations", _BY_PROVIDER, required=True),
+    *_CONSUMER,
+    since=(1, 30),
 )

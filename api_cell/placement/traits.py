@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 from api_cell.edge.route import Request, Response
+from api_cell.edge.versioned import Field
 from api_cell.placement import query
 from api_cell.placement.answer import dated
 from api_cell.placement.providers import plain
@@ -12,11 +13,12 @@ from cell_service.errors import BadQuery, Invalid, TraitNotFound
 from mapping_db.placement import providers, traits
 
 _CUSTOM = re.compile(r"^CUSTOM_[A-Z0-9_]+$")
+_LIST: query.Parameters = (Field("name", query.ONCE), Field("associated", query.ONCE))
 
 
 def index(req: Request) -> Response:
     """200 {"traits": [...]}; `name=in:A,B` or `name=startswith:P`, `associated=true|false`."""
-    query.only(req, ("name", "associated"))
+    query.only(req, _LIST)
     starting, among = "", None
     if (text := req.one("name")) is not None:
         operator, _, value = text.partition(":")

@@ -76,13 +76,30 @@ def test_the_last_row_that_has_begun_applies(version: tuple[int, int], expected:
     assert value_at((((2, 1), "a"), ((2, 45), "b")), version) == expected
 
 
-READ = [path for part in ("compute", "servers") for path in sorted((API / part).rglob("*.py"))]
+READ = [path for part in ("compute", "servers", "placement") for path in sorted((API / part).rglob("*.py"))]
 TABLES = {API / "compute" / name for name in ("documents.py", "openapi.py")}
 
 
-@pytest.mark.parametrize("path", [path for path in READ if path not in TABLES], ids=lambda path: str(path.name))
+def comparisons(source: str) -> list[int]:
+    """The lines that compare a request's version, or a part of it."""
+    found = []
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Compare):
+            parts = [part.value if isinstance(part, ast.Subscript) else part for part in (node.left, *node.comparators)]
+            if any(ast.unparse(part) in ("version", "req.version", "fault.version") for part in parts):
+                found.append(node.lineno)
+    return found
+
+
+@pytest.mark.parametrize(
+    "path", [path for path in READ if path not in TABLES], ids=lambda path: str(path.relative_to(API))
+)
 def test_only_tables_compare_versions(path: Path) -> None:
-    tree = list(ast.walk(ast.parse(path.read_text())))
-    compared = [part for node in tree if isinstance(node, ast.Compare) for part in (node.left, *node.comparators)]
-    assert [part.lineno for part in compared if ast.unparse(part) in ("version", "req.version")] == []
-    assert [node.lineno for node in tree if isinstance(node, ast.Attribute) and node.attr == "at_least"] == []
+    assert comparisons(path.read_text("utf-8")) == []
+
+
+@pytest.mark.parametrize(
+    "source", ["version >= (1, 5)", "(1, 5) <= req.version", "req.version[1] < 5", "(1, 2) < fault.version < (1, 5)"]
+)
+def test_a_comparison_of_a_version_is_found(source: str) -> None:
+    assert comparisons(source) == [1]

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import json
+from collections import defaultdict
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import jsonschema
 import pytest
 
+from api_cell.edge.route import Route
+from api_cell.edge.versioned import after, value_at
 from api_cell.placement import schemas
+from api_cell.placement.history import NEWEST
 from api_cell.placement.routes import ROUTES
 from cell_service.db.sql.engine import Database
 from cell_service.errors import (
@@ -396,6 +401,21 @@ def test_a_route_outside_its_versions_is_not_there(api: Placement) -> None:
             api(method, path, version=version)
 
 
+def by_path() -> dict[tuple[str, str], list[Route]]:
+    """The routes of each method and path, by version."""
+    found: dict[tuple[str, str], list[Route]] = defaultdict(list)
+    for route in sorted(ROUTES, key=lambda route: route.min_version):
+        found[route.method, route.path].append(route)
+    return found
+
+
+def test_a_path_has_one_route_at_each_version_from_its_first_to_the_newest() -> None:
+    for key, routes in by_path().items():
+        assert all(after(one.max_version) == other.min_version for one, other in pairwise(routes)), key
+        assert routes[-1].max_version == NEWEST, key
+        assert len({route.rule for route in routes}) == 1, key
+
+
 # -- against the reference --------------------------------------------------------------------
 
 
@@ -410,7 +430,7 @@ def test_every_route_of_the_reference_is_served_with_its_rule_and_versions() -> 
         key = (row["method"], row["path"] or "/")
         before = spans.get(key, (low, high, rule))
         spans[key] = (min(before[0], low), max(before[1], high), rule)
-    ours = {(route.method, route.path): (route.min_version, route.max_version, route.rule) for route in ROUTES}
+    ours = {key: (routes[0].min_version, routes[-1].max_version, routes[0].rule) for key, routes in by_path().items()}
     assert ours == spans
 
 
@@ -424,7 +444,8 @@ BODIES = [
     (schemas.PUT_INVENTORIES, "inventory", {"1.0": "put_inventory_schema"}),
     (schemas.RESOURCE_CLASS, "resource_class", {"1.2": "post_rc_schema_v1_2"}),
     (schemas.PUT_TRAITS, "trait", {"1.6": "set_traits_for_rp_schema"}),
-    (schemas.PUT_AGGREGATES, "aggregate", {"1.1": "put_aggregates_schema_v1_1", "1.19": "put_aggregates_schema_v1_19"}),
+    (schemas.REPLACE_AGGREGATES, "aggregate", {"1.1": "put_aggregates_schema_v1_1"}),
+    (schemas.PUT_AGGREGATES, "aggregate", {"1.19": "put_aggregates_schema_v1_19"}),
     (schemas.PUT_ALLOCATIONS, "allocation", {
         "1.0": "allocation_schema", "1.8": "allocation_schema_v1_8", "1.12": "allocation_schema_v1_12",
         "1.28": "allocation_schema_v1_28", "1.34": "allocation_schema_v1_34", "1.38": "allocation_schema_v1_38"}),
@@ -460,7 +481,7 @@ def test_bodies_are_those_of_the_reference(body: Any, group: str, names: dict[st
     reference = json.loads((REFERENCE / "placement_schemas.json").read_text())[group]
     for version, name in names.items():
         at = tuple(map(int, version.split(".")))
-        ours = body if isinstance(body, dict) else dict(body)[at]
+        ours = body if isinstance(body, dict) else value_at(body, at)
         jsonschema.Draft7Validator.check_schema(ours)
         assert plain(ours) == plain(reference[name]), name
 
