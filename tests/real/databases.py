@@ -202,10 +202,19 @@ def wait_until(holds: Callable[[], bool], otherwise: str, seconds: float = START
     raise AssertionError(otherwise)
 
 
+def free_port() -> int:
+    """A port that no process has, among those that the kernel gives to no connection by itself."""
+    return _free_ports(range(10000, 20000), 1)
+
+
 def free_ports(count: int) -> int:
-    """The first of that many ports in a row that nobody has, below those that the kernel gives out by itself."""
+    """The first of that many ports in a row that no process has; others than those of `free_port`."""
+    return _free_ports(range(20000, 32000), count)
+
+
+def _free_ports(among: range, count: int) -> int:
     while True:
-        first = random.SystemRandom().randrange(20000, 32000 - count)
+        first = random.SystemRandom().randrange(among.start, among.stop - count)
         if all(map(_is_free, range(first, first + count))):
             return first
 
@@ -217,13 +226,6 @@ def _is_free(port: int) -> bool:
         except OSError:
             return False
     return True
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        number: int = probe.getsockname()[1]
-        return number
 
 
 def _serving(make: Callable[[Path], Server]) -> Iterator[Server]:
