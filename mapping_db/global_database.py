@@ -19,7 +19,7 @@ from cell_service.db.sql import drivers
 from cell_service.db.sql.engine import Database, PoolLimits, is_deadlock
 from cell_service.errors import CellUnavailable, DatabaseUnavailable
 from mapping_db.cells.bulkhead import Flight
-from mapping_db.cells.database import CONNECT_SECONDS, PROBE_SECONDS
+from mapping_db.cells.database import CONNECT_SECONDS, probe_limits
 from mapping_db.cells.guard import Guard, ProbeFailed
 
 LONGEST_SECONDS = 60.0
@@ -38,20 +38,16 @@ class GlobalDatabase(Database):
         limits: PoolLimits | None = None,
         clock: Clock = SYSTEM_CLOCK,
         secret_keys: Sequence[str] = (),
+        patience: float = 1.0,
     ) -> None:
+        """`patience`: see CellSettings."""
         limits = limits or PoolLimits()
-        limited = replace(limits, connect_seconds=min(limits.connect_seconds, CONNECT_SECONDS))
+        limited = replace(limits, connect_seconds=min(limits.connect_seconds, CONNECT_SECONDS * patience))
         super().__init__(url, limited, secret_keys)
         self._clock = clock
         places = limits.size + limits.overflow
         self.guard = Guard("the global one", "database", self, clock, places, waiting=1000)
-        self._probes = Database(
-            url,
-            PoolLimits(
-                size=1, overflow=0, wait_seconds=PROBE_SECONDS, connect_seconds=PROBE_SECONDS,
-                read_seconds=PROBE_SECONDS,
-            ),
-        )  # fmt: skip
+        self._probes = Database(url, probe_limits(patience))
         self._inside = threading.local()
 
     @contextlib.contextmanager

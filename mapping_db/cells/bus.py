@@ -21,11 +21,13 @@ class CellBus:
     """A Transport that raises CellUnavailable when the queue itself fails."""
 
     def __init__(
-        self, cell: str, url: str, clock: Clock, *, places: int, waiting: int, open_transport: OpenTransport
-    ) -> None:
+        self, cell: str, url: str, clock: Clock, *, places: int, waiting: int, open_transport: OpenTransport,
+        patience: float = 1.0,
+    ) -> None:  # fmt: skip
         self.url = url
         self.guard = Guard(cell, "queue", self, clock, places, waiting)
         self._clock, self._open_transport = clock, open_transport
+        self._probe_seconds = PROBE_SECONDS * patience
         self._opening = threading.Lock()
         self._transport: Transport | None = None
 
@@ -58,7 +60,7 @@ class CellBus:
 
     def probe(self) -> None:
         try:
-            self._opened("ping").ping(timeout=PROBE_SECONDS)
+            self._opened("ping").ping(timeout=self._probe_seconds)
         except (QueueUnavailable, DeadlineExceeded) as error:
             raise ProbeFailed(str(error), unreachable=True) from error
 

@@ -25,6 +25,12 @@ PROBE_SECONDS = 0.2
 CONNECT_SECONDS = 0.4
 
 
+def probe_limits(patience: float) -> PoolLimits:
+    """One connection, for probes."""
+    seconds = PROBE_SECONDS * patience
+    return PoolLimits(size=1, overflow=0, wait_seconds=seconds, connect_seconds=seconds, read_seconds=seconds)
+
+
 class CellDatabase:
     """The same verbs as cell_service.db.sql.engine.Database, each by a deadline.
 
@@ -32,15 +38,14 @@ class CellDatabase:
     """
 
     def __init__(
-        self, cell: str, url: str, clock: Clock, *, places: int, waiting: int, open_database: OpenDatabase = Database
-    ) -> None:
+        self, cell: str, url: str, clock: Clock, *, places: int, waiting: int, open_database: OpenDatabase = Database,
+        patience: float = 1.0,
+    ) -> None:  # fmt: skip
         self.url = url
         self.guard = Guard(cell, "database", self, clock, places, waiting)
         self._open_database = open_database
-        self._limits = PoolLimits(size=places, overflow=0, wait_seconds=1.0, connect_seconds=CONNECT_SECONDS)
-        self._probe_limits = PoolLimits(
-            size=1, overflow=0, wait_seconds=PROBE_SECONDS, connect_seconds=PROBE_SECONDS, read_seconds=PROBE_SECONDS
-        )
+        self._limits = PoolLimits(size=places, overflow=0, wait_seconds=1.0, connect_seconds=CONNECT_SECONDS * patience)
+        self._probe_limits = probe_limits(patience)
         self._opening = threading.Lock()
         self._database: Database | None = None
         self._for_probes: Database | None = None

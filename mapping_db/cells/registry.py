@@ -54,6 +54,8 @@ class CellSettings:
     """Threads that one cell may use while many cells are read at once."""
     idle_seconds: float = 600.0
     poll_seconds: float = 1.0
+    patience: float = 1.0
+    """How many times as long as usual a server may take to connect or to answer a probe before it counts as down."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,6 +245,7 @@ class Cells:
             db = CellDatabase(
                 mapping.shown, mapping.database_connection, self._clock,
                 places=settings.places, waiting=settings.waiting, open_database=self._open_database,
+                patience=settings.patience,
             )  # fmt: skip
         if before is not None and before.bus.url == mapping.transport_url:
             bus = before.bus
@@ -250,6 +253,7 @@ class Cells:
             bus = CellBus(
                 mapping.shown, mapping.transport_url, self._clock,
                 places=settings.calls, waiting=settings.waiting, open_transport=self._open_transport,
+                patience=settings.patience,
             )  # fmt: skip
         return Cell(mapping, db, bus)
 
@@ -283,7 +287,7 @@ class Cells:
         late = max(1.0, (now - self._checked_at) / TICK_SECONDS)
         self._checked_at = now
         self._strain += (late - self._strain) / 5
-        weight = self._strain**-LATENESS_EXPONENT
+        weight = self._strain**-LATENESS_EXPONENT / self._settings.patience
         for guard in self._watched:
             guard.check(weight)
         for server in self._servers():

@@ -44,7 +44,7 @@ from compute_host.dependencies import HostDependencies
 from compute_host.fleet import Fleet
 from compute_host.host_queue import HostQueues
 from mapping_db import cell_mappings, flavors, host_mappings
-from mapping_db.cells.registry import CELL0_UUID
+from mapping_db.cells.registry import CELL0_UUID, CellSettings
 from mapping_db.global_database import GlobalDatabase
 from mapping_db.locating.shared_cache import CacheSettings, open_shared
 from mapping_db.upgrades import GLOBAL
@@ -58,6 +58,8 @@ from tools.services.open_cloud import open_cloud
 
 T = TypeVar("T")
 BIG = Quota(instances=-1, cores=-1, ram=-1)
+PATIENCE = 20.0
+"""Servers of tests get no processor time for a while now and then, and are not down."""
 POLLS = Backoff(first=0.03, longest=0.3, spread=(1, 1))
 
 
@@ -94,11 +96,13 @@ class Federation:
         self.share_service.start(0)
         sharing = ManilaSettings(auth_type="none", endpoint_override=self.share_service.url)
         self.shares = open_shares(sharing)
-        self.db = GlobalDatabase(self._database("global"), clock=self.clock)
+        patience = PATIENCE if database or queue else 1.0
+        self.db = GlobalDatabase(self._database("global"), clock=self.clock, patience=patience)
         prepare(self.db, GLOBAL)
         self.names = [f"cell{number}" for number in range(cells + 1)]
         self.ids = {name: self._map(name) for name in self.names}
         opened = open_cloud(self.db, self._queue("global"), self.clock, open_transport=open_transport,
+                            settings=CellSettings(patience=patience),
                             shared_cache=open_shared(cache) if cache else None)  # fmt: skip
         self._opened, self.cloud = opened, opened.cloud
         self.cells, self.bus = self.cloud.cells, self.cloud.bus

@@ -49,6 +49,7 @@ def open_cloud(
     superconductors = CellBus(
         "the global one", transport_url, clock,
         places=settings.calls, waiting=settings.waiting, open_transport=open_transport,
+        patience=settings.patience,
     )  # fmt: skip
     watched = [db.guard, superconductors.guard]
     cells = Cells(db, open_transport, clock, settings, open_database, watched)
