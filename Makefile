@@ -9,6 +9,8 @@ SIDE_BY_SIDE ?= -n 3 --dist worksteal
 # The others start servers of their own, a file's tests on one worker; those that kill processes of a cloud run alone.
 BY_FILE ?= -n 2 --dist loadfile
 ALONE  := tests/faults tests/lab
+# Whole clouds, and kills at each call: too long for `make check`.
+LONG   := tests/federation tests/compute_host/test_kills.py tests/compute_host/test_stopped_actions.py
 
 .PHONY: up down test check bench install install-test packages packages-test clean
 
@@ -27,7 +29,7 @@ check: install-test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/pytest $(SIDE_BY_SIDE) -m "$(FAST) and not wide"
+	$(BIN)/pytest $(SIDE_BY_SIDE) -m "$(FAST) and not wide" $(LONG:%=--ignore=%)
 
 bench: install-test
 	tools/bench.sh $(BIN)
