@@ -156,6 +156,7 @@ def test_the_password_of_an_evacuation_is_sealed_until_its_host_has_it(
     cloud: Federation, there: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     uuid = cloud.boot(cell="cell1")
+    assert found_in(cloud, PASSWORD) == []  # quick from now on: what follows must not outlive a lease
     receive, given, before, after = SimulatedDriver.receive, [], [], []
 
     def received(driver: SimulatedDriver, spec: Any, migrate_data: Any) -> None:
