@@ -293,7 +293,7 @@ class Federation:
         while not (answer := holds()):
             if self.clock.monotonic() > end:
                 raise AssertionError(f"it never came to hold; unfinished: {self.unfinished()}")
-            self.clock.wait(never, POLLS.pause(next(polls)))
+            self.clock.wait(never, POLLS.pause(next(polls)) if self.clock is not SYSTEM_CLOCK else POLLS.first)
         return answer
 
     def guests(self) -> dict[str, list[str]]:
