@@ -54,10 +54,14 @@ class Loop:
         """Make every duty due now."""
         self._wake.set()
 
-    def stop(self, grace_seconds: float = 5.0) -> None:
-        """Begin no more duties, and wait for the one under way. Safe to call twice, and before `start`."""
+    def halt(self) -> None:
+        """Begin no more duties. Does not wait for the one under way."""
         self._stopping.set()
         self._wake.set()
+
+    def stop(self, grace_seconds: float = 5.0) -> None:
+        """Begin no more duties, and wait for the one under way. Safe to call twice, and before `start`."""
+        self.halt()
         self.join(grace_seconds)
 
     def join(self, seconds: float) -> None:

@@ -72,11 +72,11 @@ class SuperConductorService(SuperConductor):
     def stop(self, grace_seconds: float = 10.0) -> None:
         """Claim nothing more; others go on with what is half done when its lease ends."""
         self._stopping.set()
+        for loop in self._loops:
+            loop.halt()
         if self._subscription is not None:
             self._subscription.stop(grace_seconds)
         self._waiting.close()
-        for loop in self._loops:
-            loop.stopping.set()
         for loop in self._loops:
             loop.stop(grace_seconds)
         for thread in self._placers:

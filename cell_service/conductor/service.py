@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from uuid import uuid4
 
 from cell_service.conductor.config import ConductorSettings
@@ -49,10 +51,13 @@ class ConductorService:
         self._subscription: Subscription | None = None
         self._pool = ThreadPoolExecutor(OWN_WORK_AT_ONCE, thread_name_prefix="conductor-work")
         self._running: dict[int, Future[None]] = {}
-        self._loops = (
+        self._loops = [
             Loop("conductor-work", [Duty("own work", self._take, settings.poll_seconds)], clock, wake=self.deps.work),
             Loop("conductor-watch", self._watch_duties(), clock, retry_seconds=settings.poll_seconds),
-        )
+        ]
+        if (heal := settings.heal_seconds) > 0:  # apart: it asks another service, which may be slow or away
+            duty = Duty("healing of ports", self.duties.heal_network_info, heal, delay=heal)
+            self._loops.append(Loop("conductor-heal", [duty], clock))
 
     def start(self) -> None:
         settings = self.deps.settings
@@ -64,6 +69,8 @@ class ConductorService:
 
     def stop(self, grace_seconds: float = 10.0) -> None:
         """Claim nothing new; what is not finished within the grace is left to other conductors. Safe to call twice."""
+        for loop in self._loops:
+            loop.halt()
         if self._subscription is not None:
             self._subscription.stop(grace_seconds)
         for loop in self._loops:
@@ -72,17 +79,15 @@ class ConductorService:
 
     def _watch_duties(self) -> list[Duty]:
         settings, duties = self.deps.settings, self.duties
-        found = [
+        check_queue = partial(self._or_blind, partial(self.deps.transport.ping, timeout=2.0))
+        return [
             Duty("heartbeat", duties.report, settings.report_seconds),
-            Duty("watching of hosts", self._watch_hosts, settings.poll_seconds),
+            Duty("check of the queue", check_queue, settings.poll_seconds),
+            Duty("watching of hosts", partial(self._or_blind, duties.watch_hosts), settings.poll_seconds),
             Duty("watching of deadlines", duties.watch_deadlines, settings.poll_seconds),
             Duty("purge", duties.purge, PURGE_SECONDS),
             Duty("offload", duties.offload_shelved, OFFLOAD_SECONDS),
         ]
-        if settings.heal_seconds > 0:
-            heal = settings.heal_seconds
-            found.append(Duty("healing of ports", duties.heal_network_info, heal, delay=heal))
-        return found
 
     def _take(self) -> None:
         self._running = {key: future for key, future in self._running.items() if not future.done()}
@@ -102,11 +107,10 @@ class ConductorService:
             log.exception("conductor: own work failed")
         self.deps.work.set()
 
-    def _watch_hosts(self) -> None:
-        """Watch hosts, and count them as down only while queue and database have answered without a gap."""
+    def _or_blind(self, check: Callable[[], object]) -> None:
+        """Hosts count as down only while queue and database have answered without a gap."""
         try:
-            self.deps.transport.ping(timeout=2.0)
-            self.duties.watch_hosts()
+            check()
         except Exception:
             self.duties.blinded()
             raise
