@@ -69,10 +69,10 @@ def move_host(args: argparse.Namespace, directory: Path, url: Callable[[str], st
         steps: dict[str, float] = {}
         began = time.perf_counter()
 
-        def told(what: str, count: int) -> None:
+        def report(what: str, count: int) -> None:
             steps[what] = round(time.perf_counter() - began, 3)
 
-        HostMover(cloud.cloud, HOST, report=told).move(cloud.ids["cell2"])
+        HostMover(cloud.cloud, HOST, report=report).move(cloud.ids["cell2"])
         return {"guests": args.guests, "seconds": round(time.perf_counter() - began, 3), "steps": steps}
     finally:
         cloud.close()

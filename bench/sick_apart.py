@@ -74,9 +74,9 @@ class Client:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        told, _ = self._process.communicate("end\n")
+        answered, _ = self._process.communicate("end\n")
         if error is None:
-            self.answers = [(began, took, status) for began, took, status in json.loads(told)]
+            self.answers = [(began, took, status) for began, took, status in json.loads(answered)]
 
     def between(self, window: Window) -> list[float]:
         """How long those took that were sent in the window, in seconds."""

@@ -190,7 +190,7 @@ def _question(sick: SickCloud, part: Part, far: str) -> Callable[[Client], tuple
     def console(client: Client) -> tuple[bool, bool]:
         body = {"os-getConsoleOutput": {"length": 1}}
         answer = client.post(f"/servers/{far}/action", body, version="2.96")
-        return answer.status == 200, answer.status == 200 or _told(answer)
+        return answer.status == 200, answer.status == 200 or _is_reported(answer)
 
     def nothing(client: Client) -> tuple[bool, bool]:
         status = client.get(f"/servers/{uuid4()}", version="2.96").status
@@ -198,13 +198,13 @@ def _question(sick: SickCloud, part: Part, far: str) -> Callable[[Client], tuple
 
     def flavor(client: Client) -> tuple[bool, bool]:
         answer = client.get("/flavors/1", version="2.96")
-        return answer.status == 200, answer.status == 200 or _told(answer)
+        return answer.status == 200, answer.status == 200 or _is_reported(answer)
 
     questions = {Part.DATABASE: show, Part.QUEUE: console, Part.CACHE: nothing, Part.GLOBAL: flavor}
     return questions[part]
 
 
-def _told(answer: Reply) -> bool:
+def _is_reported(answer: Reply) -> bool:
     return answer.status == 503 and answer.headers["Retry-After"] is not None
 
 

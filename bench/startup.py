@@ -84,9 +84,9 @@ def _polycell(words: Sequence[str], seconds: float) -> subprocess.CompletedProce
 
 def _idle(state: Path, seconds: float) -> list[dict[str, Any]]:
     """Memory of each process, and the share of a processor that it takes while it gets no requests."""
-    told = json.loads((state / "polycell.json").read_text(encoding="utf-8"))["processes"]
+    recorded = json.loads((state / "polycell.json").read_text(encoding="utf-8"))["processes"]
     pids: dict[int, dict[str, Any]] = {}
-    for each in told:  # in one process all roles have one pid
+    for each in recorded:  # in one process all roles have one pid
         known = pids.setdefault(int(each["pid"]), {**each, "role": ""})
         known["role"] = " ".join(dict.fromkeys([*known["role"].split(), str(each.get("role"))]))
         known.update({key: None for key in ("cell", "host") if known.get(key) != each.get(key)})

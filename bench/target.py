@@ -79,9 +79,9 @@ def read(state: str) -> Target:
     """Raises Unusable."""
     directory = Path(state)
     try:
-        told = json.loads((directory / "polycell.json").read_text(encoding="utf-8"))
-        endpoints = {name: _url(value) for name, value in told["endpoints"].items()}
-        admin = told["admin"] if "admin" in told else told["credentials"]["admin"]
+        recorded = json.loads((directory / "polycell.json").read_text(encoding="utf-8"))
+        endpoints = {name: _url(value) for name, value in recorded["endpoints"].items()}
+        admin = recorded["admin"] if "admin" in recorded else recorded["credentials"]["admin"]
         compute = urlsplit(endpoints["compute"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise Unusable(f"{directory / 'polycell.json'}: {type(error).__name__}: {error}") from error
@@ -89,8 +89,8 @@ def read(state: str) -> Target:
     prefix = compute.path.rstrip("/") or "/v2.1"
     return Target(
         directory=directory, host=compute.hostname or "127.0.0.1", port=compute.port or 80, prefix=prefix, token=token,
-        project_id=project_id, endpoints=endpoints, cells=tuple(told.get("cells", ())),
-        processes=tuple(told.get("processes", ())),
+        project_id=project_id, endpoints=endpoints, cells=tuple(recorded.get("cells", ())),
+        processes=tuple(recorded.get("processes", ())),
     )  # fmt: skip
 
 

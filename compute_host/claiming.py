@@ -74,7 +74,7 @@ class Claiming:
         superseded = self._backlog.superseded()
         if superseded and isinstance(self._driver, LiveMigrations):
             for uuid in superseded:
-                self._driver.steer_sending(uuid, finish=False)
+                self._driver.steer_migration(uuid, finish=False)
             self._calls.start(CALLING_SECONDS)
 
     def _renew(self) -> None:

@@ -85,10 +85,10 @@ class ComputeEndpoint(Compute):
             raise InstanceNotFound(instance_id=instance_uuid) from None
 
     def get_sending(self, ctx: Context, instance_uuid: str) -> OutgoingMigration | None:
-        return self._sendings().sending(instance_uuid)
+        return self._live_migrations().outgoing_migration(instance_uuid)
 
     def steer_sending(self, ctx: Context, instance_uuid: str, finish: bool) -> bool:
-        return self._sendings().steer_sending(instance_uuid, finish=finish)
+        return self._live_migrations().steer_migration(instance_uuid, finish=finish)
 
     def power_host(self, ctx: Context, action: PowerAction) -> None:
         if not isinstance(self._driver, HostSwitch):
@@ -107,7 +107,7 @@ class ComputeEndpoint(Compute):
     def join_cell(self, ctx: Context, transport_url: str, cell_name: str) -> None:
         self._join(transport_url, cell_name)
 
-    def _sendings(self) -> LiveMigrations:
+    def _live_migrations(self) -> LiveMigrations:
         """Raises NotSupported."""
         if not isinstance(self._driver, LiveMigrations):
             raise NotSupported(reason="Live migrations of this host cannot be steered.")

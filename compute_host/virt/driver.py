@@ -187,10 +187,10 @@ class Movable(Protocol):
 class LiveMigrations(Protocol):
     """A driver that reports and controls outgoing migrations (`Movable.send`)."""
 
-    def sending(self, uuid: str) -> OutgoingMigration | None:
+    def outgoing_migration(self, uuid: str) -> OutgoingMigration | None:
         """The progress of the guest's outgoing migration; None when there is none."""
 
-    def steer_sending(self, uuid: str, *, finish: bool) -> bool:
+    def steer_migration(self, uuid: str, *, finish: bool) -> bool:
         """The guest's outgoing migration ends as soon as it can: force-completed (`finish`), or aborted, and the guest
         keeps running here. False: there is none now."""
 

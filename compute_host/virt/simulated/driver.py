@@ -72,7 +72,7 @@ class SimulatedDriver:
                 self._watch = None
 
     def switch_host(self, action: PowerAction) -> None:
-        self._switch.turn(action)
+        self._switch.operate(action)
 
     def host_is_on(self) -> bool:
         return self._switch.is_on()
@@ -163,16 +163,16 @@ class SimulatedDriver:
         self._run(uuid, "hard reboot" if hard else "reboot")
 
     def pause(self, uuid: str) -> None:
-        self._turn("pause", uuid, PowerState.RUNNING, PowerState.PAUSED)
+        self._change_power("pause", uuid, PowerState.RUNNING, PowerState.PAUSED)
 
     def unpause(self, uuid: str) -> None:
-        self._turn("unpause", uuid, PowerState.PAUSED, PowerState.RUNNING)
+        self._change_power("unpause", uuid, PowerState.PAUSED, PowerState.RUNNING)
 
     def suspend(self, uuid: str) -> None:
-        self._turn("suspend", uuid, PowerState.RUNNING, PowerState.SUSPENDED)
+        self._change_power("suspend", uuid, PowerState.RUNNING, PowerState.SUSPENDED)
 
     def resume(self, spec: GuestSpec) -> None:
-        self._turn("resume", spec.instance.uuid, PowerState.SUSPENDED, PowerState.RUNNING)
+        self._change_power("resume", spec.instance.uuid, PowerState.SUSPENDED, PowerState.RUNNING)
 
     def attach_interface(self, spec: GuestSpec, vif: Vif) -> None:
         guest = self._guest("attach_interface", spec.instance.uuid)
@@ -212,10 +212,10 @@ class SimulatedDriver:
             guest = self._state.change(uuid, power_state=PowerState.PAUSED, sent=now)
         return travel.migration_data(guest, self._state.node_uuid)
 
-    def sending(self, uuid: str) -> OutgoingMigration | None:
+    def outgoing_migration(self, uuid: str) -> OutgoingMigration | None:
         return self._trips.progress(uuid)
 
-    def steer_sending(self, uuid: str, *, finish: bool) -> bool:
+    def steer_migration(self, uuid: str, *, finish: bool) -> bool:
         return self._trips.steer(uuid, finish=finish)
 
     def snapshot(self, uuid: str, target: Path) -> str:
@@ -441,7 +441,7 @@ class SimulatedDriver:
         self._take(self._options.verb_seconds)
         self._state.change(uuid, boots=travel.remarked(guest, remark).boots)
 
-    def _turn(self, verb: str, uuid: str, before: PowerState, after: PowerState) -> None:
+    def _change_power(self, verb: str, uuid: str, before: PowerState, after: PowerState) -> None:
         guest = self._guest(verb, uuid)
         if guest.power_state is after:
             return

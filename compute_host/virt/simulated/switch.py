@@ -24,7 +24,7 @@ class Switch:
         if state.power is HostPower.STARTING:
             self._up_later()
 
-    def turn(self, action: PowerAction) -> None:
+    def operate(self, action: PowerAction) -> None:
         """Switch the host. Raises Invalid, DriverError."""
         state = self._state()
         if action is PowerAction.SHUTDOWN:
