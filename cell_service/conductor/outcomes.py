@@ -130,7 +130,7 @@ def _end_history(tx: Connection, claimed: ClaimedOperation, changes: Changes, de
     operation, fault, now = claimed.operation, changes.fault, deps.now()
     if changes.history is History.NOTHING:
         return
-    event, host = event_of(operation), changes.event_host or operation.host
+    event, host = event_of(operation), operation.host or claimed.instance.host
     if fault is None and changes.history is History.ACTION:
         actions.end(tx, claimed.action_id, event, host, now)
         return

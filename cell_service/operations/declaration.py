@@ -77,7 +77,7 @@ class Changes:
 
     `phase`: what becomes of its row; OPEN: it is tried again after a pause. `columns` of the instance; those computed
     from the row's own are computed again when the row has changed. `only_from`: an instance in another state is not
-    changed. `event_host`: the host whose event ends, where that is not the operation's host.
+    changed.
     """
 
     phase: Phase = Phase.DONE
@@ -86,7 +86,6 @@ class Changes:
     fault: Fault | None = None
     history: History = History.ACTION
     only_from: State | None = None
-    event_host: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -56,7 +56,7 @@ def _detached_without_host(ending: Ending[DetachInterfaceArguments, NoResult]) -
     if gone:
         effects = (*effects, CleanUpHost(ports_out=gone))
     left = tuple(vif for vif in known if vif.port_id != port_id)
-    return Changes(columns={"network_info": left}, effects=effects, event_host=ending.instance.host)
+    return Changes(columns={"network_info": left}, effects=effects)
 
 
 ATTACH_INTERFACE = Operation(

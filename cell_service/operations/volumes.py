@@ -94,19 +94,16 @@ def _kept(ending: Ending[Any, NoResult], effects: Iterable[FollowUp | CleanUpHos
         replace(device, detaching=detaching) if device.uuid == wanted else device
         for device in ending.instance.block_devices
     )
-    return Changes(
-        Phase.FAILED, {"block_devices": after}, (*effects, WakeHost()), ending.fault,
-        event_host=ending.operation.host or ending.instance.host,
-    )  # fmt: skip
+    return Changes(Phase.FAILED, {"block_devices": after}, (*effects, WakeHost()), ending.fault)
 
 
 def _detached_without_host(ending: Ending[DeviceArguments, NoResult]) -> Changes:
-    instance, device = ending.instance, device_of(ending)
+    device = device_of(ending)
     if device is None:
-        return Changes(event_host=instance.host)
-    left = tuple(each for each in instance.block_devices if each.uuid != device.uuid)
+        return Changes()
+    left = tuple(each for each in ending.instance.block_devices if each.uuid != device.uuid)
     effects = (DisconnectVolume(device), CleanUpHost(parts_out=(device,)))
-    return Changes(columns={"block_devices": left}, effects=effects, event_host=instance.host)
+    return Changes(columns={"block_devices": left}, effects=effects)
 
 
 def _swapped_without_host(ending: Ending[SwapArguments, NoResult]) -> Changes:
@@ -134,7 +131,7 @@ def _extended_without_host(ending: Ending[DeviceArguments, NoResult]) -> Changes
 
 def _replaced(ending: Ending[Any, NoResult], device: BlockDevice, *effects: CleanUpHost) -> Changes:
     after = merged(ending.instance.block_devices, (device,))
-    return Changes(columns={"block_devices": after}, effects=effects, event_host=ending.instance.host)
+    return Changes(columns={"block_devices": after}, effects=effects)
 
 
 def _both_volumes(ending: Ending[SwapArguments, NoResult]) -> tuple[str, ...]:

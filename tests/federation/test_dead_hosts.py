@@ -12,6 +12,7 @@ from sqlalchemy import update
 from cell_service.context import Deadline
 from cell_service.db import operations
 from cell_service.db.schema import services
+from cell_service.operations.guests import CRASH_DUMP
 from cell_service.operations.host_tasks import CLEAN_UP
 from cell_service.operations.volumes import DETACH_VOLUME
 from tests.federation.cloud import Federation
@@ -162,6 +163,23 @@ def test_an_evacuated_server_leaves_behind_what_was_asked_of_its_host(
     ended(silent, uuid)
     silent.until(lambda: not silent.unfinished())
     check_volumes(silent, uuid, there)
+
+
+@THERE
+def test_an_evacuation_does_not_wait_for_what_only_the_dead_host_could_do(quick: Federation, there: str) -> None:
+    uuid = quick.boot(cell="cell1")
+    force_down(quick, HERE, True)
+    try:
+        assert quick.act(uuid, "trigger_crash_dump").status == 202
+        assert waiting(quick, uuid) == [(CRASH_DUMP.name, HERE)]
+        assert quick.act(uuid, "evacuate", {"host": there}).status == 200
+        quick.until(lambda: quick.show(uuid)[HOST] == there)
+        now = quick.settled(uuid)
+        assert (now["status"], now.get("fault")) == ("ACTIVE", None)
+    finally:
+        force_down(quick, HERE, False)
+    ended(quick, uuid)
+    assert message(quick, uuid, "trigger_crash_dump") == "Error"
 
 
 def test_resetting_the_state_ends_what_waits_for_a_silent_host(silent: Federation) -> None:

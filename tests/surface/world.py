@@ -126,12 +126,15 @@ class World(Things):
         try:
             return ask(Valid(home.cloud, path, home.body(row, version)))
         finally:
-            if down:
-                home.cloud.settled(str(home._server))
-                home.host_down(False)
-            if row.key[1] in SLOW_PATHS:
-                home.reset()
-            home.put_back(row)
+            try:
+                if down:
+                    home.cloud.settled(str(home._server))
+            finally:
+                if down:
+                    home.host_down(False)
+                if row.key[1] in SLOW_PATHS:
+                    home.reset()
+                home.put_back(row)
 
     def put_back(self, row: Row) -> None:
         """Hosts are again as they were before such requests."""

@@ -26,18 +26,16 @@ from api_cell.superconductor.moves.steps import (
 from cell_service.db import operations
 from cell_service.model.lifecycle import Task
 from cell_service.model.move import AwaitedTask, MovePhase, Owner
-from cell_service.operations.declaration import HostDeath
 from cell_service.operations.table import declared
 
 
 def detach_from_dead_host(context: StepContext) -> bool:
-    """What the dead host was to do with volumes and ports is done by conductors, one after the other: the next host
-    gets the instance as it is then."""
+    """What the dead host has not finished is done or ended by conductors, one after the other: the next host gets the
+    instance as it is then. Only what removes leftovers waits for the dead host."""
 
     def work(tx: Connection) -> int | None:
         for each in operations.unfinished(tx, context.move.instance_uuid):
-            waits = declared(each).when_host_dies is HostDeath.DO_HERE_ONCE_DEAD
-            if waits and each.host in (context.move.source_host, None):
+            if not declared(each).removes_leftovers and each.host in (context.move.source_host, None):
                 if each.host is not None:
                     operations.hand_over(tx, each.id, each.fence)
                 return each.id
