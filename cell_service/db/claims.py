@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
 from functools import cache
+from typing import Any
 
-from sqlalchemy import Connection, and_, bindparam, case, exists, or_, select, update
+from sqlalchemy import Connection, Select, Update, and_, bindparam, case, exists, or_, select, update
 from sqlalchemy.sql.elements import ColumnElement
 
 from cell_service.db import actions, instances
 from cell_service.db.operations import columns, finish, get_many, operation_of, unclaimed, workable
 from cell_service.db.schema import instances as instance_rows
 from cell_service.db.schema import operation_secrets, operations
-from cell_service.db.sql.prepared import Prepared, keys, one_of, padded_size
+from cell_service.db.sql.prepared import Prepared, among, keys, one_of, padded_size
 from cell_service.model.operation import UNFINISHED, ClaimedOperation, Phase
 from cell_service.operations.declaration import Pool
 from cell_service.operations.table import names
@@ -89,24 +90,19 @@ def _claim(
     """Claim them, and return their ids. One is claimed by its fence; several are locked first, which shows which of
     them another worker has claimed meanwhile."""
     seen = _claimable(tx, host, owner, now, limit, builds, holding)
-    still = or_(unclaimed(now), operations.c.owner == owner)
-    if len(seen) > 1:
+    given = {"now": now, "worker": owner, "until": until}
+    if len(seen) == 1:
+        ((key, fence, phase),) = seen
+        one = {"key": key, "read_fence": fence, "read_phase": phase, **given}
+        return [key] if _CLAIMING_ONE.change(tx, one) else []
+    if seen:
+        still = or_(unclaimed(now), operations.c.owner == owner)
         mine = select(operations.c.id).where(_are(seen), still).order_by(operations.c.id).with_for_update()
         locked = set(tx.scalars(mine))
         seen = [one for one in seen if one[0] in locked]
     if not seen:
         return []
-    won = tx.execute(
-        update(operations)
-        .where(_are(seen), still)
-        .values(
-            phase=case((operations.c.phase == Phase.MOVING.value, Phase.MOVING.value), else_=Phase.RUNNING.value),
-            owner=owner,
-            lease_until=until,
-            fence=operations.c.fence + 1,
-            attempt=operations.c.attempt + 1,
-        )
-    ).rowcount
+    won = tx.execute(_claiming(_are(seen)), given).rowcount
     return [key for key, _, _ in seen] if won else []
 
 
@@ -119,6 +115,38 @@ def _are(read: Sequence[tuple[int, int, str]]) -> ColumnElement[bool]:
     return or_(*each)
 
 
+def _free() -> ColumnElement[bool]:
+    """Free at `now`, or `worker`'s."""
+    return or_(
+        unclaimed(bindparam("now", type_=operations.c.lease_until.type)), operations.c.owner == bindparam("worker")
+    )
+
+
+def _claiming(which: ColumnElement[bool]) -> Update:
+    return (
+        update(operations)
+        .where(which, _free())
+        .values(
+            phase=case((operations.c.phase == Phase.MOVING.value, Phase.MOVING.value), else_=Phase.RUNNING.value),
+            owner=bindparam("worker"),
+            lease_until=bindparam("until"),
+            fence=operations.c.fence + 1,
+            attempt=operations.c.attempt + 1,
+        )
+    )
+
+
+_CLAIMING_ONE = Prepared(
+    _claiming(
+        and_(
+            operations.c.id == bindparam("key"),
+            operations.c.fence == bindparam("read_fence"),
+            operations.c.phase == bindparam("read_phase"),
+        )
+    )
+)
+
+
 def _claimable(
     tx: Connection,
     host: str | None,
@@ -128,38 +156,42 @@ def _claimable(
     builds: int | None,
     holding: Collection[int],
 ) -> list[tuple[int, int, str]]:
-    """What could be claimed: id, fence, phase. By hand:
+    """What could be claimed: id, fence, phase."""
+    given = {"worker": owner, "now": now, "most": limit + len(holding)}
+    found = _FOR_CONDUCTORS.rows(tx, given) if host is None else _FOR_HOST.rows(tx, {**given, "host": host})
+    rows = [(key, fence, phase, kind) for key, fence, phase, kind in found if key not in holding][:limit]
+    others = [row for row in rows if row[3] not in _BUILDS]
+    some = [row for row in rows if row[3] in _BUILDS][:builds]
+    return [(key, fence, phase) for key, fence, phase, _ in (*others, *some)]
+
+
+def _the_oldest(which: ColumnElement[bool]) -> Select[Any]:
+    """By hand:
 
     SELECT … FROM operations o WHERE host = ? AND phase IN ('open', 'running')
-       AND (lease_until IS NULL OR lease_until < now OR owner = ?) AND id NOT IN (…)
+       AND (lease_until IS NULL OR lease_until < now OR owner = ?)
        AND NOT EXISTS (SELECT 1 FROM operations e WHERE e.instance_uuid = o.instance_uuid
                        AND e.id < o.id AND e.phase IN ('open', 'running', 'moving')
                        AND (e.kind <> 'move_drop' OR e.host = o.host))
      ORDER BY kind = 'create', id
     """
     earlier = operations.alias("earlier")
-    mine = (
-        and_(operations.c.host == host, workable())
-        if host is not None
-        else or_(
-            and_(operations.c.host.is_(None), workable()),
-            operations.c.phase == Phase.MOVING.value,
-        )
+    older = exists().where(
+        earlier.c.instance_uuid == operations.c.instance_uuid,
+        earlier.c.id < operations.c.id,
+        among(earlier.c.phase, [phase.value for phase in UNFINISHED]),
+        or_(~among(earlier.c.kind, _LEFTOVERS), earlier.c.host == operations.c.host),
     )
-    query = select(operations.c.id, operations.c.fence, operations.c.phase, operations.c.kind).where(
-        mine,
-        or_(unclaimed(now), operations.c.owner == owner),
-        ~exists().where(
-            earlier.c.instance_uuid == operations.c.instance_uuid,
-            earlier.c.id < operations.c.id,
-            earlier.c.phase.in_([phase.value for phase in UNFINISHED]),
-            or_(earlier.c.kind.not_in(_LEFTOVERS), earlier.c.host == operations.c.host),
-        ),
+    build_last = case((among(operations.c.kind, _BUILDS), 1), else_=0)
+    return (
+        select(operations.c.id, operations.c.fence, operations.c.phase, operations.c.kind)
+        .where(which, _free(), ~older)
+        .order_by(build_last, operations.c.id)
+        .limit(bindparam("most"))
     )
-    if holding:
-        query = query.where(operations.c.id.not_in(tuple(holding)))
-    build_last = case((operations.c.kind.in_(_BUILDS), 1), else_=0)
-    rows = tx.execute(query.order_by(build_last, operations.c.id).limit(limit)).all()
-    others = [row for row in rows if row.kind not in _BUILDS]
-    some = [row for row in rows if row.kind in _BUILDS][:builds]
-    return [(row.id, row.fence, row.phase) for row in (*others, *some)]
+
+
+_FOR_HOST = Prepared(_the_oldest(and_(operations.c.host == bindparam("host"), workable())))
+_FOR_CONDUCTORS = Prepared(
+    _the_oldest(or_(and_(operations.c.host.is_(None), workable()), operations.c.phase == Phase.MOVING.value))
+)

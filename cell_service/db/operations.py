@@ -13,14 +13,14 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from sqlalchemy import Connection, and_, bindparam, case, delete, func, or_, select, update
+from sqlalchemy import BindParameter, Connection, and_, bindparam, case, delete, func, or_, select, update
 from sqlalchemy import insert as sql_insert
 from sqlalchemy.sql.elements import ColumnElement
 
 from cell_service.context import Context
 from cell_service.db.schema import operation_secrets, operations
 from cell_service.db.services import COMPUTE, by_host
-from cell_service.db.sql.prepared import Prepared
+from cell_service.db.sql.prepared import Prepared, among
 from cell_service.errors import OperationLost, ServiceNotFound
 from cell_service.model.operation import (
     BUILD_PASSWORD,
@@ -253,7 +253,7 @@ def of_kind(among: Iterable[StoredOperation], operation: Operation[Any, Any]) ->
 
 def open_for(tx: Connection, host: str, now: datetime) -> int:
     """How many operations the host could claim now."""
-    return tx.execute(select(func.count()).where(operations.c.host == host, workable(), unclaimed(now))).scalar_one()
+    return int(_OPEN_FOR.rows(tx, {"host": host, "now": now})[0][0])
 
 
 def renew(tx: Connection, operation_id: int, fence: int, *, now: datetime, lease_seconds: float) -> bool:
@@ -389,10 +389,10 @@ def purge(tx: Connection, before: datetime, limit: int = 1000) -> int:
 
 def workable() -> ColumnElement[bool]:
     """The operation is neither ended nor a moving build."""
-    return operations.c.phase.in_((Phase.OPEN.value, Phase.RUNNING.value))
+    return among(operations.c.phase, (Phase.OPEN.value, Phase.RUNNING.value))
 
 
-def unclaimed(now: datetime) -> ColumnElement[bool]:
+def unclaimed(now: datetime | BindParameter[datetime]) -> ColumnElement[bool]:
     """No worker has it, or its lease has run out."""
     return or_(operations.c.lease_until.is_(None), operations.c.lease_until < now)
 
@@ -403,6 +403,15 @@ def _claimed(operation_id: int, fence: int) -> ColumnElement[bool]:
         operations.c.fence == fence,
         operations.c.phase.in_(_UNFINISHED),
     )
+
+
+_OPEN_FOR = Prepared(
+    select(func.count()).where(
+        operations.c.host == bindparam("host"),
+        workable(),
+        unclaimed(bindparam("now", type_=operations.c.lease_until.type)),
+    )
+)
 
 
 def columns() -> list[Any]:

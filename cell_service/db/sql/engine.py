@@ -21,7 +21,7 @@ from sqlalchemy.exc import DBAPIError, InvalidatePoolError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.pool import QueuePool
 
-from cell_service.db.sql import drivers
+from cell_service.db.sql import compiled, drivers
 from cell_service.errors import DatabaseUnavailable
 
 if TYPE_CHECKING:
@@ -199,6 +199,7 @@ def _engine(url: URL, limits: PoolLimits, opened: drivers.OpenConnections) -> En
         pool_use_lifo=True,
         **options,
     )
+    compiled.share(engine)
     _connect_as_limited(engine, backend, limits, opened)
     _begin_in_mode(engine, "BEGIN IMMEDIATE" if backend == "sqlite" else "BEGIN")
     return engine

@@ -15,6 +15,8 @@ from sqlalchemy.engine import Dialect
 from sqlalchemy.engine.interfaces import DBAPICursor
 from sqlalchemy.exc import DBAPIError
 
+from cell_service.db.sql.compiled import kind_of
+
 T = TypeVar("T")
 Processor = Callable[[Any], Any]
 
@@ -67,7 +69,7 @@ class Prepared:
     ) -> tuple[T, tuple[tuple[int, Processor], ...]]:
         dialect = tx.dialect
         dbapi = tx.connection  # connects, so that the dialect knows its server
-        kind = (dialect.name, dialect.driver, getattr(dialect, "is_mariadb", False), dialect.server_version_info)
+        kind = kind_of(dialect)
         compiled = self._compiled.get(kind)
         if compiled is None:
             compiled = self._compiled[kind] = _compile(self._statement, dialect)
