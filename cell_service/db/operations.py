@@ -115,7 +115,9 @@ def insert(tx: Connection, new: NewOperation) -> int:
 def insert_all(tx: Connection, new: Iterable[NewOperation]) -> None:
     """Record the operations, each the first of its kind for its instance and request, open."""
     several = list(new)
-    if not several:
+    if len(several) <= 1:
+        for each in several:
+            insert(tx, each)
         return
     tx.execute(sql_insert(operations), [_row(each) for each in several])
     sealed = {(each.instance_uuid, each.kind, each.ctx.request_id): each.sealed for each in several if each.sealed}

@@ -21,7 +21,8 @@ from sqlalchemy.exc import DBAPIError, InvalidatePoolError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.pool import QueuePool
 
-from cell_service.db.sql import compiled, drivers
+from cell_service.db.sql import drivers
+from cell_service.db.sql.compiled import STATEMENTS
 from cell_service.errors import DatabaseUnavailable
 
 if TYPE_CHECKING:
@@ -197,9 +198,9 @@ def _engine(url: URL, limits: PoolLimits, opened: drivers.OpenConnections) -> En
         pool_timeout=limits.wait_seconds,
         pool_recycle=limits.recycle_seconds,
         pool_use_lifo=True,
+        execution_options={"compiled_cache": STATEMENTS},
         **options,
     )
-    compiled.share(engine)
     _connect_as_limited(engine, backend, limits, opened)
     _begin_in_mode(engine, "BEGIN IMMEDIATE" if backend == "sqlite" else "BEGIN")
     return engine
