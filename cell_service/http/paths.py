@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Generic, TypeVar
 from urllib.parse import unquote
 
@@ -25,6 +26,7 @@ def decoded(segment: str) -> str:
     return text
 
 
+@cache
 def placeholders(path: str) -> tuple[str, ...]:
     """The names of a path's placeholders, in order."""
     return tuple(segment[1:-1] for segment in split(path) if segment.startswith("{"))

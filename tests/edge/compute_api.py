@@ -62,7 +62,7 @@ class ComputeApi:
     def close(self) -> None:
         for each in self._clients:
             each.close()
-        self.server.drain(2)
+        self.server.drain(0)
         self.cells.close()
         self.db.dispose()
 

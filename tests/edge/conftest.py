@@ -153,7 +153,7 @@ def serve(cloud: Cloud, gates: Gates) -> Iterator[Serve]:
     for client in clients:
         client.close()
     for server in servers:
-        server.drain(2)
+        server.drain(0)
 
 
 @pytest.fixture

@@ -197,10 +197,8 @@ class Federation:
         for conductor in self.conductors.values():
             conductor.stop()
         self.superconductor.stop(5)
-        self.api.drain(2)
-        self.placement.drain(2)
-        self.storage.drain(2)
-        self.share_service.drain(2)
+        for server in (self.api, self.placement, self.storage, self.share_service):
+            server.drain(0)  # who asked is closed by now
         self._opened.close()
         for transport in self._transports:
             transport.close()

@@ -61,7 +61,7 @@ class Guests:
             connection.close()
 
     def close(self) -> None:
-        self.server.drain(2)
+        self.server.drain(0)
         self.db.dispose()
 
 

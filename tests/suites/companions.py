@@ -67,7 +67,7 @@ class Companions:
 
     def close(self) -> None:
         for companion in (self.network, self.image, self.identity):
-            companion.drain(2)
+            companion.drain(0)
 
 
 def log_in(url: str, user: str, password: str, project: str | None) -> requests.Response:

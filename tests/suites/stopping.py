@@ -82,8 +82,8 @@ class Storage:
         return snapshot_id
 
     def close(self) -> None:
-        self.service.drain(2)
-        self.sharing.drain(2)
+        self.service.drain(0)
+        self.sharing.drain(0)
 
 
 @dataclass

@@ -21,6 +21,12 @@ def own_world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     yield from _world(tmp_path_factory)
 
 
+@pytest.fixture
+def member_world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    """As `own_world`, for a second caller in the same test."""
+    yield from _world(tmp_path_factory)
+
+
 def _world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     reference.demand()
     made = World(tmp_path_factory.mktemp("surface"))

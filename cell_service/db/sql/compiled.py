@@ -1,6 +1,6 @@
 """What SQLAlchemy compiles for one kind of database server, it compiles once for all databases of that kind.
 
-A process with hundreds of cells has an engine for each; by itself, each engine compiles every statement anew.
+A process with hundreds of cells has an engine for each; by itself, each engine compiles every statement.
 """
 
 from __future__ import annotations
