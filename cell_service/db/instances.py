@@ -28,6 +28,7 @@ _POWER_STATES: dict[Any, PowerState] = {state.value: state for state in PowerSta
 MOST_UUIDS = 1024
 """How many instances one statement reads at most."""
 _BY_UUID = Prepared(select(*_COLUMNS).where(instances.c.uuid == bindparam("uuid")))
+_ON_HOST = Prepared(select(*_COLUMNS).where(instances.c.host == bindparam("host"), instances.c.deleted_at.is_(None)))
 _HOLDING = Prepared(select(*_COLUMNS).where(instances.c.uuid == bindparam("uuid")).with_for_update())
 
 
@@ -45,6 +46,19 @@ def _names_by_uuids(count: int) -> Prepared:
             instances.c.vm_state != VmState.SOFT_DELETED.value,
         )
     )
+
+
+@cache
+def _changing(columns: tuple[str, ...], *, expects: bool, settled: bool) -> Prepared:
+    statement = update(instances).where(instances.c.uuid == bindparam("of_uuid"), instances.c.deleted_at.is_(None))
+    if settled:
+        statement = statement.where(instances.c.hidden.is_(False))
+    if expects:
+        statement = statement.where(
+            instances.c.vm_state == bindparam("of_vm"),
+            instances.c.task_state.is_not_distinct_from(bindparam("of_task")),
+        )
+    return Prepared(statement.values({name: bindparam(f"new_{name}") for name in columns}))
 
 
 def insert_new(tx: Connection, instance: Instance) -> bool:
@@ -111,8 +125,7 @@ def get_names(tx: Connection, uuids: Iterable[str]) -> dict[str, str]:
 
 def on_host(tx: Connection, host: str) -> list[Instance]:
     """The instances that the cell believes to be on the host, without deleted ones."""
-    rows = tx.execute(select(*_COLUMNS).where(instances.c.host == host, instances.c.deleted_at.is_(None)))
-    return [instance_of(row) for row in rows]
+    return [instance_of(row) for row in _ON_HOST.rows(tx, {"host": host})]
 
 
 def change(
@@ -123,15 +136,11 @@ def change(
 
     This row decides every race on the instance's state. False: the state was another, nothing has changed.
     """
-    statement = update(instances).where(instances.c.uuid == uuid, instances.c.deleted_at.is_(None))
-    if settled:
-        statement = statement.where(instances.c.hidden.is_(False))
+    values = {"updated_at": now, **_plain(columns)}
+    given: dict[str, Any] = {"of_uuid": uuid, **{f"new_{name}": value for name, value in values.items()}}
     if expect is not None:
-        statement = statement.where(
-            instances.c.vm_state == expect.vm.value,
-            instances.c.task_state.is_not_distinct_from(expect.task.value if expect.task else None),
-        )
-    return tx.execute(statement.values(updated_at=now, **_plain(columns))).rowcount == 1
+        given |= {"of_vm": expect.vm.value, "of_task": expect.task.value if expect.task else None}
+    return _changing(tuple(values), expects=expect is not None, settled=settled).change(tx, given) == 1
 
 
 def flavor_columns(flavor: Flavor) -> dict[str, Any]:

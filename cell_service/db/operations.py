@@ -13,7 +13,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from sqlalchemy import BindParameter, Connection, and_, bindparam, case, delete, func, or_, select, update
+from sqlalchemy import BindParameter, Connection, and_, bindparam, case, delete, func, not_, or_, select, update
 from sqlalchemy import insert as sql_insert
 from sqlalchemy.sql.elements import ColumnElement
 
@@ -240,12 +240,7 @@ def of_instance(tx: Connection, instance_uuid: str) -> list[StoredOperation]:
 
 def unfinished(tx: Connection, instance_uuid: str) -> list[StoredOperation]:
     """What is still to be done for the instance, oldest first."""
-    rows = tx.execute(
-        select(*_COLUMNS)
-        .where(operations.c.instance_uuid == instance_uuid, operations.c.phase.in_(_UNFINISHED))
-        .order_by(operations.c.id)
-    )
-    return [operation_of(row) for row in rows]
+    return [operation_of(row) for row in _OF_INSTANCE.rows(tx, {"instance": instance_uuid})]
 
 
 def of_kind(among: Iterable[StoredOperation], operation: Operation[Any, Any]) -> list[StoredOperation]:
@@ -347,30 +342,13 @@ def note(tx: Connection, operation_id: int, fence: int, arguments: dict[str, Any
 
 def abandoned(tx: Connection, now: datetime, limit: int = 200) -> list[StoredOperation]:
     """Operations of hosts that no worker has: never claimed, or their lease has run out. Oldest first."""
-    rows = tx.execute(
-        select(*_COLUMNS)
-        .where(operations.c.host.is_not(None), workable(), unclaimed(now))
-        .order_by(operations.c.id)
-        .limit(limit)
-    )
-    return [operation_of(row) for row in rows]
+    return [operation_of(row) for row in _ABANDONED.rows(tx, {"now": now, "most": limit})]
 
 
 def overdue(tx: Connection, now: datetime, limit: int = 200) -> list[StoredOperation]:
     """Unfinished operations past their deadline, claimed or not; without those that are tried without end, and moving
     builds, which are a conductor's."""
-    rows = tx.execute(
-        select(*_COLUMNS)
-        .where(
-            workable(),
-            operations.c.kind.not_in(_ENDLESS),
-            operations.c.deadline < now,
-            operations.c.owner.is_distinct_from(IN_TRANSIT),
-        )
-        .order_by(operations.c.id)
-        .limit(limit)
-    )
-    return [operation_of(row) for row in rows]
+    return [operation_of(row) for row in _OVERDUE.rows(tx, {"now": now, "most": limit})]
 
 
 def purge(tx: Connection, before: datetime, limit: int = 1000) -> int:
@@ -407,12 +385,29 @@ def _claimed(operation_id: int, fence: int) -> ColumnElement[bool]:
     )
 
 
-_OPEN_FOR = Prepared(
-    select(func.count()).where(
-        operations.c.host == bindparam("host"),
+_NOW = bindparam("now", type_=operations.c.lease_until.type)
+_OPEN_FOR = Prepared(select(func.count()).where(operations.c.host == bindparam("host"), workable(), unclaimed(_NOW)))
+_ABANDONED = Prepared(
+    select(*_COLUMNS)
+    .where(operations.c.host.is_not(None), workable(), unclaimed(_NOW))
+    .order_by(operations.c.id)
+    .limit(bindparam("most"))
+)
+_OVERDUE = Prepared(
+    select(*_COLUMNS)
+    .where(
         workable(),
-        unclaimed(bindparam("now", type_=operations.c.lease_until.type)),
+        not_(among(operations.c.kind, _ENDLESS)),
+        operations.c.deadline < _NOW,
+        operations.c.owner.is_distinct_from(IN_TRANSIT),
     )
+    .order_by(operations.c.id)
+    .limit(bindparam("most"))
+)
+_OF_INSTANCE = Prepared(
+    select(*_COLUMNS)
+    .where(operations.c.instance_uuid == bindparam("instance"), among(operations.c.phase, _UNFINISHED))
+    .order_by(operations.c.id)
 )
 
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
+from functools import cache
 from typing import Any
 from uuid import uuid4
 
-from sqlalchemy import Connection, Row, delete, insert, select, update
+from sqlalchemy import Connection, bindparam, delete, insert, select, update
 from sqlalchemy.exc import IntegrityError
-from sqlalchemy.sql.elements import ColumnElement
 
 from cell_service.db.schema import services
+from cell_service.db.sql.prepared import Prepared
 from cell_service.errors import ServiceNotFound
 from cell_service.model.host import Service
 
@@ -19,6 +21,15 @@ CONDUCTOR = "nova-conductor"
 
 _FIELDS = tuple(name for name in Service.__dataclass_fields__ if name != "availability_zone")
 _COLUMNS = [services.c[name] for name in _FIELDS]
+_CONDITIONS = {
+    "of_host": services.c.host == bindparam("of_host"),
+    "of_binary": services.c.binary == bindparam("of_binary"),
+}
+_BEATING = Prepared(
+    update(services)
+    .where(*_CONDITIONS.values())
+    .values(last_seen_up=bindparam("now"), updated_at=bindparam("now"), report_count=services.c.report_count + 1)
+)
 
 
 def register(
@@ -51,36 +62,29 @@ def register(
 
 def heartbeat(tx: Connection, host: str, binary: str, now: datetime) -> bool:
     """The process was alive at `now`. False when it is not registered (its row was deleted)."""
-    beat = {"last_seen_up": now, "updated_at": now, "report_count": services.c.report_count + 1}
-    return (
-        tx.execute(update(services).where(services.c.host == host, services.c.binary == binary).values(beat)).rowcount
-        == 1
-    )
+    return _BEATING.change(tx, {"of_host": host, "of_binary": binary, "now": now}) == 1
 
 
 def list_all(tx: Connection, *, host: str | None = None, binary: str | None = None) -> list[Service]:
     """All services, or those of a host or binary, by id."""
-    query = select(*_COLUMNS).order_by(services.c.id)
-    if host is not None:
-        query = query.where(services.c.host == host)
-    if binary is not None:
-        query = query.where(services.c.binary == binary)
-    return [_service(row) for row in tx.execute(query)]
+    given = {"of_host": host, "of_binary": binary}
+    known = {name: value for name, value in given.items() if value is not None}
+    return [Service(*row) for row in _of(*known).rows(tx, known)]
 
 
 def by_uuid(tx: Connection, uuid: str) -> Service:
     """Raises ServiceNotFound."""
-    return _one(tx, services.c.uuid == uuid, uuid)
+    return _one(tx.execute(select(*_COLUMNS).where(services.c.uuid == uuid)).all(), uuid)
 
 
 def by_id(tx: Connection, service_id: int) -> Service:
     """Raises ServiceNotFound."""
-    return _one(tx, services.c.id == service_id, str(service_id))
+    return _one(tx.execute(select(*_COLUMNS).where(services.c.id == service_id)).all(), str(service_id))
 
 
 def by_host(tx: Connection, host: str, binary: str) -> Service:
     """Raises ServiceNotFound."""
-    return _one(tx, (services.c.host == host) & (services.c.binary == binary), f"{binary} on {host}")
+    return _one(_of("of_host", "of_binary").rows(tx, {"of_host": host, "of_binary": binary}), f"{binary} on {host}")
 
 
 def change(
@@ -111,12 +115,14 @@ def remove(tx: Connection, uuid: str) -> None:
         raise ServiceNotFound(service_id=uuid)
 
 
-def _one(tx: Connection, where: ColumnElement[bool], said: str) -> Service:
-    row = tx.execute(select(*_COLUMNS).where(where)).one_or_none()
-    if row is None:
-        raise ServiceNotFound(service_id=said)
-    return _service(row)
+def _one(rows: Sequence[Sequence[Any]], named: str) -> Service:
+    if not rows:
+        raise ServiceNotFound(service_id=named)
+    (row,) = rows
+    return Service(*row)
 
 
-def _service(row: Row[Any]) -> Service:
-    return Service(**row._mapping)
+@cache
+def _of(*conditions: str) -> Prepared:
+    """Services by those of the parameters `of_host` and `of_binary`."""
+    return Prepared(select(*_COLUMNS).where(*(_CONDITIONS[name] for name in conditions)).order_by(services.c.id))
