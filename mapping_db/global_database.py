@@ -46,7 +46,7 @@ class GlobalDatabase(Database):
         super().__init__(url, limited, secret_keys)
         self._clock = clock
         places = limits.size + limits.overflow
-        self.guard = Guard("the global one", "database", self, clock, places, waiting=1000)
+        self.guard = Guard("the global one", "database", self, clock, places, waiting=1000, patience=patience)
         self._probes = Database(url, probe_limits(patience))
         self._inside = threading.local()
 

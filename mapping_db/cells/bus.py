@@ -25,7 +25,7 @@ class CellBus:
         patience: float = 1.0,
     ) -> None:  # fmt: skip
         self.url = url
-        self.guard = Guard(cell, "queue", self, clock, places, waiting)
+        self.guard = Guard(cell, "queue", self, clock, places, waiting, patience)
         self._clock, self._open_transport = clock, open_transport
         self._probe_seconds = PROBE_SECONDS * patience
         self._opening = threading.Lock()

@@ -42,7 +42,7 @@ class CellDatabase:
         patience: float = 1.0,
     ) -> None:  # fmt: skip
         self.url = url
-        self.guard = Guard(cell, "database", self, clock, places, waiting)
+        self.guard = Guard(cell, "database", self, clock, places, waiting, patience)
         self._open_database = open_database
         self._limits = PoolLimits(size=places, overflow=0, wait_seconds=1.0, connect_seconds=CONNECT_SECONDS * patience)
         self._probe_limits = probe_limits(patience)

@@ -74,8 +74,12 @@ class _Probe:
 
 
 class Guard:
-    def __init__(self, cell: str, resource: str, server: Server, clock: Clock, places: int, waiting: int) -> None:
+    def __init__(
+        self, cell: str, resource: str, server: Server, clock: Clock, places: int, waiting: int, patience: float = 1.0
+    ) -> None:
+        """`patience`: see CellSettings."""
         self._cell, self._resource, self._server, self._clock = cell, resource, server, clock
+        self._patience = patience
         self.breaker = Breaker(cell, resource, clock)
         self.bulkhead = Bulkhead(places, waiting, clock, lambda: self.breaker.reason)
         self._probing = threading.Lock()
@@ -139,7 +143,7 @@ class Guard:
         if probe is None or probe.ended or probe.given_up:
             return
         probe.checks += weight
-        if probe.checks > PROBE_CHECKS:
+        if probe.checks > PROBE_CHECKS * self._patience:
             probe.given_up = True
             self.lost("no answer to a probe", unreachable=True)
 
@@ -152,8 +156,8 @@ class Guard:
                 flight.overdue = True
                 self._server.cut_one(flight)
                 long = True
-            long = long or now - flight.entered > PATIENCE_SECONDS
-        return long and now - self._healthy_at > PATIENCE_SECONDS
+            long = long or now - flight.entered > PATIENCE_SECONDS * self._patience
+        return long and now - self._healthy_at > PATIENCE_SECONDS * self._patience
 
     def _start_probe(self) -> None:
         with self._probing:

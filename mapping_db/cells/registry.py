@@ -55,7 +55,8 @@ class CellSettings:
     idle_seconds: float = 600.0
     poll_seconds: float = 1.0
     patience: float = 1.0
-    """How many times as long as usual a server may take to connect or to answer a probe before it counts as down."""
+    """How many times as long as usual a server may take to connect, to answer until it is probed, and to answer the
+    probe, before it counts as down."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -287,7 +288,7 @@ class Cells:
         late = max(1.0, (now - self._checked_at) / TICK_SECONDS)
         self._checked_at = now
         self._strain += (late - self._strain) / 5
-        weight = self._strain**-LATENESS_EXPONENT / self._settings.patience
+        weight = self._strain**-LATENESS_EXPONENT
         for guard in self._watched:
             guard.check(weight)
         for server in self._servers():

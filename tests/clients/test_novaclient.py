@@ -313,7 +313,11 @@ def attachments(nova: Nova) -> None:
     volumes.update_server_volume(uuid, first.id, second.id)
     nova.volume_is(first, "available")
     nova.volume_is(second, "in-use")
-    assert [each.volumeId for each in volumes.get_server_volumes(uuid)] == [second.id]
+
+    def swapped() -> bool:
+        return [each.volumeId for each in volumes.get_server_volumes(uuid)] == [second.id]
+
+    wait_until(swapped, "the server never showed the other volume", 40)
     if nova.at_least("2.85"):
         volumes.update_server_volume(uuid, second.id, second.id, delete_on_termination=True)
         assert volumes.get_server_volume(uuid, second.id).delete_on_termination is True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from datetime import UTC, datetime
 
 import pytest
@@ -12,6 +13,7 @@ from cell_service.db.sql.engine import Database
 from mapping_db import placement_notes, progress_marks
 from mapping_db import schema as global_schema
 from tests.manage.conftest import NOW, Site
+from tests.real.databases import Server
 from tools.manage.probes import database_clock
 
 
@@ -72,3 +74,20 @@ def test_check_and_detail_on_mariadb(real_site: Site) -> None:
     shown = site.run("cell_v2", "list_cells", "--detail", "-f", "json")
     assert shown.code == 0
     assert {cell["uuid"]: cell["instances"] for cell in shown.json["cells"]}[one.uuid] == 1
+
+
+@pytest.mark.real
+def test_a_check_waits_for_databases_that_are_slow(slow_site: Site, own_mariadb: Server) -> None:
+    """A second is far more than a service grants a cell before it counts it as silent."""
+    site = slow_site
+    site.run("cell_v2", "map_cell0", "--database_connection", site.url("cell0"))
+    site.run("db", "sync")
+    site.add_cell("c1")
+    site.add_host("c1", "h1")
+    site.run("cell_v2", "discover_hosts")
+    own_mariadb.freeze()
+    thawing = threading.Timer(1.0, own_mariadb.thaw)
+    thawing.start()
+    checked = site.run("cell_v2", "check", "--timeout", "60")
+    thawing.join()
+    assert (checked.code, "silent" in checked.out) == (0, False), checked.out

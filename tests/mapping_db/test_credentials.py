@@ -75,7 +75,7 @@ def test_a_second_user_takes_over_and_no_request_fails(federation: Federation, u
         "CREATE USER 'new'@'%' IDENTIFIED BY 'two'", "GRANT ALL ON *.* TO 'new'@'%'",
     )  # fmt: skip
     cell_id = federation.add("c", url.replace("{login}", "old:one"))
-    cells = federation.cells(CellSettings(poll_seconds=0.2))
+    cells = federation.cells(CellSettings(poll_seconds=0.2, patience=20))
     load = Load(cells, cell_id)
     try:
         wait_until(load.more(), "nobody reads")
@@ -105,7 +105,7 @@ def test_a_second_user_takes_over_and_no_request_fails(federation: Federation, u
 def test_a_password_changed_in_place_works_as_soon_as_the_mapping_says_it(federation: Federation, url: str) -> None:
     as_root(url, "CREATE USER 'one'@'%' IDENTIFIED BY 'before'", "GRANT ALL ON *.* TO 'one'@'%'")
     cell_id = federation.add("c", url.replace("{login}", "one:before"))
-    cells = federation.cells(CellSettings(poll_seconds=0.2))
+    cells = federation.cells(CellSettings(poll_seconds=0.2, patience=20))
     load = Load(cells, cell_id)
     try:
         wait_until(load.more(), "nobody reads")

@@ -19,6 +19,8 @@ from tools.manage.settings import Settings
 
 COMMAND_SECONDS = 3600.0
 """How long a command may wait for one cell: bounded only so that nothing hangs for ever."""
+PATIENCE = 20.0
+"""A command waits for a slow server, as `--timeout` and its user allow: nobody else's request waits meanwhile."""
 
 LIMITS = PoolLimits(size=4, overflow=4, connect_seconds=5.0, read_seconds=600.0)
 
@@ -45,9 +47,13 @@ def open_cloud(settings: Settings, clock: Clock = SYSTEM_CLOCK) -> Iterator[Clou
         raise Invalid(reason="[api_database] connection is not set in the configuration file")
     db = open_database(settings.api_database, "[api_database] connection", settings.secret_keys)
     cell_settings = CellSettings(
-        database_connection=settings.database, transport_url=settings.transport_url, poll_seconds=COMMAND_SECONDS
-    )
-    bus = CellBus("the global queue", settings.transport_url, clock, places=4, waiting=4, open_transport=open_transport)
+        database_connection=settings.database, transport_url=settings.transport_url, poll_seconds=COMMAND_SECONDS,
+        patience=PATIENCE,
+    )  # fmt: skip
+    bus = CellBus(
+        "the global queue", settings.transport_url, clock, places=4, waiting=4, open_transport=open_transport,
+        patience=PATIENCE,
+    )  # fmt: skip
     try:
         with Cells(
             db, open_transport, clock, cell_settings, partial(Database, secret_keys=settings.secret_keys)
