@@ -20,7 +20,7 @@ from tools.manage.settings import Settings
 COMMAND_SECONDS = 3600.0
 """How long a command may wait for one cell: bounded only so that nothing hangs for ever."""
 PATIENCE = 20.0
-"""A command waits for a slow server, as `--timeout` and its user allow: nobody else's request waits meanwhile."""
+"""See CellSettings. No request of another client waits while a command does."""
 
 LIMITS = PoolLimits(size=4, overflow=4, connect_seconds=5.0, read_seconds=600.0)
 
