@@ -97,6 +97,17 @@ class DatabaseSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class CellsSection:
+    """[cells]: what processes of the global side expect of the servers of cells, and of their own."""
+
+    GROUP: ClassVar[str] = "cells"
+    server_patience: float = option(
+        cfg.FloatOpt("server_patience", default=1.0, min=0.1,
+                     help="How many times as long as usual a database or queue may take before it counts as down.")
+    )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
 class SecretSettings:
     """[secrets]: what protects passwords that wait in a database."""
 

@@ -7,7 +7,7 @@ from functools import partial
 from oslo_config import cfg
 
 from api_cell.config import ApiDatabase
-from cell_service.config import DatabaseSettings, Defaults, SecretSettings, read
+from cell_service.config import CellsSection, DatabaseSettings, Defaults, SecretSettings, read
 from cell_service.context import Clock
 from cell_service.db.sql.engine import Database, PoolLimits
 from cell_service.errors import Invalid
@@ -34,11 +34,11 @@ def configured_cloud(conf: cfg.ConfigOpts, clock: Clock) -> OpenCloud:
         size=settings.max_pool_size, overflow=settings.max_overflow,
         wait_seconds=settings.pool_timeout, read_seconds=GLOBAL_READ_SECONDS,
     )  # fmt: skip
-    keys = read(conf, SecretSettings).keys
+    keys, patience = read(conf, SecretSettings).keys, read(conf, CellsSection).server_patience
     return open_cloud(
-        GlobalDatabase(settings.connection, limits, clock, secret_keys=keys), own.transport_url, clock,
+        GlobalDatabase(settings.connection, limits, clock, keys, patience), own.transport_url, clock,
         open_transport=open_transport,
-        settings=CellSettings(read(conf, DatabaseSettings).connection, own.transport_url),
+        settings=CellSettings(read(conf, DatabaseSettings).connection, own.transport_url, patience=patience),
         open_database=partial(Database, secret_keys=keys),
         shared_cache=open_shared(read(conf, CacheSettings), clock),
     )  # fmt: skip
