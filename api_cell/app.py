@@ -43,5 +43,5 @@ def make_compute_app(
     cloud: Cloud, services: Services, settings: ApiSettings, authenticator: Authenticator | None = None
 ) -> Edge:
     """The Compute API on this cloud; give it to an ApiServer."""
-    policy = Policy(compute_policies.RULES, settings.policy)
+    policy = Policy(compute_policies.RULES, settings.policy, judges=compute_policies.judges)
     return Edge(COMPUTE, cloud, services, settings, policy, authenticator or authenticator_for(settings))

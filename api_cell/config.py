@@ -61,6 +61,9 @@ class PolicySection:
     GROUP: ClassVar[str] = "oslo_policy"
     policy_file: str | None = option(cfg.StrOpt("policy_file", default=None, help="Overrides, as YAML."))
     enforce_scope: bool = option(cfg.BoolOpt("enforce_scope", default=True))
+    enforce_new_defaults: bool = option(
+        cfg.BoolOpt("enforce_new_defaults", default=True, help="False: who might by the former default still may.")
+    )
 
 
 class QuotaDriver(StrEnum):

@@ -5,7 +5,10 @@ A line is a noun and its verbs, `-` for the rule that has no verb: `os-rescue -`
 
 from __future__ import annotations
 
-from api_cell.edge.policy import Rule
+from dataclasses import replace
+
+from api_cell.compute.deprecated_policies import FORMERS
+from api_cell.edge.policy_rules import Rule
 
 _BASE = {
     "context_is_admin": "role:admin",
@@ -143,7 +146,7 @@ def _rules(lines: str, check: str) -> list[Rule]:
     return made
 
 
-RULES: tuple[Rule, ...] = (
+_RULES = (
     *(Rule(name, check, scope=()) for name, check in _BASE.items()),
     *(Rule(name, check) for name, check in _OTHERS.items()),
     *_rules(_ADMIN, "rule:context_is_admin"),
@@ -154,3 +157,10 @@ RULES: tuple[Rule, ...] = (
     *_rules(_SERVICE, "rule:service_or_admin"),
     *_rules(_OWN_KEYS, "(rule:context_is_admin) or user_id:%(user_id)s"),
 )
+
+RULES: tuple[Rule, ...] = tuple(replace(rule, former=FORMERS.get(rule.name)) for rule in _RULES)
+
+
+def judges(name: str) -> bool:
+    """Whether a name that is none of RULES is a mistake: the file may be the Placement API's as well."""
+    return not name.startswith("placement:") and name != "admin_or_service_api"

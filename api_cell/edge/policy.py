@@ -9,8 +9,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +19,16 @@ from oslo_policy import _checks as checks
 from oslo_policy import policy as oslo
 
 from api_cell.config import PolicySection
+from api_cell.edge.policy_rules import (
+    Rule,
+    circular,
+    deprecated_names,
+    read_overrides,
+    undefined_references,
+    unknown_names,
+)
 from cell_service.context import Context
-from cell_service.errors import PolicyForbidden
+from cell_service.errors import Invalid, PolicyForbidden
 
 log = logging.getLogger(__name__)
 
@@ -31,34 +38,42 @@ _OWN = {("project_id", "%(project_id)s"), ("user_id", "%(user_id)s")}
 _MANY = 50_000
 
 
-@dataclass(frozen=True, slots=True)
-class Rule:
-    """A default. `scope`: the kinds of token that may use it at all (none: any kind)."""
-
-    name: str
-    check: str
-    scope: tuple[str, ...] = ("project",)
-
-
 class Policy:
-    """Defaults and overrides. Thread-safe. When a file can't be read the last good rules stay in force."""
+    """Defaults and overrides. Thread-safe. When a file can't be read the last good rules stay in force.
 
-    def __init__(self, rules: Sequence[Rule], section: PolicySection | None = None) -> None:
+    A deprecated name in the file sets the rules that took its place, as oslo.policy's deprecated rules do. `judges`
+    says of which names the API may say that they are unknown: a file may have another API's too. Raises Invalid when
+    there is a file that can't be read at the start: the defaults may allow what it forbids.
+    """
+
+    def __init__(
+        self,
+        rules: Sequence[Rule],
+        section: PolicySection | None = None,
+        *,
+        judges: Callable[[str], bool] = lambda name: True,
+    ) -> None:
         section = section or PolicySection()
         conf = cfg.ConfigOpts()
         conf(args=[], project="nova", prog="polycell", default_config_files=[], default_config_dirs=[])
+        self._rules = tuple(rules)
+        self._judges = judges
         self._file = Path(section.policy_file) if section.policy_file else None
         self._enforcer: Any = oslo.Enforcer(conf, use_conf=False)
+        conf.set_override("enforce_new_defaults", section.enforce_new_defaults, group="oslo_policy")
         self._enforcer.suppress_deprecation_warnings = True
         for rule in rules:
-            scope = list(rule.scope) if section.enforce_scope and rule.scope else None
-            self._enforcer.register_default(oslo.RuleDefault(rule.name, rule.check, scope_types=scope))
+            self._enforcer.register_default(_default(rule, section))
         self._lock = threading.Lock()
         self._checked_at = float("-inf")
         self._seen: tuple[int, int] | None = None
         self._decided: dict[tuple[Any, ...], bool] = {}
         self._simple: dict[str, bool] = {}
         self._install({})
+        try:
+            self._reread()
+        except (OSError, ValueError, yaml.YAMLError) as error:
+            raise Invalid(reason=f"policy file {self._file} can't be read: {error}") from error
 
     def is_admin(self, roles: Sequence[str]) -> bool:
         """Whether a caller with these roles is an administrator."""
@@ -112,32 +127,55 @@ class Policy:
         """Read the file again if it changed; at most once a second."""
         if self._file is None or time.monotonic() - self._checked_at < RELOAD_SECONDS:
             return
+        try:
+            self._reread()
+        except (OSError, ValueError, yaml.YAMLError) as error:
+            log.error("policy file can't be read, the last rules stay file=%s reason=%s", self._file, error)
+
+    def _reread(self) -> None:
+        if self._file is None:
+            return
         with self._lock:
             self._checked_at = time.monotonic()
             seen = _fingerprint(self._file)
             if seen == self._seen:
                 return
             self._seen = seen
-            try:
-                self._install({} if seen is None else _overrides(self._file))
-            except (OSError, ValueError, yaml.YAMLError) as error:
-                log.error("policy file can't be read, the last rules stay file=%s reason=%s", self._file, error)
+            self._install({} if seen is None else read_overrides(self._file))
 
     def _install(self, overrides: Mapping[str, str]) -> None:
         rules = oslo.Rules.from_dict(dict(overrides))
-        for default in self._enforcer.registered_rules.values():
-            rules.setdefault(default.name, default.check)
+        self._enforcer.file_rules = {name: oslo.RuleDefault(name, check) for name, check in overrides.items()}
+        for name, default in self._enforcer.registered_rules.items():
+            if name not in rules:
+                former = default.deprecated_rule
+                rules[name] = self._enforcer._handle_deprecated_rule(default) if former else default.check
+        for name in circular(rules):
+            log.error("policy rule refers to itself and refuses file=%s rule=%s", self._file, name)
+            rules[name] = checks.FalseCheck()
+        for name, lacking in undefined_references(rules).items():
+            log.error("policy rule refers to none file=%s rule=%s to=%s", self._file, name, ",".join(lacking))
         self._enforcer.set_rules(rules, overwrite=True, use_conf=False)
+        for name, successors in deprecated_names(self._rules, overrides).items():
+            log.warning(
+                "policy name is deprecated file=%s name=%s instead=%s", self._file, name, ",".join(sorted(successors))
+            )
+        for name in unknown_names(self._rules, overrides):
+            if self._judges(name):
+                log.warning("policy name is unknown and has no effect file=%s name=%s", self._file, name)
         self._decided.clear()
         self._simple.clear()
 
 
-def _overrides(file: Path) -> dict[str, str]:
-    """Rule → check. Raises ValueError, OSError or YAMLError."""
-    found = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
-    if not isinstance(found, dict):
-        raise ValueError("a policy file maps rule names to checks")
-    return {str(name): str(check) for name, check in found.items()}
+def _default(rule: Rule, section: PolicySection) -> oslo.RuleDefault:
+    former = rule.former and oslo.DeprecatedRule(
+        rule.former.name,
+        rule.former.check,
+        deprecated_reason="its rules are finer now",
+        deprecated_since="an earlier API",
+    )
+    scope = list(rule.scope) if section.enforce_scope and rule.scope else None
+    return oslo.RuleDefault(rule.name, rule.check, scope_types=scope, deprecated_rule=former)
 
 
 def _fingerprint(file: Path) -> tuple[int, int] | None:

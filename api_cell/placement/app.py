@@ -33,5 +33,5 @@ def placement_api(prefix: str = "") -> Api:
 def make_placement_app(cloud: Cloud, settings: ApiSettings, authenticator: Authenticator, *, prefix: str = "") -> Edge:
     """The Placement API on this cloud's global database; give it to an ApiServer."""
     services = Services(settings, client(SuperConductor, cloud.bus))
-    policy = Policy(policies.RULES, settings.policy)
+    policy = Policy(policies.RULES, settings.policy, judges=policies.judges)
     return Edge(placement_api(prefix), cloud, services, settings, policy, authenticator)

@@ -183,6 +183,10 @@ def test_the_rules_and_their_defaults_are_the_published_ones() -> None:
     reference.demand()
     published = json.loads((reference.FOLDER / "policies.json").read_text())
     assert {rule.name: rule.check for rule in RULES} == {row["rule"]: row["check_str"] for row in published}
+    former = {row["rule"]: row["deprecated_rule"] for row in published if "deprecated_rule" in row}
+    assert {rule.name: (rule.former.name, rule.former.check) for rule in RULES if rule.former} == {
+        name: (row["name"], row["check_str"]) for name, row in former.items()
+    }
 
 
 def test_every_rule_of_the_table_exists() -> None:

@@ -16,7 +16,8 @@ from api_cell.edge.api import Api
 from api_cell.edge.auth import Authenticator, NoAuth
 from api_cell.edge.edge import Edge
 from api_cell.edge.faults import compute_fault
-from api_cell.edge.policy import Policy, Rule
+from api_cell.edge.policy import Policy
+from api_cell.edge.policy_rules import Rule
 from api_cell.edge.route import Request, Response, Route
 from api_cell.edge.server import ApiServer
 from cell_service.db.sql.engine import Database

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 
 import pytest
 
+from api_cell.compute import policies as compute_policies
 from api_cell.compute.policies import RULES
 from api_cell.config import PolicySection
 from api_cell.edge import policy as module
-from api_cell.edge.policy import Policy, Rule
+from api_cell.edge.policy import Policy
+from api_cell.edge.policy_rules import Rule
+from api_cell.placement import policies as placement_policies
 from cell_service.context import Context
-from cell_service.errors import PolicyForbidden
+from cell_service.errors import Invalid, PolicyForbidden
 
 ANN = Context("r", user_id="ann", project_id="p1", roles=("member", "reader"))
 ADMIN = Context("r", user_id="root", project_id="p0", roles=("admin",), is_admin=True)
@@ -68,6 +72,82 @@ def test_a_broken_file_leaves_the_last_rules(tmp_path: Path, eager: None) -> Non
     for age, text in enumerate(("{{{", "- a\n- b\n", "just words"), 2):
         write(file, text, age)
         assert not policy.allows(ANN, SHOW)
+
+
+def policy_with(tmp_path: Path, rules: dict[str, str], **section: bool) -> Policy:
+    file = tmp_path / "policy.yaml"
+    file.write_text(json.dumps(rules))
+    return Policy(RULES, PolicySection(policy_file=str(file), **section))
+
+
+FORMER_NAMES = sorted({rule.former.name for rule in RULES if rule.former} - {"rule:admin_api", "rule:admin_or_owner"})
+
+
+@pytest.mark.parametrize("name", FORMER_NAMES)
+def test_a_deprecated_name_sets_the_rules_that_took_its_place(tmp_path: Path, name: str) -> None:
+    policy = policy_with(tmp_path, {name: "!"})
+    for rule in RULES:
+        if rule.former and rule.former.name == name:
+            assert not policy.allows(ADMIN, rule.name), rule.name
+            assert policy_with(tmp_path, {name: "!", rule.name: "@"}).allows(ANN, rule.name)
+
+
+def test_a_deprecated_name_with_its_former_default_changes_nothing(tmp_path: Path) -> None:
+    former = {rule.former.name: rule.former.check for rule in RULES if rule.former}
+    policy = policy_with(tmp_path, former)
+    auditor = Context("r", user_id="eve", project_id="p1", roles=("auditor",))
+    assert policy.allows(ANN, "os_compute_api:os-attach-interfaces:create")
+    assert not policy.allows(auditor, "os_compute_api:os-attach-interfaces:create")
+
+
+def test_former_defaults_are_in_force_where_the_operator_says_so(tmp_path: Path) -> None:
+    auditor = Context("r", user_id="eve", project_id="p1", roles=("auditor",))
+    policy = policy_with(tmp_path, {}, enforce_new_defaults=False)
+    assert policy.allows(auditor, "os_compute_api:os-attach-interfaces:create")
+    assert not policy.allows(auditor, "os_compute_api:os-attach-interfaces:create", {"project_id": "p2"})
+    assert not policy_with(tmp_path, {}).allows(auditor, "os_compute_api:os-attach-interfaces:create")
+
+
+def test_deprecated_and_unknown_names_are_warned_of_at_the_start(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    policy_with(
+        tmp_path,
+        {
+            "os_compute_api:os-services": "role:boss",
+            "os_compute_api:servers:crate": "!",
+            SHOW: "rule:mine",
+            "mine": "@",
+        },
+    )
+    warned = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert len(warned) == 2
+    assert "name=os_compute_api:os-services instead=os_compute_api:os-services:delete," in warned[0]
+    assert warned[1].endswith("name=os_compute_api:servers:crate")
+
+
+def test_each_api_judges_its_own_names() -> None:
+    assert placement_policies.judges("placement:no:such")
+    assert not placement_policies.judges("os_compute_api:servers:crate")
+    assert compute_policies.judges("os_compute_api:servers:crate")
+    assert not compute_policies.judges("placement:no:such")
+
+
+def test_rules_that_refer_to_themselves_refuse_and_others_stay(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    policy = policy_with(tmp_path, {SHOW: "rule:a", "a": "role:x or rule:b", "b": "not rule:a"})
+    assert not policy.allows(ADMIN, SHOW)
+    assert policy.allows(ANN, "os_compute_api:servers:index")
+    assert [r.getMessage()[-1] for r in caplog.records if "itself" in r.getMessage()] == ["a", "b"]
+
+
+@pytest.mark.parametrize("text", ["{{{", "- a", "just words"])
+def test_a_broken_file_at_the_start_is_an_error(tmp_path: Path, text: str) -> None:
+    file = tmp_path / "policy.yaml"
+    file.write_text(text)
+    with pytest.raises(Invalid, match=r"policy\.yaml"):
+        Policy(RULES, PolicySection(policy_file=str(file)))
 
 
 def test_a_rule_that_looks_at_the_target_is_asked_each_time() -> None:
