@@ -12,6 +12,10 @@ from oslo_policy import _parser as parser
 from oslo_policy._checks import FalseCheck
 
 from api_cell.compute.policies import RULES
+from api_cell.edge.policy_rules import circular, deprecated_names, read_overrides, undefined_references, unknown_names
+from api_cell.placement.policies import RULES as PLACEMENT_RULES
+
+_ALL = (*PLACEMENT_RULES, *RULES)
 
 
 def sample() -> int:
@@ -30,19 +34,26 @@ def listing() -> int:
 
 
 def check(file: Path) -> int:
-    """Say what is wrong with a policy file: unknown rules, checks that can't be parsed. 0 nothing; 1 something."""
+    """Say what is wrong with a policy file: names and references without a rule, rules that refer to themselves, checks
+    that can't be parsed; and which names are deprecated, which is no fault. 0 nothing is wrong; 1 something.
+    """
     try:
-        found = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
+        overrides = read_overrides(file)
     except (OSError, ValueError, yaml.YAMLError) as error:
         sys.stdout.write(f"{file}: {error}\n")
         return 1
-    if not isinstance(found, dict):
-        sys.stdout.write(f"{file}: a policy file maps rule names to checks\n")
-        return 1
-    known = {rule.name for rule in RULES}
-    wrong = [f"{name}: no such rule" for name in found if name not in known]
-    wrong += [f"{name}: {text!r} is no check" for name, text in found.items() if not _parses(str(text))]
-    sys.stdout.write("".join(f"{line}\n" for line in wrong))
+    wrong = [f"{name}: no such rule" for name in unknown_names(_ALL, overrides)]
+    wrong += [f"{name}: {text!r} is no check" for name, text in overrides.items() if not _parses(text)]
+    found = {rule.name: parser.parse_rule(rule.check) for rule in _ALL}
+    found |= {name: parser.parse_rule(text) for name, text in overrides.items()}
+    for name, lacking in undefined_references(found).items():
+        wrong.append(f"{name}: refers to {', '.join(f'rule:{other}' for other in lacking)}, and there is no such rule")
+    wrong += [f"{name}: refers to itself, directly or through other rules" for name in circular(found)]
+    hints = [
+        f"{name}: a deprecated name, which sets {', '.join(sorted(successors))}"
+        for name, successors in deprecated_names(RULES, overrides).items()
+    ]
+    sys.stdout.write("".join(f"{line}\n" for line in wrong + hints))
     return 1 if wrong else 0
 
 

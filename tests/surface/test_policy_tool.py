@@ -24,3 +24,39 @@ def test_what_is_wrong_is_said(tmp_path: Path, text: str, capsys: pytest.Capture
     file.write_text(text)
     assert main(["check", str(file)]) == 1
     assert capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        ('"os_compute_api:servers:show": "rule:none"', ["os_compute_api:servers:show: refers to rule:none"]),
+        ('"os_compute_api:servers:show": "not rule:none"', ["os_compute_api:servers:show: refers to rule:none"]),
+        ('"mine": "role:a or (role:b and rule:none)"', ["mine: refers to rule:none"]),
+        ('"admin_api": "rule:admin_api"', ["admin_api: refers to itself"]),
+        (
+            '"project_reader_api": "rule:mine"\n"mine": "role:x or not rule:project_reader_api"',
+            ["project_reader_api: refers to itself", "mine: refers to itself"],
+        ),
+    ],
+)
+def test_references_to_none_and_circles_are_named(
+    tmp_path: Path, text: str, names: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "policy.yaml"
+    file.write_text(text)
+    assert main(["check", str(file)]) == 1
+    said = capsys.readouterr().out
+    assert all(name in said for name in names), said
+
+
+def test_names_of_ones_own_and_deprecated_names_are_no_fault(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "policy.yaml"
+    file.write_text(
+        '"mine": "role:x"\n"os_compute_api:os-hosts": "rule:mine or rule:mine"\n"placement:usages": "rule:mine"'
+    )
+    assert main(["check", str(file)]) == 0
+    assert (
+        "os_compute_api:os-hosts: a deprecated name, which sets os_compute_api:os-hosts:list" in capsys.readouterr().out
+    )
