@@ -95,7 +95,11 @@ CASES: list[tuple[str, HostState, RequestView, str | None]] = [
     ("ComputeCapabilitiesFilter", HOST, request(extra={"capabilities:rack": "<or> r1 <or> r7"}), None),
     ("ComputeCapabilitiesFilter", HOST, request(extra={"rack": "r7"}), None),
     ("ComputeCapabilitiesFilter", HOST, request(extra={"rack": "r8"}), "has rack r7, not r8"),
-    ("ComputeCapabilitiesFilter", HOST, request(extra={"no_such_thing": "1"}), "has no capability no_such_thing"),
+    ("ComputeCapabilitiesFilter", HOST, request(extra={"hypervisor_type": "Xen"}), "has hypervisor_type QEMU, not Xen"),
+    ("ComputeCapabilitiesFilter", HOST, request(extra={"ssd": "true", "hide_hypervisor_id": "true"}), None),
+    ("ComputeCapabilitiesFilter", HOST, request(extra={"group_policy": "none", "same_subtree": "_A,_B"}), None),
+    ("ComputeCapabilitiesFilter", HOST, request(extra={"ssd": "true", "rack": "r8"}), "has rack r7, not r8"),
+    ("ComputeCapabilitiesFilter", HOST, request(extra={"capabilities:ssd": "true"}), "has no capability ssd"),
     # image properties
     ("ImagePropertiesFilter", HOST, image(), None),
     ("ImagePropertiesFilter", HOST, image(hw_architecture="x86_64"), None),

@@ -16,7 +16,9 @@ _SCOPE = "capabilities"
 
 @dataclass(frozen=True, slots=True)
 class ComputeCapabilities:
-    """Extra specs `capabilities:KEY` (or KEY without a scope) match the host; `a:b` names a nested value."""
+    """Extra specs `capabilities:KEY` match the host; `a:b` names a nested value. A KEY without a scope has to match
+    only where hosts have such an attribute: others are the operator's own, or some other filter's.
+    """
 
     def reject(self, host: HostState, request: RequestView) -> str | None:
         for key, wanted in request.spec.flavor.extra_specs.items():
@@ -25,6 +27,8 @@ class ComputeCapabilities:
                 if path[0] != _SCOPE:
                     continue
                 path = path[1:]
+            elif key not in _READERS and key not in host.stats:
+                continue
             found = _value(host, path)
             if found is None:
                 return f"has no capability {':'.join(path)}"
