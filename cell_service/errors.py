@@ -546,8 +546,11 @@ class HostUnavailable(Conflict):
 
 
 class NoValidHost(PolycellError):
-    """No host can take the instance. `reason` counts the hosts that each filter refused, and why."""
+    """No host can take the instance. `reason` counts the hosts that each filter refused, and why: users see `SUMMARY`,
+    and the reason is in the details of the fault, for callers who may see hosts.
+    """
 
+    SUMMARY: ClassVar[str] = "No valid host was found."
     status = 500
     message = "No valid host was found. {reason}"
 
@@ -555,7 +558,7 @@ class NoValidHost(PolycellError):
 class MaxRetriesExceeded(NoValidHost):
     message = (
         "Exceeded maximum number of retries. Exhausted all hosts available for retrying build failures "
-        "for instance {instance_uuid}. Last: {reason}"
+        "for instance {instance_uuid}."
     )
 
 

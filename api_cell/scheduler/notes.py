@@ -10,6 +10,7 @@ from api_cell.scheduler.admission import Admitted
 from api_cell.scheduler.hosts import HostState
 from api_cell.scheduler.ranking import Ranking, Refusal
 from api_cell.scheduler.request_view import RequestView
+from cell_service.model.request_spec import RequestSpec
 from mapping_db.cells.topology import Snapshot
 
 RUNNERS_UP = 4
@@ -49,6 +50,19 @@ def refused_note(
         "refused": reason,
         "excluded": _tallied(ranking),
         "cells": _cells(snapshot, admitted, ranking.able()),
+    }
+
+
+def plain_note(request_id: str, now: datetime, spec: RequestSpec, reason: str) -> dict[str, Any]:
+    """Of a choice that was refused before any host was compared, or lost to other requests."""
+    requested = {"project": spec.project_id, "flavor": spec.flavor.name, "image": spec.image_id or None}
+    return {
+        "request_id": request_id,
+        "at": now.isoformat(timespec="milliseconds"),
+        "asked": {name: value for name, value in requested.items() if value},
+        "refused": reason,
+        "excluded": [],
+        "cells": {},
     }
 
 

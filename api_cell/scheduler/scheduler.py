@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 
-from api_cell.scheduler import cells
+from api_cell.scheduler import cells, notes
 from api_cell.scheduler.choosing import Chooser, Outcome, SelectRequest
 from api_cell.scheduler.claiming import GroupMoved, Pick, Record, claim
 from api_cell.scheduler.config import SchedulerSettings
@@ -224,13 +224,13 @@ class Scheduler:
     def _note_refusals(self, request: SelectRequest) -> None:
         """Of instances that have no host at all: one that is only not moved keeps the note of where it is."""
         without = {
-            spec.instance_uuid
+            spec.instance_uuid: notes.plain_note(request.ctx.request_id, self._cloud.clock.now(), spec, str(outcome))
             for spec, outcome in zip(request.specs, request.outcomes, strict=True)
             if isinstance(outcome, NoValidHost) and spec.instance_uuid not in request.keep
         }
-        wanted = {uuid: note for uuid, note in request.notes.items() if uuid in without}
+        wanted = {uuid: request.notes.get(uuid, plain) for uuid, plain in without.items()}
         request.notes.clear()
-        if not wanted:
+        if not wanted or not self._settings.scheduler.keep_placement_notes:
             return
         try:
             self._cloud.db.run(lambda tx: placement_notes.put(tx, wanted, self._cloud.clock.now()))

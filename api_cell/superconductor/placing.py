@@ -285,14 +285,14 @@ def _fail_into_cell0(tx: Connection, deps: SuperConductorContext, request: Chose
     """A server that found no host: it is in ERROR, and its fault says why."""
     accepted, selection = request.instance, request.selection
     ctx = deps.acting_for(request.request_id, accepted.user_id, accepted.project_id)
-    fault = Fault(500, selection.reason, now)
+    fault = Fault(500, NoValidHost.SUMMARY, now, details=selection.reason)
     failed = replace(accepted, vm_state=VmState.ERROR, task_state=None, fault=fault, updated_at=now)
     if instances.insert_new(tx, failed):
         actions.start(tx, ctx, accepted.uuid, "create", now)
         event = ("schedule_and_build_instances", None)
         actions.start_event(tx, accepted.uuid, request.request_id, *event, now)
         actions.finish_event(
-            tx, accepted.uuid, request.request_id, *event, now, result=actions.ERROR, details=fault.message
+            tx, accepted.uuid, request.request_id, *event, now, result=actions.ERROR, details=selection.reason
         )
         actions.finish(tx, accepted.uuid, request.request_id, now, message=actions.ERROR)
 

@@ -129,8 +129,9 @@ def _release_if_deleted(deps: ConductorContext, ctx: Context, operation: StoredO
 
 def _give_up(deps: ConductorContext, operation: StoredOperation) -> None:
     last = _fault_of(deps, operation)
-    error = MaxRetriesExceeded(instance_uuid=operation.instance_uuid, reason=last.message)
-    fault = Fault(code=500, message=str(error), created_at=deps.now(), details=last.details)
+    error = MaxRetriesExceeded(instance_uuid=operation.instance_uuid)
+    details = "\n".join(filter(None, (f"Last: {last.message}", last.details)))
+    fault = Fault(code=500, message=str(error), created_at=deps.now(), details=details)
 
     def work(tx: Connection) -> None:
         operations.note(tx, operation.id, operation.fence, {**operation.arguments, "final": True})

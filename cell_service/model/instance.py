@@ -61,7 +61,8 @@ class Vif:
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """Why an instance is in ERROR: `code` an HTTP status, `details` a traceback for administrators."""
+    """Why an instance is in ERROR: `code` an HTTP status, `details` a traceback, or reasons that name hosts,
+    for callers who may see hosts."""
 
     code: int
     message: str

@@ -41,16 +41,41 @@ def test_every_action_leads_where_it_should(cloud: Federation) -> None:
 
 def test_a_server_that_fits_nowhere_says_why_and_can_be_deleted(cloud: Federation) -> None:
     cloud.admin.post("/flavors", {"flavor": {"name": "huge", "id": "huge", "vcpus": 1, "ram": 10**8, "disk": 1}})
-    uuid = cloud.boot(flavorRef="huge")
+    user = cloud.user("ann", "annas")
+    uuid = cloud.boot(user, flavorRef="huge")
 
     shown = cloud.show(uuid)
     assert shown["status"] == "ERROR"
-    assert shown["fault"]["message"].startswith("No valid host was found.")
-    assert uuid in [each["id"] for each in cloud.admin.get("/servers").json["servers"]]
+    assert shown["fault"]["message"] == "No valid host was found."
+    assert "lacks 100000000 MEMORY_MB" in shown["fault"]["details"]
+    for answer in (user.get(f"/servers/{uuid}"), user.get(f"/servers/{uuid}/os-instance-actions", version="2.84")):
+        assert "MEMORY_MB" not in answer.raw.decode()
+    seen = user.get(f"/servers/{uuid}").json["server"]["fault"]
+    assert {**seen, "created": ""} == {"code": 500, "created": "", "message": "No valid host was found."}
+    assert uuid in [each["id"] for each in user.get("/servers").json["servers"]]
     assert uuid not in cloud.allocations()
 
     assert cloud.admin.delete(f"/servers/{uuid}").status == 204
     cloud.until(lambda: cloud.gone(uuid))
+
+
+def test_a_resize_that_fits_nowhere_says_why_to_those_who_see_hosts(cloud: Federation) -> None:
+    wide = {"name": "wide", "id": "wide", "vcpus": 10**6, "ram": 64, "disk": 1}
+    cloud.admin.post("/flavors", {"flavor": wide})
+    user = cloud.user("bea", "beas")
+    uuid = cloud.boot(user)
+    user.post(f"/servers/{uuid}/action", {"os-stop": None})
+    cloud.settled(uuid)
+    assert user.post(f"/servers/{uuid}/action", {"resize": {"flavorRef": "wide"}}).status == 202
+
+    assert cloud.settled(uuid)["status"] == "SHUTOFF"
+    assert user.post(f"/servers/{uuid}/action", {"os-resetState": {"state": "error"}}).status == 403
+    assert cloud.admin.post(f"/servers/{uuid}/action", {"os-resetState": {"state": "error"}}).status == 202
+    shown = cloud.show(uuid)["fault"]
+    assert shown["message"] == "No valid host was found."
+    assert "lacks 1000000 VCPU" in shown["details"]
+    seen = user.get(f"/servers/{uuid}").json["server"]["fault"]
+    assert {**seen, "created": ""} == {"code": 500, "created": "", "message": "No valid host was found."}
 
 
 def test_a_burst_spreads_and_never_overcommits(cloud: Federation) -> None:

@@ -219,6 +219,16 @@ def test_a_note_says_why(federation: Federation) -> None:
     assert "lacks 99 VCPU" in told["refused"]
 
 
+def test_what_is_refused_before_hosts_are_compared_is_noted_too(federation: Federation) -> None:
+    federation.cell("one", 1)
+    spec = federation.spec(scheduler_hints={"target_cell": "none such"})
+    [outcome] = scheduler_of(federation).select(federation.ctx, [spec])
+    with federation.db.connect() as tx:
+        note = placement_notes.get(tx, spec.instance_uuid)
+    assert note is not None
+    assert note["refused"] == refused(outcome) == "No valid host was found. No cell is called none such."
+
+
 def test_notes_can_be_left_out(federation: Federation) -> None:
     federation.cell("one", 1)
     spec = federation.spec()

@@ -154,7 +154,7 @@ def _image(req: Request, image_id: str) -> dict[str, Any] | str:
 
 def _fault(req: Request, fault: Fault) -> dict[str, Any]:
     shown: dict[str, Any] = {"code": fault.code, "created": time_text(fault.created_at), "message": fault.message}
-    if fault.details and req.ctx.is_admin:
+    if fault.details and (req.ctx.is_admin or req.may("os_compute_api:os-extended-server-attributes")):
         shown["details"] = fault.details
     return shown
 

@@ -137,7 +137,7 @@ class Emptying:
                     result.moved.append(uuid)
                     self._report(uuid, "")
                 else:
-                    self._stays(uuid, move.plan.fault or "its move was undone", result)
+                    self._stays(uuid, move.plan.details or move.plan.fault or "its move was undone", result)
 
     def _confirm(self, uuid: str, move_uuid: str) -> None:
         def work(tx: Connection) -> bool:

@@ -51,7 +51,7 @@ def choose(context: StepContext, *, may_stay: bool, zone_as_requested: bool) -> 
         moves.record(tx, move, now, target_cell=chosen.cell_id, target_host=chosen.host, plan=plan)
         return True
 
-    reason = "No valid host was found."
+    reason = ""
     for cell_id in cells:
         keep = {move.instance_uuid: move.uuid}
         (outcome,) = deps.scheduler.select(context.ctx, [spec], record, cell_id=cell_id, keep=keep)
@@ -63,7 +63,8 @@ def choose(context: StepContext, *, may_stay: bool, zone_as_requested: bool) -> 
             context.move = recorded
             with deps.cloud.db.connect() as tx:
                 if host_moves.get(tx, outcome.host) is not None:
-                    raise StepFailed(f"Host {outcome.host} is just moving to another cell.")
+                    moving = f"Host {outcome.host} is just moving to another cell."
+                    raise StepFailed(NoValidHost.SUMMARY, details=moving)
             return
         if outcome is None:
             raise Superseded
@@ -71,7 +72,7 @@ def choose(context: StepContext, *, may_stay: bool, zone_as_requested: bool) -> 
             reason = str(outcome)
     if uncleared:
         raise StillNeeded(instance_uuid=move.instance_uuid)
-    raise StepFailed(reason)
+    raise StepFailed(NoValidHost.SUMMARY, details=reason)
 
 
 def restore(context: StepContext) -> None:

@@ -269,13 +269,13 @@ class Runner:
 
     def _failed(self, context: StepContext, failed: StepFailed, *, unseen: bool = False) -> bool:
         """`unseen`: a cell did not answer, so that what was not recorded may be done all the same."""
-        log.warning("move failed", extra=_about(context, reason=failed.reason))
+        log.warning("move failed", extra=_about(context, reason=failed.details or failed.reason))
         if recipes.is_committed(context.move):
             self._put_off(context)
             return False
         if not recipes.has_begun(context.move) and not unseen:
-            return self._steer(context, MovePhase.UNDONE, end=True, fault=failed.reason)
-        return self._steer(context, MovePhase.UNDOING, fault=failed.reason, code=failed.code)
+            return self._steer(context, MovePhase.UNDONE, end=True, fault=failed.reason, details=failed.details)
+        return self._steer(context, MovePhase.UNDOING, fault=failed.reason, code=failed.code, details=failed.details)
 
     def _steer(
         self, context: StepContext, phase: MovePhase, *, free: bool = False, end: bool = False, **plan: Any

@@ -24,11 +24,11 @@ class Superseded(Exception):
 
 
 class StepFailed(Exception):
-    """The step can't be done, for this reason; `code` as of a fault."""
+    """The step can't be done, for this reason; `code` and `details` as of a fault."""
 
-    def __init__(self, reason: str, code: int = 500) -> None:
+    def __init__(self, reason: str, code: int = 500, *, details: str = "") -> None:
         super().__init__(reason)
-        self.reason, self.code = reason, code
+        self.reason, self.code, self.details = reason, code, details
 
 
 class Elsewhere(Exception):
