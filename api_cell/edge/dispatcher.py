@@ -21,7 +21,7 @@ from cell_service.context import Context, Deadline
 from cell_service.errors import BadMethod, Invalid, NotFound, PolycellError, UnsupportedMedia
 from cell_service.http.exchange import Exchange
 from cell_service.http.front import Respond
-from cell_service.http.json_body import content_type, parse_json
+from cell_service.http.json_body import NumberTooLarge, content_type, parse_json
 from cell_service.http.paths import decoded
 from cell_service.http.response import RenderedResponse
 from mapping_db.cloud import Cloud
@@ -185,6 +185,8 @@ def _body(call: Call) -> Any:
         raise UnsupportedMedia(content_type=kind[:64])
     try:
         return parse_json(raw)
+    except NumberTooLarge as error:
+        raise Invalid(reason=f"The body has a number beyond 64 bits: {error}") from error
     except ValueError as error:
         raise Invalid(reason="The body is not JSON that can be understood.") from error
 

@@ -1,6 +1,7 @@
 """JSON schemas as validators: compiled once, with messages in the form that the ecosystem's clients know.
 
-Beyond the standard, `minimum` and `maximum` apply to numbers written as text too, where a schema admits text.
+Beyond the standard, `minimum` and `maximum` apply to numbers written as text too, where a schema admits text, and no
+whole number is beyond 64 bits.
 """
 
 from __future__ import annotations
@@ -15,7 +16,9 @@ import fastjsonschema
 from api_cell.edge.formats import FORMATS
 from api_cell.edge.route import Schema
 from cell_service.errors import Invalid
+from cell_service.model.numbers import INT64
 
+_INT64 = {"minimum": INT64[0], "maximum": INT64[-1]}
 _BOUNDS = ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum")
 _SHOWN_CHARACTERS = 255
 _MOST_DIGITS = 1000
@@ -70,6 +73,8 @@ def _prepared(schema: object, formats: dict[str, Callable[[str], bool]]) -> Any:
         return schema
     made = {name: _prepared(part, formats) for name, part in schema.items()}
     kinds = made.get("type")
+    if kinds == "integer" or (isinstance(kinds, list) and "integer" in kinds):
+        made = _INT64 | made
     bounds = {name: made[name] for name in _BOUNDS if isinstance(made.get(name), (int, float))}
     if bounds and isinstance(kinds, list) and "string" in kinds and "format" not in made:
         name = "number " + " ".join(f"{bound} {value}" for bound, value in bounds.items())

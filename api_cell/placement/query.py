@@ -9,6 +9,7 @@ from api_cell.edge.route import Request, Version
 from api_cell.edge.versioned import BEGINNING, Field, value_at, values_at
 from api_cell.placement import behaviours
 from cell_service.errors import BadQuery, MissingQuery, RepeatedQuery
+from cell_service.model.numbers import INT64
 from mapping_db.placement.candidates import CandidateRequest
 from mapping_db.placement.search import ProviderQuery
 
@@ -84,7 +85,7 @@ def resources(text: str) -> dict[str, int]:
     found: dict[str, int] = {}
     for part in text.split(","):
         name, colon, amount = part.strip().partition(":")
-        if not colon or not _CLASS.match(name) or not amount.isdecimal() or int(amount) < 1 or name in found:
+        if not colon or not _CLASS.match(name) or not _is_positive(amount) or name in found:
             raise BadQuery(
                 reason=f"Badly formed resources parameter. Expected a list of NAME:AMOUNT, each once; got: {text}"
             )
@@ -181,6 +182,11 @@ def candidates(req: Request) -> CandidateRequest:
     )
 
 
+def _is_positive(text: str) -> bool:
+    """Whether it is a whole number above 0 within 64 bits."""
+    return text.isdecimal() and len(text) < 20 and 0 < int(text) in INT64
+
+
 def _suffixes(req: Request) -> list[str]:
     """The suffixes of all groups. Raises BadQuery for anything else in the query."""
     known, of_groups = values_at(CANDIDATES, req.version), values_at(OF_GROUPS, req.version)
@@ -217,6 +223,6 @@ def _limit(req: Request) -> int | None:
     text = req.one("limit")
     if text is None:
         return None
-    if not text.isdecimal() or int(text) < 1:
+    if not _is_positive(text):
         raise BadQuery(reason=f"Invalid query string parameters: '{text}' is not a positive limit.")
     return int(text)

@@ -11,7 +11,6 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
 from api_cell.scheduler.config import SchedulerSection
-from cell_service.errors import Invalid
 from cell_service.model import demand
 from cell_service.model.request_spec import RequestSpec
 from mapping_db.server_groups import Group
@@ -108,8 +107,7 @@ def _homes(spec: RequestSpec, name: str, homes: Mapping[str, Collection[str]]) -
 
 
 def _resources(spec: RequestSpec) -> dict[str, int]:
-    if found := demand.strange(spec.flavor):
-        raise Invalid(reason=f"Invalid amount in flavor extra spec {found[0]}: {found[1]}")
+    demand.check_amounts(spec.flavor)
     return demand.of_flavor(spec.flavor, volume_backed=spec.volume_backed)
 
 

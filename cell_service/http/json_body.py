@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 import json
+from math import isinf
 from typing import Any, NoReturn
 
+from cell_service.model.numbers import INT64
+
 _DEEPEST = 100
+
+
+class NumberTooLarge(ValueError):
+    """A number of the body is beyond 64 bits, which no database column takes."""
 
 
 def parse_json(raw: bytes) -> Any:
     """The data. Raises ValueError for what is no JSON, is nested deeper than any request, or that no database takes."""
     try:
-        body = json.loads(raw.decode(), parse_constant=_not_a_number)
+        body = json.loads(
+            raw.decode(), parse_constant=_not_a_number, parse_int=_whole_number, parse_float=_finite_number
+        )
     except RecursionError as error:
         raise ValueError("nested too deeply") from error
     _check_depth(raw, body)
@@ -27,6 +36,20 @@ def content_type(header: str) -> str:
 
 def _not_a_number(name: str) -> NoReturn:
     raise ValueError(f"{name} is no JSON number")
+
+
+def _whole_number(digits: str) -> int:
+    number = int(digits)
+    if number not in INT64:
+        raise NumberTooLarge(digits[:64])
+    return number
+
+
+def _finite_number(digits: str) -> float:
+    number = float(digits)
+    if isinf(number):
+        raise NumberTooLarge(digits[:64])
+    return number
 
 
 def _check_depth(raw: bytes, body: object) -> None:

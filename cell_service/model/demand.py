@@ -5,13 +5,15 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+from cell_service.errors import Invalid
 from cell_service.model.instance import Flavor
+from cell_service.model.numbers import INT64
 
 _RESOURCES = re.compile(r"^resources[a-zA-Z0-9_-]{0,64}:(?P<name>[A-Z0-9_]+)$")
 
 
 def of_flavor(flavor: Flavor, *, volume_backed: bool) -> dict[str, int]:
-    """Amounts by resource class, none of them 0. An amount that is no number is left out (see `strange`).
+    """Amounts by resource class, none of them 0. Amounts that `check_amounts` refuses are left out.
 
     A root disk that is a volume takes nothing on the host.
     """
@@ -20,14 +22,20 @@ def of_flavor(flavor: Flavor, *, volume_backed: bool) -> dict[str, int]:
     amounts = {cpu: flavor.vcpus, "MEMORY_MB": flavor.memory_mib, "DISK_GB": disk}
     added: dict[str, int] = {}
     for _, name, value in _requested(flavor):
-        if value.isdecimal():
+        if _is_amount(value):
             added[name] = added.get(name, 0) + int(value)
     return {name: amount for name, amount in (amounts | added).items() if amount > 0}
 
 
-def strange(flavor: Flavor) -> tuple[str, str] | None:
-    """An extra spec whose amount is no number, with its value; None when there is none."""
-    return next(((key, value) for key, _, value in _requested(flavor) if not value.isdecimal()), None)
+def check_amounts(flavor: Flavor) -> None:
+    """Raises Invalid for an extra spec whose amount is no number of 64 bits."""
+    for key, _, value in _requested(flavor):
+        if not _is_amount(value):
+            raise Invalid(reason=f"Invalid amount in flavor extra spec {key}: {value}")
+
+
+def _is_amount(value: str) -> bool:
+    return value.isdecimal() and len(value) < 20 and int(value) in INT64
 
 
 def _requested(flavor: Flavor) -> Iterator[tuple[str, str, str]]:

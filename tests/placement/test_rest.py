@@ -146,6 +146,8 @@ def test_provider_list_filters(api: Placement, db: Database) -> None:
         ("in_tree=nope", "1.39", BadQuery),
         ("resources=VCPU", "1.39", BadQuery),
         ("resources=VCPU:0", "1.39", BadQuery),
+        (f"resources=VCPU:{2**63}", "1.39", BadQuery),
+        (f"resources=VCPU:{'9' * 5000}", "1.39", BadQuery),
         ("resources=NOBODY:1", "1.39", Invalid),
         ("required=NO_SUCH", "1.39", Invalid),
         ("required=CUSTOM_A,!CUSTOM_A", "1.39", BadQuery),

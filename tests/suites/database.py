@@ -155,6 +155,13 @@ class DatabaseSuite:
         with db.connect() as tx:
             assert list(tx.scalars(select(notes.c.id))) == []
 
+    def test_a_number_that_no_column_takes_is_invalid(self, db: Database) -> None:
+        with db.begin() as tx:
+            notes.create(tx)
+
+        with pytest.raises(Invalid):
+            db.run(lambda tx: tx.execute(insert(notes).values(id=2**64)))
+
     def test_a_lock_taken_by_a_writer_is_held_until_its_commit(self, db: Database) -> None:
         with db.begin() as tx:
             notes.create(tx)

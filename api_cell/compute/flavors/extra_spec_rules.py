@@ -14,6 +14,7 @@ import os_resource_classes
 import os_traits
 
 from cell_service.errors import Invalid
+from cell_service.model.numbers import INT64
 
 Check = Callable[[str], bool]
 
@@ -44,7 +45,7 @@ def _whole(low: int | None = None, high: int | None = None) -> Check:
             number = int(value)
         except ValueError:
             return False
-        return (low is None or number >= low) and (high is None or number <= high)
+        return number in INT64 and (low is None or number >= low) and (high is None or number <= high)
 
     return fits
 

@@ -16,6 +16,7 @@ from api_cell.servers.lists.query import ListQuery, boolean, parse_moment
 from cell_service.db.instance_lists import Listing, StatusFilter
 from cell_service.db.sql.sorting import Sort
 from cell_service.errors import Invalid
+from cell_service.model.numbers import INT64
 from cell_service.model.status import states_of
 
 Parameters = Mapping[str, Sequence[str]]
@@ -204,9 +205,12 @@ def _number(name: str, value: str) -> int:
     if name == "power_state" and value.lower() in _POWER_WORDS:
         return _POWER_WORDS[value.lower()]
     try:
-        return int(value)
+        number = int(value)
     except ValueError:
-        raise Invalid(reason=f"Invalid value '{value}' for {name}") from None
+        raise Invalid(reason=f"Invalid value '{value[:64]}' for {name}") from None
+    if number not in INT64:
+        raise Invalid(reason=f"Invalid value '{value[:64]}' for {name}")
+    return number
 
 
 def _metadata(value: str) -> dict[str, str]:

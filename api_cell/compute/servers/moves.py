@@ -22,6 +22,7 @@ from cell_service.errors import (
     Invalid,
     ServiceNotFound,
 )
+from cell_service.model import demand
 from cell_service.model.instance import Flavor, Instance
 from cell_service.model.move import MovePhase, MovePlan
 from mapping_db import class_usage, flavors, host_mappings
@@ -164,6 +165,7 @@ def _check_resize(instance: Instance, flavor: Flavor) -> None:
         raise Invalid(reason="When resizing, instances must change flavor!")
     if instance.image_ref and instance.flavor.root_gib and not flavor.root_gib:
         raise Invalid(reason="Resize to zero disk flavor is not allowed.")
+    demand.check_amounts(flavor)
 
 
 def _check_target(req: Request, host: str, missing: type[Any]) -> None:

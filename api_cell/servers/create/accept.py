@@ -34,7 +34,7 @@ from cell_service.errors import (
     Unavailable,
 )
 from cell_service.logs import about
-from cell_service.model import block_device
+from cell_service.model import block_device, demand
 from cell_service.model.instance import Flavor, Instance, NetworkRequest
 from cell_service.model.operation import BuildArguments
 from cell_service.model.request_spec import RequestSpec
@@ -159,6 +159,7 @@ def _look_up(
                 raise ServerGroupNotFound(group_uuid=group_uuid)
     if flavor.disabled:
         raise Invalid(reason=f"Flavor {request.flavor_id} could not be found.")
+    demand.check_amounts(flavor)
     on_volume = devices.check(
         services, caller, flavor, request.devices, request.max_count, multiattach=request.multiattach
     )

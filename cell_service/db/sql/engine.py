@@ -23,7 +23,7 @@ from sqlalchemy.pool import QueuePool
 
 from cell_service.db.sql import drivers
 from cell_service.db.sql.compiled import STATEMENTS
-from cell_service.errors import DatabaseUnavailable
+from cell_service.errors import DatabaseUnavailable, Invalid
 
 if TYPE_CHECKING:
     from cell_service.db.sealing import Sealer
@@ -33,6 +33,8 @@ T = TypeVar("T")
 ATTEMPTS = 8
 _DEADLOCKS = {1205, 1213, "40001", "40P01", "55P03"}
 _NOT_SYNCED = {1146, "42P01"}
+_OUT_OF_RANGE = {1264, "22003"}
+_TOO_LARGE = "A number is larger than can be stored."
 _ISOLATION = r"read\ committed"
 _DRIVERS = {"mysql": "mysql+pymysql", "mariadb": "mysql+pymysql", "postgresql": "postgresql+psycopg",
             "postgres": "postgresql+psycopg"}  # fmt: skip
@@ -157,7 +159,8 @@ def _code(error: DBAPIError) -> object:
 
 @contextlib.contextmanager
 def _translated() -> Iterator[None]:
-    """Turn what the driver raises when the server is gone, or gave up, into DatabaseUnavailable."""
+    """Turn what the driver raises when the server is gone, or gave up, into DatabaseUnavailable, and for a number
+    that no column takes into Invalid."""
     try:
         yield
     except PoolTimeout as error:
@@ -167,7 +170,13 @@ def _translated() -> Iterator[None]:
     except DBAPIError as error:
         if error.connection_invalidated or is_deadlock(error) or _code(error) in _NOT_SYNCED:
             raise DatabaseUnavailable(reason=str(error.orig)) from error
+        if _code(error) in _OUT_OF_RANGE:
+            raise Invalid(reason=_TOO_LARGE) from error
         raise
+    except OverflowError as error:
+        if "SQLite" not in str(error):
+            raise
+        raise Invalid(reason=_TOO_LARGE) from error
 
 
 def _normal(url: str) -> URL:
