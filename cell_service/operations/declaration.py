@@ -135,13 +135,18 @@ def succeed(ending: Ending[Any, Any], **columns: object) -> Changes:
 
 
 def fail(ending: Ending[Any, Any], *effects: Effect, **columns: object) -> Changes:
-    """The instance is in the state it was in, without a task and with a fault; an operation that does not show leaves
-    task and fault alone. What its host can only do later is tried again."""
+    """The instance is in the state it was in, without a task and with a fault; an operation that does not show, or that
+    an evacuation has superseded, leaves task and fault alone. What its host can only do later is tried again."""
     if ending.outcome.retriable:
         return again(ending)
-    settled: dict[str, Any] = {"task_state": None, "fault": ending.fault} if ending.declaration.shows else {}
+    shows = ending.declaration.shows and not _is_evacuated(ending)
+    settled: dict[str, Any] = {"task_state": None, "fault": ending.fault} if shows else {}
     found = {name: value for name, value in reported(ending).items() if name in ("power_state", "block_devices")}
     return Changes(Phase.FAILED, {**settled, **found, **columns}, effects, ending.fault)
+
+
+def _is_evacuated(ending: Ending[Any, Any]) -> bool:
+    return ending.instance.task_state is Task.REBUILDING and ending.declaration.rule.task is not Task.REBUILDING
 
 
 def again(ending: Ending[Any, Any]) -> Changes:

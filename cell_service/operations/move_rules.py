@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from cell_service.model.lifecycle import Task, VmState
-from cell_service.operations.rule import MOVABLE, Rule
+from cell_service.operations.rule import ANY_TASK, DELETIONS, MOVABLE, Rule
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +24,12 @@ LIVE_MIGRATION = MoveRequest(
     "os-migrateLive",
     Rule(frozenset({VmState.ACTIVE, VmState.PAUSED}), Task.MIGRATING, shares=False),
 )
-EVACUATE = MoveRequest("evacuate", "evacuate", Rule(MOVABLE | {VmState.ERROR}, Task.REBUILDING, shares=False))
+EVACUATE = MoveRequest(
+    "evacuate",
+    "evacuate",
+    Rule(MOVABLE | {VmState.ERROR}, Task.REBUILDING, during=ANY_TASK - DELETIONS, shares=False),
+)
+"""From any task but a delete: what the dead host was doing is ended without it."""
 CONFIRM_RESIZE = MoveRequest(
     "confirmResize", "confirmResize", Rule(frozenset({VmState.RESIZED}), Task.RESIZE_CONFIRMING)
 )

@@ -11,6 +11,7 @@ from cell_service.model.lifecycle import State, Task, VmState
 
 IDLE: frozenset[Task | None] = frozenset({None})
 ANY_TASK: frozenset[Task | None] = frozenset({None, *Task})
+DELETIONS: frozenset[Task | None] = frozenset({Task.DELETING, Task.SOFT_DELETING})
 NOT_DELETED = frozenset(VmState) - {VmState.DELETED}
 SHELVED = frozenset({VmState.SHELVED, VmState.SHELVED_OFFLOADED})
 MOVABLE = frozenset({VmState.ACTIVE, VmState.STOPPED})

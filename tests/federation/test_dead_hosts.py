@@ -182,6 +182,39 @@ def test_an_evacuation_does_not_wait_for_what_only_the_dead_host_could_do(quick:
     assert message(quick, uuid, "trigger_crash_dump") == "Error"
 
 
+@THERE
+@pytest.mark.parametrize(
+    ("action", "content", "task"),
+    [
+        ("reboot", {"type": "HARD"}, "reboot_started_hard"),
+        ("os-stop", None, "powering-off"),
+        ("createImage", {"name": "i"}, "image_snapshot"),
+        ("rebuild", {"imageRef": "IMAGE"}, "rebuilding"),
+        ("pause", None, "pausing"),
+        ("shelve", None, "shelving"),
+    ],
+)
+def test_an_evacuation_supersedes_what_the_dead_host_was_doing(
+    quick: Federation, there: str, action: str, content: Any, task: str
+) -> None:
+    uuid = quick.boot(cell="cell1")
+    force_down(quick, HERE, True)
+    try:
+        if action == "rebuild":
+            content = {"imageRef": quick.image_id}
+        assert quick.act(uuid, action, content).status in (202, 200)
+        assert str(quick.show(uuid)["OS-EXT-STS:task_state"]).startswith(task[:6])
+        assert quick.act(uuid, "evacuate", {"host": there}).status == 200
+        quick.until(lambda: quick.show(uuid)[HOST] == there)
+        now = quick.settled(uuid)
+        assert (now["status"], now.get("fault")) == ("ACTIVE", None)
+    finally:
+        force_down(quick, HERE, False)
+    ended(quick, uuid)
+    assert message(quick, uuid, action.removeprefix("os-")) == "Error"
+    assert not waiting(quick, uuid)
+
+
 def test_resetting_the_state_ends_what_waits_for_a_silent_host(silent: Federation) -> None:
     uuid = on_volumes(silent)
     data = data_of(silent, uuid)

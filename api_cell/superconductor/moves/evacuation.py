@@ -23,7 +23,7 @@ from api_cell.superconductor.moves.steps import (
     launched,
     prepare_destination,
 )
-from cell_service.db import operations
+from cell_service.db import instances, operations
 from cell_service.model.lifecycle import Task
 from cell_service.model.move import AwaitedTask, MovePhase, Owner
 from cell_service.operations.table import declared
@@ -31,14 +31,18 @@ from cell_service.operations.table import declared
 
 def detach_from_dead_host(context: StepContext) -> bool:
     """What the dead host has not finished is done or ended by conductors, one after the other: the next host gets the
-    instance as it is then. Only what removes leftovers waits for the dead host."""
+    instance as it is then, and shows that it is made again. Only what removes leftovers waits for the dead host."""
 
     def work(tx: Connection) -> int | None:
+        instances.lock_row(tx, context.move.instance_uuid)
         for each in operations.unfinished(tx, context.move.instance_uuid):
             if not declared(each).removes_leftovers and each.host in (context.move.source_host, None):
                 if each.host is not None:
                     operations.hand_over(tx, each.id, each.fence)
                 return each.id
+        if context.plan.awaited is not None and rows.living(tx, context.move.instance_uuid).task_state is None:
+            now = context.deps.cloud.clock.now()
+            instances.change(tx, context.move.instance_uuid, now=now, task_state=Task.REBUILDING)
         return None
 
     operation_id = context.source.db.run(work, context.ctx.deadline)
