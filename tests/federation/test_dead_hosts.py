@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
@@ -12,9 +13,12 @@ from sqlalchemy import update
 from cell_service.context import Deadline
 from cell_service.db import operations
 from cell_service.db.schema import services
+from cell_service.errors import Conflict
+from cell_service.model.instance import Flavor
 from cell_service.operations.guests import CRASH_DUMP
 from cell_service.operations.host_tasks import CLEAN_UP
 from cell_service.operations.volumes import DETACH_VOLUME
+from mapping_db import flavors
 from tests.federation.cloud import Federation
 from tests.federation.test_interfaces import cards
 from tests.federation.test_moves import HOST, ended, force_down
@@ -243,3 +247,27 @@ def test_a_port_goes_without_its_host_and_its_card_when_the_host_is_back(quick: 
         force_down(quick, HERE, False)
     quick.until(lambda: cards(quick, uuid) == [])
     assert quick.show(uuid)["status"] == "ACTIVE"
+
+
+@pytest.mark.parametrize(("action", "content"), [("resize", {"flavorRef": "larger"}), ("migrate", None)])
+def test_a_host_that_is_down_gives_no_server_away(quick: Federation, action: str, content: Any) -> None:
+    now = quick.cloud.clock.now()
+    with contextlib.suppress(Conflict):
+        quick.db.run(lambda tx: flavors.insert_flavor(tx, Flavor("larger", "larger", 2, 64, 1), now))
+    uuid = quick.boot(cell="cell1")
+    force_down(quick, HERE, True)
+    try:
+        refused = quick.act(uuid, action, content)
+        assert (refused.status, refused.fault[1]) == (409, "Service is unavailable at this time.")
+        assert quick.show(uuid)["OS-EXT-STS:task_state"] is None
+    finally:
+        force_down(quick, HERE, False)
+    quick.until(lambda: quick.act(uuid, action, content).status == 202)
+
+
+def test_a_host_of_a_cell_to_which_nothing_may_cross_is_no_destination(quick: Federation) -> None:
+    uuid = quick.boot(cell="cell1")
+
+    refused = quick.act(uuid, "migrate", {"host": "cell2-host1"})
+
+    assert (refused.status, refused.fault[1]) == (400, "Compute host cell2-host1 could not be found.")

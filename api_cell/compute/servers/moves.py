@@ -16,6 +16,7 @@ from api_cell.servers.moves.quota import GrowthQuota
 from cell_service.db import services
 from cell_service.errors import (
     ComputeHostNotFound,
+    Conflict,
     FlavorNotFound,
     HostMappingNotFound,
     InstanceNotReady,
@@ -36,7 +37,8 @@ EVACUATE_RULE = "os_compute_api:os-evacuate"
 
 
 def resize(req: Request) -> Response:
-    """202: the server will have another flavor, on another host. 400 for the flavor it has already."""
+    """202: the server will have another flavor, on another host. 400 for the flavor it has already, 409 while its host
+    is down."""
     found, cell = _found(req, RESIZE_RULE)
     instance, wanted = found.instance, str(req.body["resize"]["flavorRef"])
     with req.cloud.db.connect() as tx:
@@ -45,6 +47,7 @@ def resize(req: Request) -> Response:
         except FlavorNotFound:
             raise Invalid(reason="Unable to locate requested flavor.") from None
         _check_resize(instance, flavor)
+    _demand_up(req, cell, instance)
     most, of_user = quota_check.project_and_user_limits(
         req.cloud, req.services, req.ctx, instance.project_id, instance.user_id
     )
@@ -70,15 +73,19 @@ def revert(req: Request) -> Response:
 
 
 def migrate(req: Request) -> Response:
-    """202: the server will move to another host, off; to the host that is named from 2.56 on."""
+    """202: the server will move to another host, off; to the host that is named from 2.56 on. 400 for one of a cell to
+    which the policy lets nothing cross, 409 while the server's host is down."""
     named = behaviours.MIGRATIONS_NAME_A_HOST.at(req.version)
     host = (req.body["migrate"] or {}).get("host") if named else None
     found, cell = _found(req, MIGRATE_RULE)
     if host is not None:
         req.demand(f"{MIGRATE_RULE}:host", find.target(found.instance))
-        _check_target(req, host, Invalid)
+        target_cell = _check_target(req, host, Invalid)
         if host == found.instance.host:
             raise Invalid(reason="Cannot migrate to the host where the server exists.")
+        if target_cell != cell.mapping.id and not _may_cross(req):
+            raise Invalid(reason=f"Compute host {host} could not be found.")
+    _demand_up(req, cell, found.instance)
     _move(req, found.instance, cell, kinds.COLD_MIGRATION, MovePlan(target_host=host, cross_cell=_may_cross(req)))
     return Response(202)
 
@@ -168,12 +175,11 @@ def _check_resize(instance: Instance, flavor: Flavor) -> None:
     demand.check_amounts(flavor)
 
 
-def _check_target(req: Request, host: str, missing: type[Any]) -> None:
-    """The host exists. Whether it may be in another cell is decided when hosts are chosen, which knows what may
-    cross."""
+def _check_target(req: Request, host: str, missing: type[Any]) -> int:
+    """The id of the host's cell. Raises `missing` when there is no such host."""
     with req.cloud.db.connect() as tx:
         try:
-            host_mappings.get(tx, host)
+            return host_mappings.get(tx, host).cell_id
         except HostMappingNotFound:
             if missing is Invalid:
                 raise Invalid(reason=f"Compute host {host} could not be found.") from None
@@ -187,6 +193,12 @@ def _is_up(req: Request, cell: Cell, host: str | None) -> bool:
         except ServiceNotFound:
             return False
     return service.is_up(req.cloud.clock.now(), delete.down_after(req.services))
+
+
+def _demand_up(req: Request, cell: Cell, instance: Instance) -> None:
+    """Raises Conflict while the host is down: it can't bring the server off."""
+    if not _is_up(req, cell, instance.host):
+        raise Conflict(reason="Service is unavailable at this time.")
 
 
 def _may_cross(req: Request) -> bool:
