@@ -28,10 +28,14 @@ _SEQUENCE = "Boot sequence for the instance and image/block device mapping combi
 
 @dataclass(frozen=True, slots=True)
 class DeviceRequest:
-    """The disks of a new server; `image_id` is that of a root disk on the host ("": the root disk is a volume)."""
+    """The disks of a new server; `image_id` is that of a root disk on the host ("": the root disk is a volume).
+
+    `rootless`: the body lists its devices in the form that has to name the one to boot from, and names none.
+    """
 
     image_id: str
     devices: tuple[BlockDevice, ...] = ()
+    rootless: bool = False
 
 
 def parse_devices(server: dict[str, Any]) -> DeviceRequest:
@@ -62,7 +66,20 @@ def parse_devices(server: dict[str, Any]) -> DeviceRequest:
     tags = [each.tag for each in devices if each.tag]
     if len(set(tags)) != len(tags):
         raise Invalid(reason="Duplicate tags found for devices")
-    return DeviceRequest(image_id, tuple(_in_order(devices)))
+    rootless = bool(new and made) and not any(each.is_root for each in made)
+    return DeviceRequest(image_id, tuple(_in_order(devices)), rootless)
+
+
+def check_disks(request: DeviceRequest) -> None:
+    """Raises Invalid where no device to boot from is named, or two devices are one volume or have one name."""
+    if request.rootless:
+        raise _bad(_SEQUENCE)
+    volumes = [each.volume_id for each in request.devices if each.volume_id is not None]
+    if len(set(volumes)) != len(volumes):
+        raise _bad("a volume is named more than once.")
+    names = [ROOT_NAME, *(each.device_name for each in request.devices if each.device_name and not each.is_root)]
+    if len(set(names)) != len(names):
+        raise _bad("a device name is used more than once.")
 
 
 def check(

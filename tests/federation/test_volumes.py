@@ -223,6 +223,8 @@ def test_mappings_that_cannot_be_are_refused(cloud: Federation) -> None:
     plain, image = volume(cloud), cloud.image_id
     missing = "5d1c5a2a-0000-4000-8000-000000000000"
     root = {"source_type": "image", "destination_type": "local", "uuid": image, "boot_index": 0}
+    data = {"source_type": "volume", "uuid": plain}
+    blank = {"source_type": "blank", "destination_type": "volume", "volume_size": 1}
     for fields in (
         {"imageRef": None},
         {"imageRef": None, "block_device_mapping_v2": [{"source_type": "volume", "uuid": plain, "boot_index": 0}]},
@@ -237,6 +239,15 @@ def test_mappings_that_cannot_be_are_refused(cloud: Federation) -> None:
         {"block_device_mapping_v2": [root, {"source_type": "blank", "volume_size": 64}]},
         {"block_device_mapping_v2": [root, {"source_type": "volume", "uuid": plain}], "min_count": 2},
         {"block_device_mapping_v2": [root], "block_device_mapping": [{"volume_id": plain, "device_name": "vdb"}]},
+        {"block_device_mapping_v2": [data]},
+        {"block_device_mapping_v2": [{**data, "boot_index": -1}]},
+        {"block_device_mapping_v2": [{"source_type": "blank", "destination_type": "local", "guest_format": "swap"}]},
+        {"block_device_mapping_v2": [root, data, data]},
+        {"block_device_mapping_v2": [root, {**data, "device_name": "vdc"}, {**data, "device_name": "vdd"}]},
+        {"block_device_mapping": [{"volume_id": plain, "device_name": name} for name in ("vdb", "vdc")]},
+        {"block_device_mapping_v2": [root, {**data, "device_name": "/dev/vdb"}, {**blank, "device_name": "vdb"}]},
+        {"block_device_mapping_v2": [root, {**data, "device_name": "/dev/vda"}]},
+        {"block_device_mapping": [{"volume_id": plain, "device_name": "vda"}]},
     ):
         answer = cloud.post_server(**fields)
         assert answer.status == 400, (fields, answer.raw)

@@ -18,7 +18,6 @@ from cell_service.model.instance import InjectedFile, NetworkRequest
 def parse_server_request(body: dict[str, Any], version: Version) -> ServerRequest:
     """Parse the body, which fits its schema. Raises Invalid."""
     server: dict[str, Any] = body["server"]
-    storage = parse_devices(server)
     lowest, highest = _counts(server)
     zone, host, node = _zone(server.get("availability_zone"))
     networks, auto = _networks(server.get("networks"))
@@ -27,8 +26,7 @@ def parse_server_request(body: dict[str, Any], version: Version) -> ServerReques
     return ServerRequest(
         name=server["name"],
         flavor_id=str(server["flavorRef"]).rsplit("/", 1)[-1],
-        image_id=storage.image_id,
-        devices=storage.devices,
+        storage=parse_devices(server),
         networks=networks,
         auto_networks=auto,
         min_count=lowest,

@@ -21,7 +21,6 @@ from api_cell.scheduler import cells
 from api_cell.servers import devices
 from api_cell.servers.create import image_devices, images
 from api_cell.servers.create.server_request import ServerRequest, host_name
-from api_cell.servers.devices import DeviceRequest
 from api_cell.services import Services
 from cell_service.context import Context
 from cell_service.errors import (
@@ -91,16 +90,15 @@ def accept(cloud: Cloud, services: Services, caller: Caller, request: ServerRequ
     errors of networks, PeerUnavailable; then nothing has changed.
     """
     _demand_rights(caller, request)
-    image = services.require_images().get(caller.ctx, request.image_id) if request.image_id else None
+    image = services.require_images().get(caller.ctx, request.storage.image_id) if request.storage.image_id else None
     if image is not None and image_devices.brings_devices(image):
-        storage = image_devices.completed(
-            DeviceRequest(request.image_id, request.devices), request.named_devices, image
-        )
-        request = replace(request, image_id=storage.image_id, devices=storage.devices)
+        storage = image_devices.completed(request.storage, request.named_devices, image)
+        request = replace(request, storage=storage)
         image = image_devices.without_devices(image)
+    devices.check_disks(request.storage)
     ingredients = _look_up(cloud, services, caller, request, image)
     quota_check.demand_room_for(ingredients.limits, request.metadata, request.files)
-    volume_backed = block_device.volume_backed(request.devices)
+    volume_backed = block_device.volume_backed(request.storage.devices)
     flavor = replace(ingredients.flavor, root_gib=0) if volume_backed else ingredients.flavor
     images.check_fit(flavor, ingredients.image)
     _check_hosts(cloud, services, request)
@@ -161,13 +159,13 @@ def _look_up(
         raise Invalid(reason=f"Flavor {request.flavor_id} could not be found.")
     demand.check_amounts(flavor)
     on_volume = devices.check(
-        services, caller, flavor, request.devices, request.max_count, multiattach=request.multiattach
+        services, caller, flavor, request.storage.devices, request.max_count, multiattach=request.multiattach
     )
     image = image or on_volume
     if image is None:
         raise Invalid(reason="Invalid imageRef provided.")
     images.demand_active(image)
-    classes = class_usage.of_flavor(flavor, volume_backed=block_device.volume_backed(request.devices))
+    classes = class_usage.of_flavor(flavor, volume_backed=block_device.volume_backed(request.storage.devices))
     most = quota_check.server_limits(services, caller.ctx, ctx.project_id, most, classes)
     by_class = quota_check.counts_classes(services)
     return _Ingredients(flavor, image, key_data, group_uuid, most, of_user, classes, by_class)
@@ -217,7 +215,7 @@ def _servers(
         created_at=now,
         updated_at=now,
         display_description=request.description,
-        image_ref=request.image_id and image.id,
+        image_ref=request.storage.image_id and image.id,
         kernel_id=image.properties.get("kernel_id", ""),
         ramdisk_id=image.properties.get("ramdisk_id", ""),
         key_name=request.key_name,
@@ -253,7 +251,7 @@ def _numbered(template: Instance, request: ServerRequest, index: int) -> Instanc
         display_name=name,
         hostname=hostname,
         launch_index=index,
-        block_devices=devices.for_one(request.devices),
+        block_devices=devices.for_one(request.storage.devices),
     )
 
 

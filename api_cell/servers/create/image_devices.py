@@ -31,7 +31,8 @@ def completed(request: DeviceRequest, named: Collection[str], image: Image) -> D
     boots = any(device.is_root for device in brought)
     devices = [*brought, *request.devices]
     check_order(devices, local_root=not boots)
-    return DeviceRequest("" if boots else request.image_id, tuple(sorted(devices, key=lambda each: not each.is_root)))
+    ordered = tuple(sorted(devices, key=lambda each: not each.is_root))
+    return DeviceRequest("" if boots else request.image_id, ordered, request.rootless and not boots)
 
 
 def without_devices(image: Image) -> Image:

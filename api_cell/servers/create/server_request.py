@@ -8,7 +8,7 @@ import string
 from dataclasses import dataclass
 from typing import Any
 
-from cell_service.model.block_device import BlockDevice
+from api_cell.servers.devices import DeviceRequest
 from cell_service.model.instance import InjectedFile, NetworkRequest
 
 _PASSWORD = string.ascii_letters + string.digits
@@ -16,14 +16,13 @@ _PASSWORD = string.ascii_letters + string.digits
 
 @dataclass(frozen=True, slots=True)
 class ServerRequest:
-    """The servers that a client wants. `image_id` "": they boot from a volume. `networks` None: the project's network;
+    """The servers that a client wants. `networks` None: the project's network;
     () none at all. `named_devices` are the paths of devices that the body names, also to leave them out.
     `multiattach`: volumes for several servers may be used (2.60)."""
 
     name: str
     flavor_id: str
-    image_id: str
-    devices: tuple[BlockDevice, ...]
+    storage: DeviceRequest
     networks: tuple[NetworkRequest, ...] | None
     auto_networks: bool
     min_count: int
