@@ -24,7 +24,7 @@ openstack() { "$bin/openstack" "$@"; }
 
 database_up() {
     mariadbd --no-defaults --user="$(id -un)" --datadir="$state/mariadb" --socket="$state/mariadb.sock" \
-        --port="$db_port" --bind-address=127.0.0.1 --skip-log-bin >"$state/mariadb.log" 2>&1 &
+        --tmpdir="$state/tmp" --port="$db_port" --bind-address=127.0.0.1 --skip-log-bin >"$state/mariadb.log" 2>&1 &
     database=$!
     until mariadb --no-defaults --socket="$state/mariadb.sock" -e 'SELECT 1' >/dev/null 2>&1; do
         kill -0 "$database"
@@ -56,8 +56,8 @@ trap finish EXIT
 trap 'exit 1' INT TERM
 
 step "Three cells, two hosts each; cell3 has a database server of its own"
-mkdir -p "$state/mariadb"
-mariadb-install-db --no-defaults --user="$(id -un)" --auth-root-authentication-method=socket \
+mkdir -p "$state/mariadb" "$state/tmp"  # in a shared one, servers remove each other's temporary tables
+TMPDIR="$state/tmp" mariadb-install-db --no-defaults --user="$(id -un)" --auth-root-authentication-method=socket \
     --datadir="$state/mariadb" >"$state/install.log" 2>&1
 database_up
 mariadb --no-defaults --socket="$state/mariadb.sock" -e "CREATE DATABASE cell3;

@@ -117,17 +117,19 @@ class Server:
 
 def mariadb_in(directory: Path) -> Server:
     """A MariaDB whose tables are made anew in the directory; not started yet."""
-    data, port = directory / "data", free_port()
+    data, port, own = directory / "data", free_port(), directory / "tmp"
+    own.mkdir(exist_ok=True)  # a server that starts removes the temporary tables of all servers from a shared one
     user = pwd.getpwuid(os.getuid()).pw_name
     made = subprocess.run(
         ["mariadb-install-db", "--no-defaults", f"--datadir={data}", f"--user={user}",
          "--auth-root-authentication-method=normal", "--skip-test-db"],
+        env={**os.environ, "TMPDIR": str(own)},
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False,
     )  # fmt: skip
     assert made.returncode == 0, made.stdout
     command = [
         "mariadbd", "--no-defaults", f"--datadir={data}", f"--user={user}", f"--port={port}",
-        "--bind-address=127.0.0.1", f"--socket={directory / 's'}", f"--pid-file={directory / 'pid'}",
+        "--bind-address=127.0.0.1", f"--socket={directory / 's'}", f"--pid-file={directory / 'pid'}", f"--tmpdir={own}",
         "--skip-name-resolve", "--max-connections=200",
         "--innodb-buffer-pool-size=32M", "--innodb-flush-log-at-trx-commit=2", "--character-set-server=utf8mb4",
     ]  # fmt: skip
