@@ -285,7 +285,7 @@ class Federation:
     def gone(self, uuid: str, by: Client | None = None) -> bool:
         return (by or self.admin).get(f"/servers/{uuid}").status == 404
 
-    def until(self, holds: Callable[[], T | bool], seconds: float = 30.0) -> Any:
+    def until(self, holds: Callable[[], T | bool], seconds: float = 100.0) -> Any:
         """What `holds` answers once it is true; fails when that takes too long."""
         end, never, polls = self.clock.monotonic() + seconds, threading.Event(), itertools.count(1)
         while not (answer := holds()):

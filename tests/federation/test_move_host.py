@@ -41,7 +41,7 @@ def move(cloud: Federation, target: str, *, host: str = HOST, killed_at: str | N
         if what == killed_at:
             raise Killed(what)
 
-    return HostMover(cloud.cloud, host, wait_seconds=30, report=reported).move(cloud.ids[target])
+    return HostMover(cloud.cloud, host, wait_seconds=100, report=reported).move(cloud.ids[target])
 
 
 def boot(cloud: Federation, **fields: Any) -> str:

@@ -221,7 +221,7 @@ def test_shares_go_with_their_host_to_another_cell(cloud: Federation) -> None:
     uuid, own = off(cloud, cloud.admin, availability_zone="nova:cell1-host2"), cloud.share()
     attached(cloud, cloud.admin, uuid, own, tag="data")
     before = cloud.admin.get(f"/servers/{uuid}/shares", version=VERSION).json
-    assert HostMover(cloud.cloud, "cell1-host2", wait_seconds=30).move(cloud.ids["cell2"])
+    assert HostMover(cloud.cloud, "cell1-host2", wait_seconds=100).move(cloud.ids["cell2"])
     assert cloud.admin.get(f"/servers/{uuid}/shares", version=VERSION).json == before
     cloud.until(lambda: cloud.act(uuid, "os-start").status == 202)
     assert cloud.settled(uuid)["status"] == "ACTIVE"
