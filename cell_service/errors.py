@@ -31,10 +31,16 @@ class PolycellError(Exception):
     message: ClassVar[str] = "Unexpected error."
     code: ClassVar[str] = "placement.undefined_code"
     """What the Placement API calls this error (from its version 1.23)."""
+    public: ClassVar[str | None] = None
+    """What users read in place of the message, where that has internals which only the operator's log may have."""
 
     def __init__(self, **fields: object) -> None:
         self.fields: dict[str, Any] = fields
         super().__init__(self.message.format_map(fields) if fields else self.message)
+
+    def for_users(self) -> str:
+        """The message as users may read it."""
+        return self.public if self.public is not None else str(self)
 
 
 class Invalid(PolycellError):
@@ -128,6 +134,9 @@ class UnsupportedMedia(PolycellError):
 class NotSupported(PolycellError):
     status = 501
     message = "{reason}"
+
+
+_INTERNAL = "A part of the service does not answer at the moment. Please try again later."
 
 
 class Unavailable(PolycellError):
@@ -481,6 +490,7 @@ class InstanceInTransit(Unavailable):
 class UnknownSteps(Unavailable):
     """Another version has recorded steps of the move that this one does not know; that version continues the move."""
 
+    public = _INTERNAL
     message = "Steps of move {move_uuid} are not known here: {steps}"
 
 
@@ -497,22 +507,26 @@ class StillNeeded(Unavailable):
 
 
 class DatabaseUnavailable(Unavailable):
+    public = _INTERNAL
     message = "The database does not answer: {reason}"
 
 
 class SecretsUnreadable(Unavailable):
     """A sealed secret, or the key that it was sealed with, can't be opened with the keys that this process has."""
 
+    public = _INTERNAL
     message = "A secret of the database cannot be opened: {reason}"
 
 
 class QueueUnavailable(Unavailable):
+    public = _INTERNAL
     message = "The message queue does not answer: {reason}"
 
 
 class NoConsumer(Unavailable):
     """A message had no queue to go to: no process has ever served that topic."""
 
+    public = _INTERNAL
     message = "Nobody listens on {topic}."
 
 
@@ -523,6 +537,7 @@ class DeadlineExceeded(Unavailable):
 class WiringFailed(Unavailable):
     """Links, addresses or rules of a network can't be made on this machine."""
 
+    public = _INTERNAL
     message = "The network can't be wired: {reason}"
 
 
@@ -535,6 +550,7 @@ class PeerUnavailable(Unavailable):
 class NotYet(Unavailable):
     """What a host has begun can be neither finished nor undone now: it is tried again later."""
 
+    public = _INTERNAL
     message = "Not yet: {reason}"
 
 
@@ -570,6 +586,12 @@ class DriverError(PolycellError):
 
 class InterfaceAttachFailed(PolycellError):
     message = "Failed to attach the network interface. {reason}"
+
+
+class HypervisorFailed(DriverError):
+    """The hypervisor's own words are for the operator."""
+
+    public = "The hypervisor failed."
 
 
 class HostOutOfSpace(DriverError):

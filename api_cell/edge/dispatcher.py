@@ -88,7 +88,7 @@ class Dispatcher:
             return route.handler(request).rendered()
         except PolycellError as error:
             if bad_reference and isinstance(error, bad_reference):
-                error = Invalid(reason=str(error))
+                error = Invalid(reason=error.for_users())
             return self.refused(call, error)
         except Exception:
             log.exception(
@@ -104,11 +104,14 @@ class Dispatcher:
         if error.status == 500:
             log.error("request failed: %s", error, exc_info=error, extra={"request_id": call.request_id})
             return self.broken(call)
+        message = error.for_users()
+        if message != str(error):
+            log.warning("request refused: %s", error, extra={"request_id": call.request_id})
         pause = retry_after(error)
         headers = {"Retry-After": str(pause)} if pause is not None else {}
         if isinstance(error, BadMethod):
             headers["Allow"] = str(error.fields["allow"])
-        fault = ErrorReply(error.status, str(error), call.request_id, call.version, pause, error)
+        fault = ErrorReply(error.status, message, call.request_id, call.version, pause, error)
         return RenderedResponse(error.status, json.dumps(self._api.render_fault(fault)).encode(), headers)
 
     def broken(self, call: Call) -> RenderedResponse:

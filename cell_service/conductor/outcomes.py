@@ -59,7 +59,7 @@ def conclude(deps: ConductorContext, claimed: ClaimedOperation, event: Event, ou
     except Conflict as error:
         if isinstance(error, OperationLost) or event is not Event.HOST_DIED:
             raise
-        fault = Fault(code=error.status, message=str(error), created_at=deps.now())
+        fault = Fault(code=error.status, message=error.for_users(), created_at=deps.now())
         conclude(deps, claimed, Event.FAILED, replace(outcome, fault=fault))
         return
     changes = deps.db.run(lambda tx: _apply(tx, deps, claimed, outcome, decide, first))

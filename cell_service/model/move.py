@@ -88,7 +88,7 @@ class MovePlan:
     fault: str = ""
     code: int = 500
     details: str = ""
-    """Of a move that found no host: why, for callers who may see hosts."""
+    """What more there is to say of `fault` to callers who may see hosts."""
     retries: int = 0
     final_owner: Owner = field(default=Owner.UNKNOWN, metadata=stored_as("home"))
     """The side that keeps the instance; its remains on the other side are removed."""

@@ -5,6 +5,7 @@ Writes have the generation that was read; when another client was faster, what t
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -21,6 +22,8 @@ from cell_service.model.host import NodeReport
 from cell_service.peers.placement import Placement
 from cell_service.peers.session import Peer, Reply
 from cell_service.peers.settings import PlacementSettings
+
+log = logging.getLogger(__name__)
 
 VERSION = "1.36"
 ATTEMPTS = 6
@@ -197,7 +200,8 @@ def _demand(reply: Reply, what: str = "", uuid: str = "") -> dict[str, Any]:
         if _code(reply) == _CONCURRENT:
             raise GenerationConflict(what=what, uuid=uuid)
         raise Conflict(reason=_detail(reply))
-    raise PeerUnavailable(service="placement", reason=f"it answered {reply.status}: {_detail(reply)}")
+    log.warning("placement answered %s: %s", reply.status, _detail(reply))
+    raise PeerUnavailable(service="placement", reason=f"it answered {reply.status}")
 
 
 def _first(reply: Reply) -> dict[str, Any]:

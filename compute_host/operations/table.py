@@ -142,8 +142,8 @@ def undo(context: HostContext, work: OperationContext) -> None:
 
 
 def _fault(context: HostContext, error: Exception) -> Fault:
-    """The fault as the user reads it: the message of a PolycellError; of any other error only its class."""
-    message = str(error) if isinstance(error, PolycellError) else f"Unexpected {type(error).__name__}."
+    """The fault as the user reads it: what a PolycellError has for users; of any other error only its class."""
+    message = error.for_users() if isinstance(error, PolycellError) else f"Unexpected {type(error).__name__}."
     code = error.status if isinstance(error, PolycellError) and error.status != 503 else 500
     details = "".join(traceback.format_exception(error))
     return Fault(code=code, message=message[:255], created_at=context.clock.now(), details=details)

@@ -21,7 +21,7 @@ from api_cell.edge.policy_rules import Rule
 from api_cell.edge.route import Request, Response, Route
 from api_cell.edge.server import ApiServer
 from cell_service.db.sql.engine import Database
-from cell_service.errors import CellUnavailable, FlavorNotFound
+from cell_service.errors import CellUnavailable, DatabaseUnavailable, FlavorNotFound
 from cell_service.rpc.memory import Bus, MemoryTransport
 from mapping_db.cells.registry import Cells
 from mapping_db.cloud import Cloud
@@ -79,6 +79,9 @@ def things(gates: Gates) -> list[Route]:
     def silent(req: Request) -> Response:
         raise CellUnavailable(cell="c1")
 
+    def unsynced(req: Request) -> Response:
+        raise DatabaseUnavailable(reason="(1146, \"Table 'nova_api.cell_mappings' doesn't exist\")")
+
     def wait(req: Request) -> Response:
         gates.entered.release()
         gates.open.wait(20)
@@ -94,6 +97,7 @@ def things(gates: Gates) -> list[Route]:
         Route("GET", "/missing", missing),
         Route("POST", "/missing", missing, bad_reference=(FlavorNotFound,)),
         Route("GET", "/silent", silent),
+        Route("GET", "/unsynced", unsynced),
         Route("GET", "/wait", wait),
     ]
 

@@ -157,6 +157,15 @@ def test_another_content_type_is_415(client: Client) -> None:
     assert reply.fault[0] == "badMediaType"
 
 
+def test_the_drivers_words_are_for_the_operator(client: Client, caplog: pytest.LogCaptureFixture) -> None:
+    reply = client.get("/unsynced")
+    assert (reply.status, reply.headers["Retry-After"]) == (503, "1")
+    sentence = "A part of the service does not answer at the moment. Please try again later."
+    assert reply.fault == ("serviceUnavailable", sentence)
+    (said,) = [record for record in caplog.records if "cell_mappings" in record.getMessage()]
+    assert said.__dict__["request_id"] == reply.headers["X-OpenStack-Request-Id"]
+
+
 def test_a_bug_is_hidden_and_named_by_its_request_id(client: Client, caplog: pytest.LogCaptureFixture) -> None:
     reply = client.get("/fail")
 

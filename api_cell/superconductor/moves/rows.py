@@ -15,7 +15,7 @@ from sqlalchemy import Connection
 from api_cell.servers.moves import request
 from api_cell.superconductor.moves.step_context import StepContext, StepFailed, Superseded
 from cell_service.db import actions, instance_bundles, instances, server_migrations
-from cell_service.errors import InstanceNotFound, NoValidHost, OperationLost
+from cell_service.errors import InstanceNotFound, OperationLost
 from cell_service.model.block_device import merged
 from cell_service.model.instance import Fault, Instance
 from cell_service.model.lifecycle import MOVING, PowerState, Task, VmState
@@ -169,7 +169,7 @@ def finish(
         columns: dict[str, Any] = {"vm_state": vm_state or _by_guest(instance), "task_state": None}
         columns |= changes(instance)
         if fault:
-            details = context.plan.details if fault == NoValidHost.SUMMARY else ""
+            details = context.plan.details if fault == context.plan.fault else ""
             columns["fault"] = Fault(code=context.plan.code, message=fault[:255], created_at=now, details=details)
         instances.change(tx, instance.uuid, now=now, expect=instance.state, **columns)
 

@@ -201,11 +201,11 @@ class Runner:
             return self._failed(context, failed)
         except Unavailable as error:
             if context.move.attempt >= PATIENCE and not recipes.is_committed(context.move):
-                return self._failed(context, StepFailed(str(error), 503), unseen=True)
+                return self._failed(context, _step_failed(error, 503), unseen=True)
             log.warning("move put off", extra=_about(context, reason=error))
             self._put_off(context)
         except PolycellError as error:
-            return self._failed(context, StepFailed(str(error), error.status))
+            return self._failed(context, _step_failed(error, error.status))
         except Exception as error:
             log.exception("step of a move failed", extra=_about(context))
             return self._failed(context, StepFailed(f"Unexpected {type(error).__name__}."))
@@ -321,3 +321,8 @@ def _about(context: StepContext, **fields: object) -> dict[str, Any]:
     return about(
         context.ctx, instance=move.instance_uuid, move=move.uuid, kind=move.kind.value, phase=move.phase.value, **fields
     )
+
+
+def _step_failed(error: PolycellError, code: int) -> StepFailed:
+    public = error.for_users()
+    return StepFailed(public, code, details=str(error) if str(error) != public else "")

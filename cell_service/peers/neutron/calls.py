@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 
 from cell_service.context import Context
 from cell_service.errors import Conflict, Forbidden, Invalid, NotFound, OverQuota, PeerUnavailable, PolycellError
 from cell_service.peers.network import Noun, Record
 from cell_service.peers.session import Peer, Reply
+
+log = logging.getLogger(__name__)
 
 __all__ = ["Calls", "Noun", "Record"]
 
@@ -150,5 +153,6 @@ def _refusal(reply: Reply) -> PolycellError:
     if reply.status == 404 and kind:
         return NotFound(reason=message)
     if reply.status == 403:
-        return Forbidden(reason=message or "The network service forbids the request.")
+        log.warning("the network service forbids a request: %s", message or kind)
+        return Forbidden(reason="The network service forbids the request.")
     return PeerUnavailable(service="network", reason=f"it answered {reply.status} {kind}".rstrip())

@@ -10,7 +10,7 @@ from typing import Any
 
 import libvirt
 
-from cell_service.errors import DriverError, GuestNotFound, HostOutOfSpace
+from cell_service.errors import DriverError, GuestNotFound, HostOutOfSpace, HypervisorFailed
 from cell_service.logs import about
 
 log = logging.getLogger(__name__)
@@ -117,8 +117,9 @@ def named(error: libvirt.libvirtError, uuid: str = "") -> DriverError:
         return GuestNotFound(uuid=uuid)
     words = str(error)
     if any(sign in words.lower() for sign in _FULL):
-        return HostOutOfSpace(reason=f"libvirt: {words}")
-    return DriverError(reason=f"libvirt: {words}")
+        log.warning("the hypervisor refuses a guest: %s", words)
+        return HostOutOfSpace(reason="The host has not enough space for the guest.")
+    return HypervisorFailed(reason=f"libvirt: {words}")
 
 
 def _alive(connection: Any) -> bool:
