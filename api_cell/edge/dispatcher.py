@@ -49,6 +49,8 @@ class Call:
     legacy: bool = False
     opened: bool = False
     """Needs no token."""
+    method: str = ""
+    """Of the route, where it is not that of the request: HEAD of what needs no token is answered as GET."""
     match: PathMatch | None = None
     values: list[str] = field(default_factory=list)
     ctx: Context | None = None
@@ -142,7 +144,7 @@ class Dispatcher:
 def _route(call: Call, body: object) -> CompiledRoute:
     """The route for method, action and version. Raises NotFound, Invalid (no such action)."""
     assert call.match is not None
-    actions = call.match.methods[call.exchange.method]
+    actions = call.match.methods[call.method or call.exchange.method]
     if None in actions:
         routes = actions[None]
     else:

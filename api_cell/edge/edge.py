@@ -48,6 +48,8 @@ log = logging.getLogger(__name__)
 access = logging.getLogger("polycell.access")
 
 IDENTITY_THREADS = 4
+_PROBES = ("HEAD", "OPTIONS")
+_OPENED = "GET, HEAD, OPTIONS"
 _REQUEST_ID = re.compile(r"req-[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _PROJECT_ID = re.compile(r"[0-9a-zA-Z][0-9a-zA-Z_.-]*")
 
@@ -113,6 +115,7 @@ class Edge:
             self.api.min_version,
             deadline=Deadline.after(self.settings.api.request_timeout, self._cloud.clock),
             respond=respond,
+            method=exchange.method,
         )
         try:
             self._begin(call)
@@ -135,6 +138,9 @@ class Edge:
         if self.in_flight >= self.settings.api.max_in_flight:
             raise Unavailable(reason="Too many requests are being served. Try again.", retry_after=1)
         self._aim(call)
+        if call.opened and call.exchange.method == "OPTIONS":
+            self._answer(call, RenderedResponse(200, b"", {"Allow": _OPENED}))
+            return
         if call.opened:
             self._submit(call, lambda: self._dispatch(call))
             return
@@ -171,9 +177,7 @@ class Edge:
         if found is None:
             raise NotFound(reason="The resource could not be found.")
         call.match, call.values = found
-        _check_method(call.match, call.exchange.method)
-        routes = call.match.methods[call.exchange.method].get(None, ())
-        call.opened = bool(routes) and all(compiled.route.open for compiled in routes)
+        self._choose_method(call, call.match)
 
     def _at_root(self, call: Call) -> bool:
         """Whether the path is one that no version has: a version document, or the choice of them."""
@@ -183,13 +187,22 @@ class Edge:
             found = router.find(split(call.path))
             assert found is not None
             call.match, call.values = found
-            _check_method(call.match, call.exchange.method)
+            self._choose_method(call, call.match)
         elif any(call.path.startswith(prefix + "/") for prefix in self._prefixes) or self.api.fallback is None:
             return False
-        elif call.exchange.method != "GET":
-            raise BadMethod(method=call.exchange.method, allow="GET")
+        elif call.exchange.method not in ("GET", *_PROBES):
+            raise BadMethod(method=call.exchange.method, allow=_OPENED)
         call.opened = True
         return True
+
+    def _choose_method(self, call: Call, match: PathMatch) -> None:
+        """The route's method, and whether it needs no token. What needs none also answers the probes of load balancers.
+        Raises BadMethod."""
+        method = call.exchange.method
+        opened = _is_open(match, "GET" if method in _PROBES and method not in match.methods else method)
+        if method not in match.methods and not opened:
+            raise BadMethod(method=method, allow=match.allow)
+        call.opened, call.method = opened, method if method in match.methods else "GET"
 
     def _find(self, call: Call, segments: list[str]) -> tuple[PathMatch, list[str]] | None:
         if self.api.project_in_path and segments and not self._router.starts(segments[0]):
@@ -309,6 +322,6 @@ class Edge:
         access.info("request", extra={**fields, "request_id": call.request_id})
 
 
-def _check_method(match: PathMatch, method: str) -> None:
-    if method not in match.methods:
-        raise BadMethod(method=method, allow=match.allow)
+def _is_open(match: PathMatch, method: str) -> bool:
+    routes = match.methods.get(method, {}).get(None, ())
+    return bool(routes) and all(compiled.route.open for compiled in routes)

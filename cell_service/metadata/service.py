@@ -60,12 +60,14 @@ class MetadataService:
         self._vendors: TtlCache[str, Vendor] = TtlCache(clock, seconds)
 
     def answer(self, ctx: Context, question: MetadataQuery) -> Document:
-        """The document, or the result of posting one.
+        """The document, or the result of posting one. The root, which is the same for all, needs no signature.
 
         Raises NotFound for unknown documents, for servers that do not exist, and for foreign addresses; Forbidden
         for a signature that is not the proxy's; Invalid, BadMethod, Conflict; Unavailable when it can't be known now.
         """
         steps = [step for step in question.path.split("?")[0].split("/") if step]
+        if not steps and question.method in ("GET", "HEAD", "OPTIONS"):
+            return _lines((*ec2.VERSIONS, LATEST))
         is_password = len(steps) == 3 and steps[0] == "openstack" and steps[2] == PASSWORD
         if question.method not in ("GET", "HEAD") and not (is_password and question.method == "POST"):
             raise BadMethod(method=question.method, allow="GET, HEAD")
@@ -163,9 +165,7 @@ class MetadataService:
 
 
 def _reported(content: Content, steps: list[str]) -> Document:
-    """The document at the path. Raises NotFound."""
-    if not steps:
-        return _lines((*ec2.VERSIONS, LATEST))
+    """The document at the path, which is not the root. Raises NotFound."""
     if steps[0] == "openstack":
         return _openstack(content, steps[1:])
     date = ec2.dated(steps[0])

@@ -75,6 +75,15 @@ def test_an_unknown_path_is_404_and_a_known_one_tells_its_methods(client: Client
     assert client.request("HEAD", "/things/7").status == 405
 
 
+@pytest.mark.parametrize("path", ["/", "/v2.1", "/v2.1/"])
+def test_probes_of_load_balancers_need_no_token(client: Client, path: str) -> None:
+    head = client.request("HEAD", path, whole=True, token=None)
+    assert (head.status, head.raw) == (200, b"")
+    options = client.request("OPTIONS", path, whole=True, token=None)
+    assert (options.status, options.headers["Allow"]) == (200, "GET, HEAD, OPTIONS")
+    assert client.request("DELETE", path, whole=True, token=None).status == 405
+
+
 def test_every_answer_has_request_ids_and_the_callers_id_is_passed_on(client: Client) -> None:
     outer = "req-9a1f2c3d-0000-4000-8000-1234567890ab"
     known = client.get("/things/7", headers={"X-OpenStack-Request-ID": outer})

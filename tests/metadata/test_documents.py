@@ -112,7 +112,6 @@ def test_each_version_lists_its_documents(version: str) -> None:
 
 def test_the_roots_list_versions() -> None:
     assert read("/openstack").decode().split("\n") == [*documents.VERSIONS, "latest"]
-    assert read("/").decode().split("\n") == [*ec2.VERSIONS, "latest"]
 
 
 def test_user_data_are_the_very_bytes() -> None:

@@ -19,6 +19,7 @@ import pytest
 from cell_service.context import SYSTEM_CLOCK, ManualClock
 from cell_service.db import instances
 from cell_service.db.sql.engine import Database
+from cell_service.metadata import ec2
 from cell_service.metadata.config import ApiOptions, MetadataSettings, ProxyOptions
 from cell_service.metadata.instances import CellInstances
 from cell_service.metadata.server import MetadataServer
@@ -104,6 +105,14 @@ def test_a_guest_behind_the_proxy_is_told_who_it_is(proxied: Guests) -> None:
     assert json.loads(body)["uuid"] == UUID
     assert proxied.ask("/latest/meta-data/instance-id", signed())[1] == b"i-0a1b2c3d4e5f4a6b8"
     assert proxied.ask("/openstack/latest/user_data", signed())[1] == samples.ODD_BYTES
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD", "OPTIONS"])
+def test_the_root_is_for_health_checks_too(proxied: Guests, method: str) -> None:
+    status, body, _ = proxied.ask("/", method=method)
+    assert status == 200
+    assert body.decode().split("\n") == ([""] if method == "HEAD" else [*ec2.VERSIONS, "latest"])
+    assert proxied.ask("/latest", method=method)[0] == (405 if method == "OPTIONS" else 400)
 
 
 def test_a_second_address_and_another_spelling(proxied: Guests) -> None:

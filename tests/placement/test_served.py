@@ -44,6 +44,11 @@ def test_the_version_document_needs_no_token(client: Client) -> None:
     assert reply.json["versions"][0]["max_version"] == "1.39"
 
 
+def test_probes_of_load_balancers_need_no_token(client: Client) -> None:
+    assert client.request("HEAD", "/", token=None).status == 200
+    assert client.request("OPTIONS", "/", token=None).headers["Allow"] == "GET, HEAD, OPTIONS"
+
+
 def test_only_administrators_and_services_may(client: Client) -> None:
     assert client.request("GET", "/resource_providers", token=None).status == 401
     refused = client.request("GET", "/resource_providers", token="u1:p1")
