@@ -13,7 +13,9 @@ from api_cell.compute.page import PAGE
 from api_cell.compute.routes import ROUTES
 from api_cell.edge.route import Request, Response, Route, Version
 from cell_service.errors import Invalid, NotAcceptable
+from cell_service.http.pages import page_headers
 
+_PAGE_HEADERS = {"Content-Type": "text/html; charset=utf-8", **page_headers(PAGE.decode())}
 _VERSION = re.compile(r"2\.(0|[1-9][0-9]{0,3})")
 
 
@@ -25,7 +27,7 @@ def openapi(req: Request) -> Response:
 
 def page(req: Request) -> Response:
     """200, a page that reads the document."""
-    return Response(200, PAGE, {"Content-Type": "text/html; charset=utf-8"})
+    return Response(200, PAGE, _PAGE_HEADERS)
 
 
 def _parsed(text: str) -> Version:

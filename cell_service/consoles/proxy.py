@@ -21,6 +21,7 @@ from tornado.websocket import WebSocketClosedError, WebSocketHandler
 from cell_service.consoles.page import PAGE
 from cell_service.errors import PolycellError
 from cell_service.http.listener import Listener
+from cell_service.http.pages import frame_headers, page_headers
 from cell_service.logs import about
 from cell_service.model.console import ConsoleToken
 
@@ -30,6 +31,7 @@ Lookup = Callable[[str], ConsoleToken | None]
 """What a token opens; None: nothing. Raises Unavailable."""
 CONNECT_SECONDS = 10.0
 CHUNK = 65536
+_SOCKETS = "'self' ws: wss:"
 
 
 class ConsoleProxy:
@@ -41,8 +43,8 @@ class ConsoleProxy:
         self.lookup, self.allowed_origins, self.open = lookup, allowed_origins, 0
         self.workers = ThreadPoolExecutor(threads, thread_name_prefix="console")
         console = (r"/(?:websockify)?" if web else r"/.*", _Console, {"proxy": self})
-        viewer = [(r"/(.*)", StaticFileHandler, {"path": web})] if web else []
-        application = Application([console, *viewer], log_function=_say_nothing)
+        viewer = [(r"/(.*)", _Viewer, {"path": web})] if web else []
+        application = Application([console, *viewer], log_function=_say_nothing, framing=frame_headers(allowed_origins))
         self._listener = Listener("console", application, busy=lambda: self.open, ended=self._end)
         self.start, self.drain = self._listener.start, self._listener.drain
 
@@ -52,6 +54,14 @@ class ConsoleProxy:
 
     def _end(self) -> None:
         self.workers.shutdown(wait=False, cancel_futures=True)
+
+
+class _Viewer(StaticFileHandler):
+    """Files of a viewer, framed only by pages that are allowed."""
+
+    def set_extra_headers(self, path: str) -> None:
+        for name, value in self.settings["framing"].items():
+            self.set_header(name, value)
 
 
 class _Console(WebSocketHandler):
@@ -65,6 +75,15 @@ class _Console(WebSocketHandler):
 
     def select_subprotocol(self, subprotocols: list[str]) -> str | None:
         return "binary" if "binary" in subprotocols else None
+
+    def head(self, *args: object, **kwargs: object) -> None:
+        """200: the proxy answers. What a token opens is for those who GET it."""
+        self.finish()
+
+    def options(self, *args: object, **kwargs: object) -> None:
+        """200, with the methods."""
+        self.set_header("Allow", "GET, HEAD, OPTIONS")
+        self.finish()
 
     async def get(self, *args: object, **kwargs: object) -> None:
         """403 for a token that opens nothing, 502 when the console can't be reached; a page for a request that is no
@@ -82,6 +101,8 @@ class _Console(WebSocketHandler):
         if self.request.headers.get("Upgrade", "").lower() != "websocket":
             self.set_header("Cache-Control", "no-store")
             self.set_header("Referrer-Policy", "no-referrer")
+            for name, value in page_headers(PAGE, connect=_SOCKETS, hosts=self._proxy.allowed_origins).items():
+                self.set_header(name, value)
             self.finish(PAGE)
             return
         try:

@@ -1,0 +1,65 @@
+"""What browsers and load balancers get from the console proxy, and the headers of all pages."""
+
+from __future__ import annotations
+
+import http.client
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from api_cell.compute.page import PAGE as DOCS
+from cell_service.consoles.proxy import ConsoleProxy
+from cell_service.http.pages import page_headers
+from cell_service.model.console import ConsolePlace, ConsoleToken
+
+
+def lookup(secret: str) -> ConsoleToken | None:
+    place = ConsolePlace("127.0.0.1", 1, "http://127.0.0.1")
+    return ConsoleToken("i1", "serial", "h1", place, datetime(2030, 1, 1, tzinfo=UTC)) if secret == "good" else None
+
+
+@pytest.fixture
+def viewer(tmp_path: Path) -> Iterator[ConsoleProxy]:
+    (tmp_path / "vnc_lite.html").write_text("<p>a viewer")
+    made = ConsoleProxy(lookup, allowed_origins=("dashboard.example",), web=str(tmp_path))
+    made.start()
+    yield made
+    made.drain(0)
+
+
+def ask(proxy: ConsoleProxy, method: str, path: str) -> http.client.HTTPResponse:
+    connection = http.client.HTTPConnection("127.0.0.1", proxy.port, timeout=30)
+    try:
+        connection.request(method, path)
+        answer = connection.getresponse()
+        answer.read()
+        return answer
+    finally:
+        connection.close()
+
+
+def test_probes_of_load_balancers_are_answered(viewer: ConsoleProxy) -> None:
+    assert ask(viewer, "HEAD", "/").status == 200
+    options = ask(viewer, "OPTIONS", "/")
+    assert (options.status, options.headers["Allow"]) == (200, "GET, HEAD, OPTIONS")
+    assert ask(viewer, "GET", "/").status == 403
+
+
+@pytest.mark.parametrize("path", ["/?token=good", "/vnc_lite.html"])
+def test_only_pages_that_are_allowed_frame_a_console(viewer: ConsoleProxy, path: str) -> None:
+    answer = ask(viewer, "GET", path)
+    assert answer.status == 200
+    assert "frame-ancestors 'self' dashboard.example" in answer.headers["Content-Security-Policy"]
+    assert answer.headers["X-Frame-Options"] == "SAMEORIGIN"
+    assert answer.headers["X-Content-Type-Options"] == "nosniff"
+
+
+def test_the_policy_of_a_page_allows_its_own_scripts_and_no_others() -> None:
+    policy = page_headers(DOCS.decode())["Content-Security-Policy"]
+    assert policy.startswith("default-src 'none'; script-src 'sha256-")
+    assert "; style-src 'sha256-" in policy
+    assert "unsafe" not in policy
+    other = DOCS.decode().replace("<script>", "<script>\n")
+    assert page_headers(other)["Content-Security-Policy"] != policy
