@@ -15,6 +15,16 @@ def parse_timestamp(text: str) -> datetime:
         raise ValueError(f"{text[:64]} is no time") from error
 
 
+def end_of_second(moment: datetime) -> datetime:
+    """The last moment that is shown as the same second."""
+    return moment.replace(microsecond=999_999)
+
+
+def latest_meant(moment: datetime) -> datetime:
+    """The last moment that a client may mean which writes this one: a whole second is all of it."""
+    return moment if moment.microsecond else end_of_second(moment)
+
+
 def with_fraction(moment: datetime | None) -> str | None:
     """`2026-01-31T12:00:00.000000`, UTC without saying so."""
     if moment is None:

@@ -10,11 +10,11 @@ from api_cell.compute import behaviours
 from api_cell.compute.servers.views import host_id
 from api_cell.edge.links import next_link, page_size
 from api_cell.edge.route import Request, Response
-from api_cell.edge.versioned import Field, Read, View
+from api_cell.edge.versioned import Field, Read, View, values_at
 from api_cell.servers import find
 from api_cell.servers.find import LocatedServer
 from api_cell.servers.lists.query import parse_moment
-from api_cell.timestamps import with_fraction
+from api_cell.timestamps import latest_meant, with_fraction
 from cell_service.db import actions
 from cell_service.db.actions import Action, ActionEvent
 from cell_service.errors import ActionNotFound, Invalid
@@ -32,6 +32,7 @@ def index(req: Request) -> Response:
     paged = behaviours.ACTIONS_IN_PAGES.at(req.version)
     limit = page_size(req, req.services.settings.api.max_limit) if paged else None
     since, before = _moment(req, "changes-since"), _moment(req, "changes-before")
+    before = latest_meant(before) if before else None
     if since and before and since > before:
         raise Invalid(reason="The value of changes-since must be less than or equal to changes-before.")
     if found.cell is None:
@@ -75,8 +76,10 @@ def _found(req: Request) -> LocatedServer:
 
 def _moment(req: Request, name: str) -> datetime | None:
     text = req.one(name)
-    known = behaviours.ACTIONS_IN_PAGES.at(req.version)
-    return parse_moment(name, text) if text is not None and known else None
+    return parse_moment(name, text) if text is not None and name in values_at(_CHANGES, req.version) else None
+
+
+_CHANGES = (Field("changes-since", None, since=(2, 58)), Field("changes-before", None, since=(2, 66)))
 
 
 _VIEW: View[Action] = View(

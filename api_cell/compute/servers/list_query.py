@@ -13,6 +13,7 @@ from api_cell.compute import behaviours
 from api_cell.edge.route import Version
 from api_cell.edge.versioned import Field, values_at
 from api_cell.servers.lists.query import ListQuery, boolean, parse_moment
+from api_cell.timestamps import end_of_second
 from cell_service.db.instance_lists import Listing, StatusFilter
 from cell_service.db.sql.sorting import Sort
 from cell_service.errors import Invalid
@@ -38,6 +39,8 @@ _FOR_ALL = (
     )),
 )  # fmt: skip
 """The filters that any caller may use; the others are for callers that policy lets use all (Compute API reference)."""
+_LATER = {"changes-before", "locked"}
+"""Filters that versions before the one that brought them ignore, also of administrators."""
 _EQUAL = {
     "image": "image_ref", "image_ref": "image_ref", "flavor": "flavorid", "host": "host", "node": "node",
     "user_id": "user_id", "availability_zone": "availability_zone", "key_name": "key_name", "uuid": "uuid",
@@ -65,7 +68,7 @@ def parse_list_query(
     if not powerful:
         allowed = values_at(_FOR_ALL, version)
         given = {name: value for name, value in given.items() if name in allowed}
-    for name in ("all_tenants", "tenant_id", "project_id"):
+    for name in ("all_tenants", "tenant_id", "project_id", *(_LATER - values_at(_FOR_ALL, version).keys())):
         given.pop(name, None)
     listing = _listing(caller, parameters, version, given)
     indexed = not given and sort[0][0] == "created_at" and len(sort) == 2
@@ -74,7 +77,7 @@ def parse_list_query(
     limit = _limit(parameters, max_limit)
     listing = replace(listing, sort=sort, limit=limit)
     nothing = listing.statuses == ()
-    marker = next(reversed(parameters.get("marker", ())), None)
+    marker = next(reversed(parameters.get("marker", ())), None) or None
     down = behaviours.DOWN_CELLS_ARE_SHOWN.at(version)
     return ListQuery(listing, project_id, marker, limit, indexed, nothing, brief=brief, shows_down_cells=down)
 
@@ -155,7 +158,7 @@ def _listing(caller: Caller, parameters: Parameters, version: Version, given: di
         elif name == "changes-since":
             fields["changes_since"] = parse_moment(name, value)
         elif name == "changes-before":
-            fields["changes_before"] = parse_moment(name, value)
+            fields["changes_before"] = end_of_second(parse_moment(name, value))
         elif name == "locked":
             fields["locked"] = boolean(value, "locked")
         elif name == "deleted":

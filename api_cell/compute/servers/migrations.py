@@ -19,7 +19,7 @@ from api_cell.servers import find
 from api_cell.servers.lists.query import parse_moment
 from api_cell.servers.lists.rows import refuse_gaps
 from api_cell.servers.moves import steer as live_migrations
-from api_cell.timestamps import with_fraction
+from api_cell.timestamps import latest_meant, with_fraction
 from cell_service.db import migration_lists, server_migrations
 from cell_service.db.migration_lists import MigrationListing
 from cell_service.db.sql.sorting import comparable
@@ -132,6 +132,7 @@ def _listing(req: Request) -> MigrationListing:
             req.demand("os_compute_api:os-migrations:index:all_projects")
         equal["project_id"] = (req.ctx.project_id,)
     since, before = _moment(req, "changes-since"), _moment(req, "changes-before")
+    before = latest_meant(before) if before else None
     if since and before and since > before:
         raise Invalid(reason="The value of changes-since must be less than or equal to changes-before.")
     return MigrationListing(tuple(equal.items()), req.one("host"), since, before)
