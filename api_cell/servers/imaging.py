@@ -75,17 +75,17 @@ def make(cloud: Cloud, services: Services, caller: Caller, server_id: str, reque
 
 
 def _image_of(instance: Instance, image_id: str, request: ImageRequest) -> NewImage:
+    """The record of the image; of its properties the requested ones win, but for the type of a backup."""
     known = instance.system_metadata
     prefix = images.PREFIX
     inherited = {name[len(prefix) :]: value for name, value in known.items() if name.startswith(prefix)}
     own = {
+        "base_image_ref": instance.image_ref,
         "image_type": "snapshot" if request.backup is None else "backup",
         "instance_uuid": instance.uuid,
         "user_id": instance.user_id,
-        "base_image_ref": instance.image_ref,
     }
-    if request.backup is not None:
-        own["backup_type"] = request.backup[0]
+    of_backup = {} if request.backup is None else {"backup_type": request.backup[0]}
     passed_on = {name: value for name, value in inherited.items() if name not in _OF_THE_RECORD}
     return NewImage(
         image_id,
@@ -94,7 +94,7 @@ def _image_of(instance: Instance, image_id: str, request: ImageRequest) -> NewIm
         disk_format="",
         min_disk_gib=int(inherited.get("min_disk") or instance.flavor.root_gib),
         min_ram_mib=int(inherited.get("min_ram") or 0),
-        properties={**passed_on, **request.metadata, **own},
+        properties={**passed_on, **own, **request.metadata, **of_backup},
     )
 
 

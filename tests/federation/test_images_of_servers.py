@@ -54,6 +54,21 @@ def test_an_image_of_a_server_starts_others(quick: Federation, before: str | Non
     assert quick.show(other)["status"] == "ACTIVE"
 
 
+def test_an_images_properties_are_those_that_were_requested(quick: Federation) -> None:
+    wanted = {"image_type": "golden", "base_image_ref": "mine", "backup_type": "mine"}
+    uuid = quick.boot()
+    made = quick.act(uuid, "createImage", {"name": "copy", "metadata": wanted}).json["image_id"]
+    quick.settled(uuid)
+    weekly = {"name": "backup", "backup_type": "weekly", "rotation": 1, "metadata": {"backup_type": "mine"}}
+    backup = quick.act(uuid, "createBackup", weekly).json["image_id"]
+    quick.settled(uuid)
+
+    copied = quick.images.records[made].properties
+    assert {name: copied[name] for name in wanted} == wanted
+    assert copied["instance_uuid"] == uuid
+    assert quick.images.records[backup].properties["backup_type"] == "weekly"
+
+
 def test_the_image_is_named_in_the_header_before_2_45(quick: Federation) -> None:
     uuid = quick.boot()
     answer = quick.admin.post(f"/servers/{uuid}/action", {"createImage": {"name": "old"}}, version="2.44")
