@@ -35,13 +35,17 @@ def test_a_private_flavor_is_for_its_projects_only(api: ComputeApi) -> None:
     assert ids(api.client) == ["open"]
     assert ids(api.client, "?is_public=None") == ["closed", "open"]
     assert ids(api.client, "?is_public=false") == ["closed"]
+    assert {word: ids(api.client, f"?is_public={word}") for word in "1tyTY"} == {key: ["open"] for key in "1tyTY"}
+    assert {word: ids(api.client, f"?is_public={word}") for word in "0fnFN"} == {key: ["closed"] for key in "0fnFN"}
     assert ids(bob, "?is_public=None") == ["open"]
+    assert api.client.get("/flavors?is_public=").status == 400
     assert api.client.get("/flavors?is_public=maybe").fault[0] == "badRequest"
 
 
 def test_pages_follow_their_links_to_the_end(client: Client) -> None:
     for name in ("c", "a", "d", "b", "e"):
         make(client, name)
+    assert ids(client, "?limit=2&marker=") == ids(client, "?limit=2")
     seen: list[str] = []
     path = "/flavors?limit=2&sort_dir=desc"
     while path:

@@ -242,3 +242,26 @@ def test_only_administrators_see_hosts(api: ComputeApi) -> None:
     ann = api.as_user("ann", "p")
     for path in ("/os-services", "/os-hypervisors", "/os-hypervisors/detail", "/os-aggregates"):
         assert ann.get(path).fault[0] == "forbidden"
+
+
+@pytest.mark.parametrize("number", ["-1", "0", "10000000000", "9" * 30])
+def test_numbers_that_nothing_has_are_not_found(api: ComputeApi, number: str) -> None:
+    assert api.client.get(f"/os-aggregates/{number}").status == 404
+    assert api.client.delete(f"/os-aggregates/{number}").status == 404
+    assert api.client.post(f"/os-aggregates/{number}/action", {"add_host": {"host": "h1"}}).status == 404
+    assert api.client.delete(f"/os-services/{number}", version="2.52").status == 404
+
+
+def test_an_empty_zone_is_no_filter(api: ComputeApi) -> None:
+    api.add_host("cell1", "h1")
+    every = api.client.get("/os-hosts", version="2.42").json["hosts"]
+
+    assert api.client.get("/os-hosts?zone=", version="2.42").json["hosts"] == every != []
+
+
+def test_an_empty_marker_is_the_first_page(api: ComputeApi) -> None:
+    api.add_host("cell1", "h1")
+    api.add_host("cell2", "h2")
+    first = api.client.get("/os-hypervisors?limit=1", version="2.53").json["hypervisors"]
+
+    assert api.client.get("/os-hypervisors?limit=1&marker=", version="2.53").json["hypervisors"] == first != []

@@ -10,8 +10,9 @@ from sqlalchemy import Connection
 from api_cell.compute import behaviours
 from api_cell.edge.links import next_link, page_size, resource_links
 from api_cell.edge.route import Request, Response
-from api_cell.edge.shapes import FALSE_WORDS, MAX_INT, TRUE_WORDS, is_true
+from api_cell.edge.shapes import MAX_INT, is_true
 from api_cell.edge.versioned import Field, Read, View
+from api_cell.servers.lists.query import boolean
 from cell_service.errors import Invalid
 from cell_service.model.instance import Flavor
 from mapping_db import flavors as rows
@@ -124,7 +125,7 @@ def _wanted(req: Request) -> list[Flavor]:
         name=req.one("name") if behaviours.FLAVORS_ARE_FOUND_BY_NAME.at(req.version) else None,
         sort_key=req.one("sort_key") or "flavorid",
         descending=req.one("sort_dir") == "desc",
-        marker=req.one("marker"),
+        marker=req.one("marker") or None,
         limit=page_size(req, req.services.settings.api.max_limit),
     )
     with req.cloud.db.connect() as tx:
@@ -137,9 +138,10 @@ def _is_public(text: str | None) -> bool | None:
         return True
     if text.strip().lower() == "none":
         return None
-    if text.strip().lower() not in {str(word).lower() for word in (*TRUE_WORDS, *FALSE_WORDS)}:
-        raise Invalid(reason=f"Invalid is_public filter [{text}]")
-    return text.strip().lower() in {str(word).lower() for word in TRUE_WORDS}
+    try:
+        return boolean(text or "?", "is_public")
+    except Invalid:
+        raise Invalid(reason=f"Invalid is_public filter [{text}]") from None
 
 
 def _whole(req: Request, name: str) -> int:

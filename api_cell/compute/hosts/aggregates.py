@@ -11,7 +11,7 @@ from api_cell.edge.route import Request, Response
 from api_cell.edge.versioned import Field, View
 from api_cell.hosts import change
 from api_cell.timestamps import with_fraction
-from cell_service.errors import Conflict, Invalid
+from cell_service.errors import AggregateNotFound, Conflict, Invalid
 from mapping_db import aggregates as rows
 from mapping_db.aggregates import ZONE, Aggregate
 
@@ -141,6 +141,8 @@ def aggregate_id(req: Request) -> int:
 
 def _id(req: Request) -> int:
     text = req.params["id"]
-    if not text.isdecimal() or len(text) > 9:
-        raise Invalid(reason=f"Invalid aggregate id {text}")
+    if not text.removeprefix("-").isdecimal():
+        raise Invalid(reason=f"Invalid aggregate id {text[:64]}")
+    if len(text) > 9 or text.startswith("-"):
+        raise AggregateNotFound(aggregate_id=text[:64])
     return int(text)

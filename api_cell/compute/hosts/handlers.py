@@ -42,7 +42,7 @@ def index(req: Request) -> Response:
         }
         for _, service in answers.found
     ]
-    shown = [view for view in views if wanted is None or view["zone"] == wanted]
+    shown = [view for view in views if not wanted or view["zone"] == wanted]
     return Response(200, {"hosts": shown}, missing.header(req, answers.down))
 
 

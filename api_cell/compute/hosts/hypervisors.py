@@ -115,7 +115,7 @@ def _list(req: Request, path: str, view: View) -> Response:
 def _marker(req: Request) -> tuple[int, int] | None:
     """The number and the cell of the marker's node. Raises Invalid; CellUnavailable when a cell is down that may
     have it."""
-    marker = req.one("marker")
+    marker = req.one("marker") or None
     if marker is None:
         return None
     nothing = NotFound(reason=f"marker [{marker}] not found")

@@ -144,8 +144,10 @@ def _by_uuid(req: Request) -> tuple[int, Service]:
 def _by_number(req: Request) -> tuple[int, Service]:
     """The service of the path, which must be the only one of that number. Raises as `_by_uuid`."""
     number = req.params["id"]
-    if not number.isdecimal() or len(number) > 9:
-        raise Invalid(reason=f"Invalid service id {number}")
+    if not number.removeprefix("-").isdecimal():
+        raise Invalid(reason=f"Invalid service id {number[:64]}")
+    if len(number) > 9 or number.startswith("-"):
+        raise ServiceNotFound(service_id=number[:64])
     answers = _matching(req, lambda tx: rows.by_id(tx, int(number)))
     if len(answers.found) > 1:
         raise Invalid(reason=f"More than one possible service found for id {number}. Use its uuid from 2.53 on.")

@@ -27,7 +27,7 @@ def index(req: Request) -> Response:
     paged = behaviours.KEYS_IN_PAGES.at(req.version)
     most = page_size(req, req.services.settings.api.max_limit) if paged else None
     with req.cloud.db.connect() as tx:
-        pairs = rows.page(tx, user_id, req.one("marker") if paged else None, most)
+        pairs = rows.page(tx, user_id, (req.one("marker") or None) if paged else None, most)
     body: dict[str, Any] = {"keypairs": [{"keypair": _VIEW.at(req.version, pair)} for pair in pairs]}
     if pairs and len(pairs) == most:
         body["keypairs_links"] = next_link(req, "/os-keypairs", pairs[-1].name)

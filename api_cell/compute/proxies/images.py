@@ -135,7 +135,7 @@ def _wanted(req: Request) -> ImageQuery | None:
         return None
     return ImageQuery(
         limit=page_size(req, req.services.settings.api.max_limit),
-        marker=req.one("marker"),
+        marker=req.one("marker") or None,
         offset=page_start(req),
         name=req.one("name"),
         statuses=statuses,

@@ -164,7 +164,7 @@ def _kind(req: Request, report: _Report, project_id: str | None) -> RowSource[Co
 
 def _marker(req: Request, project_id: str | None) -> tuple[str, str] | None:
     """The marker's place in the order, which its mapping knows. Raises Invalid."""
-    marker = req.one("marker")
+    marker = req.one("marker") or None
     if marker is None or not behaviours.USAGE_IN_PAGES.at(req.version):
         return None
     with req.cloud.db.connect() as tx:

@@ -38,7 +38,7 @@ def index(req: Request) -> Response:
     if found.cell is None:
         return Response(200, {"instanceActions": []})
     with found.cell.db.connect(req.ctx.deadline) as tx:
-        marker = req.one("marker") if paged else None
+        marker = req.one("marker") or None if paged else None
         try:
             listed = actions.list_of(
                 tx, found.instance.uuid, limit=limit, marker=marker, changes_since=since, changes_before=before

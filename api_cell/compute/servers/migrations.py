@@ -63,7 +63,7 @@ def index(req: Request) -> Response:
     most = page_size(req, req.services.settings.api.max_limit) if paged else None
     if most == 0 or req.one("hidden") in TRUE_WORDS:  # a hidden one is only another cell's copy of one that is shown
         return Response(200, {"migrations": []})
-    marker = req.one("marker") if paged else None
+    marker = req.one("marker") or None if paged else None
     cell_ids = _concerned(req, listing)
     start = None if marker is None else _place_of(req, marker, cell_ids)
 
