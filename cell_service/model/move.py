@@ -101,5 +101,7 @@ class MovePlan:
     """With `pins`: the availability zone that the instance is bound to from then on."""
     cancelled: bool = False
     """A user has aborted the move."""
+    auto_disk_config: bool | None = None
+    """What the request sets it to; None: it stays."""
     cross_cell: bool = False
     """Whether another cell may be chosen when its own has no capacity left."""

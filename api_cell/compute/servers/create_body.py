@@ -10,6 +10,7 @@ from api_cell.compute import behaviours
 from api_cell.edge.route import Version
 from api_cell.servers.create.server_request import ServerRequest, new_password
 from api_cell.servers.devices import device_path, parse_devices
+from api_cell.servers.ipv6 import canonical
 from api_cell.servers.lists.query import boolean
 from cell_service.errors import Invalid
 from cell_service.model.instance import InjectedFile, NetworkRequest
@@ -48,7 +49,7 @@ def parse_server_request(body: dict[str, Any], version: Version) -> ServerReques
         description=server.get("description") if described else server["name"],
         auto_disk_config=server.get("OS-DCF:diskConfig") == "AUTO",
         access_ip_v4=server.get("accessIPv4"),
-        access_ip_v6=server.get("accessIPv6"),
+        access_ip_v6=canonical(server["accessIPv6"]) if "accessIPv6" in server else None,
         hints=hints,
         certificates=tuple(server.get("trusted_image_certificates") or ()),
         wants_reservation_id=_flag(server.get("return_reservation_id", False), "return_reservation_id"),

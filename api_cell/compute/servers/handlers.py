@@ -15,6 +15,7 @@ from api_cell.edge.links import next_link
 from api_cell.edge.route import Request, Response
 from api_cell.servers import delete, find, pinning, soft_delete
 from api_cell.servers.create import accept as create
+from api_cell.servers.ipv6 import canonical
 from api_cell.servers.lists import listing
 from api_cell.servers.lists.listing import Listed, ServerPage, Unreachable
 from cell_service.db import instances
@@ -73,6 +74,8 @@ def update(req: Request) -> Response:
     """200 {"server": {…}} with the server's new name, description, host name, access addresses or pinned zone."""
     server_id, body = req.params["id"], req.body["server"]
     wanted = {column: body[name] for name, column in _UPDATABLE.items() if name in body}
+    if "accessIPv6" in body:
+        wanted["access_ip_v6"] = canonical(body["accessIPv6"])
     if "OS-DCF:diskConfig" in body:
         wanted["auto_disk_config"] = body["OS-DCF:diskConfig"] == "AUTO"
 

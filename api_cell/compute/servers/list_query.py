@@ -12,6 +12,7 @@ from api_cell.caller import Caller
 from api_cell.compute import behaviours
 from api_cell.edge.route import Version
 from api_cell.edge.versioned import Field, values_at
+from api_cell.servers.ipv6 import canonical
 from api_cell.servers.lists.query import ListQuery, boolean, parse_moment
 from api_cell.timestamps import end_of_second
 from cell_service.db.instance_lists import Listing, StatusFilter
@@ -136,7 +137,8 @@ def _listing(caller: Caller, parameters: Parameters, version: Version, given: di
     fields: dict[str, Any] = {}
     for name, value in given.items():
         if name in _EQUAL:
-            equal[_EQUAL[name]] = tuple(dict.fromkeys(parameters[name]))
+            form = canonical if name == "access_ip_v6" else str
+            equal[_EQUAL[name]] = tuple(dict.fromkeys(map(form, parameters[name])))
         elif name in _NUMBERS:
             equal[name] = (_number(name, value),)
         elif name in _PATTERNS:

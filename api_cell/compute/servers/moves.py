@@ -54,7 +54,13 @@ def resize(req: Request) -> Response:
     classes = class_usage.of_flavor(flavor, volume_backed=False)
     most = quota_check.server_limits(req.services, req.ctx, instance.project_id, most, classes)
     quota = GrowthQuota(most, of_user, quota_check.counts_classes(req.services))
-    _move(req, instance, cell, kinds.RESIZE, MovePlan(new_flavor=flavor, cross_cell=_may_cross(req)), quota)
+    disk_config = req.body["resize"].get("OS-DCF:diskConfig")
+    plan = MovePlan(
+        new_flavor=flavor,
+        cross_cell=_may_cross(req),
+        auto_disk_config=None if disk_config is None else disk_config == "AUTO",
+    )
+    _move(req, instance, cell, kinds.RESIZE, plan, quota)
     return Response(202)
 
 

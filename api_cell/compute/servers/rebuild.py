@@ -22,6 +22,7 @@ from api_cell.edge.route import Request, Response, Version
 from api_cell.edge.shapes import BOOLEAN, NAME, UUID, wrapped
 from api_cell.edge.versioned import Field, View, bodies_of
 from api_cell.servers import rebuild as rebuilding
+from api_cell.servers.ipv6 import canonical
 from api_cell.servers.rebuild import RebuildRequest
 from cell_service.model.instance import Instance
 
@@ -54,6 +55,8 @@ _COLUMNS = {
 def parse_rebuild_request(body: Mapping[str, Any], version: Version) -> RebuildRequest:
     """Parse the body, which fits its schema. Raises Invalid."""
     columns = {column: body[name] for name, column in _COLUMNS.items() if name in body}
+    if "accessIPv6" in body:
+        columns["access_ip_v6"] = canonical(body["accessIPv6"])
     if "OS-DCF:diskConfig" in body:
         columns["auto_disk_config"] = body["OS-DCF:diskConfig"] == "AUTO"
     if "trusted_image_certificates" in body:

@@ -141,7 +141,8 @@ def begin_in(tx: Connection, ctx: Context, move: Move, now: datetime) -> Instanc
     if instance.hidden:
         raise InstanceInTransit(instance_uuid=instance.uuid, retry_after=1)
     after = begin_on(kind.request, instance)
-    if not instances.change(tx, instance.uuid, now=now, expect=instance.state, task_state=after.task):
+    columns = {} if move.plan.auto_disk_config is None else {"auto_disk_config": move.plan.auto_disk_config}
+    if not instances.change(tx, instance.uuid, now=now, expect=instance.state, task_state=after.task, **columns):
         raise InstanceInvalidState(
             action=kind.request.action,
             instance_uuid=instance.uuid,
