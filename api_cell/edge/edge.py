@@ -173,7 +173,10 @@ class Edge:
         call.versioned = not call.legacy
         if call.versioned:
             call.version = negotiate(self.api, call.exchange.headers)
-        found = self._find(call, segments[prefix.count("/") :])
+        segments = segments[prefix.count("/") :]
+        if segments and call.path.endswith("/"):
+            segments.append("")  # the id of nothing
+        found = self._find(call, segments)
         if found is None:
             raise NotFound(reason="The resource could not be found.")
         call.match, call.values = found

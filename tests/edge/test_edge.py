@@ -84,6 +84,12 @@ def test_probes_of_load_balancers_need_no_token(client: Client, path: str) -> No
     assert client.request("DELETE", path, whole=True, token=None).status == 405
 
 
+@pytest.mark.parametrize("path", ["/things/", "/project/things/", "/things/new/", "/fail/"])
+def test_after_a_trailing_slash_there_is_nothing(client: Client, path: str) -> None:
+    for method in ("GET", "POST", "DELETE"):
+        assert client.request(method, path, {} if method == "POST" else None, version="2.10").fault[0] == "itemNotFound"
+
+
 def test_every_answer_has_request_ids_and_the_callers_id_is_passed_on(client: Client) -> None:
     outer = "req-9a1f2c3d-0000-4000-8000-1234567890ab"
     known = client.get("/things/7", headers={"X-OpenStack-Request-ID": outer})
