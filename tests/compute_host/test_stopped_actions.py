@@ -24,6 +24,8 @@ from tests.suites.steps import KillSwitch
 from tests.suites.stopped_cases import CASES
 from tests.suites.stopping import HOST, Case, Failing, Meanwhile, Place, Storage, check_books, check_told
 
+pytestmark = pytest.mark.timeout(400)
+
 STRIDE = int(os.environ.get("POLYCELL_STRIDE", "5"))
 """1: stopped at each call, which takes ten minutes."""
 STRIDES = pytest.mark.parametrize(

@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+import pytest
 import requests
 
 from api_cell.edge.auth import NoAuth
 from cell_service import wire
 from cell_service.context import Context, Deadline
 from cell_service.db import actions, instances, operations
-from cell_service.errors import DriverError, PeerUnavailable
+from cell_service.errors import DriverError, PeerUnavailable, VolumeNotFound
 from cell_service.model.block_device import BlockDevice, of_volume, volumes
 from cell_service.model.lifecycle import PowerState, VmState
 from cell_service.model.share import ShareMapping, ShareStatus
@@ -242,10 +243,9 @@ def check_books(place: Place) -> None:
         assert uuid not in cell.placement.allocations
         copied = {one.volume_id for one in place.storage.volumes.snapshots(place.ctx())}
         for device in volumes(instance.block_devices):
-            if device.volume_id in copied:  # the service keeps what has snapshots
-                continue
-            left = [one.id for one in place.storage.volumes.all(place.ctx())]
-            assert not device.delete_on_termination or device.volume_id not in left
+            if device.delete_on_termination and device.volume_id not in copied:  # what has snapshots is kept
+                with pytest.raises(VolumeNotFound):
+                    place.storage.volumes.get(place.ctx(), device.volume_id or "")
         return
     assert instance.task_state is None
     if instance.vm_state is VmState.ERROR and instance.launched_at is None:
