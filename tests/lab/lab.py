@@ -63,8 +63,15 @@ class Lab:
 
     def ask(self, method: str, path: str, body: Any = None, *, service: str = "compute",
             expect: tuple[int, ...] = (200, 201, 202, 204)) -> Any:  # fmt: skip
-        """What the service answers, which must be one of the expected statuses."""
-        answer = self.installation.user.ask(method, path, body, service=service)
+        """What the service answers, which must be one of the expected statuses. A cell may be unreachable for a moment
+        while all its guests boot: the request is sent again then."""
+
+        def answered() -> Any:
+            answer = self.installation.user.ask(method, path, body, service=service)
+            again = answer.status_code == 503 and 503 not in expect
+            return Unmet(f"{method} {path}: {answer.text}") if again else (answer,)
+
+        (answer,) = self.installation.until(answered, 60)
         assert answer.status_code in expect, f"{method} {path}: {answer.status_code} {answer.text}"
         return answer.json() if answer.content else None
 
