@@ -156,8 +156,8 @@ class Guard:
                 flight.overdue = True
                 self._server.cut_one(flight)
                 long = True
-            long = long or now - flight.entered > PATIENCE_SECONDS * self._patience
-        return long and now - self._healthy_at > PATIENCE_SECONDS * self._patience
+            long = long or now - flight.entered > PATIENCE_SECONDS
+        return long and now - self._healthy_at > PATIENCE_SECONDS
 
     def _start_probe(self) -> None:
         with self._probing:

@@ -55,8 +55,7 @@ class CellSettings:
     idle_seconds: float = 600.0
     poll_seconds: float = 1.0
     patience: float = 1.0
-    """How many times as long as usual a server may take to connect, to answer until it is probed, and to answer the
-    probe, before it counts as down."""
+    """How many times as long as usual a server may take to connect or to answer a probe before it counts as down."""
 
 
 @dataclass(frozen=True, slots=True)
