@@ -97,7 +97,7 @@ class SickCloud:
         )  # fmt: skip
         self.cloud = Federation(
             self._directory("cloud"), cells=3, hosts=self._hosts, database=urls.__getitem__,
-            queue=queues.__getitem__, cache=cache, patience=1.0,
+            queue=queues.__getitem__, cache=cache,
         )  # fmt: skip
         self._stack.callback(self.cloud.close)
 

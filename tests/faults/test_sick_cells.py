@@ -9,13 +9,15 @@ from functools import partial
 import pytest
 
 from bench.sick_line import Mode
+from mapping_db.cells.database import PROBE_SECONDS
 from tests.edge.client import Reply
 from tests.faults.sick import SICK, Part, SickCloud
-from tests.federation.cloud import Federation
+from tests.federation.cloud import PATIENCE, Federation
 
 pytestmark = [pytest.mark.real, pytest.mark.faults, pytest.mark.timeout(300)]
 
-SLOW = 1.0
+SLOW = 1.5 * PROBE_SECONDS * PATIENCE
+"""Seconds: longer than these clouds wait for a probe, whether it has a connection or makes one."""
 MOST_CONNECTIONS = 40
 """The pools that look at one database here (cells, conductor, probes, tests) have no more places together."""
 

@@ -74,8 +74,7 @@ class Federation:
         self, directory: Path, *, cells: int = 2, hosts: int = 2, quota: Quota = BIG,
         database: Callable[[str], str] | None = None, queue: Callable[[str], str] | None = None,
         cache: CacheSettings | None = None, reclaim: int = 0, offload_seconds: float = 0,
-        consoles: ConsoleSettings | None = None, limits: UnifiedLimits | None = None,
-        patience: float = 0.0, **simulated: Any,
+        consoles: ConsoleSettings | None = None, limits: UnifiedLimits | None = None, **simulated: Any,
     ) -> None:  # fmt: skip
         self.clock: Clock = SYSTEM_CLOCK if database or queue else QuietClock()
         self.directory, self.reclaim_seconds = directory, reclaim
@@ -97,7 +96,7 @@ class Federation:
         self.share_service.start(0)
         sharing = ManilaSettings(auth_type="none", endpoint_override=self.share_service.url)
         self.shares = open_shares(sharing)
-        patience = patience or (PATIENCE if database or queue else 1.0)
+        patience = PATIENCE if database or queue else 1.0
         self.db = GlobalDatabase(self._database("global"), clock=self.clock, patience=patience)
         prepare(self.db, GLOBAL)
         self.names = [f"cell{number}" for number in range(cells + 1)]
