@@ -30,6 +30,11 @@ def page_size(req: Request, most: int) -> int:
     return min(int(limit), most) if limit else most
 
 
+def page_marker(req: Request) -> str | None:
+    """After which item the page begins: `marker`; None, or empty: the first page."""
+    return req.one("marker") or None
+
+
 def page_start(req: Request) -> int:
     """How many items come before the page: `offset`, as far as a database can count."""
     return min(int(req.one("offset") or 0), MOST_OFFSET)

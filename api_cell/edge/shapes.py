@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from api_cell.edge.route import ByVersion, Schema, Version
+from cell_service.errors import Invalid, PolycellError
 
 TRUE_WORDS = (True, "True", "TRUE", "true", "1", "ON", "On", "on", "YES", "Yes", "yes")
 FALSE_WORDS = (False, "False", "FALSE", "false", "0", "OFF", "Off", "off", "NO", "No", "no")
@@ -23,6 +24,16 @@ WHOLE: Schema = {"type": ["integer", "string"], "pattern": "^[0-9]*$", "minimum"
 def is_true(value: object) -> bool:
     """Whether a value that fits BOOLEAN is true."""
     return value in TRUE_WORDS
+
+
+def number_of(text: str, what: str, missing: PolycellError) -> int:
+    """The number by which a path names something. Raises Invalid for what is none, `missing` for one that
+    nothing has."""
+    if not text.removeprefix("-").isdecimal():
+        raise Invalid(reason=f"Invalid {what} id {text[:64]}")
+    if len(text) > 9 or text.startswith("-"):
+        raise missing
+    return int(text)
 
 
 def number(low: int, high: int = MAX_INT, *, pattern: str = "^[0-9]+$") -> Schema:

@@ -9,7 +9,7 @@ from api_cell.edge.route import Request, Version
 from api_cell.edge.versioned import BEGINNING, Field, value_at, values_at
 from api_cell.placement import behaviours
 from cell_service.errors import BadQuery, MissingQuery, RepeatedQuery
-from cell_service.model.numbers import INT64
+from cell_service.model.numbers import is_whole
 from mapping_db.placement.candidates import CandidateRequest
 from mapping_db.placement.search import ProviderQuery
 
@@ -184,7 +184,7 @@ def candidates(req: Request) -> CandidateRequest:
 
 def _is_positive(text: str) -> bool:
     """Whether it is a whole number above 0 within 64 bits."""
-    return text.isdecimal() and len(text) < 20 and 0 < int(text) in INT64
+    return is_whole(text) and int(text) > 0
 
 
 def _suffixes(req: Request) -> list[str]:

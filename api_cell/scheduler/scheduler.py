@@ -223,17 +223,18 @@ class Scheduler:
 
     def _note_refusals(self, request: SelectRequest) -> None:
         """Of instances that have no host at all: one that is only not moved keeps the note of where it is."""
-        without = {
-            spec.instance_uuid: notes.plain_note(request.ctx.request_id, self._cloud.clock.now(), spec, str(outcome))
+        now = self._cloud.clock.now()
+        wanted = {
+            spec.instance_uuid: request.notes.get(spec.instance_uuid)
+            or notes.plain_note(request.ctx.request_id, now, spec, str(outcome))
             for spec, outcome in zip(request.specs, request.outcomes, strict=True)
             if isinstance(outcome, NoValidHost) and spec.instance_uuid not in request.keep
         }
-        wanted = {uuid: request.notes.get(uuid, plain) for uuid, plain in without.items()}
         request.notes.clear()
         if not wanted or not self._settings.scheduler.keep_placement_notes:
             return
         try:
-            self._cloud.db.run(lambda tx: placement_notes.put(tx, wanted, self._cloud.clock.now()))
+            self._cloud.db.run(lambda tx: placement_notes.put(tx, wanted, now))
         except DatabaseUnavailable as error:
             log.warning("refusals are not noted", extra=about(request.ctx, reason=str(error)))
 

@@ -140,7 +140,7 @@ def change(
     given: dict[str, Any] = {"of_uuid": uuid, **{f"new_{name}": value for name, value in values.items()}}
     if expect is not None:
         given |= {"of_vm": expect.vm.value, "of_task": expect.task.value if expect.task else None}
-    return _changing(tuple(values), expects=expect is not None, settled=settled).change(tx, given) == 1
+    return _changing(tuple(sorted(values)), expects=expect is not None, settled=settled).change(tx, given) == 1
 
 
 def flavor_columns(flavor: Flavor) -> dict[str, Any]:

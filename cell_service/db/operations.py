@@ -243,9 +243,9 @@ def unfinished(tx: Connection, instance_uuid: str) -> list[StoredOperation]:
     return [operation_of(row) for row in _OF_INSTANCE.rows(tx, {"instance": instance_uuid})]
 
 
-def of_kind(among: Iterable[StoredOperation], operation: Operation[Any, Any]) -> list[StoredOperation]:
+def of_kind(found: Iterable[StoredOperation], operation: Operation[Any, Any]) -> list[StoredOperation]:
     """Those of that declaration."""
-    return [each for each in among if each.kind == operation.name]
+    return [each for each in found if each.kind == operation.name]
 
 
 def open_for(tx: Connection, host: str, now: datetime) -> int:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from cell_service.errors import Invalid
 from cell_service.model.instance import Flavor
-from cell_service.model.numbers import INT64
+from cell_service.model.numbers import is_whole
 
 _RESOURCES = re.compile(r"^resources[a-zA-Z0-9_-]{0,64}:(?P<name>[A-Z0-9_]+)$")
 
@@ -22,7 +22,7 @@ def of_flavor(flavor: Flavor, *, volume_backed: bool) -> dict[str, int]:
     amounts = {cpu: flavor.vcpus, "MEMORY_MB": flavor.memory_mib, "DISK_GB": disk}
     added: dict[str, int] = {}
     for _, name, value in _requested(flavor):
-        if _is_amount(value):
+        if is_whole(value):
             added[name] = added.get(name, 0) + int(value)
     return {name: amount for name, amount in (amounts | added).items() if amount > 0}
 
@@ -30,12 +30,8 @@ def of_flavor(flavor: Flavor, *, volume_backed: bool) -> dict[str, int]:
 def check_amounts(flavor: Flavor) -> None:
     """Raises Invalid for an extra spec whose amount is no number of 64 bits."""
     for key, _, value in _requested(flavor):
-        if not _is_amount(value):
+        if not is_whole(value):
             raise Invalid(reason=f"Invalid amount in flavor extra spec {key}: {value}")
-
-
-def _is_amount(value: str) -> bool:
-    return value.isdecimal() and len(value) < 20 and int(value) in INT64
 
 
 def _requested(flavor: Flavor) -> Iterator[tuple[str, str, str]]:

@@ -8,7 +8,7 @@ from uuid import uuid4
 from sqlalchemy import Connection
 
 from api_cell.compute import behaviours
-from api_cell.edge.links import next_link, page_size, resource_links
+from api_cell.edge.links import next_link, page_marker, page_size, resource_links
 from api_cell.edge.route import Request, Response
 from api_cell.edge.shapes import MAX_INT, is_true
 from api_cell.edge.versioned import Field, Read, View
@@ -125,7 +125,7 @@ def _wanted(req: Request) -> list[Flavor]:
         name=req.one("name") if behaviours.FLAVORS_ARE_FOUND_BY_NAME.at(req.version) else None,
         sort_key=req.one("sort_key") or "flavorid",
         descending=req.one("sort_dir") == "desc",
-        marker=req.one("marker") or None,
+        marker=page_marker(req),
         limit=page_size(req, req.services.settings.api.max_limit),
     )
     with req.cloud.db.connect() as tx:

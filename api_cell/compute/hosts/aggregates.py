@@ -8,6 +8,7 @@ from uuid import uuid4
 from sqlalchemy import Connection
 
 from api_cell.edge.route import Request, Response
+from api_cell.edge.shapes import number_of
 from api_cell.edge.versioned import Field, View
 from api_cell.hosts import change
 from api_cell.timestamps import with_fraction
@@ -141,8 +142,4 @@ def aggregate_id(req: Request) -> int:
 
 def _id(req: Request) -> int:
     text = req.params["id"]
-    if not text.removeprefix("-").isdecimal():
-        raise Invalid(reason=f"Invalid aggregate id {text[:64]}")
-    if len(text) > 9 or text.startswith("-"):
-        raise AggregateNotFound(aggregate_id=text[:64])
-    return int(text)
+    return number_of(text, "aggregate", AggregateNotFound(aggregate_id=text[:64]))

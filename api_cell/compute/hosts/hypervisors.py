@@ -17,7 +17,7 @@ from api_cell.compute import behaviours
 from api_cell.compute.hosts.hypervisor_views import Servers, brief, full, sizes
 from api_cell.compute.hosts.services import is_up
 from api_cell.edge import missing_cells as missing
-from api_cell.edge.links import next_link, page_size
+from api_cell.edge.links import next_link, page_marker, page_size
 from api_cell.edge.route import Request, Response
 from api_cell.edge.shapes import is_true
 from api_cell.lists.merge import MOST_ROWS, Merge, RowSource
@@ -115,7 +115,7 @@ def _list(req: Request, path: str, view: View) -> Response:
 def _marker(req: Request) -> tuple[int, int] | None:
     """The number and the cell of the marker's node. Raises Invalid; CellUnavailable when a cell is down that may
     have it."""
-    marker = req.one("marker") or None
+    marker = page_marker(req)
     if marker is None:
         return None
     nothing = NotFound(reason=f"marker [{marker}] not found")

@@ -13,7 +13,7 @@ from api_cell.compute import behaviours
 from api_cell.edge import missing_cells as missing
 from api_cell.edge.formats import FORMATS
 from api_cell.edge.route import Handler, Request, Response
-from api_cell.edge.shapes import is_true
+from api_cell.edge.shapes import is_true, number_of
 from api_cell.edge.versioned import Field, View, values_at
 from api_cell.hosts import change
 from api_cell.timestamps import with_fraction
@@ -143,12 +143,9 @@ def _by_uuid(req: Request) -> tuple[int, Service]:
 
 def _by_number(req: Request) -> tuple[int, Service]:
     """The service of the path, which must be the only one of that number. Raises as `_by_uuid`."""
-    number = req.params["id"]
-    if not number.removeprefix("-").isdecimal():
-        raise Invalid(reason=f"Invalid service id {number[:64]}")
-    if len(number) > 9 or number.startswith("-"):
-        raise ServiceNotFound(service_id=number[:64])
-    answers = _matching(req, lambda tx: rows.by_id(tx, int(number)))
+    text = req.params["id"]
+    number = number_of(text, "service", ServiceNotFound(service_id=text[:64]))
+    answers = _matching(req, lambda tx: rows.by_id(tx, number))
     if len(answers.found) > 1:
         raise Invalid(reason=f"More than one possible service found for id {number}. Use its uuid from 2.53 on.")
     return cell_queries.only_one(answers, ServiceNotFound(service_id=number))

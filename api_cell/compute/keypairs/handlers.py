@@ -9,7 +9,7 @@ from sqlalchemy import Connection
 from api_cell import quota_check
 from api_cell.compute import behaviours
 from api_cell.compute.keypairs import keys
-from api_cell.edge.links import next_link, page_size
+from api_cell.edge.links import next_link, page_marker, page_size
 from api_cell.edge.route import Request, Response
 from api_cell.edge.versioned import Field, View, value_at
 from api_cell.timestamps import with_fraction
@@ -27,7 +27,7 @@ def index(req: Request) -> Response:
     paged = behaviours.KEYS_IN_PAGES.at(req.version)
     most = page_size(req, req.services.settings.api.max_limit) if paged else None
     with req.cloud.db.connect() as tx:
-        pairs = rows.page(tx, user_id, (req.one("marker") or None) if paged else None, most)
+        pairs = rows.page(tx, user_id, page_marker(req) if paged else None, most)
     body: dict[str, Any] = {"keypairs": [{"keypair": _VIEW.at(req.version, pair)} for pair in pairs]}
     if pairs and len(pairs) == most:
         body["keypairs_links"] = next_link(req, "/os-keypairs", pairs[-1].name)

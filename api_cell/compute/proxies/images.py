@@ -8,7 +8,7 @@ from typing import Any
 
 from api_cell import quota_check
 from api_cell.edge.auth import credentials
-from api_cell.edge.links import next_link, page_size, page_start, resource_links
+from api_cell.edge.links import next_link, page_marker, page_size, page_start, resource_links
 from api_cell.edge.route import Request, Response, Route
 from api_cell.edge.shapes import SPEC_KEY, query, strict
 from api_cell.timestamps import parse_timestamp
@@ -135,7 +135,7 @@ def _wanted(req: Request) -> ImageQuery | None:
         return None
     return ImageQuery(
         limit=page_size(req, req.services.settings.api.max_limit),
-        marker=req.one("marker") or None,
+        marker=page_marker(req),
         offset=page_start(req),
         name=req.one("name"),
         statuses=statuses,

@@ -9,7 +9,7 @@ from typing import Any
 
 from api_cell.compute import behaviours
 from api_cell.edge import missing_cells as missing
-from api_cell.edge.links import next_link, page_size
+from api_cell.edge.links import next_link, page_marker, page_size
 from api_cell.edge.route import Request, Response
 from api_cell.edge.shapes import TEXT, WHOLE
 from api_cell.edge.versioned import Field, many, queries_of
@@ -164,7 +164,7 @@ def _kind(req: Request, report: _Report, project_id: str | None) -> RowSource[Co
 
 def _marker(req: Request, project_id: str | None) -> tuple[str, str] | None:
     """The marker's place in the order, which its mapping knows. Raises Invalid."""
-    marker = req.one("marker") or None
+    marker = page_marker(req)
     if marker is None or not behaviours.USAGE_IN_PAGES.at(req.version):
         return None
     with req.cloud.db.connect() as tx:

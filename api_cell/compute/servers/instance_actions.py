@@ -8,7 +8,7 @@ from typing import Any
 
 from api_cell.compute import behaviours
 from api_cell.compute.servers.views import host_id
-from api_cell.edge.links import next_link, page_size
+from api_cell.edge.links import next_link, page_marker, page_size
 from api_cell.edge.route import Request, Response
 from api_cell.edge.versioned import Field, Read, View, values_at
 from api_cell.servers import find
@@ -38,7 +38,7 @@ def index(req: Request) -> Response:
     if found.cell is None:
         return Response(200, {"instanceActions": []})
     with found.cell.db.connect(req.ctx.deadline) as tx:
-        marker = req.one("marker") or None if paged else None
+        marker = page_marker(req) if paged else None
         try:
             listed = actions.list_of(
                 tx, found.instance.uuid, limit=limit, marker=marker, changes_since=since, changes_before=before

@@ -8,7 +8,7 @@ from typing import Any
 
 from api_cell.compute import behaviours
 from api_cell.edge import missing_cells as missing
-from api_cell.edge.links import next_link, page_size, resource_links
+from api_cell.edge.links import next_link, page_marker, page_size, resource_links
 from api_cell.edge.route import ByVersion, Request, Response, Schema
 from api_cell.edge.shapes import TEXT, TRUE_WORDS, WHOLE, strict
 from api_cell.edge.versioned import Field, View, many, once, queries_of, values_at
@@ -63,7 +63,7 @@ def index(req: Request) -> Response:
     most = page_size(req, req.services.settings.api.max_limit) if paged else None
     if most == 0 or req.one("hidden") in TRUE_WORDS:  # a hidden one is only another cell's copy of one that is shown
         return Response(200, {"migrations": []})
-    marker = req.one("marker") or None if paged else None
+    marker = page_marker(req) if paged else None
     cell_ids = _concerned(req, listing)
     start = None if marker is None else _place_of(req, marker, cell_ids)
 

@@ -202,8 +202,9 @@ def _is_up(req: Request, cell: Cell, host: str | None) -> bool:
 
 
 def _demand_up(req: Request, cell: Cell, instance: Instance) -> None:
-    """Raises Conflict while the host is down: it can't bring the server off."""
-    if not _is_up(req, cell, instance.host):
+    """Raises Conflict while the host is down: it can't bring the server off. A server without a host is refused for its
+    state."""
+    if instance.host is not None and not _is_up(req, cell, instance.host):
         raise Conflict(reason="Service is unavailable at this time.")
 
 
