@@ -1,14 +1,13 @@
 """Rows of `build_requests`: instances that were accepted and are in no cell yet.
 
 The delete of the row settles the race of build and delete. A super-conductor works on a row under a lease; the lease,
-the selection and the delete are each set by compare-and-set. The guest's password is stored apart, sealed, and is
-removed with the row.
+the selection and the delete are each set by compare-and-set. The guest's password is sealed, and goes with the row.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -19,7 +18,6 @@ from sqlalchemy import insert as sql_insert
 from cell_service.model.instance import Instance
 from cell_service.model.operation import BuildArguments
 from cell_service.model.request_spec import Selection
-from mapping_db import pending_secrets
 from mapping_db.schema import build_requests
 
 _CHUNK = 500
@@ -27,7 +25,7 @@ _CHUNK = 500
 
 @dataclass(frozen=True, slots=True)
 class BuildRequest:
-    """One row. `attempt`: how often a super-conductor has claimed it."""
+    """One row. `attempt`: how often a super-conductor has claimed it. `sealed`: the guest's password, sealed."""
 
     instance_uuid: str
     project_id: str
@@ -39,6 +37,7 @@ class BuildRequest:
     attempt: int = 0
     owner: str | None = None
     lease_until: datetime | None = None
+    sealed: str | None = field(default=None, repr=False)
 
     def chosen(self, selection: Selection) -> ChosenBuildRequest:
         """The request with the host that is claimed for it."""
@@ -148,22 +147,19 @@ def request_delete(tx: Connection, instance_uuid: str) -> bool:
 def delete(
     tx: Connection, instance_uuid: str, *, delete_requested: bool | None = None, unselected: bool = False
 ) -> bool:
-    """Remove the row and its password, if a delete was (or was not) requested as expected, and with `unselected` only
+    """Remove the row, if a delete was (or was not) requested as expected, and with `unselected` only
     when no host was chosen yet. True for the one caller that did it."""
     conditions: list[ColumnElement[bool]] = [build_requests.c.instance_uuid == instance_uuid]
     if delete_requested is not None:
         conditions.append(build_requests.c.delete_requested.is_(delete_requested))
     if unselected:
         conditions.append(build_requests.c.selection.is_(None))
-    removed = bool(tx.execute(sql_delete(build_requests).where(*conditions)).rowcount)
-    if removed:
-        pending_secrets.remove(tx, [instance_uuid])
-    return removed
+    return bool(tx.execute(sql_delete(build_requests).where(*conditions)).rowcount)
 
 
 def end_many(tx: Connection, instance_uuids: Iterable[str]) -> tuple[list[str], list[str]]:
-    """Remove those of the rows for which no delete was requested, with their passwords. Returns their uuids, and those
-    of the others, which stay."""
+    """Remove those of the rows for which no delete was requested. Returns their uuids, and those of the others, which
+    stay."""
     wanted = list(instance_uuids)
     columns = (build_requests.c.instance_uuid, build_requests.c.delete_requested)
     locked = select(*columns).where(build_requests.c.instance_uuid.in_(wanted)).with_for_update()
@@ -171,13 +167,13 @@ def end_many(tx: Connection, instance_uuids: Iterable[str]) -> tuple[list[str], 
     ended = [uuid for uuid in wanted if unwanted.get(uuid) is False]
     if ended:
         tx.execute(sql_delete(build_requests).where(build_requests.c.instance_uuid.in_(ended)))
-        pending_secrets.remove(tx, ended)
     return ended, [uuid for uuid in wanted if unwanted.get(uuid)]
 
 
-def replace_build(tx: Connection, instance_uuid: str, build: BuildArguments, *, owner: str) -> bool:
-    """Replace the arguments of the build. False: the request is no longer the owner's."""
-    return _change(tx, instance_uuid, build_requests.c.owner == owner, build=build)
+def seal_password(tx: Connection, request: BuildRequest, *, owner: str) -> bool:
+    """Replace the row's arguments and sealed password by the request's. False: the row is no longer the owner's."""
+    mine = build_requests.c.owner == owner
+    return _change(tx, request.instance_uuid, mine, build=request.build, sealed=request.sealed)
 
 
 def _request(row: Row[Any]) -> BuildRequest:

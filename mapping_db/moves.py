@@ -27,7 +27,8 @@ ENDED = frozenset({MovePhase.DONE, MovePhase.UNDONE})
 @dataclass(frozen=True, slots=True)
 class Move:
     """One row. `uuid` is also the migration's, and the consumer of the allocations that the source keeps. `active` is
-    the instance's uuid while no other move of it may begin. `target_cell`, `target_host`: None until chosen."""
+    the instance's uuid while no other move of it may begin. `target_cell`, `target_host`: None until chosen. `sealed`:
+    the password that the guest is to get, sealed; None when there is none (any more)."""
 
     uuid: str
     instance_uuid: str
@@ -50,6 +51,7 @@ class Move:
     owner: str | None = None
     lease_until: datetime | None = None
     not_before: datetime | None = None
+    sealed: str | None = field(default=None, repr=False)
     id: int = 0
 
     @property

@@ -141,8 +141,9 @@ build_requests = Table(
     Column("attempt", Integer, nullable=False, server_default="0"),
     Column("owner", exact(255)),
     Column("lease_until", Utc, index=True),
+    Column("sealed", Text),
 )
-"""The transaction that deletes the row settles the race of build and delete."""
+"""The transaction that deletes the row settles the race of build and delete. `sealed` is the guest's password."""
 
 request_specs = Table(
     "request_specs",
@@ -188,21 +189,13 @@ moves = Table(
     Column("owner", exact(255)),
     Column("lease_until", Utc),
     Column("not_before", Utc),
+    Column("sealed", Text),
     Index("ix_moves_work", "finished_at", "lease_until"),
     Index("ix_moves_source", "source_host", "finished_at"),
 )
 """Moves of instances, run by super-conductors. `active` is the instance's uuid while no other move of it may begin,
-else NULL. The row's fence decides which super-conductor may write."""
-
-pending_secrets = Table(
-    "pending_secrets",
-    metadata,
-    Column("uuid", ascii_id(), primary_key=True),
-    Column("sealed", Text, nullable=False),
-    Column("created_at", Utc, nullable=False),
-)
-"""Sealed passwords that are still to be sent to hosts: of moves by the move's uuid, of build requests by the
-instance's."""
+else NULL. The row's fence decides which super-conductor may write. `sealed` is the password that the guest is to
+get, and is NULL when its host has it."""
 
 host_moves = Table(
     "host_moves",

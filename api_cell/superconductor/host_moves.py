@@ -201,7 +201,7 @@ class HostMover:
         self._report("frozen", len(frozen))
         with source.db.connect(self._deadline) as tx:
             bundles = instance_bundles.read(tx, frozen, operations=True)
-        if any(text is not None for bundle in bundles for text in bundle.sealed):
+        if any(bundle.has_secrets for bundle in bundles):
             bundles = instance_bundles.reseal(
                 bundles, source.db.sealer(self._deadline), target.db.sealer(self._deadline)
             )

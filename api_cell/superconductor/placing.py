@@ -24,7 +24,7 @@ from cell_service.model.lifecycle import VmState
 from cell_service.model.operation import BuildArguments
 from cell_service.model.request_spec import Selection
 from cell_service.operations.builds import BUILD
-from mapping_db import build_requests, host_mappings, instance_mappings, pending_secrets, request_specs
+from mapping_db import build_requests, host_mappings, instance_mappings, request_specs
 from mapping_db.build_requests import BuildRequest, ChosenBuildRequest
 from mapping_db.cells.registry import Cell
 from mapping_db.locations import Location
@@ -250,18 +250,21 @@ def _builds_of(
     deps: SuperConductorContext, cell: Cell, requests: Sequence[ChosenBuildRequest]
 ) -> dict[str, BuildArguments]:
     """What the builds need, by instance, with the passwords that were sealed. Raises SecretsUnreadable."""
-    with deps.cloud.db.connect() as tx:
-        sealed = pending_secrets.get_many(tx, [each.instance_uuid for each in requests])
-    opened = {uuid: deps.cloud.db.sealer().open(secret) for uuid, secret in sealed.items()}
     return {
         each.instance_uuid: replace(
             each.build,
             alternates=each.selection.alternates,
             cell=cell.name,
-            admin_password=opened.get(each.instance_uuid, each.build.admin_password),
+            admin_password=_password_of(deps, each),
         )
         for each in requests
     }
+
+
+def _password_of(deps: SuperConductorContext, request: BuildRequest) -> str:
+    if request.sealed is None:
+        return request.build.admin_password
+    return deps.cloud.db.sealer().open(request.sealed)
 
 
 def _with_sealed_password(deps: SuperConductorContext, request: BuildRequest) -> BuildRequest:
@@ -269,16 +272,10 @@ def _with_sealed_password(deps: SuperConductorContext, request: BuildRequest) ->
     password = request.build.admin_password
     if not password:
         return request
-    build = replace(request.build, admin_password="")
-    sealed, now = deps.cloud.db.sealer().seal(password), deps.cloud.clock.now()
-
-    def work(tx: Connection) -> bool:
-        if not build_requests.replace_build(tx, request.instance_uuid, build, owner=deps.owner):
-            return False
-        pending_secrets.store(tx, request.instance_uuid, sealed, now)
-        return True
-
-    return replace(request, build=build) if deps.cloud.db.run(work) else request
+    sealed = deps.cloud.db.sealer().seal(password)
+    safe = replace(request, build=replace(request.build, admin_password=""), sealed=sealed)
+    stored = deps.cloud.db.run(lambda tx: build_requests.seal_password(tx, safe, owner=deps.owner))
+    return safe if stored else request
 
 
 def _fail_into_cell0(tx: Connection, deps: SuperConductorContext, request: ChosenBuildRequest, now: datetime) -> None:

@@ -14,7 +14,6 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Table, delete, func, insert, literal_column, select
 
-from cell_service.db.operations import drop_secrets
 from cell_service.db.schema import (
     instance_actions,
     instance_actions_events,
@@ -78,7 +77,6 @@ def archive(tx: Connection, uuids: Sequence[str], *, keep: bool) -> Counter[str]
     action_ids = list(tx.scalars(acted))
     events = instance_actions_events
     taken: Counter[str] = Counter()
-    drop_secrets(tx, operations.c.instance_uuid.in_(uuids))
     if keep:
         owner = (
             select(instance_actions.c.instance_uuid)

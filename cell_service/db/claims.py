@@ -13,7 +13,7 @@ from sqlalchemy.sql.elements import ColumnElement
 from cell_service.db import actions, instances
 from cell_service.db.operations import columns, finish, get_many, operation_of, unclaimed, workable
 from cell_service.db.schema import instances as instance_rows
-from cell_service.db.schema import operation_secrets, operations
+from cell_service.db.schema import operations
 from cell_service.db.sql.prepared import Prepared, among, keys, one_of, padded_size
 from cell_service.model.operation import UNFINISHED, ClaimedOperation, Phase
 from cell_service.operations.declaration import Pool
@@ -70,8 +70,7 @@ def claim(
 def _with_instances(count: int) -> Prepared:
     action = actions.action_id_of(operations.c.instance_uuid, operations.c.request_id)
     joined = operations.outerjoin(instance_rows, instance_rows.c.uuid == operations.c.instance_uuid)
-    joined = joined.outerjoin(operation_secrets, operation_secrets.c.operation_id == operations.c.id)
-    wanted = select(action, operation_secrets.c.sealed, *_COLUMNS, *instances.columns()).select_from(joined)
+    wanted = select(action, operations.c.sealed, *_COLUMNS, *instances.columns()).select_from(joined)
     if count == 1:
         return Prepared(wanted.where(operations.c.id == bindparam("key0")))
     return Prepared(wanted.where(one_of(operations.c.id, "key", count)))

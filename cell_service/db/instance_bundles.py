@@ -15,13 +15,12 @@ from typing import Any
 from sqlalchemy import Connection, Table, bindparam, case, delete, insert, select, update
 from sqlalchemy.sql.elements import ColumnElement
 
-from cell_service.db.operations import IN_TRANSIT, NEVER, drop_secrets, keep_secrets
+from cell_service.db.operations import IN_TRANSIT, NEVER
 from cell_service.db.schema import (
     instance_actions,
     instance_actions_events,
     instances,
     migrations,
-    operation_secrets,
     operations,
     tags,
 )
@@ -55,12 +54,15 @@ class InstanceBundle:
     actions: tuple[CopiedAction, ...] = ()
     migrations: tuple[PlainRow, ...] = ()
     operations: tuple[PlainRow, ...] = ()
-    sealed: tuple[str | None, ...] = ()
-    """The sealed secrets of each of the operations, None for one without."""
 
     @property
     def uuid(self) -> str:
         return str(self.instance["uuid"])
+
+    @property
+    def has_secrets(self) -> bool:
+        """Whether its operations have secrets, which another database's key has to seal before it stores them."""
+        return any(each["sealed"] is not None for each in self.operations)
 
 
 def on_host(tx: Connection, host: str, limit: int) -> list[str]:
@@ -104,7 +106,6 @@ def read(tx: Connection, uuids: Iterable[str], *, operations: bool) -> list[Inst
     events = _grouped(tx, instance_actions_events, instance_actions_events.c.action_id.in_(action_ids), "action_id")
     moved = _grouped(tx, migrations, migrations.c.instance_uuid.in_(wanted), "instance_uuid")
     work = _unfinished(tx, wanted) if operations else {}
-    sealed = _frozen(tx, [each["id"] for rows in work.values() for each in rows])
     return [
         InstanceBundle(
             _without_id(row),
@@ -115,7 +116,6 @@ def read(tx: Connection, uuids: Iterable[str], *, operations: bool) -> list[Inst
             ),
             tuple(moved.get(row["uuid"], ())),
             tuple(_without_id(each) for each in work.get(row["uuid"], ())),
-            tuple(sealed.get(each["id"]) for each in work.get(row["uuid"], ())),
         )
         for row in found
     ]
@@ -145,19 +145,17 @@ def write(
     moved = [{**row, "hidden": hidden} for bundle in bundles for row in bundle.migrations]
     _put(tx, migrations, ("uuid",), moved, migrations.c.instance_uuid.in_(uuids))
     work = [row for bundle in bundles for row in bundle.operations]
-    here = operations.c.instance_uuid.in_(uuids)
-    _put(tx, operations, _OPERATION, work, here)
-    _put_secrets(tx, [each for bundle in bundles for each in zip(bundle.operations, bundle.sealed, strict=True)], here)
+    _put(tx, operations, _OPERATION, work, operations.c.instance_uuid.in_(uuids))
 
 
 def reseal(bundles: Iterable[InstanceBundle], source: Sealer, target: Sealer) -> list[InstanceBundle]:
     """The bundles with their secrets sealed for the target's database."""
-    return [
-        replace(
-            bundle, sealed=tuple(None if each is None else target.seal(source.open(each)) for each in bundle.sealed)
-        )
-        for bundle in bundles
-    ]
+
+    def resealed(row: PlainRow) -> PlainRow:
+        sealed = row["sealed"]
+        return row if sealed is None else {**row, "sealed": target.seal(source.open(sealed))}
+
+    return [replace(bundle, operations=tuple(resealed(row) for row in bundle.operations)) for bundle in bundles]
 
 
 def freeze(tx: Connection, uuids: Iterable[str], *, now: datetime) -> list[str]:
@@ -231,7 +229,6 @@ def remove(tx: Connection, uuids: Collection[str]) -> None:
     ids = [row[0] for row in tx.execute(acted)]
     if ids:
         tx.execute(delete(instance_actions_events).where(instance_actions_events.c.action_id.in_(ids)))
-    drop_secrets(tx, operations.c.instance_uuid.in_(wanted))
     for table in (instance_actions, migrations, operations):
         tx.execute(delete(table).where(table.c.instance_uuid.in_(wanted)))
     tx.execute(delete(tags).where(tags.c.resource_id.in_(wanted)))
@@ -286,21 +283,6 @@ def _put(
 def _unfinished(tx: Connection, uuids: list[str]) -> dict[Any, list[dict[str, Any]]]:
     unfinished = operations.c.phase.in_(_UNFINISHED)
     return _grouped(tx, operations, operations.c.instance_uuid.in_(uuids) & unfinished, "instance_uuid")
-
-
-def _frozen(tx: Connection, operation_ids: list[int]) -> dict[int, str]:
-    if not operation_ids:
-        return {}
-    rows = tx.execute(select(operation_secrets).where(operation_secrets.c.operation_id.in_(operation_ids)))
-    return {row.operation_id: row.sealed for row in rows}
-
-
-def _put_secrets(tx: Connection, copied: Sequence[tuple[PlainRow, str | None]], among: ColumnElement[bool]) -> None:
-    """Give these operations these secrets, and the others `among` the rows none."""
-    drop_secrets(tx, among)
-    columns = [operations.c[name] for name in ("id", *_OPERATION)]
-    ids = {tuple(row[1:]): row[0] for row in tx.execute(select(*columns).where(among))}
-    keep_secrets(tx, {ids[_key(row, _OPERATION)]: text for row, text in copied if text is not None})
 
 
 def _grouped(tx: Connection, table: Table, where: ColumnElement[bool], by: str) -> dict[Any, list[dict[str, Any]]]:

@@ -1,14 +1,14 @@
 """Rows of `operations`, and which worker has claimed each. The row's fence decides every race on it.
 
 A worker that claims an operation raises its fence; everything it writes about the operation names that fence, and is
-refused when it is no longer the newest. Secrets are rows of their own, sealed; they are removed in the transaction
-that ends their operation, and so are the files of a build.
+refused when it is no longer the newest. Secrets are sealed. The statement that ends an operation removes them, and the
+files of a build.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -18,7 +18,7 @@ from sqlalchemy import insert as sql_insert
 from sqlalchemy.sql.elements import ColumnElement
 
 from cell_service.context import Context
-from cell_service.db.schema import operation_secrets, operations
+from cell_service.db.schema import operations
 from cell_service.db.services import COMPUTE, by_host
 from cell_service.db.sql.prepared import Prepared, among
 from cell_service.errors import OperationLost, ServiceNotFound
@@ -47,6 +47,8 @@ _LEFTOVERS = names(lambda each: each.removes_leftovers)
 _SECRETIVE = names(lambda each: bool(secret.names_of(each.arguments)))
 """The kinds in whose arguments earlier versions stored secrets."""
 _FREE = {"owner": None, "lease_until": None}
+_DROPPED = {"build": None, "sealed": None}
+"""What no ended operation keeps."""
 
 _FINISHING = Prepared(
     update(operations)
@@ -55,7 +57,7 @@ _FINISHING = Prepared(
         operations.c.fence == bindparam("claimed"),
         or_(*(operations.c.phase == phase for phase in _UNFINISHED)),
     )
-    .values(phase=bindparam("ended"), finished_at=bindparam("now"), build=None, **_FREE)
+    .values(phase=bindparam("ended"), finished_at=bindparam("now"), **_DROPPED, **_FREE)
 )
 
 IN_TRANSIT = "(in transit)"
@@ -107,38 +109,14 @@ def insert(tx: Connection, new: NewOperation) -> int:
     made = tx.execute(sql_insert(operations).values(_row(new)))
     key = made.inserted_primary_key
     assert key is not None
-    if new.sealed is not None:
-        keep_secrets(tx, {int(key[0]): new.sealed})
     return int(key[0])
 
 
 def insert_all(tx: Connection, new: Iterable[NewOperation]) -> None:
     """Record the operations, each the first of its kind for its instance and request, open."""
-    several = list(new)
-    if len(several) <= 1:
-        for each in several:
-            insert(tx, each)
-        return
-    tx.execute(sql_insert(operations), [_row(each) for each in several])
-    sealed = {(each.instance_uuid, each.kind, each.ctx.request_id): each.sealed for each in several if each.sealed}
-    if sealed:
-        columns = (operations.c.id, operations.c.instance_uuid, operations.c.kind, operations.c.request_id)
-        there = select(*columns).where(operations.c.instance_uuid.in_({key[0] for key in sealed}))
-        found = {tuple(row[1:]): row[0] for row in tx.execute(there)}
-        keep_secrets(tx, {found[key]: text for key, text in sealed.items()})
-
-
-def keep_secrets(tx: Connection, sealed: Mapping[int, str]) -> None:
-    """Record the sealed secrets of operations, by id."""
-    if sealed:
-        rows = [{"operation_id": key, "sealed": text} for key, text in sealed.items()]
-        tx.execute(sql_insert(operation_secrets), rows)
-
-
-def drop_secrets(tx: Connection, which: ColumnElement[bool]) -> None:
-    """Remove the secrets of those operations."""
-    of_those = select(operations.c.id).where(which)
-    tx.execute(delete(operation_secrets).where(operation_secrets.c.operation_id.in_(of_those)))
+    rows = [_row(each) for each in new]
+    if rows:
+        tx.execute(sql_insert(operations), rows)
 
 
 def _row(new: NewOperation) -> dict[str, Any]:
@@ -155,6 +133,7 @@ def _row(new: NewOperation) -> dict[str, Any]:
         "deadline": new.deadline,
         "build": new.build,
         "arguments": new.arguments,
+        "sealed": new.sealed,
     }
 
 
@@ -199,10 +178,9 @@ def supersede(tx: Connection, instance_uuid: str, now: datetime) -> int:
 
 
 def _supersede(tx: Connection, which: ColumnElement[bool], now: datetime) -> int:
-    drop_secrets(tx, which)
     _drop_clear_secrets(tx, which)
-    ended = {"phase": Phase.SUPERSEDED.value, "finished_at": now, "fence": operations.c.fence + 1, "build": None}
-    return tx.execute(update(operations).where(which).values(**ended, **_FREE)).rowcount
+    ended = {"phase": Phase.SUPERSEDED.value, "finished_at": now, "fence": operations.c.fence + 1}
+    return tx.execute(update(operations).where(which).values(**ended, **_DROPPED, **_FREE)).rowcount
 
 
 def _drop_clear_secrets(tx: Connection, which: ColumnElement[bool]) -> None:
@@ -292,10 +270,7 @@ def finish(
     given = {"key": operation.id, "claimed": operation.fence, "ended": phase.value, "now": now}
     if not _FINISHING.change(tx, given):
         raise OperationLost(operation_id=operation.id, fence=operation.fence)
-    declaration = declared(operation)
-    if declaration.has_secrets:
-        tx.execute(delete(operation_secrets).where(operation_secrets.c.operation_id == operation.id))
-    left = secret.without_secrets(declaration.arguments, operation.arguments if kept is None else kept)
+    left = secret.without_secrets(declared(operation).arguments, operation.arguments if kept is None else kept)
     if left != operation.arguments:
         tx.execute(update(operations).where(operations.c.id == operation.id).values(arguments=left))
 
@@ -363,7 +338,6 @@ def purge(tx: Connection, before: datetime, limit: int = 1000) -> int:
     ]
     if not ids:
         return 0
-    tx.execute(delete(operation_secrets).where(operation_secrets.c.operation_id.in_(ids)))
     return tx.execute(delete(operations).where(operations.c.id.in_(ids))).rowcount
 
 

@@ -169,18 +169,12 @@ operations = Table(
     Column("fence", Integer, nullable=False, server_default="0"),
     Column("owner", exact(255)),
     Column("lease_until", Utc),
+    Column("sealed", Text),
     Index("ix_operations_work", "host", "phase", "id"),
     Index("ix_operations_phase", "phase", "lease_until"),
 )
-"""The work that the cell has accepted. `finished_at` is set with phase done, failed or superseded."""
-
-operation_secrets = Table(
-    "operation_secrets",
-    metadata,
-    Column("operation_id", BIG, ForeignKey("operations.id", ondelete="CASCADE"), primary_key=True, autoincrement=False),
-    Column("sealed", Text, nullable=False),
-)
-"""The secrets of unfinished operations, sealed (see cell_service.db.sealing); they go when their operation ends."""
+"""The work that the cell has accepted. `finished_at` is set with phase done, failed or superseded. `sealed` has the
+secrets of an unfinished operation (see cell_service.db.sealing), and is NULL when it ends."""
 
 sealing_keys = sealing_keys_table(metadata)
 """One row (id 1): the key that seals the secrets of this database, wrapped by the operator's keys."""

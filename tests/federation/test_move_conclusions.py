@@ -15,7 +15,7 @@ from api_cell.superconductor.moves.recipe import Do
 from cell_service.model.move import MoveKind, MovePhase
 from cell_service.model.operation import BuildArguments
 from compute_host.virt.simulated.driver import SimulatedDriver
-from mapping_db import build_requests, moves, pending_secrets, schema
+from mapping_db import build_requests, moves, schema
 from mapping_db.moves import Move
 from tests.federation.cloud import Federation
 from tests.federation.passwords import found_in
@@ -57,8 +57,10 @@ def move_of(cloud: Federation, uuid: str) -> Move:
 
 
 def sealed(cloud: Federation, uuid: str) -> str | None:
+    """The sealed password of the move, or of the instance that waits for its cell."""
     with cloud.db.connect() as tx:
-        return pending_secrets.get(tx, uuid)
+        found = moves.get(tx, uuid) or build_requests.get(tx, uuid)
+        return None if found is None else found.sealed
 
 
 @pytest.mark.parametrize("action", ["confirmResize", "revertResize"])
@@ -223,7 +225,8 @@ def test_the_password_of_a_new_server_is_sealed_until_its_cell_has_it(
 
     def recorded(tx: Any, requests: Any) -> None:
         build = BuildArguments(networks=(), admin_password=PASSWORD if stored != "sealed" else "")
-        insert_new(tx, [replace(request, build=build) for request in requests])
+        changes = {"build": build} if stored == "sealed" else {"build": build, "sealed": None}
+        insert_new(tx, [replace(request, **changes) for request in requests])
 
     def handed_over(deps: Any, cell: Any, requests: Any) -> None:
         seen.extend((found_in(cloud, PASSWORD), sealed(cloud, each.instance_uuid) is not None) for each in requests)
@@ -233,8 +236,6 @@ def test_the_password_of_a_new_server_is_sealed_until_its_cell_has_it(
         given.append(spec.admin_password)
         spawn(driver, spec)
 
-    if stored != "sealed":
-        monkeypatch.setattr(pending_secrets, "store_new", lambda *_: None)
     monkeypatch.setattr(build_requests, "insert_new", recorded)
     monkeypatch.setattr(placing, "_hand_over", handed_over)
     monkeypatch.setattr(SimulatedDriver, "spawn", spawned)

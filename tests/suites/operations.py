@@ -16,7 +16,7 @@ from sqlalchemy import Connection, select, update
 
 from cell_service.context import internal
 from cell_service.db import actions, claims, compute_nodes, instances, operations, services, stages
-from cell_service.db.schema import metadata, operation_secrets
+from cell_service.db.schema import metadata
 from cell_service.db.schema import operations as operation_table
 from cell_service.db.sql.engine import Database, PoolLimits
 from cell_service.errors import ActionNotFound, ComputeNodeTaken, OperationLost, ServiceNotFound
@@ -203,13 +203,13 @@ class OperationsSuite:
         db.run(lambda tx: operations.supersede(tx, superseded.instance_uuid, SOON))
         with db.connect() as tx:
             assert [getattr(operations.get(tx, one.id), "build", "") for one in (done, superseded)] == [None, None]
-            assert tx.execute(select(operation_secrets)).all() == []
+            assert tx.scalars(select(operation_table.c.sealed)).all() == [None, None]
 
     def test_a_secret_is_sealed_while_it_waits_and_opened_for_who_claims_it(self, db: Database) -> None:
         self.add(db)
         with db.connect() as tx:
             assert "secret" not in str(tx.execute(select(operation_table)).all())
-            ((_, sealed),) = tx.execute(select(operation_secrets)).all()
+            (sealed,) = tx.scalars(select(operation_table.c.sealed))
         (held,) = self.claim(db)
         assert held.sealed == sealed
         assert json.loads(db.sealer().open(sealed)) == {BUILD_PASSWORD: "secret"}

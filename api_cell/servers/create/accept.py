@@ -45,7 +45,6 @@ from mapping_db import (
     host_mappings,
     instance_mappings,
     key_pairs,
-    pending_secrets,
     quotas,
     request_specs,
     server_groups,
@@ -296,7 +295,7 @@ def _promise(
     tx: Connection,
 ) -> None:
     """Write all rows of the accepted servers. Quota comes last, since all requests of a project lock its rows."""
-    now, ctx = cloud.clock.now(), ctx
+    now = cloud.clock.now()
     if made_of.group_uuid is not None:
         most = made_of.limits["server_group_members"]
         _join_group(tx, made_of.group_uuid, [server.uuid for server in servers], most)
@@ -306,14 +305,11 @@ def _promise(
         injected_files=request.files,
     )
     request_specs.insert_new(tx, [_spec(request, made_of, server) for server in servers], now)
-    build_requests.insert_new(
-        tx,
-        [
-            BuildRequest(server.uuid, server.project_id, server.created_at, ctx.request_id, server, build)
-            for server in servers
-        ],
+    requests = (
+        BuildRequest(each.uuid, each.project_id, each.created_at, ctx.request_id, each, build, sealed=sealed)
+        for each in servers
     )
-    pending_secrets.store_new(tx, [server.uuid for server in servers], sealed, now)
+    build_requests.insert_new(tx, requests)
     instance_mappings.insert_new(tx, [_mapping(server) for server in servers])
     wanted = _resources(made_of.flavor, len(servers))
     classes = {name: len(servers) * amount for name, amount in made_of.classes.items()}

@@ -38,7 +38,7 @@ from cell_service.model.migration import Migration
 from cell_service.model.move import MovePhase, MovePlan, Owner
 from cell_service.operations import move_rules
 from cell_service.operations.rule import begin, begin_on
-from mapping_db import flavors, host_moves, moves, pending_secrets
+from mapping_db import flavors, host_moves, moves
 from mapping_db.cells.registry import Cell
 from mapping_db.cloud import Cloud
 from mapping_db.moves import Move
@@ -93,10 +93,10 @@ def accept(
         fence=1,
         owner=f"api:{ctx.request_id}",
         lease_until=now + timedelta(seconds=LEASE_SECONDS),
+        sealed=cloud.db.sealer().seal(password) if password else None,
     )
-    sealed = cloud.db.sealer().seal(password) if password else ""
     try:
-        move = replace(move, id=cloud.db.run(lambda tx: _record(tx, move, quota, sealed)))
+        move = replace(move, id=cloud.db.run(lambda tx: _record(tx, move, quota)))
     except AlreadyMoving:
         raise InstanceInvalidState(
             action=kind.request.action, instance_uuid=instance.uuid, attribute="task_state", state="migrating"
@@ -235,11 +235,9 @@ def abandon(tx: Connection, move: Move | None, now: datetime) -> None:
         moves.steer(tx, move.uuid, now, source=MovePhase.WAITING, target=MovePhase.TIDYING, plan=plan, active=None)
 
 
-def _record(tx: Connection, move: Move, quota: GrowthQuota | None, sealed: str) -> int:
+def _record(tx: Connection, move: Move, quota: GrowthQuota | None) -> int:
     key = moves.insert_new(tx, move)
     move_quota.promise(tx, move, quota)
-    if sealed:
-        pending_secrets.store(tx, move.uuid, sealed, move.created_at)
     return key
 
 
@@ -252,6 +250,5 @@ def _demand_host_stays(cloud: Cloud, move: Move) -> None:
 
 
 def _roll_back(tx: Connection, move: Move) -> None:
-    pending_secrets.remove(tx, [move.uuid])
     move_quota.settle(tx, move, keeps_new=False)
     moves.withdraw(tx, move.uuid, move.owner or "")

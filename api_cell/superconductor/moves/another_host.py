@@ -11,7 +11,7 @@ from api_cell.superconductor.moves import rows
 from api_cell.superconductor.moves.recipe import MoveRecipe, Recipe, Step
 from api_cell.superconductor.moves.step_context import StepContext
 from cell_service.model.move import MovePhase, Owner
-from mapping_db import moves, pending_secrets
+from mapping_db import moves
 
 
 def trying_another_host(recipe: MoveRecipe, done: tuple[str, ...]) -> Recipe:
@@ -48,9 +48,8 @@ def trying_another_host(recipe: MoveRecipe, done: tuple[str, ...]) -> Recipe:
         )
 
         def work(tx: Connection) -> moves.Move:
-            after = moves.record(tx, move, now, active=None, plan=context.plan_when_done)
+            after = moves.record(tx, move, now, active=None, plan=context.plan_when_done, sealed=None)
             moves.insert_new(tx, successor)
-            pending_secrets.pass_on(tx, move.uuid, successor.uuid)
             return after
 
         context.move = context.deps.cloud.db.run(work)

@@ -26,7 +26,7 @@ from cell_service.errors import OperationLost, PolycellError, Unavailable, Unkno
 from cell_service.logs import about
 from cell_service.model.move import MovePhase, Owner
 from cell_service.model.operation import UNFINISHED
-from mapping_db import instance_mappings, moves, pending_secrets
+from mapping_db import instance_mappings, moves
 from mapping_db.cells.registry import Cell
 from mapping_db.moves import Move
 
@@ -247,7 +247,7 @@ class Runner:
         """
         before, now = context.move.phase, self._deps.cloud.clock.now()
         plan = replace(context.plan, awaited=None, retries=0, final_owner=recipe.owner or context.plan.final_owner)
-        columns: dict[str, Any] = {"phase": recipe.after, "plan": plan, "attempt": 0}
+        columns: dict[str, Any] = {"phase": recipe.after, "plan": plan, "attempt": 0, "sealed": None}
         if recipe.after is MovePhase.TIDYING:
             columns |= {"active": None}
         elif recipe.after is MovePhase.DONE:
@@ -259,7 +259,6 @@ class Runner:
         def work(tx: Connection) -> Move:
             if begins_to_wait and instance_mappings.lock_row(tx, context.move.instance_uuid).queued_for_delete:
                 raise Superseded
-            pending_secrets.remove(tx, [context.move.uuid])
             return moves.record(tx, context.move, now, **columns)
 
         context.move = self._deps.cloud.db.run(work)
@@ -287,12 +286,12 @@ class Runner:
             columns["active"] = None
         if end:
             columns["finished_at"] = now
+        if phase is not MovePhase.LEAVING:  # a move that goes on from this one takes the password over
+            columns["sealed"] = None
 
         def work(tx: Connection) -> Move:
             if end:
                 move_quota.settle(tx, context.move, keeps_new=False)
-            if phase is not MovePhase.LEAVING:  # a move that goes on from this one takes the password over
-                pending_secrets.remove(tx, [context.move.uuid])
             return moves.record(tx, context.move, now, attempt=0, **columns)
 
         try:

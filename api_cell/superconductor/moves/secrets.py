@@ -3,34 +3,32 @@
 from __future__ import annotations
 
 from dataclasses import replace
-
-from sqlalchemy import Connection
+from typing import Any
 
 from api_cell.superconductor.moves.step_context import StepContext
-from mapping_db import moves, pending_secrets
+from mapping_db import moves
 
 
 def password_of(context: StepContext) -> str:
     """The password that the guest is to get; empty when there is none. Raises SecretsUnreadable."""
-    with context.deps.cloud.db.connect() as tx:
-        sealed = pending_secrets.get(tx, context.move.uuid)
+    sealed = context.move.sealed
     return "" if sealed is None else context.deps.cloud.db.sealer().open(sealed)
 
 
 def drop(context: StepContext) -> None:
     """The password is stored no longer."""
-    context.deps.cloud.db.run(lambda tx: pending_secrets.remove(tx, [context.move.uuid]))
+    if context.move.sealed is not None:
+        _record(context, sealed=None)
 
 
 def seal_recorded(context: StepContext) -> None:
     """A password that an earlier version has recorded in the plan is sealed, and not in the plan any more."""
     password = context.plan.clear_password
-    if not password:
-        return
-    sealed, now = context.deps.cloud.db.sealer().seal(password), context.deps.cloud.clock.now()
+    if password:
+        sealed = context.deps.cloud.db.sealer().seal(password)
+        _record(context, sealed=sealed, plan=replace(context.plan, clear_password=""))
 
-    def work(tx: Connection) -> moves.Move:
-        pending_secrets.store(tx, context.move.uuid, sealed, now)
-        return moves.record(tx, context.move, now, plan=replace(context.plan, clear_password=""))
 
-    context.move = context.deps.cloud.db.run(work)
+def _record(context: StepContext, **columns: Any) -> None:
+    move, now = context.move, context.deps.cloud.clock.now()
+    context.move = context.deps.cloud.db.run(lambda tx: moves.record(tx, move, now, **columns))

@@ -7,21 +7,10 @@ import json
 from alembic import op
 from sqlalchemy import BigInteger, Column, Connection, DateTime, Integer, MetaData, Table, Text, select, update
 
-from cell_service.db.sql.types import Utc, ascii_id
-from cell_service.db.upgrades import create_missing
+from cell_service.db.upgrades import add_missing
 
 revision = "global_004"
 down_revision = "global_003"
-
-metadata = MetaData(naming_convention={"pk": "pk_%(table_name)s"})
-
-Table(
-    "pending_secrets",
-    metadata,
-    Column("uuid", ascii_id(), primary_key=True),
-    Column("sealed", Text, nullable=False),
-    Column("created_at", Utc, nullable=False),
-)
 
 moves = Table(
     "moves",
@@ -34,7 +23,8 @@ moves = Table(
 
 
 def upgrade() -> None:
-    create_missing(op.get_bind(), metadata)
+    for table in ("moves", "build_requests"):
+        add_missing(op.get_bind(), table, Column("sealed", Text))
     _scrub(op.get_bind())
 
 
