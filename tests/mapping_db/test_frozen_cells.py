@@ -10,11 +10,14 @@ from sqlalchemy import text
 
 from cell_service.db.sql.engine import Database
 from cell_service.errors import CellUnavailable
-from mapping_db.cells.registry import Cell, Cells
+from mapping_db.cells.registry import Cell, Cells, CellSettings
 from tests.mapping_db.conftest import Federation, soon, who
 from tests.real.databases import Server, wait_until
 
 pytestmark = [pytest.mark.real, pytest.mark.faults]
+
+PATIENT = CellSettings(patience=10)
+"""Where a server must count as well until it freezes, on a machine that is busy with other things."""
 
 
 @pytest.fixture(params=["own_mariadb", "own_postgresql"])
@@ -48,7 +51,7 @@ def answers(cells: Cells, cell: int) -> bool:
 
 def test_a_frozen_server_is_left_alone_until_it_thaws(federation: Federation, server: Server, url: str) -> None:
     sick, well = federation.add("sick", url), federation.add("well")
-    cells = federation.cells()
+    cells = federation.cells(PATIENT)
     assert cells.scatter([sick, well], who, soon()).answers == {sick: "sick", well: "well"}
 
     server.freeze()
@@ -72,7 +75,7 @@ def test_a_server_that_was_never_seen_awake_costs_its_first_caller_little(
     federation: Federation, server: Server, url: str
 ) -> None:
     sick = federation.add("sick", url)
-    cells = federation.cells()
+    cells = federation.cells(PATIENT)
     server.freeze()
     deadline = soon()
     with pytest.raises(CellUnavailable):
@@ -84,7 +87,7 @@ def test_a_server_that_was_never_seen_awake_costs_its_first_caller_little(
 
 def test_everybody_who_is_stuck_in_a_frozen_server_returns(federation: Federation, server: Server, url: str) -> None:
     sick = federation.add("sick", url)
-    cells = federation.cells()
+    cells = federation.cells(PATIENT)
     inside = threading.Barrier(9)
     frozen = threading.Event()
 
@@ -112,7 +115,7 @@ def test_everybody_who_is_stuck_in_a_frozen_server_returns(federation: Federatio
 
 def test_slow_work_on_a_healthy_server_is_left_to_end(federation: Federation, server: Server, url: str) -> None:
     sick = federation.add("sick", url)
-    cells = federation.cells()
+    cells = federation.cells(PATIENT)
     slow = "SELECT SLEEP(1.2)" if url.startswith("mysql") else "SELECT pg_sleep(1.2)"
     cells.open(sick).db.run(lambda tx: tx.execute(text(slow)), soon())
     assert not is_open(cells, sick)
@@ -122,7 +125,7 @@ def test_a_killed_server_comes_back_without_a_lost_request_after_it(
     federation: Federation, server: Server, url: str
 ) -> None:
     sick = federation.add("sick", url)
-    cells = federation.cells()
+    cells = federation.cells(PATIENT)
     assert answers(cells, sick)
     server.kill()
     with pytest.raises(CellUnavailable):
@@ -134,7 +137,7 @@ def test_a_killed_server_comes_back_without_a_lost_request_after_it(
 
 def test_a_restart_between_two_requests_goes_unnoticed(federation: Federation, server: Server, url: str) -> None:
     sick = federation.add("sick", url)
-    cells = federation.cells()
+    cells = federation.cells(PATIENT)
     assert who(cells.open(sick)) == "sick"
     server.kill()
     server.start()
@@ -143,7 +146,7 @@ def test_a_restart_between_two_requests_goes_unnoticed(federation: Federation, s
 
 def test_a_wrong_password_or_database_is_said_and_not_shown(federation: Federation, server: Server, url: str) -> None:
     missing = federation.add("missing", url.rpartition("/")[0] + "/nothing")
-    cells = federation.cells()
+    cells = federation.cells(PATIENT)
     with pytest.raises(CellUnavailable):
         who(cells.open(missing))
     assert "nothing" in cells.health()[missing].database.reason
