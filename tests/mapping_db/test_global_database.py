@@ -59,7 +59,7 @@ def test_what_flies_from_within_says_nothing_of_it(database: GlobalDatabase) -> 
 @pytest.mark.faults
 def test_frozen_it_refuses_and_thawed_it_answers(own_mariadb: Server) -> None:
     own_mariadb.revive()
-    database = GlobalDatabase(own_mariadb.create_database())
+    database = GlobalDatabase(own_mariadb.create_database(), patience=10)
     with Cells(database, lambda url: MemoryTransport(Bus()), watched=[database.guard]):
         database.ping()
         own_mariadb.freeze()
