@@ -105,6 +105,10 @@ class CellsSection:
         cfg.FloatOpt("server_patience", default=1.0, min=0.1,
                      help="How many times as long as usual a database or queue may take before it counts as down.")
     )  # fmt: skip
+    build_patience: float = option(
+        cfg.FloatOpt("build_patience", default=30.0, min=0,
+                     help="Seconds that a build waits for a cell that is silent before a host of another is chosen.")
+    )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)

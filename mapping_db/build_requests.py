@@ -138,6 +138,16 @@ def set_selection(tx: Connection, instance_uuid: str, selection: Selection, *, o
     return _change(tx, instance_uuid, mine, selection=selection)
 
 
+def reselect(tx: Connection, request: ChosenBuildRequest, selection: Selection, *, owner: str) -> bool:
+    """Replace the request's selection, in the transaction that changes the claim.
+
+    False: another super-conductor has the lease by now, a delete was requested, or the request is gone; the claim must
+    not be changed then.
+    """
+    mine = (build_requests.c.owner == owner) & build_requests.c.delete_requested.is_(False)
+    return _change(tx, request.instance_uuid, mine & (build_requests.c.attempt == request.attempt), selection=selection)
+
+
 def request_delete(tx: Connection, instance_uuid: str) -> bool:
     """Record that the super-conductor which builds it is to delete it. True for the first caller; False: requested
     before, or gone."""

@@ -9,7 +9,7 @@ from oslo_config import cfg
 
 from api_cell.config import SoftDelete
 from api_cell.scheduler.scheduler import Scheduler
-from cell_service.config import Defaults, option, read
+from cell_service.config import CellsSection, Defaults, option, read
 from cell_service.context import Context, Deadline
 from mapping_db.cloud import Cloud
 
@@ -67,6 +67,8 @@ class SuperConductorSettings:
     resize_confirm_seconds: int = 0
     reclaim_seconds: int = 0
     """How long a soft-deleted server is kept; 0: none is reclaimed."""
+    build_patience: float = 30.0
+    """How long a build waits for a silent cell before another host is chosen for it."""
     retention: Retention = field(default_factory=Retention)
 
 
@@ -80,6 +82,7 @@ def settings_from(conf: cfg.ConfigOpts) -> SuperConductorSettings:
         allow_resize_to_same_host=resizes.allow_resize_to_same_host,
         resize_confirm_seconds=resizes.resize_confirm_window,
         reclaim_seconds=read(conf, SoftDelete).reclaim_instance_interval,
+        build_patience=read(conf, CellsSection).build_patience,
         retention=read(conf, Retention),
     )
 

@@ -7,11 +7,13 @@ import logging
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
+from typing import TypeVar
 
 from sqlalchemy import Connection
 
+from api_cell.scheduler.claiming import Record
 from api_cell.servers import act, delete
 from api_cell.superconductor.context import SuperConductorContext
 from cell_service.context import internal
@@ -22,7 +24,7 @@ from cell_service.logs import about
 from cell_service.model.instance import Fault, Instance
 from cell_service.model.lifecycle import VmState
 from cell_service.model.operation import BuildArguments
-from cell_service.model.request_spec import Selection
+from cell_service.model.request_spec import Selection, Silence
 from cell_service.operations.builds import BUILD
 from mapping_db import build_requests, host_mappings, instance_mappings, request_specs
 from mapping_db.build_requests import BuildRequest, ChosenBuildRequest
@@ -31,10 +33,16 @@ from mapping_db.locations import Location
 
 log = logging.getLogger(__name__)
 
+R = TypeVar("R", bound=BuildRequest)
 
-"""After so long a build that no host has finished becomes ERROR."""
 TRIES = 3
 """How often a request with which placing fails unexpectedly is tried before it is failed into cell0."""
+
+
+class NothingStored(Unavailable):
+    """The cell did not answer, and certainly has nothing of the requests: their commit was not begun."""
+
+    message = "Cell {cell} has none of the builds: {reason}"
 
 
 class HostHasLeft(Unavailable):
@@ -107,17 +115,34 @@ def _bring(deps: SuperConductorContext, requests: Sequence[BuildRequest]) -> Non
     wanted = [each for each in waiting if not each.delete_requested]
     if wanted:
         chosen += _choose(deps, wanted)
+    just_chosen = {each.instance_uuid for each in wanted}
+    refused, unavailable = _hand_over_all(deps, _followed(deps, chosen))
+    nowhere = [each for each in refused if each.instance_uuid in just_chosen or _was_nowhere(each)]
+    if nowhere:
+        elsewhere = _choose_again(deps, _note_silence(deps, nowhere))
+        unavailable = _hand_over_all(deps, elsewhere)[1] or unavailable
+    if unavailable is not None:
+        raise unavailable
+
+
+def _hand_over_all(
+    deps: SuperConductorContext, chosen: Sequence[ChosenBuildRequest]
+) -> tuple[list[ChosenBuildRequest], Unavailable | None]:
+    """Answers the requests of which no cell has anything, and an error if any of them has to be tried again."""
     by_cell: dict[int, list[ChosenBuildRequest]] = defaultdict(list)
-    for request in _followed(deps, chosen):
+    for request in chosen:
         by_cell[request.selection.cell_id].append(request)
+    refused: list[ChosenBuildRequest] = []
     unavailable: Unavailable | None = None
     for cell_id, members in by_cell.items():
         try:
             _hand_over(deps, deps.cloud.cells.open(cell_id), members)
+        except NothingStored as error:
+            refused += members
+            unavailable = error
         except Unavailable as error:
             unavailable = error
-    if unavailable is not None:
-        raise unavailable
+    return refused, unavailable
 
 
 def _followed(deps: SuperConductorContext, chosen: Sequence[ChosenBuildRequest]) -> list[ChosenBuildRequest]:
@@ -140,19 +165,72 @@ def _withdraw(tx: Connection, instance_uuid: str) -> None:
         delete.forget(tx, instance_uuid)
 
 
-def _choose(deps: SuperConductorContext, requests: Sequence[BuildRequest]) -> list[ChosenBuildRequest]:
-    """The requests with the selections that are recorded for them now."""
+def _was_nowhere(request: ChosenBuildRequest) -> bool:
+    """Whether no attempt before this one has left anything in a cell. An attempt that was killed may have."""
+    silence = request.selection.silence
+    return silence is not None and silence.attempt == request.attempt - 1
+
+
+def _note_silence(deps: SuperConductorContext, requests: Iterable[ChosenBuildRequest]) -> list[ChosenBuildRequest]:
+    """Record that no cell has anything of the requests. Answers those that have waited long enough for theirs."""
+    now, late = deps.cloud.clock.now(), []
+    for request in requests:
+        before = request.selection.silence
+        silence = Silence(now if before is None else before.since, request.attempt)
+        noted = replace(request, selection=replace(request.selection, silence=silence))
+        if _reselect(deps, noted) and now - silence.since >= timedelta(seconds=deps.settings.build_patience):
+            late.append(noted)
+    return late
+
+
+def _reselect(deps: SuperConductorContext, request: ChosenBuildRequest) -> bool:
+    return deps.cloud.db.run(
+        lambda tx: build_requests.reselect(tx, request, request.selection, owner=deps.owner)
+    )  # fmt: skip
+
+
+def _choose_again(deps: SuperConductorContext, late: Sequence[ChosenBuildRequest]) -> list[ChosenBuildRequest]:
+    """The requests for which another host is claimed in place of that in the silent cell; the others wait on."""
+    by_uuid = {each.instance_uuid: each for each in late}
+
+    def record(tx: Connection, selection: Selection) -> bool:
+        return build_requests.reselect(tx, by_uuid[selection.instance_uuid], selection, owner=deps.owner)
+
+    chosen = []
+    for request, outcome in _selected(deps, late, record):
+        if isinstance(outcome, Selection):
+            about_it = {"instance": request.instance_uuid, "host": outcome.host, "not": request.selection.host}
+            log.warning("host chosen in place of one in a silent cell", extra={"about": about_it})
+            chosen.append(request.chosen(outcome))
+        elif outcome is not None:  # it is tried again after as long a time
+            silence = Silence(deps.cloud.clock.now(), request.attempt)
+            _reselect(deps, replace(request, selection=replace(request.selection, silence=silence)))
+    return chosen
+
+
+def _selected(
+    deps: SuperConductorContext, requests: Sequence[R], record: Record
+) -> list[tuple[R, Selection | NoValidHost | None]]:
+    """The scheduler's outcomes for those of the requests that still have a specification."""
+    if not requests:
+        return []
     with deps.cloud.db.connect() as tx:
         specs = request_specs.get_many(tx, [each.instance_uuid for each in requests])
     ctx = replace(internal(deps.cloud.clock), request_id=requests[0].request_id)
+    wanted = [each for each in requests if each.instance_uuid in specs]
+    outcomes = deps.scheduler.select(ctx, [specs[each.instance_uuid] for each in wanted], record)
+    return list(zip(wanted, outcomes, strict=True))
+
+
+def _choose(deps: SuperConductorContext, requests: Sequence[BuildRequest]) -> list[ChosenBuildRequest]:
+    """The requests with the selections that are recorded for them now."""
 
     def record(tx: Connection, selection: Selection) -> bool:
         return build_requests.set_selection(tx, selection.instance_uuid, selection, owner=deps.owner)
 
-    wanted = [each for each in requests if each.instance_uuid in specs]
-    outcomes = deps.scheduler.select(ctx, [specs[each.instance_uuid] for each in wanted], record)
     chosen = []
-    for request, outcome in zip(wanted, outcomes, strict=True):
+    for request, outcome in _selected(deps, requests, record):
+        ctx = replace(internal(deps.cloud.clock), request_id=request.request_id)
         if isinstance(outcome, NoValidHost):
             uuid, reason = request.instance_uuid, str(outcome)
             log.warning("no valid host", extra=about(ctx, instance=uuid, reason=reason))
@@ -173,15 +251,28 @@ def _select_cell0(tx: Connection, deps: SuperConductorContext, instance_uuid: st
 
 
 def _hand_over(deps: SuperConductorContext, cell: Cell, requests: Sequence[ChosenBuildRequest]) -> None:
-    """The cell has the instances, then the mappings say so, then the hosts are woken."""
+    """The cell has the instances, then the mappings say so, then the hosts are woken. Raises NothingStored."""
+    hosts = {each.selection.host for each in requests if each.selection.host}
+    _store(deps, cell, requests, hosts)
+    unwanted = deps.cloud.db.run(lambda tx: _point(tx, cell.mapping.id, requests))
+    for request in unwanted:
+        _delete_instead(deps, cell, request)
+    for request in requests:
+        _remember(deps, cell, request)
+    for host in hosts:
+        act.wake(internal(deps.cloud.clock), cell, host)
+
+
+def _store(deps: SuperConductorContext, cell: Cell, requests: Sequence[ChosenBuildRequest], hosts: set[str]) -> None:
+    """The cell has the instances, with what is to be done for them. Raises NothingStored."""
     now = deps.cloud.clock.now()
     deadline = internal(deps.cloud.clock, seconds=30).deadline
-
-    hosts = {each.selection.host for each in requests if each.selection.host}
     builds = {} if cell.mapping.is_cell0 else _builds_of(deps, cell, requests)
-    sealer = cell.db.sealer(deadline)
+    complete = False
 
     def work(tx: Connection) -> None:
+        nonlocal complete
+        complete = False
         for left in hosts - host_rows.lock_rows(tx, hosts):
             _demand_here(deps, cell, left)
         if cell.mapping.is_cell0:
@@ -190,15 +281,15 @@ def _hand_over(deps: SuperConductorContext, cell: Cell, requests: Sequence[Chose
         elif not _stored(tx, deps, requests, builds, sealer, now):
             for request in requests:  # some were handed over before; what is there already stays
                 _stored(tx, deps, [request], builds, sealer, now)
+        complete = True
 
-    cell.db.run(work, deadline)
-    unwanted = deps.cloud.db.run(lambda tx: _point(tx, cell.mapping.id, requests))
-    for request in unwanted:
-        _delete_instead(deps, cell, request)
-    for request in requests:
-        _remember(deps, cell, request)
-    for host in hosts:
-        act.wake(internal(deps.cloud.clock), cell, host)
+    try:
+        sealer = cell.db.sealer(deadline)
+        cell.db.run(work, deadline)
+    except Unavailable as error:
+        if complete:  # the commit may have been done
+            raise
+        raise NothingStored(cell=cell.name, reason=str(error)) from error
 
 
 def _demand_here(deps: SuperConductorContext, cell: Cell, host: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 from cell_service.model.instance import Flavor
@@ -47,6 +48,18 @@ class RequestSpec:
 
 
 @dataclass(frozen=True, slots=True)
+class Silence:
+    """The chosen cell did not answer, and certainly has nothing of the instance.
+
+    `since`: when that was first so, or when another host was last looked for in vain. `attempt`: the last attempt to
+    place the build that showed it.
+    """
+
+    since: datetime
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
 class Selection:
     """A host with the claim already made for the instance; the alternates are in the same cell, unclaimed."""
 
@@ -60,3 +73,4 @@ class Selection:
     alternates: tuple[Alternate, ...] = ()
     reason: str = ""
     """Why no host was found; the cell is cell0 then, and nothing is claimed."""
+    silence: Silence | None = None

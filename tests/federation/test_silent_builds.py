@@ -1,0 +1,112 @@
+"""Builds whose cell falls silent after a host there was chosen for them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from api_cell.superconductor import placing
+from cell_service.errors import DatabaseUnavailable
+from mapping_db import build_requests
+from tests.federation.cloud import Federation
+
+HOST = "OS-EXT-SRV-ATTR:host"
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Federation]:
+    made = Federation(tmp_path_factory.mktemp("cloud"), hosts=1)
+    made.pause()
+    yield made
+    with made.running():
+        made.close()
+
+
+@pytest.fixture
+def cloud(shared: Federation) -> Iterator[Federation]:
+    with shared.running():
+        yield shared
+        for name in ("cell1", "cell2"):
+            shared.wake(name)
+
+
+def silence_at(
+    monkeypatch: pytest.MonkeyPatch, cloud: Federation, function: str, after: Callable[[], None]
+) -> list[str]:
+    """Silence the chosen cell of the first build for which that function of `placing` is called, when the function is
+    done. Answers the cell's name, when it is known."""
+    original, silenced = getattr(placing, function), []
+
+    def patched(*arguments: Any, **more: Any) -> Any:
+        answer = original(*arguments, **more)
+        if not silenced:
+            with cloud.db.connect() as tx:
+                (request,) = build_requests.of_project(tx, None)
+            assert isinstance(request, build_requests.ChosenBuildRequest)
+            names = {cell_id: name for name, cell_id in cloud.ids.items()}
+            silenced.append(names[request.selection.cell_id])
+            cloud.silence(silenced[0])
+            after()
+        return answer
+
+    monkeypatch.setattr(placing, function, patched)
+    return silenced
+
+
+def pass_time(cloud: Federation, seconds: float) -> None:
+    end = cloud.clock.now() + timedelta(seconds=seconds)
+    cloud.until(lambda: cloud.clock.now() >= end, seconds + 60)
+
+
+def demand_one_guest(cloud: Federation, uuid: str, host: str) -> None:
+    """The server is on that host and on no other, with one claim, and nothing is left to be done."""
+    for name in ("cell1", "cell2"):
+        cloud.wake(name)
+    cloud.until(lambda: not cloud.unfinished())
+    assert [name for name, guests in cloud.guests().items() if uuid in guests] == [host]
+    assert cloud.allocations()[uuid] == {"VCPU": 1, "MEMORY_MB": 64, "DISK_GB": 1}
+    assert cloud.admin.delete(f"/servers/{uuid}").status == 204
+    cloud.until(lambda: cloud.gone(uuid))
+    assert uuid not in cloud.allocations()
+
+
+def test_another_host_is_chosen(cloud: Federation, monkeypatch: pytest.MonkeyPatch) -> None:
+    silenced = silence_at(monkeypatch, cloud, "_choose", lambda: None)
+    before = cloud.clock.now()
+    uuid = cloud.post_server().json["server"]["id"]
+    cloud.until(lambda: cloud.show(uuid)["status"] == "ACTIVE")
+    assert cloud.clock.now() - before >= timedelta(seconds=30)
+    host = cloud.show(uuid)[HOST]
+    assert silenced
+    assert not host.startswith(silenced[0])
+    demand_one_guest(cloud, uuid, host)
+
+
+def test_a_build_that_fits_nowhere_else_waits(cloud: Federation, monkeypatch: pytest.MonkeyPatch) -> None:
+    silenced = silence_at(monkeypatch, cloud, "_choose", lambda: None)
+    uuid = cloud.post_server(availability_zone="nova:cell1-host1").json["server"]["id"]
+    cloud.until(lambda: silenced)
+    pass_time(cloud, 40)
+    assert cloud.show(uuid)["status"] == "BUILD"
+    cloud.wake("cell1")
+    cloud.until(lambda: cloud.show(uuid)["status"] == "ACTIVE")
+    demand_one_guest(cloud, uuid, "cell1-host1")
+
+
+def test_a_build_that_the_cell_may_have_waits_for_it(cloud: Federation, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The cell has committed it, and falls silent before the mapping says so: another host would be a second one."""
+
+    def fail() -> None:
+        raise DatabaseUnavailable(reason="killed here")
+
+    silenced = silence_at(monkeypatch, cloud, "_store", fail)
+    uuid = cloud.post_server().json["server"]["id"]
+    cloud.until(lambda: silenced)
+    pass_time(cloud, 40)
+    assert cloud.show(uuid)["status"] == "BUILD"
+    cloud.wake(silenced[0])
+    cloud.until(lambda: cloud.show(uuid)["status"] == "ACTIVE")
+    demand_one_guest(cloud, uuid, f"{silenced[0]}-host1")
