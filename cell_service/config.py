@@ -107,7 +107,7 @@ class CellsSection:
     )  # fmt: skip
     build_patience: float = option(
         cfg.FloatOpt("build_patience", default=30.0, min=0,
-                     help="Seconds that a build waits for a cell that is silent before a host of another is chosen.")
+                     help="Seconds that a build waits for an unreachable cell before a host of another is chosen.")
     )  # fmt: skip
 
 

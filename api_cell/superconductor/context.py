@@ -68,7 +68,7 @@ class SuperConductorSettings:
     reclaim_seconds: int = 0
     """How long a soft-deleted server is kept; 0: none is reclaimed."""
     build_patience: float = 30.0
-    """How long a build waits for a silent cell before another host is chosen for it."""
+    """How long a build waits for an unreachable cell before another host is chosen for it."""
     retention: Retention = field(default_factory=Retention)
 
 

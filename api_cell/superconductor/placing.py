@@ -24,7 +24,7 @@ from cell_service.logs import about
 from cell_service.model.instance import Fault, Instance
 from cell_service.model.lifecycle import VmState
 from cell_service.model.operation import BuildArguments
-from cell_service.model.request_spec import Selection, Silence
+from cell_service.model.request_spec import Selection, Unreachable
 from cell_service.operations.builds import BUILD
 from mapping_db import build_requests, host_mappings, instance_mappings, request_specs
 from mapping_db.build_requests import BuildRequest, ChosenBuildRequest
@@ -119,7 +119,7 @@ def _bring(deps: SuperConductorContext, requests: Sequence[BuildRequest]) -> Non
     refused, unavailable = _hand_over_all(deps, _followed(deps, chosen))
     nowhere = [each for each in refused if each.instance_uuid in just_chosen or _was_nowhere(each)]
     if nowhere:
-        elsewhere = _choose_again(deps, _note_silence(deps, nowhere))
+        elsewhere = _choose_again(deps, _note_unreachable(deps, nowhere))
         unavailable = _hand_over_all(deps, elsewhere)[1] or unavailable
     if unavailable is not None:
         raise unavailable
@@ -167,30 +167,28 @@ def _withdraw(tx: Connection, instance_uuid: str) -> None:
 
 def _was_nowhere(request: ChosenBuildRequest) -> bool:
     """Whether no attempt before this one has left anything in a cell. An attempt that was killed may have."""
-    silence = request.selection.silence
-    return silence is not None and silence.attempt == request.attempt - 1
+    unreachable = request.selection.unreachable
+    return unreachable is not None and unreachable.attempt == request.attempt - 1
 
 
-def _note_silence(deps: SuperConductorContext, requests: Iterable[ChosenBuildRequest]) -> list[ChosenBuildRequest]:
+def _note_unreachable(deps: SuperConductorContext, requests: Iterable[ChosenBuildRequest]) -> list[ChosenBuildRequest]:
     """Record that no cell has anything of the requests. Answers those that have waited long enough for theirs."""
     now, late = deps.cloud.clock.now(), []
     for request in requests:
-        before = request.selection.silence
-        silence = Silence(now if before is None else before.since, request.attempt)
-        noted = replace(request, selection=replace(request.selection, silence=silence))
-        if _reselect(deps, noted) and now - silence.since >= timedelta(seconds=deps.settings.build_patience):
+        before = request.selection.unreachable
+        unreachable = Unreachable(now if before is None else before.since, request.attempt)
+        noted = replace(request, selection=replace(request.selection, unreachable=unreachable))
+        if _reselect(deps, noted) and now - unreachable.since >= timedelta(seconds=deps.settings.build_patience):
             late.append(noted)
     return late
 
 
 def _reselect(deps: SuperConductorContext, request: ChosenBuildRequest) -> bool:
-    return deps.cloud.db.run(
-        lambda tx: build_requests.reselect(tx, request, request.selection, owner=deps.owner)
-    )  # fmt: skip
+    return deps.cloud.db.run(lambda tx: build_requests.reselect(tx, request, request.selection, owner=deps.owner))
 
 
 def _choose_again(deps: SuperConductorContext, late: Sequence[ChosenBuildRequest]) -> list[ChosenBuildRequest]:
-    """The requests for which another host is claimed in place of that in the silent cell; the others wait on."""
+    """The requests for which another host is claimed in place of that in the unreachable cell; the others wait on."""
     by_uuid = {each.instance_uuid: each for each in late}
 
     def record(tx: Connection, selection: Selection) -> bool:
@@ -200,11 +198,11 @@ def _choose_again(deps: SuperConductorContext, late: Sequence[ChosenBuildRequest
     for request, outcome in _selected(deps, late, record):
         if isinstance(outcome, Selection):
             about_it = {"instance": request.instance_uuid, "host": outcome.host, "not": request.selection.host}
-            log.warning("host chosen in place of one in a silent cell", extra={"about": about_it})
+            log.warning("host chosen in place of one in an unreachable cell", extra={"about": about_it})
             chosen.append(request.chosen(outcome))
         elif outcome is not None:  # it is tried again after as long a time
-            silence = Silence(deps.cloud.clock.now(), request.attempt)
-            _reselect(deps, replace(request, selection=replace(request.selection, silence=silence)))
+            unreachable = Unreachable(deps.cloud.clock.now(), request.attempt)
+            _reselect(deps, replace(request, selection=replace(request.selection, unreachable=unreachable)))
     return chosen
 
 

@@ -48,7 +48,7 @@ class RequestSpec:
 
 
 @dataclass(frozen=True, slots=True)
-class Silence:
+class Unreachable:
     """The chosen cell did not answer, and certainly has nothing of the instance.
 
     `since`: when that was first so, or when another host was last looked for in vain. `attempt`: the last attempt to
@@ -73,4 +73,4 @@ class Selection:
     alternates: tuple[Alternate, ...] = ()
     reason: str = ""
     """Why no host was found; the cell is cell0 then, and nothing is claimed."""
-    silence: Silence | None = None
+    unreachable: Unreachable | None = None
