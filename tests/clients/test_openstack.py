@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -53,6 +54,15 @@ def test_a_users_first_session(cloud: Installed) -> None:
     assert {each["Name"] for each in cloud.typed("limits", "show", "--absolute")} >= {"total_instances_used"}
     cloud.typed("server", "delete", "--wait", "vm")
     assert cloud.typed("server", "list") == []
+
+
+def test_what_the_cloud_stores_is_its_owners_alone(cloud: Installed) -> None:
+    modes = {}
+    for path in (cloud.state, *cloud.state.rglob("*")):
+        with contextlib.suppress(FileNotFoundError):  # some live for a moment only
+            modes[path] = path.lstat().st_mode & 0o777
+    assert modes[cloud.state / "db" / "api.sqlite"] == 0o600
+    assert [path for path, mode in modes.items() if mode & 0o077] == []
 
 
 def test_what_an_operator_looks_at(cloud: Installed) -> None:

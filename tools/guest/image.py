@@ -168,8 +168,9 @@ def _run(command: list[str], cwd: str | None = None, seconds: float = 60) -> str
     environment = {**os.environ, "PATH": SEARCH_PATH, "LC_ALL": "C", "DEBIAN_FRONTEND": "noninteractive"}
     try:
         done = subprocess.run(
-            command, cwd=cwd, env=environment, capture_output=True, text=True, errors="replace", timeout=seconds
-        )
+            command, cwd=cwd, env=environment, capture_output=True, text=True, errors="replace", timeout=seconds,
+            umask=0o022,  # a guest's files have the usual modes, whatever the cloud's own have
+        )  # fmt: skip
     except (OSError, subprocess.TimeoutExpired) as error:
         raise Unavailable(reason=f"the guest image can't be built: {error}") from error
     if done.returncode:

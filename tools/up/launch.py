@@ -25,7 +25,7 @@ from cell_service.db import services
 from cell_service.db.sql.engine import Database
 from cell_service.errors import Invalid, PolycellError, Unavailable
 from mapping_db import host_mappings
-from tools.up import configs, databases, record, seeding
+from tools.up import configs, databases, private, record, seeding
 from tools.up.drivers import SIMULATED, choose
 from tools.up.plan import GLOBAL, Options, Plan, plan_of
 from tools.up.supervisor import Children, InProcess, Services
@@ -57,7 +57,7 @@ class Progress:
 def up(options: Options, *, detach: bool) -> int:
     """Bring the cloud up. 0 it was stopped again (or, detached, is READY). Raises Invalid, Unavailable."""
     plan = plan_of(options)
-    _prepare(plan.state)
+    _prepare(plan.state, private.OTHERS_PASS if options.libvirt_uri else private.OWNER_ALONE)
     plan = replace(plan, choice=choose(options.driver, options.libvirt_uri, plan.state / "cache"))
     if detach:
         return _detached(plan)
@@ -65,8 +65,10 @@ def up(options: Options, *, detach: bool) -> int:
         return _run(plan, Progress(sys.stdout))
 
 
-def _prepare(state: Path) -> None:
+def _prepare(state: Path, umask: int) -> None:
     try:
+        state.mkdir(mode=0o777 & ~umask, parents=True, exist_ok=True)
+        private.close(state, umask)
         for name in DIRECTORIES:
             (state / name).mkdir(parents=True, exist_ok=True)
         (state / "etc").chmod(0o700)

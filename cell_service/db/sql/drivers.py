@@ -104,7 +104,10 @@ def connect_postgresql(connect: Callable[[], Any], connect_seconds: float, opene
 
 
 def connect_sqlite(arguments: Sequence[Any], options: dict[str, Any]) -> sqlite3.Connection:
-    """A connection with a write-ahead log, so that readers never wait, and without the driver's own transactions."""
+    """A connection with a write-ahead log, so that readers never wait, and without the driver's own transactions.
+
+    What is deleted is overwritten, in the file at once, and in the log when it begins again from its start.
+    """
     raw: sqlite3.Connection = sqlite3.connect(*arguments, **options)
     raw.isolation_level = None
     if raw.execute("PRAGMA journal_mode").fetchone()[0] != "wal":
@@ -112,6 +115,8 @@ def connect_sqlite(arguments: Sequence[Any], options: dict[str, Any]) -> sqlite3
             raw.execute("PRAGMA journal_mode=WAL")
     raw.execute("PRAGMA synchronous=NORMAL")
     raw.execute("PRAGMA foreign_keys=ON")
+    raw.execute("PRAGMA secure_delete=ON")
+    raw.execute("PRAGMA journal_size_limit=0")
     return raw
 
 

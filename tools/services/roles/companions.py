@@ -42,7 +42,7 @@ class CompanionSection:
 
 def make(conf: cfg.ConfigOpts, shared: Shared, listen: Listen, role: str) -> Part:
     data = Path(_in_state(conf, read(conf, CompanionSection).data_path))
-    data.mkdir(parents=True, exist_ok=True)
+    data.mkdir(mode=0o700, parents=True, exist_ok=True)
     companion = _companion(conf, shared.clock, role, data)
     return Made(lambda: companion.start(listen.port, listen.address), companion.drain)
 
