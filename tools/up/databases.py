@@ -5,7 +5,8 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 from uuid import uuid4
 
-from sqlalchemy import make_url, text
+from sqlalchemy import URL, make_url
+from sqlalchemy.exc import ProgrammingError
 
 from cell_service.context import SYSTEM_CLOCK
 from cell_service.db import identity
@@ -17,6 +18,8 @@ from mapping_db.cell_mappings import CELL0_UUID
 from mapping_db.upgrades import GLOBAL as GLOBAL_SCHEMA
 from tools.manage.urls import CELL0_TRANSPORT, masked
 from tools.up.plan import GLOBAL, Plan
+
+_PROPERTIES = {"mysql": " CHARACTER SET utf8mb4", "postgresql": " TEMPLATE template0"}
 
 
 def sync(plan: Plan) -> None:
@@ -65,8 +68,9 @@ def _sync(name: str, url: str) -> None:
             migrate.sync(db, GLOBAL_SCHEMA if name == GLOBAL else migrate.CELL)
         finally:
             db.dispose()
-    except DatabaseUnavailable as error:
-        raise Invalid(reason=f"the database of {name} ({masked(url)}) can't be used: {error}") from error
+    except (DatabaseUnavailable, ProgrammingError) as error:
+        said = error.orig if isinstance(error, ProgrammingError) else error
+        raise Invalid(reason=f"the database of {name} ({masked(url)}) can't be used: {said}") from error
 
 
 def _create_missing(url: str) -> None:
@@ -84,12 +88,27 @@ def _create_missing(url: str) -> None:
             raise
     finally:
         db.dispose()
-    server = Database(parsed.set(database="postgres" if backend.startswith("postgres") else "mysql").render_as_string(
-        hide_password=False))  # fmt: skip
+    server = _server(parsed)
     quoted = server.engine.dialect.identifier_preparer.quote(name)
-    more = "" if backend.startswith("postgres") else " CHARACTER SET utf8mb4"
     try:
-        with server.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-            connection.execute(text(f"CREATE DATABASE {quoted}{more}"))
+        with server.connect() as connection:  # opens no transaction: PostgreSQL makes no database in one
+            connection.exec_driver_sql(f"CREATE DATABASE {quoted}{_PROPERTIES[server.dialect]}")
     finally:
         server.dispose()
+
+
+def _server(url: URL) -> Database:
+    """A connection to the server, whatever the account may open: by itself for MySQL, on PostgreSQL to one of the
+    databases that each server has. Raises DatabaseUnavailable."""
+    names = ("postgres", "template1") if url.get_backend_name().startswith("postgres") else ("",)
+    for name in names:
+        server = Database(url.set(database=name).render_as_string(hide_password=False))
+        try:
+            server.ping()
+        except DatabaseUnavailable:
+            server.dispose()
+            if name == names[-1]:
+                raise
+        else:
+            return server
+    raise AssertionError("unreachable")
