@@ -25,7 +25,7 @@ from cell_service.db import services
 from cell_service.db.sql.engine import Database
 from cell_service.errors import Invalid, PolycellError, Unavailable
 from mapping_db import host_mappings
-from tools.up import configs, databases, private, record, seeding
+from tools.up import configs, databases, private, record, seeding, shape
 from tools.up.drivers import SIMULATED, choose
 from tools.up.plan import GLOBAL, Options, Plan, plan_of
 from tools.up.supervisor import Children, InProcess, Services
@@ -102,6 +102,7 @@ def _run(plan: Plan, progress: Progress) -> int:
     progress.say(f"syncing {len(plan.databases)} databases")
     databases.sync(plan)
     uuids = databases.map_cells(plan)
+    shape.remember(plan)
     progress.say(f"mapped cell0 and {', '.join(plan.cells)}")
     _seed_identity(plan)
     parts: Services

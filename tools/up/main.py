@@ -26,23 +26,24 @@ def main(argv: list[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="polycell", description="A compute cloud of cells on one machine.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    up = commands.add_parser("up", help="bring a cloud up, or go on with the one that is there")
+    up = commands.add_parser("up", help="bring a cloud up, or go on with the one that is there, shaped as it was")
     _state(up)
-    up.add_argument("--port-base", type=int, default=18700, metavar="N", help="compute; the others follow (18700)")
-    up.add_argument("--cells", type=int, default=2, metavar="N", help="besides cell0 (2)")
-    up.add_argument("--hosts-per-cell", type=int, default=2, metavar="N", help="compute hosts in each cell (2)")
-    up.add_argument("--driver", default="auto", metavar="auto|simulated|libvirt")
-    up.add_argument("--libvirt-uri", default="", metavar="URI",
+    up.add_argument("--port-base", type=int, metavar="N", help="compute; the others follow (18700)")
+    up.add_argument("--cells", type=int, metavar="N", help="besides cell0 (2)")
+    up.add_argument("--hosts-per-cell", type=int, metavar="N", help="compute hosts in each cell (2)")
+    up.add_argument("--driver", metavar="auto|simulated|libvirt", help="what hosts are (libvirt where it works)")
+    up.add_argument("--libvirt-uri", metavar="URI",
                     help="one libvirt for all hosts, instead of a private one for each (root)")  # fmt: skip
-    up.add_argument("--no-uplink", action="store_true", help="guests reach only each other, and nothing outside")
+    up.add_argument("--uplink", action=argparse.BooleanOptionalAction,
+                    help="without, guests reach only each other, and nothing outside")  # fmt: skip
     up.add_argument("--database", action="append", metavar="embedded|URL",
                     help="URL template with {cell} (api, cell0, cell1, …); again as NAME=URL for one")  # fmt: skip
     up.add_argument("--transport", action="append", metavar="embedded|URL",
                     help="URL template with {cell} (api, cell1, …); again as NAME=URL for one of them")  # fmt: skip
-    up.add_argument("--cache", default="embedded", metavar="embedded|URL", help="memcached://host:port")
-    up.add_argument("--auth", default="companion", metavar="companion|noauth2|URL", help="the identity service")
-    up.add_argument("--workers", type=int, default=1, metavar="N", help="API processes (with --processes)")
-    up.add_argument("--processes", action="store_true", help="a process for each service")
+    up.add_argument("--cache", metavar="embedded|URL", help="memcached://host:port (embedded)")
+    up.add_argument("--auth", metavar="companion|noauth2|URL", help="the identity service (companion)")
+    up.add_argument("--workers", type=int, metavar="N", help="API processes, with --processes (1)")
+    up.add_argument("--processes", action=argparse.BooleanOptionalAction, help="a process for each service")
     up.add_argument("--detach", action="store_true", help="return when it is READY")
     up.set_defaults(run=_up)
     down = commands.add_parser("down", help="stop the cloud; its data stay")
@@ -65,25 +66,10 @@ def _state(parser: argparse.ArgumentParser) -> None:
 
 
 def _up(args: argparse.Namespace) -> int:
+    from tools.up import shape
     from tools.up.launch import up
-    from tools.up.plan import Options
 
-    options = Options(
-        state=args.state.resolve(),
-        port_base=args.port_base,
-        cells=args.cells,
-        hosts_per_cell=args.hosts_per_cell,
-        driver=args.driver,
-        libvirt_uri=args.libvirt_uri,
-        uplink=not args.no_uplink,
-        database=tuple(args.database or ("embedded",)),
-        transport=tuple(args.transport or ("embedded",)),
-        cache=args.cache,
-        auth=args.auth,
-        workers=args.workers,
-        processes=args.processes,
-    )
-    return up(options, detach=args.detach)
+    return up(shape.options(args.state.resolve(), vars(args)), detach=args.detach)
 
 
 def _down(args: argparse.Namespace) -> int:
