@@ -7,6 +7,7 @@ from typing import Any
 
 from cell_service.errors import PolycellError
 from cell_service.http.response import RenderedResponse
+from mapping_db.cells.guard import ServerHealth
 from mapping_db.cloud import Cloud
 
 PATHS = frozenset({"/healthz", "/readyz"})
@@ -27,6 +28,12 @@ def answer(path: str, cloud: Cloud) -> RenderedResponse:
 def _cells(cloud: Cloud) -> dict[str, Any]:
     """What the process knows of each cell, by its shown name; no cell is queried."""
     return {
-        cell.mapping.shown: {"database": cell.database.reason or "ok", "queue": cell.queue.reason or "ok"}
+        cell.mapping.shown: {
+            "database": cell.unusable or _word(cell.database), "queue": cell.unusable or _word(cell.queue)
+        }
         for cell in cloud.cells.health().values()
-    }
+    }  # fmt: skip
+
+
+def _word(server: ServerHealth) -> str:
+    return server.reason or ("ok" if server.reached else "not used yet")

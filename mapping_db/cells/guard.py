@@ -56,10 +56,11 @@ class Server(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class ServerHealth:
-    """`reason` says why the breaker is open; empty when it is closed."""
+    """`reason` says why the breaker is open; empty when it is closed. `reached`: it has answered this process."""
 
     reason: str
     in_flight: int
+    reached: bool = False
 
     @property
     def is_open(self) -> bool:
@@ -85,6 +86,7 @@ class Guard:
         self._probing = threading.Lock()
         self._probe: _Probe | None = None
         self._healthy_at = float("-inf")
+        self._reached = False
 
     @contextlib.contextmanager
     def flight(self, deadline: Deadline) -> Iterator[Flight]:
@@ -99,6 +101,7 @@ class Guard:
             raise self.unavailable("no answer in time") from None
         try:
             yield flight
+            self._reached = True
         finally:
             self.bulkhead.leave(flight)
 
@@ -136,7 +139,7 @@ class Guard:
         return self._clock.monotonic() - self.bulkhead.last_used
 
     def health(self) -> ServerHealth:
-        return ServerHealth(self.breaker.reason, len(self.bulkhead.flights()))
+        return ServerHealth(self.breaker.reason, len(self.bulkhead.flights()), self._reached)
 
     def _check_probe(self, weight: float) -> None:
         probe = self._probe
@@ -178,7 +181,7 @@ class Guard:
             self.lost(type(error).__name__, unreachable=False)
         else:
             if not probe.given_up:
-                self._healthy_at = self._clock.monotonic()
+                self._reached, self._healthy_at = True, self._clock.monotonic()
                 self.breaker.close()
         finally:
             probe.ended = True

@@ -84,11 +84,18 @@ class Cell:
 
 @dataclass(frozen=True, slots=True)
 class CellHealth:
-    """A cell's health as this process sees it; a server that was never used here counts as healthy."""
+    """A cell's health as this process sees it; a server that was never used here counts as healthy.
+
+    `unusable`: why its mapping cannot be used; empty when it can.
+    """
 
     mapping: CellMapping
     database: ServerHealth
     queue: ServerHealth
+    unusable: str = ""
+
+
+_UNUSED = ServerHealth("", 0)
 
 
 class Cells:
@@ -214,15 +221,13 @@ class Cells:
     def health(self) -> dict[int, CellHealth]:
         """The health of each known cell as this process sees it, by cell id."""
         known = self._topology.newest
-        found = {}
-        for mapping in known.by_id.values() if known is not None else ():
+        found: dict[int, CellHealth] = {}
+        if known is None:
+            return found
+        for mapping in known.by_id.values():
             cell = self._cells.get(mapping.id)
-            unused = ServerHealth("", 0)
-            found[mapping.id] = (
-                CellHealth(mapping, unused, unused)
-                if cell is None
-                else CellHealth(mapping, cell.db.guard.health(), cell.bus.guard.health())
-            )
+            database, queue = (cell.db.guard.health(), cell.bus.guard.health()) if cell else (_UNUSED, _UNUSED)
+            found[mapping.id] = CellHealth(mapping, database, queue, known.unusable.get(mapping.id, ""))
         return found
 
     # -- changes of the topology ----------------------------------------------------------------

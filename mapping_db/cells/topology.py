@@ -20,11 +20,15 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """All cells, cell0 among them, by id and in its order, URLs filled in; and which projects belong to which cells."""
+    """All cells, cell0 among them, by id and in its order, URLs filled in; and which projects belong to which cells.
+
+    `unusable`: why the URLs of a cell cannot be filled in, by its id.
+    """
 
     version: int
     by_id: Mapping[int, CellMapping]
     projects: ProjectCells = field(default_factory=ProjectCells)
+    unusable: Mapping[int, str] = field(default_factory=dict)
 
 
 class Topology:
@@ -47,7 +51,9 @@ class Topology:
                     return self.newest
                 stored = cell_mappings.every(tx)  # may be newer than the version: then it is read once more
                 projects = project_cells.every(tx)
-            self.newest = Snapshot(version, {mapping.id: self._filled(mapping) for mapping in stored}, projects)
+            unusable: dict[int, str] = {}
+            filled = {mapping.id: self._filled(mapping, unusable) for mapping in stored}
+            self.newest = Snapshot(version, filled, projects, unusable)
             log.info("topology read", extra=about(None, version=version, cells=len(stored)))
             return self.newest
 
@@ -69,7 +75,7 @@ class Topology:
         self._unreachable = False
         return found
 
-    def _filled(self, mapping: CellMapping) -> CellMapping:
+    def _filled(self, mapping: CellMapping, unusable: dict[int, str]) -> CellMapping:
         try:
             return replace(
                 mapping,
@@ -78,4 +84,5 @@ class Topology:
             )
         except Invalid as error:  # only this cell cannot be reached
             log.error("cell mapping is not usable", extra=about(None, cell=mapping.shown, reason=str(error)))
+            unusable[mapping.id] = str(error)
             return mapping

@@ -13,17 +13,26 @@ from urllib.parse import urlsplit
 
 from cell_service.errors import Invalid
 
-_VARIABLE = re.compile(r"\{(scheme|path|query|fragment|(?:username|password|hostname|port)_?\d*)\}")
+_VARIABLE = re.compile(r"\{([A-Za-z_]\w*)\}")
+_KNOWN = re.compile(r"scheme|path|query|fragment|(?:username|password|hostname|port)_?\d*")
 _PORT = re.compile(r":\d+$")
 
 
-def fill(template: str, own_url: str) -> str:
-    """The URL with its variables replaced; other braces stay as they are.
+def demand_known(template: str) -> None:
+    """Raises Invalid when the URL has a variable that there is not. A brace of a password is quoted: %7B."""
+    for name in _VARIABLE.findall(template):
+        if not _KNOWN.fullmatch(name):
+            raise Invalid(reason=f"the URL of a cell mapping names {{{name}}}, and there is no such variable")
 
-    Raises Invalid when the process's own URL lacks something that a variable names.
+
+def fill(template: str, own_url: str) -> str:
+    """The URL with its variables replaced.
+
+    Raises Invalid when the process's own URL lacks something that a variable names, or there is no such variable.
     """
     if "{" not in template:
         return template
+    demand_known(template)
     values = _values(own_url)
 
     def value(found: re.Match[str]) -> str:

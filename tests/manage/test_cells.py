@@ -42,6 +42,8 @@ def test_a_cell_has_what_was_given_and_what_the_configuration_says(site: Site) -
         ("--transport-url", "memory://x", "--database_connection", "mysql://a:geheim@h:port/x"),
         ("--transport-url", "carrier-pigeon://x", "--database_connection", "sqlite:///x"),
         ("--transport-url", "rabbit://u:geheim@h:port/", "--database_connection", "sqlite:///x"),
+        ("--transport-url", "rabbit://{user}:geheim@h/", "--database_connection", "sqlite:///x"),
+        ("--transport-url", "memory://x", "--database_connection", "mysql://{username}:geheim@h/{cell}"),
     ],
 )
 def test_a_url_that_is_missing_or_wrong_is_one_line_and_1(site: Site, words: tuple[str, ...]) -> None:
@@ -50,6 +52,24 @@ def test_a_url_that_is_missing_or_wrong_is_one_line_and_1(site: Site, words: tup
     assert made.out == ""
     assert len(made.err.splitlines()) == 1
     assert "geheim" not in made.err
+
+
+def test_a_variable_that_there_is_not_changes_nothing(site: Site) -> None:
+    cell = site.add_cell("c1")
+    for option in ("--transport-url", "--database_connection"):
+        changed = site.run("cell_v2", "update_cell", "--cell_uuid", cell.uuid, option, "rabbit://{user}@h/")
+        assert changed.code == 2
+        assert "{user}" in changed.err
+    assert site.mapping(cell.uuid) == cell
+    assert site.run("cell_v2", "map_cell0", "--database_connection", "mysql://{user}@h/x").code == 1
+
+
+def test_a_variable_that_the_own_url_lacks_is_warned_of(site: Site) -> None:
+    site.configure(DEFAULT__transport_url="rabbit://top/")
+    made = create(site, "--transport-url", "rabbit://{username}@h/", "--database_connection", "sqlite:///x")
+    assert made.code == 0
+    assert "Warning: " in made.err
+    assert "{username}" in made.err
 
 
 def test_two_cells_share_neither_queue_nor_database(site: Site) -> None:

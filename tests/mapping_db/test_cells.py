@@ -116,6 +116,18 @@ def test_a_template_that_cannot_be_filled_costs_only_its_cell(federation: Federa
     gathered = cells.scatter([bad, good], who, soon())
     assert gathered.answers == {good: "good"}
     assert isinstance(gathered.failures[bad], CellUnavailable)
+    assert "username" in cells.health()[bad].unusable
+    assert cells.health()[good].unusable == ""
+
+
+def test_the_health_of_a_server_says_whether_it_was_ever_reached(federation: Federation) -> None:
+    cell = federation.add("x")
+    cells = federation.cells()
+    cells.refresh()
+    assert not cells.health()[cell].database.reached
+    assert who(cells.open(cell)) == "x"
+    health = cells.health()[cell]
+    assert (health.database.reached, health.queue.reached) == (True, False)
 
 
 def test_cell0_is_found_by_its_uuid_and_has_no_queue(federation: Federation) -> None:

@@ -16,7 +16,7 @@ TWO = "rabbit://ann:one@h1:5671,ben:two@[fd00::2]:5672/nova"
         ("{scheme}://{hostname}:{port}/{path}?{query}#{fragment}", OWN, "rabbit://myhost:123/nova?sync=true#extra"),
         ("rabbit://{username2}:{password1}@{hostname2}:{port2}/", TWO, "rabbit://ben:one@[fd00::2]:5672/"),
         ("rabbit://{username}@{hostname_1}/", TWO, "rabbit://ann@h1/"),
-        ("mysql://u:p@{cell}/{path}", OWN, "mysql://u:p@{cell}/nova"),
+        ("mysql://u:p%7Bcell%7D@h/{path}", OWN, "mysql://u:p%7Bcell%7D@h/nova"),
         ("sqlite:////var/lib/cell1.db", "", "sqlite:////var/lib/cell1.db"),
         ("mysql://{username}@h/x", "mysql+pymysql://svc%40a:x@top/nova_cell0", "mysql://svc%40a@h/x"),
     ],
@@ -29,3 +29,9 @@ def test_variables_take_what_the_own_url_has(template: str, own: str, filled: st
 def test_a_variable_that_the_own_url_lacks_is_named(template: str, own: str) -> None:
     with pytest.raises(Invalid, match=template.strip("{}")):
         fill(template, own)
+
+
+@pytest.mark.parametrize("template", ["rabbit://{user}:{password}@h/", "mysql://u:p@{cell}/nova", "{Scheme}://h/x"])
+def test_a_variable_that_there_is_not_is_named(template: str) -> None:
+    with pytest.raises(Invalid, match="there is no such variable"):
+        fill(template, OWN)

@@ -10,6 +10,7 @@ from sqlalchemy.exc import IntegrityError
 from cell_service.errors import CellMappingNotFound, Conflict, Invalid
 from mapping_db import cell_mappings
 from mapping_db.cell_mappings import CELL0_UUID, CellMapping
+from mapping_db.cells.url_templates import fill
 from mapping_db.cloud import Cloud
 from mapping_db.schema import cell_mappings as table
 from tools.manage import details
@@ -74,6 +75,7 @@ def create_cell(cloud: Cloud, args: Args, out: Out) -> int:
         out.warn(str(error))
         return 2
     claim(made, own_url=args.settings.database, now=cloud.clock.now(), take_over=args.take_over)
+    _warn_unfilled(transport_url, args, out)
     if out.format == "json" or args.verbose:
         out.value(made.uuid, uuid=made.uuid, name=made.name or None)
     return 0
@@ -133,6 +135,8 @@ def update_cell(cloud: Cloud, args: Args, out: Out) -> int:
     except Invalid as error:
         out.warn(str(error))
         return 2
+    if transport_url:
+        _warn_unfilled(transport_url, args, out)
     if database:
         claim(changed, own_url=args.settings.database, now=cloud.clock.now(), take_over=args.take_over)
     out.say(f"Cell {changed.shown} is changed.")
@@ -180,6 +184,14 @@ class Refused(Exception):
     def __init__(self, code: int, text: str) -> None:
         self.code, self.text = code, text
         super().__init__(text)
+
+
+def _warn_unfilled(transport_url: str, args: Args, out: Out) -> None:
+    """Warn of a variable that this process's own URL lacks: other processes may lack it too."""
+    try:
+        fill(transport_url, args.settings.transport_url)
+    except Invalid as error:
+        out.warn(f"Warning: {error}")
 
 
 def _chosen(yes: bool, no: bool) -> bool | None:

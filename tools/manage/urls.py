@@ -8,6 +8,7 @@ from sqlalchemy import make_url
 
 from cell_service.errors import Invalid
 from cell_service.rpc.urls import rabbit_server
+from mapping_db.cells.url_templates import demand_known
 
 CELL0_TRANSPORT = "none:///"
 _RABBIT = ("rabbit", "amqp", "amqps")
@@ -35,6 +36,7 @@ def masked(url: str) -> str:
 
 def checked_database(url: str) -> str:
     """Raises Invalid unless it can be the URL of a database, or a template of one."""
+    demand_known(url)
     try:
         backend = make_url(_VARIABLE.sub("1", url)).get_backend_name()
     except Exception as error:  # a URL is outside data
@@ -46,6 +48,7 @@ def checked_database(url: str) -> str:
 
 def checked_transport(url: str) -> str:
     """Raises Invalid unless it can be the URL of a queue, or a template of one."""
+    demand_known(url)
     plain = _VARIABLE.sub("1", url.replace("{scheme}", "rabbit"))
     scheme, mark, rest = plain.partition("://")
     if not mark or scheme not in _TRANSPORTS or re.search(r"\s", url):
