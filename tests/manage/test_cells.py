@@ -79,13 +79,24 @@ def test_two_cells_share_neither_queue_nor_database(site: Site) -> None:
     assert create(site, "--transport-url", "memory://x", "--database_connection", "sqlite:///x").code == 0
 
 
+def test_a_template_that_means_the_same_is_the_same(site: Site) -> None:
+    own = f"sqlite:///{site.directory / 'own'}"
+    site.configure(DEFAULT__transport_url="rabbit://u:p@top/nova", database__connection=own)
+    assert create(site, "--transport-url", "memory://a", "--database_connection", "{scheme}:///{path}").code == 0
+    assert create(site, "--transport-url", "memory://b", "--database_connection", own).code == 2
+    words = ("--transport-url", "rabbit://{username}:{password}@h/nova")
+    assert create(site, *words, "--database_connection", "sqlite:///x").code == 0
+    words = ("--transport-url", "rabbit://u:p@h/nova")
+    assert create(site, *words, "--database_connection", "sqlite:///y").code == 2
+
+
 def test_of_many_who_create_the_same_cell_at_once_one_does(site: Site) -> None:
     settings = read_settings([str(site.directory / "nova.conf")])
 
     def attempt(_: int) -> bool:
         with open_cloud(settings) as cloud:
             try:
-                cells.add_cell(cloud, "c", "memory://c", "sqlite:///c")
+                cells.add_cell(cloud, settings, "c", "memory://c", "sqlite:///c")
             except cells.UrlTaken:
                 return False
             return True

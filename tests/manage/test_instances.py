@@ -190,3 +190,25 @@ def test_every_full_batch_leaves_a_mark(site: Site, monkeypatch: pytest.MonkeyPa
         assert progress_marks.get(tx, f"map_instances {cell.uuid}") == "2"
     assert map_instances(site, cell).code == 0
     assert mapped(site, cell) == made
+
+
+@pytest.mark.parametrize("command", ["map_cell_and_hosts", "simple_cell_setup"])
+@pytest.mark.parametrize("mapped_as", ["its URL", "a template"])
+def test_the_database_of_cell0_is_no_cell(site: Site, command: str, mapped_as: str) -> None:
+    site.database("cell0")
+    url = site.url("cell0")
+    site.configure(DEFAULT__transport_url="memory://top", database__connection=url)
+    zero = url if mapped_as == "its URL" else "{scheme}://" + url.removeprefix("sqlite:")[2:]
+    assert site.run("cell_v2", "map_cell0", "--database_connection", zero).code == 0
+    ran = site.run("cell_v2", command)
+    assert ran.code == 1
+    assert "cell0" in ran.err
+    assert len(site.run("cell_v2", "list_cells", "-f", "json").json) == 1
+
+
+def test_the_database_of_another_cell_is_not_mapped_again(site: Site) -> None:
+    other = site.add_cell("c1")
+    site.configure(DEFAULT__transport_url="memory://top", database__connection=site.url("c1"))
+    ran = site.run("cell_v2", "map_cell_and_hosts")
+    assert ran.code == 1
+    assert other.uuid in ran.err

@@ -17,6 +17,7 @@ from tools.manage import details
 from tools.manage.command import Args, arg, command
 from tools.manage.identities import DatabaseTaken, claim, demand_free
 from tools.manage.out import Out
+from tools.manage.settings import Settings
 from tools.manage.urls import CELL0_TRANSPORT, cell0_of, checked_database, checked_transport, masked
 
 _ATTEMPTS = 5
@@ -65,7 +66,8 @@ def create_cell(cloud: Cloud, args: Args, out: Out) -> int:
         database = checked_database(args.database_connection or own_database(args))
         demand_free(cloud, database, own_url=args.settings.database, out=out, take_over=args.take_over)
         made = add_cell(
-            cloud, args.name or "", transport_url, database, disabled=args.disabled, reserved=args.reserved,
+            cloud, args.settings, args.name or "", transport_url, database,
+            disabled=args.disabled, reserved=args.reserved,
             weight=cell_mappings.FULL_WEIGHT if args.weight is None else args.weight,
         )  # fmt: skip
     except Invalid as error:
@@ -107,7 +109,7 @@ def update_cell(cloud: Cloud, args: Args, out: Out) -> int:
             disabled=_chosen(args.disable, args.enable), weight=args.weight,
             reserved=_chosen(args.reserved, args.not_reserved),
         )  # fmt: skip
-        demand_own_urls(tx, changed, transport_url or "", database or "")
+        demand_own_urls(tx, args.settings, changed, transport_url or "", database or "")
         if args.disable and args.enable:
             raise Refused(4, "Cell cannot be disabled and enabled at the same time.")
         if args.reserved and args.not_reserved:
@@ -216,7 +218,7 @@ def own_database(args: Args) -> str:
 
 
 def add_cell(
-    cloud: Cloud, name: str, transport_url: str, database: str, *, disabled: bool = False,
+    cloud: Cloud, settings: Settings, name: str, transport_url: str, database: str, *, disabled: bool = False,
     weight: int = cell_mappings.FULL_WEIGHT, reserved: bool = False
 ) -> CellMapping:  # fmt: skip
     """Map a cell. Raises UrlTaken.
@@ -230,7 +232,7 @@ def add_cell(
             tx, uuid=str(uuid.uuid4()), name=name, transport_url=transport_url, database_connection=database,
             now=cloud.clock.now(), disabled=disabled, weight=weight, reserved=reserved,
         )  # fmt: skip
-        demand_own_urls(tx, made, transport_url, database)
+        demand_own_urls(tx, settings, made, transport_url, database)
         return made
 
     for attempt in range(1, _ATTEMPTS + 1):
@@ -263,12 +265,27 @@ def add_cell0(cloud: Cloud, database: str) -> bool:
     raise AssertionError("unreachable")
 
 
-def demand_own_urls(tx: Connection, cell: CellMapping, transport_url: str, database: str) -> None:
-    """Raises UrlTaken when another cell has one of them; "" is never taken."""
+def demand_own_urls(tx: Connection, settings: Settings, cell: CellMapping, transport_url: str, database: str) -> None:
+    """Raises UrlTaken when another cell has one of them, as they are stored or as this process fills them in; "" is
+    never taken."""
+    filled_database, filled_transport = resolved(cell, settings)
     for other in cell_mappings.every(tx):
         if other.id == cell.id:
             continue
-        if (database and other.database_connection == database) or (
-            transport_url and other.transport_url == transport_url
-        ):
+        other_database, other_transport = resolved(other, settings)
+        if (database and other_database == filled_database) or (transport_url and other_transport == filled_transport):
             raise UrlTaken(name=other.name, uuid=other.uuid)
+
+
+def resolved(cell: CellMapping, settings: Settings) -> tuple[str, str]:
+    """The URLs of the cell's database and queue as this process fills them in; as stored where it cannot."""
+
+    def filled(url: str, own_url: str) -> str:
+        try:
+            return fill(url, own_url)
+        except Invalid:
+            return url
+
+    return (
+        filled(cell.database_connection, settings.database), filled(cell.transport_url, settings.transport_url)
+    )  # fmt: skip
