@@ -39,6 +39,15 @@ def test_instances_are_mapped_in_the_order_they_were_made(site: Site) -> None:
     assert mapped(site, cell) == made
 
 
+@pytest.mark.parametrize("count", ["x", "", "0", "-1", "1.5"])
+def test_a_max_count_that_is_no_positive_number_is_127(site: Site, count: str) -> None:
+    cell = site.add_cell("c1")
+    site.add_instance("c1")
+    ran = map_instances(site, cell, f"--max-count={count}")
+    assert (ran.code, ran.err.strip()) == (127, "Must supply a positive value for max-count")
+    assert mapped(site, cell) == []
+
+
 def test_max_count_that_fits_exactly_leaves_nothing(site: Site) -> None:
     cell = site.add_cell("c1")
     for _ in range(4):

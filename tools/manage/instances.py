@@ -47,13 +47,14 @@ class Mapped:
 
 
 @command("cell_v2 map_instances", arg("--cell_uuid", required=True, metavar="UUID"),
-         arg("--max-count", type=int, metavar="N", help="map at most so many in this run"),
+         arg("--max-count", metavar="N", help="map at most so many in this run"),
          arg("--reset", flag=True, help="start over, not where the last run stopped"))  # fmt: skip
 def map_instances(cloud: Cloud, args: Args, out: Out) -> int:
     """Map the instances of a cell that have no mapping yet, oldest first, and count those that live in their project's
     quota. A run that was interrupted, or had enough, is gone on with. 0 all are mapped; 1 more remain, or no such cell;
     127 --max-count is not a positive number."""
-    if args.max_count is not None and args.max_count <= 0:
+    most = None if args.max_count is None else _positive(args.max_count)
+    if most == 0:
         out.warn("Must supply a positive value for max-count")
         return 127
     try:
@@ -64,9 +65,17 @@ def map_instances(cloud: Cloud, args: Args, out: Out) -> int:
         return 1
     if args.reset:
         cloud.db.run(lambda tx: progress_marks.clear(tx, _mark(cell)))
-    done = map_all(cloud, cell, out, args.max_count)
+    done = map_all(cloud, cell, out, most)
     out.value(f"Mapped {done.count} instances of cell {cell.shown}.", mapped=done.count, complete=done.all)
     return 0 if done.all else 1
+
+
+def _positive(text: str) -> int:
+    """The number; 0 for a text that is no positive number."""
+    try:
+        return max(0, int(text))
+    except ValueError:
+        return 0
 
 
 @command("cell_v2 verify_instance", arg("--uuid", required=True, metavar="UUID"),
