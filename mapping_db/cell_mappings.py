@@ -12,6 +12,7 @@ from mapping_db.schema import cell_mappings, host_mappings, instance_mappings, t
 
 CELL0_UUID = "00000000-0000-0000-0000-000000000000"
 FULL_WEIGHT = 100
+NAME_CHARACTERS = 255
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,8 +51,9 @@ def insert_new(
     disabled: bool = False, weight: int = FULL_WEIGHT, reserved: bool = False
 ) -> CellMapping:  # fmt: skip
     """Add a cell. Names may repeat, as in nova; the uuid may not. Raises Conflict when the uuid is taken, Invalid for a
-    weight that is out of range."""
+    weight that is out of range and for a name that is too long."""
     _check(weight)
+    demand_name(name, "name of a cell")
     if tx.scalar(select(cell_mappings.c.id).where(cell_mappings.c.uuid == uuid)) is not None:
         raise Conflict(reason=f"Cell with uuid {uuid} already exists.")
     statement = insert(cell_mappings).values(
@@ -68,7 +70,9 @@ def change(
     database_connection: str | None = None, disabled: bool | None = None, weight: int | None = None,
     reserved: bool | None = None
 ) -> CellMapping:  # fmt: skip
-    """Change what is not None. Raises CellMappingNotFound, Invalid for a weight that is out of range."""
+    """Change what is not None. Raises CellMappingNotFound; Invalid for a weight that is out of range and for a
+    name that is too long."""
+    demand_name(name or "", "name of a cell")
     if weight is not None:
         _check(weight)
     given = {
@@ -122,6 +126,14 @@ def bump(tx: Connection) -> None:
     """Make every process read the topology again."""
     if not tx.execute(update(topology).where(topology.c.id == 1).values(version=topology.c.version + 1)).rowcount:
         tx.execute(insert(topology).values(id=1, version=1))
+
+
+def demand_name(text: str, what: str) -> None:
+    """Raises Invalid for a text that no column of names takes; `what` it is."""
+    if len(text) > NAME_CHARACTERS:
+        raise Invalid(reason=f"The {what} has {len(text)} characters; at most {NAME_CHARACTERS} are possible.")
+    if any(sign == "\0" or "\ud800" <= sign <= "\udfff" for sign in text):
+        raise Invalid(reason=f"The {what} is not text.")
 
 
 def _check(weight: int) -> None:

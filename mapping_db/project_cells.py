@@ -37,19 +37,23 @@ def every(tx: Connection) -> ProjectCells:
 
 
 def pin(tx: Connection, project_id: str, cell_ids: Iterable[int]) -> None:
-    """Confine the project to exactly these cells; with none given, it may use all cells.
+    """Confine the project to exactly these cells; with none given, it may use all cells. Raises Invalid for an id that
+    is too long.
 
     The one row of `topology` serialises changes of a project's cells.
     """
+    cell_mappings.demand_name(project_id, "id of a project")
     cell_mappings.bump(tx)
     tx.execute(delete(project_cells).where(project_cells.c.project_id == project_id))
     _insert(tx, project_cells, [{"project_id": project_id, "cell_id": cell_id} for cell_id in sorted(set(cell_ids))])
 
 
 def keep(tx: Connection, cell_id: int, project_ids: Iterable[str]) -> None:
-    """Keep the cell for these projects also."""
-    cell_mappings.bump(tx)
+    """Keep the cell for these projects also. Raises Invalid for an id that is too long."""
     wanted = sorted(set(project_ids))
+    for project_id in wanted:
+        cell_mappings.demand_name(project_id, "id of a project")
+    cell_mappings.bump(tx)
     there = cell_projects.c.cell_id == cell_id
     tx.execute(delete(cell_projects).where(there, cell_projects.c.project_id.in_(wanted)))
     _insert(tx, cell_projects, [{"cell_id": cell_id, "project_id": project} for project in wanted])

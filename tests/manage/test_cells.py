@@ -105,6 +105,18 @@ def test_of_many_who_create_the_same_cell_at_once_one_does(site: Site) -> None:
         assert sorted(threads.map(attempt, range(6))) == [False] * 5 + [True]
 
 
+@pytest.mark.parametrize("name", ["n" * 256, "a\0b", "\udcff"])
+def test_a_name_that_cannot_be_stored_is_one_line(site: Site, name: str) -> None:
+    words = ("--transport-url", "memory://x", "--database_connection", "sqlite:///x")
+    made = create(site, "--name", name, *words)
+    assert (made.code, len(made.err.splitlines())) == (1, 1)
+    cell = site.add_cell("c1")
+    changed = site.run("cell_v2", "update_cell", "--cell_uuid", cell.uuid, "--name", name)
+    assert (changed.code, len(changed.err.splitlines())) == (2, 1)
+    assert site.mapping(cell.uuid).name == "c1"
+    assert create(site, "--name", "n" * 255, *words).code == 0
+
+
 def test_names_may_be_null_repeated_or_odd(site: Site) -> None:
     for number, name in enumerate(("twin", "twin", "naïve | “cell” 雲", "tab\tand\nline", "")):
         assert create(site, "--name", name, "--transport-url", f"memory://{number}", "--database_connection",

@@ -40,6 +40,13 @@ def test_a_cell_is_kept_for_projects(site: Site) -> None:
     assert site.run("placement", "keep", "nobody").code == 1
 
 
+def test_an_id_of_a_project_that_is_too_long_is_2(site: Site) -> None:
+    site.add_cell("c1")
+    assert site.run("placement", "pin", "p" * 256, "--cell", "c1").code == 2
+    assert site.run("placement", "keep", "c1", "--project", "p" * 256).code == 2
+    assert rules(site) == []
+
+
 def test_a_name_that_two_cells_have_is_refused(site: Site) -> None:
     first, _ = site.add_cell("c1"), site.add_cell("c2")
     assert site.run("cell_v2", "update_cell", "--cell_uuid", first.uuid, "--name", "c2").code == 0

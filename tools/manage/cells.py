@@ -59,8 +59,8 @@ def map_cell0(cloud: Cloud, args: Args, out: Out) -> int:
          arg("--disabled", flag=True, help="nothing is scheduled to it until it is enabled"),
          arg("--reserved", flag=True, help="only for the projects of `placement keep`"))  # fmt: skip
 def create_cell(cloud: Cloud, args: Args, out: Out) -> int:
-    """Map a cell. 0 created; 1 a URL is missing or invalid, or the weight is; 2 another cell has one of the URLs, or
-    the database is another cell's."""
+    """Map a cell. 0 created; 1 a URL is missing or invalid, or the name or weight is; 2 another cell has one of the
+    URLs, or the database is another cell's."""
     try:
         transport_url = checked_transport(args.transport_url or own_transport(args))
         database = checked_database(args.database_connection or own_database(args))

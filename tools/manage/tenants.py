@@ -6,7 +6,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from cell_service.errors import CellMappingNotFound
+from cell_service.errors import CellMappingNotFound, Invalid
 from mapping_db import cell_mappings, placement_notes, project_cells
 from mapping_db.cell_mappings import CellMapping
 from mapping_db.cloud import Cloud
@@ -20,7 +20,7 @@ _PROJECTS = arg("--project", action="append", metavar="PROJECT", help="may be gi
 @command("placement pin", arg("project", metavar="PROJECT"), _CELLS)
 def pin(cloud: Cloud, args: Args, out: Out) -> int:
     """Confine a project to these cells, in place of those before; what it has elsewhere stays there. Every process
-    follows in about two seconds. 0 done; 1 no such cell, or several of the name."""
+    follows in about two seconds. 0 done; 1 no such cell, or several of the name; 2 the project's id is too long."""
 
     def work(tx: Connection) -> list[CellMapping]:
         found = [_cell(tx, text) for text in args.cell]
@@ -29,9 +29,9 @@ def pin(cloud: Cloud, args: Args, out: Out) -> int:
 
     try:
         found = cloud.db.run(work)
-    except CellMappingNotFound as error:
+    except (CellMappingNotFound, Invalid) as error:
         out.warn(str(error))
-        return 1
+        return 2 if isinstance(error, Invalid) else 1
     out.say(f"Project {args.project} is pinned to {', '.join(cell.shown for cell in found)}.")
     return 0
 
@@ -46,8 +46,8 @@ def unpin(cloud: Cloud, args: Args, out: Out) -> int:
 
 @command("placement keep", arg("cell", metavar="CELL", help="name or uuid"), _PROJECTS)
 def keep(cloud: Cloud, args: Args, out: Out) -> int:
-    """Reserve a cell, and keep it for these projects also. 0 done; 1 no such cell, or several of the name; 5 it is
-    cell0."""
+    """Reserve a cell, and keep it for these projects also. 0 done; 1 no such cell, or several of the name; 2 a
+    project's id is too long; 5 it is cell0."""
     projects = args.project or []
 
     def work(tx: Connection) -> CellMapping:
@@ -59,9 +59,9 @@ def keep(cloud: Cloud, args: Args, out: Out) -> int:
 
     try:
         found = cloud.db.run(work)
-    except CellMappingNotFound as error:
+    except (CellMappingNotFound, Invalid) as error:
         out.warn(str(error))
-        return 1
+        return 2 if isinstance(error, Invalid) else 1
     if found.is_cell0:
         out.warn("Cell0 is never scheduled to.")
         return 5
