@@ -21,10 +21,10 @@ def test_every_command_helps_itself(site: Site, command: object) -> None:
 
 
 @pytest.mark.parametrize("words", [(), ("cell_v2",), ("--debug",)])
-def test_a_line_without_a_command_lists_what_there_is(site: Site, words: tuple[str, ...]) -> None:
+def test_a_line_without_a_command_is_2_and_lists_what_there_is(site: Site, words: tuple[str, ...]) -> None:
     ran = site.run(*words)
-    assert ran.code == 0
-    assert "usage: polycell-manage" in ran.out
+    assert (ran.code, ran.out) == (2, "")
+    assert "usage: polycell-manage" in ran.err
 
 
 @pytest.mark.parametrize("words", [("cell_v2", "nonsense"), ("cell_v2", "create_cell", "--nonsense"),

@@ -10,6 +10,7 @@ The docstring is the help and its numbers are the exit codes. A long option may 
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -73,7 +74,7 @@ def command(name: str, *arguments: Arg, local: bool = False) -> Callable[[Run], 
 def parse(
     prog: str, commands: Sequence[Command], argv: Sequence[str], version: str
 ) -> tuple[Command, Args, Globals] | None:
-    """The command that the line names. None when it names none: its help was printed.
+    """The command that the line names. None when it names none: what there is was printed on standard error.
 
     Ends the process as argparse does, with exit code 2, where the line cannot be understood.
     """
@@ -83,7 +84,7 @@ def parse(
     args = parser.parse_args(_spelled(rest, commands), namespace=Args())
     chosen: Command | None = getattr(args, "command", None)
     if chosen is None:
-        (categories.get(getattr(args, "category", None) or "") or parser).print_help()
+        (categories.get(getattr(args, "category", None) or "") or parser).print_help(sys.stderr)
         return None
     return chosen, args, Globals(tuple(found.config_file or ()), found.debug, found.format)
 

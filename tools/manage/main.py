@@ -66,18 +66,19 @@ COMMANDS: tuple[Command, ...] = (
     seeding.seed,
     seeding.unseed,
 )
-UNEXPECTED = 255
+NO_COMMAND, UNEXPECTED = 2, 255
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command that the line names. Its exit code; 255 for what the command does not foresee."""
+    """Run the command that the line names. Its exit code; 2 when it names none, 255 for what the command does not
+    foresee."""
     return run("polycell-manage", COMMANDS, sys.argv[1:] if argv is None else argv)
 
 
 def run(prog: str, commands: Sequence[Command], argv: Sequence[str]) -> int:
     parsed = parse(prog, commands, argv, _version())
     if parsed is None:
-        return 0
+        return NO_COMMAND
     chosen, args, found = parsed
     logs.set_up(debug=found.debug)
     if not found.debug:
