@@ -10,6 +10,7 @@ import threading
 
 from cell_service import logs
 from cell_service.config import Defaults, load, read
+from tools.services import report
 from tools.services.compose import ROLES, Composer
 
 log = logging.getLogger(__name__)
@@ -34,6 +35,7 @@ def run(args: argparse.Namespace) -> int:
     ended = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: ended.set())
+    report.on_signal(args.title or args.role)
     part = Composer(args.config_file).part(
         args.role, host=args.host, port=args.port, address=args.address, reuse_port=args.role in ("api", "placement")
     )

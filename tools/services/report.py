@@ -1,0 +1,40 @@
+"""A report of a running process on a signal, as nova's services write one (its "Guru Meditation Report"): what each of
+its threads does just now. The process goes on."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+import threading
+import traceback
+from types import FrameType
+
+from cell_service.logs import masked
+
+SIGNALS = (signal.SIGUSR1, signal.SIGUSR2)
+"""Later versions of nova use the second; the first is for operators who know earlier ones."""
+
+_STANDARD_ERROR = 2
+
+
+def on_signal(title: str) -> None:
+    """From now on these signals write the report on standard error. Called on the main thread."""
+
+    def write(_number: int, _frame: FrameType | None) -> None:
+        with contextlib.suppress(OSError):  # it may be closed
+            os.write(_STANDARD_ERROR, text(title).encode(errors="replace"))  # no buffer: a signal may interrupt one
+
+    for number in SIGNALS:
+        signal.signal(number, write)
+
+
+def text(title: str) -> str:
+    """The report: each thread by its name, with its stack."""
+    names = {thread.ident: thread.name for thread in threading.enumerate()}
+    parts = [f"==== Report of {title}: {len(names)} threads ===="]
+    for ident, frame in sys._current_frames().items():
+        stack = "".join(traceback.format_stack(frame)).rstrip()
+        parts.append(f"---- Thread {names.get(ident, ident)} ----\n{stack}")
+    return masked("\n".join([*parts, "==== End of report ====\n"]))
