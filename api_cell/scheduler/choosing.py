@@ -164,6 +164,7 @@ def _selection(request: RequestView, chosen: HostState, others: Sequence[HostSta
         provider_uuid=chosen.key,
         allocations={chosen.key: amounts} if amounts else {},
         availability_zone=chosen.availability_zone,
+        host_ip=chosen.host_ip,
         alternates=tuple(
             Alternate(state.host, state.node, state.key, {state.key: amounts} if amounts else {}) for state in others
         ),

@@ -76,6 +76,8 @@ class MovePlan:
     """Where earlier versions stored the password of an evacuation; this one moves it to the sealed secrets."""
     source_node: str | None = None
     node: str | None = None
+    host_ip: str | None = None
+    """The destination's own address."""
     provider_uuid: str = ""
     availability_zone: str | None = None
     tried: tuple[str, ...] = ()

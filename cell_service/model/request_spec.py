@@ -71,6 +71,8 @@ class Selection:
     allocations: dict[str, dict[str, int]]
     availability_zone: str | None = None
     alternates: tuple[Alternate, ...] = ()
+    host_ip: str = ""
+    """The host's own address."""
     reason: str = ""
     """Why no host was found; the cell is cell0 then, and nothing is claimed."""
     unreachable: Unreachable | None = None

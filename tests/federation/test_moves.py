@@ -75,6 +75,12 @@ def flavor(cloud: Federation, **fields: Any) -> str:
     return name
 
 
+def destination(cloud: Federation, uuid: str) -> tuple[str, str]:
+    """The host and the address to which the server's one migration went, as the Compute API shows it."""
+    (shown,) = cloud.admin.get(f"/os-migrations?instance_uuid={uuid}", version="2.59").json["migrations"]
+    return shown["dest_compute"], shown["dest_host"]
+
+
 def test_a_server_migrates_and_is_confirmed(cloud: Federation) -> None:
     uuid = cloud.boot(cell="cell1")
     old = cloud.show(uuid)[HOST]
@@ -92,6 +98,7 @@ def test_a_server_migrates_and_is_confirmed(cloud: Federation) -> None:
     assert homes(cloud, uuid) == [shown[HOST]]
     assert move.uuid not in cloud.allocations()
     assert cloud.allocations()[uuid] == USES
+    assert destination(cloud, uuid) == (shown[HOST], "127.0.0.1")
 
 
 def test_a_server_moves_to_another_cell_while_it_runs(cloud: Federation) -> None:
@@ -107,6 +114,7 @@ def test_a_server_moves_to_another_cell_while_it_runs(cloud: Federation) -> None
     assert cloud.allocations()[uuid] == USES
     with cloud.db.connect() as tx:
         assert instance_mappings.get(tx, uuid).cell_id == cloud.ids["cell2"]
+    assert destination(cloud, uuid) == ("cell2-host2", "127.0.0.1")
     moved = {HOST, "OS-EXT-SRV-ATTR:hypervisor_hostname", "hostId", "updated", "OS-EXT-AZ:availability_zone"}
     after = cloud.show(uuid)
     assert {k: v for k, v in after.items() if k not in moved} == {k: v for k, v in before.items() if k not in moved}
@@ -120,6 +128,7 @@ def test_a_server_migrates_between_cells(cloud: Federation, how: str) -> None:
     start(cloud, uuid, MoveKind.COLD, target_host="cell2-host1")
     cloud.until(lambda: cloud.show(uuid)["status"] == "VERIFY_RESIZE")
     assert cloud.show(uuid)[HOST] == "cell2-host1"
+    assert destination(cloud, uuid) == ("cell2-host1", "127.0.0.1")
     cloud.until(lambda: cloud.act(uuid, how).status in (202, 204))
     home = "cell2-host1" if how == "confirmResize" else "cell1-host1"
     cloud.until(lambda: cloud.show(uuid)["status"] == "ACTIVE")

@@ -173,6 +173,7 @@ def migration_of(move: Move, status: str) -> Migration:
         source_node=plan.source_node,
         dest_compute=move.target_host,
         dest_node=plan.node,
+        dest_host=plan.host_ip,
         old_instance_type_id=plan.old_flavor_id,
         new_instance_type_id=plan.new_flavor_id or plan.old_flavor_id,
         cross_cell_move=move.crosses,

@@ -41,6 +41,7 @@ def trying_another_host(recipe: MoveRecipe, done: tuple[str, ...]) -> Recipe:
                 awaited=None,
                 retries=0,
                 node=None,
+                host_ip=None,
                 provider_uuid="",
                 availability_zone=None,
                 fault="",

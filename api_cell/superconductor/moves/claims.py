@@ -45,6 +45,7 @@ def choose(context: StepContext, *, may_stay: bool, zone_as_requested: bool) -> 
         plan = replace(
             context.plan_when_done,
             node=chosen.node,
+            host_ip=chosen.host_ip or None,
             provider_uuid=chosen.provider_uuid,
             availability_zone=chosen.availability_zone,
         )
