@@ -17,6 +17,7 @@ from tools.up.plan import GLOBAL, METADATA_SECRET, WRAPPING_KEY, Plan
 
 REPORT_SECONDS = 5
 DOWN_SECONDS = 20
+REGION = "RegionOne"
 
 Sections = Mapping[str, Mapping[str, object]]
 
@@ -66,6 +67,12 @@ def credentials(plan: Plan, user: str) -> dict[str, str]:
         "project_domain_name": "Default",
         "auth_url": plan.endpoint("identity"),
     }
+
+
+def region(plan: Plan) -> str:
+    """The region of the catalogue in which the cloud's services are."""
+    own = plan.options.auth in ("companion", "noauth2")
+    return REGION if own else os.environ.get("OS_REGION_NAME", REGION)
 
 
 def _common(plan: Plan) -> Sections:
@@ -243,7 +250,7 @@ def _openrc(plan: Plan) -> str:
             "OS_PROJECT_NAME": admin["project_name"],
             "OS_USER_DOMAIN_NAME": admin["user_domain_name"],
             "OS_PROJECT_DOMAIN_NAME": admin["project_domain_name"],
-            "OS_REGION_NAME": "RegionOne",
+            "OS_REGION_NAME": region(plan),
         }
     return "".join(f"export {name}='{value}'\n" for name, value in words.items())
 
@@ -258,5 +265,5 @@ def _clouds(plan: Plan) -> str:
             auth = {"endpoint": plan.endpoint("compute"), "token": known["token"]}
             clouds[name] = {"auth_type": "admin_token", "auth": auth}
         else:
-            clouds[name] = {"auth": known, "region_name": "RegionOne", "identity_api_version": "3"}
+            clouds[name] = {"auth": known, "region_name": region(plan), "identity_api_version": "3"}
     return str(yaml.safe_dump({"clouds": clouds}, sort_keys=False))

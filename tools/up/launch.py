@@ -25,7 +25,8 @@ from cell_service.db import services
 from cell_service.db.sql.engine import Database
 from cell_service.errors import Invalid, PolycellError, Unavailable
 from mapping_db import host_mappings
-from tools.up import configs, databases, private, record, seeding, shape
+from tools.services import report
+from tools.up import configs, databases, keystone, private, record, seeding, shape
 from tools.up.drivers import SIMULATED, choose
 from tools.up.plan import GLOBAL, Options, Plan, plan_of
 from tools.up.supervisor import Children, InProcess, Services
@@ -94,6 +95,7 @@ def _run(plan: Plan, progress: Progress) -> int:
     ended = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: ended.set())
+    report.on_signal("the launcher")
     logs.set_up(log_file=str(plan.state / "logs" / "polycell.log"))
     _end_strays(plan, progress)
     _demand_ports(plan)
@@ -104,7 +106,7 @@ def _run(plan: Plan, progress: Progress) -> int:
     uuids = databases.map_cells(plan)
     shape.remember(plan)
     progress.say(f"mapped cell0 and {', '.join(plan.cells)}")
-    _seed_identity(plan)
+    _seed_identity(plan, progress)
     parts: Services
 
     def note() -> None:
@@ -184,15 +186,19 @@ def _demand_ports(plan: Plan) -> None:
                 ) from None
 
 
-def _seed_identity(plan: Plan) -> None:
+def _seed_identity(plan: Plan, progress: Progress) -> None:
+    if plan.options.auth == "noauth2":
+        return
+    endpoints = {name: plan.endpoint(name) for name in plan.services if name not in UNLISTED}
+    endpoints |= {kind: plan.endpoint("volume") for kind in ("volumev3", "block-storage")}
+    endpoints |= {kind: plan.endpoint("share") for kind in ("sharev2", "shared-file-system")}
     if plan.options.auth != "companion":
+        for line in keystone.register(plan, endpoints):
+            progress.say(line)
         return
     from tools.companions.identity.service import Seed
     from tools.companions.identity.service import seed as seed_identity
 
-    endpoints = {name: plan.endpoint(name) for name in plan.services if name not in UNLISTED}
-    endpoints |= {kind: plan.endpoint("volume") for kind in ("volumev3", "block-storage")}
-    endpoints |= {kind: plan.endpoint("share") for kind in ("sharev2", "shared-file-system")}
     seed_identity(plan.state / "companions", Seed(plan.passwords, endpoints))
 
 

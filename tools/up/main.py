@@ -41,7 +41,11 @@ def _parser() -> argparse.ArgumentParser:
     up.add_argument("--transport", action="append", metavar="embedded|URL",
                     help="URL template with {cell} (api, cell1, …); again as NAME=URL for one of them")  # fmt: skip
     up.add_argument("--cache", metavar="embedded|URL", help="memcached://host:port (embedded)")
-    up.add_argument("--auth", metavar="companion|noauth2|URL", help="the identity service (companion)")
+    up.add_argument(
+        "--auth",
+        metavar="companion|noauth2|URL",
+        help="the identity service (companion); a Keystone's URL: with the account of OS_USERNAME, …",
+    )
     up.add_argument("--workers", type=int, metavar="N", help="API processes, with --processes (1)")
     up.add_argument("--processes", action=argparse.BooleanOptionalAction, help="a process for each service")
     up.add_argument("--detach", action="store_true", help="return when it is READY")

@@ -32,7 +32,7 @@ NETWORK, CIDR = "private", "10.20.0.0/16"
 def seed(plan: Plan) -> None:
     """Raises PeerUnavailable, DatabaseUnavailable, and Unavailable when real hosts have no image to start."""
     _flavors(plan)
-    session = _session(plan)
+    session = admin_session(plan)
     _images(plan, session)
     _network(session, plan.endpoint("network"))
 
@@ -50,7 +50,8 @@ def _flavors(plan: Plan) -> None:
         db.dispose()
 
 
-def _session(plan: Plan) -> Any:
+def admin_session(plan: Plan) -> Any:
+    """A session of the cloud's administrator."""
     known = credentials(plan, "admin")
     if "token" in known:
         auth: Any = token_endpoint.Token(plan.endpoint("compute"), known["token"])
@@ -62,21 +63,22 @@ def _session(plan: Plan) -> Any:
 def _images(plan: Plan, session: Any) -> None:
     endpoint = plan.endpoint("image")
 
-    def ask(method: str, path: str, **more: Any) -> Any:
-        return _ask(session, method, f"{endpoint}{path}", **more)
+    def image_service(method: str, path: str, **more: Any) -> Any:
+        return ask(session, method, f"{endpoint}{path}", **more)
 
-    upload_images(plan, ask)
+    upload_images(plan, image_service)
 
 
 def _network(session: Any, endpoint: str) -> None:
-    if _ask(session, "GET", f"{endpoint}/v2.0/networks?name={NETWORK}")["networks"]:
+    if ask(session, "GET", f"{endpoint}/v2.0/networks?name={NETWORK}")["networks"]:
         return
-    network = _ask(session, "POST", f"{endpoint}/v2.0/networks", json={"network": {"name": NETWORK, "shared": True}})
+    network = ask(session, "POST", f"{endpoint}/v2.0/networks", json={"network": {"name": NETWORK, "shared": True}})
     subnet = {"name": f"{NETWORK}-subnet", "network_id": network["network"]["id"], "ip_version": 4, "cidr": CIDR}
-    _ask(session, "POST", f"{endpoint}/v2.0/subnets", json={"subnet": subnet})
+    ask(session, "POST", f"{endpoint}/v2.0/subnets", json={"subnet": subnet})
 
 
-def _ask(session: Any, method: str, url: str, **more: Any) -> Any:
+def ask(session: Any, method: str, url: str, **more: Any) -> Any:
+    """The JSON of the answer, None where it has no body. Raises PeerUnavailable for any other than a success."""
     answer = session.request(url, method, raise_exc=False, authenticated=True, **more)
     if answer.status_code >= 300:
         raise PeerUnavailable(service=url, reason=f"it answers {answer.status_code}: {answer.text[:200]}")
