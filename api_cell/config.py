@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from pathlib import Path
 from typing import ClassVar
 
 from oslo_config import cfg
@@ -60,6 +61,9 @@ class PolicySection:
 
     GROUP: ClassVar[str] = "oslo_policy"
     policy_file: str | None = option(cfg.StrOpt("policy_file", default=None, help="Overrides, as YAML."))
+    policy_dirs: tuple[str, ...] = option(
+        cfg.MultiStrOpt("policy_dirs", default=[], help="Directories of more such files, which win over it.")
+    )
     enforce_scope: bool = option(cfg.BoolOpt("enforce_scope", default=True))
     enforce_new_defaults: bool = option(
         cfg.BoolOpt("enforce_new_defaults", default=True, help="False: who might by the former default still may.")
@@ -156,13 +160,30 @@ class ApiSettings:
     identity: KeystoneAuthtoken = field(default_factory=KeystoneAuthtoken)
 
 
+def _found(conf: cfg.ConfigOpts, section: PolicySection) -> PolicySection:
+    """The section with the paths that oslo.policy takes: relative ones, and the defaults policy.yaml and policy.d, are
+    looked for beside the configuration files, in ~/.nova, ~, /etc/nova and /etc; one that is nowhere may still come to
+    be beside the last file."""
+    beside = [Path(name).parent for name in conf.config_file]
+
+    def path(name: str) -> str:
+        return conf.find_file(name) or str(Path(beside[-1] if beside else "/etc/nova", name))
+
+    dirs = section.policy_dirs or ("policy.d",)
+    return replace(
+        section,
+        policy_file=path(section.policy_file or "policy.yaml"),
+        policy_dirs=tuple(path(name) for name in dirs if name),
+    )
+
+
 def read_settings(conf: cfg.ConfigOpts) -> ApiSettings:
     """The settings as the files say. Raises Invalid for a value of the wrong type."""
     return ApiSettings(
         defaults=read(conf, Defaults),
         api=read(conf, ApiSection),
         middleware=read(conf, Middleware),
-        policy=read(conf, PolicySection),
+        policy=_found(conf, read(conf, PolicySection)),
         quota=read(conf, Quota),
         zones=read(conf, Zones),
         soft_delete=read(conf, SoftDelete),

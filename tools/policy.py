@@ -7,12 +7,12 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-import yaml
 from oslo_policy import _parser as parser
 from oslo_policy._checks import FalseCheck
 
 from api_cell.compute.policies import RULES
-from api_cell.edge.policy_rules import circular, deprecated_names, read_overrides, undefined_references, unknown_names
+from api_cell.edge.policy_files import PolicyFiles
+from api_cell.edge.policy_rules import circular, deprecated_names, undefined_references, unknown_names
 from api_cell.placement.policies import RULES as PLACEMENT_RULES
 
 _ALL = (*PLACEMENT_RULES, *RULES)
@@ -33,14 +33,19 @@ def listing() -> int:
     return 0
 
 
-def check(file: Path) -> int:
-    """Say what is wrong with a policy file: names and references without a rule, rules that refer to themselves, checks
-    that can't be parsed; and which names are deprecated, which is no fault. 0 nothing is wrong; 1 something.
+def check(paths: Sequence[Path]) -> int:
+    """Say what is wrong with policy files, or with all files of directories (of a rule in several the last counts):
+    names and references without a rule, rules that refer to themselves, checks that can't be parsed; and which names
+    are deprecated, which is no fault. 0 nothing is wrong; 1 something.
     """
+    overrides: dict[str, str] = {}
     try:
-        overrides = read_overrides(file)
-    except (OSError, ValueError, yaml.YAMLError) as error:
-        sys.stdout.write(f"{file}: {error}\n")
+        for path in paths:
+            overrides |= (PolicyFiles(None, (path,)) if path.is_dir() else PolicyFiles(path)).read()
+            if not path.exists():
+                raise FileNotFoundError(f"{path} is not there")
+    except (OSError, ValueError) as error:
+        sys.stdout.write(f"{error}\n")
         return 1
     wrong = [f"{name}: no such rule" for name in unknown_names(_ALL, overrides)]
     wrong += [f"{name}: {text!r} is no check" for name, text in overrides.items() if not _parses(text)]
@@ -68,10 +73,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     commands = wanted.add_subparsers(dest="command", required=True)
     commands.add_parser("sample", help=sample.__doc__)
     commands.add_parser("list", help=listing.__doc__)
-    commands.add_parser("check", help=check.__doc__).add_argument("file", type=Path)
+    commands.add_parser("check", help=check.__doc__).add_argument("paths", type=Path, nargs="+", metavar="PATH")
     args = wanted.parse_args(argv)
     if args.command == "check":
-        return check(args.file)
+        return check(args.paths)
     return sample() if args.command == "sample" else listing()
 
 

@@ -1,7 +1,7 @@
-"""What callers may do: Nova's rule names and defaults through oslo.policy, with the operator's policy.yaml over them.
+"""What callers may do: Nova's rule names and defaults through oslo.policy, with the operator's files over them.
 
 Most rules depend only on the caller's roles and on whether the target is the caller's own; such decisions are
-remembered until the file changes. A rule that depends on anything else is evaluated again each time.
+remembered until a file changes. A rule that depends on anything else is evaluated again each time.
 """
 
 from __future__ import annotations
@@ -10,20 +10,18 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
-import yaml
 from oslo_config import cfg
 from oslo_policy import _checks as checks
 from oslo_policy import policy as oslo
 
 from api_cell.config import PolicySection
+from api_cell.edge.policy_files import PolicyFiles
 from api_cell.edge.policy_rules import (
     Rule,
     circular,
     deprecated_names,
-    read_overrides,
     undefined_references,
     unknown_names,
 )
@@ -58,7 +56,7 @@ class Policy:
         conf(args=[], project="nova", prog="polycell", default_config_files=[], default_config_dirs=[])
         self._rules = tuple(rules)
         self._judges = judges
-        self._file = Path(section.policy_file) if section.policy_file else None
+        self._files = PolicyFiles.of(section.policy_file, section.policy_dirs)
         self._enforcer: Any = oslo.Enforcer(conf, use_conf=False)
         conf.set_override("enforce_new_defaults", section.enforce_new_defaults, group="oslo_policy")
         self._enforcer.suppress_deprecation_warnings = True
@@ -66,14 +64,14 @@ class Policy:
             self._enforcer.register_default(_default(rule, section))
         self._lock = threading.Lock()
         self._checked_at = float("-inf")
-        self._seen: tuple[int, int] | None = None
+        self._seen: tuple[tuple[str, int, int], ...] = ()
         self._decided: dict[tuple[Any, ...], bool] = {}
         self._simple: dict[str, bool] = {}
         self._install({})
         try:
             self._reread()
-        except (OSError, ValueError, yaml.YAMLError) as error:
-            raise Invalid(reason=f"policy file {self._file} can't be read: {error}") from error
+        except (OSError, ValueError) as error:
+            raise Invalid(reason=f"policy files {self._files.shown} can't be read: {error}") from error
 
     def is_admin(self, roles: Sequence[str]) -> bool:
         """Whether a caller with these roles is an administrator."""
@@ -124,24 +122,22 @@ class Policy:
         return self._simple[rule]
 
     def _refresh(self) -> None:
-        """Read the file again if it changed; at most once a second."""
-        if self._file is None or time.monotonic() - self._checked_at < RELOAD_SECONDS:
+        """Read the files again if one has changed; at most once a second."""
+        if time.monotonic() - self._checked_at < RELOAD_SECONDS:
             return
         try:
             self._reread()
-        except (OSError, ValueError, yaml.YAMLError) as error:
-            log.error("policy file can't be read, the last rules stay file=%s reason=%s", self._file, error)
+        except (OSError, ValueError) as error:
+            log.error("policy files can't be read, the last rules stay files=%s reason=%s", self._files.shown, error)
 
     def _reread(self) -> None:
-        if self._file is None:
-            return
         with self._lock:
             self._checked_at = time.monotonic()
-            seen = _fingerprint(self._file)
+            seen = self._files.fingerprint()
             if seen == self._seen:
                 return
             self._seen = seen
-            self._install({} if seen is None else read_overrides(self._file))
+            self._install(self._files.read())
 
     def _install(self, overrides: Mapping[str, str]) -> None:
         rules = oslo.Rules.from_dict(dict(overrides))
@@ -151,18 +147,21 @@ class Policy:
                 former = default.deprecated_rule
                 rules[name] = self._enforcer._handle_deprecated_rule(default) if former else default.check
         for name in circular(rules):
-            log.error("policy rule refers to itself and refuses file=%s rule=%s", self._file, name)
+            log.error("policy rule refers to itself and refuses files=%s rule=%s", self._files.shown, name)
             rules[name] = checks.FalseCheck()
         for name, lacking in undefined_references(rules).items():
-            log.error("policy rule refers to none file=%s rule=%s to=%s", self._file, name, ",".join(lacking))
+            log.error("policy rule refers to none files=%s rule=%s to=%s", self._files.shown, name, ",".join(lacking))
         self._enforcer.set_rules(rules, overwrite=True, use_conf=False)
         for name, successors in deprecated_names(self._rules, overrides).items():
             log.warning(
-                "policy name is deprecated file=%s name=%s instead=%s", self._file, name, ",".join(sorted(successors))
+                "policy name is deprecated files=%s name=%s instead=%s",
+                self._files.shown,
+                name,
+                ",".join(sorted(successors)),
             )
         for name in unknown_names(self._rules, overrides):
             if self._judges(name):
-                log.warning("policy name is unknown and has no effect file=%s name=%s", self._file, name)
+                log.warning("policy name is unknown and has no effect files=%s name=%s", self._files.shown, name)
         self._decided.clear()
         self._simple.clear()
 
@@ -176,14 +175,6 @@ def _default(rule: Rule, section: PolicySection) -> oslo.RuleDefault:
     )
     scope = list(rule.scope) if section.enforce_scope and rule.scope else None
     return oslo.RuleDefault(rule.name, rule.check, scope_types=scope, deprecated_rule=former)
-
-
-def _fingerprint(file: Path) -> tuple[int, int] | None:
-    try:
-        stat = file.stat()
-    except OSError:
-        return None
-    return stat.st_mtime_ns, stat.st_size
 
 
 def _depends_on_caller_only(rules: Mapping[str, Any], name: str, seen: set[str]) -> bool:

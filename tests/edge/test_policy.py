@@ -10,11 +10,12 @@ import pytest
 
 from api_cell.compute import policies as compute_policies
 from api_cell.compute.policies import RULES
-from api_cell.config import PolicySection
+from api_cell.config import PolicySection, read_settings
 from api_cell.edge import policy as module
 from api_cell.edge.policy import Policy
 from api_cell.edge.policy_rules import Rule
 from api_cell.placement import policies as placement_policies
+from cell_service.config import load
 from cell_service.context import Context
 from cell_service.errors import Invalid, PolicyForbidden
 
@@ -72,6 +73,55 @@ def test_a_broken_file_leaves_the_last_rules(tmp_path: Path, eager: None) -> Non
     for age, text in enumerate(("{{{", "- a\n- b\n", "just words"), 2):
         write(file, text, age)
         assert not policy.allows(ANN, SHOW)
+
+
+def test_directories_of_files_win_in_the_order_of_their_names(tmp_path: Path, eager: None) -> None:
+    file, first, second = tmp_path / "policy.yaml", tmp_path / "policy.d", tmp_path / "more"
+    policy = Policy(RULES, PolicySection(policy_file=str(file), policy_dirs=(str(first), str(second))))
+    assert policy.allows(ANN, SHOW)
+    first.mkdir()
+    write(first / "50.yaml", f'"{SHOW}": "!"', 1)
+    assert not policy.allows(ANN, SHOW)
+    write(file, f'"{SHOW}": "role:member"', 1)
+    assert not policy.allows(ANN, SHOW)
+    write(first / "60.json", json.dumps({SHOW: "role:member"}), 1)
+    assert policy.allows(ANN, SHOW)
+    second.mkdir()
+    write(second / "a", f'"{SHOW}": "!"', 1)
+    assert not policy.allows(ANN, SHOW)
+    (second / "a").unlink()
+    write(second / ".a", f'"{SHOW}": "!"', 1)
+    (second / "below").mkdir()
+    write(second / "below" / "a", f'"{SHOW}": "!"', 1)
+    assert policy.allows(ANN, SHOW)
+
+
+def test_a_broken_file_of_a_directory_leaves_the_last_rules(tmp_path: Path, eager: None) -> None:
+    section = PolicySection(policy_dirs=(str(tmp_path),))
+    write(tmp_path / "a.yaml", f'"{SHOW}": "!"', 1)
+    policy = Policy(RULES, section)
+    write(tmp_path / "b.yaml", "{{{", 1)
+    assert not policy.allows(ANN, SHOW)
+    with pytest.raises(Invalid, match=r"b\.yaml"):
+        Policy(RULES, section)
+
+
+def test_a_directory_that_is_a_file_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "policy.d").touch()
+    with pytest.raises(Invalid, match=r"policy\.d"):
+        Policy(RULES, PolicySection(policy_dirs=(str(tmp_path / "policy.d"),)))
+
+
+def test_paths_are_those_of_oslo_policy(tmp_path: Path) -> None:
+    conf = tmp_path / "nova.conf"
+    conf.write_text("")
+    found = read_settings(load([str(conf)])).policy
+    assert (found.policy_file, found.policy_dirs) == (str(tmp_path / "policy.yaml"), (str(tmp_path / "policy.d"),))
+    (tmp_path / "own.d").mkdir()
+    conf.write_text(f"[oslo_policy]\npolicy_file = own.yaml\npolicy_dirs = own.d\npolicy_dirs = {tmp_path}/x\n")
+    found = read_settings(load([str(conf)])).policy
+    assert found.policy_file == str(tmp_path / "own.yaml")
+    assert found.policy_dirs == (str(tmp_path / "own.d"), str(tmp_path / "x"))
 
 
 def policy_with(tmp_path: Path, rules: dict[str, str], **section: bool) -> Policy:

@@ -9,6 +9,15 @@ import pytest
 from tools.policy import main
 
 
+def test_files_of_a_directory_are_checked_together(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "a.yaml").write_text('"mine": "role:a"\n', encoding="utf-8")
+    (tmp_path / "b.yaml").write_text('"os_compute_api:servers:show": "rule:mine"\n', encoding="utf-8")
+    assert main(["check", str(tmp_path / "b.yaml")]) == 1
+    assert main(["check", str(tmp_path)]) == 0
+    assert main(["check", str(tmp_path / "none.yaml")]) == 1
+    assert "is not there" in capsys.readouterr().out
+
+
 def test_the_sample_is_a_file_that_checks(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["sample"]) == 0
     file = tmp_path / "policy.yaml"
