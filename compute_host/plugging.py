@@ -61,7 +61,7 @@ class Plugging:
                 self._failed -= ports
 
     def _unplugged(self, networks: Networks, work: OperationContext, ports: set[str]) -> set[str]:
-        now = networks.port_states(work.ctx, work.instance.uuid)
+        now = networks.port_states(work.ctx, work.instance.uuid, project_id=work.instance.project_id)
         return {port.port_id for port in now if port.port_id in ports and port.status != ACTIVE}
 
     def _give_up(self, work: OperationContext, left: set[str]) -> None:

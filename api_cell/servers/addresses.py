@@ -32,7 +32,8 @@ def changed(cloud: Cloud, caller: Caller, server_id: str, rule: str) -> Instance
 def renew(cloud: Cloud, services: Services, ctx: Context, server_id: str, action: str | None = None) -> None:
     """The server shows its ports as the network service has them now; `action` is recorded in its history."""
     seen = find.server(cloud, ctx, server_id).instance
-    vifs = {vif.port_id: vif for vif in services.require_networks().info(ctx, server_id)}
+    found = services.require_networks().info(ctx, server_id, project_id=seen.project_id)
+    vifs = {vif.port_id: vif for vif in found}
 
     def work(tx: Connection, cell: Cell) -> None:
         now = cloud.clock.now()

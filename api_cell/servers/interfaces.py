@@ -47,7 +47,7 @@ def ports_of(cloud: Cloud, services: Services, caller: Caller, server_id: str, r
     """The server's ports as the network service has them. Raises InstanceNotFound, PolicyForbidden, PeerUnavailable."""
     instance = find.server(cloud, caller.ctx, server_id).instance
     caller.demand(rule, find.target(instance))
-    return services.require_networks().port_states(caller.ctx, instance.uuid)
+    return services.require_networks().port_states(caller.ctx, instance.uuid, project_id=instance.project_id)
 
 
 def port_of(cloud: Cloud, services: Services, caller: Caller, server_id: str, port_id: str, rule: str) -> PortState:
@@ -81,7 +81,7 @@ def attach(cloud: Cloud, services: Services, caller: Caller, server_id: str, req
     if outcome.fault is not None:
         raise _error(outcome.fault)
     port_id = wire.from_plain(AttachInterfaceResult, outcome.result).port_id
-    for port in networks.port_states(caller.ctx, server_id):
+    for port in networks.port_states(caller.ctx, server_id, project_id=instance.project_id):
         if port.port_id == port_id:
             return port
     raise InterfaceAttachFailed(reason=f"Port {port_id} has gone again.")

@@ -46,11 +46,8 @@ def of_server(cloud: Cloud, services: Services, caller: Caller, server_id: str, 
     """The groups that guard the server's ports, each once. Raises InstanceNotFound, PolicyForbidden."""
     instance = find.server(cloud, caller.ctx, server_id).instance
     caller.demand(rule, find.target(instance))
-    ids = [
-        group
-        for port in services.require_networks().port_states(caller.ctx, instance.uuid)
-        for group in port.security_groups
-    ]
+    ports = services.require_networks().port_states(caller.ctx, instance.uuid, project_id=instance.project_id)
+    ids = [group for port in ports for group in port.security_groups]
     if not ids:
         return []
     found = networking.records_of(services).find_all(caller.ctx, "security-groups", id=list(dict.fromkeys(ids)))
@@ -133,7 +130,7 @@ def _change(
     if len(found) > 1:
         raise Conflict(reason=f"Multiple security groups found matching '{name}'. Use an ID to be more specific.")
     group = found[0]
-    ports = services.require_networks().port_states(caller.ctx, server_id)
+    ports = services.require_networks().port_states(caller.ctx, server_id, project_id=instance.project_id)
     if not ports:
         raise NotFound(reason=f"Instance {server_id} has no ports that a security group could guard.")
     changes = {port.port_id: make(port.security_groups, group["id"]) for port in ports}

@@ -44,24 +44,29 @@ def advance(deps: ConductorContext, operation: StoredOperation) -> None:
     Raises OperationLost, PeerUnavailable (to be tried again).
     """
     ctx = context_of(operation, deps.clock)
-    if deps.networks is not None:
-        deps.networks.deallocate(ctx, operation.instance_uuid)
+    if deps.networks is not None and (instance := _instance_of(deps, operation)) is not None:
+        deps.networks.deallocate(ctx, instance.uuid, project_id=instance.project_id)
     if not operation.arguments.get("final"):
         if _moved(deps, ctx, operation):
             return
         _give_up(deps, operation)
-    _release_volumes(deps, ctx, operation.instance_uuid)
+    _release_volumes(deps, ctx, operation)
     if deps.placement is not None:
         deps.placement.release(ctx, operation.instance_uuid)
     deps.db.run(lambda tx: _end(tx, deps, operation))
     log.warning("build given up", extra=about_operation(deps, operation))
 
 
-def _release_volumes(deps: ConductorContext, ctx: Context, uuid: str) -> None:
+def _instance_of(deps: ConductorContext, operation: StoredOperation) -> Instance | None:
+    """The build's instance, also a deleted one."""
     with deps.db.connect() as tx:
-        found = instances.get_many(tx, [uuid], deleted=True)
-    if uuid in found:
-        release_volumes(deps.volumes, ctx, uuid, found[uuid].block_devices)
+        return instances.get_many(tx, [operation.instance_uuid], deleted=True).get(operation.instance_uuid)
+
+
+def _release_volumes(deps: ConductorContext, ctx: Context, operation: StoredOperation) -> None:
+    instance = _instance_of(deps, operation)
+    if instance is not None:
+        release_volumes(deps.volumes, ctx, instance.uuid, instance.block_devices)
 
 
 def _moved(deps: ConductorContext, ctx: Context, operation: StoredOperation) -> bool:

@@ -52,7 +52,7 @@ def carry_out_before(deps: ConductorContext, ctx: Context, instance: Instance, e
     elif isinstance(effect, RemoveImages):
         _remove_images(deps, ctx, instance, effect)
     elif deps.networks is not None and isinstance(effect, DeletePorts | UnbindPorts | RemovePort | WithdrawPort):
-        _change_ports(deps.networks, ctx, instance.uuid, effect)
+        _change_ports(deps.networks, ctx, instance, effect)
     elif deps.volumes is not None and isinstance(effect, DisconnectVolume | ReleaseVolumes | ReportSnapshot):
         _change_volumes(deps.volumes, ctx, instance, effect)
 
@@ -105,17 +105,18 @@ def _remove_images(deps: ConductorContext, ctx: Context, instance: Instance, eff
 
 
 def _change_ports(
-    networks: Networks, ctx: Context, uuid: str, effect: DeletePorts | UnbindPorts | RemovePort | WithdrawPort
+    networks: Networks, ctx: Context, instance: Instance, effect: DeletePorts | UnbindPorts | RemovePort | WithdrawPort
 ) -> None:
+    uuid, project_id = instance.uuid, instance.project_id
     match effect:
         case DeletePorts():
-            networks.deallocate(ctx, uuid)
+            networks.deallocate(ctx, uuid, project_id=project_id)
         case UnbindPorts():
-            networks.unbind(ctx, uuid)
+            networks.unbind(ctx, uuid, project_id=project_id)
         case RemovePort(port_id):
-            networks.unplug(ctx, uuid, port_id)
+            networks.unplug(ctx, uuid, port_id, project_id=project_id)
         case WithdrawPort(key):
-            networks.roll_back(ctx, uuid, key)
+            networks.roll_back(ctx, uuid, key, project_id=project_id)
 
 
 def _change_volumes(

@@ -62,7 +62,7 @@ def renew(deps: ConductorContext, ctx: Context, known: Sequence[Instance]) -> in
         some = plugged[start : start + BATCH]
         if deps.networks is None:
             break
-        found = deps.networks.infos(ctx, [instance.uuid for instance in some])
+        found = deps.networks.infos(ctx, {instance.uuid: instance.project_id for instance in some})
         for seen in some:
             vifs = {vif.port_id: vif for vif in found.get(seen.uuid, ())}
             if network_info.renewed(seen.network_info, vifs) != seen.network_info:

@@ -3,6 +3,7 @@ but no HTTP library."""
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import hmac
 from collections.abc import Mapping
@@ -17,7 +18,7 @@ from cell_service.metadata.documents import LATEST, PASSWORD, VENDOR_DATA, VENDO
 from cell_service.metadata.instances import Instances
 from cell_service.metadata.password import MOST_BYTES
 from cell_service.metadata.vendordata import VendorData
-from cell_service.peers.network import Networks
+from cell_service.peers.network import Networks, PortOwner
 from cell_service.ttl_cache import TtlCache
 
 TEXT, JSON, BYTES = "text/plain; charset=UTF-8", "application/json", "application/octet-stream"
@@ -71,10 +72,7 @@ class MetadataService:
         is_password = len(steps) == 3 and steps[0] == "openstack" and steps[2] == PASSWORD
         if question.method not in ("GET", "HEAD") and not (is_password and question.method == "POST"):
             raise BadMethod(method=question.method, allow="GET, HEAD")
-        uuid, address, project_id = self._asker(ctx, question)
-        content = self._content(ctx, uuid, address, fresh=is_password)
-        if project_id is not None and content.instance.project_id != project_id:
-            raise NotFound(reason="There is no such server.")
+        content = self._asking(ctx, question, fresh=is_password)
         if question.method == "POST":
             return self._take_password(ctx, content, steps[1], question.body)
         if steps[-1:] == [VENDOR_DATA]:
@@ -92,20 +90,29 @@ class MetadataService:
 
     # -- the requesting server --------------------------------------------------------------------
 
-    def _asker(self, ctx: Context, question: MetadataQuery) -> tuple[str, str, str | None]:
-        """The server's uuid, the address its request comes from, and its project according to the proxy."""
+    def _asking(self, ctx: Context, question: MetadataQuery, *, fresh: bool) -> Content:
+        """The server that the request comes from: the one that has the address, and whose project is that of the port
+        with the address. Raises NotFound when there is none, or more than one."""
         if self._settings.proxy.service_metadata_proxy:
-            return self._by_proxy(question.headers)
+            owner, address = self._by_proxy(question.headers)
+            return self._content(ctx, owner, address, fresh=fresh)
+        owners, address = self._by_address(ctx, question)
+        found = []
+        for owner in owners:
+            with contextlib.suppress(NotFound):
+                found.append(self._content(ctx, owner, address, fresh=fresh))
+        if len(found) != 1:
+            raise NotFound(reason="There is no such server.")
+        return found[0]
+
+    def _by_address(self, ctx: Context, question: MetadataQuery) -> tuple[tuple[PortOwner, ...], str]:
         forwarded = question.headers.get("x-forwarded-for", "") if self._settings.api.use_forwarded_for else ""
         address = plain_address((forwarded or question.remote).split(",")[0])
         if address is None or self._networks is None:
             raise NotFound(reason="There is no such server.")
-        owners = self._networks.owners(ctx, address)
-        if len(owners) != 1:
-            raise NotFound(reason="There is no such server.")
-        return owners[0], address, None
+        return self._networks.owners(ctx, address), address
 
-    def _by_proxy(self, headers: Mapping[str, str]) -> tuple[str, str, str]:
+    def _by_proxy(self, headers: Mapping[str, str]) -> tuple[PortOwner, str]:
         uuid, project_id = headers.get("x-instance-id", ""), headers.get("x-tenant-id", "")
         if not uuid or not project_id:
             raise Invalid(reason="X-Instance-ID or X-Tenant-ID header is missing from the request.")
@@ -117,12 +124,19 @@ class MetadataService:
         address = plain_address(headers.get("x-forwarded-for", "").split(",")[0])
         if address is None:
             raise Invalid(reason="X-Forwarded-For is missing from the request.")
-        return uuid, address, project_id
+        return PortOwner(uuid, project_id), address
 
     # -- what is known ----------------------------------------------------------------------------
 
-    def _content(self, ctx: Context, uuid: str, address: str, *, fresh: bool) -> Content:
-        """The server with its ports: from the network service where the cell's row may be out of date."""
+    def _content(self, ctx: Context, owner: PortOwner, address: str, *, fresh: bool) -> Content:
+        """The server with its ports: from the network service where the cell's row may be out of date. Raises NotFound
+        unless it is of that project, and has the address."""
+        content = self._known(ctx, owner.instance_uuid, address, fresh=fresh)
+        if content.instance.project_id != owner.project_id:
+            raise NotFound(reason="There is no such server.")
+        return content
+
+    def _known(self, ctx: Context, uuid: str, address: str, *, fresh: bool) -> Content:
         content = None if fresh else self._kept.get(uuid)
         if content is not None and content.has_address(address):
             return content
@@ -134,7 +148,7 @@ class MetadataService:
             self._settings.api.dhcp_domain,
         )
         if not made.has_address(address) and self._networks is not None:
-            made = replace(made, vifs=self._networks.info(ctx, uuid))
+            made = replace(made, vifs=self._networks.info(ctx, uuid, project_id=instance.project_id))
         if not made.has_address(address):
             raise NotFound(reason="There is no such server.")
         self._kept.put(uuid, made)

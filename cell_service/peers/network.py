@@ -1,8 +1,12 @@
-"""The network service (Network API v2.0) as compute uses it. Ports are ours by `device_id` = instance uuid."""
+"""The network service (Network API v2.0) as compute uses it.
+
+A port is an instance's if its `device_id` is the instance's uuid and its project the instance's: any member of any
+project may write whatever uuid it knows into a port of its own.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
@@ -26,6 +30,15 @@ class PortState:
     fixed_ips: tuple[FixedIp, ...] = ()
     tag: str | None = None
     security_groups: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class PortOwner:
+    """The instance that a port names, and the port's own project. The instance has the port only if the projects are
+    the same."""
+
+    instance_uuid: str
+    project_id: str
 
 
 class Records(Protocol):
@@ -81,7 +94,7 @@ class Networks(Protocol):
         are. `requests` None: the project's networks (none available: no ports; more than one: Conflict).
         Raises like `validate`; ports it created are gone after an error."""
 
-    def deallocate(self, ctx: Context, instance_uuid: str, *, keep: Sequence[str] = ()) -> None:
+    def deallocate(self, ctx: Context, instance_uuid: str, *, project_id: str, keep: Sequence[str] = ()) -> None:
         """Delete the ports that compute created for the instance, and unbind those that its user gave (also `keep`).
         No ports: no error. Raises PeerUnavailable."""
 
@@ -100,31 +113,30 @@ class Networks(Protocol):
         """One more port for the instance, made or bound on `host`, behind those it has. Done again with the same `key`
         it finds what is there. Raises like `validate`; Invalid when the project has no network."""
 
-    def unplug(self, ctx: Context, instance_uuid: str, port_id: str) -> None:
+    def unplug(self, ctx: Context, instance_uuid: str, port_id: str, *, project_id: str) -> None:
         """The port is the instance's no more: deleted if compute made it, else unbound. Not its port: no error."""
 
-    def roll_back(self, ctx: Context, instance_uuid: str, key: str) -> None:
+    def roll_back(self, ctx: Context, instance_uuid: str, key: str, *, project_id: str) -> None:
         """Undo what `plug` has done with this key. Nothing done: no error."""
 
-    def port_states(self, ctx: Context, instance_uuid: str) -> tuple[PortState, ...]:
+    def port_states(self, ctx: Context, instance_uuid: str, *, project_id: str) -> tuple[PortState, ...]:
         """The instance's ports as they are now, in their order. Raises PeerUnavailable."""
 
-    def bind(self, ctx: Context, instance_uuid: str, host: str) -> tuple[Vif, ...]:
+    def bind(self, ctx: Context, instance_uuid: str, host: str, *, project_id: str) -> tuple[Vif, ...]:
         """All ports of the instance are bound to `host`, whichever host they were bound to. Answers them as they are
         then, in their order. Done again: nothing changes. Raises Invalid when a port can't be bound there,
         PeerUnavailable."""
 
-    def unbind(self, ctx: Context, instance_uuid: str) -> None:
+    def unbind(self, ctx: Context, instance_uuid: str, *, project_id: str) -> None:
         """All ports of the instance stay the instance's, addresses and all, and are bound to no host. Done again:
         nothing changes. Raises PeerUnavailable."""
 
-    def info(self, ctx: Context, instance_uuid: str) -> tuple[Vif, ...]:
+    def info(self, ctx: Context, instance_uuid: str, *, project_id: str) -> tuple[Vif, ...]:
         """The instance's ports as they are now."""
 
-    def infos(self, ctx: Context, instance_uuids: Sequence[str]) -> dict[str, tuple[Vif, ...]]:
-        """The ports of several instances as they are now; nothing for those that have none. Few requests, however many
-        instances. Raises PeerUnavailable."""
+    def infos(self, ctx: Context, projects: Mapping[str, str]) -> dict[str, tuple[Vif, ...]]:
+        """The ports of several instances (uuid → project) as they are now; nothing for those that have none. Few
+        requests, however many instances. Raises PeerUnavailable."""
 
-    def owners(self, ctx: Context, address: str) -> tuple[str, ...]:
-        """Uuids of the instances that have a port with this fixed address, in whatever network. Raises
-        PeerUnavailable."""
+    def owners(self, ctx: Context, address: str) -> tuple[PortOwner, ...]:
+        """The owners of compute's ports with this fixed address, in whatever network. Raises PeerUnavailable."""

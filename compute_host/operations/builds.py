@@ -123,7 +123,7 @@ def _clean_up(context: HostContext, work: OperationContext) -> bool:
     volumes.clean_up(context, work)
     if context.networks is not None:
         try:
-            context.networks.deallocate(work.ctx, work.instance.uuid)
+            context.networks.deallocate(work.ctx, work.instance.uuid, project_id=work.instance.project_id)
         except PolycellError as error:
             log.warning("ports not removed yet", extra=about(work.ctx, instance=work.instance.uuid, reason=error))
     return clean

@@ -16,7 +16,7 @@ def delete(context: HostContext, work: OperationContext, arguments: DeleteArgume
     instance = work.instance
     context.driver.destroy(instance.uuid)
     if context.networks is not None:
-        context.networks.deallocate(work.ctx, instance.uuid, keep=_given(instance))
+        context.networks.deallocate(work.ctx, instance.uuid, project_id=instance.project_id, keep=_given(instance))
     image_id = shelved.image_of(instance.system_metadata)
     unfinished = arguments.unfinished_images or ()
     for each in (*unfinished, *([image_id] if image_id is not None else [])):

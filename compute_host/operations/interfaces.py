@@ -56,18 +56,19 @@ def detach(context: HostContext, work: OperationContext, arguments: DetachInterf
             driver.detach_interface(instance.uuid, vif)
     work.check()
     with no_way_back():
-        networks.unplug(work.ctx, instance.uuid, port_id)
+        networks.unplug(work.ctx, instance.uuid, port_id, project_id=instance.project_id)
     left = tuple(vif for vif in instance.network_info if vif.port_id != port_id)
     return outcome_of(context, work, network_info=left)
 
 
 def forget(context: HostContext, work: OperationContext) -> None:
     """Undo an attachment that another worker has claimed meanwhile, so that it may be done again."""
-    known = {vif.port_id for vif in work.instance.network_info}
+    networks, instance = context.networks, work.instance
+    known = {vif.port_id for vif in instance.network_info}
     try:
-        found = context.networks.info(work.ctx, work.instance.uuid) if context.networks is not None else ()
+        found = networks.info(work.ctx, instance.uuid, project_id=instance.project_id) if networks is not None else ()
     except PolycellError as error:
-        log.warning("port not looked for", extra=about(work.ctx, instance=work.instance.uuid, reason=error))
+        log.warning("port not looked for", extra=about(work.ctx, instance=instance.uuid, reason=error))
         return
     for vif in found:
         if vif.port_id not in known:
@@ -80,9 +81,8 @@ def _withdraw(context: HostContext, work: OperationContext, vif: Vif | None) -> 
         if vif is not None and isinstance(context.driver, Interfaces):
             context.driver.detach_interface(work.instance.uuid, vif)
         if context.networks is not None:
-            context.networks.roll_back(
-                work.ctx, work.instance.uuid, ATTACH_INTERFACE.read(work.operation.arguments).key
-            )
+            key = ATTACH_INTERFACE.read(work.operation.arguments).key
+            context.networks.roll_back(work.ctx, work.instance.uuid, key, project_id=work.instance.project_id)
     except PolycellError as error:
         log.warning("port not withdrawn", extra=about(work.ctx, instance=work.instance.uuid, reason=error))
 

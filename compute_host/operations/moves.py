@@ -70,7 +70,7 @@ def activate(context: HostContext, work: OperationContext, arguments: ActivateAr
     work = volumes.bring(context, _here(context, work, arguments.flavor))
     vifs = None
     if context.networks is not None and work.instance.network_info:
-        vifs = context.networks.bind(work.ctx, work.instance.uuid, context.host)
+        vifs = context.networks.bind(work.ctx, work.instance.uuid, context.host, project_id=work.instance.project_id)
     work.check()
     spec, migrate_data = spec_of(context, work, vifs), arguments.migrate_data or None
     if arguments.live and migrate_data is not None:

@@ -61,7 +61,7 @@ def offload(context: HostContext, work: OperationContext, _arguments: NoArgument
     work.check()
     context.driver.destroy(work.instance.uuid)
     if context.networks is not None:
-        context.networks.unbind(work.ctx, work.instance.uuid)
+        context.networks.unbind(work.ctx, work.instance.uuid, project_id=work.instance.project_id)
     devices = volumes.keep_reserved(context, work)
     operation = work.operation
     return Outcome(operation.id, operation.fence, power_state=PowerState.NOSTATE, devices=devices)

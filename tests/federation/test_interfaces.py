@@ -82,6 +82,23 @@ def test_a_port_of_the_owner_stays_the_owners(cloud: Federation) -> None:
     assert cloud.networks.ports[given].instance_uuid is None
 
 
+def test_a_port_of_another_project_that_names_the_server_is_not_its_port(cloud: Federation) -> None:
+    """Any member who knows a server's uuid can write it into a port of a network of the member's own."""
+    uuid = cloud.boot()
+    own = attach(cloud, uuid).json["interfaceAttachment"]
+    theirs = cloud.networks.ports[cloud.networks.add_port("another-project", uuid)]
+
+    assert listed(cloud, uuid) == [own]
+    assert cloud.admin.get(f"/servers/{uuid}/os-interface/{theirs.vif.port_id}").status == 404
+    assert cloud.act(uuid, "os-migrateLive", {"host": None, "block_migration": "auto"}).status == 202
+    cloud.settled(uuid)
+    assert addresses(cloud, uuid) == [own["fixed_ips"][0]["ip_address"]]
+    assert theirs.host is None
+    cloud.admin.delete(f"/servers/{uuid}")
+    cloud.until(lambda: cloud.gone(uuid))
+    assert theirs.instance_uuid == uuid
+
+
 @pytest.mark.parametrize(
     ("asked", "status"),
     [

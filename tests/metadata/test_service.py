@@ -190,7 +190,7 @@ def test_health_needs_no_signature(proxied: Guests) -> None:
 
 def place(guests: Guests, uuid: str, address: str = "127.0.0.1") -> None:
     """Give the server a port with the address, at the network service and in the cell."""
-    port = guests.networks.ports[guests.networks.add_port()]
+    port = guests.networks.ports[guests.networks.add_port("project-1")]
     port.vif = replace(port.vif, fixed_ips=(FixedIp(address, 4, SUBNET),))
     port.instance_uuid = uuid
     with guests.db.begin() as tx:
@@ -207,6 +207,19 @@ def test_an_unknown_address_and_one_that_two_have(direct: Guests) -> None:
     place(direct, direct.add(samples.instance()))
     place(direct, direct.add(samples.instance(uuid="11111111-4e5f-4a6b-8c7d-8e9f0a1b2c3d")))
     assert direct.ask("/openstack")[0] == 404
+
+
+def test_a_port_of_another_project_that_names_a_server_is_not_its_port(direct: Guests) -> None:
+    """Any member who knows a server's uuid can write it into a port of a network of the member's own."""
+    direct.add(samples.instance())
+    theirs = direct.networks.ports[direct.networks.add_port("another-project", UUID)]
+    theirs.vif = replace(theirs.vif, fixed_ips=(FixedIp("127.0.0.1", 4, SUBNET),))
+    for path in ("/latest/user-data", "/openstack/latest/meta_data.json", "/openstack/latest/password"):
+        assert direct.ask(path)[0] == 404
+    place(direct, UUID)
+    assert direct.ask("/latest/user-data")[0] == 200
+    theirs.instance_uuid = "no server"
+    assert direct.ask("/latest/user-data")[0] == 200
 
 
 def test_headers_of_a_proxy_mean_nothing_without_one(direct: Guests) -> None:

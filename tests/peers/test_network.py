@@ -24,7 +24,7 @@ from cell_service.errors import (
     SecurityGroupNotFound,
 )
 from cell_service.model.instance import NetworkRequest, Vif
-from cell_service.peers.network import Networks
+from cell_service.peers.network import Networks, PortOwner
 from cell_service.peers.neutron.ports import open_networks
 from cell_service.peers.settings import NeutronSettings
 from tests.suites.companions import Companions
@@ -129,7 +129,7 @@ def test_ports_are_made_in_the_order_asked_and_bound(networks: Networks, tenant:
         assert (port["device_owner"], port["binding:host_id"], port["status"]) == ("compute:az1", "h1", "ACTIVE")
         assert port["project_id"] == tenant.project_id
         assert port["dns_name"] == "web-1"
-    assert networks.info(tenant.ctx(), instance) == vifs
+    assert networks.info(tenant.ctx(), instance, project_id=tenant.project_id) == vifs
 
 
 def test_done_again_it_finds_what_is_there(networks: Networks, tenant: Tenant, instance: str) -> None:
@@ -168,16 +168,16 @@ def test_ports_follow_their_guest_to_another_host_and_back(networks: Networks, t
     ctx = tenant.ctx(is_admin=True)
 
     for host in ("h2", "h2", "h1"):
-        assert networks.bind(ctx, instance, host) == before
+        assert networks.bind(ctx, instance, host, project_id=tenant.project_id) == before
         ports = tenant.ports(instance)
         assert [(port["binding:host_id"], port["status"]) for port in ports] == [(host, "ACTIVE")] * 2
     assert next(port for port in ports if port["id"] == given)["binding:profile"]["theirs"] == 1
-    networks.deallocate(ctx, instance, keep=(given,))
+    networks.deallocate(ctx, instance, project_id=tenant.project_id, keep=(given,))
     assert tenant.get(f"ports/{given}")["port"]["device_id"] == ""
 
 
 def test_an_instance_without_ports_has_nothing_to_bind(networks: Networks, tenant: Tenant, instance: str) -> None:
-    assert networks.bind(tenant.ctx(is_admin=True), instance, "h2") == ()
+    assert networks.bind(tenant.ctx(is_admin=True), instance, "h2", project_id=tenant.project_id) == ()
 
 
 def test_ports_made_are_gone_after_an_error(networks: Networks, tenant: Tenant, instance: str) -> None:
@@ -198,7 +198,7 @@ def test_a_port_of_the_users_is_bound_and_given_back(networks: Networks, tenant:
 
     assert [vif.created_by_us for vif in vifs] == [False, True]
     assert vifs[0].port_id == given
-    networks.deallocate(tenant.ctx(), instance)
+    networks.deallocate(tenant.ctx(), instance, project_id=tenant.project_id)
     left = tenant.get(f"ports?network_id={net}")["ports"]
     assert [port["id"] for port in left] == [given]
     assert (left[0]["device_id"], left[0]["binding:host_id"], left[0]["status"]) == ("", "", "DOWN")
@@ -208,14 +208,14 @@ def test_a_port_of_the_users_is_bound_and_given_back(networks: Networks, tenant:
 def test_ports_to_keep_are_kept(networks: Networks, tenant: Tenant, instance: str) -> None:
     net = tenant.network("10.1.0.0/24")
     vif = allocate(networks, tenant, NetworkRequest(net), instance=instance)[0]
-    networks.deallocate(tenant.ctx(), instance, keep=[vif.port_id])
+    networks.deallocate(tenant.ctx(), instance, project_id=tenant.project_id, keep=[vif.port_id])
     assert tenant.ports(instance) == []
     assert tenant.get(f"ports/{vif.port_id}")["port"]["device_id"] == ""
 
 
 def test_nothing_to_give_back_is_no_error(networks: Networks, tenant: Tenant, instance: str) -> None:
-    networks.deallocate(tenant.ctx(), instance)
-    assert networks.info(tenant.ctx(), instance) == ()
+    networks.deallocate(tenant.ctx(), instance, project_id=tenant.project_id)
+    assert networks.info(tenant.ctx(), instance, project_id=tenant.project_id) == ()
 
 
 def test_one_port_goes_to_one_instance(networks: Networks, tenant: Tenant) -> None:
@@ -289,7 +289,8 @@ def test_floating_addresses_are_told(networks: Networks, tenant: Tenant, instanc
     outside = tenant.network("192.0.2.0/24", **{"router:external": True})
     vif = allocate(networks, tenant, NetworkRequest(tenant.network("10.1.0.0/24")), instance=instance)[0]
     floating = tenant.post("floatingips", floating_network_id=outside, port_id=vif.port_id)
-    assert networks.info(tenant.ctx(), instance)[0].fixed_ips[0].floating_ips == (floating["floating_ip_address"],)
+    fixed = networks.info(tenant.ctx(), instance, project_id=tenant.project_id)[0].fixed_ips[0]
+    assert fixed.floating_ips == (floating["floating_ip_address"],)
 
 
 def test_what_a_project_may_not_use_is_refused(networks: Networks, tenant: Tenant) -> None:
@@ -342,19 +343,43 @@ def test_the_port_quota_holds(networks: Networks, tenant: Tenant) -> None:
 
 
 def test_a_service_that_is_down_is_said_to_be(cloud: Companions, tenant: Tenant, instance: str) -> None:
-    nobody = open_networks(cloud.peer(NeutronSettings, endpoint_override="http://127.0.0.1:1"))
-    with pytest.raises(PeerUnavailable, match="network service"):
-        nobody.info(tenant.ctx(), instance)
-    with pytest.raises(PeerUnavailable, match="account"):
-        open_networks(cloud.peer(NeutronSettings, password="wrong")).info(tenant.ctx(), instance)
-    with pytest.raises(PeerUnavailable, match="no endpoint"):
-        open_networks(cloud.peer(NeutronSettings, region_name="elsewhere")).info(tenant.ctx(), instance)
+    for wrong, words in (
+        ({"endpoint_override": "http://127.0.0.1:1"}, "network service"),
+        ({"password": "wrong"}, "account"),
+        ({"region_name": "elsewhere"}, "no endpoint"),
+    ):
+        nobody = open_networks(cloud.peer(NeutronSettings, **wrong))
+        with pytest.raises(PeerUnavailable, match=words):
+            nobody.info(tenant.ctx(), instance, project_id=tenant.project_id)
 
 
 def test_a_deadline_that_has_passed_asks_nobody(networks: Networks, tenant: Tenant, instance: str) -> None:
     late = replace(tenant.ctx(), deadline=Deadline.after(0))
     with pytest.raises(PeerUnavailable, match="time"):
-        networks.info(late, instance)
+        networks.info(late, instance, project_id=tenant.project_id)
+
+
+def test_a_port_of_another_project_that_names_the_instance_is_left_alone(
+    networks: Networks, tenant: Tenant, instance: str
+) -> None:
+    ctx, project_id = tenant.ctx(is_admin=True), tenant.project_id
+    vif = allocate(networks, tenant, NetworkRequest(tenant.network("10.1.0.0/24")), instance=instance)[0]
+    stranger = replace(tenant, project_id="stranger")
+    theirs = stranger.post(
+        "ports", network_id=stranger.network("10.9.0.0/24"), device_id=instance, device_owner="compute:nova"
+    )
+    path = f"ports/{theirs['id']}"
+    before = tenant.get(path)
+
+    assert networks.info(ctx, instance, project_id=project_id) == (vif,)
+    assert networks.infos(ctx, {instance: project_id}) == {instance: (vif,)}
+    assert [port.port_id for port in networks.port_states(ctx, instance, project_id=project_id)] == [vif.port_id]
+    assert networks.bind(ctx, instance, "h2", project_id=project_id) == (vif,)
+    networks.unbind(ctx, instance, project_id=project_id)
+    networks.unplug(ctx, instance, theirs["id"], project_id=project_id)
+    networks.deallocate(ctx, instance, project_id=project_id)
+    assert [port["id"] for port in tenant.ports(instance)] == [theirs["id"]]
+    assert tenant.get(path) == before
 
 
 def test_who_has_an_address(tenant: Tenant, networks: Networks, instance: str) -> None:
@@ -364,10 +389,12 @@ def test_who_has_an_address(tenant: Tenant, networks: Networks, instance: str) -
     assert networks.owners(ctx, twice) == ()
     here = tenant.network("10.201.7.0/24")
     allocate(networks, tenant, NetworkRequest(network_id=here, fixed_ip=twice), instance=instance)
-    assert networks.owners(ctx, twice) == (instance,)
+    assert networks.owners(ctx, twice) == (PortOwner(instance, tenant.project_id),)
     there, other = tenant.network("10.201.7.0/24"), str(uuid4())
     allocate(networks, tenant, NetworkRequest(network_id=there, fixed_ip=twice), instance=other)
-    assert networks.owners(ctx, twice) == tuple(sorted((instance, other)))
+    assert networks.owners(ctx, twice) == tuple(
+        PortOwner(uuid, tenant.project_id) for uuid in sorted((instance, other))
+    )
     spare = tenant.network("2001:db8:77::/64")
     tenant.post("ports", network_id=spare, fixed_ips=[{"ip_address": v6}])
     assert networks.owners(ctx, v6) == ()

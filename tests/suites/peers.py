@@ -25,7 +25,7 @@ from cell_service.errors import (
 from cell_service.model.host import NodeReport
 from cell_service.model.instance import FixedIp, NetworkRequest, Vif
 from cell_service.peers.image import Image, ImagePage, ImageQuery, NewImage
-from cell_service.peers.network import PortState, Record
+from cell_service.peers.network import PortOwner, PortState, Record
 from tests.suites.network_records import MemoryRecords
 
 _MADE = datetime(2026, 1, 1, tzinfo=UTC)
@@ -202,6 +202,8 @@ class Port:
     key: str | None = None
     security_groups: tuple[str, ...] = ()
     status: str = "ACTIVE"
+    project_id: str | None = None
+    """None: that of its instance."""
 
 
 @dataclass
@@ -217,12 +219,19 @@ class MemoryNetworks:
     def __post_init__(self) -> None:
         self.records.ports, self.records.change_port = self._as_records, self._change_port
 
-    def add_port(self) -> str:
+    def add_port(self, project_id: str | None = None, instance_uuid: str | None = None) -> str:
         with self.lock:
-            return self._new(None, None, ours=False).vif.port_id
+            port = self._new(instance_uuid, None, ours=False)
+            port.project_id = project_id
+            return port.vif.port_id
 
-    def of(self, instance_uuid: str) -> list[Port]:
-        return [port for port in self.ports.values() if port.instance_uuid == instance_uuid]
+    def of(self, instance_uuid: str, project_id: str | None = None) -> list[Port]:
+        """The ports that name the instance, but for those of other projects."""
+        return [
+            port
+            for port in self.ports.values()
+            if port.instance_uuid == instance_uuid and (project_id is None or port.project_id in (None, project_id))
+        ]
 
     def validate(
         self, ctx: Context, requests: Sequence[NetworkRequest], security_groups: Sequence[str], count: int
@@ -249,7 +258,7 @@ class MemoryNetworks:
         self._answer()
         wanted = list(requests) if requests is not None else [NetworkRequest(network_id=NET)]
         with self.lock:
-            mine = self.of(instance_uuid)
+            mine = self.of(instance_uuid, project_id)
             found = []
             for request in wanted:
                 if request.port_id is not None:
@@ -277,7 +286,7 @@ class MemoryNetworks:
     ) -> Vif:
         self._answer()
         with self.lock:
-            port = next((port for port in self.of(instance_uuid) if port.key == key), None)
+            port = next((port for port in self.of(instance_uuid, project_id) if port.key == key), None)
             if port is None and request.port_id is not None:
                 port = self._given(request.port_id, "")
                 port.vif = replace(port.vif, tag=request.tag)
@@ -290,30 +299,30 @@ class MemoryNetworks:
             port.instance_uuid, port.host, port.key = instance_uuid, host, key
             return port.vif
 
-    def unplug(self, ctx: Context, instance_uuid: str, port_id: str) -> None:
+    def unplug(self, ctx: Context, instance_uuid: str, port_id: str, *, project_id: str) -> None:
         self._answer()
         with self.lock:
-            self._release([port for port in self.of(instance_uuid) if port.vif.port_id == port_id])
+            self._release([port for port in self.of(instance_uuid, project_id) if port.vif.port_id == port_id])
 
-    def roll_back(self, ctx: Context, instance_uuid: str, key: str) -> None:
+    def roll_back(self, ctx: Context, instance_uuid: str, key: str, *, project_id: str) -> None:
         self._answer()
         with self.lock:
-            self._release([port for port in self.of(instance_uuid) if port.key == key])
+            self._release([port for port in self.of(instance_uuid, project_id) if port.key == key])
 
-    def port_states(self, ctx: Context, instance_uuid: str) -> tuple[PortState, ...]:
+    def port_states(self, ctx: Context, instance_uuid: str, *, project_id: str) -> tuple[PortState, ...]:
         self._answer()
         return tuple(
             PortState(
                 port.vif.port_id, port.vif.network_id, port.vif.mac, port.status, port.vif.fixed_ips, port.vif.tag,
                 port.security_groups,
             )
-            for port in self.of(instance_uuid)
+            for port in self.of(instance_uuid, project_id)
         )  # fmt: skip
 
-    def deallocate(self, ctx: Context, instance_uuid: str, *, keep: Sequence[str] = ()) -> None:
+    def deallocate(self, ctx: Context, instance_uuid: str, *, project_id: str, keep: Sequence[str] = ()) -> None:
         self._answer()
         with self.lock:
-            for port in self.of(instance_uuid):
+            for port in self.of(instance_uuid, project_id):
                 if port.vif.created_by_us and port.vif.port_id not in keep:
                     del self.ports[port.vif.port_id]
                 else:
@@ -359,31 +368,33 @@ class MemoryNetworks:
             else:
                 port.instance_uuid = port.host = port.key = None
 
-    def bind(self, ctx: Context, instance_uuid: str, host: str) -> tuple[Vif, ...]:
+    def bind(self, ctx: Context, instance_uuid: str, host: str, *, project_id: str) -> tuple[Vif, ...]:
         self._answer()
         with self.lock:
-            for port in self.of(instance_uuid):
+            for port in self.of(instance_uuid, project_id):
                 port.host = host
-        return self.info(ctx, instance_uuid)
+        return self.info(ctx, instance_uuid, project_id=project_id)
 
-    def unbind(self, ctx: Context, instance_uuid: str) -> None:
+    def unbind(self, ctx: Context, instance_uuid: str, *, project_id: str) -> None:
         self._answer()
         with self.lock:
-            for port in self.of(instance_uuid):
+            for port in self.of(instance_uuid, project_id):
                 port.host = None
 
-    def info(self, ctx: Context, instance_uuid: str) -> tuple[Vif, ...]:
+    def info(self, ctx: Context, instance_uuid: str, *, project_id: str) -> tuple[Vif, ...]:
         self._answer()
-        return tuple(self._floated(port.vif) for port in self.of(instance_uuid))
+        return tuple(self._floated(port.vif) for port in self.of(instance_uuid, project_id))
 
-    def infos(self, ctx: Context, instance_uuids: Sequence[str]) -> dict[str, tuple[Vif, ...]]:
-        found = {uuid: self.info(ctx, uuid) for uuid in instance_uuids}
+    def infos(self, ctx: Context, projects: Mapping[str, str]) -> dict[str, tuple[Vif, ...]]:
+        found = {uuid: self.info(ctx, uuid, project_id=project) for uuid, project in projects.items()}
         return {uuid: vifs for uuid, vifs in found.items() if vifs}
 
-    def owners(self, ctx: Context, address: str) -> tuple[str, ...]:
+    def owners(self, ctx: Context, address: str) -> tuple[PortOwner, ...]:
         self._answer()
         having = (port for port in self.ports.values() if any(one.address == address for one in port.vif.fixed_ips))
-        return tuple({port.instance_uuid for port in having if port.instance_uuid is not None})
+        return tuple(
+            {PortOwner(port.instance_uuid, port.project_id or "") for port in having if port.instance_uuid is not None}
+        )
 
     def _given(self, port_id: str, instance_uuid: str) -> Port:
         port = self.ports.get(port_id)

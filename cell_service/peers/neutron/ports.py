@@ -8,7 +8,7 @@ has made, and a delete knows which ports to leave to their owners.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +16,7 @@ from cell_service.context import Context
 from cell_service.errors import Conflict, Invalid, PolycellError, PortNotFound
 from cell_service.logs import about
 from cell_service.model.instance import FixedIp, NetworkRequest, Vif
-from cell_service.peers.network import Networks, PortState, Records
+from cell_service.peers.network import Networks, PortOwner, PortState, Records
 from cell_service.peers.neutron import checks
 from cell_service.peers.neutron.calls import Calls, Record
 from cell_service.peers.session import Peer
@@ -89,7 +89,7 @@ class Neutron:
         auto: bool,
         security_groups: Sequence[str],
     ) -> tuple[Vif, ...]:
-        mine = self._ports_of(ctx, instance_uuid)
+        mine = self._ports_of(ctx, instance_uuid, project_id)
         wanted = self._wanted(ctx, project_id, requests, auto, mine)
         binding = self._binding(ctx, instance_uuid, project_id, host, availability_zone, hostname)
         groups: list[str] | None = None
@@ -130,7 +130,7 @@ class Neutron:
         request: NetworkRequest,
         key: str,
     ) -> Vif:
-        mine = self._ports_of(ctx, instance_uuid)
+        mine = self._ports_of(ctx, instance_uuid, project_id)
         binding = self._binding(ctx, instance_uuid, project_id, host, availability_zone, hostname)
         done = next((port for port in mine if _mark(port).get(KEY) == key), None)
         if done is not None:
@@ -149,17 +149,17 @@ class Neutron:
         port = self._create(ctx, wanted[0], binding, mark, None)
         return self._vifs(ctx, [port], [port["id"]])[0]
 
-    def unplug(self, ctx: Context, instance_uuid: str, port_id: str) -> None:
-        for port in self._ports_of(ctx, instance_uuid):
+    def unplug(self, ctx: Context, instance_uuid: str, port_id: str, *, project_id: str) -> None:
+        for port in self._ports_of(ctx, instance_uuid, project_id):
             if port["id"] == port_id:
                 self._release(ctx, port)
 
-    def roll_back(self, ctx: Context, instance_uuid: str, key: str) -> None:
-        for port in self._ports_of(ctx, instance_uuid):
+    def roll_back(self, ctx: Context, instance_uuid: str, key: str, *, project_id: str) -> None:
+        for port in self._ports_of(ctx, instance_uuid, project_id):
             if _mark(port).get(KEY) == key:
                 self._release(ctx, port)
 
-    def port_states(self, ctx: Context, instance_uuid: str) -> tuple[PortState, ...]:
+    def port_states(self, ctx: Context, instance_uuid: str, *, project_id: str) -> tuple[PortState, ...]:
         return tuple(
             PortState(
                 port["id"],
@@ -173,16 +173,16 @@ class Neutron:
                 _mark(port).get("tag"),
                 tuple(port.get("security_groups") or ()),
             )
-            for port in self._ports_of(ctx, instance_uuid)
+            for port in self._ports_of(ctx, instance_uuid, project_id)
         )
 
-    def deallocate(self, ctx: Context, instance_uuid: str, *, keep: Sequence[str] = ()) -> None:
-        for port in self._ports_of(ctx, instance_uuid):
+    def deallocate(self, ctx: Context, instance_uuid: str, *, project_id: str, keep: Sequence[str] = ()) -> None:
+        for port in self._ports_of(ctx, instance_uuid, project_id):
             self._release(ctx, port, keep)
 
-    def bind(self, ctx: Context, instance_uuid: str, host: str) -> tuple[Vif, ...]:
+    def bind(self, ctx: Context, instance_uuid: str, host: str, *, project_id: str) -> tuple[Vif, ...]:
         bound = []
-        for port in self._ports_of(ctx, instance_uuid):
+        for port in self._ports_of(ctx, instance_uuid, project_id):
             if port.get("binding:host_id") == host and port.get("binding:vif_type") not in ("unbound", *_FAILED):
                 bound.append(port)
                 continue
@@ -191,28 +191,33 @@ class Neutron:
             bound.append(_checked(after, host))
         return self._vifs(ctx, bound)
 
-    def unbind(self, ctx: Context, instance_uuid: str) -> None:
-        for port in self._ports_of(ctx, instance_uuid):
+    def unbind(self, ctx: Context, instance_uuid: str, *, project_id: str) -> None:
+        for port in self._ports_of(ctx, instance_uuid, project_id):
             if port.get("binding:host_id"):
                 self._calls.update(ctx, "ports", port["id"], {"binding:host_id": ""}, missing_is_fine=True)
 
-    def info(self, ctx: Context, instance_uuid: str) -> tuple[Vif, ...]:
-        return self._vifs(ctx, self._ports_of(ctx, instance_uuid))
+    def info(self, ctx: Context, instance_uuid: str, *, project_id: str) -> tuple[Vif, ...]:
+        return self._vifs(ctx, self._ports_of(ctx, instance_uuid, project_id))
 
-    def infos(self, ctx: Context, instance_uuids: Sequence[str]) -> dict[str, tuple[Vif, ...]]:
+    def infos(self, ctx: Context, projects: Mapping[str, str]) -> dict[str, tuple[Vif, ...]]:
         ports: list[Record] = []
-        for start in range(0, len(instance_uuids), IDS_A_REQUEST):
-            some = list(instance_uuids[start : start + IDS_A_REQUEST])
-            ports += self._calls.find_all(ctx, "ports", device_id=some)
+        uuids = list(projects)
+        for start in range(0, len(uuids), IDS_A_REQUEST):
+            found_ports = self._calls.find_all(ctx, "ports", device_id=uuids[start : start + IDS_A_REQUEST])
+            ports += [port for port in found_ports if port["project_id"] == projects[port["device_id"]]]
         found: dict[str, list[Vif]] = {}
         for port, vif in zip(ports, self._vifs(ctx, ports), strict=True):
             found.setdefault(port["device_id"], []).append(vif)
         return {uuid: tuple(vifs) for uuid, vifs in found.items()}
 
-    def owners(self, ctx: Context, address: str) -> tuple[str, ...]:
+    def owners(self, ctx: Context, address: str) -> tuple[PortOwner, ...]:
         ports = self._calls.find_all(ctx, "ports", fixed_ips=f"ip_address={address}")
-        mine = {port["device_id"] for port in ports if str(port.get("device_owner", "")).startswith("compute:")}
-        return tuple(sorted(mine - {""}))
+        found = {
+            PortOwner(port["device_id"], port["project_id"])
+            for port in ports
+            if port.get("device_id") and str(port.get("device_owner", "")).startswith("compute:")
+        }
+        return tuple(sorted(found))
 
     def _binding(
         self,
@@ -232,9 +237,9 @@ class Neutron:
         else:
             self._unbind(ctx, port)
 
-    def _ports_of(self, ctx: Context, instance_uuid: str) -> list[Record]:
+    def _ports_of(self, ctx: Context, instance_uuid: str, project_id: str) -> list[Record]:
         """The instance's ports in the order in which they were requested."""
-        ports = self._calls.find_all(ctx, "ports", device_id=instance_uuid)
+        ports = self._calls.find_all(ctx, "ports", device_id=instance_uuid, project_id=project_id)
         return sorted(ports, key=lambda port: (_mark(port).get("index", len(ports)), port["id"]))
 
     def _wanted(

@@ -168,6 +168,7 @@ class Ports:
         network = network_of(tx, req, port["network_id"])
         if network["router:external"] and not network["shared"] and network["project_id"] != req.caller.project_id:
             req.demand_admin()
+        _check_device(tx, req, port["device_id"], port["project_id"])
         if port["port_security_enabled"] is None:
             port["port_security_enabled"] = network["port_security_enabled"]
         port["security_groups"] = group_ids(tx, req, port)
@@ -177,6 +178,8 @@ class Ports:
         self._bind(port)
 
     def _changing(self, tx: Connection, req: CompanionRequest, old: Record, values: Record) -> None:
+        if "device_id" in values:
+            _check_device(tx, req, values["device_id"], old["project_id"])
         if "security_groups" in values:
             check_groups(tx, req, values["security_groups"] or [], old["project_id"])
             values["security_groups"] = list(dict.fromkeys(values["security_groups"] or []))
@@ -214,6 +217,18 @@ class Ports:
         port["binding:vif_type"] = self._vif_type if bound else "unbound"
         port["binding:vif_details"] = dict(VIF_DETAILS.get(self._vif_type, {})) if bound else {}
         port["status"] = "ACTIVE" if bound and port["device_id"] and port["admin_state_up"] else "DOWN"
+
+
+def _check_device(tx: Connection, req: CompanionRequest, device_id: str | None, project_id: str) -> None:
+    """A port serves no device of another project, as far as its router or ports show that, unless an administrator
+    says so. Raises Conflict."""
+    if not device_id or req.is_admin:
+        return
+    router = store.find(tx, "router", device_id)
+    known = [*store.search(tx, "port", device_id=[device_id]), *([router] if router is not None else [])]
+    if any(record["project_id"] != project_id for record in known):
+        message = f"The following device_id {device_id} is not owned by your tenant or matches another tenants router."
+        raise refusal(Conflict, "DeviceIDNotOwnedByTenant", message)
 
 
 def give_mac(tx: Connection, port: Record) -> None:

@@ -204,6 +204,7 @@ class Interfaces:
             raise bad("Subnet for router interface must have a gateway IP", "BadRequest")
         port: Record = {
             "network_id": subnet["network_id"],
+            "project_id": router["project_id"],
             "device_owner": ROUTER_PORT,
             "device_id": router["id"],
             "fixed_ips": [{"subnet_id": subnet["id"], "ip_address": gateway}],
