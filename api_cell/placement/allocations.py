@@ -12,7 +12,7 @@ from sqlalchemy import Connection
 from api_cell.edge.route import Request, Response
 from api_cell.edge.versioned import Field, View
 from api_cell.placement.answer import dated
-from api_cell.placement.inventories import inventory_from
+from api_cell.placement.inventories import inventories_from
 from api_cell.placement.providers import plain
 from cell_service.errors import ConsumerNotFound, Invalid, InventoryExceeded, ResourceProviderNotFound
 from mapping_db.placement import allocations, inventories, providers, resource_classes
@@ -86,7 +86,7 @@ def reshape(req: Request) -> Response:
     wanted = {
         str(UUID(uuid)): (
             part["resource_provider_generation"],
-            {name: inventory_from(body, req.version) for name, body in part["inventories"].items()},
+            inventories_from(part["inventories"], req.version),
         )
         for uuid, part in req.body["inventories"].items()
     }

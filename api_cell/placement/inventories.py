@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -15,6 +16,8 @@ from cell_service.errors import Invalid, InventoryNotFound
 from mapping_db.placement import inventories, providers, usages
 from mapping_db.placement.inventories import MAX, Inventory
 from mapping_db.placement.providers import Provider
+
+CLASS_NAME = re.compile("[A-Z0-9_]+")
 
 
 def inventory_from(body: Mapping[str, Any], version: Version) -> Inventory:
@@ -31,6 +34,15 @@ def inventory_from(body: Mapping[str, Any], version: Version) -> Inventory:
     if inventory.reserved > most or inventory.allocation_ratio <= 0:
         raise Invalid(reason="Unable to create inventory for resource provider: the capacity is invalid.")
     return inventory
+
+
+def inventories_from(bodies: Mapping[str, Any], version: Version) -> dict[str, Inventory]:
+    """The inventory of each class. Raises Invalid also for a name that no class can have: the published schema does
+    not look at what is under such a name."""
+    strange = [name for name in bodies if not CLASS_NAME.fullmatch(name)]
+    if strange:
+        raise Invalid(reason=f"Unknown resource class in {', '.join(strange)[:255]}.")
+    return {name: inventory_from(body, version) for name, body in bodies.items()}
 
 
 def inventory_view(inventory: Inventory) -> dict[str, Any]:
@@ -53,7 +65,7 @@ def index(req: Request) -> Response:
 
 def replace(req: Request) -> Response:
     """200 with all of them; 409 when the generation is old, or a class that goes is in use."""
-    wanted = {name: inventory_from(body, req.version) for name, body in req.body["inventories"].items()}
+    wanted = inventories_from(req.body["inventories"], req.version)
     generation = req.body["resource_provider_generation"]
     advanced = _changed(req, lambda tx, provider: inventories.put(tx, provider, wanted, generation, _now(req)))
     return _all(req, advanced, wanted)

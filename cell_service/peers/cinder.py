@@ -17,10 +17,12 @@ from cell_service.errors import (
     VolumeNotFound,
     VolumeUnavailable,
 )
+from cell_service.peers.reading import objects, read, read_all, texts
 from cell_service.peers.session import Peer, Reply
 from cell_service.peers.settings import CinderSettings
 from cell_service.peers.volumes import Connection, NewVolume, Snapshot, Volume, VolumeLink, Volumes
 
+NAME = "volume"
 MICROVERSION = {"OpenStack-API-Version": "volume 3.44"}
 REIMAGES = {"OpenStack-API-Version": "volume 3.68"}
 PART_DONE = "90%"
@@ -31,7 +33,7 @@ MARK = "compute_device"
 
 def open_volumes(settings: CinderSettings) -> Volumes:
     """Volumes of the service that `[cinder]` names; nothing is connected yet."""
-    return Cinder(Peer("volume", settings, "/v3", MICROVERSION))
+    return Cinder(Peer(NAME, settings, "/v3", MICROVERSION))
 
 
 class Cinder:
@@ -53,7 +55,7 @@ class Cinder:
 
     def all(self, ctx: Context) -> tuple[Volume, ...]:
         reply = self._peer.ask(ctx, "GET", "/volumes/detail", query={"all_tenants": 1, "project_id": ctx.project_id})
-        found = [_volume(record) for record in _good(reply)["volumes"]]
+        found = read_all(NAME, _good(reply).get("volumes"), _volume_of)
         return tuple(volume for volume in found if volume.project_id == ctx.project_id)
 
     def create(self, ctx: Context, wanted: NewVolume) -> Volume:
@@ -78,7 +80,7 @@ class Cinder:
     def made_for(self, ctx: Context, mark: str) -> str | None:
         query = {"all_tenants": 1, "metadata": str({MARK: mark})}
         records = _good(self._peer.ask(ctx, "GET", "/volumes/detail", query=query))["volumes"]
-        return next((str(one["id"]) for one in records if one.get("metadata", {}).get(MARK) == mark), None)
+        return next((str(one["id"]) for one in records if texts(one.get("metadata")).get(MARK) == mark), None)
 
     def delete(self, ctx: Context, volume_id: str) -> None:
         reply = self._peer.ask(ctx, "DELETE", f"/volumes/{volume_id}")
@@ -98,7 +100,7 @@ class Cinder:
 
     def snapshots(self, ctx: Context) -> tuple[Snapshot, ...]:
         reply = self._peer.ask(ctx, "GET", "/snapshots/detail", query={"all_tenants": 1})
-        found = [_snapshot(record) for record in _good(reply)["snapshots"]]
+        found = read_all(NAME, _good(reply).get("snapshots"), _snapshot_of)
         return tuple(one for one in found if one.project_id == ctx.project_id)
 
     def take_snapshot(
@@ -181,7 +183,17 @@ class Cinder:
         return next((one.attachment_id for one in links if (one.server_id, one.host) == (instance_uuid, host)), None)
 
 
-def _volume(record: dict[str, Any]) -> Volume:
+def _volume(record: Any) -> Volume:
+    """Raises PeerUnavailable when it is no record of a volume."""
+    return read(NAME, record, _volume_of)
+
+
+def _snapshot(record: Any) -> Snapshot:
+    """Raises PeerUnavailable when it is no record of a snapshot."""
+    return read(NAME, record, _snapshot_of)
+
+
+def _volume_of(record: dict[str, Any]) -> Volume:
     return Volume(
         id=record["id"],
         project_id=record.get("os-vol-tenant-attr:tenant_id") or "",
@@ -195,16 +207,16 @@ def _volume(record: dict[str, Any]) -> Volume:
         volume_type=record.get("volume_type"),
         snapshot_id=record.get("snapshot_id"),
         created_at=record.get("created_at") or "",
-        metadata=dict(record.get("metadata") or {}),
-        image={name: str(value) for name, value in (record.get("volume_image_metadata") or {}).items()},
+        metadata=texts(record.get("metadata")),
+        image=texts(record.get("volume_image_metadata")),
         attachments=tuple(
             VolumeLink(one["attachment_id"], one["server_id"], one.get("host_name"), one.get("device"))
-            for one in record.get("attachments") or ()
+            for one in objects(record.get("attachments"))
         ),
     )
 
 
-def _snapshot(record: dict[str, Any]) -> Snapshot:
+def _snapshot_of(record: dict[str, Any]) -> Snapshot:
     return Snapshot(
         id=record["id"],
         project_id=record.get("os-extended-snapshot-attributes:project_id") or record.get("project_id") or "",
@@ -236,4 +248,4 @@ def _refused(reply: Reply, volume_id: str = "") -> Exception:
         return NotFound(reason=words or "The block storage service does not know it.")
     if reply.status in (400, 409):
         return Invalid(reason=words or "The block storage service refuses the request.")
-    return PeerUnavailable(service="volume", reason=f"it answered {reply.status}")
+    return PeerUnavailable(service=NAME, reason=f"it answered {reply.status}")

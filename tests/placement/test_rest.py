@@ -186,6 +186,17 @@ def test_inventories_are_put_changed_and_deleted_under_the_generation(api: Place
     assert api.get(where)["inventories"] == {}
 
 
+@pytest.mark.parametrize("odd", [{"a": 1}, {"a": {}}, {"a": {"total": "x"}}, {"VCPU": {"total": 1}, "": None}])
+def test_inventories_of_what_is_no_class_are_refused(api: Placement, odd: dict[str, Any]) -> None:
+    uuid = make(api, "h1")["uuid"]
+    body = {"resource_provider_generation": 0, "inventories": odd}
+    with pytest.raises(Invalid, match="resource class"):
+        api("PUT", f"/resource_providers/{uuid}/inventories", body)
+    with pytest.raises(Invalid, match="resource class"):
+        api("POST", "/reshaper", {"inventories": {uuid: body}, "allocations": {}})
+    assert api.get(f"/resource_providers/{uuid}/inventories")["inventories"] == {}
+
+
 def test_everything_may_be_reserved_from_1_26(api: Placement) -> None:
     where = f"/resource_providers/{make(api, 'h1')['uuid']}/inventories"
     body = {"resource_class": "VCPU", "total": 4, "reserved": 4}

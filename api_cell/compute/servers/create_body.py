@@ -16,6 +16,11 @@ from cell_service.errors import Invalid
 from cell_service.model.instance import InjectedFile, NetworkRequest
 
 
+def group_names(server: dict[str, Any]) -> list[str]:
+    """The names of the requested security groups. One without a name is ignored, as published."""
+    return list(dict.fromkeys(group["name"] for group in server.get("security_groups", ()) if "name" in group))
+
+
 def parse_server_request(body: dict[str, Any], version: Version) -> ServerRequest:
     """Parse the body, which fits its schema. Raises Invalid."""
     server: dict[str, Any] = body["server"]
@@ -33,7 +38,7 @@ def parse_server_request(body: dict[str, Any], version: Version) -> ServerReques
         min_count=lowest,
         max_count=highest,
         admin_password=server.get("adminPass") or new_password(),
-        security_groups=tuple(dict.fromkeys(group["name"] for group in server.get("security_groups", []))),
+        security_groups=tuple(group_names(server)),
         metadata=server.get("metadata") or {},
         files=tuple(parse_file(each) for each in server.get("personality", [])),
         tags=tuple(dict.fromkeys(server.get("tags") or ())),

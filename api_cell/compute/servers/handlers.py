@@ -8,7 +8,7 @@ from sqlalchemy import Connection
 
 from api_cell.compute import behaviours
 from api_cell.compute.servers import views
-from api_cell.compute.servers.create_body import parse_server_request
+from api_cell.compute.servers.create_body import group_names, parse_server_request
 from api_cell.compute.servers.list_query import parse_list_query
 from api_cell.edge import missing_cells as missing
 from api_cell.edge.links import next_link
@@ -146,8 +146,7 @@ _SHOWN_BY_UPDATE = frozenset({
 
 
 def _group_names(req: Request) -> list[str]:
-    given = req.body["server"].get("security_groups")
-    return [group["name"] for group in given] if given else ["default"]
+    return group_names(req.body["server"]) or ["default"]
 
 
 def _page(req: Request, rule: str, *, brief: bool) -> ServerPage:

@@ -13,8 +13,9 @@ from uuid import UUID
 from cell_service.context import Context
 from cell_service.errors import Forbidden, ImageNotFound, ImageUnacceptable, Invalid, PeerUnavailable
 from cell_service.peers.glance.lists import page_as
-from cell_service.peers.glance.records import OWN_FIELDS, image_of
+from cell_service.peers.glance.records import OWN_FIELDS, image_in, image_of
 from cell_service.peers.image import Image, ImagePage, ImageQuery, Images, NewImage
+from cell_service.peers.reading import read_all
 from cell_service.peers.session import Peer
 from cell_service.peers.settings import GlanceSettings
 
@@ -37,7 +38,7 @@ class Glance:
             path = f"/images/{UUID(image_id)}"
             reply = self._peer.ask(ctx, "GET", path)
             if reply.ok and isinstance(reply.json, dict):
-                image = image_of(reply.json)
+                image = image_in(reply.json)
                 if self._visible(ctx, image, path):
                     return image
             elif reply.status not in (400, 403, 404):
@@ -70,7 +71,7 @@ class Glance:
         reply = self._peer.ask(ctx, "GET", "/images", query=query)
         if not reply.ok or not isinstance(reply.json, dict):
             raise PeerUnavailable(service="image", reason=f"it answered {reply.status}")
-        found = [image_of(record) for record in reply.json.get("images", ())]
+        found = read_all("image", reply.json.get("images"), image_of)
         wanted = properties.items()
         return tuple(image for image in found if image.owner == owner and wanted <= image.properties.items())
 
@@ -95,7 +96,7 @@ class Glance:
             raise Forbidden(reason="The image service does not allow this change.")
         if not reply.ok or not isinstance(reply.json, dict):
             raise Invalid(reason=f"The image service refuses this change ({reply.status}).")
-        return image_of(reply.json)
+        return image_in(reply.json)
 
     def remove(self, ctx: Context, image_id: str) -> None:
         found = self._own(ctx, image_id)
@@ -147,7 +148,7 @@ class Glance:
 
     def _status(self, ctx: Context, path: str) -> str | None:
         reply = self._peer.ask(ctx, "GET", path)
-        return image_of(reply.json).status if reply.ok and isinstance(reply.json, dict) else None
+        return image_in(reply.json).status if reply.ok and isinstance(reply.json, dict) else None
 
     def _visible(self, ctx: Context, image: Image, path: str) -> bool:
         if ctx.is_admin or image.visibility in ("public", "community") or image.owner == ctx.project_id:

@@ -8,6 +8,7 @@ from cell_service.context import Context
 from cell_service.errors import Invalid, PeerUnavailable
 from cell_service.peers.glance.records import OWN_FIELDS, image_of
 from cell_service.peers.image import Image, ImagePage, ImageQuery
+from cell_service.peers.reading import read_all
 from cell_service.peers.session import Peer
 
 MOST = 1000
@@ -41,7 +42,7 @@ def _requested(
         raise Invalid(reason=refused)
     if not reply.ok or not isinstance(reply.json, dict):
         raise PeerUnavailable(service="image", reason=f"it answered {reply.status}")
-    return [image_of(record) for record in reply.json.get("images", ())], bool(reply.json.get("next"))
+    return list(read_all("image", reply.json.get("images"), image_of)), bool(reply.json.get("next"))
 
 
 def _filters(wanted: ImageQuery) -> dict[str, str]:
