@@ -15,6 +15,7 @@ from typing import IO, Any
 from urllib.parse import parse_qs
 
 from api_cell.edge.auth import Authenticator, Identity, credentials
+from api_cell.edge.schema import Validator
 from cell_service.context import new_request_id
 from cell_service.errors import BadMethod, Invalid, PolycellError, TooLarge, Unauthenticated, UnsupportedMedia
 from cell_service.http.exchange import PIECE_BYTES, Exchange
@@ -28,8 +29,10 @@ from tools.companions.tokens import CachingAuthenticator
 log = logging.getLogger(__name__)
 
 THREADS = 4
-MOST_JSON_BYTES = 4 << 20
+MOST_JSON_BYTES = 114_688
+"""As oslo.middleware has it for the services themselves."""
 MOST_BYTES = 1 << 40
+"""Of a file: the image service's own limit, unless its operator has set another."""
 NO_CALLER = Identity("")
 
 
@@ -97,7 +100,7 @@ class _Application:
             return None
         run = partial(asyncio.get_running_loop().run_in_executor, self._pool)
         exchange.take = partial(run, self._write, incoming)
-        return run(self._open_upload, exchange, incoming)
+        return self._uploading(exchange, incoming, run(self._open_upload, exchange, incoming))
 
     def serve(self, exchange: Exchange, respond: Respond) -> None:
         on_thread(self._pool, partial(self._answer, exchange, self._incoming[exchange]), respond)
@@ -112,6 +115,12 @@ class _Application:
     def close(self) -> None:
         self._pool.shutdown(wait=True, cancel_futures=True)
         self._api.close()
+
+    async def _uploading(self, exchange: Exchange, incoming: _Incoming, opened: Awaitable[None]) -> None:
+        """Wait until the file is open. A body that is refused is read like any other that is too long: not far."""
+        await opened
+        if incoming.refused is not None:
+            exchange.take = None
 
     def _open_upload(self, exchange: Exchange, incoming: _Incoming) -> None:
         try:
@@ -158,7 +167,7 @@ class _Application:
             params=incoming.params,
             query=parse_qs(query, keep_blank_values=True),
             headers=exchange.headers,
-            body=_json(exchange) if incoming.upload is None else None,
+            body=_body(exchange, route) if incoming.upload is None else None,
             caller=caller,
             origin=origin(exchange.headers, exchange.protocol, behind_proxy=True),
             upload=incoming.upload,
@@ -177,6 +186,14 @@ class _Application:
         kind = str(error.fields.get("kind", type(error).__name__))
         status = int(error.fields.get("status", error.status))
         return Response(status, self._api.render_error(status, kind, str(error)), headers)
+
+
+def _body(exchange: Exchange, route: CompanionRoute) -> Any:
+    """The body, which fits the route's schema. Raises Invalid, UnsupportedMedia."""
+    body = _json(exchange)
+    if route.body is not None:
+        Validator.of(route.body).check(body)
+    return body
 
 
 def _json(exchange: Exchange) -> Any:

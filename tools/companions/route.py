@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from api_cell.edge.auth import Identity
+from api_cell.edge.route import Schema
 from cell_service.errors import BadMethod, Forbidden, Invalid, NotFound
 from cell_service.http.paths import PathTree, decoded, placeholders, split
 from cell_service.http.response import Response
@@ -60,13 +61,15 @@ Handler = Callable[[CompanionRequest], Response]
 
 @dataclass(frozen=True, slots=True)
 class CompanionRoute:
-    """`path` has placeholders in braces. `open`: needs no token. `takes_file`: the body is not JSON, but a file."""
+    """`path` has placeholders in braces. `open`: needs no token. `takes_file`: the body is not JSON, but a file.
+    `body`: the schema of one that is JSON."""
 
     method: str
     path: str
     handler: Handler
     open: bool = False
     takes_file: bool = False
+    body: Schema | None = None
 
 
 class RouteTable:

@@ -13,7 +13,7 @@ from cell_service.context import Clock
 from cell_service.db.sql.engine import Database
 from cell_service.errors import Conflict, Invalid, NotFound, Unauthenticated
 from cell_service.http.response import Response
-from tools.companions.identity import store
+from tools.companions.identity import schemas, store
 from tools.companions.identity.nouns import NOUNS, targets
 from tools.companions.identity.tokens import demand_text, domain_of
 from tools.companions.route import CompanionRequest, CompanionRoute
@@ -32,7 +32,9 @@ class Grants:
             CompanionRoute("GET", "/v3/groups", self.no_groups),
             CompanionRoute("GET", "/v3/users/{user}/projects", self.projects),
             CompanionRoute("GET", "/v3/users/{user}/groups", self.no_groups),
-            CompanionRoute("POST", "/v3/users/{user}/password", self.change_password, open=True),
+            CompanionRoute(
+                "POST", "/v3/users/{user}/password", self.change_password, open=True, body=schemas.CHANGE_PASSWORD
+            ),
         ]
         for prefix in ("/v3/projects/{project}", "/v3/domains/{domain}", "/v3/system"):
             made += [
@@ -45,7 +47,7 @@ class Grants:
         return (
             *made,
             CompanionRoute("GET", many, self.credentials),
-            CompanionRoute("POST", many, self.add_credential),
+            CompanionRoute("POST", many, self.add_credential, body=schemas.ADD_CREDENTIAL),
             CompanionRoute("GET", f"{many}/{{id}}", self.credential),
             CompanionRoute("DELETE", f"{many}/{{id}}", self.remove_credential),
         )

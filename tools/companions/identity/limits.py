@@ -12,7 +12,7 @@ from sqlalchemy.exc import IntegrityError
 from cell_service.db.sql.engine import Database
 from cell_service.errors import Conflict, Forbidden, Invalid, NotFound
 from cell_service.http.response import Response
-from tools.companions.identity import store
+from tools.companions.identity import schemas, store
 from tools.companions.route import CompanionRequest, CompanionRoute
 
 MODEL = {
@@ -53,9 +53,9 @@ class Limits:
         one, many = f"/v3/{self._kind.plural}/{{id}}", f"/v3/{self._kind.plural}"
         made = [
             CompanionRoute("GET", many, self.index),
-            CompanionRoute("POST", many, self.create),
+            CompanionRoute("POST", many, self.create, body=schemas.limits(self._kind.plural)),
             CompanionRoute("GET", one, self.show),
-            CompanionRoute("PATCH", one, self.change),
+            CompanionRoute("PATCH", one, self.change, body=schemas.limit(self._kind.name)),
             CompanionRoute("DELETE", one, self.delete),
         ]
         if self._kind is LIMIT:

@@ -13,7 +13,7 @@ from cell_service.context import Clock
 from cell_service.db.sql.engine import Database
 from cell_service.errors import Conflict, Forbidden, Invalid, NotFound
 from cell_service.http.response import Response
-from tools.companions.identity import store
+from tools.companions.identity import schemas, store
 from tools.companions.identity.tokens import demand_text
 from tools.companions.route import CompanionRequest, CompanionRoute
 
@@ -131,13 +131,13 @@ class Records:
         one, many = f"/v3/{self._noun.plural}/{{id}}", f"/v3/{self._noun.plural}"
         made = [
             CompanionRoute("GET", many, self.index),
-            CompanionRoute("POST", many, self.create),
+            CompanionRoute("POST", many, self.create, body=schemas.noun(self._noun.name)),
             CompanionRoute("GET", one, self.show),
-            CompanionRoute("PATCH", one, self.change),
+            CompanionRoute("PATCH", one, self.change, body=schemas.noun(self._noun.name)),
             CompanionRoute("DELETE", one, self.delete),
         ]
         if self._noun.name == "region":
-            made.append(CompanionRoute("PUT", one, self.create))
+            made.append(CompanionRoute("PUT", one, self.create, body=schemas.noun(self._noun.name)))
         return tuple(made)
 
     def index(self, req: CompanionRequest) -> Response:

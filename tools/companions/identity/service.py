@@ -16,7 +16,7 @@ from cell_service.db.sql.engine import Database
 from cell_service.errors import NotFound, PolycellError, Unauthenticated
 from cell_service.http.response import Response
 from tools.companions.app import Companion, CompanionApi
-from tools.companions.identity import store, tokens
+from tools.companions.identity import schemas, store, tokens
 from tools.companions.identity.auth import Passwords, log_in
 from tools.companions.identity.grants import Grants
 from tools.companions.identity.limits import LIMIT, REGISTERED, Limits
@@ -174,7 +174,7 @@ class _Auth:
         return (
             CompanionRoute("GET", "/", self.choices, open=True),
             CompanionRoute("GET", "/v3", self.version, open=True),
-            CompanionRoute("POST", "/v3/auth/tokens", self.issue, open=True),
+            CompanionRoute("POST", "/v3/auth/tokens", self.issue, open=True, body=schemas.LOG_IN),
             CompanionRoute("GET", "/v3/auth/tokens", self.validate),
             CompanionRoute("DELETE", "/v3/auth/tokens", self.revoke),
             CompanionRoute("GET", "/v3/auth/catalog", self.catalog),

@@ -11,20 +11,41 @@ from typing import Any
 
 from sqlalchemy import Connection
 
+from api_cell.edge.route import Schema
 from tools.companions.route import CompanionRequest
+from tools.companions.shapes import TEXT, item, listed
 
 Record = dict[str, Any]
-KINDS: dict[str, tuple[type, ...]] = {
-    "text": (str,),
-    "text?": (str, type(None)),
-    "bool": (bool,),
-    "int": (int,),
-    "int?": (int, type(None)),
-    "list": (list,),
-    "dict": (dict,),
-    "dict?": (dict, type(None)),
-    "any": (object,),
+_TEXT: Schema = {"type": "string", "maxLength": 255}
+_ENTRY: Schema = {"type": "object", "additionalProperties": {"type": ["string", "null"], "maxLength": 255}}
+KINDS: dict[str, Schema] = {
+    "text": _TEXT,
+    "text?": TEXT,
+    "bool": {"type": "boolean"},
+    "bool?": {"type": ["boolean", "null"]},
+    "int": {"type": "integer"},
+    "int?": {"type": ["integer", "null"]},
+    "number or text?": {"type": ["integer", "string", "null"], "maxLength": 255},
+    "texts": listed(_TEXT),
+    "texts?": {**listed(_TEXT), "type": ["array", "null"]},
+    "entries": listed(_ENTRY),
+    "entries?": {**listed(_ENTRY), "type": ["array", "null"]},
+    "options?": {
+        "type": ["array", "null"],
+        "items": item(opt_name=_TEXT, opt_value=TEXT, ip_version={"type": ["integer", "string"]}),
+    },
+    "dict": {"type": "object"},
+    "dict?": {"type": ["object", "null"]},
+    "gateway?": {
+        "type": ["object", "null"],
+        "properties": {
+            "network_id": TEXT,
+            "enable_snat": {"type": ["boolean", "null"]},
+            "external_fixed_ips": {**listed(_ENTRY), "type": ["array", "null"]},
+        },
+    },
 }
+"""What values an attribute may have."""
 REQUIRED = object()
 
 

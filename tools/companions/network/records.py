@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 
 from sqlalchemy import Connection
 
+from api_cell.edge.schema import Validator
 from cell_service.db.sql.engine import Database
 from cell_service.errors import Forbidden, Invalid, NotFound
 from cell_service.http.response import Response
@@ -87,6 +88,8 @@ class Records:
         if not isinstance(given, dict):
             raise bad(f"A {noun.name} must be an object.")
         project_id = given.get("project_id") or given.get("tenant_id") or req.caller.project_id
+        if not isinstance(project_id, str):
+            raise bad("Invalid input for project_id. Reason: it is no string.", "HTTPBadRequest")
         if project_id != req.caller.project_id:
             req.demand_admin()
         values = _named({key: value for key, value in given.items() if key not in ("tenant_id", "project_id")})
@@ -213,12 +216,10 @@ class Records:
             if attr.admin and value != attr.default and not req.is_admin:
                 message = f"The attribute {name} is disallowed by policy."
                 raise refusal(Forbidden, "PolicyNotAuthorized", message)
-            kinds = KINDS[attr.kind]
-            if not isinstance(value, kinds) or (isinstance(value, bool) and int in kinds):
-                raise bad(f"Invalid input for {name}. Reason: '{value}' is not a valid {attr.kind.rstrip('?')}.",
-                          "HTTPBadRequest")  # fmt: skip
-            if isinstance(value, str) and len(value) > 255:
-                raise bad(f"Invalid input for {name}. Reason: it exceeds maximum length of 255.", "HTTPBadRequest")
+            try:
+                Validator.of(KINDS[attr.kind]).check(value)
+            except Invalid as error:
+                raise bad(f"Invalid input for {name}. Reason: {error}.", "HTTPBadRequest") from None
 
     def _view(self, req: CompanionRequest, record: Record) -> Record:
         hidden = () if req.is_admin else [name for name, attr in self.noun.attrs.items() if attr.hidden]
@@ -233,7 +234,7 @@ class Records:
 
 
 _INNER = ("parent_id",)
-_REVISION = re.compile(r"revision_number=(\d+)")
+_REVISION = re.compile(r"revision_number=(\d{1,18})\b")
 
 
 def _named(values: Record) -> Record:

@@ -112,13 +112,13 @@ ROUTER = Noun(
         "name": Attr(),
         "description": Attr("text?", ""),
         "admin_state_up": Attr("bool", True),
-        "external_gateway_info": Attr("dict?", None),
-        "routes": Attr("list", []),
+        "external_gateway_info": Attr("gateway?", None),
+        "routes": Attr("entries", []),
         "distributed": Attr("bool", False, admin=True),
         "ha": Attr("bool", False, admin=True),
         "flavor_id": Attr("text?", None, fixed=True),
-        "availability_zone_hints": Attr("list", [], fixed=True),
-        "availability_zones": Attr("list", ["nova"], computed=True),
+        "availability_zone_hints": Attr("texts", [], fixed=True),
+        "availability_zones": Attr("texts", ["nova"], computed=True),
         "status": Attr("text", "ACTIVE", computed=True),
     },
     making=_making_router,
@@ -215,6 +215,8 @@ class Interfaces:
 def _requested(req: CompanionRequest) -> Record:
     if not isinstance(req.body, dict) or not (req.body.get("subnet_id") or req.body.get("port_id")):
         raise bad("Either subnet_id or port_id must be specified", "BadRequest")
+    if not all(isinstance(req.body.get(name, ""), str) for name in ("subnet_id", "port_id")):
+        raise bad("subnet_id and port_id are strings", "BadRequest")
     return req.body
 
 

@@ -11,11 +11,13 @@ from typing import Any
 from sqlalchemy import Connection
 
 from api_cell.edge.auth import Authenticator
+from api_cell.edge.route import Schema
 from cell_service.db.sql.engine import Database
 from cell_service.errors import Forbidden, Invalid, NotAcceptable
 from cell_service.http.response import Response
 from tools.companions.app import Companion, CompanionApi
 from tools.companions.route import CompanionRequest, CompanionRoute, Handler
+from tools.companions.share import schemas
 from tools.companions.share.rules import Rules
 from tools.companions.store import open_store
 from tools.companions.volume import store
@@ -31,17 +33,17 @@ def make_share(state_dir: Path, authenticator: Authenticator, looks: int = 2) ->
     """The service on the data of that directory. `looks`: how often an access rule is polled before it is active."""
     db = open_store(state_dir, "share", store.metadata)
     shares, rules = _Shares(db), Rules(db, visible, owned, looks)
-    table: tuple[tuple[str, str, Handler], ...] = (
+    table: tuple[tuple[str, str, Handler] | tuple[str, str, Handler, Schema], ...] = (
         ("GET", "/shares", shares.index),
-        ("POST", "/shares", shares.create),
+        ("POST", "/shares", shares.create, schemas.CREATE),
         ("GET", "/shares/detail", shares.detail),
         ("GET", "/shares/{id}", shares.show),
-        ("PUT", "/shares/{id}", shares.update),
+        ("PUT", "/shares/{id}", shares.update, schemas.UPDATE),
         ("DELETE", "/shares/{id}", shares.delete),
-        ("POST", "/shares/{id}/action", lambda req: _action(shares, rules, req)),
+        ("POST", "/shares/{id}/action", lambda req: _action(shares, rules, req), schemas.ACTION),
         ("GET", "/shares/{id}/metadata", shares.metadata),
-        ("POST", "/shares/{id}/metadata", shares.set_metadata),
-        ("PUT", "/shares/{id}/metadata", shares.set_metadata),
+        ("POST", "/shares/{id}/metadata", shares.set_metadata, schemas.PUT_METADATA),
+        ("PUT", "/shares/{id}/metadata", shares.set_metadata, schemas.PUT_METADATA),
         ("GET", "/shares/{id}/export_locations", shares.locations),
         ("GET", "/shares/{id}/export_locations/{location}", shares.location),
         ("GET", "/share-access-rules", rules.index),
@@ -55,7 +57,10 @@ def make_share(state_dir: Path, authenticator: Authenticator, looks: int = 2) ->
     )
     routes = [CompanionRoute("GET", path, _versions, open=True) for path in ("/", "/v2")]
     for prefix in ("/v2", "/v2/{project_id}"):
-        routes += [CompanionRoute(method, prefix + path, _versioned(handler)) for method, path, handler in table]
+        routes += [
+            CompanionRoute(method, prefix + path, _versioned(handler), body=next(iter(body), None))
+            for method, path, handler, *body in table
+        ]
     return Companion(CompanionApi("share", tuple(routes), _error, authenticator, close=db.dispose))
 
 

@@ -11,6 +11,7 @@ from typing import Any
 from sqlalchemy import Connection
 
 from api_cell.edge.auth import Authenticator
+from api_cell.edge.route import Schema
 from cell_service.context import SYSTEM_CLOCK, Context, Deadline, new_request_id
 from cell_service.db.sql.engine import Database
 from cell_service.errors import Invalid, PolycellError
@@ -20,7 +21,7 @@ from cell_service.peers.image import Images
 from tools.companions.app import Companion, CompanionApi
 from tools.companions.route import CompanionRequest, CompanionRoute, Handler
 from tools.companions.store import open_store
-from tools.companions.volume import store
+from tools.companions.volume import schemas, store
 from tools.companions.volume.attachments import (
     Attachments,
     demand_free,
@@ -56,38 +57,38 @@ def make_volume(
     files = Files(state_dir / "volumes")
     attached = Attachments(db, files)
     volumes, snapshots, thin = _Volumes(db, files, images, compute), _Snapshots(db, files), _Thin(db)
-    table: tuple[tuple[str, str, Handler], ...] = (
+    table: tuple[tuple[str, str, Handler] | tuple[str, str, Handler, Schema], ...] = (
         ("GET", "/volumes", volumes.index),
-        ("POST", "/volumes", volumes.create),
+        ("POST", "/volumes", volumes.create, schemas.CREATE_VOLUME),
         ("GET", "/volumes/detail", volumes.detail),
         ("GET", "/volumes/{id}", volumes.show),
-        ("PUT", "/volumes/{id}", volumes.update),
+        ("PUT", "/volumes/{id}", volumes.update, schemas.UPDATE_VOLUME),
         ("DELETE", "/volumes/{id}", volumes.delete),
-        ("POST", "/volumes/{id}/action", volumes.action),
+        ("POST", "/volumes/{id}/action", volumes.action, schemas.VOLUME_ACTION),
         ("GET", "/volumes/{id}/metadata", volumes.metadata),
-        ("POST", "/volumes/{id}/metadata", volumes.set_metadata),
-        ("PUT", "/volumes/{id}/metadata", volumes.set_metadata),
+        ("POST", "/volumes/{id}/metadata", volumes.set_metadata, schemas.PUT_METADATA),
+        ("PUT", "/volumes/{id}/metadata", volumes.set_metadata, schemas.PUT_METADATA),
         ("DELETE", "/volumes/{id}/metadata/{key}", volumes.unset_metadata),
         ("GET", "/snapshots", snapshots.index),
-        ("POST", "/snapshots", snapshots.create),
+        ("POST", "/snapshots", snapshots.create, schemas.CREATE_SNAPSHOT),
         ("GET", "/snapshots/detail", snapshots.index),
         ("GET", "/snapshots/{id}", snapshots.show),
-        ("PUT", "/snapshots/{id}", snapshots.update),
+        ("PUT", "/snapshots/{id}", snapshots.update, schemas.UPDATE_SNAPSHOT),
         ("DELETE", "/snapshots/{id}", snapshots.delete),
-        ("POST", "/snapshots/{id}/action", snapshots.action),
+        ("POST", "/snapshots/{id}/action", snapshots.action, schemas.SNAPSHOT_ACTION),
         ("GET", "/attachments", attached.index),
-        ("POST", "/attachments", attached.create),
+        ("POST", "/attachments", attached.create, schemas.CREATE_ATTACHMENT),
         ("GET", "/attachments/detail", attached.detail),
         ("GET", "/attachments/{id}", attached.show),
-        ("PUT", "/attachments/{id}", attached.update),
+        ("PUT", "/attachments/{id}", attached.update, schemas.UPDATE_ATTACHMENT),
         ("DELETE", "/attachments/{id}", attached.delete),
         ("POST", "/attachments/{id}/action", attached.action),
         ("GET", "/types", thin.types),
-        ("POST", "/types", thin.make_type),
+        ("POST", "/types", thin.make_type, schemas.CREATE_TYPE),
         ("GET", "/types/{id}", thin.type),
         ("DELETE", "/types/{id}", thin.remove_type),
         ("GET", "/types/{id}/extra_specs", thin.specs),
-        ("POST", "/types/{id}/extra_specs", thin.set_specs),
+        ("POST", "/types/{id}/extra_specs", thin.set_specs, schemas.SET_SPECS),
         ("GET", "/os-availability-zone", thin.zones),
         ("GET", "/os-services", lambda req: Response(200, {"services": []})),
         ("GET", "/limits", thin.limits),
@@ -96,7 +97,10 @@ def make_volume(
     )
     routes = [CompanionRoute("GET", "/", _versions, open=True), CompanionRoute("GET", "/v3", _versions, open=True)]
     for prefix in ("/v3", "/v3/{project_id}"):
-        routes += [CompanionRoute(method, prefix + path, handler) for method, path, handler in table]
+        routes += [
+            CompanionRoute(method, prefix + path, handler, body=next(iter(body), None))
+            for method, path, handler, *body in table
+        ]
     return Companion(CompanionApi("volume", tuple(routes), _error, authenticator, close=db.dispose))
 
 
@@ -160,7 +164,7 @@ class _Volumes:
         made = self._db.run(lambda tx: store.add(tx, "volume", project_id, **values))
         try:
             image_metadata = self._fill(req, made, image_id, source.get("id"))
-        except PolycellError as error:
+        except (PolycellError, OSError) as error:
             log.warning("volume not made", extra=about(None, volume=made["id"], reason=error))
             self._db.run(lambda tx: store.change(tx, made, {"status": "error"}))
         else:
@@ -267,7 +271,7 @@ class _Volumes:
         try:
             self._files.remove(volume["id"])
             image_metadata = self._fill(req, volume, image_id, None)
-        except PolycellError as error:
+        except (PolycellError, OSError) as error:
             log.warning("volume not reimaged", extra=about(None, volume=volume["id"], reason=error))
             self._db.run(lambda tx: store.change(tx, volume, {"status": "error"}))
             return
@@ -286,7 +290,10 @@ class _Volumes:
             raise Invalid(
                 reason=f"Invalid input received: New size must be greater than current size {volume['size']}."
             )
-        self._files.grow(volume["id"], size)
+        try:
+            self._files.grow(volume["id"], size)
+        except OSError as error:
+            raise Invalid(reason=f"Invalid volume: Volume {volume['id']} cannot grow to {size}GB.") from error
         store.change(tx, volume, {"size": size})
 
     def _reset(self, tx: Connection, req: CompanionRequest, volume: Record, requested: Any) -> None:
