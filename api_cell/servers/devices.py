@@ -31,11 +31,14 @@ class DeviceRequest:
     """The disks of a new server; `image_id` is that of a root disk on the host ("": the root disk is a volume).
 
     `rootless`: the body lists its devices in the form that has to name the one to boot from, and names none.
+    `described_by` is the image whose properties the server has: also where it boots from a volume, if imageRef names
+    an image or the volume is made of one; else "".
     """
 
     image_id: str
     devices: tuple[BlockDevice, ...] = ()
     rootless: bool = False
+    described_by: str = ""
 
 
 def parse_devices(server: dict[str, Any]) -> DeviceRequest:
@@ -56,9 +59,13 @@ def parse_devices(server: dict[str, Any]) -> DeviceRequest:
             raise _bad("it boots from another image than imageRef.")
         image_id = each.image_id or ""
     devices = [each for each in made if each not in images]
-    check_order(devices, local_root=bool(images) or _boots_from(image_id, devices))
-    if any(each.is_root for each in devices):
-        image_id = ""
+    root = next((each for each in devices if each.is_root), None)
+    check_order(devices, local_root=bool(images) or bool(image_id and root is None))
+    described_by = image_id
+    if root is not None:
+        if not root.is_volume:
+            raise _bad("a blank disk on the host is no boot disk.")
+        described_by, image_id = image_id or root.image_id or "", ""
     elif not image_id:
         raise Invalid(reason="Invalid imageRef provided.")
     if sum(each.is_swap for each in devices) > 1:
@@ -67,7 +74,7 @@ def parse_devices(server: dict[str, Any]) -> DeviceRequest:
     if len(set(tags)) != len(tags):
         raise Invalid(reason="Duplicate tags found for devices")
     rootless = bool(new and made) and not any(each.is_root for each in made)
-    return DeviceRequest(image_id, tuple(_in_order(devices)), rootless)
+    return DeviceRequest(image_id, tuple(_in_order(devices)), rootless, described_by)
 
 
 def check_disks(request: DeviceRequest) -> None:
@@ -230,11 +237,6 @@ def check_order(devices: Sequence[BlockDevice], *, local_root: bool) -> None:
         indexes = [0, *indexes]
     if indexes != list(range(len(indexes))):
         raise _bad(_SEQUENCE)
-
-
-def _boots_from(image_id: str, devices: Sequence[BlockDevice]) -> bool:
-    """Whether imageRef names a local root disk: not where the same image is the volume that is booted."""
-    return bool(image_id) and not any(each.is_root and each.image_id == image_id for each in devices)
 
 
 def _in_order(devices: Iterable[BlockDevice]) -> list[BlockDevice]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import pytest
 import requests
 
 from cell_service.context import SYSTEM_CLOCK, Context, Deadline
@@ -203,6 +204,31 @@ def test_a_server_boots_from_a_volume_that_is_there(cloud: Federation) -> None:
     assert on_hypervisors(cloud, other) == {cloud.show(other)["OS-EXT-SRV-ATTR:host"]: [legacy]}
 
 
+@pytest.mark.parametrize("source", ["volume", "snapshot", "blank", "image"])
+def test_an_image_describes_a_server_that_boots_from_another_device(cloud: Federation, source: str) -> None:
+    described = cloud.images.add(b"described", properties={"img_config_drive": "mandatory"})
+    origin = volume(cloud, image_id=cloud.image_id)
+    made_of: dict[str, dict[str, Any]] = {
+        "volume": {"uuid": origin},
+        "snapshot": {"uuid": cloud.volumes.take_snapshot(mine(), origin, "s", None, force=False).id},
+        "blank": {"volume_size": 1},
+        "image": {"uuid": cloud.image_id, "volume_size": 2},
+    }
+    root = {"source_type": source, "destination_type": "volume", "boot_index": 0, **made_of[source]}
+
+    uuid = booted(cloud, root, imageRef=described)
+
+    shown = cloud.show(uuid)
+    assert (shown["status"], shown["image"], shown["config_drive"]) == ("ACTIVE", "", "True")
+    (held,) = attached(cloud, uuid)
+    assert held["device"] == "/dev/vda"
+    made = cloud.volumes.get(ctx(), held["volumeId"])
+    assert (made.status, made.snapshot_id or "") == ("in-use", made_of[source]["uuid"] if source == "snapshot" else "")
+    assert (made.id == origin) == (source == "volume")
+    assert on_hypervisors(cloud, uuid) == {shown["OS-EXT-SRV-ATTR:host"]: [made.id]}
+    assert cloud.allocations()[uuid].get("DISK_GB", 0) == 0
+
+
 def test_a_build_that_fails_lets_go_of_its_volumes(cloud: Federation) -> None:
     held = volume(cloud, image_id=cloud.image_id)
     uuid = cloud.boot(
@@ -248,6 +274,12 @@ def test_mappings_that_cannot_be_are_refused(cloud: Federation) -> None:
         {"block_device_mapping_v2": [root, {**data, "device_name": "/dev/vdb"}, {**blank, "device_name": "vdb"}]},
         {"block_device_mapping_v2": [root, {**data, "device_name": "/dev/vda"}]},
         {"block_device_mapping": [{"volume_id": plain, "device_name": "vda"}]},
+        {"block_device_mapping_v2": [{**data, "boot_index": 0}]},
+        {"block_device_mapping_v2": [{**blank, "boot_index": 0}], "imageRef": missing},
+        {"block_device_mapping_v2": [{**blank, "boot_index": 0}, {**blank, "boot_index": 0}]},
+        {"block_device_mapping_v2": [{**blank, "boot_index": 0, "destination_type": "local"}]},
+        {"block_device_mapping_v2": [{**blank, "boot_index": 0}],
+         "imageRef": cloud.images.add(b"large", min_disk_gib=2)},
     ):
         answer = cloud.post_server(**fields)
         assert answer.status == 400, (fields, answer.raw)

@@ -26,13 +26,17 @@ def brings_devices(image: Image) -> bool:
 
 def completed(request: DeviceRequest, named: Collection[str], image: Image) -> DeviceRequest:
     """The requested devices and those that the image brings along. A device that the request names (`named`) replaces
-    the image's of that name, or with no_device removes it. Raises Invalid."""
+    the image's of that name, or with no_device removes it; the image's boot device replaces a boot volume that would
+    be made of the image itself, which has no content. Raises Invalid."""
     brought = [device for device in _brought(image) if device.device_name is None or device.device_name not in named]
     boots = any(device.is_root for device in brought)
-    devices = [*brought, *request.devices]
-    check_order(devices, local_root=not boots)
+    own = [device for device in request.devices if not (boots and device.is_root and device.source_type == "image")]
+    devices = [*brought, *own]
+    check_order(devices, local_root=bool(request.image_id) and not boots)
     ordered = tuple(sorted(devices, key=lambda each: not each.is_root))
-    return DeviceRequest("" if boots else request.image_id, ordered, request.rootless and not boots)
+    return DeviceRequest(
+        "" if boots else request.image_id, ordered, request.rootless and not boots, request.described_by
+    )
 
 
 def without_devices(image: Image) -> Image:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from cell_service.errors import Invalid
+from cell_service.model.block_device import BlockDevice
 from cell_service.model.instance import Flavor
 from cell_service.peers.image import Image
 
@@ -34,6 +37,16 @@ def check_fit(flavor: Flavor, image: Image) -> None:
             raise Invalid(
                 reason=f"Flavor's disk is too small for requested image. Flavor disk is {available} bytes, "
                 f"image is {max(image.size_bytes, image.virtual_bytes or 0)} bytes."
+            )
+
+
+def check_volumes(devices: Iterable[BlockDevice], image: Image) -> None:
+    """Raises Invalid where the volume to boot from is smaller than the image that describes the server allows."""
+    for device in devices:
+        if device.is_volume and device.is_root and (device.volume_size or image.min_disk_gib) < image.min_disk_gib:
+            raise Invalid(
+                reason=f"Volume is smaller than the minimum size specified in image metadata. Volume size is "
+                f"{(device.volume_size or 0) * 1024**3} bytes, minimum size is {image.min_disk_gib * 1024**3} bytes."
             )
 
 
