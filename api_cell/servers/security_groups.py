@@ -12,7 +12,7 @@ from api_cell.caller import Caller
 from api_cell.servers import addresses, find, networking
 from api_cell.services import Services
 from cell_service.context import Context
-from cell_service.db import actions, instances
+from cell_service.db import actions, instances, network_info
 from cell_service.errors import Conflict, Invalid, NotFound, SecurityGroupNotFound
 from cell_service.peers.network import Record
 from mapping_db.cells.registry import Cell
@@ -141,11 +141,15 @@ def _change(
             records.change(caller.ctx, "ports", port.port_id, {"security_groups": list(changes[port.port_id])})
     guarding = dict.fromkeys(each for after in changes.values() for each in after)
     names = {each["id"]: each["name"] for each in groups}
+    seen = find.server(cloud, caller.ctx, server_id).instance
+    found_now = services.require_networks().info(caller.ctx, server_id, project_id=instance.project_id)
+    vifs = {vif.port_id: vif for vif in found_now}
 
     def work(tx: Connection, cell: Cell) -> None:
         find.to_change(cloud, caller.ctx, tx, cell, server_id)
         now = cloud.clock.now()
         instances.change(tx, server_id, now=now, security_groups=tuple(names.get(each, each) for each in guarding))
+        network_info.renew(tx, seen, vifs, now)
         actions.start(tx, caller.ctx, server_id, action, now)
         actions.finish(tx, server_id, caller.ctx.request_id, now)
 

@@ -58,7 +58,7 @@ def meta_data(content: Content, version: str) -> dict[str, Any]:
         "instance-id": ec2_id("i", instance.uuid),
         "local-ipv4": next((one.address for one in fixed if one.version == 4), ""),
         "reservation-id": instance.reservation_id,
-        "security-groups": list(instance.security_groups),
+        "security-groups": list(instance.guarding_groups),
     }
     if instance.key_name and instance.key_data:
         made["public-keys"] = {"0": {_NAME: f"0={instance.key_name}", "openssh-key": instance.key_data}}

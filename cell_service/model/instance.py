@@ -44,7 +44,8 @@ class FixedIp:
 
 @dataclass(frozen=True, slots=True)
 class Vif:
-    """A port of the network service, plugged (or to be plugged) into an instance."""
+    """A port of the network service, plugged (or to be plugged) into an instance. `security_groups` are names; None:
+    they were not looked up (by a process of an older release)."""
 
     port_id: str
     network_id: str
@@ -57,6 +58,7 @@ class Vif:
     details: dict[str, Any] = field(default_factory=dict)
     created_by_us: bool = True
     tag: str | None = None
+    security_groups: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,6 +160,12 @@ class Instance:
     def name(self) -> str:
         """The instance's name for administrators; it stays when the instance gets another row in another cell."""
         return self.system_metadata.get(NAME_KEPT) or row_name(self.id or 0)
+
+    @property
+    def guarding_groups(self) -> tuple[str, ...]:
+        """Names of the security groups of its ports, each once; while it has no ports, those that were requested."""
+        known = [vif.security_groups for vif in self.network_info if vif.security_groups is not None]
+        return tuple(dict.fromkeys(name for names in known for name in names)) if known else self.security_groups
 
     @property
     def volume_backed(self) -> bool:

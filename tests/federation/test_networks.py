@@ -59,6 +59,29 @@ def wired(cloud: Federation, demo: Client) -> tuple[str, str]:
     return uuid, answer.json["interfaceAttachment"]["port_id"]
 
 
+def test_a_server_shows_the_names_of_its_ports_groups(cloud: Federation) -> None:
+    project = uuid4().hex
+    user = cloud.user("u", project)
+    mine, given, ports = group(cloud, "mine", project), group(cloud, "given", project), cloud.networks
+    port_id = ports.add_port()
+    ports.ports[port_id].security_groups = (given,)
+    networks = [{"uuid": NET}, {"port": port_id}]
+
+    answer = cloud.post_server(user, networks=networks, security_groups=[{"name": mine}, {"name": mine}])
+    uuid = answer.json["server"]["id"]
+    assert cloud.settled(uuid, user)["security_groups"] == [{"name": "mine"}, {"name": "given"}]
+    (listed,) = user.get("/servers/detail").json["servers"]
+    assert listed["security_groups"] == [{"name": "mine"}, {"name": "given"}]
+
+    other = ports.add_port()
+    ports.ports[other].security_groups = (group(cloud, "late", project),)
+    body = {"interfaceAttachment": {"port_id": other}}
+    assert user.post(f"/servers/{uuid}/os-interface", body).status == 200
+    cloud.until(lambda: {"name": "late"} in cloud.show(uuid, user)["security_groups"])
+    assert user.delete(f"/servers/{uuid}/os-interface/{port_id}").status == 202
+    cloud.until(lambda: cloud.show(uuid, user)["security_groups"] == [{"name": "mine"}, {"name": "late"}])
+
+
 def test_groups_guard_a_server_and_leave_it(cloud: Federation, demo: Client) -> None:
     uuid, port_id = wired(cloud, demo)
     web = group(cloud, "web")
@@ -75,6 +98,7 @@ def test_groups_guard_a_server_and_leave_it(cloud: Federation, demo: Client) -> 
     assert cloud.networks.ports[port_id].security_groups == ()
     assert act(cloud, demo, uuid, "removeSecurityGroup", name="web").status == 404
     assert act(cloud, demo, uuid, "addSecurityGroup", name="nobody").status == 404
+    assert "security_groups" not in cloud.show(uuid)
     for _ in range(2):
         group(cloud, "twice")
     assert act(cloud, demo, uuid, "addSecurityGroup", name="twice").status == 409

@@ -275,8 +275,12 @@ def test_auto_makes_a_network_where_there_is_none(networks: Networks, tenant: Te
 def test_security_groups_are_found_by_name_and_id(networks: Networks, tenant: Tenant, instance: str) -> None:
     net = tenant.network("10.1.0.0/24")
     web, db = (tenant.post("security-groups", name=name)["id"] for name in ("web", "db"))
-    allocate(networks, tenant, NetworkRequest(net), instance=instance, groups=("web", db))
+    (vif,) = allocate(networks, tenant, NetworkRequest(net), instance=instance, groups=("web", db))
     assert tenant.ports(instance)[0]["security_groups"] == [web, db]
+    assert vif.security_groups == ("web", "db")
+    given = tenant.post("ports", network_id=net, security_groups=[db])["id"]
+    vifs = allocate(networks, tenant, NetworkRequest(net), NetworkRequest(port_id=given), instance=str(uuid4()))
+    assert [vif.security_groups for vif in vifs] == [("default",), ("db",)]
     networks.validate(tenant.ctx(), [], ("web", "default"), 1)
     with pytest.raises(SecurityGroupNotFound):
         networks.validate(tenant.ctx(), [], ("nowhere",), 1)

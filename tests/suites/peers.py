@@ -268,9 +268,10 @@ class MemoryNetworks:
                 else:
                     ours = [port for port in mine if port.vif.created_by_us and port not in found]
                     port = ours[0] if ours else self._new(instance_uuid, host, ours=True)
+                    port.security_groups = port.security_groups or self._groups(ctx, project_id, security_groups)
                 port.instance_uuid, port.host = instance_uuid, host
                 found.append(port)
-            return tuple(port.vif for port in found)
+            return tuple(self._guarded(port) for port in found)
 
     def plug(
         self,
@@ -297,7 +298,7 @@ class MemoryNetworks:
                 fixed = (FixedIp(request.fixed_ip, 4, SUBNET),) if request.fixed_ip else port.vif.fixed_ips
                 port.vif = replace(port.vif, tag=request.tag, fixed_ips=fixed)
             port.instance_uuid, port.host, port.key = instance_uuid, host, key
-            return port.vif
+            return self._guarded(port)
 
     def unplug(self, ctx: Context, instance_uuid: str, port_id: str, *, project_id: str) -> None:
         self._answer()
@@ -361,6 +362,16 @@ class MemoryNetworks:
         )  # fmt: skip
         return replace(vif, fixed_ips=fixed)
 
+    def _groups(self, ctx: Context, project_id: str, names: Sequence[str]) -> tuple[str, ...]:
+        known = self.records.find_all(ctx, "security-groups", project_id=project_id)
+        return tuple(each["id"] for name in names for each in known if name in (each["id"], each["name"]))
+
+    def _guarded(self, port: Port) -> Vif:
+        """With the names of its security groups."""
+        groups = self.records.stored.get("security-groups", {})
+        names = tuple(groups.get(each, {}).get("name", each) for each in port.security_groups)
+        return replace(port.vif, security_groups=names or None)
+
     def _release(self, ports: list[Port]) -> None:
         for port in ports:
             if port.vif.created_by_us:
@@ -383,7 +394,7 @@ class MemoryNetworks:
 
     def info(self, ctx: Context, instance_uuid: str, *, project_id: str) -> tuple[Vif, ...]:
         self._answer()
-        return tuple(self._floated(port.vif) for port in self.of(instance_uuid, project_id))
+        return tuple(self._floated(self._guarded(port)) for port in self.of(instance_uuid, project_id))
 
     def infos(self, ctx: Context, projects: Mapping[str, str]) -> dict[str, tuple[Vif, ...]]:
         found = {uuid: self.info(ctx, uuid, project_id=project) for uuid, project in projects.items()}

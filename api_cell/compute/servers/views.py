@@ -100,8 +100,8 @@ def full(
         "OS-EXT-STS:power_state": instance.power_state.value,
         "os-extended-volumes:volumes_attached": _volumes(req, instance),
     }
-    if instance.security_groups:
-        document["security_groups"] = [{"name": name} for name in instance.security_groups]
+    if names := instance.guarding_groups:
+        document["security_groups"] = [{"name": name} for name in names]
     if status in _PROGRESS:
         document["progress"] = instance.progress
     if instance.fault is not None and status in ("ERROR", "DELETED"):

@@ -46,7 +46,7 @@ class Calls:
         return found
 
     def lasting(self, ctx: Context, noun: Noun, ids: Sequence[str]) -> dict[str, Record]:
-        """Those of the networks or subnets that exist, by id; up to LASTING_SECONDS old.
+        """Those of the networks, subnets or security groups that exist, by id; up to LASTING_SECONDS old.
 
         A network without subnets is requested again each time: it will soon have one.
         """

@@ -340,7 +340,9 @@ class Neutron:
         addresses = [address for port in ports for address in port.get("fixed_ips", ())]
         subnets = self._calls.lasting(ctx, "subnets", _all(addresses, "subnet_id"))
         floating = self._floating(ctx, [port["id"] for port in ports if port["id"] not in new])
-        return tuple(_vif(port, networks.get(port["network_id"], {}), subnets, floating) for port in ports)
+        guarding = sorted({group for port in ports for group in port.get("security_groups") or ()})
+        groups = self._calls.lasting(ctx, "security-groups", guarding)
+        return tuple(_vif(port, networks.get(port["network_id"], {}), subnets, floating, groups) for port in ports)
 
     def _floating(self, ctx: Context, port_ids: Sequence[str]) -> dict[tuple[str, str], list[str]]:
         """Port and fixed address → floating addresses."""
@@ -382,7 +384,13 @@ def _checked(port: Record, host: str) -> Record:
     return port
 
 
-def _vif(port: Record, network: Record, subnets: dict[str, Record], floating: dict[tuple[str, str], list[str]]) -> Vif:
+def _vif(
+    port: Record,
+    network: Record,
+    subnets: dict[str, Record],
+    floating: dict[tuple[str, str], list[str]],
+    groups: dict[str, Record],
+) -> Vif:
     """The port as an instance has it. `details` are the binding's, and under "subnets" what the guest must know."""
     fixed_ips = []
     shown: list[dict[str, Any]] = []
@@ -406,4 +414,5 @@ def _vif(port: Record, network: Record, subnets: dict[str, Record], floating: di
         details={**(port.get("binding:vif_details") or {}), "subnets": shown},
         created_by_us=bool(mark.get("created")),
         tag=mark.get("tag"),
+        security_groups=tuple(groups.get(each, {}).get("name") or each for each in port.get("security_groups") or ()),
     )
