@@ -11,7 +11,7 @@ from collections.abc import Collection, Mapping
 from api_cell.config import QuotaDriver
 from api_cell.services import Services
 from cell_service.context import Context
-from cell_service.errors import Forbidden, LimitExceeded
+from cell_service.errors import LimitExceeded
 from cell_service.model.instance import InjectedFile
 from mapping_db import class_usage, quotas
 from mapping_db.cloud import Cloud
@@ -105,10 +105,9 @@ def usage_of(cloud: Cloud, services: Services, project_id: str, user_id: str = q
     return used
 
 
-def demand_settable(services: Services) -> None:
-    """Raises Forbidden when limits are kept by another service, or by none: what is set here would have no effect."""
-    if services.settings.quota.driver != QuotaDriver.RECORDED:
-        raise Forbidden(reason="Limits are not set here: see the limits of the identity service.")
+def are_recorded(services: Services) -> bool:
+    """Whether limits that are set here have an effect: not when another service keeps them, or none does."""
+    return bool(services.settings.quota.driver == QuotaDriver.RECORDED)
 
 
 def demand_within(limit: int, amount: int, words: str) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+from api_cell.config import ApiSection, ApiSettings, Quota, QuotaDriver
 from mapping_db import quotas
 from tests.edge.compute_api import ComputeApi
 
@@ -33,6 +36,24 @@ def test_a_user_gets_no_more_than_the_project(api: ComputeApi) -> None:
     assert api.client.put("/os-quota-sets/p1?user_id=u", {"quota_set": {"cores": 3}}).json["quota_set"]["cores"] == 3
     assert api.client.get("/os-quota-sets/p1?user_id=u").json["quota_set"]["cores"] == 3
     assert api.client.get("/os-quota-sets/p1").json["quota_set"]["cores"] == 20
+
+
+def test_without_limits_setting_them_changes_nothing(tmp_path: Path) -> None:
+    quota = Quota(driver=QuotaDriver.NONE.value)
+    api = ComputeApi(tmp_path, ApiSettings(api=ApiSection(auth_strategy="noauth2"), quota=quota))
+    try:
+        for path, key in (("/os-quota-sets/p1", "quota_set"), ("/os-quota-class-sets/default", "quota_class_set")):
+            answer = api.client.put(path, {key: {"cores": 5, "fixed_ips": 3}})
+            assert answer.status == 200, answer.raw
+            assert set(answer.json[key].values()) == {-1}
+            shown = api.client.get(path).json[key]
+            assert {shown.pop("id"), *shown.values()} == {path.rsplit("/", 1)[1], -1}
+        assert api.client.put("/os-quota-sets/p1?user_id=u", {"quota_set": {"cores": 5}}).status == 200
+        assert api.client.delete("/os-quota-sets/p1").status == 202
+        detail = api.client.get("/os-quota-sets/p1/detail").json["quota_set"]
+        assert detail["cores"] == {"limit": -1, "in_use": 0, "reserved": 0}
+    finally:
+        api.close()
 
 
 def test_names_end_with_their_versions(api: ComputeApi) -> None:

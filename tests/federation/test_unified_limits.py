@@ -241,10 +241,13 @@ def test_quota_sets_show_them_and_change_nothing(limited: Federation, identity: 
     assert (shown["instances"], shown["key_pairs"], shown["cores"]) == (9, 0, -1)
     assert limited.admin.get(f"/os-quota-sets/{project}/defaults").json["quota_set"]["instances"] == 7
     assert limited.admin.get("/os-quota-class-sets/default").json["quota_class_set"]["instances"] == 7
-    body = {"quota_set": {"instances": 20}}
-    assert limited.admin.put(f"/os-quota-sets/{project}", body).fault[0] == "forbidden"
-    assert limited.admin.delete(f"/os-quota-sets/{project}").status == 403
-    assert limited.admin.put("/os-quota-class-sets/default", {"quota_class_set": {"cores": 1}}).status == 403
+    answer = limited.admin.put(f"/os-quota-sets/{project}", {"quota_set": {"instances": 20}})
+    assert (answer.status, answer.json["quota_set"]["instances"]) == (200, 9)
+    assert limited.admin.delete(f"/os-quota-sets/{project}").status == 202
+    assert limited.admin.get(f"/os-quota-sets/{project}").json["quota_set"]["instances"] == 9
+    answer = limited.admin.put("/os-quota-class-sets/default", {"quota_class_set": {"instances": 1}})
+    assert (answer.status, answer.json["quota_class_set"]["instances"]) == (200, 7)
+    assert limited.admin.put(f"/os-quota-sets/{project}", {"quota_set": {"planes": 1}}).status == 400
     assert limited.user("u", project).post("/os-keypairs", {"keypair": {"name": "k"}}).status == 403
 
 

@@ -18,11 +18,12 @@ def show(req: Request) -> Response:
 
 
 def update(req: Request) -> Response:
-    """200 {"quota_class_set": {name: limit, ...}}; 403 where limits are kept elsewhere."""
-    quota_check.demand_settable(req.services)
+    """200 {"quota_class_set": {name: limit, ...}}. Where the identity service keeps the limits, or there are none,
+    nothing changes."""
     configured, name = req.services.settings.quota.limits(), req.params["id"]
     wanted = {each: int(value) for each, value in req.body["quota_class_set"].items() if each in configured}
-    req.cloud.db.run(lambda tx: quotas.set_class_limits(tx, name, wanted))
+    if quota_check.are_recorded(req.services):
+        req.cloud.db.run(lambda tx: quotas.set_class_limits(tx, name, wanted))
     return Response(
         200,
         {

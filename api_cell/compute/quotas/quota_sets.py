@@ -37,9 +37,8 @@ def defaults(req: Request) -> Response:
 
 
 def update(req: Request) -> Response:
-    """200 {"quota_set": {name: limit, ...}}; 400 for a limit below what is in use, unless forced; 403 where limits are
-    kept elsewhere."""
-    quota_check.demand_settable(req.services)
+    """200 {"quota_set": {name: limit, ...}}; 400 for a limit below what is in use, unless forced. Where the identity
+    service keeps the limits, or there are none, nothing changes."""
     given = dict(req.body["quota_set"])
     forced = is_true(given.pop("force", False))
     user_id = req.one("user_id")
@@ -55,15 +54,17 @@ def update(req: Request) -> Response:
         else:
             quotas.set_limits(tx, project_id, wanted)
 
-    req.cloud.db.run(work)
+    if quota_check.are_recorded(req.services):
+        req.cloud.db.run(work)
     return Response(200, {"quota_set": limits_view(_limits(req), shown_in_sets(req.version))})
 
 
 def delete(req: Request) -> Response:
-    """202: the defaults apply again. 403 where limits are kept elsewhere."""
-    quota_check.demand_settable(req.services)
+    """202: the defaults apply again. Where limits are not kept here, nothing changes."""
     user_id = req.one("user_id")
     project_id = req.params["id"]
+    if not quota_check.are_recorded(req.services):
+        return Response(202)
     if user_id:
         req.cloud.db.run(lambda tx: quotas.delete_user_limits(tx, project_id, user_id))
     else:
