@@ -70,6 +70,10 @@ class PolicySection:
     )
 
 
+OF_THE_NETWORK = ("fixed_ips", "floating_ips", "security_groups", "security_group_rules")
+"""Resources that the network service counts and limits: the limits that older versions set here are only shown."""
+
+
 class QuotaDriver(StrEnum):
     """Where the limits of projects come from: our own tables, the identity service, or none."""
 
@@ -118,6 +122,7 @@ class Quota:
             "key_pairs": self.key_pairs,
             "server_groups": self.server_groups,
             "server_group_members": self.server_group_members,
+            **dict.fromkeys(OF_THE_NETWORK, -1),
         }
 
 

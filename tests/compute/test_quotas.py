@@ -31,6 +31,38 @@ def test_a_limit_below_what_is_used_needs_force(api: ComputeApi) -> None:
     assert detail == {"limit": 4, "in_use": 5, "reserved": 0}
 
 
+def test_limits_of_the_network_are_kept_and_shown_where_a_version_has_them(api: ComputeApi) -> None:
+    wanted = {"fixed_ips": 31, "floating_ips": 32, "security_groups": 33, "security_group_rules": "34"}
+    shown = {name: int(value) for name, value in wanted.items()}
+    sets, classes = "/os-quota-sets/p1", "/os-quota-class-sets/default"
+
+    def of(path: str, key: str, version: str) -> dict[str, int]:
+        found = api.client.get(path, version=version).json[key]
+        return {name: found[name] for name in wanted if name in found}
+
+    answer = api.client.put(sets, {"quota_set": wanted}, version="2.35")
+    assert {name: answer.json["quota_set"][name] for name in wanted} == shown
+    assert of(sets, "quota_set", "2.1") == of(sets, "quota_set", "2.35") == shown
+    assert of(sets, "quota_set", "2.36") == {}
+    assert set(of(sets + "/defaults", "quota_set", "2.35").values()) == {-1}
+    detail = api.client.get(sets + "/detail", version="2.35").json["quota_set"]["fixed_ips"]
+    assert detail == {"limit": 31, "in_use": 0, "reserved": 0}
+    absolute = api.client.get("/limits?tenant_id=p1", version="2.35").json["limits"]["absolute"]
+    assert (absolute["maxTotalFloatingIps"], absolute["maxSecurityGroups"], absolute["maxSecurityGroupRules"]) == (
+        32, 33, 34,
+    )  # fmt: skip
+    api.client.put(sets + "?user_id=u", {"quota_set": {"fixed_ips": 5}}, version="2.35")
+    assert of(sets + "?user_id=u", "quota_set", "2.35") == {**shown, "fixed_ips": 5}
+
+    answer = api.client.put(classes, {"quota_class_set": {"floating_ips": 8}}, version="2.49")
+    assert answer.json["quota_class_set"]["floating_ips"] == 8
+    assert of(classes, "quota_class_set", "2.49")["floating_ips"] == 8
+    assert of(classes, "quota_class_set", "2.50") == {}
+    assert of("/os-quota-sets/p2", "quota_set", "2.35")["floating_ips"] == 8
+    assert api.client.delete(sets).status == 202
+    assert of(sets, "quota_set", "2.35") == {**dict.fromkeys(wanted, -1), "floating_ips": 8}
+
+
 def test_a_user_gets_no_more_than_the_project(api: ComputeApi) -> None:
     assert api.client.put("/os-quota-sets/p1?user_id=u", {"quota_set": {"cores": 21}}).status == 400
     assert api.client.put("/os-quota-sets/p1?user_id=u", {"quota_set": {"cores": 3}}).json["quota_set"]["cores"] == 3

@@ -278,8 +278,10 @@ def test_mappings_that_cannot_be_are_refused(cloud: Federation) -> None:
         {"block_device_mapping_v2": [{**blank, "boot_index": 0}], "imageRef": missing},
         {"block_device_mapping_v2": [{**blank, "boot_index": 0}, {**blank, "boot_index": 0}]},
         {"block_device_mapping_v2": [{**blank, "boot_index": 0, "destination_type": "local"}]},
-        {"block_device_mapping_v2": [{**blank, "boot_index": 0}],
-         "imageRef": cloud.images.add(b"large", min_disk_gib=2)},
+        {
+            "block_device_mapping_v2": [{**blank, "boot_index": 0}],
+            "imageRef": cloud.images.add(b"large", min_disk_gib=2),
+        },
     ):
         answer = cloud.post_server(**fields)
         assert answer.status == 400, (fields, answer.raw)

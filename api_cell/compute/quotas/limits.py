@@ -19,7 +19,7 @@ class _Quota:
 
 
 def _limit(resource: str) -> Read[_Quota]:
-    return lambda quota: quota.limits[resource]
+    return lambda quota: quota.limits.get(resource, -1)
 
 
 def _use(resource: str) -> Read[_Quota]:
@@ -45,9 +45,9 @@ _VIEW: View[_Quota] = View(
     Field("maxPersonality", _limit("injected_files"), until=(2, 56)),
     Field("maxPersonalitySize", _limit("injected_file_content_bytes"), until=(2, 56)),
     Field("maxImageMeta", _limit("metadata_items"), until=(2, 38)),
-    Field("maxSecurityGroups", _always(-1), until=(2, 35)),
-    Field("maxSecurityGroupRules", _always(-1), until=(2, 35)),
-    Field("maxTotalFloatingIps", _always(-1), until=(2, 35)),
+    Field("maxSecurityGroups", _limit("security_groups"), until=(2, 35)),
+    Field("maxSecurityGroupRules", _limit("security_group_rules"), until=(2, 35)),
+    Field("maxTotalFloatingIps", _limit("floating_ips"), until=(2, 35)),
     Field("totalFloatingIpsUsed", _always(0), until=(2, 35)),
     Field("totalSecurityGroupsUsed", _always(0), until=(2, 35)),
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from api_cell.config import OF_THE_NETWORK
 from api_cell.edge.route import Version
 from api_cell.edge.versioned import BEGINNING, END, Field, values_at
 
@@ -16,7 +17,7 @@ def _named(names: str, *, since: Version = BEGINNING, until: Version = END) -> t
 
 
 _ALWAYS = _named("instances cores ram metadata_items key_pairs")
-_NETWORK = "fixed_ips floating_ips security_groups security_group_rules"
+_NETWORK = " ".join(OF_THE_NETWORK)
 _GROUPS = "server_groups server_group_members"
 _INJECTION = _named("injected_files injected_file_content_bytes injected_file_path_bytes", until=(2, 56))
 IN_SETS = (*_ALWAYS, *_named(_GROUPS), *_named(_NETWORK, until=(2, 35)), *_INJECTION)
