@@ -120,11 +120,16 @@ def test_other_lists_say_what_they_lack(silent: World) -> None:
         ("/os-migrations", "migrations"),
         ("/os-services", "services"),
         ("/os-hypervisors", "hypervisors"),
+        ("/os-availability-zone", "availabilityZoneInfo"),
+        ("/os-availability-zone/detail", "availabilityZoneInfo"),
+        ("/os-instance_usage_audit_log", "instance_usage_audit_logs"),
+        ("/os-instance_usage_audit_log/2026-01-01", "instance_usage_audit_log"),
         ("/os-simple-tenant-usage?start=2026-01-01T00:00:00&end=2026-01-02T00:00:00&detailed=1", "tenant_usages"),
     ):
         reply = ok(silent.admin.get(path, version="2.80"))
         assert reply.headers[MISSING] == "cell2"
         assert reply.json[noun]
+    assert ok(silent.admin.get("/os-hosts", version="2.42")).headers[MISSING] == "cell2"
     listed = ok(silent.admin.get("/os-migrations", version="2.80")).json["migrations"]
     assert [each["uuid"] for each in listed] == [uuid for uuid in NEWEST if uuid not in SILENT]
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from api_cell import cell_queries
 from api_cell.compute.hosts.services import is_up, zone_of
+from api_cell.edge import missing_cells
 from api_cell.edge.route import Request, Response
 from api_cell.timestamps import with_fraction
 from cell_service.db import services as rows
@@ -15,23 +16,24 @@ from cell_service.model.host import Service
 
 def index(req: Request) -> Response:
     """200 {"availabilityZoneInfo": [...]}: the zones of compute hosts. One without enabled hosts is not available."""
-    enabled, other = _services_by_zone(req)
+    enabled, other, missing = _services_by_zone(req)
     internal = req.services.settings.zones.internal_service_availability_zone
     views = [_view(name, True, None) for name in sorted(enabled) if name != internal]
     views += [_view(name, False, None) for name in sorted(other - enabled.keys()) if name != internal]
-    return Response(200, {"availabilityZoneInfo": views})
+    return Response(200, {"availabilityZoneInfo": views}, missing)
 
 
 def detail(req: Request) -> Response:
     """200 {"availabilityZoneInfo": [...]} with the internal zone, and every zone's hosts and services."""
-    enabled, other = _services_by_zone(req)
+    enabled, other, missing = _services_by_zone(req)
     views = [_view(name, True, _hosts(req, services)) for name, services in sorted(enabled.items())]
     views += [_view(name, False, None) for name in sorted(other - enabled.keys())]
-    return Response(200, {"availabilityZoneInfo": views})
+    return Response(200, {"availabilityZoneInfo": views}, missing)
 
 
-def _services_by_zone(req: Request) -> tuple[dict[str, list[Service]], set[str]]:
-    """Enabled services by zone, and the zones of those disabled or in cells that are down."""
+def _services_by_zone(req: Request) -> tuple[dict[str, list[Service]], set[str], dict[str, str]]:
+    """Enabled services by zone, the zones of those disabled or in cells that are down, and the header that names
+    those cells."""
     answers = cell_queries.query_services(req.cloud, req.ctx, rows.list_all)
     zones = cell_queries.zones(req.cloud)
     enabled: dict[str, list[Service]] = defaultdict(list)
@@ -44,7 +46,7 @@ def _services_by_zone(req: Request) -> tuple[dict[str, list[Service]], set[str]]
             enabled[zone].append(service)
     default = req.services.settings.zones.default_availability_zone
     other.update(zones.get(host, default) for host in cell_queries.hosts_of(req.cloud, answers.down))
-    return enabled, other
+    return enabled, other, missing_cells.header(req, answers.down)
 
 
 def _hosts(req: Request, services: list[Service]) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from typing import Any
 from urllib.parse import unquote
 
 from api_cell import cell_queries
+from api_cell.edge import missing_cells as missing
 from api_cell.edge.route import ByVersion, Request, Response, Route
 from api_cell.edge.shapes import query
 from cell_service.db import services
@@ -18,7 +19,7 @@ _NO_QUERY: ByVersion = (((2, 1), query({}, closed=False)), ((2, 102), query({}, 
 
 def index(req: Request) -> Response:
     """200 {"instance_usage_audit_logs": {…}} of the last whole month."""
-    return Response(200, {"instance_usage_audit_logs": _log(req, req.cloud.clock.now())})
+    return _answer(req, "instance_usage_audit_logs", req.cloud.clock.now())
 
 
 def show(req: Request) -> Response:
@@ -28,14 +29,14 @@ def show(req: Request) -> Response:
         before = datetime.fromisoformat(text)
     except ValueError:
         raise Invalid(reason=f"Invalid timestamp for date {text}") from None
-    return Response(200, {"instance_usage_audit_log": _log(req, before)})
+    return _answer(req, "instance_usage_audit_log", before)
 
 
-def _log(req: Request, before: datetime) -> dict[str, Any]:
+def _answer(req: Request, name: str, before: datetime) -> Response:
     answers = cell_queries.query_services(req.cloud, req.ctx, lambda tx: services.list_all(tx, binary=services.COMPUTE))
     hosts = sorted({service.host for _, service in answers.found} | set(cell_queries.hosts_of(req.cloud, answers.down)))
     begin, end = _month_before(before)
-    return {
+    log: dict[str, Any] = {
         "hosts_not_run": hosts,
         "log": {},
         "num_hosts": len(hosts),
@@ -48,6 +49,7 @@ def _log(req: Request, before: datetime) -> dict[str, Any]:
         "total_errors": 0,
         "total_instances": 0,
     }
+    return Response(200, {name: log}, missing.header(req, answers.down))
 
 
 def _month_before(moment: datetime) -> tuple[datetime, datetime]:
