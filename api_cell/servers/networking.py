@@ -29,13 +29,9 @@ def one(services: Services, ctx: Context, noun: Noun, record_id: str) -> Record 
 
 
 def networks(services: Services, ctx: Context) -> list[Record]:
-    """The networks that the project may use: all, for administrators."""
-    records = records_of(services)
-    if ctx.is_admin:
-        return records.find_all(ctx, "networks")
-    own = records.find_all(ctx, "networks", project_id=ctx.project_id)
-    known = {network["id"] for network in own}
-    return own + [net for net in records.find_all(ctx, "networks", shared=True) if net["id"] not in known]
+    """The networks that the network service shows to the project: all, for administrators."""
+    service = services.require_networks()
+    return service.records.find_all(ctx, "networks") if ctx.is_admin else service.shown(ctx, ctx.project_id)
 
 
 def demand_uuid(text: str, what: str) -> str:

@@ -77,6 +77,9 @@ class Networks(Protocol):
         """Ids of the networks that an instance of the project would be given without a choice (its own, then
         shared ones)."""
 
+    def shown(self, ctx: Context, project_id: str) -> list[Record]:
+        """The networks that the service shows to the project: its own, shared ones and external ones."""
+
     def allocate(
         self,
         ctx: Context,

@@ -192,8 +192,9 @@ def test_fixed_addresses_come_and_go(cloud: Federation, demo: Client) -> None:
 @pytest.mark.parametrize("path", ["/os-networks", "/os-tenant-networks"])
 def test_networks_are_shown_to_those_who_may_use_them(cloud: Federation, demo: Client, path: str) -> None:
     listed = demo.get(path, version=OLD)
-    assert [one["label"] for one in listed.json["networks"]] == ["net"]
-    assert demo.get(f"{path}/{NET}", version=OLD).json["network"] == listed.json["networks"][0]
+    assert [one["label"] for one in listed.json["networks"]] == ["net", "public"]
+    for one in listed.json["networks"]:
+        assert demo.get(f"{path}/{one['id']}", version=OLD).json["network"] == one
     assert demo.get(f"{path}/{uuid4()}", version=OLD).status == 404
     labels = [one["label"] for one in cloud.admin.get(path, version=OLD).json["networks"]]
     assert labels == ["net", "public", "private"]

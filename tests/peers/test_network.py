@@ -334,6 +334,15 @@ def test_shared_networks_may_be_used(networks: Networks, tenant: Tenant) -> None
         requests.delete(f"{tenant.url}/v2.0/networks/{shared}", headers=tenant.headers, timeout=10)
 
 
+def test_networks_are_shown_as_the_service_shows_them(networks: Networks, tenant: Tenant) -> None:
+    stranger = replace(tenant, project_id="stranger")
+    own, hidden = tenant.network("10.1.0.0/24"), stranger.network("10.2.0.0/24")
+    outside = stranger.network("192.0.2.0/24", **{"router:external": True})
+    shown = [record["id"] for record in networks.shown(tenant.ctx(), tenant.project_id)]
+    assert {own, hidden, outside} & set(shown) == {own, outside}
+    assert len(set(shown)) == len(shown)
+
+
 def test_the_port_quota_holds(networks: Networks, tenant: Tenant) -> None:
     net = tenant.network("10.1.0.0/24")
     tenant.put(f"quotas/{tenant.project_id}", {"quota": {"port": 3}})

@@ -242,6 +242,14 @@ class MemoryNetworks:
         self._answer()
         return (NET,)
 
+    def shown(self, ctx: Context, project_id: str) -> list[Record]:
+        self._answer()
+        return [
+            found
+            for found in self.records.find_all(ctx, "networks")
+            if found.get("project_id") == project_id or found.get("shared") or found.get("router:external")
+        ]
+
     def allocate(
         self,
         ctx: Context,

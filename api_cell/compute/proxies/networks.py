@@ -133,7 +133,7 @@ def _tenant(found: Record) -> dict[str, Any]:
 
 
 def _external(req: Request) -> list[Record]:
-    return networking.records_of(req.services).find_all(req.ctx, "networks", **{"router:external": True})
+    return [found for found in networking.networks(req.services, req.ctx) if found.get("router:external")]
 
 
 def _pool(network: Record) -> str:

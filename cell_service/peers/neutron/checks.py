@@ -52,6 +52,21 @@ def available(calls: Calls, ctx: Context, project_id: str) -> list[Record]:
     return [record for record in (*own, *shared) if not record.get("router:external")]
 
 
+def shown(calls: Calls, ctx: Context, project_id: str) -> list[Record]:
+    """The networks that the service shows to the project: its own, shared ones and external ones. Where the service
+    has policies that share a network with single projects, they decide."""
+    found = {record["id"]: record for record in calls.find_all(ctx, "networks", project_id=project_id)}
+    external = calls.find_all(ctx, "networks", **{"router:external": True})
+    if "rbac-policies" in calls.extensions(ctx):
+        policies = calls.find_all(ctx, "rbac-policies", object_type="network", target_tenant=[project_id, "*"])
+        granted = {policy["object_id"] for policy in policies}
+        external = [record for record in external if record["id"] in granted]
+        known = {*found, *(record["id"] for record in external)}
+        found |= calls.lasting(ctx, "networks", sorted(granted - known))
+    shared = calls.find_all(ctx, "networks", shared=True)
+    return list({**found, **{record["id"]: record for record in (*shared, *external)}}.values())
+
+
 def chosen(calls: Calls, ctx: Context, project_id: str, auto: bool, dry_run: bool = False) -> str | None:
     """The id of the one network a project can have; None when there is none and none is made. Raises Conflict."""
     candidates = available(calls, ctx, project_id)

@@ -76,6 +76,9 @@ class Neutron:
     def available(self, ctx: Context, project_id: str) -> tuple[str, ...]:
         return tuple(network["id"] for network in checks.available(self._calls, ctx, project_id))
 
+    def shown(self, ctx: Context, project_id: str) -> list[Record]:
+        return checks.shown(self._calls, ctx, project_id)
+
     def allocate(
         self,
         ctx: Context,
