@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Any
 from uuid import uuid4
 
 from sqlalchemy import Connection
@@ -11,6 +13,7 @@ from api_cell.edge.links import page_size, page_start
 from api_cell.edge.route import Request, Response, Schema
 from api_cell.edge.shapes import NAME, TEXT, WHOLE, query_until_closed, strict, wrapped
 from api_cell.edge.versioned import Field, View, bodies_of
+from api_cell.servers import group_members
 from cell_service.errors import Invalid, ServerGroupNotFound
 from mapping_db import quotas
 from mapping_db import server_groups as rows
@@ -44,7 +47,7 @@ def index(req: Request) -> Response:
     limit = page_size(req, req.services.settings.api.max_limit)
     with req.cloud.db.connect() as tx:
         groups = rows.of_project(tx, project_id, limit=limit, offset=page_start(req))
-    return Response(200, {"server_groups": [_VIEW.at(req.version, group) for group in groups]})
+    return Response(200, {"server_groups": _views(req, groups)})
 
 
 def show(req: Request) -> Response:
@@ -52,7 +55,7 @@ def show(req: Request) -> Response:
     with req.cloud.db.connect() as tx:
         group = _own(req, tx)
     req.demand("os_compute_api:os-server-groups:show", {"project_id": group.project_id})
-    return Response(200, {"server_group": _VIEW.at(req.version, group)})
+    return Response(200, {"server_group": _views(req, [group])[0]})
 
 
 def create(req: Request) -> Response:
@@ -93,6 +96,17 @@ def delete(req: Request) -> Response:
 
     req.cloud.db.run(work)
     return Response(204)
+
+
+def _views(req: Request, groups: list[Group]) -> list[dict[str, Any]]:
+    """The groups with those of their members that are not deleted."""
+    departed = group_members.departed(req.cloud, req.ctx, [uuid for group in groups for uuid in group.members])
+    return [
+        _VIEW.at(req.version, replace(group, members={
+            uuid: host for uuid, host in group.members.items() if uuid not in departed
+        }))
+        for group in groups
+    ]  # fmt: skip
 
 
 def _own(req: Request, tx: Connection) -> Group:

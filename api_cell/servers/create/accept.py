@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import secrets
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from functools import partial
 from uuid import uuid4
@@ -18,7 +19,7 @@ from sqlalchemy import Connection
 from api_cell import cell_queries, quota_check
 from api_cell.caller import Caller
 from api_cell.scheduler import cells
-from api_cell.servers import devices
+from api_cell.servers import devices, group_members
 from api_cell.servers.create import image_devices, images
 from api_cell.servers.create.server_request import ServerRequest, host_name
 from api_cell.services import Services
@@ -74,6 +75,8 @@ class _Ingredients:
     image: Image
     key_data: str | None
     group_uuid: str | None
+    departed: frozenset[str]
+    """Members of the group that are deleted."""
     limits: dict[str, int]
     user_limits: dict[str, int]
     classes: dict[str, int]
@@ -144,6 +147,7 @@ def _look_up(
     if isinstance(group_uuid, list):
         group_uuid = group_uuid[0] if group_uuid else None
     most, of_user = quota_check.project_and_user_limits(cloud, services, caller.ctx, ctx.project_id, ctx.user_id)
+    members: Collection[str] = ()
     with cloud.db.connect() as tx:
         flavor = flavors.get(tx, request.flavor_id, None if ctx.is_admin else ctx.project_id)
         key_data = None
@@ -156,6 +160,8 @@ def _look_up(
             group = server_groups.by_uuids(tx, [group_uuid]).get(group_uuid)
             if group is None or (group.project_id != ctx.project_id and not ctx.is_admin):
                 raise ServerGroupNotFound(group_uuid=group_uuid)
+            members = group.members
+    departed = group_members.departed(cloud, ctx, members) if members else frozenset()
     if flavor.disabled:
         raise Invalid(reason=f"Flavor {request.flavor_id} could not be found.")
     demand.check_amounts(flavor)
@@ -169,7 +175,7 @@ def _look_up(
     classes = class_usage.of_flavor(flavor, volume_backed=block_device.volume_backed(request.storage.devices))
     most = quota_check.server_limits(services, caller.ctx, ctx.project_id, most, classes)
     by_class = quota_check.counts_classes(services)
-    return _Ingredients(flavor, image, key_data, group_uuid, most, of_user, classes, by_class)
+    return _Ingredients(flavor, image, key_data, group_uuid, departed, most, of_user, classes, by_class)
 
 
 def _check_hosts(cloud: Cloud, services: Services, request: ServerRequest) -> None:
@@ -300,7 +306,7 @@ def _promise(
     now = cloud.clock.now()
     if made_of.group_uuid is not None:
         most = made_of.limits["server_group_members"]
-        _join_group(tx, made_of.group_uuid, [server.uuid for server in servers], most)
+        _join_group(tx, made_of.group_uuid, [server.uuid for server in servers], made_of.departed, most)
     build = BuildArguments(
         networks=request.networks,
         auto_networks=request.auto_networks,
@@ -322,11 +328,11 @@ def _promise(
         quotas.reserve(tx, ctx.project_id, ctx.user_id, wanted, made_of.limits, made_of.user_limits, also=classes)
 
 
-def _join_group(tx: Connection, group_uuid: str, uuids: list[str], limit: int) -> None:
+def _join_group(tx: Connection, group_uuid: str, uuids: list[str], departed: Collection[str], limit: int) -> None:
     group = server_groups.by_uuids(tx, [group_uuid], lock=True).get(group_uuid)
     if group is None:
         raise ServerGroupNotFound(group_uuid=group_uuid)
-    if 0 <= limit < len(group.members) + len(uuids):
+    if 0 <= limit < len(group.members.keys() - departed) + len(uuids):
         raise LimitExceeded(reason="Quota exceeded, too many servers in group")
     server_groups.join(tx, group_uuid, uuids)
 
