@@ -571,6 +571,10 @@ class NoValidHost(PolycellError):
     message = "No valid host was found. {reason}"
 
 
+class NoHostYet(NoValidHost):
+    """Hosts that could take it count as down, but may only have been out of reach of their cell's conductors."""
+
+
 class MaxRetriesExceeded(NoValidHost):
     message = (
         "Exceeded maximum number of retries. Exhausted all hosts available for retrying build failures "

@@ -51,6 +51,8 @@ class SelectRequest:
     notes: dict[str, Mapping[str, Any]] = field(default_factory=dict)
     """Why there was no host, by instance, as of the last try."""
     keep: Mapping[str, str] = field(default_factory=dict)
+    out_of_reach: Mapping[str, HostState] | None = None
+    """See HostSnapshot.out_of_reach; None until a refusal asks for it."""
 
 
 class Chooser:
@@ -109,6 +111,20 @@ class Chooser:
                 ranking.placed(chosen.host)
                 picks.append(Pick(index, view, _selection(view, chosen, others), pending, note))
         return picks, refused
+
+    def would_fit(self, request: SelectRequest, index: int, hosts: Mapping[str, HostState]) -> bool:
+        """Whether one of these hosts, as they are given, could take the instance."""
+        spec, admission = request.specs[index], self._admission(request)
+        group = request.groups.get(spec.group_uuid) if spec.group_uuid is not None else None
+        try:
+            view = request_view(spec, self._settings.scheduler, group=group, homes=request.homes)
+        except PolycellError:
+            return False
+        ranking = Ranking(view, self._checks(view, request.cell_id), self._weighers, self._soft)
+        ranking.update(hosts, hosts)
+        ranking.open(group, seed=0)
+        admitted = admission.of(spec)
+        return admitted.trouble is None and bool(admission.drawn(spec, admitted, ranking, group))
 
     def _admission(self, request: SelectRequest) -> Admission:
         per_project = self._settings.scheduler.cells_per_project

@@ -22,6 +22,7 @@ from cell_service.errors import (
     DatabaseUnavailable,
     GenerationConflict,
     InventoryExceeded,
+    NoHostYet,
     NoValidHost,
     ResourceProviderNotFound,
 )
@@ -83,7 +84,7 @@ class Scheduler:
         cell_id: int | None = None,
         keep: Mapping[str, str] | None = None,
     ) -> list[Outcome]:
-        """A host for each spec, claimed; or why there is none; or None when `record` refused it.
+        """A host for each spec, claimed; or why there is none (NoHostYet: ask again); or None when `record` refused it.
 
         Claims are committed in batches, in the order of the specs, each with what `record` writes for it. `cell_id`
         confines the choice to one cell. `keep`: by instance the consumer that takes over what the instance has already,
@@ -207,6 +208,10 @@ class Scheduler:
         return True
 
     def _refuse(self, request: SelectRequest, index: int, error: NoValidHost) -> None:
+        if request.out_of_reach is None:
+            request.out_of_reach = self.snapshot.out_of_reach(request.ctx.deadline.sooner(VISIT_SECONDS))
+        if request.out_of_reach and self._chooser.would_fit(request, index, request.out_of_reach):
+            error = NoHostYet(**error.fields)
         request.outcomes[index] = error
         log.warning(
             "no valid host",

@@ -10,14 +10,17 @@ import threading
 import zlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from datetime import datetime
 
 from api_cell.scheduler.cell_hosts import CellHosts, Node
 from api_cell.scheduler.feed import Feed, News
 from api_cell.scheduler.hosts import HostState
 from cell_service.context import Deadline
+from cell_service.db import services
 from cell_service.db.host_states import ServiceState
 from mapping_db import host_mappings
 from mapping_db.aggregates import Aggregate
+from mapping_db.cells.registry import Cell
 from mapping_db.cloud import Cloud
 from mapping_db.placement.inventories import Inventory
 from mapping_db.placement.stock import ProviderState
@@ -109,6 +112,33 @@ class HostSnapshot:
                 touched |= {key for key, state in self.hosts.items() if key not in touched and self._flipped(state)}
                 self._renew(touched)
             self._visited_at, self._visited = polled.at, topology
+
+    def out_of_reach(self, deadline: Deadline) -> dict[str, HostState]:
+        """The hosts that count as down because their cell's conductors could not watch them, as they are when they are
+        up, by key. Those were up when a conductor last watched, and none has for some time: the cell's queue is away,
+        or its conductors are, or they are only just back. Asks the cells that have hosts which are down."""
+        with self.lock:
+            unheard = [
+                (self.hosts[key], service.seen_at)
+                for key, node in self._cells.nodes.items()
+                if (service := self._cells.service_of(node)) is not None and self._is_unheard(key, service)
+            ]
+        if not unheard:
+            return {}
+
+        def work(cell: Cell) -> datetime | None:
+            with cell.db.connect(deadline) as tx:
+                return services.watched_at(tx)
+
+        cells, now, down = {state.cell_id for state, _ in unheard}, self._cloud.clock.now(), self._down_seconds
+        watched = self._cloud.cells.scatter(cells, work, deadline, reads=True).answers
+        return {
+            state.key: replace(state, up=True)
+            for state, seen_at in unheard
+            if (last := watched.get(state.cell_id)) is not None
+            and (now - last).total_seconds() > down / 2
+            and (last - seen_at).total_seconds() <= down
+        }
 
     # -- claiming -----------------------------------------------------------------------------
 
@@ -259,6 +289,10 @@ class HostSnapshot:
     def _is_up(self, service: ServiceState) -> bool:
         unreachable = (self._cloud.clock.now() - service.seen_at).total_seconds()
         return not service.forced_down and unreachable <= self._down_seconds
+
+    def _is_unheard(self, key: str, service: ServiceState) -> bool:
+        state = self.hosts.get(key)
+        return state is not None and state.absent is None and not (state.up or state.disabled or service.forced_down)
 
     def _flipped(self, state: HostState) -> bool:
         node = self._cells.nodes.get(state.key)

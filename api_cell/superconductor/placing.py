@@ -19,7 +19,7 @@ from api_cell.superconductor.context import SuperConductorContext
 from cell_service.context import internal
 from cell_service.db import actions, host_rows, instances, operations
 from cell_service.db.sealing import Sealer
-from cell_service.errors import InstanceAlreadyMoved, NoValidHost, Unavailable
+from cell_service.errors import InstanceAlreadyMoved, NoHostYet, NoValidHost, Unavailable
 from cell_service.logs import about
 from cell_service.model.instance import Fault, Instance
 from cell_service.model.lifecycle import VmState
@@ -113,10 +113,11 @@ def _bring(deps: SuperConductorContext, requests: Sequence[BuildRequest]) -> Non
         deps.cloud.db.run(partial(_withdraw, instance_uuid=unwanted.instance_uuid))
         deps.cloud.locator.forget(unwanted.instance_uuid)
     wanted = [each for each in waiting if not each.delete_requested]
-    if wanted:
-        chosen += _choose(deps, wanted)
+    found, unavailable = _choose(deps, wanted) if wanted else ([], None)
+    chosen += found
     just_chosen = {each.instance_uuid for each in wanted}
-    refused, unavailable = _hand_over_all(deps, _followed(deps, chosen))
+    refused, still_unavailable = _hand_over_all(deps, _followed(deps, chosen))
+    unavailable = still_unavailable or unavailable
     nowhere = [each for each in refused if each.instance_uuid in just_chosen or _was_nowhere(each)]
     if nowhere:
         elsewhere = _choose_again(deps, _note_unreachable(deps, nowhere))
@@ -220,16 +221,22 @@ def _selected(
     return list(zip(wanted, outcomes, strict=True))
 
 
-def _choose(deps: SuperConductorContext, requests: Sequence[BuildRequest]) -> list[ChosenBuildRequest]:
-    """The requests with the selections that are recorded for them now."""
+def _choose(
+    deps: SuperConductorContext, requests: Sequence[BuildRequest]
+) -> tuple[list[ChosenBuildRequest], Unavailable | None]:
+    """The requests with the selections that are recorded for them now, and an error if any has to be tried again, for
+    hosts that could take it are out of reach."""
 
     def record(tx: Connection, selection: Selection) -> bool:
         return build_requests.set_selection(tx, selection.instance_uuid, selection, owner=deps.owner)
 
-    chosen = []
+    chosen: list[ChosenBuildRequest] = []
+    unavailable: Unavailable | None = None
     for request, outcome in _selected(deps, requests, record):
         ctx = replace(internal(deps.cloud.clock), request_id=request.request_id)
-        if isinstance(outcome, NoValidHost):
+        if isinstance(outcome, NoHostYet) and not _is_overdue(deps, request):
+            unavailable = Unavailable(reason=str(outcome))
+        elif isinstance(outcome, NoValidHost):
             uuid, reason = request.instance_uuid, str(outcome)
             log.warning("no valid host", extra=about(ctx, instance=uuid, reason=reason))
             nowhere = deps.cloud.db.run(partial(_select_cell0, deps=deps, instance_uuid=uuid, reason=reason))
@@ -238,7 +245,12 @@ def _choose(deps: SuperConductorContext, requests: Sequence[BuildRequest]) -> li
         elif outcome is not None:
             log.info("host chosen", extra=about(ctx, instance=request.instance_uuid, host=outcome.host))
             chosen.append(request.chosen(outcome))
-    return chosen
+    return chosen, unavailable
+
+
+def _is_overdue(deps: SuperConductorContext, request: BuildRequest) -> bool:
+    """Whether a build would be given up by now if a cell had it."""
+    return BUILD.deadline is not None and deps.cloud.clock.now() >= request.created_at + BUILD.deadline
 
 
 def _select_cell0(tx: Connection, deps: SuperConductorContext, instance_uuid: str, reason: str) -> Selection | None:

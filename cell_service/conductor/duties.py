@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Collection
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from sqlalchemy import Connection
 
@@ -27,6 +27,8 @@ log = logging.getLogger(__name__)
 VERSION = 1
 PURGE_BATCH = 500
 HEAL_BATCH = 500
+NOTED_EACH = 1 / 6
+"""How often a conductor records that it watches, in parts of the time after which a host counts as down."""
 
 
 class Duties:
@@ -36,6 +38,7 @@ class Duties:
         self._deps = deps
         self._owner = owner
         self._watched_since: float | None = None
+        self._noted_at = float("-inf")
         self._checked_at = deps.clock.monotonic()
         self._down: set[str] = set()
         self._healed = 0
@@ -99,6 +102,8 @@ class Duties:
             known = {service.host: service for service in services.list_all(tx, binary=services.COMPUTE)}
             waiting = operations.abandoned(tx, now)
         seeing = self._seeing()
+        if seeing:
+            self._note_watching(now)
         down = {host for host, service in known.items() if not service.is_up(now, deps.settings.service_down_seconds)}
         self._log(down)
         for operation in waiting:
@@ -189,6 +194,13 @@ class Duties:
         if self._watched_since is None or gap > max(3 * settings.poll_seconds, settings.service_down_seconds / 2):
             self._watched_since = now
         return now - self._watched_since >= settings.service_down_seconds
+
+    def _note_watching(self, now: datetime) -> None:
+        """Record it from time to time, for schedulers: see `services.watched_at`."""
+        settings, moment = self._deps.settings, self._deps.clock.monotonic()
+        if moment - self._noted_at >= min(settings.report_seconds, settings.service_down_seconds * NOTED_EACH):
+            self._deps.db.run(lambda tx: services.note_watching(tx, settings.host, now))
+            self._noted_at = moment
 
     def _is_gone(self, service: Service | None, down: bool, seeing: bool) -> bool:
         if service is not None and service.forced_down:

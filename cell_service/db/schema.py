@@ -231,9 +231,11 @@ services = Table(
     Column("disabled_reason", exact(255)),
     Column("forced_down", Boolean, nullable=False, server_default=false()),
     Column("leaving", Boolean, nullable=False, server_default=false()),
+    Column("watched_at", Utc),
     UniqueConstraint("host", "binary", name="uq_services_host_binary"),
 )
-"""`leaving`: the host is on its way to another cell, and may claim no operations here."""
+"""`leaving`: the host is on its way to another cell, and may claim no operations here. `watched_at`: when this
+conductor last watched the hosts, after it had reached queue and database for as long as a heartbeat may be late."""
 
 compute_nodes = Table(
     "compute_nodes",

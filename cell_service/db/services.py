@@ -8,7 +8,7 @@ from functools import cache
 from typing import Any
 from uuid import uuid4
 
-from sqlalchemy import Connection, bindparam, delete, insert, select, update
+from sqlalchemy import Connection, bindparam, delete, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from cell_service.db.schema import services
@@ -63,6 +63,18 @@ def register(
 def heartbeat(tx: Connection, host: str, binary: str, now: datetime) -> bool:
     """The process was alive at `now`. False when it is not registered (its row was deleted)."""
     return _BEATING.change(tx, {"of_host": host, "of_binary": binary, "now": now}) == 1
+
+
+def note_watching(tx: Connection, host: str, now: datetime) -> None:
+    """The conductor on `host` watches the hosts: what it does not hear from is down, and not only out of reach."""
+    mine = (services.c.host == host) & (services.c.binary == CONDUCTOR)
+    tx.execute(update(services).where(mine).values(watched_at=now))
+
+
+def watched_at(tx: Connection) -> datetime | None:
+    """When a conductor of this cell last watched the hosts; None when none has."""
+    found: datetime | None = tx.scalar(select(func.max(services.c.watched_at)).where(services.c.binary == CONDUCTOR))
+    return found
 
 
 def list_all(tx: Connection, *, host: str | None = None, binary: str | None = None) -> list[Service]:

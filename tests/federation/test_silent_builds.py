@@ -1,4 +1,4 @@
-"""Builds whose cell falls silent after a host there was chosen for them."""
+"""Builds whose cell falls silent after a host there was chosen for them, or whose hosts are out of reach."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 
 from api_cell.superconductor import placing
+from cell_service.db import services
 from cell_service.errors import DatabaseUnavailable
+from cell_service.rpc.transports import bus
 from mapping_db import build_requests
 from tests.federation.cloud import Federation
 
@@ -110,3 +112,34 @@ def test_a_build_that_the_cell_may_have_waits_for_it(cloud: Federation, monkeypa
     cloud.wake(silenced[0])
     cloud.until(lambda: cloud.show(uuid)["status"] == "ACTIVE")
     demand_one_guest(cloud, uuid, f"{silenced[0]}-host1")
+
+
+def test_a_build_waits_while_brokers_are_away(cloud: Federation) -> None:
+    """Hosts reach their cell through its queue alone: they count as down, and are not."""
+    cells = ("cell1", "cell2")
+    cloud.until(lambda: all(watched(cloud, name) for name in cells))
+    buses = [bus(cloud._queue(name).removeprefix("memory://")) for name in cells]
+    for each in buses:
+        each.unreachable.set()
+    try:
+        pass_time(cloud, 70)
+        assert {each["state"] for each in compute_services(cloud)} == {"down"}
+        uuid = cloud.post_server().json["server"]["id"]
+        pass_time(cloud, 10)
+        assert cloud.show(uuid)["status"] == "BUILD"
+    finally:
+        for each in buses:
+            each.unreachable.clear()
+    cloud.until(lambda: cloud.show(uuid)["status"] == "ACTIVE")
+    demand_one_guest(cloud, uuid, cloud.show(uuid)[HOST])
+
+
+def watched(cloud: Federation, name: str) -> bool:
+    """Whether a conductor of the cell watches its hosts."""
+    with cloud.cell_database(name).connect() as tx:
+        return services.watched_at(tx) is not None
+
+
+def compute_services(cloud: Federation) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = cloud.admin.get("/os-services?binary=nova-compute").json["services"]
+    return found

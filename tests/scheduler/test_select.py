@@ -13,7 +13,7 @@ from api_cell.scheduler.choosing import Outcome
 from api_cell.scheduler.config import FilterSection, SchedulerSection, SchedulerSettings
 from api_cell.scheduler.scheduler import Scheduler
 from cell_service.db import services
-from cell_service.errors import Invalid, NoValidHost
+from cell_service.errors import Invalid, NoHostYet, NoValidHost
 from cell_service.model.instance import Flavor
 from cell_service.model.request_spec import Selection
 from mapping_db import aggregates, cell_mappings, host_mappings, schema, server_groups
@@ -475,3 +475,47 @@ def test_services_can_be_disabled_and_enabled(federation: Federation) -> None:
         tx.execute(schema_update_disabled("a-0", federation))
     assert "ComputeFilter refused 1 (is disabled)" in refused(one(federation, scheduler))
     assert services.COMPUTE == "nova-compute"
+
+
+def watched(federation: Federation, cell_id: int) -> None:
+    """A conductor of the cell watches its hosts now."""
+
+    def work(tx: Connection) -> None:
+        now = federation.clock.now()
+        services.register(tx, host="c1", binary=services.CONDUCTOR, topic="conductor", version=1, now=now)
+        services.note_watching(tx, "c1", now)
+
+    federation.databases[cell_id].run(work)
+
+
+def test_hosts_that_no_conductor_can_watch_may_come_back(federation: Federation) -> None:
+    cell = federation.cell("a", 1)
+    watched(federation, cell)
+    federation.clock.advance(61)
+    scheduler = scheduler_of(federation)
+    assert isinstance(one(federation, scheduler), NoHostYet)
+    assert not isinstance(one(federation, scheduler, flavor=replace(SMALL, memory_mib=9000)), NoHostYet)
+    watched(federation, cell)
+    assert "is down" in refused(one(federation, scheduler))
+    assert not isinstance(one(federation, scheduler), NoHostYet)
+    federation.heartbeat(cell, "a-0")
+    federation.clock.advance(1)
+    chosen(one(federation, scheduler))
+
+
+def test_hosts_that_were_down_before_do_not(federation: Federation) -> None:
+    cell = federation.cell("a", 1)
+    federation.clock.advance(61)
+    watched(federation, cell)
+    federation.clock.advance(61)
+    assert not isinstance(one(federation, scheduler_of(federation)), NoHostYet)
+
+
+def test_hosts_that_are_forced_down_do_not(federation: Federation) -> None:
+    cell = federation.cell("a", 1)
+    watched(federation, cell)
+    with federation.databases[cell].begin() as tx:
+        (service,) = services.list_all(tx, binary=services.COMPUTE)
+        services.change(tx, service.uuid, now=federation.clock.now(), forced_down=True)
+    federation.clock.advance(61)
+    assert not isinstance(one(federation, scheduler_of(federation)), NoHostYet)
