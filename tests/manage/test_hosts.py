@@ -5,9 +5,11 @@ from __future__ import annotations
 import io
 from concurrent.futures import ThreadPoolExecutor
 
-from cell_service.db import compute_nodes
-from mapping_db import cell_mappings, host_mappings
-from tests.manage.conftest import Ran, Site
+import pytest
+
+from cell_service.db import compute_nodes, services
+from mapping_db import cell_mappings, host_mappings, moves
+from tests.manage.conftest import NOW, Ran, Site
 from tools.manage import hosts
 from tools.manage.cloud import open_cloud
 from tools.manage.out import Out
@@ -150,3 +152,44 @@ def test_a_deletion_that_was_killed_half_way_can_be_finished(site: Site) -> None
         host_mappings.remove(tx, "h1")
     assert delete(site, cell.uuid, "h1") == 2
     assert discover(site, "--strict").code == 0
+
+
+def two_hosts(site: Site, *, down: str) -> None:
+    """The hosts h1, with a server, and h2; one of them is declared down."""
+    site.configure(DEFAULT__service_down_time="2000000000")
+    site.add_cell("c1")
+    for host in ("h1", "h2"):
+        site.add_host("c1", host)
+    assert discover(site).code == 0
+    site.add_instance("c1", host="h1")
+    with site.database("c1").begin() as tx:
+        service = services.by_host(tx, down, services.COMPUTE)
+        services.change(tx, service.uuid, now=NOW, forced_down=True)
+
+
+@pytest.mark.parametrize("more", [(), ("--dry-run",), ("--cold",), ("--enabled",)])
+def test_a_host_that_is_down_is_not_drained(site: Site, more: tuple[str, ...]) -> None:
+    two_hosts(site, down="h1")
+    ran = site.run("cell_v2", "drain_host", "--host", "h1", *more)
+    assert (ran.code, ran.out) == (1, "")
+    assert "Host h1 is down" in ran.err
+    assert "evacuate_host --host h1" in ran.err
+    with site.database("c1").connect() as tx:
+        assert not services.by_host(tx, "h1", services.COMPUTE).disabled
+    with site.database("api").connect() as tx:
+        assert moves.unfinished(tx) == []
+
+
+@pytest.mark.parametrize("command", ["drain_host", "evacuate_host"])
+def test_a_host_that_is_down_takes_no_servers(site: Site, command: str) -> None:
+    two_hosts(site, down="h2")
+    ran = site.run("cell_v2", command, "--host", "h1", "--to", "h2")
+    assert ran.code == 1
+    assert "Host h2, which is to take the servers, is down" in ran.err
+    with site.database("c1").connect() as tx:
+        assert not services.by_host(tx, "h1", services.COMPUTE).disabled
+
+
+def test_a_host_that_is_up_is_drained(site: Site) -> None:
+    two_hosts(site, down="h2")
+    assert site.run("cell_v2", "drain_host", "--host", "h1", "--dry-run").code == 0

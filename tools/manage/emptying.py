@@ -9,7 +9,7 @@ from api_cell.hosts.change import change_service
 from api_cell.servers.moves.emptying import CONCURRENT, Emptying, EmptyingRequest, servers_on
 from cell_service.context import internal
 from cell_service.db import services
-from cell_service.errors import CellUnavailable, HostMappingNotFound, Invalid, ServiceNotFound
+from cell_service.errors import CellUnavailable, Conflict, HostMappingNotFound, Invalid, ServiceNotFound
 from cell_service.rpc.contract import client
 from mapping_db import host_mappings
 from mapping_db.cells.registry import Cell
@@ -33,7 +33,8 @@ _OPTIONS = (
          arg("--enabled", flag=True, help="don't disable the host's service first"))  # fmt: skip
 def drain_host(cloud: Cloud, args: Args, out: Out) -> int:
     """Move all servers to other hosts: running ones while they run, stopped ones off. The host's compute service is
-    disabled first. Run again, it goes on. 0 empty; 1 no such host, or its cell does not answer; 2 servers are left."""
+    disabled first. Run again, it goes on. 0 empty; 1 no such host, its cell does not answer, or the host (or the one
+    that --to names) is down; 2 servers are left."""
     return _empty(cloud, args, out, evacuate=False)
 
 
@@ -49,6 +50,10 @@ def _empty(cloud: Cloud, args: Args, out: Out, *, evacuate: bool) -> int:
     ctx = internal(cloud.clock, seconds=COMMAND_SECONDS)
     try:
         cell = _cell_of(cloud, args.host)
+        if not evacuate:
+            _demand_up(cloud, cell, args, args.host, DrainedHostDown)
+        if args.to:
+            _demand_up(cloud, _cell_of(cloud, args.to), args, args.to, DestinationDown)
         servers = servers_on(cell, args.host, ctx)
         if args.dry_run:
             columns = ("uuid", "name", "vm_state", "task_state")
@@ -56,7 +61,7 @@ def _empty(cloud: Cloud, args: Args, out: Out, *, evacuate: bool) -> int:
             out.table(columns, rows)
             return 0
         _prepare(cloud, cell, args, evacuate=evacuate)
-    except (HostMappingNotFound, ServiceNotFound, CellUnavailable, Invalid) as error:
+    except (HostMappingNotFound, ServiceNotFound, CellUnavailable, Conflict, Invalid) as error:
         out.warn(str(error))
         return 1
     wanted = EmptyingRequest(
@@ -85,6 +90,27 @@ def _empty(cloud: Cloud, args: Args, out: Out, *, evacuate: bool) -> int:
     else:
         out.say(f"{len(result.moved)} servers have left {args.host}, {len(result.left)} have not.")
     return 2 if result.left else 0
+
+
+class DrainedHostDown(Conflict):
+    """The servers of a host that is down cannot be moved: its agent would have to send them."""
+
+    message = (
+        "Host {host} is down, so that its servers cannot be moved off it. Once it is certainly dead, `cell_v2 "
+        "evacuate_host --host {host}` builds them again on other hosts."
+    )
+
+
+class DestinationDown(Conflict):
+    message = "Host {host}, which is to take the servers, is down."
+
+
+def _demand_up(cloud: Cloud, cell: Cell, args: Args, host: str, otherwise: type[Conflict]) -> None:
+    """Raises `otherwise`, and ServiceNotFound."""
+    with cell.db.connect(internal(cloud.clock, seconds=30).deadline) as tx:
+        service = services.by_host(tx, host, services.COMPUTE)
+    if not service.is_up(cloud.clock.now(), args.settings.service_down_seconds):
+        raise otherwise(host=host)
 
 
 def _cell_of(cloud: Cloud, host: str) -> Cell:
