@@ -167,12 +167,12 @@ class ApiSettings:
 
 def _found(conf: cfg.ConfigOpts, section: PolicySection) -> PolicySection:
     """The section with the paths that oslo.policy takes: relative ones, and the defaults policy.yaml and policy.d, are
-    looked for beside the configuration files, in ~/.nova, ~, /etc/nova and /etc; one that is nowhere may still come to
-    be beside the last file."""
-    beside = [Path(name).parent for name in conf.config_file]
+    looked for in the directories of the configuration files, in ~/.nova, ~, /etc/nova and /etc; one that is nowhere may
+    still come into the directory of the last file."""
+    directories = [Path(name).parent for name in conf.config_file]
 
     def path(name: str) -> str:
-        return conf.find_file(name) or str(Path(beside[-1] if beside else "/etc/nova", name))
+        return conf.find_file(name) or str(Path(directories[-1] if directories else "/etc/nova", name))
 
     dirs = section.policy_dirs or ("policy.d",)
     return replace(
