@@ -13,6 +13,8 @@ from typing import Any, Protocol
 from tornado import httputil
 from tornado.iostream import StreamClosedError
 
+from cell_service.http.connections import ANY_SECONDS, FILE_BYTES_PER_SECOND, HEAD_BYTES
+
 log = logging.getLogger(__name__)
 
 DISCARD_BYTES = 4 * 1024 * 1024
@@ -30,6 +32,16 @@ class _Sent(dict[str, str]):
 
     def get_all(self) -> Iterable[tuple[str, str]]:
         return self.items()
+
+
+def _too_long(start_line: Any, headers: httputil.HTTPHeaders) -> HTTPStatus | None:
+    """How a head that is longer than it may be is answered; None for any other."""
+    line = len(start_line.method) + len(start_line.path) + 12
+    if line > HEAD_BYTES:
+        return HTTPStatus.REQUEST_URI_TOO_LONG
+    if line + sum(len(name) + len(value) + 4 for name, value in headers.get_all()) > HEAD_BYTES:
+        return HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE
+    return None
 
 
 class Sink(Protocol):
@@ -55,8 +67,8 @@ class Exchange(httputil.HTTPMessageDelegate):
     stays empty.
     """
 
-    __slots__ = ("_chunks", "_connection", "_most", "_sink", "answered", "headers", "method", "oversize", "peer",
-                 "protocol", "received", "started", "take", "target")  # fmt: skip
+    __slots__ = ("_chunks", "_connection", "_most", "_read", "_sink", "answered", "headers", "method", "oversize",
+                 "peer", "protocol", "received", "started", "take", "target")  # fmt: skip
 
     def __init__(self, connection: Any, most_bytes: int, sink: Sink) -> None:
         self._connection = connection
@@ -66,6 +78,7 @@ class Exchange(httputil.HTTPMessageDelegate):
         self.take: Take | None = None
         self.received = 0
         self.oversize = False
+        self._read = False
         self.answered = False
         self.started = 0.0
         self.method = ""
@@ -81,7 +94,13 @@ class Exchange(httputil.HTTPMessageDelegate):
     def headers_received(self, start_line: Any, headers: httputil.HTTPHeaders) -> Awaitable[None] | None:
         self.started = time.monotonic()
         self.method, self.target, self.headers = start_line.method, start_line.path, headers
+        too_long = _too_long(start_line, headers)
+        if too_long is not None:
+            self._refuse_head(too_long)
+            return None
         waiting = self._sink.begun(self)
+        if self.take is not None:
+            self._watch_file(self.take)
         announced = headers.get("Content-Length", "")
         if self.take is None and waiting is None and announced.isdigit() and int(announced) > self._most:
             self.oversize = True
@@ -90,6 +109,8 @@ class Exchange(httputil.HTTPMessageDelegate):
         return waiting
 
     def data_received(self, chunk: bytes) -> Awaitable[None] | None:
+        if self.answered:
+            return None
         if self.take is not None:
             return self.take(chunk)
         self.received += len(chunk)
@@ -103,6 +124,7 @@ class Exchange(httputil.HTTPMessageDelegate):
         return None
 
     def finish(self) -> None:
+        self._read = True
         if not self.answered:
             self._sink.serve(self)
 
@@ -110,6 +132,46 @@ class Exchange(httputil.HTTPMessageDelegate):
         if not self.answered:
             self.answered = True
             self._sink.over(self)
+
+    def _refuse_head(self, status: HTTPStatus) -> None:
+        """Answer a request of which the sink knows nothing, and close the connection after it."""
+        self.answered = True
+        body = f"{status.value} {status.phrase}\n".encode()
+        made: Any = _Sent({"Content-Type": "text/plain", "Connection": "close", "Content-Length": str(len(body))})
+        line = httputil.ResponseStartLine("HTTP/1.1", status.value, status.phrase)
+        try:
+            self._connection.write_headers(line, made, None if self.method == "HEAD" else body)
+            self._connection.no_keep_alive = True
+            self._connection.finish()
+        except StreamClosedError:
+            log.debug("client went away")
+
+    def _watch_file(self, take: Take) -> None:
+        """A body that is a file may take long, as long as it comes at a certain rate; else the connection is cut."""
+        seconds = self._connection.params.body_timeout
+        if not seconds:
+            return
+        self._connection.set_body_timeout(ANY_SECONDS)
+        loop, came = asyncio.get_running_loop(), 0
+
+        def counting(piece: bytes) -> Awaitable[None]:
+            nonlocal came
+            came += len(piece)
+            return take(piece)
+
+        def check() -> None:
+            nonlocal came
+            if self._read or self.answered:
+                return
+            if came < seconds * FILE_BYTES_PER_SECOND:
+                log.warning("a file comes too slowly, its connection is cut path=%s", self.target.partition("?")[0])
+                self._connection.close()
+                return
+            came = 0
+            loop.call_later(seconds, check)
+
+        self.take = counting
+        loop.call_later(seconds, check)
 
     async def answer_file(self, status: int, headers: Mapping[str, str], path: Path) -> None:
         """Write an answer whose body is the file's content, read piece by piece on other threads."""

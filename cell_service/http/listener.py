@@ -17,10 +17,9 @@ from concurrent.futures import Future
 from typing import Any
 
 import tornado.netutil
-from tornado.httpserver import HTTPServer
-from tornado.iostream import IOStream
 
 from cell_service.errors import Unavailable
+from cell_service.http.connections import BoundedServer, ConnectionSettings
 from cell_service.logs import about
 
 log = logging.getLogger(__name__)
@@ -50,6 +49,7 @@ class Listener:
         self.name = name
         self._delegate, self._busy, self._end = delegate, busy, ended
         self._drain_seconds, self._http = drain_seconds, http
+        self._settings = ConnectionSettings()
         self._sockets: list[socket.socket] = []
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
@@ -75,9 +75,17 @@ class Listener:
         except OSError as error:
             raise Unavailable(reason=f"Cannot listen on {address}:{port}: {error.strerror}") from error
 
-    def start(self, port: int = 0, address: str = "127.0.0.1", *, reuse_port: bool = False) -> None:
+    def start(
+        self,
+        port: int = 0,
+        address: str = "127.0.0.1",
+        *,
+        reuse_port: bool = False,
+        settings: ConnectionSettings | None = None,
+    ) -> None:
         """Listen (on the port that was bound before, if one was) and serve on a thread of its own. Connections are
         accepted when it returns. Raises Unavailable."""
+        self._settings = settings or self._settings
         if not self._sockets:
             self.bind(port, address, reuse_port=reuse_port)
         ready: Future[None] = Future()
@@ -104,7 +112,7 @@ class Listener:
     async def _serve(self, ready: Future[None] | None) -> None:
         self._loop = asyncio.get_running_loop()
         self._over = asyncio.Event()
-        self._server = HTTPServer(self._delegate, **self._http)
+        self._server = BoundedServer(self._delegate, self._settings, **self._http)
         self._server.add_sockets(self._sockets)
         if ready is None:
             for number in (signal.SIGTERM, signal.SIGINT):
@@ -140,7 +148,7 @@ class Listener:
         log.info("drained", extra=about(None, service=self.name))
         self._over.set()
 
-    def _accept_waiting(self, server: HTTPServer) -> None:
+    def _accept_waiting(self, server: BoundedServer) -> None:
         """Accept the connections that the kernel has already made: closing the port would reset them."""
         for listening in self._sockets:
             while True:
@@ -152,4 +160,4 @@ class Listener:
                     log.warning("cannot accept while draining", exc_info=True)
                     break
                 connection.setblocking(False)
-                server.handle_stream(IOStream(connection), address)
+                server.accept(connection, address)

@@ -22,6 +22,7 @@ from api_cell.edge.route import Request, Response, Route
 from api_cell.edge.server import ApiServer
 from cell_service.db.sql.engine import Database
 from cell_service.errors import CellUnavailable, DatabaseUnavailable, FlavorNotFound
+from cell_service.http.connections import ConnectionSettings
 from cell_service.rpc.memory import Bus, MemoryTransport
 from mapping_db.cells.registry import Cells
 from mapping_db.cloud import Cloud
@@ -128,7 +129,10 @@ def serve(cloud: Cloud, gates: Gates) -> Iterator[Serve]:
     clients: list[Client] = []
 
     def start(
-        settings: ApiSettings | None = None, authenticator: Authenticator | None = None, **api: Any
+        settings: ApiSettings | None = None,
+        authenticator: Authenticator | None = None,
+        connections: ConnectionSettings | None = None,
+        **api: Any,
     ) -> tuple[ApiServer, Client]:
         settings = settings or ApiSettings(api=ApiSection(auth_strategy="noauth2"))
         compute = Api(
@@ -148,7 +152,7 @@ def serve(cloud: Cloud, gates: Gates) -> Iterator[Serve]:
         policy = Policy(RULES, settings.policy)
         edge = Edge(replace(compute, **api), cloud, None, settings, policy, authenticator or NoAuth())
         server = ApiServer(edge)
-        server.start()
+        server.start(settings=connections)
         servers.append(server)
         clients.append(Client(server.port))
         return server, clients[-1]

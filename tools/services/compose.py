@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from cell_service.config import load
 from cell_service.errors import Invalid
+from cell_service.http.connections import read_connections
 from tools.services.part import Part
 from tools.services.shared import Listen, Shared
 
@@ -28,8 +29,9 @@ class Composer:
         Raises Invalid for what the files lack or get wrong.
         """
         conf = load(self.files)
-        listen = Listen(port, address, reuse_port)
-        public = Listen(port or API_PORTS.get(role, 0), address or "127.0.0.1", reuse_port)
+        connections = read_connections(conf)
+        listen = Listen(port, address, reuse_port, connections)
+        public = Listen(port or API_PORTS.get(role, 0), address or "127.0.0.1", reuse_port, connections)
         match role:
             case "api":
                 from tools.services.roles import api

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from cell_service.context import SYSTEM_CLOCK, Clock
+from cell_service.http.connections import ConnectionSettings
 
 if TYPE_CHECKING:
     from tools.services.open_cloud import OpenCloud  # most roles have no global side
@@ -20,6 +21,7 @@ class Listen:
     port: int = 0
     address: str = ""
     reuse_port: bool = False
+    connections: ConnectionSettings = field(default_factory=ConnectionSettings)
 
 
 @dataclass(slots=True)

@@ -35,7 +35,7 @@ def make(conf: cfg.ConfigOpts, shared: Shared, listen: Listen) -> Part:
     server = ApiServer(edge)
 
     def begin() -> None:
-        server.start(listen.port, listen.address, reuse_port=listen.reuse_port)
+        server.start(listen.port, listen.address, reuse_port=listen.reuse_port, settings=listen.connections)
         edge.get_ready()
 
     return Made(begin, shared.ending(server.drain))

@@ -44,7 +44,7 @@ def make(conf: cfg.ConfigOpts, shared: Shared, listen: Listen, role: str) -> Par
     data = Path(_in_state(conf, read(conf, CompanionSection).data_path))
     data.mkdir(mode=0o700, parents=True, exist_ok=True)
     companion = _companion(conf, shared.clock, role, data)
-    return Made(lambda: companion.start(listen.port, listen.address), companion.drain)
+    return Made(lambda: companion.start(listen.port, listen.address, settings=listen.connections), companion.drain)
 
 
 def _companion(conf: cfg.ConfigOpts, clock: Clock, role: str, data: Path) -> Companion:

@@ -40,7 +40,8 @@ def make(conf: cfg.ConfigOpts, shared: Shared, listen: Listen) -> Part:
     proxy = ConsoleProxy(lookup, allowed_origins=origins, web=read(conf, ConsoleProxySettings).web)
 
     def begin() -> None:
-        proxy.start(listen.port or CONSOLE_PORT, listen.address or "127.0.0.1", reuse_port=listen.reuse_port)
+        at = (listen.port or CONSOLE_PORT, listen.address or "127.0.0.1")
+        proxy.start(*at, reuse_port=listen.reuse_port, settings=listen.connections)
 
     def end(grace_seconds: float) -> None:
         proxy.drain(grace_seconds)

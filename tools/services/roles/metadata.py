@@ -44,4 +44,4 @@ def make(conf: cfg.ConfigOpts, shared: Shared, listen: Listen) -> Part:
         server.drain(grace_seconds)
         release()
 
-    return Made(lambda: server.start(*at, reuse_port=listen.reuse_port), end)
+    return Made(lambda: server.start(*at, reuse_port=listen.reuse_port, settings=listen.connections), end)

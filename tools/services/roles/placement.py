@@ -18,6 +18,6 @@ def make(conf: cfg.ConfigOpts, shared: Shared, listen: Listen) -> Part:
     server = ApiServer(make_placement_app(opened.cloud, settings, authenticator_for(settings)))
 
     def begin() -> None:
-        server.start(listen.port, listen.address, reuse_port=listen.reuse_port)
+        server.start(listen.port, listen.address, reuse_port=listen.reuse_port, settings=listen.connections)
 
     return Made(begin, shared.ending(server.drain))
