@@ -17,7 +17,15 @@ from urllib.parse import parse_qs
 from api_cell.edge.auth import Authenticator, Identity, credentials
 from api_cell.edge.schema import Validator
 from cell_service.context import new_request_id
-from cell_service.errors import BadMethod, Invalid, PolycellError, TooLarge, Unauthenticated, UnsupportedMedia
+from cell_service.errors import (
+    BadMethod,
+    Forbidden,
+    Invalid,
+    PolycellError,
+    TooLarge,
+    Unauthenticated,
+    UnsupportedMedia,
+)
 from cell_service.http.exchange import PIECE_BYTES, Exchange
 from cell_service.http.forwarded import origin
 from cell_service.http.front import Front, Respond, on_thread
@@ -34,6 +42,9 @@ MOST_JSON_BYTES = 114_688
 MOST_BYTES = 1 << 40
 """Of a file: the image service's own limit, unless its operator has set another."""
 NO_CALLER = Identity("")
+MAY_CHANGE = frozenset({"member", "manager", "admin"})
+MAY_READ = MAY_CHANGE | {"reader"}
+"""The default rules that the network, image, block storage and shared file system services have published."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +61,8 @@ class CompanionApi:
     authenticator: Authenticator
     upload_directory: Path | None = None
     close: Callable[[], None] = lambda: None
+    by_role: bool = True
+    """Whether its users need a role to read what is their project's, and another to change it."""
     token_seconds: float = 5.0
     """How long the answer of the identity service about a token is cached."""
 
@@ -124,7 +137,7 @@ class _Application:
 
     def _open_upload(self, exchange: Exchange, incoming: _Incoming) -> None:
         try:
-            self._identify(exchange.headers)
+            self._identify(exchange)
         except PolycellError as error:
             incoming.refused = error
         else:
@@ -157,7 +170,7 @@ class _Application:
             raise TooLarge()
         route = incoming.route
         assert route is not None
-        caller = NO_CALLER if route.open else self._identify(exchange.headers)
+        caller = NO_CALLER if route.open else self._identify(exchange)
         if incoming.file is not None:
             incoming.file.close()
         path, _, query = exchange.target.partition("?")
@@ -174,8 +187,13 @@ class _Application:
         )
         return route.handler(request)
 
-    def _identify(self, headers: Mapping[str, str]) -> Identity:
-        return self._authenticator.authenticate(*credentials(headers))
+    def _identify(self, exchange: Exchange) -> Identity:
+        """The caller, whose roles allow this method. Raises Unauthenticated, Forbidden, PeerUnavailable."""
+        caller = self._authenticator.authenticate(*credentials(exchange.headers))
+        allowed = MAY_READ if exchange.method in ("GET", "HEAD") else MAY_CHANGE
+        if self._api.by_role and allowed.isdisjoint(caller.roles):
+            raise Forbidden(reason="Policy doesn't allow this to be performed.", kind="PolicyNotAuthorized")
+        return caller
 
     def _error(self, error: PolycellError) -> Response:
         headers = {}

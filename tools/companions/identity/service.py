@@ -71,7 +71,9 @@ def make_identity(state_dir: Path, settings: IdentitySettings | None = None, clo
         *(route for kind in (REGISTERED, LIMIT) for route in Limits(kind, db).routes()),
     )
     return Companion(
-        CompanionApi("identity", routes, _error, Local(db, signer, clock), close=db.dispose, token_seconds=0)
+        CompanionApi(
+            "identity", routes, _error, Local(db, signer, clock), close=db.dispose, token_seconds=0, by_role=False
+        )
     )
 
 

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 from sqlalchemy import Connection
 from sqlalchemy.exc import IntegrityError
 
-from cell_service.errors import Conflict
+from cell_service.errors import Conflict, Forbidden, PolycellError
 from tools.companions.network import addresses, store
 from tools.companions.network.errors import bad, in_use, not_found, refusal
 from tools.companions.network.groups import check_groups, group_ids
@@ -168,6 +168,7 @@ class Ports:
         network = network_of(tx, req, port["network_id"])
         if network["router:external"] and not network["shared"] and network["project_id"] != req.caller.project_id:
             req.demand_admin()
+        _check_owner(req, network, port)
         _check_device(tx, req, port["device_id"], port["project_id"])
         if port["port_security_enabled"] is None:
             port["port_security_enabled"] = network["port_security_enabled"]
@@ -178,6 +179,9 @@ class Ports:
         self._bind(port)
 
     def _changing(self, tx: Connection, req: CompanionRequest, old: Record, values: Record) -> None:
+        if "mac_address" in values and not req.is_admin:
+            raise _disallowed("mac_address")
+        _check_owner(req, network_of(tx, req.elevated(), old["network_id"]), values)
         if "device_id" in values:
             _check_device(tx, req, values["device_id"], old["project_id"])
         if "security_groups" in values:
@@ -217,6 +221,23 @@ class Ports:
         port["binding:vif_type"] = self._vif_type if bound else "unbound"
         port["binding:vif_details"] = dict(VIF_DETAILS.get(self._vif_type, {})) if bound else {}
         port["status"] = "ACTIVE" if bound and port["device_id"] and port["admin_state_up"] else "DOWN"
+
+
+def _check_owner(req: CompanionRequest, network: Record, given: Record) -> None:
+    """What a port says of itself beyond its network is for the network's owner to allow. Raises Forbidden."""
+    if req.is_admin or network["project_id"] == req.caller.project_id:
+        return
+    if str(given.get("device_owner") or "").startswith("network:"):
+        raise _disallowed("device_owner")
+    if any(entry.get("ip_address") for entry in given.get("fixed_ips") or ()):
+        raise _disallowed("fixed_ips:ip_address")
+    for name in ("mac_address", "port_security_enabled", "allowed_address_pairs"):
+        if given.get(name) not in (None, []):
+            raise _disallowed(name)
+
+
+def _disallowed(name: str) -> PolycellError:
+    return refusal(Forbidden, "PolicyNotAuthorized", f"The attribute {name} of a port is disallowed by policy.")
 
 
 def _check_device(tx: Connection, req: CompanionRequest, device_id: str | None, project_id: str) -> None:

@@ -209,7 +209,7 @@ class Interfaces:
             "device_id": router["id"],
             "fixed_ips": [{"subnet_id": subnet["id"], "ip_address": gateway}],
         }
-        return self._ports.make(tx, req, port)
+        return self._ports.make(tx, req.elevated(), port)
 
 
 def _requested(req: CompanionRequest) -> Record:
