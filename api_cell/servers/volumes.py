@@ -1,8 +1,9 @@
 """Volumes of servers that exist: attached, detached, swapped, grown.
 
 Order of an attach: 1. the block storage service reserves the volume for the server; 2. cell: the device is stored among
-the server's, and an operation is open for its host (one transaction); 3. the host is woken. A server without a host
-ends with 2: its volumes are connected when it gets one. Killed after 1: the reservation is released with the server.
+the server's, and an operation is open for its host (one transaction); 3. the host is woken. For a server without a
+host the attachment is completed after 1, so that the volume is in use, and 2 is the end: a host connects its volumes
+when it gets one. Killed after 1: the attachment is released with the server.
 """
 
 from __future__ import annotations
@@ -101,6 +102,8 @@ def attach(cloud: Cloud, services: Services, caller: Caller, server_id: str, req
         return (*now.block_devices, named), DeviceArguments(device.uuid)
 
     try:
+        if instance.host is None:
+            services.require_volumes().complete(caller.ctx, device.attachment_id or "")
         after = _begin(
             cloud,
             caller,

@@ -130,8 +130,8 @@ class Cinder:
         _good(reply, volume_id)
 
     def reserve(self, ctx: Context, volume_id: str, instance_uuid: str) -> str:
-        if (reserved := self._reserved(ctx, volume_id, instance_uuid)) is not None:
-            return reserved
+        if (unconnected := self._unconnected(ctx, volume_id, instance_uuid)) is not None:
+            return unconnected
         body = {"attachment": {"volume_uuid": volume_id, "instance_uuid": instance_uuid}}
         return str(_good(self._peer.ask(ctx, "POST", "/attachments", body=body), volume_id)["attachment"]["id"])
 
@@ -139,7 +139,7 @@ class Cinder:
         self, ctx: Context, volume_id: str, instance_uuid: str, connector: Mapping[str, Any], device: str | None
     ) -> Connection:
         attachment_id = self._of_host(ctx, volume_id, instance_uuid, str(connector.get("host")))
-        attachment_id = attachment_id or self._reserved(ctx, volume_id, instance_uuid)
+        attachment_id = attachment_id or self._unconnected(ctx, volume_id, instance_uuid)
         wanted: dict[str, Any] = {"connector": {**connector, "mountpoint": device}}
         if attachment_id is None:  # in one request: no unknown reservation is left behind
             body = {"attachment": {"volume_uuid": volume_id, "instance_uuid": instance_uuid, **wanted}}
@@ -171,11 +171,13 @@ class Cinder:
         found = _good(self._peer.ask(ctx, "GET", "/attachments", query=query))["attachments"]
         return [one for one in found if one["instance"] == instance_uuid and volume_id in (None, one["volume_id"])]
 
-    def _reserved(self, ctx: Context, volume_id: str, instance_uuid: str) -> str | None:
+    def _unconnected(self, ctx: Context, volume_id: str, instance_uuid: str) -> str | None:
+        """A reserved attachment, or one that was completed without a host."""
         found = self._attachments(ctx, instance_uuid, volume_id)
-        return next((str(one["id"]) for one in found if one["status"] == "reserved"), None)
+        reserved = next((str(one["id"]) for one in found if one["status"] == "reserved"), None)
+        return reserved or (self._of_host(ctx, volume_id, instance_uuid, None) if found else None)
 
-    def _of_host(self, ctx: Context, volume_id: str, instance_uuid: str, host: str) -> str | None:
+    def _of_host(self, ctx: Context, volume_id: str, instance_uuid: str, host: str | None) -> str | None:
         reply = self._peer.ask(ctx, "GET", f"/volumes/{volume_id}")
         if reply.status == 404:
             return None

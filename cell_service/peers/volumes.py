@@ -35,7 +35,7 @@ class Volume:
 
 @dataclass(frozen=True, slots=True)
 class VolumeLink:
-    """One attachment in a volume's document. `host` None: no host has connected it."""
+    """One attachment in a volume's document. `host` None: it is complete, but no host has connected it."""
 
     attachment_id: str
     server_id: str
@@ -123,16 +123,16 @@ class Volumes(Protocol):
 
     def reserve(self, ctx: Context, volume_id: str, instance_uuid: str) -> str:
         """An attachment of the volume to the instance that no host has connected; the one that is there already, if
-        any. Answers its id. Raises VolumeNotFound, VolumeUnavailable."""
+        any, complete or not. Answers its id. Raises VolumeNotFound, VolumeUnavailable."""
 
     def connect(
         self, ctx: Context, volume_id: str, instance_uuid: str, connector: Mapping[str, Any], device: str | None
     ) -> Connection:
-        """The instance's attachment from the connector's host, and how the host comes to the volume. A reserved one is
-        used first. Raises VolumeNotFound, VolumeUnavailable."""
+        """The instance's attachment from the connector's host, and how the host comes to the volume. One that no host
+        has connected is used first. Raises VolumeNotFound, VolumeUnavailable."""
 
     def complete(self, ctx: Context, attachment_id: str) -> None:
-        """The guest has the volume."""
+        """The volume is in use: the guest has it, or will have it where no host has connected the attachment."""
 
     def release(self, ctx: Context, attachment_id: str) -> None:
         """The attachment is gone. No such attachment: no error."""

@@ -134,12 +134,23 @@ def test_shelved_servers_keep_their_volumes(cloud: Federation) -> None:
     cloud.until(lambda: cloud.show(uuid)["status"] == "SHELVED_OFFLOADED")
     assert status(cloud, held) == "reserved"
 
-    assert attach(cloud, uuid, late).status == 200
-    assert status(cloud, late) == "reserved"
+    gone = volume(cloud)
+    for each in (late, gone):
+        assert attach(cloud, uuid, each).status == 200
+        assert status(cloud, each) == "in-use"
+        assert [(link.server_id, link.host) for link in cloud.volumes.get(ctx(), each).attachments] == [(uuid, None)]
+    assert cloud.admin.delete(f"/servers/{uuid}/os-volume_attachments/{gone}", version="2.96").status == 202
+    assert status(cloud, gone) == "available"
     assert cloud.act(uuid, "unshelve", None).status == 202
     cloud.until(lambda: cloud.show(uuid)["status"] == "ACTIVE")
     cloud.until(lambda: [status(cloud, each) for each in (held, late)] == ["in-use", "in-use"])
-    assert list(on_hypervisors(cloud, uuid).values()) == [sorted([held, late])]
+    ((host, there),) = on_hypervisors(cloud, uuid).items()
+    assert there == sorted([held, late])
+    for each in there:
+        assert [link.host for link in cloud.volumes.get(ctx(), each).attachments] == [host]
+    assert cloud.admin.delete(f"/servers/{uuid}").status == 204
+    cloud.until(lambda: cloud.gone(uuid))
+    assert [status(cloud, each) for each in (held, late)] == ["available", "available"]
 
 
 def test_a_volume_is_swapped_and_its_end_changed(cloud: Federation) -> None:

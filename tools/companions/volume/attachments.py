@@ -1,7 +1,7 @@
 """Attachments of volumes to servers (Block Storage API, microversion 3.27 and later).
 
 A volume's status follows from its attachments: reserved (no attachment has a connector), attaching (one has),
-in-use (one is completed), available (no attachments).
+in-use (one is completed, be it without a connector), available (no attachments).
 """
 
 from __future__ import annotations
@@ -72,8 +72,6 @@ class Attachments:
 
         def work(tx: Connection) -> None:
             made = visible(tx, req, "attachment", req.params["id"])
-            if made["connector"] is None:
-                raise Invalid(reason=f"Invalid attachment: attachment {made['id']} has no connector.")
             store.change(tx, made, {"status": "attached", "attached_at": made["attached_at"] or store.now()})
             follow(tx, made["volume_id"])
 
@@ -161,12 +159,12 @@ def links_of(tx: Connection, volume_id: str) -> list[dict[str, Any]]:
             "attachment_id": one["id"],
             "volume_id": volume_id,
             "server_id": one["instance"],
-            "host_name": one["connector"].get("host"),
-            "device": one["connector"].get("mountpoint") or "/dev/vdb",
+            "host_name": (one["connector"] or {}).get("host"),
+            "device": (one["connector"] or {}).get("mountpoint") or "/dev/vdb",
             "attached_at": one["attached_at"],
         }
         for one in store.search(tx, "attachment", parent_id=volume_id)
-        if one["connector"] is not None
+        if one["connector"] is not None or one["status"] == "attached"
     ]
 
 
