@@ -140,10 +140,10 @@ def detach(
 
     found = find.server(cloud, caller.ctx, server_id).instance
     _demand(caller, found, DETACH_VOLUME, "delete")
-    device = demand_device(found, volume_id)
+    demand_device(found, volume_id)
     after = _begin(cloud, caller, server_id, DETACH_VOLUME, "delete", _unknown(shelved=from_shelved), change)
-    if after.host is None and device.attachment_id is not None:
-        services.require_volumes().release(caller.ctx, device.attachment_id)
+    if after.host is None:
+        services.require_volumes().release_volume(caller.ctx, volume_id, server_id)
 
 
 def swap(cloud: Cloud, services: Services, caller: Caller, server_id: str, volume_id: str, new_id: str) -> None:

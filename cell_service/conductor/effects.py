@@ -126,8 +126,8 @@ def _change_volumes(
         case ReleaseVolumes():
             release_volumes(service, ctx, instance.uuid, instance.block_devices)
         case DisconnectVolume(device):
-            if instance.host is not None and device.volume_id is not None:
-                service.leave(ctx, device.volume_id, instance.uuid, instance.host)
+            if device.volume_id is not None:
+                service.release_volume(ctx, device.volume_id, instance.uuid)
             if device.attachment_id is not None:
                 service.release(ctx, device.attachment_id)
         case ReportSnapshot(snapshot_id, status):

@@ -71,7 +71,7 @@ class RemoveImages:
 
 @dataclass(frozen=True, slots=True)
 class DisconnectVolume:
-    """Neither the instance nor its host has an attachment of the device's volume."""
+    """The instance has no attachment of the device's volume, on whichever host."""
 
     device: BlockDevice
 

@@ -116,7 +116,7 @@ def _swapped_without_host(ending: Ending[SwapArguments, NoResult]) -> Changes:
     new_attachment, volume = _attachment(ending, arguments.volume_id), ending.volumes.get(arguments.volume_id)
     if new_attachment is not None and volume is not None and _attachment(ending, device.volume_id) is None:
         new = replace(new, attachment_id=new_attachment, volume_size=volume.size_gib)
-        return _replaced(ending, new)
+        return _replaced(ending, new, DisconnectVolume(device))
     return _kept(ending, [DisconnectVolume(new), CleanUpHost(parts_out=(new,), parts_in=(device,))])
 
 
@@ -129,7 +129,7 @@ def _extended_without_host(ending: Ending[DeviceArguments, NoResult]) -> Changes
     return _replaced(ending, grown, CleanUpHost(parts_in=(grown,)))
 
 
-def _replaced(ending: Ending[Any, NoResult], device: BlockDevice, *effects: CleanUpHost) -> Changes:
+def _replaced(ending: Ending[Any, NoResult], device: BlockDevice, *effects: CleanUpHost | DisconnectVolume) -> Changes:
     after = merged(ending.instance.block_devices, (device,))
     return Changes(columns={"block_devices": after}, effects=effects)
 

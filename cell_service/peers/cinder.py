@@ -162,6 +162,10 @@ class Cinder:
         if attachment_id is not None:
             self.release(ctx, attachment_id)
 
+    def release_volume(self, ctx: Context, volume_id: str, instance_uuid: str) -> None:
+        for one in self._attachments(ctx, instance_uuid, volume_id):
+            self.release(ctx, str(one["id"]))
+
     def release_all(self, ctx: Context, instance_uuid: str) -> None:
         for one in self._attachments(ctx, instance_uuid):
             self.release(ctx, str(one["id"]))

@@ -140,5 +140,8 @@ class Volumes(Protocol):
     def leave(self, ctx: Context, volume_id: str, instance_uuid: str, host: str) -> None:
         """The host has no attachment of the volume to the instance any more. None, or no such volume: no error."""
 
+    def release_volume(self, ctx: Context, volume_id: str, instance_uuid: str) -> None:
+        """The instance has no attachment of the volume any more, on whichever host. None: no error."""
+
     def release_all(self, ctx: Context, instance_uuid: str) -> None:
         """The instance has no attachments any more."""

@@ -106,14 +106,15 @@ def attach(context: HostContext, work: OperationContext, arguments: DeviceArgume
 
 
 def detach(context: HostContext, work: OperationContext, arguments: DeviceArguments) -> Outcome:
-    """Detach the device from guest and host; the volume is free then. Raises NotYet."""
+    """Detach the device from the guest; the volume is free then. A host that the guest has left, and that is still to
+    be cleaned up or keeps it for a revert, has no attachment of it either. Raises NotYet."""
     device = _device(work, arguments.device)
     if device is None:
         return outcome_of(context, work)
     _attachable(context).detach_volume(work.instance.uuid, device)
     work.check()
     with no_way_back():
-        service_of(context).leave(work.ctx, device.volume_id or "", work.instance.uuid, context.host)
+        service_of(context).release_volume(work.ctx, device.volume_id or "", work.instance.uuid)
         if device.attachment_id is not None:
             service_of(context).release(work.ctx, device.attachment_id)
     return replace(outcome_of(context, work), devices_gone=(device.uuid,))
@@ -145,7 +146,7 @@ def swap(context: HostContext, work: OperationContext, arguments: SwapArguments)
                 service.release(work.ctx, reserved)
             raise
         if old.volume_id is not None and old.volume_id != new_id:
-            service.leave(work.ctx, old.volume_id, uuid, context.host)
+            service.release_volume(work.ctx, old.volume_id, uuid)
     return replace(outcome_of(context, work), devices=(new,))
 
 

@@ -266,8 +266,8 @@ class Interfaces(Protocol):
 
 @runtime_checkable
 class Attachable(Protocol):
-    """A driver whose guests can have volumes. A guest is made with those that its instance has (`GuestSpec.instance`,
-    `block_devices`); the host is connected to them by then."""
+    """A driver whose guests can have volumes. A guest is made and started with those that its instance has by then
+    (`GuestSpec.instance`, `block_devices`); the host is connected to them."""
 
     def attach_volume(self, uuid: str, device: BlockDevice) -> None:
         """Attach the volume to the guest, running or not. Attached already: nothing happens. Raises GuestNotFound,

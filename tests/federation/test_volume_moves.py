@@ -12,7 +12,8 @@ from cell_service.model.move import MoveKind
 from compute_host.virt.simulated.driver import SimulatedDriver
 from tests.federation.cloud import Federation
 from tests.federation.test_moves import HOST, ended, flavor, force_down, start
-from tests.federation.volume_books import attachments, check_reserved, check_volumes, on_volumes
+from tests.federation.test_volumes import status, volume
+from tests.federation.volume_books import attachments, check_reserved, check_volumes, devices, on_volumes
 
 HERE = "cell1-host1"
 THERE = pytest.mark.parametrize("there", ["cell1-host2", "cell2-host1"])
@@ -64,6 +65,33 @@ def test_from_a_dead_host(quick: Federation, there: str) -> None:
         force_down(quick, HERE, False)
     ended(quick, uuid)
     check_volumes(quick, uuid, there)
+
+
+@pytest.mark.parametrize("how", ["confirmResize", "revertResize"])
+@pytest.mark.parametrize("swapped", [False, True])
+def test_a_volume_that_leaves_a_server_is_kept_by_no_host_of_its_move(
+    quick: Federation, how: str, swapped: bool
+) -> None:
+    """The source has its attachments until the move is over: to go back, or since it is still to be cleaned up."""
+    uuid = on_volumes(quick)
+    data = next(device.volume_id for device in devices(quick, uuid) if not device.is_root)
+    start(quick, uuid, MoveKind.COLD, target_host="cell2-host1")
+    quick.until(lambda: quick.show(uuid)["status"] == "VERIFY_RESIZE")
+    assert sorted(one["volume_id"] for one in attachments(quick, uuid)).count(data) == 2
+    path = f"/servers/{uuid}/os-volume_attachments/{data}"
+    if swapped:
+        other = {"volumeAttachment": {"volumeId": volume(quick)}}
+        assert quick.admin.put(path, other, version="2.84").status == 202
+    else:
+        assert quick.admin.delete(path).status == 202
+    quick.until(lambda: status(quick, data) == "available")
+    quick.until(lambda: not quick.unfinished())
+    assert data not in [one["volume_id"] for one in attachments(quick, uuid)]
+    assert quick.act(uuid, how).status in (202, 204)
+    quick.until(lambda: quick.show(uuid)["status"] == "ACTIVE")
+    ended(quick, uuid)
+    check_volumes(quick, uuid, "cell2-host1" if how == "confirmResize" else HERE)
+    assert status(quick, data) == "available"
 
 
 @THERE

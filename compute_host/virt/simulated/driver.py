@@ -139,6 +139,7 @@ class SimulatedDriver:
             self._state.change(guest.uuid, power_state=PowerState.RUNNING, sent=None)
         elif guest.power_state is not PowerState.RUNNING:
             self._take(self._options.boot_seconds)
+            self._state.change(guest.uuid, volumes=_volumes(spec.instance.block_devices))
             self._run(guest.uuid, "power on")
 
     def power_off(self, uuid: str, *, graceful_seconds: float) -> None:
