@@ -9,10 +9,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from asyncio import Future
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
+from tornado.http1connection import HTTP1Connection
 from tornado.iostream import IOStream, StreamClosedError
 from tornado.tcpclient import TCPClient
 from tornado.web import Application, StaticFileHandler
@@ -145,6 +148,17 @@ class _Console(WebSocketHandler):
         direct = self.get_query_argument("token", "") or self.get_cookie("token") or ""
         within = parse_qs(urlsplit(self.get_query_argument("path", "")).query).get("token", [""])
         return direct or within[-1]
+
+    def finish(self, chunk: str | bytes | dict[str, Any] | None = None) -> Future[None]:
+        """A refusal ends the connection: clients of websockets wait for that."""
+        if self.get_status() < 400:
+            return super().finish(chunk)
+        self.set_header("Connection", "close")
+        connection = self.request.connection
+        sent = super().finish(chunk)
+        if isinstance(connection, HTTP1Connection):
+            sent.add_done_callback(lambda _sent: connection.close())
+        return sent
 
     def _refuse(self, status: int) -> None:
         self.set_status(status)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import socket
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -45,6 +46,23 @@ def test_probes_of_load_balancers_are_answered(viewer: ConsoleProxy) -> None:
     options = ask(viewer, "OPTIONS", "/")
     assert (options.status, options.headers["Allow"]) == (200, "GET, HEAD, OPTIONS")
     assert ask(viewer, "GET", "/").status == 403
+
+
+WEBSOCKET = "Connection: Upgrade\r\nUpgrade: websocket\r\n"
+
+
+@pytest.mark.parametrize(
+    ("query", "upgrade", "status"),
+    [("token=bad", WEBSOCKET, 403), ("", WEBSOCKET, 403), ("token=good", WEBSOCKET, 502), ("token=bad", "", 403)],
+)
+def test_a_refusal_ends_the_connection(viewer: ConsoleProxy, query: str, upgrade: str, status: int) -> None:
+    """Clients of websockets wait for that."""
+    head = f"GET /?{query} HTTP/1.1\r\nHost: 127.0.0.1\r\nSec-WebSocket-Version: 13\r\n"
+    with socket.create_connection(("127.0.0.1", viewer.port), timeout=60) as connection:
+        connection.sendall(f"{head}Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n{upgrade}\r\n".encode())
+        answer = b"".join(iter(lambda: connection.recv(4096), b""))
+    assert answer.startswith(f"HTTP/1.1 {status} ".encode())
+    assert b"\r\nConnection: close\r\n" in answer
 
 
 @pytest.mark.parametrize("path", ["/?token=good", "/vnc_lite.html"])
