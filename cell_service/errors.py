@@ -118,7 +118,7 @@ class Gone(PolycellError):
     """A part of the API that no version serves any more."""
 
     status = 410
-    message = "This part of the API has been removed."
+    message = "This resource is no longer available. No forwarding address is given."
 
 
 class TooLarge(PolycellError):
@@ -287,7 +287,7 @@ class TraitNotFound(NotFound):
 
 
 class InventoryNotFound(NotFound):
-    message = "No inventory of class {resource_class} found for resource provider {uuid}"
+    message = "No inventory of class {resource_class} for {uuid}"
 
 
 class ConsumerNotFound(NotFound):
@@ -415,8 +415,18 @@ class KeypairExists(Conflict):
 class GenerationConflict(Conflict):
     """A resource provider or consumer changed since the caller read it."""
 
-    message = "Generation conflict on {what} {uuid}"
+    message = "{what} generation conflict"
     code = "placement.concurrent_update"
+
+
+class ProviderChanged(GenerationConflict):
+    """The same, said to clients that put a provider's traits or aggregates."""
+
+    message = "Resource provider's generation already changed. Please update the generation and try again."
+
+
+class ConsumerChanged(GenerationConflict):
+    message = "consumer generation conflict - expected {expected} but got {got}"
 
 
 class PlacementNameTaken(Conflict):

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from api_cell.edge.route import Handler, Route, Version
+from api_cell.edge.schema import BODY, QUERY, Wording
 from cell_service.errors import PolycellError
 
 RenderFault = Callable[["ErrorReply"], object]
@@ -30,6 +31,7 @@ class Api:
 
     `service_type` is its name in OpenStack-API-Version. Routes are below `prefix` ("" for none); below
     `legacy_prefix` the same routes are served without microversions, and unknown keys of a body are dropped.
+    The two wordings say what does not fit a schema, and `malformed` that a body is no JSON.
     With `project_in_path` a project id may come between prefix and path. `roots` have whole paths, and need no
     token; `fallback` answers GET of any other path outside the prefixes.
     """
@@ -44,5 +46,8 @@ class Api:
     legacy_prefix: str | None = None
     legacy_header: str | None = None
     project_in_path: bool = False
+    body_wording: Wording = BODY
+    query_wording: Wording = QUERY
+    malformed: str = "Malformed request body"
     roots: Sequence[Route] = ()
     fallback: Handler | None = None

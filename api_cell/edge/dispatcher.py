@@ -16,6 +16,7 @@ from api_cell.edge.idempotency import HEADER, idempotently
 from api_cell.edge.policy import Policy
 from api_cell.edge.route import Request, Version
 from api_cell.edge.router import CompiledRoute, PathMatch, validator_at
+from api_cell.edge.schema import Wording
 from api_cell.services import Services
 from cell_service.context import Context, Deadline
 from cell_service.errors import BadMethod, Invalid, NotFound, PolycellError, UnsupportedMedia
@@ -75,14 +76,14 @@ class Dispatcher:
             if call.project_in_path and call.project_in_path != ctx.project_id:
                 raise Invalid(reason=f"The project {call.project_in_path} of the URL is not that of the token.")
             call.deadline.check("worker")
-            body = _body(call)
+            body = _body(call, self._api.malformed)
             compiled = _route(call, body)
             route = compiled.route
             bad_reference = route.bad_reference
             if route.rule is not None:
                 self._policy.demand(ctx, route.rule)
-            query = _query(call, compiled)
-            body = _checked(call, compiled, body)
+            query = _query(call, compiled, self._api.query_wording)
+            body = _checked(call, compiled, body, self._api.body_wording)
             params = dict(zip(compiled.names, map(decoded, call.values), strict=True))
             request = self._request(call, ctx, params, query, body)
             if route.method == "POST" and route.action is None and HEADER in call.exchange.headers:
@@ -160,7 +161,7 @@ def _route(call: Call, body: object) -> CompiledRoute:
     raise NotFound(reason="The resource could not be found.")
 
 
-def _query(call: Call, route: CompiledRoute) -> dict[str, list[str]]:
+def _query(call: Call, route: CompiledRoute, wording: Wording) -> dict[str, list[str]]:
     """The parameters as lists of values. Raises Invalid."""
     query: dict[str, list[str]] = {}
     if call.query_text:
@@ -174,11 +175,11 @@ def _query(call: Call, route: CompiledRoute) -> dict[str, list[str]]:
     if validator is not None:
         if call.legacy:
             query = validator.pruned(query)
-        validator.check(query)
+        validator.check(query, wording)
     return query
 
 
-def _body(call: Call) -> Any:
+def _body(call: Call, malformed: str) -> Any:
     """The body as JSON data, None when there is none. Raises Invalid, UnsupportedMedia."""
     if call.exchange.method not in ("POST", "PUT", "PATCH"):
         return None
@@ -193,10 +194,10 @@ def _body(call: Call) -> Any:
     except NumberTooLarge as error:
         raise Invalid(reason=f"The body has a number beyond 64 bits: {error}") from error
     except ValueError as error:
-        raise Invalid(reason="The body is not JSON that can be understood.") from error
+        raise Invalid(reason=malformed) from error
 
 
-def _checked(call: Call, route: CompiledRoute, body: object) -> Any:
+def _checked(call: Call, route: CompiledRoute, body: object, wording: Wording) -> Any:
     """The body, if it fits the schema of its version. Raises Invalid."""
     validator = validator_at(route.body, call.version)
     if validator is None:
@@ -205,5 +206,5 @@ def _checked(call: Call, route: CompiledRoute, body: object) -> Any:
         raise Invalid(reason="The request needs a body.")
     if call.legacy:
         body = validator.pruned(body)
-    validator.check(body)
+    validator.check(body, wording)
     return body

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, ClassVar
 
@@ -20,10 +21,25 @@ from cell_service.model.numbers import INT64
 
 _INT64 = {"minimum": INT64[0], "maximum": INT64[-1]}
 _BOUNDS = ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum")
-_SHOWN_CHARACTERS = 255
+_SHOWN_CHARACTERS = 4096
+"""Longer values are cut in messages."""
 _MOST_DIGITS = 1000
 """Longer numbers are none: Python refuses to read them."""
 _SECRET = re.compile(r"(?i)pass|secret|token|user_data|private")
+
+
+@dataclass(frozen=True, slots=True)
+class Wording:
+    """How an API says what does not fit: `at` for a value in the data, with its `path` and `value`, `whole` for the
+    data as such, each with the `problem`. `outermost`: the path's first name is shown, and not its last."""
+
+    at: str
+    whole: str = "{problem}"
+    outermost: bool = False
+
+
+BODY = Wording("Invalid input for field/attribute {path}. Value: {value}. {problem}")
+QUERY = Wording("Invalid input for query parameters {path}. Value: {value}. {problem}", outermost=True)
 
 
 class Validator:
@@ -46,12 +62,12 @@ class Validator:
             self._check = _compiled(self._schema)
         return self._check
 
-    def check(self, data: object) -> None:
+    def check(self, data: object, wording: Wording = BODY) -> None:
         """Raises Invalid, saying where and why, unless the data fits."""
         try:
             self.compiled()(data)
         except fastjsonschema.JsonSchemaValueException as error:
-            raise Invalid(reason=_explained(error)) from None
+            raise Invalid(reason=_explained(error, wording)) from None
 
     def pruned(self, data: object) -> Any:
         """The data without the keys that the schema would refuse as unknown."""
@@ -127,13 +143,14 @@ def _pattern(pattern: str) -> re.Pattern[str]:
     return re.compile(pattern)
 
 
-def _explained(error: Any) -> str:
+def _explained(error: Any, wording: Wording) -> str:
     where = error.path[1:]
     problem = _problem(error)
     if not where:
-        return problem
-    value = "***" if _SECRET.search(where[-1]) else _clipped(_masked(error.value))
-    return f"Invalid input for field/attribute {where[-1]}. Value: {value}. {problem}"
+        return wording.whole.format(problem=problem)
+    name = where[0 if wording.outermost else -1]
+    value = "***" if _SECRET.search(name) else _clipped(_masked(error.value))
+    return wording.at.format(path=name, value=value, problem=problem)
 
 
 def _problem(error: Any) -> str:

@@ -86,7 +86,7 @@ def reshape(req: Request) -> Response:
     wanted = {
         str(UUID(uuid)): (
             part["resource_provider_generation"],
-            inventories_from(part["inventories"], req.version),
+            inventories_from(part["inventories"], req.version, uuid),
         )
         for uuid, part in req.body["inventories"].items()
     }
@@ -158,5 +158,7 @@ def _write(req: Request, claims: list[Claim]) -> None:
 
 def _demand_classes(tx: Connection, claims: list[Claim]) -> None:
     resource_classes.demand(
-        tx, {name for claim in claims for amounts in claim.allocations.values() for name in amounts}
+        tx,
+        {name for claim in claims for amounts in claim.allocations.values() for name in amounts},
+        "Unable to allocate inventory",
     )

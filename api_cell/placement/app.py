@@ -8,7 +8,8 @@ from api_cell.edge.api import Api
 from api_cell.edge.auth import Authenticator
 from api_cell.edge.edge import Edge
 from api_cell.edge.policy import Policy
-from api_cell.placement import policies
+from api_cell.edge.schema import Wording
+from api_cell.placement import policies, query
 from api_cell.placement.faults import placement_fault
 from api_cell.placement.history import NEWEST, OLDEST
 from api_cell.placement.routes import ROUTES
@@ -26,6 +27,9 @@ def placement_api(prefix: str = "") -> Api:
         max_version=NEWEST,
         routes=ROUTES,
         render_fault=placement_fault,
+        body_wording=Wording("JSON does not validate: {problem} in '{path}'", "JSON does not validate: {problem}"),
+        query_wording=Wording(query.NOT_FITTING, query.NOT_FITTING),
+        malformed="Malformed JSON",
         prefix=prefix,
     )
 

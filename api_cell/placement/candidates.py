@@ -22,7 +22,7 @@ def index(req: Request) -> Response:
     for wanted in requested.groups.values():
         marks = marks.union(wanted.forbidden, *wanted.required)
     with req.cloud.db.connect() as tx:
-        resource_classes.demand(tx, named)
+        resource_classes.demand(tx, named, query.UNKNOWN_CLASS)
         traits.demand(tx, marks)
         found = candidates.find(tx, requested)
     body = {

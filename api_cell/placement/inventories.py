@@ -12,7 +12,7 @@ from api_cell.edge.route import Request, Response, Version
 from api_cell.placement import behaviours
 from api_cell.placement.answer import dated
 from api_cell.placement.providers import plain
-from cell_service.errors import Invalid, InventoryNotFound
+from cell_service.errors import Invalid, InventoryNotFound, NotFound
 from mapping_db.placement import inventories, providers, usages
 from mapping_db.placement.inventories import MAX, Inventory
 from mapping_db.placement.providers import Provider
@@ -20,8 +20,9 @@ from mapping_db.placement.providers import Provider
 CLASS_NAME = re.compile("[A-Z0-9_]+")
 
 
-def inventory_from(body: Mapping[str, Any], version: Version) -> Inventory:
-    """Raises Invalid when more is reserved than may be, or the allocation ratio is not positive."""
+def inventory_from(body: Mapping[str, Any], version: Version, uuid: str, name: str, verb: str = "update") -> Inventory:
+    """The inventory of that class for the provider of that uuid. Raises Invalid when more is reserved than may be, or
+    the allocation ratio is not positive."""
     inventory = Inventory(
         total=body["total"],
         reserved=body.get("reserved", 0),
@@ -32,17 +33,22 @@ def inventory_from(body: Mapping[str, Any], version: Version) -> Inventory:
     )
     most = inventory.total if behaviours.INVENTORIES_RESERVED_IN_FULL.at(version) else inventory.total - 1
     if inventory.reserved > most or inventory.allocation_ratio <= 0:
-        raise Invalid(reason="Unable to create inventory for resource provider: the capacity is invalid.")
+        more = "greater than" if most == inventory.total else "greater than or equal to"
+        why = f"The reserved value is {more} total." if inventory.reserved > most else "The ratio is not positive."
+        raise Invalid(
+            reason=f"Unable to {verb} inventory for resource provider {uuid}: Invalid inventory for '{name}' on "
+            f"resource provider '{uuid}'. {why}"
+        )
     return inventory
 
 
-def inventories_from(bodies: Mapping[str, Any], version: Version) -> dict[str, Inventory]:
-    """The inventory of each class. Raises Invalid also for a name that no class can have: the published schema does
+def inventories_from(bodies: Mapping[str, Any], version: Version, uuid: str) -> dict[str, Inventory]:
+    """The inventory of each class for the provider of that uuid. Raises Invalid also for a name that no class can have: the published schema does
     not look at what is under such a name."""
     strange = [name for name in bodies if not CLASS_NAME.fullmatch(name)]
     if strange:
         raise Invalid(reason=f"Unknown resource class in {', '.join(strange)[:255]}.")
-    return {name: inventory_from(body, version) for name, body in bodies.items()}
+    return {name: inventory_from(body, version, uuid, name) for name, body in bodies.items()}
 
 
 def inventory_view(inventory: Inventory) -> dict[str, Any]:
@@ -65,7 +71,7 @@ def index(req: Request) -> Response:
 
 def replace(req: Request) -> Response:
     """200 with all of them; 409 when the generation is old, or a class that goes is in use."""
-    wanted = inventories_from(req.body["inventories"], req.version)
+    wanted = inventories_from(req.body["inventories"], req.version, req.params["uuid"])
     generation = req.body["resource_provider_generation"]
     advanced = _changed(req, lambda tx, provider: inventories.put(tx, provider, wanted, generation, _now(req)))
     return _all(req, advanced, wanted)
@@ -73,7 +79,8 @@ def replace(req: Request) -> Response:
 
 def create(req: Request) -> Response:
     """201 with the one inventory."""
-    name, wanted = req.body["resource_class"], inventory_from(req.body, req.version)
+    name = req.body["resource_class"]
+    wanted = inventory_from(req.body, req.version, req.params["uuid"], name, "create")
     generation = req.body.get("resource_provider_generation")
     advanced = _changed(req, lambda tx, provider: inventories.add(tx, provider, name, wanted, generation, _now(req)))
     answer = _one(req, advanced, wanted, 201)
@@ -98,7 +105,8 @@ def show(req: Request) -> Response:
 
 
 def update(req: Request) -> Response:
-    name, wanted = req.params["resource_class"], inventory_from(req.body, req.version)
+    name = req.params["resource_class"]
+    wanted = inventory_from(req.body, req.version, req.params["uuid"], name)
     generation = req.body.get("resource_provider_generation")
     advanced = _changed(req, lambda tx, provider: inventories.change(tx, provider, name, wanted, generation, _now(req)))
     return _one(req, advanced, wanted)
@@ -109,7 +117,11 @@ def delete(req: Request) -> Response:
     name = req.params["resource_class"]
 
     def work(tx: Connection, provider: Provider) -> int:
-        inventories.remove(tx, provider, name, _now(req))
+        try:
+            inventories.remove(tx, provider, name, _now(req))
+        except InventoryNotFound:
+            found = f"No inventory of class {name} found"
+            raise NotFound(reason=f"{found} for delete: {found}.") from None
         return 0
 
     _changed(req, work)

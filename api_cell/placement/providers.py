@@ -27,7 +27,7 @@ def index(req: Request) -> Response:
     """200 {"resource_providers": [...]}: those that pass every filter."""
     wanted = query.provider_list(req)
     with req.cloud.db.connect() as tx:
-        resource_classes.demand(tx, wanted.resources)
+        resource_classes.demand(tx, wanted.resources, query.UNKNOWN_CLASS)
         traits.demand(tx, wanted.forbidden.union(*wanted.required))
         found = search.matching(tx, wanted)
     views = [provider_view(req.version, provider) for provider in found]

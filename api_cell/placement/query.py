@@ -42,6 +42,8 @@ OF_GROUPS: Parameters = (
     Field("in_tree", ONCE, since=(1, 31)),
 )
 """Of candidates, for each group of resources: their names may have the group's suffix."""
+NOT_FITTING = "Invalid query string parameters: {problem}"
+UNKNOWN_CLASS = "Invalid resource class in resources parameter"
 _CLASS = re.compile(r"^[A-Z0-9_]+$")
 
 
@@ -68,7 +70,7 @@ def only(req: Request, parameters: Parameters) -> None:
 def _admit(name: str, values: list[str], repeated: bool | None) -> None:
     """`repeated` None: there is no such parameter."""
     if repeated is None:
-        raise BadQuery(reason=f"Invalid query string parameters: '{name}' is not allowed.")
+        raise _bad(f"Additional properties are not allowed ('{name}' was unexpected)")
     if len(values) > 1 and not repeated:
         raise RepeatedQuery(reason=f"Query parameter '{name}' was given more than once.")
 
@@ -77,7 +79,8 @@ def uuid(text: str, name: str) -> str:
     try:
         return str(UUID(text))
     except ValueError as error:
-        raise BadQuery(reason=f"Invalid uuid value for '{name}': {text}") from error
+        expected = f"Expected '{name}' parameter to contain valid UUID(s). Got: {text}"
+        raise _bad(expected if name.startswith("member_of") else f"'{text}' is not a 'uuid' in '{name}'") from error
 
 
 def resources(text: str) -> dict[str, int]:
@@ -85,10 +88,15 @@ def resources(text: str) -> dict[str, int]:
     found: dict[str, int] = {}
     for part in text.split(","):
         name, colon, amount = part.strip().partition(":")
-        if not colon or not _CLASS.match(name) or not _is_positive(amount) or name in found:
+        if not colon or not _CLASS.match(name) or name in found:
             raise BadQuery(
-                reason=f"Badly formed resources parameter. Expected a list of NAME:AMOUNT, each once; got: {text}"
+                reason="Badly formed resources parameter. Expected resources query string parameter in form: "
+                f"?resources=VCPU:2,MEMORY_MB:1024. Got: {part or 'empty string'}."
             )
+        if not is_whole(amount):
+            raise BadQuery(reason=f"Requested resource {name} expected positive integer amount. Got: {amount}.")
+        if int(amount) < 1:
+            raise BadQuery(reason=f"Requested resource {name} requires amount >= 1. Got: {amount}.")
         found[name] = int(amount)
     return found
 
@@ -99,17 +107,19 @@ def required(version: Version, values: list[str]) -> tuple[tuple[frozenset[str],
     many = behaviours.ONE_OF_SEVERAL_TRAITS.at(version)
     all_of: list[frozenset[str]] = []
     none_of: set[str] = set()
+    form = "HW_CPU_X86_VMX,!CUSTOM_MAGIC" if forbidden_too else "HW_CPU_X86_VMX,CUSTOM_MAGIC"
     for text in values:
+        malformed = _bad(f"Expected 'required' parameter value of the form: {form}. Got: {text}")
         if many and text.startswith("in:"):
             names = [name.strip() for name in text[3:].split(",")]
             if any(not name or name.startswith("!") for name in names):
-                raise BadQuery(reason=f"Invalid query string parameters: malformed required value '{text}'")
+                raise malformed
             all_of.append(frozenset(names))
             continue
         for name in text.split(","):
             bare = name.strip().removeprefix("!") if forbidden_too else name.strip()
             if not bare or not _CLASS.match(bare):
-                raise BadQuery(reason=f"Invalid query string parameters: malformed required value '{text}'")
+                raise malformed
             if name.strip().startswith("!"):
                 none_of.add(bare)
             else:
@@ -167,7 +177,7 @@ def candidates(req: Request) -> CandidateRequest:
         raise MissingQuery(reason="At least one request group (`resources` or `resources{$S}`) is required.")
     policy = req.one("group_policy")
     if policy not in (None, "none", "isolate"):
-        raise BadQuery(reason=f"Invalid query string parameters: '{policy}' is not a group_policy.")
+        raise _bad(f"'{policy}' is not one of ['none', 'isolate']")
     if policy is None and sum(1 for suffix, wanted in groups.items() if suffix and wanted.resources) > 1:
         raise MissingQuery(reason='The "group_policy" parameter is required when specifying more than one group.')
     root_all, root_none = required(req.version, req.query.get("root_required", []))
@@ -180,6 +190,10 @@ def candidates(req: Request) -> CandidateRequest:
         same_subtree=subtrees,
         nested=behaviours.CANDIDATES_IN_TREES.at(req.version),
     )
+
+
+def _bad(problem: str) -> BadQuery:
+    return BadQuery(reason=NOT_FITTING.format(problem=problem))
 
 
 def _is_positive(text: str) -> bool:
@@ -224,5 +238,5 @@ def _limit(req: Request) -> int | None:
     if text is None:
         return None
     if not _is_positive(text):
-        raise BadQuery(reason=f"Invalid query string parameters: '{text}' is not a positive limit.")
+        raise _bad(f"'{text}' does not match '^[1-9][0-9]*$'")
     return int(text)

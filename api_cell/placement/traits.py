@@ -27,7 +27,10 @@ def index(req: Request) -> Response:
         elif operator == "in" and value:
             among = value.split(",")
         else:
-            raise BadQuery(reason=f"Badly formatted name parameter: {text}")
+            raise BadQuery(
+                reason="Badly formatted name parameter. Expected name query string parameter in form: "
+                f'?name=[in|startswith]:[name1,name2|prefix]. Got: "{text}"'
+            )
     flag = (req.one("associated") or "").lower()
     if "associated" in req.query and flag not in ("true", "false"):
         raise BadQuery(reason='The query parameter "associated" only accepts "true" or "false"')
@@ -51,7 +54,8 @@ def update(req: Request) -> Response:
     name = req.params["name"]
     if not _CUSTOM.match(name) or len(name) > 255:
         raise Invalid(
-            reason=f"The trait {name} is invalid. A valid trait begins with CUSTOM_ and has A-Z, 0-9, _ only."
+            reason="The trait is invalid. A valid trait must be no longer than 255 characters, start with the prefix "
+            '"CUSTOM_" and use following characters: "A"-"Z", "0"-"9" and "_"'
         )
     made = req.cloud.db.run(lambda tx: traits.add(tx, name))
     answer = dated(req, None, status=201 if made else 204)

@@ -7,6 +7,7 @@ from datetime import datetime
 
 from sqlalchemy import Connection, delete, insert, select
 
+from cell_service.errors import ProviderChanged
 from mapping_db.placement import changes, providers
 from mapping_db.placement.providers import Provider
 from mapping_db.schema import resource_provider_aggregates as members
@@ -20,7 +21,7 @@ def of_provider(tx: Connection, provider_id: int) -> list[str]:
 
 def put(tx: Connection, provider: Provider, wanted: Collection[str], generation: int | None, now: datetime) -> int:
     """Put the provider into exactly these aggregates. Returns its new generation. Raises GenerationConflict."""
-    advanced = providers.advance(tx, provider, generation, now)
+    advanced = providers.advance(tx, provider, generation, now, ProviderChanged)
     have = set(of_provider(tx, provider.id))
     if gone := sorted(have - set(wanted)):
         tx.execute(

@@ -16,7 +16,7 @@ from typing import Any
 from sqlalchemy import Connection, case, delete, insert, or_, select, tuple_, update
 from sqlalchemy.dialects import mysql, postgresql, sqlite
 
-from cell_service.errors import GenerationConflict, InventoryExceeded, ResourceProviderNotFound
+from cell_service.errors import ConsumerChanged, InventoryExceeded, ResourceProviderNotFound
 from mapping_db.placement import changes, inventories
 from mapping_db.placement.inventories import Inventory
 from mapping_db.schema import allocations as table
@@ -120,7 +120,7 @@ def write(tx: Connection, claims: Iterable[Claim], now: datetime) -> None:
     """Give each consumer exactly what its claim says; an error changes nothing.
 
     Only differences count: what stays or shrinks is allowed on a provider over its capacity. Decided by the rows
-    of `consumers` (generation) and `inventories` (used). Raises GenerationConflict, ResourceProviderNotFound, and
+    of `consumers` (generation) and `inventories` (used). Raises ConsumerChanged, ResourceProviderNotFound, and
     InventoryExceeded, whose field `providers` has the uuids of all providers that refused.
     """
     ordered = sorted(claims, key=lambda claim: claim.consumer_uuid)
@@ -177,10 +177,10 @@ def _take_consumers(tx: Connection, claims: Sequence[Claim], now: datetime) -> l
     for claim in claims:
         here = found.get(claim.consumer_uuid)
         if claim.generation is not ANY and claim.generation != here:
-            raise GenerationConflict(what="consumer", uuid=claim.consumer_uuid)
+            raise ConsumerChanged(uuid=claim.consumer_uuid, expected=_text(here), got=_text(claim.generation))
         if here is not None and not _moved_on(tx, claim, here, now):
             if claim.generation is not ANY:
-                raise GenerationConflict(what="consumer", uuid=claim.consumer_uuid)
+                raise ConsumerChanged(uuid=claim.consumer_uuid, expected="another", got=_text(here))
             here = None
         if here is None and claim.allocations:
             new.append(claim)
@@ -202,8 +202,13 @@ def _take_consumers(tx: Connection, claims: Sequence[Claim], now: datetime) -> l
             execution_options={"preserve_rowcount": True},
         ).rowcount
         if made < len(new):
-            raise GenerationConflict(what="consumer", uuid=", ".join(claim.consumer_uuid for claim in new))
+            uuids = ", ".join(claim.consumer_uuid for claim in new)
+            raise ConsumerChanged(uuid=uuids, expected="another", got="null")
     return sorted(found)
+
+
+def _text(generation: object) -> str:
+    return "null" if generation is None else str(generation)
 
 
 def _moved_on(tx: Connection, claim: Claim, here: int, now: datetime) -> bool:

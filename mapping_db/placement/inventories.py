@@ -73,7 +73,8 @@ def put(
     Returns its new generation. Raises Invalid (unknown class), InventoryInUse for a class that would be removed while
     in use, GenerationConflict.
     """
-    resource_classes.demand(tx, wanted)
+    words = f"Unknown resource class in inventory for resource provider {provider.uuid}"
+    resource_classes.demand(tx, wanted, words)
     advanced = providers.advance(tx, provider, generation, now)
     have = of_provider(tx, provider.id)
     if gone := sorted(set(have) - set(wanted)):
@@ -91,7 +92,7 @@ def add(
     tx: Connection, provider: Provider, name: str, inventory: Inventory, generation: int | None, now: datetime
 ) -> int:
     """Add one class. Raises Conflict when the provider has it, Invalid, GenerationConflict."""
-    resource_classes.demand(tx, [name])
+    resource_classes.demand(tx, [name], f"Unable to create inventory for resource provider {provider.uuid}")
     advanced = providers.advance(tx, provider, generation, now)
     if name in of_provider(tx, provider.id):
         raise Conflict(reason=f"Update conflict: {name} is on resource provider {provider.uuid} already.")
@@ -104,10 +105,11 @@ def change(
     tx: Connection, provider: Provider, name: str, inventory: Inventory, generation: int | None, now: datetime
 ) -> int:
     """Change the numbers of one class. Raises Invalid when the provider does not have it, GenerationConflict."""
-    resource_classes.demand(tx, [name])
+    missing = f"No inventory record with resource class for resource provider {provider.uuid}"
+    resource_classes.demand(tx, [name], missing)
     advanced = providers.advance(tx, provider, generation, now)
     if not tx.execute(_update(provider, name).values(**_stored(inventory))).rowcount:
-        raise Invalid(reason=f"No inventory record with resource class {name} on {provider.uuid} to update.")
+        raise Invalid(reason=f"{missing}: No inventory of class {name} found.")
     changes.note(tx, [provider.id], now)
     return advanced
 

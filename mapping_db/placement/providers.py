@@ -152,17 +152,23 @@ def remove(tx: Connection, provider: Provider, now: datetime) -> None:
     changes.note(tx, [provider.id], now)
 
 
-def advance(tx: Connection, provider: Provider, generation: int | None, now: datetime) -> int:
+def advance(
+    tx: Connection,
+    provider: Provider,
+    generation: int | None,
+    now: datetime,
+    conflict: type[GenerationConflict] = GenerationConflict,
+) -> int:
     """Increment the generation, if the provider is still at `generation` (None: whatever it is), and return it.
 
-    The row decides: of two callers that read the same generation one gets GenerationConflict.
+    The row decides: of two callers that read the same generation one gets the conflict.
     """
     expected = provider.generation if generation is None else generation
     where = [table.c.id == provider.id]
     if generation is not None:
         where.append(table.c.generation == generation)
     if not tx.execute(update(table).where(*where).values(generation=table.c.generation + 1, updated_at=now)).rowcount:
-        raise GenerationConflict(what="resource provider", uuid=provider.uuid)
+        raise conflict(what="resource provider", uuid=provider.uuid)
     return expected + 1
 
 

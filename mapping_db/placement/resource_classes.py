@@ -30,10 +30,10 @@ def unknown(tx: Connection, wanted: Iterable[str]) -> list[str]:
     return [name for name in custom if name not in known]
 
 
-def demand(tx: Connection, wanted: Iterable[str]) -> None:
-    """Raises Invalid unless all of them exist."""
+def demand(tx: Connection, wanted: Iterable[str], words: str) -> None:
+    """Raises Invalid, with what is wrong in `words`, unless all of them exist."""
     if strange := unknown(tx, wanted):
-        raise Invalid(reason=f"Unknown resource class in {', '.join(strange)}.")
+        raise Invalid(reason=f"{words}: No such resource class {', '.join(strange)}.")
 
 
 def find(tx: Connection, name: str) -> None:

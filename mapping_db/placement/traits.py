@@ -9,7 +9,7 @@ import os_traits
 from sqlalchemy import Connection, delete, insert, select
 from sqlalchemy.exc import IntegrityError
 
-from cell_service.errors import Invalid, TraitInUse, TraitNotFound
+from cell_service.errors import Invalid, ProviderChanged, TraitInUse, TraitNotFound
 from mapping_db.placement import changes, providers
 from mapping_db.placement.providers import Provider
 from mapping_db.schema import resource_provider_traits, traits
@@ -97,7 +97,7 @@ def put(tx: Connection, provider: Provider, wanted: Collection[str], generation:
     """
     if strange := unknown(tx, wanted):
         raise Invalid(reason=f"No such trait {', '.join(strange)}")
-    advanced = providers.advance(tx, provider, generation, now)
+    advanced = providers.advance(tx, provider, generation, now, ProviderChanged)
     have = set(of_provider(tx, provider.id))
     if gone := sorted(have - set(wanted)):
         tx.execute(

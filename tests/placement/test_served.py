@@ -56,6 +56,129 @@ def test_only_administrators_and_services_may(client: Client) -> None:
     assert refused.json["errors"][0]["title"] == "Forbidden"
 
 
+def test_refusals_have_the_published_texts(client: Client) -> None:
+    def detail(method: str, path: str, body: object = None) -> str:
+        reply = client.request(method, path, body, version="1.39")
+        assert reply.status in (400, 404, 409), reply.raw
+        return str(reply.json["errors"][0]["detail"])
+
+    made = client.request("POST", "/resource_providers", {"name": "texts"}, version="1.39").json["uuid"]
+    of, candidates = f"/resource_providers/{made}", "/allocation_candidates"
+    consumer = f"/allocations/{new_uuid()}"
+    claim = {"project_id": "p", "user_id": "u", "consumer_type": "T", "consumer_generation": 3, "allocations": {}}
+    old = {"resource_provider_generation": 7}
+    changed = "Resource provider's generation already changed. Please update the generation and try again."
+    inventory = {"resource_provider_generation": 0, "inventories": {"VCPU": {"total": 1, "reserved": 2}}}
+    unknown = {"resource_provider_generation": 0, "inventories": {"CUSTOM_NONE": {"total": 1}}}
+    one = {**claim, "consumer_generation": None, "allocations": {made: {"resources": {"CUSTOM_NONE": 1}}}}
+    reserved = (
+        f"Unable to update inventory for resource provider {made}: Invalid inventory for 'VCPU' on resource provider "
+        f"'{made}'. The reserved value is greater than total."
+    )
+    invalid, form = "Invalid query string parameters: ", "query string parameter in form: "
+    for method, path, body, said in (
+        ("GET", f"{of}/inventories/VCPU", None, f"No inventory of class VCPU for {made}"),
+        (
+            "DELETE",
+            f"{of}/inventories/VCPU",
+            None,
+            "No inventory of class VCPU found for delete: No inventory of class VCPU found.",
+        ),
+        ("PUT", f"{of}/inventories", {**old, "inventories": {}}, "resource provider generation conflict"),
+        ("PUT", f"{of}/inventories/VCPU", {**old, "total": 1}, "resource provider generation conflict"),
+        (
+            "PUT",
+            f"{of}/inventories",
+            inventory,
+            reserved,
+        ),
+        (
+            "PUT",
+            f"{of}/inventories",
+            unknown,
+            f"Unknown resource class in inventory for resource provider {made}: No such resource class CUSTOM_NONE.",
+        ),
+        ("PUT", f"{of}/traits", {**old, "traits": []}, changed),
+        ("PUT", f"{of}/aggregates", {**old, "aggregates": []}, changed),
+        ("PUT", consumer, claim, "consumer generation conflict - expected null but got 3"),
+        ("PUT", consumer, one, "Unable to allocate inventory: No such resource class CUSTOM_NONE."),
+        (
+            "GET",
+            f"{candidates}?resources=UNKNOWN:1",
+            None,
+            "Invalid resource class in resources parameter: No such resource class UNKNOWN.",
+        ),
+        (
+            "GET",
+            "/resource_providers?resources=UNKNOWN:1",
+            None,
+            "Invalid resource class in resources parameter: No such resource class UNKNOWN.",
+        ),
+        ("GET", f"{candidates}?resources=VCPU:0", None, "Requested resource VCPU requires amount >= 1. Got: 0."),
+        (
+            "GET",
+            f"{candidates}?resources=VCPU:x",
+            None,
+            "Requested resource VCPU expected positive integer amount. Got: x.",
+        ),
+        (
+            "GET",
+            f"{candidates}?resources=VCPU",
+            None,
+            f"Badly formed resources parameter. Expected resources {form}?resources=VCPU:2,MEMORY_MB:1024. Got: VCPU.",
+        ),
+        (
+            "GET",
+            f"{candidates}?resources=VCPU:1&limit=0",
+            None,
+            "Invalid query string parameters: '0' does not match '^[1-9][0-9]*$'",
+        ),
+        (
+            "GET",
+            f"{candidates}?resources=VCPU:1&group_policy=x",
+            None,
+            "Invalid query string parameters: 'x' is not one of ['none', 'isolate']",
+        ),
+        (
+            "GET",
+            f"{candidates}?resources=VCPU:1&required=",
+            None,
+            invalid + "Expected 'required' parameter value of the form: HW_CPU_X86_VMX,!CUSTOM_MAGIC. Got: ",
+        ),
+        (
+            "GET",
+            "/resource_providers?no=1",
+            None,
+            "Invalid query string parameters: Additional properties are not allowed ('no' was unexpected)",
+        ),
+        (
+            "GET",
+            "/resource_providers?member_of=x",
+            None,
+            "Invalid query string parameters: Expected 'member_of' parameter to contain valid UUID(s). Got: x",
+        ),
+        (
+            "GET",
+            "/traits?name=x",
+            None,
+            f'Badly formatted name parameter. Expected name {form}?name=[in|startswith]:[name1,name2|prefix]. Got: "x"',
+        ),
+    ):
+        assert detail(method, path, body) == said
+    for method, path, body, said in (
+        ("POST", "/resource_classes", {"name": "lower"}, "JSON does not validate: 'lower' does not match"),
+        ("POST", "/resource_providers", {}, "JSON does not validate: 'name' is a required property"),
+        (
+            "PUT",
+            f"{of}/aggregates",
+            {"resource_provider_generation": 0, "aggregates": ["x"]},
+            "JSON does not validate: 'x' is not a 'uuid'",
+        ),
+        ("POST", "/resource_providers", b"{", "Malformed JSON"),
+    ):
+        assert detail(method, path, body).startswith(said)
+
+
 def test_errors_have_placements_form_and_codes(client: Client) -> None:
     made = client.request("POST", "/resource_providers", {"name": "h1"}, version="1.39").json
     where = f"/resource_providers/{made['uuid']}/inventories"
