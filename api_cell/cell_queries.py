@@ -26,20 +26,24 @@ class CellAnswers(Generic[T]):
     down: list[int]
 
 
-def query_services(cloud: Cloud, ctx: Context, question: Callable[[Connection], list[Service]]) -> CellAnswers[Service]:
-    """Services of every cell but cell0, each once."""
-    answers = query_cells(cloud, ctx, question)
+def query_services(
+    cloud: Cloud, ctx: Context, question: Callable[[Connection], list[Service]], *, above: bool = False
+) -> CellAnswers[Service]:
+    """Services of every cell, each once; `above`: also those above the cells, which are stored in cell0."""
+    answers = query_cells(cloud, ctx, question, cell0=above)
     return CellAnswers(list(settled(cloud, answers.found, lambda service: service)), answers.down)
 
 
-def query_cells(cloud: Cloud, ctx: Context, question: Callable[[Connection], list[T]]) -> CellAnswers[T]:
-    """Run the query on every cell but cell0."""
+def query_cells(
+    cloud: Cloud, ctx: Context, question: Callable[[Connection], list[T]], *, cell0: bool = False
+) -> CellAnswers[T]:
+    """Run the query on every cell, on cell0 if that is wanted."""
 
     def ask(cell: Cell) -> list[T]:
         with cell.db.connect(ctx.deadline) as tx:
             return question(tx)
 
-    ids = [mapping.id for mapping in cloud.cells.all() if not mapping.is_cell0]
+    ids = [mapping.id for mapping in cloud.cells.all() if cell0 or not mapping.is_cell0]
     gathered = cloud.cells.scatter(ids, ask, ctx.deadline)
     found = [(cell_id, item) for cell_id in sorted(gathered.answers) for item in gathered.answers[cell_id]]
     return CellAnswers(found, sorted(gathered.failures))

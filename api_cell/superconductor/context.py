@@ -62,6 +62,8 @@ class SuperConductorSettings:
     lease_seconds: float = 15.0
     scan_seconds: float = 1.0
     discover_seconds: float = 2.0
+    report_seconds: float = 30.0
+    """How often a heartbeat is recorded."""
     service_down_seconds: float = 60.0
     allow_resize_to_same_host: bool = False
     resize_confirm_seconds: int = 0
@@ -78,6 +80,7 @@ def settings_from(conf: cfg.ConfigOpts) -> SuperConductorSettings:
     return SuperConductorSettings(
         host=defaults.host,
         discover_seconds=read(conf, Discovery).discover_hosts_in_cells_interval,
+        report_seconds=defaults.report_interval,
         service_down_seconds=defaults.service_down_time,
         allow_resize_to_same_host=resizes.allow_resize_to_same_host,
         resize_confirm_seconds=resizes.resize_confirm_window,

@@ -10,7 +10,7 @@ from functools import partial
 
 from api_cell.contract import SuperConductor
 from api_cell.scheduler.scheduler import Scheduler
-from api_cell.superconductor import deletes, discovery, placing, reclaiming, retention
+from api_cell.superconductor import deletes, discovery, heartbeat, placing, reclaiming, retention
 from api_cell.superconductor.context import SuperConductorContext, SuperConductorSettings
 from api_cell.superconductor.moves.runner import POLL_SECONDS, Runner
 from api_cell.superconductor.waiting import Waiting
@@ -91,6 +91,7 @@ class SuperConductorService(SuperConductor):
         """The duties that have a thread each, for some take long."""
         settings = self._deps.settings
         duties = [
+            Duty("heartbeat", partial(heartbeat.report, self._deps), settings.report_seconds),
             Duty("scan", self._scan, settings.scan_seconds),
             Duty("tidy", self._tidy, TIDY_SECONDS),
             Duty("confirm", self._runner.confirm_late, CONFIRM_SECONDS),

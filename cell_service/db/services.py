@@ -18,6 +18,7 @@ from cell_service.model.host import Service
 
 COMPUTE = "nova-compute"
 CONDUCTOR = "nova-conductor"
+SCHEDULER = "nova-scheduler"
 
 _FIELDS = tuple(name for name in Service.__dataclass_fields__ if name != "availability_zone")
 _COLUMNS = [services.c[name] for name in _FIELDS]

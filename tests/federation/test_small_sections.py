@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -22,7 +23,7 @@ def test_hosts_are_listed_and_shown(quick: Federation) -> None:
     assert answer.status == 200, answer.raw
     assert {"host_name": "cell2-host1", "service": "compute", "zone": "nova"} in answer.json["hosts"]
     inner = quick.admin.get("/os-hosts?zone=internal", version="2.1").json["hosts"]
-    assert {host["service"] for host in inner} == {"conductor"}
+    assert {host["service"] for host in inner} - {"scheduler"} == {"conductor"}
     project = uuid4().hex
     uuid = quick.boot(quick.user("u", project), flavorRef="1")
     host = quick.show(uuid)["OS-EXT-SRV-ATTR:host"]
@@ -41,6 +42,27 @@ def test_a_host_is_disabled_and_enabled(quick: Federation) -> None:
         assert (answer.status, answer.json) == (200, {"host": "cell1-host2", "status": status})
     assert quick.admin.put("/os-hosts/cell1-host2", {}, version="2.42").status == 400
     assert quick.admin.get("/os-hosts/nobody/startup", version="2.42").status == 404
+
+
+def test_the_services_above_the_cells_are_listed(quick: Federation) -> None:
+    def beaten(binary: str) -> list[dict[str, Any]]:
+        listed = quick.admin.get(f"/os-services?binary={binary}&host=localhost", version="2.53").json["services"]
+        return [each for each in listed if each["state"] == "up"]
+
+    for binary in ("nova-scheduler", "nova-conductor"):
+        quick.until(lambda binary=binary: beaten(binary))
+        (one,) = beaten(binary)
+        assert (one["zone"], one["status"], one["forced_down"]) == ("internal", "enabled", False)
+        quick.until(lambda binary=binary, seen=one: beaten(binary)[0]["updated_at"] > seen["updated_at"])
+        disabled = quick.admin.put(f"/os-services/{one['id']}", {"status": "disabled"}, version="2.53")
+        assert (disabled.status, "Only nova-compute" in disabled.fault[1]) == (400, True)
+        assert quick.admin.delete(f"/os-services/{one['id']}", version="2.53").status == 204
+        quick.until(lambda binary=binary: beaten(binary))
+    hosts = quick.admin.get("/os-hosts", version="2.42").json["hosts"]
+    assert {"host_name": "localhost", "service": "scheduler", "zone": "internal"} in hosts
+    zones = quick.admin.get("/os-availability-zone/detail").json["availabilityZoneInfo"]
+    internal = next(zone for zone in zones if zone["zoneName"] == "internal")
+    assert internal["hosts"]["localhost"]["nova-scheduler"]["available"]
 
 
 def test_extensions_and_bare_metal(quick: Federation) -> None:

@@ -34,7 +34,7 @@ def detail(req: Request) -> Response:
 def _services_by_zone(req: Request) -> tuple[dict[str, list[Service]], set[str], dict[str, str]]:
     """Enabled services by zone, the zones of those disabled or in cells that are down, and the header that names
     those cells."""
-    answers = cell_queries.query_services(req.cloud, req.ctx, rows.list_all)
+    answers = cell_queries.query_services(req.cloud, req.ctx, rows.list_all, above=True)
     zones = cell_queries.zones(req.cloud)
     enabled: dict[str, list[Service]] = defaultdict(list)
     other: set[str] = set()

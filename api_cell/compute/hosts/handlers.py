@@ -32,7 +32,7 @@ _UPDATE = {
 
 def index(req: Request) -> Response:
     """200 {"hosts": […]}: every service of every cell."""
-    answers = cell_queries.query_services(req.cloud, req.ctx, rows.list_all)
+    answers = cell_queries.query_services(req.cloud, req.ctx, rows.list_all, above=True)
     zones, wanted = cell_queries.zones(req.cloud), req.one("zone")
     views = [
         {

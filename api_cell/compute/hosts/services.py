@@ -25,7 +25,12 @@ from cell_service.model.host import Service
 def index(req: Request) -> Response:
     """200 {"services": [...]}; from 2.69 on the hosts of cells that are down are there with status UNKNOWN."""
     host, binary = req.one("host"), req.one("binary")
-    answers = cell_queries.query_services(req.cloud, req.ctx, lambda tx: rows.list_all(tx, host=host, binary=binary))
+    answers = cell_queries.query_services(
+        req.cloud,
+        req.ctx,
+        lambda tx: rows.list_all(tx, host=host, binary=binary),
+        above=binary != rows.COMPUTE,
+    )
     zones = cell_queries.zones(req.cloud)
     views = [_view(req, service, zones) for _, service in answers.found]
     if behaviours.DOWN_CELLS_ARE_SHOWN.at(req.version) and binary in (None, rows.COMPUTE):
@@ -158,14 +163,19 @@ def _matching(req: Request, read: Callable[[Connection], Service]) -> CellAnswer
         except ServiceNotFound:
             return []
 
-    return cell_queries.query_services(req.cloud, req.ctx, question)
+    return cell_queries.query_services(req.cloud, req.ctx, question, above=True)
 
 
 def _by_host(req: Request) -> tuple[int, Service]:
     """The service that the body names. Raises HostMappingNotFound, ServiceNotFound, CellUnavailable."""
     host, binary = req.body["host"], req.body["binary"]
     nothing = HostMappingNotFound(host=host) if binary == rows.COMPUTE else ServiceNotFound(service_id=binary)
-    answers = cell_queries.query_services(req.cloud, req.ctx, lambda tx: rows.list_all(tx, host=host, binary=binary))
+    answers = cell_queries.query_services(
+        req.cloud,
+        req.ctx,
+        lambda tx: rows.list_all(tx, host=host, binary=binary),
+        above=binary != rows.COMPUTE,
+    )
     return cell_queries.only_one(answers, nothing)
 
 
