@@ -43,8 +43,8 @@ def inventory_from(body: Mapping[str, Any], version: Version, uuid: str, name: s
 
 
 def inventories_from(bodies: Mapping[str, Any], version: Version, uuid: str) -> dict[str, Inventory]:
-    """The inventory of each class for the provider of that uuid. Raises Invalid also for a name that no class can have: the published schema does
-    not look at what is under such a name."""
+    """The inventory of each class for the provider of that uuid. Raises Invalid also for a name that no class can have:
+    the published schema does not look at what is under such a name."""
     strange = [name for name in bodies if not CLASS_NAME.fullmatch(name)]
     if strange:
         raise Invalid(reason=f"Unknown resource class in {', '.join(strange)[:255]}.")
