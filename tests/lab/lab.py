@@ -184,7 +184,8 @@ class Lab:
         """Uuid → whether it runs."""
         connection = self.installation.until(lambda: _opened(self.private(host).uri))
         try:
-            return {each.UUIDString(): bool(each.isActive()) for each in connection.listAllDomains()}
+            running = {each.UUIDString() for each in connection.listAllDomains(libvirt.VIR_CONNECT_LIST_DOMAINS_ACTIVE)}
+            return {each.UUIDString(): each.UUIDString() in running for each in connection.listAllDomains()}
         finally:
             connection.close()
 
