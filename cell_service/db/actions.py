@@ -61,14 +61,20 @@ def start(tx: Connection, ctx: Context, instance_uuid: str, action: str, now: da
     tx.execute(rows.recording(tx.dialect.name), [rows.started(ctx, instance_uuid, action, now)])
 
 
-def has(tx: Connection, instance_uuid: str, request_id: str, action: str) -> bool:
-    """Whether the request's action on the instance is recorded."""
+def is_over(tx: Connection, instance_uuid: str, request_id: str, action: str) -> bool | None:
+    """Whether the request's action on the instance is finished; None when it is not recorded."""
     where = (
         (instance_actions.c.instance_uuid == instance_uuid)
         & (instance_actions.c.request_id == request_id)
         & (instance_actions.c.action == action)
     )
-    return tx.execute(select(instance_actions.c.id).where(where)).first() is not None
+    row = tx.execute(select(instance_actions.c.finish_time).where(where)).first()
+    return None if row is None else row[0] is not None
+
+
+def has(tx: Connection, instance_uuid: str, request_id: str, action: str) -> bool:
+    """Whether the request's action on the instance is recorded."""
+    return is_over(tx, instance_uuid, request_id, action) is not None
 
 
 def record_new(tx: Connection, beginnings: Sequence[Beginning]) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from uuid import uuid4
 
@@ -18,13 +20,15 @@ from api_cell.superconductor.moves import another_host, recipes, rows, runner
 from api_cell.superconductor.moves.recipe import Do
 from api_cell.superconductor.moves.step_context import StepContext, StepFailed
 from cell_service.context import Deadline, internal
-from cell_service.db import instances, server_migrations
+from cell_service.db import actions, instances, server_migrations
 from cell_service.errors import DriverError, OperationLost, Unavailable
 from cell_service.model.lifecycle import Task
+from cell_service.model.migration import ENDED
 from cell_service.model.move import MoveKind, MovePhase, MovePlan
 from cell_service.rpc.contract import client
 from compute_host.virt.simulated.driver import SimulatedDriver
 from mapping_db import instance_mappings, moves, quotas
+from mapping_db.moves import Move
 from tests.federation import volume_books
 from tests.federation.cloud import Federation
 
@@ -433,6 +437,47 @@ def test_a_move_whose_cell_was_silent_from_the_start_leaves_no_task(
     ended(cloud, uuid)
     shown = cloud.settled(uuid)
     assert (shown["status"], shown["OS-EXT-STS:task_state"]) == ("ACTIVE", None)
+
+
+@pytest.mark.parametrize("kind", [MoveKind.LIVE, MoveKind.COLD], ids=str)
+def test_a_move_that_is_undone_is_not_begun_late(
+    cloud: Federation, monkeypatch: pytest.MonkeyPatch, kind: MoveKind
+) -> None:
+    """The API has recorded it, and is frozen before it begins it in the cell; meanwhile it is given up."""
+    uuid = cloud.boot(cell="cell1")
+    host_stays, thaw, frozen = asking._demand_host_stays, threading.Event(), threading.Event()
+
+    def freeze(cloud: Any, move: Move) -> None:
+        if move.instance_uuid == uuid:
+            frozen.set()
+            assert thaw.wait(100)
+        host_stays(cloud, move)
+
+    def unanswered(original: Do) -> Do:
+        def act(context: Any) -> bool:
+            if context.move.instance_uuid == uuid:
+                raise Unavailable(reason="The cell does not answer.")
+            return original(context)
+
+        return act
+
+    change(monkeypatch, kind, kinds.BEGIN, unanswered)
+    monkeypatch.setattr(runner, "PATIENCE", 1)
+    monkeypatch.setattr(asking, "_demand_host_stays", freeze)
+    monkeypatch.setattr(asking, "LEASE_SECONDS", 0.1)
+    with ThreadPoolExecutor(1) as pool:
+        client = pool.submit(start, cloud, uuid, kind)
+        assert frozen.wait(100)
+        ended(cloud, uuid)
+        thaw.set()
+        client.result(100)
+    shown = cloud.show(uuid)
+    assert (shown["status"], shown["OS-EXT-STS:task_state"]) == ("ACTIVE", None)
+    (status,) = migration_statuses(cloud, uuid)
+    assert status in ENDED
+    with cloud.cells.open(cloud.ids["cell1"]).db.connect(Deadline.after(10)) as tx:
+        (action,) = [each for each in actions.list_of(tx, uuid) if each.action != "create"]
+    assert action.message == actions.ERROR
 
 
 @pytest.mark.parametrize("deleted", [False, True], ids=["alive", "deleted"])

@@ -79,10 +79,6 @@ class MoveRecipe(Recipe):
         known = {step.name for step in self._before_commit()}
         assert not self.kind.can_abort_before or self.kind.can_abort_before in known, self.kind.can_abort_before
 
-    def has_begun(self, recorded: Collection[str]) -> bool:
-        """Whether the instance's cell knows of the move."""
-        return self.steps[0].is_in(recorded)
-
     def is_committed(self, recorded: Collection[str]) -> bool:
         return any(step.is_in(recorded) for step in self.steps if isinstance(step, Commit))
 

@@ -55,8 +55,3 @@ def recipe_of(move: Move) -> Recipe:
 def is_committed(move: Move) -> bool:
     """Whether there is no way back but by reverting."""
     return move.phase is not MovePhase.GOING or way_of(move).is_committed(move.plan.done)
-
-
-def has_begun(move: Move) -> bool:
-    """Whether the instance's cell knows of the move."""
-    return way_of(move).has_begun(move.plan.done)

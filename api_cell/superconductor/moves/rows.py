@@ -20,6 +20,7 @@ from cell_service.model.block_device import merged
 from cell_service.model.instance import Fault, Instance
 from cell_service.model.lifecycle import MOVING, PowerState, Task, VmState
 from cell_service.model.migration import ENDED
+from cell_service.model.move import MovePhase
 from cell_service.model.operation import Outcome
 from mapping_db.cells.registry import Cell
 from mapping_db.moves import Move
@@ -148,17 +149,23 @@ def finish(
 ) -> None:
     """The instance has no task any more; migration and action say how it ended. `vm_state` None: by its guest.
 
-    Done again, or after an administrator has reset the state: only the records. Raises Superseded, and OperationLost
-    when the move has ended, and `status` is not an end.
+    Done again, or after an administrator has reset the state: only the records. Of a move that is undone and was never
+    begun they say that it failed: who comes late to begin it finds them (see request.begin_in). Raises Superseded, and
+    OperationLost when the move has ended, and `status` is not an end.
     """
     move, now = context.move, context.deps.cloud.clock.now()
 
     def work(tx: Connection) -> None:
+        instances.lock_row(tx, move.instance_uuid)
         instance = living(tx, move.instance_uuid)
         if status not in ENDED:
             _demand_under_way(tx, context)
         _store_migration(tx, context, status)
-        if not actions.has(tx, instance.uuid, move.request_id, context.plan.event_action):
+        over = actions.is_over(tx, instance.uuid, move.request_id, context.plan.event_action)
+        if over is None and move.phase is MovePhase.UNDOING:
+            actions.start(tx, context.ctx, instance.uuid, context.plan.event_action, now)
+            actions.finish(tx, instance.uuid, move.request_id, now, message=actions.ERROR)
+        if over is not False:
             return
         actions.finish(tx, instance.uuid, move.request_id, now, message=actions.ERROR if fault else None)
         concerned = instance.task_state in MOVING or (

@@ -14,7 +14,6 @@ from typing import Any
 from sqlalchemy import Connection
 
 from api_cell.servers.moves import kinds
-from api_cell.servers.moves import quota as move_quota
 from api_cell.superconductor.context import SuperConductorContext
 from api_cell.superconductor.moves import recipes, secrets
 from api_cell.superconductor.moves.recipe import Recipe
@@ -201,7 +200,7 @@ class Runner:
             return self._failed(context, failed)
         except Unavailable as error:
             if context.move.attempt >= PATIENCE and not recipes.is_committed(context.move):
-                return self._failed(context, _step_failed(error, 503), unseen=True)
+                return self._failed(context, _step_failed(error, 503))
             log.warning("move put off", extra=_about(context, reason=error))
             self._put_off(context)
         except PolycellError as error:
@@ -266,36 +265,27 @@ class Runner:
         if before is MovePhase.LEAVING:  # the move that goes on from it may begin
             self.wake()
 
-    def _failed(self, context: StepContext, failed: StepFailed, *, unseen: bool = False) -> bool:
-        """`unseen`: a cell did not answer, so that what was not recorded may be done all the same."""
+    def _failed(self, context: StepContext, failed: StepFailed) -> bool:
+        """Undo the move, also what is not recorded of it: it may be done all the same, or be done late."""
         log.warning("move failed", extra=_about(context, reason=failed.details or failed.reason))
         if recipes.is_committed(context.move):
             self._put_off(context)
             return False
-        if not recipes.has_begun(context.move) and not unseen:
-            return self._steer(context, MovePhase.UNDONE, end=True, fault=failed.reason, details=failed.details)
         return self._steer(context, MovePhase.UNDOING, fault=failed.reason, code=failed.code, details=failed.details)
 
-    def _steer(
-        self, context: StepContext, phase: MovePhase, *, free: bool = False, end: bool = False, **plan: Any
-    ) -> bool:
+    def _steer(self, context: StepContext, phase: MovePhase, *, free: bool = False, **plan: Any) -> bool:
         """Turn the move to another phase and go on at once. Whether it is claimed after that."""
         now = self._deps.cloud.clock.now()
         columns: dict[str, Any] = {"phase": phase, "plan": replace(context.plan, awaited=None, retries=0, **plan)}
-        if free or end:
+        if free:
             columns["active"] = None
-        if end:
-            columns["finished_at"] = now
         if phase is not MovePhase.LEAVING:  # a move that goes on from this one takes the password over
             columns["sealed"] = None
 
-        def work(tx: Connection) -> Move:
-            if end:
-                move_quota.settle(tx, context.move, keeps_new=False)
-            return moves.record(tx, context.move, now, attempt=0, **columns)
-
         try:
-            context.move = self._deps.cloud.db.run(work)
+            context.move = self._deps.cloud.db.run(
+                lambda tx: moves.record(tx, context.move, now, attempt=0, **columns)
+            )  # fmt: skip
         except (OperationLost, Unavailable) as error:
             log.info("move left as it is", extra=_about(context, reason=error))
             return False
