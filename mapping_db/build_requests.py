@@ -6,7 +6,7 @@ the selection and the delete are each set by compare-and-set. The guest's passwo
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -25,7 +25,8 @@ _CHUNK = 500
 
 @dataclass(frozen=True, slots=True)
 class BuildRequest:
-    """One row. `attempt`: how often a super-conductor has claimed it. `sealed`: the guest's password, sealed."""
+    """One row. `attempt`: how often a super-conductor has claimed it. `sealed`: the guest's password, sealed.
+    `revision`: how often a client has changed the instance since it was accepted."""
 
     instance_uuid: str
     project_id: str
@@ -38,6 +39,7 @@ class BuildRequest:
     owner: str | None = None
     lease_until: datetime | None = None
     sealed: str | None = field(default=None, repr=False)
+    revision: int = 0
 
     def chosen(self, selection: Selection) -> ChosenBuildRequest:
         """The request with the host that is claimed for it."""
@@ -167,17 +169,39 @@ def delete(
     return bool(tx.execute(sql_delete(build_requests).where(*conditions)).rowcount)
 
 
-def end_many(tx: Connection, instance_uuids: Iterable[str]) -> tuple[list[str], list[str]]:
-    """Remove those of the rows for which no delete was requested. Returns their uuids, and those of the others, which
-    stay."""
-    wanted = list(instance_uuids)
-    columns = (build_requests.c.instance_uuid, build_requests.c.delete_requested)
-    locked = select(*columns).where(build_requests.c.instance_uuid.in_(wanted)).with_for_update()
-    unwanted = {row[0]: bool(row[1]) for row in tx.execute(locked)}
-    ended = [uuid for uuid in wanted if unwanted.get(uuid) is False]
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """The uuids of requests whose rows are removed, and of those that stay: a delete was requested, or the instance was
+    changed since it was read."""
+
+    ended: list[str]
+    unwanted: list[str]
+    changed: list[str]
+
+
+def end_many(tx: Connection, requests: Collection[BuildRequest]) -> Ended:
+    """Remove those of the rows that are as they were read, and for which no delete was requested."""
+    revisions = {each.instance_uuid: each.revision for each in requests}
+    columns = (build_requests.c.instance_uuid, build_requests.c.delete_requested, build_requests.c.revision)
+    locked = select(*columns).where(build_requests.c.instance_uuid.in_(list(revisions))).with_for_update()
+    found = {row[0]: (bool(row[1]), row[2]) for row in tx.execute(locked)}
+    ended = [uuid for uuid, revision in revisions.items() if found.get(uuid) == (False, revision)]
     if ended:
         tx.execute(sql_delete(build_requests).where(build_requests.c.instance_uuid.in_(ended)))
-    return ended, [uuid for uuid in wanted if unwanted.get(uuid)]
+    unwanted = [uuid for uuid in revisions if uuid in found and found[uuid][0]]
+    return Ended(ended, unwanted, [uuid for uuid in revisions if uuid in found and uuid not in {*ended, *unwanted}])
+
+
+def change_instance(tx: Connection, instance_uuid: str, change: Callable[[BuildRequest], Instance]) -> bool:
+    """Replace the instance by what `change` makes of the request, whose row is locked. False when there is none (any
+    more)."""
+    row = tx.execute(_BY_UUID.with_for_update(), {"uuid": instance_uuid}).one_or_none()
+    if row is None:
+        return False
+    changed = change(_request(row))
+    statement = update(build_requests).where(build_requests.c.instance_uuid == instance_uuid)
+    tx.execute(statement.values(instance=changed, revision=build_requests.c.revision + 1))
+    return True
 
 
 def seal_password(tx: Connection, request: BuildRequest, *, owner: str) -> bool:

@@ -142,8 +142,10 @@ build_requests = Table(
     Column("owner", exact(255)),
     Column("lease_until", Utc, index=True),
     Column("sealed", Text),
+    Column("revision", Integer, nullable=False, server_default="0"),
 )
-"""The transaction that deletes the row settles the race of build and delete. `sealed` is the guest's password."""
+"""The transaction that deletes the row settles the race of build and delete, or of build and change: `revision` counts
+the changes of `instance`. `sealed` is the guest's password."""
 
 request_specs = Table(
     "request_specs",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from sqlalchemy import Connection
@@ -13,6 +13,7 @@ from cell_service.db import instances
 from cell_service.errors import InstanceInTransit, InstanceNotFound, InstanceNotHere
 from cell_service.model.instance import Instance
 from mapping_db import build_requests, instance_mappings
+from mapping_db.build_requests import BuildRequest
 from mapping_db.cells.registry import Cell
 from mapping_db.cloud import Cloud
 from mapping_db.locating.routing import in_cell
@@ -49,12 +50,46 @@ def server(cloud: Cloud, ctx: Context, server_id: str, *, deleted: bool = False)
     return in_cell(cloud, server_id, read, ctx.deadline, unplaced)
 
 
-def change(cloud: Cloud, ctx: Context, server_id: str, work: Callable[[Connection, Cell], T]) -> T:
-    """Run `work` as one transaction in the cell that owns the server.
+def change(
+    cloud: Cloud,
+    ctx: Context,
+    server_id: str,
+    work: Callable[[Connection, Cell], T],
+    early: Callable[[Instance], tuple[Instance, T]] | None = None,
+) -> T:
+    """Run `work` as one transaction in the cell that owns the server. For a server that is in no cell yet `early` makes
+    the changed server and the answer; what it raises changes nothing.
 
-    Raises InstanceNotFound, CellUnavailable, and InstanceNotReady for a server that is in no cell yet.
+    Raises InstanceNotFound, CellUnavailable, and InstanceNotReady for a server in no cell where `early` is not given.
     """
-    return in_cell(cloud, server_id, lambda cell: cell.db.run(lambda tx: work(tx, cell), ctx.deadline), ctx.deadline)
+    return in_cell(
+        cloud,
+        server_id,
+        lambda cell: cell.db.run(lambda tx: work(tx, cell), ctx.deadline),
+        ctx.deadline,
+        None if early is None else lambda location: _change_unplaced(cloud, ctx, location, early),
+    )
+
+
+def _change_unplaced(
+    cloud: Cloud, ctx: Context, location: Location, early: Callable[[Instance], tuple[Instance, T]]
+) -> T:
+    """Change the build request: its cell gets the server so, whatever the super-conductor has read of it before. Raises
+    InstanceNotFound, and InstanceNotHere when a cell has the server by now."""
+    server_id = location.instance_uuid
+    demand_visible(ctx, location.project_id, server_id)
+    answers: list[T] = []
+
+    def changed(request: BuildRequest) -> Instance:
+        if request.delete_requested:
+            raise InstanceNotFound(instance_id=server_id)
+        instance, answer = early(request.instance)
+        answers[:] = [answer]
+        return replace(instance, updated_at=cloud.clock.now())
+
+    if not cloud.db.run(lambda tx: build_requests.change_instance(tx, server_id, changed)):
+        raise InstanceNotHere(instance_uuid=server_id)
+    return answers[0]
 
 
 def to_change(cloud: Cloud, ctx: Context, tx: Connection, cell: Cell, server_id: str) -> Instance:

@@ -35,6 +35,11 @@ log = logging.getLogger(__name__)
 
 R = TypeVar("R", bound=BuildRequest)
 
+CHANGEABLE = (
+    "display_name", "display_description", "hostname", "access_ip_v4", "access_ip_v6", "auto_disk_config",
+    "pinned_availability_zone", "metadata",
+)  # fmt: skip
+"""What clients may change of an instance that is in no cell yet, with its tags."""
 TRIES = 3
 """How often a request with which placing fails unexpectedly is tried before it is failed into cell0."""
 
@@ -264,13 +269,18 @@ def _hand_over(deps: SuperConductorContext, cell: Cell, requests: Sequence[Chose
     """The cell has the instances, then the mappings say so, then the hosts are woken. Raises NothingStored."""
     hosts = {each.selection.host for each in requests if each.selection.host}
     _store(deps, cell, requests, hosts)
-    unwanted = deps.cloud.db.run(lambda tx: _point(tx, cell.mapping.id, requests))
+    unwanted, changed = deps.cloud.db.run(lambda tx: _point(tx, cell.mapping.id, requests))
     for request in unwanted:
         _delete_instead(deps, cell, request)
     for request in requests:
-        _remember(deps, cell, request)
+        if request.instance_uuid not in changed:
+            _remember(deps, cell, request)
     for host in hosts:
         act.wake(internal(deps.cloud.clock), cell, host)
+    if changed:
+        with deps.cloud.db.connect() as tx:
+            now = build_requests.get_many(tx, changed).values()
+        _hand_over(deps, cell, [each for each in now if isinstance(each, ChosenBuildRequest)])
 
 
 def _store(deps: SuperConductorContext, cell: Cell, requests: Sequence[ChosenBuildRequest], hosts: set[str]) -> None:
@@ -287,10 +297,12 @@ def _store(deps: SuperConductorContext, cell: Cell, requests: Sequence[ChosenBui
             _demand_here(deps, cell, left)
         if cell.mapping.is_cell0:
             for request in requests:
-                _fail_into_cell0(tx, deps, request, now)
+                if not _failed_into_cell0(tx, deps, request, now):
+                    _carry_changes(tx, request, now)
         elif not _stored(tx, deps, requests, builds, sealer, now):
-            for request in requests:  # some were handed over before; what is there already stays
-                _stored(tx, deps, [request], builds, sealer, now)
+            for request in requests:  # some were handed over before
+                if not _stored(tx, deps, [request], builds, sealer, now):
+                    _carry_changes(tx, request, now)
         complete = True
 
     try:
@@ -379,27 +391,39 @@ def _with_sealed_password(deps: SuperConductorContext, request: BuildRequest) ->
     return safe if stored else request
 
 
-def _fail_into_cell0(tx: Connection, deps: SuperConductorContext, request: ChosenBuildRequest, now: datetime) -> None:
-    """A server that found no host: it is in ERROR, and its fault says why."""
+def _failed_into_cell0(tx: Connection, deps: SuperConductorContext, request: ChosenBuildRequest, now: datetime) -> bool:
+    """A server that found no host: it is in ERROR, and its fault says why. False when cell0 has it already; nothing is
+    changed then."""
     accepted, selection = request.instance, request.selection
     ctx = deps.acting_for(request.request_id, accepted.user_id, accepted.project_id)
     fault = Fault(500, NoValidHost.SUMMARY, now, details=selection.reason)
     failed = replace(accepted, vm_state=VmState.ERROR, task_state=None, fault=fault, updated_at=now)
-    if instances.insert_new(tx, failed):
-        actions.start(tx, ctx, accepted.uuid, "create", now)
-        event = ("schedule_and_build_instances", None)
-        actions.start_event(tx, accepted.uuid, request.request_id, *event, now)
-        actions.finish_event(
-            tx, accepted.uuid, request.request_id, *event, now, result=actions.ERROR, details=selection.reason
-        )
-        actions.finish(tx, accepted.uuid, request.request_id, now, message=actions.ERROR)
+    if not instances.insert_new(tx, failed):
+        return False
+    actions.start(tx, ctx, accepted.uuid, "create", now)
+    event = ("schedule_and_build_instances", None)
+    actions.start_event(tx, accepted.uuid, request.request_id, *event, now)
+    actions.finish_event(
+        tx, accepted.uuid, request.request_id, *event, now, result=actions.ERROR, details=selection.reason
+    )
+    actions.finish(tx, accepted.uuid, request.request_id, now, message=actions.ERROR)
+    return True
 
 
-def _point(tx: Connection, cell_id: int, requests: Sequence[BuildRequest]) -> list[BuildRequest]:
-    """Point the mappings at the cell. Answers those for which a delete was requested meanwhile; they still wait."""
-    ended, unwanted = build_requests.end_many(tx, [request.instance_uuid for request in requests])
-    instance_mappings.place_many(tx, ended, cell_id)
-    return [request for request in requests if request.instance_uuid in unwanted]
+def _carry_changes(tx: Connection, request: BuildRequest, now: datetime) -> None:
+    """The cell has the instance since an earlier attempt: what clients have changed since is changed there too."""
+    wanted = request.instance
+    columns = {name: getattr(wanted, name) for name in CHANGEABLE}
+    if request.revision and instances.change(tx, wanted.uuid, now=now, **columns):
+        instances.set_tags(tx, wanted.uuid, wanted.tags, now)
+
+
+def _point(tx: Connection, cell_id: int, requests: Sequence[BuildRequest]) -> tuple[list[BuildRequest], list[str]]:
+    """Point the mappings at the cell. Answers the requests for which a delete was requested meanwhile, and the uuids of
+    those that were changed meanwhile; both still wait."""
+    done = build_requests.end_many(tx, requests)
+    instance_mappings.place_many(tx, done.ended, cell_id)
+    return [request for request in requests if request.instance_uuid in done.unwanted], done.changed
 
 
 def _delete_instead(deps: SuperConductorContext, cell: Cell, request: BuildRequest) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from sqlalchemy import Connection
@@ -79,14 +80,20 @@ def update(req: Request) -> Response:
     if "OS-DCF:diskConfig" in body:
         wanted["auto_disk_config"] = body["OS-DCF:diskConfig"] == "AUTO"
 
-    def work(tx: Connection, cell: Cell) -> tuple[Instance, Cell]:
+    def work(tx: Connection, cell: Cell) -> tuple[Instance, Cell | None]:
         instance = find.to_change(req.cloud, req.ctx, tx, cell, server_id)
         req.demand("os_compute_api:servers:update", find.target(instance))
         pinning.check(instance, wanted)
         instances.change(tx, server_id, now=req.cloud.clock.now(), **wanted)
         return instances.get(tx, server_id), cell
 
-    instance, cell = find.change(req.cloud, req.ctx, server_id, work)
+    def early(instance: Instance) -> tuple[Instance, tuple[Instance, Cell | None]]:
+        req.demand("os_compute_api:servers:update", find.target(instance))
+        pinning.check(instance, wanted)
+        changed = replace(instance, **wanted)
+        return changed, (changed, None)
+
+    instance, cell = find.change(req.cloud, req.ctx, server_id, work, early)
     if "display_name" in wanted:
         req.cloud.db.run(lambda tx: instance_mappings.rename(tx, server_id, instance.display_name))
     pinning.notify_scheduler(req.cloud, server_id, wanted)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from dataclasses import replace
 
 from sqlalchemy import Connection
 
@@ -151,31 +152,43 @@ def _change_metadata(req: Request, rule: str, change: Callable[[dict[str, str]],
     server_id = req.params["server_id"]
     most = quota_check.project_limits(req.cloud, req.services, req.ctx, req.ctx.project_id)["metadata_items"]
 
-    def work(tx: Connection, cell: Cell) -> dict[str, str]:
-        instance = _mine(req, tx, cell, server_id, rule)
+    def changed(instance: Instance) -> dict[str, str]:
+        _demand_mine(req, instance, rule)
         after = change(instance.metadata)
         quota_check.demand_within(most, len(after), "Maximum number of metadata items exceeds")
+        return after
+
+    def work(tx: Connection, cell: Cell) -> dict[str, str]:
+        after = changed(find.to_change(req.cloud, req.ctx, tx, cell, server_id))
         instances.change(tx, server_id, now=req.cloud.clock.now(), metadata=after)
         return after
 
-    return find.change(req.cloud, req.ctx, server_id, work)
+    def early(instance: Instance) -> tuple[Instance, dict[str, str]]:
+        after = changed(instance)
+        return replace(instance, metadata=after), after
+
+    return find.change(req.cloud, req.ctx, server_id, work, early)
 
 
 def _change_tags(req: Request, rule: str, change: Callable[[tuple[str, ...]], tuple[str, ...]]) -> tuple[str, ...]:
     server_id = req.params["server_id"]
 
+    def changed(instance: Instance) -> tuple[str, ...]:
+        _demand_mine(req, instance, rule)
+        return change(instance.tags)
+
     def work(tx: Connection, cell: Cell) -> tuple[str, ...]:
-        instance = _mine(req, tx, cell, server_id, rule)
-        after = change(instance.tags)
+        after = changed(find.to_change(req.cloud, req.ctx, tx, cell, server_id))
         instances.set_tags(tx, server_id, after, req.cloud.clock.now())
         return after
 
-    return find.change(req.cloud, req.ctx, server_id, work)
+    def early(instance: Instance) -> tuple[Instance, tuple[str, ...]]:
+        after = changed(instance)
+        return replace(instance, tags=after), after
+
+    return find.change(req.cloud, req.ctx, server_id, work, early)
 
 
-def _mine(req: Request, tx: Connection, cell: Cell, server_id: str, rule: str) -> Instance:
-    """The server, its row locked to the end of the transaction, so that of two changes of one column none is lost."""
-    instance = find.to_change(req.cloud, req.ctx, tx, cell, server_id)
+def _demand_mine(req: Request, instance: Instance, rule: str) -> None:
     req.demand(rule, find.target(instance))
     act.demand_unlocked(req.ctx, instance)
-    return instance
