@@ -69,7 +69,7 @@ def up(options: Options, *, detach: bool) -> int:
 def _prepare(state: Path, umask: int) -> None:
     try:
         state.mkdir(mode=0o777 & ~umask, parents=True, exist_ok=True)
-        private.close(state, umask)
+        private.close(state, umask, (*DIRECTORIES, "hypervisors"))
         for name in DIRECTORIES:
             (state / name).mkdir(parents=True, exist_ok=True)
         (state / "etc").chmod(0o700)

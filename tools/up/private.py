@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Iterable
 from pathlib import Path
 
 OWNER_ALONE = 0o077
@@ -12,14 +13,18 @@ OTHERS_PASS = 0o066
 """The umask where the QEMU of a shared libvirt, which is another user's, opens files whose paths it knows."""
 
 
-def close(state: Path, umask: int) -> None:
-    """Leave others no more of the directory, and of all in it, than the umask does; what this process and its children
-    make from now on has it too. Links are left alone. Raises OSError for a file of another user."""
+def close(state: Path, umask: int, directories: Iterable[str]) -> None:
+    """Leave others no more of the state directory, and of these directories in it with all that is in them, than the
+    umask does; what this process and its children make from now on has it too. Links are left alone. Raises OSError
+    for a file of another user."""
     os.umask(umask)
     _set_mode(state, umask)
-    for directory, subdirectories, files in os.walk(state):
-        for name in (*subdirectories, *files):
-            _set_mode(Path(directory, name), umask)
+    for top in directories:
+        if not (state / top).is_symlink():
+            _set_mode(state / top, umask)
+            for directory, below, files in os.walk(state / top):
+                for name in (*below, *files):
+                    _set_mode(Path(directory, name), umask)
 
 
 def _set_mode(path: Path, umask: int) -> None:
