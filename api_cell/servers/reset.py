@@ -18,12 +18,10 @@ from api_cell.servers import act, delete, find
 from api_cell.servers.moves import request as move
 from api_cell.services import Services
 from cell_service.db import actions, instances, operations
-from cell_service.errors import PolycellError
-from cell_service.logs import about
 from cell_service.model.lifecycle import VmState
 from cell_service.model.operation import Phase, StoredOperation
 from cell_service.operations.declaration import HostDeath
-from cell_service.operations.images import unfinished_images
+from cell_service.operations.images import FORGET_IMAGES, ForgetImagesArguments, unfinished_images
 from cell_service.operations.table import declared, event_of
 from mapping_db.cells.registry import Cell
 from mapping_db.cloud import Cloud
@@ -36,27 +34,25 @@ RULE = "os_compute_api:os-admin-actions:reset_state"
 def state(cloud: Cloud, services: Services, caller: Caller, server_id: str, wanted: VmState) -> None:
     """The server is in that state, with no task. Raises InstanceNotFound, PolicyForbidden, CellUnavailable."""
 
-    def work(tx: Connection, cell: Cell) -> tuple[Cell, list[str]]:
+    def work(tx: Connection, cell: Cell) -> Cell:
         find.to_change(cloud, caller.ctx, tx, cell, server_id)
         caller.demand(RULE)
         now = cloud.clock.now()
         unfinished = operations.unfinished(tx, server_id)
         waiting = [each for each in unfinished if declared(each).when_host_dies is HostDeath.DO_HERE_ONCE_DEAD]
         _leave_dead_host(tx, waiting, now, delete.down_after(services))
-        images = [image for each in unfinished for image in _give_up(tx, each, now)]
+        images = tuple(image for each in unfinished for image in _give_up(tx, each, now))
+        if images:
+            forget = ForgetImagesArguments(images)
+            operations.insert(tx, operations.new_operation(FORGET_IMAGES, caller.ctx, server_id, None, now, forget))
         instances.change(tx, server_id, now=now, vm_state=wanted, task_state=None)
         actions.start(tx, caller.ctx, server_id, "resetState", now)
         actions.finish(tx, server_id, caller.ctx.request_id, now)
-        return cell, images
+        return cell
 
-    cell, left = find.change(cloud, caller.ctx, server_id, work)
+    cell = find.change(cloud, caller.ctx, server_id, work)
     act.wake(caller.ctx, cell, None)
     move.confirm_waiting(cloud, caller.ctx, services.superconductor, server_id)
-    for image_id in left:
-        try:
-            services.require_images().delete(caller.ctx, image_id)
-        except PolycellError as error:
-            log.warning("image without content left", extra=about(caller.ctx, image=image_id, reason=error))
 
 
 def _leave_dead_host(tx: Connection, waiting: list[StoredOperation], now: datetime, down_after_seconds: float) -> None:

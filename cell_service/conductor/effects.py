@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable
 from dataclasses import replace
 
 from sqlalchemy import Connection
@@ -16,6 +17,7 @@ from cell_service.model.instance import Instance
 from cell_service.model.operation import ClaimedOperation, StoredOperation
 from cell_service.operations.effects import (
     CleanUpHost,
+    ConductorFollowUp,
     DeletePorts,
     DisconnectVolume,
     Effect,
@@ -26,6 +28,7 @@ from cell_service.operations.effects import (
     ReleaseVolumes,
     RemoveImages,
     RemovePort,
+    RemoveUnfinishedImages,
     ReportSnapshot,
     RequireImage,
     UnbindPorts,
@@ -51,6 +54,8 @@ def carry_out_before(deps: ConductorContext, ctx: Context, instance: Instance, e
         _require_image(deps, ctx, effect.image_id)
     elif isinstance(effect, RemoveImages):
         _remove_images(deps, ctx, instance, effect)
+    elif isinstance(effect, RemoveUnfinishedImages):
+        _remove_unfinished_images(deps, replace(ctx, project_id=instance.project_id), effect.images)
     elif deps.networks is not None and isinstance(effect, DeletePorts | UnbindPorts | RemovePort | WithdrawPort):
         _change_ports(deps.networks, ctx, instance, effect)
     elif deps.volumes is not None and isinstance(effect, DisconnectVolume | ReleaseVolumes | ReportSnapshot):
@@ -64,6 +69,10 @@ def carry_out_within(tx: Connection, deps: ConductorContext, claimed: ClaimedOpe
     if isinstance(effect, FollowUp):
         new = operations.new_operation(effect.operation, ctx, instance.uuid, operation.host, now, effect.arguments)
         operations.insert(tx, new)
+    elif isinstance(effect, ConductorFollowUp):
+        operations.insert(
+            tx, operations.new_operation(effect.operation, ctx, instance.uuid, None, now, effect.arguments)
+        )
     elif isinstance(effect, CleanUpHost) and instance.deleted_at is None:
         parts = CleanUpArguments(effect.parts_out or None, effect.parts_in or None, effect.ports_out or None)
         only = parts if parts.is_partial else None
@@ -77,6 +86,8 @@ def carry_out_after(deps: ConductorContext, ctx: Context, operation: StoredOpera
     """Do an effect that follows the transaction."""
     if isinstance(effect, WakeHost) and operation.host is not None:
         deps.wake(ctx, operation.host)
+    elif isinstance(effect, ConductorFollowUp):
+        deps.work.set()
     elif isinstance(effect, ReleaseAttachments) and deps.volumes is not None:
         deps.volumes.release_all(ctx, operation.instance_uuid)
 
@@ -102,6 +113,21 @@ def _remove_images(deps: ConductorContext, ctx: Context, instance: Instance, eff
     if deps.images is not None:
         for each in effect.images:
             deps.images.delete(ctx, each)
+
+
+def _remove_unfinished_images(deps: ConductorContext, ctx: Context, images: Iterable[str]) -> None:
+    """An image that became active stays: whatever has failed afterwards, its content is whole."""
+    if deps.images is None:
+        return
+    for each in images:
+        try:
+            if deps.images.get(ctx, each).status == "active":
+                continue
+            deps.images.delete(ctx, each)
+        except ImageNotFound:
+            log.info("image gone before", extra=about(ctx, image=each))
+        if deps.volumes is not None:
+            forget_snapshots(deps.volumes, ctx, each)
 
 
 def _change_ports(

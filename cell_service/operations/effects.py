@@ -70,6 +70,13 @@ class RemoveImages:
 
 
 @dataclass(frozen=True, slots=True)
+class RemoveUnfinishedImages:
+    """Those of the images that are not active are gone, with the snapshots of volumes that were taken for them."""
+
+    images: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class DisconnectVolume:
     """The instance has no attachment of the device's volume, on whichever host."""
 
@@ -88,6 +95,14 @@ class FollowUp:
     operation: Operation[Any, Any]
     arguments: Any
     deadline: timedelta | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ConductorFollowUp:
+    """Another operation begins, which conductors do themselves, and which nothing waits for."""
+
+    operation: Operation[Any, Any]
+    arguments: Any
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,8 +131,8 @@ class ReleaseAttachments:
 
 Before = (
     ReleaseAllocations | DeletePorts | UnbindPorts | RemovePort | WithdrawPort | ReportSnapshot | RequireImage
-    | RemoveImages | DisconnectVolume | ReleaseVolumes
+    | RemoveImages | RemoveUnfinishedImages | DisconnectVolume | ReleaseVolumes
 )  # fmt: skip
-Within = FollowUp | CleanUpHost | MarkDeleted
+Within = FollowUp | ConductorFollowUp | CleanUpHost | MarkDeleted
 After = WakeHost | ReleaseAttachments
 Effect = Before | Within | After

@@ -5,17 +5,20 @@ Each function may run again after a restart in the middle of it: the image's id 
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 from cell_service.errors import NotSupported, OperationLost, PolycellError
+from cell_service.logs import about
 from cell_service.model.lifecycle import PowerState, Task
 from cell_service.model.operation import Outcome
-from cell_service.operations.images import BackupArguments, ImageArguments
+from cell_service.operations.images import BackupArguments, ForgetImagesArguments, ImageArguments
 from compute_host.image_cache import ImageCache
 from compute_host.operations import volume_images
 from compute_host.operations.context import HostContext, OperationContext, no_way_back, outcome_of, spec_of
 from compute_host.virt.driver import LiveSnapshots, Snapshots
 
+log = logging.getLogger(__name__)
 _OFF = (PowerState.SHUTDOWN, PowerState.CRASHED, PowerState.NOSTATE)
 _TAKEN_AS_THEY_ARE = (*_OFF, PowerState.SUSPENDED)
 BACKUP_MARKS = ("image_type", "backup_type", "instance_uuid")
@@ -44,10 +47,14 @@ def make_image(context: HostContext, work: OperationContext, arguments: ImageArg
         raise
     except PolycellError:
         work.check()
-        images.remove(work.ctx, image.id)
-        volume_images.forget(context, work, image.id)
+        _remove(context, work, image.id)
         raise
     return outcome_of(context, work)
+
+
+def forget_images(context: HostContext, work: OperationContext, arguments: ForgetImagesArguments) -> Outcome:
+    """Report that nothing of them is on this host: the conductor removes what did not become an image."""
+    return Outcome(work.operation.id, work.operation.fence)
 
 
 def make_backup(context: HostContext, work: OperationContext, arguments: BackupArguments) -> Outcome:
@@ -58,6 +65,17 @@ def make_backup(context: HostContext, work: OperationContext, arguments: BackupA
     with no_way_back():
         _images(context).rotate(work.ctx, image.owner, marks, arguments.rotation)
     return outcome
+
+
+def _remove(context: HostContext, work: OperationContext, image_id: str) -> None:
+    """Remove what an image would have been; what can't be removed now, conductors remove later."""
+    try:
+        _images(context).remove(work.ctx, image_id)
+        volume_images.forget(context, work, image_id)
+    except PolycellError as error:
+        log.warning(
+            "image not removed yet", extra=about(work.ctx, instance=work.instance.uuid, image=image_id, reason=error)
+        )
 
 
 def _snapshot(context: HostContext, work: OperationContext, path: Path) -> str:

@@ -92,6 +92,7 @@ ALL: tuple[Performed[Any], ...] = (
     Performed(declared_rescue.UNRESCUE, rescue.unrescue),
     Performed(declared_images.CREATE_IMAGE, images.make_image),
     Performed(declared_images.CREATE_BACKUP, images.make_backup),
+    Performed(declared_images.FORGET_IMAGES, images.forget_images),
     Performed(declared_deletes.SOFT_DELETE, soft_delete.soft_delete),
     Performed(declared_deletes.RESTORE, soft_delete.restore),
     Performed(declared_deletes.DELETE, deletes.delete),

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 from sqlalchemy import Connection
 
+from cell_service import wire
 from cell_service.db import compute_nodes, operations, services
 from cell_service.errors import ImageNotFound
 from cell_service.model.lifecycle import PowerState, VmState
 from cell_service.operations.deletes import DELETE
 from cell_service.operations.host_tasks import CLEAN_UP
+from cell_service.operations.images import CREATE_IMAGE
+from cell_service.operations.power import STOP
+from cell_service.peers.image import NewImage
 from tests.suites.one_cell import OneCell
 from tests.suites.steps import KillSwitch
 
@@ -110,3 +115,57 @@ def test_images_that_were_being_made_go_with_an_instance_whose_host_is_down(cell
     assert cell.instance(uuid).vm_state is VmState.DELETED
     with pytest.raises(ImageNotFound):
         cell.images.get(cell.ctx(), half_made)
+
+
+def imaged(cell: OneCell) -> tuple[str, NewImage]:
+    """An instance that runs on h1, and the image of it that is to be made."""
+    uuid = cell.boot("h1")
+    cell.host("h1").claim()
+    image = NewImage(str(uuid4()), "snapshot", "p", "raw")
+    cell.images.reserve(cell.ctx(), image)
+    cell.act(uuid, CREATE_IMAGE, arguments={"new_image": wire.to_plain(image)})
+    return uuid, image
+
+
+def test_the_record_of_an_image_that_was_not_made_goes_when_the_image_service_is_back(cell: OneCell) -> None:
+    uuid, image = imaged(cell)
+    cell.images.down = True
+    cell.pass_time(SOON)
+    assert (cell.instance(uuid).vm_state, cell.instance(uuid).task_state) == (VmState.ACTIVE, None)
+    assert image.id in cell.images.records
+    cell.act(uuid, STOP)
+    cell.pass_time(SOON)
+    assert (
+        cell.instance(uuid).vm_state is VmState.STOPPED
+    )  # what waits for the image service keeps nothing else waiting
+
+    cell.images.down = False
+    cell.pass_time(600)
+    assert image.id not in cell.images.records
+    assert cell.unfinished(uuid) == []
+
+
+def test_the_record_goes_also_when_the_server_has_gone_before(cell: OneCell) -> None:
+    uuid, image = imaged(cell)
+    cell.images.down = True
+    cell.pass_time(SOON)
+    cell.act(uuid, DELETE)
+    cell.pass_time(SOON)
+    assert cell.instance(uuid).vm_state is VmState.DELETED
+    cell.images.down = False
+    cell.pass_time(600)
+    assert image.id not in cell.images.records
+    assert cell.unfinished(uuid) == []
+
+
+def test_an_image_that_was_made_before_its_operation_failed_is_kept(cell: OneCell) -> None:
+    """The content is whole, and only the rest, such as the removal of older backups, was not done in time."""
+    uuid, image = imaged(cell)
+    host = cell.hosts["h1"]
+    host.switch.afterwards("upload", host.switch.kill)
+    host.claim()
+    assert cell.images.records[image.id].status == "active"
+    cell.pass_time(1200)
+    assert cell.instance(uuid).task_state is None
+    assert cell.images.records[image.id].status == "active"
+    assert cell.unfinished(uuid) == []

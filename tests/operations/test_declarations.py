@@ -18,7 +18,8 @@ from cell_service.model.operation import UNFINISHED, Outcome, Phase, StoredOpera
 from cell_service.operations import secret
 from cell_service.operations.declaration import Changes, Ending, Event, History, HostDeath, Operation, end
 from cell_service.operations.effects import FollowUp, MarkDeleted
-from cell_service.operations.images import ALL as MAKE_IMAGES
+from cell_service.operations.images import ALL as OF_IMAGES
+from cell_service.operations.images import CREATE_BACKUP, CREATE_IMAGE
 from cell_service.operations.rule import begin
 from cell_service.operations.table import ALL, OPERATIONS
 from cell_service.peers.image import NewImage
@@ -129,7 +130,7 @@ def test_a_host_can_do_it_and_nova_knows_it(operation: Operation[Any, Any]) -> N
 
 def test_each_is_in_the_table_once() -> None:
     assert len(OPERATIONS) == len(ALL) == len(PERFORMED)
-    assert set(MAKE_IMAGES) <= set(ALL)
+    assert set(OF_IMAGES) <= set(ALL)
 
 
 @every_operation
@@ -172,5 +173,5 @@ def test_a_follow_up_begins_where_the_first_ends() -> None:
 
 def test_images_are_read_as_they_were_stored() -> None:
     image = NewImage("image", "n", "p", disk_format="raw")
-    for each in MAKE_IMAGES:
+    for each in (CREATE_IMAGE, CREATE_BACKUP):
         assert each.read(arguments(each)).new_image == image
