@@ -111,8 +111,9 @@ def _removing_group(tx: Connection, req: CompanionRequest, group: Record) -> Non
     for port in store.search(tx, "port", project_id=[group["project_id"]]):
         if group["id"] in port["security_groups"]:
             raise in_use("security_group", group["id"], "It is in use by a port.")
-    for rule in store.search(tx, "security_group_rule", parent_id=[group["id"]]):
-        store.remove(tx, rule["id"])
+    for rule in store.search(tx, "security_group_rule"):
+        if group["id"] in (rule["security_group_id"], rule["remote_group_id"]):
+            store.remove(tx, rule["id"])
 
 
 def _making_rule(tx: Connection, req: CompanionRequest, rule: Record) -> None:
@@ -122,10 +123,10 @@ def _making_rule(tx: Connection, req: CompanionRequest, rule: Record) -> None:
     rule["project_id"] = group["project_id"]
     rule["parent_id"] = group["id"]
     _check_rule(tx, req, rule)
-    same = ("direction", "ethertype", "protocol", "port_range_min", "port_range_max", "remote_ip_prefix",
-            "remote_group_id")  # fmt: skip
+    same = ("direction", "ethertype", "protocol", "port_range_min", "port_range_max", "remote_group_id")
     for other in store.search(tx, "security_group_rule", parent_id=[group["id"]]):
-        if all(other[name] == rule[name] for name in same):
+        prefixes = {_normalized(one["remote_ip_prefix"]) for one in (rule, other)}
+        if len(prefixes) == 1 and all(other[name] == rule[name] for name in same):
             message = f"Security group rule already exists. Rule id is {other['id']}."
             raise refusal(Conflict, "SecurityGroupRuleExists", message)
 
@@ -166,7 +167,12 @@ def _check_rule(tx: Connection, req: CompanionRequest, rule: Record) -> None:
         if f"IPv{net.version}" != rule["ethertype"]:
             message = f"Conflicting value ethertype {rule['ethertype']} for CIDR {net}"
             raise bad(message, "SecurityGroupRuleParameterConflict")
-        rule["remote_ip_prefix"] = str(net)
+        rule["normalized_cidr"] = str(net)
+
+
+def _normalized(prefix: str | None) -> str | None:
+    """The network without the bits of a host."""
+    return str(ip_network(prefix, strict=False)) if prefix else None
 
 
 def _port_number(value: Any) -> int | None:
@@ -189,6 +195,7 @@ RULE_ATTRS = {
     "port_range_min": Attr("number or text?", None, fixed=True),
     "port_range_max": Attr("number or text?", None, fixed=True),
     "remote_ip_prefix": Attr("text?", None, fixed=True),
+    "normalized_cidr": Attr("text?", None, computed=True),
     "remote_group_id": Attr("text?", None, fixed=True),
     "remote_address_group_id": Attr("text?", None, fixed=True),
     "description": Attr("text?", ""),

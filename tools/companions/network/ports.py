@@ -25,6 +25,8 @@ VIF_DETAILS: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 VNIC_TYPES = ("normal", "direct", "macvtap", "baremetal", "direct-physical", "virtio-forwarder", "smart-nic", "vdpa",
               "accelerator-direct", "accelerator-direct-physical", "remote-managed")  # fmt: skip
+BOUND_TYPES = ("normal",)
+"""Those for which hosts have something: all others are for devices that are given to guests."""
 ROUTER_PORT = "network:router_interface"
 DHCP_PORT = "network:dhcp"
 
@@ -212,6 +214,9 @@ class Ports:
         if port["binding:vnic_type"] not in VNIC_TYPES:
             raise bad(f"Invalid input for binding:vnic_type: {port['binding:vnic_type']}", "HTTPBadRequest")
         bound = bool(port["binding:host_id"])
+        if bound and port["binding:vnic_type"] not in BOUND_TYPES:
+            port |= {"binding:vif_type": "binding_failed", "binding:vif_details": {}, "status": "DOWN"}
+            return
         if bound and self._wiring is not None and self._wiring.wires(port["binding:host_id"]):
             known = port.get("binding:vif_type") == "bridge" and not moved and port["admin_state_up"]
             port["binding:vif_type"] = "bridge"

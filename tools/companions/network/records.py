@@ -120,7 +120,7 @@ class Records:
             self._check(req, values, old, creating=False)
             noun.changing(tx, req, old, values)
             bare = self._get(tx, old["id"])
-            store.change(tx, bare, {key: value for key, value in values.items() if key in noun.attrs})
+            store.change(tx, bare, {key: value for key, value in values.items() if key in (*noun.attrs, *_INNER)})
             new = self._get(tx, old["id"])
             noun.complete(tx, [new])
             return was, new

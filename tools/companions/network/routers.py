@@ -66,7 +66,8 @@ def _making_floating(tx: Connection, req: CompanionRequest, floating: Record) ->
 
 
 def _changing_floating(tx: Connection, req: CompanionRequest, old: Record, values: Record) -> None:
-    if "port_id" in values:
+    if {"port_id", "fixed_ip_address"} & values.keys():
+        values.setdefault("port_id", old["port_id"])
         _point(tx, req, old, values)
 
 
