@@ -153,7 +153,7 @@ class Cinder:
         _good(self._peer.ask(ctx, "POST", f"/attachments/{attachment_id}/action", body={"os-complete": None}))
 
     def release(self, ctx: Context, attachment_id: str) -> None:
-        reply = self._peer.ask(ctx, "DELETE", f"/attachments/{attachment_id}")
+        reply = self._peer.ask_as_service(ctx, "DELETE", f"/attachments/{attachment_id}")
         if reply.status != 404:
             _good(reply)
 

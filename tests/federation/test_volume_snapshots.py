@@ -50,7 +50,7 @@ def told(cloud: Federation, snapshot_id: str) -> tuple[str, str | None]:
     """What the block storage service was told."""
     url = f"{cloud.storage.url}/v3/snapshots/{snapshot_id}"
     found = requests.get(url, headers={"X-Auth-Token": "admin:admin"}, timeout=10).json()["snapshot"]
-    return found["status"], found.get("progress")
+    return found["status"], found.get("os-extended-snapshot-attributes:progress")
 
 
 def take(cloud: Federation, volume_id: str, snapshot_id: str, **more: str) -> Any:

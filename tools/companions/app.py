@@ -61,6 +61,8 @@ class CompanionApi:
     authenticator: Authenticator
     upload_directory: Path | None = None
     close: Callable[[], None] = lambda: None
+    version_headers: Callable[[Mapping[str, str]], Mapping[str, str]] = lambda headers: {}
+    """What an answer says of the API's version, from the headers of its request."""
     by_role: bool = True
     """Whether its users need a role to read what is their project's, and another to change it."""
     token_seconds: float = 5.0
@@ -159,6 +161,7 @@ class _Application:
             message = f"Something went wrong. The request id is {request_id}."
             sent = Response(500, self._api.render_error(500, "InternalServerError", message)).rendered()
         headers = {"X-Openstack-Request-Id": request_id, "Vary": "X-Auth-Token"}
+        headers |= self._api.version_headers(exchange.headers)
         if sent.body:
             headers["Content-Type"] = "application/json"
         return RenderedResponse(sent.status, sent.body, {**headers, **sent.headers}, sent.file)

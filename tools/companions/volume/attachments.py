@@ -90,8 +90,14 @@ class Attachments:
         return Response(200, {"attachments": [self._shown(one) for one in self._listed(req)]})
 
     def delete(self, req: CompanionRequest) -> Response:
+        """One that a server uses is for compute alone to delete, which shows its service token: else a host could still
+        reach what another one is given next."""
+
         def work(tx: Connection) -> None:
             made = visible(tx, req, "attachment", req.params["id"])
+            if made["status"] != "reserved" and "service" not in req.caller.service_roles:
+                message = f"Detach volume from instance {made['instance']} using the Compute API"
+                raise Conflict(reason=message)
             store.remove(tx, made["id"])
             follow(tx, made["volume_id"])
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import tempfile
 from collections.abc import Callable
@@ -14,7 +15,7 @@ from api_cell.edge.auth import Authenticator
 from api_cell.edge.route import Schema
 from cell_service.context import SYSTEM_CLOCK, Context, Deadline, new_request_id
 from cell_service.db.sql.engine import Database
-from cell_service.errors import Invalid, PolycellError
+from cell_service.errors import ImageNotFound, Invalid, PolycellError
 from cell_service.http.response import Response
 from cell_service.logs import about
 from cell_service.peers.image import Images
@@ -32,12 +33,17 @@ from tools.companions.volume.attachments import (
     visible,
 )
 from tools.companions.volume.store import GIB, Files, Record
+from tools.companions.volume.versions import MAX_VERSION, MIN_VERSION, version_headers
+from tools.companions.volume.versions import requested as requested_version
+from tools.companions.volume.views import snapshot_view, volume_view
 
 log = logging.getLogger(__name__)
 
-MIN_VERSION, MAX_VERSION = "3.0", "3.70"
+TRANSFERS = ("/os-volume-transfer", "/os-volume-transfer/detail", "/volume-transfers", "/volume-transfers/detail")
 DEFAULT_TYPE = "__DEFAULT__"
 IMAGE_SECONDS = 600.0
+IMAGES_OF_VOLUMES = (3, 46)
+"""From here on an image without content that names snapshots makes a volume of them."""
 TRUE_WORDS = (True, "True", "true", "1", 1)
 
 
@@ -92,16 +98,30 @@ def make_volume(
         ("GET", "/os-availability-zone", thin.zones),
         ("GET", "/os-services", lambda req: Response(200, {"services": []})),
         ("GET", "/limits", thin.limits),
+        *(("GET", path, _no_transfers) for path in TRANSFERS),
         ("GET", "/os-quota-sets/{target}", thin.quotas),
+        ("DELETE", "/os-quota-sets/{target}", thin.reset_quotas),
         ("GET", "/os-quota-sets/{target}/defaults", thin.quotas),
     )
     routes = [CompanionRoute("GET", "/", _versions, open=True), CompanionRoute("GET", "/v3", _versions, open=True)]
     for prefix in ("/v3", "/v3/{project_id}"):
         routes += [
-            CompanionRoute(method, prefix + path, handler, body=next(iter(body), None))
+            CompanionRoute(method, prefix + path, _at_version(handler), body=next(iter(body), None))
             for method, path, handler, *body in table
         ]
-    return Companion(CompanionApi("volume", tuple(routes), _error, authenticator, close=db.dispose))
+    return Companion(
+        CompanionApi("volume", tuple(routes), _error, authenticator, close=db.dispose, version_headers=version_headers)
+    )
+
+
+def _at_version(handler: Handler) -> Handler:
+    """The handler, for versions that there are. Raises Invalid, NotAcceptable at others."""
+
+    def at_version(req: CompanionRequest) -> Response:
+        requested_version(req.headers)
+        return handler(req)
+
+    return at_version
 
 
 def _versions(req: CompanionRequest) -> Response:
@@ -111,7 +131,7 @@ def _versions(req: CompanionRequest) -> Response:
         "updated": "2026-01-01T00:00:00Z", "links": [link],
         "media-types": [{"base": "application/json", "type": "application/vnd.openstack.volume+json;version=3"}],
     }  # fmt: skip
-    return Response(200, {"versions": [version]}, {"OpenStack-API-Version": f"volume {MAX_VERSION}"})
+    return Response(200, {"versions": [version]})
 
 
 def _error(status: int, kind: str, message: str) -> dict[str, Any]:
@@ -132,7 +152,7 @@ class _Volumes:
 
     def show(self, req: CompanionRequest) -> Response:
         with self._db.connect() as tx:
-            return Response(200, {"volume": _shown(tx, req, visible(tx, req, "volume", req.params["id"]))})
+            return Response(200, {"volume": volume_view(tx, req, visible(tx, req, "volume", req.params["id"]))})
 
     def create(self, req: CompanionRequest) -> Response:
         """From a size, an image, a snapshot or another volume. The file is there before the volume is available."""
@@ -142,9 +162,11 @@ class _Volumes:
             volume = visible(tx, req, "volume", from_volume) if from_volume else None
             snapshot = visible(tx, req, "snapshot", from_snapshot) if from_snapshot else None
             kind = _type(tx, requested.get("volume_type"))
+            image_id = requested.get("imageRef") or requested.get("image_id")
+            if image_id and requested_version(req.headers) >= IMAGES_OF_VOLUMES:
+                snapshot = self._snapshot_of_image(tx, req, str(image_id)) or snapshot
         source = volume or snapshot or {}
         size = _size(requested.get("size"), source.get("size"))
-        image_id = requested.get("imageRef") or requested.get("image_id")
         specs = kind.get("extra_specs", {})
         values: Record = {
             "name": requested.get("name") or requested.get("display_name") or "",
@@ -156,14 +178,14 @@ class _Volumes:
             "availability_zone": requested.get("availability_zone") or "nova",
             "volume_type": kind["name"],
             "metadata": requested.get("metadata") or {},
-            "snapshot_id": from_snapshot,
+            "snapshot_id": snapshot["id"] if snapshot else None,
             "source_volid": from_volume,
             "image_metadata": source.get("image_metadata"),
             "user_id": req.caller.user_id,
         }
         made = self._db.run(lambda tx: store.add(tx, "volume", project_id, **values))
         try:
-            image_metadata = self._fill(req, made, image_id, source.get("id"))
+            image_metadata = self._fill(req, made, None if source else image_id, source.get("id"))
         except (PolycellError, OSError) as error:
             log.warning("volume not made", extra=about(None, volume=made["id"], reason=error))
             self._db.run(lambda tx: store.change(tx, made, {"status": "error"}))
@@ -171,7 +193,27 @@ class _Volumes:
             values = {"status": "available", "image_metadata": image_metadata or made["image_metadata"]}
             self._db.run(lambda tx: store.change(tx, made, values))
         with self._db.connect() as tx:
-            return Response(202, {"volume": _shown(tx, req, store.get(tx, "volume", made["id"]))})
+            made = store.get(tx, "volume", made["id"])
+            return Response(202, {"volume": volume_view(tx, req, made, written=True)})
+
+    def _snapshot_of_image(self, tx: Connection, req: CompanionRequest, image_id: str) -> Record | None:
+        """The snapshot of the root disk that an image of a server with volumes names; None for other images."""
+        if self._images is None:
+            return None
+        ctx = Context(
+            new_request_id(), req.caller.user_id, req.caller.project_id, is_admin=req.is_admin,
+            deadline=Deadline.after(IMAGE_SECONDS, SYSTEM_CLOCK),
+        )  # fmt: skip
+        try:
+            image = self._images.get(ctx, image_id)
+            devices = json.loads(image.properties.get("block_device_mapping", "[]")) if image.size_bytes == 0 else []
+        except (ImageNotFound, ValueError):
+            return None
+        root = image.properties.get("root_device_name")
+        for one in devices if isinstance(devices, list) else []:
+            if one.get("snapshot_id") and (one.get("boot_index") == 0 or one.get("device_name") == root):
+                return visible(tx, req, "snapshot", str(one["snapshot_id"]))
+        return None
 
     def _fill(self, req: CompanionRequest, made: Record, image_id: str | None, source_id: str | None) -> Record | None:
         if not image_id:
@@ -202,22 +244,28 @@ class _Volumes:
         wanted: Record = {name: requested[name] for name in ("name", "description", "metadata") if name in requested}
 
         def work(tx: Connection) -> Record:
-            return _shown(tx, req, store.change(tx, visible(tx, req, "volume", req.params["id"]), wanted))
+            changed = store.change(tx, visible(tx, req, "volume", req.params["id"]), wanted)
+            return volume_view(tx, req, changed, written=True)
 
         return Response(200, {"volume": self._db.run(work)})
 
     def delete(self, req: CompanionRequest) -> Response:
         volume_id, force = req.params["id"], req.one("force", "") in ("True", "true")
+        cascade = req.one("cascade", "") in ("True", "true")
 
-        def work(tx: Connection) -> None:
+        def work(tx: Connection) -> list[str]:
             volume = visible(tx, req, "volume", volume_id)
+            gone = [one["id"] for one in store.search(tx, "snapshot", parent_id=volume_id)] if cascade else []
+            for snapshot_id in gone:
+                store.remove(tx, snapshot_id)
             demand_free(tx, volume_id)
             if volume["status"] not in ("available", "error", "error_deleting", "in-use") and not force:
                 raise Invalid(reason=f"Invalid volume: Volume status must be available, but is {volume['status']}.")
             store.remove(tx, volume_id)
+            return [volume_id, *gone]
 
-        self._db.run(work)
-        self._files.remove(volume_id)
+        for gone in self._db.run(work):
+            self._files.remove(gone)
         return Response(202)
 
     def action(self, req: CompanionRequest) -> Response:
@@ -252,7 +300,9 @@ class _Volumes:
         for server_id in servers:
             if self._compute is not None and name in events:
                 self._compute(events[name], server_id, req.params["id"])
-        return Response(202)
+        if name == "os-set_image_metadata":
+            return Response(200, {"metadata": body[name].get("metadata") or {}})
+        return Response(200 if name == "os-set_bootable" else 202)
 
     def _begin_reimage(self, tx: Connection, req: CompanionRequest, volume: Record, requested: Any) -> None:
         free = ("available", "error", *(("reserved",) if requested.get("reimage_reserved") in TRUE_WORDS else ()))
@@ -327,7 +377,7 @@ class _Volumes:
         everybody = req.is_admin and req.one("all_tenants", "0") in ("1", "True", "true")
         with self._db.connect() as tx:
             found = store.search(tx, "volume", project_id=None if everybody else project_of(req))
-            shown = [_shown(tx, req, one) for one in found]
+            shown = [volume_view(tx, req, one) for one in found]
         for name in ("name", "status", "bootable"):
             if (wanted := req.one(name)) is not None:
                 shown = [one for one in shown if str(one[name]) == wanted]
@@ -348,11 +398,11 @@ class _Snapshots:
             found = store.search(
                 tx, "snapshot", project_id=None if everybody else project_of(req), parent_id=req.one("volume_id")
             )
-        return Response(200, {"snapshots": found})
+        return Response(200, {"snapshots": [snapshot_view(one) for one in found]})
 
     def show(self, req: CompanionRequest) -> Response:
         with self._db.connect() as tx:
-            return Response(200, {"snapshot": visible(tx, req, "snapshot", req.params["id"])})
+            return Response(200, {"snapshot": snapshot_view(visible(tx, req, "snapshot", req.params["id"]))})
 
     def create(self, req: CompanionRequest) -> Response:
         requested = req.content("snapshot")
@@ -371,13 +421,13 @@ class _Snapshots:
         made = self._db.run(lambda tx: store.add(tx, "snapshot", volume["project_id"], volume["id"], **values))
         self._files.make(made["id"], volume["size"], self._files.path(volume["id"]))
         ready = self._db.run(lambda tx: store.change(tx, made, {"status": "available"}))
-        return Response(202, {"snapshot": ready})
+        return Response(202, {"snapshot": snapshot_view(ready, written=True)})
 
     def update(self, req: CompanionRequest) -> Response:
         requested = req.content("snapshot")
         wanted: Record = {name: requested[name] for name in ("name", "description") if name in requested}
         made = self._db.run(lambda tx: store.change(tx, visible(tx, req, "snapshot", req.params["id"]), wanted))
-        return Response(200, {"snapshot": made})
+        return Response(200, {"snapshot": snapshot_view(made, written=True)})
 
     def action(self, req: CompanionRequest) -> Response:
         """An administrator sets the status; a compute host that takes or removes a snapshot reports its progress."""
@@ -450,14 +500,29 @@ class _Thin:
     def limits(self, req: CompanionRequest) -> Response:
         with self._db.connect() as tx:
             found = store.search(tx, "volume", project_id=project_of(req))
-        used = {"totalVolumesUsed": len(found), "totalGigabytesUsed": sum(one["size"] for one in found)}
-        absolute = {"maxTotalVolumes": -1, "maxTotalSnapshots": -1, "maxTotalVolumeGigabytes": -1, **used}
+            snapshots = store.search(tx, "snapshot", project_id=project_of(req))
+        used = {
+            "totalVolumesUsed": len(found), "totalSnapshotsUsed": len(snapshots), "totalBackupsUsed": 0,
+            "totalGigabytesUsed": sum(one["size"] for one in (*found, *snapshots)), "totalBackupGigabytesUsed": 0,
+        }  # fmt: skip
+        most = ("Volumes", "Snapshots", "VolumeGigabytes", "Backups", "BackupGigabytes")
+        absolute = {**{f"maxTotal{name}": -1 for name in most}, **used}
         return Response(200, {"limits": {"rate": [], "absolute": absolute}})
+
+    def reset_quotas(self, req: CompanionRequest) -> Response:
+        """The project has the default quotas, as all have."""
+        req.demand_admin()
+        return Response(200)
 
     def quotas(self, req: CompanionRequest) -> Response:
         return Response(
             200, {"quota_set": {"id": req.params["target"], "volumes": -1, "snapshots": -1, "gigabytes": -1}}
         )
+
+
+def _no_transfers(req: CompanionRequest) -> Response:
+    """Volumes are not passed on to other projects here."""
+    return Response(200, {"transfers": []})
 
 
 def _default_type() -> Record:
@@ -491,19 +556,3 @@ def _size(requested: Any, least: int | None) -> int:
 
 def _set(tx: Connection, volume: Record, **values: object) -> None:
     store.change(tx, volume, values)
-
-
-def _shown(tx: Connection, req: CompanionRequest, volume: Record) -> Record:
-    keys = ("id", "name", "description", "size", "status", "multiattach", "availability_zone", "volume_type",
-            "metadata", "snapshot_id", "source_volid", "user_id", "created_at", "updated_at")  # fmt: skip
-    return {
-        **{key: volume[key] for key in keys},
-        "bootable": str(volume["bootable"]).lower(),
-        "encrypted": False,
-        "replication_status": None,
-        "consistencygroup_id": None,
-        "attachments": links_of(tx, volume["id"]),
-        "links": [{"rel": "self", "href": f"{req.origin}/v3/volumes/{volume['id']}"}],
-        "os-vol-tenant-attr:tenant_id": volume["project_id"],
-        **({"volume_image_metadata": volume["image_metadata"]} if volume["image_metadata"] else {}),
-    }
