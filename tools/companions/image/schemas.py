@@ -62,3 +62,32 @@ def _many(name: str, item: dict[str, Any]) -> dict[str, Any]:
 
 
 SCHEMAS = {"image": IMAGE, "images": _many("images", IMAGE), "member": _MEMBER, "members": _many("members", _MEMBER)}
+_ONE, _LIST = {"type": "string"}, {"type": "array"}
+_NAMED = {"name": _ONE, "created_at": _MOMENT, "updated_at": _MOMENT}
+_OF_NAMESPACE = {
+    "namespace": {"type": "string", "maxLength": 80},
+    "display_name": {"type": "string", "maxLength": 80},
+    "description": {"type": "string", "maxLength": 500},
+    "visibility": {"type": "string", "enum": ["public", "private"]},
+    "protected": {"type": "boolean"},
+    "owner": {"type": "string", "maxLength": 255},
+    "properties": {"type": "object"},
+    "objects": {"type": "array"},
+    "tags": {"type": "array"},
+    "resource_type_associations": {"type": "array"},
+    "created_at": _MOMENT, "updated_at": _MOMENT, "self": _ONE, "schema": _ONE,
+}  # fmt: skip
+_METADEFS: dict[str, tuple[str, dict[str, Any], list[str]]] = {
+    "namespace": ("namespaces", _OF_NAMESPACE, ["namespace"]),
+    "object": ("objects", {**_NAMED, "description": _ONE, "required": _LIST, "properties": {"type": "object"},
+                           "self": _ONE, "schema": _ONE}, ["name"]),
+    "property": ("properties", {"name": _ONE, "title": _ONE, "description": _ONE, "type": _ONE, "operators": _LIST,
+                                "enum": _LIST, "items": {"type": "object"}, "default": {}}, ["type", "title"]),
+    "tag": ("tags", _NAMED, ["name"]),
+    "resource_type": ("resource_types", {**_NAMED, "prefix": _ONE, "properties_target": _ONE}, ["name"]),
+}  # fmt: skip
+METADEF_SCHEMAS: dict[str, Any] = {}
+"""The schemas of metadata definitions, one and many."""
+for _name, (_plural, _properties, _required) in _METADEFS.items():
+    _schema = {"name": _name, "properties": _properties, "required": _required, "additionalProperties": False}
+    METADEF_SCHEMAS |= {_name: _schema, _plural: _many(_plural, _schema)}

@@ -19,8 +19,9 @@ from cell_service.errors import Conflict, Forbidden, Invalid, NotFound
 from cell_service.http.response import Response
 from tools.companions.app import Companion, CompanionApi
 from tools.companions.image import store, views
+from tools.companions.image.metadefs import Metadefs
 from tools.companions.image.patch import patched
-from tools.companions.image.schemas import SCHEMAS
+from tools.companions.image.schemas import METADEF_SCHEMAS, SCHEMAS
 from tools.companions.route import CompanionRequest, CompanionRoute
 from tools.companions.store import open_store
 
@@ -38,7 +39,12 @@ def make_image(state_dir: Path, authenticator: Authenticator) -> Companion:
     with db.begin() as tx:  # uploads that were under way when the service ended
         tx.execute(store.images.update().where(store.images.c.status == "saving").values(status="queued"))
     service = CompanionApi(
-        "image", _Images(db, contents).routes(), _error, authenticator, upload_directory=contents, close=db.dispose
+        "image",
+        (*_Images(db, contents).routes(), *Metadefs(db).routes()),
+        _error,
+        authenticator,
+        upload_directory=contents,
+        close=db.dispose,
     )
     return Companion(service)
 
@@ -53,6 +59,7 @@ class _Images:
             CompanionRoute("GET", "/", self.choices, open=True),
             CompanionRoute("GET", "/versions", self.choices, open=True),
             CompanionRoute("GET", "/v2/schemas/{name}", self.schema),
+            CompanionRoute("GET", "/v2/schemas/metadefs/{name}", self.metadef_schema),
             CompanionRoute("GET", "/v2/info/import", self.no_methods),
             CompanionRoute("GET", "/v2/info/stores", self.stores),
             CompanionRoute("GET", "/v2/images", self.index),
@@ -68,6 +75,9 @@ class _Images:
             CompanionRoute("POST", f"{one}/actions/reactivate", self.reactivate),
             CompanionRoute("PUT", f"{one}/tags/{{tag}}", self.add_tag),
             CompanionRoute("DELETE", f"{one}/tags/{{tag}}", self.remove_tag),
+            CompanionRoute("GET", f"{one}/tasks", self.tasks),
+            CompanionRoute("GET", f"{one}/locations", self.locations),
+            CompanionRoute("POST", f"{one}/locations", self.no_locations),
             CompanionRoute("GET", f"{one}/members", self.members),
             CompanionRoute("POST", f"{one}/members", self.add_member),
             CompanionRoute("GET", f"{one}/members/{{member}}", self.member),
@@ -77,9 +87,9 @@ class _Images:
 
     def choices(self, req: CompanionRequest) -> Response:
         versions = [
-            {"id": f"v2.{minor}", "status": "CURRENT" if minor == 9 else "SUPPORTED",
+            {"id": f"v2.{minor}", "status": "CURRENT" if minor == 17 else "SUPPORTED",
              "links": [{"rel": "self", "href": f"{req.origin}/v2/"}]}
-            for minor in (9, 7, 6, 5, 4, 3, 2, 1, 0)
+            for minor in (17, 9, 7, 6, 5, 4, 3, 2, 1, 0)
         ]  # fmt: skip
         return Response(300 if req.path == "/" else 200, {"versions": versions})
 
@@ -87,6 +97,32 @@ class _Images:
         if req.params["name"] not in SCHEMAS:
             raise NotFound(reason="There is no such schema.")
         return Response(200, SCHEMAS[req.params["name"]])
+
+    def metadef_schema(self, req: CompanionRequest) -> Response:
+        if req.params["name"] not in METADEF_SCHEMAS:
+            raise NotFound(reason="There is no such schema.")
+        return Response(200, METADEF_SCHEMAS[req.params["name"]])
+
+    def tasks(self, req: CompanionRequest) -> Response:
+        """None: images are uploaded, and not imported."""
+        with self._db.connect() as tx:
+            self._visible(tx, req)
+        return Response(200, {"tasks": []})
+
+    def locations(self, req: CompanionRequest) -> Response:
+        """Where the content is: for services only."""
+        with self._db.connect() as tx:
+            record = self._visible(tx, req)
+        if not {"service", "admin"} & {*req.caller.roles, *req.caller.service_roles}:
+            raise Forbidden(reason="You are not authorized to complete get_image_location action.")
+        path = self._contents / record["id"]
+        found = [{"url": path.resolve().as_uri(), "metadata": {"store": "file"}}] if path.exists() else []
+        return Response(200, found)
+
+    def no_locations(self, req: CompanionRequest) -> Response:
+        with self._db.connect() as tx:
+            self._own(tx, req)
+        raise Invalid(reason="Invalid location: this service keeps contents itself; upload to the image's file.")
 
     def no_methods(self, req: CompanionRequest) -> Response:
         methods = {"description": "Import methods available.", "type": "array", "value": []}

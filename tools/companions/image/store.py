@@ -48,6 +48,20 @@ members = Table(
     Column("created_at", Text, nullable=False),
     Column("updated_at", Text, nullable=False),
 )
+namespaces = Table(
+    "namespaces",
+    metadata,
+    ident("namespace", primary_key=True),
+    Column("display_name", Text),
+    Column("description", Text),
+    Column("visibility", Text, nullable=False),
+    Column("protected", Boolean, nullable=False),
+    Column("owner", Text),
+    Column("created_at", Text, nullable=False),
+    Column("updated_at", Text, nullable=False),
+    doc(),
+)
+"""`doc` is what a namespace has of properties, objects, tags and resource types: {part: {name: entry}}."""
 
 PLAIN = tuple(name for name in images.c.keys() if name not in ("doc", "sequence"))  # noqa: SIM118
 _QCOW2 = struct.Struct(">4sI16xQ")
