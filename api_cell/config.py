@@ -56,6 +56,38 @@ class Middleware:
 
 
 @dataclass(frozen=True, slots=True)
+class CorsSection:
+    """[cors]: pages of other origins that may use the API in a browser. The defaults are nova's, and the headers that
+    name a version."""
+
+    GROUP: ClassVar[str] = "cors"
+    allowed_origin: tuple[str, ...] = option(
+        cfg.ListOpt("allowed_origin", default=[], help="https://host[:port] of such pages, or *. None: no such page.")
+    )
+    allow_credentials: bool = option(cfg.BoolOpt("allow_credentials", default=True))
+    expose_headers: tuple[str, ...] = option(
+        cfg.ListOpt(
+            "expose_headers",
+            default=["X-Auth-Token", "X-Openstack-Request-Id", "X-Subject-Token", "X-Service-Token",
+                     "OpenStack-API-Version", "X-OpenStack-Nova-API-Version"],
+            help="Headers of answers that scripts may read.",
+        )
+    )  # fmt: skip
+    max_age: int = option(cfg.IntOpt("max_age", default=3600, help="Seconds for which a browser keeps a preflight."))
+    allow_methods: tuple[str, ...] = option(
+        cfg.ListOpt("allow_methods", default=["GET", "PUT", "POST", "DELETE", "PATCH"])
+    )
+    allow_headers: tuple[str, ...] = option(
+        cfg.ListOpt(
+            "allow_headers",
+            default=["X-Auth-Token", "X-Openstack-Request-Id", "X-Identity-Status", "X-Roles", "X-Service-Catalog",
+                     "X-User-Id", "X-Tenant-Id", "OpenStack-API-Version", "X-OpenStack-Nova-API-Version"],
+            help="Headers that scripts may send, besides the simple ones.",
+        )
+    )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
 class PolicySection:
     """[oslo_policy]."""
 
@@ -156,6 +188,7 @@ class ApiSettings:
     defaults: Defaults = field(default_factory=Defaults)
     api: ApiSection = field(default_factory=ApiSection)
     middleware: Middleware = field(default_factory=Middleware)
+    cors: CorsSection = field(default_factory=CorsSection)
     policy: PolicySection = field(default_factory=PolicySection)
     quota: Quota = field(default_factory=Quota)
     zones: Zones = field(default_factory=Zones)
@@ -188,6 +221,7 @@ def read_settings(conf: cfg.ConfigOpts) -> ApiSettings:
         defaults=read(conf, Defaults),
         api=read(conf, ApiSection),
         middleware=read(conf, Middleware),
+        cors=read(conf, CorsSection),
         policy=_found(conf, read(conf, PolicySection)),
         quota=read(conf, Quota),
         zones=read(conf, Zones),

@@ -13,12 +13,14 @@ import re
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
 
 from api_cell.config import ApiSettings
 from api_cell.edge import health
 from api_cell.edge.api import Api
 from api_cell.edge.auth import Authenticator, Identity, TokenCache, credentials
+from api_cell.edge.cors import Cors
 from api_cell.edge.dispatcher import Call, Dispatcher
 from api_cell.edge.metrics import PATH, Metrics
 from api_cell.edge.policy import Policy
@@ -75,6 +77,7 @@ class Edge:
         self._roots = {route.path: Router([route]) for route in api.roots}
         self._dispatch = Dispatcher(api, cloud, services, policy)
         self._policy = policy
+        self._cors = Cors(settings.cors)
         self._authenticator = authenticator
         self._tokens = TokenCache(settings.identity.token_cache_time, cloud.clock)
         self._rates = Rates(settings.api.rate_limit, settings.api.rate_limit_burst, cloud.clock)
@@ -303,8 +306,9 @@ class Edge:
         if answer.status == 401:
             headers["WWW-Authenticate"] = self._authenticator.challenge
         headers.update(answer.headers)
+        answer = self._cors.applied(call.exchange.method, call.exchange.headers, replace(answer, headers=headers))
         self.metrics.answered(answer)
-        call.respond(RenderedResponse(answer.status, answer.body, headers))
+        call.respond(answer)
         if access.isEnabledFor(logging.INFO):
             self._log(call, answer)
 

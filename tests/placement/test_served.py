@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from api_cell.config import ApiSection, ApiSettings, PolicySection
+from api_cell.config import ApiSection, ApiSettings, CorsSection, PolicySection
 from api_cell.edge.auth import NoAuth
 from api_cell.edge.server import ApiServer
 from api_cell.placement.app import make_placement_app
@@ -47,6 +47,21 @@ def test_the_version_document_needs_no_token(client: Client) -> None:
 def test_probes_of_load_balancers_need_no_token(client: Client) -> None:
     assert client.request("HEAD", "/", token=None).status == 200
     assert client.request("OPTIONS", "/", token=None).headers["Allow"] == "GET, HEAD, OPTIONS"
+
+
+def test_pages_of_allowed_origins_may_use_it(db: Database) -> None:
+    page = {"Origin": "http://valid.example.com", "Access-Control-Request-Method": "GET"}
+    settings = ApiSettings(api=ApiSection(auth_strategy="noauth2"), cors=CorsSection((page["Origin"],)))
+    server = ApiServer(make_placement_app(cloud_in_memory(db), settings, NoAuth()))
+    server.start()
+    client = Client(server.port, prefix="", service="placement")
+    try:
+        for method, path, token in (("OPTIONS", "/", None), ("OPTIONS", "/traits", None), ("GET", "/traits", "")):
+            reply = client.request(method, path, token=token, headers=page, version="1.39")
+            assert (reply.status, reply.headers["Access-Control-Allow-Origin"]) == (200, page["Origin"])
+    finally:
+        client.close()
+        server.drain(0)
 
 
 def test_only_administrators_and_services_may(client: Client) -> None:
