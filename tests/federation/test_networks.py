@@ -139,6 +139,20 @@ def test_groups_of_a_project_and_their_rules(cloud: Federation, demo: Client) ->
     assert demo.get("/os-security-groups/nonsense", version=OLD).status == 400
 
 
+def test_names_and_descriptions_of_groups_are_kept_as_they_are(cloud: Federation, demo: Client) -> None:
+    def body(name: str, description: str) -> dict[str, Any]:
+        return {"security_group": {"name": name, "description": description}}
+
+    made = demo.post("/os-security-groups", body(" x y ", " about x\t"), version=OLD).json["security_group"]
+    path = f"/os-security-groups/{made['id']}"
+    assert (made["name"], made["description"]) == (" x y ", " about x\t")
+    assert demo.put(path, body(" ", "nameless"), version=OLD).status == 400
+    changed = demo.put(path, body("\ty ", "   "), version=OLD).json["security_group"]
+    assert (changed["name"], changed["description"]) == ("\ty ", "   ")
+    assert demo.get(path, version=OLD).json["security_group"] == changed
+    assert demo.delete(path, version=OLD).status == 202
+
+
 def test_a_group_that_guards_something_stays(cloud: Federation, demo: Client) -> None:
     uuid, _port_id = wired(cloud, demo)
     used = group(cloud, "used")

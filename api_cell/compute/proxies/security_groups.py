@@ -101,8 +101,8 @@ def rule_delete(req: Request) -> Response:
 
 def _named(req: Request) -> Record:
     body = req.body["security_group"]
-    name, description = body["name"].strip(), body["description"].strip()
-    if not name:
+    name, description = body["name"], body["description"]
+    if not name.strip():
         raise Invalid(reason="Security group name cannot be empty.")
     return {"name": name, "description": description}
 
