@@ -86,13 +86,14 @@ def _image_of(instance: Instance, image_id: str, request: ImageRequest) -> NewIm
         "user_id": instance.user_id,
     }
     of_backup = {} if request.backup is None else {"backup_type": request.backup[0]}
+    least = 0 if instance.volume_backed else int(inherited.get("min_disk") or instance.flavor.root_gib)
     passed_on = {name: value for name, value in inherited.items() if name not in _OF_THE_RECORD}
     return NewImage(
         image_id,
         request.name,
         instance.project_id,
         disk_format="",
-        min_disk_gib=int(inherited.get("min_disk") or instance.flavor.root_gib),
+        min_disk_gib=least,  # 0: how large its volumes are say the snapshots
         min_ram_mib=int(inherited.get("min_ram") or 0),
         properties={**passed_on, **own, **request.metadata, **of_backup},
     )

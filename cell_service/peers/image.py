@@ -114,7 +114,8 @@ class Images(Protocol):
         """
 
     def upload(self, ctx: Context, image: NewImage, content: Path) -> None:
-        """The image is there and active. An upload that was begun is continued; an active image stays as it is.
+        """The image is there and active, with these properties. An upload that was begun is continued; an active image
+        stays as it is.
 
         Raises ImageUnacceptable when the service refuses it, ImageNotFound when it is deleted meanwhile,
         PeerUnavailable.

@@ -4,14 +4,23 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 import pytest
 
+from api_cell.edge.auth import NoAuth
 from cell_service.context import SYSTEM_CLOCK, Context, Deadline
-from cell_service.peers.image import Image
+from cell_service.peers.glance.images import open_images
+from cell_service.peers.image import Image, Images, NewImage
+from cell_service.peers.settings import GlanceSettings
 from tests.federation.cloud import Federation
+from tools.companions.image.service import make_image
+
+
+def own() -> Context:
+    return Context("req-test", is_admin=True, project_id="admin-project", deadline=Deadline.after(60, SYSTEM_CLOCK))
 
 
 @pytest.fixture(scope="module")
@@ -123,13 +132,16 @@ def test_what_is_refused_leaves_no_image(quick: Federation) -> None:
 def test_an_image_of_a_server_on_a_volume_names_snapshots(quick: Federation) -> None:
     root = {"source_type": "image", "destination_type": "volume", "uuid": quick.image_id, "boot_index": 0,
             "volume_size": 2, "delete_on_termination": True}  # fmt: skip
-    uuid = quick.boot(imageRef=None, block_device_mapping_v2=[root])
+    body = {"flavor": {"id": "wide", "name": "wide", "vcpus": 1, "ram": 64, "disk": 5}}
+    assert quick.admin.post("/flavors", body).status == 200
+    uuid = quick.boot(imageRef=None, block_device_mapping_v2=[root], flavorRef="wide")
     (held,) = quick.show(uuid)["os-extended-volumes:volumes_attached"]
     answer = quick.act(uuid, "createImage", {"name": "whole", "metadata": {"a": "b"}})
     assert answer.status == 202, answer.raw
     assert quick.settled(uuid)["status"] == "ACTIVE"
     image = quick.images.records[answer.json["image_id"]]
-    assert (image.status, image.size_bytes, image.properties["a"]) == ("active", 0, "b")
+    assert (image.status, image.size_bytes, image.min_disk_gib, image.properties["a"]) == ("active", 0, 0, "b")
+    assert (image.properties["bdm_v2"], image.properties["root_device_name"]) == ("True", "/dev/vda")
     (entry,) = json.loads(image.properties["block_device_mapping"])
     assert (entry["source_type"], entry["boot_index"], entry["volume_size"]) == ("snapshot", 0, 2)
     ctx = Context("req-test", is_admin=True, deadline=Deadline.after(20, SYSTEM_CLOCK))
@@ -144,6 +156,59 @@ def test_an_image_of_a_server_on_a_volume_names_snapshots(quick: Federation) -> 
     assert made["id"] != held["id"]
     volume = quick.volumes.get(ctx, made["id"])
     assert (volume.snapshot_id, volume.size_gib, volume.status) == (entry["snapshot_id"], 2, "in-use")
+
+
+class Stored:
+    """The images of the image companion, over HTTP; `add` is for the federation."""
+
+    def __init__(self, images: Images, directory: Path) -> None:
+        self._images, self._directory = images, directory
+
+    def add(self) -> str:
+        content, image_id = self._directory / "first", str(uuid4())
+        content.write_bytes(b"raw image")
+        self._images.upload(own(), NewImage(image_id, "first", "admin-project", "raw", visibility="public"), content)
+        return image_id
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._images, name)
+
+
+class OnImageService(Federation):
+    """Images are in the image companion."""
+
+    def first_images(self) -> Any:
+        self.image_service = make_image(self.directory / "image", NoAuth())
+        self.image_service.start(0)
+        settings = GlanceSettings(auth_type="none", endpoint_override=self.image_service.url)
+        return Stored(open_images(settings), self.directory)
+
+    def close(self) -> None:
+        super().close()
+        self.image_service.drain(0)
+
+
+def test_an_image_of_volumes_is_one_in_the_image_service(tmp_path: Path) -> None:
+    cloud = OnImageService(tmp_path, cells=1, hosts=1)
+    try:
+        root = {"source_type": "image", "destination_type": "volume", "uuid": cloud.image_id, "boot_index": 0,
+                "volume_size": 2}  # fmt: skip
+        data = {"source_type": "blank", "destination_type": "volume", "volume_size": 1, "boot_index": -1}
+        uuid = cloud.boot(imageRef=None, block_device_mapping_v2=[root, data])
+        made = cloud.act(uuid, "createImage", {"name": "whole", "metadata": {"a": "b"}}).json["image_id"]
+        cloud.settled(uuid)
+        image = cloud.images.get(own(), made)
+        mapping = json.loads(image.properties["block_device_mapping"])
+        assert (image.status, image.size_bytes, image.properties["a"]) == ("active", 0, "b")
+        assert (image.properties["bdm_v2"], image.properties["root_device_name"]) == ("True", "/dev/vda")
+        assert [(each["boot_index"], each["volume_size"]) for each in mapping] == [(0, 2), (None, 1)]
+
+        copy = cloud.show(cloud.boot(imageRef=made))
+        volumes = [cloud.volumes.get(own(), each["id"]) for each in copy["os-extended-volumes:volumes_attached"]]
+        assert (copy["status"], [each.status for each in volumes]) == ("ACTIVE", ["in-use", "in-use"])
+        assert [each.snapshot_id for each in volumes] == [each["snapshot_id"] for each in mapping]
+    finally:
+        cloud.close()
 
 
 BLANK = {"source_type": "blank", "destination_type": "volume", "volume_size": 1, "boot_index": -1}

@@ -250,6 +250,18 @@ def test_an_image_that_was_reserved_is_filled(images: Images, tmp_path: Path) ->
     assert {image.id for image in found} == {image.id for image in made}
 
 
+def test_a_reserved_image_gets_properties_that_were_not_known_then(images: Images, tmp_path: Path) -> None:
+    content, reserved = tmp_path / "nothing", new(properties={"image_type": "snapshot", "a/b~c": "old"})
+    content.touch()
+    images.reserve(ctx(is_admin=True), replace(reserved, disk_format=""))
+    devices = '[{"source_type": "snapshot", "boot_index": 0, "volume_size": 2, "tag": null}]'
+    late = {"block_device_mapping": devices, "bdm_v2": "True", "root_device_name": "/dev/vda", "a/b~c": "new"}
+    whole = replace(reserved, properties={**reserved.properties, **late})
+    images.upload(ctx(is_admin=True), whole, content)
+    made = images.get(ctx(reserved.owner), reserved.id)
+    assert (made.status, made.size_bytes, made.properties) == ("active", 0, whole.properties)
+
+
 def test_an_image_is_deleted_once_and_again(cloud: Companions, images: Images) -> None:
     image_id = add(cloud)
     for _ in range(2):

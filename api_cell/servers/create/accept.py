@@ -94,6 +94,8 @@ def accept(cloud: Cloud, services: Services, caller: Caller, request: ServerRequ
     _demand_rights(caller, request)
     described_by = request.storage.described_by
     image = services.require_images().get(caller.ctx, described_by) if described_by else None
+    if image is not None:
+        images.check_volumes(request.storage.devices, image)
     if image is not None and image_devices.brings_devices(image):
         storage = image_devices.completed(request.storage, request.named_devices, image)
         request = replace(request, storage=storage)
@@ -104,7 +106,6 @@ def accept(cloud: Cloud, services: Services, caller: Caller, request: ServerRequ
     volume_backed = block_device.volume_backed(request.storage.devices)
     flavor = replace(ingredients.flavor, root_gib=0) if volume_backed else ingredients.flavor
     images.check_fit(flavor, ingredients.image)
-    images.check_volumes(request.storage.devices, ingredients.image)
     _check_hosts(cloud, services, request)
     _check_cells(cloud, request)
     if services.networks is not None and request.networks != ():

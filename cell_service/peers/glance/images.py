@@ -113,7 +113,7 @@ class Glance:
             raise ImageUnacceptable(image_id=image.id, reason=f"the image service refuses it ({reply.status})")
         status = self._status(ctx, path)
         if status == "queued" and reply.status == 409:
-            self._name_format(ctx, image, path)
+            self._complete(ctx, image, path)
         if status == "queued":
             octets = {"Content-Type": "application/octet-stream"}
             with content.open("rb") as file:
@@ -134,11 +134,13 @@ class Glance:
             if not reply.ok and reply.status not in (404, 410):
                 raise ImageUnacceptable(image_id=image_id, reason=f"it can't be deleted ({reply.status})")
 
-    def _name_format(self, ctx: Context, image: NewImage, path: str) -> None:
-        """Set the formats of the content in a record that was reserved without them."""
+    def _complete(self, ctx: Context, image: NewImage, path: str) -> None:
+        """Set what was not known when the record was reserved: the content's format, and further properties."""
         change = [{"op": "replace", "path": "/disk_format", "value": image.disk_format}]
-        kind = {"Content-Type": _PATCH}
-        self._peer.ask(ctx, "PATCH", path, body=change, headers=kind)
+        change += [{"op": "add", "path": _pointer(name), "value": value} for name, value in image.properties.items()]
+        reply = self._peer.ask(ctx, "PATCH", path, body=change, headers={"Content-Type": _PATCH})
+        if not reply.ok and self._status(ctx, path) == "queued":
+            raise ImageUnacceptable(image_id=image.id, reason=f"its properties are refused ({reply.status})")
 
     def _own(self, ctx: Context, image_id: str) -> Image:
         found = self.get(ctx, image_id)
