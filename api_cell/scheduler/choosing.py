@@ -48,6 +48,8 @@ class SelectRequest:
     groups: dict[str, GroupState]
     outcomes: list[Outcome]
     rechecked: bool = False
+    departed: frozenset[str] = frozenset()
+    """Members of the groups that are deleted: their cells are queried when a host was refused."""
     notes: dict[str, Mapping[str, Any]] = field(default_factory=dict)
     """Why there was no host, by instance, as of the last try."""
     keep: Mapping[str, str] = field(default_factory=dict)

@@ -60,10 +60,11 @@ def claim(cloud: Cloud, picks: Sequence[Pick], record: Record | None, keep: Mapp
 
 def _place_members(tx: Connection, picks: Sequence[Pick]) -> None:
     """Write the members' hosts with the groups' rows locked, where the policies allow them. Raises GroupMoved."""
-    uuids = {pick.request.group.uuid for pick in picks if pick.request.group is not None}
-    groups = server_groups.by_uuids(tx, uuids, lock=True)
+    known = [pick.request.group for pick in picks if pick.request.group is not None]
+    departed = {group.uuid: group.departed for group in known}
+    groups = server_groups.by_uuids(tx, departed, lock=True)
     placing = {pick.selection.instance_uuid for pick in picks}
-    states = {uuid: GroupState.of(group, placing) for uuid, group in groups.items()}
+    states = {uuid: GroupState.of(group, placing, departed[uuid]) for uuid, group in groups.items()}
     for pick in picks:
         group = groups.get(pick.request.group.uuid) if pick.request.group is not None else None
         if group is None:

@@ -21,22 +21,24 @@ _TRAIT = re.compile(r"^trait[a-zA-Z0-9_-]{0,64}:(?P<name>[A-Z0-9_]+)$")
 
 @dataclass(slots=True)
 class GroupState:
-    """A server group while its members are being placed: how many are on each host."""
+    """A server group while its members are being placed: how many are on each host. Those that have `departed`, which
+    are deleted, do not count."""
 
     uuid: str
     policy: str
     limit: int
     counts: dict[str, int] = field(default_factory=dict)
+    departed: frozenset[str] = frozenset()
 
     def add(self, host: str) -> None:
         self.counts[host] = self.counts.get(host, 0) + 1
 
     @classmethod
-    def of(cls, group: Group, without: Collection[str]) -> GroupState:
+    def of(cls, group: Group, without: Collection[str], departed: frozenset[str] = frozenset()) -> GroupState:
         """The group as it is now, not counting the instances that are to be placed now."""
-        state = cls(group.uuid, group.policy, group.max_server_per_host)
+        state = cls(group.uuid, group.policy, group.max_server_per_host, departed=departed)
         for instance_uuid, host in group.members.items():
-            if host is not None and instance_uuid not in without:
+            if host is not None and instance_uuid not in without and instance_uuid not in departed:
                 state.add(host)
         return state
 

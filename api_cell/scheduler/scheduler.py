@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 
+from api_cell import group_members
 from api_cell.scheduler import cells, notes
 from api_cell.scheduler.choosing import Chooser, Outcome, SelectRequest
 from api_cell.scheduler.claiming import GroupMoved, Pick, Record, claim
@@ -130,14 +131,21 @@ class Scheduler:
         self._read_groups(request)
         return request
 
-    def _read_groups(self, request: SelectRequest, without: frozenset[str] | None = None) -> None:
-        """The groups as they are committed, but for the instances (all of the request) that are still to be placed."""
+    def _read_groups(
+        self, request: SelectRequest, without: frozenset[str] | None = None, *, recheck: bool = False
+    ) -> None:
+        """The groups as they are committed, but for the instances (all of the request) that are still to be placed;
+        with `recheck` their cells say which members are deleted."""
         uuids = {spec.group_uuid for spec in request.specs if spec.group_uuid is not None}
         if uuids:
             left = without if without is not None else {spec.instance_uuid for spec in request.specs}
             with self._cloud.db.connect() as tx:
                 found = server_groups.by_uuids(tx, uuids)
-            request.groups = {uuid: GroupState.of(group, left) for uuid, group in found.items()}
+            if recheck:
+                members = [member for group in found.values() for member in group.members]
+                until = request.ctx.deadline.sooner(VISIT_SECONDS)
+                request.departed = group_members.departed(self._cloud, until, members)
+            request.groups = {uuid: GroupState.of(group, left, request.departed) for uuid, group in found.items()}
 
     def _batch(self, request: SelectRequest, indices: list[int]) -> None:
         left = indices
@@ -149,7 +157,7 @@ class Scheduler:
                 self.snapshot.cancel(pick.pending for pick in picks)
                 self.snapshot.visit(request.ctx.deadline.sooner(VISIT_SECONDS), max_age=RECHECK_SECONDS)
                 self.snapshot.follow()
-                self._read_groups(request, self._unplaced(request, left))
+                self._read_groups(request, self._unplaced(request, left), recheck=True)
                 continue
             for index, error in refused.items():
                 self._refuse(request, index, error)

@@ -12,11 +12,12 @@ from sqlalchemy import Connection, select
 from api_cell.scheduler.choosing import Outcome
 from api_cell.scheduler.config import FilterSection, SchedulerSection, SchedulerSettings
 from api_cell.scheduler.scheduler import Scheduler
-from cell_service.db import services
+from cell_service.db import instances, services
 from cell_service.errors import Invalid, NoHostYet, NoValidHost
-from cell_service.model.instance import Flavor
+from cell_service.model.instance import Flavor, Instance
 from cell_service.model.request_spec import Selection
-from mapping_db import aggregates, cell_mappings, host_mappings, schema, server_groups
+from mapping_db import aggregates, cell_mappings, host_mappings, instance_mappings, schema, server_groups
+from mapping_db.instance_mappings import InstanceMapping
 from mapping_db.placement import allocations, inventories, providers, traits
 from mapping_db.placement.inventories import Inventory
 from tests.placement.stock import assert_sound
@@ -404,6 +405,25 @@ def test_anti_affinity_in_one_request_and_over_several(federation: Federation) -
     assert isinstance(second[0], Selection)
     assert "ServerGroupAntiAffinityFilter refused 4 (has one of the server group)" in refused(second[1])
     assert sorted(str(host) for host in members(federation, group).values()) == ["a-0", "a-1", "b-0", "b-1"]
+
+
+def test_a_deleted_member_is_in_nobodys_way(federation: Federation) -> None:
+    """Its cell has deleted it; no super-conductor has concluded that yet."""
+    cell = federation.cell("a", 2)
+    group = group_of(federation, "anti-affinity")
+    scheduler = scheduler_of(federation)
+    specs = [federation.spec(group_uuid=group) for _ in range(2)]
+    scheduler.select(federation.ctx, specs)
+    gone, now = specs[0], federation.clock.now()
+    host = members(federation, group)[gone.instance_uuid]
+    made = Instance(gone.instance_uuid, "p1", "u1", "gone", gone.flavor, now, host=host)
+    federation.databases[cell].run(lambda tx: instances.insert_new(tx, made))
+    mapping = InstanceMapping(gone.instance_uuid, "p1", "u1", now, "gone", 1, 512, cell_id=cell)
+    federation.db.run(lambda tx: instance_mappings.insert_new(tx, [mapping]))
+    federation.db.run(lambda tx: instance_mappings.queue_for_delete(tx, gone.instance_uuid))
+    assert "has one of the server group" in refused(one(federation, scheduler, group_uuid=group))
+    federation.databases[cell].run(lambda tx: instances.mark_deleted(tx, gone.instance_uuid, now))
+    assert chosen(one(federation, scheduler, group_uuid=group)).host == host
 
 
 def test_anti_affinity_with_more_servers_a_host(federation: Federation) -> None:

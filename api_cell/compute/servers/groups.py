@@ -8,12 +8,11 @@ from uuid import uuid4
 
 from sqlalchemy import Connection
 
-from api_cell import quota_check
+from api_cell import group_members, quota_check
 from api_cell.edge.links import page_size, page_start
 from api_cell.edge.route import Request, Response, Schema
 from api_cell.edge.shapes import NAME, TEXT, WHOLE, query_until_closed, strict, wrapped
 from api_cell.edge.versioned import Field, View, bodies_of
-from api_cell.servers import group_members
 from cell_service.errors import Invalid, ServerGroupNotFound
 from mapping_db import quotas
 from mapping_db import server_groups as rows
@@ -100,7 +99,7 @@ def delete(req: Request) -> Response:
 
 def _views(req: Request, groups: list[Group]) -> list[dict[str, Any]]:
     """The groups with those of their members that are not deleted."""
-    departed = group_members.departed(req.cloud, req.ctx, [uuid for group in groups for uuid in group.members])
+    departed = group_members.departed(req.cloud, req.ctx.deadline, [uuid for group in groups for uuid in group.members])
     return [
         _VIEW.at(req.version, replace(group, members={
             uuid: host for uuid, host in group.members.items() if uuid not in departed

@@ -16,10 +16,10 @@ from uuid import uuid4
 
 from sqlalchemy import Connection
 
-from api_cell import cell_queries, quota_check
+from api_cell import cell_queries, group_members, quota_check
 from api_cell.caller import Caller
 from api_cell.scheduler import cells
-from api_cell.servers import devices, group_members
+from api_cell.servers import devices
 from api_cell.servers.create import image_devices, images
 from api_cell.servers.create.server_request import ServerRequest, host_name
 from api_cell.services import Services
@@ -162,7 +162,7 @@ def _look_up(
             if group is None or (group.project_id != ctx.project_id and not ctx.is_admin):
                 raise ServerGroupNotFound(group_uuid=group_uuid)
             members = group.members
-    departed = group_members.departed(cloud, ctx, members) if members else frozenset()
+    departed = group_members.departed(cloud, ctx.deadline, members) if members else frozenset()
     if flavor.disabled:
         raise Invalid(reason=f"Flavor {request.flavor_id} could not be found.")
     demand.check_amounts(flavor)

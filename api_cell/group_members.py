@@ -8,14 +8,14 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Collection
 
-from cell_service.context import Context
+from cell_service.context import Deadline
 from cell_service.db import instances
 from mapping_db import instance_mappings
 from mapping_db.cells.registry import Cell
 from mapping_db.cloud import Cloud
 
 
-def departed(cloud: Cloud, ctx: Context, members: Collection[str]) -> frozenset[str]:
+def departed(cloud: Cloud, deadline: Deadline, members: Collection[str]) -> frozenset[str]:
     """Those of the members that are deleted. While a cell does not answer, the servers that it owns are members."""
     with cloud.db.connect() as tx:
         mappings = instance_mappings.get_many(tx, members)
@@ -29,10 +29,10 @@ def departed(cloud: Cloud, ctx: Context, members: Collection[str]) -> frozenset[
 
     def deleted(cell: Cell) -> list[str]:
         doomed = by_cell[cell.mapping.id]
-        with cell.db.connect(ctx.deadline) as tx:
+        with cell.db.connect(deadline) as tx:
             known = instances.get_many(tx, doomed, deleted=True)
         return [uuid for uuid in doomed if uuid in known and known[uuid].deleted_at is not None]
 
-    for uuids in cloud.cells.scatter(by_cell, deleted, ctx.deadline).answers.values():
+    for uuids in cloud.cells.scatter(by_cell, deleted, deadline).answers.values():
         found.update(uuids)
     return frozenset(found)
