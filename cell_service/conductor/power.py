@@ -10,7 +10,7 @@ from sqlalchemy import Connection
 from cell_service.conductor.context import ConductorContext, on_behalf_of
 from cell_service.conductor.reconciliation import KEEP, claims_on, judge
 from cell_service.context import Context
-from cell_service.db import actions, instances, operations
+from cell_service.db import actions, instances, operations, server_migrations
 from cell_service.logs import about
 from cell_service.model.instance import Instance
 from cell_service.model.lifecycle import PowerState, State, VmState
@@ -56,7 +56,8 @@ def reconcile(
 
 
 def take_over(deps: ConductorContext, ctx: Context, host: str, uuid: str, power_state: PowerState) -> None:
-    """The guest changed its power state by itself: record it, unless a task runs or the instance lives elsewhere."""
+    """The guest changed its power state by itself: record it, unless a task runs, the instance lives elsewhere, or a move
+    of it is under way (also one whose task an administrator has reset), which stops and starts the guest."""
     wakes = deps.db.run(lambda tx: _follow(tx, deps, ctx, host, uuid, power_state))
     if wakes:
         deps.wake(ctx, host)
@@ -70,6 +71,8 @@ def _follow(
     if instance is None or instance.hidden or instance.host != host or instance.task_state is not None:
         return False
     if operations.unfinished(tx, uuid):
+        return False
+    if instance.vm_state is not VmState.RESIZED and server_migrations.unfinished_of(tx, [uuid]):
         return False
     if instance.vm_state is VmState.STOPPED and power_state in ON:
         return _stop_again(tx, deps, instance, power_state)

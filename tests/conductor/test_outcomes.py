@@ -6,14 +6,16 @@ import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pytest
 
 from cell_service.context import internal
-from cell_service.db import actions, instances, services
+from cell_service.db import actions, instances, server_migrations, services
 from cell_service.errors import DriverError, OperationLost
 from cell_service.model.instance import Fault, NetworkRequest
 from cell_service.model.lifecycle import PowerState, State, Task, VmState
+from cell_service.model.migration import Migration
 from cell_service.model.operation import BuildArguments, ClaimedOperation, Outcome, Phase
 from cell_service.operations.declaration import Operation
 from cell_service.operations.deletes import DELETE
@@ -466,3 +468,21 @@ def test_a_power_event_in_the_middle_of_a_task_changes_nothing(cell: OneCell) ->
     cell.rpc().power_event(internal(cell.clock), "h1", uuid, PowerState.SHUTDOWN)
     cell.queue.deliver()
     assert cell.instance(uuid).state == State(VmState.ACTIVE, Task.REBOOTING)
+
+
+def test_a_power_event_in_the_middle_of_a_move_changes_nothing(cell: OneCell) -> None:
+    """Also where an administrator has reset the task: the move is undone, and starts the guest again."""
+    cell.host("h1")
+    uuid = cell.boot("h1")
+    cell.hosts["h1"].claim()
+    migration = Migration(
+        7, str(uuid4()), uuid, "migration", "migrating", "req-1", "u1", "p1", cell.clock.now(), None, "h1"
+    )
+    cell.db.run(lambda tx: server_migrations.store(tx, migration))
+    cell.rpc().power_event(internal(cell.clock), "h1", uuid, PowerState.SHUTDOWN)
+    cell.queue.deliver()
+    assert cell.instance(uuid).state == State(VmState.ACTIVE)
+    cell.db.run(lambda tx: server_migrations.store(tx, replace(migration, status="error")))
+    cell.rpc().power_event(internal(cell.clock), "h1", uuid, PowerState.SHUTDOWN)
+    cell.queue.deliver()
+    assert cell.instance(uuid).state == State(VmState.STOPPED)
