@@ -11,8 +11,9 @@ BY_FILE ?= -n 2 --dist loadfile
 ALONE  := tests/faults tests/lab
 # Whole clouds, and kills at each call: too long for `make check`.
 LONG   := tests/federation tests/compute_host/test_kills.py tests/compute_host/test_stopped_actions.py
+SUITES ?= osc-placement novaclient openstacksdk openstackclient
 
-.PHONY: up down test check bench install install-test packages packages-test clean
+.PHONY: up down test test-clients check bench install install-test packages packages-test clean
 
 up: install
 	$(BIN)/polycell up --state $(STATE) $(UP_ARGS)
@@ -24,6 +25,10 @@ test: install-test packages-test
 	$(BIN)/pytest $(SIDE_BY_SIDE) -m "$(FAST)" $(PYTEST_ARGS)
 	$(BIN)/pytest $(BY_FILE) -m "not ($(FAST))" $(ALONE:%=--ignore=%) $(PYTEST_ARGS)
 	$(BIN)/pytest -m "not ($(FAST))" $(ALONE) $(PYTEST_ARGS)
+
+# The functional tests of public clients, from their source distributions: figures and known failures in tests/public/known.
+test-clients: install-test
+	status=0; for suite in $(SUITES); do $(BIN)/python -m tests.public.run $$suite || status=1; done; exit $$status
 
 check: install-test
 	$(BIN)/ruff check .
