@@ -8,6 +8,7 @@ import threading
 import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
@@ -353,14 +354,22 @@ class DatabaseSuite:
         assert [each.instance_uuid for each in again] == [*uuids[2:], *uuids[:2]]
         assert {each.attempt for each in again} == {2}
 
-    def test_a_batch_ends_but_for_what_is_to_be_deleted(self, top: Database) -> None:
-        one, other, gone = (build_request() for _ in range(3))
+    def test_a_batch_ends_but_for_what_is_to_be_deleted_or_was_changed(self, top: Database) -> None:
+        requests = one, deleted, changed, _gone = [build_request() for _ in range(4)]
+        uuids = [each.instance_uuid for each in requests]
         with top.begin() as tx:
-            build_requests.insert_new(tx, [one, other])
-            build_requests.request_delete(tx, other.instance_uuid)
-            uuids = [each.instance_uuid for each in (gone, other, one)]
-            assert build_requests.end_many(tx, uuids) == ([one.instance_uuid], [other.instance_uuid])
-            assert list(build_requests.get_many(tx, uuids)) == [other.instance_uuid]
+            build_requests.insert_new(tx, [one, deleted, changed])
+            build_requests.request_delete(tx, deleted.instance_uuid)
+            renamed = replace(changed.instance, display_name="renamed")
+            assert build_requests.change_instance(tx, changed.instance_uuid, lambda _request: renamed)
+            done = build_requests.end_many(tx, requests)
+            assert (done.ended, done.unwanted, done.changed) == ([uuids[0]], [uuids[1]], [uuids[2]])
+            left = build_requests.get_many(tx, uuids)
+            assert left.keys() == set(uuids[1:3])
+            again = left[uuids[2]]
+            assert (again.instance, again.revision) == (renamed, 1)
+            assert build_requests.end_many(tx, [again]).ended == [uuids[2]]
+            assert not build_requests.change_instance(tx, uuids[2], lambda _request: renamed)
 
     def test_mappings_are_placed_all_or_none(self, top: Database) -> None:
         made = [mapping() for _ in range(3)]
