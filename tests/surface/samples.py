@@ -150,7 +150,7 @@ def _of_lists(sample: list[Any], answer: list[Any], at: str) -> list[str]:
 
 
 def _of_objects(sample: dict[str, Any], answer: dict[str, Any], at: str) -> list[str]:
-    if at.rpartition("/")[2] in MAPS:
+    if at.rpartition("/")[2] in MAPS or at.endswith("/hosts/*"):  # a host's services, by binary
         kinds = list(sample.values())
         if not kinds:
             return []
