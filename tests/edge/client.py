@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +12,8 @@ from typing import Any
 from tests.edge import published
 
 ADMIN = "admin:admin-project"
+IDLE_SECONDS = 20.0
+"""Much less than a server lets a connection idle."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +46,7 @@ class Client:
         self.service = service
         self.token = token
         self._connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+        self._used_at = time.monotonic()
 
     def request(
         self,
@@ -66,8 +70,11 @@ class Client:
         if raw is not None:
             sent.setdefault("Content-Type", "application/json")
         target = path if whole else self.prefix + path
+        if time.monotonic() - self._used_at > IDLE_SECONDS:
+            self._connection.close()  # the server ends connections that idle: the next request opens another
         self._connection.request(method, target, raw, sent)
         answer = self._connection.getresponse()
+        self._used_at = time.monotonic()
         reply = Reply(answer.status, answer.headers, answer.read())
         answered_at = reply.headers.get("OpenStack-API-Version", "").removeprefix("compute ")
         wrong = published.fault(method, target, answered_at, reply.status, raw, reply.raw)
