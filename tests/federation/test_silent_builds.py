@@ -15,6 +15,8 @@ from cell_service.rpc.transports import bus
 from mapping_db import build_requests
 from tests.federation.cloud import Federation
 
+pytestmark = pytest.mark.timeout(600)  # minutes of the clouds' clock pass
+
 HOST = "OS-EXT-SRV-ATTR:host"
 
 
