@@ -134,7 +134,7 @@ def _bring(deps: SuperConductorContext, requests: Sequence[BuildRequest]) -> Non
 def _hand_over_all(
     deps: SuperConductorContext, chosen: Sequence[ChosenBuildRequest]
 ) -> tuple[list[ChosenBuildRequest], Unavailable | None]:
-    """Answers the requests of which no cell has anything, and an error if any of them has to be tried again."""
+    """Answers the requests of which this attempt has left nothing in a cell, and an error if one is to be tried again."""
     by_cell: dict[int, list[ChosenBuildRequest]] = defaultdict(list)
     for request in chosen:
         by_cell[request.selection.cell_id].append(request)
@@ -280,7 +280,10 @@ def _hand_over(deps: SuperConductorContext, cell: Cell, requests: Sequence[Chose
     if changed:
         with deps.cloud.db.connect() as tx:
             now = build_requests.get_many(tx, changed).values()
-        _hand_over(deps, cell, [each for each in now if isinstance(each, ChosenBuildRequest)])
+        try:
+            _hand_over(deps, cell, [each for each in now if isinstance(each, ChosenBuildRequest)])
+        except NothingStored as error:  # the cell has them, only not as they are now
+            raise Unavailable(reason=str(error)) from error
 
 
 def _store(deps: SuperConductorContext, cell: Cell, requests: Sequence[ChosenBuildRequest], hosts: set[str]) -> None:

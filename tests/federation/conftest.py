@@ -46,6 +46,25 @@ def own_cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Federation]:
     made.close()
 
 
+@pytest.fixture(scope="module")
+def small_shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Federation]:
+    """Two cells with one host each, for the tests of a file."""
+    made = Federation(tmp_path_factory.mktemp("cloud"), hosts=1)
+    made.pause()
+    yield made
+    with made.running():
+        made.close()
+
+
+@pytest.fixture
+def small(small_shared: Federation) -> Iterator[Federation]:
+    """That cloud; its time passes during tests only, and afterwards its cells answer again."""
+    with small_shared.running():
+        yield small_shared
+        for name in small_shared.names[1:]:
+            small_shared.wake(name)
+
+
 @contextmanager
 def real_parts(directory: Path) -> Iterator[Federation]:
     """A federation on servers of its own: MariaDB for global and cell0, cell1, cell2; RabbitMQ for each but cell0."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -13,19 +13,9 @@ from cell_service.errors import DatabaseUnavailable
 from tests.federation.cloud import Federation
 
 
-@pytest.fixture(scope="module")
-def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Federation]:
-    made = Federation(tmp_path_factory.mktemp("cloud"), hosts=1)
-    made.pause()
-    yield made
-    with made.running():
-        made.close()
-
-
 @pytest.fixture
-def cloud(shared: Federation) -> Iterator[Federation]:
-    with shared.running():
-        yield shared
+def cloud(small: Federation) -> Federation:
+    return small
 
 
 def change(cloud: Federation, uuid: str) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
@@ -20,25 +20,13 @@ pytestmark = pytest.mark.timeout(600)  # minutes of the clouds' clock pass
 HOST = "OS-EXT-SRV-ATTR:host"
 
 
-@pytest.fixture(scope="module")
-def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Federation]:
-    made = Federation(tmp_path_factory.mktemp("cloud"), hosts=1)
-    made.pause()
-    yield made
-    with made.running():
-        made.close()
-
-
 @pytest.fixture
-def cloud(shared: Federation) -> Iterator[Federation]:
-    with shared.running():
-        yield shared
-        for name in ("cell1", "cell2"):
-            shared.wake(name)
+def cloud(small: Federation) -> Federation:
+    return small
 
 
 def silence_at(
-    monkeypatch: pytest.MonkeyPatch, cloud: Federation, function: str, after: Callable[[], None]
+    monkeypatch: pytest.MonkeyPatch, cloud: Federation, function: str, after: Callable[[str], None]
 ) -> list[str]:
     """Silence the chosen cell of the first build for which that function of `placing` is called, when the function is
     done. Answers the cell's name, when it is known."""
@@ -53,7 +41,7 @@ def silence_at(
             names = {cell_id: name for name, cell_id in cloud.ids.items()}
             silenced.append(names[request.selection.cell_id])
             cloud.silence(silenced[0])
-            after()
+            after(request.instance_uuid)
         return answer
 
     monkeypatch.setattr(placing, function, patched)
@@ -78,7 +66,7 @@ def demand_one_guest(cloud: Federation, uuid: str, host: str) -> None:
 
 
 def test_another_host_is_chosen(cloud: Federation, monkeypatch: pytest.MonkeyPatch) -> None:
-    silenced = silence_at(monkeypatch, cloud, "_choose", lambda: None)
+    silenced = silence_at(monkeypatch, cloud, "_choose", lambda uuid: None)
     before = cloud.clock.now()
     uuid = cloud.post_server().json["server"]["id"]
     cloud.until(lambda: cloud.show(uuid)["status"] == "ACTIVE")
@@ -90,7 +78,7 @@ def test_another_host_is_chosen(cloud: Federation, monkeypatch: pytest.MonkeyPat
 
 
 def test_a_build_that_fits_nowhere_else_waits(cloud: Federation, monkeypatch: pytest.MonkeyPatch) -> None:
-    silenced = silence_at(monkeypatch, cloud, "_choose", lambda: None)
+    silenced = silence_at(monkeypatch, cloud, "_choose", lambda uuid: None)
     uuid = cloud.post_server(availability_zone="nova:cell1-host1").json["server"]["id"]
     cloud.until(lambda: silenced)
     pass_time(cloud, 40)
@@ -103,7 +91,7 @@ def test_a_build_that_fits_nowhere_else_waits(cloud: Federation, monkeypatch: py
 def test_a_build_that_the_cell_may_have_waits_for_it(cloud: Federation, monkeypatch: pytest.MonkeyPatch) -> None:
     """The cell has committed it, and falls silent before the mapping says so: another host would be a second one."""
 
-    def fail() -> None:
+    def fail(uuid: str) -> None:
         raise DatabaseUnavailable(reason="killed here")
 
     silenced = silence_at(monkeypatch, cloud, "_store", fail)
@@ -114,6 +102,37 @@ def test_a_build_that_the_cell_may_have_waits_for_it(cloud: Federation, monkeypa
     cloud.wake(silenced[0])
     cloud.until(lambda: cloud.show(uuid)["status"] == "ACTIVE")
     demand_one_guest(cloud, uuid, f"{silenced[0]}-host1")
+
+
+def test_a_build_whose_cell_has_it_not_as_it_is_now_is_not_taken_for_one_that_no_cell_has(
+    cloud: Federation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its name is changed when its cell has it, and the cell does not answer when it is to get the change."""
+    store, note, attempts, noted = placing._store, placing._note_unreachable, [], []
+
+    def stored(deps: Any, cell: Any, requests: Any, hosts: Any) -> None:
+        attempts.append(cell.name)
+        if 1 < len(attempts) < 5:
+            raise placing.NothingStored(cell=cell.name, reason="It does not answer.")
+        store(deps, cell, requests, hosts)
+        if len(attempts) == 1:
+            client = cloud.user("admin", "admin-project")  # a connection of this thread
+            changed = client.put(f"/servers/{requests[0].instance_uuid}", {"server": {"name": "late"}})
+            assert changed.status == 200
+
+    def watched_note(deps: Any, requests: Any) -> Any:
+        noted.extend(requests)
+        return note(deps, requests)
+
+    monkeypatch.setattr(placing, "_store", stored)
+    monkeypatch.setattr(placing, "_note_unreachable", watched_note)
+    uuid = cloud.post_server().json["server"]["id"]
+    cloud.until(lambda: cloud.show(uuid)["status"] == "ACTIVE")
+    assert len(attempts) == 5
+    assert len(set(attempts)) == 1
+    assert noted == []
+    assert cloud.show(uuid)["name"] == "late"
+    demand_one_guest(cloud, uuid, f"{attempts[0]}-host1")
 
 
 def test_a_build_waits_while_brokers_are_away(cloud: Federation) -> None:
