@@ -134,7 +134,7 @@ def _bring(deps: SuperConductorContext, requests: Sequence[BuildRequest]) -> Non
 def _hand_over_all(
     deps: SuperConductorContext, chosen: Sequence[ChosenBuildRequest]
 ) -> tuple[list[ChosenBuildRequest], Unavailable | None]:
-    """Answers the requests of which this attempt has left nothing in a cell, and an error if one is to be tried again."""
+    """Answers the requests of which this attempt has left nothing in a cell, and an error if one has to be tried on."""
     by_cell: dict[int, list[ChosenBuildRequest]] = defaultdict(list)
     for request in chosen:
         by_cell[request.selection.cell_id].append(request)

@@ -11,7 +11,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -21,10 +21,11 @@ import requests
 
 from cell_service import logs
 from cell_service.context import SYSTEM_CLOCK, Deadline
-from cell_service.db import services
+from cell_service.db import compute_nodes, services
 from cell_service.db.sql.engine import Database
 from cell_service.errors import Invalid, PolycellError, Unavailable
 from mapping_db import host_mappings
+from mapping_db.placement import stock
 from tools.services import report
 from tools.up import configs, databases, keystone, private, record, seeding, shape
 from tools.up.drivers import SIMULATED, choose
@@ -216,23 +217,26 @@ def _await(plan: Plan, progress: Progress, ended: threading.Event) -> None:
     db = Database(plan.databases[GLOBAL])
     cells = {name: Database(plan.databases[name]) for name in plan.cells}
     try:
-        _poll(lambda: _hosts_ready(db, cells) >= total, "not all hosts came up, see the logs", deadline, ended)
+        _poll(lambda: hosts_ready(db, cells.values()) >= total, "not all hosts came up, see the logs", deadline, ended)
     finally:
         for each in (db, *cells.values()):
             each.dispose()
     _poll(lambda: _answers(plan, "compute"), "compute does not answer", deadline, ended)
 
 
-def _hosts_ready(db: Database, cells: dict[str, Database]) -> int:
-    """How many hosts are up in their cells and mapped."""
+def hosts_ready(db: Database, cells: Iterable[Database]) -> int:
+    """How many hosts may get servers: they are up in their cells, mapped, and have told placement what they have."""
     now = SYSTEM_CLOCK.now()
-    up: set[str] = set()
-    for cell in cells.values():
+    with db.connect() as tx:
+        mapped = {mapping.host for mapping in host_mappings.every(tx)}
+        offering = {provider.uuid for provider in stock.read(tx).values() if provider.inventories}
+    ready = 0
+    for cell in cells:
         with cell.connect() as tx:
             known = services.list_all(tx, binary=services.COMPUTE)
-        up |= {service.host for service in known if service.is_up(now, configs.DOWN_SECONDS)}
-    with db.connect() as tx:
-        return len(up & {mapping.host for mapping in host_mappings.every(tx)})
+            offered = {node.host for node in compute_nodes.list_all(tx) if node.report.uuid in offering}
+        ready += sum(each.is_up(now, configs.DOWN_SECONDS) and each.host in mapped & offered for each in known)
+    return ready
 
 
 def _answers(plan: Plan, service: str) -> bool:
