@@ -115,18 +115,26 @@ class Chooser:
         return picks, refused
 
     def would_fit(self, request: SelectRequest, index: int, hosts: Mapping[str, HostState]) -> bool:
-        """Whether one of these hosts, as they are given, could take the instance."""
+        """Whether one of these hosts could take the instance."""
+        if not hosts:
+            return False
         spec, admission = request.specs[index], self._admission(request)
         group = request.groups.get(spec.group_uuid) if spec.group_uuid is not None else None
         try:
             view = request_view(spec, self._settings.scheduler, group=group, homes=request.homes)
         except PolycellError:
             return False
-        ranking = Ranking(view, self._checks(view, request.cell_id), self._weighers, self._soft)
-        ranking.update(hosts, hosts)
-        ranking.open(group, seed=0)
         admitted = admission.of(spec)
-        return admitted.trouble is None and bool(admission.drawn(spec, admitted, ranking, group))
+        if admitted.trouble is not None:
+            return False
+        checks = self._checks(view, request.cell_id)
+        return any(
+            state.cell_id in admission.snapshot.by_id
+            and state.cell_id not in admitted.refused
+            and all(check.reject(state, view) is None for _, check in checks)
+            and (group is None or group.refuses(state.host) is None)
+            for state in hosts.values()
+        )
 
     def _admission(self, request: SelectRequest) -> Admission:
         per_project = self._settings.scheduler.cells_per_project

@@ -218,13 +218,13 @@ class Scheduler:
     def _refuse(self, request: SelectRequest, index: int, error: NoValidHost) -> None:
         if request.out_of_reach is None:
             request.out_of_reach = self.snapshot.out_of_reach(request.ctx.deadline.sooner(VISIT_SECONDS))
-        if request.out_of_reach and self._chooser.would_fit(request, index, request.out_of_reach):
-            error = NoHostYet(**error.fields)
-        request.outcomes[index] = error
-        log.warning(
-            "no valid host",
-            extra=about(request.ctx, instance=request.specs[index].instance_uuid, reason=error.fields.get("reason")),
-        )
+        instance, reason = request.specs[index].instance_uuid, error.fields.get("reason")
+        if self._chooser.would_fit(request, index, request.out_of_reach):
+            log.info("hosts are out of reach", extra=about(request.ctx, instance=instance, reason=reason))
+            request.outcomes[index] = NoHostYet(**error.fields)
+        else:
+            log.warning("no valid host", extra=about(request.ctx, instance=instance, reason=reason))
+            request.outcomes[index] = error
 
     def _unplaced(self, request: SelectRequest, left: Sequence[int]) -> frozenset[str]:
         """The instances of the request without a committed host."""

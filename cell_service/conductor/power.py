@@ -72,14 +72,12 @@ def _follow(
         return False
     if operations.unfinished(tx, uuid):
         return False
-    if instance.vm_state is not VmState.RESIZED and server_migrations.unfinished_of(tx, [uuid]):
-        return False
-    if instance.vm_state is VmState.STOPPED and power_state in ON:
+    if instance.vm_state is VmState.STOPPED and power_state in ON and not _moves(tx, instance):
         return _stop_again(tx, deps, instance, power_state)
     after = FOLLOWS.get((instance.vm_state, power_state), instance.vm_state)
     if instance.vm_state is VmState.SUSPENDED and power_state in _OFF:
         power_state = PowerState.SUSPENDED  # to some hypervisors a guest saved to disk is simply off
-    if (after, power_state) == (instance.vm_state, instance.power_state):
+    if (after, power_state) == (instance.vm_state, instance.power_state) or _moves(tx, instance):
         return False
     changed = instances.change(
         tx, uuid, now=deps.now(), expect=instance.state, settled=True, vm_state=after, power_state=power_state
@@ -92,6 +90,11 @@ def _follow(
         if after is VmState.STOPPED:
             _record_stop(tx, deps, instance)
     return False
+
+
+def _moves(tx: Connection, instance: Instance) -> bool:
+    """Whether a move of the instance is under way; not one that waits for its confirmation."""
+    return instance.vm_state is not VmState.RESIZED and bool(server_migrations.unfinished_of(tx, [instance.uuid]))
 
 
 def _stop_again(tx: Connection, deps: ConductorContext, instance: Instance, power_state: PowerState) -> bool:

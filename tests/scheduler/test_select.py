@@ -515,6 +515,8 @@ def test_hosts_that_no_conductor_can_watch_may_come_back(federation: Federation)
     scheduler = scheduler_of(federation)
     assert isinstance(one(federation, scheduler), NoHostYet)
     assert not isinstance(one(federation, scheduler, flavor=replace(SMALL, memory_mib=9000)), NoHostYet)
+    elsewhere = {"target_cell": federation.cells.cell0().mapping.uuid}
+    assert not isinstance(one(federation, scheduler, scheduler_hints=elsewhere), NoHostYet)
     watched(federation, cell)
     assert "is down" in refused(one(federation, scheduler))
     assert not isinstance(one(federation, scheduler), NoHostYet)
@@ -539,3 +541,16 @@ def test_hosts_that_are_forced_down_do_not(federation: Federation) -> None:
         services.change(tx, service.uuid, now=federation.clock.now(), forced_down=True)
     federation.clock.advance(61)
     assert not isinstance(one(federation, scheduler_of(federation)), NoHostYet)
+
+
+def test_a_member_that_may_not_be_there_does_not_wait_for_a_host(federation: Federation) -> None:
+    cell = federation.cell("a", 1)
+    scheduler, group = scheduler_of(federation), group_of(federation, "anti-affinity")
+    first, second = federation.spec(group_uuid=group), federation.spec(group_uuid=group)
+    federation.db.run(lambda tx: server_groups.join(tx, group, [first.instance_uuid, second.instance_uuid]))
+    chosen(scheduler.select(federation.ctx, [first])[0])
+    watched(federation, cell)
+    federation.clock.advance(61)
+    (outcome,) = scheduler.select(federation.ctx, [second])
+    assert not isinstance(outcome, NoHostYet)
+    assert isinstance(one(federation, scheduler), NoHostYet)

@@ -225,7 +225,7 @@ def _await(plan: Plan, progress: Progress, ended: threading.Event) -> None:
 
 
 def hosts_ready(db: Database, cells: Iterable[Database]) -> int:
-    """How many hosts may get servers: they are up in their cells, mapped, and have reported to placement what they have."""
+    """How many hosts may get servers: they are up in their cells, mapped, and placement knows what they have."""
     now = SYSTEM_CLOCK.now()
     with db.connect() as tx:
         mapped = {mapping.host for mapping in host_mappings.every(tx)}

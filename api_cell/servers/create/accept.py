@@ -76,7 +76,7 @@ class _Ingredients:
     key_data: str | None
     group_uuid: str | None
     departed: frozenset[str]
-    """Members of the group that are deleted."""
+    """Members of the group that are deleted: looked for where the limit of members is in the way."""
     limits: dict[str, int]
     user_limits: dict[str, int]
     classes: dict[str, int]
@@ -162,7 +162,9 @@ def _look_up(
             if group is None or (group.project_id != ctx.project_id and not ctx.is_admin):
                 raise ServerGroupNotFound(group_uuid=group_uuid)
             members = group.members
-    departed = group_members.departed(cloud, ctx.deadline, members) if members else frozenset()
+    departed: frozenset[str] = frozenset()
+    if 0 <= most["server_group_members"] < len(members) + request.max_count:
+        departed = group_members.departed(cloud, ctx.deadline, members)
     if flavor.disabled:
         raise Invalid(reason=f"Flavor {request.flavor_id} could not be found.")
     demand.check_amounts(flavor)
