@@ -11,7 +11,7 @@ from collections.abc import Collection, Mapping
 from api_cell.config import QuotaDriver
 from api_cell.services import Services
 from cell_service.context import Context
-from cell_service.errors import LimitExceeded
+from cell_service.errors import DatabaseUnavailable, LimitExceeded
 from cell_service.model.instance import InjectedFile
 from mapping_db import class_usage, quotas
 from mapping_db.cloud import Cloud
@@ -42,6 +42,18 @@ def project_limits(cloud: Cloud, services: Services, ctx: Context, project_id: s
         return _unified(services, services.require_unified_limits().of_project(ctx, project_id))
     with cloud.db.connect() as tx:
         return quotas.limits_of(tx, project_id, configured)
+
+
+def item_limits(cloud: Cloud, services: Services, ctx: Context) -> dict[str, int]:
+    """The limits of the caller's project on what one request brings along (metadata, files), where no usage counts.
+    While the global database is away they are as this process read them last, or as configured. Raises PeerUnavailable.
+    """
+    try:
+        found = project_limits(cloud, services, ctx, ctx.project_id)
+    except DatabaseUnavailable:
+        return services.item_limits.get_stale(ctx.project_id) or services.settings.quota.limits()
+    services.item_limits.put(ctx.project_id, found)
+    return found
 
 
 def user_limits(cloud: Cloud, services: Services, ctx: Context, project_id: str, user_id: str) -> dict[str, int]:

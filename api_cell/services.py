@@ -7,12 +7,14 @@ from dataclasses import dataclass, field
 from api_cell.config import ApiSettings
 from api_cell.contract import SuperConductor
 from api_cell.hosts.states import HostStates
+from cell_service.context import SYSTEM_CLOCK
 from cell_service.errors import Forbidden, Invalid, NotSupported
 from cell_service.peers.image import Images
 from cell_service.peers.limits import UnifiedLimits
 from cell_service.peers.network import Networks
 from cell_service.peers.shares import Shares
 from cell_service.peers.volumes import Volumes
+from cell_service.ttl_cache import TtlCache
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +30,8 @@ class Services:
     shares: Shares | None = None
     unified_limits: UnifiedLimits | None = None
     host_states: HostStates = field(default_factory=HostStates)
+    item_limits: TtlCache[str, dict[str, int]] = field(default_factory=lambda: TtlCache(SYSTEM_CLOCK, 1.0))
+    """Project → its limits as they were read last."""
 
     def require_images(self) -> Images:
         """Raises NotSupported where there is no image service."""

@@ -2,7 +2,8 @@
 
 Order in a cell: 1. global: the mapping is marked, quota released, once; 2. cell: unfinished work is superseded, the
 state is `deleting`, an operation is open for the host (or the conductors); 3. they are woken. Killed after 1, or the
-cell down at 2: super-conductors go on from the marked mappings (superconductor.deletes).
+cell down at 2: super-conductors go on from the marked mappings (superconductor.deletes). While the global database is
+away 2 comes first, and records in the cell that 1 is to follow (global_records).
 """
 
 from __future__ import annotations
@@ -17,10 +18,12 @@ from api_cell.servers import act, find
 from api_cell.servers.moves import request as move
 from api_cell.services import Services
 from cell_service.context import Context
-from cell_service.db import actions, instances, operations, services
+from cell_service.db import actions, global_updates, instances, operations, services
+from cell_service.db.global_updates import DeleteAccepted
 from cell_service.errors import (
     CellUnavailable,
     Conflict,
+    DatabaseUnavailable,
     InstanceInTransit,
     InstanceMappingNotFound,
     InstanceNotFound,
@@ -43,7 +46,11 @@ ATTEMPTS = 10
 
 
 def accept(cloud: Cloud, services: Services, caller: Caller, server_id: str, rule: str = RULE) -> None:
-    """The server will be deleted. Raises InstanceNotFound, InstanceIsLocked, PolicyForbidden."""
+    """The server will be deleted.
+
+    Raises InstanceNotFound, InstanceIsLocked, PolicyForbidden, DatabaseUnavailable when nothing that knows the server
+    can record it.
+    """
     try:
         found = find.server(cloud, caller.ctx, server_id)
     except CellUnavailable:
@@ -58,7 +65,12 @@ def accept(cloud: Cloud, services: Services, caller: Caller, server_id: str, rul
             return
         _notify_superconductor(services, caller.ctx, server_id)
         return
-    cloud.db.run(lambda tx: promise(tx, server_id, cloud.clock.now()))
+    try:
+        cloud.db.run(lambda tx: promise(tx, server_id, cloud.clock.now()))
+    except DatabaseUnavailable as error:
+        begin_in(caller.ctx, found.cell, server_id, cloud.clock.now(), down_after(services), promised=False)
+        log.warning("global tables learn of a delete later", extra=about(caller.ctx, instance=server_id, reason=error))
+        return
     try:
         begin_in(caller.ctx, found.cell, server_id, cloud.clock.now(), down_after(services))
     except InstanceNotFound:
@@ -93,16 +105,28 @@ def forget(tx: Connection, *server_ids: str) -> None:
     instance_mappings.mark_gone(tx, server_ids)
 
 
-def begin_in(ctx: Context, cell: Cell, server_id: str, now: datetime, down_after_seconds: float) -> None:
-    """Begin the delete in the cell, unless it has begun, and wake its worker.
+def begin_in(
+    ctx: Context, cell: Cell, server_id: str, now: datetime, down_after_seconds: float, *, promised: bool = True
+) -> None:
+    """Begin the delete in the cell, unless it has begun, and wake its worker. `promised`: the global tables know of it.
 
     The delete does not wait for a host that is down: that destroys what it finds when it is back. A server of cell0 has
     nothing but its row, and is deleted at once. Raises CellUnavailable, InstanceNotFound (it is deleted already).
     """
+
+    def work(tx: Connection) -> str | None:
+        if cell.mapping.is_cell0:
+            _end_in_cell0(tx, ctx, server_id, now)
+            host = None
+        else:
+            host = _begin(tx, ctx, server_id, now, down_after_seconds)
+        if not promised:
+            global_updates.record(tx, server_id, DeleteAccepted(), now)
+        return host
+
+    host = cell.db.run(work, ctx.deadline)
     if cell.mapping.is_cell0:
-        cell.db.run(lambda tx: _end_in_cell0(tx, ctx, server_id, now), ctx.deadline)
         return
-    host = cell.db.run(lambda tx: _begin(tx, ctx, server_id, now, down_after_seconds), ctx.deadline)
     log.info("delete begun", extra=about(ctx, instance=server_id, cell=cell.name, host=host))
     act.wake(ctx, cell, host)
 

@@ -56,9 +56,10 @@ def change(
     server_id: str,
     work: Callable[[Connection, Cell], T],
     early: Callable[[Instance], tuple[Instance, T]] | None = None,
+    follow: Callable[[Connection], None] = lambda tx: None,
 ) -> T:
     """Run `work` as one transaction in the cell that owns the server. For a server that is in no cell yet `early` makes
-    the changed server and the answer; what it raises changes nothing.
+    the changed server and the answer, and `follow` changes its other global records; what they raise changes nothing.
 
     Raises InstanceNotFound, CellUnavailable, and InstanceNotReady for a server in no cell where `early` is not given.
     """
@@ -67,12 +68,16 @@ def change(
         server_id,
         lambda cell: cell.db.run(lambda tx: work(tx, cell), ctx.deadline),
         ctx.deadline,
-        None if early is None else lambda location: _change_unplaced(cloud, ctx, location, early),
+        None if early is None else lambda location: _change_unplaced(cloud, ctx, location, early, follow),
     )
 
 
 def _change_unplaced(
-    cloud: Cloud, ctx: Context, location: Location, early: Callable[[Instance], tuple[Instance, T]]
+    cloud: Cloud,
+    ctx: Context,
+    location: Location,
+    early: Callable[[Instance], tuple[Instance, T]],
+    follow: Callable[[Connection], None],
 ) -> T:
     """Change the build request: its cell gets the server so, whatever the super-conductor has read of it before. Raises
     InstanceNotFound, and InstanceNotHere when a cell has the server by now."""
@@ -87,8 +92,12 @@ def _change_unplaced(
         answers[:] = [answer]
         return replace(instance, updated_at=cloud.clock.now())
 
-    if not cloud.db.run(lambda tx: build_requests.change_instance(tx, server_id, changed)):
-        raise InstanceNotHere(instance_uuid=server_id)
+    def work(tx: Connection) -> None:
+        if not build_requests.change_instance(tx, server_id, changed):
+            raise InstanceNotHere(instance_uuid=server_id)
+        follow(tx)
+
+    cloud.db.run(work)
     return answers[0]
 
 

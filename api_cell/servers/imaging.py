@@ -102,7 +102,7 @@ def _image_of(instance: Instance, image_id: str, request: ImageRequest) -> NewIm
 def _check_limits(cloud: Cloud, services: Services, ctx: Context, request: ImageRequest) -> None:
     if not request.counted:
         return
-    if 0 <= quota_check.project_limits(cloud, services, ctx, ctx.project_id)["metadata_items"] < len(request.metadata):
+    if 0 <= quota_check.item_limits(cloud, services, ctx)["metadata_items"] < len(request.metadata):
         raise LimitExceeded(reason="Image property count exceeded")
 
 

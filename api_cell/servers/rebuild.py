@@ -15,25 +15,21 @@ from sqlalchemy import Connection
 
 from api_cell import quota_check
 from api_cell.caller import Caller
-from api_cell.servers import act, find
+from api_cell.servers import act, find, global_records
 from api_cell.servers.create import images
 from api_cell.servers.create.server_request import new_password
 from api_cell.services import Services
 from cell_service.context import Context
-from cell_service.db import actions, instances, operations
-from cell_service.errors import (
-    InstanceInvalidState,
-    Invalid,
-    KeypairNotFound,
-    PolycellError,
-)
+from cell_service.db import actions, global_updates, instances, operations
+from cell_service.db.global_updates import Change, Reimaged, Renamed
+from cell_service.errors import InstanceInvalidState, Invalid, KeypairNotFound
 from cell_service.logs import about
 from cell_service.model.instance import InjectedFile, Instance
 from cell_service.model.operation import BuildArguments
 from cell_service.operations.builds import REBUILD, RebuildArguments
 from cell_service.operations.rule import begin_on
 from cell_service.peers.image import Image
-from mapping_db import instance_mappings, key_pairs, request_specs
+from mapping_db import key_pairs
 from mapping_db.cells.registry import Cell
 from mapping_db.cloud import Cloud
 
@@ -90,19 +86,17 @@ def accept(cloud: Cloud, services: Services, caller: Caller, server_id: str, req
     )
     columns = _columns(cloud, before, request, image)
     quota_check.demand_room_for(
-        quota_check.project_limits(cloud, services, caller.ctx, caller.ctx.project_id),
+        quota_check.item_limits(cloud, services, caller.ctx),
         request.metadata,
         build.injected_files,
     )
 
     def work(tx: Connection, cell: Cell) -> tuple[Instance, Cell]:
-        return _promise(
-            cloud, caller.ctx, tx, cell, server_id, columns, build, RebuildArguments(image.id, reimage)
-        ), cell
+        return _promise(cloud, caller.ctx, tx, cell, server_id, columns, build, image, reimage=reimage), cell
 
     instance, cell = find.change(cloud, caller.ctx, server_id, work)
     log.info("rebuild accepted", extra=about(caller.ctx, instance=server_id, image=image.id, cell=cell.name))
-    _follow(cloud, caller.ctx, before, instance, image)
+    global_records.carry_up(cloud, caller.ctx, cell, server_id)
     act.wake(caller.ctx, cell, instance.host)
     return Rebuilding(instance, cell, build.admin_password)
 
@@ -169,7 +163,9 @@ def _promise(
     server_id: str,
     columns: dict[str, Any],
     build: BuildArguments,
-    arguments: RebuildArguments,
+    image: Image,
+    *,
+    reimage: bool,
 ) -> Instance:
     """The row's state decides: of two requests one rebuilds."""
     now = cloud.clock.now()
@@ -182,34 +178,17 @@ def _promise(
         )
     actions.start(tx, ctx, server_id, REBUILD.action, now)
     new = operations.new_operation(
-        REBUILD, ctx, server_id, instance.host, now, arguments,
+        REBUILD, ctx, server_id, instance.host, now, RebuildArguments(image.id, reimage),
         build=replace(build, cell=cell.name), sealer=cell.db.sealer_in(tx),
     )  # fmt: skip
     operations.insert(tx, new)
+    for change in _global_changes(columns, image):
+        global_updates.record(tx, server_id, change, now)
     return instances.get(tx, server_id)
 
 
-def _follow(cloud: Cloud, ctx: Context, before: Instance, after: Instance, image: Image) -> None:
-    """Change the server's global records. The rebuild goes on, whether they can be written or not."""
-
-    def work(tx: Connection) -> None:
-        if after.display_name != before.display_name:
-            instance_mappings.rename(tx, after.uuid, after.display_name)
-        spec = request_specs.get(tx, after.uuid)
-        if spec is not None and spec.image_id != image.id:
-            request_specs.replace(
-                tx,
-                replace(
-                    spec,
-                    image_id=image.id,
-                    image_properties=image.properties,
-                    image_min_ram_mib=image.min_ram_mib,
-                    image_min_disk_gib=image.min_disk_gib,
-                    image_disk_format=image.disk_format,
-                ),
-            )
-
-    try:
-        cloud.db.run(work)
-    except PolycellError as error:
-        log.warning("global records do not follow a rebuild", extra=about(ctx, instance=after.uuid, reason=error))
+def _global_changes(columns: Mapping[str, Any], image: Image) -> list[Change]:
+    """What the global tables have to learn: the name, and the image for later moves."""
+    properties = dict(image.properties)
+    reimaged = Reimaged(image.id, properties, image.min_ram_mib, image.min_disk_gib, image.disk_format)
+    return [reimaged, *(Renamed(columns[name]) for name in ("display_name",) if name in columns)]

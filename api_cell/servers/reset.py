@@ -14,10 +14,11 @@ from datetime import datetime
 from sqlalchemy import Connection
 
 from api_cell.caller import Caller
-from api_cell.servers import act, delete, find
+from api_cell.servers import act, delete, find, global_records
 from api_cell.servers.moves import request as move
 from api_cell.services import Services
-from cell_service.db import actions, instances, operations
+from cell_service.db import actions, global_updates, instances, operations
+from cell_service.db.global_updates import StateReset
 from cell_service.model.lifecycle import VmState
 from cell_service.model.operation import Phase, StoredOperation
 from cell_service.operations.declaration import HostDeath
@@ -48,11 +49,13 @@ def state(cloud: Cloud, services: Services, caller: Caller, server_id: str, want
         instances.change(tx, server_id, now=now, vm_state=wanted, task_state=None)
         actions.start(tx, caller.ctx, server_id, "resetState", now)
         actions.finish(tx, server_id, caller.ctx.request_id, now)
+        global_updates.record(tx, server_id, StateReset(caller.ctx.user_id, caller.ctx.project_id), now)
         return cell
 
     cell = find.change(cloud, caller.ctx, server_id, work)
     act.wake(caller.ctx, cell, None)
-    move.confirm_waiting(cloud, caller.ctx, services.superconductor, server_id)
+    if global_records.carry_up(cloud, caller.ctx, cell, server_id):
+        move.wake(caller.ctx, services.superconductor, server_id)
 
 
 def _leave_dead_host(tx: Connection, waiting: list[StoredOperation], now: datetime, down_after_seconds: float) -> None:

@@ -10,7 +10,7 @@ from functools import partial
 
 from api_cell.contract import SuperConductor
 from api_cell.scheduler.scheduler import Scheduler
-from api_cell.superconductor import deletes, discovery, heartbeat, placing, reclaiming, retention
+from api_cell.superconductor import deletes, discovery, following, heartbeat, placing, reclaiming, retention
 from api_cell.superconductor.context import SuperConductorContext, SuperConductorSettings
 from api_cell.superconductor.moves.runner import POLL_SECONDS, Runner
 from api_cell.superconductor.waiting import Waiting
@@ -93,6 +93,7 @@ class SuperConductorService(SuperConductor):
         duties = [
             Duty("heartbeat", partial(heartbeat.report, self._deps), settings.report_seconds),
             Duty("scan", self._scan, settings.scan_seconds),
+            Duty("global updates", self._follow, settings.scan_seconds * 5),
             Duty("tidy", self._tidy, TIDY_SECONDS),
             Duty("confirm", self._runner.confirm_late, CONFIRM_SECONDS),
         ]
@@ -152,6 +153,10 @@ class SuperConductorService(SuperConductor):
         with self._deps.cloud.db.connect() as tx:
             found = build_requests.untaken(tx, self._deps.cloud.clock.now(), BATCH)
         self._waiting.add(found)
+
+    def _follow(self) -> None:
+        if following.follow(self._deps):
+            self._deletes.trigger()
 
     def _retain(self) -> None:
         retention.keep_up(self._deps, self._stopping.is_set)

@@ -17,6 +17,7 @@ from sqlalchemy.sql.elements import ColumnElement
 
 from cell_service.db.operations import IN_TRANSIT, NEVER
 from cell_service.db.schema import (
+    global_updates,
     instance_actions,
     instance_actions_events,
     instances,
@@ -54,6 +55,7 @@ class InstanceBundle:
     actions: tuple[CopiedAction, ...] = ()
     migrations: tuple[PlainRow, ...] = ()
     operations: tuple[PlainRow, ...] = ()
+    global_updates: tuple[PlainRow, ...] = ()
 
     @property
     def uuid(self) -> str:
@@ -106,6 +108,7 @@ def read(tx: Connection, uuids: Iterable[str], *, operations: bool) -> list[Inst
     events = _grouped(tx, instance_actions_events, instance_actions_events.c.action_id.in_(action_ids), "action_id")
     moved = _grouped(tx, migrations, migrations.c.instance_uuid.in_(wanted), "instance_uuid")
     work = _unfinished(tx, wanted) if operations else {}
+    unknown = _grouped(tx, global_updates, global_updates.c.instance_uuid.in_(wanted), "instance_uuid")
     return [
         InstanceBundle(
             _without_id(row),
@@ -116,6 +119,7 @@ def read(tx: Connection, uuids: Iterable[str], *, operations: bool) -> list[Inst
             ),
             tuple(moved.get(row["uuid"], ())),
             tuple(_without_id(each) for each in work.get(row["uuid"], ())),
+            tuple(_without_id(each) for each in unknown.get(row["uuid"], ())),
         )
         for row in found
     ]
@@ -141,6 +145,10 @@ def write(
     labels = [{"resource_id": bundle.uuid, "tag": tag} for bundle in bundles for tag in bundle.tags]
     if labels:
         tx.execute(insert(tags), labels)
+    tx.execute(delete(global_updates).where(global_updates.c.instance_uuid.in_(uuids)))
+    unknown = [dict(row) for bundle in bundles for row in bundle.global_updates]
+    if unknown:
+        tx.execute(insert(global_updates), unknown)
     _put_actions(tx, uuids, [action for bundle in bundles for action in bundle.actions])
     moved = [{**row, "hidden": hidden} for bundle in bundles for row in bundle.migrations]
     _put(tx, migrations, ("uuid",), moved, migrations.c.instance_uuid.in_(uuids))
@@ -229,7 +237,7 @@ def remove(tx: Connection, uuids: Collection[str]) -> None:
     ids = [row[0] for row in tx.execute(acted)]
     if ids:
         tx.execute(delete(instance_actions_events).where(instance_actions_events.c.action_id.in_(ids)))
-    for table in (instance_actions, migrations, operations):
+    for table in (instance_actions, migrations, operations, global_updates):
         tx.execute(delete(table).where(table.c.instance_uuid.in_(wanted)))
     tx.execute(delete(tags).where(tags.c.resource_id.in_(wanted)))
     tx.execute(delete(instances).where(instances.c.uuid.in_(wanted)))

@@ -279,6 +279,17 @@ cell_identity = Table(
 )
 """One row (id 1): the cell that the database belongs to, so that no two cells use it by mistake."""
 
+global_updates = Table(
+    "global_updates",
+    metadata,
+    Column("id", BIG, primary_key=True, autoincrement=True),
+    Column("instance_uuid", ascii_id(), nullable=False, index=True),
+    Column("kind", ascii_id(16), nullable=False),
+    Column("facts", Json(Any), nullable=False),
+    Column("created_at", Utc, nullable=False),
+)
+"""What the global tables have still to learn of the cell's instances."""
+
 
 def _shadow(table: Table, *more: Column[Any], by: str) -> Table:
     """The table of archived rows: the same columns without constraints; with an index on the column `by`."""

@@ -217,12 +217,15 @@ def test_the_global_database(sick: SickCloud, servers: Servers, ill: Ill) -> Non
         assert cloud.settled(uuid)["status"] == "ACTIVE"
     assert refused(cloud.post_server())
     assert refused(cloud.admin.get("/servers", version="2.96"))
-    assert refused(cloud.admin.delete(f"/servers/{servers.doomed}"))
-    assert cloud.show(servers.doomed)["status"] == "ACTIVE"
+    assert refused(cloud.act(servers.near, "resize", {"flavorRef": "1"}))
+    assert cloud.admin.put(f"/servers/{servers.near}", {"server": {"name": "renamed"}}).status == 200
+    assert cloud.admin.post(f"/servers/{servers.near}/metadata", {"metadata": {"a": "1"}}).status == 200
+    assert cloud.admin.delete(f"/servers/{servers.doomed}").status == 204
+    cloud.until(lambda: not any(servers.doomed in guests for guests in cloud.guests().values()), 60)
     sick.heal()
     cloud.until(lambda: cloud.admin.get("/servers", version="2.96").status == 200)
-    assert cloud.admin.delete(f"/servers/{servers.doomed}").status == 204
     cloud.until(lambda: cloud.gone(servers.doomed), 60)
+    cloud.until(lambda: cloud.admin.get("/servers?name=renamed").json["servers"], 60)
     recover(sick, servers, threads)
 
 

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import itertools
 import threading
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, TypeVar
+from unittest import mock
 from uuid import uuid4
 
 import requests
@@ -44,6 +45,7 @@ from compute_host.dependencies import HostDependencies
 from compute_host.fleet import Fleet
 from compute_host.host_queue import HostQueues
 from mapping_db import cell_mappings, flavors, host_mappings
+from mapping_db.cells.guard import ProbeFailed
 from mapping_db.cells.registry import CELL0_UUID, CellSettings
 from mapping_db.global_database import GlobalDatabase
 from mapping_db.locating.shared_cache import CacheSettings, open_shared
@@ -317,6 +319,16 @@ class Federation:
 
     def wake(self, name: str) -> None:
         self._point(name, self._database(name))
+
+    @contextmanager
+    def without_global(self) -> Iterator[None]:
+        """The global database refuses all work meanwhile."""
+        with mock.patch.object(self.db, "probe", side_effect=ProbeFailed("away", unreachable=True)):
+            self.db.guard.breaker.open("away")
+            try:
+                yield
+            finally:
+                self.db.guard.breaker.close()
 
     def unfinished(self) -> list[str]:
         """Operations that no cell has finished: what, how far, and where."""

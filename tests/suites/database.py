@@ -18,10 +18,11 @@ from alembic.migration import MigrationContext
 from sqlalchemy import Column, Connection, Integer, MetaData, Table, Text, insert, inspect, select, update
 
 import mapping_db.schema
-from cell_service.db import archive, instances
+from cell_service.db import archive, global_updates, instances
 from cell_service.db import instance_bundles as bundles
 from cell_service.db import schema as cell_schema
 from cell_service.db import upgrades as migrate
+from cell_service.db.global_updates import DeleteAccepted, Pinned, Reimaged, Renamed, StateReset
 from cell_service.db.sql.engine import Database
 from cell_service.db.sql.types import Json, Utc
 from cell_service.errors import Invalid
@@ -277,6 +278,27 @@ class DatabaseSuite:
             assert tx.execute(select(cell_schema.shadow_instances.c.shares)).scalar_one() == (mapping,)
             bundles.write(tx, [bundle], hidden=False)
             assert instances.get(tx, made.uuid).shares == (mapping,)
+
+    def test_what_global_tables_have_to_learn_comes_in_order_and_goes_with_its_instance(self, db: Database) -> None:
+        migrate.sync(db)
+        made = Instance(str(uuid.uuid4()), "p", "u", "s", Flavor("1", "f", 1, 64, 1), NOW)
+        image = Reimaged("i", {"hw_🐙": "x"}, 1, 2, "raw")
+        changes = [Renamed("a"), Pinned(None), image, Renamed("b"), StateReset("u", "p"), DeleteAccepted()]
+        with db.begin() as tx:
+            instances.insert_new(tx, made)
+            for change in changes:
+                global_updates.record(tx, made.uuid, change, NOW)
+            found = global_updates.of_instance(tx, made.uuid)
+            assert [each.change for each in found] == changes
+            assert global_updates.waiting(tx, 100) == [made.uuid]
+            global_updates.remove(tx, [each.id for each in found[:4]])
+            assert global_updates.of_instance(tx, made.uuid) == found[4:]
+            (bundle,) = bundles.read(tx, [made.uuid], operations=False)
+            bundles.remove(tx, [made.uuid])
+            assert global_updates.waiting(tx, 100) == []
+            for _ in range(2):
+                bundles.write(tx, [bundle], hidden=True)
+            assert [each.change for each in global_updates.of_instance(tx, made.uuid)] == changes[4:]
 
     def test_a_database_of_the_other_schema_is_refused(self, db: Database) -> None:
         migrate.sync(db)

@@ -102,7 +102,7 @@ def _properties(req: Request) -> Mapping[str, str]:
 
 
 def _describe(req: Request, properties: Mapping[str, str]) -> Mapping[str, str]:
-    most = quota_check.project_limits(req.cloud, req.services, req.ctx, req.ctx.project_id)["metadata_items"]
+    most = quota_check.item_limits(req.cloud, req.services, req.ctx)["metadata_items"]
     if 0 <= most < len(properties):
         raise LimitExceeded(reason="Image property count exceeded")
     return req.services.require_images().describe(req.ctx, req.params["image_id"], properties).properties

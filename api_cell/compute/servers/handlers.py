@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -14,13 +15,14 @@ from api_cell.compute.servers.list_query import parse_list_query
 from api_cell.edge import missing_cells as missing
 from api_cell.edge.links import next_link
 from api_cell.edge.route import Request, Response
-from api_cell.servers import delete, find, pinning, soft_delete
+from api_cell.servers import delete, find, global_records, pinning, soft_delete
 from api_cell.servers.create import accept as create
 from api_cell.servers.ipv6 import canonical
 from api_cell.servers.lists import listing
 from api_cell.servers.lists.listing import Listed, ServerPage, Unreachable
-from cell_service.db import instances
-from cell_service.errors import CellUnavailable, InstanceNotFound
+from cell_service.db import global_updates, instances
+from cell_service.db.global_updates import Change, Pinned, Renamed
+from cell_service.errors import CellUnavailable, DatabaseUnavailable, InstanceNotFound
 from cell_service.model.host import Service
 from cell_service.model.instance import Instance
 from mapping_db import instance_mappings, request_specs, server_groups
@@ -80,11 +82,15 @@ def update(req: Request) -> Response:
     if "OS-DCF:diskConfig" in body:
         wanted["auto_disk_config"] = body["OS-DCF:diskConfig"] == "AUTO"
 
+    changes = [_GLOBAL[column](wanted[column]) for column in _GLOBAL if column in wanted]
+
     def work(tx: Connection, cell: Cell) -> tuple[Instance, Cell | None]:
-        instance = find.to_change(req.cloud, req.ctx, tx, cell, server_id)
+        instance, now = find.to_change(req.cloud, req.ctx, tx, cell, server_id), req.cloud.clock.now()
         req.demand("os_compute_api:servers:update", find.target(instance))
         pinning.check(instance, wanted)
-        instances.change(tx, server_id, now=req.cloud.clock.now(), **wanted)
+        instances.change(tx, server_id, now=now, **wanted)
+        for change in changes:
+            global_updates.record(tx, server_id, change, now)
         return instances.get(tx, server_id), cell
 
     def early(instance: Instance) -> tuple[Instance, tuple[Instance, Cell | None]]:
@@ -93,10 +99,13 @@ def update(req: Request) -> Response:
         changed = replace(instance, **wanted)
         return changed, (changed, None)
 
-    instance, cell = find.change(req.cloud, req.ctx, server_id, work, early)
-    if "display_name" in wanted:
-        req.cloud.db.run(lambda tx: instance_mappings.rename(tx, server_id, instance.display_name))
-    pinning.notify_scheduler(req.cloud, server_id, wanted)
+    def follow(tx: Connection) -> None:
+        for change in changes:
+            global_records.apply(req.cloud, tx, server_id, change)
+
+    instance, cell = find.change(req.cloud, req.ctx, server_id, work, early, follow)
+    if changes and cell is not None:
+        global_records.carry_up(req.cloud, req.ctx, cell, server_id)
     return Response(200, {"server": changed_document(req, instance, cell)})
 
 
@@ -128,11 +137,14 @@ def changed_document(req: Request, instance: Instance, cell: Cell | None) -> dic
 
 
 def _groups_of(req: Request, instance: Instance) -> list[str]:
-    """Only a hint at its creation brings a server into a group."""
+    """Only a hint at its creation brings a server into a group: the answer while the global database is away."""
     if "group" not in instance.scheduler_hints:
         return []
-    with req.cloud.db.connect() as tx:
-        group = server_groups.of_instance(tx, instance.uuid)
+    try:
+        with req.cloud.db.connect() as tx:
+            group = server_groups.of_instance(tx, instance.uuid)
+    except DatabaseUnavailable:
+        group = instance.scheduler_hints["group"]
     return [group] if group else []
 
 
@@ -142,8 +154,10 @@ _UPDATABLE = {
     "hostname": "hostname",
     "accessIPv4": "access_ip_v4",
     "accessIPv6": "access_ip_v6",
-    "pinned_availability_zone": "pinned_availability_zone",
+    "pinned_availability_zone": pinning.COLUMN,
 }
+_GLOBAL: dict[str, Callable[[Any], Change]] = {"display_name": Renamed, pinning.COLUMN: Pinned}
+"""The columns of which global tables have copies."""
 # Before 2.75 an update does not answer all that a show does (Compute API reference, "Update Server").
 _SHOWN_BY_UPDATE = frozenset({
     "id", "name", "status", "tenant_id", "user_id", "metadata", "hostId", "image", "flavor", "created", "updated",

@@ -150,7 +150,7 @@ def _visible_instance(req: Request, rule: str) -> Instance:
 
 def _change_metadata(req: Request, rule: str, change: Callable[[dict[str, str]], dict[str, str]]) -> dict[str, str]:
     server_id = req.params["server_id"]
-    most = quota_check.project_limits(req.cloud, req.services, req.ctx, req.ctx.project_id)["metadata_items"]
+    most = quota_check.item_limits(req.cloud, req.services, req.ctx)["metadata_items"]
 
     def changed(instance: Instance) -> dict[str, str]:
         _demand_mine(req, instance, rule)

@@ -210,23 +210,16 @@ def conclude(cloud: Cloud, ctx: Context, superconductor: SuperConductor, instanc
     wake(ctx, superconductor, move.uuid)
 
 
-def confirm_waiting(cloud: Cloud, ctx: Context, superconductor: SuperConductor, instance_uuid: str) -> None:
-    """A move of the server that waits for its conclusion will be confirmed. None waits: nothing changes."""
-
-    def work(tx: Connection) -> Move | None:
-        move = moves.active_of(tx, instance_uuid)
-        if move is None or not move.is_parked:
-            return None
+def confirm_waiting(tx: Connection, instance_uuid: str, now: datetime, user_id: str, project_id: str) -> None:
+    """A move of the server that waits for its conclusion will be confirmed, in the name of that user. None waits:
+    nothing changes."""
+    move = moves.active_of(tx, instance_uuid)
+    if move is not None and move.is_parked:
         plan = replace(move.plan, event_action=kinds.CONFIRM, awaited=None, fault="", retries=0)
-        steered = moves.steer(
-            tx, move.uuid, cloud.clock.now(), source=MovePhase.WAITING, target=MovePhase.CONFIRMING, plan=plan,
-            request_id=new_request_id(), user_id=ctx.user_id, project_id=ctx.project_id,
+        moves.steer(
+            tx, move.uuid, now, source=MovePhase.WAITING, target=MovePhase.CONFIRMING, plan=plan,
+            request_id=new_request_id(), user_id=user_id, project_id=project_id,
         )  # fmt: skip
-        return move if steered else None
-
-    move = cloud.db.run(work)
-    if move is not None:
-        wake(ctx, superconductor, move.uuid)
 
 
 def abandon(tx: Connection, move: Move | None, now: datetime) -> None:
