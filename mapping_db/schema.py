@@ -60,6 +60,21 @@ idempotency_keys = Table(
 )
 """`digest` is of project, user and key; `answer` is encrypted under them."""
 
+recorded_actions = Table(
+    "recorded_actions",
+    metadata,
+    Column("id", BIG, primary_key=True, autoincrement=True),
+    Column("instance_uuid", ascii_id(), nullable=False, index=True),
+    Column("action", ascii_id(32), nullable=False),
+    Column("arguments", Json(Any), nullable=False),
+    Column("request_id", exact(255), nullable=False),
+    Column("user_id", exact(255), nullable=False),
+    Column("project_id", exact(255), nullable=False),
+    Column("is_admin", Boolean, nullable=False),
+    Column("created_at", Utc, nullable=False),
+)
+"""Actions on servers of a cell that did not answer, in the order in which they were accepted."""
+
 cell_mappings = Table(
     "cell_mappings",
     metadata,

@@ -45,6 +45,7 @@ from api_cell.compute.servers import schemas as server_schemas
 from api_cell.compute.servers import shares as server_shares
 from api_cell.compute.servers import shelve as server_shelve
 from api_cell.edge.route import ByVersion, Handler, Route, Schema
+from api_cell.servers import power
 from api_cell.servers.act import Doing
 from cell_service.errors import (
     ComputeHostNotFound,
@@ -211,12 +212,12 @@ SERVERS = (
 )
 
 SERVER_ACTIONS = (
-    _simple("os-start", server_actions.START),
-    _simple("os-stop", server_actions.STOP),
-    _simple("pause", server_actions.PAUSE),
-    _simple("unpause", server_actions.UNPAUSE),
-    _simple("suspend", server_actions.SUSPEND),
-    _simple("resume", server_actions.RESUME),
+    _simple("os-start", power.START),
+    _simple("os-stop", power.STOP),
+    _simple("pause", power.PAUSE),
+    _simple("unpause", power.UNPAUSE),
+    _simple("suspend", power.SUSPEND),
+    _simple("resume", power.RESUME),
     Route("POST", "/servers/{id}/action", server_actions.reboot, action="reboot", body=server_schemas.REBOOT),
     Route(
         "POST",

@@ -13,7 +13,7 @@ from api_cell.caller import Caller
 from api_cell.servers import find
 from cell_service.context import Context
 from cell_service.db import actions, instances, operations
-from cell_service.errors import InstanceInvalidState, InstanceIsLocked, Unavailable
+from cell_service.errors import Conflict, InstanceInvalidState, InstanceIsLocked, Unavailable
 from cell_service.logs import about
 from cell_service.model.instance import Instance
 from cell_service.operations.declaration import Operation
@@ -47,10 +47,23 @@ class Begun:
     operation_id: int
 
 
+class AlreadyBegun(Conflict):
+    """The request has begun the action before."""
+
+    message = "Action '{action}' of request {request_id} has begun already."
+
+
 def begin(
-    cloud: Cloud, caller: Caller, server_id: str, doing: Doing, prepare: Prepare = lambda _instance: (None, {})
+    cloud: Cloud,
+    caller: Caller,
+    server_id: str,
+    doing: Doing,
+    prepare: Prepare = lambda _instance: (None, {}),
+    *,
+    again: bool = False,
 ) -> Begun:
-    """The action is accepted and will be carried out.
+    """The action is accepted and will be carried out. `again`: the request was accepted before, and may have begun it
+    already (AlreadyBegun); it waits for a server that is busy (InstanceInvalidState).
 
     Raises InstanceNotFound, InstanceNotReady, InstanceIsLocked, InstanceInvalidState, PolicyForbidden, CellUnavailable.
     """
@@ -61,6 +74,8 @@ def begin(
         for _ in range(ATTEMPTS):
             instance = find.to_change(cloud, caller.ctx, tx, cell, server_id)
             caller.demand(doing.rule, find.target(instance))
+            if again:
+                _demand_its_turn(tx, caller.ctx, instance, operation)
             demand_unlocked(caller.ctx, instance)
             after = begin_on(operation, instance)
             arguments, columns = prepare(instance)
@@ -84,6 +99,16 @@ def begin(
     )
     wake(caller.ctx, cell, host)
     return begun
+
+
+def _demand_its_turn(tx: Connection, ctx: Context, instance: Instance, operation: Operation[Any, Any]) -> None:
+    """Raises AlreadyBegun, InstanceInvalidState."""
+    if actions.has(tx, instance.uuid, ctx.request_id, operation.action):
+        raise AlreadyBegun(action=operation.action, request_id=ctx.request_id)
+    if instance.task_state is not None:
+        raise InstanceInvalidState(
+            action=operation.action, instance_uuid=instance.uuid, attribute="task_state", state=instance.task_state
+        )
 
 
 def demand_unlocked(ctx: Context, instance: Instance) -> None:

@@ -10,7 +10,16 @@ from functools import partial
 
 from api_cell.contract import SuperConductor
 from api_cell.scheduler.scheduler import Scheduler
-from api_cell.superconductor import deletes, discovery, following, heartbeat, placing, reclaiming, retention
+from api_cell.superconductor import (
+    deletes,
+    discovery,
+    following,
+    heartbeat,
+    placing,
+    reclaiming,
+    recorded_actions,
+    retention,
+)
 from api_cell.superconductor.context import SuperConductorContext, SuperConductorSettings
 from api_cell.superconductor.moves.runner import POLL_SECONDS, Runner
 from api_cell.superconductor.waiting import Waiting
@@ -94,6 +103,7 @@ class SuperConductorService(SuperConductor):
             Duty("heartbeat", partial(heartbeat.report, self._deps), settings.report_seconds),
             Duty("scan", self._scan, settings.scan_seconds),
             Duty("global updates", self._follow, settings.scan_seconds * 5),
+            Duty("recorded actions", partial(recorded_actions.replay, self._deps), settings.scan_seconds * 5),
             Duty("tidy", self._tidy, TIDY_SECONDS),
             Duty("confirm", self._runner.confirm_late, CONFIRM_SECONDS),
         ]

@@ -5,23 +5,14 @@ from __future__ import annotations
 from sqlalchemy import Connection
 
 from api_cell.compute import behaviours
+from api_cell.compute.servers.recording import or_recorded
 from api_cell.edge.route import Handler, Request, Response
-from api_cell.servers import act, find, reset
+from api_cell.servers import act, find, power, recorded, reset
 from api_cell.servers.act import Doing
 from cell_service.db import actions, instances
 from cell_service.errors import InstanceNotReady, NoConsumer, Unavailable
 from cell_service.model.lifecycle import PowerState, VmState
-from cell_service.operations import power
 from mapping_db.cells.registry import Cell
-
-START = Doing(power.START, "os_compute_api:servers:start")
-STOP = Doing(power.STOP, "os_compute_api:servers:stop")
-PAUSE = Doing(power.PAUSE, "os_compute_api:os-pause-server:pause")
-UNPAUSE = Doing(power.UNPAUSE, "os_compute_api:os-pause-server:unpause")
-SUSPEND = Doing(power.SUSPEND, "os_compute_api:os-suspend-server:suspend")
-RESUME = Doing(power.RESUME, "os_compute_api:os-suspend-server:resume")
-REBOOT_SOFT = Doing(power.REBOOT_SOFT, "os_compute_api:servers:reboot")
-REBOOT_HARD = Doing(power.REBOOT_HARD, "os_compute_api:servers:reboot")
 
 LOCK_RULE = "os_compute_api:os-lock-server:lock"
 UNLOCK_RULE = "os_compute_api:os-lock-server:unlock"
@@ -32,17 +23,27 @@ def doing(what: Doing) -> Handler:
     """The handler that accepts an action without arguments: 202."""
 
     def handle(req: Request) -> Response:
-        act.begin(req.cloud, req.caller, req.params["id"], what)
-        return Response(202)
+        return _begun(req, what)
 
     return handle
+
+
+def _begun(req: Request, what: Doing) -> Response:
+    cloud, caller, server_id = req.cloud, req.caller, req.params["id"]
+
+    def do() -> Response:
+        act.begin(cloud, caller, server_id, what)
+        return Response(202)
+
+    if not recorded.is_recordable(what):
+        return do()
+    return or_recorded(req, do, lambda: recorded.record_action(cloud, caller, server_id, what))
 
 
 def reboot(req: Request) -> Response:
     """202: the server will reboot, softly or hard."""
     hard = req.body["reboot"]["type"].upper() == "HARD"
-    act.begin(req.cloud, req.caller, req.params["id"], REBOOT_HARD if hard else REBOOT_SOFT)
-    return Response(202)
+    return _begun(req, power.REBOOT_HARD if hard else power.REBOOT_SOFT)
 
 
 def lock(req: Request) -> Response:

@@ -10,8 +10,10 @@ from sqlalchemy import Connection
 
 from api_cell import quota_check
 from api_cell.compute.servers import views
+from api_cell.compute.servers.recording import or_recorded
 from api_cell.edge.route import Request, Response
-from api_cell.servers import act, find
+from api_cell.servers import act, find, metadata, recorded
+from api_cell.servers.metadata import MetadataChange
 from cell_service.db import instances
 from cell_service.errors import Invalid, MetadataItemNotFound, NetworkNotFound, TagNotFound
 from cell_service.model.instance import Instance
@@ -38,13 +40,13 @@ def metadata_show(req: Request) -> Response:
 def metadata_add(req: Request) -> Response:
     """200 {"metadata": {…}}: these items are set, others stay."""
     rule, given = "os_compute_api:server-metadata:create", req.body["metadata"]
-    return Response(200, {"metadata": _change_metadata(req, rule, lambda now: {**now, **given})})
+    return _changed(req, MetadataChange(rule, given), lambda after: Response(200, {"metadata": after}))
 
 
 def metadata_replace(req: Request) -> Response:
     """200 {"metadata": {…}}: these items and no others."""
     rule, given = "os_compute_api:server-metadata:update_all", req.body["metadata"]
-    return Response(200, {"metadata": _change_metadata(req, rule, lambda now: given)})
+    return _changed(req, MetadataChange(rule, given, only=True), lambda after: Response(200, {"metadata": after}))
 
 
 def metadata_set(req: Request) -> Response:
@@ -52,21 +54,13 @@ def metadata_set(req: Request) -> Response:
     rule, given, key = "os_compute_api:server-metadata:update", req.body["meta"], req.params["id"]
     if key not in given:
         raise Invalid(reason="Request body and URI mismatch")
-    after = _change_metadata(req, rule, lambda now: {**now, **given})
-    return Response(200, {"meta": {key: after[key]}})
+    return _changed(req, MetadataChange(rule, given), lambda after: Response(200, {"meta": {key: after[key]}}))
 
 
 def metadata_remove(req: Request) -> Response:
     """204; 404 when there is no such item."""
-    key = req.params["id"]
-
-    def without(now: dict[str, str]) -> dict[str, str]:
-        if key not in now:
-            raise MetadataItemNotFound()
-        return {name: value for name, value in now.items() if name != key}
-
-    _change_metadata(req, "os_compute_api:server-metadata:delete", without)
-    return Response(204)
+    wanted = MetadataChange("os_compute_api:server-metadata:delete", removed=req.params["id"])
+    return _changed(req, wanted, lambda _after: Response(204))
 
 
 def tags_index(req: Request) -> Response:
@@ -148,26 +142,14 @@ def _visible_instance(req: Request, rule: str) -> Instance:
     return instance
 
 
-def _change_metadata(req: Request, rule: str, change: Callable[[dict[str, str]], dict[str, str]]) -> dict[str, str]:
+def _changed(req: Request, wanted: MetadataChange, answer: Callable[[dict[str, str]], Response]) -> Response:
     server_id = req.params["server_id"]
     most = quota_check.item_limits(req.cloud, req.services, req.ctx)["metadata_items"]
-
-    def changed(instance: Instance) -> dict[str, str]:
-        _demand_mine(req, instance, rule)
-        after = change(instance.metadata)
-        quota_check.demand_within(most, len(after), "Maximum number of metadata items exceeds")
-        return after
-
-    def work(tx: Connection, cell: Cell) -> dict[str, str]:
-        after = changed(find.to_change(req.cloud, req.ctx, tx, cell, server_id))
-        instances.change(tx, server_id, now=req.cloud.clock.now(), metadata=after)
-        return after
-
-    def early(instance: Instance) -> tuple[Instance, dict[str, str]]:
-        after = changed(instance)
-        return replace(instance, metadata=after), after
-
-    return find.change(req.cloud, req.ctx, server_id, work, early)
+    return or_recorded(
+        req,
+        lambda: answer(metadata.change(req.cloud, req.caller, server_id, wanted, most)),
+        lambda: recorded.record_metadata(req.cloud, req.caller, server_id, wanted, most),
+    )
 
 
 def _change_tags(req: Request, rule: str, change: Callable[[tuple[str, ...]], tuple[str, ...]]) -> tuple[str, ...]:
