@@ -69,7 +69,7 @@ def _cell_of(cloud: Cloud, host: str) -> int | None:
         return next((mapping.cell_id for mapping in host_mappings.of_hosts(tx, [host])), None)
 
 
-def only_one(answers: CellAnswers[T], nothing: NotFound) -> tuple[int, T]:
+def only_one(cloud: Cloud, answers: CellAnswers[T], nothing: NotFound) -> tuple[int, T]:
     """The first thing that was found, with its cell.
 
     Raises `nothing`, but CellUnavailable while a cell that is down may have it.
@@ -77,7 +77,7 @@ def only_one(answers: CellAnswers[T], nothing: NotFound) -> tuple[int, T]:
     if answers.found:
         return answers.found[0]
     if answers.down:
-        raise CellUnavailable(cell=", ".join(map(str, answers.down)))
+        raise CellUnavailable(cell=cloud.cells.names(answers.down))
     raise nothing
 
 

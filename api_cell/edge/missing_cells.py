@@ -15,9 +15,8 @@ def header(req: Request, cell_ids: Collection[int]) -> dict[str, str]:
     """The header that names these cells; nothing when there are none. Commas and what is not ASCII are quoted."""
     if not cell_ids:
         return {}
-    shown = {mapping.id: mapping.shown for mapping in req.cloud.cells.all()}
-    names = (shown.get(cell_id, str(cell_id)) for cell_id in sorted(cell_ids))
-    return {HEADER: ", ".join(quote(name, safe=_PLAIN) for name in names)}
+    found = map(req.cloud.cells.name, sorted(cell_ids))
+    return {HEADER: ", ".join(quote(name, safe=_PLAIN) for name in found)}
 
 
 def names(value: str) -> list[str]:

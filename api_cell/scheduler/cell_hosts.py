@@ -88,7 +88,7 @@ class CellHosts:
             view = self.cells.setdefault(cell_id, CellView())
             answer = polled.gathered.answers.get(cell_id)
             if answer is not None:
-                touched |= self._answered(cell_id, view, answer, polled.at)
+                touched |= self._answered(mapping, view, answer, polled.at)
             else:
                 touched |= self._unreachable(view, mapping, polled.gathered.failures.get(cell_id))
         return touched
@@ -112,10 +112,11 @@ class CellHosts:
             busy = self.cells[node.cell_id].io_ops
             busy[node.state.host] = busy.get(node.state.host, 0) + 1
 
-    def _answered(self, cell_id: int, view: CellView, state: CellState, now: float) -> set[str]:
+    def _answered(self, mapping: CellMapping, view: CellView, state: CellState, now: float) -> set[str]:
         touched: set[str] = set()
+        cell_id = mapping.id
         if view.trouble is not None:
-            log.info("hosts of a cell are known", extra=about(None, cell=cell_id, nodes=len(state.nodes)))
+            log.info("hosts of a cell are known", extra=about(None, cell=mapping.shown, nodes=len(state.nodes)))
             view.trouble = None
             touched |= view.all_keys()
         for node in state.nodes:
@@ -142,7 +143,7 @@ class CellHosts:
         trouble = "is in a cell that is disabled" if mapping.disabled else "is in a cell that does not answer"
         if view.trouble == trouble:
             return set()
-        log.warning("hosts of a cell are left out", extra=about(None, cell=mapping.name, reason=failure or trouble))
+        log.warning("hosts of a cell are left out", extra=about(None, cell=mapping.shown, reason=failure or trouble))
         view.trouble = trouble
         return view.all_keys()
 

@@ -207,7 +207,7 @@ class Scheduler:
                     extra=about(
                         request.ctx,
                         instance=pick.selection.instance_uuid,
-                        cell=pick.selection.cell_id,
+                        cell=self._cloud.cells.name(pick.selection.cell_id),
                         host=pick.selection.host,
                     ),
                 )

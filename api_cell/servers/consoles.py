@@ -61,4 +61,4 @@ def _opened_by(cloud: Cloud, ctx: Context, secret: str) -> ConsoleToken:
     answers = cell_queries.query_cells(
         cloud, ctx, lambda tx: [found] if (found := console_tokens.find(tx, secret, now)) else []
     )
-    return cell_queries.only_one(answers, ConsoleTokenNotFound())[1]
+    return cell_queries.only_one(cloud, answers, ConsoleTokenNotFound())[1]

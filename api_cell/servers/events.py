@@ -60,7 +60,7 @@ def _deliver(
 
     gathered = cloud.cells.scatter(list(by_cell), report, ctx.deadline)
     for cell_id, error in gathered.failures.items():
-        log.warning("events not reported", extra=about(ctx, cell=cell_id, reason=error))
+        log.warning("events not reported", extra=about(ctx, cell=cloud.cells.name(cell_id), reason=error))
         codes.update(dict.fromkeys(by_cell[cell_id], HOMELESS))
     lost = [event for cell_id in sorted(gathered.answers) for event in gathered.answers[cell_id]]
     return lost + [event for event in events if event.instance_uuid not in places]

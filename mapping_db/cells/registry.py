@@ -171,6 +171,16 @@ class Cells:
         """
         return self._cells.get(cell_id) or self._new(cell_id)
 
+    def name(self, cell_id: int) -> str:
+        """The cell's name, for people; of a cell that this process does not know its number."""
+        known = self._topology.newest
+        mapping = known.by_id.get(cell_id) if known is not None else None
+        return mapping.shown if mapping is not None else str(cell_id)
+
+    def names(self, cell_ids: Iterable[int]) -> str:
+        """The cells' names, for people, in the order of the cells."""
+        return ", ".join(self.name(cell_id) for cell_id in sorted(cell_ids))
+
     def cell0(self) -> Cell:
         """The cell of servers that found no host. Raises CellMappingNotFound when cell0 is not mapped."""
         for snapshot in (self._topology.current, self._topology.read):
@@ -199,7 +209,7 @@ class Cells:
             works[cell_id] = partial(work, cell)
             if reads and cell.db.is_local:
                 local.add(cell_id)
-        gathered = gather(works, self._threads, deadline, local)
+        gathered = gather(works, self._threads, deadline, local, self.name)
         return Gathered(gathered.answers, {**failures, **gathered.failures}) if failures else gathered
 
     def ask(self, cell_id: int, work: Callable[[Cell], T], *, here: bool = False) -> Pending[T]:
@@ -208,13 +218,13 @@ class Cells:
         try:
             cell = self.open(cell_id)
         except PolycellError as error:
-            failed: Pending[T] = Pending(cell_id)
+            failed: Pending[T] = Pending(cell_id, self.name(cell_id))
             failed.fail(error)
             return failed
         job = partial(work, cell)
         if not (here or cell.db.is_local):
-            return begin(cell_id, job, self._threads)
-        pending: Pending[T] = Pending(cell_id)
+            return begin(cell_id, cell.name, job, self._threads)
+        pending: Pending[T] = Pending(cell_id, cell.name)
         pending.run(job)
         return pending
 
@@ -235,7 +245,7 @@ class Cells:
     def _new(self, cell_id: int) -> Cell:
         mapping = self._topology.current().by_id.get(cell_id) or self._topology.read().by_id.get(cell_id)
         if mapping is None:
-            raise CellMappingNotFound(cell=cell_id)
+            raise CellMappingNotFound(cell=f"number {cell_id}")
         with self._changing:
             if cell_id not in self._cells:
                 self._cells[cell_id] = self._made(mapping, None)

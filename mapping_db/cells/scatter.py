@@ -116,9 +116,10 @@ class _Ask(Generic[T]):
 class Pending(Generic[T]):
     """One cell's work, and its answer once there is one."""
 
-    def __init__(self, cell_id: int) -> None:
+    def __init__(self, cell_id: int, cell: str) -> None:
+        """`cell` is its name, for errors."""
         self._ask: _Ask[T] = _Ask({cell_id})
-        self._cell_id = cell_id
+        self._cell_id, self._cell = cell_id, cell
 
     def result(self, deadline: Deadline) -> T:
         """The answer. Raises what the work raised, and CellUnavailable when there is none by the deadline."""
@@ -129,7 +130,7 @@ class Pending(Generic[T]):
         if ask.bug is not None:
             raise ask.bug
         if late:
-            raise CellUnavailable(cell=self._cell_id, reason="no answer in time")
+            raise CellUnavailable(cell=self._cell, reason="no answer in time")
         failure = ask.failures.get(self._cell_id)
         if failure is not None:
             raise failure
@@ -148,18 +149,20 @@ class Pending(Generic[T]):
         self._ask.run(self._cell_id, work)
 
 
-def begin(cell_id: int, work: Callable[[], T], threads: Threads) -> Pending[T]:
-    """Begin one cell's work; the caller may wait for its answer later, or never."""
-    pending: Pending[T] = Pending(cell_id)
+def begin(cell_id: int, cell: str, work: Callable[[], T], threads: Threads) -> Pending[T]:
+    """Begin one cell's work; the caller may wait for its answer later, or never. `cell`: see Pending."""
+    pending: Pending[T] = Pending(cell_id, cell)
     if not threads.submit(cell_id, lambda: pending.run(work)):
-        pending.fail(CellUnavailable(cell=cell_id, reason="too many requests wait for it"))
+        pending.fail(CellUnavailable(cell=cell, reason="too many requests wait for it"))
     return pending
 
 
 def gather(
-    works: Mapping[int, Callable[[], T]], threads: Threads, deadline: Deadline, local: Collection[int] = ()
+    works: Mapping[int, Callable[[], T]], threads: Threads, deadline: Deadline, local: Collection[int] = (),
+    name: Callable[[int], str] = str,
 ) -> Gathered[T]:  # fmt: skip
-    """Do every cell's work; a cell that has not answered by the deadline is among the failures.
+    """Do every cell's work; a cell that has not answered by the deadline is among the failures. `name` gives a cell's,
+    for errors.
 
     A single cell's work is done on the caller's thread, and so is that of `local` cells, which wait for no server.
     An error that is no PolycellError is a bug and propagates.
@@ -175,7 +178,7 @@ def gather(
             if not threads.submit(cell_id, lambda cell_id=cell_id, work=work: ask.run(cell_id, work)):  # type: ignore[misc]
                 with ask.lock:
                     ask.missing.discard(cell_id)
-                    ask.failures[cell_id] = CellUnavailable(cell=cell_id, reason="too many requests wait for it")
+                    ask.failures[cell_id] = CellUnavailable(cell=name(cell_id), reason="too many requests wait for it")
         for cell_id in local:
             if deadline.remaining() > 0:
                 ask.run(cell_id, works[cell_id])
@@ -185,5 +188,5 @@ def gather(
         late, ask.missing = ask.missing, set()
     if ask.bug is not None:
         raise ask.bug
-    ask.failures.update({cell_id: CellUnavailable(cell=cell_id, reason="no answer in time") for cell_id in late})
+    ask.failures.update({cell_id: CellUnavailable(cell=name(cell_id), reason="no answer in time") for cell_id in late})
     return Gathered(ask.answers, ask.failures)

@@ -134,9 +134,10 @@ def test_a_silent_cell_is_unknown_and_never_not_found(api: ComputeApi) -> None:
     assert set(services(api, "2.68")) == {"h1"}
     assert [h["hypervisor_hostname"] for h in api.client.get("/os-hypervisors").json["hypervisors"]] == ["h1"]
     shown = api.client.get(f"/os-hypervisors/{node.uuid}", version="2.53")
-    assert shown.fault[0] == "serviceUnavailable"
+    assert shown.fault == ("serviceUnavailable", "Cell cell2 is not reachable.")
     assert shown.headers["Retry-After"]
-    assert api.client.put(f"/os-services/{service.uuid}", {"status": "enabled"}, version="2.53").status == 503
+    refused = api.client.put(f"/os-services/{service.uuid}", {"status": "enabled"}, version="2.53")
+    assert (refused.status, refused.fault[1]) == (503, "Cell cell2 is not reachable.")
     zones = api.client.get("/os-availability-zone").json["availabilityZoneInfo"]
     assert zones == [{"zoneName": "nova", "zoneState": {"available": True}, "hosts": None}]
 

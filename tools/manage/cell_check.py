@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from cell_service.errors import CellUnavailable, PolycellError
+from cell_service.errors import CellMappingNotFound, CellUnavailable, PolycellError
 from mapping_db import cell_mappings, host_mappings, host_moves, instance_mappings
 from mapping_db.cloud import Cloud
 from tools.manage import cell_checks
 from tools.manage.command import Args, arg, command
 from tools.manage.findings import Finding, Level, worst
+from tools.manage.named_cells import HELP, the_one
 from tools.manage.out import Out
 from tools.manage.probes import CellProbe, probe, reason_of
 from tools.manage.row_checks import RowChecks, unplaced
@@ -15,7 +16,7 @@ from tools.manage.row_checks import RowChecks, unplaced
 UNKNOWN = 127
 
 
-@command("cell_v2 check", arg("--cell", metavar="CELL", help="only this cell, by name or uuid"),
+@command("cell_v2 check", arg("--cell", metavar="CELL", help=f"only this cell: {HELP}"),
          arg("--timeout", type=float, default=5.0, metavar="SECONDS", help="for all cells to answer"),
          arg("--quick", flag=True, help="do not compare the rows of instances"),
          arg("--repair", flag=True, help="mend what can be mended"),
@@ -29,11 +30,13 @@ def check(cloud: Cloud, args: Args, out: Out) -> int:
         hosts = host_mappings.every(tx)
         moving = frozenset(each.host for each in host_moves.every(tx))
         owned = instance_mappings.counts(tx)
-    cell_probes = probe(cloud, mappings, args.timeout)
-    chosen = [each for each in cell_probes if not args.cell or args.cell in (each.mapping.uuid, each.mapping.name)]
-    if args.cell and not chosen:
-        out.warn(f"No cell is called {args.cell}.")
+    try:
+        wanted = {the_one(mappings, args.cell)} if args.cell else set(mappings)
+    except CellMappingNotFound as error:
+        out.warn(str(error))
         return UNKNOWN
+    cell_probes = probe(cloud, mappings, args.timeout)
+    chosen = [each for each in cell_probes if each.mapping in wanted]
     shown = {each.mapping.shown for each in chosen}
     findings = [*cell_checks.of_cells(cloud, cell_probes), *cell_checks.of_hosts(cloud, cell_probes, hosts, moving)]
     findings = [each for each in findings if not args.cell or each.cell is None or each.cell in shown]

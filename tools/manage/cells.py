@@ -16,13 +16,14 @@ from mapping_db.schema import cell_mappings as table
 from tools.manage import details
 from tools.manage.command import Args, arg, command
 from tools.manage.identities import DatabaseTaken, claim, demand_free
+from tools.manage.named_cells import HELP
 from tools.manage.out import Out
 from tools.manage.settings import Settings
 from tools.manage.urls import CELL0_TRANSPORT, cell0_of, checked_database, checked_transport, masked
 
 _ATTEMPTS = 5
 _NAME = arg("--name", metavar="NAME", help="names may repeat")
-_UUID = arg("--cell_uuid", required=True, metavar="UUID")
+_UUID = arg("--cell_uuid", required=True, metavar="CELL", help=HELP)
 _TRANSPORT = arg("--transport-url", metavar="URL", help="default: [DEFAULT] transport_url; {variables} are allowed")
 _DATABASE = arg("--database_connection", metavar="URL", help="default: [database] connection; {variables} are allowed")
 _VERBOSE = arg("--verbose", flag=True, help="say more")

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from api_cell.superconductor.host_moves import WAIT_SECONDS, HostMover, HostMoveRefused, HostMoveUnfinished
 from cell_service.db.host_rows import HostIsThere
-from cell_service.errors import CellUnavailable, HostMappingNotFound, Invalid
+from cell_service.errors import CellMappingNotFound, CellUnavailable, HostMappingNotFound, Invalid
 from mapping_db import cell_mappings
-from mapping_db.cell_mappings import CellMapping
 from mapping_db.cloud import Cloud
 from mapping_db.host_moves import HostIsMoving
 from tools.manage.command import Args, arg, command
+from tools.manage.named_cells import HELP, the_one
 from tools.manage.out import Out
 
 
 @command("cell_v2 move_host", arg("--host", required=True, metavar="HOST"),
-         arg("--to", metavar="CELL", help="name or uuid of the cell that gets it"),
+         arg("--to", metavar="CELL", help=f"the cell that gets it: {HELP}"),
          arg("--abort", flag=True, help="undo a move that was begun, as long as no instance has gone"),
          arg("--wait", type=float, default=WAIT_SECONDS, metavar="SECONDS",
              help="for work that runs, and for the host to answer"),
@@ -34,9 +34,10 @@ def move_host(cloud: Cloud, args: Args, out: Out) -> int:
             mover.abort()
             out.say(f"The move of host {args.host} is undone.")
             return 0
-        cell = _cell(cloud, args.to or "")
+        with cloud.db.connect() as tx:
+            cell = the_one(cell_mappings.every(tx), args.to or "")
         moved = mover.move(cell.id)
-    except (Invalid, HostMappingNotFound) as error:
+    except (CellMappingNotFound, HostMappingNotFound, Invalid) as error:
         out.warn(str(error))
         return 1
     except (HostMoveRefused, HostIsMoving, HostIsThere) as error:
@@ -47,15 +48,3 @@ def move_host(cloud: Cloud, args: Args, out: Out) -> int:
         return 3
     out.say(f"Host {args.host} is {'now' if moved else 'already'} in cell {cell.shown}.")
     return 0
-
-
-def _cell(cloud: Cloud, wanted: str) -> CellMapping:
-    """Raises Invalid unless exactly one cell has that uuid or that name."""
-    with cloud.db.connect() as tx:
-        cells = cell_mappings.every(tx)
-    found = [cell for cell in cells if cell.uuid == wanted] or [
-        cell for cell in cells if wanted and cell.name == wanted
-    ]
-    if len(found) != 1:
-        raise Invalid(reason=f"{'no cell is' if not found else 'several cells are'} called {wanted!r}")
-    return found[0]

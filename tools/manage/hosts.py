@@ -13,6 +13,7 @@ from mapping_db.cells.registry import Cell
 from mapping_db.cloud import Cloud
 from tools.manage.cloud import COMMAND_SECONDS
 from tools.manage.command import Args, arg, command
+from tools.manage.named_cells import HELP
 from tools.manage.out import Out
 
 _BATCH = 1000
@@ -35,7 +36,7 @@ class Discovery:
     failed: list[str]
 
 
-@command("cell_v2 discover_hosts", arg("--cell_uuid", metavar="UUID", help="only this cell"),
+@command("cell_v2 discover_hosts", arg("--cell_uuid", metavar="CELL", help=f"only this cell: {HELP}"),
          arg("--verbose", flag=True, help="say what is looked at"),
          arg("--strict", flag=True, help="finding nothing new is a failure"),
          arg("--by-service", flag=True, help="map the hosts of compute services, with nodes or without"))  # fmt: skip
@@ -61,7 +62,7 @@ def discover_hosts(cloud: Cloud, args: Args, out: Out) -> int:
     return 2 if found.foreign else 0
 
 
-@command("cell_v2 list_hosts", arg("--cell_uuid", metavar="UUID", help="only this cell"))
+@command("cell_v2 list_hosts", arg("--cell_uuid", metavar="CELL", help=f"only this cell: {HELP}"))
 def list_hosts(cloud: Cloud, args: Args, out: Out) -> int:
     """List the hosts of all cells, or of one. 0 listed; 1 no such cell."""
     with cloud.db.connect() as tx:
@@ -77,7 +78,7 @@ def list_hosts(cloud: Cloud, args: Args, out: Out) -> int:
     return 0
 
 
-@command("cell_v2 delete_host", arg("--cell_uuid", required=True, metavar="UUID"),
+@command("cell_v2 delete_host", arg("--cell_uuid", required=True, metavar="CELL", help=HELP),
          arg("--host", required=True, metavar="HOST"))  # fmt: skip
 def delete_host(cloud: Cloud, args: Args, out: Out) -> int:
     """Forget which cell a host is in; it can be discovered again. 0 deleted; 1 no such cell; 2 no such host; 3 the host

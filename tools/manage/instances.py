@@ -20,6 +20,7 @@ from mapping_db.cloud import Cloud
 from mapping_db.instance_mappings import InstanceMapping
 from tools.manage.cloud import COMMAND_SECONDS
 from tools.manage.command import Args, arg, command
+from tools.manage.named_cells import HELP
 from tools.manage.out import Out
 
 _BATCH = 500
@@ -46,7 +47,7 @@ class Mapped:
     all: bool
 
 
-@command("cell_v2 map_instances", arg("--cell_uuid", required=True, metavar="UUID"),
+@command("cell_v2 map_instances", arg("--cell_uuid", required=True, metavar="CELL", help=HELP),
          arg("--max-count", metavar="N", help="map at most so many in this run"),
          arg("--reset", flag=True, help="start over, not where the last run stopped"))  # fmt: skip
 def map_instances(cloud: Cloud, args: Args, out: Out) -> int:

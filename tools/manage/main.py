@@ -30,6 +30,7 @@ from tools.manage import (
 )
 from tools.manage.cloud import open_cloud
 from tools.manage.command import Command, parse
+from tools.manage.named_cells import spell_out
 from tools.manage.out import Out
 from tools.manage.settings import read_settings
 
@@ -89,6 +90,8 @@ def run(prog: str, commands: Sequence[Command], argv: Sequence[str]) -> int:
         with contextlib.ExitStack() as stack:
             lacking = chosen.local and not args.settings.api_database
             cloud = None if lacking else stack.enter_context(open_cloud(args.settings))
+            if cloud is not None:
+                spell_out(cloud, args)
             return chosen.run(cast(Cloud, cloud), args, out)
     except PolycellError as error:
         _trace(found.debug, out)

@@ -19,12 +19,13 @@ from tools.manage.cells import Refused
 from tools.manage.cloud import COMMAND_SECONDS
 from tools.manage.command import Args, arg, command
 from tools.manage.identities import give_up
+from tools.manage.named_cells import HELP
 from tools.manage.out import Out
 
 _CHUNK = 500
 
 
-@command("cell_v2 delete_cell", arg("--cell_uuid", required=True, metavar="UUID"),
+@command("cell_v2 delete_cell", arg("--cell_uuid", required=True, metavar="CELL", help=HELP),
          arg("--force", flag=True, help="also with hosts, and with mappings of deleted instances"))  # fmt: skip
 def delete_cell(cloud: Cloud, args: Args, out: Out) -> int:
     """Delete a cell mapping, with --force also its host mappings and the mappings of deleted instances. 0 deleted; 1 no

@@ -20,12 +20,13 @@ from mapping_db.cloud import Cloud
 from tools.manage.cloud import open_database
 from tools.manage.command import Args, arg, command
 from tools.manage.identities import DatabaseTaken
+from tools.manage.named_cells import HELP
 from tools.manage.out import Out
 
 AT_ONCE = 8
 _ONE_CELL = (
     arg("--local_cell", flag=True, help="only the database that [database] connection names"),
-    arg("--cell_uuid", metavar="UUID", help="only this cell"),
+    arg("--cell_uuid", metavar="CELL", help=f"only this cell: {HELP}"),
 )
 
 

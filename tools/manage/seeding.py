@@ -27,6 +27,7 @@ from mapping_db.schema import resource_providers
 from tools.manage import seed_rows
 from tools.manage.cloud import COMMAND_SECONDS
 from tools.manage.command import Args, arg, command
+from tools.manage.named_cells import the_one
 from tools.manage.out import Out
 from tools.manage.seed_rows import Planned
 
@@ -91,16 +92,16 @@ def _chosen(cloud: Cloud, names: str, out: Out) -> list[CellMapping] | None:
     """The cells of these names, cell0 never; None when one is not there."""
     with cloud.db.connect() as tx:
         there = [cell for cell in cell_mappings.every(tx) if not cell.is_cell0]
-    if names == "all":
-        chosen, missing = there, [] if there else ["any"]
-    else:
-        wanted = [name.strip() for name in names.split(",") if name.strip()]
-        chosen = [cell for cell in there if cell.name in wanted or cell.uuid in wanted]
-        missing = [name for name in wanted if name not in {part for cell in there for part in (cell.name, cell.uuid)}]
-    if missing or not chosen:
-        out.warn(str(CellMappingNotFound(cell=", ".join(missing))))
+    wanted = [name.strip() for name in names.split(",") if name.strip()]
+    try:
+        chosen = there if names == "all" else [the_one(there, name) for name in wanted]
+    except CellMappingNotFound as error:
+        out.warn(str(error))
         return None
-    return chosen
+    if not chosen:
+        out.warn("No cell is mapped." if wanted else "No cell is named.")
+        return None
+    return sorted(set(chosen), key=lambda cell: cell.id)
 
 
 def _prepare_hosts(cloud: Cloud, planned: Sequence[Planned]) -> None:

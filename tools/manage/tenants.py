@@ -11,9 +11,10 @@ from mapping_db import cell_mappings, placement_notes, project_cells
 from mapping_db.cell_mappings import CellMapping
 from mapping_db.cloud import Cloud
 from tools.manage.command import Args, arg, command
+from tools.manage.named_cells import HELP, the_one
 from tools.manage.out import Out
 
-_CELLS = arg("--cell", action="append", required=True, metavar="CELL", help="name or uuid; may be given several times")
+_CELLS = arg("--cell", action="append", required=True, metavar="CELL", help=f"{HELP}; may be given several times")
 _PROJECTS = arg("--project", action="append", metavar="PROJECT", help="may be given several times")
 
 
@@ -23,7 +24,7 @@ def pin(cloud: Cloud, args: Args, out: Out) -> int:
     follows in about two seconds. 0 done; 1 no such cell, or several of the name; 2 the project's id is too long."""
 
     def work(tx: Connection) -> list[CellMapping]:
-        found = [_cell(tx, text) for text in args.cell]
+        found = [the_one(cell_mappings.every(tx), text) for text in args.cell]
         project_cells.pin(tx, args.project, [cell.id for cell in found])
         return found
 
@@ -44,14 +45,14 @@ def unpin(cloud: Cloud, args: Args, out: Out) -> int:
     return 0
 
 
-@command("placement keep", arg("cell", metavar="CELL", help="name or uuid"), _PROJECTS)
+@command("placement keep", arg("cell", metavar="CELL", help=HELP), _PROJECTS)
 def keep(cloud: Cloud, args: Args, out: Out) -> int:
     """Reserve a cell, and keep it for these projects also. 0 done; 1 no such cell, or several of the name; 2 a
     project's id is too long; 5 it is cell0."""
     projects = args.project or []
 
     def work(tx: Connection) -> CellMapping:
-        found = _cell(tx, args.cell)
+        found = the_one(cell_mappings.every(tx), args.cell)
         if not found.is_cell0:
             project_cells.keep(tx, found.id, projects)
             cell_mappings.change(tx, found.uuid, now=cloud.clock.now(), reserved=True)
@@ -69,13 +70,13 @@ def keep(cloud: Cloud, args: Args, out: Out) -> int:
     return 0
 
 
-@command("placement release", arg("cell", metavar="CELL", help="name or uuid"), _PROJECTS)
+@command("placement release", arg("cell", metavar="CELL", help=HELP), _PROJECTS)
 def release(cloud: Cloud, args: Args, out: Out) -> int:
     """Keep a cell for these projects no longer; without --project it is for every project again. 0 done; 1 no such
     cell, or several of the name."""
 
     def work(tx: Connection) -> CellMapping:
-        found = _cell(tx, args.cell)
+        found = the_one(cell_mappings.every(tx), args.cell)
         project_cells.release(tx, found.id, args.project)
         if not args.project:
             cell_mappings.change(tx, found.uuid, now=cloud.clock.now(), reserved=False)
@@ -120,14 +121,6 @@ def explain(cloud: Cloud, args: Args, out: Out) -> int:
         return 1
     out.value("\n".join(_reported(args.server, note)), server=args.server, **note)
     return 0
-
-
-def _cell(tx: Connection, text: str) -> CellMapping:
-    """Raises CellMappingNotFound, also when several cells have the name."""
-    found = [cell for cell in cell_mappings.every(tx) if text in (cell.uuid, cell.name)]
-    if len(found) != 1:
-        raise CellMappingNotFound(cell=text if not found else f"{text} (the name of {len(found)} cells)")
-    return found[0]
 
 
 def _reported(server: str, note: dict[str, Any]) -> list[str]:

@@ -55,7 +55,7 @@ def show(req: Request) -> Response:
         return [(nodes[0], instances.on_host(tx, host))] if nodes else []
 
     _, (node, there) = cell_queries.only_one(
-        cell_queries.query_cells(req.cloud, req.ctx, question), ComputeHostNotFound(host=host)
+        req.cloud, cell_queries.query_cells(req.cloud, req.ctx, question), ComputeHostNotFound(host=host)
     )
     return Response(200, {"host": [{"resource": {"host": host, **line}} for line in _resources(node, there)]})
 
@@ -96,7 +96,7 @@ def _compute(req: Request) -> tuple[int, Service]:
     answers = cell_queries.query_services(
         req.cloud, req.ctx, lambda tx: rows.list_all(tx, host=host, binary=rows.COMPUTE)
     )
-    return cell_queries.only_one(answers, ComputeHostNotFound(host=host))
+    return cell_queries.only_one(req.cloud, answers, ComputeHostNotFound(host=host))
 
 
 def _resources(node: ComputeNode, there: list[Instance]) -> list[dict[str, Any]]:

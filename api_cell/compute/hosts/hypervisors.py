@@ -105,7 +105,7 @@ def _list(req: Request, path: str, view: View) -> Response:
     answers = _ask(req, pattern, _with_servers(req), after=_marker(req) if paged else None, most=most)
     found = [one for _, one in answers.found]
     if pattern is not None:
-        _demand_some(answers, pattern)
+        _demand_some(req, answers, pattern)
     body: dict[str, Any] = {"hypervisors": [view(req, f.node, f.service, f.servers) for f in found]}
     if found and len(found) == most and pattern is None:
         body["hypervisors_links"] = next_link(req, path, str(body["hypervisors"][-1]["id"]))
@@ -120,7 +120,7 @@ def _marker(req: Request) -> tuple[int, int] | None:
         return None
     nothing = NotFound(reason=f"marker [{marker}] not found")
     try:
-        cell_id, found = cell_queries.only_one(_named(req, marker), nothing)
+        cell_id, found = cell_queries.only_one(req.cloud, _named(req, marker), nothing)
     except NotFound:
         raise Invalid(reason=str(nothing)) from None
     return found.node.id, cell_id
@@ -129,7 +129,7 @@ def _marker(req: Request) -> tuple[int, int] | None:
 def _one(req: Request, *, with_servers: bool) -> _Found:
     node_id = req.params["id"]
     nothing = NotFound(reason=f"Hypervisor with ID '{node_id}' could not be found.")
-    return cell_queries.only_one(_named(req, node_id, with_servers=with_servers), nothing)[1]
+    return cell_queries.only_one(req.cloud, _named(req, node_id, with_servers=with_servers), nothing)[1]
 
 
 def _named(req: Request, node_id: str, *, with_servers: bool = False) -> CellAnswers[_Found]:
@@ -154,14 +154,16 @@ def _settled(req: Request, answers: CellAnswers[_Found]) -> CellAnswers[_Found]:
 
 def _matching(req: Request, with_servers: bool) -> CellAnswers[_Found]:
     answers = _ask(req, req.params["id"], with_servers)
-    _demand_some(answers, req.params["id"])
+    _demand_some(req, answers, req.params["id"])
     return answers
 
 
-def _demand_some(answers: CellAnswers[_Found], pattern: str) -> None:
+def _demand_some(req: Request, answers: CellAnswers[_Found], pattern: str) -> None:
     """Raises NotFound when nothing was found, and CellUnavailable while a cell that is down may have something."""
     if not answers.found:
-        cell_queries.only_one(answers, NotFound(reason=f"No hypervisor matching '{pattern}' could be found."))
+        cell_queries.only_one(
+            req.cloud, answers, NotFound(reason=f"No hypervisor matching '{pattern}' could be found.")
+        )
 
 
 def _ask(

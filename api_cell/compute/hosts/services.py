@@ -143,7 +143,9 @@ def _by_uuid(req: Request) -> tuple[int, Service]:
     uuid = req.params["id"]
     if not FORMATS["uuid"](uuid):
         raise Invalid(reason=f"Invalid uuid {uuid}")
-    return cell_queries.only_one(_matching(req, lambda tx: rows.by_uuid(tx, uuid)), ServiceNotFound(service_id=uuid))
+    return cell_queries.only_one(
+        req.cloud, _matching(req, lambda tx: rows.by_uuid(tx, uuid)), ServiceNotFound(service_id=uuid)
+    )
 
 
 def _by_number(req: Request) -> tuple[int, Service]:
@@ -153,7 +155,7 @@ def _by_number(req: Request) -> tuple[int, Service]:
     answers = _matching(req, lambda tx: rows.by_id(tx, number))
     if len(answers.found) > 1:
         raise Invalid(reason=f"More than one possible service found for id {number}. Use its uuid from 2.53 on.")
-    return cell_queries.only_one(answers, ServiceNotFound(service_id=number))
+    return cell_queries.only_one(req.cloud, answers, ServiceNotFound(service_id=number))
 
 
 def _matching(req: Request, read: Callable[[Connection], Service]) -> CellAnswers[Service]:
@@ -176,7 +178,7 @@ def _by_host(req: Request) -> tuple[int, Service]:
         lambda tx: rows.list_all(tx, host=host, binary=binary),
         above=binary != rows.COMPUTE,
     )
-    return cell_queries.only_one(answers, nothing)
+    return cell_queries.only_one(req.cloud, answers, nothing)
 
 
 def _view(req: Request, service: Service, zones: dict[str, str]) -> dict[str, Any]:

@@ -190,7 +190,7 @@ def _place_of(req: Request, marker: str, cell_ids: list[int]) -> tuple[Any, ...]
     elif move is not None:
         return (move.created_at, move.id)
     elif gathered.failures:
-        raise CellUnavailable(cell=", ".join(map(str, sorted(gathered.failures))))
+        raise CellUnavailable(cell=req.cloud.cells.names(gathered.failures))
     raise Invalid(reason=f"marker [{marker}] not found")
 
 

@@ -53,5 +53,4 @@ def refuse_gaps(cloud: Cloud, settings: ApiSettings, down_cells: Collection[int]
     """Raises CellUnavailable where rows of these cells are not shown and the operator has configured that lists must
     not lack any."""
     if down_cells and not settings.api.list_records_by_skipping_down_cells:
-        shown = {mapping.id: mapping.shown for mapping in cloud.cells.all()}
-        raise CellUnavailable(cell=", ".join(shown.get(each, str(each)) for each in sorted(down_cells)))
+        raise CellUnavailable(cell=cloud.cells.names(down_cells))
