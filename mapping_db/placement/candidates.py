@@ -1,19 +1,20 @@
 """Allocation candidates: every way to serve a request from single providers or from one tree of them.
 
-The unnamed group may be spread over a tree; each named group is served by one provider. Providers that share by
-aggregate (MISC_SHARES_VIA_AGGREGATE) are not combined with others.
+The unnamed group may be spread over a tree; each named group is served by one provider. A provider that shares by
+aggregate is taken for one of each tree that it serves (`sharing`).
 """
 
 from __future__ import annotations
 
 import itertools
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from operator import attrgetter
 
 from sqlalchemy import Connection
 
-from mapping_db.placement import inventories, search, traits
+from mapping_db.placement import inventories, search, sharing, traits
 from mapping_db.placement.inventories import Inventory
 from mapping_db.placement.providers import Provider
 from mapping_db.placement.search import ProviderQuery
@@ -64,64 +65,112 @@ Choice = tuple[tuple[int, str, int], ...]
 """One way to serve one group: (provider id, class, amount)."""
 
 
+_Key = tuple[frozenset[tuple[int, str, int]], frozenset[tuple[str, int]]]
+"""What tells two ways apart: what is allocated, and which providers serve which group."""
+_Served = Mapping[int, Sequence[Provider]]
+"""By the root of a tree, the providers that fit, of the tree itself and sharing ones."""
+
+
 def find(tx: Connection, requested: CandidateRequest) -> FoundCandidates:
     """All candidates, at most `limit` of them."""
-    singles = {suffix: search.matching(tx, wanted) for suffix, wanted in requested.groups.items() if suffix}
-    roots = [{provider.root_id for provider in found} for found in singles.values()]
-    spread = requested.groups.get("")
-    parts: dict[str, set[int]] = {}
-    if spread is not None:
-        for name, amount in spread.resources.items():
-            one = replace(spread, resources={name: amount}, required=())
-            having = search.matching(tx, one)
-            parts[name] = {provider.id for provider in having}
-            roots.append({provider.root_id for provider in having})
-        if not requested.nested:
-            fitting = {provider.id for provider in search.matching(tx, spread)}
-            parts = {name: having & fitting for name, having in parts.items()}
-    common = set.intersection(*roots) if roots else set()
-    members: dict[int, list[Provider]] = defaultdict(list)
-    for provider in search.trees_of(tx, common):
-        members[provider.root_id].append(provider)
-    ids = [provider.id for tree in members.values() for provider in tree]
-    stock, marks = inventories.of_providers(tx, ids), traits.of_providers(tx, ids)
+    anchors, spread = sharing.anchors(tx), requested.groups.get("")
+    singles = {
+        suffix: _served((root_id, one) for one in search.matching(tx, wanted) for root_id in _roots(one, anchors))
+        for suffix, wanted in requested.groups.items()
+        if suffix
+    }
+    parts = _parts(tx, spread, anchors) if spread is not None else {}
+    needed = [*singles.values(), *parts.values()]
+    common = set.intersection(*map(set, needed)) if needed else set()
+    roots = common | {one.root_id for served in needed for root_id in common for one in served[root_id]}
+    providers = search.trees_of(tx, roots)
+    by_id, ids = {one.id: one for one in providers}, {one.uuid: one.id for one in providers}
+    stock, marks = inventories.of_providers(tx, by_id), traits.of_providers(tx, by_id)
+    ways = _Ways(requested, by_id, ids, stock, marks)
 
-    found: list[Candidate] = []
-    used_roots: set[int] = set()
-    for root_id in sorted(members):
-        tree = _Tree({provider.id: provider for provider in members[root_id]}, stock, marks)
+    found: dict[_Key, Candidate] = {}
+    for root_id in sorted(common):
         if not requested.root_required <= marks[root_id] or requested.root_forbidden & marks[root_id]:
             continue
-        serving = {suffix: [p.id for p in some if p.root_id == root_id] for suffix, some in singles.items()}
-        for candidate in itertools.islice(tree.ways(requested, parts, serving), WAYS_PER_TREE):
+        serving = {suffix: [one.id for one in served[root_id]] for suffix, served in singles.items()}
+        holding = {name: [one.id for one in served[root_id]] for name, served in parts.items()}
+        for key, candidate in itertools.islice(ways.through(holding, serving), WAYS_PER_TREE):
             if requested.limit is not None and len(found) >= requested.limit:
                 break
-            found.append(candidate)
-            used_roots.add(root_id)
+            found.setdefault(key, candidate)
+    allocated = {uuid for candidate in found.values() for uuid in candidate.allocations}
+    shown = {provider.root_id for provider in providers if provider.uuid in allocated}
     summaries = [
         Summary(provider, stock[provider.id], frozenset(marks[provider.id]))
-        for root_id in sorted(used_roots)
-        for provider in members[root_id]
+        for provider in sorted(providers, key=attrgetter("root_id", "id"))
+        if provider.root_id in shown
     ]
-    return FoundCandidates(found, summaries)
+    return FoundCandidates(list(found.values()), summaries)
+
+
+def _roots(provider: Provider, anchors: Mapping[int, set[int]]) -> set[int]:
+    """The roots of the trees that the provider serves, its own among them."""
+    return {provider.root_id} | anchors.get(provider.id, set())
+
+
+def _served(pairs: Iterable[tuple[int, Provider]]) -> _Served:
+    found: dict[int, dict[int, Provider]] = defaultdict(dict)
+    for root_id, provider in pairs:
+        found[root_id][provider.id] = provider
+    return {root_id: list(fitting.values()) for root_id, fitting in found.items()}
+
+
+def _parts(tx: Connection, spread: ProviderQuery, anchors: Mapping[int, set[int]]) -> dict[str, _Served]:
+    """What may serve each class of the unnamed group; its traits may be on any of the chosen providers.
+
+    A request for one tree (`in_tree`) takes nothing of others. A sharing provider is taken for a member of the
+    aggregates in which the root of the served tree is.
+    """
+    found = {}
+    for name, amount in spread.resources.items():
+        one = replace(spread, resources={name: amount}, required=())
+        pairs = [(provider.root_id, provider) for provider in search.matching(tx, one)]
+        if anchors and spread.in_tree is None:
+            inside, outside = _members(tx, spread.member_of), _members(tx, (spread.not_member_of,))
+            anywhere = search.matching(tx, replace(one, member_of=(), not_member_of=frozenset()))
+            pairs += [
+                (root_id, provider)
+                for provider in anywhere
+                for root_id in anchors.get(provider.id, set())
+                if (not spread.member_of or inside & {provider.id, root_id}) and not outside & {provider.id, root_id}
+            ]
+        found[name] = _served(pairs)
+    return found
+
+
+def _members(tx: Connection, member_of: tuple[frozenset[str], ...]) -> set[int]:
+    """The ids of the providers in one aggregate of each set; none for no aggregates."""
+    if not any(member_of):
+        return set()
+    return {provider.id for provider in search.matching(tx, ProviderQuery(member_of=member_of))}
 
 
 @dataclass(frozen=True, slots=True)
-class _Tree:
-    """One tree, and the ways through it."""
+class _Ways:
+    """The ways to serve a request from one tree and what it is served by."""
 
+    requested: CandidateRequest
     providers: Mapping[int, Provider]
+    ids: Mapping[str, int]
     stock: Mapping[int, Mapping[str, Inventory]]
     marks: Mapping[int, set[str]]
 
-    def ways(
-        self, requested: CandidateRequest, parts: Mapping[str, set[int]], serving: Mapping[str, Sequence[int]]
-    ) -> Iterator[Candidate]:
-        suffixes = sorted(serving)
+    def through(
+        self, holding: Mapping[str, Sequence[int]], serving: Mapping[str, Sequence[int]]
+    ) -> Iterator[tuple[_Key, Candidate]]:
+        """`holding`: by class, what may serve it in the unnamed group. `serving`: by suffix, what may serve the group.
+
+        Two ways that allocate the same differ when a group is served by another provider.
+        """
+        requested, suffixes = self.requested, sorted(serving)
         named = [[self._alone(requested.groups[suffix], id) for id in serving[suffix]] for suffix in suffixes]
         spread = requested.groups.get("")
-        unnamed = list(self._spread(spread, parts)) if spread is not None and spread.resources else [()]
-        seen: set[frozenset[tuple[int, str, int]]] = set()
+        unnamed = list(self._spread(spread, holding)) if spread is not None and spread.resources else [()]
         for first, *rest in itertools.product(unnamed, *named):
             where = dict(zip(suffixes, (choice[0][0] for choice in rest), strict=True))
             if requested.isolate and len(set(where.values())) < len(where):
@@ -134,21 +183,22 @@ class _Tree:
                     sums[id, name] += amount
             if not all(self._fits(id, name, amount) for (id, name), amount in sums.items()):
                 continue
-            key = frozenset((id, name, amount) for (id, name), amount in sums.items())
-            if key in seen:
+            if not requested.nested and self._nested({id for id, _ in sums}):
                 continue
-            seen.add(key)
-            yield self._candidate(sums, first, where)
+            served = frozenset((*where.items(), *(("", id) for id, _, _ in first)))
+            key = frozenset((id, name, amount) for (id, name), amount in sums.items()), served
+            yield key, self._candidate(sums, first, where)
+
+    def _nested(self, ids: set[int]) -> bool:
+        """Whether two of the providers are of one tree."""
+        return len({self.providers[id].root_id for id in ids}) < len(ids)
 
     def _alone(self, wanted: ProviderQuery, id: int) -> Choice:
         """The way to serve a group without resources: a provider that must be there, without a class."""
         return tuple((id, name, amount) for name, amount in wanted.resources.items()) or ((id, "", 0),)
 
-    def _spread(self, wanted: ProviderQuery, parts: Mapping[str, set[int]]) -> Iterator[Choice]:
-        options = [
-            [(id, name, amount) for id in self.providers if id in parts[name]]
-            for name, amount in wanted.resources.items()
-        ]
+    def _spread(self, wanted: ProviderQuery, holding: Mapping[str, Sequence[int]]) -> Iterator[Choice]:
+        options = [[(id, name, amount) for id in holding[name]] for name, amount in wanted.resources.items()]
         for choice in itertools.islice(itertools.product(*options), WAYS_PER_TREE * 10):
             have = set().union(*(self.marks[id] for id, _, _ in choice))
             if all(have & some for some in wanted.required):
@@ -164,10 +214,10 @@ class _Tree:
         return any(all(top in self._line(id) for id in ids) for top in ids) if ids else True
 
     def _line(self, id: int) -> set[int]:
-        by_uuid = {provider.uuid: provider for provider in self.providers.values()}
+        """The provider, and all above it."""
         line, here = {id}, self.providers[id]
-        while here.parent_uuid is not None and here.parent_uuid in by_uuid:
-            here = by_uuid[here.parent_uuid]
+        while here.parent_uuid is not None:
+            here = self.providers[self.ids[here.parent_uuid]]
             line.add(here.id)
         return line
 

@@ -385,13 +385,79 @@ def test_named_groups_and_their_policy(api: Placement, db: Database) -> None:
     ask = "/allocation_candidates?resources=VCPU:1&resources1=VGPU:1&resources2=VGPU:1"
     with pytest.raises(MissingQuery):
         api.get(ask)
-    isolated = where(api.get(f"{ask}&group_policy=isolate"))
-    assert isolated == [{root.uuid: {"VCPU": 1}, **{gpu.uuid: {"VGPU": 1} for gpu in gpus}}]
-    assert len(api.get(f"{ask}&group_policy=none")["allocation_requests"]) == 1
+    isolated = api.get(f"{ask}&group_policy=isolate")
+    assert where(isolated) == [{root.uuid: {"VCPU": 1}, **{gpu.uuid: {"VGPU": 1} for gpu in gpus}}] * 2
+    groups = [(way["mappings"]["1"], way["mappings"]["2"]) for way in isolated["allocation_requests"]]
+    assert sorted(groups) == sorted([([a.uuid], [b.uuid]) for a in gpus for b in gpus if a is not b])
+    assert len(api.get(f"{ask}&group_policy=none")["allocation_requests"]) == 2
     with pytest.raises(BadQuery):
         api.get("/allocation_candidates?resources=VCPU:1&resources_A=VGPU:1", "1.32")
     named = api.get("/allocation_candidates?resources=VCPU:1&resources_A=VGPU:1", "1.33")
     assert len(named["allocation_requests"]) == 2
+
+
+def test_one_provider_serves_two_groups_or_each_of_two_does(api: Placement, db: Database) -> None:
+    for _ in range(2):
+        provider(db, VCPU=8)
+    root = provider(db, DISK_GB=8)
+    for _ in range(2):
+        provider(db, parent=root.uuid, VGPU=4)
+    ask = "/allocation_candidates?resources1=VGPU:2&resources2=VGPU:2"
+    assert len(api.get(f"{ask}&group_policy=none", "1.29")["allocation_requests"]) == 4
+    assert len(api.get(f"{ask}&group_policy=isolate", "1.29")["allocation_requests"]) == 2
+
+
+def shares(api: Placement, *uuids: str, sharing: str) -> str:
+    """An aggregate of all these providers, of which one is said to share."""
+    aggregate = new_uuid()
+    for uuid in (*uuids, sharing):
+        api("PUT", f"/resource_providers/{uuid}/aggregates", [aggregate], version="1.1")
+    known = api.get(f"/resource_providers/{sharing}")["generation"]
+    api("PUT", f"/resource_providers/{sharing}/traits",
+        {"traits": ["MISC_SHARES_VIA_AGGREGATE"], "resource_provider_generation": known})  # fmt: skip
+    return aggregate
+
+
+@pytest.mark.parametrize("version", ["1.10", "1.29", "1.39"])
+def test_a_provider_that_shares_by_aggregate_serves_the_trees_of_its_aggregates(
+    api: Placement, db: Database, version: str
+) -> None:
+    near, far, pool = provider(db, VCPU=8), provider(db, VCPU=8), provider(db, DISK_GB=100)
+    aggregate = shares(api, near.uuid, sharing=pool.uuid)
+    found = api.get("/allocation_candidates?resources=VCPU:1,DISK_GB:10", version)
+    assert len(found["allocation_requests"]) == 1
+    assert set(found["provider_summaries"]) == {near.uuid, pool.uuid}
+    if version != "1.39":
+        return
+    both = {near.uuid: {"VCPU": 1}, pool.uuid: {"DISK_GB": 10}}
+    assert where(found) == [both]
+    assert where(api.get(f"/allocation_candidates?resources=VCPU:1,DISK_GB:10&member_of={aggregate}")) == [both]
+    assert where(api.get(f"/allocation_candidates?resources=VCPU:1,DISK_GB:10&member_of=!{aggregate}")) == []
+    assert where(api.get(f"/allocation_candidates?resources=VCPU:1,DISK_GB:10&in_tree={near.uuid}")) == []
+    assert where(api.get("/allocation_candidates?resources=VCPU:1&resources_D=DISK_GB:10")) == [both]
+    assert where(api.get(f"/allocation_candidates?resources=VCPU:1&resources_D=DISK_GB:10&in_tree_D={pool.uuid}")) == [
+        both
+    ]
+    assert (
+        where(api.get("/allocation_candidates?resources=VCPU:1,DISK_GB:10&required=!MISC_SHARES_VIA_AGGREGATE")) == []
+    )
+    assert where(api.get("/allocation_candidates?resources=DISK_GB:10")) == [{pool.uuid: {"DISK_GB": 10}}]
+    assert where(api.get("/allocation_candidates?resources=VCPU:1&limit=9")) == [
+        {uuid: {"VCPU": 1}} for uuid in (near.uuid, far.uuid)
+    ]
+
+
+def test_a_tree_takes_from_itself_or_from_what_is_shared(api: Placement, db: Database) -> None:
+    root, pool = provider(db, VCPU=8), provider(db, DISK_GB=100)
+    child = provider(db, parent=root.uuid, DISK_GB=50)
+    aggregate = shares(api, child.uuid, sharing=pool.uuid)
+    ask = "/allocation_candidates?resources=VCPU:1,DISK_GB:10"
+    one, other = ({root.uuid: {"VCPU": 1}, disk.uuid: {"DISK_GB": 10}} for disk in (child, pool))
+    assert sorted(map(str, where(api.get(ask)))) == sorted(map(str, [one, other]))
+    assert where(api.get(ask, "1.28")) == [other], "no two of one tree before 1.29"
+    assert where(api.get(f"{ask}&root_required=MISC_SHARES_VIA_AGGREGATE")) == []
+    # The root is in no aggregate: so what it has is none of a member's.
+    assert where(api.get(f"{ask}&member_of={aggregate}")) == []
 
 
 def test_root_required_and_same_subtree(api: Placement, db: Database) -> None:
