@@ -104,7 +104,7 @@ def put_aggregates(req: Request) -> Response:
 
 
 def _put_aggregates(req: Request, given: Iterable[str], generation: int | None) -> Response:
-    wanted = {str(UUID(text)) for text in given}
+    wanted = {aggregates.as_stored(text) for text in given}
     now, requested_uuid = req.cloud.clock.now(), plain(req.params["uuid"])
     advanced = req.cloud.db.run(
         lambda tx: aggregates.put(tx, providers.get(tx, requested_uuid), wanted, generation, now)

@@ -90,10 +90,18 @@ def check_disks(request: DeviceRequest) -> None:
 
 
 def check(
-    services: Services, caller: Caller, flavor: Flavor, devices: Sequence[BlockDevice], count: int, *, multiattach: bool
+    services: Services,
+    caller: Caller,
+    flavor: Flavor,
+    devices: Sequence[BlockDevice],
+    count: int,
+    *,
+    multiattach: bool,
+    described: bool,
 ) -> Image | None:
     """All that the devices name exists and may be used. Answers what is known of the image that a volume-backed
-    server boots from, None for others. `multiattach`: volumes for several servers may be used (2.60).
+    server boots from, None for others. `multiattach`: volumes for several servers may be used (2.60). `described`: an
+    image is named as well, and says what is booted; else a volume to boot from must be marked bootable.
 
     Raises Invalid, ImageNotFound.
     """
@@ -107,7 +115,7 @@ def check(
     image = None
     for device in devices:
         if device.is_volume:
-            found = _checked(services, caller.ctx, device, count, multiattach=multiattach)
+            found = _checked(services, caller.ctx, device, count, multiattach=multiattach, described=described)
             image = found if device.is_root else image
     return image
 
@@ -121,7 +129,9 @@ def for_one(devices: Iterable[BlockDevice]) -> tuple[BlockDevice, ...]:
     return tuple(made)
 
 
-def _checked(services: Services, ctx: Context, device: BlockDevice, count: int, *, multiattach: bool) -> Image:
+def _checked(
+    services: Services, ctx: Context, device: BlockDevice, count: int, *, multiattach: bool, described: bool
+) -> Image:
     """What is known of the image on the volume that the device will be."""
     service, ctx = services.require_volumes(), ctx
     if device.source_type == "image":
@@ -132,7 +142,9 @@ def _checked(services: Services, ctx: Context, device: BlockDevice, count: int, 
         return image
     if device.source_type == "volume":
         volume = service.get(ctx, device.volume_id or "")
-        _check_volume(volume, device, count, multiattach=multiattach)
+        _check_volume(volume, count, multiattach=multiattach)
+        if device.is_root and not volume.bootable and not described:
+            raise _bad(f"Block Device {volume.id} is not bootable.")
         return _image_on(volume)
     if device.source_type == "snapshot":
         snapshot = service.snapshot(ctx, device.snapshot_id or "")
@@ -145,13 +157,11 @@ def _checked(services: Services, ctx: Context, device: BlockDevice, count: int, 
     return _image_on(None)
 
 
-def _check_volume(volume: Volume, device: BlockDevice, count: int, *, multiattach: bool) -> None:
+def _check_volume(volume: Volume, count: int, *, multiattach: bool) -> None:
     if volume.multiattach and not multiattach:
         raise Invalid(reason="Multiattach volumes are only supported starting with compute API version 2.60.")
     if volume.status != "available" and not (volume.multiattach and volume.status == "in-use"):
         raise Invalid(reason=f"Invalid volume: status of volume {volume.id} is {volume.status}, not available.")
-    if device.is_root and not volume.bootable:
-        raise _bad(f"Block Device {volume.id} is not bootable.")
     if count > 1 and not volume.multiattach:
         raise Invalid(reason="Cannot attach one or more volumes to multiple instances")
 

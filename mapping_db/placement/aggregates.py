@@ -1,9 +1,10 @@
-"""Groups of providers, by a uuid that the callers choose."""
+"""Groups of providers, by a uuid that the callers choose and that is shown as they wrote it, with dashes or without."""
 
 from __future__ import annotations
 
 from collections.abc import Collection
 from datetime import datetime
+from uuid import UUID
 
 from sqlalchemy import Connection, delete, insert, select
 
@@ -11,6 +12,17 @@ from cell_service.errors import ProviderChanged
 from mapping_db.placement import changes, providers
 from mapping_db.placement.providers import Provider
 from mapping_db.schema import resource_provider_aggregates as members
+
+
+def as_stored(text: str) -> str:
+    """Of the two forms the one that it is written in."""
+    canonical = UUID(text)
+    return text if text == canonical.hex else str(canonical)
+
+
+def forms(uuids: Collection[str]) -> set[str]:
+    """The aggregates in both forms."""
+    return {form for text in uuids for form in (str(UUID(text)), UUID(text).hex)}
 
 
 def of_provider(tx: Connection, provider_id: int) -> list[str]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, or_, select
 
-from mapping_db.placement import providers
+from mapping_db.placement import aggregates, providers
 from mapping_db.placement.providers import Provider
 from mapping_db.schema import (
     inventories,
@@ -81,7 +81,7 @@ def _with_trait(names: Collection[str]) -> ColumnElement[bool]:
 def _in_aggregate(uuids: Collection[str]) -> ColumnElement[bool]:
     """The provider or the root of its tree is in one of the aggregates."""
     column = resource_provider_aggregates.c
-    members = select(column.resource_provider_id).where(column.aggregate_uuid.in_(sorted(uuids)))
+    members = select(column.resource_provider_id).where(column.aggregate_uuid.in_(sorted(aggregates.forms(uuids))))
     return or_(table.c.id.in_(members), table.c.root_provider_id.in_(members))
 
 

@@ -5,26 +5,31 @@ from __future__ import annotations
 
 from collections import defaultdict
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import ColumnElement, Connection, FromClause, func, select
 
 from mapping_db.schema import resource_provider_aggregates, resource_provider_traits, resource_providers
 
 SHARES = "MISC_SHARES_VIA_AGGREGATE"
 
 
+def _bare(members: FromClause) -> ColumnElement[str]:
+    return func.replace(members.c.aggregate_uuid, "-", "")
+
+
 def anchors(tx: Connection) -> dict[int, set[int]]:
     """The ids of the roots of the trees that each sharing provider serves; providers that share nothing have no entry.
 
     SELECT mine.resource_provider_id, root_provider_id
-    FROM resource_provider_traits JOIN resource_provider_aggregates AS mine … JOIN … AS theirs USING (aggregate_uuid)
-    JOIN resource_providers ON id = theirs.resource_provider_id WHERE trait = 'MISC_SHARES_VIA_AGGREGATE'
+    FROM resource_provider_traits JOIN resource_provider_aggregates AS mine … JOIN … AS theirs
+    ON both are of one aggregate JOIN resource_providers ON id = theirs.resource_provider_id
+    WHERE trait = 'MISC_SHARES_VIA_AGGREGATE'
     """
     marks, providers = resource_provider_traits.c, resource_providers.c
     mine, theirs = resource_provider_aggregates.alias("mine"), resource_provider_aggregates.alias("theirs")
     query = (
         select(mine.c.resource_provider_id, func.coalesce(providers.root_provider_id, providers.id))
         .join_from(resource_provider_traits, mine, mine.c.resource_provider_id == marks.resource_provider_id)
-        .join(theirs, theirs.c.aggregate_uuid == mine.c.aggregate_uuid)
+        .join(theirs, _bare(theirs) == _bare(mine))
         .join(resource_providers, providers.id == theirs.c.resource_provider_id)
         .where(marks.trait == SHARES)
         .distinct()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Any
+from uuid import UUID
 
 from sqlalchemy import Column, ColumnElement, Connection, Select, Table, func, select
 
@@ -47,9 +48,10 @@ def _read(tx: Connection, ids: list[int] | None) -> dict[int, ProviderState]:
     for row in among(select(inventory_table), inventory_table.c.resource_provider_id):
         owned.setdefault(row.resource_provider_id, {})[row.resource_class] = inventories.from_row(row)
     marks = _sets(among(select(*_pair(resource_provider_traits, "trait")), _owner(resource_provider_traits)))
-    inside = _sets(
-        among(select(*_pair(resource_provider_aggregates, "aggregate_uuid")), _owner(resource_provider_aggregates))
+    members = among(
+        select(*_pair(resource_provider_aggregates, "aggregate_uuid")), _owner(resource_provider_aggregates)
     )
+    inside = _sets((owner, str(UUID(text))) for owner, text in members)
     owner = allocations.c.resource_provider_id
     counted = select(owner, func.count(func.distinct(allocations.c.consumer_uuid)).label("consumers")).group_by(owner)
     consumers = {row.resource_provider_id: row.consumers for row in among(counted, owner)}

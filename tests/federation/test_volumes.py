@@ -285,7 +285,6 @@ def test_mappings_that_cannot_be_are_refused(cloud: Federation) -> None:
         {"block_device_mapping_v2": [root, {**data, "device_name": "/dev/vdb"}, {**blank, "device_name": "vdb"}]},
         {"block_device_mapping_v2": [root, {**data, "device_name": "/dev/vda"}]},
         {"block_device_mapping": [{"volume_id": plain, "device_name": "vda"}]},
-        {"block_device_mapping_v2": [{**data, "boot_index": 0}]},
         {"block_device_mapping_v2": [{**blank, "boot_index": 0}], "imageRef": missing},
         {"block_device_mapping_v2": [{**blank, "boot_index": 0}, {**blank, "boot_index": 0}]},
         {"block_device_mapping_v2": [{**blank, "boot_index": 0, "destination_type": "local"}]},

@@ -7,6 +7,7 @@ from collections import defaultdict
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import jsonschema
 import pytest
@@ -32,6 +33,7 @@ from cell_service.errors import (
     ResourceProviderNotFound,
     TraitInUse,
 )
+from mapping_db.placement import stock
 from mapping_db.placement.inventories import Inventory
 from tests.placement.caller import Placement, schema_at
 from tests.placement.stock import assert_sound, new_uuid, provider
@@ -407,9 +409,22 @@ def test_one_provider_serves_two_groups_or_each_of_two_does(api: Placement, db: 
     assert len(api.get(f"{ask}&group_policy=isolate", "1.29")["allocation_requests"]) == 2
 
 
-def shares(api: Placement, *uuids: str, sharing: str) -> str:
+def test_an_aggregate_is_shown_as_it_was_written_and_found_either_way(api: Placement, db: Database) -> None:
+    near, pool, aggregate = provider(db, VCPU=8), provider(db, DISK_GB=9), uuid4()
+    api("PUT", f"/resource_providers/{near.uuid}/aggregates", [aggregate.hex], version="1.1")
+    assert api.get(f"/resource_providers/{near.uuid}/aggregates")["aggregates"] == [aggregate.hex]
+    for text in (str(aggregate), aggregate.hex):
+        found = api.get(f"/resource_providers?member_of={text}")["resource_providers"]
+        assert [one["uuid"] for one in found] == [near.uuid]
+    shares(api, sharing=pool.uuid, aggregate=str(aggregate))
+    assert len(where(api.get("/allocation_candidates?resources=VCPU:1,DISK_GB:9"))) == 1
+    with db.connect() as tx:
+        assert stock.read(tx)[near.id].aggregates == {str(aggregate)}
+
+
+def shares(api: Placement, *uuids: str, sharing: str, aggregate: str | None = None) -> str:
     """An aggregate of all these providers, of which one is said to share."""
-    aggregate = new_uuid()
+    aggregate = aggregate or new_uuid()
     for uuid in (*uuids, sharing):
         api("PUT", f"/resource_providers/{uuid}/aggregates", [aggregate], version="1.1")
     known = api.get(f"/resource_providers/{sharing}")["generation"]

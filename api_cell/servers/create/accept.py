@@ -169,7 +169,13 @@ def _look_up(
         raise Invalid(reason=f"Flavor {request.flavor_id} could not be found.")
     demand.check_amounts(flavor)
     on_volume = devices.check(
-        services, caller, flavor, request.storage.devices, request.max_count, multiattach=request.multiattach
+        services,
+        caller,
+        flavor,
+        request.storage.devices,
+        request.max_count,
+        multiattach=request.multiattach,
+        described=image is not None,
     )
     image = image or on_volume
     if image is None:
