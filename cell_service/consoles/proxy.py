@@ -23,6 +23,7 @@ from tornado.websocket import WebSocketClosedError, WebSocketHandler
 
 from cell_service.consoles.page import PAGE
 from cell_service.errors import PolycellError
+from cell_service.http.connections import watch_reader
 from cell_service.http.listener import Listener
 from cell_service.http.pages import frame_headers, page_headers
 from cell_service.logs import about
@@ -48,12 +49,12 @@ class ConsoleProxy:
         console = (r"/(?:websockify)?" if web else r"/.*", _Console, {"proxy": self})
         viewer = [(r"/(.*)", _Viewer, {"path": web})] if web else []
         application = Application([console, *viewer], log_function=_say_nothing, framing=frame_headers(allowed_origins))
-        self._listener = Listener("console", application, busy=lambda: self.open, ended=self._end)
-        self.start, self.drain = self._listener.start, self._listener.drain
+        self.listener = Listener("console", application, busy=lambda: self.open, ended=self._end)
+        self.start, self.drain = self.listener.start, self.listener.drain
 
     @property
     def port(self) -> int:
-        return self._listener.port
+        return self.listener.port
 
     def _end(self) -> None:
         self.workers.shutdown(wait=False, cancel_futures=True)
@@ -66,12 +67,23 @@ class _Viewer(StaticFileHandler):
         for name, value in self.settings["framing"].items():
             self.set_header(name, value)
 
+    def flush(self, include_footers: bool = False) -> Future[None]:
+        sent = super().flush(include_footers)
+        watch_reader(self.request.connection, sent)
+        return sent
+
 
 class _Console(WebSocketHandler):
     def initialize(self, proxy: ConsoleProxy) -> None:
         self._proxy = proxy
         self._stream: IOStream | None = None
         self._pump: asyncio.Task[None] | None = None
+        self._address = getattr(getattr(self.request.connection, "context", None), "address", None)
+
+    @property
+    def ping_interval(self) -> float | None:
+        """A client that does not answer a ping in this time has gone, or reads no more: its web socket is closed."""
+        return self._proxy.listener.settings.seconds or None
 
     def check_origin(self, origin: str) -> bool:
         return super().check_origin(origin) or urlsplit(origin).hostname in self._proxy.allowed_origins
@@ -121,6 +133,7 @@ class _Console(WebSocketHandler):
 
     def open(self, *args: str, **kwargs: str) -> None:
         self._proxy.open += 1
+        self._proxy.listener.clients.add(self._address)
         self._pump = asyncio.get_running_loop().create_task(self._to_user())
 
     async def on_message(self, message: str | bytes) -> None:
@@ -132,6 +145,7 @@ class _Console(WebSocketHandler):
 
     def on_close(self) -> None:
         self._proxy.open -= 1
+        self._proxy.listener.clients.remove(self._address)
         if self._stream is not None:
             self._stream.close()
 

@@ -1,10 +1,15 @@
-"""What a port grants its clients: how long a connection may idle or take for a request, how many connections a client
-may have, how long a request's head may be, and TLS."""
+"""What a port grants its clients: how long a connection may idle, take for a request or leave an answer unread; how
+many connections a client may have; how long a request's head may be; and TLS."""
 
 from __future__ import annotations
 
+import asyncio
+import fcntl
 import logging
 import ssl
+import struct
+import termios
+from asyncio import Future
 from collections import Counter
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -25,7 +30,7 @@ MOST_HEAD_BYTES = (1 << 20) + HEAD_BYTES
 """Beyond this a head is not read any more, and the connection is cut."""
 ANY_SECONDS = float(1 << 30)
 FILE_BYTES_PER_SECOND = 1024
-"""A file must come at this rate at least."""
+"""A file must come at this rate at least, and an answer be taken."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +39,9 @@ class WsgiSection:
 
     GROUP: ClassVar[str] = "wsgi"
     client_socket_timeout: float = option(
-        cfg.FloatOpt("client_socket_timeout", default=75.0, min=0, help="Seconds for a head or a body; 0: no limit.")
+        cfg.FloatOpt(
+            "client_socket_timeout", default=75.0, min=0, help="Seconds for a head, a body, a read; 0: no limit."
+        )
     )
     max_connections_per_client: int = option(
         cfg.IntOpt("max_connections_per_client", default=1024, min=0, help="Of one address; 0: no limit.")
@@ -53,8 +60,8 @@ class SslSection:
 
 @dataclass(frozen=True, slots=True)
 class ConnectionSettings:
-    """`seconds`: for a head (the time before it, on an idle connection, included), and for a body; 0: any time.
-    `per_client`: connections of one address; 0: any number. `tls`: None for plain HTTP."""
+    """`seconds`: for a head (the time before it, on an idle connection, included), for a body, and for a client to read
+    on; 0: any time. `per_client`: connections of one address; 0: any number. `tls`: None for plain HTTP."""
 
     seconds: float = 75.0
     per_client: int = 1024
@@ -86,12 +93,33 @@ def _tls(section: SslSection) -> ssl.SSLContext | None:
     return context
 
 
-class BoundedServer(HTTPServer):
-    """tornado's server, with these limits."""
+class Clients:
+    """How many connections each client has, by its address. All of it is called on the loop."""
 
-    def initialize(self, delegate: Any, settings: ConnectionSettings, **http: Any) -> None:  # type: ignore[override]
-        self._per_client = settings.per_client
-        self._of_client: Counter[str] = Counter()
+    def __init__(self) -> None:
+        self._connections: Counter[str] = Counter()
+
+    def of(self, address: Any) -> int:
+        return self._connections[_client(address)]
+
+    def add(self, address: Any) -> None:
+        self._connections[_client(address)] += 1
+
+    def remove(self, address: Any) -> None:
+        client = _client(address)
+        self._connections[client] -= 1
+        if not self._connections[client]:
+            del self._connections[client]
+
+
+class BoundedServer(HTTPServer):
+    """tornado's server, with these limits. A connection that becomes a web socket's is counted in `clients` by its
+    handler, from then on."""
+
+    def initialize(  # type: ignore[override]
+        self, delegate: Any, settings: ConnectionSettings, clients: Clients, **http: Any
+    ) -> None:
+        self._per_client, self._clients = settings.per_client, clients
         super().initialize(
             delegate,
             ssl_options=settings.tls,
@@ -106,20 +134,45 @@ class BoundedServer(HTTPServer):
         self._handle_connection(connection, address)
 
     def handle_stream(self, stream: IOStream, address: tuple[Any, ...]) -> None:
-        client = _client(address)
-        if self._per_client and self._of_client[client] >= self._per_client:
-            log.warning("too many connections of a client", extra=about(None, client=client, most=self._per_client))
+        if self._per_client and self._clients.of(address) >= self._per_client:
+            client, most = _client(address), self._per_client
+            log.warning("too many connections of a client", extra=about(None, client=client, most=most))
             stream.close()
             return
-        self._of_client[client] += 1
+        self._clients.add(address)
         super().handle_stream(stream, address)
 
     def on_close(self, server_conn: Any) -> None:
-        client = _client(server_conn.context.address)
-        self._of_client[client] -= 1
-        if not self._of_client[client]:
-            del self._of_client[client]
+        self._clients.remove(server_conn.context.address)
         super().on_close(server_conn)
+
+
+def watch_reader(connection: Any, sent: Future[None]) -> None:
+    """Cut the connection where its client does not take what is `sent` at the rate of a file."""
+    seconds, stream = connection.params.body_timeout, connection.stream
+    if not seconds or stream is None or sent.done():
+        return
+    loop = asyncio.get_running_loop()
+
+    def check(before: int) -> None:
+        if sent.done():
+            return
+        taken = _taken(stream)
+        if taken - before < seconds * FILE_BYTES_PER_SECOND:
+            log.warning("a client reads too slowly, its connection is cut")
+            stream.close()
+        else:
+            loop.call_later(seconds, check, taken)
+
+    loop.call_later(seconds, check, _taken(stream))
+
+
+def _taken(stream: IOStream) -> int:
+    """The bytes that the client's side has acknowledged: those written, less those that the kernel still has."""
+    if stream.closed():
+        return 0
+    (waiting,) = struct.unpack("i", fcntl.ioctl(stream.fileno(), termios.TIOCOUTQ, b"\0" * 4))
+    return stream._total_write_done_index - int(waiting)
 
 
 def _client(address: Any) -> str:

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 from tornado import httputil
 from tornado.iostream import StreamClosedError
 
-from cell_service.http.connections import ANY_SECONDS, FILE_BYTES_PER_SECOND, HEAD_BYTES
+from cell_service.http.connections import ANY_SECONDS, FILE_BYTES_PER_SECOND, HEAD_BYTES, watch_reader
 
 log = logging.getLogger(__name__)
 
@@ -185,7 +185,9 @@ class Exchange(httputil.HTTPMessageDelegate):
                 made["Content-Length"] = str(path.stat().st_size)
                 await self._connection.write_headers(line, made)
                 while self.method != "HEAD" and (piece := await read(None, file.read, PIECE_BYTES)):
-                    await self._connection.write(piece)
+                    sent = self._connection.write(piece)
+                    watch_reader(self._connection, sent)
+                    await sent
             self._connection.finish()
         except StreamClosedError:
             log.debug("client went away path=%s", self.target)
@@ -209,7 +211,8 @@ class Exchange(httputil.HTTPMessageDelegate):
         sent = body if status != 204 and self.method != "HEAD" else None
         line = httputil.ResponseStartLine("HTTP/1.1", status, REASONS.get(status, "Unknown"))
         try:
-            self._connection.write_headers(line, made, sent)
+            written = self._connection.write_headers(line, made, sent)
+            watch_reader(self._connection, written)
             self._connection.finish()
         except StreamClosedError:
             log.debug("client went away path=%s", self.target)

@@ -19,7 +19,7 @@ from typing import Any
 import tornado.netutil
 
 from cell_service.errors import Unavailable
-from cell_service.http.connections import BoundedServer, ConnectionSettings
+from cell_service.http.connections import BoundedServer, Clients, ConnectionSettings
 from cell_service.logs import about
 
 log = logging.getLogger(__name__)
@@ -49,7 +49,7 @@ class Listener:
         self.name = name
         self._delegate, self._busy, self._end = delegate, busy, ended
         self._drain_seconds, self._http = drain_seconds, http
-        self._settings = ConnectionSettings()
+        self.settings, self.clients = ConnectionSettings(), Clients()
         self._sockets: list[socket.socket] = []
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
@@ -85,7 +85,7 @@ class Listener:
     ) -> None:
         """Listen (on the port that was bound before, if one was) and serve on a thread of its own. Connections are
         accepted when it returns. Raises Unavailable."""
-        self._settings = settings or self._settings
+        self.settings = settings or self.settings
         if not self._sockets:
             self.bind(port, address, reuse_port=reuse_port)
         ready: Future[None] = Future()
@@ -112,7 +112,7 @@ class Listener:
     async def _serve(self, ready: Future[None] | None) -> None:
         self._loop = asyncio.get_running_loop()
         self._over = asyncio.Event()
-        self._server = BoundedServer(self._delegate, self._settings, **self._http)
+        self._server = BoundedServer(self._delegate, self.settings, self.clients, **self._http)
         self._server.add_sockets(self._sockets)
         if ready is None:
             for number in (signal.SIGTERM, signal.SIGINT):

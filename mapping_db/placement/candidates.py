@@ -66,7 +66,7 @@ Choice = tuple[tuple[int, str, int], ...]
 
 
 _Key = tuple[frozenset[tuple[int, str, int]], frozenset[tuple[str, int]]]
-"""What tells two ways apart: what is allocated, and which providers serve which group."""
+"""What distinguishes two ways: what is allocated, and which providers serve which group."""
 _Served = Mapping[int, Sequence[Provider]]
 """By the root of a tree, the providers that fit, of the tree itself and sharing ones."""
 

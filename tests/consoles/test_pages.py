@@ -12,8 +12,10 @@ import pytest
 
 from api_cell.compute.page import PAGE as DOCS
 from cell_service.consoles.proxy import ConsoleProxy
+from cell_service.http.connections import ConnectionSettings
 from cell_service.http.pages import page_headers
 from cell_service.model.console import ConsolePlace, ConsoleToken
+from tests.real.databases import wait_until
 
 
 def lookup(secret: str) -> ConsoleToken | None:
@@ -81,3 +83,51 @@ def test_the_policy_of_a_page_allows_its_own_scripts_and_no_others() -> None:
     assert "unsafe" not in policy
     other = DOCS.decode().replace("<script>", "<script>\n")
     assert page_headers(other)["Content-Security-Policy"] != policy
+
+
+@pytest.fixture
+def console() -> Iterator[socket.socket]:
+    """Where a console is; it says nothing."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        yield listening
+
+
+def opened(console: socket.socket, settings: ConnectionSettings) -> tuple[ConsoleProxy, socket.socket]:
+    """A proxy with these limits, and a web socket that it has opened to the console."""
+    place = ConsolePlace("127.0.0.1", console.getsockname()[1], "http://127.0.0.1")
+    token = ConsoleToken("i1", "serial", "h1", place, datetime(2030, 1, 1, tzinfo=UTC))
+    proxy = ConsoleProxy(lambda _secret: token)
+    proxy.start(settings=settings)
+    client = socket.create_connection(("127.0.0.1", proxy.port), timeout=60)
+    head = f"GET /?token=good HTTP/1.1\r\nHost: 127.0.0.1\r\nSec-WebSocket-Version: 13\r\n{WEBSOCKET}"
+    client.sendall(f"{head}Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n".encode())
+    assert client.recv(12) == b"HTTP/1.1 101"
+    return proxy, client
+
+
+def test_a_web_socket_counts_in_the_connections_of_its_client(console: socket.socket) -> None:
+    proxy, client = opened(console, ConnectionSettings(per_client=1))
+
+    def probe() -> bool:
+        try:
+            return ask(proxy, "HEAD", "/").status == 200
+        except (ConnectionError, http.client.HTTPException):
+            return False
+
+    try:
+        assert not probe()
+        client.close()
+        wait_until(probe, "a web socket that is closed is counted")
+    finally:
+        proxy.drain(0)
+
+
+def test_a_web_socket_whose_client_answers_no_ping_is_closed(console: socket.socket) -> None:
+    proxy, client = opened(console, ConnectionSettings(seconds=2.0))
+    try:
+        with client:
+            while client.recv(65536):
+                pass
+        wait_until(lambda: not proxy.open, "the proxy does not know that it is closed")
+    finally:
+        proxy.drain(0)

@@ -18,6 +18,9 @@ from api_cell.edge.auth import NoAuth
 from cell_service.config import load
 from cell_service.errors import Invalid
 from cell_service.http.connections import HEAD_BYTES, ConnectionSettings, read_connections
+from cell_service.http.exchange import Exchange
+from cell_service.http.front import Front, Respond
+from cell_service.http.response import RenderedResponse
 from tests.edge.conftest import Serve
 from tests.edge.test_drain import answer
 from tests.real.databases import wait_until
@@ -132,6 +135,82 @@ def test_a_client_has_so_many_connections_and_no_more(serve: Serve) -> None:
     wait_until(served, "another connection is never served")
     for each in (first, second, third, *others):
         each.close()
+
+
+LARGE = 24 << 20
+"""More than the kernel keeps of a connection."""
+
+
+class Large:
+    """An application whose answers are large: bytes in memory, or a file's."""
+
+    most_bytes = 1000
+
+    def __init__(self, response: RenderedResponse) -> None:
+        self.response = response
+
+    def begin(self, exchange: Exchange) -> None:
+        """It needs nothing of the head."""
+
+    def serve(self, exchange: Exchange, respond: Respond) -> None:
+        respond(self.response)
+
+    def end(self, exchange: Exchange) -> None:
+        """It keeps nothing."""
+
+    def close(self) -> None:
+        """It has nothing."""
+
+
+@pytest.mark.parametrize("kind", ["memory", "file"])
+def test_a_client_that_does_not_read_its_answer_is_cut(tmp_path: Path, kind: str) -> None:
+    (tmp_path / "large").write_bytes(bytes(LARGE))
+    of_file = RenderedResponse(200, file=tmp_path / "large")
+    front = Front("large", Large(of_file if kind == "file" else RenderedResponse(200, body=bytes(LARGE))))
+    front.start(settings=ConnectionSettings(seconds=PATIENT.seconds, per_client=1))
+    slow = connected(front.port)
+    slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
+    try:
+        slow.sendall(GET)
+        assert slow.recv(12) == b"HTTP/1.1 200"
+        wait_until(lambda: is_served(front.port), "the connection that is not read is never closed")
+        assert length(slow) < LARGE
+        assert front.open_requests == 0
+    finally:
+        slow.close()
+        front.drain(0)
+
+
+def test_an_answer_that_is_read_is_read_to_its_end(tmp_path: Path) -> None:
+    front = Front("large", Large(RenderedResponse(200, body=bytes(LARGE))))
+    front.start(settings=PATIENT)
+    try:
+        with connected(front.port) as steady:
+            steady.sendall(GET[:-2] + b"Connection: close\r\n\r\n")
+            assert length(steady) > LARGE
+    finally:
+        front.drain(0)
+
+
+def length(connection: socket.socket) -> int:
+    """How much comes until the server hangs up."""
+    found = 0
+    try:
+        while chunk := connection.recv(1 << 20):
+            found += len(chunk)
+    except ConnectionError:
+        return found
+    return found
+
+
+def is_served(port: int) -> bool:
+    """Whether another connection is answered."""
+    with connected(port) as other:
+        try:
+            other.sendall(GET)
+            return other.recv(12) == b"HTTP/1.1 200"
+        except ConnectionError:
+            return False
 
 
 # -- TLS ------------------------------------------------------------------------------------------
