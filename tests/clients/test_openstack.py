@@ -7,10 +7,13 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
+import openstack
 import pytest
+import requests
 
 from tests.clients.installed import Installed
 from tests.real.databases import wait_until
+from tests.suites.certificates import certificate
 
 pytestmark = pytest.mark.clients
 
@@ -120,6 +123,33 @@ def test_a_process_for_each_service(tmp_path: Path, misfits: list[str]) -> None:
         down = cloud.polycell("down")
     assert down.returncode == 0
     assert not any(Path(f"/proc/{pid}").exists() for pid in pids)
+
+
+def test_with_a_certificate_all_is_https(tmp_path: Path) -> None:
+    cert_file, key_file = certificate(tmp_path)
+    cloud = Installed(tmp_path / "state")
+    try:
+        words = ("--cells", "1", "--hosts-per-cell", "1")
+        assert "READY" in cloud.up(*words, "--tls-cert", str(cert_file), "--tls-key", str(key_file))
+        endpoints = json.loads((cloud.state / "polycell.json").read_text(encoding="utf-8"))["endpoints"]
+        assert {name for name, url in endpoints.items() if not url.startswith("https://127.0.0.1:")} == {"metadata"}
+        listed = cloud.openstack("catalog", "list")
+        assert all(each["url"].startswith("https://") for entry in listed for each in entry["Endpoints"])
+        create = ("server", "create", "--flavor", "m1.nano", "--network", "private", "--wait", "vm")
+        made = cloud.openstack(*create[:2], "--image", "tiny", *create[2:])
+        assert (made["status"], len(made["addresses"])) == ("ACTIVE", 1)
+        cloud.openstack("volume", "create", "--size", "1", "data")
+        wait_until(lambda: cloud.openstack("volume", "show", "data")["status"] == "available", "the volume is not made")
+        cloud.openstack("server", "add", "volume", "vm", "data")
+        assert cloud.openstack("console", "url", "show", "--serial", "vm")["url"].startswith("wss://127.0.0.1:")
+        known = openstack.config.OpenStackConfig(config_files=[str(cloud.state / "clouds.yaml")])
+        with openstack.connection.Connection(config=known.get_one("polycell-demo")) as demo:
+            assert [network.name for network in demo.network.networks()] == ["private"]
+        assert json.loads(cloud.polycell("status", "-f", "json").stdout)["health"] == "healthy"
+        with pytest.raises(requests.exceptions.SSLError):
+            requests.get(endpoints["compute"], timeout=30)
+    finally:
+        assert cloud.polycell("down").returncode == 0
 
 
 def test_without_an_identity_service(tmp_path: Path) -> None:

@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import datetime
 import socket
 import ssl
 from pathlib import Path
 
 import pytest
 import requests
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 
 from api_cell.edge.auth import NoAuth
 from cell_service.config import load
@@ -24,6 +19,7 @@ from cell_service.http.response import RenderedResponse
 from tests.edge.conftest import Serve
 from tests.edge.test_drain import answer
 from tests.real.databases import wait_until
+from tests.suites.certificates import certificate
 from tools.companions.image.service import make_image
 
 HURRIED = ConnectionSettings(seconds=0.2)
@@ -214,31 +210,6 @@ def is_served(port: int) -> bool:
 
 
 # -- TLS ------------------------------------------------------------------------------------------
-
-
-def certificate(directory: Path) -> tuple[Path, Path]:
-    """The files of a certificate for 127.0.0.1, and of its key."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
-    began = datetime.datetime(2020, 1, 1, tzinfo=datetime.UTC)
-    made = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(1)
-        .not_valid_before(began)
-        .not_valid_after(began.replace(year=2120))
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    cert_file, key_file = directory / "cert.pem", directory / "key.pem"
-    cert_file.write_bytes(made.public_bytes(serialization.Encoding.PEM))
-    key_file.write_bytes(
-        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    )
-    return cert_file, key_file
 
 
 def settings(directory: Path, text: str) -> ConnectionSettings:

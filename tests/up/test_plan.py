@@ -35,6 +35,8 @@ def up(*words: str) -> subprocess.CompletedProcess[str]:
         (["--driver", "hyperv"], "--driver"),
         (["--cells", "0"], "--cells must be at least 1"),
         (["--port-base", "99999"], "--port-base"),
+        (["--tls-cert", "/nothing"], "--tls-cert /nothing can't be used"),
+        (["--tls-key", "/nothing"], "need --tls-cert"),
         (["--workers", "2"], "--workers needs --processes"),
         (["--database", "mysql://root:s3cret@h/one"], "must have {cell}"),
     ],

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from cell_service.errors import Invalid
+from tests.suites.certificates import certificate
 from tools.up import shape
 from tools.up.drivers import Choice
 from tools.up.plan import Options, plan_of
@@ -43,6 +44,16 @@ def test_what_the_line_says_wins(state: Path) -> None:
 def test_workers_end_with_the_processes(state: Path) -> None:
     given = shape.options(state, {"processes": False})
     assert (given.processes, given.workers) == (False, 1)
+
+
+def test_a_certificate_is_kept_and_taken_away_with_its_key(tmp_path: Path) -> None:
+    cert_file, key_file = map(str, certificate(tmp_path))
+    (tmp_path / "etc").mkdir()
+    secured = plan_of(shape.options(tmp_path, {"tls_cert": cert_file, "tls_key": key_file}))
+    shape.remember(secured)
+    assert plan_of(shape.options(tmp_path, {})).endpoint("compute").startswith("https://")
+    plain = plan_of(shape.options(tmp_path, {"tls_cert": ""}))
+    assert (plain.endpoint("compute")[:7], plain.options.tls_key, plain.authorities) == ("http://", "", None)
 
 
 def test_the_hosts_that_were_chosen_stay_what_they_are(tmp_path: Path) -> None:

@@ -12,8 +12,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import requests.certs
+
 from tools.up.drivers import BRIDGED, USER
-from tools.up.plan import GLOBAL, METADATA_SECRET, WRAPPING_KEY, Plan
+from tools.up.plan import GLOBAL, METADATA_SECRET, PLAIN, WRAPPING_KEY, Plan
 
 REPORT_SECONDS = 5
 DOWN_SECONDS = 20
@@ -33,6 +35,9 @@ def write_secret(path: Path, text: str) -> None:
 def write_configs(plan: Plan) -> None:
     """All configuration files, as this plan has it."""
     write_secret(plan.config("passwords").with_suffix(".json"), json.dumps(plan.passwords))
+    if plan.authorities is not None:
+        write_secret(plan.authorities, _authorities(plan))
+        _write(plan.config(PLAIN), {"ssl": {"cert_file": "", "key_file": ""}})
     _write(plan.config("nova"), _common(plan))
     _write(plan.config("global"), _global(plan))
     for cell in plan.cells:
@@ -43,6 +48,14 @@ def write_clients(plan: Plan) -> None:
     """`openrc` and `clouds.yaml`."""
     write_secret(plan.state / "openrc", _openrc(plan))
     write_secret(plan.state / "clouds.yaml", _clouds(plan))
+
+
+def _authorities(plan: Plan) -> str:
+    """Those that are known anyway, for other services that the accounts may reach, and the cloud's own."""
+    known = Path(os.environ.get("OS_CACERT") or requests.certs.where()).read_text(encoding="utf-8")
+    own = Path(plan.options.tls_ca or plan.options.tls_cert).read_text(encoding="utf-8")
+    certificates = re.findall(r"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----\n?", own, re.DOTALL)
+    return known + "\n" + "".join(certificates)
 
 
 def credentials(plan: Plan, user: str) -> dict[str, str]:
@@ -67,6 +80,11 @@ def credentials(plan: Plan, user: str) -> dict[str, str]:
         "project_domain_name": "Default",
         "auth_url": plan.endpoint("identity"),
     }
+
+
+def verified_by(authorities: Path | None) -> str | bool:
+    """As `verify` of requests and its kin."""
+    return True if authorities is None else str(authorities)
 
 
 def region(plan: Plan) -> str:
@@ -99,6 +117,11 @@ def _common(plan: Plan) -> Sections:
         "secrets": {"keys": plan.passwords[WRAPPING_KEY]},
         "api": {"auth_strategy": "noauth2" if plan.options.auth == "noauth2" else "keystone"},
     }
+    if plan.options.tls_cert:
+        sections["ssl"] = {
+            "cert_file": plan.options.tls_cert,
+            "key_file": plan.options.tls_key or plan.options.tls_cert,
+        }
     if plan.options.cache != "embedded":
         url = plan.options.cache
         parts = urlsplit(url if "://" in url else f"memcached://{url}")
@@ -200,6 +223,8 @@ def _libvirt(plan: Plan) -> Sections:
 def _account(plan: Plan, user: str, endpoint: str | None) -> dict[str, object]:
     """A service account of ours, for reaching a peer."""
     override: dict[str, object] = {} if endpoint is None else {"endpoint_override": endpoint}
+    if plan.authorities is not None:
+        override["cafile"] = plan.authorities
     if plan.options.auth == "noauth2":
         return {"auth_type": "none", **override}
     if plan.options.auth != "companion":
@@ -252,6 +277,8 @@ def _openrc(plan: Plan) -> str:
             "OS_PROJECT_DOMAIN_NAME": admin["project_domain_name"],
             "OS_REGION_NAME": region(plan),
         }
+    if plan.authorities is not None:
+        words["OS_CACERT"] = str(plan.authorities)
     return "".join(f"export {name}='{value}'\n" for name, value in words.items())
 
 
@@ -266,4 +293,6 @@ def _clouds(plan: Plan) -> str:
             clouds[name] = {"auth_type": "admin_token", "auth": auth}
         else:
             clouds[name] = {"auth": known, "region_name": region(plan), "identity_api_version": "3"}
+        if plan.authorities is not None:
+            clouds[name]["cacert"] = str(plan.authorities)
     return str(yaml.safe_dump({"clouds": clouds}, sort_keys=False))

@@ -242,7 +242,7 @@ def hosts_ready(db: Database, cells: Iterable[Database]) -> int:
 def _answers(plan: Plan, service: str) -> bool:
     path = "/readyz" if service == "compute" else "/"
     try:
-        answer = requests.get(f"http://127.0.0.1:{plan.port(service)}{path}", timeout=5)
+        answer = requests.get(plan.origin(service) + path, timeout=5, verify=configs.verified_by(plan.authorities))
     except requests.RequestException:
         return False
     return answer.status_code < 500

@@ -46,6 +46,12 @@ def _parser() -> argparse.ArgumentParser:
         metavar="companion|noauth2|URL",
         help="the identity service (companion); a Keystone's URL: with the account of OS_USERNAME, …",
     )
+    up.add_argument("--tls-cert", type=_file, metavar="FILE",
+                    help="certificate (PEM, for 127.0.0.1) of all services; '' for plain HTTP")  # fmt: skip
+    up.add_argument("--tls-key", type=_file, metavar="FILE", help="its key, unless it is in the same file")
+    up.add_argument(
+        "--tls-ca", type=_file, metavar="FILE", help="who signed it, unless it is self-signed or well known"
+    )
     up.add_argument("--workers", type=int, metavar="N", help="API processes, with --processes (1)")
     up.add_argument("--processes", action=argparse.BooleanOptionalAction, help="a process for each service")
     up.add_argument("--detach", action="store_true", help="return when it is READY")
@@ -63,6 +69,11 @@ def _parser() -> argparse.ArgumentParser:
     add_arguments(service)
     service.set_defaults(run=_service)
     return parser
+
+
+def _file(text: str) -> str:
+    """The absolute path, "" for none: a later launcher may run elsewhere."""
+    return str(Path(text).resolve()) if text else ""
 
 
 def _state(parser: argparse.ArgumentParser) -> None:

@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import secrets
+import ssl
 import tempfile
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -29,6 +30,8 @@ SERVICE_USERS = ("nova", "placement", "glance", "neutron", "cinder", "manila")
 METADATA_SECRET = "metadata"
 WRAPPING_KEY = "secrets"
 """Under this name the passwords have the key that wraps the data keys of the databases."""
+PLAIN = "plain"
+"""The configuration of what listens without TLS where others have it."""
 HYPERVISOR = "hypervisor"
 """The role of a private host: the only one that is always a process of its own."""
 SOCKET_PATH_BYTES = 100
@@ -51,6 +54,9 @@ class Options:
     auth: str = "companion"
     workers: int = 1
     processes: bool = False
+    tls_cert: str = ""
+    tls_key: str = ""
+    tls_ca: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +110,17 @@ class Plan:
         paths = {"compute": "/v2.1", "identity": "/v3", "volume": "/v3", "share": "/v2"}
         if service == "identity" and self.options.auth not in ("companion", "noauth2"):
             return self.options.auth
-        return f"http://127.0.0.1:{self.port(service)}{paths.get(service, '')}"
+        return f"{self.origin(service)}{paths.get(service, '')}"
+
+    def origin(self, service: str) -> str:
+        """Scheme and address. The metadata service, which is asked by proxies of this machine only, has no TLS."""
+        scheme = "https" if self.options.tls_cert and service != "metadata" else "http"
+        return f"{scheme}://127.0.0.1:{self.port(service)}"
+
+    @property
+    def authorities(self) -> Path | None:
+        """The certificates by which clients know the services; None without TLS."""
+        return self.config("authorities").with_suffix(".pem") if self.options.tls_cert else None
 
     @property
     def services(self) -> tuple[str, ...]:
@@ -132,7 +148,11 @@ class Plan:
                 Process(HYPERVISOR, (common, self.config(cell)), cell=cell, host=host)
                 for cell in self.cells for host in self.hosts(cell)
             ]  # fmt: skip
-        found += [Process(name, (common, top), port=self.port(name)) for name in ("placement", "metadata", "console")]
+        plain = (self.config(PLAIN),) if self.options.tls_cert else ()
+        found += [
+            Process(name, (common, top, *(plain if name == "metadata" else ())), port=self.port(name))
+            for name in ("placement", "metadata", "console")
+        ]
         found += [Process("api", (common, top), port=self.port("compute"))] * self.options.workers
         found.append(Process("super-conductor", (common, top)))
         for cell in self.cells:
@@ -173,7 +193,21 @@ def plan_of(options: Options) -> Plan:
     if options.auth not in ("companion", "noauth2") and urlsplit(options.auth).scheme not in ("http", "https"):
         raise Invalid(reason=f"--auth {options.auth!r} is neither companion, noauth2 nor the URL of a Keystone")
     _checked_cache(options.cache)
+    _check_certificate(options)
     return Plan(options, cells, databases, transports, SIMULATED, _passwords(options.state))
+
+
+def _check_certificate(options: Options) -> None:
+    """Raises Invalid for files that no service could listen with."""
+    if not options.tls_cert:
+        if options.tls_key or options.tls_ca:
+            raise Invalid(reason="--tls-key and --tls-ca need --tls-cert")
+        return
+    try:
+        ssl.create_default_context(ssl.Purpose.CLIENT_AUTH).load_cert_chain(options.tls_cert, options.tls_key or None)
+        ssl.create_default_context(cafile=options.tls_ca or options.tls_cert)
+    except (OSError, ssl.SSLError) as error:
+        raise Invalid(reason=f"--tls-cert {options.tls_cert} can't be used: {error}") from error
 
 
 def _filled(option: str, values: Iterable[str], name: str, embedded: str) -> str:

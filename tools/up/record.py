@@ -48,6 +48,7 @@ def write(plan: Plan, cell_uuids: dict[str, str], running: Sequence[Running], la
         "networking": plan.choice.networking,
         "why_not_more": plan.choice.reason,
         "mode": "processes" if plan.options.processes else "one process",
+        "cafile": None if plan.authorities is None else str(plan.authorities),
         "endpoints": {name: plan.endpoint(name) for name in _advertised(plan)},
         "credentials": {"admin": credentials(plan, "admin"), "user": credentials(plan, "demo")},
         "database": plan.databases["api"],

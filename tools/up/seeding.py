@@ -13,7 +13,7 @@ from cell_service.db.sql.engine import Database
 from cell_service.errors import FlavorExists, FlavorIdExists, PeerUnavailable
 from cell_service.model.instance import Flavor
 from mapping_db import flavors
-from tools.up.configs import credentials
+from tools.up.configs import credentials, verified_by
 from tools.up.plan import GLOBAL, Plan
 from tools.up.seed_images import upload_images
 
@@ -57,7 +57,7 @@ def admin_session(plan: Plan) -> Any:
         auth: Any = token_endpoint.Token(plan.endpoint("compute"), known["token"])
     else:
         auth = v3.Password(**known)
-    return keystoneauth1.session.Session(auth, timeout=20)
+    return keystoneauth1.session.Session(auth, timeout=20, verify=verified_by(plan.authorities))
 
 
 def _images(plan: Plan, session: Any) -> None:

@@ -23,6 +23,8 @@ def options(state: Path, given: Mapping[str, Any]) -> Options:
     chosen = {**kept, **said}
     if not chosen.get("processes") and "workers" not in said:
         chosen.pop("workers", None)  # they are processes
+    if not chosen.get("tls_cert"):
+        chosen = {name: value for name, value in chosen.items() if name not in ("tls_key", "tls_ca") or name in said}
     for name in ("database", "transport"):
         if name in chosen:
             chosen[name] = tuple(chosen[name])

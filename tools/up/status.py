@@ -44,7 +44,8 @@ def status(state: Path, output: str) -> int:
     """Print it. 0 healthy; 1 something is down; 2 nothing runs. Raises Invalid when there is no cloud."""
     document = record.read(state)
     alive = {each.pid for each in record.living(document)}
-    endpoints = {name: _answers(url) for name, url in document["endpoints"].items()}
+    verify = document.get("cafile") or True
+    endpoints = {name: _answers(url, verify) for name, url in document["endpoints"].items()}
     cells = [_cell(cell) for cell in document["cells"]]
     dead = [each for each in document["processes"] if each["pid"] not in alive]
     if not alive or not document["processes"]:
@@ -61,10 +62,10 @@ def status(state: Path, output: str) -> int:
     return code
 
 
-def _answers(url: str) -> bool:
+def _answers(url: str, verify: str | bool) -> bool:
     parts = url.split("/", 3)
     try:
-        return requests.get("/".join(parts[:3]) + "/", timeout=3).status_code < 500
+        return requests.get("/".join(parts[:3]) + "/", timeout=3, verify=verify).status_code < 500
     except requests.RequestException:
         return False
 
