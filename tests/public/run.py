@@ -33,6 +33,7 @@ ROOT = Path(__file__).parents[2]
 KNOWN = Path(__file__).parent / "known"
 STAND_INS = Path(__file__).parent / "stand_ins"
 BIN = Path(sys.executable).parent
+IMAGE = "cirros-0-disk"
 
 
 def main() -> int:
@@ -50,7 +51,7 @@ def main() -> int:
     options = ["--port-base", str(free_ports(9)), "--driver", "simulated", "--detach"]
     subprocess.run([*polycell, "up", "--state", str(state), *options], cwd=ROOT, env=_with_root(), check=True)
     try:
-        results = _run(suite, python, source, _prepared(state), more)
+        results = _run(suite, python, source, _prepared(suite, state), more)
     finally:
         subprocess.run([*polycell, "down", "--state", str(state)], cwd=ROOT, env=_with_root(), check=False)
     return _compared(suite, results, partial=bool(more))
@@ -91,12 +92,13 @@ def _with_root() -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": str(ROOT)}
 
 
-def _prepared(state: Path) -> Path:
-    """A directory with a clouds.yaml of the names that the suites use, for the users of the cloud."""
+def _prepared(suite: Suite, state: Path) -> Path:
+    """A directory with a clouds.yaml of the names that the suites use, for the users of the cloud, which has what the
+    suite counts on."""
     document = json.loads((state / "polycell.json").read_text(encoding="utf-8"))
     admin, demo = document["credentials"]["admin"], document["credentials"]["user"]
     alternative = _alternative(admin)
-    _image(document, "cirros-0-disk")
+    _stock(suite, admin)
     system = {**admin, "system_scope": "all"}
     del system["project_name"]
     clouds = {
@@ -110,13 +112,20 @@ def _prepared(state: Path) -> Path:
     return directory
 
 
-def _image(document: Mapping[str, Any], name: str) -> None:
-    """A public image of that name, by which openstackclient's tests find one; its content is the tiny image's."""
-    admin = document["credentials"]["admin"]
+def _stock(suite: Suite, admin: Mapping[str, str]) -> None:
+    """A public image by whose name openstackclient's tests find one, with the content of the tiny one; the external
+    network of the suite; and no flavors that it does not know."""
     with openstack.connect(**admin) as cloud:
-        if cloud.image.find_image(name) is None:
+        if cloud.image.find_image(IMAGE) is None:
             known = {"disk_format": "qcow2", "container_format": "bare", "visibility": "public"}
-            cloud.image.create_image(name, data=tiny_qcow2(), **known)
+            cloud.image.create_image(IMAGE, data=tiny_qcow2(), **known)
+        name = suite.external_network
+        if name and cloud.network.find_network(name) is None:
+            network = cloud.network.create_network(name=name, is_router_external=True)
+            cloud.network.create_subnet(name=name, network_id=network.id, ip_version=4, cidr="203.0.113.0/24")
+        for flavor in cloud.compute.flavors():
+            if flavor.name in suite.without_flavors:
+                cloud.compute.delete_flavor(flavor)
 
 
 def _by_ids(known: Mapping[str, str]) -> dict[str, str]:

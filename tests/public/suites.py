@@ -13,13 +13,16 @@ TOOLS = ("ddt", "fixtures", "oslotest", "pytest", "pytest-timeout", "testscenari
 class Suite:
     """`distribution` is the source distribution of the installed version. `tests`: paths in it. `environment`: more
     variables; {bin} is where the clients' programs are.
-    `left_out`: files that are not run, and why."""
+    `left_out`: files that are not run, and why. `without_flavors`: those of the cloud that the suite counts as none.
+    `external_network`: the name of one that it takes addresses from, "" for none."""
 
     name: str
     distribution: str
     tests: tuple[str, ...]
     environment: Mapping[str, str] = field(default_factory=dict)
     left_out: Mapping[str, str] = field(default_factory=dict)
+    without_flavors: tuple[str, ...] = ()
+    external_network: str = ""
 
 
 SUITES = {
@@ -52,7 +55,13 @@ SUITES = {
                 "openstack/tests/functional/cloud/test_inventory.py",
             ),
             {"OPENSTACKSDK_FUNC_TEST_TIMEOUT": "120", "OPENSTACKSDK_IMAGE": "tiny", "OS_TEST_TIMEOUT": "300"},
+            without_flavors=("m1.nano", "m1.micro"),
+            external_network="public",
         ),
-        Suite("openstackclient", "python-openstackclient", ("openstackclient/tests/functional/compute/v2",)),
+        Suite(
+            "openstackclient",
+            "python-openstackclient",
+            ("openstackclient/tests/functional/compute/v2", "openstackclient/tests/functional/common"),
+        ),
     )
 }

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-import requests.certs
+import requests.utils
 
 from tools.up.drivers import BRIDGED, USER
 from tools.up.plan import GLOBAL, METADATA_SECRET, PLAIN, WRAPPING_KEY, Plan
@@ -52,7 +52,7 @@ def write_clients(plan: Plan) -> None:
 
 def _authorities(plan: Plan) -> str:
     """Those that are known anyway, for other services that the accounts may reach, and the cloud's own."""
-    known = Path(os.environ.get("OS_CACERT") or requests.certs.where()).read_text(encoding="utf-8")
+    known = Path(os.environ.get("OS_CACERT") or requests.utils.DEFAULT_CA_BUNDLE_PATH).read_text(encoding="utf-8")
     own = Path(plan.options.tls_ca or plan.options.tls_cert).read_text(encoding="utf-8")
     certificates = re.findall(r"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----\n?", own, re.DOTALL)
     return known + "\n" + "".join(certificates)

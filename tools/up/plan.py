@@ -113,7 +113,7 @@ class Plan:
         return f"{self.origin(service)}{paths.get(service, '')}"
 
     def origin(self, service: str) -> str:
-        """Scheme and address. The metadata service, which is asked by proxies of this machine only, has no TLS."""
+        """Scheme and address. The metadata service, which proxies of this machine alone reach, has no TLS."""
         scheme = "https" if self.options.tls_cert and service != "metadata" else "http"
         return f"{scheme}://127.0.0.1:{self.port(service)}"
 
