@@ -83,7 +83,7 @@ HISTORY: dict[Version, str] = {
     (2, 69): "Servers and services of a cell that is down are shown as far as they are known.",
     (2, 70): "Attached ports and volumes show their tags.",
     (2, 71): "A server shows its group.",
-    (2, 72): "A new server can have ports that need resources such as bandwidth.",
+    (2, 72): "A new server could have ports that need resources such as bandwidth; they are refused, as before.",
     (2, 73): "A lock has a reason; servers can be filtered and sorted by their lock.",
     (2, 74): "A new server can name its host or hypervisor, which must pass the scheduler.",
     (2, 75): "Unknown keys are errors everywhere; an update and a rebuild answer what a show does.",

@@ -67,7 +67,7 @@ def attach(cloud: Cloud, services: Services, caller: Caller, server_id: str, req
     instance = find.server(cloud, caller.ctx, server_id).instance
     caller.demand(ATTACH.rule, find.target(instance))
     if request.network_id is not None or request.port_id is not None:
-        networks.validate(caller.ctx, [request], (), 1)
+        networks.validate(caller.ctx, [request], (), 1, attached_to=instance.uuid)
     elif not (available := networks.available(caller.ctx, instance.project_id)):
         raise Invalid(reason="No specific network was requested and none are available for the project.")
     elif len(available) > 1:

@@ -15,8 +15,9 @@ from cell_service.model.instance import FixedIp, NetworkRequest, Vif
 
 Record = dict[str, Any]
 Noun = Literal[
-    "networks", "subnets", "ports", "security-groups", "security-group-rules", "floatingips", "rbac-policies"
-]
+    "networks", "subnets", "ports", "security-groups", "security-group-rules", "floatingips", "rbac-policies",
+    "qos/policies",
+]  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,11 +68,18 @@ class Networks(Protocol):
     def records(self) -> Records: ...
 
     def validate(
-        self, ctx: Context, requests: Sequence[NetworkRequest], security_groups: Sequence[str], count: int
+        self,
+        ctx: Context,
+        requests: Sequence[NetworkRequest],
+        security_groups: Sequence[str],
+        count: int,
+        *,
+        attached_to: str | None = None,
     ) -> None:
         """Check at the API that the project may use these networks, ports, fixed addresses and groups, and that its
-        port quota admits `count` instances. Raises NetworkNotFound, PortNotFound, SecurityGroupNotFound, Invalid,
-        Conflict, OverQuota, PeerUnavailable."""
+        port quota admits `count` instances. No port may need resources of its host, such as guaranteed bandwidth: they
+        would not be claimed. `attached_to`: the instance that gets the ports; None: new ones do.
+        Raises NetworkNotFound, PortNotFound, SecurityGroupNotFound, Invalid, Conflict, OverQuota, PeerUnavailable."""
 
     def available(self, ctx: Context, project_id: str) -> tuple[str, ...]:
         """Ids of the networks that an instance of the project would be given without a choice (its own, then

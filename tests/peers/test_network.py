@@ -411,3 +411,55 @@ def test_who_has_an_address(tenant: Tenant, networks: Networks, instance: str) -
     spare = tenant.network("2001:db8:77::/64")
     tenant.post("ports", network_id=spare, fixed_ips=[{"ip_address": v6}])
     assert networks.owners(ctx, v6) == ()
+
+
+def guaranteed(tenant: Tenant, kind: str = "minimum_bandwidth", **fields: int) -> str:
+    """A QoS policy with such a rule."""
+    body = {"policy": {"name": "least", "project_id": tenant.project_id}}
+    made = requests.post(f"{tenant.url}/v2.0/qos/policies", json=body, headers=tenant.headers, timeout=10)
+    policy = str(made.json()["policy"]["id"])
+    rules = f"{tenant.url}/v2.0/qos/policies/{policy}/{kind}_rules"
+    body = {f"{kind}_rule": fields or {"min_kbps": 500}}
+    assert requests.post(rules, json=body, headers=tenant.headers, timeout=10).status_code == 201
+    return policy
+
+
+def test_a_port_that_needs_resources_is_refused(networks: Networks, tenant: Tenant, instance: str) -> None:
+    """They would not be claimed. A policy that only limits needs nothing."""
+    net = tenant.network("10.1.0.0/24")
+    port = tenant.post("ports", network_id=net, qos_policy_id=guaranteed(tenant))["id"]
+    request = NetworkRequest(port_id=port)
+    with pytest.raises(Invalid, match="Creating servers with ports having resource requests"):
+        networks.validate(tenant.ctx(), [request], (), 1)
+    with pytest.raises(Invalid, match=f"interfaces with QoS policy is not supported for instance {instance}"):
+        networks.validate(tenant.ctx(), [request], (), 1, attached_to=instance)
+    with pytest.raises(Invalid, match="having resource requests"):
+        allocate(networks, tenant, request, instance=instance)
+    assert tenant.get(f"ports/{port}")["port"]["device_id"] == ""
+    limit = guaranteed(tenant, "bandwidth_limit", max_kbps=500)
+    tenant.put(f"ports/{port}", {"port": {"qos_policy_id": limit}})
+    networks.validate(tenant.ctx(), [request], (), 1)
+    assert allocate(networks, tenant, request, instance=instance)[0].port_id == port
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_a_network_that_guarantees_bandwidth_is_refused(
+    networks: Networks, tenant: Tenant, instance: str, named: bool
+) -> None:
+    net = tenant.network("10.1.0.0/24", qos_policy_id=guaranteed(tenant, "minimum_packet_rate", min_kpps=1))
+    request = NetworkRequest(net if named else None)
+    for attached_to in (instance, None):
+        with pytest.raises(Invalid, match=rf"Using networks with QoS policy is not supported.* \(Network ID is {net}"):
+            networks.validate(tenant.ctx(), [request], (), 1, attached_to=attached_to)
+    with pytest.raises(Invalid, match=f"not supported for instance {instance}"):
+        allocate(networks, tenant, request, instance=instance)
+    assert tenant.ports(instance) == []
+
+
+def test_a_port_that_came_to_need_resources_moves_on(networks: Networks, tenant: Tenant, instance: str) -> None:
+    """Its instance has a host already: what it needs there was never claimed, and is not elsewhere either."""
+    net = tenant.network("10.1.0.0/24")
+    vif = allocate(networks, tenant, NetworkRequest(net), instance=instance)[0]
+    tenant.put(f"ports/{vif.port_id}", {"port": {"qos_policy_id": guaranteed(tenant)}})
+    assert networks.bind(tenant.ctx(), instance, "h2", project_id=tenant.project_id)[0].port_id == vif.port_id
+    assert tenant.ports(instance)[0]["binding:host_id"] == "h2"

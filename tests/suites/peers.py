@@ -234,7 +234,13 @@ class MemoryNetworks:
         ]
 
     def validate(
-        self, ctx: Context, requests: Sequence[NetworkRequest], security_groups: Sequence[str], count: int
+        self,
+        ctx: Context,
+        requests: Sequence[NetworkRequest],
+        security_groups: Sequence[str],
+        count: int,
+        *,
+        attached_to: str | None = None,
     ) -> None:
         self._answer()
 

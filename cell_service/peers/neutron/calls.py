@@ -18,6 +18,7 @@ _KEYS = {
     "security-groups": "security_groups",
     "security-group-rules": "security_group_rules",
     "rbac-policies": "rbac_policies",
+    "qos/policies": "policies",
 }
 _IDS_A_REQUEST = 50
 LASTING_SECONDS = 5.0

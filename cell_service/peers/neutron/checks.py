@@ -18,9 +18,17 @@ from cell_service.errors import (
 from cell_service.model.instance import NetworkRequest
 from cell_service.peers.neutron.calls import Calls, Record
 
+GUARANTEES = ("minimum_bandwidth", "minimum_packet_rate")
+"""The kinds of rules of a QoS policy for which a host must have resources."""
+
 
 def validate(
-    calls: Calls, ctx: Context, requests: Sequence[NetworkRequest], security_groups: Sequence[str], count: int
+    calls: Calls,
+    ctx: Context,
+    requests: Sequence[NetworkRequest],
+    security_groups: Sequence[str],
+    count: int,
+    attached_to: str | None,
 ) -> None:
     """See Networks.validate. The number of requests does not grow with `count`."""
     if tuple(security_groups) not in ((), ("default",)):
@@ -29,16 +37,19 @@ def validate(
     ports_seen: set[str] = set()
     for request in requests:
         if request.port_id is not None:
-            _check_port(calls, ctx, request, count, ports_seen)
+            _check_port(calls, ctx, request, count, ports_seen, attached_to)
             continue
         new_ports += count
         if request.network_id is None:
-            chosen(calls, ctx, ctx.project_id, auto=True, dry_run=True)
+            chosen_id = chosen(calls, ctx, ctx.project_id, auto=True, dry_run=True)
+            if chosen_id is not None:
+                _demand_no_guarantee(calls, ctx, network(calls, ctx, chosen_id), attached_to)
             continue
         found = network(calls, ctx, request.network_id)
         if not ctx.is_admin:
             _demand_visible(calls, ctx, found)
         demand_subnets(found)
+        _demand_no_guarantee(calls, ctx, found, attached_to)
         if request.fixed_ip is not None:
             _check_fixed_ip(calls, ctx, found, request.fixed_ip, count)
     if new_ports:
@@ -118,6 +129,28 @@ def group_ids(calls: Calls, ctx: Context, project_id: str, names: Sequence[str])
     return ids
 
 
+def port_needs_resources(attached_to: str | None = None) -> Invalid:
+    """The refusal of a port that needs resources of its host: they are not claimed here."""
+    if attached_to is not None:
+        return Invalid(reason=f"Attaching interfaces with QoS policy is not supported for instance {attached_to}.")
+    words = "like a port with a QoS minimum bandwidth policy, is not supported."
+    return Invalid(reason=f"Creating servers with ports having resource requests, {words}")
+
+
+def network_needs_resources(network_id: str, instance_uuid: str | None = None) -> Invalid:
+    """The refusal of a network whose ports would need resources of their hosts."""
+    named = f" for instance {instance_uuid}" if instance_uuid is not None else ""
+    return Invalid(reason=f"Using networks with QoS policy is not supported{named}. (Network ID is {network_id})")
+
+
+def _demand_no_guarantee(calls: Calls, ctx: Context, found: Record, attached_to: str | None) -> None:
+    """Raises Invalid for a network that guarantees its ports bandwidth or packets."""
+    policy_id = found.get("qos_policy_id")
+    policies = calls.find_all(ctx, "qos/policies", id=policy_id) if policy_id else []
+    if any(rule.get("type") in GUARANTEES for policy in policies for rule in policy.get("rules") or ()):
+        raise network_needs_resources(found["id"], attached_to)
+
+
 def _demand_visible(calls: Calls, ctx: Context, found: Record) -> None:
     """Check that the project owns the network or shares it. Raises NetworkNotFound, Forbidden."""
     if found["project_id"] == ctx.project_id or found.get("shared"):
@@ -134,7 +167,9 @@ def _demand_visible(calls: Calls, ctx: Context, found: Record) -> None:
     raise NetworkNotFound(network_id=found["id"])
 
 
-def _check_port(calls: Calls, ctx: Context, request: NetworkRequest, count: int, seen: set[str]) -> None:
+def _check_port(
+    calls: Calls, ctx: Context, request: NetworkRequest, count: int, seen: set[str], attached_to: str | None
+) -> None:
     assert request.port_id is not None
     port = calls.find(ctx, "ports", request.port_id)
     if port is None or port["project_id"] != ctx.project_id:
@@ -146,6 +181,8 @@ def _check_port(calls: Calls, ctx: Context, request: NetworkRequest, count: int,
     seen.add(request.port_id)
     if port.get("device_id"):
         raise Conflict(reason=f"Port {request.port_id} is still in use.")
+    if port.get("resource_request"):
+        raise port_needs_resources(attached_to)
     if not port.get("fixed_ips") and port.get("ip_allocation") != "deferred":
         raise Invalid(reason=f"Port {request.port_id} requires a FixedIP in order to be used.")
 

@@ -69,9 +69,15 @@ class Neutron:
         return self._calls
 
     def validate(
-        self, ctx: Context, requests: Sequence[NetworkRequest], security_groups: Sequence[str], count: int
+        self,
+        ctx: Context,
+        requests: Sequence[NetworkRequest],
+        security_groups: Sequence[str],
+        count: int,
+        *,
+        attached_to: str | None = None,
     ) -> None:
-        checks.validate(self._calls, ctx, requests, security_groups, count)
+        checks.validate(self._calls, ctx, requests, security_groups, count, attached_to)
 
     def available(self, ctx: Context, project_id: str) -> tuple[str, ...]:
         return tuple(network["id"] for network in checks.available(self._calls, ctx, project_id))
@@ -189,6 +195,9 @@ class Neutron:
             if port.get("binding:host_id") == host and port.get("binding:vif_type") not in ("unbound", *_FAILED):
                 bound.append(port)
                 continue
+            if port.get("resource_request"):  # of a policy that it got after its instance had a host
+                named = {"instance": instance_uuid, "port": port["id"], "host": host}
+                log.warning("resources that a port needs are not claimed", extra=about(ctx, **named))
             after = self._calls.update(ctx, "ports", port["id"], {"binding:host_id": host})
             assert after is not None
             bound.append(_checked(after, host))
@@ -287,6 +296,9 @@ class Neutron:
             checks.demand_port_security(network)
             body["security_groups"] = groups
         port = self._calls.create(ctx, "ports", body)
+        if port.get("resource_request"):
+            self._calls.delete(ctx, "ports", port["id"])
+            raise checks.network_needs_resources(network["id"], binding.instance_uuid)
         log.info("port created", extra=about(ctx, instance=binding.instance_uuid, port=port["id"], host=binding.host))
         return port
 
@@ -301,6 +313,8 @@ class Neutron:
                 raise PortNotFound(port_id=port_id)
             if port.get("device_id") not in (None, "", binding.instance_uuid):
                 raise Conflict(reason=f"Port {port_id} is still in use.")
+            if port.get("resource_request") and not port.get("device_id"):
+                raise checks.port_needs_resources()
             if _mark(port).get("created"):  # after a rebuild the request may name a port that compute made
                 mark = mark | {"created": True}
             changed = binding.fields(mark, _profile(port))

@@ -12,7 +12,7 @@ def refusal(family: type[PolycellError], kind: str, message: str) -> PolycellErr
 
 
 def not_found(noun: str, record_id: str) -> PolycellError:
-    words = noun.replace("_", " ").capitalize()
+    words = noun.replace("_", " ").capitalize().replace("Qos", "QoS")
     kind = "".join(part.capitalize() for part in noun.split("_")) + "NotFound"
     return refusal(NotFound, kind, f"{words} {record_id} could not be found.")
 

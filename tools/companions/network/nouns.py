@@ -79,6 +79,10 @@ class Noun:
     name: str
     attrs: dict[str, Attr]
     path: str = ""
+    key: str = ""
+    """Its name in bodies, where that is another."""
+    many: str = ""
+    """The plural of that name, where it is no usual one."""
     making: Callable[[Connection, CompanionRequest, Record], None] = _nothing
     made: Callable[[Connection, CompanionRequest, Record], None] = _nothing
     changing: Callable[[Connection, CompanionRequest, Record, Record], None] = _nothing
@@ -94,8 +98,12 @@ class Noun:
     """A write to be made before a listing."""
 
     @property
+    def singular(self) -> str:
+        return self.key or self.name
+
+    @property
     def plural(self) -> str:
-        return f"{self.name}s"
+        return self.many or f"{self.singular}s"
 
     @property
     def segment(self) -> str:

@@ -10,7 +10,7 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import IntegrityError
 
 from cell_service.errors import Conflict, Forbidden, PolycellError
-from tools.companions.network import addresses, store
+from tools.companions.network import addresses, qos, store
 from tools.companions.network.errors import bad, in_use, not_found, refusal
 from tools.companions.network.groups import check_groups, group_ids
 from tools.companions.network.nouns import REQUIRED, Attr, Noun, Record
@@ -53,7 +53,13 @@ def _complete_networks(tx: Connection, networks: list[Record]) -> None:
         network["subnets"] = [subnet["id"] for subnet in subnets if subnet["network_id"] == network["id"]]
 
 
+def _making_network(tx: Connection, req: CompanionRequest, network: Record) -> None:
+    qos.check_use(tx, req, {}, network)
+    network["qos_policy_id"] = network["qos_policy_id"] or qos.default_policy(tx, network["project_id"])
+
+
 def _changing_network(tx: Connection, req: CompanionRequest, old: Record, values: Record) -> None:
+    qos.check_use(tx, req, old, values)
     if values.get("shared") is False:
         for port in store.search(tx, "port", network_id=[old["id"]]):
             if port["project_id"] not in (old["project_id"], ""):
@@ -138,6 +144,7 @@ def _complete_ports(tx: Connection, ports: list[Record]) -> None:
     found = store.fixed_ips_of(tx, [port["id"] for port in ports])
     for port in ports:
         port["fixed_ips"] = found.get(port["id"], [])
+    qos.complete_ports(tx, ports)
 
 
 class Wires(Protocol):
@@ -172,6 +179,7 @@ class Ports:
             req.demand_admin()
         _check_owner(req, network, port)
         _check_device(tx, req, port["device_id"], port["project_id"])
+        qos.check_use(tx, req, {}, port)
         if port["port_security_enabled"] is None:
             port["port_security_enabled"] = network["port_security_enabled"]
         port["security_groups"] = group_ids(tx, req, port)
@@ -184,6 +192,7 @@ class Ports:
         if "mac_address" in values and not req.is_admin:
             raise _disallowed("mac_address")
         _check_owner(req, network_of(tx, req.elevated(), old["network_id"]), values)
+        qos.check_use(tx, req, old, values)
         if "device_id" in values:
             _check_device(tx, req, values["device_id"], old["project_id"])
         if "security_groups" in values:
@@ -332,6 +341,7 @@ NETWORK = Noun(
         "provider:physical_network": Attr("text?", None, admin=True, hidden=True),
         "provider:segmentation_id": Attr("int?", None, admin=True, hidden=True),
     },
+    making=_making_network,
     changing=_changing_network,
     removing=_removing_network,
     complete=_complete_networks,
@@ -381,6 +391,7 @@ PORT_ATTRS = {
     "ip_allocation": Attr("text", "immediate", computed=True),
     "propagate_uplink_status": Attr("bool", True),
     "qos_policy_id": Attr("text?", None),
+    "qos_network_policy_id": Attr("text?", None, computed=True),
     "resource_request": Attr("dict?", None, computed=True, hidden=True),
     "binding:host_id": Attr("text?", "", admin=True, hidden=True),
     "binding:profile": Attr("dict?", {}, admin=True, hidden=True),

@@ -62,13 +62,13 @@ class Records:
         with self._db.connect() as tx:
             record = self.visible(tx, req, req.params["id"])
         shown = fields_shown(self._view(req, record), req.query.get("fields", []))
-        return Response(200, {self.noun.name: shown})
+        return Response(200, {self.noun.singular: shown})
 
     def create(self, req: CompanionRequest) -> Response:
         """One, or all of a list in one transaction."""
         noun = self.noun
         many = isinstance(req.body, dict) and isinstance(req.body.get(noun.plural), list)
-        requested = req.body[noun.plural] if many else [req.content(noun.name)]
+        requested = req.body[noun.plural] if many else [req.content(noun.singular)]
 
         def work(tx: Connection) -> list[Record]:
             made = [self.make(tx, req, given) for given in requested]
@@ -80,13 +80,13 @@ class Records:
         for record in written:
             noun.changed({}, record)
         shown = [self._view(req, record) for record in written]
-        return Response(201, {noun.plural: shown} if many else {noun.name: shown[0]})
+        return Response(201, {noun.plural: shown} if many else {noun.singular: shown[0]})
 
     def make(self, tx: Connection, req: CompanionRequest, given: object) -> Record:
         """A new record, stored. Raises Invalid, Forbidden, Conflict, NotFound."""
         noun = self.noun
         if not isinstance(given, dict):
-            raise bad(f"A {noun.name} must be an object.")
+            raise bad(f"A {noun.singular} must be an object.")
         project_id = given.get("project_id") or given.get("tenant_id") or req.caller.project_id
         if not isinstance(project_id, str):
             raise bad("Invalid input for project_id. Reason: it is no string.", "HTTPBadRequest")
@@ -108,7 +108,7 @@ class Records:
 
     def change(self, req: CompanionRequest) -> Response:
         noun = self.noun
-        given = req.content(noun.name)
+        given = req.content(noun.singular)
 
         def work(tx: Connection) -> tuple[Record, Record]:
             old = self.own(tx, req, req.params["id"])
@@ -128,7 +128,7 @@ class Records:
         was, record = self._db.run(work)
         noun.written([record])
         noun.changed(was, record)
-        return Response(200, {noun.name: self._view(req, record)})
+        return Response(200, {noun.singular: self._view(req, record)})
 
     def delete(self, req: CompanionRequest) -> Response:
         def work(tx: Connection) -> Record:
@@ -222,7 +222,8 @@ class Records:
                 raise bad(f"Invalid input for {name}. Reason: {error}.", "HTTPBadRequest") from None
 
     def _view(self, req: CompanionRequest, record: Record) -> Record:
-        hidden = () if req.is_admin else [name for name, attr in self.noun.attrs.items() if attr.hidden]
+        whole = req.is_admin or SERVICE in req.caller.roles
+        hidden = () if whole else [name for name, attr in self.noun.attrs.items() if attr.hidden]
         shown = {name: value for name, value in record.items() if name not in hidden and name not in _INNER}
         if self.noun.name != "port":
             shown.pop("device_id", None)
@@ -234,6 +235,8 @@ class Records:
 
 
 _INNER = ("parent_id",)
+SERVICE = "service"
+"""The role of other services: they see what administrators see of a record."""
 _REVISION = re.compile(r"revision_number=(\d{1,18})\b")
 
 

@@ -9,7 +9,7 @@ from sqlalchemy import Connection
 from cell_service.db.sql.engine import Database
 from cell_service.errors import Conflict
 from cell_service.http.response import Response
-from tools.companions.network import addresses, store
+from tools.companions.network import addresses, qos, store
 from tools.companions.network.errors import bad, in_use, not_found, refusal
 from tools.companions.network.nouns import REQUIRED, Attr, Noun, Record
 from tools.companions.network.ports import ROUTER_PORT, drop_port, network_of, subnets_of
@@ -50,6 +50,7 @@ def _removing_router(tx: Connection, req: CompanionRequest, router: Record) -> N
 
 
 def _making_floating(tx: Connection, req: CompanionRequest, floating: Record) -> None:
+    qos.check_use(tx, req, {}, floating)
     network = network_of(tx, req, floating["floating_network_id"])
     if not network["router:external"]:
         raise bad(f"Network {network['id']} is not a valid external network for floating ips.", "BadRequest")
@@ -66,6 +67,7 @@ def _making_floating(tx: Connection, req: CompanionRequest, floating: Record) ->
 
 
 def _changing_floating(tx: Connection, req: CompanionRequest, old: Record, values: Record) -> None:
+    qos.check_use(tx, req, old, values)
     if {"port_id", "fixed_ip_address"} & values.keys():
         values.setdefault("port_id", old["port_id"])
         _point(tx, req, old, values)

@@ -21,6 +21,8 @@ from tools.companions.network.events import Notifier, Notify
 from tools.companions.network.groups import GROUP, RULE
 from tools.companions.network.nouns import Noun
 from tools.companions.network.ports import NETWORK, SUBNET, VIF_DETAILS, Ports
+from tools.companions.network.qos import POLICY, tag_routes
+from tools.companions.network.qos_rules import Rules
 from tools.companions.network.quotas import Quotas
 from tools.companions.network.records import Records
 from tools.companions.network.routers import FLOATING, ROUTER, Interfaces
@@ -48,8 +50,21 @@ EXTENSIONS = {
     "network_availability_zone": "Network Availability Zone",
     "pagination": "Pagination support",
     "port-security": "Port Security",
+    "port-resource-request": "Port Resource Request",
+    "port-resource-request-groups": "Port Resource Request Groups",
     "project-id": "project_id field enabled",
     "provider": "Provider Network",
+    "qos": "Quality of Service",
+    "qos-bw-limit-direction": "Direction for QoS bandwidth limit rule",
+    "qos-bw-minimum-ingress": "Ingress direction for QoS minimum bandwidth rule",
+    "qos-default": "QoS default policy",
+    "qos-fip": "Floating IP QoS",
+    "qos-port-network-policy": "QoS port network policy",
+    "qos-pps-minimum": "QoS minimum packet rate rule",
+    "qos-pps-minimum-rule-alias": "QoS minimum packet rate rule alias",
+    "qos-rule-type-details": "Details of QoS rule types",
+    "qos-rule-type-filter": "QoS rule type filter",
+    "qos-rules-alias": "QoS rules alias",
     "quotas": "Quota management support",
     "quota_details": "Quota details management support",
     "revision-if-match": "If-Match constraints based on revision_number",
@@ -99,12 +114,14 @@ def make_network(
     nouns: tuple[Noun, ...] = (NETWORK, SUBNET, GROUP, RULE, ROUTER, floating)
     if wiring is not None:
         nouns, ports = tuple(triggering(noun, wiring) for noun in nouns), settled(ports, wiring, db)
-    nouns = (*nouns[:2], ports, *nouns[2:])
+    nouns = (*nouns[:2], ports, *nouns[2:], POLICY)
     records = {noun.name: Records(noun, db) for noun in nouns}
     routes = (
         *_Thin(db, records).routes(),
         *Quotas(db).routes(),
         *Interfaces(db, records["router"], records["port"]).routes(),
+        *Rules(db, records[POLICY.name]).routes(),
+        *tag_routes(records[POLICY.name]),
         *(route for kept in records.values() for route in kept.routes()),
     )
 
@@ -154,7 +171,7 @@ class _Thin:
     def resources(self, req: CompanionRequest) -> Response:
         shown = [
             {
-                "name": kept.noun.name,
+                "name": kept.noun.singular,
                 "collection": kept.noun.plural,
                 "links": [{"rel": "self", "href": f"{req.origin}/v2.0/{kept.noun.segment}"}],
             }
