@@ -463,3 +463,14 @@ def test_a_port_that_came_to_need_resources_moves_on(networks: Networks, tenant:
     tenant.put(f"ports/{vif.port_id}", {"port": {"qos_policy_id": guaranteed(tenant)}})
     assert networks.bind(tenant.ctx(), instance, "h2", project_id=tenant.project_id)[0].port_id == vif.port_id
     assert tenant.ports(instance)[0]["binding:host_id"] == "h2"
+
+
+def test_a_port_that_a_trunk_has_is_left_to_its_project(networks: Networks, tenant: Tenant, instance: str) -> None:
+    """A shelved instance has ports without a host, which may be put into trunks. Its end can't take them along."""
+    net = tenant.network("10.1.0.0/24")
+    vif = allocate(networks, tenant, NetworkRequest(net), instance=instance)[0]
+    networks.unbind(tenant.ctx(), instance, project_id=tenant.project_id)
+    tenant.post("trunks", port_id=vif.port_id)
+    networks.deallocate(tenant.ctx(), instance, project_id=tenant.project_id)
+    assert tenant.ports(instance) == []
+    assert tenant.get(f"ports/{vif.port_id}")["port"]["device_id"] == ""

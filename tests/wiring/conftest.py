@@ -93,11 +93,16 @@ class Lab:
         return own_namespace
 
     def ask(self, method: str, path: str, project: str = "p1", **body: Any) -> Any:
+        said = self.send(method, path, body or None, project)
+        return next(iter(said.values())) if said else None
+
+    def send(self, method: str, path: str, body: Any = None, project: str = "p1") -> Any:
+        """The answer's whole body."""
         headers = {"X-Auth-Token": f"admin:{project}"}
         url = f"{self.companion.url}/v2.0/{path}"
-        answer = requests.request(method, url, json=body or None, headers=headers, timeout=60)
+        answer = requests.request(method, url, json=body, headers=headers, timeout=60)
         assert answer.status_code < 300, (answer.status_code, answer.text)
-        return next(iter(answer.json().values())) if answer.content else None
+        return answer.json() if answer.content else None
 
     def network(self, cidr: str = "10.9.0.0/24", **more: Any) -> Any:
         network = self.ask("POST", "networks", network={"name": "n", "mtu": 1450})

@@ -16,8 +16,9 @@ import pytest
 from cell_service.errors import WiringFailed
 from tests.real.databases import wait_until
 from tests.wiring import frames
-from tests.wiring.conftest import Lab
+from tests.wiring.conftest import Guest, Lab
 from tests.wiring.frames import arrives
+from tools.companions.network.wiring.namespaces import ProcessNamespace
 
 pytestmark = pytest.mark.real
 
@@ -243,3 +244,73 @@ def test_a_guest_that_moves_is_wired_on_both_hosts(lab: Lab) -> None:
     assert moved["binding:vif_type"] == "bridge"
     assert lab.guest(moved, "h2").dhcp() == port["fixed_ips"][0]["ip_address"]
     wait_until(lambda: lab.links("h1") == set(), "something is left on the first host")
+
+
+def has_vlans(host: ProcessNamespace) -> bool:
+    try:
+        vlan = ("type", "vlan", "id", "1")
+        host.namespace.batch((("link", "add", "link", "lo", "name", "try", *vlan), ("link", "delete", "try")))
+    except WiringFailed:
+        return False
+    return True
+
+
+def in_vlan(guest: Guest, subport: Any, vlan: int) -> Guest:
+    """The guest as it is on the subport's network: a link of its own for the VLAN, with the subport's addresses."""
+    mac, address = subport["mac_address"], subport["fixed_ips"][0]["ip_address"]
+    guest.run("ip", "link", "add", "link", "eth0", "name", "inside", "address", mac, "type", "vlan", "id", str(vlan))
+    guest.run("ip", "address", "add", f"{address}/24", "dev", "inside")
+    guest.run("ip", "link", "set", "inside", "up")
+    return replace(guest, port=subport)
+
+
+def trunked(lab: Lab, outer: Any, inner: Any) -> tuple[Guest, Any, str]:
+    """A guest on a trunk's parent, the subport, and the trunk."""
+    subport = lab.ask("POST", "ports", port={"network_id": inner["id"]})
+    parent = lab.ask("POST", "ports", port={"network_id": outer["id"]})
+    segment = {"port_id": subport["id"], "segmentation_type": "vlan", "segmentation_id": 101}
+    trunk = lab.ask("POST", "trunks", trunk={"port_id": parent["id"], "sub_ports": [segment]})
+    bound = {"binding:host_id": "h1", "device_id": "a-server", "device_owner": "compute:nova"}
+    guest = lab.guest(lab.ask("PUT", f"ports/{parent['id']}", port=bound))
+    assert guest.dhcp() == guest.address
+    return guest, subport, trunk["id"]
+
+
+def test_a_trunk_is_degraded_where_the_kernel_has_no_vlans(lab: Lab) -> None:
+    """Its parent is as any port, and no subport claims to be active."""
+    if has_vlans(lab.host("h1")):
+        pytest.skip("this kernel has VLANs")
+    guest, subport, trunk = trunked(lab, lab.network(), lab.network("10.19.0.0/24"))
+    wait_until(lambda: lab.ask("GET", f"trunks/{trunk}")["status"] == "DEGRADED", "never degraded")
+    assert guest.reaches("10.9.0.1")
+    shown = lab.ask("GET", f"ports/{subport['id']}")
+    assert (shown["status"], shown["binding:host_id"]) == ("DOWN", "h1")
+
+
+def test_a_subport_of_a_trunk_is_on_its_own_network(lab: Lab) -> None:
+    if not has_vlans(lab.host("h1")):
+        pytest.skip("this kernel has no VLANs")
+    lab.host("h2")
+    outer, inner = lab.network(), lab.network("10.19.0.0/24")
+    guest, subport, trunk = trunked(lab, outer, inner)
+    segment = {"port_id": subport["id"], "segmentation_type": "vlan"}
+    near, far = lab.started(inner, "h1"), lab.started(inner, "h2")
+    wait_until(lambda: lab.ask("GET", f"trunks/{trunk}")["status"] == "ACTIVE", "never active")
+    inside = in_vlan(guest, subport, 101)
+    for other in (near, far):
+        assert inside.reaches(other.address)
+        assert other.reaches(inside.address)
+    guest.run("ip", "link", "set", "inside", "address", "fa:16:3e:99:99:99")
+    assert not inside.reaches(near.address)  # as from any port: its own addresses only
+    guest.run("ip", "link", "set", "inside", "address", subport["mac_address"])
+    lab.ask("PUT", f"ports/{subport['id']}", port={"security_groups": []})
+    wait_until(lambda: not near.reaches(inside.address), "open without a group")
+    gone = {"sub_ports": [{"port_id": subport["id"]}]}
+    lab.send("PUT", f"trunks/{trunk}/remove_subports", gone)
+    wait_until(lambda: f"tap{subport['id'][:11]}" not in lab.links(), "the link stays")
+    assert not inside.reaches(near.address)
+    assert lab.ask("GET", f"ports/{subport['id']}")["status"] == "DOWN"
+    lab.send("PUT", f"trunks/{trunk}/add_subports", {"sub_ports": [{**segment, "segmentation_id": 102}]})
+    wait_until(lambda: lab.ask("GET", f"trunks/{trunk}")["status"] == "ACTIVE", "never active again")
+    guest.run("ip", "link", "delete", "inside")
+    assert in_vlan(guest, subport, 102).reaches(far.address)

@@ -244,10 +244,15 @@ class Neutron:
         return Binding(instance_uuid, project_id, host, f"compute:{availability_zone or 'nova'}", dns_name)
 
     def _release(self, ctx: Context, port: Record, keep: Sequence[str] = ()) -> None:
+        """The port is the instance's no more: deleted if compute made it, unless something else uses it by now."""
         if _mark(port).get("created") and port["id"] not in keep:
-            self._calls.delete(ctx, "ports", port["id"])
-        else:
-            self._unbind(ctx, port)
+            try:
+                self._calls.delete(ctx, "ports", port["id"])
+            except Conflict as error:  # of a trunk, which a shelved instance's port may have been given to
+                log.warning("port is left to its project", extra=about(ctx, port=port["id"], reason=error))
+            else:
+                return
+        self._unbind(ctx, port)
 
     def _ports_of(self, ctx: Context, instance_uuid: str, project_id: str) -> list[Record]:
         """The instance's ports in the order in which they were requested."""

@@ -34,6 +34,9 @@ KINDS: dict[str, Schema] = {
         "type": ["array", "null"],
         "items": item(opt_name=_TEXT, opt_value=TEXT, ip_version={"type": ["integer", "string"]}),
     },
+    "subports": listed(
+        item("port_id", port_id=_TEXT, segmentation_type=TEXT, segmentation_id={"type": ["integer", "string"]})
+    ),
     "dict": {"type": "object"},
     "dict?": {"type": ["object", "null"]},
     "gateway?": {

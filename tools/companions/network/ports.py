@@ -10,7 +10,7 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import IntegrityError
 
 from cell_service.errors import Conflict, Forbidden, PolycellError
-from tools.companions.network import addresses, qos, store
+from tools.companions.network import addresses, qos, store, trunks
 from tools.companions.network.errors import bad, in_use, not_found, refusal
 from tools.companions.network.groups import check_groups, group_ids
 from tools.companions.network.nouns import REQUIRED, Attr, Noun, Record
@@ -145,6 +145,7 @@ def _complete_ports(tx: Connection, ports: list[Record]) -> None:
     for port in ports:
         port["fixed_ips"] = found.get(port["id"], [])
     qos.complete_ports(tx, ports)
+    trunks.complete_ports(tx, ports)
 
 
 class Wires(Protocol):
@@ -214,8 +215,17 @@ class Ports:
             store.release(tx, old["id"])
             addresses.give(tx, old | values, subnets_of(tx, [old["network_id"]]), requested)
         new = old | values
-        self._bind(new, moved=new["binding:host_id"] != old["binding:host_id"])
+        moved = new["binding:host_id"] != old["binding:host_id"]
+        self._bind(new, moved=moved)
         values |= {name: new[name] for name in ("status", "binding:vif_type", "binding:vif_details")}
+        if moved:
+            trunks.follow(tx, old, new["binding:host_id"], self.bound)
+
+    def bound(self, port: Record, host: str) -> Record:
+        """What the port says of its binding when it is bound to that host."""
+        new = port | {"binding:host_id": host}
+        self._bind(new, moved=host != port["binding:host_id"])
+        return {name: new[name] for name in ("binding:host_id", "status", "binding:vif_type", "binding:vif_details")}
 
     def _bind(self, port: Record, *, moved: bool = False) -> None:
         """A port with a host is bound, and one with a device as well is active; where packets are moved for the
@@ -314,6 +324,7 @@ def _removing_port(tx: Connection, req: CompanionRequest, port: Record) -> None:
     if port["device_owner"] == ROUTER_PORT:
         message = f"Port {port['id']} cannot be deleted directly via the port API: has device owner {ROUTER_PORT}."
         raise refusal(Conflict, "ServicePortInUse", message)
+    trunks.demand_in_none(tx, port)
     drop_port(tx, port["id"])
 
 

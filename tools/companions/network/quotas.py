@@ -21,6 +21,7 @@ DEFAULTS = {
     "security_group": 10,
     "security_group_rule": 100,
     "rbac_policy": 10,
+    "trunk": -1,
 }
 
 

@@ -49,7 +49,7 @@ class Records:
             found = store.search(tx, noun.name, **lists.narrowed(req), **noun.narrowed(tx, req))
             noun.complete(tx, found)
         found = [record for record in found if req.is_admin or noun.visible(req, record)]
-        shown = [self._view(req, record) for record in found]
+        shown = [self.shown(req, record) for record in found]
         shown = [record for record in shown if lists.fits(record, req.query)]
         page, links = lists.page(req, lists.in_order(req, shown))
         names = req.query.get("fields", [])
@@ -61,7 +61,7 @@ class Records:
     def show(self, req: CompanionRequest) -> Response:
         with self._db.connect() as tx:
             record = self.visible(tx, req, req.params["id"])
-        shown = fields_shown(self._view(req, record), req.query.get("fields", []))
+        shown = fields_shown(self.shown(req, record), req.query.get("fields", []))
         return Response(200, {self.noun.singular: shown})
 
     def create(self, req: CompanionRequest) -> Response:
@@ -79,7 +79,7 @@ class Records:
         noun.written(written)
         for record in written:
             noun.changed({}, record)
-        shown = [self._view(req, record) for record in written]
+        shown = [self.shown(req, record) for record in written]
         return Response(201, {noun.plural: shown} if many else {noun.singular: shown[0]})
 
     def make(self, tx: Connection, req: CompanionRequest, given: object) -> Record:
@@ -128,7 +128,7 @@ class Records:
         was, record = self._db.run(work)
         noun.written([record])
         noun.changed(was, record)
-        return Response(200, {noun.singular: self._view(req, record)})
+        return Response(200, {noun.singular: self.shown(req, record)})
 
     def delete(self, req: CompanionRequest) -> Response:
         def work(tx: Connection) -> Record:
@@ -221,7 +221,8 @@ class Records:
             except Invalid as error:
                 raise bad(f"Invalid input for {name}. Reason: {error}.", "HTTPBadRequest") from None
 
-    def _view(self, req: CompanionRequest, record: Record) -> Record:
+    def shown(self, req: CompanionRequest, record: Record) -> Record:
+        """What of the record the caller may see."""
         whole = req.is_admin or SERVICE in req.caller.roles
         hidden = () if whole else [name for name, attr in self.noun.attrs.items() if attr.hidden]
         shown = {name: value for name, value in record.items() if name not in hidden and name not in _INNER}

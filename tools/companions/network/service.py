@@ -26,6 +26,7 @@ from tools.companions.network.qos_rules import Rules
 from tools.companions.network.quotas import Quotas
 from tools.companions.network.records import Records
 from tools.companions.network.routers import FLOATING, ROUTER, Interfaces
+from tools.companions.network.trunks import Subports, Trunks
 from tools.companions.network.wiring.bindings import settled, triggering
 from tools.companions.network.wiring.dhcp_port import ensure_dhcp_port
 from tools.companions.network.wiring.loop import Wiring
@@ -77,6 +78,8 @@ EXTENSIONS = {
     "standard-attr-tag": "Tag support for resources with standard attribute",
     "standard-attr-timestamp": "Resource timestamps",
     "stateful-security-group": "Stateful security group",
+    "trunk": "Trunk Extension",
+    "trunk-details": "Trunk port details",
 }
 UPDATED = "2026-01-01T00:00:00-00:00"
 AUTO_NAME = "auto_allocated_network"
@@ -108,13 +111,14 @@ def make_network(
     db = open_store(state_dir, "network", store.metadata)
     wiring = _wiring(wiring_settings, db, state_dir / "wiring")
     notifier = Notifier(notify, db) if notify is not None else None
-    floating, ports = FLOATING, Ports(settings.vif_type, wiring).noun()
+    kept_ports = Ports(settings.vif_type, wiring)
+    floating, ports, trunks = FLOATING, kept_ports.noun(), Trunks(kept_ports.bound)
     if notifier is not None:
         floating, ports = notifier.floating(floating), notifier.ports(ports)
-    nouns: tuple[Noun, ...] = (NETWORK, SUBNET, GROUP, RULE, ROUTER, floating)
+    nouns: tuple[Noun, ...] = (NETWORK, SUBNET, GROUP, RULE, ROUTER, floating, POLICY, trunks.noun())
     if wiring is not None:
         nouns, ports = tuple(triggering(noun, wiring) for noun in nouns), settled(ports, wiring, db)
-    nouns = (*nouns[:2], ports, *nouns[2:], POLICY)
+    nouns = (*nouns[:2], ports, *nouns[2:])
     records = {noun.name: Records(noun, db) for noun in nouns}
     routes = (
         *_Thin(db, records).routes(),
@@ -122,6 +126,7 @@ def make_network(
         *Interfaces(db, records["router"], records["port"]).routes(),
         *Rules(db, records[POLICY.name]).routes(),
         *tag_routes(records[POLICY.name]),
+        *Subports(db, trunks, records["trunk"]).routes(),
         *(route for kept in records.values() for route in kept.routes()),
     )
 

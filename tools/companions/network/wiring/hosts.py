@@ -46,6 +46,8 @@ class HostWiring:
     _loaded: dict[str, str] = field(default_factory=dict)
     _joined: dict[str, ProcessNamespace] = field(default_factory=dict)
     """Network → the namespace that its uplink leads to."""
+    _refused: dict[str, str] = field(default_factory=dict)
+    """The link of a subport → why there is none."""
 
     def make(self, plan: WiringPlan, services: Mapping[str, ProcessNamespace], *, thorough: bool) -> frozenset[str]:
         """Bridges, uplinks and rules are as planned, rules first; what is ours and not planned is gone.
@@ -69,6 +71,7 @@ class HostWiring:
                 self._uplink(network, own_namespace)
                 self._joined[network.id] = own_namespace
             self._plug(network, links)
+        self._trunk(networks, links)
         self._sweep(networks, ports, links)
         masters = {network.id: network.bridge for network in networks}
         return frozenset(
@@ -131,6 +134,39 @@ class HostWiring:
             if self.name in port.hosts and port.tap in links and not links[port.tap].get("master"):
                 self.namespace.run(("ip", "link", "set", port.tap, "master", network.bridge))
 
+    def _trunk(self, networks: list[NetworkPlan], links: dict[str, dict[str, Any]]) -> None:
+        """Subports whose parent is plugged have a link of their own, in the bridge of their own network: what the guest
+        sends in their VLAN comes out of it untagged. Where the kernel has no such links, only the parent is wired."""
+        refused: dict[str, str] = {}
+        for network in networks:
+            for port in network.ports:
+                if port.trunk_tap is None or self.name not in port.hosts or port.trunk_tap not in links:
+                    continue
+                there = links.get(port.tap)
+                if there is not None and (there.get("link"), _vlan(there)) != (port.trunk_tap, port.vlan):
+                    self._delete(port.tap)
+                    there = None
+                if there is None:
+                    try:
+                        self._add_vlan(port, network)
+                    except WiringFailed as error:
+                        refused[port.tap] = str(error)
+                    else:
+                        links[port.tap] = {"master": network.bridge}
+        for tap in refused.keys() - self._refused.keys():
+            log.warning("subport not wired", extra=about(None, host=self.name, link=tap, reason=refused[tap]))
+        self._refused = refused
+
+    def _add_vlan(self, port: PortPlan, network: NetworkPlan) -> None:
+        vlan = ("type", "vlan", "id", str(port.vlan))
+        self.namespace.batch(
+            (
+                ("link", "add", "link", str(port.trunk_tap), "name", port.tap, *vlan),
+                ("link", "set", port.tap, "addrgenmode", "none"),
+                ("link", "set", port.tap, "master", network.bridge, "up"),
+            )
+        )
+
     @staticmethod
     def _add_pair(own_namespace: ProcessNamespace, pair: Sequence[str], fd: int) -> None:
         own_namespace.namespace.run(("ip", *pair), fds=(fd,))
@@ -155,6 +191,12 @@ class HostWiring:
         with contextlib.suppress(WiringFailed):  # a pair goes with its other end
             self.namespace.run(("ip", "link", "delete", name))
             log.info("stale link removed", extra=about(None, host=self.name, link=name))
+
+
+def _vlan(link: Mapping[str, Any]) -> int | None:
+    """The VLAN that a link is for."""
+    info = link.get("linkinfo") or {}
+    return int(info["info_data"]["id"]) if info.get("info_kind") == "vlan" else None
 
 
 def _hooks(saved: str) -> str:

@@ -54,10 +54,13 @@ class PortPlan:
     groups: tuple[str, ...]
     pairs: tuple[Pair, ...]
     hostname: str
+    trunk_tap: str | None = None
+    """Of a subport: the tap of its trunk's parent, in whose VLAN its own link is."""
+    vlan: int | None = None
 
     @property
     def tap(self) -> str:
-        return f"tap{self.id[:11]}"
+        return _tap(self.id)
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,16 +133,17 @@ def bridge_name(network_id: str) -> str:
 def read_plan(tx: Connection, hosts: Collection[str]) -> WiringPlan:
     """The networks that have a port on one of these hosts."""
     ports = store.search(tx, "port")
+    parents = _parents(tx, ports)
     used: dict[str, set[str]] = {}
     for port in ports:
-        for host in set(_hosts_of(port)) & set(hosts):
+        for host in set(_hosts_of(parents[port["id"]][0] if port["id"] in parents else port)) & set(hosts):
             used.setdefault(port["network_id"], set()).add(host)
     if not used:
         return WiringPlan()
     fixed = store.fixed_ips_of(tx, [port["id"] for port in ports])
     subnets = store.search(tx, "subnet")
     lengths = {subnet["id"]: ip_network(subnet["cidr"]).prefixlen for subnet in subnets}
-    planned = [_port(port, fixed.get(port["id"], []), lengths) for port in ports]
+    planned = [_port(port, fixed.get(port["id"], []), lengths, parents.get(port["id"])) for port in ports]
     networks = tuple(
         NetworkPlan(
             id=network["id"],
@@ -168,7 +172,24 @@ def _hosts_of(port: Record) -> tuple[str, ...]:
     return tuple(dict.fromkeys(name for name in names if isinstance(name, str) and name))
 
 
-def _port(port: Record, fixed: list[dict[str, str]], lengths: Mapping[str, int]) -> PortPlan:
+def _parents(tx: Connection, ports: list[Record]) -> dict[str, tuple[Record, int]]:
+    """Subport → the parent of its trunk, and its VLAN."""
+    by_id = {port["id"]: port for port in ports}
+    return {
+        one["port_id"]: (by_id[trunk["port_id"]], one["segmentation_id"])
+        for trunk in store.search(tx, "trunk")
+        if trunk["port_id"] in by_id
+        for one in trunk["sub_ports"]
+    }
+
+
+def _tap(port_id: str) -> str:
+    return f"tap{port_id[:11]}"
+
+
+def _port(
+    port: Record, fixed: list[dict[str, str]], lengths: Mapping[str, int], parent: tuple[Record, int] | None
+) -> PortPlan:
     return PortPlan(
         id=port["id"],
         network_id=port["network_id"],
@@ -179,7 +200,7 @@ def _port(port: Record, fixed: list[dict[str, str]], lengths: Mapping[str, int])
             for entry in fixed
             if entry["subnet_id"] in lengths
         ),
-        hosts=_hosts_of(port),
+        hosts=_hosts_of(port if parent is None else parent[0]),
         device_id=port.get("device_id") or "",
         device_owner=port.get("device_owner") or "",
         secured=port.get("port_security_enabled") is not False,
@@ -187,6 +208,8 @@ def _port(port: Record, fixed: list[dict[str, str]], lengths: Mapping[str, int])
         groups=tuple(port.get("security_groups") or ()),
         pairs=tuple(pair for entry in port.get("allowed_address_pairs") or () if (pair := _pair(entry, port))),
         hostname=_label(port.get("dns_name") or ""),
+        trunk_tap=None if parent is None else _tap(parent[0]["id"]),
+        vlan=None if parent is None else parent[1],
     )
 
 
