@@ -193,6 +193,12 @@ class VolumeUnavailable(Invalid):
     message = "Invalid volume: volume {volume_id}: {reason}"
 
 
+class VolumeEncryptionNotSupported(Invalid):
+    """No host can read or write an encrypted volume: what it wrote would be in clear."""
+
+    message = "Volume encryption is not supported for {volume_type} volume {volume_id}"
+
+
 class ImageNotFound(NotFound):
     message = "Image {image_id} could not be found."
 

@@ -15,7 +15,7 @@ from api_cell.caller import Caller
 from api_cell.servers.lists.query import boolean
 from api_cell.services import Services
 from cell_service.context import Context
-from cell_service.errors import Invalid, VolumeNotFound
+from cell_service.errors import Invalid, VolumeEncryptionNotSupported, VolumeNotFound
 from cell_service.model.block_device import SWAP, BlockDevice, next_name
 from cell_service.model.instance import Flavor
 from cell_service.peers.image import Image
@@ -151,13 +151,22 @@ def _checked(
         if device.volume_size is not None and device.volume_size < snapshot.size_gib:
             raise Invalid(reason="Volume size is smaller than the snapshot's.")
         try:
-            return _image_on(service.get(ctx, snapshot.volume_id))
+            origin = service.get(ctx, snapshot.volume_id)
         except VolumeNotFound:
             return _image_on(None)
+        demand_plain(origin)
+        return _image_on(origin)
     return _image_on(None)
 
 
+def demand_plain(volume: Volume) -> None:
+    """Raises VolumeEncryptionNotSupported: no host encrypts what a guest writes."""
+    if volume.encrypted:
+        raise VolumeEncryptionNotSupported(volume_type=volume.volume_type, volume_id=volume.id)
+
+
 def _check_volume(volume: Volume, count: int, *, multiattach: bool) -> None:
+    demand_plain(volume)
     if volume.multiattach and not multiattach:
         raise Invalid(reason="Multiattach volumes are only supported starting with compute API version 2.60.")
     if volume.status != "available" and not (volume.multiattach and volume.status == "in-use"):

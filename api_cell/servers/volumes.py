@@ -18,6 +18,7 @@ from sqlalchemy import Connection
 
 from api_cell.caller import Caller
 from api_cell.servers import act, find
+from api_cell.servers.devices import demand_plain
 from api_cell.services import Services
 from cell_service.context import Context
 from cell_service.db import actions, instances, operations
@@ -156,6 +157,7 @@ def swap(cloud: Cloud, services: Services, caller: Caller, server_id: str, volum
         new = services.require_volumes().get(caller.ctx, new_id)
     except VolumeNotFound as error:
         raise Invalid(reason=str(error)) from None
+    demand_plain(new)
     if old.multiattach and len(old.attachments) > 1:
         raise Invalid(reason="Swapping multi-attach volumes with more than one read/write attachment is not supported.")
     if new.size_gib < old.size_gib:
@@ -253,6 +255,7 @@ def _check_attachable(instance: Instance, volume: Volume, device: BlockDevice, r
         raise Invalid(reason=f"Invalid volume: volume {volume.id} already attached")
     if len(attached) >= MOST_DEVICES:
         raise Forbidden(reason=f"The maximum allowed number of disk devices ({MOST_DEVICES}) to attach is exceeded.")
+    demand_plain(volume)
     offloaded = instance.vm_state in ATTACH_VOLUME.rule.hostless
     if device.tag is not None and offloaded:
         raise Invalid(reason="Tagged volume attachment is not supported for this server instance.")

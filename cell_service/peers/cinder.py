@@ -209,6 +209,7 @@ def _volume_of(record: dict[str, Any]) -> Volume:
         description=record.get("description"),
         bootable=str(record.get("bootable")).lower() == "true",
         multiattach=bool(record.get("multiattach")),
+        encrypted=bool(record.get("encrypted")),
         availability_zone=record.get("availability_zone"),
         volume_type=record.get("volume_type"),
         snapshot_id=record.get("snapshot_id"),

@@ -24,6 +24,7 @@ class Volume:
     description: str | None = None
     bootable: bool = False
     multiattach: bool = False
+    encrypted: bool = False
     availability_zone: str | None = None
     volume_type: str | None = None
     snapshot_id: str | None = None

@@ -10,7 +10,14 @@ import logging
 import threading
 from dataclasses import replace
 
-from cell_service.errors import NotSupported, OperationLost, PeerUnavailable, PolycellError, VolumeUnavailable
+from cell_service.errors import (
+    NotSupported,
+    OperationLost,
+    PeerUnavailable,
+    PolycellError,
+    VolumeEncryptionNotSupported,
+    VolumeUnavailable,
+)
 from cell_service.logs import about
 from cell_service.model.block_device import BlockDevice, merged, volumes
 from cell_service.model.lifecycle import Task, VmState
@@ -204,7 +211,10 @@ def usable(context: HostContext, work: OperationContext, device: BlockDevice, po
 
 
 def connected(context: HostContext, work: OperationContext, device: BlockDevice) -> BlockDevice:
-    """The device with the attachment by which this host has its volume."""
+    """The device with the attachment by which this host has its volume.
+
+    Raises VolumeNotFound, VolumeUnavailable, VolumeEncryptionNotSupported, PeerUnavailable.
+    """
     assert device.volume_id is not None
     connector = {
         "host": context.host,
@@ -216,6 +226,8 @@ def connected(context: HostContext, work: OperationContext, device: BlockDevice)
     connection = service_of(context).connect(
         work.ctx, device.volume_id, work.instance.uuid, connector, device.device_name
     )
+    if connection.info.get("encrypted"):
+        raise VolumeEncryptionNotSupported(volume_type=device.volume_type, volume_id=device.volume_id)
     return replace(device, attachment_id=connection.attachment_id, connection_info=connection.info)
 
 

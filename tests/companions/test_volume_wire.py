@@ -26,6 +26,15 @@ class Service:
         known = {"X-Auth-Token": by, **{name.replace("_", "-"): value for name, value in headers.items()}}
         return requests.request(method, f"{self._url}/v3{path}", json=body, headers=known, timeout=10)
 
+    def kind(self, name: str, **encryption: Any) -> str:
+        """A type, encrypted if that says how."""
+        admin = {"by": "admin:p1"}
+        made = str(self.send("POST", "/types", {"volume_type": {"name": name}}, **admin).json()["volume_type"]["id"])
+        if encryption:
+            answer = self.send("POST", f"/types/{made}/encryption", {"encryption": encryption}, **admin)
+            assert answer.status_code == 200, answer.text
+        return made
+
     def volume(self, **fields: Any) -> dict[str, Any]:
         version = {"OpenStack_API_Version": "volume 3.46"}
         return dict(self.send("POST", "/volumes", {"volume": {"size": 1, **fields}}, **version).json()["volume"])
@@ -137,3 +146,84 @@ def test_an_image_of_a_volume_makes_a_volume_of_its_snapshot(service: Service, v
     shown = service.send("GET", f"/volumes/{made['id']}").json()["volume"]
     assert shown["snapshot_id"] == (snapshot if version == "3.46" else None)
     assert (shown["status"], shown["size"], shown["bootable"]) == ("available", 3, "true")
+
+
+LUKS = {"provider": "luks", "control_location": "front-end", "cipher": "aes-xts-plain64", "key_size": 256}
+
+
+def test_the_encryption_of_a_type_is_made_shown_changed_and_deleted(service: Service) -> None:
+    admin = {"by": "admin:p1"}
+    kind = service.kind("LUKS")
+    path = f"/types/{kind}/encryption"
+    assert service.send("GET", path, **admin).json() == {}
+    made = service.send("POST", path, {"encryption": {**LUKS, "key_size": "256"}}, **admin).json()["encryption"]
+    assert made == {**LUKS, "volume_type_id": kind, "encryption_id": made["encryption_id"]}
+    shown = service.send("GET", path, **admin).json()
+    assert shown == {**made, "created_at": shown["created_at"], "updated_at": None, "deleted": False,
+                     "deleted_at": None}  # fmt: skip
+    assert service.send("GET", f"{path}/cipher", **admin).json() == {"cipher": "aes-xts-plain64"}
+    assert service.send("GET", f"{path}/odd", **admin).status_code == 404
+    again = service.send("POST", path, {"encryption": LUKS}, **admin)
+    assert (again.status_code, "already exists" in again.text) == (400, True)
+    one = f"{path}/{made['encryption_id']}"
+    changed = service.send("PUT", one, {"encryption": {"key_size": 128}}, **admin)
+    assert (changed.status_code, changed.json()) == (200, {"encryption": {"key_size": 128}})
+    assert service.send("GET", f"{path}/key_size", **admin).json() == {"key_size": 128}
+    for method, body in (("GET", None), ("POST", {"encryption": LUKS})):
+        assert service.send(method, path, body).status_code == 403
+    for method, body in (("GET", None), ("PUT", {"encryption": {}}), ("DELETE", None)):
+        assert service.send(method, one, body).status_code == 403
+    assert service.send("DELETE", one, **admin).status_code == 202
+    assert service.send("DELETE", one, **admin).status_code == 404
+    assert service.send("PUT", one, {"encryption": {"key_size": 1}}, **admin).status_code == 404
+    assert service.send("GET", "/types/nothing/encryption", **admin).status_code == 404
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [{"provider": ""}, {"provider": None}, {"control_location": "middle"}, {"key_size": -1}, {"key_size": "many"},
+     {"key_size": 2**40}, {"cipher": 7}, {"odd": 1}],
+)  # fmt: skip
+def test_odd_encryption_is_refused(service: Service, odd: dict[str, Any]) -> None:
+    path = f"/types/{service.kind('LUKS')}/encryption"
+    assert service.send("POST", path, {"encryption": {**LUKS, **odd}}, by="admin:p1").status_code == 400
+    for needed in ("provider", "control_location"):
+        rest = {name: value for name, value in LUKS.items() if name != needed}
+        assert service.send("POST", path, {"encryption": rest}, by="admin:p1").status_code == 400
+    assert service.send("GET", path, by="admin:p1").json() == {}
+
+
+def test_no_volume_is_made_in_clear_that_must_be_encrypted(service: Service) -> None:
+    """There is no key manager. A type that has volumes keeps what it says of their encryption."""
+    service.kind("LUKS", **LUKS)
+    source = service.volume()
+    for more in ({}, {"source_volid": source["id"]}, {"snapshot_id": service.snapshot(source["id"])["id"]}):
+        answer = service.send("POST", "/volumes", {"volume": {"size": 1, "volume_type": "LUKS", **more}})
+        assert answer.status_code == 400
+        assert answer.json()["badRequest"]["message"].startswith("Key manager error")
+    assert [one["id"] for one in service.send("GET", "/volumes").json()["volumes"]] == [source["id"]]
+    shown = service.send("GET", f"/volumes/{source['id']}").json()["volume"]
+    assert (shown["encrypted"], "encryption_key_id" in shown) == (False, False)
+    answer = service.send("GET", f"/volumes/{source['id']}/encryption")
+    assert answer.json() == {"encryption_key_id": None}
+    assert service.send("GET", f"/volumes/{source['id']}/encryption", by="user:p2").status_code == 404
+
+
+def test_a_type_in_use_stays_as_it_is(service: Service) -> None:
+    kind = service.kind("plain")
+    volume = service.volume(volume_type="plain")["id"]
+    path = f"/types/{kind}/encryption"
+    for method, where, body in (("POST", path, {"encryption": LUKS}), ("PUT", f"{path}/x", {"encryption": {}}),
+                                ("DELETE", f"{path}/x", None)):  # fmt: skip
+        answer = service.send(method, where, body, by="admin:p1")
+        assert (answer.status_code, "encryption specs. Volume type in use." in answer.text) == (400, True)
+    assert service.send("DELETE", f"/types/{kind}", by="admin:p1").status_code == 400
+    assert service.send("DELETE", f"/volumes/{volume}").status_code == 202
+    assert service.send("POST", path, {"encryption": LUKS}, by="admin:p1").status_code == 200
+    assert service.send("DELETE", f"/types/{kind}", by="admin:p1").status_code == 202
+
+
+def test_versions_are_a_choice_where_none_is_named(service: Service) -> None:
+    root = service.send("GET", "/..", by="")
+    assert (root.status_code, root.json()["versions"][0]["version"]) == (300, "3.70")
+    assert service.send("GET", "/", by="").status_code == 200

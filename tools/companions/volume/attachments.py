@@ -137,7 +137,7 @@ def local(path: Path, attachment: Record) -> dict[str, Any]:
         "volume_id": attachment["volume_id"],
         "attachment_id": attachment["id"],
         "access_mode": attachment["attach_mode"],
-        "encrypted": False,
+        "encrypted": bool(attachment.get("encrypted")),
     }
 
 
@@ -191,7 +191,9 @@ def _connected(tx: Connection, made: Record, connector: dict[str, Any]) -> Recor
     if made["connector"] is not None and made["connector"].get("host") != connector.get("host"):
         raise Conflict(reason=f"Attachment {made['id']} is connected from another host.")
     after = made["status"] if made["status"] == "attached" else "attaching"
-    return store.change(tx, made, {"connector": connector, "status": after})
+    volume = store.get(tx, "volume", made["volume_id"])
+    said = {"connector": connector, "status": after, "encrypted": bool(volume.get("encrypted"))}
+    return store.change(tx, made, said)
 
 
 def follow(tx: Connection, volume_id: str) -> None:

@@ -36,3 +36,13 @@ CREATE_ATTACHMENT = under("attachment", item(
 UPDATE_ATTACHMENT = under("attachment", item("connector", connector={**_CONNECTOR, "type": "object"}, mode=TEXT))
 CREATE_TYPE = under("volume_type", item("name", name=WORD, description=TEXT, extra_specs=METADATA))
 SET_SPECS = under("extra_specs", {**METADATA, "type": "object"})
+_ENCRYPTION: dict[str, Schema] = {
+    "provider": WORD,
+    "control_location": {"type": "string", "enum": ["front-end", "back-end"]},
+    "cipher": TEXT,
+    "key_size": {"type": ["integer", "string", "null"], "pattern": "^[0-9]{1,10}$", "minimum": 0, "maximum": 2**31 - 1},
+}
+CREATE_ENCRYPTION = under(
+    "encryption", {**item("provider", "control_location", **_ENCRYPTION), "additionalProperties": False}
+)
+UPDATE_ENCRYPTION = under("encryption", {**item(**_ENCRYPTION), "additionalProperties": False})

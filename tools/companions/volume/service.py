@@ -32,7 +32,9 @@ from tools.companions.volume.attachments import (
     servers_of,
     visible,
 )
+from tools.companions.volume.encryption import Encryption, demand_plain
 from tools.companions.volume.store import GIB, Files, Record
+from tools.companions.volume.types import Types, find_type
 from tools.companions.volume.versions import MAX_VERSION, MIN_VERSION, version_headers
 from tools.companions.volume.versions import requested as requested_version
 from tools.companions.volume.views import snapshot_view, volume_view
@@ -40,7 +42,6 @@ from tools.companions.volume.views import snapshot_view, volume_view
 log = logging.getLogger(__name__)
 
 TRANSFERS = ("/os-volume-transfer", "/os-volume-transfer/detail", "/volume-transfers", "/volume-transfers/detail")
-DEFAULT_TYPE = "__DEFAULT__"
 IMAGE_SECONDS = 600.0
 IMAGES_OF_VOLUMES = (3, 46)
 """From here on an image without content that names snapshots makes a volume of them."""
@@ -63,6 +64,7 @@ def make_volume(
     files = Files(state_dir / "volumes")
     attached = Attachments(db, files)
     volumes, snapshots, thin = _Volumes(db, files, images, compute), _Snapshots(db, files), _Thin(db)
+    types, encryption = Types(db), Encryption(db)
     table: tuple[tuple[str, str, Handler] | tuple[str, str, Handler, Schema], ...] = (
         ("GET", "/volumes", volumes.index),
         ("POST", "/volumes", volumes.create, schemas.CREATE_VOLUME),
@@ -71,6 +73,7 @@ def make_volume(
         ("PUT", "/volumes/{id}", volumes.update, schemas.UPDATE_VOLUME),
         ("DELETE", "/volumes/{id}", volumes.delete),
         ("POST", "/volumes/{id}/action", volumes.action, schemas.VOLUME_ACTION),
+        ("GET", "/volumes/{id}/encryption", encryption.of_volume),
         ("GET", "/volumes/{id}/metadata", volumes.metadata),
         ("POST", "/volumes/{id}/metadata", volumes.set_metadata, schemas.PUT_METADATA),
         ("PUT", "/volumes/{id}/metadata", volumes.set_metadata, schemas.PUT_METADATA),
@@ -89,12 +92,17 @@ def make_volume(
         ("PUT", "/attachments/{id}", attached.update, schemas.UPDATE_ATTACHMENT),
         ("DELETE", "/attachments/{id}", attached.delete),
         ("POST", "/attachments/{id}/action", attached.action),
-        ("GET", "/types", thin.types),
-        ("POST", "/types", thin.make_type, schemas.CREATE_TYPE),
-        ("GET", "/types/{id}", thin.type),
-        ("DELETE", "/types/{id}", thin.remove_type),
-        ("GET", "/types/{id}/extra_specs", thin.specs),
-        ("POST", "/types/{id}/extra_specs", thin.set_specs, schemas.SET_SPECS),
+        ("GET", "/types", types.index),
+        ("POST", "/types", types.create, schemas.CREATE_TYPE),
+        ("GET", "/types/{id}", types.show),
+        ("DELETE", "/types/{id}", types.delete),
+        ("GET", "/types/{id}/extra_specs", types.specs),
+        ("POST", "/types/{id}/extra_specs", types.set_specs, schemas.SET_SPECS),
+        ("GET", "/types/{id}/encryption", encryption.show),
+        ("POST", "/types/{id}/encryption", encryption.create, schemas.CREATE_ENCRYPTION),
+        ("GET", "/types/{id}/encryption/{key}", encryption.show_one),
+        ("PUT", "/types/{id}/encryption/{key}", encryption.update, schemas.UPDATE_ENCRYPTION),
+        ("DELETE", "/types/{id}/encryption/{key}", encryption.delete),
         ("GET", "/os-availability-zone", thin.zones),
         ("GET", "/os-services", lambda req: Response(200, {"services": []})),
         ("GET", "/limits", thin.limits),
@@ -131,7 +139,7 @@ def _versions(req: CompanionRequest) -> Response:
         "updated": "2026-01-01T00:00:00Z", "links": [link],
         "media-types": [{"base": "application/json", "type": "application/vnd.openstack.volume+json;version=3"}],
     }  # fmt: skip
-    return Response(200, {"versions": [version]})
+    return Response(300 if req.path == "/" else 200, {"versions": [version]})
 
 
 def _error(status: int, kind: str, message: str) -> dict[str, Any]:
@@ -161,7 +169,7 @@ class _Volumes:
             from_volume, from_snapshot = requested.get("source_volid"), requested.get("snapshot_id")
             volume = visible(tx, req, "volume", from_volume) if from_volume else None
             snapshot = visible(tx, req, "snapshot", from_snapshot) if from_snapshot else None
-            kind = _type(tx, requested.get("volume_type"))
+            kind = find_type(tx, requested.get("volume_type"))
             image_id = requested.get("imageRef") or requested.get("image_id")
             if image_id and requested_version(req.headers) >= IMAGES_OF_VOLUMES:
                 snapshot = self._snapshot_of_image(tx, req, str(image_id)) or snapshot
@@ -174,6 +182,7 @@ class _Volumes:
             "size": size,
             "status": "creating",
             "bootable": bool(image_id) or bool(source.get("bootable")),
+            "encrypted": False,
             "multiattach": bool(requested.get("multiattach")) or "True" in str(specs.get("multiattach", "")),
             "availability_zone": requested.get("availability_zone") or "nova",
             "volume_type": kind["name"],
@@ -183,7 +192,12 @@ class _Volumes:
             "image_metadata": source.get("image_metadata"),
             "user_id": req.caller.user_id,
         }
-        made = self._db.run(lambda tx: store.add(tx, "volume", project_id, **values))
+
+        def work(tx: Connection) -> Record:
+            demand_plain(tx, kind)
+            return store.add(tx, "volume", project_id, **values)
+
+        made = self._db.run(work)
         try:
             image_metadata = self._fill(req, made, None if source else image_id, source.get("id"))
         except (PolycellError, OSError) as error:
@@ -452,47 +466,10 @@ class _Snapshots:
 
 
 class _Thin:
-    """Types, zones, limits: as far as clients read them."""
+    """Zones, limits, quotas: as far as clients read them."""
 
     def __init__(self, db: Database) -> None:
         self._db = db
-
-    def types(self, req: CompanionRequest) -> Response:
-        with self._db.connect() as tx:
-            return Response(200, {"volume_types": [_default_type(), *store.search(tx, "type")]})
-
-    def type(self, req: CompanionRequest) -> Response:
-        with self._db.connect() as tx:
-            return Response(200, {"volume_type": _type(tx, req.params["id"])})
-
-    def make_type(self, req: CompanionRequest) -> Response:
-        req.demand_admin()
-        requested = req.content("volume_type")
-        values: Record = {
-            "name": requested.get("name"), "description": requested.get("description"),
-            "extra_specs": requested.get("extra_specs") or {}, "is_public": True,
-            "os-volume-type-access:is_public": True,
-        }  # fmt: skip
-        return Response(200, {"volume_type": self._db.run(lambda tx: store.add(tx, "type", "", **values))})
-
-    def remove_type(self, req: CompanionRequest) -> Response:
-        req.demand_admin()
-        self._db.run(lambda tx: store.remove(tx, store.get(tx, "type", req.params["id"])["id"]))
-        return Response(202)
-
-    def specs(self, req: CompanionRequest) -> Response:
-        with self._db.connect() as tx:
-            return Response(200, {"extra_specs": _type(tx, req.params["id"])["extra_specs"]})
-
-    def set_specs(self, req: CompanionRequest) -> Response:
-        req.demand_admin()
-        requested = req.content("extra_specs")
-
-        def work(tx: Connection) -> Record:
-            kind = store.get(tx, "type", req.params["id"])
-            return store.change(tx, kind, {"extra_specs": {**kind["extra_specs"], **requested}})
-
-        return Response(200, {"extra_specs": self._db.run(work)["extra_specs"]})
 
     def zones(self, req: CompanionRequest) -> Response:
         return Response(200, {"availabilityZoneInfo": [{"zoneName": "nova", "zoneState": {"available": True}}]})
@@ -523,23 +500,6 @@ class _Thin:
 def _no_transfers(req: CompanionRequest) -> Response:
     """Volumes are not passed on to other projects here."""
     return Response(200, {"transfers": []})
-
-
-def _default_type() -> Record:
-    return {
-        "id": "00000000-0000-4000-8000-000000000001", "name": DEFAULT_TYPE, "description": None, "extra_specs": {},
-        "is_public": True, "os-volume-type-access:is_public": True,
-    }  # fmt: skip
-
-
-def _type(tx: Connection, requested: object) -> Record:
-    """By id or name; None: the default. Raises NotFound."""
-    if requested in (None, "", DEFAULT_TYPE, "default", _default_type()["id"]):
-        return _default_type()
-    for one in store.search(tx, "type"):
-        if requested in (one["id"], one["name"]):
-            return one
-    raise store.missing("volume type", str(requested))
 
 
 def _size(requested: Any, least: int | None) -> int:

@@ -20,7 +20,7 @@ def volume_view(tx: Connection, req: CompanionRequest, volume: Record, *, writte
     shown: Record = {
         **{key: volume[key] for key in _OF_VOLUME},
         "bootable": str(volume["bootable"]).lower(),
-        "encrypted": False,
+        "encrypted": bool(volume.get("encrypted")),
         "replication_status": None,
         "consistencygroup_id": None,
         "migration_status": None,
