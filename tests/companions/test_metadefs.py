@@ -128,6 +128,9 @@ def test_an_image_has_no_tasks_and_its_location_is_for_services(image: Companion
     one = f"/v2/images/{made}"
     assert send(image, "user:p1", "GET", f"{one}/tasks") == (200, {"tasks": []})
     assert send(image, "user:p2", "GET", f"{one}/tasks")[0] == 404
+    assert send(image, "admin:p1", "GET", "/v2/tasks")[1]["tasks"] == []
+    assert send(image, "admin:p1", "GET", "/v2/tasks/nothing")[0] == 404
+    assert send(image, "user:p1", "GET", "/v2/tasks")[0] == 403
     assert send(image, "user:p1", "GET", f"{one}/locations")[0] == 403
     assert send(image, "admin:p1", "GET", f"{one}/locations") == (200, [])
     assert send(image, "user:p1", "POST", f"{one}/locations", {"url": "http://x"})[0] == 400

@@ -76,6 +76,8 @@ class _Images:
             CompanionRoute("PUT", f"{one}/tags/{{tag}}", self.add_tag),
             CompanionRoute("DELETE", f"{one}/tags/{{tag}}", self.remove_tag),
             CompanionRoute("GET", f"{one}/tasks", self.tasks),
+            CompanionRoute("GET", "/v2/tasks", self.all_tasks),
+            CompanionRoute("GET", "/v2/tasks/{task}", self.task),
             CompanionRoute("GET", f"{one}/locations", self.locations),
             CompanionRoute("POST", f"{one}/locations", self.no_locations),
             CompanionRoute("GET", f"{one}/members", self.members),
@@ -108,6 +110,15 @@ class _Images:
         with self._db.connect() as tx:
             self._visible(tx, req)
         return Response(200, {"tasks": []})
+
+    def all_tasks(self, req: CompanionRequest) -> Response:
+        """As of one image: none. For administrators, by the published default rules."""
+        req.demand_admin()
+        return Response(200, {"tasks": [], "first": "/v2/tasks", "schema": "/v2/schemas/tasks"})
+
+    def task(self, req: CompanionRequest) -> Response:
+        req.demand_admin()
+        raise NotFound(reason=f"Task {req.params['task']} could not be found.")
 
     def locations(self, req: CompanionRequest) -> Response:
         """Where the content is: for services only."""

@@ -88,7 +88,11 @@ def _point(tx: Connection, req: CompanionRequest, floating: Record, values: Reco
         raise bad(f"Port {port_id} does not have fixed ip {fixed}.", "BadRequest")
     for other in store.search(tx, "floatingip", parent_id=[port_id]):
         if other["fixed_ip_address"] == fixed and other["id"] != floating["id"]:
-            message = f"Cannot associate floating IP with port {port_id}: it has one already."
+            message = (
+                f"Cannot associate floating IP {floating['floating_ip_address']} ({floating['id']}) with port "
+                f"{port_id} using fixed IP {fixed}, as that fixed IP already has a floating IP on external network "
+                f"{other['floating_network_id']}."
+            )
             raise refusal(Conflict, "FloatingIPPortAlreadyAssociated", message)
     values |= {
         "fixed_ip_address": fixed,

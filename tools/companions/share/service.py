@@ -77,7 +77,7 @@ def _versions(req: CompanionRequest) -> Response:
         "updated": "2026-01-01T00:00:00Z", "links": [{"rel": "self", "href": f"{req.origin}/v2/"}],
         "media-types": [{"base": "application/json", "type": "application/vnd.openstack.share+json;version=1"}],
     }  # fmt: skip
-    return Response(200, {"versions": [version]})
+    return Response(300 if req.path == "/" else 200, {"versions": [version]})
 
 
 def _versioned(handler: Handler) -> Handler:
