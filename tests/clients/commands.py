@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tests.clients.companion_commands import ENCRYPTION, QOS, TRUNKS
 from tests.clients.stage import Check, Step, gone, lacks, listed, lists, says, server, shown, step, tells, unlisted
 
 _MAKE = "server create --flavor m1.nano --image tiny --network private {vm}"
@@ -305,4 +306,5 @@ SCENARIOS: dict[str, tuple[Step, ...]] = {
     "flavors": FLAVORS, "keypairs": KEYPAIRS, "aggregates": AGGREGATES, "operators": OPERATORS, "limits": LIMITS,
     "groups": GROUPS, "power": POWER, "images": IMAGES, "moves": MOVES, "live": LIVE, "evacuation": EVACUATION,
     "volumes": VOLUMES, "networks": NETWORKS, "consoles": CONSOLES, "shares": SHARES,
+    "qos": QOS, "trunks": TRUNKS, "encryption": ENCRYPTION,
 }  # fmt: skip
