@@ -44,6 +44,16 @@ def arrives(frame: bytes, sender: Guest, receiver: Guest) -> bool:
         return seen
 
 
+def first_byte_of_service(sender: Guest, receiver: Guest) -> int:
+    """The field of the first packet that the receiver gets of the sender's pings."""
+    with packets(receiver.own_namespace.namespace) as ear:
+        sender.run("busybox", "ping", "-c", "1", "-W", "1", receiver.address, check=False)
+        while True:
+            heard = ear.recv(65535)
+            if heard[6:12] == _mac(sender.port["mac_address"]) and heard[12:14] == b"\x08\x00":
+                return heard[15]
+
+
 def _mac(text: str) -> bytes:
     return bytes.fromhex(text.replace(":", ""))
 

@@ -314,3 +314,27 @@ def test_a_subport_of_a_trunk_is_on_its_own_network(lab: Lab) -> None:
     wait_until(lambda: lab.ask("GET", f"trunks/{trunk}")["status"] == "ACTIVE", "never active again")
     guest.run("ip", "link", "delete", "inside")
     assert in_vlan(guest, subport, 102).reaches(far.address)
+
+
+def test_a_policy_limits_what_a_guest_sends_and_gets_and_marks_it(lab: Lab) -> None:
+    """Also one that is given, or changed, while the guest runs."""
+    lab.host()
+    network = lab.network()
+    one, other = lab.started(network), lab.started(network)
+    policy = lab.ask("POST", "qos/policies", policy={"name": "p"})
+    rules = f"qos/policies/{policy['id']}"
+    lab.ask("PUT", f"ports/{one.port['id']}", port={"qos_policy_id": policy["id"]})
+    assert (one.reaches(other.address), frames.first_byte_of_service(one, other)) == (True, 0)
+    lab.ask("POST", f"{rules}/dscp_marking_rules", dscp_marking_rule={"dscp_mark": 26})
+    wait_until(lambda: frames.first_byte_of_service(one, other) == 26 << 2, "not marked")
+    assert frames.first_byte_of_service(other, one) == 0
+    for direction in ("egress", "ingress"):
+        limit = {"max_kbps": 1, "max_burst_kbps": 1, "direction": direction}
+        made = lab.ask("POST", f"{rules}/bandwidth_limit_rules", bandwidth_limit_rule=limit)
+        large = ("busybox", "ping", "-c", "1", "-W", "1", "-s", "1000", other.address)
+        wait_until(lambda large=large: "1 packets received" not in one.run(*large, check=False), "not limited")
+        lab.ask("DELETE", f"{rules}/bandwidth_limit_rules/{made['id']}")
+        wait_until(lambda large=large: "1 packets received" in one.run(*large, check=False), "still limited")
+    most = {"max_kbps": 2**31 - 1, "max_burst_kbps": 2**31 - 1}
+    lab.ask("POST", f"{rules}/bandwidth_limit_rules", bandwidth_limit_rule=most)
+    assert lab.started(network, qos_policy_id=policy["id"]).reaches(other.address)

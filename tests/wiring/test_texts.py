@@ -12,6 +12,7 @@ from tools.companions.network.wiring.dhcp import arguments, hosts_text, options_
 from tools.companions.network.wiring.plan import (
     FilterRule,
     Fixed,
+    Limit,
     NetworkPlan,
     Pair,
     PortPlan,
@@ -128,3 +129,15 @@ def test_dnsmasq_is_told_addresses_routes_and_mtu() -> None:
         "tag:s0,option:mtu,1450",
     ]
     assert "--dhcp-range=set:s0,10.9.0.0,static,255.255.255.0,86400s" in arguments(NETWORK, Path("d"))
+
+
+def test_a_policy_limits_and_marks() -> None:
+    limits = (Limit("egress", 1000, 800), Limit("ingress", 5, 4))
+    new = [line for line in frames([replace(PORT, limits=limits, dscp=26)]).splitlines()
+           if line not in frames([PORT]).splitlines()]  # fmt: skip
+    assert [line.strip() for line in new] == [
+        'iifname "tapaaaaaaaa-bb" limit rate over 1000 bytes/second burst 800 bytes drop',
+        'oifname "tapaaaaaaaa-bb" limit rate over 5 bytes/second burst 4 bytes drop',
+        'iifname "tapaaaaaaaa-bb" ip dscp set 26',
+        'iifname "tapaaaaaaaa-bb" ip6 dscp set 26',
+    ]

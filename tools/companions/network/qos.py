@@ -82,15 +82,29 @@ def default_policy(tx: Connection, project_id: str) -> str | None:
 
 def complete_ports(tx: Connection, ports: list[Record]) -> None:
     """Ports show the policy of their network, and what a host must have for them."""
-    wanted = sorted({port["network_id"] for port in ports})
-    networks = {one["id"]: one for one in store.search(tx, "network", id=wanted)}
+    networks = _networks_of(tx, ports)
     for port in ports:
         port["qos_network_policy_id"] = networks.get(port["network_id"], {}).get(POLICY_ID)
-    applied = {port["id"]: port[POLICY_ID] or port["qos_network_policy_id"] for port in ports}
-    rules = rules_of(tx, sorted({policy_id for policy_id in applied.values() if policy_id}))
+    rules = _rules(tx, ports, networks)
     for port in ports:
         network = networks.get(port["network_id"], {})
-        port["resource_request"] = resource_request(port, network, rules.get(applied[port["id"]] or "", []))
+        port["resource_request"] = resource_request(port, network, rules[port["id"]])
+
+
+def rules_by_port(tx: Connection, ports: list[Record]) -> dict[str, list[Record]]:
+    """Port → the rules that apply to it: those of its own policy, else of its network's."""
+    return _rules(tx, ports, _networks_of(tx, ports))
+
+
+def _networks_of(tx: Connection, ports: list[Record]) -> dict[str, Record]:
+    wanted = sorted({port["network_id"] for port in ports})
+    return {one["id"]: one for one in store.search(tx, "network", id=wanted)}
+
+
+def _rules(tx: Connection, ports: list[Record], networks: dict[str, Record]) -> dict[str, list[Record]]:
+    applied = {port["id"]: port.get(POLICY_ID) or networks.get(port["network_id"], {}).get(POLICY_ID) for port in ports}
+    rules = rules_of(tx, sorted({policy_id for policy_id in applied.values() if policy_id}))
+    return {port_id: rules.get(policy_id or "", []) for port_id, policy_id in applied.items()}
 
 
 def resource_request(port: Record, network: Record, rules: list[Record]) -> Record | None:

@@ -1,5 +1,5 @@
-"""Rules of QoS policies, and what kinds of them there are. They are stored and shown; no packet is limited or marked
-by them here."""
+"""Rules of QoS policies, and what kinds of them there are. Where packets are moved, ports are limited and their packets
+marked (wiring/spoofing.py); no minimum is guaranteed anywhere."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ class Rules:
         if kind is None:
             message = f"QoS rule type {req.params['type']} could not be found."
             raise refusal(NotFound, "QosRuleTypeNotFound", message)
-        drivers = [{"name": "records", "supported_parameters": kind.parameters}]
+        drivers = [{"name": "bridges", "supported_parameters": kind.parameters}]
         return Response(200, {"rule_type": {"type": kind.name, "drivers": drivers}})
 
     def index(self, kind: RuleKind, req: CompanionRequest) -> Response:
@@ -150,7 +150,7 @@ class Rules:
             self._revise(tx, policy)
             return rule
 
-        return Response(201, {key: _view(kind, self._db.run(work))})
+        return Response(201, {key: _view(kind, self._written(work))})
 
     def change(self, kind: RuleKind, key: str, req: CompanionRequest) -> Response:
         given = req.content(key)
@@ -165,17 +165,24 @@ class Rules:
             self._revise(tx, policy)
             return rule | given
 
-        return Response(200, {key: _view(kind, self._db.run(work))})
+        return Response(200, {key: _view(kind, self._written(work))})
 
     def delete(self, kind: RuleKind, req: CompanionRequest) -> Response:
-        def work(tx: Connection) -> None:
+        def work(tx: Connection) -> Record:
             rule = self._find(tx, req, kind)
             _demand_admin(req)
             store.remove(tx, rule["id"])
             self._revise(tx, self._policies.visible(tx, req, rule["parent_id"]))
+            return rule
 
-        self._db.run(work)
+        self._written(work)
         return Response(204)
+
+    def _written(self, work: Callable[[Connection], Record]) -> Record:
+        """The work is done, and what follows a write of the policy follows it."""
+        rule = self._db.run(work)
+        self._policies.noun.written([])
+        return rule
 
     def _find(self, tx: Connection, req: CompanionRequest, kind: RuleKind) -> Record:
         """The rule in the path, of that kind and of the policy in the path if there is one. Raises NotFound."""

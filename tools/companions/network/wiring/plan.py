@@ -11,10 +11,15 @@ from sqlalchemy import Connection
 
 from tools.companions.network import store
 from tools.companions.network.ports import DHCP_PORT
+from tools.companions.network.qos import rules_by_port
 
 Record = dict[str, Any]
 Net = IPv4Network | IPv6Network
 LEAST_MTU = 68
+KILOBIT = 125
+"""In bytes."""
+LARGEST_RATE, LARGEST_BURST = 2**33, 2**32 - 1
+"""Of what the kernel can count; no link here carries as much in a second."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +43,15 @@ class Pair:
 
 
 @dataclass(frozen=True, slots=True)
+class Limit:
+    """How much of a second's traffic passes, `egress` being what the guest sends; and how much more at once."""
+
+    direction: str
+    bytes_a_second: int
+    burst_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
 class PortPlan:
     """`hosts`: where its tap may be plugged in; two while the guest moves."""
 
@@ -57,6 +71,9 @@ class PortPlan:
     trunk_tap: str | None = None
     """Of a subport: the tap of its trunk's parent, in whose VLAN its own link is."""
     vlan: int | None = None
+    limits: tuple[Limit, ...] = ()
+    dscp: int | None = None
+    """The mark that all that the guest sends gets."""
 
     @property
     def tap(self) -> str:
@@ -143,7 +160,10 @@ def read_plan(tx: Connection, hosts: Collection[str]) -> WiringPlan:
     fixed = store.fixed_ips_of(tx, [port["id"] for port in ports])
     subnets = store.search(tx, "subnet")
     lengths = {subnet["id"]: ip_network(subnet["cidr"]).prefixlen for subnet in subnets}
-    planned = [_port(port, fixed.get(port["id"], []), lengths, parents.get(port["id"])) for port in ports]
+    policies = rules_by_port(tx, ports)
+    planned = [
+        _port(port, fixed.get(port["id"], []), lengths, parents.get(port["id"]), policies[port["id"]]) for port in ports
+    ]
     networks = tuple(
         NetworkPlan(
             id=network["id"],
@@ -188,7 +208,11 @@ def _tap(port_id: str) -> str:
 
 
 def _port(
-    port: Record, fixed: list[dict[str, str]], lengths: Mapping[str, int], parent: tuple[Record, int] | None
+    port: Record,
+    fixed: list[dict[str, str]],
+    lengths: Mapping[str, int],
+    parent: tuple[Record, int] | None,
+    policy: list[Record],
 ) -> PortPlan:
     return PortPlan(
         id=port["id"],
@@ -210,7 +234,16 @@ def _port(
         hostname=_label(port.get("dns_name") or ""),
         trunk_tap=None if parent is None else _tap(parent[0]["id"]),
         vlan=None if parent is None else parent[1],
+        limits=tuple(_limit(rule) for rule in policy if rule["type"] == "bandwidth_limit" and rule["max_kbps"]),
+        dscp=next((rule["dscp_mark"] for rule in policy if rule["type"] == "dscp_marking"), None),
     )
+
+
+def _limit(rule: Record) -> Limit:
+    """Without a burst in the rule, it is four fifths of the limit, as the network service's agents have it."""
+    burst = rule["max_burst_kbps"] or rule["max_kbps"] * 4 // 5
+    rate = min(rule["max_kbps"] * KILOBIT, LARGEST_RATE)
+    return Limit(rule["direction"], rate, min(burst * KILOBIT, LARGEST_BURST))
 
 
 def _pair(entry: Any, port: Record) -> Pair | None:

@@ -1,4 +1,4 @@
-"""What a guest may send at all: an nftables text for the bridges of one host. Pure.
+"""What a guest may send at all, how much, and with which mark: an nftables text for the bridges of one host. Pure.
 
 Taps that aren't named here pass nothing, in either direction: a guest that starts before its rules has no network.
 """
@@ -31,6 +31,7 @@ def frames(ports: Sequence[PortPlan]) -> str:
         '    oifname "tap*" oifname != @known drop',
         *(f'    iifname "{port.tap}" jump {_chain(port)}' for port in secured),
         *(f'    oifname "{port.tap}" ether type != {{ arp, ip, ip6, 0x8035 }} drop' for port in secured),
+        *(line for port in ports for line in _policy(port)),
         "  }",
         "  chain input {",
         "    type filter hook input priority -200; policy accept;",
@@ -40,6 +41,16 @@ def frames(ports: Sequence[PortPlan]) -> str:
         "}",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _policy(port: PortPlan) -> Iterable[str]:
+    """The port's QoS policy."""
+    for limit in port.limits:
+        link = f'{"iifname" if limit.direction == "egress" else "oifname"} "{port.tap}"'
+        yield f"    {link} limit rate over {limit.bytes_a_second} bytes/second burst {limit.burst_bytes} bytes drop"
+    if port.dscp is not None:
+        yield f'    iifname "{port.tap}" ip dscp set {port.dscp}'
+        yield f'    iifname "{port.tap}" ip6 dscp set {port.dscp}'
 
 
 def _chain(port: PortPlan) -> str:
