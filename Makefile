@@ -13,6 +13,9 @@ ALONE  := tests/faults tests/lab
 LONG   := tests/federation tests/compute_host/test_kills.py tests/compute_host/test_stopped_actions.py
 SUITES ?= osc-placement novaclient openstacksdk openstackclient
 
+# Without compiled modules each worker of pytest, and each process of a cloud that a test starts, compiles them all again.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: up down test test-clients check bench install install-test packages packages-test clean
 
 up: install

@@ -93,20 +93,28 @@ DOCS = sorted(
 FILES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py") if "revisions" not in path.parts)
 
 
+PART_OF_A_NAME = re.compile(rf"(?<![^\W_])({'|'.join(INSTEAD)})(?![^\W_])")
+IN_PROSE = re.compile(rf"\b({'|'.join(NEVER_IN_PROSE)})\b".replace(" ", r"\s+"), re.IGNORECASE)
+
+
 def private_words(path: Path) -> list[str]:
     """The names of the file that have one of the words among their parts. Texts, which may be stored, are left out."""
-    found = set()
-    for token in tokenize.generate_tokens(io.StringIO(path.read_text(encoding="utf-8")).readline):
-        if token.type == tokenize.NAME:
-            name = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", token.string).lower()
-            if any(f"_{word}_" in f"_{name}_" for word in INSTEAD):
-                found.add(token.string)
-    return sorted(found)
+    source = path.read_text(encoding="utf-8")
+    if not has_private_part(source):
+        return []
+    tokens = tokenize.generate_tokens(io.StringIO(source).readline)
+    return sorted({each.string for each in tokens if each.type == tokenize.NAME and has_private_part(each.string)})
+
+
+def has_private_part(text: str) -> bool:
+    return PART_OF_A_NAME.search(re.sub(r"(?<=[a-z])(?=[A-Z])", "_", text).lower()) is not None
 
 
 def private_prose(path: Path) -> list[str]:
     """`line: word` of each such word in a comment or a docstring. Other texts may be stored, and are left out."""
     source = path.read_text(encoding="utf-8")
+    if IN_PROSE.search(source) is None:
+        return []
     texts = [
         (token.start[0], token.string)
         for token in tokenize.generate_tokens(io.StringIO(source).readline)
@@ -127,10 +135,8 @@ def private_words_of_page(path: Path) -> list[str]:
 
 
 def words_in(text: str, first_line: int = 1) -> list[str]:
-    words = "|".join(word.replace(" ", r"\s+") for word in NEVER_IN_PROSE)
     return [
-        f"{first_line + text.count(chr(10), 0, match.start())}: {match.group()}"
-        for match in re.finditer(rf"\b({words})\b", text, re.IGNORECASE)
+        f"{first_line + text.count(chr(10), 0, match.start())}: {match.group()}" for match in IN_PROSE.finditer(text)
     ]
 
 
