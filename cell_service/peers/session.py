@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import IO, Any
+from urllib.parse import urlsplit
 
 import keystoneauth1.adapter
 import keystoneauth1.exceptions
@@ -196,9 +197,27 @@ class _Bounded(requests.adapters.HTTPAdapter):
         return super().send(request, *args, **options)
 
 
+class _Connections(requests.Session):
+    """Looks up once for each service what the environment says of proxies and authorities: that takes longer than to
+    write the request, and the environment stays as it is."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._known: dict[tuple[Any, ...], dict[str, Any]] = {}
+
+    def merge_environment_settings(self, url: Any, proxies: Any, stream: Any, verify: Any, cert: Any) -> Any:
+        if proxies:
+            return super().merge_environment_settings(url, proxies, stream, verify, cert)
+        parts = urlsplit(url)
+        of = (parts.scheme, parts.netloc, stream, verify, cert)
+        if of not in self._known:
+            self._known[of] = super().merge_environment_settings(url, proxies, stream, verify, cert)
+        return {**self._known[of], "proxies": dict(self._known[of]["proxies"])}
+
+
 def open_session(settings: PeerSettings, *, user_agent: str = "polycell") -> Any:
     """A keystoneauth session with the account and the certificates of the section. Raises Invalid."""
-    connections = requests.Session()
+    connections = _Connections()
     for scheme in ("http://", "https://"):
         connections.mount(scheme, _Bounded(pool_maxsize=CONNECTIONS))
     return keystoneauth1.session.Session(
