@@ -11,10 +11,11 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, bindparam, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Integer, Row, bindparam, or_, select, update
 from sqlalchemy import delete as sql_delete
 from sqlalchemy import insert as sql_insert
 
+from cell_service.db.sql.prepared import Prepared
 from cell_service.model.instance import Instance
 from cell_service.model.operation import BuildArguments
 from cell_service.model.request_spec import Selection
@@ -126,8 +127,7 @@ def release(tx: Connection, instance_uuid: str, *, owner: str) -> bool:
 
 def untaken(tx: Connection, now: datetime, limit: int) -> list[str]:
     """The uuids of the oldest requests without a lease."""
-    statement = select(build_requests.c.instance_uuid).where(_unleased(now)).order_by(build_requests.c.created_at)
-    return list(tx.scalars(statement.limit(limit)))
+    return [row[0] for row in _UNTAKEN.rows(tx, {"now": now, "most": limit})]
 
 
 def set_selection(tx: Connection, instance_uuid: str, selection: Selection, *, owner: str) -> bool:
@@ -216,8 +216,16 @@ def _request(row: Row[Any]) -> BuildRequest:
     return request if selection is None else request.chosen(selection)
 
 
-def _unleased(now: datetime) -> ColumnElement[bool]:
+def _unleased(now: datetime | ColumnElement[Any]) -> ColumnElement[bool]:
     return or_(build_requests.c.lease_until.is_(None), build_requests.c.lease_until < now)
+
+
+_UNTAKEN = Prepared(
+    select(build_requests.c.instance_uuid)
+    .where(_unleased(bindparam("now")))
+    .order_by(build_requests.c.created_at)
+    .limit(bindparam("most", type_=Integer))
+)
 
 
 def _change(tx: Connection, instance_uuid: str, condition: ColumnElement[bool], **values: object) -> bool:

@@ -12,11 +12,12 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid5
 
-from sqlalchemy import Connection, Row, and_, delete, not_, or_, select, update
+from sqlalchemy import Connection, Integer, Row, and_, bindparam, delete, not_, or_, select, update
 from sqlalchemy import insert as sql_insert
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.sql.elements import ColumnElement
 
+from cell_service.db.sql.prepared import Prepared
 from cell_service.errors import AlreadyMoving, OperationLost
 from cell_service.model.move import MoveKind, MovePhase, MovePlan
 from mapping_db.schema import instance_mappings, moves
@@ -71,6 +72,17 @@ BLOCKED = datetime(9000, 1, 1, tzinfo=UTC)
 _FIELDS = tuple(Move.__dataclass_fields__)
 _COLUMNS = [moves.c[name] for name in _FIELDS]
 _PARKED = and_(moves.c.phase == MovePhase.WAITING.value, moves.c.owner.is_(None), moves.c.not_before.is_(None))
+_DUE = Prepared(
+    select(moves.c.uuid)
+    .where(
+        moves.c.finished_at.is_(None),
+        not_(_PARKED),
+        or_(moves.c.not_before.is_(None), moves.c.not_before <= bindparam("now")),
+        or_(moves.c.lease_until.is_(None), moves.c.lease_until < bindparam("now"), moves.c.owner == bindparam("owner")),
+    )
+    .order_by(moves.c.id)
+    .limit(bindparam("most", type_=Integer))
+)
 
 
 def insert_new(tx: Connection, move: Move) -> int:
@@ -161,18 +173,7 @@ def crossing_since(tx: Connection, since: datetime) -> set[int]:
 
 def due(tx: Connection, now: datetime, *, owner: str, limit: int) -> list[str]:
     """The uuids of moves that `owner` may claim or has claimed, and that are not parked, oldest first."""
-    rows = tx.execute(
-        select(moves.c.uuid)
-        .where(
-            moves.c.finished_at.is_(None),
-            not_(_PARKED),
-            or_(moves.c.not_before.is_(None), moves.c.not_before <= now),
-            or_(moves.c.lease_until.is_(None), moves.c.lease_until < now, moves.c.owner == owner),
-        )
-        .order_by(moves.c.id)
-        .limit(limit)
-    )
-    return [row[0] for row in rows]
+    return [row[0] for row in _DUE.rows(tx, {"now": now, "owner": owner, "most": limit})]
 
 
 def take(tx: Connection, uuid: str, *, owner: str, now: datetime, lease_seconds: float) -> Move | None:

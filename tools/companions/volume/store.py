@@ -14,8 +14,21 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from sqlalchemy import Column, Connection, Integer, MetaData, Table, delete, insert, select, update
+from sqlalchemy import (
+    Column,
+    Connection,
+    Integer,
+    MetaData,
+    Select,
+    Table,
+    bindparam,
+    delete,
+    insert,
+    select,
+    update,
+)
 
+from cell_service.db.sql.prepared import Prepared
 from cell_service.errors import NotFound, PolycellError
 from tools.companions.store import doc, ident
 
@@ -36,6 +49,19 @@ records = Table(
 """`parent_id`: of a snapshot or an attachment its volume."""
 
 
+def _select(*columns: str) -> Select[Any]:
+    return select(records.c.doc).where(
+        records.c.noun == bindparam("noun"), *(records.c[name] == bindparam(name) for name in columns)
+    )
+
+
+_ONE = Prepared(_select("id"))
+_MANY: dict[tuple[str, ...], Prepared] = {
+    columns: Prepared(_select(*columns).order_by(records.c.sequence.desc()))
+    for columns in ((), ("project_id",), ("parent_id",), ("project_id", "parent_id"))
+}
+
+
 def now() -> str:
     return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%f")
 
@@ -54,8 +80,8 @@ def add(tx: Connection, noun: str, project_id: str, parent_id: str | None = None
 
 
 def find(tx: Connection, noun: str, record_id: str) -> Record | None:
-    found = tx.execute(select(records.c.doc).where(records.c.noun == noun, records.c.id == record_id)).scalar()
-    return None if found is None else dict(found)
+    rows = _ONE.rows(tx, {"noun": noun, "id": record_id})
+    return dict(rows[0][0]) if rows else None
 
 
 def get(tx: Connection, noun: str, record_id: str) -> Record:
@@ -68,12 +94,9 @@ def get(tx: Connection, noun: str, record_id: str) -> Record:
 
 def search(tx: Connection, noun: str, *, project_id: str | None = None, parent_id: str | None = None) -> list[Record]:
     """All records of the noun, newest first; of one project or one parent where that is said."""
-    query = select(records.c.doc).where(records.c.noun == noun).order_by(records.c.sequence.desc())
-    if project_id is not None:
-        query = query.where(records.c.project_id == project_id)
-    if parent_id is not None:
-        query = query.where(records.c.parent_id == parent_id)
-    return [dict(found) for found in tx.execute(query).scalars()]
+    given = {"project_id": project_id, "parent_id": parent_id}
+    said = {name: value for name, value in given.items() if value is not None}
+    return [dict(row[0]) for row in _MANY[tuple(said)].rows(tx, {"noun": noun, **said})]
 
 
 def change(tx: Connection, record: Record, values: Mapping[str, Any]) -> Record:
