@@ -13,7 +13,7 @@ import pytest
 import requests
 
 from api_cell.edge.auth import NoAuth
-from tests.suites.companions import Companions
+from tests.suites.companions import Companions, start_companions
 from tools.companions.app import Companion
 from tools.companions.image.service import make_image
 from tools.companions.network.service import make_network
@@ -30,11 +30,13 @@ PATCH = "application/openstack-images-v2.1-json-patch"
 class Api:
     def __init__(self, url: str, token: str) -> None:
         self._url, self._token = url, token
+        self._connection = requests.Session()
+        self._connection.trust_env = False  # requests would read the whole environment again for each of thousands
 
     def send(self, method: str, path: str, body: Any = None) -> requests.Response:
         kind = PATCH if method == "PATCH" and path.startswith("/v2/images") else "application/json"
         headers = {"X-Auth-Token": self._token, "Content-Type": kind}
-        return requests.request(method, self._url + path, data=json.dumps(body), headers=headers, timeout=30)
+        return self._connection.request(method, self._url + path, data=json.dumps(body), headers=headers, timeout=30)
 
     def made(self, path: str, body: Any) -> str:
         answer = self.send("POST", path, body)
@@ -64,6 +66,14 @@ def odd(body: Any) -> Iterator[Any]:
         for at, value in enumerate(body):
             for other in (*ODD, *odd(value)):
                 yield [*body[:at], other, *body[at + 1 :]]
+
+
+@pytest.fixture(scope="module")
+def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Companions]:
+    """Of this file's own: tests of others read whole lists of what is in the one that they share."""
+    made = start_companions(tmp_path_factory.mktemp("companions"))
+    yield made
+    made.close()
 
 
 @pytest.fixture
