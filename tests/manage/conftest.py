@@ -20,6 +20,8 @@ from cell_service.model.instance import Flavor, Instance
 from cell_service.model.lifecycle import VmState
 from mapping_db import cell_mappings
 from mapping_db.cell_mappings import CellMapping
+from mapping_db.upgrades import GLOBAL
+from tests.suites.schemas import prepare
 from tools.manage import main, status
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
@@ -87,6 +89,7 @@ class Site:
         made = self.run("cell_v2", "create_cell", "--name", name, "--transport-url", f"memory://{name}",
                         "--database_connection", self.url(name), "-f", "json", *words)  # fmt: skip
         assert made.code == 0, made.err
+        prepare(self.database(name))
         assert self.run("db", "sync", "--cell_uuid", made.json["uuid"]).code == 0
         return self.mapping(made.json["uuid"])
 
@@ -143,6 +146,7 @@ def _site(directory: Path, capsys: pytest.CaptureFixture[str], new_url: Callable
     handlers, level = root.handlers[:], root.level
     made = Site(directory, capsys, new_url)
     made.configure()
+    prepare(made.database("api"), GLOBAL)
     assert made.run("api_db", "sync").code == 0
     yield made
     made.close()

@@ -80,7 +80,7 @@ def parse(
     """
     anywhere = _anywhere()
     found, rest = anywhere.parse_known_args(list(argv))
-    parser, categories = _parser(prog, commands, anywhere, version)
+    parser, categories = _parser(prog, commands, anywhere, version, rest)
     args = parser.parse_args(_spelled(rest, commands), namespace=Args())
     chosen: Command | None = getattr(args, "command", None)
     if chosen is None:
@@ -100,8 +100,9 @@ def _anywhere() -> argparse.ArgumentParser:
 
 
 def _parser(
-    prog: str, commands: Sequence[Command], anywhere: argparse.ArgumentParser, version: str
+    prog: str, commands: Sequence[Command], anywhere: argparse.ArgumentParser, version: str, words: Sequence[str]
 ) -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParser]]:
+    """Complete as far as the words of the line go: argparse takes long to make what is there for all commands."""
     parser = argparse.ArgumentParser(prog=prog, allow_abbrev=False, parents=[anywhere])
     parser.add_argument("--version", action="version", version=version)
     top = parser.add_subparsers(dest="category", metavar="CATEGORY")
@@ -112,10 +113,12 @@ def _parser(
         if category not in categories:
             categories[category] = top.add_parser(category, allow_abbrev=False, help=f"{prog} {category} -h lists them")
             below[category] = categories[category].add_subparsers(metavar="COMMAND")
+        if category not in words:
+            continue
         leaf = below[category].add_parser(
             name, help=each.help.partition(". ")[0], description=each.help, allow_abbrev=False, parents=[anywhere]
         )
-        for argument in each.arguments:
+        for argument in each.arguments if name in words else ():
             leaf.add_argument(*argument.names, **argument.options)
         leaf.set_defaults(command=each)
     return parser, categories
