@@ -102,6 +102,9 @@ def test_odd_volumes(api: Api) -> None:
     api.refuses_odd("PUT", f"/v3/snapshots/{snapshot_id}", {"snapshot": {"name": "s", "metadata": {"a": "b"}}})
     api.refuses_odd("POST", "/v3/types", {"volume_type": {"name": "t", "extra_specs": {"a": "b"}}})
     api.refuses_odd("POST", f"/v3/types/{kind}/extra_specs", {"extra_specs": {"a": "b"}})
+    encryption = {"provider": "luks", "control_location": "front-end", "cipher": "x", "key_size": 256}
+    api.refuses_odd("POST", f"/v3/types/{kind}/encryption", {"encryption": encryption})
+    api.refuses_odd("PUT", f"/v3/types/{kind}/encryption/x", {"encryption": encryption})
     api.refuses_odd("POST", "/v3/attachments", {"attachment": attachment})
     attachment_id = api.made("/v3/attachments", {"attachment": {**attachment, "instance_uuid": "x"}})
     api.refuses_odd("PUT", f"/v3/attachments/{attachment_id}", {"attachment": {"connector": {"host": "h"}}})
@@ -161,6 +164,41 @@ def test_odd_networks(api: Api) -> None:
     api.refuses_odd("PUT", "/v2.0/quotas/p1", {"quota": {"port": 5}})
     api.shows(*(f"/v2.0/{noun}" for noun in ("networks", "subnets", "ports", "routers", "security-groups",
                                              "security-group-rules", "floatingips", "quotas")))  # fmt: skip
+
+
+@pytest.mark.wide
+@pytest.mark.parametrize("api", ["network"], indirect=True)
+def test_odd_policies_and_trunks(api: Api) -> None:
+    network = api.made("/v2.0/networks", {"network": {"name": "n"}})
+    parent, one = (api.made("/v2.0/ports", {"port": {"network_id": network}}) for _ in range(2))
+    policy = api.made("/v2.0/qos/policies", {"policy": {"name": "p"}})
+    trunk = api.made("/v2.0/trunks", {"trunk": {"port_id": parent}})
+    fields = {"name": "p", "description": "d", "shared": True, "is_default": False}
+    api.refuses_odd("POST", "/v2.0/qos/policies", {"policy": fields})
+    api.refuses_odd("PUT", f"/v2.0/qos/policies/{policy}", {"policy": fields})
+    rules: dict[str, dict[str, Any]] = {
+        "bandwidth_limit": {"max_kbps": 9, "max_burst_kbps": 1, "direction": "egress"},
+        "dscp_marking": {"dscp_mark": 8},
+        "minimum_bandwidth": {"min_kbps": 1, "direction": "egress"},
+        "minimum_packet_rate": {"min_kpps": 1, "direction": "any"},
+    }
+    for kind, rule in rules.items():
+        many = f"/v2.0/qos/policies/{policy}/{kind}_rules"
+        api.refuses_odd("POST", many, {f"{kind}_rule": rule})
+        rule_id = api.made(f"/v2.0/qos/policies/{api.made('/v2.0/qos/policies', {'policy': {}})}/{kind}_rules",
+                           {f"{kind}_rule": rule})  # fmt: skip
+        alias = f"/v2.0/qos/alias-{kind.replace('_', '-')}-rules/{rule_id}"
+        api.refuses_odd("PUT", alias, {f"alias_{kind}_rule": rule})
+        api.shows(many, alias)
+    subports = {"sub_ports": [{"port_id": one, "segmentation_type": "vlan", "segmentation_id": 7}]}
+    api.refuses_odd("POST", "/v2.0/trunks", {"trunk": {"port_id": one, "name": "t", **subports}})
+    api.refuses_odd("PUT", f"/v2.0/trunks/{trunk}", {"trunk": {"name": "t", "admin_state_up": True}})
+    for verb in ("add_subports", "remove_subports"):
+        api.refuses_odd("PUT", f"/v2.0/trunks/{trunk}/{verb}", subports)
+    for noun, key in ((f"ports/{one}", "port"), (f"networks/{network}", "network")):
+        api.refuses_odd("PUT", f"/v2.0/{noun}", {key: {"qos_policy_id": policy}})
+    api.shows("/v2.0/qos/policies", "/v2.0/qos/rule-types", "/v2.0/trunks", "/v2.0/ports", "/v2.0/networks",
+              f"/v2.0/trunks/{trunk}/get_subports")  # fmt: skip
 
 
 @pytest.mark.wide
