@@ -11,7 +11,7 @@ import requests
 from tests.faults import books, bursts
 from tests.faults.installation import Installation, Unmet
 
-pytestmark = [pytest.mark.real, pytest.mark.faults, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.real, pytest.mark.faults, pytest.mark.timeout(900)]
 
 PATIENCE = 2.0
 """Seconds that a client waits for any answer, the first after the freeze too."""

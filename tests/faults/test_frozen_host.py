@@ -7,7 +7,7 @@ import pytest
 from tests.faults import books, bursts
 from tests.faults.installation import Installation, Unmet
 
-pytestmark = [pytest.mark.real, pytest.mark.faults, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.real, pytest.mark.faults, pytest.mark.timeout(900)]
 
 HOST = "cell1-host1"
 

@@ -12,7 +12,7 @@ import pytest
 from tests.faults import books, bursts
 from tests.faults.installation import Installation
 
-pytestmark = [pytest.mark.real, pytest.mark.faults, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.real, pytest.mark.faults, pytest.mark.timeout(900)]
 
 log = logging.getLogger(__name__)
 

@@ -7,7 +7,7 @@ import pytest
 from tests.faults import books, bursts
 from tests.faults.installation import Installation
 
-pytestmark = [pytest.mark.real, pytest.mark.faults, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.real, pytest.mark.faults, pytest.mark.timeout(900)]
 
 
 def test_after_a_power_cut_up_goes_on_with_its_data(cloud: Installation) -> None:

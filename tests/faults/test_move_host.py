@@ -14,7 +14,7 @@ from mapping_db import schema as tables
 from tests.faults import books, bursts
 from tests.faults.installation import ROOT, Installation
 
-pytestmark = [pytest.mark.real, pytest.mark.faults, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.real, pytest.mark.faults, pytest.mark.timeout(900)]
 
 log = logging.getLogger(__name__)
 

@@ -21,7 +21,7 @@ CLIENTS = 8
 HOSTS_PER_CELL = 3
 SETTLE_SECONDS = 240.0
 
-pytestmark = [pytest.mark.real, pytest.mark.faults, pytest.mark.timeout(400 + 5 * KILLS)]
+pytestmark = [pytest.mark.real, pytest.mark.faults, pytest.mark.timeout(900 + 5 * KILLS)]
 
 log = logging.getLogger(__name__)
 

@@ -14,7 +14,7 @@ from tests.edge.client import Reply
 from tests.faults.sick import SICK, Part, SickCloud
 from tests.federation.cloud import PATIENCE, Federation
 
-pytestmark = [pytest.mark.real, pytest.mark.faults, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.real, pytest.mark.faults, pytest.mark.timeout(900)]
 
 SLOW = 1.5 * PROBE_SECONDS * PATIENCE
 """Seconds: longer than these clouds wait for a probe, whether it has a connection or makes one."""
