@@ -168,7 +168,7 @@ def _run(suite: Suite, python: Path, source: Path, directory: Path, more: list[s
         "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
     }
     tests = [str(source / path) for path in suite.tests] + [f"--ignore={source / path}" for path in suite.left_out]
-    options = ["-q", "-p", "no:cacheprovider", "-p", "pytest_timeout", "--timeout=300", f"--rootdir={source}",
+    options = ["-q", "-p", "no:cacheprovider", "-p", "pytest_timeout", "--timeout=1800", f"--rootdir={source}",
                "--tb=short", f"--junitxml={report}", "-c", os.devnull]  # fmt: skip
     subprocess.run([python, "-m", "pytest", *options, *tests, *more], cwd=directory, env=environment, check=False)
     found = {}

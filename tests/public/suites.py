@@ -62,6 +62,7 @@ SUITES = {
             "openstackclient",
             "python-openstackclient",
             ("openstackclient/tests/functional/compute/v2", "openstackclient/tests/functional/common"),
+            external_network="public",
         ),
     )
 }
