@@ -14,6 +14,7 @@ from api_cell.compute.policies import RULES
 from api_cell.edge.policy_files import PolicyFiles
 from api_cell.edge.policy_rules import circular, deprecated_names, undefined_references, unknown_names
 from api_cell.placement.policies import RULES as PLACEMENT_RULES
+from tools import version
 
 _ALL = (*PLACEMENT_RULES, *RULES)
 
@@ -70,6 +71,7 @@ def _parses(text: str) -> bool:
 def main(argv: Sequence[str] | None = None) -> int:
     """The exit code of the command."""
     wanted = argparse.ArgumentParser(prog="polycell-policy", description=__doc__)
+    wanted.add_argument("--version", action="version", version=f"polycell-policy {version.installed()}")
     commands = wanted.add_subparsers(dest="command", required=True)
     commands.add_parser("sample", help=sample.__doc__)
     commands.add_parser("list", help=listing.__doc__)

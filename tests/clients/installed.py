@@ -40,11 +40,7 @@ class Installed:
 
     def openstack(self, *words: str) -> Any:
         """What the command prints, as data where it can."""
-        known = dict(
-            line.removeprefix("export ").split("=", 1)
-            for line in (self.state / "openrc").read_text(encoding="utf-8").splitlines()
-        )
-        environment = {**os.environ, **{name: value.strip("'") for name, value in known.items()}}
+        environment = {**os.environ, **openrc(self.state)}
         program = shutil.which("openstack", path=os.path.dirname(sys.executable))
         assert program is not None
         form = ["-f", "json"] if words[-1] not in QUIET and words[:2] not in PLAIN else []

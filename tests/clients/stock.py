@@ -26,9 +26,9 @@ GROUPS = (COMPUTE, "openstack.common", "openstack.image.v2", "openstack.network.
 
 
 def openrc(state: Path) -> dict[str, str]:
-    """What a cloud's openrc exports."""
+    """What a cloud's openrc exports for the client."""
     lines = (state / "openrc").read_text(encoding="utf-8").splitlines()
-    pairs = (line.removeprefix("export ").split("=", 1) for line in lines)
+    pairs = (line.removeprefix("export ").split("=", 1) for line in lines if line.startswith("export OS_"))
     return {name: value.strip("'") for name, value in pairs}
 
 

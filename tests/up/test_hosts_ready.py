@@ -12,7 +12,7 @@ from cell_service.db import services
 from mapping_db.placement import inventories, providers
 from mapping_db.placement.inventories import Inventory
 from tests.scheduler.federation import Federation
-from tools.up.launch import hosts_ready
+from tools.up.launch import ready_hosts
 
 
 @pytest.fixture
@@ -23,7 +23,7 @@ def federation(tmp_path: Path) -> Iterator[Federation]:
 
 
 def ready(federation: Federation) -> int:
-    return hosts_ready(federation.db, federation.databases.values())
+    return len(ready_hosts(federation.db, federation.databases.values()))
 
 
 def test_hosts_of_all_cells_count(federation: Federation) -> None:

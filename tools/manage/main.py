@@ -7,13 +7,12 @@ import logging
 import sys
 import traceback
 from collections.abc import Sequence
-from importlib.metadata import PackageNotFoundError
-from importlib.metadata import version as installed_version
 from typing import cast
 
 from cell_service import logs
 from cell_service.errors import PolycellError
 from mapping_db.cloud import Cloud
+from tools import version
 from tools.manage import (
     archiving,
     cell_check,
@@ -77,7 +76,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def run(prog: str, commands: Sequence[Command], argv: Sequence[str]) -> int:
-    parsed = parse(prog, commands, argv, _version())
+    parsed = parse(prog, commands, argv, version.installed())
     if parsed is None:
         return NO_COMMAND
     chosen, args, found = parsed
@@ -112,13 +111,6 @@ def _trace(debug: bool, out: Out) -> None:
 
 def _line(text: str) -> str:
     return " ".join(text.split())
-
-
-def _version() -> str:
-    try:
-        return installed_version("polycell")
-    except PackageNotFoundError:
-        return "unknown"
 
 
 if __name__ == "__main__":

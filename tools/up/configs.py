@@ -6,11 +6,12 @@ import hashlib
 import json
 import os
 import re
+import shlex
 import shutil
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import requests.utils
 
@@ -56,6 +57,11 @@ def _authorities(plan: Plan) -> str:
     own = Path(plan.options.tls_ca or plan.options.tls_cert).read_text(encoding="utf-8")
     certificates = re.findall(r"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----\n?", own, re.DOTALL)
     return known + "\n" + "".join(certificates)
+
+
+def programs() -> Path:
+    """Where the programs of this installation are, the openstack client among them."""
+    return Path(sys.executable).parent
 
 
 def credentials(plan: Plan, user: str) -> dict[str, str]:
@@ -122,13 +128,11 @@ def _common(plan: Plan) -> Sections:
             "cert_file": plan.options.tls_cert,
             "key_file": plan.options.tls_key or plan.options.tls_cert,
         }
-    if plan.options.cache != "embedded":
-        url = plan.options.cache
-        parts = urlsplit(url if "://" in url else f"memcached://{url}")
+    if plan.cache_server is not None:
         sections["cache"] = {
             "enabled": True,
             "backend": "dogpile.cache.pymemcache",
-            "memcache_servers": f"{parts.hostname}:{parts.port or 11211}",
+            "memcache_servers": "{}:{}".format(*plan.cache_server),
         }
     return sections
 
@@ -279,7 +283,8 @@ def _openrc(plan: Plan) -> str:
         }
     if plan.authorities is not None:
         words["OS_CACERT"] = str(plan.authorities)
-    return "".join(f"export {name}='{value}'\n" for name, value in words.items())
+    exported = "".join(f"export {name}='{value}'\n" for name, value in words.items())
+    return f'{exported}export PATH={shlex.quote(str(programs()))}:"$PATH"\n'
 
 
 def _clouds(plan: Plan) -> str:

@@ -6,6 +6,7 @@ import contextlib
 import fcntl
 import gc
 import os
+import shlex
 import signal
 import socket
 import sys
@@ -27,7 +28,7 @@ from cell_service.errors import Invalid, PolycellError, Unavailable
 from mapping_db import host_mappings
 from mapping_db.placement import stock
 from tools.services import report
-from tools.up import configs, databases, keystone, private, record, seeding, shape
+from tools.up import configs, databases, keystone, preflight, private, record, seed_images, seeding, shape
 from tools.up.drivers import SIMULATED, choose
 from tools.up.plan import GLOBAL, Options, Plan, plan_of
 from tools.up.supervisor import Children, InProcess, Services
@@ -52,8 +53,15 @@ class Progress:
         print(f"{self.seconds:6.1f} s  {words}", file=self._out, flush=True)
 
     def ready(self, plan: Plan) -> None:
-        words = f"READY in {self.seconds:.1f} s: {plan.endpoint('compute')}  (source {plan.state / 'openrc'})"
+        words = f"READY in {self.seconds:.1f} s: {plan.endpoint('compute')}\n{_next_steps(plan)}"
         print(words, file=self._out, flush=True)
+
+
+def _next_steps(plan: Plan) -> str:
+    """Lines to paste: what to do with a cloud that is ready."""
+    image = seed_images.GUEST if plan.driver == "libvirt" else seed_images.TINY
+    server = f"openstack server create --flavor m1.micro --image {image} --network {seeding.NETWORK} --wait first"
+    return f"    . {shlex.quote(str(plan.state / 'openrc'))}\n    {server}\n    openstack server list"
 
 
 def up(options: Options, *, detach: bool) -> int:
@@ -97,9 +105,10 @@ def _run(plan: Plan, progress: Progress) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: ended.set())
     report.on_signal("the launcher")
-    logs.set_up(log_file=str(plan.state / "logs" / "polycell.log"))
+    logs.set_up(log_file=str(plan.state / "logs" / record.LAUNCHER_LOG))
     _end_strays(plan, progress)
     _demand_ports(plan)
+    preflight.check(plan)
     plan = _with_guest_image(plan, progress)
     configs.write_configs(plan)
     progress.say(f"syncing {len(plan.databases)} databases")
@@ -208,34 +217,47 @@ def _await(plan: Plan, progress: Progress, ended: threading.Event) -> None:
     deadline = Deadline.after(READY_SECONDS, SYSTEM_CLOCK)
     for name in plan.services:
         if name != "compute":
-            _poll(partial(_answers, plan, name), f"{name} does not answer", deadline, ended)
+            _poll(partial(_answers, plan, name), lambda name=name: f"{name} does not answer", deadline, ended)  # type: ignore[misc]
     progress.say("seeding flavors, an image and a network")
     if not ended.is_set():
         seeding.seed(plan)
-    total = plan.options.hosts_per_cell * len(plan.cells)
-    progress.say(f"waiting for {total} hosts")
+    wanted = {host for cell in plan.cells for host in plan.hosts(cell)}
+    progress.say(f"waiting for {len(wanted)} hosts")
     db = Database(plan.databases[GLOBAL])
     cells = {name: Database(plan.databases[name]) for name in plan.cells}
     try:
-        _poll(lambda: hosts_ready(db, cells.values()) >= total, "not all hosts came up, see the logs", deadline, ended)
+        _poll(
+            lambda: wanted <= ready_hosts(db, cells.values()),
+            lambda: _late(plan, wanted - ready_hosts(db, cells.values())),
+            deadline,
+            ended,
+        )
     finally:
         for each in (db, *cells.values()):
             each.dispose()
-    _poll(lambda: _answers(plan, "compute"), "compute does not answer", deadline, ended)
+    _poll(lambda: _answers(plan, "compute"), lambda: "compute does not answer", deadline, ended)
 
 
-def hosts_ready(db: Database, cells: Iterable[Database]) -> int:
-    """How many hosts may get servers: they are up in their cells, mapped, and placement knows what they have."""
+def _late(plan: Plan, hosts: set[str]) -> str:
+    """Which hosts did not come up, and where their logs are."""
+    titles = [f"compute-{host}" for host in sorted(hosts)] if plan.options.processes else ["polycell"]
+    logs_of = ", ".join(str(plan.state / "logs" / f"{title}.log") for title in titles)
+    return f"{', '.join(sorted(hosts))} did not come up within {READY_SECONDS:.0f} s: see {logs_of}"
+
+
+def ready_hosts(db: Database, cells: Iterable[Database]) -> set[str]:
+    """The hosts that may get servers: they are up in their cells, mapped, and placement knows what they have."""
     now = SYSTEM_CLOCK.now()
     with db.connect() as tx:
         mapped = {mapping.host for mapping in host_mappings.every(tx)}
         offering = {provider.uuid for provider in stock.read(tx).values() if provider.inventories}
-    ready = 0
+    ready: set[str] = set()
     for cell in cells:
         with cell.connect() as tx:
             known = services.list_all(tx, binary=services.COMPUTE)
             offered = {node.host for node in compute_nodes.list_all(tx) if node.report.uuid in offering}
-        ready += sum(each.is_up(now, configs.DOWN_SECONDS) and each.host in mapped & offered for each in known)
+        up_now = {each.host for each in known if each.is_up(now, configs.DOWN_SECONDS)}
+        ready |= up_now & mapped & offered
     return ready
 
 
@@ -248,14 +270,16 @@ def _answers(plan: Plan, service: str) -> bool:
     return answer.status_code < 500
 
 
-def _poll(is_ready: Callable[[], bool], otherwise: str, deadline: Deadline, ended: threading.Event) -> None:
+def _poll(
+    is_ready: Callable[[], bool], otherwise: Callable[[], str], deadline: Deadline, ended: threading.Event
+) -> None:
     """Wait until it is true. Raises Unavailable when it is not in time."""
     while not ended.is_set():
         with contextlib.suppress(Unavailable):
             if is_ready():
                 return
         if not deadline.remaining():
-            raise Unavailable(reason=otherwise)
+            raise Unavailable(reason=otherwise())
         ended.wait(0.05)
 
 
@@ -273,7 +297,7 @@ def _detached(plan: Plan) -> int:
         return 0 if ready else 1
     os.close(reading)
     os.setsid()
-    _leave_terminal(plan.state / "logs" / "polycell.log")
+    _leave_terminal(plan.state / "logs" / record.LAUNCHER_LOG)
     out = os.fdopen(writing, "w", encoding="utf-8")
     status = 1
     try:

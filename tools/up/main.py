@@ -1,13 +1,17 @@
-"""The command `polycell`: up, down, status, service."""
+"""The command `polycell`: up, down, status, logs, service."""
 
 from __future__ import annotations
 
 import argparse
+import shutil
 import sys
 from pathlib import Path
 
 from cell_service import logs
 from cell_service.errors import Invalid, PolycellError
+from tools import version
+
+STATE = Path(".polycell")
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -20,11 +24,13 @@ def main(argv: list[str] | None = None) -> int:
         print(f"polycell: {logs.masked(str(error))}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
+        print("polycell: stopped", file=sys.stderr)
         return 130
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="polycell", description="A compute cloud of cells on one machine.")
+    parser.add_argument("--version", action="version", version=f"polycell {version.installed()}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     up = commands.add_parser("up", help="bring a cloud up, or go on with the one that is there, shaped as it was")
     _state(up)
@@ -58,11 +64,21 @@ def _parser() -> argparse.ArgumentParser:
     up.set_defaults(run=_up)
     down = commands.add_parser("down", help="stop the cloud; its data stay")
     _state(down)
+    down.add_argument("--delete", action="store_true", help="delete its data, logs and configuration as well")
     down.set_defaults(run=_down)
     status = commands.add_parser("status", help="cells, hosts, instances and health")
     _state(status)
     status.add_argument("-f", "--format", choices=["table", "json"], default="table")
+    status.add_argument(
+        "--wait", type=float, default=0, metavar="SECONDS", help="until it is healthy, so long at most (0)"
+    )
     status.set_defaults(run=_status)
+    show = commands.add_parser("logs", help="what the services have logged")
+    show.add_argument("name", nargs="?", default="", metavar="ROLE|CELL|HOST", help="only this one's (all)")
+    _state(show)
+    show.add_argument("-n", "--lines", type=int, default=50, metavar="N", help="the last ones of each log (50)")
+    show.add_argument("-f", "--follow", action="store_true", help="print what comes, until Ctrl-C")
+    show.set_defaults(run=_logs)
     service = commands.add_parser("service", help="one service of an installation, in the foreground")
     from tools.services.run import add_arguments
 
@@ -77,7 +93,7 @@ def _file(text: str) -> str:
 
 
 def _state(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--state", type=Path, required=True, metavar="DIR", help="where the cloud is kept")
+    parser.add_argument("--state", type=Path, default=STATE, metavar="DIR", help=f"where the cloud is kept ({STATE})")
 
 
 def _up(args: argparse.Namespace) -> int:
@@ -93,23 +109,29 @@ def _down(args: argparse.Namespace) -> int:
 
     state = args.state.resolve()
     try:
-        running = record.living(record.read(state))
+        running, is_cloud = record.living(record.read(state)), True
     except Invalid:
-        running = []
-    if not running:
-        print(f"nothing runs in {state}")
-        return 0
+        running, is_cloud = [], False
     launcher = [each for each in running if each.role == "launcher"]
     end(launcher, grace_seconds=60.0)
     end(running, grace_seconds=10.0)
-    print(f"stopped {len(running)} processes of {state}")
+    print(f"stopped {len(running)} processes of {state}" if running else f"nothing runs in {state}")
+    if args.delete and is_cloud:
+        shutil.rmtree(state)
+        print(f"deleted {state}")
     return 0
 
 
 def _status(args: argparse.Namespace) -> int:
     from tools.up.status import status
 
-    return status(args.state.resolve(), args.format)
+    return status(args.state.resolve(), args.format, wait_seconds=args.wait)
+
+
+def _logs(args: argparse.Namespace) -> int:
+    from tools.up.show_logs import show
+
+    return show(args.state.resolve(), args.name, args.lines, follow=args.follow)
 
 
 def _service(args: argparse.Namespace) -> int:

@@ -123,6 +123,15 @@ class Plan:
         return self.config("authorities").with_suffix(".pem") if self.options.tls_cert else None
 
     @property
+    def cache_server(self) -> tuple[str, int] | None:
+        """The memcached that all processes share; None: each has a cache of its own."""
+        url = self.options.cache
+        if url == "embedded":
+            return None
+        parts = urlsplit(url if "://" in url else f"memcached://{url}")
+        return parts.hostname or "", parts.port or 11211
+
+    @property
     def services(self) -> tuple[str, ...]:
         """The services that this cloud runs for itself."""
         return tuple(name for name in OFFSETS if name != "identity" or self.options.auth == "companion")

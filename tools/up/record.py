@@ -13,6 +13,9 @@ from cell_service.errors import Invalid
 from tools.up.configs import credentials, write_secret
 from tools.up.plan import Plan
 
+LAUNCHER_LOG = "polycell.log"
+"""In the directory `logs`: of the launcher, and of all services that run in its process."""
+
 
 @dataclass(frozen=True, slots=True)
 class Running:

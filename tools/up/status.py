@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +23,7 @@ from tools.up.configs import DOWN_SECONDS
 
 _LIMITS = PoolLimits(size=1, overflow=0, connect_seconds=1.0, read_seconds=3.0)
 HEALTHY, DEGRADED, DOWN = 0, 1, 2
+POLL_SECONDS = 0.5
 _NETWORKING = {
     "bridged": "bridged (guests have their addresses, DHCP, metadata and security groups)",
     "user": "user mode (guests reach out, but can't be reached; their addresses are not those the API shows)",
@@ -40,26 +42,51 @@ class CellStatus:
     down: tuple[str, ...] = ()
 
 
-def status(state: Path, output: str) -> int:
-    """Print it. 0 healthy; 1 something is down; 2 nothing runs. Raises Invalid when there is no cloud."""
-    document = record.read(state)
-    alive = {each.pid for each in record.living(document)}
-    verify = document.get("cafile") or True
-    endpoints = {name: _answers(url, verify) for name, url in document["endpoints"].items()}
-    cells = [_cell(cell) for cell in document["cells"]]
-    dead = [each for each in document["processes"] if each["pid"] not in alive]
-    if not alive or not document["processes"]:
-        code = DOWN
-    elif dead or not all(endpoints.values()) or any(not cell.reachable or cell.down for cell in cells):
-        code = DEGRADED
-    else:
-        code = HEALTHY
-    health = ("healthy", "degraded", "down")[code]
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """A cloud as it is: its record, which endpoints answer, its cells, and the pids that live."""
+
+    document: dict[str, Any]
+    endpoints: dict[str, bool]
+    cells: list[CellStatus]
+    alive: set[int]
+
+    @property
+    def code(self) -> int:
+        processes = self.document["processes"]
+        if not self.alive or not processes:
+            return DOWN
+        dead = any(each["pid"] not in self.alive for each in processes)
+        cells_well = all(cell.reachable and not cell.down for cell in self.cells)
+        return HEALTHY if cells_well and not dead and all(self.endpoints.values()) else DEGRADED
+
+    @property
+    def health(self) -> str:
+        return ("healthy", "degraded", "down")[self.code]
+
+
+def status(state: Path, output: str, wait_seconds: float = 0) -> int:
+    """Print it, once it is healthy or the time is over. 0 healthy; 1 something is down; 2 nothing runs. Raises Invalid
+    when there is no cloud."""
+    until = time.monotonic() + wait_seconds
+    while (seen := _look(state)).code != HEALTHY and time.monotonic() < until:
+        time.sleep(POLL_SECONDS)
     if output == "json":
-        print(json.dumps(_plain(document, health, endpoints, cells, alive), indent=2))
+        print(json.dumps(_plain(seen), indent=2))
     else:
-        _print(document, health, endpoints, cells, alive)
-    return code
+        _print(seen)
+    return seen.code
+
+
+def _look(state: Path) -> Seen:
+    document = record.read(state)
+    verify = document.get("cafile") or True
+    return Seen(
+        document,
+        {name: _answers(url, verify) for name, url in document["endpoints"].items()},
+        [_cell(cell) for cell in document["cells"]],
+        {each.pid for each in record.living(document)},
+    )
 
 
 def _answers(url: str, verify: str | bool) -> bool:
@@ -94,17 +121,16 @@ def _cell(known: dict[str, Any]) -> CellStatus:
     )
 
 
-def _plain(
-    document: dict[str, Any], health: str, endpoints: dict[str, bool], cells: list[CellStatus], alive: set[int]
-) -> dict[str, Any]:
+def _plain(seen: Seen) -> dict[str, Any]:
+    document = seen.document
     return {
-        "health": health,
+        "health": seen.health,
         "state": document["state"],
         "driver": document["driver"],
         "networking": document["networking"],
         "why_not_more": document["why_not_more"],
         "endpoints": [
-            {"service": name, "url": document["endpoints"][name], "answers": up} for name, up in endpoints.items()
+            {"service": name, "url": document["endpoints"][name], "answers": up} for name, up in seen.endpoints.items()
         ],
         "cells": [
             {
@@ -116,43 +142,52 @@ def _plain(
                 "hosts_down": list(cell.down),
                 "instances": cell.instances,
             }
-            for cell in cells
+            for cell in seen.cells
         ],
         "processes": [
-            {name: each[name] for name in ("role", "cell", "host", "pid")} | {"alive": each["pid"] in alive}
+            {name: each[name] for name in ("role", "cell", "host", "pid")} | {"alive": each["pid"] in seen.alive}
             for each in document["processes"]
         ],
     }
 
 
-def _print(
-    document: dict[str, Any], health: str, endpoints: dict[str, bool], cells: list[CellStatus], alive: set[int]
-) -> None:
+def _print(seen: Seen) -> None:
     from rich import box
     from rich.console import Console
     from rich.table import Table
 
-    console = Console()
-    console.print(f"{document['state']}: {health}", highlight=False)
+    console, document = Console(), seen.document
+    console.print(f"{document['state']}: {seen.health}", highlight=False)
     networking = _NETWORKING[document["networking"]]
     console.print(f"Hosts: {document['driver']}; networking: {networking}", highlight=False, soft_wrap=True)
     if document["why_not_more"]:
         console.print(f"Why not more: {document['why_not_more']}", highlight=False, soft_wrap=True)
     table = Table("Cell", "Reachable", "Hosts up", "Instances", box=box.ASCII2)
-    for cell in cells:
+    for cell in seen.cells:
         instances = ", ".join(f"{count} {status}" for status, count in cell.instances.items()) or "none"
         hosts = "-" if cell.name == "cell0" else f"{cell.hosts_up} of {cell.hosts}"
         table.add_row(cell.name, "yes" if cell.reachable else "NO", hosts, instances if cell.reachable else "unknown")
     console.print(table)
     table = Table("Service", "URL", "Answers", box=box.ASCII2)
-    for name, up in endpoints.items():
+    for name, up in seen.endpoints.items():
         table.add_row(name, document["endpoints"][name], "yes" if up else "NO")
     console.print(table)
-    for cell in cells:
+    for cell in seen.cells:
         for host in cell.down:
             console.print(f"{cell.name}: host {host} is down", highlight=False)
     total = len(document["processes"])
-    dead = [each for each in document["processes"] if each["pid"] not in alive]
+    dead = [each for each in document["processes"] if each["pid"] not in seen.alive]
     console.print(f"{total - len(dead)} of {total} services run ({document['mode']})", highlight=False)
     for each in dead:
         console.print(f"{each['role']} {each['host'] or each['cell'] or ''}: not running", highlight=False)
+    state = document["state"]
+    console.print(f"Page of the API: {document['endpoints']['compute']}/docs", highlight=False, soft_wrap=True)
+    console.print(f"Logs: {state}/logs (polycell logs)", highlight=False, soft_wrap=True)
+    console.print(f"Next: {_NEXT[seen.code].format(state=state)}", highlight=False, soft_wrap=True)
+
+
+_NEXT = {
+    HEALTHY: ". {state}/openrc, then openstack server list",
+    DEGRADED: "polycell logs --state {state} NAME of what is down",
+    DOWN: "polycell up --state {state}",
+}
