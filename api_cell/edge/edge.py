@@ -68,6 +68,7 @@ class Edge:
         policy: Policy,
         authenticator: Authenticator,
     ) -> None:
+        policy.demand_known(route.rule for route in api.routes if route.rule is not None)
         self.api = api
         self.settings = settings
         self.metrics = Metrics(api.name)

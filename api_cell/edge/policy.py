@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from oslo_config import cfg
@@ -72,6 +72,12 @@ class Policy:
             self._reread()
         except (OSError, ValueError) as error:
             raise Invalid(reason=f"policy files {self._files.shown} can't be read: {error}") from error
+
+    def demand_known(self, rules: Iterable[str]) -> None:
+        """Raises Invalid for rules that there are not: whatever they guard would be forbidden to all."""
+        unknown = sorted(set(rules) - {rule.name for rule in self._rules})
+        if unknown:
+            raise Invalid(reason=f"no such policy rule: {', '.join(unknown)}")
 
     def is_admin(self, roles: Sequence[str]) -> bool:
         """Whether a caller with these roles is an administrator."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -207,3 +208,21 @@ def test_a_rule_that_looks_at_the_target_is_asked_each_time() -> None:
     assert not policy.allows(ANN, "by_name", {"size": "small"})
     assert policy.allows(ANN, "mine")
     assert not policy.allows(ANN, "mine", {"project_id": "p2"})
+
+
+def test_a_route_with_a_rule_that_there_is_not_is_found_at_the_start() -> None:
+    policy = Policy(RULES)
+    policy.demand_known([SHOW])
+    with pytest.raises(Invalid, match="servers:shew"):
+        policy.demand_known([SHOW, "os_compute_api:servers:shew"])
+
+
+def test_the_rules_that_the_code_names_are_there() -> None:
+    """What is asked of the policy under another name is forbidden to everybody."""
+    known = {rule.name for rule in (*RULES, *placement_policies.RULES)}
+    root, names = Path(compute_policies.__file__).parents[1], set()
+    for path in root.rglob("*.py"):
+        source = path.read_text(encoding="utf-8")
+        names |= {(name, path.name) for name in re.findall(r'"(os_compute_api:[\w:-]*\w)"', source)}
+    assert len(names) > 100
+    assert {(name, file) for name, file in names if name not in known} == set()
