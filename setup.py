@@ -79,6 +79,8 @@ setup(
             "polycell-manage = tools.manage.main:main",
             "polycell-policy = tools.policy:main",
             "polycell-status = tools.manage.status:main",
-        ]
+        ],
+        "oslo.config.opts": ["polycell = tools.options:list_opts"],
+        "oslo.policy.policies": ["polycell = tools.policy:list_rules"],
     },
 )

@@ -19,12 +19,41 @@ class ApiSection:
     """[api]. The last six are ours: how much one process takes on, and for how long."""
 
     GROUP: ClassVar[str] = "api"
-    auth_strategy: str = option(cfg.StrOpt("auth_strategy", default="keystone", choices=["keystone", "noauth2"]))
-    compute_link_prefix: str | None = option(cfg.StrOpt("compute_link_prefix", default=None))
-    glance_link_prefix: str | None = option(cfg.StrOpt("glance_link_prefix", default=None))
+    auth_strategy: str = option(
+        cfg.StrOpt(
+            "auth_strategy",
+            default="keystone",
+            choices=["keystone", "noauth2"],
+            help="keystone, or noauth2: a token USER:PROJECT is believed (tests alone).",
+        )
+    )
+    compute_link_prefix: str | None = option(
+        cfg.StrOpt(
+            "compute_link_prefix",
+            default=None,
+            help="What links begin with in place of the address that the client used.",
+        )
+    )
+    glance_link_prefix: str | None = option(
+        cfg.StrOpt(
+            "glance_link_prefix", default=None, help="What links to images begin with; unset: as those to servers."
+        )
+    )
     max_limit: int = option(cfg.IntOpt("max_limit", default=1000, min=1, help="Most items on one page."))
-    list_records_by_skipping_down_cells: bool = option(cfg.BoolOpt("list_records_by_skipping_down_cells", default=True))
-    enable_instance_password: bool = option(cfg.BoolOpt("enable_instance_password", default=True))
+    list_records_by_skipping_down_cells: bool = option(
+        cfg.BoolOpt(
+            "list_records_by_skipping_down_cells",
+            default=True,
+            help="Lists leave out what a cell that is down has; else they answer 503.",
+        )
+    )
+    enable_instance_password: bool = option(
+        cfg.BoolOpt(
+            "enable_instance_password",
+            default=True,
+            help="Answers to builds, rebuilds, rescues and evacuations have the password that was made.",
+        )
+    )
     request_timeout: float = option(cfg.FloatOpt("request_timeout", default=60.0, help="Seconds for one request."))
     worker_threads: int = option(cfg.IntOpt("worker_threads", default=40, min=1, help="More than one cell may occupy."))
     max_in_flight: int = option(cfg.IntOpt("max_in_flight", default=256, min=1, help="Beyond it: 503."))
@@ -51,8 +80,16 @@ class Middleware:
     """[oslo_middleware]."""
 
     GROUP: ClassVar[str] = "oslo_middleware"
-    max_request_body_size: int = option(cfg.IntOpt("max_request_body_size", default=114688, min=1))
-    enable_proxy_headers_parsing: bool = option(cfg.BoolOpt("enable_proxy_headers_parsing", default=False))
+    max_request_body_size: int = option(
+        cfg.IntOpt("max_request_body_size", default=114688, min=1, help="Bytes of a request's body.")
+    )
+    enable_proxy_headers_parsing: bool = option(
+        cfg.BoolOpt(
+            "enable_proxy_headers_parsing",
+            default=False,
+            help="Links follow X-Forwarded-Proto, -Host and -Prefix: only behind a proxy that sets them.",
+        )
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +101,9 @@ class CorsSection:
     allowed_origin: tuple[str, ...] = option(
         cfg.ListOpt("allowed_origin", default=[], help="https://host[:port] of such pages, or *. None: no such page.")
     )
-    allow_credentials: bool = option(cfg.BoolOpt("allow_credentials", default=True))
+    allow_credentials: bool = option(
+        cfg.BoolOpt("allow_credentials", default=True, help="Browsers may send credentials of the user.")
+    )
     expose_headers: tuple[str, ...] = option(
         cfg.ListOpt(
             "expose_headers",
@@ -75,7 +114,11 @@ class CorsSection:
     )  # fmt: skip
     max_age: int = option(cfg.IntOpt("max_age", default=3600, help="Seconds for which a browser keeps a preflight."))
     allow_methods: tuple[str, ...] = option(
-        cfg.ListOpt("allow_methods", default=["GET", "PUT", "POST", "DELETE", "PATCH"])
+        cfg.ListOpt(
+            "allow_methods",
+            default=["GET", "PUT", "POST", "DELETE", "PATCH"],
+            help="Methods that pages of other origins may use.",
+        )
     )
     allow_headers: tuple[str, ...] = option(
         cfg.ListOpt(
@@ -96,7 +139,13 @@ class PolicySection:
     policy_dirs: tuple[str, ...] = option(
         cfg.MultiStrOpt("policy_dirs", default=[], help="Directories of more such files, which win over it.")
     )
-    enforce_scope: bool = option(cfg.BoolOpt("enforce_scope", default=True))
+    enforce_scope: bool = option(
+        cfg.BoolOpt(
+            "enforce_scope",
+            default=True,
+            help="A token of another scope (system, domain) than a rule is for is refused.",
+        )
+    )
     enforce_new_defaults: bool = option(
         cfg.BoolOpt("enforce_new_defaults", default=True, help="False: who might by the former default still may.")
     )
@@ -120,7 +169,12 @@ class Quota:
 
     GROUP: ClassVar[str] = "quota"
     driver: str = option(
-        cfg.StrOpt("driver", default=QuotaDriver.RECORDED.value, choices=[each.value for each in QuotaDriver])
+        cfg.StrOpt(
+            "driver",
+            default=QuotaDriver.RECORDED.value,
+            choices=[each.value for each in QuotaDriver],
+            help="Where limits are: tables of Polycell, unified limits of the identity service, or nowhere.",
+        )
     )
     unified_limits_resource_strategy: str = option(
         cfg.StrOpt("unified_limits_resource_strategy", default="require", choices=["require", "ignore"],
@@ -128,18 +182,34 @@ class Quota:
                    "ignore: only what it names may be had without being registered.")
     )  # fmt: skip
     unified_limits_resource_list: tuple[str, ...] = option(
-        cfg.ListOpt("unified_limits_resource_list", default=["servers"])
+        cfg.ListOpt("unified_limits_resource_list", default=["servers"], help="Resources that the strategy is about.")
     )
-    instances: int = option(cfg.IntOpt("instances", default=10, min=-1))
-    cores: int = option(cfg.IntOpt("cores", default=20, min=-1))
-    ram: int = option(cfg.IntOpt("ram", default=51200, min=-1))
-    metadata_items: int = option(cfg.IntOpt("metadata_items", default=128, min=-1))
-    injected_files: int = option(cfg.IntOpt("injected_files", default=5, min=-1))
-    injected_file_content_bytes: int = option(cfg.IntOpt("injected_file_content_bytes", default=10240, min=-1))
-    injected_file_path_length: int = option(cfg.IntOpt("injected_file_path_length", default=255, min=-1))
-    key_pairs: int = option(cfg.IntOpt("key_pairs", default=100, min=-1))
-    server_groups: int = option(cfg.IntOpt("server_groups", default=10, min=-1))
-    server_group_members: int = option(cfg.IntOpt("server_group_members", default=10, min=-1))
+    instances: int = option(cfg.IntOpt("instances", default=10, min=-1, help="Servers of a project; -1: any number."))
+    cores: int = option(
+        cfg.IntOpt("cores", default=20, min=-1, help="Virtual processors of a project's servers; -1: any number.")
+    )
+    ram: int = option(
+        cfg.IntOpt("ram", default=51200, min=-1, help="Memory of a project's servers, MiB; -1: any amount.")
+    )
+    metadata_items: int = option(
+        cfg.IntOpt("metadata_items", default=128, min=-1, help="Items of metadata of one server; -1: any number.")
+    )
+    injected_files: int = option(
+        cfg.IntOpt("injected_files", default=5, min=-1, help="Files of one request (before 2.57); -1: any number.")
+    )
+    injected_file_content_bytes: int = option(
+        cfg.IntOpt("injected_file_content_bytes", default=10240, min=-1, help="Bytes of such a file; -1: any number.")
+    )
+    injected_file_path_length: int = option(
+        cfg.IntOpt("injected_file_path_length", default=255, min=-1, help="Bytes of its path; -1: any number.")
+    )
+    key_pairs: int = option(cfg.IntOpt("key_pairs", default=100, min=-1, help="Key pairs of a user; -1: any number."))
+    server_groups: int = option(
+        cfg.IntOpt("server_groups", default=10, min=-1, help="Server groups of a project; -1: any number.")
+    )
+    server_group_members: int = option(
+        cfg.IntOpt("server_group_members", default=10, min=-1, help="Servers of a group; -1: any number.")
+    )
 
     def limits(self) -> dict[str, int]:
         """The limits by the names that quota sets use."""
@@ -163,10 +233,12 @@ class ApiDatabase:
     """[api_database]: the global database."""
 
     GROUP: ClassVar[str] = "api_database"
-    connection: str = option(cfg.StrOpt("connection", default="", secret=True))
-    max_pool_size: int = option(cfg.IntOpt("max_pool_size", default=5))
-    max_overflow: int = option(cfg.IntOpt("max_overflow", default=20))
-    pool_timeout: int = option(cfg.IntOpt("pool_timeout", default=5))
+    connection: str = option(cfg.StrOpt("connection", default="", secret=True, help="URL of the global database."))
+    max_pool_size: int = option(
+        cfg.IntOpt("max_pool_size", default=5, help="Connections of a process that are kept open.")
+    )
+    max_overflow: int = option(cfg.IntOpt("max_overflow", default=20, help="Connections beyond those, for a while."))
+    pool_timeout: int = option(cfg.IntOpt("pool_timeout", default=5, help="Seconds to wait for a free connection."))
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,11 +246,19 @@ class Zones:
     """[DEFAULT] as far as it names availability zones."""
 
     GROUP: ClassVar[str] = "DEFAULT"
-    default_availability_zone: str = option(cfg.StrOpt("default_availability_zone", default="nova"))
-    internal_service_availability_zone: str = option(
-        cfg.StrOpt("internal_service_availability_zone", default="internal")
+    default_availability_zone: str = option(
+        cfg.StrOpt("default_availability_zone", default="nova", help="Zone of hosts that no aggregate puts in one.")
     )
-    default_schedule_zone: str | None = option(cfg.StrOpt("default_schedule_zone", default=None))
+    internal_service_availability_zone: str = option(
+        cfg.StrOpt(
+            "internal_service_availability_zone",
+            default="internal",
+            help="Zone that services other than hosts are shown in.",
+        )
+    )
+    default_schedule_zone: str | None = option(
+        cfg.StrOpt("default_schedule_zone", default=None, help="Zone of servers that name none; unset: any.")
+    )
 
 
 @dataclass(frozen=True, slots=True)

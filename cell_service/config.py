@@ -75,13 +75,24 @@ class Defaults:
 
     GROUP: ClassVar[str] = "DEFAULT"
     host: str = option(cfg.StrOpt("host", default="localhost", help="Name of this host in its cell."))
-    my_ip: str = option(cfg.StrOpt("my_ip", default="127.0.0.1"))
-    state_path: str = option(cfg.StrOpt("state_path", default="/var/lib/nova"))
-    transport_url: str = option(cfg.StrOpt("transport_url", default="rabbit://", secret=True))
+    my_ip: str = option(
+        cfg.StrOpt("my_ip", default="127.0.0.1", help="The address at which other hosts reach this one.")
+    )
+    state_path: str = option(
+        cfg.StrOpt("state_path", default="/var/lib/nova", help="Directory for what processes keep on this machine.")
+    )
+    transport_url: str = option(
+        cfg.StrOpt(
+            "transport_url",
+            default="rabbit://",
+            secret=True,
+            help="The queue of this process's cell, or of the global side; memory:// and local:// for one machine.",
+        )
+    )
     service_down_time: int = option(cfg.IntOpt("service_down_time", default=60, help="Seconds without a heartbeat."))
     report_interval: int = option(cfg.IntOpt("report_interval", default=30, help="Seconds between heartbeats."))
-    debug: bool = option(cfg.BoolOpt("debug", default=False))
-    log_file: str | None = option(cfg.StrOpt("log_file", default=None))
+    debug: bool = option(cfg.BoolOpt("debug", default=False, help="Log what is done in detail."))
+    log_file: str | None = option(cfg.StrOpt("log_file", default=None, help="File of the log; unset: standard error."))
     use_json: bool = option(cfg.BoolOpt("use_json", default=False, help="Log lines as JSON objects."))
 
 
@@ -90,10 +101,12 @@ class DatabaseSettings:
     """[database]: the cell's own database. Processes of the global side read [api_database] instead."""
 
     GROUP: ClassVar[str] = "database"
-    connection: str = option(cfg.StrOpt("connection", default="", secret=True))
-    max_pool_size: int = option(cfg.IntOpt("max_pool_size", default=5))
-    max_overflow: int = option(cfg.IntOpt("max_overflow", default=10))
-    pool_timeout: int = option(cfg.IntOpt("pool_timeout", default=5))
+    connection: str = option(cfg.StrOpt("connection", default="", secret=True, help="URL of the cell's database."))
+    max_pool_size: int = option(
+        cfg.IntOpt("max_pool_size", default=5, help="Connections of a process that are kept open.")
+    )
+    max_overflow: int = option(cfg.IntOpt("max_overflow", default=10, help="Connections beyond those, for a while."))
+    pool_timeout: int = option(cfg.IntOpt("pool_timeout", default=5, help="Seconds to wait for a free connection."))
 
 
 @dataclass(frozen=True, slots=True)

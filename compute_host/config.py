@@ -32,7 +32,9 @@ class ComputeOptions:
     my_shared_fs_storage_ip: str = option(
         cfg.StrOpt("my_shared_fs_storage_ip", default="", help="Address from which hosts mount shares; empty: my_ip.")
     )
-    max_concurrent_builds: int = option(cfg.IntOpt("max_concurrent_builds", default=10, min=1))
+    max_concurrent_builds: int = option(
+        cfg.IntOpt("max_concurrent_builds", default=10, min=1, help="Guests that a host builds at a time.")
+    )
     shutdown_timeout: int = option(
         cfg.IntOpt("shutdown_timeout", default=60, min=0, help="Seconds a guest is given to shut down by itself.")
     )
@@ -59,15 +61,57 @@ class ComputeOptions:
     resume_guests_state_on_host_boot: bool = option(
         cfg.BoolOpt("resume_guests_state_on_host_boot", default=False, help="Start guests that ran before.")
     )
-    reserved_host_memory_mb: int = option(cfg.IntOpt("reserved_host_memory_mb", default=512, min=0))
-    reserved_host_cpus: int = option(cfg.IntOpt("reserved_host_cpus", default=0, min=0))
-    reserved_host_disk_mb: int = option(cfg.IntOpt("reserved_host_disk_mb", default=0, min=0))
-    cpu_allocation_ratio: float | None = option(cfg.FloatOpt("cpu_allocation_ratio", default=None))
-    ram_allocation_ratio: float | None = option(cfg.FloatOpt("ram_allocation_ratio", default=None))
-    disk_allocation_ratio: float | None = option(cfg.FloatOpt("disk_allocation_ratio", default=None))
-    initial_cpu_allocation_ratio: float = option(cfg.FloatOpt("initial_cpu_allocation_ratio", default=4.0))
-    initial_ram_allocation_ratio: float = option(cfg.FloatOpt("initial_ram_allocation_ratio", default=1.0))
-    initial_disk_allocation_ratio: float = option(cfg.FloatOpt("initial_disk_allocation_ratio", default=1.0))
+    reserved_host_memory_mb: int = option(
+        cfg.IntOpt("reserved_host_memory_mb", default=512, min=0, help="Memory, MiB, that guests do not get.")
+    )
+    reserved_host_cpus: int = option(
+        cfg.IntOpt("reserved_host_cpus", default=0, min=0, help="Processors that guests do not get.")
+    )
+    reserved_host_disk_mb: int = option(
+        cfg.IntOpt("reserved_host_disk_mb", default=0, min=0, help="Disk, MiB, that guests do not get.")
+    )
+    cpu_allocation_ratio: float | None = option(
+        cfg.FloatOpt(
+            "cpu_allocation_ratio",
+            default=None,
+            help="Virtual processors for each real one; unset: what placement has for the host.",
+        )
+    )
+    ram_allocation_ratio: float | None = option(
+        cfg.FloatOpt(
+            "ram_allocation_ratio",
+            default=None,
+            help="Guests' memory by the host's; unset: what placement has for the host.",
+        )
+    )
+    disk_allocation_ratio: float | None = option(
+        cfg.FloatOpt(
+            "disk_allocation_ratio",
+            default=None,
+            help="Guests' disks by the host's; unset: what placement has for the host.",
+        )
+    )
+    initial_cpu_allocation_ratio: float = option(
+        cfg.FloatOpt(
+            "initial_cpu_allocation_ratio",
+            default=4.0,
+            help="The ratio for a host that is new to placement, where none is set.",
+        )
+    )
+    initial_ram_allocation_ratio: float = option(
+        cfg.FloatOpt(
+            "initial_ram_allocation_ratio",
+            default=1.0,
+            help="The ratio for a host that is new to placement, where none is set.",
+        )
+    )
+    initial_disk_allocation_ratio: float = option(
+        cfg.FloatOpt(
+            "initial_disk_allocation_ratio",
+            default=1.0,
+            help="The ratio for a host that is new to placement, where none is set.",
+        )
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,9 +119,15 @@ class ImageCacheOptions:
     """[image_cache]"""
 
     GROUP: ClassVar[str] = "image_cache"
-    remove_unused_base_images: bool = option(cfg.BoolOpt("remove_unused_base_images", default=True))
+    remove_unused_base_images: bool = option(
+        cfg.BoolOpt(
+            "remove_unused_base_images", default=True, help="Images in a host's cache that no guest uses are removed."
+        )
+    )
     remove_unused_original_minimum_age_seconds: int = option(
-        cfg.IntOpt("remove_unused_original_minimum_age_seconds", default=86400)
+        cfg.IntOpt(
+            "remove_unused_original_minimum_age_seconds", default=86400, help="Seconds for which an unused one is kept."
+        )
     )
 
 
@@ -86,10 +136,12 @@ class SimulatedOptions:
     """[simulated]: what a simulated host is like. Times in seconds, varied by `jitter` (a share of each)."""
 
     GROUP: ClassVar[str] = "simulated"
-    vcpus: int = option(cfg.IntOpt("vcpus", default=64, min=1))
-    memory_mib: int = option(cfg.IntOpt("memory_mib", default=262144, min=1))
-    disk_gib: int = option(cfg.IntOpt("disk_gib", default=4096, min=0))
-    boot_seconds: float = option(cfg.FloatOpt("boot_seconds", default=0.1, min=0))
+    vcpus: int = option(cfg.IntOpt("vcpus", default=64, min=1, help="Processors of a simulated host."))
+    memory_mib: int = option(cfg.IntOpt("memory_mib", default=262144, min=1, help="Its memory, MiB."))
+    disk_gib: int = option(cfg.IntOpt("disk_gib", default=4096, min=0, help="Its disk, GiB."))
+    boot_seconds: float = option(
+        cfg.FloatOpt("boot_seconds", default=0.1, min=0, help="Seconds that a guest takes to boot.")
+    )
     host_boot_seconds: float = option(
         cfg.FloatOpt("host_boot_seconds", default=1.0, min=0, help="The start of the host itself.")
     )
@@ -102,7 +154,9 @@ class SimulatedOptions:
     live_seconds: float = option(
         cfg.FloatOpt("live_seconds", default=1.0, min=0, help="Sending a guest to another host while it runs.")
     )
-    jitter: float = option(cfg.FloatOpt("jitter", default=0.2, min=0, max=1))
+    jitter: float = option(
+        cfg.FloatOpt("jitter", default=0.2, min=0, max=1, help="By which part of themselves such times vary.")
+    )
     watch_seconds: float = option(
         cfg.FloatOpt("watch_seconds", default=10.0, min=0.1, help="How often guests may change by themselves.")
     )

@@ -27,17 +27,32 @@ class LibvirtSettings:
             help="Default: host-model with kvm, none with qemu.",
         )
     )
-    cpu_models: tuple[str, ...] = option(cfg.ListOpt("cpu_models", default=[]))
+    cpu_models: tuple[str, ...] = option(
+        cfg.ListOpt(
+            "cpu_models",
+            default=[],
+            help="Models of guests' processors with cpu_mode = custom, the first that the host has.",
+        )
+    )
     hw_machine_type: tuple[str, ...] = option(
         cfg.ListOpt("hw_machine_type", default=[], help="arch=machine; of images that don't say (x86_64=pc).")
     )
     images_type: str = option(
-        cfg.StrOpt("images_type", default="default", choices=["default", "qcow2", "raw", "flat"], help="default: qcow2")
+        cfg.StrOpt(
+            "images_type", default="default", choices=["default", "qcow2", "raw", "flat"], help="default: qcow2."
+        )
     )
     disk_cachemodes: tuple[str, ...] = option(
         cfg.ListOpt("disk_cachemodes", default=[], help="file=none, writeback, writethrough, directsync or unsafe.")
     )
-    wait_soft_reboot_seconds: int = option(cfg.IntOpt("wait_soft_reboot_seconds", default=120, min=0))
+    wait_soft_reboot_seconds: int = option(
+        cfg.IntOpt(
+            "wait_soft_reboot_seconds",
+            default=120,
+            min=0,
+            help="Seconds that a guest has to shut down by itself in a soft reboot; then it is reset.",
+        )
+    )
     num_pcie_ports: int = option(cfg.IntOpt("num_pcie_ports", default=0, min=0, max=28, help="0: 8 spare ones."))
     name_prefix: str = option(
         cfg.StrOpt("name_prefix", default="", help="Begins the names of domains; for hosts that share a libvirtd.")
@@ -52,9 +67,17 @@ class GuestSettings:
     """[DEFAULT], the options that only real guests need."""
 
     GROUP: ClassVar[str] = "DEFAULT"
-    config_drive_format: str = option(cfg.StrOpt("config_drive_format", default="iso9660", choices=["iso9660", "vfat"]))
-    mkisofs_cmd: str = option(cfg.StrOpt("mkisofs_cmd", default="genisoimage"))
+    config_drive_format: str = option(
+        cfg.StrOpt(
+            "config_drive_format", default="iso9660", choices=["iso9660", "vfat"], help="File system of config drives."
+        )
+    )
+    mkisofs_cmd: str = option(
+        cfg.StrOpt("mkisofs_cmd", default="genisoimage", help="Program that makes ISO 9660 images.")
+    )
     force_raw_images: bool = option(
         cfg.BoolOpt("force_raw_images", default=False, help="Guests start from images turned to raw.")
     )
-    default_ephemeral_format: str | None = option(cfg.StrOpt("default_ephemeral_format", default=None))
+    default_ephemeral_format: str | None = option(
+        cfg.StrOpt("default_ephemeral_format", default=None, help="File system of ephemeral disks; unset: ext4.")
+    )

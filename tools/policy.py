@@ -9,14 +9,21 @@ from pathlib import Path
 
 from oslo_policy import _parser as parser
 from oslo_policy._checks import FalseCheck
+from oslo_policy.policy import RuleDefault
 
 from api_cell.compute.policies import RULES
+from api_cell.edge.policy import default_of
 from api_cell.edge.policy_files import PolicyFiles
 from api_cell.edge.policy_rules import circular, deprecated_names, undefined_references, unknown_names
 from api_cell.placement.policies import RULES as PLACEMENT_RULES
 from tools import version
 
 _ALL = (*PLACEMENT_RULES, *RULES)
+
+
+def list_rules() -> list[RuleDefault]:
+    """The entry point `oslo.policy.policies`: for oslo's generators."""
+    return [default_of(rule) for rule in RULES]
 
 
 def sample() -> int:

@@ -61,7 +61,7 @@ class Policy:
         conf.set_override("enforce_new_defaults", section.enforce_new_defaults, group="oslo_policy")
         self._enforcer.suppress_deprecation_warnings = True
         for rule in rules:
-            self._enforcer.register_default(_default(rule, section))
+            self._enforcer.register_default(default_of(rule, scoped=section.enforce_scope))
         self._lock = threading.Lock()
         self._checked_at = float("-inf")
         self._seen: tuple[tuple[str, int, int], ...] = ()
@@ -172,14 +172,15 @@ class Policy:
         self._simple.clear()
 
 
-def _default(rule: Rule, section: PolicySection) -> oslo.RuleDefault:
+def default_of(rule: Rule, *, scoped: bool = True) -> oslo.RuleDefault:
+    """The rule as oslo.policy has it; `scoped`: tokens of another scope than the rule's are refused."""
     former = rule.former and oslo.DeprecatedRule(
         rule.former.name,
         rule.former.check,
         deprecated_reason="its rules are finer now",
         deprecated_since="an earlier API",
     )
-    scope = list(rule.scope) if section.enforce_scope and rule.scope else None
+    scope = list(rule.scope) if scoped and rule.scope else None
     return oslo.RuleDefault(rule.name, rule.check, scope_types=scope, deprecated_rule=former)
 
 

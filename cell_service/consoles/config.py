@@ -15,7 +15,7 @@ class Vnc:
     """[vnc]"""
 
     GROUP: ClassVar[str] = "vnc"
-    enabled: bool = option(cfg.BoolOpt("enabled", default=True))
+    enabled: bool = option(cfg.BoolOpt("enabled", default=True, help="Guests have VNC consoles."))
     novncproxy_base_url: str = option(
         cfg.StrOpt("novncproxy_base_url", default="http://127.0.0.1:6080/vnc_auto.html", help="What users open.")
     )
@@ -26,7 +26,7 @@ class Spice:
     """[spice]"""
 
     GROUP: ClassVar[str] = "spice"
-    enabled: bool = option(cfg.BoolOpt("enabled", default=False))
+    enabled: bool = option(cfg.BoolOpt("enabled", default=False, help="Guests have SPICE consoles."))
     html5proxy_base_url: str = option(
         cfg.StrOpt("html5proxy_base_url", default="http://127.0.0.1:6082/spice_auto.html", help="What users open.")
     )
@@ -37,7 +37,7 @@ class SerialConsole:
     """[serial_console]"""
 
     GROUP: ClassVar[str] = "serial_console"
-    enabled: bool = option(cfg.BoolOpt("enabled", default=False))
+    enabled: bool = option(cfg.BoolOpt("enabled", default=False, help="Guests have serial consoles."))
     base_url: str = option(cfg.StrOpt("base_url", default="ws://127.0.0.1:6083/", help="What users open."))
 
 

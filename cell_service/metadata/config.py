@@ -19,20 +19,78 @@ class ApiOptions:
     """[api], as far as it is about metadata. Times in seconds."""
 
     GROUP: ClassVar[str] = "api"
-    metadata_cache_expiration: int = option(cfg.IntOpt("metadata_cache_expiration", default=15, min=0))
-    local_metadata_per_cell: bool = option(cfg.BoolOpt("local_metadata_per_cell", default=False))
-    dhcp_domain: str = option(cfg.StrOpt("dhcp_domain", default="novalocal"))
-    use_forwarded_for: bool = option(cfg.BoolOpt("use_forwarded_for", default=False))
-    config_drive_skip_versions: str = option(cfg.StrOpt("config_drive_skip_versions", default=_OLD))
-    vendordata_providers: tuple[str, ...] = option(cfg.ListOpt("vendordata_providers", default=["StaticJSON"]))
-    vendordata_jsonfile_path: str | None = option(cfg.StrOpt("vendordata_jsonfile_path", default=None))
+    metadata_cache_expiration: int = option(
+        cfg.IntOpt(
+            "metadata_cache_expiration",
+            default=15,
+            min=0,
+            help="Seconds for which the metadata of a server is kept; 0: it is read for each request.",
+        )
+    )
+    local_metadata_per_cell: bool = option(
+        cfg.BoolOpt(
+            "local_metadata_per_cell",
+            default=False,
+            help="The metadata service serves its own cell alone, and needs no global database.",
+        )
+    )
+    dhcp_domain: str = option(
+        cfg.StrOpt(
+            "dhcp_domain",
+            default="novalocal",
+            help="What follows the name of a server in its metadata's host name; empty: nothing.",
+        )
+    )
+    use_forwarded_for: bool = option(
+        cfg.BoolOpt(
+            "use_forwarded_for",
+            default=False,
+            help="Take a client's address from X-Forwarded-For: only behind a proxy that sets it.",
+        )
+    )
+    config_drive_skip_versions: str = option(
+        cfg.StrOpt(
+            "config_drive_skip_versions",
+            default=_OLD,
+            help="Versions of the EC2 metadata that a config drive lacks, by spaces.",
+        )
+    )
+    vendordata_providers: tuple[str, ...] = option(
+        cfg.ListOpt(
+            "vendordata_providers", default=["StaticJSON"], help="Where vendor data come from: StaticJSON, DynamicJSON."
+        )
+    )
+    vendordata_jsonfile_path: str | None = option(
+        cfg.StrOpt("vendordata_jsonfile_path", default=None, help="JSON file that StaticJSON gives to every server.")
+    )
     vendordata_dynamic_targets: tuple[str, ...] = option(
         cfg.ListOpt("vendordata_dynamic_targets", default=[], help="Each name@url.")
     )
-    vendordata_dynamic_ssl_certfile: str = option(cfg.StrOpt("vendordata_dynamic_ssl_certfile", default=""))
-    vendordata_dynamic_connect_timeout: int = option(cfg.IntOpt("vendordata_dynamic_connect_timeout", default=5, min=3))
-    vendordata_dynamic_read_timeout: int = option(cfg.IntOpt("vendordata_dynamic_read_timeout", default=5, min=0))
-    vendordata_dynamic_failure_fatal: bool = option(cfg.BoolOpt("vendordata_dynamic_failure_fatal", default=False))
+    vendordata_dynamic_ssl_certfile: str = option(
+        cfg.StrOpt(
+            "vendordata_dynamic_ssl_certfile",
+            default="",
+            help="Certificates of authorities that the targets of DynamicJSON are verified by; empty: the usual ones.",
+        )
+    )
+    vendordata_dynamic_connect_timeout: int = option(
+        cfg.IntOpt(
+            "vendordata_dynamic_connect_timeout",
+            default=5,
+            min=3,
+            help="Seconds to connect to a target of DynamicJSON.",
+        )
+    )
+    vendordata_dynamic_read_timeout: int = option(
+        cfg.IntOpt("vendordata_dynamic_read_timeout", default=5, min=0, help="Seconds to read its answer.")
+    )
+    vendordata_dynamic_failure_fatal: bool = option(
+        cfg.BoolOpt(
+            "vendordata_dynamic_failure_fatal",
+            default=False,
+            help="A target that fails makes the request fail, else its part is left out.",
+        )
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +98,18 @@ class ProxyOptions:
     """[neutron], as far as it is about the proxy between guests and the metadata service."""
 
     GROUP: ClassVar[str] = "neutron"
-    service_metadata_proxy: bool = option(cfg.BoolOpt("service_metadata_proxy", default=False))
-    metadata_proxy_shared_secret: str = option(cfg.StrOpt("metadata_proxy_shared_secret", default="", secret=True))
+    service_metadata_proxy: bool = option(
+        cfg.BoolOpt(
+            "service_metadata_proxy",
+            default=False,
+            help="Requests for metadata come through the network service's proxy, signed.",
+        )
+    )
+    metadata_proxy_shared_secret: str = option(
+        cfg.StrOpt(
+            "metadata_proxy_shared_secret", default="", secret=True, help="The secret by which that proxy signs."
+        )
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,9 +117,13 @@ class DefaultOptions:
     """[DEFAULT], as far as it is about metadata."""
 
     GROUP: ClassVar[str] = "DEFAULT"
-    metadata_listen: str = option(cfg.StrOpt("metadata_listen", default="0.0.0.0"))
-    metadata_listen_port: int = option(cfg.PortOpt("metadata_listen_port", default=8775))
-    force_config_drive: bool = option(cfg.BoolOpt("force_config_drive", default=False))
+    metadata_listen: str = option(
+        cfg.StrOpt("metadata_listen", default="0.0.0.0", help="Address on which the metadata service listens.")
+    )
+    metadata_listen_port: int = option(cfg.PortOpt("metadata_listen_port", default=8775, help="Its port."))
+    force_config_drive: bool = option(
+        cfg.BoolOpt("force_config_drive", default=False, help="Every server gets a config drive.")
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -126,7 +126,13 @@ class LimitSettings(PeerSettings):
     endpoint_service_type: str = option(
         cfg.StrOpt("endpoint_service_type", default="compute", help="Finds the service where no endpoint is named.")
     )
-    endpoint_region_name: str | None = option(cfg.StrOpt("endpoint_region_name", default=None))
+    endpoint_region_name: str | None = option(
+        cfg.StrOpt(
+            "endpoint_region_name",
+            default=None,
+            help="Region of the endpoint for which limits are registered; unset: any.",
+        )
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +147,14 @@ class KeystoneAuthtoken(PeerSettings):
     """[keystone_authtoken]: how the API validates the tokens of its users."""
 
     GROUP: ClassVar[str] = "keystone_authtoken"
-    www_authenticate_uri: str = option(cfg.StrOpt("www_authenticate_uri", default=""))
+    www_authenticate_uri: str = option(
+        cfg.StrOpt("www_authenticate_uri", default="", help="Where a client without a token is sent to.")
+    )
     token_cache_time: int = option(cfg.IntOpt("token_cache_time", default=10, help="Seconds a validation is valid."))
-    service_token_roles: tuple[str, ...] = option(cfg.ListOpt("service_token_roles", default=["service"]))
+    service_token_roles: tuple[str, ...] = option(
+        cfg.ListOpt(
+            "service_token_roles",
+            default=["service"],
+            help="Roles by which a token in X-Service-Token counts as a service's.",
+        )
+    )

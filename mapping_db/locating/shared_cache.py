@@ -38,11 +38,29 @@ class CacheSettings:
     """[cache], under oslo.cache's names. Every process keeps a cache of its own in any case."""
 
     GROUP: ClassVar[str] = "cache"
-    enabled: bool = option(cfg.BoolOpt("enabled", default=False))
-    backend: str = option(cfg.StrOpt("backend", default="dogpile.cache.null"))
-    memcache_servers: tuple[str, ...] = option(cfg.ListOpt("memcache_servers", default=["localhost:11211"]))
-    expiration_time: int = option(cfg.IntOpt("expiration_time", default=600, min=1))
-    memcache_socket_timeout: float = option(cfg.FloatOpt("memcache_socket_timeout", default=0.05))
+    enabled: bool = option(
+        cfg.BoolOpt(
+            "enabled",
+            default=False,
+            help="All processes of the global side share what they know of servers' cells in memcached.",
+        )
+    )
+    backend: str = option(
+        cfg.StrOpt("backend", default="dogpile.cache.null", help="dogpile's name for the way to memcached.")
+    )
+    memcache_servers: tuple[str, ...] = option(
+        cfg.ListOpt("memcache_servers", default=["localhost:11211"], help="Addresses of the memcached servers.")
+    )
+    expiration_time: int = option(
+        cfg.IntOpt("expiration_time", default=600, min=1, help="Seconds for which an entry is kept.")
+    )
+    memcache_socket_timeout: float = option(
+        cfg.FloatOpt(
+            "memcache_socket_timeout",
+            default=0.05,
+            help="Seconds to wait for memcached before a request goes on without it.",
+        )
+    )
 
 
 def open_shared(settings: CacheSettings, clock: Clock = SYSTEM_CLOCK) -> CacheBackend | None:

@@ -37,7 +37,9 @@ class CompanionSection:
     """[companions]: where the companion services keep their data."""
 
     GROUP: ClassVar[str] = "companions"
-    data_path: str = option(cfg.StrOpt("data_path", default="$state_path/companions"))
+    data_path: str = option(
+        cfg.StrOpt("data_path", default="$state_path/companions", help="Directory for what companions store.")
+    )
 
 
 def make(conf: cfg.ConfigOpts, shared: Shared, listen: Listen, role: str) -> Part:

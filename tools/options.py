@@ -1,0 +1,92 @@
+"""All options that Polycell reads, by section: for oslo's generators and for `docs/configuration.md`.
+
+python -m tools.options > docs/configuration.md
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+from collections.abc import Iterator
+from pathlib import Path
+
+from oslo_config import cfg
+
+_ROOT = Path(__file__).parent.parent
+_PACKAGES = ("cell_service", "mapping_db", "api_cell", "compute_host", "tools")
+
+
+def list_opts() -> list[tuple[str, list[cfg.Opt]]]:
+    """Sections by name, each with its options by name: the entry point `oslo.config.opts`."""
+    found: dict[str, dict[str, cfg.Opt]] = {}
+    for section in _sections():
+        options = found.setdefault(str(_group(section)), {})
+        for field in dataclasses.fields(section):
+            if "option" in field.metadata:
+                options[field.metadata["option"].name] = field.metadata["option"]
+    return [(name, [options[each] for each in sorted(options)]) for name, options in sorted(found.items())]
+
+
+def _sections() -> Iterator[type]:
+    """The dataclasses that mirror a section of a file, in all modules that define options."""
+    for package in _PACKAGES:
+        for path in sorted((_ROOT / package).rglob("*.py")):
+            if "option(" not in (source := path.read_text(encoding="utf-8")) or "GROUP" not in source:
+                continue
+            module = importlib.import_module(".".join(path.relative_to(_ROOT).with_suffix("").parts))
+            yield from (
+                each
+                for each in vars(module).values()
+                if isinstance(each, type) and each.__module__ == module.__name__ and isinstance(_group(each), str)
+            )
+
+
+def _group(kind: type) -> object:
+    return getattr(kind, "GROUP", None) if dataclasses.is_dataclass(kind) else None
+
+
+def page() -> str:
+    """`docs/configuration.md`."""
+    lines = [
+        "# Configuration",
+        "",
+        "All options, by section, with their defaults. `python -m tools.options` makes this page;",
+        "`oslo-config-generator --namespace polycell` makes a commented file of them. What they are for in an",
+        "installation is in [operate.md](operate.md). Sections with an account at another service (`[glance]`,",
+        "`[neutron]`, `[cinder]`, `[placement]`, `[keystone_authtoken]` and their kin) take the options of",
+        "keystoneauth's `auth_type`, too.",
+    ]
+    for name, options in list_opts():
+        lines += ["", f"## [{name}]", "", "| option | type | default | meaning |", "| --- | --- | --- | --- |"]
+        lines += [f"| `{each.name}` | {_type(each)} | {_default(each)} | {_meaning(each)} |" for each in options]
+    return "\n".join(lines) + "\n"
+
+
+def _type(option: cfg.Opt) -> str:
+    kind = option.type
+    choices = getattr(kind, "choices", None)
+    if choices:
+        return ", ".join(f"`{each}`" for each in choices)
+    words = {"Integer": "whole number", "Float": "number", "Boolean": "true, false", "List": "list", "Port": "port"}
+    word = words.get(type(kind).__name__, "text")
+    least, most = getattr(kind, "min", None), getattr(kind, "max", None)
+    if word == "port" or least is None:
+        return word
+    return f"{word}, {least} or more" if most is None else f"{word}, {least} to {most}"
+
+
+def _default(option: cfg.Opt) -> str:
+    if option.secret and option.default:
+        return "set"
+    if option.default is None:
+        return "unset"
+    value = ",".join(map(str, option.default)) if isinstance(option.default, (list, tuple)) else str(option.default)
+    return f"`{value.lower() if isinstance(option.default, bool) else value}`" if value else "empty"
+
+
+def _meaning(option: cfg.Opt) -> str:
+    return " ".join((option.help or "").split()).replace("|", "\\|")
+
+
+if __name__ == "__main__":
+    print(page(), end="")
