@@ -9,6 +9,8 @@ from oslo_config import cfg
 
 from api_cell.compute.policies import RULES
 from tools import options, policy
+from tools.services.option_names import NAMES
+from tools.services.unknown_options import unknown_options
 
 OPTIONS = [(name, each) for name, found in options.list_opts() for each in found]
 
@@ -31,6 +33,19 @@ def test_an_option_says_what_it_is_for(section: str, option: cfg.Opt) -> None:
 def test_the_page_of_all_options_is_fresh() -> None:
     page = Path(options.__file__).parents[1] / "docs" / "configuration.md"
     assert page.read_text(encoding="utf-8") == options.page(), "python -m tools.options > docs/configuration.md"
+
+
+def test_the_names_that_a_process_knows_are_fresh() -> None:
+    """python -m tools.options names > tools/services/option_names.py"""
+    named = {section: [each.name for each in found] for section, found in options.list_opts()}
+    assert {section: names.split() for section, names in NAMES.items()} == named
+
+
+def test_misspelt_options_are_found(tmp_path: Path) -> None:
+    first, second = tmp_path / "a.conf", tmp_path / "b.conf"
+    first.write_text("[DEFAULT]\nhost = h\nservice_donw_time = 3\n[elsewhere]\nx = 1\n[neutron]\nuser_id = u\n")
+    second.write_text("[quota]\ncores = 1\nkores = 2\n[DEFAULT]\nservice_donw_time = 4\n")
+    assert unknown_options([str(first), str(second)]) == ["[DEFAULT] service_donw_time", "[quota] kores"]
 
 
 def test_oslos_generator_gets_every_rule() -> None:

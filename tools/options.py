@@ -1,12 +1,15 @@
 """All options that Polycell reads, by section: for oslo's generators and for `docs/configuration.md`.
 
 python -m tools.options > docs/configuration.md
+    python -m tools.options names > tools/services/option_names.py
 """
 
 from __future__ import annotations
 
 import dataclasses
 import importlib
+import sys
+import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -88,5 +91,14 @@ def _meaning(option: cfg.Opt) -> str:
     return " ".join((option.help or "").split()).replace("|", "\\|")
 
 
+def names_module() -> str:
+    """`tools/services/option_names.py`: a process does not import all sections to know their names."""
+    lines = ['"""The names of all options by section, made by `python -m tools.options names`."""', "", "NAMES = {"]
+    for section, found in list_opts():
+        words = textwrap.wrap(" ".join(each.name for each in found), 100)
+        lines += [f'    "{section}": (', *(f'        "{line} "' for line in words), "    ),"]
+    return "\n".join([*lines, "}", ""])
+
+
 if __name__ == "__main__":
-    print(page(), end="")
+    print(names_module() if sys.argv[1:] == ["names"] else page(), end="")

@@ -12,6 +12,7 @@ from cell_service import logs
 from cell_service.config import Defaults, load, read
 from tools.services import report
 from tools.services.compose import ROLES, Composer
+from tools.services.unknown_options import unknown_options
 
 log = logging.getLogger(__name__)
 
@@ -32,6 +33,8 @@ def run(args: argparse.Namespace) -> int:
     setproctitle.setproctitle(f"polycell: {args.title or args.role}")
     settings = read(load(args.config_file), Defaults)
     logs.set_up(debug=settings.debug, use_json=settings.use_json, log_file=settings.log_file)
+    for name in unknown_options(args.config_file):
+        log.warning("option is not known and has no effect", extra=logs.about(None, option=name))
     ended = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: ended.set())
