@@ -1,12 +1,16 @@
-"""A page that shows the OpenAPI document and sends requests; it loads nothing from elsewhere."""
+"""Pages for people: one that shows the OpenAPI document and sends requests, and one that says what is here. They load
+nothing from elsewhere."""
 
 from __future__ import annotations
 
 PAGE = b"""<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><title>Compute API</title><style>
+<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
+<title>Compute API</title><style>
+:root{color-scheme:light dark}
 body{font:15px/1.5 system-ui,sans-serif;max-width:70em;margin:1em auto;padding:0 1em}
 summary{cursor:pointer;padding:.2em}code,pre,textarea,input{font-family:monospace;font-size:13px}
-pre{background:#f4f4f4;padding:.6em;overflow:auto;max-height:24em}textarea{width:100%;height:7em}
+pre{background:#8882;padding:.6em;overflow:auto;max-height:24em}textarea{width:100%;height:7em}
+input,pre,code{max-width:100%;overflow-wrap:anywhere}
 .m{display:inline-block;width:5em;font-weight:bold}label{margin-right:1em}details details{margin-left:1em}
 </style></head><body><h1>Compute API</h1>
 <p><label>Microversion <input id="version" size="8" value="latest"></label>
@@ -44,4 +48,18 @@ const t=await r.text();let shown=t;try{shown=JSON.stringify(JSON.parse(t),null,1
 out.textContent=r.status+" "+r.statusText+"\\n"+shown})}
 at("version").addEventListener("change",load);at("find").addEventListener("input",show);load();
 </script></body></html>
+"""
+
+FRONT = b"""<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
+<title>Polycell</title><style>
+:root{color-scheme:light dark}
+body{font:16px/1.6 system-ui,sans-serif;max-width:40em;margin:2em auto;padding:0 1em}code{font-size:14px}
+</style></head><body><h1>Polycell</h1>
+<p>This is the Compute API of a Polycell cloud. Programs find its versions here, as JSON.</p>
+<ul><li><a href="v2.1/docs">The API, to read and try</a></li>
+<li><a href="v2.1/openapi.json">Its OpenAPI document</a></li>
+<li><a href="healthz">Whether this process lives</a>, <a href="readyz">and what it reaches</a></li></ul>
+<p>From a shell: <code>openstack server list</code>, with the account that your operator gave you.</p>
+</body></html>
 """

@@ -46,3 +46,16 @@ def test_the_page_loads_nothing_from_elsewhere(world: World) -> None:
     assert reply.status == 200
     assert reply.headers["Content-Type"].startswith("text/html")
     assert not re.search(rb"(src|href)=\"?(https?:)?//", reply.raw)
+    assert b'name="viewport"' in reply.raw
+
+
+def test_a_browser_finds_its_way_from_the_root(world: World) -> None:
+    client = Client(world.cloud.api.port)
+    browser = {"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
+    page = client.get("/", whole=True, token=None, headers=browser)
+    assert (page.status, page.headers["Content-Type"][:9], page.headers["Vary"]) == (200, "text/html", "Accept")
+    assert "default-src 'none'" in page.headers["Content-Security-Policy"]
+    links = re.findall(r'href="([^"]+)"', page.raw.decode())
+    assert "v2.1/docs" in links
+    assert [client.get(f"/{link}", whole=True, token=None).status for link in links] == [200] * len(links)
+    assert client.get("/", whole=True, token=None, headers={"Accept": "*/*"}).json["versions"]
