@@ -36,18 +36,26 @@ def user_of(tx: object) -> str:
     return str(tx.scalar(text("SELECT CURRENT_USER()")))  # type: ignore[attr-defined]
 
 
+READERS = 4
+
+
 class Load:
-    """Readers that go on until told to stop, and what they met."""
+    """Readers that go on until told to stop, and what they met. All of them have a connection before any reads on, so
+    that none needs to open one when the password has changed."""
 
     def __init__(self, cells: Cells, cell_id: int) -> None:
         self.failures: list[str] = []
         self.reads = 0
         self._cells, self._cell_id, self._stop = cells, cell_id, threading.Event()
-        self._threads = [threading.Thread(target=self._run) for _ in range(4)]
+        self._connected = threading.Barrier(READERS)
+        self._threads = [threading.Thread(target=self._run) for _ in range(READERS)]
         for thread in self._threads:
             thread.start()
 
     def _run(self) -> None:
+        with self._cells.open(self._cell_id).db.connect(soon()) as tx:
+            tx.execute(text("SELECT 1"))
+            self._connected.wait()
         while not self._stop.is_set():
             try:
                 with self._cells.open(self._cell_id).db.connect(soon()) as tx:
