@@ -9,7 +9,7 @@ import pytest
 from tests.faults import bursts
 from tests.faults.installation import Installation, Unmet
 
-pytestmark = [pytest.mark.real, pytest.mark.faults, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.real, pytest.mark.faults, pytest.mark.timeout(900)]
 
 ADMIN_HOST = "OS-EXT-SRV-ATTR:host"
 
@@ -99,6 +99,7 @@ def test_a_volume_detached_after_a_revert_is_free_of_a_target_that_was_frozen(cl
     source, target = resized(cloud, uuid)
     with cloud.frozen("compute", host=target):
         act(cloud, uuid, revertResize=None)
+        cloud.until(lambda: (now := show(cloud, uuid)["OS-EXT-STS:task_state"]) == "resize_reverting" or Unmet(now))
         assert detach(cloud, uuid, volume) == 409
     assert until_status(cloud, uuid, "ACTIVE")[ADMIN_HOST] == source
     assert detach(cloud, uuid, volume) == 202

@@ -215,8 +215,8 @@ class Lab:
     def demand_nothing(self) -> None:
         """No server, and nothing of one, anywhere."""
         self.installation.until(lambda: not (left := self._left()) or Unmet(left))
-        assert books.living(self.installation) == {}
-        assert books.allocations(self.installation) == {}
+        self.installation.until(lambda: not (left := books.living(self.installation)) or Unmet(list(left)))
+        self.installation.until(lambda: not (left := books.allocations(self.installation)) or Unmet(left))
         assert {books.quota_in_use(self.installation, name) for name in ("instances", "cores", "ram")} == {0}
 
     def left_on(self, host: str) -> dict[str, list[str]]:
