@@ -6,9 +6,9 @@ STATE  ?= .polycell
 BIN    := $(VENV)/bin
 FAST   := not real and not clients and not faults
 SIDE_BY_SIDE ?= -n 3 --dist worksteal
-# The others start servers of their own, a file's tests on one worker; those that kill processes of a cloud run apart.
+# The others start servers of their own, a file's tests on one worker; those that kill processes of a cloud run alone.
 BY_FILE ?= -n 2 --dist loadfile
-APART  := tests/faults tests/lab
+ALONE  := tests/faults tests/lab
 # Whole clouds, and kills at each call: too long for `make check`.
 LONG   := tests/federation tests/compute_host/test_kills.py tests/compute_host/test_stopped_actions.py
 SUITES ?= osc-placement novaclient openstacksdk openstackclient
@@ -26,8 +26,8 @@ down:
 
 test: install-test packages-test
 	$(BIN)/pytest $(SIDE_BY_SIDE) -m "$(FAST)" $(PYTEST_ARGS)
-	$(BIN)/pytest $(BY_FILE) -m "not ($(FAST))" $(APART:%=--ignore=%) $(PYTEST_ARGS)
-	$(BIN)/pytest $(BY_FILE) -m "not ($(FAST))" $(APART) $(PYTEST_ARGS)
+	$(BIN)/pytest $(BY_FILE) -m "not ($(FAST))" $(ALONE:%=--ignore=%) $(PYTEST_ARGS)
+	$(BIN)/pytest -m "not ($(FAST))" $(ALONE) $(PYTEST_ARGS)
 
 # The functional tests of public clients, from their source distributions: figures and known failures in tests/public/known.
 test-clients: install-test
