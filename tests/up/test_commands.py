@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 import threading
@@ -79,18 +80,22 @@ def test_what_has_no_log_of_its_own_is_found_in_the_launchers(state: Path, capsy
 
 def test_logs_are_followed_until_ctrl_c(state: Path) -> None:
     command = [sys.executable, "-m", "tools.up.main", "logs", "api", "-f", "-n", "1", "--state", str(state)]
+    command = ["env", "--default-signal=INT", *command]  # who started the tests may have it ignored
     told: list[str] = []
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as following:
         assert following.stdout is not None
         reader = threading.Thread(target=lambda: told.extend(following.stdout or ()))
         reader.start()
-        wait_until(lambda: told == ["api 8\n"], "the last line never came", 60)
-        with (state / "logs" / "api.log").open("a") as log:
-            log.write("api 9\n")
-        wait_until(lambda: told[1:] == ["api 9\n"], "the new line never came", 60)
-        following.send_signal(2)
-        assert following.wait(60) == 130
-        reader.join()
+        try:
+            wait_until(lambda: told == ["api 8\n"], "the last line never came", 60)
+            with (state / "logs" / "api.log").open("a") as log:
+                log.write("api 9\n")
+            wait_until(lambda: told[1:] == ["api 9\n"], "the new line never came", 60)
+            following.send_signal(signal.SIGINT)
+            assert following.wait(60) == 130
+        finally:
+            following.kill()
+            reader.join()
         assert following.stderr is not None
         assert following.stderr.read() == "polycell: stopped\n"
 
