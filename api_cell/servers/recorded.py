@@ -21,7 +21,6 @@ from cell_service import wire
 from cell_service.context import Context
 from cell_service.db import actions
 from cell_service.errors import (
-    Conflict,
     InstanceInvalidState,
     InstanceMappingNotFound,
     InstanceNotFound,
@@ -92,6 +91,7 @@ def replay(cloud: Cloud, ctx: Context, recorded: RecordedAction) -> bool:
     """Do what was recorded, once; what is refused is over as well. False: the server's cell does not answer yet, or the
     server is busy."""
     caller, uuid = Caller(ctx, _AlreadyChecked()), recorded.instance_uuid
+    refusal: PolycellError | None = None
     try:
         _demand_kept(cloud, uuid)
         _doer(recorded)(cloud, caller)
@@ -104,9 +104,11 @@ def replay(cloud: Cloud, ctx: Context, recorded: RecordedAction) -> bool:
     except InstanceInvalidState as error:
         if error.fields["attribute"] == "task_state":
             return False
-        _refused(cloud, ctx, recorded, error)
+        refusal = error
     except PolycellError as error:
-        _refused(cloud, ctx, recorded, error)
+        refusal = error
+    if refusal is not None and not _refused(cloud, ctx, recorded, refusal):
+        return False
     cloud.db.run(lambda tx: recorded_actions.remove(tx, recorded.id))
     return True
 
@@ -128,11 +130,12 @@ def _doer(recorded: RecordedAction) -> Callable[[Cloud, Caller], object]:
     return lambda cloud, caller: act.begin(cloud, caller, uuid, doing, again=True)
 
 
-def _refused(cloud: Cloud, ctx: Context, recorded: RecordedAction, error: PolycellError) -> None:
+def _refused(cloud: Cloud, ctx: Context, recorded: RecordedAction, error: PolycellError) -> bool:
+    """The server's history says that the action failed. False: it can't yet, as the cell does not answer any more."""
     uuid, doing = recorded.instance_uuid, _POWER.get(recorded.action)
     log.warning("recorded action refused", extra=about(ctx, instance=uuid, action=recorded.action, reason=error))
     if doing is None:
-        return
+        return True
     action, event, now = doing.operation.action, doing.operation.event, cloud.clock.now()
 
     def work(tx: Connection, _cell: Cell) -> None:
@@ -144,5 +147,8 @@ def _refused(cloud: Cloud, ctx: Context, recorded: RecordedAction, error: Polyce
 
     try:
         find.change(cloud, ctx, uuid, work)
-    except (Unavailable, InstanceNotFound, Conflict) as failure:
-        log.warning("refusal not recorded", extra=about(ctx, instance=uuid, reason=failure))
+    except Unavailable:
+        return False
+    except InstanceNotFound as gone:
+        log.info("refusal not recorded", extra=about(ctx, instance=uuid, reason=gone))
+    return True
