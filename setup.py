@@ -64,6 +64,7 @@ setup(
         "requests>=2.31",
         "rich>=13",
         "setproctitle>=1.3",
+        "shtab>=1.7",
         "SQLAlchemy>=2.0.30",
         "tornado>=6.4",
     ],

@@ -16,7 +16,7 @@ from api_cell.edge.policy import default_of
 from api_cell.edge.policy_files import PolicyFiles
 from api_cell.edge.policy_rules import circular, deprecated_names, undefined_references, unknown_names
 from api_cell.placement.policies import RULES as PLACEMENT_RULES
-from tools import version
+from tools.command_line import add_common, describe
 
 _ALL = (*PLACEMENT_RULES, *RULES)
 
@@ -27,7 +27,7 @@ def list_rules() -> list[RuleDefault]:
 
 
 def sample() -> int:
-    """Print a policy.yaml with every rule and its default, all of them commented out. 0."""
+    """Print a policy.yaml with every rule and its default, all of them commented out. 0 printed."""
     for rule in RULES:
         scope = f"# For tokens of: {', '.join(rule.scope)}\n" if rule.scope else ""
         sys.stdout.write(f'{scope}#"{rule.name}": "{rule.check}"\n\n')
@@ -35,7 +35,7 @@ def sample() -> int:
 
 
 def listing() -> int:
-    """Print each rule with its default. 0."""
+    """Print each rule with its default. 0 printed."""
     for rule in RULES:
         sys.stdout.write(f"{rule.name}\t{rule.check}\n")
     return 0
@@ -75,15 +75,27 @@ def _parses(text: str) -> bool:
     return text.strip() == "!" or not isinstance(parser.parse_rule(text), FalseCheck)
 
 
+def parser_of_all() -> argparse.ArgumentParser:
+    """The whole command line."""
+    made = add_common(argparse.ArgumentParser(prog="polycell-policy"))
+    describe(made, "The Compute API's rules as an operator's policy.yaml sees them.")
+    commands = made.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for name, run, examples in (
+        ("sample", sample, ("sample", "sample > /etc/nova/policy.yaml")),
+        ("list", listing, ("list", "list | grep servers:create")),
+        ("check", check, ("check /etc/nova/policy.yaml", "check /etc/nova/policy.yaml /etc/nova/policy.d")),
+    ):
+        text = run.__doc__ or ""
+        below = commands.add_parser(name, help=" ".join(text.split()).partition(". ")[0].partition(":")[0])
+        describe(below, text, examples)
+        if name == "check":
+            below.add_argument("paths", type=Path, nargs="+", metavar="PATH", help="policy files or directories")
+    return made
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """The exit code of the command."""
-    wanted = argparse.ArgumentParser(prog="polycell-policy", description=__doc__)
-    wanted.add_argument("--version", action="version", version=f"polycell-policy {version.installed()}")
-    commands = wanted.add_subparsers(dest="command", required=True)
-    commands.add_parser("sample", help=sample.__doc__)
-    commands.add_parser("list", help=listing.__doc__)
-    commands.add_parser("check", help=check.__doc__).add_argument("paths", type=Path, nargs="+", metavar="PATH")
-    args = wanted.parse_args(argv)
+    args = parser_of_all().parse_args(argv)
     if args.command == "check":
         return check(args.paths)
     return sample() if args.command == "sample" else listing()

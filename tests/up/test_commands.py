@@ -97,7 +97,7 @@ def test_logs_are_followed_until_ctrl_c(state: Path) -> None:
             following.kill()
             reader.join()
         assert following.stderr is not None
-        assert following.stderr.read() == "polycell: stopped\n"
+        assert following.stderr.read() == "polycell: stopping\n"
 
 
 def test_down_deletes_what_is_a_cloud_and_nothing_else(state: Path, capsys: pytest.CaptureFixture[str]) -> None:

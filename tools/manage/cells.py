@@ -85,8 +85,10 @@ def create_cell(cloud: Cloud, args: Args, out: Out) -> int:
 
 
 @command("cell_v2 update_cell", _UUID, _NAME, _WEIGHT, _TAKE_OVER,
-         arg("--transport-url", metavar="URL"), arg("--database_connection", metavar="URL"),
-         arg("--disable", flag=True, help="schedule nothing to it"), arg("--enable", flag=True),
+         arg("--transport-url", metavar="URL", help="of its queue"),
+         arg("--database_connection", metavar="URL", help="of its database"),
+         arg("--disable", flag=True, help="schedule nothing to it"),
+         arg("--enable", flag=True, help="schedule to it again"),
          arg("--reserved", flag=True, help="from now on only for the projects of `placement keep`"),
          arg("--not-reserved", flag=True, help="for everybody again"))  # fmt: skip
 def update_cell(cloud: Cloud, args: Args, out: Out) -> int:

@@ -4,7 +4,8 @@
     def delete_cell(cloud: Cloud, args: Args, out: Out) -> int:
         \"\"\"Delete a cell. 0 deleted; 1 no such cell; …\"\"\"
 
-The docstring is the help and its numbers are the exit codes. A long option may be spelled with `-` or `_`.
+The docstring is the help, and its end are the exit codes; examples are in `examples.py`.
+A long option may be spelled with `-` or `_`.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from mapping_db.cloud import Cloud
+from tools.command_line import add_common, describe
+from tools.manage.examples import EXAMPLES
 from tools.manage.out import FORMATS, Out
 from tools.manage.settings import Settings
 
@@ -71,22 +74,25 @@ def command(name: str, *arguments: Arg, local: bool = False) -> Callable[[Run], 
     return made
 
 
-def parse(
-    prog: str, commands: Sequence[Command], argv: Sequence[str], version: str
-) -> tuple[Command, Args, Globals] | None:
+def parse(prog: str, commands: Sequence[Command], argv: Sequence[str]) -> tuple[Command, Args, Globals] | None:
     """The command that the line names. None when it names none: what there is was printed on standard error.
 
     Ends the process as argparse does, with exit code 2, where the line cannot be understood.
     """
     anywhere = _anywhere()
     found, rest = anywhere.parse_known_args(list(argv))
-    parser, categories = _parser(prog, commands, anywhere, version, rest)
+    parser, categories = _parser(prog, commands, anywhere, rest)
     args = parser.parse_args(_spelled(rest, commands), namespace=Args())
     chosen: Command | None = getattr(args, "command", None)
     if chosen is None:
         (categories.get(getattr(args, "category", None) or "") or parser).print_help(sys.stderr)
         return None
     return chosen, args, Globals(tuple(found.config_file or ()), found.debug, found.format)
+
+
+def whole(prog: str, commands: Sequence[Command]) -> argparse.ArgumentParser:
+    """The parser with all commands and their arguments."""
+    return _parser(prog, commands, _anywhere(), [word for each in commands for word in each.name.split()])[0]
 
 
 def _anywhere() -> argparse.ArgumentParser:
@@ -100,11 +106,12 @@ def _anywhere() -> argparse.ArgumentParser:
 
 
 def _parser(
-    prog: str, commands: Sequence[Command], anywhere: argparse.ArgumentParser, version: str, words: Sequence[str]
+    prog: str, commands: Sequence[Command], anywhere: argparse.ArgumentParser, words: Sequence[str]
 ) -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParser]]:
     """Complete as far as the words of the line go: argparse takes long to make what is there for all commands."""
     parser = argparse.ArgumentParser(prog=prog, allow_abbrev=False, parents=[anywhere])
-    parser.add_argument("--version", action="version", version=version)
+    describe(parser, f"For the operators of an installation. `{prog} CATEGORY COMMAND -h` explains a command.")
+    add_common(parser, lambda: whole(prog, commands))
     top = parser.add_subparsers(dest="category", metavar="CATEGORY")
     categories: dict[str, argparse.ArgumentParser] = {}
     below: dict[str, Any] = {}
@@ -116,8 +123,10 @@ def _parser(
         if category not in words:
             continue
         leaf = below[category].add_parser(
-            name, help=each.help.partition(". ")[0], description=each.help, allow_abbrev=False, parents=[anywhere]
+            name, help=each.help.partition(". ")[0], allow_abbrev=False, parents=[anywhere]
         )
+        if name in words:
+            describe(leaf, each.help, EXAMPLES.get(each.name, ()))
         for argument in each.arguments if name in words else ():
             leaf.add_argument(*argument.names, **argument.options)
         leaf.set_defaults(command=each)

@@ -19,7 +19,7 @@ from tools.manage.command import Args, arg, command
 from tools.manage.out import Out
 
 _OPTIONS = (
-    arg("--host", required=True, metavar="HOST"),
+    arg("--host", required=True, metavar="HOST", help="a compute host"),
     arg("--to", metavar="HOST", help="the host that takes the servers; none: the scheduler chooses"),
     arg("--cross-cell", flag=True, help="hosts of other cells may take what the own cell has no capacity for"),
     arg("--parallel", type=int, default=CONCURRENT, metavar="N", help="moves at a time"),

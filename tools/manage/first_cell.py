@@ -15,7 +15,7 @@ from tools.manage.urls import cell0_of, checked_database, checked_transport
 _TRANSPORT = arg("--transport-url", metavar="URL", help="default: [DEFAULT] transport_url")
 
 
-@command("cell_v2 map_cell_and_hosts", arg("--name", metavar="NAME"), _TRANSPORT,
+@command("cell_v2 map_cell_and_hosts", arg("--name", metavar="NAME", help="of the cell"), _TRANSPORT,
          arg("--verbose", flag=True, help="print the cell's uuid"))  # fmt: skip
 def map_cell_and_hosts(cloud: Cloud, args: Args, out: Out) -> int:
     """Map the cell that [database] connection names, unless it is mapped, and its hosts. 0 done; 1 a URL is missing or

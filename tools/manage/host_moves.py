@@ -13,7 +13,7 @@ from tools.manage.named_cells import HELP, the_one
 from tools.manage.out import Out
 
 
-@command("cell_v2 move_host", arg("--host", required=True, metavar="HOST"),
+@command("cell_v2 move_host", arg("--host", required=True, metavar="HOST", help="a compute host"),
          arg("--to", metavar="CELL", help=f"the cell that gets it: {HELP}"),
          arg("--abort", flag=True, help="undo a move that was begun, as long as no instance has gone"),
          arg("--wait", type=float, default=WAIT_SECONDS, metavar="SECONDS",

@@ -79,7 +79,7 @@ def list_hosts(cloud: Cloud, args: Args, out: Out) -> int:
 
 
 @command("cell_v2 delete_host", arg("--cell_uuid", required=True, metavar="CELL", help=HELP),
-         arg("--host", required=True, metavar="HOST"))  # fmt: skip
+         arg("--host", required=True, metavar="HOST", help="a compute host"))  # fmt: skip
 def delete_host(cloud: Cloud, args: Args, out: Out) -> int:
     """Forget which cell a host is in; it can be discovered again. 0 deleted; 1 no such cell; 2 no such host; 3 the host
     is in another cell; 4 the host has instances."""

@@ -79,7 +79,7 @@ def _positive(text: str) -> int:
         return 0
 
 
-@command("cell_v2 verify_instance", arg("--uuid", required=True, metavar="UUID"),
+@command("cell_v2 verify_instance", arg("--uuid", required=True, metavar="UUID", help="of the instance"),
          arg("--quiet", flag=True, help="print nothing"))  # fmt: skip
 def verify_instance(cloud: Cloud, args: Args, out: Out) -> int:
     """Say whether an instance is mapped to a cell. 0 it is; 1 it has no mapping; 2 its mapping names no cell; 3 it is

@@ -12,7 +12,6 @@ from typing import cast
 from cell_service import logs
 from cell_service.errors import PolycellError
 from mapping_db.cloud import Cloud
-from tools import version
 from tools.manage import (
     archiving,
     cell_check,
@@ -76,7 +75,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def run(prog: str, commands: Sequence[Command], argv: Sequence[str]) -> int:
-    parsed = parse(prog, commands, argv, version.installed())
+    parsed = parse(prog, commands, argv)
     if parsed is None:
         return NO_COMMAND
     chosen, args, found = parsed

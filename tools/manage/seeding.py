@@ -44,7 +44,7 @@ def _positive(text: str) -> int:
          arg("--instances", type=_positive, required=True, metavar="N", help="so many in all, dealt out to the cells"),
          arg("--cells", default="all", metavar="NAMES", help="all, or names or uuids with commas between"),
          arg("--project", default="bench", metavar="ID", help="whose they are"),
-         arg("--hosts-per-cell", type=_positive, default=20, metavar="H"),
+         arg("--hosts-per-cell", type=_positive, default=20, metavar="H", help="so many hosts are made up"),
          arg("--seed", type=int, default=1, metavar="S", help="the same seed gives the same instances"))  # fmt: skip
 def seed(cloud: Cloud, args: Args, out: Out) -> int:
     """Fill cells with made-up instances. Run again it adds only what is missing. 0 they are there; 1 no such cell."""

@@ -41,9 +41,12 @@ def shown(results: Sequence[Result]) -> str:
     return "\n".join(head)
 
 
+STATUS_COMMANDS = (upgrade_check,)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the checks. Their exit code."""
-    return run("polycell-status", (upgrade_check,), sys.argv[1:] if argv is None else argv)
+    return run("polycell-status", STATUS_COMMANDS, sys.argv[1:] if argv is None else argv)
 
 
 if __name__ == "__main__":

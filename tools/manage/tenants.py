@@ -18,7 +18,7 @@ _CELLS = arg("--cell", action="append", required=True, metavar="CELL", help=f"{H
 _PROJECTS = arg("--project", action="append", metavar="PROJECT", help="may be given several times")
 
 
-@command("placement pin", arg("project", metavar="PROJECT"), _CELLS)
+@command("placement pin", arg("project", metavar="PROJECT", help="its id"), _CELLS)
 def pin(cloud: Cloud, args: Args, out: Out) -> int:
     """Confine a project to these cells, in place of those before; what it has elsewhere stays there. Every process
     follows in about two seconds. 0 done; 1 no such cell, or several of the name; 2 the project's id is too long."""
@@ -37,7 +37,7 @@ def pin(cloud: Cloud, args: Args, out: Out) -> int:
     return 0
 
 
-@command("placement unpin", arg("project", metavar="PROJECT"))
+@command("placement unpin", arg("project", metavar="PROJECT", help="its id"))
 def unpin(cloud: Cloud, args: Args, out: Out) -> int:
     """Let a project go to any cell again. 0 done, also when it was not pinned."""
     cloud.db.run(lambda tx: project_cells.pin(tx, args.project, []))

@@ -11,19 +11,10 @@ import threading
 from cell_service import logs
 from cell_service.config import Defaults, load, read
 from tools.services import report
-from tools.services.compose import ROLES, Composer
+from tools.services.compose import Composer
 from tools.services.unknown_options import unknown_options
 
 log = logging.getLogger(__name__)
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("role", choices=ROLES)
-    parser.add_argument("--config-file", action="append", required=True, metavar="FILE", help="later ones win")
-    parser.add_argument("--host", default="", help="in place of [DEFAULT] host")
-    parser.add_argument("--port", type=int, default=0, help="where an API listens")
-    parser.add_argument("--address", default="", help="default: 127.0.0.1")
-    parser.add_argument("--title", default="", help="what the process is called, after `polycell: `")
 
 
 def run(args: argparse.Namespace) -> int:
