@@ -16,7 +16,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "db purge": ("db purge --before 2026-01-31 --all-cells", "db purge --all --verbose"),
     "cell_v2 simple_cell_setup": (
         "cell_v2 simple_cell_setup",
-        "cell_v2 simple_cell_setup --transport-url rabbit://nova:secret@mq1/cell1",
+        "cell_v2 simple_cell_setup --transport-url rabbit://nova@mq1/c1",
     ),
     "cell_v2 map_cell0": (
         "cell_v2 map_cell0",
