@@ -11,7 +11,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "db version": ("db version", "db version --cell_uuid cell1 -f json"),
     "db archive_deleted_rows": (
         "db archive_deleted_rows --all-cells --until-complete",
-        "db archive_deleted_rows --before 2026-01-31 --max_rows 5000 --verbose",
+        "db archive_deleted_rows --before 2026-01-31 --max_rows 5000",
     ),
     "db purge": ("db purge --before 2026-01-31 --all-cells", "db purge --all --verbose"),
     "cell_v2 simple_cell_setup": (
