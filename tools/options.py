@@ -55,11 +55,13 @@ def page() -> str:
         "",
         "All options, by section, with their defaults. `python -m tools.options` makes this page;",
         "`oslo-config-generator --namespace polycell` makes a commented file of them. What they are for in an",
-        "installation is in [operate.md](operate.md). Sections with an account at another service (`[glance]`,",
+        "installation is in [install.md](install.md). Sections with an account at another service (`[glance]`,",
         "`[neutron]`, `[cinder]`, `[placement]`, `[keystone_authtoken]` and their kin) take the options of",
         "keystoneauth's `auth_type`, too.",
     ]
-    for name, options in list_opts():
+    sections = list_opts()
+    lines += ["", " · ".join(f"[{name}](#{name.lower()})" for name, _ in sections)]
+    for name, options in sections:
         lines += ["", f"## [{name}]", "", "| option | type | default | meaning |", "| --- | --- | --- | --- |"]
         lines += [f"| `{each.name}` | {_type(each)} | {_default(each)} | {_meaning(each)} |" for each in options]
     return "\n".join(lines) + "\n"
