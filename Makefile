@@ -13,6 +13,11 @@ ALONE  := tests/faults tests/lab
 LONG   := tests/federation tests/compute_host/test_kills.py tests/compute_host/test_stopped_actions.py
 SUITES ?= osc-placement novaclient openstacksdk openstackclient
 
+# make up CONSTRAINTS=constraints.txt installs the versions of packages that were tested together.
+CONSTRAINTS ?=
+# setuptools warns of what an editable installation is; here that is wanted.
+PIP = PYTHONWARNINGS=ignore $(BIN)/pip install --quiet $(if $(CONSTRAINTS),--constraint $(CONSTRAINTS))
+
 # Without compiled modules each worker of pytest, and each process of a cloud that a test starts, compiles them all again.
 unexport PYTHONDONTWRITEBYTECODE
 
@@ -45,21 +50,25 @@ bench: install-test
 install: $(VENV)/.installed
 	@# The binding is compiled against the libvirt that is here; without it hosts are simulated.
 	@if ! $(BIN)/python -c 'import libvirt' 2>/dev/null && pkg-config --exists libvirt 2>/dev/null; then \
-	    $(BIN)/pip install --quiet -e '.[libvirt]' \
+	    $(PIP) -e '.[libvirt]' \
 	        || echo 'libvirt-python could not be built: hosts will be simulated' >&2; \
 	fi
 
 install-test: install $(VENV)/.installed-test
 
 $(VENV)/.installed: setup.py | packages
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --upgrade pip
-	$(BIN)/pip install --quiet -e '.[clients]'
-	touch $@
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	    || { echo "Polycell needs Python 3.11 or later, and $(PYTHON) is older: make PYTHON=/path/of/python3.11" >&2; exit 1; }
+	@echo "Python packages are installed into $(VENV): about half a minute"
+	@$(PYTHON) -m venv $(VENV)
+	@$(PIP) --upgrade pip
+	@$(PIP) -e '.[clients]'
+	@touch $@
 
 $(VENV)/.installed-test: $(VENV)/.installed
-	$(BIN)/pip install --quiet -e '.[dev]'
-	touch $@
+	@echo "Python packages of the tests are installed into $(VENV)"
+	@$(PIP) -e '.[dev]'
+	@touch $@
 
 packages:
 	tools/packages.sh up
