@@ -52,7 +52,7 @@ def query_cells(
 def settled(
     cloud: Cloud, found: Iterable[tuple[int, T]], service_of: Callable[[T], Service | None]
 ) -> Iterator[tuple[int, T]]:  # fmt: skip
-    """Of a host on its way from one cell to another both have something: only what its mapping says is valid stays."""
+    """Keep only the rows of the cell that a host's mapping names: while a host moves, both cells list it."""
     places: dict[str, int | None] = {}
     for cell_id, item in found:
         service = service_of(item)

@@ -38,13 +38,13 @@ def row_name(resource: str) -> str:
 
 
 def of_flavor(flavor: Flavor, *, volume_backed: bool, count: int = 1) -> dict[str, int]:
-    """What so many servers of the flavor count for, by the names of the rows."""
+    """The usage of that many servers of the flavor, by the names of the rows."""
     requested = demand.of_flavor(flavor, volume_backed=volume_backed)
     return {row_name(f"{PREFIX}{name}"): count * amount for name, amount in requested.items()}
 
 
 def of_sizes(vcpus: int, memory_mib: int) -> dict[str, int]:
-    """What a server of these sizes counts for if nothing else is known of it."""
+    """The usage of a server of these sizes, when nothing else is known of it."""
     return {f"{PREFIX}VCPU": vcpus, f"{PREFIX}MEMORY_MB": memory_mib}
 
 
@@ -92,7 +92,7 @@ def reserve(
 
 
 def used_by(tx: Connection, project_id: str, names: Collection[str]) -> dict[str, int]:
-    """What the project's servers count for by these names now."""
+    """The present usage of the project's servers, by these names."""
     found = _rows(tx, project_id, names)
     missing = [name for name in names if name not in found]
     status = _status(tx, project_id, {}, lock=False) if missing else {}

@@ -6,7 +6,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 
 def installed() -> str:
-    """Where Polycell runs from its sources alone: unknown."""
+    """The installed version; `unknown` where Polycell runs from its sources alone."""
     try:
         return version("polycell")
     except PackageNotFoundError:

@@ -94,7 +94,7 @@ class Edge:
         return self.settings.middleware.max_request_body_size
 
     def get_ready(self) -> None:
-        """What first requests would wait for is made now, on another thread."""
+        """Make on another thread now what the first requests would otherwise wait for."""
         self._workers.submit(self._router.compile)
 
     def begin(self, exchange: Exchange) -> None:

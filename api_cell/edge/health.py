@@ -26,7 +26,7 @@ def answer(path: str, cloud: Cloud) -> RenderedResponse:
 
 
 def _cells(cloud: Cloud) -> dict[str, Any]:
-    """What the process knows of each cell, by its shown name; no cell is queried."""
+    """The state of each cell as this process knows it, by the cell's shown name; no cell is queried."""
     return {
         cell.mapping.shown: {
             "database": cell.unusable or _word(cell.database), "queue": cell.unusable or _word(cell.queue)

@@ -120,7 +120,7 @@ class Merge(Generic[T]):
         return False
 
     def _push(self, heap: list[tuple[Any, int, T]], number: int, source: _Source[T]) -> None:
-        """The source's next row takes the place of the heap's first, which was its own, or comes in again."""
+        """Push the source's next row: it replaces the heap's top if that was of this source, else it is inserted."""
         if not source.left and not source.ended:
             self._receive(source)
         mine = bool(heap) and heap[0][1] == number

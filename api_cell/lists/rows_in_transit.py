@@ -41,7 +41,7 @@ class CrossingCells:
 
 
 def read_whole(cloud: Cloud, read: Callable[[], tuple[T, Merge[Any]]]) -> T:
-    """What `read` makes of a merge, so that no row is missing for having changed its cell meanwhile."""
+    """The result of `read` on a merge, repeated until no row was missed because it changed its cell meanwhile."""
     for last in range(READINGS, 0, -1):
         crossing = CrossingCells(cloud)
         answer, merge = read()

@@ -48,11 +48,11 @@ class HostState:
     tie: int = 0
 
     def headroom(self, resource_class: str) -> Inventory:
-        """Its inventory of a class; an empty one when it has none."""
+        """The host's inventory of a class; an empty one when it has none."""
         return self.headrooms.get(resource_class, NOTHING)
 
     def metadata_values(self, key: str) -> set[str]:
-        """What its aggregates say under a key; comma-separated values are several."""
+        """The values that the host's aggregates have under a key; commas separate values."""
         return {
             part.strip()
             for aggregate in self.aggregates

@@ -18,7 +18,7 @@ class Interned:
         self._supported: dict[tuple[tuple[str, str, str], ...], tuple[tuple[str, str, str], ...]] = {}
 
     def report(self, report: NodeReport) -> NodeReport:
-        """The report without what no filter reads, its larger parts shared with others that are alike."""
+        """Drop fields that no filter reads, and share large ones with equal reports, to save memory."""
         return replace(
             report,
             cpu_info=self._cpu_infos.setdefault(json.dumps(report.cpu_info, sort_keys=True), report.cpu_info),

@@ -44,7 +44,7 @@ def refused_note(
     admitted: Admitted,
     reason: str,
 ) -> dict[str, Any]:
-    """As `chosen_note`, with the reason why there is no host."""
+    """The note of a choice without a host: as `chosen_note`, with the reason."""
     return {
         **_requested(request_id, now, request),
         "refused": reason,
@@ -54,7 +54,7 @@ def refused_note(
 
 
 def plain_note(request_id: str, now: datetime, spec: RequestSpec, reason: str) -> dict[str, Any]:
-    """Of a choice that was refused before any host was compared, or lost to other requests."""
+    """The note of a choice that was refused before any host was compared, or that other requests won."""
     requested = {"project": spec.project_id, "flavor": spec.flavor.name, "image": spec.image_id or None}
     return {
         "request_id": request_id,
@@ -96,7 +96,7 @@ def _tallied(ranking: Ranking) -> list[list[Any]]:
 
 
 def _cells(snapshot: Snapshot, admitted: Admitted, able: dict[int, int]) -> dict[str, Any]:
-    """Of each cell why it was refused, or its weight and how many of its hosts could take the instance."""
+    """Why each cell was refused; else its weight, and how many of its hosts could take the instance."""
     noted: dict[str, Any] = {}
     for mapping in list(snapshot.by_id.values())[: 2 * REASONS]:
         if mapping.is_cell0:

@@ -55,7 +55,7 @@ class Block:
 
 
 class Ranking:
-    """Of the hosts for requests that are alike but for their instance and group. Use it under the snapshot's lock."""
+    """The ranking of hosts for requests that differ only in instance and group. Use it under the snapshot's lock."""
 
     def __init__(
         self,
@@ -271,7 +271,7 @@ class Ranking:
         return [state for state in found if state.key != chosen.key][:count]
 
     def elsewhere(self, cell_id: int, refused: Collection[int], count: int) -> list[HostState]:
-        """Of so many other cells, those with the best hosts, one host that is among its cell's best."""
+        """One of the best hosts of each of that many other cells, those with the best hosts."""
         tops: dict[int, Block] = {}
         for block in self.blocks():
             if block.cell_id == cell_id or block.cell_id in refused or block.highest() == OUT:
@@ -294,7 +294,7 @@ class Ranking:
         return block.weights[at], parts
 
     def best(self, count: int, blocks: Iterable[Block]) -> list[HostState]:
-        """So many of the best hosts in these blocks, the best first."""
+        """That many of the best hosts in these blocks, the best first."""
         found: list[tuple[float, int, HostState]] = []
         for block in sorted(blocks, key=lambda block: -block.highest()):
             if block.highest() == OUT or (len(found) == count and found[-1][0] >= block.highest()):

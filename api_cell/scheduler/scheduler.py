@@ -235,7 +235,7 @@ class Scheduler:
         )
 
     def _note_refusals(self, request: SelectRequest) -> None:
-        """Of instances that have no host at all: one that is only not moved keeps the note of where it is."""
+        """Record why instances found no host. An instance that has one, and only can't be moved, keeps its note."""
         now = self._cloud.clock.now()
         wanted = {
             spec.instance_uuid: request.notes.get(spec.instance_uuid)

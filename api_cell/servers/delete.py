@@ -99,7 +99,7 @@ def promise(tx: Connection, server_id: str, now: datetime) -> InstanceMapping:
 
 
 def forget(tx: Connection, *server_ids: str) -> None:
-    """Nothing is left of the servers but their mappings, marked as gone."""
+    """Delete all of the servers' global rows but their mappings, which are marked as deleted."""
     server_groups.leave(tx, server_ids)
     request_specs.remove(tx, server_ids)
     instance_mappings.mark_gone(tx, server_ids)

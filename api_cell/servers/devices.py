@@ -132,7 +132,7 @@ def for_one(devices: Iterable[BlockDevice]) -> tuple[BlockDevice, ...]:
 def _checked(
     services: Services, ctx: Context, device: BlockDevice, count: int, *, multiattach: bool, described: bool
 ) -> Image:
-    """What is known of the image on the volume that the device will be."""
+    """The properties of the image that is on the device's volume."""
     service, ctx = services.require_volumes(), ctx
     if device.source_type == "image":
         image = services.require_images().get(ctx, device.image_id or "")

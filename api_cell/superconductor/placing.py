@@ -51,7 +51,7 @@ class NothingStored(Unavailable):
 
 
 class HostHasLeft(Unavailable):
-    """It is in another cell by now: the request is handed over there next time."""
+    """The host has changed its cell: the request is handed over to that cell at the next attempt."""
 
     message = "Host {host} has left cell {cell}."
 

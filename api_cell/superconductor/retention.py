@@ -156,7 +156,7 @@ def _repeated(cloud: Cloud, cell: Cell, done: Done, stopped: Stopped, work: Call
 
 
 def _fitting(dead: Sequence[archive.Dead], limit: int, *, at_least_one: bool) -> list[archive.Dead]:
-    """As many as fit."""
+    """The first of them whose rows are not more than `limit`; with `at_least_one` the first one in any case."""
     chosen: list[archive.Dead] = []
     for each in dead:
         if each.rows > limit and (chosen or not at_least_one):

@@ -43,7 +43,7 @@ def by_uuid(tx: Connection, uuid: str) -> Migration | None:
 
 
 def sort_values(migration: Migration) -> tuple[Any, ...]:
-    """Its values of `SORT`."""
+    """The row's values in the columns of `SORT`."""
     return tuple(getattr(migration, name) for name, _ in SORT)
 
 

@@ -217,7 +217,7 @@ def of_instance(tx: Connection, instance_uuid: str) -> list[StoredOperation]:
 
 
 def unfinished(tx: Connection, instance_uuid: str) -> list[StoredOperation]:
-    """What is still to be done for the instance, oldest first."""
+    """The instance's unfinished operations, oldest first."""
     return [operation_of(row) for row in _OF_INSTANCE.rows(tx, {"instance": instance_uuid})]
 
 

@@ -96,7 +96,7 @@ class _Exchanges(httputil.HTTPServerConnectionDelegate):
         return Exchange(request_conn, self._application.most_bytes, self)
 
     def on_close(self, server_conn: object) -> None:
-        """Nothing is kept for a connection."""
+        """Do nothing: no state is kept for a connection."""
 
     def begun(self, exchange: Exchange) -> Awaitable[None] | None:
         self.open += 1

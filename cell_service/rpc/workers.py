@@ -69,7 +69,7 @@ class CallFailed:
 
 @dataclass(frozen=True, slots=True)
 class Dropped:
-    """It was a call whose caller waits no more."""
+    """The message was a call, and its caller has given up."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -69,7 +69,7 @@ class CellBus:
         threading.Thread(target=self.shut, name="close-transport", daemon=True).start()
 
     def cut_one(self, flight: Flight) -> None:
-        """Nothing: transports have time-outs of their own."""
+        """Do nothing: transports have time-outs of their own."""
 
     def shut(self) -> None:
         """Close the connection; the next use opens a new one."""

@@ -15,7 +15,7 @@ from mapping_db.schema import resource_provider_aggregates as members
 
 
 def as_stored(text: str) -> str:
-    """Of the two forms the one that it is written in."""
+    """The form, of the two that exist, in which the aggregate is written."""
     canonical = UUID(text)
     return text if text == canonical.hex else str(canonical)
 

@@ -49,7 +49,7 @@ MAY_READ = MAY_CHANGE | {"reader"}
 
 @dataclass(frozen=True, slots=True)
 class CompanionApi:
-    """Its routes, the form of its errors, and the service that authenticates its users.
+    """A companion's routes, the form of its errors, and the service that authenticates its users.
 
     `upload_directory`: where bodies that are files are gathered. `close` is called when it stops.
     """

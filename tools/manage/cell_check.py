@@ -53,7 +53,8 @@ def check(cloud: Cloud, args: Args, out: Out) -> int:
 
 
 def _rows(cloud: Cloud, each: CellProbe, step: object) -> list[Finding]:
-    """Nothing of a cell that is down, or whose database is another's or of another schema; that is reported already."""
+    """The findings of a cell's rows. None for a cell that is down, or whose
+    database is another cell's or of another schema: that is reported already."""
     mapping, report = each.mapping, each.report
     if report is None or not report.current or report.identity not in (None, mapping.uuid):
         return []
@@ -68,7 +69,7 @@ def _rows(cloud: Cloud, each: CellProbe, step: object) -> list[Finding]:
 
 
 def _mended(findings: list[Finding], out: Out) -> tuple[list[Finding], list[Finding]]:
-    """What is left, and what was mended."""
+    """The findings that are left, and those that were mended."""
     left: list[Finding] = []
     mended: list[Finding] = []
     with out.progress("mending", len(findings)) as step:

@@ -21,7 +21,7 @@ _SECONDS = 30.0
 
 
 def of_cells(cloud: Cloud, cell_probes: Sequence[CellProbe]) -> Iterator[Finding]:
-    """Of each cell by itself, and of pairs that share what they must not share."""
+    """The findings of each cell by itself, and of pairs that share what they must not share."""
     names = {each.mapping.uuid: each.mapping.shown for each in cell_probes}
     if not any(each.mapping.is_cell0 for each in cell_probes):
         yield Finding(Level.ERROR, "cell0", None, "cell0 is not mapped: run cell_v2 map_cell0")

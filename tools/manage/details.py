@@ -38,7 +38,7 @@ def show(cloud: Cloud, out: Out, seconds: float) -> int:
 
 
 def state_of(mapping: CellMapping) -> str:
-    """What the cell gets of what is new."""
+    """Whether the cell gets new servers, in a word or two."""
     if mapping.is_cell0:
         return "cell0"
     state = "disabled" if mapping.disabled else "drained" if mapping.weight == 0 else "enabled"

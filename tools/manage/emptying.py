@@ -119,7 +119,10 @@ def _cell_of(cloud: Cloud, host: str) -> Cell:
 
 
 def _prepare(cloud: Cloud, cell: Cell, args: Args, *, evacuate: bool) -> None:
-    """Nothing new comes to the host; one that is evacuated is down. Raises Invalid, ServiceNotFound."""
+    """Disable a host that is drained. One that is evacuated must be down, which `--force-down` declares it to be.
+
+    Raises Invalid, ServiceNotFound.
+    """
     ctx = internal(cloud.clock, seconds=30)
     with cell.db.connect(ctx.deadline) as tx:
         service = services.by_host(tx, args.host, services.COMPUTE)

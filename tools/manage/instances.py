@@ -162,7 +162,7 @@ def _mapping(row: Row[Any], cell: CellMapping) -> InstanceMapping:
 
 
 def _count(tx: Connection, living: Sequence[Row[Any]]) -> None:
-    """What lives is in use, whatever the limits are."""
+    """Count the living servers as used, whatever the limits are."""
     used: dict[tuple[str, str], Counter[str]] = {}
     for row in living:
         owner = used.setdefault((row.project_id, row.user_id), Counter())

@@ -32,7 +32,7 @@ _SETTLED = timedelta(minutes=5)
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """What the cell has of an instance."""
+    """The row that a cell has of an instance."""
 
     uuid: str
     hidden: bool
@@ -74,7 +74,7 @@ def _fail_into_cell0(cloud: Cloud, mapping: InstanceMapping) -> None:
 
 
 class RowChecks:
-    """Of one cell that answers and has the newest schema. Raises CellUnavailable when it becomes unreachable."""
+    """The findings of one cell that answers and has the newest schema. Raises CellUnavailable when it is lost."""
 
     def __init__(self, cloud: Cloud, cell: Cell, step: Callable[[int], None]) -> None:
         self._cloud, self._cell, self._step = cloud, cell, step

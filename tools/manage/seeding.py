@@ -165,7 +165,7 @@ def _seeded(cell: Cell, project_id: str | None, cloud: Cloud) -> list[str]:
 
 
 def _forget(cloud: Cloud, uuids: Sequence[str]) -> None:
-    """Nothing global is left of them; quota is released for those that were not being deleted."""
+    """Delete all of their global rows; quota is released for those that were not being deleted."""
 
     def work(tx: Connection) -> None:
         there = instance_mappings.get_many(tx, uuids)

@@ -89,7 +89,7 @@ def credentials(plan: Plan, user: str) -> dict[str, str]:
 
 
 def verified_by(authorities: Path | None) -> str | bool:
-    """As `verify` of requests and its kin."""
+    """The value of requests' `verify` argument and its kin."""
     return True if authorities is None else str(authorities)
 
 

@@ -106,7 +106,7 @@ class Plan:
         return self.options.port_base + OFFSETS[service]
 
     def endpoint(self, service: str) -> str:
-        """Where clients find the service."""
+        """The URL at which clients find the service."""
         paths = {"compute": "/v2.1", "identity": "/v3", "volume": "/v3", "share": "/v2"}
         if service == "identity" and self.options.auth not in ("companion", "noauth2"):
             return self.options.auth

@@ -56,7 +56,7 @@ def upload_guest(guest: GuestImage, ask: Ask) -> None:
 
 
 def _ensure(ask: Ask, upload: Upload) -> str:
-    """Its id. A record that a killed launcher left without content gets it now."""
+    """The image's id. A record that a killed launcher left without content gets it now."""
     known = ask("GET", f"/v2/images?name={upload.name}")["images"]
     for image in known:
         if image["status"] == "active":

@@ -56,7 +56,7 @@ def _kept(state: Path) -> dict[str, Any]:
 
 
 def _recorded(state: Path) -> dict[str, Any]:
-    """Of a cloud whose launcher remembered no options: what its record shows."""
+    """The options of a cloud whose launcher recorded none, as its record shows them."""
     try:
         known = record.read(state)
     except Invalid:

@@ -120,7 +120,7 @@ def _parse_rule(body: Mapping[str, Any]) -> RuleRequest:
 
 
 def _parse_port(value: Any) -> int | str | None:
-    """What is no number stays text."""
+    """Convert texts that are numbers; leave other texts as they are."""
     try:
         return int(value)
     except (TypeError, ValueError):

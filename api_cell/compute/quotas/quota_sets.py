@@ -73,7 +73,7 @@ def delete(req: Request) -> Response:
 
 
 def _limits(req: Request) -> dict[str, int]:
-    """Of the user that is named in the query, or of the project."""
+    """The limits of the user that the query names, else of the project."""
     user_id = req.one("user_id")
     if user_id:
         return quota_check.user_limits(req.cloud, req.services, req.ctx, req.params["id"], user_id)

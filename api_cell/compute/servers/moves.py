@@ -72,7 +72,7 @@ def confirm(req: Request) -> Response:
 
 
 def revert(req: Request) -> Response:
-    """202: the server will be what it was, where it was."""
+    """202: a revert of the resize was accepted."""
     found, _cell = _found(req, "os_compute_api:servers:revert_resize")
     request.conclude(req.cloud, req.ctx, req.services.superconductor, found.instance, MovePhase.REVERTING)
     return Response(202)

@@ -104,7 +104,7 @@ def activate(
 
 
 def clear(context: StepContext, cell: Cell, host: str | None, task: HostTask[CleanUpArguments]) -> bool:
-    """Nothing of the guest is left on the host; a host whose service was deleted has nothing to do."""
+    """Have the host remove all of the guest; a host whose service was deleted is left out."""
     if host is None:
         return True
     with cell.db.connect(context.ctx.deadline) as tx:

@@ -50,7 +50,7 @@ def begin(undone: str) -> Step:
 
 
 def _begin(context: StepContext) -> bool:
-    """What the API does, in case that it was killed before."""
+    """Begin the move in the cell: the API has done it unless it was killed first."""
     now = context.deps.cloud.clock.now()
     context.source.db.run(lambda tx: request.begin_in(tx, context.ctx, context.move, now), context.ctx.deadline)
     return True

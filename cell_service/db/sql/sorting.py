@@ -22,7 +22,7 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def order_by(sort: Sort, column_of: Columns) -> list[ColumnElement[Any]]:
-    """What to order a select by."""
+    """The clauses by which a select is ordered."""
     order: list[ColumnElement[Any]] = []
     for name, direction in sort:
         column = column_of(name)

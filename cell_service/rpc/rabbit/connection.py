@@ -37,7 +37,7 @@ class Party(Protocol):
     def connected(self, connection: RabbitConnection) -> None: ...
 
     def failed(self, error: PolycellError) -> None:
-        """There is no connection now."""
+        """Called when the connection is lost."""
 
     def cancelled(self) -> None:
         """The server has deleted its queue."""

@@ -75,7 +75,7 @@ class LibvirtDriver:
         return (node.report(self._settings, self._node_uuid, known, host, self._use(), kvm=kvm),)
 
     def guests(self) -> tuple[Guest, ...]:
-        """Also those that have only a directory, begun or lost (NOSTATE)."""
+        """All guests, those included that have only a directory, begun or lost (NOSTATE)."""
         with self._connection.use() as connection:
             found = {each.UUIDString(): states.of(each) for each in self._ours(connection)}
         for uuid in self._storage.uuids():

@@ -37,7 +37,7 @@ ERRORS = {"DriverError", "HostOutOfSpace", "ImageUnacceptable"}
 
 @dataclass(frozen=True, slots=True)
 class InjectedFault:
-    """What happens instead of (or before) the verb."""
+    """The fault that happens instead of the verb, or before it."""
 
     error: str | None
     reason: str

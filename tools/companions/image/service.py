@@ -112,7 +112,7 @@ class _Images:
         return Response(200, {"tasks": []})
 
     def all_tasks(self, req: CompanionRequest) -> Response:
-        """As of one image: none. For administrators, by the published default rules."""
+        """The list of tasks, which is empty. For administrators, by the published default rules."""
         req.demand_admin()
         return Response(200, {"tasks": [], "first": "/v2/tasks", "schema": "/v2/schemas/tasks"})
 
@@ -121,7 +121,7 @@ class _Images:
         raise NotFound(reason=f"Task {req.params['task']} could not be found.")
 
     def locations(self, req: CompanionRequest) -> Response:
-        """Where the content is: for services only."""
+        """The locations of the content, for services only."""
         with self._db.connect() as tx:
             record = self._visible(tx, req)
         if not {"service", "admin"} & {*req.caller.roles, *req.caller.service_roles}:

@@ -62,7 +62,7 @@ class Notifier:
         return replace(noun, changed=changed)
 
     def stop(self) -> None:
-        """What waits is passed on first."""
+        """Close after the events that wait have been passed on."""
         self._waiting.put(None)
         self._thread.join(10)
 

@@ -62,7 +62,7 @@ def in_order(req: CompanionRequest, shown: list[Record]) -> list[Record]:
 
 
 def page(req: CompanionRequest, shown: list[Record]) -> tuple[list[Record], list[dict[str, str]]]:
-    """What follows the marker, up to the limit, and the link to the next page. Raises Invalid."""
+    """The records after the marker, up to the limit, and the link to the next page. Raises Invalid."""
     limit_text, marker = req.one("limit"), req.one("marker")
     if marker is not None:
         places = [at for at, record in enumerate(shown) if record["id"] == marker]

@@ -142,7 +142,7 @@ def _network_trait(network: Record) -> str:
 
 
 def _word(text: Any) -> str:
-    """As a part of a trait's name."""
+    """The text as a part of a trait's name."""
     return re.sub(r"[^A-Z0-9]", "_", str(text).upper())
 
 

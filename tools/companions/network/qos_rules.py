@@ -54,7 +54,7 @@ class RuleKind:
 
     @property
     def parameters(self) -> list[Record]:
-        """As the details of a rule type show them."""
+        """The parameters, as the details of a rule type show them."""
         span = {"start": 0, "end": LARGEST}
         shown: list[tuple[str, str, Any]] = [(name, "range", span) for name, _ in self.optional]
         amount = ("choices", list(self.values)) if self.values else ("range", span)

@@ -222,7 +222,7 @@ class Records:
                 raise bad(f"Invalid input for {name}. Reason: {error}.", "HTTPBadRequest") from None
 
     def shown(self, req: CompanionRequest, record: Record) -> Record:
-        """What of the record the caller may see."""
+        """The fields of the record that the caller may see."""
         whole = req.is_admin or SERVICE in req.caller.roles
         hidden = () if whole else [name for name, attr in self.noun.attrs.items() if attr.hidden]
         shown = {name: value for name, value in record.items() if name not in hidden and name not in _INNER}

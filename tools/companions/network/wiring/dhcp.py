@@ -119,7 +119,7 @@ class Dhcp:
         return None if self._child is None or self._child.poll() is not None else self._child.pid
 
     def make(self, network: NetworkPlan) -> None:
-        """It runs, as the plan says. Where an address has changed its owner, the old lease is forgotten."""
+        """Run the server as the plan says. Where an address has changed its owner, the old lease is forgotten."""
         if not wanted(network):
             self.close()
             return
@@ -154,7 +154,7 @@ class Dhcp:
             path.write_text("".join(f"{line}\n" for line in kept), encoding="ascii")
 
     def close(self) -> None:
-        """It has ended."""
+        """End the server, and wait for its end."""
         if self._child is not None:
             end(self._child)
             self._child = None

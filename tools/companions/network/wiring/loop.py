@@ -63,7 +63,7 @@ class Wiring:
         self._thread.start()
 
     def stop(self) -> None:
-        """Nothing of ours runs any more; what is inside the hosts' namespaces stays until they end."""
+        """End all that we run; what is inside the hosts' namespaces stays until they end."""
         with self._round:
             self._ending = True
             self._round.notify_all()
@@ -159,7 +159,7 @@ class Wiring:
         self._notify(plan, wired)
 
     def _plan(self) -> WiringPlan:
-        """As the records are; each network that serves addresses has a port for its server afterwards."""
+        """Make the plan from the records; each network that serves addresses has a port for its server afterwards."""
         with self._db.connect() as tx:
             plan = read_plan(tx, self._hosts.keys())
         bare = [network.id for network in plan.networks if network.unserved]

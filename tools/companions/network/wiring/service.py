@@ -76,7 +76,7 @@ class NetworkService:
         return self.own_namespace.alive
 
     def close(self) -> None:
-        """Nothing of it is left, here or in the hosts."""
+        """Remove all of the network's, here and in the hosts."""
         if self.proxy is not None:
             self.proxy.close()
         self.dhcp.close()

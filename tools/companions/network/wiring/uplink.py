@@ -49,14 +49,14 @@ class Uplink:
 
     @property
     def space(self) -> IPv4Network:
-        """Where this cloud's pairs have their addresses."""
+        """The range from which this cloud's pairs have their addresses."""
         return IPv4Network((int(SHARED.network_address) + (int(self.mark, 16) % 1024 << 12), 20))
 
     def link(self, network_id: str) -> str:
         return f"pu{self.mark}-{network_id[:8]}"
 
     def sweep(self) -> None:
-        """What an earlier process left in the machine's namespace is gone."""
+        """Remove what an earlier process left in the machine's namespace."""
         for link in json.loads(run(("ip", "-j", "link", "show")) or "[]"):
             if str(link["ifname"]).startswith(f"pu{self.mark}-"):
                 with contextlib.suppress(WiringFailed):  # it may go by itself
@@ -180,7 +180,7 @@ class Uplink:
                 run(("ip", "route", "replace", str(subnet.net), "via", str(pair[2]), "dev", here))
 
     def close(self) -> None:
-        """Nothing of ours is left in the machine's namespace."""
+        """Remove all of ours from the machine's namespace."""
         if self._owner is not None:
             end(self._owner)
             self._owner = None
