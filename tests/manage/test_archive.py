@@ -119,7 +119,7 @@ def test_only_what_was_deleted_before(site: Site) -> None:
     purge = ("db", "purge", "--all-cells")
     assert site.run(*purge, "--before", "2026-03-01").code == 3
     ran = site.run(*purge, "--before", "Mon Mar  2 00:00:00 UTC 2026", "--verbose", "-f", "json")
-    assert (ran.code, {row["Table"] for row in ran.json}) == (
+    assert (ran.code, {row["table"] for row in ran.json}) == (
         0, {f"c1.shadow_{table.name}" for table in (schema.instances, *CHILDREN)},
     )  # fmt: skip
     for table in (schema.instances, *CHILDREN):

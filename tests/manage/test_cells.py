@@ -128,7 +128,7 @@ def test_names_may_be_null_repeated_or_odd(site: Site) -> None:
     assert len(table.out.splitlines()) == 4 + 6
     assert "tab\\tand\\nline" in table.out
     listed = site.run("cell_v2", "list_cells", "-f", "json").json
-    assert [cell["Name"] for cell in listed] == [None, None, "naïve | “cell” 雲", "tab\tand\nline", "twin", "twin"]
+    assert [cell["name"] for cell in listed] == [None, None, "naïve | “cell” 雲", "tab\tand\nline", "twin", "twin"]
 
 
 def test_passwords_are_shown_only_on_demand(site: Site) -> None:
@@ -138,7 +138,7 @@ def test_passwords_are_shown_only_on_demand(site: Site) -> None:
     create(site, "--name", "c2", "--transport-url", "rabbit://{username}:{password}@h3/v",
            "--database_connection", "{scheme}://{username}:{password}@h3/nova")  # fmt: skip
 
-    masked = site.run("cell_v2", "list_cells")
+    masked = site.run("cell_v2", "list_cells", "--long")
     assert "geheim" not in masked.out + masked.err
     assert "rabbit://u:****@h1:5672,v:****@h2/v" in masked.out
     assert "mysql+pymysql://u:****@h/nova?charset=utf8" in masked.out

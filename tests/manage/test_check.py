@@ -235,7 +235,7 @@ def test_list_cells_in_detail(site: Site) -> None:
     site.run("cell_v2", "drain_cell", "--cell_uuid", two.uuid)
     ran = site.run("cell_v2", "list_cells", "--detail", "-f", "json")
     assert ran.code == 1
-    by_name = {cell["name"]: cell for cell in ran.json["cells"]}
+    by_name = {cell["name"]: cell for cell in ran.json}
     assert by_name["c1"]["database"]["reachable"]
     assert (by_name["c1"]["hosts"], by_name["c1"]["hosts_up"], by_name["c1"]["instances"]) == (1, 0, 1)
     assert abs(by_name["c1"]["clock_ahead_seconds"]) < 2

@@ -8,7 +8,7 @@ import pytest
 
 from tests.manage.conftest import Site
 from tools.manage.main import COMMANDS
-from tools.manage.out import box
+from tools.manage.tables import box
 from tools.manage.urls import masked
 
 
@@ -37,7 +37,7 @@ def test_options_of_all_commands_may_stand_anywhere(site: Site) -> None:
     site.add_cell("c1")
     for words in (("-f", "json", "cell_v2", "list_cells"), ("cell_v2", "-f", "json", "list_cells"),
                   ("cell_v2", "list_cells", "--format=json")):  # fmt: skip
-        assert site.run(*words).json[0]["Name"] == "c1"
+        assert site.run(*words).json[0]["name"] == "c1"
 
 
 def test_options_may_be_spelled_with_either_dash(site: Site) -> None:
@@ -51,7 +51,7 @@ def test_later_configuration_files_win(site: Site) -> None:
     other.write_text("[database]\nconnection = sqlite:///later\n", encoding="utf-8")
     site.configure(database__connection="sqlite:///earlier")
     site.run("cell_v2", "map_cell0", "--config-file", str(other))
-    assert "sqlite:///later_cell0" in site.run("cell_v2", "list_cells").out
+    assert "sqlite:///later_cell0" in site.run("cell_v2", "list_cells", "--long").out
 
 
 @pytest.mark.parametrize(

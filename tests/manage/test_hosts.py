@@ -22,7 +22,7 @@ def discover(site: Site, *words: str) -> Ran:
 
 def listed(site: Site, *words: str) -> list[tuple[str, str]]:
     found = site.run("cell_v2", "list_hosts", "-f", "json", *words).json
-    return [(host["Cell Name"], host["Hostname"]) for host in found]
+    return [(host["cell_name"], host["host"]) for host in found]
 
 
 def test_hosts_are_discovered_once(site: Site) -> None:

@@ -146,8 +146,8 @@ def test_simple_cell_setup_makes_a_cloud_of_one_cell(site: Site) -> None:
 
     assert [site.run("cell_v2", "simple_cell_setup").code for _ in range(2)] == [0, 0]
     assert site.run("cell_v2", "verify_instance", "--uuid", instance).code == 0
-    assert [cell["Name"] for cell in site.run("cell_v2", "list_cells", "-f", "json").json] == [None, "cell0"]
-    assert [row["Version"] for row in site.run("db", "version", "-f", "json").json] == [newest()] * 2
+    assert [cell["name"] for cell in site.run("cell_v2", "list_cells", "-f", "json").json] == [None, "cell0"]
+    assert [row["version"] for row in site.run("db", "version", "-f", "json").json] == [newest()] * 2
 
 
 def test_simple_cell_setup_without_urls_is_1(site: Site) -> None:
@@ -169,7 +169,7 @@ def test_map_cell_and_hosts_maps_once(site: Site) -> None:
     assert (first.code, again.code) == (0, 0)
     assert first.out.splitlines()[-1] == again.out.splitlines()[-1]
     assert "All hosts are already mapped to cell(s)." in again.out
-    assert [host["Hostname"] for host in site.run("cell_v2", "list_hosts", "-f", "json").json] == ["h1"]
+    assert [host["host"] for host in site.run("cell_v2", "list_hosts", "-f", "json").json] == ["h1"]
 
 
 def test_a_run_goes_on_where_the_last_one_stopped(site: Site) -> None:

@@ -73,7 +73,7 @@ def test_check_and_detail_on_mariadb(real_site: Site) -> None:
     assert site.run("cell_v2", "verify_instance", "--uuid", uuid).code == 0
     shown = site.run("cell_v2", "list_cells", "--detail", "-f", "json")
     assert shown.code == 0
-    assert {cell["uuid"]: cell["instances"] for cell in shown.json["cells"]}[one.uuid] == 1
+    assert {cell["uuid"]: cell["instances"] for cell in shown.json}[one.uuid] == 1
 
 
 @pytest.mark.real

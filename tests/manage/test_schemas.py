@@ -14,7 +14,7 @@ from tests.manage.conftest import Site
 
 
 def versions(site: Site) -> dict[str, str | None]:
-    return {row["Cell Name"]: row["Version"] for row in site.run("db", "version", "-f", "json").json}
+    return {row["cell_name"]: row["version"] for row in site.run("db", "version", "-f", "json").json}
 
 
 def test_the_global_database_is_at_the_newest_version(site: Site) -> None:

@@ -9,7 +9,7 @@ from tests.manage.conftest import NOW, Site
 
 def rules(site: Site) -> list[tuple[str, str, str]]:
     listed = site.run("placement", "list", "-f", "json").json
-    return [(each["Rule"], each["Project"], each["Cell"]) for each in listed]
+    return [(each["rule"], each["project"], each["cell"]) for each in listed]
 
 
 def test_a_project_is_pinned_and_let_go(site: Site) -> None:

@@ -13,6 +13,7 @@ from mapping_db.cells.registry import Cell
 from mapping_db.cloud import Cloud
 from tools.manage.command import Args, arg, command
 from tools.manage.out import Out
+from tools.manage.tables import Column
 
 FORMS = ("%Y-%m-%d", "%Y-%m-%d %H:%M", "%Y-%m-%d %H:%M:%S", "%Y-%m-%dT%H:%M:%S", "%a %b %d %H:%M:%S %Z %Y",
          "%a %d %b %Y %I:%M:%S %p %Z")  # fmt: skip
@@ -134,7 +135,7 @@ def _say(done: Done, args: Args, out: Out, counted: str, nothing: str) -> None:
         for table, count in sorted(tables.items())
     ]
     rows += [(f"API_DB.{table}", count) for table, count in sorted(done.glob.items())]
-    if out.format == "json" or (args.verbose and rows):
-        out.table(("Table", counted), rows)
+    if out.for_programs or (args.verbose and rows):
+        out.table(("Table", Column(counted, "rows")), rows)
     elif args.verbose:
         out.say(nothing)

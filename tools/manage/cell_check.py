@@ -12,6 +12,7 @@ from tools.manage.named_cells import HELP, the_one
 from tools.manage.out import Out
 from tools.manage.probes import CellProbe, probe, reason_of
 from tools.manage.row_checks import RowChecks, unplaced
+from tools.manage.tables import colored
 
 UNKNOWN = 127
 
@@ -91,20 +92,18 @@ def _mended(findings: list[Finding], out: Out) -> tuple[list[Finding], list[Find
 def _notify(
     out: Out, *, cell_probes: list[CellProbe], left: list[Finding], mended: list[Finding], showing: bool
 ) -> None:
-    if out.format == "json":
-        out.value("", result=worst(left).name.lower(), findings=[each.as_fields() for each in left],
-                  mended=[each.as_fields() for each in mended],
-                  cells=[{"name": each.mapping.name or None, "uuid": each.mapping.uuid, "silent": each.report is None}
-                         for each in cell_probes])  # fmt: skip
-        return
-    for each in mended:
-        out.say(f"Mended: {_line(each)} ({each.remedy})")
+    lines = [f"Mended: {_line(each)} ({each.remedy})" for each in mended]
     for each in sorted(left, key=lambda finding: -finding.level):
         remedy = f" (would {each.remedy})" if each.remedy and showing else ""
         mark = " (--repair mends it)" if each.remedy and not showing else ""
-        out.say(f"{each.level.name}: {_line(each)}{remedy}{mark}")
+        level = colored(each.level.name) if out.color else each.level.name
+        lines.append(f"{level}: {_line(each)}{remedy}{mark}")
     if not left:
-        out.say(f"{len(cell_probes)} cells are well.")
+        lines.append(f"{len(cell_probes)} cells are well.")
+    out.value("\n".join(lines), result=worst(left).name.lower(), findings=[each.as_fields() for each in left],
+              mended=[each.as_fields() for each in mended],
+              cells=[{"name": each.mapping.name or None, "uuid": each.mapping.uuid, "silent": each.report is None}
+                     for each in cell_probes])  # fmt: skip
 
 
 def _line(finding: Finding) -> str:

@@ -19,6 +19,7 @@ from tools.manage.identities import DatabaseTaken, claim, demand_free
 from tools.manage.named_cells import HELP
 from tools.manage.out import Out
 from tools.manage.settings import Settings
+from tools.manage.tables import Column
 from tools.manage.urls import CELL0_TRANSPORT, cell0_of, checked_database, checked_transport, masked
 
 _ATTEMPTS = 5
@@ -79,7 +80,7 @@ def create_cell(cloud: Cloud, args: Args, out: Out) -> int:
         return 2
     claim(made, own_url=args.settings.database, now=cloud.clock.now(), take_over=args.take_over)
     _warn_unfilled(transport_url, args, out)
-    if out.format == "json" or args.verbose:
+    if out.for_programs or args.verbose:
         out.value(made.uuid, uuid=made.uuid, name=made.name or None)
     return 0
 
@@ -164,21 +165,23 @@ def drain_cell(cloud: Cloud, args: Args, out: Out) -> int:
     return 0
 
 
-@command("cell_v2 list_cells", arg("--verbose", flag=True, help="show passwords"),
+@command("cell_v2 list_cells", arg("--verbose", flag=True, help="also URLs, with their passwords"),
          arg("--detail", flag=True, help="ask every cell how it is"),
          arg("--timeout", type=float, default=5.0, metavar="SECONDS", help="for all, with --detail"))  # fmt: skip
 def list_cells(cloud: Cloud, args: Args, out: Out) -> int:
-    """List the cells by name, without the passwords in their URLs unless --verbose; with --detail instead how each of
-    them is. 0 listed; with --detail 1 when a cell is unreachable."""
+    """List the cells by name, with --long also the URLs of their queues and databases, without passwords unless
+    --verbose; with --detail instead how each of them is. 0 listed; with --detail 1 when a cell is unreachable."""
     if args.detail:
         return details.show(cloud, out, args.timeout)
     with cloud.db.connect() as tx:
         found = sorted(cell_mappings.every(tx), key=lambda cell: (cell.name, cell.id))
     show = str if args.verbose else masked
+    urls = not args.verbose
     out.table(
-        ("Name", "UUID", "Transport URL", "Database Connection", "Disabled"),
-        [(cell.name or None, cell.uuid, show(cell.transport_url), show(cell.database_connection), cell.disabled)
-         for cell in found],
+        ("Name", "UUID", Column("Transport URL", long=urls), Column("Database Connection", long=urls),
+         Column("Disabled", long=True), Column("State", state=True), "Weight"),
+        [(cell.name or None, cell.uuid, show(cell.transport_url), show(cell.database_connection), cell.disabled,
+          details.state_of(cell), cell.weight) for cell in found],
     )  # fmt: skip
     return 0
 

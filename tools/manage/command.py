@@ -19,8 +19,8 @@ from typing import Any
 from mapping_db.cloud import Cloud
 from tools.command_line import add_common, describe
 from tools.manage.examples import EXAMPLES
-from tools.manage.out import FORMATS, Out
-from tools.manage.settings import Settings
+from tools.manage.out import FORMATS, Out, Shape
+from tools.manage.settings import DEFAULT_FILES, Settings
 
 
 class Args(argparse.Namespace):
@@ -55,7 +55,7 @@ class Globals:
 
     config_files: tuple[str, ...]
     debug: bool
-    format: str
+    shape: Shape
 
 
 def arg(*names: str, flag: bool = False, **options: object) -> Arg:
@@ -87,7 +87,10 @@ def parse(prog: str, commands: Sequence[Command], argv: Sequence[str]) -> tuple[
     if chosen is None:
         (categories.get(getattr(args, "category", None) or "") or parser).print_help(sys.stderr)
         return None
-    return chosen, args, Globals(tuple(found.config_file or ()), found.debug, found.format)
+    shape = Shape(
+        found.format, tuple(found.column), tuple(found.sort_column), found.sort_descending, found.long, found.vertical
+    )
+    return chosen, args, Globals(tuple(found.config_file or ()), found.debug, shape)
 
 
 def whole(prog: str, commands: Sequence[Command]) -> argparse.ArgumentParser:
@@ -99,9 +102,21 @@ def _anywhere() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     group = parser.add_argument_group("anywhere on the line")
     group.add_argument("--config-file", action="append", metavar="PATH",
-                       help="may be given several times, later files win")  # fmt: skip
+                       help="may be given several times, later files win; else the first that is there of "
+                       + ", ".join(DEFAULT_FILES))  # fmt: skip
     group.add_argument("--debug", "-d", action="store_true", help="log what is done, and show tracebacks")
-    group.add_argument("--format", "-f", choices=FORMATS, default="table", help="how results are printed")
+    group = parser.add_argument_group("output, anywhere on the line")
+    group.add_argument("--format", "-f", choices=FORMATS, default="table", metavar="FORMAT",
+                       help=f"how results are printed: {', '.join(FORMATS)}")  # fmt: skip
+    group.add_argument("--column", "-c", action="append", default=[], metavar="COLUMN",
+                       help="only this one; may be given several times")  # fmt: skip
+    group.add_argument("--sort-column", action="append", default=[], metavar="COLUMN",
+                       help="may be given several times, the first one decides")  # fmt: skip
+    group.add_argument("--sort-ascending", action="store_false", dest="sort_descending", default=False,
+                       help="the usual order")  # fmt: skip
+    group.add_argument("--sort-descending", action="store_true", default=False, help="the other way round")
+    group.add_argument("--long", action="store_true", help="tables with all columns, and with whole uuids")
+    group.add_argument("--vertical", action="store_true", help="a line for each value, in place of a table")
     return parser
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 from mapping_db import cell_mappings, host_mappings, instance_mappings
@@ -10,13 +12,10 @@ from mapping_db.cloud import Cloud
 from mapping_db.placement import inventories, providers
 from tools.manage.out import Out
 from tools.manage.probes import CellProbe, CellReport, probe
+from tools.manage.tables import Column
 
 _CHUNK = 500
 _CLASSES = ("VCPU", "MEMORY_MB", "DISK_GB")
-_COLUMNS = (
-    "Name", "UUID", "State", "Weight", "Database", "Queue", "Clock Ahead", "Schema", "Hosts Up", "Hosts", "Instances",
-    "VCPU", "Memory MB", "Disk GB", "Trouble",
-)  # fmt: skip
 
 
 def show(cloud: Cloud, out: Out, seconds: float) -> int:
@@ -30,10 +29,11 @@ def show(cloud: Cloud, out: Out, seconds: float) -> int:
     for each in cell_probes:
         living = owned[each.mapping.id].living if each.mapping.id in owned else 0
         rows.append(_fields(cloud, each, hosts.get(each.mapping.id, 0), living))
-    if out.format == "json":
-        out.value("", cells=rows)
-    else:
-        out.table(_COLUMNS, [_row(fields) for fields in rows])
+    out.records(_COLUMNS, rows)
+    if not out.for_programs and not out.shows(_TROUBLE):
+        for fields in rows:
+            if trouble := _trouble(fields):
+                out.say(f"{fields['name'] or fields['uuid']}: {trouble}")
     return 1 if any(each.report is None for each in cell_probes) else 0
 
 
@@ -85,23 +85,46 @@ def _capacity(cloud: Cloud, report: CellReport) -> dict[str, dict[str, int]]:
     return sums
 
 
-def _row(fields: dict[str, Any]) -> list[Any]:
-    database, queue, capacity = fields["database"], fields["queue"], fields["capacity"]
-    trouble = [part["error"] for part in (database, queue) if part and part.get("error")]
-    clock = fields["clock_ahead_seconds"]
-    return [
-        fields["name"], fields["uuid"], fields["state"], fields["weight"], _server(database),
-        _server(queue) if queue else None, None if clock is None else f"{clock:+.3f} s", fields["schema"],
-        fields["hosts_up"], fields["hosts"] if fields["hosts"] is not None else f"{fields['hosts_mapped']} mapped",
-        fields["instances"],
-        *(f"{capacity[name]['used']}/{capacity[name]['capacity']}" if capacity else None for name in _CLASSES),
-        "; ".join(trouble) or None,
-    ]  # fmt: skip
-
-
-def _server(part: dict[str, Any]) -> str:
+def _server(fields: Mapping[str, Any], name: str) -> str | None:
+    part = fields[name]
+    if part is None:
+        return None
     return f"{part['milliseconds']} ms" if part["reachable"] else "UNREACHABLE"
+
+
+def _clock(fields: Mapping[str, Any]) -> str | None:
+    seconds = fields["clock_ahead_seconds"]
+    return None if seconds is None else f"{seconds:+.3f} s"
+
+
+def _hosts(fields: Mapping[str, Any]) -> str:
+    if fields["hosts"] is None:
+        return f"{fields['hosts_mapped']} mapped"
+    return f"{fields['hosts_up']}/{fields['hosts']}"
+
+
+def _used(fields: Mapping[str, Any], name: str) -> str | None:
+    capacity = fields["capacity"]
+    return f"{capacity[name]['used']}/{capacity[name]['capacity']}" if capacity else None
+
+
+def _trouble(fields: Mapping[str, Any]) -> str | None:
+    parts = (fields["database"], fields["queue"])
+    return "; ".join(part["error"] for part in parts if part and part.get("error")) or None
 
 
 def _ms(seconds: float | None) -> float | None:
     return None if seconds is None else round(seconds * 1000, 1)
+
+
+_TROUBLE = Column("Trouble", long=True, shown=_trouble)
+_COLUMNS: tuple[Column | str, ...] = (
+    "Name", Column("UUID", long=True), Column("State", state=True), Column("Weight", long=True),
+    Column("Database", state=True, shown=partial(_server, name="database")),
+    Column("Queue", state=True, shown=partial(_server, name="queue")),
+    Column("Clock Ahead", "clock_ahead_seconds", long=True, shown=_clock), Column("Schema", long=True),
+    Column("Hosts Up", "hosts_up", shown=_hosts), "Instances",
+    *(Column(title, f"{name.lower()}_used", long=True, shown=partial(_used, name=name))
+      for title, name in (("VCPU", "VCPU"), ("Memory MB", "MEMORY_MB"), ("Disk GB", "DISK_GB"))),
+    _TROUBLE,
+)  # fmt: skip

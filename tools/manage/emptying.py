@@ -56,7 +56,7 @@ def _empty(cloud: Cloud, args: Args, out: Out, *, evacuate: bool) -> int:
             _demand_up(cloud, _cell_of(cloud, args.to), args, args.to, DestinationDown)
         servers = servers_on(cell, args.host, ctx)
         if args.dry_run:
-            columns = ("uuid", "name", "vm_state", "task_state")
+            columns = ("UUID", "Name", "VM State", "Task State")
             rows = [(one.uuid, one.display_name, one.vm_state.value, one.task_state) for one in servers]
             out.table(columns, rows)
             return 0
@@ -85,10 +85,8 @@ def _empty(cloud: Cloud, args: Args, out: Out, *, evacuate: bool) -> int:
         except CellUnavailable as error:
             out.warn(f"{error} Run the command again to go on.")
             return 1
-    if out.format == "json":
-        out.value("", moved=result.moved, left=result.left)
-    else:
-        out.say(f"{len(result.moved)} servers have left {args.host}, {len(result.left)} have not.")
+    text = f"{len(result.moved)} servers have left {args.host}, {len(result.left)} have not."
+    out.value(text, moved=result.moved, left=result.left)
     return 2 if result.left else 0
 
 

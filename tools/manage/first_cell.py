@@ -30,7 +30,7 @@ def map_cell_and_hosts(cloud: Cloud, args: Args, out: Out) -> int:
         return 1
     if not found.mapped:
         out.say("All hosts are already mapped to cell(s).")
-    if args.verbose or out.format == "json":
+    if args.verbose or out.for_programs:
         out.value(cell.uuid, uuid=cell.uuid, name=cell.name or None, hosts=[host for _, host in found.mapped])
     return 0
 

@@ -15,6 +15,7 @@ from tools.manage.cloud import COMMAND_SECONDS
 from tools.manage.command import Args, arg, command
 from tools.manage.named_cells import HELP
 from tools.manage.out import Out
+from tools.manage.tables import Column
 
 _BATCH = 1000
 
@@ -53,7 +54,7 @@ def discover_hosts(cloud: Cloud, args: Args, out: Out) -> int:
     if args.verbose:
         out.say(f"Found {len(cells)} cell mappings.")
     found = discover(cloud, cells, out, by_service=args.by_service, verbose=args.verbose)
-    if out.format == "json":
+    if out.for_programs:
         out.table(("host", "cell_name", "cell_uuid"), [(host, cell.name, cell.uuid) for cell, host in found.mapped])
     for cell, host in found.foreign:
         out.warn(f"Host {host} of cell {cell.shown} is mapped to another cell already; host names must not repeat.")
@@ -74,7 +75,9 @@ def list_hosts(cloud: Cloud, args: Args, out: Out) -> int:
         hosts = host_mappings.every(tx, wanted[0] if wanted else None)
     rows = [(by_id[host.cell_id].name or None, by_id[host.cell_id].uuid, host.host)
             for host in hosts if host.cell_id in by_id]  # fmt: skip
-    out.table(("Cell Name", "Cell UUID", "Hostname"), sorted(rows, key=lambda row: (row[0] or "", row[2])))
+    out.table(
+        ("Cell Name", "Cell UUID", Column("Hostname", "host")), sorted(rows, key=lambda row: (row[0] or "", row[2]))
+    )
     return 0
 
 

@@ -82,7 +82,7 @@ def run(prog: str, commands: Sequence[Command], argv: Sequence[str]) -> int:
     logs.set_up(debug=found.debug)
     if not found.debug:
         logging.getLogger().setLevel(logging.CRITICAL)
-    out = Out(found.format)
+    out = Out(found.shape)
     try:
         args.settings = read_settings(found.config_files)
         with contextlib.ExitStack() as stack:

@@ -10,7 +10,8 @@ from tools.manage import checks
 from tools.manage.checks import Level, Result
 from tools.manage.command import Args, command
 from tools.manage.main import run
-from tools.manage.out import Out, box
+from tools.manage.out import Out, Shape
+from tools.manage.tables import Column, box
 
 _TITLE = "Upgrade Check Results"
 
@@ -20,11 +21,11 @@ def upgrade_check(cloud: Cloud, args: Args, out: Out) -> int:
     """Check databases, cells, hosts and placement. 0 all is well; 1 at least one warning; 2 at least one failure, stop
     the upgrade; 255 unexpected."""
     results = checks.every(cloud, args.settings)
-    if out.format == "json":
-        rows = [(each.check, each.level.name.capitalize(), each.details) for each in results]
-        out.table(("check", "result", "details"), rows)
-    else:
+    if out.shape == Shape():
         out.say(shown(results))
+    else:
+        rows = [(each.check, each.level.name.capitalize(), each.details) for each in results]
+        out.table(("Check", Column("Result", state=True), "Details"), rows)
     return max((each.level for each in results), default=Level.SUCCESS)
 
 
