@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
 import threading
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -16,7 +18,7 @@ from tests.real.databases import free_port, wait_until
 from tools import policy
 from tools.manage import main as manage
 from tools.manage import status as manage_status
-from tools.up import configs, preflight, show_logs
+from tools.up import configs, preflight, record, show_logs
 from tools.up import main as polycell
 from tools.up import status as up_status
 from tools.up.plan import Options, plan_of
@@ -147,3 +149,40 @@ def test_who_sources_the_account_finds_the_client(tmp_path: Path) -> None:
         capture_output=True, text=True, check=True, env={"PATH": "/usr/bin:/bin"},
     )  # fmt: skip
     assert done.stdout.split() == [str(Path(sys.executable).parent / "openstack"), "admin"]
+
+
+@pytest.fixture
+def running(state: Path) -> Path:
+    """The same, and its launcher lives: it is this process."""
+    document = json.loads((state / "polycell.json").read_text())
+    document["launcher"] = asdict(record.this_process("launcher"))
+    (state / "polycell.json").write_text(json.dumps(document))
+    configs.write_clients(plan_of(Options(state)))
+    return state
+
+
+def shell(state: Path, *words: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "tools.up.main", "shell", "--state", str(state), *words]
+    return subprocess.run(
+        command, capture_output=True, text=True, check=False, input="exit 9\n", env={**os.environ, **environment}
+    )
+
+
+def test_a_command_has_the_clouds_account_and_its_exit_code_is_passed_on(running: Path) -> None:
+    said = 'echo "$OS_USERNAME" "$(command -v openstack)" "$OS_CLOUD" "$1"; exit 7'
+    done = shell(running, "--", "sh", "-c", said, "sh", "a b", OS_CLOUD="another")
+    assert done.returncode == 7
+    assert done.stdout == f"admin {configs.programs() / 'openstack'}  a b\n"
+    assert shell(running, "there-is-no-such-command").returncode == 127
+
+
+def test_without_a_command_it_is_the_users_shell(running: Path) -> None:
+    assert shell(running, SHELL="/bin/sh").returncode == 9
+
+
+def test_a_shell_needs_a_cloud_that_runs(state: Path) -> None:
+    for where, said in ((state, f"no cloud runs in {state}"), (state / "db", "has no cloud")):
+        done = shell(where, "--", "echo", "run")
+        assert (done.returncode, done.stdout) == (1, "")
+        assert said in done.stderr
+        assert len(done.stderr.splitlines()) == 1

@@ -20,6 +20,7 @@ _EXAMPLES = {
     "down": ("down", "down --state /tmp/second --delete"),
     "status": ("status --wait 60", "status -f json"),
     "logs": ("logs cell1 -f", "logs cell1-host2 -n 200"),
+    "shell": ("shell", "shell -- openstack server list", "shell --state /tmp/second -- openstack hypervisor list"),
     "service": (
         "service api --config-file /etc/nova/nova.conf --port 8774",
         "service compute --config-file /etc/nova/cell1.conf --host node7",
@@ -79,6 +80,9 @@ def parser_of_all(runs: Mapping[str, Run]) -> argparse.ArgumentParser:
     _state(show)
     show.add_argument("-n", "--lines", type=int, default=50, metavar="N", help="the last ones of each log")
     show.add_argument("-f", "--follow", action="store_true", help="print what comes, until Ctrl-C")
+    shell = commands.add_parser("shell", help="a shell, or one command, as the cloud's administrator")
+    _state(shell)
+    shell.add_argument("command", nargs=argparse.REMAINDER, help="after `--`: only this one (default: $SHELL)")
     service = commands.add_parser("service", help="one service of an installation, in the foreground")
     ports = ", ".join(f"{name} {port}" for name, port in API_PORTS.items())
     service.add_argument("role", choices=ROLES, metavar="ROLE", help=", ".join(ROLES))

@@ -1,9 +1,9 @@
-"""The command `polycell`: up, down, status, logs, service. It imports nothing before `main` can answer Ctrl-C."""
+"""The command `polycell`: one function for each of its commands. It imports nothing before `main` can answer Ctrl-C."""
 
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 if TYPE_CHECKING:
     import argparse
@@ -78,6 +78,15 @@ def _logs(args: argparse.Namespace) -> int:
     return show(args.state.resolve(), args.name, args.lines, follow=args.follow)
 
 
+def _shell(args: argparse.Namespace) -> NoReturn:
+    """Open a shell that has the client on its path and the credentials of the cloud's administrator, or run one command
+    so; its exit code is passed on. 0 it has succeeded; 1 it has failed, or no cloud runs there; 127 there is no such
+    command."""
+    from tools.up.shell import replace_by
+
+    replace_by(args.state.resolve(), args.command)
+
+
 def _service(args: argparse.Namespace) -> int:
     """Run one service of an installation in the foreground, until SIGTERM or Ctrl-C. 0 stopped; 1 it could not
     start."""
@@ -86,7 +95,7 @@ def _service(args: argparse.Namespace) -> int:
     return run(args)
 
 
-RUNS = {"up": _up, "down": _down, "status": _status, "logs": _logs, "service": _service}
+RUNS = {"up": _up, "down": _down, "status": _status, "logs": _logs, "shell": _shell, "service": _service}
 
 
 if __name__ == "__main__":
