@@ -527,6 +527,12 @@ class DatabaseUnavailable(Unavailable):
     message = "The database does not answer: {reason}"
 
 
+class SchemaMissing(DatabaseUnavailable):
+    """A table or a column is missing: the database was not synced, or not since this version was installed."""
+
+    message = "The database has no schema yet, or one that is older than this version: {reason}"
+
+
 class SecretsUnreadable(Unavailable):
     """A sealed secret, or the key that it was sealed with, can't be opened with the keys that this process has."""
 

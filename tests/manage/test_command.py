@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import pytest
 
 from tests.manage.conftest import Site
-from tools.manage.main import COMMANDS
+from tools.manage.main import COMMANDS, main
+from tools.manage.settings import read_settings
 from tools.manage.tables import box
 from tools.manage.urls import masked
 
@@ -44,6 +46,27 @@ def test_options_may_be_spelled_with_either_dash(site: Site) -> None:
     for number, words in enumerate((("--transport_url", "memory://a", "--database-connection", "sqlite:///a"),
                                     ("--transport-url=memory://b", "--database_connection=sqlite:///b"))):  # fmt: skip
         assert site.run("cell_v2", "create_cell", "--name", str(number), *words).code == 0
+
+
+def test_the_environment_names_the_files(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    site.add_cell("c1")
+    other = site.directory / "other.conf"
+    other.write_text("[database]\nconnection = sqlite:///later\n", encoding="utf-8")
+    monkeypatch.setenv("POLYCELL_CONFIG_FILES", f"{site.directory / 'nova.conf'}:{other}")
+    assert read_settings(()).database == "sqlite:///later"
+    assert read_settings((str(other),)).api_database == ""
+    assert main(["cell_v2", "list_cells", "-f", "json"]) == 0
+
+
+def test_no_configuration_file_is_said_as_such(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.delenv("POLYCELL_CONFIG_FILES", raising=False)
+    nowhere = read_settings((), (str(tmp_path / "nova.conf"),))
+    assert str(nowhere.lacks("[api_database] connection")).startswith(
+        "no configuration file was found: /etc/nova/nova.conf"
+    )
+    (tmp_path / "nova.conf").write_text("[DEFAULT]\n", encoding="utf-8")
+    empty = read_settings((), (str(tmp_path / "nova.conf"),))
+    assert str(empty.lacks("[database] connection")) == f"[database] connection is not set in {tmp_path / 'nova.conf'}"
 
 
 def test_later_configuration_files_win(site: Site) -> None:

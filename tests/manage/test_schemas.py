@@ -6,11 +6,15 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from sqlalchemy import text
 
 from cell_service.db import upgrades as cell_schema
 from cell_service.db.sql.engine import Database
+from cell_service.errors import SchemaMissing
+from mapping_db import cell_mappings
 from mapping_db import upgrades as migrate
 from tests.manage.conftest import Site
+from tools.manage.schemas import sync_command
 
 
 def versions(site: Site) -> dict[str, str | None]:
@@ -23,6 +27,40 @@ def test_the_global_database_is_at_the_newest_version(site: Site) -> None:
     assert site.run("api_db", "version").out.strip() == newest
     assert site.run("api_db", "version", "-f", "json").json == {"version": newest, "newest": newest}
     assert site.run("api_db", "sync", newest).code == 0
+
+
+@pytest.mark.parametrize("words", [("cell_v2", "list_cells"), ("cell_v2", "check"), ("placement", "list"),
+                                   ("db", "archive_deleted_rows", "--all-cells")])  # fmt: skip
+def test_a_database_without_schema_is_said_as_such(site: Site, words: tuple[str, ...]) -> None:
+    site.configure(api_database__connection=site.url("bare"))
+    ran = site.run(*words)
+    assert ran.code == 255
+    assert "has no schema yet" in ran.err
+    assert ran.err.rstrip().endswith("Run `polycell-manage api_db sync`.")
+
+
+def test_a_cell_without_schema_is_said_as_such(site: Site) -> None:
+    site.run("cell_v2", "create_cell", "--name", "c1", "--transport-url", "memory://c1",
+             "--database_connection", site.url("c1"))  # fmt: skip
+    ran = site.run("cell_v2", "map_instances", "--cell_uuid", "c1")
+    assert ran.code == 255
+    assert "has no schema yet" in ran.err
+    assert ran.err.rstrip().endswith("Run `polycell-manage db sync`.")
+
+
+def test_what_lacks_is_named_on_each_kind_of_database(empty_url: str) -> None:
+    db = Database(empty_url)
+    try:
+        with pytest.raises(SchemaMissing) as no_table, db.connect() as tx:
+            cell_mappings.every(tx)
+        with db.begin() as tx:
+            tx.execute(text("CREATE TABLE cell_mappings (id INTEGER)"))
+        with pytest.raises(SchemaMissing) as no_column, db.connect() as tx:
+            cell_mappings.every(tx)
+    finally:
+        db.dispose()
+    assert sync_command(str(no_table.value)) == "polycell-manage api_db sync"
+    assert "uuid" in str(no_column.value)
 
 
 def test_a_version_that_is_none_is_one_line(site: Site) -> None:

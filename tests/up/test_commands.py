@@ -145,10 +145,11 @@ def test_who_sources_the_account_finds_the_client(tmp_path: Path) -> None:
     plan = plan_of(Options(tmp_path))
     configs.write_clients(plan)
     done = subprocess.run(
-        ["/bin/sh", "-c", f". '{tmp_path}/openrc' && command -v openstack && echo $OS_USERNAME"],
+        ["/bin/sh", "-c", f". '{tmp_path}/openrc' && command -v openstack && echo $OS_USERNAME $POLYCELL_CONFIG_FILES"],
         capture_output=True, text=True, check=True, env={"PATH": "/usr/bin:/bin"},
     )  # fmt: skip
-    assert done.stdout.split() == [str(Path(sys.executable).parent / "openstack"), "admin"]
+    files = f"{tmp_path}/etc/nova.conf:{tmp_path}/etc/global.conf"
+    assert done.stdout.split() == [str(Path(sys.executable).parent / "openstack"), "admin", files]
 
 
 @pytest.fixture

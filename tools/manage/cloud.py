@@ -44,7 +44,7 @@ def open_database(url: str, what: str = "the database", secret_keys: Sequence[st
 def open_cloud(settings: Settings, clock: Clock = SYSTEM_CLOCK) -> Iterator[Cloud]:
     """The cloud that the settings name. Raises Invalid when they name no global database."""
     if not settings.api_database:
-        raise Invalid(reason="[api_database] connection is not set in the configuration file")
+        raise settings.lacks("[api_database] connection")
     db = open_database(settings.api_database, "[api_database] connection", settings.secret_keys)
     cell_settings = CellSettings(
         database_connection=settings.database, transport_url=settings.transport_url, poll_seconds=COMMAND_SECONDS,

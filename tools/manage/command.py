@@ -20,7 +20,7 @@ from mapping_db.cloud import Cloud
 from tools.command_line import add_common, describe
 from tools.manage.examples import EXAMPLES
 from tools.manage.out import FORMATS, Out, Shape
-from tools.manage.settings import DEFAULT_FILES, Settings
+from tools.manage.settings import DEFAULT_FILES, FILES_VARIABLE, Settings
 
 
 class Args(argparse.Namespace):
@@ -102,7 +102,8 @@ def _anywhere() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     group = parser.add_argument_group("anywhere on the line")
     group.add_argument("--config-file", action="append", metavar="PATH",
-                       help="may be given several times, later files win; else the first that is there of "
+                       help="may be given several times, later files win; else those of "
+                       f"{FILES_VARIABLE}, else the first of "
                        + ", ".join(DEFAULT_FILES))  # fmt: skip
     group.add_argument("--debug", "-d", action="store_true", help="log what is done, and show tracebacks")
     group = parser.add_argument_group("output, anywhere on the line")

@@ -15,6 +15,7 @@ from typing import Any
 
 import requests.utils
 
+from tools.manage.settings import FILES_VARIABLE
 from tools.up.drivers import BRIDGED, USER
 from tools.up.plan import GLOBAL, METADATA_SECRET, PLAIN, WRAPPING_KEY, Plan
 
@@ -284,6 +285,8 @@ def _openrc(plan: Plan) -> str:
     if plan.authorities is not None:
         words["OS_CACERT"] = str(plan.authorities)
     exported = "".join(f"export {name}='{value}'\n" for name, value in words.items())
+    files = os.pathsep.join(str(plan.config(name)) for name in ("nova", "global"))
+    exported += f"export {FILES_VARIABLE}={shlex.quote(files)}\n"
     return f'{exported}export PATH={shlex.quote(str(programs()))}:"$PATH"\n'
 
 

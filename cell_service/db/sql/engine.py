@@ -23,7 +23,7 @@ from sqlalchemy.pool import QueuePool
 
 from cell_service.db.sql import drivers
 from cell_service.db.sql.compiled import STATEMENTS
-from cell_service.errors import DatabaseUnavailable, Invalid
+from cell_service.errors import DatabaseUnavailable, Invalid, SchemaMissing
 
 if TYPE_CHECKING:
     from cell_service.db.sealing import Sealer
@@ -32,7 +32,9 @@ T = TypeVar("T")
 
 ATTEMPTS = 8
 _DEADLOCKS = {1205, 1213, "40001", "40P01", "55P03"}
-_NOT_SYNCED = {1146, "42P01"}
+_NOT_SYNCED = {1146, 1054, "42P01", "42703"}
+"""No such table, no such column."""
+_NOT_SYNCED_SQLITE = ("no such table", "no such column", "has no column named")
 _OUT_OF_RANGE = {1264, "22003"}
 _TOO_LARGE = "A number is larger than can be stored."
 _ISOLATION = r"read\ committed"
@@ -157,18 +159,22 @@ def _code(error: DBAPIError) -> object:
     return number if isinstance(number, int) else getattr(original, "sqlstate", None)
 
 
+def _lacks_schema(error: DBAPIError) -> bool:
+    return _code(error) in _NOT_SYNCED or any(text in str(error.orig) for text in _NOT_SYNCED_SQLITE)
+
+
 @contextlib.contextmanager
 def _translated() -> Iterator[None]:
-    """Turn what the driver raises when the server is gone, or gave up, into DatabaseUnavailable, and for a number
-    that no column takes into Invalid."""
+    """Turn what the driver raises when the server is gone, or gave up, into DatabaseUnavailable, when it lacks
+    a table or a column into SchemaMissing, and for a number that no column takes into Invalid."""
     try:
         yield
     except PoolTimeout as error:
         raise DatabaseUnavailable(reason="all connections are busy") from error
-    except OperationalError as error:
-        raise DatabaseUnavailable(reason=str(error.orig)) from error
     except DBAPIError as error:
-        if error.connection_invalidated or is_deadlock(error) or _code(error) in _NOT_SYNCED:
+        if _lacks_schema(error):
+            raise SchemaMissing(reason=str(error.orig).partition("\n")[0]) from error
+        if isinstance(error, OperationalError) or error.connection_invalidated or is_deadlock(error):
             raise DatabaseUnavailable(reason=str(error.orig)) from error
         if _code(error) in _OUT_OF_RANGE:
             raise Invalid(reason=_TOO_LARGE) from error
