@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 from oslo_config import cfg
 
-from api_cell.compute.policies import RULES
-from tools import options, policy
+from tools import options
 from tools.services.option_names import NAMES
 from tools.services.unknown_options import unknown_options
 
@@ -46,7 +45,3 @@ def test_misspelt_options_are_found(tmp_path: Path) -> None:
     first.write_text("[DEFAULT]\nhost = h\nservice_donw_time = 3\n[elsewhere]\nx = 1\n[neutron]\nuser_id = u\n")
     second.write_text("[quota]\ncores = 1\nkores = 2\n[DEFAULT]\nservice_donw_time = 4\n")
     assert unknown_options([str(first), str(second)]) == ["[DEFAULT] service_donw_time", "[quota] kores"]
-
-
-def test_oslos_generator_gets_every_rule() -> None:
-    assert [rule.name for rule in policy.list_rules()] == [rule.name for rule in RULES]

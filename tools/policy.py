@@ -1,4 +1,4 @@
-"""`polycell-policy`: the Compute API's rules as an operator's policy.yaml sees them."""
+"""`polycell-policy`: the rules of the Compute and the Placement API as an operator's policy.yaml sees them."""
 
 from __future__ import annotations
 
@@ -8,36 +8,52 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from oslo_policy import _parser as parser
+from oslo_policy import generator
 from oslo_policy._checks import FalseCheck
 from oslo_policy.policy import RuleDefault
 
+from api_cell.compute import policy_descriptions as compute_descriptions
 from api_cell.compute.policies import RULES
-from api_cell.edge.policy import default_of
+from api_cell.compute.routes import ROUTES
+from api_cell.edge.policy_documents import Permission, documented, permissions
 from api_cell.edge.policy_files import PolicyFiles
 from api_cell.edge.policy_rules import circular, deprecated_names, undefined_references, unknown_names
+from api_cell.placement import policy_descriptions as placement_descriptions
 from api_cell.placement.policies import RULES as PLACEMENT_RULES
+from api_cell.placement.routes import ROUTES as PLACEMENT_ROUTES
 from tools.command_line import add_common, describe
 
 _ALL = (*PLACEMENT_RULES, *RULES)
 
 
 def list_rules() -> list[RuleDefault]:
-    """The entry point `oslo.policy.policies`: for oslo's generators."""
-    return [default_of(rule) for rule in RULES]
+    """The entry point `oslo.policy.policies`: the rules of both APIs, each once, for oslo's generators."""
+    rules = {rule.name: rule for rule in (*RULES, *PLACEMENT_RULES)}
+    plain = compute_descriptions.BASE | compute_descriptions.UNCHECKED | placement_descriptions.BASE
+    return list(documented(rules.values(), (*ROUTES, *PLACEMENT_ROUTES), allowed(), plain))
+
+
+def allowed() -> dict[str, Permission]:
+    """What the rules of both APIs allow, without those that guard nothing."""
+    compute = permissions(compute_descriptions.ALLOWED, "os_compute_api:", prefixed=("compute:", "network:"))
+    return compute | permissions(placement_descriptions.ALLOWED)
 
 
 def sample() -> int:
-    """Print a policy.yaml with every rule and its default, all of them commented out. 0 printed."""
-    for rule in RULES:
-        scope = f"# For tokens of: {', '.join(rule.scope)}\n" if rule.scope else ""
-        sys.stdout.write(f'{scope}#"{rule.name}": "{rule.check}"\n\n')
+    """Print a policy.yaml with every rule, what it allows and its default, all of them commented out. 0 printed."""
+    sys.stdout.write(sample_text())
     return 0
+
+
+def sample_text() -> str:
+    """The file as `oslopolicy-sample-generator --namespace polycell` writes it, in the order of the tables."""
+    return "".join(generator._format_rule_default_yaml(rule) for rule in list_rules())
 
 
 def listing() -> int:
     """Print each rule with its default. 0 printed."""
-    for rule in RULES:
-        sys.stdout.write(f"{rule.name}\t{rule.check}\n")
+    for rule in list_rules():
+        sys.stdout.write(f"{rule.name}\t{rule.check_str}\n")
     return 0
 
 

@@ -177,7 +177,7 @@ def default_of(rule: Rule, *, scoped: bool = True) -> oslo.RuleDefault:
     former = rule.former and oslo.DeprecatedRule(
         rule.former.name,
         rule.former.check,
-        deprecated_reason="its rules are finer now",
+        deprecated_reason="Finer rules have taken its place.",
         deprecated_since="an earlier API",
     )
     scope = list(rule.scope) if scoped and rule.scope else None
