@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
-from oslo_config import cfg
+from oslo_config import cfg, generator
 
-from tools import options
+from tests.test_dependencies import TESTED
+from tools import options, policy
 from tools.services.option_names import NAMES
 from tools.services.unknown_options import unknown_options
 
+DOCS = Path(options.__file__).parents[1] / "docs"
 OPTIONS = [(name, each) for name, found in options.list_opts() for each in found]
 
 
@@ -30,8 +33,35 @@ def test_an_option_says_what_it_is_for(section: str, option: cfg.Opt) -> None:
 
 
 def test_the_page_of_all_options_is_fresh() -> None:
-    page = Path(options.__file__).parents[1] / "docs" / "configuration.md"
+    page = DOCS / "configuration.md"
     assert page.read_text(encoding="utf-8") == options.page(), "python -m tools.options > docs/configuration.md"
+
+
+needs_tested = pytest.mark.skipif(
+    any(version(name) != TESTED[name] for name in ("oslo-config", "oslo-policy")),
+    reason="another version of oslo's generators may write other forms of the same",
+)
+
+
+@needs_tested
+def test_the_sample_of_all_options_is_fresh() -> None:
+    file = DOCS / "polycell.conf.sample"
+    assert file.read_text(encoding="utf-8") == options.sample(), f"python -m tools.options sample > docs/{file.name}"
+
+
+@needs_tested
+def test_the_sample_of_all_policy_rules_is_fresh() -> None:
+    file = DOCS / "policy.sample.yaml"
+    assert file.read_text(encoding="utf-8") == policy.sample_text(), f"python -m tools.policy sample > docs/{file.name}"
+
+
+def test_the_sample_is_what_oslos_generator_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(generator, "_list_opts", lambda names: [(name, options.list_opts()) for name in names])
+    conf = cfg.ConfigOpts()
+    generator.register_cli_opts(conf)
+    conf(args=["--namespace", "polycell", "--output-file", str(tmp_path / "sample")], default_config_files=[])
+    generator.generate(conf)
+    assert (tmp_path / "sample").read_text(encoding="utf-8").rstrip() + "\n" == options.sample()
 
 
 def test_the_names_that_a_process_knows_are_fresh() -> None:

@@ -1,19 +1,21 @@
-"""All options that Polycell reads, by section: for oslo's generators and for `docs/configuration.md`.
+"""All options that Polycell reads, by section: for oslo's generators and for the pages in `docs`.
 
 python -m tools.options > docs/configuration.md
-    python -m tools.options names > tools/services/option_names.py
+python -m tools.options sample > docs/polycell.conf.sample
+python -m tools.options names > tools/services/option_names.py
 """
 
 from __future__ import annotations
 
 import dataclasses
 import importlib
+import io
 import sys
 import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 
-from oslo_config import cfg
+from oslo_config import cfg, generator
 
 _ROOT = Path(__file__).parent.parent
 _PACKAGES = ("cell_service", "mapping_db", "api_cell", "compute_host", "tools")
@@ -54,7 +56,8 @@ def page() -> str:
         "# Configuration",
         "",
         "All options, by section, with their defaults. `python -m tools.options` makes this page;",
-        "`oslo-config-generator --namespace polycell` makes a commented file of them. What they are for in an",
+        "[polycell.conf.sample](polycell.conf.sample) has them as a commented file, as",
+        "`oslo-config-generator --namespace polycell` makes it. What they are for in an",
         "installation is in [install.md](install.md). Sections with an account at another service (`[glance]`,",
         "`[neutron]`, `[cinder]`, `[placement]`, `[keystone_authtoken]` and their kin) take the options of",
         "keystoneauth's `auth_type`, too.",
@@ -93,6 +96,20 @@ def _meaning(option: cfg.Opt) -> str:
     return " ".join((option.help or "").split()).replace("|", "\\|")
 
 
+def sample() -> str:
+    """`docs/polycell.conf.sample`: what oslo's generator writes, without need of installed entry points."""
+    conf = cfg.ConfigOpts()
+    generator.register_cli_opts(conf)
+    conf(args=["--namespace", "polycell"], default_config_files=[], default_config_dirs=[])
+    groups = generator._get_groups([("polycell", list_opts())])
+    written = io.StringIO()
+    formatter = generator._OptFormatter(conf, output_file=written)
+    for name in ("DEFAULT", *sorted(groups.keys() - {"DEFAULT"})):
+        generator._output_opts(formatter, name, groups[name])
+        formatter.write("\n\n")
+    return written.getvalue().rstrip() + "\n"
+
+
 def names_module() -> str:
     """`tools/services/option_names.py`: a process does not import all sections to know their names."""
     lines = ['"""The names of all options by section, made by `python -m tools.options names`."""', "", "NAMES = {"]
@@ -103,4 +120,5 @@ def names_module() -> str:
 
 
 if __name__ == "__main__":
-    print(names_module() if sys.argv[1:] == ["names"] else page(), end="")
+    pages = {(): page, ("sample",): sample, ("names",): names_module}
+    print(pages[tuple(sys.argv[1:])](), end="")

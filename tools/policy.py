@@ -46,8 +46,8 @@ def sample() -> int:
 
 
 def sample_text() -> str:
-    """The file as `oslopolicy-sample-generator --namespace polycell` writes it, in the order of the tables."""
-    return "".join(generator._format_rule_default_yaml(rule) for rule in list_rules())
+    """`docs/policy.sample.yaml`: what `oslopolicy-sample-generator --namespace polycell` writes."""
+    return "".join(generator._format_rule_default_yaml(rule) for rule in list_rules()).rstrip() + "\n"
 
 
 def listing() -> int:
