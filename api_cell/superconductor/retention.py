@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
@@ -87,6 +87,14 @@ def archive_deleted(
 
 def forget_remains(cloud: Cloud, done: Done, stopped: Stopped = lambda: False) -> None:
     """Delete mappings of gone instances whose cells have nothing of them any more, or that never had a cell."""
+    for page in remains(cloud, stopped):
+        done.glob.update(cloud.db.run(lambda tx, page=page: forgetting.forget(tx, page)))  # type: ignore[misc]
+        for uuid in page:
+            cloud.locator.forget(uuid)
+
+
+def remains(cloud: Cloud, stopped: Stopped = lambda: False) -> Iterator[list[str]]:
+    """Pages of the instances whose mappings `forget_remains` deletes."""
     after_id = 0
     while not stopped():
         with cloud.db.connect() as tx:
@@ -97,7 +105,7 @@ def forget_remains(cloud: Cloud, done: Done, stopped: Stopped = lambda: False) -
         by_cell: dict[int | None, list[str]] = {}
         for _, uuid, cell_id in page:
             by_cell.setdefault(cell_id, []).append(uuid)
-        remains = by_cell.pop(None, [])
+        found = by_cell.pop(None, [])
         for cell_id, uuids in by_cell.items():
             assert cell_id is not None
             cell = cloud.cells.open(cell_id)
@@ -106,11 +114,9 @@ def forget_remains(cloud: Cloud, done: Done, stopped: Stopped = lambda: False) -
                     there = set(bundles.present(tx, uuids))
             except CellUnavailable:
                 continue  # unknown while the cell is down
-            remains += [uuid for uuid in uuids if uuid not in there]
-        if remains:
-            done.glob.update(cloud.db.run(lambda tx: forgetting.forget(tx, remains)))  # noqa: B023
-            for uuid in remains:
-                cloud.locator.forget(uuid)
+            found += [uuid for uuid in uuids if uuid not in there]
+        if found:
+            yield found
 
 
 def purge_archived(

@@ -123,6 +123,18 @@ def purge_before(tx: Connection, before: datetime, limit: int) -> Counter[str]:
     return +gone
 
 
+def archived(tx: Connection, before: datetime | None = None) -> Counter[str]:
+    """How many rows the shadow tables have; of instances that were deleted before then."""
+    found: Counter[str] = Counter()
+    for table in SHADOWS:
+        query = select(func.count()).select_from(table)
+        if before is not None:
+            gone = select(shadow_instances.c.uuid).where(shadow_instances.c.deleted_at < before)
+            query = query.where((table.c.uuid if table is shadow_instances else table.c.instance_uuid).in_(gone))
+        found[table.name] += tx.scalar(query) or 0
+    return +found
+
+
 def _copy(tx: Connection, table: Table, shadow: Table, where: ColumnElement[bool], *more: ColumnElement[Any]) -> None:
     columns = [*table.columns, *more]
     names = [column.name for column in columns]

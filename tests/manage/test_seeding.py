@@ -99,9 +99,9 @@ def test_unseed_leaves_nothing_and_touches_nothing_else(site: Site) -> None:
     seed(site, 12)
     seed(site, 8, "--project", "other")
 
-    assert site.run("bench", "unseed", "--project", "other", "-f", "json").json == {"removed": 8}
-    assert site.run("bench", "unseed", "-f", "json").json == {"removed": 12}
-    assert site.run("bench", "unseed", "-f", "json").json == {"removed": 0}
+    assert site.run("bench", "unseed", "--project", "other", "--yes", "-f", "json").json == {"removed": 8}
+    assert site.run("bench", "unseed", "--yes", "-f", "json").json == {"removed": 12}
+    assert site.run("bench", "unseed", "--yes", "-f", "json").json == {"removed": 0}
     for table in (consumers, allocation_table, resource_providers, inventories, spec_table):
         assert count(site, "api", table) == 0, table
     assert count(site, "c1", instance_actions) == 0

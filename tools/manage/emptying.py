@@ -16,6 +16,7 @@ from mapping_db.cells.registry import Cell
 from mapping_db.cloud import Cloud
 from tools.manage.cloud import COMMAND_SECONDS
 from tools.manage.command import Args, arg, command
+from tools.manage.confirming import DRY_RUN, YES, confirm
 from tools.manage.out import Out
 
 _OPTIONS = (
@@ -24,7 +25,7 @@ _OPTIONS = (
     arg("--cross-cell", flag=True, help="hosts of other cells may take what the own cell has no capacity for"),
     arg("--parallel", type=int, default=CONCURRENT, metavar="N", help="moves at a time"),
     arg("--wait", type=float, default=3600.0, metavar="SECONDS", help="how long to watch"),
-    arg("--dry-run", flag=True, help="say which servers would be moved"),
+    DRY_RUN,
 )
 
 
@@ -39,7 +40,7 @@ def drain_host(cloud: Cloud, args: Args, out: Out) -> int:
 
 
 @command("cell_v2 evacuate_host", *_OPTIONS,
-         arg("--force-down", flag=True, help="declare the host dead first: make sure that it is"))  # fmt: skip
+         arg("--force-down", flag=True, help="declare the host dead first: make sure that it is"), YES)  # fmt: skip
 def evacuate_host(cloud: Cloud, args: Args, out: Out) -> int:
     """Build all servers of a dead host again on other hosts. Run again, it goes on. 0 empty; 1 no such host, its cell
     does not answer, or the host is up; 2 servers are left."""
@@ -54,12 +55,18 @@ def _empty(cloud: Cloud, args: Args, out: Out, *, evacuate: bool) -> int:
             _demand_up(cloud, cell, args, args.host, DrainedHostDown)
         if args.to:
             _demand_up(cloud, _cell_of(cloud, args.to), args, args.to, DestinationDown)
+        if evacuate and not args.force_down:
+            _demand_down(cloud, cell, args)
         servers = servers_on(cell, args.host, ctx)
         if args.dry_run:
             columns = ("UUID", "Name", "VM State", "Task State")
             rows = [(one.uuid, one.display_name, one.vm_state.value, one.task_state) for one in servers]
             out.table(columns, rows)
+            first = "be declared dead; then " if evacuate and args.force_down else ""
+            out.say(f"Host {args.host} would {first}lose {len(servers)} servers to other hosts.")
             return 0
+        if evacuate:
+            _confirm(args, out, len(servers))
         _prepare(cloud, cell, args, evacuate=evacuate)
     except (HostMappingNotFound, ServiceNotFound, CellUnavailable, Conflict, Invalid) as error:
         out.warn(str(error))
@@ -90,6 +97,12 @@ def _empty(cloud: Cloud, args: Args, out: Out, *, evacuate: bool) -> int:
     return 2 if result.left else 0
 
 
+def _confirm(args: Args, out: Out, servers: int) -> None:
+    first = f"declares host {args.host} dead and " if args.force_down else ""
+    what = f"This {first}builds {servers} servers of {args.host} again on other hosts. Be sure that it is dead."
+    confirm(args, out, what, args.host)
+
+
 class DrainedHostDown(Conflict):
     """The servers of a host that is down cannot be moved: its agent would have to send them."""
 
@@ -111,23 +124,26 @@ def _demand_up(cloud: Cloud, cell: Cell, args: Args, host: str, otherwise: type[
         raise otherwise(host=host)
 
 
+def _demand_down(cloud: Cloud, cell: Cell, args: Args) -> None:
+    """Raises Invalid, and ServiceNotFound."""
+    with cell.db.connect(internal(cloud.clock, seconds=30).deadline) as tx:
+        service = services.by_host(tx, args.host, services.COMPUTE)
+    if service.is_up(cloud.clock.now(), args.settings.service_down_seconds):
+        raise Invalid(reason=f"Host {args.host} is up; --force-down declares it dead.")
+
+
 def _cell_of(cloud: Cloud, host: str) -> Cell:
     with cloud.db.connect() as tx:
         return cloud.cells.open(host_mappings.get(tx, host).cell_id)
 
 
 def _prepare(cloud: Cloud, cell: Cell, args: Args, *, evacuate: bool) -> None:
-    """Disable a host that is drained. One that is evacuated must be down, which `--force-down` declares it to be.
-
-    Raises Invalid, ServiceNotFound.
-    """
+    """Disable a host that is drained; declare one dead that is evacuated with `--force-down`. Raises ServiceNotFound."""
     ctx = internal(cloud.clock, seconds=30)
     with cell.db.connect(ctx.deadline) as tx:
         service = services.by_host(tx, args.host, services.COMPUTE)
     change = partial(change_service, cloud, ctx, cell.mapping.id, service)
     if evacuate and args.force_down:
-        service = change(forced_down=True)
+        change(forced_down=True)
     elif not evacuate and not args.enabled and not service.disabled:
         change(disabled=True, disabled_reason="drained")
-    if evacuate and service.is_up(cloud.clock.now(), args.settings.service_down_seconds):
-        raise Invalid(reason=f"Host {args.host} is up; --force-down declares it dead.")

@@ -13,7 +13,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "db archive_deleted_rows --all-cells --until-complete",
         "db archive_deleted_rows --before 2026-01-31 --max_rows 5000",
     ),
-    "db purge": ("db purge --before 2026-01-31 --all-cells", "db purge --all --verbose"),
+    "db purge": ("db purge --before 2026-01-31 --all-cells", "db purge --all --dry-run"),
     "cell_v2 simple_cell_setup": (
         "cell_v2 simple_cell_setup",
         "cell_v2 simple_cell_setup --transport-url rabbit://nova@mq1/c1",
@@ -38,7 +38,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "cell_v2 list_cells": ("cell_v2 list_cells", "cell_v2 list_cells --detail --timeout 30"),
     "cell_v2 delete_cell": (
         "cell_v2 delete_cell --cell_uuid cell2",
-        "cell_v2 delete_cell --cell_uuid cell2 --force",
+        "cell_v2 delete_cell --cell_uuid cell2 --force --dry-run",
     ),
     "cell_v2 check": ("cell_v2 check", "cell_v2 check --cell cell1 --repair --dry-run"),
     "cell_v2 discover_hosts": ("cell_v2 discover_hosts", "cell_v2 discover_hosts --cell_uuid cell1 --verbose"),
@@ -71,6 +71,6 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "placement list": ("placement list", "placement list -f json"),
     "placement explain": (f"placement explain {_SERVER}", f"placement explain {_SERVER} -f json"),
     "bench seed": ("bench seed --instances 1000", "bench seed --instances 50000 --cells cell1,cell2 --seed 7"),
-    "bench unseed": ("bench unseed", "bench unseed --cells cell1 --project bench"),
+    "bench unseed": ("bench unseed --dry-run", "bench unseed --cells cell1 --project bench --yes"),
     "upgrade check": ("upgrade check", "upgrade check --config-file /etc/nova/nova.conf -f json"),
 }

@@ -28,6 +28,7 @@ from tools.manage import (
 )
 from tools.manage.cloud import open_cloud
 from tools.manage.command import Command, parse
+from tools.manage.confirming import NotConfirmed
 from tools.manage.named_cells import spell_out
 from tools.manage.out import Out
 from tools.manage.settings import read_settings
@@ -65,7 +66,7 @@ COMMANDS: tuple[Command, ...] = (
     seeding.seed,
     seeding.unseed,
 )
-NO_COMMAND, UNEXPECTED = 2, 255
+NO_COMMAND, NOT_CONFIRMED, INTERRUPTED, UNEXPECTED = 2, 126, 130, 255
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -96,7 +97,10 @@ def run(prog: str, commands: Sequence[Command], argv: Sequence[str]) -> int:
         out.warn(_line(_explained(error)))
     except KeyboardInterrupt:
         out.warn("Interrupted. What was done so far stays; run the command again to go on.")
-        return 130
+        return INTERRUPTED
+    except NotConfirmed as error:
+        out.warn(str(error))
+        return NOT_CONFIRMED
     except Exception as error:  # noqa: BLE001  the edge of the process
         _trace(found.debug, out)
         out.warn(_line(f"Unexpected error: {type(error).__name__}: {error}"))

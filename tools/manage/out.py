@@ -46,7 +46,7 @@ class Out:
     shape: Shape = Shape()
     stdout: TextIO = field(default_factory=lambda: sys.stdout)
     stderr: TextIO = field(default_factory=lambda: sys.stderr)
-    stdin: TextIO = field(default_factory=lambda: sys.stdin)
+    stdin: TextIO | None = field(default_factory=lambda: sys.stdin)
 
     @property
     def for_programs(self) -> bool:
@@ -69,6 +69,16 @@ class Out:
     def warn(self, text: str) -> None:
         """A line on standard error, without passwords."""
         print(masked(text), file=self.stderr)
+
+    @property
+    def can_ask(self) -> bool:
+        """Whether a person can answer."""
+        return self.stdin is not None and self.stdin.isatty()
+
+    def ask(self, question: str) -> str:
+        """What a person answers; "" where the input has ended."""
+        print(masked(question), end="", file=self.stderr, flush=True)
+        return self.stdin.readline().strip() if self.stdin is not None else ""
 
     def value(self, text: str, **fields: object) -> None:
         """The result of a command: a line, or the fields as an object. Raises NoSuchColumn."""

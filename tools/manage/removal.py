@@ -18,6 +18,7 @@ from mapping_db.schema import instance_mappings as mappings
 from tools.manage.cells import Refused
 from tools.manage.cloud import COMMAND_SECONDS
 from tools.manage.command import Args, arg, command
+from tools.manage.confirming import DRY_RUN, YES, confirm
 from tools.manage.identities import give_up
 from tools.manage.named_cells import HELP
 from tools.manage.out import Out
@@ -26,7 +27,8 @@ _CHUNK = 500
 
 
 @command("cell_v2 delete_cell", arg("--cell_uuid", required=True, metavar="CELL", help=HELP),
-         arg("--force", flag=True, help="also with hosts, and with mappings of deleted instances"))  # fmt: skip
+         arg("--force", flag=True, help="also with hosts, and with mappings of deleted instances"),
+         YES, DRY_RUN)  # fmt: skip
 def delete_cell(cloud: Cloud, args: Args, out: Out) -> int:
     """Delete a cell mapping, with --force also its host mappings and the mappings of deleted instances. 0 deleted; 1 no
     such cell; 2 it has hosts; 3 it has instances; 4 it has mappings of deleted instances; 5 instances or hosts are on
@@ -38,6 +40,15 @@ def delete_cell(cloud: Cloud, args: Args, out: Out) -> int:
         if hosts and not args.force:
             raise Refused(2, f"There are existing hosts mapped to cell with uuid {cell.uuid}.")
         dead = _dead(cloud, cell)
+        with cloud.db.connect() as tx:
+            mapped = _demand_removable(tx, cell, dead, force=args.force)
+        text = f"cell {cell.shown} with {hosts} host mappings and {mapped} mappings of deleted instances"
+        if args.dry_run:
+            out.value(f"Would delete {text}.", uuid=cell.uuid, name=cell.name or None, hosts=hosts,
+                      instance_mappings=mapped)  # fmt: skip
+            return 0
+        if args.force:
+            confirm(args, out, f"This deletes {text}.", cell.name or cell.uuid, as_nova=True)
         if hosts:
             _unmap_nodes(cloud, cell, out)
         cloud.db.run(lambda tx: _remove(tx, cell, dead, force=args.force))
@@ -59,6 +70,12 @@ def _remove(tx: Connection, cell: CellMapping, dead: set[str], *, force: bool) -
     """
     if tx.scalar(select(table.c.id).where(table.c.id == cell.id).with_for_update()) is None:
         raise CellMappingNotFound(cell=cell.uuid)
+    _demand_removable(tx, cell, dead, force=force)
+    cell_mappings.remove(tx, cell.uuid)
+
+
+def _demand_removable(tx: Connection, cell: CellMapping, dead: set[str], *, force: bool) -> int:
+    """How many instances, all of them deleted, are mapped to the cell. Raises Refused."""
     if not force and host_mappings.counts(tx).get(cell.id):
         raise Refused(2, f"There are existing hosts mapped to cell with uuid {cell.uuid}.")
     if moving := moves.touching_cell(tx, cell.id):
@@ -78,7 +95,7 @@ def _remove(tx: Connection, cell: CellMapping, dead: set[str], *, force: bool) -
             f"There are instance mappings to cell with uuid {cell.uuid}, but all instances have been deleted in the "
             "cell. Use --force to delete the cell and its instance mappings.",
         )
-    cell_mappings.remove(tx, cell.uuid)
+    return len(there)
 
 
 def _dead(cloud: Cloud, cell: CellMapping) -> set[str]:

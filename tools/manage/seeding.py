@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Sequence
 from datetime import datetime
 
-from sqlalchemy import Connection, delete, insert, select
+from sqlalchemy import ColumnElement, Connection, and_, delete, func, insert, select, true
 
 from cell_service.context import Deadline
 from cell_service.db.schema import instance_actions, instance_actions_events, instances, operations, tags
@@ -27,6 +27,7 @@ from mapping_db.schema import resource_providers
 from tools.manage import seed_rows
 from tools.manage.cloud import COMMAND_SECONDS
 from tools.manage.command import Args, arg, command
+from tools.manage.confirming import DRY_RUN, YES, confirm
 from tools.manage.named_cells import the_one
 from tools.manage.out import Out
 from tools.manage.seed_rows import Planned
@@ -68,14 +69,22 @@ def seed(cloud: Cloud, args: Args, out: Out) -> int:
 
 @command("bench unseed",
          arg("--cells", default="all", metavar="NAMES", help="all, or names or uuids with commas between"),
-         arg("--project", metavar="ID", help="only those of this project"))  # fmt: skip
+         arg("--project", metavar="ID", help="only those of this project"), YES, DRY_RUN)  # fmt: skip
 def unseed(cloud: Cloud, args: Args, out: Out) -> int:
     """Remove all that `bench seed` has made. 0 nothing of it is left; 1 no such cell."""
     chosen = _chosen(cloud, args.cells, out)
     if chosen is None:
         return 1
+    counts = [(cell.name or None, cell.uuid, _count_seeded(cloud, cell, args.project)) for cell in chosen]
+    total = sum(count for _, _, count in counts)
+    if args.dry_run:
+        out.table(("Cell Name", "Cell UUID", "Instances"), counts)
+        return 0
+    if total:
+        whose = f" of project {args.project}" if args.project else ""
+        confirm(args, out, f"This removes {total} made-up instances{whose} from {len(chosen)} cells.", args.cells)
     removed = 0
-    with out.progress("removing instances") as step:
+    with out.progress("removing instances", total) as step:
         for cell in chosen:
             opened = cloud.cells.open(cell.id)
             while uuids := _seeded(opened, args.project, cloud):
@@ -154,14 +163,22 @@ def _store(cloud: Cloud, cell: CellMapping, batch: Sequence[Planned], project_id
 
 def _seeded(cell: Cell, project_id: str | None, cloud: Cloud) -> list[str]:
     """Some of the made-up instances of the cell; deleted ones among them."""
-    query = select(instances.c.uuid).where(
+    with cell.db.connect(_soon(cloud)) as tx:
+        return list(tx.scalars(select(instances.c.uuid).where(_is_seeded(project_id)).limit(_BATCH)))
+
+
+def _count_seeded(cloud: Cloud, cell: CellMapping, project_id: str | None) -> int:
+    query = select(func.count()).select_from(instances).where(_is_seeded(project_id))
+    with cloud.cells.open(cell.id).db.connect(_soon(cloud)) as tx:
+        return tx.scalar(query) or 0
+
+
+def _is_seeded(project_id: str | None) -> ColumnElement[bool]:
+    return and_(
         instances.c.host.startswith(seed_rows.HOST_PREFIX, autoescape=True),
         instances.c.reservation_id == seed_rows.RESERVATION,
+        true() if project_id is None else instances.c.project_id == project_id,
     )
-    if project_id is not None:
-        query = query.where(instances.c.project_id == project_id)
-    with cell.db.connect(_soon(cloud)) as tx:
-        return list(tx.scalars(query.limit(_BATCH)))
 
 
 def _forget(cloud: Cloud, uuids: Sequence[str]) -> None:
