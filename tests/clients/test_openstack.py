@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -26,6 +27,15 @@ def cloud(tmp_path_factory: pytest.TempPathFactory, misfits: list[str]) -> Itera
     made.up()
     yield made
     made.polycell("down")
+
+
+def test_the_bundle_for_who_helps_is_whole_and_has_no_secret(cloud: Installed, tmp_path: Path) -> None:
+    done = cloud.polycell("debug", str(tmp_path / "bundle.tar.gz"))
+    assert (done.returncode, len(done.stdout.splitlines())) == (0, 1), done.stdout + done.stderr
+    with tarfile.open(tmp_path / "bundle.tar.gz") as opened:
+        texts = [content.read().decode() for each in opened if (content := opened.extractfile(each))]
+    passwords = json.loads((cloud.state / "etc" / "passwords.json").read_text(encoding="utf-8"))
+    assert [name for name, password in passwords.items() if any(password in text for text in texts)] == []
 
 
 def test_a_users_first_session(cloud: Installed) -> None:

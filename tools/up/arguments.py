@@ -21,6 +21,7 @@ _EXAMPLES = {
     "status": ("status --wait 60", "status -f json"),
     "logs": ("logs cell1 -f", "logs cell1-host2 -n 200"),
     "shell": ("shell", "shell -- openstack server list", "shell --state /tmp/second -- openstack hypervisor list"),
+    "debug": ("debug", "debug /tmp/bundle.tar.gz --state /tmp/second"),
     "service": (
         "service api --config-file /etc/nova/nova.conf --port 8774",
         "service compute --config-file /etc/nova/cell1.conf --host node7",
@@ -83,6 +84,10 @@ def parser_of_all(runs: Mapping[str, Run]) -> argparse.ArgumentParser:
     shell = commands.add_parser("shell", help="a shell, or one command, as the cloud's administrator")
     _state(shell)
     shell.add_argument("command", nargs=argparse.REMAINDER, help="after `--`: only this one (default: $SHELL)")
+    debug = commands.add_parser("debug", help="one file with all that a developer must know, without secrets")
+    debug.add_argument("file", nargs="?", type=Path, metavar="FILE",
+                       help="where to (default: polycell-debug-DATE.tar.gz here)")  # fmt: skip
+    _state(debug)
     service = commands.add_parser("service", help="one service of an installation, in the foreground")
     ports = ", ".join(f"{name} {port}" for name, port in API_PORTS.items())
     service.add_argument("role", choices=ROLES, metavar="ROLE", help=", ".join(ROLES))

@@ -87,6 +87,15 @@ def _shell(args: argparse.Namespace) -> NoReturn:
     replace_by(args.state.resolve(), args.command)
 
 
+def _debug(args: argparse.Namespace) -> int:
+    """Write a bundle (tar.gz) of what is known of the cloud: versions, configuration, the ends of the logs, how its
+    cells are, what the API has counted, and which processes run. Passwords and keys in it are replaced by ***; what
+    cannot be had is named in its index. 0 written; 1 there is no cloud, or the file cannot be made; 130 interrupted."""
+    from tools.up.debug import debug
+
+    return debug(args.state.resolve(), args.file)
+
+
 def _service(args: argparse.Namespace) -> int:
     """Run one service of an installation in the foreground, until SIGTERM or Ctrl-C. 0 stopped; 1 it could not
     start."""
@@ -95,7 +104,15 @@ def _service(args: argparse.Namespace) -> int:
     return run(args)
 
 
-RUNS = {"up": _up, "down": _down, "status": _status, "logs": _logs, "shell": _shell, "service": _service}
+RUNS = {
+    "up": _up,
+    "down": _down,
+    "status": _status,
+    "logs": _logs,
+    "shell": _shell,
+    "debug": _debug,
+    "service": _service,
+}
 
 
 if __name__ == "__main__":
