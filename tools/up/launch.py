@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import gc
+import logging
 import os
 import shlex
 import signal
@@ -24,14 +25,16 @@ from cell_service import logs
 from cell_service.context import SYSTEM_CLOCK, Deadline
 from cell_service.db import compute_nodes, services
 from cell_service.db.sql.engine import Database
-from cell_service.errors import Invalid, PolycellError, Unavailable
+from cell_service.errors import Invalid, Unavailable
 from mapping_db import host_mappings
 from mapping_db.placement import stock
 from tools.services import report
-from tools.up import configs, databases, keystone, preflight, private, record, seed_images, seeding, shape
+from tools.up import background, configs, databases, keystone, preflight, private, record, seed_images, seeding, shape
 from tools.up.drivers import SIMULATED, choose
 from tools.up.plan import GLOBAL, Options, Plan, plan_of
 from tools.up.supervisor import Children, InProcess, Services
+
+log = logging.getLogger(__name__)
 
 READY_SECONDS = 60.0
 UNLISTED = ("metadata", "console", "volume", "share")
@@ -70,9 +73,10 @@ def up(options: Options, *, detach: bool) -> int:
     _prepare(plan.state, private.OTHERS_PASS if options.libvirt_uri else private.OWNER_ALONE)
     plan = replace(plan, choice=choose(options.driver, options.libvirt_uri, plan.state / "cache"))
     if detach:
-        return _detached(plan)
-    with _alone(plan.state):
-        return _run(plan, Progress(sys.stdout))
+        return background.run(
+            lambda out: _run_alone(plan, _ClosingProgress(out)), plan.state / "logs" / record.LAUNCHER_LOG
+        )
+    return _run_alone(plan, Progress(sys.stdout))
 
 
 def _prepare(state: Path, umask: int) -> None:
@@ -100,6 +104,11 @@ def _alone(state: Path) -> Iterator[None]:
         yield
 
 
+def _run_alone(plan: Plan, progress: Progress) -> int:
+    with _alone(plan.state):
+        return _run(plan, progress)
+
+
 def _run(plan: Plan, progress: Progress) -> int:
     ended = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -125,9 +134,10 @@ def _run(plan: Plan, progress: Progress) -> int:
     parts = Children(plan, plan.processes(), note) if plan.options.processes else InProcess(plan, note)
     progress.say(f"starting {len(plan.processes())} services" + (" as processes" if plan.options.processes else ""))
     try:
-        parts.start()
-        note()
-        _await(plan, progress, ended)
+        if not ended.is_set():
+            parts.start()
+            note()
+            _await(plan, progress, ended)
         if not ended.is_set():
             configs.write_clients(plan)
             gc.collect()
@@ -283,51 +293,15 @@ def _poll(
         ended.wait(0.05)
 
 
-def _detached(plan: Plan) -> int:
-    """Run in the background; the caller waits until it is READY, and prints what the background prints till then."""
-    reading, writing = os.pipe()
-    if os.fork():
-        os.close(writing)
-        ready = False
-        with os.fdopen(reading, encoding="utf-8") as lines:
-            for line in lines:
-                failed = line.startswith("polycell: ")
-                print(line, end="", file=sys.stderr if failed else sys.stdout, flush=True)
-                ready = ready or line.startswith("READY")
-        return 0 if ready else 1
-    os.close(reading)
-    os.setsid()
-    _leave_terminal(plan.state / "logs" / record.LAUNCHER_LOG)
-    out = os.fdopen(writing, "w", encoding="utf-8")
-    status = 1
-    try:
-        with _alone(plan.state):
-            status = _run(plan, _ClosingProgress(out))
-    except PolycellError as error:
-        with contextlib.suppress(ValueError, OSError):
-            print(f"polycell: {error}", file=out, flush=True)
-    except BaseException as error:
-        with contextlib.suppress(ValueError, OSError):
-            print(f"polycell: {type(error).__name__}: {logs.masked(str(error))}", file=out, flush=True)
-        raise
-    finally:
-        os._exit(status)
-
-
-def _leave_terminal(log_file: Path) -> None:
-    nothing = os.open(os.devnull, os.O_RDONLY)
-    output = os.open(log_file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-    for source, target in ((nothing, 0), (output, 1), (output, 2)):
-        os.dup2(source, target)
-
-
 class _ClosingProgress(Progress):
-    """The foreground stops waiting at READY."""
+    """The foreground stops waiting at READY; what is said later is in the log."""
 
     def ready(self, plan: Plan) -> None:
         super().ready(plan)
         self._out.close()
 
     def say(self, words: str) -> None:
-        if not self._out.closed:
+        if self._out.closed:
+            log.info(words)
+        else:
             super().say(words)
