@@ -106,6 +106,9 @@ def test_it_is_refused_where_it_cannot_be(tmp_path: Path, capsys: pytest.Capture
     assert polycell.main(["debug", "--state", str(tmp_path)]) == 1
     assert "has no cloud" in capsys.readouterr().err
     (tmp_path / "there").write_text("mine")
+    (tmp_path / "logs").mkdir()
+    assert polycell.main(["debug", str(tmp_path / "there"), "--state", str(tmp_path)]) == 1
+    assert "there is there already" in capsys.readouterr().err
     with pytest.raises(debug.Invalid, match="there cannot be made: File exists"):
         debug._write(tmp_path / "there", [], debug.SYSTEM_CLOCK.now())
     assert (tmp_path / "there").read_text() == "mine"

@@ -138,7 +138,7 @@ def _cell_of(cloud: Cloud, host: str) -> Cell:
 
 
 def _prepare(cloud: Cloud, cell: Cell, args: Args, *, evacuate: bool) -> None:
-    """Disable a host that is drained; declare one dead that is evacuated with `--force-down`. Raises ServiceNotFound."""
+    """Disable a host that is drained; declare one dead that `--force-down` evacuates. Raises ServiceNotFound."""
     ctx = internal(cloud.clock, seconds=30)
     with cell.db.connect(ctx.deadline) as tx:
         service = services.by_host(tx, args.host, services.COMPUTE)

@@ -46,6 +46,8 @@ def debug(state: Path, file: Path | None) -> int:
         raise Invalid(reason=f"{state} has no cloud: there are neither configuration nor logs")
     now = SYSTEM_CLOCK.now()
     target = file or Path(f"polycell-debug-{now:%Y%m%d-%H%M%S}.tar.gz")
+    if target.exists():
+        raise Invalid(reason=f"{target} is there already")
     secrets, unreadable = collect(state)
     redaction = Redaction(secrets)
     parts = [_redacted(part, redaction) for part in _gather(state, unreadable)]
