@@ -19,6 +19,7 @@ from cell_service.context import Context
 
 _SECRETS = (
     (re.compile(r"(\w[\w+.-]*://[^\s:/@]*:)[^\s@/]*@"), r"\1***@"),
+    (re.compile(r"(,[^\s:/@,]*:)[^\s:@/,]*@"), r"\1***@"),  # of the further hosts of a transport URL
     (re.compile(r"(?i)(['\"]?(?:admin_?pass(?:word)?|password|secret|x-auth-token|x-subject-token)['\"]?\s*[=:]\s*)"
                 r"(?:'[^']*'|\"[^\"]*\"|[^\s,}&]+)"), r"\1***"),
 )  # fmt: skip

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from cell_service import logs
 from tests.manage.conftest import Site
 from tools.manage.main import COMMANDS, main
 from tools.manage.settings import read_settings
@@ -124,6 +125,18 @@ def test_a_configuration_file_that_is_not_there_is_one_line(site: Site) -> None:
 )
 def test_urls_are_shown_without_passwords(url: str, shown: str) -> None:
     assert masked(url) == shown
+
+
+@pytest.mark.parametrize(
+    ("line", "shown"),
+    [
+        ("rabbit://u:p@h1,v:q@h2/nova is down", "rabbit://u:***@h1,v:***@h2/nova is down"),
+        ("rabbit://u:p@h1:5672,v:q@h2:5672,w:r@[::1]:1/", "rabbit://u:***@h1:5672,v:***@h2:5672,w:***@[::1]:1/"),
+        ("hosts h1:1, h2:2", "hosts h1:1, h2:2"),
+    ],
+)
+def test_a_log_line_hides_the_passwords_of_all_hosts(line: str, shown: str) -> None:
+    assert logs.masked(line) == shown
 
 
 def test_wide_letters_keep_a_box_straight() -> None:
