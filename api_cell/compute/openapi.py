@@ -6,11 +6,25 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from api_cell.compute.titles import group, title
 from api_cell.edge.route import ByVersion, Route, Schema, Version
 from api_cell.edge.versions import shown
 
 _STATUS = re.compile(r"\b(20\d)\b")
 _PLACEHOLDER = re.compile(r"\{([^}]*)\}")
+_GONE = "410 for every request"
+_REFUSALS = {
+    "400": "The body, a parameter or a value in it is not as the operation takes it.",
+    "401": "There is no token, or it is not valid any more.",
+    "403": "The caller's roles do not allow it, or a quota is used up.",
+    "404": "There is no such thing, or not in the caller's project, or not at this microversion.",
+    "406": "The service does not have this microversion.",
+    "409": "The state of the thing does not allow it now, or it is there already.",
+    "410": "The operation is not served any more.",
+    "4XX": "The request is refused.",
+    "503": "A cell, or a service that the operation needs, does not answer; the same request may succeed later.",
+    "5XX": "The service failed.",
+}
 _FAULT = {
     "type": "object",
     "description": "One key, the name of the fault.",
@@ -36,10 +50,19 @@ def document(routes: Iterable[Route], version: Version) -> dict[str, Any]:
         "info": {"title": "Compute API", "version": shown(version)},
         "servers": [{"url": "../v2.1"}],
         "security": [{"token": []}],
+        "tags": [{"name": name} for name in sorted({group(path) for path in paths})],
         "paths": paths,
         "components": {
             "schemas": {"Fault": _FAULT},
-            "securitySchemes": {"token": {"type": "apiKey", "in": "header", "name": "X-Auth-Token"}},
+            "responses": {f"Refused{code}": _refusal(code) for code in _REFUSALS},
+            "securitySchemes": {
+                "token": {
+                    "type": "apiKey",
+                    "in": "header",
+                    "name": "X-Auth-Token",
+                    "description": "A token of the identity service.",
+                }
+            },
         },
     }
 
@@ -47,10 +70,11 @@ def document(routes: Iterable[Route], version: Version) -> dict[str, Any]:
 def _operation(path: str, method: str, routes: list[Route], version: Version) -> dict[str, Any]:
     made: dict[str, Any] = {
         "operationId": _PLACEHOLDER.sub(r"\1", f"{method.lower()}{path.replace('/', '_')}"),
-        "tags": [path.split("/")[1]],
-        "summary": "; ".join(_summary(route) for route in routes),
+        "tags": [group(path)],
+        "summary": title(method, path),
+        "description": "\n".join(_description(route) for route in routes),
         "parameters": [_version_header(version), *_placeholders(path), *_query(routes[0], version)],
-        "responses": _responses(routes),
+        "responses": _responses(path, method, routes),
     }
     rules = sorted({route.rule for route in routes if route.rule})
     if rules:
@@ -65,27 +89,51 @@ def _operation(path: str, method: str, routes: list[Route], version: Version) ->
     return made
 
 
-def _summary(route: Route) -> str:
-    """The first line of the handler's docstring, after the action's name."""
-    said = (route.handler.__doc__ or "").strip().partition("\n")[0]
-    return f"{route.action}: {said}" if route.action else said
+def _description(route: Route) -> str:
+    """The handler's docstring; of an action as an item of a list, below the action's name."""
+    said = " ".join((route.handler.__doc__ or "").split())
+    return f"- `{route.action}`{': ' if said else ''}{said}" if route.action else said
 
 
-def _responses(routes: list[Route]) -> dict[str, Any]:
-    """The statuses that handlers name, and the form of every fault."""
-    codes: dict[str, str] = {}
+def _responses(path: str, method: str, routes: list[Route]) -> dict[str, Any]:
+    """The statuses that handlers name, and those with which such an operation may be refused."""
+    codes: set[str] = set()
     for route in routes:
+        if _gone(route):
+            continue
         found = _STATUS.search(route.handler.__doc__ or "")
-        codes.setdefault(found[1] if found else "2XX", "Done.")
-    fault = {"application/json": {"schema": {"$ref": "#/components/schemas/Fault"}}}
-    made: dict[str, Any] = {code: {"description": text} for code, text in sorted(codes.items())}
-    return made | {"4XX": {"description": "Refused.", "content": fault}, "5XX": {"description": "Failed.",
-                                                                                "content": fault}}  # fmt: skip
+        codes.add(found[1] if found else "2XX")
+    refusals = {"400", "406", "4XX", "503", "5XX"}
+    if not all(route.open for route in routes):
+        refusals |= {"401", "403"}
+    if _PLACEHOLDER.search(path):
+        refusals.add("404")
+    if method != "GET":
+        refusals.add("409")
+    if any(_gone(route) for route in routes):
+        refusals.add("410")
+    made: dict[str, Any] = {code: {"description": "Done."} for code in sorted(codes)}
+    return made | {code: {"$ref": f"#/components/responses/Refused{code}"} for code in sorted(refusals)}
+
+
+def _gone(route: Route) -> bool:
+    return (route.handler.__doc__ or "").startswith(_GONE)
+
+
+def _refusal(code: str) -> dict[str, Any]:
+    content = {"application/json": {"schema": {"$ref": "#/components/schemas/Fault"}}}
+    return {"description": _REFUSALS[code], "content": content}
 
 
 def _version_header(version: Version) -> dict[str, Any]:
     schema = {"type": "string", "default": f"compute {shown(version)}"}
-    return {"name": "OpenStack-API-Version", "in": "header", "required": False, "schema": schema}
+    return {
+        "name": "OpenStack-API-Version",
+        "in": "header",
+        "required": False,
+        "schema": schema,
+        "description": "The microversion of the request.",
+    }
 
 
 def _placeholders(path: str) -> list[dict[str, Any]]:

@@ -9,7 +9,7 @@ PAGE = b"""<!doctype html>
 :root{color-scheme:light dark}
 body{font:15px/1.5 system-ui,sans-serif;max-width:70em;margin:1em auto;padding:0 1em}
 summary{cursor:pointer;padding:.2em}code,pre,textarea,input{font-family:monospace;font-size:13px}
-pre{background:#8882;padding:.6em;overflow:auto;max-height:24em}textarea{width:100%;height:7em}
+pre{background:#8882;padding:.6em;overflow:auto;max-height:24em;white-space:pre-wrap}textarea{width:100%;height:7em}
 input,pre,code{max-width:100%;overflow-wrap:anywhere}
 .m{display:inline-block;width:5em;font-weight:bold}label{margin-right:1em}details details{margin-left:1em}
 </style></head><body><h1>Compute API</h1>
@@ -24,9 +24,9 @@ async function load(){const r=await fetch("openapi.json?microversion="+encodeURI
 api=await r.json();if(!r.ok){at("paths").replaceChildren(make("pre",JSON.stringify(api,null,1)));return}show()}
 function show(){const all=at("paths"),find=at("find").value.toLowerCase();all.replaceChildren();
 for(const [path,methods] of Object.entries(api.paths))for(const [method,op] of Object.entries(methods)){
-if(!(path+" "+op.summary).toLowerCase().includes(find))continue;
+if(!(path+" "+op.summary+" "+op.description).toLowerCase().includes(find))continue;
 const box=make("details"),head=make("summary"),m=make("span",method.toUpperCase());m.className="m";
-head.append(m,make("code",path));box.append(head,make("p",op.summary));
+head.append(m,make("code",path));head.append(" "+op.summary);box.append(head,make("pre",op.description));
 box.addEventListener("toggle",()=>{if(box.open&&box.children.length===2)fill(box,path,method,op)});all.append(box)}}
 function fill(box,path,method,op){const inputs={};
 for(const p of op.parameters){if(p.in==="header")continue;const l=make("label",p.name+" ("+p.in+") "),i=make("input");

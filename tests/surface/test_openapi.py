@@ -9,6 +9,7 @@ import pytest
 
 from api_cell.compute.openapi import document
 from api_cell.compute.routes import ROUTES
+from api_cell.compute.titles import EXACT, title
 from tests.edge.client import Client
 from tests.edge.reference import parsed
 from tests.surface.world import World
@@ -34,6 +35,39 @@ def test_operations_have_names_of_their_own() -> None:
     assert len(names) == len(set(names))
     action = made["paths"]["/servers/{id}/action"]["post"]["requestBody"]["content"]["application/json"]["schema"]
     assert {"os-start"} in [set(choice["required"]) for choice in action["oneOf"]]
+
+
+@pytest.mark.parametrize("version", [(2, 1), (2, 104)])
+def test_operations_are_grouped_titled_and_say_how_they_fail(version: tuple[int, int]) -> None:
+    made = document(ROUTES, version)
+    groups = {tag["name"] for tag in made["tags"]}
+    refusals = made["components"]["responses"]
+    for path, methods in made["paths"].items():
+        for method, operation in methods.items():
+            assert set(operation["tags"]) <= groups
+            assert re.fullmatch(r"[A-Z][\w' ,]{3,70}", operation["summary"]), (method, path, operation["summary"])
+            for code, answer in operation["responses"].items():
+                if code[0] in "45":
+                    assert len(refusals[answer["$ref"].rpartition("/")[2]]["description"]) > 10
+    known = {(route.method, route.path) for route in ROUTES}
+    assert set(EXACT) <= known
+    assert made["components"]["securitySchemes"]["token"]["name"] == "X-Auth-Token"
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "said"),
+    [
+        ("GET", "/servers", "List servers"),
+        ("GET", "/servers/detail", "List servers with details"),
+        ("PUT", "/servers/{id}", "Update a server"),
+        ("POST", "/servers/{id}/action", "Act on a server"),
+        ("GET", "/servers/{server_id}/ips/{id}", "Show an IP of a server"),
+        ("DELETE", "/servers/{server_id}/tags", "Remove all tags from a server"),
+        ("PUT", "/os-services/force-down", "Force down a service"),
+    ],
+)
+def test_a_title_says_what_an_operation_does(method: str, path: str, said: str) -> None:
+    assert title(method, path) == said
 
 
 def test_no_document_of_versions_that_are_not(world: World) -> None:
