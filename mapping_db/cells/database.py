@@ -23,6 +23,7 @@ OpenDatabase = Callable[[str, PoolLimits], Database]
 
 PROBE_SECONDS = 0.2
 CONNECT_SECONDS = 0.4
+READ_SECONDS = 60.0
 
 
 def probe_limits(patience: float) -> PoolLimits:
@@ -44,7 +45,10 @@ class CellDatabase:
         self.url = url
         self.guard = Guard(cell, "database", self, clock, places, waiting, patience)
         self._open_database = open_database
-        self._limits = PoolLimits(size=places, overflow=0, wait_seconds=1.0, connect_seconds=CONNECT_SECONDS * patience)
+        self._limits = PoolLimits(
+            size=places, overflow=0, wait_seconds=1.0, connect_seconds=CONNECT_SECONDS * patience,
+            read_seconds=READ_SECONDS * max(1.0, patience),
+        )  # fmt: skip
         self._probe_limits = probe_limits(patience)
         self._opening = threading.Lock()
         self._database: Database | None = None

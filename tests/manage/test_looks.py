@@ -6,6 +6,7 @@ import threading
 from datetime import UTC, datetime
 
 import pytest
+from sqlalchemy import make_url
 
 from cell_service.context import SYSTEM_CLOCK
 from cell_service.db import identity, schema
@@ -14,6 +15,8 @@ from mapping_db import placement_notes, progress_marks
 from mapping_db import schema as global_schema
 from tests.manage.conftest import NOW, Site
 from tests.real.databases import Server
+from tests.real.delays import delayed
+from tools.manage import cloud
 from tools.manage.probes import database_clock
 
 
@@ -74,6 +77,28 @@ def test_check_and_detail_on_mariadb(real_site: Site) -> None:
     shown = site.run("cell_v2", "list_cells", "--detail", "-f", "json")
     assert shown.code == 0
     assert {cell["uuid"]: cell["instances"] for cell in shown.json}[one.uuid] == 1
+
+
+@pytest.mark.real
+def test_only_the_timeout_limits_what_diagnoses(
+    real_site: Site, mariadb: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each answer of the cell takes several times as long as a command without --timeout grants it."""
+    monkeypatch.setattr(cloud, "PATIENCE", 0.1)
+    site = real_site
+    site.run("cell_v2", "map_cell0", "--database_connection", site.url("cell0"))
+    site.run("db", "sync")
+    cell = site.add_cell("c1")
+    with delayed(mariadb.port, 0.1) as port:
+        url = make_url(site.url("c1")).set(port=port).render_as_string(hide_password=False)
+        site.run("cell_v2", "update_cell", "--cell_uuid", cell.uuid, "--database_connection", url)
+        shown = site.run("cell_v2", "list_cells", "--detail", "--timeout", "100", "-f", "json")
+        checked = site.run("cell_v2", "check", "--timeout", "100")
+        hurried = site.run("cell_v2", "list_cells", "--detail", "--timeout", "0.1")
+    assert shown.code == 0, shown.out
+    assert {each["name"]: each["silent"] for each in shown.json} == {"c1": False, "cell0": False}
+    assert checked.code == 0, checked.out
+    assert (hurried.code, "UNREACHABLE" in hurried.out) == (1, True)
 
 
 @pytest.mark.real

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 
 from cell_service.context import SYSTEM_CLOCK, Clock
@@ -11,6 +12,7 @@ from cell_service.db.sql.engine import Database, PoolLimits
 from cell_service.errors import Invalid
 from cell_service.rpc.transport import Transport
 from mapping_db.cells.bus import CellBus
+from mapping_db.cells.database import PROBE_SECONDS
 from mapping_db.cells.registry import Cells, CellSettings
 from mapping_db.cloud import Cloud
 from mapping_db.locating.locator import Locator
@@ -32,27 +34,32 @@ def open_transport(url: str) -> Transport:
     return opened(url)
 
 
-def open_database(url: str, what: str = "the database", secret_keys: Sequence[str] = ()) -> Database:
+def open_database(
+    url: str, what: str = "the database", secret_keys: Sequence[str] = (), limits: PoolLimits = LIMITS
+) -> Database:
     """Raises Invalid for a URL that is none, without showing it."""
     try:
-        return Database(url, LIMITS, secret_keys)
+        return Database(url, limits, secret_keys)
     except Exception as error:  # a URL is outside data: any driver may object to it in its own way
         raise Invalid(reason=f"the URL of {what} is not usable ({type(error).__name__})") from error
 
 
 @contextlib.contextmanager
-def open_cloud(settings: Settings, clock: Clock = SYSTEM_CLOCK) -> Iterator[Cloud]:
-    """The cloud that the settings name. Raises Invalid when they name no global database."""
+def open_cloud(settings: Settings, clock: Clock = SYSTEM_CLOCK, seconds: float = 0.0) -> Iterator[Cloud]:
+    """The cloud that the settings name. No server counts as down because it takes up to `seconds` to connect or to
+    answer. Raises Invalid when they name no global database."""
+    patience = max(PATIENCE, seconds / PROBE_SECONDS)  # a probe is what a cell has the least time for
     if not settings.api_database:
         raise settings.lacks("[api_database] connection")
-    db = open_database(settings.api_database, "[api_database] connection", settings.secret_keys)
+    limits = replace(LIMITS, connect_seconds=max(LIMITS.connect_seconds, seconds))
+    db = open_database(settings.api_database, "[api_database] connection", settings.secret_keys, limits)
     cell_settings = CellSettings(
         database_connection=settings.database, transport_url=settings.transport_url, poll_seconds=COMMAND_SECONDS,
-        patience=PATIENCE,
+        patience=patience,
     )  # fmt: skip
     bus = CellBus(
         "the global queue", settings.transport_url, clock, places=4, waiting=4, open_transport=open_transport,
-        patience=PATIENCE,
+        patience=patience,
     )  # fmt: skip
     try:
         with Cells(

@@ -88,7 +88,8 @@ def run(prog: str, commands: Sequence[Command], argv: Sequence[str]) -> int:
         args.settings = read_settings(found.config_files)
         with contextlib.ExitStack() as stack:
             lacking = chosen.local and not args.settings.api_database
-            cloud = None if lacking else stack.enter_context(open_cloud(args.settings))
+            seconds = getattr(args, "timeout", 0.0)
+            cloud = None if lacking else stack.enter_context(open_cloud(args.settings, seconds=seconds))
             if cloud is not None:
                 spell_out(cloud, args)
             return chosen.run(cast(Cloud, cloud), args, out)

@@ -18,6 +18,8 @@ from mapping_db.cells.registry import Cell
 from mapping_db.cloud import Cloud
 
 SERVICE_DOWN_SECONDS = 60.0
+_QUEUE_SHARE = 0.9
+"""Of the time that is left: what the database has reported is kept when the queue does not answer."""
 _CLOCKS = {
     "sqlite": "SELECT strftime('%Y-%m-%d %H:%M:%f', 'now')",
     "mysql": "SELECT CAST(UTC_TIMESTAMP(6) AS CHAR)",
@@ -112,7 +114,7 @@ def _ping(cell: Cell, deadline: Deadline) -> tuple[float | None, str | None]:
         return None, None
     began = time.monotonic()
     try:
-        cell.bus.ping(timeout=max(0.1, deadline.remaining() / 2))
+        cell.bus.ping(timeout=max(0.1, _QUEUE_SHARE * deadline.remaining()))
     except PolycellError as error:
         return None, reason_of(error)
     return time.monotonic() - began, None
