@@ -17,6 +17,10 @@ TESTED = {
 }
 
 
+def test_the_installation_says_what_it_requires() -> None:
+    assert len(requires("polycell") or []) > 20
+
+
 @pytest.mark.parametrize("line", requires("polycell") or [])
 def test_every_package_that_we_name_has_a_tested_version_in_its_range(line: str) -> None:
     wanted = Requirement(line)

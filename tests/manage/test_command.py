@@ -70,6 +70,15 @@ def test_no_configuration_file_is_said_as_such(monkeypatch: pytest.MonkeyPatch, 
     assert str(empty.lacks("[database] connection")) == f"[database] connection is not set in {tmp_path / 'nova.conf'}"
 
 
+@pytest.mark.parametrize(("words", "code"), [(("db", "archive_deleted_rows"), 3), (("db", "purge", "--all"), 4)])
+def test_commands_that_go_without_a_global_database_name_the_file(
+    site: Site, words: tuple[str, ...], code: int
+) -> None:
+    site.configure(api_database__connection="")
+    ran = site.run(*words)
+    assert (ran.code, ran.err) == (code, f"[api_database] connection is not set in {site.directory / 'nova.conf'}\n")
+
+
 def test_later_configuration_files_win(site: Site) -> None:
     other = site.directory / "other.conf"
     other.write_text("[database]\nconnection = sqlite:///later\n", encoding="utf-8")

@@ -41,7 +41,7 @@ def archive_deleted_rows(cloud: Cloud | None, args: Args, out: Out) -> int:
         out.warn("Must supply a positive value for max_rows")
         return 2
     if cloud is None:
-        out.warn("[api_database] connection is not set in the configuration file")
+        out.warn(str(args.settings.lacks("[api_database] connection")))
         return 3
     try:
         before = _date(args.before)
@@ -100,7 +100,7 @@ def purge(cloud: Cloud | None, args: Args, out: Out) -> int:
         out.warn(str(error))
         return 2
     if cloud is None:
-        out.warn("[api_database] connection is not set in the configuration file")
+        out.warn(str(args.settings.lacks("[api_database] connection")))
         return 4
     cells, done = _chosen(cloud, args), Done()
     if args.dry_run:

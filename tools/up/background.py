@@ -34,7 +34,7 @@ def run(launch: Callable[[IO[str]], int], log_file: Path) -> int:
         status = launch(out)
     except PolycellError as error:
         with contextlib.suppress(ValueError, OSError):
-            print(f"polycell: {error}", file=out, flush=True)
+            print(f"polycell: {logs.masked(str(error))}", file=out, flush=True)
     except BaseException as error:
         with contextlib.suppress(ValueError, OSError):
             print(f"polycell: {type(error).__name__}: {logs.masked(str(error))}", file=out, flush=True)
