@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import base64
-import contextlib
 import json
 import os
 import re
-import signal
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -220,20 +218,6 @@ class Lab:
         self.installation.until(lambda: not (left := books.living(self.installation)) or Unmet(list(left)))
         self.installation.until(lambda: not (left := books.allocations(self.installation)) or Unmet(left))
         assert {books.quota_in_use(self.installation, name) for name in ("instances", "cores", "ram")} == {0}
-
-    def kill_qemu(self, guest: Guest) -> None:
-        """kill -9 of the guest's process, if it has one."""
-        for path in Path("/proc").glob("[0-9]*/cmdline"):
-            with contextlib.suppress(OSError):
-                words = path.read_text(errors="replace")
-                if "qemu-system" in words.partition("\0")[0] and guest.uuid in words:
-                    os.kill(int(path.parent.name), signal.SIGKILL)
-
-    def is_locked(self, guest: Guest) -> bool:
-        """Whether the agent was refused the guest's lock by libvirt."""
-        log = self.installation.state / "logs" / f"compute-{guest.host}.log"
-        lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
-        return any(guest.uuid in line and "cannot acquire state change lock" in line for line in lines)
 
     def left_on(self, host: str) -> dict[str, list[str]]:
         """What a host has of guests, by kind."""

@@ -60,22 +60,6 @@ def kill_libvirtd(cloud: Lab, host: str) -> None:
     os.kill(cloud.libvirtd(host), signal.SIGKILL)
 
 
-def demand_removed(cloud: Lab, guest: Guest) -> None:
-    """Nothing is left on its host. A libvirtd that was killed while it started a guest may refuse that guest's lock to
-    all after its restart, for good (libvirt 9.0). Then an operator ends its QEMU and libvirtd, and the agent goes on.
-    """
-    ended: list[str] = []
-
-    def gone() -> bool | Unmet:
-        if cloud.is_locked(guest) and not ended:
-            ended.append(guest.uuid)
-            cloud.kill_qemu(guest)
-            kill_libvirtd(cloud, guest.host)
-        return not (left := cloud.left_on(guest.host)) or Unmet((left, ended))
-
-    cloud.installation.until(gone, 400)
-
-
 @pytest.mark.parametrize("kill", [kill_agent, kill_libvirtd])
 @pytest.mark.parametrize("moment", [has_files, has_domain])
 def test_whoever_dies_during_a_spawn_there_is_a_whole_guest_or_none_and_a_reason(
@@ -96,7 +80,7 @@ def test_whoever_dies_during_a_spawn_there_is_a_whole_guest_or_none_and_a_reason
         assert has_files(cloud, guest)
     else:
         assert cloud.server(guest)["fault"]["message"]
-        demand_removed(cloud, guest)
+        cloud.installation.until(lambda: not (left := cloud.left_on(guest.host)) or Unmet(left), 400)
 
 
 @pytest.mark.parametrize("kill", [kill_agent, kill_libvirtd])

@@ -31,6 +31,7 @@ rm -f /run/libvirt/*.pid /run/libvirt/libvirt-sock*
 
 watch_libvirtd() {
     while :; do
+        bash "$(dirname "$0")/drop-unstarted.sh" /run/libvirt/qemu >>/var/log/libvirt/output 2>&1 || true
         libvirtd --config /etc/libvirt/libvirtd.conf --pid-file /run/libvirt/libvirtd.pid \
             >>/var/log/libvirt/output 2>&1 </dev/null || true
         sleep 0.5
