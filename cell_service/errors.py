@@ -136,6 +136,24 @@ class NotSupported(PolycellError):
     message = "{reason}"
 
 
+class NotImplementedByHost(NotSupported):
+    """As UnableToDo, for the actions whose published answers have 501."""
+
+    message = "The host of instance {instance_uuid} cannot {what}."
+
+
+class ForbiddenByHost(Forbidden):
+    """As UnableToDo, for actions whose published answer is 403."""
+
+    message = "The host of instance {instance_uuid} cannot {what}."
+
+
+class UnableToDo(Conflict):
+    """The hypervisor of the instance's host lacks the ability that an action needs."""
+
+    message = "The host of instance {instance_uuid} cannot {what}."
+
+
 _INTERNAL = "A part of the service does not answer at the moment. Please try again later."
 
 

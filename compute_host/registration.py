@@ -18,6 +18,7 @@ from compute_host.config import HostSettings
 from compute_host.guest_comparison import GuestComparison
 from compute_host.resource_tracker import Tracker
 from compute_host.timers import MakeLoop
+from compute_host.virt.abilities import nodes_of
 from compute_host.virt.driver import Driver, PowerListener
 
 log = logging.getLogger(__name__)
@@ -97,7 +98,7 @@ class Registration:
         log.info("host is up", extra=about(self._ctx(), host=self._host))
 
     def _register(self) -> None:
-        nodes = self._driver.nodes()
+        nodes = nodes_of(self._driver)
         self._status = self._link.register(self._ctx(), nodes)
         self._tracker.reported(nodes)
 
@@ -138,7 +139,7 @@ class Registration:
         self._tracker.heal(self._ctx(), lambda: self._backlog.touched_after(began))
 
     def _join(self) -> None:
-        nodes = self._driver.nodes()
+        nodes = nodes_of(self._driver)
         status = self._link.join(self._ctx(), nodes, lambda: not self._backlog.fences())
         if status is None:
             return

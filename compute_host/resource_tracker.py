@@ -11,6 +11,7 @@ from cell_service.logs import about
 from cell_service.model.host import NodeReport
 from cell_service.peers.placement import Placement
 from compute_host.cell_link import CellLink
+from compute_host.virt.abilities import nodes_of
 from compute_host.virt.driver import Driver
 
 log = logging.getLogger(__name__)
@@ -31,7 +32,7 @@ class Tracker:
 
     def news(self) -> tuple[NodeReport, ...]:
         """The nodes whose report differs from what was reported to the cell last. Raises DriverError."""
-        return tuple(node for node in self._driver.nodes() if self._reported.get(node.uuid) != _timeless(node))
+        return tuple(node for node in nodes_of(self._driver) if self._reported.get(node.uuid) != _timeless(node))
 
     def reported(self, nodes: tuple[NodeReport, ...]) -> None:
         """Record that the cell has these reports."""
@@ -42,7 +43,7 @@ class Tracker:
         Raises DriverError, PeerUnavailable, Conflict."""
         if self._placement is None:
             return
-        for node in self._driver.nodes():
+        for node in nodes_of(self._driver):
             bare = _unused(node)
             if whole or self._provided.get(node.uuid) != bare:
                 self._placement.report(ctx, node)
@@ -59,7 +60,7 @@ class Tracker:
         if self._placement is None:
             return 0
         healed = 0
-        for node in self._driver.nodes():
+        for node in nodes_of(self._driver):
             consumers = set(self._placement.consumers_on(ctx, node.uuid))
             if not consumers:
                 continue

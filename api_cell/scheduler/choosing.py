@@ -171,6 +171,7 @@ class Chooser:
         if cell_id is not None:
             checks.append(("", requirements.InCell(cell_id)))
         checks += [("", requirements.Destination()), ("", requirements.Zone()), ("", requirements.Traits())]
+        checks.append(("", requirements.Able()))
         if config.limit_tenants_to_placement_aggregate:
             confined = requirements.Tenants(self._snapshot.tenants, config.placement_aggregate_required_for_tenants)
             checks.append(("", confined))

@@ -44,6 +44,7 @@ class EquivalenceClasses:
             frozenset(request.resources.items()),
             request.required,
             request.forbidden,
+            request.abilities,
             request.zones,
             frozenset(spec.flavor.extra_specs.items()),
             properties,

@@ -17,7 +17,7 @@ class HostState:
     """A hypervisor, what is free on it, and what its cell reports of it.
 
     `key` is the uuid of its provider. `headrooms` count pending claims as used. `absent` says why no request
-    may have it. `tie` orders hosts of the same weight.
+    may have it. `abilities`: as in its report. `tie` orders hosts of the same weight.
     """
 
     key: str
@@ -45,6 +45,7 @@ class HostState:
     supported_instances: tuple[tuple[str, str, str], ...] = ()
     cpu_info: Mapping[str, Any] = field(default_factory=dict)
     stats: Mapping[str, str] = field(default_factory=dict)
+    abilities: tuple[str, ...] | None = None
     tie: int = 0
 
     def headroom(self, resource_class: str) -> Inventory:

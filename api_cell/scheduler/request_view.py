@@ -64,6 +64,7 @@ class RequestView:
     group: GroupState | None = None
     same_hosts: frozenset[str] | None = None
     different_hosts: frozenset[str] = frozenset()
+    abilities: frozenset[str] = frozenset()
 
     @property
     def forced(self) -> bool:
@@ -89,6 +90,7 @@ def request_view(
         group=group,
         same_hosts=_homes(spec, "same_host", homes or {}),
         different_hosts=_homes(spec, "different_host", homes or {}) or frozenset(),
+        abilities=frozenset(spec.needs),
     )
 
 

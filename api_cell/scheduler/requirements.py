@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from api_cell.scheduler.hosts import HostState
 from api_cell.scheduler.request_view import DISABLED, RequestView
+from cell_service.model.ability import Ability
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +76,16 @@ class Traits:
         if not request.required <= host.traits:
             return f"lacks trait {min(request.required - host.traits)}"
         return None
+
+
+@dataclass(frozen=True, slots=True)
+class Able:
+    """All abilities that the request needs. A host that does not report its abilities is taken."""
+
+    def reject(self, host: HostState, request: RequestView) -> str | None:
+        if host.abilities is None or request.abilities <= set(host.abilities):
+            return None
+        return f"cannot {Ability(min(request.abilities.difference(host.abilities))).phrase}"
 
 
 @dataclass(frozen=True, slots=True)

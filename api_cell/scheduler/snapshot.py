@@ -273,6 +273,7 @@ class HostSnapshot:
             supported_instances=report.supported_instances,
             cpu_info=report.cpu_info,
             stats=report.stats,
+            abilities=report.abilities,
             tie=before.tie if (before := self.hosts.get(key)) else zlib.crc32(key.encode()),
         )
 

@@ -11,6 +11,7 @@ from sqlalchemy import Connection
 
 from api_cell.caller import Caller
 from api_cell.servers import find
+from api_cell.servers.able import demand_able
 from cell_service.context import Context
 from cell_service.db import actions, instances, operations
 from cell_service.errors import Conflict, InstanceInvalidState, InstanceIsLocked, Unavailable
@@ -65,7 +66,8 @@ def begin(
     """The action is accepted and will be carried out. `again`: the request was accepted before, and may have begun it
     already (AlreadyBegun); it waits for a server that is busy (InstanceInvalidState).
 
-    Raises InstanceNotFound, InstanceNotReady, InstanceIsLocked, InstanceInvalidState, PolicyForbidden, CellUnavailable.
+    Raises InstanceNotFound, InstanceNotReady, InstanceIsLocked, InstanceInvalidState, PolicyForbidden, CellUnavailable;
+    `unable` of the operation when the host lacks the ability that it needs.
     """
 
     operation = doing.operation
@@ -78,6 +80,7 @@ def begin(
                 _demand_its_turn(tx, caller.ctx, instance, operation)
             demand_unlocked(caller.ctx, instance)
             after = begin_on(operation, instance)
+            demand_able(tx, instance, operation)
             arguments, columns = prepare(instance)
             now = cloud.clock.now()
             if instances.change(tx, server_id, now=now, expect=instance.state, task_state=after.task, **columns):

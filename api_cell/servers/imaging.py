@@ -16,6 +16,7 @@ from uuid import uuid4
 from api_cell import quota_check
 from api_cell.caller import Caller
 from api_cell.servers import act, find
+from api_cell.servers.able import demand_able_before
 from api_cell.servers.act import Doing
 from api_cell.servers.create import images
 from api_cell.services import Services
@@ -53,10 +54,12 @@ def make(cloud: Cloud, services: Services, caller: Caller, server_id: str, reque
     InstanceInvalidState, PolicyForbidden, CellUnavailable, PeerUnavailable; then nothing has changed.
     """
     doing = IMAGE if request.backup is None else BACKUP
-    seen = find.server(cloud, caller.ctx, server_id).instance
+    found = find.server(cloud, caller.ctx, server_id)
+    seen = found.instance
     caller.demand(doing.rule, find.target(seen))
     act.demand_unlocked(caller.ctx, seen)
     begin_on(doing.operation, seen)
+    demand_able_before(caller.ctx, found, doing.operation)
     if seen.volume_backed and request.backup is not None:
         raise Invalid(reason="It is not supported to backup volume backed instance.")
     _check_limits(cloud, services, caller.ctx, request)

@@ -8,6 +8,7 @@ from uuid import uuid4
 
 from api_cell.caller import Caller
 from api_cell.servers import act, find
+from api_cell.servers.able import demand_able_before
 from api_cell.servers.act import Begun, Doing
 from api_cell.services import Services
 from cell_service import wire
@@ -64,8 +65,10 @@ def attach(cloud: Cloud, services: Services, caller: Caller, server_id: str, req
     Raises Invalid, NetworkNotFound, PortNotFound, Conflict, OverQuota, InterfaceAttachFailed and as `act.begin`.
     """
     networks = services.require_networks()
-    instance = find.server(cloud, caller.ctx, server_id).instance
+    found = find.server(cloud, caller.ctx, server_id)
+    instance = found.instance
     caller.demand(ATTACH.rule, find.target(instance))
+    demand_able_before(caller.ctx, found, ATTACH.operation)
     if request.network_id is not None or request.port_id is not None:
         networks.validate(caller.ctx, [request], (), 1, attached_to=instance.uuid)
     elif not (available := networks.available(caller.ctx, instance.project_id)):

@@ -7,6 +7,7 @@ from typing import Any
 
 from api_cell.caller import Caller
 from api_cell.servers import act, find
+from api_cell.servers.able import demand_able_before
 from api_cell.servers.act import Doing
 from api_cell.servers.create import images
 from api_cell.servers.create.server_request import new_password
@@ -40,10 +41,12 @@ def rescue(cloud: Cloud, services: Services, caller: Caller, server_id: str, req
     Raises Invalid, ImageNotFound, InstanceNotFound, InstanceNotReady, InstanceIsLocked, InstanceInvalidState,
     PolicyForbidden, CellUnavailable, PeerUnavailable.
     """
-    before = find.server(cloud, caller.ctx, server_id).instance
+    found = find.server(cloud, caller.ctx, server_id)
+    before = found.instance
     caller.demand(RESCUE.rule, find.target(before))
     act.demand_unlocked(caller.ctx, before)
     begin(RESCUE.operation, before.state, server_id)
+    demand_able_before(caller.ctx, found, RESCUE.operation)
     image = None if request.image_id is None else _image(services, caller.ctx, request.image_id)
     chosen = request.password or new_password()
     stable = image is not None and _stays(image)

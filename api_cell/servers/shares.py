@@ -10,15 +10,12 @@ from dataclasses import replace
 from typing import Any
 from uuid import uuid4
 
-from sqlalchemy import Connection
-
 from api_cell.caller import Caller
 from api_cell.servers import act, find
+from api_cell.servers.able import demand_able_before
 from api_cell.servers.act import Doing
 from api_cell.services import Services
-from cell_service.db import compute_nodes
 from cell_service.errors import (
-    Forbidden,
     InstanceNotReady,
     ShareAttached,
     ShareMappingNotFound,
@@ -35,8 +32,6 @@ from mapping_db.cloud import Cloud
 RULE = "os_compute_api:os-server-shares:"
 ATTACH = Doing(ATTACH_SHARE, RULE + "create")
 DETACH = Doing(DETACH_SHARE, RULE + "delete")
-ABLE = "COMPUTE_STORAGE_VIRTIO_FS"
-"""The trait of hosts that can hand a mounted file system to a guest."""
 
 
 def attach(
@@ -101,11 +96,4 @@ def _demand(cloud: Cloud, caller: Caller, server_id: str, doing: Doing) -> None:
     begin(doing.operation, instance.state, server_id)
     if found.cell is None or instance.host is None:
         raise InstanceNotReady(instance_uuid=server_id)
-    with found.cell.db.connect(caller.ctx.deadline) as tx:
-        if not _is_able(tx, instance.host):
-            raise Forbidden(reason=f"The host of instance {server_id} cannot give shares to its guests.")
-
-
-def _is_able(tx: Connection, host: str) -> bool:
-    nodes = compute_nodes.list_all(tx, host=host)
-    return any(ABLE in node.report.traits for node in nodes)
+    demand_able_before(caller.ctx, found, doing.operation)

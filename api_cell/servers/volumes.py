@@ -18,6 +18,7 @@ from sqlalchemy import Connection
 
 from api_cell.caller import Caller
 from api_cell.servers import act, find
+from api_cell.servers.able import demand_able, demand_able_before
 from api_cell.servers.devices import demand_plain
 from api_cell.services import Services
 from cell_service.context import Context
@@ -81,7 +82,8 @@ def attach(cloud: Cloud, services: Services, caller: Caller, server_id: str, req
 
     Raises InstanceNotFound, VolumeNotFound, VolumeUnavailable, Invalid, Conflict, Forbidden.
     """
-    instance = _demand(caller, find.server(cloud, caller.ctx, server_id).instance, ATTACH_VOLUME, "create")
+    found = find.server(cloud, caller.ctx, server_id)
+    instance = _demand(caller, found.instance, ATTACH_VOLUME, "create")
     volume = services.require_volumes().get(caller.ctx, request.volume_id)
     device = BlockDevice(
         uuid=str(uuid4()),
@@ -95,6 +97,7 @@ def attach(cloud: Cloud, services: Services, caller: Caller, server_id: str, req
         tag=request.tag,
     )
     _check_attachable(instance, volume, device, request)
+    demand_able_before(caller.ctx, found, ATTACH_VOLUME)
     device = replace(device, attachment_id=services.require_volumes().reserve(caller.ctx, volume.id, server_id))
 
     def change(now: Instance) -> tuple[tuple[BlockDevice, ...], DeviceArguments]:
@@ -149,9 +152,10 @@ def detach(
 
 def swap(cloud: Cloud, services: Services, caller: Caller, server_id: str, volume_id: str, new_id: str) -> None:
     """The device will be the new volume. Raises InstanceNotFound, VolumeNotFound, Invalid, Conflict."""
-    found = find.server(cloud, caller.ctx, server_id).instance
-    _demand(caller, found, SWAP_VOLUME, "swap")
-    demand_device(found, volume_id)
+    found = find.server(cloud, caller.ctx, server_id)
+    _demand(caller, found.instance, SWAP_VOLUME, "swap")
+    demand_device(found.instance, volume_id)
+    demand_able_before(caller.ctx, found, SWAP_VOLUME)
     old = services.require_volumes().get(caller.ctx, volume_id)
     try:
         new = services.require_volumes().get(caller.ctx, new_id)
@@ -220,6 +224,7 @@ def _begin(
     def work(tx: Connection, cell: Cell) -> tuple[Cell, Instance]:
         instance = _demand(caller, find.to_change(cloud, caller.ctx, tx, cell, server_id), operation, verb)
         begin_on(operation, instance, unknown=unknown)
+        demand_able(tx, instance, operation)
         after, arguments = change(instance)
         now = cloud.clock.now()
         instances.change(tx, server_id, now=now, block_devices=after)

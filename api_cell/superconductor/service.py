@@ -9,6 +9,7 @@ from datetime import timedelta
 from functools import partial
 
 from api_cell.contract import SuperConductor
+from api_cell.scheduler.hosts import HostState
 from api_cell.scheduler.scheduler import Scheduler
 from api_cell.superconductor import (
     deletes,
@@ -116,8 +117,14 @@ class SuperConductorService(SuperConductor):
         return duties
 
     def hosts_known(self) -> list[str]:
-        """The hosts that could be chosen, as far as the scheduler knows."""
+        """The names of the hosts that the scheduler chooses from."""
         return sorted(self._deps.scheduler.snapshot.by_host)
+
+    def scheduled_hosts(self) -> list[HostState]:
+        """The hosts as the scheduler sees them now."""
+        snapshot = self._deps.scheduler.snapshot
+        with snapshot.lock:
+            return list(snapshot.hosts.values())
 
     def reclaim(self) -> None:
         """Soft-deleted servers whose time is over are deleted."""

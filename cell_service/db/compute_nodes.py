@@ -11,6 +11,7 @@ from sqlalchemy.exc import IntegrityError
 
 from cell_service.db.schema import compute_nodes
 from cell_service.errors import ComputeHostNotFound, ComputeNodeTaken
+from cell_service.model.ability import Ability
 from cell_service.model.host import ComputeNode, NodeReport
 
 _FIELDS = tuple(ComputeNode.__dataclass_fields__)
@@ -46,6 +47,11 @@ def list_all(tx: Connection, *, host: str | None = None) -> list[ComputeNode]:
     if host is not None:
         query = query.where(compute_nodes.c.host == host)
     return [_node(row) for row in tx.execute(query)]
+
+
+def is_able(tx: Connection, host: str, ability: Ability) -> bool:
+    """Whether every node of the host has the ability, as far as their reports say."""
+    return all(node.report.is_able(ability) for node in list_all(tx, host=host))
 
 
 def page(tx: Connection, *, start: int, limit: int, pattern: str | None = None) -> list[ComputeNode]:

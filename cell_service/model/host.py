@@ -7,6 +7,8 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
+from cell_service.model.ability import Ability
+
 
 @dataclass(frozen=True, slots=True)
 class Service:
@@ -71,6 +73,12 @@ class NodeReport:
     ram_allocation_ratio: float = 1.0
     disk_allocation_ratio: float = 1.0
     uptime: str | None = None
+    abilities: tuple[str, ...] | None = None
+    """Values of `Ability`; None: the host's agent is of a version that does not report them."""
+
+    def is_able(self, ability: Ability) -> bool:
+        """Whether the hypervisor has the ability, as far as it is known."""
+        return self.abilities is None or ability.value in self.abilities
 
 
 @dataclass(frozen=True, slots=True)

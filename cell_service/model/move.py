@@ -101,6 +101,8 @@ class MovePlan:
     pins: bool = False
     pin: str | None = None
     """With `pins`: the availability zone that the instance is bound to from then on."""
+    needs: tuple[str, ...] = ()
+    """Abilities of the destination (values of `Ability`)."""
     cancelled: bool = False
     """A user has aborted the move."""
     auto_disk_config: bool | None = None

@@ -45,6 +45,8 @@ class RequestSpec:
     group_uuid: str | None = None
     ignore_hosts: tuple[str, ...] = ()
     volume_backed: bool = False
+    needs: tuple[str, ...] = ()
+    """Abilities of hosts (values of `Ability`)."""
 
 
 @dataclass(frozen=True, slots=True)

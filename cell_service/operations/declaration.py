@@ -9,6 +9,8 @@ from enum import Enum
 from typing import Any, Generic, TypeVar
 
 from cell_service import wire
+from cell_service.errors import PolycellError, UnableToDo
+from cell_service.model.ability import Ability
 from cell_service.model.block_device import BlockDevice, merged
 from cell_service.model.instance import Fault, Instance
 from cell_service.model.lifecycle import State, Task
@@ -168,7 +170,8 @@ class Operation(Generic[A, R]):
     while it runs, in their order; `first_stage` shows as soon as its host has claimed it. `reports`: a caller waits for
     its outcome, which stays in its row. `makes_guest`: it comes with BuildArguments. `changes_ports`: the network
     service's data may be old while it runs. `removes_leftovers`: it is about a host that the instance may have left,
-    and outlives the instance. `given_up_by_reset`: a reset of the instance's state ends it.
+    and outlives the instance. `given_up_by_reset`: a reset of the instance's state ends it. `needs`: the ability
+    without which a host can't do it; there it is refused with `unable`.
     """
 
     name: str
@@ -188,6 +191,8 @@ class Operation(Generic[A, R]):
     changes_ports: bool = False
     removes_leftovers: bool = False
     given_up_by_reset: bool = True
+    needs: Ability | None = None
+    unable: type[PolycellError] = UnableToDo
     succeeded: Decide[A, R] = succeed
     """The changes when its host reports success."""
     failed: Decide[A, R] = fail
@@ -208,6 +213,11 @@ class Operation(Generic[A, R]):
     def has_secrets(self) -> bool:
         """Whether there may be secrets among its arguments."""
         return self.makes_guest or bool(secret.names_of(self.arguments))
+
+    def needed_for(self, instance: Instance) -> Ability | None:
+        """The ability that the instance's host needs for it. Disks that are volumes are copied by the block storage
+        service."""
+        return None if self.needs is Ability.SNAPSHOTS and instance.volume_backed else self.needs
 
     def read(self, plain: Mapping[str, Any], secrets: Mapping[str, str] | None = None) -> A:
         """The arguments of a row, with the opened secrets if given."""

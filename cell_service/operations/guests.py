@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from cell_service.errors import NotImplementedByHost
+from cell_service.model.ability import Ability
 from cell_service.model.lifecycle import Task, VmState
 from cell_service.operations.declaration import NoArguments, NoResult, Operation
 from cell_service.operations.rule import Rule
@@ -18,6 +20,8 @@ class PasswordArguments:
 
 CHANGE_PASSWORD = Operation(
     name="changePassword",
+    needs=Ability.PASSWORDS,
+    unable=NotImplementedByHost,
     action="changePassword",
     event="compute_set_admin_password",
     rule=Rule(frozenset({VmState.ACTIVE}), Task.UPDATING_PASSWORD),
@@ -26,6 +30,7 @@ CHANGE_PASSWORD = Operation(
 )
 CRASH_DUMP = Operation(
     name="trigger_crash_dump",
+    needs=Ability.CRASH_DUMPS,
     action="trigger_crash_dump",
     event="compute_trigger_crash_dump",
     rule=Rule(frozenset({VmState.ACTIVE, VmState.PAUSED, VmState.RESCUED, VmState.RESIZED, VmState.ERROR}), task=None),

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any
 
+from cell_service.model.ability import Ability
 from cell_service.model.lifecycle import Task, VmState
 from cell_service.model.operation import Phase, StoredOperation
 from cell_service.operations.declaration import (
@@ -78,6 +79,7 @@ def _not_made(ending: Ending[ImageArguments, NoResult] | Ending[BackupArguments,
 
 CREATE_IMAGE = Operation(
     name="createImage",
+    needs=Ability.SNAPSHOTS,
     action="createImage",
     event="compute_snapshot_instance",
     rule=Rule(COPYABLE, Task.IMAGE_SNAPSHOT_PENDING, not_from_volume=frozenset({VmState.PAUSED})),
@@ -89,6 +91,7 @@ CREATE_IMAGE = Operation(
 )
 CREATE_BACKUP = Operation(
     name="createBackup",
+    needs=Ability.SNAPSHOTS,
     action="createBackup",
     event="compute_backup_instance",
     rule=Rule(COPYABLE, Task.IMAGE_BACKUP),

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
+from cell_service.errors import NotImplementedByHost
+from cell_service.model.ability import Ability
 from cell_service.model.lifecycle import VmState
 from cell_service.operations.declaration import (
     Changes,
@@ -61,6 +63,8 @@ def _detached_without_host(ending: Ending[DetachInterfaceArguments, NoResult]) -
 
 ATTACH_INTERFACE = Operation(
     name="attach_interface",
+    needs=Ability.INTERFACES,
+    unable=NotImplementedByHost,
     action="attach_interface",
     event="compute_attach_interface",
     rule=_PLUGGABLE,

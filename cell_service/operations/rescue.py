@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
+from cell_service.errors import NotImplementedByHost
+from cell_service.model.ability import Ability
 from cell_service.model.lifecycle import Task, VmState
 from cell_service.operations.declaration import NoArguments, NoResult, Operation
 from cell_service.operations.rule import MOVABLE, Rule
@@ -23,6 +25,8 @@ class RescueArguments:
 
 RESCUE = Operation(
     name="rescue",
+    needs=Ability.RESCUE,
+    unable=NotImplementedByHost,
     action="rescue",
     event="compute_rescue_instance",
     rule=Rule(MOVABLE | {VmState.ERROR}, Task.RESCUING, VmState.RESCUED),

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
+from cell_service.errors import ForbiddenByHost
+from cell_service.model.ability import Ability
 from cell_service.model.lifecycle import VmState
 from cell_service.model.operation import Phase
 from cell_service.model.share import ShareStatus, changed
@@ -42,6 +44,8 @@ def _in_error(ending: Ending[ShareArguments, NoResult]) -> Changes:
 
 ATTACH_SHARE = Operation(
     name="attach_share",
+    needs=Ability.SHARES,
+    unable=ForbiddenByHost,
     action="attach_share",
     event="compute_attach_share",
     rule=_OFF,

@@ -7,6 +7,7 @@ from datetime import timedelta
 from typing import Any
 
 from cell_service.model import shelved
+from cell_service.model.ability import Ability
 from cell_service.model.block_device import merged
 from cell_service.model.lifecycle import PowerState, State, Task, VmState
 from cell_service.operations.declaration import (
@@ -91,6 +92,7 @@ def _unshelved(ending: Ending[NoArguments, UnshelveResult]) -> Changes:
 
 SHELVE = Operation(
     name="shelve",
+    needs=Ability.SNAPSHOTS,
     action="shelve",
     event="compute_shelve_instance",
     rule=Rule(COPYABLE, Task.SHELVING, VmState.SHELVED, shares=False),

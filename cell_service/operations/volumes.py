@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any
 
+from cell_service.model.ability import Ability
 from cell_service.model.block_device import BlockDevice, merged
 from cell_service.model.lifecycle import VmState
 from cell_service.model.operation import Phase
@@ -165,6 +166,7 @@ def _unsnapshot_failed(ending: Ending[UnsnapshotArguments, NoResult]) -> Changes
 
 ATTACH_VOLUME = Operation(
     name="attach_volume",
+    needs=Ability.VOLUMES,
     action="attach_volume",
     event="compute_attach_volume",
     rule=_ATTACHABLE,
@@ -191,6 +193,7 @@ DETACH_VOLUME = Operation(
 )
 SWAP_VOLUME = Operation(
     name="swap_volume",
+    needs=Ability.VOLUMES,
     action="swap_volume",
     event="compute_swap_volume",
     rule=Rule(frozenset({VmState.ACTIVE, VmState.PAUSED, VmState.RESIZED}), task=None),

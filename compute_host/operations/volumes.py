@@ -96,8 +96,9 @@ def attach(context: HostContext, work: OperationContext, arguments: DeviceArgume
     device = _device(work, arguments.device)
     if device is None:
         return outcome_of(context, work)
-    driver, uuid = _attachable(context), work.instance.uuid
+    uuid = work.instance.uuid
     try:
+        driver = _attachable(context)
         device = connected(context, work, device)
         work.check()
         driver.attach_volume(uuid, device)
@@ -118,7 +119,8 @@ def detach(context: HostContext, work: OperationContext, arguments: DeviceArgume
     device = _device(work, arguments.device)
     if device is None:
         return outcome_of(context, work)
-    _attachable(context).detach_volume(work.instance.uuid, device)
+    if isinstance(context.driver, Attachable):  # else no guest of this host has ever had it
+        context.driver.detach_volume(work.instance.uuid, device)
     work.check()
     with no_way_back():
         service_of(context).release_volume(work.ctx, device.volume_id or "", work.instance.uuid)
@@ -233,7 +235,8 @@ def connected(context: HostContext, work: OperationContext, device: BlockDevice)
 
 def _roll_back(context: HostContext, work: OperationContext, device: BlockDevice) -> None:
     try:
-        _attachable(context).detach_volume(work.instance.uuid, device)
+        if isinstance(context.driver, Attachable):
+            context.driver.detach_volume(work.instance.uuid, device)
         if device.attachment_id is not None:
             service_of(context).release(work.ctx, device.attachment_id)
     except PolycellError as error:

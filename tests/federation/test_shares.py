@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import Any
 from uuid import uuid4
 
 import pytest
 import requests
 
-from api_cell.servers.shares import ABLE
 from api_cell.superconductor.host_moves import HostMover
-from cell_service.context import Deadline
-from cell_service.db import compute_nodes, schema
-from mapping_db import host_mappings
 from tests.edge.client import Client, Reply
 from tests.federation.cloud import Federation
 
@@ -199,22 +194,6 @@ def test_what_a_user_has_allowed_stays(cloud: Federation, demo: Client, sharing:
     assert demo.delete(f"/servers/{uuid}").status == 204
     cloud.until(lambda: cloud.gone(uuid, demo))
     assert [one["access_to"] for one in sharing.rules(share)] == ["192.0.2.1"]
-
-
-def test_a_host_that_cannot_share_refuses_first(cloud: Federation, demo: Client, sharing: Sharing) -> None:
-    uuid, share = off(cloud, demo), sharing.share()
-    host = cloud.show(uuid)["OS-EXT-SRV-ATTR:host"]
-    with cloud.db.connect() as tx:
-        db = cloud.cells.open(host_mappings.get(tx, host).cell_id).db
-    with db.connect(Deadline.after(10)) as tx:
-        (node,) = compute_nodes.list_all(tx, host=host)
-    traits = tuple(name for name in node.report.traits if name != ABLE)
-    where = schema.compute_nodes.c.host == host
-    for report, expected in ((replace(node.report, traits=traits), 403), (node.report, 201)):
-        statement = schema.compute_nodes.update().where(where).values(report=report)
-        db.run(lambda tx, statement=statement: tx.execute(statement), Deadline.after(10))
-        assert attach(demo, uuid, share).status == expected
-    cloud.until(lambda: status(demo, uuid, share) == "inactive")
 
 
 def test_shares_go_with_their_host_to_another_cell(cloud: Federation) -> None:

@@ -87,8 +87,14 @@ class Lab:
         return Guest(self.ask("POST", "/servers", {"server": server})["server"]["id"], name, host)
 
     def server(self, guest: Guest) -> dict[str, Any]:
-        shown: dict[str, Any] = self.ask("GET", f"/servers/{guest.uuid}")["server"]
-        return shown
+        """The server as its cell shows it: one that is too busy to answer for a moment is asked once more."""
+
+        def shown() -> dict[str, Any] | Unmet:
+            server: dict[str, Any] = self.ask("GET", f"/servers/{guest.uuid}")["server"]
+            return Unmet(f"the cell of {guest.name} is silent") if server["status"] == "UNKNOWN" else server
+
+        found: dict[str, Any] = self.installation.until(shown)
+        return found
 
     def until_status(self, guest: Guest, status: str, seconds: float = BOOT_SECONDS) -> dict[str, Any]:
         """The server once it has that status and no task; fails at once when it goes to ERROR instead."""

@@ -292,6 +292,20 @@ def test_headroom(headroom: dict[str, Inventory], reason: str | None) -> None:
     assert requirements.Headroom().reject(host, request()) == reason
 
 
+@pytest.mark.parametrize(
+    ("abilities", "needs", "reason"),
+    [
+        (("moves", "volumes"), ("moves",), None),
+        (("volumes",), (), None),
+        (("volumes",), ("moves", "volumes"), "cannot move its guests"),
+        ((), ("volumes",), "cannot attach volumes to its guests"),
+        (None, ("moves",), None),
+    ],
+)
+def test_abilities(abilities: tuple[str, ...] | None, needs: tuple[str, ...], reason: str | None) -> None:
+    assert requirements.Able().reject(replace(HOST, abilities=abilities), request(needs=needs)) == reason
+
+
 def test_traits_of_flavor_and_image() -> None:
     requested = request(
         extra={"trait:HW_CPU_X86_AVX2": "required", "trait:CUSTOM_SLOW": "forbidden", "trait1:CUSTOM_X": "required"},

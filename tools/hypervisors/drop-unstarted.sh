@@ -1,6 +1,6 @@
 #!/bin/bash
 # Run before libvirtd starts: it makes libvirtd forget the guests that its last process was just starting when it died.
-# libvirt 9.0 keeps such a guest as "paused (starting up)" with a lock that nobody can ever get. Its status file has
+# libvirt 9.0 keeps such a guest as "paused (starting up)" with a lock that is never free again. Its status file has
 # pid='0'; a QEMU that was started all the same, which no libvirtd would ever find, is ended.
 #   drop-unstarted.sh DIRECTORY     with the status files, /run/libvirt/qemu
 set -u

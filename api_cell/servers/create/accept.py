@@ -35,6 +35,7 @@ from cell_service.errors import (
 )
 from cell_service.logs import about
 from cell_service.model import block_device, demand
+from cell_service.model.ability import Ability
 from cell_service.model.instance import Flavor, Instance, NetworkRequest
 from cell_service.model.operation import BuildArguments
 from cell_service.model.request_spec import RequestSpec
@@ -366,6 +367,7 @@ def _spec(request: ServerRequest, made_of: _Ingredients, server: Instance) -> Re
         scheduler_hints=request.hints,
         group_uuid=made_of.group_uuid,
         volume_backed=server.volume_backed,
+        needs=(Ability.VOLUMES.value,) if block_device.volumes(server.block_devices) else (),
     )
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from cell_service.model.ability import Ability
 from cell_service.model.move import MoveKind
 from cell_service.operations import move_rules
 from cell_service.operations.move_rules import MoveRequest
@@ -20,19 +21,24 @@ BEGIN = "begin"
 class MoveDeclaration:
     """One kind of move. `request`: when it may be requested, and its names in the server's history and in errors.
     `first_status`: of the migration that the Compute API shows; "" when it shows none. `can_abort_before`:
-    the stored name of the step after which the move can't be aborted any more; "": it never can."""
+    the stored name of the step after which the move can't be aborted any more; "": it never can. `needs`: the ability
+    that its destination must have, and, with `asks_source`, the host that the server leaves."""
 
     stored: MoveKind
     request: MoveRequest
     first_status: str
     can_abort_before: str = ""
+    needs: Ability | None = Ability.MOVES
+    asks_source: bool = True
 
 
 COLD_MIGRATION = MoveDeclaration(MoveKind.COLD, move_rules.MIGRATE, "pre-migrating")
 RESIZE = MoveDeclaration(MoveKind.RESIZE, move_rules.RESIZE, "pre-migrating")
 LIVE_MIGRATION = MoveDeclaration(MoveKind.LIVE, move_rules.LIVE_MIGRATION, "queued", can_abort_before="leave")
-EVACUATION = MoveDeclaration(MoveKind.EVACUATE, move_rules.EVACUATE, "accepted")
-UNSHELVING = MoveDeclaration(MoveKind.UNSHELVE, MoveRequest(UNSHELVE.action, UNSHELVE.action, UNSHELVE.rule), "")
+EVACUATION = MoveDeclaration(MoveKind.EVACUATE, move_rules.EVACUATE, "accepted", asks_source=False)
+UNSHELVING = MoveDeclaration(
+    MoveKind.UNSHELVE, MoveRequest(UNSHELVE.action, UNSHELVE.action, UNSHELVE.rule), "", needs=None
+)
 
 _ALL = {kind.stored: kind for kind in (COLD_MIGRATION, RESIZE, LIVE_MIGRATION, EVACUATION, UNSHELVING)}
 assert _ALL.keys() == set(MoveKind)

@@ -15,6 +15,7 @@ from uuid import uuid4
 from sqlalchemy import Connection
 
 from api_cell.contract import SuperConductor
+from api_cell.servers.able import demand_ability
 from api_cell.servers.moves import kinds
 from api_cell.servers.moves import quota as move_quota
 from api_cell.servers.moves.kinds import MoveDeclaration
@@ -33,6 +34,8 @@ from cell_service.errors import (
     Unavailable,
 )
 from cell_service.logs import about
+from cell_service.model.ability import Ability
+from cell_service.model.block_device import volumes
 from cell_service.model.instance import Instance
 from cell_service.model.migration import Migration
 from cell_service.model.move import MovePhase, MovePlan, Owner
@@ -61,9 +64,13 @@ def accept(
 ) -> str:
     """The server, which the caller may move, will be moved, and made with that password. Answers the move's uuid.
 
-    Raises InstanceInvalidState, InstanceHasShares, InstanceNotFound, OverQuota, CellUnavailable; then all is as before.
+    Raises InstanceInvalidState, InstanceHasShares, InstanceNotFound, UnableToDo, OverQuota, CellUnavailable; then all
+    is as before.
     """
     begin_on(kind.request, instance)
+    if kind.asks_source:
+        with cell.db.connect(ctx.deadline) as tx:
+            demand_ability(tx, instance, kind.needs)
     now = cloud.clock.now()
     new = plan.new_flavor or instance.flavor
     with cloud.db.connect() as tx:
@@ -88,6 +95,7 @@ def accept(
             source_node=instance.node,
             before=instance.vm_state.value,
             event_action=kind.request.history,
+            needs=_needs(kind, instance),
         ),
         active=instance.uuid,
         fence=1,
@@ -227,6 +235,14 @@ def abandon(tx: Connection, move: Move | None, now: datetime) -> None:
     if move is not None and move.phase is MovePhase.WAITING:
         plan = replace(move.plan, final_owner=Owner.NONE, awaited=None)
         moves.steer(tx, move.uuid, now, source=MovePhase.WAITING, target=MovePhase.TIDYING, plan=plan, active=None)
+
+
+def _needs(kind: MoveDeclaration, instance: Instance) -> tuple[str, ...]:
+    """The abilities that the destination must have."""
+    needed = [kind.needs] if kind.needs is not None else []
+    if volumes(instance.block_devices):
+        needed.append(Ability.VOLUMES)
+    return tuple(ability.value for ability in needed)
 
 
 def _record(tx: Connection, move: Move, quota: GrowthQuota | None) -> int:

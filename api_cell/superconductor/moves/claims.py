@@ -146,6 +146,7 @@ def _requested(
         requested_node=None if forced else plan.target_node,
         ignore_hosts=tuple(sorted(away | set(plan.tried) | uncleared)),
         availability_zone=plan.availability_zone if zone_as_requested else spec.availability_zone,
+        needs=plan.needs,
     )
 
 

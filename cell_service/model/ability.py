@@ -1,0 +1,36 @@
+"""What some hypervisors can do with their guests, and others can't."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class Ability(StrEnum):
+    """Stored in reports of hosts, and sent between processes: never change a value."""
+
+    SNAPSHOTS = "snapshots"
+    PASSWORDS = "passwords"
+    CRASH_DUMPS = "crash_dumps"
+    RESCUE = "rescue"
+    INTERFACES = "interfaces"
+    VOLUMES = "volumes"
+    SHARES = "shares"
+    MOVES = "moves"
+
+    @property
+    def phrase(self) -> str:
+        """Follows "cannot" in a sentence."""
+        return _PHRASES[self]
+
+
+_PHRASES = {
+    Ability.SNAPSHOTS: "copy the disks of its guests",
+    Ability.PASSWORDS: "change passwords in its guests",
+    Ability.CRASH_DUMPS: "have its guests write crash dumps",
+    Ability.RESCUE: "rescue its guests",
+    Ability.INTERFACES: "attach interfaces to its guests",
+    Ability.VOLUMES: "attach volumes to its guests",
+    Ability.SHARES: "give shares to its guests",
+    Ability.MOVES: "move its guests",
+}
+assert _PHRASES.keys() == set(Ability)

@@ -1,0 +1,42 @@
+"""The abilities of a driver, by the protocols that it implements."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from cell_service.model.ability import Ability
+from cell_service.model.host import NodeReport
+from compute_host.virt.driver import (
+    Attachable,
+    CrashDumps,
+    Driver,
+    Interfaces,
+    Mountable,
+    Movable,
+    Passwords,
+    Rescuable,
+    Snapshots,
+)
+
+_PROTOCOLS: dict[Ability, type] = {
+    Ability.SNAPSHOTS: Snapshots,
+    Ability.PASSWORDS: Passwords,
+    Ability.CRASH_DUMPS: CrashDumps,
+    Ability.RESCUE: Rescuable,
+    Ability.INTERFACES: Interfaces,
+    Ability.VOLUMES: Attachable,
+    Ability.SHARES: Mountable,
+    Ability.MOVES: Movable,
+}
+assert _PROTOCOLS.keys() == set(Ability)
+
+
+def abilities_of(driver: Driver) -> tuple[str, ...]:
+    """The values of the driver's abilities, in the order of their declaration."""
+    return tuple(ability.value for ability, protocol in _PROTOCOLS.items() if isinstance(driver, protocol))
+
+
+def nodes_of(driver: Driver) -> tuple[NodeReport, ...]:
+    """The driver's nodes, with its abilities in their reports. Raises DriverError."""
+    abilities = abilities_of(driver)
+    return tuple(replace(node, abilities=abilities) for node in driver.nodes())

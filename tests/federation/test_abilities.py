@@ -1,0 +1,119 @@
+"""Hosts that lack an ability: what needs it is refused before it is accepted, and nothing is left of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+
+from cell_service.context import Deadline
+from cell_service.db import compute_nodes
+from cell_service.model.ability import Ability
+from compute_host.virt import abilities
+from compute_host.virt.abilities import abilities_of
+from compute_host.virt.driver import Driver
+from mapping_db import host_mappings
+from tests.federation.cloud import Federation
+from tests.federation.test_volumes import attach, attached, detach, status, volume
+
+HOSTS = ("cell1-host1", "cell2-host1")
+
+
+@contextmanager
+def unable(cloud: Federation, *lacking: Ability, hosts: tuple[str, ...] = HOSTS) -> Iterator[None]:
+    """While it runs the agents of the hosts report that their hypervisors lack the abilities."""
+    drivers = [agent.driver for fleet in cloud.fleets.values() for host, agent in fleet.agents.items() if host in hosts]
+    able = tuple(ability.value for ability in Ability if ability not in lacking)
+
+    def reported(driver: Driver) -> tuple[str, ...]:
+        return able if driver in drivers else abilities_of(driver)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(abilities, "abilities_of", reported)
+        cloud.until(lambda: all(known(cloud, host) == (able, able) for host in hosts))
+        yield
+    every = tuple(ability.value for ability in Ability)
+    cloud.until(lambda: all(known(cloud, host) == (every, every) for host in hosts))
+
+
+def known(cloud: Federation, host: str) -> tuple[tuple[str, ...] | None, ...]:
+    """The host's abilities as its cell knows them, and as the scheduler does."""
+    with cloud.db.connect() as tx:
+        mapping = host_mappings.get(tx, host)
+    with cloud.cells.open(mapping.cell_id).db.connect(Deadline.after(60)) as tx:
+        (node,) = compute_nodes.list_all(tx, host=host)
+    chosen = [each for each in cloud.superconductor.scheduled_hosts() if each.host == host]
+    return node.report.abilities, *(each.abilities for each in chosen)
+
+
+def on_volume(cloud: Federation) -> str:
+    device = {"boot_index": 0, "uuid": cloud.image_id, "source_type": "image", "destination_type": "volume"}
+    return cloud.boot(imageRef=None, block_device_mapping_v2=[{**device, "volume_size": 1}])
+
+
+def actions(cloud: Federation, uuid: str) -> list[str]:
+    listed = cloud.admin.get(f"/servers/{uuid}/os-instance-actions").json["instanceActions"]
+    return [each["action"] for each in listed]
+
+
+REFUSED: list[tuple[Ability, str, Any, int]] = [
+    (Ability.SNAPSHOTS, "createImage", {"name": "never"}, 409),
+    (Ability.SNAPSHOTS, "createBackup", {"name": "never", "backup_type": "daily", "rotation": 1}, 409),
+    (Ability.SNAPSHOTS, "shelve", None, 409),
+    (Ability.RESCUE, "rescue", None, 501),
+    (Ability.PASSWORDS, "changePassword", {"adminPass": "new"}, 501),
+    (Ability.CRASH_DUMPS, "trigger_crash_dump", None, 409),
+    (Ability.MOVES, "migrate", None, 409),
+    (Ability.MOVES, "resize", {"flavorRef": "2"}, 409),
+    (Ability.MOVES, "os-migrateLive", {"host": None, "block_migration": "auto"}, 409),
+]
+
+
+def test_what_a_host_cannot_do_is_refused_at_once_and_leaves_nothing(small: Federation) -> None:
+    small.admin.post("/flavors", {"flavor": {"id": "2", "name": "second", "vcpus": 2, "ram": 512, "disk": 1}})
+    uuid, off, first, second = small.boot(cell="cell1"), small.boot(cell="cell1"), volume(small), volume(small)
+    share, images = {"share": {"share_id": small.share()}}, len(small.images.records)
+    assert small.act(off, "os-stop").status == 202
+    assert attach(small, uuid, first).status == 200
+    small.until(lambda: status(small, first) == "in-use")
+    small.settled(off)
+    before = actions(small, uuid)
+    with unable(small, *Ability):
+        for ability, action, content, expected in REFUSED:
+            answer = small.act(uuid, action, content)
+            assert answer.status == expected, (action, answer.raw)
+            assert ability.phrase in str(answer.json)
+        assert attach(small, uuid, second).status == 409
+        replacement = {"volumeAttachment": {"volumeId": second}}
+        assert small.admin.put(f"/servers/{uuid}/os-volume_attachments/{first}", replacement).status == 409
+        assert status(small, second) == "available"
+        assert small.admin.post(f"/servers/{uuid}/os-interface", {"interfaceAttachment": {}}).status == 501
+        assert small.admin.post(f"/servers/{off}/shares", share, version="2.97").status == 403
+        assert len(small.images.records) == images
+        assert actions(small, uuid) == before
+        shown = small.show(uuid)
+        assert (shown["status"], shown["OS-EXT-STS:task_state"]) == ("ACTIVE", None)
+        assert small.unfinished() == []
+        assert detach(small, uuid, first).status == 202
+        small.until(lambda: not attached(small, uuid) and status(small, first) == "available")
+    assert small.act(uuid, "trigger_crash_dump").status == 202
+    assert small.admin.post(f"/servers/{off}/shares", share, version="2.97").status == 201
+    for each in (uuid, off):
+        small.settled(each)
+        small.admin.delete(f"/servers/{each}")
+
+
+def test_servers_with_volumes_get_hosts_that_attach_volumes(small: Federation) -> None:
+    with unable(small, Ability.VOLUMES, hosts=HOSTS[:1]):
+        for _ in range(3):
+            uuid = on_volume(small)
+            assert small.show(uuid)["OS-EXT-SRV-ATTR:host"] == HOSTS[1]
+            small.admin.delete(f"/servers/{uuid}")
+    with unable(small, Ability.VOLUMES):
+        uuid = on_volume(small)
+        shown = small.show(uuid)
+        assert shown["status"] == "ERROR"
+        assert "cannot attach volumes to its guests" in shown["fault"]["details"]
+        small.admin.delete(f"/servers/{uuid}")
