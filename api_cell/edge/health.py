@@ -26,7 +26,9 @@ def answer(path: str, cloud: Cloud) -> RenderedResponse:
 
 
 def _cells(cloud: Cloud) -> dict[str, Any]:
-    """The state of each cell as this process knows it, by the cell's shown name; no cell is queried."""
+    """The state of each cell as this process knows it, by the cell's shown name. No cell is waited for: of those that
+    it has not heard of lately, the next answer knows."""
+    cloud.cells.watch_all()
     return {
         cell.mapping.shown: {
             "database": cell.unusable or _word(cell.database), "queue": cell.unusable or _word(cell.queue)

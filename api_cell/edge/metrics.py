@@ -31,7 +31,9 @@ class Metrics:
                 self._missing.update(missing.names(lacking))
 
     def page(self, cloud: Cloud) -> RenderedResponse:
-        """All of it, with the state of the cells as this process knows it; none of them is queried."""
+        """All of it, with the state of the cells as this process knows it. None of them is waited for: of those that it
+        has not heard of lately, the next page knows."""
+        cloud.cells.watch_all()
         with self._lock:
             statuses, lacking = dict(self._statuses), dict(self._missing)
         health = cloud.cells.health().values()

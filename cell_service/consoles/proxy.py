@@ -101,11 +101,14 @@ class _Console(WebSocketHandler):
         self.finish()
 
     async def get(self, *args: object, **kwargs: object) -> None:
-        """403 for a token that opens nothing, 502 when the console can't be reached; a page for a request that is no
-        websocket's."""
+        """403 for a token that opens nothing, and at once for none: no cell need answer; 502 when the console can't be
+        reached; a page for a request that is no websocket's."""
+        if not (secret := self._secret()):
+            self._refuse(403)
+            return
         loop = asyncio.get_running_loop()
         try:
-            token = await loop.run_in_executor(self._proxy.workers, self._proxy.lookup, self._secret())
+            token = await loop.run_in_executor(self._proxy.workers, self._proxy.lookup, secret)
         except PolycellError as error:
             log.warning("console token not looked up", extra=about(None, reason=error))
             self._refuse(503)

@@ -120,6 +120,12 @@ class Guard:
         if not self.breaker.is_open:
             self._start_probe()
 
+    def probe_unless_heard(self, seconds: float) -> None:
+        """Probe the server now unless it has answered a probe so recently: the breaker of one that this process has no
+        use for would otherwise never open."""
+        if self._clock.monotonic() - self._healthy_at > seconds:
+            self.suspect()
+
     def check(self, weight: float = 1.0) -> None:
         """Called by the watching thread every TICK_SECONDS; `weight` is less than 1 when the thread comes late."""
         self._check_probe(weight)

@@ -35,6 +35,9 @@ more likely this process's fault than the cell's."""
 
 T = TypeVar("T")
 
+UNHEARD_SECONDS = 15.0
+"""A server of a cell that has answered no probe for so long is probed when someone wants to know of its health."""
+
 DRAIN_SECONDS = 5.0
 """How long a server that the topology no longer names must have been unused before it is closed."""
 
@@ -227,6 +230,23 @@ class Cells:
         pending: Pending[T] = Pending(cell_id, cell.name)
         pending.run(job)
         return pending
+
+    def watch_all(self) -> None:
+        """Have every known cell's servers probed, out of band, that have answered no probe for a while, also those that
+        this process has not used yet: so `health` knows of a server that failed while no request needed it."""
+        known = self._topology.newest
+        if known is None:
+            return
+        for mapping in known.by_id.values():
+            if mapping.id in known.unusable:
+                continue
+            try:
+                cell = self.open(mapping.id)
+            except PolycellError:  # it was deleted just now
+                continue
+            cell.db.guard.probe_unless_heard(UNHEARD_SECONDS)
+            if not mapping.is_cell0:
+                cell.bus.guard.probe_unless_heard(UNHEARD_SECONDS)
 
     def health(self) -> dict[int, CellHealth]:
         """The health of each known cell as this process sees it, by cell id."""

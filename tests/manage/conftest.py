@@ -25,6 +25,8 @@ from tests.suites.schemas import prepare
 from tools.manage import main, status
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
+AHEAD = datetime(2100, 1, 1, tzinfo=UTC)
+"""A heartbeat of this time never becomes too old."""
 FLAVOR = Flavor("1", "small", vcpus=2, memory_mib=1024, root_gib=10)
 
 
@@ -97,10 +99,11 @@ class Site:
         with self.database("api").connect() as tx:
             return cell_mappings.get(tx, cell_uuid)
 
-    def add_host(self, cell: str, host: str, *, node: bool = True) -> None:
+    def add_host(self, cell: str, host: str, *, node: bool = True, up: bool = True) -> None:
         """A host that has reported to the cell's database."""
+        seen = AHEAD if up else NOW
         with self.database(cell).begin() as tx:
-            service = services.register(tx, host=host, binary="nova-compute", topic="compute", version=1, now=NOW)
+            service = services.register(tx, host=host, binary="nova-compute", topic="compute", version=1, now=seen)
             if node:
                 report = NodeReport(host, str(uuid.uuid5(uuid.NAMESPACE_DNS, host)), "QEMU", 1, "::1", 4, 8192, 100)
                 compute_nodes.report(tx, service.id, host, report, NOW)

@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlalchemy import select, update
 
-from cell_service.db import identity, instances
+from cell_service.db import identity, instances, services
 from cell_service.db.schema import instances as rows
 from cell_service.model.move import MoveKind, MovePhase
 from mapping_db import host_mappings, host_moves, instance_mappings, moves, quotas
@@ -66,8 +66,41 @@ def test_a_silent_cell_is_an_error_and_nothing_in_it_is_mended(site: Site) -> No
     site.run("cell_v2", "update_cell", "--cell_uuid", one.uuid, "--database_connection", "mysql://u:p@127.0.0.1:1/x")
     ran = check(site, "--repair")
     assert ran.code == 2
-    assert any("is unreachable" in text for text in texts(ran, "error"))
+    assert [text for text in texts(ran, "error") if text.startswith("is unreachable at 127.0.0.1:1: ")]
     assert not owner_of(site, lost).gone
+
+
+def test_a_queue_is_probed_whether_the_database_answers_or_not(site: Site) -> None:
+    _, two, three = well(site, "c1", "c2", "c3")
+    dead = "rabbit://u:p@127.0.0.1:1/x"
+    site.run("cell_v2", "update_cell", "--cell_uuid", two.uuid, "--transport-url", dead)
+    both = ("--transport-url", dead + "y", "--database_connection", "mysql://u:p@127.0.0.1:1/x")
+    site.run("cell_v2", "update_cell", "--cell_uuid", three.uuid, *both)
+    ran = check(site)
+    assert (ran.code, len(texts(ran, "error"))) == (2, 3)
+    assert sum("unreachable at 127.0.0.1:1: " in text and "p@" not in text for text in texts(ran, "error")) == 3
+    detail = site.run("cell_v2", "list_cells", "--detail", "-f", "json")
+    assert {cell["name"]: cell["queue"]["reachable"] for cell in detail.json if cell["queue"]} == {
+        "c1": True, "c2": False, "c3": False
+    }  # fmt: skip
+    assert detail.code == 1
+    assert "c2: queue at 127.0.0.1:1: " in site.run("cell_v2", "list_cells", "--detail").out
+
+
+def test_a_host_that_is_down_is_named_unless_it_was_disabled(site: Site) -> None:
+    well(site, "c1")
+    for host in ("dead", "idle"):
+        site.add_host("c1", host, up=False)
+    site.add_host("c1", "well")
+    site.run("cell_v2", "discover_hosts")
+    with site.database("c1").begin() as tx:
+        idle = services.by_host(tx, "idle", services.COMPUTE)
+        services.change(tx, idle.uuid, now=NOW, disabled=True)
+    ran = check(site)
+    assert (ran.code, texts(ran, "warning")) == (1, ["host dead is down"])
+    shown = site.run("cell_v2", "list_cells", "--detail").out
+    assert "c1: host dead is down; host idle is down" in shown
+    assert "1/3" in shown
 
 
 def test_a_mapping_without_an_instance_is_buried_and_its_quota_given_back(site: Site) -> None:
@@ -228,7 +261,7 @@ def test_a_foreign_database_is_taken_over_only_when_told(site: Site) -> None:
 
 def test_list_cells_in_detail(site: Site) -> None:
     one, two = well(site, "c1", "c2")
-    site.add_host("c1", "h1")
+    site.add_host("c1", "h1", up=False)
     site.run("cell_v2", "discover_hosts")
     point(site, site.add_instance("c1", host="h1"), one)
     site.run("cell_v2", "update_cell", "--cell_uuid", two.uuid, "--database_connection", "mysql://u:p@127.0.0.1:1/x")

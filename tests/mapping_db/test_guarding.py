@@ -134,6 +134,21 @@ def test_slow_work_on_a_healthy_server_goes_on() -> None:
     assert not server.cut.is_set()
 
 
+def test_a_server_that_no_request_uses_is_probed_when_its_health_is_wanted() -> None:
+    server, clock = Imagined(), ManualClock()
+    guard = guard_of(server, clock)
+    guard.probe_unless_heard(15)
+    answered(guard, server)
+    clock.advance(14)
+    guard.probe_unless_heard(15)
+    assert not server.probed.acquire(blocking=False)
+    clock.advance(2)
+    server.failure = ProbeFailed("refused", unreachable=True)
+    guard.probe_unless_heard(15)
+    answered(guard, server)
+    assert guard.health().reason == "refused"
+
+
 def test_a_silent_server_is_found_out_while_the_first_caller_waits() -> None:
     server, clock = Imagined(), ManualClock()
     guard = guard_of(server, clock)

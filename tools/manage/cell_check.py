@@ -36,7 +36,7 @@ def check(cloud: Cloud, args: Args, out: Out) -> int:
     except CellMappingNotFound as error:
         out.warn(str(error))
         return UNKNOWN
-    cell_probes = probe(cloud, mappings, args.timeout)
+    cell_probes = probe(cloud, mappings, args.timeout, args.settings.service_down_seconds)
     chosen = [each for each in cell_probes if each.mapping in wanted]
     shown = {each.mapping.shown for each in chosen}
     findings = [*cell_checks.of_cells(cloud, cell_probes), *cell_checks.of_hosts(cloud, cell_probes, hosts, moving)]

@@ -30,17 +30,23 @@ def of_cells(cloud: Cloud, cell_probes: Sequence[CellProbe]) -> Iterator[Finding
     for each in cell_probes:
         if each.report is None:
             level = Level.WARNING if each.mapping.disabled else Level.ERROR
-            yield Finding(level, "database", each.mapping.shown, f"is unreachable: {each.error}")
+            yield Finding(level, "database", each.mapping.shown, f"is unreachable at {each.error}")
         else:
             yield from _of_one(cloud, each.mapping, each.report, names)
+        if each.queue is not None and each.queue.error:
+            level = Level.WARNING if each.mapping.disabled else Level.ERROR
+            yield Finding(level, "queue", each.mapping.shown, f"is unreachable at {each.queue.error}")
     yield from _shared(cloud.cells.all())
 
 
 def of_hosts(
     cloud: Cloud, cell_probes: Sequence[CellProbe], mapped: Sequence[HostMapping], moving: frozenset[str]
 ) -> Iterator[Finding]:
-    """Hosts that two cells claim, or whose mapping says something else than the cells. Hosts of a cell that is down are
-    left alone, and so are those that are `moving`."""
+    """Hosts that are down although enabled, that two cells claim, or whose mapping says something else than the cells.
+    Hosts of a cell that is down are left alone, and so are those that are `moving`."""
+    for each in cell_probes:
+        for host in sorted(each.report.missed) if each.report is not None else ():
+            yield Finding(Level.WARNING, "hosts", each.mapping.shown, f"host {host} is down")
     by_id = {each.mapping.id: each for each in cell_probes}
     reported: dict[str, list[CellProbe]] = {}
     for each in cell_probes:
@@ -77,9 +83,6 @@ def _of_one(cloud: Cloud, mapping: CellMapping, report: CellReport, names: Mappi
     if not report.current:
         found = report.version or "missing"
         yield Finding(Level.ERROR, "schema", shown, f"is {found}, not {cell_schema.newest()}: run db sync")
-    if report.queue_error is not None:
-        level = Level.WARNING if mapping.disabled else Level.ERROR
-        yield Finding(level, "queue", shown, f"does not answer: {report.queue_error}")
     if abs(report.clock_seconds) > CLOCK_WARNING:
         level = Level.ERROR if abs(report.clock_seconds) > CLOCK_ERROR else Level.WARNING
         side = "ahead of" if report.clock_seconds > 0 else "behind"

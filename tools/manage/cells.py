@@ -170,9 +170,10 @@ def drain_cell(cloud: Cloud, args: Args, out: Out) -> int:
          arg("--timeout", type=float, default=5.0, metavar="SECONDS", help="for all, with --detail"))  # fmt: skip
 def list_cells(cloud: Cloud, args: Args, out: Out) -> int:
     """List the cells by name, with --long also the URLs of their queues and databases, without passwords unless
-    --verbose; with --detail instead how each of them is. 0 listed; with --detail 1 when a cell is unreachable."""
+    --verbose; with --detail instead how each of them is. 0 listed; with --detail 1 when a database or a queue is
+    unreachable."""
     if args.detail:
-        return details.show(cloud, out, args.timeout)
+        return details.show(cloud, out, args.timeout, args.settings.service_down_seconds)
     with cloud.db.connect() as tx:
         found = sorted(cell_mappings.every(tx), key=lambda cell: (cell.name, cell.id))
     show = str if args.verbose else masked

@@ -18,13 +18,13 @@ _CHUNK = 500
 _CLASSES = ("VCPU", "MEMORY_MB", "DISK_GB")
 
 
-def show(cloud: Cloud, out: Out, seconds: float) -> int:
-    """Print a row for each cell. 1 when one is unreachable, else 0."""
+def show(cloud: Cloud, out: Out, seconds: float, down_seconds: float) -> int:
+    """Print a row for each cell. 1 when a database or a queue is unreachable, else 0."""
     with cloud.db.connect() as tx:
         mappings = sorted(cell_mappings.every(tx), key=lambda cell: (cell.name, cell.id))
         hosts = host_mappings.counts(tx)
         owned = instance_mappings.counts(tx)
-    cell_probes = probe(cloud, mappings, seconds)
+    cell_probes = probe(cloud, mappings, seconds, down_seconds)
     rows = []
     for each in cell_probes:
         living = owned[each.mapping.id].living if each.mapping.id in owned else 0
@@ -34,7 +34,7 @@ def show(cloud: Cloud, out: Out, seconds: float) -> int:
         for fields in rows:
             if trouble := _trouble(fields):
                 out.say(f"{fields['name'] or fields['uuid']}: {trouble}")
-    return 1 if any(each.report is None for each in cell_probes) else 0
+    return 1 if any(each.report is None or (each.queue and each.queue.error) for each in cell_probes) else 0
 
 
 def state_of(mapping: CellMapping) -> str:
@@ -50,23 +50,27 @@ def _fields(cloud: Cloud, each: CellProbe, hosts: int, instances: int) -> dict[s
     mapping, report = each.mapping, each.report
     fields: dict[str, Any] = {
         "name": mapping.name or None, "uuid": mapping.uuid, "state": state_of(mapping), "weight": mapping.weight,
-        "hosts_mapped": hosts, "instances": instances, "silent": report is None,
+        "hosts_mapped": hosts, "instances": instances, "silent": report is None, "queue": _queue(each),
     }  # fmt: skip
     if report is None:
-        nothing = ("schema", "clock_ahead_seconds", "hosts_up", "hosts", "capacity")
-        return fields | {"database": {"reachable": False, "error": each.error}, "queue": None} | dict.fromkeys(nothing)
-    queue: dict[str, Any] | None = {"reachable": report.queue_error is None, "milliseconds": _ms(report.queue_seconds)}
-    if report.queue_error is not None and queue is not None:
-        queue["error"] = report.queue_error
+        nothing = ("schema", "clock_ahead_seconds", "hosts_up", "hosts", "hosts_down", "capacity")
+        return fields | {"database": {"reachable": False, "error": each.error}} | dict.fromkeys(nothing)
     return fields | {
         "database": {"reachable": True, "milliseconds": _ms(report.database_seconds)},
-        "queue": None if mapping.is_cell0 else queue,
         "clock_ahead_seconds": round(report.clock_seconds, 3),
         "schema": report.version,
         "hosts_up": sum(report.hosts.values()) if report.current else None,
         "hosts": len(report.hosts) if report.current else None,
+        "hosts_down": sorted(host for host, is_up in report.hosts.items() if not is_up) if report.current else None,
         "capacity": _capacity(cloud, report) if report.current else None,
     }
+
+
+def _queue(each: CellProbe) -> dict[str, Any] | None:
+    if each.queue is None:
+        return None
+    fields: dict[str, Any] = {"reachable": not each.queue.error, "milliseconds": _ms(each.queue.seconds)}
+    return fields | ({"error": each.queue.error} if each.queue.error else {})
 
 
 def _capacity(cloud: Cloud, report: CellReport) -> dict[str, dict[str, int]]:
@@ -109,8 +113,10 @@ def _used(fields: Mapping[str, Any], name: str) -> str | None:
 
 
 def _trouble(fields: Mapping[str, Any]) -> str | None:
-    parts = (fields["database"], fields["queue"])
-    return "; ".join(part["error"] for part in parts if part and part.get("error")) or None
+    parts = ((name, fields[name]) for name in ("database", "queue"))
+    servers = [f"{name} at {part['error']}" for name, part in parts if part and part.get("error")]
+    hosts = [f"host {host} is down" for host in fields["hosts_down"] or ()]
+    return "; ".join(servers + hosts) or None
 
 
 def _ms(seconds: float | None) -> float | None:

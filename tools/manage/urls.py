@@ -16,6 +16,7 @@ _TRANSPORTS = (*_RABBIT, "local", "memory", "none")
 _BACKENDS = {"sqlite", "mysql", "mariadb", "postgresql", "postgres"}
 _PLACES = re.compile(r"[^:@/,]*(:[^@/,]*)?@[^@/,]*(,[^:@/,]*(:[^@/,]*)?@[^@/,]*)*")
 _LOGIN = re.compile(r"([^:@/,]*):([^@/,]*)@")
+_LOGIN_OF_PLACE = re.compile(r"[^,@]*@")
 _VARIABLE = re.compile(r"\{[a-z]+_?\d*\}")
 _SECRET = re.compile(r"(?i)\b((?:\w*pass(?:word|wd)?|\w*secret|\w*token)=)[^&#]*")
 
@@ -32,6 +33,15 @@ def masked(url: str) -> str:
     else:  # a password with characters that should have been quoted
         shown = f"{login.partition(':')[0]}:****@{rest[len(login) + 1 :]}"
     return scheme + mark + _SECRET.sub(r"\1****", shown)
+
+
+def address(url: str) -> str:
+    """Where the server is: its host and port, or hosts; the path of a file or a socket."""
+    _, mark, rest = url.partition("://")
+    places, slash, path = rest.partition("/")
+    if not mark:
+        return masked(url)
+    return _LOGIN_OF_PLACE.sub("", places) or slash + path.lstrip("/")
 
 
 def checked_database(url: str) -> str:
