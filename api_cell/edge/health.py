@@ -27,8 +27,8 @@ def answer(path: str, cloud: Cloud) -> RenderedResponse:
 
 def _cells(cloud: Cloud) -> dict[str, Any]:
     """The state of each cell as this process knows it, by the cell's shown name. No cell is waited for: of those that
-    it has not heard of lately, the next answer knows."""
-    cloud.cells.watch_all()
+    it has used and not heard of lately, the next answer knows."""
+    cloud.cells.watch_used()
     return {
         cell.mapping.shown: {
             "database": cell.unusable or _word(cell.database), "queue": cell.unusable or _word(cell.queue)

@@ -32,8 +32,8 @@ class Metrics:
 
     def page(self, cloud: Cloud) -> RenderedResponse:
         """All of it, with the state of the cells as this process knows it. None of them is waited for: of those that it
-        has not heard of lately, the next page knows."""
-        cloud.cells.watch_all()
+        has used and not heard of lately, the next page knows."""
+        cloud.cells.watch_used()
         with self._lock:
             statuses, lacking = dict(self._statuses), dict(self._missing)
         health = cloud.cells.health().values()

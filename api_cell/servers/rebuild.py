@@ -51,13 +51,15 @@ class Rebuilding:
 @dataclass(frozen=True, slots=True)
 class RebuildRequest:
     """A server's new image, and what of the server is replaced: `columns` by name of its row's columns. `reimages`: the
-    root volume of a volume-backed server is written again (2.93)."""
+    root volume of a volume-backed server is written again (2.93). `preserves_ephemeral`: ephemeral disks keep their
+    content, which is refused for a server that has any."""
 
     image_id: str
     admin_password: str | None
     files: tuple[InjectedFile, ...]
     columns: Mapping[str, Any]
     reimages: bool
+    preserves_ephemeral: bool = False
 
     @property
     def metadata(self) -> Mapping[str, str]:
@@ -72,6 +74,8 @@ def accept(cloud: Cloud, services: Services, caller: Caller, server_id: str, req
     """
     before = find.server(cloud, caller.ctx, server_id).instance
     _demand_rights(caller, before, request)
+    if request.preserves_ephemeral and _has_ephemeral_disks(before):
+        raise Invalid(reason="The content of ephemeral disks cannot be preserved: a rebuild makes them again.")
     image = services.require_images().get(caller.ctx, request.image_id)
     images.demand_active(image)
     reimage = before.volume_backed and request.reimages
@@ -106,6 +110,11 @@ def _demand_rights(caller: Caller, instance: Instance, request: RebuildRequest) 
     if request.columns.get("trusted_image_certificates"):
         caller.demand(f"{RULE}:trusted_certs", find.target(instance))
     act.demand_unlocked(caller.ctx, instance)
+
+
+def _has_ephemeral_disks(instance: Instance) -> bool:
+    blank = (one for one in instance.block_devices if one.source_type == "blank")
+    return bool(instance.flavor.ephemeral_gib) or any(not one.is_volume and not one.is_swap for one in blank)
 
 
 def _check_root_volume(services: Services, ctx: Context, instance: Instance, image: Image, *, reimage: bool) -> None:

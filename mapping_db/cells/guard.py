@@ -121,9 +121,9 @@ class Guard:
             self._start_probe()
 
     def probe_unless_heard(self, seconds: float) -> None:
-        """Probe the server now unless it has answered a probe so recently: the breaker of one that this process has no
-        use for would otherwise never open."""
-        if self._clock.monotonic() - self._healthy_at > seconds:
+        """Probe a server that was used before, unless it has answered a probe so recently: the breaker of one that no
+        request uses now would otherwise never open."""
+        if self._reached and self._clock.monotonic() - self._healthy_at > seconds:
             self.suspect()
 
     def check(self, weight: float = 1.0) -> None:

@@ -231,22 +231,12 @@ class Cells:
         pending.run(job)
         return pending
 
-    def watch_all(self) -> None:
-        """Have every known cell's servers probed, out of band, that have answered no probe for a while, also those that
-        this process has not used yet: so `health` knows of a server that failed while no request needed it."""
-        known = self._topology.newest
-        if known is None:
-            return
-        for mapping in known.by_id.values():
-            if mapping.id in known.unusable:
-                continue
-            try:
-                cell = self.open(mapping.id)
-            except PolycellError:  # it was deleted just now
-                continue
+    def watch_used(self) -> None:
+        """Have those servers of cells probed, out of band, that this process has used and that have answered no probe
+        for a while: so `health` knows of one that failed while no request needed it. None is connected to for that."""
+        for cell in list(self._cells.values()):
             cell.db.guard.probe_unless_heard(UNHEARD_SECONDS)
-            if not mapping.is_cell0:
-                cell.bus.guard.probe_unless_heard(UNHEARD_SECONDS)
+            cell.bus.guard.probe_unless_heard(UNHEARD_SECONDS)
 
     def health(self) -> dict[int, CellHealth]:
         """The health of each known cell as this process sees it, by cell id."""

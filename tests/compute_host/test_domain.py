@@ -21,6 +21,7 @@ GOLDEN = Path(__file__).with_name("golden")
 HOME = Path("/guests/6f70656e-0000-4000-8000-000000000001")
 FLAVOR = Flavor(flavorid="1", name="small", vcpus=2, memory_mib=256, root_gib=1, ephemeral_gib=1, swap_mib=64)
 ROOT = LaidDisk("root", HOME / "disk", "qcow2")
+RESCUE = LaidDisk("rescue", HOME / "disk.rescue", "qcow2")
 PORT = Vif("aaaaaaaa-bbbb-4ccc-8ddd-eeeeeeeeeeee", "net", "net", "fa:16:3e:00:00:01", mtu=1450, vif_type="bridge",
            details={"bridge_name": "brq-1"})  # fmt: skip
 PLAIN = Laid((ROOT,), HOME / "console.log")
@@ -68,6 +69,8 @@ CASES = {
     "scsi-e1000-agent": (
         spec(hw_disk_bus="scsi", hw_vif_model="e1000", hw_qemu_guest_agent="yes", os_type="windows"), PLAIN, QEMU
     ),
+    "rescue": (spec(), Laid((RESCUE, ROOT), HOME / "console.log"), QEMU),
+    "rescue-stable": (spec(), Laid((ROOT, RESCUE), HOME / "console.log"), QEMU),
     "ovs": (spec(nics=(replace(PORT, vif_type="ovs", details={}),)), PLAIN, QEMU),
     "tap": (spec(nics=(replace(PORT, vif_type="tap", details={}),)), PLAIN, QEMU),
     "user-network": (spec(), PLAIN, replace(QEMU, user_networking=True)),

@@ -155,12 +155,12 @@ def test_images_of_many_formats_boot(bench: Bench, image: tuple[Path, str], kind
 def test_all_disks_are_made(
     bench: Bench, driver: LibvirtDriver, spec: GuestSpec, requested: libvirt.virConnect
 ) -> None:
-    disks = (*spec.disks, Disk("ephemeral", 2**26), Disk("swap", 2**24))
+    disks = (*spec.disks, Disk("ephemeral", 2**26), Disk("ephemeral", 2**25), Disk("swap", 2**24))
     guest = replace(spec, disks=disks, config_drive=(DriveFile("openstack/latest/meta_data.json", b"{}"),))
     driver.spawn(guest)
     text = requested.lookupByUUIDString(spec.instance.uuid).XMLDesc()
     directory = bench.settings.state / spec.instance.uuid
-    for name in ("disk", "disk.eph0", "disk.swap", "disk.config"):
+    for name in ("disk", "disk.eph0", "disk.eph1", "disk.swap", "disk.config"):
         assert str(directory / name) in text
     assert b"SWAPSPACE2" in (directory / "disk.swap").read_bytes()[:4096]
     assert b"config-2" in (directory / "disk.config").read_bytes()

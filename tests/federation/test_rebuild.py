@@ -75,6 +75,19 @@ def test_what_cannot_be_rebuilt_is_left_as_it_is(cloud: Federation) -> None:
     assert rebuild(cloud, uuid, by=stranger).status == 404
 
 
+def test_ephemeral_disks_are_not_promised_to_be_preserved(cloud: Federation) -> None:
+    flavor = {"id": "ephemeral", "name": "ephemeral", "vcpus": 1, "ram": 64, "disk": 1, "OS-FLV-EXT-DATA:ephemeral": 1}
+    cloud.admin.post("/flavors", {"flavor": flavor})
+    with_disk, without = cloud.boot(flavorRef="ephemeral"), cloud.boot()
+    refused = rebuild(cloud, with_disk, preserve_ephemeral=True)
+    assert refused.status == 400
+    assert "ephemeral" in refused.fault[1]
+    assert rebuild(cloud, without, preserve_ephemeral=True).status == 202
+    assert rebuild(cloud, with_disk, preserve_ephemeral=False).status == 202
+    for uuid in (with_disk, without):
+        assert cloud.settled(uuid)["status"] == "ACTIVE"
+
+
 @pytest.mark.parametrize("by", ["owner", "admin"])
 def test_a_locked_server_is_rebuilt_by_administrators_only(cloud: Federation, by: str) -> None:
     owner = cloud.user("locker", "locked-project")

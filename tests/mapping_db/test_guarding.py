@@ -138,6 +138,8 @@ def test_a_server_that_no_request_uses_is_probed_when_its_health_is_wanted() -> 
     server, clock = Imagined(), ManualClock()
     guard = guard_of(server, clock)
     guard.probe_unless_heard(15)
+    assert not server.probed.acquire(blocking=False), "nothing has used it yet"
+    guard.suspect()
     answered(guard, server)
     clock.advance(14)
     guard.probe_unless_heard(15)

@@ -16,7 +16,18 @@ import pytest
 from cell_service.errors import DriverError, GuestNotFound, HostOutOfSpace, ImageUnacceptable
 from cell_service.model.instance import FixedIp, Flavor, Instance, Vif
 from cell_service.model.lifecycle import PowerState
-from compute_host.virt.driver import GIB, ConsoleLog, Disk, Driver, GuestSpec, Movable
+from compute_host.virt.driver import (
+    GIB,
+    ConsoleLog,
+    CrashDumps,
+    Disk,
+    Driver,
+    GuestSpec,
+    LiveSnapshots,
+    Movable,
+    Rescuable,
+    Snapshots,
+)
 
 SMALL = Flavor(flavorid="1", name="small", vcpus=1, memory_mib=128, root_gib=1)
 RUNNING, PAUSED, SHUTDOWN, SUSPENDED = (
@@ -195,6 +206,83 @@ class DriverSuite:
         assert later.nodes()[0].uuid == node
         later.spawn(running)
         assert len(later.guests()) == 1
+
+    def test_a_copy_of_a_guest_that_is_off_starts_another(
+        self, driver: Driver, running: GuestSpec, tmp_path: Path
+    ) -> None:
+        assert isinstance(driver, Snapshots)
+        uuid, target = running.instance.uuid, tmp_path / "copy"
+        with pytest.raises(DriverError):
+            driver.snapshot(uuid, target)
+        driver.power_off(uuid, graceful_seconds=0)
+        target.write_bytes(b"an earlier file")
+        kind = driver.snapshot(uuid, target)
+        other = spec_of(target, kind)
+        driver.spawn(other)
+        assert driver.power_state(other.instance.uuid) is RUNNING
+        assert driver.power_state(uuid) is SHUTDOWN
+        assert [path.name for path in tmp_path.glob("copy*")] == ["copy"]
+
+    def test_a_guest_that_runs_is_copied_and_goes_on(self, driver: Driver, running: GuestSpec, tmp_path: Path) -> None:
+        assert isinstance(driver, LiveSnapshots)
+        uuid, target = running.instance.uuid, tmp_path / "copy"
+        for state in (RUNNING, PAUSED):
+            kind = driver.snapshot_running(uuid, target)
+            assert driver.power_state(uuid) is state
+            driver.pause(uuid)
+        driver.power_off(uuid, graceful_seconds=0)
+        other = spec_of(target, kind)
+        driver.spawn(other)
+        assert driver.power_state(other.instance.uuid) is RUNNING
+        driver.snapshot_running(uuid, target)
+        assert driver.power_state(uuid) is SHUTDOWN
+
+    def test_there_is_no_copy_of_a_guest_that_is_not_there(self, driver: Driver, tmp_path: Path) -> None:
+        assert isinstance(driver, Snapshots)
+        assert isinstance(driver, LiveSnapshots)
+        for copy in (driver.snapshot, driver.snapshot_running):
+            with pytest.raises(GuestNotFound):
+                copy(str(uuid4()), tmp_path / "copy")
+        assert list(tmp_path.glob("copy*")) == []
+
+    @pytest.mark.parametrize("stable", [False, True])
+    def test_a_guest_is_rescued_and_back(self, driver: Driver, running: GuestSpec, stable: bool) -> None:
+        assert isinstance(driver, Rescuable)
+        uuid, own = running.instance.uuid, as_it_is(running)
+        with pytest.raises(DriverError):
+            driver.rescue(running, stable=stable)
+        assert driver.power_state(uuid) is RUNNING
+        driver.power_off(uuid, graceful_seconds=0)
+        driver.rescue(running, stable=stable)
+        assert driver.power_state(uuid) is RUNNING
+        driver.reboot(own, hard=True)
+        assert driver.power_state(uuid) is RUNNING
+        for _ in range(2):
+            driver.unrescue(own)
+            assert driver.power_state(uuid) is RUNNING
+
+    def test_a_rescue_from_an_image_that_lies_leaves_the_guest_as_it_was(
+        self, driver: Driver, running: GuestSpec, tmp_path: Path
+    ) -> None:
+        assert isinstance(driver, Rescuable)
+        liar = tmp_path / "liar"
+        liar.write_bytes(b"MZ" * 4096)
+        driver.power_off(running.instance.uuid, graceful_seconds=0)
+        wrong = replace(running, disks=(replace(running.disks[0], image=liar, image_format="qcow2"),))
+        with pytest.raises(ImageUnacceptable):
+            driver.rescue(wrong, stable=False)
+        assert driver.power_state(running.instance.uuid) is SHUTDOWN
+        driver.power_on(as_it_is(running))
+        assert driver.power_state(running.instance.uuid) is RUNNING
+
+    def test_a_crash_dump_is_of_a_guest_that_runs(self, driver: Driver, running: GuestSpec) -> None:
+        assert isinstance(driver, CrashDumps)
+        driver.trigger_crash_dump(running.instance.uuid)
+        driver.power_off(running.instance.uuid, graceful_seconds=0)
+        with pytest.raises(DriverError):
+            driver.trigger_crash_dump(running.instance.uuid)
+        with pytest.raises(GuestNotFound):
+            driver.trigger_crash_dump(str(uuid4()))
 
     def test_the_console_says_something(self, driver: Driver, running: GuestSpec) -> None:
         if isinstance(driver, ConsoleLog):

@@ -19,7 +19,7 @@ from api_cell.compute.servers.schemas import (
     ITEMS,
 )
 from api_cell.edge.route import Request, Response, Version
-from api_cell.edge.shapes import BOOLEAN, NAME, UUID, wrapped
+from api_cell.edge.shapes import BOOLEAN, NAME, UUID, is_true, wrapped
 from api_cell.edge.versioned import Field, View, bodies_of
 from api_cell.servers import rebuild as rebuilding
 from api_cell.servers.ipv6 import canonical
@@ -66,6 +66,7 @@ def parse_rebuild_request(body: Mapping[str, Any], version: Version) -> RebuildR
         admin_password=body.get("adminPass"),
         files=tuple(parse_file(each) for each in body.get("personality") or ()),
         columns=columns,
+        preserves_ephemeral=is_true(body.get("preserve_ephemeral", False)),
         reimages=behaviours.REBUILD_WITH_ROOT_VOLUME.at(version),
     )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import string
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,7 +29,7 @@ ElementTree.register_namespace("polycell", NAMESPACE)
 
 @dataclass(frozen=True, slots=True)
 class LaidDisk:
-    """A disk's file in the guest's directory. `role`: root, ephemeral or swap."""
+    """A disk's file in the guest's directory. `role`: root, ephemeral, swap or rescue."""
 
     role: str
     path: Path
@@ -37,7 +38,7 @@ class LaidDisk:
 
 @dataclass(frozen=True, slots=True)
 class Laid:
-    """All files of a guest."""
+    """All files that a guest runs from. It boots from its rescue disk if it has one, else from the first disk."""
 
     disks: tuple[LaidDisk, ...]
     console: Path
@@ -45,6 +46,11 @@ class Laid:
     ramdisk: Path | None = None
     drive: Path | None = None
     drive_is_cdrom: bool = True
+
+    @property
+    def rescue_is_behind(self) -> bool:
+        """Whether the guest has a rescue disk, behind its own disks."""
+        return any(disk.role == "rescue" for disk in self.disks[1:])
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +163,7 @@ def _boot(domain: Element, laid: Laid, properties: Mapping[str, str], machine: s
             _add(system, "initrd", str(laid.ramdisk))
         root = "" if laid.ramdisk is not None else f"{ROOT_COMMAND_LINE} "
         _add(system, "cmdline", properties.get("os_command_line") or root + DEFAULT_COMMAND_LINE)
-    else:
+    elif not laid.rescue_is_behind:
         _add(system, "boot", dev="hd")
 
 
@@ -201,7 +207,7 @@ def _disks(devices: Element, laid: Laid, properties: Mapping[str, str], choices:
     bus = properties.get("hw_disk_bus", "virtio")
     if bus not in _BUSES or (bus == "ide" and pcie):
         raise DriverError(reason=f"A disk bus {bus} cannot be had on this machine type.")
-    letters = iter("abcdefgh")
+    letters = iter(string.ascii_lowercase)
     for disk in laid.disks:
         made = _add(devices, "disk", type="file", device="disk")
         _driver(made, disk.format, choices.cache)
@@ -209,6 +215,8 @@ def _disks(devices: Element, laid: Laid, properties: Mapping[str, str], choices:
         _add(made, "target", dev=_BUSES[bus] + next(letters), bus=bus)
         if disk.role == "root":
             _add(made, "serial", "root")
+        if disk.role == "rescue" and laid.rescue_is_behind and laid.kernel is None:
+            _add(made, "boot", order="1")
     buses = {bus}
     if laid.drive is not None:
         drive_bus = properties.get("hw_cdrom_bus", "scsi" if pcie else "ide") if laid.drive_is_cdrom else "virtio"

@@ -37,7 +37,7 @@ def make(files: tuple[DriveFile, ...], target: Path, kind: str, mkisofs: str) ->
         part.unlink(missing_ok=True)
 
 
-def run(command: Sequence[str | Path]) -> str:
+def run(command: Sequence[str | Path], seconds: float = TOOL_SECONDS) -> str:
     """Run the command. Returns what it printed. Raises HostOutOfSpace, DriverError; a command that hangs is killed."""
     words = [str(word) for word in command]
     program = shutil.which(words[0], path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
@@ -45,11 +45,11 @@ def run(command: Sequence[str | Path]) -> str:
         raise DriverError(reason=f"The program {words[0]} is not installed on this host.")
     try:
         done = subprocess.run(
-            [program, *words[1:]], capture_output=True, text=True, errors="replace", timeout=TOOL_SECONDS,
+            [program, *words[1:]], capture_output=True, text=True, errors="replace", timeout=seconds,
             stdin=subprocess.DEVNULL, env={**os.environ, "LC_ALL": "C"}, check=False,
         )  # fmt: skip
     except subprocess.TimeoutExpired:
-        raise DriverError(reason=f"{words[0]} did not end within {TOOL_SECONDS} seconds.") from None
+        raise DriverError(reason=f"{words[0]} did not end within {seconds:g} seconds.") from None
     if done.returncode:
         said = (done.stderr or done.stdout).strip()[-300:]
         if "no space left" in said.lower():

@@ -7,6 +7,7 @@ import logging
 import shutil
 import threading
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import libvirt
@@ -20,9 +21,9 @@ from cell_service.model.instance import Vif
 from cell_service.model.lifecycle import PowerState
 from compute_host.config import HostSettings
 from compute_host.virt.driver import GIB, Guest, GuestSpec, PowerListener, Returned, unheard
-from compute_host.virt.libvirt import console, diagnostics, domain, interfaces, node, probe, states
+from compute_host.virt.libvirt import console, diagnostics, domain, interfaces, node, probe, snapshots, states
 from compute_host.virt.libvirt.connection import Connection
-from compute_host.virt.libvirt.domain import Laid
+from compute_host.virt.libvirt.domain import Laid, LaidDisk
 from compute_host.virt.libvirt.gates import Gates
 from compute_host.virt.libvirt.storage import Storage
 from compute_host.virt.libvirt.watch import Watch
@@ -30,6 +31,7 @@ from compute_host.virt.libvirt.watch import Watch
 log = logging.getLogger(__name__)
 
 LOOK_SECONDS, ASK_AGAIN_SECONDS = 0.2, 10.0
+_ALIVE = (PowerState.RUNNING, PowerState.PAUSED)
 PROBE_FILE = "kvm_probe.json"
 _GONE = (
     libvirt.VIR_DOMAIN_UNDEFINE_MANAGED_SAVE
@@ -172,7 +174,63 @@ class LibvirtDriver:
             for flag, text in interfaces.having(found, vif.mac):
                 found.detachDeviceFlags(text, flag)
 
+    def snapshot(self, uuid: str, target: Path) -> str:
+        state = self.power_state(uuid)
+        if state in _ALIVE:
+            raise DriverError(reason=f"The guest is {state.name.lower()}: its disk is copied only while it is off.")
+        root = self._root(uuid)
+        snapshots.copy_file(root.path, root.format, target)
+        return snapshots.FORMAT
+
+    def snapshot_running(self, uuid: str, target: Path) -> str:
+        with self._guest(uuid) as found:
+            if found.isActive():
+                snapshots.copy_running(found, self._root(uuid).path, target, self._clock, self._stopped)
+                return snapshots.FORMAT
+        return self.snapshot(uuid, target)
+
+    def trigger_crash_dump(self, uuid: str) -> None:
+        with self._guest(uuid) as found:
+            if not found.isActive():
+                raise DriverError(reason="The guest does not run: it cannot write a crash dump.")
+            found.injectNMI(0)
+
+    def rescue(self, spec: GuestSpec, *, stable: bool) -> None:
+        uuid = spec.instance.uuid
+        with self._gate(uuid), self._guest(uuid) as found:
+            if self._storage.record(uuid).rescued is not None:
+                _pull_the_plug(found)
+            elif (state := states.of(found)) in _ALIVE:
+                raise DriverError(reason=f"The guest is {state.name.lower()}: it cannot be rescued.")
+            if found.hasManagedSaveImage():
+                found.managedSaveRemove()
+            laid = self._storage.rescue(spec, stable=stable)
+            try:
+                self._define_and_start(spec, laid)
+            except BaseException:
+                self._define(spec, self._storage.unrescue(uuid))
+                raise
+            self._noted(uuid)
+
+    def unrescue(self, spec: GuestSpec) -> None:
+        uuid = spec.instance.uuid
+        with self._watch.hushed(uuid), self._gate(uuid), self._guest(uuid) as found:
+            if self._storage.record(uuid).rescued is None:
+                if not found.isActive():
+                    found.create()
+            else:
+                _pull_the_plug(found)
+                self._define_and_start(spec, self._storage.unrescue(uuid))
+            self._noted(uuid)
+
     # -- inside --------------------------------------------------------------------------------------
+
+    def _root(self, uuid: str) -> LaidDisk:
+        """The guest's root disk. Raises GuestNotFound, DriverError."""
+        for disk in self._storage.record(uuid).laid.disks:
+            if disk.role == "root":
+                return disk
+        raise DriverError(reason="The guest has no root disk on this host.")
 
     def _rebooted_softly(self, uuid: str) -> bool:
         with self._guest(uuid) as found:
@@ -211,9 +269,12 @@ class LibvirtDriver:
             self._noted(uuid)
 
     def _define_and_start(self, spec: GuestSpec, laid: Laid) -> None:
-        text = domain.render(spec, laid, self._choices())
+        with self._connection.use(spec.instance.uuid):
+            self._define(spec, laid).create()
+
+    def _define(self, spec: GuestSpec, laid: Laid) -> Any:
         with self._connection.use(spec.instance.uuid) as connection:
-            connection.defineXML(text).create()
+            return connection.defineXML(domain.render(spec, laid, self._choices()))
 
     def _is_made(self, uuid: str) -> bool:
         """Whether the guest is complete: as a spawn has made it, and perhaps changed by its user since."""

@@ -7,6 +7,7 @@ own name at any time.
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import shutil
@@ -24,7 +25,8 @@ from compute_host.virt.libvirt.domain import Laid, LaidDisk
 from compute_host.virt.libvirt.drive import from_os, run
 
 RECORD, BASE, CONSOLE, DRIVE = "guest.json", "base", "console.log", "disk.config"
-FILES = {"root": "disk", "ephemeral": "disk.eph0", "swap": "disk.swap"}
+RESCUE, RESCUE_BASE, RESCUE_DRIVE = "disk.rescue", "base.rescue", "disk.config.rescue"
+RESCUE_KERNEL, RESCUE_RAMDISK = "kernel.rescue", "ramdisk.rescue"
 MARGIN_BYTES = 4 * 2**20
 _DIRECT = ("raw", "qcow2")
 _QEMU_NAMES = {"iso": "raw", "ami": "raw", "vhd": "vpc"}
@@ -33,10 +35,17 @@ _MKFS = {"ext4": "mkfs.ext4", "ext3": "mkfs.ext3", "xfs": "mkfs.xfs", "vfat": "m
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """The content of `guest.json`: the guest's files, and the disk space that it may fill."""
+    """The content of `guest.json`: the guest's own files, the disk space that it may fill, and the files that it
+    runs from while it is rescued."""
 
     laid: Laid
     disk_bytes: int
+    rescued: Laid | None = None
+
+    @property
+    def in_use(self) -> Laid:
+        """The files that the guest runs from now."""
+        return self.rescued or self.laid
 
 
 class Storage:
@@ -93,7 +102,8 @@ class Storage:
             self._directory.mkdir(parents=True, exist_ok=True)
             self._check_space(spec)
             root.mkdir()
-            disks = tuple(self._disk(root, disk) for disk in spec.disks if disk.size_bytes or disk.image)
+            wanted = [disk for disk in spec.disks if disk.size_bytes or disk.image]
+            disks = tuple(self._disk(root, disk, name) for disk, name in zip(wanted, _names(wanted), strict=True))
             laid = Laid(
                 disks,
                 root / CONSOLE,
@@ -122,14 +132,60 @@ class Storage:
             if not disk.path.exists():
                 raise DriverError(reason=f"The guest's {disk.role} disk is lost: {disk.path.name} is not there.")
         if spec.config_drive is None:
-            return record.laid
+            return record.in_use
         try:
             laid = self._drive(record.laid, self.path(uuid), spec)
             if laid != record.laid:
                 self._write(self.path(uuid), replace(record, laid=laid))
         except OSError as error:
             raise from_os("the guest's files cannot be made", error) from error
+        return record.rescued or laid
+
+    def rescue(self, spec: GuestSpec, *, stable: bool) -> Laid:
+        """Make a new rescue disk of the image of the spec's root disk, with a config drive of its own. `stable`: the
+        guest's own disks keep their places.
+
+        Raises GuestNotFound, ImageUnacceptable, HostOutOfSpace, DriverError; then the guest is not rescued.
+        """
+        self.unrescue(spec.instance.uuid)
+        root, record, disk = self.path(spec.instance.uuid), self.record(spec.instance.uuid), spec.disks[0]
+        if disk.image is None:
+            raise DriverError(reason="There is no image to rescue the guest from.")
+        inspection.check(disk, spec.instance.image_ref)
+        try:
+            self._check_space(replace(spec, disks=(disk,)))
+            self._from_image(root, root / RESCUE, disk, root / RESCUE_BASE)
+            mine = LaidDisk("rescue", root / RESCUE, self._format)
+            own = record.laid.disks
+            laid = replace(record.laid, disks=(*own, mine) if stable else (mine, *own), kernel=None, ramdisk=None)
+            if spec.kernel is not None:
+                _same(spec.kernel, root / RESCUE_KERNEL)
+                laid = replace(laid, kernel=root / RESCUE_KERNEL)
+            if spec.ramdisk is not None:
+                _same(spec.ramdisk, root / RESCUE_RAMDISK)
+                laid = replace(laid, ramdisk=root / RESCUE_RAMDISK)
+            if spec.config_drive is not None:
+                laid = self._drive(laid, root, spec, RESCUE_DRIVE)
+            self._write(root, replace(record, rescued=laid))
+        except OSError as error:
+            self.unrescue(spec.instance.uuid)
+            raise from_os("the rescue disk cannot be made", error) from error
+        except DriverError:
+            self.unrescue(spec.instance.uuid)
+            raise
         return laid
+
+    def unrescue(self, uuid: str) -> Laid:
+        """Remove the rescue disk. Returns the guest's own files. Raises GuestNotFound, DriverError."""
+        root, record = self.path(uuid), self.record(uuid)
+        try:
+            if record.rescued is not None:
+                self._write(root, replace(record, rescued=None))
+            for name in (RESCUE, RESCUE_BASE, RESCUE_DRIVE, RESCUE_KERNEL, RESCUE_RAMDISK):
+                (root / name).unlink(missing_ok=True)
+        except OSError as error:
+            raise from_os("the rescue disk cannot be removed", error) from error
+        return record.laid
 
     def remove(self, uuid: str) -> None:
         """Remove all files of the guest. No such guest: no error."""
@@ -155,10 +211,10 @@ class Storage:
             reason = f"The host's disk has {free >> 20} MiB free; {wanted >> 20} MiB are needed."
             raise HostOutOfSpace(reason=reason)
 
-    def _disk(self, root: Path, disk: Disk) -> LaidDisk:
-        path = root / FILES[disk.role]
+    def _disk(self, root: Path, disk: Disk, name: str) -> LaidDisk:
+        path = root / name
         if disk.image is not None:
-            self._from_image(root, path, disk)
+            self._from_image(root, path, disk, root / BASE)
         elif disk.role == "root" and self._format == "qcow2":
             run(["qemu-img", "create", "-q", "-f", "qcow2", path, str(disk.size_bytes)])
         else:
@@ -171,10 +227,9 @@ class Storage:
             return LaidDisk(disk.role, path, "raw")
         return LaidDisk(disk.role, path, self._format)
 
-    def _from_image(self, root: Path, path: Path, disk: Disk) -> None:
+    def _from_image(self, root: Path, path: Path, disk: Disk, source: Path) -> None:
         assert disk.image is not None
         kind = _QEMU_NAMES.get(disk.image_format or "raw", disk.image_format or "raw")
-        source = root / BASE
         if self._format == "raw":
             run(["qemu-img", "convert", "-f", kind, "-O", "raw", disk.image, path])
             os.truncate(path, max(disk.size_bytes, path.stat().st_size))
@@ -184,7 +239,7 @@ class Storage:
         else:
             run(["qemu-img", "convert", "-f", kind, "-O", "raw", disk.image, source])
             kind = "raw"
-        run(["qemu-img", "create", "-q", "-f", "qcow2", "-b", BASE, "-F", kind, path, str(disk.size_bytes)])
+        run(["qemu-img", "create", "-q", "-f", "qcow2", "-b", source.name, "-F", kind, path, str(disk.size_bytes)])
 
     def _filesystem(self, path: Path) -> None:
         kind = self._settings.default_ephemeral_format or "ext4"
@@ -194,11 +249,11 @@ class Storage:
         quick = ["-q", "-F", "-E", "lazy_itable_init=1,nodiscard"] if kind.startswith("ext") else []
         run([_MKFS[kind], *quick, label, "ephemeral0", path])
 
-    def _drive(self, laid: Laid, root: Path, spec: GuestSpec) -> Laid:
+    def _drive(self, laid: Laid, root: Path, spec: GuestSpec, name: str = DRIVE) -> Laid:
         assert spec.config_drive is not None
         kind = self._settings.config_drive_format
-        drive.make(spec.config_drive, root / DRIVE, kind, self._settings.mkisofs_cmd)
-        return replace(laid, drive=root / DRIVE, drive_is_cdrom=kind == "iso9660")
+        drive.make(spec.config_drive, root / name, kind, self._settings.mkisofs_cmd)
+        return replace(laid, drive=root / name, drive_is_cdrom=kind == "iso9660")
 
     def _write(self, root: Path, record: Record) -> None:
         part = root / f"{RECORD}.part"
@@ -209,27 +264,47 @@ class Storage:
         os.replace(part, root / RECORD)
 
 
+def _names(disks: list[Disk]) -> list[str]:
+    """The file names of the disks of one guest."""
+    numbers = itertools.count()
+    return [{"root": "disk", "swap": "disk.swap"}.get(disk.role) or f"disk.eph{next(numbers)}" for disk in disks]
+
+
 def _encoded(record: Record) -> dict[str, Any]:
-    laid = record.laid
+    plain = {**_plain(record.laid), "disk_bytes": record.disk_bytes}
+    return plain if record.rescued is None else {**plain, "rescued": _plain(record.rescued)}
+
+
+def _plain(laid: Laid) -> dict[str, Any]:
     return {
         "disks": [[disk.role, disk.path.name, disk.format] for disk in laid.disks],
-        "kernel": laid.kernel is not None,
-        "ramdisk": laid.ramdisk is not None,
+        "kernel": laid.kernel is not None and laid.kernel.name,
+        "ramdisk": laid.ramdisk is not None and laid.ramdisk.name,
         "drive": None if laid.drive is None else "cdrom" if laid.drive_is_cdrom else "disk",
-        "disk_bytes": record.disk_bytes,
+        "drive_file": laid.drive is not None and laid.drive.name,
     }
 
 
 def _decoded(root: Path, known: dict[str, Any]) -> Record:
-    laid = Laid(
+    rescued = known.get("rescued")
+    return Record(_laid(root, known), int(known["disk_bytes"]), None if rescued is None else _laid(root, rescued))
+
+
+def _laid(root: Path, known: dict[str, Any]) -> Laid:
+    """Earlier versions recorded of a kernel, a ramdisk and a drive only whether there is one."""
+
+    def file(key: str, usual: str) -> Path | None:
+        name = known.get(key)
+        return root / (name if isinstance(name, str) else usual) if name else None
+
+    return Laid(
         tuple(LaidDisk(role, root / name, kind) for role, name, kind in known["disks"]),
         root / CONSOLE,
-        kernel=root / "kernel" if known["kernel"] else None,
-        ramdisk=root / "ramdisk" if known["ramdisk"] else None,
-        drive=root / DRIVE if known["drive"] else None,
+        kernel=file("kernel", "kernel"),
+        ramdisk=file("ramdisk", "ramdisk"),
+        drive=root / (known.get("drive_file") or DRIVE) if known["drive"] else None,
         drive_is_cdrom=known["drive"] != "disk",
     )
-    return Record(laid, int(known["disk_bytes"]))
 
 
 def _same(source: Path, target: Path) -> None:

@@ -1,0 +1,77 @@
+"""Copies of root disks: of guests that are off by qemu-img, of those that run by a block job of their QEMU."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+from xml.etree.ElementTree import Element, SubElement
+
+import libvirt
+
+from cell_service.context import Clock
+from cell_service.errors import DriverError
+from compute_host.virt.libvirt.drive import run
+
+FORMAT = "qcow2"
+LONGEST_COPY_SECONDS = 6 * 3600.0
+LOOK_SECONDS = 0.2
+
+
+def copy_file(source: Path, source_format: str, target: Path) -> None:
+    """Copy the disk, with what its backing file has, to a qcow2 file. Raises DriverError, HostOutOfSpace."""
+    with _replacing(target) as part:
+        run(
+            ["qemu-img", "convert", "-f", source_format, "-O", FORMAT, source, part],
+            seconds=LONGEST_COPY_SECONDS,
+        )
+
+
+def copy_running(found: Any, source: Path, target: Path, clock: Clock, stopped: threading.Event) -> None:
+    """Copy the disk of the running domain, with what its backing file has, to a qcow2 file: as it is at the end of the
+    copy. The guest goes on meanwhile. Raises DriverError, libvirtError."""
+    with _replacing(target) as part:
+        disk = str(source)
+        flags = libvirt.VIR_DOMAIN_BLOCK_COPY_TRANSIENT_JOB
+        found.blockCopy(disk, _destination(part), {}, flags)
+        try:
+            while not _is_ready(found, disk):
+                clock.wait(stopped, LOOK_SECONDS)
+                if stopped.is_set():
+                    raise DriverError(reason="The driver was stopped.")
+        finally:
+            with contextlib.suppress(libvirt.libvirtError):  # it has ended by itself, or the guest has
+                found.blockJobAbort(disk, 0)
+
+
+@contextlib.contextmanager
+def _replacing(target: Path) -> Iterator[Path]:
+    """A file that becomes the target in the end; after an error there is none."""
+    part = target.with_name(f"{target.name}.part")
+    try:
+        part.unlink(missing_ok=True)
+        yield part
+        part.replace(target)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _destination(path: Path) -> str:
+    disk = Element("disk", type="file", device="disk")
+    SubElement(disk, "driver", name="qemu", type=FORMAT)
+    SubElement(disk, "source", file=str(path))
+    return ElementTree.tostring(disk, encoding="unicode")
+
+
+def _is_ready(found: Any, disk: str) -> bool:
+    """Whether the copy has all that the disk has, and follows it. Raises DriverError when the block job has ended."""
+    for each in ElementTree.fromstring(found.XMLDesc(0)).iter("disk"):
+        source, mirror = each.find("source"), each.find("mirror")
+        if source is not None and source.get("file") == disk:
+            if mirror is None:
+                raise DriverError(reason="The copy of the guest's disk has failed.")
+            return mirror.get("ready") == "yes"
+    raise DriverError(reason="The guest has lost its disk.")
