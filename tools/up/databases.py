@@ -11,7 +11,7 @@ from sqlalchemy.exc import ProgrammingError
 from cell_service.context import SYSTEM_CLOCK
 from cell_service.db import identity
 from cell_service.db import upgrades as migrate
-from cell_service.db.sql.engine import Database
+from cell_service.db.sql.engine import Database, PoolLimits
 from cell_service.errors import DatabaseUnavailable, Invalid
 from mapping_db import cell_mappings
 from mapping_db.cell_mappings import CELL0_UUID
@@ -26,6 +26,19 @@ def sync(plan: Plan) -> None:
     """Every database exists and has the newest schema. Raises Invalid, naming the URL without its password."""
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(lambda name: _sync(name, plan.databases[name]), plan.databases))
+
+
+def demand_server(url: str, seconds: float) -> None:
+    """The database's server answers and knows the account; the database may be missing still. Raises
+    DatabaseUnavailable."""
+    db = Database(url, PoolLimits(size=1, overflow=0, connect_seconds=seconds, read_seconds=seconds))
+    try:
+        db.ping()
+    except DatabaseUnavailable as error:
+        if not _is_missing(error):
+            raise
+    finally:
+        db.dispose()
 
 
 def map_cells(plan: Plan) -> dict[str, str]:
@@ -84,7 +97,7 @@ def _create_missing(url: str) -> None:
         db.ping()
         return
     except DatabaseUnavailable as error:
-        if "1049" not in str(error) and "does not exist" not in str(error):
+        if not _is_missing(error):
             raise
     finally:
         db.dispose()
@@ -95,6 +108,11 @@ def _create_missing(url: str) -> None:
             connection.exec_driver_sql(f"CREATE DATABASE {quoted}{_PROPERTIES[server.dialect]}")
     finally:
         server.dispose()
+
+
+def _is_missing(error: DatabaseUnavailable) -> bool:
+    """Whether the server answered that there is no such database."""
+    return "1049" in str(error) or "does not exist" in str(error)
 
 
 def _server(url: URL) -> Database:

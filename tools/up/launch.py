@@ -9,34 +9,37 @@ import logging
 import os
 import shlex
 import signal
-import socket
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import IO
 
-import requests
-
 from cell_service import logs
 from cell_service.context import SYSTEM_CLOCK, Deadline
-from cell_service.db import compute_nodes, services
-from cell_service.db.sql.engine import Database
 from cell_service.errors import Invalid, Unavailable
-from mapping_db import host_mappings
-from mapping_db.placement import stock
 from tools.services import report
-from tools.up import background, configs, databases, keystone, preflight, private, record, seed_images, seeding, shape
+from tools.up import (
+    background,
+    configs,
+    databases,
+    keystone,
+    preflight,
+    private,
+    record,
+    seed_images,
+    seeding,
+    shape,
+    waiting,
+)
 from tools.up.drivers import SIMULATED, choose
-from tools.up.plan import GLOBAL, Options, Plan, plan_of
+from tools.up.plan import Options, Plan, plan_of
 from tools.up.supervisor import Children, InProcess, Services
 
 log = logging.getLogger(__name__)
 
-READY_SECONDS = 60.0
 UNLISTED = ("metadata", "console", "volume", "share")
 """Not in the identity service's catalog, or not by this name."""
 DIRECTORIES = ("etc", "run", "run/hypervisors", "logs", "db", "companions", "hosts", "cache")
@@ -116,8 +119,10 @@ def _run(plan: Plan, progress: Progress) -> int:
     report.on_signal("the launcher")
     logs.set_up(log_file=str(plan.state / "logs" / record.LAUNCHER_LOG))
     _end_strays(plan, progress)
-    _demand_ports(plan)
-    preflight.check(plan)
+    preflight.check(plan, progress.say, ended)
+    if ended.is_set():
+        progress.say("stopping")
+        return background.INTERRUPTED
     plan = _with_guest_image(plan, progress)
     configs.write_configs(plan)
     progress.say(f"syncing {len(plan.databases)} databases")
@@ -194,18 +199,6 @@ def end(processes: list[record.Running], grace_seconds: float) -> None:
             time.sleep(0.05)
 
 
-def _demand_ports(plan: Plan) -> None:
-    for name in plan.services:
-        with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as trial:
-            trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                trial.bind(("127.0.0.1", plan.port(name)))
-            except OSError as error:
-                raise Unavailable(
-                    reason=f"port {plan.port(name)} for {name} can't be used: {error.strerror} (try --port-base)"
-                ) from None
-
-
 def _seed_identity(plan: Plan, progress: Progress) -> None:
     if plan.options.auth == "noauth2":
         return
@@ -224,73 +217,13 @@ def _seed_identity(plan: Plan, progress: Progress) -> None:
 
 def _await(plan: Plan, progress: Progress, ended: threading.Event) -> None:
     """Wait until the APIs answer, seed, and wait until every host is up and known."""
-    deadline = Deadline.after(READY_SECONDS, SYSTEM_CLOCK)
-    for name in plan.services:
-        if name != "compute":
-            _poll(partial(_answers, plan, name), lambda name=name: f"{name} does not answer", deadline, ended)  # type: ignore[misc]
+    deadline = Deadline.after(waiting.READY_SECONDS, SYSTEM_CLOCK)
+    waiting.until_served(plan, (name for name in plan.services if name != "compute"), deadline, ended)
     progress.say("seeding flavors, an image and a network")
     if not ended.is_set():
         seeding.seed(plan)
-    wanted = {host for cell in plan.cells for host in plan.hosts(cell)}
-    progress.say(f"waiting for {len(wanted)} hosts")
-    db = Database(plan.databases[GLOBAL])
-    cells = {name: Database(plan.databases[name]) for name in plan.cells}
-    try:
-        _poll(
-            lambda: wanted <= ready_hosts(db, cells.values()),
-            lambda: _late(plan, wanted - ready_hosts(db, cells.values())),
-            deadline,
-            ended,
-        )
-    finally:
-        for each in (db, *cells.values()):
-            each.dispose()
-    _poll(lambda: _answers(plan, "compute"), lambda: "compute does not answer", deadline, ended)
-
-
-def _late(plan: Plan, hosts: set[str]) -> str:
-    """Which hosts did not come up, and where their logs are."""
-    titles = [f"compute-{host}" for host in sorted(hosts)] if plan.options.processes else ["polycell"]
-    logs_of = ", ".join(str(plan.state / "logs" / f"{title}.log") for title in titles)
-    return f"{', '.join(sorted(hosts))} did not come up within {READY_SECONDS:.0f} s: see {logs_of}"
-
-
-def ready_hosts(db: Database, cells: Iterable[Database]) -> set[str]:
-    """The hosts that may get servers: they are up in their cells, mapped, and placement knows what they have."""
-    now = SYSTEM_CLOCK.now()
-    with db.connect() as tx:
-        mapped = {mapping.host for mapping in host_mappings.every(tx)}
-        offering = {provider.uuid for provider in stock.read(tx).values() if provider.inventories}
-    ready: set[str] = set()
-    for cell in cells:
-        with cell.connect() as tx:
-            known = services.list_all(tx, binary=services.COMPUTE)
-            offered = {node.host for node in compute_nodes.list_all(tx) if node.report.uuid in offering}
-        up_now = {each.host for each in known if each.is_up(now, configs.DOWN_SECONDS)}
-        ready |= up_now & mapped & offered
-    return ready
-
-
-def _answers(plan: Plan, service: str) -> bool:
-    path = "/readyz" if service == "compute" else "/"
-    try:
-        answer = requests.get(plan.origin(service) + path, timeout=5, verify=configs.verified_by(plan.authorities))
-    except requests.RequestException:
-        return False
-    return answer.status_code < 500
-
-
-def _poll(
-    is_ready: Callable[[], bool], otherwise: Callable[[], str], deadline: Deadline, ended: threading.Event
-) -> None:
-    """Wait until it is true. Raises Unavailable when it is not in time."""
-    while not ended.is_set():
-        with contextlib.suppress(Unavailable):
-            if is_ready():
-                return
-        if not deadline.remaining():
-            raise Unavailable(reason=otherwise())
-        ended.wait(0.05)
+    waiting.until_hosts_are_ready(plan, progress.say, deadline, ended)
+    waiting.until_served(plan, ("compute",), deadline, ended)
 
 
 class _ClosingProgress(Progress):

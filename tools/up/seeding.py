@@ -50,14 +50,14 @@ def _flavors(plan: Plan) -> None:
         db.dispose()
 
 
-def admin_session(plan: Plan) -> Any:
-    """A session of the cloud's administrator."""
+def admin_session(plan: Plan, seconds: float = 20.0) -> Any:
+    """A session of the cloud's administrator. An answer may take so long."""
     known = credentials(plan, "admin")
     if "token" in known:
         auth: Any = token_endpoint.Token(plan.endpoint("compute"), known["token"])
     else:
         auth = v3.Password(**known)
-    return keystoneauth1.session.Session(auth, timeout=20, verify=verified_by(plan.authorities))
+    return keystoneauth1.session.Session(auth, timeout=seconds, verify=verified_by(plan.authorities))
 
 
 def _images(plan: Plan, session: Any) -> None:
