@@ -35,7 +35,8 @@ def of_cells(cloud: Cloud, cell_probes: Sequence[CellProbe]) -> Iterator[Finding
             yield from _of_one(cloud, each.mapping, each.report, names)
         if each.queue is not None and each.queue.error:
             level = Level.WARNING if each.mapping.disabled else Level.ERROR
-            yield Finding(level, "queue", each.mapping.shown, f"is unreachable at {each.queue.error}")
+            text = f"is unreachable at {each.queue.error}; hosts report through it, and so count as down meanwhile"
+            yield Finding(level, "queue", each.mapping.shown, text)
     yield from _shared(cloud.cells.all())
 
 
@@ -45,7 +46,9 @@ def of_hosts(
     """Hosts that are down although enabled, that two cells claim, or whose mapping says something else than the cells.
     Hosts of a cell that is down are left alone, and so are those that are `moving`."""
     for each in cell_probes:
-        for host in sorted(each.report.missed) if each.report is not None else ():
+        if each.report is None or (each.queue is not None and each.queue.error):
+            continue  # of no host it is known whether it is down
+        for host in sorted(each.report.missed):
             yield Finding(Level.WARNING, "hosts", each.mapping.shown, f"host {host} is down")
     by_id = {each.mapping.id: each for each in cell_probes}
     reported: dict[str, list[CellProbe]] = {}

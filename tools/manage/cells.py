@@ -170,7 +170,7 @@ def drain_cell(cloud: Cloud, args: Args, out: Out) -> int:
          arg("--timeout", type=float, default=5.0, metavar="SECONDS", help="for all, with --detail"))  # fmt: skip
 def list_cells(cloud: Cloud, args: Args, out: Out) -> int:
     """List the cells by name, with --long also the URLs of their queues and databases, without passwords unless
-    --verbose; with --detail instead how each of them is. 0 listed; with --detail 1 when a database or a queue is
+    --verbose; with --detail instead how each of them is. 0 listed; 1 with --detail, when a database or a queue is
     unreachable."""
     if args.detail:
         return details.show(cloud, out, args.timeout, args.settings.service_down_seconds)

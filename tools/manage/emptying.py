@@ -9,7 +9,14 @@ from api_cell.hosts.change import change_service
 from api_cell.servers.moves.emptying import CONCURRENT, Emptying, EmptyingRequest, servers_on
 from cell_service.context import internal
 from cell_service.db import services
-from cell_service.errors import CellUnavailable, Conflict, HostMappingNotFound, Invalid, ServiceNotFound
+from cell_service.errors import (
+    CellUnavailable,
+    Conflict,
+    HostMappingNotFound,
+    Invalid,
+    PolycellError,
+    ServiceNotFound,
+)
 from cell_service.rpc.contract import client
 from mapping_db import host_mappings
 from mapping_db.cells.registry import Cell
@@ -18,7 +25,9 @@ from tools.manage.cloud import COMMAND_SECONDS
 from tools.manage.command import Args, arg, command
 from tools.manage.confirming import DRY_RUN, YES, confirm
 from tools.manage.out import Out
+from tools.manage.probes import reason_of
 
+_PING_SECONDS = 10.0
 _OPTIONS = (
     arg("--host", required=True, metavar="HOST", help="a compute host"),
     arg("--to", metavar="HOST", help="the host that takes the servers; none: the scheduler chooses"),
@@ -63,7 +72,7 @@ def _empty(cloud: Cloud, args: Args, out: Out, *, evacuate: bool) -> int:
             rows = [(one.uuid, one.display_name, one.vm_state.value, one.task_state) for one in servers]
             out.table(columns, rows)
             first = "be declared dead; then " if evacuate and args.force_down else ""
-            out.say(f"Host {args.host} would {first}lose {len(servers)} servers to other hosts.")
+            out.say(f"Host {args.host} would {first}lose {_counted(len(servers))} to other hosts.")
             return 0
         if evacuate:
             _confirm(args, out, len(servers))
@@ -92,15 +101,20 @@ def _empty(cloud: Cloud, args: Args, out: Out, *, evacuate: bool) -> int:
         except CellUnavailable as error:
             out.warn(f"{error} Run the command again to go on.")
             return 1
-    text = f"{len(result.moved)} servers have left {args.host}, {len(result.left)} have not."
+    verb = "has" if len(result.moved) == 1 else "have"
+    text = f"{_counted(len(result.moved))} {verb} left {args.host}, {len(result.left)} stayed."
     out.value(text, moved=result.moved, left=result.left)
     return 2 if result.left else 0
 
 
 def _confirm(args: Args, out: Out, servers: int) -> None:
     first = f"declares host {args.host} dead and " if args.force_down else ""
-    what = f"This {first}builds {servers} servers of {args.host} again on other hosts. Be sure that it is dead."
+    what = f"This {first}builds {_counted(servers)} of {args.host} again on other hosts. Be sure that it is dead."
     confirm(args, out, what, args.host)
+
+
+def _counted(servers: int) -> str:
+    return "1 server" if servers == 1 else f"{servers} servers"
 
 
 class DrainedHostDown(Conflict):
@@ -125,11 +139,20 @@ def _demand_up(cloud: Cloud, cell: Cell, args: Args, host: str, otherwise: type[
 
 
 def _demand_down(cloud: Cloud, cell: Cell, args: Args) -> None:
-    """Raises Invalid, and ServiceNotFound."""
+    """Raises Invalid, also when it counts as down only because no host's reports arrive; and ServiceNotFound."""
     with cell.db.connect(internal(cloud.clock, seconds=30).deadline) as tx:
         service = services.by_host(tx, args.host, services.COMPUTE)
     if service.is_up(cloud.clock.now(), args.settings.service_down_seconds):
         raise Invalid(reason=f"Host {args.host} is up; --force-down declares it dead.")
+    if service.forced_down:
+        return
+    try:
+        cell.bus.ping(timeout=_PING_SECONDS)
+    except PolycellError as error:
+        raise Invalid(
+            reason=f"The queue of cell {cell.name} does not answer, so that all its hosts count as down, dead or not "
+            f"({reason_of(error)}). Once {args.host} is certainly dead, --force-down declares it so."
+        ) from None
 
 
 def _cell_of(cloud: Cloud, host: str) -> Cell:
