@@ -542,7 +542,7 @@ class StillNeeded(Unavailable):
 
 class DatabaseUnavailable(Unavailable):
     public = _INTERNAL
-    message = "The database does not answer: {reason}"
+    message = "The database can't be used: {reason}"
 
 
 class SchemaMissing(DatabaseUnavailable):
@@ -560,7 +560,7 @@ class SecretsUnreadable(Unavailable):
 
 class QueueUnavailable(Unavailable):
     public = _INTERNAL
-    message = "The message queue does not answer: {reason}"
+    message = "The message queue can't be used: {reason}"
 
 
 class NoConsumer(Unavailable):

@@ -7,7 +7,6 @@ from collections.abc import Callable
 
 from cell_service.context import Clock, Deadline
 from cell_service.errors import CellUnavailable, DeadlineExceeded, NoConsumer, QueueUnavailable
-from cell_service.logs import masked
 from cell_service.rpc.transport import Handler, Subscription, Transport
 from mapping_db.cells.bulkhead import Flight
 from mapping_db.cells.guard import Guard, ProbeFailed
@@ -62,7 +61,7 @@ class CellBus:
         try:
             self._opened("ping").ping(timeout=self._probe_seconds)
         except (QueueUnavailable, DeadlineExceeded) as error:
-            raise ProbeFailed(str(error), unreachable=True) from error
+            raise ProbeFailed(_reason(error), unreachable=True) from error
 
     def cut_off(self) -> None:
         """Close the transport, on a thread of its own since that may wait for the server: its callers return."""
@@ -96,4 +95,8 @@ class CellBus:
 
     def _failed(self, error: QueueUnavailable | DeadlineExceeded) -> CellUnavailable:
         self.guard.suspect()
-        return self.guard.unavailable(masked(str(error)))
+        return self.guard.unavailable(_reason(error))
+
+
+def _reason(error: QueueUnavailable | DeadlineExceeded) -> str:
+    return str(error.fields["reason"]) if isinstance(error, QueueUnavailable) else str(error)

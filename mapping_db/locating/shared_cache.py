@@ -17,10 +17,12 @@ from dogpile.cache.api import NO_VALUE, CacheBackend
 from dogpile.cache.proxy import ProxyBackend
 from oslo_config import cfg
 
+from cell_service import failures
 from cell_service.backoff import Backoff
 from cell_service.config import option
 from cell_service.context import SYSTEM_CLOCK, Clock
 from cell_service.errors import Invalid
+from cell_service.failures import NETWORK, kind
 from cell_service.logs import about
 from mapping_db.locations import epoch_of
 
@@ -30,6 +32,11 @@ _MEMCACHED = {
     "memcached", "dogpile.cache.memcached", "dogpile.cache.pymemcache", "dogpile.cache.bmemcached",
     "oslo_cache.memcache_pool",
 }  # fmt: skip
+_FAILURES = (
+    kind("the server speaks no memcached", "correct host and port", "Memcache(Unknown|Server|Client|Illegal)"),
+    kind("the connection broke", "see whether memcached runs", "MemcacheUnexpectedClose"),
+    *NETWORK,
+)  # fmt: skip
 _PROCESS_ONLY = {"memory", "dogpile.cache.memory", "dogpile.cache.null"}
 
 
@@ -80,7 +87,7 @@ def open_shared(settings: CacheSettings, clock: Clock = SYSTEM_CLOCK) -> CacheBa
             "seconds": settings.memcache_socket_timeout,
             "expire": settings.expiration_time,
         },
-        wrap=[Shield(clock)],
+        wrap=[Shield(clock, ", ".join(settings.memcache_servers))],
     )
     return region.backend
 
@@ -157,9 +164,10 @@ class Shield(ProxyBackend):  # type: ignore[misc]
 
     FIRST_PAUSE, LONGEST_PAUSE = 0.5, 1.0
 
-    def __init__(self, clock: Clock = SYSTEM_CLOCK) -> None:
+    def __init__(self, clock: Clock = SYSTEM_CLOCK, where: str = "this process") -> None:
+        """`where`: the addresses of the cache, for the log."""
         super().__init__()
-        self._clock = clock
+        self._clock, self._where = clock, where
         self._lock = threading.Lock()
         self.down = False
 
@@ -206,7 +214,9 @@ class Shield(ProxyBackend):  # type: ignore[misc]
             if self.down:
                 return
             self.down = True
-        log.warning("the mapping cache is down, going on without", extra=about(None, reason=repr(error)))
+        log.warning(
+            "the mapping cache is down, going on without", extra=about(None, reason=cache_failure(error, self._where))
+        )
         threading.Thread(target=self._await_return, name="await-cache", daemon=True).start()
 
     def _await_return(self) -> None:
@@ -222,6 +232,12 @@ class Shield(ProxyBackend):  # type: ignore[misc]
             self.down = False
             log.info("the mapping cache is back")
             return
+
+
+def cache_failure(error: Exception, where: str) -> str:
+    """Why the cache at these addresses can't be used, and what to do."""
+    text = str(error) or type(error).__name__
+    return failures.sentence(failures.find(_FAILURES, f"{type(error).__name__}: {text}"), text, where)
 
 
 def _address(server: str) -> tuple[str, int]:

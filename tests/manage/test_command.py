@@ -90,7 +90,10 @@ def test_later_configuration_files_win(site: Site) -> None:
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"api_database__connection": "mysql+pymysql://nova:geheim@127.0.0.1:1/nova_api"}, "does not answer"),
+        (
+            {"api_database__connection": "mysql+pymysql://nova:geheim@127.0.0.1:1/nova_api"},
+            "the connection is refused: no server listens there",
+        ),
         ({"api_database__connection": "mysql://nova:geheim@h:port/x"}, "[api_database] connection"),
         ({"api_database__connection": "geheim"}, "[api_database] connection"),
         ({"api_database__max_pool_size": "many"}, "max_pool_size"),

@@ -85,7 +85,10 @@ def test_a_silent_cell_is_255_and_one_line(site: Site) -> None:
     site.run("cell_v2", "update_cell", "--cell_uuid", cell.uuid, "--database_connection", "sqlite:////nowhere/x")
     ran = map_instances(site, cell)
     assert ran.code == 255
-    assert ran.err.splitlines() == ["Cell c1 is not reachable: unable to open database file"]
+    assert ran.err == (
+        "Cell c1 is not reachable: the file can't be opened (sqlite:////nowhere/x); "
+        "check its path, its directory and the rights on both\n"
+    )
 
 
 def _map_at_once(site: Site, cell: CellMapping, count: int) -> None:

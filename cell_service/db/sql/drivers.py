@@ -17,7 +17,7 @@ from concurrent.futures import Future
 from typing import Any
 
 import pymysql
-from pymysql.constants import SERVER_STATUS
+from pymysql.constants import CR, SERVER_STATUS
 
 _SLICE_SECONDS = 0.05
 _LATENESS_EXPONENT = 2
@@ -56,9 +56,12 @@ class OpenConnections:
 def connect_mysql(options: dict[str, Any], connect_seconds: float, read_seconds: float, opened: OpenConnections) -> Any:
     """A connection at READ COMMITTED, in UTC. Each answer of the handshake is awaited at most `connect_seconds`."""
     options = {**options, "connect_timeout": connect_seconds}
-    raw = _MysqlConnection(
-        **options, autocommit=True, defer_connect=True, read_timeout=connect_seconds, write_timeout=connect_seconds
-    )
+    try:
+        raw = _MysqlConnection(
+            **options, autocommit=True, defer_connect=True, read_timeout=connect_seconds, write_timeout=connect_seconds
+        )
+    except OSError as error:  # files of certificates
+        raise pymysql.OperationalError(CR.CR_SSL_CONNECTION_ERROR, f"{error} (files of certificates)") from error
     opened.add(raw)
     raw.connect()
     try:

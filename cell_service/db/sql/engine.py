@@ -21,9 +21,10 @@ from sqlalchemy.exc import DBAPIError, InvalidatePoolError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.pool import QueuePool
 
-from cell_service.db.sql import drivers
+from cell_service.db.sql import drivers, failures
 from cell_service.db.sql.compiled import STATEMENTS
 from cell_service.errors import DatabaseUnavailable, Invalid, SchemaMissing
+from cell_service.logs import masked
 
 if TYPE_CHECKING:
     from cell_service.db.sealing import Sealer
@@ -78,7 +79,7 @@ class Database:
     @contextlib.contextmanager
     def connect(self) -> Iterator[Connection]:
         """A connection to read with; every statement sees what is committed by then. Raises DatabaseUnavailable."""
-        with _translated(), self.engine.connect() as connection:
+        with self._translated(), self.engine.connect() as connection:
             connection.info["opening"] = None
             try:
                 yield connection
@@ -89,7 +90,7 @@ class Database:
     @contextlib.contextmanager
     def begin(self) -> Iterator[Connection]:
         """One transaction, committed at the end, rolled back on any error. Not retried: see `run`."""
-        with _translated(), self.engine.connect() as connection:
+        with self._translated(), self.engine.connect() as connection:
             with connection.begin():
                 yield connection
 
@@ -144,45 +145,42 @@ class Database:
         """Cut all connections off, those in use too: a thread that waits on one gets DatabaseUnavailable at once."""
         self._opened.cut_all()
 
+    @contextlib.contextmanager
+    def _translated(self) -> Iterator[None]:
+        """Raise DatabaseUnavailable, in plain words, for what the driver raises when the server is gone, gave up or
+        refuses; SchemaMissing when a table or a column is missing; Invalid for a number that no column takes."""
+        try:
+            yield
+        except PoolTimeout as error:
+            busy = f"all connections of this process are in use ({masked(self.shown_url)}); try again"
+            raise DatabaseUnavailable(reason=busy) from error
+        except DBAPIError as error:
+            shown = masked(self.shown_url)
+            if _lacks_schema(error):
+                table = failures.missing_table(error)
+                raise SchemaMissing(reason=str(error.orig).partition("\n")[0], table=table) from error
+            if isinstance(error, OperationalError) or error.connection_invalidated or is_deadlock(error):
+                raise DatabaseUnavailable(reason=failures.reason_of(error, shown)) from error
+            if failures.code_of(error) in _OUT_OF_RANGE:
+                raise Invalid(reason=_TOO_LARGE) from error
+            if failures.is_refusal(error):
+                raise DatabaseUnavailable(reason=failures.reason_of(error, shown)) from error
+            raise
+        except OverflowError as error:
+            if "SQLite" not in str(error):
+                raise
+            raise Invalid(reason=_TOO_LARGE) from error
+
 
 def is_deadlock(error: BaseException | None) -> bool:
     """Whether the database has rolled a transaction back in favour of another, so that it should be run again."""
     if not isinstance(error, DBAPIError):
         return False
-    return _code(error) in _DEADLOCKS or "database is locked" in str(error.orig)
-
-
-def _code(error: DBAPIError) -> object:
-    """MariaDB's number or PostgreSQL's SQLSTATE of an error, None for SQLite's."""
-    original: Any = error.orig
-    number = original.args[0] if original is not None and original.args else None
-    return number if isinstance(number, int) else getattr(original, "sqlstate", None)
+    return failures.code_of(error) in _DEADLOCKS or "database is locked" in str(error.orig)
 
 
 def _lacks_schema(error: DBAPIError) -> bool:
-    return _code(error) in _NOT_SYNCED or any(text in str(error.orig) for text in _NOT_SYNCED_SQLITE)
-
-
-@contextlib.contextmanager
-def _translated() -> Iterator[None]:
-    """Turn what the driver raises when the server is gone, or gave up, into DatabaseUnavailable, when it lacks
-    a table or a column into SchemaMissing, and for a number that no column takes into Invalid."""
-    try:
-        yield
-    except PoolTimeout as error:
-        raise DatabaseUnavailable(reason="all connections are busy") from error
-    except DBAPIError as error:
-        if _lacks_schema(error):
-            raise SchemaMissing(reason=str(error.orig).partition("\n")[0]) from error
-        if isinstance(error, OperationalError) or error.connection_invalidated or is_deadlock(error):
-            raise DatabaseUnavailable(reason=str(error.orig)) from error
-        if _code(error) in _OUT_OF_RANGE:
-            raise Invalid(reason=_TOO_LARGE) from error
-        raise
-    except OverflowError as error:
-        if "SQLite" not in str(error):
-            raise
-        raise Invalid(reason=_TOO_LARGE) from error
+    return failures.code_of(error) in _NOT_SYNCED or any(text in str(error.orig) for text in _NOT_SYNCED_SQLITE)
 
 
 def _normal(url: str) -> URL:

@@ -135,7 +135,7 @@ class LocalTransport:
             else:
                 pause = SHORTEST_PAUSE
                 reason = await self._connected(reader, writer)
-            self._resting = f"no connection to {self._path}: {reason}"
+            self._resting = f"the message broker of this machine does not run (local://{self._path}: {reason})"
             self._fail(self._resting)
             if self._subscriptions:
                 pause = min(LONGEST_PAUSE, random.uniform(SHORTEST_PAUSE, pause * 3))

@@ -20,8 +20,9 @@ from cell_service.errors import PolycellError, QueueUnavailable
 from cell_service.logs import about, masked
 from cell_service.rpc.answers import closed
 from cell_service.rpc.rabbit.declarations import Declarations, Declared
+from cell_service.rpc.rabbit.failures import reason_of, text_of
 from cell_service.rpc.rabbit.publisher import Give, Message, Posts
-from cell_service.rpc.rabbit.server import parameters, reason_of, tls_options
+from cell_service.rpc.rabbit.server import parameters, tls_options
 from cell_service.rpc.urls import RabbitServer
 
 log = logging.getLogger(__name__)
@@ -60,7 +61,7 @@ class RabbitConnection:
         """The channel of all consumers; None without a connection."""
         self._parties: dict[Party, None] = {}
         self._open = self._shutting = False
-        self._blocked = self._reason = self._why = ""
+        self._blocked = self._failure = self._reason = self._why = ""
         self._opened_at = 0.0
         self._pause = 0.0
         self._retry: Any = None
@@ -192,7 +193,7 @@ class RabbitConnection:
 
     def _channel_closed(self, channel: Any, error: Exception) -> None:
         if channel in (self._publishing, self.consuming) and self._connection.is_open:
-            self._drop(reason_of(error))
+            self._drop(text_of(error))
 
     def _drop(self, why: str) -> None:
         """Close the connection; it is opened again when it is needed."""
@@ -209,14 +210,15 @@ class RabbitConnection:
         if connection is not self._connection:
             return
         was_open, self._open = self._open, False
-        self._why, reason = "", masked(self._why or reason_of(error))
+        failure, reason = text_of(error), masked(reason_of(self._why or error, self._url()))
+        self._why = ""
         self._connection = self._publishing = self._control = self.consuming = None
         self._blocked = ""
-        if not self._shutting and (was_open or reason != self._reason):
+        if not self._shutting and (was_open or failure != self._failure):
             log.warning("queue lost", extra=about(None, server=self._address(), reason=reason))
         if was_open and time.monotonic() - self._opened_at > STEADY_SECONDS:
             self._pause = 0.0
-        self._reason = reason
+        self._failure, self._reason = failure, reason
         self._declarations.lost()
         self._consumers.clear()
         self._posts.lost(QueueUnavailable(reason=reason))
@@ -297,7 +299,9 @@ class RabbitConnection:
 
     def _now_blocked(self, connection: Any, frame: Any) -> None:
         """The server is short of memory or disk: it reads nothing more from us."""
-        self._blocked = f"it takes no messages now ({frame.method.reason})"
+        self._blocked = (
+            f"the broker takes no messages ({self._url()}: {frame.method.reason}); free its disk or its memory"
+        )
         log.warning("queue blocked", extra=about(None, server=self._address(), reason=frame.method.reason))
         self._posts.delayed(self._unavailable())
 
@@ -307,6 +311,10 @@ class RabbitConnection:
 
     def _unavailable(self) -> QueueUnavailable:
         return QueueUnavailable(reason=self._blocked or self._reason)
+
+    def _url(self) -> str:
+        """The URL of the node that was tried last, without the password."""
+        return f"rabbit://{self._addresses[-1].login.user}:***@{self._address()}"
 
     def _address(self) -> str:
         address = self._addresses[-1]

@@ -19,8 +19,8 @@ from cell_service.errors import NoConsumer, PolycellError
 from cell_service.logs import about
 from cell_service.rpc.answers import PendingAnswer
 from cell_service.rpc.rabbit.connection import RabbitConnection
+from cell_service.rpc.rabbit.failures import text_of
 from cell_service.rpc.rabbit.publisher import Message
-from cell_service.rpc.rabbit.server import reason_of
 from cell_service.rpc.transport import MAX_PARKED, MAX_RETURNS, MAX_WAITING, Delivery, Handler
 from cell_service.rpc.workers import CallFailed, GivenBack, Outcome, PendingDelivery, Replied, Serving, Workers
 
@@ -118,7 +118,7 @@ class RabbitSubscription:
         if self._stopped or channel is not self._connection.consuming:
             return
         if refusal is not None:
-            log.warning("queue refused", extra=about(None, topic=self._topic, reason=reason_of(refusal)))
+            log.warning("queue refused", extra=about(None, topic=self._topic, reason=text_of(refusal)))
             if getattr(refusal, "reply_code", 0) != PRECONDITION_FAILED:  # that is: it is there, made otherwise
                 self._connection.later(REFUSED_SECONDS, partial(self._connect_again, channel))
                 return

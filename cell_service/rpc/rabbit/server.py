@@ -1,4 +1,4 @@
-"""The parameters by which pika reaches a RabbitMQ server, and the reasons for its failures as text."""
+"""The parameters by which pika reaches a RabbitMQ server."""
 
 from __future__ import annotations
 
@@ -42,12 +42,3 @@ def parameters(server: RabbitServer, address: Address, tls: ssl.SSLContext | Non
         tcp_options={"TCP_USER_TIMEOUT": patience * 1000},
         client_properties={"product": "polycell"},
     )
-
-
-def reason_of(error: Any) -> str:
-    """Why a connection ended, in a line."""
-    while getattr(error, "exceptions", None):  # an attempt with several steps
-        error = error.exceptions[-1]
-    error = getattr(error, "exception", None) or error
-    text = getattr(error, "reply_text", "") or str(error) or type(error).__name__
-    return text.splitlines()[0]
