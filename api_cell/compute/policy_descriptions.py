@@ -21,14 +21,8 @@ BASE = {
 }
 
 UNCHECKED = {
-    "compute:server:topology:host:index": "Nothing checks this rule: the topology of a server shows nothing of its "
-    "host.",
-    "network:attach_external_network": "Nothing checks this rule: which networks a server may be connected to depends "
-    "on what the network service shows to its project.",
-    "os_compute_api:servers:create:zero_disk_flavor": "Nothing checks this rule: a caller who may create servers may "
-    "use a flavor whose root disk has no size.",
-    "os_compute_api:servers:create_image:allow_volume_backed": "Nothing checks this rule: a caller who may create an "
-    "image of a server may do so where its root disk is a volume.",
+    "compute:server:topology:host:index": "The caller may see on which NUMA nodes and CPUs of its host a server runs. "
+    "Servers have no NUMA topology here, so there is nothing to see.",
 }
 """Nova's rules that nothing here depends on: the files of operators may have them."""
 
@@ -40,6 +34,8 @@ which the scheduler then checks | POST /servers
 compute:servers:resize:cross_cell: have a server moved to another cell by a resize, a migration or an unshelve \
 | POST /servers/{id}/action (resize), POST /servers/{id}/action (migrate), POST /servers/{id}/action (unshelve)
 limits:other_project: see the limits and the usage of another project | GET /limits
+network:attach_external_network: connect servers to external networks that are not shared \
+| POST /servers, POST /servers/{server_id}/os-interface
 os-admin-actions:inject_network_info: inject its network configuration into a server \
 | POST /servers/{id}/action (injectNetworkInfo)
 os-admin-actions:reset_state: set the state of a server to active or error | POST /servers/{id}/action (os-resetState)
@@ -234,8 +230,12 @@ servers:confirm_resize: confirm a resize | POST /servers/{id}/action (confirmRes
 servers:create: create servers | POST /servers
 servers:create:attach_network: name the networks or ports of a new server | POST /servers
 servers:create:attach_volume: name the volumes and other block devices of a new server | POST /servers
+servers:create:zero_disk_flavor: boot a new server from an image, or rebuild one, with a flavor whose root disk has no \
+size | POST /servers, POST /servers/{id}/action (rebuild)
 servers:create:trusted_certs: name the certificates that a new server's image must be signed by | POST /servers
 servers:create_image: create an image of a server | POST /servers/{id}/action (createImage)
+servers:create_image:allow_volume_backed: create an image of a server whose root disk is a volume \
+| POST /servers/{id}/action (createImage)
 servers:delete: delete a server | DELETE /servers/{id}
 servers:detail: list the servers of the own project with their details | GET /servers/detail
 servers:index: list the servers of the own project | GET /servers

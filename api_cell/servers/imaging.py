@@ -33,6 +33,7 @@ log = logging.getLogger(__name__)
 
 IMAGE = Doing(CREATE_IMAGE, "os_compute_api:servers:create_image")
 BACKUP = Doing(CREATE_BACKUP, "os_compute_api:os-create-backup")
+VOLUME_BACKED_RULE = "os_compute_api:servers:create_image:allow_volume_backed"
 _OF_THE_RECORD = ("min_ram", "min_disk", "disk_format", "container_format")
 
 
@@ -57,6 +58,8 @@ def make(cloud: Cloud, services: Services, caller: Caller, server_id: str, reque
     found = find.server(cloud, caller.ctx, server_id)
     seen = found.instance
     caller.demand(doing.rule, find.target(seen))
+    if seen.volume_backed and request.backup is None:
+        caller.demand(VOLUME_BACKED_RULE, find.target(seen))
     act.demand_unlocked(caller.ctx, seen)
     begin_on(doing.operation, seen)
     demand_able_before(caller.ctx, found, doing.operation)

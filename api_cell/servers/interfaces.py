@@ -7,7 +7,7 @@ from typing import Any
 from uuid import uuid4
 
 from api_cell.caller import Caller
-from api_cell.servers import act, find
+from api_cell.servers import act, find, networking
 from api_cell.servers.able import demand_able_before
 from api_cell.servers.act import Begun, Doing
 from api_cell.services import Services
@@ -62,7 +62,8 @@ def port_of(cloud: Cloud, services: Services, caller: Caller, server_id: str, po
 def attach(cloud: Cloud, services: Services, caller: Caller, server_id: str, request: NetworkRequest) -> PortState:
     """The server has one more port, plugged. A client that does not wait for the end finds it, or nothing, later.
 
-    Raises Invalid, NetworkNotFound, PortNotFound, Conflict, OverQuota, InterfaceAttachFailed and as `act.begin`.
+    Raises Invalid, Forbidden, NetworkNotFound, PortNotFound, Conflict, OverQuota, InterfaceAttachFailed and as
+    `act.begin`.
     """
     networks = services.require_networks()
     found = find.server(cloud, caller.ctx, server_id)
@@ -70,7 +71,8 @@ def attach(cloud: Cloud, services: Services, caller: Caller, server_id: str, req
     caller.demand(ATTACH.rule, find.target(instance))
     demand_able_before(caller.ctx, found, ATTACH.operation)
     if request.network_id is not None or request.port_id is not None:
-        networks.validate(caller.ctx, [request], (), 1, attached_to=instance.uuid)
+        external = caller.may(networking.EXTERNAL_RULE)
+        networks.validate(caller.ctx, [request], (), 1, attached_to=instance.uuid, external=external)
     elif not (available := networks.available(caller.ctx, instance.project_id)):
         raise Invalid(reason="No specific network was requested and none are available for the project.")
     elif len(available) > 1:

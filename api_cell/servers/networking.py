@@ -9,6 +9,9 @@ from cell_service.context import Context
 from cell_service.errors import Invalid
 from cell_service.peers.network import Noun, Record, Records
 
+EXTERNAL_RULE = "network:attach_external_network"
+"""Who may connect servers to external networks that are not shared."""
+
 
 def records_of(services: Services) -> Records:
     """Raises NotSupported where there is no network service."""

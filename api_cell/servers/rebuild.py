@@ -70,7 +70,7 @@ def accept(cloud: Cloud, services: Services, caller: Caller, server_id: str, req
     """The server will be made again from an image.
 
     Raises Invalid, ImageNotFound, InstanceNotFound, InstanceNotReady, InstanceIsLocked, InstanceInvalidState,
-    LimitExceeded, PolicyForbidden, CellUnavailable, PeerUnavailable; then nothing has changed.
+    LimitExceeded, Forbidden, CellUnavailable, PeerUnavailable; then nothing has changed.
     """
     before = find.server(cloud, caller.ctx, server_id).instance
     _demand_rights(caller, before, request)
@@ -84,6 +84,7 @@ def accept(cloud: Cloud, services: Services, caller: Caller, server_id: str, req
         _check_root_volume(services, caller.ctx, before, image, reimage=reimage)
     else:
         images.check_fit(before.flavor, image)
+        images.demand_disk_size(caller, before.flavor)
     build = BuildArguments(
         injected_files=request.files,
         admin_password=request.admin_password or new_password(),

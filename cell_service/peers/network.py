@@ -75,11 +75,14 @@ class Networks(Protocol):
         count: int,
         *,
         attached_to: str | None = None,
+        external: bool = False,
     ) -> None:
         """Check at the API that the project may use these networks, ports, fixed addresses and groups, and that its
         port quota admits `count` instances. No port may need resources of its host, such as guaranteed bandwidth: they
-        would not be claimed. `attached_to`: the instance that gets the ports; None: new ones do.
-        Raises NetworkNotFound, PortNotFound, SecurityGroupNotFound, Invalid, Conflict, OverQuota, PeerUnavailable."""
+        would not be claimed. `attached_to`: the instance that gets the ports; None: new ones do. `external`: the
+        caller may use external networks that are not shared.
+        Raises NetworkNotFound, PortNotFound, SecurityGroupNotFound, Forbidden, Invalid, Conflict, OverQuota,
+        PeerUnavailable."""
 
     def available(self, ctx: Context, project_id: str) -> tuple[str, ...]:
         """Ids of the networks that an instance of the project would be given without a choice (its own, then

@@ -324,6 +324,22 @@ def test_what_a_project_may_not_use_is_refused(networks: Networks, tenant: Tenan
     networks.validate(tenant.ctx(), [NetworkRequest(net, fixed_ip="10.3.0.10")], ("default",), 1)
 
 
+def test_external_networks_need_the_right_to_use_them_or_to_be_shared(networks: Networks, tenant: Tenant) -> None:
+    stranger = replace(tenant, project_id="stranger")
+    of_stranger = stranger.network("192.0.2.0/24", **{"router:external": True})
+    own = tenant.network("198.51.100.0/24", **{"router:external": True})
+    port = tenant.post("ports", network_id=own)["id"]
+    shared = stranger.network("203.0.113.0/24", shared=True, **{"router:external": True})
+    try:
+        for request in (NetworkRequest(of_stranger), NetworkRequest(own), NetworkRequest(port_id=port)):
+            with pytest.raises(Forbidden, match="not allowed to create an interface on external network"):
+                networks.validate(tenant.ctx(), [request], (), 1)
+            networks.validate(tenant.ctx(), [request], (), 1, external=True)
+        networks.validate(tenant.ctx(), [NetworkRequest(shared)], (), 1)
+    finally:
+        requests.delete(f"{tenant.url}/v2.0/networks/{shared}", headers=tenant.headers, timeout=10)
+
+
 def test_shared_networks_may_be_used(networks: Networks, tenant: Tenant) -> None:
     stranger = replace(tenant, project_id="stranger")
     shared = stranger.network("10.1.0.0/24", shared=True)

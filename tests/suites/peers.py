@@ -241,8 +241,12 @@ class MemoryNetworks:
         count: int,
         *,
         attached_to: str | None = None,
+        external: bool = False,
     ) -> None:
         self._answer()
+        outside = {found["id"] for found in self.records.find_all(ctx, "networks") if found.get("router:external")}
+        if not external and outside & {request.network_id for request in requests}:
+            raise Forbidden(reason="It is not allowed to create an interface on an external network")
 
     def available(self, ctx: Context, project_id: str) -> tuple[str, ...]:
         self._answer()

@@ -19,7 +19,7 @@ from sqlalchemy import Connection
 from api_cell import cell_queries, group_members, quota_check
 from api_cell.caller import Caller
 from api_cell.scheduler import cells
-from api_cell.servers import devices
+from api_cell.servers import devices, networking
 from api_cell.servers.create import image_devices, images
 from api_cell.servers.create.server_request import ServerRequest, host_name
 from api_cell.services import Services
@@ -89,7 +89,7 @@ class _Ingredients:
 def accept(cloud: Cloud, services: Services, caller: Caller, request: ServerRequest) -> Accepted:
     """The servers that the client requests are accepted.
 
-    Raises Invalid, FlavorNotFound, ImageNotFound, KeypairNotFound, OverQuota, LimitExceeded, PolicyForbidden, NotFound
+    Raises Invalid, FlavorNotFound, ImageNotFound, KeypairNotFound, OverQuota, LimitExceeded, Forbidden, NotFound
     errors of networks, PeerUnavailable; then nothing has changed.
     """
     _demand_rights(caller, request)
@@ -107,12 +107,17 @@ def accept(cloud: Cloud, services: Services, caller: Caller, request: ServerRequ
     volume_backed = block_device.volume_backed(request.storage.devices)
     flavor = replace(ingredients.flavor, root_gib=0) if volume_backed else ingredients.flavor
     images.check_fit(flavor, ingredients.image)
+    if not volume_backed:
+        images.demand_disk_size(caller, flavor)
     _check_hosts(cloud, services, request)
     _check_cells(cloud, request)
     if services.networks is not None and request.networks != ():
         own = () if request.auto_networks else (NetworkRequest(),)
         wanted = own if request.networks is None else request.networks
-        services.networks.validate(caller.ctx, wanted, request.security_groups, request.max_count)
+        services.networks.validate(
+            caller.ctx, wanted, request.security_groups, request.max_count,
+            external=caller.may(networking.EXTERNAL_RULE),
+        )  # fmt: skip
     servers = _servers(cloud, services, caller.ctx, request, ingredients)
     uuids = tuple(server.uuid for server in _promise_most(cloud, caller.ctx, request, ingredients, servers))
     for uuid in uuids:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from cell_service.errors import Invalid
+from api_cell.caller import Caller
+from cell_service.errors import Forbidden, Invalid
 from cell_service.model.block_device import BlockDevice
 from cell_service.model.instance import Flavor
 from cell_service.peers.image import Image
 
+ZERO_DISK_RULE = "os_compute_api:servers:create:zero_disk_flavor"
 PREFIX = "image_"
 """Prefix of what a server records of its image in its system metadata."""
 _UNINHERITED = frozenset({"cache_in_nova", "bittorrent", "img_signature_hash_method", "img_signature",
@@ -38,6 +40,13 @@ def check_fit(flavor: Flavor, image: Image) -> None:
                 reason=f"Flavor's disk is too small for requested image. Flavor disk is {available} bytes, "
                 f"image is {max(image.size_bytes, image.virtual_bytes or 0)} bytes."
             )
+
+
+def demand_disk_size(caller: Caller, flavor: Flavor) -> None:
+    """Raises Forbidden where the local root disk would have whatever size the image has, which fills hosts, and the
+    caller may not have that."""
+    if not flavor.root_gib and not caller.may(ZERO_DISK_RULE):
+        raise Forbidden(reason="Only volume-backed servers are allowed for flavors with zero disk.")
 
 
 def check_volumes(devices: Iterable[BlockDevice], image: Image) -> None:

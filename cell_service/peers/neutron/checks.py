@@ -29,6 +29,8 @@ def validate(
     security_groups: Sequence[str],
     count: int,
     attached_to: str | None,
+    *,
+    external: bool,
 ) -> None:
     """See Networks.validate. The number of requests does not grow with `count`."""
     if tuple(security_groups) not in ((), ("default",)):
@@ -37,7 +39,9 @@ def validate(
     ports_seen: set[str] = set()
     for request in requests:
         if request.port_id is not None:
-            _check_port(calls, ctx, request, count, ports_seen, attached_to)
+            port = _check_port(calls, ctx, request, count, ports_seen, attached_to)
+            if not external:
+                _demand_inside(calls, ctx, network(calls, ctx, port["network_id"]))
             continue
         new_ports += count
         if request.network_id is None:
@@ -48,6 +52,8 @@ def validate(
         found = network(calls, ctx, request.network_id)
         if not ctx.is_admin:
             _demand_visible(calls, ctx, found)
+        if not external:
+            _demand_inside(calls, ctx, found)
         demand_subnets(found)
         _demand_no_guarantee(calls, ctx, found, attached_to)
         if request.fixed_ip is not None:
@@ -152,24 +158,34 @@ def _demand_no_guarantee(calls: Calls, ctx: Context, found: Record, attached_to:
 
 
 def _demand_visible(calls: Calls, ctx: Context, found: Record) -> None:
-    """Check that the project owns the network or shares it. Raises NetworkNotFound, Forbidden."""
-    if found["project_id"] == ctx.project_id or found.get("shared"):
-        return
-    if "rbac-policies" in calls.extensions(ctx):
-        policies = calls.find_all(
-            ctx, "rbac-policies", object_type="network", object_id=found["id"], action="access_as_shared"
-        )
-        if any(policy["target_tenant"] in ("*", ctx.project_id) for policy in policies):
-            return
-    if found.get("router:external"):
-        reason = f"It is not allowed to create an interface on external network {found['id']}"
-        raise Forbidden(reason=reason)
-    raise NetworkNotFound(network_id=found["id"])
+    """Raises NetworkNotFound unless the project owns the network or shares it, or the network is external: those are
+    shown to all projects."""
+    if found["project_id"] != ctx.project_id and not found.get("router:external") and not _shared(calls, ctx, found):
+        raise NetworkNotFound(network_id=found["id"])
+
+
+def _demand_inside(calls: Calls, ctx: Context, found: Record) -> None:
+    """Raises Forbidden for an external network that the project does not share."""
+    if found.get("router:external") and not _shared(calls, ctx, found):
+        raise Forbidden(reason=f"It is not allowed to create an interface on external network {found['id']}")
+
+
+def _shared(calls: Calls, ctx: Context, found: Record) -> bool:
+    """Whether the network is shared with all projects or with the caller's."""
+    if found.get("shared"):
+        return True
+    if "rbac-policies" not in calls.extensions(ctx):
+        return False
+    policies = calls.find_all(
+        ctx, "rbac-policies", object_type="network", object_id=found["id"], action="access_as_shared"
+    )
+    return any(policy["target_tenant"] in ("*", ctx.project_id) for policy in policies)
 
 
 def _check_port(
     calls: Calls, ctx: Context, request: NetworkRequest, count: int, seen: set[str], attached_to: str | None
-) -> None:
+) -> Record:
+    """The port, which the project may use and nothing has."""
     assert request.port_id is not None
     port = calls.find(ctx, "ports", request.port_id)
     if port is None or port["project_id"] != ctx.project_id:
@@ -185,6 +201,7 @@ def _check_port(
         raise port_needs_resources(attached_to)
     if not port.get("fixed_ips") and port.get("ip_allocation") != "deferred":
         raise Invalid(reason=f"Port {request.port_id} requires a FixedIP in order to be used.")
+    return port
 
 
 def _check_fixed_ip(calls: Calls, ctx: Context, found: Record, fixed_ip: str, count: int) -> None:

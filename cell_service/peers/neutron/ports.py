@@ -76,8 +76,9 @@ class Neutron:
         count: int,
         *,
         attached_to: str | None = None,
+        external: bool = False,
     ) -> None:
-        checks.validate(self._calls, ctx, requests, security_groups, count, attached_to)
+        checks.validate(self._calls, ctx, requests, security_groups, count, attached_to, external=external)
 
     def available(self, ctx: Context, project_id: str) -> tuple[str, ...]:
         return tuple(network["id"] for network in checks.available(self._calls, ctx, project_id))
