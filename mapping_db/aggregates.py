@@ -66,7 +66,7 @@ def get(tx: Connection, aggregate_id: int) -> Aggregate:
 
 
 def add(tx: Connection, uuid: str, name: str, availability_zone: str | None, now: datetime) -> Aggregate:
-    """A new aggregate without hosts. Raises AggregateNameExists."""
+    """Add an aggregate without hosts. Raises AggregateNameExists."""
     metadata = {ZONE: availability_zone} if availability_zone is not None else {}
     try:
         made = tx.execute(
@@ -132,7 +132,7 @@ def remove_host(tx: Connection, aggregate_id: int, host: str, now: datetime) -> 
 
 
 def remove(tx: Connection, aggregate_id: int, now: datetime) -> None:
-    """The aggregate is gone, with its memberships. Raises AggregateNotFound."""
+    """Remove the aggregate with its memberships. Raises AggregateNotFound."""
     tx.execute(delete(members).where(members.c.aggregate_id == aggregate_id))
     if not tx.execute(delete(table).where(table.c.id == aggregate_id)).rowcount:
         raise AggregateNotFound(aggregate_id=aggregate_id)
@@ -153,7 +153,7 @@ def _notify(tx: Connection, now: datetime) -> None:
 
 
 def _locked(tx: Connection, aggregate_id: int) -> Aggregate:
-    """The aggregate, its row (and every zone's row) locked to the end of the transaction."""
+    """Lock the rows of the aggregate and of every zone to the end of the transaction; return the aggregate."""
     tx.execute(select(table.c.id).order_by(table.c.id).with_for_update()).all()
     return get(tx, aggregate_id)
 

@@ -49,8 +49,8 @@ def of_sizes(vcpus: int, memory_mib: int) -> dict[str, int]:
 
 
 def of_server(mapping: InstanceMapping, spec: RequestSpec | None, move: Move | None) -> dict[str, int]:
-    """What the server counts for: during a resize the greater of both flavors for each class. Without a request spec
-    (a server that was made elsewhere) by its mapping."""
+    """The server's amounts by class: during a resize the greater of both flavors' for each class. Without a request
+    spec (a server that was made elsewhere) they come from its mapping."""
     if spec is None:
         return of_sizes(mapping.vcpus, mapping.memory_mb)
     flavors = [spec.flavor]
@@ -147,8 +147,8 @@ def _rows(tx: Connection, project_id: str, names: Collection[str], *, lock: bool
 def _status(
     tx: Connection, project_id: str, before: Mapping[str, Mapping[str, int]], *, lock: bool
 ) -> Mapping[str, int]:
-    """What all living servers of the project count for; those of `before` as it says. `lock`: none of them is marked
-    as deleted, and none changes what it counts for, before the transaction ends."""
+    """The amounts of all living servers of the project; those in `before` count as it says. With `lock` no server is
+    marked as deleted, and none changes its amounts, before the transaction ends."""
     mappings = mapping_rows.living_of(tx, project_id, lock=lock)
     specs = dict(_specs(tx, project_id))
     moving = {move.instance_uuid: move for move in move_rows.active_in(tx, project_id)}

@@ -114,14 +114,14 @@ def set_description(tx: Connection, flavorid: str, description: str | None, now:
 
 
 def remove(tx: Connection, flavorid: str) -> None:
-    """The flavor and its access list are gone; instances keep their copy. Raises FlavorNotFound."""
+    """Remove the flavor and its access list; instances keep their copy. Raises FlavorNotFound."""
     flavor_id = _id(tx, flavorid)
     tx.execute(delete(flavor_projects).where(flavor_projects.c.flavor_id == flavor_id))
     tx.execute(delete(flavors).where(flavors.c.id == flavor_id))
 
 
 def put_extra_specs(tx: Connection, flavorid: str, specs: Mapping[str, str], now: datetime) -> dict[str, str]:
-    """Add or change these, under a lock on the flavor's row; all of them afterwards. Raises FlavorNotFound."""
+    """Add or change these extra specs, under a lock on the flavor's row; return all of them. Raises FlavorNotFound."""
     merged = {**_locked_specs(tx, flavorid), **specs}
     _update(tx, flavorid, now, extra_specs=merged)
     return merged

@@ -21,7 +21,8 @@ class Kept:
 
 
 def begin(tx: Connection, digest: str, fingerprint: str, *, now: datetime, expires_at: datetime) -> Kept | None:
-    """None: the caller is the first, and goes on; else the first one's row. The row's insert decides."""
+    """Record the key, or return the row of its first request; None: the caller is the first, and goes on. The row's
+    insert decides."""
     tx.execute(delete(table).where(table.c.digest == digest, table.c.expires_at <= now))
     values = {"digest": digest, "fingerprint": fingerprint, "created_at": now, "expires_at": expires_at}
     try:

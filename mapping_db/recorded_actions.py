@@ -36,7 +36,7 @@ def record(tx: Connection, action: RecordedAction) -> None:
 
 
 def oldest(tx: Connection, limit: int, after_id: int = 0) -> list[RecordedAction]:
-    """In their order."""
+    """The oldest actions, in their order."""
     after = recorded_actions.c.id > after_id
     rows = tx.execute(select(*_COLUMNS).where(after).order_by(recorded_actions.c.id).limit(limit))
     return [RecordedAction(*row) for row in rows]

@@ -50,7 +50,7 @@ def add(
     now: datetime,
     rules: Mapping[str, Any] | None = None,
 ) -> Group:
-    """A new group without members."""
+    """Add a group without members."""
     tx.execute(
         insert(table).values(
             uuid=uuid,

@@ -69,7 +69,7 @@ class Bulkhead:
             self._changed.notify_all()
 
     def flights(self) -> list[Flight]:
-        """The callers that are in now. (Empty without taking the lock: the common case.)"""
+        """The callers that are in now, read without the lock when there is none: the common case."""
         if not self._flights:
             return []
         with self._changed:

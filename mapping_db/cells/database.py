@@ -74,7 +74,7 @@ class CellDatabase:
                 raise self._failed(flight, error) from error
 
     def run(self, work: Callable[[Connection], T], deadline: Deadline) -> T:
-        """A transaction, run again after deadlocks. Raises CellUnavailable.
+        """Run `work` in a transaction, again after deadlocks. Raises CellUnavailable.
 
         It also raises when the connection breaks during the commit, whose outcome is then unknown.
         """

@@ -39,7 +39,7 @@ class ProbeFailed(Exception):
 
 
 class Server(Protocol):
-    """What a guard needs of its server."""
+    """A server as its guard uses it."""
 
     def probe(self) -> None:
         """Raises ProbeFailed unless the server answers a trivial request in a fraction of a second."""
@@ -90,7 +90,7 @@ class Guard:
 
     @contextlib.contextmanager
     def flight(self, deadline: Deadline) -> Iterator[Flight]:
-        """One use of the server. Raises CellUnavailable: at once when the breaker is open or too many callers wait."""
+        """Use the server once. Raises CellUnavailable: at once when the breaker is open or too many callers wait."""
         try:
             flight = self.bulkhead.enter(deadline)
         except Refused:
@@ -127,7 +127,8 @@ class Guard:
             self.suspect()
 
     def check(self, weight: float = 1.0) -> None:
-        """Called by the watching thread every TICK_SECONDS; `weight` is less than 1 when the thread comes late."""
+        """Check probe and callers: the watching thread calls this every TICK_SECONDS, with a `weight` below 1 when it
+        comes late."""
         self._check_probe(weight)
         doubtful = self._check_flights()
         if self.breaker.wants_probe() or (doubtful and not self.breaker.is_open):

@@ -195,7 +195,7 @@ class Cells:
     def scatter(
         self, cell_ids: Iterable[int], work: Callable[[Cell], T], deadline: Deadline, *, reads: bool = False
     ) -> Gathered[T]:  # fmt: skip
-        """Do `work` on every cell at once; answers and failures, both values, by the one deadline.
+        """Do `work` on every cell at once, and return answers and failures as values, by the one deadline.
 
         With one cell it is done on the caller's thread; so is the work on a cell whose database is a local file, if
         it only reads that (`reads`). An error that is no PolycellError is a bug and propagates.
@@ -216,8 +216,8 @@ class Cells:
         return Gathered(gathered.answers, {**failures, **gathered.failures}) if failures else gathered
 
     def ask(self, cell_id: int, work: Callable[[Cell], T], *, here: bool = False) -> Pending[T]:
-        """Begin `work`, which reads the cell's database, on one cell; with `here`, or when the database is a local
-        file, it is done on the caller's thread. The work's errors are in the result, and not raised here."""
+        """Begin `work`, which reads the cell's database, on one cell. With `here`, or when the database is a local
+        file, the caller's thread does it. The work's errors are in the result, and not raised here."""
         try:
             cell = self.open(cell_id)
         except PolycellError as error:

@@ -54,7 +54,8 @@ def in_cell(
     deadline: Deadline,
     unplaced: Callable[[Location], T] | None = None,
 ) -> T:
-    """What `work` returns in the cell that owns the instance, or `unplaced` for an instance that is in no cell yet.
+    """Run `work` in the cell that owns the instance, or `unplaced` for an instance that is in no cell yet, and return
+    the result.
 
     Either raises InstanceNotHere, having changed nothing, when the instance is not there; then its mapping is followed.
     Raises InstanceNotFound for an instance that is gone, InstanceNotReady without `unplaced`, CellUnavailable,

@@ -66,7 +66,7 @@ Choice = tuple[tuple[int, str, int], ...]
 
 
 _Key = tuple[frozenset[tuple[int, str, int]], frozenset[tuple[str, int]]]
-"""What distinguishes two ways: what is allocated, and which providers serve which group."""
+"""The key by which two ways differ: the allocations, and which providers serve which group."""
 _Served = Mapping[int, Sequence[Provider]]
 """By the root of a tree, the providers that fit, of the tree itself and sharing ones."""
 
@@ -121,7 +121,7 @@ def _served(pairs: Iterable[tuple[int, Provider]]) -> _Served:
 
 
 def _parts(tx: Connection, spread: ProviderQuery, anchors: Mapping[int, set[int]]) -> dict[str, _Served]:
-    """What may serve each class of the unnamed group; its traits may be on any of the chosen providers.
+    """The providers that may serve each class of the unnamed group; its traits may be on any of the chosen providers.
 
     A request for one tree (`in_tree`) takes nothing of others. A sharing provider is taken for a member of the
     aggregates in which the root of the served tree is.

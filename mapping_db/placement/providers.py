@@ -86,7 +86,7 @@ def by_uuids(tx: Connection, uuids: Collection[str]) -> dict[str, Provider]:
 
 
 def add(tx: Connection, uuid: str, name: str, now: datetime, *, parent_uuid: str | None = None) -> Provider:
-    """A new provider of generation 0. Raises PlacementNameTaken, Invalid when there is no such parent."""
+    """Add a provider of generation 0. Raises PlacementNameTaken, Invalid when there is no such parent."""
     parent = _parent_of(tx, parent_uuid)
     try:
         made = tx.execute(

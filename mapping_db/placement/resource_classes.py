@@ -53,7 +53,7 @@ def add(tx: Connection, name: str) -> None:
 
 
 def rename(tx: Connection, name: str, new_name: str) -> None:
-    """A custom class gets a new name. Raises ResourceClassNotFound, PlacementNameTaken, ResourceClassInUse, Invalid."""
+    """Give a custom class a new name. Raises ResourceClassNotFound, PlacementNameTaken, ResourceClassInUse, Invalid."""
     if name in _STANDARD:
         raise Invalid(reason=f"Cannot update standard resource class {name}")
     _demand_unused(tx, name)

@@ -1,4 +1,4 @@
-"""What schedulers have in memory of providers: read whole, or for those that the feed names."""
+"""The state of providers as schedulers keep it in memory: read for all providers, or for those that the feed names."""
 
 from __future__ import annotations
 

@@ -44,7 +44,7 @@ def demand(tx: Connection, wanted: Iterable[str]) -> None:
 
 
 def add(tx: Connection, name: str) -> bool:
-    """The custom trait exists afterwards. False when it did before."""
+    """Make sure that the custom trait exists. False when it existed before."""
     if not unknown(tx, [name]):
         return False
     try:
