@@ -121,7 +121,7 @@ class Agent:
         self._backlog.close()
 
     def stop(self, grace_seconds: float = 30.0) -> None:
-        """Claim nothing new, finish running operations within the grace. Others are continued after the next start."""
+        """Claim nothing new, and finish running operations within the grace. The next start continues the others."""
         self.close()
         self._link.stop(min(grace_seconds, 5.0))
         if not self._backlog.wait_idle(grace_seconds):

@@ -15,11 +15,11 @@ from cell_service.operations.table import declared
 
 REMEMBERED_SECONDS = 120.0
 WAITING_VERBS = 4
-"""How many times as many operations as run at once may be claimed, to wait here (builds apart)."""
+"""The number of operations (builds apart) that may be claimed to wait here, as a multiple of those that run at once."""
 
 
 def is_build(claimed: ClaimedOperation) -> bool:
-    """Whether it counts towards the limit of builds."""
+    """Whether the operation counts towards the limit of builds."""
     return declared(claimed.operation).pool is Pool.BUILDS
 
 

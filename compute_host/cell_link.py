@@ -55,7 +55,8 @@ class CellLink:
         return self.conductor.register_host(ctx, HostRegistration(self._host, VERSION, nodes))
 
     def plan_join(self, transport_url: str, cell_name: str) -> None:
-        """The host belongs to that cell after its next start, and from `join` on. Raises NotSupported, Invalid."""
+        """Record that the host belongs to that cell after its next start, and from `join` on. Raises NotSupported,
+        Invalid."""
         if self._queues is None:
             raise NotSupported(reason="This host cannot change its cell.")
         self._queues.to(transport_url)

@@ -133,7 +133,7 @@ class ImageCacheOptions:
 
 @dataclass(frozen=True, slots=True)
 class SimulatedOptions:
-    """[simulated]: what a simulated host is like. Times in seconds, varied by `jitter` (a share of each)."""
+    """[simulated]: the properties of a simulated host. Times in seconds, varied by `jitter` (a share of each)."""
 
     GROUP: ClassVar[str] = "simulated"
     vcpus: int = option(cfg.IntOpt("vcpus", default=64, min=1, help="Processors of a simulated host."))
@@ -270,7 +270,7 @@ def own_address(host: str, address: str) -> str:
 
 
 def for_host(settings: HostSettings, name: str) -> HostSettings:
-    """The same for one of several hosts that share their configuration: each has its own name and directory, and
+    """The settings of one of several hosts that share their configuration: each has its own name and directory, and
     {host} in options of [libvirt] is replaced by the name."""
     libvirt = replace(
         settings.libvirt,

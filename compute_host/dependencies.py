@@ -1,4 +1,5 @@
-"""What the hosts of one process share: threads, timers, the cell's queue and clients of other services."""
+"""The dependencies that the hosts of one process share: threads, timers, the cell's queue and clients of other
+services."""
 
 from __future__ import annotations
 

@@ -23,13 +23,14 @@ log = logging.getLogger(__name__)
 WORK_SECONDS = 1800.0
 REPORT_SECONDS = 30.0
 REPORT_ATTEMPTS = 40
-"""How often an outcome is reported to a conductor that answers with an unexpected kind of error. While none answers,
-it is reported without end."""
+"""How often an outcome is reported to a conductor that answers with an unexpected kind of error. As long as no
+conductor answers, the report is repeated without end."""
 _PAUSES = Backoff(first=0.4, longest=15.0)
 
 
 class Execution:
-    """One host's. `ended` is called after each operation, `lost` after one that another worker has claimed."""
+    """Does the operations of one host. It calls `ended` after each operation, and `lost` after one that another worker
+    has claimed."""
 
     def __init__(
         self,

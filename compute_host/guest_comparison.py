@@ -1,4 +1,4 @@
-"""When a host compares its guests with its cell's instances, and starts them again after it was itself restarted."""
+"""When a host compares its guests with its cell's instances, and starts them again after the host was restarted."""
 
 from __future__ import annotations
 
@@ -23,7 +23,8 @@ RESUME_SECONDS = 30.0
 
 
 class GuestComparison:
-    """One host's. `driver_lost`: the driver does not answer (yet); the host may have been restarted."""
+    """The comparisons of one host. `driver_lost`: the driver does not answer (yet); the host may have been
+    restarted."""
 
     def __init__(
         self,

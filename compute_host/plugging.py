@@ -19,8 +19,9 @@ FIRST_LOOK_SECONDS, LAST_LOOK_SECONDS = 0.5, 10.0
 
 
 class Plugging:
-    """A waiting build is woken by an event, and also polls at intervals: an event may be lost. `seconds` 0: builds do
-    not wait. `fatal`: ports that are not plugged in time fail the build. Thread-safe."""
+    """Lets builds wait for their ports. An event wakes a waiting build, which also polls at intervals, since an event
+    may be lost. `seconds` 0: builds do not wait. `fatal`: ports that are not plugged in time fail the build.
+    Thread-safe."""
 
     def __init__(self, clock: Clock, seconds: float, *, fatal: bool) -> None:
         self._clock, self._seconds, self._fatal = clock, seconds, fatal

@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 
 
 class Registration:
-    """One host's. `ready` is set when the host is registered and serves."""
+    """Registers one host. `ready` is set when the host is registered and serves."""
 
     def __init__(
         self,
@@ -121,7 +121,7 @@ class Registration:
             self._claiming.trigger()
 
     def _driver_returned(self) -> None:
-        """The driver's listener for its return, on the driver's thread."""
+        """Called on the driver's thread when the driver answers again."""
         self._comparison.lose_driver(again=True)
         if self.ready.is_set():
             self._heartbeat.trigger()

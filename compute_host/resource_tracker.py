@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 
 
 class Tracker:
-    """One host's. It remembers what it has reported, so that unchanged reports are not sent again."""
+    """Reports one host's resources. It remembers what it has reported, so that unchanged reports are not sent again."""
 
     def __init__(self, host: str, driver: Driver, placement: Placement | None, link: CellLink) -> None:
         self._host, self._driver, self._placement, self._link = host, driver, placement, link

@@ -1,1 +1,1 @@
-"""What a host does to instances: one function for each kind of operation."""
+"""The work of a host on instances: one function for each kind of operation."""

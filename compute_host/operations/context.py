@@ -61,13 +61,14 @@ class OperationContext:
         return self.claimed.instance
 
     def with_instance(self, instance: Instance) -> OperationContext:
-        """The same operation with the instance as it will be."""
+        """The same operation with another state of its instance."""
         return replace(self, claimed=replace(self.claimed, instance=instance))
 
 
 @contextlib.contextmanager
 def no_way_back() -> Iterator[None]:
-    """From here on the operation can't be undone: if a service is unavailable it is tried again. Raises NotYet."""
+    """Declare that the operation can't be undone any more: if a service is unavailable it is tried again. Raises
+    NotYet."""
     try:
         yield
     except PeerUnavailable as error:

@@ -68,7 +68,8 @@ def make_backup(context: HostContext, work: OperationContext, arguments: BackupA
 
 
 def _remove(context: HostContext, work: OperationContext, image_id: str) -> None:
-    """Remove what an image would have been; what can't be removed now, conductors remove later."""
+    """Remove the record and the snapshots of an image that failed; what can't be removed now, conductors remove
+    later."""
     try:
         _images(context).remove(work.ctx, image_id)
         volume_images.forget(context, work, image_id)
@@ -79,7 +80,7 @@ def _remove(context: HostContext, work: OperationContext, image_id: str) -> None
 
 
 def _snapshot(context: HostContext, work: OperationContext, path: Path) -> str:
-    """Copy the root disk; a running guest that the driver can't copy is off meanwhile."""
+    """Copy the root disk; a running guest that the driver can't copy is turned off for that time."""
     driver, uuid = context.driver, work.instance.uuid
     state = driver.power_state(uuid)
     if state not in _OFF and isinstance(driver, LiveSnapshots):

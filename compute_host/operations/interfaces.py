@@ -76,7 +76,8 @@ def forget(context: HostContext, work: OperationContext) -> None:
 
 
 def _withdraw(context: HostContext, work: OperationContext, vif: Vif | None) -> None:
-    """Undo what was begun; where that fails, the conductor that ends the operation rolls the port back."""
+    """Undo an attachment that was begun; where that fails, the conductor that ends the operation rolls the port
+    back."""
     try:
         if vif is not None and isinstance(context.driver, Interfaces):
             context.driver.detach_interface(work.instance.uuid, vif)

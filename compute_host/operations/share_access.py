@@ -17,8 +17,8 @@ Neighbours = Callable[[Context], tuple[Instance, ...]]
 
 @dataclass(frozen=True, slots=True)
 class HostShares:
-    """One host's access to shares. `lock`: access rules are made and removed one after another, so that none is removed
-    that was just found for another instance."""
+    """One host's access to shares. Access rules are made and removed under `lock`, so that none is removed that was
+    just found for another instance."""
 
     host: str
     address: str

@@ -72,7 +72,8 @@ def _leave(context: HostContext, work: OperationContext, mapping: ShareMapping) 
 
 
 def _has(instance: Instance, share_id: str) -> bool:
-    """Whether the instance needs the share. A removal under way does not count: else neither would be the last."""
+    """Whether the instance needs the share. A removal under way does not count: otherwise two removals at once would
+    each keep the access for the other."""
     going = instance.task_state is Task.DELETING
     return not going and any(one.share_id == share_id and one.status not in _GONE for one in instance.shares)
 

@@ -1,4 +1,5 @@
-"""Guests of soft-deleted servers: off, and kept. Each function may run again after a restart in the middle of it."""
+"""Guests of soft-deleted servers, which are turned off and kept. Each function may run again after a restart in the
+middle of it."""
 
 from __future__ import annotations
 

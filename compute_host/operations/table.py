@@ -50,7 +50,7 @@ Failed = Callable[[HostContext, OperationContext, Exception, Fault], Outcome]
 
 
 def nothing(_context: HostContext, _work: OperationContext) -> None:
-    """Undo nothing: the worker that has the operation now does the same again."""
+    """Undo nothing: the worker that has the operation now repeats it."""
 
 
 def failed(context: HostContext, work: OperationContext, error: Exception, fault: Fault) -> Outcome:
@@ -143,7 +143,7 @@ def undo(context: HostContext, work: OperationContext) -> None:
 
 
 def _fault(context: HostContext, error: Exception) -> Fault:
-    """The fault as the user reads it: what a PolycellError has for users; of any other error only its class."""
+    """The fault as the user reads it: for a PolycellError its message for users, for any other error only its class."""
     message = error.for_users() if isinstance(error, PolycellError) else f"Unexpected {type(error).__name__}."
     code = error.status if isinstance(error, PolycellError) and error.status != 503 else 500
     details = "".join(traceback.format_exception(error))

@@ -1,5 +1,5 @@
 """Images of servers that boot from a volume: snapshots of all their volumes, and an image without content that names
-them.
+the snapshots.
 
 They may be made again after a restart in the middle: the snapshots are found by their mark.
 """

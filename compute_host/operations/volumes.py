@@ -181,7 +181,7 @@ def clean_up(context: HostContext, work: OperationContext) -> None:
 
 
 def _made(context: HostContext, work: OperationContext, device: BlockDevice) -> BlockDevice:
-    """The device with its volume, which is made if there is none yet, once it can be used."""
+    """The device with a volume that can be used; the volume is made if the device has none yet."""
     service, instance = service_of(context), work.instance
     if device.volume_id is None:
         wanted = NewVolume(

@@ -1,5 +1,5 @@
-"""What a compute host needs of a hypervisor. `Driver` is what every driver must do; abilities that only some drivers
-have are protocols of their own. Every driver passes `tests/suites/driver.py`."""
+"""The protocol between a compute host and a hypervisor. Every driver implements `Driver`; abilities that only some
+drivers have are protocols of their own. Every driver passes `tests/suites/driver.py`."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ _IMAGE = "image_"
 
 @dataclass(frozen=True, slots=True)
 class GuestSpec:
-    """All that a driver needs to make a guest."""
+    """The properties of a guest that is to be made."""
 
     instance: Instance
     disks: tuple[Disk, ...]

@@ -1,4 +1,4 @@
-"""What a guest has printed on its serial console."""
+"""The log of a guest's serial console."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a host with libvirt is and has."""
+"""The properties and resources of a host with libvirt."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ _HIDDEN_TYPES = {"xen", "bhyve", "vz"}
 
 @dataclass(frozen=True, slots=True)
 class Capabilities:
-    """What libvirt reports of its host; it does not change while libvirtd runs."""
+    """The capabilities that libvirt reports of its host; they do not change while libvirtd runs."""
 
     cpu_info: dict[str, Any]
     supported: tuple[tuple[str, str, str], ...]

@@ -1,4 +1,4 @@
-"""libvirt's states of a domain as power states."""
+"""The power state for each of libvirt's states of a domain."""
 
 from __future__ import annotations
 

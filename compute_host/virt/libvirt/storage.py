@@ -308,7 +308,7 @@ def _laid(root: Path, known: dict[str, Any]) -> Laid:
 
 
 def _same(source: Path, target: Path) -> None:
-    """Give `target` the content of `source`, also after `source` is removed: a hard link, or a copy."""
+    """Make `target` a hard link or a copy of `source`, which may be removed afterwards."""
     try:
         os.link(source, target)
     except OSError:

@@ -57,7 +57,8 @@ class Watch:
         self._requested.put(uuid)
 
     def await_return(self) -> None:
-        """libvirt is down: connect again, and call `returned`, after which the agent compares every guest anyway."""
+        """Connect to libvirt again, which is down, then call `returned`: after that the agent compares every guest
+        anyway."""
         self._requested.put("")
 
     @contextlib.contextmanager

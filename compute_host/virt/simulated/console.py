@@ -1,4 +1,4 @@
-"""What a simulated guest prints on its serial console: made from its record, so it costs nothing to keep."""
+"""The console log of a simulated guest: made from its record, so it costs nothing to keep."""
 
 from __future__ import annotations
 

@@ -47,7 +47,7 @@ def resized(guest: Record, spec: GuestSpec) -> Record:
 
 
 def unpacked(migrate_data: dict[str, object], spec: GuestSpec) -> Record:
-    """The guest as it is here before it is started. Raises DriverError."""
+    """The guest of the migrate data as it is on this host before it is started. Raises DriverError."""
     return replace(resized(guest_in(migrate_data), spec), power_state=PowerState.SHUTDOWN, sent=None, made=True)
 
 

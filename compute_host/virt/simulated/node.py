@@ -1,4 +1,4 @@
-"""What a simulated host reports of itself: a plausible x86 server."""
+"""The report of a simulated host: a plausible x86 server."""
 
 from __future__ import annotations
 

@@ -35,7 +35,8 @@ class Trips:
 
     @contextlib.contextmanager
     def of(self, uuid: str, memory_mib: int, seconds: float) -> Iterator[Trip]:
-        """The guest is being migrated inside. Raises DriverError at the end when that was aborted."""
+        """Mark the guest as being migrated inside the block. Raises DriverError at its end when the migration was
+        aborted."""
         trip = Trip(memory_mib, self._clock.monotonic(), seconds)
         with self._lock:
             self._going[uuid] = trip

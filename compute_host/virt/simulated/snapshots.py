@@ -16,7 +16,7 @@ _MOST_BYTES = 1 << 20
 
 
 def write(guest: Record, target: Path) -> None:
-    """Raises DriverError."""
+    """Write the guest's root disk to the file. Raises DriverError."""
     try:
         target.write_bytes(_MARK + wire.dumps(guest).encode())
     except OSError as error:

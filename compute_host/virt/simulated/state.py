@@ -1,4 +1,4 @@
-"""What a simulated host remembers: one small JSON file, replaced whole at each change.
+"""The memory of a simulated host: one small JSON file, replaced whole at each change.
 
 The file survives the death of the agent, not a power failure: there is no fsync, so that thousands of hosts are cheap.
 """

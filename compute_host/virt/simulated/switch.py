@@ -12,7 +12,8 @@ from compute_host.virt.simulated.state import HostPower, State
 
 
 class Switch:
-    """One host's, which takes `seconds` to start. `state` raises DriverError while the driver is not connected."""
+    """Switches one host off and on; the host takes `seconds` to start. `state` raises DriverError while the driver is
+    not connected."""
 
     def __init__(self, state: Callable[[], State], timers: Timers, pool: Executor, seconds: float) -> None:
         self._state, self._timers, self._pool, self._seconds = state, timers, pool, seconds
