@@ -1,1 +1,1 @@
-"""What a cell is: shared words, the tables and queue of a cell, its conductor, clients of its peers."""
+"""A cell: the words that all packages share, the cell's tables and queue, its conductor, and clients of its peers."""

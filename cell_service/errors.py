@@ -30,9 +30,9 @@ class PolycellError(Exception):
     status: ClassVar[int] = 500
     message: ClassVar[str] = "Unexpected error."
     code: ClassVar[str] = "placement.undefined_code"
-    """What the Placement API calls this error (from its version 1.23)."""
+    """The Placement API's code of this error (from its version 1.23)."""
     public: ClassVar[str | None] = None
-    """What users read in place of the message, where that has internals which only the operator's log may have."""
+    """The message for users where `message` has internals that only the operator's log may have."""
 
     def __init__(self, **fields: object) -> None:
         self.fields: dict[str, Any] = fields
@@ -588,7 +588,7 @@ class PeerUnavailable(Unavailable):
 
 
 class NotYet(Unavailable):
-    """What a host has begun can be neither finished nor undone now: it is tried again later."""
+    """A host can neither finish nor undo now what it has begun: it tries again later."""
 
     public = _INTERNAL
     message = "Not yet: {reason}"

@@ -49,7 +49,8 @@ def find(kinds: Iterable[Kind], text: str, code: str = "") -> Kind | None:
 
 
 def sentence(found: Kind | None, text: str, where: str) -> str:
-    """What is wrong, in brackets `where`, and what to do; for an unknown kind the driver's own first line."""
+    """The failure in one sentence: what is wrong, `where` in brackets, and what to do. For an unknown kind it is the
+    driver's own first line."""
     said = text.strip().partition("\n")[0]
     if found is None:
         return f"{said} ({where})"

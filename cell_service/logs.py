@@ -33,7 +33,7 @@ def masked(text: str) -> str:
 
 
 def about(ctx: Context | None, **fields: object) -> dict[str, Any]:
-    """What a log line is about, for `extra=`. Fields that are None are left out."""
+    """The fields of a log line, for `extra=`. Those that are None are left out."""
     kept = {name: value for name, value in fields.items() if value is not None}
     return {"about": kept, "request_id": ctx.request_id if ctx is not None else ""}
 

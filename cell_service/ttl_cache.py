@@ -35,7 +35,7 @@ class TtlCache(Generic[K, V]):
             return entry[1] if entry is not None else None
 
     def put(self, key: K, value: V) -> None:
-        """The value is valid from now on."""
+        """Store the value; it is valid from now on."""
         if not self._seconds:
             return
         with self._lock:

@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 
 
 def leave_host(tx: Connection, operation: StoredOperation, outcome: Outcome) -> None:
-    """The build failed on its host: it is MOVING, and a conductor claims it next. Raises OperationLost."""
+    """Make the failed build MOVING, so that a conductor claims it next. Raises OperationLost."""
     build = operation.build or BuildArguments()
     tried = replace(build, hosts_tried=(*build.hosts_tried, operation.host or ""))
     arguments = {**operation.arguments, "fault": wire.to_plain(outcome.fault), "final": not outcome.retriable}
@@ -146,7 +146,7 @@ def _give_up(deps: ConductorContext, operation: StoredOperation) -> None:
 
 
 def _to_error(tx: Connection, deps: ConductorContext, operation: StoredOperation, fault: Fault) -> None:
-    """The instance is in ERROR, and points to no host any more."""
+    """Set the instance to ERROR, without a host."""
     columns: dict[str, Any] = {"vm_state": VmState.ERROR, "task_state": None, "fault": fault, "network_info": (),
                                "host": None, "node": None}  # fmt: skip
     instance: Instance

@@ -139,7 +139,7 @@ class Duties:
             log.info("ports of instances had changed", extra=about(None, instances=changed))
 
     def blinded(self) -> None:
-        """This conductor could not watch hosts for a moment: see `watch_hosts`."""
+        """Record that this conductor could not watch hosts for a moment: see `watch_hosts`."""
         self._watched_since = None
 
     # -----------------------------------------------------------------------------------------------

@@ -116,7 +116,8 @@ def _remove_images(deps: ConductorContext, ctx: Context, instance: Instance, eff
 
 
 def _remove_unfinished_images(deps: ConductorContext, ctx: Context, images: Iterable[str]) -> None:
-    """An image that became active stays: whatever has failed afterwards, its content is whole."""
+    """Remove the images that did not become active. An active one stays: whatever has failed afterwards, its content is
+    whole."""
     if deps.images is None:
         return
     for each in images:

@@ -73,7 +73,7 @@ def renew(deps: ConductorContext, ctx: Context, known: Sequence[Instance]) -> in
 
 
 def _vif_deleted(deps: ConductorContext, ctx: Context, event: ServerEvent) -> None:
-    """The port is gone from the network service: detach its interface from the guest."""
+    """Detach the port's interface from the guest: the network service has deleted the port."""
 
     def work(tx: Connection) -> str | None:
         instance = instances.get_many(tx, [event.instance_uuid]).get(event.instance_uuid)
@@ -111,7 +111,7 @@ def _vif_plugged(deps: ConductorContext, ctx: Context, event: ServerEvent) -> No
 
 
 def _power_update(deps: ConductorContext, ctx: Context, event: ServerEvent) -> None:
-    """The machine was turned on or off outside compute: record it, so that the guest is not turned back."""
+    """Record that the machine was turned on or off outside compute, so that the guest is not turned back."""
     before, after, power_state, operation = _POWER[event.tag or ""]
 
     def work(tx: Connection) -> None:

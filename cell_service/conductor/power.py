@@ -56,7 +56,7 @@ def reconcile(
 
 
 def take_over(deps: ConductorContext, ctx: Context, host: str, uuid: str, power_state: PowerState) -> None:
-    """The guest changed its power state by itself: record it, unless a task runs, the instance lives elsewhere, or a
+    """Record a power state that the guest changed by itself, unless a task runs, the instance lives elsewhere, or a
     move of it is under way (also one whose task an administrator has reset), which stops and starts the guest."""
     wakes = deps.db.run(lambda tx: _follow(tx, deps, ctx, host, uuid, power_state))
     if wakes:

@@ -1,4 +1,4 @@
-"""What a host must do with a guest that it reports.
+"""The decision over each guest that a host reports.
 
 A guest is destroyed only on evidence that it does not belong on the host: its instance is deleted, or lives elsewhere
 and no move or operation under way names the host. Rows in transit prove nothing: their host may be changing cells.
@@ -29,8 +29,8 @@ _ARRIVED = frozenset({"confirmed", "completed", "done"})
 
 @dataclass(frozen=True, slots=True)
 class Claims:
-    """What is known of instances besides their rows, by uuid: `busy` have work for the host (other than clean-up
-    there), `failed` are those whose build failed, `moving` have a move under way, `last` is each one's newest move."""
+    """Facts about instances besides their rows, by uuid: `busy` have work for the host (other than clean-up there),
+    `failed` are those whose build failed, `moving` have a move under way, `last` is each one's newest move."""
 
     busy: frozenset[str]
     failed: frozenset[str]
@@ -97,5 +97,5 @@ def _has_left(last: Migration | None, host: str) -> bool:
 
 
 def _never_was(instance: Instance) -> bool:
-    """Whether its build failed for good, so that whatever a host has of it is to be removed."""
+    """Whether the instance's build failed for good, so that whatever a host has of it is to be removed."""
     return instance.vm_state is VmState.ERROR and instance.launched_at is None

@@ -98,7 +98,8 @@ class ConductorService:
             self._running[claimed.id] = self._pool.submit(self._do, claimed)
 
     def _do(self, claimed: ClaimedOperation) -> None:
-        """The edge of a worker's thread. A failed operation is claimed again once its lease has ended."""
+        """Do a claimed operation, at the edge of a worker's thread. A failed operation is claimed again once its lease
+        has ended."""
         try:
             self.duties.do(claimed)
         except PolycellError as error:
@@ -108,7 +109,8 @@ class ConductorService:
         self.deps.work.set()
 
     def _or_blind(self, check: Callable[[], object]) -> None:
-        """Hosts count as down only while queue and database have answered without a gap."""
+        """Run a duty, and record where it fails that hosts can't be watched: they count as down only while queue and
+        database have answered without a gap."""
         try:
             check()
         except Exception:

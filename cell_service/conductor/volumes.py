@@ -18,7 +18,8 @@ log = logging.getLogger(__name__)
 
 
 def extended(deps: ConductorContext, ctx: Context, event: ServerEvent) -> None:
-    """The block storage service has enlarged a volume (the event's tag): have the host show the guest its new size."""
+    """Have the host show the guest the new size of a volume (the event's tag) that the block storage service has
+    enlarged."""
 
     def work(tx: Connection) -> str | None:
         instance = instances.get_many(tx, [event.instance_uuid]).get(event.instance_uuid)

@@ -1,4 +1,4 @@
-"""What the configuration file says of consoles."""
+"""The options of consoles in the configuration file."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ class ConsoleSettings:
     serial: SerialConsole = field(default_factory=SerialConsole)
 
     def base_url(self, kind: str) -> str | None:
-        """None when there are no consoles of that kind."""
+        """The URL of the proxy; None when there are no consoles of that kind."""
         known = {
             "novnc": (self.vnc.enabled, self.vnc.novncproxy_base_url),
             "spice-html5": (self.spice.enabled, self.spice.html5proxy_base_url),

@@ -32,14 +32,14 @@ from cell_service.model.console import ConsoleToken
 log = logging.getLogger(__name__)
 
 Lookup = Callable[[str], ConsoleToken | None]
-"""What a token opens; None: nothing. Raises Unavailable."""
+"""Finds the console that a token opens; None: the token opens none. Raises Unavailable."""
 CONNECT_SECONDS = 10.0
 CHUNK = 65536
 _SOCKETS = "'self' ws: wss:"
 
 
 class ConsoleProxy:
-    """One proxy listening. `start` and `drain` may be called from any thread."""
+    """A listening console proxy. `start` and `drain` may be called from any thread."""
 
     def __init__(
         self, lookup: Lookup, *, allowed_origins: tuple[str, ...] = (), threads: int = 4, web: str = ""
@@ -82,7 +82,8 @@ class _Console(WebSocketHandler):
 
     @property
     def ping_interval(self) -> float | None:
-        """A client that does not answer a ping in this time has gone, or reads no more: its web socket is closed."""
+        """The seconds in which a client must answer a ping; then its web socket is closed, for it has gone or reads no
+        more."""
         return self._proxy.listener.settings.seconds or None
 
     def check_origin(self, origin: str) -> bool:
@@ -167,7 +168,7 @@ class _Console(WebSocketHandler):
         return direct or within[-1]
 
     def finish(self, chunk: str | bytes | dict[str, Any] | None = None) -> Future[None]:
-        """A refusal ends the connection: clients of websockets wait for that."""
+        """End the connection after a refusal: clients of websockets wait for that."""
         if self.get_status() < 400:
             return super().finish(chunk)
         self.set_header("Connection", "close")

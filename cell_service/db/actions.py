@@ -86,14 +86,14 @@ def record_new(tx: Connection, beginnings: Sequence[Beginning]) -> None:
 def start_event(
     tx: Connection, instance_uuid: str, request_id: str, event: str, host: str | None, now: datetime
 ) -> None:
-    """A step of the request's action begins on `host`. Without such an action nothing is recorded."""
+    """Record that a step of the request's action begins on `host`. Without such an action nothing is recorded."""
     found = action_id(tx, instance_uuid, request_id)
     if found is not None:
         start_events(tx, [(found, event, host)], now)
 
 
 def start_events(tx: Connection, steps: Sequence[tuple[int, str, str | None]], now: datetime) -> None:
-    """Steps (action id, event, host) begin; those that began before begin again."""
+    """Record that steps (action id, event, host) begin; those that began before begin again."""
     without_host = [step for step in steps if step[2] is None]
     for action_id, event, host in without_host:  # to the unique key, no NULL equals another
         if not tx.execute(update(instance_actions_events).where(_one_event(action_id, event, host))
@@ -116,7 +116,7 @@ def finish_event(
     traceback: str | None = None,
     details: str | None = None,
 ) -> None:
-    """A step ended; one that was never begun begins and ends now."""
+    """Record that a step ended; one that was never begun begins and ends now."""
     found = action_id(tx, instance_uuid, request_id)
     if found is not None:
         _end_event(tx, found, event, host, now, result, traceback, details)
@@ -124,7 +124,7 @@ def finish_event(
 
 
 def finish(tx: Connection, instance_uuid: str, request_id: str, now: datetime, message: str | None = None) -> None:
-    """The request's action is over; `message` ERROR says that it failed, None leaves what is there."""
+    """Record that the request's action is over; `message` ERROR says that it failed, None leaves what is there."""
     found = action_id(tx, instance_uuid, request_id)
     if found is not None:
         _end(tx, found, now, message)

@@ -106,7 +106,7 @@ def _claim(
 
 
 def _are(read: Sequence[tuple[int, int, str]]) -> ColumnElement[bool]:
-    """The operations (id, fence, phase) are as they were read."""
+    """The condition that the operations (id, fence, phase) are as they were read."""
     each = (
         and_(operations.c.id == key, operations.c.fence == fence, operations.c.phase == phase)
         for key, fence, phase in read
@@ -115,7 +115,7 @@ def _are(read: Sequence[tuple[int, int, str]]) -> ColumnElement[bool]:
 
 
 def _free() -> ColumnElement[bool]:
-    """Free at `now`, or `worker`'s."""
+    """The condition that an operation is free at `now`, or is `worker`'s."""
     return or_(
         unclaimed(bindparam("now", type_=operations.c.lease_until.type)), operations.c.owner == bindparam("worker")
     )
@@ -155,7 +155,7 @@ def _claimable(
     builds: int | None,
     holding: Collection[int],
 ) -> list[tuple[int, int, str]]:
-    """What could be claimed: id, fence, phase."""
+    """The operations that could be claimed: id, fence, phase."""
     given = {"worker": owner, "now": now, "most": limit + len(holding)}
     found = _FOR_CONDUCTORS.rows(tx, given) if host is None else _FOR_HOST.rows(tx, {**given, "host": host})
     rows = [(key, fence, phase, kind) for key, fence, phase, kind in found if key not in holding][:limit]

@@ -1,4 +1,4 @@
-"""Rows of `global_updates`: what the global tables have still to learn of instances of this cell.
+"""Rows of `global_updates`: changes of this cell's instances that the global tables do not have yet.
 
 A row is written in the transaction that changes the instance, and removed once the global database has it. A
 super-conductor finds the row, also when a process died between the two or that database was away for long.
@@ -66,14 +66,15 @@ _STORED = {kind: name for name, kind in _KINDS.items()}
 
 @dataclass(frozen=True, slots=True)
 class GlobalUpdate:
-    """One row. Of two of an instance the one with the greater id is the newer."""
+    """One row. Of two rows of an instance, the one with the greater id is the newer."""
 
     id: int
     change: Change
 
 
 def record(tx: Connection, instance_uuid: str, change: Change, now: datetime) -> None:
-    """The instance's row must be locked: so the rows of one instance are in the order of its changes."""
+    """Record a change of the instance, whose row must be locked: so the rows of one instance are in the order of its
+    changes."""
     row = {"kind": _STORED[type(change)], "facts": wire.to_plain(change)}
     tx.execute(insert(global_updates).values(instance_uuid=instance_uuid, created_at=now, **row))
 

@@ -35,7 +35,7 @@ class HostRows:
 
 
 def read(tx: Connection, host: str) -> HostRows | None:
-    """None when the cell has no compute service of that host."""
+    """The host's rows; None when the cell has no compute service of that host."""
     where = (services.c.host == host) & (services.c.binary == COMPUTE)
     service = tx.execute(select(services).where(where)).one_or_none()
     if service is None:
@@ -74,15 +74,15 @@ def is_heard_of(tx: Connection, host: str) -> bool:
 
 
 def lock_rows(tx: Connection, hosts: Iterable[str]) -> set[str]:
-    """Lock the rows of those of the hosts that this cell knows, and return the hosts: they stay until the transaction
-    ends."""
+    """Lock the rows of those of the hosts that this cell knows, and return the hosts: their rows stay until the
+    transaction ends."""
     where = services.c.host.in_(list(hosts)) & (services.c.binary == COMPUTE)
     query = select(services.c.host).where(where).order_by(services.c.id).with_for_update(read=True)
     return {row[0] for row in tx.execute(query)}
 
 
 def remove_empty(tx: Connection, host: str) -> bool:
-    """Remove the host's rows. False, and nothing is changed, when the cell has an instance on it."""
+    """Remove the host's rows. False when the cell has an instance on the host; then nothing is changed."""
     where = (services.c.host == host) & (services.c.binary == COMPUTE)
     tx.execute(select(services.c.id).where(where).with_for_update())  # a boot on the host locks it too
     if tx.scalar(select(instances.c.id).where(instances.c.host == host).limit(1)) is not None:

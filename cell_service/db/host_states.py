@@ -1,4 +1,4 @@
-"""What a scheduler needs of this cell's hosts, in few reads: only what changed, and counts by host."""
+"""The states of this cell's hosts for a scheduler, in few reads: only what changed, and counts by host."""
 
 from __future__ import annotations
 
@@ -48,8 +48,8 @@ class NodeState:
 
 @dataclass(frozen=True, slots=True)
 class CellState:
-    """What was read of a cell. `nodes` are those that changed; with `present` (the uuids of all its nodes) the services
-    are all its services too, else those that changed."""
+    """The states that were read of a cell. `nodes` are those that changed; with `present` (the uuids of all its nodes)
+    the services are all its services too, else those that changed."""
 
     services: tuple[ServiceState, ...]
     nodes: tuple[NodeState, ...]

@@ -86,7 +86,7 @@ def present(tx: Connection, uuids: Iterable[str]) -> list[str]:
 
 
 def work_for_others(tx: Connection, host: str) -> list[str]:
-    """Instances that do not live on the host, and for which it still has something to do."""
+    """Instances that do not live on the host, and for which the host still has something to do."""
     query = (
         select(operations.c.instance_uuid)
         .join(instances, instances.c.uuid == operations.c.instance_uuid)
@@ -197,8 +197,8 @@ def freeze(tx: Connection, uuids: Iterable[str], *, now: datetime) -> list[str]:
 
 
 def _unfinished_elsewhere(tx: Connection, uuids: Collection[str]) -> set[str]:
-    """Those of the instances of which another host of this cell has still to remove something, as only this cell's
-    operations say."""
+    """Those of the instances of which another host of this cell has still to remove something, according to this cell's
+    operations."""
     query = (
         select(operations.c.instance_uuid)
         .join(instances, instances.c.uuid == operations.c.instance_uuid)
@@ -209,7 +209,7 @@ def _unfinished_elsewhere(tx: Connection, uuids: Collection[str]) -> set[str]:
 
 
 def unfreeze(tx: Connection, uuids: Iterable[str]) -> None:
-    """The instances are this cell's and visible, and their operations may be claimed."""
+    """Give the instances back to this cell: they are visible, and their operations may be claimed."""
     wanted = list(uuids)
     set_hidden(tx, wanted, False)
     if wanted:
@@ -221,7 +221,7 @@ def unfreeze(tx: Connection, uuids: Iterable[str]) -> None:
 
 
 def set_hidden(tx: Connection, uuids: Collection[str], hidden: bool) -> None:
-    """The rows of the instances, and of their migrations, are hidden or not."""
+    """Hide or show the rows of the instances and of their migrations."""
     if uuids:
         wanted = list(uuids)
         tx.execute(update(instances).where(instances.c.uuid.in_(wanted)).values(hidden=hidden))

@@ -44,7 +44,8 @@ class StatusFilter:
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """What to list. `equal` and `patterns` (regular expressions) are by column; all conditions must hold.
+    """The conditions of a list of instances. `equal` and `patterns` (regular expressions) are by column; all conditions
+    must hold.
 
     `sort` pairs columns with "asc" or "desc" and ends with a unique one; `after` are the marker's values in that
     order. `deleted`: True only deleted ones, False only living ones, None both; those that are deleted for now are

@@ -244,7 +244,7 @@ def instance_of(row: Sequence[Any]) -> Instance:
 
 
 def columns() -> list[Any]:
-    """What to select for `instance_of`."""
+    """The columns that `instance_of` reads."""
     return list(_COLUMNS)
 
 

@@ -20,7 +20,8 @@ _COLUMNS = [migrations.c[name] for name in _FIELDS]
 
 @dataclass(frozen=True, slots=True)
 class MigrationListing:
-    """What to list. `equal` is by column; `host`: source or destination. All conditions must hold."""
+    """The conditions of a list of migrations. `equal` is by column; `host`: source or destination. All conditions must
+    hold."""
 
     equal: tuple[tuple[str, tuple[str, ...]], ...] = ()
     host: str | None = None
@@ -29,7 +30,7 @@ class MigrationListing:
 
 
 def page(tx: Connection, listing: MigrationListing, *, after: tuple[Any, ...] | None, limit: int) -> list[Migration]:
-    """The cell's next `limit` migrations after those values of `SORT`, hidden ones among them."""
+    """The cell's next `limit` migrations after those values of `SORT`, including hidden ones."""
     conditions = _conditions(listing)
     if after is not None:
         conditions.append(past(SORT, after, _column))

@@ -48,7 +48,7 @@ _SECRETIVE = names(lambda each: bool(secret.names_of(each.arguments)))
 """The kinds in whose arguments earlier versions stored secrets."""
 _FREE = {"owner": None, "lease_until": None}
 _DROPPED = {"build": None, "sealed": None}
-"""What no ended operation keeps."""
+"""The columns that are cleared when an operation ends."""
 
 _FINISHING = Prepared(
     update(operations)
@@ -99,7 +99,7 @@ def new_operation(
 
 
 def build_without_secrets(build: BuildArguments) -> tuple[BuildArguments, dict[str, str]]:
-    """The part of it that may be stored, and its secrets, if it has any."""
+    """The part of the build's arguments that may be stored, and their secrets, if they have any."""
     password = build.admin_password
     return replace(build, admin_password=""), {BUILD_PASSWORD: password} if password else {}
 
@@ -146,7 +146,7 @@ def defer_clean_up(
     now: datetime,
     parts: CleanUpArguments | None = None,
 ) -> None:
-    """The host removes what it may have of the instance, whenever it can; with `parts` only those.
+    """Have the host remove what it may have of the instance, as soon as it can; with `parts` only those.
 
     For a host without a compute service nothing is recorded: no worker would ever do it.
     """
@@ -222,7 +222,7 @@ def unfinished(tx: Connection, instance_uuid: str) -> list[StoredOperation]:
 
 
 def of_kind(found: Iterable[StoredOperation], operation: Operation[Any, Any]) -> list[StoredOperation]:
-    """Those of that declaration."""
+    """The operations of that declaration."""
     return [each for each in found if each.kind == operation.name]
 
 
@@ -232,7 +232,7 @@ def open_for(tx: Connection, host: str, now: datetime) -> int:
 
 
 def renew(tx: Connection, operation_id: int, fence: int, *, now: datetime, lease_seconds: float) -> bool:
-    """Keep the lease. False: the operation is another worker's by now, or finished."""
+    """Renew the lease. False: the operation has ended, or another worker has it by now."""
     return (
         tx.execute(
             update(operations)
@@ -276,7 +276,7 @@ def finish(
 
 
 def to_moving(tx: Connection, operation_id: int, fence: int, build: BuildArguments, arguments: dict[str, Any]) -> None:
-    """A build leaves its host; a conductor claims it next. Raises OperationLost."""
+    """Make a build that leaves its host MOVING; a conductor claims it next. Raises OperationLost."""
     moved = tx.execute(
         update(operations)
         .where(_claimed(operation_id, fence))
@@ -287,7 +287,7 @@ def to_moving(tx: Connection, operation_id: int, fence: int, build: BuildArgumen
 
 
 def reopen_on(tx: Connection, operation_id: int, fence: int, host: str, build: BuildArguments) -> None:
-    """A moving build is open for its next host. Raises OperationLost."""
+    """Open a moving build for its next host. Raises OperationLost."""
     moved = tx.execute(
         update(operations)
         .where(_claimed(operation_id, fence), operations.c.phase == Phase.MOVING.value)
@@ -342,12 +342,12 @@ def purge(tx: Connection, before: datetime, limit: int = 1000) -> int:
 
 
 def workable() -> ColumnElement[bool]:
-    """The operation is neither ended nor a moving build."""
+    """The condition that the operation is neither ended nor a moving build."""
     return among(operations.c.phase, (Phase.OPEN.value, Phase.RUNNING.value))
 
 
 def unclaimed(now: datetime | BindParameter[datetime]) -> ColumnElement[bool]:
-    """No worker has it, or its lease has run out."""
+    """The condition that no worker has the operation, or its lease has run out."""
     return or_(operations.c.lease_until.is_(None), operations.c.lease_until < now)
 
 
@@ -386,7 +386,7 @@ _OF_INSTANCE = Prepared(
 
 
 def columns() -> list[Any]:
-    """What to select for `operation_of`."""
+    """The columns that `operation_of` reads."""
     return list(_COLUMNS)
 
 

@@ -211,8 +211,8 @@ migrations = Table(
     Index("ix_migrations_page", "created_at", "id"),
     Index("ix_migrations_status", "status", "migration_type"),
 )
-"""What the Compute API shows of moves. `id` and `uuid` are the global move's, so they are the same in both cells of
-a move between two; the row of the cell that does not own the instance (any more) is hidden."""
+"""Moves as the Compute API shows them. `id` and `uuid` are the global move's, so they are the same in both cells of a
+move between two; the row of the cell that does not own the instance (any more) is hidden."""
 
 services = Table(
     "services",
@@ -288,7 +288,7 @@ global_updates = Table(
     Column("facts", Json(Any), nullable=False),
     Column("created_at", Utc, nullable=False),
 )
-"""What the global tables have still to learn of the cell's instances."""
+"""Changes of the cell's instances that the global tables do not have yet."""
 
 
 def _shadow(table: Table, *more: Column[Any], by: str) -> Table:

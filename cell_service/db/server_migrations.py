@@ -1,4 +1,4 @@
-"""Rows of `migrations`: what the Compute API shows of moves. The super-conductor that runs a move writes them.
+"""Rows of `migrations`: moves as the Compute API shows them. The super-conductor that runs a move writes them.
 
 They decide one thing only: a guest with an unfinished migration is not destroyed because its instance lives elsewhere.
 """

@@ -62,12 +62,13 @@ def register(
 
 
 def heartbeat(tx: Connection, host: str, binary: str, now: datetime) -> bool:
-    """The process was alive at `now`. False when it is not registered (its row was deleted)."""
+    """Record that the process was alive at `now`. False when it is not registered (its row was deleted)."""
     return _BEATING.change(tx, {"of_host": host, "of_binary": binary, "now": now}) == 1
 
 
 def note_watching(tx: Connection, host: str, now: datetime) -> None:
-    """The conductor on `host` watches the hosts: what it does not hear from is down, and not only out of reach."""
+    """Record that the conductor on `host` watches the hosts: one from which it hears nothing is down, and not only out
+    of reach."""
     mine = (services.c.host == host) & (services.c.binary == CONDUCTOR)
     tx.execute(update(services).where(mine).values(watched_at=now))
 

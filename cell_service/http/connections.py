@@ -1,5 +1,5 @@
-"""What a port grants its clients: how long a connection may idle, take for a request or leave an answer unread; how
-many connections a client may have; how long a request's head may be; and TLS."""
+"""The limits that a port sets its clients: how long a connection may idle, take for a request or leave an answer
+unread; how many connections a client may have; how long a request's head may be; and TLS."""
 
 from __future__ import annotations
 

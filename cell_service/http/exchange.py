@@ -48,13 +48,13 @@ class Sink(Protocol):
     """Where requests go: called when one begins, when it is whole (or refused), and when it is over."""
 
     def begun(self, exchange: Exchange) -> Awaitable[None] | None:
-        """The headers have been read. The body is read once the awaitable, if there is one, is done."""
+        """Called when the headers have been read. The body is read once the awaitable, if there is one, is done."""
 
     def serve(self, exchange: Exchange) -> None:
-        """Answer it, now or later, by `answer` or `answer_file`."""
+        """Answer the exchange, now or later, by `answer` or `answer_file`."""
 
     def over(self, exchange: Exchange) -> None:
-        """The exchange is answered, or the client went away."""
+        """Called when the exchange is answered, or the client went away."""
 
 
 Take = Callable[[bytes], Awaitable[None]]

@@ -1,4 +1,4 @@
-"""What proxies say of a request: where it came from, and the address of the service as clients see it."""
+"""The headers that proxies add to a request: where it came from, and the address of the service as clients see it."""
 
 from __future__ import annotations
 

@@ -25,28 +25,28 @@ Respond = Callable[[RenderedResponse], None]
 
 
 class Application(Protocol):
-    """What is behind the port. All of it is called on the loop."""
+    """The application behind a port. All its methods are called on the loop."""
 
     @property
     def most_bytes(self) -> int:
         """The longest body that is kept in memory; a longer one is `exchange.oversize`."""
 
     def begin(self, exchange: Exchange) -> Awaitable[None] | None:
-        """The headers have been read. May set `exchange.take`."""
+        """Called when the headers have been read. May set `exchange.take`."""
 
     def serve(self, exchange: Exchange, respond: Respond) -> None:
-        """The request is whole, or too long. `respond` is called once: now, or when a thread has the answer
+        """Called when the request is whole, or too long. `respond` is called once: now, or when a thread has the answer
         (`on_thread`). Never raises."""
 
     def end(self, exchange: Exchange) -> None:
-        """The request is over, one way or the other."""
+        """Called when the request is over, one way or the other."""
 
     def close(self) -> None:
-        """No request comes any more."""
+        """Called when no request comes any more."""
 
 
 def on_thread(workers: Executor, work: Callable[[], RenderedResponse], respond: Respond) -> None:
-    """A worker thread makes the answer; `respond` is called with it on the loop, from which this must be called."""
+    """Have a worker thread make the answer, and call `respond` with it on the loop, from which this must be called."""
     call_soon = asyncio.get_running_loop().call_soon_threadsafe
 
     def run() -> None:

@@ -12,7 +12,8 @@ _INLINE = re.compile(r"<(script|style)>(.*?)</\1>", re.DOTALL)
 
 
 def page_headers(page: str, *, connect: str = "'self'", hosts: Collection[str] = ()) -> dict[str, str]:
-    """Of a page whose scripts and styles are all inline. `connect`: what its scripts may talk to."""
+    """The headers of a page whose scripts and styles are all inline. `connect`: the addresses that its scripts may
+    use."""
     hashes: dict[str, list[str]] = {"script": [], "style": []}
     for kind, content in _INLINE.findall(page):
         digest = base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()
@@ -24,7 +25,7 @@ def page_headers(page: str, *, connect: str = "'self'", hosts: Collection[str] =
 
 
 def frame_headers(hosts: Collection[str] = ()) -> dict[str, str]:
-    """Of files of any kind: only pages of their own origin, and of these hosts, may frame them."""
+    """The headers of files of any kind: only pages of their own origin, and of these hosts, may frame them."""
     return {
         _POLICY: " ".join(["frame-ancestors", "'self'", *hosts]),
         "X-Content-Type-Options": "nosniff",

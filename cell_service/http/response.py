@@ -1,4 +1,4 @@
-"""What a handler answers, as data and as bytes."""
+"""The answer of a handler, as data and as bytes."""
 
 from __future__ import annotations
 

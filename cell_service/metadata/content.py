@@ -1,4 +1,4 @@
-"""All that the documents about one server are made from."""
+"""The data from which the documents about one server are made."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ SEED_BYTES = 512
 
 @dataclass(frozen=True, slots=True)
 class Vendor:
-    """What the deployer adds. `static` is a file's content, `dynamic` is what each target has answered, by its name."""
+    """The deployer's additions. `static` is a file's content, `dynamic` is the answer of each target, by its name."""
 
     static: dict[str, Any] = field(default_factory=dict)
     dynamic: dict[str, Any] = field(default_factory=dict)

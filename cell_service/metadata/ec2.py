@@ -33,7 +33,8 @@ def ec2_id(kind: str, uuid: str) -> str:
 
 
 def look_up(content: Content, version: str, path: list[str]) -> bytes | None:
-    """What a (dated) version has at the path; for a directory the list of its children; None when there is nothing."""
+    """The content at the path in a (dated) version; for a directory the list of its children; None when there is
+    nothing."""
     tree: dict[str, Any] = {"meta-data": meta_data(content, version)}
     if content.instance.user_data:
         tree["user-data"] = user_data_of(content.instance)

@@ -13,7 +13,7 @@ _IPV6_TYPES = {"slaac": "ipv6_slaac", "dhcpv6-stateless": "ipv6_slaac", "dhcpv6-
 
 
 def network_data(vifs: Iterable[Vif]) -> dict[str, Any]:
-    """What the guest needs to set its interfaces up."""
+    """The description of the guest's networks, by which it sets its interfaces up."""
     links: list[dict[str, Any]] = []
     networks: list[dict[str, Any]] = []
     services: list[dict[str, str]] = []
@@ -41,7 +41,8 @@ def _link(vif: Vif) -> dict[str, Any]:
 
 
 def _network(vif: Vif, fixed: FixedIp, subnet: dict[str, Any]) -> dict[str, Any]:
-    """A network with DHCP or SLAAC has no address here: the guest gets its address from the network."""
+    """The description of one network. With DHCP or SLAAC it has no address: the guest gets its address from the
+    network."""
     kind = _kind(fixed, subnet)
     made: dict[str, Any] = {"type": kind, "network_id": vif.network_id}
     if kind in ("ipv4", "ipv6"):

@@ -58,7 +58,8 @@ class MetadataApplication:
         on_thread(workers, partial(self._answer, exchange), respond)
 
     def _at_once(self, exchange: Exchange) -> RenderedResponse | None:
-        """What needs no thread: health, and refusals when there is too much to do."""
+        """The answer to a request that needs no thread: health, or a refusal when there is too much to do; None for any
+        other request."""
         ctx = Context(request_id=new_request_id(), remote_address=exchange.peer)
         if exchange.target == "/healthz":
             return self._logged(ctx, exchange, _sent(ctx, 200, Document(b"OK")))
@@ -85,7 +86,7 @@ class MetadataApplication:
         return sent
 
     def end(self, exchange: Exchange) -> None:
-        """No request leaves anything behind."""
+        """Do nothing: no request leaves anything behind."""
 
     def close(self) -> None:
         for pool in (self._pool, self._patient):

@@ -37,7 +37,7 @@ class MetadataQuery:
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """What a guest reads: a document, or the empty result of posting one."""
+    """A document that a guest reads, or the empty result of posting one."""
 
     body: bytes
     content_type: str = TEXT

@@ -1,4 +1,5 @@
-"""What the deployer adds for guests: a JSON file, and the answers of services that get a request for each server."""
+"""The deployer's additions to a guest's metadata: a JSON file, and the answers of services that get a request for each
+server."""
 
 from __future__ import annotations
 

@@ -22,7 +22,8 @@ class ConsolePlace:
 
 @dataclass(frozen=True, slots=True)
 class ConsoleToken:
-    """What a token opens, until `expires_at`. `host` is the guest's compute host when the token was made."""
+    """A token, and the console that it opens until `expires_at`. `host` is the guest's compute host when the token was
+    made."""
 
     instance_uuid: str
     kind: str

@@ -1,4 +1,4 @@
-"""What a flavor needs of a host, by resource class: its sizes, and what extra specs say in place of them or besides."""
+"""A flavor's demand of a host, by resource class: its sizes, and the extra specs that replace them or add to them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What other services report of a server (Compute API, os-server-external-events)."""
+"""Events of a server that other services report (Compute API, os-server-external-events)."""
 
 from __future__ import annotations
 

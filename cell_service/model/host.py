@@ -37,7 +37,7 @@ class Service:
 
 
 class PowerAction(StrEnum):
-    """What can be done to a whole host. Its guests are off when it is."""
+    """An action on a whole host, which turns its guests off."""
 
     REBOOT = "reboot"
     SHUTDOWN = "shutdown"
@@ -46,7 +46,7 @@ class PowerAction(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class NodeReport:
-    """What a hypervisor is and has, as its driver reports it. MiB and GiB; cpu_info as libvirt's names."""
+    """A hypervisor's properties and resources, as its driver reports them. MiB and GiB; cpu_info as libvirt's names."""
 
     node: str
     uuid: str

@@ -11,7 +11,7 @@ from cell_service.wire import stored_as
 
 
 class MoveKind(StrEnum):
-    """What was requested. The values are the migration types of the Compute API, where it has one."""
+    """The kind of a requested move. The values are the migration types of the Compute API, where it has one."""
 
     COLD = "migration"
     RESIZE = "resize"
@@ -57,7 +57,7 @@ class AwaitedTask:
 
 @dataclass(frozen=True, slots=True)
 class MovePlan:
-    """What a move was requested to do, what it has chosen and found out, and which steps it has done.
+    """The plan of a move: the request, the choices and findings, and the steps that are done.
 
     `done`: the stored names of the steps that are done, in order. `awaited`: what the step under way waits for.
     `migrate_data`: what the source host gave for the destination. `fault`: why the move is undone.
@@ -90,7 +90,7 @@ class MovePlan:
     fault: str = ""
     code: int = 500
     details: str = ""
-    """What more there is to say of `fault` to callers who may see hosts."""
+    """More about `fault`, for callers who may see hosts."""
     retries: int = 0
     final_owner: Owner = field(default=Owner.UNKNOWN, metadata=stored_as("home"))
     """The side that keeps the instance; its remains on the other side are removed."""
@@ -106,6 +106,6 @@ class MovePlan:
     cancelled: bool = False
     """A user has aborted the move."""
     auto_disk_config: bool | None = None
-    """What the request sets it to; None: it stays."""
+    """The value that the request sets; None: the present one stays."""
     cross_cell: bool = False
     """Whether another cell may be chosen when its own has no capacity left."""

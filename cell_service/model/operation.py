@@ -52,7 +52,7 @@ class Alternate:
 
 @dataclass(frozen=True, slots=True)
 class BuildArguments:
-    """What a build needs beyond the instance itself, all of it known before it was accepted."""
+    """The arguments of a build beyond the instance itself, all of them known before it was accepted."""
 
     networks: tuple[NetworkRequest, ...] | None = None
     """None: auto allocation (the project's networks); empty: no network."""
@@ -120,7 +120,7 @@ class ClaimedOperation:
 
     @property
     def build(self) -> BuildArguments:
-        """What the guest is made with, its secrets opened."""
+        """The arguments of the guest's build, with their secrets opened."""
         given = self.operation.build or BuildArguments()
         return replace(given, admin_password=self.secrets.get(BUILD_PASSWORD, given.admin_password))
 

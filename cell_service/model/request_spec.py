@@ -1,4 +1,4 @@
-"""What an instance requires of the scheduler, and what the scheduler chose."""
+"""An instance's requirements of the scheduler, and the scheduler's choice."""
 
 from __future__ import annotations
 
@@ -24,7 +24,8 @@ class ServerGroup:
 
 @dataclass(frozen=True, slots=True)
 class RequestSpec:
-    """What one instance requires. Stored as it was requested, so that moves can be scheduled the same way."""
+    """The requirements of one instance. They are stored as they were requested, so that moves can be scheduled the same
+    way."""
 
     instance_uuid: str
     project_id: str

@@ -1,4 +1,4 @@
-"""What a cell stores of a shelved instance, in its system metadata under nova's names.
+"""The record that a cell keeps of a shelved instance, in its system metadata under nova's names.
 
 The image's id is stored from the moment in which shelving is accepted until the image is known to be gone; so
 whatever dies meanwhile, the next worker on the instance knows which image there may be.

@@ -1,4 +1,4 @@
-"""What an operation's declaration says: all that conductors, agents and checks know of it."""
+"""The declaration of an operation: all that conductors, agents and checks know of it."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class NoResult:
 
 
 class HostDeath(Enum):
-    """What becomes of an operation whose host is down."""
+    """The way in which an operation continues or ends when its host is down."""
 
     WAIT = "wait"
     """It waits for the host, until its deadline."""
@@ -50,7 +50,7 @@ class HostDeath(Enum):
 
 
 class Lateness(Enum):
-    """What becomes of an operation that is unfinished at its deadline."""
+    """The way in which an operation continues or ends when it is unfinished at its deadline."""
 
     FAIL = "fail"
     NEVER = "never"
@@ -65,7 +65,7 @@ class Pool(Enum):
 
 
 class History(Enum):
-    """What the end of an operation ends in the instance's history."""
+    """The part of the instance's history that ends with an operation."""
 
     NOTHING = "nothing"
     EVENT = "event"
@@ -75,9 +75,9 @@ class History(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Changes:
-    """What follows from the way an operation ends.
+    """The consequences of the end of an operation.
 
-    `phase`: what becomes of its row; OPEN: it is tried again after a pause. `columns` of the instance; those computed
+    `phase`: the new phase of its row; OPEN: it is tried again after a pause. `columns` of the instance; those computed
     from the row's own are computed again when the row has changed. `only_from`: an instance in another state is not
     changed.
     """
@@ -128,7 +128,7 @@ def reported(ending: Ending[Any, Any]) -> dict[str, Any]:
 
 
 def succeed(ending: Ending[Any, Any], **columns: object) -> Changes:
-    """The instance is in the state that the rule leads to, with the columns that the host reports."""
+    """The changes of a success: the state that the rule leads to, and the columns that the host reports."""
     settled: dict[str, Any] = {}
     if ending.declaration.shows:
         after = ending.declaration.rule.finish(ending.instance.state)
@@ -137,8 +137,9 @@ def succeed(ending: Ending[Any, Any], **columns: object) -> Changes:
 
 
 def fail(ending: Ending[Any, Any], *effects: Effect, **columns: object) -> Changes:
-    """The instance is in the state it was in, without a task and with a fault; an operation that does not show, or that
-    an evacuation has superseded, leaves task and fault alone. What its host can only do later is tried again."""
+    """The changes of a failure: the instance keeps its vm_state, without a task and with a fault. An operation that
+    does not show, or that an evacuation has superseded, leaves task and fault alone. What its host can only do later is
+    tried again."""
     if ending.outcome.retriable:
         return again(ending)
     shows = ending.declaration.shows and not _is_evacuated(ending)
@@ -152,7 +153,7 @@ def _is_evacuated(ending: Ending[Any, Any]) -> bool:
 
 
 def again(ending: Ending[Any, Any]) -> Changes:
-    """The host can neither finish nor undo the operation now: it is tried again after a pause."""
+    """The changes when the host can neither finish nor undo the operation now: it is tried again after a pause."""
     return Changes(Phase.OPEN, fault=ending.fault, history=History.NOTHING)
 
 
@@ -235,7 +236,7 @@ class Event(Enum):
 
 
 def end(event: Event, ending: Ending[Any, Any]) -> Changes:
-    """What follows from the end of an operation: the only way in which one ends."""
+    """The consequences of the end of an operation: every operation ends through this function."""
     declaration = ending.declaration
     match event:
         case Event.SUCCEEDED:

@@ -1,4 +1,4 @@
-"""What else follows from the way an operation ends, for the conductor to do. Each effect may be done twice.
+"""Further consequences of the end of an operation, which the conductor carries out. Each effect may be done twice.
 
 Those of `Before` change other services before the end is recorded: a service that does not answer keeps the operation
 open. Those of `Within` are part of the transaction that records the end, those of `After` follow it.

@@ -1,4 +1,4 @@
-"""What is done inside a guest that runs."""
+"""Operations inside a guest that runs."""
 
 from __future__ import annotations
 

@@ -42,7 +42,7 @@ class Rule:
 
 
 class Declared(Protocol):
-    """What a rule may begin: an operation, or a move."""
+    """The declaration of an operation or of a move, which begins by a rule."""
 
     @property
     def action(self) -> str: ...

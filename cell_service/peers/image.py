@@ -85,7 +85,7 @@ class Images(Protocol):
         """
 
     def reserve(self, ctx: Context, image: NewImage) -> None:
-        """The image's record exists, without content, which `upload` gives it. It exists already: no error.
+        """Make the image's record, without content, which `upload` gives it. It exists already: no error.
 
         Raises Invalid, Forbidden when the service refuses it, PeerUnavailable.
         """
@@ -101,25 +101,26 @@ class Images(Protocol):
         """
 
     def describe(self, ctx: Context, image_id: str, properties: Mapping[str, str]) -> Image:
-        """The image has these properties and no others.
+        """Give the image these properties and no others.
 
         Raises ImageNotFound, Forbidden when it is another project's or a name is no property, Invalid,
         PeerUnavailable.
         """
 
     def remove(self, ctx: Context, image_id: str) -> None:
-        """The image is gone, as its owner requested.
+        """Remove the image, as its owner requested.
 
         Raises ImageNotFound, Forbidden when it is another project's, protected or in use, PeerUnavailable.
         """
 
     def upload(self, ctx: Context, image: NewImage, content: Path) -> None:
-        """The image is there and active, with these properties. An upload that was begun is continued; an active image
-        stays as it is.
+        """Upload the image's content, and make it active with these properties. An upload that was begun is continued;
+        an active image stays as it is.
 
         Raises ImageUnacceptable when the service refuses it, ImageNotFound when it is deleted meanwhile,
         PeerUnavailable.
         """
 
     def delete(self, ctx: Context, image_id: str) -> None:
-        """No such image: no error. Raises ImageUnacceptable when it must not be deleted, PeerUnavailable."""
+        """Delete the image. No such image: no error. Raises ImageUnacceptable when it must not be deleted,
+        PeerUnavailable."""

@@ -52,7 +52,7 @@ class Records(Protocol):
         """All records that fit; a list of values means any of them."""
 
     def find(self, ctx: Context, noun: Noun, record_id: str) -> Record | None:
-        """None where there is no such record."""
+        """The record; None where there is none."""
 
     def create(self, ctx: Context, noun: Noun, fields: Record) -> Record: ...
 
@@ -60,7 +60,7 @@ class Records(Protocol):
         """Change these fields. Returns the record as it is then."""
 
     def delete(self, ctx: Context, noun: Noun, record_id: str) -> None:
-        """No such record: no error."""
+        """Delete the record. No such record: no error."""
 
 
 class Networks(Protocol):
@@ -124,11 +124,11 @@ class Networks(Protocol):
         request: NetworkRequest,
         key: str,
     ) -> Vif:
-        """One more port for the instance, made or bound on `host`, behind those it has. Done again with the same `key`
-        it finds what is there. Raises like `validate`; Invalid when the project has no network."""
+        """Make or bind one more port of the instance on `host`, behind those it has. Called again with the same `key`
+        it finds that port. Raises like `validate`; Invalid when the project has no network."""
 
     def unplug(self, ctx: Context, instance_uuid: str, port_id: str, *, project_id: str) -> None:
-        """The port is the instance's no more: deleted if compute made it, else unbound. Not its port: no error."""
+        """Release the instance's port: delete it if compute made it, else unbind it. Not its port: no error."""
 
     def roll_back(self, ctx: Context, instance_uuid: str, key: str, *, project_id: str) -> None:
         """Undo what `plug` has done with this key. Nothing done: no error."""
@@ -137,12 +137,12 @@ class Networks(Protocol):
         """The instance's ports as they are now, in their order. Raises PeerUnavailable."""
 
     def bind(self, ctx: Context, instance_uuid: str, host: str, *, project_id: str) -> tuple[Vif, ...]:
-        """All ports of the instance are bound to `host`, whichever host they were bound to. Answers them as they are
-        then, in their order. Done again: nothing changes. Raises Invalid when a port can't be bound there,
+        """Bind all ports of the instance to `host`, whichever host they were bound to. Answers them as they are then,
+        in their order. Done again: nothing changes. Raises Invalid when a port can't be bound there,
         PeerUnavailable."""
 
     def unbind(self, ctx: Context, instance_uuid: str, *, project_id: str) -> None:
-        """All ports of the instance stay the instance's, addresses and all, and are bound to no host. Done again:
+        """Unbind all ports of the instance from their host; they stay the instance's, with their addresses. Done again:
         nothing changes. Raises PeerUnavailable."""
 
     def info(self, ctx: Context, instance_uuid: str, *, project_id: str) -> tuple[Vif, ...]:

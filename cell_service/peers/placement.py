@@ -36,4 +36,4 @@ class Placement(Protocol):
         """Delete the consumer's allocations. None there: no error."""
 
     def delete_provider(self, ctx: Context, provider_uuid: str) -> None:
-        """No provider: no error. Raises Conflict while it has allocations."""
+        """Delete the provider. No provider: no error. Raises Conflict while it has allocations."""

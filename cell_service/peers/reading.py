@@ -15,7 +15,7 @@ _UNREADABLE = (AttributeError, KeyError, TypeError, ValueError)
 
 
 def read(service: str, record: Any, make: Callable[[Any], T]) -> T:
-    """What `make` makes of the record. Raises PeerUnavailable when it is another thing."""
+    """Read the record with `make`. Raises PeerUnavailable when it has another form."""
     try:
         return make(record)
     except _UNREADABLE as error:
@@ -24,7 +24,7 @@ def read(service: str, record: Any, make: Callable[[Any], T]) -> T:
 
 
 def read_all(service: str, records: Any, make: Callable[[Any], T]) -> Iterator[T]:
-    """What `make` makes of each record; those that it can't read are left out, and logged."""
+    """Read each record with `make`; those that it can't read are left out, and logged."""
     for record in records if isinstance(records, list) else ():
         try:
             yield make(record)

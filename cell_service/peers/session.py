@@ -102,22 +102,22 @@ class Peer:
         return Reply(raw.status_code, content, raw.headers)
 
     def ask_as_service(self, ctx: Context, method: str, path: str) -> Reply:
-        """The same with the account's token as service token too, where a service allows a request to services only.
+        """As `ask`, with the account's token as service token too, where a service allows a request to services only.
         Raises PeerUnavailable."""
         with self._failures(ctx):
             ours = self._adapter.get_token()
         return self.ask(ctx, method, path, headers={"X-Service-Token": ours})
 
     def ask_as(self, ctx: Context, token: str, method: str, path: str, *, query: Mapping[str, Any]) -> Reply:
-        """The same in the name of a token's bearer, with the account's service token, so that a token which has expired
-        since the work began is accepted. Raises PeerUnavailable."""
+        """As `ask`, in the name of a token's bearer, with the account's service token, so that a token which has
+        expired since the work began is accepted. Raises PeerUnavailable."""
         with self._failures(ctx):
             ours = self._adapter.get_token()
         return self.ask(ctx, method, path, query=query, headers={"X-Auth-Token": token, "X-Service-Token": ours})
 
     @contextlib.contextmanager
     def stream(self, ctx: Context, path: str) -> Iterator[tuple[int, Iterator[bytes]]]:
-        """GET: status, and the content in chunks as it comes; the deadline is for all of it.
+        """GET the path; return the status, and the content in chunks as it arrives; the deadline is for all of it.
         Raises PeerUnavailable, also in the middle."""
         with self._failures(ctx):
             raw = self._send(ctx, "GET", path, headers={"Accept": "*/*", "Accept-Encoding": "identity"}, stream=True)
@@ -242,7 +242,7 @@ def account(settings: PeerSettings) -> Any:
 
 
 def _reason(error: BaseException) -> str:
-    """What happened, in few words and without internal addresses."""
+    """The reason of a failure, in few words and without internal addresses."""
     if isinstance(error, (keystoneauth1.exceptions.SSLError, requests.exceptions.SSLError)):
         return "the certificates of both sides do not fit"
     if isinstance(error, (keystoneauth1.exceptions.ConnectTimeout, requests.exceptions.Timeout)):

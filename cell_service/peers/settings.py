@@ -78,7 +78,8 @@ class PeerSettings:
 
     @property
     def plugin_options(self) -> dict[str, Any]:
-        """What the plugin is made with: a password's project and domains may be left out as with `service_user`."""
+        """The arguments of the authentication plugin: a password's project and domains may be left out as with
+        `service_user`."""
         options = dict(self.account)
         if self.auth_type in _PASSWORD:
             if not any(name in options for name in _SCOPES):

@@ -51,5 +51,5 @@ class Shares(Protocol):
         Raises ShareNotFound, ShareUnavailable."""
 
     def deny(self, ctx: Context, share_id: str, access: Access) -> None:
-        """The rule that `allow` made is gone, or will be. No such rule, or no such share: no error. A rule of
-        another owner stays. Raises ShareUnavailable."""
+        """Remove the rule that `allow` made, now or soon. No such rule, or no such share: no error. A rule of another
+        owner stays. Raises ShareUnavailable."""

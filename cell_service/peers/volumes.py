@@ -90,13 +90,13 @@ class Volumes(Protocol):
         """The volumes of the caller's project."""
 
     def create(self, ctx: Context, wanted: NewVolume) -> Volume:
-        """A new volume; with a mark, the one that was made for it before. Raises Invalid, NotFound, OverQuota."""
+        """Make a volume; with a mark, find the one that was made for it before. Raises Invalid, NotFound, OverQuota."""
 
     def made_for(self, ctx: Context, mark: str) -> str | None:
         """The id of the volume that `create` made with that mark."""
 
     def delete(self, ctx: Context, volume_id: str) -> None:
-        """No such volume: no error. Raises VolumeUnavailable when it can't be deleted as it is."""
+        """Delete the volume. No such volume: no error. Raises VolumeUnavailable when it can't be deleted as it is."""
 
     def snapshot(self, ctx: Context, snapshot_id: str) -> Snapshot:
         """Raises SnapshotNotFound."""
@@ -113,36 +113,38 @@ class Volumes(Protocol):
         """Raises SnapshotNotFound, VolumeUnavailable."""
 
     def report_snapshot(self, ctx: Context, snapshot_id: str, status: str) -> None:
-        """Report to the service how a host's part of a snapshot went: `creating` and `deleting`, the host has done it;
+        """Report to the service how a host's part of a snapshot ended: `creating` and `deleting`, the host has done it;
         `error` and `error_deleting`, it could not. Raises SnapshotNotFound, Invalid when the snapshot is in another
         state by now."""
 
     def reimage(self, ctx: Context, volume_id: str, image_id: str) -> None:
-        """A volume that is reserved will begin with the image's content, and is `downloading` until then.
+        """Begin to give a reserved volume the image's content; it is `downloading` until then.
 
-        Raises VolumeNotFound, VolumeUnavailable."""
+        Raises VolumeNotFound, VolumeUnavailable.
+        """
 
     def reserve(self, ctx: Context, volume_id: str, instance_uuid: str) -> str:
-        """An attachment of the volume to the instance that no host has connected; the one that is there already, if
-        any, complete or not. Answers its id. Raises VolumeNotFound, VolumeUnavailable."""
+        """Make an attachment of the volume to the instance that no host has connected, or find the one that is there
+        already, complete or not. Answers its id. Raises VolumeNotFound, VolumeUnavailable."""
 
     def connect(
         self, ctx: Context, volume_id: str, instance_uuid: str, connector: Mapping[str, Any], device: str | None
     ) -> Connection:
-        """The instance's attachment from the connector's host, and how the host comes to the volume. One that no host
-        has connected is used first. Raises VolumeNotFound, VolumeUnavailable."""
+        """Connect the volume from the connector's host: the instance's attachment, and how the host reaches the volume.
+        One that no host has connected is used first. Raises VolumeNotFound, VolumeUnavailable."""
 
     def complete(self, ctx: Context, attachment_id: str) -> None:
-        """The volume is in use: the guest has it, or will have it where no host has connected the attachment."""
+        """Mark the attachment complete, so that the volume is in use: the guest has it, or will have it where no host
+        has connected the attachment."""
 
     def release(self, ctx: Context, attachment_id: str) -> None:
-        """The attachment is gone. No such attachment: no error."""
+        """Remove the attachment. No such attachment: no error."""
 
     def leave(self, ctx: Context, volume_id: str, instance_uuid: str, host: str) -> None:
-        """The host has no attachment of the volume to the instance any more. None, or no such volume: no error."""
+        """Remove the host's attachments of the volume to the instance. None, or no such volume: no error."""
 
     def release_volume(self, ctx: Context, volume_id: str, instance_uuid: str) -> None:
-        """The instance has no attachment of the volume any more, on whichever host. None: no error."""
+        """Remove all attachments of the volume to the instance, on whichever host. None: no error."""
 
     def release_all(self, ctx: Context, instance_uuid: str) -> None:
-        """The instance has no attachments any more."""
+        """Remove all attachments of the instance."""

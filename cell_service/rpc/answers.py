@@ -10,7 +10,7 @@ from cell_service.errors import DeadlineExceeded, PolycellError, QueueUnavailabl
 
 
 class PendingAnswer:
-    """What one caller waits for: bytes, or an error. Only the first one that is set counts."""
+    """The answer for one waiting caller: bytes, or an error. Only the first one that is set counts."""
 
     __slots__ = ("_box",)
 

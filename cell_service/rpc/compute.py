@@ -1,4 +1,4 @@
-"""What a compute agent answers on its cell's queue, topic `compute.<host>`."""
+"""The messages of a compute agent, on its cell's queue, topic `compute.<host>`."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ class Compute(Contract):
 
     @cast
     def wake(self, ctx: Context) -> None:
-        """There is work for this host: claim it now rather than at the next poll."""
+        """Claim the host's work now rather than at the next poll."""
         raise NotImplementedError
 
     @cast
     def port_event(self, ctx: Context, instance_uuid: str, port_id: str, failed: bool) -> None:
-        """The network service has plugged a port of the instance, or could not."""
+        """Record that the network service has plugged a port of the instance, or could not."""
         raise NotImplementedError
 
     @call(seconds=30, idempotent=True)
@@ -32,7 +32,7 @@ class Compute(Contract):
 
     @call(seconds=30, idempotent=True)
     def get_diagnostics(self, ctx: Context, instance_uuid: str) -> GuestDiagnostics:
-        """How the guest is doing now. Raises InstanceNotFound, NotSupported, DriverError."""
+        """The guest's diagnostics as of now. Raises InstanceNotFound, NotSupported, DriverError."""
         raise NotImplementedError
 
     @cast
@@ -42,7 +42,8 @@ class Compute(Contract):
 
     @call(seconds=30, idempotent=True)
     def get_console(self, ctx: Context, instance_uuid: str, kind: str) -> ConsolePlace:
-        """Where the guest's console of that kind is. Raises InstanceNotFound, ConsoleTypeUnavailable, NotSupported."""
+        """The place of the guest's console of that kind. Raises InstanceNotFound, ConsoleTypeUnavailable,
+        NotSupported."""
         raise NotImplementedError
 
     @call(seconds=10, idempotent=True)
@@ -52,30 +53,29 @@ class Compute(Contract):
 
     @call(seconds=10, idempotent=True)
     def steer_sending(self, ctx: Context, instance_uuid: str, finish: bool) -> bool:
-        """The guest's outgoing migration ends as soon as it can: force-completed (`finish`), or aborted. False: it has
-        none now. Raises NotSupported."""
+        """End the guest's outgoing migration as soon as possible: force-complete (`finish`) or abort it. False: there
+        is none now. Raises NotSupported."""
         raise NotImplementedError
 
     @call(seconds=10, idempotent=True)
     def power_host(self, ctx: Context, action: PowerAction) -> None:
-        """The host is off, or it is starting; its guests that ran are off now. Nothing happens when it is so already.
+        """Switch the host off, or start it; its guests that ran are off now. Nothing happens when it is so already.
         Raises NotSupported, Invalid (a reboot of a host that is off), DriverError."""
         raise NotImplementedError
 
     @call(seconds=10, idempotent=True)
     def set_maintenance(self, ctx: Context, on: bool) -> None:
-        """The host takes no new guests; with `on` false it does again. Nothing happens when it is so already.
-        Raises NotSupported, DriverError."""
+        """Let the host take no new guests; with `on` false let it take them again. Nothing happens when it is so
+        already. Raises NotSupported, DriverError."""
         raise NotImplementedError
 
     @call(seconds=10, idempotent=True)
     def demand_volume_snapshots(self, ctx: Context) -> None:
-        """The host can take snapshots of volumes that are files. Raises NotSupported."""
+        """Raises NotSupported unless the host can take snapshots of volumes that are files."""
         raise NotImplementedError
 
     @call(seconds=10, idempotent=True)
     def join_cell(self, ctx: Context, transport_url: str, cell_name: str) -> None:
-        """From now on the host belongs to the cell with that queue: it goes there as soon as it has ended the
-        operations that it has claimed, and after every start. A repeated call changes nothing. Raises NotSupported,
-        Invalid."""
+        """Move the host to the cell with that queue: it changes as soon as it has ended the operations that it has
+        claimed, and belongs there after every start. A repeated call changes nothing. Raises NotSupported, Invalid."""
         raise NotImplementedError

@@ -1,4 +1,4 @@
-"""What the conductors of a cell answer on its queue, topic `conductor`."""
+"""The messages of a cell's conductors, on its queue, topic `conductor`."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class HostRegistration:
 
 @dataclass(frozen=True, slots=True)
 class HostStatus:
-    """What the cell thinks of a host: its service's uuid, and whether it has been forced down or disabled."""
+    """The cell's record of a host: its service's uuid, and whether it has been forced down or disabled."""
 
     service_uuid: str
     disabled: bool
@@ -42,7 +42,7 @@ class GuestReport:
 
 @dataclass(frozen=True, slots=True)
 class GuestDecision:
-    """What a host must do with a guest it reported: `keep` it, `destroy` it (it is not the cell's), or `quarantine`
+    """The decision over a guest that a host reported: `keep` it, `destroy` it (it is not the cell's), or `quarantine`
     it: turn it off at once and never start it, for it is being evacuated."""
 
     instance_uuid: str
@@ -61,7 +61,8 @@ class Conductor(Contract):
 
     @call(seconds=15, idempotent=True)
     def heartbeat(self, ctx: Context, host: str, nodes: tuple[NodeReport, ...]) -> int:
-        """The host is alive; `nodes` may be empty when nothing changed. Answers how many operations wait for it."""
+        """Record that the host is alive; `nodes` may be empty when nothing changed. Answers how many operations wait
+        for it."""
         raise NotImplementedError
 
     @call(seconds=30, idempotent=True)
@@ -89,12 +90,12 @@ class Conductor(Contract):
 
     @cast
     def wake(self, ctx: Context) -> None:
-        """There is an operation without a host: a conductor takes it now rather than at its next poll."""
+        """Claim an operation without a host now rather than at the next poll."""
         raise NotImplementedError
 
     @cast
     def operation_progress(self, ctx: Context, operation_id: int, fence: int, task_state: str) -> None:
-        """A running build has come to another task state (networking, spawning)."""
+        """Record that a running build has come to another task state (networking, spawning)."""
         raise NotImplementedError
 
     @call(seconds=30, idempotent=True)
@@ -108,20 +109,21 @@ class Conductor(Contract):
 
     @call(seconds=30, idempotent=True)
     def reconcile(self, ctx: Context, host: str, guests: tuple[GuestReport, ...]) -> tuple[GuestDecision, ...]:
-        """All guests of a host, compared with what the cell believes. Power states are stored where no task
-        runs (a guest that stopped by itself becomes STOPPED); guests that the cell knows to be deleted or to
-        live elsewhere are to be destroyed, unless a move under way concerns the host; guests that are being
-        evacuated are to be quarantined; guests that it never knew are kept and logged."""
+        """Compare all guests of a host with what the cell believes. Power states are stored where no task runs (a guest
+        that stopped by itself becomes STOPPED); guests that the cell knows to be deleted or to live elsewhere are to be
+        destroyed, unless a move under way concerns the host; guests that are being evacuated are to be quarantined;
+        guests that the cell never knew are kept and logged."""
         raise NotImplementedError
 
     @cast
     def external_events(self, ctx: Context, events: tuple[ServerEvent, ...]) -> None:
-        """What other services report of instances of this cell. An event that is reported twice is handled once."""
+        """Handle events of this cell's instances that other services report. An event that is reported twice is handled
+        once."""
         raise NotImplementedError
 
     @cast
     def power_event(self, ctx: Context, host: str, instance_uuid: str, power_state: PowerState) -> None:
-        """A guest changed its power state by itself."""
+        """Record that a guest changed its power state by itself."""
         raise NotImplementedError
 
     @call(seconds=15, idempotent=True)

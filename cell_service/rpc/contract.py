@@ -217,7 +217,7 @@ def _ask(transport: Transport, topic: str, body: dict[str, Any], shape: _Shape, 
 
 
 def _answered(answer: bytes, shape: _Shape) -> Any:
-    """What the peer returned. Raises what it raised, or RemoteError for an answer that can't be read."""
+    """The peer's result. Raises the peer's error, or RemoteError for an answer that can't be read."""
     try:
         plain = json.loads(answer)
         if "error" not in plain:

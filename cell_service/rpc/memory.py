@@ -116,14 +116,14 @@ class Bus:
         return consumer
 
     def cancel(self, consumer: Consumer) -> None:
-        """Deliver nothing more to it. Safe to call twice."""
+        """Deliver nothing more to the consumer. Safe to call twice."""
         with self._lock:
             if not consumer.cancelled:
                 consumer.cancelled = True
                 consumer.topic.consumers.remove(consumer)
 
     def settle(self, consumer: Consumer, message: Message, outcome: Outcome) -> None:
-        """Record the outcome of a delivered message: it is answered, delivered again, or parked."""
+        """Record the outcome of a delivered message, which is answered, delivered again, or parked."""
         topic = consumer.topic
         with self._lock:
             consumer.places += 1

@@ -56,7 +56,7 @@ class RabbitServer:
 
 
 def rabbit_server(url: str) -> RabbitServer:
-    """What the URL says. Raises Invalid with one line, without the password."""
+    """Read the URL. Raises Invalid with one line, without the password."""
     try:
         parts = urlsplit(url)
     except ValueError:

@@ -30,7 +30,7 @@ class Workers:
         """Notified whenever a handler has ended; one for all subscriptions, so that each costs little."""
 
     def submit(self, work: Callable[[], None]) -> None:
-        """Run it as soon as there is a thread. It must not raise."""
+        """Run the task as soon as there is a thread. It must not raise."""
         with self._lock:
             self._work.append(work)
             if self._idle >= len(self._work) or self._threads >= self._limit:

@@ -1,4 +1,5 @@
-"""What SQLAlchemy compiles for one kind of database server, it compiles once for all databases of that kind.
+"""A cache of compiled statements, shared by all databases of one kind: SQLAlchemy compiles each statement once for a
+kind of server.
 
 A process with hundreds of cells has an engine for each; by itself, each engine compiles every statement.
 """
@@ -15,7 +16,8 @@ MOST = 2000
 
 
 def kind_of(dialect: Dialect) -> tuple[Any, ...]:
-    """Equal for servers for which a statement compiles to the same text. Known once a connection was made."""
+    """The kind of a server: equal for servers for which a statement compiles to the same text. It is known once a
+    connection was made."""
     return (dialect.name, dialect.driver, getattr(dialect, "is_mariadb", False), dialect.server_version_info)
 
 

@@ -1,4 +1,4 @@
-"""What the engine needs of each database driver beyond SQLAlchemy: connecting in bounded time, detecting that an idle
+"""The parts of database drivers that SQLAlchemy does not cover: connecting in bounded time, detecting that an idle
 connection is dead, and cutting a connection off while another thread waits on it."""
 
 from __future__ import annotations

@@ -89,7 +89,8 @@ class Database:
 
     @contextlib.contextmanager
     def begin(self) -> Iterator[Connection]:
-        """One transaction, committed at the end, rolled back on any error. Not retried: see `run`."""
+        """Run the block in one transaction, committed at the end, rolled back on any error. It is not retried: see
+        `run`."""
         with self._translated(), self.engine.connect() as connection:
             with connection.begin():
                 yield connection

@@ -54,8 +54,8 @@ def reason_of(error: DBAPIError, where: str) -> str:
 
 
 def is_refusal(error: DBAPIError) -> bool:
-    """Whether the database refuses what is asked of it whatever the statement is: a right is missing, it is read-only,
-    its file is none."""
+    """Whether the database refuses every statement of this kind: a right is missing, it is read-only, its file is
+    none."""
     by_code = failures.find(_KINDS, "", str(code_of(error))) is not None
     return by_code or (type(error) is DatabaseError and failures.find(_KINDS, _text(error)) is not None)
 

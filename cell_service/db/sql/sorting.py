@@ -34,13 +34,13 @@ def order_by(sort: Sort, column_of: Columns) -> list[ColumnElement[Any]]:
 
 
 class _Rising(FunctionElement[Any]):
-    """A column that may be NULL, upwards, NULL first: so an index has it, but for PostgreSQL's."""
+    """The ascending order of a column that may be NULL, NULL first: the order of every index but PostgreSQL's."""
 
     inherit_cache = True
 
 
 class _Falling(FunctionElement[Any]):
-    """A column that may be NULL, downwards, NULL last."""
+    """The descending order of a column that may be NULL, NULL last."""
 
     inherit_cache = True
 

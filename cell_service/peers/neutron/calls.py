@@ -108,7 +108,7 @@ class Calls:
         return changed
 
     def delete(self, ctx: Context, noun: Noun, record_id: str) -> None:
-        """No such record: no error."""
+        """Delete the record. No such record: no error."""
         reply = self._peer.ask(ctx, "DELETE", f"/{noun}/{record_id}")
         if reply.status != 404:
             _good(reply)

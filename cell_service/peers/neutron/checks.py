@@ -1,4 +1,4 @@
-"""What a project may use of the network service, and which network it gets when it names none."""
+"""The networks, ports and groups that a project may use, and the network that it gets when it names none."""
 
 from __future__ import annotations
 

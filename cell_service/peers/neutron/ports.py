@@ -38,7 +38,7 @@ def open_networks(settings: NeutronSettings) -> Networks:
 
 @dataclass(frozen=True, slots=True)
 class Binding:
-    """What all ports of an instance have in common."""
+    """The properties that all ports of an instance have in common."""
 
     instance_uuid: str
     project_id: str
@@ -245,7 +245,7 @@ class Neutron:
         return Binding(instance_uuid, project_id, host, f"compute:{availability_zone or 'nova'}", dns_name)
 
     def _release(self, ctx: Context, port: Record, keep: Sequence[str] = ()) -> None:
-        """The port is the instance's no more: deleted if compute made it, unless something else uses it by now."""
+        """Release the instance's port: delete it if compute made it, unless something else uses it by now."""
         if _mark(port).get("created") and port["id"] not in keep:
             try:
                 self._calls.delete(ctx, "ports", port["id"])

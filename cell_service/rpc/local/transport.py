@@ -35,7 +35,7 @@ from cell_service.rpc.workers import (
 
 SHORTEST_PAUSE, LONGEST_PAUSE = 0.05, 2.0
 OUTCOMES = {Replied: "Replied", CallFailed: "Failed", Dropped: "Dropped", GivenBack: "GivenBack"}
-"""What each outcome is called on the socket."""
+"""The name of each outcome on the socket."""
 SERVE_SECONDS = 2.0
 STOP_SECONDS = 1.0
 
@@ -102,7 +102,7 @@ class LocalTransport:
             self._waiting.leave(answer)
 
     def _do(self, act: Callable[..., Any], *args: object) -> None:
-        """Run it on the connection's thread, soon. Nothing happens after `close`."""
+        """Run `act` on the connection's thread, soon. Nothing happens after `close`."""
         with self._lock:
             if self._closed:
                 return

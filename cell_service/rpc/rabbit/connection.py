@@ -41,7 +41,7 @@ class Party(Protocol):
         """Called when the connection is lost."""
 
     def cancelled(self) -> None:
-        """The server has deleted its queue."""
+        """Called when the server has deleted the queue."""
 
 
 class RabbitConnection:
@@ -72,7 +72,7 @@ class RabbitConnection:
     # -- from any thread ------------------------------------------------------------------------
 
     def do(self, act: Callable[..., None], *args: object) -> None:
-        """Run it on the connection's thread, soon. Nothing happens after `close`."""
+        """Run `act` on the connection's thread, soon. Nothing happens after `close`."""
         with self._lock:
             if self._closed:
                 return
@@ -298,7 +298,7 @@ class RabbitConnection:
         channel.basic_publish("", reply_to, body, pika.BasicProperties(correlation_id=correlation_id))
 
     def _now_blocked(self, connection: Any, frame: Any) -> None:
-        """The server is short of memory or disk: it reads nothing more from us."""
+        """Called when the server is short of memory or disk: it reads nothing more from us."""
         self._blocked = (
             f"the broker takes no messages ({self._url()}: {frame.method.reason}); free its disk or its memory"
         )

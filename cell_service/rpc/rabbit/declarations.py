@@ -41,7 +41,7 @@ class Declarations:
             self._send(declaration)
 
     def lost(self) -> None:
-        """The connection is gone, and with it the declarations that were sent on it."""
+        """Forget the declarations that were sent on the connection, which is lost."""
         self._channel = None
         self._waiting.clear()
 
@@ -54,7 +54,8 @@ class Declarations:
         self._waiting.popleft().done(None)
 
     def _closed(self, channel: Any, error: Exception) -> None:
-        """The server has refused the first of those waiting; the others are declared on a new channel."""
+        """Settle the declaration that the server has refused, the first of those waiting; declare the others on a new
+        channel."""
         if channel is self._channel and channel.connection.is_open:
             self._channel = None
             refused = self._waiting.popleft() if self._waiting else None

@@ -70,7 +70,7 @@ class Posts:
             self.ping(give)
 
     def send(self, message: Message) -> None:
-        """Publish it; without a connection, as soon as there is one."""
+        """Publish the message, as soon as there is a connection."""
         if self._channel is None:
             self._unsent.append(message)
         elif not message.settled:
@@ -100,8 +100,8 @@ class Posts:
             message.settle(error)
 
     def delayed(self, error: PolycellError) -> None:
-        """The server reads nothing more: messages that it has not confirmed are settled; calls that it has may still be
-        answered."""
+        """Settle the messages that the server, which reads nothing more, has not confirmed; calls that it has may still
+        be answered."""
         unconfirmed, self._unconfirmed = self._unconfirmed, {}
         pings, self._pings = self._pings, deque()
         for message in unconfirmed.values():

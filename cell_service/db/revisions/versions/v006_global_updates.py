@@ -1,4 +1,4 @@
-"""What the global tables have still to learn of the cell's instances."""
+"""Changes of the cell's instances that the global tables do not have yet."""
 
 from __future__ import annotations
 
