@@ -20,7 +20,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class CellAnswers(Generic[T]):
-    """What the cells returned, by cell id and in each cell's own order, and the ids of the cells that were down."""
+    """The cells' results, by cell id and in each cell's own order, and the ids of the cells that were down."""
 
     found: list[tuple[int, T]]
     down: list[int]

@@ -1,4 +1,4 @@
-"""What super-conductors answer on the global queue, topic `super-conductor`."""
+"""The messages of super-conductors, on the global queue, topic `super-conductor`."""
 
 from __future__ import annotations
 

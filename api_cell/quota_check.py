@@ -1,4 +1,4 @@
-"""What projects may have: by quotas of our own, by unified limits of the identity service, or without limit.
+"""The limits of projects: by quotas of our own, by unified limits of the identity service, or none.
 
 `[quota] driver` decides, under the names that nova's operators know. With each of them, what is in use is counted in
 the transaction that accepts more, so that limits are never exceeded.
@@ -108,7 +108,7 @@ def server_limits(
 
 
 def usage_of(cloud: Cloud, services: Services, project_id: str, user_id: str = quotas.PROJECT) -> dict[str, int]:
-    """What is in use of the counted resources; where classes are limited, cores and ram are those of hosts."""
+    """The usage of the counted resources; where classes are limited, cores and ram are those of hosts."""
     with cloud.db.connect() as tx:
         used = quotas.usage_of(tx, project_id, user_id)
         if counts_classes(services) and user_id == quotas.PROJECT:

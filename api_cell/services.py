@@ -1,4 +1,5 @@
-"""What an API process has besides its cloud: its settings, the super-conductors, and the other services of the site."""
+"""The dependencies of an API process besides its cloud: its settings, the super-conductors, and the other services of
+the site."""
 
 from __future__ import annotations
 

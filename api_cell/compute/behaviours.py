@@ -1,4 +1,4 @@
-"""What the service does otherwise from a version on, where no field, table or route says it.
+"""Differences of behaviour by version, where no field, table or route says them.
 
 Handlers ask these by name, so that version numbers stand in tables alone. `history` says what a version changed as a
 whole; fields of documents, bodies and queries carry their own versions (`api_cell.edge.versioned`). Facts: Nova API

@@ -1,4 +1,5 @@
-"""What the service publishes without a token: versions, the OpenAPI document, a page to read and try it."""
+"""The documents that the service publishes without a token: versions, the OpenAPI document, and a page to read and try
+it."""
 
 from __future__ import annotations
 

@@ -150,7 +150,7 @@ def _query(route: Route, version: Version) -> list[dict[str, Any]]:
 
 
 def _body(route: Route, version: Version) -> Schema | None:
-    """What the body must be; of an action without a schema only its name is known."""
+    """The schema of the body; of an action without a schema only its name is known."""
     schema = _at(route.body, version)
     if schema is None and route.action is not None:
         return {"type": "object", "properties": {route.action: {}}, "required": [route.action]}

@@ -1,4 +1,4 @@
-"""What a caller may do by each of the Compute API's rules: the texts of the sample policy file.
+"""Descriptions of the Compute API's rules, for the sample policy file: what a caller may do by each.
 
 A line is a rule and the end of the sentence "The caller may …". What an operation checks itself, and no route does,
 stands after `|`: methods and paths, with the action in parentheses.

@@ -15,7 +15,7 @@ RenderFault = Callable[["ErrorReply"], object]
 
 @dataclass(frozen=True, slots=True)
 class ErrorReply:
-    """What went wrong, before it has a body. `error` None: the edge found it, or it is a bug that stays hidden."""
+    """A failure before it has a body. `error` None: the edge found it, or it is a bug that stays hidden."""
 
     status: int
     message: str

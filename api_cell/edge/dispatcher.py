@@ -1,4 +1,4 @@
-"""What a worker thread does with a request: route, policy, query, body, handler, and the answer's bytes."""
+"""The work of a worker thread on a request: route, policy, query, body, handler, and the answer's bytes."""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ def compute_fault(fault: ErrorReply) -> dict[str, Any]:
 
 
 def hidden(request_id: str) -> str:
-    """What a client reads of a bug: where its operator finds it, and no more."""
+    """The message of a bug for clients: where the operator finds it, and no more."""
     return f"Something went wrong inside the service. Please give its operator the request id {request_id}."
 
 

@@ -1,4 +1,4 @@
-"""What callers may do: Nova's rule names and defaults through oslo.policy, with the operator's files over them.
+"""The rights of callers: Nova's rule names and defaults through oslo.policy, with the operator's files over them.
 
 Most rules depend only on the caller's roles and on whether the target is the caller's own; such decisions are
 remembered until a file changes. A rule that depends on anything else is evaluated again each time.

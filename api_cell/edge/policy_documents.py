@@ -14,7 +14,8 @@ from api_cell.edge.route import Route
 
 @dataclass(frozen=True, slots=True)
 class Permission:
-    """What a caller may do by a rule. `inside`: the operations that check it themselves; a route's are not here."""
+    """The description of what a rule allows. `inside`: the operations that check the rule themselves; those of routes
+    are not here."""
 
     text: str
     inside: tuple[str, ...] = ()

@@ -57,7 +57,7 @@ class Validator:
         return cls._made.setdefault(id(schema), cls(schema))
 
     def compiled(self) -> Callable[[Any], Any]:
-        """What checks data, made at the first call."""
+        """The function that checks data, made at the first call."""
         if self._check is None:
             self._check = _compiled(self._schema)
         return self._check

@@ -1,5 +1,5 @@
-"""What changes with the version, as data: fields of documents, bodies and queries with the versions that have them, and
-values in tables by the version from which each applies. What is no value is a `Behaviour`.
+"""Differences between versions, as data: fields of documents, bodies and queries with the versions that have them, and
+values in tables by the version from which each applies. A difference that is no value is a `Behaviour`.
 
 Each API has a history of its versions, a module of its behaviours, and its views and schemas in terms of these.
 """
@@ -19,7 +19,7 @@ V = TypeVar("V")
 
 BEGINNING: Version = (0, 0)
 END: Version = (9999, 9999)
-"""What no version of any API comes before or after: the bounds of what all versions have."""
+"""The bounds of all versions: no version of any API comes before or after."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,8 +74,8 @@ def value_at(table: tuple[tuple[Version, V], ...], version: Version) -> V:
 
 
 def bodies_of(make: Callable[[Schema], Schema], *fields: Field[Schema], since: Version = BEGINNING) -> ByVersion:
-    """What `make` builds around an object with the fields of a version and no others, for each version at which they
-    change. `since`: the first version that has the route."""
+    """The schemas that `make` builds around an object with the fields of a version and no others, for each version at
+    which they change. `since`: the first version that has the route."""
 
     def at(version: Version) -> Schema:
         required = [field.name for field in fields if field.required and field.at(version)]

@@ -1,4 +1,4 @@
-"""What operators do to hosts, across the cell's and the global database."""
+"""Changes of hosts by operators, across the cell's and the global database."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def change_service(
     disabled_reason: str | None = None,
     forced_down: bool | None = None,
 ) -> Service:
-    """The service is changed; a compute host's providers say whether it is disabled.
+    """Change the service; a compute host's providers say whether it is disabled.
 
     First the cell's row, then placement. Killed between the two, the scheduler still sees the row.
     """
@@ -63,7 +63,7 @@ def change_service(
 
 
 def remove_service(cloud: Cloud, ctx: Context, cell_id: int, service: Service) -> None:
-    """The service is gone; a compute host with it: nodes, providers, memberships in aggregates, host mapping, and
+    """Remove the service, and with it a compute host: nodes, providers, memberships in aggregates, host mapping, and
     its deferred clean-ups.
 
     First what is global, then the cell's rows; repeated after being killed between the two, it finds less to do.
@@ -124,7 +124,8 @@ def instances_on(cloud: Cloud, ctx: Context, hosts: list[str]) -> int:
 
 
 def _mark(cloud: Cloud, provider_uuid: str, disabled: bool) -> None:
-    """The provider has the trait exactly when it is disabled. No provider yet: its agent sets it when it makes one."""
+    """Give the provider the trait exactly when it is disabled. No provider yet: its agent sets the trait when it makes
+    one."""
     for attempt in range(1, _ATTEMPTS + 1):
         try:
             return cloud.db.run(lambda tx: _mark_once(tx, provider_uuid, disabled, cloud))

@@ -29,7 +29,7 @@ REASON = "In maintenance."
 
 
 def enter(cloud: Cloud, ctx: Context, superconductor: SuperConductor, cell_id: int, service: Service) -> None:
-    """The host is in maintenance, and its servers that run are on their way. Raises NotSupported, Invalid, DriverError,
+    """Put the host into maintenance, and begin to move its running servers. Raises NotSupported, Invalid, DriverError,
     CellUnavailable."""
     cell = cloud.cells.open(cell_id)
     with demand_answer(service):
@@ -41,7 +41,7 @@ def enter(cloud: Cloud, ctx: Context, superconductor: SuperConductor, cell_id: i
 
 
 def leave(cloud: Cloud, ctx: Context, cell_id: int, service: Service) -> None:
-    """The host takes servers again. Raises like `enter`."""
+    """Let the host take servers again. Raises like `enter`."""
     cell = cloud.cells.open(cell_id)
     with demand_answer(service):
         cell.compute(service.host).set_maintenance(ctx, False)

@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 
 
 def switch(cloud: Cloud, ctx: Context, cell_id: int, service: Service, action: PowerAction) -> None:
-    """The host does that. Raises NotSupported, Invalid (also when its agent does not answer), DriverError,
+    """Have the host do the action. Raises NotSupported, Invalid (also when its agent does not answer), DriverError,
     CellUnavailable."""
     cell = cloud.cells.open(cell_id)
     with demand_answer(service):

@@ -26,10 +26,11 @@ MOST_ROWS = 1000
 
 @dataclass(frozen=True, slots=True)
 class RowSource(Generic[T]):
-    """What is listed. `page` gives a cell's next rows, sorted, after the one given (None: from the beginning).
+    """The source of a list's rows. `page` gives a cell's next rows, sorted, after the one given (None: from the
+    beginning).
 
-    `order` gives what rows are compared by. `instead` does as `page` for a cell that does not answer; without it, or
-    where it answers None, the rows of such a cell are missing.
+    `order` gives the key by which rows are compared. `instead` does as `page` for a cell that does not answer; without
+    it, or where it answers None, the rows of such a cell are missing.
     """
 
     page: Callable[[Cell, T | None, int], list[T]]

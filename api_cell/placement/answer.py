@@ -1,4 +1,4 @@
-"""What answers of the Placement API have in common: cache headers from 1.15, and a provider's document."""
+"""The parts that answers of the Placement API have in common: cache headers from 1.15, and a provider's document."""
 
 from __future__ import annotations
 

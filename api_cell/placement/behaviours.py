@@ -1,4 +1,4 @@
-"""What the service does otherwise from a version on, where no field, table or route says it.
+"""Differences of behaviour by version, where no field, table or route says them.
 
 Handlers ask these by name, so that version numbers stand in tables alone. `history` says what a version changed as a
 whole. Facts: Placement API reference.

@@ -1,4 +1,4 @@
-"""What a provider has, and how much of it is in use."""
+"""A provider's inventories and usages."""
 
 from __future__ import annotations
 

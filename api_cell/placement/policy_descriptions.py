@@ -1,4 +1,4 @@
-"""What a caller may do by each of the Placement API's rules: the texts of the sample policy file.
+"""Descriptions of the Placement API's rules, for the sample policy file: what a caller may do by each.
 
 A line is a rule and the end of the sentence "The caller may …"; its routes check it.
 """

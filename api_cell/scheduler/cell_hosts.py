@@ -32,7 +32,7 @@ class Node:
 
 @dataclass(slots=True)
 class CellView:
-    """What we know of a cell. `since`: the newest change that was read; `trouble`: why its hosts are absent."""
+    """The known state of a cell. `since`: the newest change that was read; `trouble`: why its hosts are absent."""
 
     since: datetime | None = None
     present_at: float = float("-inf")
@@ -48,7 +48,7 @@ class CellView:
 
 @dataclass(frozen=True, slots=True)
 class Polled:
-    """What one poll of all cells brought."""
+    """The result of one poll of all cells."""
 
     mappings: dict[int, CellMapping]
     gathered: Gathered[CellState]
@@ -106,7 +106,7 @@ class CellHosts:
         return view.io_ops.get(node.state.host, 0) if view is not None else 0
 
     def add_io_op(self, key: str) -> None:
-        """A build goes to the node that the cell has not reported yet."""
+        """Count a build on the node, which the cell has not reported yet."""
         node = self.nodes.get(key)
         if node is not None and node.cell_id in self.cells:
             busy = self.cells[node.cell_id].io_ops
@@ -148,7 +148,8 @@ class CellHosts:
         return view.all_keys()
 
     def _drop(self, cell_id: int, keys: Iterable[str]) -> set[str]:
-        """The cell has these nodes no more. One that has moved to another cell is that cell's, which is read again."""
+        """Remove the nodes that the cell has no more. A node that has moved to another cell is that cell's, which is
+        read again."""
         dropped = set(keys)
         if cell_id in self.cells:
             for known in self.cells[cell_id].keys.values():

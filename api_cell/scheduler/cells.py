@@ -51,7 +51,7 @@ def cells_called(snapshot: Snapshot, text: str) -> frozenset[int]:
 
 
 def servers_of(snapshot: Snapshot, specs: Iterable[RequestSpec]) -> set[str]:
-    """What `different_cell` hints name that is no cell, and so must be servers."""
+    """The names in `different_cell` hints that are of no cell, and so must be servers."""
     return {
         text
         for spec in specs

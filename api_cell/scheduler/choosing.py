@@ -163,7 +163,7 @@ class Chooser:
         return ranking
 
     def _checks(self, request: RequestView, cell_id: int | None) -> list[tuple[str, Filter]]:
-        """What a host must have, in order. A forced host needs headroom alone."""
+        """The checks that a host must pass, in order. A forced host needs headroom alone."""
         config = self._settings.scheduler
         if request.forced:
             return [("", requirements.Forced()), ("", requirements.Headroom())]

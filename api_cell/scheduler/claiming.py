@@ -88,7 +88,7 @@ def _claim_for(pick: Pick) -> Claim:
 
 
 def _kept_claims(tx: Connection, claims: Sequence[Claim], keep: Mapping[str, str]) -> list[Claim]:
-    """What the instances have now, for the moves that take it over."""
+    """The instances' present allocations, for the moves that take them over."""
     moving = [claim for claim in claims if claim.consumer_uuid in keep]
     current = allocations.of_consumers(tx, [claim.consumer_uuid for claim in moving]) if moving else {}
     return [

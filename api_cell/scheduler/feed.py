@@ -42,7 +42,7 @@ class Feed:
         self._whole_at = float("-inf")
 
     def read(self, tx: Connection, now: float, also: Collection[int] = ()) -> News:
-        """What changed since the last reading that returned, and the providers in `also`; `now` is monotonic."""
+        """The changes since the last reading that returned, and the providers in `also`; `now` is monotonic."""
         if now - self._whole_at >= WHOLE_SECONDS:
             return self._whole(tx, now)
         rows = changes.since(tx, self._last, self._holes)

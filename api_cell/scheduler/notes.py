@@ -1,4 +1,4 @@
-"""What is recorded of a choice, in a few plain values: why a server is on its host."""
+"""The record of a choice, in a few plain values: why a server is on its host."""
 
 from __future__ import annotations
 
@@ -82,7 +82,8 @@ def _requested(request_id: str, now: datetime, request: RequestView) -> dict[str
 
 
 def _host(snapshot: Snapshot, ranking: Ranking, state: HostState) -> dict[str, Any]:
-    """`weighers`: of those whose scores differ between hosts the score, and what it weighs."""
+    """The note of a host. `weighers`: the score of each whose scores differ between hosts, and the part of the weight
+    that comes from it."""
     total, parts = ranking.weight_of(state.key)
     weighers = {name: [score, round(weight, 4)] for name, score, weight in parts}
     cell = _name(snapshot, state.cell_id)

@@ -149,7 +149,7 @@ class Ranking:
         return blocks[-1]
 
     def _remove(self, key: str) -> None:
-        """The last host of the block takes its place."""
+        """Remove the host from its block, whose last host takes the place."""
         spot = self._spots.pop(key, None)
         if spot is None:
             return
@@ -282,8 +282,8 @@ class Ranking:
         return [block.hosts[block.weights.index(block.highest())] for block in best]
 
     def weight_of(self, key: str) -> tuple[float, list[tuple[str, float, float]]]:
-        """What the host weighs in this round, and of each weigher whose scores differ its name, its score, and what
-        that comes to."""
+        """The host's weight in this round, and of each weigher whose scores differ its name, its score, and the part of
+        the weight that comes from it."""
         block, at = self._spots[key]
         own = self._own.get(key, self._multipliers)
         parts = []

@@ -1,4 +1,4 @@
-"""What the fault of "No valid host" says: how many hosts each reason excluded."""
+"""The words of the fault "No valid host": how many hosts each reason excluded."""
 
 from __future__ import annotations
 

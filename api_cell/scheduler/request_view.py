@@ -54,7 +54,7 @@ class GroupState:
 
 @dataclass(frozen=True, slots=True)
 class RequestView:
-    """What one instance requires of a host. `same_hosts`, `different_hosts`: keys of hosts, from hints."""
+    """One instance's requirements of a host. `same_hosts`, `different_hosts`: keys of hosts, from hints."""
 
     spec: RequestSpec
     resources: Mapping[str, int]

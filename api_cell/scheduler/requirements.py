@@ -1,4 +1,5 @@
-"""What each host must have before configured filters see it: nova's request filters, and what placement would check.
+"""The requirements that each host meets before configured filters see it: nova's request filters, and the checks of
+placement.
 
 Each is a filter like the others; they can't be turned off. The last one is headroom for the amounts.
 """

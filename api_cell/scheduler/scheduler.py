@@ -72,7 +72,7 @@ class Scheduler:
         self._loop.stop()
 
     def refresh(self, ctx: Context) -> None:
-        """The snapshot is as fresh as the databases. Raises DatabaseUnavailable for the global one only."""
+        """Make the snapshot as fresh as the databases. Raises DatabaseUnavailable for the global one only."""
         self.snapshot.follow()
         self.snapshot.visit(ctx.deadline.sooner(VISIT_SECONDS))
 

@@ -151,14 +151,14 @@ class HostSnapshot:
         return pending
 
     def cancel(self, pendings: Iterable[Pending]) -> None:
-        """The claims were not made."""
+        """Forget the claims, which were not made."""
         with self.lock:
             for pending in pendings:
                 self._forget(pending)
                 self._renew([pending.key])
 
     def settle(self, pendings: Iterable[Pending]) -> None:
-        """The claims are committed: the feed will report them."""
+        """Note that the claims are committed: the feed will report them."""
         with self.lock:
             for pending in pendings:
                 pending.committed = True
@@ -201,8 +201,8 @@ class HostSnapshot:
         )
 
     def _map_strangers(self) -> set[str]:
-        """Hosts appear in their cell first, and are mapped a little later; those that have moved also in their new one.
-        Keys of those that are mapped now."""
+        """Map hosts that are not mapped here yet: they appear in their cell first, and are mapped a little later; those
+        that have moved also in their new one. Keys of those that are mapped now."""
         with self.lock:
             strangers: dict[str, set[str]] = {}
             for key, node in self._cells.nodes.items():

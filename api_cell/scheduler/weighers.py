@@ -30,7 +30,7 @@ class Weigher:
 
 
 def free(resource_class: str) -> Scorer:
-    """What is free of a class, as far as it may be claimed."""
+    """Score hosts by the free amount of a class, as far as it may be claimed."""
 
     def score(host: HostState) -> float:
         headroom = host.headrooms.get(resource_class)
@@ -73,7 +73,7 @@ _IDLE = ("PCIWeigher", "MetricsWeigher", "CrossCellWeigher", "ImagePropertiesWei
 
 @dataclass(frozen=True, slots=True)
 class SoftPolicies:
-    """What a place near (or far from) the members of a soft group is worth."""
+    """Scores a place by how near to (or far from) the members of a soft group it is."""
 
     affinity: float
     anti_affinity: float

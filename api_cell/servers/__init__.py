@@ -1,1 +1,1 @@
-"""What is done to servers, apart from the forms of the wire: create, find, list, act, delete."""
+"""Operations on servers, apart from the forms of the wire: create, find, list, act, delete."""

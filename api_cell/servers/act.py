@@ -63,8 +63,8 @@ def begin(
     *,
     again: bool = False,
 ) -> Begun:
-    """The action is accepted and will be carried out. `again`: the request was accepted before, and may have begun it
-    already (AlreadyBegun); it waits for a server that is busy (InstanceInvalidState).
+    """Accept the action, which will be carried out. `again`: the request was accepted before, and may have begun the
+    action already (AlreadyBegun); it waits for a server that is busy (InstanceInvalidState).
 
     Raises InstanceNotFound, InstanceNotReady, InstanceIsLocked, InstanceInvalidState, PolicyForbidden, CellUnavailable;
     `unable` of the operation when the host lacks the ability that it needs.

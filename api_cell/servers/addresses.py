@@ -30,7 +30,7 @@ def changed(cloud: Cloud, caller: Caller, server_id: str, rule: str) -> Instance
 
 
 def renew(cloud: Cloud, services: Services, ctx: Context, server_id: str, action: str | None = None) -> None:
-    """The server shows its ports as the network service has them now; `action` is recorded in its history."""
+    """Have the server show its ports as the network service has them now; `action` is recorded in its history."""
     seen = find.server(cloud, ctx, server_id).instance
     found = services.require_networks().info(ctx, server_id, project_id=seen.project_id)
     vifs = {vif.port_id: vif for vif in found}
@@ -48,7 +48,8 @@ def renew(cloud: Cloud, services: Services, ctx: Context, server_id: str, action
 def add_floating(
     cloud: Cloud, services: Services, caller: Caller, server_id: str, rule: str, address: str, fixed_address: str | None
 ) -> None:
-    """The floating address leads to that fixed one (None: the first). Raises NotFound, Invalid, and as `changed`."""
+    """Have the floating address lead to that fixed one (None: the first). Raises NotFound, Invalid, and as
+    `changed`."""
     instance = changed(cloud, caller, server_id, rule)
     if not instance.network_info:
         raise Invalid(reason="Instance network is not ready yet")
@@ -63,7 +64,7 @@ def add_floating(
 
 
 def remove_floating(cloud: Cloud, services: Services, caller: Caller, server_id: str, rule: str, address: str) -> None:
-    """The floating address leads nowhere. Raises NotFound, Conflict when it did not lead here, and as `changed`."""
+    """Have the floating address lead nowhere. Raises NotFound, Conflict when it did not lead here, and as `changed`."""
     instance = changed(cloud, caller, server_id, rule)
     floating = _floating(services, caller.ctx, address)
     if floating.get("port_id") not in {vif.port_id for vif in instance.network_info}:
@@ -73,7 +74,7 @@ def remove_floating(cloud: Cloud, services: Services, caller: Caller, server_id:
 
 
 def add_fixed(cloud: Cloud, services: Services, caller: Caller, server_id: str, rule: str, network_id: str) -> None:
-    """The server's port on that network has one more address. Raises NotFound, Invalid, and as `changed`."""
+    """Give the server's port on that network one more address. Raises NotFound, Invalid, and as `changed`."""
     instance = changed(cloud, caller, server_id, rule)
     records = networking.records_of(services)
     port = next((vif for vif in instance.network_info if vif.network_id == network_id), None)
@@ -88,7 +89,7 @@ def add_fixed(cloud: Cloud, services: Services, caller: Caller, server_id: str, 
 
 
 def remove_fixed(cloud: Cloud, services: Services, caller: Caller, server_id: str, rule: str, address: str) -> None:
-    """The server has that address no more. Raises Invalid when it had not, and as `changed`."""
+    """Take that address from the server. Raises Invalid when the server does not have it, and as `changed`."""
     instance = changed(cloud, caller, server_id, rule)
     records = networking.records_of(services)
     for vif in instance.network_info:

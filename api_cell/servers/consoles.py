@@ -43,12 +43,13 @@ def open_console(cloud: Cloud, services: Services, caller: Caller, server_id: st
 
 
 def of_token(cloud: Cloud, ctx: Context, secret: str) -> ConsoleToken:
-    """What the token opens. Raises ConsoleTokenNotFound, CellUnavailable."""
+    """The console that the token opens. Raises ConsoleTokenNotFound, CellUnavailable."""
     return _opened_by(cloud, ctx, secret)
 
 
 def opened_by(cloud: Cloud, secret: str) -> ConsoleToken | None:
-    """What the token opens, for a proxy of all cells; None: nothing. Raises CellUnavailable."""
+    """The console that the token opens, for a proxy of all cells; None: the token opens none. Raises
+    CellUnavailable."""
     ctx = Context(new_request_id(), deadline=Deadline.after(PROXY_SECONDS, SYSTEM_CLOCK))
     try:
         return _opened_by(cloud, ctx, secret)

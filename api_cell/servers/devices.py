@@ -99,9 +99,9 @@ def check(
     multiattach: bool,
     described: bool,
 ) -> Image | None:
-    """All that the devices name exists and may be used. Answers what is known of the image that a volume-backed
-    server boots from, None for others. `multiattach`: volumes for several servers may be used (2.60). `described`: an
-    image is named as well, and says what is booted; else a volume to boot from must be marked bootable.
+    """Check that all that the devices name exists and may be used. Answers what is known of the image that a
+    volume-backed server boots from, None for others. `multiattach`: volumes for several servers may be used (2.60).
+    `described`: an image is named as well, and says what is booted; else a volume to boot from must be marked bootable.
 
     Raises Invalid, ImageNotFound.
     """

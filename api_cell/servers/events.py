@@ -30,7 +30,7 @@ class Receipt:
 
 
 def deliver(cloud: Cloud, ctx: Context, events: Sequence[ServerEvent]) -> list[Receipt]:
-    """Each event is reported to the cell that owns its server, in one call for each cell.
+    """Report each event to the cell that owns its server, in one call for each cell.
 
     An event of a cell that does not answer is not taken, and the others are.
     """

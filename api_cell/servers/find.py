@@ -131,7 +131,7 @@ def here(cloud: Cloud, ctx: Context, tx: Connection, cell: Cell, server_id: str,
 
 
 def _demand_owner(cloud: Cloud, cell_id: int, server_id: str) -> None:
-    """A hidden row is on its way between two cells: the mapping, read again, says which cell owns it.
+    """Check by the mapping, read again, that this cell owns a server whose row is hidden, on its way between two cells.
 
     Raises InstanceNotHere.
     """
@@ -148,5 +148,5 @@ def demand_visible(ctx: Context, project_id: str, server_id: str) -> None:
 
 
 def target(instance: Instance) -> dict[str, str]:
-    """What policy rules check of a server."""
+    """The attributes of a server that policy rules check."""
     return {"project_id": instance.project_id, "user_id": instance.user_id}

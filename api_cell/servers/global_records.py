@@ -27,8 +27,8 @@ log = logging.getLogger(__name__)
 
 
 def carry_up(cloud: Cloud, ctx: Context, cell: Cell, server_id: str) -> bool:
-    """The global tables learn what the cell has recorded for them of the server. False: later, since their database or
-    the cell's does not answer."""
+    """Carry up to the global tables what the cell has recorded for them of the server. False: later, since their
+    database or the cell's does not answer."""
 
     def work(tx: Connection) -> list[int]:
         updates = _due(tx, ctx, cell, server_id)
@@ -47,8 +47,8 @@ def carry_up(cloud: Cloud, ctx: Context, cell: Cell, server_id: str) -> bool:
 
 
 def _due(tx: Connection, ctx: Context, cell: Cell, server_id: str) -> list[GlobalUpdate]:
-    """What the cell, if it owns the server, has recorded. The mapping's row is locked first: of two who carry up at the
-    same time the second reads what the first has left, so that nothing newer is overwritten.
+    """The updates that the cell has recorded, if it owns the server. The mapping's row is locked first: of two workers
+    that carry up at the same time the second reads what the first has left, so that nothing newer is overwritten.
 
     Another cell's rows of a server are copies, and go with the copy of the server.
     """
@@ -63,7 +63,8 @@ def _due(tx: Connection, ctx: Context, cell: Cell, server_id: str) -> list[Globa
 
 
 def apply(cloud: Cloud, tx: Connection, server_id: str, change: Change) -> None:
-    """The global tables have it. Applied again, or for a server that they do not know any more: nothing changes."""
+    """Apply the update to the global tables. Applied again, or for a server that they do not know any more: nothing
+    changes."""
     match change:
         case Renamed(name):
             instance_mappings.rename(tx, server_id, name)

@@ -49,7 +49,7 @@ class ImageRequest:
 
 
 def make(cloud: Cloud, services: Services, caller: Caller, server_id: str, request: ImageRequest) -> str:
-    """There will be an image of the server. Answers its id.
+    """Begin to make an image of the server. Answers its id.
 
     Raises Invalid, Forbidden, LimitExceeded, InstanceNotFound, InstanceNotReady, InstanceIsLocked,
     InstanceInvalidState, PolicyForbidden, CellUnavailable, PeerUnavailable; then nothing has changed.

@@ -60,7 +60,7 @@ def port_of(cloud: Cloud, services: Services, caller: Caller, server_id: str, po
 
 
 def attach(cloud: Cloud, services: Services, caller: Caller, server_id: str, request: NetworkRequest) -> PortState:
-    """The server has one more port, plugged. A client that does not wait for the end finds it, or nothing, later.
+    """Give the server one more port, plugged. A client that does not wait for the end finds it, or nothing, later.
 
     Raises Invalid, Forbidden, NetworkNotFound, PortNotFound, Conflict, OverQuota, InterfaceAttachFailed and as
     `act.begin`.

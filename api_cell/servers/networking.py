@@ -10,7 +10,7 @@ from cell_service.errors import Invalid
 from cell_service.peers.network import Noun, Record, Records
 
 EXTERNAL_RULE = "network:attach_external_network"
-"""Who may connect servers to external networks that are not shared."""
+"""The rule for connecting servers to external networks that are not shared."""
 
 
 def records_of(services: Services) -> Records:

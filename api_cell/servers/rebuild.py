@@ -140,7 +140,7 @@ def _check_root_volume(services: Services, ctx: Context, instance: Instance, ima
 
 
 def _columns(cloud: Cloud, instance: Instance, request: RebuildRequest, image: Image) -> dict[str, Any]:
-    """What changes of the server's row. Raises Invalid."""
+    """The changes of the server's row. Raises Invalid."""
     changed = dict(request.columns)
     if "key_name" in changed:
         changed["key_data"] = _public_key(cloud, instance, changed["key_name"])
@@ -155,7 +155,7 @@ def _columns(cloud: Cloud, instance: Instance, request: RebuildRequest, image: I
 
 
 def _public_key(cloud: Cloud, instance: Instance, name: str | None) -> str | None:
-    """Keys are of the server's owner, also for another caller."""
+    """The public key of that name among the keys of the server's owner, also for another caller."""
     if name is None:
         return None
     try:
@@ -177,7 +177,7 @@ def _promise(
     *,
     reimage: bool,
 ) -> Instance:
-    """The row's state decides: of two requests one rebuilds."""
+    """Store the rebuild in the server's row, whose state decides: of two requests one rebuilds."""
     now = cloud.clock.now()
     instance = find.to_change(cloud, ctx, tx, cell, server_id)
     act.demand_unlocked(ctx, instance)
@@ -198,7 +198,7 @@ def _promise(
 
 
 def _global_changes(columns: Mapping[str, Any], image: Image) -> list[Change]:
-    """What the global tables have to learn: the name, and the image for later moves."""
+    """The changes for the global tables: the name, and the image for later moves."""
     properties = dict(image.properties)
     reimaged = Reimaged(image.id, properties, image.min_ram_mib, image.min_disk_gib, image.disk_format)
     return [reimaged, *(Renamed(columns[name]) for name in ("display_name",) if name in columns)]

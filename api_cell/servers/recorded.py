@@ -50,7 +50,7 @@ class _AlreadyChecked:
 
 
 def record_action(cloud: Cloud, caller: Caller, server_id: str, doing: Doing) -> None:
-    """The action will be tried once the server's cell answers. Raises InstanceNotFound, PolicyForbidden."""
+    """Record the action, which is tried once the server's cell answers. Raises InstanceNotFound, PolicyForbidden."""
     _record(cloud, caller, server_id, doing.rule, doing.operation.name, {})
 
 
@@ -131,7 +131,7 @@ def _doer(recorded: RecordedAction) -> Callable[[Cloud, Caller], object]:
 
 
 def _refused(cloud: Cloud, ctx: Context, recorded: RecordedAction, error: PolycellError) -> bool:
-    """The server's history says that the action failed. False: it can't yet, as the cell does not answer any more."""
+    """Record in the server's history that the action failed. False: the cell does not answer any more."""
     uuid, doing = recorded.instance_uuid, _POWER.get(recorded.action)
     log.warning("recorded action refused", extra=about(ctx, instance=uuid, action=recorded.action, reason=error))
     if doing is None:

@@ -33,7 +33,7 @@ RULE = "os_compute_api:os-admin-actions:reset_state"
 
 
 def state(cloud: Cloud, services: Services, caller: Caller, server_id: str, wanted: VmState) -> None:
-    """The server is in that state, with no task. Raises InstanceNotFound, PolicyForbidden, CellUnavailable."""
+    """Set the server to that state, with no task. Raises InstanceNotFound, PolicyForbidden, CellUnavailable."""
 
     def work(tx: Connection, cell: Cell) -> Cell:
         find.to_change(cloud, caller.ctx, tx, cell, server_id)
@@ -59,14 +59,14 @@ def state(cloud: Cloud, services: Services, caller: Caller, server_id: str, want
 
 
 def _leave_dead_host(tx: Connection, waiting: list[StoredOperation], now: datetime, down_after_seconds: float) -> None:
-    """The conductors do what waits for a host that is down."""
+    """Have the conductors do what waits for a host that is down."""
     for each in waiting:
         if each.host is not None and delete.awake(tx, each.host, now, down_after_seconds) is None:
             operations.hand_over(tx, each.id, each.fence)
 
 
 def _give_up(tx: Connection, operation: StoredOperation, now: datetime) -> tuple[str, ...]:
-    """Late workers are refused. Answers the images that were being made."""
+    """End an operation that a reset ends, so that late workers are refused. Answers the images that it was making."""
     if not declared(operation).given_up_by_reset:
         return ()
     operations.finish(tx, operation, Phase.SUPERSEDED, now)

@@ -55,8 +55,8 @@ def of_server(cloud: Cloud, services: Services, caller: Caller, server_id: str, 
 
 
 def join(cloud: Cloud, services: Services, caller: Caller, server_id: str, rule: str, name: str) -> None:
-    """The group guards all ports of the server. Raises SecurityGroupNotFound, NotFound without ports, Conflict when
-    several groups are called so."""
+    """Add the group to all ports of the server. Raises SecurityGroupNotFound, NotFound without ports, Conflict when
+    several groups have this name."""
     _change(
         cloud,
         services,
@@ -70,7 +70,8 @@ def join(cloud: Cloud, services: Services, caller: Caller, server_id: str, rule:
 
 
 def leave(cloud: Cloud, services: Services, caller: Caller, server_id: str, rule: str, name: str) -> None:
-    """The group guards none of its ports. Raises as `join`, and SecurityGroupNotFound when it guarded none."""
+    """Remove the group from the server's ports. Raises as `join`, and SecurityGroupNotFound when the group guarded
+    none."""
 
     def without(now: tuple[str, ...], group: str) -> tuple[str, ...]:
         return tuple(each for each in now if each != group)
@@ -79,7 +80,7 @@ def leave(cloud: Cloud, services: Services, caller: Caller, server_id: str, rule
 
 
 def in_use(services: Services, ctx: Context, group: Record) -> bool:
-    """Whether it guards any port of its project."""
+    """Whether the group guards any port of its project."""
     ports = networking.records_of(services).find_all(ctx, "ports", project_id=group["project_id"])
     return any(group["id"] in (port.get("security_groups") or ()) for port in ports)
 

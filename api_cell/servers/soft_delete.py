@@ -22,7 +22,7 @@ SOFT_DELETE = Doing(deletes.SOFT_DELETE, delete.RULE)
 RESTORE = Doing(deletes.RESTORE, "os_compute_api:os-deferred-delete:restore")
 FORCE_RULE = "os_compute_api:os-deferred-delete:force"
 SINCE = "soft_deleted_at"
-"""The key in the system metadata for when it was."""
+"""The key in the system metadata of the time of the soft delete."""
 
 
 def accept(cloud: Cloud, services: Services, caller: Caller, server_id: str) -> None:
@@ -51,6 +51,6 @@ def accept(cloud: Cloud, services: Services, caller: Caller, server_id: str) -> 
 
 
 def since(instance: Instance) -> datetime:
-    """When its delete was accepted."""
+    """The time at which the server's delete was accepted."""
     text = instance.system_metadata.get(SINCE)
     return datetime.fromisoformat(text) if text else instance.updated_at or instance.created_at

@@ -42,7 +42,7 @@ A = TypeVar("A")
 
 
 def take(cloud: Cloud, services: Services, ctx: Context, wanted: SnapshotArguments) -> None:
-    """The guest that has the volume will write to a new file, and the file that it has now will be the snapshot.
+    """Have the guest that has the volume write to a new file, so that the file that it has now is the snapshot.
 
     Raises VolumeNotFound, InstanceNotFound, Invalid, InstanceNotReady, InstanceInvalidState, CellUnavailable.
     """

@@ -70,8 +70,8 @@ class AttachRequest:
 
 @dataclass(frozen=True, slots=True)
 class DeviceChange:
-    """What becomes of a device with its server (None: as before), and what the client believes to be so: name, tag,
-    server and volume, which can't be changed."""
+    """The change of a device: whether it is deleted with its server (None: as before), and the values that can't be
+    changed as the client believes them to be: name, tag, server and volume."""
 
     delete_on_termination: bool | None = None
     believed: Mapping[str, str | None] = field(default_factory=dict)
@@ -181,7 +181,7 @@ def swap(cloud: Cloud, services: Services, caller: Caller, server_id: str, volum
 
 
 def keep_or_delete(cloud: Cloud, caller: Caller, server_id: str, volume_id: str, change: DeviceChange) -> None:
-    """The device says what becomes of its volume with the server; nothing else of it can change.
+    """Set what becomes of the device's volume with the server; nothing else of the device can change.
 
     Raises InstanceNotFound, VolumeNotFound, Invalid.
     """
@@ -219,7 +219,7 @@ def _begin(
     unknown: frozenset[VmState],
     change: Change,
 ) -> Instance:
-    """The change is stored, and the host will make it. Answers the server as it is then."""
+    """Store the change, which the host will make. Answers the server as it is then."""
 
     def work(tx: Connection, cell: Cell) -> tuple[Cell, Instance]:
         instance = _demand(caller, find.to_change(cloud, caller.ctx, tx, cell, server_id), operation, verb)
@@ -285,7 +285,7 @@ def _named(instance: Instance, wanted: str | None) -> str:
 
 
 def _release_unused(cloud: Cloud, services: Services, ctx: Context, server_id: str, device: BlockDevice) -> None:
-    """The reservation is undone, unless another request of the same moment made the volume the server's with it."""
+    """Undo the reservation, unless another request of the same moment made the volume the server's with it."""
     try:
         attached = find.server(cloud, ctx, server_id).instance.block_devices
         if device.attachment_id and all(each.attachment_id != device.attachment_id for each in attached):

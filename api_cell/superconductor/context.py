@@ -1,4 +1,4 @@
-"""What the parts of a super-conductor work with."""
+"""The dependencies that the parts of a super-conductor share."""
 
 from __future__ import annotations
 

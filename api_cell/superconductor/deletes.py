@@ -1,4 +1,4 @@
-"""Accepted deletes are finished: begun in cells that were down, and concluded in the global tables.
+"""Accepted deletes, finished by super-conductors: begun in cells that were down, and concluded in the global tables.
 
 A mapping with `queued_for_delete` and without `gone` is the record. Its cell says how far it is.
 """
@@ -81,8 +81,9 @@ def _begin(deps: SuperConductorContext, cell: Cell, instance: Instance) -> None:
 
 
 def _conclude(tx: Connection, mappings: Sequence[InstanceMapping]) -> int:
-    """Answers how many are gone. Not those that wait for their super-conductor (the build request decides), and those
-    that have passed to another cell since the old one was read."""
+    """Conclude the deletes in the global tables. Answers how many servers are gone. Those that wait for their
+    super-conductor (the build request decides), and those that have passed to another cell since the old one was read,
+    are left out."""
     waiting = build_requests.get_many(tx, [each.instance_uuid for each in mappings])
     epochs = {each.instance_uuid: each.epoch for each in mappings if each.instance_uuid not in waiting}
     gone = instance_mappings.lock_unmoved(tx, epochs)

@@ -1,4 +1,4 @@
-"""What cells have recorded for the global tables is carried up, where the process that recorded it could not do so."""
+"""The global updates that cells have recorded are carried up where the process that recorded them could not do so."""
 
 from __future__ import annotations
 

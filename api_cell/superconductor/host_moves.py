@@ -28,7 +28,7 @@ JOIN_SECONDS = 3.0
 WAIT_SECONDS = 120.0
 
 Report = Callable[[str, int], None]
-"""Called with what has just been done, and of how many instances."""
+"""Called with the step that has just been done, and the number of its instances."""
 
 
 class HostMoveRefused(Conflict):
@@ -54,7 +54,7 @@ class HostMover:
         self._deadline = Deadline.after(wait_seconds + 3600, cloud.clock)
 
     def move(self, target_id: int) -> bool:
-        """The host is in the target cell, with all its instances. False when it was there already.
+        """Move the host to the target cell, with all its instances. False when it was there already.
 
         Raises HostMappingNotFound, CellMappingNotFound, HostMoveRefused, HostMoveUnfinished, CellUnavailable.
         """
@@ -79,8 +79,8 @@ class HostMover:
         return True
 
     def abort(self) -> None:
-        """The host stays where it is, as if nothing had been begun. Raises HostMoveRefused once an instance has gone,
-        or when there is nothing to undo."""
+        """Abort the move: the host stays where it is, as if nothing had been begun. Raises HostMoveRefused once an
+        instance has gone, or when there is nothing to undo."""
         with self._cloud.db.connect() as tx:
             going = host_moves.get(tx, self._host)
         if going is None:
@@ -173,7 +173,8 @@ class HostMover:
         target.db.run(lambda tx: host_rows.announce(tx, rows), self._deadline)
 
     def _copy_all(self, source: Cell, target: Cell) -> None:
-        """No instance of the host is in the source. This waits for those with an operation under way."""
+        """Copy all instances of the host, so that none is left in the source. This waits for those with an operation
+        under way."""
         until = Deadline.after(self._wait_seconds, self._cloud.clock)
         while True:
             with source.db.connect(self._deadline) as tx:
@@ -231,7 +232,7 @@ class HostMover:
         return unmapped
 
     def _own(self, uuids: list[str], source: Cell, target: Cell) -> list[str]:
-        """From here on the instances are the target's: the mapping says so."""
+        """Point the mappings of the instances at the target, which owns them from here on."""
         source_id, target_id = source.mapping.id, target.mapping.id
         self._cloud.db.run(lambda tx: instance_mappings.move_many(tx, uuids, source=source_id, target=target_id))
         with self._cloud.db.connect() as tx:
@@ -246,7 +247,7 @@ class HostMover:
         )
 
     def _switch(self, source: Cell, target: Cell) -> None:
-        """The host serves its new cell's queue: it is called in either cell, until it registers there."""
+        """Have the host serve its new cell's queue. It is called in either cell, until it registers in the new one."""
         until = Deadline.after(self._wait_seconds, self._cloud.clock)
         delivered = False
         while not self._heard_of(target):
@@ -275,7 +276,7 @@ class HostMover:
             return host_rows.is_heard_of(tx, self._host)
 
     def _finish(self, source: Cell, target: Cell) -> None:
-        """Builds that were sent to the old cell at the last moment follow; then nothing is left there."""
+        """Move the builds that were sent to the old cell at the last moment as well, so that nothing is left there."""
         now = self._cloud.clock.now()
         target.db.run(lambda tx: host_rows.set_leaving(tx, self._host, False, now), self._deadline)
         self._report("arrived", 0)

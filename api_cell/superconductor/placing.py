@@ -39,7 +39,7 @@ CHANGEABLE = (
     "display_name", "display_description", "hostname", "access_ip_v4", "access_ip_v6", "auto_disk_config",
     "pinned_availability_zone", "metadata",
 )  # fmt: skip
-"""What clients may change of an instance that is in no cell yet, with its tags."""
+"""The columns that clients may change of an instance that is in no cell yet, with its tags."""
 TRIES = 3
 """How often a request with which placing fails unexpectedly is tried before it is failed into cell0."""
 
@@ -102,7 +102,7 @@ def _take(tx: Connection, deps: SuperConductorContext, uuids: list[str]) -> list
 
 
 def _release(deps: SuperConductorContext, requests: Iterable[BuildRequest]) -> None:
-    """They can be claimed again at once."""
+    """Release the requests: they can be claimed again at once."""
     try:
         for request in requests:
             uuid = request.instance_uuid
@@ -134,7 +134,8 @@ def _bring(deps: SuperConductorContext, requests: Sequence[BuildRequest]) -> Non
 def _hand_over_all(
     deps: SuperConductorContext, chosen: Sequence[ChosenBuildRequest]
 ) -> tuple[list[ChosenBuildRequest], Unavailable | None]:
-    """Answers the requests of which this attempt has left nothing in a cell, and an error if one has to be tried on."""
+    """Hand the requests over to their cells. Answers those of which this attempt has left nothing in a cell, and an
+    error if one has to be tried again."""
     by_cell: dict[int, list[ChosenBuildRequest]] = defaultdict(list)
     for request in chosen:
         by_cell[request.selection.cell_id].append(request)
@@ -152,7 +153,8 @@ def _hand_over_all(
 
 
 def _followed(deps: SuperConductorContext, chosen: Sequence[ChosenBuildRequest]) -> list[ChosenBuildRequest]:
-    """Where a chosen host has changed its cell since, the request goes to that cell, with the same claim."""
+    """The requests, each with the cell that its chosen host is in now: where the host has changed its cell since, the
+    request goes along, with the same claim."""
     hosts = {each.selection.host for each in chosen if each.selection.host}
     if not hosts:
         return list(chosen)
@@ -194,7 +196,8 @@ def _reselect(deps: SuperConductorContext, request: ChosenBuildRequest) -> bool:
 
 
 def _choose_again(deps: SuperConductorContext, late: Sequence[ChosenBuildRequest]) -> list[ChosenBuildRequest]:
-    """The requests for which another host is claimed in place of that in the unreachable cell; the others wait on."""
+    """Claim another host in place of that in the unreachable cell. Answers the requests for which one was found; the
+    others wait on."""
     by_uuid = {each.instance_uuid: each for each in late}
 
     def record(tx: Connection, selection: Selection) -> bool:
@@ -266,7 +269,7 @@ def _select_cell0(tx: Connection, deps: SuperConductorContext, instance_uuid: st
 
 
 def _hand_over(deps: SuperConductorContext, cell: Cell, requests: Sequence[ChosenBuildRequest]) -> None:
-    """The cell has the instances, then the mappings say so, then the hosts are woken. Raises NothingStored."""
+    """Store the instances in the cell, then say so in the mappings, then wake the hosts. Raises NothingStored."""
     hosts = {each.selection.host for each in requests if each.selection.host}
     _store(deps, cell, requests, hosts)
     unwanted, changed = deps.cloud.db.run(lambda tx: _point(tx, cell.mapping.id, requests))
@@ -287,7 +290,7 @@ def _hand_over(deps: SuperConductorContext, cell: Cell, requests: Sequence[Chose
 
 
 def _store(deps: SuperConductorContext, cell: Cell, requests: Sequence[ChosenBuildRequest], hosts: set[str]) -> None:
-    """The cell has the instances, with what is to be done for them. Raises NothingStored."""
+    """Store the instances in the cell, with what is to be done for them. Raises NothingStored."""
     now = deps.cloud.clock.now()
     deadline = internal(deps.cloud.clock, seconds=30).deadline
     builds = {} if cell.mapping.is_cell0 else _builds_of(deps, cell, requests)
@@ -333,8 +336,8 @@ def _stored(
     sealer: Sealer,
     now: datetime,
 ) -> bool:
-    """The cell has the instances, each with its action and an open build. False, and nothing is changed, when it has
-    one of them already."""
+    """Store the instances in the cell, each with its action and an open build. False, and nothing is changed, when the
+    cell has one of them already."""
     made = [_made_of(request) for request in requests]
     if not instances.insert_all_new(tx, made):
         return False
@@ -351,7 +354,7 @@ def _stored(
 
 
 def _made_of(request: ChosenBuildRequest) -> Instance:
-    """The instance as its cell gets it."""
+    """The instance in the form in which its cell gets it."""
     selection, accepted = request.selection, request.instance
     return replace(
         accepted,
@@ -365,7 +368,7 @@ def _made_of(request: ChosenBuildRequest) -> Instance:
 def _builds_of(
     deps: SuperConductorContext, cell: Cell, requests: Sequence[ChosenBuildRequest]
 ) -> dict[str, BuildArguments]:
-    """What the builds need, by instance, with the passwords that were sealed. Raises SecretsUnreadable."""
+    """The arguments of the builds, by instance, with the passwords that were sealed. Raises SecretsUnreadable."""
     return {
         each.instance_uuid: replace(
             each.build,
@@ -395,8 +398,8 @@ def _with_sealed_password(deps: SuperConductorContext, request: BuildRequest) ->
 
 
 def _failed_into_cell0(tx: Connection, deps: SuperConductorContext, request: ChosenBuildRequest, now: datetime) -> bool:
-    """A server that found no host: it is in ERROR, and its fault says why. False when cell0 has it already; nothing is
-    changed then."""
+    """Fail a server that found no host into cell0: it is in ERROR, and its fault says why. False when cell0 has it
+    already; nothing is changed then."""
     accepted, selection = request.instance, request.selection
     ctx = deps.acting_for(request.request_id, accepted.user_id, accepted.project_id)
     fault = Fault(500, NoValidHost.SUMMARY, now, details=selection.reason)
@@ -414,7 +417,7 @@ def _failed_into_cell0(tx: Connection, deps: SuperConductorContext, request: Cho
 
 
 def _carry_changes(tx: Connection, request: BuildRequest, now: datetime) -> None:
-    """The cell has the instance since an earlier attempt: what clients have changed since is changed there too."""
+    """Change in the cell, which has the instance since an earlier attempt, what clients have changed since."""
     wanted = request.instance
     columns = {name: getattr(wanted, name) for name in CHANGEABLE}
     if request.revision and instances.change(tx, wanted.uuid, now=now, **columns):
@@ -430,7 +433,7 @@ def _point(tx: Connection, cell_id: int, requests: Sequence[BuildRequest]) -> tu
 
 
 def _delete_instead(deps: SuperConductorContext, cell: Cell, request: BuildRequest) -> None:
-    """A delete was accepted while the instance was handed over to the cell: it is deleted there like any other."""
+    """Delete the instance in its cell, like any other: a delete was accepted while it was handed over to the cell."""
     accepted, now = request.instance, deps.cloud.clock.now()
     ctx = deps.acting_for(request.request_id, accepted.user_id, accepted.project_id)
     delete.begin_in(ctx, cell, accepted.uuid, now, deps.settings.service_down_seconds)

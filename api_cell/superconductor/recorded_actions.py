@@ -35,7 +35,8 @@ def replay(deps: SuperConductorContext) -> None:
 
 
 def _replay(deps: SuperConductorContext, ctx: Context, action: RecordedAction) -> bool:
-    """Whether it is over. An action that can't be done for a fault of ours keeps back no other server's."""
+    """Replay one recorded action. True: it is over. An action that can't be done for a fault of ours keeps back no
+    other server's."""
     try:
         return recorded.replay(deps.cloud, ctx, action)
     except Exception:

@@ -47,7 +47,7 @@ KEEP_CHANGES = timedelta(hours=1)
 
 
 class SuperConductorService(SuperConductor):
-    """Any number run side by side; each claims what no other has claimed."""
+    """One super-conductor. Any number run side by side; each claims what no other has claimed."""
 
     def __init__(self, cloud: Cloud, scheduler: Scheduler, settings: SuperConductorSettings | None = None) -> None:
         settings = settings or SuperConductorSettings()
@@ -127,7 +127,7 @@ class SuperConductorService(SuperConductor):
             return list(snapshot.hosts.values())
 
     def reclaim(self) -> None:
-        """Soft-deleted servers whose time is over are deleted."""
+        """Delete soft-deleted servers whose time is over."""
         if reclaiming.reclaim(self._deps):
             self._deletes.trigger()
 
@@ -141,7 +141,7 @@ class SuperConductorService(SuperConductor):
         self._deletes.trigger()
 
     def _place(self) -> None:
-        """The requests that came while the last batch was placed are the next one."""
+        """Place the waiting requests in batches: those that came while the last batch was placed are the next one."""
         while not self._stopping.is_set():
             wanted = self._waiting.take(BATCH)
             if not wanted or self._stopping.is_set():
@@ -159,11 +159,12 @@ class SuperConductorService(SuperConductor):
         self._deletes_pending = bool(deletes.see_through(self._deps))
 
     def _deletes_pause(self) -> float:
-        """Triggered by a delete, then every `scan_seconds` while some are under way, else rarely."""
+        """The pause until deletes are looked at: triggered by a delete, then every `scan_seconds` while some are under
+        way, else rarely."""
         return self._deps.settings.scan_seconds * (1 if self._deletes_pending else 10)
 
     def _moves_pause(self) -> float:
-        """Soon again while a move waits for its host."""
+        """The pause until moves are looked at: short while a move waits for its host."""
         return POLL_SECONDS if self._runner.waiting else self._deps.settings.scan_seconds
 
     def _scan(self) -> None:

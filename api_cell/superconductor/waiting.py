@@ -1,4 +1,5 @@
-"""What a super-conductor has yet to begin with: each build request once, in the order in which they were reported."""
+"""The work that a super-conductor has not begun yet: each build request once, in the order in which they were
+reported."""
 
 from __future__ import annotations
 
@@ -15,13 +16,13 @@ class Waiting:
         self._closed = False
 
     def add(self, names: Iterable[str]) -> None:
-        """These wait, if they don't already."""
+        """Add the requests that don't wait already."""
         with self._some:
             self._found.update(dict.fromkeys(names))
             self._some.notify()
 
     def take(self, most: int) -> list[str]:
-        """The oldest, at most so many, as soon as there are any; none when closed. They wait no more."""
+        """Take the oldest requests, at most so many, as soon as there are any; none when closed."""
         with self._some:
             self._some.wait_for(lambda: self._found or self._closed)
             taken = [] if self._closed else list(self._found)[:most]

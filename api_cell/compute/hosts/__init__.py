@@ -1,1 +1,1 @@
-"""What operators see of hosts: hypervisors, services, aggregates, availability zones."""
+"""Hosts as operators see them: hypervisors, services, aggregates, availability zones."""

@@ -28,7 +28,7 @@ STATUSES = {
     "uploading": ("UNKNOWN", 0),
     "deactivated": ("UNKNOWN", 0),
 }
-"""What a status of the image service is called here, and how far the image is."""
+"""The names here of the image service's statuses, and the progress of the image at each."""
 _UNKNOWN = ("UNKNOWN", 0)
 _PROPERTY = "property-"
 _NONE = -1

@@ -1,4 +1,5 @@
-"""What the Compute API passes on to the block storage service, to 2.35: /os-volumes and /os-snapshots."""
+"""The part of the Compute API that passes requests on to the block storage service, to 2.35: /os-volumes and
+/os-snapshots."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What projects used in a period of time (Compute API reference, "os-simple-tenant-usage")."""
+"""The resources that projects used in a period of time (Compute API reference, "os-simple-tenant-usage")."""
 
 from __future__ import annotations
 

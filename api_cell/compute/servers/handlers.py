@@ -128,7 +128,7 @@ def document(req: Request, instance: Instance, cell: Cell | None) -> dict[str, A
 
 
 def changed_document(req: Request, instance: Instance, cell: Cell | None) -> dict[str, Any]:
-    """What an update or a rebuild answers of a server's document: all, but before 2.75."""
+    """The part of a server's document with which an update or a rebuild answers: all since 2.75, less before."""
     shown = document(req, instance, cell)
     if behaviours.CHANGES_ANSWER_ALL.at(req.version):
         return shown
@@ -186,7 +186,7 @@ def _listed(req: Request, page: ServerPage, path: str, rows: list[dict[str, Any]
 
 
 class _Rows:
-    """What the rows of a list need besides the servers: the states of their hosts."""
+    """The rows that a list needs besides the servers: the states of their hosts."""
 
     def __init__(self, req: Request, page: ServerPage) -> None:
         self.rule = _host_status_rule(req)

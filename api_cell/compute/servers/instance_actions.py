@@ -1,4 +1,4 @@
-"""What was done to a server: GET /servers/{id}/os-instance-actions."""
+"""The actions on a server: GET /servers/{id}/os-instance-actions."""
 
 from __future__ import annotations
 

@@ -49,7 +49,7 @@ _COLUMNS = {
     "hostname": "hostname",
     "key_name": "key_name",
 }
-"""What a body may replace, and the column of it."""
+"""The names that a body may replace, and the column of each."""
 
 
 def parse_rebuild_request(body: Mapping[str, Any], version: Version) -> RebuildRequest:

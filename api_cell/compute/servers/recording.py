@@ -14,7 +14,7 @@ RECORDED = "X-Polycell-Recorded"
 
 
 def or_recorded(req: Request, do: Callable[[], Response], record: Callable[[], None]) -> Response:
-    """What `do` answers; or 202, if the server's cell does not answer and the client wants a record of the action."""
+    """The answer of `do`; or 202, if the server's cell does not answer and the client wants the action recorded."""
     wanted = req.headers.get(HEADER, "refuse").strip().lower()
     if wanted not in ("record", "refuse"):
         raise Invalid(reason=f"{HEADER} is record or refuse.")

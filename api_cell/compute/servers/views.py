@@ -30,7 +30,7 @@ def time_text(moment: datetime | None) -> str | None:
 
 @lru_cache(maxsize=4096)
 def host_id(project_id: str, host: str | None) -> str:
-    """What a project may know of a host: the id of one host differs from project to project. "" for no host."""
+    """The id of a host as a project may know it: it differs from project to project. "" for no host."""
     return "" if not host else sha224((project_id + host).encode()).hexdigest()
 
 

@@ -1,4 +1,4 @@
-"""What the metadata of a host's aggregates allow."""
+"""Filters by the metadata of a host's aggregates."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What flavors require of a host's attributes, by extra specs."""
+"""Filters by the extra specs in which flavors require attributes of a host."""
 
 from __future__ import annotations
 

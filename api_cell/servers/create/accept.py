@@ -60,7 +60,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """What was accepted: the servers' uuids in launch order."""
+    """The servers that were accepted: their uuids in launch order."""
 
     uuids: tuple[str, ...]
     reservation_id: str
@@ -70,7 +70,7 @@ class Accepted:
 
 @dataclass(frozen=True, slots=True)
 class _Ingredients:
-    """What a server is made of, looked up."""
+    """The parts of a server, looked up: flavor, image, key, group and limits."""
 
     flavor: Flavor
     image: Image
@@ -81,13 +81,13 @@ class _Ingredients:
     limits: dict[str, int]
     user_limits: dict[str, int]
     classes: dict[str, int]
-    """What one server requests from a host, as quota counts it."""
+    """The amounts that one server requests from a host, as quota counts them."""
     by_class: bool
     """Whether that is limited."""
 
 
 def accept(cloud: Cloud, services: Services, caller: Caller, request: ServerRequest) -> Accepted:
-    """The servers that the client requests are accepted.
+    """Accept the servers that the client requests.
 
     Raises Invalid, FlavorNotFound, ImageNotFound, KeypairNotFound, OverQuota, LimitExceeded, Forbidden, NotFound
     errors of networks, PeerUnavailable; then nothing has changed.
@@ -194,7 +194,7 @@ def _look_up(
 
 
 def _check_hosts(cloud: Cloud, services: Services, request: ServerRequest) -> None:
-    """Zones and hosts that were named must exist. Nova answers 400 for both."""
+    """Check that zones and hosts that were named exist. Nova answers 400 for both."""
     named = [host for host in (request.forced_host, request.requested_host) if host]
     if named:
         with cloud.db.connect() as tx:

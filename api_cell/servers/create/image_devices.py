@@ -46,7 +46,7 @@ def without_devices(image: Image) -> Image:
 
 
 def _brought(image: Image) -> list[BlockDevice]:
-    """Users may write an image's properties, so all of them are checked."""
+    """The devices that the image names. All of them are checked, since users may write an image's properties."""
     try:
         found = json.loads(image.properties[MAPPING])
         given = [{name: value for name, value in each.items() if value is not None} for each in found]

@@ -60,7 +60,7 @@ def check_volumes(devices: Iterable[BlockDevice], image: Image) -> None:
 
 
 def remembered(flavor: Flavor, image: Image) -> dict[str, str]:
-    """What a server made from the image keeps in its system metadata."""
+    """The properties of its image that a server keeps in its system metadata."""
     basics = {
         "image_min_ram": image.min_ram_mib,
         "image_min_disk": flavor.root_gib or image.min_disk_gib,

@@ -37,7 +37,8 @@ def page_of(cloud: Cloud, settings: ApiSettings, caller: Caller, query: ListQuer
 
 
 def _by_index(cloud: Cloud, settings: ApiSettings, caller: Caller, query: ListQuery) -> ServerPage:
-    """Servers that are deleted in their cell, for now or not yet marked gone, are left out; the scan then goes on."""
+    """The page in the mappings' own order. Servers that are deleted in their cell, for now or not yet marked gone, are
+    left out; the scan then goes on."""
     found: list[Listed] = []
     cells: set[int] = set()
     missing: set[int] = set()

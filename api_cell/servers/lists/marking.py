@@ -49,7 +49,7 @@ def values_of(cloud: Cloud, caller: Caller, marker: str | None, sort: Sort) -> t
 
 
 def _instance_of(cloud: Cloud, deadline: Deadline, mapping: InstanceMapping) -> Instance | None:
-    """None when no cell has it (any more)."""
+    """The marker's instance; None when no cell has it (any more)."""
     uuid = mapping.instance_uuid
     if mapping.cell_id is None:
         with cloud.db.connect() as tx:

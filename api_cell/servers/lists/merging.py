@@ -116,7 +116,8 @@ class _Merging:
         return self._first
 
     def _instead(self, cell_id: int, after: _Head | None, limit: int) -> list[_Head] | None:
-        """What the mappings know of a cell that does not answer; None where they don't say which servers are meant."""
+        """The rows of a cell that does not answer, as the mappings know them; None where they don't say which servers
+        are meant."""
         if not self.partial:
             return None
         equal, sort = self.listing.equal, self.listing.sort

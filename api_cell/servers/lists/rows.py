@@ -1,4 +1,4 @@
-"""What a list of servers consists of, and what it may lack."""
+"""The rows of a list of servers, and the parts of them that may be missing."""
 
 from __future__ import annotations
 

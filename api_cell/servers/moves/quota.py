@@ -1,4 +1,5 @@
-"""What a server counts for in its project's quota while it is being resized: of each resource the more of both flavors.
+"""The share of a server in its project's quota while it is being resized: of each resource the greater amount of both
+flavors.
 
 Reserved when the resize is accepted, and settled once when it ends, with `active` of the move's row: until then the
 row says that the server counts for both.
@@ -28,7 +29,7 @@ class GrowthQuota:
 
 
 def promise(tx: Connection, move: Move, quota: GrowthQuota | None) -> None:
-    """The server counts for what it may become, if that is more. Raises OverQuota, InstanceNotFound."""
+    """Reserve quota for what the server may become, if that is more. Raises OverQuota, InstanceNotFound."""
     old, new = move.plan.old_flavor, move.plan.new_flavor
     if old is None or new is None:
         return
@@ -51,8 +52,8 @@ def promise(tx: Connection, move: Move, quota: GrowthQuota | None) -> None:
 
 
 def settle(tx: Connection, move: Move, *, keeps_new: bool) -> None:
-    """From the greater of both flavors to the one that the server has now, which its request spec names too. A move
-    that is no longer active: nothing changes."""
+    """Settle the quota: from the greater of both flavors to the one that the server has now, which its request spec
+    names too. A move that is no longer active: nothing changes."""
     old, new = move.plan.old_flavor, move.plan.new_flavor
     if old is None or new is None:
         return

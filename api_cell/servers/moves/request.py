@@ -136,7 +136,7 @@ def wake(ctx: Context, superconductor: SuperConductor, move_uuid: str) -> None:
 
 
 def begin_in(tx: Connection, ctx: Context, move: Move, now: datetime) -> Instance:
-    """The instance shows in its cell that it is being moved. Done again: nothing changes.
+    """Show in the instance's cell that it is being moved. Done again: nothing changes.
 
     Raises InstanceNotFound, InstanceInvalidState, InstanceHasShares, InstanceInTransit.
     """
@@ -164,7 +164,7 @@ def begin_in(tx: Connection, ctx: Context, move: Move, now: datetime) -> Instanc
 
 
 def migration_of(move: Move, status: str) -> Migration:
-    """What the Compute API shows of the move."""
+    """The migration as which the Compute API shows the move."""
     plan = move.plan
     return Migration(
         id=move.id,
@@ -189,7 +189,7 @@ def migration_of(move: Move, status: str) -> Migration:
 
 
 def conclude(cloud: Cloud, ctx: Context, superconductor: SuperConductor, instance: Instance, phase: MovePhase) -> None:
-    """A resized server is confirmed or reverted (`phase`).
+    """Confirm or revert (`phase`) the server's resize.
 
     Raises InstanceInvalidState, also when it is concluded already; NotResized; MoveNotSettled.
     """
@@ -219,8 +219,8 @@ def conclude(cloud: Cloud, ctx: Context, superconductor: SuperConductor, instanc
 
 
 def confirm_waiting(tx: Connection, instance_uuid: str, now: datetime, user_id: str, project_id: str) -> None:
-    """A move of the server that waits for its conclusion will be confirmed, in the name of that user. None waits:
-    nothing changes."""
+    """Have a move of the server that waits for its conclusion confirmed, in the name of that user. None waits: nothing
+    changes."""
     move = moves.active_of(tx, instance_uuid)
     if move is not None and move.is_parked:
         plan = replace(move.plan, event_action=kinds.CONFIRM, awaited=None, fault="", retries=0)
@@ -231,7 +231,8 @@ def confirm_waiting(tx: Connection, instance_uuid: str, now: datetime, user_id: 
 
 
 def abandon(tx: Connection, move: Move | None, now: datetime) -> None:
-    """A delete was accepted: the server's active move ends if it waits to be concluded, and both sides are cleared."""
+    """End the server's active move after an accepted delete, if the move waits to be concluded, and clear both
+    sides."""
     if move is not None and move.phase is MovePhase.WAITING:
         plan = replace(move.plan, final_owner=Owner.NONE, awaited=None)
         moves.steer(tx, move.uuid, now, source=MovePhase.WAITING, target=MovePhase.TIDYING, plan=plan, active=None)
@@ -252,8 +253,9 @@ def _record(tx: Connection, move: Move, quota: GrowthQuota | None) -> int:
 
 
 def _demand_host_stays(cloud: Cloud, move: Move) -> None:
-    """A host that is just moving to another cell has its servers left alone. It scans for moves after it has recorded
-    that, and we read that after we have recorded the move: one of the two finds the other. Raises InstanceInTransit."""
+    """Raises InstanceInTransit for a host that is just moving to another cell, whose servers are left alone. The host's
+    move scans for moves after it has recorded itself, and we read that record after we have recorded the move: one of
+    the two finds the other."""
     with cloud.db.connect() as tx:
         if move.source_host is not None and host_moves.get(tx, move.source_host) is not None:
             raise InstanceInTransit(instance_uuid=move.instance_uuid, retry_after=5)

@@ -50,7 +50,8 @@ def with_progress(cloud: Cloud, ctx: Context, cell: Cell, migration: Migration) 
 
 
 def abort(cloud: Cloud, services: Services, caller: Caller, server_id: str, migration_id: str, *, queued: bool) -> None:
-    """The server stays where it is. Decided by the move's row: once the guest has been sent it is too late.
+    """Abort the migration, so that the server stays where it is. The move's row decides: once the guest has been sent
+    it is too late.
 
     `queued`: a migration that has not begun to send can be aborted too (2.65).
 
@@ -75,7 +76,8 @@ def abort(cloud: Cloud, services: Services, caller: Caller, server_id: str, migr
 
 
 def force_complete(cloud: Cloud, caller: Caller, server_id: str, migration_id: str) -> None:
-    """The guest is at its destination as soon as that can be. Raises like `abort`, and HostUnavailable."""
+    """Force the migration to complete: the guest is at its destination as soon as that can be. Raises like `abort`, and
+    HostUnavailable."""
     rule, verb = "servers:migrations:force_complete", "force_complete"
     instance, cell, migration = _under_way(cloud, caller, server_id, migration_id, rule, verb)
     if migration.status != RUNNING or migration.source_compute is None:

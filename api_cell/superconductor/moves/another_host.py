@@ -1,5 +1,5 @@
-"""The destination could not take the guest: the move is undone as far as it concerns that host, and ends; another move
-goes on from there, and tries another host."""
+"""The end of a move whose destination could not take the guest: the move is undone as far as it concerns that host, and
+another move goes on from there, and tries another host."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def trying_another_host(recipe: MoveRecipe, done: tuple[str, ...]) -> Recipe:
     """The way of such a move to its end; `done`: its recorded steps."""
 
     def pass_on(context: StepContext) -> bool:
-        """Another move goes on from the steps that are valid for any host, as soon as the cell knows of it; this one
+        """Have another move go on from the steps that are valid for any host, as soon as the cell knows of it; this one
         will be cleaned up."""
         move, plan, now = context.move, context.plan, context.deps.cloud.clock.now()
         successor = replace(
@@ -62,7 +62,7 @@ def trying_another_host(recipe: MoveRecipe, done: tuple[str, ...]) -> Recipe:
 
 
 def show_successor(context: StepContext) -> bool:
-    """The cell knows the move that goes on, as well as that this one does not; then the other one may."""
+    """Record in the cell that another move goes on and this one does not; then the other one may begin."""
     with context.deps.cloud.db.connect() as tx:
         successor = moves.get(tx, moves.next_uuid(context.move))
     if successor is not None:

@@ -1,4 +1,4 @@
-"""What a move does in placement, each in one global transaction with the record of it.
+"""The allocations of a move in placement, each changed in one global transaction together with the record of it.
 
 While a move is under way there are two consumers: the instance, with an allocation of the host that it is going to; and
 the move, with one of the host that it comes from. So the capacity of both is right at every moment, and nothing is
@@ -23,8 +23,8 @@ from mapping_db.placement.allocations import Claim, Consumer
 
 
 def choose(context: StepContext, *, may_stay: bool, zone_as_requested: bool) -> None:
-    """The move knows its destination, which is claimed. `may_stay`: on the host that it has, where the operator allows
-    that; `zone_as_requested`: in the availability zone that the plan names.
+    """Choose the move's destination, and claim it. `may_stay`: on the host that it has, where the operator allows that;
+    `zone_as_requested`: in the availability zone that the plan names.
 
     Raises StepFailed when there is none, StillNeeded when there may be one once earlier moves are through; Superseded
     when the server is being deleted: what is claimed after its delete has released everything would stay.
@@ -77,8 +77,8 @@ def choose(context: StepContext, *, may_stay: bool, zone_as_requested: bool) -> 
 
 
 def restore(context: StepContext) -> None:
-    """The instance has the allocation that the move kept for it, and the move that of the destination. Once: it is
-    recorded with it."""
+    """Give the instance the allocation that the move kept for it, and the move that of the destination. This happens
+    once: it is recorded in the same transaction."""
     move, now = context.move, context.deps.cloud.clock.now()
 
     def work(tx: Connection) -> Move:
@@ -104,7 +104,8 @@ def release(context: StepContext) -> None:
 
 
 def keep_flavor(context: StepContext, flavor: Flavor | None) -> None:
-    """Later choices of a host go by that flavor, which the instance has now. Nothing changes where it keeps its own."""
+    """Have later choices of a host go by that flavor, which the instance has now. Nothing changes where it keeps its
+    own."""
     if flavor is None or context.plan.new_flavor is None:
         return
 
@@ -117,7 +118,7 @@ def keep_flavor(context: StepContext, flavor: Flavor | None) -> None:
 
 
 def keep_zone(context: StepContext) -> None:
-    """Later choices of a host go by the availability zone that was requested when the server was unshelved."""
+    """Have later choices of a host go by the availability zone that was requested when the server was unshelved."""
     plan = context.plan
 
     def work(tx: Connection) -> None:

@@ -1,5 +1,5 @@
-"""What the side that does not have the instance in the end still has of it is removed. The instance is free meanwhile;
-the clean-up waits for a host or a cell that is down, and the move keeps its claim until then."""
+"""Removal of the remains on the side that does not have the instance in the end. The instance is free meanwhile; the
+clean-up waits for a host or a cell that is down, and the move keeps its claim until then."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ _CLEAR_TARGET = HostTask(declared_tasks.CLEAN_UP, "clear_target")
 
 
 def open_for_delete(context: StepContext) -> bool:
-    """After a delete: the row of the cell that owns the instance can be deleted, and its migration has ended."""
+    """After a delete, end the migration, and show the row of the cell that owns the instance, so that the row can be
+    deleted."""
     if context.plan.final_owner is not Owner.NONE:
         return True
     context.deps.cloud.db.run(lambda tx: moves.unblock(tx, moves.next_uuid(context.move)))
@@ -35,8 +36,8 @@ def open_for_delete(context: StepContext) -> bool:
 
 
 def clear_source(context: StepContext) -> bool:
-    """The source host has nothing of the guest, if it does not have the instance. The event that shows it belongs to a
-    confirmation."""
+    """Remove the guest from the source host, if the instance does not stay there. The event that shows this belongs to
+    a confirmation."""
     if context.plan.final_owner is Owner.SOURCE or context.stays_on_host:
         return True
     event = "compute_confirm_resize" if context.plan.event_action == kinds.CONFIRM else None
@@ -45,7 +46,7 @@ def clear_source(context: StepContext) -> bool:
 
 
 def clear_target(context: StepContext) -> bool:
-    """The destination host has nothing of the guest, if it does not have the instance."""
+    """Remove the guest from the destination host, if the instance does not stay there."""
     move = context.move
     if context.plan.final_owner is Owner.TARGET or context.stays_on_host or move.target_host is None:
         return True
@@ -53,14 +54,14 @@ def clear_target(context: StepContext) -> bool:
 
 
 def release_claim(context: StepContext) -> bool:
-    """The move has claimed nothing any more."""
+    """Release all that the move has claimed."""
     claims.release(context)
     return True
 
 
 def forget(context: StepContext) -> bool:
-    """The cell that does not own the instance has no rows of it any more. This waits for other moves there, and for
-    hosts that have something to remove."""
+    """Remove the instance's rows from the cell that does not own it. This waits for other moves there, and for hosts
+    that have something to remove."""
     if not context.move.crosses:
         return True
     with context.deps.cloud.db.connect() as tx:

@@ -10,13 +10,13 @@ from cell_service.model.move import MovePhase, Owner
 
 
 def begin(context: StepContext) -> bool:
-    """The server's history shows the confirmation."""
+    """Show the confirmation in the server's history."""
     rows.begin_action(context, context.target, None, "confirming")
     return True
 
 
 def settle(context: StepContext) -> bool:
-    """The instance is what its guest is."""
+    """End the move: the instance's state is that of its guest."""
     rows.finish(context, context.target, status="confirmed", vm_state=None)
     return True
 

@@ -30,8 +30,8 @@ from cell_service.operations.table import declared
 
 
 def detach_from_dead_host(context: StepContext) -> bool:
-    """What the dead host has not finished is done or ended by conductors, one after the other: the next host gets the
-    instance as it is then, and shows that it is made again. Only what removes leftovers waits for the dead host."""
+    """Have conductors do or end, one after the other, what the dead host has not finished: the next host gets the
+    instance as it is then, and shows that it is made again. Only clean-ups wait for the dead host."""
 
     def work(tx: Connection) -> int | None:
         instances.lock_row(tx, context.move.instance_uuid)
@@ -54,7 +54,7 @@ def detach_from_dead_host(context: StepContext) -> bool:
 
 
 def settle(context: StepContext) -> bool:
-    """The instance runs, or is off as it was, or in ERROR if its guest did not start."""
+    """End the move: the instance runs, or is off as it was, or in ERROR if its guest did not start."""
     rows.finish(
         context, context.target, status="done", vm_state=rows.after_move(context), fault=context.plan.fault,
         changes=launched(context),

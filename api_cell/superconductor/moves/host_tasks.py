@@ -1,4 +1,4 @@
-"""What hosts do for a move: operations in a cell, requested once and waited for.
+"""The tasks of hosts in a move: operations in a cell, requested once and waited for.
 
 A host task is known by its key, so that a super-conductor which takes the move over finds the one that was requested
 already; it has the fence of the requester, so that one which lost the move meanwhile can't request more.
@@ -37,8 +37,8 @@ A = TypeVar("A", PrepareSourceArguments, PrepareDestinationArguments, ActivateAr
 
 @dataclass(frozen=True, slots=True)
 class HostTask(Generic[A]):
-    """What a step has a host do. `name`: part of its key, stored, within its phase; `event`: as which event of the
-    server's history it shows (Nova's name), if it does."""
+    """A task that a step gives to a host. `name`: part of its key, stored, within its phase; `event`: as which event of
+    the server's history it shows (Nova's name), if it does."""
 
     kind: Operation[A, Any]
     name: str
@@ -83,7 +83,7 @@ def demand(outcome: Outcome) -> None:
 def activate(
     context: StepContext, cell: Cell, host: str | None, task: HostTask[ActivateArguments], arguments: ActivateArguments
 ) -> bool:
-    """The guest runs on the host as requested, or that it could not, after some tries, is the move's fault."""
+    """Have the host run the guest as requested. If it could not after some tries, that is the move's fault."""
     try:
         outcome = request(context, cell, host, task, arguments)
     except StepFailed as failed:

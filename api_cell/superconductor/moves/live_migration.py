@@ -24,7 +24,7 @@ from cell_service.model.move import MovePhase, Owner
 
 
 def settle(context: StepContext) -> bool:
-    """The instance is what it was, on its new host, or in ERROR if its guest could not go on there."""
+    """End the move: the instance is what it was, on its new host, or in ERROR if its guest could not go on there."""
     fault = context.plan.fault
     rows.finish(context, context.target, status="completed", vm_state=rows.after_move(context), fault=fault)
     return True

@@ -19,7 +19,7 @@ def owner(context: StepContext) -> InstanceMapping | None:
 
 
 def hand_over(context: StepContext, source: int, target: Cell) -> None:
-    """The mapping points at the target, and the step under way is recorded. Raises Superseded after a delete."""
+    """Point the mapping at the target, and record the step under way. Raises Superseded after a delete."""
     cloud, move, now = context.deps.cloud, context.move, context.deps.cloud.clock.now()
 
     def work(tx: Connection) -> tuple[moves.Move, InstanceMapping]:

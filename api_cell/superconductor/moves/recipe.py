@@ -1,8 +1,8 @@
-"""What a move is made of: steps with literal stored names, each with the step that undoes it.
+"""The recipe of a move: steps with literal stored names, each with the step that undoes it.
 
-A step is recorded under its name before the next one begins, so a move that was killed anywhere goes on. What is done
-may be done again: a step is repeated when it was killed before it was recorded. What undoes a step is a step, too, with
-a name of its own. Names are stored: a name that is given up stays known in `formerly`.
+A step is recorded under its name before the next one begins, so a move that was killed anywhere goes on. A step may be
+done again: it is repeated when it was killed before it was recorded. The step that undoes another has a name of its
+own. Names are stored: a name that is given up stays known in `formerly`.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ class MoveRecipe(Recipe):
         return tuple(step.name for step in self.steps if step.for_any_host and step.is_in(recorded))
 
     def undoing(self, recorded: Collection[str], *, for_another_host: bool = False) -> tuple[Step, ...]:
-        """What undoes the recorded steps before the commit, and the step under way, the last one first; with
+        """The steps that undo the recorded ones before the commit, and the step under way, the last one first; with
         `for_another_host` without those that are valid for any destination."""
         found: list[Step] = []
         under_way = self.next_step(recorded)

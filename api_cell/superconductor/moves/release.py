@@ -1,4 +1,4 @@
-"""The move releases its instance: after that another move may be requested."""
+"""The release of an instance by its move: after that another move may be requested."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from mapping_db import moves
 
 
 def release_instance(context: StepContext) -> bool:
-    """Another move of the instance may be requested as soon as its state allows it, which the next step says; the quota
-    is right by then. Once, since after that step the instance may have another move: it is recorded with it."""
+    """Release the instance: another move of it may be requested as soon as its state allows that, which the next step
+    shows; the quota is right by then. This happens once, since the instance may have another move afterwards: the
+    release is recorded in the same transaction."""
     move, now = context.move, context.deps.cloud.clock.now()
 
     def work(tx: Connection) -> moves.Move:

@@ -24,19 +24,19 @@ _SHRINK = HostTask(PREPARE_DESTINATION, "shrink")
 
 
 def begin(context: StepContext) -> bool:
-    """The server's history shows the revert, and its task does."""
+    """Show the revert in the server's history, and as its task."""
     rows.begin_action(context, context.target, Task.RESIZE_REVERTING, "reverting")
     return True
 
 
 def stop(context: StepContext) -> bool:
-    """The guest at the destination is stopped. A host that is down has nothing to stop."""
+    """Stop the guest at the destination. A host that is down has nothing to stop."""
     arguments = PrepareSourceArguments(shutdown=context.plan.clean_shutdown)
     return host_tasks.request(context, context.target, context.move.target_host, _STOP, arguments) is not None
 
 
 def shrink(context: StepContext) -> bool:
-    """On the same host: the guest has its old size again."""
+    """On the same host: give the guest its old size again."""
     if not context.stays_on_host:
         return True
     plan = context.plan
@@ -50,14 +50,14 @@ def shrink(context: StepContext) -> bool:
 
 
 def copy_rows_back(context: StepContext) -> bool:
-    """In another cell: the destination's row does not change any more, and the source's is like it, hidden."""
+    """In another cell: freeze the destination's row, and make the source's like it, hidden."""
     if context.move.crosses:
         rows.copy(context, back=True, freeze=True)
     return True
 
 
 def commit(context: StepContext) -> bool:
-    """From here on the instance is the source's again."""
+    """Make the instance the source's again, from here on."""
     context.demand_lease()
     if context.move.crosses:
         assert context.move.target_cell is not None
@@ -68,14 +68,14 @@ def commit(context: StepContext) -> bool:
 
 
 def reopen(context: StepContext) -> bool:
-    """In another cell: the source's row is the instance, and may be changed."""
+    """In another cell: show the source's row as the instance, which may be changed again."""
     if context.move.crosses:
         rows.reopen(context, context.source, context.target)
     return True
 
 
 def settle(context: StepContext) -> bool:
-    """The instance is what its guest is, or in ERROR if that did not start."""
+    """End the move: the instance's state is that of its guest, or ERROR if that did not start."""
     fault = context.plan.fault
     rows.finish(context, context.source, status="reverted", vm_state=VmState.ERROR if fault else None, fault=fault)
     return True

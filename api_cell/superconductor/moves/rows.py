@@ -1,4 +1,4 @@
-"""What a move writes into the cells' tables of instances, each in one transaction of one cell.
+"""The changes that a move makes in the cells' tables of instances, each in one transaction of one cell.
 
 The instance's own row decides: it is changed only while its task is one of a move's. A row whose task is `deleting`, or
 that is deleted, is superseded by its delete. A migration that has ended refuses a super-conductor that comes late,
@@ -41,7 +41,7 @@ def living(tx: Connection, uuid: str) -> Instance:
 
 
 def show(context: StepContext, cell: Cell, task: Task, status: str) -> None:
-    """The instance and its migration say how far the move is. Raises Superseded; StepFailed after a state reset."""
+    """Show on the instance and its migration how far the move is. Raises Superseded; StepFailed after a state reset."""
     uuid, now = context.move.instance_uuid, context.deps.cloud.clock.now()
 
     def work(tx: Connection) -> None:
@@ -57,8 +57,8 @@ def show(context: StepContext, cell: Cell, task: Task, status: str) -> None:
 
 
 def copy(context: StepContext, *, back: bool = False, freeze: bool = False) -> None:
-    """The other cell has the instance as its own cell has it, hidden; with `freeze` the row here is hidden first, and
-    does not change any more."""
+    """Copy the instance from its own cell to the other, hidden; with `freeze` the row here is hidden first, and does
+    not change any more."""
     here, there = (context.target, context.source) if back else (context.source, context.target)
     uuid, deadline, now = context.move.instance_uuid, context.ctx.deadline, context.deps.cloud.clock.now()
 
@@ -77,7 +77,7 @@ def copy(context: StepContext, *, back: bool = False, freeze: bool = False) -> N
 
 
 def reopen(context: StepContext, cell: Cell, other: Cell | None) -> None:
-    """The instance's row in this cell may be changed again; the other cell's row stays hidden."""
+    """Show the instance's row in this cell, so that it may be changed again; the other cell's row stays hidden."""
     uuid, deadline = context.move.instance_uuid, context.ctx.deadline
     cell.db.run(lambda tx: instance_bundles.set_hidden(tx, [uuid], False), deadline)
     if other is not None:
@@ -85,7 +85,7 @@ def reopen(context: StepContext, cell: Cell, other: Cell | None) -> None:
 
 
 def hand_over_here(context: StepContext) -> bool:
-    """Within a cell: the instance is the destination's. False: it was so already. Raises Superseded, StepFailed."""
+    """Within a cell: make the instance the destination's. False: it was so already. Raises Superseded, StepFailed."""
     move, now = context.move, context.deps.cloud.clock.now()
 
     def work(tx: Connection) -> bool:
@@ -102,7 +102,7 @@ def hand_over_here(context: StepContext) -> bool:
 
 
 def hand_back_here(context: StepContext) -> None:
-    """Within a cell: the instance is the source's again, as it was."""
+    """Within a cell: make the instance the source's again, as it was."""
     move, now = context.move, context.deps.cloud.clock.now()
 
     def work(tx: Connection) -> None:
@@ -114,7 +114,7 @@ def hand_back_here(context: StepContext) -> None:
 
 
 def take_over(context: StepContext, cell: Cell, outcome: Outcome) -> None:
-    """The instance has what the host found of the guest that it started."""
+    """Store in the instance what the host found of the guest that it started."""
     found: dict[str, Any] = {}
     if outcome.power_state is not None:
         found["power_state"] = outcome.power_state
@@ -147,11 +147,12 @@ def finish(
     fault: str = "",
     changes: Changes = lambda _instance: {},
 ) -> None:
-    """The instance has no task any more; migration and action say how it ended. `vm_state` None: by its guest.
+    """End the move in the cell: the instance has no task any more; migration and action say how the move ended.
+    `vm_state` None: by its guest.
 
     Done again, or after an administrator has reset the state: only the records. Of a move that is undone and was never
-    begun they say that it failed: who comes late to begin it finds them (see request.begin_in). Raises Superseded, and
-    OperationLost when the move has ended, and `status` is not an end.
+    begun they say that it failed: a worker that comes late to begin it finds them (see request.begin_in). Raises
+    Superseded, and OperationLost when the move has ended, and `status` is not an end.
     """
     move, now = context.move, context.deps.cloud.clock.now()
 
@@ -184,9 +185,9 @@ def finish(
 
 
 def end_migration(context: StepContext, cell: Cell) -> None:
-    """The migration of an instance that is deleted meanwhile is not under way any more.
+    """End the migration of an instance that is deleted meanwhile.
 
-    Of a move that goes on from another one, that one may not have informed the cell yet: it finds this one ended then.
+    If this move goes on from another one that has not informed the cell yet, the other one finds this one ended then.
     """
     move, now = context.move, context.deps.cloud.clock.now()
 
@@ -203,7 +204,8 @@ def end_migration(context: StepContext, cell: Cell) -> None:
 
 
 def show_successor(context: StepContext, successor: Move) -> None:
-    """The migration has failed, and that of the move that goes on is under way: at no moment is there none."""
+    """Record that this move's migration has failed, and that the one of the move that goes on is under way: at no
+    moment is there none."""
     now = context.deps.cloud.clock.now()
 
     def work(tx: Connection) -> None:
@@ -218,7 +220,7 @@ def show_successor(context: StepContext, successor: Move) -> None:
 
 
 def begin_action(context: StepContext, cell: Cell, task: Task | None, status: str) -> None:
-    """A confirm or revert shows in the server's history, and as its task. Raises Superseded."""
+    """Show a confirm or revert in the server's history, and as its task. Raises Superseded."""
     move, now = context.move, context.deps.cloud.clock.now()
 
     def work(tx: Connection) -> None:

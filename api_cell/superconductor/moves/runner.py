@@ -239,7 +239,7 @@ class Runner:
         return False
 
     def _follow(self, context: StepContext, recipe: Recipe) -> None:
-        """The phase is over, and the next one begins, or the move is parked.
+        """Begin the next phase after the one that is over, or park the move.
 
         Raises Superseded where the move would wait for a server that is to be deleted: the request that accepted the
         delete has not found the move waiting, so it ends here. The mapping's row decides which comes first.
@@ -266,7 +266,7 @@ class Runner:
             self.wake()
 
     def _failed(self, context: StepContext, failed: StepFailed) -> bool:
-        """Undo the move, also what is not recorded of it: it may be done all the same, or be done late."""
+        """Undo the move, also the step that is not recorded: it may be done all the same, or be done late."""
         log.warning("move failed", extra=_about(context, reason=failed.details or failed.reason))
         if recipes.is_committed(context.move):
             self._put_off(context)

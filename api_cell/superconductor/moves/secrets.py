@@ -16,13 +16,13 @@ def password_of(context: StepContext) -> str:
 
 
 def drop(context: StepContext) -> None:
-    """The password is stored no longer."""
+    """Remove the stored password."""
     if context.move.sealed is not None:
         _record(context, sealed=None)
 
 
 def seal_recorded(context: StepContext) -> None:
-    """A password that an earlier version has recorded in the plan is sealed, and not in the plan any more."""
+    """Seal a password that an earlier version has recorded in the plan, and remove it from the plan."""
     password = context.plan.clear_password
     if password:
         sealed = context.deps.cloud.db.sealer().seal(password)

@@ -1,4 +1,4 @@
-"""What a step of a move works with: the move as it is recorded, and what can bring it forward."""
+"""The context of a step: the move as it is recorded, and the dependencies with which the step works."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ class StepContext:
 
     @property
     def stays_on_host(self) -> bool:
-        """A resize on the host that the instance is on already."""
+        """Whether a resize stays on the host that the instance is on already."""
         move = self.move
         return not move.crosses and move.target_host == move.source_host
 

@@ -29,14 +29,14 @@ from cell_service.operations.host_tasks import (
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """What the instance and its migration show while a step is under way."""
+    """The task of the instance and the status of its migration that show while a step is under way."""
 
     task: Task
     status: str
 
 
 def begin(undone: str) -> Step:
-    """The cell shows that the instance moves. `undone`: the status of the migration of a move that was undone."""
+    """Show in the cell that the instance moves. `undone`: the status of the migration of a move that was undone."""
 
     def undo(context: StepContext) -> bool:
         cancelled = context.plan.cancelled
@@ -57,7 +57,7 @@ def _begin(context: StepContext) -> bool:
 
 
 def choose(*, may_stay: bool = False, zone_as_requested: bool = False) -> Step:
-    """The destination is chosen and claimed; the instance's own allocation passes to the move."""
+    """Choose and claim the destination; the instance's own allocation passes to the move."""
 
     def do(context: StepContext) -> bool:
         claims.choose(context, may_stay=may_stay, zone_as_requested=zone_as_requested)
@@ -67,21 +67,21 @@ def choose(*, may_stay: bool = False, zone_as_requested: bool = False) -> Step:
 
 
 def restore_claims(context: StepContext) -> bool:
-    """The instance has its old allocation again, and its old flavor in its request spec."""
+    """Give the instance its old allocation again, and its old flavor in its request spec."""
     claims.restore(context)
     claims.keep_flavor(context, context.plan.old_flavor)
     return True
 
 
 def copy_rows(context: StepContext) -> bool:
-    """In another cell: the instance is known there, hidden."""
+    """In another cell: copy the instance, hidden."""
     if context.move.crosses:
         rows.copy(context)
     return True
 
 
 def prepare_source(shown: Shown, event: str, *, live: bool = False) -> Step:
-    """The guest at the source is ready to be taken over, and what that needs is known."""
+    """Make the guest at the source ready to be taken over, and learn what that needs."""
     task = HostTask(PREPARE_SOURCE, "out", event)
 
     def do(context: StepContext) -> bool:
@@ -101,7 +101,7 @@ def prepare_source(shown: Shown, event: str, *, live: bool = False) -> Step:
 
 
 def restart(event: str | None = None) -> Do:
-    """The guest at the source goes on, if it may have been stopped. That it fails is part of the fault."""
+    """Let the guest at the source go on, if it may have been stopped. If that fails, it is part of the fault."""
     task = HostTask(ACTIVATE, "restart", event)
 
     def do(context: StepContext) -> bool:
@@ -115,8 +115,8 @@ def restart(event: str | None = None) -> Do:
 def prepare_destination(
     shown: Shown, event: str | None = None, *, live: bool = False, from_image: bool = False, only_there: bool = False
 ) -> Step:
-    """The guest is at the destination, and does not run. `from_image`: made from its image or volumes, without what
-    the source gave. `only_there`: no other host is tried when this one can't take it."""
+    """Make the guest at the destination, not running. `from_image`: made from its image or volumes, without what the
+    source gave. `only_there`: no other host is tried when this one can't take it."""
     task = HostTask(PREPARE_DESTINATION, "in", event)
 
     def do(context: StepContext) -> bool:
@@ -143,21 +143,21 @@ def prepare_destination(
 
 
 def freeze(context: StepContext) -> bool:
-    """In another cell: the source's row does not change any more, and the copy is exact."""
+    """In another cell: freeze the source's row, and make the copy exact."""
     if context.move.crosses:
         rows.copy(context, freeze=True)
     return True
 
 
 def unfreeze(context: StepContext) -> bool:
-    """The source's row may be changed again."""
+    """Let the source's row be changed again."""
     if context.move.crosses:
         rows.reopen(context, context.source, None)
     return True
 
 
 def commit(context: StepContext) -> bool:
-    """From here on the instance is the destination's: by its mapping, or within a cell by its row."""
+    """Make the instance the destination's from here on: by its mapping, or within a cell by its row."""
     context.demand_lease()
     if context.move.crosses:
         ownership.hand_over(context, context.move.source_cell, context.target)
@@ -167,15 +167,15 @@ def commit(context: StepContext) -> bool:
 
 
 def reopen(context: StepContext) -> bool:
-    """In another cell: the destination's row is the instance, and may be changed."""
+    """In another cell: show the destination's row as the instance, which may be changed."""
     if context.move.crosses:
         rows.reopen(context, context.target, context.source)
     return True
 
 
 def activate(shown: Shown, event: str, *, live: bool = False, as_it_ran: bool = False) -> Step:
-    """The guest runs at the destination, if it ran (`as_it_ran`: when its host was left; else: when the move was
-    requested). What fails is tried again, and is the move's fault then."""
+    """Run the guest at the destination, if it ran (`as_it_ran`: when its host was left; else: when the move was
+    requested). A failure is tried again, and is the move's fault then."""
     task = HostTask(ACTIVATE, "run", event)
 
     def do(context: StepContext) -> bool:
@@ -195,13 +195,13 @@ def activate(shown: Shown, event: str, *, live: bool = False, as_it_ran: bool = 
 
 
 def launched(context: StepContext) -> rows.Changes:
-    """The instance was launched now."""
+    """Record that the instance was launched now."""
     now = context.deps.cloud.clock.now()
     return lambda _instance: {"launched_at": now}
 
 
 def await_conclusion(context: StepContext) -> bool:
-    """The instance is resized, and a client may confirm or revert that: the move accepts it already."""
+    """Show the instance as resized, so that a client may confirm or revert: the move accepts that already."""
     claims.keep_flavor(context, context.plan.new_flavor)
     rows.finish(
         context, context.target, status="finished", vm_state=VmState.RESIZED, fault=context.plan.fault,

@@ -28,7 +28,7 @@ from cell_service.model.move import MovePhase, Owner
 
 
 def settle(context: StepContext) -> bool:
-    """The instance is ACTIVE and no longer shelved, or in ERROR if its guest did not start."""
+    """End the move: the instance is ACTIVE and no longer shelved, or in ERROR if its guest did not start."""
     move, plan = context.move, context.plan
     launch = launched(context)
 
