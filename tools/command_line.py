@@ -1,4 +1,5 @@
-"""What the command lines of all four programs share: the form of help, examples, and completion by the shell."""
+"""The parts that the command lines of all four programs share: the form of help, examples, and completion by the
+shell."""
 
 from __future__ import annotations
 
@@ -44,7 +45,7 @@ def describe(parser: argparse.ArgumentParser, text: str, examples: Sequence[str]
 
 
 def split(text: str) -> tuple[str, list[tuple[str, str]]]:
-    """What a command does, and what its exit codes mean."""
+    """Split a command's docstring into its description and the meanings of its exit codes."""
     words = " ".join(text.split())
     found = _CODES.search(words)
     if found is None:

@@ -34,7 +34,7 @@ def list_rules() -> list[RuleDefault]:
 
 
 def allowed() -> dict[str, Permission]:
-    """What the rules of both APIs allow, without those that guard nothing."""
+    """The permissions of the rules of both APIs, without those that guard nothing."""
     compute = permissions(compute_descriptions.ALLOWED, "os_compute_api:", prefixed=("compute:", "network:"))
     return compute | permissions(placement_descriptions.ALLOWED)
 

@@ -62,7 +62,7 @@ class CompanionApi:
     upload_directory: Path | None = None
     close: Callable[[], None] = lambda: None
     version_headers: Callable[[Mapping[str, str]], Mapping[str, str]] = lambda headers: {}
-    """What an answer says of the API's version, from the headers of its request."""
+    """The headers in which an answer names the API's version, from the headers of its request."""
     by_role: bool = True
     """Whether its users need a role to read what is their project's, and another to change it."""
     token_seconds: float = 5.0

@@ -34,7 +34,7 @@ TOOLS = {
     "syslinux": "syslinux",
     "qemu-img": "qemu-utils",
 }
-"""What the build runs, and the Debian package that has it."""
+"""The programs that the build runs, and the Debian package of each."""
 BUILD_SECONDS, DOWNLOAD_SECONDS = 300, 600
 SEARCH_PATH = os.pathsep.join(("/usr/local/bin", "/usr/bin", "/bin", "/usr/sbin", "/sbin"))
 

@@ -20,7 +20,8 @@ INIT = Path(__file__).with_name("init.sh")
 SOCKET = "libvirt-sock"
 LONGEST_NAME = 24
 LONGEST_STATE_BYTES = 45
-"""What the kernel takes for a socket's path is short: about a hundred bytes with all that comes after."""
+"""The most bytes of a state directory's path: the kernel takes about a hundred bytes for a socket's path, with all that
+comes after."""
 
 _LIBVIRTD = """\
 listen_tls = 0
@@ -60,7 +61,8 @@ class PrivateHost:
 
     @property
     def cache(self) -> Path:
-        """What libvirt has found out about QEMU: it takes a second or two, and is the same for all hosts."""
+        """The file in which libvirt keeps its findings about QEMU: they take a second or two, and are the same for all
+        hosts."""
         return self.state / "hypervisors" / "cache"
 
     @property

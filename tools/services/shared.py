@@ -1,4 +1,4 @@
-"""What several parts of one process share: the clock, and one connection to the cloud."""
+"""The parts that roles in one process share: the clock, and one connection to the cloud."""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ class LimitKind:
     table: Table
     amount: str
     fixed: tuple[str, ...]
-    """What can't be changed later."""
+    """The fields that can't be changed later."""
 
     @property
     def plural(self) -> str:

@@ -17,7 +17,7 @@ _FIELDS = {
 
 
 def noun(name: str) -> Schema:
-    """What a create or a change says of a domain, a project, a user and so on."""
+    """The schema of a create or a change of a domain, a project, a user and so on."""
     return under(name, item(**_FIELDS))
 
 

@@ -35,7 +35,7 @@ class IdentitySettings:
 
 @dataclass(frozen=True, slots=True)
 class Seed:
-    """What a new cloud begins with. `passwords` by user: `admin`, `demo`, and the services' accounts.
+    """The first content of a new cloud. `passwords` by user: `admin`, `demo`, and the services' accounts.
 
     `endpoints`: service type → URL, of all interfaces.
     """

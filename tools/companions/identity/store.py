@@ -1,4 +1,4 @@
-"""What the identity companion stores: users, their roles, and the services' endpoints."""
+"""The records of the identity companion: users, their roles, and the services' endpoints."""
 
 from __future__ import annotations
 

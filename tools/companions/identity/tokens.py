@@ -100,7 +100,7 @@ def revoke(tx: Connection, token: Token, now: float) -> None:
 
 
 def body(tx: Connection, token: Token, *, catalog: bool) -> dict[str, object]:
-    """What the token says, as the Identity API shows it. Raises Unauthenticated when nothing is left of it."""
+    """The token's content, as the Identity API shows it. Raises Unauthenticated when nothing is left of it."""
     user = store.row(tx, store.users, id=token.user_id)
     if user is None:
         raise Unauthenticated()

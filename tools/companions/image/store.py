@@ -1,4 +1,4 @@
-"""What the image companion keeps: records in a database, contents as files by image id."""
+"""The storage of the image companion: records in a database, contents as files by image id."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ Notify = Callable[[list[Event]], None]
 """Passes events on to compute. Raises PolycellError."""
 CHANGED = "network-changed"
 SHOWN = ("fixed_ips", "security_groups", "mac_address")
-"""What servers show, or need to know, of a port."""
+"""The fields of a port that servers show, or need to know."""
 AT_ONCE = 100
 
 

@@ -1,4 +1,4 @@
-"""What a noun of the Network API is: its attributes, and hooks for what is special of it.
+"""The nouns of the Network API: each with its attributes, and hooks for its special rules.
 
 Writers queue up in the database (BEGIN IMMEDIATE), so a check is valid until what it allowed is written.
 """
@@ -48,7 +48,7 @@ KINDS: dict[str, Schema] = {
         },
     },
 }
-"""What values an attribute may have."""
+"""The schema of the values that an attribute may have."""
 REQUIRED = object()
 
 

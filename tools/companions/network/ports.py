@@ -149,7 +149,7 @@ def _complete_ports(tx: Connection, ports: list[Record]) -> None:
 
 
 class Wires(Protocol):
-    """What moves packets for hosts that it can reach."""
+    """Moves packets for the hosts that it can reach."""
 
     def wires(self, host: str) -> bool: ...
 
@@ -157,7 +157,7 @@ class Wires(Protocol):
 
 
 class Ports:
-    """What is special of ports: addresses, MACs, groups and the binding to a host."""
+    """The special rules of ports: addresses, MACs, groups and the binding to a host."""
 
     def __init__(self, vif_type: str, wiring: Wires | None = None) -> None:
         self._vif_type, self._wiring = vif_type, wiring
@@ -222,7 +222,7 @@ class Ports:
             trunks.follow(tx, old, new["binding:host_id"], self.bound)
 
     def bound(self, port: Record, host: str) -> Record:
-        """What the port says of its binding when it is bound to that host."""
+        """The port's binding once it is bound to that host."""
         new = port | {"binding:host_id": host}
         self._bind(new, moved=host != port["binding:host_id"])
         return {name: new[name] for name in ("binding:host_id", "status", "binding:vif_type", "binding:vif_details")}
@@ -248,7 +248,7 @@ class Ports:
 
 
 def _check_owner(req: CompanionRequest, network: Record, given: Record) -> None:
-    """What a port says of itself beyond its network is for the network's owner to allow. Raises Forbidden."""
+    """Raises Forbidden unless the caller owns the network: only its owner may set more of a port than the network."""
     if req.is_admin or network["project_id"] == req.caller.project_id:
         return
     if str(given.get("device_owner") or "").startswith("network:"):

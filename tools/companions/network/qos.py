@@ -31,7 +31,7 @@ TUNNELLED = "CUSTOM_NETWORK_TUNNEL_PROVIDER"
 
 @dataclass(frozen=True, slots=True)
 class Guarantee:
-    """What a kind of rule requests of a host: the field with the amount, and direction → resource class. `on_network`:
+    """The demand of a kind of rule on a host: the field with the amount, and direction → resource class. `on_network`:
     whether the provider must be on the port's network."""
 
     amount: str

@@ -35,7 +35,7 @@ class RuleKind:
     name: str
     amount: str
     values: tuple[int, ...] = ()
-    """What the amount may be; empty: any number that a database keeps."""
+    """The amounts that are allowed; empty: any number that a database keeps."""
     optional: tuple[tuple[str, int], ...] = ()
     directions: tuple[str, ...] = ()
 

@@ -1,4 +1,4 @@
-"""What the network companion keeps: one table of records by noun, and tables for what must be unique.
+"""The storage of the network companion: one table of records by noun, and tables for what must be unique.
 
 Columns are what is searched often; all else of a record is in `doc`. Addresses are numbered from their subnet's
 first address, so that the first free one is found by the database.

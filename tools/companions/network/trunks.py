@@ -26,7 +26,7 @@ VLAN_IDS = range(1, 4095)
 SUBPORT = "trunk:subport"
 """The device owner of subports."""
 Bind = Callable[[Record, str], Record]
-"""What a port says of its binding when it is bound to that host."""
+"""Gives the binding of a port that is bound to that host."""
 
 
 class Trunks:

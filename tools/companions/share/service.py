@@ -81,7 +81,8 @@ def _versions(req: CompanionRequest) -> Response:
 
 
 def _versioned(handler: Handler) -> Handler:
-    """What is answered is the same at every version that there is. Raises NotAcceptable at others."""
+    """The handler for all versions of the API, which do not differ. It raises NotAcceptable for a version that there is
+    not."""
 
     def at_version(req: CompanionRequest) -> Response:
         requested = next((req.headers[name] for name in HEADERS if req.headers.get(name)), MIN_VERSION).split()[-1]
@@ -195,7 +196,7 @@ class _Shares:
         return Response(200, {"export_location": found})
 
     def act(self, req: CompanionRequest, name: str, requested: Record) -> Response:
-        """What is done to the share itself."""
+        """Do an action on the share itself."""
 
         def work(tx: Connection) -> None:
             share = owned(tx, req, req.params["id"])

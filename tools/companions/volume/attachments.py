@@ -158,7 +158,7 @@ def project_of(req: CompanionRequest) -> str:
 
 
 def links_of(tx: Connection, volume_id: str) -> list[dict[str, Any]]:
-    """What a volume's document shows of its attachments."""
+    """The attachments as a volume's document shows them."""
     return [
         {
             "id": volume_id,

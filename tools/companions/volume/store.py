@@ -1,4 +1,4 @@
-"""What the block storage companion keeps: one table of records by noun, and a file for each volume and snapshot.
+"""The storage of the block storage companion: one table of records by noun, and a file for each volume and snapshot.
 
 Files are sparse: a volume takes what is written to it. A record's status is changed in the transaction
 that read it, and SQLite lets one writer in at a time: so no two callers reserve the same volume.

@@ -1,4 +1,4 @@
-"""What is shown of volumes and snapshots."""
+"""The documents of volumes and snapshots."""
 
 from __future__ import annotations
 

@@ -77,7 +77,7 @@ class Wiring:
         return host in living_hosts(self._hypervisors)
 
     def details(self, network_id: str) -> dict[str, Any]:
-        """What a binding on such a host says."""
+        """The details of a binding on such a host."""
         return {"port_filter": True, "connectivity": "l2", "bridge_name": bridge_name(network_id)}
 
     def trigger(self) -> None:

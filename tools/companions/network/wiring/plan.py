@@ -1,4 +1,4 @@
-"""What should be: the networks in use on hosts with a namespace, with all their ports, as the records have them."""
+"""The wiring that the records require: the networks in use on hosts with a namespace, with all their ports."""
 
 from __future__ import annotations
 

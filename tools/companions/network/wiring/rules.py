@@ -86,14 +86,14 @@ def _servers(network: NetworkPlan, version: int) -> tuple[str, ...]:
 
 
 def _sent(version: int) -> list[str]:
-    """What every guest may send: requests for an address, and the search for neighbours."""
+    """The rules for packets that every guest may send: requests for an address, and the search for neighbours."""
     if version == 4:
         return ["-p 17 -m udp --sport 68 --dport 67"]
     return [*(f"-p 58 -m icmp6 --icmpv6-type {kind}" for kind in _FROM_GUEST), "-p 17 -m udp --sport 546 --dport 547"]
 
 
 def _got(version: int, servers: Iterable[str]) -> list[str]:
-    """What every guest gets: answers of its network's own DHCP server, and neighbours."""
+    """The rules for packets that every guest gets: answers of its network's own DHCP server, and neighbours."""
     if version == 4:
         return [f"-s {server} -p 17 -m udp --sport 67 --dport 68" for server in servers]
     return [*(f"-p 58 -m icmp6 --icmpv6-type {kind}" for kind in _TO_GUEST),

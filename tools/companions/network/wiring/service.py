@@ -17,7 +17,7 @@ BRIDGE = "br0"
 
 @dataclass(slots=True)
 class NetworkService:
-    """What we run for one network; it ends with our process, however that ends."""
+    """The processes of one network's service; they end with our process, however that ends."""
 
     own_namespace: ProcessNamespace
     dhcp: Dhcp

@@ -1,4 +1,5 @@
-"""What a guest may send at all, how much, and with which mark: an nftables text for the bridges of one host. Pure.
+"""The rules for what a guest may send at all, how much, and with which mark: an nftables text for the bridges of one
+host. Pure.
 
 Taps that aren't named here pass nothing, in either direction: a guest that starts before its rules has no network.
 """
