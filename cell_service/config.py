@@ -91,9 +91,21 @@ class Defaults:
     )
     service_down_time: int = option(cfg.IntOpt("service_down_time", default=60, help="Seconds without a heartbeat."))
     report_interval: int = option(cfg.IntOpt("report_interval", default=30, help="Seconds between heartbeats."))
-    debug: bool = option(cfg.BoolOpt("debug", default=False, help="Log what is done in detail."))
+    debug: bool = option(cfg.BoolOpt("debug", default=False, mutable=True, help="Log what is done in detail."))
     log_file: str | None = option(cfg.StrOpt("log_file", default=None, help="File of the log; unset: standard error."))
     use_json: bool = option(cfg.BoolOpt("use_json", default=False, help="Log lines as JSON objects."))
+
+
+@dataclass(frozen=True, slots=True)
+class ReportSettings:
+    """[oslo_reports]: where the reports of running processes go."""
+
+    GROUP: ClassVar[str] = "oslo_reports"
+    log_dir: str | None = option(
+        cfg.StrOpt("log_dir", default=None,
+                   help="Directory where SIGUSR2 has a process write what each of its threads does; "
+                        "unset: on standard error.")
+    )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)

@@ -84,10 +84,15 @@ def set_up(*, debug: bool = False, use_json: bool = False, log_file: str | None 
     handler.setFormatter(JsonFormatter() if use_json else TextFormatter())
     root = logging.getLogger()
     root.handlers[:] = [handler]
-    root.setLevel(logging.DEBUG if debug else logging.INFO)
+    set_level(debug=debug)
     logging.getLogger("pika").setLevel(logging.CRITICAL)  # it repeats what our own lines say
     for noisy in ("urllib3", "keystoneauth", "stevedore", "alembic", "tornado.access", "openstack"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
+
+
+def set_level(*, debug: bool) -> None:
+    """Log in detail, or as usual. Takes effect at once."""
+    logging.getLogger().setLevel(logging.DEBUG if debug else logging.INFO)
 
 
 def _quoted(value: object) -> str:

@@ -61,6 +61,10 @@ def page() -> str:
         "installation is in [install.md](install.md). Sections with an account at another service (`[glance]`,",
         "`[neutron]`, `[cinder]`, `[placement]`, `[keystone_authtoken]` and their kin) take the options of",
         "keystoneauth's `auth_type`, too.",
+        "",
+        "Options that are marked **Reloadable** are taken up when a process gets SIGHUP (`systemctl reload`), which",
+        "has it read its files again, as Nova's services do. All other options need a restart.",
+        "Without any signal, every process follows the cell mappings, and the APIs the files of policies.",
     ]
     sections = list_opts()
     lines += ["", " · ".join(f"[{name}](#{name.lower()})" for name, _ in sections)]
@@ -93,7 +97,8 @@ def _default(option: cfg.Opt) -> str:
 
 
 def _meaning(option: cfg.Opt) -> str:
-    return " ".join((option.help or "").split()).replace("|", "\\|")
+    words = " ".join((option.help or "").split()).replace("|", "\\|")
+    return f"{words} **Reloadable.**" if option.mutable else words
 
 
 def sample() -> str:

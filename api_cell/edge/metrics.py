@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -11,6 +12,8 @@ from cell_service.http.response import RenderedResponse
 from mapping_db.cloud import Cloud
 
 PATH = "/metrics"
+PROCESS = "X-Polycell-Process"
+"""A header of the page: the id of the process that has counted, for several may share a port."""
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
@@ -55,7 +58,8 @@ class Metrics:
                 ),
             ),
         ]  # fmt: skip
-        return RenderedResponse(200, ("\n".join(lines) + "\n").encode(), {"Content-Type": CONTENT_TYPE})
+        headers = {"Content-Type": CONTENT_TYPE, PROCESS: str(os.getpid())}
+        return RenderedResponse(200, ("\n".join(lines) + "\n").encode(), headers)
 
 
 def _lines(name: str, kind: str, help_text: str, samples: Iterable[tuple[Mapping[str, str], int]]) -> list[str]:

@@ -11,6 +11,7 @@ import pytest
 from tests.real.databases import free_port
 from tools.up import configs, debug, record, shape
 from tools.up import main as polycell
+from tools.up.bundle import write
 from tools.up.plan import Options, Plan, plan_of
 from tools.up.redaction import Redaction, collect
 
@@ -65,7 +66,7 @@ def test_it_has_the_configuration_and_what_it_could_not_have_is_named(plan: Plan
     notes = {each["file"]: each["note"] for each in index["files"]}
     assert {f"polycell-debug/{name}" for name in notes} == bundle.keys() - {"polycell-debug/index.json"}
     assert notes["cells.txt"].startswith("exit code")
-    assert "does not answer" in notes["metrics.txt"]
+    assert "does not answer" in notes["metrics/compute.txt"]
     assert notes["etc/nova.conf"] == notes["logs/polycell.log"] == notes["versions.json"] == ""
     assert f"report_interval = {configs.REPORT_SECONDS}" in bundle["polycell-debug/etc/nova.conf"]
     assert json.loads(bundle["polycell-debug/polycell.json"])["credentials"]["admin"]["password"] == "***"
@@ -110,5 +111,5 @@ def test_it_is_refused_where_it_cannot_be(tmp_path: Path, capsys: pytest.Capture
     assert polycell.main(["debug", str(tmp_path / "there"), "--state", str(tmp_path)]) == 1
     assert "there is there already" in capsys.readouterr().err
     with pytest.raises(debug.Invalid, match="there cannot be made: File exists"):
-        debug._write(tmp_path / "there", [], debug.SYSTEM_CLOCK.now())
+        write(tmp_path / "there", [], debug.SYSTEM_CLOCK.now())
     assert (tmp_path / "there").read_text() == "mine"

@@ -41,6 +41,17 @@ def test_each_thread_is_reported_with_its_stack(number: signal.Signals, capfd: p
     assert "test_each_thread_is_reported" in said
 
 
+@pytest.mark.usefixtures("_handlers")
+def test_it_is_a_file_where_a_directory_is_configured(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    report.on_signal("conductor cell1", str(tmp_path))
+    os.kill(os.getpid(), signal.SIGUSR2)
+    (file,) = tmp_path.iterdir()
+    assert file.name.startswith("conductor-cell1_gurumeditation_20")
+    assert file.name.endswith(f"_{os.getpid()}")
+    assert file.read_text("utf-8").endswith("==== End of report ====\n")
+    assert capfd.readouterr().err == ""
+
+
 def test_a_service_goes_on_after_it(tmp_path: Path) -> None:
     conf = tmp_path / "nova.conf"
     conf.write_text(f"[DEFAULT]\ntransport_url = local://{tmp_path}/q\n", encoding="utf-8")

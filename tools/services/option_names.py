@@ -76,6 +76,7 @@ NAMES = {
     ),
     "oslo_middleware": ("enable_proxy_headers_parsing max_request_body_size "),
     "oslo_policy": ("enforce_new_defaults enforce_scope policy_dirs policy_file "),
+    "oslo_reports": ("log_dir "),
     "placement": (
         "auth_section auth_type cafile certfile endpoint_override insecure keyfile region_name service_name "
         "service_type timeout valid_interfaces "

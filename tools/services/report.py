@@ -8,7 +8,9 @@ import os
 import signal
 import sys
 import threading
+import time
 import traceback
+from pathlib import Path
 from types import FrameType
 
 from cell_service.logs import masked
@@ -19,15 +21,33 @@ SIGNALS = (signal.SIGUSR1, signal.SIGUSR2)
 _STANDARD_ERROR = 2
 
 
-def on_signal(title: str) -> None:
-    """From now on these signals write the report on standard error. Called on the main thread."""
+def on_signal(title: str, directory: str | None = None) -> None:
+    """From now on these signals write the report: a file in the directory, else on standard error. Called on the main
+    thread."""
 
     def write(_number: int, _frame: FrameType | None) -> None:
-        with contextlib.suppress(OSError):  # it may be closed
-            os.write(_STANDARD_ERROR, text(title).encode(errors="replace"))  # no buffer: a signal may interrupt one
+        written = text(title).encode(errors="replace")
+        with contextlib.suppress(OSError):  # the disk may be full, standard error closed
+            if directory:
+                _write_file(Path(directory), title, written)
+            else:
+                os.write(_STANDARD_ERROR, written)  # no buffer: a signal may interrupt one
 
     for number in SIGNALS:
         signal.signal(number, write)
+
+
+def file_name(title: str, pid: int, moment: str) -> str:
+    """As oslo.reports names its files, and the process's id."""
+    return f"{title.replace(' ', '-')}_gurumeditation_{moment}_{pid}"
+
+
+def _write_file(directory: Path, title: str, written: bytes) -> None:
+    """A whole file, or none."""
+    name = file_name(title, os.getpid(), time.strftime("%Y%m%d%H%M%S"))
+    draft = directory / f".{name}"
+    draft.write_bytes(written)
+    draft.replace(directory / name)
 
 
 def text(title: str) -> str:

@@ -121,6 +121,7 @@ def _common(plan: Plan) -> Sections:
         "nova": _account(plan, "nova", plan.endpoint("compute")),
         "oslo_limit": _account(plan, "nova", plan.endpoint("identity")),
         "keystone_authtoken": _account(plan, "nova", None) | {"www_authenticate_uri": plan.endpoint("identity")},
+        "oslo_reports": {"log_dir": plan.reports},
         "secrets": {"keys": plan.passwords[WRAPPING_KEY]},
         "api": {"auth_strategy": "noauth2" if plan.options.auth == "noauth2" else "keystone"},
     }

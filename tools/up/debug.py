@@ -2,41 +2,28 @@
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import platform
 import subprocess
 import sys
-import tarfile
 from collections.abc import Iterator
-from dataclasses import dataclass
 from datetime import datetime
 from importlib.metadata import distributions
 from pathlib import Path
-from typing import IO, Any
-
-import requests
+from typing import Any
 
 from cell_service.context import SYSTEM_CLOCK
 from cell_service.errors import Invalid
 from tools import version
-from tools.up import record
+from tools.up import bundle, live, record
+from tools.up.bundle import Part
 from tools.up.redaction import HIDDEN, Redaction, collect
 
 LOG_BYTES = 4 * 2**20
 """Of each log so much is taken, its end."""
 COMMAND_SECONDS = 60.0
 _FILES = ("polycell.json", "etc/*.conf", "etc/options.json", "logs/*.log*")
-
-
-@dataclass(frozen=True, slots=True)
-class Part:
-    """A file of the bundle. `note` says why it is missing or not whole, or how its command has ended."""
-
-    file: str
-    text: str = ""
-    note: str = ""
 
 
 def debug(state: Path, file: Path | None) -> int:
@@ -52,7 +39,7 @@ def debug(state: Path, file: Path | None) -> int:
     redaction = Redaction(secrets)
     parts = [_redacted(part, redaction) for part in _gather(state, unreadable)]
     parts.insert(0, Part("index.json", _json(_index(state, now, parts))))
-    _write(target, parts, now)
+    bundle.write(target, parts, now)
     print(f"{target}: {len(parts)} files; passwords and keys in them are {HIDDEN}. Look through it before you send it.")
     for part in parts:
         if part.note:
@@ -68,10 +55,12 @@ def _gather(state: Path, unreadable: dict[Path, str]) -> Iterator[Part]:
     yield _command("check.txt", "tools.manage.main", *files, "cell_v2", "check")
     try:
         document = record.read(state)
-        yield _metrics(document)
         yield Part("processes.json", _json(_processes(document)))
+        yield from live.metrics(document)
+        yield from live.stacks(document, state / "run" / "reports")
     except (Invalid, KeyError, TypeError) as error:
-        yield from (Part(name, note=f"polycell.json: {error}") for name in ("metrics.txt", "processes.json"))
+        missing = ("processes.json", "metrics.txt", "stacks.txt")
+        yield from (Part(name, note=f"polycell.json: {error}") for name in missing)
     for path, reason in unreadable.items():
         yield Part(str(path.relative_to(state)), note=f"left out, for its secrets are not known: {reason}")
     for pattern in _FILES:
@@ -106,16 +95,6 @@ def _command(file: str, module: str, *words: str) -> Part:
     except subprocess.TimeoutExpired:
         return Part(file, note=f"the command did not end within {COMMAND_SECONDS:.0f} s")
     return Part(file, done.stdout, f"exit code {done.returncode}" if done.returncode else "")
-
-
-def _metrics(document: dict[str, Any]) -> Part:
-    """Of the compute API: what it has counted, and how it sees the cells."""
-    origin = "/".join(document["endpoints"]["compute"].split("/", 3)[:3])
-    try:
-        answer = requests.get(f"{origin}/metrics", timeout=5, verify=document.get("cafile") or True)
-    except requests.RequestException as error:
-        return Part("metrics.txt", note=f"{origin} does not answer: {type(error).__name__}")
-    return Part("metrics.txt", answer.text, "" if answer.ok else f"it answers {answer.status_code}")
 
 
 def _processes(document: dict[str, Any]) -> list[dict[str, Any]]:
@@ -176,25 +155,3 @@ def _index(state: Path, now: datetime, parts: list[Part]) -> dict[str, Any]:
 
 def _json(value: Any) -> str:
     return json.dumps(value, indent=2) + "\n"
-
-
-def _write(target: Path, parts: list[Part], now: datetime) -> None:
-    """For its owner alone. Raises Invalid when there is such a file, or it cannot be made."""
-    try:
-        with os.fdopen(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as opened:
-            try:
-                _fill(opened, parts, now)
-            except BaseException:
-                target.unlink()
-                raise
-    except OSError as error:
-        raise Invalid(reason=f"{target} cannot be made: {error.strerror}") from None
-
-
-def _fill(opened: IO[bytes], parts: list[Part], now: datetime) -> None:
-    with tarfile.open(fileobj=opened, mode="w:gz") as bundle:
-        for part in parts:
-            content = part.text.encode()
-            entry = tarfile.TarInfo(f"polycell-debug/{part.file}")
-            entry.size, entry.mode, entry.mtime = len(content), 0o600, int(now.timestamp())
-            bundle.addfile(entry, io.BytesIO(content))

@@ -42,7 +42,7 @@ log = logging.getLogger(__name__)
 
 UNLISTED = ("metadata", "console", "volume", "share")
 """Not in the identity service's catalog, or not by this name."""
-DIRECTORIES = ("etc", "run", "run/hypervisors", "logs", "db", "companions", "hosts", "cache")
+DIRECTORIES = ("etc", "run", "run/hypervisors", "run/reports", "logs", "db", "companions", "hosts", "cache")
 
 
 class Progress:
@@ -116,7 +116,7 @@ def _run(plan: Plan, progress: Progress) -> int:
     ended = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: ended.set())
-    report.on_signal("the launcher")
+    report.on_signal("launcher", str(plan.reports))
     logs.set_up(log_file=str(plan.state / "logs" / record.LAUNCHER_LOG))
     _end_strays(plan, progress)
     preflight.check(plan, progress.say, ended)

@@ -89,8 +89,9 @@ def _shell(args: argparse.Namespace) -> NoReturn:
 
 def _debug(args: argparse.Namespace) -> int:
     """Write a bundle (tar.gz) of what is known of the cloud: versions, configuration, the ends of the logs, how its
-    cells are, what the API has counted, and which processes run. Passwords and keys in it are replaced by ***; what
-    cannot be had is named in its index. 0 written; 1 there is no cloud, or the file cannot be made; 130 interrupted."""
+    cells are, what the APIs have counted, which processes run, and what their threads do just now. Passwords and keys
+    in it are replaced by ***; what cannot be had is named in its index. 0 written; 1 there is no cloud, or the file
+    cannot be made; 130 interrupted."""
     from tools.up.debug import debug
 
     return debug(args.state.resolve(), args.file)

@@ -99,6 +99,11 @@ class Plan:
         named = os.environ.get("POLYCELL_CACHE")
         return Path(named).resolve() if named else self.state / "cache" / "guest"
 
+    @property
+    def reports(self) -> Path:
+        """Where processes write what their threads do, when a signal wants that."""
+        return self.state / "run" / "reports"
+
     def private_host(self, name: str) -> PrivateHost:
         return PrivateHost(name, self.state, hide_kvm=not self.choice.kvm)
 
