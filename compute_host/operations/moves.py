@@ -24,7 +24,7 @@ from cell_service.operations.host_tasks import (
 from compute_host.operations import leftovers, shares, volumes
 from compute_host.operations.context import HostContext, OperationContext, from_images, outcome_of, spec_of
 from compute_host.operations.shelve import forget_image
-from compute_host.virt.driver import Driver, Movable
+from compute_host.virt.driver import Driver, Movable, Receiving
 
 HALTED = (PowerState.SHUTDOWN, PowerState.CRASHED, PowerState.NOSTATE)
 
@@ -50,7 +50,7 @@ def prepare_destination(
     context: HostContext, work: OperationContext, arguments: PrepareDestinationArguments
 ) -> Outcome:
     """Make the guest from another host's migrate data; without any, from the instance's image, with a config drive."""
-    movable = _movable(context.driver)
+    receiving = _receiving(context.driver)
     work = volumes.bring(context, _here(context, work, arguments.flavor))
     migrate_data = arguments.migrate_data or None
     with contextlib.ExitStack() as files:
@@ -60,13 +60,12 @@ def prepare_destination(
         else:
             spec = spec_of(context, work)
         work.check()
-        movable.receive(spec, migrate_data)
+        receiving.receive(spec, migrate_data)
     return outcome_of(context, work)
 
 
 def activate(context: HostContext, work: OperationContext, arguments: ActivateArguments) -> Outcome:
     """Bind the ports before the guest runs, so that it has its network. At the source this undoes a move."""
-    movable = _movable(context.driver)
     work = volumes.bring(context, _here(context, work, arguments.flavor))
     vifs = None
     if context.networks is not None and work.instance.network_info:
@@ -74,7 +73,7 @@ def activate(context: HostContext, work: OperationContext, arguments: ActivateAr
     work.check()
     spec, migrate_data = spec_of(context, work, vifs), arguments.migrate_data or None
     if arguments.live and migrate_data is not None:
-        movable.arrive(spec, migrate_data)
+        _movable(context.driver).arrive(spec, migrate_data)
     elif arguments.run:
         context.driver.power_on(spec)
     volumes.complete(context, work)
@@ -99,6 +98,13 @@ def _movable(driver: Driver) -> Movable:
     """Raises NotSupported."""
     if not isinstance(driver, Movable):
         raise NotSupported(reason="Guests of this host cannot move.")
+    return driver
+
+
+def _receiving(driver: Driver) -> Receiving:
+    """Raises NotSupported."""
+    if not isinstance(driver, Receiving):
+        raise NotSupported(reason="This host cannot take over guests.")
     return driver
 
 

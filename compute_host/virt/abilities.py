@@ -14,6 +14,7 @@ from compute_host.virt.driver import (
     Mountable,
     Movable,
     Passwords,
+    Receiving,
     Rescuable,
     Snapshots,
 )
@@ -27,6 +28,7 @@ _PROTOCOLS: dict[Ability, type] = {
     Ability.VOLUMES: Attachable,
     Ability.SHARES: Mountable,
     Ability.MOVES: Movable,
+    Ability.RECEIVES: Receiving,
 }
 assert _PROTOCOLS.keys() == set(Ability)
 

@@ -157,7 +157,19 @@ class ConsoleLog(Protocol):
 
 
 @runtime_checkable
-class Movable(Protocol):
+class Receiving(Protocol):
+    """A driver that can make a guest without starting it: for servers that come back from an image, or from a host that
+    is down."""
+
+    def receive(self, spec: GuestSpec, migrate_data: dict[str, object] | None) -> None:
+        """Make the guest here as `spec` says, not running. Without migrate data (see Movable) it is made from the disks
+        of `spec`. A guest that is here already, and does not run, gets the size of `spec`, and the disks in another
+        host's migrate data. After any error nothing new is left, and an existing guest is unchanged. Raises
+        ImageUnacceptable, HostOutOfSpace, DriverError (also when it runs)."""
+
+
+@runtime_checkable
+class Movable(Receiving, Protocol):
     """A driver whose guests can move to another host, and from one.
 
     Migrate data is JSON, understood by all drivers of the kind. A guest that moves stays on its source host, not
@@ -171,12 +183,6 @@ class Movable(Protocol):
     def send(self, uuid: str) -> dict[str, object]:
         """The migrate data of a running (or paused) guest, taken while it ran; it is stopped when this returns, and
         `power_on` continues it. Sent already: the same migrate data. Raises GuestNotFound, DriverError."""
-
-    def receive(self, spec: GuestSpec, migrate_data: dict[str, object] | None) -> None:
-        """Make the guest here as `spec` says, not running. Without migrate data it is made from the disks of `spec`.
-        A guest that is here already, and does not run, gets the size of `spec`, and the disks in another host's
-        migrate data. After any error nothing new is left, and an existing guest is unchanged. Raises
-        ImageUnacceptable, HostOutOfSpace, DriverError (also when it runs)."""
 
     def arrive(self, spec: GuestSpec, migrate_data: dict[str, object]) -> None:
         """Continue a guest that was sent while it ran, as it was there; on the host that sent it, as it was before. It

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from tests.faults.crowd import force_down
 from tests.faults.installation import Unmet
 from tests.lab.lab import Guest, Lab
 
@@ -62,3 +63,18 @@ def test_a_marker_goes_through_images_rescue_and_shelving(cloud: Lab) -> None:
     cloud.until_ready(guest)
     assert read(cloud, guest) == "later-words"
     cloud.ask("DELETE", f"/v2/images/{image}", service="image")
+
+
+def test_an_evacuated_guest_is_made_again_on_another_host(cloud: Lab) -> None:
+    guest = cloud.boot("leaves", cloud.hosts[0])
+    cloud.until_ready(guest)
+    assert force_down(cloud.installation, guest.host, True)
+    try:
+        cloud.act(guest, "evacuate", {})
+        cloud.until_ready(guest)
+        place = cloud.server(guest)["OS-EXT-SRV-ATTR:host"]
+        assert place != guest.host
+        assert cloud.domains(place) == {guest.uuid: True}
+    finally:
+        assert force_down(cloud.installation, guest.host, False)
+    cloud.installation.until(lambda: not (left := cloud.left_on(guest.host)) or Unmet(left), 300)

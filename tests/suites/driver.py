@@ -25,6 +25,7 @@ from compute_host.virt.driver import (
     GuestSpec,
     LiveSnapshots,
     Movable,
+    Receiving,
     Rescuable,
     Snapshots,
 )
@@ -283,6 +284,24 @@ class DriverSuite:
             driver.trigger_crash_dump(running.instance.uuid)
         with pytest.raises(GuestNotFound):
             driver.trigger_crash_dump(str(uuid4()))
+
+    def test_a_guest_is_made_without_being_started(self, driver: Driver, spec: GuestSpec, tmp_path: Path) -> None:
+        assert isinstance(driver, Receiving)
+        uuid = spec.instance.uuid
+        for _ in range(2):
+            driver.receive(spec, None)
+            assert driver.power_state(uuid) is SHUTDOWN
+        driver.power_on(as_it_is(spec))
+        assert driver.power_state(uuid) is RUNNING
+        with pytest.raises(DriverError):
+            driver.receive(spec, None)
+        assert driver.power_state(uuid) is RUNNING
+        driver.destroy(uuid)
+        liar = tmp_path / "liar"
+        liar.write_bytes(b"MZ" * 4096)
+        with pytest.raises(ImageUnacceptable):
+            driver.receive(replace(spec, disks=(replace(spec.disks[0], image=liar, image_format="qcow2"),)), None)
+        assert driver.guests() == ()
 
     def test_the_console_says_something(self, driver: Driver, running: GuestSpec) -> None:
         if isinstance(driver, ConsoleLog):

@@ -28,16 +28,22 @@ class MoveDeclaration:
     request: MoveRequest
     first_status: str
     can_abort_before: str = ""
-    needs: Ability | None = Ability.MOVES
+    needs: Ability = Ability.MOVES
     asks_source: bool = True
 
 
 COLD_MIGRATION = MoveDeclaration(MoveKind.COLD, move_rules.MIGRATE, "pre-migrating")
 RESIZE = MoveDeclaration(MoveKind.RESIZE, move_rules.RESIZE, "pre-migrating")
 LIVE_MIGRATION = MoveDeclaration(MoveKind.LIVE, move_rules.LIVE_MIGRATION, "queued", can_abort_before="leave")
-EVACUATION = MoveDeclaration(MoveKind.EVACUATE, move_rules.EVACUATE, "accepted", asks_source=False)
+EVACUATION = MoveDeclaration(
+    MoveKind.EVACUATE, move_rules.EVACUATE, "accepted", needs=Ability.RECEIVES, asks_source=False
+)
 UNSHELVING = MoveDeclaration(
-    MoveKind.UNSHELVE, MoveRequest(UNSHELVE.action, UNSHELVE.action, UNSHELVE.rule), "", needs=None
+    MoveKind.UNSHELVE,
+    MoveRequest(UNSHELVE.action, UNSHELVE.action, UNSHELVE.rule),
+    "",
+    needs=Ability.RECEIVES,
+    asks_source=False,
 )
 
 _ALL = {kind.stored: kind for kind in (COLD_MIGRATION, RESIZE, LIVE_MIGRATION, EVACUATION, UNSHELVING)}

@@ -240,9 +240,7 @@ def abandon(tx: Connection, move: Move | None, now: datetime) -> None:
 
 def _needs(kind: MoveDeclaration, instance: Instance) -> tuple[str, ...]:
     """The abilities that the destination must have."""
-    needed = [kind.needs] if kind.needs is not None else []
-    if volumes(instance.block_devices):
-        needed.append(Ability.VOLUMES)
+    needed = (kind.needs, Ability.VOLUMES) if volumes(instance.block_devices) else (kind.needs,)
     return tuple(ability.value for ability in needed)
 
 

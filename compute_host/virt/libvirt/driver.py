@@ -107,14 +107,7 @@ class LibvirtDriver:
         with self._gate(uuid):
             if self._is_made(uuid):
                 return
-            self._remove(uuid)
-            self._check_space(spec)
-            try:
-                laid = self._storage.make(spec)
-                self._define_and_start(spec, laid)
-            except BaseException:
-                self._remove_after_failure(uuid)
-                raise
+            self._make(spec, self._define_and_start)
             self._noted(uuid)
 
     def destroy(self, uuid: str) -> None:
@@ -174,6 +167,18 @@ class LibvirtDriver:
             for flag, text in interfaces.having(found, vif.mac):
                 found.detachDeviceFlags(text, flag)
 
+    def receive(self, spec: GuestSpec, migrate_data: dict[str, object] | None) -> None:
+        if migrate_data is not None:
+            raise DriverError(reason="A guest is made here from its image, not from another host's disks.")
+        uuid = spec.instance.uuid
+        with self._gate(uuid):
+            if self._is_active(uuid):
+                raise DriverError(reason="A guest of this uuid is running here.")
+            if self._storage.is_whole(uuid):
+                self._define(spec, self._storage.keep(spec))
+                return
+            self._make(spec, self._define)
+
     def snapshot(self, uuid: str, target: Path) -> str:
         state = self.power_state(uuid)
         if state in _ALIVE:
@@ -224,6 +229,16 @@ class LibvirtDriver:
             self._noted(uuid)
 
     # -- inside --------------------------------------------------------------------------------------
+
+    def _make(self, spec: GuestSpec, define: Callable[[GuestSpec, Laid], object]) -> None:
+        """Make the guest's files, and its domain from them; after an error nothing is left."""
+        self._remove(spec.instance.uuid)
+        self._check_space(spec)
+        try:
+            define(spec, self._storage.make(spec))
+        except BaseException:
+            self._remove_after_failure(spec.instance.uuid)
+            raise
 
     def _root(self, uuid: str) -> LaidDisk:
         """The guest's root disk. Raises GuestNotFound, DriverError."""
@@ -278,9 +293,12 @@ class LibvirtDriver:
 
     def _is_made(self, uuid: str) -> bool:
         """Whether the guest is complete: as a spawn has made it, and perhaps changed by its user since."""
+        return self._is_active(uuid) and self._storage.is_whole(uuid)
+
+    def _is_active(self, uuid: str) -> bool:
         with self._connection.use(uuid) as connection:
             found = self._find(connection, uuid)
-            return found is not None and bool(found.isActive()) and self._storage.is_whole(uuid)
+            return found is not None and bool(found.isActive())
 
     def _remove(self, uuid: str) -> None:
         with self._connection.use(uuid) as connection:
