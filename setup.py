@@ -40,6 +40,7 @@ setup(
         "compute_host": ["py.typed"],
         "mapping_db": ["py.typed"],
         "api_cell": ["py.typed"],
+        "api_cell.compute.web": ["*.html", "*.css", "*.js", "*.ico", "swagger_ui/*"],
         "tools": ["py.typed"],
         "tools.hypervisors": ["*.sh"],
         "tools.guest": ["build.sh", "init", "lease", "power", "*.awk", "packages.txt"],

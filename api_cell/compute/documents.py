@@ -1,42 +1,36 @@
-"""The documents that the service publishes without a token: versions, the OpenAPI document, and a page to read and try
-it."""
+"""The documents that the service publishes without a token: versions, the OpenAPI document, pages to read and try it."""
 
 from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from functools import lru_cache
 
 from api_cell.compute import versions
 from api_cell.compute.history import NEWEST, OLDEST
 from api_cell.compute.openapi import document
-from api_cell.compute.page import FRONT, PAGE
 from api_cell.compute.routes import ROUTES
+from api_cell.compute.web import files
 from api_cell.edge.route import Request, Response, Route, Version
+from api_cell.edge.static import Static
 from cell_service.errors import Invalid, NotAcceptable
-from cell_service.http.pages import page_headers
 
-_PAGE_HEADERS = {"Content-Type": "text/html; charset=utf-8", **page_headers(PAGE.decode())}
-_FRONT_HEADERS = {"Content-Type": "text/html; charset=utf-8", **page_headers(FRONT.decode())}
 _VERSION = re.compile(r"2\.(0|[1-9][0-9]{0,3})")
 
 
 def openapi(req: Request) -> Response:
     """200, the OpenAPI document at ?microversion= (the highest without it)."""
     requested = req.one("microversion") or "latest"
-    return Response(200, _rendered(NEWEST if requested == "latest" else _parsed(requested)))
+    return _rendered(NEWEST if requested == "latest" else _parsed(requested)).answer(req)
 
 
 def front(req: Request) -> Response:
     """200: for a browser a page with links, for programs the versions."""
-    if "text/html" in req.headers.get("Accept", ""):
-        return Response(200, FRONT, {**_FRONT_HEADERS, "Vary": "Accept"})
-    return versions.index(req)
-
-
-def page(req: Request) -> Response:
-    """200, a page that reads the document."""
-    return Response(200, PAGE, _PAGE_HEADERS)
+    if "text/html" not in req.headers.get("Accept", ""):
+        return replace(versions.index(req), headers={"Vary": "Accept"})
+    answer = files.page("front.html").answer(req)
+    return replace(answer, headers={**answer.headers, "Vary": "Accept, Accept-Encoding"})
 
 
 def _parsed(text: str) -> Version:
@@ -51,13 +45,13 @@ def _parsed(text: str) -> Version:
 
 
 @lru_cache(maxsize=8)
-def _rendered(version: Version) -> bytes:
-    return json.dumps(document(ROUTES, version)).encode()
+def _rendered(version: Version) -> Static:
+    return Static(json.dumps(document(ROUTES, version)).encode(), "application/json")
 
 
 ROOTS = (
     Route("GET", "/", front, open=True),
     *(route for route in versions.ROOTS if route.path != "/"),
     Route("GET", "/v2.1/openapi.json", openapi, open=True),
-    Route("GET", "/v2.1/docs", page, open=True),
+    *files.ROUTES,
 )

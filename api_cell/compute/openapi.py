@@ -6,6 +6,9 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from api_cell.compute import examples
+from api_cell.compute.example_answers import ANSWERS
+from api_cell.compute.history import NEWEST
 from api_cell.compute.titles import group, title
 from api_cell.edge.route import ByVersion, Route, Schema, Version
 from api_cell.edge.versions import shown
@@ -50,7 +53,7 @@ def document(routes: Iterable[Route], version: Version) -> dict[str, Any]:
         "info": {"title": "Compute API", "version": shown(version)},
         "servers": [{"url": "../v2.1"}],
         "security": [{"token": []}],
-        "tags": [{"name": name} for name in sorted({group(path) for path in paths})],
+        "tags": [{"name": name} for name in _groups(paths)],
         "paths": paths,
         "components": {
             "schemas": {"Fault": _FAULT},
@@ -67,6 +70,16 @@ def document(routes: Iterable[Route], version: Version) -> dict[str, Any]:
     }
 
 
+def _groups(paths: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """The names of all groups; those of which no operation is served any more are last."""
+    served = {group(path) for path, methods in paths.items() if not all(map(_deprecated, methods.values()))}
+    return sorted({group(path) for path in paths}, key=lambda name: (name not in served, name))
+
+
+def _deprecated(operation: Mapping[str, Any]) -> bool:
+    return bool(operation.get("deprecated"))
+
+
 def _operation(path: str, method: str, routes: list[Route], version: Version) -> dict[str, Any]:
     made: dict[str, Any] = {
         "operationId": _PLACEHOLDER.sub(r"\1", f"{method.lower()}{path.replace('/', '_')}"),
@@ -74,19 +87,30 @@ def _operation(path: str, method: str, routes: list[Route], version: Version) ->
         "summary": title(method, path),
         "description": "\n".join(_description(route) for route in routes),
         "parameters": [_version_header(version), *_placeholders(path), *_query(routes[0], version)],
-        "responses": _responses(path, method, routes),
+        "responses": _responses(path, method, routes, version),
     }
+    if all(map(_gone, routes)):
+        made["deprecated"] = True
     rules = sorted({route.rule for route in routes if route.rule})
     if rules:
         made["x-policy-rules"] = rules
-    bodies = [_body(route, version) for route in routes]
-    given = [body for body in bodies if body is not None]
-    if given:
-        schema = given[0] if len(routes) == 1 else {"oneOf": given}
-        made["requestBody"] = {"required": True, "content": {"application/json": {"schema": schema}}}
+    bodies = [(route, schema) for route in routes if (schema := _body(route, version)) is not None]
+    if bodies:
+        made["requestBody"] = {"required": True, "content": {"application/json": _content(method, path, bodies)}}
     if any(route.open for route in routes):
         made["security"] = []
     return made
+
+
+def _content(method: str, path: str, bodies: list[tuple[Route, Schema]]) -> dict[str, Any]:
+    """The schema of a body with an example; of actions the choice of them, each with an example under its name."""
+    if all(route.action is None for route, _ in bodies):
+        ((_, schema),) = bodies
+        example = examples.body(method, path, None, schema)
+        return {"schema": schema} | ({} if example is None else {"example": example})
+    shown = {str(route.action): {"value": examples.body(method, path, route.action, schema)}
+             for route, schema in bodies}  # fmt: skip
+    return {"schema": {"oneOf": [schema for _, schema in bodies]}, "examples": shown}
 
 
 def _description(route: Route) -> str:
@@ -95,8 +119,8 @@ def _description(route: Route) -> str:
     return f"- `{route.action}`{': ' if said else ''}{said}" if route.action else said
 
 
-def _responses(path: str, method: str, routes: list[Route]) -> dict[str, Any]:
-    """The statuses that handlers name, and those with which such an operation may be refused."""
+def _responses(path: str, method: str, routes: list[Route], version: Version) -> dict[str, Any]:
+    """The statuses that handlers name, at the newest version with an example, and those of refusals."""
     codes: set[str] = set()
     for route in routes:
         if _gone(route):
@@ -113,6 +137,9 @@ def _responses(path: str, method: str, routes: list[Route]) -> dict[str, Any]:
     if any(_gone(route) for route in routes):
         refusals.add("410")
     made: dict[str, Any] = {code: {"description": "Done."} for code in sorted(codes)}
+    if version == NEWEST and (method, path) in ANSWERS:
+        (answer,) = made.values()
+        answer["content"] = {"application/json": {"example": ANSWERS[method, path]}}
     return made | {code: {"$ref": f"#/components/responses/Refused{code}"} for code in sorted(refusals)}
 
 

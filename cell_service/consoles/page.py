@@ -5,8 +5,12 @@ from __future__ import annotations
 PAGE = """<!DOCTYPE html>
 <html lang="en">
 <meta charset="utf-8">
-<title>Console</title>
-<style>body { background: #111; color: #ddd } pre { white-space: pre-wrap }</style>
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>Console of a server</title>
+<style>
+body { background: #111; color: #ddd; font: 15px/1.4 system-ui, sans-serif; margin: 0; padding: 0 .8em }
+pre { font: 14px/1.3 monospace; overflow-wrap: anywhere; white-space: pre-wrap }
+</style>
 <p id="state">connecting</p>
 <pre id="shown"></pre>
 <script>

@@ -206,9 +206,10 @@ class Exchange(httputil.HTTPMessageDelegate):
         self.answered = True
         self._sink.over(self)
         made: Any = _Sent(headers)
-        if status != 204:
+        empty = status in (204, 304)
+        if not empty:
             made["Content-Length"] = str(len(body))
-        sent = body if status != 204 and self.method != "HEAD" else None
+        sent = None if empty or self.method == "HEAD" else body
         line = httputil.ResponseStartLine("HTTP/1.1", status, REASONS.get(status, "Unknown"))
         try:
             written = self._connection.write_headers(line, made, sent)

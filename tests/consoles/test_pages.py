@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from api_cell.compute.page import PAGE as DOCS
+from cell_service.consoles.page import PAGE
 from cell_service.consoles.proxy import ConsoleProxy
 from cell_service.http.connections import ConnectionSettings
 from cell_service.http.pages import page_headers
@@ -77,11 +77,11 @@ def test_only_pages_that_are_allowed_frame_a_console(viewer: ConsoleProxy, path:
 
 
 def test_the_policy_of_a_page_allows_its_own_scripts_and_no_others() -> None:
-    policy = page_headers(DOCS.decode())["Content-Security-Policy"]
+    policy = page_headers(PAGE)["Content-Security-Policy"]
     assert policy.startswith("default-src 'none'; script-src 'sha256-")
     assert "; style-src 'sha256-" in policy
     assert "unsafe" not in policy
-    other = DOCS.decode().replace("<script>", "<script>\n")
+    other = PAGE.replace("<script>", "<script>\n")
     assert page_headers(other)["Content-Security-Policy"] != policy
 
 
