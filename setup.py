@@ -58,6 +58,7 @@ setup(
         "oslo.policy>=4.3",
         "oslo.utils>=8.0",
         "pika>=1.3.2",
+        "prometheus-client>=0.22",
         "psycopg[binary]>=3.1",
         "pymemcache>=4.0",
         "pymysql>=1.1",

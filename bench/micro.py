@@ -1,4 +1,4 @@
-"""Pure pieces by themselves: finding an instance's cell, with and without the caches.
+"""Pure pieces by themselves: finding an instance's cell, with and without the caches; counting an answer.
 
 python -m bench.micro [--instances 20000] [--rounds 20000]
 """
@@ -17,11 +17,16 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from api_cell.edge.metrics import Metrics
 from bench import load, target
 from cell_service.db.sql.engine import Database
+from cell_service.http.response import RenderedResponse
+from cell_service.rpc.memory import Bus, MemoryTransport
 from mapping_db import cell_mappings, instance_mappings
 from mapping_db import upgrades as migrate
+from mapping_db.cells.registry import Cells
 from mapping_db.locating.locator import Locator
+from tests.suites.clouds import cloud_in_memory
 from tools.manage import seed_rows
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -53,10 +58,17 @@ def main(argv: Sequence[str] | None = None) -> int:
             _timed("locator: in the process's cache", warm.find, uuids, args.rounds),
             _timed("locator: from the database", lambda uuid: cold.find(uuid, fresh=True), uuids, args.rounds // 10),
             _timed("locator: an id that is no uuid", lambda _: _missing(warm), uuids, args.rounds),
+            _timed("metrics: an answer is counted", _counting(db), uuids, args.rounds),
         ]
         db.dispose()
     target.emit({"bench": "micro", "runs": runs}, args.out)
     return 0
+
+
+def _counting(db: Database) -> Callable[[str], None]:
+    cloud = cloud_in_memory(db, Cells(db, lambda _url: MemoryTransport(Bus())))
+    metrics, answer = Metrics("compute", cloud, lambda: 0), RenderedResponse(200, b"{}")
+    return lambda _uuid: metrics.answered("GET", "/servers/{id}", answer, 0.012)
 
 
 def _missing(locator: Locator) -> None:

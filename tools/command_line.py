@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from tools import version
+from cell_service import version
 
 SHELLS = ("bash", "zsh", "fish")
 _COMPLETION = "--print-completion"

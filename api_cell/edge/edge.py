@@ -71,8 +71,8 @@ class Edge:
         policy.demand_known(route.rule for route in api.routes if route.rule is not None)
         self.api = api
         self.settings = settings
-        self.metrics = Metrics(api.name)
         self.in_flight = 0
+        self._metrics = Metrics(api.name, cloud, lambda: self.in_flight)
         self._cloud = cloud
         self._router = Router(api.routes)
         self._roots = {route.path: Router([route]) for route in api.roots}
@@ -134,7 +134,8 @@ class Edge:
             self._submit(call, lambda: health.answer(call.path, self._cloud))
             return
         if call.path == PATH:
-            self._submit(call, lambda: self.metrics.page(self._cloud))
+            accept = call.exchange.headers.get("Accept", "")
+            self._submit(call, lambda: self._metrics.page(accept))
             return
         if call.exchange.oversize:
             call.versioned = False
@@ -308,12 +309,13 @@ class Edge:
             headers["WWW-Authenticate"] = self._authenticator.challenge
         headers.update(answer.headers)
         answer = self._cors.applied(call.exchange.method, call.exchange.headers, replace(answer, headers=headers))
-        self.metrics.answered(answer)
+        seconds = time.monotonic() - call.exchange.started
+        self._metrics.answered(call.exchange.method, _template(call), answer, seconds)
         call.respond(answer)
         if access.isEnabledFor(logging.INFO):
-            self._log(call, answer)
+            self._log(call, answer, seconds)
 
-    def _log(self, call: Call, answer: RenderedResponse) -> None:
+    def _log(self, call: Call, answer: RenderedResponse, seconds: float) -> None:
         """One line a request. Of the query only the names: values may be secrets."""
         names = "&".join(pair.partition("=")[0] for pair in call.query_text.split("&")) if call.query_text else None
         fields: Mapping[str, Any] = about(
@@ -322,12 +324,19 @@ class Edge:
             path=call.path,
             query=names,
             status=answer.status,
-            ms=round((time.monotonic() - call.exchange.started) * 1000, 1),
+            ms=round(seconds * 1000, 1),
             bytes=len(answer.body),
             project=call.ctx.project_id if call.ctx else None,
             remote=call.exchange.peer,
         )
         access.info("request", extra={**fields, "request_id": call.request_id})
+
+
+def _template(call: Call) -> str | None:
+    """The path of which this request's is an instance; None for a path that the API does not have."""
+    if call.match is not None:
+        return call.match.path
+    return call.path if call.path == PATH or call.path in health.PATHS else None
 
 
 def _is_open(match: PathMatch, method: str) -> bool:

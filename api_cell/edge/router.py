@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import partial
 
 from api_cell.edge.route import ByVersion, Handler, Route, Schema, Version
 from api_cell.edge.schema import Validator
@@ -40,8 +41,12 @@ def validator_at(validators: tuple[tuple[Version, Validator | None], ...], versi
 
 @dataclass(slots=True)
 class PathMatch:
-    """All routes of one path: method → action (None for routes without one) → the routes by version."""
+    """All routes of one path: method → action (None for routes without one) → the routes by version.
 
+    `path` is the template of which requests' paths are instances.
+    """
+
+    path: str
     methods: dict[str, dict[str | None, list[CompiledRoute]]] = field(default_factory=dict)
 
     @property
@@ -73,7 +78,7 @@ class Router:
         return self._paths.find(segments)
 
     def _add(self, route: Route) -> None:
-        match = self._paths.at(route.path, PathMatch)
+        match = self._paths.at(route.path, partial(PathMatch, route.path))
         compiled = CompiledRoute(route, placeholders(route.path), _validators(route.body), _validators(route.query))
         self._validators += [each for _, each in (*compiled.body, *compiled.query) if each is not None]
         actions = match.methods.setdefault(route.method, defaultdict(list))

@@ -13,9 +13,9 @@ from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any
 
+from cell_service import version
 from cell_service.context import SYSTEM_CLOCK
 from cell_service.errors import Invalid
-from tools import version
 from tools.up import bundle, live, record
 from tools.up.bundle import Part
 from tools.up.redaction import HIDDEN, Redaction, collect
