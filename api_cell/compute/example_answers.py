@@ -16,15 +16,15 @@ def _links(path: str) -> list[dict[str, str]]:
     return [{"rel": "self", "href": f"{_API}/v2.1/{path}"}, {"rel": "bookmark", "href": f"{_API}/{path}"}]
 
 
-_FLAVOR = {
+_FLAVOR: dict[str, Any] = {
     "id": "1", "name": "m1.small", "description": None, "ram": 2048, "disk": 20, "swap": 0,
     "OS-FLV-EXT-DATA:ephemeral": 0, "vcpus": 1, "os-flavor-access:is_public": True, "links": _links("flavors/1"),
     "extra_specs": {},
 }  # fmt: skip
-_ADDRESS = {
+_ADDRESS: dict[str, Any] = {
     "version": 4, "addr": "192.0.2.14", "OS-EXT-IPS:type": "fixed", "OS-EXT-IPS-MAC:mac_addr": "fa:16:3e:0a:0b:0c"
 }  # fmt: skip
-_LISTED = {
+_LISTED: dict[str, Any] = {
     "id": SERVER, "name": "web-1", "status": "ACTIVE", "tenant_id": _PROJECT, "user_id": "ann",
     "metadata": {"role": "web"}, "hostId": "9c1185a5c5e9fc54612808977ee8f548b2258d31",
     "image": {"id": IMAGE, "links": [{"rel": "bookmark", "href": f"{_API}/images/{IMAGE}"}], "properties": {}},
@@ -43,19 +43,19 @@ _LISTED = {
     "OS-EXT-SRV-ATTR:launch_index": 0, "OS-EXT-SRV-ATTR:kernel_id": "", "OS-EXT-SRV-ATTR:ramdisk_id": "",
     "OS-EXT-SRV-ATTR:root_device_name": "/dev/vda", "OS-EXT-SRV-ATTR:user_data": None, "host_status": "UP",
 }  # fmt: skip
-_SERVICE = {
+_SERVICE: dict[str, Any] = {
     "id": VOLUME, "binary": "nova-compute", "host": "host1", "status": "enabled", "updated_at": f"{_WHEN}.000000",
     "disabled_reason": None, "forced_down": False, "zone": "east", "state": "up",
 }  # fmt: skip
-_ACTION = {
+_ACTION: dict[str, Any] = {
     "action": "create", "instance_uuid": SERVER, "request_id": f"req-{SHARE}", "user_id": "ann",
     "project_id": _PROJECT, "start_time": f"{_WHEN}.000000", "message": None, "updated_at": f"{_WHEN}.000000",
 }  # fmt: skip
-_INTERFACE = {
+_INTERFACE: dict[str, Any] = {
     "net_id": NETWORK, "port_id": VOLUME, "mac_addr": "fa:16:3e:0a:0b:0c", "port_state": "ACTIVE",
     "fixed_ips": [{"subnet_id": SHARE, "ip_address": "192.0.2.14"}], "tag": None,
 }  # fmt: skip
-_ABSOLUTE = {
+_ABSOLUTE: dict[str, Any] = {
     "maxServerMeta": 128, "maxServerGroups": 10, "maxServerGroupMembers": 10, "maxTotalCores": 20,
     "maxTotalInstances": 10, "maxTotalKeypairs": 100, "maxTotalRAMSize": 51200, "totalCoresUsed": 1,
     "totalInstancesUsed": 1, "totalRAMUsed": 2048, "totalServerGroupsUsed": 0,

@@ -14,6 +14,7 @@ from api_cell.edge.route import ByVersion, Route, Schema, Version
 from api_cell.edge.versions import shown
 
 _STATUS = re.compile(r"\b(20\d)\b")
+_NO_WORD = re.compile(r"[^a-z0-9]+")
 _PLACEHOLDER = re.compile(r"\{([^}]*)\}")
 _GONE = "410 for every request"
 _REFUSALS = {
@@ -82,7 +83,7 @@ def _deprecated(operation: Mapping[str, Any]) -> bool:
 
 def _operation(path: str, method: str, routes: list[Route], version: Version) -> dict[str, Any]:
     made: dict[str, Any] = {
-        "operationId": _PLACEHOLDER.sub(r"\1", f"{method.lower()}{path.replace('/', '_')}"),
+        "operationId": _NO_WORD.sub("-", f"{method.lower()}{path}").strip("-"),
         "tags": [group(path)],
         "summary": title(method, path),
         "description": "\n".join(_description(route) for route in routes),
