@@ -1,4 +1,4 @@
-"""The documents that the service publishes without a token: versions, the OpenAPI document, pages to read and try it."""
+"""The documents that the service publishes without a token: versions, the OpenAPI document, and pages of it."""
 
 from __future__ import annotations
 
