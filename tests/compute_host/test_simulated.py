@@ -155,7 +155,7 @@ def test_a_guest_begun_and_never_finished_is_finished_by_the_next_spawn(
     bench: Bench, driver: SimulatedDriver, image: tuple[Path, str]
 ) -> None:
     spec = spec_of(*image)
-    driver._make(spec)
+    driver._guests.make(spec)
     later = bench.driver()
     assert [(guest.uuid, guest.power_state) for guest in later.guests()] == [(spec.instance.uuid, PowerState.NOSTATE)]
     later.spawn(spec)
@@ -218,7 +218,7 @@ def test_a_frozen_host_answers_nothing(bench: Bench, driver: SimulatedDriver) ->
 
 def test_stopping_the_driver_ends_what_hangs(bench: Bench, driver: SimulatedDriver, image: tuple[Path, str]) -> None:
     bench.faults({"spawn": {"hang_seconds": 3600}})
-    driver._stopped.set()
+    driver._pace.stopped.set()
     spec = spec_of(*image)
     with pytest.raises(DriverError, match="stopped"):
         driver.spawn(spec)
