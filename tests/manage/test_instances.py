@@ -87,7 +87,7 @@ def test_a_silent_cell_is_255_and_one_line(site: Site) -> None:
     assert ran.code == 255
     assert ran.err == (
         "Cell c1 is not reachable: the file can't be opened (sqlite:////nowhere/x); "
-        "check its path, its directory and the rights on both\n"
+        "check its path, its directory and the rights on both.\n"
     )
 
 

@@ -14,7 +14,7 @@ from cell_service.errors import SchemaMissing
 from mapping_db import cell_mappings
 from mapping_db import upgrades as migrate
 from tests.manage.conftest import Site
-from tools.manage.schemas import sync_command
+from tools.manage.failures import sync_command
 
 
 def versions(site: Site) -> dict[str, str | None]:
@@ -59,7 +59,7 @@ def test_what_lacks_is_named_on_each_kind_of_database(empty_url: str) -> None:
             cell_mappings.every(tx)
     finally:
         db.dispose()
-    assert sync_command(str(no_table.value)) == "polycell-manage api_db sync"
+    assert sync_command(no_table.value) == "polycell-manage api_db sync"
     assert "uuid" in str(no_column.value)
 
 

@@ -14,6 +14,7 @@ from mapping_db.cloud import Cloud
 from tools.manage import previews
 from tools.manage.command import Args, arg, command
 from tools.manage.confirming import DRY_RUN, YES, confirm
+from tools.manage.failures import explained
 from tools.manage.out import Out
 from tools.manage.tables import Column
 
@@ -146,7 +147,7 @@ def _heard(cell: Cell, done: Done, out: Out) -> Iterator[None]:
         yield
     except CellUnavailable as error:
         done.unreachable.append(cell.name)
-        out.warn(f"Cell {cell.name} is left out: {error}")
+        out.warn(f"Cell {cell.name} is left out: {explained(error)}")
 
 
 def _date(text: str | None) -> datetime | None:
@@ -198,7 +199,7 @@ def _shown(cells: list[Cell]) -> str:
 
 
 def _name(cells: list[Cell], args: Args) -> str:
-    """What is typed to confirm."""
+    """The name that is typed to confirm."""
     return "all-cells" if args.all_cells else cells[0].name
 
 

@@ -1,4 +1,4 @@
-"""What can be wrong with cells as such: unreachable servers, schemas, clocks, another cell's database, cell0, hosts."""
+"""The checks of cells as such: unreachable servers, schemas, clocks, another cell's database, cell0, hosts."""
 
 from __future__ import annotations
 

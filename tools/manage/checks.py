@@ -16,11 +16,12 @@ from mapping_db import upgrades as migrate
 from mapping_db.cell_mappings import CellMapping
 from mapping_db.cells.registry import Cell
 from mapping_db.cloud import Cloud
+from tools.manage.failures import explained
 from tools.manage.settings import Settings
 
 ASK_SECONDS = 10.0
 MIN_PLACEMENT = (1, 36)
-"""What nova of the same wire requires (25.0.0)."""
+"""The version that nova of the same wire requires (25.0.0)."""
 
 
 class Level(IntEnum):
@@ -42,7 +43,7 @@ class Result:
 
 @dataclass(frozen=True, slots=True)
 class CellAnswer:
-    """What one cell said: its schema version, why its queue does not answer, nodes by whether they are mapped."""
+    """One cell's answer: its schema version, why its queue does not answer, nodes by whether they are mapped."""
 
     version: str | None
     queue: str | None
@@ -74,7 +75,7 @@ def global_database(cloud: Cloud) -> Result:
     try:
         found = cell_schema.version(cloud.db)
     except PolycellError as error:
-        return Result(name, Level.FAILURE, str(error))
+        return Result(name, Level.FAILURE, explained(error))
     if found != newest:
         return Result(name, Level.FAILURE, f"Schema is {found or 'missing'}, not {newest}: run api_db sync.")
     return Result(name, Level.SUCCESS)
@@ -134,7 +135,7 @@ def placement(settings: PlacementSettings) -> Result:
         reply = Peer("placement", settings).ask(ctx, "GET", "/")
         newest = tuple(int(part) for part in reply.json["versions"][0]["max_version"].split("."))
     except PolycellError as error:
-        return Result(name, Level.FAILURE, str(error))
+        return Result(name, Level.FAILURE, explained(error))
     except (KeyError, IndexError, TypeError, ValueError, AttributeError):
         return Result(name, Level.FAILURE, "What answers at the endpoint is not the Placement API.")
     if newest < MIN_PLACEMENT:
@@ -161,6 +162,6 @@ def _ask(cell: Cell, deadline: Deadline) -> CellAnswer:
         try:
             cell.bus.ping(timeout=deadline.sooner(ASK_SECONDS / 2).remaining())
         except PolycellError as error:
-            queue = str(error)
+            queue = explained(error)
     mapped = sum(node.mapped for node in nodes)
     return CellAnswer(version, queue, mapped, len(nodes) - mapped)

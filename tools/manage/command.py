@@ -24,7 +24,7 @@ from tools.manage.settings import DEFAULT_FILES, FILES_VARIABLE, Settings
 
 
 class Args(argparse.Namespace):
-    """What was typed, by the options' names; `settings` is what the configuration files say."""
+    """The typed values, by the options' names; `settings` is the content of the configuration files."""
 
     settings: Settings
 

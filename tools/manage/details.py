@@ -46,7 +46,8 @@ def state_of(mapping: CellMapping) -> str:
 
 
 def _fields(cloud: Cloud, each: CellProbe, hosts: int, instances: int) -> dict[str, Any]:
-    """What is known globally is there also of a cell that is down; what only the cell knows is None then."""
+    """The row of a cell. The fields that are known globally are there also for a cell that is down; those that only the
+    cell knows are None then."""
     mapping, report = each.mapping, each.report
     fields: dict[str, Any] = {
         "name": mapping.name or None, "uuid": mapping.uuid, "state": state_of(mapping), "weight": mapping.weight,
@@ -74,7 +75,8 @@ def _queue(each: CellProbe) -> dict[str, Any] | None:
 
 
 def _capacity(cloud: Cloud, report: CellReport) -> dict[str, dict[str, int]]:
-    """What placement knows of the cell's nodes, by resource class: in use, and how much may be claimed in all."""
+    """The capacity of the cell's nodes as placement knows it, by resource class: in use, and how much may be claimed in
+    all."""
     sums = {name: {"used": 0, "capacity": 0} for name in _CLASSES}
     uuids = sorted(report.nodes)
     with cloud.db.connect() as tx:

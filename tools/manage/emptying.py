@@ -24,6 +24,7 @@ from mapping_db.cloud import Cloud
 from tools.manage.cloud import COMMAND_SECONDS
 from tools.manage.command import Args, arg, command
 from tools.manage.confirming import DRY_RUN, YES, confirm
+from tools.manage.failures import explained
 from tools.manage.out import Out
 from tools.manage.probes import reason_of
 
@@ -78,7 +79,7 @@ def _empty(cloud: Cloud, args: Args, out: Out, *, evacuate: bool) -> int:
             _confirm(args, out, len(servers))
         _prepare(cloud, cell, args, evacuate=evacuate)
     except (HostMappingNotFound, ServiceNotFound, CellUnavailable, Conflict, Invalid) as error:
-        out.warn(str(error))
+        out.warn(explained(error))
         return 1
     wanted = EmptyingRequest(
         evacuate=evacuate,
@@ -99,7 +100,7 @@ def _empty(cloud: Cloud, args: Args, out: Out, *, evacuate: bool) -> int:
         try:
             result = emptying.run(cell, args.host)
         except CellUnavailable as error:
-            out.warn(f"{error} Run the command again to go on.")
+            out.warn(f"{explained(error)} Run the command again to go on.")
             return 1
     verb = "has" if len(result.moved) == 1 else "have"
     text = f"{_counted(len(result.moved))} {verb} left {args.host}, {len(result.left)} stayed."

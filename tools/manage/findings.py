@@ -1,4 +1,4 @@
-"""What a check has found, and what could be done about it."""
+"""The findings of a check, and how to mend each."""
 
 from __future__ import annotations
 

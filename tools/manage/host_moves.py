@@ -9,6 +9,7 @@ from mapping_db import cell_mappings
 from mapping_db.cloud import Cloud
 from mapping_db.host_moves import HostIsMoving
 from tools.manage.command import Args, arg, command
+from tools.manage.failures import explained
 from tools.manage.named_cells import HELP, the_one
 from tools.manage.out import Out
 
@@ -44,7 +45,7 @@ def move_host(cloud: Cloud, args: Args, out: Out) -> int:
         out.warn(str(error))
         return 2
     except (HostMoveUnfinished, CellUnavailable) as error:
-        out.warn(f"{error} Run the command again to go on.")
+        out.warn(f"{explained(error)} Run the command again to go on.")
         return 3
     out.say(f"Host {args.host} is {'now' if moved else 'already'} in cell {cell.shown}.")
     return 0

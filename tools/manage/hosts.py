@@ -13,6 +13,7 @@ from mapping_db.cells.registry import Cell
 from mapping_db.cloud import Cloud
 from tools.manage.cloud import COMMAND_SECONDS
 from tools.manage.command import Args, arg, command
+from tools.manage.failures import explained
 from tools.manage.named_cells import HELP
 from tools.manage.out import Out
 from tools.manage.tables import Column
@@ -30,7 +31,8 @@ class Reported:
 
 @dataclass(frozen=True, slots=True)
 class Discovery:
-    """What was found: hosts mapped now; hosts whose name another cell has already; cells that did not answer."""
+    """The result of a discovery: hosts mapped now; hosts whose name another cell has already; cells that did not
+    answer."""
 
     mapped: list[tuple[CellMapping, str]]
     foreign: list[tuple[CellMapping, str]]
@@ -138,7 +140,7 @@ def discover(
 
         gathered = cloud.cells.scatter(names, ask, deadline)
     for cell_id, error in gathered.failures.items():
-        out.warn(f"Cell {names[cell_id].shown}: {error}")
+        out.warn(f"Cell {names[cell_id].shown}: {explained(error)}")
         found.failed.append(names[cell_id].shown)
     for cell_id, reported in sorted(gathered.answers.items()):
         _map(cloud, names[cell_id], reported, found, deadline, out, verbose)

@@ -16,6 +16,7 @@ from mapping_db import cell_mappings
 from mapping_db.cell_mappings import CellMapping
 from mapping_db.cells.url_templates import fill
 from mapping_db.cloud import Cloud
+from tools.manage.failures import explained
 from tools.manage.out import Out
 
 _LIMITS = PoolLimits(size=1, overflow=0, connect_seconds=3.0, read_seconds=10.0)
@@ -36,7 +37,7 @@ def demand_free(
         with _opened(url, own_url) as db, db.connect() as tx:
             owner = identity.stored(tx)
     except (DatabaseUnavailable, Invalid) as error:
-        out.warn(f"Warning: the database does not answer, so it is not checked which cell it belongs to: {error}")
+        out.warn(f"Warning: it is not checked which cell the database belongs to. {explained(error)}")
         return
     except _NotThere:
         return

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import cast
 
 from cell_service import logs
-from cell_service.errors import CellUnavailable, PolycellError, SchemaMissing
+from cell_service.errors import PolycellError
 from mapping_db.cloud import Cloud
 from tools.manage import (
     archiving,
@@ -29,6 +29,7 @@ from tools.manage import (
 from tools.manage.cloud import open_cloud
 from tools.manage.command import Command, parse
 from tools.manage.confirming import NotConfirmed
+from tools.manage.failures import explained, one_line
 from tools.manage.named_cells import spell_out
 from tools.manage.out import Out
 from tools.manage.settings import read_settings
@@ -95,7 +96,7 @@ def run(prog: str, commands: Sequence[Command], argv: Sequence[str]) -> int:
             return chosen.run(cast(Cloud, cloud), args, out)
     except PolycellError as error:
         _trace(found.debug, out)
-        out.warn(_line(_explained(error)))
+        out.warn(explained(error))
     except KeyboardInterrupt:
         out.warn("Interrupted. What was done so far stays; run the command again to go on.")
         return INTERRUPTED
@@ -104,26 +105,13 @@ def run(prog: str, commands: Sequence[Command], argv: Sequence[str]) -> int:
         return NOT_CONFIRMED
     except Exception as error:  # noqa: BLE001  the edge of the process
         _trace(found.debug, out)
-        out.warn(_line(f"Unexpected error: {type(error).__name__}: {error}"))
+        out.warn(one_line(f"Unexpected error: {type(error).__name__}: {error}"))
     return UNEXPECTED
 
 
 def _trace(debug: bool, out: Out) -> None:
     if debug:
         out.warn(traceback.format_exc())
-
-
-def _explained(error: PolycellError) -> str:
-    """The error with what it keeps from users of the API: why a cell is not reachable, and what to do about it."""
-    text, cause = str(error), error.__cause__
-    if isinstance(error, CellUnavailable) and (reason := error.fields.get("reason")):
-        text = f"{text.removesuffix('.')}: {cause if isinstance(cause, SchemaMissing) else reason}"
-    missing = next((each for each in (error, cause) if isinstance(each, SchemaMissing)), None)
-    return text if missing is None else f"{text}. Run `{schemas.sync_command(str(missing))}`."
-
-
-def _line(text: str) -> str:
-    return " ".join(text.split())
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What commands print: sentences, tables or JSON on standard output; warnings and progress on standard error."""
+"""The output of commands: sentences, tables or JSON on standard output; warnings and progress on standard error."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ class Out:
         return self.stdin is not None and self.stdin.isatty()
 
     def ask(self, question: str) -> str:
-        """What a person answers; "" where the input has ended."""
+        """The answer that a person types; "" where the input has ended."""
         print(masked(question), end="", file=self.stderr, flush=True)
         return self.stdin.readline().strip() if self.stdin is not None else ""
 

@@ -1,4 +1,4 @@
-"""What `db archive_deleted_rows` and `db purge` would do: counted, and nothing changed."""
+"""The counts of what `db archive_deleted_rows` and `db purge` would do; nothing is changed."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ class Preview:
 
 
 def archiving(cloud: Cloud, cell: Cell, *, before: datetime | None, most_rows: int | None, purge: bool) -> Preview:
-    """What archiving would take from the cell, up to about `most_rows`. With `purge` all shadow rows go with it.
-    Raises CellUnavailable."""
+    """The rows that archiving would take from the cell, up to about `most_rows`. With `purge` all shadow rows go with
+    them. Raises CellUnavailable."""
     servers, rows, after_id = 0, 0, 0
     while most_rows is None or rows < most_rows:
         deadline = Deadline.after(BATCH_SECONDS, cloud.clock)

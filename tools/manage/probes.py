@@ -17,6 +17,7 @@ from cell_service.errors import PolycellError
 from mapping_db.cell_mappings import CellMapping
 from mapping_db.cells.registry import Cell
 from mapping_db.cloud import Cloud
+from tools.manage.failures import explained
 from tools.manage.urls import address
 
 _CLOCKS = {
@@ -28,7 +29,7 @@ _CLOCKS = {
 
 @dataclass(frozen=True, slots=True)
 class CellReport:
-    """What one cell reported. `clock_seconds`: how far its database's clock is ahead of ours. `hosts`: its compute
+    """The report of one cell. `clock_seconds`: how far its database's clock is ahead of ours. `hosts`: its compute
     hosts, and whether each is up; empty where the schema is not the newest. `leaving`: those on the way to another
     cell. `missed`: those that are down and that no operator has disabled."""
 
@@ -89,11 +90,8 @@ def probe(cloud: Cloud, mappings: Collection[CellMapping], seconds: float, down_
 
 
 def reason_of(failure: PolycellError | None) -> str:
-    """What went wrong, in one line."""
-    if failure is None:
-        return ""
-    reason = failure.fields.get("reason")
-    return f"{failure} ({reason})" if reason and str(reason) not in str(failure) else str(failure)
+    """The failure in one line; empty without one."""
+    return "" if failure is None else explained(failure)
 
 
 def _report(cloud: Cloud, cell: Cell, deadline: Deadline, down_seconds: float) -> CellReport:
@@ -145,7 +143,7 @@ def _located(cloud: Cloud, mapping: CellMapping, failure: PolycellError | None) 
 
 
 def database_clock(tx: Connection) -> datetime:
-    """What the database server says that the time is."""
+    """The time by the database server's clock."""
     dialect = "mysql" if tx.dialect.name == "mariadb" else tx.dialect.name
     reported = str(tx.scalar(text(_CLOCKS[dialect])))
     return datetime.fromisoformat(reported[:26]).replace(tzinfo=UTC)

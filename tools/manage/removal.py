@@ -19,6 +19,7 @@ from tools.manage.cells import Refused
 from tools.manage.cloud import COMMAND_SECONDS
 from tools.manage.command import Args, arg, command
 from tools.manage.confirming import DRY_RUN, YES, confirm
+from tools.manage.failures import explained
 from tools.manage.identities import give_up
 from tools.manage.named_cells import HELP
 from tools.manage.out import Out
@@ -149,5 +150,6 @@ def _unmap_nodes(cloud: Cloud, cell: CellMapping, out: Out) -> None:
         opened.db.run(lambda tx: compute_nodes.set_mapped(tx, nodes, mapped=False), deadline)
     except CellUnavailable as error:
         out.warn(
-            f"Warning: {error} Its hosts stay marked as mapped there; use discover_hosts --by-service if it returns."
+            f"Warning: {explained(error)} Its hosts stay marked as mapped there; use discover_hosts --by-service if it "
+            "returns."
         )

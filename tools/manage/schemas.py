@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import re
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
@@ -11,7 +10,6 @@ from dataclasses import dataclass
 from cell_service.context import SYSTEM_CLOCK
 from cell_service.db import identity
 from cell_service.db import upgrades as cell_schema
-from cell_service.db.schema import metadata as cell_metadata
 from cell_service.db.sql.engine import Database
 from cell_service.errors import Invalid, PolycellError
 from mapping_db import cell_mappings
@@ -19,9 +17,9 @@ from mapping_db import upgrades as migrate
 from mapping_db.cell_mappings import CELL0_UUID, CellMapping
 from mapping_db.cells.url_templates import fill
 from mapping_db.cloud import Cloud
-from mapping_db.schema import metadata as global_metadata
 from tools.manage.cloud import open_database
 from tools.manage.command import Args, arg, command
+from tools.manage.failures import explained
 from tools.manage.identities import DatabaseTaken
 from tools.manage.named_cells import HELP
 from tools.manage.out import Out
@@ -115,20 +113,6 @@ def sync_cell0(cloud: Cloud, args: Args) -> str:
         return now
 
 
-def sync_command(missing: str) -> str:
-    """The command that makes what a database lacks; `missing` is the database's own message."""
-    named = re.search(r"(?:Table '|relation \"|no such table: )(?:[\w$]+\.)?(\w+)", missing)
-    of_global = named is not None and named[1] in global_metadata.tables
-    of_cell = named is not None and named[1] in cell_metadata.tables
-    if of_global and not of_cell:
-        return "polycell-manage api_db sync"
-    return (
-        "polycell-manage db sync"
-        if of_cell and not of_global
-        else "polycell-manage api_db sync && polycell-manage db sync"
-    )
-
-
 def _chosen(cloud: Cloud | None, args: Args, out: Out) -> list[CellSchema]:
     """Raises Invalid when there is nothing to choose from, CellMappingNotFound."""
     settings = args.settings
@@ -170,7 +154,7 @@ def _each(
             try:
                 answers[requested[done]] = done.result()
             except PolycellError as error:
-                out.warn(f"Cell {cells[requested[done]].name}: {error}")
+                out.warn(f"Cell {cells[requested[done]].name}: {explained(error)}")
     rows = [(cell.name, cell.uuid, answers.get(place)) for place, cell in enumerate(cells)]
     return rows, len(answers) < len(cells)
 

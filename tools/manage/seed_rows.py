@@ -132,7 +132,7 @@ def cell_row(made: Instance) -> dict[str, Any]:
 
 
 def action_row(made: Instance) -> dict[str, Any]:
-    """What `instance_actions` says of its creation."""
+    """The row of `instance_actions` about its creation."""
     return {
         "instance_uuid": made.uuid, "action": "create", "request_id": f"req-{made.uuid}", "user_id": made.user_id,
         "project_id": made.project_id, "start_time": made.created_at, "finish_time": made.launched_at,

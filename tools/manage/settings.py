@@ -1,4 +1,4 @@
-"""What the commands read of nova.conf."""
+"""The settings of nova.conf that the commands need."""
 
 from __future__ import annotations
 

@@ -159,7 +159,7 @@ class Database:
             shown = masked(self.shown_url)
             if _lacks_schema(error):
                 table = failures.missing_table(error)
-                raise SchemaMissing(reason=str(error.orig).partition("\n")[0], table=table) from error
+                raise SchemaMissing(reason=failures.schema_reason(error, table, shown), table=table) from error
             if isinstance(error, OperationalError) or error.connection_invalidated or is_deadlock(error):
                 raise DatabaseUnavailable(reason=failures.reason_of(error, shown)) from error
             if failures.code_of(error) in _OUT_OF_RANGE:

@@ -73,6 +73,12 @@ def missing_table(error: DBAPIError) -> str:
     return next((name for name in found.groups() if name), "") if found else ""
 
 
+def schema_reason(error: DBAPIError, table: str, where: str) -> str:
+    """The table or column that the database lacks. `table` is empty for a column."""
+    lacking = f"table {table} is missing" if table else _text(error).partition("\n")[0]
+    return f"{lacking} ({where})"
+
+
 def _text(error: DBAPIError) -> str:
     """The driver's text without MariaDB's number."""
     arguments = error.orig.args if error.orig is not None else ()
