@@ -38,4 +38,6 @@ def _cells(cloud: Cloud) -> dict[str, Any]:
 
 
 def _word(server: ServerHealth) -> str:
-    return server.reason or ("ok" if server.reached else "not used yet")
+    """The state in words, without what stands in brackets in a reason (URLs, drivers' texts): this page needs no
+    token."""
+    return server.reason.partition(" (")[0] or ("ok" if server.reached else "not used yet")
