@@ -66,7 +66,7 @@ def programs() -> Path:
 
 
 def credentials(plan: Plan, user: str) -> dict[str, str]:
-    """What `user` (admin or demo) logs in with."""
+    """The credentials with which `user` (admin or demo) logs in."""
     project = user
     if plan.options.auth == "noauth2":
         return {"username": user, "project_name": project, "project_id": project, "token": f"{user}:{project}"}
@@ -148,7 +148,7 @@ def _global(plan: Plan) -> Sections:
 
 
 def _wiring(plan: Plan) -> Sections:
-    """What the network companion needs to move packets."""
+    """The settings that the network companion needs to move packets."""
     if plan.choice.networking != BRIDGED:
         return {}
     return {

@@ -12,6 +12,7 @@ from cell_service.context import SYSTEM_CLOCK
 from cell_service.db import identity
 from cell_service.db import upgrades as migrate
 from cell_service.db.sql.engine import Database, PoolLimits
+from cell_service.db.sql.failures import lacks_database
 from cell_service.errors import DatabaseUnavailable, Invalid
 from mapping_db import cell_mappings
 from mapping_db.cell_mappings import CELL0_UUID
@@ -35,7 +36,7 @@ def demand_server(url: str, seconds: float) -> None:
     try:
         db.ping()
     except DatabaseUnavailable as error:
-        if not _is_missing(error):
+        if not lacks_database(error.__cause__):
             raise
     finally:
         db.dispose()
@@ -81,9 +82,10 @@ def _sync(name: str, url: str) -> None:
             migrate.sync(db, GLOBAL_SCHEMA if name == GLOBAL else migrate.CELL)
         finally:
             db.dispose()
-    except (DatabaseUnavailable, ProgrammingError) as error:
-        said = error.orig if isinstance(error, ProgrammingError) else error
-        raise Invalid(reason=f"the database of {name} ({masked(url)}) can't be used: {said}") from error
+    except DatabaseUnavailable as error:
+        raise Invalid(reason=f"the database of {name} can't be used: {error.fields['reason']}") from error
+    except ProgrammingError as error:
+        raise Invalid(reason=f"the database of {name} ({masked(url)}) can't be used: {error.orig}") from error
 
 
 def _create_missing(url: str) -> None:
@@ -97,7 +99,7 @@ def _create_missing(url: str) -> None:
         db.ping()
         return
     except DatabaseUnavailable as error:
-        if not _is_missing(error):
+        if not lacks_database(error.__cause__):
             raise
     finally:
         db.dispose()
@@ -108,11 +110,6 @@ def _create_missing(url: str) -> None:
             connection.exec_driver_sql(f"CREATE DATABASE {quoted}{_PROPERTIES[server.dialect]}")
     finally:
         server.dispose()
-
-
-def _is_missing(error: DatabaseUnavailable) -> bool:
-    """Whether the server answered that there is no such database."""
-    return "1049" in str(error) or "does not exist" in str(error)
 
 
 def _server(url: URL) -> Database:

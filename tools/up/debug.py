@@ -79,7 +79,7 @@ def _versions() -> dict[str, Any]:
 
 
 def _command(file: str, module: str, *words: str) -> Part:
-    """What one of our commands prints."""
+    """The output of one of our commands."""
     try:
         done = subprocess.run(
             [sys.executable, "-m", module, *words],

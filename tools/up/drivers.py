@@ -41,8 +41,8 @@ SIMULATED = Choice("simulated", RECORDS)
 
 
 def choose(requested: str, libvirt_uri: str, memory: Path) -> Choice:
-    """What `--driver` and `--libvirt-uri` come to here; what took long to find out is remembered in `memory`.
-    Raises Invalid for what can't be had."""
+    """Resolve `--driver` and `--libvirt-uri` for this machine; findings that took long are kept in `memory`. Raises
+    Invalid for a driver that can't be had."""
     if requested not in ("auto", "simulated", "libvirt"):
         raise Invalid(reason=f"--driver {requested!r} is neither auto, simulated nor libvirt")
     if libvirt_uri and not urlsplit(libvirt_uri).scheme.startswith("qemu"):
@@ -67,7 +67,7 @@ def _libvirt(uri: str, memory: Path) -> Choice:
 
 
 def _missing(*, private: bool) -> str:
-    """What is missing for real guests, in words; empty when nothing is."""
+    """The parts that are missing for real guests, in words; empty when nothing is."""
     if private and os.geteuid() != 0:
         return "private hosts need root (or name a libvirt that you may use with --libvirt-uri)"
     if importlib.util.find_spec("libvirt") is None:

@@ -1,4 +1,4 @@
-"""What a Keystone that was there before must know of a cloud: where its services are, and what its account may do."""
+"""The records of a cloud in a Keystone that was there before: where its services are, and what its account may do."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a cloud on one machine consists of: names, URLs, ports, files; decided from the command line, nothing done."""
+"""The plan of a cloud on one machine: names, URLs, ports, files; decided from the command line, nothing done."""
 
 from __future__ import annotations
 

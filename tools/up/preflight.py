@@ -16,6 +16,7 @@ from pymemcache.exceptions import MemcacheError
 
 from cell_service.errors import DatabaseUnavailable, DeadlineExceeded, Invalid, QueueUnavailable
 from cell_service.rpc.transports import open_transport
+from mapping_db.locating.shared_cache import cache_failure
 from tools.manage.urls import masked
 from tools.up import databases
 from tools.up.plan import Plan
@@ -98,7 +99,7 @@ def _database(name: str, url: str) -> str:
     try:
         databases.demand_server(url, SECONDS)
     except DatabaseUnavailable as error:
-        return f"the database of {name} ({masked(url)}) can't be used: {error}"
+        return f"the database of {name} can't be used: {error.fields['reason']}"
     return ""
 
 
@@ -106,7 +107,9 @@ def _queue(name: str, url: str) -> str:
     transport = open_transport(url)
     try:
         transport.ping(timeout=SECONDS)
-    except (QueueUnavailable, DeadlineExceeded) as error:
+    except QueueUnavailable as error:
+        return f"the queue of {name} can't be used: {error.fields['reason']}"
+    except DeadlineExceeded as error:
         return f"the queue of {name} ({masked(url)}) can't be used: {error}"
     finally:
         transport.close()
@@ -118,7 +121,7 @@ def _cache(host: str, port: int) -> str:
         with closing(Client((host, port), connect_timeout=SECONDS, timeout=SECONDS)) as client:
             client.version()
     except (OSError, MemcacheError) as error:
-        return f"the cache at {host}:{port} can't be used: {error}"
+        return f"the cache at {host}:{port} can't be used: {cache_failure(error, f'{host}:{port}')}"
     return ""
 
 

@@ -13,7 +13,7 @@ from tools.up.tiny_image import tiny_qcow2
 
 TINY, GUEST, GUEST_UEC = "tiny", "polycell-guest", "polycell-guest-uec"
 GUEST_MEMORY_MIB = 128
-"""What the guest needs to unpack itself; 256 when UEFI starts it."""
+"""The memory that the guest needs to unpack itself; 256 when UEFI starts it."""
 BLANK_BYTES = 1 << 20
 _COMMON = {"architecture": "x86_64", "os_type": "linux", "hw_rng_model": "virtio", "hw_qemu_guest_agent": "yes"}
 

@@ -1,4 +1,4 @@
-"""What a new cloud has for its first user: flavors, images, a network. Done again, it adds only what is missing."""
+"""The flavors, images and the network of a new cloud for its first user. Done again, it adds only what is missing."""
 
 from __future__ import annotations
 

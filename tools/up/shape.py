@@ -15,8 +15,9 @@ from tools.up.plan import Options, Plan
 
 
 def options(state: Path, given: Mapping[str, Any]) -> Options:
-    """What the command line says, else what the cloud in the directory has, else the defaults. `given` is by the names
-    of the options, None where the line does not say. Raises Invalid for a file that cannot be read."""
+    """The options: those of the command line, else those that the cloud in the directory has, else the defaults.
+    `given` is by the names of the options, None where the line does not say. Raises Invalid for a file that cannot be
+    read."""
     names = {field.name for field in fields(Options)} - {"state"}
     said = {name: given[name] for name in names if given.get(name) is not None}
     kept = {name: value for name, value in _kept(state).items() if name in names}
