@@ -89,6 +89,12 @@ def newest(schema: Schema = CELL) -> str:
         return _scripts(schema).get_current_head() or ""
 
 
+def is_known(version: str, schema: Schema = CELL) -> bool:
+    """Whether this software has the revision, so that the database is not of a later release."""
+    with _ALEMBIC:
+        return any(each.revision == version for each in _scripts(schema).walk_revisions())
+
+
 @cache
 def _scripts(schema: Schema) -> ScriptDirectory:
     """The revisions, which are loaded once in the process."""

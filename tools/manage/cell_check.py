@@ -26,31 +26,48 @@ def check(cloud: Cloud, args: Args, out: Out) -> int:
     """Check every cell's database, queue, schema and clock, which cell the database belongs to, hosts, and each mapping
     and row of an instance. A cell that does not answer is an error, and nothing of it is compared or mended. 0 all is
     well, or was mended; 1 warnings; 2 errors; 127 no such cell."""
+    try:
+        chosen, findings = find(
+            cloud,
+            out,
+            seconds=args.timeout,
+            down_seconds=args.settings.service_down_seconds,
+            cell=args.cell,
+            quick=args.quick,
+        )
+    except CellMappingNotFound as error:
+        out.warn(str(error))
+        return UNKNOWN
+    left, mended = _mended(findings, out) if args.repair and not args.dry_run else (findings, [])
+    _notify(out, cell_probes=chosen, left=left, mended=mended, showing=args.repair and args.dry_run)
+    return int(worst(left))
+
+
+def find(
+    cloud: Cloud, out: Out, *, seconds: float, down_seconds: float, cell: str | None = None, quick: bool = False
+) -> tuple[list[CellProbe], list[Finding]]:
+    """The cells that were checked, and all that is not well in them. `seconds`: for them to answer. `down_seconds`: a
+    host without a heartbeat for so long is down. `cell`: only this one. `quick`: without the rows of instances. Raises
+    NoSuchCell, SeveralCells."""
     with cloud.db.connect() as tx:
         mappings = cell_mappings.every(tx)
         hosts = host_mappings.every(tx)
         moving = frozenset(each.host for each in host_moves.every(tx))
         owned = instance_mappings.counts(tx)
-    try:
-        wanted = {the_one(mappings, args.cell)} if args.cell else set(mappings)
-    except CellMappingNotFound as error:
-        out.warn(str(error))
-        return UNKNOWN
-    cell_probes = probe(cloud, mappings, args.timeout, args.settings.service_down_seconds)
+    wanted = {the_one(mappings, cell)} if cell else set(mappings)
+    cell_probes = probe(cloud, mappings, seconds, down_seconds)
     chosen = [each for each in cell_probes if each.mapping in wanted]
     shown = {each.mapping.shown for each in chosen}
     findings = [*cell_checks.of_cells(cloud, cell_probes), *cell_checks.of_hosts(cloud, cell_probes, hosts, moving)]
-    findings = [each for each in findings if not args.cell or each.cell is None or each.cell in shown]
-    if not args.quick:
+    findings = [each for each in findings if not cell or each.cell is None or each.cell in shown]
+    if not quick:
         total = sum(2 * owned[each.mapping.id].living for each in chosen if each.mapping.id in owned)
         with out.progress("comparing instances", total) as step:
-            if not args.cell:
+            if not cell:
                 findings += unplaced(cloud)
             for each in chosen:
                 findings += _rows(cloud, each, step)
-    left, mended = _mended(findings, out) if args.repair and not args.dry_run else (findings, [])
-    _notify(out, cell_probes=chosen, left=left, mended=mended, showing=args.repair and args.dry_run)
-    return int(worst(left))
+    return chosen, findings
 
 
 def _rows(cloud: Cloud, each: CellProbe, step: object) -> list[Finding]:

@@ -70,6 +70,12 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "placement release": ("placement release cell2", "placement release cell2 --project acme"),
     "placement list": ("placement list", "placement list -f json"),
     "placement explain": (f"placement explain {_SERVER}", f"placement explain {_SERVER} -f json"),
+    "snapshot save": ("snapshot save /var/backups", "snapshot save before-upgrade.zip --skip-cell cell7"),
+    "snapshot show": ("snapshot show before-upgrade.zip", "snapshot show before-upgrade.zip --tables -f json"),
+    "snapshot restore": (
+        "snapshot restore before-upgrade.zip --dry-run",
+        "snapshot restore before-upgrade.zip --database cell7",
+    ),
     "bench seed": ("bench seed --instances 1000", "bench seed --instances 50000 --cells cell1,cell2 --seed 7"),
     "bench unseed": ("bench unseed --dry-run", "bench unseed --cells cell1 --project bench --yes"),
     "upgrade check": ("upgrade check", "upgrade check --config-file /etc/nova/nova.conf -f json"),

@@ -24,6 +24,7 @@ from tools.manage import (
     removal,
     schemas,
     seeding,
+    snapshot,
     tenants,
 )
 from tools.manage.cloud import open_cloud
@@ -64,6 +65,9 @@ COMMANDS: tuple[Command, ...] = (
     tenants.release,
     tenants.show_rules,
     tenants.explain,
+    snapshot.save,
+    snapshot.show,
+    snapshot.restore,
     seeding.seed,
     seeding.unseed,
 )

@@ -79,7 +79,7 @@ class Database:
     @contextlib.contextmanager
     def connect(self) -> Iterator[Connection]:
         """A connection to read with; every statement sees what is committed by then. Raises DatabaseUnavailable."""
-        with self._translated(), self.engine.connect() as connection:
+        with translated(self.shown_url), self.engine.connect() as connection:
             connection.info["opening"] = None
             try:
                 yield connection
@@ -91,7 +91,7 @@ class Database:
     def begin(self) -> Iterator[Connection]:
         """Run the block in one transaction, committed at the end, rolled back on any error. It is not retried: see
         `run`."""
-        with self._translated(), self.engine.connect() as connection:
+        with translated(self.shown_url), self.engine.connect() as connection:
             with connection.begin():
                 yield connection
 
@@ -146,38 +146,39 @@ class Database:
         """Cut all connections off, those in use too: a thread that waits on one gets DatabaseUnavailable at once."""
         self._opened.cut_all()
 
-    @contextlib.contextmanager
-    def _translated(self) -> Iterator[None]:
-        """Raise DatabaseUnavailable, in plain words, for what the driver raises when the server is gone, gave up or
-        refuses; SchemaMissing when a table or a column is missing; Invalid for a number that no column takes."""
-        try:
-            yield
-        except PoolTimeout as error:
-            busy = f"all connections of this process are in use ({masked(self.shown_url)}); try again"
-            raise DatabaseUnavailable(reason=busy) from error
-        except DBAPIError as error:
-            shown = masked(self.shown_url)
-            if _lacks_schema(error):
-                table = failures.missing_table(error)
-                raise SchemaMissing(reason=failures.schema_reason(error, table, shown), table=table) from error
-            if isinstance(error, OperationalError) or error.connection_invalidated or is_deadlock(error):
-                raise DatabaseUnavailable(reason=failures.reason_of(error, shown)) from error
-            if failures.code_of(error) in _OUT_OF_RANGE:
-                raise Invalid(reason=_TOO_LARGE) from error
-            if failures.is_refusal(error):
-                raise DatabaseUnavailable(reason=failures.reason_of(error, shown)) from error
-            raise
-        except OverflowError as error:
-            if "SQLite" not in str(error):
-                raise
-            raise Invalid(reason=_TOO_LARGE) from error
-
 
 def is_deadlock(error: BaseException | None) -> bool:
     """Whether the database has rolled a transaction back in favour of another, so that it should be run again."""
     if not isinstance(error, DBAPIError):
         return False
     return failures.code_of(error) in _DEADLOCKS or "database is locked" in str(error.orig)
+
+
+@contextlib.contextmanager
+def translated(shown_url: str) -> Iterator[None]:
+    """Raise DatabaseUnavailable, in plain words, for what the driver raises when the server is gone, gave up or
+    refuses; SchemaMissing when a table or a column is missing; Invalid for a number that no column takes."""
+    try:
+        yield
+    except PoolTimeout as error:
+        busy = f"all connections of this process are in use ({masked(shown_url)}); try again"
+        raise DatabaseUnavailable(reason=busy) from error
+    except DBAPIError as error:
+        shown = masked(shown_url)
+        if _lacks_schema(error):
+            table = failures.missing_table(error)
+            raise SchemaMissing(reason=failures.schema_reason(error, table, shown), table=table) from error
+        if isinstance(error, OperationalError) or error.connection_invalidated or is_deadlock(error):
+            raise DatabaseUnavailable(reason=failures.reason_of(error, shown)) from error
+        if failures.code_of(error) in _OUT_OF_RANGE:
+            raise Invalid(reason=_TOO_LARGE) from error
+        if failures.is_refusal(error):
+            raise DatabaseUnavailable(reason=failures.reason_of(error, shown)) from error
+        raise
+    except OverflowError as error:
+        if "SQLite" not in str(error):
+            raise
+        raise Invalid(reason=_TOO_LARGE) from error
 
 
 def _lacks_schema(error: DBAPIError) -> bool:
