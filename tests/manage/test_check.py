@@ -157,6 +157,28 @@ def test_an_instance_in_two_cells_is_hidden_where_it_is_not_owned_and_then_remov
         assert instances.get(tx, uuid).uuid == uuid
 
 
+def test_an_instance_whose_row_is_in_another_cell_is_mapped_there(site: Site) -> None:
+    """So it is in a restored set when the instance went over while the snapshot was taken."""
+    one, two = well(site, "c1", "c2")
+    uuid = site.add_instance("c2")
+    point(site, uuid, one)
+    assert len(texts(check(site, "--repair"), "error")) == 0
+    assert (owner_of(site, uuid).cell_id, owner_of(site, uuid).gone) == (two.id, False)
+    with site.database("c2").connect() as tx:
+        assert not tx.scalar(select(rows.c.hidden))
+    assert check(site).code == 0
+
+
+def test_an_instance_is_not_given_up_while_a_cell_that_may_have_it_is_down(site: Site) -> None:
+    one, two = well(site, "c1", "c2")
+    lost = "00000000-0000-4000-8000-00000000dead"
+    point(site, lost, one)
+    site.run("cell_v2", "update_cell", "--cell_uuid", two.uuid, "--database_connection", "mysql://u:p@127.0.0.1:1/x")
+    ran = check(site, "--cell", "c1", "--repair")
+    assert (ran.code, owner_of(site, lost).gone) == (2, False)
+    assert "c2, which may have it, does not answer" in ran.err
+
+
 def test_a_hidden_row_that_nothing_moves_is_shown_again(site: Site) -> None:
     [one] = well(site, "c1")
     uuid = site.add_instance("c1")

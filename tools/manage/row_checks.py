@@ -15,7 +15,7 @@ from sqlalchemy import Connection, select
 from cell_service.context import Deadline
 from cell_service.db import instance_bundles as bundles
 from cell_service.db.schema import instances as table
-from cell_service.errors import InstanceMappingNotFound
+from cell_service.errors import Conflict, InstanceMappingNotFound
 from mapping_db import build_requests, host_moves, instance_mappings, moves
 from mapping_db.cells.registry import Cell
 from mapping_db.cloud import Cloud
@@ -26,6 +26,7 @@ from tools.manage.findings import Finding, Level
 
 BATCH = 1000
 _FAIL_INTO_CELL0 = "mark it as gone, and release its quota"
+_FIND_OR_FAIL = "map it to the cell that has its row, or mark it as gone where none has, and release its quota"
 _SETTLED = timedelta(minutes=5)
 """So long ago a delete has come to its end everywhere."""
 
@@ -125,7 +126,7 @@ class RowChecks:
         mend = partial(self._fail_into_cell0, mapping)
         if row is None:
             text = f"instance {uuid} is mapped to the cell, which has no row of it"
-            return Finding(Level.ERROR, "instances", self._shown, text, "mark it as gone, and release its quota", mend)
+            return Finding(Level.ERROR, "instances", self._shown, text, _FIND_OR_FAIL, mend)
         if row.deleted_at is not None and self._cloud.clock.now() - row.deleted_at > _SETTLED:
             text = f"instance {uuid} is deleted in its cell, and its mapping says that it lives"
             return Finding(Level.WARNING, "instances", self._shown, text, _FAIL_INTO_CELL0, mend)
@@ -161,7 +162,8 @@ class RowChecks:
                           partial(self._remove, uuid, owner))  # fmt: skip
         elif owner.cell_id is not None and owner.cell_id != self._id:
             text = f"instance {uuid} lives here, and its mapping points at another cell"
-            yield Finding(Level.ERROR, "instances", self._shown, text, "hide the row here", partial(self._hide, uuid))
+            remedy = "hide the row here, or map it to this cell where the other has none"
+            yield Finding(Level.ERROR, "instances", self._shown, text, remedy, partial(self._hide, uuid, owner))
         elif owner.gone:
             text = f"instance {uuid} lives, and its mapping says that it is gone"
             yield Finding(Level.ERROR, "instances", self._shown, text)
@@ -186,15 +188,50 @@ class RowChecks:
     # -- mending ------------------------------------------------------------------------------
 
     def _fail_into_cell0(self, mapping: InstanceMapping) -> None:
-        row = self._rows([mapping.instance_uuid]).get(mapping.instance_uuid)
-        if row is None or row.deleted_at is not None:
+        uuid = mapping.instance_uuid
+        row = self._rows([uuid]).get(uuid)
+        if row is not None and row.deleted_at is None:
+            return
+        if row is None and (having := self._elsewhere(uuid)) is not None:
+            self._cloud.db.run(lambda tx: instance_mappings.move(tx, uuid, source=self._id, target=having))
+        else:
             _fail_into_cell0(self._cloud, mapping)
+
+    def _elsewhere(self, uuid: str) -> int | None:
+        """The other cell that has a living row of the instance. Raises Conflict when it is not clear which, or when a
+        cell does not answer, which may have it."""
+
+        def living(cell: Cell) -> bool:
+            query = select(table.c.id).where(table.c.uuid == uuid, table.c.deleted_at.is_(None))
+            with cell.db.connect(self._deadline) as tx:
+                return tx.scalar(query) is not None
+
+        others = [each.id for each in self._cloud.cells.all() if each.id != self._id]
+        gathered = self._cloud.cells.scatter(others, living, self._deadline)
+        if gathered.failures:
+            names = self._cloud.cells.names(gathered.failures)
+            raise Conflict(reason=f"{names}, which may have it, does not answer.")
+        found = [cell_id for cell_id, there in gathered.answers.items() if there]
+        if len(found) > 1:
+            raise Conflict(reason=f"{self._cloud.cells.names(found)} have it.")
+        return found[0] if found else None
 
     def _show(self, uuid: str) -> None:
         self._cell.db.run(lambda tx: bundles.unfreeze(tx, [uuid]), self._deadline)
 
-    def _hide(self, uuid: str) -> None:
-        self._cell.db.run(lambda tx: bundles.set_hidden(tx, [uuid], True), self._deadline)
+    def _hide(self, uuid: str, owner: InstanceMapping) -> None:
+        """Only if the owner has the instance: else this row is all that is left of it, and the mapping is wrong."""
+        source = owner.cell_id
+        assert source is not None
+        with self._cloud.cells.open(source).db.connect(self._deadline) as tx:
+            there = bundles.present(tx, [uuid])
+        if there:
+            self._cell.db.run(lambda tx: bundles.set_hidden(tx, [uuid], True), self._deadline)
+            return
+        with self._cloud.db.connect() as tx:
+            now = instance_mappings.get_many(tx, [uuid]).get(uuid)
+        if now is not None and now.cell_id == source:
+            self._cloud.db.run(lambda tx: instance_mappings.move(tx, uuid, source=source, target=self._id))
 
     def _map(self, uuid: str) -> None:
         instances.map_some(self._cloud, self._cell, [uuid], self._deadline)
