@@ -18,6 +18,18 @@ def stored(tx: Connection) -> str | None:
     return found
 
 
+def claimed_at(tx: Connection) -> datetime | None:
+    """Since when the cell has the database, which is also when it was last restored; None before that. Rows that are
+    older were written when a database that this one was copied from was in use."""
+    found: datetime | None = tx.scalar(select(cell_identity.c.claimed_at).where(cell_identity.c.id == 1))
+    return found
+
+
+def restored(tx: Connection, now: datetime) -> None:
+    """The database has rows of an earlier time from now on."""
+    tx.execute(update(cell_identity).where(cell_identity.c.id == 1).values(claimed_at=now))
+
+
 def claim(tx: Connection, cell_uuid: str, now: datetime, *, before: str | None = None) -> str | None:
     """Claim the database for the cell, if no cell or `before` has it. Returns the cell that has it then; None: the
     schema is too old."""

@@ -13,7 +13,7 @@ from uuid import uuid4
 import pytest
 
 from cell_service import wire
-from cell_service.db import instances, server_migrations
+from cell_service.db import identity, instances, server_migrations
 from cell_service.model.instance import Flavor
 from cell_service.model.lifecycle import PowerState, State, Task, VmState
 from cell_service.model.migration import COLD, EVACUATION, LIVE, Migration
@@ -339,6 +339,23 @@ def test_a_host_that_returns_after_an_evacuation_destroys_its_guest(cell: OneCel
     assert back.guests() == {}
     back.claim()
     assert cell.unfinished(uuid) == []
+
+
+@pytest.mark.parametrize("moved_since", [False, True])
+def test_rows_of_a_restored_database_prove_nothing_against_a_guest(cell: OneCell, moved_since: bool) -> None:
+    """The row says where the instance was when the snapshot was taken, and not where its guest is."""
+    uuid = active(cell)
+    change(cell, uuid, host="h2", node="h2")
+    cell.pass_time(1)
+    cell.db.run(lambda tx: identity.claim(tx, "cell", cell.clock.now()))
+    cell.db.run(lambda tx: identity.restored(tx, cell.clock.now()))
+    if moved_since:
+        cell.pass_time(1)
+        end(cell, begin(cell, uuid, COLD, "h1", "h2", Task.RESIZE_MIGRATING), "confirmed")
+        change(cell, uuid, task_state=None)
+    cell.hosts["h1"].agent.reconcile_soon()
+    cell.settle()
+    assert cell.guests_of(uuid) == ([] if moved_since else ["h1"])
 
 
 def test_guests_on_both_sides_of_a_move_are_left_alone(cell: OneCell) -> None:
