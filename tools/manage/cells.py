@@ -167,7 +167,8 @@ def drain_cell(cloud: Cloud, args: Args, out: Out) -> int:
 
 @command("cell_v2 list_cells", arg("--verbose", flag=True, help="also URLs, with their passwords"),
          arg("--detail", flag=True, help="ask every cell how it is"),
-         arg("--timeout", type=float, default=5.0, metavar="SECONDS", help="for all, with --detail"))  # fmt: skip
+         arg("--timeout", type=float, default=5.0, metavar="SECONDS", help="for all, with --detail"),
+         reads=True)  # fmt: skip
 def list_cells(cloud: Cloud, args: Args, out: Out) -> int:
     """List the cells by name, with --long also the URLs of their queues and databases, without passwords unless
     --verbose; with --detail instead how each of them is. 0 listed; 1 with --detail, when a database or a queue is

@@ -40,13 +40,15 @@ class Arg:
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """`name` is "category command". `local`: it also works, with None for a cloud, where no global database is set."""
+    """`name` is "category command". `local`: it also works, with None for a cloud, where no global database is set.
+    `reads`: it changes nothing, and can be watched."""
 
     name: str
     arguments: tuple[Arg, ...]
     help: str
     run: Run = field(repr=False)
     local: bool = False
+    reads: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +60,14 @@ class Globals:
     shape: Shape
 
 
+def positive(text: str) -> float:
+    """A number of seconds above 0, for argparse."""
+    seconds = float(text)
+    if not 0 < seconds < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text} is not above 0")
+    return seconds
+
+
 def arg(*names: str, flag: bool = False, **options: object) -> Arg:
     """One argument. `flag`: it takes no value. `options` are argparse's."""
     if flag:
@@ -65,13 +75,20 @@ def arg(*names: str, flag: bool = False, **options: object) -> Arg:
     return Arg(names, options)
 
 
-def command(name: str, *arguments: Arg, local: bool = False) -> Callable[[Run], Command]:
+def command(name: str, *arguments: Arg, local: bool = False, reads: bool = False) -> Callable[[Run], Command]:
     """Make the function a command; it runs only where a table of commands names it."""
 
     def made(run: Run) -> Command:
-        return Command(name, arguments, " ".join((run.__doc__ or "").split()), run, local)
+        with_all = (*arguments, *_WATCHING) if reads else arguments
+        return Command(name, with_all, " ".join((run.__doc__ or "").split()), run, local, reads)
 
     return made
+
+
+_WATCHING = (
+    arg("--watch", type=positive, default=0.0, metavar="SECONDS", help="show it again so often, until Ctrl-C"),
+    arg("--watch-count", type=int, default=0, metavar="N", help="with --watch: end after so many times"),
+)
 
 
 def parse(prog: str, commands: Sequence[Command], argv: Sequence[str]) -> tuple[Command, Args, Globals] | None:

@@ -35,7 +35,11 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "cell_v2 update_cell --cell_uuid cell1 --disable",
     ),
     "cell_v2 drain_cell": ("cell_v2 drain_cell --cell_uuid cell1", "cell_v2 drain_cell --cell_uuid 5a0b4c"),
-    "cell_v2 list_cells": ("cell_v2 list_cells", "cell_v2 list_cells --detail --timeout 30"),
+    "cell_v2 list_cells": (
+        "cell_v2 list_cells",
+        "cell_v2 list_cells --detail --timeout 30",
+        "cell_v2 list_cells --detail --watch 5",
+    ),
     "cell_v2 delete_cell": (
         "cell_v2 delete_cell --cell_uuid cell2",
         "cell_v2 delete_cell --cell_uuid cell2 --force --dry-run",

@@ -65,7 +65,7 @@ def discover_hosts(cloud: Cloud, args: Args, out: Out) -> int:
     return 2 if found.foreign else 0
 
 
-@command("cell_v2 list_hosts", arg("--cell_uuid", metavar="CELL", help=f"only this cell: {HELP}"))
+@command("cell_v2 list_hosts", arg("--cell_uuid", metavar="CELL", help=f"only this cell: {HELP}"), reads=True)
 def list_hosts(cloud: Cloud, args: Args, out: Out) -> int:
     """List the hosts of all cells, or of one. 0 listed; 1 no such cell."""
     with cloud.db.connect() as tx:

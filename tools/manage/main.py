@@ -7,9 +7,11 @@ import logging
 import sys
 import traceback
 from collections.abc import Sequence
+from functools import partial
 from typing import cast
 
 from cell_service import logs
+from cell_service.context import SYSTEM_CLOCK
 from cell_service.errors import PolycellError
 from mapping_db.cloud import Cloud
 from tools.manage import (
@@ -28,12 +30,13 @@ from tools.manage import (
     tenants,
 )
 from tools.manage.cloud import open_cloud
-from tools.manage.command import Command, parse
+from tools.manage.command import Args, Command, Globals, parse
 from tools.manage.confirming import NotConfirmed
 from tools.manage.failures import explained, one_line
 from tools.manage.named_cells import spell_out
 from tools.manage.out import Out
 from tools.manage.settings import read_settings
+from tools.manage.watching import watch
 
 COMMANDS: tuple[Command, ...] = (
     schemas.api_sync,
@@ -88,7 +91,18 @@ def run(prog: str, commands: Sequence[Command], argv: Sequence[str]) -> int:
     logs.set_up(debug=found.debug)
     if not found.debug:
         logging.getLogger().setLevel(logging.CRITICAL)
-    out = Out(found.shape)
+    once = partial(_once, chosen, args, found)
+    if getattr(args, "watch", 0):
+        return watch(once, args, Out(found.shape), f"{prog} {chosen.name}", SYSTEM_CLOCK)
+    try:
+        return once(Out(found.shape))
+    except KeyboardInterrupt:
+        print("Interrupted. What was done so far stays; run the command again to go on.", file=sys.stderr)
+        return INTERRUPTED
+
+
+def _once(chosen: Command, args: Args, found: Globals, out: Out) -> int:
+    """Run the command; what it does not foresee is said in a line. Its exit code."""
     try:
         args.settings = read_settings(found.config_files)
         with contextlib.ExitStack() as stack:
@@ -101,9 +115,6 @@ def run(prog: str, commands: Sequence[Command], argv: Sequence[str]) -> int:
     except PolycellError as error:
         _trace(found.debug, out)
         out.warn(explained(error))
-    except KeyboardInterrupt:
-        out.warn("Interrupted. What was done so far stays; run the command again to go on.")
-        return INTERRUPTED
     except NotConfirmed as error:
         out.warn(str(error))
         return NOT_CONFIRMED

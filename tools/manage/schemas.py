@@ -89,7 +89,7 @@ def sync(cloud: Cloud | None, args: Args, out: Out) -> int:
     return 1 if failed else 0
 
 
-@command("db version", *_ONE_CELL, local=True)
+@command("db version", *_ONE_CELL, local=True, reads=True)
 def version(cloud: Cloud | None, args: Args, out: Out) -> int:
     """Print the schema version of each cell's database. 0 printed; 1 a cell does not answer."""
 

@@ -91,7 +91,7 @@ def release(cloud: Cloud, args: Args, out: Out) -> int:
     return 0
 
 
-@command("placement list")
+@command("placement list", reads=True)
 def show_rules(cloud: Cloud, args: Args, out: Out) -> int:
     """List the projects that are pinned, and the cells that are kept for some. 0 listed."""
     with cloud.db.connect() as tx:
