@@ -45,6 +45,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "cell_v2 delete_cell --cell_uuid cell2 --force --dry-run",
     ),
     "cell_v2 check": ("cell_v2 check", "cell_v2 check --cell cell1 --repair --dry-run"),
+    "cell_v2 recover": ("cell_v2 recover --cell cell7 --dry-run", "cell_v2 recover --cell cell7 --deleted"),
     "cell_v2 discover_hosts": ("cell_v2 discover_hosts", "cell_v2 discover_hosts --cell_uuid cell1 --verbose"),
     "cell_v2 list_hosts": ("cell_v2 list_hosts", "cell_v2 list_hosts --cell_uuid cell1 -f json"),
     "cell_v2 delete_host": (
