@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shlex
 import shutil
 import signal
 import socket
@@ -89,6 +90,12 @@ class RabbitMq:
         done = subprocess.run(command, env=self._environment, capture_output=True, text=True, timeout=60)
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
+
+    def write_control(self, path: Path) -> None:
+        """A program at `path` that is `rabbitmqctl` of this broker."""
+        variables = " ".join(f"{name}={shlex.quote(value)}" for name, value in self._environment.items())
+        path.write_text(f'#!/bin/sh\nexec env {variables} {PROGRAMS / "rabbitmqctl"} -n {self._node} "$@"\n')
+        path.chmod(0o700)
 
     def freeze(self) -> None:
         """It keeps its port and its connections, and does nothing."""

@@ -26,6 +26,10 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "cell_v2 map_cell_and_hosts --name cell1",
         "cell_v2 map_cell_and_hosts --name cell1 --verbose",
     ),
+    "cell_v2 init": (
+        "cell_v2 init cell2",
+        "cell_v2 init cell2 --database-host db2:3306 --queue-host mq2",
+    ),
     "cell_v2 create_cell": (
         "cell_v2 create_cell --name cell1 --config-file cell1.conf",
         "cell_v2 create_cell --name cell2 --disabled --verbose",
