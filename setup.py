@@ -45,6 +45,7 @@ setup(
         "tools.hypervisors": ["*.sh"],
         "tools.guest": ["build.sh", "init", "lease", "power", "*.awk", "packages.txt"],
     },
+    data_files=[("share/man/man1", sorted(map(str, Path("docs/man").glob("*.1"))))],
     install_requires=[
         "alembic>=1.13",
         "bcrypt>=4",
