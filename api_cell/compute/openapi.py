@@ -10,6 +10,7 @@ from api_cell.compute import examples
 from api_cell.compute.example_answers import ANSWERS
 from api_cell.compute.history import NEWEST
 from api_cell.compute.titles import group, title
+from api_cell.edge.faults import NAMES
 from api_cell.edge.route import ByVersion, Route, Schema, Version
 from api_cell.edge.versions import shown
 
@@ -149,8 +150,10 @@ def _gone(route: Route) -> bool:
 
 
 def _refusal(code: str) -> dict[str, Any]:
-    content = {"application/json": {"schema": {"$ref": "#/components/schemas/Fault"}}}
-    return {"description": _REFUSALS[code], "content": content}
+    content: dict[str, Any] = {"schema": {"$ref": "#/components/schemas/Fault"}}
+    if code.isdigit():
+        content["example"] = {NAMES.get(int(code), "computeFault"): {"code": int(code), "message": _REFUSALS[code]}}
+    return {"description": _REFUSALS[code], "content": {"application/json": content}}
 
 
 def _version_header(version: Version) -> dict[str, Any]:
