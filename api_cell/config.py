@@ -156,7 +156,7 @@ OF_THE_NETWORK = ("fixed_ips", "floating_ips", "security_groups", "security_grou
 
 
 class QuotaDriver(StrEnum):
-    """Where the limits of projects come from: our own tables, the identity service, or none."""
+    """The source of projects' limits: our own tables, the identity service, or none."""
 
     RECORDED = "nova.quota.DbQuotaDriver"
     UNIFIED = "nova.quota.UnifiedLimitsDriver"

@@ -13,15 +13,15 @@ class SuperConductor(Contract):
 
     @cast
     def build(self, ctx: Context, instance_uuids: tuple[str, ...]) -> None:
-        """There are build requests for these instances."""
+        """Place the build requests for these instances."""
         raise NotImplementedError
 
     @cast
     def move(self, ctx: Context, move_uuids: tuple[str, ...]) -> None:
-        """These moves can go on."""
+        """Go on with these moves."""
         raise NotImplementedError
 
     @cast
     def see_through_deletes(self, ctx: Context, instance_uuids: tuple[str, ...]) -> None:
-        """Deletes of these instances were accepted; their cells may not know of it yet."""
+        """See through the accepted deletes of these instances, of which their cells may not know yet."""
         raise NotImplementedError

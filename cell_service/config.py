@@ -17,7 +17,7 @@ from cell_service.errors import Invalid
 
 S = TypeVar("S", bound="Section")
 Gather = Callable[[cfg.ConfigOpts, str, Mapping[str, Any]], Mapping[str, Any]]
-"""From the configuration, the group's name and the options of the section that come before."""
+"""Reads values from the configuration, given the group's name and the options of the section that come before."""
 
 
 class Section(Protocol):

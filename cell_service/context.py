@@ -17,7 +17,7 @@ from cell_service.errors import DeadlineExceeded
 
 
 class Clock(Protocol):
-    """Where time comes from. `now` is UTC and aware; `monotonic` is in seconds and never goes back."""
+    """A source of time. `now` is UTC and aware; `monotonic` is in seconds and never goes back."""
 
     def now(self) -> datetime: ...
 

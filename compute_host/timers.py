@@ -22,7 +22,7 @@ _PAUSES = Backoff(first=0.5, longest=15.0)
 
 
 class Executor(Protocol):
-    """Where steps run. `concurrent.futures.ThreadPoolExecutor` is one."""
+    """A pool on which steps run. `concurrent.futures.ThreadPoolExecutor` is one."""
 
     def submit(self, fn: Step, /) -> object: ...
 

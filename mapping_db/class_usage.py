@@ -65,7 +65,7 @@ def greatest(*many: Mapping[str, int]) -> dict[str, int]:
 
 
 def above(one: Mapping[str, int], other: Mapping[str, int]) -> dict[str, int]:
-    """By how much `one` exceeds `other`, for the classes in which it does."""
+    """The amounts by which `one` exceeds `other`, for the classes in which it does."""
     return {name: amount - other.get(name, 0) for name, amount in one.items() if amount > other.get(name, 0)}
 
 

@@ -94,6 +94,7 @@ FILES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("
 
 
 PART_OF_A_NAME = re.compile(rf"(?<![^\W_])({'|'.join(INSTEAD)})(?![^\W_])")
+AS_A_NOUN = re.compile(r'"""\s*(What|Who|Whom|Whose|That which|Of what)\b')
 IN_PROSE = re.compile(rf"\b({'|'.join(NEVER_IN_PROSE)})\b".replace(" ", r"\s+"), re.IGNORECASE)
 
 
@@ -126,6 +127,19 @@ def private_prose(path: Path) -> list[str]:
     return [found for line, text in sorted(texts) for found in words_in(text, line)]
 
 
+def riddles(path: Path) -> list[str]:
+    """`line: words` of each docstring that begins with a pronoun in place of a noun or a verb."""
+    source = path.read_text(encoding="utf-8")
+    if AS_A_NOUN.search(source) is None:
+        return []
+    return [
+        f"{node.lineno}: {' '.join(node.value.value.split()[:4])}"
+        for node in ast.walk(ast.parse(source))
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
+        if AS_A_NOUN.match(f'"""{node.value.value}')
+    ]
+
+
 def private_words_of_page(path: Path) -> list[str]:
     """`line: word` of each such word in a page. What is in backquotes or in a block of code may be stored."""
     text = path.read_text(encoding="utf-8")
@@ -148,6 +162,11 @@ def test_names_are_of_the_field(path: Path) -> None:
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_prose_is_of_the_field(path: Path) -> None:
     assert private_prose(path) == []
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_docstrings_begin_with_what_they_are_about(path: Path) -> None:
+    assert riddles(path) == []
 
 
 @pytest.mark.parametrize("path", DOCS, ids=lambda path: str(path.relative_to(ROOT)))
@@ -177,3 +196,9 @@ def test_a_private_word_is_found_in_pages_but_not_in_their_code(tmp_path: Path) 
     path = tmp_path / "some.md"
     path.write_text("# Nobody\n\n`luggage` is stored, and\ntold.\n\n```\nluggage\n```\n\nTaken\nback\n", "utf-8")
     assert private_words_of_page(path) == ["1: Nobody", "4: told", "10: Taken\nback"]
+
+
+def test_a_docstring_that_begins_with_a_pronoun_is_found(tmp_path: Path) -> None:
+    path = tmp_path / "some.py"
+    path.write_text('def f():\n    """What is done."""\n\n\nWHO = 1\n"""The one."""\nX = """What"""\n', "utf-8")
+    assert riddles(path) == ["2: What is done."]

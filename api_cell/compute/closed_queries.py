@@ -1,4 +1,4 @@
-"""From 2.102 on, a GET that takes no parameters refuses all of them."""
+"""Queries of GETs that take no parameters: from 2.102 on they refuse all of them."""
 
 from __future__ import annotations
 

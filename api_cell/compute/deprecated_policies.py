@@ -75,4 +75,4 @@ FORMERS: dict[str, Former] = {
     **_formers(_ADMIN_OR_OWNER, "rule:admin_or_owner"),
     **_formers(_CONTEXT_IS_ADMIN, "rule:context_is_admin"),
 }
-"""By the name of today's rule."""
+"""The former names and defaults, by the name of today's rule."""

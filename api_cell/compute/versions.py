@@ -61,7 +61,7 @@ def _detail(req: Request, name: str, part: str) -> dict[str, Any]:
 
 
 def _handshake(req: Request) -> Response | None:
-    """With noauth2, a caller who names a user gets a token for it, as legacy clients expect."""
+    """The token of a caller who names a user with noauth2, as legacy clients expect."""
     user = req.headers.get("X-Auth-User")
     if user is None or req.services.settings.api.auth_strategy != "noauth2":
         return None

@@ -51,7 +51,7 @@ class Call:
     opened: bool = False
     """Needs no token."""
     method: str = ""
-    """Of the route, where it is not that of the request: HEAD of what needs no token is answered as GET."""
+    """The method of the route, where it is not that of the request: HEAD of what needs no token is answered as GET."""
     match: PathMatch | None = None
     values: list[str] = field(default_factory=list)
     ctx: Context | None = None

@@ -31,7 +31,7 @@ def page_size(req: Request, most: int) -> int:
 
 
 def page_marker(req: Request) -> str | None:
-    """After which item the page begins: `marker`; None, or empty: the first page."""
+    """The item after which the page begins: `marker`; None, or empty: the first page."""
     return req.one("marker") or None
 
 

@@ -17,7 +17,7 @@ from mapping_db.cloud import Cloud
 T = TypeVar("T")
 
 READINGS = 12
-"""So many times a list is read at most."""
+"""The most times that a list is read."""
 SLACK = timedelta(seconds=10)
 """The clocks of super-conductors and of API processes differ by less."""
 

@@ -31,7 +31,7 @@ _ON_PROVIDER: View[tuple[dict[str, int], int]] = View(
     Field("resources", itemgetter(0)),
     Field("consumer_generation", itemgetter(1), since=(1, 28)),
 )
-"""Of what a consumer has of one provider, and the consumer's generation."""
+"""The view of a consumer's allocations of one provider, with the consumer's generation."""
 
 
 def show(req: Request) -> Response:

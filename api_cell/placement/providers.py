@@ -83,7 +83,7 @@ _AGGREGATES: View[tuple[list[str], int]] = View(
     Field("aggregates", itemgetter(0)),
     Field("resource_provider_generation", itemgetter(1), since=(1, 19)),
 )
-"""Of aggregates and the generation of the provider that is in them."""
+"""The view of a provider's aggregates, with its generation."""
 
 
 def show_aggregates(req: Request) -> Response:

@@ -41,7 +41,7 @@ OF_GROUPS: Parameters = (
     Field("member_of", REPEATED, since=(1, 24)),
     Field("in_tree", ONCE, since=(1, 31)),
 )
-"""Of candidates, for each group of resources: their names may have the group's suffix."""
+"""The parameters of candidates for each group of resources: their names may have the group's suffix."""
 NOT_FITTING = "Invalid query string parameters: {problem}"
 UNKNOWN_CLASS = "Invalid resource class in resources parameter"
 _CLASS = re.compile(r"^[A-Z0-9_]+$")

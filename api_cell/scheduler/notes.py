@@ -21,7 +21,8 @@ def chosen_note(
     request_id: str, now: datetime, snapshot: Snapshot, request: RequestView, ranking: Ranking, admitted: Admitted,
     among: Collection[int], chosen: HostState, others: Sequence[HostState],
 ) -> dict[str, Any]:  # fmt: skip
-    """Before the choice counts as use. `among`: the cells that the host was picked from; `others`: the alternates."""
+    """The note of a choice, made before it counts as use. `among`: the cells that the host was picked from; `others`:
+    the alternates."""
     elsewhere = ranking.elsewhere(chosen.cell_id, admitted.refused, RUNNERS_UP)
     runners = [*others[: RUNNERS_UP - min(len(elsewhere), RUNNERS_UP // 2)], *elsewhere][:RUNNERS_UP]
     able = ranking.able()

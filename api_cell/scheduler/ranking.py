@@ -23,7 +23,7 @@ from api_cell.scheduler.weighers import SoftPolicies, Weigher
 
 BLOCK = 256
 SLACK = 0.1
-"""So far, in parts of a range, a score may lie outside of it before all hosts are weighed again."""
+"""The part of its range by which a score may lie outside of it before all hosts are weighed again."""
 OUT = float("-inf")
 """The weight of a host that passed all filters but those of the server group."""
 Refusal = tuple[str, str]
@@ -294,7 +294,7 @@ class Ranking:
         return block.weights[at], parts
 
     def best(self, count: int, blocks: Iterable[Block]) -> list[HostState]:
-        """That many of the best hosts in these blocks, the best first."""
+        """The best hosts in these blocks, that many, the best first."""
         found: list[tuple[float, int, HostState]] = []
         for block in sorted(blocks, key=lambda block: -block.highest()):
             if block.highest() == OUT or (len(found) == count and found[-1][0] >= block.highest()):

@@ -105,7 +105,8 @@ def _listed(spec: RequestSpec, name: str) -> list[str]:
 
 
 def _homes(spec: RequestSpec, name: str, homes: Mapping[str, Collection[str]]) -> frozenset[str] | None:
-    """None without such a hint. A hint that names no instance of ours can't be met: the set is empty."""
+    """The hosts that a hint names; None without such a hint. A hint that names no instance of ours can't be met: the
+    set is empty."""
     uuids = _listed(spec, name)
     return frozenset(key for uuid in uuids for key in homes.get(uuid, ())) if uuids else None
 

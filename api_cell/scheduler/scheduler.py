@@ -44,7 +44,7 @@ FOLLOW_SECONDS = 0.1
 VISIT_SECONDS = 2.0
 """How long a request waits for cells that have not been polled."""
 RECHECK_SECONDS = 0.2
-"""Before a request is refused, the cells are polled again if they were not within this time."""
+"""The greatest age of the polls of cells when a request is refused: else they are polled again first."""
 
 
 class Scheduler:

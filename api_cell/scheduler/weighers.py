@@ -66,7 +66,7 @@ SCORERS: dict[str, tuple[str, Scorer]] = {
     "HypervisorVersionWeigher": ("hypervisor_version", hypervisor_version),
 }
 GROUP_WEIGHERS = ("ServerGroupSoftAffinityWeigher", "ServerGroupSoftAntiAffinityWeigher")
-"""They weigh what changes with each pick, and so are the ranking's own."""
+"""The weighers of what changes with each pick, which are the ranking's own."""
 _IDLE = ("PCIWeigher", "MetricsWeigher", "CrossCellWeigher", "ImagePropertiesWeigher")
 """Known names with nothing to weigh here: no PCI devices or metrics are tracked, and moves are not weighed."""
 

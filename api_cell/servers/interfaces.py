@@ -104,7 +104,7 @@ def detach(cloud: Cloud, caller: Caller, server_id: str, port_id: str) -> None:
 
 
 def _ended(cloud: Cloud, ctx: Context, begun: Begun) -> Outcome:
-    """How the operation ended: polled more and more rarely, never after its deadline."""
+    """The outcome of the operation, which is polled more and more rarely, never after its deadline."""
     clock, waiter, pause = cloud.clock, threading.Event(), FIRST_POLL_SECONDS
     end = clock.monotonic() + ATTACH_SECONDS
     while clock.monotonic() < end and ctx.deadline.remaining() > 0:

@@ -39,7 +39,8 @@ CROSS_CELL_RULE = "compute:servers:resize:cross_cell"
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a server is to come back. `pins`: `zone` is what its availability zone is from then on (None: any)."""
+    """The place to which a server is to come back. `pins`: `zone` is what its availability zone is from then on (None:
+    any)."""
 
     host: str | None = None
     zone: str | None = None

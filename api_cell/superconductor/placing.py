@@ -1,5 +1,5 @@
-"""From build request to a cell: choose, claim, hand over. docs/flows.md has the steps and which process goes on after
-each."""
+"""Placing builds, from the build request to a cell: choose, claim, hand over. docs/flows.md has the steps and which
+process goes on after each."""
 
 from __future__ import annotations
 

@@ -40,7 +40,8 @@ _POWER = {
     POWER_ON: (VmState.STOPPED, VmState.ACTIVE, PowerState.RUNNING, START),
     POWER_OFF: (VmState.ACTIVE, VmState.STOPPED, PowerState.SHUTDOWN, STOP),
 }
-"""By tag: from which state to which, the power state then, and the name of the action in the history."""
+"""The power changes by tag: from which state to which, the power state then, and the name of the action in the
+history."""
 
 
 def take_over(deps: ConductorContext, ctx: Context, events: Sequence[ServerEvent]) -> None:

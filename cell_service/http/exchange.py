@@ -35,7 +35,7 @@ class _Sent(dict[str, str]):
 
 
 def _too_long(start_line: Any, headers: httputil.HTTPHeaders) -> HTTPStatus | None:
-    """How a head that is longer than it may be is answered; None for any other."""
+    """The answer to a head that is longer than it may be; None for any other."""
     line = len(start_line.method) + len(start_line.path) + 12
     if line > HEAD_BYTES:
         return HTTPStatus.REQUEST_URI_TOO_LONG
@@ -45,7 +45,7 @@ def _too_long(start_line: Any, headers: httputil.HTTPHeaders) -> HTTPStatus | No
 
 
 class Sink(Protocol):
-    """Where requests go: called when one begins, when it is whole (or refused), and when it is over."""
+    """The receiver of requests: called when one begins, when it is whole (or refused), and when it is over."""
 
     def begun(self, exchange: Exchange) -> Awaitable[None] | None:
         """Called when the headers have been read. The body is read once the awaitable, if there is one, is done."""

@@ -22,7 +22,7 @@ def origin(headers: Mapping[str, str], protocol: str, *, behind_proxy: bool, lin
 
 
 def remote_address(headers: Mapping[str, str], peer: str, *, behind_proxy: bool) -> str:
-    """Where the request came from."""
+    """The address from which the request came."""
     if not behind_proxy:
         return peer
     return _forwarded(headers.get("Forwarded", "")).get("for") or _first(headers.get("X-Forwarded-For")) or peer

@@ -1,4 +1,4 @@
-"""Where the metadata service finds servers."""
+"""The servers that the metadata service finds."""
 
 from __future__ import annotations
 

@@ -52,7 +52,7 @@ class BlockDevice:
 
 
 def volumes(devices: Iterable[BlockDevice]) -> tuple[BlockDevice, ...]:
-    """Those that are volumes."""
+    """The devices that are volumes."""
     return tuple(device for device in devices if device.is_volume)
 
 

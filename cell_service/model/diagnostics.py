@@ -1,4 +1,5 @@
-"""How a guest is doing, as its hypervisor reports it (Nova API reference, server diagnostics, microversion 2.48)."""
+"""Diagnostics of a guest, as its hypervisor reports them (Nova API reference, server diagnostics, microversion
+2.48)."""
 
 from __future__ import annotations
 

@@ -74,7 +74,7 @@ class PowerState(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """Where an instance is: a vm_state, and the task in flight (None when nothing is)."""
+    """The state of an instance: a vm_state, and the task in flight (None when nothing is)."""
 
     vm: VmState
     task: Task | None = None

@@ -29,7 +29,8 @@ EVACUATE = MoveRequest(
     "evacuate",
     Rule(MOVABLE | {VmState.ERROR}, Task.REBUILDING, during=ANY_TASK - DELETIONS, shares=False),
 )
-"""From any task but a delete: what the dead host was doing is ended without it."""
+"""The request of an evacuation, which may begin from any task but a delete: what the dead host was doing is ended
+without it."""
 CONFIRM_RESIZE = MoveRequest(
     "confirmResize", "confirmResize", Rule(frozenset({VmState.RESIZED}), Task.RESIZE_CONFIRMING)
 )

@@ -1,4 +1,4 @@
-"""How other services are reached: keystoneauth's options, in the sections where nova.conf has them."""
+"""The ways to other services: keystoneauth's options, in the sections where nova.conf has them."""
 
 from __future__ import annotations
 

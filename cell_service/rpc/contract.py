@@ -42,7 +42,7 @@ class Contract:
 
 @dataclass(frozen=True, slots=True)
 class _Shape:
-    """How one method travels: `seconds` None for a cast."""
+    """The way of one method on the wire: `seconds` None for a cast."""
 
     name: str
     seconds: float | None

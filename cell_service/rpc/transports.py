@@ -1,4 +1,4 @@
-"""From a transport URL to a transport.
+"""Transports by the scheme of their URL.
 
 memory://name                    in this process; one bus for each name
 local:///path/to/socket          between processes of one machine, through a `local.broker.LocalBroker`

@@ -60,7 +60,7 @@ class GuestSpec:
     injected_files: tuple[InjectedFile, ...] = ()
     admin_password: str = ""
     kernel: Path | None = None
-    """With `ramdisk`: local files of an image that is booted without a loader (None: no such image, or the guest's
+    """The local files of an image that is booted without a loader, with `ramdisk` (None: no such image, or the guest's
     existing files)."""
     ramdisk: Path | None = None
     config_drive: tuple[DriveFile, ...] | None = None
@@ -241,7 +241,7 @@ class RemoteConsoles(Protocol):
     """A driver whose guests have consoles on ports of the host."""
 
     def remote_console(self, uuid: str, kind: str) -> ConsolePlace:
-        """Where the guest's console is: novnc, spice-html5 or serial (without the address that users open). Raises
+        """The place of the guest's console: novnc, spice-html5 or serial (without the address that users open). Raises
         GuestNotFound, ConsoleTypeUnavailable, DriverError."""
 
 
@@ -325,7 +325,8 @@ class Maintainable(Protocol):
     """A driver whose host can be in maintenance, also across restarts."""
 
     def set_maintenance(self, on: bool) -> None:
-        """With `on`, `spawn` and `receive` raise DriverError for guests that are not here yet; else no more."""
+        """Set whether the host is in maintenance: with `on`, `spawn` and `receive` raise DriverError for guests that
+        are not here yet."""
 
 
 @runtime_checkable

@@ -21,7 +21,7 @@ CLAIMS: dict[str, frozenset[str]] = {
     "vhdx": frozenset({"vhdx"}),
     "vmdk": frozenset({"vmdk"}),
 }
-"""By claimed format: the formats that the file's content may have."""
+"""The formats that a file's content may have, by claimed format."""
 VMDK_KINDS = ("monolithicSparse", "streamOptimized")
 LARGEST_BYTES = 2**46
 HEAD_BYTES = 2**23

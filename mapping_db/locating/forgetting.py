@@ -19,7 +19,7 @@ from mapping_db.schema import (
 
 
 def forgettable(tx: Connection, uuids: Sequence[str], cell_id: int) -> list[str]:
-    """Those of a cell's instances without unfinished global work: gone or never mapped, and without a move."""
+    """The instances of a cell without unfinished global work: gone or never mapped, and without a move."""
     columns = (instance_mappings.c.instance_uuid, instance_mappings.c.cell_id, instance_mappings.c.gone)
     rows = tx.execute(select(*columns).where(instance_mappings.c.instance_uuid.in_(uuids)))
     kept = {row.instance_uuid for row in rows if not row.gone or row.cell_id != cell_id}

@@ -68,7 +68,7 @@ Choice = tuple[tuple[int, str, int], ...]
 _Key = tuple[frozenset[tuple[int, str, int]], frozenset[tuple[str, int]]]
 """The key by which two ways differ: the allocations, and which providers serve which group."""
 _Served = Mapping[int, Sequence[Provider]]
-"""By the root of a tree, the providers that fit, of the tree itself and sharing ones."""
+"""The providers that fit, by the root of a tree: those of the tree itself, and sharing ones."""
 
 
 def find(tx: Connection, requested: CandidateRequest) -> FoundCandidates:

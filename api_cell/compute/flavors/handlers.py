@@ -133,7 +133,7 @@ def _wanted(req: Request) -> list[Flavor]:
 
 
 def _is_public(text: str | None) -> bool | None:
-    """None (both kinds) only for that word."""
+    """Whether the query wants public flavors; None (both kinds) only for the word "none"."""
     if text is None:
         return True
     if text.strip().lower() == "none":

@@ -149,7 +149,7 @@ def _own_floating(req: Request) -> Record:
 
 
 def _floating(req: Request, found: list[Record]) -> list[dict[str, Any]]:
-    """With the servers and pools that they belong to: two queries, however many there are."""
+    """The floating addresses with the servers and pools that they belong to: two queries, however many there are."""
     records = networking.records_of(req.services)
     ports = sorted({one["port_id"] for one in found if one.get("port_id")})
     owners = {port["id"]: port for port in records.find_all(req.ctx, "ports", id=ports)} if ports else {}

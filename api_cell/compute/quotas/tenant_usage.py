@@ -182,7 +182,7 @@ def _concerned(req: Request, project_id: str | None) -> list[int]:
 
 
 def _limit(req: Request) -> int | None:
-    """Before paging came the answer was whole."""
+    """The limit of a page; None before there was paging: the answer was whole."""
     paged = behaviours.USAGE_IN_PAGES.at(req.version)
     return page_size(req, req.services.settings.api.max_limit) if paged else None
 

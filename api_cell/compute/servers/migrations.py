@@ -139,7 +139,7 @@ def _listing(req: Request) -> MigrationListing:
 
 
 def _moment(req: Request, name: str) -> datetime | None:
-    """None also for a parameter that the version does not know."""
+    """The time that the parameter names; None also for a parameter that the version does not know."""
     text = req.one(name)
     return parse_moment(name, text) if text is not None and name in values_at(_PARAMETERS, req.version) else None
 

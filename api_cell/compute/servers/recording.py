@@ -8,9 +8,9 @@ from api_cell.edge.route import Request, Response
 from cell_service.errors import CellUnavailable, Invalid
 
 HEADER = "X-Polycell-Cell-Down"
-"""Of a request: `record` records its action, `refuse` (the default) answers 503."""
+"""The header of a request: `record` records its action, `refuse` (the default) answers 503."""
 RECORDED = "X-Polycell-Recorded"
-"""Of the answer to an action that was recorded: `true`."""
+"""The header of the answer to an action that was recorded: `true`."""
 
 
 def or_recorded(req: Request, do: Callable[[], Response], record: Callable[[], None]) -> Response:

@@ -1,4 +1,4 @@
-"""How much runs, and goes on, on a host. An aggregate's own limit wins over the configured one (the least of them)."""
+"""Filters by the load of a host. An aggregate's own limit wins over the configured one (the least of them)."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ from mapping_db.locating.routing import Owned, read_owned
 __all__ = ["Listed", "Named", "ServerPage", "Unreachable", "page_of"]
 
 FEWEST = 20
-"""So many mappings are read at a time at least, when some turn out to have no server."""
+"""The least number of mappings that are read at a time, when some turn out to have no server."""
 
 
 def page_of(cloud: Cloud, settings: ApiSettings, caller: Caller, query: ListQuery) -> ServerPage:

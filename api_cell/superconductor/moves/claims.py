@@ -167,7 +167,7 @@ def _uncleared(tx: Connection, move: Move) -> set[str]:
 
 
 def _cells(tx: Connection, context: StepContext) -> list[int | None]:
-    """Where a host is chosen: in the instance's own cell first; anywhere only where that is allowed."""
+    """The cells in which a host is chosen: the instance's own first; others only where that is allowed."""
     move, plan = context.move, context.plan
     if plan.target_host is not None:
         found = host_mappings.of_hosts(tx, [plan.target_host])
