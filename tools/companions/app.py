@@ -40,7 +40,7 @@ THREADS = 4
 MOST_JSON_BYTES = 114_688
 """As oslo.middleware has it for the services themselves."""
 MOST_BYTES = 1 << 40
-"""Of a file: the image service's own limit, unless its operator has set another."""
+"""The most bytes of a file: the image service's own limit, unless its operator has set another."""
 NO_CALLER = Identity("")
 MAY_CHANGE = frozenset({"member", "manager", "admin"})
 MAY_READ = MAY_CHANGE | {"reader"}
@@ -57,7 +57,7 @@ class CompanionApi:
     name: str
     routes: tuple[CompanionRoute, ...]
     render_error: Callable[[int, str, str], Any]
-    """From status, kind and message."""
+    """Makes the body of an error from status, kind and message."""
     authenticator: Authenticator
     upload_directory: Path | None = None
     close: Callable[[], None] = lambda: None

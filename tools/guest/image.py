@@ -126,7 +126,7 @@ def _debs() -> list[Deb]:
 
 
 def _make(cache: Path, made: Path, debs: list[Deb]) -> None:
-    """Afterwards `made` is there and whole, or it is not there."""
+    """Make the build at `made`: afterwards it is there and whole, or it is not there."""
     packages = _downloaded(cache / "packages", debs)
     with tempfile.TemporaryDirectory(prefix=".building-", dir=cache) as scratch:
         chosen, out = Path(scratch, "debs"), Path(scratch, "out")

@@ -49,7 +49,7 @@ dynamic_ownership = 0
 
 @dataclass(frozen=True, slots=True)
 class PrivateHost:
-    """Where a host's things are. `state` is the installation's directory; `cache` may be shared by hosts."""
+    """The paths of a private host. `state` is the installation's directory; `cache` may be shared by hosts."""
 
     name: str
     state: Path
@@ -67,7 +67,7 @@ class PrivateHost:
 
     @property
     def run(self) -> Path:
-        """With the socket in it, whose path must be short."""
+        """The directory with the host's socket, whose path must be short."""
         if len(str(self.state).encode()) <= LONGEST_STATE_BYTES:
             return self.directory / "run"
         mark = hashlib.sha256(str(self.state).encode()).hexdigest()[:16]

@@ -1,4 +1,5 @@
-"""From configuration files to parts. A role's module is imported only where the role is: each process stays small."""
+"""Composing the parts of a process from its configuration files. A role's module is imported only where the role is:
+each process stays small."""
 
 from __future__ import annotations
 

@@ -22,8 +22,8 @@ _STANDARD_ERROR = 2
 
 
 def on_signal(title: str, directory: str | None = None) -> None:
-    """From now on these signals write the report: a file in the directory, else on standard error. Called on the main
-    thread."""
+    """Write the report at each of these signals from now on: to a file in the directory, else to standard error. Called
+    on the main thread."""
 
     def write(_number: int, _frame: FrameType | None) -> None:
         written = text(title).encode(errors="replace")

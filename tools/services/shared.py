@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Listen:
-    """Where a part listens; 0 and "" where its role decides."""
+    """The address on which a part listens; 0 and "" where its role decides."""
 
     port: int = 0
     address: str = ""
@@ -50,7 +50,7 @@ class Shared:
                 self._open = None
 
     def ending(self, drain: Callable[[float], object]) -> Callable[[float], None]:
-        """How a user of the cloud ends: it is drained, then the cloud is released."""
+        """End a user of the cloud: drain it, then release the cloud."""
 
         def end(grace_seconds: float) -> None:
             drain(grace_seconds)

@@ -125,7 +125,7 @@ class Grants:
         return Response(204)
 
     def change_password(self, req: CompanionRequest) -> Response:
-        """Needs the old password and no token. All older tokens of the user end."""
+        """Change the user's password: this needs the old password and no token. All older tokens of the user end."""
         given = req.content("user")
         new = demand_text(given.get("password"), "password")
         old = demand_text(given.get("original_password"), "original_password")
@@ -155,7 +155,8 @@ class Grants:
         return Response(200, {"application_credential": _credential(found, req.origin)})
 
     def add_credential(self, req: CompanionRequest) -> Response:
-        """For the project and with (at most) the roles of the token. The secret is shown this once."""
+        """Make a credential for the project and with (at most) the roles of the token. The secret is shown this
+        once."""
         if req.params["user"] != req.caller.user_id or not req.caller.project_id:
             raise Invalid(reason="Application credentials are made for oneself, with a token for a project.")
         given = req.content("application_credential")

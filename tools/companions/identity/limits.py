@@ -20,7 +20,7 @@ MODEL = {
     "description": "Every project has its limits by itself.",
 }
 NONE = ""
-"""Of no region: a limit in all of them; of no domain. Kept as text, so that the table's key decides."""
+"""No region: a limit in all of them; and no domain. Kept as text, so that the table's key decides."""
 _NULLABLE = ("region_id", "domain_id")
 
 
@@ -63,7 +63,7 @@ class Limits:
         return tuple(made)
 
     def index(self, req: CompanionRequest) -> Response:
-        """Those that match; of limits, users who are no administrators see their project's."""
+        """The limits that match; of limits, users who are no administrators see their project's."""
         with self._db.connect() as tx:
             found = store.rows(tx, self._kind.table)
         for name in ("service_id", "region_id", "resource_name", "project_id", "domain_id"):

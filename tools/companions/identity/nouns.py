@@ -141,7 +141,7 @@ class Records:
         return tuple(made)
 
     def index(self, req: CompanionRequest) -> Response:
-        """Those that match; users who are no administrators get only what they may know."""
+        """The records that match; users who are no administrators get only what they may know."""
         noun = self._noun
         with self._db.connect() as tx:
             records = store.rows(tx, noun.table)

@@ -78,9 +78,9 @@ def make_identity(state_dir: Path, settings: IdentitySettings | None = None, clo
 
 
 def seed(state_dir: Path, wanted: Seed, settings: IdentitySettings | None = None) -> None:
-    """Domain Default, the roles, the projects admin, service and demo, users and endpoints are there.
+    """Make sure that domain Default, the roles, the projects admin, service and demo, users and endpoints are there.
 
-    Done again: what is there stays, but passwords and URLs become those given.
+    Done again: records that are there stay, but passwords and URLs become those given.
     """
     rounds = (settings or IdentitySettings()).password_rounds
     db = open_store(state_dir, "identity", store.metadata)

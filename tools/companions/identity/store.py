@@ -120,7 +120,7 @@ def implied(names: Iterable[str]) -> set[str]:
 
 
 def assign(tx: Connection, user_id: str, target_type: str, target_id: str, role_id: str) -> None:
-    """The user has the role there. Done again: no error."""
+    """Give the user the role. Done again: no error."""
     key = {"user_id": user_id, "target_type": target_type, "target_id": target_id, "role_id": role_id}
     tx.execute(insert(assignments).prefix_with("OR IGNORE").values(**key))
 
@@ -134,7 +134,7 @@ def matches(password: str, stored: str | None) -> bool:
 
 
 def _prepared(password: str) -> bytes:
-    """Any length of password in fewer bytes than bcrypt reads."""
+    """A password of any length in fewer bytes than bcrypt reads."""
     return base64.b64encode(hashlib.sha256(password.encode("utf-8", "surrogatepass")).digest())
 
 

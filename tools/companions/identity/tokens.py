@@ -93,7 +93,7 @@ def check(tx: Connection, token: Token, now: float, *, allow_expired: bool = Fal
 
 
 def revoke(tx: Connection, token: Token, now: float) -> None:
-    """The token is no longer valid. Revocations that ended a day before `now` are forgotten."""
+    """Revoke the token. Revocations that ended a day before `now` are forgotten."""
     tx.execute(delete(store.revoked).where(store.revoked.c.expires < now - 86400))
     row = {"audit_id": token.audit_id, "expires": token.expires}
     tx.execute(insert(store.revoked).prefix_with("OR IGNORE").values(**row))

@@ -63,7 +63,7 @@ class Metadefs:
         )
 
     def resource_types(self, req: CompanionRequest) -> Response:
-        """Those that namespaces are associated with."""
+        """The resource types that namespaces are associated with."""
         with self._db.connect() as tx:
             found = _seen(tx, req)
         names = sorted({name for one in found for name in one["doc"]["resource_types"]})

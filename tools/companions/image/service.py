@@ -310,7 +310,7 @@ class _Images:
             return Response(200, views.member_view(self._member(tx, record["id"], req.params["member"])))
 
     def change_member(self, req: CompanionRequest) -> Response:
-        """Only the member itself accepts or rejects."""
+        """Accept or reject the membership, which only the member itself may do."""
         status = req.body.get("status") if isinstance(req.body, dict) else None
         if status not in ("pending", "accepted", "rejected"):
             raise Invalid(reason="The status must be pending, accepted or rejected.")

@@ -131,7 +131,7 @@ def _given_id(image_id: Any) -> str:
 
 
 def chosen(req: CompanionRequest, records: list[dict[str, Any]], shared: dict[str, str]) -> list[dict[str, Any]]:
-    """Those that the caller may see and the query's filters let through. `shared`: see image_store.memberships."""
+    """The images that the caller may see and the query's filters let through. `shared`: see image_store.memberships."""
     visibility = req.one("visibility")
     if visibility is not None and visibility not in (*VISIBILITIES, "all"):
         raise Invalid(reason=f"Invalid visibility value: {visibility}")
@@ -187,7 +187,8 @@ def _lets_through(record: dict[str, Any], name: str, values: list[str]) -> bool:
 
 
 def ordered(req: CompanionRequest, records: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """By `sort` ("name:asc,size:desc") or `sort_key` and `sort_dir`; newest first when neither is given."""
+    """The images in the order of `sort` ("name:asc,size:desc") or `sort_key` and `sort_dir`; newest first when neither
+    is given."""
     keys: list[tuple[str, str]] = []
     for part in (req.one("sort") or "").split(","):
         if part:

@@ -53,7 +53,7 @@ def _matches(record: Record, name: str, values: list[str]) -> bool:
 
 
 def in_order(req: CompanionRequest, shown: list[Record]) -> list[Record]:
-    """By the requested keys and directions, the first before the second."""
+    """The records in the order of the requested keys and directions, the first before the second."""
     directions = req.query.get("sort_dir", [])
     for at, key in reversed(list(enumerate(req.query.get("sort_key", [])))):
         down = (directions[at] if at < len(directions) else "asc") == "desc"

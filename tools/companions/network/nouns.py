@@ -94,9 +94,11 @@ class Noun:
     visible: Callable[[CompanionRequest, Record], bool] = _own_or_shared
     narrowed: Callable[[Connection, CompanionRequest], dict[str, list[str]]] = field(default=lambda tx, req: {})
     written: Callable[[list[Record]], None] = _nothing
-    """After a write was committed, before it is answered: may complete what is answered. Empty after a delete."""
+    """Called after a write was committed, before it is answered; may complete the answer, which is empty after a
+    delete."""
     changed: Callable[[Record, Record], None] = _nothing
-    """After a write was committed: what the record was (empty: there was none), and is (empty: it is gone)."""
+    """Called after a write was committed, with what the record was (empty: there was none), and is (empty: it is
+    gone)."""
     listing: Callable[[Connection, CompanionRequest], None] | None = None
     """A write to be made before a listing."""
 

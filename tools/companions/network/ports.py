@@ -26,7 +26,7 @@ VIF_DETAILS: dict[str, dict[str, Any]] = {
 VNIC_TYPES = ("normal", "direct", "macvtap", "baremetal", "direct-physical", "virtio-forwarder", "smart-nic", "vdpa",
               "accelerator-direct", "accelerator-direct-physical", "remote-managed")  # fmt: skip
 BOUND_TYPES = ("normal",)
-"""Those for which hosts have something: all others are for devices that are given to guests."""
+"""The types of ports for which hosts have something: all others are for devices that are given to guests."""
 ROUTER_PORT = "network:router_interface"
 DHCP_PORT = "network:dhcp"
 
@@ -228,8 +228,8 @@ class Ports:
         return {name: new[name] for name in ("binding:host_id", "status", "binding:vif_type", "binding:vif_details")}
 
     def _bind(self, port: Record, *, moved: bool = False) -> None:
-        """A port with a host is bound, and one with a device as well is active; where packets are moved for the
-        host, it is active when its tap is wired."""
+        """Bind a port with a host; one with a device as well is active. Where packets are moved for the host, the port
+        is active when its tap is wired."""
         if port["binding:vnic_type"] not in VNIC_TYPES:
             raise bad(f"Invalid input for binding:vnic_type: {port['binding:vnic_type']}", "HTTPBadRequest")
         bound = bool(port["binding:host_id"])
@@ -265,8 +265,8 @@ def _disallowed(name: str) -> PolycellError:
 
 
 def _check_device(tx: Connection, req: CompanionRequest, device_id: str | None, project_id: str) -> None:
-    """A port serves no device of another project, as far as its router or ports show that, unless an administrator
-    says so. Raises Conflict."""
+    """Raises Conflict for a port of a device of another project, as far as its router or ports show that, unless an
+    administrator sends the request."""
     if not device_id or req.is_admin:
         return
     router = store.find(tx, "router", device_id)
@@ -277,7 +277,7 @@ def _check_device(tx: Connection, req: CompanionRequest, device_id: str | None, 
 
 
 def give_mac(tx: Connection, port: Record) -> None:
-    """The MAC address given, or a new one, is the port's alone on its network. Raises Invalid, Conflict."""
+    """Give the port a MAC address of its own on its network: the one given, or a new one. Raises Invalid, Conflict."""
     given = port["mac_address"]
     if given and not _MAC.fullmatch(given.lower()):
         raise bad(f"Invalid input for mac_address. Reason: '{given}' is not a valid MAC address.", "HTTPBadRequest")
@@ -312,7 +312,7 @@ def _remove_port(tx: Connection, port_id: str) -> None:
 
 
 def drop_port(tx: Connection, port_id: str) -> None:
-    """The port's addresses and MAC are free, and floating addresses point to it no more."""
+    """Free the port's addresses and MAC, and point floating addresses to it no more."""
     store.release(tx, port_id)
     store.give_mac_back(tx, port_id)
     for floating in store.search(tx, "floatingip", parent_id=[port_id]):

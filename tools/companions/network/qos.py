@@ -81,7 +81,7 @@ def default_policy(tx: Connection, project_id: str) -> str | None:
 
 
 def complete_ports(tx: Connection, ports: list[Record]) -> None:
-    """Ports show the policy of their network, and what a host must have for them."""
+    """Show on ports the policy of their network, and what a host must have for them."""
     networks = _networks_of(tx, ports)
     for port in ports:
         port["qos_network_policy_id"] = networks.get(port["network_id"], {}).get(POLICY_ID)

@@ -103,7 +103,8 @@ class Rules:
         return tuple(found)
 
     def types(self, req: CompanionRequest) -> Response:
-        """Also where those that every driver supports, or any, are requested: there is one driver."""
+        """The types of rules, also where those that every driver supports, or any, are requested: there is one
+        driver."""
         _demand_admin(req)
         names = req.query.get("fields", [])
         wanted = req.query.get("type", list(KINDS))
@@ -179,7 +180,7 @@ class Rules:
         return Response(204)
 
     def _written(self, work: Callable[[Connection], Record]) -> Record:
-        """The work is done, and what follows a write of the policy follows it."""
+        """Do the work, and then what follows a write of the policy."""
         rule = self._db.run(work)
         self._policies.noun.written([])
         return rule
@@ -197,7 +198,7 @@ class Rules:
         return rule
 
     def _revise(self, tx: Connection, policy: Record) -> None:
-        """A policy whose rules have changed is at its next revision."""
+        """Raise the revision of a policy whose rules have changed."""
         found = store.find(tx, self._policies.noun.name, policy["id"])
         if found is not None:
             store.change(tx, found, {})
@@ -224,7 +225,7 @@ def _demand_admin(req: CompanionRequest) -> None:
 
 
 def _check(kind: RuleKind, given: Record) -> None:
-    """Raises Invalid. Numbers in text are numbers."""
+    """Raises Invalid unless the values fit. Numbers in text are numbers."""
     schemas = kind.schemas
     for name, value in given.items():
         if name not in schemas:

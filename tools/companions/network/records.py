@@ -65,7 +65,7 @@ class Records:
         return Response(200, {self.noun.singular: shown})
 
     def create(self, req: CompanionRequest) -> Response:
-        """One, or all of a list in one transaction."""
+        """Make one record, or all of a list in one transaction."""
         noun = self.noun
         many = isinstance(req.body, dict) and isinstance(req.body.get(noun.plural), list)
         requested = req.body[noun.plural] if many else [req.content(noun.singular)]
@@ -242,7 +242,7 @@ _REVISION = re.compile(r"revision_number=(\d{1,18})\b")
 
 
 def _named(values: Record) -> Record:
-    """No name is an empty name."""
+    """The values with an empty name in place of none."""
     return values | {"name": ""} if values.get("name", "") is None else values
 
 

@@ -74,7 +74,7 @@ def _changing_floating(tx: Connection, req: CompanionRequest, old: Record, value
 
 
 def _point(tx: Connection, req: CompanionRequest, floating: Record, values: Record) -> None:
-    """The floating address leads to the port named in `values`, or nowhere. Raises NotFound, Conflict, Invalid."""
+    """Have the floating address lead to the port named in `values`, or nowhere. Raises NotFound, Conflict, Invalid."""
     port_id = values.get("port_id")
     if not port_id:
         values |= {"port_id": None, "fixed_ip_address": None, "router_id": None, "status": "DOWN", "parent_id": None}

@@ -113,7 +113,7 @@ def add(tx: Connection, noun: str, record: Record) -> None:
 
 
 def change(tx: Connection, record: Record, values: Mapping[str, Any]) -> None:
-    """The record has these values, at the next revision."""
+    """Change the record, and raise its revision."""
     whole = {**record, **values, "updated_at": now(), "revision_number": record["revision_number"] + 1}
     tx.execute(records.update().where(records.c.id == record["id"]).values(**_split(whole)))
 
@@ -181,7 +181,7 @@ def first_free(tx: Connection, subnet_id: str, first: int, last: int) -> int | N
 
 
 def release(tx: Connection, port_id: str) -> None:
-    """The port has no addresses any more."""
+    """Release all addresses of the port."""
     tx.execute(delete(addresses).where(addresses.c.port_id == port_id))
 
 

@@ -39,7 +39,7 @@ class Trunks:
         return Noun("trunk", ATTRS, making=self._making, removing=self._removing, complete=_complete)
 
     def add(self, tx: Connection, req: CompanionRequest, trunk: Record, given: list[Record]) -> None:
-        """The trunk has these subports as well. Raises Invalid, NotFound, Conflict."""
+        """Add these subports to the trunk. Raises Invalid, NotFound, Conflict."""
         _demand_enabled(trunk)
         added = _checked(tx, req, trunk, given)
         store.change(tx, trunk, {"sub_ports": [*trunk["sub_ports"], *added]})
@@ -147,7 +147,7 @@ def demand_in_none(tx: Connection, port: Record) -> None:
 
 
 def follow(tx: Connection, port: Record, host: str, bind: Bind) -> None:
-    """The subports of the port's trunk, if it has one, go to the host that it goes to."""
+    """Move the subports of the port's trunk, if it has one, to the host that the port goes to."""
     trunk = next(iter(store.search(tx, "trunk", parent_id=[port["id"]])), None)
     for one in trunk["sub_ports"] if trunk is not None else ():
         subport = store.find(tx, "port", one["port_id"])
@@ -156,7 +156,7 @@ def follow(tx: Connection, port: Record, host: str, bind: Bind) -> None:
 
 
 def complete_ports(tx: Connection, ports: list[Record]) -> None:
-    """Parents show their trunk and its subports."""
+    """Show on parents their trunk and its subports."""
     trunks = {trunk["port_id"]: trunk for trunk in store.search(tx, "trunk")}
     mine = [trunks[port["id"]] for port in ports if port["id"] in trunks]
     wanted = sorted({one["port_id"] for trunk in mine for one in trunk["sub_ports"]})

@@ -166,7 +166,7 @@ class _Shares:
         return Response(200, {"share": _shown(req, made)})
 
     def delete(self, req: CompanionRequest) -> Response:
-        """Not while a locked rule of it exists."""
+        """Delete the share, unless a locked rule of it exists."""
         self._db.run(lambda tx: _remove(tx, owned(tx, req, req.params["id"])["id"], force=False))
         return Response(202)
 

@@ -130,7 +130,7 @@ class Attachments:
 
 
 def local(path: Path, attachment: Record) -> dict[str, Any]:
-    """How a host of this machine reaches the volume."""
+    """The way in which a host of this machine reaches the volume."""
     return {
         "driver_volume_type": "local",
         "device_path": str(path),
@@ -175,7 +175,7 @@ def links_of(tx: Connection, volume_id: str) -> list[dict[str, Any]]:
 
 
 def servers_of(tx: Connection, volume_id: str) -> list[str]:
-    """Those that the volume is attached to, or reserved for."""
+    """The servers that the volume is attached to, or reserved for."""
     return list(dict.fromkeys(one["instance"] for one in store.search(tx, "attachment", parent_id=volume_id)))
 
 
@@ -197,7 +197,7 @@ def _connected(tx: Connection, made: Record, connector: dict[str, Any]) -> Recor
 
 
 def follow(tx: Connection, volume_id: str) -> None:
-    """The volume's status is what its attachments make it."""
+    """Set the volume's status to what its attachments make it."""
     volume = store.find(tx, "volume", volume_id)
     if volume is None:
         return

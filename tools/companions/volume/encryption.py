@@ -1,5 +1,5 @@
-"""How volumes of a type are to be encrypted. It is stored and shown; there is no key manager, so no volume of such a
-type is made: what says that it is encrypted would be in clear."""
+"""The encryption of volumes of a type. It is stored and shown; there is no key manager, so no volume of such a type is
+made: what says that it is encrypted would be in clear."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Encryption:
         self._db = db
 
     def show(self, req: CompanionRequest) -> Response:
-        """Without a key around it; empty for a type that is not encrypted."""
+        """The encryption of a type, without a key around it; empty for a type that is not encrypted."""
         return Response(200, self._shown(req))
 
     def show_one(self, req: CompanionRequest) -> Response:
@@ -76,7 +76,7 @@ class Encryption:
         return Response(202)
 
     def of_volume(self, req: CompanionRequest) -> Response:
-        """No volume here has a key."""
+        """The encryption of a volume: no volume here has a key."""
         with self._db.connect() as tx:
             visible(tx, req, "volume", req.params["id"])
         return Response(200, {"encryption_key_id": None})

@@ -44,7 +44,7 @@ log = logging.getLogger(__name__)
 TRANSFERS = ("/os-volume-transfer", "/os-volume-transfer/detail", "/volume-transfers", "/volume-transfers/detail")
 IMAGE_SECONDS = 600.0
 IMAGES_OF_VOLUMES = (3, 46)
-"""From here on an image without content that names snapshots makes a volume of them."""
+"""The version from which an image without content that names snapshots makes a volume of them."""
 TRUE_WORDS = (True, "True", "true", "1", 1)
 
 
@@ -163,7 +163,8 @@ class _Volumes:
             return Response(200, {"volume": volume_view(tx, req, visible(tx, req, "volume", req.params["id"]))})
 
     def create(self, req: CompanionRequest) -> Response:
-        """From a size, an image, a snapshot or another volume. The file is there before the volume is available."""
+        """Make a volume from a size, an image, a snapshot or another volume. The file is there before the volume is
+        available."""
         requested, project_id = req.content("volume"), project_of(req)
         with self._db.connect() as tx:
             from_volume, from_snapshot = requested.get("source_volid"), requested.get("snapshot_id")
@@ -487,7 +488,7 @@ class _Thin:
         return Response(200, {"limits": {"rate": [], "absolute": absolute}})
 
     def reset_quotas(self, req: CompanionRequest) -> Response:
-        """The project has the default quotas, as all have."""
+        """Give the project the default quotas, as all have."""
         req.demand_admin()
         return Response(200)
 
@@ -498,7 +499,7 @@ class _Thin:
 
 
 def _no_transfers(req: CompanionRequest) -> Response:
-    """Volumes are not passed on to other projects here."""
+    """Refuse transfers: volumes are not passed on to other projects here."""
     return Response(200, {"transfers": []})
 
 

@@ -71,7 +71,7 @@ def missing(noun: str, record_id: str) -> PolycellError:
 
 
 def add(tx: Connection, noun: str, project_id: str, parent_id: str | None = None, **values: object) -> Record:
-    """A new record with an id of its own."""
+    """Add a record with an id of its own."""
     record = {"id": str(uuid4()), "project_id": project_id, "created_at": now(), "updated_at": None, **values}
     tx.execute(
         insert(records).values(id=record["id"], noun=noun, project_id=project_id, parent_id=parent_id, doc=record)
@@ -100,7 +100,7 @@ def search(tx: Connection, noun: str, *, project_id: str | None = None, parent_i
 
 
 def change(tx: Connection, record: Record, values: Mapping[str, Any]) -> Record:
-    """The record has these values."""
+    """Change these values of the record."""
     changed = {**record, **values, "updated_at": now()}
     tx.execute(update(records).where(records.c.id == record["id"]).values(doc=changed))
     return changed
@@ -121,7 +121,7 @@ class Files:
         return self._directory / f"volume-{record_id}"
 
     def make(self, record_id: str, size_gib: int, source: Path | None) -> None:
-        """The file has that size, and begins with the content of `source`."""
+        """Make the file of that size; it begins with the content of `source`."""
         path = self.path(record_id)
         if source is not None and source.exists():
             _copy(source, path)
@@ -137,7 +137,7 @@ class Files:
 
 
 def _copy(source: Path, target: Path) -> None:
-    """The target has the source's content; what is empty there takes no space here either."""
+    """Copy the source's content to the target; what is empty there takes no space here either."""
     with source.open("rb") as found, target.open("wb") as made:
         for begin, end in _filled(found.fileno(), source.stat().st_size):
             while begin < end:

@@ -39,7 +39,7 @@ class Types:
         return Response(200, {"volume_type": self._db.run(lambda tx: store.add(tx, "type", "", **values))})
 
     def delete(self, req: CompanionRequest) -> Response:
-        """A type that no volume has; what is said of its encryption goes with it."""
+        """Delete a type that no volume has, with what is said of its encryption."""
         req.demand_admin()
 
         def work(tx: Connection) -> None:
@@ -76,7 +76,7 @@ def default_type() -> Record:
 
 
 def find_type(tx: Connection, requested: object) -> Record:
-    """By id or name; None: the default. Raises NotFound."""
+    """The type by id or name; None: the default. Raises NotFound."""
     if requested in (None, "", DEFAULT_TYPE, "default", default_type()["id"]):
         return default_type()
     for one in store.search(tx, "type"):

@@ -1,4 +1,4 @@
-"""How the records and the wiring meet: a write that binds a port is answered when its host is wired, and other writes
+"""The meeting of records and wiring: a write that binds a port is answered when its host is wired, and other writes
 trigger the loop."""
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ def triggering(noun: Noun, wiring: Wiring) -> Noun:
 
 
 def settled(noun: Noun, wiring: Wiring, db: Database) -> Noun:
-    """Ports: those bound to a host with a namespace are wired there before the write is answered, or failed."""
+    """The noun of ports: a write that binds ports to a host with a namespace is answered when they are wired there, or
+    have failed."""
 
     def written(ports: list[Record]) -> None:
         bound = [

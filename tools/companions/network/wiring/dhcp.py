@@ -24,7 +24,7 @@ def wanted(network: NetworkPlan) -> bool:
 
 
 def arguments(network: NetworkPlan, directory: Path) -> list[str]:
-    """dnsmasq's, but for the files that it reads again by itself."""
+    """dnsmasq's arguments, but for the files that it reads again by itself."""
     ranges = []
     for number, subnet in enumerate(network.subnets):
         if (text := _range(number, subnet)) is not None:
@@ -145,7 +145,7 @@ class Dhcp:
             self._child = spawn(command, (fd,), log.fileno())
 
     def _forget(self, hosts: str) -> None:
-        """Leases that aren't the plan's are dropped from the file."""
+        """Drop the leases that aren't the plan's from the file."""
         owners = {(line.split(",")[0], line.split(",")[1]) for line in hosts.splitlines()}
         path = self.directory / "leases"
         with contextlib.suppress(FileNotFoundError):

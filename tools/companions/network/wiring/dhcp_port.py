@@ -11,7 +11,7 @@ from tools.companions.network.ports import DHCP_PORT, PORT_ATTRS, give_mac
 
 
 def ensure_dhcp_port(tx: Connection, network_id: str) -> None:
-    """The network's DHCP server has an address on every subnet that it serves.
+    """Give the network's DHCP server an address on every subnet that it serves.
 
     Raises Conflict when a subnet has none left, Invalid.
     """

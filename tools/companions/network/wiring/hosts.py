@@ -50,7 +50,7 @@ class HostWiring:
     """The link of a subport → why there is none."""
 
     def make(self, plan: WiringPlan, services: Mapping[str, ProcessNamespace], *, thorough: bool) -> frozenset[str]:
-        """Bridges, uplinks and rules are as planned, rules first; what is ours and not planned is gone.
+        """Make bridges, uplinks and rules as planned, rules first; remove what is ours and not planned.
 
         Answers the taps that are wired. `thorough`: rules are loaded also when they were loaded before.
         Raises WiringFailed.
@@ -79,7 +79,7 @@ class HostWiring:
         )
 
     def _load(self, plan: WiringPlan, networks: list[NetworkPlan], ports: list[PortPlan], *, again: bool) -> None:
-        """Groups first, then the rules that let the taps send at all."""
+        """Load the groups first, then the rules that let the taps send at all."""
         texts = {version: filters(version, ports, networks, plan.rules or {}, plan.members or {}) for version in (4, 6)}
         if again or any(self._loaded.get(str(version)) != text for version, text in texts.items()):
             if again or not self._loaded:
@@ -101,7 +101,7 @@ class HostWiring:
             self._loaded["frames"] = text
 
     def _filter_bridged(self) -> None:
-        """Frames on bridges pass iptables; the setting is the namespace's own."""
+        """Have frames on bridges pass iptables; the setting is the namespace's own."""
         names = ("bridge-nf-call-iptables", "bridge-nf-call-ip6tables")
         self.namespace.run(("sh", "-c", 'for f; do echo 1 >"/proc/sys/net/bridge/$f" || exit 1; done', "sh", *names))
 
@@ -129,13 +129,13 @@ class HostWiring:
         )
 
     def _plug(self, network: NetworkPlan, links: Mapping[str, Mapping[str, Any]]) -> None:
-        """Taps that lost their bridge are in it again."""
+        """Put taps that lost their bridge into it again."""
         for port in network.ports:
             if self.name in port.hosts and port.tap in links and not links[port.tap].get("master"):
                 self.namespace.run(("ip", "link", "set", port.tap, "master", network.bridge))
 
     def _trunk(self, networks: list[NetworkPlan], links: dict[str, dict[str, Any]]) -> None:
-        """Subports whose parent is plugged have a link of their own, in the bridge of their own network: what the guest
+        """Give subports whose parent is plugged a link of their own, in the bridge of their own network: what the guest
         sends in their VLAN comes out of it untagged. Where the kernel has no such links, only the parent is wired."""
         refused: dict[str, str] = {}
         for network in networks:
@@ -174,7 +174,7 @@ class HostWiring:
     def _sweep(
         self, networks: list[NetworkPlan], ports: list[PortPlan], links: Mapping[str, Mapping[str, Any]]
     ) -> None:
-        """Taps of ports that aren't here any more go, and bridges and uplinks of networks without one."""
+        """Remove taps of ports that aren't here any more, and bridges and uplinks of networks without one."""
         taps, bridges = {port.tap for port in ports}, {network.bridge for network in networks}
         uplinks = {uplink_name(network.id) for network in networks}
         for name, link in links.items():
@@ -200,7 +200,7 @@ def _vlan(link: Mapping[str, Any]) -> int | None:
 
 
 def _hooks(saved: str) -> str:
-    """Our chains are first in the kernel's, once."""
+    """Make our chains the first in the kernel's, once."""
     text = ""
     for table, chain in (("filter", "FORWARD"), ("raw", "PREROUTING")):
         part = saved.partition(f"*{table}\n")[2].partition("COMMIT")[0]

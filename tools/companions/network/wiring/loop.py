@@ -81,7 +81,7 @@ class Wiring:
         return {"port_filter": True, "connectivity": "l2", "bridge_name": bridge_name(network_id)}
 
     def trigger(self) -> None:
-        """A record has changed."""
+        """Start a pass, for a record has changed."""
         with self._round:
             self._requested += 1
             self._round.notify_all()
@@ -196,7 +196,7 @@ class Wiring:
         service.make(network, (lambda: MetadataProxy(namespace, upstream)) if url else None)
 
     def _notify(self, plan: WiringPlan, wired: Collection[str]) -> None:
-        """A port on such a host is active while its tap is wired."""
+        """Report the ports on such hosts as active while their taps are wired."""
         planned = {port.id: port for network in plan.networks for port in network.ports
                    if set(port.hosts) & self._hosts.keys()}  # fmt: skip
         if not planned:
@@ -229,7 +229,7 @@ class Wiring:
 
 
 class _All(dict[str, str]):
-    """Everything has failed for one reason."""
+    """The failure of everything for one reason."""
 
     def __init__(self, reason: str) -> None:
         super().__init__({"wiring": reason})

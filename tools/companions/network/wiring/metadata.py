@@ -57,7 +57,7 @@ class MetadataProxy:
         self._thread.start()
 
     def know(self, network: NetworkPlan) -> None:
-        """From now on the addresses belong to the ports of the plan."""
+        """Learn the addresses of the plan's ports, in place of those before."""
         self.owners = {
             one.text: (port.device_id, port.project_id)
             for port in network.ports

@@ -151,12 +151,12 @@ class ProcessNamespace:
         return self._holder.poll() is None
 
     def close(self) -> None:
-        """The holder has ended; the namespace goes when nothing else is inside."""
+        """End the holder; the namespace goes when nothing else is inside."""
         end(self._holder)
 
 
 def end(child: subprocess.Popen[Any]) -> None:
-    """The child has ended."""
+    """End the child, and wait for its end."""
     if child.poll() is None:
         with contextlib.suppress(ProcessLookupError):
             child.send_signal(signal.SIGKILL)

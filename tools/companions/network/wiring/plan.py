@@ -17,9 +17,9 @@ Record = dict[str, Any]
 Net = IPv4Network | IPv6Network
 LEAST_MTU = 68
 KILOBIT = 125
-"""In bytes."""
+"""The bytes of a kilobit."""
 LARGEST_RATE, LARGEST_BURST = 2**33, 2**32 - 1
-"""Of what the kernel can count; no link here carries as much in a second."""
+"""The most that the kernel can count; no link here carries as much in a second."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +44,7 @@ class Pair:
 
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """How much of a second's traffic passes, `egress` being what the guest sends; and how much more at once."""
+    """The limit of a second's traffic, `egress` being what the guest sends; and how much more passes at once."""
 
     direction: str
     bytes_a_second: int
@@ -69,7 +69,7 @@ class PortPlan:
     pairs: tuple[Pair, ...]
     hostname: str
     trunk_tap: str | None = None
-    """Of a subport: the tap of its trunk's parent, in whose VLAN its own link is."""
+    """The tap of its trunk's parent, for a subport, whose own link is in the tap's VLAN."""
     vlan: int | None = None
     limits: tuple[Limit, ...] = ()
     dscp: int | None = None
@@ -240,14 +240,15 @@ def _port(
 
 
 def _limit(rule: Record) -> Limit:
-    """Without a burst in the rule, it is four fifths of the limit, as the network service's agents have it."""
+    """The limit of a rule. Without a burst in the rule, it is four fifths of the limit, as the network service's agents
+    have it."""
     burst = rule["max_burst_kbps"] or rule["max_kbps"] * 4 // 5
     rate = min(rule["max_kbps"] * KILOBIT, LARGEST_RATE)
     return Limit(rule["direction"], rate, min(burst * KILOBIT, LARGEST_BURST))
 
 
 def _pair(entry: Any, port: Record) -> Pair | None:
-    """None for what isn't one: the records keep pairs as they were given."""
+    """The pair of addresses; None for what isn't one: the records keep pairs as they were given."""
     try:
         net = ip_network(str(entry["ip_address"]), strict=False)
         mac = str(entry.get("mac_address") or port["mac_address"]).lower()

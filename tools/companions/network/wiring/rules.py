@@ -117,7 +117,7 @@ def _matches(rule: FilterRule, members: Mapping[str, tuple[str, ...]]) -> list[s
 
 
 def _protocol(rule: FilterRule) -> str | None:
-    """None for a protocol that isn't known: 0 would mean all of them."""
+    """The protocol's number; None for one that isn't known: 0 would mean all of them."""
     if rule.protocol is None:
         return ""
     name = rule.protocol

@@ -31,7 +31,7 @@ class NetworkService:
         return cls(own_namespace, Dhcp(directory, own_namespace.namespace))
 
     def make(self, network: NetworkPlan, proxy: Callable[[], MetadataProxy] | None) -> None:
-        """The bridge has its addresses, dnsmasq runs and metadata is answered. Raises WiringFailed."""
+        """Give the bridge its addresses, run dnsmasq, and answer metadata. Raises WiringFailed."""
         if not self._made:
             self._bridge()
         namespace, own = self.own_namespace.namespace, network.dhcp_port

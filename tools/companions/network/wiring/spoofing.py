@@ -18,7 +18,7 @@ _FROM_NOWHERE = "nd-neighbor-solicit, nd-router-solicit, mld-listener-report, ml
 
 
 def frames(ports: Sequence[PortPlan]) -> str:
-    """Replaces the table as a whole, in one transaction."""
+    """The text that replaces the table as a whole, in one transaction."""
     known = ", ".join(f'"{port.tap}"' for port in ports)
     secured = [port for port in ports if port.secured]
     lines = [
@@ -97,7 +97,7 @@ def _of(port: PortPlan) -> Iterable[str]:
 
 
 def _set(texts: Iterable[str]) -> str:
-    """Overlapping networks are one: nftables refuses them otherwise."""
+    """The networks as an nftables set; one that is part of another is left out, since nftables refuses overlaps."""
     nets = [ip_network(text) for text in texts]
     least = [net for net in dict.fromkeys(nets) if not any(net != o and net.subnet_of(o) for o in nets)]  # type: ignore[arg-type]
     return "{ " + ", ".join(str(net).removesuffix(f"/{net.max_prefixlen}") for net in least) + " }"

@@ -70,7 +70,7 @@ class Uplink:
         return self.directory / "forwarding-was-off"
 
     def make(self, networks: Sequence[NetworkPlan], own_namespace: dict[str, ProcessNamespace]) -> dict[str, str]:
-        """Every network has its way out. Answers those that don't, by link, with why."""
+        """Make the way out of every network. Answers those that have none, by link, with why."""
         self._own()
         failed = {}
         for network_id in self._pairs.keys() - {network.id for network in networks}:
@@ -87,7 +87,7 @@ class Uplink:
         return failed
 
     def _own(self) -> None:
-        """The table is there, owned by a child; forwarding is on."""
+        """Make the table, owned by a child, and turn forwarding on."""
         if self._owner is not None and self._owner.poll() is None:
             return
         if _FORWARD.read_text(encoding="ascii").strip() == "0":
@@ -136,7 +136,7 @@ class Uplink:
         return found
 
     def _connected(self, network: NetworkPlan, own_namespace: ProcessNamespace) -> None:
-        """Wholly or not at all."""
+        """Make the pair of links, wholly or not at all."""
         try:
             self._connect(network, own_namespace)
         except WiringFailed:
@@ -167,7 +167,7 @@ class Uplink:
         own_namespace.namespace.run(("nft", "-f", "-"), nat)
 
     def _route(self, network: NetworkPlan) -> None:
-        """The machine finds the guests, unless the addresses mean something else to it: a project chooses them."""
+        """Let the machine find the guests, unless the addresses mean something else to it: a project chooses them."""
         pair, here = self._pair(network.id), self.link(network.id)
         routes = json.loads(run(("ip", "-4", "-j", "route", "show")) or "[]")
         for subnet in network.subnets:
