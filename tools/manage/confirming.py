@@ -1,4 +1,4 @@
-"""Before something is destroyed the operator types its name, or has given --yes."""
+"""Confirmation before something is destroyed: the operator types its name, or has given --yes."""
 
 from __future__ import annotations
 

@@ -189,7 +189,7 @@ def _map(
 
 
 def _unmap_nodes(cell: Cell, hosts: list[str], deadline: Deadline) -> None:
-    """The hosts' nodes may be discovered again."""
+    """Mark the hosts' nodes as not mapped, so that they may be discovered again."""
 
     def uuids() -> list[str]:
         with cell.db.connect(deadline) as tx:

@@ -61,7 +61,8 @@ def claim(cell: CellMapping, *, own_url: str, now: datetime, take_over: bool = F
 
 
 def give_up(cell: CellMapping, *, own_url: str) -> bool:
-    """The database belongs to no cell any more, if it was the cell's. False when it does not answer."""
+    """Release the database, so that it belongs to no cell any more, if it was the cell's. False when it does not
+    answer."""
     try:
         with _opened(cell.database_connection, own_url) as db:
             db.run(lambda tx: identity.release(tx, cell.uuid))

@@ -17,7 +17,7 @@ from cell_service.logs import masked
 from tools.manage.tables import Column, as_column, as_text, box, vertical
 
 FORMATS = ("table", "json", "csv", "value", "yaml")
-"""Those of cliff, with which the openstack client is made."""
+"""The formats of cliff, with which the openstack client is made."""
 WIDTH = 80
 """The width of tables where standard output is no terminal."""
 
@@ -28,8 +28,8 @@ class NoSuchColumn(Invalid):
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """How results are printed: `columns` of them (none: those that a table has), ordered by `sort_columns`. `long`:
-    tables have all columns."""
+    """The shape of printed results: `columns` of them (none: those that a table has), ordered by `sort_columns`.
+    `long`: tables have all columns."""
 
     format: str = "table"
     columns: tuple[str, ...] = ()
@@ -41,7 +41,8 @@ class Shape:
 
 @dataclass(frozen=True, slots=True)
 class Out:
-    """With any format but table, standard output has the result and nothing else; sentences go to standard error."""
+    """Prints results and sentences. With any format but table, standard output has the result and nothing else;
+    sentences go to standard error."""
 
     shape: Shape = Shape()
     stdout: TextIO = field(default_factory=lambda: sys.stdout)
@@ -150,7 +151,8 @@ class Out:
         return [column for column in columns if any(column.is_called(text) for text in wanted)]
 
     def _sorted(self, columns: Sequence[Column], records: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-        """By the sort columns, the first one above all; those that are not there are passed over, as cliff does."""
+        """The rows by the sort columns, the first one above all; columns that are not there are passed over, as cliff
+        does."""
         found = list(records)
         for text in reversed(self.shape.sort_columns):
             for column in columns:
@@ -187,7 +189,7 @@ class Out:
 
 
 def _order(column: Column, record: Mapping[str, Any]) -> tuple[bool, bool, Any]:
-    """Numbers by their size, before texts; what is not known comes last."""
+    """The key of a value in a sort order: numbers by their size, before texts; what is not known comes last."""
     value = record.get(column.name)
     if not isinstance(value, str | int | float | None):
         value = as_text(column.of(record))

@@ -100,7 +100,8 @@ def _demand_removable(tx: Connection, cell: CellMapping, dead: set[str], *, forc
 
 
 def _dead(cloud: Cloud, cell: CellMapping) -> set[str]:
-    """Those mapped to the cell of which nothing lives: the mapping says so, or the cell has the instance as deleted."""
+    """The instances mapped to the cell of which nothing lives: the mapping says so, or the cell has the instance as
+    deleted."""
     dead: set[str] = set()
     doubtful: list[str] = []
     last = 0
@@ -134,14 +135,15 @@ def _deleted_in(cell: Cell, uuids: list[str], deadline: Deadline) -> set[str]:
 
 
 def _release(cell: CellMapping, args: Args, out: Out) -> None:
-    """The cell's database may be another cell's from now on."""
+    """Release the cell's database, which may be another cell's from now on."""
     if not give_up(cell, own_url=args.settings.database):
         out.warn("Warning: the cell's database does not answer and still says that it is this cell's; "
                  "create_cell --take-over uses it again.")  # fmt: skip
 
 
 def _unmap_nodes(cloud: Cloud, cell: CellMapping, out: Out) -> None:
-    """The cell's hosts may be discovered again, wherever it is mapped next. A cell that is down keeps its marks."""
+    """Mark the cell's hosts as not mapped, so that they may be discovered again, wherever the cell is mapped next. A
+    cell that is down keeps its marks."""
     deadline = Deadline.after(COMMAND_SECONDS, cloud.clock)
     opened = cloud.cells.open(cell.id)
     try:

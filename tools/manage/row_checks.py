@@ -28,7 +28,7 @@ BATCH = 1000
 _FAIL_INTO_CELL0 = "mark it as gone, and release its quota"
 _FIND_OR_FAIL = "map it to the cell that has its row, or mark it as gone where none has, and release its quota"
 _SETTLED = timedelta(minutes=5)
-"""So long ago a delete has come to its end everywhere."""
+"""The age at which a delete has come to its end everywhere."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +61,7 @@ def unplaced(cloud: Cloud) -> Iterator[Finding]:
 
 
 def _fail_into_cell0(cloud: Cloud, mapping: InstanceMapping) -> None:
-    """If the mapping is as it was."""
+    """Fail the instance into cell0, if the mapping is as it was."""
     from api_cell.servers import delete  # the packages of the API take a moment to load
 
     def work(tx: Connection) -> None:
@@ -83,7 +83,7 @@ class RowChecks:
         self._shown, self._id = cell.mapping.shown, cell.mapping.id
 
     def run(self) -> Iterator[Finding]:
-        """First by the mappings that point at the cell, then by the rows that it has."""
+        """Check first by the mappings that point at the cell, then by the rows that the cell has."""
         last = 0
         while True:
             with self._cloud.db.connect() as tx:
@@ -178,7 +178,7 @@ class RowChecks:
         return found
 
     def _busy(self, uuids: Sequence[str]) -> set[str]:
-        """Those that are being built or moved; all, while a host moves from or to the cell."""
+        """The instances that are being built or moved; all, while a host moves from or to the cell."""
         with self._cloud.db.connect() as tx:
             if any(self._id in (each.source_cell, each.target_cell) for each in host_moves.every(tx)):
                 return set(uuids)
@@ -237,7 +237,7 @@ class RowChecks:
         instances.map_some(self._cloud, self._cell, [uuid], self._deadline)
 
     def _remove(self, uuid: str, owner: InstanceMapping) -> None:
-        """Only if the owner has the instance: else this might be all that is left of it."""
+        """Remove the row, but only if the owner has the instance: else this might be all that is left of it."""
         with self._cloud.db.connect() as tx:
             try:
                 owner = instance_mappings.get(tx, uuid)

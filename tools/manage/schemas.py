@@ -49,7 +49,7 @@ class CellSchema:
             db.dispose()
 
     def claim(self, db: Database) -> None:
-        """The database says that it is this cell's. Raises DatabaseTaken when it is another's."""
+        """Record in the database that it is this cell's. Raises DatabaseTaken when it is another's."""
         if self.uuid:
             owner = db.run(lambda tx: identity.claim(tx, self.uuid, SYSTEM_CLOCK.now()))
             if owner is not None and owner != self.uuid:

@@ -114,7 +114,7 @@ def _chosen(cloud: Cloud, names: str, out: Out) -> list[CellMapping] | None:
 
 
 def _prepare_hosts(cloud: Cloud, planned: Sequence[Planned]) -> None:
-    """Each made-up host has a provider with capacity for its instances, and for nothing else."""
+    """Give each made-up host a provider with capacity for its instances, and for nothing else."""
 
     def work(tx: Connection, host: str, totals: dict[str, int], now: datetime) -> None:
         uuid = seed_rows.provider_uuid(host)
@@ -132,7 +132,7 @@ def _prepare_hosts(cloud: Cloud, planned: Sequence[Planned]) -> None:
 
 
 def _store(cloud: Cloud, cell: CellMapping, batch: Sequence[Planned], project_id: str) -> int:
-    """The instances are there: first in the cell, then all that is global in one transaction. How many were new."""
+    """Store the instances: first in the cell, then all that is global in one transaction. Answers how many were new."""
     made = {planned.uuid: seed_rows.instance(planned, project_id) for planned in batch}
 
     def in_cell(tx: Connection) -> None:
@@ -182,7 +182,7 @@ def _is_seeded(project_id: str | None) -> ColumnElement[bool]:
 
 
 def _forget(cloud: Cloud, uuids: Sequence[str]) -> None:
-    """Delete all of their global rows; quota is released for those that were not being deleted."""
+    """Delete all global rows of the instances; quota is released for those that were not being deleted."""
 
     def work(tx: Connection) -> None:
         there = instance_mappings.get_many(tx, uuids)
@@ -212,7 +212,7 @@ def _drop(tx: Connection, uuids: Sequence[str]) -> None:
 
 
 def _drop_hosts(cloud: Cloud, cell: CellMapping) -> None:
-    """The providers of the cell's made-up hosts go, but for those with allocations."""
+    """Remove the providers of the cell's made-up hosts, but for those with allocations."""
     condition = resource_providers.c.name.startswith(f"{seed_rows.HOST_PREFIX}{cell.id}-", autoescape=True)
     with cloud.db.connect() as tx:
         uuids = list(tx.scalars(select(resource_providers.c.uuid).where(condition)))

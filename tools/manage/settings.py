@@ -44,7 +44,8 @@ class Settings:
 
 
 def chosen_files(config_files: Sequence[str], default_files: Sequence[str] = DEFAULT_FILES) -> list[str]:
-    """These files; without any, those that the environment names, else the first default file that is there."""
+    """The chosen files: these, or without any those that the environment names, else the first default file that is
+    there."""
     named = [name for name in os.environ.get(FILES_VARIABLE, "").split(os.pathsep) if name]
     return list(config_files) or named or [name for name in default_files if Path(name).is_file()][:1]
 

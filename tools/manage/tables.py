@@ -38,7 +38,7 @@ class Column:
         return self.key or snake_case(self.title)
 
     def is_called(self, text: str) -> bool:
-        """By its title or its name; as cliff compares them: capitals and blanks do not matter."""
+        """Whether the column has that title or name; as cliff compares them, capitals and blanks do not matter."""
         return snake_case(text) in (self.name, snake_case(self.title))
 
     def of(self, record: Mapping[str, Any]) -> object:
@@ -103,7 +103,7 @@ def colored(text: str, by: str = "") -> str:
 
 
 def as_text(value: object) -> str:
-    """As tables show a value: nothing for None."""
+    """The value as tables show it: nothing for None."""
     if isinstance(value, dict | list | tuple):
         value = json.dumps(value, ensure_ascii=False)
     text = "" if value is None else str(value)
@@ -119,7 +119,8 @@ def _total(widths: Sequence[int]) -> int:
 
 
 def _narrowed(cells: Sequence[Sequence[str]], width: int) -> list[int]:
-    """The widest columns give way: first those that can be folded at blanks, in the end all."""
+    """The widths in which the table fits: the widest columns give way, first those that can be folded at blanks, in the
+    end all."""
     widths = _widths(cells)
     words = _widths([[max(value.split(" "), key=cell_len) for value in row] for row in cells])
     for least in (words, [_LEAST_WIDTH] * len(widths)):
@@ -133,7 +134,7 @@ def _narrowed(cells: Sequence[Sequence[str]], width: int) -> list[int]:
 
 
 def _folded(text: str, width: int) -> list[str]:
-    """At blanks where there are some, else anywhere."""
+    """The lines of a folded text: it is folded at blanks where there are some, else anywhere."""
     lines: list[str] = []
     line = ""
     for word in text.split(" "):
