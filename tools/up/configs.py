@@ -53,7 +53,7 @@ def write_clients(plan: Plan) -> None:
 
 
 def _authorities(plan: Plan) -> str:
-    """Those that are known anyway, for other services that the accounts may reach, and the cloud's own."""
+    """The authorities that are known anyway, for other services that the accounts may reach, and the cloud's own."""
     known = Path(os.environ.get("OS_CACERT") or requests.utils.DEFAULT_CA_BUNDLE_PATH).read_text(encoding="utf-8")
     own = Path(plan.options.tls_ca or plan.options.tls_cert).read_text(encoding="utf-8")
     certificates = re.findall(r"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----\n?", own, re.DOTALL)
@@ -61,7 +61,7 @@ def _authorities(plan: Plan) -> str:
 
 
 def programs() -> Path:
-    """Where the programs of this installation are, the openstack client among them."""
+    """The directory of this installation's programs, the openstack client among them."""
     return Path(sys.executable).parent
 
 
@@ -260,7 +260,7 @@ def _write(path: Path, sections: Sections) -> None:
 
 
 def _escaped(value: object) -> str:
-    """oslo.config replaces $names in values."""
+    """The text with `$` doubled: oslo.config replaces $names in values."""
     return str(value).replace("$", "$$")
 
 

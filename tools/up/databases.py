@@ -24,7 +24,7 @@ _PROPERTIES = {"mysql": " CHARACTER SET utf8mb4", "postgresql": " TEMPLATE templ
 
 
 def sync(plan: Plan) -> None:
-    """Every database exists and has the newest schema. Raises Invalid, naming the URL without its password."""
+    """Make every database, and bring it to the newest schema. Raises Invalid, naming the URL without its password."""
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(lambda name: _sync(name, plan.databases[name]), plan.databases))
 
@@ -43,7 +43,7 @@ def demand_server(url: str, seconds: float) -> None:
 
 
 def map_cells(plan: Plan) -> dict[str, str]:
-    """Every cell is mapped as the plan has it. Answers the uuids by name."""
+    """Map every cell as the plan has it. Answers the uuids by name."""
     db = Database(plan.databases[GLOBAL])
     try:
         with db.begin() as tx:
@@ -66,7 +66,7 @@ def map_cells(plan: Plan) -> dict[str, str]:
 
 
 def _claim(url: str, cell_uuid: str) -> None:
-    """The database records which cell it belongs to."""
+    """Record in the database which cell it belongs to."""
     db = Database(url)
     try:
         db.run(lambda tx: identity.claim(tx, cell_uuid, SYSTEM_CLOCK.now()))

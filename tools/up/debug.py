@@ -21,7 +21,7 @@ from tools.up.bundle import Part
 from tools.up.redaction import HIDDEN, Redaction, collect
 
 LOG_BYTES = 4 * 2**20
-"""Of each log so much is taken, its end."""
+"""The most bytes of each log that are taken, from its end."""
 COMMAND_SECONDS = 60.0
 _FILES = ("polycell.json", "etc/*.conf", "etc/options.json", "logs/*.log*")
 
@@ -135,7 +135,7 @@ def _file(name: str, path: Path) -> Part:
 
 
 def _redacted(part: Part, redaction: Redaction) -> Part:
-    """Without secrets; JSON stays JSON."""
+    """The file without secrets; JSON stays JSON."""
     note = redaction.text(part.note)
     if part.file.endswith(".json"):
         try:

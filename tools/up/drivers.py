@@ -33,7 +33,7 @@ class Choice:
 
     @property
     def is_private(self) -> bool:
-        """Each host is a libvirtd of its own, started by the launcher."""
+        """Whether each host is a libvirtd of its own, started by the launcher."""
         return self.driver == "libvirt" and not self.libvirt_uri
 
 

@@ -19,10 +19,10 @@ _OURS = ("127.0.0.1", "localhost")
 
 
 def register(plan: Plan, endpoints: Mapping[str, str]) -> list[str]:
-    """The catalogue has these endpoints (service type → URL), and the account has the role `service` on its project.
-    Done again, it adds what is missing, and follows a cloud on this machine to other ports; the endpoint of a service
-    elsewhere stays. Answers what was done, a line each. Raises PeerUnavailable, also for an account that may not.
-    """
+    """Register these endpoints (service type → URL) in the catalogue, and give the account the role `service` on its
+    project. Done again, it adds what is missing, and follows a cloud on this machine to other ports; the endpoint of a
+    service elsewhere stays. Answers what was done, a line each. Raises PeerUnavailable, also for an account that may
+    not."""
     session = admin_session(plan)
     keystone = _Keystone(session, plan.endpoint("identity").rstrip("/").removesuffix("/v3") + "/v3")
     keystone.grant(ROLE)
@@ -41,7 +41,7 @@ class _Keystone:
         self._session, self._url = session, url
 
     def grant(self, role: str) -> None:
-        """The account has the role on the project that it logs in to."""
+        """Give the account the role on the project that it logs in to."""
         found = self._found("roles", name=role) or self._ask("POST", "/roles", json={"role": {"name": role}})["role"]
         user, project = self._session.get_user_id(), self._session.get_project_id()
         self._ask("PUT", f"/projects/{project}/users/{user}/roles/{found['id']}")
@@ -51,7 +51,7 @@ class _Keystone:
             self._ask("POST", "/regions", json={"region": {"id": name}})
 
     def place(self, kind: str, interface: str, region: str, url: str) -> str:
-        """The service has the endpoint. Answers the URL of one elsewhere, which stays; else nothing."""
+        """Give the service the endpoint. Answers the URL of one elsewhere, which stays; else nothing."""
         service = self._found("services", type=kind)
         if service is None:
             body = {"service": {"type": kind, "name": _NAMES.get(kind, kind)}}

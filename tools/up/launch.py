@@ -98,7 +98,7 @@ def _prepare(state: Path, umask: int) -> None:
 
 @contextlib.contextmanager
 def _alone(state: Path) -> Iterator[None]:
-    """One launcher for a directory. Raises Unavailable when another one has it."""
+    """Hold the directory's lock, so that it has one launcher. Raises Unavailable when another one has it."""
     with (state / "run" / "launcher.lock").open("a") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -29,7 +29,7 @@ GLOBAL = "api"
 SERVICE_USERS = ("nova", "placement", "glance", "neutron", "cinder", "manila")
 METADATA_SECRET = "metadata"
 WRAPPING_KEY = "secrets"
-"""Under this name the passwords have the key that wraps the data keys of the databases."""
+"""The name of the key that wraps the data keys of the databases, among the passwords."""
 PLAIN = "plain"
 """The configuration of what listens without TLS where others have it."""
 HYPERVISOR = "hypervisor"
@@ -95,7 +95,7 @@ class Plan:
 
     @property
     def guest_cache(self) -> Path:
-        """Where the guest image is built and kept."""
+        """The directory in which the guest image is built and kept."""
         named = os.environ.get("POLYCELL_CACHE")
         return Path(named).resolve() if named else self.state / "cache" / "guest"
 
@@ -148,7 +148,7 @@ class Plan:
         return self.state / "etc" / f"{name}.conf"
 
     def processes(self) -> list[Process]:
-        """In the order in which they must start."""
+        """The processes in the order in which they must start."""
         common, top = self.config("nova"), self.config("global")
         found = []
         if self.options.processes and self._embedded_queue:
@@ -181,7 +181,7 @@ class Plan:
 
 
 def plan_of(options: Options) -> Plan:
-    """With simulated hosts, until a check of the machine has found more.
+    """The plan of these options, with simulated hosts until a check of the machine has found more.
 
     Raises Invalid for what can't be: in one line that says what is wrong.
     """

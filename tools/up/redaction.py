@@ -136,7 +136,7 @@ def _url_passwords(value: str) -> Iterator[str]:
 
 
 def _forms(secret: str) -> Iterator[str]:
-    """As it is, and as configuration files, JSON and URLs write it."""
+    """The forms of a secret: as it is, and as configuration files, JSON and URLs write it."""
     for plain in (secret, secret.replace("$$", "$"), unquote(secret)):
         yield plain
         yield plain.replace("$", "$$")

@@ -35,7 +35,7 @@ class Upload:
 
 
 def upload_images(plan: Plan, ask: Ask) -> None:
-    """Each is there and active afterwards, once; those that are stay as they are.
+    """Upload the images: each is there and active afterwards, once; those that are stay as they are.
 
     Raises PeerUnavailable, and Unavailable when there is no guest image.
     """
