@@ -104,7 +104,7 @@ def test_many_at_once_never_get_more_than_the_limit(limited: Federation, identit
 def flavor(cloud: Federation, extra: dict[str, str] | None = None, **sizes: int) -> str:
     """A new flavor's id."""
     name = uuid4().hex
-    body = {"flavor": {"id": name, "name": name, "vcpus": 1, "ram": 64, "disk": 0, **sizes}}
+    body = {"flavor": {"id": name, "name": name, "vcpus": 1, "ram": 64, "disk": 1, **sizes}}
     assert cloud.admin.post("/flavors", body).status == 200
     if extra:
         assert cloud.admin.post(f"/flavors/{name}/os-extra_specs", {"extra_specs": extra}).status == 200
