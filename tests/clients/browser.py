@@ -20,7 +20,7 @@ from tornado.websocket import WebSocketClientConnection, websocket_connect
 PROGRAM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 HEIGHT = 844
 _LISTENING = re.compile(rb"DevTools listening on (ws://\S+)")
-PATIENCE_SECONDS = 90
+PATIENCE_SECONDS = 300
 _UNTIL = """new Promise((holds, fails) => {{
   const last = performance.now() + 1000 * {1}
   const look = () => {{

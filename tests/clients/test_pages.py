@@ -12,6 +12,7 @@ from tests.edge.client import ADMIN
 
 pytestmark = [
     pytest.mark.clients,
+    pytest.mark.timeout(600),
     pytest.mark.skipif(PROGRAM is None, reason="Chromium is not installed: pages are not looked at"),
 ]
 WIDER = """[...document.querySelectorAll("body *")].filter(each => {
