@@ -7,6 +7,7 @@ import stat
 import sys
 import zipfile
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -190,8 +191,9 @@ def test_a_cell_that_is_skipped_is_not_waited_for(site: Site) -> None:
     assert not (site.directory / "b.zip").exists()
 
 
-def test_a_save_sees_one_moment(site: Site) -> None:
+def test_a_save_sees_one_moment(any_site: Site) -> None:
     """What is written while a database is read is not in the snapshot."""
+    site = any_site
     furnish(site)
     with site.database("c1").connect() as tx:
         rows.freeze(tx)
@@ -250,6 +252,16 @@ def test_a_dry_run_counts_and_makes_no_file(site: Site) -> None:
     there = {each["database"]: each["rows_there"] for each in ran.json}
     assert (ran.code, there["c1"], there["c2"] > 0) == (0, 0, True)
     assert not Path(site.urls["c1"].removeprefix("sqlite:///")).exists()
+
+
+def test_a_cell_in_use_is_warned_of(site: Site) -> None:
+    furnish(site)
+    path = saved(site)
+    with site.database("c1").begin() as tx:
+        tx.execute(update(schema.services).values(last_seen_up=datetime.now(UTC)))
+    ran = site.run("snapshot", "restore", str(path), "--dry-run")
+    assert "h-c1 have reported to c1 in the last minute" in ran.err
+    assert "h-c2" not in ran.err
 
 
 def test_a_database_that_does_not_answer_changes_nothing(site: Site) -> None:

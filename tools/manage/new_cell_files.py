@@ -74,6 +74,7 @@ def commands(cell: NewCell, directory: Path) -> list[str]:
     here = shlex.quote(str(directory))
     client = "mariadb" if cell.kind == "mysql" else "psql -v ON_ERROR_STOP=1 -d postgres"
     name = shlex.quote(cell.name)
+    serve = "polycell service --config-file /etc/nova/nova.conf"
     urls = f"--transport-url '{cell.mapped_queue}' --database_connection '{cell.mapped_database}'"
     create = f"polycell-manage cell_v2 create_cell --disabled --name {name} {urls}"
     return [
@@ -84,8 +85,8 @@ def commands(cell: NewCell, directory: Path) -> list[str]:
         f"openstack role add --project service --user {cell.account} service",
         create,
         f"polycell-manage db sync --cell_uuid {name}",
-        "conductor.conf to the cell's machine as /etc/nova/nova.conf; there: polycell service conductor",
-        "compute.conf to every host, with its own `host` and `my_ip`; there: polycell service compute",
+        f"conductor.conf to the cell's machine as /etc/nova/nova.conf; there: {serve} conductor",
+        f"compute.conf to every host, with its own `host` and `my_ip`; there: {serve} compute",
         f"polycell-manage cell_v2 check --cell {name}",
         f"polycell-manage cell_v2 update_cell --cell_uuid {name} --enable",
     ]

@@ -111,6 +111,11 @@ def restore(cloud: Cloud, args: Args, out: Out) -> int:
     except (NoSuchCell, SeveralCells) as error:
         out.warn(str(error))
         return 4
+    for target in targets:
+        if target.reporting:
+            hosts = ", ".join(target.reporting)
+            out.warn(f"Warning: {hosts} have reported to {target.part.name} in the last minute: stop its conductors, "
+                     "and the API, placement and super-conductors.")  # fmt: skip
     full = [target for target in targets if target.rows_there]
     if args.dry_run:
         _show_plan(targets, out)

@@ -10,7 +10,7 @@ from datetime import datetime
 
 from sqlalchemy import inspect
 
-from cell_service.db import identity, upgrades
+from cell_service.db import identity, services, upgrades
 from cell_service.errors import DatabaseUnavailable, Invalid
 from mapping_db import cell_mappings
 from mapping_db.cell_mappings import CellMapping
@@ -18,6 +18,7 @@ from mapping_db.cloud import Cloud
 from mapping_db.schema import cell_mappings as mappings_table
 from mapping_db.schema import metadata as global_metadata
 from tools.manage.named_cells import NoSuchCell, the_one
+from tools.manage.probes import SERVICE_DOWN_SECONDS
 from tools.manage.settings import Settings
 from tools.manage.snapshots import rows
 from tools.manage.snapshots.databases import Place, demand_known, place_of, place_of_global
@@ -35,11 +36,12 @@ class NotRestorable(DatabaseUnavailable):
 @dataclass(frozen=True, slots=True)
 class Target:
     """A part of the snapshot, and the database that it goes to. `there`: how many rows that has, by table. Rows that
-    every database has are not counted."""
+    every database has are not counted. `reporting`: hosts whose services have reported to it a moment ago."""
 
     part: Part
     place: Place
     there: dict[str, int]
+    reporting: tuple[str, ...] = ()
 
     @property
     def rows_there(self) -> int:
@@ -60,7 +62,7 @@ def plan(cloud: Cloud, settings: Settings, reader: Reader, chosen: Sequence[str]
     for part in sorted(parts, key=lambda each: each.is_global):
         place = place_of_global(settings) if part.is_global else _place(part, stored, settings, own=own)
         demand_known(part.schema, place)
-        targets.append(Target(part, place, _there(place, part)))
+        targets.append(_target(place, part, cloud.clock.now()))
     urls = [target.place.url for target in targets]
     if len(set(urls)) < len(urls):
         raise Invalid(reason="two databases of the snapshot would go to one place")
@@ -119,16 +121,16 @@ def _place(part: Part, mapped: dict[str, CellMapping], settings: Settings, *, ow
     return place_of(mapped[part.uuid], settings)
 
 
-def _there(place: Place, part: Part) -> dict[str, int]:
-    """How many rows the database has. Raises NotRestorable when it doesn't answer, or is newer than the part."""
+def _target(place: Place, part: Part, now: datetime) -> Target:
+    """The database as it is. Raises NotRestorable when it doesn't answer, is another's, or newer than the part."""
     if place.is_missing_file:
-        return {}
+        return Target(part, place, {})
     with _as_not_restorable(place), place.opened() as db, db.connect() as tx:
         version = upgrades.stored_version(tx)
         if version is None:
             if others := inspect(tx).get_table_names():
                 raise NotRestorable(name=place.name, reason=f"it has tables of another program, {others[0]} among them")
-            return {}
+            return Target(part, place, {})
         if version.partition("_")[0] != place.schema.name:
             raise NotRestorable(name=place.name, reason=f"it has another schema: {version}")
         if version > part.schema:
@@ -139,7 +141,9 @@ def _there(place: Place, part: Part) -> dict[str, int]:
         owner = identity.stored(tx) if part.uuid else None
         if owner not in (None, part.uuid):
             raise NotRestorable(name=place.name, reason=f"it is the database of the cell {owner}")
-        return rows.count(tx, rows.stored_tables(tx, place.metadata))
+        current = bool(part.uuid) and version == upgrades.newest()
+        up = [each.host for each in services.list_all(tx) if each.is_up(now, SERVICE_DOWN_SECONDS)] if current else []
+        return Target(part, place, rows.count(tx, rows.stored_tables(tx, place.metadata)), tuple(sorted(set(up))))
 
 
 @contextlib.contextmanager
