@@ -18,7 +18,6 @@ from mapping_db.cloud import Cloud
 from mapping_db.schema import cell_mappings as mappings_table
 from mapping_db.schema import metadata as global_metadata
 from tools.manage.named_cells import NoSuchCell, the_one
-from tools.manage.probes import SERVICE_DOWN_SECONDS
 from tools.manage.settings import Settings
 from tools.manage.snapshots import rows
 from tools.manage.snapshots.databases import Place, demand_known, place_of, place_of_global
@@ -62,7 +61,7 @@ def plan(cloud: Cloud, settings: Settings, reader: Reader, chosen: Sequence[str]
     for part in sorted(parts, key=lambda each: each.is_global):
         place = place_of_global(settings) if part.is_global else _place(part, stored, settings, own=own)
         demand_known(part.schema, place)
-        targets.append(_target(place, part, cloud.clock.now()))
+        targets.append(_target(place, part, cloud.clock.now(), settings.service_down_seconds))
     urls = [target.place.url for target in targets]
     if len(set(urls)) < len(urls):
         raise Invalid(reason="two databases of the snapshot would go to one place")
@@ -121,7 +120,7 @@ def _place(part: Part, mapped: dict[str, CellMapping], settings: Settings, *, ow
     return place_of(mapped[part.uuid], settings)
 
 
-def _target(place: Place, part: Part, now: datetime) -> Target:
+def _target(place: Place, part: Part, now: datetime, down_seconds: float) -> Target:
     """The database as it is. Raises NotRestorable when it doesn't answer, is another's, or newer than the part."""
     if place.is_missing_file:
         return Target(part, place, {})
@@ -142,7 +141,7 @@ def _target(place: Place, part: Part, now: datetime) -> Target:
         if owner not in (None, part.uuid):
             raise NotRestorable(name=place.name, reason=f"it is the database of the cell {owner}")
         current = bool(part.uuid) and version == upgrades.newest()
-        up = [each.host for each in services.list_all(tx) if each.is_up(now, SERVICE_DOWN_SECONDS)] if current else []
+        up = [each.host for each in services.list_all(tx) if each.is_up(now, down_seconds)] if current else []
         return Target(part, place, rows.count(tx, rows.stored_tables(tx, place.metadata)), tuple(sorted(set(up))))
 
 
