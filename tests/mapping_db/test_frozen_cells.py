@@ -155,5 +155,5 @@ def test_a_wrong_password_or_database_is_said_and_not_shown(federation: Federati
         with pytest.raises(CellUnavailable):
             who(cells.open(locked))
         reason = cells.health()[locked].database.reason
-        assert "Access denied" in reason
+        assert "the server refuses the user or the password" in reason
         assert "s3kret" not in reason
