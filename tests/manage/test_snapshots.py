@@ -13,7 +13,7 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
-from sqlalchemy import MetaData, select, update
+from sqlalchemy import Connection, Engine, MetaData, event, select, update
 
 from cell_service.db import identity, schema, upgrades
 from cell_service.db.sql.engine import Database
@@ -202,6 +202,29 @@ def test_a_save_sees_one_moment(any_site: Site) -> None:
         counts: dict[str, int] = {}
         assert list(rows.lines(tx, tables, counts))
     assert counts["instances"] == 3
+
+
+def test_a_cell_is_never_older_than_the_global_database(site: Site) -> None:
+    """A server that is made between the two moments has a row and no mapping, and not the other way round."""
+    furnish(site)
+    made: list[str] = []
+
+    def connected(connection: Connection) -> None:
+        own = site.database("c1").engine
+        if not made and connection.engine is not own and connection.engine.url == own.url:
+            made.append(add_server(site, "c1", deleted=False))
+
+    event.listen(Engine, "engine_connect", connected)
+    try:
+        path = saved(site)
+    finally:
+        event.remove(Engine, "engine_connect", connected)
+    emptied(site, "api", "cell0", "c1", "c2")
+    ran = site.run("snapshot", "restore", str(path))
+    assert ran.code == 1
+    assert f"instance {made[0]} has no mapping, so no user can see it" in ran.err
+    assert site.run("cell_v2", "check", "--repair").code == 0
+    assert site.run("cell_v2", "check").code == 0
 
 
 @pytest.mark.parametrize("harm", ["cut", "byte", "text", "missing"])
