@@ -282,6 +282,8 @@ def test_a_cell_in_use_is_warned_of(site: Site) -> None:
     path = saved(site)
     with site.database("c1").begin() as tx:
         tx.execute(update(schema.services).values(last_seen_up=datetime.now(UTC)))
+    with site.database("c2").begin() as tx:
+        tx.execute(update(schema.services).values(last_seen_up=NOW))
     ran = site.run("snapshot", "restore", str(path), "--dry-run")
     assert "h-c1 have reported to c1 in the last minute" in ran.err
     assert "h-c2" not in ran.err

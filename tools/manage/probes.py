@@ -127,7 +127,7 @@ def _ping(cloud: Cloud, mapping: CellMapping, deadline: Deadline) -> QueueReport
         url = cell.bus.url
         cell.bus.ping(timeout=max(0.1, deadline.remaining()))
     except PolycellError as error:
-        return QueueReport(None, f"{address(url)}: {reason_of(error)}")
+        return QueueReport(None, f"{address(url)}: {error.fields.get('reason') or error}")
     return QueueReport(time.monotonic() - began)
 
 
