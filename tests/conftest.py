@@ -15,7 +15,12 @@ settings.load_profile("untimed")  # how long an example takes says how busy the 
 
 ONE_CLOUD = ("tests/faults", "tests/lab")
 """Directories whose files share a cloud that takes long to start, and one that no test should disturb for another."""
-OWN_CLOUD = ("tests/faults/test_demo.py", "tests/faults/test_move_kills.py", "tests/faults/test_sick_cells.py")
+OWN_CLOUD = (
+    "tests/faults/test_demo.py",
+    "tests/faults/test_night.py",
+    "tests/faults/test_move_kills.py",
+    "tests/faults/test_sick_cells.py",
+)
 
 
 class _ByCloud(LoadFileScheduling):

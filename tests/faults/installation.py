@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -46,9 +46,12 @@ class Installation:
         driver: str = "simulated",
         hosts_per_cell: int = 2,
         environment: Mapping[str, str] | None = None,
+        own_brokers: Collection[str] = (),
     ) -> None:
-        """`environment`: more for the services, for example options as oslo.config reads them from there."""
+        """`environment`: more for the services, for example options as oslo.config reads them from there. The cells of
+        `own_brokers` have each a RabbitMQ of their own."""
         self.state, self.driver, self._hosts_per_cell = directory, driver, hosts_per_cell
+        self._own_brokers = own_brokers
         self.environment = {**os.environ, **(environment or {})}
         self._stack = ExitStack()
         self.databases: dict[str, Server] = {}
@@ -76,14 +79,19 @@ class Installation:
         self._readers = {name: Database(url, PoolLimits(size=1, connect_seconds=5)) for name, url in self.urls.items()}
         for reader in self._readers.values():
             self._stack.callback(reader.dispose)
-        self.rabbitmq = RabbitMq(Path(self._stack.enter_context(TemporaryDirectory(prefix="polycell-mq-"))))
-        self._stack.callback(self.rabbitmq.stop)
-        self.rabbitmq.start()
-        self.rabbitmq.add_user()
-        self.queues = {name: self.rabbitmq.new_vhost() for name in ("api", *CELLS)}
+        self.rabbitmq = self._broker()
+        self.brokers = {cell: self._broker() if cell in self._own_brokers else self.rabbitmq for cell in CELLS}
+        self.queues = {name: self.brokers.get(name, self.rabbitmq).new_vhost() for name in ("api", *CELLS)}
         self.memcached.start()
         self._stack.callback(self.memcached.stop)
-        self._port_base = free_ports(PORTS)
+        self.port_base = free_ports(PORTS)
+
+    def _broker(self) -> RabbitMq:
+        made = RabbitMq(Path(self._stack.enter_context(TemporaryDirectory(prefix="polycell-mq-"))))
+        self._stack.callback(made.stop)
+        made.start()
+        made.add_user()
+        return made
 
     def _slow_down(self) -> None:
         """Guests take long enough to come and go that a kill strikes in the middle."""
@@ -98,7 +106,7 @@ class Installation:
 
     def up(self) -> None:
         """READY afterwards."""
-        words = ["up", "--port-base", str(self._port_base), "--processes", "--detach", "--no-uplink"]
+        words = ["up", "--port-base", str(self.port_base), "--processes", "--detach", "--no-uplink"]
         words += ["--driver", self.driver, "--hosts-per-cell", str(self._hosts_per_cell)]
         words += ["--cells", str(len(CELLS)), "--workers", "1", "--cache", f"memcached://{self.memcached.address}"]
         for name, url in self.urls.items():
