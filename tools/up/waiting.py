@@ -37,7 +37,7 @@ def until_served(plan: Plan, names: Iterable[str], deadline: Deadline, ended: th
 def until_hosts_are_ready(plan: Plan, say: Say, deadline: Deadline, ended: threading.Event) -> None:
     """Every host may get servers afterwards; those that are late are named as time goes by. Raises Unavailable."""
     wanted = {host for cell in plan.cells for host in plan.hosts(cell)}
-    say(f"waiting for {len(wanted)} hosts")
+    say(f"waiting for {len(wanted)} host{'' if len(wanted) == 1 else 's'}")
     db = Database(plan.databases[GLOBAL])
     cells = {name: Database(plan.databases[name]) for name in plan.cells}
     missing, say_at = set(wanted), time.monotonic() + SAY_SECONDS
