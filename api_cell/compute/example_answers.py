@@ -1,4 +1,4 @@
-"""What main operations answer at the newest microversion, for people who read the OpenAPI document."""
+"""Examples of answers of main operations at the newest microversion, for readers of the OpenAPI document."""
 
 from __future__ import annotations
 

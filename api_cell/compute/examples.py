@@ -115,7 +115,7 @@ ACTIONS: Mapping[str, Any] = {
     "addFixedIp": {"networkId": NETWORK},
     "removeFixedIp": {"address": "192.0.2.14"},
 }
-"""What an action's name leads to; null for all others."""
+"""Examples of the arguments of actions, by name; those of all others are null."""
 
 
 def body(method: str, path: str, action: str | None, schema: Schema) -> Any:

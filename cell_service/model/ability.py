@@ -1,4 +1,4 @@
-"""What some hypervisors can do with their guests, and others can't."""
+"""Abilities: things that some hypervisors can do with their guests, and others can't."""
 
 from __future__ import annotations
 

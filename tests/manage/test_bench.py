@@ -193,7 +193,7 @@ def test_memory_of_a_process_is_told() -> None:
 
 def test_pieces_can_be_measured(capsys: pytest.CaptureFixture[str]) -> None:
     assert micro.main(["--instances", "20", "--rounds", "20"]) == 0
-    assert len(json.loads(capsys.readouterr().out)["runs"]) == 3
+    assert len(json.loads(capsys.readouterr().out)["runs"]) == 4
 
 
 def test_results_become_one_table(tmp_path: Path) -> None:

@@ -75,7 +75,7 @@ def _described(args: Args, out: Out) -> NewCell:
 
 
 def _answer(out: Out, question: str, choices: tuple[str, ...] | dict[str, str], default: str = "") -> str:
-    """What a person answers. Raises Invalid where there is none to answer, or no answer."""
+    """Ask a person, and return the answer. Raises Invalid where there is no person, or no answer."""
     hint = f" [{default}]" if default else ""
     answer = out.ask(f"{question} ({', '.join(choices)}){hint}: ") if out.can_ask else ""
     if not (answer or default):

@@ -1,4 +1,4 @@
-"""What a new cell needs, as texts: SQL, RabbitMQ commands, configuration files, and the commands that come then."""
+"""The texts that a new cell needs: SQL, RabbitMQ commands, configuration files, and the commands that come then."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class NewCell:
 
     @property
     def mapped_database(self) -> str:
-        """What the cell's mapping has: each process fills its own account in."""
+        """The URL in the cell's mapping: each process fills its own account in."""
         return f"{KINDS[self.kind]}://{{username}}:{{password}}@{self.database_server}/{self.database}"
 
     @property
@@ -70,7 +70,7 @@ def files(cell: NewCell) -> dict[str, str]:
 
 
 def commands(cell: NewCell, directory: Path) -> list[str]:
-    """What is to be done, in this order."""
+    """The steps that are to be taken, in this order."""
     here = shlex.quote(str(directory))
     client = "mariadb" if cell.kind == "mysql" else "psql -v ON_ERROR_STOP=1 -d postgres"
     name = shlex.quote(cell.name)

@@ -1,4 +1,4 @@
-"""What a cell's database has lost, and what of it can be made again from the global one.
+"""Rows that a cell's database has lost, and those of them that can be made again from the global one.
 
 The global database knows of each instance its mapping (project, user, name), its request spec (flavor, image, zone,
 hints) and its allocations (the node that it is on), and the network service its ports. Of the cell only its compute
@@ -38,7 +38,7 @@ RECOVERED_AT = "recovered_at"
 
 
 class Step(Enum):
-    """What happens to an instance's row."""
+    """The fate of an instance's row."""
 
     MAKE = "make its row"
     MOVE = "correct its host"
@@ -68,7 +68,7 @@ class _Row:
 
 @dataclass(frozen=True, slots=True)
 class _Facts:
-    """What the global database knows of some instances; `nodes` are uuids of providers that they have something of."""
+    """The global database's records of some instances; `nodes` are uuids of providers that they have something of."""
 
     specs: dict[str, RequestSpec]
     nodes: dict[str, set[str]]
@@ -97,7 +97,7 @@ class Recovering:
         self._nodes = {node.report.uuid: (node.host, node.report.node) for node in nodes}
 
     def plan(self, *, deleted: bool) -> Iterator[Recovery]:
-        """What is to be done, and what can't be, of instances that the mappings say are the cell's. `deleted`: also
+        """Yield the work to be done, and that which can't be, on instances that the mappings say are the cell's. `deleted`: also
         those that live in the cell though their users have deleted them."""
         last = 0
         while True:

@@ -148,7 +148,7 @@ def _whole(file: str) -> Reader:
 
 
 def _name(targets: Sequence[Target]) -> str:
-    """What is typed to confirm."""
+    """The words that are typed to confirm."""
     return targets[0].part.name if len(targets) == 1 else "all-databases"
 
 

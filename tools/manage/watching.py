@@ -47,7 +47,7 @@ def _shown(once: Callable[[Out], int], out: Out, title: str, now: datetime) -> i
 
 
 class _Screen(io.StringIO):
-    """What a run shows, gathered for the terminal, and made for one."""
+    """The output of a run, gathered, and made as for a terminal."""
 
     def isatty(self) -> bool:
         return True

@@ -1,4 +1,4 @@
-"""What the processes of a cloud say of themselves: metrics of each that serves an API, and the stacks of all."""
+"""Reports of a cloud's processes of themselves: metrics of each that serves an API, and the stacks of all."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _TRIES = 16
 
 
 def metrics(document: dict[str, Any]) -> Iterator[Part]:
-    """What each process of an API has counted, and how it sees the cells; a file a process."""
+    """Yield the metrics of each process of an API, a file a process."""
     for service, role in _APIS.items():
         url = "/".join(document["endpoints"][service].split("/", 3)[:3]) + PATH
         awaited = {each.pid for each in record.living(document) if each.role == role} or {0}
@@ -49,7 +49,7 @@ def metrics(document: dict[str, Any]) -> Iterator[Part]:
 
 
 def stacks(document: dict[str, Any], directory: Path) -> Iterator[Part]:
-    """What each thread of each process does just now, as it writes on SIGUSR2 into the directory."""
+    """Yield the stacks of each process, which it writes on SIGUSR2 into the directory."""
     awaited = {each.pid: each for each in record.living(document) if _takes_signal(each.pid)}
     for pid in awaited:
         for path in directory.glob(file_name("*", pid, "*")):  # it came too late for who wanted it

@@ -1,4 +1,4 @@
-"""What `polycell up` waits for before it says READY: APIs that answer, and hosts that may get servers."""
+"""The conditions that `polycell up` waits for before it says READY: APIs answer, and hosts may get servers."""
 
 from __future__ import annotations
 

@@ -81,7 +81,7 @@ class Manifest:
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """What was written of one member."""
+    """The size and the digest of one member as it was written."""
 
     bytes: int
     sha256: str
