@@ -97,8 +97,8 @@ class Recovering:
         self._nodes = {node.report.uuid: (node.host, node.report.node) for node in nodes}
 
     def plan(self, *, deleted: bool) -> Iterator[Recovery]:
-        """Yield the work to be done, and that which can't be, on instances that the mappings say are the cell's. `deleted`: also
-        those that live in the cell though their users have deleted them."""
+        """Yield the work to be done, and that which can't be, on instances that are the cell's by the mappings.
+        `deleted`: also on those that live in the cell though their users have deleted them."""
         last = 0
         while True:
             with self._cloud.db.connect() as tx:
