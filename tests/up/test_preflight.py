@@ -52,8 +52,8 @@ def test_every_problem_is_named_at_once(tmp_path: Path, monkeypatch: pytest.Monk
     with socket.create_server(("127.0.0.1", base)), socket.create_server(("127.0.0.1", base + 4)):
         said = refused(options)
     assert said.startswith("9 things are in the way:\n")
-    queues = [f"the queue of {name} (" for name in ("api", "cell1")]
-    bases = [f"the database of {name} (" for name in ("api", "cell0", "cell1")]
+    queues = [f"the queue of {name} can't be used: " for name in ("api", "cell1")]
+    bases = [f"the database of {name} can't be used: " for name in ("api", "cell0", "cell1")]
     ports = [f"port {base} for compute", f"port {base + 4} for network"]
     for words in (*ports, *queues, *bases, "the cache at ", "OS_USERNAME"):
         assert words in said
