@@ -160,13 +160,16 @@ class Lab:
     def ssh(self, guest: Guest, command: str) -> str:
         """What the command prints in the guest."""
         words = ("ssh", "-i", str(self.key), "-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null",
-                 "-o", "ConnectTimeout=10", "-o", "BatchMode=yes", f"root@{self.address(guest)}", command)  # fmt: skip
+                 "-o", "ConnectTimeout=10", "-o", "BatchMode=yes", "-o", "ServerAliveInterval=5", f"root@{self.address(guest)}", command)  # fmt: skip
 
         def answered() -> subprocess.CompletedProcess[str] | Unmet:
-            done = self.inside(*words)
+            try:
+                done = self.inside(*words)
+            except subprocess.TimeoutExpired as error:
+                return Unmet(f"{error}: {error.stderr!r}")
             return done if done.returncode != 255 else Unmet(done.stderr)
 
-        done: subprocess.CompletedProcess[str] = self.installation.until(answered)
+        done: subprocess.CompletedProcess[str] = self.installation.until(answered, BOOT_SECONDS)
         assert done.returncode == 0, done.stderr
         return done.stdout
 
