@@ -160,7 +160,8 @@ class Lab:
     def ssh(self, guest: Guest, command: str) -> str:
         """What the command prints in the guest."""
         words = ("ssh", "-i", str(self.key), "-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null",
-                 "-o", "ConnectTimeout=10", "-o", "BatchMode=yes", "-o", "ServerAliveInterval=5", f"root@{self.address(guest)}", command)  # fmt: skip
+                 "-o", "ConnectTimeout=10", "-o", "BatchMode=yes",
+                 "-o", "ServerAliveInterval=5", f"root@{self.address(guest)}", command)  # fmt: skip
 
         def answered() -> subprocess.CompletedProcess[str] | Unmet:
             try:
