@@ -120,11 +120,12 @@ class Guard:
         if not self.breaker.is_open:
             self._start_probe()
 
-    def probe_unless_heard(self, seconds: float) -> None:
-        """Probe a server that was used before, unless it has answered a probe so recently: the breaker of one that no
-        request uses now would otherwise never open."""
-        if self._reached and self._clock.monotonic() - self._healthy_at > seconds:
-            self.suspect()
+    def unheard_seconds(self) -> float | None:
+        """For how long a server that was used before has answered no probe; None when it was never used, or is known to
+        be down."""
+        if not self._reached or self.breaker.is_open:
+            return None
+        return self._clock.monotonic() - self._healthy_at
 
     def check(self, weight: float = 1.0) -> None:
         """Check probe and callers: the watching thread calls this every TICK_SECONDS, with a `weight` below 1 when it

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 import logging
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -35,6 +36,8 @@ more likely this process's fault than the cell's."""
 
 T = TypeVar("T")
 
+PROBED_AT_ONCE = 16
+"""Each probe is a thread for some milliseconds."""
 UNHEARD_SECONDS = 15.0
 """A server of a cell that has answered no probe for so long is probed when someone wants to know of its health."""
 
@@ -233,10 +236,16 @@ class Cells:
 
     def watch_used(self) -> None:
         """Have those servers of cells probed, out of band, that this process has used and that have answered no probe
-        for a while: so `health` knows of one that failed while no request needed it. None is connected to for that."""
+        for a while: so `health` knows of one that failed while no request needed it. None is connected to for that, and
+        only some are probed at a time, those first that were heard of longest ago."""
+        unheard: list[tuple[float, Guard]] = []
         for cell in list(self._cells.values()):
-            cell.db.guard.probe_unless_heard(UNHEARD_SECONDS)
-            cell.bus.guard.probe_unless_heard(UNHEARD_SECONDS)
+            for guard in (cell.db.guard, cell.bus.guard):
+                seconds = guard.unheard_seconds()
+                if seconds is not None and seconds > UNHEARD_SECONDS:
+                    unheard.append((seconds, guard))
+        for _, guard in heapq.nlargest(PROBED_AT_ONCE, unheard, key=lambda each: each[0]):
+            guard.suspect()
 
     def health(self) -> dict[int, CellHealth]:
         """The health of each known cell as this process sees it, by cell id."""

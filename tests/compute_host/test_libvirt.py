@@ -284,6 +284,33 @@ def test_the_driver_comes_back_with_libvirtd(
     driver.unpause(spec.instance.uuid)
 
 
+def test_a_copy_that_a_killed_agent_has_begun_gives_way_to_the_next(
+    driver: LibvirtDriver, spec: GuestSpec, requested: libvirt.virConnect, tmp_path: Path
+) -> None:
+    driver.spawn(spec)
+    found = requested.lookupByUUIDString(spec.instance.uuid)
+    root = driver._root(spec.instance.uuid).path
+    left = f"<disk type='file'><driver type='qcow2'/><source file='{tmp_path / 'left'}'/></disk>"
+    found.blockCopy(str(root), left, {}, libvirt.VIR_DOMAIN_BLOCK_COPY_TRANSIENT_JOB)
+    driver.snapshot_running(spec.instance.uuid, tmp_path / "copy")
+    assert found.blockJobInfo(str(root), 0) == {}
+    assert (tmp_path / "copy").stat().st_size > 0
+
+
+def test_an_agent_killed_while_it_unrescues_goes_on_after_its_restart(
+    bench: Bench, driver: LibvirtDriver, spec: GuestSpec
+) -> None:
+    uuid = spec.instance.uuid
+    driver.spawn(spec)
+    driver.power_off(uuid, graceful_seconds=0)
+    driver.rescue(spec, stable=False)
+    driver.power_off(uuid, graceful_seconds=0)
+    driver._storage.unrescue(uuid)  # killed here: the domain names a disk that is gone
+    after = bench.driver()
+    after.unrescue(replace(spec, disks=(replace(spec.disks[0], image=None),)))
+    assert after.power_state(uuid) is PowerState.RUNNING
+
+
 def test_what_a_guest_does_by_itself_is_told(
     bench: Bench, driver: LibvirtDriver, spec: GuestSpec, requested: libvirt.virConnect
 ) -> None:

@@ -174,3 +174,16 @@ def test_without_a_network_service_nothing_is_made(cell: Site) -> None:
     ran = cell.run("cell_v2", "recover", "--cell", "c1")
     assert (ran.code, rows(cell)) == (3, {})
     assert ran.err.splitlines()[-1].startswith("The network service does not answer")
+
+
+def test_a_row_that_others_change_meanwhile_is_left(cell: Site) -> None:
+    moved, made = add(cell, "h2", row=True), add(cell, "h1")
+    with open_cloud(read_settings((str(cell.directory / "nova.conf"),))) as cloud:
+        recovering = Recovering(cloud, cloud.cells.open(site_cell(cell, "c1")))
+        found = {each.uuid: each for each in recovering.plan(deleted=False)}
+        with cell.database("c1").begin() as tx:
+            instances.change(tx, moved, now=NOW, host="h3")
+        assert recovering.run(found[made])
+        assert not recovering.run(found[made])
+        assert not recovering.run(found[moved])
+    assert rows(cell)[moved].host == "h3"

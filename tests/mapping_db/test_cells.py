@@ -8,12 +8,14 @@ from pathlib import Path
 import pytest
 from sqlalchemy import text
 
-from cell_service.context import Deadline, internal
+from cell_service.context import SYSTEM_CLOCK, Deadline, internal
 from cell_service.db.sql.engine import Database
 from cell_service.errors import CellMappingNotFound, CellUnavailable, DatabaseUnavailable, InstanceNotFound, NoConsumer
 from cell_service.rpc.compute import Compute
 from cell_service.rpc.contract import dispatcher
 from mapping_db import cell_mappings
+from mapping_db.cells import registry
+from mapping_db.cells.guard import Guard
 from mapping_db.cells.registry import CELL0_UUID, Cell, CellSettings
 from tests.mapping_db.conftest import NOW, Federation, soon, who
 from tests.real.databases import wait_until
@@ -286,3 +288,27 @@ def test_work_that_outlives_its_deadline_is_given_up(federation: Federation) -> 
     with pytest.raises(CellUnavailable):
         cell.db.run(lambda tx: tx.execute(endless), Deadline.after(0.3))
     assert who(cell) == "near"
+
+
+def test_only_used_servers_are_probed_and_a_few_at_a_time(
+    federation: Federation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cells = federation.cells()
+    used = [federation.add(f"cell{number}") for number in range(5)]
+    federation.add("unused")
+    for cell in used:
+        who(cells.open(cell))
+    probed: list[Guard] = []
+
+    def heard(guard: Guard) -> None:
+        probed.append(guard)
+        guard._healthy_at = SYSTEM_CLOCK.monotonic()
+
+    monkeypatch.setattr(registry, "PROBED_AT_ONCE", 3)
+    monkeypatch.setattr(Guard, "suspect", heard)
+    counts = []
+    for _ in range(3):
+        cells.watch_used()
+        counts.append(len(probed))
+    assert counts == [3, 5, 5]
+    assert {id(guard) for guard in probed} == {id(cells.open(cell).db.guard) for cell in used}

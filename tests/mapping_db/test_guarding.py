@@ -134,21 +134,21 @@ def test_slow_work_on_a_healthy_server_goes_on() -> None:
     assert not server.cut.is_set()
 
 
-def test_a_server_that_no_request_uses_is_probed_when_its_health_is_wanted() -> None:
+def test_a_server_that_was_used_counts_the_seconds_since_its_last_probe_until_it_is_down() -> None:
     server, clock = Imagined(), ManualClock()
     guard = guard_of(server, clock)
-    guard.probe_unless_heard(15)
-    assert not server.probed.acquire(blocking=False), "nothing has used it yet"
+    assert guard.unheard_seconds() is None, "nothing has used it yet"
+    with guard.flight(Deadline.after(60, clock)):
+        pass
+    assert guard.unheard_seconds() == float("inf")
     guard.suspect()
     answered(guard, server)
     clock.advance(14)
-    guard.probe_unless_heard(15)
-    assert not server.probed.acquire(blocking=False)
-    clock.advance(2)
+    assert guard.unheard_seconds() == 14
     server.failure = ProbeFailed("refused", unreachable=True)
-    guard.probe_unless_heard(15)
+    guard.suspect()
     answered(guard, server)
-    assert guard.health().reason == "refused"
+    assert guard.unheard_seconds() is None
 
 
 def test_a_silent_server_is_found_out_while_the_first_caller_waits() -> None:

@@ -4,10 +4,12 @@ database."""
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 
 from cell_service.context import internal
-from cell_service.errors import CellMappingNotFound, CellUnavailable, PeerUnavailable
+from cell_service.errors import CellMappingNotFound, CellUnavailable, InstanceNotFound, PeerUnavailable
 from mapping_db import cell_mappings
 from mapping_db.cloud import Cloud
 from tools.manage.command import Args, arg, command
@@ -34,7 +36,7 @@ def recover(cloud: Cloud, args: Args, out: Out) -> int:
     ports of the network service ([neutron]), and correct hosts that are older than the allocations: after `snapshot
     restore`, or on an empty database after `db sync` and the start of the cell's conductor and agents. 0 all that is
     missing was made; 1 some could not be, with the reasons; 2 no such cell; 3 the cell or the network service does not
-    answer, or is not configured: nothing was changed."""
+    answer, or is not configured: rows that were made by then stay, run it again."""
     if not (args.without_ports or args.settings.neutron.account):
         out.warn(f"{args.settings.lacks('[neutron] auth_url')}: give the file that has it, or --without-ports")
         return 3
@@ -56,9 +58,7 @@ def recover(cloud: Cloud, args: Args, out: Out) -> int:
             confirm(args, out, f"This deletes {dead} servers of cell {mapping.shown}, and their disks.", mapping.shown)
         if not args.dry_run:
             with out.progress("making rows", len(found)) as step:
-                for each in found:
-                    recovering.run(each)
-                    step(1)
+                found = [_done(recovering, each, step) for each in found]
     except CellMappingNotFound as error:
         out.warn(str(error))
         return 2
@@ -67,6 +67,16 @@ def recover(cloud: Cloud, args: Args, out: Out) -> int:
         return 3
     _notify(found, out, dry_run=args.dry_run)
     return 1 if any(each.step is Step.LEAVE for each in found) else 0
+
+
+def _done(recovering: Recovering, planned: Recovery, step: Callable[[int], None]) -> Recovery:
+    """The recovery once it was tried; one whose row was changed by others meanwhile is left."""
+    try:
+        done = planned.step is Step.LEAVE or recovering.run(planned)
+    except InstanceNotFound:
+        done = False
+    step(1)
+    return planned if done else replace(planned, step=Step.LEAVE, reason="its row has changed meanwhile: look again")
 
 
 def _notify(found: list[Recovery], out: Out, *, dry_run: bool) -> None:

@@ -57,6 +57,8 @@ class Recovery:
     node: str | None = None
     reason: str = ""
     made: Instance | None = None
+    host_before: str | None = None
+    """The host that the row has, whose correction is only done while it has it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,8 +93,7 @@ class Recovering:
 
     def __init__(self, cloud: Cloud, cell: Cell) -> None:
         self._cloud, self._cell = cloud, cell
-        self._deadline = Deadline.after(COMMAND_SECONDS, cloud.clock)
-        with cell.db.connect(self._deadline) as tx:
+        with cell.db.connect(self._deadline()) as tx:
             nodes = compute_nodes.list_all(tx)
         self._nodes = {node.report.uuid: (node.host, node.report.node) for node in nodes}
 
@@ -109,7 +110,8 @@ class Recovering:
             yield from self._of(page, deleted=deleted)
 
     def run(self, recovery: Recovery) -> bool:
-        """Do it, if the row is still as it was found. Whether it was done."""
+        """Do it, if the row is still as it was found. Whether it was done. Raises InstanceNotFound for a row that is
+        deleted by now."""
         now, uuid = self._cloud.clock.now(), recovery.uuid
 
         def work(tx: Connection) -> bool:
@@ -117,12 +119,21 @@ class Recovering:
                 case Step.MAKE if recovery.made is not None:
                     return instance_rows.insert_new(tx, recovery.made)
                 case Step.MOVE:
-                    return instance_rows.change(tx, uuid, now=now, host=recovery.host, node=recovery.node)
+                    instance = instance_rows.get_locked(tx, uuid)
+                    return (
+                        instance.host == recovery.host_before
+                        and instance.task_state is None
+                        and instance_rows.change(tx, uuid, now=now, host=recovery.host, node=recovery.node)
+                    )
                 case Step.DELETE:
                     return instance_rows.mark_deleted(tx, uuid, now)
             return False
 
-        return self._cell.db.run(work, self._deadline)
+        return self._cell.db.run(work, self._deadline())
+
+    def _deadline(self) -> Deadline:
+        """One for each transaction: a person may think for long before some of them."""
+        return Deadline.after(COMMAND_SECONDS, self._cloud.clock)
 
     def _of(self, page: Sequence[InstanceMapping], *, deleted: bool) -> Iterator[Recovery]:
         rows = self._rows([mapping.instance_uuid for mapping in page])
@@ -138,7 +149,8 @@ class Recovering:
             elif row is None:
                 yield self._made(mapping, facts)
             elif not row.deleted and (place := self._place(uuid, facts)) is not None and place[0] != row.host:
-                yield Recovery(uuid, mapping.display_name, Step.MOVE, *place, reason=f"it was on {row.host}")
+                reason = f"it was on {row.host}"
+                yield Recovery(uuid, mapping.display_name, Step.MOVE, *place, reason=reason, host_before=row.host)
 
     def _made(self, mapping: InstanceMapping, facts: _Facts) -> Recovery:
         uuid = mapping.instance_uuid
@@ -161,7 +173,7 @@ class Recovering:
 
     def _rows(self, uuids: Sequence[str]) -> dict[str, _Row]:
         query = select(table.c.uuid, table.c.host, table.c.deleted_at)
-        with self._cell.db.connect(self._deadline) as tx:
+        with self._cell.db.connect(self._deadline()) as tx:
             rows = tx.execute(query.where(table.c.uuid.in_(list(uuids)))).all()
         return {row.uuid: _Row(row.uuid, row.host, row.deleted_at is not None) for row in rows}
 

@@ -202,7 +202,7 @@ class LibvirtDriver:
 
     def rescue(self, spec: GuestSpec, *, stable: bool) -> None:
         uuid = spec.instance.uuid
-        with self._gate(uuid), self._guest(uuid) as found:
+        with self._watch.hushed(uuid), self._gate(uuid), self._guest(uuid) as found:
             if self._storage.record(uuid).rescued is not None:
                 _pull_the_plug(found)
             elif (state := states.of(found)) in _ALIVE:
@@ -220,12 +220,11 @@ class LibvirtDriver:
     def unrescue(self, spec: GuestSpec) -> None:
         uuid = spec.instance.uuid
         with self._watch.hushed(uuid), self._gate(uuid), self._guest(uuid) as found:
-            if self._storage.record(uuid).rescued is None:
-                if not found.isActive():
-                    found.create()
-            else:
+            if self._storage.record(uuid).rescued is not None:
                 _pull_the_plug(found)
-                self._define_and_start(spec, self._storage.unrescue(uuid))
+                self._storage.unrescue(uuid)
+            if not found.isActive():  # its definition may have the rescue disk still
+                self._define_and_start(spec, self._storage.keep(spec))
             self._noted(uuid)
 
     # -- inside --------------------------------------------------------------------------------------

@@ -35,6 +35,7 @@ def copy_running(found: Any, source: Path, target: Path, clock: Clock, stopped: 
     copy. The guest goes on meanwhile. Raises DriverError, libvirtError."""
     with _replacing(target) as part:
         disk = str(source)
+        _end_job(found, disk)  # of an agent that was killed while it copied
         flags = libvirt.VIR_DOMAIN_BLOCK_COPY_TRANSIENT_JOB
         found.blockCopy(disk, _destination(part), {}, flags)
         try:
@@ -44,7 +45,13 @@ def copy_running(found: Any, source: Path, target: Path, clock: Clock, stopped: 
                     raise DriverError(reason="The driver was stopped.")
         finally:
             with contextlib.suppress(libvirt.libvirtError):  # it has ended by itself, or the guest has
-                found.blockJobAbort(disk, 0)
+                _end_job(found, disk)
+
+
+def _end_job(found: Any, disk: str) -> None:
+    """End the disk's block job, if it has one. Raises libvirtError."""
+    if found.blockJobInfo(disk, 0):
+        found.blockJobAbort(disk, 0)
 
 
 @contextlib.contextmanager
