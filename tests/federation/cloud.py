@@ -148,7 +148,8 @@ class Federation:
         return Database(self._database(name))
 
     def start_superconductor(self) -> SuperConductorService:
-        settings = SuperConductorSettings(scan_seconds=0.2, discover_seconds=1, lease_seconds=2, report_seconds=1,
+        lease = 2 if isinstance(self.clock, QuietClock) else PATIENCE
+        settings = SuperConductorSettings(scan_seconds=0.2, discover_seconds=1, lease_seconds=lease, report_seconds=1,
                                           reclaim_seconds=self.reclaim_seconds)  # fmt: skip
         made = SuperConductorService(self.cloud, Scheduler(self.cloud), settings)
         made.start()

@@ -158,7 +158,7 @@ def test_the_password_of_an_evacuation_is_sealed_until_its_host_has_it(
     cloud: Federation, there: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     uuid = cloud.boot(cell="cell1")
-    assert found_in(cloud, PASSWORD) == []  # quick from now on: what follows must not outlive a lease
+    assert found_in(cloud, PASSWORD) == []
     receive, given, before, after = SimulatedDriver.receive, [], [], []
 
     def received(driver: SimulatedDriver, spec: Any, migrate_data: Any) -> None:
@@ -188,8 +188,10 @@ def test_the_password_of_an_evacuation_is_sealed_until_its_host_has_it(
         force_down(cloud, "cell1-host1", False)
     ended(cloud, uuid)
     assert given == [PASSWORD]
-    assert before == [([], True)]
-    assert after == [([], None)]
+    assert [each for each in before if each != ([], True)] == []  # it may be tried twice
+    assert [each for each in after if each != ([], None)] == []
+    assert before
+    assert after
 
 
 def test_the_password_of_a_move_that_fails_goes_with_it(cloud: Federation, monkeypatch: pytest.MonkeyPatch) -> None:
