@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from typing import Any
 from xml.etree import ElementTree
@@ -9,13 +10,33 @@ from xml.etree.ElementTree import Element
 
 import libvirt
 
+from cell_service.errors import GuestNotFound
+from cell_service.model.instance import Vif
+from compute_host.virt.driver import GuestSpec
+from compute_host.virt.libvirt import domain
+from compute_host.virt.libvirt.guests import LibvirtGuests
 
-def without(found: Any, mac: str) -> list[int]:
+
+class InterfaceVerbs(LibvirtGuests):
+    """See `virt.driver.Interfaces`."""
+
+    def attach_interface(self, spec: GuestSpec, vif: Vif) -> None:
+        with self._gate(spec.instance.uuid), self._guest(spec.instance.uuid) as found:
+            for flag in _without(found, vif.mac):
+                found.attachDeviceFlags(domain.interface(spec, vif, self._choices()), flag)
+
+    def detach_interface(self, uuid: str, vif: Vif) -> None:
+        with self._gate(uuid), contextlib.suppress(GuestNotFound), self._guest(uuid) as found:
+            for flag, text in _having(found, vif.mac):
+                found.detachDeviceFlags(text, flag)
+
+
+def _without(found: Any, mac: str) -> list[int]:
     """The flags of those of the guest's definitions that lack the interface."""
     return [flag for flag, cards in _definitions(found) if mac not in cards]
 
 
-def having(found: Any, mac: str) -> list[tuple[int, str]]:
+def _having(found: Any, mac: str) -> list[tuple[int, str]]:
     """The flags of those of the guest's definitions that have the interface, with its XML there."""
     return [
         (flag, ElementTree.tostring(cards[mac], encoding="unicode"))

@@ -14,11 +14,39 @@ import libvirt
 
 from cell_service.context import Clock
 from cell_service.errors import DriverError
+from compute_host.virt.libvirt.domain import LaidDisk
 from compute_host.virt.libvirt.drive import run
+from compute_host.virt.libvirt.guests import ALIVE, LibvirtGuests
 
 FORMAT = "qcow2"
 LONGEST_COPY_SECONDS = 6 * 3600.0
 LOOK_SECONDS = 0.2
+
+
+class SnapshotVerbs(LibvirtGuests):
+    """See `virt.driver.Snapshots` and `virt.driver.LiveSnapshots`."""
+
+    def snapshot(self, uuid: str, target: Path) -> str:
+        state = self.power_state(uuid)
+        if state in ALIVE:
+            raise DriverError(reason=f"The guest is {state.name.lower()}: its disk is copied only while it is off.")
+        root = self._root(uuid)
+        copy_file(root.path, root.format, target)
+        return FORMAT
+
+    def snapshot_running(self, uuid: str, target: Path) -> str:
+        with self._guest(uuid) as found:
+            if found.isActive():
+                copy_running(found, self._root(uuid).path, target, self._clock, self._stopped)
+                return FORMAT
+        return self.snapshot(uuid, target)
+
+    def _root(self, uuid: str) -> LaidDisk:
+        """The guest's root disk. Raises GuestNotFound, DriverError."""
+        for disk in self._storage.record(uuid).laid.disks:
+            if disk.role == "root":
+                return disk
+        raise DriverError(reason="The guest has no root disk on this host.")
 
 
 def copy_file(source: Path, source_format: str, target: Path) -> None:

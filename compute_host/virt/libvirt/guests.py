@@ -1,0 +1,146 @@
+"""The guests of one host with libvirt: their domains and files, and the one verb at a time that changes each."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import libvirt
+
+from cell_service.context import Clock
+from cell_service.errors import GuestNotFound, PolycellError
+from cell_service.model.lifecycle import PowerState
+from compute_host.config import HostSettings
+from compute_host.virt.driver import Guest, GuestSpec
+from compute_host.virt.libvirt import domain, node, probe, states
+from compute_host.virt.libvirt.connection import Connection
+from compute_host.virt.libvirt.domain import Laid
+from compute_host.virt.libvirt.gates import Gates
+from compute_host.virt.libvirt.storage import Storage
+from compute_host.virt.libvirt.watch import Watch
+
+PROBE_FILE = "kvm_probe.json"
+ALIVE = (PowerState.RUNNING, PowerState.PAUSED)
+
+
+class LibvirtGuests:
+    """The base of the driver's verbs. A guest is this host's when its domain's metadata names the host."""
+
+    def __init__(self, settings: HostSettings, clock: Clock) -> None:
+        self._settings, self._clock = settings, clock
+        self._storage = Storage(settings.state, settings.guests, settings.libvirt.images_type)
+        self._watch = Watch(self._power_now, clock)
+        uri = settings.libvirt.connection_uri or "qemu:///system"
+        self._connection = Connection(uri, self._happened, self._watch.await_return)
+        self._gate = Gates().locked
+        """Locked while a verb makes or removes a guest: one at a time."""
+        self._stopped = threading.Event()
+        self._known: tuple[node.Capabilities, bool] | None = None
+        self._node_uuid = ""
+
+    def guests(self) -> tuple[Guest, ...]:
+        """All guests, those included that have only a directory, begun or lost (NOSTATE)."""
+        with self._connection.use() as connection:
+            found = {each.UUIDString(): states.of(each) for each in self._ours(connection)}
+        for uuid in self._storage.uuids():
+            found.setdefault(uuid, PowerState.NOSTATE)
+        return tuple(Guest(uuid, state) for uuid, state in sorted(found.items()))
+
+    def power_state(self, uuid: str) -> PowerState:
+        with self._connection.use(uuid) as connection:
+            found = self._find(connection, uuid)
+            if found is not None:
+                return states.of(found)
+        if self._storage.is_whole(uuid):
+            return PowerState.NOSTATE
+        raise GuestNotFound(uuid=uuid)
+
+    # -- for the verbs -------------------------------------------------------------------------------
+
+    def _define_and_start(self, spec: GuestSpec, laid: Laid) -> None:
+        with self._connection.use(spec.instance.uuid):
+            self._define(spec, laid).create()
+
+    def _define(self, spec: GuestSpec, laid: Laid) -> Any:
+        with self._connection.use(spec.instance.uuid) as connection:
+            return connection.defineXML(domain.render(spec, laid, self._choices()))
+
+    def _is_active(self, uuid: str) -> bool:
+        with self._connection.use(uuid) as connection:
+            found = self._find(connection, uuid)
+            return found is not None and bool(found.isActive())
+
+    def _ours(self, connection: Any) -> Iterator[Any]:
+        return (each for each in connection.listAllDomains(0) if states.owner(each) == self._settings.host)
+
+    def _find(self, connection: Any, uuid: str) -> Any | None:
+        """The guest's domain, if there is one and it is this host's."""
+        try:
+            found = connection.lookupByUUIDString(uuid)
+        except libvirt.libvirtError as error:
+            if error.get_error_code() == libvirt.VIR_ERR_NO_DOMAIN:
+                return None
+            raise
+        return found if states.owner(found) == self._settings.host else None
+
+    @contextlib.contextmanager
+    def _guest(self, uuid: str) -> Iterator[Any]:
+        with self._connection.use(uuid) as connection:
+            found = self._find(connection, uuid)
+            if found is None:
+                raise GuestNotFound(uuid=uuid)
+            yield found
+
+    def _capabilities(self) -> tuple[node.Capabilities, bool]:
+        if self._known is None:
+            requested = self._settings.libvirt.virt_type
+            with self._connection.use() as connection:
+                offered = node.read(connection)
+                kvm = requested == "kvm" or (
+                    requested == "auto" and offered.offers_kvm and probe.works("kvm", self._settings.state / PROBE_FILE)
+                )
+                self._known = (node.read(connection, kvm=kvm), kvm)
+        return self._known
+
+    def _choices(self) -> domain.Choices:
+        options, kvm = self._settings.libvirt, self._capabilities()[1]
+        machines = dict(each.split("=", 1) for each in options.hw_machine_type if "=" in each)
+        caches = dict(each.split("=", 1) for each in options.disk_cachemodes if "=" in each)
+        return domain.Choices(
+            host=self._settings.host,
+            kvm=kvm,
+            name_prefix=options.name_prefix,
+            cpu_mode=options.cpu_mode or ("host-model" if kvm else "none"),
+            cpu_models=options.cpu_models,
+            machine=machines.get("x86_64", "pc"),
+            cache=caches.get("file"),
+            spare_ports=options.num_pcie_ports or domain.SPARE_PORTS,
+            user_networking=options.user_networking,
+        )
+
+    def _noted(self, uuid: str) -> None:
+        """Record the guest's state after a verb, so that it is not reported as a change."""
+        with contextlib.suppress(PolycellError):
+            self._watch.note(uuid, self.power_state(uuid))
+
+    # -- reports -------------------------------------------------------------------------------------
+
+    def _happened(self, uuid: str, _event: int, _detail: int) -> None:
+        if self._storage.path(uuid).exists():
+            self._watch.examine(uuid)
+
+    def _power_now(self, uuid: str) -> PowerState:
+        with self._gate(uuid):
+            return self.power_state(uuid)
+
+
+def pull_the_plug(found: Any) -> None:
+    """Turn the guest off. Off already: nothing happens."""
+    try:
+        if found.isActive():
+            found.destroy()
+    except libvirt.libvirtError as error:
+        if error.get_error_code() not in (libvirt.VIR_ERR_OPERATION_INVALID, libvirt.VIR_ERR_NO_DOMAIN):
+            raise
