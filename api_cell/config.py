@@ -65,6 +65,19 @@ class ApiSection:
 
 
 @dataclass(frozen=True, slots=True)
+class Resizes:
+    """[DEFAULT], as far as servers are resized."""
+
+    GROUP: ClassVar[str] = "DEFAULT"
+    allow_resize_to_same_host: bool = option(
+        cfg.BoolOpt("allow_resize_to_same_host", default=False, help="A resize may stay on the server's host.")
+    )
+    resize_confirm_window: int = option(
+        cfg.IntOpt("resize_confirm_window", default=0, min=0, help="Seconds till resizes confirm themselves; 0: never.")
+    )
+
+
+@dataclass(frozen=True, slots=True)
 class SoftDelete:
     """[DEFAULT], as far as deleted servers can be restored."""
 
@@ -272,6 +285,7 @@ class ApiSettings:
     policy: PolicySection = field(default_factory=PolicySection)
     quota: Quota = field(default_factory=Quota)
     zones: Zones = field(default_factory=Zones)
+    resizes: Resizes = field(default_factory=Resizes)
     soft_delete: SoftDelete = field(default_factory=SoftDelete)
     consoleauth: ConsoleAuth = field(default_factory=ConsoleAuth)
     database: ApiDatabase = field(default_factory=ApiDatabase)
@@ -305,6 +319,7 @@ def read_settings(conf: cfg.ConfigOpts) -> ApiSettings:
         policy=_found(conf, read(conf, PolicySection)),
         quota=read(conf, Quota),
         zones=read(conf, Zones),
+        resizes=read(conf, Resizes),
         soft_delete=read(conf, SoftDelete),
         consoleauth=read(conf, ConsoleAuth),
         database=read(conf, ApiDatabase),

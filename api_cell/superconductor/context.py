@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from oslo_config import cfg
 
-from api_cell.config import SoftDelete
+from api_cell.config import Resizes, SoftDelete
 from api_cell.scheduler.scheduler import Scheduler
 from cell_service.config import CellsSection, Defaults, option, read
 from cell_service.context import Context, Deadline
@@ -21,19 +21,6 @@ class Discovery:
     GROUP: ClassVar[str] = "scheduler"
     discover_hosts_in_cells_interval: int = option(
         cfg.IntOpt("discover_hosts_in_cells_interval", default=2, help="Seconds between scans; -1: never.")
-    )
-
-
-@dataclass(frozen=True, slots=True)
-class Resizes:
-    """[DEFAULT], as far as servers are resized."""
-
-    GROUP: ClassVar[str] = "DEFAULT"
-    allow_resize_to_same_host: bool = option(
-        cfg.BoolOpt("allow_resize_to_same_host", default=False, help="A resize may stay on the server's host.")
-    )
-    resize_confirm_window: int = option(
-        cfg.IntOpt("resize_confirm_window", default=0, min=0, help="Seconds till resizes confirm themselves; 0: never.")
     )
 
 

@@ -16,6 +16,7 @@ class Ability(StrEnum):
     VOLUMES = "volumes"
     SHARES = "shares"
     MOVES = "moves"
+    RESIZES = "resizes"
     RECEIVES = "receives"
 
     @property
@@ -33,6 +34,7 @@ _PHRASES = {
     Ability.VOLUMES: "attach volumes to its guests",
     Ability.SHARES: "give shares to its guests",
     Ability.MOVES: "move its guests",
+    Ability.RESIZES: "resize its guests",
     Ability.RECEIVES: "take over guests of other hosts",
 }
 assert _PHRASES.keys() == set(Ability)

@@ -24,25 +24,25 @@ from cell_service.operations.host_tasks import (
 from compute_host.operations import leftovers, shares, volumes
 from compute_host.operations.context import HostContext, OperationContext, from_images, outcome_of, spec_of
 from compute_host.operations.shelve import forget_image
-from compute_host.virt.driver import Driver, Movable, Receiving
+from compute_host.virt.driver import Driver, Movable, Receiving, Resizable
 
 HALTED = (PowerState.SHUTDOWN, PowerState.CRASHED, PowerState.NOSTATE)
 
 
 def prepare_source(context: HostContext, work: OperationContext, arguments: PrepareSourceArguments) -> Outcome:
     """`was_running`: whether the guest ran before it was turned off for the move, also when this runs again."""
-    movable, uuid = _movable(context.driver), work.instance.uuid
+    resizable, uuid = _resizable(context.driver), work.instance.uuid
     now = context.driver.power_state(uuid)
     was_running = PowerState.RUNNING in (now, work.instance.power_state)
     work.check()
     if arguments.live:
-        migrate_data = movable.send(uuid)
+        migrate_data = _movable(context.driver).send(uuid)
     else:
         if now not in HALTED:
             graceful = context.shutdown_seconds if arguments.shutdown else 0
             context.driver.power_off(uuid, graceful_seconds=graceful)
             work.check()
-        migrate_data = movable.pack(uuid)
+        migrate_data = resizable.pack(uuid)
     return outcome_of(context, work, result=PrepareSourceResult(migrate_data, was_running))
 
 
@@ -92,6 +92,13 @@ def clean_up(context: HostContext, work: OperationContext, arguments: CleanUpArg
     devices = volumes.leave_to_its_owner(context, work)
     operation = work.operation
     return Outcome(operation.id, operation.fence, power_state=PowerState.NOSTATE, devices=devices)
+
+
+def _resizable(driver: Driver) -> Resizable:
+    """Raises NotSupported."""
+    if not isinstance(driver, Resizable):
+        raise NotSupported(reason="Guests of this host can neither move nor be resized.")
+    return driver
 
 
 def _movable(driver: Driver) -> Movable:

@@ -16,6 +16,7 @@ from compute_host.virt.driver import (
     Passwords,
     Receiving,
     Rescuable,
+    Resizable,
     Snapshots,
 )
 
@@ -28,6 +29,7 @@ _PROTOCOLS: dict[Ability, type] = {
     Ability.VOLUMES: Attachable,
     Ability.SHARES: Mountable,
     Ability.MOVES: Movable,
+    Ability.RESIZES: Resizable,
     Ability.RECEIVES: Receiving,
 }
 assert _PROTOCOLS.keys() == set(Ability)

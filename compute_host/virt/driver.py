@@ -169,16 +169,21 @@ class Receiving(Protocol):
 
 
 @runtime_checkable
-class Movable(Receiving, Protocol):
-    """A driver whose guests can move to another host, and from one.
-
-    Migrate data is JSON, understood by all drivers of the kind. A guest that moves stays on its source host, not
-    running, until `destroy`; so each move can be undone by starting it again.
-    """
+class Resizable(Receiving, Protocol):
+    """A driver that can give its guests another size: `receive` with the migrate data of a guest of this host."""
 
     def pack(self, uuid: str) -> dict[str, object]:
-        """The migrate data of a guest that is off, with its disks. Raises GuestNotFound, DriverError (also when it
-        runs)."""
+        """The migrate data of a guest that is off (JSON, understood by all drivers of the kind). Raises GuestNotFound,
+        DriverError (also when it runs)."""
+
+
+@runtime_checkable
+class Movable(Resizable, Protocol):
+    """A driver whose guests can move to another host, and from one: their migrate data has their disks.
+
+    A guest that moves stays on its source host, not running, until `destroy`; so each move can be undone by starting it
+    again.
+    """
 
     def send(self, uuid: str) -> dict[str, object]:
         """The migrate data of a running (or paused) guest, taken while it ran; it is stopped when this returns, and

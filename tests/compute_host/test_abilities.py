@@ -16,7 +16,14 @@ from compute_host.virt.abilities import abilities_of, nodes_of
 from compute_host.virt.driver import Driver
 from tests.suites.steps import StepPool
 
-LIBVIRT = {Ability.CRASH_DUMPS, Ability.INTERFACES, Ability.RECEIVES, Ability.RESCUE, Ability.SNAPSHOTS}
+LIBVIRT = {
+    Ability.CRASH_DUMPS,
+    Ability.INTERFACES,
+    Ability.RECEIVES,
+    Ability.RESCUE,
+    Ability.RESIZES,
+    Ability.SNAPSHOTS,
+}
 """What docs/hypervisors.md says of it."""
 
 

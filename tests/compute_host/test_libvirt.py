@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pickle
 import shutil
@@ -28,11 +29,12 @@ from compute_host.virt.libvirt.driver import LibvirtDriver
 from tests.compute_host.test_domain import CASES
 from tests.real.databases import wait_until
 from tests.real.libvirtd import PrivateLibvirtd
-from tests.suites.driver import SMALL, DriverSuite, nic, spec_of
+from tests.suites.driver import SMALL, DriverSuite, as_it_is, nic, spec_of
 
 pytestmark = pytest.mark.real
 
 HELLO = b"POLYCELL"
+MIB = 2**20
 
 
 def boot_sector() -> bytes:
@@ -549,3 +551,47 @@ def test_a_node_says_what_its_guests_can_have(driver: LibvirtDriver) -> None:
     assert node.cpu_info["arch"] == "x86_64"
     assert node.cpu_info["features"]
     assert node.hypervisor_type == "QEMU"
+
+
+def virtual_bytes(path: Path) -> int:
+    return int(json.loads(subprocess.check_output(["qemu-img", "info", "-U", "--output=json", path]))["virtual-size"])
+
+
+def test_a_resize_makes_disks_larger_and_new_and_never_smaller(
+    bench: Bench, driver: LibvirtDriver, spec: GuestSpec
+) -> None:
+    uuid = spec.instance.uuid
+    driver.spawn(replace(spec, disks=(*spec.disks, Disk("swap", 4 * MIB))))
+    driver.power_off(uuid, graceful_seconds=0)
+    migrate_data, guest = driver.pack(uuid), bench.settings.state / uuid
+    content = (guest / "base").read_bytes()
+    for disks, sizes in (
+        ((Disk("root", 2 * GIB), Disk("ephemeral", 8 * MIB), Disk("swap", 8 * MIB)), (2 * GIB, 8 * MIB, 8 * MIB)),
+        ((Disk("root", GIB), Disk("ephemeral", 16 * MIB)), (2 * GIB, 16 * MIB, None)),
+        ((Disk("root", 0),), (2 * GIB, None, None)),
+    ):
+        for _ in range(2):
+            driver.receive(replace(as_it_is(spec), disks=disks), migrate_data)
+            files = [guest / name for name in ("disk", "disk.eph0", "disk.swap")]
+            assert tuple(virtual_bytes(path) if path.exists() else None for path in files) == sizes
+            assert driver.nodes()[0].local_gib_used == -(-sum(size or 0 for size in sizes) // GIB)
+    assert (guest / "base").read_bytes() == content
+    driver.power_on(as_it_is(spec))
+    printed(driver, uuid)
+
+
+def test_a_resize_that_was_killed_goes_on(
+    bench: Bench, driver: LibvirtDriver, spec: GuestSpec, requested: libvirt.virConnect
+) -> None:
+    uuid = spec.instance.uuid
+    driver.spawn(spec)
+    driver.power_off(uuid, graceful_seconds=0)
+    migrate_data, larger = driver.pack(uuid), replace(as_it_is(spec), disks=(Disk("root", GIB), Disk("swap", 8 * MIB)))
+    driver._storage.fit(larger)  # killed here: the domain does not have the disk
+    for _ in range(2):
+        driver = bench.driver()
+        assert driver.power_state(uuid) is PowerState.SHUTDOWN
+        driver.receive(larger, migrate_data)
+        driver.power_on(larger)
+        assert "disk.swap" in requested.lookupByUUIDString(uuid).XMLDesc()
+        driver.power_off(uuid, graceful_seconds=0)

@@ -17,7 +17,7 @@ from uuid import uuid4
 import requests
 
 from api_cell.app import ApiServer, Services, make_compute_app
-from api_cell.config import ApiSection, ApiSettings, Quota, SoftDelete
+from api_cell.config import ApiSection, ApiSettings, Quota, Resizes, SoftDelete
 from api_cell.contract import SuperConductor
 from api_cell.edge.auth import NoAuth
 from api_cell.placement.app import make_placement_app
@@ -76,16 +76,19 @@ class Federation:
         self, directory: Path, *, cells: int = 2, hosts: int = 2, quota: Quota = BIG,
         database: Callable[[str], str] | None = None, queue: Callable[[str], str] | None = None,
         cache: CacheSettings | None = None, reclaim: int = 0, offload_seconds: float = 0,
+        same_host: bool = False,
         consoles: ConsoleSettings | None = None, limits: UnifiedLimits | None = None, **simulated: Any,
     ) -> None:  # fmt: skip
         self.clock: Clock = SYSTEM_CLOCK if database or queue else QuietClock()
         self.directory, self.reclaim_seconds = directory, reclaim
+        self._same_host = same_host
         self._offload_seconds = offload_seconds
         self._consoles = consoles or ConsoleSettings(serial=SerialConsole(enabled=True))
         self._database = database or (lambda name: f"sqlite:///{directory}/{name}.db")
         self._simulated = SimulatedOptions(**{"boot_seconds": 0.02, "verb_seconds": 0.005, **simulated})
         self.settings = ApiSettings(api=ApiSection(auth_strategy="noauth2"), quota=quota,
-                                    soft_delete=SoftDelete(reclaim_instance_interval=reclaim))  # fmt: skip
+                                    soft_delete=SoftDelete(reclaim_instance_interval=reclaim),
+                                    resizes=Resizes(allow_resize_to_same_host=same_host))  # fmt: skip
         self._queue = queue or (lambda name: f"memory://{directory}/{name}")
         self._transports: list[Transport] = []
         self.images, self.networks = self.first_images(), MemoryNetworks()
@@ -150,6 +153,7 @@ class Federation:
     def start_superconductor(self) -> SuperConductorService:
         lease = 2 if isinstance(self.clock, QuietClock) else PATIENCE
         settings = SuperConductorSettings(scan_seconds=0.2, discover_seconds=1, lease_seconds=lease, report_seconds=1,
+                                          allow_resize_to_same_host=self._same_host,
                                           reclaim_seconds=self.reclaim_seconds)  # fmt: skip
         made = SuperConductorService(self.cloud, Scheduler(self.cloud), settings)
         made.start()

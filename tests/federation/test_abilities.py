@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -117,3 +118,40 @@ def test_servers_with_volumes_get_hosts_that_attach_volumes(small: Federation) -
         assert shown["status"] == "ERROR"
         assert "cannot attach volumes to its guests" in shown["fault"]["details"]
         small.admin.delete(f"/servers/{uuid}")
+
+
+@pytest.mark.parametrize("how", ["confirmResize", "revertResize"])
+def test_a_host_that_cannot_move_its_guests_resizes_them_where_they_are(tmp_path: Path, how: str) -> None:
+    cloud = Federation(tmp_path, cells=1, same_host=True, move_seconds=0)
+    try:
+        larger = {"id": "2", "name": "second", "vcpus": 2, "ram": 512, "disk": 2}
+        cloud.admin.post("/flavors", {"flavor": larger})
+        uuid = cloud.boot()
+        host = cloud.show(uuid)["OS-EXT-SRV-ATTR:host"]
+        with unable(cloud, Ability.MOVES, hosts=("cell1-host1", "cell1-host2")):
+            assert cloud.act(uuid, "migrate").status == 409
+            assert cloud.act(uuid, "resize", {"flavorRef": "2"}).status == 202
+            cloud.until(lambda: cloud.show(uuid)["status"] == "VERIFY_RESIZE")
+            assert cloud.show(uuid)["OS-EXT-SRV-ATTR:host"] == host
+            assert cloud.act(uuid, how).status in (202, 204)
+            cloud.until(lambda: cloud.show(uuid)["status"] == "ACTIVE")
+            shown = cloud.show(uuid)
+        kept = "second" if how == "confirmResize" else "tiny"
+        assert (shown["status"], shown["flavor"]["original_name"], shown["OS-EXT-SRV-ATTR:host"]) == (
+            "ACTIVE",
+            kept,
+            host,
+        )
+        assert sorted(cloud.guests()[host]) == [uuid]
+    finally:
+        cloud.close()
+
+
+def test_a_resize_to_a_smaller_disk_is_refused(small: Federation) -> None:
+    small.admin.post("/flavors", {"flavor": {"id": "thin", "name": "thin", "vcpus": 1, "ram": 64, "disk": 1}})
+    small.admin.post("/flavors", {"flavor": {"id": "wide", "name": "wide", "vcpus": 1, "ram": 64, "disk": 2}})
+    uuid = small.boot(flavorRef="wide")
+    answer = small.act(uuid, "resize", {"flavorRef": "thin"})
+    assert (answer.status, "Unable to resize disk down" in str(answer.json)) == (400, True)
+    assert small.show(uuid)["status"] == "ACTIVE"
+    small.admin.delete(f"/servers/{uuid}")

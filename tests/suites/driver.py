@@ -27,6 +27,7 @@ from compute_host.virt.driver import (
     Movable,
     Receiving,
     Rescuable,
+    Resizable,
     Snapshots,
 )
 
@@ -66,6 +67,10 @@ def nic() -> Vif:
     return Vif(str(uuid4()), "net", "net", "fa:16:3e:00:00:01", (FixedIp("10.0.0.1", 4, "subnet"),))
 
 
+class ResizingDriver(Driver, Resizable, Protocol):
+    """A driver whose guests can be resized."""
+
+
 class DriverSuite:
     again: Callable[[], Driver] | None = None
 
@@ -77,6 +82,11 @@ class DriverSuite:
     def running(self, driver: Driver, spec: GuestSpec) -> GuestSpec:
         driver.spawn(spec)
         return spec
+
+    @pytest.fixture
+    def off(self, driver: Driver, running: GuestSpec) -> GuestSpec:
+        driver.power_off(running.instance.uuid, graceful_seconds=0)
+        return running
 
     def test_it_has_a_node_with_room(self, driver: Driver) -> None:
         (node,) = driver.nodes()
@@ -303,6 +313,40 @@ class DriverSuite:
             driver.receive(replace(spec, disks=(replace(spec.disks[0], image=liar, image_format="qcow2"),)), None)
         assert driver.guests() == ()
 
+    def test_received_where_it_is_it_has_another_size_and_back(self, driver: ResizingDriver, off: GuestSpec) -> None:
+        uuid = off.instance.uuid
+        migrate_data = driver.pack(uuid)
+        for flavor in (LARGE, SMALL, LARGE):
+            driver.receive(as_it_is(off, flavor), migrate_data)
+            assert driver.nodes()[0].vcpus_used == flavor.vcpus
+            assert driver.power_state(uuid) is SHUTDOWN
+        driver.power_on(as_it_is(off, LARGE))
+        assert driver.power_state(uuid) is RUNNING
+
+    def test_a_running_guest_is_not_resized(self, driver: ResizingDriver, off: GuestSpec) -> None:
+        migrate_data = driver.pack(off.instance.uuid)
+        driver.power_on(as_it_is(off))
+        with pytest.raises(DriverError):
+            driver.receive(as_it_is(off, LARGE), migrate_data)
+        with pytest.raises(DriverError):
+            driver.pack(off.instance.uuid)
+        assert driver.power_state(off.instance.uuid) is RUNNING
+        assert driver.nodes()[0].vcpus_used == SMALL.vcpus
+
+    def test_a_size_that_does_not_fit_changes_nothing(self, driver: ResizingDriver, off: GuestSpec) -> None:
+        migrate_data = driver.pack(off.instance.uuid)
+        giant = replace(SMALL, memory_mib=driver.nodes()[0].memory_mib * 100)
+        with pytest.raises(HostOutOfSpace):
+            driver.receive(as_it_is(off, giant), migrate_data)
+        driver.power_on(as_it_is(off))
+        assert driver.nodes()[0].vcpus_used == SMALL.vcpus
+        assert driver.power_state(off.instance.uuid) is RUNNING
+
+    def test_the_migrate_data_of_another_kind_of_host_is_refused(self, driver: ResizingDriver, spec: GuestSpec) -> None:
+        with pytest.raises(DriverError):
+            driver.receive(as_it_is(spec), {"something": "else"})
+        assert driver.guests() == ()
+
     def test_the_console_says_something(self, driver: Driver, running: GuestSpec) -> None:
         if isinstance(driver, ConsoleLog):
             assert isinstance(driver.console_output(running.instance.uuid), str)
@@ -404,23 +448,6 @@ class MovableSuite:
         driver.power_on(as_it_is(spec))
         assert driver.power_state(spec.instance.uuid) is RUNNING
 
-    def test_received_where_it_is_it_has_another_size_and_back(self, driver: MovingDriver, off: GuestSpec) -> None:
-        uuid = off.instance.uuid
-        migrate_data = driver.pack(uuid)
-        for flavor in (LARGE, SMALL, LARGE):
-            driver.receive(as_it_is(off, flavor), migrate_data)
-            assert driver.nodes()[0].vcpus_used == flavor.vcpus
-        driver.power_on(as_it_is(off, LARGE))
-        assert driver.power_state(uuid) is RUNNING
-
-    def test_a_running_guest_is_not_received_again(self, driver: MovingDriver, off: GuestSpec) -> None:
-        migrate_data = driver.pack(off.instance.uuid)
-        driver.power_on(as_it_is(off))
-        with pytest.raises(DriverError):
-            driver.receive(as_it_is(off, LARGE), migrate_data)
-        assert driver.power_state(off.instance.uuid) is RUNNING
-        assert driver.nodes()[0].vcpus_used == SMALL.vcpus
-
     def test_what_does_not_fit_leaves_nothing_new_and_the_old_as_it_was(
         self, driver: MovingDriver, other: MovingDriver, off: GuestSpec
     ) -> None:
@@ -438,10 +465,3 @@ class MovableSuite:
         for verb in (driver.pack, driver.send):
             with pytest.raises(GuestNotFound):
                 verb(str(uuid4()))
-
-    def test_luggage_of_another_kind_of_host_is_refused_and_leaves_nothing(
-        self, driver: MovingDriver, spec: GuestSpec
-    ) -> None:
-        with pytest.raises(DriverError):
-            driver.receive(as_it_is(spec), {"something": "else"})
-        assert driver.guests() == ()

@@ -107,6 +107,7 @@ def _common(plan: Plan) -> Sections:
             "my_ip": "127.0.0.1",
             "report_interval": REPORT_SECONDS,
             "service_down_time": DOWN_SECONDS,
+            "allow_resize_to_same_host": plan.driver == "libvirt",
         },
         "companions": {"data_path": plan.state / "companions"},
         "placement": _account(plan, "placement", plan.endpoint("placement")),

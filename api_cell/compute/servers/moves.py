@@ -13,7 +13,7 @@ from api_cell.servers.create.server_request import new_password
 from api_cell.servers.find import LocatedServer
 from api_cell.servers.moves import kinds, request
 from api_cell.servers.moves.quota import GrowthQuota
-from cell_service.db import services
+from cell_service.db import compute_nodes, services
 from cell_service.errors import (
     ComputeHostNotFound,
     Conflict,
@@ -24,6 +24,7 @@ from cell_service.errors import (
     ServiceNotFound,
 )
 from cell_service.model import demand
+from cell_service.model.ability import Ability
 from cell_service.model.instance import Flavor, Instance
 from cell_service.model.move import MovePhase, MovePlan
 from mapping_db import class_usage, flavors, host_mappings
@@ -57,6 +58,7 @@ def resize(req: Request) -> Response:
     disk_config = req.body["resize"].get("OS-DCF:diskConfig")
     plan = MovePlan(
         new_flavor=flavor,
+        target_host=_host_to_stay_on(req, cell, instance),
         cross_cell=_may_cross(req),
         auto_disk_config=None if disk_config is None else disk_config == "AUTO",
     )
@@ -149,6 +151,16 @@ def evacuate(req: Request) -> Response:
     return Response(200, {"adminPass": password} if req.services.settings.api.enable_instance_password else {})
 
 
+def _host_to_stay_on(req: Request, cell: Cell, instance: Instance) -> str | None:
+    """The server's host, where that can resize its guests but not move them, and resizes may stay on a host."""
+    host = instance.host
+    if host is None or not req.services.settings.resizes.allow_resize_to_same_host:
+        return None
+    with cell.db.connect(req.ctx.deadline) as tx:
+        moves = compute_nodes.is_able(tx, host, Ability.MOVES)
+        return host if not moves and compute_nodes.is_able(tx, host, Ability.RESIZES) else None
+
+
 def _found(req: Request, rule: str) -> tuple[LocatedServer, Cell]:
     """The server in its cell, on which the caller may do what the rule guards."""
     found = find.server(req.cloud, req.ctx, req.params["id"])
@@ -178,6 +190,8 @@ def _check_resize(instance: Instance, flavor: Flavor) -> None:
         raise Invalid(reason="When resizing, instances must change flavor!")
     if instance.image_ref and instance.flavor.root_gib and not flavor.root_gib:
         raise Invalid(reason="Resize to zero disk flavor is not allowed.")
+    if not instance.volume_backed and flavor.root_gib < instance.flavor.root_gib:
+        raise Invalid(reason="Resize error: Unable to resize disk down.")
     demand.check_amounts(flavor)
 
 

@@ -22,7 +22,8 @@ class MoveDeclaration:
     """One kind of move. `request`: when it may be requested, and its names in the server's history and in errors.
     `first_status`: of the migration that the Compute API shows; "" when it shows none. `can_abort_before`:
     the stored name of the step after which the move can't be aborted any more; "": it never can. `needs`: the ability
-    that its destination must have, and, with `asks_source`, the host that the server leaves."""
+    that its destination must have, and, with `asks_source`, the host that the server leaves; `needs_in_place`: the one
+    that is enough where the server stays on its host (None: it never does)."""
 
     stored: MoveKind
     request: MoveRequest
@@ -30,10 +31,15 @@ class MoveDeclaration:
     can_abort_before: str = ""
     needs: Ability = Ability.MOVES
     asks_source: bool = True
+    needs_in_place: Ability | None = None
+
+    def needed(self, *, stays: bool) -> Ability:
+        """The ability that the hosts of the move must have. `stays`: the server stays on its host."""
+        return self.needs_in_place or self.needs if stays else self.needs
 
 
 COLD_MIGRATION = MoveDeclaration(MoveKind.COLD, move_rules.MIGRATE, "pre-migrating")
-RESIZE = MoveDeclaration(MoveKind.RESIZE, move_rules.RESIZE, "pre-migrating")
+RESIZE = MoveDeclaration(MoveKind.RESIZE, move_rules.RESIZE, "pre-migrating", needs_in_place=Ability.RESIZES)
 LIVE_MIGRATION = MoveDeclaration(MoveKind.LIVE, move_rules.LIVE_MIGRATION, "queued", can_abort_before="leave")
 EVACUATION = MoveDeclaration(
     MoveKind.EVACUATE, move_rules.EVACUATE, "accepted", needs=Ability.RECEIVES, asks_source=False

@@ -68,9 +68,10 @@ def accept(
     is as before.
     """
     begin_on(kind.request, instance)
+    needed = kind.needed(stays=plan.target_host is not None and plan.target_host == instance.host)
     if kind.asks_source:
         with cell.db.connect(ctx.deadline) as tx:
-            demand_ability(tx, instance, kind.needs)
+            demand_ability(tx, instance, needed)
     now = cloud.clock.now()
     new = plan.new_flavor or instance.flavor
     with cloud.db.connect() as tx:
@@ -95,7 +96,7 @@ def accept(
             source_node=instance.node,
             before=instance.vm_state.value,
             event_action=kind.request.history,
-            needs=_needs(kind, instance),
+            needs=_needs(needed, instance),
         ),
         active=instance.uuid,
         fence=1,
@@ -238,10 +239,10 @@ def abandon(tx: Connection, move: Move | None, now: datetime) -> None:
         moves.steer(tx, move.uuid, now, source=MovePhase.WAITING, target=MovePhase.TIDYING, plan=plan, active=None)
 
 
-def _needs(kind: MoveDeclaration, instance: Instance) -> tuple[str, ...]:
+def _needs(needed: Ability, instance: Instance) -> tuple[str, ...]:
     """The abilities that the destination must have."""
-    needed = (kind.needs, Ability.VOLUMES) if volumes(instance.block_devices) else (kind.needs,)
-    return tuple(ability.value for ability in needed)
+    both = (needed, Ability.VOLUMES) if volumes(instance.block_devices) else (needed,)
+    return tuple(ability.value for ability in both)
 
 
 def _record(tx: Connection, move: Move, quota: GrowthQuota | None) -> int:

@@ -73,6 +73,14 @@ class Use:
     disk_bytes: int
     running: int
 
+    def without(self, other: Use) -> Use:
+        return Use(
+            self.vcpus - other.vcpus,
+            self.memory_mib - other.memory_mib,
+            self.disk_bytes - other.disk_bytes,
+            self.running - other.running,
+        )
+
 
 def read(connection: Any, *, kvm: bool | None = None) -> Capabilities:
     """The capabilities of the connection's host. `kvm` False: libvirt offers KVM, but it does not work."""

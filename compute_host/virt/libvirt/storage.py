@@ -141,6 +141,33 @@ class Storage:
             raise from_os("the guest's files cannot be made", error) from error
         return record.rescued or laid
 
+    def fit(self, spec: GuestSpec) -> Laid:
+        """Give the guest's disks the sizes of the spec: they grow and never shrink, a swap disk is made again, those
+        that are new are made, and those that the spec has no more are removed. A root disk without a size stays.
+
+        Raises GuestNotFound, HostOutOfSpace, DriverError; done again it goes on.
+        """
+        root, record = self.path(spec.instance.uuid), self.record(spec.instance.uuid)
+        had = {disk.path.name: disk for disk in record.laid.disks}
+        wanted = [disk for disk in spec.disks if disk.size_bytes or disk.role == "root"]
+        disks, total = [], 0
+        try:
+            for disk, name in zip(wanted, _names(wanted), strict=True):
+                if name in had and disk.role != "swap":
+                    total += _grow(had[name], disk.size_bytes)
+                    disks.append(had[name])
+                elif disk.size_bytes:
+                    (root / name).unlink(missing_ok=True)
+                    disks.append(self._disk(root, disk, name))
+                    total += disk.size_bytes
+            laid = replace(record.laid, disks=tuple(disks))
+            self._write(root, replace(record, laid=laid, disk_bytes=total))
+            for gone in had.keys() - {disk.path.name for disk in disks}:
+                (root / gone).unlink(missing_ok=True)
+        except OSError as error:
+            raise from_os("the guest's disks cannot be resized", error) from error
+        return laid
+
     def rescue(self, spec: GuestSpec, *, stable: bool) -> Laid:
         """Make a new rescue disk of the image of the spec's root disk, with a config drive of its own. `stable`: the
         guest's own disks keep their places.
@@ -262,6 +289,14 @@ class Storage:
             file.flush()
             os.fsync(file.fileno())
         os.replace(part, root / RECORD)
+
+
+def _grow(disk: LaidDisk, size_bytes: int) -> int:
+    """Let the disk have at least the size. Returns the size that it has then, in bytes. Raises DriverError."""
+    has = int(json.loads(run(["qemu-img", "info", "--output=json", "-f", disk.format, disk.path]))["virtual-size"])
+    if size_bytes > has:
+        run(["qemu-img", "resize", "-q", "-f", disk.format, disk.path, str(size_bytes)])
+    return max(has, size_bytes)
 
 
 def _names(disks: list[Disk]) -> list[str]:
