@@ -595,3 +595,33 @@ def test_a_resize_that_was_killed_goes_on(
         driver.power_on(larger)
         assert "disk.swap" in requested.lookupByUUIDString(uuid).XMLDesc()
         driver.power_off(uuid, graceful_seconds=0)
+
+
+def descriptors() -> int:
+    return len(os.listdir("/proc/self/fd"))
+
+
+def test_a_driver_that_ends_leaves_no_descriptor(driver: LibvirtDriver) -> None:
+    before = descriptors()
+    for _ in range(6):
+        driver.stop()
+        driver.start(lambda _uuid, _state: None)
+    wait_until(lambda: descriptors() <= before + 2, "connections are left open")
+
+
+@pytest.mark.faults
+def test_a_libvirtd_that_dies_leaves_no_descriptor(driver: LibvirtDriver, libvirtd: PrivateLibvirtd) -> None:
+    before = descriptors()
+    for _ in range(4):
+        libvirtd.kill_libvirtd()
+        wait_until(libvirtd.answers, "libvirtd does not come back")
+        wait_until(lambda: _answers(driver), "the driver does not come back")
+    wait_until(lambda: descriptors() <= before + 2, "connections are left open")
+
+
+def _answers(driver: LibvirtDriver) -> bool:
+    try:
+        driver.guests()
+    except DriverError:
+        return False
+    return True

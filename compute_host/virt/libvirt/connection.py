@@ -41,6 +41,7 @@ class Connection:
         self._lock = threading.Lock()
         self._open: Any = None
         self._closed = False
+        self._events: int | None = None
 
     @contextlib.contextmanager
     def use(self, uuid: str = "") -> Iterator[Any]:
@@ -67,14 +68,14 @@ class Connection:
         with self._lock:
             self._closed, connection, self._open = True, self._open, None
         if connection is not None:
-            _release(connection)
+            self._release(connection)
 
     def _opened(self) -> Any:
         with self._lock:
             if self._closed:
                 raise DriverError(reason="The driver is not connected.")
             if self._open is not None and not _alive(self._open):
-                _release(self._open)
+                self._release(self._open)
                 self._open = None
             if self._open is None:
                 self._open = self._connected()
@@ -90,9 +91,11 @@ class Connection:
             with contextlib.suppress(libvirt.libvirtError):
                 connection.setKeepAlive(KEEPALIVE_SECONDS, KEEPALIVE_COUNT)
             connection.registerCloseCallback(self._went_away, None)
-            connection.domainEventRegisterAny(None, libvirt.VIR_DOMAIN_EVENT_ID_LIFECYCLE, self._happened, None)
+            self._events = connection.domainEventRegisterAny(
+                None, libvirt.VIR_DOMAIN_EVENT_ID_LIFECYCLE, self._happened, None
+            )
         except libvirt.libvirtError as error:
-            _release(connection)
+            self._release(connection)
             raise DriverError(reason=f"libvirt at {self._uri} does not answer: {error}") from error
         log.info("connected to libvirt", extra=about(None, uri=self._uri))
         return connection
@@ -101,6 +104,18 @@ class Connection:
         with self._lock:
             if self._open is connection and not _alive(connection):
                 self._open = None
+                self._release(connection)
+
+    def _release(self, connection: Any) -> None:
+        """Close it. libvirt keeps a connection, and its descriptors, as long as a callback is registered."""
+        if self._events is not None:
+            with contextlib.suppress(libvirt.libvirtError):
+                connection.domainEventDeregisterAny(self._events)
+            self._events = None
+        with contextlib.suppress(libvirt.libvirtError):
+            connection.unregisterCloseCallback()
+        with contextlib.suppress(libvirt.libvirtError):
+            connection.close()
 
     def _went_away(self, _connection: Any, reason: int, _opaque: None) -> None:
         if reason != libvirt.VIR_CONNECT_CLOSE_REASON_CLIENT:
@@ -127,13 +142,6 @@ def _alive(connection: Any) -> bool:
         return bool(connection.isAlive() == 1)
     except libvirt.libvirtError:
         return False
-
-
-def _release(connection: Any) -> None:
-    with contextlib.suppress(libvirt.libvirtError):
-        connection.unregisterCloseCallback()
-    with contextlib.suppress(libvirt.libvirtError):
-        connection.close()
 
 
 def _run_events() -> None:
