@@ -25,6 +25,7 @@ from cell_service.model.lifecycle import PowerState
 from compute_host.config import HostSettings
 from compute_host.libvirt_settings import GuestSettings, LibvirtSettings
 from compute_host.virt.driver import GIB, Disk, DriveFile, GuestSpec
+from compute_host.virt.libvirt import console, watch
 from compute_host.virt.libvirt.driver import LibvirtDriver
 from tests.compute_host.test_domain import CASES
 from tests.real.databases import wait_until
@@ -625,3 +626,22 @@ def _answers(driver: LibvirtDriver) -> bool:
     except DriverError:
         return False
     return True
+
+
+def test_the_log_of_a_guest_that_never_stops_printing_is_bounded(
+    bench: Bench, spec: GuestSpec, image: tuple[Path, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(console, "KEPT_BYTES", 8192)
+    monkeypatch.setattr(console, "MOST_BYTES", 16384)
+    monkeypatch.setattr(watch, "TEND_SECONDS", 0.05)
+    code = b"".join(bytes((0xBA, 0xF8, 0x03, 0xB0, letter, 0xEE)) for letter in HELLO)
+    again = b"\xeb" + bytes((0x100 - len(code) - 2,))  # jmp to the first letter
+    image[0].write_bytes((code + again).ljust(510, b"\0") + b"\x55\xaa")
+    driver = bench.driver()
+    driver.spawn(spec)
+    log = bench.settings.state / spec.instance.uuid / "console.log"
+    wait_until(lambda: log.stat().st_size > 256 * 1024, "the guest does not print")
+    wait_until(lambda: log.stat().st_blocks * 512 < log.stat().st_size // 2, "the log is not bounded")
+    text = driver.console_output(spec.instance.uuid)
+    assert len(text) == 8192
+    assert set(text) == set(HELLO.decode())

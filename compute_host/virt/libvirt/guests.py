@@ -14,7 +14,7 @@ from cell_service.errors import GuestNotFound, PolycellError
 from cell_service.model.lifecycle import PowerState
 from compute_host.config import HostSettings
 from compute_host.virt.driver import Guest, GuestSpec
-from compute_host.virt.libvirt import domain, node, probe, states
+from compute_host.virt.libvirt import console, domain, node, probe, states
 from compute_host.virt.libvirt.connection import Connection
 from compute_host.virt.libvirt.domain import Laid
 from compute_host.virt.libvirt.gates import Gates
@@ -31,7 +31,7 @@ class LibvirtGuests:
     def __init__(self, settings: HostSettings, clock: Clock) -> None:
         self._settings, self._clock = settings, clock
         self._storage = Storage(settings.state, settings.guests, settings.libvirt.images_type)
-        self._watch = Watch(self._power_now, clock)
+        self._watch = Watch(self._power_now, self._bound_console_logs, clock)
         uri = settings.libvirt.connection_uri or "qemu:///system"
         self._connection = Connection(uri, self._happened, self._watch.await_return)
         self._gate = Gates().locked
@@ -130,6 +130,11 @@ class LibvirtGuests:
     def _happened(self, uuid: str, _event: int, _detail: int) -> None:
         if self._storage.path(uuid).exists():
             self._watch.examine(uuid)
+
+    def _bound_console_logs(self) -> None:
+        for uuid in self._storage.uuids():
+            with contextlib.suppress(GuestNotFound):
+                console.bound(self._storage.record(uuid).laid.console)
 
     def _power_now(self, uuid: str) -> PowerState:
         with self._gate(uuid):

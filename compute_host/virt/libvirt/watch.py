@@ -21,13 +21,15 @@ from compute_host.virt.driver import Guest, PowerListener, Returned
 log = logging.getLogger(__name__)
 
 AGAIN_SECONDS = 1.0
+TEND_SECONDS = 30.0
 
 
 class Watch:
     """One thread that polls guests and reports. `examine` and `await_return` return at once."""
 
-    def __init__(self, power_now: Callable[[str], PowerState], clock: Clock) -> None:
-        self._power_now, self._clock = power_now, clock
+    def __init__(self, power_now: Callable[[str], PowerState], tend: Callable[[], object], clock: Clock) -> None:
+        """`tend`: called every `TEND_SECONDS` while nothing happens."""
+        self._power_now, self._tend, self._clock = power_now, tend, clock
         self._requested: queue.SimpleQueue[str | None] = queue.SimpleQueue()
         self._stopped = threading.Event()
         self._thread: threading.Thread | None = None
@@ -86,21 +88,30 @@ class Watch:
 
     def _run(self, listener: PowerListener, returned: Returned, guests: Callable[[], tuple[Guest, ...]]) -> None:
         while not self._stopped.is_set():
-            uuid = self._requested.get()
-            if self._stopped.is_set() or uuid is None:
+            uuid = self._next()
+            if self._stopped.is_set():
                 continue
             try:
-                if uuid:
+                if uuid is None:
+                    self._tend()
+                elif uuid:
                     self._report(listener, uuid, self._power_now(uuid))
                 else:
                     self._connect_again(guests)
                     returned()
             except GuestNotFound:
-                self.forget(uuid)
+                self.forget(uuid or "")
             except PolycellError as error:
                 log.warning("guest not looked at", extra=about(None, instance=uuid or None, reason=error))
             except Exception:
                 log.exception("guest not looked at", extra=about(None, instance=uuid or None))
+
+    def _next(self) -> str | None:
+        """The next request; None after a while without any, or when the thread is to end."""
+        try:
+            return self._requested.get(timeout=TEND_SECONDS)
+        except queue.Empty:
+            return None
 
     def _connect_again(self, guests: Callable[[], tuple[Guest, ...]]) -> None:
         while not self._stopped.is_set():
