@@ -3,6 +3,7 @@ clock turned by hand."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -36,6 +37,7 @@ from compute_host.config import HostSettings, SimulatedOptions
 from compute_host.dependencies import HostDependencies
 from compute_host.image_cache import ImageCache
 from compute_host.timers import Timers
+from compute_host.virt.driver import Driver
 from compute_host.virt.simulated import SimulatedDriver
 from tests.suites.peers import MemoryImages, MemoryNetworks, MemoryPlacement
 from tests.suites.schemas import prepare
@@ -54,12 +56,17 @@ FLAVOR = Flavor(flavorid="1", name="small", vcpus=1, memory_mib=512, root_gib=1)
 YEAR = 365 * 86400.0
 
 
+NewDriver = Callable[[HostSettings, KillSwitch], Driver]
+"""Makes the driver of a host, whose parts may go through the switch."""
+
+
 class OneCell:
     def __init__(
         self, directory: Path, database_url: str | None = None, volumes: Volumes | None = None,
-        shares: Shares | None = None,
+        shares: Shares | None = None, new_driver: NewDriver | None = None,
     ) -> None:  # fmt: skip
-        self.directory, self.volumes, self.shares = directory, volumes, shares
+        """`new_driver`: of hosts that are not simulated."""
+        self.directory, self.volumes, self.shares, self.new_driver = directory, volumes, shares, new_driver
         self.clock = ManualClock()
         self.db = Database(database_url or f"sqlite:///{directory}/cell.db")
         prepare(self.db)
@@ -263,7 +270,7 @@ class OneConductor:
 
 
 class Host:
-    """A simulated host with its agent; the state directory outlives it."""
+    """A host with its agent; the state directory outlives it."""
 
     def __init__(
         self, cell: OneCell, name: str, switch: KillSwitch, resume_guests: bool, options: dict[str, Any]
@@ -280,7 +287,11 @@ class Host:
         )
         self.pools = StepPools()
         self.timers = Timers(cell.clock, threaded=False)
-        self.driver = SimulatedDriver(self.settings, self.timers, self.pools.control)
+        self.driver: Any = (
+            SimulatedDriver(self.settings, self.timers, self.pools.control)
+            if cell.new_driver is None
+            else cell.new_driver(self.settings, switch)
+        )
         queue = switch.guard(cell.queue, "call", "cast")
         dependencies = HostDependencies(
             queue,
@@ -301,7 +312,8 @@ class Host:
 
     @property
     def node_uuid(self) -> str:
-        return self.driver.nodes()[0].uuid
+        uuid: str = self.driver.nodes()[0].uuid
+        return uuid
 
     @property
     def faults(self) -> Path:
