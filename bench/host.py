@@ -1,10 +1,13 @@
-"""A host with libvirt: what we add to a spawn, ten spawns at once on two hosts, and what an idle driver takes.
+"""A host with libvirt: what we add to a spawn, twenty spawns at once on two hosts, images of guests, rescue, and what
+an agent's driver takes with no guest and with many.
 
-    python -m bench.host [--spawns 10]
+    python -m bench.host [--spawns 10] [--at-once 20] [--guests 50]
 
 Needs root, libvirt and QEMU: each host is a private libvirtd in namespaces of its own. The guests are a boot sector
 that halts, from an image that is in the cache: what is measured is making a guest, not its boot. "Ours" is a whole
-spawn less libvirt's define and start within it.
+spawn less libvirt's define and start within it. "first" is the spawn from an image that the host has not used before.
+An idle driver reads its node and its guests once a second, ten times as often as an agent; the CPU share is that of an
+agent.
 """
 
 from __future__ import annotations
@@ -19,7 +22,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
@@ -41,8 +44,9 @@ from tools.hypervisors.host import PrivateHost
 SECTOR = b"\xf4\xeb\xfd".ljust(510, b"\0") + b"\x55\xaa"
 IMAGE_BYTES = 16 * 2**20
 START_SECONDS = 60.0
+IDLE_SECONDS, IDLE_READS, AGENT_SECONDS = 1.0, 10, 10.0
 IDLE = """
-import json, re, sys
+import json, re, sys, time
 from pathlib import Path
 from cell_service.context import SYSTEM_CLOCK
 import compute_host.agent
@@ -50,12 +54,18 @@ from compute_host.config import HostSettings
 from compute_host.libvirt_settings import LibvirtSettings
 from compute_host.virt.libvirt.domain import Laid
 from compute_host.virt.libvirt.driver import LibvirtDriver
-settings = HostSettings("h1", Path(sys.argv[1]), Path(sys.argv[1]), libvirt=LibvirtSettings(connection_uri=sys.argv[2]))
+settings = HostSettings("b1", Path(sys.argv[1]), Path(sys.argv[1]), libvirt=LibvirtSettings(connection_uri=sys.argv[2]))
 driver = LibvirtDriver(settings, SYSTEM_CLOCK)
 driver.start(lambda uuid, state: None)
 driver.nodes(), driver.guests()
+begun = time.process_time()
+for _ in range(int(sys.argv[3])):
+    time.sleep(float(sys.argv[4]))
+    driver.nodes(), driver.guests()
+spent = (time.process_time() - begun) / int(sys.argv[3])
 sizes = dict(re.findall(r"^(Rss|Pss): +(\\\\d+)", Path("/proc/self/smaps_rollup").read_text(), re.M))
-print(json.dumps({"rss_mib": int(sizes["Rss"]) / 1024, "pss_mib": int(sizes["Pss"]) / 1024}))
+print(json.dumps({"rss_mib": int(sizes["Rss"]) / 1024, "pss_mib": int(sizes["Pss"]) / 1024,
+                  "cpu_percent": 100 * spent / float(sys.argv[5])}))
 driver.stop()
 """.replace("\\\\", "\\")
 
@@ -64,6 +74,10 @@ class TimedDriver(LibvirtDriver):
     """Knows how long libvirt itself took for the last guest."""
 
     libvirts = 0.0
+
+    @property
+    def directory(self) -> Path:
+        return self._settings.state
 
     def _define_and_start(self, spec: GuestSpec, laid: Laid) -> None:
         begun = time.perf_counter()
@@ -74,6 +88,8 @@ class TimedDriver(LibvirtDriver):
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="Spawn guests on private hosts.")
     parser.add_argument("--spawns", type=int, default=10)
+    parser.add_argument("--at-once", type=int, default=20)
+    parser.add_argument("--guests", type=int, default=50, help="of the driver whose memory and time are read")
     parser.add_argument("--out", metavar="FILE", help="write the JSON here too")
     args = parser.parse_args(argv)
     with (
@@ -84,13 +100,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         image = Path(name) / "image"
         image.write_bytes(SECTOR.ljust(IMAGE_BYTES, b"\0"))
         drivers = [_driver(Path(name), each) for each in (one, two)]
-        idle = subprocess.run([sys.executable, "-c", IDLE, f"{name}/idle", one.uri], capture_output=True, check=True,
-                              text=True, cwd=Path(__file__).resolve().parent.parent)  # fmt: skip
         result = {
             "bench": "host",
             "spawn": _shares(drivers[0], image, args.spawns),
-            "at_once": _at_once(drivers, image, args.spawns),
-            "idle": {name: round(value, 1) for name, value in json.loads(idle.stdout).items()},
+            "at_once": _at_once(drivers, image, args.at_once),
+            "verbs": _verbs(drivers[0], image, Path(name)),
+            "idle": {str(count): _idle(drivers[0], one, image, count) for count in (0, args.guests)},
         }
         for driver in drivers:
             driver.stop()
@@ -111,6 +126,7 @@ def _shares(driver: TimedDriver, image: Path, spawns: int) -> dict[str, Any]:
     ours = [all_of_it - libvirts for all_of_it, libvirts in zip(whole[1:], bare[1:], strict=True)]
     return {
         "spawns": spawns,
+        "first_ms": _ms(whole[0]),
         "whole_p50_ms": _ms(statistics.median(whole[1:])),
         "define_and_start_p50_ms": _ms(statistics.median(bare[1:])),
         "ours_p50_ms": _ms(statistics.median(ours)),
@@ -128,6 +144,42 @@ def _at_once(drivers: list[TimedDriver], image: Path, spawns: int) -> dict[str, 
     for number, spec in enumerate(specs):
         drivers[number % 2].destroy(spec.instance.uuid)
     return {"hosts": 2, "spawns": spawns, "all_done_seconds": round(seconds, 3)}
+
+
+def _verbs(driver: TimedDriver, image: Path, directory: Path) -> dict[str, Any]:
+    """How long each verb takes once, of a guest with an image of 16 MiB."""
+    spec = _spec(image)
+    uuid = spec.instance.uuid
+    driver.spawn(spec)
+
+    def took(verb: Callable[[], object]) -> float:
+        begun = time.perf_counter()
+        verb()
+        return _ms(time.perf_counter() - begun)
+
+    found = {
+        "image_of_running_ms": took(lambda: driver.snapshot_running(uuid, directory / "copy")),
+        "stop_ms": took(lambda: driver.power_off(uuid, graceful_seconds=0)),
+        "image_of_stopped_ms": took(lambda: driver.snapshot(uuid, directory / "copy")),
+        "rescue_ms": took(lambda: driver.rescue(spec, stable=False)),
+        "unrescue_ms": took(lambda: driver.unrescue(spec)),
+        "delete_ms": took(lambda: driver.destroy(uuid)),
+    }
+    (directory / "copy").unlink()
+    return found
+
+
+def _idle(driver: TimedDriver, host: PrivateHost, image: Path, guests: int) -> dict[str, float]:
+    """The memory of a driver's process and its share of a processor, while so many guests run."""
+    specs = [_spec(image) for _ in range(guests)]
+    for spec in specs:
+        driver.spawn(spec)
+    state = str(driver.directory)
+    words = [sys.executable, "-c", IDLE, state, host.uri, str(IDLE_READS), str(IDLE_SECONDS), str(AGENT_SECONDS)]
+    done = subprocess.run(words, capture_output=True, check=True, text=True, cwd=Path(__file__).resolve().parent.parent)
+    for spec in specs:
+        driver.destroy(spec.instance.uuid)
+    return {key: round(value, 2) for key, value in json.loads(done.stdout).items()}
 
 
 def _ms(seconds: float) -> float:

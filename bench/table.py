@@ -80,12 +80,19 @@ def _micro(result: dict[str, Any]) -> list[Row]:
 
 
 def _host(result: dict[str, Any]) -> list[Row]:
-    spawn, burst, idle = result["spawn"], result["at_once"], result["idle"]
+    spawn, burst, verbs = result["spawn"], result["at_once"], result["verbs"]
     bare = f"libvirt's define and start {spawn['define_and_start_p50_ms']} ms"
     return [
         ("spawn with a cached image, p50", f"{spawn['whole_p50_ms']} ms; {bare}; ours {spawn['ours_p50_ms']} ms"),
         (f"{burst['spawns']} spawns at once on {burst['hosts']} hosts", f"all done in {burst['all_done_seconds']} s"),
-        ("idle agent code with a libvirt driver", f"RSS {idle['rss_mib']} MiB, PSS {idle['pss_mib']} MiB"),
+        *((name.removesuffix("_ms").replace("_", " "), f"{value} ms") for name, value in verbs.items()),
+        *(
+            (
+                f"an agent's libvirt driver, {guests} guests",
+                f"RSS {idle['rss_mib']} MiB, PSS {idle['pss_mib']} MiB, CPU {idle['cpu_percent']} %",
+            )
+            for guests, idle in result["idle"].items()
+        ),
     ]
 
 
