@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import uuid
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, cast
@@ -38,6 +38,7 @@ from tools.manage import seed_rows
 
 PROJECT, USER = "bench-project", "bench-user"
 UNBOUND = Quota(instances=-1, cores=-1, ram=-1, key_pairs=-1, server_groups=-1)
+WITH_AGENT = {"image_hw_qemu_guest_agent": "yes"}
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGjW2DMVvlm6bKzj5LnHGBJYQCXSm8xGLBOCyOnGxJSP bench@example"
 
 
@@ -115,7 +116,7 @@ class SmallCloud:
     def _fill(self, cell_id: int, name: str, servers: int, others: int) -> None:
         mapping = next(each for each in self.cells.all() if each.id == cell_id)
         planned = seed_rows.plan(mapping, PROJECT, 1, servers, others)
-        made = [seed_rows.instance(each, PROJECT) for each in planned]
+        made = [replace(seed_rows.instance(each, PROJECT), system_metadata=WITH_AGENT) for each in planned]
         hosts = [f"{seed_rows.HOST_PREFIX}{cell_id}-{number}" for number in range(others)]
 
         def work(tx: Connection) -> None:

@@ -16,8 +16,10 @@ from cell_service.operations.declaration import Operation
 
 
 def demand_able(tx: Connection, instance: Instance, operation: Operation[Any, Any]) -> None:
-    """Raises `operation.unable` when the instance's host lacks the ability that the operation needs."""
+    """Raises `operation.unable` when the instance's host lacks the ability that the operation needs, and its `refusal`
+    of the instance."""
     demand_ability(tx, instance, operation.needed_for(instance), operation.unable)
+    _demand_not_refused(instance, operation)
 
 
 def demand_ability(
@@ -33,3 +35,9 @@ def demand_able_before(ctx: Context, found: LocatedServer, operation: Operation[
     if found.cell is not None and operation.needed_for(found.instance) is not None:
         with found.cell.db.connect(ctx.deadline) as tx:
             demand_able(tx, found.instance, operation)
+    _demand_not_refused(found.instance, operation)
+
+
+def _demand_not_refused(instance: Instance, operation: Operation[Any, Any]) -> None:
+    if (refusal := operation.refusal(instance)) is not None:
+        raise refusal

@@ -166,3 +166,15 @@ class ForbiddenByHost(Forbidden):
     """As UnableToDo, for actions whose published answer is 403."""
 
     message = UnableToDo.message
+
+
+class GuestAgentNotEnabled(Conflict):
+    """The guest has no agent; the first words are Nova's."""
+
+    message = (
+        "QEMU guest agent is not enabled: the image of instance {instance_uuid} does not have hw_qemu_guest_agent=yes."
+    )
+
+
+class QuiesceImpossible(Conflict):
+    message = "Instance {instance_uuid} cannot be quiesced, which its image requires (os_require_quiesce=yes): {why}."

@@ -162,6 +162,11 @@ def no_volumes(_ending: Ending[Any, Any]) -> tuple[str, ...]:
     return ()
 
 
+def never_refused(_instance: Instance) -> PolycellError | None:
+    """No refusal: the operation is possible with every instance."""
+    return None
+
+
 @dataclass(frozen=True, slots=True)
 class Operation(Generic[A, R]):
     """One thing that may be done to an instance.
@@ -172,7 +177,8 @@ class Operation(Generic[A, R]):
     its outcome, which stays in its row. `makes_guest`: it comes with BuildArguments. `changes_ports`: the network
     service's data may be old while it runs. `removes_leftovers`: it is about a host that the instance may have left,
     and outlives the instance. `given_up_by_reset`: a reset of the instance's state ends it. `needs`: the ability
-    without which a host can't do it; there it is refused with `unable`.
+    without which a host can't do it; there it is refused with `unable`. `refusal`: the error for instances with which
+    it is impossible on any host.
     """
 
     name: str
@@ -194,6 +200,7 @@ class Operation(Generic[A, R]):
     given_up_by_reset: bool = True
     needs: Ability | None = None
     unable: type[PolycellError] = UnableToDo
+    refusal: Callable[[Instance], PolycellError | None] = never_refused
     succeeded: Decide[A, R] = succeed
     """The changes when its host reports success."""
     failed: Decide[A, R] = fail

@@ -7,6 +7,7 @@ from typing import Any
 
 from cell_service.errors import NotImplementedByHost
 from cell_service.model.ability import Ability
+from cell_service.model.guest_agent import lacks_agent
 from cell_service.model.lifecycle import Task, VmState
 from cell_service.operations.declaration import NoArguments, NoResult, Operation
 from cell_service.operations.rule import Rule
@@ -22,6 +23,7 @@ CHANGE_PASSWORD = Operation(
     name="changePassword",
     needs=Ability.PASSWORDS,
     unable=NotImplementedByHost,
+    refusal=lacks_agent,
     action="changePassword",
     event="compute_set_admin_password",
     rule=Rule(frozenset({VmState.ACTIVE}), Task.UPDATING_PASSWORD),

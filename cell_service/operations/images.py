@@ -8,6 +8,7 @@ from datetime import timedelta
 from typing import Any
 
 from cell_service.model.ability import Ability
+from cell_service.model.guest_agent import cannot_be_quiesced
 from cell_service.model.lifecycle import Task, VmState
 from cell_service.model.operation import Phase, StoredOperation
 from cell_service.operations.declaration import (
@@ -80,6 +81,7 @@ def _not_made(ending: Ending[ImageArguments, NoResult] | Ending[BackupArguments,
 CREATE_IMAGE = Operation(
     name="createImage",
     needs=Ability.SNAPSHOTS,
+    refusal=cannot_be_quiesced,
     action="createImage",
     event="compute_snapshot_instance",
     rule=Rule(COPYABLE, Task.IMAGE_SNAPSHOT_PENDING, not_from_volume=frozenset({VmState.PAUSED})),
@@ -92,6 +94,7 @@ CREATE_IMAGE = Operation(
 CREATE_BACKUP = Operation(
     name="createBackup",
     needs=Ability.SNAPSHOTS,
+    refusal=cannot_be_quiesced,
     action="createBackup",
     event="compute_backup_instance",
     rule=Rule(COPYABLE, Task.IMAGE_BACKUP),

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from cell_service.errors import NotSupported, OperationLost, PolycellError
 from cell_service.logs import about
+from cell_service.model.guest_agent import quiesce_of
 from cell_service.model.lifecycle import PowerState, Task
 from cell_service.model.operation import Outcome
 from cell_service.operations.images import BackupArguments, ForgetImagesArguments, ImageArguments
@@ -84,7 +85,7 @@ def _snapshot(context: HostContext, work: OperationContext, path: Path) -> str:
     driver, uuid = context.driver, work.instance.uuid
     state = driver.power_state(uuid)
     if state not in _OFF and isinstance(driver, LiveSnapshots):
-        return driver.snapshot_running(uuid, path)
+        return driver.snapshot_running(uuid, path, quiesce=quiesce_of(work.instance))
     if not isinstance(driver, Snapshots):
         raise NotSupported(reason="Guests of this host cannot be copied into images.")
     if state in _TAKEN_AS_THEY_ARE:

@@ -7,15 +7,19 @@ They may be made again after a restart in the middle: the snapshots are found by
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 
 from cell_service.context import Context
 from cell_service.model.block_device import BlockDevice, volumes
+from cell_service.model.guest_agent import quiesce_of
 from cell_service.peers.image import NewImage
 from cell_service.peers.volume_ends import forget_snapshots, mark_of, taken_for
-from cell_service.peers.volumes import Snapshot
+from cell_service.peers.volumes import Snapshot, Volumes
 from compute_host.operations.context import HostContext, OperationContext
+from compute_host.virt.driver import Quiescing
 
 FORMAT = "raw"
 
@@ -27,21 +31,37 @@ def with_snapshots(context: HostContext, work: OperationContext, image: NewImage
         return image
     ctx = _owners(work)
     taken = {one.volume_id: one for one in taken_for(context.volumes, ctx, image.id)}
-    mapping = []
-    for device in volumes(work.instance.block_devices):
-        if device.volume_id is None:
-            continue
-        work.check()
-        one = taken.get(device.volume_id) or context.volumes.take_snapshot(
-            ctx, device.volume_id, f"snapshot for {image.name}", mark_of(image.id), force=True
-        )
-        mapping.append(_entry(device, one))
+    with _quiesced(context, work):
+        mapping = _taken(context.volumes, ctx, work, image, taken)
     known = {
         "block_device_mapping": json.dumps(mapping),
         "bdm_v2": "True",
         "root_device_name": work.instance.root_device_name or "/dev/vda",
     }
     return replace(image, properties={**image.properties, **known})
+
+
+def _quiesced(context: HostContext, work: OperationContext) -> AbstractContextManager[None]:
+    """The guest is quiesced meanwhile, as its image says."""
+    if not isinstance(context.driver, Quiescing):
+        return nullcontext()
+    return context.driver.quiesced(work.instance.uuid, quiesce_of(work.instance))
+
+
+def _taken(
+    service: Volumes, ctx: Context, work: OperationContext, image: NewImage, taken: Mapping[str, Snapshot]
+) -> list[dict[str, object]]:
+    """The block devices of the image, a snapshot each: those that were taken before, and new ones."""
+    mapping = []
+    for device in volumes(work.instance.block_devices):
+        if device.volume_id is None:
+            continue
+        work.check()
+        one = taken.get(device.volume_id) or service.take_snapshot(
+            ctx, device.volume_id, f"snapshot for {image.name}", mark_of(image.id), force=True
+        )
+        mapping.append(_entry(device, one))
+    return mapping
 
 
 def empty(path: Path) -> str:

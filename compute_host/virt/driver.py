@@ -4,6 +4,7 @@ drivers have are protocols of their own. Every driver passes `tests/suites/drive
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, runtime_checkable
@@ -11,6 +12,7 @@ from typing import Protocol, runtime_checkable
 from cell_service.model.block_device import BlockDevice
 from cell_service.model.console import ConsolePlace
 from cell_service.model.diagnostics import GuestDiagnostics
+from cell_service.model.guest_agent import Quiesce
 from cell_service.model.host import NodeReport, PowerAction
 from cell_service.model.instance import InjectedFile, Instance, Vif
 from cell_service.model.lifecycle import PowerState
@@ -219,9 +221,10 @@ class Snapshots(Protocol):
 class LiveSnapshots(Protocol):
     """A driver that can copy the root disk of a guest that runs, which goes on meanwhile."""
 
-    def snapshot_running(self, uuid: str, target: Path) -> str:
-        """As `Snapshots.snapshot`, in any power state; the copy is as after a power cut. Raises GuestNotFound,
-        DriverError."""
+    def snapshot_running(self, uuid: str, target: Path, *, quiesce: Quiesce = Quiesce.NO) -> str:
+        """As `Snapshots.snapshot`, in any power state; the copy is as after a power cut. With `quiesce` the guest's
+        file systems are frozen at that moment, and never later. Raises GuestNotFound, DriverError (also when it has to
+        be quiesced and runs, and can't be)."""
 
 
 @runtime_checkable
@@ -229,7 +232,17 @@ class Passwords(Protocol):
     """A driver that can change a password in a guest that runs."""
 
     def set_admin_password(self, spec: GuestSpec, password: str) -> None:
-        """Set the password of the guest's administrator. Raises GuestNotFound, NotSupported, DriverError."""
+        """Set the password of the guest's administrator. Raises GuestNotFound, GuestAgentNotEnabled, DriverError (also
+        when it does not run, and when its agent does not answer)."""
+
+
+@runtime_checkable
+class Quiescing(Protocol):
+    """A driver that can freeze the file systems of guests, by their guest agents."""
+
+    def quiesced(self, uuid: str, quiesce: Quiesce) -> AbstractContextManager[None]:
+        """The guest's file systems are frozen meanwhile, if it runs and `quiesce` says so; never longer. Raises
+        GuestNotFound, DriverError (also when that is required and impossible)."""
 
 
 @runtime_checkable

@@ -19,6 +19,7 @@ from tests.suites.steps import StepPool
 LIBVIRT = {
     Ability.CRASH_DUMPS,
     Ability.INTERFACES,
+    Ability.PASSWORDS,
     Ability.RECEIVES,
     Ability.RESCUE,
     Ability.RESIZES,

@@ -21,6 +21,7 @@ import libvirt
 
 from cell_service.context import SYSTEM_CLOCK
 from cell_service.errors import DriverError, GuestNotFound, HostOutOfSpace, ImageUnacceptable
+from cell_service.model.guest_agent import Quiesce
 from cell_service.model.lifecycle import PowerState
 from compute_host.config import HostSettings
 from compute_host.libvirt_settings import GuestSettings, LibvirtSettings
@@ -31,6 +32,7 @@ from tests.compute_host.test_domain import CASES
 from tests.real.databases import wait_until
 from tests.real.libvirtd import PrivateLibvirtd
 from tests.suites.driver import SMALL, DriverSuite, as_it_is, nic, spec_of
+from tests.suites.peers import WITH_AGENT
 
 pytestmark = pytest.mark.real
 
@@ -133,6 +135,27 @@ def test_a_guest_prints_on_its_console_and_goes_on_after_a_reboot(driver: Libvir
     assert (seen.state, seen.driver, seen.hypervisor) == ("running", "libvirt", "qemu")
     assert seen.disks[0].device == "vda"
     assert seen.disks[0].read_bytes is not None
+
+
+def test_a_guest_whose_agent_does_not_run_is_copied_unless_it_has_to_be_quiesced(
+    bench: Bench, driver: LibvirtDriver, image: tuple[Path, str], tmp_path: Path
+) -> None:
+    guest, target = spec_of(*image, properties=WITH_AGENT), tmp_path / "copy"
+    uuid = guest.instance.uuid
+    driver.spawn(guest)
+    printed(driver, uuid)
+    with pytest.raises(DriverError, match=r"The guest agent does not run in the guest\."):
+        driver.set_admin_password(guest, "secret")
+    with pytest.raises(DriverError, match="does not run in the guest"):
+        driver.snapshot_running(uuid, target, quiesce=Quiesce.REQUIRED)
+    assert list(tmp_path.glob("copy*")) == []
+    driver.snapshot_running(uuid, target, quiesce=Quiesce.IF_POSSIBLE)
+    assert target.exists()
+    assert not (bench.settings.state / uuid / "frozen").exists()
+    without = spec_of(*image)
+    driver.spawn(without)
+    with pytest.raises(DriverError, match="has no channel to the guest"):
+        driver.snapshot_running(without.instance.uuid, target, quiesce=Quiesce.REQUIRED)
 
 
 def test_a_guest_does_not_need_the_image_cache_any_more(driver: LibvirtDriver, spec: GuestSpec) -> None:

@@ -8,6 +8,7 @@ from uuid import uuid4
 import pytest
 
 from tests.federation.cloud import Federation
+from tests.suites.peers import WITH_AGENT
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +28,7 @@ def last_action(cloud: Federation, uuid: str) -> tuple[str, str | None]:
 
 
 def test_a_password_is_changed(quick: Federation) -> None:
-    uuid = quick.boot()
+    uuid = quick.boot(imageRef=quick.images.add(properties=WITH_AGENT))
     assert quick.act(uuid, "changePassword", {"adminPass": "another one"}).status == 202
     shown = quick.settled(uuid)
     assert (shown["status"], shown.get("fault")) == ("ACTIVE", None)
@@ -38,6 +39,31 @@ def test_a_password_is_changed(quick: Federation) -> None:
     quick.settled(uuid)
     assert quick.act(uuid, "changePassword", {"adminPass": "x"}).status == 409
     assert quick.act(uuid, "changePassword", {}).status == 400
+
+
+@pytest.mark.parametrize("value", [None, "no", "false", ""])
+def test_a_server_without_guest_agent_keeps_its_password(quick: Federation, value: str | None) -> None:
+    properties = {} if value is None else {"hw_qemu_guest_agent": value}
+    uuid = quick.boot(imageRef=quick.images.add(properties=properties))
+    answer = quick.act(uuid, "changePassword", {"adminPass": "another one"})
+    assert answer.status == 409
+    assert "QEMU guest agent is not enabled" in answer.json["conflictingRequest"]["message"]
+    assert last_action(quick, uuid) == ("create", None)
+    shown = quick.show(uuid)
+    assert (shown["status"], shown["OS-EXT-STS:task_state"]) == ("ACTIVE", None)
+    assert quick.unfinished() == []
+
+
+def test_a_rebuild_with_an_image_with_agent_allows_changes_of_the_password(quick: Federation) -> None:
+    uuid = quick.boot()
+    with_agent = quick.images.add(properties=WITH_AGENT)
+    assert quick.act(uuid, "rebuild", {"imageRef": with_agent}).status == 202
+    quick.settled(uuid)
+    assert quick.act(uuid, "changePassword", {"adminPass": "another one"}).status == 202
+    assert quick.settled(uuid).get("fault") is None
+    assert quick.act(uuid, "rebuild", {"imageRef": quick.image_id}).status == 202
+    quick.settled(uuid)
+    assert quick.act(uuid, "changePassword", {"adminPass": "another one"}).status == 409
 
 
 def test_a_crash_dump_leaves_the_state_alone(quick: Federation) -> None:

@@ -16,6 +16,7 @@ from cell_service.peers.glance.images import open_images
 from cell_service.peers.image import Image, Images, NewImage
 from cell_service.peers.settings import GlanceSettings
 from tests.federation.cloud import Federation
+from tests.suites.peers import WITH_AGENT
 from tools.companions.image.service import make_image
 
 
@@ -99,6 +100,56 @@ def test_an_image_that_cannot_be_uploaded_goes(quick: Federation) -> None:
     assert (last["action"], last["message"]) == ("createImage", "Error")
 
 
+def of_agent(*, required: bool) -> dict[str, str]:
+    return {**WITH_AGENT, **({"os_require_quiesce": "yes"} if required else {})}
+
+
+def demand_frozen_and_thawed(cloud: Federation, uuid: str) -> None:
+    said = cloud.act(uuid, "os-getConsoleOutput", {}).json["output"]
+    assert 0 < said.index("file systems frozen") < said.index("file systems thawed")
+
+
+@pytest.mark.parametrize("required", [False, True])
+def test_a_guest_with_an_agent_is_frozen_while_it_is_copied(quick: Federation, required: bool) -> None:
+    uuid = quick.boot(imageRef=quick.images.add(properties=of_agent(required=required)))
+    assert backup(quick, uuid, "daily", 1) in quick.images.records
+    demand_frozen_and_thawed(quick, uuid)
+
+
+@pytest.mark.parametrize("required", [False, True])
+def test_an_agent_that_fails_is_a_refused_copy_only_where_it_is_required(quick: Federation, required: bool) -> None:
+    uuid = quick.boot(cell="cell1", imageRef=quick.images.add(properties=of_agent(required=required)))
+    faults = {"quiesce": {"times": 1, "reason": "The guest agent did not answer within 60 seconds."}}
+    (quick.directory / "cell1-host1" / "faults.json").write_text(json.dumps(faults))
+    image_id = backup(quick, uuid, "daily", 1)
+    assert (image_id in quick.images.records) is not required
+    shown = quick.show(uuid)
+    assert (shown["status"], shown["OS-EXT-STS:task_state"]) == ("ACTIVE", None)
+    last = quick.admin.get(f"/servers/{uuid}/os-instance-actions").json["instanceActions"][0]
+    assert (last["action"], last["message"]) == ("createBackup", "Error" if required else None)
+    event = quick.admin.get(f"/servers/{uuid}/os-instance-actions/{last['request_id']}").json["instanceAction"]
+    assert ("did not answer" in str(event["events"])) is required
+
+
+@pytest.mark.parametrize("action", ["createImage", "createBackup"])
+def test_a_copy_that_has_to_be_quiesced_is_refused_without_an_agent(quick: Federation, action: str) -> None:
+    content = {"name": "x"} if action == "createImage" else {"name": "x", "backup_type": "d", "rotation": 1}
+    bare = quick.boot(imageRef=quick.images.add(properties={"os_require_quiesce": "yes"}))
+    paused = quick.boot(imageRef=quick.images.add(properties=of_agent(required=True)))
+    assert quick.act(paused, "pause").status == 202
+    quick.settled(paused)
+    before = set(quick.images.records)
+    for uuid, why in ((bare, "the QEMU guest agent is not enabled"), (paused, "it is paused")):
+        answer = quick.act(uuid, action, content)
+        assert answer.status == 409
+        assert why in answer.json["conflictingRequest"]["message"]
+    assert set(quick.images.records) == before
+    assert quick.act(bare, "os-stop").status == 202
+    quick.settled(bare)
+    assert quick.act(bare, action, content).status == 202
+    assert quick.settled(bare)["status"] == "SHUTOFF"
+
+
 def test_only_the_newest_backups_stay(quick: Federation) -> None:
     uuid, other = quick.boot(), quick.boot()
     kept = backup(quick, other, "daily", 1)
@@ -130,7 +181,8 @@ def test_what_is_refused_leaves_no_image(quick: Federation) -> None:
 
 
 def test_an_image_of_a_server_on_a_volume_names_snapshots(quick: Federation) -> None:
-    root = {"source_type": "image", "destination_type": "volume", "uuid": quick.image_id, "boot_index": 0,
+    image_id = quick.images.add(properties=WITH_AGENT)
+    root = {"source_type": "image", "destination_type": "volume", "uuid": image_id, "boot_index": 0,
             "volume_size": 2, "delete_on_termination": True}  # fmt: skip
     body = {"flavor": {"id": "wide", "name": "wide", "vcpus": 1, "ram": 64, "disk": 5}}
     assert quick.admin.post("/flavors", body).status == 200
@@ -146,6 +198,7 @@ def test_an_image_of_a_server_on_a_volume_names_snapshots(quick: Federation) -> 
     assert (entry["source_type"], entry["boot_index"], entry["volume_size"]) == ("snapshot", 0, 2)
     ctx = Context("req-test", is_admin=True, deadline=Deadline.after(20, SYSTEM_CLOCK))
     assert quick.volumes.snapshot(ctx, entry["snapshot_id"]).volume_id == held["id"]
+    demand_frozen_and_thawed(quick, uuid)
     backup = {"name": "b", "backup_type": "daily", "rotation": 1}
     assert quick.act(uuid, "createBackup", backup).status == 400
 

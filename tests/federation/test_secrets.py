@@ -11,6 +11,7 @@ from sqlalchemy import func, select
 from cell_service.db.schema import operations
 from tests.federation.cloud import Federation
 from tests.federation.passwords import found_in
+from tests.suites.peers import WITH_AGENT
 
 PASSWORD = "Gr8-Secret"
 
@@ -18,6 +19,7 @@ PASSWORD = "Gr8-Secret"
 @pytest.fixture(scope="module")
 def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Federation]:
     made = Federation(tmp_path_factory.mktemp("cloud"))
+    made.image_id = made.images.add(properties=WITH_AGENT)
     yield made
     made.close()
 

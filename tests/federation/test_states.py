@@ -15,6 +15,7 @@ from cell_service.model import shelved
 from cell_service.model.lifecycle import Task, VmState
 from mapping_db import moves
 from tests.federation.cloud import Federation
+from tests.suites.peers import WITH_AGENT
 
 PUBLISHED = Path(__file__).parents[3] / "shared" / "api" / "states.json"
 ACTIVE, STOPPED, PAUSED, SUSPENDED, ERROR = "active", "stopped", "paused", "suspended", "error"
@@ -63,6 +64,7 @@ def still(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Federation
     made = Federation(tmp_path_factory.mktemp("cloud"), cells=1, hosts=2, reclaim=3600)
     body = {"flavor": {"id": "2", "name": "larger", "vcpus": 2, "ram": 128, "disk": 2}}
     assert made.admin.post("/flavors", body).status == 200
+    made.image_id = made.images.add(properties=WITH_AGENT)
     uuid = made.boot(made.user("owner", "states"))
     made.superconductor.stop(5)
     for conductor in made.conductors.values():

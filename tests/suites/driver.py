@@ -13,7 +13,8 @@ from uuid import uuid4
 
 import pytest
 
-from cell_service.errors import DriverError, GuestNotFound, HostOutOfSpace, ImageUnacceptable
+from cell_service.errors import DriverError, GuestAgentNotEnabled, GuestNotFound, HostOutOfSpace, ImageUnacceptable
+from cell_service.model.guest_agent import Quiesce
 from cell_service.model.instance import FixedIp, Flavor, Instance, Vif
 from cell_service.model.lifecycle import PowerState
 from compute_host.virt.driver import (
@@ -25,11 +26,14 @@ from compute_host.virt.driver import (
     GuestSpec,
     LiveSnapshots,
     Movable,
+    Passwords,
+    Quiescing,
     Receiving,
     Rescuable,
     Resizable,
     Snapshots,
 )
+from tests.suites.peers import WITH_AGENT
 
 SMALL = Flavor(flavorid="1", name="small", vcpus=1, memory_mib=128, root_gib=1)
 RUNNING, PAUSED, SHUTDOWN, SUSPENDED = (
@@ -38,8 +42,9 @@ RUNNING, PAUSED, SHUTDOWN, SUSPENDED = (
 
 
 def spec_of(image: Path, image_format: str, flavor: Flavor = SMALL, **fields: object) -> GuestSpec:
-    """A guest with one disk and no port."""
-    name = str(fields.pop("name", "guest"))
+    """A guest with one disk and no port; `properties` are those of its image."""
+    name, properties = str(fields.pop("name", "guest")), fields.pop("properties", {})
+    assert isinstance(properties, dict)
     instance = Instance(
         uuid=str(uuid4()),
         project_id="p",
@@ -49,6 +54,7 @@ def spec_of(image: Path, image_format: str, flavor: Flavor = SMALL, **fields: ob
         flavor=flavor,
         created_at=datetime(2026, 1, 1, tzinfo=UTC),
         image_ref=str(uuid4()),
+        system_metadata={f"image_{key}": value for key, value in properties.items()},
     )
     disk = Disk("root", flavor.root_gib * GIB, image, image_format, image.stat().st_size)
     return GuestSpec(instance, (disk,), ())
@@ -247,6 +253,42 @@ class DriverSuite:
         assert driver.power_state(other.instance.uuid) is RUNNING
         driver.snapshot_running(uuid, target)
         assert driver.power_state(uuid) is SHUTDOWN
+
+    def test_a_paused_guest_is_not_quiesced(self, driver: Driver, image: tuple[Path, str], tmp_path: Path) -> None:
+        assert isinstance(driver, LiveSnapshots)
+        assert isinstance(driver, Quiescing)
+        spec, target = spec_of(*image, properties=WITH_AGENT), tmp_path / "copy"
+        uuid = spec.instance.uuid
+        driver.spawn(spec)
+        driver.pause(uuid)
+        with pytest.raises(DriverError, match="paused"):
+            driver.snapshot_running(uuid, target, quiesce=Quiesce.REQUIRED)
+        assert list(tmp_path.glob("copy*")) == []
+        with pytest.raises(DriverError, match="paused"), driver.quiesced(uuid, Quiesce.REQUIRED):
+            pass
+        with driver.quiesced(uuid, Quiesce.IF_POSSIBLE):
+            driver.snapshot_running(uuid, target, quiesce=Quiesce.IF_POSSIBLE)
+        assert target.exists()
+        assert driver.power_state(uuid) is PAUSED
+        driver.power_off(uuid, graceful_seconds=0)
+        with driver.quiesced(uuid, Quiesce.REQUIRED):
+            driver.snapshot_running(uuid, target, quiesce=Quiesce.REQUIRED)
+        with pytest.raises(GuestNotFound), driver.quiesced(str(uuid4()), Quiesce.REQUIRED):
+            pass
+
+    def test_a_password_is_set_by_an_agent_of_a_guest_that_runs(
+        self, driver: Driver, running: GuestSpec, image: tuple[Path, str]
+    ) -> None:
+        assert isinstance(driver, Passwords)
+        with pytest.raises(GuestAgentNotEnabled):
+            driver.set_admin_password(running, "secret")
+        with_agent = spec_of(*image, properties=WITH_AGENT)
+        with pytest.raises(GuestNotFound):
+            driver.set_admin_password(with_agent, "secret")
+        driver.spawn(with_agent)
+        driver.power_off(with_agent.instance.uuid, graceful_seconds=0)
+        with pytest.raises(DriverError, match="shutdown"):
+            driver.set_admin_password(with_agent, "secret")
 
     def test_there_is_no_copy_of_a_guest_that_is_not_there(self, driver: Driver, tmp_path: Path) -> None:
         assert isinstance(driver, Snapshots)

@@ -39,6 +39,10 @@ def _set() -> threading.Event:
     return event
 
 
+WITH_AGENT = {"hw_qemu_guest_agent": "yes"}
+"""Properties of an image whose guests have a guest agent."""
+
+
 @dataclass
 class MemoryImages:
     """Images with bytes. `accepted`: an image, and a project that it is shared with. `down`: no answers. `delivering`:

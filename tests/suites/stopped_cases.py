@@ -196,7 +196,7 @@ def restoring(place: Place) -> None:
 
 
 def changing_password(place: Place) -> None:
-    up(place)
+    up(place, system_metadata={"image_hw_qemu_guest_agent": "yes"})
     place.act(CHANGE_PASSWORD, {"admin_password": "secret"})
 
 

@@ -16,6 +16,8 @@ GUEST_MEMORY_MIB = 128
 """The memory that the guest needs to unpack itself; 256 when UEFI starts it."""
 BLANK_BYTES = 1 << 20
 _COMMON = {"architecture": "x86_64", "os_type": "linux", "hw_rng_model": "virtio", "hw_qemu_guest_agent": "yes"}
+_TINY = {"hw_rng_model": "virtio", "hw_qemu_guest_agent": "yes"}
+"""A simulated guest's agent is simulated, too."""
 
 Ask = Callable[..., Any]
 """(method, path, **more) -> what the Image API answers. Raises PeerUnavailable."""
@@ -40,7 +42,7 @@ def upload_images(plan: Plan, ask: Ask) -> None:
     Raises PeerUnavailable, and Unavailable when there is no guest image.
     """
     if plan.driver != "libvirt":
-        _ensure(ask, Upload(TINY, "qcow2", tiny_qcow2(), properties={"hw_rng_model": "virtio"}))
+        _ensure(ask, Upload(TINY, "qcow2", tiny_qcow2(), properties=_TINY))
         return
     upload_guest(build(plan.guest_cache), ask)
 

@@ -22,9 +22,11 @@ class LibvirtDriver(SpawnVerbs, PowerVerbs, InterfaceVerbs, SnapshotVerbs, Rescu
         self._connection.open()
         self._capabilities()
         self._watch.start(listener, returned, self.guests)
+        self._freezing.start()
 
     def stop(self) -> None:
         self._stopped.set()
+        self._freezing.stop()
         self._watch.stop()
         self._connection.close()
 

@@ -14,6 +14,11 @@ class Gates:
         self._lock = threading.Lock()
         self._gates: dict[str, tuple[threading.RLock, int]] = {}
 
+    def users(self, name: str) -> int:
+        """The number of threads that have locked it, or wait for it."""
+        with self._lock:
+            return self._gates[name][1] if name in self._gates else 0
+
     @contextlib.contextmanager
     def locked(self, name: str) -> Iterator[None]:
         with self._lock:

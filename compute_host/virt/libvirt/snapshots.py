@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -14,16 +15,19 @@ import libvirt
 
 from cell_service.context import Clock
 from cell_service.errors import DriverError
+from cell_service.model.guest_agent import Quiesce
+from compute_host.virt.libvirt import guest_agent
+from compute_host.virt.libvirt.agent_verbs import GuestAgentVerbs
 from compute_host.virt.libvirt.domain import LaidDisk
 from compute_host.virt.libvirt.drive import run
-from compute_host.virt.libvirt.guests import ALIVE, LibvirtGuests
+from compute_host.virt.libvirt.guests import ALIVE
 
 FORMAT = "qcow2"
 LONGEST_COPY_SECONDS = 6 * 3600.0
 LOOK_SECONDS = 0.2
 
 
-class SnapshotVerbs(LibvirtGuests):
+class SnapshotVerbs(GuestAgentVerbs):
     """See `virt.driver.Snapshots` and `virt.driver.LiveSnapshots`."""
 
     def snapshot(self, uuid: str, target: Path) -> str:
@@ -34,10 +38,13 @@ class SnapshotVerbs(LibvirtGuests):
         copy_file(root.path, root.format, target)
         return FORMAT
 
-    def snapshot_running(self, uuid: str, target: Path) -> str:
+    def snapshot_running(self, uuid: str, target: Path, *, quiesce: Quiesce = Quiesce.NO) -> str:
         with self._guest(uuid) as found:
             if found.isActive():
-                copy_running(found, self._root(uuid).path, target, self._clock, self._stopped)
+                if quiesce is Quiesce.REQUIRED:
+                    guest_agent.ping(found)
+                quiesced = self._freezing.frozen(uuid, quiesce)
+                copy_running(found, self._root(uuid).path, target, self._clock, self._stopped, quiesced)
                 return FORMAT
         return self.snapshot(uuid, target)
 
@@ -58,9 +65,12 @@ def copy_file(source: Path, source_format: str, target: Path) -> None:
         )
 
 
-def copy_running(found: Any, source: Path, target: Path, clock: Clock, stopped: threading.Event) -> None:
+def copy_running(
+    found: Any, source: Path, target: Path, clock: Clock, stopped: threading.Event,
+    quiesced: AbstractContextManager[None] | None = None,
+) -> None:  # fmt: skip
     """Copy the disk of the running domain, with what its backing file has, to a qcow2 file: as it is at the end of the
-    copy. The guest goes on meanwhile. Raises DriverError, libvirtError."""
+    copy, at which the guest is `quiesced`. The guest goes on meanwhile. Raises DriverError, libvirtError."""
     with _replacing(target) as part:
         disk = str(source)
         _end_job(found, disk)  # of an agent that was killed while it copied
@@ -71,6 +81,8 @@ def copy_running(found: Any, source: Path, target: Path, clock: Clock, stopped: 
                 clock.wait(stopped, LOOK_SECONDS)
                 if stopped.is_set():
                     raise DriverError(reason="The driver was stopped.")
+            with quiesced or contextlib.nullcontext():
+                _end_job(found, disk)
         finally:
             with contextlib.suppress(libvirt.libvirtError):  # it has ended by itself, or the guest has
                 _end_job(found, disk)

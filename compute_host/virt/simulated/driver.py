@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from cell_service.errors import DriverError, GuestNotFound
 from cell_service.model.block_device import BlockDevice
 from cell_service.model.console import ConsolePlace
 from cell_service.model.diagnostics import GuestDiagnostics
+from cell_service.model.guest_agent import Quiesce
 from cell_service.model.host import NodeReport, PowerAction
 from cell_service.model.instance import Vif
 from cell_service.model.lifecycle import PowerState
@@ -18,7 +20,7 @@ from compute_host.config import HostSettings
 from compute_host.timers import Executor, Timers
 from compute_host.virt import inspection
 from compute_host.virt.driver import Guest, GuestSpec, PowerListener, Returned, unheard
-from compute_host.virt.simulated import console, consoles, diagnostics, faults, node, snapshots
+from compute_host.virt.simulated import console, consoles, diagnostics, faults, guest_agent, node, snapshots
 from compute_host.virt.simulated import migrations as travel
 from compute_host.virt.simulated.guests import Guests, volumes_of
 from compute_host.virt.simulated.outgoing_migrations import Trips
@@ -215,13 +217,18 @@ class SimulatedDriver:
         snapshots.write(self._state.get(uuid), target)
         return snapshots.FORMAT
 
-    def snapshot_running(self, uuid: str, target: Path) -> str:
+    def snapshot_running(self, uuid: str, target: Path, *, quiesce: Quiesce = Quiesce.NO) -> str:
         self._guests.guest("snapshot", uuid)
         self._pace.take(self._options.verb_seconds)
-        snapshots.write(self._state.get(uuid), target)
+        with self.quiesced(uuid, quiesce):
+            snapshots.write(self._state.get(uuid), target)
         return snapshots.FORMAT
 
+    def quiesced(self, uuid: str, quiesce: Quiesce) -> AbstractContextManager[None]:
+        return guest_agent.quiesced(self._guests, uuid, quiesce)
+
     def set_admin_password(self, spec: GuestSpec, password: str) -> None:
+        guest_agent.demand(spec.instance)
         self._guests.remark("set_admin_password", spec.instance.uuid, "the administrator has a new password")
 
     def trigger_crash_dump(self, uuid: str) -> None:
