@@ -43,7 +43,7 @@ setup(
         "api_cell.compute.web": ["*.html", "*.css", "*.js", "*.ico", "swagger_ui/*"],
         "tools": ["py.typed"],
         "tools.hypervisors": ["*.sh"],
-        "tools.guest": ["build.sh", "init", "lease", "power", "*.awk", "packages.txt"],
+        "tools.guest": ["build.sh", "init", "lease", "power", "chpasswd", "fsfreeze-hook", "*.awk", "packages.txt"],
     },
     data_files=[("share/man/man1", sorted(map(str, Path("docs/man").glob("*.1"))))],
     install_requires=[

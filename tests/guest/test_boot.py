@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import json
 import os
+import shlex
 import shutil
 import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -36,6 +39,8 @@ STATIC = {
     ],
     "services": [{"type": "dns", "address": "10.0.2.3"}],
 }  # fmt: skip
+FIRST, SECOND = "f1rst: \\ 'pass\" $HOME", "second: \\ 'pass\" $HOME"
+"""Passwords with what shells and awk might read in them."""
 pytestmark = [pytest.mark.real, pytest.mark.timeout(400)]
 
 
@@ -94,10 +99,10 @@ def direct(guest: GuestImage) -> list[str]:
     return ["-m", "128", "-kernel", str(guest.kernel), "-initrd", str(guest.ramdisk), "-append", "console=ttyS0 quiet"]
 
 
-def drive_tree(directory: Path, network: dict[str, Any] | None) -> Path:
+def drive_tree(directory: Path, network: dict[str, Any] | None, **more: Any) -> Path:
     latest = directory / "tree" / "openstack" / "latest"
     latest.mkdir(parents=True)
-    (latest / "meta_data.json").write_text(json.dumps(META), encoding="utf-8")
+    (latest / "meta_data.json").write_text(json.dumps(META | more), encoding="utf-8")
     (latest / "user_data").write_text(USER_DATA, encoding="utf-8")
     if network:
         (latest / "network_data.json").write_text(json.dumps(network), encoding="utf-8")
@@ -172,6 +177,95 @@ def test_disk_by_uefi_on_q35_with_a_fat_drive_and_power_button(guest: GuestImage
     expected = {"firmware": "uefi", "config_drive": "yes", "config_drive_device": "vdb vfat", "agent": "yes",
                 "configured.eth0": "dhcp", "instance": UUID}  # fmt: skip
     assert {name: facts.get(name) for name in expected} == expected
+
+
+class Agent:
+    """The guest agent, over the socket that QEMU has for its channel."""
+
+    def __init__(self, path: Path) -> None:
+        self._line = socket.socket(socket.AF_UNIX)
+        self._line.settimeout(BOOT_SECONDS)
+        self._line.connect(str(path))
+        self._answers = self._line.makefile("rb")
+
+    def answer(self, command: str, **arguments: Any) -> dict[str, Any]:
+        self._line.sendall(json.dumps({"execute": command, "arguments": arguments}).encode() + b"\n")
+        answer: dict[str, Any] = json.loads(self._answers.readline())
+        return answer
+
+    def do(self, command: str, **arguments: Any) -> Any:
+        answer = self.answer(command, **arguments)
+        assert "return" in answer, answer
+        return answer["return"]
+
+    def run(self, script: str) -> str:
+        """What the shell script prints in the guest."""
+        started = {"path": "/bin/sh", "arg": ["-c", script], "capture-output": True}
+        pid, ended = self.do("guest-exec", **started)["pid"], {}
+
+        def over() -> bool:
+            ended.update(self.do("guest-exec-status", pid=pid))
+            return bool(ended["exited"])
+
+        wait_until(over, script, BOOT_SECONDS)
+        assert ended["exitcode"] == 0, ended
+        return base64.b64decode(ended.get("out-data", "")).decode()
+
+    def close(self) -> None:
+        self._answers.close()
+        self._line.close()
+
+
+def is_password(agent: Agent, password: str) -> bool:
+    """Whether it is root's."""
+    stored = agent.run("cat /etc/shadow").split(":")[1]
+    made = agent.run(f"mkpasswd -m sha512 -S {stored.split('$')[2]} {shlex.quote(password)}")
+    return stored.startswith("$6$") and made.strip() == stored
+
+
+FILES = {"/etc/deep/er/one": b"one\n\0binary", "/two": b"two\n"}
+
+
+@pytest.fixture
+def with_agent(guest: GuestImage, tmp_path: Path) -> Iterator[tuple[Booted, Agent]]:
+    """A guest with a drive that has files and a password, a blank disk, and its agent."""
+    files = [{"content_path": f"/content/{number:04d}", "path": path} for number, path in enumerate(FILES)]
+    tree, iso, disk = drive_tree(tmp_path, None, files=files, admin_pass=FIRST), tmp_path / "iso", tmp_path / "disk"
+    (tree / "openstack" / "content").mkdir()
+    for number, content in enumerate(FILES.values()):
+        (tree / "openstack" / "content" / f"{number:04d}").write_bytes(content)
+    run("genisoimage", "-R", "-J", "-V", "config-2", "-o", str(iso), str(tree))
+    run("truncate", "-s", "16M", str(disk))
+    devices = ["-device", "virtio-serial-pci", "-chardev", f"socket,id=qga,path={tmp_path}/qga,server=on,wait=off",
+               "-device", "virtserialport,chardev=qga,name=org.qemu.guest_agent.0",
+               "-drive", f"file={disk},if=virtio,format=raw"]  # fmt: skip
+    with booted(tmp_path, *direct(guest), "-cdrom", str(iso), *devices) as machine:
+        machine.ready()
+        with closing(Agent(tmp_path / "qga")) as agent:
+            yield machine, agent
+
+
+def test_files_and_passwords_of_the_drive_and_the_work_of_the_agent(with_agent: tuple[Booted, Agent]) -> None:
+    machine, agent = with_agent
+    facts = machine.facts()
+    assert (facts["agent"], facts["admin_pass"], facts["file"]) == ("yes", "yes", "/two")
+    for path, content in FILES.items():
+        assert agent.run(f"cat {path}") == content.decode()
+    assert is_password(agent, FIRST)
+    encoded = base64.b64encode(SECOND.encode()).decode()
+    agent.do("guest-set-user-password", username="root", password=encoded, crypted=False)
+    assert is_password(agent, SECOND)
+    assert not is_password(agent, FIRST)
+    assert "error" in agent.answer("guest-set-user-password", username="none", password=encoded, crypted=False)
+    assert is_password(agent, SECOND)
+
+    agent.run("mke2fs /dev/vda && mkdir /mnt/disk && mount -t ext4 /dev/vda /mnt/disk")
+    assert agent.do("guest-fsfreeze-freeze") == 1
+    assert agent.do("guest-fsfreeze-status") == "frozen"
+    assert agent.do("guest-fsfreeze-thaw") == 1
+    assert agent.run("touch /mnt/disk/after && ls /mnt/disk").split() == ["after", "lost+found"]
+    said = [line for line in machine.lines() if "fsfreeze" in line]
+    assert said == ["POLYCELL-GUEST fsfreeze=freeze", "POLYCELL-GUEST fsfreeze=thaw"]
 
 
 def goes_off(machine: Booted, monitor: Path) -> bool:

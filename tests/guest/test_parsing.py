@@ -52,6 +52,14 @@ def test_a_line_end_in_a_string_stays_escaped_and_other_letters_become_marks() -
     assert awk("json.awk", '{"a": "x\\ny\\u00e9\\u0041\\/\\\\"}') == ([".a\tx\\ny?A/\\"], 0)
 
 
+@pytest.mark.parametrize("count", [0, 1, 12])
+def test_files_of_a_drive_are_paired_with_their_paths(count: int) -> None:
+    files = [{"content_path": f"/content/{number:04d}", "path": f"/etc/a b/{number}"} for number in range(count)]
+    lines, _ = awk("json.awk", json.dumps({"uuid": "x", "files": files, "meta": {"files[0].path": "no"}}))
+    pairs, _ = awk("files.awk", "\n".join(lines) + "\n")
+    assert pairs == [f"{each['content_path']}\t{each['path']}" for each in files]
+
+
 @pytest.mark.parametrize("text", ["", "{", '{"a"', '{"a":', '{"a": "b', "[1,", "[1 2]", "{]", '{"a": 1} x', "<html>"])
 def test_what_is_no_json_is_refused(text: str) -> None:
     assert awk("json.awk", text)[1] == 1

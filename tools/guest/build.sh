@@ -55,15 +55,17 @@ program usr/sbin/dropbear usr/sbin/
 program usr/sbin/qemu-ga usr/sbin/
 cp -L "$packages/lib/x86_64-linux-gnu/libnss_files.so.2" lib/
 
-printf 'root::0:0:root:/root:/bin/sh\n' >etc/passwd
+printf 'root:x:0:0:root:/root:/bin/sh\n' >etc/passwd
 printf 'root:*:19000:0:99999:7:::\n' >etc/shadow
 printf 'root:x:0:\n' >etc/group
 printf '/bin/sh\n' >etc/shells
 printf 'passwd: files\ngroup: files\nshadow: files\n' >etc/nsswitch.conf
 cp "$here/init" init
-cp "$here"/*.awk "$here/lease" usr/share/guest/
+cp "$here"/*.awk "$here/lease" "$here/fsfreeze-hook" usr/share/guest/
+cp "$here/chpasswd" usr/sbin/chpasswd
 cp "$here/power" etc/acpi/PWRF/00000080
-chmod 755 init usr/share/guest/lease etc/acpi/PWRF/00000080
+chmod 600 etc/shadow
+chmod 755 init usr/share/guest/lease usr/share/guest/fsfreeze-hook usr/sbin/chpasswd etc/acpi/PWRF/00000080
 find . -exec touch -h -d @0 {} +
 find . | LC_ALL=C sort | cpio -o -H newc -R 0:0 --quiet --reproducible | gzip -n -6 >"$out/initrd.gz"
 cd "$work"

@@ -18,7 +18,10 @@ from pathlib import Path
 from cell_service.errors import Unavailable
 
 SOURCES = Path(__file__).resolve().parent
-BUILD_FILES = ("build.sh", "init", "lease", "power", "json.awk", "network.awk", "prefix.awk", "packages.txt")
+BUILD_FILES = (
+    "build.sh", "init", "lease", "power", "chpasswd", "fsfreeze-hook",
+    "json.awk", "network.awk", "prefix.awk", "files.awk", "packages.txt",
+)  # fmt: skip
 KERNEL = "linux-image-cloud-amd64"
 TOOLS = {
     "apt-get": "apt",
