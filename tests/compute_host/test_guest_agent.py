@@ -179,9 +179,9 @@ def test_the_agent_sets_the_password_and_has_a_time_for_it(domain: Domain) -> No
 @pytest.mark.parametrize(
     ("code", "words"),
     [
-        (UNRESPONSIVE, "did not answer within 30 seconds"),
-        (libvirt.VIR_ERR_AGENT_UNSYNCED, "did not answer within 30 seconds"),
-        (libvirt.VIR_ERR_OPERATION_TIMEOUT, "did not answer within 30 seconds"),
+        (UNRESPONSIVE, "did not answer in time"),
+        (libvirt.VIR_ERR_AGENT_UNSYNCED, "did not answer in time"),
+        (libvirt.VIR_ERR_OPERATION_TIMEOUT, "did not answer in time"),
         (INTERNAL, "could not set the password"),
         (libvirt.VIR_ERR_ARGUMENT_UNSUPPORTED, "could not set the password"),
     ],

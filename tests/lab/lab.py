@@ -61,13 +61,13 @@ class Lab:
 
     # -- a user -----------------------------------------------------------------------------------
 
-    def ask(self, method: str, path: str, body: Any = None, *, service: str = "compute",
+    def ask(self, method: str, path: str, body: Any = None, *, service: str = "compute", version: str = "2.96",
             expect: tuple[int, ...] = (200, 201, 202, 204)) -> Any:  # fmt: skip
         """What the service answers, which must be one of the expected statuses. A cell may be unreachable for a moment
         while all its guests boot: the request is sent again then."""
 
         def answered() -> Any:
-            answer = self.installation.user.ask(method, path, body, service=service)
+            answer = self.installation.user.ask(method, path, body, service=service, version=version)
             again = answer.status_code == 503 and 503 not in expect
             return Unmet(f"{method} {path}: {answer.text}") if again else (answer,)
 
@@ -76,7 +76,7 @@ class Lab:
         return answer.json() if answer.content else None
 
     def boot(self, name: str, host: str, *, image: str = "polycell-guest", flavor: str = "m1.micro",
-             user_data: bytes | None = None, **fields: Any) -> Guest:  # fmt: skip
+             user_data: bytes | None = None, version: str = "2.96", **fields: Any) -> Guest:  # fmt: skip
         """Accepted, on that host."""
         server: dict[str, Any] = {
             "name": name, "flavorRef": self.flavors[flavor], "imageRef": self.images.get(image, image),
@@ -84,7 +84,8 @@ class Lab:
         }  # fmt: skip
         if user_data is not None:
             server["user_data"] = base64.b64encode(user_data).decode()
-        return Guest(self.ask("POST", "/servers", {"server": server})["server"]["id"], name, host)
+        made = self.ask("POST", "/servers", {"server": server}, version=version)
+        return Guest(made["server"]["id"], name, host)
 
     def server(self, guest: Guest) -> dict[str, Any]:
         """The server as its cell shows it: one that is too busy to answer for a moment is asked once more."""
@@ -129,6 +130,21 @@ class Lab:
 
         match: re.Match[str] = self.installation.until(said, BOOT_SECONDS)
         return match
+
+    def until_done(self, guest: Guest, action: str) -> str:
+        """The result of the server's newest action, which is that one, when it has ended: its events' details if it
+        failed, else nothing."""
+
+        def ended() -> tuple[str] | Unmet:
+            newest = self.ask("GET", f"/servers/{guest.uuid}/os-instance-actions")["instanceActions"][0]
+            path = f"/servers/{guest.uuid}/os-instance-actions/{newest['request_id']}"
+            (event,) = self.ask("GET", path)["instanceAction"]["events"] or ({"result": None},)
+            if newest["action"] != action or event["result"] is None:
+                return Unmet(f"{newest['action']}: {event}")
+            return ("" if event["result"] == "Success" else str(event["details"]),)
+
+        (result,) = self.installation.until(ended, BOOT_SECONDS)
+        return str(result)
 
     def until_ready(self, guest: Guest, times: int = 1) -> str:
         """The address that the guest says it has, once it is active."""

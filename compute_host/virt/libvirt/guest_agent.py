@@ -73,7 +73,7 @@ def _answer(found: Any, what: str, seconds: int, call: Callable[[], T]) -> T:
             raise
         log.warning("guest agent failed", extra=about(None, instance=found.UUIDString(), to=what, code=code))
         late = code in _UNANSWERED
-        reason = f"did not answer within {seconds} seconds" if late else f"could not {what}"
+        reason = "did not answer in time" if late else f"could not {what}"
     raise GuestAgentFailed(reason=reason)  # without the error: it has the guest's words, which may be the password
 
 
