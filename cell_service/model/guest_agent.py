@@ -50,5 +50,10 @@ def cannot_be_quiesced(instance: Instance) -> PolycellError | None:
     return None
 
 
+def is_yes(value: str) -> bool:
+    """Whether the value of an image property is a yes."""
+    return value.strip().lower() in _YES
+
+
 def _is_yes(instance: Instance, name: str) -> bool:
-    return instance.system_metadata.get(f"image_{name}", "").strip().lower() in _YES
+    return is_yes(instance.system_metadata.get(f"image_{name}", ""))

@@ -198,6 +198,17 @@ def test_an_agent_that_fails_is_a_fault_without_the_guests_words(
     assert not any(PASSWORD in str(record.__dict__) for record in caplog.records)
 
 
+@pytest.mark.parametrize("odd", ["a\0b", "a\ud800"])
+def test_a_password_that_cannot_be_passed_on_is_a_fault(domain: Domain, odd: str) -> None:
+    """libvirt's own test driver says how such a password fails on its way."""
+    connection = libvirt.open("test:///default")
+    real = connection.listAllDomains()[0]
+    domain.before = lambda _command: real.setUserPassword("root", odd, 0)
+    with pytest.raises(GuestAgentFailed, match="could not set the password: there are characters"):
+        guest_agent.set_password(domain, "root", odd)
+    connection.close()
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [

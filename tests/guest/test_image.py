@@ -42,6 +42,11 @@ def program(programs: Path, name: str, body: str) -> None:
     (programs / name).chmod(0o755)
 
 
+def test_a_change_of_any_file_that_the_build_uses_makes_another_build() -> None:
+    there = {path.name for path in image.SOURCES.iterdir() if path.is_file() and path.suffix != ".py"}
+    assert set(image.BUILD_FILES) == there
+
+
 def test_built_once_then_kept(machine: Path, tmp_path: Path) -> None:
     first = image.build(tmp_path / "cache")
     made = first.kernel.stat().st_mtime_ns

@@ -11,6 +11,7 @@ from xml.etree import ElementTree
 from xml.etree.ElementTree import Element, SubElement
 
 from cell_service.errors import DriverError
+from cell_service.model.guest_agent import is_yes
 from cell_service.model.instance import Vif
 from compute_host.virt.driver import GuestSpec
 
@@ -284,7 +285,7 @@ def _small_devices(devices: Element, laid: Laid, properties: Mapping[str, str], 
     serial = _add(devices, "serial", type="file")
     _add(serial, "source", path=str(laid.console), append="on")
     _add(serial, "target", port="0")
-    if properties.get("hw_qemu_guest_agent", "").lower() in ("yes", "true", "1", "on"):
+    if is_yes(properties.get("hw_qemu_guest_agent", "")):
         channel = _add(devices, "channel", type="unix")
         _add(channel, "source", mode="bind")
         _add(channel, "target", type="virtio", name="org.qemu.guest_agent.0")

@@ -67,6 +67,8 @@ def _answer(found: Any, what: str, seconds: int, call: Callable[[], T]) -> T:
     try:
         found.agentSetResponseTimeout(seconds, 0)
         return call()
+    except ValueError:  # NUL, or half of a surrogate pair
+        reason = f"could not {what}: there are characters in it that cannot be passed on"
     except libvirt.libvirtError as error:
         code = error.get_error_code()
         if code in _GONE:
