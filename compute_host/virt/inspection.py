@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from oslo_utils.imageutils import format_inspector
 
 from cell_service.errors import ImageUnacceptable
+from compute_host.virt import vmdk
 from compute_host.virt.driver import Disk
 
-PLAIN = frozenset({"raw", "gpt", "iso"})
+PLAIN = frozenset({"raw", "iso", "ami"})
+"""Claimed formats whose content is the disk itself."""
 CLAIMS: dict[str, frozenset[str]] = {
-    "raw": PLAIN,
-    "iso": PLAIN,
-    "ami": PLAIN,
+    "raw": frozenset({"raw", "gpt"}),
+    "iso": frozenset({"iso", "gpt"}),
+    "ami": frozenset({"raw", "gpt"}),
     "qcow2": frozenset({"qcow2"}),
-    "qed": frozenset({"qed"}),
     "vdi": frozenset({"vdi"}),
     "vhd": frozenset({"vhd"}),
     "vhdx": frozenset({"vhdx"}),
@@ -27,27 +29,28 @@ LARGEST_BYTES = 2**46
 HEAD_BYTES = 2**23
 _CHUNK = 2**16
 _QCOW2_CRYPT_OFFSET = 32
+_VHD_KIND_OFFSET, _VHD_DYNAMIC = 60, 3
 
 
-def check(disk: Disk, image_id: str) -> int:
+def check(disk: Disk, image_id: str, vmdk_kinds: Sequence[str] = VMDK_KINDS) -> int:
     """The image's virtual size in bytes.
 
     Raises ImageUnacceptable when its content is of another format than was claimed, is cut off or refers to other
-    files, or when it is larger than the disk.
+    files, or when it is larger than the disk (a disk of 0 bytes becomes as large as the image).
     """
     assert disk.image is not None
     claimed = disk.image_format or "raw"
     if claimed not in CLAIMS:
         raise ImageUnacceptable(image_id=image_id, reason=f"its format {claimed} cannot be started")
     try:
-        size = _virtual_size(disk.image, claimed)
+        size = _virtual_size(disk.image, claimed, vmdk_kinds)
     except _Refused as refused:
         raise ImageUnacceptable(image_id=image_id, reason=str(refused)) from None
     except OSError as error:
         raise ImageUnacceptable(image_id=image_id, reason=f"its file cannot be read: {error.strerror}") from error
     if size > LARGEST_BYTES:
         raise ImageUnacceptable(image_id=image_id, reason=f"its virtual size of {size} bytes is beyond all reason")
-    if size > disk.size_bytes:
+    if disk.size_bytes and size > disk.size_bytes:
         reason = f"its virtual size of {size} bytes exceeds the disk of {disk.size_gib} GiB"
         raise ImageUnacceptable(image_id=image_id, reason=reason)
     return size
@@ -57,14 +60,16 @@ class _Refused(Exception):
     """Why an image is refused."""
 
 
-def _virtual_size(path: Path, claimed: str) -> int:
+def _virtual_size(path: Path, claimed: str, vmdk_kinds: Sequence[str]) -> int:
     length = path.stat().st_size
     allowed = CLAIMS[claimed]
     found = _formats(path, whole=claimed == "vmdk")
     for inspector in found:
         if inspector.NAME not in allowed:
             raise _Refused(f"it claims to be {claimed} and is {inspector.NAME}")
-    if allowed is PLAIN:
+    if claimed in PLAIN:
+        if claimed == "iso" and not any(inspector.NAME == "iso" for inspector in found):
+            raise _Refused("it claims to be iso and is not")
         return length
     if not found:
         raise _Refused(f"it claims to be {claimed} and is not")
@@ -77,9 +82,14 @@ def _virtual_size(path: Path, claimed: str) -> int:
         raise _Refused(f"its {claimed} header is cut off or broken ({error})") from None
     if claimed == "qcow2":
         _check_qcow2(path, length)
-    if claimed == "vmdk":
-        _check_vmdk(path)
-    return int(inspector.virtual_size)
+    if claimed == "vhd":
+        _check_vhd(path)
+    if claimed == "vmdk" and (fault := vmdk.fault_of(path, vmdk_kinds)):
+        raise _Refused(fault)
+    size = int(inspector.virtual_size)
+    if not size:
+        raise _Refused(f"its {claimed} header is cut off or broken")
+    return size
 
 
 def _formats(path: Path, *, whole: bool) -> list[format_inspector.FileInspector]:
@@ -120,8 +130,8 @@ def _check_qcow2(path: Path, length: int) -> None:
         raise _Refused("it is shorter than its own tables say: it was cut off")
 
 
-def _check_vmdk(path: Path) -> None:
+def _check_vhd(path: Path) -> None:
     with path.open("rb") as file:
-        head = file.read(2**16)
-    if not any(f'createType="{kind}"'.encode() in head for kind in VMDK_KINDS):
-        raise _Refused(f"its VMDK kind is none of {', '.join(VMDK_KINDS)}")
+        kind = int.from_bytes(file.read(512)[_VHD_KIND_OFFSET : _VHD_KIND_OFFSET + 4], "big")
+    if kind != _VHD_DYNAMIC:
+        raise _Refused("it is a VHD with a backing file" if kind > _VHD_DYNAMIC else "it is a VHD of an unknown kind")
