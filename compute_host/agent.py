@@ -61,7 +61,7 @@ class Agent:
         self._loops: list[Repeated] = []
         self._link = CellLink(settings.host, settings.state, transport, dependencies.queues)
         self._plugging = Plugging(clock, settings.plugging_seconds, fatal=settings.plugging_is_fatal)
-        self._precaching = Precaching(images, clock, settings.host)
+        self._precaching = Precaching(images, clock, settings.host, settings.cached_images.precache_concurrency)
         context = HostContext(
             settings.host, driver, dependencies.networks, images, clock, settings.shutdown_seconds, dependencies.drive,
             settings.force_config_drive, dependencies.volumes, self._shares(dependencies), self._plugging.wait,
@@ -99,19 +99,21 @@ class Agent:
             link=self._link,
             tracker=Tracker(settings.host, driver, dependencies.placement, self._link),
             claiming=self._claiming,
-            comparison=GuestComparison(
-                settings, context, link=self._link, backlog=self._backlog, clock=clock, images=images
-            ),
+            comparison=GuestComparison(settings, context, link=self._link, backlog=self._backlog, clock=clock),
             backlog=self._backlog,
             clock=clock,
             handler=self._handler,
             loop=loop,
         )
         self.ready = self._registration.ready
+        seconds = settings.cached_images.manager_seconds
+        self._tidying = None if images is None or seconds is None else loop("image cache", images.tidy, seconds)
 
     def start(self) -> None:
         """Bring the host up as soon as driver and conductor answer."""
         self._registration.start()
+        if self._tidying is not None:
+            self._tidying.start()
 
     def close(self) -> None:
         """Claim nothing new; running operations go on."""

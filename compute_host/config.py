@@ -14,6 +14,7 @@ from cell_service.consoles.config import ConsoleSettings, console_settings
 from cell_service.errors import Invalid
 from cell_service.metadata.config import DefaultOptions
 from cell_service.peers.settings import ManilaSettings
+from compute_host.image_settings import ImageCacheOptions, InspectionOptions, SignatureOptions
 from compute_host.libvirt_settings import GuestSettings, LibvirtSettings
 
 
@@ -115,23 +116,6 @@ class ComputeOptions:
 
 
 @dataclass(frozen=True, slots=True)
-class ImageCacheOptions:
-    """[image_cache]"""
-
-    GROUP: ClassVar[str] = "image_cache"
-    remove_unused_base_images: bool = option(
-        cfg.BoolOpt(
-            "remove_unused_base_images", default=True, help="Images in a host's cache that no guest uses are removed."
-        )
-    )
-    remove_unused_original_minimum_age_seconds: int = option(
-        cfg.IntOpt(
-            "remove_unused_original_minimum_age_seconds", default=86400, help="Seconds for which an unused one is kept."
-        )
-    )
-
-
-@dataclass(frozen=True, slots=True)
 class SimulatedOptions:
     """[simulated]: the properties of a simulated host. Times in seconds, varied by `jitter` (a share of each)."""
 
@@ -206,7 +190,9 @@ class HostSettings:
     plugging_seconds: float = 0.0
     """0: builds do not wait for ports to be plugged."""
     plugging_is_fatal: bool = True
-    image_unused_seconds: float | None = 86400.0
+    cached_images: ImageCacheOptions = field(default_factory=ImageCacheOptions)
+    vmdk_kinds: tuple[str, ...] = ("streamOptimized", "monolithicSparse")
+    signatures: SignatureOptions = field(default_factory=SignatureOptions)
     force_config_drive: bool = False
     resume_guests: bool = False
     ratios: Ratios = field(default_factory=Ratios)
@@ -219,7 +205,7 @@ class HostSettings:
 
 def settings_from(conf: cfg.ConfigOpts) -> HostSettings:
     """Raises Invalid."""
-    defaults, options, cache = read(conf, Defaults), read(conf, ComputeOptions), read(conf, ImageCacheOptions)
+    defaults, options = read(conf, Defaults), read(conf, ComputeOptions)
     state = Path(options.instances_path or Path(defaults.state_path) / "instances")
     if defaults.report_interval < 1:
         raise Invalid(reason="[DEFAULT] report_interval must be at least 1")
@@ -239,9 +225,9 @@ def settings_from(conf: cfg.ConfigOpts) -> HostSettings:
         plugging_seconds=options.vif_plugging_timeout,
         plugging_is_fatal=options.vif_plugging_is_fatal,
         force_config_drive=read(conf, DefaultOptions).force_config_drive,
-        image_unused_seconds=(
-            cache.remove_unused_original_minimum_age_seconds if cache.remove_unused_base_images else None
-        ),
+        cached_images=read(conf, ImageCacheOptions),
+        vmdk_kinds=read(conf, InspectionOptions).vmdk_allowed_types,
+        signatures=read(conf, SignatureOptions),
         resume_guests=options.resume_guests_state_on_host_boot,
         ratios=Ratios(
             cpu=options.cpu_allocation_ratio or options.initial_cpu_allocation_ratio,

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from cell_service.peers.certificates import Certificates
 from cell_service.peers.image import Images
 from cell_service.peers.network import Networks
 from cell_service.peers.placement import Placement
@@ -31,3 +32,4 @@ class HostDependencies:
     shares: Shares | None = None
     drive: DriveMaker | None = None
     queues: HostQueues | None = None
+    certificates: Certificates | None = None

@@ -6,12 +6,16 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from cell_service.context import SYSTEM_CLOCK, Clock
+from cell_service.peers.certificates import Certificates
+from cell_service.peers.image import Images
 from compute_host.agent import Agent
 from compute_host.config import HostSettings
 from compute_host.dependencies import HostDependencies
 from compute_host.image_cache import ImageCache
+from compute_host.image_signatures import Signatures
 from compute_host.timers import Pools, Timers
 from compute_host.virt import make_driver
+from compute_host.virt.driver import GIB
 
 
 class Fleet:
@@ -35,7 +39,7 @@ class Fleet:
         for one in settings:
             cache = None
             if images is not None:
-                cache = caches.setdefault(one.image_cache, ImageCache(images, one.image_cache))
+                cache = caches.setdefault(one.image_cache, _cache(one, images, dependencies.certificates, clock))
             self.agents[one.host] = Agent(
                 one,
                 dependencies,
@@ -67,3 +71,13 @@ class Fleet:
             agent.stop(max(0.0, until - clock.monotonic()))
         self._timers.stop()
         self._pools.stop()
+
+
+def _cache(settings: HostSettings, images: Images, certificates: Certificates | None, clock: Clock) -> ImageCache:
+    return ImageCache(
+        images,
+        settings.image_cache,
+        settings.cached_images,
+        Signatures(settings.signatures, certificates, clock),
+        settings.reserved.disk_gib * GIB,
+    )

@@ -11,7 +11,6 @@ from cell_service.logs import about
 from compute_host.backlog import Backlog
 from compute_host.cell_link import CellLink
 from compute_host.config import HostSettings
-from compute_host.image_cache import ImageCache
 from compute_host.operations.context import HostContext
 from compute_host.reconcile import reconcile
 from compute_host.resume import resume_guests
@@ -34,10 +33,9 @@ class GuestComparison:
         link: CellLink,
         backlog: Backlog,
         clock: Clock,
-        images: ImageCache | None,
     ) -> None:
         self._settings, self._context, self._link, self._backlog = settings, context, link, backlog
-        self._clock, self._images = clock, images
+        self._clock = clock
         self.driver_lost = True
         self._resume_until = clock.now() + timedelta(seconds=RESUME_SECONDS)
 
@@ -48,12 +46,9 @@ class GuestComparison:
             self._resume_until = self._clock.now() + timedelta(seconds=RESUME_SECONDS)
 
     def run(self) -> None:
-        """Compare with the cell, then with the cell that the host has left; sweep the image cache.
-        Raises DriverError, Unavailable."""
+        """Compare with the cell, then with the cell that the host has left. Raises DriverError, Unavailable."""
         self.compare()
         self._ask_left_cell()
-        if self._images is not None and self._settings.image_unused_seconds is not None:
-            self._images.sweep(self._settings.image_unused_seconds)
 
     def compare(self) -> None:
         """Compare the guests with the cell's instances; after a restart of the host, start its guests first.

@@ -39,7 +39,10 @@ class LibvirtSettings:
     )
     images_type: str = option(
         cfg.StrOpt(
-            "images_type", default="default", choices=["default", "qcow2", "raw", "flat"], help="default: qcow2."
+            "images_type",
+            default="default",
+            choices=["default", "qcow2", "raw", "flat"],
+            help="default: qcow2, or with use_cow_images = false raw (flat is the same).",
         )
     )
     disk_cachemodes: tuple[str, ...] = option(
@@ -77,6 +80,21 @@ class GuestSettings:
     )
     force_raw_images: bool = option(
         cfg.BoolOpt("force_raw_images", default=False, help="Guests start from images turned to raw.")
+    )
+    use_cow_images: bool = option(
+        cfg.BoolOpt(
+            "use_cow_images",
+            default=True,
+            help="With [libvirt] images_type = default: root disks are backed by their images, not copies of them.",
+        )
+    )
+    preallocate_images: str = option(
+        cfg.StrOpt(
+            "preallocate_images",
+            default="none",
+            choices=["none", "space"],
+            help="space: a guest's disks get all their space on the host when they are made.",
+        )
     )
     default_ephemeral_format: str | None = option(
         cfg.StrOpt("default_ephemeral_format", default=None, help="File system of ephemeral disks; unset: ext4.")

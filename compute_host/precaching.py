@@ -1,4 +1,4 @@
-"""Images that a host fetches before the first build from them, one after the other, on a thread of their own."""
+"""Images that a host fetches before the first build from them, a few at a time, on threads of their own."""
 
 from __future__ import annotations
 
@@ -19,20 +19,22 @@ SECONDS = 3600.0
 class Precaching:
     """Thread-safe. Images that are not fetched when the agent ends are fetched by the builds that need them."""
 
-    def __init__(self, images: ImageCache | None, clock: Clock, host: str) -> None:
+    def __init__(self, images: ImageCache | None, clock: Clock, host: str, concurrency: int = 1) -> None:
         self._images, self._clock, self._host = images, clock, host
         self._lock = threading.Lock()
         self._wanted: dict[str, None] = {}
-        self._busy = False
+        self._concurrency, self._busy = concurrency, 0
 
     def want(self, image_ids: tuple[str, ...]) -> None:
         """Have the images fetched. Returns at once."""
         with self._lock:
             self._wanted.update(dict.fromkeys(image_ids))
-            if self._busy or self._images is None:
+            if self._images is None:
                 return
-            self._busy = True
-        threading.Thread(target=self._fetch, name=f"{self._host}: images", daemon=True).start()
+            begun = min(len(self._wanted), self._concurrency - self._busy)
+            self._busy += begun
+        for _ in range(begun):
+            threading.Thread(target=self._fetch, name=f"{self._host}: images", daemon=True).start()
 
     def _fetch(self) -> None:
         while (image_id := self._next()) is not None:
@@ -46,7 +48,7 @@ class Precaching:
     def _next(self) -> str | None:
         with self._lock:
             if not self._wanted:
-                self._busy = False
+                self._busy -= 1
                 return None
             image_id = next(iter(self._wanted))
             del self._wanted[image_id]

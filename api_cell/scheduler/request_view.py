@@ -11,6 +11,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
 from api_cell.scheduler.config import SchedulerSection
+from api_cell.scheduler.encryption import encryption_traits
 from cell_service.model import demand
 from cell_service.model.request_spec import RequestSpec
 from mapping_db.server_groups import Group
@@ -117,8 +118,7 @@ def _resources(spec: RequestSpec) -> dict[str, int]:
 
 
 def _traits(spec: RequestSpec, config: SchedulerSection) -> tuple[frozenset[str], frozenset[str]]:
-    required: set[str] = set()
-    forbidden = {DISABLED}
+    required, forbidden = encryption_traits(spec), {DISABLED}
     for key, value in spec.flavor.extra_specs.items():
         if match := _TRAIT.match(key):
             (forbidden if value == "forbidden" else required).add(match["name"])

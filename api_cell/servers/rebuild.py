@@ -15,6 +15,7 @@ from sqlalchemy import Connection
 
 from api_cell import quota_check
 from api_cell.caller import Caller
+from api_cell.scheduler.encryption import image_requests_encryption
 from api_cell.servers import act, find, global_records
 from api_cell.servers.create import images
 from api_cell.servers.create.server_request import new_password
@@ -78,6 +79,8 @@ def accept(cloud: Cloud, services: Services, caller: Caller, server_id: str, req
         raise Invalid(reason="The content of ephemeral disks cannot be preserved: a rebuild makes them again.")
     image = services.require_images().get(caller.ctx, request.image_id)
     images.demand_active(image)
+    if image_requests_encryption(image.properties) and not before.volume_backed:
+        raise Invalid(reason="The image requests encrypted disks (hw_ephemeral_encryption): a rebuild cannot encrypt.")
     reimage = before.volume_backed and request.reimages
     if before.volume_backed:
         images.check_fit(replace(before.flavor, root_gib=0), image)

@@ -33,6 +33,7 @@ _SERVICE_TYPES = {
     "share": "shared-file-system",
     "compute": "compute",
     "identity": "identity",
+    "key manager": "key-manager",
 }
 _FAILURES = (
     keystoneauth1.exceptions.ClientException,
@@ -116,11 +117,11 @@ class Peer:
         return self.ask(ctx, method, path, query=query, headers={"X-Auth-Token": token, "X-Service-Token": ours})
 
     @contextlib.contextmanager
-    def stream(self, ctx: Context, path: str) -> Iterator[tuple[int, Iterator[bytes]]]:
+    def stream(self, ctx: Context, path: str, *, accept: str = "*/*") -> Iterator[tuple[int, Iterator[bytes]]]:
         """GET the path; return the status, and the content in chunks as it arrives; the deadline is for all of it.
         Raises PeerUnavailable, also in the middle."""
         with self._failures(ctx):
-            raw = self._send(ctx, "GET", path, headers={"Accept": "*/*", "Accept-Encoding": "identity"}, stream=True)
+            raw = self._send(ctx, "GET", path, headers={"Accept": accept, "Accept-Encoding": "identity"}, stream=True)
             with contextlib.closing(raw):
                 yield raw.status_code, self._chunks(ctx, raw)
 

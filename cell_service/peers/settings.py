@@ -119,6 +119,13 @@ class ManilaSettings(PeerSettings):
 
 
 @dataclass(frozen=True, slots=True)
+class BarbicanSettings(PeerSettings):
+    """[barbican]: the key manager, from which hosts read the certificates of images' signers."""
+
+    GROUP: ClassVar[str] = "barbican"
+
+
+@dataclass(frozen=True, slots=True)
 class LimitSettings(PeerSettings):
     """[oslo_limit]: unified limits of the identity service, and which service's they are."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 from cell_service import wire
 from cell_service.context import Clock, Context
@@ -12,6 +13,7 @@ from cell_service.errors import GuestNotFound, NotYet, PeerUnavailable, Polycell
 from cell_service.model.instance import Instance, Vif
 from cell_service.model.lifecycle import PowerState, Task
 from cell_service.model.operation import BuildArguments, ClaimedOperation, Outcome, StoredOperation
+from cell_service.peers.image import Image
 from cell_service.peers.network import Networks
 from cell_service.peers.volumes import Volumes
 from compute_host.image_cache import ImageCache
@@ -125,14 +127,17 @@ def from_images(
     image_id = image_id or instance.image_ref
     if images is None or not image_id or (instance.volume_backed and not rescue):
         return spec
-    image, path = files.enter_context(images.image(work.ctx, image_id, instance.flavor))
+
+    def fetched(wanted: str) -> tuple[Image, Path]:
+        trusted = instance.trusted_image_certificates
+        return files.enter_context(images.image(work.ctx, wanted, instance.flavor, trusted))
+
+    image, path = fetched(image_id)
     spec = replace(spec, disks=with_image(instance, image, path))
     if instance.kernel_id:
-        spec = replace(spec, kernel=files.enter_context(images.image(work.ctx, instance.kernel_id, instance.flavor))[1])
+        spec = replace(spec, kernel=fetched(instance.kernel_id)[1])
     if instance.ramdisk_id:
-        spec = replace(
-            spec, ramdisk=files.enter_context(images.image(work.ctx, instance.ramdisk_id, instance.flavor))[1]
-        )
+        spec = replace(spec, ramdisk=fetched(instance.ramdisk_id)[1])
     return spec
 
 

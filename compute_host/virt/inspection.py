@@ -29,6 +29,8 @@ LARGEST_BYTES = 2**46
 HEAD_BYTES = 2**23
 _CHUNK = 2**16
 _QCOW2_CRYPT_OFFSET = 32
+_VDI_FIELDS = (0x158, 0x178, 0x184)
+"""The offsets of the data's offset, the size of a block and the number of blocks."""
 _VHD_KIND_OFFSET, _VHD_DYNAMIC = 60, 3
 
 
@@ -82,6 +84,8 @@ def _virtual_size(path: Path, claimed: str, vmdk_kinds: Sequence[str]) -> int:
         raise _Refused(f"its {claimed} header is cut off or broken ({error})") from None
     if claimed == "qcow2":
         _check_qcow2(path, length)
+    if claimed == "vdi":
+        _check_vdi(path, length)
     if claimed == "vhd":
         _check_vhd(path)
     if claimed == "vmdk" and (fault := vmdk.fault_of(path, vmdk_kinds)):
@@ -128,6 +132,14 @@ def _check_qcow2(path: Path, length: int) -> None:
     entries, table = int.from_bytes(head[36:40], "big"), int.from_bytes(head[40:48], "big")
     if table + entries * 8 > length:
         raise _Refused("it is shorter than its own tables say: it was cut off")
+
+
+def _check_vdi(path: Path, length: int) -> None:
+    with path.open("rb") as file:
+        head = file.read(512)
+    data, block, allocated = (int.from_bytes(head[at : at + 4], "little") for at in _VDI_FIELDS)
+    if data + block * allocated > length:
+        raise _Refused("it is shorter than its own header says: it was cut off")
 
 
 def _check_vhd(path: Path) -> None:

@@ -13,6 +13,7 @@ import pytest
 from cell_service.errors import ImageUnacceptable
 from compute_host.virt.driver import Disk
 from compute_host.virt.inspection import HEAD_BYTES, check
+from tests.suites import hostile_images
 
 MIB = 2**20
 FORMATS = {"qcow2": "qcow2", "vmdk": "vmdk", "vdi": "vdi", "vhdx": "vhdx", "vhd": "vpc", "raw": "raw"}
@@ -237,3 +238,14 @@ def test_a_large_raw_image_is_not_read_to_its_end(tmp_path: Path) -> None:
 def test_odd_contents_are_not_qcow2(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "image").write_bytes(content)
     assert refused(tmp_path / "image", "qcow2")
+
+
+def test_hostile_images_of_the_suite_are_good_but_for_one_thing(tmp_path: Path) -> None:
+    sparse = hostile_images.vmdk("monolithicSparse", 'RW 2048 SPARSE "x"')
+    for claimed, content, size in (
+        ("qcow2", hostile_images.qcow2(), 2**30),
+        ("vmdk", sparse, MIB),
+        ("iso", hostile_images.iso(), 64 * 1024),
+    ):
+        (tmp_path / claimed).write_bytes(content)
+        assert look(tmp_path / claimed, claimed) == size

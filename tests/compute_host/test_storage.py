@@ -8,9 +8,10 @@ from uuid import uuid4
 
 import pytest
 
-from compute_host.libvirt_settings import GuestSettings
+from compute_host.config import HostSettings
 from compute_host.virt.libvirt.domain import Laid, LaidDisk
-from compute_host.virt.libvirt.storage import Record, Storage
+from compute_host.virt.libvirt.records import Record
+from compute_host.virt.libvirt.storage import Storage
 
 EARLIER = {
     "disks": [["root", "disk", "qcow2"], ["ephemeral", "disk.eph0", "raw"]],
@@ -26,7 +27,7 @@ def recorded(directory: Path, plain: dict[str, object]) -> tuple[Path, Record]:
     root = directory / uuid
     root.mkdir()
     (root / "guest.json").write_text(json.dumps(plain), encoding="utf-8")
-    return root, Storage(directory, GuestSettings(), "qcow2").record(uuid)
+    return root, Storage(HostSettings(host="h1", state=directory, image_cache=directory)).record(uuid)
 
 
 def test_a_record_of_an_earlier_version_is_read(tmp_path: Path) -> None:

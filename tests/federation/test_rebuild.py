@@ -61,7 +61,8 @@ def test_what_cannot_be_rebuilt_is_left_as_it_is(cloud: Federation) -> None:
     uuid = cloud.boot()
     large = cloud.images.add(b"large", min_disk_gib=50)
     queued = cloud.images.add(b"queued", status="queued")
-    for image in (large, queued, "5d1c5a2a-0000-4000-8000-000000000000"):
+    encrypted = cloud.images.add(b"encrypted", properties={"hw_ephemeral_encryption": "true"})
+    for image in (large, queued, encrypted, "5d1c5a2a-0000-4000-8000-000000000000"):
         assert rebuild(cloud, uuid, imageRef=image, name="never").status == 400
     assert rebuild(cloud, uuid, key_name="nobody-has-this").status == 400
     assert rebuild(cloud, uuid, "2.53", key_name=None).status == 400

@@ -326,6 +326,30 @@ def test_image_types_become_traits_when_configured(federation: Federation) -> No
     assert "lacks trait COMPUTE_IMAGE_TYPE_ISO" in refused(one(federation, scheduler, image_disk_format="iso"))
 
 
+@pytest.mark.parametrize(
+    ("specs", "properties", "kind"),
+    [
+        ({"hw:ephemeral_encryption": "true"}, {}, ""),
+        ({}, {"hw_ephemeral_encryption": "True"}, ""),
+        ({"hw:ephemeral_encryption": "yes", "hw:ephemeral_encryption_format": "luks"}, {}, "_LUKS"),
+        ({}, {"hw_ephemeral_encryption": "1", "hw_ephemeral_encryption_format": "luksv2"}, "_LUKSV2"),
+    ],
+)
+def test_only_hosts_that_encrypt_disks_take_servers_that_want_it(
+    federation: Federation, specs: dict[str, str], properties: dict[str, str], kind: str
+) -> None:
+    cell = federation.cell("a", 1)
+    able = "COMPUTE_EPHEMERAL_ENCRYPTION"
+    wanted = {"flavor": replace(SMALL, extra_specs=specs), "image_properties": properties}
+    assert f"lacks trait {able}" in refused(one(federation, scheduler_of(federation), **wanted))
+    federation.host(cell, "any", has=(able,))
+    federation.host(cell, "able", has=(able, f"{able}{kind}"))
+    scheduler = scheduler_of(federation)
+    assert chosen(one(federation, scheduler, **wanted)).host in ({"able"} if kind else {"able", "any"})
+    unwanted = {"flavor": replace(SMALL, extra_specs={"hw:ephemeral_encryption": "false"})}
+    chosen(one(federation, scheduler, **unwanted))
+
+
 def test_resources_of_extra_specs_override_the_flavor(federation: Federation) -> None:
     cell = federation.cell("a", 1)
     federation.host(cell, "gpu", VGPU=1)

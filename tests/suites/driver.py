@@ -33,6 +33,7 @@ from compute_host.virt.driver import (
     Resizable,
     Snapshots,
 )
+from tests.suites import hostile_images
 from tests.suites.peers import WITH_AGENT
 
 SMALL = Flavor(flavorid="1", name="small", vcpus=1, memory_mib=128, root_gib=1)
@@ -212,6 +213,16 @@ class DriverSuite:
         with pytest.raises(ImageUnacceptable):
             driver.spawn(spec_of(liar, "qcow2"))
         assert driver.guests() == ()
+
+    @pytest.mark.parametrize("case", hostile_images.HOSTILE)
+    def test_a_hostile_image_is_refused_and_the_host_stays_in_service(
+        self, driver: Driver, spec: GuestSpec, tmp_path: Path, case: str
+    ) -> None:
+        with pytest.raises(ImageUnacceptable):
+            driver.spawn(spec_of(*hostile_images.made(tmp_path, case)))
+        assert driver.guests() == ()
+        driver.spawn(spec)
+        assert [guest.uuid for guest in driver.guests()] == [spec.instance.uuid]
 
     def test_guests_run_on_without_the_driver(
         self, driver: Driver, running: GuestSpec, again: Callable[[], Driver]

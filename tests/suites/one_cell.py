@@ -36,9 +36,12 @@ from compute_host.agent import Agent
 from compute_host.config import HostSettings, SimulatedOptions
 from compute_host.dependencies import HostDependencies
 from compute_host.image_cache import ImageCache
+from compute_host.image_settings import SignatureOptions
+from compute_host.image_signatures import Signatures
 from compute_host.timers import Timers
 from compute_host.virt.driver import Driver
 from compute_host.virt.simulated import SimulatedDriver
+from tests.suites.key_manager import MemoryCertificates
 from tests.suites.peers import MemoryImages, MemoryNetworks, MemoryPlacement
 from tests.suites.schemas import prepare
 from tests.suites.steps import Killed, KillSwitch, StepPools, StepQueue
@@ -73,6 +76,7 @@ class OneCell:
         self.queue = StepQueue()
         self.images, self.networks, self.placement = MemoryImages(), MemoryNetworks(), MemoryPlacement()
         self.image_id = self.images.add()
+        self.certificates, self.signatures = MemoryCertificates(), SignatureOptions()
         self.hosts: dict[str, Host] = {}
         self.conductor = self.new_conductor()
 
@@ -305,7 +309,11 @@ class Host:
             dependencies,
             driver=switch.guard(self.driver, *VERBS),
             transport=queue,
-            images=ImageCache(switch.guard(cell.images), self.settings.image_cache),
+            images=ImageCache(
+                switch.guard(cell.images),
+                self.settings.image_cache,
+                signatures=Signatures(cell.signatures, cell.certificates, cell.clock),
+            ),
             timers=self.timers,
             pools=self.pools,
         )

@@ -7,11 +7,12 @@ NAMES = {
         "enable_new_services force_config_drive force_raw_images heal_instance_info_cache_interval host "
         "initial_cpu_allocation_ratio initial_disk_allocation_ratio initial_ram_allocation_ratio "
         "instances_path internal_service_availability_zone log_file max_concurrent_builds metadata_listen "
-        "metadata_listen_port mkisofs_cmd my_ip my_shared_fs_storage_ip ram_allocation_ratio "
-        "reclaim_instance_interval report_interval reserved_host_cpus reserved_host_disk_mb "
-        "reserved_host_memory_mb resize_confirm_window resume_guests_state_on_host_boot service_down_time "
-        "shelved_offload_time shutdown_timeout state_path sync_power_state_interval transport_url "
-        "update_resources_interval use_json vif_plugging_is_fatal vif_plugging_timeout web "
+        "metadata_listen_port mkisofs_cmd my_ip my_shared_fs_storage_ip preallocate_images "
+        "ram_allocation_ratio reclaim_instance_interval report_interval reserved_host_cpus "
+        "reserved_host_disk_mb reserved_host_memory_mb resize_confirm_window resume_guests_state_on_host_boot "
+        "service_down_time shelved_offload_time shutdown_timeout state_path sync_power_state_interval "
+        "transport_url update_resources_interval use_cow_images use_json vif_plugging_is_fatal "
+        "vif_plugging_timeout web "
     ),
     "api": (
         "auth_strategy compute_link_prefix config_drive_skip_versions dhcp_domain drain_timeout "
@@ -22,6 +23,10 @@ NAMES = {
         "vendordata_dynamic_targets vendordata_jsonfile_path vendordata_providers worker_threads "
     ),
     "api_database": ("connection max_overflow max_pool_size pool_timeout "),
+    "barbican": (
+        "auth_section auth_type cafile certfile endpoint_override insecure keyfile region_name service_name "
+        "service_type timeout valid_interfaces "
+    ),
     "cache": ("backend enabled expiration_time memcache_servers memcache_socket_timeout "),
     "cells": ("build_patience server_patience "),
     "cinder": (
@@ -29,6 +34,7 @@ NAMES = {
         "service_type timeout valid_interfaces "
     ),
     "companions": ("data_path "),
+    "compute": ("vmdk_allowed_types "),
     "conductor": ("workers "),
     "console": ("allowed_origins "),
     "consoleauth": ("token_ttl "),
@@ -44,10 +50,13 @@ NAMES = {
         "weight_classes "
     ),
     "glance": (
-        "auth_section auth_type cafile certfile endpoint_override insecure keyfile region_name service_name "
-        "service_type timeout valid_interfaces "
+        "auth_section auth_type cafile certfile default_trusted_certificate_ids enable_certificate_validation "
+        "endpoint_override insecure keyfile region_name service_name service_type timeout valid_interfaces "
+        "verify_glance_signatures "
     ),
-    "image_cache": ("remove_unused_base_images remove_unused_original_minimum_age_seconds "),
+    "image_cache": (
+        "manager_interval precache_concurrency remove_unused_base_images remove_unused_original_minimum_age_seconds "
+    ),
     "keystone_authtoken": (
         "auth_section auth_type cafile certfile endpoint_override insecure keyfile region_name service_name "
         "service_token_roles service_type timeout token_cache_time valid_interfaces www_authenticate_uri "

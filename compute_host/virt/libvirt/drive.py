@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path, PurePosixPath
 
 from cell_service.errors import DriverError, HostOutOfSpace
+from compute_host.disk_space import from_os as from_os
 from compute_host.virt.driver import DriveFile
 
 LABEL = "config-2"
@@ -37,8 +37,9 @@ def make(files: tuple[DriveFile, ...], target: Path, kind: str, mkisofs: str) ->
         part.unlink(missing_ok=True)
 
 
-def run(command: Sequence[str | Path], seconds: float = TOOL_SECONDS) -> str:
-    """Run the command. Returns what it printed. Raises HostOutOfSpace, DriverError; a command that hangs is killed."""
+def run(command: Sequence[str | Path], seconds: float = TOOL_SECONDS, *, accepted: Collection[int] = (0,)) -> str:
+    """Run the command, which ends well with one of the `accepted` codes. Returns what it printed. Raises
+    HostOutOfSpace, DriverError; a command that hangs is killed."""
     words = [str(word) for word in command]
     program = shutil.which(words[0], path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
     if program is None:
@@ -50,20 +51,12 @@ def run(command: Sequence[str | Path], seconds: float = TOOL_SECONDS) -> str:
         )  # fmt: skip
     except subprocess.TimeoutExpired:
         raise DriverError(reason=f"{words[0]} did not end within {seconds:g} seconds.") from None
-    if done.returncode:
+    if done.returncode not in accepted:
         said = (done.stderr or done.stdout).strip()[-300:]
         if "no space left" in said.lower():
             raise HostOutOfSpace(reason=f"The host has no space left ({words[0]}: {said})")
         raise DriverError(reason=f"{words[0]} failed: {said}")
     return done.stdout
-
-
-def from_os(what: str, error: OSError) -> DriverError:
-    """The DriverError for an OSError."""
-    words = f"{what}: {error.strerror or error}"
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return HostOutOfSpace(reason=words)
-    return DriverError(reason=words)
 
 
 def _write_tree(files: tuple[DriveFile, ...], tree: Path) -> None:

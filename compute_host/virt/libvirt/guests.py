@@ -30,7 +30,7 @@ class LibvirtGuests:
 
     def __init__(self, settings: HostSettings, clock: Clock) -> None:
         self._settings, self._clock = settings, clock
-        self._storage = Storage(settings.state, settings.guests, settings.libvirt.images_type)
+        self._storage = Storage(settings)
         self._watch = Watch(self._power_now, self._bound_console_logs, clock)
         uri = settings.libvirt.connection_uri or "qemu:///system"
         self._connection = Connection(uri, self._happened, self._watch.await_return)

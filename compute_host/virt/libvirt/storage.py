@@ -7,53 +7,31 @@ own name at any time.
 
 from __future__ import annotations
 
-import itertools
-import json
-import os
 import shutil
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 from uuid import UUID
 
-from cell_service.errors import DriverError, GuestNotFound, HostOutOfSpace
-from compute_host.libvirt_settings import GuestSettings
-from compute_host.virt import inspection
+from cell_service.errors import DriverError, GuestNotFound
+from compute_host.config import HostSettings
 from compute_host.virt.driver import Disk, GuestSpec
-from compute_host.virt.libvirt import drive
-from compute_host.virt.libvirt.domain import Laid, LaidDisk
-from compute_host.virt.libvirt.drive import from_os, run
+from compute_host.virt.libvirt import drive, records
+from compute_host.virt.libvirt.disks import Disks, names, same
+from compute_host.virt.libvirt.domain import Laid
+from compute_host.virt.libvirt.drive import from_os
+from compute_host.virt.libvirt.records import CONSOLE, DRIVE, RECORD, Record
 
-RECORD, BASE, CONSOLE, DRIVE = "guest.json", "base", "console.log", "disk.config"
+BASE = "base"
 RESCUE, RESCUE_BASE, RESCUE_DRIVE = "disk.rescue", "base.rescue", "disk.config.rescue"
 RESCUE_KERNEL, RESCUE_RAMDISK = "kernel.rescue", "ramdisk.rescue"
-MARGIN_BYTES = 4 * 2**20
-_DIRECT = ("raw", "qcow2")
-_QEMU_NAMES = {"iso": "raw", "ami": "raw", "vhd": "vpc"}
-_MKFS = {"ext4": "mkfs.ext4", "ext3": "mkfs.ext3", "xfs": "mkfs.xfs", "vfat": "mkfs.vfat"}
-
-
-@dataclass(frozen=True, slots=True)
-class Record:
-    """The content of `guest.json`: the guest's own files, the disk space that it may fill, and the files that it
-    runs from while it is rescued."""
-
-    laid: Laid
-    disk_bytes: int
-    rescued: Laid | None = None
-
-    @property
-    def in_use(self) -> Laid:
-        """The files that the guest runs from now."""
-        return self.rescued or self.laid
 
 
 class Storage:
     """The directories of one host's guests."""
 
-    def __init__(self, directory: Path, settings: GuestSettings, images_type: str) -> None:
-        self._directory, self._settings = directory, settings
-        self._format = "qcow2" if images_type in ("default", "qcow2") else "raw"
+    def __init__(self, settings: HostSettings) -> None:
+        self._directory, self._settings = settings.state, settings.guests
+        self._disks = Disks(settings)
 
     @property
     def directory(self) -> Path:
@@ -71,10 +49,7 @@ class Storage:
 
     def record(self, uuid: str) -> Record:
         """The guest's record. Raises GuestNotFound unless its directory is complete."""
-        try:
-            return _decoded(self.path(uuid), json.loads((self.path(uuid) / RECORD).read_text(encoding="utf-8")))
-        except (OSError, ValueError, KeyError):
-            raise GuestNotFound(uuid=uuid) from None
+        return records.read(self.path(uuid))
 
     def is_whole(self, uuid: str) -> bool:
         return (self.path(uuid) / RECORD).exists()
@@ -90,36 +65,28 @@ class Storage:
         return total
 
     def make(self, spec: GuestSpec) -> Laid:
-        """Make all files of a new guest. After an error some may be left; `remove` deletes them.
+        """Make all files of a new guest; after an error nothing of it is left.
 
         Raises ImageUnacceptable, HostOutOfSpace, DriverError.
         """
-        root = self.path(spec.instance.uuid)
-        for disk in spec.disks:
-            if disk.image is not None:
-                inspection.check(disk, spec.instance.image_ref)
+        uuid = spec.instance.uuid
+        root = self.path(uuid)
+        disks = [self._inspected(disk, spec) for disk in spec.disks]
+        wanted = [disk for disk in disks if disk.size_bytes]
         try:
             self._directory.mkdir(parents=True, exist_ok=True)
-            self._check_space(spec)
+            self._disks.check_space(self._directory, wanted, _drive_bytes(spec))
             root.mkdir()
-            wanted = [disk for disk in spec.disks if disk.size_bytes or disk.image]
-            disks = tuple(self._disk(root, disk, name) for disk, name in zip(wanted, _names(wanted), strict=True))
-            laid = Laid(
-                disks,
-                root / CONSOLE,
-                kernel=None if spec.kernel is None else root / "kernel",
-                ramdisk=None if spec.ramdisk is None else root / "ramdisk",
-            )
-            for name in ("kernel", "ramdisk"):
-                source = getattr(spec, name)
-                if source is not None:
-                    _same(source, root / name)
-            if spec.config_drive is not None:
-                laid = self._drive(laid, root, spec)
-            self._write(root, Record(laid, sum(disk.size_bytes for disk in spec.disks)))
         except OSError as error:
             raise from_os("the guest's files cannot be made", error) from error
-        return laid
+        try:
+            return self._filled(root, spec, wanted)
+        except OSError as error:
+            self.remove(uuid)
+            raise from_os("the guest's files cannot be made", error) from error
+        except DriverError:
+            self.remove(uuid)
+            raise
 
     def keep(self, spec: GuestSpec) -> Laid:
         """The guest's existing files; its config drive is made again if the spec has its content.
@@ -136,7 +103,7 @@ class Storage:
         try:
             laid = self._drive(record.laid, self.path(uuid), spec)
             if laid != record.laid:
-                self._write(self.path(uuid), replace(record, laid=laid))
+                records.write(self.path(uuid), replace(record, laid=laid))
         except OSError as error:
             raise from_os("the guest's files cannot be made", error) from error
         return record.rescued or laid
@@ -152,16 +119,16 @@ class Storage:
         wanted = [disk for disk in spec.disks if disk.size_bytes or disk.role == "root"]
         disks, total = [], 0
         try:
-            for disk, name in zip(wanted, _names(wanted), strict=True):
+            for disk, name in zip(wanted, names(wanted), strict=True):
                 if name in had and disk.role != "swap":
-                    total += _grow(had[name], disk.size_bytes)
+                    total += self._disks.grow(had[name], disk.size_bytes)
                     disks.append(had[name])
                 elif disk.size_bytes:
                     (root / name).unlink(missing_ok=True)
-                    disks.append(self._disk(root, disk, name))
+                    disks.append(self._disks.make(disk, root / name, root / BASE, spec.instance.image_ref))
                     total += disk.size_bytes
             laid = replace(record.laid, disks=tuple(disks))
-            self._write(root, replace(record, laid=laid, disk_bytes=total))
+            records.write(root, replace(record, laid=laid, disk_bytes=total))
             for gone in had.keys() - {disk.path.name for disk in disks}:
                 (root / gone).unlink(missing_ok=True)
         except OSError as error:
@@ -178,22 +145,21 @@ class Storage:
         root, record, disk = self.path(spec.instance.uuid), self.record(spec.instance.uuid), spec.disks[0]
         if disk.image is None:
             raise DriverError(reason="There is no image to rescue the guest from.")
-        inspection.check(disk, spec.instance.image_ref)
+        disk = replace(self._inspected(disk, spec), role="rescue")
         try:
-            self._check_space(replace(spec, disks=(disk,)))
-            self._from_image(root, root / RESCUE, disk, root / RESCUE_BASE)
-            mine = LaidDisk("rescue", root / RESCUE, self._format)
+            self._disks.check_space(self._directory, (disk,), _drive_bytes(spec))
+            mine = self._disks.make(disk, root / RESCUE, root / RESCUE_BASE, spec.instance.image_ref)
             own = record.laid.disks
             laid = replace(record.laid, disks=(*own, mine) if stable else (mine, *own), kernel=None, ramdisk=None)
             if spec.kernel is not None:
-                _same(spec.kernel, root / RESCUE_KERNEL)
+                same(spec.kernel, root / RESCUE_KERNEL)
                 laid = replace(laid, kernel=root / RESCUE_KERNEL)
             if spec.ramdisk is not None:
-                _same(spec.ramdisk, root / RESCUE_RAMDISK)
+                same(spec.ramdisk, root / RESCUE_RAMDISK)
                 laid = replace(laid, ramdisk=root / RESCUE_RAMDISK)
             if spec.config_drive is not None:
                 laid = self._drive(laid, root, spec, RESCUE_DRIVE)
-            self._write(root, replace(record, rescued=laid))
+            records.write(root, replace(record, rescued=laid))
         except OSError as error:
             self.unrescue(spec.instance.uuid)
             raise from_os("the rescue disk cannot be made", error) from error
@@ -207,7 +173,7 @@ class Storage:
         root, record = self.path(uuid), self.record(uuid)
         try:
             if record.rescued is not None:
-                self._write(root, replace(record, rescued=None))
+                records.write(root, replace(record, rescued=None))
             for name in (RESCUE, RESCUE_BASE, RESCUE_DRIVE, RESCUE_KERNEL, RESCUE_RAMDISK):
                 (root / name).unlink(missing_ok=True)
         except OSError as error:
@@ -227,54 +193,29 @@ class Storage:
 
     # -- inside --------------------------------------------------------------------------------------
 
-    def _check_space(self, spec: GuestSpec) -> None:
-        """Check that the files to be written now fit; the scheduler counts what guests may fill later."""
-        wanted = MARGIN_BYTES + sum(len(file.content) for file in spec.config_drive or ())
-        for disk in spec.disks:
-            if disk.image is not None and (self._format == "raw" or not _same_device(disk.image, self._directory)):
-                wanted += disk.image.stat().st_blocks * 512
-        free = shutil.disk_usage(self._directory).free
-        if wanted > free:
-            reason = f"The host's disk has {free >> 20} MiB free; {wanted >> 20} MiB are needed."
-            raise HostOutOfSpace(reason=reason)
+    def _inspected(self, disk: Disk, spec: GuestSpec) -> Disk:
+        return disk if disk.image is None else self._disks.inspected(disk, spec.instance.image_ref)
 
-    def _disk(self, root: Path, disk: Disk, name: str) -> LaidDisk:
-        path = root / name
-        if disk.image is not None:
-            self._from_image(root, path, disk, root / BASE)
-        elif disk.role == "root" and self._format == "qcow2":
-            run(["qemu-img", "create", "-q", "-f", "qcow2", path, str(disk.size_bytes)])
-        else:
-            with path.open("wb") as file:
-                file.truncate(disk.size_bytes)
-            if disk.role == "swap":
-                run(["mkswap", "-L", "swap0", path])
-            elif disk.role == "ephemeral":
-                self._filesystem(path)
-            return LaidDisk(disk.role, path, "raw")
-        return LaidDisk(disk.role, path, self._format)
-
-    def _from_image(self, root: Path, path: Path, disk: Disk, source: Path) -> None:
-        assert disk.image is not None
-        kind = _QEMU_NAMES.get(disk.image_format or "raw", disk.image_format or "raw")
-        if self._format == "raw":
-            run(["qemu-img", "convert", "-f", kind, "-O", "raw", disk.image, path])
-            os.truncate(path, max(disk.size_bytes, path.stat().st_size))
-            return
-        if kind in _DIRECT and not (self._settings.force_raw_images and kind != "raw"):
-            _same(disk.image, source)
-        else:
-            run(["qemu-img", "convert", "-f", kind, "-O", "raw", disk.image, source])
-            kind = "raw"
-        run(["qemu-img", "create", "-q", "-f", "qcow2", "-b", source.name, "-F", kind, path, str(disk.size_bytes)])
-
-    def _filesystem(self, path: Path) -> None:
-        kind = self._settings.default_ephemeral_format or "ext4"
-        if kind not in _MKFS:
-            raise DriverError(reason=f"[DEFAULT] default_ephemeral_format: {kind} cannot be made.")
-        label = "-n" if kind == "vfat" else "-L"
-        quick = ["-q", "-F", "-E", "lazy_itable_init=1,nodiscard"] if kind.startswith("ext") else []
-        run([_MKFS[kind], *quick, label, "ephemeral0", path])
+    def _filled(self, root: Path, spec: GuestSpec, wanted: list[Disk]) -> Laid:
+        """All files of a new guest, in its directory."""
+        disks = tuple(
+            self._disks.make(disk, root / name, root / BASE, spec.instance.image_ref)
+            for disk, name in zip(wanted, names(wanted), strict=True)
+        )
+        laid = Laid(
+            disks,
+            root / CONSOLE,
+            kernel=None if spec.kernel is None else root / "kernel",
+            ramdisk=None if spec.ramdisk is None else root / "ramdisk",
+        )
+        for name in ("kernel", "ramdisk"):
+            source = getattr(spec, name)
+            if source is not None:
+                same(source, root / name)
+        if spec.config_drive is not None:
+            laid = self._drive(laid, root, spec)
+        records.write(root, Record(laid, sum(disk.size_bytes for disk in wanted)))
+        return laid
 
     def _drive(self, laid: Laid, root: Path, spec: GuestSpec, name: str = DRIVE) -> Laid:
         assert spec.config_drive is not None
@@ -282,76 +223,9 @@ class Storage:
         drive.make(spec.config_drive, root / name, kind, self._settings.mkisofs_cmd)
         return replace(laid, drive=root / name, drive_is_cdrom=kind == "iso9660")
 
-    def _write(self, root: Path, record: Record) -> None:
-        part = root / f"{RECORD}.part"
-        with part.open("w", encoding="utf-8") as file:
-            json.dump(_encoded(record), file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(part, root / RECORD)
 
-
-def _grow(disk: LaidDisk, size_bytes: int) -> int:
-    """Let the disk have at least the size. Returns the size that it has then, in bytes. Raises DriverError."""
-    has = int(json.loads(run(["qemu-img", "info", "--output=json", "-f", disk.format, disk.path]))["virtual-size"])
-    if size_bytes > has:
-        run(["qemu-img", "resize", "-q", "-f", disk.format, disk.path, str(size_bytes)])
-    return max(has, size_bytes)
-
-
-def _names(disks: list[Disk]) -> list[str]:
-    """The file names of the disks of one guest."""
-    numbers = itertools.count()
-    return [{"root": "disk", "swap": "disk.swap"}.get(disk.role) or f"disk.eph{next(numbers)}" for disk in disks]
-
-
-def _encoded(record: Record) -> dict[str, Any]:
-    plain = {**_plain(record.laid), "disk_bytes": record.disk_bytes}
-    return plain if record.rescued is None else {**plain, "rescued": _plain(record.rescued)}
-
-
-def _plain(laid: Laid) -> dict[str, Any]:
-    return {
-        "disks": [[disk.role, disk.path.name, disk.format] for disk in laid.disks],
-        "kernel": laid.kernel is not None and laid.kernel.name,
-        "ramdisk": laid.ramdisk is not None and laid.ramdisk.name,
-        "drive": None if laid.drive is None else "cdrom" if laid.drive_is_cdrom else "disk",
-        "drive_file": laid.drive is not None and laid.drive.name,
-    }
-
-
-def _decoded(root: Path, known: dict[str, Any]) -> Record:
-    rescued = known.get("rescued")
-    return Record(_laid(root, known), int(known["disk_bytes"]), None if rescued is None else _laid(root, rescued))
-
-
-def _laid(root: Path, known: dict[str, Any]) -> Laid:
-    """Earlier versions recorded of a kernel, a ramdisk and a drive only whether there is one."""
-
-    def file(key: str, usual: str) -> Path | None:
-        name = known.get(key)
-        return root / (name if isinstance(name, str) else usual) if name else None
-
-    return Laid(
-        tuple(LaidDisk(role, root / name, kind) for role, name, kind in known["disks"]),
-        root / CONSOLE,
-        kernel=file("kernel", "kernel"),
-        ramdisk=file("ramdisk", "ramdisk"),
-        drive=root / (known.get("drive_file") or DRIVE) if known["drive"] else None,
-        drive_is_cdrom=known["drive"] != "disk",
-    )
-
-
-def _same(source: Path, target: Path) -> None:
-    """Make `target` a hard link or a copy of `source`, which may be removed afterwards."""
-    try:
-        os.link(source, target)
-    except OSError:
-        shutil.copyfile(source, target)
-
-
-def _same_device(path: Path, other: Path) -> bool:
-    return path.stat().st_dev == other.stat().st_dev
+def _drive_bytes(spec: GuestSpec) -> int:
+    return sum(len(file.content) for file in spec.config_drive or ())
 
 
 def _is_uuid(name: str) -> bool:

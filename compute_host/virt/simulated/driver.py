@@ -101,7 +101,7 @@ class SimulatedDriver:
         if self._guests.is_made(instance.uuid):
             return
         if root.image is not None:
-            inspection.check(root, instance.image_ref)
+            inspection.check(root, instance.image_ref, self._settings.vmdk_kinds)
         try:
             self._guests.make(spec)
             self._pace.strike("spawn", instance.uuid, instance.display_name, instance.image_ref)

@@ -8,12 +8,14 @@ from oslo_config import cfg
 
 from cell_service.config import Defaults, read
 from cell_service.metadata.config import read_settings
+from cell_service.peers.barbican import open_certificates
 from cell_service.peers.cinder import open_volumes
 from cell_service.peers.glance.images import open_images
 from cell_service.peers.manila import open_shares
 from cell_service.peers.neutron.ports import open_networks
 from cell_service.peers.placement_http import open_placement
 from cell_service.peers.settings import (
+    BarbicanSettings,
     CinderSettings,
     GlanceSettings,
     ManilaSettings,
@@ -47,6 +49,7 @@ def make(conf: cfg.ConfigOpts, shared: Shared, hosts: Sequence[str]) -> Part:
         queues=queues,
         volumes=open_volumes(read(conf, CinderSettings)),
         shares=open_shares(read(conf, ManilaSettings)),
+        certificates=open_certificates(read(conf, BarbicanSettings)),
     )
     fleet = Fleet(several or [settings], dependencies, clock=shared.clock)
 
