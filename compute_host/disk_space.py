@@ -11,12 +11,12 @@ from cell_service.errors import DriverError, HostOutOfSpace
 MARGIN_BYTES = 4 * 2**20
 
 
-def demand_space(directory: Path, wanted_bytes: int, reserved_bytes: int) -> None:
-    """Raises HostOutOfSpace unless the file system of the directory has so much free, and what is reserved besides."""
+def demand_space(directory: Path, wanted_bytes: int) -> None:
+    """Raises HostOutOfSpace unless the file system of the directory has so much free, and a little more."""
     wanted = wanted_bytes + MARGIN_BYTES
-    free = shutil.disk_usage(directory).free - reserved_bytes
+    free = shutil.disk_usage(directory).free
     if wanted > free:
-        reason = f"The host's disk has {max(0, free) >> 20} MiB free; {wanted >> 20} MiB are needed."
+        reason = f"The host's disk has {free >> 20} MiB free; {wanted >> 20} MiB are needed."
         raise HostOutOfSpace(reason=reason)
 
 

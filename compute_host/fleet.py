@@ -15,7 +15,6 @@ from compute_host.image_cache import ImageCache
 from compute_host.image_signatures import Signatures
 from compute_host.timers import Pools, Timers
 from compute_host.virt import make_driver
-from compute_host.virt.driver import GIB
 
 
 class Fleet:
@@ -79,5 +78,4 @@ def _cache(settings: HostSettings, images: Images, certificates: Certificates | 
         settings.image_cache,
         settings.cached_images,
         Signatures(settings.signatures, certificates, clock),
-        settings.reserved.disk_gib * GIB,
     )

@@ -40,13 +40,10 @@ class ImageCache:
         directory: Path,
         options: ImageCacheOptions | None = None,
         signatures: Signatures | None = None,
-        reserved_bytes: int = 0,
     ) -> None:
-        """`reserved_bytes`: the space of the file system that stays free. `signatures` None: none are verified, and
-        images for which that is requested are refused."""
+        """`signatures` None: none are verified, and images for which that is requested are refused."""
         self._images, self._directory = images, directory
         self._options, self._signatures = options or ImageCacheOptions(), signatures
-        self._reserved_bytes = reserved_bytes
         self._lock = threading.Lock()
         self._fetching: dict[str, threading.Lock] = {}
         self._users: dict[str, int] = {}
@@ -174,7 +171,7 @@ class ImageCache:
 
     def _download(self, ctx: Context, record: Image, target: Path) -> None:
         self._directory.mkdir(parents=True, exist_ok=True)
-        demand_space(self._directory, record.size_bytes, self._reserved_bytes)
+        demand_space(self._directory, record.size_bytes)
         with self._part(target.name) as part:
             self._images.download(ctx, record, part)
             os.replace(part, target)

@@ -81,6 +81,8 @@ def accept(cloud: Cloud, services: Services, caller: Caller, server_id: str, req
     images.demand_active(image)
     if image_requests_encryption(image.properties) and not before.volume_backed:
         raise Invalid(reason="The image requests encrypted disks (hw_ephemeral_encryption): a rebuild cannot encrypt.")
+    certificates = request.columns.get("trusted_image_certificates") or ()
+    images.demand_verifiable(certificates, volume_backed=before.volume_backed)
     reimage = before.volume_backed and request.reimages
     if before.volume_backed:
         images.check_fit(replace(before.flavor, root_gib=0), image)

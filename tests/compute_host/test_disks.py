@@ -17,7 +17,7 @@ from uuid import uuid4
 import pytest
 
 from cell_service.errors import DriverError, HostOutOfSpace, ImageUnacceptable
-from compute_host.config import HostSettings, Reserved
+from compute_host.config import HostSettings
 from compute_host.libvirt_settings import GuestSettings, LibvirtSettings
 from compute_host.virt.driver import GIB, Disk, GuestSpec
 from compute_host.virt.libvirt.storage import Storage
@@ -30,19 +30,18 @@ ROOT_BYTES = 256 * MIB
 CONTENT = b"a system" * 1000
 
 
-def settings(state: Path, images_type: str = "default", reserved_gib: int = 0, **guests: Any) -> HostSettings:
+def settings(state: Path, images_type: str = "default", **guests: Any) -> HostSettings:
     return HostSettings(
         host="h1",
         state=state,
         image_cache=state / "_base",
         libvirt=LibvirtSettings(images_type=images_type),
         guests=GuestSettings(**guests),
-        reserved=Reserved(disk_gib=reserved_gib),
     )
 
 
-def storage(state: Path, images_type: str = "default", reserved_gib: int = 0, **guests: Any) -> Storage:
-    return Storage(settings(state, images_type, reserved_gib, **guests))
+def storage(state: Path, images_type: str = "default", **guests: Any) -> Storage:
+    return Storage(settings(state, images_type, **guests))
 
 
 def guest(image: Path, image_format: str, *more: Disk, root_bytes: int = ROOT_BYTES) -> GuestSpec:
@@ -221,14 +220,6 @@ def test_an_image_that_is_larger_when_it_is_converted_leaves_nothing(small: Path
     with pytest.raises(HostOutOfSpace, match="no space left"):
         made.make(guest(cached, "qcow2"))
     assert left(small) == [cached.name]
-
-
-def test_space_that_is_reserved_for_the_host_is_not_used(tmp_path: Path, raw: Path) -> None:
-    free_gib = shutil.disk_usage(tmp_path).free // GIB
-    with pytest.raises(HostOutOfSpace, match=r"has \d+ MiB free"):
-        storage(tmp_path / "state", "raw", free_gib + 1).make(guest(raw, "raw"))
-    assert left(tmp_path / "state") == []
-    assert storage(tmp_path / "state", "raw").make(guest(raw, "raw")).disks
 
 
 # -- hostile images ----------------------------------------------------------------------------------

@@ -107,6 +107,7 @@ def accept(cloud: Cloud, services: Services, caller: Caller, request: ServerRequ
     volume_backed = block_device.volume_backed(request.storage.devices)
     flavor = replace(ingredients.flavor, root_gib=0) if volume_backed else ingredients.flavor
     images.check_fit(flavor, ingredients.image)
+    images.demand_verifiable(request.certificates, volume_backed=volume_backed)
     if not volume_backed:
         images.demand_disk_size(caller, flavor)
     _check_hosts(cloud, services, request)

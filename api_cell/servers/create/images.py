@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from api_cell.caller import Caller
 from cell_service.errors import Forbidden, Invalid
@@ -47,6 +47,12 @@ def demand_disk_size(caller: Caller, flavor: Flavor) -> None:
     caller may not have that."""
     if not flavor.root_gib and not caller.may(ZERO_DISK_RULE):
         raise Forbidden(reason="Only volume-backed servers are allowed for flavors with zero disk.")
+
+
+def demand_verifiable(certificates: Collection[str], *, volume_backed: bool) -> None:
+    """Raises Invalid: hosts verify the images that they fetch, and volumes are made by the volume service."""
+    if certificates and volume_backed:
+        raise Invalid(reason="Image certificate validation is not supported when booting from volume.")
 
 
 def check_volumes(devices: Iterable[BlockDevice], image: Image) -> None:

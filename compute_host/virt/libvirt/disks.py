@@ -33,7 +33,6 @@ class Disks:
     def __init__(self, settings: HostSettings) -> None:
         guests, images_type = settings.guests, settings.libvirt.images_type
         self._guests, self._vmdk_kinds = guests, settings.vmdk_kinds
-        self._reserved_bytes = settings.reserved.disk_gib * GIB
         backed = guests.use_cow_images if images_type == "default" else images_type == "qcow2"
         self.format = "qcow2" if backed else "raw"
         """Of root disks. qcow2: backed by the image; raw: a copy."""
@@ -50,10 +49,10 @@ class Disks:
         return replace(disk, size_bytes=disk.size_bytes or -(-size // GIB) * GIB)
 
     def check_space(self, directory: Path, disks: Iterable[Disk], more_bytes: int = 0) -> None:
-        """Check that the files to be written now fit, and leave what is reserved for the host; the scheduler counts
-        what guests may fill later. Raises HostOutOfSpace."""
+        """Check that the files to be written now fit; the scheduler counts what guests may fill later. Raises
+        HostOutOfSpace."""
         wanted = more_bytes + sum(self._bytes_now(directory, disk) for disk in disks)
-        demand_space(directory, wanted, self._reserved_bytes)
+        demand_space(directory, wanted)
 
     def make(self, disk: Disk, path: Path, base: Path, image_id: str) -> LaidDisk:
         """Make the disk's file. `base`: the name of the file that backs it, where one does.
