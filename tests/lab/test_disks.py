@@ -66,8 +66,8 @@ def test_a_guest_sees_its_disks_in_full_and_its_host_has_their_space(cloud: Lab)
     last = 2 * GIB // 512 - 1
     cloud.ssh(guest, f"printf grown | dd of=/dev/vda bs=512 seek={last} conv=notrunc 2>/dev/null && sync")
     assert cloud.ssh(guest, f"dd if=/dev/vda bs=512 skip={last} count=1 2>/dev/null").startswith("grown")
-    assert "ephemeral0" in cloud.ssh(guest, "blkid /dev/vdb")
-    assert "swap" in cloud.ssh(guest, "blkid /dev/vdc")
+    assert cloud.ssh(guest, "findfs LABEL=ephemeral0").strip() == "/dev/vdb"
+    assert cloud.ssh(guest, "dd if=/dev/vdc bs=1 skip=4086 count=10 2>/dev/null") == "SWAPSPACE2"
     for name, size in {"disk": 2 * GIB, "disk.eph0": GIB, "disk.swap": 64 * MIB}.items():
         status = (files(cloud, guest) / name).stat()
         assert status.st_size == size
