@@ -44,9 +44,13 @@ def _narrow(text: str) -> str:
 class Terminal:
     """Where a page's commands are typed: a directory, and what is in the environment."""
 
-    def __init__(self, directory: Path, environment: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, directory: Path, environment: Mapping[str, str] | None = None, programs: Path | None = None
+    ) -> None:
+        """`programs`: a directory whose programs are found before others."""
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("OS_", "POLYCELL_"))}
-        path = f"{Path(sys.executable).parent}:{kept['PATH']}"
+        found_first = f"{programs}:" if programs is not None else ""
+        path = f"{found_first}{Path(sys.executable).parent}:{kept['PATH']}"
         self._directory = directory
         ours = {"COLUMNS": "200", "PYTHONPATH": str(ROOT), "PATH": path}
         self._environment = {**kept, **(environment or {}), **ours}
