@@ -34,6 +34,14 @@ class LibvirtSettings:
             help="Models of guests' processors with cpu_mode = custom, the first that the host has.",
         )
     )
+    cpu_model_extra_flags: tuple[str, ...] = option(
+        cfg.ListOpt(
+            "cpu_model_extra_flags",
+            default=[],
+            help="Features of guests' processors besides those of their model; -feature: without it. "
+            "Not with cpu_mode = none.",
+        )
+    )
     hw_machine_type: tuple[str, ...] = option(
         cfg.ListOpt("hw_machine_type", default=[], help="arch=machine; of images that don't say (x86_64=pc).")
     )
@@ -47,6 +55,31 @@ class LibvirtSettings:
     )
     disk_cachemodes: tuple[str, ...] = option(
         cfg.ListOpt("disk_cachemodes", default=[], help="file=none, writeback, writethrough, directsync or unsafe.")
+    )
+    hw_disk_discard: str | None = option(
+        cfg.StrOpt(
+            "hw_disk_discard",
+            default=None,
+            choices=["ignore", "unmap"],
+            help="What a guest's discard does to its disk.",
+        )
+    )
+    file_backed_memory: int = option(
+        cfg.IntOpt(
+            "file_backed_memory",
+            default=0,
+            min=0,
+            help="MiB of files behind guests' memory, in libvirt's memory_backing_dir; 0: memory of the host. "
+            "Needs ram_allocation_ratio = 1.0.",
+        )
+    )
+    mem_stats_period_seconds: int = option(
+        cfg.IntOpt(
+            "mem_stats_period_seconds", default=10, min=0, help="Interval of guests' memory statistics; 0: none."
+        )
+    )
+    rng_dev_path: str = option(
+        cfg.StrOpt("rng_dev_path", default="/dev/urandom", help="Source of guests' random number devices.")
     )
     wait_soft_reboot_seconds: int = option(
         cfg.IntOpt(

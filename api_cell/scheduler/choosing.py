@@ -23,6 +23,7 @@ from api_cell.scheduler.request_view import GroupState, RequestView, request_vie
 from api_cell.scheduler.snapshot import HostSnapshot
 from cell_service.context import Context
 from cell_service.errors import NoValidHost, PolycellError
+from cell_service.model.hardware import NO_NEEDS
 from cell_service.model.operation import Alternate
 from cell_service.model.request_spec import RequestSpec, Selection
 from mapping_db.cloud import Cloud
@@ -163,15 +164,16 @@ class Chooser:
         return ranking
 
     def _checks(self, request: RequestView, cell_id: int | None) -> list[tuple[str, Filter]]:
-        """The checks that a host must pass, in order. A forced host needs headroom alone."""
+        """The checks that a host must pass, in order. A forced host needs the hardware, and headroom."""
         config = self._settings.scheduler
+        hardware: list[tuple[str, Filter]] = [] if request.hardware == NO_NEEDS else [("", requirements.Hardware())]
         if request.forced:
-            return [("", requirements.Forced()), ("", requirements.Headroom())]
+            return [("", requirements.Forced()), *hardware, ("", requirements.Headroom())]
         checks: list[tuple[str, Filter]] = [("", requirements.Present())]
         if cell_id is not None:
             checks.append(("", requirements.InCell(cell_id)))
         checks += [("", requirements.Destination()), ("", requirements.Zone()), ("", requirements.Traits())]
-        checks.append(("", requirements.Able()))
+        checks += [("", requirements.Able()), *hardware]
         if config.limit_tenants_to_placement_aggregate:
             confined = requirements.Tenants(self._snapshot.tenants, config.placement_aggregate_required_for_tenants)
             checks.append(("", confined))

@@ -45,6 +45,7 @@ class EquivalenceClasses:
             request.required,
             request.forbidden,
             request.abilities,
+            request.hardware,
             request.zones,
             frozenset(spec.flavor.extra_specs.items()),
             properties,

@@ -1,18 +1,19 @@
 """A request spec turned into what a host must have: amounts, traits, zones, and the state of its server group.
 
 Flavor extra specs `resources:CLASS`, `trait:NAME`, `hw:cpu_policy`, and image properties `trait:NAME` mean what nova's
-documentation says; numbered groups of them are met by one provider.
+documentation says; numbered groups of them are met by one provider. So do the demands of a guest's hardware.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from api_cell.scheduler.config import SchedulerSection
 from api_cell.scheduler.encryption import encryption_traits
 from cell_service.model import demand
+from cell_service.model.hardware import NO_NEEDS, Needs, needs_of
 from cell_service.model.request_spec import RequestSpec
 from mapping_db.server_groups import Group
 
@@ -66,6 +67,7 @@ class RequestView:
     same_hosts: frozenset[str] | None = None
     different_hosts: frozenset[str] = frozenset()
     abilities: frozenset[str] = frozenset()
+    hardware: Needs = NO_NEEDS
 
     @property
     def forced(self) -> bool:
@@ -80,18 +82,23 @@ def request_view(
     group: GroupState | None = None,
     homes: Mapping[str, Collection[str]] | None = None,
 ) -> RequestView:
-    """`homes`: keys of hosts by the uuid of the instance that lives there. Raises Invalid for a strange amount."""
+    """`homes`: keys of hosts by the uuid of the instance that lives there. Raises Invalid for a strange amount,
+    and for hardware that contradicts itself."""
     required, forbidden = _traits(spec, config)
+    hardware = needs_of(spec.flavor, spec.image_properties)
+    if encrypted := encryption_traits(spec):
+        hardware = replace(hardware, traits=hardware.traits | encrypted)
     return RequestView(
         spec=spec,
         resources=_resources(spec),
-        required=required,
+        required=required | hardware.traits,
         forbidden=forbidden,
         zones=frozenset(part.strip() for part in (spec.availability_zone or "").split(",") if part.strip()),
         group=group,
         same_hosts=_homes(spec, "same_host", homes or {}),
         different_hosts=_homes(spec, "different_host", homes or {}) or frozenset(),
-        abilities=frozenset(spec.needs),
+        abilities=hardware.abilities | set(spec.needs),
+        hardware=hardware,
     )
 
 
@@ -118,7 +125,8 @@ def _resources(spec: RequestSpec) -> dict[str, int]:
 
 
 def _traits(spec: RequestSpec, config: SchedulerSection) -> tuple[frozenset[str], frozenset[str]]:
-    required, forbidden = encryption_traits(spec), {DISABLED}
+    required: set[str] = set()
+    forbidden = {DISABLED}
     for key, value in spec.flavor.extra_specs.items():
         if match := _TRAIT.match(key):
             (forbidden if value == "forbidden" else required).add(match["name"])

@@ -90,6 +90,15 @@ class Able:
 
 
 @dataclass(frozen=True, slots=True)
+class Hardware:
+    """The hardware that flavor and image demand for the guest. It holds for forced hosts too: a guest without it would
+    be another one than its user believes."""
+
+    def reject(self, host: HostState, request: RequestView) -> str | None:
+        return request.hardware.unmet_by(host.traits, host.abilities)
+
+
+@dataclass(frozen=True, slots=True)
 class Tenants:
     """A project that aggregates name in filter_tenant_id is confined to their hosts
     ([scheduler] limit_tenants_to_placement_aggregate); others too when an aggregate is required."""

@@ -16,7 +16,7 @@ from sqlalchemy import Connection
 from api_cell import quota_check
 from api_cell.caller import Caller
 from api_cell.scheduler.encryption import image_requests_encryption
-from api_cell.servers import act, find, global_records
+from api_cell.servers import act, find, global_records, hardware
 from api_cell.servers.create import images
 from api_cell.servers.create.server_request import new_password
 from api_cell.services import Services
@@ -71,7 +71,7 @@ def accept(cloud: Cloud, services: Services, caller: Caller, server_id: str, req
     """The server will be made again from an image.
 
     Raises Invalid, ImageNotFound, InstanceNotFound, InstanceNotReady, InstanceIsLocked, InstanceInvalidState,
-    LimitExceeded, Forbidden, CellUnavailable, PeerUnavailable; then nothing has changed.
+    HostLacksHardware, LimitExceeded, Forbidden, CellUnavailable, PeerUnavailable; then nothing has changed.
     """
     before = find.server(cloud, caller.ctx, server_id).instance
     _demand_rights(caller, before, request)
@@ -83,6 +83,7 @@ def accept(cloud: Cloud, services: Services, caller: Caller, server_id: str, req
         raise Invalid(reason="The image requests encrypted disks (hw_ephemeral_encryption): a rebuild cannot encrypt.")
     certificates = request.columns.get("trusted_image_certificates") or ()
     images.demand_verifiable(certificates, volume_backed=before.volume_backed)
+    hardware.check(before.flavor, image.properties)
     reimage = before.volume_backed and request.reimages
     if before.volume_backed:
         images.check_fit(replace(before.flavor, root_gib=0), image)
@@ -187,6 +188,7 @@ def _promise(
     instance = find.to_change(cloud, ctx, tx, cell, server_id)
     act.demand_unlocked(ctx, instance)
     after = begin_on(REBUILD, instance)
+    hardware.demand_on_host(tx, instance, image.properties)
     if not instances.change(tx, server_id, now=now, expect=instance.state, task_state=after.task, **columns):
         raise InstanceInvalidState(
             action="rebuild", instance_uuid=server_id, attribute="task_state", state=str(instance.task_state)

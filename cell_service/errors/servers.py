@@ -17,6 +17,12 @@ class VolumeEncryptionNotSupported(Invalid):
     message = "Volume encryption is not supported for {volume_type} volume {volume_id}"
 
 
+class FlavorImageConflict(Invalid):
+    """A flavor and an image that demand different things of one setting."""
+
+    message = "Conflicting values for {setting} found in the flavor ({flavor_value}) and the image ({image_value})."
+
+
 class ConsoleTypeUnavailable(Invalid):
     message = "Unavailable console type {console_type}."
 
@@ -154,6 +160,12 @@ class UnableToDo(Conflict):
     """The hypervisor of the instance's host lacks the ability that an action needs."""
 
     message = "The host of instance {instance_uuid} cannot {what}."
+
+
+class HostLacksHardware(Conflict):
+    """The host of the instance does not have the hardware that a new image demands."""
+
+    message = "The host of instance {instance_uuid} {reason}."
 
 
 class NotImplementedByHost(NotSupported):

@@ -18,6 +18,10 @@ class Ability(StrEnum):
     MOVES = "moves"
     RESIZES = "resizes"
     RECEIVES = "receives"
+    WATCHDOG = "watchdog"
+    CPU_LIMITS = "cpu_limits"
+    DISK_LIMITS = "disk_limits"
+    NETWORK_LIMITS = "network_limits"
 
     @property
     def phrase(self) -> str:
@@ -36,5 +40,11 @@ _PHRASES = {
     Ability.MOVES: "move its guests",
     Ability.RESIZES: "resize its guests",
     Ability.RECEIVES: "take over guests of other hosts",
+    Ability.WATCHDOG: "give its guests a watchdog",
+    Ability.CPU_LIMITS: "limit the processor time of its guests",
+    Ability.DISK_LIMITS: "limit the disk traffic of its guests",
+    Ability.NETWORK_LIMITS: "limit the network traffic of its guests",
 }
 assert _PHRASES.keys() == set(Ability)
+OF_HARDWARE = frozenset({Ability.WATCHDOG, Ability.CPU_LIMITS, Ability.DISK_LIMITS, Ability.NETWORK_LIMITS})
+"""Abilities that depend on the host and not only on its driver, which reports them with its node."""

@@ -1,10 +1,10 @@
-"""The abilities of a driver, by the protocols that it implements."""
+"""The abilities of a driver, by the protocols that it implements, and those that its nodes report."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 
-from cell_service.model.ability import Ability
+from cell_service.model.ability import OF_HARDWARE, Ability
 from cell_service.model.host import NodeReport
 from compute_host.virt.driver import (
     Attachable,
@@ -32,7 +32,7 @@ _PROTOCOLS: dict[Ability, type] = {
     Ability.RESIZES: Resizable,
     Ability.RECEIVES: Receiving,
 }
-assert _PROTOCOLS.keys() == set(Ability)
+assert _PROTOCOLS.keys() | OF_HARDWARE == set(Ability)
 
 
 def abilities_of(driver: Driver) -> tuple[str, ...]:
@@ -42,5 +42,9 @@ def abilities_of(driver: Driver) -> tuple[str, ...]:
 
 def nodes_of(driver: Driver) -> tuple[NodeReport, ...]:
     """The driver's nodes, with its abilities in their reports. Raises DriverError."""
-    abilities = abilities_of(driver)
-    return tuple(replace(node, abilities=abilities) for node in driver.nodes())
+    of_driver = abilities_of(driver)
+    return tuple(replace(node, abilities=_ordered({*of_driver, *(node.abilities or ())})) for node in driver.nodes())
+
+
+def _ordered(values: set[str]) -> tuple[str, ...]:
+    return tuple(ability.value for ability in Ability if ability.value in values)

@@ -119,11 +119,20 @@ def test_a_port_that_cannot_be_plugged_is_said_so(port: Vif, words: str) -> None
 
 
 @pytest.mark.parametrize(
-    "wish", [{"hw_disk_bus": "floppy"}, {"hw_vif_model": "magic"}, {"hw_disk_bus": "ide", "hw_machine_type": "q35"}]
+    ("properties", "choices", "words"),
+    [
+        ({"hw_disk_bus": "floppy"}, QEMU, "Invalid value 'floppy' of image property hw_disk_bus"),
+        ({"hw_vif_model": "magic"}, QEMU, "Invalid value 'magic' of image property hw_vif_model"),
+        ({"hw_vif_model": "lan9118"}, QEMU, "A network card of model lan9118 cannot be had"),
+        ({"hw_disk_bus": "xen"}, QEMU, "A disk bus xen cannot be had"),
+        ({"hw_disk_bus": "ide", "hw_machine_type": "q35"}, QEMU, "it has no IDE"),
+        ({"hw_disk_bus": "ide"}, replace(QEMU, machine="q35"), "A disk bus ide cannot be had"),
+        ({"hw_mem_encryption": "true", "hw_firmware_type": "uefi"}, QEMU, "cannot encrypt"),
+    ],
 )
-def test_a_device_that_cannot_be_had_is_said_so(wish: dict[str, str]) -> None:
-    with pytest.raises(DriverError, match="cannot be had"):
-        render(spec(**wish), PLAIN, QEMU)
+def test_a_device_that_cannot_be_had_is_said_so(properties: dict[str, str], choices: Choices, words: str) -> None:
+    with pytest.raises(DriverError, match=words):
+        render(spec(**properties), PLAIN, choices)
 
 
 def test_the_owner_is_read_from_metadata_as_libvirt_gives_them() -> None:

@@ -62,8 +62,9 @@ NAMES = {
         "service_token_roles service_type timeout token_cache_time valid_interfaces www_authenticate_uri "
     ),
     "libvirt": (
-        "connection_uri cpu_mode cpu_models disk_cachemodes hw_machine_type images_type name_prefix "
-        "num_pcie_ports user_networking virt_type wait_soft_reboot_seconds "
+        "connection_uri cpu_mode cpu_model_extra_flags cpu_models disk_cachemodes file_backed_memory "
+        "hw_disk_discard hw_machine_type images_type mem_stats_period_seconds name_prefix num_pcie_ports "
+        "rng_dev_path user_networking virt_type wait_soft_reboot_seconds "
     ),
     "manila": (
         "auth_section auth_type cafile certfile endpoint_override insecure keyfile region_name service_name "

@@ -8,7 +8,7 @@ from api_cell import quota_check
 from api_cell.compute import behaviours
 from api_cell.edge.route import Request, Response
 from api_cell.edge.shapes import is_true
-from api_cell.servers import act, delete, find
+from api_cell.servers import act, delete, find, hardware
 from api_cell.servers.create.server_request import new_password
 from api_cell.servers.find import LocatedServer
 from api_cell.servers.moves import kinds, request
@@ -193,6 +193,7 @@ def _check_resize(instance: Instance, flavor: Flavor) -> None:
     if not instance.volume_backed and flavor.root_gib < instance.flavor.root_gib:
         raise Invalid(reason="Resize error: Unable to resize disk down.")
     demand.check_amounts(flavor)
+    hardware.check_resize(instance, flavor)
 
 
 def _check_target(req: Request, host: str, missing: type[Any]) -> int:

@@ -19,7 +19,7 @@ from sqlalchemy import Connection
 from api_cell import cell_queries, group_members, quota_check
 from api_cell.caller import Caller
 from api_cell.scheduler import cells
-from api_cell.servers import devices, networking
+from api_cell.servers import devices, hardware, networking
 from api_cell.servers.create import image_devices, images
 from api_cell.servers.create.server_request import ServerRequest, host_name
 from api_cell.services import Services
@@ -188,6 +188,7 @@ def _look_up(
     if image is None:
         raise Invalid(reason="Invalid imageRef provided.")
     images.demand_active(image)
+    hardware.check(flavor, image.properties)
     classes = class_usage.of_flavor(flavor, volume_backed=block_device.volume_backed(request.storage.devices))
     most = quota_check.server_limits(services, caller.ctx, ctx.project_id, most, classes)
     by_class = quota_check.counts_classes(services)

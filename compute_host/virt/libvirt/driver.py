@@ -5,7 +5,7 @@ from __future__ import annotations
 from cell_service.model.diagnostics import GuestDiagnostics
 from cell_service.model.host import NodeReport
 from compute_host.virt.driver import PowerListener, Returned, unheard
-from compute_host.virt.libvirt import console, diagnostics, node
+from compute_host.virt.libvirt import console, diagnostics, limits_probe, node
 from compute_host.virt.libvirt.interfaces import InterfaceVerbs
 from compute_host.virt.libvirt.power import PowerVerbs
 from compute_host.virt.libvirt.rescue import RescueVerbs
@@ -34,7 +34,11 @@ class LibvirtDriver(SpawnVerbs, PowerVerbs, InterfaceVerbs, SnapshotVerbs, Rescu
         known, kvm = self._capabilities()
         with self._connection.use() as connection:
             host = connection.getInfo()
-        return (node.report(self._settings, self._node_uuid, known, host, self._use(), kvm=kvm),)
+            if self._limits is None:
+                plugs_nothing = self._settings.libvirt.user_networking
+                self._limits = limits_probe.abilities(connection, user_networking=plugs_nothing)
+        use, limits = self._use(), self._limits
+        return (node.report(self._settings, self._node_uuid, known, host, use, kvm=kvm, abilities=limits),)
 
     def console_output(self, uuid: str) -> str:
         return console.tail(self._storage.record(uuid).laid.console)

@@ -39,6 +39,8 @@ class LibvirtGuests:
         self._stopped = threading.Event()
         self._known: tuple[node.Capabilities, bool] | None = None
         self._node_uuid = ""
+        self._limits: tuple[str, ...] | None = None
+        node.check_memory(settings)
 
     def guests(self) -> tuple[Guest, ...]:
         """All guests, those included that have only a directory, begun or lost (NOSTATE)."""
@@ -105,9 +107,10 @@ class LibvirtGuests:
         return self._known
 
     def _choices(self) -> domain.Choices:
-        options, kvm = self._settings.libvirt, self._capabilities()[1]
+        options, (known, kvm) = self._settings.libvirt, self._capabilities()
         machines = dict(each.split("=", 1) for each in options.hw_machine_type if "=" in each)
         caches = dict(each.split("=", 1) for each in options.disk_cachemodes if "=" in each)
+        preallocated = self._settings.guests.preallocate_images == "space"
         return domain.Choices(
             host=self._settings.host,
             kvm=kvm,
@@ -118,6 +121,14 @@ class LibvirtGuests:
             cache=caches.get("file"),
             spare_ports=options.num_pcie_ports or domain.SPARE_PORTS,
             user_networking=options.user_networking,
+            cpu_flags=options.cpu_model_extra_flags,
+            discard=options.hw_disk_discard,
+            io="native" if preallocated and caches.get("file") in ("none", "directsync") else None,
+            secure_boot=known.secure_boot,
+            sev=known.sev,
+            rng_source=options.rng_dev_path,
+            memory_stats_seconds=options.mem_stats_period_seconds,
+            file_backed_memory=bool(options.file_backed_memory),
         )
 
     def _noted(self, uuid: str) -> None:

@@ -12,42 +12,16 @@ from uuid import UUID, uuid4
 from xml.etree import ElementTree
 
 import libvirt
-import os_traits
 
-from cell_service.errors import DriverError
+from cell_service.errors import DriverError, Invalid
 from cell_service.model.host import NodeReport
 from compute_host.config import HostSettings
 from compute_host.virt import uptime
 from compute_host.virt.driver import GIB
+from compute_host.virt.libvirt import traits
+from compute_host.virt.libvirt.domain import Sev
 
 UUID_FILE = "node_uuid"
-_ABLE = (
-    "COMPUTE_NODE",
-    "COMPUTE_IMAGE_TYPE_AMI",
-    "COMPUTE_IMAGE_TYPE_AKI",
-    "COMPUTE_IMAGE_TYPE_ARI",
-    "COMPUTE_IMAGE_TYPE_ISO",
-    "COMPUTE_IMAGE_TYPE_QCOW2",
-    "COMPUTE_IMAGE_TYPE_RAW",
-    "COMPUTE_ARCH_X86_64",
-    "COMPUTE_FIRMWARE_BIOS",
-    "COMPUTE_NET_VIF_MODEL_E1000",
-    "COMPUTE_NET_VIF_MODEL_E1000E",
-    "COMPUTE_NET_VIF_MODEL_NE2K_PCI",
-    "COMPUTE_NET_VIF_MODEL_PCNET",
-    "COMPUTE_NET_VIF_MODEL_RTL8139",
-    "COMPUTE_NET_VIF_MODEL_VIRTIO",
-    "COMPUTE_STORAGE_BUS_IDE",
-    "COMPUTE_STORAGE_BUS_SATA",
-    "COMPUTE_STORAGE_BUS_SCSI",
-    "COMPUTE_STORAGE_BUS_VIRTIO",
-    "COMPUTE_TRUSTED_CERTS",
-    "HW_ARCH_X86_64",
-)
-_CONVERTED = ("QED", "VDI", "VHD", "VHDX", "VMDK")
-_TRANSLATED = ["mmx", "pni", "sse", "sse2"]
-"""The features of the processor that QEMU's translation (TCG) emulates, on any machine."""
-_FEATURES = {"pni": "SSE3", "sse4.1": "SSE41", "sse4.2": "SSE42", "sse4a": "SSE4A", "aes": "AESNI", "fma": "FMA3"}
 _HIDDEN_TYPES = {"xen", "bhyve", "vz"}
 
 
@@ -59,6 +33,11 @@ class Capabilities:
     supported: tuple[tuple[str, str, str], ...]
     traits: tuple[str, ...]
     version: int
+    sev: Sev | None = None
+
+    @property
+    def secure_boot(self) -> bool:
+        return "COMPUTE_SECURITY_UEFI_SECURE_BOOT" in self.traits
 
     @property
     def offers_kvm(self) -> bool:
@@ -105,8 +84,9 @@ def read(connection: Any, *, kvm: bool | None = None) -> Capabilities:
         for each in arch.findall("domain")
         if each.get("type") not in _HIDDEN_TYPES and not (kvm is False and each.get("type") == "kvm")
     }
-    traits = _traits(features if kvm else _TRANSLATED, _firmware(connection))
-    return Capabilities(info, tuple(sorted(supported)), traits, connection.getVersion())
+    domains = traits.capabilities(connection, kvm=bool(kvm))
+    found = traits.of_host(domains, features, kvm=bool(kvm))
+    return Capabilities(info, tuple(sorted(supported)), found, connection.getVersion(), traits.sev_of(domains))
 
 
 def node_uuid(directory: Path) -> str:
@@ -128,10 +108,35 @@ def node_uuid(directory: Path) -> str:
         raise DriverError(reason=f"the node's uuid cannot be read from {path.name}: {error}") from error
 
 
+def check_memory(settings: HostSettings) -> None:
+    """Raises Invalid when guests' memory in files would be promised twice, or all of it be reserved."""
+    backed = settings.libvirt.file_backed_memory
+    if not backed:
+        return
+    if settings.ratios.ram != 1.0:
+        raise Invalid(reason="[libvirt] file_backed_memory needs [DEFAULT] ram_allocation_ratio = 1.0.")
+    if settings.reserved.memory_mib >= backed:
+        raise Invalid(reason="[DEFAULT] reserved_host_memory_mb takes all of [libvirt] file_backed_memory.")
+
+
+def memory_mib(settings: HostSettings, host: list[Any]) -> int:
+    """The memory for guests: the host's, or that of the files behind it."""
+    return settings.libvirt.file_backed_memory or int(host[1])
+
+
 def report(
-    settings: HostSettings, uuid: str, known: Capabilities, host: list[Any], use: Use, *, kvm: bool
+    settings: HostSettings,
+    uuid: str,
+    known: Capabilities,
+    host: list[Any],
+    use: Use,
+    *,
+    kvm: bool,
+    abilities: tuple[str, ...] | None = None,
 ) -> NodeReport:
-    """The host's only node. `host` is libvirt's node info: model, MiB, CPUs and so on."""
+    """The host's only node. `host` is libvirt's node info: model, MiB, CPUs and so on. `abilities`: those of its
+    hardware."""
+    backing = {"COMPUTE_MEM_BACKING_FILE"} if settings.libvirt.file_backed_memory else set()
     reserved, ratios = settings.reserved, settings.ratios
     disk = shutil.disk_usage(settings.state)
     return NodeReport(
@@ -141,7 +146,7 @@ def report(
         hypervisor_version=known.version,
         host_ip=settings.my_ip,
         vcpus=int(host[2]),
-        memory_mib=int(host[1]),
+        memory_mib=memory_mib(settings, host),
         local_gib=disk.total // GIB,
         vcpus_used=use.vcpus,
         memory_mib_used=use.memory_mib + reserved.memory_mib,
@@ -150,7 +155,7 @@ def report(
         disk_available_least_gib=disk.free // GIB,
         cpu_info=known.cpu_info,
         supported_instances=known.supported,
-        traits=known.traits,
+        traits=tuple(sorted({*known.traits, *backing})),
         reserved_memory_mib=reserved.memory_mib,
         reserved_vcpus=reserved.vcpus,
         reserved_disk_gib=reserved.disk_gib,
@@ -158,6 +163,7 @@ def report(
         ram_allocation_ratio=ratios.ram,
         disk_allocation_ratio=ratios.disk,
         uptime=uptime.reported(datetime.now(UTC)),
+        abilities=abilities,
     )
 
 
@@ -175,21 +181,3 @@ def _features(connection: Any, tree: ElementTree.Element) -> list[str]:
         pass
     wanted = (each for each in cpu.findall("feature") if each.get("policy") != "disable")
     return sorted({each.get("name", "") for each in wanted})
-
-
-def _firmware(connection: Any) -> set[str]:
-    """The traits of the firmware that guests can have."""
-    try:
-        tree = ElementTree.fromstring(connection.getDomainCapabilities(None, "x86_64", "q35", None))
-    except libvirt.libvirtError:
-        return set()
-    if "efi" not in {each.text for each in tree.findall("os/enum[@name='firmware']/value")}:
-        return set()
-    secure = "yes" in {each.text for each in tree.findall("os/loader/enum[@name='secure']/value")}
-    return {"COMPUTE_FIRMWARE_UEFI"} | ({"COMPUTE_SECURITY_UEFI_SECURE_BOOT"} if secure else set())
-
-
-def _traits(features: list[str], besides: set[str]) -> tuple[str, ...]:
-    known = set(os_traits.get_traits())
-    of_cpu = {f"HW_CPU_X86_{_FEATURES.get(name, name.upper().replace('-', '_').replace('.', ''))}" for name in features}
-    return tuple(sorted(({*_ABLE} | besides | of_cpu | {f"COMPUTE_IMAGE_TYPE_{kind}" for kind in _CONVERTED}) & known))

@@ -111,7 +111,7 @@ class SpawnVerbs(LibvirtGuests):
             (
                 "MiB of memory",
                 use.memory_mib + flavor.memory_mib,
-                (int(host[1]) - reserved.memory_mib) * ratios.ram,
+                (node.memory_mib(self._settings, host) - reserved.memory_mib) * ratios.ram,
             ),
             (
                 "GiB of disk",

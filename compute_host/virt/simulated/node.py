@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
+from cell_service.model.ability import OF_HARDWARE
 from cell_service.model.host import NodeReport
 from cell_service.model.lifecycle import PowerState
 from compute_host.config import HostSettings
@@ -17,13 +18,31 @@ CPU_INFO = {
     "topology": {"cells": 1, "sockets": 1, "cores": 4, "threads": 2},
     "features": ["aes", "avx", "avx2", "avx512f", "fma", "pcid", "sse4.1", "sse4.2", "ssse3", "vmx", "xsave"],
 }
-TRAITS = (
+_CHOICES = {
+    "COMPUTE_GRAPHICS_MODEL": ("BOCHS", "CIRRUS", "NONE", "QXL", "VGA", "VIRTIO", "VMVGA"),
+    "COMPUTE_NET_VIF_MODEL": ("E1000", "E1000E", "IGB", "NE2K_PCI", "PCNET", "RTL8139", "VIRTIO", "VMXNET3"),
+    "COMPUTE_SOUND_MODEL": ("AC97", "ES1370", "ICH6", "ICH9", "PCSPK", "SB16", "USB", "VIRTIO"),
+    "COMPUTE_STORAGE_BUS": ("FDC", "IDE", "SATA", "SCSI", "USB", "VIRTIO"),
+    "COMPUTE_USB_MODEL": ("NEC_XHCI", "QEMU_XHCI"),
+    "COMPUTE_VIOMMU_MODEL": ("AUTO", "INTEL", "VIRTIO"),
+}
+_TRAITS = (
     "COMPUTE_ACCELERATORS",
+    "COMPUTE_ADDRESS_SPACE_EMULATED",
+    "COMPUTE_ADDRESS_SPACE_PASSTHROUGH",
     "COMPUTE_DEVICE_TAGGING",
+    "COMPUTE_FIRMWARE_BIOS",
+    "COMPUTE_FIRMWARE_UEFI",
     "COMPUTE_IMAGE_TYPE_QCOW2",
     "COMPUTE_IMAGE_TYPE_RAW",
     "COMPUTE_NET_ATTACH_INTERFACE",
+    "COMPUTE_NET_VIRTIO_PACKED",
     "COMPUTE_NODE",
+    "COMPUTE_SECURITY_TPM_1_2",
+    "COMPUTE_SECURITY_TPM_2_0",
+    "COMPUTE_SECURITY_TPM_CRB",
+    "COMPUTE_SECURITY_TPM_TIS",
+    "COMPUTE_SECURITY_UEFI_SECURE_BOOT",
     "COMPUTE_STORAGE_VIRTIO_FS",
     "COMPUTE_TRUSTED_CERTS",
     "HW_CPU_X86_AESNI",
@@ -38,6 +57,9 @@ TRAITS = (
     "HW_CPU_X86_SSSE3",
     "HW_CPU_X86_VMX",
 )
+TRAITS = tuple(sorted({*_TRAITS, *(f"{prefix}_{name}" for prefix, names in _CHOICES.items() for name in names)}))
+"""All hardware that the simulated host accepts for its guests; none that a user would have to trust, as memory
+encryption."""
 SUPPORTED = (("x86_64", "qemu", "hvm"), ("x86_64", "kvm", "hvm"))
 
 
@@ -78,4 +100,5 @@ def report(settings: HostSettings, node_uuid: str, guests: list[Record]) -> Node
         ram_allocation_ratio=ratios.ram,
         disk_allocation_ratio=ratios.disk,
         uptime=uptime.reported(datetime.now(UTC)),
+        abilities=tuple(sorted(ability.value for ability in OF_HARDWARE)),
     )

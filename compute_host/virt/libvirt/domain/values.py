@@ -1,0 +1,78 @@
+"""The parts of a domain besides the guest's spec: its files, and the settings of its host."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+SPARE_PORTS = 8
+
+
+@dataclass(frozen=True, slots=True)
+class LaidDisk:
+    """A disk's file in the guest's directory. `role`: root, ephemeral, swap or rescue."""
+
+    role: str
+    path: Path
+    format: str
+
+
+@dataclass(frozen=True, slots=True)
+class Laid:
+    """All files that a guest runs from. It boots from its rescue disk if it has one, else from the first disk."""
+
+    disks: tuple[LaidDisk, ...]
+    console: Path
+    kernel: Path | None = None
+    ramdisk: Path | None = None
+    drive: Path | None = None
+    drive_is_cdrom: bool = True
+
+    @property
+    def rescue_is_behind(self) -> bool:
+        """Whether the guest has a rescue disk, behind its own disks."""
+        return any(disk.role == "rescue" for disk in self.disks[1:])
+
+
+@dataclass(frozen=True, slots=True)
+class Sev:
+    """The host's encryption of guests' memory (AMD SEV), as its libvirt reports it."""
+
+    cbitpos: int
+    reduced_phys_bits: int
+
+
+@dataclass(frozen=True, slots=True)
+class Choices:
+    """The host's settings for all its guests, and its abilities that decide how they are made."""
+
+    host: str
+    kvm: bool
+    name_prefix: str = ""
+    cpu_mode: str = "none"
+    cpu_models: tuple[str, ...] = ()
+    cpu_flags: tuple[str, ...] = ()
+    """Features that processors have (`aes`, `+aes`) or have not (`-aes`) whatever their model says."""
+    machine: str = "pc"
+    cache: str | None = None
+    discard: str | None = None
+    io: str | None = None
+    """native, threads or io_uring; None: QEMU's choice."""
+    spare_ports: int = SPARE_PORTS
+    user_networking: bool = False
+    secure_boot: bool = False
+    """Whether the host has it, for images with `os_secure_boot` = optional."""
+    sev: Sev | None = None
+    rng_source: str = "/dev/urandom"
+    memory_stats_seconds: int = 10
+    """Interval in which guests report the use of their memory; 0: they don't."""
+    file_backed_memory: bool = False
+
+
+def domain_name(prefix: str, uuid: str) -> str:
+    return f"{prefix}instance-{uuid}"
+
+
+def tap_name(port_id: str) -> str:
+    """The name of the port's tap device, which may have at most 15 characters."""
+    return f"tap{port_id[:11]}"
