@@ -44,6 +44,8 @@ cgroup_controllers = []
 stdio_handler = "file"
 remember_owner = 0
 dynamic_ownership = 0
+swtpm_user = "root"
+swtpm_group = "root"
 """
 
 
