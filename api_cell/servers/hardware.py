@@ -9,7 +9,7 @@ from sqlalchemy import Connection
 
 from api_cell.servers.create import images
 from cell_service.db import compute_nodes
-from cell_service.errors import HostLacksHardware
+from cell_service.errors import HostLacksHardware, Invalid
 from cell_service.model.hardware import NO_NEEDS, Needs, needs_of
 from cell_service.model.instance import Flavor, Instance
 
@@ -26,7 +26,7 @@ def check_resize(instance: Instance, flavor: Flavor) -> None:
 
 def demand_on_host(tx: Connection, instance: Instance, properties: Mapping[str, str]) -> None:
     """Raises HostLacksHardware when another image demands what the server's host does not have."""
-    had, wanted = needs_of(instance.flavor, _properties(instance)), needs_of(instance.flavor, properties)
+    had, wanted = _needs_now(instance), needs_of(instance.flavor, properties)
     unmet = "" if had.not_offered else wanted.not_offered
     added = Needs(wanted.traits - had.traits, wanted.abilities - had.abilities, unmet)
     if instance.host is None or added == NO_NEEDS:
@@ -35,6 +35,14 @@ def demand_on_host(tx: Connection, instance: Instance, properties: Mapping[str, 
         reason = added.unmet_by(node.report.traits, node.report.abilities)
         if reason is not None:
             raise HostLacksHardware(instance_uuid=instance.uuid, reason=reason)
+
+
+def _needs_now(instance: Instance) -> Needs:
+    """None for an instance that is older than the check of its values."""
+    try:
+        return needs_of(instance.flavor, _properties(instance))
+    except Invalid:
+        return NO_NEEDS
 
 
 def _properties(instance: Instance) -> dict[str, str]:

@@ -92,6 +92,8 @@ class InjectedFile:
 
 NAME_KEPT = "instance_name"
 """The key in the system metadata of the name that the instance had in its first cell."""
+MACHINE_TYPE = "image_hw_machine_type"
+"""The key there of the machine type that the instance's guest was first made with."""
 
 
 def row_name(row_id: int) -> str:

@@ -156,4 +156,6 @@ class Outcome:
     """Uuids of block devices that the instance has no more."""
     share: ShareMapping | None = None
     """The share that was attached, as it is now."""
+    machine_type: str | None = None
+    """The machine type that the guest was made with; None: not known."""
     result: dict[str, Any] = field(default_factory=dict)

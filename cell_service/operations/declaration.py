@@ -12,7 +12,7 @@ from cell_service import wire
 from cell_service.errors import PolycellError, UnableToDo
 from cell_service.model.ability import Ability
 from cell_service.model.block_device import BlockDevice, merged
-from cell_service.model.instance import Fault, Instance
+from cell_service.model.instance import MACHINE_TYPE, Fault, Instance
 from cell_service.model.lifecycle import State, Task
 from cell_service.model.operation import Outcome, Phase, StoredOperation
 from cell_service.operations import secret
@@ -124,6 +124,9 @@ def reported(ending: Ending[Any, Any]) -> dict[str, Any]:
     columns = {name: value for name, value in columns.items() if value is not None}
     if outcome.devices:
         columns["block_devices"] = merged(ending.instance.block_devices, outcome.devices)
+    known = ending.instance.system_metadata
+    if outcome.machine_type is not None and MACHINE_TYPE not in known:
+        columns["system_metadata"] = {**known, MACHINE_TYPE: outcome.machine_type}
     return columns
 
 

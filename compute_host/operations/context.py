@@ -10,7 +10,7 @@ from pathlib import Path
 from cell_service import wire
 from cell_service.context import Clock, Context
 from cell_service.errors import GuestNotFound, NotYet, PeerUnavailable, PolycellError
-from cell_service.model.instance import Instance, Vif
+from cell_service.model.instance import MACHINE_TYPE, Instance, Vif
 from cell_service.model.lifecycle import PowerState, Task
 from cell_service.model.operation import BuildArguments, ClaimedOperation, Outcome, StoredOperation
 from cell_service.peers.image import Image
@@ -19,7 +19,7 @@ from cell_service.peers.volumes import Volumes
 from compute_host.image_cache import ImageCache
 from compute_host.operations.disks import blank_disks, with_image
 from compute_host.operations.share_access import HostShares
-from compute_host.virt.driver import DriveFile, Driver, GuestSpec
+from compute_host.virt.driver import DriveFile, Driver, GuestSpec, MachineTypes
 
 DriveMaker = Callable[[Context, Instance, tuple[Vif, ...], BuildArguments], tuple[DriveFile, ...]]
 """Returns the files of an instance's config drive."""
@@ -156,8 +156,16 @@ def outcome_of(
         power_state=context.driver.power_state(work.instance.uuid),
         network_info=network_info,
         root_device_name=root_device_name,
+        machine_type=_machine_type(context, work.instance),
         result={} if result is None else wire.to_plain(result),
     )
+
+
+def _machine_type(context: HostContext, instance: Instance) -> str | None:
+    """The machine type to be recorded of the guest; None when it is recorded, or the driver has none."""
+    if MACHINE_TYPE in instance.system_metadata or not isinstance(context.driver, MachineTypes):
+        return None
+    return context.driver.machine_type(instance)
 
 
 def power_state_of(context: HostContext, work: OperationContext) -> PowerState | None:

@@ -151,6 +151,15 @@ class Driver(Protocol):
 
 
 @runtime_checkable
+class MachineTypes(Protocol):
+    """A driver whose guests are machines of a type, which is recorded: a guest that was made as one stays one, whatever
+    the host's settings say later."""
+
+    def machine_type(self, instance: Instance) -> str:
+        """The machine type of the instance's guest, by its image or by the host's settings. Raises DriverError."""
+
+
+@runtime_checkable
 class ConsoleLog(Protocol):
     """A driver that stores what guests print on their serial console."""
 

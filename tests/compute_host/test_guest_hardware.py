@@ -17,6 +17,7 @@ import libvirt
 
 from cell_service.errors import Invalid
 from cell_service.model.ability import Ability
+from cell_service.model.instance import MACHINE_TYPE
 from cell_service.model.lifecycle import PowerState
 from compute_host.libvirt_settings import LibvirtSettings
 from compute_host.virt.driver import GuestSpec
@@ -230,6 +231,22 @@ def test_a_host_reports_limits_when_guests_start_with_them(
 
 def test_a_host_of_a_user_reports_no_network_limits(connection: libvirt.virConnect) -> None:
     assert Ability.NETWORK_LIMITS.value not in limits_probe.abilities(connection, user_networking=True)
+
+
+def test_a_guest_stays_the_machine_that_it_was_recorded_as(bench: Bench, tmp_path: Path) -> None:
+    path = tmp_path / "image"
+    path.write_bytes(boot_sector())
+    plain, options = spec_of(path, "raw"), bench.settings.libvirt
+    uuid = plain.instance.uuid
+    driver = bench.driver()
+    assert driver.machine_type(plain.instance) == "pc"
+    driver.spawn(plain)
+    recorded = replace(plain, instance=replace(plain.instance, system_metadata={MACHINE_TYPE: "pc"}))
+    later = bench.driver(replace(bench.settings, libvirt=replace(options, hw_machine_type=("x86_64=q35",))))
+    assert later.machine_type(plain.instance) == "q35"
+    assert later.machine_type(recorded.instance) == "pc"
+    later.reboot(recorded, hard=True)
+    assert "machine='pc-i440fx" in _xml(later, uuid)
 
 
 def test_memory_in_files_is_the_hosts_memory_and_is_promised_once(bench: Bench, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from cell_service.errors import InstanceInvalidState
 from cell_service.model.block_device import BlockDevice
-from cell_service.model.instance import Fault, Flavor, Instance
+from cell_service.model.instance import MACHINE_TYPE, Fault, Flavor, Instance
 from cell_service.model.lifecycle import PowerState, State, Task, VmState
 from cell_service.model.operation import UNFINISHED, Outcome, Phase, StoredOperation
 from cell_service.operations import secret
@@ -20,6 +20,7 @@ from cell_service.operations.declaration import Changes, Ending, Event, History,
 from cell_service.operations.effects import FollowUp, MarkDeleted
 from cell_service.operations.images import ALL as OF_IMAGES
 from cell_service.operations.images import CREATE_BACKUP, CREATE_IMAGE
+from cell_service.operations.power import START
 from cell_service.operations.rule import begin
 from cell_service.operations.table import ALL, OPERATIONS
 from cell_service.peers.image import NewImage
@@ -116,6 +117,22 @@ def _check(operation: Operation[Any, Any], state: State, event: Event, changes: 
         assert after.vm is not VmState.BUILDING
     else:
         assert after.vm in (state.vm, VmState.ERROR, operation.rule.after)
+
+
+def test_a_machine_type_is_recorded_once_and_only_of_a_success() -> None:
+    row = StoredOperation(1, "i", START.name, Phase.RUNNING, "h1", "r", "u", "p", NOW, NOW, fence=1)
+    fresh = replace(instance(State(VmState.STOPPED, Task.POWERING_ON)), system_metadata={"a": "b"})
+    known = replace(fresh, system_metadata={MACHINE_TYPE: "pc"})
+    said, failed = Outcome(1, 1, machine_type="q35"), Outcome(1, 1, fault=FAULT)
+    for target, outcome, event, expected in (
+        (fresh, said, Event.SUCCEEDED, {"a": "b", MACHINE_TYPE: "q35"}),
+        (known, said, Event.SUCCEEDED, None),
+        (fresh, Outcome(1, 1), Event.SUCCEEDED, None),
+        (fresh, failed, Event.FAILED, None),
+    ):
+        read = START.read({})
+        changes = end(event, Ending(START, row, read, target, outcome, START.result(), NOW, False))
+        assert changes.columns.get("system_metadata") == expected
 
 
 @every_operation

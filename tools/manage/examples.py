@@ -73,6 +73,18 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         f"cell_v2 verify_instance --uuid {_SERVER}",
         f"cell_v2 verify_instance --quiet --uuid {_SERVER}",
     ),
+    "libvirt get_machine_type": (
+        f"libvirt get_machine_type {_SERVER}",
+        f"libvirt get_machine_type {_SERVER} -f json",
+    ),
+    "libvirt update_machine_type": (
+        f"libvirt update_machine_type {_SERVER} pc-q35-7.2",
+        f"libvirt update_machine_type --force {_SERVER} q35",
+    ),
+    "libvirt list_unset_machine_type": (
+        "libvirt list_unset_machine_type",
+        "libvirt list_unset_machine_type --cell_uuid cell1 -f json",
+    ),
     "placement pin": ("placement pin acme --cell cell1", "placement pin acme --cell cell1 --cell cell2"),
     "placement unpin": ("placement unpin acme", "placement unpin acme --config-file /etc/nova/nova.conf"),
     "placement keep": ("placement keep cell2", "placement keep cell2 --project acme --project roadrunner"),

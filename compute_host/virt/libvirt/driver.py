@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from cell_service.model.diagnostics import GuestDiagnostics
 from cell_service.model.host import NodeReport
-from compute_host.virt.driver import PowerListener, Returned, unheard
+from cell_service.model.instance import Instance
+from compute_host.virt.driver import GuestSpec, PowerListener, Returned, unheard
 from compute_host.virt.libvirt import console, diagnostics, limits_probe, node
+from compute_host.virt.libvirt.domain import demands
 from compute_host.virt.libvirt.interfaces import InterfaceVerbs
 from compute_host.virt.libvirt.power import PowerVerbs
 from compute_host.virt.libvirt.rescue import RescueVerbs
@@ -39,6 +41,9 @@ class LibvirtDriver(SpawnVerbs, PowerVerbs, InterfaceVerbs, SnapshotVerbs, Rescu
                 self._limits = limits_probe.abilities(connection, user_networking=plugs_nothing)
         use, limits = self._use(), self._limits
         return (node.report(self._settings, self._node_uuid, known, host, use, kvm=kvm, abilities=limits),)
+
+    def machine_type(self, instance: Instance) -> str:
+        return demands.machine_type(demands.of_guest(GuestSpec(instance, (), ())), self._choices())
 
     def console_output(self, uuid: str) -> str:
         return console.tail(self._storage.record(uuid).laid.console)
