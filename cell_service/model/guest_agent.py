@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from enum import Enum
 
+from oslo_utils.strutils import bool_from_string
+
 from cell_service.errors import GuestAgentNotEnabled, PolycellError, QuiesceImpossible
 from cell_service.model.instance import Instance
 from cell_service.model.lifecycle import VmState
-
-_YES = frozenset({"1", "t", "true", "on", "y", "yes"})
-"""As oslo.utils reads a boolean, which Nova's image properties are."""
 
 
 class Quiesce(Enum):
@@ -50,10 +49,5 @@ def cannot_be_quiesced(instance: Instance) -> PolycellError | None:
     return None
 
 
-def is_yes(value: str) -> bool:
-    """Whether the value of an image property is a yes."""
-    return value.strip().lower() in _YES
-
-
 def _is_yes(instance: Instance, name: str) -> bool:
-    return is_yes(instance.system_metadata.get(f"image_{name}", ""))
+    return bool(bool_from_string(instance.system_metadata.get(f"image_{name}", "")))

@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
+from oslo_utils.strutils import bool_from_string
+
 from api_cell import quota_check
 from api_cell.edge.auth import credentials
 from api_cell.edge.links import next_link, page_marker, page_size, page_start, resource_links
@@ -187,7 +189,7 @@ def _view(req: Request, image: Image) -> dict[str, Any]:
         shown["server"] = {"id": server, "links": resource_links(req, f"/servers/{server}")}
     sized = image.properties.get("auto_disk_config")
     if sized is not None:
-        shown["OS-DCF:diskConfig"] = "AUTO" if sized.lower() in ("1", "t", "true", "on", "y", "yes") else "MANUAL"
+        shown["OS-DCF:diskConfig"] = "AUTO" if bool_from_string(sized) else "MANUAL"
     return shown
 
 

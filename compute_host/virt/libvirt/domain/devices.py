@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from xml.etree.ElementTree import Element
 
-from cell_service.model.guest_agent import is_yes
+from oslo_utils.strutils import bool_from_string
+
 from cell_service.model.hardware import Hardware
 from compute_host.virt.libvirt.domain.values import Choices, Laid
 from compute_host.virt.libvirt.domain.xml import add
@@ -21,7 +22,7 @@ def devices(
 ) -> None:
     _usb(parts, wanted, buses)
     _serial(parts, wanted, laid)
-    if is_yes(properties.get("hw_qemu_guest_agent", "")):
+    if bool_from_string(properties.get("hw_qemu_guest_agent")):
         channel = add(parts, "channel", type="unix")
         add(channel, "source", mode="bind")
         add(channel, "target", type="virtio", name="org.qemu.guest_agent.0")

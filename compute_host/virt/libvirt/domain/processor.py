@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from xml.etree.ElementTree import Element
 
+from oslo_utils.strutils import bool_from_string
+
 from cell_service.model.hardware import Hardware
 from compute_host.virt.libvirt.domain.values import Choices
 from compute_host.virt.libvirt.domain.xml import add, on_off, yes_no
@@ -71,5 +73,5 @@ def clock(domain: Element, properties: Mapping[str, str], choices: Choices) -> N
         add(made, "timer", name="rtc", tickpolicy="catchup")
         if windows:
             add(made, "timer", name="hypervclock", present="yes")
-    hpet = properties.get("hw_time_hpet", "").strip().lower() in ("true", "yes", "on", "1")
+    hpet = bool_from_string(properties.get("hw_time_hpet"))
     add(made, "timer", name="hpet", present=yes_no(hpet))
