@@ -33,7 +33,7 @@ class RescueVerbs(LibvirtGuests):
         with self._watch.hushed(uuid), self._gate(uuid), self._guest(uuid) as found:
             if self._storage.record(uuid).rescued is not None:
                 pull_the_plug(found)
-                self._storage.unrescue(uuid)
-            if not found.isActive():  # its definition may have the rescue disk still
-                self._define_and_start(spec, self._storage.keep(spec))
+            if not found.isActive():
+                self._define_and_start(spec, self._storage.keep(spec, own=True))
+            self._storage.unrescue(uuid)  # not before: a guest that does not start is still rescued
             self._noted(uuid)

@@ -88,8 +88,9 @@ class Storage:
             self.remove(uuid)
             raise
 
-    def keep(self, spec: GuestSpec) -> Laid:
-        """The guest's existing files; its config drive is made again if the spec has its content.
+    def keep(self, spec: GuestSpec, *, own: bool = False) -> Laid:
+        """The guest's existing files, those that it runs from now, or its `own` also while it is rescued; its config
+        drive is made again if the spec has its content.
 
         Raises GuestNotFound, HostOutOfSpace, DriverError.
         """
@@ -99,14 +100,14 @@ class Storage:
             if not disk.path.exists():
                 raise DriverError(reason=f"The guest's {disk.role} disk is lost: {disk.path.name} is not there.")
         if spec.config_drive is None:
-            return record.in_use
+            return record.laid if own else record.in_use
         try:
             laid = self._drive(record.laid, self.path(uuid), spec)
             if laid != record.laid:
                 records.write(self.path(uuid), replace(record, laid=laid))
         except OSError as error:
             raise from_os("the guest's files cannot be made", error) from error
-        return record.rescued or laid
+        return laid if own else record.rescued or laid
 
     def fit(self, spec: GuestSpec) -> Laid:
         """Give the guest's disks the sizes of the spec: they grow and never shrink, a swap disk is made again, those
