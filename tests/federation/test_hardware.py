@@ -46,7 +46,7 @@ def test_a_simulated_host_accepts_the_hardware_that_it_reports(
     ("specs", "properties"),
     [
         ({"hw:mem_encryption": "true"}, UEFI),
-        ({"hw:numa_nodes": "1"}, {}),
+        ({"hw:numa_nodes": "2"}, {}),
         ({"hw:pmem": "6GB"}, {}),
         ({"pci_passthrough:alias": "gpu:1"}, {}),
         ({"hw:mem_page_size": "large", "hw:locked_memory": "true"}, {}),

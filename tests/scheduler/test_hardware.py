@@ -221,7 +221,7 @@ def test_hardware_without_a_trait_needs_an_ability(specs: dict[str, str], abilit
     ("specs", "properties", "what"),
     [
         ({"hw:numa_nodes": "2"}, {}, "NUMA topology"),
-        ({}, {"hw_numa_nodes": "1"}, "NUMA topology"),
+        ({}, {"hw_numa_nodes": "2"}, "NUMA topology"),
         ({"hw:mem_page_size": "2MB"}, {}, "memory pages of a chosen size"),
         ({"hw:cpu_policy": "mixed"}, {}, "mixed processors"),
         ({}, {"hw_cpu_policy": "dedicated"}, "dedicated processors where only the image demands them"),
@@ -248,6 +248,7 @@ def test_what_no_host_has_yet_is_refused_and_not_left_out(
         ({"mine": "x", "trait:CUSTOM_A": "required"}, {"os_distro": "debian", "hw_rng_model": "virtio"}),
         ({"hw:cpu_realtime": "no", "hw:ephemeral_encryption": "false", "hw:cpu_thread_policy": "prefer"}, {}),
         ({"hw:cpu_policy": "dedicated"}, {"hw_cpu_policy": "dedicated"}),
+        ({"hw:numa_nodes": "1"}, {"hw_numa_nodes": "1"}),
         ({"hw:watchdog_action": "disabled", "os:secure_boot": "disabled", "quota:disk_read_iops_sec": "0"}, {}),
         ({"hw:cpu_cores": "2"}, {"hw_machine_type": "q35", "hw_firmware_type": "bios", "hw_qemu_guest_agent": "yes"}),
         ({"quota:vif_shares_level": "high"}, {"hw_scsi_model": "virtio-scsi", "hw_usb_model": "none"}),

@@ -29,6 +29,8 @@ _OTHER_SCSI = frozenset({"buslogic", "ibmvscsi"})
 _NAMES = ("hw", "os", "quota:", "hide_hypervisor_id", "img_hide_hypervisor_id", "pci_passthrough:")
 _NONE = frozenset({"", "0", "no", "off", "false", "f", "n", "prefer"})
 """Values that demand nothing."""
+_ONE_NODE = frozenset({("hw:numa_nodes", "1"), ("hw_numa_nodes", "1")})
+"""Each guest has one node, which is not bound to one of the host's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +115,6 @@ def _not_offered(specs: Mapping[str, str], properties: Mapping[str, str]) -> str
         return f"SCSI controller {pair.prop('hw_scsi_model')}"
     for what, prefixes in _NOT_OFFERED:
         for name, value in (*specs.items(), *properties.items()):
-            if name.startswith(prefixes) and value.strip().lower() not in _NONE:
+            if name.startswith(prefixes) and value.strip().lower() not in _NONE and (name, value) not in _ONE_NODE:
                 return what
     return ""
