@@ -14,7 +14,7 @@ from mapping_db import flavors
 from tests.edge import reference
 from tests.edge.client import Client, Reply
 from tests.federation.cloud import Federation
-from tests.suites.peers import NET, SUBNET
+from tests.suites.peers import NET, SUBNET, WITH_AGENT
 from tests.surface.samples import Exchange, filled, fresh
 
 SSH_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGjW2DMVvlm6bKzj5LnHGBJYQCXSm8xGLBOCyOnGxJSP ann@example"
@@ -53,6 +53,7 @@ class Gallery:
     def __init__(self, directory: Path) -> None:
         self.cloud = Federation(directory, cells=1, hosts=3, quota=UNBOUND, reclaim=3600, move_seconds=0,
                                 live_seconds=600, host_boot_seconds=0)  # fmt: skip
+        self.cloud.image_id = self.cloud.images.add(properties=WITH_AGENT)
         self.admin: Client = self.cloud.admin
         self.member = self.cloud.user("demo", "admin-project")
         self.cloud.db.run(lambda tx: flavors.insert_flavor(tx, Flavor("2", "f2", 1, 64, 1), self.cloud.clock.now()))
