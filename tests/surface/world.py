@@ -17,7 +17,7 @@ from mapping_db import flavors
 from tests.edge.client import Client, Reply
 from tests.edge.reference import parsed
 from tests.federation.cloud import Federation
-from tests.suites.peers import NET
+from tests.suites.peers import NET, WITH_AGENT
 from tests.surface.making import make
 from tests.surface.published import Row, rows, samples
 from tests.surface.things import OLD, SSH_KEY, Things, furnish
@@ -64,6 +64,7 @@ class World(Things):
         consoles = ConsoleSettings(serial=SerialConsole(enabled=True), spice=Spice(enabled=True))
         settings = {"move_seconds": 0, "live_seconds": 0, "consoles": consoles, **options}
         self.cloud = Federation(directory, cells=1, hosts=3, quota=UNBOUND, host_boot_seconds=0, **settings)
+        self.cloud.image_id = self.cloud.images.add(properties=WITH_AGENT)
         self.admin = self.cloud.admin
         self.cloud.spare("cell1-host3")
         furnish(self.cloud)
