@@ -19,7 +19,7 @@ import libvirt
 from cell_service.context import ManualClock
 from cell_service.errors import DriverError, GuestNotFound
 from cell_service.model.guest_agent import Quiesce
-from compute_host.libvirt_settings import GuestSettings
+from compute_host.config import HostSettings
 from compute_host.virt.libvirt import guest_agent
 from compute_host.virt.libvirt.connection import named
 from compute_host.virt.libvirt.freezing import LONGEST_PAUSE_SECONDS, MARK, Freezing
@@ -100,7 +100,7 @@ class Host:
 
     def __init__(self, directory: Path) -> None:
         self.domain, self.clock = Domain(), ManualClock()
-        self.storage = Storage(directory, GuestSettings(), "qcow2")
+        self.storage = Storage(HostSettings(host="h1", state=directory, image_cache=directory / "images"))
         self.mark = self.storage.path(self.domain.uuid) / MARK
         self.mark.parent.mkdir(parents=True)
         self.gone = False
