@@ -27,8 +27,8 @@ from compute_host.virt.libvirt.driver import LibvirtDriver
 from tests.compute_host.hardware_cases import CASES
 from tests.compute_host.test_domain import FLAVOR, PORT, QEMU, spec
 from tests.compute_host.test_hardware_xml import PLACED
-from tests.compute_host.test_libvirt import HELLO, Bench, boot_sector, left, printed
 from tests.real.databases import wait_until
+from tests.real.libvirt_driver import HELLO, Bench, boot_sector, left, printed
 from tests.real.libvirtd import PrivateLibvirtd
 from tests.suites.driver import SMALL, spec_of
 
@@ -48,14 +48,6 @@ def watched_sector() -> bytes:
     """Writes HELLO on the serial port, starts the watchdog, and hangs."""
     code = boot_sector()[: 6 * len(HELLO)] + ARM_WATCHDOG
     return (code + b"\xf4\xeb\xfd").ljust(510, b"\0") + b"\x55\xaa"
-
-
-@pytest.fixture
-def bench(libvirtd: PrivateLibvirtd, tmp_path: Path) -> Iterator[Bench]:
-    made = Bench(libvirtd, tmp_path)
-    made.driver()
-    yield made
-    made.close()
 
 
 @pytest.fixture

@@ -16,21 +16,12 @@ from cell_service.errors import HostOutOfSpace
 from cell_service.model.lifecycle import PowerState
 from compute_host.config import Ratios, Reserved
 from compute_host.virt.driver import Disk, GuestSpec
-from tests.compute_host.test_libvirt import Bench, boot_sector, printed
-from tests.real.libvirtd import PrivateLibvirtd
+from tests.real.libvirt_driver import Bench, boot_sector, printed
 from tests.suites.driver import spec_of
 
 pytestmark = pytest.mark.real
 
 MIB = 2**20
-
-
-@pytest.fixture
-def bench(libvirtd: PrivateLibvirtd, tmp_path: Path) -> Iterator[Bench]:
-    made = Bench(libvirtd, tmp_path)
-    made.driver()
-    yield made
-    made.close()
 
 
 @pytest.fixture

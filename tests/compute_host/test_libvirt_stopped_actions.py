@@ -6,7 +6,6 @@ Whatever stops them, in the end the action is done or undone, its record says wh
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import random
@@ -23,10 +22,9 @@ import libvirt
 
 from cell_service.context import SYSTEM_CLOCK
 from cell_service.db import actions, instances
-from cell_service.errors import PolycellError
 from cell_service.model.lifecycle import State, VmState
 from cell_service.operations.builds import REBUILD
-from cell_service.operations.deletes import DELETE, RESTORE, SOFT_DELETE
+from cell_service.operations.deletes import RESTORE, SOFT_DELETE
 from cell_service.operations.power import RESUME, START, STOP, SUSPEND
 from compute_host.config import HostSettings
 from compute_host.libvirt_settings import LibvirtSettings
@@ -35,8 +33,19 @@ from compute_host.virt.libvirt.driver import LibvirtDriver
 from tests.real.libvirtd import PrivateLibvirtd
 from tests.suites import stopped_cases as cases
 from tests.suites.one_cell import OneCell
-from tests.suites.steps import Killed, KillSwitch
-from tests.suites.stopping import HOST, Case, Failing, Meanwhile, Place, Storage, check_told
+from tests.suites.steps import KillSwitch
+from tests.suites.stopping import (
+    HOST,
+    Case,
+    Place,
+    Stop,
+    Storage,
+    agent_dies,
+    call_fails,
+    check_told,
+    fault_after,
+    server_is_deleted,
+)  # fmt: skip
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(600)]
 
@@ -44,7 +53,6 @@ STRIDE = int(os.environ.get("POLYCELL_STRIDE", "0"))
 """1: stopped at each call, 4: at every fourth; 0: at one that is drawn."""
 USUAL_CALLS = 14
 OF_STORAGE = ("make", "keep", "rescue", "unrescue", "remove")
-Stop = Callable[[Place, int, bool], KillSwitch]
 IMAGE = b"\xf4\xeb\xfd".ljust(512, b"\0")
 
 
@@ -202,48 +210,16 @@ def check_books(place: Place) -> None:
     assert {vif.port_id for vif in instance.network_info} == {port.vif.port_id for port in cell.networks.of(uuid)}
 
 
-def agent_dies(place: Place, number: int, after: bool) -> KillSwitch:
-    switch = KillSwitch(number, after=after)
-    with contextlib.suppress(Killed):
-        place.cell.host(HOST, switch=switch).claim()
-    switch.dead = True
-    place.cell.host(HOST)
-    return switch
-
-
-def call_fails(place: Place, number: int, after: bool) -> KillSwitch:
-    switch = Failing(number, after=after)
-    place.cell.host(HOST, switch=switch).claim()
-    return switch
-
-
-def deleted_meanwhile(place: Place, number: int, after: bool) -> KillSwitch:
-    switch = Meanwhile(number, lambda: _delete(place), after=after)
-    place.cell.host(HOST, switch=switch).claim()
-    if switch.count < number:
-        _delete(place)
-    return switch
-
-
-def _delete(place: Place) -> None:
-    place.cell.act(place.uuid, DELETE)
-
-
 def at_each_call(
     tmp_path: Path, storage: Storage, host: Host, case: Case, stop: Stop, check: Callable[[Place], None]
 ) -> None:
-    wrong = []
+    wrong: list[str] = []
 
     def stopped(number: int, *, after: bool) -> bool:
         """Whether the action has such a call."""
         place = begun(tmp_path / f"{number}{after}", storage, host, case)
-        switch = stop(place, number, after)
-        place.cell.pass_time(150, step=30)
-        try:
-            check(place)
-        except (AssertionError, PolycellError) as error:
-            calls = ", ".join(switch.calls[max(0, number - 4) : number])
-            wrong.append(f"{'after' if after else 'before'} call {number} (… {calls}): {error!r}")
+        switch, fault = fault_after(place, stop, number, check, after=after)
+        wrong.extend([fault] if fault else [])
         host.clear()
         place.cell.db.dispose()
         return switch.count >= number
@@ -288,4 +264,4 @@ def test_a_delete_overtakes_any_action(tmp_path: Path, storage: Storage, host: H
         assert place.cell.instance(place.uuid).deleted_at is not None
         check_books(place)
 
-    at_each_call(tmp_path, storage, host, case, deleted_meanwhile, check)
+    at_each_call(tmp_path, storage, host, case, server_is_deleted, check)

@@ -15,14 +15,24 @@ import pytest
 from sqlalchemy import Connection
 
 from cell_service.db import services
-from cell_service.errors import PolycellError
-from cell_service.operations.deletes import DELETE
 from cell_service.operations.host_tasks import CLEAN_UP
 from tests.real.databases import mariadb_in
 from tests.suites.one_cell import OneCell
 from tests.suites.steps import KillSwitch
 from tests.suites.stopped_cases import CASES
-from tests.suites.stopping import HOST, Case, Failing, Meanwhile, Place, Storage, check_books, check_told
+from tests.suites.stopping import (
+    HOST,
+    Case,
+    Place,
+    Stop,
+    Storage,
+    agent_dies,
+    call_fails,
+    check_books,
+    check_told,
+    fault_after,
+    server_is_deleted,
+)  # fmt: skip
 
 pytestmark = pytest.mark.timeout(400)
 
@@ -31,7 +41,6 @@ STRIDE = int(os.environ.get("POLYCELL_STRIDE", "5"))
 STRIDES = pytest.mark.parametrize(
     "stride", [pytest.param(STRIDE, marks=pytest.mark.wide, id="many"), pytest.param(40, id="some")]
 )
-Stop = Callable[[Place, int, bool], KillSwitch]
 Databases = Callable[[], str]
 """Gives the URL of a new, empty database."""
 
@@ -67,31 +76,18 @@ def at_each_call(
 ) -> None:
     """The action, stopped at its first call, at its second (or one by `stride`), …, until it makes no more;
     checked when all is quiet."""
-    wrong = []
+    wrong: list[str] = []
     for after in (False, True):
         number = 1 - stride + random.randrange(stride)
         while True:
             number += stride
             place = begun(tmp_path / f"{number}{after}", storage, case, new_database)
-            switch = stop(place, number, after)
-            place.cell.pass_time(150, step=30)
-            try:
-                check(place)
-            except (AssertionError, PolycellError) as error:
-                calls = ", ".join(switch.calls[max(0, number - 4) : number])
-                wrong.append(f"{'after' if after else 'before'} call {number} (… {calls}): {error!r}")
+            switch, fault = fault_after(place, stop, number, check, after=after)
+            wrong += [fault] if fault else []
             place.cell.db.dispose()
             if switch.count < number:
                 break
     assert not wrong, "\n".join(wrong)
-
-
-def agent_dies(place: Place, number: int, after: bool) -> KillSwitch:
-    switch = KillSwitch(number, after=after)
-    place.cell.host(HOST, switch=switch).claim()
-    switch.dead = True
-    place.cell.host(HOST)
-    return switch
 
 
 def conductor_dies(place: Place, number: int, after: bool) -> KillSwitch:
@@ -100,12 +96,6 @@ def conductor_dies(place: Place, number: int, after: bool) -> KillSwitch:
     place.cell.host(HOST).claim()
     switch.dead = True
     place.cell.new_conductor(shelved_offload_seconds=-1)
-    return switch
-
-
-def call_fails(place: Place, number: int, after: bool) -> KillSwitch:
-    switch = Failing(number, after=after)
-    place.cell.host(HOST, switch=switch).claim()
     return switch
 
 
@@ -128,18 +118,6 @@ def _force_down(place: Place, down: bool) -> None:
         services.change(tx, service.uuid, now=place.cell.clock.now(), forced_down=down)
 
     place.cell.db.run(work)
-
-
-def server_is_deleted(place: Place, number: int, after: bool) -> KillSwitch:
-    switch = Meanwhile(number, lambda: _delete(place), after=after)
-    place.cell.host(HOST, switch=switch).claim()
-    if switch.count < number:
-        _delete(place)
-    return switch
-
-
-def _delete(place: Place) -> None:
-    place.cell.act(place.uuid, DELETE)
 
 
 @STRIDES

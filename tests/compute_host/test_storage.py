@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from uuid import uuid4
 
@@ -12,6 +14,7 @@ from compute_host.config import HostSettings
 from compute_host.virt.libvirt.domain import Laid, LaidDisk
 from compute_host.virt.libvirt.records import Record
 from compute_host.virt.libvirt.storage import Storage
+from tests.real.databases import wait_until
 
 EARLIER = {
     "disks": [["root", "disk", "qcow2"], ["ephemeral", "disk.eph0", "raw"]],
@@ -54,3 +57,30 @@ def test_a_rescued_guest_runs_from_its_rescue_files(tmp_path: Path, drive: str |
     assert record.in_use.kernel is None
     assert record.in_use.drive == (root / "disk.config.rescue" if drive else None)
     assert record.laid.drive == root / "disk.config"
+
+
+RUN = 'from compute_host.virt.libvirt.drive import run; run(["sleep", "600"])'
+
+
+def test_a_program_ends_with_the_agent_that_is_killed() -> None:
+    agent = subprocess.Popen([sys.executable, "-c", RUN])
+    children = Path(f"/proc/{agent.pid}/task/{agent.pid}/children")
+
+    def sleeping() -> int | None:
+        found = children.read_text(encoding="ascii").split()
+        name = Path(f"/proc/{found[0]}/comm").read_text(encoding="ascii").strip() if found else ""
+        return int(found[0]) if name == "sleep" else None
+
+    wait_until(lambda: sleeping() is not None, "the program does not start")
+    program = sleeping()
+    agent.kill()
+    agent.wait()
+    wait_until(lambda: has_ended(Path(f"/proc/{program}/stat")), "the program runs on")
+
+
+def has_ended(stat: Path) -> bool:
+    """Also where its new parent has not waited for it yet."""
+    try:
+        return stat.read_text(encoding="ascii").rpartition(")")[2].split()[0] == "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return True

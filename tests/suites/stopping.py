@@ -14,11 +14,12 @@ from api_cell.edge.auth import NoAuth
 from cell_service import wire
 from cell_service.context import Context, Deadline
 from cell_service.db import actions, instances, operations
-from cell_service.errors import DriverError, PeerUnavailable, VolumeNotFound
+from cell_service.errors import DriverError, PeerUnavailable, PolycellError, VolumeNotFound
 from cell_service.model.block_device import BlockDevice, of_volume, volumes
 from cell_service.model.lifecycle import PowerState, VmState
 from cell_service.model.share import ShareMapping, ShareStatus
 from cell_service.operations.declaration import Operation
+from cell_service.operations.deletes import DELETE
 from cell_service.peers.cinder import open_volumes
 from cell_service.peers.manila import open_shares
 from cell_service.peers.settings import CinderSettings, ManilaSettings
@@ -233,6 +234,50 @@ class Meanwhile(KillSwitch):
             return call()
         finally:
             self._happens()
+
+
+Stop = Callable[[Place, int, bool], KillSwitch]
+"""Lets the open action of a place be done, stopped before (or after) the call of that number."""
+
+
+def agent_dies(place: Place, number: int, after: bool) -> KillSwitch:
+    switch = KillSwitch(number, after=after)
+    place.cell.host(HOST, switch=switch).claim()
+    switch.dead = True
+    place.cell.host(HOST)
+    return switch
+
+
+def call_fails(place: Place, number: int, after: bool) -> KillSwitch:
+    switch = Failing(number, after=after)
+    place.cell.host(HOST, switch=switch).claim()
+    return switch
+
+
+def server_is_deleted(place: Place, number: int, after: bool) -> KillSwitch:
+    switch = Meanwhile(number, lambda: _delete(place), after=after)
+    place.cell.host(HOST, switch=switch).claim()
+    if switch.count < number:
+        _delete(place)
+    return switch
+
+
+def _delete(place: Place) -> None:
+    place.cell.act(place.uuid, DELETE)
+
+
+def fault_after(
+    place: Place, stop: Stop, number: int, check: Callable[[Place], None], *, after: bool
+) -> tuple[KillSwitch, str | None]:
+    """What the check finds wrong when all is quiet after the stop; None: nothing."""
+    switch = stop(place, number, after)
+    place.cell.pass_time(150, step=30)
+    try:
+        check(place)
+    except (AssertionError, PolycellError) as error:
+        calls = ", ".join(switch.calls[max(0, number - 4) : number])
+        return switch, f"{'after' if after else 'before'} call {number} (… {calls}): {error!r}"
+    return switch, None
 
 
 def check_books(place: Place) -> None:

@@ -39,15 +39,14 @@ def make(files: tuple[DriveFile, ...], target: Path, kind: str, mkisofs: str) ->
 
 def run(command: Sequence[str | Path], seconds: float = TOOL_SECONDS, *, accepted: Collection[int] = (0,)) -> str:
     """Run the command, which ends well with one of the `accepted` codes. Returns what it printed. Raises
-    HostOutOfSpace, DriverError; a command that hangs is killed."""
+    HostOutOfSpace, DriverError; a command that hangs is killed, and so is one whose agent is: it would go on writing
+    to the files of the next try."""
     words = [str(word) for word in command]
-    program = shutil.which(words[0], path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
-    if program is None:
-        raise DriverError(reason=f"The program {words[0]} is not installed on this host.")
+    with_us, program = _found("setpriv"), _found(words[0])
     try:
         done = subprocess.run(
-            [program, *words[1:]], capture_output=True, text=True, errors="replace", timeout=seconds,
-            stdin=subprocess.DEVNULL, env={**os.environ, "LC_ALL": "C"}, check=False,
+            [with_us, "--pdeathsig", "KILL", program, *words[1:]], capture_output=True, text=True, errors="replace",
+            timeout=seconds, stdin=subprocess.DEVNULL, env={**os.environ, "LC_ALL": "C"}, check=False,
         )  # fmt: skip
     except subprocess.TimeoutExpired:
         raise DriverError(reason=f"{words[0]} did not end within {seconds:g} seconds.") from None
@@ -57,6 +56,13 @@ def run(command: Sequence[str | Path], seconds: float = TOOL_SECONDS, *, accepte
             raise HostOutOfSpace(reason=f"The host has no space left ({words[0]}: {said})")
         raise DriverError(reason=f"{words[0]} failed: {said}")
     return done.stdout
+
+
+def _found(name: str) -> str:
+    path = shutil.which(name, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
+    if path is None:
+        raise DriverError(reason=f"The program {name} is not installed on this host.")
+    return path
 
 
 def _write_tree(files: tuple[DriveFile, ...], tree: Path) -> None:
