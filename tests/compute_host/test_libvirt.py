@@ -555,7 +555,7 @@ def test_a_resize_that_was_killed_goes_on(
     driver.spawn(spec)
     driver.power_off(uuid, graceful_seconds=0)
     migrate_data, larger = driver.pack(uuid), replace(as_it_is(spec), disks=(Disk("root", GIB), Disk("swap", 8 * MIB)))
-    driver._storage.fit(larger)  # killed here: the domain does not have the disk
+    driver._storage.fit(larger)  # killed here: neither the domain nor the record has the disk
     for _ in range(2):
         driver = bench.driver()
         assert driver.power_state(uuid) is PowerState.SHUTDOWN
@@ -567,6 +567,27 @@ def test_a_resize_that_was_killed_goes_on(
 
 def descriptors() -> int:
     return len(os.listdir("/proc/self/fd"))
+
+
+def test_a_resize_that_libvirt_refuses_leaves_the_guest_its_disks(
+    bench: Bench, driver: LibvirtDriver, spec: GuestSpec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    uuid, with_swap = spec.instance.uuid, replace(spec, disks=(*spec.disks, Disk("swap", 4 * MIB)))
+    driver.spawn(with_swap)
+    driver.power_off(uuid, graceful_seconds=0)
+    migrate_data = driver.pack(uuid)
+
+    def refused(*_arguments: object) -> None:
+        raise DriverError(reason="libvirt refuses it")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(driver, "_define", refused)
+        with pytest.raises(DriverError):
+            driver.receive(as_it_is(spec), migrate_data)
+    driver.power_on(as_it_is(spec))
+    assert (bench.settings.state / uuid / "disk.swap").exists()
+    driver.reboot(as_it_is(spec), hard=True)
+    assert [disk.role for disk in driver._storage.record(uuid).laid.disks] == ["root", "swap"]
 
 
 def test_a_driver_that_ends_leaves_no_descriptor(driver: LibvirtDriver) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -10,7 +11,8 @@ from typing import Any
 import libvirt
 
 from cell_service.context import Clock
-from cell_service.errors import GuestNotFound, PolycellError
+from cell_service.errors import DriverError, GuestNotFound, PolycellError
+from cell_service.logs import about
 from cell_service.model.lifecycle import PowerState
 from compute_host.config import HostSettings
 from compute_host.virt.driver import Guest, GuestSpec
@@ -20,6 +22,8 @@ from compute_host.virt.libvirt.domain import Laid
 from compute_host.virt.libvirt.gates import Gates
 from compute_host.virt.libvirt.storage import Storage
 from compute_host.virt.libvirt.watch import Watch
+
+log = logging.getLogger(__name__)
 
 PROBE_FILE = "kvm_probe.json"
 ALIVE = (PowerState.RUNNING, PowerState.PAUSED)
@@ -144,8 +148,12 @@ class LibvirtGuests:
 
     def _bound_console_logs(self) -> None:
         for uuid in self._storage.uuids():
-            with contextlib.suppress(GuestNotFound):
+            try:
                 console.bound(self._storage.record(uuid).laid.console)
+            except GuestNotFound:
+                continue
+            except DriverError as error:
+                log.warning("console log not bounded", extra=about(None, instance=uuid, reason=error))
 
     def _power_now(self, uuid: str) -> PowerState:
         with self._gate(uuid):

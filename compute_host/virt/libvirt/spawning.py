@@ -78,7 +78,9 @@ class SpawnVerbs(LibvirtGuests):
         if migrate_data.get(FROM) != self._node_uuid or not self._storage.is_whole(spec.instance.uuid):
             raise DriverError(reason="A guest is made here from its image, not from another host's disks.")
         self._check_space(spec, self._use_of(spec.instance.uuid))
-        self._define(spec, self._storage.fit(spec))
+        record = self._storage.fit(spec)
+        self._define(spec, record.laid)
+        self._storage.take(spec.instance.uuid, record)  # not before: what the definition names is still there
 
     def _is_made(self, uuid: str) -> bool:
         """Whether the guest is complete: as a spawn has made it, and perhaps changed by its user since."""

@@ -109,9 +109,10 @@ class Storage:
             raise from_os("the guest's files cannot be made", error) from error
         return laid if own else record.rescued or laid
 
-    def fit(self, spec: GuestSpec) -> Laid:
-        """Give the guest's disks the sizes of the spec: they grow and never shrink, a swap disk is made again, those
-        that are new are made, and those that the spec has no more are removed. A root disk without a size stays.
+    def fit(self, spec: GuestSpec) -> Record:
+        """Give the guest's disks the sizes of the spec: they grow and never shrink, a swap disk is made again, new ones
+        are made. A root disk without a size stays. Returns the record of the disks that the spec has: until `take` the
+        guest keeps the one that it has.
 
         Raises GuestNotFound, HostOutOfSpace, DriverError; done again it goes on.
         """
@@ -128,13 +129,20 @@ class Storage:
                     (root / name).unlink(missing_ok=True)
                     disks.append(self._disks.make(disk, root / name, root / BASE, spec.instance.image_ref))
                     total += disk.size_bytes
-            laid = replace(record.laid, disks=tuple(disks))
-            records.write(root, replace(record, laid=laid, disk_bytes=total))
-            for gone in had.keys() - {disk.path.name for disk in disks}:
-                (root / gone).unlink(missing_ok=True)
         except OSError as error:
             raise from_os("the guest's disks cannot be resized", error) from error
-        return laid
+        return replace(record, laid=replace(record.laid, disks=tuple(disks)), disk_bytes=total)
+
+    def take(self, uuid: str, record: Record) -> None:
+        """Record it of the guest, and remove the disks that it has no more. Raises GuestNotFound, DriverError."""
+        root = self.path(uuid)
+        gone = {disk.path for disk in self.record(uuid).laid.disks} - {disk.path for disk in record.laid.disks}
+        try:
+            records.write(root, record)
+            for path in gone:
+                path.unlink(missing_ok=True)
+        except OSError as error:
+            raise from_os("the guest's disks cannot be resized", error) from error
 
     def rescue(self, spec: GuestSpec, *, stable: bool) -> Laid:
         """Make a new rescue disk of the image of the spec's root disk, with a config drive of its own. `stable`: the
