@@ -148,12 +148,13 @@ def outcome_of(
     root_device_name: str | None = None,
     result: object = None,
 ) -> Outcome:
-    """A successful outcome with the guest's power state, and the declared `result`, if there is one."""
+    """A successful outcome with the guest's power state, unless the driver does not answer any more, and the declared
+    `result`, if there is one. Raises GuestNotFound."""
     operation = work.operation
     return Outcome(
         operation.id,
         operation.fence,
-        power_state=context.driver.power_state(work.instance.uuid),
+        power_state=_power_state(context, work),
         network_info=network_info,
         root_device_name=root_device_name,
         machine_type=_machine_type(context, work.instance),
@@ -171,8 +172,16 @@ def _machine_type(context: HostContext, instance: Instance) -> str | None:
 def power_state_of(context: HostContext, work: OperationContext) -> PowerState | None:
     """The guest's power state as the driver reports it; None when the driver does not answer."""
     try:
-        return context.driver.power_state(work.instance.uuid)
+        return _power_state(context, work)
     except GuestNotFound:
         return PowerState.NOSTATE
+
+
+def _power_state(context: HostContext, work: OperationContext) -> PowerState | None:
+    """As `power_state_of`. Raises GuestNotFound."""
+    try:
+        return context.driver.power_state(work.instance.uuid)
+    except GuestNotFound:
+        raise
     except PolycellError:
         return None

@@ -30,6 +30,7 @@ from compute_host.config import HostSettings
 from compute_host.libvirt_settings import LibvirtSettings
 from compute_host.virt.driver import Driver
 from compute_host.virt.libvirt.driver import LibvirtDriver
+from tests.real.databases import wait_until
 from tests.real.libvirtd import PrivateLibvirtd
 from tests.suites import stopped_cases as cases
 from tests.suites.one_cell import OneCell
@@ -37,6 +38,7 @@ from tests.suites.steps import KillSwitch
 from tests.suites.stopping import (
     HOST,
     Case,
+    Meanwhile,
     Place,
     Stop,
     Storage,
@@ -259,6 +261,24 @@ def test_a_stopped_action_is_done_or_undone(
         check_told(place, case)
 
     at_each_call(tmp_path, storage, host, case, stop, check)
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_an_action_meets_the_end_of_libvirtd(
+    tmp_path: Path, storage: Storage, host: Host, libvirtd: PrivateLibvirtd, case: Case
+) -> None:
+    def libvirtd_dies(place: Place, number: int, after: bool) -> KillSwitch:
+        switch = Meanwhile(number, libvirtd.kill_libvirtd, after=after)
+        place.cell.host(HOST, switch=switch).claim()
+        wait_until(libvirtd.answers, "libvirtd does not come back")
+        place.cell.host(HOST)
+        return switch
+
+    def check(place: Place) -> None:
+        check_books(place)
+        check_told(place, case)
+
+    at_each_call(tmp_path, storage, host, case, libvirtd_dies, check)
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)

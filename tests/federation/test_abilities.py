@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from api_cell.superconductor.moves import recipes
+from api_cell.superconductor.moves.step_context import StepFailed
 from cell_service.context import Deadline
 from cell_service.db import compute_nodes
 from cell_service.model.ability import OF_HARDWARE, Ability
+from cell_service.model.move import MoveKind
 from compute_host.virt import abilities
 from compute_host.virt.abilities import abilities_of
 from compute_host.virt.driver import Driver
@@ -143,6 +147,31 @@ def test_a_host_that_cannot_move_its_guests_resizes_them_where_they_are(tmp_path
             host,
         )
         assert sorted(cloud.guests()[host]) == [uuid]
+    finally:
+        cloud.close()
+
+
+def test_a_resize_that_is_given_up_gives_the_guest_its_size_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(_context: object) -> bool:
+        raise StepFailed("Broken by the test.")
+
+    recipe = recipes.TO_DESTINATION[MoveKind.RESIZE]
+    steps = tuple(replace(step, do=broken) if step.name == "seal" else step for step in recipe.steps)
+    monkeypatch.setitem(recipes.TO_DESTINATION, MoveKind.RESIZE, replace(recipe, steps=steps))
+    cloud = Federation(tmp_path, cells=1, same_host=True, move_seconds=0)
+    try:
+        cloud.admin.post("/flavors", {"flavor": {"id": "2", "name": "second", "vcpus": 2, "ram": 512, "disk": 2}})
+        uuid = cloud.boot()
+        host = cloud.show(uuid)["OS-EXT-SRV-ATTR:host"]
+        with unable(cloud, Ability.MOVES, hosts=("cell1-host1", "cell1-host2")):
+            assert cloud.act(uuid, "resize", {"flavorRef": "2"}).status == 202
+            cloud.until(lambda: cloud.show(uuid)["OS-EXT-STS:task_state"] is None)
+        shown = cloud.show(uuid)
+        assert (shown["status"], shown["flavor"]["original_name"]) == ("ACTIVE", "tiny")
+        guest = cloud.fleets["cell1"].agents[host].driver._state.get(uuid)
+        assert (guest.vcpus, guest.memory_mib) == (shown["flavor"]["vcpus"], shown["flavor"]["ram"])
     finally:
         cloud.close()
 

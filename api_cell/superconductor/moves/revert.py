@@ -9,18 +9,12 @@ from api_cell.superconductor.moves import host_tasks, ownership, rows
 from api_cell.superconductor.moves.host_tasks import HostTask
 from api_cell.superconductor.moves.recipe import Commit, Recipe, Step
 from api_cell.superconductor.moves.step_context import StepContext
-from api_cell.superconductor.moves.steps import RELEASE, RESTORE_CLAIMS, restart
+from api_cell.superconductor.moves.steps import RELEASE, RESTORE_CLAIMS, SHRINK_BACK, restart
 from cell_service.model.lifecycle import Task, VmState
 from cell_service.model.move import MovePhase, Owner
-from cell_service.operations.host_tasks import (
-    PREPARE_DESTINATION,
-    PREPARE_SOURCE,
-    PrepareDestinationArguments,
-    PrepareSourceArguments,
-)
+from cell_service.operations.host_tasks import PREPARE_SOURCE, PrepareSourceArguments
 
 _STOP = HostTask(PREPARE_SOURCE, "stop", "compute_revert_resize")
-_SHRINK = HostTask(PREPARE_DESTINATION, "shrink")
 
 
 def begin(context: StepContext) -> bool:
@@ -33,20 +27,6 @@ def stop(context: StepContext) -> bool:
     """Stop the guest at the destination. A host that is down has nothing to stop."""
     arguments = PrepareSourceArguments(shutdown=context.plan.clean_shutdown)
     return host_tasks.request(context, context.target, context.move.target_host, _STOP, arguments) is not None
-
-
-def shrink(context: StepContext) -> bool:
-    """On the same host: give the guest its old size again."""
-    if not context.stays_on_host:
-        return True
-    plan = context.plan
-    arguments = PrepareDestinationArguments(migrate_data=plan.migrate_data, flavor=plan.old_flavor)
-    outcome = host_tasks.request(context, context.source, context.move.source_host, _SHRINK, arguments)
-    if outcome is None:
-        return False
-    if outcome.fault is not None:
-        context.note(fault=outcome.fault.message)
-    return True
 
 
 def copy_rows_back(context: StepContext) -> bool:
@@ -85,7 +65,7 @@ REVERT = Recipe(
     steps=(
         Step("begin_revert", begin),
         Step("stop_there", stop),
-        Step("shrink_back", shrink),
+        SHRINK_BACK,
         Step("carry_back", copy_rows_back),
         Commit("uncommit", commit),
         Step("reopen_source", reopen),

@@ -13,7 +13,7 @@ from api_cell.superconductor.moves import claims, host_tasks, ownership, rows, s
 from api_cell.superconductor.moves.host_tasks import HostTask
 from api_cell.superconductor.moves.recipe import Commit, Do, Step
 from api_cell.superconductor.moves.release import release_instance
-from api_cell.superconductor.moves.step_context import Elsewhere, StepContext
+from api_cell.superconductor.moves.step_context import Elsewhere, StepContext, StepFailed
 from cell_service import wire
 from cell_service.model.lifecycle import Task, VmState
 from cell_service.operations.host_tasks import (
@@ -113,8 +113,9 @@ def restart(event: str | None = None) -> Do:
 
 
 def prepare_destination(
-    shown: Shown, event: str | None = None, *, live: bool = False, from_image: bool = False, only_there: bool = False
-) -> Step:
+    shown: Shown, event: str | None = None, *, live: bool = False, from_image: bool = False, only_there: bool = False,
+    undo: tuple[Step, ...] = (),
+) -> Step:  # fmt: skip
     """Make the guest at the destination, not running. `from_image`: made from its image or volumes, without what the
     source gave. `only_there`: no other host is tried when this one can't take it."""
     task = HostTask(PREPARE_DESTINATION, "in", event)
@@ -139,7 +140,23 @@ def prepare_destination(
         secrets.drop(context)
         return True
 
-    return Step("arrive", do)
+    return Step("arrive", do, undo=undo)
+
+
+def shrink(context: StepContext) -> bool:
+    """On the same host: give the guest its old size again. If that fails, it is part of the fault."""
+    if not context.stays_on_host:
+        return True
+    plan = context.plan
+    arguments = PrepareDestinationArguments(migrate_data=plan.migrate_data, flavor=plan.old_flavor)
+    try:
+        outcome = host_tasks.request(context, context.source, context.move.source_host, _SHRINK, arguments)
+        if outcome is None:
+            return False
+        host_tasks.demand(outcome)
+    except StepFailed as failed:
+        context.note(fault=plan.fault or failed.reason)
+    return True
 
 
 def freeze(context: StepContext) -> bool:
@@ -210,6 +227,8 @@ def await_conclusion(context: StepContext) -> bool:
     return True
 
 
+_SHRINK = HostTask(PREPARE_DESTINATION, "shrink")
+SHRINK_BACK = Step("shrink_back", shrink)
 RESTORE_CLAIMS = Step("give_back", restore_claims, in_one_transaction=True, formerly=("take_room_back",))
 COPY_ROWS = Step("carry_over", copy_rows)
 FREEZE = Step("seal", freeze, undo=(Step("open_again", unfreeze),))
