@@ -6,6 +6,9 @@ import ctypes
 import socket
 import struct
 import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 
 from tests.wiring.conftest import Guest
 from tools.companions.network.wiring.namespaces import Namespace
@@ -16,20 +19,57 @@ _ALL, _NET = 3, 0x40000000
 
 def packets(namespace: Namespace) -> socket.socket:
     """A socket for whole frames on a guest's link."""
+    sock = within(namespace, lambda: socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(_ALL)))
+    sock.bind(("eth0", _ALL))
+    sock.settimeout(20)
+    return sock
+
+
+def within(namespace: Namespace, make: Callable[[], socket.socket]) -> socket.socket:
+    """A socket that is made in the namespace, and stays in it."""
     made: list[socket.socket] = []
 
     def inside() -> None:
         with namespace.opened() as fd:
             assert ctypes.CDLL(None).setns(fd, _NET) == 0
-        sock = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(_ALL))
-        sock.bind(("eth0", _ALL))
-        sock.settimeout(20)
-        made.append(sock)
+        made.append(make())
 
     visitor = threading.Thread(target=inside)
     visitor.start()
     visitor.join()
     return made[0]
+
+
+@dataclass
+class Line:
+    """A TCP connection from one guest to another."""
+
+    caller: socket.socket
+    served: socket.socket
+
+    def carries(self, seconds: float = 20) -> bool:
+        """Whether what the caller sends now arrives."""
+        self.caller.send(b".")
+        self.served.settimeout(seconds)
+        try:
+            return bool(self.served.recv(65535))
+        except TimeoutError:
+            return False
+
+
+@contextmanager
+def connected(caller: Guest, served: Guest, number: int) -> Iterator[Line]:
+    """A connection to that port."""
+    with within(served.own_namespace.namespace, socket.socket) as door:
+        door.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        door.bind((served.address, number))
+        door.listen()
+        door.settimeout(20)
+        with within(caller.own_namespace.namespace, socket.socket) as mouth:
+            mouth.settimeout(20)
+            mouth.connect((served.address, number))
+            with door.accept()[0] as ear:
+                yield Line(mouth, ear)
 
 
 def arrives(frame: bytes, sender: Guest, receiver: Guest) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hmac
 import os
 import signal
@@ -17,7 +18,7 @@ from cell_service.errors import WiringFailed
 from tests.real.databases import wait_until
 from tests.wiring import frames
 from tests.wiring.conftest import Guest, Lab
-from tests.wiring.frames import arrives
+from tests.wiring.frames import arrives, connected
 from tools.companions.network.wiring.namespaces import ProcessNamespace
 
 pytestmark = pytest.mark.real
@@ -85,6 +86,31 @@ def test_groups_close_and_open_at_once_and_what_is_established_survives(lab: Lab
     assert other.reaches(one.address) is False
     lab.ask("DELETE", f"security-group-rules/{rule['id']}")
     wait_until(lambda: not same.reaches(one.address), "the rule does not close")
+
+
+def test_a_connection_ends_with_its_rule_and_others_go_on(lab: Lab) -> None:
+    lab.host("h1")
+    lab.host("h2")
+    network = lab.network()
+    group = lab.ask("POST", "security-groups", security_group={"name": "served"})
+    served = lab.started(network, "h1", security_groups=[group["id"]])
+    near, far = lab.started(network, "h1"), lab.started(network, "h2")
+    ways = ((near, served), (far, served), (served, near))
+    rules = [
+        lab.allow(there.port, protocol="tcp", port_range_min=4000, port_range_max=4002,
+                  remote_ip_prefix=f"{caller.address}/32")
+        for caller, there in ways
+    ]  # fmt: skip
+    with contextlib.ExitStack() as stack:
+        near_line, far_line, own_line = (
+            stack.enter_context(connected(caller, there, 4000 + number)) for number, (caller, there) in enumerate(ways)
+        )
+        assert all(line.carries() for line in (near_line, far_line, own_line))
+        lab.ask("DELETE", f"security-group-rules/{rules[1]['id']}")
+        wait_until(lambda: not far_line.carries(0.5), "the connection does not end")
+        assert far_line.carries(1) is False
+        assert near_line.carries()
+        assert own_line.carries()
 
 
 def test_a_guest_sends_only_as_itself(lab: Lab) -> None:

@@ -2,7 +2,8 @@
 
 Chains: `polycell` checks first what the sending port may send, then what the receiving port may get; a port's chain
 ends in DROP, and to return from it is to be allowed. Connections are followed apart for each network (`CT --zone`),
-since two networks may use the same addresses.
+since two networks may use the same addresses. Answers pass always, and what the side that opened a connection sends
+needs a rule for each packet: so a connection ends when its rule is removed.
 """
 
 from __future__ import annotations
@@ -61,7 +62,8 @@ def filters(
         ):
             head = f"-A {_chain(letter, port)}"
             matches = [match for rule in own if rule.direction == direction for match in _matches(rule, members)]
-            lines.append(f"{head} -m conntrack --ctstate RELATED,ESTABLISHED -j RETURN")
+            lines.append(f"{head} -m conntrack --ctstate ESTABLISHED --ctdir REPLY -j RETURN")
+            lines.append(f"{head} -m conntrack --ctstate RELATED -j RETURN")
             lines += [f"{head} {match} -j RETURN" for match in always]
             lines.append(f"{head} -m conntrack --ctstate INVALID -j DROP")
             lines += [f"{head}{f' {match}' if match else ''} -j RETURN" for match in dict.fromkeys(matches)]
