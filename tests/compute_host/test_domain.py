@@ -73,6 +73,18 @@ CASES = {
     "rescue-stable": (spec(), Laid((ROOT, RESCUE), HOME / "console.log"), QEMU),
     "ovs": (spec(nics=(replace(PORT, vif_type="ovs", details={}),)), PLAIN, QEMU),
     "tap": (spec(nics=(replace(PORT, vif_type="tap", details={}),)), PLAIN, QEMU),
+    "macvtap": (
+        spec(nics=(replace(PORT, vif_type="macvtap", details={"macvtap_source": "eth1", "macvtap_mode": "vepa"}),)),
+        PLAIN,
+        QEMU,
+    ),
+    "vhostuser": (
+        spec(nics=(
+            replace(PORT, vif_type="vhostuser", details={"vhostuser_socket": "/run/vhu", "vhostuser_mode": "server"}),
+        )),
+        PLAIN,
+        QEMU,
+    ),
     "user-network": (spec(), PLAIN, replace(QEMU, user_networking=True)),
 }  # fmt: skip
 
@@ -111,6 +123,10 @@ def test_a_name_that_closes_elements_is_only_a_name() -> None:
         (replace(PORT, vif_type="hw_veb"), "hw_veb"),
         (replace(PORT, vif_type=""), "none"),
         (replace(PORT, details={}), "no bridge"),
+        (replace(PORT, vif_type="macvtap", details={}), "no device"),
+        (replace(PORT, vif_type="macvtap", details={"macvtap_source": "eth1", "macvtap_mode": "x"}), "unknown macvtap"),
+        (replace(PORT, vif_type="vhostuser", details={}), "no socket"),
+        (replace(PORT, vif_type="vhostuser", details={"vhostuser_mode": "x"}), "unknown vhostuser"),
     ],
 )
 def test_a_port_that_cannot_be_plugged_is_said_so(port: Vif, words: str) -> None:

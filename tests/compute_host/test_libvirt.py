@@ -509,6 +509,31 @@ def test_a_port_is_plugged_into_its_bridge_and_nothing_of_it_is_left(
         subprocess.run([*inside, "link", "del", "brq-test"], check=True)
 
 
+def test_a_port_is_a_link_of_a_device_of_the_host_or_a_socket_that_shares_memory(
+    driver: LibvirtDriver, libvirtd: PrivateLibvirtd, spec: GuestSpec, tmp_path: Path
+) -> None:
+    inside = ["nsenter", "-t", str(libvirtd.host.pid()), "-n", "ip"]
+    subprocess.run([*inside, "link", "add", "dev-test", "type", "veth", "peer", "name", "dev-peer"], check=True)
+    try:
+        link = replace(nic(), vif_type="macvtap", details={"macvtap_source": "dev-test"})
+        socket = {"vhostuser_socket": str(tmp_path / "vhu"), "vhostuser_mode": "client"}
+        shared = replace(nic(), mac="fa:16:3e:00:00:02", vif_type="vhostuser", details=socket)
+        uuid = spec.instance.uuid
+        driver.spawn(replace(spec, nics=(link,)))
+        found = subprocess.run([*inside, "-d", "link"], capture_output=True, text=True, check=True).stdout
+        assert f"tap{link.port_id[:11]}@dev-test" in found
+        with pytest.raises(DriverError, match="share its memory"):
+            driver.attach_interface(replace(spec, nics=(link, shared)), shared)
+        driver.power_off(uuid, graceful_seconds=0)
+        with driver._guest(uuid) as domain:
+            domain.undefine()
+        with pytest.raises(DriverError, match=r"vhu.*No such file"):  # as a client QEMU needs the other end
+            driver.power_on(replace(spec, nics=(shared,), disks=(Disk("root", GIB),)))
+    finally:
+        driver.destroy(spec.instance.uuid)
+        subprocess.run([*inside, "link", "del", "dev-test"], check=True)
+
+
 def test_a_node_says_what_its_guests_can_have(driver: LibvirtDriver) -> None:
     (node,) = driver.nodes()
     assert {"COMPUTE_NODE", "COMPUTE_IMAGE_TYPE_QCOW2", "COMPUTE_STORAGE_BUS_VIRTIO", "HW_CPU_X86_SSE2"} < {

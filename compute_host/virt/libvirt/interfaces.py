@@ -10,7 +10,7 @@ from xml.etree.ElementTree import Element
 
 import libvirt
 
-from cell_service.errors import GuestNotFound
+from cell_service.errors import DriverError, GuestNotFound
 from cell_service.model.instance import Vif
 from compute_host.virt.driver import GuestSpec
 from compute_host.virt.libvirt import domain
@@ -22,6 +22,10 @@ class InterfaceVerbs(LibvirtGuests):
 
     def attach_interface(self, spec: GuestSpec, vif: Vif) -> None:
         with self._gate(spec.instance.uuid), self._guest(spec.instance.uuid) as found:
+            if domain.shares_memory((vif,)) and found.isActive() and not _shares_memory(found):
+                raise DriverError(
+                    reason=f"The guest does not share its memory: port {vif.port_id} has to be there when it starts."
+                )
             for flag in _without(found, vif.mac):
                 found.attachDeviceFlags(domain.interface(spec, vif, self._choices()), flag)
 
@@ -29,6 +33,11 @@ class InterfaceVerbs(LibvirtGuests):
         with self._gate(uuid), contextlib.suppress(GuestNotFound), self._guest(uuid) as found:
             for flag, text in _having(found, vif.mac):
                 found.detachDeviceFlags(text, flag)
+
+
+def _shares_memory(found: Any) -> bool:
+    access = ElementTree.fromstring(found.XMLDesc(0)).find("memoryBacking/access")
+    return access is not None and access.get("mode") == "shared"
 
 
 def _without(found: Any, mac: str) -> list[int]:

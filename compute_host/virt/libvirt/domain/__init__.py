@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from compute_host.virt.libvirt.domain.interfaces import interface
+from compute_host.virt.libvirt.domain.interfaces import interface, shares_memory
 from compute_host.virt.libvirt.domain.values import (
     SPARE_PORTS,
     Choices,
@@ -28,5 +28,6 @@ __all__ = [
     "interface",
     "owner",
     "render",
+    "shares_memory",
     "tap_name",
 ]

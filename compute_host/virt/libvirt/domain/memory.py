@@ -14,13 +14,18 @@ _SEV_POLICY = "0x0033"
 _VIRTIO = ("disk", "interface", "rng", "memballoon", "controller", "video", "input")
 
 
-def backing(domain: Element, wanted: Hardware, choices: Choices) -> None:
+def backing(domain: Element, wanted: Hardware, choices: Choices, *, shared: bool) -> None:
+    """`shared`: other programs of the host map the memory."""
     if choices.file_backed_memory:
         made = child(domain, "memoryBacking")
         add(made, "source", type="file")
         add(made, "access", mode="shared")
         add(made, "allocation", mode="immediate")
         add(made, "discard")
+    elif shared:
+        made = child(domain, "memoryBacking")
+        add(made, "source", type="memfd")
+        add(made, "access", mode="shared")
     if wanted.locked_memory or wanted.memory_encryption:
         add(child(domain, "memoryBacking"), "locked")
 

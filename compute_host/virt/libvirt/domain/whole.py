@@ -30,7 +30,7 @@ def render(spec: GuestSpec, laid: Laid, choices: Choices, placement: Placement |
     add(domain, "uuid", instance.uuid)
     _metadata(add(domain, "metadata"), spec, choices)
     add(domain, "memory", str(instance.flavor.memory_mib), unit="MiB")
-    memory.backing(domain, wanted, choices)
+    memory.backing(domain, wanted, choices, shared=interfaces.shares_memory(spec.nics))
     add(domain, "vcpu", str(instance.flavor.vcpus))
     limits.of_processor(domain, wanted.limits)
     secure = firmware.boots_securely(wanted, choices, machine)
