@@ -135,3 +135,20 @@ def test_a_guest_is_thawed_when_the_agent_of_its_host_was_killed_meanwhile(cloud
     last = cloud.until_said(guest, r"POLYCELL-GUEST fsfreeze=(\w+)(?![\s\S]*fsfreeze)")
     assert last.group(1) == "thaw"
     cloud.ask("DELETE", f"/v2/images/{image}", service="image")
+
+
+BY_AGENT = """kill $(pidof acpid); cat >/sbin/shutdown <<'END' && chmod 755 /sbin/shutdown
+#!/bin/busybox sh
+echo "POLYCELL-GUEST power=agent" >"$(cat /run/console)"
+poweroff -f
+END
+"""
+
+
+def test_a_guest_that_knows_no_power_button_is_stopped_by_its_agent(cloud: Lab) -> None:
+    guest = cloud.boot("deaf", cloud.hosts[0])
+    cloud.until_ready(guest)
+    cloud.ssh(guest, BY_AGENT)
+    cloud.act(guest, "os-stop", None)
+    cloud.until_status(guest, "SHUTOFF")
+    cloud.until_said(guest, r"POLYCELL-GUEST power=agent")

@@ -3,6 +3,7 @@ call ends within a time-out, and none of the guest's own words leave this module
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -60,6 +61,14 @@ def freeze(found: Any) -> None:
 def thaw(found: Any) -> None:
     """Thaw the guest's file systems. Raises GuestAgentFailed; libvirtError for a domain that is gone."""
     _answer(found, "thaw the file systems", THAW_SECONDS, lambda: found.fsThaw(None, 0))
+
+
+def shut_down_or_press_button(found: Any) -> None:
+    """Have the agent shut the guest down, or press the guest's power button if it has no agent that answers. Raises
+    libvirtError."""
+    with contextlib.suppress(libvirt.libvirtError):
+        found.agentSetResponseTimeout(PING_SECONDS, 0)
+    found.shutdown()
 
 
 def _answer(found: Any, what: str, seconds: int, call: Callable[[], T]) -> T:

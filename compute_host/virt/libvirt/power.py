@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import logging
 from collections.abc import Callable
 from typing import Any
@@ -13,7 +14,7 @@ from cell_service.errors import DriverError
 from cell_service.logs import about
 from cell_service.model.lifecycle import PowerState
 from compute_host.virt.driver import GuestSpec
-from compute_host.virt.libvirt import states
+from compute_host.virt.libvirt import guest_agent, states
 from compute_host.virt.libvirt.guests import LibvirtGuests, pull_the_plug
 
 log = logging.getLogger(__name__)
@@ -109,8 +110,10 @@ class PowerVerbs(LibvirtGuests):
             self._noted(uuid)
 
     def _shut_down(self, found: Any, seconds: float) -> bool:
-        """Request the guest's shutdown, repeatedly. Returns whether it shut down within that time."""
+        """Request the guest's shutdown, repeatedly: of its guest agent, where one answers, and by the power button in
+        turns. Returns whether it shut down within that time."""
         begun, requested = self._clock.monotonic(), -ASK_AGAIN_SECONDS
+        ways = itertools.cycle((guest_agent.shut_down_or_press_button, _press_button))
         while True:
             if not found.isActive():
                 return True
@@ -120,7 +123,11 @@ class PowerVerbs(LibvirtGuests):
             if passed - requested >= ASK_AGAIN_SECONDS:
                 requested = passed
                 with contextlib.suppress(libvirt.libvirtError):  # it may have just shut down
-                    found.shutdownFlags(libvirt.VIR_DOMAIN_SHUTDOWN_ACPI_POWER_BTN)
+                    next(ways)(found)
             self._clock.wait(self._stopped, min(LOOK_SECONDS, seconds - passed))
             if self._stopped.is_set():
                 raise DriverError(reason="The driver was stopped.")
+
+
+def _press_button(found: Any) -> None:
+    found.shutdownFlags(libvirt.VIR_DOMAIN_SHUTDOWN_ACPI_POWER_BTN)
