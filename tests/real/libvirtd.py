@@ -39,8 +39,8 @@ def missing() -> str:
 class PrivateLibvirtd:
     """A host of `tools.hypervisors`, and the processes in it."""
 
-    def __init__(self, state: Path, name: str) -> None:
-        self.host = PrivateHost(name, state)
+    def __init__(self, state: Path, name: str, *, user: str = "root", group: str = "root") -> None:
+        self.host = PrivateHost(name, state, user=user, group=group)
         self._process: subprocess.Popen[bytes] | None = None
 
     @property

@@ -28,6 +28,8 @@ listen_tls = 0
 listen_tcp = 0
 auth_unix_rw = "none"
 auth_unix_ro = "none"
+unix_sock_group = "{group}"
+unix_sock_rw_perms = "0770"
 host_uuid = "{uuid}"
 log_outputs = "2:file:/var/log/libvirt/libvirtd.log"
 max_clients = 200
@@ -35,27 +37,30 @@ keepalive_interval = 5
 keepalive_count = 3
 """
 _QEMU = """\
-user = "root"
-group = "root"
+user = "{user}"
+group = "{group}"
 security_driver = "none"
 security_default_confined = 0
 namespaces = []
 cgroup_controllers = []
 stdio_handler = "file"
-remember_owner = 0
-dynamic_ownership = 0
-swtpm_user = "root"
-swtpm_group = "root"
+remember_owner = {owned}
+dynamic_ownership = {owned}
+swtpm_user = "{user}"
+swtpm_group = "{group}"
 """
 
 
 @dataclass(frozen=True, slots=True)
 class PrivateHost:
-    """The paths of a private host. `state` is the installation's directory; `cache` may be shared by hosts."""
+    """The paths of a private host. `state` is the installation's directory; `cache` may be shared by hosts. `user` and
+    `group`: as which its guests run, and who may use its libvirtd."""
 
     name: str
     state: Path
     hide_kvm: bool = True
+    user: str = "root"
+    group: str = "root"
 
     @property
     def directory(self) -> Path:
@@ -99,8 +104,11 @@ class PrivateHost:
         uuid = self.directory / "uuid"
         if not uuid.exists():
             uuid.write_text(str(uuid4()), encoding="ascii")
-        etc.joinpath("libvirtd.conf").write_text(_LIBVIRTD.format(uuid=uuid.read_text("ascii")), encoding="ascii")
-        etc.joinpath("qemu.conf").write_text(_QEMU, encoding="ascii")
+        etc.joinpath("libvirtd.conf").write_text(
+            _LIBVIRTD.format(uuid=uuid.read_text("ascii"), group=self.group), "ascii"
+        )
+        qemu = _QEMU.format(user=self.user, group=self.group, owned=int(self.user != "root"))
+        etc.joinpath("qemu.conf").write_text(qemu, "ascii")
         etc.joinpath("libvirt.conf").touch()
         words = (self.name, self.directory, self.run, self.cache, self.record, self.uri, int(self.hide_kvm))
         return [

@@ -72,6 +72,7 @@ def copy_running(
     """Copy the disk of the running domain, with what its backing file has, to a qcow2 file: as it is at the end of the
     copy, at which the guest is `quiesced`. The guest goes on meanwhile. Raises DriverError, libvirtError."""
     with _replacing(target) as part:
+        part.touch(0o600)  # libvirt gives files that it makes itself to root
         disk = str(source)
         _end_job(found, disk)  # of an agent that was killed while it copied
         flags = libvirt.VIR_DOMAIN_BLOCK_COPY_TRANSIENT_JOB
