@@ -4,7 +4,7 @@ from pathlib import Path
 
 from setuptools import find_packages, setup
 
-LIBVIRT = ["libvirt-python>=9.0"]
+LIBVIRT = ["libvirt-python>=9.0", "os-brick>=7.0"]
 CLIENTS = ["python-openstackclient>=7", "osc-placement>=4", "openstacksdk>=4"]
 TEST = [
     *CLIENTS,

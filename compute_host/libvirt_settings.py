@@ -89,6 +89,36 @@ class LibvirtSettings:
             help="Seconds that a guest has to shut down by itself in a soft reboot; then it is reset.",
         )
     )
+    device_detach_attempts: int = option(
+        cfg.IntOpt(
+            "device_detach_attempts", default=8, min=1, help="Times that a guest is to release a volume; then it stays."
+        )
+    )
+    device_detach_timeout: int = option(
+        cfg.IntOpt("device_detach_timeout", default=20, min=1, help="Seconds that a guest has each time.")
+    )
+    nbd_reconnect_seconds: int = option(
+        cfg.IntOpt(
+            "nbd_reconnect_seconds",
+            default=60,
+            min=0,
+            help="Seconds that requests of guests wait for the NBD server of a volume when it went away; then they "
+            "fail.",
+        )
+    )
+    volume_use_multipath: bool = option(
+        cfg.BoolOpt("volume_use_multipath", default=False, help="Volumes are connected over all their paths.")
+    )
+    num_volume_scan_tries: int = option(
+        cfg.IntOpt("num_volume_scan_tries", default=5, min=1, help="Scans for the device of a connected volume.")
+    )
+    volume_root_helper: str = option(
+        cfg.StrOpt(
+            "volume_root_helper",
+            default="",
+            help="Begins the commands of os-brick that need root's rights (sudo -n); empty: the agent is root.",
+        )
+    )
     num_pcie_ports: int = option(cfg.IntOpt("num_pcie_ports", default=0, min=0, max=28, help="0: 8 spare ones."))
     name_prefix: str = option(
         cfg.StrOpt("name_prefix", default="", help="Begins the names of domains; for hosts that share a libvirtd.")

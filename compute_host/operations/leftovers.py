@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from cell_service.model.operation import Outcome
 from cell_service.operations.host_tasks import CleanUpArguments
-from compute_host.operations.context import HostContext, OperationContext
+from compute_host.operations.context import HostContext, OperationContext, spec_of
 from compute_host.virt.driver import Attachable, Interfaces
 
 
@@ -24,6 +24,6 @@ def clear(context: HostContext, work: OperationContext, arguments: CleanUpArgume
         for device in arguments.parts_in or ():
             attached = {(each.uuid, each.volume_id) for each in instance.block_devices}
             if instance.host == context.host and (device.uuid, device.volume_id) in attached:
-                context.driver.attach_volume(instance.uuid, device)
+                context.driver.attach_volume(spec_of(context, work), device)
                 context.driver.extend_volume(instance.uuid, device)
     return Outcome(operation.id, operation.fence)

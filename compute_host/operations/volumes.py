@@ -22,9 +22,10 @@ from cell_service.logs import about
 from cell_service.model.block_device import BlockDevice, merged, volumes
 from cell_service.model.lifecycle import Task, VmState
 from cell_service.model.operation import Outcome
+from cell_service.model.volume_connection import connection_of
 from cell_service.operations.volumes import DeviceArguments, SwapArguments
 from cell_service.peers.volumes import NewVolume, Volumes
-from compute_host.operations.context import HostContext, OperationContext, no_way_back, outcome_of
+from compute_host.operations.context import HostContext, OperationContext, no_way_back, outcome_of, spec_of
 from compute_host.virt.driver import Attachable
 
 log = logging.getLogger(__name__)
@@ -96,12 +97,11 @@ def attach(context: HostContext, work: OperationContext, arguments: DeviceArgume
     device = _device(work, arguments.device)
     if device is None:
         return outcome_of(context, work)
-    uuid = work.instance.uuid
     try:
         driver = _attachable(context)
         device = connected(context, work, device)
         work.check()
-        driver.attach_volume(uuid, device)
+        driver.attach_volume(spec_of(context, work), device)
         work.check()
         service_of(context).complete(work.ctx, device.attachment_id or "")
     except OperationLost:
@@ -136,20 +136,21 @@ def swap(context: HostContext, work: OperationContext, arguments: SwapArguments)
     if old is None:
         return outcome_of(context, work)
     driver, uuid, service = _attachable(context), work.instance.uuid, service_of(context)
+    spec = spec_of(context, work)
     with no_way_back():
         try:
             new = connected(context, work, replace(old, volume_id=new_id, attachment_id=None, connection_info={}))
             new = replace(new, volume_size=service.get(work.ctx, new_id).size_gib)
             work.check()
             driver.detach_volume(uuid, old)
-            driver.attach_volume(uuid, new)
+            driver.attach_volume(spec, new)
             service.complete(work.ctx, new.attachment_id or "")
         except (OperationLost, PeerUnavailable):
             raise
         except PolycellError:
             work.check()
             driver.detach_volume(uuid, replace(old, volume_id=new_id))
-            driver.attach_volume(uuid, old)
+            driver.attach_volume(spec, old)
             service.leave(work.ctx, new_id, uuid, context.host)
             if (reserved := arguments.attachment_id) is not None:
                 service.release(work.ctx, reserved)
@@ -215,20 +216,14 @@ def usable(context: HostContext, work: OperationContext, device: BlockDevice, po
 def connected(context: HostContext, work: OperationContext, device: BlockDevice) -> BlockDevice:
     """The device with the attachment by which this host has its volume.
 
-    Raises VolumeNotFound, VolumeUnavailable, VolumeEncryptionNotSupported, PeerUnavailable.
+    Raises VolumeNotFound, VolumeUnavailable, VolumeEncryptionNotSupported, NotSupported, DriverError, PeerUnavailable.
     """
     assert device.volume_id is not None
-    connector = {
-        "host": context.host,
-        "initiator": f"iqn.1994-05.org.polycell:{context.host}",
-        "multipath": False,
-        "platform": "x86_64",
-        "os_type": "linux",
-    }
+    connector = {**_attachable(context).volume_connector(), "host": context.host}
     connection = service_of(context).connect(
         work.ctx, device.volume_id, work.instance.uuid, connector, device.device_name
     )
-    if connection.info.get("encrypted"):
+    if connection_of(connection.info).encrypted:
         raise VolumeEncryptionNotSupported(volume_type=device.volume_type, volume_id=device.volume_id)
     return replace(device, attachment_id=connection.attachment_id, connection_info=connection.info)
 

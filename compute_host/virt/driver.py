@@ -7,7 +7,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 from cell_service.model.block_device import BlockDevice
 from cell_service.model.console import ConsolePlace
@@ -302,12 +302,16 @@ class Attachable(Protocol):
     """A driver whose guests can have volumes. A guest is made and started with those that its instance has by then
     (`GuestSpec.instance`, `block_devices`); the host is connected to them."""
 
-    def attach_volume(self, uuid: str, device: BlockDevice) -> None:
+    def volume_connector(self) -> dict[str, Any]:
+        """The properties of the host by which the block storage service lets it reach volumes, without its name."""
+
+    def attach_volume(self, spec: GuestSpec, device: BlockDevice) -> None:
         """Attach the volume to the guest, running or not. Attached already: nothing happens. Raises GuestNotFound,
         DriverError."""
 
     def detach_volume(self, uuid: str, device: BlockDevice) -> None:
-        """Detach the volume from the guest. No such guest, no such volume: no error. Raises DriverError."""
+        """Detach the volume from the guest, which has released it then. No such guest, no such volume: no error. Raises
+        DriverError; then the guest still has it."""
 
     def extend_volume(self, uuid: str, device: BlockDevice) -> None:
         """Report the device's new size to the guest. Raises GuestNotFound, DriverError."""

@@ -24,6 +24,7 @@ LIBVIRT = {
     Ability.RESCUE,
     Ability.RESIZES,
     Ability.SNAPSHOTS,
+    Ability.VOLUMES,
 }
 """What docs/hypervisors.md says of it."""
 

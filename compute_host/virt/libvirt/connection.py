@@ -18,6 +18,8 @@ log = logging.getLogger(__name__)
 KEEPALIVE_SECONDS, KEEPALIVE_COUNT = 5, 3
 EventListener = Callable[[str, int, int], None]
 """Called with uuid, event and detail, on the thread of libvirt's events, which it must not block."""
+RemovalListener = Callable[[str, str, bool], None]
+"""Called in the same way with the uuid and the alias of a device that the guest has released, or (True) refused to."""
 
 _loop_lock = threading.Lock()
 _loop: threading.Thread | None = None
@@ -36,12 +38,12 @@ _FULL = ("no space left on device", "cannot allocate memory", "disk quota exceed
 class Connection:
     """Thread-safe."""
 
-    def __init__(self, uri: str, listener: EventListener, lost: Callable[[], None]) -> None:
-        self._uri, self._listener, self._lost = uri, listener, lost
+    def __init__(self, uri: str, listener: EventListener, removals: RemovalListener, lost: Callable[[], None]) -> None:
+        self._uri, self._listener, self._removals, self._lost = uri, listener, removals, lost
         self._lock = threading.Lock()
         self._open: Any = None
         self._closed = False
-        self._events: int | None = None
+        self._events: list[int] = []
 
     @contextlib.contextmanager
     def use(self, uuid: str = "") -> Iterator[Any]:
@@ -91,9 +93,12 @@ class Connection:
             with contextlib.suppress(libvirt.libvirtError):
                 connection.setKeepAlive(KEEPALIVE_SECONDS, KEEPALIVE_COUNT)
             connection.registerCloseCallback(self._went_away, None)
-            self._events = connection.domainEventRegisterAny(
-                None, libvirt.VIR_DOMAIN_EVENT_ID_LIFECYCLE, self._happened, None
-            )
+            for event, callback in (
+                (libvirt.VIR_DOMAIN_EVENT_ID_LIFECYCLE, self._happened),
+                (libvirt.VIR_DOMAIN_EVENT_ID_DEVICE_REMOVED, self._removed),
+                (libvirt.VIR_DOMAIN_EVENT_ID_DEVICE_REMOVAL_FAILED, self._not_removed),
+            ):
+                self._events.append(connection.domainEventRegisterAny(None, event, callback, None))
         except libvirt.libvirtError as error:
             self._release(connection)
             raise DriverError(reason=f"libvirt at {self._uri} does not answer: {error}") from error
@@ -108,10 +113,9 @@ class Connection:
 
     def _release(self, connection: Any) -> None:
         """Close it. libvirt keeps a connection, and its descriptors, as long as a callback is registered."""
-        if self._events is not None:
+        while self._events:
             with contextlib.suppress(libvirt.libvirtError):
-                connection.domainEventDeregisterAny(self._events)
-            self._events = None
+                connection.domainEventDeregisterAny(self._events.pop())
         with contextlib.suppress(libvirt.libvirtError):
             connection.unregisterCloseCallback()
         with contextlib.suppress(libvirt.libvirtError):
@@ -124,6 +128,12 @@ class Connection:
 
     def _happened(self, _connection: Any, domain: Any, event: int, detail: int, _opaque: None) -> None:
         self._listener(domain.UUIDString(), event, detail)
+
+    def _removed(self, _connection: Any, domain: Any, alias: str, _opaque: None) -> None:
+        self._removals(domain.UUIDString(), alias, False)
+
+    def _not_removed(self, _connection: Any, domain: Any, alias: str, _opaque: None) -> None:
+        self._removals(domain.UUIDString(), alias, True)
 
 
 def named(error: libvirt.libvirtError, uuid: str = "") -> DriverError:

@@ -13,9 +13,10 @@ from compute_host.virt.libvirt.power import PowerVerbs
 from compute_host.virt.libvirt.rescue import RescueVerbs
 from compute_host.virt.libvirt.snapshots import SnapshotVerbs
 from compute_host.virt.libvirt.spawning import SpawnVerbs
+from compute_host.virt.libvirt.volumes import VolumeVerbs
 
 
-class LibvirtDriver(SpawnVerbs, PowerVerbs, InterfaceVerbs, SnapshotVerbs, RescueVerbs):
+class LibvirtDriver(SpawnVerbs, PowerVerbs, InterfaceVerbs, VolumeVerbs, SnapshotVerbs, RescueVerbs):
     """See `virt.driver.Driver`."""
 
     def start(self, listener: PowerListener, returned: Returned = unheard) -> None:
@@ -23,6 +24,7 @@ class LibvirtDriver(SpawnVerbs, PowerVerbs, InterfaceVerbs, SnapshotVerbs, Rescu
         self._node_uuid = node.node_uuid(self._settings.state)
         self._connection.open()
         self._capabilities()
+        self.disconnect_leftovers()
         self._watch.start(listener, returned, self.guests)
         self._freezing.start()
 

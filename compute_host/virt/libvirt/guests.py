@@ -17,15 +17,18 @@ from cell_service.model.lifecycle import PowerState
 from compute_host.config import HostSettings
 from compute_host.virt.driver import Guest, GuestSpec
 from compute_host.virt.libvirt import console, domain, node, probe, states
+from compute_host.virt.libvirt.brick import Brick
 from compute_host.virt.libvirt.connection import Connection
 from compute_host.virt.libvirt.domain import Laid
 from compute_host.virt.libvirt.gates import Gates
+from compute_host.virt.libvirt.host_volumes import HostVolumes
+from compute_host.virt.libvirt.removals import Removals
 from compute_host.virt.libvirt.storage import Storage
 from compute_host.virt.libvirt.watch import Watch
 
 log = logging.getLogger(__name__)
 
-PROBE_FILE = "kvm_probe.json"
+PROBE_FILE, VOLUMES = "kvm_probe.json", "volumes"
 ALIVE = (PowerState.RUNNING, PowerState.PAUSED)
 
 
@@ -37,7 +40,10 @@ class LibvirtGuests:
         self._storage = Storage(settings)
         self._watch = Watch(self._power_now, self._bound_console_logs, clock)
         uri = settings.libvirt.connection_uri or "qemu:///system"
-        self._connection = Connection(uri, self._happened, self._watch.await_return)
+        self._removals = Removals()
+        self._connection = Connection(uri, self._happened, self._removals.report, self._watch.await_return)
+        self._brick = Brick(settings.libvirt, settings.state / VOLUMES)
+        self._volumes = HostVolumes(settings.state / VOLUMES, self._brick, settings.libvirt.nbd_reconnect_seconds)
         self._gate = Gates().locked
         """Locked while a verb makes or removes a guest: one at a time."""
         self._stopped = threading.Event()
@@ -65,13 +71,21 @@ class LibvirtGuests:
 
     # -- for the verbs -------------------------------------------------------------------------------
 
-    def _define_and_start(self, spec: GuestSpec, laid: Laid) -> None:
+    def _define_and_start(self, spec: GuestSpec, laid: Laid, previous: str | None = None) -> None:
         with self._connection.use(spec.instance.uuid):
-            self._define(spec, laid).create()
+            self._define(spec, laid, previous).create()
 
-    def _define(self, spec: GuestSpec, laid: Laid) -> Any:
-        with self._connection.use(spec.instance.uuid) as connection:
-            return connection.defineXML(domain.render(spec, laid, self._choices()))
+    def _define(self, spec: GuestSpec, laid: Laid, previous: str | None = None) -> Any:
+        """Define the domain, with the volumes that the instance has; the host is connected to them. `previous`: the
+        definition whose devices keep their names and addresses, unless it is the present one. Empty: none keeps them.
+        Raises DriverError, libvirtError."""
+        uuid = spec.instance.uuid
+        sources = self._volumes.connect_all(uuid, spec.instance.block_devices)
+        with self._connection.use(uuid) as connection:
+            if previous is None and (found := self._find(connection, uuid)) is not None:
+                previous = found.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE)
+            text = domain.render(spec, laid, self._choices(), sources=sources, previous=previous or None)
+            return connection.defineXML(text)
 
     def _is_active(self, uuid: str) -> bool:
         with self._connection.use(uuid) as connection:
@@ -123,6 +137,7 @@ class LibvirtGuests:
             cpu_models=options.cpu_models,
             machine=machines.get("x86_64", "pc"),
             cache=caches.get("file"),
+            volume_caches=caches,
             spare_ports=options.num_pcie_ports or domain.SPARE_PORTS,
             user_networking=options.user_networking,
             cpu_flags=options.cpu_model_extra_flags,

@@ -16,6 +16,7 @@ from cell_service.model.lifecycle import PowerState
 from compute_host.virt.driver import GuestSpec
 from compute_host.virt.libvirt import guest_agent, states
 from compute_host.virt.libvirt.guests import LibvirtGuests, pull_the_plug
+from compute_host.virt.libvirt.volumes import has_volumes
 
 log = logging.getLogger(__name__)
 
@@ -32,7 +33,11 @@ class PowerVerbs(LibvirtGuests):
             if found is None:
                 self._define_and_start(spec, self._storage.keep(spec))
             elif not found.isActive():
-                found.create()
+                if found.hasManagedSaveImage() or has_volumes(found, spec.instance.block_devices):
+                    self._volumes.connect_all(uuid, spec.instance.block_devices)
+                    found.create()
+                else:  # they changed while the host was down
+                    self._define_and_start(spec, self._storage.keep(spec))
             self._noted(uuid)
 
     def power_off(self, uuid: str, *, graceful_seconds: float) -> None:
@@ -65,7 +70,12 @@ class PowerVerbs(LibvirtGuests):
 
     def resume(self, spec: GuestSpec) -> None:
         uuid = spec.instance.uuid
-        self._switch("resume", uuid, PowerState.SUSPENDED, PowerState.RUNNING, lambda found: found.create())
+
+        def start(found: Any) -> None:
+            self._volumes.connect_all(uuid, spec.instance.block_devices)
+            found.create()
+
+        self._switch("resume", uuid, PowerState.SUSPENDED, PowerState.RUNNING, start)
 
     def trigger_crash_dump(self, uuid: str) -> None:
         with self._guest(uuid) as found:

@@ -93,6 +93,7 @@ class SpawnVerbs(LibvirtGuests):
                 pull_the_plug(found)
                 with contextlib.suppress(GuestNotFound), self._connection.use(uuid):
                     found.undefineFlags(_GONE)
+        self._volumes.disconnect_all(uuid)
         self._storage.remove(uuid)
 
     def _remove_after_failure(self, uuid: str) -> None:

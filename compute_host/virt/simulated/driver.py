@@ -6,6 +6,7 @@ import threading
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from cell_service.errors import DriverError, GuestNotFound
 from cell_service.model.block_device import BlockDevice
@@ -294,7 +295,12 @@ class SimulatedDriver:
         after = guest if guest.sent is not None else travel.remarked(guest, "live migrated")
         self._state.change(guest.uuid, power_state=state, boots=after.boots, sent=None)
 
-    def attach_volume(self, uuid: str, device: BlockDevice) -> None:
+    def volume_connector(self) -> dict[str, Any]:
+        initiator = f"iqn.1994-05.org.polycell:{self._settings.host}"
+        return {"initiator": initiator, "multipath": False, "platform": "x86_64", "os_type": "linux"}
+
+    def attach_volume(self, spec: GuestSpec, device: BlockDevice) -> None:
+        uuid = spec.instance.uuid
         guest = self._guests.guest("attach_volume", uuid)
         self._pace.take(self._options.verb_seconds)
         attached = {**guest.volumes, **volumes_of((device,))}
@@ -311,7 +317,9 @@ class SimulatedDriver:
         self._state.change(uuid, volumes=left, volume_snapshots=taken)
 
     def extend_volume(self, uuid: str, device: BlockDevice) -> None:
-        self.attach_volume(uuid, device)
+        guest = self._guests.guest("extend_volume", uuid)
+        self._pace.take(self._options.verb_seconds)
+        self._state.change(uuid, volumes={**guest.volumes, **volumes_of((device,))})
 
     def snapshot_volume(self, uuid: str, device: BlockDevice, snapshot_id: str, new_file: str) -> None:
         guest = self._guests.guest("snapshot_volume", uuid)

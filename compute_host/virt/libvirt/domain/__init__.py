@@ -5,7 +5,10 @@
 
 from __future__ import annotations
 
+from compute_host.virt.libvirt.domain.disks import ROOT_SERIAL
 from compute_host.virt.libvirt.domain.interfaces import interface, shares_memory
+from compute_host.virt.libvirt.domain.previous import volume_disks
+from compute_host.virt.libvirt.domain.sources import VolumeSource
 from compute_host.virt.libvirt.domain.values import (
     SPARE_PORTS,
     Choices,
@@ -15,19 +18,25 @@ from compute_host.virt.libvirt.domain.values import (
     domain_name,
     tap_name,
 )
-from compute_host.virt.libvirt.domain.whole import NAMESPACE, owner, render
+from compute_host.virt.libvirt.domain.volumes import like
+from compute_host.virt.libvirt.domain.whole import NAMESPACE, owner, render, volume
 
 __all__ = [
     "NAMESPACE",
+    "ROOT_SERIAL",
     "SPARE_PORTS",
     "Choices",
     "Laid",
     "LaidDisk",
     "Sev",
+    "VolumeSource",
     "domain_name",
     "interface",
+    "like",
     "owner",
     "render",
     "shares_memory",
     "tap_name",
+    "volume",
+    "volume_disks",
 ]

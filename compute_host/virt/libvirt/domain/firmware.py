@@ -14,9 +14,11 @@ ROOT_COMMAND_LINE = "root=/dev/vda"
 
 
 def system(
-    domain: Element, wanted: Hardware, laid: Laid, properties: Mapping[str, str], machine: str, *, secure: bool
-) -> None:
-    """The element `os`. libvirt chooses the firmware's file, and keeps the guest's variables in one of its own."""
+    domain: Element, wanted: Hardware, laid: Laid, properties: Mapping[str, str], machine: str, *, secure: bool,
+    ordered: bool,
+) -> None:  # fmt: skip
+    """The element `os`. libvirt chooses the firmware's file, and keeps the guest's variables in one of its own.
+    `ordered`: disks say themselves in which order they are booted."""
     uefi = wanted.firmware == "uefi"
     made = add(domain, "os", **({"firmware": "efi"} if uefi else {}))
     add(made, "type", "hvm", arch="x86_64", machine=machine)
@@ -32,7 +34,7 @@ def system(
             add(made, "initrd", str(laid.ramdisk))
         root = "" if laid.ramdisk is not None else f"{ROOT_COMMAND_LINE} "
         add(made, "cmdline", properties.get("os_command_line") or root + DEFAULT_COMMAND_LINE)
-    elif not laid.rescue_is_behind:
+    elif not ordered:
         add(made, "boot", dev="hd")
     if wanted.boot_menu:
         add(made, "bootmenu", enable="yes")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 SPARE_PORTS = 8
@@ -55,6 +56,8 @@ class Choices:
     """Features that processors have (`aes`, `+aes`) or have not (`-aes`) whatever their model says."""
     machine: str = "pc"
     cache: str | None = None
+    volume_caches: Mapping[str, str] = field(default_factory=dict)
+    """How the host caches volumes: none, unless it says otherwise of the kind of their sources."""
     discard: str | None = None
     io: str | None = None
     """native, threads or io_uring; None: QEMU's choice."""

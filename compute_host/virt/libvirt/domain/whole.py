@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from xml.etree import ElementTree
 from xml.etree.ElementTree import Element
 
+from cell_service.model.block_device import BlockDevice, volumes
 from compute_host.virt.driver import GuestSpec
 from compute_host.virt.libvirt.domain import devices, disks, firmware, interfaces, limits, memory, processor
 from compute_host.virt.libvirt.domain import placement as placements
 from compute_host.virt.libvirt.domain.demands import machine_type, of_guest
+from compute_host.virt.libvirt.domain.disk_names import Names
 from compute_host.virt.libvirt.domain.placement import Placement
+from compute_host.virt.libvirt.domain.previous import Previous
+from compute_host.virt.libvirt.domain.sources import VolumeSource
 from compute_host.virt.libvirt.domain.values import Choices, Laid, domain_name
+from compute_host.virt.libvirt.domain.volumes import volume_disk
 from compute_host.virt.libvirt.domain.xml import add
 
 NAMESPACE = "urn:polycell:instance:1"
@@ -18,9 +24,14 @@ NAMESPACE = "urn:polycell:instance:1"
 ElementTree.register_namespace("polycell", NAMESPACE)
 
 
-def render(spec: GuestSpec, laid: Laid, choices: Choices, placement: Placement | None = None) -> str:
-    """The guest's domain XML. `placement`: the parts of the host that were chosen for it, if any were. Raises
-    DriverError for what is not supported."""
+def render(
+    spec: GuestSpec, laid: Laid, choices: Choices, placement: Placement | None = None, *,
+    sources: Mapping[str, VolumeSource] | None = None, previous: str | None = None,
+) -> str:  # fmt: skip
+    """The guest's domain XML. `placement`: the parts of the host that were chosen for it, if any were. `sources`: where
+    QEMU finds each volume that the instance has, by its id. `previous`: the domain's XML until now; its devices keep
+    their names and addresses. Raises DriverError for what is not supported."""
+    before = Previous(previous)
     instance, properties = spec.instance, spec.image_properties
     wanted = of_guest(spec)
     machine = machine_type(wanted, choices)
@@ -34,14 +45,16 @@ def render(spec: GuestSpec, laid: Laid, choices: Choices, placement: Placement |
     add(domain, "vcpu", str(instance.flavor.vcpus))
     limits.of_processor(domain, wanted.limits)
     secure = firmware.boots_securely(wanted, choices, machine)
-    firmware.system(domain, wanted, laid, properties, machine, secure=secure)
+    attached = tuple(device for device in volumes(instance.block_devices) if device.volume_id is not None)
+    ordered = bool(disks.boot_orders(laid, attached))
+    firmware.system(domain, wanted, laid, properties, machine, secure=secure, ordered=ordered)
     processor.features(domain, wanted, properties, choices, secure=secure)
     processor.cpu(domain, wanted, choices)
     processor.clock(domain, properties, choices)
     for event, then in (("poweroff", "destroy"), ("reboot", "restart"), ("crash", "destroy")):
         add(domain, f"on_{event}", then)
     parts = add(domain, "devices")
-    buses = disks.disks(parts, wanted, laid, choices, pcie=pcie)
+    buses = disks.disks(parts, wanted, laid, attached, sources or {}, choices, before, pcie=pcie)
     for vif in spec.nics:
         interfaces.card(parts, vif, wanted, choices)
     devices.devices(parts, wanted, laid, properties, choices, buses)
@@ -52,8 +65,21 @@ def render(spec: GuestSpec, laid: Laid, choices: Choices, placement: Placement |
     memory.encryption(domain, wanted, choices)
     if placement is not None:
         placements.place(domain, placement)
+    before.keep_addresses(domain)
     ElementTree.indent(domain)
     return ElementTree.tostring(domain, encoding="unicode") + "\n"
+
+
+def volume(
+    spec: GuestSpec, device: BlockDevice, source: VolumeSource, choices: Choices, definitions: Iterable[str]
+) -> str:
+    """The XML of the volume's disk, to be attached to a domain that has these definitions. Raises DriverError."""
+    wanted = of_guest(spec)
+    bus = disks.volume_bus(device, wanted, pcie="q35" in machine_type(wanted, choices))
+    targets = (ElementTree.fromstring(text).iterfind("devices/disk/target") for text in definitions)
+    taken = {target.get("dev", "") for found in targets for target in found}
+    name = Names(Previous(None), (), taken).of(device.volume_id or "", bus, device.device_name)
+    return ElementTree.tostring(volume_disk(device, source, bus, name, wanted, choices), encoding="unicode")
 
 
 def owner(metadata_xml: str) -> str:

@@ -1,0 +1,42 @@
+"""How a host reaches a volume, as the block storage service says it of an attachment."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class VolumeConnection:
+    """`kind`: the type of the connection, `driver_volume_type` in its document. `data`: what that type needs, and what
+    all have: access_mode, encrypted, qos_specs, discard."""
+
+    kind: str
+    data: Mapping[str, Any]
+
+    @property
+    def encrypted(self) -> bool:
+        return bool(self.data.get("encrypted"))
+
+    @property
+    def read_only(self) -> bool:
+        return self.data.get("access_mode") == "ro"
+
+    @property
+    def discards(self) -> bool:
+        return self.data.get("discard") is True
+
+    @property
+    def limits(self) -> dict[str, Any]:
+        """The limits that the host has to enforce, by Cinder's names."""
+        specs = self.data.get("qos_specs")
+        return dict(specs) if isinstance(specs, Mapping) else {}
+
+
+def connection_of(info: Mapping[str, Any]) -> VolumeConnection:
+    """The connection of an attachment's `connection_info`: Cinder nests its data, but not in attachments."""
+    data = info.get("data")
+    if not isinstance(data, Mapping):
+        data = {name: value for name, value in info.items() if name != "driver_volume_type"}
+    return VolumeConnection(str(info.get("driver_volume_type") or ""), data)

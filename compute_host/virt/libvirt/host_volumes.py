@@ -1,0 +1,143 @@
+"""The volumes that a host is connected to, for its guests.
+
+What the host itself connected is in a file for each guest: written before, removed after it is disconnected. So what an
+agent that was killed has left is found again.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+import threading
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, Protocol
+
+from cell_service.errors import DriverError
+from cell_service.model.block_device import BlockDevice, volumes
+from cell_service.model.volume_connection import connection_of
+from compute_host.virt.libvirt import brick
+from compute_host.virt.libvirt.brick import Connector, device_path
+from compute_host.virt.libvirt.domain import sources
+from compute_host.virt.libvirt.domain.sources import VolumeSource
+
+Made = dict[str, dict[str, Any]]
+"""By volume: the `kind` and `data` of its connection, and the `device` that its connector returned, if it did."""
+
+
+class Connectors(Protocol):
+    def connector(self, kind: str) -> Connector: ...
+
+
+class HostVolumes:
+    """Thread-safe; one verb at a time for each guest."""
+
+    def __init__(self, directory: Path, connectors: Connectors, reconnect_seconds: int) -> None:
+        self._directory, self._connectors, self._reconnect_seconds = directory, connectors, reconnect_seconds
+        self._lock = threading.Lock()
+
+    def connect(self, uuid: str, device: BlockDevice) -> VolumeSource:
+        """Connect the host to the guest's volume; connected already, again. Raises DriverError."""
+        connection, volume_id = connection_of(device.connection_info), device.volume_id or ""
+        if connection.kind in sources.BY_QEMU:
+            return sources.network(connection.kind, connection.data, self._reconnect_seconds)
+        if connection.kind not in brick.KINDS:
+            raise DriverError(reason=f"Volume {volume_id} is of type {connection.kind or 'none'}, which is not known.")
+        data = dict(connection.data)
+        with self._lock:
+            connector = self._connectors.connector(connection.kind)
+            known = self._read(uuid)
+            before = known.get(volume_id, {}).get("device")
+            self._write(uuid, {**known, volume_id: {"kind": connection.kind, "data": data, "device": before}})
+            made = _called(lambda: connector.connect_volume(dict(data)))
+            path = device_path(made)
+            kept = {name: value for name, value in made.items() if isinstance(value, (str, int, list))}
+            entry = {"kind": connection.kind, "data": data, "device": {**kept, "path": path}}
+            self._write(uuid, {**known, volume_id: entry})
+        return sources.path(path, block=_is_block(path), kind=str(data.get("format") or "raw"))
+
+    def connect_all(self, uuid: str, devices: Iterable[BlockDevice]) -> dict[str, VolumeSource]:
+        """Connect the host to the volumes among the devices. Returns their sources, by their ids. Raises
+        DriverError."""
+        return {
+            device.volume_id: self.connect(uuid, device) for device in volumes(devices) if device.volume_id is not None
+        }
+
+    def extend(self, uuid: str, volume_id: str) -> None:
+        """Have the host see the volume's new size. Raises DriverError."""
+        with self._lock:
+            known = self._read(uuid).get(volume_id)
+            if known is not None:
+                connector = self._connectors.connector(known["kind"])
+                _called(lambda: connector.extend_volume(dict(known["data"])))
+
+    def disconnect(self, uuid: str, volume_id: str) -> None:
+        """Disconnect the host from a volume that the guest has no more. Not connected: no error. Raises DriverError."""
+        with self._lock:
+            self._disconnect(uuid, volume_id)
+
+    def disconnect_all(self, uuid: str) -> None:
+        """As `disconnect`, all volumes of the guest."""
+        with self._lock:
+            for volume_id in self._read(uuid):
+                self._disconnect(uuid, volume_id)
+
+    def guests(self) -> tuple[str, ...]:
+        """The guests for which the host has connected volumes."""
+        try:
+            return tuple(sorted(each.stem for each in self._directory.glob("*.json")))
+        except FileNotFoundError:
+            return ()
+
+    def _disconnect(self, uuid: str, volume_id: str) -> None:
+        known = self._read(uuid)
+        if volume_id not in known:
+            return
+        if not any(volume_id in self._read(other) for other in self.guests() if other != uuid):
+            made = known[volume_id]
+            connector = self._connectors.connector(made["kind"])
+            _called(lambda: connector.disconnect_volume(dict(made["data"]), made["device"], force=True))
+        self._write(uuid, {key: one for key, one in known.items() if key != volume_id})
+
+    def _read(self, uuid: str) -> Made:
+        try:
+            read: Made = json.loads((self._directory / f"{uuid}.json").read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return {}
+        return read
+
+    def _write(self, uuid: str, known: Made) -> None:
+        """Only root may read it: it may have the passwords of storage. Raises DriverError."""
+        path, part = self._directory / f"{uuid}.json", self._directory / f"{uuid}.part"
+        try:
+            if not known:
+                path.unlink(missing_ok=True)
+                return
+            self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            part.unlink(missing_ok=True)
+            with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
+                json.dump(known, file)
+                file.flush()
+                os.fsync(file.fileno())
+            part.replace(path)
+        except OSError as error:
+            raise DriverError(reason=f"The host's volumes cannot be recorded: {error}") from error
+
+
+def _called(call: Callable[[], Any]) -> Any:
+    """Errors of a connector, and of the programs that it runs, are DriverErrors."""
+    try:
+        return call()
+    except DriverError:
+        raise
+    except Exception as error:
+        raise DriverError(reason=f"The host cannot reach the volume: {error}") from error
+
+
+def _is_block(path: str) -> bool:
+    """Raises DriverError when there is nothing of that name."""
+    try:
+        return stat.S_ISBLK(os.stat(path).st_mode)
+    except OSError as error:
+        raise DriverError(reason=f"The volume is not at {path}: {error.strerror}") from error

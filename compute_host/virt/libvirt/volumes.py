@@ -1,0 +1,166 @@
+"""Volumes of a guest, in its running and in its stored definition."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Iterable
+from typing import Any
+from xml.etree.ElementTree import Element
+
+import libvirt
+
+from cell_service.errors import DriverError, GuestNotFound, PolycellError
+from cell_service.logs import about
+from cell_service.model.block_device import BlockDevice
+from compute_host.virt.driver import GIB, GuestSpec
+from compute_host.virt.libvirt import domain, growing
+from compute_host.virt.libvirt.guests import LibvirtGuests
+
+log = logging.getLogger(__name__)
+
+LIVE, CONFIG = libvirt.VIR_DOMAIN_AFFECT_LIVE, libvirt.VIR_DOMAIN_AFFECT_CONFIG
+LOOK_SECONDS = 1.0
+_PENDING = "already in the process of unplug"
+
+
+class VolumeVerbs(LibvirtGuests):
+    """See `virt.driver.Attachable`."""
+
+    def volume_connector(self) -> dict[str, Any]:
+        return self._brick.properties(self._settings.host, self._settings.my_ip)
+
+    def attach_volume(self, spec: GuestSpec, device: BlockDevice) -> None:
+        """The running guest first: where it refuses, its stored definition is as it was. Both have the same name and
+        address for the volume."""
+        uuid, volume_id = spec.instance.uuid, device.volume_id or ""
+        with self._gate(uuid), self._guest(uuid) as found:
+            source = self._volumes.connect(uuid, device)
+            try:
+                had = _definitions(found)
+                disks = {flag: domain.volume_disks(text) for flag, text in had.items()}
+                if any(volume_id not in known for known in disks.values()):
+                    _demand_no_saved_memory(found)
+                text = next((domain.like(known[volume_id]) for known in disks.values() if volume_id in known), None)
+                text = text or domain.volume(spec, device, source, self._choices(), had.values())
+                for flag in had:
+                    if volume_id not in disks[flag]:
+                        found.attachDeviceFlags(text, flag)
+                    if flag == LIVE:
+                        text = domain.like(domain.volume_disks(found.XMLDesc(0))[volume_id])
+            except BaseException:
+                self._disconnect_unused(found, uuid, volume_id)
+                raise
+
+    def detach_volume(self, uuid: str, device: BlockDevice) -> None:
+        """The running guest first: while it has not released the volume, its stored definition has it too."""
+        volume_id = device.volume_id or ""
+        with contextlib.suppress(GuestNotFound):
+            self._await_release(uuid, volume_id)
+            with self._gate(uuid), self._guest(uuid) as found:
+                disk = _stored(found).get(volume_id)
+                if disk is not None:
+                    _demand_no_saved_memory(found)
+                    found.detachDeviceFlags(domain.like(disk), CONFIG)
+        with self._gate(uuid):
+            self._volumes.disconnect(uuid, volume_id)
+
+    def extend_volume(self, uuid: str, device: BlockDevice) -> None:
+        """A guest that is off finds the new size when it starts."""
+        volume_id = device.volume_id or ""
+        with self._gate(uuid), self._guest(uuid) as found:
+            self._volumes.extend(uuid, volume_id)
+            if not found.isActive():
+                return
+            disk = _running(found).get(volume_id)
+            if disk is None:
+                raise DriverError(reason=f"The guest does not have the volume {volume_id}.")
+            growing.grow(found, disk, (device.volume_size or 0) * GIB, self._clock, self._stopped)
+
+    def disconnect_leftovers(self) -> None:
+        """Disconnect the host from volumes of guests that are no more here: of an agent that was killed while it
+        removed them. One that can't be disconnected is logged. Raises DriverError when the guests can't be read."""
+        there = {guest.uuid for guest in self.guests()}
+        for uuid in self._volumes.guests():
+            if uuid not in there:
+                try:
+                    self._volumes.disconnect_all(uuid)
+                except DriverError as error:
+                    log.warning("volumes stay connected", extra=about(None, instance=uuid, reason=error))
+
+    # -- inside --------------------------------------------------------------------------------------
+
+    def _await_release(self, uuid: str, volume_id: str) -> None:
+        """Have the running guest release the volume, if it has it: it is requested repeatedly, for a guest that is just
+        starting does not hear it. Raises GuestNotFound, DriverError when the guest keeps it."""
+        options = self._settings.libvirt
+        for _ in range(options.device_detach_attempts):
+            with contextlib.ExitStack() as awaited:
+                with self._gate(uuid), self._guest(uuid) as found:
+                    disk = _running(found).get(volume_id)
+                    if disk is None:
+                        return
+                    removal = awaited.enter_context(self._removals.awaited(uuid, _alias(disk)))
+                    _request_release(found, _alias(disk))
+                until = self._clock.monotonic() + options.device_detach_timeout
+                while (left := until - self._clock.monotonic()) > 0:
+                    self._clock.wait(removal.over, min(LOOK_SECONDS, left))
+                    if removal.refused:
+                        raise DriverError(reason="The guest refuses to release the volume.")
+                    if self._stopped.is_set():
+                        raise DriverError(reason="The driver was stopped.")
+                    with self._guest(uuid) as found:  # the report may be lost with libvirtd
+                        if volume_id not in _running(found):
+                            return
+        seconds = options.device_detach_attempts * options.device_detach_timeout
+        raise DriverError(reason=f"The guest has not released the volume within {seconds} s.")
+
+    def _disconnect_unused(self, found: Any, uuid: str, volume_id: str) -> None:
+        """Disconnect the host from a volume that could not be attached."""
+        try:
+            with self._connection.use(uuid):
+                if not any(volume_id in domain.volume_disks(text) for text in _definitions(found).values()):
+                    self._volumes.disconnect(uuid, volume_id)
+        except PolycellError as error:
+            log.warning("volume stays connected", extra=about(None, instance=uuid, volume=volume_id, reason=error))
+
+
+def has_volumes(found: Any, devices: Iterable[BlockDevice]) -> bool:
+    """Whether the stored definition has these volumes, and no others that have been the guest's."""
+    wanted = {device.volume_id for device in devices if device.is_volume and device.volume_id is not None}
+    return wanted == {serial for serial in _stored(found) if serial != domain.ROOT_SERIAL}
+
+
+def _definitions(found: Any) -> dict[int, str]:
+    """The guest's definitions by their flags: the running one first, if there is one."""
+    stored = {CONFIG: str(found.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE))}
+    return {LIVE: str(found.XMLDesc(0)), **stored} if found.isActive() else stored
+
+
+def _running(found: Any) -> dict[str, Element]:
+    """The disks with serial numbers of the running guest; none when it is off."""
+    return domain.volume_disks(_definitions(found).get(LIVE, "<domain/>"))
+
+
+def _stored(found: Any) -> dict[str, Element]:
+    return domain.volume_disks(found.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE))
+
+
+def _demand_no_saved_memory(found: Any) -> None:
+    """A guest that goes on from its memory has the devices that it had. Raises DriverError."""
+    if not found.isActive() and found.hasManagedSaveImage():
+        raise DriverError(reason="The guest is suspended: its volumes cannot change before it is resumed.")
+
+
+def _request_release(found: Any, alias: str) -> None:
+    """Raises libvirtError, but not when it is requested, or done, already."""
+    try:
+        found.detachDeviceAlias(alias, LIVE)
+    except libvirt.libvirtError as error:
+        if error.get_error_code() != libvirt.VIR_ERR_DEVICE_MISSING and _PENDING not in str(error):
+            raise
+
+
+def _alias(disk: Element) -> str:
+    found = disk.find("alias")
+    return "" if found is None else found.get("name", "")
