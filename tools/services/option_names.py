@@ -22,44 +22,24 @@ NAMES = {
         "vendordata_dynamic_failure_fatal vendordata_dynamic_read_timeout vendordata_dynamic_ssl_certfile "
         "vendordata_dynamic_targets vendordata_jsonfile_path vendordata_providers worker_threads "
     ),
-    "api_database": (
-        "connection max_overflow max_pool_size pool_timeout "
-    ),
+    "api_database": ("connection max_overflow max_pool_size pool_timeout "),
     "barbican": (
         "auth_section auth_type cafile certfile endpoint_override insecure keyfile region_name service_name "
         "service_type timeout valid_interfaces "
     ),
-    "cache": (
-        "backend enabled expiration_time memcache_servers memcache_socket_timeout "
-    ),
-    "cells": (
-        "build_patience server_patience "
-    ),
+    "cache": ("backend enabled expiration_time memcache_servers memcache_socket_timeout "),
+    "cells": ("build_patience server_patience "),
     "cinder": (
         "auth_section auth_type cafile certfile endpoint_override insecure keyfile region_name service_name "
         "service_type timeout valid_interfaces "
     ),
-    "companions": (
-        "data_path "
-    ),
-    "compute": (
-        "vmdk_allowed_types "
-    ),
-    "conductor": (
-        "workers "
-    ),
-    "console": (
-        "allowed_origins "
-    ),
-    "consoleauth": (
-        "token_ttl "
-    ),
-    "cors": (
-        "allow_credentials allow_headers allow_methods allowed_origin expose_headers max_age "
-    ),
-    "database": (
-        "connection max_overflow max_pool_size pool_timeout "
-    ),
+    "companions": ("data_path "),
+    "compute": ("vmdk_allowed_types "),
+    "conductor": ("workers "),
+    "console": ("allowed_origins "),
+    "consoleauth": ("token_ttl "),
+    "cors": ("allow_credentials allow_headers allow_methods allowed_origin expose_headers max_age "),
+    "database": ("connection max_overflow max_pool_size pool_timeout "),
     "filter_scheduler": (
         "aggregate_image_properties_isolation_namespace aggregate_image_properties_isolation_separator "
         "build_failure_weight_multiplier cpu_weight_multiplier disk_weight_multiplier enabled_filters "
@@ -75,8 +55,7 @@ NAMES = {
         "verify_glance_signatures "
     ),
     "image_cache": (
-        "manager_interval precache_concurrency remove_unused_base_images "
-        "remove_unused_original_minimum_age_seconds "
+        "manager_interval precache_concurrency remove_unused_base_images remove_unused_original_minimum_age_seconds "
     ),
     "keystone_authtoken": (
         "auth_section auth_type cafile certfile endpoint_override insecure keyfile region_name service_name "
@@ -107,15 +86,9 @@ NAMES = {
         "endpoint_service_type insecure keyfile region_name service_name service_type timeout "
         "valid_interfaces "
     ),
-    "oslo_middleware": (
-        "enable_proxy_headers_parsing max_request_body_size "
-    ),
-    "oslo_policy": (
-        "enforce_new_defaults enforce_scope policy_dirs policy_file "
-    ),
-    "oslo_reports": (
-        "log_dir "
-    ),
+    "oslo_middleware": ("enable_proxy_headers_parsing max_request_body_size "),
+    "oslo_policy": ("enforce_new_defaults enforce_scope policy_dirs policy_file "),
+    "oslo_reports": ("log_dir "),
     "placement": (
         "auth_section auth_type cafile certfile endpoint_override insecure keyfile region_name service_name "
         "service_type timeout valid_interfaces "
@@ -125,20 +98,14 @@ NAMES = {
         "key_pairs metadata_items ram server_group_members server_groups unified_limits_resource_list "
         "unified_limits_resource_strategy "
     ),
-    "retention": (
-        "archived_days deleted_days purge "
-    ),
+    "retention": ("archived_days deleted_days purge "),
     "scheduler": (
         "cells_per_project cells_refresh_interval discover_hosts_in_cells_interval "
         "enable_isolated_aggregate_filtering keep_placement_notes limit_tenants_to_placement_aggregate "
         "max_attempts placement_aggregate_required_for_tenants query_placement_for_image_type_support "
     ),
-    "secrets": (
-        "keys "
-    ),
-    "serial_console": (
-        "base_url enabled "
-    ),
+    "secrets": ("keys "),
+    "serial_console": ("base_url enabled "),
     "service_user": (
         "auth_section auth_type cafile certfile endpoint_override insecure keyfile region_name service_name "
         "service_type timeout valid_interfaces "
@@ -147,23 +114,13 @@ NAMES = {
         "boot_seconds disk_gib faults_file host_boot_seconds jitter live_seconds memory_mib move_seconds "
         "vcpus verb_seconds watch_seconds "
     ),
-    "spice": (
-        "enabled html5proxy_base_url "
-    ),
-    "ssl": (
-        "ca_file cert_file key_file "
-    ),
+    "spice": ("enabled html5proxy_base_url "),
+    "ssl": ("ca_file cert_file key_file "),
     "vendordata_dynamic_auth": (
         "auth_section auth_type cafile certfile endpoint_override insecure keyfile region_name service_name "
         "service_type timeout valid_interfaces "
     ),
-    "vnc": (
-        "enabled novncproxy_base_url "
-    ),
-    "wiring": (
-        "enabled hypervisors interval metadata_url name secret uplink "
-    ),
-    "wsgi": (
-        "client_socket_timeout max_connections_per_client "
-    ),
+    "vnc": ("enabled novncproxy_base_url "),
+    "wiring": ("enabled hypervisors interval metadata_url name secret uplink "),
+    "wsgi": ("client_socket_timeout max_connections_per_client "),
 }
