@@ -534,6 +534,24 @@ def test_a_port_is_a_link_of_a_device_of_the_host_or_a_socket_that_shares_memory
         subprocess.run([*inside, "link", "del", "dev-test"], check=True)
 
 
+def test_an_interface_is_detached_when_the_guest_has_released_it(bench: Bench, spec: GuestSpec) -> None:
+    options = replace(bench.settings.libvirt, user_networking=True, device_detach_attempts=2, device_detach_timeout=1)
+    driver, port = bench.driver(replace(bench.settings, libvirt=options)), nic()
+    uuid = spec.instance.uuid
+    driver.spawn(spec)
+    driver.attach_interface(spec, port)
+    with pytest.raises(DriverError, match="has not released the interface within 2 s"):  # it runs no system
+        driver.detach_interface(uuid, port)
+    assert [card.mac for card in driver.diagnostics(uuid).nics] == [port.mac]
+    driver.power_off(uuid, graceful_seconds=0)
+    with driver._guest(uuid) as found:
+        assert port.mac in found.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE)
+    driver.detach_interface(uuid, port)
+    driver.detach_interface(uuid, port)
+    with driver._guest(uuid) as found:
+        assert port.mac not in found.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE)
+
+
 def test_a_node_says_what_its_guests_can_have(driver: LibvirtDriver) -> None:
     (node,) = driver.nodes()
     assert {"COMPUTE_NODE", "COMPUTE_IMAGE_TYPE_QCOW2", "COMPUTE_STORAGE_BUS_VIRTIO", "HW_CPU_X86_SSE2"} < {

@@ -123,6 +123,7 @@ def test_devices_on_the_pci_bus_keep_their_addresses(
     driver.spawn(spec)
     driver.attach_interface(spec, other)
     driver.attach_volume(spec, one.device())
+    driver.power_off(uuid, graceful_seconds=0)
     driver.detach_interface(uuid, other)
     before = addresses(driver, uuid)
     driver.reboot(with_volumes(spec, one.device()), hard=True)

@@ -109,7 +109,8 @@ def booting(place: Place) -> None:
 
 
 def plugging(place: Place) -> None:
-    up(place)
+    if not place.uuid:
+        up(place)
     place.act(ATTACH_INTERFACE, {"key": "k", "port_id": None, "network_id": None, "tag": None})
 
 

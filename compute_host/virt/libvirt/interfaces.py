@@ -14,10 +14,10 @@ from cell_service.errors import DriverError, GuestNotFound
 from cell_service.model.instance import Vif
 from compute_host.virt.driver import GuestSpec
 from compute_host.virt.libvirt import domain
-from compute_host.virt.libvirt.guests import LibvirtGuests
+from compute_host.virt.libvirt.releases import Releases
 
 
-class InterfaceVerbs(LibvirtGuests):
+class InterfaceVerbs(Releases):
     """See `virt.driver.Interfaces`."""
 
     def attach_interface(self, spec: GuestSpec, vif: Vif) -> None:
@@ -30,9 +30,14 @@ class InterfaceVerbs(LibvirtGuests):
                 found.attachDeviceFlags(domain.interface(spec, vif, self._choices()), flag)
 
     def detach_interface(self, uuid: str, vif: Vif) -> None:
-        with self._gate(uuid), contextlib.suppress(GuestNotFound), self._guest(uuid) as found:
-            for flag, text in _having(found, vif.mac):
-                found.detachDeviceFlags(text, flag)
+        """The running guest first: while it has not released the interface, its stored definition has it too."""
+        with contextlib.suppress(GuestNotFound):
+            self._await_release(uuid, "interface", lambda text: _cards(text).get(vif.mac))
+            with self._gate(uuid), self._guest(uuid) as found:
+                card = _cards(found.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE)).get(vif.mac)
+                if card is not None:
+                    text = ElementTree.tostring(card, encoding="unicode")
+                    found.detachDeviceFlags(text, libvirt.VIR_DOMAIN_AFFECT_CONFIG)
 
 
 def _shares_memory(found: Any) -> bool:
@@ -43,15 +48,6 @@ def _shares_memory(found: Any) -> bool:
 def _without(found: Any, mac: str) -> list[int]:
     """The flags of those of the guest's definitions that lack the interface."""
     return [flag for flag, cards in _definitions(found) if mac not in cards]
-
-
-def _having(found: Any, mac: str) -> list[tuple[int, str]]:
-    """The flags of those of the guest's definitions that have the interface, with its XML there."""
-    return [
-        (flag, ElementTree.tostring(cards[mac], encoding="unicode"))
-        for flag, cards in _definitions(found)
-        if mac in cards
-    ]
 
 
 def _definitions(found: Any) -> Iterator[tuple[int, dict[str, Element]]]:

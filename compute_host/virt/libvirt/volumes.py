@@ -15,16 +15,14 @@ from cell_service.logs import about
 from cell_service.model.block_device import BlockDevice
 from compute_host.virt.driver import GIB, GuestSpec
 from compute_host.virt.libvirt import domain, growing
-from compute_host.virt.libvirt.guests import LibvirtGuests
+from compute_host.virt.libvirt.releases import Releases
 
 log = logging.getLogger(__name__)
 
 LIVE, CONFIG = libvirt.VIR_DOMAIN_AFFECT_LIVE, libvirt.VIR_DOMAIN_AFFECT_CONFIG
-LOOK_SECONDS = 1.0
-_PENDING = "already in the process of unplug"
 
 
-class VolumeVerbs(LibvirtGuests):
+class VolumeVerbs(Releases):
     """See `virt.driver.Attachable`."""
 
     def volume_connector(self) -> dict[str, Any]:
@@ -56,7 +54,7 @@ class VolumeVerbs(LibvirtGuests):
         """The running guest first: while it has not released the volume, its stored definition has it too."""
         volume_id = device.volume_id or ""
         with contextlib.suppress(GuestNotFound):
-            self._await_release(uuid, volume_id)
+            self._await_release(uuid, "volume", lambda text: domain.volume_disks(text).get(volume_id))
             with self._gate(uuid), self._guest(uuid) as found:
                 disk = _stored(found).get(volume_id)
                 if disk is not None:
@@ -89,31 +87,6 @@ class VolumeVerbs(LibvirtGuests):
                     log.warning("volumes stay connected", extra=about(None, instance=uuid, reason=error))
 
     # -- inside --------------------------------------------------------------------------------------
-
-    def _await_release(self, uuid: str, volume_id: str) -> None:
-        """Have the running guest release the volume, if it has it: it is requested repeatedly, for a guest that is just
-        starting does not hear it. Raises GuestNotFound, DriverError when the guest keeps it."""
-        options = self._settings.libvirt
-        for _ in range(options.device_detach_attempts):
-            with contextlib.ExitStack() as awaited:
-                with self._gate(uuid), self._guest(uuid) as found:
-                    disk = _running(found).get(volume_id)
-                    if disk is None:
-                        return
-                    removal = awaited.enter_context(self._removals.awaited(uuid, _alias(disk)))
-                    _request_release(found, _alias(disk))
-                until = self._clock.monotonic() + options.device_detach_timeout
-                while (left := until - self._clock.monotonic()) > 0:
-                    self._clock.wait(removal.over, min(LOOK_SECONDS, left))
-                    if removal.refused:
-                        raise DriverError(reason="The guest refuses to release the volume.")
-                    if self._stopped.is_set():
-                        raise DriverError(reason="The driver was stopped.")
-                    with self._guest(uuid) as found:  # the report may be lost with libvirtd
-                        if volume_id not in _running(found):
-                            return
-        seconds = options.device_detach_attempts * options.device_detach_timeout
-        raise DriverError(reason=f"The guest has not released the volume within {seconds} s.")
 
     def _disconnect_unused(self, found: Any, uuid: str, volume_id: str) -> None:
         """Disconnect the host from a volume that could not be attached."""
@@ -150,17 +123,3 @@ def _demand_no_saved_memory(found: Any) -> None:
     """A guest that goes on from its memory has the devices that it had. Raises DriverError."""
     if not found.isActive() and found.hasManagedSaveImage():
         raise DriverError(reason="The guest is suspended: its volumes cannot change before it is resumed.")
-
-
-def _request_release(found: Any, alias: str) -> None:
-    """Raises libvirtError, but not when it is requested, or done, already."""
-    try:
-        found.detachDeviceAlias(alias, LIVE)
-    except libvirt.libvirtError as error:
-        if error.get_error_code() != libvirt.VIR_ERR_DEVICE_MISSING and _PENDING not in str(error):
-            raise
-
-
-def _alias(disk: Element) -> str:
-    found = disk.find("alias")
-    return "" if found is None else found.get("name", "")
