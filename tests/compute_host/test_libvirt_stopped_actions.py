@@ -6,6 +6,7 @@ Whatever stops them, in the end the action is done or undone, its record says wh
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import random
@@ -13,6 +14,7 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 
@@ -22,16 +24,20 @@ import libvirt
 
 from cell_service.context import SYSTEM_CLOCK
 from cell_service.db import actions, instances
+from cell_service.model.block_device import volumes
 from cell_service.model.lifecycle import PowerState, State, VmState
 from cell_service.operations.builds import REBUILD
 from cell_service.operations.deletes import RESTORE, SOFT_DELETE
 from cell_service.operations.power import RESUME, START, STOP, SUSPEND
+from cell_service.peers.volumes import Volumes
 from compute_host.config import HostSettings
 from compute_host.libvirt_settings import LibvirtSettings
-from compute_host.virt.driver import Driver
+from compute_host.virt.driver import GIB, Driver
+from compute_host.virt.libvirt.domain import ROOT_SERIAL, volume_disks
 from compute_host.virt.libvirt.driver import LibvirtDriver
 from tests.real.databases import wait_until
 from tests.real.libvirtd import PrivateLibvirtd
+from tests.real.nbd import ServedVolumes
 from tests.suites import stopped_cases as cases
 from tests.suites.one_cell import OneCell
 from tests.suites.steps import KillSwitch
@@ -55,6 +61,7 @@ STRIDE = int(os.environ.get("POLYCELL_STRIDE", "0"))
 """1: stopped at each call, 4: at every fourth; 0: at one that is drawn."""
 USUAL_CALLS = 14
 OF_STORAGE = ("make", "keep", "rescue", "unrescue", "remove")
+OF_VOLUMES = ("connect", "connect_all", "disconnect", "disconnect_all")
 IMAGE = b"\xf4\xeb\xfd".ljust(512, b"\0")
 
 
@@ -63,6 +70,25 @@ class Impatient(LibvirtDriver):
 
     def power_off(self, uuid: str, *, graceful_seconds: float) -> None:
         super().power_off(uuid, graceful_seconds=0)
+
+    def volumes(self, uuid: str) -> dict[str, int]:
+        """The volumes in both definitions of a running guest, and their sizes in GiB."""
+        with self._guest(uuid) as found:
+            stored, disks = (volume_disks(found.XMLDesc(flag)) for flag in (libvirt.VIR_DOMAIN_XML_INACTIVE, 0))
+            assert stored.keys() == disks.keys()
+            names = {key: disk.find("target") for key, disk in disks.items() if key != ROOT_SERIAL}
+            return {
+                key: found.blockInfo(target.get("dev", ""))[0] // GIB
+                for key, target in names.items()
+                if target is not None
+            }
+
+
+class CellOnScsi(OneCell):
+    """Its guests run no system, and release disks on SCSI all the same."""
+
+    def boot(self, host: str, *alternates: str, **fields: Any) -> str:  # type: ignore[override]
+        return super().boot(host, *alternates, system_metadata={"image_hw_disk_bus": "scsi"}, **fields)
 
 
 class Host:
@@ -76,6 +102,7 @@ class Host:
         self._end_last()
         made = Impatient(replace(settings, libvirt=self._options), SYSTEM_CLOCK)
         made._storage = switch.guard(made._storage, *OF_STORAGE)
+        made._volumes = switch.guard(made._volumes, *OF_VOLUMES)
         self._made.append(made)
         return made
 
@@ -180,6 +207,7 @@ def _rebuilt(place: Place) -> bool:
     return base.exists() and base.read_bytes() == wanted and _is(VmState.ACTIVE)(place)
 
 
+WITH_VOLUMES = ("attach_volume", "detach_volume", "swap_volume", "extend_volume", "boot_from_volume")
 CASES = (
     Case("create", building, _is(VmState.ACTIVE)),
     Case("stop", stopping, _is(VmState.STOPPED)),
@@ -190,7 +218,7 @@ CASES = (
     Case("soft-delete", soft_deleting, _is(VmState.SOFT_DELETED)),
     Case("restore", restoring, _is(VmState.ACTIVE)),
     *(case for case in cases.CASES if case.name in (
-        "rescue", "unrescue", "createImage", "createBackup", "shelve", "unshelve",
+        "rescue", "unrescue", "createImage", "createBackup", "shelve", "unshelve", *WITH_VOLUMES,
     )),
     *(while_off(case) for case in cases.CASES if case.name in ("attach_interface", "detach_interface")),
 )  # fmt: skip
@@ -204,6 +232,7 @@ def check_books(place: Place) -> None:
     assert not [image.id for image in cell.images.records.values() if image.status == "queued"]
     if instance.deleted_at is not None:
         assert (cell.guests_of(uuid), cell.networks.of(uuid), place.images()) == ([], [], set())
+        assert place.storage.attachments(uuid) == []
         assert (directory(place).exists(), uuid in cell.placement.allocations) == (False, False)
         return
     assert instance.task_state is None
@@ -224,6 +253,17 @@ def check_books(place: Place) -> None:
         macs = re.findall(r"<mac address='([^']*)'", found.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE))
     assert sorted(macs) == sorted(vif.mac for vif in instance.network_info)
     assert {vif.port_id for vif in instance.network_info} == {port.vif.port_id for port in cell.networks.of(uuid)}
+    check_volumes(place)
+
+
+def check_volumes(place: Place) -> None:
+    """Cell, guest and block storage service say the same of the server's volumes."""
+    attached, has = place.storage.attachments(place.uuid), volumes(place.cell.instance(place.uuid).block_devices)
+    assert not any(device.detaching for device in has)
+    assert {one["id"]: one["status"] for one in attached} == {one.attachment_id: "attached" for one in has}
+    assert {one["volume_id"] for one in attached} == {one.volume_id for one in has}
+    if place.cell.instance(place.uuid).power_state is PowerState.RUNNING:
+        assert place.on_guest() == {one.volume_id: one.volume_size for one in has}
 
 
 def at_each_call(
@@ -233,11 +273,9 @@ def at_each_call(
 
     def stopped(number: int, *, after: bool) -> bool:
         """Whether the action has such a call."""
-        place = begun(tmp_path / f"{number}{after}", storage, host, case)
-        switch, fault = fault_after(place, stop, number, check, after=after)
+        with begun(tmp_path / f"{number}{after}", storage, host, case) as place:
+            switch, fault = fault_after(place, stop, number, check, after=after)
         wrong.extend([fault] if fault else [])
-        host.clear()
-        place.cell.db.dispose()
         return switch.count >= number
 
     if STRIDE == 0:
@@ -249,17 +287,27 @@ def at_each_call(
     assert not wrong, "\n".join(wrong)
 
 
-def begun(directory: Path, storage: Storage, host: Host, case: Case) -> Place:
+@contextlib.contextmanager
+def begun(directory: Path, storage: Storage, host: Host, case: Case) -> Iterator[Place]:
     """The action is open, and no agent is there."""
     directory.mkdir()
-    place = Place(OneCell(directory, new_driver=host.driver), storage)
+    served = ServedVolumes(storage.volumes, directory)
+    if case.name in WITH_VOLUMES:
+        place = Place(CellOnScsi(directory, None, cast(Volumes, served), new_driver=host.driver), storage)
+    else:
+        place = Place(OneCell(directory, new_driver=host.driver), storage)
     del place.cell.images.records[place.cell.image_id]
     place.cell.image_id = place.cell.images.add(IMAGE)
     place.cell.new_conductor(shelved_offload_seconds=-1)
     place.cell.host(HOST)
     case.begin(place)
     place.cell.hosts[HOST].agent.stop(0)
-    return place
+    try:
+        yield place
+    finally:
+        host.clear()
+        served.close()
+        place.cell.db.dispose()
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)

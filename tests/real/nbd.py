@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+from cell_service.context import Context
 from cell_service.model.block_device import BlockDevice
+from cell_service.peers.volumes import Connection, Volume
 from compute_host.virt.driver import GIB
 from tests.real.databases import wait_until
 
@@ -15,8 +18,8 @@ from tests.real.databases import wait_until
 class NbdVolume:
     """A volume, and the server that it has while it is served."""
 
-    def __init__(self, directory: Path, size_gib: int = 1, content: bytes = b"") -> None:
-        self.id = str(uuid4())
+    def __init__(self, directory: Path, size_gib: int = 1, content: bytes = b"", volume_id: str = "") -> None:
+        self.id = volume_id or str(uuid4())
         self.file, self.socket = directory / f"volume-{self.id}", directory / f"{self.id[:8]}.sock"
         with self.file.open("wb") as file:
             file.write(content)
@@ -42,13 +45,52 @@ class NbdVolume:
         with self.file.open("r+b") as file:
             file.truncate(size_gib * GIB)
 
+    @property
+    def size_gib(self) -> int:
+        return self.file.stat().st_size // GIB
+
+    def connection_info(self, **data: Any) -> dict[str, Any]:
+        """As the block storage service has it of an attachment."""
+        usual = {"export": f"volume-{self.id}", "socket": str(self.socket), "access_mode": "rw", "encrypted": False,
+                 "qos_specs": None, "discard": True, "volume_id": self.id}  # fmt: skip
+        return {"driver_volume_type": "nbd", "data": {**usual, **data}}
+
     def device(self, name: str = "/dev/vdb", **fields: Any) -> BlockDevice:
         """The volume as a guest's device."""
-        data = {"export": f"volume-{self.id}", "socket": str(self.socket), "access_mode": "rw", "encrypted": False,
-                "qos_specs": None, "discard": True, "volume_id": self.id, **fields.pop("data", {})}  # fmt: skip
-        info = {"driver_volume_type": "nbd", "data": data}
-        size = self.file.stat().st_size // GIB
         return BlockDevice(
-            str(uuid4()), "volume", "volume", device_name=name, volume_id=self.id, volume_size=size,
-            connection_info=info, **fields,
+            str(uuid4()), "volume", "volume", device_name=name, volume_id=self.id, volume_size=self.size_gib,
+            connection_info=self.connection_info(), **fields,
         )  # fmt: skip
+
+
+class ServedVolumes:
+    """A block storage service whose volumes have bytes: each is served from when it is connected first, and served
+    again when it has grown."""
+
+    def __init__(self, service: Any, directory: Path) -> None:
+        self._service, self._directory = service, directory
+        self._served: dict[str, NbdVolume] = {}
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._service, name)
+
+    def get(self, ctx: Context, volume_id: str) -> Volume:
+        volume: Volume = self._service.get(ctx, volume_id)
+        served = self._served.get(volume_id)
+        if served is not None and served.size_gib < volume.size_gib:
+            served.kill_server()
+            served.extend(volume.size_gib)
+            served.serve()
+        return volume
+
+    def connect(self, ctx: Context, volume_id: str, *more: Any) -> Connection:
+        connection: Connection = self._service.connect(ctx, volume_id, *more)
+        if volume_id not in self._served:
+            size = self._service.get(ctx, volume_id).size_gib
+            self._served[volume_id] = NbdVolume(self._directory, size, volume_id=volume_id)
+            self._served[volume_id].serve()
+        return replace(connection, info=self._served[volume_id].connection_info())
+
+    def close(self) -> None:
+        for each in self._served.values():
+            each.kill_server()
