@@ -14,13 +14,15 @@ from cell_service.errors import BadMethod, Forbidden, Invalid, NotFound
 from cell_service.metadata import documents, ec2
 from cell_service.metadata.config import MetadataSettings
 from cell_service.metadata.content import Content, Vendor, new_seed, plain_address
-from cell_service.metadata.documents import LATEST, PASSWORD, VENDOR_DATA, VENDOR_DATA_2
+from cell_service.metadata.documents import LATEST, NETWORK_DATA, PASSWORD, VENDOR_DATA, VENDOR_DATA_2
 from cell_service.metadata.instances import Instances
 from cell_service.metadata.password import MOST_BYTES
 from cell_service.metadata.vendordata import VendorData
 from cell_service.peers.network import Networks, PortOwner
 from cell_service.ttl_cache import TtlCache
 
+_ALWAYS_FRESH = (PASSWORD, NETWORK_DATA)
+"""Documents that a guest reads again when something was changed."""
 TEXT, JSON, BYTES = "text/plain; charset=UTF-8", "application/json", "application/octet-stream"
 
 
@@ -69,10 +71,11 @@ class MetadataService:
         steps = [step for step in question.path.split("?")[0].split("/") if step]
         if not steps and question.method in ("GET", "HEAD", "OPTIONS"):
             return _lines((*ec2.VERSIONS, LATEST))
-        is_password = len(steps) == 3 and steps[0] == "openstack" and steps[2] == PASSWORD
+        name = steps[2] if len(steps) == 3 and steps[0] == "openstack" else ""
+        is_password = name == PASSWORD
         if question.method not in ("GET", "HEAD") and not (is_password and question.method == "POST"):
             raise BadMethod(method=question.method, allow="GET, HEAD")
-        content = self._asking(ctx, question, fresh=is_password)
+        content = self._asking(ctx, question, fresh=name in _ALWAYS_FRESH)
         if question.method == "POST":
             return self._take_password(ctx, content, steps[1], question.body)
         if steps[-1:] == [VENDOR_DATA]:
@@ -137,14 +140,14 @@ class MetadataService:
         return content
 
     def _known(self, ctx: Context, uuid: str, address: str, *, fresh: bool) -> Content:
-        content = None if fresh else self._kept.get(uuid)
-        if content is not None and content.has_address(address):
-            return content
+        kept = self._kept.get(uuid)
+        if kept is not None and not fresh and kept.has_address(address):
+            return kept
         instance = self._instances.find(ctx, uuid)
         made = Content(
             instance,
             instance.network_info,
-            new_seed() if content is None else content.random_seed,
+            new_seed() if kept is None else kept.random_seed,
             self._settings.api.dhcp_domain,
         )
         if not made.has_address(address) and self._networks is not None:

@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pytest
 
@@ -160,6 +161,22 @@ def test_what_is_known_holds_for_a_while(proxied: Guests) -> None:
     assert json.loads(proxied.ask("/openstack/latest/meta_data.json", signed())[1]) == first
     proxied.clock.advance(15)
     assert json.loads(proxied.ask("/openstack/latest/meta_data.json", signed())[1])["name"] == "Another"
+
+
+def test_a_new_interface_is_described_at_once(proxied: Guests) -> None:
+    path = "/openstack/latest/network_data.json"
+    seed = json.loads(proxied.ask("/openstack/latest/meta_data.json", signed())[1])["random_seed"]
+    before = json.loads(proxied.ask(path, signed())[1])["links"]
+    with proxied.db.begin() as tx:
+        vifs = instances.get(tx, UUID).network_info
+        another = replace(vifs[0], port_id=str(uuid4()), mac="fa:16:3e:aa:bb:cc")
+        instances.change(tx, UUID, now=SYSTEM_CLOCK.now(), network_info=(*vifs, another))
+    after = json.loads(proxied.ask(path, signed())[1])["links"]
+    assert [link["ethernet_mac_address"] for link in after] == [
+        *(link["ethernet_mac_address"] for link in before),
+        another.mac,
+    ]
+    assert json.loads(proxied.ask("/openstack/latest/meta_data.json", signed())[1])["random_seed"] == seed
 
 
 def test_a_port_that_the_cell_does_not_know_yet(proxied: Guests) -> None:
