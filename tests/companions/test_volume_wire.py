@@ -8,48 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import requests
 
-from api_cell.edge.auth import NoAuth
-from tests.suites.peers import MemoryImages
-from tools.companions.app import Companion
-from tools.companions.volume.service import make_volume
+from tests.suites.volume_service import Service, opened, with_qemu
 
 
-class Service:
-    """A block storage companion, its image service, and a user of the project p1."""
-
-    def __init__(self, companion: Companion, images: MemoryImages) -> None:
-        self.images, self._url = images, companion.url
-
-    def send(self, method: str, path: str, body: Any = None, *, by: str = "user:p1", **headers: str) -> Any:
-        known = {"X-Auth-Token": by, **{name.replace("_", "-"): value for name, value in headers.items()}}
-        return requests.request(method, f"{self._url}/v3{path}", json=body, headers=known, timeout=10)
-
-    def kind(self, name: str, **encryption: Any) -> str:
-        """A type, encrypted if that says how."""
-        admin = {"by": "admin:p1"}
-        made = str(self.send("POST", "/types", {"volume_type": {"name": name}}, **admin).json()["volume_type"]["id"])
-        if encryption:
-            answer = self.send("POST", f"/types/{made}/encryption", {"encryption": encryption}, **admin)
-            assert answer.status_code == 200, answer.text
-        return made
-
-    def volume(self, **fields: Any) -> dict[str, Any]:
-        version = {"OpenStack_API_Version": "volume 3.46"}
-        return dict(self.send("POST", "/volumes", {"volume": {"size": 1, **fields}}, **version).json()["volume"])
-
-    def snapshot(self, volume: str) -> dict[str, Any]:
-        return dict(self.send("POST", "/snapshots", {"snapshot": {"volume_id": volume}}).json()["snapshot"])
-
-
-@pytest.fixture
-def service(tmp_path: Path) -> Iterator[Service]:
-    images = MemoryImages()
-    companion = make_volume(tmp_path, NoAuth(), images)
-    companion.start()
-    yield Service(companion, images)
-    companion.drain(2)
+@pytest.fixture(params=["none", pytest.param("nbd", marks=with_qemu)])
+def service(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Service]:
+    """Without and with bytes that hosts reach."""
+    with opened(tmp_path, request.param) as service:
+        yield service
 
 
 @pytest.mark.parametrize(

@@ -33,7 +33,7 @@ NAMES = {
         "auth_section auth_type cafile certfile endpoint_override insecure keyfile region_name service_name "
         "service_type timeout valid_interfaces "
     ),
-    "companions": ("data_path "),
+    "companions": ("data_path volume_capacity_gb volume_export volume_export_group "),
     "compute": ("vmdk_allowed_types "),
     "conductor": ("workers "),
     "console": ("allowed_origins "),

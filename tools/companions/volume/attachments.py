@@ -6,25 +6,26 @@ in-use (one is completed, be it without a connector), available (no attachments)
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Connection
 
 from cell_service.db.sql.engine import Database
-from cell_service.errors import Conflict, Invalid
+from cell_service.errors import Conflict, Invalid, PolycellError
 from cell_service.http.response import Response
 from tools.companions.route import CompanionRequest
 from tools.companions.volume import store
-from tools.companions.volume.store import Files, Record
+from tools.companions.volume.exports import Exporter
+from tools.companions.volume.store import Record
+from tools.companions.volume.visibility import listed, visible
 
 STATES = ("reserved", "attaching", "attached")
 _VOLUME = {"reserved": "reserved", "attaching": "attaching", "attached": "in-use"}
 
 
 class Attachments:
-    def __init__(self, db: Database, files: Files) -> None:
-        self._db, self._files = db, files
+    def __init__(self, db: Database, exporter: Exporter) -> None:
+        self._db, self._exporter = db, exporter
 
     def create(self, req: CompanionRequest) -> Response:
         """Reserve a volume; with a connector, connect it at once. Done by one server only, unless multiattach."""
@@ -52,19 +53,38 @@ class Attachments:
             follow(tx, volume_id)
             return made
 
-        return Response(200, {"attachment": self._shown(self._db.run(work))})
+        made = self._db.run(work)
+        try:
+            self._exporter.follow(volume_id)
+        except (PolycellError, OSError):
+            self._db.run(lambda tx: _removed(tx, made))
+            raise
+        return Response(200, {"attachment": self._shown(made)})
 
     def update(self, req: CompanionRequest) -> Response:
+        """Connect a reserved volume: once this has answered, the connector's host reaches it."""
         connector = req.content("attachment").get("connector")
         if not isinstance(connector, dict) or not connector:
             raise Invalid(reason="Invalid input for field/attribute attachment: 'connector' is required.")
 
-        def work(tx: Connection) -> Record:
-            made = _connected(tx, visible(tx, req, "attachment", req.params["id"]), connector)
+        def work(tx: Connection) -> tuple[Record, Record]:
+            before = visible(tx, req, "attachment", req.params["id"])
+            made = _connected(tx, before, connector)
             follow(tx, made["volume_id"])
-            return made
+            return before, made
 
-        return Response(200, {"attachment": self._shown(self._db.run(work))})
+        def undo(tx: Connection) -> None:
+            if (now := store.find(tx, "attachment", made["id"])) is not None:
+                store.change(tx, now, {"connector": before["connector"], "status": before["status"]})
+                follow(tx, made["volume_id"])
+
+        before, made = self._db.run(work)
+        try:
+            self._exporter.follow(made["volume_id"])
+        except (PolycellError, OSError):
+            self._db.run(undo)
+            raise
+        return Response(200, {"attachment": self._shown(made)})
 
     def action(self, req: CompanionRequest) -> Response:
         if not isinstance(req.body, dict) or "os-complete" not in req.body:
@@ -93,30 +113,24 @@ class Attachments:
         """One that a server uses is for compute alone to delete, which shows its service token: else a host could still
         reach what another one is given next."""
 
-        def work(tx: Connection) -> None:
+        def work(tx: Connection) -> Record:
             made = visible(tx, req, "attachment", req.params["id"])
             if made["status"] != "reserved" and "service" not in req.caller.service_roles:
                 message = f"Detach volume from instance {made['instance']} using the Compute API"
                 raise Conflict(reason=message)
-            store.remove(tx, made["id"])
-            follow(tx, made["volume_id"])
+            return _removed(tx, made)
 
-        self._db.run(work)
+        self._exporter.follow(self._db.run(work)["volume_id"])
         return Response(200, {"attachments": []})
 
     def _listed(self, req: CompanionRequest) -> list[Record]:
-        everybody = req.is_admin and req.one("all_tenants", "0") in ("1", "True", "true")
         with self._db.connect() as tx:
-            found = store.search(
-                tx, "attachment", project_id=None if everybody else project_of(req), parent_id=req.one("volume_id")
-            )
+            found = listed(tx, req, "attachment", req.one("volume_id"))
         server, status = req.one("instance_id"), req.one("status")
         return [one for one in found if server in (None, one["instance"]) and status in (None, one["status"])]
 
     def _shown(self, one: Record) -> Record:
-        info: dict[str, Any] = {}
-        if one["connector"] is not None:
-            info = local(self._files.path(one["volume_id"]), one)
+        info = {} if one["connector"] is None else self._exporter.info(one)
         return {
             "id": one["id"],
             "status": one["status"],
@@ -127,34 +141,6 @@ class Attachments:
             "attach_mode": one["attach_mode"],
             "connection_info": info,
         }
-
-
-def local(path: Path, attachment: Record) -> dict[str, Any]:
-    """The way in which a host of this machine reaches the volume."""
-    return {
-        "driver_volume_type": "local",
-        "device_path": str(path),
-        "volume_id": attachment["volume_id"],
-        "attachment_id": attachment["id"],
-        "access_mode": attachment["attach_mode"],
-        "encrypted": bool(attachment.get("encrypted")),
-    }
-
-
-def visible(tx: Connection, req: CompanionRequest, noun: str, record_id: str) -> Record:
-    """The record, if the caller may know of it. Raises NotFound."""
-    record = store.get(tx, noun, record_id)
-    if not req.is_admin and record["project_id"] != req.caller.project_id:
-        raise store.missing(noun, record_id)
-    return record
-
-
-def project_of(req: CompanionRequest) -> str:
-    """The project in the path, which only administrators choose freely."""
-    named = req.params.get("project_id", req.caller.project_id)
-    if named != req.caller.project_id and not req.is_admin:
-        raise Invalid(reason="Malformed request url")
-    return named
 
 
 def links_of(tx: Connection, volume_id: str) -> list[dict[str, Any]]:
@@ -179,6 +165,11 @@ def servers_of(tx: Connection, volume_id: str) -> list[str]:
     return list(dict.fromkeys(one["instance"] for one in store.search(tx, "attachment", parent_id=volume_id)))
 
 
+def is_connected(tx: Connection, volume_id: str) -> bool:
+    """Whether a host is connected to the volume, or about to be."""
+    return any(one["connector"] is not None for one in store.search(tx, "attachment", parent_id=volume_id))
+
+
 def demand_free(tx: Connection, volume_id: str) -> None:
     """Raises Invalid while the volume has attachments or snapshots."""
     if store.search(tx, "attachment", parent_id=volume_id):
@@ -196,10 +187,17 @@ def _connected(tx: Connection, made: Record, connector: dict[str, Any]) -> Recor
     return store.change(tx, made, said)
 
 
+def _removed(tx: Connection, made: Record) -> Record:
+    store.remove(tx, made["id"])
+    follow(tx, made["volume_id"])
+    return made
+
+
 def follow(tx: Connection, volume_id: str) -> None:
-    """Set the volume's status to what its attachments make it."""
+    """Set the volume's status to what its attachments make it, unless work on it goes on, which does that at its
+    end."""
     volume = store.find(tx, "volume", volume_id)
-    if volume is None:
+    if volume is None or volume.get("job"):
         return
     there = {one["status"] for one in store.search(tx, "attachment", parent_id=volume_id)}
     furthest = max(there, key=STATES.index, default=None)

@@ -13,9 +13,9 @@ from cell_service.http.response import Response
 from cell_service.logs import about
 from tools.companions.route import CompanionRequest
 from tools.companions.volume import store
-from tools.companions.volume.attachments import visible
 from tools.companions.volume.store import Record
 from tools.companions.volume.types import find_type, in_use
+from tools.companions.volume.visibility import visible
 
 log = logging.getLogger(__name__)
 FIELDS = ("provider", "control_location", "cipher", "key_size")

@@ -21,6 +21,10 @@ VOLUME_ACTION = item(**{
     "os-reset_status": item(status=WORD),
     "os-set_image_metadata": item("metadata", metadata=METADATA),
     "os-update_readonly_flag": item("readonly", readonly=FLAG),
+    "os-volume_upload_image": item(
+        "image_name", image_name=WORD, disk_format=TEXT, container_format=TEXT, force=FLAG,
+        visibility={"enum": ["public", "private", "shared", "community", None]},
+    ),
     "os-reimage": item("image_id", image_id=WORD, reimage_reserved=FLAG),
 })  # fmt: skip
 CREATE_SNAPSHOT = under("snapshot", item("volume_id", **_NAMED, volume_id=WORD, force=FLAG))

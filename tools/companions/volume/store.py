@@ -1,16 +1,13 @@
-"""The storage of the block storage companion: one table of records by noun, and a file for each volume and snapshot.
+"""The records of the block storage companion: one table, by noun.
 
-Files are sparse: a volume takes what is written to it. A record's status is changed in the transaction
-that read it, and SQLite lets one writer in at a time: so no two callers reserve the same volume.
+A record's status is changed in the transaction that read it, and SQLite lets one writer in at a time: so no two
+callers reserve the same volume.
 """
 
 from __future__ import annotations
 
-import errno
-import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -108,51 +105,3 @@ def change(tx: Connection, record: Record, values: Mapping[str, Any]) -> Record:
 
 def remove(tx: Connection, record_id: str) -> None:
     tx.execute(delete(records).where(records.c.id == record_id))
-
-
-class Files:
-    """The files of volumes and snapshots, by id."""
-
-    def __init__(self, directory: Path) -> None:
-        self._directory = directory
-        directory.mkdir(parents=True, exist_ok=True)
-
-    def path(self, record_id: str) -> Path:
-        return self._directory / f"volume-{record_id}"
-
-    def make(self, record_id: str, size_gib: int, source: Path | None) -> None:
-        """Make the file of that size; it begins with the content of `source`."""
-        path = self.path(record_id)
-        if source is not None and source.exists():
-            _copy(source, path)
-        with path.open("ab") as file:
-            file.truncate(size_gib * GIB)
-
-    def grow(self, record_id: str, size_gib: int) -> None:
-        with self.path(record_id).open("ab") as file:
-            file.truncate(size_gib * GIB)
-
-    def remove(self, record_id: str) -> None:
-        self.path(record_id).unlink(missing_ok=True)
-
-
-def _copy(source: Path, target: Path) -> None:
-    """Copy the source's content to the target; what is empty there takes no space here either."""
-    with source.open("rb") as found, target.open("wb") as made:
-        for begin, end in _filled(found.fileno(), source.stat().st_size):
-            while begin < end:
-                begin += os.copy_file_range(found.fileno(), made.fileno(), end - begin, begin, begin)
-        made.truncate(source.stat().st_size)
-
-
-def _filled(file: int, size: int) -> Iterator[tuple[int, int]]:
-    at = 0
-    while at < size:
-        try:
-            begin = os.lseek(file, at, os.SEEK_DATA)
-        except OSError as error:
-            if error.errno == errno.ENXIO:
-                return
-            raise
-        at = os.lseek(file, begin, os.SEEK_HOLE)
-        yield begin, at

@@ -85,5 +85,10 @@ def find_type(tx: Connection, requested: object) -> Record:
     raise store.missing("volume type", str(requested))
 
 
+def is_multiattach(kind: Record) -> bool:
+    """Whether volumes of the type may be attached to several servers: its extra spec `multiattach` is "<is> True"."""
+    return "True" in str(kind.get("extra_specs", {}).get("multiattach", ""))
+
+
 def in_use(tx: Connection, kind: Record) -> bool:
     return any(volume["volume_type"] == kind["name"] for volume in store.search(tx, "volume"))

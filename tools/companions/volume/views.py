@@ -44,3 +44,14 @@ def snapshot_view(snapshot: Record, *, written: bool = False) -> Record:
         "os-extended-snapshot-attributes:project_id": snapshot["project_id"],
         "os-extended-snapshot-attributes:progress": snapshot.get("progress") or ready,
     }
+
+
+def upload_view(volume: Record, image: Record) -> Record:
+    """Of a volume that an image is made of. `image`: the fields of the new image."""
+    return {
+        "id": volume["id"], "status": "uploading", "size": volume["size"],
+        "volume_type": {"name": volume["volume_type"]}, "display_description": volume["description"],
+        "updated_at": volume["updated_at"], "image_id": image["id"], "image_name": image["name"],
+        "disk_format": image["disk_format"],
+        "container_format": image["container_format"], "visibility": image["visibility"], "protected": False,
+    }  # fmt: skip

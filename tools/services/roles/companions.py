@@ -26,6 +26,7 @@ from tools.companions.network.service import make_network
 from tools.companions.network.wiring.settings import WiringSettings
 from tools.companions.share.service import make_share
 from tools.companions.volume.service import make_volume
+from tools.companions.volume.settings import VolumeSettings
 from tools.services.part import Made, Part
 from tools.services.shared import Listen, Shared
 
@@ -62,7 +63,8 @@ def _companion(conf: cfg.ConfigOpts, clock: Clock, role: str, data: Path) -> Com
             return make_network(data, authenticator, wiring_settings=wiring, notify=_network_events(conf, clock))
         case "volume":
             images = open_images(read(conf, GlanceSettings))
-            return make_volume(data, authenticator, images, _volume_event(conf, clock))
+            options = read(conf, VolumeSettings)
+            return make_volume(data, authenticator, images, _volume_event(conf, clock), options)
         case _:
             return make_share(data, authenticator)
 
