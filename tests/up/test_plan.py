@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,9 @@ from cell_service.config import load, read
 from cell_service.errors import Invalid
 from cell_service.peers.settings import KeystoneAuthtoken, NeutronSettings
 from tests.real.databases import free_port, free_ports
+from tools.companions.volume.settings import NBD, NONE, VolumeSettings
 from tools.up import configs, record
+from tools.up.drivers import BRIDGED, RECORDS, USER, Choice
 from tools.up.plan import Options, plan_of
 from tools.up.tiny_image import CLUSTER, VIRTUAL_BYTES, tiny_qcow2
 
@@ -106,6 +109,19 @@ def test_the_files_say_what_was_planned_and_are_the_owners_alone(tmp_path: Path)
     assert read(conf, NeutronSettings).endpoint_override == plan.endpoint("network")
     for path in (*(tmp_path / "etc").iterdir(), tmp_path / "openrc", tmp_path / "clouds.yaml"):
         assert path.stat().st_mode & 0o077 == 0, path
+
+
+@pytest.mark.parametrize(
+    ("choice", "export"),
+    [(Choice("simulated", RECORDS), NONE), (Choice("libvirt", BRIDGED), NBD),
+     (Choice("libvirt", USER, libvirt_uri="qemu:///session"), NBD)],
+)  # fmt: skip
+def test_only_real_hosts_reach_what_is_in_volumes(tmp_path: Path, choice: Choice, export: str) -> None:
+    (tmp_path / "etc").mkdir()
+    plan = replace(plan_of(Options(tmp_path)), choice=choice)
+    configs.write_configs(plan)
+    settings = read(load([str(plan.config("nova"))]), VolumeSettings)
+    assert (settings.volume_export, settings.volume_export_group) == (export, "")
 
 
 def test_passwords_stay_the_same(tmp_path: Path) -> None:

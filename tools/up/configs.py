@@ -18,6 +18,7 @@ import requests.utils
 from tools.manage.settings import FILES_VARIABLE
 from tools.up.drivers import BRIDGED, USER
 from tools.up.plan import GLOBAL, METADATA_SECRET, PLAIN, WRAPPING_KEY, Plan
+from tools.up.volumes import volume_options
 
 REPORT_SECONDS = 5
 DOWN_SECONDS = 20
@@ -109,7 +110,7 @@ def _common(plan: Plan) -> Sections:
             "service_down_time": DOWN_SECONDS,
             "allow_resize_to_same_host": plan.driver == "libvirt",
         },
-        "companions": {"data_path": plan.state / "companions"},
+        "companions": {"data_path": plan.state / "companions", **volume_options(plan.choice)},
         "placement": _account(plan, "placement", plan.endpoint("placement")),
         "glance": _account(plan, "glance", plan.endpoint("image")),
         "neutron": {
