@@ -11,9 +11,11 @@ from typing import Any
 
 import pytest
 
+from cell_service.context import Context
+from cell_service.peers.image import NewImage
 from tests.suites import hostile_images
 from tests.suites.peers import MemoryImages
-from tests.suites.volume_service import Service, opened, with_qemu
+from tests.suites.volume_service import Service, io, nbd_url, opened, with_qemu
 from tools.companions.volume.settings import NONE
 
 pytestmark = with_qemu
@@ -41,18 +43,6 @@ class Paused:
 
 def files(directory: Path) -> set[str]:
     return {path.name.removeprefix("volume-") for path in (directory / "volumes").iterdir()}
-
-
-def io(connection: dict[str, Any], *commands: str) -> None:
-    """What qemu-io does on a host that has this connection. An error of one command fails the test."""
-    words = [word for command in commands for word in ("-c", command)]
-    done = subprocess.run(["qemu-io", "-f", "raw", *words, nbd_url(connection)], capture_output=True, text=True)
-    said = done.stdout + done.stderr
-    assert (done.returncode, "failed" in said, "rror" in said) == (0, False, False), said
-
-
-def nbd_url(connection: dict[str, Any]) -> str:
-    return f"nbd+unix:///{connection['data']['export']}?socket={connection['data']['socket']}"
 
 
 def image_file(directory: Path, kind: str, *options: str) -> bytes:
@@ -223,7 +213,7 @@ def test_another_image_replaces_all_that_a_volume_had(service: Service) -> None:
     io(service.attach(volume)["connection_info"], "read -P 2 0 1M", "read -P 0 8M 1M")
 
 
-@pytest.mark.parametrize("disk_format", ["raw", "qcow2", "vdi", "vhdx"])
+@pytest.mark.parametrize("disk_format", ["qcow2", "vdi", "vhdx"])
 def test_an_image_of_a_volume_has_its_disk(service: Service, tmp_path: Path, disk_format: str) -> None:
     volume = service.volume()["id"]
     made = service.attach(volume)
@@ -242,6 +232,27 @@ def test_an_image_of_a_volume_has_its_disk(service: Service, tmp_path: Path, dis
     again = service.settled(service.volume(imageRef=said["image_id"])["id"])
     assert again["status"] == "available", service.messages(again["id"])
     io(service.attach(again["id"])["connection_info"], "read -P 4 5M 1M", "read -P 0 6M 1M")
+
+
+class SeenImages(MemoryImages):
+    """Uploads are only measured: a raw image is as large as its volume."""
+
+    seen: tuple[int, bytes] = (0, b"")
+
+    def upload(self, ctx: Context, image: NewImage, content: Path) -> None:
+        with content.open("rb") as file:
+            self.seen = content.stat().st_size, file.read(4)
+
+
+def test_a_raw_image_is_the_volume_itself(tmp_path: Path) -> None:
+    images = SeenImages()
+    with opened(tmp_path, images=images) as service:
+        volume = service.volume()["id"]
+        made = service.attach(volume)
+        io(made["connection_info"], "write -P 4 0 512")
+        service.detach(made["id"])
+        assert service.act(volume, os_volume_upload_image={"image_name": "copy"}).status_code == 202
+        assert (service.settled(volume)["status"], images.seen) == ("available", (GIB, b"\4\4\4\4"))
 
 
 def test_an_upload_that_fails_leaves_the_volume_as_it_was(tmp_path: Path) -> None:

@@ -10,7 +10,6 @@ import signal
 import socket
 import stat
 import subprocess
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,12 +17,13 @@ from typing import Any
 import pytest
 
 from api_cell.edge.auth import NoAuth
-from tests.companions.test_volume_bytes import GIB, MIB, io, nbd_url
-from tests.suites.volume_service import LIMIT_SECONDS, POLL_SECONDS, Service, opened, with_qemu
+from tests.suites.volume_service import LIMIT_SECONDS, Service, io, is_served, nbd_url, opened, until_served, with_qemu
 from tools.companions.volume.service import make_volume
 from tools.companions.volume.settings import VolumeSettings
 
 pytestmark = with_qemu
+
+MIB, GIB = 2**20, 2**30
 
 
 @pytest.fixture
@@ -37,23 +37,9 @@ def server_of(connection: dict[str, Any]) -> int:
     return int(Path(connection["data"]["socket"]).with_suffix(".pid").read_text(encoding="ascii"))
 
 
-def is_served(connection: dict[str, Any]) -> bool:
-    words = ["qemu-img", "info", nbd_url(connection)]
-    return subprocess.run(words, capture_output=True).returncode == 0
-
-
 def size_of(connection: dict[str, Any]) -> int:
     found = subprocess.check_output(["qemu-img", "info", "--output=json", nbd_url(connection)])
     return int(json.loads(found)["virtual-size"])
-
-
-def until_served(connection: dict[str, Any]) -> None:
-    never = threading.Event()
-    for _ in range(int(LIMIT_SECONDS / POLL_SECONDS)):
-        if is_served(connection):
-            return
-        never.wait(POLL_SECONDS)
-    raise AssertionError("it is not served")
 
 
 def is_alive(pid: int) -> bool:
@@ -82,6 +68,17 @@ def test_sockets_are_their_user_s_own(service: Service) -> None:
     path = Path(service.attach(service.volume()["id"])["connection_info"]["data"]["socket"])
     assert stat.filemode(path.stat().st_mode) == "srw-------"
     assert stat.filemode(path.parent.stat().st_mode) == "drwx------"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+def test_a_host_in_namespaces_of_its_own_reaches_it_and_another_user_does_not(service: Service) -> None:
+    connection = service.attach(service.volume()["id"])["connection_info"]
+    read = ["qemu-io", "-f", "raw", "-c", "read 0 1M", nbd_url(connection)]
+    host = ["unshare", "--net", "--mount", "--uts", "--ipc", "--pid", "--fork"]
+    stranger = ["setpriv", "--reuid", "65534", "--clear-groups"]
+    assert subprocess.run([*host, *read], stdout=subprocess.DEVNULL).returncode == 0
+    refused = subprocess.run([*stranger, *read], capture_output=True, text=True)
+    assert (refused.returncode, "Permission denied" in refused.stdout + refused.stderr) == (1, True)
 
 
 def test_a_group_may_open_the_sockets(tmp_path: Path) -> None:

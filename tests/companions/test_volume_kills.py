@@ -3,26 +3,30 @@ left."""
 
 from __future__ import annotations
 
-import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.companions.volume_child import MIB, images
-from tests.suites.volume_service import Service, opened, with_qemu
+from tests.suites.volume_service import Service, opened, until_served, with_qemu
 
 pytestmark = with_qemu
 COPY = ("begun", "copying", "written", "placed")
 FETCH = ("begun", "fetched", "written", "placed")
 
 
-def kill(directory: Path, work: str, step: str) -> None:
-    words = [sys.executable, "-m", "tests.companions.volume_child", directory, work, step]
+def killed(directory: Path, work: str, steps: tuple[str, ...]) -> Iterator[tuple[Path, Service]]:
+    """For each step a companion on the data of one that was killed there, and its directory."""
+    words = [sys.executable, "-m", "tests.companions.volume_child", directory, work, *steps]
     done = subprocess.run(words, capture_output=True, text=True)
-    assert done.returncode == -signal.SIGKILL, done.stderr
+    assert done.returncode == 0, done.stderr
+    for step in steps:
+        with opened(directory / step, images=images()) as service:
+            yield directory / step, service
 
 
 def by_name(service: Service, name: str, noun: str = "volume") -> dict[str, Any]:
@@ -44,54 +48,42 @@ def files(directory: Path) -> set[str]:
     return {path.name for path in (directory / "volumes").iterdir()}
 
 
-@pytest.mark.parametrize(
-    ("work", "step", "byte"),
-    [
-        *(("image", step, 7) for step in FETCH),
-        *(("clone", step, 5) for step in COPY),
-        *(("snapshot", step, 5) for step in COPY),
-    ],
-)
-def test_what_was_being_made_is_made(tmp_path: Path, work: str, step: str, byte: int) -> None:
-    kill(tmp_path, work, step)
-    with opened(tmp_path, images=images()) as service:
+@pytest.mark.parametrize(("work", "steps", "byte"), [("image", FETCH, 7), ("clone", COPY, 5), ("snapshot", COPY, 5)])
+def test_what_was_being_made_is_made(tmp_path: Path, work: str, steps: tuple[str, ...], byte: int) -> None:
+    for directory, service in killed(tmp_path, work, steps):
         source = by_name(service, "source")
         made = by_name(service, "made", "snapshot" if work == "snapshot" else "volume")
-        assert (source["status"], made["status"]) == ("available", "available")
-        assert begins_with(tmp_path, made["id"]) == byte
-        assert files(tmp_path) == {f"volume-{one['id']}" for one in (source, made)}
+        assert (source["status"], made["status"]) == ("available", "available"), directory
+        assert begins_with(directory, made["id"]) == byte
+        assert files(directory) == {f"volume-{one['id']}" for one in (source, made)}
 
 
-@pytest.mark.parametrize("step", COPY)
-def test_a_snapshot_of_a_volume_that_a_guest_has_used_since_is_an_error(tmp_path: Path, step: str) -> None:
-    kill(tmp_path, "snapshot in use", step)
-    with opened(tmp_path, images=images()) as service:
+def test_a_snapshot_of_a_volume_that_a_guest_has_used_since_is_an_error(tmp_path: Path) -> None:
+    for directory, service in killed(tmp_path, "snapshot in use", COPY):
         source, made = by_name(service, "source"), by_name(service, "made", "snapshot")
-        assert (source["status"], made["status"]) == ("in-use", "error")
+        assert (source["status"], made["status"]) == ("in-use", "error"), directory
         assert "guests have written since" in service.messages(made["id"])[0]
-        assert files(tmp_path) == {f"volume-{source['id']}"}
+        (attachment,) = service.send("GET", "/attachments/detail").json()["attachments"]
+        until_served(attachment["connection_info"])
+        assert files(directory) == {f"volume-{source['id']}"}
 
 
-@pytest.mark.parametrize("step", FETCH)
-def test_a_volume_that_was_getting_another_image_has_it(tmp_path: Path, step: str) -> None:
-    kill(tmp_path, "reimage", step)
-    with opened(tmp_path, images=images()) as service:
+def test_a_volume_that_was_getting_another_image_has_it(tmp_path: Path) -> None:
+    for directory, service in killed(tmp_path, "reimage", FETCH):
         source = by_name(service, "source")
-        assert (source["status"], source["bootable"]) == ("available", "true")
-        assert begins_with(tmp_path, source["id"]) == 7
-        assert files(tmp_path) == {f"volume-{source['id']}"}
+        assert (source["status"], source["bootable"]) == ("available", "true"), directory
+        assert begins_with(directory, source["id"]) == 7
+        assert files(directory) == {f"volume-{source['id']}"}
 
 
-@pytest.mark.parametrize("step", ["begun", "written", "placed"])
-def test_an_image_that_was_being_made_is_made(tmp_path: Path, step: str) -> None:
+def test_an_image_that_was_being_made_is_made(tmp_path: Path) -> None:
     """The image service knows it already, and has no content of it, or has all."""
-    kill(tmp_path, "upload", step)
-    with opened(tmp_path, images=images()) as service:
+    for directory, service in killed(tmp_path, "upload", ("begun", "written", "placed")):
         source = by_name(service, "source")
-        assert source["status"] == "available"
+        assert source["status"] == "available", directory
         (image,) = [one for one in service.images.records.values() if one.name == "made"]
         assert (image.status, image.disk_format) == ("active", "qcow2")
-        assert files(tmp_path) == {f"volume-{source['id']}"}
+        assert files(directory) == {f"volume-{source['id']}"}
 
 
 def test_files_that_no_record_has_go(tmp_path: Path) -> None:

@@ -1,6 +1,8 @@
-"""A block storage companion that is killed at a step of its work:
+"""Block storage companions that are killed, each at another step of the same work:
 
-python -m tests.companions.volume_child DIRECTORY WORK STEP     WORK: a name of WORKS
+python -m tests.companions.volume_child DIRECTORY WORK STEP...     WORK: a name of WORKS
+
+Each is a process of its own, with its data in a directory named by the step.
 """
 
 from __future__ import annotations
@@ -83,5 +85,15 @@ def main(directory: Path, work: str, step: str) -> None:
     raise AssertionError(f"{work} has no step {step}")
 
 
+def run(directory: Path, work: str, steps: list[str]) -> None:
+    """Fork for each step, before there are threads here. Raises AssertionError, unless each was killed."""
+    for step in steps:
+        child = os.fork()
+        if child == 0:
+            main(directory / step, work, step)
+        code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        assert code == -signal.SIGKILL, f"{work} at {step} ended with {code}"
+
+
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2], sys.argv[3])
+    run(Path(sys.argv[1]), sys.argv[2], sys.argv[3:])

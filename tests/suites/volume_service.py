@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import shutil
+import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,12 +16,13 @@ import requests
 from api_cell.edge.auth import NoAuth
 from tests.suites.peers import MemoryImages
 from tools.companions.app import Companion
-from tools.companions.volume import nbd
+from tools.companions.volume import qemu_nbd
 from tools.companions.volume.service import make_volume
 from tools.companions.volume.settings import NBD, VolumeSettings
 
 with_qemu = pytest.mark.skipif(
-    any(shutil.which(name) is None for name in (*nbd.PROGRAMS, "qemu-io")), reason="needs qemu-nbd, qemu-img, qemu-io"
+    any(shutil.which(name) is None for name in (*qemu_nbd.PROGRAMS, "qemu-io")),
+    reason="needs qemu-nbd, qemu-img, qemu-io",
 )
 POLL_SECONDS = 0.02
 LIMIT_SECONDS = 60.0
@@ -106,3 +108,29 @@ def opened(
         yield Service(companion, images)
     finally:
         companion.drain(2)
+
+
+def io(connection: dict[str, Any], *commands: str) -> None:
+    """What qemu-io does on a host that has this connection. An error of one command fails the test."""
+    words = [word for command in commands for word in ("-c", command)]
+    done = subprocess.run(["qemu-io", "-f", "raw", *words, nbd_url(connection)], capture_output=True, text=True)
+    said = done.stdout + done.stderr
+    assert (done.returncode, "failed" in said, "rror" in said) == (0, False, False), said
+
+
+def nbd_url(connection: dict[str, Any]) -> str:
+    return f"nbd+unix:///{connection['data']['export']}?socket={connection['data']['socket']}"
+
+
+def is_served(connection: dict[str, Any]) -> bool:
+    words = ["qemu-img", "info", nbd_url(connection)]
+    return subprocess.run(words, capture_output=True).returncode == 0
+
+
+def until_served(connection: dict[str, Any]) -> None:
+    never = threading.Event()
+    for _ in range(int(LIMIT_SECONDS / POLL_SECONDS)):
+        if is_served(connection):
+            return
+        never.wait(POLL_SECONDS)
+    raise AssertionError("it is not served")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 from collections.abc import Callable
 from typing import Any
 from uuid import uuid4
@@ -10,8 +11,9 @@ from uuid import uuid4
 from sqlalchemy import Connection
 
 from cell_service.db.sql.engine import Database
-from cell_service.errors import Invalid, PolycellError
+from cell_service.errors import DriverError, Invalid, PolycellError
 from cell_service.http.response import Response
+from cell_service.logs import about
 from tools.companions.route import CompanionRequest
 from tools.companions.volume import messages, store
 from tools.companions.volume.attachments import links_of
@@ -25,6 +27,8 @@ from tools.companions.volume.store import Record
 from tools.companions.volume.views import upload_view
 from tools.companions.volume.visibility import visible
 from tools.companions.volume.volumes import Await, size_of
+
+log = logging.getLogger(__name__)
 
 EXTENDED = "volume-extended"
 TRUE_WORDS = (True, "True", "true", "1", 1)
@@ -81,11 +85,18 @@ class Actions:
 
         servers = self._db.run(work)
         if servers:
-            self._exporter.resize(req.params["id"])
+            self._show_size(req.params["id"])
         for server_id in servers:
             if self._compute is not None:
                 self._compute(EXTENDED, server_id, req.params["id"])
         return Response(202)
+
+    def _show_size(self, volume_id: str) -> None:
+        """Hosts see the volume's size. An export that does not come back is tried again and again, with that size."""
+        try:
+            self._exporter.resize(volume_id)
+        except (DriverError, OSError) as error:
+            log.error("volume not exported", extra=about(None, volume=volume_id, reason=error))
 
     def _set_bootable(self, req: CompanionRequest, requested: Any) -> Response:
         self._set(req, bootable=requested.get("bootable") in TRUE_WORDS)

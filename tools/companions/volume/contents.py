@@ -10,7 +10,10 @@ import contextlib
 import errno
 import logging
 import threading
+import time
+from collections import Counter
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 from sqlalchemy import Connection
@@ -54,24 +57,37 @@ class Contents:
         self._db, self._files, self._images, self._exporter = db, files, images, exporter
         self._compute, self._step = compute, step
         self._slots = threading.BoundedSemaphore(AT_ONCE)
-        self._closing = threading.Event()
+        self._closing, self._lock = threading.Event(), threading.Lock()
         self._threads: set[threading.Thread] = set()
+        self._sources: Counter[str] = Counter()
+        """How many copies are made of each volume and snapshot."""
         self._work: dict[str, Callable[[Record, Record], Record]] = {
             "blank": self._blank, "copy": self._copy, "image": self._image, "reimage": self._image,
             "upload": self._upload,
         }  # fmt: skip
 
-    def begin(self, noun: str, record_id: str, *, held: str | None = None) -> threading.Thread:
-        """Begin with the record's job. `held`: the volume that the exporter holds for it, and which is released."""
+    def begin(self, noun: str, record_id: str, *, source: str | None = None, held: bool = False) -> threading.Thread:
+        """Begin with the record's job. `source`: what it copies; `held`: the exporter holds that for it, and it need
+        not wait for other jobs."""
         thread = threading.Thread(
-            target=self._run, args=(noun, record_id, held), name=f"{noun} {record_id}", daemon=True
+            target=self._run, args=(noun, record_id, source, held), name=f"{noun} {record_id}", daemon=True
         )
+        if source is not None:
+            with self._lock:
+                self._sources[source] += 1
         self._threads.add(thread)
         thread.start()
         return thread
 
+    def demand_no_copies(self, source_id: str) -> None:
+        """Raises Invalid while something is made of the volume or snapshot."""
+        with self._lock:
+            if self._sources[source_id]:
+                raise Invalid(reason=f"Invalid volume: {source_id} is being copied.")
+
     def resume(self) -> None:
-        """Remove what an earlier process left half done, and go on with its work."""
+        """Remove what an earlier process left half done, and go on with its work, before any host connects to a volume
+        that is to be copied as it was."""
         with self._db.connect() as tx:
             found = [(noun, one) for noun in ("volume", "snapshot") for one in store.search(tx, noun)]
         for name in self._files.sweep({one["id"] for _, one in found}):
@@ -79,42 +95,66 @@ class Contents:
         for noun, one in reversed(found):
             job = one.get("job")
             if job is None and one["status"] in ("creating", "downloading"):
-                self._failed(noun, one, {"kind": "copy"}, "The service ended before it was made.")
+                self._failed(noun, one, {"kind": "unknown"}, "The service ended before it was made.")
             elif job is not None and job.get("held"):
                 self._failed(noun, one, job, "The service ended while it was taken, and guests have written since.")
             elif job is not None:
-                self.begin(noun, one["id"])
+                if noun == "snapshot":
+                    self._exporter.hold(job["source"])
+                self.begin(noun, one["id"], source=job.get("source"), held=noun == "snapshot")
 
     def close(self) -> None:
         """Stop between two pieces of a copy; what can't be stopped ends with the process."""
         self._closing.set()
+        until = time.monotonic() + CLOSING_SECONDS
         for thread in tuple(self._threads):
-            thread.join(CLOSING_SECONDS)
+            thread.join(max(0.0, until - time.monotonic()))
 
-    def _run(self, noun: str, record_id: str, held: str | None) -> None:
-        with contextlib.ExitStack() as stack:
-            stack.callback(self._threads.discard, threading.current_thread())
-            if held is None:
-                stack.enter_context(self._slots)
-            else:
-                stack.callback(self._exporter.release, held)
-            with self._db.connect() as tx:
-                record = store.find(tx, noun, record_id)
-            job = (record or {}).get("job")
-            if record is None or job is None or self._closing.is_set():
-                return
+    def _run(self, noun: str, record_id: str, source: str | None, held: bool) -> None:
+        try:
+            with contextlib.nullcontext() if held else self._slots:
+                with self._copying(source, held):
+                    end = self._worked(noun, record_id)
+                end()  # the record says that it is made when its source is free again
+        finally:
+            self._threads.discard(threading.current_thread())
+
+    @contextlib.contextmanager
+    def _copying(self, source: str | None, held: bool) -> Iterator[None]:
+        """Nothing is written to the source, which may be deleted afterwards."""
+        if source is None:
+            yield
+            return
+        try:
+            if not held:
+                self._exporter.hold(source)
             try:
-                self._check("begun")
-                values = self._work[job["kind"]](record, job)
-            except _Stopped:
-                log.info("left for the next start", extra=about(None, **{noun: record_id}, kind=job["kind"]))
-            except (PolycellError, OSError) as error:
-                self._failed(noun, record, job, _words(error), error)
-            except Exception as error:  # the edge of a thread
-                log.exception("work failed", extra=about(None, **{noun: record_id}, kind=job["kind"]))
-                self._failed(noun, record, job, "", error)
-            else:
-                self._ended(noun, record, job, values)
+                yield
+            finally:
+                self._exporter.release(source)
+        finally:
+            with self._lock:
+                self._sources[source] -= 1
+
+    def _worked(self, noun: str, record_id: str) -> Callable[[], None]:
+        """Do the record's job. Returns how it is recorded."""
+        with self._db.connect() as tx:
+            record = store.find(tx, noun, record_id)
+        job = (record or {}).get("job")
+        if record is None or job is None:
+            return _nothing
+        try:
+            self._check("begun")
+            values = self._work[job["kind"]](record, job)
+        except _Stopped:
+            log.info("left for the next start", extra=about(None, **{noun: record_id}, kind=job["kind"]))
+            return _nothing
+        except (PolycellError, OSError) as error:
+            return partial(self._failed, noun, record, job, _words(error), error)
+        except Exception as error:  # the edge of a thread
+            log.exception("work failed", extra=about(None, **{noun: record_id}, kind=job["kind"]))
+            return partial(self._failed, noun, record, job, "", error)
+        return partial(self._ended, noun, record, job, values)
 
     def _check(self, step: str = "copying") -> None:
         self._step(step)
@@ -132,7 +172,7 @@ class Contents:
 
     def _copy(self, record: Record, job: Record) -> Record:
         source = self._files.path(job["source"])
-        with self._held(job), self._files.draft() as draft:
+        with self._files.draft() as draft:
             if not source.exists():
                 raise Invalid(reason="What it is to be made of has no content.")
             copy(source, draft / "content", self._check)
@@ -156,18 +196,6 @@ class Contents:
         self._step("placed")
         return {"status": "available"}
 
-    @contextlib.contextmanager
-    def _held(self, job: Record) -> Iterator[None]:
-        """Nothing is written to the source, unless it is held for this job already."""
-        if "held" in job:
-            yield
-            return
-        self._exporter.hold(job["source"])
-        try:
-            yield
-        finally:
-            self._exporter.release(job["source"])
-
     # -- how it ended ----------------------------------------------------------------------------------
 
     def _ended(self, noun: str, record: Record, job: Record, values: Record) -> None:
@@ -187,7 +215,7 @@ class Contents:
     def _failed(self, noun: str, record: Record, job: Record, reason: str, error: Exception | None = None) -> None:
         log.warning("not made", extra=about(None, **{noun: record["id"]}, kind=job["kind"], reason=reason))
         is_upload = job["kind"] == "upload"
-        if not is_upload and job["kind"] != "reimage":
+        if job["kind"] in ("blank", "copy", "image"):
             self._files.remove(record["id"])
 
         def work(tx: Connection) -> None:
@@ -214,12 +242,8 @@ class Contents:
             self._compute(REIMAGED, server_id, record["id"])
 
 
-def demand_no_copies(tx: Connection, source_id: str) -> None:
-    """Raises Invalid while something is made of the volume or snapshot."""
-    for noun in ("volume", "snapshot"):
-        for one in store.search(tx, noun):
-            if (one.get("job") or {}).get("source") == source_id:
-                raise Invalid(reason=f"Invalid volume: {source_id} is being copied to {noun} {one['id']}.")
+def _nothing() -> None:
+    """Leave the record as it is."""
 
 
 def _detail(job: Record, error: Exception | None) -> Detail:

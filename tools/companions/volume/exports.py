@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, Protocol
 
 from tools.companions.volume.files import Files
@@ -14,6 +15,9 @@ class Exporter(Protocol):
     def follow(self, volume_id: str) -> None:
         """Export the volume, if an attachment has a connector, else end its export. Raises Invalid when the volume is
         being copied, DriverError, OSError when it can't be served."""
+
+    def restore(self, volume_ids: Iterable[str]) -> None:
+        """Export what was exported by an earlier process; what can't be served now is tried again and again."""
 
     def hold(self, volume_id: str) -> bool:
         """Nothing is written to the volume until `release`; guests wait. Answers whether it is exported."""
@@ -38,6 +42,9 @@ class Records:
         self._files = files
 
     def follow(self, volume_id: str) -> None:
+        """Do nothing: there is no export."""
+
+    def restore(self, volume_ids: Iterable[str]) -> None:
         """Do nothing: there is no export."""
 
     def hold(self, volume_id: str) -> bool:

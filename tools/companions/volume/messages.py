@@ -49,6 +49,14 @@ def add(tx: Connection, record: Record, noun: str, action: Action, detail: Detai
     )  # fmt: skip
 
 
+def forget(tx: Connection) -> None:
+    """Remove those that have been there for long enough."""
+    now = store.now()
+    for one in store.search(tx, "message"):
+        if one["guaranteed_until"] < now:
+            store.remove(tx, one["id"])
+
+
 class Messages:
     """The handlers of /messages."""
 

@@ -7,46 +7,34 @@ when it is answered; a guest's flush is one to the disk.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import logging
-import os
-import shutil
 import signal
 import subprocess
-import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-from cell_service.errors import DriverError, Invalid
+from cell_service.errors import DriverError, Invalid, PolycellError
 from cell_service.logs import about
 from tools.companions.volume.exports import common
 from tools.companions.volume.files import Files
+from tools.companions.volume.qemu_nbd import await_stop, forget, socket_directory, start, stop
 from tools.companions.volume.store import Record
 
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
-PROGRAMS = ("qemu-nbd", "qemu-img", "setpriv")
-LONGEST_SOCKET_BYTES = 107
 WATCH_SECONDS = 0.2
-START_SECONDS, END_SECONDS = 20.0, 10.0
 AGAIN_SECONDS = 1.0
 """Between two tries to start a server that failed."""
 COPY_SECONDS = 20.0
 """So long does an attachment wait for a copy of its volume to end."""
-_POLL_SECONDS = 0.005
-
-
-def lacking() -> str:
-    """The programs that are missing, in words; empty when none is."""
-    return ", ".join(name for name in PROGRAMS if shutil.which(name) is None)
 
 
 @dataclass(slots=True)
@@ -63,13 +51,15 @@ class NbdExports:
 
     def __init__(self, files: Files, state: Path, wanted: Callable[[str], bool], group: int | None = None) -> None:
         self._files, self._wanted, self._group = files, wanted, group
-        self._directory = _sockets(state.absolute(), group)
+        self._directory = socket_directory(state.absolute(), group)
         self._servers: dict[str, _Server] = {}
         self._held: Counter[str] = Counter()
         self._later: set[str] = set()
         """Held ones that are to follow their attachments when they are released."""
         self._stale: set[str] = set()
         """Held ones that are to be started again when they are released."""
+        self._missing: dict[str, float] = {}
+        """Those that could not follow their attachments by themselves, and when the next try is due."""
         self._freed = threading.Condition()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="volume exports")
         self._closing = threading.Event()
@@ -83,6 +73,10 @@ class NbdExports:
                 self._freed.wait(min(1.0, max(0.0, until - time.monotonic())))
             if time.monotonic() > until:
                 raise Invalid(reason=f"Invalid volume: Volume {volume_id} is being copied, so it cannot be attached.")
+
+    def restore(self, volume_ids: Iterable[str]) -> None:
+        self._missing.update(dict.fromkeys(volume_ids, 0.0))
+        self._call(self._watch)
 
     def hold(self, volume_id: str) -> bool:
         return self._call(partial(self._hold, volume_id))
@@ -113,11 +107,6 @@ class NbdExports:
     def socket(self, volume_id: str) -> Path:
         return self._directory / f"{volume_id}.sock"
 
-    def pid(self, volume_id: str) -> int | None:
-        """The id of the volume's server, if there is one."""
-        server = self._servers.get(volume_id)
-        return None if server is None else server.process.pid
-
     def _call(self, work: Callable[[], T]) -> T:
         try:
             future = self._thread.submit(work)
@@ -132,8 +121,20 @@ class NbdExports:
     # -- on the thread that all servers are children of ------------------------------------------------
 
     def _watch(self) -> None:
+        for volume_id, due in list(self._missing.items()):
+            if time.monotonic() >= due:
+                self._bring_back(volume_id)
         for volume_id in list(self._servers):
             self._revive(volume_id)
+
+    def _bring_back(self, volume_id: str) -> None:
+        try:
+            self._follow(volume_id)
+        except (PolycellError, OSError) as error:
+            self._missing[volume_id] = time.monotonic() + AGAIN_SECONDS
+            log.error("volume server not started", extra=about(None, volume=volume_id, reason=error))
+        else:
+            self._missing.pop(volume_id, None)
 
     def _end_all(self) -> None:
         for volume_id in list(self._servers):
@@ -141,12 +142,14 @@ class NbdExports:
 
     def _follow(self, volume_id: str) -> bool:
         """False: the volume is held, and must be released before it can be exported."""
-        wanted, is_served = self._wanted(volume_id), volume_id in self._servers
-        if wanted == is_served:
+        wanted, server = self._wanted(volume_id), self._servers.get(volume_id)
+        if server is None and not wanted:
+            return True
+        if server is not None and wanted and (self._held[volume_id] or server.process.poll() is None):
             return True
         if self._held[volume_id]:
             self._later.add(volume_id)
-            return is_served
+            return server is not None
         if wanted:
             self._servers[volume_id] = _Server(self._start(volume_id))
         else:
@@ -160,7 +163,7 @@ class NbdExports:
             return False
         if self._held[volume_id] == 1 and server.process.poll() is None:
             server.process.send_signal(signal.SIGSTOP)
-            _await_stop(server.process)
+            await_stop(server.process)
         return True
 
     def _release(self, volume_id: str) -> None:
@@ -174,11 +177,11 @@ class NbdExports:
         try:
             if volume_id in self._stale:
                 self._resize(volume_id)
-            if volume_id in self._later:
-                self._later.discard(volume_id)
-                self._follow(volume_id)
-        except (DriverError, OSError) as error:
+        except (DriverError, OSError) as error:  # it is started again like a dead one
             log.error("volume server not started", extra=about(None, volume=volume_id, reason=error))
+        if volume_id in self._later:
+            self._later.discard(volume_id)
+            self._bring_back(volume_id)
 
     def _resize(self, volume_id: str) -> None:
         self._stale.discard(volume_id)
@@ -188,7 +191,7 @@ class NbdExports:
             self._stale.add(volume_id)
             return
         server = self._servers[volume_id]
-        _stop(server.process)
+        stop(server.process)
         self._servers[volume_id] = _Server(self._start(volume_id))  # after an error it is started again like a dead one
 
     def _revive(self, volume_id: str) -> None:
@@ -204,85 +207,16 @@ class NbdExports:
             log.error("volume server not started", extra=about(None, volume=volume_id, reason=error))
 
     def _start(self, volume_id: str) -> subprocess.Popen[bytes]:
-        """A server that listens. Raises DriverError."""
-        socket = self.socket(volume_id)
-        ready, output = socket.with_suffix(".pid"), socket.with_suffix(".log")
-        for path in (socket, ready):
-            path.unlink(missing_ok=True)
-        with output.open("wb") as said:
-            process = subprocess.Popen(
-                ["setpriv", "--pdeathsig", "KILL", "qemu-nbd", "--socket", socket, "--pid-file", ready,
-                 "--export-name", export_name(volume_id), "--format", "raw", "--persistent", "--shared", "0",
-                 "--cache", "writeback", "--aio", "threads", "--discard", "unmap", self._files.path(volume_id)],
-                stdin=subprocess.DEVNULL, stdout=said, stderr=said, umask=0o177, start_new_session=True,
-            )  # fmt: skip
-        until = time.monotonic() + START_SECONDS
-        while process.poll() is None and not ready.exists() and time.monotonic() < until:
-            time.sleep(_POLL_SECONDS)
-        if process.poll() is not None or not ready.exists():
-            _kill(process)
-            words = output.read_text(errors="replace").strip()[-300:]
-            raise DriverError(reason=f"Volume {volume_id} is not served: {words or 'qemu-nbd does not listen'}")
-        if self._group is not None:
-            os.chown(socket, -1, self._group)
-            socket.chmod(0o660)
-        log.info("volume served", extra=about(None, volume=volume_id, socket=str(socket)))
+        """A server that listens. Raises DriverError, OSError."""
+        process = start(self._files.path(volume_id), self.socket(volume_id), export_name(volume_id), self._group)
+        log.info("volume served", extra=about(None, volume=volume_id, socket=str(self.socket(volume_id))))
         return process
 
     def _end(self, volume_id: str) -> None:
-        _stop(self._servers.pop(volume_id).process)
-        for ending in (".sock", ".pid", ".log"):
-            self.socket(volume_id).with_suffix(ending).unlink(missing_ok=True)
+        stop(self._servers.pop(volume_id).process)
+        forget(self.socket(volume_id))
         log.info("volume not served any more", extra=about(None, volume=volume_id))
 
 
 def export_name(volume_id: str) -> str:
     return f"volume-{volume_id}"
-
-
-def _sockets(state: Path, group: int | None) -> Path:
-    """The directory of the sockets: in the state directory, unless paths are too long there, or others must reach it.
-    Raises Invalid."""
-    directory = state / "nbd"
-    longest = len(os.fsencode(directory)) + len("/.sock") + 36
-    if group is not None or longest > LONGEST_SOCKET_BYTES:
-        mark = hashlib.sha256(os.fsencode(state)).hexdigest()[:16]
-        directory = Path(tempfile.gettempdir()) / f"polycell-{mark}-nbd"
-    directory.mkdir(mode=0o700, exist_ok=True)
-    status = directory.lstat()
-    if directory.is_symlink() or status.st_uid != os.geteuid():
-        raise Invalid(reason=f"{directory} is another user's, so sockets of volumes can't be there.")
-    if group is not None:
-        os.chown(directory, -1, group)
-    directory.chmod(0o700 if group is None else 0o710)
-    return directory
-
-
-def _await_stop(process: subprocess.Popen[bytes]) -> None:
-    """Returns when no thread of the process runs any more: what it was writing is written."""
-    while process.poll() is None and not all(_is_stopped(task) for task in Path(f"/proc/{process.pid}/task").iterdir()):
-        time.sleep(_POLL_SECONDS)
-
-
-def _is_stopped(task: Path) -> bool:
-    try:
-        state = (task / "stat").read_text(encoding="ascii", errors="replace").rpartition(") ")[2][:1]
-    except OSError:
-        return True
-    return state in ("T", "t", "Z", "X")
-
-
-def _stop(process: subprocess.Popen[bytes]) -> None:
-    """End the server, which closes its file as it should, if it can."""
-    if process.poll() is None:
-        for number in (signal.SIGTERM, signal.SIGCONT):
-            process.send_signal(number)
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(END_SECONDS)
-    _kill(process)
-
-
-def _kill(process: subprocess.Popen[bytes]) -> None:
-    if process.poll() is None:
-        process.kill()
-        process.wait()

@@ -11,14 +11,14 @@ from typing import Any
 from api_cell.edge.auth import Authenticator
 from api_cell.edge.route import Schema
 from cell_service.db.sql.engine import Database
-from cell_service.errors import Invalid, PolycellError
+from cell_service.errors import Invalid
 from cell_service.http.response import Response
 from cell_service.logs import about
 from cell_service.peers.image import Images
 from tools.companions.app import Companion, CompanionApi
 from tools.companions.route import CompanionRequest, CompanionRoute, Handler
 from tools.companions.store import open_store
-from tools.companions.volume import nbd, schemas, store
+from tools.companions.volume import qemu_nbd, schemas, store
 from tools.companions.volume.actions import Actions
 from tools.companions.volume.attachments import Attachments, is_connected
 from tools.companions.volume.contents import Compute, Contents, Step
@@ -27,7 +27,8 @@ from tools.companions.volume.exports import Exporter, Records
 from tools.companions.volume.files import Files
 from tools.companions.volume.images import VolumeImages
 from tools.companions.volume.limits import Limits
-from tools.companions.volume.messages import Messages
+from tools.companions.volume.messages import Messages, forget
+from tools.companions.volume.nbd import NbdExports
 from tools.companions.volume.settings import NBD, VolumeSettings
 from tools.companions.volume.snapshots import Snapshots
 from tools.companions.volume.types import Types
@@ -60,8 +61,9 @@ def make_volume(
     exporter = _exporter(settings, db, files, state_dir) if has_bytes else Records(files)
     of_images = VolumeImages(images, checks=has_bytes)
     contents = Contents(db, files, of_images, exporter, compute, step)
-    _export_again(db, exporter)
+    exporter.restore(_connected(db))
     contents.resume()
+    db.run(forget)
 
     def wait(work: threading.Thread) -> None:
         work.join(patience if has_bytes else None)
@@ -87,7 +89,7 @@ def _has_bytes(settings: VolumeSettings) -> bool:
     """Whether hosts reach what is in volumes: the option says so, and what that needs is there."""
     if settings.volume_export != NBD:
         return False
-    if lacks := nbd.lacking():
+    if lacks := qemu_nbd.lacking():
         log.warning("volumes are only recorded, not exported", extra=about(None, missing=lacks))
     return not lacks
 
@@ -98,7 +100,7 @@ def _exporter(settings: VolumeSettings, db: Database, files: Files, state_dir: P
             return is_connected(tx, volume_id)
 
     log.info("connected volumes are exported over NBD")
-    return nbd.NbdExports(files, state_dir, wanted, _group(settings.volume_export_group))
+    return NbdExports(files, state_dir, wanted, _group(settings.volume_export_group))
 
 
 def _group(name: str) -> int | None:
@@ -108,15 +110,11 @@ def _group(name: str) -> int | None:
         raise Invalid(reason=f"[companions] volume_export_group: there is no group {name}") from None
 
 
-def _export_again(db: Database, exporter: Exporter) -> None:
-    """Serve the volumes that hosts were connected to when the last process ended."""
+def _connected(db: Database) -> list[str]:
+    """The volumes that hosts were connected to when the last process ended."""
     with db.connect() as tx:
-        connected = {one["volume_id"] for one in store.search(tx, "attachment") if one["connector"] is not None}
-    for volume_id in sorted(connected):
-        try:
-            exporter.follow(volume_id)
-        except (PolycellError, OSError) as error:
-            log.error("volume not exported", extra=about(None, volume=volume_id, reason=error))
+        found = store.search(tx, "attachment")
+    return sorted({one["volume_id"] for one in found if one["connector"] is not None})
 
 
 def _routes(

@@ -11,7 +11,7 @@ from tools.companions.route import CompanionRequest
 from tools.companions.volume import messages, store
 from tools.companions.volume.actions import TRUE_WORDS
 from tools.companions.volume.capacity import fits
-from tools.companions.volume.contents import Contents, demand_no_copies
+from tools.companions.volume.contents import Contents
 from tools.companions.volume.exports import Exporter
 from tools.companions.volume.files import Files
 from tools.companions.volume.messages import Action, Detail
@@ -54,7 +54,7 @@ class Snapshots:
             self._exporter.release(volume_id)
             raise
         if made["job"] is not None:
-            self._await(self._contents.begin("snapshot", made["id"], held=volume_id))
+            self._await(self._contents.begin("snapshot", made["id"], source=volume_id, held=True))
         else:
             self._exporter.release(volume_id)
         with self._db.connect() as tx:
@@ -107,7 +107,7 @@ class Snapshots:
     def delete(self, req: CompanionRequest) -> Response:
         def work(tx: Connection) -> None:
             snapshot_id = visible(tx, req, "snapshot", req.params["id"])["id"]
-            demand_no_copies(tx, snapshot_id)
+            self._contents.demand_no_copies(snapshot_id)
             store.remove(tx, snapshot_id)
 
         self._db.run(work)

@@ -15,7 +15,7 @@ from tools.companions.route import CompanionRequest
 from tools.companions.volume import messages, store
 from tools.companions.volume.attachments import demand_free
 from tools.companions.volume.capacity import fits
-from tools.companions.volume.contents import Contents, demand_no_copies
+from tools.companions.volume.contents import Contents
 from tools.companions.volume.encryption import demand_plain
 from tools.companions.volume.files import Files
 from tools.companions.volume.images import VolumeImages, user_of
@@ -102,7 +102,7 @@ class Volumes:
 
         made = self._db.run(work)
         if made["job"] is not None:
-            self._await(self._contents.begin("volume", made["id"]))
+            self._await(self._contents.begin("volume", made["id"], source=source.get("id")))
         with self._db.connect() as tx:
             made = store.find(tx, "volume", made["id"]) or made
             return Response(202, {"volume": volume_view(tx, req, made, written=True)})
@@ -125,10 +125,10 @@ class Volumes:
             volume = visible(tx, req, "volume", volume_id)
             gone = [one["id"] for one in store.search(tx, "snapshot", parent_id=volume_id)] if cascade else []
             for snapshot_id in gone:
-                demand_no_copies(tx, snapshot_id)
+                self._contents.demand_no_copies(snapshot_id)
                 store.remove(tx, snapshot_id)
             demand_free(tx, volume_id)
-            demand_no_copies(tx, volume_id)
+            self._contents.demand_no_copies(volume_id)
             if volume["status"] not in ("available", "error", "error_deleting", "in-use") and not force:
                 raise Invalid(reason=f"Invalid volume: Volume status must be available, but is {volume['status']}.")
             store.remove(tx, volume_id)
