@@ -37,6 +37,7 @@ setup(
     ),
     package_data={
         "cell_service": ["py.typed"],
+        "cell_service.consoles": ["web/*", "web/**/*"],
         "compute_host": ["py.typed"],
         "mapping_db": ["py.typed"],
         "api_cell": ["py.typed"],

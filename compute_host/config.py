@@ -257,11 +257,13 @@ def own_address(host: str, address: str) -> str:
 
 def for_host(settings: HostSettings, name: str) -> HostSettings:
     """The settings of one of several hosts that share their configuration: each has its own name and directory, and
-    {host} in options of [libvirt] is replaced by the name."""
+    {host} in options of [libvirt] and of consoles is replaced by the name."""
     libvirt = replace(
         settings.libvirt,
         connection_uri=settings.libvirt.connection_uri.replace("{host}", name),
         name_prefix=settings.libvirt.name_prefix.replace("{host}", name),
     )
     address = own_address(name, settings.share_address)
-    return replace(settings, host=name, state=settings.state / name, libvirt=libvirt, share_address=address)
+    consoles = settings.consoles.for_host(name)
+    state = settings.state / name
+    return replace(settings, host=name, state=state, libvirt=libvirt, share_address=address, consoles=consoles)

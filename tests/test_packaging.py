@@ -30,3 +30,10 @@ def test_an_installation_has_the_manual_pages_and_the_files_of_its_packages(tmp_
     (package,) = root.glob("usr/**/*-packages/tools")
     assert (package / "hypervisors" / "init.sh").is_file()
     assert (package / "guest" / "packages.txt").is_file()
+    (pages,) = root.glob("usr/**/*-packages/cell_service/consoles/web")
+    here = ROOT / "cell_service" / "consoles" / "web"
+    assert _files(pages) == _files(here)
+
+
+def _files(directory: Path) -> set[str]:
+    return {str(path.relative_to(directory)) for path in directory.rglob("*") if path.is_file()}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+from dataclasses import replace
 from datetime import timedelta
 from urllib.parse import urlencode
 from uuid import uuid4
@@ -12,8 +14,16 @@ from api_cell.servers import find
 from api_cell.services import Services
 from cell_service.context import SYSTEM_CLOCK, Context, Deadline, new_request_id
 from cell_service.db import console_tokens
-from cell_service.errors import ConsoleTokenNotFound, InstanceNotReady, NoConsumer, Unavailable
+from cell_service.errors import (
+    ConsoleTokenNotFound,
+    ConsoleTypeUnavailable,
+    InstanceNotFound,
+    InstanceNotReady,
+    NoConsumer,
+    Unavailable,
+)
 from cell_service.model.console import ConsoleToken
+from mapping_db.cells.registry import Cell
 from mapping_db.cloud import Cloud
 
 RULE = "os_compute_api:os-remote-consoles"
@@ -48,13 +58,32 @@ def of_token(cloud: Cloud, ctx: Context, secret: str) -> ConsoleToken:
 
 
 def opened_by(cloud: Cloud, secret: str) -> ConsoleToken | None:
-    """The console that the token opens, for a proxy of all cells; None: the token opens none. Raises
-    CellUnavailable."""
+    """The console that the token opens, for a proxy of all cells; None: the token opens none. Raises CellUnavailable,
+    and Unavailable when the host does not answer."""
     ctx = Context(new_request_id(), deadline=Deadline.after(PROXY_SECONDS, SYSTEM_CLOCK))
     try:
-        return _opened_by(cloud, ctx, secret)
-    except ConsoleTokenNotFound:
+        token = _opened_by(cloud, ctx, secret)
+        return token if _is_there_still(cloud, ctx, token) else None
+    except (ConsoleTokenNotFound, InstanceNotFound, InstanceNotReady, ConsoleTypeUnavailable):
         return None
+
+
+def ended(cloud: Cloud, opened: Collection[ConsoleToken]) -> list[ConsoleToken]:
+    """Those of the open consoles whose server is gone, has moved or is rebuilt, by one query of each of their cells. A
+    cell that is down ends none."""
+    by_cell: dict[int, list[ConsoleToken]] = {}
+    for token in opened:
+        if token.cell is not None:
+            by_cell.setdefault(token.cell, []).append(token)
+    known = {mapping.id for mapping in cloud.cells.all()}
+    deadline = Deadline.after(PROXY_SECONDS, SYSTEM_CLOCK)
+
+    def of_cell(cell: Cell) -> list[ConsoleToken]:
+        with cell.db.connect(deadline) as tx:
+            return console_tokens.ended(tx, by_cell[cell.mapping.id])
+
+    gathered = cloud.cells.scatter(sorted(by_cell.keys() & known), of_cell, deadline)
+    return [token for found in gathered.answers.values() for token in found]
 
 
 def _opened_by(cloud: Cloud, ctx: Context, secret: str) -> ConsoleToken:
@@ -62,4 +91,18 @@ def _opened_by(cloud: Cloud, ctx: Context, secret: str) -> ConsoleToken:
     answers = cell_queries.query_cells(
         cloud, ctx, lambda tx: [found] if (found := console_tokens.find(tx, secret, now)) else []
     )
-    return cell_queries.only_one(cloud, answers, ConsoleTokenNotFound())[1]
+    cell_id, token = cell_queries.only_one(cloud, answers, ConsoleTokenNotFound())
+    return replace(token, cell=cell_id)
+
+
+def _is_there_still(cloud: Cloud, ctx: Context, token: ConsoleToken) -> bool:
+    """Whether the console is where it was when the token was made: a port may be another guest's by now. Raises
+    Unavailable when the host does not answer."""
+    if token.place.address.startswith("/"):
+        return True  # a socket has its guest's name
+    assert token.cell is not None
+    try:
+        now = cloud.cells.open(token.cell).compute(token.host).get_console(ctx, token.instance_uuid, token.kind)
+    except NoConsumer:
+        raise Unavailable(reason=f"Host of instance {token.instance_uuid} does not answer.") from None
+    return (now.address, now.port) == (token.place.address, token.place.port)

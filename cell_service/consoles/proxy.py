@@ -2,16 +2,20 @@
 
 The proxy looks the token up before it opens the websocket; the token says where to connect to. A page of another site
 can't use a user's token: the origin must be the proxy itself, or one that is allowed. A browser that opens the address
-itself gets the files of a viewer (`web`), where there are some, else a page that shows the console as text.
+itself gets the files of another viewer (`web`), where there are some, else our page (`pages`). An open console is
+closed when its server is gone, moved or rebuilt (`sessions`).
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import socket
 from asyncio import Future
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from secrets import token_urlsafe
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -21,11 +25,12 @@ from tornado.tcpclient import TCPClient
 from tornado.web import Application, StaticFileHandler
 from tornado.websocket import WebSocketClosedError, WebSocketHandler
 
-from cell_service.consoles.page import PAGE
+from cell_service.consoles.pages import ROOT, VERSION, page, page_headers_of
+from cell_service.consoles.sessions import Session, SessionRules, Sessions
 from cell_service.errors import PolycellError
-from cell_service.http.connections import watch_reader
+from cell_service.http.connections import ConnectionSettings, watch_reader
 from cell_service.http.listener import Listener
-from cell_service.http.pages import frame_headers, page_headers
+from cell_service.http.pages import frame_headers
 from cell_service.logs import about
 from cell_service.model.console import ConsoleToken
 
@@ -35,33 +40,64 @@ Lookup = Callable[[str], ConsoleToken | None]
 """Finds the console that a token opens; None: the token opens none. Raises Unavailable."""
 CONNECT_SECONDS = 10.0
 CHUNK = 65536
-_SOCKETS = "'self' ws: wss:"
+REVOKED = 4403
+"""The code with which a web socket is closed whose console is not to be opened again."""
 
 
 class ConsoleProxy:
     """A listening console proxy. `start` and `drain` may be called from any thread."""
 
     def __init__(
-        self, lookup: Lookup, *, allowed_origins: tuple[str, ...] = (), threads: int = 4, web: str = ""
+        self,
+        lookup: Lookup,
+        *,
+        allowed_origins: tuple[str, ...] = (),
+        threads: int = 4,
+        web: str = "",
+        rules: SessionRules | None = None,
     ) -> None:
-        self.lookup, self.allowed_origins, self.open = lookup, allowed_origins, 0
+        self.lookup, self.allowed_origins, self.sessions = lookup, allowed_origins, Sessions(rules or SessionRules())
         self.workers = ThreadPoolExecutor(threads, thread_name_prefix="console")
-        console = (r"/(?:websockify)?" if web else r"/.*", _Console, {"proxy": self})
+        files = (rf"/.*?files/{VERSION}/(.*)", _Viewer, {"path": str(ROOT)})
+        console = (r"/(?:websockify|about)?" if web else r"/.*", _Console, {"proxy": self})
         viewer = [(r"/(.*)", _Viewer, {"path": web})] if web else []
-        application = Application([console, *viewer], log_function=_say_nothing, framing=frame_headers(allowed_origins))
+        framing = frame_headers(allowed_origins)
+        application = Application([files, console, *viewer], log_function=_say_nothing, framing=framing)
         self.listener = Listener("console", application, busy=lambda: self.open, ended=self._end)
-        self.start, self.drain = self.listener.start, self.listener.drain
+        self.drain = self.listener.drain
+
+    def start(
+        self,
+        port: int = 0,
+        address: str = "127.0.0.1",
+        *,
+        reuse_port: bool = False,
+        settings: ConnectionSettings | None = None,
+    ) -> None:
+        """Serve on a thread of its own. Raises Unavailable."""
+        self.listener.start(port, address, reuse_port=reuse_port, settings=settings)
+        self.sessions.start()
+
+    @property
+    def open(self) -> int:
+        """The number of open consoles."""
+        return len(self.sessions)
 
     @property
     def port(self) -> int:
         return self.listener.port
 
     def _end(self) -> None:
+        self.sessions.stop(0)
         self.workers.shutdown(wait=False, cancel_futures=True)
 
 
 class _Viewer(StaticFileHandler):
     """Files of a viewer, framed only by pages that are allowed."""
+
+    def get_content_type(self) -> str:
+        script = (self.absolute_path or "").endswith((".js", ".mjs"))
+        return "text/javascript" if script else super().get_content_type()
 
     def set_extra_headers(self, path: str) -> None:
         for name, value in self.settings["framing"].items():
@@ -78,6 +114,7 @@ class _Console(WebSocketHandler):
         self._proxy = proxy
         self._stream: IOStream | None = None
         self._pump: asyncio.Task[None] | None = None
+        self._session: Session | None = None
         self._address = getattr(getattr(self.request.connection, "context", None), "address", None)
 
     @property
@@ -118,11 +155,7 @@ class _Console(WebSocketHandler):
             self._refuse(403)
             return
         if self.request.headers.get("Upgrade", "").lower() != "websocket":
-            self.set_header("Cache-Control", "no-store")
-            self.set_header("Referrer-Policy", "no-referrer")
-            for name, value in page_headers(PAGE, connect=_SOCKETS, hosts=self._proxy.allowed_origins).items():
-                self.set_header(name, value)
-            self.finish(PAGE)
+            self._show(token)
             return
         try:
             self._stream = await _connected(token)
@@ -131,12 +164,39 @@ class _Console(WebSocketHandler):
             self._refuse(502)
             return
         log.info("console opened", extra=about(None, instance=token.instance_uuid, kind=token.kind))
+        self._session = Session(token, self._closer(loop))
         await super().get(*args, **kwargs)
         if self.ws_connection is None:
             self._stream.close()
 
+    def _show(self, token: ConsoleToken) -> None:
+        """A page for a browser, or the facts that its script requests."""
+        self.set_header("Cache-Control", "no-store")
+        self.set_header("Referrer-Policy", "no-referrer")
+        if self.request.path.endswith("/about"):
+            self.finish({"kind": token.kind, "name": token.name or token.instance_uuid, "state": token.state})
+            return
+        nonce = token_urlsafe(16)
+        here = f"{'wss' if self.request.protocol == 'https' else 'ws'}://{self.request.host}"
+        for name, value in page_headers_of(nonce, here, self._proxy.allowed_origins).items():
+            self.set_header(name, value)
+        self.finish(page(nonce))
+
+    def _closer(self, loop: asyncio.AbstractEventLoop) -> Callable[[str], None]:
+        def end(reason: str) -> None:
+            if self._stream is not None:
+                self._stream.close()  # at once: a client need not answer
+            self.close(REVOKED, reason)
+
+        def close(reason: str) -> None:
+            with suppress(RuntimeError):  # the loop has ended, and with it the console
+                loop.call_soon_threadsafe(end, reason)
+
+        return close
+
     def open(self, *args: str, **kwargs: str) -> None:
-        self._proxy.open += 1
+        assert self._session is not None
+        self._proxy.sessions.add(self._session)
         self._proxy.listener.clients.add(self._address)
         self._pump = asyncio.get_running_loop().create_task(self._to_user())
 
@@ -148,7 +208,8 @@ class _Console(WebSocketHandler):
             self.close()
 
     def on_close(self) -> None:
-        self._proxy.open -= 1
+        if self._session is not None:
+            self._proxy.sessions.remove(self._session)
         self._proxy.listener.clients.remove(self._address)
         if self._stream is not None:
             self._stream.close()
@@ -189,7 +250,11 @@ def _say_nothing(_handler: object) -> None:
 
 async def _connected(token: ConsoleToken) -> IOStream:
     place = token.place
-    stream = await TCPClient().connect(place.address, place.port, timeout=CONNECT_SECONDS)
+    if place.address.startswith("/"):
+        stream = IOStream(socket.socket(socket.AF_UNIX))
+        await asyncio.wait_for(stream.connect(place.address), CONNECT_SECONDS)
+    else:
+        stream = await TCPClient().connect(place.address, place.port, timeout=CONNECT_SECONDS)
     if place.internal_access_path:
         await stream.write(f"CONNECT {place.internal_access_path} HTTP/1.1\r\n\r\n".encode())
         answer = await asyncio.wait_for(stream.read_until(b"\r\n\r\n", max_bytes=CHUNK), CONNECT_SECONDS)

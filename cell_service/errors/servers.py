@@ -27,6 +27,13 @@ class ConsoleTypeUnavailable(Invalid):
     message = "Unavailable console type {console_type}."
 
 
+class ConsoleTypeUnknownToGuest(ConsoleTypeUnavailable):
+    """A console that the host offers, and a guest that was started without it: by an earlier version, or with other
+    settings."""
+
+    message = "Unavailable console type {console_type}. The server has none until its next hard reboot."
+
+
 class ConsoleTypeHidden(Unauthenticated):
     message = "The requested console type details are not accessible"
 

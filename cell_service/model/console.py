@@ -10,6 +10,7 @@ from datetime import datetime
 class ConsolePlace:
     """Where the proxy connects to a guest's console, and the proxy's address that users open.
 
+    `address`: an IP address or a name; or a socket's path, and then `port` is 0.
     `internal_access_path`: the path to request at a port with the consoles of several guests (None: it has one).
     """
 
@@ -23,10 +24,18 @@ class ConsolePlace:
 @dataclass(frozen=True, slots=True)
 class ConsoleToken:
     """A token, and the console that it opens until `expires_at`. `host` is the guest's compute host when the token was
-    made."""
+    made.
+
+    `made_at`, and the server's `name` and `state` (its vm_state) at the time of reading: None and empty in a token that
+    was not read from a database. `cell`: the id of the cell that it was read from, where several were searched.
+    """
 
     instance_uuid: str
     kind: str
     host: str
     place: ConsolePlace
     expires_at: datetime
+    made_at: datetime | None = None
+    name: str = ""
+    state: str = ""
+    cell: int | None = None

@@ -269,7 +269,7 @@ class RemoteConsoles(Protocol):
 
     def remote_console(self, uuid: str, kind: str) -> ConsolePlace:
         """The place of the guest's console: novnc, spice-html5 or serial (without the address that users open). Raises
-        GuestNotFound, ConsoleTypeUnavailable, DriverError."""
+        GuestNotFound, ConsoleTypeUnavailable, InstanceNotReady (while it is off), DriverError."""
 
 
 @runtime_checkable

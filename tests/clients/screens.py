@@ -5,16 +5,18 @@ from __future__ import annotations
 import socket
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from itertools import product
 from pathlib import Path
 from threading import Thread
+from typing import Any
 
 from cell_service.consoles.proxy import ConsoleProxy
 from cell_service.model.console import ConsolePlace, ConsoleToken
+from compute_host.virt.simulated import screens
 from tests.clients.browser import Browser, Page
 from tests.edge.compute_api import ComputeApi
 
@@ -40,7 +42,7 @@ def pages(directory: Path) -> Iterator[list[Shown]]:
     """All pages, of an API and a console proxy of this process."""
     api = ComputeApi(directory)
     try:
-        with _console() as console:
+        with console("serial", _greet) as terminal, console("novnc", _show) as screen:
             root = f"http://127.0.0.1:{api.server.port}"
             operation = "document.querySelector('.opblock-post .try-out')"
             yield [
@@ -48,34 +50,48 @@ def pages(directory: Path) -> Iterator[list[Shown]]:
                 Shown("docs", f"{root}/v2.1/docs", "document.querySelectorAll('.opblock').length > 3"),
                 Shown("create", f"{root}/v2.1/docs#/Servers/post-servers", operation),
                 Shown("action", f"{root}/v2.1/docs#/Servers/post-servers-id-action", operation),
-                Shown("console", console, "document.body.innerText.includes('login:')"),
+                Shown("terminal", terminal, "document.body.innerText.includes('login:')"),
+                Shown("screen", screen, "document.querySelector('canvas')?.width === 720"),
             ]
     finally:
         api.close()
 
 
 @contextmanager
-def _console() -> Iterator[str]:
-    """The address of a console that greets."""
+def console(kind: str, talk: Callable[[socket.socket], None], **fields: Any) -> Iterator[str]:
+    """The address of a console, each connection to which has a thread that talks; with other `fields` of its token."""
     with socket.create_server(("127.0.0.1", 0)) as guest:
         place = ConsolePlace("127.0.0.1", guest.getsockname()[1], "http://127.0.0.1")
-        token = ConsoleToken("i1", "serial", "h1", place, datetime(2100, 1, 1, tzinfo=UTC))
-        proxy = ConsoleProxy(lambda _secret: token)
+        token = ConsoleToken("i1", kind, "h1", place, datetime(2100, 1, 1, tzinfo=UTC), name="web-1", state="active")
+        proxy = ConsoleProxy(lambda secret: replace(token, **fields) if secret == "any" else None)
         proxy.start()
-        Thread(target=_greet, args=(guest,), daemon=True).start()
+        Thread(target=_serve, args=(guest, talk), daemon=True).start()
         try:
             yield f"http://127.0.0.1:{proxy.port}/?token=any"
         finally:
             proxy.drain(0)
 
 
-def _greet(guest: socket.socket) -> None:
-    """Every connection is greeted, and stays until the guest is closed."""
-    opened = []
+def _serve(guest: socket.socket, talk: Callable[[socket.socket], None]) -> None:
+    """Until the guest is closed."""
     with suppress(OSError):
         while True:
-            opened.append(guest.accept()[0])
-            opened[-1].sendall(b"Welcome\r\nvm1 login: ")
+            Thread(target=_talk, args=(guest.accept()[0], talk), daemon=True).start()
+
+
+def _talk(connection: socket.socket, talk: Callable[[socket.socket], None]) -> None:
+    with connection, suppress(OSError):
+        talk(connection)
+
+
+def _greet(connection: socket.socket) -> None:
+    connection.sendall(b"Welcome\r\nvm1 login: ")
+    while said := connection.recv(4096):
+        connection.sendall(said)
+
+
+def _show(connection: socket.socket) -> None:
+    screens.serve(connection, "web-1")
 
 
 def main(directory: Path) -> None:

@@ -50,7 +50,10 @@ def desk(shown: Mapping[str, Shown], browser: Browser) -> Iterator[Page]:
         ("create", 390, False),
         ("action", 390, True),
         ("create", 1280, True),
-        ("console", 390, False),
+        ("terminal", 390, False),
+        ("terminal", 1280, True),
+        ("screen", 390, False),
+        ("screen", 1280, True),
     ],
 )
 def test_a_page_fits_and_breaks_no_rule(
@@ -61,7 +64,7 @@ def test_a_page_fits_and_breaks_no_rule(
     assert page.eval("document.documentElement.scrollWidth") <= width
     assert page.eval(WIDER) == []
     back = page.eval("getComputedStyle(document.documentElement).backgroundColor")
-    if name != "console":  # which is dark by day, too
+    if name not in ("terminal", "screen"):  # which are dark by day, too
         assert back == ("rgb(28, 32, 34)" if dark else "rgb(255, 255, 255)")
     page.close()
 

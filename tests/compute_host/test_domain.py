@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from cell_service.errors import DriverError
 from cell_service.model.instance import Flavor, Instance, Vif
 from compute_host.virt.driver import GuestSpec
-from compute_host.virt.libvirt.domain import NAMESPACE, Choices, Laid, LaidDisk, owner, render
+from compute_host.virt.libvirt.domain import NAMESPACE, Choices, Consoles, Laid, LaidDisk, Listen, owner, render
 
 GOLDEN = Path(__file__).with_name("golden")
 HOME = Path("/guests/6f70656e-0000-4000-8000-000000000001")
@@ -87,6 +87,26 @@ CASES = {
     ),
     "user-network": (spec(), PLAIN, replace(QEMU, user_networking=True)),
 }  # fmt: skip
+
+
+SOCKETS = Consoles(Listen(socket="/run/h1/a.vnc"), Listen(socket="/run/h1/a.spice"), Listen(socket="/run/h1/a.serial"))
+PORTS = Consoles(Listen("127.0.0.1"), Listen("127.0.0.1"), Listen("127.0.0.1", 10000))
+
+
+@pytest.mark.parametrize(("name", "consoles"), [("consoles-sockets", SOCKETS), ("consoles-ports", PORTS)])
+def test_a_guest_has_consoles_its_log_and_a_screen(name: str, consoles: Consoles) -> None:
+    text = render(spec(), PLAIN, QEMU, consoles=consoles)
+    path = GOLDEN / f"{name}.xml"
+    if os.environ.get("WRITE_GOLDEN"):
+        path.write_text(text, encoding="utf-8")
+    assert text == path.read_text(encoding="utf-8")
+
+
+def test_a_screen_has_the_card_that_was_demanded_and_no_screen_none() -> None:
+    demanded = ElementTree.fromstring(render(spec(hw_video_model="virtio"), PLAIN, QEMU, consoles=PORTS))
+    assert [each.get("type") for each in demanded.findall("devices/video/model")] == ["virtio"]
+    serial = ElementTree.fromstring(render(spec(), PLAIN, QEMU, consoles=Consoles(serial=PORTS.serial)))
+    assert serial.find("devices/video") is None
 
 
 @pytest.mark.parametrize("name", CASES)

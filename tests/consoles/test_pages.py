@@ -10,10 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from cell_service.consoles.page import PAGE
+from cell_service.consoles.pages import ROOT, VERSION, page, page_headers_of
 from cell_service.consoles.proxy import ConsoleProxy
 from cell_service.http.connections import ConnectionSettings
-from cell_service.http.pages import page_headers
 from cell_service.model.console import ConsolePlace, ConsoleToken
 from tests.real.databases import wait_until
 
@@ -27,6 +26,15 @@ def lookup(secret: str) -> ConsoleToken | None:
 def viewer(tmp_path: Path) -> Iterator[ConsoleProxy]:
     (tmp_path / "vnc_lite.html").write_text("<p>a viewer")
     made = ConsoleProxy(lookup, allowed_origins=("dashboard.example",), web=str(tmp_path))
+    made.start()
+    yield made
+    made.drain(0)
+
+
+@pytest.fixture
+def plain() -> Iterator[ConsoleProxy]:
+    """A proxy whose viewer is ours."""
+    made = ConsoleProxy(lookup)
     made.start()
     yield made
     made.drain(0)
@@ -76,13 +84,37 @@ def test_only_pages_that_are_allowed_frame_a_console(viewer: ConsoleProxy, path:
     assert answer.headers["X-Content-Type-Options"] == "nosniff"
 
 
-def test_the_policy_of_a_page_allows_its_own_scripts_and_no_others() -> None:
-    policy = page_headers(PAGE)["Content-Security-Policy"]
-    assert policy.startswith("default-src 'none'; script-src 'sha256-")
-    assert "; style-src 'sha256-" in policy
+def test_the_policy_of_a_page_allows_files_of_its_own_and_no_others() -> None:
+    policy = page_headers_of("a1", "ws://127.0.0.1:6080", ("dashboard.example",))["Content-Security-Policy"]
+    assert policy.startswith("default-src 'none'; script-src 'self'; style-src 'self' 'nonce-a1'; ")
+    assert "connect-src 'self' ws://127.0.0.1:6080; " in policy
     assert "unsafe" not in policy
-    other = PAGE.replace("<script>", "<script>\n")
-    assert page_headers(other)["Content-Security-Policy"] != policy
+    assert 'nonce="a1"' in page("a1")
+    assert "<style" not in page("a1")
+    assert "connect-src 'self'; " in page_headers_of("a1", "ws://a; script-src *", ())["Content-Security-Policy"]
+
+
+@pytest.mark.parametrize("web", [True, False])
+def test_a_page_has_its_files_and_facts(viewer: ConsoleProxy, plain: ConsoleProxy, web: bool) -> None:
+    proxy = viewer if web else plain
+    page = ask(proxy, "GET", "/?token=good")
+    assert (page.status, page.headers["Cache-Control"], page.headers["Referrer-Policy"]) == (
+        200, "no-store", "no-referrer",
+    )  # fmt: skip
+    for name in ("page.js", "novnc/core/rfb.js", "xterm/xterm.mjs"):
+        script = ask(proxy, "GET", f"/files/{VERSION}/{name}")
+        assert (script.status, script.headers["Content-Type"]) == (200, "text/javascript")
+        assert script.headers["X-Content-Type-Options"] == "nosniff"
+    for name in ("..%2f..%2fconfig.py", "../config.py", "none.js"):
+        assert ask(proxy, "GET", f"/files/{VERSION}/{name}").status in (403, 404)
+    facts = ask(proxy, "GET", "/about?token=good")
+    assert (facts.status, facts.headers["Cache-Control"]) == (200, "no-store")
+    assert ask(proxy, "GET", "/about?token=bad").status == 403
+
+
+def test_the_licences_of_others_are_with_their_files() -> None:
+    for name in ("novnc/LICENSE.txt", "novnc/docs/LICENSE.MPL-2.0", "novnc/vendor/pako/LICENSE", "xterm/LICENSE"):
+        assert (ROOT / name).read_text("utf-8").strip()
 
 
 @pytest.fixture

@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import socket
+import threading
 from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 from urllib.parse import parse_qs, urlsplit
 from uuid import uuid4
 
@@ -12,7 +17,9 @@ import pytest
 from tornado.httpclient import HTTPClientError, HTTPRequest
 from tornado.websocket import websocket_connect
 
-from cell_service.consoles.proxy import ConsoleProxy
+from api_cell.servers import consoles
+from cell_service.consoles.proxy import REVOKED, ConsoleProxy
+from cell_service.consoles.sessions import SessionRules
 from cell_service.context import Deadline
 from cell_service.db import console_tokens
 from cell_service.model.console import ConsoleToken
@@ -87,8 +94,8 @@ def test_vnc_passes_its_token_in_a_path(quick: Federation, proxy: ConsoleProxy) 
     uuid = quick.boot(cell="cell1")
     url = opened(quick, uuid, "novnc", "vnc")
     assert url.startswith("http://127.0.0.1:6080/vnc_auto.html?path=%3Ftoken%3D")
-    greeting, _ = asyncio.run(talk(proxy, urlsplit(url).query, b"x"))
-    assert greeting == b"RFB 003.008\n"
+    greeting, security = asyncio.run(talk(proxy, urlsplit(url).query, b"RFB 003.008\n"))
+    assert (greeting, security) == (b"RFB 003.008\n", b"\1\1")
     old = quick.admin.post(f"/servers/{uuid}/action", {"os-getVNCConsole": {"type": "novnc"}}, version="2.5")
     assert old.status == 200
     assert set(old.json["console"]) == {"type", "url"}
@@ -115,6 +122,129 @@ def test_what_a_token_opens(quick: Federation, proxy: ConsoleProxy) -> None:
     assert refused(proxy, f"token={secret}") == 403
 
 
+@pytest.fixture
+def everywhere(quick: Federation) -> Iterator[ConsoleProxy]:
+    """A proxy of all cells; each console is an echo that outlives its server."""
+    with socket.create_server(("127.0.0.1", 0)) as guest:
+        threading.Thread(target=_echo_all, args=(guest,), daemon=True).start()
+        port = guest.getsockname()[1]
+
+        def lookup(secret: str) -> ConsoleToken | None:
+            found = consoles.opened_by(quick.cloud, secret)
+            return found and replace(found, place=replace(found.place, port=port))
+
+        made = ConsoleProxy(lookup, rules=SessionRules(partial(consoles.ended, quick.cloud), clock=quick.clock))
+        made.start()
+        yield made
+        made.drain(2)
+
+
+def _echo_all(guest: socket.socket) -> None:
+    with suppress(OSError):  # the guest is closed
+        while True:
+            threading.Thread(target=_echo, args=(guest.accept()[0],), daemon=True).start()
+
+
+def _echo(connection: socket.socket) -> None:
+    with connection, suppress(OSError):
+        while said := connection.recv(4096):
+            connection.sendall(said)
+
+
+class Watching:
+    """A user who has opened a console: `heard`, and the code with which the connection was closed."""
+
+    def __init__(self, proxy: ConsoleProxy, secret: str) -> None:
+        self.heard, self.code = b"", 0
+        self._opened = threading.Event()
+        self._loop = asyncio.new_event_loop()
+        url = f"ws://127.0.0.1:{proxy.port}/?token={secret}"
+        self._thread = threading.Thread(target=self._loop.run_until_complete, args=(self._watch(url),), daemon=True)
+        self._thread.start()
+        assert self._opened.wait(60)
+
+    async def _watch(self, url: str) -> None:
+        self._socket = await websocket_connect(url, subprotocols=["binary"])
+        self._opened.set()
+        while isinstance(message := await self._socket.read_message(), bytes):
+            self.heard += message
+        self.code = self._socket.close_code or 1
+
+    def say(self, said: bytes) -> None:
+        self._loop.call_soon_threadsafe(self._socket.write_message, said, True)
+
+    def close(self) -> None:
+        if not self.code:
+            self._loop.call_soon_threadsafe(self._socket.close)
+        self._thread.join(60)
+        self._loop.close()
+
+
+ENDINGS = {
+    "delete": lambda cloud, uuid: cloud.admin.delete(f"/servers/{uuid}"),
+    "rebuild": lambda cloud, uuid: cloud.act(uuid, "rebuild", {"imageRef": cloud.image_id}),
+    "live-migration": lambda cloud, uuid: cloud.act(uuid, "os-migrateLive", {"host": None, "block_migration": "auto"}),
+    "migration": lambda cloud, uuid: cloud.act(uuid, "migrate"),
+    "shelve": lambda cloud, uuid: cloud.act(uuid, "shelve"),
+}
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_an_open_console_ends_with_its_servers_life_there(
+    quick: Federation, everywhere: ConsoleProxy, ending: str
+) -> None:
+    uuid, other = quick.boot(), quick.boot()
+    secret, others = (secret_of(opened(quick, each, "serial", "serial")) for each in (uuid, other))
+    seen, kept = Watching(everywhere, secret), Watching(everywhere, others)
+    try:
+        seen.say(b"x")
+        quick.until(lambda: seen.heard == b"x")
+        assert ENDINGS[ending](quick, uuid).status in (202, 204)
+        quick.until(lambda: seen.code == REVOKED)
+        kept.say(b"y")
+        quick.until(lambda: kept.heard == b"y")
+        assert refused(everywhere, f"token={secret}") == 403
+        if ending != "delete":
+            quick.settled(uuid)
+            assert refused(everywhere, f"token={secret}") == 403
+    finally:
+        seen.close()
+        kept.close()
+
+
+def test_a_cell_that_is_down_ends_no_console(quick: Federation, everywhere: ConsoleProxy) -> None:
+    near, far = quick.boot(cell="cell1"), quick.boot(cell="cell2")
+    opened_now = [secret_of(opened(quick, uuid, "serial", "serial")) for uuid in (near, far)]
+    tokens = [token for secret in opened_now if (token := consoles.opened_by(quick.cloud, secret))]
+    assert [token.name for token in tokens] == [quick.show(uuid)["name"] for uuid in (near, far)]
+    assert consoles.ended(quick.cloud, tokens) == []
+    for uuid in (near, far):
+        assert quick.admin.delete(f"/servers/{uuid}").status == 204
+    quick.until(lambda: quick.gone(near) and quick.gone(far))
+    quick.silence("cell2")
+    try:
+        quick.until(lambda: [each.instance_uuid for each in consoles.ended(quick.cloud, tokens)] == [near])
+    finally:
+        quick.wake("cell2")
+    quick.until(lambda: {each.instance_uuid for each in consoles.ended(quick.cloud, tokens)} == {near, far})
+
+
+def test_a_token_opens_no_other_guest_that_has_the_port_by_now(quick: Federation, everywhere: ConsoleProxy) -> None:
+    uuid = quick.boot()
+    secret = secret_of(opened(quick, uuid, "serial", "serial"))
+    assert quick.act(uuid, "os-stop").status == 202
+    quick.until(lambda: quick.show(uuid)["status"] == "SHUTOFF")
+    assert refused(everywhere, f"token={secret}") == 403
+    body = {"remote_console": {"protocol": "serial", "type": "serial"}}
+    assert quick.admin.post(f"/servers/{uuid}/remote-consoles", body, version="2.6").status == 409
+    assert quick.act(uuid, "os-start").status == 202
+    quick.until(lambda: quick.show(uuid)["status"] == "ACTIVE")
+    again = Watching(everywhere, secret_of(opened(quick, uuid, "serial", "serial")))
+    again.say(b"x")
+    quick.until(lambda: again.heard == b"x")
+    again.close()
+
+
 def test_what_is_refused(quick: Federation) -> None:
     user = quick.user("u", uuid4().hex)
     uuid = quick.boot(user)
@@ -126,6 +256,7 @@ def test_what_is_refused(quick: Federation) -> None:
     assert asked("serial", "serial", "2.5") == 404
     assert asked("mks", "webmks", "2.7") == 400
     assert asked("mks", "webmks", "2.8") == 400
+    assert asked("spice", "spice-direct") == 400
     assert asked("spice", "spice-html5") == 400
     assert asked("vnc", "serial") == 400
     assert asked("rdp", "rdp-html5") == 400

@@ -13,7 +13,14 @@ from uuid import uuid4
 
 import pytest
 
-from cell_service.errors import DriverError, GuestAgentNotEnabled, GuestNotFound, HostOutOfSpace, ImageUnacceptable
+from cell_service.errors import (
+    DriverError,
+    GuestAgentNotEnabled,
+    GuestNotFound,
+    HostOutOfSpace,
+    ImageUnacceptable,
+    InstanceNotReady,
+)
 from cell_service.model.guest_agent import Quiesce
 from cell_service.model.instance import FixedIp, Flavor, Instance, Vif
 from cell_service.model.lifecycle import PowerState
@@ -29,6 +36,7 @@ from compute_host.virt.driver import (
     Passwords,
     Quiescing,
     Receiving,
+    RemoteConsoles,
     Rescuable,
     Resizable,
     Snapshots,
@@ -405,6 +413,18 @@ class DriverSuite:
             assert isinstance(driver.console_output(running.instance.uuid), str)
             with pytest.raises(GuestNotFound):
                 driver.console_output(str(uuid4()))
+
+    def test_a_console_is_of_a_guest_that_runs(self, driver: Driver, running: GuestSpec) -> None:
+        assert isinstance(driver, RemoteConsoles)
+        uuid = running.instance.uuid
+        assert driver.remote_console(uuid, "novnc") == driver.remote_console(uuid, "novnc")
+        driver.pause(uuid)
+        assert driver.remote_console(uuid, "novnc").base_url == ""
+        driver.power_off(uuid, graceful_seconds=0)
+        with pytest.raises(InstanceNotReady):
+            driver.remote_console(uuid, "novnc")
+        with pytest.raises(GuestNotFound):
+            driver.remote_console(str(uuid4()), "novnc")
 
 
 class MovingDriver(Driver, Movable, Protocol):

@@ -37,7 +37,7 @@ NAMES = {
     "compute": ("vmdk_allowed_types "),
     "conductor": ("workers "),
     "console": ("allowed_origins "),
-    "consoleauth": ("token_ttl "),
+    "consoleauth": ("enforce_session_timeout token_ttl "),
     "cors": ("allow_credentials allow_headers allow_methods allowed_origin expose_headers max_age "),
     "database": ("connection max_overflow max_pool_size pool_timeout "),
     "filter_scheduler": (
@@ -105,7 +105,7 @@ NAMES = {
         "max_attempts placement_aggregate_required_for_tenants query_placement_for_image_type_support "
     ),
     "secrets": ("keys "),
-    "serial_console": ("base_url enabled "),
+    "serial_console": ("base_url enabled port_range proxyclient_address "),
     "service_user": (
         "auth_section auth_type cafile certfile endpoint_override insecure keyfile region_name service_name "
         "service_type timeout valid_interfaces "
@@ -114,13 +114,13 @@ NAMES = {
         "boot_seconds disk_gib faults_file host_boot_seconds jitter live_seconds memory_mib move_seconds "
         "vcpus verb_seconds watch_seconds "
     ),
-    "spice": ("enabled html5proxy_base_url "),
+    "spice": ("enabled html5proxy_base_url server_listen server_proxyclient_address "),
     "ssl": ("ca_file cert_file key_file "),
     "vendordata_dynamic_auth": (
         "auth_section auth_type cafile certfile endpoint_override insecure keyfile region_name service_name "
         "service_type timeout valid_interfaces "
     ),
-    "vnc": ("enabled novncproxy_base_url "),
+    "vnc": ("enabled novncproxy_base_url server_listen server_proxyclient_address "),
     "wiring": ("enabled hypervisors interval metadata_url name secret uplink "),
     "wsgi": ("client_socket_timeout max_connections_per_client "),
 }

@@ -180,12 +180,20 @@ def _cell(plan: Plan, cell: str) -> Sections:
 
 
 def _consoles(plan: Plan) -> Sections:
-    """All kinds of consoles, by the one proxy of the cloud."""
+    """All kinds of consoles, by the one proxy of the cloud. Those of private hosts are at sockets: the proxy is not in
+    their networks."""
     proxy = plan.endpoint("console")
+    private = plan.driver == "libvirt" and plan.choice.is_private
+    sockets = plan.private_host("{host}").run if private else None
+    listen = {} if sockets is None else {"server_listen": sockets}
     return {
-        "vnc": {"novncproxy_base_url": f"{proxy}/vnc_auto.html"},
-        "spice": {"enabled": True, "html5proxy_base_url": f"{proxy}/spice_auto.html"},
-        "serial_console": {"enabled": True, "base_url": f"{proxy.replace('http', 'ws', 1)}/"},
+        "vnc": {"novncproxy_base_url": f"{proxy}/vnc_auto.html", **listen},
+        "spice": {"enabled": True, "html5proxy_base_url": f"{proxy}/spice_auto.html", **listen},
+        "serial_console": {
+            "enabled": True,
+            "base_url": f"{proxy.replace('http', 'ws', 1)}/",
+            **({} if sockets is None else {"proxyclient_address": sockets}),
+        },
     }
 
 

@@ -10,13 +10,14 @@ from compute_host.virt.libvirt import console, diagnostics, limits_probe, node
 from compute_host.virt.libvirt.domain import demands
 from compute_host.virt.libvirt.interfaces import InterfaceVerbs
 from compute_host.virt.libvirt.power import PowerVerbs
+from compute_host.virt.libvirt.remote_consoles import ConsoleVerbs
 from compute_host.virt.libvirt.rescue import RescueVerbs
 from compute_host.virt.libvirt.snapshots import SnapshotVerbs
 from compute_host.virt.libvirt.spawning import SpawnVerbs
 from compute_host.virt.libvirt.volumes import VolumeVerbs
 
 
-class LibvirtDriver(SpawnVerbs, PowerVerbs, InterfaceVerbs, VolumeVerbs, SnapshotVerbs, RescueVerbs):
+class LibvirtDriver(SpawnVerbs, PowerVerbs, InterfaceVerbs, VolumeVerbs, SnapshotVerbs, RescueVerbs, ConsoleVerbs):
     """See `virt.driver.Driver`."""
 
     def start(self, listener: PowerListener, returned: Returned = unheard) -> None:

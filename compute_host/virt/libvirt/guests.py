@@ -16,7 +16,7 @@ from cell_service.logs import about
 from cell_service.model.lifecycle import PowerState
 from compute_host.config import HostSettings
 from compute_host.virt.driver import Guest, GuestSpec
-from compute_host.virt.libvirt import console, domain, node, probe, states
+from compute_host.virt.libvirt import console, console_places, domain, node, probe, states
 from compute_host.virt.libvirt.brick import Brick
 from compute_host.virt.libvirt.connection import Connection
 from compute_host.virt.libvirt.domain import Laid
@@ -40,6 +40,7 @@ class LibvirtGuests:
         self._storage = Storage(settings)
         self._watch = Watch(self._power_now, self._bound_console_logs, clock)
         uri = settings.libvirt.connection_uri or "qemu:///system"
+        self._choosing_ports = console_places.choosing_ports(uri)
         self._removals = Removals()
         self._connection = Connection(uri, self._happened, self._removals.report, self._watch.await_return)
         self._brick = Brick(settings.libvirt, settings.state / VOLUMES)
@@ -81,10 +82,13 @@ class LibvirtGuests:
         Raises DriverError, libvirtError."""
         uuid = spec.instance.uuid
         sources = self._volumes.connect_all(uuid, spec.instance.block_devices)
-        with self._connection.use(uuid) as connection:
+        with self._connection.use(uuid) as connection, self._choosing_ports:
             if previous is None and (found := self._find(connection, uuid)) is not None:
                 previous = found.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE)
-            text = domain.render(spec, laid, self._choices(), sources=sources, previous=previous or None)
+            consoles = self._consoles(connection, uuid)
+            text = domain.render(
+                spec, laid, self._choices(), sources=sources, previous=previous or None, consoles=consoles
+            )
             return connection.defineXML(text)
 
     def _is_active(self, uuid: str) -> bool:
@@ -123,6 +127,12 @@ class LibvirtGuests:
                 )
                 self._known = (node.read(connection, kvm=kvm), kvm)
         return self._known
+
+    def _consoles(self, connection: Any, uuid: str) -> domain.Consoles:
+        settings = self._settings.consoles
+        chooses = settings.serial.enabled and not settings.serial.proxyclient_address.startswith("/")
+        taken = set(console_places.serial_ports(connection.listAllDomains(0), but=uuid)) if chooses else set()
+        return console_places.of_guest(settings, uuid, taken, spice=self._capabilities()[0].spice)
 
     def _choices(self) -> domain.Choices:
         options, (known, kvm) = self._settings.libvirt, self._capabilities()

@@ -34,6 +34,8 @@ class Capabilities:
     traits: tuple[str, ...]
     version: int
     sev: Sev | None = None
+    spice: bool = False
+    """Whether guests can have SPICE consoles."""
 
     @property
     def secure_boot(self) -> bool:
@@ -86,7 +88,8 @@ def read(connection: Any, *, kvm: bool | None = None) -> Capabilities:
     }
     domains = traits.capabilities(connection, kvm=bool(kvm))
     found = traits.of_host(domains, features, kvm=bool(kvm))
-    return Capabilities(info, tuple(sorted(supported)), found, connection.getVersion(), traits.sev_of(domains))
+    sev, spice = traits.sev_of(domains), traits.knows_spice(domains)
+    return Capabilities(info, tuple(sorted(supported)), found, connection.getVersion(), sev, spice)
 
 
 def node_uuid(directory: Path) -> str:

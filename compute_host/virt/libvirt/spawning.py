@@ -13,7 +13,7 @@ from cell_service.errors import DriverError, GuestNotFound, HostOutOfSpace, Poly
 from cell_service.logs import about
 from cell_service.model.lifecycle import PowerState
 from compute_host.virt.driver import GIB, GuestSpec
-from compute_host.virt.libvirt import node
+from compute_host.virt.libvirt import console_places, node
 from compute_host.virt.libvirt.domain import Laid
 from compute_host.virt.libvirt.guests import ALIVE, LibvirtGuests, pull_the_plug
 
@@ -94,6 +94,7 @@ class SpawnVerbs(LibvirtGuests):
                 with contextlib.suppress(GuestNotFound), self._connection.use(uuid):
                     found.undefineFlags(_GONE)
         self._volumes.disconnect_all(uuid)
+        console_places.remove_sockets(self._settings.consoles, uuid)
         self._storage.remove(uuid)
 
     def _remove_after_failure(self, uuid: str) -> None:

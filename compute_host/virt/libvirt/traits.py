@@ -67,6 +67,10 @@ def sev_of(domains: list[Element]) -> Sev | None:
     return None
 
 
+def knows_spice(domains: list[Element]) -> bool:
+    return "spice" in _values(domains, "devices/graphics", "type")
+
+
 def _of_cpu(features: Iterable[str]) -> Iterator[str]:
     for name in features:
         yield f"HW_CPU_X86_{_FEATURES.get(name, name.upper().replace('-', '_').replace('.', ''))}"

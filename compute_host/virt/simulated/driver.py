@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from cell_service.errors import DriverError, GuestNotFound
+from cell_service.errors import DriverError, GuestNotFound, InstanceNotReady
 from cell_service.model.block_device import BlockDevice
 from cell_service.model.console import ConsolePlace
 from cell_service.model.diagnostics import GuestDiagnostics
@@ -237,8 +237,9 @@ class SimulatedDriver:
 
     def remote_console(self, uuid: str, kind: str) -> ConsolePlace:
         guest = self._state.get(uuid)
-        greeting = "RFB 003.008\n" if kind == "novnc" else f"\r\n{guest.hostname} login: "
-        return ConsolePlace(consoles.ADDRESS, self._consoles.port(uuid, kind, greeting), "")
+        if guest.power_state not in travel.ALIVE:
+            raise InstanceNotReady(instance_uuid=uuid)
+        return ConsolePlace(consoles.ADDRESS, self._consoles.port(uuid, kind, guest.hostname), "")
 
     def rescue(self, spec: GuestSpec, *, stable: bool) -> None:
         root = spec.disks[0]

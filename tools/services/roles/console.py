@@ -3,12 +3,15 @@ whose database the files name."""
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from oslo_config import cfg
 
 from api_cell.servers import consoles
 from cell_service.config import DatabaseSettings, read
-from cell_service.consoles.config import ConsoleOrigins, ConsoleProxySettings
+from cell_service.consoles.config import ConsoleAuth, ConsoleOrigins, ConsoleProxySettings
 from cell_service.consoles.proxy import ConsoleProxy
+from cell_service.consoles.sessions import SessionRules
 from cell_service.db import console_tokens
 from cell_service.db.sql.engine import Database, PoolLimits
 from cell_service.errors import Invalid
@@ -27,6 +30,9 @@ def make(conf: cfg.ConfigOpts, shared: Shared, listen: Listen) -> Part:
 
         def lookup(secret: str) -> ConsoleToken | None:
             return consoles.opened_by(cloud, secret)
+
+        def ended(opened: Collection[ConsoleToken]) -> Collection[ConsoleToken]:
+            return consoles.ended(cloud, opened)
     elif database.connection:
         db = Database(database.connection, PoolLimits(size=database.max_pool_size, overflow=database.max_overflow))
         release = db.dispose
@@ -34,10 +40,15 @@ def make(conf: cfg.ConfigOpts, shared: Shared, listen: Listen) -> Part:
         def lookup(secret: str) -> ConsoleToken | None:
             with db.connect() as tx:
                 return console_tokens.find(tx, secret, shared.clock.now())
+
+        def ended(opened: Collection[ConsoleToken]) -> Collection[ConsoleToken]:
+            with db.connect() as tx:
+                return console_tokens.ended(tx, opened)
     else:
         raise Invalid(reason="[api_database] or [database] connection is not set")
     origins = read(conf, ConsoleOrigins).allowed_origins
-    proxy = ConsoleProxy(lookup, allowed_origins=origins, web=read(conf, ConsoleProxySettings).web)
+    rules = SessionRules(ended, read(conf, ConsoleAuth).enforce_session_timeout, shared.clock)
+    proxy = ConsoleProxy(lookup, allowed_origins=origins, web=read(conf, ConsoleProxySettings).web, rules=rules)
 
     def begin() -> None:
         at = (listen.port or CONSOLE_PORT, listen.address or "127.0.0.1")

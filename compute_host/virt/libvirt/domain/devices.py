@@ -8,7 +8,8 @@ from xml.etree.ElementTree import Element
 from oslo_utils.strutils import bool_from_string
 
 from cell_service.model.hardware import Hardware
-from compute_host.virt.libvirt.domain.values import Choices, Laid
+from compute_host.virt.libvirt.domain.consoles import first_port, screens
+from compute_host.virt.libvirt.domain.values import Choices, Consoles, Laid, Listen
 from compute_host.virt.libvirt.domain.xml import add
 
 ISA_PORTS = 4
@@ -18,10 +19,16 @@ _KIB = 1024
 
 
 def devices(
-    parts: Element, wanted: Hardware, laid: Laid, properties: Mapping[str, str], choices: Choices, buses: set[str]
+    parts: Element,
+    wanted: Hardware,
+    laid: Laid,
+    properties: Mapping[str, str],
+    choices: Choices,
+    buses: set[str],
+    consoles: Consoles,
 ) -> None:
     _usb(parts, wanted, buses)
-    _serial(parts, wanted, laid)
+    _serial(parts, wanted, laid, consoles.serial)
     if bool_from_string(properties.get("hw_qemu_guest_agent")):
         channel = add(parts, "channel", type="unix")
         add(channel, "source", mode="bind")
@@ -30,7 +37,8 @@ def devices(
     _tpm(parts, wanted)
     if wanted.sound is not None:
         add(parts, "sound", model=wanted.sound)
-    _video(parts, wanted)
+    screens(parts, consoles)
+    _video(parts, wanted, needed=consoles.has_screen)
     if wanted.watchdog is not None:
         add(parts, "watchdog", model="i6300esb", action=wanted.watchdog)
     _rng(parts, wanted, choices)
@@ -48,11 +56,9 @@ def _usb(parts: Element, wanted: Hardware, buses: set[str]) -> None:
         add(parts, "controller", type="usb", model="none")
 
 
-def _serial(parts: Element, wanted: Hardware, laid: Laid) -> None:
+def _serial(parts: Element, wanted: Hardware, laid: Laid, console: Listen | None) -> None:
     """The first port has the console log, also for a guest that is to have none."""
-    first = add(parts, "serial", type="file")
-    add(first, "source", path=str(laid.console), append="on")
-    add(first, "target", port="0")
+    first_port(parts, laid.console, console)
     for number in range(1, wanted.serial_ports):
         port = add(parts, "serial", type="pty")
         if number < ISA_PORTS:
@@ -78,8 +84,8 @@ def _tpm(parts: Element, wanted: Hardware) -> None:
         add(add(parts, "tpm", model=wanted.tpm.model), "backend", type="emulator", version=wanted.tpm.version)
 
 
-def _video(parts: Element, wanted: Hardware) -> None:
-    if wanted.video is None and not wanted.video_ram_mib:
+def _video(parts: Element, wanted: Hardware, *, needed: bool) -> None:
+    if wanted.video is None and not wanted.video_ram_mib and not needed:
         return
     model = add(add(parts, "video"), "model", type=wanted.video or _DEFAULT_VIDEO)
     if wanted.video_ram_mib:

@@ -72,6 +72,32 @@ class Choices:
     file_backed_memory: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Listen:
+    """Where a console of a guest listens: at a socket, if there is one, else at a port of an address (0: libvirt
+    chooses one)."""
+
+    address: str = ""
+    port: int = 0
+    socket: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Consoles:
+    """A guest's consoles; it has none of the kinds that are None."""
+
+    vnc: Listen | None = None
+    spice: Listen | None = None
+    serial: Listen | None = None
+
+    @property
+    def has_screen(self) -> bool:
+        return self.vnc is not None or self.spice is not None
+
+
+NO_CONSOLES = Consoles()
+
+
 def domain_name(prefix: str, uuid: str) -> str:
     return f"{prefix}instance-{uuid}"
 

@@ -15,7 +15,7 @@ from compute_host.virt.libvirt.domain.disk_names import Names
 from compute_host.virt.libvirt.domain.placement import Placement
 from compute_host.virt.libvirt.domain.previous import Previous
 from compute_host.virt.libvirt.domain.sources import VolumeSource
-from compute_host.virt.libvirt.domain.values import Choices, Laid, domain_name
+from compute_host.virt.libvirt.domain.values import NO_CONSOLES, Choices, Consoles, Laid, domain_name
 from compute_host.virt.libvirt.domain.volumes import volume_disk
 from compute_host.virt.libvirt.domain.xml import add
 
@@ -27,6 +27,7 @@ ElementTree.register_namespace("polycell", NAMESPACE)
 def render(
     spec: GuestSpec, laid: Laid, choices: Choices, placement: Placement | None = None, *,
     sources: Mapping[str, VolumeSource] | None = None, previous: str | None = None,
+    consoles: Consoles = NO_CONSOLES,
 ) -> str:  # fmt: skip
     """The guest's domain XML. `placement`: the parts of the host that were chosen for it, if any were. `sources`: where
     QEMU finds each volume that the instance has, by its id. `previous`: the domain's XML until now; its devices keep
@@ -57,7 +58,7 @@ def render(
     buses = disks.disks(parts, wanted, laid, attached, sources or {}, choices, before, pcie=pcie)
     for vif in spec.nics:
         interfaces.card(parts, vif, wanted, choices)
-    devices.devices(parts, wanted, laid, properties, choices, buses)
+    devices.devices(parts, wanted, laid, properties, choices, buses, consoles)
     if pcie:
         add(parts, "controller", type="pci", model="pcie-root")
         for _ in range(choices.spare_ports):
