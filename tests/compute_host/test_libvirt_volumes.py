@@ -16,15 +16,16 @@ pytest.importorskip("libvirt", reason="needs libvirt-python")
 import libvirt
 
 from cell_service.errors import DriverError
-from cell_service.model.block_device import BlockDevice
 from cell_service.model.lifecycle import PowerState
 from compute_host.virt.driver import GIB, Disk, GuestSpec
 from compute_host.virt.libvirt import growing
+from compute_host.virt.libvirt.domain import like, volume_disks
 from compute_host.virt.libvirt.driver import LibvirtDriver
 from compute_host.virt.libvirt.volumes import CONFIG, LIVE
 from tests.real.libvirt_driver import HELLO, Bench, boot_sector, printed
 from tests.real.nbd import NbdVolume
-from tests.suites.driver import as_it_is, nic, spec_of
+from tests.suites.driver import nic, spec_of
+from tests.suites.driver_volumes import NewDevice, VolumesOf, VolumeSuite, with_volumes
 
 pytestmark = pytest.mark.real
 MIB = 2**20
@@ -61,11 +62,6 @@ def on_scsi(image: tuple[Path, str], **properties: str) -> GuestSpec:
     return spec_of(*image, properties={"hw_disk_bus": "scsi", **properties})
 
 
-def with_volumes(spec: GuestSpec, *devices: BlockDevice) -> GuestSpec:
-    """The guest that exists, whose instance has these devices."""
-    return replace(as_it_is(spec), instance=replace(spec.instance, block_devices=devices))
-
-
 def seen(driver: LibvirtDriver, uuid: str, flag: int) -> dict[str, tuple[str, str]]:
     """The volumes in that definition of the guest: name and address, by id."""
     with driver._guest(uuid) as found:
@@ -92,6 +88,40 @@ def addresses(driver: LibvirtDriver, uuid: str, flag: int = CONFIG) -> list[str]
         for part in ElementTree.fromstring(text).find("devices") or ()
         if (address := part.find("address")) is not None
     )
+
+
+class TestLibvirtVolumes(VolumeSuite):
+    @pytest.fixture
+    def new_device(self, volume: NewVolume) -> NewDevice:
+        return lambda *name, **fields: volume(content=boot_sector()).device(*name, **fields)
+
+    @pytest.fixture
+    def volumes_of(self, driver: LibvirtDriver) -> VolumesOf:
+        def volumes_of(uuid: str) -> set[str]:
+            runs = driver.power_state(uuid) is PowerState.RUNNING
+            return set(both(driver, uuid) if runs else seen(driver, uuid, CONFIG))
+
+        return volumes_of
+
+
+@pytest.mark.parametrize("flag", [LIVE, CONFIG])
+def test_what_a_killed_agent_began_is_ended(
+    driver: LibvirtDriver, image: tuple[Path, str], volume: NewVolume, flag: int
+) -> None:
+    """The volume is in one of the definitions only."""
+    spec, one = on_scsi(image), volume()
+    uuid, device = spec.instance.uuid, one.device()
+    driver.spawn(spec)
+    driver.attach_volume(spec, device)
+    with driver._guest(uuid) as found:
+        text = like(volume_disks(found.XMLDesc(0))[one.id])
+        found.detachDeviceFlags(text, flag)
+    driver.attach_volume(spec, device)
+    assert list(both(driver, uuid)) == [one.id]
+    with driver._guest(uuid) as found:
+        found.detachDeviceFlags(text, flag)
+    driver.detach_volume(uuid, device)
+    assert both(driver, uuid) == {}
 
 
 @pytest.mark.parametrize("machine", ["pc", "q35"])
@@ -283,7 +313,7 @@ def test_volumes_that_come_and_go_at_random(driver: LibvirtDriver, image: tuple[
     spec, all_of_them = on_scsi(image), [volume() for _ in range(5)]
     uuid, has, known = spec.instance.uuid, {}, {}
     driver.spawn(spec)
-    for _ in range(30):
+    for _ in range(16):
         one, what = chance.choice(all_of_them), chance.choice(("change", "change", "reboot", "cycle"))
         if what == "change" and one.id in has:
             driver.detach_volume(uuid, has.pop(one.id))

@@ -13,6 +13,7 @@ import pytest
 
 from cell_service.context import ManualClock
 from cell_service.errors import DriverError, HostOutOfSpace, ImageUnacceptable, Invalid
+from cell_service.model.block_device import BlockDevice
 from cell_service.model.lifecycle import PowerState
 from compute_host.config import HostSettings, SimulatedOptions
 from compute_host.timers import Timers
@@ -21,6 +22,7 @@ from compute_host.virt.driver import Disk, GuestSpec
 from compute_host.virt.inspection import check
 from compute_host.virt.simulated import SimulatedDriver
 from tests.suites.driver import DriverSuite, MovableSuite, as_it_is, nic, spec_of
+from tests.suites.driver_volumes import NewDevice, VolumesOf, VolumeSuite
 from tests.suites.steps import StepPool
 
 QUICK = SimulatedOptions(
@@ -89,6 +91,21 @@ def other(tmp_path: Path) -> Iterator[SimulatedDriver]:
     made = Bench(tmp_path / "other").driver()
     yield made
     made.stop()
+
+
+class TestSimulatedVolumes(VolumeSuite):
+    @pytest.fixture
+    def new_device(self) -> NewDevice:
+        def new(name: str = "/dev/vdb", boot_index: int | None = None) -> BlockDevice:
+            return BlockDevice(
+                str(uuid4()), "volume", "volume", boot_index, name, volume_id=str(uuid4()), volume_size=1
+            )
+
+        return new
+
+    @pytest.fixture
+    def volumes_of(self, driver: SimulatedDriver) -> VolumesOf:
+        return lambda uuid: set(driver.volumes(uuid))
 
 
 class TestMovingSimulatedGuests(MovableSuite):

@@ -152,6 +152,8 @@ class SimulatedDriver:
         if guest.power_state is PowerState.RUNNING:
             self._guests.halt(uuid, PowerState.SHUTDOWN, "reboot")
         self._pace.take(self._options.verb_seconds)
+        if hard:
+            self._state.change(uuid, volumes=volumes_of(spec.instance.block_devices))
         self._guests.run(uuid, "hard reboot" if hard else "reboot")
 
     def pause(self, uuid: str) -> None:
