@@ -14,6 +14,7 @@ class Ability(StrEnum):
     RESCUE = "rescue"
     INTERFACES = "interfaces"
     VOLUMES = "volumes"
+    VOLUME_SWAPS = "volume_swaps"
     SHARES = "shares"
     MOVES = "moves"
     RESIZES = "resizes"
@@ -36,6 +37,7 @@ _PHRASES = {
     Ability.RESCUE: "rescue its guests",
     Ability.INTERFACES: "attach interfaces to its guests",
     Ability.VOLUMES: "attach volumes to its guests",
+    Ability.VOLUME_SWAPS: "swap the volumes of its guests",
     Ability.SHARES: "give shares to its guests",
     Ability.MOVES: "move its guests",
     Ability.RESIZES: "resize its guests",

@@ -193,7 +193,7 @@ DETACH_VOLUME = Operation(
 )
 SWAP_VOLUME = Operation(
     name="swap_volume",
-    needs=Ability.VOLUMES,
+    needs=Ability.VOLUME_SWAPS,
     action="swap_volume",
     event="compute_swap_volume",
     rule=Rule(frozenset({VmState.ACTIVE, VmState.PAUSED, VmState.RESIZED}), task=None),

@@ -26,7 +26,7 @@ from cell_service.model.volume_connection import connection_of
 from cell_service.operations.volumes import DeviceArguments, SwapArguments
 from cell_service.peers.volumes import NewVolume, Volumes
 from compute_host.operations.context import HostContext, OperationContext, no_way_back, outcome_of, spec_of
-from compute_host.virt.driver import Attachable
+from compute_host.virt.driver import Attachable, Swapping
 
 log = logging.getLogger(__name__)
 
@@ -130,20 +130,21 @@ def detach(context: HostContext, work: OperationContext, arguments: DeviceArgume
 
 
 def swap(context: HostContext, work: OperationContext, arguments: SwapArguments) -> Outcome:
-    """Replace the device's volume by the new one, with the old one's content where the driver can copy it; the old one
-    is free then. After an error the device is the old volume, and the new one is free. Raises NotYet."""
+    """Replace the device's volume by the new one, with the old one's content; the old one is free then. After an error
+    the device is the old volume, and the new one is free. Raises NotYet."""
     old, new_id = _device(work, arguments.device), arguments.volume_id
     if old is None:
         return outcome_of(context, work)
-    driver, uuid, service = _attachable(context), work.instance.uuid, service_of(context)
+    driver, uuid, service = context.driver, work.instance.uuid, service_of(context)
+    if not isinstance(driver, Swapping):
+        raise NotSupported(reason="The volumes of this host's guests cannot be swapped.")
     spec = spec_of(context, work)
     with no_way_back():
         try:
             new = connected(context, work, replace(old, volume_id=new_id, attachment_id=None, connection_info={}))
             new = replace(new, volume_size=service.get(work.ctx, new_id).size_gib)
             work.check()
-            driver.detach_volume(uuid, old)
-            driver.attach_volume(spec, new)
+            driver.swap_volume(spec, old, new)
             service.complete(work.ctx, new.attachment_id or "")
         except (OperationLost, PeerUnavailable):
             raise

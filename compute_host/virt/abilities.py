@@ -18,6 +18,7 @@ from compute_host.virt.driver import (
     Rescuable,
     Resizable,
     Snapshots,
+    Swapping,
 )
 
 _PROTOCOLS: dict[Ability, type] = {
@@ -27,6 +28,7 @@ _PROTOCOLS: dict[Ability, type] = {
     Ability.RESCUE: Rescuable,
     Ability.INTERFACES: Interfaces,
     Ability.VOLUMES: Attachable,
+    Ability.VOLUME_SWAPS: Swapping,
     Ability.SHARES: Mountable,
     Ability.MOVES: Movable,
     Ability.RESIZES: Resizable,

@@ -318,6 +318,15 @@ class Attachable(Protocol):
 
 
 @runtime_checkable
+class Swapping(Attachable, Protocol):
+    """A driver that can replace a volume of a guest by another one with its content, while the guest uses it."""
+
+    def swap_volume(self, spec: GuestSpec, old: BlockDevice, new: BlockDevice) -> None:
+        """The guest has the new volume in place of the old one. Swapped already: nothing happens. Raises GuestNotFound,
+        DriverError; then it may have either of them."""
+
+
+@runtime_checkable
 class Mountable(Protocol):
     """A driver whose guests can have shares. The instance's shares (`GuestSpec.instance`, `shares`) are mounted on the
     host and passed to its guest when that starts, and unmounted when it is off; the host has access by then."""

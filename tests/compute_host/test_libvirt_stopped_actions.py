@@ -207,7 +207,7 @@ def _rebuilt(place: Place) -> bool:
     return base.exists() and base.read_bytes() == wanted and _is(VmState.ACTIVE)(place)
 
 
-WITH_VOLUMES = ("attach_volume", "detach_volume", "swap_volume", "extend_volume", "boot_from_volume")
+WITH_VOLUMES = ("attach_volume", "detach_volume", "extend_volume", "boot_from_volume")
 CASES = (
     Case("create", building, _is(VmState.ACTIVE)),
     Case("stop", stopping, _is(VmState.STOPPED)),

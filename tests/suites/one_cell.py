@@ -52,8 +52,8 @@ QUICK = SimulatedOptions(
 VERBS = (
     "spawn", "destroy", "power_on", "power_off", "reboot", "pause", "suspend", "pack", "send", "receive", "arrive",
     "snapshot", "snapshot_running", "rescue", "unrescue", "attach_interface", "detach_interface", "attach_volume",
-    "detach_volume", "extend_volume", "snapshot_volume", "remove_volume_snapshot", "set_admin_password",
-    "trigger_crash_dump",
+    "detach_volume", "swap_volume", "extend_volume", "snapshot_volume", "remove_volume_snapshot",
+    "set_admin_password", "trigger_crash_dump",
 )  # fmt: skip
 FLAVOR = Flavor(flavorid="1", name="small", vcpus=1, memory_mib=512, root_gib=1)
 YEAR = 365 * 86400.0

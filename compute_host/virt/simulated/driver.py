@@ -319,6 +319,11 @@ class SimulatedDriver:
         taken = {key: one for key, one in guest.volume_snapshots.items() if one[0] != device.volume_id}
         self._state.change(uuid, volumes=left, volume_snapshots=taken)
 
+    def swap_volume(self, spec: GuestSpec, old: BlockDevice, new: BlockDevice) -> None:
+        self._guests.guest("swap_volume", spec.instance.uuid)
+        self.detach_volume(spec.instance.uuid, old)
+        self.attach_volume(spec, new)
+
     def extend_volume(self, uuid: str, device: BlockDevice) -> None:
         guest = self._guests.guest("extend_volume", uuid)
         self._pace.take(self._options.verb_seconds)

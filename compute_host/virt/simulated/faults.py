@@ -10,10 +10,10 @@
 
 A key is a verb of the driver (spawn, destroy, power_on, power_off, reboot, pause, unpause, suspend, resume, pack, send,
 receive, arrive, snapshot, rescue, unrescue, attach_interface, detach_interface, attach_volume, detach_volume,
-extend_volume, snapshot_volume, remove_volume_snapshot, set_admin_password, quiesce, trigger_crash_dump, nodes, guests,
-power_state) or `guest` for what guests do by themselves (checked every `watch_seconds`), alone or with a uuid or a
-pattern of display names. `rate`: how often (1.0); `times`: at most so often (for ever); `error`: the class of error to
-raise (DriverError, unless only `hang_seconds` is given); `reason`: its text.
+swap_volume, extend_volume, snapshot_volume, remove_volume_snapshot, set_admin_password, quiesce, trigger_crash_dump,
+nodes, guests, power_state) or `guest` for what guests do by themselves (checked every `watch_seconds`), alone or with a
+uuid or a pattern of display names. `rate`: how often (1.0); `times`: at most so often (for ever); `error`: the class of
+error to raise (DriverError, unless only `hang_seconds` is given); `reason`: its text.
 """
 
 from __future__ import annotations

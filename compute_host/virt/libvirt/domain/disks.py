@@ -21,6 +21,7 @@ Sources = Mapping[str, VolumeSource]
 
 ROOT_SERIAL = "root"
 """Of the guest's own root disk; a volume has its id."""
+_FIRST = "/dev/vda"
 
 
 def disks(
@@ -37,7 +38,7 @@ def disks(
     def add_volume(device: BlockDevice) -> None:
         assert device.volume_id is not None
         mine = volume_bus(device, wanted, pcie=pcie)
-        name = names.of(device.volume_id, mine, device.device_name)
+        name = names.of(device.volume_id, mine, _FIRST if device.is_root else device.device_name)
         made = volume_disk(device, sources[device.volume_id], mine, name, wanted, choices)
         if device.volume_id in orders:
             add(made, "boot", order=str(orders[device.volume_id]))
