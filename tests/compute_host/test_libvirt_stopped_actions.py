@@ -207,7 +207,10 @@ def _rebuilt(place: Place) -> bool:
     return base.exists() and base.read_bytes() == wanted and _is(VmState.ACTIVE)(place)
 
 
-WITH_VOLUMES = ("attach_volume", "detach_volume", "extend_volume", "boot_from_volume")
+WITH_VOLUMES = (
+    "attach_volume", "detach_volume", "extend_volume", "boot_from_volume", "createImage_of_volumes",
+    "rebuild_of_volumes",
+)  # fmt: skip
 CASES = (
     Case("create", building, _is(VmState.ACTIVE)),
     Case("stop", stopping, _is(VmState.STOPPED)),
