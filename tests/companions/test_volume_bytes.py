@@ -15,7 +15,8 @@ from cell_service.context import Context
 from cell_service.peers.image import NewImage
 from tests.suites import hostile_images
 from tests.suites.peers import MemoryImages
-from tests.suites.volume_service import Service, io, nbd_url, opened, with_qemu
+from tests.suites.volume_service import LIMIT_SECONDS, Service, io, nbd_url, opened, with_qemu
+from tools.companions.volume import nbd
 from tools.companions.volume.settings import NONE
 
 pytestmark = with_qemu
@@ -119,7 +120,8 @@ def test_a_snapshot_is_of_one_moment_while_a_guest_writes(tmp_path: Path) -> Non
         io(service.attach(copied)["connection_info"], "read -P 1 0 1M", "read -P 1 64M 1M")
 
 
-def test_a_volume_is_attached_after_a_copy_of_it(tmp_path: Path) -> None:
+def test_a_volume_is_attached_after_a_copy_of_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(nbd, "COPY_SECONDS", LIMIT_SECONDS)
     paused = Paused("copying")
     with opened(tmp_path, patience=0, step=paused) as service:
         image = service.images.add(b"\1" * MIB, owner="p1")

@@ -103,6 +103,8 @@ class NbdExports:
         with contextlib.suppress(DriverError):  # closed before
             self._call(self._end_all)
         self._thread.shutdown()
+        with contextlib.suppress(OSError):  # what is in it is not ours
+            self._directory.rmdir()
 
     def socket(self, volume_id: str) -> Path:
         return self._directory / f"{volume_id}.sock"

@@ -16,7 +16,7 @@ from cell_service.errors import DriverError, Invalid
 
 PROGRAMS = ("qemu-nbd", "qemu-img", "setpriv")
 LONGEST_SOCKET_BYTES = 107
-START_SECONDS, END_SECONDS = 20.0, 10.0
+START_SECONDS, END_SECONDS = 60.0, 10.0
 _POLL_SECONDS = 0.005
 
 
