@@ -96,8 +96,20 @@ def _host(result: dict[str, Any]) -> list[Row]:
     ]
 
 
+def _consoles(result: dict[str, Any]) -> list[Row]:
+    opened = result["memory_open"]
+    return [
+        ("a serial console", f"{result['to_user_mb_s']} MB/s to the user, {result['to_guest_mb_s']} MB/s to the guest"),
+        (
+            f"a proxy with {result['consoles']} open consoles",
+            f"RSS {opened['rss_mib']} MiB, PSS {opened['pss_mib']} MiB",
+        ),
+    ]
+
+
 _ROWS: dict[str, Callable[[dict[str, Any]], list[Row]]] = {
     "show": _show, "list": _list, "boot": _boot, "startup": _startup, "micro": _micro, "host": _host,
+    "consoles": _consoles,
 }  # fmt: skip
 
 if __name__ == "__main__":

@@ -13,5 +13,6 @@ for name in show boot list; do
     "$bin/python" -m "bench.$name" --state "$state" --out "$results/$name.json" >/dev/null
 done
 "$bin/python" -m bench.startup --out "$results/startup.json" >/dev/null
+"$bin/python" -m bench.consoles --out "$results/consoles.json" >/dev/null
 "$bin/python" -m bench.host --out "$results/host.json" >/dev/null || echo "no figures of real guests" >&2
 "$bin/python" -m bench.table "$results"/*.json

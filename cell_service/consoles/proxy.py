@@ -15,6 +15,7 @@ from asyncio import Future
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from datetime import datetime
 from secrets import token_urlsafe
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -40,6 +41,9 @@ Lookup = Callable[[str], ConsoleToken | None]
 """Finds the console that a token opens; None: the token opens none. Raises Unavailable."""
 CONNECT_SECONDS = 10.0
 CHUNK = 65536
+ABOUT = "/about"
+"""Where the page's script gets the server's name and state."""
+YEAR_SECONDS = 365 * 86400
 REVOKED = 4403
 """The code with which a web socket is closed whose console is not to be opened again."""
 
@@ -58,7 +62,7 @@ class ConsoleProxy:
     ) -> None:
         self.lookup, self.allowed_origins, self.sessions = lookup, allowed_origins, Sessions(rules or SessionRules())
         self.workers = ThreadPoolExecutor(threads, thread_name_prefix="console")
-        files = (rf"/.*?files/{VERSION}/(.*)", _Viewer, {"path": str(ROOT)})
+        files = (rf"/.*?files/{VERSION}/(.*)", _OurFiles, {"path": str(ROOT)})
         console = (r"/(?:websockify|about)?" if web else r"/.*", _Console, {"proxy": self})
         viewer = [(r"/(.*)", _Viewer, {"path": web})] if web else []
         framing = frame_headers(allowed_origins)
@@ -109,6 +113,13 @@ class _Viewer(StaticFileHandler):
         return sent
 
 
+class _OurFiles(_Viewer):
+    """Files of our page, whose address changes with them."""
+
+    def get_cache_time(self, path: str, modified: datetime | None, mime_type: str) -> int:
+        return YEAR_SECONDS
+
+
 class _Console(WebSocketHandler):
     def initialize(self, proxy: ConsoleProxy) -> None:
         self._proxy = proxy
@@ -139,9 +150,10 @@ class _Console(WebSocketHandler):
         self.finish()
 
     async def get(self, *args: object, **kwargs: object) -> None:
-        """403 for a token that opens nothing, and at once for none: no cell need answer; 502 when the console can't be
-        reached; a page for a request that is no websocket's."""
-        if not (secret := self._secret()):
+        """403 for a token that opens nothing, and at once for none and for a page of elsewhere: no cell need answer;
+        502 when the console can't be reached; a page for a request that is no websocket's."""
+        origin = self.request.headers.get("Origin")
+        if not (secret := self._secret()) or (origin is not None and not self.check_origin(origin)):
             self._refuse(403)
             return
         loop = asyncio.get_running_loop()
@@ -149,13 +161,21 @@ class _Console(WebSocketHandler):
             token = await loop.run_in_executor(self._proxy.workers, self._proxy.lookup, secret)
         except PolycellError as error:
             log.warning("console token not looked up", extra=about(None, reason=error))
-            self._refuse(503)
+            self.set_status(503)
+            if self._is_for_page():
+                self._show_page()  # which tries again
+            else:
+                self.finish()
             return
         if token is None:
             self._refuse(403)
             return
-        if self.request.headers.get("Upgrade", "").lower() != "websocket":
-            self._show(token)
+        if self._is_for_page():
+            self._show_page()
+            return
+        if self.request.path.endswith(ABOUT):
+            self.set_header("Cache-Control", "no-store")
+            self.finish({"kind": token.kind, "name": token.name or token.instance_uuid, "state": token.state})
             return
         try:
             self._stream = await _connected(token)
@@ -169,13 +189,14 @@ class _Console(WebSocketHandler):
         if self.ws_connection is None:
             self._stream.close()
 
-    def _show(self, token: ConsoleToken) -> None:
-        """A page for a browser, or the facts that its script requests."""
+    def _is_for_page(self) -> bool:
+        """Whether a browser has opened the address."""
+        is_socket = self.request.headers.get("Upgrade", "").lower() == "websocket"
+        return not is_socket and not self.request.path.endswith(ABOUT)
+
+    def _show_page(self) -> None:
         self.set_header("Cache-Control", "no-store")
         self.set_header("Referrer-Policy", "no-referrer")
-        if self.request.path.endswith("/about"):
-            self.finish({"kind": token.kind, "name": token.name or token.instance_uuid, "state": token.state})
-            return
         nonce = token_urlsafe(16)
         here = f"{'wss' if self.request.protocol == 'https' else 'ws'}://{self.request.host}"
         for name, value in page_headers_of(nonce, here, self._proxy.allowed_origins).items():

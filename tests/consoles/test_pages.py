@@ -12,6 +12,7 @@ import pytest
 
 from cell_service.consoles.pages import ROOT, VERSION, page, page_headers_of
 from cell_service.consoles.proxy import ConsoleProxy
+from cell_service.errors import Unavailable
 from cell_service.http.connections import ConnectionSettings
 from cell_service.model.console import ConsolePlace, ConsoleToken
 from tests.real.databases import wait_until
@@ -110,6 +111,23 @@ def test_a_page_has_its_files_and_facts(viewer: ConsoleProxy, plain: ConsoleProx
     facts = ask(proxy, "GET", "/about?token=good")
     assert (facts.status, facts.headers["Cache-Control"]) == (200, "no-store")
     assert ask(proxy, "GET", "/about?token=bad").status == 403
+
+
+def test_a_page_is_there_while_a_cell_is_down_and_tries_again() -> None:
+    def down(_secret: str) -> ConsoleToken | None:
+        raise Unavailable(reason="the cell is down")
+
+    proxy = ConsoleProxy(down)
+    proxy.start()
+    try:
+        with socket.create_connection(("127.0.0.1", proxy.port), timeout=60) as connection:
+            connection.sendall(b"GET /vnc_auto.html?token=good HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
+            answer = b"".join(iter(lambda: connection.recv(4096), b""))
+        assert answer.startswith(b"HTTP/1.1 503 ")
+        assert b"<main" in answer
+        assert ask(proxy, "GET", "/about?token=good").status == 503
+    finally:
+        proxy.drain(0)
 
 
 def test_the_licences_of_others_are_with_their_files() -> None:

@@ -42,7 +42,7 @@ async function connected() {
     return {again: false, opened: false}
   }
   if (facts.refused !== undefined) {
-    say("The proxy does not answer", true)
+    say("The cloud does not answer: trying again", true)
     return {again: true, opened: false}
   }
   show(facts)
