@@ -150,10 +150,9 @@ class _Console(WebSocketHandler):
         self.finish()
 
     async def get(self, *args: object, **kwargs: object) -> None:
-        """403 for a token that opens nothing, and at once for none and for a page of elsewhere: no cell need answer;
-        502 when the console can't be reached; a page for a request that is no websocket's."""
-        origin = self.request.headers.get("Origin")
-        if not (secret := self._secret()) or (origin is not None and not self.check_origin(origin)):
+        """403 for a token that opens nothing, and at once for none: no cell need answer; 502 when the console can't be
+        reached; a page for a request that is no websocket's."""
+        if not (secret := self._secret()):
             self._refuse(403)
             return
         loop = asyncio.get_running_loop()
