@@ -26,7 +26,7 @@ exit 255
 
 def only_looks(command: str) -> bool:
     """Also of a guest that is not up yet."""
-    return command.startswith(("sh inside", "sh marker", "openstack server show"))
+    return command.startswith(("sh inside", "sh marker", "openstack server show", "openstack volume show"))
 
 
 def test_the_life_of_a_guest(cloud: Lab, tmp_path: Path) -> None:
