@@ -22,6 +22,8 @@ from tools.companions.volume.store import GIB, Record
 log = logging.getLogger(__name__)
 SECONDS = 6 * 3600.0
 """The most that an image takes: to come, to be converted, to be uploaded."""
+QUICK_SECONDS = 60.0
+"""The most that a request about an image takes."""
 QEMU_NAMES = {"iso": "raw", "ami": "raw", "vhd": "vpc"}
 UPLOADED = ("raw", "qcow2", "vdi", "vhdx")
 """The formats of images that are made of volumes; any but raw needs qemu-img."""
@@ -41,7 +43,7 @@ class VolumeImages:
         if self._images is None:
             return None
         try:
-            image = self._images.get(context_of(user), image_id)
+            image = self._images.get(context_of(user, QUICK_SECONDS), image_id)
             devices = json.loads(image.properties.get("block_device_mapping", "[]")) if image.size_bytes == 0 else []
         except (ImageNotFound, ValueError):
             return None
@@ -68,7 +70,7 @@ class VolumeImages:
         return content, _metadata_of(image)
 
     def reserve(self, user: Record, image: NewImage) -> None:
-        self._known().reserve(context_of(user), image)
+        self._known().reserve(context_of(user, QUICK_SECONDS), image)
 
     def upload(self, user: Record, image: NewImage, content: Path, draft: Path, step: Callable[[str], None]) -> None:
         """Upload the volume's content as an image that is reserved. Raises as `Images.upload`, DriverError."""
@@ -82,7 +84,7 @@ class VolumeImages:
     def forget(self, user: Record, image: NewImage) -> None:
         """Delete an image that did not become whole."""
         try:
-            self._known().delete(context_of(user), image.id)
+            self._known().delete(context_of(user, QUICK_SECONDS), image.id)
         except PolycellError as error:
             log.warning("image not deleted", extra=about(None, image=image.id, reason=error))
 
@@ -110,10 +112,10 @@ def user_of(req: CompanionRequest, project_id: str) -> Record:
     return {"user_id": req.caller.user_id, "project_id": project_id, "is_admin": req.is_admin}
 
 
-def context_of(user: Record) -> Context:
+def context_of(user: Record, seconds: float = SECONDS) -> Context:
     return Context(
         new_request_id(), user_id=user["user_id"], project_id=user["project_id"], is_admin=bool(user["is_admin"]),
-        deadline=Deadline.after(SECONDS, SYSTEM_CLOCK),
+        deadline=Deadline.after(seconds, SYSTEM_CLOCK),
     )  # fmt: skip
 
 
