@@ -11,6 +11,7 @@ from typing import Any
 from cell_service.metadata.content import Content
 from cell_service.metadata.networks import network_data
 from cell_service.metadata.password import password_of
+from cell_service.model.block_device import volumes
 from cell_service.model.instance import Instance
 
 FOLSOM, GRIZZLY, HAVANA = "2012-08-10", "2013-04-04", "2013-10-17"
@@ -95,12 +96,19 @@ def key_type(data: str) -> str:
 
 
 def _devices(content: Content) -> list[dict[str, Any]]:
-    """The devices that the user has tagged. Where on a bus they are is not known outside the hypervisor."""
-    return [
+    """The devices that the user has tagged. Where on a bus they are is not known outside the hypervisor; a volume's
+    serial number is its id."""
+    cards = [
         {"type": "nic", "bus": "none", "address": "none", "mac": vif.mac, "tags": [vif.tag]}
         for vif in content.vifs
         if vif.tag
     ]
+    disks = [
+        {"type": "disk", "bus": "none", "address": "none", "serial": device.volume_id, "tags": [device.tag]}
+        for device in volumes(content.instance.block_devices)
+        if device.tag and device.volume_id
+    ]
+    return cards + disks
 
 
 def _json(value: object) -> bytes:

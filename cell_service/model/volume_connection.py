@@ -28,6 +28,11 @@ class VolumeConnection:
         return self.data.get("discard") is True
 
     @property
+    def shared(self) -> bool:
+        """Whether several servers may have the volume at a time."""
+        return self.data.get("multiattach") is True
+
+    @property
     def limits(self) -> dict[str, Any]:
         """The limits that the host has to enforce, by Cinder's names."""
         specs = self.data.get("qos_specs")
@@ -35,8 +40,11 @@ class VolumeConnection:
 
 
 def connection_of(info: Mapping[str, Any]) -> VolumeConnection:
-    """The connection of an attachment's `connection_info`: Cinder nests its data, but not in attachments."""
+    """The connection of an attachment's `connection_info`: Cinder nests its data, but not in attachments. The
+    volume's `multiattach` is beyond them, as Nova has it."""
     data = info.get("data")
     if not isinstance(data, Mapping):
         data = {name: value for name, value in info.items() if name != "driver_volume_type"}
+    if info.get("multiattach"):
+        data = {**data, "multiattach": True}
     return VolumeConnection(str(info.get("driver_volume_type") or ""), data)

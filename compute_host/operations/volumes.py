@@ -221,12 +221,14 @@ def connected(context: HostContext, work: OperationContext, device: BlockDevice)
     """
     assert device.volume_id is not None
     connector = {**_attachable(context).volume_connector(), "host": context.host}
+    shared = service_of(context).get(work.ctx, device.volume_id).multiattach
     connection = service_of(context).connect(
         work.ctx, device.volume_id, work.instance.uuid, connector, device.device_name
     )
     if connection_of(connection.info).encrypted:
         raise VolumeEncryptionNotSupported(volume_type=device.volume_type, volume_id=device.volume_id)
-    return replace(device, attachment_id=connection.attachment_id, connection_info=connection.info)
+    info = {**connection.info, "multiattach": True} if shared else connection.info
+    return replace(device, attachment_id=connection.attachment_id, connection_info=info)
 
 
 def _roll_back(context: HostContext, work: OperationContext, device: BlockDevice) -> None:

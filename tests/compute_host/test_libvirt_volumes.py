@@ -218,6 +218,27 @@ def test_the_volumes_of_a_suspended_guest_do_not_change(
     assert list(both(driver, uuid)) == [one.id]
 
 
+def test_a_suspended_guest_does_not_go_on_with_other_volumes_than_its_instance_has(
+    driver: LibvirtDriver, image: tuple[Path, str], volume: NewVolume
+) -> None:
+    """Nor where they are by another path now."""
+    spec, one, other = on_scsi(image), volume(), volume()
+    uuid, moved = spec.instance.uuid, replace(one.device(), connection_info=other.connection_info())
+    driver.spawn(spec)
+    driver.attach_volume(spec, one.device())
+    driver.suspend(uuid)
+    for now in (with_volumes(spec), with_volumes(spec, moved)):
+        with pytest.raises(DriverError, match="hard reboot"):
+            driver.resume(now)
+        assert driver.power_state(uuid) is PowerState.SUSPENDED
+    driver.reboot(with_volumes(spec, moved), hard=True)
+    assert list(both(driver, uuid)) == [one.id]
+    driver.power_off(uuid, graceful_seconds=0)
+    driver.power_on(with_volumes(spec, one.device()))
+    with driver._guest(uuid) as found:
+        assert str(one.socket) in found.XMLDesc(0)
+
+
 def test_a_guest_boots_from_its_root_volume(driver: LibvirtDriver, image: tuple[Path, str], volume: NewVolume) -> None:
     root, data = volume(content=boot_sector()), volume()
     spec = spec_of(*image)

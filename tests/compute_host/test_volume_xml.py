@@ -90,6 +90,13 @@ def test_the_connection_says_what_the_disk_is(kind: str, data: dict[str, Any], e
     assert expected in plain(disks(device(kind=kind, data=data))["vdb"])
 
 
+def test_a_volume_of_several_servers_is_shareable() -> None:
+    made = device()
+    assert disks(made)["vdb"].find("shareable") is None
+    shared = replace(made, connection_info={**made.connection_info, "multiattach": True})
+    assert disks(shared)["vdb"].find("shareable") is not None
+
+
 def test_a_connection_without_its_data_is_an_error() -> None:
     for kind, data in (("nbd", {"export": "v"}), ("nbd", {"socket": "s"}), ("rbd", {"name": "pool/v"})):
         with pytest.raises(DriverError, match="has no"):

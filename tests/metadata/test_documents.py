@@ -13,6 +13,7 @@ from cell_service.metadata.content import Content
 from cell_service.metadata.drive import drive_files
 from cell_service.metadata.networks import network_data
 from cell_service.metadata.service import _reported
+from cell_service.model.block_device import BlockDevice
 from tests.metadata import samples
 from tests.metadata.network_schema import check_network_data
 
@@ -95,6 +96,16 @@ def test_meta_data_tells_about_the_server() -> None:
         ],
         "dedicated_cpus": [],
     }  # fmt: skip
+
+
+def test_a_tagged_volume_is_found_by_its_serial_number() -> None:
+    devices = (
+        BlockDevice("one", "volume", "volume", device_name="/dev/vdb", volume_id="volume-1", tag="data"),
+        BlockDevice("two", "volume", "volume", device_name="/dev/vdc", volume_id="volume-2"),
+    )
+    content = samples.content(instance=samples.instance(block_devices=devices))
+    found = json.loads(read("/openstack/latest/meta_data.json", content))["devices"]
+    assert found[1:] == [{"type": "disk", "bus": "none", "address": "none", "serial": "volume-1", "tags": ["data"]}]
 
 
 def test_a_bare_server_has_no_keys_no_meta_and_no_user_data() -> None:

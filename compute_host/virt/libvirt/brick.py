@@ -51,10 +51,11 @@ class Brick:
 
     def properties(self, host: str, address: str) -> dict[str, Any]:
         """The connector of this host: its name, its initiators and what else storage needs to know of it."""
+        plain = {"host": host, "ip": address, "multipath": False, "platform": "x86_64", "os_type": "linux"}
         with _lock:
             if self._known is None:
                 self._known = self._inquired(host, address)
-            return dict(self._known)
+            return {**plain, **(self._known or {})}
 
     def connector(self, kind: str) -> Connector:
         """Raises DriverError."""
@@ -74,11 +75,11 @@ class Brick:
             raise DriverError(reason=f"Volumes of type {kind} cannot be connected: {error}") from error
         return made
 
-    def _inquired(self, host: str, address: str) -> dict[str, Any]:
-        plain = {"host": host, "ip": address, "multipath": False, "platform": "x86_64", "os_type": "linux"}
+    def _inquired(self, host: str, address: str) -> dict[str, Any] | None:
+        """Properties of the host as os-brick reports them, none where it is not installed; None when it fails."""
         connectors = _loaded(str(self._directory / "locks"), self._options.volume_root_helper)
         if connectors is None:
-            return plain
+            return {}
         wants = self._options.volume_use_multipath
         try:
             known = connectors.get_connector_properties(
@@ -86,8 +87,8 @@ class Brick:
             )
         except Exception as error:  # noqa: BLE001  whatever the programs do that it runs
             log.warning("os-brick knows nothing of this host", extra=about(None, host=host, reason=error))
-            return plain
-        return {**plain, **known}
+            return None
+        return dict(known)
 
 
 @functools.cache

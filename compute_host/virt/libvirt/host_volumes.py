@@ -74,13 +74,14 @@ class HostVolumes:
 
     def disconnect(self, uuid: str, volume_id: str) -> None:
         """Disconnect the host from a volume that the guest has no more. Not connected: no error. Raises DriverError."""
-        with self._lock:
-            self._disconnect(uuid, volume_id)
+        if self._read(uuid):  # else there is no need to wait for connections of others
+            with self._lock:
+                self._disconnect(uuid, volume_id)
 
     def disconnect_all(self, uuid: str) -> None:
         """As `disconnect`, all volumes of the guest."""
-        with self._lock:
-            for volume_id in self._read(uuid):
+        for volume_id in self._read(uuid):
+            with self._lock:
                 self._disconnect(uuid, volume_id)
 
     def guests(self) -> tuple[str, ...]:

@@ -33,8 +33,10 @@ class PowerVerbs(LibvirtGuests):
             if found is None:
                 self._define_and_start(spec, self._storage.keep(spec))
             elif not found.isActive():
-                if found.hasManagedSaveImage() or has_volumes(found, spec.instance.block_devices):
-                    self._volumes.connect_all(uuid, spec.instance.block_devices)
+                in_place = has_volumes(found, self._volumes.connect_all(uuid, spec.instance.block_devices))
+                if found.hasManagedSaveImage():
+                    self._go_on_from_memory(found, in_place=in_place)
+                elif in_place:
                     found.create()
                 else:  # they changed while the host was down
                     self._define_and_start(spec, self._storage.keep(spec))
@@ -72,8 +74,8 @@ class PowerVerbs(LibvirtGuests):
         uuid = spec.instance.uuid
 
         def start(found: Any) -> None:
-            self._volumes.connect_all(uuid, spec.instance.block_devices)
-            found.create()
+            sources = self._volumes.connect_all(uuid, spec.instance.block_devices)
+            self._go_on_from_memory(found, in_place=has_volumes(found, sources))
 
         self._switch("resume", uuid, PowerState.SUSPENDED, PowerState.RUNNING, start)
 
@@ -82,6 +84,13 @@ class PowerVerbs(LibvirtGuests):
             if not found.isActive():
                 raise DriverError(reason="The guest does not run: it cannot write a crash dump.")
             found.injectNMI(0)
+
+    def _go_on_from_memory(self, found: Any, *, in_place: bool) -> None:
+        """Start the guest from its saved memory, which has its volumes where they were by then. Raises DriverError
+        where they are not `in_place`, libvirtError."""
+        if not in_place:
+            raise DriverError(reason="The guest's volumes have changed since it was suspended: it needs a hard reboot.")
+        found.create()
 
     def _rebooted_softly(self, uuid: str) -> bool:
         with self._guest(uuid) as found:

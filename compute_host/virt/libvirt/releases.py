@@ -42,6 +42,8 @@ class Releases(LibvirtGuests):
                     with self._guest(uuid) as found:  # the report may be lost with libvirtd
                         if _running(found, find) is None:
                             return
+                    if removal.over.is_set():
+                        break  # it has the device again, of a hard reboot
         seconds = options.device_detach_attempts * options.device_detach_timeout
         raise DriverError(reason=f"The guest has not released the {what} within {seconds} s.")
 

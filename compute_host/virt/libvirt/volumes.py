@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Iterable
+from collections.abc import Mapping
 from typing import Any
 from xml.etree.ElementTree import Element
 
@@ -15,6 +15,7 @@ from cell_service.logs import about
 from cell_service.model.block_device import BlockDevice
 from compute_host.virt.driver import GIB, GuestSpec
 from compute_host.virt.libvirt import domain, growing
+from compute_host.virt.libvirt.domain import VolumeSource
 from compute_host.virt.libvirt.releases import Releases
 
 log = logging.getLogger(__name__)
@@ -98,10 +99,20 @@ class VolumeVerbs(Releases):
             log.warning("volume stays connected", extra=about(None, instance=uuid, volume=volume_id, reason=error))
 
 
-def has_volumes(found: Any, devices: Iterable[BlockDevice]) -> bool:
-    """Whether the stored definition has these volumes, and no others that have been the guest's."""
-    wanted = {device.volume_id for device in devices if device.is_volume and device.volume_id is not None}
-    return wanted == {serial for serial in _stored(found) if serial != domain.ROOT_SERIAL}
+def has_volumes(found: Any, sources: Mapping[str, VolumeSource]) -> bool:
+    """Whether the stored definition has these volumes, where they are now, and no others. A path may be another
+    volume's once the host was down."""
+    stored = {serial: disk for serial, disk in _stored(found).items() if serial != domain.ROOT_SERIAL}
+    return stored.keys() == sources.keys() and all(_is_at(disk, sources[key]) for key, disk in stored.items())
+
+
+def _is_at(disk: Element, source: VolumeSource) -> bool:
+    known = disk.find("source")
+    return (
+        known is not None
+        and source.attributes.items() <= known.attrib.items()
+        and [dict(host.attrib) for host in known.iterfind("host")] == [dict(host) for host in source.hosts]
+    )
 
 
 def _definitions(found: Any) -> dict[int, str]:

@@ -43,7 +43,7 @@ def volume_disk(
     _limit(made, connection)
     if connection.read_only or kind == "cdrom":
         add(made, "readonly")
-    if connection.data.get("multiattach"):
+    if connection.shared:
         add(made, "shareable")
     add(made, "serial", device.volume_id)
     if bus == "scsi" and (wanted.scsi_model or "virtio-scsi") == "virtio-scsi":
