@@ -311,7 +311,7 @@ class Attachable(Protocol):
 
     def detach_volume(self, uuid: str, device: BlockDevice) -> None:
         """Detach the volume from the guest, which has released it then. No such guest, no such volume: no error. Raises
-        DriverError; then the guest still has it."""
+        DriverError, then the guest still has it; NotYet when only the host is still connected."""
 
     def extend_volume(self, uuid: str, device: BlockDevice) -> None:
         """Report the device's new size to the guest. Raises GuestNotFound, DriverError."""

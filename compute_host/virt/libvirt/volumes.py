@@ -10,7 +10,7 @@ from xml.etree.ElementTree import Element
 
 import libvirt
 
-from cell_service.errors import DriverError, GuestNotFound, PolycellError
+from cell_service.errors import DriverError, GuestNotFound, NotYet, PolycellError
 from cell_service.logs import about
 from cell_service.model.block_device import BlockDevice
 from compute_host.virt.driver import GIB, GuestSpec
@@ -62,7 +62,10 @@ class VolumeVerbs(Releases):
                     _demand_no_saved_memory(found)
                     found.detachDeviceFlags(domain.like(disk), CONFIG)
         with self._gate(uuid):
-            self._volumes.disconnect(uuid, volume_id)
+            try:
+                self._volumes.disconnect(uuid, volume_id)
+            except PolycellError as error:  # the guest has released it: there is no way back
+                raise NotYet(reason=str(error)) from error
 
     def extend_volume(self, uuid: str, device: BlockDevice) -> None:
         """A guest that is off finds the new size when it starts."""
