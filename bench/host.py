@@ -1,5 +1,5 @@
 """A host with libvirt: what we add to a spawn, twenty spawns at once on two hosts, images of guests, rescue, and what
-an agent's driver takes with no guest and with many.
+an agent's driver takes with no guest and with many; volumes that a running guest gets, and releases at once.
 
     python -m bench.host [--spawns 10] [--at-once 20] [--guests 50]
 
@@ -24,6 +24,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from bench import target
 from cell_service.context import SYSTEM_CLOCK
+from cell_service.model.block_device import BlockDevice
 from cell_service.model.instance import Flavor, Instance
 from compute_host.config import HostSettings, Ratios
 from compute_host.libvirt_settings import LibvirtSettings
@@ -79,9 +81,9 @@ class TimedDriver(LibvirtDriver):
     def directory(self) -> Path:
         return self._settings.state
 
-    def _define_and_start(self, spec: GuestSpec, laid: Laid) -> None:
+    def _define_and_start(self, spec: GuestSpec, laid: Laid, previous: str | None = None) -> None:
         begun = time.perf_counter()
-        super()._define_and_start(spec, laid)
+        super()._define_and_start(spec, laid, previous)
         self.libvirts = time.perf_counter() - begun
 
 
@@ -89,6 +91,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="Spawn guests on private hosts.")
     parser.add_argument("--spawns", type=int, default=10)
     parser.add_argument("--at-once", type=int, default=20)
+    parser.add_argument("--volumes", type=int, default=10, help="times that a volume is attached and detached")
     parser.add_argument("--guests", type=int, default=50, help="of the driver whose memory and time are read")
     parser.add_argument("--out", metavar="FILE", help="write the JSON here too")
     args = parser.parse_args(argv)
@@ -105,6 +108,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             "spawn": _shares(drivers[0], image, args.spawns),
             "at_once": _at_once(drivers, image, args.at_once),
             "verbs": _verbs(drivers[0], image, Path(name)),
+            "volumes": _volumes(drivers[0], image, Path(name), args.volumes),
             "idle": {str(count): _idle(drivers[0], one, image, count) for count in (0, args.guests)},
         }
         for driver in drivers:
@@ -167,6 +171,43 @@ def _verbs(driver: TimedDriver, image: Path, directory: Path) -> dict[str, Any]:
     }
     (directory / "copy").unlink()
     return found
+
+
+def _volumes(driver: TimedDriver, image: Path, directory: Path, times: int) -> dict[str, Any]:
+    """A volume at a socket of qemu-nbd; on a SCSI bus QEMU releases it without the guest's system."""
+    spec = _spec(image)
+    spec = replace(spec, instance=replace(spec.instance, system_metadata={"image_hw_disk_bus": "scsi"}))
+    uuid, file, door = spec.instance.uuid, directory / "volume", directory / "volume.sock"
+    with file.open("wb") as made:
+        made.truncate(GIB)
+    data = {"export": "volume-1", "socket": str(door), "access_mode": "rw"}
+    info = {"driver_volume_type": "nbd", "data": data}
+    device = BlockDevice(str(uuid4()), "volume", "volume", volume_id=str(uuid4()), volume_size=1, connection_info=info)
+    options = ("--format=raw", "--persistent", "--shared=0", f"--socket={door}", "--export-name=volume-1")
+    server = subprocess.Popen(["qemu-nbd", *options, str(file)])
+    attached, detached = [], []
+    try:
+        while not door.exists():
+            time.sleep(0.01)
+        driver.spawn(spec)
+        for _ in range(times):
+            begun = time.perf_counter()
+            driver.attach_volume(spec, device)
+            done = time.perf_counter()
+            driver.detach_volume(uuid, device)
+            attached.append(done - begun)
+            detached.append(time.perf_counter() - done)
+        driver.destroy(uuid)
+    finally:
+        server.kill()
+        server.wait()
+    return {
+        "times": times,
+        "attach_p50_ms": _ms(statistics.median(attached)),
+        "attach_max_ms": _ms(max(attached)),
+        "detach_p50_ms": _ms(statistics.median(detached)),
+        "detach_max_ms": _ms(max(detached)),
+    }
 
 
 def _idle(driver: TimedDriver, host: PrivateHost, image: Path, guests: int) -> dict[str, float]:

@@ -80,12 +80,16 @@ def _micro(result: dict[str, Any]) -> list[Row]:
 
 
 def _host(result: dict[str, Any]) -> list[Row]:
-    spawn, burst, verbs = result["spawn"], result["at_once"], result["verbs"]
+    spawn, burst, verbs, volumes = result["spawn"], result["at_once"], result["verbs"], result["volumes"]
     bare = f"libvirt's define and start {spawn['define_and_start_p50_ms']} ms"
     return [
         ("spawn with a cached image, p50", f"{spawn['whole_p50_ms']} ms; {bare}; ours {spawn['ours_p50_ms']} ms"),
         (f"{burst['spawns']} spawns at once on {burst['hosts']} hosts", f"all done in {burst['all_done_seconds']} s"),
         *((name.removesuffix("_ms").replace("_", " "), f"{value} ms") for name, value in verbs.items()),
+        *(
+            (f"{verb} a volume, p50", f"{volumes[f'{verb}_p50_ms']} ms, most {volumes[f'{verb}_max_ms']} ms")
+            for verb in ("attach", "detach")
+        ),
         *(
             (
                 f"an agent's libvirt driver, {guests} guests",
