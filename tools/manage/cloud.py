@@ -9,11 +9,12 @@ from functools import partial
 
 from cell_service.context import SYSTEM_CLOCK, Clock
 from cell_service.db.sql.engine import Database, PoolLimits
-from cell_service.errors import Invalid
+from cell_service.errors import InstanceMappingNotFound, Invalid
 from cell_service.rpc.transport import Transport
+from mapping_db import instance_mappings
 from mapping_db.cells.bus import CellBus
 from mapping_db.cells.database import PROBE_SECONDS
-from mapping_db.cells.registry import Cells, CellSettings
+from mapping_db.cells.registry import Cell, Cells, CellSettings
 from mapping_db.cloud import Cloud
 from mapping_db.locating.locator import Locator
 from mapping_db.locating.shared_cache import open_shared
@@ -70,3 +71,13 @@ def open_cloud(settings: Settings, clock: Clock = SYSTEM_CLOCK, seconds: float =
     finally:
         bus.close()
         db.dispose()
+
+
+def cell_of_instance(cloud: Cloud, uuid: str) -> Cell | None:
+    """None when no cell is known of such an instance."""
+    try:
+        with cloud.db.connect() as tx:
+            mapping = instance_mappings.get(tx, uuid)
+    except InstanceMappingNotFound:
+        return None
+    return None if mapping.cell_id is None else cloud.cells.open(mapping.cell_id)

@@ -85,6 +85,14 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "libvirt list_unset_machine_type",
         "libvirt list_unset_machine_type --cell_uuid cell1 -f json",
     ),
+    "volume_attachment show": (
+        f"volume_attachment show {_SERVER} $VOLUME",
+        f"volume_attachment show {_SERVER} $VOLUME --connection_info",
+    ),
+    "volume_attachment get_connector": (
+        "volume_attachment get_connector",
+        "volume_attachment get_connector -f json",
+    ),
     "placement pin": ("placement pin acme --cell cell1", "placement pin acme --cell cell1 --cell cell2"),
     "placement unpin": ("placement unpin acme", "placement unpin acme --config-file /etc/nova/nova.conf"),
     "placement keep": ("placement keep cell2", "placement keep cell2 --project acme --project roadrunner"),

@@ -11,13 +11,13 @@ from sqlalchemy import Connection, select
 from cell_service.context import Deadline
 from cell_service.db import instances
 from cell_service.db.schema import instances as table
-from cell_service.errors import CellMappingNotFound, InstanceMappingNotFound, InstanceNotFound
+from cell_service.errors import CellMappingNotFound, InstanceNotFound
 from cell_service.model.instance import MACHINE_TYPE
 from cell_service.model.lifecycle import VmState
-from mapping_db import cell_mappings, instance_mappings
+from mapping_db import cell_mappings
 from mapping_db.cells.registry import Cell
 from mapping_db.cloud import Cloud
-from tools.manage.cloud import COMMAND_SECONDS
+from tools.manage.cloud import COMMAND_SECONDS, cell_of_instance
 from tools.manage.command import Args, arg, command
 from tools.manage.named_cells import HELP
 from tools.manage.out import Out
@@ -41,7 +41,7 @@ class MachineType:
 @command("libvirt get_machine_type", arg("instance_uuid", metavar="UUID", help="of the instance"), reads=True)
 def get_machine_type(cloud: Cloud, args: Args, out: Out) -> int:
     """Print the machine type that is recorded of an instance. 0 printed; 2 no such instance; 3 none is recorded."""
-    cell = _cell_of(cloud, args.instance_uuid)
+    cell = cell_of_instance(cloud, args.instance_uuid)
     try:
         if cell is None:
             raise InstanceNotFound(instance_id=args.instance_uuid)
@@ -68,7 +68,7 @@ def update_machine_type(cloud: Cloud, args: Args, out: Out) -> int:
     if wanted is None and not args.force:
         out.warn(f"Machine type {args.machine_type} is not supported.")
         return 5
-    cell = _cell_of(cloud, args.instance_uuid)
+    cell = cell_of_instance(cloud, args.instance_uuid)
     try:
         if cell is None:
             raise InstanceNotFound(instance_id=args.instance_uuid)
@@ -154,15 +154,6 @@ def _unset(cloud: Cloud, cell: Cell) -> Iterator[str]:
             return
         yield from (row.uuid for row in page if not row.system_metadata.get(MACHINE_TYPE))
         last = page[-1].id
-
-
-def _cell_of(cloud: Cloud, uuid: str) -> Cell | None:
-    try:
-        with cloud.db.connect() as tx:
-            mapping = instance_mappings.get(tx, uuid)
-    except InstanceMappingNotFound:
-        return None
-    return None if mapping.cell_id is None else cloud.cells.open(mapping.cell_id)
 
 
 def _deadline(cloud: Cloud) -> Deadline:

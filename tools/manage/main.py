@@ -31,6 +31,7 @@ from tools.manage import (
     seeding,
     snapshot,
     tenants,
+    volume_attachments,
 )
 from tools.manage.cloud import open_cloud
 from tools.manage.command import Args, Command, Globals, parse
@@ -70,6 +71,8 @@ COMMANDS: tuple[Command, ...] = (
     machine_types.get_machine_type,
     machine_types.update_machine_type,
     machine_types.list_unset_machine_type,
+    volume_attachments.show,
+    volume_attachments.get_connector,
     tenants.pin,
     tenants.unpin,
     tenants.keep,

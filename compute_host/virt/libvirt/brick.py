@@ -21,6 +21,8 @@ from compute_host.libvirt_settings import LibvirtSettings
 
 log = logging.getLogger(__name__)
 
+VOLUMES = "volumes"
+"""The directory of what a host knows of its volumes, in its own."""
 KINDS = frozenset({"iscsi", "iser", "fibre_channel", "nvmeof", "nfs", "local"})
 """The connection types that it is used for."""
 _lock = threading.Lock()

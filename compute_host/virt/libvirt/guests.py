@@ -17,7 +17,7 @@ from cell_service.model.lifecycle import PowerState
 from compute_host.config import HostSettings
 from compute_host.virt.driver import Guest, GuestSpec
 from compute_host.virt.libvirt import console, console_places, domain, node, probe, states
-from compute_host.virt.libvirt.brick import Brick
+from compute_host.virt.libvirt.brick import VOLUMES, Brick
 from compute_host.virt.libvirt.connection import Connection
 from compute_host.virt.libvirt.domain import Laid
 from compute_host.virt.libvirt.gates import Gates
@@ -28,7 +28,7 @@ from compute_host.virt.libvirt.watch import Watch
 
 log = logging.getLogger(__name__)
 
-PROBE_FILE, VOLUMES = "kvm_probe.json", "volumes"
+PROBE_FILE = "kvm_probe.json"
 ALIVE = (PowerState.RUNNING, PowerState.PAUSED)
 
 
