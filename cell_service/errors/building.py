@@ -44,6 +44,10 @@ class HypervisorFailed(DriverError):
     public = "The hypervisor failed."
 
 
+class HypervisorAway(HypervisorFailed):
+    """The hypervisor does not answer: whether it has done what was requested is not known."""
+
+
 class HostOutOfSpace(DriverError):
     """The host lacks memory, CPU or disk for the guest, whatever the scheduler thought."""
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from cell_service import wire
 from cell_service.context import Clock, Context
-from cell_service.errors import GuestNotFound, NotYet, PeerUnavailable, PolycellError
+from cell_service.errors import GuestNotFound, HypervisorAway, NotYet, PeerUnavailable, PolycellError
 from cell_service.model.instance import MACHINE_TYPE, Instance, Vif
 from cell_service.model.lifecycle import PowerState, Task
 from cell_service.model.operation import BuildArguments, ClaimedOperation, Outcome, StoredOperation
@@ -69,11 +69,11 @@ class OperationContext:
 
 @contextlib.contextmanager
 def no_way_back() -> Iterator[None]:
-    """Declare that the operation can't be undone any more: if a service is unavailable it is tried again. Raises
-    NotYet."""
+    """Declare that the operation can't be undone any more: if a service or the hypervisor does not answer it is tried
+    again. Raises NotYet."""
     try:
         yield
-    except PeerUnavailable as error:
+    except (PeerUnavailable, HypervisorAway) as error:
         raise NotYet(reason=str(error)) from error
 
 

@@ -51,11 +51,11 @@ def detach(context: HostContext, work: OperationContext, arguments: DetachInterf
     Raises NotYet."""
     driver, networks, instance = _able(context), _networks(context), work.instance
     port_id = arguments.port_id
-    for vif in instance.network_info:
-        if vif.port_id == port_id:
-            driver.detach_interface(instance.uuid, vif)
-    work.check()
     with no_way_back():
+        for vif in instance.network_info:
+            if vif.port_id == port_id:
+                driver.detach_interface(instance.uuid, vif)
+        work.check()
         networks.unplug(work.ctx, instance.uuid, port_id, project_id=instance.project_id)
     left = tuple(vif for vif in instance.network_info if vif.port_id != port_id)
     return outcome_of(context, work, network_info=left)

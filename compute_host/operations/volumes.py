@@ -119,10 +119,10 @@ def detach(context: HostContext, work: OperationContext, arguments: DeviceArgume
     device = _device(work, arguments.device)
     if device is None:
         return outcome_of(context, work)
-    if isinstance(context.driver, Attachable):  # else no guest of this host has ever had it
-        context.driver.detach_volume(work.instance.uuid, device)
-    work.check()
     with no_way_back():
+        if isinstance(context.driver, Attachable):  # else no guest of this host has ever had it
+            context.driver.detach_volume(work.instance.uuid, device)
+        work.check()
         service_of(context).release_volume(work.ctx, device.volume_id or "", work.instance.uuid)
         if device.attachment_id is not None:
             service_of(context).release(work.ctx, device.attachment_id)

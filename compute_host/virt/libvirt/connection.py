@@ -10,7 +10,7 @@ from typing import Any
 
 import libvirt
 
-from cell_service.errors import DriverError, GuestNotFound, HostOutOfSpace, HypervisorFailed
+from cell_service.errors import DriverError, GuestNotFound, HostOutOfSpace, HypervisorAway, HypervisorFailed
 from cell_service.logs import about
 
 log = logging.getLogger(__name__)
@@ -49,14 +49,14 @@ class Connection:
     def use(self, uuid: str = "") -> Iterator[Any]:
         """The open connection (a virConnect); errors of libvirt inside become errors of this package.
 
-        Raises GuestNotFound (of `uuid`), HostOutOfSpace, DriverError.
+        Raises GuestNotFound (of `uuid`), HostOutOfSpace, HypervisorAway, DriverError.
         """
         connection = self._opened()
         try:
             yield connection
         except libvirt.libvirtError as error:
-            if error.get_error_code() in _BROKEN:
-                self._drop_if_dead(connection)
+            if error.get_error_code() in _BROKEN and self._dropped_if_dead(connection):
+                raise HypervisorAway(reason=f"libvirt: {error}") from error
             raise named(error, uuid) from error
 
     def open(self) -> None:
@@ -88,7 +88,7 @@ class Connection:
         try:
             connection = libvirt.open(self._uri)
         except libvirt.libvirtError as error:
-            raise DriverError(reason=f"libvirt at {self._uri} does not answer: {error}") from error
+            raise HypervisorAway(reason=f"libvirt at {self._uri} does not answer: {error}") from error
         try:
             with contextlib.suppress(libvirt.libvirtError):
                 connection.setKeepAlive(KEEPALIVE_SECONDS, KEEPALIVE_COUNT)
@@ -101,15 +101,19 @@ class Connection:
                 self._events.append(connection.domainEventRegisterAny(None, event, callback, None))
         except libvirt.libvirtError as error:
             self._release(connection)
-            raise DriverError(reason=f"libvirt at {self._uri} does not answer: {error}") from error
+            raise HypervisorAway(reason=f"libvirt at {self._uri} does not answer: {error}") from error
         log.info("connected to libvirt", extra=about(None, uri=self._uri))
         return connection
 
-    def _drop_if_dead(self, connection: Any) -> None:
+    def _dropped_if_dead(self, connection: Any) -> bool:
+        """Whether the connection is dead; then the next use opens another one."""
+        if _alive(connection):
+            return False
         with self._lock:
-            if self._open is connection and not _alive(connection):
+            if self._open is connection:
                 self._open = None
                 self._release(connection)
+        return True
 
     def _release(self, connection: Any) -> None:
         """Close it. libvirt keeps a connection, and its descriptors, as long as a callback is registered."""
