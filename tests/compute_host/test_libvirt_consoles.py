@@ -25,7 +25,7 @@ from cell_service.model.console import ConsolePlace, ConsoleToken
 from compute_host.virt.driver import GIB, Disk, GuestSpec
 from compute_host.virt.libvirt import console
 from compute_host.virt.libvirt.driver import LibvirtDriver
-from tests.real.databases import wait_until
+from tests.real.databases import free_ports, wait_until
 from tests.real.libvirt_driver import HELLO, Bench, printed
 from tests.real.libvirtd import PrivateLibvirtd
 from tests.suites.driver import spec_of
@@ -54,7 +54,9 @@ def at_sockets(libvirtd: PrivateLibvirtd) -> ConsoleSettings:
     )
 
 
-AT_PORTS = ConsoleSettings(Vnc(), Spice(enabled=True), SerialConsole(enabled=True, port_range="10000:10001"))
+def at_ports() -> ConsoleSettings:
+    first = free_ports(20)
+    return ConsoleSettings(Vnc(), Spice(enabled=True), SerialConsole(enabled=True, port_range=f"{first}:{first + 19}"))
 
 
 @pytest.fixture
@@ -141,7 +143,8 @@ def test_a_guest_of_an_earlier_version_has_consoles_after_its_hard_reboot(
 
 def test_consoles_at_ports_are_told_apart(bench: Bench, libvirtd: PrivateLibvirtd, spec: GuestSpec) -> None:
     """Of two guests, in the network that libvirt is in."""
-    driver = bench.driver(replace(bench.settings, consoles=AT_PORTS))
+    settings = at_ports()
+    driver = bench.driver(replace(bench.settings, consoles=settings))
     image = spec.disks[0].image
     assert image is not None
     second = spec_of(image, "raw")
@@ -149,12 +152,14 @@ def test_consoles_at_ports_are_told_apart(bench: Bench, libvirtd: PrivateLibvirt
         driver.spawn(each)
         printed(driver, each.instance.uuid)
     uuids = [each.instance.uuid for each in (spec, second)]
-    assert [driver.remote_console(uuid, "serial").port for uuid in uuids] == [10000, 10001]
+    serial = [driver.remote_console(uuid, "serial").port for uuid in uuids]
+    assert len(set(serial)) == 2
+    assert set(serial) < set(settings.serial.ports)
     places = [driver.remote_console(uuid, "novnc") for uuid in uuids]
     assert len({place.port for place in places}) == 2
     for place in places:
         assert said_at(libvirtd, place.port, b"", 12) == b"RFB 003.008\n"
-    assert said_at(libvirtd, 10001, b"Marco", 5) == b"Marco"
+    assert said_at(libvirtd, serial[1], b"Marco", 5) == b"Marco"
     printed(driver, uuids[1], "Marco")
     assert "Marco" not in driver.console_output(uuids[0])
     connection = libvirt.open(libvirtd.uri)

@@ -93,8 +93,8 @@ def test_it_comes_back_as_the_same_guest(quick: Federation) -> None:
     assert console(quick, uuid).startswith(log)
     assert shelved_images(quick, uuid) == []
     assert instance_of(quick, uuid).system_metadata.keys().isdisjoint({shelved.IMAGE, shelved.AT, shelved.HOST})
-    moved = {HOST, "OS-EXT-SRV-ATTR:hypervisor_hostname", "hostId", "updated", "OS-EXT-AZ:availability_zone",
-             "OS-SRV-USG:launched_at"}  # fmt: skip
+    moved = {HOST, "OS-EXT-SRV-ATTR:hypervisor_hostname", "hostId", "host_status", "updated",
+             "OS-EXT-AZ:availability_zone", "OS-SRV-USG:launched_at"}  # fmt: skip
     assert {k: v for k, v in after.items() if k not in moved} == {k: v for k, v in before.items() if k not in moved}
     history = quick.admin.get(f"/servers/{uuid}/os-instance-actions", version="2.96").json["instanceActions"]
     assert [(each["action"], each["message"]) for each in history[:2]] == [("unshelve", None), ("shelve", None)]
