@@ -6,9 +6,9 @@ STATE  ?= .polycell
 BIN    := $(VENV)/bin
 FAST   := not real and not clients and not faults
 SIDE_BY_SIDE ?= -n 3 --dist worksteal
-# The others start servers of their own, a file's tests on one worker; those that kill processes of a cloud run alone.
+# The others start servers of their own, a file's tests on one worker; those with guests that boot run alone.
 BY_FILE ?= -n 2 --dist loadfile
-ALONE  := tests/faults tests/lab
+ALONE  := tests/lab
 # Whole clouds, and kills at each call: too long for `make check`.
 LONG   := tests/federation tests/compute_host/test_kills.py tests/compute_host/test_stopped_actions.py
 SUITES ?= osc-placement novaclient openstacksdk openstackclient
