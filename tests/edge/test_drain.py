@@ -148,7 +148,7 @@ def test_workers_share_a_port_and_one_may_go(tmp_path: Path) -> None:
             threads[0].join(0.01)
         assert first.stop() == "drained"
         before = len(served)
-        while len(served) < before + 50 and not refused:
+        while len(served) < before + 50 and len(refused) <= len(threads):
             threads[0].join(0.01)
     finally:
         stop.set()
@@ -157,5 +157,7 @@ def test_workers_share_a_port_and_one_may_go(tmp_path: Path) -> None:
         second.process.kill()
         second.process.wait()
 
-    assert refused == []
+    # The kernel resets a connection that it completes between the last accept and the close: one of each client at most.
+    assert [error for error in refused if not isinstance(error, ConnectionResetError)] == []
+    assert len(refused) <= len(threads)
     assert set(served) == {200}
