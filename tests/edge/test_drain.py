@@ -157,7 +157,7 @@ def test_workers_share_a_port_and_one_may_go(tmp_path: Path) -> None:
         second.process.kill()
         second.process.wait()
 
-    # The kernel resets a connection that it completes between the last accept and the close: one of each client at most.
+    # The kernel resets a connection that it completes between the last accept and the close: one a client at most.
     assert [error for error in refused if not isinstance(error, ConnectionResetError)] == []
     assert len(refused) <= len(threads)
     assert set(served) == {200}
