@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -256,6 +257,30 @@ def test_a_volume_of_two_guests_is_disconnected_with_the_last(host: Host, fake: 
     assert [call[0] for call in fake.taken()] == ["connect", "connect"]
     host().disconnect("two", ID)
     assert [call[0] for call in fake.taken()] == ["disconnect"]
+
+
+def test_storage_that_hangs_holds_no_other_volume_up(
+    host: Host, fake: FakeConnector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, released, connect = threading.Event(), threading.Event(), fake.connect_volume
+
+    def hanging(properties: dict[str, Any]) -> dict[str, Any]:
+        if properties["target"] == "iqn.one":
+            begun.set()
+            assert released.wait(20)
+        return connect(properties)
+
+    monkeypatch.setattr(fake, "connect_volume", hanging)
+    volumes = host()
+    waiting = threading.Thread(target=volumes.connect, args=("guest", ISCSI), daemon=True)
+    waiting.start()
+    assert begun.wait(20)
+    volumes.connect("another", device(OTHER, kind="iscsi", data={"target": "iqn.two"}))
+    volumes.disconnect("another", OTHER)
+    assert waiting.is_alive()
+    released.set()
+    waiting.join(20)
+    assert volumes.guests() == ("guest",)
 
 
 def test_qemu_connects_to_network_disks_by_itself(host: Host, fake: FakeConnector) -> None:

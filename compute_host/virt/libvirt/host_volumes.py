@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 import stat
-import threading
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Protocol
@@ -21,6 +20,7 @@ from compute_host.virt.libvirt import brick
 from compute_host.virt.libvirt.brick import Connector, device_path
 from compute_host.virt.libvirt.domain import sources
 from compute_host.virt.libvirt.domain.sources import VolumeSource
+from compute_host.virt.libvirt.gates import Gates
 
 Made = dict[str, dict[str, Any]]
 """By volume: the `kind` and `data` of its connection, and the `device` that its connector returned, if it did."""
@@ -35,7 +35,8 @@ class HostVolumes:
 
     def __init__(self, directory: Path, connectors: Connectors, reconnect_seconds: int) -> None:
         self._directory, self._connectors, self._reconnect_seconds = directory, connectors, reconnect_seconds
-        self._lock = threading.Lock()
+        self._gate = Gates().locked
+        """Locked while a volume is connected or disconnected: storage that hangs holds no other volume up."""
 
     def connect(self, uuid: str, device: BlockDevice) -> VolumeSource:
         """Connect the host to the guest's volume; connected already, again. Raises DriverError."""
@@ -45,7 +46,7 @@ class HostVolumes:
         if connection.kind not in brick.KINDS:
             raise DriverError(reason=f"Volume {volume_id} is of type {connection.kind or 'none'}, which is not known.")
         data = dict(connection.data)
-        with self._lock:
+        with self._gate(volume_id):
             connector = self._connectors.connector(connection.kind)
             known = self._read(uuid)
             before = known.get(volume_id, {}).get("device")
@@ -66,7 +67,7 @@ class HostVolumes:
 
     def extend(self, uuid: str, volume_id: str) -> None:
         """Have the host see the volume's new size. Raises DriverError."""
-        with self._lock:
+        with self._gate(volume_id):
             known = self._read(uuid).get(volume_id)
             if known is not None:
                 connector = self._connectors.connector(known["kind"])
@@ -74,15 +75,20 @@ class HostVolumes:
 
     def disconnect(self, uuid: str, volume_id: str) -> None:
         """Disconnect the host from a volume that the guest has no more. Not connected: no error. Raises DriverError."""
-        if self._read(uuid):  # else there is no need to wait for connections of others
-            with self._lock:
-                self._disconnect(uuid, volume_id)
+        with self._gate(volume_id):
+            known = self._read(uuid)
+            if volume_id not in known:
+                return
+            if not any(volume_id in self._read(other) for other in self.guests() if other != uuid):
+                made = known[volume_id]
+                connector = self._connectors.connector(made["kind"])
+                _called(lambda: connector.disconnect_volume(dict(made["data"]), made["device"], force=True))
+            self._write(uuid, {key: one for key, one in known.items() if key != volume_id})
 
     def disconnect_all(self, uuid: str) -> None:
         """As `disconnect`, all volumes of the guest."""
         for volume_id in self._read(uuid):
-            with self._lock:
-                self._disconnect(uuid, volume_id)
+            self.disconnect(uuid, volume_id)
 
     def guests(self) -> tuple[str, ...]:
         """The guests for which the host has connected volumes."""
@@ -90,16 +96,6 @@ class HostVolumes:
             return tuple(sorted(each.stem for each in self._directory.glob("*.json")))
         except FileNotFoundError:
             return ()
-
-    def _disconnect(self, uuid: str, volume_id: str) -> None:
-        known = self._read(uuid)
-        if volume_id not in known:
-            return
-        if not any(volume_id in self._read(other) for other in self.guests() if other != uuid):
-            made = known[volume_id]
-            connector = self._connectors.connector(made["kind"])
-            _called(lambda: connector.disconnect_volume(dict(made["data"]), made["device"], force=True))
-        self._write(uuid, {key: one for key, one in known.items() if key != volume_id})
 
     def _read(self, uuid: str) -> Made:
         try:

@@ -118,7 +118,10 @@ class NbdExports:
 
     def _watch_all(self) -> None:
         while not self._closing.wait(WATCH_SECONDS):
-            self._call(self._watch)
+            try:
+                self._call(self._watch)
+            except Exception:  # the edge of a thread, without which no server is started again
+                log.exception("volume servers not watched")
 
     # -- on the thread that all servers are children of ------------------------------------------------
 

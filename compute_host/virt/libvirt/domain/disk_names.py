@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
-from itertools import count, product
+from itertools import chain, count, product
 from string import ascii_lowercase
 
 from compute_host.virt.libvirt.domain.previous import Previous
@@ -29,9 +29,8 @@ class Names:
         kept = self._kept.get(key)
         if kept is None or not kept.startswith(prefix):
             found = _NAME.fullmatch(wanted or "")
-            first = [found[1]] if found else []
-            kept = next(name for each in (*first, *_letters_until(len(self._taken))) if
-                        (name := prefix + each) not in self._taken)  # fmt: skip
+            letters = chain([found[1]] if found else [], _letters())
+            kept = next(name for each in letters if (name := prefix + each) not in self._taken)
         self._taken.add(kept)
         return kept
 
@@ -42,11 +41,6 @@ def number_of(name: str) -> int:
     for letter in name[2:]:
         number = number * 26 + ascii_lowercase.index(letter) + 1
     return number - 1
-
-
-def _letters_until(most: int) -> list[str]:
-    letters = _letters()
-    return [next(letters) for _ in range(most + 1)]
 
 
 def _letters() -> Iterator[str]:
