@@ -180,8 +180,7 @@ def _volumes(driver: TimedDriver, image: Path, directory: Path, times: int) -> d
     uuid, file, door = spec.instance.uuid, directory / "volume", directory / "volume.sock"
     with file.open("wb") as made:
         made.truncate(GIB)
-    data = {"export": "volume-1", "socket": str(door), "access_mode": "rw"}
-    info = {"driver_volume_type": "nbd", "data": data}
+    info = {"driver_volume_type": "nbd", "export": "volume-1", "socket": str(door), "access_mode": "rw"}
     device = BlockDevice(str(uuid4()), "volume", "volume", volume_id=str(uuid4()), volume_size=1, connection_info=info)
     options = ("--format=raw", "--persistent", "--shared=0", f"--socket={door}", "--export-name=volume-1")
     server = subprocess.Popen(["qemu-nbd", *options, str(file)])

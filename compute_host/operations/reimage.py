@@ -37,7 +37,7 @@ def reimage(context: HostContext, work: OperationContext, arguments: RebuildArgu
         work.check()
         volumes.service_of(context).reimage(work.ctx, device.volume_id, arguments.image)
         polls = max(volumes.POLLS, POLLS_PER_GIB * (device.volume_size or 0))
-        return (volumes.connected(context, work, volumes.usable(context, work, device, polls)),)
+        return (volumes.connected(context, work, device, volumes.usable(context, work, device, polls)),)
 
 
 def complete(context: HostContext, work: OperationContext, devices: tuple[BlockDevice, ...]) -> None:
@@ -64,8 +64,9 @@ def _connected_again(context: HostContext, work: OperationContext) -> tuple[Bloc
         return ()
     try:
         work.check()
-        again = volumes.connected(context, work, device)
-        volumes.service_of(context).complete(work.ctx, again.attachment_id or "")
+        service = volumes.service_of(context)
+        again = volumes.connected(context, work, device, service.get(work.ctx, device.volume_id))
+        service.complete(work.ctx, again.attachment_id or "")
     except PolycellError as error:
         log.warning("root volume not connected", extra=about(work.ctx, instance=work.instance.uuid, reason=error))
         return ()

@@ -24,7 +24,7 @@ from cell_service.model.lifecycle import Task, VmState
 from cell_service.model.operation import Outcome
 from cell_service.model.volume_connection import connection_of
 from cell_service.operations.volumes import DeviceArguments, SwapArguments
-from cell_service.peers.volumes import NewVolume, Volumes
+from cell_service.peers.volumes import NewVolume, Volume, Volumes
 from compute_host.operations.context import HostContext, OperationContext, no_way_back, outcome_of, spec_of
 from compute_host.virt.driver import Attachable, Swapping
 
@@ -47,7 +47,8 @@ def bring(context: HostContext, work: OperationContext) -> OperationContext:
     brought = []
     for device in wanted:
         work.check()
-        brought.append(connected(context, work, _made(context, work, device)))
+        device = _made(context, work, device)
+        brought.append(connected(context, work, device, usable(context, work, device)))
     return _with(work, merged(work.instance.block_devices, brought))
 
 
@@ -99,7 +100,7 @@ def attach(context: HostContext, work: OperationContext, arguments: DeviceArgume
         return outcome_of(context, work)
     try:
         driver = _attachable(context)
-        device = connected(context, work, device)
+        device = connected(context, work, device, _volume_of(context, work, device))
         work.check()
         driver.attach_volume(spec_of(context, work), device)
         work.check()
@@ -141,8 +142,8 @@ def swap(context: HostContext, work: OperationContext, arguments: SwapArguments)
     spec = spec_of(context, work)
     with no_way_back():
         try:
-            new = connected(context, work, replace(old, volume_id=new_id, attachment_id=None, connection_info={}))
-            new = replace(new, volume_size=service.get(work.ctx, new_id).size_gib)
+            new = replace(old, volume_id=new_id, attachment_id=None, connection_info={})
+            new = connected(context, work, new, service.get(work.ctx, new_id))
             work.check()
             driver.swap_volume(spec, old, new)
             service.complete(work.ctx, new.attachment_id or "")
@@ -183,7 +184,7 @@ def clean_up(context: HostContext, work: OperationContext) -> None:
 
 
 def _made(context: HostContext, work: OperationContext, device: BlockDevice) -> BlockDevice:
-    """The device with a volume that can be used; the volume is made if the device has none yet."""
+    """The device with its volume, which is made if the device has none yet."""
     service, instance = service_of(context), work.instance
     if device.volume_id is None:
         wanted = NewVolume(
@@ -195,40 +196,44 @@ def _made(context: HostContext, work: OperationContext, device: BlockDevice) -> 
             volume_type=device.volume_type,
         )
         device = replace(device, volume_id=service.create(work.ctx, wanted).id)
-    return usable(context, work, device)
+    return device
 
 
-def usable(context: HostContext, work: OperationContext, device: BlockDevice, polls: int = POLLS) -> BlockDevice:
-    """The device, once its volume can be used; it is polled at most `polls` times. Raises VolumeNotFound,
+def usable(context: HostContext, work: OperationContext, device: BlockDevice, polls: int = POLLS) -> Volume:
+    """The device's volume, once it can be used; it is polled at most `polls` times. Raises VolumeNotFound,
     VolumeUnavailable, PeerUnavailable."""
-    assert device.volume_id is not None
-    service, never = service_of(context), threading.Event()
+    never = threading.Event()
     for _ in range(polls):
-        volume = service.get(work.ctx, device.volume_id)
+        volume = _volume_of(context, work, device)
         if volume.status in _USABLE:
-            return replace(device, volume_size=volume.size_gib)
+            return volume
         if volume.status.startswith("error"):
             break
         work.check()
         context.clock.wait(never, POLL_SECONDS)
-    raise VolumeUnavailable(volume_id=device.volume_id, reason=f"its status is {volume.status}")
+    raise VolumeUnavailable(volume_id=device.volume_id or "", reason=f"its status is {volume.status}")
 
 
-def connected(context: HostContext, work: OperationContext, device: BlockDevice) -> BlockDevice:
-    """The device with the attachment by which this host has its volume.
+def connected(context: HostContext, work: OperationContext, device: BlockDevice, volume: Volume) -> BlockDevice:
+    """The device with the attachment by which this host has its volume, and with the volume's size.
 
     Raises VolumeNotFound, VolumeUnavailable, VolumeEncryptionNotSupported, NotSupported, DriverError, PeerUnavailable.
     """
     assert device.volume_id is not None
     connector = {**_attachable(context).volume_connector(), "host": context.host}
-    shared = service_of(context).get(work.ctx, device.volume_id).multiattach
     connection = service_of(context).connect(
         work.ctx, device.volume_id, work.instance.uuid, connector, device.device_name
     )
     if connection_of(connection.info).encrypted:
         raise VolumeEncryptionNotSupported(volume_type=device.volume_type, volume_id=device.volume_id)
-    info = {**connection.info, "multiattach": True} if shared else connection.info
-    return replace(device, attachment_id=connection.attachment_id, connection_info=info)
+    info = {**connection.info, "multiattach": True} if volume.multiattach else connection.info
+    return replace(device, attachment_id=connection.attachment_id, connection_info=info, volume_size=volume.size_gib)
+
+
+def _volume_of(context: HostContext, work: OperationContext, device: BlockDevice) -> Volume:
+    """Raises VolumeNotFound, PeerUnavailable."""
+    assert device.volume_id is not None
+    return service_of(context).get(work.ctx, device.volume_id)
 
 
 def _roll_back(context: HostContext, work: OperationContext, device: BlockDevice) -> None:

@@ -45,7 +45,7 @@ def service(tmp_path: Path) -> Iterator[Service]:
 
 def server_of(connection: dict[str, Any]) -> int:
     """The id of the process that serves it."""
-    return int(Path(connection["data"]["socket"]).with_suffix(".pid").read_text(encoding="ascii"))
+    return int(Path(connection["socket"]).with_suffix(".pid").read_text(encoding="ascii"))
 
 
 def size_of(connection: dict[str, Any]) -> int:
@@ -65,18 +65,16 @@ def test_a_connection_says_what_hosts_need(service: Service) -> None:
     volume = service.volume()["id"]
     made = service.attach(volume)
     info = made["connection_info"]
-    data = info["data"]
-    assert data == {
-        "export": f"volume-{volume}", "socket": data["socket"], "access_mode": "rw", "encrypted": False,
-        "qos_specs": None, "discard": True, "volume_id": volume, "attachment_id": made["id"],
+    assert info == {
+        "driver_volume_type": "nbd", "export": f"volume-{volume}", "socket": info["socket"], "access_mode": "rw",
+        "encrypted": False, "qos_specs": None, "discard": True, "volume_id": volume, "attachment_id": made["id"],
     }  # fmt: skip
-    assert info == {"driver_volume_type": "nbd", **data, "data": data}
-    assert Path(data["socket"]).is_absolute()
+    assert Path(info["socket"]).is_absolute()
     assert service.send("GET", f"/attachments/{made['id']}").json()["attachment"]["connection_info"] == info
 
 
 def test_sockets_are_their_user_s_own(service: Service) -> None:
-    path = Path(service.attach(service.volume()["id"])["connection_info"]["data"]["socket"])
+    path = Path(service.attach(service.volume()["id"])["connection_info"]["socket"])
     assert stat.filemode(path.stat().st_mode) == "srw-------"
     assert stat.filemode(path.parent.stat().st_mode) == "drwx------"
 
@@ -100,7 +98,7 @@ def test_a_group_may_open_the_sockets(tmp_path: Path) -> None:
     companion.start()
     try:
         service = Service(companion, None)  # type: ignore[arg-type]
-        path = Path(service.attach(service.volume()["id"])["connection_info"]["data"]["socket"])
+        path = Path(service.attach(service.volume()["id"])["connection_info"]["socket"])
         assert not path.is_relative_to(tmp_path)
         assert (stat.filemode(path.stat().st_mode), path.stat().st_gid) == ("srw-rw----", group.gr_gid)
         assert stat.filemode(path.parent.stat().st_mode) == "drwx--x---"
@@ -113,7 +111,7 @@ def test_paths_that_are_too_long_for_sockets_are_not_used(tmp_path: Path) -> Non
     with opened(tmp_path / ("long" * 20)) as service:
         connection = service.attach(service.volume()["id"])["connection_info"]
         io(connection, "read -P 0 0 1M")
-        directory = Path(connection["data"]["socket"]).parent
+        directory = Path(connection["socket"]).parent
     assert not directory.exists()
 
 
@@ -133,7 +131,7 @@ def test_an_export_ends_with_the_last_attachment(service: Service) -> None:
     assert is_served(second["connection_info"])
     service.detach(second["id"])
     assert not is_alive(pid)
-    assert list(Path(second["connection_info"]["data"]["socket"]).parent.iterdir()) == []
+    assert list(Path(second["connection_info"]["socket"]).parent.iterdir()) == []
     assert service.shown(volume["id"])["status"] == "available"
 
 
@@ -201,10 +199,9 @@ class Guest:
     """A QEMU without a system in it, with one disk."""
 
     def __init__(self, connection: dict[str, Any]) -> None:
-        data = connection["data"]
         ours, its = socket.socketpair()
-        disk = {"driver": "nbd", "node-name": "disk", "export": data["export"], "reconnect-delay": 60,
-                "server": {"type": "unix", "path": data["socket"]}}  # fmt: skip
+        disk = {"driver": "nbd", "node-name": "disk", "export": connection["export"], "reconnect-delay": 60,
+                "server": {"type": "unix", "path": connection["socket"]}}  # fmt: skip
         self.process = subprocess.Popen(
             ["qemu-system-x86_64", "-nodefaults", "-display", "none", "-machine", "pc,accel=tcg", "-m", "32", "-S",
              "-chardev", f"socket,id=qmp,fd={its.fileno()}", "-mon", "chardev=qmp,mode=control",

@@ -360,7 +360,7 @@ def test_a_file_of_the_host_is_a_volume_by_os_brick(
 ) -> None:
     pytest.importorskip("os_brick", reason="needs os-brick")
     spec, one = on_scsi(image), NbdVolume(tmp_path)
-    uuid, info = spec.instance.uuid, {"driver_volume_type": "local", "data": {"device_path": str(one.file)}}
+    uuid, info = spec.instance.uuid, {"driver_volume_type": "local", "device_path": str(one.file)}
     device = replace(one.device(), connection_info=info)
     driver.spawn(spec)
     driver.attach_volume(spec, device)

@@ -16,6 +16,7 @@ pytest.importorskip("libvirt", reason="needs libvirt-python")
 
 from cell_service.errors import DriverError
 from cell_service.model.block_device import BlockDevice
+from cell_service.model.volume_connection import connection_of
 from compute_host.virt.driver import GuestSpec
 from compute_host.virt.libvirt.brick import Connector
 from compute_host.virt.libvirt.domain import Choices, Laid, LaidDisk, VolumeSource, render, sources, volume
@@ -27,14 +28,14 @@ SOCKET = {"export": f"volume-{ID}", "socket": "/run/volumes/one"}
 
 
 def device(volume_id: str = ID, kind: str = "nbd", data: dict[str, Any] | None = None, **fields: Any) -> BlockDevice:
-    info = {"driver_volume_type": kind, "data": SOCKET if data is None else data}
+    info = {"driver_volume_type": kind, **(SOCKET if data is None else data)}
     usual = {"device_name": "/dev/vdb", "volume_id": volume_id, "connection_info": info}
     return BlockDevice(f"device-of-{volume_id}", "volume", "volume", **{**usual, **fields})
 
 
 def source_of(one: BlockDevice) -> VolumeSource:
-    info = one.connection_info
-    return sources.network(info["driver_volume_type"], info["data"], 30)
+    connection = connection_of(one.connection_info)
+    return sources.network(connection.kind, connection.data, 30)
 
 
 def disks(
@@ -285,8 +286,6 @@ def test_storage_that_hangs_holds_no_other_volume_up(
 
 def test_qemu_connects_to_network_disks_by_itself(host: Host, fake: FakeConnector) -> None:
     assert host().connect_all("guest", (device(),)) == {ID: source_of(device())}
-    flat = replace(device(), connection_info={"driver_volume_type": "nbd", **SOCKET})
-    assert host().connect("guest", flat) == source_of(device())
     assert (fake.calls, host().guests()) == ([], ())
 
 

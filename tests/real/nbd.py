@@ -53,7 +53,7 @@ class NbdVolume:
         """As the block storage service has it of an attachment."""
         usual = {"export": f"volume-{self.id}", "socket": str(self.socket), "access_mode": "rw", "encrypted": False,
                  "qos_specs": None, "discard": True, "volume_id": self.id}  # fmt: skip
-        return {"driver_volume_type": "nbd", "data": {**usual, **data}}
+        return {"driver_volume_type": "nbd", **usual, **data}
 
     def device(self, name: str = "/dev/vdb", **fields: Any) -> BlockDevice:
         """The volume as a guest's device."""

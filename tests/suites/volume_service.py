@@ -119,7 +119,7 @@ def io(connection: dict[str, Any], *commands: str) -> None:
 
 
 def nbd_url(connection: dict[str, Any]) -> str:
-    return f"nbd+unix:///{connection['data']['export']}?socket={connection['data']['socket']}"
+    return f"nbd+unix:///{connection['export']}?socket={connection['socket']}"
 
 
 def is_served(connection: dict[str, Any]) -> bool:

@@ -91,11 +91,10 @@ class NbdExports:
         self._call(partial(self._resize, volume_id))
 
     def info(self, attachment: Record) -> dict[str, Any]:
-        data = {
-            **common(attachment), "export": export_name(attachment["volume_id"]),
+        return {
+            "driver_volume_type": "nbd", **common(attachment), "export": export_name(attachment["volume_id"]),
             "socket": str(self.socket(attachment["volume_id"])), "discard": True, "qos_specs": None,
         }  # fmt: skip
-        return {"driver_volume_type": "nbd", **data, "data": data}
 
     def close(self) -> None:
         self._closing.set()
