@@ -8,7 +8,13 @@ import pytest
 from hypothesis import HealthCheck, settings
 from xdist.scheduler import LoadFileScheduling
 
-pytest_plugins = ["tests.real.databases", "tests.real.libvirtd", "tests.real.memcached", "tests.real.rabbitmq"]
+pytest_plugins = [
+    "tests.real.databases",
+    "tests.real.guest_image",
+    "tests.real.libvirtd",
+    "tests.real.memcached",
+    "tests.real.rabbitmq",
+]
 
 settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("untimed")  # how long an example takes says how busy the machine is

@@ -51,11 +51,6 @@ def watched_sector() -> bytes:
 
 
 @pytest.fixture
-def driver(bench: Bench) -> LibvirtDriver:
-    return bench._made[0]
-
-
-@pytest.fixture
 def connection(libvirtd: PrivateLibvirtd) -> Iterator[libvirt.virConnect]:
     """A connection that is not the driver's."""
     made = libvirt.open(libvirtd.uri)

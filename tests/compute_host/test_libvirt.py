@@ -38,18 +38,6 @@ pytestmark = pytest.mark.real
 MIB = 2**20
 
 
-@pytest.fixture
-def driver(bench: Bench) -> LibvirtDriver:
-    return bench._made[0]
-
-
-@pytest.fixture
-def image(tmp_path: Path) -> tuple[Path, str]:
-    path = tmp_path / "image"
-    path.write_bytes(boot_sector())
-    return path, "raw"
-
-
 class TestLibvirtDriver(DriverSuite):
     @pytest.fixture
     def again(self, bench: Bench) -> Callable[[], LibvirtDriver]:

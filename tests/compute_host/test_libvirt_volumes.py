@@ -33,18 +33,6 @@ NewVolume = Callable[..., NbdVolume]
 
 
 @pytest.fixture
-def driver(bench: Bench) -> LibvirtDriver:
-    return bench._made[0]
-
-
-@pytest.fixture
-def image(tmp_path: Path) -> tuple[Path, str]:
-    path = tmp_path / "image"
-    path.write_bytes(boot_sector())
-    return path, "raw"
-
-
-@pytest.fixture
 def volume(tmp_path: Path) -> Iterator[NewVolume]:
     made: list[NbdVolume] = []
 

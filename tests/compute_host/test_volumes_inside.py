@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -11,13 +10,12 @@ import pytest
 
 pytest.importorskip("libvirt", reason="needs libvirt-python")
 
-from cell_service.errors import Unavailable
 from compute_host.virt.driver import GIB, DriveFile
 from tests.real.databases import wait_until
 from tests.real.libvirt_driver import Bench
 from tests.real.nbd import NbdVolume
 from tests.suites.driver import SMALL, spec_of
-from tools.guest.image import GuestImage, build
+from tools.guest.image import GuestImage
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(900)]
 
@@ -37,15 +35,6 @@ echo VOLUME-GONE
 """
 SERIAL = 20
 """The characters of a serial number that virtio has."""
-
-
-@pytest.fixture(scope="session")
-def guest(tmp_path_factory: pytest.TempPathFactory) -> GuestImage:
-    named = os.environ.get("POLYCELL_CACHE")
-    try:
-        return build(Path(named) if named else tmp_path_factory.mktemp("guest"))
-    except Unavailable as error:
-        pytest.skip(str(error))
 
 
 @pytest.fixture

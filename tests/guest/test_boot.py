@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import contextlib
 import json
-import os
 import shlex
 import shutil
 import socket
@@ -20,9 +19,8 @@ from typing import Any
 import pytest
 import requests
 
-from cell_service.errors import Unavailable
 from tests.real.databases import free_port, wait_until
-from tools.guest.image import GuestImage, build
+from tools.guest.image import GuestImage
 
 OVMF = Path("/usr/share/OVMF/OVMF_CODE_4M.fd")
 MAC = "52:54:00:12:34:56"
@@ -42,15 +40,6 @@ STATIC = {
 FIRST, SECOND = "f1rst: \\ 'pass\" $HOME", "second: \\ 'pass\" $HOME"
 """Passwords with what shells and awk might read in them."""
 pytestmark = [pytest.mark.real, pytest.mark.timeout(400)]
-
-
-@pytest.fixture(scope="session")
-def guest(tmp_path_factory: pytest.TempPathFactory) -> GuestImage:
-    named = os.environ.get("POLYCELL_CACHE")
-    try:
-        return build(Path(named) if named else tmp_path_factory.mktemp("guest"))
-    except Unavailable as error:
-        pytest.skip(str(error))
 
 
 @dataclass
