@@ -29,6 +29,7 @@ from tests.suites.volume_service import (
     until_served,
     with_qemu,
 )
+from tools.companions.volume.qemu_nbd import socket_directory
 from tools.companions.volume.service import make_volume
 from tools.companions.volume.settings import VolumeSettings
 
@@ -183,6 +184,7 @@ def test_a_volume_that_cannot_be_served_is_not_attached(service: Service, tmp_pa
     connected = {"attachment": {"connector": {"host": "h1"}}}
     assert service.send("PUT", f"/attachments/{made}", connected).status_code == 500
     assert (service.shown(volume)["status"], service.shown(made, "attachment")["status"]) == ("reserved", "reserved")
+    assert list(socket_directory(tmp_path, None).iterdir()) == []
 
 
 def test_hosts_that_connect_again_see_a_volume_that_has_grown(tmp_path: Path) -> None:

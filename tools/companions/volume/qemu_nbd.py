@@ -44,6 +44,7 @@ def start(path: Path, socket: Path, name: str, group: int | None) -> subprocess.
     if process.poll() is not None or not ready.exists():
         _kill(process)
         words = output.read_text(encoding="utf-8", errors="replace").strip()[-300:]
+        forget(socket)
         raise DriverError(reason=f"{name} is not served: {words or 'qemu-nbd does not listen'}")
     if group is not None:
         os.chown(socket, -1, group)
