@@ -30,9 +30,11 @@ down:
 	$(BIN)/polycell down --state $(STATE)
 
 test: install-test packages-test
-	$(BIN)/pytest $(SIDE_BY_SIDE) -m "$(FAST)" $(PYTEST_ARGS)
-	$(BIN)/pytest $(BY_FILE) -m "not ($(FAST))" $(ALONE:%=--ignore=%) $(PYTEST_ARGS)
-	$(BIN)/pytest -m "not ($(FAST))" $(ALONE) $(PYTEST_ARGS)
+	status=0; \
+	$(BIN)/pytest $(SIDE_BY_SIDE) -m "$(FAST)" $(PYTEST_ARGS) || status=1; \
+	$(BIN)/pytest $(BY_FILE) -m "not ($(FAST))" $(ALONE:%=--ignore=%) $(PYTEST_ARGS) || status=1; \
+	$(BIN)/pytest -m "not ($(FAST))" $(ALONE) $(PYTEST_ARGS) || status=1; \
+	exit $$status
 
 # The functional tests of public clients, from their source distributions: figures and known failures in tests/public/known.
 test-clients: install-test

@@ -40,7 +40,7 @@ class VolumeConnection:
 
 
 def connection_of(info: Mapping[str, Any]) -> VolumeConnection:
-    """The connection of an attachment's `connection_info`, in which its data is beside the type (Block Storage API,
-    microversion 3.27 and later). The volume's `multiattach` is with it, as Nova has it."""
+    """The connection of an attachment's `connection_info`, which is flat: its data and its type on one level
+    (Block Storage API, microversion 3.27 and later). The volume's `multiattach` is with it, as Nova has it."""
     data = {name: value for name, value in info.items() if name != "driver_volume_type"}
     return VolumeConnection(str(info.get("driver_volume_type") or ""), data)

@@ -43,6 +43,8 @@ SILENT = (
 )
 """Starts of the samples of what is told of a cell that does not answer."""
 
+OF_EVERY_SERVER = ("/servers", "/os-simple-tenant-usage")
+
 
 class Gallery:
     """One cell with two hosts, and one without servers. Reads ask about a server that stays, all else gets a new one.
@@ -213,13 +215,22 @@ class Gallery:
 
     def _alone(self) -> bool:
         """Whether only the servers that stay are left; others are told to go."""
-        found = {each["id"] for each in self.admin.get("/servers").json["servers"]} - {self._kept, self._moving}
+        every = [
+            each
+            for query in ("", "?status=soft_deleted")
+            for each in self.admin.get("/servers" + query).json["servers"]
+        ]
+        found = {each["id"] for each in every} - {self._kept, self._moving}
         for server in found:
             self.cloud.act(server, "forceDelete")
         return not found
 
     def _prepare(self, exchange: Exchange) -> None:
-        if exchange.path in ("/servers", "/servers/detail") and exchange.method == "GET":
+        if (
+            exchange.path.startswith(OF_EVERY_SERVER)
+            and exchange.method == "GET"
+            and "{server_id}" not in exchange.path
+        ):
             self.cloud.until(self._alone)
         file = exchange.name.rpartition("/")[2]
         steps = next((steps for start, steps in BEFORE.items() if file.startswith(start)), ())

@@ -66,6 +66,17 @@ def test_a_port_in_use_is_one_clear_line(tmp_path: Path, detach: list[str]) -> N
     assert all("can't be used: Address already in use" in line for line in others or [first]), done.stderr
 
 
+@pytest.mark.parametrize("detach", [[], ["--detach"]])
+def test_each_line_of_a_failure_is_an_error(tmp_path: Path, detach: list[str]) -> None:
+    base = free_ports(9)
+    with socket.create_server(("127.0.0.1", base)), socket.create_server(("127.0.0.1", base + 1)):
+        done = up("--state", str(tmp_path / "state"), "--port-base", str(base), *detach)
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[0] == "polycell: 2 things are in the way:"
+    assert len(done.stderr.splitlines()) == 3
+    assert "can't be used" not in done.stdout
+
+
 def test_a_directory_that_cannot_be_written_is_one_clear_line(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     done = up("--state", str(tmp_path / "file" / "state"))

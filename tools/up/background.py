@@ -56,10 +56,10 @@ def _follow(child: int, reading: int) -> int:
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, stop)
-    ready = False
+    ready = failed = False
     with os.fdopen(reading, encoding="utf-8") as lines:
         for line in lines:
-            failed = line.startswith("polycell: ")
+            failed = failed or line.startswith("polycell: ")
             print(line, end="", file=sys.stderr if failed else sys.stdout, flush=True)
             ready = ready or line.startswith("READY")
     if ready:
