@@ -11,7 +11,7 @@ BY_FILE ?= -n 2 --dist loadfile
 ALONE  := tests/lab
 # Whole clouds, and kills at each call: too long for `make check`.
 LONG   := tests/federation tests/compute_host/test_kills.py tests/compute_host/test_stopped_actions.py
-SUITES ?= osc-placement novaclient openstacksdk openstackclient
+SUITES ?= placement osc-placement novaclient openstacksdk openstackclient
 
 # make up CONSTRAINTS=constraints.txt installs the versions of packages that were tested together.
 CONSTRAINTS ?=

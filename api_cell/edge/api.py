@@ -26,12 +26,25 @@ class ErrorReply:
 
 
 @dataclass(frozen=True, slots=True)
+class Versioning:
+    """How an API speaks of versions: the `form` of one (a regular expression with two groups), what it says of one that
+    has another form or that it does not have, and how answers name the header that they vary by."""
+
+    form: str = r"([1-9][0-9]{0,4})\.(0|[1-9][0-9]{0,4})"
+    malformed: str = "API version {version!r} is not of the form MAJOR.MINOR."
+    unknown: str = "Version {version} is not supported. The lowest is {lowest}, the highest {highest}."
+    vary: str = "OpenStack-API-Version"
+
+
+@dataclass(frozen=True, slots=True)
 class Api:
     """Compute or Placement.
 
     `service_type` is its name in OpenStack-API-Version. Routes are below `prefix` ("" for none); below
     `legacy_prefix` the same routes are served without microversions, and unknown keys of a body are dropped.
-    The two wordings say what does not fit a schema, and `malformed` that a body is no JSON.
+    The two wordings say what does not fit a schema, and `malformed` that a body is no JSON ({error}: why not).
+    With `strict_media` a request must accept JSON and name the type of its body, and clients that take no JSON get
+    faults as HTML.
     With `project_in_path` a project id may come between prefix and path. `roots` have whole paths, and need no
     token; `fallback` answers GET of any other path outside the prefixes.
     """
@@ -49,5 +62,7 @@ class Api:
     body_wording: Wording = BODY
     query_wording: Wording = QUERY
     malformed: str = "Malformed request body"
+    versioning: Versioning = Versioning()
+    strict_media: bool = False
     roots: Sequence[Route] = ()
     fallback: Handler | None = None

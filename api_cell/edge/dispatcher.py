@@ -6,6 +6,7 @@ import json
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from typing import Any
 from urllib.parse import parse_qs
 
@@ -13,13 +14,14 @@ from api_cell.caller import Caller
 from api_cell.edge.api import Api, ErrorReply
 from api_cell.edge.faults import hidden, retry_after
 from api_cell.edge.idempotency import HEADER, idempotently
+from api_cell.edge.media import accepts_json, fault_page
 from api_cell.edge.policy import Policy
 from api_cell.edge.route import Request, Version
 from api_cell.edge.router import CompiledRoute, PathMatch, validator_at
 from api_cell.edge.schema import Wording
 from api_cell.services import Services
 from cell_service.context import Context, Deadline
-from cell_service.errors import BadMethod, Invalid, NotFound, PolycellError, UnsupportedMedia
+from cell_service.errors import BadMethod, Invalid, NotAcceptable, NotFound, PolycellError, UnsupportedMedia
 from cell_service.http.exchange import Exchange
 from cell_service.http.front import Respond
 from cell_service.http.json_body import NumberTooLarge, content_type, parse_json
@@ -56,6 +58,14 @@ class Call:
     values: list[str] = field(default_factory=list)
     ctx: Context | None = None
 
+    @property
+    def route_method(self) -> str:
+        return self.method or self.exchange.method
+
+    @property
+    def accepts_json(self) -> bool:
+        return accepts_json(self.exchange.headers.get("Accept", ""))
+
 
 class Dispatcher:
     """Handles calls. Never raises: every error becomes an answer. Thread-safe."""
@@ -76,14 +86,17 @@ class Dispatcher:
             if call.project_in_path and call.project_in_path != ctx.project_id:
                 raise Invalid(reason=f"The project {call.project_in_path} of the URL is not that of the token.")
             call.deadline.check("worker")
-            body = _body(call, self._api.malformed)
-            compiled = _route(call, body)
+            compiled = None if call.match.has_actions(call.route_method) else _route(call, call.match, None)
+            body = _body(call, self._api)
+            compiled = compiled or _route(call, call.match, body)
             route = compiled.route
             bad_reference = route.bad_reference
             if route.rule is not None:
                 self._policy.demand(ctx, route.rule)
             query = _query(call, compiled, self._api.query_wording)
-            body = _checked(call, compiled, body, self._api.body_wording)
+            if self._api.strict_media and call.exchange.method == "GET" and not call.accepts_json:
+                raise NotAcceptable(reason="Only application/json is provided")
+            body = _checked(call, compiled, body, self._api)
             params = dict(zip(compiled.names, map(decoded, call.values), strict=True))
             request = self._request(call, ctx, params, query, body)
             if route.method == "POST" and route.action is None and HEADER in call.exchange.headers:
@@ -115,12 +128,18 @@ class Dispatcher:
         if isinstance(error, BadMethod):
             headers["Allow"] = str(error.fields["allow"])
         fault = ErrorReply(error.status, message, call.request_id, call.version, pause, error)
-        return RenderedResponse(error.status, json.dumps(self._api.render_fault(fault)).encode(), headers)
+        return self._fault(call, fault, headers)
 
     def broken(self, call: Call) -> RenderedResponse:
         """500, without what went wrong."""
         fault = ErrorReply(500, hidden(call.request_id), call.request_id, call.version)
-        return RenderedResponse(500, json.dumps(self._api.render_fault(fault)).encode())
+        return self._fault(call, fault, {})
+
+    def _fault(self, call: Call, fault: ErrorReply, headers: dict[str, str]) -> RenderedResponse:
+        if self._api.strict_media and not call.accepts_json:
+            page = fault_page(fault.status, HTTPStatus(fault.status).phrase, fault.message)
+            return RenderedResponse(fault.status, page, {**headers, "Content-Type": "text/html; charset=UTF-8"})
+        return RenderedResponse(fault.status, json.dumps(self._api.render_fault(fault)).encode(), headers)
 
     def _request(
         self, call: Call, ctx: Context, params: Mapping[str, str], query: Mapping[str, list[str]], body: Any
@@ -142,10 +161,9 @@ class Dispatcher:
         )
 
 
-def _route(call: Call, body: object) -> CompiledRoute:
-    """The route for method, action and version. Raises NotFound, Invalid (no such action)."""
-    assert call.match is not None
-    actions = call.match.methods[call.method or call.exchange.method]
+def _route(call: Call, match: PathMatch, body: object) -> CompiledRoute:
+    """The route for method, action and version. Raises NotFound, BadMethod, Invalid (no such action)."""
+    actions = match.methods[call.route_method]
     if None in actions:
         routes = actions[None]
     else:
@@ -158,6 +176,8 @@ def _route(call: Call, body: object) -> CompiledRoute:
     for route in routes:
         if route.serves(call.version):
             return route
+    if any(each.route.method_alone_is_new for each in routes):
+        raise BadMethod(method=call.route_method, allow=match.allow)
     raise NotFound(reason="The resource could not be found.")
 
 
@@ -179,14 +199,17 @@ def _query(call: Call, route: CompiledRoute, wording: Wording) -> dict[str, list
     return query
 
 
-def _body(call: Call, malformed: str) -> Any:
+def _body(call: Call, api: Api) -> Any:
     """The body as JSON data, None when there is none. Raises Invalid, UnsupportedMedia."""
     if call.exchange.method not in ("POST", "PUT", "PATCH"):
         return None
     raw = call.exchange.body
     if not raw:
         return None
-    kind = content_type(call.exchange.headers.get("Content-Type", "application/json"))
+    header = call.exchange.headers.get("Content-Type", "")
+    if not header and api.strict_media:
+        raise Invalid(reason="content-type header required when content-length > 0")
+    kind = content_type(header or "application/json")
     if kind != "application/json" and not kind.endswith("+json"):
         raise UnsupportedMedia(content_type=kind[:64])
     try:
@@ -194,17 +217,21 @@ def _body(call: Call, malformed: str) -> Any:
     except NumberTooLarge as error:
         raise Invalid(reason=f"The body has a number beyond 64 bits: {error}") from error
     except ValueError as error:
-        raise Invalid(reason=malformed) from error
+        raise Invalid(reason=api.malformed.format(error=error)) from error
 
 
-def _checked(call: Call, route: CompiledRoute, body: object, wording: Wording) -> Any:
-    """The body, if it fits the schema of its version. Raises Invalid."""
+def _checked(call: Call, route: CompiledRoute, body: object, api: Api) -> Any:
+    """The body, if it fits the schema of its version. Raises Invalid, UnsupportedMedia."""
     validator = validator_at(route.body, call.version)
     if validator is None:
         return body
+    if body is None and api.strict_media:
+        if "Content-Type" not in call.exchange.headers:
+            raise UnsupportedMedia(content_type="None")
+        raise Invalid(reason=api.malformed.format(error="there is no body"))
     if body is None:
         raise Invalid(reason="The request needs a body.")
     if call.legacy:
         body = validator.pruned(body)
-    validator.check(body, wording)
+    validator.check(body, api.body_wording)
     return body

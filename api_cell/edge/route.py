@@ -75,6 +75,7 @@ class Route:
 
     `action` is the one key of a body of `POST …/action`. Outside min_version..max_version it answers 404. `rule` is
     checked against the caller's own project before the handler runs (None: the handler checks it with a target).
+    With `method_alone_is_new` it answers 405 there: the path has other methods at those versions.
     `bad_reference`: NotFound errors which here are about a name in the body, and so are 400.
     """
 
@@ -87,6 +88,7 @@ class Route:
     query: Schema | ByVersion | None = None
     min_version: Version = (2, 1)
     max_version: Version = (2, 9999)
+    method_alone_is_new: bool = False
     bad_reference: tuple[type[PolycellError], ...] = ()
     open: bool = False
     """Served without a token (version documents)."""

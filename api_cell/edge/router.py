@@ -49,6 +49,10 @@ class PathMatch:
     path: str
     methods: dict[str, dict[str | None, list[CompiledRoute]]] = field(default_factory=dict)
 
+    def has_actions(self, method: str) -> bool:
+        """Whether the key of a request's body chooses its route."""
+        return None not in self.methods[method]
+
     @property
     def allow(self) -> str:
         """The methods that the path knows, for the Allow header."""

@@ -31,7 +31,8 @@ _SECRET = re.compile(r"(?i)pass|secret|token|user_data|private")
 @dataclass(frozen=True, slots=True)
 class Wording:
     """How an API says what does not fit: `at` for a value in the data, with its `path` and `value`, `whole` for the
-    data as such, each with the `problem`. `outermost`: the path's first name is shown, and not its last."""
+    data as such, each with the `problem`, the `rule` of the schema, and the `place` of that in the schema. `outermost`:
+    the path's first name is shown, and not its last."""
 
     at: str
     whole: str = "{problem}"
@@ -147,10 +148,11 @@ def _explained(error: Any, wording: Wording) -> str:
     where = error.path[1:]
     problem = _problem(error)
     if not where:
-        return wording.whole.format(problem=problem)
+        return wording.whole.format(problem=problem, rule=error.rule, place="")
     name = where[0 if wording.outermost else -1]
     value = "***" if _SECRET.search(name) else _clipped(_masked(error.value))
-    return wording.at.format(path=name, value=value, problem=problem)
+    place = "".join("['items']" if part.isdecimal() else f"['properties'][{part!r}]" for part in where)
+    return wording.at.format(path=name, value=value, problem=problem, rule=error.rule, place=place)
 
 
 def _problem(error: Any) -> str:
@@ -161,6 +163,10 @@ def _problem(error: Any) -> str:
     if rule == "additionalProperties" and isinstance(value, dict):
         known, patterns = definition.get("properties", {}), definition.get("patternProperties", {})
         extra = sorted(repr(name) for name in value if name not in known and not _fits_any(name, patterns))
+        if patterns:
+            verb = "does" if len(extra) == 1 else "do"
+            regexes = ", ".join(repr(pattern) for pattern in sorted(patterns))
+            return f"{', '.join(extra)} {verb} not match any of the regexes: {regexes}"
         verb = "was" if len(extra) == 1 else "were"
         return f"Additional properties are not allowed ({', '.join(extra)} {verb} unexpected)"
     shown = "the value" if _SECRET.search(error.path[-1]) else _clipped(repr(_masked(value)))

@@ -6,11 +6,9 @@ import re
 from collections.abc import Mapping
 from functools import lru_cache
 
-from api_cell.edge.api import Api
+from api_cell.edge.api import Api, Versioning
 from api_cell.edge.route import Version
 from cell_service.errors import Invalid, NotAcceptable
-
-_VERSION = re.compile(r"([1-9][0-9]{0,4})\.(0|[1-9][0-9]{0,4})")
 
 
 def shown(version: Version) -> str:
@@ -25,21 +23,22 @@ def negotiate(api: Api, headers: Mapping[str, str]) -> Version:
         return api.min_version
     if requested == "latest":
         return api.max_version
-    version = _parsed(requested)
+    version = _parsed(api.versioning, requested)
     if not api.min_version <= version <= api.max_version:
         raise NotAcceptable(
-            reason=f"Version {requested} is not supported. The lowest is {shown(api.min_version)}, "
-            f"the highest {shown(api.max_version)}."
+            reason=api.versioning.unknown.format(
+                version=requested, lowest=shown(api.min_version), highest=shown(api.max_version)
+            )
         )
     return version
 
 
 def version_headers(api: Api, version: Version) -> dict[str, str]:
     """The headers of an answer given at this version."""
-    made = {"OpenStack-API-Version": f"{api.service_type} {shown(version)}", "Vary": "OpenStack-API-Version"}
+    made = {"OpenStack-API-Version": f"{api.service_type} {shown(version)}", "Vary": api.versioning.vary}
     if api.legacy_header:
         made[api.legacy_header] = shown(version)
-        made["Vary"] = f"OpenStack-API-Version, {api.legacy_header}"
+        made["Vary"] = f"{api.versioning.vary}, {api.legacy_header}"
     return made
 
 
@@ -54,8 +53,8 @@ def _requested(service_type: str, standard: str | None, legacy: str | None) -> s
 
 
 @lru_cache(maxsize=512)
-def _parsed(requested: str) -> Version:
-    match = _VERSION.fullmatch(requested)
+def _parsed(versioning: Versioning, requested: str) -> Version:
+    match = re.fullmatch(versioning.form, requested)
     if match is None:
-        raise Invalid(reason=f"API version {requested[:64]!r} is not of the form MAJOR.MINOR.")
+        raise Invalid(reason=versioning.malformed.format(version=requested[:64]))
     return int(match[1]), int(match[2])

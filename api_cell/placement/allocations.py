@@ -14,9 +14,17 @@ from api_cell.edge.versioned import Field, View
 from api_cell.placement.answer import dated
 from api_cell.placement.inventories import inventories_from
 from api_cell.placement.providers import plain
-from cell_service.errors import ConsumerNotFound, Invalid, InventoryExceeded, ResourceProviderNotFound
+from cell_service.errors import (
+    ConsumerNotFound,
+    Invalid,
+    InventoriesOfNone,
+    InventoryExceeded,
+    ReshapeConflict,
+    ResourceProviderNotFound,
+)
 from mapping_db.placement import allocations, inventories, providers, resource_classes
 from mapping_db.placement.allocations import ANY, Claim, Consumer
+from mapping_db.placement.providers import Provider
 
 UNKNOWN_PROJECT = UNKNOWN_USER = "00000000-0000-0000-0000-000000000000"
 """Project and user of allocations before 1.8, when requests did not name them."""
@@ -94,20 +102,32 @@ def reshape(req: Request) -> Response:
 
     def work(tx: Connection) -> None:
         _demand_classes(tx, claims)
-        found = {uuid: providers.get(tx, uuid) for uuid in sorted(wanted)}
-        have = {uuid: inventories.of_provider(tx, provider.id) for uuid, provider in found.items()}
-        grown = {}
+        found = {uuid: _of_inventories(tx, uuid, wanted[uuid][0]) for uuid in sorted(wanted)}
         for uuid, provider in found.items():  # first what is new, so that allocations can move there, …
             generation, after = wanted[uuid]
-            advanced = inventories.put(tx, provider, {**have[uuid], **after}, generation, now)
-            grown[uuid] = providers.advanced(provider, advanced)
-        allocations.write(tx, claims, now)
-        for uuid, provider in grown.items():  # … and then what is to go
-            if have[uuid].keys() - wanted[uuid][1].keys():
-                inventories.put(tx, provider, wanted[uuid][1], provider.generation, now)
+            if after:
+                inventories.put(tx, provider, {**inventories.of_provider(tx, provider.id), **after}, generation, now)
+        allocations.write(tx, claims, now, units_of_all=True)
+        for uuid, provider in found.items():  # … and then what is to go
+            inventories.put(tx, provider, wanted[uuid][1], None, now)
 
-    req.cloud.db.run(work)
+    try:
+        req.cloud.db.run(work)
+    except InventoryExceeded as error:
+        error.fields.pop("providers", None)
+        raise
     return Response(204)
+
+
+def _of_inventories(tx: Connection, uuid: str, generation: int) -> Provider:
+    """The provider, if it is still of that generation; it stays so. Raises InventoriesOfNone, ReshapeConflict."""
+    try:
+        provider = providers.hold(tx, uuid)
+    except ResourceProviderNotFound as error:
+        raise InventoriesOfNone(uuid=uuid) from error
+    if provider.generation != generation:
+        raise ReshapeConflict(uuid=uuid, actual=provider.generation, given=generation)
+    return provider
 
 
 def _consumer(req: Request) -> str:
@@ -143,7 +163,7 @@ def _write(req: Request, claims: list[Claim]) -> None:
 
     def work(tx: Connection) -> None:
         _demand_classes(tx, claims)
-        allocations.write(tx, claims, now)
+        allocations.write(tx, claims, now, units_of_all=True)
 
     try:
         req.cloud.db.run(work)
@@ -157,8 +177,6 @@ def _write(req: Request, claims: list[Claim]) -> None:
 
 
 def _demand_classes(tx: Connection, claims: list[Claim]) -> None:
-    resource_classes.demand(
-        tx,
-        {name for claim in claims for amounts in claim.allocations.values() for name in amounts},
-        "Unable to allocate inventory",
-    )
+    for claim in claims:
+        named = {name for amounts in claim.allocations.values() for name in amounts}
+        resource_classes.demand(tx, named, f"Unable to allocate inventory for consumer {claim.consumer_uuid}")

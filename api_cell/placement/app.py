@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from api_cell.config import ApiSettings
 from api_cell.contract import SuperConductor
-from api_cell.edge.api import Api
+from api_cell.edge.api import Api, Versioning
 from api_cell.edge.auth import Authenticator
 from api_cell.edge.edge import Edge
 from api_cell.edge.policy import Policy
@@ -17,6 +17,14 @@ from api_cell.services import Services
 from cell_service.rpc.contract import client
 from mapping_db.cloud import Cloud
 
+_BODY = "JSON does not validate: {problem}. Failed validating '{rule}' in schema{place}"
+_VERSIONING = Versioning(
+    form=r"(0|[1-9][0-9]{0,4})\.(0|[1-9][0-9]{0,4})",
+    malformed="invalid version string: {version}",
+    unknown="Unacceptable version header: {version}",
+    vary="openstack-api-version",
+)
+
 
 def placement_api(prefix: str = "") -> Api:
     """The API below a prefix; its version document is at the prefix itself."""
@@ -27,9 +35,11 @@ def placement_api(prefix: str = "") -> Api:
         max_version=NEWEST,
         routes=ROUTES,
         render_fault=placement_fault,
-        body_wording=Wording("JSON does not validate: {problem} in '{path}'", "JSON does not validate: {problem}"),
+        body_wording=Wording(_BODY.replace("{problem}", "{problem} in '{path}'"), _BODY),
         query_wording=Wording(query.NOT_FITTING, query.NOT_FITTING),
-        malformed="Malformed JSON",
+        malformed="Malformed JSON: {error}",
+        versioning=_VERSIONING,
+        strict_media=True,
         prefix=prefix,
     )
 

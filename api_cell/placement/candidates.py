@@ -28,7 +28,9 @@ def index(req: Request) -> Response:
     body = {
         "allocation_requests": [_REQUEST.at(req.version, candidate) for candidate in found.candidates],
         "provider_summaries": {
-            summary.provider.uuid: _summary_view(req.version, summary, named) for summary in found.summaries
+            summary.provider.uuid: _summary_view(req.version, summary, named)
+            for summary in found.summaries
+            if behaviours.SUMMARIES_SHOW_TREES.at(req.version) or summary.serves
         },
     }
     return dated(req, body)
@@ -66,6 +68,7 @@ def _summary_view(version: Version, summary: Summary, named: set[str]) -> dict[s
     return {"resources": resources, **_SUMMARY.at(version, summary)}
 
 
+RULE_OF_USAGES = "placement:usages"
 _USAGES: query.Parameters = (
     Field("project_id", query.ONCE),
     Field("user_id", query.ONCE),
@@ -91,8 +94,11 @@ def show_usages_by_type(req: Request) -> Response:
 def _usages(req: Request) -> dict[str, dict[str, int]]:
     query.only(req, _USAGES)
     project_id = req.one("project_id")
-    if not project_id:
+    if project_id is None:
         raise MissingQuery(reason="'project_id' is a required property")
+    for name in ("project_id", "user_id"):
+        query.demand_length(name, req.one(name))
+    req.demand(RULE_OF_USAGES, {"project_id": project_id})
     with req.cloud.db.connect() as tx:
         found = usages.of_project(tx, project_id, req.one("user_id"))
     return {name or "unknown": counts for name, counts in found.items()}

@@ -6,6 +6,10 @@ A line is a rule and the end of the sentence "The caller may …"; its routes ch
 from __future__ import annotations
 
 BASE = {
+    "admin_api": "The caller is an administrator.",
+    "service_api": "The caller is another service of the cloud.",
+    "project_reader_api": "The caller may read what is of the project.",
+    "admin_or_project_reader_or_service_api": "The caller is an administrator, a service, or of the project.",
     "admin_or_service_api": "The caller is an administrator or another service of the cloud.",
 }
 
@@ -42,5 +46,5 @@ placement:traits:delete: delete a trait
 placement:traits:list: list traits
 placement:traits:show: see whether a trait exists
 placement:traits:update: create a trait
-placement:usages: see what a project or a user consumes
+placement:usages: see what a project or a user consumes | GET /usages
 """

@@ -11,7 +11,7 @@ from api_cell.edge.route import Request, Response
 from api_cell.edge.versioned import Field, View
 from api_cell.placement import behaviours, query
 from api_cell.placement.answer import dated, provider_view
-from cell_service.errors import ResourceProviderNotFound
+from cell_service.errors import NotFound, ResourceProviderNotFound
 from mapping_db.placement import aggregates, providers, resource_classes, search, traits
 
 
@@ -75,7 +75,10 @@ def update(req: Request) -> Response:
 def delete(req: Request) -> Response:
     """204; 409 while it has children or allocations."""
     now, requested_uuid = req.cloud.clock.now(), plain(req.params["uuid"])
-    req.cloud.db.run(lambda tx: providers.remove(tx, providers.get(tx, requested_uuid), now))
+    try:
+        req.cloud.db.run(lambda tx: providers.remove(tx, providers.get(tx, requested_uuid), now))
+    except ResourceProviderNotFound as error:
+        raise NotFound(reason=f"{error.for_users()} for delete") from error
     return Response(204)
 
 
@@ -104,9 +107,9 @@ def put_aggregates(req: Request) -> Response:
 
 
 def _put_aggregates(req: Request, given: Iterable[str], generation: int | None) -> Response:
-    wanted = {aggregates.as_stored(text) for text in given}
+    wanted = list(dict.fromkeys(aggregates.as_stored(text) for text in given))
     now, requested_uuid = req.cloud.clock.now(), plain(req.params["uuid"])
     advanced = req.cloud.db.run(
         lambda tx: aggregates.put(tx, providers.get(tx, requested_uuid), wanted, generation, now)
     )
-    return dated(req, _AGGREGATES.at(req.version, (sorted(wanted), advanced)), [now])
+    return dated(req, _AGGREGATES.at(req.version, (wanted, advanced)), [now])

@@ -47,7 +47,11 @@ def ensure(req: Request) -> Response:
     """201: the class exists from now on; 204 when it did before."""
     name = req.params["name"]
     if not _CUSTOM.match(name) or len(name) > 255:
-        raise Invalid(reason=f"Failed validating resource class name {name}: it must begin with CUSTOM_.")
+        rule = "maxLength" if len(name) > 255 else "pattern"
+        raise Invalid(
+            reason=f"JSON does not validate: the resource class {name!r} must begin with CUSTOM_, and have at most 255 "
+            f"characters, of A-Z, 0-9 and _. Failed validating '{rule}' in schema"
+        )
     with req.cloud.db.begin() as tx:
         new = bool(resource_classes.unknown(tx, [name]))
         if new:
@@ -62,5 +66,4 @@ def delete(req: Request) -> Response:
 
 
 def _located(req: Request, name: str, status: int) -> Response:
-    answer = dated(req, None, status=status)
-    return Response(status, None, {**answer.headers, "Location": f"{req.base_url}/resource_classes/{name}"})
+    return Response(status, None, {"Location": f"{req.base_url}/resource_classes/{name}"})

@@ -13,6 +13,7 @@ from api_cell.placement import (
     schemas,
     traits,
 )
+from api_cell.placement.answer import dated
 from api_cell.placement.history import NEWEST, OLDEST
 
 
@@ -25,20 +26,28 @@ def home(req: Request) -> Response:
         "status": "CURRENT",
         "links": [{"rel": "self", "href": ""}],
     }
-    return Response(200, {"versions": [version]})
+    return dated(req, {"versions": [version]})
 
 
 def _route(
     method: str,
     path: str,
     handler: Handler,
-    rule: str,
+    rule: str | None,
     since: int = 0,
     body: Schema | ByVersion | None = None,
     until: int = NEWEST[1],
+    method_alone_is_new: bool = False,
 ) -> Route:
     return Route(
-        method, path, handler, rule=f"placement:{rule}", body=body, min_version=(1, since), max_version=(1, until)
+        method,
+        path,
+        handler,
+        rule=f"placement:{rule}" if rule else None,
+        body=body,
+        min_version=(1, since),
+        max_version=(1, until),
+        method_alone_is_new=method_alone_is_new,
     )
 
 
@@ -66,7 +75,8 @@ ROUTES: tuple[Route, ...] = (
            schemas.CREATE_INVENTORY),
     _route("PUT", f"{_ONE}/inventories", inventories.replace, f"{_OWN}:inventories:update", 0,
            schemas.PUT_INVENTORIES),
-    _route("DELETE", f"{_ONE}/inventories", inventories.delete_all, f"{_OWN}:inventories:delete", 5),
+    _route("DELETE", f"{_ONE}/inventories", inventories.delete_all, f"{_OWN}:inventories:delete", 5,
+           method_alone_is_new=True),
     _route("GET", _CLASS, inventories.show, f"{_OWN}:inventories:show"),
     _route("PUT", _CLASS, inventories.update, f"{_OWN}:inventories:update", 0, schemas.UPDATE_INVENTORY),
     _route("DELETE", _CLASS, inventories.delete, f"{_OWN}:inventories:delete"),
@@ -90,7 +100,7 @@ ROUTES: tuple[Route, ...] = (
     _route("GET", "/traits/{name}", traits.show, "traits:show", 6),
     _route("PUT", "/traits/{name}", traits.update, "traits:update", 6),
     _route("DELETE", "/traits/{name}", traits.delete, "traits:delete", 6),
-    _route("GET", "/usages", candidates.show_usages, "usages", 9, until=37),
-    _route("GET", "/usages", candidates.show_usages_by_type, "usages", 38),
+    _route("GET", "/usages", candidates.show_usages, None, 9, until=37),
+    _route("GET", "/usages", candidates.show_usages_by_type, None, 38),
     _route("POST", "/reshaper", allocations.reshape, "reshaper:reshape", 30, schemas.RESHAPE),
 )  # fmt: skip

@@ -66,7 +66,7 @@ class BadMethod(PolycellError):
     """The path exists, but not with this method; `allow` lists those it has."""
 
     status = 405
-    message = "The method {method} is not allowed here. Allowed: {allow}."
+    message = "The method {method} is not allowed for this resource. Allowed: {allow}."
 
 
 class NotAcceptable(PolycellError):
@@ -109,7 +109,7 @@ class TooLarge(PolycellError):
 
 class UnsupportedMedia(PolycellError):
     status = 415
-    message = "Unsupported Content-Type {content_type}; send application/json."
+    message = "The media type {content_type} is not supported, use application/json"
 
 
 class NotSupported(PolycellError):

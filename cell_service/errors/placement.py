@@ -53,6 +53,17 @@ class ProviderChanged(GenerationConflict):
     message = "Resource provider's generation already changed. Please update the generation and try again."
 
 
+class InventoriesOfNone(Invalid):
+    """A reshape has inventories for a provider that there is not."""
+
+    message = "Resource provider {uuid} in inventories not found: No resource provider with uuid {uuid} found"
+    code = "placement.resource_provider.not_found"
+
+
+class ReshapeConflict(GenerationConflict):
+    message = "resource provider generation conflict for provider {uuid}: actual: {actual}, given: {given}"
+
+
 class ConsumerChanged(GenerationConflict):
     message = "consumer generation conflict - expected {expected} but got {got}"
 
@@ -60,8 +71,14 @@ class ConsumerChanged(GenerationConflict):
 class PlacementNameTaken(Conflict):
     """A resource provider, resource class or other name of placement's is taken."""
 
-    message = "Conflicting {what} {name} already exists."
+    message = "{what} already exists: {name}."
     code = "placement.duplicate_name"
+
+
+class ProviderTaken(PlacementNameTaken):
+    """Another provider has this name or uuid (`what`)."""
+
+    message = "Conflicting resource provider {what}: {name} already exists."
 
 
 class ResourceProviderInUse(Conflict):
@@ -80,7 +97,7 @@ class InventoryInUse(Conflict):
 
 
 class ResourceClassInUse(Conflict):
-    message = "Cannot delete resource class {name}: Class is in use in inventory."
+    message = "Error in delete resource class: Cannot delete resource class {name}: Class is in use in inventory."
 
 
 class TraitInUse(Conflict):

@@ -1,7 +1,7 @@
 """Consumers and their allocations. Claims are conditional updates, so races can't over-commit a provider.
 
 One call writes any number of consumers at once, all or nothing. Rows are locked in one order everywhere: consumers by
-uuid, then inventories by provider and class.
+uuid, then providers by id, then inventories by provider and class.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from sqlalchemy import Connection, case, delete, insert, or_, select, tuple_, up
 from sqlalchemy.dialects import mysql, postgresql, sqlite
 
 from cell_service.errors import ConsumerChanged, InventoryExceeded, ResourceProviderNotFound
-from mapping_db.placement import changes, inventories
+from mapping_db.placement import changes, inventories, providers
 from mapping_db.placement.inventories import Inventory
 from mapping_db.schema import allocations as table
 from mapping_db.schema import consumers, resource_providers
@@ -116,11 +116,13 @@ def providers_of(tx: Connection, consumer_uuids: Collection[str]) -> dict[str, s
     return found
 
 
-def write(tx: Connection, claims: Iterable[Claim], now: datetime) -> None:
+def write(tx: Connection, claims: Iterable[Claim], now: datetime, *, units_of_all: bool = False) -> None:
     """Give each consumer exactly what its claim says; an error changes nothing.
 
-    Only differences count: what stays or shrinks is allowed on a provider over its capacity. Decided by the rows
-    of `consumers` (generation) and `inventories` (used). Raises ConsumerChanged, ResourceProviderNotFound, and
+    Only differences count: what stays or shrinks is allowed on a provider over its capacity. With `units_of_all`
+    amounts that stay or shrink must fit the units of their inventories, as those that grow must. Decided by the rows of
+    `consumers` (generation) and `inventories` (used). The generations of all providers that claims name, or
+    that a consumer leaves with nothing, are incremented. Raises ConsumerChanged, ResourceProviderNotFound, and
     InventoryExceeded, whose field `providers` has the uuids of all providers that refused.
     """
     ordered = sorted(claims, key=lambda claim: claim.consumer_uuid)
@@ -134,19 +136,21 @@ def write(tx: Connection, claims: Iterable[Claim], now: datetime) -> None:
         for name, amount in amounts.items()
     }
     deltas: dict[int, dict[str, int]] = defaultdict(lambda: defaultdict(int))
-    grown: dict[int, dict[str, list[int]]] = defaultdict(lambda: defaultdict(list))
+    checked: dict[int, dict[str, list[int]]] = defaultdict(lambda: defaultdict(list))
     for key in before.keys() | after.keys():
         _, provider_id, name = key
         difference = after.get(key, 0) - before.get(key, 0)
         if difference:
             deltas[provider_id][name] += difference
-        if difference > 0:
-            grown[provider_id][name].append(after[key])
-    _add_use(tx, deltas, grown)
+        if difference > 0 or (units_of_all and key in after):
+            checked[provider_id][name].append(after[key])
+    emptied = {claim.consumer_uuid for claim in ordered if not claim.allocations}
+    left = {provider_id for consumer_uuid, provider_id, _ in before if consumer_uuid in emptied}
+    providers.advance_all(tx, left.union(ids.values()), now)
+    _add_use(tx, deltas, checked)
     _store(tx, before, after)
-    emptied = [claim.consumer_uuid for claim in ordered if not claim.allocations]
     if emptied:
-        tx.execute(delete(consumers).where(consumers.c.uuid.in_(emptied)))
+        tx.execute(delete(consumers).where(consumers.c.uuid.in_(sorted(emptied))))
     changes.note(tx, deltas, now)
 
 
@@ -258,19 +262,19 @@ def _provider_ids(tx: Connection, uuids: set[str]) -> dict[str, int]:
 
 
 def _add_use(
-    tx: Connection, deltas: Mapping[int, Mapping[str, int]], grown: Mapping[int, Mapping[str, Collection[int]]]
+    tx: Connection, deltas: Mapping[int, Mapping[str, int]], checked: Mapping[int, Mapping[str, Collection[int]]]
 ) -> None:
-    """Add the deltas, one statement for each provider:
+    """Add the deltas, one statement for each provider, if the amounts in `checked` fit the units:
 
     UPDATE inventories SET used = used + (CASE resource_class WHEN … THEN delta … END) WHERE resource_provider_id = ?
     AND resource_class IN (…) AND (delta <= 0 OR used + delta <= capacity AND min_unit <= … AND max_unit >= …)
     """
-    seen = inventories.of_providers(tx, grown) if grown else {}
+    seen = inventories.of_providers(tx, checked) if checked else {}
     refused: list[tuple[int, str, str]] = []
-    for provider_id in sorted(deltas):
-        wanted = {name: delta for name, delta in sorted(deltas[provider_id].items()) if delta}
+    for provider_id in sorted(deltas.keys() | checked.keys()):
+        wanted = {name: delta for name, delta in sorted(deltas.get(provider_id, {}).items()) if delta}
         have = seen.get(provider_id, {})
-        reason = _refusal(have, wanted, grown.get(provider_id, {}))
+        reason = _refusal(have, wanted, checked.get(provider_id, {}))
         if reason is not None:
             refused.append((provider_id, *reason))
         elif wanted and not _updated(tx, provider_id, wanted):
@@ -292,13 +296,13 @@ def _add_use(
 
 
 def _refusal(
-    have: Mapping[str, Inventory], wanted: Amounts, grown: Mapping[str, Collection[int]]
+    have: Mapping[str, Inventory], wanted: Amounts, checked: Mapping[str, Collection[int]]
 ) -> tuple[str, str] | None:
     """The class and the reason, if the inventory already shows that the claim doesn't fit."""
-    for name, amounts in grown.items():
+    for name, amounts in checked.items():
         inventory = have.get(name)
         if inventory is None:
-            return name, "The provider has no inventory of this class."
+            return name, f"Inventory for '{name}' on the provider does not exist."
         for amount in amounts:
             if amount < inventory.min_unit or amount > inventory.max_unit or amount % inventory.step_size:
                 return name, (

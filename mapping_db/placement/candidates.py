@@ -46,11 +46,12 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """A provider of a tree that has candidates."""
+    """A provider of a tree that has candidates. `serves`: it is in one of them itself."""
 
     provider: Provider
     resources: Mapping[str, Inventory]
     traits: frozenset[str]
+    serves: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +102,7 @@ def find(tx: Connection, requested: CandidateRequest) -> FoundCandidates:
     allocated = {uuid for candidate in found.values() for uuid in candidate.allocations}
     shown = {provider.root_id for provider in providers if provider.uuid in allocated}
     summaries = [
-        Summary(provider, stock[provider.id], frozenset(marks[provider.id]))
+        Summary(provider, stock[provider.id], frozenset(marks[provider.id]), provider.uuid in allocated)
         for provider in sorted(providers, key=attrgetter("root_id", "id"))
         if provider.root_id in shown
     ]
@@ -123,31 +124,26 @@ def _served(pairs: Iterable[tuple[int, Provider]]) -> _Served:
 def _parts(tx: Connection, spread: ProviderQuery, anchors: Mapping[int, set[int]]) -> dict[str, _Served]:
     """The providers that may serve each class of the unnamed group; its traits may be on any of the chosen providers.
 
-    A request for one tree (`in_tree`) takes nothing of others. A sharing provider is taken for a member of the
-    aggregates in which the root of the served tree is.
+    A request for one tree (`in_tree`) takes nothing of others. What is in the aggregates of a tree's root are all
+    providers of the tree; a sharing provider of a tree that must not be in some must not be in them either.
     """
     found = {}
+    outside = _members(tx, spread.not_member_of)
     for name, amount in spread.resources.items():
-        one = replace(spread, resources={name: amount}, required=())
-        pairs = [(provider.root_id, provider) for provider in search.matching(tx, one)]
-        if anchors and spread.in_tree is None:
-            inside, outside = _members(tx, spread.member_of), _members(tx, (spread.not_member_of,))
-            anywhere = search.matching(tx, replace(one, member_of=(), not_member_of=frozenset()))
+        one = replace(spread, resources={name: amount}, required=(), by_root=True)
+        fitting = search.matching(tx, one)
+        pairs = [(provider.root_id, provider) for provider in fitting]
+        if spread.in_tree is None:
             pairs += [
-                (root_id, provider)
-                for provider in anywhere
-                for root_id in anchors.get(provider.id, set())
-                if (not spread.member_of or inside & {provider.id, root_id}) and not outside & {provider.id, root_id}
+                (root_id, provider) for provider in fitting for root_id in anchors.get(provider.id, set()) - outside
             ]
         found[name] = _served(pairs)
     return found
 
 
-def _members(tx: Connection, member_of: tuple[frozenset[str], ...]) -> set[int]:
-    """The ids of the providers in one aggregate of each set; none for no aggregates."""
-    if not any(member_of):
-        return set()
-    return {provider.id for provider in search.matching(tx, ProviderQuery(member_of=member_of))}
+def _members(tx: Connection, any_of: frozenset[str]) -> set[int]:
+    """The ids of the providers in one of the aggregates; none for no aggregates."""
+    return {provider.id for provider in search.matching(tx, ProviderQuery(member_of=(any_of,)))} if any_of else set()
 
 
 @dataclass(frozen=True, slots=True)

@@ -149,13 +149,8 @@ def _update(provider: Provider, name: str) -> Any:
 
 
 def _drop(tx: Connection, provider: Provider, names: Collection[str]) -> None:
-    """DELETE … WHERE used = 0: the inventory stays if a claim was faster."""
-    dropped = tx.execute(
-        delete(table).where(
-            table.c.resource_provider_id == provider.id,
-            table.c.resource_class.in_(sorted(names)),
-            table.c.used == 0,
-        )
-    ).rowcount
-    if dropped < len(names):
-        raise InventoryInUse(resource_classes=", ".join(sorted(names)), uuid=provider.uuid)
+    """DELETE … WHERE used = 0: the inventory stays if a claim was faster. Raises InventoryInUse, naming what stays."""
+    dropped = table.c.resource_provider_id == provider.id, table.c.resource_class.in_(sorted(names))
+    if tx.execute(delete(table).where(*dropped, table.c.used == 0)).rowcount < len(names):
+        left = tx.execute(select(table.c.resource_class).where(*dropped)).scalars()
+        raise InventoryInUse(resource_classes=", ".join(resource_classes.in_order(left)), uuid=provider.uuid)

@@ -1,13 +1,13 @@
-"""Resource providers: rows, their tree, and the generation that guards everything but their use.
+"""Resource providers: rows, their tree, and the generation by which a client knows that nothing has changed.
 
-A claim does not change a provider's generation: it is guarded by the inventory's own conditional update, so a busy
-provider never makes its host's reports fail.
+A claim increments the generations of its providers and is not guarded by them: the inventory's own conditional update
+decides, so that no claim fails because of another one for which there was room as well.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -17,7 +17,7 @@ from sqlalchemy.exc import IntegrityError
 from cell_service.errors import (
     GenerationConflict,
     Invalid,
-    PlacementNameTaken,
+    ProviderTaken,
     ResourceProviderHasChildren,
     ResourceProviderInUse,
     ResourceProviderNotFound,
@@ -30,6 +30,7 @@ from mapping_db.schema import (
 )
 from mapping_db.schema import resource_providers as table
 
+_UNSAVED = "Unable to save resource provider"
 _root = table.alias("root")
 _parent = table.alias("parent")
 
@@ -79,6 +80,12 @@ def get(tx: Connection, uuid: str) -> Provider:
     return from_row(row)
 
 
+def hold(tx: Connection, uuid: str) -> Provider:
+    """The provider, whose row is locked until the transaction ends. Raises ResourceProviderNotFound."""
+    tx.execute(select(table.c.id).where(table.c.uuid == uuid).with_for_update())
+    return get(tx, uuid)
+
+
 def by_uuids(tx: Connection, uuids: Collection[str]) -> dict[str, Provider]:
     """Those of the providers that exist."""
     rows = tx.execute(selection().where(table.c.uuid.in_(sorted(uuids))))
@@ -86,21 +93,25 @@ def by_uuids(tx: Connection, uuids: Collection[str]) -> dict[str, Provider]:
 
 
 def add(tx: Connection, uuid: str, name: str, now: datetime, *, parent_uuid: str | None = None) -> Provider:
-    """Add a provider of generation 0. Raises PlacementNameTaken, Invalid when there is no such parent."""
-    parent = _parent_of(tx, parent_uuid)
+    """Add a provider of generation 0. Raises ProviderTaken, Invalid when there is no such parent."""
+    uncreated = f'Unable to create resource provider "{name}", {uuid}: '
+    if parent_uuid == uuid:
+        raise Invalid(reason=f"{uncreated}parent provider UUID cannot be same as UUID.")
+    parent = _parent_of(tx, parent_uuid, uncreated)
+    values = {
+        "uuid": uuid,
+        "name": name,
+        "generation": 0,
+        "root_provider_id": parent.root_id if parent else None,
+        "parent_provider_id": parent.id if parent else None,
+        "created_at": now,
+    }
     try:
-        made = tx.execute(
-            insert(table).values(
-                uuid=uuid,
-                name=name,
-                generation=0,
-                root_provider_id=parent.root_id if parent else None,
-                parent_provider_id=parent.id if parent else None,
-                created_at=now,
-            )
-        ).inserted_primary_key
+        with tx.begin_nested():
+            made = tx.execute(insert(table).values(**values)).inserted_primary_key
     except IntegrityError as error:
-        raise PlacementNameTaken(what="resource provider", name=name) from error
+        taken = tx.execute(select(table.c.id).where(table.c.uuid == uuid)).first() is not None
+        raise ProviderTaken(what="uuid" if taken else "name", name=uuid if taken else name) from error
     assert made is not None
     if parent is None:
         tx.execute(update(table).where(table.c.id == made[0]).values(root_provider_id=made[0]))
@@ -113,23 +124,24 @@ def alter(
 ) -> Provider:
     """Set the name and the parent (None: none). A root may get a parent; changing or removing one needs `reparent`.
 
-    Raises PlacementNameTaken, Invalid (no such parent, a loop, or a change that is not allowed).
+    Raises ProviderTaken, Invalid (no such parent, a loop, or a change that is not allowed).
     """
     values: dict[str, Any] = {"name": name, "updated_at": now}
     if parent_uuid != provider.parent_uuid:
         if provider.parent_uuid is not None and not reparent:
-            raise Invalid(reason=f"Unable to save resource provider {provider.uuid}: re-parenting is not allowed.")
-        parent = _parent_of(tx, parent_uuid)
+            verb = "re-parenting" if parent_uuid is not None else "un-parenting"
+            raise Invalid(reason=f"{_UNSAVED} {provider.uuid}: {verb} a provider is not currently allowed.")
+        parent = _parent_of(tx, parent_uuid, f"{_UNSAVED} {provider.uuid}: ")
         family = _descendants(tx, provider)
         if parent is not None and parent.id in family:
-            raise Invalid(reason=f"Unable to save resource provider {provider.uuid}: that would be a loop.")
+            raise Invalid(reason=f"{_UNSAVED} {provider.uuid}: creating loop in the provider tree is not allowed.")
         values["parent_provider_id"] = parent.id if parent else None
         new_root = parent.root_id if parent else provider.id
         tx.execute(update(table).where(table.c.id.in_(sorted(family))).values(root_provider_id=new_root))
     try:
         tx.execute(update(table).where(table.c.id == provider.id).values(**values))
     except IntegrityError as error:
-        raise PlacementNameTaken(what="resource provider", name=name) from error
+        raise ProviderTaken(what="name", name=name) from error
     changes.note(tx, [provider.id], now)
     return get(tx, provider.uuid)
 
@@ -172,17 +184,19 @@ def advance(
     return expected + 1
 
 
-def advanced(provider: Provider, generation: int) -> Provider:
-    """The provider as it is after `advance`."""
-    return replace(provider, generation=generation)
+def advance_all(tx: Connection, provider_ids: Collection[int], now: datetime) -> None:
+    """Increment the generations of providers, whatever they are. It locks their rows, in the order of their ids."""
+    if provider_ids:
+        generations = update(table).where(table.c.id.in_(sorted(provider_ids)))
+        tx.execute(generations.values(generation=table.c.generation + 1, updated_at=now))
 
 
-def _parent_of(tx: Connection, uuid: str | None) -> Provider | None:
+def _parent_of(tx: Connection, uuid: str | None, words: str) -> Provider | None:
     if uuid is None:
         return None
     found = by_uuids(tx, [uuid]).get(uuid)
     if found is None:
-        raise Invalid(reason=f"parent provider UUID {uuid} does not exist")
+        raise Invalid(reason=f"{words}parent provider UUID does not exist: {uuid}")
     return found
 
 

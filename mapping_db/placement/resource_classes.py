@@ -21,6 +21,11 @@ def names(tx: Connection) -> list[str]:
     return [*STANDARD, *custom]
 
 
+def in_order(some: Iterable[str]) -> list[str]:
+    """Standard classes in the order of the standard, then the others by name."""
+    return sorted(some, key=lambda name: (STANDARD.index(name) if name in _STANDARD else len(STANDARD), name))
+
+
 def unknown(tx: Connection, wanted: Iterable[str]) -> list[str]:
     """Those of the names that are no resource class."""
     custom = sorted(set(wanted) - _STANDARD)
@@ -45,11 +50,11 @@ def find(tx: Connection, name: str) -> None:
 def add(tx: Connection, name: str) -> None:
     """Raises PlacementNameTaken."""
     if not unknown(tx, [name]):
-        raise PlacementNameTaken(what="resource class", name=name)
+        raise PlacementNameTaken(what="Conflicting resource class", name=name)
     try:
         tx.execute(insert(resource_classes).values(name=name))
     except IntegrityError as error:
-        raise PlacementNameTaken(what="resource class", name=name) from error
+        raise PlacementNameTaken(what="Conflicting resource class", name=name) from error
 
 
 def rename(tx: Connection, name: str, new_name: str) -> None:
@@ -58,7 +63,7 @@ def rename(tx: Connection, name: str, new_name: str) -> None:
         raise Invalid(reason=f"Cannot update standard resource class {name}")
     _demand_unused(tx, name)
     if name != new_name and not unknown(tx, [new_name]):
-        raise PlacementNameTaken(what="resource class", name=new_name)
+        raise PlacementNameTaken(what="Resource class", name=new_name)
     if not tx.execute(update(resource_classes).where(resource_classes.c.name == name).values(name=new_name)).rowcount:
         raise ResourceClassNotFound(name=name)
 

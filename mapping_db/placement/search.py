@@ -20,7 +20,10 @@ from mapping_db.schema import resource_providers as table
 
 @dataclass(frozen=True, slots=True)
 class ProviderQuery:
-    """The conditions on a provider. It must match at least one element of each set in `member_of` and `required`."""
+    """The conditions on a provider. It must match at least one element of each set in `member_of` and `required`.
+
+    `by_root`: what is in the aggregates of its tree's root is in them, too.
+    """
 
     name: str | None = None
     uuid: str | None = None
@@ -30,6 +33,7 @@ class ProviderQuery:
     forbidden: frozenset[str] = frozenset()
     member_of: tuple[frozenset[str], ...] = ()
     not_member_of: frozenset[str] = frozenset()
+    by_root: bool = False
 
 
 def matching(tx: Connection, wanted: ProviderQuery) -> list[Provider]:
@@ -53,9 +57,9 @@ def _conditions(wanted: ProviderQuery) -> list[ColumnElement[bool]]:
     where += [_with_trait(choice) for choice in wanted.required]
     if wanted.forbidden:
         where.append(~_with_trait(wanted.forbidden))
-    where += [_in_aggregate(choice) for choice in wanted.member_of]
+    where += [_in_aggregate(choice, wanted.by_root) for choice in wanted.member_of]
     if wanted.not_member_of:
-        where.append(~_in_aggregate(wanted.not_member_of))
+        where.append(~_in_aggregate(wanted.not_member_of, wanted.by_root))
     return where
 
 
@@ -78,11 +82,10 @@ def _with_trait(names: Collection[str]) -> ColumnElement[bool]:
     return table.c.id.in_(select(column.resource_provider_id).where(column.trait.in_(sorted(names))))
 
 
-def _in_aggregate(uuids: Collection[str]) -> ColumnElement[bool]:
-    """The provider or the root of its tree is in one of the aggregates."""
+def _in_aggregate(uuids: Collection[str], by_root: bool) -> ColumnElement[bool]:
     column = resource_provider_aggregates.c
     members = select(column.resource_provider_id).where(column.aggregate_uuid.in_(sorted(aggregates.forms(uuids))))
-    return or_(table.c.id.in_(members), table.c.root_provider_id.in_(members))
+    return or_(table.c.id.in_(members), table.c.root_provider_id.in_(members)) if by_root else table.c.id.in_(members)
 
 
 def trees_of(tx: Connection, root_ids: Collection[int]) -> list[Provider]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import Any, cast
 from urllib.parse import parse_qs
 
@@ -38,6 +39,7 @@ class Placement:
     def __init__(self, db: Database) -> None:
         self.cloud = cloud_in_memory(db, clock=ManualClock())
         self._policy = Policy(policies.RULES)
+        self._caller = Caller(replace(internal(), roles=("admin",), project_id="p0"), self._policy)
         self._services = Services(ApiSettings(), client(SuperConductor, MemoryTransport(Bus())))
 
     def __call__(self, method: str, url: str, body: Any = None, version: str = "1.39") -> Response:
@@ -53,7 +55,7 @@ class Placement:
                 jsonschema.validate(body, schema)
             return route.handler(
                 Request(
-                    caller=Caller(internal(), self._policy),
+                    caller=self._caller,
                     cloud=self.cloud,
                     services=self._services,
                     version=at,

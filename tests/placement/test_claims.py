@@ -100,6 +100,8 @@ def test_consumer_generations(db: Database) -> None:
 def test_what_is_in_use_cannot_go(db: Database) -> None:
     host = provider(db, VCPU=4, MEMORY_MB=4)
     write(db, claim(new_uuid(), {host.uuid: {"VCPU": 1}}))
+    with db.connect() as tx:
+        host = providers.get(tx, host.uuid)
     with pytest.raises(InventoryInUse):
         db.run(lambda tx: inventories.put(tx, host, {"MEMORY_MB": Inventory(4)}, host.generation, NOW))
     with pytest.raises(ResourceProviderInUse):

@@ -15,6 +15,7 @@ import pytest
 from api_cell.edge.route import Route
 from api_cell.edge.versioned import after, value_at
 from api_cell.placement import schemas
+from api_cell.placement.candidates import RULE_OF_USAGES
 from api_cell.placement.history import NEWEST
 from api_cell.placement.routes import ROUTES
 from cell_service.db.sql.engine import Database
@@ -23,6 +24,7 @@ from cell_service.errors import (
     ConsumerNotFound,
     GenerationConflict,
     Invalid,
+    InventoriesOfNone,
     InventoryExceeded,
     MissingQuery,
     NotFound,
@@ -333,15 +335,53 @@ def test_reshaping_moves_inventory_and_use_together(api: Placement, db: Database
         "/reshaper",
         {
             "inventories": {
-                root.uuid: {"resource_provider_generation": 1, "inventories": {"VCPU": {"total": 8}}},
+                root.uuid: {"resource_provider_generation": 2, "inventories": {"VCPU": {"total": 8}}},
                 child.uuid: {"resource_provider_generation": 1, "inventories": {"VGPU": {"total": 4}}},
             },
             "allocations": {consumer: moved},
         },
     )
     assert set(api.get(f"/resource_providers/{root.uuid}/inventories")["inventories"]) == {"VCPU"}
-    assert api.get(f"/resource_providers/{child.uuid}/usages")["usages"] == {"VGPU": 2}
+    used = api.get(f"/resource_providers/{child.uuid}/usages")
+    assert used == {"usages": {"VGPU": 2}, "resource_provider_generation": 4}
     assert_sound(db)
+
+
+def test_a_reshape_holds_unchanged_amounts_against_the_new_inventory(api: Placement, db: Database) -> None:
+    host, consumer = provider(db, DISK_GB=2000), new_uuid()
+    claim = body_at("1.38", host.uuid, 1)
+    claim["allocations"][host.uuid]["resources"] = {"DISK_GB": 1000}
+    api("PUT", f"/allocations/{consumer}", claim)
+    inventory = {"resource_provider_generation": 2, "inventories": {"DISK_GB": {"total": 2000, "max_unit": 600}}}
+    reshaped = {"inventories": {host.uuid: inventory}, "allocations": {consumer: {**claim, "consumer_generation": 1}}}
+    with pytest.raises(InventoryExceeded):
+        api("POST", "/reshaper", reshaped)
+    inventory["inventories"]["DISK_GB"]["max_unit"] = 1000
+    assert api("POST", "/reshaper", reshaped).status == 204
+
+
+def test_a_reshape_of_a_provider_that_is_not_there_is_invalid(api: Placement) -> None:
+    inventory = {"resource_provider_generation": 0, "inventories": {}}
+    with pytest.raises(InventoriesOfNone):
+        api("POST", "/reshaper", {"inventories": {new_uuid(): inventory}, "allocations": {}})
+
+
+def test_inventories_that_were_read_before_a_claim_are_not_written_after_it(api: Placement, db: Database) -> None:
+    host = provider(db, VCPU=9)
+    path = f"/resource_providers/{host.uuid}/inventories"
+    known, consumer = api.get(path), new_uuid()
+    claim = body_at("1.38", host.uuid, 1)
+    api("PUT", f"/allocations/{consumer}", claim)
+    with pytest.raises(GenerationConflict):
+        api("PUT", path, known)
+    emptied = {**claim, "consumer_generation": 1, "allocations": {}}
+    for write in (
+        lambda: api("PUT", f"/allocations/{consumer}", {**claim, "consumer_generation": 1}),
+        lambda: api("POST", "/allocations", {consumer: {**emptied, "consumer_generation": 2}}),
+    ):
+        known = api.get(path)
+        write()
+        assert api.get(path)["resource_provider_generation"] == known["resource_provider_generation"] + 1
 
 
 # -- candidates -------------------------------------------------------------------------------
@@ -475,6 +515,27 @@ def test_a_tree_takes_from_itself_or_from_what_is_shared(api: Placement, db: Dat
     assert where(api.get(f"{ask}&member_of={aggregate}")) == []
 
 
+def test_what_is_of_a_root_s_aggregates_and_what_a_summary_shows(api: Placement, db: Database) -> None:
+    roots = [provider(db, VCPU=8) for _ in range(2)]
+    for root in roots:
+        provider(db, parent=root.uuid, VGPU=2)
+    pool, both, one = provider(db, DISK_GB=9), new_uuid(), new_uuid()
+    shares(api, roots[0].uuid, sharing=pool.uuid, aggregate=both)
+    api("PUT", f"/resource_providers/{roots[1].uuid}/aggregates", [both, one], version="1.1")
+
+    def count(query: str, version: str = "1.39") -> int:
+        return len(api.get(f"/allocation_candidates?{query}", version)["allocation_requests"])
+
+    assert count(f"resources=VGPU:1&member_of={one}") == 1, "the unnamed group: by the root of its tree"
+    assert count(f"resources1=VGPU:1&member_of1={one}") == 0, "a named one: by the provider alone"
+    assert count(f"resources=VCPU:1,DISK_GB:1&member_of={both}") == 2
+    assert count(f"resources=VCPU:1,DISK_GB:1&member_of={one}") == 0, "what is shared must be in it itself"
+    assert count(f"resources=VCPU:1,DISK_GB:1&member_of=!{one}") == 1
+    assert len(api.get(f"/resource_providers?member_of={one}")["resource_providers"]) == 1
+    for version, shown in (("1.28", 2), ("1.29", 4)):
+        assert len(api.get("/allocation_candidates?resources=VCPU:1", version)["provider_summaries"]) == shown
+
+
 def test_root_required_and_same_subtree(api: Placement, db: Database) -> None:
     roots = [provider(db, VCPU=8), provider(db, VCPU=8)]
     api("PUT", f"/resource_providers/{roots[0].uuid}/traits",
@@ -524,7 +585,11 @@ def test_every_route_of_the_reference_is_served_with_its_rule_and_versions() -> 
         key = (row["method"], row["path"] or "/")
         before = spans.get(key, (low, high, rule))
         spans[key] = (min(before[0], low), max(before[1], high), rule)
-    ours = {key: (routes[0].min_version, routes[-1].max_version, routes[0].rule) for key, routes in by_path().items()}
+    by_handler = {("GET", "/usages"): RULE_OF_USAGES}  # which knows the project
+    ours = {
+        key: (routes[0].min_version, routes[-1].max_version, by_handler.get(key, routes[0].rule))
+        for key, routes in by_path().items()
+    }
     assert ours == spans
 
 

@@ -12,13 +12,15 @@ from typing import Any
 import pytest
 
 from api_cell.config import ApiSection, ApiSettings, CorsSection, PolicySection
-from api_cell.edge.auth import NoAuth
+from api_cell.edge.auth import Identity, NoAuth
 from api_cell.edge.server import ApiServer
 from api_cell.placement.app import make_placement_app
 from cell_service.db.sql.engine import Database
 from tests.edge.client import Client
 from tests.placement.stock import new_uuid, provider
 from tests.suites.clouds import cloud_in_memory
+
+ABSENT = "00000000-0000-4000-8000-000000000000"
 
 
 @pytest.fixture
@@ -71,6 +73,89 @@ def test_only_administrators_and_services_may(client: Client) -> None:
     assert refused.json["errors"][0]["title"] == "Forbidden"
 
 
+class Known:
+    """Callers with roles of their own: the token is their user, project, roles and system scope."""
+
+    challenge = ""
+
+    def authenticate(self, token: str, service_token: str | None) -> Identity:
+        user_id, project_id, roles, system = token.split(":")
+        return Identity(user_id, project_id, tuple(roles.split("+")), system_scope=system)
+
+
+@pytest.mark.parametrize("new_defaults", [True, False])
+def test_who_may_what_by_default(db: Database, new_defaults: bool) -> None:
+    policy = PolicySection(enforce_new_defaults=new_defaults)
+    settings = ApiSettings(api=ApiSection(auth_strategy="noauth2"), policy=policy)
+    server = ApiServer(make_placement_app(cloud_in_memory(db), settings, Known()))
+    server.start()
+    caller = Client(server.port, prefix="", service="placement")
+    shape = {"inventories": {new_uuid(): {"resource_provider_generation": 0, "inventories": {}}}, "allocations": {}}
+    try:
+        for token, usages, providers, reshape in (
+            ("u:p:admin+reader:", 200, 200, 403 if new_defaults else 400),
+            ("u:other:admin+reader:", 200, 200, 403 if new_defaults else 400),
+            ("u:s:service:", 200, 200, 400),
+            ("u::admin+member+reader:all", 403, 403, 403),
+            ("u:p:reader:", 200, 403, 403),
+            ("u:other:member+reader:", 403, 403, 403),
+        ):
+            found = [
+                caller.request("GET", "/usages?project_id=p", token=token, version="1.39").status,
+                caller.request("GET", "/resource_providers", token=token, version="1.39").status,
+                caller.request("POST", "/reshaper", shape, token=token, version="1.39").status,
+            ]
+            assert found == [usages, providers, reshape], token
+    finally:
+        caller.close()
+        server.drain(0)
+
+
+def test_media_types_are_read(client: Client) -> None:
+    def ask(method: str, path: str, **headers: str) -> tuple[int, str]:
+        reply = client.request(method, path, headers={name.replace("_", "-"): text for name, text in headers.items()})
+        return reply.status, reply.headers["Content-Type"]
+
+    assert ask("GET", "/resource_providers", Accept="text/plain")[0] == 406
+    assert ask("GET", "/resource_providers", Accept="text/plain, */*;q=0.1") == (200, "application/json")
+    assert ask("GET", "/nothing", Accept="text/html")[1].startswith("text/html")
+    assert ask("GET", "/nothing", Accept="application/json") == (404, "application/json")
+    assert ask("PUT", f"/resource_providers/{new_uuid()}")[0] == 415
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "version", "status"),
+    [
+        ("GET", "/", "0.5", 406),
+        ("GET", "/", "1.99", 406),
+        ("GET", "/", "1.2.3", 400),
+        ("DELETE", f"/resource_providers/{ABSENT}/inventories", "1.4", 405),
+        ("DELETE", f"/resource_providers/{ABSENT}/inventories", "1.5", 404),
+        ("GET", "/resource_classes", "1.1", 404),
+        ("GET", "/usages?project_id=", "1.9", 400),
+        ("GET", f"/usages?project_id={'x' * 256}", "1.39", 400),
+        ("GET", f"/usages?project_id=p&user_id={'x' * 256}", "1.39", 400),
+        ("GET", "/allocation_candidates?resources=VCPU:1&limit=1&limit=x", "1.39", 200),
+        ("GET", "/allocation_candidates?resources=VCPU:1&limit=x&limit=1", "1.39", 400),
+        ("GET", "/allocation_candidates?resources=VCPU:1&required=X,,&required=HW_CPU_X86_VMX", "1.38", 200),
+        ("GET", "/allocation_candidates?resources=VCPU:1&required=X,,&required=HW_CPU_X86_VMX", "1.39", 400),
+        (
+            "GET",
+            "/allocation_candidates?resources_a=VCPU:1&required_b=HW_CPU_X86_VMX&same_subtree=_a%20,_b",
+            "1.36",
+            200,
+        ),
+    ],
+)
+def test_versions_and_queries(client: Client, method: str, path: str, version: str, status: int) -> None:
+    assert client.request(method, path, version=version).status == status
+
+
+def test_the_version_document_is_dated_from_1_15_on(client: Client) -> None:
+    assert client.request("GET", "/", token=None, version="1.15").headers["Cache-Control"] == "no-cache"
+    assert "Cache-Control" not in client.request("GET", "/", token=None, version="1.14").headers
+
+
 def test_refusals_have_the_published_texts(client: Client) -> None:
     def detail(method: str, path: str, body: object = None) -> str:
         reply = client.request(method, path, body, version="1.39")
@@ -116,7 +201,12 @@ def test_refusals_have_the_published_texts(client: Client) -> None:
         ("PUT", f"{of}/traits", {**old, "traits": []}, changed),
         ("PUT", f"{of}/aggregates", {**old, "aggregates": []}, changed),
         ("PUT", consumer, claim, "consumer generation conflict - expected null but got 3"),
-        ("PUT", consumer, one, "Unable to allocate inventory: No such resource class CUSTOM_NONE."),
+        (
+            "PUT",
+            consumer,
+            one,
+            f"Unable to allocate inventory for consumer {consumer[-36:]}: No such resource class CUSTOM_NONE.",
+        ),
         (
             "GET",
             f"{candidates}?resources=UNKNOWN:1",
@@ -146,7 +236,7 @@ def test_refusals_have_the_published_texts(client: Client) -> None:
             "GET",
             f"{candidates}?resources=VCPU:1&limit=0",
             None,
-            "Invalid query string parameters: '0' does not match '^[1-9][0-9]*$'",
+            f"{invalid}'0' does not match '^[1-9][0-9]*$'. Failed validating 'pattern' in schema",
         ),
         (
             "GET",

@@ -45,7 +45,10 @@ def main() -> int:
     args = parser.parse_args(own)
     suite, work = SUITES[args.suite], args.work.resolve()
     work.mkdir(parents=True, exist_ok=True)
-    python, source = _environment(work), _source(suite, work)
+    python = _environment(work)
+    if suite.runner:
+        return _compared(suite, _outcomes(suite, python, work), partial=False)
+    source = _source(suite, work)
     state = work / f"state-{suite.name}"
     polycell = [sys.executable, "-m", "tools.up.main"]
     options = ["--port-base", str(free_ports(9)), "--driver", "simulated", "--detach"]
@@ -155,6 +158,15 @@ def _alternative(admin: Mapping[str, str]) -> dict[str, str]:
     role = ask("GET", "/roles?name=member")["roles"][0]["id"]
     ask("PUT", f"/projects/{project}/users/{user}/roles/{role}")
     return known
+
+
+def _outcomes(suite: Suite, python: Path, work: Path) -> dict[str, str]:
+    """Test → passed, skipped, failed, as the suite's own runner says."""
+    subprocess.run([python, "-m", "pip", "install", "--quiet", *suite.installs], check=True)
+    report = work / f"{suite.name}.json"
+    subprocess.run([python, "-m", suite.runner, str(report)], cwd=ROOT, env=_with_root(), check=True)
+    found: dict[str, str] = json.loads(report.read_text(encoding="utf-8"))
+    return found
 
 
 def _run(suite: Suite, python: Path, source: Path, directory: Path, more: list[str]) -> dict[str, str]:

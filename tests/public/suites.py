@@ -14,7 +14,8 @@ class Suite:
     """`distribution` is the source distribution of the installed version. `tests`: paths in it. `environment`: more
     variables; {bin} is where the clients' programs are.
     `left_out`: files that are not run, and why. `without_flavors`: those of the cloud that the suite counts as none.
-    `external_network`: the name of one that it takes addresses from, "" for none."""
+    `external_network`: the name of one that it takes addresses from, "" for none. With a `runner` the suite needs no
+    cloud: that module runs the tests of what `installs` names, and writes their outcomes to the file it is given."""
 
     name: str
     distribution: str
@@ -23,11 +24,20 @@ class Suite:
     left_out: Mapping[str, str] = field(default_factory=dict)
     without_flavors: tuple[str, ...] = ()
     external_network: str = ""
+    runner: str = ""
+    installs: tuple[str, ...] = ()
 
 
 SUITES = {
     suite.name: suite
     for suite in (
+        Suite(
+            "placement",
+            "openstack-placement",
+            (),
+            runner="tests.public.gabbits",
+            installs=("openstack-placement==16.0.0", "gabbi==4.2.3", "wsgi-intercept"),
+        ),
         Suite("osc-placement", "osc-placement", ("osc_placement/tests/functional",)),
         Suite(
             "novaclient",
