@@ -99,6 +99,13 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "placement release": ("placement release cell2", "placement release cell2 --project acme"),
     "placement list": ("placement list", "placement list -f json"),
     "placement explain": (f"placement explain {_SERVER}", f"placement explain {_SERVER} -f json"),
+    "placement heal_allocations": (
+        "placement heal_allocations --dry-run",
+        f"placement heal_allocations --instance {_SERVER} --verbose",
+        "placement heal_allocations --cell cell1 --max-count 1000",
+    ),
+    "placement audit": ("placement audit --verbose", "placement audit --delete"),
+    "placement sync_aggregates": ("placement sync_aggregates --verbose", "placement sync_aggregates --prune"),
     "snapshot save": ("snapshot save /var/backups", "snapshot save before-upgrade.zip --skip-cell cell7"),
     "snapshot show": ("snapshot show before-upgrade.zip", "snapshot show before-upgrade.zip --tables -f json"),
     "snapshot restore": (
