@@ -16,6 +16,7 @@ _LISTEN = (
 )
 _REACHED = "The address at which the proxy reaches a libvirt host's consoles. {host} is the host's name."
 _LAST_PORT = 65535
+_SCHEMES = cfg.types.String(choices=["none", "vencrypt"])
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +31,24 @@ class Vnc:
     server_listen: str = option(cfg.StrOpt("server_listen", default="127.0.0.1", help=_LISTEN))
     server_proxyclient_address: str = option(
         cfg.StrOpt("server_proxyclient_address", default="127.0.0.1", help=_REACHED)
+    )
+    auth_schemes: tuple[str, ...] = option(
+        cfg.ListOpt(
+            "auth_schemes",
+            item_type=_SCHEMES,
+            default=["none"],
+            help="What the proxy takes of the security that a host offers for VNC, the best first: none; vencrypt for"
+            " TLS with certificates (X509None).",
+        )
+    )
+    vencrypt_ca_certs: str | None = option(
+        cfg.StrOpt("vencrypt_ca_certs", default=None, help="Hosts need a certificate of one of these authorities.")
+    )
+    vencrypt_client_cert: str | None = option(
+        cfg.StrOpt("vencrypt_client_cert", default=None, help="The certificate that the proxy shows to hosts.")
+    )
+    vencrypt_client_key: str | None = option(
+        cfg.StrOpt("vencrypt_client_key", default=None, help="Its key, unless vencrypt_client_cert has it.")
     )
 
 

@@ -1,35 +1,37 @@
 """The console proxy: a websocket of a user on one side, a guest's console on the other, bytes between them.
 
-The proxy looks the token up before it opens the websocket; the token says where to connect to. A page of another site
-can't use a user's token: the origin must be the proxy itself, or one that is allowed. A browser that opens the address
-itself gets the files of another viewer (`web`), where there are some, else our page (`pages`). An open console is
-closed when its server is gone, moved or rebuilt (`sessions`).
+A page of another site can't use a user's token: the origin must be the proxy itself, or one that is allowed, which is
+the first check. The proxy looks the token up before it opens the websocket; the token says where to connect to
+(`connecting`), and both sides of a screen agree on security with the proxy, each for itself (`rfb`, `passage`). A
+browser that opens the address itself gets the files of another viewer (`web`), where there are some, else our page
+(`pages`). An open console is closed when its server is gone, moved or rebuilt (`sessions`).
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import socket
 from asyncio import Future
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from datetime import datetime
 from secrets import token_urlsafe
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from tornado.http1connection import HTTP1Connection
-from tornado.iostream import IOStream, StreamClosedError
-from tornado.tcpclient import TCPClient
-from tornado.web import Application, StaticFileHandler
-from tornado.websocket import WebSocketClosedError, WebSocketHandler
+from tornado.iostream import StreamClosedError
+from tornado.web import Application
+from tornado.websocket import WebSocketHandler
 
+from cell_service.consoles.connecting import SCREEN, HostSecurity, connected
+from cell_service.consoles.files import OurFiles, Viewer
 from cell_service.consoles.pages import ROOT, VERSION, page, page_headers_of
+from cell_service.consoles.passage import Passage
+from cell_service.consoles.rfb import Welcome
 from cell_service.consoles.sessions import Session, SessionRules, Sessions
-from cell_service.errors import PolycellError
-from cell_service.http.connections import ConnectionSettings, watch_reader
+from cell_service.errors import ConsoleRefused, Invalid, PolycellError
+from cell_service.http.connections import ConnectionSettings
 from cell_service.http.listener import Listener
 from cell_service.http.pages import frame_headers
 from cell_service.logs import about
@@ -39,13 +41,11 @@ log = logging.getLogger(__name__)
 
 Lookup = Callable[[str], ConsoleToken | None]
 """Finds the console that a token opens; None: the token opens none. Raises Unavailable."""
-CONNECT_SECONDS = 10.0
-CHUNK = 65536
 ABOUT = "/about"
 """Where the page's script gets the server's name and state."""
-YEAR_SECONDS = 365 * 86400
 REVOKED = 4403
 """The code with which a web socket is closed whose console is not to be opened again."""
+UNREADABLE = "The proxy's certificates for hosts cannot be used."
 
 
 class ConsoleProxy:
@@ -59,12 +59,14 @@ class ConsoleProxy:
         threads: int = 4,
         web: str = "",
         rules: SessionRules | None = None,
+        security: HostSecurity | None = None,
     ) -> None:
+        self.security = security or HostSecurity()
         self.lookup, self.allowed_origins, self.sessions = lookup, allowed_origins, Sessions(rules or SessionRules())
         self.workers = ThreadPoolExecutor(threads, thread_name_prefix="console")
-        files = (rf"/.*?files/{VERSION}/(.*)", _OurFiles, {"path": str(ROOT)})
+        files = (rf"/.*?files/{VERSION}/(.*)", OurFiles, {"path": str(ROOT)})
         console = (r"/(?:websockify|about)?" if web else r"/.*", _Console, {"proxy": self})
-        viewer = [(r"/(.*)", _Viewer, {"path": web})] if web else []
+        viewer = [(r"/(.*)", Viewer, {"path": web})] if web else []
         framing = frame_headers(allowed_origins)
         application = Application([files, console, *viewer], log_function=_say_nothing, framing=framing)
         self.listener = Listener("console", application, busy=lambda: self.open, ended=self._end)
@@ -96,35 +98,10 @@ class ConsoleProxy:
         self.workers.shutdown(wait=False, cancel_futures=True)
 
 
-class _Viewer(StaticFileHandler):
-    """Files of a viewer, framed only by pages that are allowed."""
-
-    def get_content_type(self) -> str:
-        script = (self.absolute_path or "").endswith((".js", ".mjs"))
-        return "text/javascript" if script else super().get_content_type()
-
-    def set_extra_headers(self, path: str) -> None:
-        for name, value in self.settings["framing"].items():
-            self.set_header(name, value)
-
-    def flush(self, include_footers: bool = False) -> Future[None]:
-        sent = super().flush(include_footers)
-        watch_reader(self.request.connection, sent)
-        return sent
-
-
-class _OurFiles(_Viewer):
-    """Files of our page, whose address changes with them."""
-
-    def get_cache_time(self, path: str, modified: datetime | None, mime_type: str) -> int:
-        return YEAR_SECONDS
-
-
 class _Console(WebSocketHandler):
     def initialize(self, proxy: ConsoleProxy) -> None:
         self._proxy = proxy
-        self._stream: IOStream | None = None
-        self._pump: asyncio.Task[None] | None = None
+        self._passage: Passage | None = None
         self._session: Session | None = None
         self._address = getattr(getattr(self.request.connection, "context", None), "address", None)
 
@@ -151,7 +128,12 @@ class _Console(WebSocketHandler):
 
     async def get(self, *args: object, **kwargs: object) -> None:
         """403 for a token that opens nothing, and at once for none: no cell need answer; 502 when the console can't be
-        reached; a page for a request that is no websocket's."""
+        reached; a page for a request that is no websocket's. A page of another site is refused first: 403."""
+        if self._is_socket() and self._is_of_another_site():
+            origin = self.request.headers.get("Origin", "")
+            log.warning("console not opened", extra=about(None, reason=f"a page of {origin} is not allowed"))
+            self._refuse(403)
+            return
         if not (secret := self._secret()):
             self._refuse(403)
             return
@@ -176,22 +158,45 @@ class _Console(WebSocketHandler):
             self.set_header("Cache-Control", "no-store")
             self.finish({"kind": token.kind, "name": token.name or token.instance_uuid, "state": token.state})
             return
+        stream, refusal = None, ""
         try:
-            self._stream = await _connected(token)
+            stream = await connected(token, self._proxy.security)
+        except (ConsoleRefused, Invalid) as error:
+            log.warning("console not opened", extra=about(None, instance=token.instance_uuid, reason=error))
+            refusal = str(error) if isinstance(error, ConsoleRefused) else UNREADABLE
         except (OSError, StreamClosedError) as error:
             log.warning("console not reached", extra=about(None, instance=token.instance_uuid, reason=error))
             self._refuse(502)
             return
-        log.info("console opened", extra=about(None, instance=token.instance_uuid, kind=token.kind))
-        self._session = Session(token, self._closer(loop))
+        else:
+            log.info("console opened", extra=about(None, instance=token.instance_uuid, kind=token.kind))
+            self._session = Session(token, self._closer(loop))
+        welcome = Welcome(refusal) if token.kind == SCREEN else None
+        self._passage = Passage(stream, welcome, refusal, self._send, self.close)
         await super().get(*args, **kwargs)
         if self.ws_connection is None:
-            self._stream.close()
+            self._passage.end()
+
+    def _is_of_another_site(self) -> bool:
+        """Whether a page opens this that is neither ours nor allowed. Clients that are no browsers name no page."""
+        site = self.request.headers.get("Sec-Fetch-Site")
+        if site in ("same-origin", "none"):
+            return False
+        origin = self.request.headers.get("Origin") or self.request.headers.get("Sec-Websocket-Origin")
+        if not origin:
+            return site is not None
+        here = self.request.headers.get("Host", "").lower()
+        try:
+            return urlsplit(origin).netloc.lower() != here and not self.check_origin(origin)
+        except ValueError:  # it is no URL
+            return True
+
+    def _is_socket(self) -> bool:
+        return self.request.headers.get("Upgrade", "").lower() == "websocket"
 
     def _is_for_page(self) -> bool:
         """Whether a browser has opened the address."""
-        is_socket = self.request.headers.get("Upgrade", "").lower() == "websocket"
-        return not is_socket and not self.request.path.endswith(ABOUT)
+        return not self._is_socket() and not self.request.path.endswith(ABOUT)
 
     def _show_page(self) -> None:
         self.set_header("Cache-Control", "no-store")
@@ -204,8 +209,8 @@ class _Console(WebSocketHandler):
 
     def _closer(self, loop: asyncio.AbstractEventLoop) -> Callable[[str], None]:
         def end(reason: str) -> None:
-            if self._stream is not None:
-                self._stream.close()  # at once: a client need not answer
+            if self._passage is not None:
+                self._passage.end()
             self.close(REVOKED, reason)
 
         def close(reason: str) -> None:
@@ -214,33 +219,26 @@ class _Console(WebSocketHandler):
 
         return close
 
-    def open(self, *args: str, **kwargs: str) -> None:
-        assert self._session is not None
-        self._proxy.sessions.add(self._session)
+    async def open(self, *args: str, **kwargs: str) -> None:
+        assert self._passage is not None
         self._proxy.listener.clients.add(self._address)
-        self._pump = asyncio.get_running_loop().create_task(self._to_user())
+        if self._session is not None:
+            self._proxy.sessions.add(self._session)
+        await self._passage.begin()
 
     async def on_message(self, message: str | bytes) -> None:
-        assert self._stream is not None
-        try:
-            await self._stream.write(message.encode() if isinstance(message, str) else message)
-        except StreamClosedError:
-            self.close()
+        assert self._passage is not None
+        await self._passage.heard(message.encode() if isinstance(message, str) else message)
 
     def on_close(self) -> None:
         if self._session is not None:
             self._proxy.sessions.remove(self._session)
         self._proxy.listener.clients.remove(self._address)
-        if self._stream is not None:
-            self._stream.close()
+        if self._passage is not None:
+            self._passage.end()
 
-    async def _to_user(self) -> None:
-        assert self._stream is not None
-        try:
-            while True:
-                await self.write_message(await self._stream.read_bytes(CHUNK, partial=True), binary=True)
-        except (StreamClosedError, WebSocketClosedError):
-            self.close()
+    async def _send(self, said: bytes) -> None:
+        await self.write_message(said, binary=True)
 
     def _secret(self) -> str:
         """The token as clients send it: in the query, in the `path` that noVNC passes on, or in a cookie."""
@@ -266,19 +264,3 @@ class _Console(WebSocketHandler):
 
 def _say_nothing(_handler: object) -> None:
     """Log no request: addresses have tokens in them."""
-
-
-async def _connected(token: ConsoleToken) -> IOStream:
-    place = token.place
-    if place.address.startswith("/"):
-        stream = IOStream(socket.socket(socket.AF_UNIX))
-        await asyncio.wait_for(stream.connect(place.address), CONNECT_SECONDS)
-    else:
-        stream = await TCPClient().connect(place.address, place.port, timeout=CONNECT_SECONDS)
-    if place.internal_access_path:
-        await stream.write(f"CONNECT {place.internal_access_path} HTTP/1.1\r\n\r\n".encode())
-        answer = await asyncio.wait_for(stream.read_until(b"\r\n\r\n", max_bytes=CHUNK), CONNECT_SECONDS)
-        if b" 200 " not in answer.split(b"\r\n", 1)[0] + b" ":
-            stream.close()
-            raise OSError("the console refuses the connection")
-    return stream

@@ -149,6 +149,7 @@ from cell_service.errors.servers import (
 )
 from cell_service.errors.unavailable import (
     CellUnavailable,
+    ConsoleRefused,
     DatabaseUnavailable,
     DeadlineExceeded,
     InstanceInTransit,
@@ -178,6 +179,7 @@ __all__ = [
     "ComputeHostNotFound",
     "ComputeNodeTaken",
     "Conflict",
+    "ConsoleRefused",
     "ConsoleTokenNotFound",
     "ConsoleTypeHidden",
     "ConsoleTypeUnavailable",

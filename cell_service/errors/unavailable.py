@@ -19,6 +19,12 @@ class InstanceInTransit(Unavailable):
     message = "Instance {instance_uuid} is just changing its cell."
 
 
+class ConsoleRefused(Unavailable):
+    """A guest's console and its proxy do not agree on security."""
+
+    message = "{reason}"
+
+
 class UnknownSteps(Unavailable):
     """Another version has recorded steps of the move that this one does not know; that version continues the move."""
 

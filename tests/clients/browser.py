@@ -56,7 +56,7 @@ class Browser:
             started.callback(self._loop.close)
             self._socket = self._loop.run_until_complete(_connected(_address(process)))
             Thread(target=process.communicate, daemon=True).start()  # what it says further would fill the pipe
-            started.callback(self._socket.close)
+            started.callback(lambda: self._loop.run_until_complete(_closed(self._socket)))
             self._started = started.pop_all()
         return self
 
@@ -130,6 +130,11 @@ def _address(process: subprocess.Popen[bytes]) -> str:
 
 async def _connected(address: str) -> WebSocketClientConnection:
     return await websocket_connect(address, max_message_size=1 << 28)
+
+
+async def _closed(connection: WebSocketClientConnection) -> None:
+    """Closed on its loop, which other tests of the process may have taken from the thread."""
+    connection.close()
 
 
 class Page:

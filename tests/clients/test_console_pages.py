@@ -165,6 +165,26 @@ def test_a_token_that_opens_nothing_more_is_said_so(browser: Browser) -> None:
         proxy.drain(0)
 
 
+def test_a_screen_that_host_and_proxy_do_not_agree_on_says_why_and_is_not_tried_again(browser: Browser) -> None:
+    connections: queue.Queue[socket.socket] = queue.Queue()
+
+    def demand(connection: socket.socket) -> None:
+        connections.put(connection)
+        connection.sendall(b"RFB 003.008\n\1\2")  # a VNC password
+        connection.recv(4096)
+        connection.recv(1)
+
+    with console("novnc", demand) as url:
+        page = browser.open(url)
+        page.until(f"{LINE}.includes('The host demands a VNC password')")
+        connections.get(timeout=60)
+        page.click("#again")
+        connections.get(timeout=60)
+        page.until(f"{LINE}.includes('The host demands a VNC password')")
+        assert connections.empty()
+        page.close()
+
+
 def test_a_kind_without_a_viewer_is_said_so(browser: Browser) -> None:
     with console("spice-html5", echo) as url:
         page = browser.open(url)

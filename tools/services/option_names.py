@@ -120,7 +120,10 @@ NAMES = {
         "auth_section auth_type cafile certfile endpoint_override insecure keyfile region_name service_name "
         "service_type timeout valid_interfaces "
     ),
-    "vnc": ("enabled novncproxy_base_url server_listen server_proxyclient_address "),
+    "vnc": (
+        "auth_schemes enabled novncproxy_base_url server_listen server_proxyclient_address vencrypt_ca_certs "
+        "vencrypt_client_cert vencrypt_client_key "
+    ),
     "wiring": ("enabled hypervisors interval metadata_url name secret uplink "),
     "wsgi": ("client_socket_timeout max_connections_per_client "),
 }

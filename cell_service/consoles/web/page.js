@@ -8,6 +8,7 @@ const socket = new URL(`websockify?token=${token}`, here)
 socket.protocol = here.protocol === "https:" ? "wss:" : "ws:"
 
 const REVOKED = 4403
+const REFUSED = 4502
 const LONGEST_PAUSE = 30
 const VIEWERS = {novnc: "./screen.js", serial: "./terminal.js"}
 const by = (id) => document.getElementById(id)
@@ -64,7 +65,7 @@ async function connected() {
   const said = viewer.problem?.()
   viewer = null
   by("cad").hidden = by("keys").hidden = true
-  if (code === REVOKED) {
+  if (code === REVOKED || code === REFUSED) {
     say(reason, true)
     return {again: false, opened}
   }

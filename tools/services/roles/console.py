@@ -9,7 +9,8 @@ from oslo_config import cfg
 
 from api_cell.servers import consoles
 from cell_service.config import DatabaseSettings, read
-from cell_service.consoles.config import ConsoleAuth, ConsoleOrigins, ConsoleProxySettings
+from cell_service.consoles.config import ConsoleAuth, ConsoleOrigins, ConsoleProxySettings, Vnc
+from cell_service.consoles.connecting import host_security
 from cell_service.consoles.proxy import ConsoleProxy
 from cell_service.consoles.sessions import SessionRules
 from cell_service.db import console_tokens
@@ -48,7 +49,8 @@ def make(conf: cfg.ConfigOpts, shared: Shared, listen: Listen) -> Part:
         raise Invalid(reason="[api_database] or [database] connection is not set")
     origins = read(conf, ConsoleOrigins).allowed_origins
     rules = SessionRules(ended, read(conf, ConsoleAuth).enforce_session_timeout, shared.clock)
-    proxy = ConsoleProxy(lookup, allowed_origins=origins, web=read(conf, ConsoleProxySettings).web, rules=rules)
+    security, web = host_security(read(conf, Vnc)), read(conf, ConsoleProxySettings).web
+    proxy = ConsoleProxy(lookup, allowed_origins=origins, web=web, rules=rules, security=security)
 
     def begin() -> None:
         at = (listen.port or CONSOLE_PORT, listen.address or "127.0.0.1")
