@@ -1,5 +1,5 @@
-"""The page of a console: a screen by noVNC, or a terminal by xterm.js. Its files are all in `web`, and their address
-has a mark of what they contain, so that browsers keep them and still have the newest ones."""
+"""The page of a console: a screen by noVNC or spice-html5, or a terminal by xterm.js. Its files are all in
+`web`, and their address has a mark of what they contain, so that browsers keep them and still have the newest ones."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _PAGE = (ROOT / "page.html").read_text("utf-8").replace("{files}", f"files/{VERS
 
 
 def page(nonce: str) -> str:
-    """The page. xterm.js makes styles of its own, which are known by the nonce."""
+    """The page. Viewers make styles of their own, which are known by the nonce."""
     return _PAGE.replace("{nonce}", nonce)
 
 
@@ -37,7 +37,7 @@ def page_headers_of(nonce: str, sockets: str, hosts: Collection[str]) -> dict[st
     own = f" {sockets}" if _HOST.fullmatch(sockets) else ""
     kinds = (
         "default-src 'none'", "script-src 'self'", f"style-src 'self' 'nonce-{nonce}'", "img-src 'self' data:",
-        f"connect-src 'self'{own}", "base-uri 'none'", "form-action 'none'",
+        "media-src blob:", f"connect-src 'self'{own}", "base-uri 'none'", "form-action 'none'",
     )  # fmt: skip
     framing = frame_headers(hosts)
     return {**framing, _POLICY: "; ".join((*kinds, framing[_POLICY]))}

@@ -186,7 +186,7 @@ def test_a_screen_that_host_and_proxy_do_not_agree_on_says_why_and_is_not_tried_
 
 
 def test_a_kind_without_a_viewer_is_said_so(browser: Browser) -> None:
-    with console("spice-html5", echo) as url:
+    with console("webmks", echo) as url:
         page = browser.open(url)
         page.until(f"{LINE}.includes('no viewer')")
         assert page.problems == []

@@ -102,7 +102,7 @@ def test_a_page_has_its_files_and_facts(viewer: ConsoleProxy, plain: ConsoleProx
     assert (page.status, page.headers["Cache-Control"], page.headers["Referrer-Policy"]) == (
         200, "no-store", "no-referrer",
     )  # fmt: skip
-    for name in ("page.js", "novnc/core/rfb.js", "xterm/xterm.mjs"):
+    for name in ("page.js", "novnc/core/rfb.js", "xterm/xterm.mjs", "spice/main.js"):
         script = ask(proxy, "GET", f"/files/{VERSION}/{name}")
         assert (script.status, script.headers["Content-Type"]) == (200, "text/javascript")
         assert script.headers["X-Content-Type-Options"] == "nosniff"
@@ -131,7 +131,8 @@ def test_a_page_is_there_while_a_cell_is_down_and_tries_again() -> None:
 
 
 def test_the_licences_of_others_are_with_their_files() -> None:
-    for name in ("novnc/LICENSE.txt", "novnc/docs/LICENSE.MPL-2.0", "novnc/vendor/pako/LICENSE", "xterm/LICENSE"):
+    for name in ("novnc/LICENSE.txt", "novnc/docs/LICENSE.MPL-2.0", "novnc/vendor/pako/LICENSE", "xterm/LICENSE",
+                 "spice/COPYRIGHT", "spice/LICENSE.LGPL-3", "spice/LICENSE.GPL-3"):  # fmt: skip
         assert (ROOT / name).read_text("utf-8").strip()
 
 

@@ -10,7 +10,8 @@ socket.protocol = here.protocol === "https:" ? "wss:" : "ws:"
 const REVOKED = 4403
 const REFUSED = 4502
 const LONGEST_PAUSE = 30
-const VIEWERS = {novnc: "./screen.js", serial: "./terminal.js"}
+// Each has `open(place, address)`: it connects to the address of a web socket, its `line`.
+const VIEWERS = {novnc: "./screen.js", "spice-html5": "./desktop.js", serial: "./terminal.js"}
 const by = (id) => document.getElementById(id)
 let viewer = null
 let wake = () => {}
@@ -53,11 +54,11 @@ async function connected() {
   }
   by("place").replaceChildren()
   const {open} = await import(VIEWERS[facts.kind])
-  const line = new WebSocket(socket, ["binary"])
+  viewer = open(by("place"), socket.href)
+  const {line} = viewer
   let opened = false
   const ended = new Promise((done) => line.addEventListener("close", done))
   line.addEventListener("open", () => { opened = true; say("connected") })
-  viewer = open(by("place"), line, say)
   by("cad").hidden = by("keys").hidden = !viewer.ctrlAltDel
   viewer.focus()
   const {code, reason} = await ended

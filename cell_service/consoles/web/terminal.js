@@ -1,24 +1,11 @@
 // A guest's serial console, by xterm.js.
 
+import "./styles.js"
 import {Terminal} from "./xterm/xterm.mjs"
 
 const COLUMNS = 80
 const SIZES = [15, 7]
 const SHARE = 0.61  // the width of a letter, of its size
-
-// The page's policy allows styles that have its nonce, and those that are set as properties: xterm.js makes others.
-const nonce = document.querySelector("link[nonce]").nonce
-const make = document.createElement.bind(document)
-document.createElement = (name, ...rest) => {
-  const made = make(name, ...rest)
-  if (name === "style") made.nonce = nonce
-  return made
-}
-const set = Element.prototype.setAttribute
-Element.prototype.setAttribute = function (name, value) {
-  if (name === "style") this.style.cssText = value
-  else set.call(this, name, value)
-}
 
 // As a guest takes its terminal to be: 80 columns, and as many rows as there are.
 function fit(terminal, place) {
@@ -30,7 +17,8 @@ function fit(terminal, place) {
   terminal.resize(COLUMNS, Math.max(5, Math.floor((place.clientHeight - 8) / row)))
 }
 
-export function open(place, line) {
+export function open(place, address) {
+  const line = new WebSocket(address, ["binary"])
   const terminal = new Terminal({cols: COLUMNS, scrollback: 5000, fontFamily: "monospace", theme: {background: "#16191b"}})
   const bytes = new TextEncoder()
   const fitted = () => fit(terminal, place)
@@ -45,6 +33,7 @@ export function open(place, line) {
     if (line.readyState === WebSocket.OPEN) line.send(Uint8Array.from(text, (letter) => letter.charCodeAt(0)))
   })
   return {
+    line,
     focus: () => terminal.focus(),
     drop: () => line.close(),
     close: () => { removeEventListener("resize", fitted); terminal.options.disableStdin = true },
