@@ -61,6 +61,14 @@ class Spice:
     html5proxy_base_url: str = option(
         cfg.StrOpt("html5proxy_base_url", default="http://127.0.0.1:6082/spice_auto.html", help="What users open.")
     )
+    spice_direct_proxy_base_url: str = option(
+        cfg.StrOpt(
+            "spice_direct_proxy_base_url",
+            default="http://127.0.0.1:13002/nova",
+            help="What users open for consoles of the type spice-direct: a program of the operator's, which looks the"
+            " token up and has SPICE clients connect to the host.",
+        )
+    )
     server_listen: str = option(cfg.StrOpt("server_listen", default="127.0.0.1", help=_LISTEN))
     server_proxyclient_address: str = option(
         cfg.StrOpt("server_proxyclient_address", default="127.0.0.1", help=_REACHED)
@@ -137,6 +145,7 @@ class ConsoleSettings:
         known = {
             "novnc": (self.vnc.enabled, self.vnc.novncproxy_base_url),
             "spice-html5": (self.spice.enabled, self.spice.html5proxy_base_url),
+            "spice-direct": (self.spice.enabled, self.spice.spice_direct_proxy_base_url),
             "serial": (self.serial.enabled, self.serial.base_url),
         }
         enabled, url = known.get(kind, (False, ""))

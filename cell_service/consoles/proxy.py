@@ -35,7 +35,7 @@ from cell_service.http.connections import ConnectionSettings
 from cell_service.http.listener import Listener
 from cell_service.http.pages import frame_headers
 from cell_service.logs import about
-from cell_service.model.console import ConsoleToken
+from cell_service.model.console import DIRECT, ConsoleToken
 
 log = logging.getLogger(__name__)
 
@@ -148,7 +148,7 @@ class _Console(WebSocketHandler):
             else:
                 self.finish()
             return
-        if token is None:
+        if token is None or token.kind == DIRECT:
             self._refuse(403)
             return
         if self._is_for_page():

@@ -5,12 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
+DIRECT = "spice-direct"
+"""The type of consoles that SPICE clients reach at the host itself: no web socket opens them."""
+
 
 @dataclass(frozen=True, slots=True)
 class ConsolePlace:
     """Where the proxy connects to a guest's console, and the proxy's address that users open.
 
     `address`: an IP address or a name; or a socket's path, and then `port` is 0.
+    `tls_port`: a port of the same address with TLS; `port` may be 0 where it is the only one.
     `internal_access_path`: the path to request at a port with the consoles of several guests (None: it has one).
     """
 

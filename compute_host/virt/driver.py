@@ -268,8 +268,8 @@ class RemoteConsoles(Protocol):
     """A driver whose guests have consoles on ports of the host."""
 
     def remote_console(self, uuid: str, kind: str) -> ConsolePlace:
-        """The place of the guest's console: novnc, spice-html5 or serial (without the address that users open). Raises
-        GuestNotFound, ConsoleTypeUnavailable, InstanceNotReady (while it is off), DriverError."""
+        """The place of the guest's console: novnc, spice-html5, spice-direct or serial (without the address that users
+        open). Raises GuestNotFound, ConsoleTypeUnavailable, InstanceNotReady (while it is off), DriverError."""
 
 
 @runtime_checkable

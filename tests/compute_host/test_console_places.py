@@ -34,7 +34,25 @@ def test_a_running_guest_is_reached_where_its_xml_says_at_the_hosts_address() ->
                                                              ("127.0.0.1", 10003)]  # fmt: skip
 
 
-@pytest.mark.parametrize("kind", ["novnc", "spice-html5", "serial"])
+def test_a_client_of_spice_itself_is_given_the_ports_of_the_host() -> None:
+    ports = "<domain><devices><graphics type='spice' {}><listen type='{}' socket='/s'/></graphics></devices></domain>"
+
+    def found(attributes: str, kind: str = "spice-direct", listen: str = "address") -> tuple[str, int, int | None]:
+        made = place(ports.format(attributes, listen), kind, PORTS)
+        return made.address, made.port, made.tls_port
+
+    assert found("port='5902'") == ("10.0.0.8", 5902, None)
+    assert found("port='5902' tlsPort='5903'") == ("10.0.0.8", 5902, 5903)
+    assert found("port='-1' tlsPort='5903'") == ("10.0.0.8", 0, 5903)
+    assert found("", "spice-html5", "socket") == ("/s", 0, None)
+    with pytest.raises(ConsoleTypeUnavailable, match="spice-direct"):
+        found("", listen="socket")
+    for kind in ("spice-html5", "spice-direct"):
+        with pytest.raises(ConsoleTypeUnavailable, match="hard reboot"):
+            found("port='-1' tlsPort='-1'", kind)
+
+
+@pytest.mark.parametrize("kind", ["novnc", "spice-html5", "spice-direct", "serial"])
 def test_a_guest_of_an_earlier_version_has_none_until_its_hard_reboot(kind: str) -> None:
     earlier = "<domain><devices><serial type='file'><source path='/c' append='on'/></serial></devices></domain>"
     with pytest.raises(ConsoleTypeUnavailable, match=f"console type {kind}.*until its next hard reboot"):

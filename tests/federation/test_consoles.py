@@ -18,6 +18,7 @@ from tornado.httpclient import HTTPClientError, HTTPRequest
 from tornado.websocket import websocket_connect
 
 from api_cell.servers import consoles
+from cell_service.consoles.config import ConsoleSettings, Spice
 from cell_service.consoles.proxy import REVOKED, ConsoleProxy
 from cell_service.consoles.sessions import SessionRules
 from cell_service.context import Deadline
@@ -243,6 +244,36 @@ def test_a_token_opens_no_other_guest_that_has_the_port_by_now(quick: Federation
     again.say(b"x")
     quick.until(lambda: again.heard == b"x")
     again.close()
+
+
+def test_a_spice_client_finds_the_host_by_its_token(tmp_path_factory: pytest.TempPathFactory) -> None:
+    spice = Spice(enabled=True, spice_direct_proxy_base_url="https://spice.example/open")
+    cloud = Federation(tmp_path_factory.mktemp("spice"), consoles=ConsoleSettings(spice=spice), move_seconds=0)
+    try:
+        uuid = cloud.boot(cell="cell1")
+        body = {"remote_console": {"protocol": "spice", "type": "spice-direct"}}
+        assert cloud.admin.post(f"/servers/{uuid}/remote-consoles", body, version="2.98").status == 400
+        answer = cloud.admin.post(f"/servers/{uuid}/remote-consoles", body, version="2.99")
+        assert answer.status == 200, answer.raw
+        console = answer.json["remote_console"]
+        assert (console["protocol"], console["type"]) == ("spice", "spice-direct")
+        assert console["url"].startswith("https://spice.example/open?token=")
+        secret = secret_of(console["url"])
+        shown = cloud.admin.get(f"/os-console-auth-tokens/{secret}", version="2.99").json["console"]
+        assert set(shown) == {"instance_uuid", "host", "port", "tls_port", "internal_access_path"}
+        assert (shown["instance_uuid"], shown["host"], shown["tls_port"]) == (uuid, "127.0.0.1", None)
+        assert shown["port"] > 0
+        proxy = ConsoleProxy(partial(consoles.opened_by, cloud.cloud))
+        proxy.start()
+        try:
+            assert refused(proxy, f"token={secret}") == 403
+            html5 = opened(cloud, uuid, "spice-html5", "spice")
+            greeting, echo = asyncio.run(talk(proxy, urlsplit(html5).query, b"x"))
+            assert (bool(greeting), echo) == (True, b"x")
+        finally:
+            proxy.drain(2)
+    finally:
+        cloud.close()
 
 
 def test_what_is_refused(quick: Federation) -> None:

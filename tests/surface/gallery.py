@@ -9,6 +9,7 @@ from typing import Any
 from urllib.parse import quote
 
 from api_cell.config import Quota
+from cell_service.consoles.config import ConsoleSettings, SerialConsole, Spice
 from cell_service.model.instance import Flavor
 from mapping_db import flavors
 from tests.edge import reference
@@ -19,6 +20,7 @@ from tests.surface.samples import Exchange, filled, fresh
 
 SSH_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGjW2DMVvlm6bKzj5LnHGBJYQCXSm8xGLBOCyOnGxJSP ann@example"
 UNBOUND = Quota(instances=-1, cores=-1, ram=-1, key_pairs=-1, server_groups=-1)
+CONSOLES = ConsoleSettings(serial=SerialConsole(enabled=True), spice=Spice(enabled=True))
 LIVE = ("os-migrateLive", {"host": None, "block_migration": "auto"})
 BEFORE: Mapping[str, tuple[tuple[str, Any], ...]] = {
     "server-get-resp-rescue": (("rescue", None),),
@@ -54,7 +56,7 @@ class Gallery:
 
     def __init__(self, directory: Path) -> None:
         self.cloud = Federation(directory, cells=1, hosts=3, quota=UNBOUND, reclaim=3600, move_seconds=0,
-                                live_seconds=600, host_boot_seconds=0)  # fmt: skip
+                                live_seconds=600, host_boot_seconds=0, consoles=CONSOLES)  # fmt: skip
         self.cloud.image_id = self.cloud.images.add(properties=WITH_AGENT)
         self.admin: Client = self.cloud.admin
         self.member = self.cloud.user("demo", "admin-project")

@@ -13,10 +13,7 @@ from tests.surface.samples import Exchange, differences, exchanges, index
 _NO_CONSOLE = "simulated hosts have no console of this kind: 400, as published"
 OTHERWISE: dict[str, str] = {
     **dict.fromkeys((
-        "os-console-auth-tokens/v2.99/create-spice-direct-console-req.json",
-        "os-remote-consoles/get-spice-console-post-req.json",
         "os-remote-consoles/v2.8/create-mks-console-req.json",
-        "os-remote-consoles/v2.99/create-spice-direct-console-req.json",
     ), _NO_CONSOLE),
     "servers/v2.90/server-create-req.json": "the sample has no networks, which its version demands",
     "servers/v2.94/server-create-req.json": "the sample has no networks, which its version demands",

@@ -114,7 +114,7 @@ NAMES = {
         "boot_seconds disk_gib faults_file host_boot_seconds jitter live_seconds memory_mib move_seconds "
         "vcpus verb_seconds watch_seconds "
     ),
-    "spice": ("enabled html5proxy_base_url server_listen server_proxyclient_address "),
+    "spice": ("enabled html5proxy_base_url server_listen server_proxyclient_address spice_direct_proxy_base_url "),
     "ssl": ("ca_file cert_file key_file "),
     "vendordata_dynamic_auth": (
         "auth_section auth_type cafile certfile endpoint_override insecure keyfile region_name service_name "

@@ -20,11 +20,12 @@ from xml.etree.ElementTree import Element
 import libvirt
 
 from cell_service.consoles.config import ConsoleSettings
-from cell_service.errors import ConsoleTypeUnknownToGuest, DriverError
-from cell_service.model.console import ConsolePlace
+from cell_service.errors import ConsoleTypeUnavailable, ConsoleTypeUnknownToGuest, DriverError
+from cell_service.model.console import DIRECT, ConsolePlace
 from compute_host.virt.libvirt.domain import Consoles, Listen
 
-DEVICES = {"novnc": "graphics[@type='vnc']", "spice-html5": "graphics[@type='spice']", "serial": "serial"}
+_SPICE = "graphics[@type='spice']"
+DEVICES = {"novnc": "graphics[@type='vnc']", "spice-html5": _SPICE, DIRECT: _SPICE, "serial": "serial"}
 _choosing: dict[str, threading.Lock] = {}
 _SUFFIXES = ("vnc", "spice", "serial")
 _MARK = 12
@@ -88,10 +89,16 @@ def remove_sockets(settings: ConsoleSettings, uuid: str) -> None:
 def _of_screen(device: Element, kind: str, settings: ConsoleSettings) -> ConsolePlace | None:
     listen = device.find("listen")
     if listen is not None and listen.get("type") == "socket":
+        if kind == DIRECT:  # a socket is reached from this machine alone
+            raise ConsoleTypeUnavailable(console_type=kind)
         return ConsolePlace(listen.get("socket", ""), 0, "")
     port = int(device.get("port") or 0)
-    reached = settings.vnc if kind == "novnc" else settings.spice
-    return ConsolePlace(reached.server_proxyclient_address, port, "") if port > 0 else None
+    if kind == "novnc":
+        return ConsolePlace(settings.vnc.server_proxyclient_address, port, "") if port > 0 else None
+    tls = int(device.get("tlsPort") or 0)
+    if port <= 0 and (tls <= 0 or kind != DIRECT):
+        return None
+    return ConsolePlace(settings.spice.server_proxyclient_address, max(port, 0), "", tls_port=tls if tls > 0 else None)
 
 
 def _of_port(device: Element, settings: ConsoleSettings) -> ConsolePlace | None:
