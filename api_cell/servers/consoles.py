@@ -12,12 +12,11 @@ from api_cell import cell_queries
 from api_cell.caller import Caller
 from api_cell.servers import find
 from api_cell.services import Services
-from cell_service.context import SYSTEM_CLOCK, Context, Deadline, new_request_id
+from cell_service.consoles.cell import GONE, SECONDS, is_there_still, proxy_context
+from cell_service.context import SYSTEM_CLOCK, Context, Deadline
 from cell_service.db import console_tokens
 from cell_service.errors import (
     ConsoleTokenNotFound,
-    ConsoleTypeUnavailable,
-    InstanceNotFound,
     InstanceNotReady,
     NoConsumer,
     Unavailable,
@@ -27,7 +26,6 @@ from mapping_db.cells.registry import Cell
 from mapping_db.cloud import Cloud
 
 RULE = "os_compute_api:os-remote-consoles"
-PROXY_SECONDS = 10.0
 
 
 def open_console(cloud: Cloud, services: Services, caller: Caller, server_id: str, kind: str) -> str:
@@ -60,11 +58,13 @@ def of_token(cloud: Cloud, ctx: Context, secret: str) -> ConsoleToken:
 def opened_by(cloud: Cloud, secret: str) -> ConsoleToken | None:
     """The console that the token opens, for a proxy of all cells; None: the token opens none. Raises CellUnavailable,
     and Unavailable when the host does not answer."""
-    ctx = Context(new_request_id(), deadline=Deadline.after(PROXY_SECONDS, SYSTEM_CLOCK))
+    ctx = proxy_context()
     try:
         token = _opened_by(cloud, ctx, secret)
-        return token if _is_there_still(cloud, ctx, token) else None
-    except (ConsoleTokenNotFound, InstanceNotFound, InstanceNotReady, ConsoleTypeUnavailable):
+        assert token.cell is not None
+        host = cloud.cells.open(token.cell).compute(token.host)
+        return token if is_there_still(host, ctx, token) else None
+    except (ConsoleTokenNotFound, *GONE):
         return None
 
 
@@ -76,7 +76,7 @@ def ended(cloud: Cloud, opened: Collection[ConsoleToken]) -> list[ConsoleToken]:
         if token.cell is not None:
             by_cell.setdefault(token.cell, []).append(token)
     known = {mapping.id for mapping in cloud.cells.all()}
-    deadline = Deadline.after(PROXY_SECONDS, SYSTEM_CLOCK)
+    deadline = Deadline.after(SECONDS, SYSTEM_CLOCK)
 
     def of_cell(cell: Cell) -> list[ConsoleToken]:
         with cell.db.connect(deadline) as tx:
@@ -93,16 +93,3 @@ def _opened_by(cloud: Cloud, ctx: Context, secret: str) -> ConsoleToken:
     )
     cell_id, token = cell_queries.only_one(cloud, answers, ConsoleTokenNotFound())
     return replace(token, cell=cell_id)
-
-
-def _is_there_still(cloud: Cloud, ctx: Context, token: ConsoleToken) -> bool:
-    """Whether the console is where it was when the token was made: a port may be another guest's by now. Raises
-    Unavailable when the host does not answer."""
-    if token.place.address.startswith("/"):
-        return True  # a socket has its guest's name
-    assert token.cell is not None
-    try:
-        now = cloud.cells.open(token.cell).compute(token.host).get_console(ctx, token.instance_uuid, token.kind)
-    except NoConsumer:
-        raise Unavailable(reason=f"Host of instance {token.instance_uuid} does not answer.") from None
-    return (now.address, now.port) == (token.place.address, token.place.port)

@@ -3,53 +3,49 @@ whose database the files name."""
 
 from __future__ import annotations
 
-from collections.abc import Collection
+import logging
+from functools import partial
 
 from oslo_config import cfg
 
 from api_cell.servers import consoles
-from cell_service.config import DatabaseSettings, read
+from cell_service.config import DatabaseSettings, Defaults, read
+from cell_service.consoles.cell import CellConsoles
 from cell_service.consoles.config import ConsoleAuth, ConsoleOrigins, ConsoleProxySettings, Vnc
 from cell_service.consoles.connecting import host_security
-from cell_service.consoles.proxy import ConsoleProxy
-from cell_service.consoles.sessions import SessionRules
-from cell_service.db import console_tokens
+from cell_service.consoles.proxy import ConsoleProxy, Lookup
+from cell_service.consoles.sessions import Ended, SessionRules
 from cell_service.db.sql.engine import Database, PoolLimits
 from cell_service.errors import Invalid
-from cell_service.model.console import ConsoleToken
+from cell_service.rpc.transport import Transport
+from cell_service.rpc.transports import open_transport
 from tools.services.configured import configured_cloud, has_cloud
 from tools.services.part import Made, Part
 from tools.services.shared import Listen, Shared
+
+log = logging.getLogger(__name__)
 
 CONSOLE_PORT = 6080
 
 
 def make(conf: cfg.ConfigOpts, shared: Shared, listen: Listen) -> Part:
     database, release = read(conf, DatabaseSettings), shared.release
+    security, web = host_security(read(conf, Vnc)), read(conf, ConsoleProxySettings).web
+    lookup: Lookup
+    ended: Ended
     if has_cloud(conf):
         cloud = shared.cloud(lambda: configured_cloud(conf, shared.clock)).cloud
-
-        def lookup(secret: str) -> ConsoleToken | None:
-            return consoles.opened_by(cloud, secret)
-
-        def ended(opened: Collection[ConsoleToken]) -> Collection[ConsoleToken]:
-            return consoles.ended(cloud, opened)
+        lookup, ended = partial(consoles.opened_by, cloud), partial(consoles.ended, cloud)
     elif database.connection:
+        transport = _queue(conf)
         db = Database(database.connection, PoolLimits(size=database.max_pool_size, overflow=database.max_overflow))
-        release = db.dispose
-
-        def lookup(secret: str) -> ConsoleToken | None:
-            with db.connect() as tx:
-                return console_tokens.find(tx, secret, shared.clock.now())
-
-        def ended(opened: Collection[ConsoleToken]) -> Collection[ConsoleToken]:
-            with db.connect() as tx:
-                return console_tokens.ended(tx, opened)
+        cell = CellConsoles(db.connect, transport, shared.clock)
+        lookup, ended = cell.opened_by, cell.ended
+        release = partial(_close, db, transport)
     else:
         raise Invalid(reason="[api_database] or [database] connection is not set")
     origins = read(conf, ConsoleOrigins).allowed_origins
     rules = SessionRules(ended, read(conf, ConsoleAuth).enforce_session_timeout, shared.clock)
-    security, web = host_security(read(conf, Vnc)), read(conf, ConsoleProxySettings).web
     proxy = ConsoleProxy(lookup, allowed_origins=origins, web=web, rules=rules, security=security)
 
     def begin() -> None:
@@ -61,3 +57,18 @@ def make(conf: cfg.ConfigOpts, shared: Shared, listen: Listen) -> Part:
         release()
 
     return Made(begin, end)
+
+
+def _queue(conf: cfg.ConfigOpts) -> Transport | None:
+    """The cell's queue; None where the files name none. Raises Invalid."""
+    url = read(conf, Defaults).transport_url
+    if url != Defaults().transport_url:
+        return open_transport(url)
+    log.warning("no [DEFAULT] transport_url: hosts do not confirm that a console is where its token says")
+    return None
+
+
+def _close(db: Database, transport: Transport | None) -> None:
+    db.dispose()
+    if transport is not None:
+        transport.close()
