@@ -44,7 +44,8 @@ def is_there_still(host: Compute, ctx: Context, token: ConsoleToken) -> bool:
         now = host.get_console(ctx, token.instance_uuid, token.kind)
     except NoConsumer:
         raise Unavailable(reason=f"Host of instance {token.instance_uuid} does not answer.") from None
-    return (now.address, now.port) == (token.place.address, token.place.port)
+    then = token.place
+    return (now.address, now.port, now.tls_port) == (then.address, then.port, then.tls_port)
 
 
 @dataclass(frozen=True, slots=True)

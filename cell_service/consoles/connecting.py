@@ -61,22 +61,27 @@ def host_security(vnc: Vnc) -> HostSecurity:
 
 
 async def connected(token: ConsoleToken, security: HostSecurity) -> IOStream:
-    """A stream to the console: a screen by VNC waits for ClientInit there. Raises ConsoleRefused, OSError,
+    """A stream to the console: a screen by VNC waits for ClientInit there. A place that names a port with TLS is
+    reached there, where it has no other, or the proxy can see that the host is one. Raises ConsoleRefused, OSError,
     StreamClosedError, Invalid."""
     place = token.place
+    by_tls = place.tls_port is not None and (place.port in (0, place.tls_port) or bool(security.ca))
     if place.address.startswith("/"):
         stream = IOStream(socket.socket(socket.AF_UNIX))
         await asyncio.wait_for(stream.connect(place.address), SECONDS)
     else:
-        stream = await TCPClient().connect(place.address, place.port, timeout=SECONDS)
+        port = place.tls_port if by_tls and place.tls_port is not None else place.port
+        stream = await TCPClient().connect(place.address, port, timeout=SECONDS)
     try:
-        return await asyncio.wait_for(_begun(stream, token, security), SECONDS)
+        return await asyncio.wait_for(_begun(stream, token, security, by_tls=by_tls), SECONDS)
     except BaseException:
         rfb.close(stream)
         raise
 
 
-async def _begun(stream: IOStream, token: ConsoleToken, security: HostSecurity) -> IOStream:
+async def _begun(stream: IOStream, token: ConsoleToken, security: HostSecurity, *, by_tls: bool) -> IOStream:
+    if by_tls:
+        return await rfb.secured(stream, security.tls())
     if token.place.internal_access_path:
         await _requested(stream, token.place.internal_access_path)
     return await rfb.agree(stream, security.schemes, security.tls) if token.kind == SCREEN else stream

@@ -14,7 +14,8 @@ class ConsolePlace:
     """Where the proxy connects to a guest's console, and the proxy's address that users open.
 
     `address`: an IP address or a name; or a socket's path, and then `port` is 0.
-    `tls_port`: a port of the same address with TLS; `port` may be 0 where it is the only one.
+    `tls_port`: a port of the same address with TLS; it may be `port` itself, and `port` is 0 where it is the only one
+    of a SPICE console.
     `internal_access_path`: the path to request at a port with the consoles of several guests (None: it has one).
     """
 

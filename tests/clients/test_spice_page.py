@@ -17,6 +17,7 @@ from cell_service.consoles.sessions import GONE, SessionRules
 from cell_service.model.console import ConsolePlace, ConsoleToken
 from tests.clients.browser import PROGRAM, Browser, Page
 from tests.real.databases import wait_until
+from tests.real.listening import listens
 
 QEMU = shutil.which("qemu-system-x86_64")
 
@@ -66,7 +67,7 @@ def desktop(directory: Path, *more: str, ticket: str = "disable-ticketing=on") -
     with log.open("wb") as said:
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=said, stderr=said)
     try:
-        wait_until(lambda: at.is_socket() or process.poll() is not None, "QEMU does not start")
+        wait_until(lambda: listens(at) or process.poll() is not None, "QEMU does not start")
         assert process.poll() is None, log.read_text("utf-8", "replace")
         until = datetime(2100, 1, 1, tzinfo=UTC)
         place = ConsolePlace(str(at), 0, "")

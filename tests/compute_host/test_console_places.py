@@ -44,12 +44,19 @@ def test_a_client_of_spice_itself_is_given_the_ports_of_the_host() -> None:
     assert found("port='5902'") == ("10.0.0.8", 5902, None)
     assert found("port='5902' tlsPort='5903'") == ("10.0.0.8", 5902, 5903)
     assert found("port='-1' tlsPort='5903'") == ("10.0.0.8", 0, 5903)
+    assert found("port='-1' tlsPort='5903'", "spice-html5") == ("10.0.0.8", 0, 5903)
     assert found("", "spice-html5", "socket") == ("/s", 0, None)
     with pytest.raises(ConsoleTypeUnavailable, match="spice-direct"):
         found("", listen="socket")
     for kind in ("spice-html5", "spice-direct"):
         with pytest.raises(ConsoleTypeUnavailable, match="hard reboot"):
             found("port='-1' tlsPort='-1'", kind)
+
+
+def test_a_serial_console_has_tls_where_the_host_has_it() -> None:
+    by_tls = place(RUNNING.replace('tls="no"', 'tls="yes"'), "serial", PORTS)
+    assert (by_tls.port, by_tls.tls_port) == (10003, 10003)
+    assert place(RUNNING, "serial", PORTS).tls_port is None
 
 
 @pytest.mark.parametrize("kind", ["novnc", "spice-html5", "spice-direct", "serial"])

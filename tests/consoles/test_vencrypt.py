@@ -1,4 +1,4 @@
-"""Screens of a real QEMU by VNC with TLS: of which host and proxy each show the other a certificate."""
+"""Consoles of a real QEMU by TLS, for which host and proxy each may have to show a certificate."""
 
 from __future__ import annotations
 
@@ -8,16 +8,18 @@ import struct
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from cell_service.consoles.connecting import HostSecurity
 from cell_service.consoles.passage import REFUSED
-from cell_service.consoles.proxy import ConsoleProxy
+from cell_service.consoles.proxy import UNREADABLE, ConsoleProxy
 from cell_service.model.console import ConsolePlace
 from tests.consoles.users import proxied, user
-from tests.real.databases import wait_until
+from tests.real.databases import free_port, wait_until
+from tests.real.listening import listens
 from tests.suites.certificates import Authority
 
 QEMU = shutil.which("qemu-system-x86_64")
@@ -48,21 +50,28 @@ def files(tmp_path: Path) -> Files:
 @contextmanager
 def screen(directory: Path, vnc: str, *objects: str) -> Iterator[ConsolePlace]:
     """A guest that does not run, whose screen is at a socket."""
-    assert QEMU is not None
-    at, log = directory / "vnc.sock", directory / "qemu.log"
+    at = directory / "vnc.sock"
     options = [word for each in objects for word in ("-object", each)]
-    command = [QEMU, "-name", MARK, "-machine", "pc,accel=tcg", "-m", "32", "-nodefaults", "-vga", "std", "-S",
-               "-display", "none", "-vnc", f"unix:{at}{vnc}", *options]  # fmt: skip
+    with qemu(directory, at, "-name", MARK, "-vga", "std", "-S", "-vnc", f"unix:{at}{vnc}", *options):
+        yield ConsolePlace(str(at), 0, "")
+    at.unlink(missing_ok=True)
+
+
+@contextmanager
+def qemu(directory: Path, at: Path | int, *options: str) -> Iterator[None]:
+    """A QEMU that listens there."""
+    assert QEMU is not None
+    log = directory / "qemu.log"
+    command = [QEMU, "-machine", "pc,accel=tcg", "-m", "32", "-nodefaults", "-display", "none", *options]  # fmt: skip
     with log.open("wb") as said:
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=said, stderr=said)
     try:
-        wait_until(lambda: at.is_socket() or process.poll() is not None, "QEMU does not start")
+        wait_until(lambda: listens(at) or process.poll() is not None, "QEMU does not start")
         assert process.poll() is None, log.read_text("utf-8", "replace")
-        yield ConsolePlace(str(at), 0, "")
+        yield
     finally:
         process.kill()
         process.wait()
-        at.unlink(missing_ok=True)
 
 
 def tls(files: Files, *, verify: bool) -> tuple[str, str]:
@@ -137,3 +146,51 @@ def test_what_host_and_proxy_do_not_both_have_is_refused(files: Files, tmp_path:
     with screen(tmp_path, f"{vnc},password-secret=word", made, secret) as place:
         with proxied(place, "novnc", HostSecurity(("vencrypt",), ca=str(files.ours.file))) as proxy:
             assert "demands a VNC password" in asyncio.run(refused(proxy))
+
+
+ECHO = bytes.fromhex("ba fd 03 ec a8 01 74 f8 ba f8 03 ec ee eb f2")
+"""again: mov dx, 3fd; in al, dx; test al, 1; jz again; mov dx, 3f8; in al, dx; out dx, al; jmp again."""
+
+
+def test_a_serial_console_is_reached_by_tls(files: Files, tmp_path: Path) -> None:
+    port, (_vnc, made), disk = free_port(), tls(files, verify=True), tmp_path / "disk"
+    disk.write_bytes(ECHO.ljust(510, b"\0") + b"\x55\xaa")
+    line = f"socket,id=line,host=127.0.0.1,port={port},server=on,wait=off,tls-creds=tls0"
+    options = ("-object", made, "-chardev", line, "-serial", "chardev:line", "-drive", f"file={disk},format=raw")
+    place = ConsolePlace("127.0.0.1", port, "", tls_port=port)
+    own = HostSecurity(ca=str(files.ours.file), cert=str(files.cert), key=str(files.key))
+
+    async def echo(proxy: ConsoleProxy) -> bytes:
+        async with user(proxy) as typist:
+            await typist.say(b"x" * 100)  # what comes before the guest listens may be lost
+            return await typist.hear(1)
+
+    async def closed(proxy: ConsoleProxy) -> tuple[int | None, str | None]:
+        async with user(proxy) as typist:
+            return (await typist.closed())[:2]
+
+    with qemu(tmp_path, port, *options):
+        with proxied(place, "serial", own) as proxy:
+            assert asyncio.run(echo(proxy)) == b"x"
+        with proxied(place, "serial", replace(own, ca=str(files.other.file))) as proxy:
+            code, reason = asyncio.run(closed(proxy))
+            assert code == REFUSED
+            assert "The host's certificate is not accepted" in (reason or "")
+        with proxied(place, "serial") as proxy:
+            assert asyncio.run(closed(proxy)) == (REFUSED, UNREADABLE)
+
+
+def test_a_spice_console_is_reached_by_tls(files: Files, tmp_path: Path) -> None:
+    port = free_port()
+    spice = f"addr=127.0.0.1,tls-port={port},x509-dir={files.host},disable-ticketing=on"
+    hello = b"REDQ" + struct.pack("<IIIIBBIII", 2, 2, 18, 0, 1, 0, 0, 0, 18)  # a SPICE client's, of the main channel
+    place = ConsolePlace("127.0.0.1", 0, "", tls_port=port)
+
+    async def answer(proxy: ConsoleProxy) -> bytes:
+        async with user(proxy) as client:
+            await client.say(hello)
+            return await client.hear(4)
+
+    with qemu(tmp_path, port, "-vga", "std", "-S", "-spice", spice):
+        with proxied(place, "spice-html5", HostSecurity(ca=str(files.ours.file))) as proxy:
+            assert asyncio.run(answer(proxy)) == b"REDQ"

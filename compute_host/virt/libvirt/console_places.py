@@ -96,7 +96,7 @@ def _of_screen(device: Element, kind: str, settings: ConsoleSettings) -> Console
     if kind == "novnc":
         return ConsolePlace(settings.vnc.server_proxyclient_address, port, "") if port > 0 else None
     tls = int(device.get("tlsPort") or 0)
-    if port <= 0 and (tls <= 0 or kind != DIRECT):
+    if port <= 0 and tls <= 0:
         return None
     return ConsolePlace(settings.spice.server_proxyclient_address, max(port, 0), "", tls_port=tls if tls > 0 else None)
 
@@ -108,7 +108,8 @@ def _of_port(device: Element, settings: ConsoleSettings) -> ConsolePlace | None:
     if device.get("type") == "unix":
         return ConsolePlace(source.get("path", ""), 0, "")
     if device.get("type") == "tcp":
-        return ConsolePlace(settings.serial.proxyclient_address, int(source.get("service") or 0), "")
+        port, tls = int(source.get("service") or 0), source.get("tls") == "yes"
+        return ConsolePlace(settings.serial.proxyclient_address, port, "", tls_port=port if tls else None)
     return None
 
 
