@@ -7,9 +7,11 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any
 
+from cell_service.errors import InstanceInvalidState, PolycellError
 from cell_service.model.ability import Ability
 from cell_service.model.block_device import BlockDevice, merged
-from cell_service.model.lifecycle import VmState
+from cell_service.model.instance import Instance
+from cell_service.model.lifecycle import PowerState, VmState
 from cell_service.model.operation import Phase
 from cell_service.operations.declaration import (
     Changes,
@@ -25,6 +27,7 @@ from cell_service.operations.effects import CleanUpHost, DisconnectVolume, Follo
 from cell_service.operations.rule import ANY_TASK, NOT_DELETED, SHELVED, Rule
 
 _OFFLOADED = frozenset({VmState.SHELVED_OFFLOADED})
+_OFF = frozenset({PowerState.SHUTDOWN, PowerState.CRASHED, PowerState.SUSPENDED})
 _ATTACHABLE = Rule(
     frozenset({VmState.ACTIVE, VmState.PAUSED, VmState.STOPPED, VmState.SUSPENDED, VmState.RESIZED}) | SHELVED,
     task=None,
@@ -65,6 +68,14 @@ class UnsnapshotArguments:
     snapshot_id: str
     file_to_merge: str | None = None
     merge_target_file: str | None = None
+
+
+def does_not_run(instance: Instance) -> PolycellError | None:
+    """The refusal of what only a guest that runs can do: a server that was resized while it was off has none."""
+    if instance.power_state not in _OFF:
+        return None
+    state = instance.power_state.name.lower()
+    return InstanceInvalidState(instance_uuid=instance.uuid, action="swap_volume", attribute="power_state", state=state)
 
 
 def _ended(ending: Ending[Any, NoResult], **more: Any) -> Changes:
@@ -194,6 +205,7 @@ DETACH_VOLUME = Operation(
 SWAP_VOLUME = Operation(
     name="swap_volume",
     needs=Ability.VOLUME_SWAPS,
+    refusal=does_not_run,
     action="swap_volume",
     event="compute_swap_volume",
     rule=Rule(frozenset({VmState.ACTIVE, VmState.PAUSED, VmState.RESIZED}), task=None),

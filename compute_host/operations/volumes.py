@@ -12,6 +12,7 @@ from dataclasses import replace
 
 from cell_service.errors import (
     NotSupported,
+    NotYet,
     OperationLost,
     PeerUnavailable,
     PolycellError,
@@ -145,9 +146,9 @@ def swap(context: HostContext, work: OperationContext, arguments: SwapArguments)
             new = replace(old, volume_id=new_id, attachment_id=None, connection_info={})
             new = connected(context, work, new, service.get(work.ctx, new_id))
             work.check()
-            driver.swap_volume(spec, old, new)
+            driver.swap_volume(spec, old, new, work.check)
             service.complete(work.ctx, new.attachment_id or "")
-        except (OperationLost, PeerUnavailable):
+        except (OperationLost, PeerUnavailable, NotYet):
             raise
         except PolycellError:
             work.check()

@@ -321,9 +321,12 @@ class Attachable(Protocol):
 class Swapping(Attachable, Protocol):
     """A driver that can replace a volume of a guest by another one with its content, while the guest uses it."""
 
-    def swap_volume(self, spec: GuestSpec, old: BlockDevice, new: BlockDevice) -> None:
-        """The guest has the new volume in place of the old one. Swapped already: nothing happens. Raises GuestNotFound,
-        DriverError; then it may have either of them."""
+    def swap_volume(self, spec: GuestSpec, old: BlockDevice, new: BlockDevice, check: Callable[[], None]) -> None:
+        """The guest has the new volume in place of the old one, with its content. Swapped already: nothing happens.
+
+        `check` is called while the copy lasts; after an error of it the copy goes on, and a repeated call awaits it.
+        Raises GuestNotFound, DriverError; then it may have either of them. Raises NotYet when it can't be undone, or
+        when that is not known."""
 
 
 @runtime_checkable

@@ -25,6 +25,7 @@ LIBVIRT = {
     Ability.RESIZES,
     Ability.SNAPSHOTS,
     Ability.VOLUMES,
+    Ability.VOLUME_SWAPS,
 }
 """What docs/hypervisors.md says of it."""
 

@@ -209,7 +209,7 @@ def _rebuilt(place: Place) -> bool:
 
 WITH_VOLUMES = (
     "attach_volume", "detach_volume", "extend_volume", "boot_from_volume", "createImage_of_volumes",
-    "rebuild_of_volumes",
+    "rebuild_of_volumes", "swap_volume",
 )  # fmt: skip
 CASES = (
     Case("create", building, _is(VmState.ACTIVE)),

@@ -55,9 +55,9 @@ def seen(driver: LibvirtDriver, uuid: str, flag: int) -> dict[str, tuple[str, st
     with driver._guest(uuid) as found:
         text = found.XMLDesc(0 if flag == LIVE else libvirt.VIR_DOMAIN_XML_INACTIVE)
     return {
-        disk.findtext("serial", ""): (disk.find("target").get("dev", ""), str(sorted(disk.find("address").items())))
-        for disk in ElementTree.fromstring(text).iterfind("devices/disk")
-        if disk.findtext("serial") not in (None, "root")
+        key: (disk.find("target").get("dev", ""), str(sorted(disk.find("address").items())))
+        for key, disk in volume_disks(text).items()
+        if key != "root"
     }  # type: ignore[union-attr]
 
 

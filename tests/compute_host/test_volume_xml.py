@@ -19,7 +19,19 @@ from cell_service.model.block_device import BlockDevice
 from cell_service.model.volume_connection import connection_of
 from compute_host.virt.driver import GuestSpec
 from compute_host.virt.libvirt.brick import Connector
-from compute_host.virt.libvirt.domain import Choices, Laid, LaidDisk, VolumeSource, render, sources, volume
+from compute_host.virt.libvirt.domain import (
+    Choices,
+    Laid,
+    LaidDisk,
+    VolumeSource,
+    copy_target,
+    render,
+    sources,
+    swapped,
+    volume,
+    volume_disks,
+    volume_instead,
+)
 from compute_host.virt.libvirt.host_volumes import HostVolumes
 from tests.compute_host.test_domain import DIRECT, HOME, PLAIN, QEMU, RESCUE, ROOT, spec
 
@@ -230,6 +242,7 @@ def test_what_was_connected_is_disconnected_by_the_next_agent(host: Host, fake: 
     assert (made.kind, made.attributes) == ("file", {"file": str(fake.path)})
     assert [path.stat().st_mode & 0o777 for path in (tmp_path / "volumes").iterdir()] == [0o600]
     assert host().guests() == ("guest",)
+    assert host().known("guest", ISCSI) == made
     host().extend("guest", ID)
     host().disconnect_all("guest")
     host().disconnect_all("guest")
@@ -242,6 +255,7 @@ def test_a_connection_that_failed_is_disconnected_too(host: Host, fake: FakeConn
     fake.fails = True
     with pytest.raises(DriverError, match="no path to the target"):
         host().connect("guest", ISCSI)
+    assert host().known("guest", ISCSI) is None
     with pytest.raises(DriverError, match="busy"):
         host().disconnect("guest", ID)
     assert host().guests() == ("guest",)
@@ -297,3 +311,61 @@ def test_an_unknown_type_and_a_lost_path_are_errors(host: Host, fake: FakeConnec
         host().connect("guest", ISCSI)
     host().disconnect_all("guest")
     assert [call[0] for call in fake.taken()] == ["connect", "disconnect"]
+
+
+def running(*known: tuple[str, str, str], disk: str = "vdb", serial: str = ID) -> str:
+    """A running domain with one disk, in whose metadata are these: target, serial number and id."""
+    volumes = swapped.metadata({(target, number): volume_id for target, number, volume_id in known})
+    inside = (volumes or "").replace("<volumes>", f'<s:volumes xmlns:s="{swapped.NAMESPACE}">')
+    inside = inside.replace("</volumes>", "</s:volumes>")
+    one = f"<disk><target dev='{disk}'/><serial>{serial}</serial></disk><disk><target dev='vdz'/></disk>"
+    return f"<domain><metadata>{inside}</metadata><devices>{one}</devices></domain>"
+
+
+@pytest.mark.parametrize(
+    ("text", "expected", "gone"),
+    [
+        (running(), ID, False),
+        (running(("vdb", ID, OTHER)), OTHER, False),
+        (running(("vdc", ID, OTHER)), ID, True),
+        (running(("vdb", OTHER, "third")), ID, True),
+        (running(("vdb", ID, OTHER), ("vdc", ID, "third")), OTHER, True),
+    ],
+)
+def test_a_swapped_volume_is_known_by_the_metadata(text: str, expected: str, gone: bool) -> None:
+    assert list(volume_disks(text)) == [expected]
+    assert swapped.has_gone(text) is gone
+    assert set(swapped.present(text).values()) == ({expected} - {ID})
+
+
+def test_a_disk_is_another_volume_from_now_on() -> None:
+    text = running(("vdb", ID, OTHER), ("vdc", ID, "gone"))
+    assert swapped.with_volume(text, volume_disks(text)[OTHER], "third") == {("vdb", ID): "third"}
+    assert swapped.metadata({}) is None
+
+
+def test_a_volume_has_the_place_of_the_one_before() -> None:
+    one, other = device(boot_index=0), device(OTHER, data={"export": "two", "host": "10.0.0.1"}, boot_index=0)
+    before = disks(one)["vda"]
+    ElementTree.SubElement(before, "address", type="pci", slot="0x07")
+    made = ElementTree.fromstring(volume_instead(spec(), other, source_of(other), QEMU, before))
+    for part in ("target", "address", "boot"):
+        assert attributes(made, part) == attributes(before, part) != []
+    assert (made.findtext("serial"), attribute(made, "source", "name")) == (OTHER, "two")
+    scsi = ElementTree.fromstring(
+        volume_instead(spec(), other, source_of(other), QEMU, disks(one, hw_disk_bus="scsi")["sda"])
+    )
+    assert len(scsi.findall("address")) == 1
+
+
+def attributes(part: Element, tag: str) -> list[dict[str, str]]:
+    return [dict(each.attrib) for each in part.findall(tag)]
+
+
+def test_the_target_of_a_copy_is_the_volume_or_its_beginning() -> None:
+    whole, part = (ElementTree.fromstring(copy_target(source_of(device()), size)) for size in (None, 4096))
+    assert (whole.get("type"), attribute(whole, "driver", "type")) == ("network", "raw")
+    assert whole.find("source/slices") is None
+    assert attributes(part, "source/slices/slice") == [{"type": "storage", "offset": "0", "size": "4096"}]
+    file = copy_target(sources.path("/mnt/one", block=False, kind="qcow2"))
+    assert attribute(ElementTree.fromstring(file), "driver", "type") == "qcow2"

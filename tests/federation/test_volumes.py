@@ -171,6 +171,21 @@ def test_a_volume_is_swapped_and_its_end_changed(cloud: Federation) -> None:
     assert list(on_hypervisors(cloud, uuid).values()) == [[new]]
 
 
+def test_a_volume_of_a_server_that_was_resized_while_it_was_off_is_not_swapped(cloud: Federation) -> None:
+    uuid, old, new = cloud.boot(), volume(cloud), volume(cloud)
+    assert attach(cloud, uuid, old).status == 200
+    cloud.until(lambda: status(cloud, old) == "in-use")
+    assert cloud.act(uuid, "os-stop").status == 202
+    cloud.until(lambda: cloud.show(uuid)["status"] == "SHUTOFF")
+    assert cloud.act(uuid, "migrate").status == 202
+    cloud.until(lambda: cloud.show(uuid)["status"] == "VERIFY_RESIZE")
+    other = {"volumeAttachment": {"volumeId": new}}
+    answer = cloud.admin.put(f"/servers/{uuid}/os-volume_attachments/{old}", other)
+    assert (answer.status, "power_state shutdown" in str(answer.json)) == (409, True)
+    assert status(cloud, new) == "available"
+    assert [each["volumeId"] for each in attached(cloud, uuid)] == [old]
+
+
 def booted(cloud: Federation, *devices: dict[str, Any], **fields: Any) -> str:
     """A server made with these block devices, when it is ACTIVE or ERROR."""
     fields = {"imageRef": None, **fields}

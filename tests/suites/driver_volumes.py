@@ -14,9 +14,9 @@ from uuid import uuid4
 
 import pytest
 
-from cell_service.errors import GuestNotFound
+from cell_service.errors import GuestNotFound, OperationLost
 from cell_service.model.block_device import BlockDevice
-from compute_host.virt.driver import Attachable, Disk, Driver, GuestSpec
+from compute_host.virt.driver import Attachable, Disk, Driver, GuestSpec, Swapping
 from tests.suites.driver import as_it_is, spec_of
 
 NewDevice = Callable[..., BlockDevice]
@@ -25,6 +25,18 @@ VolumesOf = Callable[[str], set[str]]
 
 class AttachableDriver(Driver, Attachable, Protocol):
     """A driver whose guests can have volumes."""
+
+
+class SwappingDriver(Driver, Swapping, Protocol):
+    """A driver whose guests' volumes can be swapped."""
+
+
+def unhurried() -> None:
+    """No other operation is waiting."""
+
+
+def overtaken() -> None:
+    raise OperationLost(operation_id=1, fence=1)
 
 
 def with_volumes(spec: GuestSpec, *devices: BlockDevice) -> GuestSpec:
@@ -109,3 +121,46 @@ class VolumeSuite:
         driver.power_off(guest.instance.uuid, graceful_seconds=0)
         driver.extend_volume(guest.instance.uuid, device)
         assert volumes_of(guest.instance.uuid) == ids(device)
+
+    def test_a_volume_is_swapped_repeatedly_and_back(
+        self, driver: SwappingDriver, guest: GuestSpec, new_device: NewDevice, volumes_of: VolumesOf
+    ) -> None:
+        uuid, one, other = guest.instance.uuid, new_device(), new_device()
+        driver.spawn(guest)
+        driver.attach_volume(guest, one)
+        for _ in range(2):
+            driver.swap_volume(guest, one, other, unhurried)
+            assert volumes_of(uuid) == ids(other)
+        driver.attach_volume(guest, one)
+        assert volumes_of(uuid) == ids(one, other)
+        driver.detach_volume(uuid, one)
+        driver.swap_volume(guest, other, one, unhurried)
+        assert volumes_of(uuid) == ids(one)
+        driver.swap_volume(guest, one, other, unhurried)
+        driver.reboot(with_volumes(guest, other), hard=True)
+        assert volumes_of(uuid) == ids(other)
+        driver.detach_volume(uuid, other)
+        assert volumes_of(uuid) == set()
+
+    def test_a_swap_that_is_overtaken_is_ended_or_undone_afterwards(
+        self, driver: SwappingDriver, guest: GuestSpec, new_device: NewDevice, volumes_of: VolumesOf
+    ) -> None:
+        uuid, one, other = guest.instance.uuid, new_device(), new_device()
+        driver.spawn(guest)
+        driver.attach_volume(guest, one)
+        for _ in range(2):
+            with pytest.raises(OperationLost):
+                driver.swap_volume(guest, one, other, overtaken)
+        assert volumes_of(uuid) == ids(one)
+        driver.swap_volume(guest, one, other, unhurried)
+        assert volumes_of(uuid) == ids(other)
+        with pytest.raises(OperationLost):
+            driver.swap_volume(guest, other, one, overtaken)
+        driver.destroy(uuid)
+        assert driver.guests() == ()
+
+    def test_a_guest_that_is_not_there_swaps_nothing(
+        self, driver: SwappingDriver, guest: GuestSpec, new_device: NewDevice
+    ) -> None:
+        with pytest.raises(GuestNotFound):
+            driver.swap_volume(guest, new_device(), new_device(), unhurried)

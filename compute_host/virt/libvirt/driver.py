@@ -14,10 +14,10 @@ from compute_host.virt.libvirt.remote_consoles import ConsoleVerbs
 from compute_host.virt.libvirt.rescue import RescueVerbs
 from compute_host.virt.libvirt.snapshots import SnapshotVerbs
 from compute_host.virt.libvirt.spawning import SpawnVerbs
-from compute_host.virt.libvirt.volumes import VolumeVerbs
+from compute_host.virt.libvirt.swaps import SwapVerbs
 
 
-class LibvirtDriver(SpawnVerbs, PowerVerbs, InterfaceVerbs, VolumeVerbs, SnapshotVerbs, RescueVerbs, ConsoleVerbs):
+class LibvirtDriver(SpawnVerbs, PowerVerbs, InterfaceVerbs, SwapVerbs, SnapshotVerbs, RescueVerbs, ConsoleVerbs):
     """See `virt.driver.Driver`."""
 
     def start(self, listener: PowerListener, returned: Returned = unheard) -> None:

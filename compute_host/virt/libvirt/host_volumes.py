@@ -58,6 +58,18 @@ class HostVolumes:
             self._write(uuid, {**known, volume_id: entry})
         return sources.path(path, block=_is_block(path), kind=str(data.get("format") or "raw"))
 
+    def known(self, uuid: str, device: BlockDevice) -> VolumeSource | None:
+        """Where QEMU finds a volume that the host is connected to, also while it cannot be reached; None: the host has
+        never been connected to it. Raises DriverError."""
+        connection = connection_of(device.connection_info)
+        if connection.kind in sources.BY_QEMU:
+            return sources.network(connection.kind, connection.data, self._reconnect_seconds)
+        made = self._read(uuid).get(device.volume_id or "", {})
+        if not made.get("device"):
+            return None
+        path = str(made["device"]["path"])
+        return sources.path(path, block=not Path(path).is_file(), kind=str(made["data"].get("format") or "raw"))
+
     def connect_all(self, uuid: str, devices: Iterable[BlockDevice]) -> dict[str, VolumeSource]:
         """Connect the host to the volumes among the devices. Returns their sources, by their ids. Raises
         DriverError."""

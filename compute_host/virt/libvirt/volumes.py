@@ -15,7 +15,7 @@ from cell_service.logs import about
 from cell_service.model.block_device import BlockDevice
 from compute_host.virt.driver import GIB, GuestSpec
 from compute_host.virt.libvirt import domain, growing
-from compute_host.virt.libvirt.domain import VolumeSource
+from compute_host.virt.libvirt.domain import VolumeSource, swapped
 from compute_host.virt.libvirt.releases import Releases
 
 log = logging.getLogger(__name__)
@@ -37,6 +37,8 @@ class VolumeVerbs(Releases):
             source = self._volumes.connect(uuid, device)
             try:
                 had = _definitions(found)
+                if swapped.has_gone(had.get(LIVE, "<domain/>")):
+                    write_swapped(found, swapped.present(had[LIVE]))
                 disks = {flag: domain.volume_disks(text) for flag, text in had.items()}
                 if any(volume_id not in known for known in disks.values()):
                     _demand_no_saved_memory(found)
@@ -57,7 +59,7 @@ class VolumeVerbs(Releases):
         with contextlib.suppress(GuestNotFound):
             self._await_release(uuid, "volume", lambda text: domain.volume_disks(text).get(volume_id))
             with self._gate(uuid), self._guest(uuid) as found:
-                disk = _stored(found).get(volume_id)
+                disk = stored_disks(found).get(volume_id)
                 if disk is not None:
                     _demand_no_saved_memory(found)
                     found.detachDeviceFlags(domain.like(disk), CONFIG)
@@ -74,7 +76,7 @@ class VolumeVerbs(Releases):
             self._volumes.extend(uuid, volume_id)
             if not found.isActive():
                 return
-            disk = _running(found).get(volume_id)
+            disk = running_disks(found).get(volume_id)
             if disk is None:
                 raise DriverError(reason=f"The guest does not have the volume {volume_id}.")
             growing.grow(found, disk, (device.volume_size or 0) * GIB, self._clock, self._stopped)
@@ -105,11 +107,12 @@ class VolumeVerbs(Releases):
 def has_volumes(found: Any, sources: Mapping[str, VolumeSource]) -> bool:
     """Whether the stored definition has these volumes, where they are now, and no others. A path may be another
     volume's once the host was down."""
-    stored = {serial: disk for serial, disk in _stored(found).items() if serial != domain.ROOT_SERIAL}
-    return stored.keys() == sources.keys() and all(_is_at(disk, sources[key]) for key, disk in stored.items())
+    stored = {serial: disk for serial, disk in stored_disks(found).items() if serial != domain.ROOT_SERIAL}
+    return stored.keys() == sources.keys() and all(is_at(disk, sources[key]) for key, disk in stored.items())
 
 
-def _is_at(disk: Element, source: VolumeSource) -> bool:
+def is_at(disk: Element, source: VolumeSource) -> bool:
+    """Whether the disk, or its mirror, is the volume which is there."""
     known = disk.find("source")
     return (
         known is not None
@@ -118,18 +121,24 @@ def _is_at(disk: Element, source: VolumeSource) -> bool:
     )
 
 
+def write_swapped(found: Any, known: swapped.Known) -> None:
+    """Record the swapped volumes of the running guest. Raises libvirtError."""
+    kind = libvirt.VIR_DOMAIN_METADATA_ELEMENT
+    found.setMetadata(kind, swapped.metadata(known), swapped.PREFIX, swapped.NAMESPACE, LIVE)
+
+
 def _definitions(found: Any) -> dict[int, str]:
     """The guest's definitions by their flags: the running one first, if there is one."""
     stored = {CONFIG: str(found.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE))}
     return {LIVE: str(found.XMLDesc(0)), **stored} if found.isActive() else stored
 
 
-def _running(found: Any) -> dict[str, Element]:
+def running_disks(found: Any) -> dict[str, Element]:
     """The disks with serial numbers of the running guest; none when it is off."""
     return domain.volume_disks(_definitions(found).get(LIVE, "<domain/>"))
 
 
-def _stored(found: Any) -> dict[str, Element]:
+def stored_disks(found: Any) -> dict[str, Element]:
     return domain.volume_disks(found.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
@@ -319,8 +320,9 @@ class SimulatedDriver:
         taken = {key: one for key, one in guest.volume_snapshots.items() if one[0] != device.volume_id}
         self._state.change(uuid, volumes=left, volume_snapshots=taken)
 
-    def swap_volume(self, spec: GuestSpec, old: BlockDevice, new: BlockDevice) -> None:
+    def swap_volume(self, spec: GuestSpec, old: BlockDevice, new: BlockDevice, check: Callable[[], None]) -> None:
         self._guests.guest("swap_volume", spec.instance.uuid)
+        check()
         self.detach_volume(spec.instance.uuid, old)
         self.attach_volume(spec, new)
 

@@ -20,8 +20,8 @@ from compute_host.virt.libvirt.domain.values import (
     domain_name,
     tap_name,
 )
-from compute_host.virt.libvirt.domain.volumes import like
-from compute_host.virt.libvirt.domain.whole import NAMESPACE, owner, render, volume
+from compute_host.virt.libvirt.domain.volumes import copy_target, like
+from compute_host.virt.libvirt.domain.whole import NAMESPACE, owner, render, volume, volume_instead
 
 __all__ = [
     "NAMESPACE",
@@ -34,6 +34,7 @@ __all__ = [
     "Listen",
     "Sev",
     "VolumeSource",
+    "copy_target",
     "domain_name",
     "interface",
     "like",
@@ -43,4 +44,5 @@ __all__ = [
     "tap_name",
     "volume",
     "volume_disks",
+    "volume_instead",
 ]

@@ -7,6 +7,8 @@ from collections.abc import Iterable, Iterator
 from xml.etree import ElementTree
 from xml.etree.ElementTree import Element
 
+from compute_host.virt.libvirt.domain import swapped
+
 _COUNTED = ("rng", "memballoon", "watchdog", "video", "sound", "input", "channel")
 """Devices that are known by their number among those of their kind."""
 
@@ -41,9 +43,12 @@ class Previous:
 
 
 def volume_disks(text: str) -> dict[str, Element]:
-    """The disks of a domain that have serial numbers, by those: volumes have their ids."""
-    disks = ElementTree.fromstring(text).iterfind("devices/disk")
-    return {serial: disk for disk in disks if (serial := disk.findtext("serial"))}
+    """The disks of a domain that have serial numbers, by those: volumes have their ids. A volume that was swapped into
+    a running guest has the serial number of the one before (see `swapped`)."""
+    domain = ElementTree.fromstring(text)
+    known = swapped.known(domain)
+    disks = {disk: serial for disk in domain.iterfind("devices/disk") if (serial := disk.findtext("serial"))}
+    return {known.get((_attribute(disk, "target", "dev"), serial), serial): disk for disk, serial in disks.items()}
 
 
 def _known(parts: Element) -> Iterator[tuple[Key, Element]]:

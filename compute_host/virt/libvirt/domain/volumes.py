@@ -12,7 +12,7 @@ from cell_service.model.volume_connection import VolumeConnection, connection_of
 from compute_host.virt.libvirt.domain.disk_names import number_of
 from compute_host.virt.libvirt.domain.sources import VolumeSource, add_source
 from compute_host.virt.libvirt.domain.values import Choices
-from compute_host.virt.libvirt.domain.xml import add
+from compute_host.virt.libvirt.domain.xml import add, child
 
 TUNABLE = (
     *(f"{what}_{unit}_sec" for what in ("total", "read", "write") for unit in ("bytes", "iops")),
@@ -60,6 +60,18 @@ def like(disk: Element) -> str:
     for part in copied.iterfind("source"):
         part.attrib.pop("index", None)
     return ElementTree.tostring(copied, encoding="unicode")
+
+
+def copy_target(source: VolumeSource, size_bytes: int | None = None) -> str:
+    """The XML of the volume as the target of a disk's copy, or of its beginning: QEMU copies only to what has the same
+    size."""
+    made = Element("disk", type=source.kind, device="disk")
+    add(made, "driver", name="qemu", type=source.format)
+    add_source(made, source)
+    if size_bytes is not None:
+        slices = add(child(made, "source"), "slices")
+        add(slices, "slice", type="storage", offset="0", size=str(size_bytes))
+    return ElementTree.tostring(made, encoding="unicode")
 
 
 def _limit(disk: Element, connection: VolumeConnection) -> None:

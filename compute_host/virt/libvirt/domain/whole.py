@@ -83,6 +83,18 @@ def volume(
     return ElementTree.tostring(volume_disk(device, source, bus, name, wanted, choices), encoding="unicode")
 
 
+def volume_instead(spec: GuestSpec, device: BlockDevice, source: VolumeSource, choices: Choices, disk: Element) -> str:
+    """The XML of the volume's disk, which has the name, the address and the place in the order of booting of another
+    one. Raises DriverError."""
+    target = disk.find("target")
+    name, bus = ("", "") if target is None else (target.get("dev", ""), target.get("bus", ""))
+    made = volume_disk(device, source, bus, name, of_guest(spec), choices)
+    for part in made.findall("address"):
+        made.remove(part)
+    made.extend(part for part in disk if part.tag in ("address", "boot"))
+    return ElementTree.tostring(made, encoding="unicode")
+
+
 def owner(metadata_xml: str) -> str:
     """The host that a guest's metadata names; libvirt returns them without their namespace.
 
