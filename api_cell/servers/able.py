@@ -30,11 +30,15 @@ def demand_ability(
         raise unable(instance_uuid=instance.uuid, what=ability.phrase)
 
 
-def demand_able_before(ctx: Context, found: LocatedServer, operation: Operation[Any, Any]) -> None:
-    """As `demand_able`, in a transaction of its own: before other services are called for the operation."""
-    if found.cell is not None and operation.needed_for(found.instance) is not None:
+def demand_able_before(
+    ctx: Context, found: LocatedServer, operation: Operation[Any, Any], also: Ability | None = None
+) -> None:
+    """As `demand_able`, and as `demand_ability` of `also`, in a transaction of its own: before other services are
+    called for the operation."""
+    if found.cell is not None and (also or operation.needed_for(found.instance)) is not None:
         with found.cell.db.connect(ctx.deadline) as tx:
             demand_able(tx, found.instance, operation)
+            demand_ability(tx, found.instance, also)
     _demand_not_refused(found.instance, operation)
 
 

@@ -18,7 +18,7 @@ from sqlalchemy import Connection
 
 from api_cell.caller import Caller
 from api_cell.servers import act, find
-from api_cell.servers.able import demand_able, demand_able_before
+from api_cell.servers.able import demand_ability, demand_able, demand_able_before
 from api_cell.servers.devices import demand_plain
 from api_cell.services import Services
 from cell_service.context import Context
@@ -31,6 +31,7 @@ from cell_service.errors import (
     VolumeNotFound,
 )
 from cell_service.logs import about
+from cell_service.model import plugging
 from cell_service.model.block_device import BlockDevice, next_name, of_volume, volumes
 from cell_service.model.instance import Instance
 from cell_service.model.lifecycle import VmState
@@ -97,7 +98,7 @@ def attach(cloud: Cloud, services: Services, caller: Caller, server_id: str, req
         tag=request.tag,
     )
     _check_attachable(instance, volume, device, request)
-    demand_able_before(caller.ctx, found, ATTACH_VOLUME)
+    demand_able_before(caller.ctx, found, ATTACH_VOLUME, plugging.needed(instance, device))
     device = replace(device, attachment_id=services.require_volumes().reserve(caller.ctx, volume.id, server_id))
 
     def change(now: Instance) -> tuple[tuple[BlockDevice, ...], DeviceArguments]:
@@ -108,15 +109,8 @@ def attach(cloud: Cloud, services: Services, caller: Caller, server_id: str, req
     try:
         if instance.host is None:
             services.require_volumes().complete(caller.ctx, device.attachment_id or "")
-        after = _begin(
-            cloud,
-            caller,
-            server_id,
-            ATTACH_VOLUME,
-            "create",
-            _unknown(shelved=request.to_shelved),
-            change,
-        )
+        unknown = _unknown(shelved=request.to_shelved)
+        after = _begin(cloud, caller, server_id, ATTACH_VOLUME, "create", unknown, change, plugs=True)
     except PolycellError:
         _release_unused(cloud, services, caller.ctx, server_id, device)
         raise
@@ -145,7 +139,8 @@ def detach(
     found = find.server(cloud, caller.ctx, server_id).instance
     _demand(caller, found, DETACH_VOLUME, "delete")
     demand_device(found, volume_id)
-    after = _begin(cloud, caller, server_id, DETACH_VOLUME, "delete", _unknown(shelved=from_shelved), change)
+    unknown = _unknown(shelved=from_shelved)
+    after = _begin(cloud, caller, server_id, DETACH_VOLUME, "delete", unknown, change, plugs=True)
     if after.host is None:
         services.require_volumes().release_volume(caller.ctx, volume_id, server_id)
 
@@ -218,14 +213,20 @@ def _begin(
     verb: str,
     unknown: frozenset[VmState],
     change: Change,
+    *,
+    plugs: bool = False,
 ) -> Instance:
-    """Store the change, which the host will make. Answers the server as it is then."""
+    """Store the change, which the host will make. Answers the server as it is then. `plugs`: the device is attached or
+    detached, which needs abilities in some states of the guest."""
 
     def work(tx: Connection, cell: Cell) -> tuple[Cell, Instance]:
         instance = _demand(caller, find.to_change(cloud, caller.ctx, tx, cell, server_id), operation, verb)
         begin_on(operation, instance, unknown=unknown)
         demand_able(tx, instance, operation)
         after, arguments = change(instance)
+        for device in after if plugs else ():
+            if device.uuid == arguments.device:
+                demand_ability(tx, instance, plugging.needed(instance, device))
         now = cloud.clock.now()
         instances.change(tx, server_id, now=now, block_devices=after)
         if instance.host is None:

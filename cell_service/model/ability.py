@@ -15,6 +15,8 @@ class Ability(StrEnum):
     INTERFACES = "interfaces"
     VOLUMES = "volumes"
     VOLUME_SWAPS = "volume_swaps"
+    SUSPENDED_PLUGS = "suspended_plugs"
+    DRIVE_PLUGS = "drive_plugs"
     SHARES = "shares"
     MOVES = "moves"
     RESIZES = "resizes"
@@ -38,6 +40,8 @@ _PHRASES = {
     Ability.INTERFACES: "attach interfaces to its guests",
     Ability.VOLUMES: "attach volumes to its guests",
     Ability.VOLUME_SWAPS: "swap the volumes of its guests",
+    Ability.SUSPENDED_PLUGS: "attach volumes to guests that are suspended, nor detach them",
+    Ability.DRIVE_PLUGS: "attach volumes on SATA or IDE to guests that run, nor detach them",
     Ability.SHARES: "give shares to its guests",
     Ability.MOVES: "move its guests",
     Ability.RESIZES: "resize its guests",

@@ -9,6 +9,7 @@ from cell_service.model.host import NodeReport
 from compute_host.virt.driver import (
     Attachable,
     CrashDumps,
+    DrivePlugging,
     Driver,
     Interfaces,
     Mountable,
@@ -18,6 +19,7 @@ from compute_host.virt.driver import (
     Rescuable,
     Resizable,
     Snapshots,
+    SuspendedPlugging,
     Swapping,
 )
 
@@ -29,6 +31,8 @@ _PROTOCOLS: dict[Ability, type] = {
     Ability.INTERFACES: Interfaces,
     Ability.VOLUMES: Attachable,
     Ability.VOLUME_SWAPS: Swapping,
+    Ability.SUSPENDED_PLUGS: SuspendedPlugging,
+    Ability.DRIVE_PLUGS: DrivePlugging,
     Ability.SHARES: Mountable,
     Ability.MOVES: Movable,
     Ability.RESIZES: Resizable,

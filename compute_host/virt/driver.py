@@ -330,6 +330,20 @@ class Swapping(Attachable, Protocol):
 
 
 @runtime_checkable
+class SuspendedPlugging(Attachable, Protocol):
+    """A driver that also attaches volumes to guests that are suspended, and detaches them."""
+
+    plugs_suspended: bool
+
+
+@runtime_checkable
+class DrivePlugging(Attachable, Protocol):
+    """A driver that also attaches volumes on SATA and IDE to guests that run, and detaches them."""
+
+    plugs_drives: bool
+
+
+@runtime_checkable
 class Mountable(Protocol):
     """A driver whose guests can have shares. The instance's shares (`GuestSpec.instance`, `shares`) are mounted on the
     host and passed to its guest when that starts, and unmounted when it is off; the host has access by then."""

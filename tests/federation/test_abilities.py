@@ -110,6 +110,37 @@ def test_what_a_host_cannot_do_is_refused_at_once_and_leaves_nothing(small: Fede
         small.admin.delete(f"/servers/{each}")
 
 
+def test_volumes_of_suspended_guests_and_drives_of_running_ones_stay_where_hosts_cannot_change_them(
+    small: Federation,
+) -> None:
+    on_sata = small.images.add(b"content", properties={"hw_disk_bus": "sata"})
+    uuid, first, second = small.boot(imageRef=on_sata), volume(small), volume(small)
+    assert attach(small, uuid, first).status == 200
+    small.until(lambda: status(small, first) == "in-use")
+    lacking = (Ability.SUSPENDED_PLUGS, Ability.DRIVE_PLUGS)
+    with unable(small, *lacking):
+        before = actions(small, uuid)
+        refused = [attach(small, uuid, second), detach(small, uuid, first)]
+        assert [each.status for each in refused] == [409, 409]
+        assert all(Ability.DRIVE_PLUGS.phrase in str(each.json) for each in refused)
+        assert actions(small, uuid) == before
+        assert small.act(uuid, "suspend").status == 202
+        small.until(lambda: small.show(uuid)["status"] == "SUSPENDED")
+        before = actions(small, uuid)
+        refused = [attach(small, uuid, second), detach(small, uuid, first)]
+        assert [each.status for each in refused] == [409, 409]
+        assert all(Ability.SUSPENDED_PLUGS.phrase in str(each.json) for each in refused)
+        assert actions(small, uuid) == before
+        assert (status(small, second), [each["volumeId"] for each in attached(small, uuid)]) == ("available", [first])
+        assert small.admin.post(f"/servers/{uuid}/os-interface", {"interfaceAttachment": {}}).status == 409
+    assert attach(small, uuid, second).status == 200
+    assert detach(small, uuid, first).status == 202
+    small.until(lambda: [each["volumeId"] for each in attached(small, uuid)] == [second])
+    assert small.act(uuid, "resume").status == 202
+    small.settled(uuid)
+    small.admin.delete(f"/servers/{uuid}")
+
+
 def test_servers_with_volumes_get_hosts_that_attach_volumes(small: Federation) -> None:
     with unable(small, Ability.VOLUMES, hosts=HOSTS[:1]):
         for _ in range(3):

@@ -35,6 +35,8 @@ from compute_host.virt.simulated.watch import Watch
 class SimulatedDriver:
     """See `virt.driver.Driver`, and the package's docstring."""
 
+    plugs_suspended = plugs_drives = True
+
     def __init__(self, settings: HostSettings, timers: Timers, pool: Executor) -> None:
         self._settings, self._options, self._clock = settings, settings.simulated, timers.clock
         self._pace = Pace(settings, timers.clock)
