@@ -146,8 +146,11 @@ class Cinder:
             reply = self._peer.ask(ctx, "POST", "/attachments", body=body)
         else:
             reply = self._peer.ask(ctx, "PUT", f"/attachments/{attachment_id}", body={"attachment": wanted})
-        made = _good(reply, volume_id)["attachment"]
-        return Connection(str(made["id"]), dict(made.get("connection_info") or {}))
+        return read(NAME, _good(reply, volume_id).get("attachment"), _connection_of)
+
+    def connection(self, ctx: Context, attachment_id: str) -> Connection:
+        reply = self._peer.ask(ctx, "GET", f"/attachments/{attachment_id}")
+        return read(NAME, _good(reply).get("attachment"), _connection_of)
 
     def complete(self, ctx: Context, attachment_id: str) -> None:
         _good(self._peer.ask(ctx, "POST", f"/attachments/{attachment_id}/action", body={"os-complete": None}))
@@ -221,6 +224,10 @@ def _volume_of(record: dict[str, Any]) -> Volume:
             for one in objects(record.get("attachments"))
         ),
     )
+
+
+def _connection_of(record: dict[str, Any]) -> Connection:
+    return Connection(str(record["id"]), dict(record.get("connection_info") or {}))
 
 
 def _snapshot_of(record: dict[str, Any]) -> Snapshot:

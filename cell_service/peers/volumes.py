@@ -133,6 +133,9 @@ class Volumes(Protocol):
         """Connect the volume from the connector's host: the instance's attachment, and how the host reaches the volume.
         One that no host has connected is used first. Raises VolumeNotFound, VolumeUnavailable."""
 
+    def connection(self, ctx: Context, attachment_id: str) -> Connection:
+        """The attachment as it is now, and how its host reaches the volume. Raises NotFound."""
+
     def complete(self, ctx: Context, attachment_id: str) -> None:
         """Mark the attachment complete, so that the volume is in use: the guest has it, or will have it where no host
         has connected the attachment."""

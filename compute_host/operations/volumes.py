@@ -10,6 +10,7 @@ import logging
 import threading
 from dataclasses import replace
 
+from cell_service.context import Context
 from cell_service.errors import (
     NotSupported,
     NotYet,
@@ -21,6 +22,7 @@ from cell_service.errors import (
 )
 from cell_service.logs import about
 from cell_service.model.block_device import BlockDevice, merged, volumes
+from cell_service.model.instance import Instance
 from cell_service.model.lifecycle import Task, VmState
 from cell_service.model.operation import Outcome
 from cell_service.model.volume_connection import connection_of
@@ -58,6 +60,27 @@ def complete(context: HostContext, work: OperationContext) -> None:
     for device in volumes(work.instance.block_devices):
         if device.attachment_id is not None:
             service_of(context).complete(work.ctx, device.attachment_id)
+
+
+def refreshed(context: HostContext, ctx: Context, instance: Instance) -> tuple[BlockDevice, ...]:
+    """The instance's volumes that the host reaches in another way than before, as it reaches them now. Where the block
+    storage service does not say, the last known way counts, which is logged."""
+    changed = []
+    for device in volumes(instance.block_devices):
+        if context.volumes is None or device.attachment_id is None:
+            continue
+        try:
+            info = context.volumes.connection(ctx, device.attachment_id).info
+        except PolycellError as error:
+            shown = about(ctx, instance=instance.uuid, volume=device.volume_id, reason=error)
+            log.warning("volume expected where it was", extra=shown)
+            if isinstance(error, PeerUnavailable):
+                break
+            continue
+        shared = {name: value for name, value in device.connection_info.items() if name == "multiattach"}
+        if info and {**info, **shared} != device.connection_info:
+            changed.append(replace(device, connection_info={**info, **shared}))
+    return tuple(changed)
 
 
 def leave(context: HostContext, work: OperationContext) -> None:

@@ -91,6 +91,19 @@ class ServedVolumes:
             self._served[volume_id].serve()
         return replace(connection, info=self._served[volume_id].connection_info())
 
+    def connection(self, ctx: Context, attachment_id: str) -> Connection:
+        connection: Connection = self._service.connection(ctx, attachment_id)
+        served = self._served.get(connection.info.get("volume_id", ""))
+        return connection if served is None else replace(connection, info=served.connection_info())
+
+    def move(self, volume_id: str) -> None:
+        """The volume is served at another socket from now on."""
+        served = self._served[volume_id]
+        served.kill_server()
+        served.socket.unlink(missing_ok=True)
+        served.socket = served.socket.with_name(f"moved-{served.socket.name}")
+        served.serve()
+
     def close(self) -> None:
         for each in self._served.values():
             each.kill_server()
