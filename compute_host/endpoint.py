@@ -15,6 +15,7 @@ from cell_service.model.migration import OutgoingMigration
 from cell_service.rpc.compute import Compute
 from compute_host.plugging import Plugging
 from compute_host.virt.driver import (
+    Attachable,
     ConsoleLog,
     Diagnosable,
     Driver,
@@ -103,6 +104,14 @@ class ComputeEndpoint(Compute):
     def demand_volume_snapshots(self, ctx: Context) -> None:
         if not isinstance(self._driver, VolumeSnapshots):
             raise NotSupported(reason="The host of this volume cannot take assisted snapshots.")
+
+    def disconnect_volume(self, ctx: Context, instance_uuid: str, volume_id: str) -> None:
+        if not isinstance(self._driver, Attachable):
+            raise NotSupported(reason="Guests of this host cannot have volumes.")
+        try:
+            self._driver.disconnect_volume(instance_uuid, volume_id)
+        except GuestNotFound:
+            raise InstanceNotFound(instance_id=instance_uuid) from None
 
     def join_cell(self, ctx: Context, transport_url: str, cell_name: str) -> None:
         self._join(transport_url, cell_name)

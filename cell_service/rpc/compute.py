@@ -74,6 +74,12 @@ class Compute(Contract):
         """Raises NotSupported unless the host can take snapshots of volumes that are files."""
         raise NotImplementedError
 
+    @call(seconds=60, idempotent=True)
+    def disconnect_volume(self, ctx: Context, instance_uuid: str, volume_id: str) -> None:
+        """Disconnect the host from the volume of a guest that is off; it is connected again when the guest starts. Not
+        connected: nothing happens. Raises InstanceNotFound, NotSupported, DriverError (also when the guest runs)."""
+        raise NotImplementedError
+
     @call(seconds=10, idempotent=True)
     def join_cell(self, ctx: Context, transport_url: str, cell_name: str) -> None:
         """Move the host to the cell with that queue: it changes as soon as it has ended the operations that it has

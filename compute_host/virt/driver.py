@@ -313,6 +313,10 @@ class Attachable(Protocol):
         """Detach the volume from the guest, which has released it then. No such guest, no such volume: no error. Raises
         DriverError, then the guest still has it; NotYet when only the host is still connected."""
 
+    def disconnect_volume(self, uuid: str, volume_id: str) -> None:
+        """Disconnect the host from the volume of a guest that is off, which is connected again when it starts. Not
+        connected: no error. Raises DriverError (also when the guest runs)."""
+
     def extend_volume(self, uuid: str, device: BlockDevice) -> None:
         """Report the device's new size to the guest. Raises GuestNotFound, DriverError."""
 

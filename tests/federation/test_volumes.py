@@ -9,10 +9,12 @@ import pytest
 import requests
 
 from cell_service.context import SYSTEM_CLOCK, Context, Deadline
+from cell_service.errors import Invalid, PeerUnavailable
 from cell_service.peers.volumes import NewVolume
 from tests.federation.cloud import Federation
 from tools.companions.store import open_store
 from tools.companions.volume import store
+from tools.manage.volume_refresh import NotStopped, refreshed
 
 LATEST = "2.96"
 
@@ -488,3 +490,53 @@ def test_a_host_does_not_connect_a_volume_that_is_encrypted(cloud: Federation) -
     assert cloud.show(uuid)["status"] == "SHELVED_OFFLOADED"
     assert on_hypervisors(cloud, uuid) == {}
     cloud.until(lambda: status(cloud, held) == "reserved")
+
+
+def test_a_connection_is_refreshed_while_a_server_is_stopped(cloud: Federation) -> None:
+    uuid, held = cloud.boot(), volume(cloud)
+    assert attach(cloud, uuid, held).status == 200
+    cloud.until(lambda: status(cloud, held) == "in-use")
+    host, before = cloud.show(uuid)["OS-EXT-SRV-ATTR:host"], attached(cloud, uuid)[0]["attachment_id"]
+    connector = {"host": host, "ip": "10.0.0.9"}
+    with pytest.raises(NotStopped):
+        refreshed(cloud.cloud, cloud.volumes, uuid, held, connector)
+    assert cloud.act(uuid, "os-stop").status == 202
+    cloud.until(lambda: cloud.settled(uuid)["status"] == "SHUTOFF")
+    with pytest.raises(Invalid):
+        refreshed(cloud.cloud, cloud.volumes, uuid, held, {"host": "another"})
+    device = refreshed(cloud.cloud, cloud.volumes, uuid, held, connector)
+    assert device.attachment_id == attached(cloud, uuid)[0]["attachment_id"] != before
+    (link,) = cloud.volumes.get(ctx(), held).attachments
+    assert (link.attachment_id, link.host, status(cloud, held)) == (device.attachment_id, host, "in-use")
+    assert cloud.show(uuid)["locked"] is False
+    actions = cloud.admin.get(f"/servers/{uuid}/os-instance-actions").json["instanceActions"]
+    assert "refresh_volume_attachment" in {each["action"] for each in actions}
+    assert cloud.act(uuid, "os-start").status == 202
+    cloud.until(lambda: cloud.settled(uuid)["status"] == "ACTIVE")
+    assert on_hypervisors(cloud, uuid) == {host: [held]}
+
+
+def test_a_refresh_that_fails_in_the_middle_goes_on_when_it_is_run_again(
+    cloud: Federation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    uuid, held = cloud.boot(), volume(cloud)
+    assert attach(cloud, uuid, held).status == 200
+    cloud.until(lambda: status(cloud, held) == "in-use")
+    assert cloud.act(uuid, "os-stop").status == 202
+    cloud.until(lambda: cloud.settled(uuid)["status"] == "SHUTOFF")
+    connector = {"host": cloud.show(uuid)["OS-EXT-SRV-ATTR:host"]}
+
+    def fails(*_arguments: object) -> None:
+        raise PeerUnavailable(service="volume", reason="it answered 503")
+
+    for name in ("reserve", "leave", "connect", "complete"):
+        with monkeypatch.context() as patched:
+            patched.setattr(cloud.volumes, name, fails)
+            with pytest.raises(PeerUnavailable):
+                refreshed(cloud.cloud, cloud.volumes, uuid, held, connector)
+        assert cloud.show(uuid)["locked"] is False
+        assert status(cloud, held) != "available"
+    refreshed(cloud.cloud, cloud.volumes, uuid, held, connector)
+    (link,) = cloud.volumes.get(ctx(), held).attachments
+    assert link.attachment_id == attached(cloud, uuid)[0]["attachment_id"]
+    assert status(cloud, held) == "in-use"

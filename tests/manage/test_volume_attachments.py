@@ -9,6 +9,7 @@ import pytest
 
 from cell_service.db import instances
 from cell_service.model.block_device import BlockDevice
+from cell_service.model.lifecycle import VmState
 from tests.manage.conftest import NOW, Site
 from tools.manage.main import main
 
@@ -59,3 +60,35 @@ def test_a_host_shows_its_connector(tmp_path: Path, capsys: pytest.CaptureFixtur
     if code == 0:
         shown = json.loads(capsys.readouterr().out)
         assert (shown["host"], shown["ip"], shown["multipath"]) == ("h7", "10.0.0.7", False)
+
+
+def connector(site: Site, host: str = "h1") -> str:
+    path = site.directory / "connector.json"
+    path.write_text(json.dumps({"host": host, "ip": "10.0.0.1"}))
+    return str(path)
+
+
+def test_what_cannot_be_refreshed_is_reported_by_the_exit_code(site: Site, server: str) -> None:
+    def code(*words: str) -> int:
+        return site.run("volume_attachment", "refresh", *words).code
+
+    site.configure(cinder__auth_type="none", cinder__endpoint_override="http://127.0.0.1:9/v3")
+    broken = site.directory / "broken.json"
+    broken.write_text("host: h1")
+    assert code(server, "v1", str(site.directory / "none.json")) == 2
+    assert code(server, "v1", str(broken)) == 3
+    assert code("no-such", "v1", connector(site)) == 4
+    assert code(server, "v1", connector(site)) == 5
+    stopped(site, server, locked_by="owner")
+    assert code(server, "v1", connector(site)) == 5
+    stopped(site, server, locked_by=None)
+    assert code(server, "v2", connector(site)) == 6
+    assert code(server, "v1", connector(site, "h2")) == 3
+    with site.database("c1").connect() as tx:
+        now = instances.get(tx, server)
+    assert (now.locked, now.block_devices[0].attachment_id) == (False, "a1")
+
+
+def stopped(site: Site, server: str, **columns: str | None) -> None:
+    with site.database("c1").begin() as tx:
+        instances.change(tx, server, now=NOW, vm_state=VmState.STOPPED, **columns)

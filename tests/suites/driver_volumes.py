@@ -14,7 +14,7 @@ from uuid import uuid4
 
 import pytest
 
-from cell_service.errors import GuestNotFound, OperationLost
+from cell_service.errors import DriverError, GuestNotFound, OperationLost
 from cell_service.model.block_device import BlockDevice
 from compute_host.virt.driver import Attachable, Disk, Driver, GuestSpec, Swapping
 from tests.suites.driver import as_it_is, spec_of
@@ -110,6 +110,20 @@ class VolumeSuite:
         before = driver.guests()
         driver.detach_volume(guest.instance.uuid, new_device())
         assert driver.guests() == before
+
+    def test_a_host_is_disconnected_from_a_volume_of_a_guest_that_is_off(
+        self, driver: AttachableDriver, guest: GuestSpec, new_device: NewDevice, volumes_of: VolumesOf
+    ) -> None:
+        uuid, device = guest.instance.uuid, new_device()
+        driver.spawn(guest)
+        driver.attach_volume(guest, device)
+        with pytest.raises(DriverError):
+            driver.disconnect_volume(uuid, device.volume_id or "")
+        driver.power_off(uuid, graceful_seconds=0)
+        for _ in range(2):
+            driver.disconnect_volume(uuid, device.volume_id or "")
+        driver.power_on(with_volumes(guest, device))
+        assert volumes_of(uuid) == ids(device)
 
     def test_a_new_size_is_reported_repeatedly(
         self, driver: AttachableDriver, guest: GuestSpec, new_device: NewDevice, volumes_of: VolumesOf

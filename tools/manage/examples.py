@@ -89,6 +89,10 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         f"volume_attachment show {_SERVER} $VOLUME",
         f"volume_attachment show {_SERVER} $VOLUME --connection_info",
     ),
+    "volume_attachment refresh": (
+        f"volume_attachment refresh {_SERVER} $VOLUME h1.json",
+        f"volume_attachment refresh {_SERVER} $VOLUME h1.json -f json",
+    ),
     "volume_attachment get_connector": (
         "volume_attachment get_connector",
         "volume_attachment get_connector -f json",

@@ -35,6 +35,7 @@ from tools.manage import (
     snapshot,
     tenants,
     volume_attachments,
+    volume_refresh,
 )
 from tools.manage.cloud import open_cloud
 from tools.manage.command import Args, Command, Globals, parse
@@ -76,6 +77,7 @@ COMMANDS: tuple[Command, ...] = (
     machine_types.list_unset_machine_type,
     volume_attachments.show,
     volume_attachments.get_connector,
+    volume_refresh.refresh,
     tenants.pin,
     tenants.unpin,
     tenants.keep,

@@ -10,7 +10,7 @@ from pathlib import Path
 from api_cell.config import ApiDatabase
 from cell_service.config import DatabaseSettings, Defaults, SecretSettings, load, read
 from cell_service.errors import Invalid
-from cell_service.peers.settings import NeutronSettings, PlacementSettings
+from cell_service.peers.settings import CinderSettings, NeutronSettings, PlacementSettings
 from mapping_db.locating.shared_cache import CacheSettings
 
 DEFAULT_FILES = ("/etc/nova/nova.conf", "/etc/polycell/nova.conf")
@@ -30,6 +30,7 @@ class Settings:
     transport_url: str = ""
     placement: PlacementSettings = field(default_factory=PlacementSettings)
     neutron: NeutronSettings = field(default_factory=NeutronSettings)
+    cinder: CinderSettings = field(default_factory=CinderSettings)
     cache: CacheSettings = field(default_factory=CacheSettings)
     service_down_seconds: float = 60.0
     secret_keys: tuple[str, ...] = field(default=(), repr=False)
@@ -61,6 +62,7 @@ def read_settings(config_files: Sequence[str], default_files: Sequence[str] = DE
         transport_url="" if transport_url in NO_TRANSPORT else transport_url,
         placement=read(conf, PlacementSettings),
         neutron=read(conf, NeutronSettings),
+        cinder=read(conf, CinderSettings),
         cache=read(conf, CacheSettings),
         service_down_seconds=read(conf, Defaults).service_down_time,
         secret_keys=read(conf, SecretSettings).keys,

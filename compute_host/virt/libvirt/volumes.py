@@ -69,6 +69,12 @@ class VolumeVerbs(Releases):
             except PolycellError as error:  # the guest has released it: there is no way back
                 raise NotYet(reason=str(error)) from error
 
+    def disconnect_volume(self, uuid: str, volume_id: str) -> None:
+        with self._gate(uuid):
+            if self._is_active(uuid):
+                raise DriverError(reason=f"The guest runs: the host stays connected to volume {volume_id}.")
+            self._volumes.disconnect(uuid, volume_id)
+
     def extend_volume(self, uuid: str, device: BlockDevice) -> None:
         """A guest that is off finds the new size when it starts."""
         volume_id = device.volume_id or ""

@@ -322,6 +322,11 @@ class SimulatedDriver:
         taken = {key: one for key, one in guest.volume_snapshots.items() if one[0] != device.volume_id}
         self._state.change(uuid, volumes=left, volume_snapshots=taken)
 
+    def disconnect_volume(self, uuid: str, volume_id: str) -> None:
+        guest = self._guests.guest("disconnect_volume", uuid)
+        if guest.power_state in travel.ALIVE:
+            raise DriverError(reason=f"The guest runs: the host stays connected to volume {volume_id}.")
+
     def swap_volume(self, spec: GuestSpec, old: BlockDevice, new: BlockDevice, check: Callable[[], None]) -> None:
         self._guests.guest("swap_volume", spec.instance.uuid)
         check()
