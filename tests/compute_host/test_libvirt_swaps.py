@@ -225,6 +225,18 @@ def test_a_cd_is_not_swapped(driver: LibvirtDriver, spec: GuestSpec, volume: New
     assert both(driver, uuid) == {one.id}
 
 
+@pytest.mark.parametrize("info", [{"driver_volume_type": "nbd"}, {"driver_volume_type": "unknown"}, {}])
+def test_a_volume_that_cannot_be_a_disk_is_refused(
+    driver: LibvirtDriver, spec: GuestSpec, volume: NewVolume, info: dict[str, Any]
+) -> None:
+    uuid, one, other = spec.instance.uuid, volume(), volume()
+    driver.spawn(spec)
+    driver.attach_volume(spec, one.device())
+    with pytest.raises(DriverError):
+        driver.swap_volume(spec, one.device(), replace(other.device(), connection_info=info), unhurried)
+    assert both(driver, uuid) == {one.id}
+
+
 def test_a_guest_that_is_off_swaps_nothing(driver: LibvirtDriver, spec: GuestSpec, volume: NewVolume) -> None:
     uuid, one, other = spec.instance.uuid, volume(), volume()
     driver.spawn(spec)

@@ -110,8 +110,12 @@ class SwapVerbs(VolumeVerbs):
     def _end_copy(self, uuid: str, old_id: str, new: BlockDevice) -> None:
         """End a copy that has failed: the guest has the old volume. Raises NotYet when that is not certain."""
         try:
+            target = self._volumes.known(uuid, new)
+        except DriverError:
+            target = None  # nothing was ever copied to what cannot be a disk
+        try:
             with self._gate(uuid), self._guest(uuid) as found:
-                if _has_changed(found, old_id, self._volumes.known(uuid, new)):
+                if _has_changed(found, old_id, target):
                     raise NotYet(reason="The guest has the new volume.")
                 disk = running_disks(found).get(old_id)
                 if disk is not None:
