@@ -4,8 +4,9 @@ from pathlib import Path
 
 from setuptools import find_packages, setup
 
-LIBVIRT = ["libvirt-python>=9.0", "os-brick>=7.0"]
-CLIENTS = ["python-openstackclient>=7", "osc-placement>=4", "openstacksdk>=4"]
+KEYS = ["castellan>=5.0"]
+LIBVIRT = ["libvirt-python>=9.0", "os-brick>=7.0", *KEYS]
+CLIENTS = ["python-openstackclient>=7", "osc-placement>=4", "openstacksdk>=4", *KEYS]
 TEST = [
     *CLIENTS,
     "gabbi>=4",

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from cell_service.peers.certificates import Certificates
 from cell_service.peers.image import Images
+from cell_service.peers.keys import Keys
 from cell_service.peers.network import Networks
 from cell_service.peers.placement import Placement
 from cell_service.peers.shares import Shares
@@ -33,3 +34,4 @@ class HostDependencies:
     drive: DriveMaker | None = None
     queues: HostQueues | None = None
     certificates: Certificates | None = None
+    keys: Keys | None = None

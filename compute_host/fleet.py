@@ -42,7 +42,7 @@ class Fleet:
             self.agents[one.host] = Agent(
                 one,
                 dependencies,
-                driver=make_driver(one, self._timers, self._pools.control),
+                driver=make_driver(one, self._timers, self._pools.control, dependencies.keys),
                 transport=queues.to(queues.url_of(one.state)) if queues else dependencies.transport,
                 images=cache,
                 timers=self._timers,

@@ -9,10 +9,11 @@ from sqlalchemy import Connection
 from api_cell.servers.find import LocatedServer
 from cell_service.context import Context
 from cell_service.db import compute_nodes
-from cell_service.errors import PolycellError, UnableToDo
+from cell_service.errors import PolycellError, UnableToDo, VolumeEncryptionNotSupported
 from cell_service.model.ability import Ability
 from cell_service.model.instance import Instance
 from cell_service.operations.declaration import Operation
+from cell_service.peers.volumes import Volume
 
 
 def demand_able(tx: Connection, instance: Instance, operation: Operation[Any, Any]) -> None:
@@ -28,6 +29,15 @@ def demand_ability(
     """Raises `unable`. An instance without a host, or an ability of None, is no error."""
     if ability is not None and instance.host is not None and not compute_nodes.is_able(tx, instance.host, ability):
         raise unable(instance_uuid=instance.uuid, what=ability.phrase)
+
+
+def demand_decrypts(ctx: Context, found: LocatedServer, volume: Volume) -> None:
+    """Raises VolumeEncryptionNotSupported for an encrypted volume that the server's host can't decrypt."""
+    host = found.instance.host
+    if volume.encrypted and found.cell is not None and host is not None:
+        with found.cell.db.connect(ctx.deadline) as tx:
+            if not compute_nodes.is_able(tx, host, Ability.ENCRYPTED_VOLUMES):
+                raise VolumeEncryptionNotSupported(volume_type=volume.volume_type, volume_id=volume.id)
 
 
 def demand_able_before(

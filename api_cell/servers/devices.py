@@ -98,10 +98,11 @@ def check(
     *,
     multiattach: bool,
     described: bool,
-) -> Image | None:
+) -> tuple[Image | None, bool]:
     """Check that all that the devices name exists and may be used. Answers what is known of the image that a
-    volume-backed server boots from, None for others. `multiattach`: volumes for several servers may be used (2.60).
-    `described`: an image is named as well, and says what is booted; else a volume to boot from must be marked bootable.
+    volume-backed server boots from, None for others; and whether a volume is known to be encrypted. `multiattach`:
+    volumes for several servers may be used (2.60). `described`: an image is named as well, and says what is booted;
+    else a volume to boot from must be marked bootable.
 
     Raises Invalid, ImageNotFound.
     """
@@ -112,12 +113,12 @@ def check(
         raise _bad("Swap drive requested is larger than instance type allows.")
     if sum(each.volume_size or flavor.ephemeral_gib for each in local if not each.is_swap) > flavor.ephemeral_gib:
         raise _bad("Ephemeral disks requested are larger than the instance type allows.")
-    image = None
+    image, encrypted = None, False
     for device in devices:
         if device.is_volume:
-            found = _checked(services, caller.ctx, device, count, multiattach=multiattach, described=described)
-            image = found if device.is_root else image
-    return image
+            found, on_it = _checked(services, caller.ctx, device, count, multiattach=multiattach, described=described)
+            image, encrypted = found if device.is_root else image, encrypted or on_it
+    return image, encrypted
 
 
 def for_one(devices: Iterable[BlockDevice]) -> tuple[BlockDevice, ...]:
@@ -131,21 +132,21 @@ def for_one(devices: Iterable[BlockDevice]) -> tuple[BlockDevice, ...]:
 
 def _checked(
     services: Services, ctx: Context, device: BlockDevice, count: int, *, multiattach: bool, described: bool
-) -> Image:
-    """The properties of the image that is on the device's volume."""
+) -> tuple[Image, bool]:
+    """The properties of the image that is on the device's volume, and whether that is known to be encrypted."""
     service, ctx = services.require_volumes(), ctx
     if device.source_type == "image":
         image = services.require_images().get(ctx, device.image_id or "")
         least = max(image.min_disk_gib, -(-image.size_bytes // 1024**3))
         if (device.volume_size or 0) < least:
             raise Invalid(reason=f"Volume size {device.volume_size} GB is smaller than image {image.id} needs.")
-        return image
+        return image, False
     if device.source_type == "volume":
         volume = service.get(ctx, device.volume_id or "")
         _check_volume(volume, count, multiattach=multiattach)
         if device.is_root and not volume.bootable and not described:
             raise _bad(f"Block Device {volume.id} is not bootable.")
-        return _image_on(volume)
+        return _image_on(volume), volume.encrypted
     if device.source_type == "snapshot":
         snapshot = service.snapshot(ctx, device.snapshot_id or "")
         if device.volume_size is not None and device.volume_size < snapshot.size_gib:
@@ -153,20 +154,18 @@ def _checked(
         try:
             origin = service.get(ctx, snapshot.volume_id)
         except VolumeNotFound:
-            return _image_on(None)
-        demand_plain(origin)
-        return _image_on(origin)
-    return _image_on(None)
+            return _image_on(None), False
+        return _image_on(origin), origin.encrypted
+    return _image_on(None), False
 
 
 def demand_plain(volume: Volume) -> None:
-    """Raises VolumeEncryptionNotSupported: no host encrypts what a guest writes."""
+    """Raises VolumeEncryptionNotSupported, for what is not done with encrypted volumes."""
     if volume.encrypted:
         raise VolumeEncryptionNotSupported(volume_type=volume.volume_type, volume_id=volume.id)
 
 
 def _check_volume(volume: Volume, count: int, *, multiattach: bool) -> None:
-    demand_plain(volume)
     if volume.multiattach and not multiattach:
         raise Invalid(reason="Multiattach volumes are only supported starting with compute API version 2.60.")
     if volume.status != "available" and not (volume.multiattach and volume.status == "in-use"):

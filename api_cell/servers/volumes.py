@@ -18,7 +18,7 @@ from sqlalchemy import Connection
 
 from api_cell.caller import Caller
 from api_cell.servers import act, find
-from api_cell.servers.able import demand_ability, demand_able, demand_able_before
+from api_cell.servers.able import demand_ability, demand_able, demand_able_before, demand_decrypts
 from api_cell.servers.devices import demand_plain
 from api_cell.services import Services
 from cell_service.context import Context
@@ -35,6 +35,7 @@ from cell_service.model import plugging
 from cell_service.model.block_device import BlockDevice, next_name, of_volume, volumes
 from cell_service.model.instance import Instance
 from cell_service.model.lifecycle import VmState
+from cell_service.model.volume_connection import unconnected
 from cell_service.operations.declaration import Operation
 from cell_service.operations.rule import SHELVED, begin_on
 from cell_service.operations.volumes import (
@@ -96,9 +97,11 @@ def attach(cloud: Cloud, services: Services, caller: Caller, server_id: str, req
         volume_type=volume.volume_type,
         delete_on_termination=request.delete_on_termination,
         tag=request.tag,
+        connection_info=unconnected({"encrypted": volume.encrypted}),
     )
     _check_attachable(instance, volume, device, request)
     demand_able_before(caller.ctx, found, ATTACH_VOLUME, plugging.needed(instance, device))
+    demand_decrypts(caller.ctx, found, volume)
     device = replace(device, attachment_id=services.require_volumes().reserve(caller.ctx, volume.id, server_id))
 
     def change(now: Instance) -> tuple[tuple[BlockDevice, ...], DeviceArguments]:
@@ -156,7 +159,8 @@ def swap(cloud: Cloud, services: Services, caller: Caller, server_id: str, volum
         new = services.require_volumes().get(caller.ctx, new_id)
     except VolumeNotFound as error:
         raise Invalid(reason=str(error)) from None
-    demand_plain(new)
+    for each in (old, new):
+        demand_plain(each)
     if old.multiattach and len(old.attachments) > 1:
         raise Invalid(reason="Swapping multi-attach volumes with more than one read/write attachment is not supported.")
     if new.size_gib < old.size_gib:
@@ -261,7 +265,6 @@ def _check_attachable(instance: Instance, volume: Volume, device: BlockDevice, r
         raise Invalid(reason=f"Invalid volume: volume {volume.id} already attached")
     if len(attached) >= MOST_DEVICES:
         raise Forbidden(reason=f"The maximum allowed number of disk devices ({MOST_DEVICES}) to attach is exceeded.")
-    demand_plain(volume)
     offloaded = instance.vm_state in ATTACH_VOLUME.rule.hostless
     if device.tag is not None and offloaded:
         raise Invalid(reason="Tagged volume attachment is not supported for this server instance.")

@@ -25,6 +25,12 @@ class VolumeNotFound(NotFound):
     message = "Volume {volume_id} could not be found."
 
 
+class KeyNotFound(NotFound):
+    """A key that the key manager does not have, or does not show to our account."""
+
+    message = "Key {key_id} is not in the key manager."
+
+
 class SnapshotNotFound(NotFound):
     message = "Snapshot {snapshot_id} could not be found."
 

@@ -12,7 +12,7 @@ class VolumeUnavailable(Invalid):
 
 
 class VolumeEncryptionNotSupported(Invalid):
-    """No host can read or write an encrypted volume: what it wrote would be in clear."""
+    """A host that can't decrypt volumes, or what is not done with encrypted ones."""
 
     message = "Volume encryption is not supported for {volume_type} volume {volume_id}"
 

@@ -17,6 +17,7 @@ class Ability(StrEnum):
     VOLUME_SWAPS = "volume_swaps"
     SUSPENDED_PLUGS = "suspended_plugs"
     DRIVE_PLUGS = "drive_plugs"
+    ENCRYPTED_VOLUMES = "encrypted_volumes"
     SHARES = "shares"
     MOVES = "moves"
     RESIZES = "resizes"
@@ -42,6 +43,7 @@ _PHRASES = {
     Ability.VOLUME_SWAPS: "swap the volumes of its guests",
     Ability.SUSPENDED_PLUGS: "attach volumes to guests that are suspended, nor detach them",
     Ability.DRIVE_PLUGS: "attach volumes on SATA or IDE to guests that run, nor detach them",
+    Ability.ENCRYPTED_VOLUMES: "decrypt the volumes of its guests",
     Ability.SHARES: "give shares to its guests",
     Ability.MOVES: "move its guests",
     Ability.RESIZES: "resize its guests",
@@ -52,5 +54,7 @@ _PHRASES = {
     Ability.NETWORK_LIMITS: "limit the network traffic of its guests",
 }
 assert _PHRASES.keys() == set(Ability)
-OF_HARDWARE = frozenset({Ability.WATCHDOG, Ability.CPU_LIMITS, Ability.DISK_LIMITS, Ability.NETWORK_LIMITS})
+OF_HARDWARE = frozenset({
+    Ability.WATCHDOG, Ability.CPU_LIMITS, Ability.DISK_LIMITS, Ability.NETWORK_LIMITS, Ability.ENCRYPTED_VOLUMES,
+})  # fmt: skip
 """Abilities that depend on the host and not only on its driver, which reports them with its node."""

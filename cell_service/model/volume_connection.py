@@ -10,7 +10,7 @@ from typing import Any
 @dataclass(frozen=True, slots=True)
 class VolumeConnection:
     """`kind`: the type of the connection, `driver_volume_type` in its document. `data`: what that type needs, and what
-    all have: access_mode, encrypted, qos_specs, discard."""
+    all have: access_mode, encrypted, qos_specs, discard; and `encryption` of one that is encrypted."""
 
     kind: str
     data: Mapping[str, Any]
@@ -18,6 +18,12 @@ class VolumeConnection:
     @property
     def encrypted(self) -> bool:
         return bool(self.data.get("encrypted"))
+
+    @property
+    def encryption(self) -> Mapping[str, Any]:
+        """How the volume is encrypted: provider, cipher, key_size, control_location, encryption_key_id."""
+        said = self.data.get("encryption")
+        return said if isinstance(said, Mapping) else {}
 
     @property
     def read_only(self) -> bool:
@@ -37,6 +43,11 @@ class VolumeConnection:
         """The limits that the host has to enforce, by Cinder's names."""
         specs = self.data.get("qos_specs")
         return dict(specs) if isinstance(specs, Mapping) else {}
+
+
+def unconnected(info: Mapping[str, Any]) -> dict[str, Any]:
+    """The part of a `connection_info` that is kept where no host is connected: whether only some can be."""
+    return {"encrypted": True} if connection_of(info).encrypted else {}
 
 
 def connection_of(info: Mapping[str, Any]) -> VolumeConnection:

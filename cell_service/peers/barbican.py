@@ -22,7 +22,7 @@ def open_certificates(settings: BarbicanSettings) -> Certificates | None:
     account."""
     if not settings.account and settings.auth_type not in NO_ACCOUNT:
         return None
-    return Barbican(Peer(NAME, settings, "/v1"))
+    return Barbican(Peer(NAME, settings.in_common_words(), "/v1"))
 
 
 class Barbican:

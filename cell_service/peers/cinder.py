@@ -87,6 +87,9 @@ class Cinder:
         if reply.status != 404:
             _good(reply, volume_id)
 
+    def encryption(self, ctx: Context, volume_id: str) -> dict[str, Any]:
+        return _good(self._peer.ask(ctx, "GET", f"/volumes/{volume_id}/encryption"), volume_id)
+
     def snapshot(self, ctx: Context, snapshot_id: str) -> Snapshot:
         with contextlib.suppress(ValueError):
             reply = self._peer.ask(ctx, "GET", f"/snapshots/{UUID(snapshot_id)}")

@@ -185,7 +185,7 @@ class Peer:
         try:
             yield
         except _FAILURES as error:
-            raise PeerUnavailable(service=self.name, reason=_reason(error)) from error
+            raise PeerUnavailable(service=self.name, reason=failure_reason(error)) from error
 
 
 class _Bounded(requests.adapters.HTTPAdapter):
@@ -242,7 +242,7 @@ def account(settings: PeerSettings) -> Any:
         raise Invalid(reason=f"[{settings.GROUP}] {error}") from error
 
 
-def _reason(error: BaseException) -> str:
+def failure_reason(error: BaseException) -> str:
     """The reason of a failure, in few words and without internal addresses."""
     if isinstance(error, (keystoneauth1.exceptions.SSLError, requests.exceptions.SSLError)):
         return "the certificates of both sides do not fit"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 from oslo_config import cfg
@@ -120,9 +120,49 @@ class ManilaSettings(PeerSettings):
 
 @dataclass(frozen=True, slots=True)
 class BarbicanSettings(PeerSettings):
-    """[barbican]: the key manager, from which hosts read the certificates of images' signers."""
+    """[barbican]: the key manager, from which hosts read the certificates of images' signers and the keys of encrypted
+    volumes. Options that castellan has under names of its own mean the same as those of every service."""
 
     GROUP: ClassVar[str] = "barbican"
+    barbican_endpoint: str | None = option(
+        cfg.StrOpt("barbican_endpoint", default=None, help="As endpoint_override, which wins.")
+    )
+    barbican_endpoint_type: str | None = option(
+        cfg.StrOpt("barbican_endpoint_type", default=None, choices=("public", "internal", "admin"),
+                   help="Its interface in the catalog, before valid_interfaces.")
+    )  # fmt: skip
+    barbican_region_name: str | None = option(
+        cfg.StrOpt("barbican_region_name", default=None, help="As region_name, which wins.")
+    )
+    verify_ssl: bool = option(cfg.BoolOpt("verify_ssl", default=True, help="False: as insecure."))
+    verify_ssl_path: str | None = option(cfg.StrOpt("verify_ssl_path", default=None, help="As cafile, which wins."))
+    number_of_retries: int = option(
+        cfg.IntOpt("number_of_retries", default=60, min=1, help="How often it is polled for a new key.")
+    )
+    retry_delay: int = option(cfg.IntOpt("retry_delay", default=1, min=0, help="Seconds between these polls."))
+
+    def in_common_words(self) -> BarbicanSettings:
+        """The same, in the options of every service."""
+        first = () if self.barbican_endpoint_type is None else (self.barbican_endpoint_type,)
+        return replace(
+            self,
+            endpoint_override=self.endpoint_override or self.barbican_endpoint,
+            region_name=self.region_name or self.barbican_region_name,
+            valid_interfaces=(*first, *self.valid_interfaces),
+            cafile=self.cafile or self.verify_ssl_path,
+            insecure=self.insecure or not self.verify_ssl,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class KeyManagerSettings:
+    """[key_manager]: which key manager has the keys of encrypted volumes."""
+
+    GROUP: ClassVar[str] = "key_manager"
+    backend: str = option(
+        cfg.StrOpt("backend", default="barbican", choices=("barbican",), deprecated_name="api_class",
+                   help="Driver of castellan, which fetches keys: that for Barbican's API.")
+    )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)

@@ -98,6 +98,10 @@ class Volumes(Protocol):
     def delete(self, ctx: Context, volume_id: str) -> None:
         """Delete the volume. No such volume: no error. Raises VolumeUnavailable when it can't be deleted as it is."""
 
+    def encryption(self, ctx: Context, volume_id: str) -> dict[str, Any]:
+        """How an encrypted volume is encrypted: provider, cipher, key_size, control_location, encryption_key_id. Raises
+        VolumeNotFound."""
+
     def snapshot(self, ctx: Context, snapshot_id: str) -> Snapshot:
         """Raises SnapshotNotFound."""
 

@@ -25,7 +25,7 @@ from cell_service.model.block_device import BlockDevice, merged, volumes
 from cell_service.model.instance import Instance
 from cell_service.model.lifecycle import Task, VmState
 from cell_service.model.operation import Outcome
-from cell_service.model.volume_connection import connection_of
+from cell_service.model.volume_connection import connection_of, unconnected
 from cell_service.operations.volumes import DeviceArguments, SwapArguments
 from cell_service.peers.volumes import NewVolume, Volume, Volumes
 from compute_host.operations.context import HostContext, OperationContext, no_way_back, outcome_of, spec_of
@@ -114,7 +114,7 @@ def reserve_only(context: HostContext, work: OperationContext, device: BlockDevi
     volume_id = device.volume_id or ""
     reserved = service_of(context).reserve(work.ctx, volume_id, work.instance.uuid)
     service_of(context).leave(work.ctx, volume_id, work.instance.uuid, context.host)
-    return replace(device, attachment_id=reserved, connection_info={})
+    return replace(device, attachment_id=reserved, connection_info=unconnected(device.connection_info))
 
 
 def attach(context: HostContext, work: OperationContext, arguments: DeviceArguments) -> Outcome:
@@ -168,6 +168,7 @@ def swap(context: HostContext, work: OperationContext, arguments: SwapArguments)
         try:
             new = replace(old, volume_id=new_id, attachment_id=None, connection_info={})
             new = connected(context, work, new, service.get(work.ctx, new_id))
+            _demand_plain(old, new)
             work.check()
             driver.swap_volume(spec, old, new, work.check)
             service.complete(work.ctx, new.attachment_id or "")
@@ -241,17 +242,24 @@ def usable(context: HostContext, work: OperationContext, device: BlockDevice, po
 def connected(context: HostContext, work: OperationContext, device: BlockDevice, volume: Volume) -> BlockDevice:
     """The device with the attachment by which this host has its volume, and with the volume's size.
 
-    Raises VolumeNotFound, VolumeUnavailable, VolumeEncryptionNotSupported, NotSupported, DriverError, PeerUnavailable.
+    Raises VolumeNotFound, VolumeUnavailable, NotSupported, DriverError, PeerUnavailable.
     """
     assert device.volume_id is not None
     connector = {**_attachable(context).volume_connector(), "host": context.host}
     connection = service_of(context).connect(
         work.ctx, device.volume_id, work.instance.uuid, connector, device.device_name
     )
-    if connection_of(connection.info).encrypted:
-        raise VolumeEncryptionNotSupported(volume_type=device.volume_type, volume_id=device.volume_id)
     info = {**connection.info, "multiattach": True} if volume.multiattach else connection.info
+    if connection_of(info).encrypted:
+        info = {**info, "encryption": service_of(context).encryption(work.ctx, device.volume_id)}
     return replace(device, attachment_id=connection.attachment_id, connection_info=info, volume_size=volume.size_gib)
+
+
+def _demand_plain(*devices: BlockDevice) -> None:
+    """Raises VolumeEncryptionNotSupported for volumes whose content is not copied: from one key to another."""
+    for device in devices:
+        if connection_of(device.connection_info).encrypted:
+            raise VolumeEncryptionNotSupported(volume_type=device.volume_type, volume_id=device.volume_id)
 
 
 def _volume_of(context: HostContext, work: OperationContext, device: BlockDevice) -> Volume:

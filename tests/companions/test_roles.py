@@ -13,6 +13,7 @@ from api_cell.edge.auth import Identity
 from cell_service.errors import Unauthenticated
 from tools.companions.app import Companion
 from tools.companions.image.service import make_image
+from tools.companions.keys.service import make_keys
 from tools.companions.network.service import make_network
 from tools.companions.share.service import make_share
 from tools.companions.volume.service import make_volume
@@ -67,6 +68,18 @@ def test_readers_read_members_change_and_others_do_neither(companion: Companion,
         assert send(companion, role, "DELETE", one).status_code == 403
     assert send(companion, "reader:p1", "GET", one).status_code == 200
     assert send(companion, "member:p1", "DELETE", one).status_code in (202, 204)
+
+
+@pytest.mark.parametrize("companion", [make_keys], indirect=True)
+def test_readers_see_that_there_are_secrets_and_do_not_read_them(companion: Companion) -> None:
+    body = {"name": "s", "payload": "x", "payload_content_type": "text/plain"}
+    for role in ("reader:p1", "odd:p1"):
+        assert send(companion, role, "POST", "/v1/secrets", body).status_code == 403
+    one = send(companion, "member:p1", "POST", "/v1/secrets", body).json()["secret_ref"].removeprefix(companion.url)
+    assert send(companion, "reader:p1", "GET", one).status_code == 200
+    assert send(companion, "reader:p1", "GET", f"{one}/payload").status_code == 403
+    assert send(companion, "reader:p1", "DELETE", one).status_code == 403
+    assert send(companion, "member:p1", "GET", f"{one}/payload").text == "x"
 
 
 @pytest.mark.parametrize("companion", [make_image], indirect=True)

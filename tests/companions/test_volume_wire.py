@@ -161,13 +161,17 @@ def test_odd_encryption_is_refused(service: Service, odd: dict[str, Any]) -> Non
 
 
 def test_no_volume_is_made_in_clear_that_must_be_encrypted(service: Service) -> None:
-    """There is no key manager. A type that has volumes keeps what it says of their encryption."""
+    """There is no key manager. What is in clear is not copied to an encrypted volume."""
     service.kind("LUKS", **LUKS)
     source = service.volume()
-    for more in ({}, {"source_volid": source["id"]}, {"snapshot_id": service.snapshot(source["id"])["id"]}):
+    for words, more in (
+        ("Key manager error", {}),
+        ("Invalid input received: Invalid volume_type", {"source_volid": source["id"]}),
+        ("Invalid input received: Invalid volume_type", {"snapshot_id": service.snapshot(source["id"])["id"]}),
+    ):
         answer = service.send("POST", "/volumes", {"volume": {"size": 1, "volume_type": "LUKS", **more}})
         assert answer.status_code == 400
-        assert answer.json()["badRequest"]["message"].startswith("Key manager error")
+        assert answer.json()["badRequest"]["message"].startswith(words)
     assert [one["id"] for one in service.send("GET", "/volumes").json()["volumes"]] == [source["id"]]
     shown = service.send("GET", f"/volumes/{source['id']}").json()["volume"]
     assert (shown["encrypted"], "encryption_key_id" in shown) == (False, False)

@@ -16,7 +16,7 @@ pytest.importorskip("libvirt", reason="needs libvirt-python")
 
 from cell_service.errors import DriverError
 from cell_service.model.block_device import BlockDevice
-from cell_service.model.volume_connection import connection_of
+from cell_service.model.volume_connection import VolumeConnection, connection_of
 from compute_host.virt.driver import GuestSpec
 from compute_host.virt.libvirt.brick import Connector
 from compute_host.virt.libvirt.domain import (
@@ -219,6 +219,22 @@ class FakeConnector:
         return [call for call in calls if call[0] != "connector"]
 
 
+class NoLocks:
+    """Where no volume is encrypted."""
+
+    def unlocked(self, uuid: str, volume_id: str, connection: VolumeConnection, source: VolumeSource) -> VolumeSource:
+        return source
+
+    def forget(self, uuid: str, volume_id: str) -> None:
+        """There is nothing to forget."""
+
+    def volumes_of(self, uuid: str) -> tuple[str, ...]:
+        return ()
+
+    def guests(self) -> frozenset[str]:
+        return frozenset()
+
+
 Host = Callable[[], HostVolumes]
 ISCSI = device(kind="iscsi", data={"target": "iqn.one", "auth_password": "secret"})
 MADE = {"type": "block", "scsi_wwn": "w"}
@@ -234,7 +250,7 @@ def fake(tmp_path: Path) -> FakeConnector:
 @pytest.fixture
 def host(tmp_path: Path, fake: FakeConnector) -> Host:
     """Each is the host after its agent was killed."""
-    return lambda: HostVolumes(tmp_path / "volumes", fake, 30)
+    return lambda: HostVolumes(tmp_path / "volumes", fake, 30, NoLocks())
 
 
 def test_what_was_connected_is_disconnected_by_the_next_agent(host: Host, fake: FakeConnector, tmp_path: Path) -> None:

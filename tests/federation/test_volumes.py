@@ -12,8 +12,6 @@ from cell_service.context import SYSTEM_CLOCK, Context, Deadline
 from cell_service.errors import Invalid, PeerUnavailable
 from cell_service.peers.volumes import NewVolume
 from tests.federation.cloud import Federation
-from tools.companions.store import open_store
-from tools.companions.volume import store
 from tools.manage.volume_refresh import NotStopped, refreshed
 
 LATEST = "2.96"
@@ -445,51 +443,6 @@ def test_a_volume_that_cannot_be_attached_is_free_again(cloud: Federation) -> No
     assert (newest["action"], newest["message"]) == ("attach_volume", "Error")
     assert attach(cloud, uuid, held).status == 200
     cloud.until(lambda: status(cloud, held) == "in-use")
-
-
-def encrypt(cloud: Federation, volume_id: str) -> None:
-    """The block storage service says from now on that the volume is encrypted, as one with a key manager would."""
-    db = open_store(cloud.directory / "volume", "volume", store.metadata)
-    db.run(lambda tx: store.change(tx, store.get(tx, "volume", volume_id), {"encrypted": True}))
-    db.dispose()
-
-
-def test_an_encrypted_volume_is_refused(cloud: Federation) -> None:
-    """No host has what it takes to read it: what a guest wrote to it would be in clear."""
-    uuid, held, secret = cloud.boot(), volume(cloud), volume(cloud)
-    assert attach(cloud, uuid, held).status == 200
-    cloud.until(lambda: status(cloud, held) == "in-use")
-    taken = cloud.volumes.take_snapshot(ctx(), secret, "s", None, force=False).id
-    encrypt(cloud, secret)
-    swap = {"volumeAttachment": {"volumeId": secret}}
-    devices = [
-        {"uuid": secret, "source_type": "volume", "destination_type": "volume", "boot_index": -1},
-        {"uuid": taken, "source_type": "snapshot", "destination_type": "volume", "boot_index": -1},
-    ]
-    answers = [attach(cloud, uuid, secret), cloud.admin.put(f"/servers/{uuid}/os-volume_attachments/{held}", swap)]
-    for device in devices:
-        root = {"uuid": cloud.image_id, "source_type": "image", "destination_type": "local", "boot_index": 0}
-        body = {"name": "s", "imageRef": cloud.image_id, "flavorRef": "1", "networks": "none",
-                "block_device_mapping_v2": [root, device]}  # fmt: skip
-        answers.append(cloud.admin.post("/servers", {"server": body}, version=LATEST))
-    for answer in answers:
-        assert answer.status == 400, answer.raw
-        assert f"Volume encryption is not supported for __DEFAULT__ volume {secret}" in answer.raw.decode()
-    assert status(cloud, secret) == "available"
-    assert [each["volumeId"] for each in attached(cloud, uuid)] == [held]
-
-
-def test_a_host_does_not_connect_a_volume_that_is_encrypted(cloud: Federation) -> None:
-    uuid, held = cloud.boot(), volume(cloud)
-    assert cloud.admin.post(f"/servers/{uuid}/action", {"shelve": None}).status == 202
-    cloud.until(lambda: cloud.show(uuid)["status"] == "SHELVED_OFFLOADED")
-    assert attach(cloud, uuid, held).status == 200
-    encrypt(cloud, held)
-    assert cloud.admin.post(f"/servers/{uuid}/action", {"unshelve": None}).status == 202
-    cloud.until(lambda: cloud.show(uuid)["OS-EXT-STS:task_state"] is None)
-    assert cloud.show(uuid)["status"] == "SHELVED_OFFLOADED"
-    assert on_hypervisors(cloud, uuid) == {}
-    cloud.until(lambda: status(cloud, held) == "reserved")
 
 
 def test_a_connection_is_refreshed_while_a_server_is_stopped(cloud: Federation) -> None:

@@ -11,6 +11,7 @@ from compute_host.libvirt_settings import LibvirtSettings
 from compute_host.virt.libvirt.driver import LibvirtDriver
 from tests.real.databases import wait_until
 from tests.real.libvirtd import PrivateLibvirtd
+from tests.suites.keys import MemoryKeys
 
 HELLO = b"POLYCELL"
 
@@ -31,12 +32,13 @@ class Bench:
             image_cache=state / "images",
             libvirt=LibvirtSettings(connection_uri=libvirtd.uri, wait_soft_reboot_seconds=0),
         )
+        self.keys = MemoryKeys()
         self.events: list[tuple[str, PowerState]] = []
         self.returns = 0
         self._made: list[LibvirtDriver] = []
 
     def driver(self, settings: HostSettings | None = None) -> LibvirtDriver:
-        driver = LibvirtDriver(settings or self.settings, SYSTEM_CLOCK)
+        driver = LibvirtDriver(settings or self.settings, SYSTEM_CLOCK, self.keys)
         driver.start(lambda uuid, state: self.events.append((uuid, state)), self._returned)
         self._made.append(driver)
         return driver

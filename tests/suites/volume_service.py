@@ -14,6 +14,7 @@ import pytest
 import requests
 
 from api_cell.edge.auth import NoAuth
+from cell_service.peers.keys import Keys
 from tests.suites.peers import MemoryImages
 from tools.companions.app import Companion
 from tools.companions.volume import qemu_nbd
@@ -97,12 +98,12 @@ class Service:
 def opened(
     directory: Path, export: str = NBD, images: MemoryImages | None = None, *, capacity: int = 0,
     patience: float | None = None, step: Callable[[str], None] = lambda name: None,
-    compute: Callable[[str, str, str], None] | None = None,
+    compute: Callable[[str, str, str], None] | None = None, keys: Keys | None = None,
 ) -> Iterator[Service]:  # fmt: skip
     """The service on that directory, until the block ends."""
     images = images or MemoryImages()
     settings = VolumeSettings(volume_export=export, volume_capacity_gb=capacity)
-    companion = make_volume(directory, NoAuth(), images, compute, settings, patience=patience, step=step)
+    companion = make_volume(directory, NoAuth(), images, compute, settings, patience=patience, step=step, keys=keys)
     companion.start()
     try:
         yield Service(companion, images)

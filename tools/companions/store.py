@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,10 @@ from cell_service.db.sql.types import Json
 LIMITS = PoolLimits(size=4, overflow=2, wait_seconds=20.0)
 
 
-def open_store(state_dir: Path, name: str, metadata: MetaData) -> Database:
-    """The database `name` in that directory, with all tables there."""
+def open_store(state_dir: Path, name: str, metadata: MetaData, secret_keys: Sequence[str] = ()) -> Database:
+    """The database `name` in that directory, with all tables there. `secret_keys`: see `Database`."""
     state_dir.mkdir(parents=True, exist_ok=True)
-    db = Database(f"sqlite:///{state_dir / name}.sqlite", LIMITS)
+    db = Database(f"sqlite:///{state_dir / name}.sqlite", LIMITS, secret_keys)
     with db.begin() as tx:
         metadata.create_all(tx)
     return db

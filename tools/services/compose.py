@@ -13,7 +13,7 @@ from tools.services.part import Part
 from tools.services.shared import Listen, Shared
 
 API_PORTS = {"api": 8774, "placement": 8778, "identity": 5000, "image": 9292, "network": 9696, "volume": 8776,
-             "share": 8786}  # fmt: skip
+             "share": 8786, "key-manager": 9311}  # fmt: skip
 ROLES = (*API_PORTS, "metadata", "super-conductor", "conductor", "compute", "console", "queue")
 
 
@@ -46,7 +46,7 @@ class Composer:
                 from tools.services.roles import metadata
 
                 return metadata.make(conf, self.shared, listen)
-            case "identity" | "image" | "network" | "volume" | "share":
+            case "identity" | "image" | "network" | "volume" | "share" | "key-manager":
                 from tools.services.roles import companions
 
                 return companions.make(conf, self.shared, public, role)

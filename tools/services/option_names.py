@@ -24,8 +24,9 @@ NAMES = {
     ),
     "api_database": ("connection max_overflow max_pool_size pool_timeout "),
     "barbican": (
-        "auth_section auth_type cafile certfile endpoint_override insecure keyfile region_name service_name "
-        "service_type timeout valid_interfaces "
+        "auth_section auth_type barbican_endpoint barbican_endpoint_type barbican_region_name cafile certfile "
+        "endpoint_override insecure keyfile number_of_retries region_name retry_delay service_name "
+        "service_type timeout valid_interfaces verify_ssl verify_ssl_path "
     ),
     "cache": ("backend enabled expiration_time memcache_servers memcache_socket_timeout "),
     "cells": ("build_patience server_patience "),
@@ -57,6 +58,7 @@ NAMES = {
     "image_cache": (
         "manager_interval precache_concurrency remove_unused_base_images remove_unused_original_minimum_age_seconds "
     ),
+    "key_manager": ("backend "),
     "keystone_authtoken": (
         "auth_section auth_type cafile certfile endpoint_override insecure keyfile region_name service_name "
         "service_token_roles service_type timeout token_cache_time valid_interfaces www_authenticate_uri "

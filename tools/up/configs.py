@@ -120,6 +120,7 @@ def _common(plan: Plan) -> Sections:
         },
         "cinder": _account(plan, "cinder", plan.endpoint("volume")),
         "manila": _account(plan, "manila", plan.endpoint("share")),
+        "barbican": _account(plan, "barbican", plan.endpoint("key-manager")),
         "nova": _account(plan, "nova", plan.endpoint("compute")),
         "oslo_limit": _account(plan, "nova", plan.endpoint("identity")),
         "keystone_authtoken": _account(plan, "nova", None) | {"www_authenticate_uri": plan.endpoint("identity")},

@@ -14,7 +14,8 @@ ROLE = "service"
 """The role that network and volume services demand of those who act for others."""
 INTERFACES = ("public", "internal")
 _NAMES = {"compute": "nova", "placement": "placement", "image": "glance", "network": "neutron", "volumev3": "cinderv3",
-          "block-storage": "cinder", "sharev2": "manilav2", "shared-file-system": "manila"}  # fmt: skip
+          "block-storage": "cinder", "sharev2": "manilav2", "shared-file-system": "manila",
+          "key-manager": "barbican"}  # fmt: skip
 _OURS = ("127.0.0.1", "localhost")
 
 

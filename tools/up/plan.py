@@ -21,12 +21,12 @@ from tools.up.drivers import SIMULATED, Choice
 
 OFFSETS = {
     "compute": 0, "placement": 1, "identity": 2, "image": 3, "network": 4, "metadata": 5, "volume": 6, "console": 7,
-    "share": 8,
+    "share": 8, "key-manager": 9,
 }  # fmt: skip
-RESERVED_PORTS = 9
+RESERVED_PORTS = 10
 GLOBAL = "api"
 """The value of {cell} for the global database and queue."""
-SERVICE_USERS = ("nova", "placement", "glance", "neutron", "cinder", "manila")
+SERVICE_USERS = ("nova", "placement", "glance", "neutron", "cinder", "manila", "barbican")
 METADATA_SECRET = "metadata"
 WRAPPING_KEY = "secrets"
 """The name of the key that wraps the data keys of the databases, among the passwords."""
@@ -155,7 +155,7 @@ class Plan:
             found += [Process("queue", (common, self.config(name)), cell=name) for name in ("global", *self.cells)]
         found += [
             Process(name, (common, top), port=self.port(name))
-            for name in ("identity", "image", "network", "volume", "share") if name in self.services
+            for name in ("identity", "image", "network", "key-manager", "volume", "share") if name in self.services
         ]  # fmt: skip
         if self.choice.is_private:
             found += [

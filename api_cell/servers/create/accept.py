@@ -84,6 +84,8 @@ class _Ingredients:
     """The amounts that one server requests from a host, as quota counts them."""
     by_class: bool
     """Whether that is limited."""
+    encrypted: bool
+    """Whether one of its volumes is known to be encrypted."""
 
 
 def accept(cloud: Cloud, services: Services, caller: Caller, request: ServerRequest) -> Accepted:
@@ -175,7 +177,7 @@ def _look_up(
     if flavor.disabled:
         raise Invalid(reason=f"Flavor {request.flavor_id} could not be found.")
     demand.check_amounts(flavor)
-    on_volume = devices.check(
+    on_volume, encrypted = devices.check(
         services,
         caller,
         flavor,
@@ -192,7 +194,7 @@ def _look_up(
     classes = class_usage.of_flavor(flavor, volume_backed=block_device.volume_backed(request.storage.devices))
     most = quota_check.server_limits(services, caller.ctx, ctx.project_id, most, classes)
     by_class = quota_check.counts_classes(services)
-    return _Ingredients(flavor, image, key_data, group_uuid, departed, most, of_user, classes, by_class)
+    return _Ingredients(flavor, image, key_data, group_uuid, departed, most, of_user, classes, by_class, encrypted)
 
 
 def _check_hosts(cloud: Cloud, services: Services, request: ServerRequest) -> None:
@@ -374,8 +376,14 @@ def _spec(request: ServerRequest, made_of: _Ingredients, server: Instance) -> Re
         scheduler_hints=request.hints,
         group_uuid=made_of.group_uuid,
         volume_backed=server.volume_backed,
-        needs=(Ability.VOLUMES.value,) if block_device.volumes(server.block_devices) else (),
+        needs=_needs(server, made_of),
     )
+
+
+def _needs(server: Instance, made_of: _Ingredients) -> tuple[str, ...]:
+    """The abilities that its host must have."""
+    needed = (Ability.VOLUMES.value,) if block_device.volumes(server.block_devices) else ()
+    return (*needed, Ability.ENCRYPTED_VOLUMES.value) if made_of.encrypted else needed
 
 
 def _mapping(server: Instance) -> InstanceMapping:

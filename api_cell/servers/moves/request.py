@@ -39,6 +39,7 @@ from cell_service.model.block_device import volumes
 from cell_service.model.instance import Instance
 from cell_service.model.migration import Migration
 from cell_service.model.move import MovePhase, MovePlan, Owner
+from cell_service.model.volume_connection import connection_of
 from cell_service.operations import move_rules
 from cell_service.operations.rule import begin, begin_on
 from mapping_db import flavors, host_moves, moves
@@ -241,8 +242,12 @@ def abandon(tx: Connection, move: Move | None, now: datetime) -> None:
 
 def _needs(needed: Ability, instance: Instance) -> tuple[str, ...]:
     """The abilities that the destination must have."""
-    both = (needed, Ability.VOLUMES) if volumes(instance.block_devices) else (needed,)
-    return tuple(ability.value for ability in both)
+    found = [needed]
+    if held := volumes(instance.block_devices):
+        found.append(Ability.VOLUMES)
+    if any(connection_of(each.connection_info).encrypted for each in held):
+        found.append(Ability.ENCRYPTED_VOLUMES)
+    return tuple(ability.value for ability in found)
 
 
 def _record(tx: Connection, move: Move, quota: GrowthQuota | None) -> int:

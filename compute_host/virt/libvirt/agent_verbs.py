@@ -6,6 +6,7 @@ from contextlib import AbstractContextManager
 
 from cell_service.context import Clock
 from cell_service.model.guest_agent import Quiesce, lacks_agent
+from cell_service.peers.keys import Keys
 from compute_host.config import HostSettings
 from compute_host.virt.driver import GuestSpec
 from compute_host.virt.libvirt import guest_agent
@@ -16,8 +17,8 @@ from compute_host.virt.libvirt.guests import ALIVE, LibvirtGuests
 class GuestAgentVerbs(LibvirtGuests):
     """See `virt.driver.Passwords` and `virt.driver.Quiescing`."""
 
-    def __init__(self, settings: HostSettings, clock: Clock) -> None:
-        super().__init__(settings, clock)
+    def __init__(self, settings: HostSettings, clock: Clock, keys: Keys | None = None) -> None:
+        super().__init__(settings, clock, keys)
         self._freezing = Freezing(self._storage, self._guest, clock)
 
     def set_admin_password(self, spec: GuestSpec, password: str) -> None:

@@ -32,6 +32,7 @@ _BROKEN = frozenset(
         libvirt.VIR_ERR_RPC,
     }
 )
+_WRONG_KEY = "cannot unlock any keyslot"
 _FULL = ("no space left on device", "cannot allocate memory", "disk quota exceeded")
 
 
@@ -148,6 +149,8 @@ def named(error: libvirt.libvirtError, uuid: str = "") -> DriverError:
     if any(sign in words.lower() for sign in _FULL):
         log.warning("the hypervisor refuses a guest: %s", words)
         return HostOutOfSpace(reason="The host has not enough space for the guest.")
+    if _WRONG_KEY in words:
+        return DriverError(reason="The key of the volume does not open it.")
     return HypervisorFailed(reason=f"libvirt: {words}")
 
 

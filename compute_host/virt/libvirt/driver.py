@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from cell_service.model.ability import Ability
 from cell_service.model.diagnostics import GuestDiagnostics
 from cell_service.model.host import NodeReport
 from cell_service.model.instance import Instance
@@ -42,8 +43,10 @@ class LibvirtDriver(SpawnVerbs, PowerVerbs, InterfaceVerbs, SwapVerbs, SnapshotV
             if self._limits is None:
                 plugs_nothing = self._settings.libvirt.user_networking
                 self._limits = limits_probe.abilities(connection, user_networking=plugs_nothing)
-        use, limits = self._use(), self._limits
-        return (node.report(self._settings, self._node_uuid, known, host, use, kvm=kvm, abilities=limits),)
+        use, able = self._use(), self._limits
+        if self._keys is not None and self._keys.are_reachable:
+            able = (*able, Ability.ENCRYPTED_VOLUMES.value)
+        return (node.report(self._settings, self._node_uuid, known, host, use, kvm=kvm, abilities=able),)
 
     def machine_type(self, instance: Instance) -> str:
         return demands.machine_type(demands.of_guest(GuestSpec(instance, (), ())), self._choices())

@@ -14,6 +14,7 @@ from cell_service.context import Clock
 from cell_service.errors import DriverError, GuestNotFound, PolycellError
 from cell_service.logs import about
 from cell_service.model.lifecycle import PowerState
+from cell_service.peers.keys import Keys
 from compute_host.config import HostSettings
 from compute_host.virt.driver import Guest, GuestSpec
 from compute_host.virt.libvirt import console, console_places, domain, node, probe, states
@@ -23,7 +24,9 @@ from compute_host.virt.libvirt.domain import Laid
 from compute_host.virt.libvirt.gates import Gates
 from compute_host.virt.libvirt.host_volumes import HostVolumes
 from compute_host.virt.libvirt.removals import Removals
+from compute_host.virt.libvirt.secrets import VolumeSecrets
 from compute_host.virt.libvirt.storage import Storage
+from compute_host.virt.libvirt.unlocking import VolumeLocks
 from compute_host.virt.libvirt.watch import Watch
 
 log = logging.getLogger(__name__)
@@ -35,8 +38,9 @@ ALIVE = (PowerState.RUNNING, PowerState.PAUSED)
 class LibvirtGuests:
     """The base of the driver's verbs. A guest is this host's when its domain's metadata names the host."""
 
-    def __init__(self, settings: HostSettings, clock: Clock) -> None:
-        self._settings, self._clock = settings, clock
+    def __init__(self, settings: HostSettings, clock: Clock, keys: Keys | None = None) -> None:
+        """`keys`: of encrypted volumes; None where no key manager is known."""
+        self._settings, self._clock, self._keys = settings, clock, keys
         self._storage = Storage(settings)
         self._watch = Watch(self._power_now, self._bound_console_logs, clock)
         uri = settings.libvirt.connection_uri or "qemu:///system"
@@ -44,7 +48,10 @@ class LibvirtGuests:
         self._removals = Removals()
         self._connection = Connection(uri, self._happened, self._removals.report, self._watch.await_return)
         self._brick = Brick(settings.libvirt, settings.state / VOLUMES)
-        self._volumes = HostVolumes(settings.state / VOLUMES, self._brick, settings.libvirt.nbd_reconnect_seconds)
+        locks = VolumeLocks(keys, VolumeSecrets(self._connection, settings.host))
+        self._volumes = HostVolumes(
+            settings.state / VOLUMES, self._brick, settings.libvirt.nbd_reconnect_seconds, locks
+        )
         self._gate = Gates().locked
         """Locked while a verb makes or removes a guest: one at a time."""
         self._stopped = threading.Event()

@@ -15,12 +15,13 @@ from typing import Any, Protocol
 
 from cell_service.errors import DriverError
 from cell_service.model.block_device import BlockDevice, volumes
-from cell_service.model.volume_connection import connection_of
-from compute_host.virt.libvirt import brick
+from cell_service.model.volume_connection import VolumeConnection, connection_of
+from compute_host.virt.libvirt import brick, formatting
 from compute_host.virt.libvirt.brick import Connector, device_path
 from compute_host.virt.libvirt.domain import sources
 from compute_host.virt.libvirt.domain.sources import VolumeSource
 from compute_host.virt.libvirt.gates import Gates
+from compute_host.virt.libvirt.unlocking import Unlocking
 
 Made = dict[str, dict[str, Any]]
 """By volume: the `kind` and `data` of its connection, and the `device` that its connector returned, if it did."""
@@ -33,29 +34,35 @@ class Connectors(Protocol):
 class HostVolumes:
     """Thread-safe; one verb at a time for each guest."""
 
-    def __init__(self, directory: Path, connectors: Connectors, reconnect_seconds: int) -> None:
+    def __init__(self, directory: Path, connectors: Connectors, reconnect_seconds: int, locks: Unlocking) -> None:
         self._directory, self._connectors, self._reconnect_seconds = directory, connectors, reconnect_seconds
+        self._locks = locks
         self._gate = Gates().locked
         """Locked while a volume is connected or disconnected: storage that hangs holds no other volume up."""
 
     def connect(self, uuid: str, device: BlockDevice) -> VolumeSource:
-        """Connect the host to the guest's volume; connected already, again. Raises DriverError."""
+        """Connect the host to the guest's volume; connected already, again. QEMU can decrypt one that is encrypted.
+        Raises DriverError."""
         connection, volume_id = connection_of(device.connection_info), device.volume_id or ""
+        with self._gate(volume_id):
+            source = self._reached(uuid, volume_id, connection)
+            return self._locks.unlocked(uuid, volume_id, connection, source)
+
+    def _reached(self, uuid: str, volume_id: str, connection: VolumeConnection) -> VolumeSource:
         if connection.kind in sources.BY_QEMU:
             return sources.network(connection.kind, connection.data, self._reconnect_seconds)
         if connection.kind not in brick.KINDS:
             raise DriverError(reason=f"Volume {volume_id} is of type {connection.kind or 'none'}, which is not known.")
         data = dict(connection.data)
-        with self._gate(volume_id):
-            connector = self._connectors.connector(connection.kind)
-            known = self._read(uuid)
-            before = known.get(volume_id, {}).get("device")
-            self._write(uuid, {**known, volume_id: {"kind": connection.kind, "data": data, "device": before}})
-            made = _called(lambda: connector.connect_volume(dict(data)))
-            path = device_path(made)
-            kept = {name: value for name, value in made.items() if isinstance(value, (str, int, list))}
-            entry = {"kind": connection.kind, "data": data, "device": {**kept, "path": path}}
-            self._write(uuid, {**known, volume_id: entry})
+        connector = self._connectors.connector(connection.kind)
+        known = self._read(uuid)
+        before = known.get(volume_id, {}).get("device")
+        self._write(uuid, {**known, volume_id: {"kind": connection.kind, "data": data, "device": before}})
+        made = _called(lambda: connector.connect_volume(dict(data)))
+        path = device_path(made)
+        kept = {name: value for name, value in made.items() if isinstance(value, (str, int, list))}
+        entry = {"kind": connection.kind, "data": data, "device": {**kept, "path": path}}
+        self._write(uuid, {**known, volume_id: entry})
         return sources.path(path, block=_is_block(path), kind=str(data.get("format") or "raw"))
 
     def known(self, uuid: str, device: BlockDevice) -> VolumeSource | None:
@@ -71,11 +78,15 @@ class HostVolumes:
         return sources.path(path, block=not Path(path).is_file(), kind=str(made["data"].get("format") or "raw"))
 
     def connect_all(self, uuid: str, devices: Iterable[BlockDevice]) -> dict[str, VolumeSource]:
-        """Connect the host to the volumes among the devices. Returns their sources, by their ids. Raises
-        DriverError."""
-        return {
+        """Connect the host to the volumes among the devices, which are all that the guest has. Returns their sources,
+        by their ids. Raises DriverError."""
+        made = {
             device.volume_id: self.connect(uuid, device) for device in volumes(devices) if device.volume_id is not None
         }
+        for volume_id in self._locks.volumes_of(uuid):
+            if volume_id not in made:
+                self._locks.forget(uuid, volume_id)
+        return made
 
     def extend(self, uuid: str, volume_id: str) -> None:
         """Have the host see the volume's new size. Raises DriverError."""
@@ -85,13 +96,21 @@ class HostVolumes:
                 connector = self._connectors.connector(known["kind"])
                 _called(lambda: connector.extend_volume(dict(known["data"])))
 
+    def header_bytes(self, device: BlockDevice) -> int:
+        """How much of the volume guests do not see: the header of one that is encrypted. Raises DriverError."""
+        connection = connection_of(device.connection_info)
+        if not connection.encrypted or connection.kind not in sources.BY_QEMU:
+            return 0
+        return formatting.header_bytes(sources.network(connection.kind, connection.data, self._reconnect_seconds))
+
     def disconnect(self, uuid: str, volume_id: str) -> None:
         """Disconnect the host from a volume that the guest has no more. Not connected: no error. Raises DriverError."""
         with self._gate(volume_id):
+            self._locks.forget(uuid, volume_id)
             known = self._read(uuid)
             if volume_id not in known:
                 return
-            if not any(volume_id in self._read(other) for other in self.guests() if other != uuid):
+            if not any(volume_id in self._read(other) for other in self._recorded() if other != uuid):
                 made = known[volume_id]
                 connector = self._connectors.connector(made["kind"])
                 _called(lambda: connector.disconnect_volume(dict(made["data"]), made["device"], force=True))
@@ -99,15 +118,18 @@ class HostVolumes:
 
     def disconnect_all(self, uuid: str) -> None:
         """As `disconnect`, all volumes of the guest."""
-        for volume_id in self._read(uuid):
+        for volume_id in {*self._read(uuid), *self._locks.volumes_of(uuid)}:
             self.disconnect(uuid, volume_id)
 
     def guests(self) -> tuple[str, ...]:
-        """The guests for which the host has connected volumes."""
+        """The guests for which the host has connected volumes, or keeps their passphrases."""
+        return tuple(sorted({*self._recorded(), *self._locks.guests()}))
+
+    def _recorded(self) -> list[str]:
         try:
-            return tuple(sorted(each.stem for each in self._directory.glob("*.json")))
+            return [each.stem for each in self._directory.glob("*.json")]
         except FileNotFoundError:
-            return ()
+            return []
 
     def _read(self, uuid: str) -> Made:
         try:

@@ -56,7 +56,7 @@ class PowerVerbs(LibvirtGuests):
         uuid = spec.instance.uuid
         with self._watch.hushed(uuid):
             if not hard:
-                if self._rebooted_softly(uuid):
+                if self._rebooted_softly(spec):
                     return
                 log.warning("guest does not shut down, rebooted hard", extra=about(None, instance=uuid))
             self._reboot_hard(spec)
@@ -92,7 +92,8 @@ class PowerVerbs(LibvirtGuests):
             raise DriverError(reason="The guest's volumes have changed since it was suspended: it needs a hard reboot.")
         found.create()
 
-    def _rebooted_softly(self, uuid: str) -> bool:
+    def _rebooted_softly(self, spec: GuestSpec) -> bool:
+        uuid = spec.instance.uuid
         with self._guest(uuid) as found:
             if states.of(found) is not PowerState.RUNNING:
                 raise DriverError(reason="The guest does not run, so it cannot reboot by itself.")
@@ -100,6 +101,7 @@ class PowerVerbs(LibvirtGuests):
                 return False
             with self._gate(uuid):
                 if not found.isActive():
+                    self._volumes.connect_all(uuid, spec.instance.block_devices)
                     found.create()
                 self._noted(uuid)
             return True

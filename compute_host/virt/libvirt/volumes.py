@@ -85,7 +85,8 @@ class VolumeVerbs(Releases):
             disk = running_disks(found).get(volume_id)
             if disk is None:
                 raise DriverError(reason=f"The guest does not have the volume {volume_id}.")
-            growing.grow(found, disk, (device.volume_size or 0) * GIB, self._clock, self._stopped)
+            size = (device.volume_size or 0) * GIB - self._volumes.header_bytes(device)
+            growing.grow(found, disk, size, self._clock, self._stopped)
 
     def disconnect_leftovers(self) -> None:
         """Disconnect the host from volumes of guests that are no more here: of an agent that was killed while it

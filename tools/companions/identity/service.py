@@ -43,7 +43,7 @@ class Seed:
     passwords: Mapping[str, str]
     endpoints: Mapping[str, str]
     region: str = "RegionOne"
-    service_users: tuple[str, ...] = ("nova", "placement", "glance", "neutron", "cinder", "manila")
+    service_users: tuple[str, ...] = ("nova", "placement", "glance", "neutron", "cinder", "manila", "barbican")
     names: Mapping[str, str] = field(
         default_factory=lambda: {
             "identity": "keystone",
@@ -55,6 +55,7 @@ class Seed:
             "block-storage": "cinder",
             "sharev2": "manilav2",
             "shared-file-system": "manila",
+            "key-manager": "barbican",
         }
     )
 

@@ -149,6 +149,8 @@ class Actions:
             if volume["status"] != "available":
                 words = f"status must be available, but current status is: {volume['status']}."
                 raise Invalid(reason=f"Invalid volume: Volume {volume['id']} {words}")
+            if volume.get("encryption"):
+                raise Invalid(reason="Invalid volume: No images are made of encrypted volumes here; snapshots are.")
             image = dataclasses.asdict(image_of(volume, image_id, requested))
             if image["disk_format"] != "raw" and not self._images.checks:
                 raise Invalid(reason="Invalid input received: images of volumes are only made as raw here.")

@@ -14,6 +14,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Connection
@@ -22,13 +23,15 @@ from cell_service.db.sql.engine import Database
 from cell_service.errors import HostOutOfSpace, ImageUnacceptable, Invalid, PolycellError
 from cell_service.logs import about
 from cell_service.peers.image import NewImage
-from tools.companions.volume import messages, store
+from compute_host.virt import luks
+from tools.companions.volume import luks_files, messages, store
 from tools.companions.volume.attachments import follow, servers_of
 from tools.companions.volume.exports import Exporter
 from tools.companions.volume.files import Files, copy
 from tools.companions.volume.images import VolumeImages
 from tools.companions.volume.messages import Action, Detail
-from tools.companions.volume.store import Record
+from tools.companions.volume.store import GIB, Record
+from tools.companions.volume.volume_keys import VolumeKeys
 
 log = logging.getLogger(__name__)
 
@@ -51,11 +54,11 @@ class Contents:
     """Each job runs on a thread of its own. `compute`: notified of servers' volumes that have another image."""
 
     def __init__(
-        self, db: Database, files: Files, images: VolumeImages, exporter: Exporter, compute: Compute | None = None,
-        step: Step = lambda name: None,
+        self, db: Database, files: Files, images: VolumeImages, exporter: Exporter, keys: VolumeKeys,
+        compute: Compute | None = None, step: Step = lambda name: None,
     ) -> None:  # fmt: skip
         self._db, self._files, self._images, self._exporter = db, files, images, exporter
-        self._compute, self._step = compute, step
+        self._keys, self._compute, self._step = keys, compute, step
         self._slots = threading.BoundedSemaphore(AT_ONCE)
         self._closing, self._lock = threading.Event(), threading.Lock()
         self._threads: set[threading.Thread] = set()
@@ -166,7 +169,7 @@ class Contents:
     def _blank(self, record: Record, job: Record) -> Record:
         with self._files.draft() as draft:
             (draft / "content").touch()
-            self._files.place(record["id"], draft / "content", record["size"])
+            self._files.place(record["id"], self._encrypted(record, draft / "content"), record["size"])
         self._step("placed")
         return {"status": "available"}
 
@@ -185,9 +188,27 @@ class Contents:
         with self._files.draft() as draft:
             content, said = self._images.fetch(job["user"], job["image"], record["size"], draft, self._check)
             self._check("written")
-            self._files.place(record["id"], content, record["size"])
+            self._files.place(record["id"], self._encrypted(record, content), record["size"])
         self._step("placed")
         return {"status": "available", "image_metadata": said, "bootable": True}
+
+    def _encrypted(self, record: Record, content: Path) -> Path:
+        """The content as it is on the volume. Where no host reaches volumes nothing is on one that is encrypted."""
+        if not record.get("encryption"):
+            return content
+        made = content.with_name("encrypted")
+        if not self._images.checks:
+            made.touch()
+            return made
+        if content.stat().st_size + luks.MOST_HEADER_BYTES > record["size"] * GIB:
+            words = f"with the header of its encryption it is larger than the volume of {record['size']} GiB"
+            raise ImageUnacceptable(image_id=record["id"], reason=words)
+        key, encryption = self._keys.get(record["encryption_key_id"]), luks.encryption_of(record["encryption"])
+        if content.stat().st_size == 0:
+            luks_files.write_blank(made, encryption, key)
+        else:
+            luks_files.encrypt(content, made, encryption, key)
+        return made
 
     def _upload(self, record: Record, job: Record) -> Record:
         with self._files.draft() as draft:

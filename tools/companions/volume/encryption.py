@@ -1,23 +1,18 @@
-"""The encryption of volumes of a type. It is stored and shown; there is no key manager, so no volume of such a type is
-made: what says that it is encrypted would be in clear."""
+"""The encryption of volumes of a type, and of each volume that was made of such a type."""
 
 from __future__ import annotations
-
-import logging
 
 from sqlalchemy import Connection
 
 from cell_service.db.sql.engine import Database
 from cell_service.errors import Invalid, NotFound
 from cell_service.http.response import Response
-from cell_service.logs import about
 from tools.companions.route import CompanionRequest
 from tools.companions.volume import store
 from tools.companions.volume.store import Record
 from tools.companions.volume.types import find_type, in_use
 from tools.companions.volume.visibility import visible
 
-log = logging.getLogger(__name__)
 FIELDS = ("provider", "control_location", "cipher", "key_size")
 
 
@@ -76,10 +71,10 @@ class Encryption:
         return Response(202)
 
     def of_volume(self, req: CompanionRequest) -> Response:
-        """The encryption of a volume: no volume here has a key."""
+        """How a volume is encrypted, and the id of its key."""
         with self._db.connect() as tx:
-            visible(tx, req, "volume", req.params["id"])
-        return Response(200, {"encryption_key_id": None})
+            volume = visible(tx, req, "volume", req.params["id"])
+        return Response(200, {"encryption_key_id": volume.get("encryption_key_id"), **(volume.get("encryption") or {})})
 
     def _shown(self, req: CompanionRequest) -> Record:
         req.demand_admin()
@@ -95,12 +90,18 @@ def encryption_of(tx: Connection, kind: Record) -> Record | None:
     return next(iter(store.search(tx, "encryption", parent_id=kind["id"])), None)
 
 
-def demand_plain(tx: Connection, kind: Record) -> None:
-    """Raises Invalid for a type whose volumes must be encrypted. A type in use is never made such a one."""
-    if encryption_of(tx, kind) is not None:
-        log.warning("no encrypted volume made: there is no key manager", extra=about(None, volume_type=kind["name"]))
-        words = f"so no volume of the encrypted type {kind['name']} can be made."
-        raise Invalid(reason=f"Key manager error: there is no key manager here, {words}")
+def said_of(tx: Connection, kind: Record) -> Record | None:
+    """The encryption of a volume of the type, as that says it; None: it has none."""
+    found = encryption_of(tx, kind)
+    return None if found is None else {name: found[name] for name in FIELDS}
+
+
+def demand_same(encryption: Record | None, source: Record, kind: Record) -> None:
+    """Raises Invalid for a source that is encrypted otherwise than volumes of the type: its bytes are copied as they
+    are."""
+    if source and (source.get("encryption") or None) != encryption:
+        words = "requested type is not compatible; either match source volume, or omit type argument"
+        raise Invalid(reason=f"Invalid input received: Invalid volume_type provided: {kind['id']} ({words})")
 
 
 def _values(req: CompanionRequest) -> Record:

@@ -27,6 +27,8 @@ QUICK_SECONDS = 60.0
 QEMU_NAMES = {"iso": "raw", "ami": "raw", "vhd": "vpc"}
 UPLOADED = ("raw", "qcow2", "vdi", "vhdx")
 """The formats of images that are made of volumes; any but raw needs qemu-img."""
+ENCRYPTED = "cinder_encryption_key_id"
+"""The property of an image whose content is that of an encrypted volume, as it was."""
 _BASICS = ("image_id", "image_name", "disk_format", "container_format", "size", "min_disk", "min_ram")
 
 
@@ -60,6 +62,8 @@ class VolumeImages:
         its image. Raises ImageNotFound, ImageUnacceptable, HostOutOfSpace, DriverError, Invalid, PeerUnavailable."""
         images, ctx = self._known(), context_of(user)
         image = images.get(ctx, image_id)
+        if ENCRYPTED in image.properties:
+            raise ImageUnacceptable(image_id=image_id, reason="it is of an encrypted volume")
         if max(image.size_bytes, image.min_disk_gib * GIB) > size_gib * GIB:
             raise ImageUnacceptable(image_id=image_id, reason=f"it is larger than the volume of {size_gib} GiB")
         content = draft / "image"

@@ -15,6 +15,7 @@ from cell_service.errors import Invalid
 from cell_service.http.response import Response
 from cell_service.logs import about
 from cell_service.peers.image import Images
+from cell_service.peers.keys import Keys
 from tools.companions.app import Companion, CompanionApi
 from tools.companions.route import CompanionRequest, CompanionRoute, Handler
 from tools.companions.store import open_store
@@ -34,6 +35,7 @@ from tools.companions.volume.snapshots import Snapshots
 from tools.companions.volume.types import Types
 from tools.companions.volume.versions import MAX_VERSION, MIN_VERSION, version_headers
 from tools.companions.volume.versions import requested as requested_version
+from tools.companions.volume.volume_keys import VolumeKeys
 from tools.companions.volume.volumes import Volumes
 
 log = logging.getLogger(__name__)
@@ -46,13 +48,14 @@ PATIENCE_SECONDS = 0.5
 def make_volume(
     state_dir: Path, authenticator: Authenticator, images: Images | None = None, compute: Compute | None = None,
     settings: VolumeSettings | None = None, *, patience: float | None = PATIENCE_SECONDS,
-    step: Step = lambda name: None,
+    step: Step = lambda name: None, keys: Keys | None = None,
 ) -> Companion:  # fmt: skip
     """The service on the data of that directory; what an earlier process left is removed or gone on with.
 
     `images`: where images come from that volumes are made of; `compute`: notified of changes of servers' volumes;
     `patience`: seconds in which work has to be done to be done in the answer (None: all work, and so it is where
-    volumes are not exported); `step`: see `contents.Step`.
+    volumes are not exported); `step`: see `contents.Step`; `keys`: the key manager, without which no volume is
+    encrypted.
     """
     settings = settings or VolumeSettings()
     db = open_store(state_dir, "volume", store.metadata)
@@ -60,10 +63,12 @@ def make_volume(
     files = Files(state_dir / "volumes", durable=has_bytes)
     exporter = _exporter(settings, db, files, state_dir) if has_bytes else Records(files)
     of_images = VolumeImages(images, checks=has_bytes)
-    contents = Contents(db, files, of_images, exporter, compute, step)
+    of_volumes = VolumeKeys(db, keys)
+    contents = Contents(db, files, of_images, exporter, of_volumes, compute, step)
     exporter.restore(_connected(db))
     contents.resume()
     db.run(forget)
+    of_volumes.begin_deleting()
 
     def wait(work: threading.Thread) -> None:
         work.join(patience if has_bytes else None)
@@ -74,7 +79,7 @@ def make_volume(
         db.dispose()
 
     capacity = settings.volume_capacity_gb
-    volumes = Volumes(db, files, of_images, contents, capacity, wait)
+    volumes = Volumes(db, files, of_images, contents, of_volumes, capacity, wait)
     actions = Actions(db, files, of_images, contents, exporter, compute, capacity, wait)
     snapshots = Snapshots(db, files, contents, exporter, capacity, wait)
     return Companion(

@@ -72,6 +72,7 @@ class Snapshots:
         values: Record = {
             "volume_id": volume_id, "size": volume["size"], "bootable": volume["bootable"],
             "image_metadata": volume["image_metadata"], "metadata": requested.get("metadata") or {},
+            "encryption": volume.get("encryption"), "encryption_key_id": volume.get("encryption_key_id"),
             "name": requested.get("name") or requested.get("display_name") or "",
             "description": requested.get("description") or requested.get("display_description"),
         }  # fmt: skip

@@ -16,7 +16,7 @@ from tools.companions.volume import messages, store
 from tools.companions.volume.attachments import demand_free
 from tools.companions.volume.capacity import fits
 from tools.companions.volume.contents import Contents
-from tools.companions.volume.encryption import demand_plain
+from tools.companions.volume.encryption import demand_same, said_of
 from tools.companions.volume.files import Files
 from tools.companions.volume.images import VolumeImages, user_of
 from tools.companions.volume.messages import Action, Detail
@@ -25,6 +25,7 @@ from tools.companions.volume.types import find_type, is_multiattach
 from tools.companions.volume.versions import requested as requested_version
 from tools.companions.volume.views import volume_view
 from tools.companions.volume.visibility import listed, project_of, visible
+from tools.companions.volume.volume_keys import VolumeKeys
 
 IMAGES_OF_VOLUMES = (3, 46)
 """The version from which an image without content that names snapshots makes a volume of them."""
@@ -37,9 +38,10 @@ class Volumes:
     """The handlers of /volumes, but for actions."""
 
     def __init__(
-        self, db: Database, files: Files, images: VolumeImages, contents: Contents, capacity_gib: int, wait: Await
-    ) -> None:
-        self._db, self._files, self._images, self._contents = db, files, images, contents
+        self, db: Database, files: Files, images: VolumeImages, contents: Contents, keys: VolumeKeys, capacity_gib: int,
+        wait: Await,
+    ) -> None:  # fmt: skip
+        self._db, self._files, self._images, self._contents, self._keys = db, files, images, contents, keys
         self._capacity_gib, self._await = capacity_gib, wait
 
     def index(self, req: CompanionRequest) -> Response:
@@ -65,8 +67,10 @@ class Volumes:
             from_volume, from_snapshot = requested.get("source_volid"), of_image or requested.get("snapshot_id")
             volume = visible(tx, req, "volume", from_volume) if from_volume else None
             snapshot = visible(tx, req, "snapshot", from_snapshot) if from_snapshot else None
-            kind = find_type(tx, requested.get("volume_type"))
-        source = volume or snapshot or {}
+            source = volume or snapshot or {}
+            kind = find_type(tx, requested.get("volume_type") or _type_of(tx, volume, snapshot))
+            encryption = said_of(tx, kind)
+        demand_same(encryption, source, kind)
         _demand_usable(source, "volume" if volume else "snapshot")
         size = size_of(requested.get("size"), source.get("size"))
         job: Record = {"kind": "blank"}
@@ -79,7 +83,8 @@ class Volumes:
             "description": requested.get("description") or requested.get("display_description"),
             "size": size,
             "bootable": bool(image_id) or bool(source.get("bootable")),
-            "encrypted": False,
+            "encrypted": encryption is not None,
+            "encryption": encryption,
             "multiattach": bool(requested.get("multiattach")) or is_multiattach(kind),
             "availability_zone": requested.get("availability_zone") or "nova",
             "volume_type": kind["name"],
@@ -90,8 +95,13 @@ class Volumes:
             "user_id": req.caller.user_id,
         }
 
+        if encryption is not None:
+            of_source = source.get("encryption_key_id")
+            values["encryption_key_id"] = self._keys.copy(of_source) if of_source else self._keys.make(encryption)
+
         def work(tx: Connection) -> Record:
-            demand_plain(tx, kind)
+            if said_of(tx, kind) != encryption:
+                raise Invalid(reason=f"Volume type {kind['id']} has just changed.")
             if source:
                 visible(tx, req, "volume" if volume else "snapshot", source["id"])  # not deleted meanwhile
             if not fits(tx, self._capacity_gib, size):
@@ -100,7 +110,12 @@ class Volumes:
                 return full
             return store.add(tx, "volume", project_id, **values, status="creating", job=job)
 
-        made = self._db.run(work)
+        try:
+            made = self._db.run(work)
+        except BaseException:
+            self._db.run(lambda tx: self._keys.give_up(tx, values.get("encryption_key_id")))
+            self._keys.delete_unused()
+            raise
         if made["job"] is not None:
             self._await(self._contents.begin("volume", made["id"], source=source.get("id")))
         with self._db.connect() as tx:
@@ -132,10 +147,12 @@ class Volumes:
             if volume["status"] not in ("available", "error", "error_deleting", "in-use") and not force:
                 raise Invalid(reason=f"Invalid volume: Volume status must be available, but is {volume['status']}.")
             store.remove(tx, volume_id)
+            self._keys.give_up(tx, volume.get("encryption_key_id"))
             return [volume_id, *gone]
 
         for gone in self._db.run(work):
             self._files.remove(gone)
+        self._keys.delete_unused()
         return Response(202)
 
     def metadata(self, req: CompanionRequest) -> Response:
@@ -185,6 +202,13 @@ def size_of(requested: Any, least: int | None) -> int:
             reason=f"Invalid input received: Volume size '{requested}' must be an integer and at least {least or 1}."
         )
     return size
+
+
+def _type_of(tx: Connection, volume: Record | None, snapshot: Record | None) -> str | None:
+    """The type of what a volume is made of, which is its own where the request names none."""
+    if snapshot is not None:
+        volume = store.find(tx, "volume", snapshot["volume_id"])
+    return None if volume is None else str(volume["volume_type"])
 
 
 def _demand_usable(source: Record, noun: str) -> None:

@@ -1,4 +1,4 @@
-"""The companion services: identity, image, network, volume and share."""
+"""The companion services: identity, image, network, volume, share and key manager."""
 
 from __future__ import annotations
 
@@ -12,16 +12,18 @@ from oslo_config import cfg
 
 from api_cell.app import authenticator_for
 from api_cell.config import read_settings
-from cell_service.config import Defaults, option, read
+from cell_service.config import Defaults, SecretSettings, option, read
 from cell_service.context import Clock, Context, Deadline, new_request_id
 from cell_service.errors import PeerUnavailable
 from cell_service.logs import about
+from cell_service.peers.castellan_keys import open_keys
 from cell_service.peers.glance.images import open_images
 from cell_service.peers.session import Peer
-from cell_service.peers.settings import GlanceSettings, NovaSettings
+from cell_service.peers.settings import BarbicanSettings, GlanceSettings, KeyManagerSettings, NovaSettings
 from tools.companions.app import Companion
 from tools.companions.identity.service import make_identity
 from tools.companions.image.service import make_image
+from tools.companions.keys.service import make_keys
 from tools.companions.network.service import make_network
 from tools.companions.network.wiring.settings import WiringSettings
 from tools.companions.share.service import make_share
@@ -64,7 +66,10 @@ def _companion(conf: cfg.ConfigOpts, clock: Clock, role: str, data: Path) -> Com
         case "volume":
             images = open_images(read(conf, GlanceSettings))
             options = read(conf, VolumeSettings)
-            return make_volume(data, authenticator, images, _volume_event(conf, clock), options)
+            keys = open_keys(read(conf, BarbicanSettings), read(conf, KeyManagerSettings))
+            return make_volume(data, authenticator, images, _volume_event(conf, clock), options, keys=keys)
+        case "key-manager":
+            return make_keys(data, authenticator, read(conf, SecretSettings).keys)
         case _:
             return make_share(data, authenticator)
 

@@ -9,6 +9,7 @@ from oslo_config import cfg
 from cell_service.config import Defaults, read
 from cell_service.metadata.config import read_settings
 from cell_service.peers.barbican import open_certificates
+from cell_service.peers.castellan_keys import open_keys
 from cell_service.peers.cinder import open_volumes
 from cell_service.peers.glance.images import open_images
 from cell_service.peers.manila import open_shares
@@ -18,6 +19,7 @@ from cell_service.peers.settings import (
     BarbicanSettings,
     CinderSettings,
     GlanceSettings,
+    KeyManagerSettings,
     ManilaSettings,
     NeutronSettings,
     PlacementSettings,
@@ -50,6 +52,7 @@ def make(conf: cfg.ConfigOpts, shared: Shared, hosts: Sequence[str]) -> Part:
         volumes=open_volumes(read(conf, CinderSettings)),
         shares=open_shares(read(conf, ManilaSettings)),
         certificates=open_certificates(read(conf, BarbicanSettings)),
+        keys=open_keys(read(conf, BarbicanSettings), read(conf, KeyManagerSettings)),
     )
     fleet = Fleet(several or [settings], dependencies, clock=shared.clock)
 

@@ -18,7 +18,8 @@ BY_QEMU = frozenset({"nbd", "rbd"})
 @dataclass(frozen=True, slots=True)
 class VolumeSource:
     """`kind`: file, block or network. `hosts`: attributes of each host of a network disk. `secret`: the user's name,
-    and type and uuid of a secret of libvirt. `format`: raw, or that of a file."""
+    and type and uuid of a secret of libvirt. `format`: raw, or that of a file. `passphrase`: the uuid of a secret of
+    libvirt by which QEMU decrypts LUKS; empty where nothing is encrypted."""
 
     kind: str
     attributes: Mapping[str, str]
@@ -26,6 +27,7 @@ class VolumeSource:
     reconnect_seconds: int = 0
     secret: tuple[str, str, str] | None = None
     format: str = "raw"
+    passphrase: str = ""
 
 
 def network(kind: str, data: Mapping[str, Any], reconnect_seconds: int) -> VolumeSource:
@@ -49,6 +51,8 @@ def add_source(disk: Element, source: VolumeSource) -> None:
     if source.secret is not None:
         user, kind, uuid = source.secret
         add(add(made, "auth", username=user), "secret", type=kind, uuid=uuid)
+    if source.passphrase:
+        add(add(made, "encryption", format="luks"), "secret", type="passphrase", uuid=source.passphrase)
     if source.reconnect_seconds:
         add(made, "reconnect", delay=str(source.reconnect_seconds))
 

@@ -1,0 +1,1 @@
+"""The key manager companion: Barbican's API v1."""
