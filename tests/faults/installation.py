@@ -23,6 +23,7 @@ from cell_service.db.sql.engine import Database, PoolLimits
 from tests.real.databases import Server, free_ports, mariadb_in
 from tests.real.memcached import Memcached
 from tests.real.rabbitmq import RabbitMq
+from tools.up.plan import RESERVED_PORTS
 from tools.up.record import is_ours
 
 T = TypeVar("T")
@@ -32,7 +33,6 @@ ROOT = Path(__file__).parents[2]
 CELLS = ("cell1", "cell2")
 MISSING_CELLS = "X-Polycell-Missing-Cells"
 SETTLE_SECONDS = 90.0
-PORTS = 9
 SPAWN_SECONDS = 0.8
 
 
@@ -84,7 +84,7 @@ class Installation:
         self.queues = {name: self.brokers.get(name, self.rabbitmq).new_vhost() for name in ("api", *CELLS)}
         self.memcached.start()
         self._stack.callback(self.memcached.stop)
-        self.port_base = free_ports(PORTS)
+        self.port_base = free_ports(RESERVED_PORTS)
 
     def _broker(self) -> RabbitMq:
         made = RabbitMq(Path(self._stack.enter_context(TemporaryDirectory(prefix="polycell-mq-"))))

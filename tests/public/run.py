@@ -27,6 +27,7 @@ import yaml
 
 from tests.public.suites import SUITES, TOOLS, Suite
 from tests.real.databases import free_ports
+from tools.up.plan import RESERVED_PORTS
 from tools.up.tiny_image import tiny_qcow2
 
 ROOT = Path(__file__).parents[2]
@@ -51,7 +52,7 @@ def main() -> int:
     source = _source(suite, work)
     state = work / f"state-{suite.name}"
     polycell = [sys.executable, "-m", "tools.up.main"]
-    options = ["--port-base", str(free_ports(9)), "--driver", "simulated", "--detach"]
+    options = ["--port-base", str(free_ports(RESERVED_PORTS)), "--driver", "simulated", "--detach"]
     subprocess.run([*polycell, "up", "--state", str(state), *options], cwd=ROOT, env=_with_root(), check=True)
     try:
         results = _run(suite, python, source, _prepared(suite, state), more)

@@ -12,7 +12,7 @@ import requests
 from tests.real.databases import free_ports
 from tools.companions.identity.service import IdentitySettings, Seed, make_identity, seed
 from tools.up import keystone
-from tools.up.plan import Options, Plan, plan_of
+from tools.up.plan import RESERVED_PORTS, Options, Plan, plan_of
 from tools.up.seeding import admin_session, ask
 
 QUICK = IdentitySettings(password_rounds=4)
@@ -29,7 +29,7 @@ def plan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Plan]:
     for name, value in {"USERNAME": "admin", "PASSWORD": "pw", "PROJECT_NAME": "admin"}.items():
         monkeypatch.setenv(f"OS_{name}", value)
     monkeypatch.delenv("OS_REGION_NAME", raising=False)
-    yield plan_of(Options(tmp_path, auth=f"{made.url}/v3", port_base=free_ports(9)))
+    yield plan_of(Options(tmp_path, auth=f"{made.url}/v3", port_base=free_ports(RESERVED_PORTS)))
     made.drain()
 
 

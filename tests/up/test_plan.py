@@ -17,7 +17,7 @@ from tests.real.databases import free_port, free_ports
 from tools.companions.volume.settings import NBD, NONE, VolumeSettings
 from tools.up import configs, record
 from tools.up.drivers import BRIDGED, RECORDS, USER, Choice
-from tools.up.plan import Options, plan_of
+from tools.up.plan import RESERVED_PORTS, Options, plan_of
 from tools.up.tiny_image import CLUSTER, VIRTUAL_BYTES, tiny_qcow2
 
 
@@ -68,7 +68,7 @@ def test_a_port_in_use_is_one_clear_line(tmp_path: Path, detach: list[str]) -> N
 
 @pytest.mark.parametrize("detach", [[], ["--detach"]])
 def test_each_line_of_a_failure_is_an_error(tmp_path: Path, detach: list[str]) -> None:
-    base = free_ports(9)
+    base = free_ports(RESERVED_PORTS)
     with socket.create_server(("127.0.0.1", base)), socket.create_server(("127.0.0.1", base + 1)):
         done = up("--state", str(tmp_path / "state"), "--port-base", str(base), *detach)
     assert done.returncode == 1
@@ -88,7 +88,7 @@ def test_a_directory_that_cannot_be_written_is_one_clear_line(tmp_path: Path) ->
 def test_a_database_that_does_not_answer_is_one_clear_line(tmp_path: Path) -> None:
     port = free_port()
     url = f"mysql://root:s3cret@127.0.0.1:{port}/{{cell}}"
-    done = up("--state", str(tmp_path / "state"), "--port-base", str(free_ports(9)), "--database", url)
+    done = up("--state", str(tmp_path / "state"), "--port-base", str(free_ports(RESERVED_PORTS)), "--database", url)
     assert done.returncode == 1
     assert "the database of" in done.stderr
     assert "s3cret" not in done.stderr + done.stdout
