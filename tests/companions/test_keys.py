@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import base64
+import subprocess
+import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -188,3 +190,17 @@ def test_payloads_are_sealed_with_the_operators_keys(tmp_path: Path) -> None:
     path = f"/secrets/{one.rpartition('/')[2]}/payload"
     assert send(again, "GET", path).content == SECRET
     again.drain(2)
+
+
+def test_castellan_is_loaded_with_the_first_key_only() -> None:
+    """It costs each compute agent memory and time."""
+    words = (
+        "import sys\n"
+        "from cell_service.peers.castellan_keys import open_keys\n"
+        "from cell_service.peers.settings import BarbicanSettings, KeyManagerSettings\n"
+        "keys = open_keys(BarbicanSettings(auth_type='none'), KeyManagerSettings())\n"
+        "assert keys.are_reachable in (True, False)\n"
+        "print([name for name in sys.modules if name.startswith(('castellan.', 'barbicanclient', 'stevedore'))])\n"
+    )
+    done = subprocess.run([sys.executable, "-c", words], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

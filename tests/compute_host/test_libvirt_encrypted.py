@@ -3,16 +3,19 @@ key. Guests here run no system."""
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 pytest.importorskip("libvirt", reason="needs libvirt-python")
+
+import libvirt
 
 from cell_service.errors import DriverError
 from cell_service.model.ability import Ability
@@ -21,7 +24,10 @@ from cell_service.model.lifecycle import PowerState
 from compute_host.virt import luks
 from compute_host.virt.driver import GIB, Disk, GuestSpec
 from compute_host.virt.libvirt import formatting
+from compute_host.virt.libvirt.connection import Connection
 from compute_host.virt.libvirt.driver import LibvirtDriver
+from compute_host.virt.libvirt.secrets import VolumeSecrets
+from compute_host.virt.libvirt.unlocking import VolumeLocks
 from compute_host.virt.libvirt.volumes import CONFIG
 from tests.compute_host.test_libvirt_volumes import both, seen
 from tests.real.databases import wait_until
@@ -133,6 +139,33 @@ def test_the_host_reports_that_it_decrypts_volumes_where_it_knows_a_key_manager(
     without.stop()
 
 
+class NoSecrets:
+    """A libvirt whose daemon for secrets is not installed."""
+
+    def isAlive(self) -> int:
+        return 1
+
+    def __getattr__(self, name: str) -> Any:
+        def fails(*_: object) -> None:
+            error = libvirt.libvirtError("no secrets")
+            error.err = (libvirt.VIR_ERR_NO_SUPPORT, 0, "no secrets", 0, "", "", "", 0, 0)
+            raise error
+
+        return fails
+
+
+def test_a_libvirt_without_secrets_decrypts_nothing_and_does_all_else(bench: Bench) -> None:
+    class Opened:
+        @contextlib.contextmanager
+        def use(self, uuid: str = "") -> Iterator[NoSecrets]:
+            yield NoSecrets()
+
+    locks = VolumeLocks(bench.keys, VolumeSecrets(cast(Connection, Opened()), "h1"))
+    assert not locks.are_possible()
+    locks.forget("guest", "volume")
+    assert (locks.volumes_of("guest"), locks.guests()) == ((), frozenset())
+
+
 def test_a_blank_volume_is_formatted_when_it_is_attached_first_and_never_again(
     driver: LibvirtDriver, on_scsi: GuestSpec, volume: NewVolume
 ) -> None:
@@ -154,8 +187,6 @@ def test_a_blank_volume_is_formatted_when_it_is_attached_first_and_never_again(
 def test_libvirt_does_not_show_a_passphrase_nor_store_it(
     driver: LibvirtDriver, bench: Bench, libvirtd: PrivateLibvirtd, on_scsi: GuestSpec, volume: NewVolume
 ) -> None:
-    import libvirt
-
     one = volume()
     driver.spawn(on_scsi)
     driver.attach_volume(on_scsi, one.device())
@@ -193,9 +224,8 @@ def test_a_guest_starts_from_an_encrypted_volume_again_and_again(
     driver.power_on(spec)
     printed(driver, uuid, hello * 3)
     driver.suspend(uuid)
-    for each in driver._volumes.guests():
-        for volume_id in driver._volumes._locks.volumes_of(each):
-            driver._volumes._locks.forget(each, volume_id)
+    for volume_id in secrets(driver):
+        driver._locks.forget(uuid, volume_id)
     driver.resume(spec)
     assert driver.power_state(uuid) is PowerState.RUNNING
     driver.reboot(spec, hard=False)

@@ -44,7 +44,7 @@ class LibvirtDriver(SpawnVerbs, PowerVerbs, InterfaceVerbs, SwapVerbs, SnapshotV
                 plugs_nothing = self._settings.libvirt.user_networking
                 self._limits = limits_probe.abilities(connection, user_networking=plugs_nothing)
         use, able = self._use(), self._limits
-        if self._keys is not None and self._keys.are_reachable:
+        if self._locks.are_possible():
             able = (*able, Ability.ENCRYPTED_VOLUMES.value)
         return (node.report(self._settings, self._node_uuid, known, host, use, kvm=kvm, abilities=able),)
 

@@ -40,7 +40,7 @@ class LibvirtGuests:
 
     def __init__(self, settings: HostSettings, clock: Clock, keys: Keys | None = None) -> None:
         """`keys`: of encrypted volumes; None where no key manager is known."""
-        self._settings, self._clock, self._keys = settings, clock, keys
+        self._settings, self._clock = settings, clock
         self._storage = Storage(settings)
         self._watch = Watch(self._power_now, self._bound_console_logs, clock)
         uri = settings.libvirt.connection_uri or "qemu:///system"
@@ -48,9 +48,9 @@ class LibvirtGuests:
         self._removals = Removals()
         self._connection = Connection(uri, self._happened, self._removals.report, self._watch.await_return)
         self._brick = Brick(settings.libvirt, settings.state / VOLUMES)
-        locks = VolumeLocks(keys, VolumeSecrets(self._connection, settings.host))
+        self._locks = VolumeLocks(keys, VolumeSecrets(self._connection, settings.host))
         self._volumes = HostVolumes(
-            settings.state / VOLUMES, self._brick, settings.libvirt.nbd_reconnect_seconds, locks
+            settings.state / VOLUMES, self._brick, settings.libvirt.nbd_reconnect_seconds, self._locks
         )
         self._gate = Gates().locked
         """Locked while a verb makes or removes a guest: one at a time."""

@@ -96,12 +96,16 @@ class HostVolumes:
                 connector = self._connectors.connector(known["kind"])
                 _called(lambda: connector.extend_volume(dict(known["data"])))
 
-    def header_bytes(self, device: BlockDevice) -> int:
-        """How much of the volume guests do not see: the header of one that is encrypted. Raises DriverError."""
+    def header_bytes(self, uuid: str, device: BlockDevice) -> int:
+        """How much of a volume that is connected the guest does not see: the header of one that is encrypted. Raises
+        DriverError."""
         connection = connection_of(device.connection_info)
-        if not connection.encrypted or connection.kind not in sources.BY_QEMU:
+        if not connection.encrypted:
             return 0
-        return formatting.header_bytes(sources.network(connection.kind, connection.data, self._reconnect_seconds))
+        if connection.kind in sources.BY_QEMU:
+            return formatting.header_bytes(sources.network(connection.kind, connection.data, self._reconnect_seconds))
+        path = device_path(self._read(uuid).get(device.volume_id or "", {}).get("device") or {})
+        return formatting.header_bytes(sources.path(path, block=_is_block(path)))
 
     def disconnect(self, uuid: str, volume_id: str) -> None:
         """Disconnect the host from a volume that the guest has no more. Not connected: no error. Raises DriverError."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from typing import Any
 from uuid import NAMESPACE_URL, uuid5
 from xml.etree import ElementTree
 from xml.etree.ElementTree import Element
@@ -10,6 +11,8 @@ import libvirt
 
 from compute_host.virt.libvirt.connection import Connection
 from compute_host.virt.libvirt.domain.xml import add
+
+_WITHOUT = frozenset({libvirt.VIR_ERR_NO_SUPPORT, libvirt.VIR_ERR_NO_CONNECT, libvirt.VIR_ERR_SYSTEM_ERROR})
 
 
 class VolumeSecrets:
@@ -33,8 +36,19 @@ class VolumeSecrets:
             try:
                 connection.secretLookupByUUIDString(_uuid(self._usage(uuid, volume_id))).undefine()
             except libvirt.libvirtError as error:
-                if error.get_error_code() != libvirt.VIR_ERR_NO_SECRET:
+                if error.get_error_code() != libvirt.VIR_ERR_NO_SECRET and not _has_none(connection, error):
                     raise
+
+    def are_supported(self) -> bool:
+        """Whether this libvirt has secrets. Raises DriverError when it does not answer."""
+        with self._connection.use() as connection:
+            try:
+                connection.numOfSecrets()
+            except libvirt.libvirtError as error:
+                if _has_none(connection, error):
+                    return False
+                raise
+        return True
 
     def volumes_of(self, uuid: str) -> tuple[str, ...]:
         """The volumes of the guest that have secrets."""
@@ -46,12 +60,22 @@ class VolumeSecrets:
 
     def _all(self) -> list[tuple[str, str]]:
         with self._connection.use() as connection:
-            names = [str(each.usageID()) for each in connection.listAllSecrets(0)]
+            try:
+                names = [str(each.usageID()) for each in connection.listAllSecrets(0)]
+            except libvirt.libvirtError as error:
+                if not _has_none(connection, error):
+                    raise
+                return []
         found = [name.removeprefix(self._prefix).split(" ") for name in names if name.startswith(self._prefix)]
         return [(words[0], words[1]) for words in found if len(words) == 2]
 
     def _usage(self, uuid: str, volume_id: str) -> str:
         return f"{self._prefix}{uuid} {volume_id}"
+
+
+def _has_none(connection: Any, error: libvirt.libvirtError) -> bool:
+    """Whether the error says that this libvirt has no secrets: their daemon may not be installed."""
+    return error.get_error_code() in _WITHOUT and bool(connection.isAlive())
 
 
 def _uuid(usage: str) -> str:

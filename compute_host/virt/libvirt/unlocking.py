@@ -20,20 +20,25 @@ class Unlocking(Protocol):
     def unlocked(self, uuid: str, volume_id: str, connection: VolumeConnection, source: VolumeSource) -> VolumeSource:
         """The source as QEMU decrypts it; that of a volume that is not encrypted, as it is. Raises DriverError."""
 
-    def forget(self, uuid: str, volume_id: str) -> None: ...
+    def forget(self, uuid: str, volume_id: str) -> None:
+        """The guest does not have the volume any more. Repeated, or never unlocked: no error. Raises DriverError."""
 
-    def volumes_of(self, uuid: str) -> tuple[str, ...]: ...
+    def volumes_of(self, uuid: str) -> tuple[str, ...]:
+        """The guest's volumes that are unlocked. Raises DriverError."""
 
-    def guests(self) -> frozenset[str]: ...
+    def guests(self) -> frozenset[str]:
+        """The guests that have such volumes. Raises DriverError."""
 
 
 class VolumeLocks:
     """See `Unlocking`. `keys`: None where no key manager is known."""
 
     def __init__(self, keys: Keys | None, secrets: VolumeSecrets) -> None:
-        self._keys = keys
-        self.forget, self.volumes_of, self.guests = secrets.forget, secrets.volumes_of, secrets.guests
-        self._keep = secrets.keep
+        self._keys, self._secrets = keys, secrets
+
+    def are_possible(self) -> bool:
+        """Whether this host can decrypt volumes, while the key manager answers."""
+        return self._keys is not None and self._keys.are_reachable and self._secrets.are_supported()
 
     def unlocked(self, uuid: str, volume_id: str, connection: VolumeConnection, source: VolumeSource) -> VolumeSource:
         if not connection.encrypted:
@@ -42,7 +47,17 @@ class VolumeLocks:
         passphrase = luks.passphrase_of(self._key(volume_id, encryption.key_id))
         alone = not connection.shared and not connection.read_only
         formatting.prepare(volume_id, source, passphrase, encryption, alone=alone)
-        return replace(source, passphrase=self._keep(uuid, volume_id, passphrase))
+        return replace(source, passphrase=self._secrets.keep(uuid, volume_id, passphrase))
+
+    def forget(self, uuid: str, volume_id: str) -> None:
+        if self._keys is not None:
+            self._secrets.forget(uuid, volume_id)
+
+    def volumes_of(self, uuid: str) -> tuple[str, ...]:
+        return () if self._keys is None else self._secrets.volumes_of(uuid)
+
+    def guests(self) -> frozenset[str]:
+        return frozenset() if self._keys is None else self._secrets.guests()
 
     def _key(self, volume_id: str, key_id: str) -> bytes:
         if self._keys is None:

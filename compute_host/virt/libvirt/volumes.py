@@ -85,7 +85,7 @@ class VolumeVerbs(Releases):
             disk = running_disks(found).get(volume_id)
             if disk is None:
                 raise DriverError(reason=f"The guest does not have the volume {volume_id}.")
-            size = (device.volume_size or 0) * GIB - self._volumes.header_bytes(device)
+            size = (device.volume_size or 0) * GIB - self._volumes.header_bytes(uuid, device)
             growing.grow(found, disk, size, self._clock, self._stopped)
 
     def disconnect_leftovers(self) -> None:
