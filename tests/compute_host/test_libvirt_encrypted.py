@@ -37,7 +37,7 @@ from tests.real.nbd import NbdVolume
 from tests.suites.driver import spec_of
 from tests.suites.driver_volumes import NewDevice, VolumesOf, VolumeSuite, with_volumes
 
-pytestmark = pytest.mark.real
+pytestmark = [pytest.mark.real, pytest.mark.timeout(600)]
 MAGIC = b"LUKS\xba\xbe\x00\x01"
 
 
