@@ -45,6 +45,11 @@ class VolumeConnection:
         return dict(specs) if isinstance(specs, Mapping) else {}
 
 
+def of_any_host(info: Mapping[str, Any]) -> dict[str, Any]:
+    """The part of a `connection_info` that is the volume's: it stays when the attachment says something else."""
+    return {name: value for name, value in info.items() if name in ("multiattach", "encryption")}
+
+
 def unconnected(info: Mapping[str, Any]) -> dict[str, Any]:
     """The part of a `connection_info` that is kept where no host is connected: whether only some can be."""
     return {"encrypted": True} if connection_of(info).encrypted else {}

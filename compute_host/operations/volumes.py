@@ -25,7 +25,7 @@ from cell_service.model.block_device import BlockDevice, merged, volumes
 from cell_service.model.instance import Instance
 from cell_service.model.lifecycle import Task, VmState
 from cell_service.model.operation import Outcome
-from cell_service.model.volume_connection import connection_of, unconnected
+from cell_service.model.volume_connection import connection_of, of_any_host, unconnected
 from cell_service.operations.volumes import DeviceArguments, SwapArguments
 from cell_service.peers.volumes import NewVolume, Volume, Volumes
 from compute_host.operations.context import HostContext, OperationContext, no_way_back, outcome_of, spec_of
@@ -77,9 +77,9 @@ def refreshed(context: HostContext, ctx: Context, instance: Instance) -> tuple[B
             if isinstance(error, PeerUnavailable):
                 break
             continue
-        shared = {name: value for name, value in device.connection_info.items() if name == "multiattach"}
-        if info and {**info, **shared} != device.connection_info:
-            changed.append(replace(device, connection_info={**info, **shared}))
+        kept = of_any_host(device.connection_info)
+        if info and {**info, **kept} != device.connection_info:
+            changed.append(replace(device, connection_info={**info, **kept}))
     return tuple(changed)
 
 

@@ -11,6 +11,7 @@ import pytest
 
 from cell_service.model.ability import Ability
 from cell_service.model.host import NodeReport
+from cell_service.model.volume_connection import of_any_host
 from compute_host.config import HostSettings
 from compute_host.virt.simulated import node
 from tests.federation.cloud import Federation
@@ -106,3 +107,8 @@ def test_servers_with_encrypted_volumes_get_hosts_that_decrypt_them(small: Feder
         assert small.act(uuid, "migrate").status == 202
         small.until(lambda: small.show(uuid)["OS-EXT-STS:task_state"] is None)
         assert small.show(uuid)["OS-EXT-SRV-ATTR:host"] == HOSTS[0]
+
+
+def test_a_host_that_looks_where_volumes_are_still_knows_how_they_are_encrypted() -> None:
+    said = {"encryption": {"encryption_key_id": "k"}, "multiattach": True}
+    assert of_any_host({**said, "driver_volume_type": "nbd", "socket": "/s", "encrypted": True}) == said

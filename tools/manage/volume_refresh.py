@@ -17,6 +17,7 @@ from cell_service.errors import Conflict, InstanceNotFound, Invalid, VolumeNotFo
 from cell_service.model.block_device import BlockDevice, merged, of_volume
 from cell_service.model.instance import Instance
 from cell_service.model.lifecycle import State, VmState
+from cell_service.model.volume_connection import of_any_host
 from cell_service.peers.cinder import open_volumes
 from cell_service.peers.volumes import Volumes
 from mapping_db.cells.registry import Cell
@@ -89,8 +90,8 @@ def refreshed(cloud: Cloud, service: Volumes, uuid: str, volume_id: str, connect
         cell.compute(instance.host or "").disconnect_volume(ctx, uuid, volume_id)
         service.leave(ctx, volume_id, uuid, instance.host or "")
         made = service.connect(ctx, volume_id, uuid, connector, device.device_name)
-        shared = {name: value for name, value in device.connection_info.items() if name == "multiattach"}
-        after = replace(device, attachment_id=made.attachment_id, connection_info={**made.info, **shared})
+        kept = of_any_host(device.connection_info)
+        after = replace(device, attachment_id=made.attachment_id, connection_info={**made.info, **kept})
         cell.db.run(lambda tx: _record(tx, cloud, uuid, after), ctx.deadline)
         service.complete(ctx, made.attachment_id)
         return after
