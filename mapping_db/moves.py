@@ -66,6 +66,10 @@ class Move:
         return self.target_cell is not None and self.target_cell != self.source_cell
 
 
+_UNSETTLED = tuple(
+    phase.value
+    for phase in (MovePhase.GOING, MovePhase.CONFIRMING, MovePhase.REVERTING, MovePhase.UNDOING, MovePhase.LEAVING)
+)
 BLOCKED = datetime(9000, 1, 1, tzinfo=UTC)
 """`not_before` of a move that waits until the move before it has updated the cell."""
 
@@ -129,6 +133,15 @@ def active_of(tx: Connection, instance_uuid: str) -> Move | None:
     """The instance's active move, alongside which no other may begin; None when there is none."""
     row = tx.execute(select(*_COLUMNS).where(moves.c.active == instance_uuid)).one_or_none()
     return None if row is None else _move(row)
+
+
+def unsettled_before(tx: Connection, move: Move) -> frozenset[str]:
+    """The uuids of the instance's earlier moves of which its cell may not show yet how they ended."""
+    query = select(moves.c.uuid).where(
+        moves.c.instance_uuid == move.instance_uuid, moves.c.finished_at.is_(None), moves.c.id < move.id,
+        moves.c.phase.in_(_UNSETTLED),
+    )  # fmt: skip
+    return frozenset(tx.execute(query).scalars())
 
 
 def active_in(tx: Connection, project_id: str) -> list[Move]:

@@ -31,8 +31,10 @@ def _as_published(misfits: list[str]) -> Iterator[None]:
 def installed(tmp_path_factory: pytest.TempPathFactory, misfits: list[str]) -> Iterator[Installed]:
     made = Installed(tmp_path_factory.mktemp("clients"), misfits)
     made.up()
-    for host in (made.state / "hosts" / "cell1").iterdir():
-        (host / "faults.json").write_text(json.dumps({"send:slow-*": {"hang_seconds": 5}}), encoding="utf-8")
+    # From host2 they go until a command ends that, however long the commands before it take.
+    for host, seconds in (("cell1-host1", 2), ("cell1-host2", 100)):
+        faults = made.state / "hosts" / "cell1" / host / "faults.json"
+        faults.write_text(json.dumps({"send:slow-*": {"hang_seconds": seconds}}), encoding="utf-8")
     yield made
     made.polycell("down")
     assert made.hop is not None

@@ -24,7 +24,7 @@ def until_status(cloud: Installation, uuid: str, status: str) -> dict[str, Any]:
 
     def reached() -> dict[str, Any] | Unmet:
         server = show(cloud, uuid)
-        at_rest = (server["status"], server["OS-EXT-STS:task_state"]) == (status, None)
+        at_rest = (server["status"], server.get("OS-EXT-STS:task_state", "unknown")) == (status, None)
         return server if at_rest else Unmet(server)
 
     found: dict[str, Any] = cloud.until(reached)

@@ -23,7 +23,9 @@ def cloud(shared_cloud: Federation) -> Iterator[Federation]:
         yield shared_cloud
 
 
-@pytest.fixture(scope="session", params=["embedded", pytest.param("real", marks=pytest.mark.real)])
+@pytest.fixture(
+    scope="session", params=["embedded", pytest.param("real", marks=[pytest.mark.real, pytest.mark.timeout(400)])]
+)
 def shared_cloud(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Federation]:
     """Embedded parts; and a MariaDB and a RabbitMQ for each cell, with memcached in front."""
     directory = tmp_path_factory.mktemp("cloud")

@@ -267,6 +267,7 @@ def test_a_host_that_cannot_go_is_told_why(shared: Federation) -> None:
 
 
 @pytest.mark.real
+@pytest.mark.timeout(400)
 def test_a_host_moves_between_real_databases_and_queues(tmp_path_factory: pytest.TempPathFactory) -> None:
     with real_parts(tmp_path_factory.mktemp("real")) as cloud:
         uuids = [boot(cloud) for _ in range(3)]

@@ -616,6 +616,33 @@ def test_the_evacuation_of_a_stopped_server_leaves_it_stopped(cloud: Federation)
     assert homes(cloud, uuid) == ["cell1-host2"]
 
 
+def test_no_evacuation_begins_before_the_cell_shows_the_end_of_an_earlier_move(cloud: Federation) -> None:
+    """It would take the records of the earlier one along into another cell, where they would say for good that it is
+    under way."""
+    uuid = cloud.boot(cell="cell1")
+    with cloud.db.connect() as tx:
+        mapping = instance_mappings.get(tx, uuid)
+    assert mapping.cell_id is not None
+    now, cell = cloud.clock.now(), cloud.cells.open(mapping.cell_id)
+    released = Move(str(uuid4()), uuid, MoveKind.LIVE, MovePhase.UNDOING, "req", "u", mapping.project_id, now,
+                    mapping.cell_id, "cell1-host1", owner="another", lease_until=moves.BLOCKED)  # fmt: skip
+    released = dataclasses.replace(released, id=cloud.db.run(lambda tx: moves.insert_new(tx, released)))
+    cell.db.run(lambda tx: server_migrations.store(tx, asking.migration_of(released, "queued")), Deadline.after(60))
+    force_down(cloud, "cell1-host1", True)
+    try:
+        refused = cloud.act(uuid, "evacuate", {"host": "cell1-host2"})
+        assert (refused.status, "migrating" in refused.raw.decode()) == (409, True)
+        assert cloud.show(uuid)["OS-EXT-STS:task_state"] is None
+        cell.db.run(lambda tx: server_migrations.change(tx, released.uuid, now, status="error"), Deadline.after(60))
+        assert cloud.act(uuid, "evacuate", {"host": "cell1-host2"}).status == 200
+        cloud.until(lambda: cloud.show(uuid)[HOST] == "cell1-host2")
+        cloud.settled(uuid)
+    finally:
+        force_down(cloud, "cell1-host1", False)
+        cloud.db.run(lambda tx: moves.withdraw(tx, released.uuid, "another"))
+    ended(cloud, uuid)
+
+
 def test_a_resize_confirms_itself_when_nobody_does(own_cloud: Federation) -> None:
     uuid = own_cloud.boot(cell="cell1")
     runner = own_cloud.superconductor._runner

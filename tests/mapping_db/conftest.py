@@ -59,11 +59,12 @@ class Federation:
     def open_transport(self, url: str) -> Transport:
         return MemoryTransport(self.buses.setdefault(url, Bus()))
 
-    def cells(self, settings: CellSettings | None = None) -> Cells:
-        """One process's way into the cells; closed with the test."""
+    def cells(self, settings: CellSettings | None = None, *, watched: bool = True) -> Cells:
+        """One process's way into the cells; closed with the test. Not `watched`: nothing probes them by itself."""
         made = Cells(self.top, self.open_transport, settings=settings)
         self.closing.append(made.close)
-        made.start()
+        if watched:
+            made.start()
         return made
 
 

@@ -37,7 +37,7 @@ from cell_service.logs import about
 from cell_service.model.ability import Ability
 from cell_service.model.block_device import volumes
 from cell_service.model.instance import Instance
-from cell_service.model.migration import Migration
+from cell_service.model.migration import ENDED, Migration
 from cell_service.model.move import MovePhase, MovePlan, Owner
 from cell_service.model.volume_connection import connection_of
 from cell_service.operations import move_rules
@@ -113,7 +113,8 @@ def accept(
         ) from None
     try:
         _demand_host_stays(cloud, move)
-        cell.db.run(lambda tx: begin_in(tx, ctx, move, now), ctx.deadline)
+        earlier = earlier_moves(cloud, move)
+        cell.db.run(lambda tx: begin_in(tx, ctx, move, earlier, now), ctx.deadline)
     except (Conflict, NotFound, InstanceInTransit):
         cloud.db.run(lambda tx: _roll_back(tx, move))
         raise
@@ -137,8 +138,15 @@ def wake(ctx: Context, superconductor: SuperConductor, move_uuid: str) -> None:
         log.warning("no super-conductor woken, the move waits for the next scan", extra=about(ctx, reason=error))
 
 
-def begin_in(tx: Connection, ctx: Context, move: Move, now: datetime) -> Instance:
-    """Show in the instance's cell that it is being moved. Done again: nothing changes.
+def earlier_moves(cloud: Cloud, move: Move) -> frozenset[str]:
+    """The uuids of earlier moves which have released the instance, and which its cell may still show as under way."""
+    with cloud.db.connect() as tx:
+        return moves.unsettled_before(tx, move)
+
+
+def begin_in(tx: Connection, ctx: Context, move: Move, earlier: frozenset[str], now: datetime) -> Instance:
+    """Show in the instance's cell that it is being moved. Done again: nothing changes. Refused while an `earlier` move
+    is shown as under way: an evacuation, which begins in any task, would take that one's records along as they are.
 
     Raises InstanceNotFound, InstanceInvalidState, InstanceHasShares, InstanceInTransit.
     """
@@ -151,6 +159,11 @@ def begin_in(tx: Connection, ctx: Context, move: Move, now: datetime) -> Instanc
     if instance.hidden:
         raise InstanceInTransit(instance_uuid=instance.uuid, retry_after=1)
     after = begin_on(kind.request, instance)
+    shown = server_migrations.of_instance(tx, instance.uuid) if earlier else ()
+    if any(each.uuid in earlier and each.status not in ENDED for each in shown):
+        raise InstanceInvalidState(
+            action=kind.request.action, instance_uuid=instance.uuid, attribute="task_state", state="migrating"
+        )
     columns = {} if move.plan.auto_disk_config is None else {"auto_disk_config": move.plan.auto_disk_config}
     if not instances.change(tx, instance.uuid, now=now, expect=instance.state, task_state=after.task, **columns):
         raise InstanceInvalidState(

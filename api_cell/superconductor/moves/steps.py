@@ -51,8 +51,9 @@ def begin(undone: str) -> Step:
 
 def _begin(context: StepContext) -> bool:
     """Begin the move in the cell: the API has done it unless it was killed first."""
-    now = context.deps.cloud.clock.now()
-    context.source.db.run(lambda tx: request.begin_in(tx, context.ctx, context.move, now), context.ctx.deadline)
+    move, now = context.move, context.deps.cloud.clock.now()
+    earlier = request.earlier_moves(context.deps.cloud, move)
+    context.source.db.run(lambda tx: request.begin_in(tx, context.ctx, move, earlier, now), context.ctx.deadline)
     return True
 
 
