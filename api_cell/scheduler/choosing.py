@@ -11,6 +11,7 @@ from typing import Any
 
 from api_cell.scheduler import notes, requirements, weighers
 from api_cell.scheduler.admission import Admission
+from api_cell.scheduler.capacity import Room, room_of
 from api_cell.scheduler.claiming import Pick, Record
 from api_cell.scheduler.config import SchedulerSettings
 from api_cell.scheduler.equivalence import EquivalenceClasses
@@ -114,6 +115,24 @@ class Chooser:
                 ranking.placed(chosen.host)
                 picks.append(Pick(index, view, _selection(view, chosen, others), pending, note))
         return picks, refused
+
+    def rooms(self, request: SelectRequest) -> list[Room]:
+        """How many more servers like the request's first each host would take. Raises Invalid for a strange amount, and
+        NoValidHost where no cell is possible."""
+        spec = request.specs[0]
+        view = request_view(spec, self._settings.scheduler, homes=request.homes)
+        admitted = self._admission(request).of(spec)
+        if admitted.trouble is not None:
+            raise NoValidHost(reason=admitted.trouble)
+        checks = self._checks(view, request.cell_id)
+        with self._snapshot.lock:
+            hosts = list(self._snapshot.hosts.values())
+        return [
+            Room(host, 0, admitted.refused[host.cell_id])
+            if host.cell_id in admitted.refused
+            else room_of(host, view, checks)
+            for host in sorted(hosts, key=lambda each: (each.cell_id, each.host, each.node))
+        ]
 
     def would_fit(self, request: SelectRequest, index: int, hosts: Mapping[str, HostState]) -> bool:
         """Whether one of these hosts could take the instance."""

@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 
 from api_cell import group_members
 from api_cell.scheduler import cells, notes
+from api_cell.scheduler.capacity import Room
 from api_cell.scheduler.choosing import Chooser, Outcome, SelectRequest
 from api_cell.scheduler.claiming import GroupMoved, Pick, Record, claim
 from api_cell.scheduler.config import SchedulerSettings
@@ -75,6 +76,12 @@ class Scheduler:
         """Make the snapshot as fresh as the databases. Raises DatabaseUnavailable for the global one only."""
         self.snapshot.follow()
         self.snapshot.visit(ctx.deadline.sooner(VISIT_SECONDS))
+
+    def rooms(self, ctx: Context, spec: RequestSpec) -> list[Room]:
+        """How many more servers like this one each host would take, as of now; nothing is claimed. Raises
+        DatabaseUnavailable for the global one only, Invalid, NoValidHost where no cell is possible."""
+        self.refresh(ctx)
+        return self._chooser.rooms(self._request(ctx, [spec], None, None, {}))
 
     def select(
         self,

@@ -1,4 +1,5 @@
-"""`placement heal_allocations`, `audit` and `sync_aggregates`: placement and the rest of the cloud agree again."""
+"""`placement heal_allocations`, `audit` and `sync_aggregates`: placement and the rest of the cloud agree again; and
+`capacity`."""
 
 from __future__ import annotations
 
@@ -11,12 +12,12 @@ from cell_service.db import instances
 from cell_service.model.lifecycle import Task
 from cell_service.model.move import MoveKind, MovePhase
 from mapping_db import aggregates as host_aggregates
-from mapping_db import instance_mappings, moves
+from mapping_db import flavors, instance_mappings, moves
 from mapping_db.moves import Move
 from mapping_db.placement import aggregates, allocations, inventories, providers
 from mapping_db.placement.allocations import Claim, Consumer
 from mapping_db.placement.inventories import Inventory
-from tests.manage.conftest import NOW, Site
+from tests.manage.conftest import FLAVOR, NOW, Site
 
 SIZES = {"VCPU": 2, "MEMORY_MB": 1024, "DISK_GB": 10}
 
@@ -199,3 +200,28 @@ def test_each_host_that_lacks_something_is_named(cloud: Site) -> None:
     assert "Host h3 is not mapped" in ran.err
     assert f"Compute node {provider_of('h2')} of host h2 has no resource provider." in ran.err
     assert inside(cloud) == {one}
+
+
+# -- capacity ---------------------------------------------------------------------------------
+
+
+def test_how_many_more_fit_and_what_runs_out(cloud: Site) -> None:
+    cloud.add_host("c1", "h2")
+    add_provider(cloud, "h2", vcpus=1)
+    assert cloud.run("cell_v2", "discover_hosts").code == 0
+    aggregate(cloud, "h1")
+    with cloud.database("api").begin() as tx:
+        flavors.insert_flavor(tx, FLAVOR, NOW)
+    claim(cloud, living(cloud), {"VCPU": 2})
+    by_cell = cloud.run("placement", "capacity", "--flavor", FLAVOR.name, "-f", "json")
+    assert (by_cell.code, by_cell.json) == (
+        0, [{"cell": "c1", "hosts": 2, "with_room": 1, "servers": 1, "runs_out_first": "VCPU"}],
+    )  # fmt: skip
+    by_host = cloud.run("placement", "capacity", "--flavor", FLAVOR.flavorid, "--by", "host", "-f", "json").json
+    assert [(row["host"], row["servers"], row["then"]) for row in by_host] == [
+        ("h1", 1, "lacks 2 VCPU"), ("h2", 0, "lacks 2 VCPU"),
+    ]  # fmt: skip
+    assert len(cloud.run("placement", "capacity", "--flavor", "small", "--by", "aggregate", "-f", "json").json) == 2
+    assert "1 more servers of flavor small fit." in cloud.run("placement", "capacity", "--flavor", "small").out
+    assert cloud.run("placement", "capacity", "--flavor", "small", "--zone", "elsewhere").code == 1
+    assert cloud.run("placement", "capacity", "--flavor", "no-such").code == 2

@@ -44,6 +44,37 @@ def one(federation: Federation, scheduler: Scheduler, **spec: Any) -> Outcome:
     return outcome
 
 
+def test_the_room_of_each_host_is_what_the_scheduler_would_place_there(federation: Federation) -> None:
+    near, far = federation.cell("a"), federation.cell("b")
+    federation.host(near, "large", vcpus=8, memory=1100, disk=100)  # memory for two
+    federation.host(near, "small", vcpus=3, memory=8192, disk=100)
+    federation.host(far, "full", vcpus=8, memory=511, disk=100)
+    federation.host(far, "many", vcpus=100, memory=99999, disk=999)
+    scheduler = scheduler_of(
+        federation,
+        {"enabled_filters": ("ComputeFilter", "NumInstancesFilter"), "max_instances_per_host": 5},
+    )
+    rooms = {room.host.host: room for room in scheduler.rooms(federation.ctx, federation.spec())}
+    assert {host: (room.servers, room.resource_class) for host, room in rooms.items()} == {
+        "large": (2, "MEMORY_MB"), "small": (3, "VCPU"), "full": (0, None), "many": (5, None),
+    }  # fmt: skip
+    assert rooms["full"].end == "lacks 512 MEMORY_MB"
+    assert rooms["many"].end == "runs 5 instances, limit 5"
+    placed = Counter(chosen(outcome).host for outcome in scheduler.select(
+        federation.ctx, [federation.spec() for _ in range(10)]))  # fmt: skip
+    assert placed == {"large": 2, "small": 3, "many": 5}
+    assert refused(one(federation, scheduler))
+    assert all(room.servers == 0 for room in scheduler.rooms(federation.ctx, federation.spec()))
+
+
+def test_servers_that_consume_nothing_are_counted_up_to_a_limit(federation: Federation) -> None:
+    federation.cell("a", 1)
+    idle = {"resources:VCPU": "0", "resources:MEMORY_MB": "0", "resources:DISK_GB": "0"}
+    spec = federation.spec(flavor=replace(SMALL, extra_specs=idle))
+    [room] = scheduler_of(federation).rooms(federation.ctx, spec)
+    assert (room.servers, room.end) == (1000, "takes more than can be counted")
+
+
 def test_a_choice_is_claimed_and_has_alternates_of_the_same_cell(federation: Federation) -> None:
     near, far = federation.cell("a", 4), federation.cell("b", 4)
     scheduler, spec = scheduler_of(federation), federation.spec()

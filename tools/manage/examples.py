@@ -103,6 +103,10 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "placement release": ("placement release cell2", "placement release cell2 --project acme"),
     "placement list": ("placement list", "placement list -f json"),
     "placement explain": (f"placement explain {_SERVER}", f"placement explain {_SERVER} -f json"),
+    "placement capacity": (
+        "placement capacity --flavor m1.small",
+        "placement capacity --flavor m1.large --by host -f csv",
+    ),
     "placement heal_allocations": (
         "placement heal_allocations --dry-run",
         f"placement heal_allocations --instance {_SERVER} --verbose",

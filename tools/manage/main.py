@@ -16,6 +16,7 @@ from cell_service.errors import PolycellError
 from mapping_db.cloud import Cloud
 from tools.manage import (
     archiving,
+    capacity,
     cell_check,
     cells,
     emptying,
@@ -84,6 +85,7 @@ COMMANDS: tuple[Command, ...] = (
     tenants.release,
     tenants.show_rules,
     tenants.explain,
+    capacity.capacity,
     healing.heal_allocations,
     orphans.audit,
     provider_aggregates.sync_aggregates,
