@@ -25,7 +25,7 @@ from compute_host.virt.libvirt.volumes import CONFIG, LIVE
 from tests.real.libvirt_driver import HELLO, Bench, boot_sector, printed
 from tests.real.nbd import NbdVolume
 from tests.suites.driver import nic, spec_of
-from tests.suites.driver_volumes import NewDevice, VolumesOf, VolumeSuite, with_volumes
+from tests.suites.driver_volumes import NewDevice, SwapSuite, VolumesOf, with_volumes
 
 pytestmark = pytest.mark.real
 MIB = 2**20
@@ -78,7 +78,7 @@ def addresses(driver: LibvirtDriver, uuid: str, flag: int = CONFIG) -> list[str]
     )
 
 
-class TestLibvirtVolumes(VolumeSuite):
+class TestLibvirtVolumes(SwapSuite):
     @pytest.fixture
     def new_device(self, volume: NewVolume) -> NewDevice:
         return lambda *name, **fields: volume(content=boot_sector()).device(*name, **fields)

@@ -22,7 +22,7 @@ from compute_host.virt.driver import Disk, GuestSpec
 from compute_host.virt.inspection import check
 from compute_host.virt.simulated import SimulatedDriver
 from tests.suites.driver import DriverSuite, MovableSuite, as_it_is, nic, spec_of
-from tests.suites.driver_volumes import NewDevice, VolumesOf, VolumeSuite
+from tests.suites.driver_volumes import NewDevice, SwapSuite, VolumesOf
 from tests.suites.steps import StepPool
 
 QUICK = SimulatedOptions(
@@ -93,7 +93,7 @@ def other(tmp_path: Path) -> Iterator[SimulatedDriver]:
     made.stop()
 
 
-class TestSimulatedVolumes(VolumeSuite):
+class TestSimulatedVolumes(SwapSuite):
     @pytest.fixture
     def new_device(self) -> NewDevice:
         def new(name: str = "/dev/vdb", boot_index: int | None = None) -> BlockDevice:

@@ -136,6 +136,10 @@ class VolumeSuite:
         driver.extend_volume(guest.instance.uuid, device)
         assert volumes_of(guest.instance.uuid) == ids(device)
 
+
+class SwapSuite(VolumeSuite):
+    """Of drivers whose guests' volumes can be swapped, too."""
+
     def test_a_volume_is_swapped_repeatedly_and_back(
         self, driver: SwappingDriver, guest: GuestSpec, new_device: NewDevice, volumes_of: VolumesOf
     ) -> None:
