@@ -11,12 +11,12 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from tests.real.databases import free_ports
+from tools.up.plan import RESERVED_PORTS
 
 ROOT = Path(__file__).parents[2]
 DEMOS = ROOT / "docs" / "demo"
 PORT = 18700
 """The first port of the clouds in the pages."""
-PORTS = 9
 _SECONDS = 500
 _PAUSE_SECONDS = 0.5
 
@@ -80,10 +80,10 @@ class Terminal:
 def lines_of(page: str, port_base: int) -> list[tuple[str, str]]:
     """The conversation of a page, whose cloud has its ports elsewhere."""
     text = (DEMOS / page).read_text(encoding="utf-8")
-    for place in range(PORTS):
+    for place in range(RESERVED_PORTS):
         text = text.replace(f"127.0.0.1:{PORT + place}", f"127.0.0.1:{port_base + place}")
     return list(conversation(text))
 
 
 def free_port_base() -> int:
-    return free_ports(PORTS)
+    return free_ports(RESERVED_PORTS)

@@ -18,7 +18,9 @@ from tests.suites.certificates import certificate
 
 pytestmark = pytest.mark.clients
 
-EVERYTHING = {"compute", "placement", "identity", "image", "network", "volume", "share", "metadata", "console"}
+EVERYTHING = {
+    "compute", "placement", "identity", "image", "network", "volume", "share", "key-manager", "metadata", "console",
+}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
