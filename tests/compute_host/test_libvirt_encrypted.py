@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -25,6 +24,7 @@ from compute_host.virt import luks
 from compute_host.virt.driver import GIB, Disk, GuestSpec
 from compute_host.virt.libvirt import formatting
 from compute_host.virt.libvirt.connection import Connection
+from compute_host.virt.libvirt.drive import make_luks
 from compute_host.virt.libvirt.driver import LibvirtDriver
 from compute_host.virt.libvirt.secrets import VolumeSecrets
 from compute_host.virt.libvirt.unlocking import VolumeLocks
@@ -95,8 +95,8 @@ def fill(bench: Bench, one: Encrypted, content: bytes) -> None:
     plain, made = one.file.with_suffix(".plain"), one.file.with_suffix(".luks")
     plain.write_bytes(content)
     with luks.passphrase_object(luks.passphrase_of(bench.keys.known[one.key])) as secret:
-        subprocess.run(["qemu-img", "convert", "-q", "-f", "raw", "-O", "luks", "--object", secret, "-o",
-                        "key-secret=key,iter-time=10", plain, made], check=True)  # fmt: skip
+        make_luks(["qemu-img", "convert", "-q", "-f", "raw", "-O", "luks", "--object", secret, "-o",
+                   "key-secret=key,iter-time=10", plain, made])  # fmt: skip
     with one.file.open("r+b") as file:
         file.write(made.read_bytes())
 

@@ -37,6 +37,9 @@ def make(files: tuple[DriveFile, ...], target: Path, kind: str, mkisofs: str) ->
         part.unlink(missing_ok=True)
 
 
+_UNMEASURED, _MEASUREMENTS = "Unable to get accurate CPU usage", 20
+
+
 def run(command: Sequence[str | Path], seconds: float = TOOL_SECONDS, *, accepted: Collection[int] = (0,)) -> str:
     """Run the command, which ends well with one of the `accepted` codes. Returns what it printed. Raises
     HostOutOfSpace, DriverError; a command that hangs is killed, and so is one whose agent is: it would go on writing
@@ -56,6 +59,19 @@ def run(command: Sequence[str | Path], seconds: float = TOOL_SECONDS, *, accepte
             raise HostOutOfSpace(reason=f"The host has no space left ({words[0]}: {said})")
         raise DriverError(reason=f"{words[0]} failed: {said}")
     return done.stdout
+
+
+def make_luks(command: Sequence[str | Path], seconds: float = TOOL_SECONDS) -> None:
+    """Run a command of qemu-img's that makes a LUKS header. QEMU measures first how fast it is, by the processor time
+    of a thread, and gives up where the machine counts that too coarsely to show any: then it is run again. Raises as
+    `run`."""
+    for attempt in range(1, _MEASUREMENTS + 1):
+        try:
+            run(command, seconds)
+            return
+        except DriverError as error:
+            if _UNMEASURED not in str(error) or attempt == _MEASUREMENTS:
+                raise
 
 
 def _found(name: str) -> str:

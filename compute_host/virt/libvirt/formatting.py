@@ -15,7 +15,7 @@ from cell_service.errors import DriverError, Invalid
 from cell_service.logs import about
 from compute_host.virt import luks
 from compute_host.virt.libvirt.domain.sources import VolumeSource
-from compute_host.virt.libvirt.drive import run
+from compute_host.virt.libvirt.drive import make_luks, run
 from compute_host.virt.luks import HEAD_BYTES, SECTOR_BYTES, Encryption
 
 log = logging.getLogger(__name__)
@@ -97,7 +97,8 @@ def _format(place: str, passphrase: str, wanted: list[str]) -> None:
         made = Path(name) / "header"
         with luks.passphrase_object(passphrase) as secret:
             options = ",".join(["key-secret=key", *wanted])
-            run(["qemu-img", "create", "-q", "-f", "luks", "--object", secret, "-o", options, made, str(SECTOR_BYTES)])
+            size = str(SECTOR_BYTES)
+            make_luks(["qemu-img", "create", "-q", "-f", "luks", "--object", secret, "-o", options, made, size])
         content = made.read_bytes()
         content = content[: luks.payload_offset(content)]
         for offset, part in ((0, MARK), (SECTOR_BYTES, content[SECTOR_BYTES:]), (0, content[:SECTOR_BYTES])):
