@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from operator import attrgetter, itemgetter
 from typing import Any
 from uuid import UUID
@@ -111,11 +111,7 @@ def reshape(req: Request) -> Response:
         for uuid, provider in found.items():  # … and then what is to go
             inventories.put(tx, provider, wanted[uuid][1], None, now)
 
-    try:
-        req.cloud.db.run(work)
-    except InventoryExceeded as error:
-        error.fields.pop("providers", None)
-        raise
+    _run(req, work)
     return Response(204)
 
 
@@ -165,6 +161,11 @@ def _write(req: Request, claims: list[Claim]) -> None:
         _demand_classes(tx, claims)
         allocations.write(tx, claims, now, units_of_all=True)
 
+    _run(req, work)
+
+
+def _run(req: Request, work: Callable[[Connection], None]) -> None:
+    """Write allocations. Raises Invalid for a provider that there is not, and what `work` raises otherwise."""
     try:
         req.cloud.db.run(work)
     except ResourceProviderNotFound as error:  # 400: it is a name in the body

@@ -156,14 +156,14 @@ def required(version: Version, values: list[str]) -> tuple[tuple[frozenset[str],
 
 def _one_of(text: str, *, many: bool) -> frozenset[str]:
     """`in:A,B`, of which a provider must have one. Raises BadQuery."""
-    form = "the format 'in:HW_CPU_X86_VMX,CUSTOM_MAGIC'"
+    form = "format 'in:HW_CPU_X86_VMX,CUSTOM_MAGIC'"
     if not many:
-        raise _bad(f"T{form[1:]} only supported since microversion 1.39. Got: {text}")
+        raise _bad(f"The {form} only supported since microversion 1.39. Got: {text}")
     names = [name.strip() for name in text[3:].split(",")]
     if any(name.startswith("!") for name in names):
-        raise _bad(f"T{form[1:]} does not support forbidden traits. Got: {text}")
+        raise _bad(f"The {form} does not support forbidden traits. Got: {text}")
     if not all(names):
-        raise _bad(f"Expected 'required' parameter value of {form}. Got an empty trait in: {text}")
+        raise _bad(f"Expected 'required' parameter value of the {form}. Got an empty trait in: {text}")
     return frozenset(names)
 
 

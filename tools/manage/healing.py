@@ -14,9 +14,7 @@ from cell_service.errors import (
     CellMappingNotFound,
     CellUnavailable,
     ConsumerChanged,
-    InventoryExceeded,
     PolycellError,
-    ResourceProviderNotFound,
 )
 from cell_service.model import demand
 from cell_service.model.instance import Instance
@@ -157,7 +155,7 @@ def _heal(cloud: Cloud, need: Need, out: Out) -> int:
         cloud.db.run(work)
     except ConsumerChanged:
         return NOTHING  # it has one by now
-    except (InventoryExceeded, ResourceProviderNotFound, PolycellError) as error:
+    except PolycellError as error:
         out.warn(f"Instance {instance.uuid}: {explained(error)}")
         return FAILED
     return HEALED
