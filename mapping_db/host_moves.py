@@ -10,7 +10,7 @@ from sqlalchemy import Connection, delete, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from cell_service.errors import Conflict
-from mapping_db.schema import host_moves
+from mapping_db.schema import host_mappings, host_moves
 
 
 class HostMoveStep(StrEnum):
@@ -25,7 +25,7 @@ class HostMoveStep(StrEnum):
 
 
 class HostIsMoving(Conflict):
-    """The host is on its way to another cell than the one named."""
+    """The host is on its way to another cell, or in another one than was assumed."""
 
     message = "Host {host} is being moved to another cell already."
 
@@ -46,7 +46,11 @@ _COLUMNS = [host_moves.c[name] for name in HostMove.__dataclass_fields__]
 
 
 def begin(tx: Connection, host: str, *, source: int, target: int, now: datetime) -> HostMove:
-    """Record the move; one that was begun before, to the same cell, is continued. Raises HostIsMoving."""
+    """Record the move; one that was begun before, to the same cell, is continued. Raises HostIsMoving.
+
+    Whoever has chosen the host just now (`demand_stays`) has committed that before, or finds this record.
+    """
+    tx.execute(select(host_mappings.c.id).where(host_mappings.c.host == host).with_for_update())
     values = {
         "host": host,
         "source_cell": source,
@@ -63,6 +67,15 @@ def begin(tx: Connection, host: str, *, source: int, target: int, now: datetime)
     if found is None or found.target_cell != target:
         raise HostIsMoving(host=host)
     return found
+
+
+def demand_stays(tx: Connection, host: str, cell_id: int) -> None:
+    """Raises HostIsMoving unless the host is in the cell, and no move of it begins before this transaction ends."""
+    where = (host_mappings.c.host == host) & (host_mappings.c.cell_id == cell_id)
+    mapped = tx.execute(select(host_mappings.c.id).where(where).with_for_update(read=True)).first()
+    moving = tx.execute(select(host_moves.c.host).where(host_moves.c.host == host).with_for_update(read=True)).first()
+    if mapped is None or moving is not None:
+        raise HostIsMoving(host=host)
 
 
 def get(tx: Connection, host: str) -> HostMove | None:

@@ -87,8 +87,9 @@ def remove_service(cloud: Cloud, ctx: Context, cell_id: int, service: Service) -
         if service.binary == services.COMPUTE:
             for node in compute_nodes.list_all(tx, host=service.host):
                 compute_nodes.remove(tx, node.report.uuid)
+        services.remove(tx, service.uuid)  # before its operations end: nothing is recorded for it afterwards
+        if service.binary == services.COMPUTE:
             operations.forgive(tx, service.host, cloud.clock.now())
-        services.remove(tx, service.uuid)
 
     cell.db.run(work, ctx.deadline)
 

@@ -92,14 +92,15 @@ class HostMover:
             gone = [one for one in instance_mappings.places(tx, copied).values() if one.cell_id == target.mapping.id]
         if gone or list(HostMoveStep).index(going.step) >= list(HostMoveStep).index(HostMoveStep.INSTANCES):
             raise self._refused("instances have gone already; begin it again to bring the rest over")
+        now = self._cloud.clock.now()
         for batch in _batches(copied):
             target.db.run(lambda tx, some=batch: instance_bundles.remove(tx, some), self._deadline)  # type: ignore[misc]
         with source.db.connect(self._deadline) as tx:
             frozen = instance_bundles.on_host(tx, self._host, limit=100_000)
         for batch in _batches(frozen):
             source.db.run(lambda tx, some=batch: instance_bundles.unfreeze(tx, some), self._deadline)  # type: ignore[misc]
-        target.db.run(lambda tx: host_rows.remove_empty(tx, self._host), self._deadline)
-        source.db.run(lambda tx: host_rows.set_leaving(tx, self._host, False, self._cloud.clock.now()), self._deadline)
+        target.db.run(lambda tx: host_rows.remove_empty(tx, self._host, now), self._deadline)
+        source.db.run(lambda tx: host_rows.set_leaving(tx, self._host, False, now), self._deadline)
         self._cloud.db.run(lambda tx: host_moves.end(tx, self._host))
         log.info("move of a host undone", extra=about(None, host=self._host, cell=source.name))
 
@@ -282,7 +283,7 @@ class HostMover:
         self._report("arrived", 0)
         while True:
             self._copy_all(source, target)
-            if source.db.run(lambda tx: host_rows.remove_empty(tx, self._host), self._deadline):
+            if source.db.run(lambda tx: host_rows.remove_empty(tx, self._host, now), self._deadline):
                 break
         self._cloud.db.run(lambda tx: host_moves.end(tx, self._host))
         self._report("done", 0)

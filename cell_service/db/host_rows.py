@@ -9,6 +9,7 @@ from typing import Any
 
 from sqlalchemy import Connection, RowMapping, Table, delete, insert, select, update
 
+from cell_service.db.operations import forgive
 from cell_service.db.schema import compute_nodes, instances, services
 from cell_service.db.services import COMPUTE
 from cell_service.errors import Conflict
@@ -81,14 +82,16 @@ def lock_rows(tx: Connection, hosts: Iterable[str]) -> set[str]:
     return {row[0] for row in tx.execute(query)}
 
 
-def remove_empty(tx: Connection, host: str) -> bool:
-    """Remove the host's rows. False when the cell has an instance on the host; then nothing is changed."""
+def remove_empty(tx: Connection, host: str, now: datetime) -> bool:
+    """Remove the host's rows, and end what is still recorded for it: it has other work now. False when the cell has an
+    instance on the host; then nothing is changed."""
     where = (services.c.host == host) & (services.c.binary == COMPUTE)
     tx.execute(select(services.c.id).where(where).with_for_update())  # a boot on the host locks it too
     if tx.scalar(select(instances.c.id).where(instances.c.host == host).limit(1)) is not None:
         return False
     tx.execute(delete(compute_nodes).where(compute_nodes.c.host == host))
     tx.execute(delete(services).where(where))
+    forgive(tx, host, now)
     return True
 
 

@@ -19,7 +19,7 @@ from sqlalchemy.sql.elements import ColumnElement
 
 from cell_service.context import Context
 from cell_service.db.schema import operations
-from cell_service.db.services import COMPUTE, by_host
+from cell_service.db.services import COMPUTE, keep
 from cell_service.db.sql.prepared import Prepared, among
 from cell_service.errors import OperationLost, ServiceNotFound
 from cell_service.model.operation import (
@@ -153,7 +153,7 @@ def defer_clean_up(
     if host is None:
         return
     try:
-        by_host(tx, host, COMPUTE)
+        keep(tx, host, COMPUTE)
     except ServiceNotFound:
         return
     insert(tx, new_operation(CLEAN_UP, ctx, instance_uuid, host, now, parts))

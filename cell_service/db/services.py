@@ -101,6 +101,14 @@ def by_host(tx: Connection, host: str, binary: str) -> Service:
     return _one(_of("of_host", "of_binary").rows(tx, {"of_host": host, "of_binary": binary}), f"{binary} on {host}")
 
 
+def keep(tx: Connection, host: str, binary: str) -> None:
+    """Keep the row there until this transaction ends, so that what is recorded for the service now is found when it is
+    removed. Raises ServiceNotFound."""
+    of_host = (services.c.host == host) & (services.c.binary == binary)
+    if tx.execute(select(services.c.id).where(of_host).with_for_update(read=True)).first() is None:
+        raise ServiceNotFound(service_id=f"{binary} on {host}")
+
+
 def change(
     tx: Connection,
     uuid: str,

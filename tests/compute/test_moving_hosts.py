@@ -38,7 +38,7 @@ class Moving:
 
     def end(self) -> None:
         self.arrive()
-        self.api.in_cell("cell1", lambda tx: host_rows.remove_empty(tx, "h1"))
+        self.api.in_cell("cell1", lambda tx: host_rows.remove_empty(tx, "h1", self.api.clock.now()))
         with self.api.db.begin() as tx:
             tx.execute(top.host_moves.delete())
 

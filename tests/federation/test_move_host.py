@@ -5,20 +5,25 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import Connection, select
 
 from api_cell.superconductor.host_moves import HostMover, HostMoveRefused
-from cell_service.context import Deadline
-from cell_service.db import schema
+from cell_service.context import Deadline, internal
+from cell_service.db import host_rows, operations, schema, services
+from cell_service.model.move import MoveKind
 from compute_host.host_queue import FILE, HostQueues
 from mapping_db import host_mappings, host_moves, instance_mappings
+from mapping_db.host_moves import HostIsMoving
 from tests.federation.cloud import Federation
 from tests.federation.conftest import real_parts
+from tests.federation.test_moves import ended, start
 
 HOST = "cell1-host1"
+MOMENT = datetime(2026, 3, 1, tzinfo=UTC)
 NUMBERED = "OS-EXT-SRV-ATTR:instance_name"
 """It is made of the number of the row in its cell's database."""
 POINTS = ("begun", "leaving", "announced", "frozen", "copied", "owned", "shown", "removed", "instances", "mapped",
@@ -292,3 +297,68 @@ def test_what_a_host_still_has_of_a_server_that_its_old_cell_saw_go_is_removed(s
     move(shared, other(cell))
     shared.until(lambda: gone not in shared.guests()[HOST])
     move(shared, cell)
+
+
+def test_a_server_that_chose_the_host_as_it_began_to_move_stays_and_leaves_it_no_work(shared: Federation) -> None:
+    home = cell_of(shared)
+    uuid = shared.boot(availability_zone=f"nova:{other(home)}-host2")
+    with shared.db.begin() as tx:  # schedulers do not see it leave yet
+        host_moves.begin(
+            tx, HOST, source=shared.ids[home], target=shared.ids[other(home)], now=shared.cloud.clock.now()
+        )
+    try:
+        start(shared, uuid, MoveKind.LIVE, target_host=HOST)
+        (ended_move,) = ended(shared, uuid)
+    finally:
+        with shared.db.begin() as tx:
+            host_moves.end(tx, HOST)
+    assert (ended_move.target_host, ended_move.target_cell) == (None, None)
+    server = shared.show(uuid)
+    assert (server["status"], server["OS-EXT-SRV-ATTR:host"]) == ("ACTIVE", f"{other(home)}-host2")
+    assert rows(shared, home, schema.operations, instance_uuid=uuid) == []
+    assert shared.allocations()[uuid] == {"VCPU": 1, "MEMORY_MB": 64, "DISK_GB": 1}
+
+
+def test_a_host_that_was_just_chosen_is_not_moved_before_that_is_recorded(shared: Federation) -> None:
+    home, order = cell_of(shared), list[str]()
+
+    def begin() -> None:
+        with shared.db.begin() as tx:
+            host_moves.begin(tx, HOST, source=shared.ids[home], target=shared.ids[other(home)], now=MOMENT)
+            order.append("begun")
+
+    beginning = threading.Thread(target=begin)
+    with shared.db.begin() as tx:
+        host_moves.demand_stays(tx, HOST, shared.ids[home])
+        beginning.start()
+        beginning.join(0.3)
+        order.append("chosen")
+    beginning.join()
+    assert order == ["chosen", "begun"]
+    with shared.db.begin() as tx, pytest.raises(HostIsMoving):
+        host_moves.demand_stays(tx, HOST, shared.ids[home])
+    with shared.db.begin() as tx:
+        host_moves.end(tx, HOST)
+    with shared.db.begin() as tx, pytest.raises(HostIsMoving):
+        host_moves.demand_stays(tx, HOST, shared.ids[other(home)])
+
+
+def test_work_for_a_host_that_has_gone_over_is_not_recorded_and_what_is_left_ends(shared: Federation) -> None:
+    home = cell_of(shared)
+    cell = shared.cells.open(shared.ids[home])
+    uuid = shared.boot(availability_zone=f"nova:{home}-host2")
+    deadline, ctx = Deadline.after(10), internal(shared.cloud.clock)
+
+    def deferred(tx: Connection) -> None:
+        operations.defer_clean_up(tx, ctx, instance_uuid=uuid, host="away", now=MOMENT)
+
+    def announced(tx: Connection) -> None:
+        services.register(tx, host="away", binary=services.COMPUTE, topic="compute", version=1, now=MOMENT)
+
+    cell.db.run(deferred, deadline)
+    assert not cell.db.run(lambda tx: operations.has_leftovers(tx, uuid), deadline)
+    cell.db.run(announced, deadline)
+    cell.db.run(deferred, deadline)
+    assert cell.db.run(lambda tx: operations.has_leftovers(tx, uuid), deadline)
+    assert cell.db.run(lambda tx: host_rows.remove_empty(tx, "away", MOMENT), deadline)
+    assert not cell.db.run(lambda tx: operations.has_leftovers(tx, uuid), deadline)

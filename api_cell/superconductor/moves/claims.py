@@ -16,6 +16,7 @@ from cell_service.errors import ComputeHostNotFound, NoValidHost, OperationLost,
 from cell_service.model.instance import Flavor
 from cell_service.model.request_spec import RequestSpec, Selection
 from mapping_db import host_mappings, host_moves, instance_mappings, moves, request_specs, server_groups
+from mapping_db.host_moves import HostIsMoving
 from mapping_db.instance_mappings import InstanceMapping
 from mapping_db.moves import Move
 from mapping_db.placement import allocations
@@ -42,6 +43,10 @@ def choose(context: StepContext, *, may_stay: bool, zone_as_requested: bool) -> 
     def record(tx: Connection, chosen: Selection) -> bool:
         if instance_mappings.lock_row(tx, move.instance_uuid).queued_for_delete:
             return False
+        try:
+            host_moves.demand_stays(tx, chosen.host, chosen.cell_id)
+        except HostIsMoving as error:
+            raise StepFailed(NoValidHost.SUMMARY, details=str(error)) from error
         plan = replace(
             context.plan_when_done,
             node=chosen.node,
@@ -62,10 +67,6 @@ def choose(context: StepContext, *, may_stay: bool, zone_as_requested: bool) -> 
             if recorded is None or recorded.fence != move.fence:
                 raise OperationLost(operation_id=move.uuid, fence=move.fence)
             context.move = recorded
-            with deps.cloud.db.connect() as tx:
-                if host_moves.get(tx, outcome.host) is not None:
-                    moving = f"Host {outcome.host} is just moving to another cell."
-                    raise StepFailed(NoValidHost.SUMMARY, details=moving)
             return
         if outcome is None:
             raise Superseded

@@ -48,7 +48,8 @@ class HostTask(Generic[A]):
 def request(context: StepContext, cell: Cell, host: str | None, task: HostTask[A], arguments: A) -> Outcome | None:
     """The outcome of the host task, perhaps with a fault; None while it is under way.
 
-    Raises Superseded when the instance is being deleted, StepFailed when an administrator has ended the task.
+    Raises Superseded when the instance is being deleted, StepFailed when an administrator has ended the task,
+    ServiceNotFound when a clean-up is requested of a host that the cell does not have.
     """
     assert host is not None
     if context.plan.awaited is None:
@@ -107,12 +108,10 @@ def clear(context: StepContext, cell: Cell, host: str | None, task: HostTask[Cle
     """Have the host remove all of the guest; a host whose service was deleted is left out."""
     if host is None:
         return True
-    with cell.db.connect(context.ctx.deadline) as tx:
-        try:
-            services.by_host(tx, host, services.COMPUTE)
-        except ServiceNotFound:
-            return True
-    return request(context, cell, host, task, CleanUpArguments()) is not None
+    try:
+        return request(context, cell, host, task, CleanUpArguments()) is not None
+    except ServiceNotFound:
+        return True
 
 
 def _insert(
@@ -126,7 +125,9 @@ def _insert(
 ) -> int:
     move, now = context.move, context.deps.cloud.clock.now()
     instances.lock_row(tx, move.instance_uuid)  # of two requests at once one comes after the other
-    if not kind.removes_leftovers:
+    if kind.removes_leftovers:
+        services.keep(tx, host, services.COMPUTE)
+    else:
         rows.living(tx, move.instance_uuid)
     for known in operations.of_instance(tx, move.instance_uuid):
         if known.arguments.get("move") == move.uuid:
