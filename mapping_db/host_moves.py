@@ -48,7 +48,7 @@ _COLUMNS = [host_moves.c[name] for name in HostMove.__dataclass_fields__]
 def begin(tx: Connection, host: str, *, source: int, target: int, now: datetime) -> HostMove:
     """Record the move; one that was begun before, to the same cell, is continued. Raises HostIsMoving.
 
-    Whoever has chosen the host just now (`demand_stays`) has committed that before, or finds this record.
+    A move of a server to the host (`demand_stays`) is committed before this, or finds this record.
     """
     tx.execute(select(host_mappings.c.id).where(host_mappings.c.host == host).with_for_update())
     values = {

@@ -14,8 +14,11 @@ from prometheus_client.registry import Collector
 
 from api_cell.edge import missing_cells as missing
 from cell_service import version
+from cell_service.errors import DatabaseUnavailable
 from cell_service.http.response import RenderedResponse
 from mapping_db.cloud import Cloud
+from mapping_db.placement import comparisons
+from mapping_db.placement.drift import DriftKind
 
 PATH = "/metrics"
 PROCESS = "X-Polycell-Process"
@@ -47,6 +50,7 @@ class Metrics:
         Info("polycell_build", "The version that runs.", registry=made).info({"version": version.installed()})
         ProcessCollector(registry=made)
         made.register(_Cells(cloud))
+        made.register(_Drift(cloud))
         self._answers = cache(lambda status: answers.labels(api, str(status)))
         self._lacking = cache(lambda cell: lacking.labels(api, cell))
         self._seconds = cache(lambda method, route: seconds.labels(api, method, route))
@@ -89,3 +93,36 @@ class _Cells(Collector):
     def _family(self) -> GaugeMetricFamily:
         said = "Whether this process believes that a server of a cell answers."
         return GaugeMetricFamily("polycell_cell_up", said, labels=("cell", "server"))
+
+
+class _Drift(Collector):
+    """The findings of the newest comparison of allocations with instances, by any super-conductor. Without the global
+    database, or before the first comparison, there is none."""
+
+    def __init__(self, cloud: Cloud) -> None:
+        self._cloud = cloud
+
+    def describe(self) -> Iterable[Metric]:
+        return [self._found(), self._time()]
+
+    def collect(self) -> Iterable[Metric]:
+        found, time = self._found(), self._time()
+        try:
+            with self._cloud.db.connect() as tx:
+                newest = comparisons.newest(tx)
+        except DatabaseUnavailable:
+            return []
+        if newest is None or newest.ended_at is None:
+            return []
+        for kind in DriftKind:
+            found.add_metric((kind.value,), newest.found.get(kind, 0))
+        time.add_metric((), newest.ended_at.timestamp())
+        return [found, time]
+
+    def _found(self) -> GaugeMetricFamily:
+        said = "Allocations that differ from the instances, as of the newest comparison."
+        return GaugeMetricFamily("polycell_placement_drift", said, labels=("kind",))
+
+    def _time(self) -> GaugeMetricFamily:
+        said = "When the newest comparison of allocations ended."
+        return GaugeMetricFamily("polycell_placement_compared_timestamp_seconds", said, labels=())

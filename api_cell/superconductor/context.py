@@ -39,6 +39,22 @@ class Retention:
 
 
 @dataclass(frozen=True, slots=True)
+class Comparisons:
+    """[placement_audit]: how super-conductors watch over allocations."""
+
+    GROUP: ClassVar[str] = "placement_audit"
+    interval: int = option(
+        cfg.IntOpt(
+            "interval",
+            default=1800,
+            min=0,
+            help="Seconds between comparisons of all allocations with the instances; 0: none are made. Drift is logged "
+            "and counted in the metric polycell_placement_drift.",
+        )
+    )
+
+
+@dataclass(frozen=True, slots=True)
 class SuperConductorSettings:
     """Seconds throughout. `lease_seconds`: how long a build request is claimed by one super-conductor, and so
     how long a server waits when its super-conductor dies (when a live one takes longer, two do the same: harmless);
@@ -59,6 +75,8 @@ class SuperConductorSettings:
     build_patience: float = 30.0
     """How long a build waits for an unreachable cell before another host is chosen for it."""
     retention: Retention = field(default_factory=Retention)
+    compare_seconds: float = 0.0
+    """How often allocations are compared with instances; 0: never."""
 
 
 def settings_from(conf: cfg.ConfigOpts) -> SuperConductorSettings:
@@ -74,6 +92,7 @@ def settings_from(conf: cfg.ConfigOpts) -> SuperConductorSettings:
         reclaim_seconds=read(conf, SoftDelete).reclaim_instance_interval,
         build_patience=read(conf, CellsSection).build_patience,
         retention=read(conf, Retention),
+        compare_seconds=read(conf, Comparisons).interval,
     )
 
 

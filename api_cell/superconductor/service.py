@@ -12,6 +12,7 @@ from api_cell.contract import SuperConductor
 from api_cell.scheduler.hosts import HostState
 from api_cell.scheduler.scheduler import Scheduler
 from api_cell.superconductor import (
+    comparing,
     deletes,
     discovery,
     following,
@@ -43,6 +44,8 @@ TIDY_SECONDS = 600.0
 RECLAIM_SECONDS = 60.0
 CONFIRM_SECONDS = 10.0
 """How often resizes are confirmed that have waited for the configured time."""
+COMPARE_SECONDS = 60.0
+"""How often it is seen whether a comparison of allocations is due."""
 KEEP_CHANGES = timedelta(hours=1)
 
 
@@ -112,6 +115,9 @@ class SuperConductorService(SuperConductor):
             duties.append(Duty("reclaim", self.reclaim, RECLAIM_SECONDS))
         if settings.retention.deleted_days or settings.retention.archived_days:
             duties.append(Duty("retention", self._retain, RETAIN_SECONDS))
+        if settings.compare_seconds:
+            seconds = min(settings.compare_seconds, COMPARE_SECONDS)
+            duties.append(Duty("comparison", partial(comparing.compare, self._deps, self._stopping), seconds))
         if settings.discover_seconds > 0:
             duties.append(Duty("discover", partial(discovery.discover, self._deps), settings.discover_seconds))
         return duties

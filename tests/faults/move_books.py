@@ -15,6 +15,7 @@ from cell_service.model.move import MovePhase
 from mapping_db import moves
 from mapping_db import schema as tables
 from mapping_db.moves import Move
+from mapping_db.placement import comparisons
 from tests.faults import books
 from tests.faults.installation import CELLS, Installation
 
@@ -64,6 +65,19 @@ def demand_balance(cloud: Installation) -> dict[str, dict[str, Any]]:
     demand_claims(cloud, shown, waiting)
     demand_records(cloud, waiting)
     return shown
+
+
+def drift(cloud: Installation) -> list[str]:
+    """What super-conductors have logged of allocations that differ from instances, at any time; and that they have
+    compared them."""
+    with cloud.reading("api") as tx:
+        newest = comparisons.newest(tx)
+    assert newest is not None
+    assert newest.ended_at is not None
+    logs = (cloud.state / "logs").glob("*")
+    return [
+        line for log in logs for line in log.read_text("utf-8", "replace").splitlines() if "allocations differ" in line
+    ]
 
 
 def demand_one_owner(cloud: Installation, shown: dict[str, dict[str, Any]], waiting: dict[str, Move]) -> None:

@@ -31,7 +31,7 @@ def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
     """Cold migrations may cross cells, too."""
     policy = tmp_path_factory.mktemp("policy") / "policy.yaml"
     policy.write_text('"compute:servers:resize:cross_cell": "role:admin"\n', encoding="utf-8")
-    environment = {"OS_OSLO_POLICY__POLICY_FILE": str(policy)}
+    environment = {"OS_OSLO_POLICY__POLICY_FILE": str(policy), "OS_PLACEMENT_AUDIT__INTERVAL": "1"}
     made = Installation(tmp_path_factory.mktemp("moving"), hosts_per_cell=HOSTS_PER_CELL, environment=environment)
     try:
         yield made
@@ -72,3 +72,4 @@ def test_after_random_kills_during_moves_the_books_are_right(cloud: Installation
     bursts.sweep(cloud)
     cloud.until(lambda: not (left := move_books.unsettled(cloud)) or Unmet("\n".join(left)), SETTLE_SECONDS)
     assert move_books.demand_balance(cloud) == {}
+    assert move_books.drift(cloud) == []

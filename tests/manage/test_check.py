@@ -18,6 +18,7 @@ from mapping_db.moves import Move
 from mapping_db.schema import cell_mappings as mappings_table
 from mapping_db.schema import moves as moves_table
 from tests.manage.conftest import NOW, Ran, Site
+from tests.manage.test_allocations import add_provider
 
 
 def check(site: Site, *words: str) -> Ran:
@@ -51,7 +52,11 @@ def test_cells_that_are_well(site: Site) -> None:
     one, _ = well(site, "c1", "c2")
     site.add_host("c1", "h1")
     site.run("cell_v2", "discover_hosts")
-    point(site, site.add_instance("c1", host="h1"), one)
+    instance = site.add_instance("c1", host="h1")
+    point(site, instance, one)
+    assert texts(check(site), "warning")[0].startswith(f"instance {instance} on h1 has no allocation")
+    add_provider(site, "h1")
+    assert site.run("placement", "heal_allocations").code == 0
     ran = check(site)
     assert (ran.code, texts(ran)) == (0, [])
     reported = site.run("cell_v2", "check")

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+
 from cell_service.errors import CellMappingNotFound, CellUnavailable, PolycellError
 from mapping_db import cell_mappings, host_mappings, host_moves, instance_mappings
 from mapping_db.cloud import Cloud
+from mapping_db.placement import drift
+from mapping_db.placement.drift import Drift, DriftKind
 from tools.manage import cell_checks
+from tools.manage.cloud import COMMAND_SECONDS
 from tools.manage.command import Args, arg, command
 from tools.manage.findings import Finding, Level, worst
 from tools.manage.named_cells import HELP, the_one
@@ -23,9 +28,9 @@ UNKNOWN = 127
          arg("--repair", flag=True, help="mend what can be mended"),
          arg("--dry-run", flag=True, help="with --repair: only show what would be done"))  # fmt: skip
 def check(cloud: Cloud, args: Args, out: Out) -> int:
-    """Check every cell's database, queue, schema and clock, which cell the database belongs to, hosts, and each mapping
-    and row of an instance. A cell that does not answer is an error, and nothing of it is compared or mended. 0 all is
-    well, or was mended; 1 warnings; 2 errors; 127 no such cell."""
+    """Check every cell's database, queue, schema and clock, which cell the database belongs to, hosts, and of each
+    instance its mapping, row and allocation. A cell that does not answer is an error, and nothing of it is compared or
+    mended. 0 all is well, or was mended; 1 warnings; 2 errors; 127 no such cell."""
     try:
         chosen, findings = find(
             cloud,
@@ -61,10 +66,11 @@ def find(
     findings = [*cell_checks.of_cells(cloud, cell_probes), *cell_checks.of_hosts(cloud, cell_probes, hosts, moving)]
     findings = [each for each in findings if not cell or each.cell is None or each.cell in shown]
     if not quick:
-        total = sum(2 * owned[each.mapping.id].living for each in chosen if each.mapping.id in owned)
+        total = sum(3 * owned[each.mapping.id].living for each in chosen if each.mapping.id in owned)
         with out.progress("comparing instances", total) as step:
             if not cell:
                 findings += unplaced(cloud)
+                findings += _placement(drift.of_nothing(cloud), None)
             for each in chosen:
                 findings += _rows(cloud, each, step)
     return chosen, findings
@@ -78,12 +84,22 @@ def _rows(cloud: Cloud, each: CellProbe, step: object) -> list[Finding]:
         return []
     assert callable(step)
     findings: list[Finding] = []
+    cell = cloud.cells.open(mapping.id)
     try:
-        findings.extend(RowChecks(cloud, cloud.cells.open(mapping.id), step).run())
+        findings.extend(RowChecks(cloud, cell, step).run())
+        findings.extend(_placement(drift.of_cell(cloud, cell, COMMAND_SECONDS, step), mapping.shown))
     except CellUnavailable as error:
         text = f"became unreachable while its rows were compared: {reason_of(error)}"
         findings.append(Finding(Level.ERROR, "database", mapping.shown, text))
     return findings
+
+
+def _placement(found: Iterable[Drift], cell: str | None) -> Iterator[Finding]:
+    """Findings of allocations that differ, with the command that mends them."""
+    for each in found:
+        how = "audit --delete" if each.kind is DriftKind.ORPHAN else f"heal_allocations --instance {each.consumer_uuid}"
+        force = " --force" if each.kind in (DriftKind.ELSEWHERE, DriftKind.AMOUNTS) else ""
+        yield Finding(Level.WARNING, "placement", cell, f"{each.text}; see polycell-manage placement {how}{force}")
 
 
 def _mended(findings: list[Finding], out: Out) -> tuple[list[Finding], list[Finding]]:
