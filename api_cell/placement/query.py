@@ -12,8 +12,8 @@ from api_cell.edge.versioned import BEGINNING, Field, value_at, values_at
 from api_cell.placement import behaviours
 from cell_service.errors import BadQuery, MissingQuery, RepeatedQuery
 from cell_service.model.numbers import is_whole
-from mapping_db.placement.candidates import CandidateRequest
 from mapping_db.placement.search import ProviderQuery
+from mapping_db.placement.ways import CandidateRequest
 
 
 class Given(Enum):

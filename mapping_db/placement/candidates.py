@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from operator import attrgetter
 
@@ -18,22 +18,10 @@ from mapping_db.placement import inventories, search, sharing, traits
 from mapping_db.placement.inventories import Inventory
 from mapping_db.placement.providers import Provider
 from mapping_db.placement.search import ProviderQuery
+from mapping_db.placement.ways import CandidateRequest, Way, Ways, lines_of
 
 WAYS_PER_TREE = 1000
 """The most ways that are tried of each tree: one with many like children has more than a client would read."""
-
-
-@dataclass(frozen=True, slots=True)
-class CandidateRequest:
-    """A whole request. `groups` by suffix, "" is the unnamed one. `same_subtree`: sets of suffixes."""
-
-    groups: Mapping[str, ProviderQuery]
-    isolate: bool = False
-    limit: int | None = None
-    root_required: frozenset[str] = frozenset()
-    root_forbidden: frozenset[str] = frozenset()
-    same_subtree: tuple[frozenset[str], ...] = ()
-    nested: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,10 +50,6 @@ class FoundCandidates:
     summaries: list[Summary] = field(default_factory=list)
 
 
-Choice = tuple[tuple[int, str, int], ...]
-"""One way to serve one group: (provider id, class, amount)."""
-
-
 _Key = tuple[frozenset[tuple[int, str, int]], frozenset[tuple[str, int]]]
 """The key by which two ways differ: the allocations, and which providers serve which group."""
 _Served = Mapping[int, Sequence[Provider]]
@@ -87,7 +71,13 @@ def find(tx: Connection, requested: CandidateRequest) -> FoundCandidates:
     providers = search.trees_of(tx, roots)
     by_id, ids = {one.id: one for one in providers}, {one.uuid: one.id for one in providers}
     stock, marks = inventories.of_providers(tx, by_id), traits.of_providers(tx, by_id)
-    ways = _Ways(requested, by_id, ids, stock, marks)
+    ways = Ways(
+        requested,
+        roots={one.id: one.root_id for one in providers},
+        lines=lines_of({one.id: ids.get(one.parent_uuid or "") for one in providers}),
+        stock=stock,
+        marks=marks,
+    )
 
     found: dict[_Key, Candidate] = {}
     for root_id in sorted(common):
@@ -95,10 +85,10 @@ def find(tx: Connection, requested: CandidateRequest) -> FoundCandidates:
             continue
         serving = {suffix: [one.id for one in served[root_id]] for suffix, served in singles.items()}
         holding = {name: [one.id for one in served[root_id]] for name, served in parts.items()}
-        for key, candidate in itertools.islice(ways.through(holding, serving), WAYS_PER_TREE):
+        for way in itertools.islice(ways.through(holding, serving), WAYS_PER_TREE):
             if requested.limit is not None and len(found) >= requested.limit:
                 break
-            found.setdefault(key, candidate)
+            found.setdefault(_key(way), _candidate(way, by_id))
     allocated = {uuid for candidate in found.values() for uuid in candidate.allocations}
     shown = {provider.root_id for provider in providers if provider.uuid in allocated}
     summaries = [
@@ -146,82 +136,17 @@ def _members(tx: Connection, any_of: frozenset[str]) -> set[int]:
     return {provider.id for provider in search.matching(tx, ProviderQuery(member_of=(any_of,)))} if any_of else set()
 
 
-@dataclass(frozen=True, slots=True)
-class _Ways:
-    """The ways to serve a request from one tree and what it is served by."""
+def _key(way: Way) -> _Key:
+    """Two ways that allocate the same differ when a group is served by another provider."""
+    served = frozenset((*way.where.items(), *(("", id) for id in way.spread)))
+    return frozenset((id, name, amount) for (id, name), amount in way.sums.items()), served
 
-    requested: CandidateRequest
-    providers: Mapping[int, Provider]
-    ids: Mapping[str, int]
-    stock: Mapping[int, Mapping[str, Inventory]]
-    marks: Mapping[int, set[str]]
 
-    def through(
-        self, holding: Mapping[str, Sequence[int]], serving: Mapping[str, Sequence[int]]
-    ) -> Iterator[tuple[_Key, Candidate]]:
-        """`holding`: by class, what may serve it in the unnamed group. `serving`: by suffix, what may serve the group.
-
-        Two ways that allocate the same differ when a group is served by another provider.
-        """
-        requested, suffixes = self.requested, sorted(serving)
-        named = [[self._alone(requested.groups[suffix], id) for id in serving[suffix]] for suffix in suffixes]
-        spread = requested.groups.get("")
-        unnamed = list(self._spread(spread, holding)) if spread is not None and spread.resources else [()]
-        for first, *rest in itertools.product(unnamed, *named):
-            where = dict(zip(suffixes, (choice[0][0] for choice in rest), strict=True))
-            if requested.isolate and len(set(where.values())) < len(where):
-                continue
-            if any(not self._together(where, group) for group in requested.same_subtree):
-                continue
-            sums: dict[tuple[int, str], int] = defaultdict(int)
-            for id, name, amount in itertools.chain(first, *rest):
-                if name:
-                    sums[id, name] += amount
-            if not all(self._fits(id, name, amount) for (id, name), amount in sums.items()):
-                continue
-            if not requested.nested and self._nested({id for id, _ in sums}):
-                continue
-            served = frozenset((*where.items(), *(("", id) for id, _, _ in first)))
-            key = frozenset((id, name, amount) for (id, name), amount in sums.items()), served
-            yield key, self._candidate(sums, first, where)
-
-    def _nested(self, ids: set[int]) -> bool:
-        """Whether two of the providers are of one tree."""
-        return len({self.providers[id].root_id for id in ids}) < len(ids)
-
-    def _alone(self, wanted: ProviderQuery, id: int) -> Choice:
-        """The way to serve a group without resources: a provider that must be there, without a class."""
-        return tuple((id, name, amount) for name, amount in wanted.resources.items()) or ((id, "", 0),)
-
-    def _spread(self, wanted: ProviderQuery, holding: Mapping[str, Sequence[int]]) -> Iterator[Choice]:
-        options = [[(id, name, amount) for id in holding[name]] for name, amount in wanted.resources.items()]
-        for choice in itertools.islice(itertools.product(*options), WAYS_PER_TREE * 10):
-            have = set().union(*(self.marks[id] for id, _, _ in choice))
-            if all(have & some for some in wanted.required):
-                yield choice
-
-    def _fits(self, id: int, name: str, amount: int) -> bool:
-        inventory = self.stock[id].get(name)
-        return inventory is not None and inventory.refuses(amount) is None
-
-    def _together(self, where: Mapping[str, int], group: frozenset[str]) -> bool:
-        """Whether one of the group's providers is above (or is) all the others."""
-        ids = {where[suffix] for suffix in group if suffix in where}
-        return any(all(top in self._line(id) for id in ids) for top in ids) if ids else True
-
-    def _line(self, id: int) -> set[int]:
-        """The provider, and all above it."""
-        line, here = {id}, self.providers[id]
-        while here.parent_uuid is not None:
-            here = self.providers[self.ids[here.parent_uuid]]
-            line.add(here.id)
-        return line
-
-    def _candidate(self, sums: Mapping[tuple[int, str], int], first: Choice, where: Mapping[str, int]) -> Candidate:
-        allocations: dict[str, dict[str, int]] = defaultdict(dict)
-        for (id, name), amount in sums.items():
-            allocations[self.providers[id].uuid][name] = amount
-        mappings = {suffix: [self.providers[id].uuid] for suffix, id in where.items()}
-        if first:
-            mappings[""] = sorted({self.providers[id].uuid for id, _, _ in first})
-        return Candidate(dict(allocations), mappings)
+def _candidate(way: Way, providers: Mapping[int, Provider]) -> Candidate:
+    allocations: dict[str, dict[str, int]] = defaultdict(dict)
+    for (id, name), amount in way.sums.items():
+        allocations[providers[id].uuid][name] = amount
+    mappings = {suffix: [providers[id].uuid] for suffix, id in way.where.items()}
+    if way.spread:
+        mappings[""] = sorted({providers[id].uuid for id in way.spread})
+    return Candidate(dict(allocations), mappings)
