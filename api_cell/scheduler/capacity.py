@@ -7,6 +7,7 @@ from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from api_cell.scheduler import fitting
 from api_cell.scheduler.filters.contract import Filter
 from api_cell.scheduler.hosts import HostState
 from api_cell.scheduler.request_view import RequestView
@@ -36,11 +37,24 @@ def room_of(host: HostState, request: RequestView, checks: Sequence[tuple[str, F
     first = refusal(0)
     if first is not None:
         return Room(host, 0, first)
+    if fitting.needs_tree(host, request):
+        return _room_in_tree(host, request, checks)
     most = min((_left(host, name) // amount for name, amount in request.resources.items()), default=MOST)
     servers = 1 + bisect_left(range(1, most), True, key=lambda placed: refusal(placed) is not None)
     end = refusal(servers) or "takes more than can be counted"
     used_up = [name for name, amount in sorted(request.resources.items()) if _left(host, name) // amount == servers]
     return Room(host, servers, end, used_up[0] if servers == most and used_up else None)
+
+
+def _room_in_tree(host: HostState, request: RequestView, checks: Sequence[tuple[str, Filter]]) -> Room:
+    """Which provider gives what depends on the servers before: they are placed one after the other."""
+    state = host
+    for placed in range(MOST):
+        end = next((reason for _, check in checks if (reason := check.reject(state, request)) is not None), None)
+        if end is not None:
+            return Room(host, placed, end)
+        state = fitting.taken(state, fitting.allocations_of(state, request))
+    return Room(host, MOST, "takes more than can be counted")
 
 
 def _left(host: HostState, resource_class: str) -> int:

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from api_cell.scheduler import notes, requirements, weighers
+from api_cell.scheduler import fitting, notes, requirements, weighers
 from api_cell.scheduler.admission import Admission
 from api_cell.scheduler.capacity import Room, room_of
 from api_cell.scheduler.claiming import Pick, Record
@@ -109,11 +109,11 @@ class Chooser:
                 others = [] if view.forced else ranking.others(chosen, self._settings.scheduler.max_attempts - 1)
                 note = notes.chosen_note(request.ctx.request_id, now, admission.snapshot, view, ranking, admitted,
                                          drawn, chosen, others) if noting else None  # fmt: skip
-                pending = self._snapshot.reserve(chosen.key, view.resources)
-                ranking.update([chosen.key], self._snapshot.hosts)
-                ranking.version = self._snapshot.version
+                selection = _selection(view, chosen, others)
+                pending = self._snapshot.reserve(chosen.key, selection.allocations)
+                self._updated(ranking, spec)
                 ranking.placed(chosen.host)
-                picks.append(Pick(index, view, _selection(view, chosen, others), pending, note))
+                picks.append(Pick(index, view, selection, pending, note))
         return picks, refused
 
     def rooms(self, request: SelectRequest) -> list[Room]:
@@ -165,22 +165,32 @@ class Chooser:
     def _ranking(self, request: RequestView, cell_id: int | None) -> Ranking:
         """The ranking for requests like this one, up to date. Those for named hosts are not kept."""
         snapshot, spec = self._snapshot, request.spec
-        named = spec.force_host or spec.requested_host
         key = self._kinds.of(request, cell_id, snapshot.tenants)
         ranking = self._rankings.get(key)
-        changed = snapshot.changed_since(ranking.version) if ranking is not None else None
-        if ranking is None or changed is None:
+        if ranking is None or not self._updated(ranking, spec):
+            named = spec.force_host or spec.requested_host
             ranking = Ranking(request, self._checks(request, cell_id), self._weighers, self._soft)
-            changed = list(snapshot.by_host.get(named, ())) if named is not None else list(snapshot.hosts)
-        elif named is not None:
-            changed = [one for one in changed if (state := snapshot.hosts.get(one)) is None or state.host == named]
-        ranking.update(changed, snapshot.hosts)
-        ranking.version = snapshot.version
+            ranking.update(
+                list(snapshot.by_host.get(named, ()) if named is not None else snapshot.hosts), snapshot.hosts
+            )
+            ranking.version = snapshot.version
         self._rankings[key] = ranking
         self._rankings.move_to_end(key)
         if len(self._rankings) > RANKINGS:
             self._rankings.popitem(last=False)
         return ranking
+
+    def _updated(self, ranking: Ranking, spec: RequestSpec) -> bool:
+        """Take what has changed over into the ranking. False: too much has."""
+        snapshot, named = self._snapshot, spec.force_host or spec.requested_host
+        changed = snapshot.changed_since(ranking.version)
+        if changed is None:
+            return False
+        if named is not None:
+            changed = [one for one in changed if (state := snapshot.hosts.get(one)) is None or state.host == named]
+        ranking.update(changed, snapshot.hosts)
+        ranking.version = snapshot.version
+        return True
 
     def _checks(self, request: RequestView, cell_id: int | None) -> list[tuple[str, Filter]]:
         """The checks that a host must pass, in order. A forced host needs the hardware, and headroom."""
@@ -203,17 +213,16 @@ class Chooser:
 
 
 def _selection(request: RequestView, chosen: HostState, others: Sequence[HostState]) -> Selection:
-    amounts = dict(request.resources)
     return Selection(
         instance_uuid=request.spec.instance_uuid,
         cell_id=chosen.cell_id,
         host=chosen.host,
         node=chosen.node,
         provider_uuid=chosen.key,
-        allocations={chosen.key: amounts} if amounts else {},
+        allocations=fitting.allocations_of(chosen, request),
         availability_zone=chosen.availability_zone,
         host_ip=chosen.host_ip,
         alternates=tuple(
-            Alternate(state.host, state.node, state.key, {state.key: amounts} if amounts else {}) for state in others
+            Alternate(state.host, state.node, state.key, fitting.allocations_of(state, request)) for state in others
         ),
     )

@@ -41,15 +41,16 @@ class Feed:
         self._holes: dict[int, float] = {}
         self._whole_at = float("-inf")
 
-    def read(self, tx: Connection, now: float, also: Collection[int] = ()) -> News:
-        """The changes since the last reading that returned, and the providers in `also`; `now` is monotonic."""
+    def read(self, tx: Connection, now: float, also: Collection[int] = (), trees: Collection[int] = ()) -> News:
+        """The changes since the last reading that returned, and the providers in `also`; `now` is monotonic. `trees`:
+        see `stock.read`."""
         if now - self._whole_at >= WHOLE_SECONDS:
             return self._whole(tx, now)
         rows = changes.since(tx, self._last, self._holes)
         ids = frozenset(provider_id for _, provider_id in rows).union(also)
         news = News(
             whole=False,
-            providers=stock.read(tx, ids - {changes.HOST_AGGREGATES}) if ids else {},
+            providers=stock.read(tx, ids - {changes.HOST_AGGREGATES}, trees) if ids else {},
             touched=ids - {changes.HOST_AGGREGATES},
             aggregates=aggregates.every(tx) if changes.HOST_AGGREGATES in ids else None,
         )

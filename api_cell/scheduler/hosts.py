@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from api_cell.scheduler.trees import Tree
 from mapping_db.aggregates import Aggregate
 from mapping_db.placement.inventories import Inventory
 
@@ -17,7 +18,8 @@ class HostState:
     """A hypervisor, what is free on it, and what its cell reports of it.
 
     `key` is the uuid of its provider. `headrooms` count pending claims as used. `absent` says why no request
-    may have it. `abilities`: as in its report. `tie` orders hosts of the same weight.
+    may have it. `abilities`: as in its report. `tie` orders hosts of the same weight. `tree`: all
+    providers that serve it; None: it is served by its own alone, whose inventories and traits are the host's.
     """
 
     key: str
@@ -46,6 +48,7 @@ class HostState:
     cpu_info: Mapping[str, Any] = field(default_factory=dict)
     stats: Mapping[str, str] = field(default_factory=dict)
     abilities: tuple[str, ...] | None = None
+    tree: Tree | None = None
     tie: int = 0
 
     def headroom(self, resource_class: str) -> Inventory:

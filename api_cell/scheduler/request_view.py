@@ -1,7 +1,7 @@
 """A request spec turned into what a host must have: amounts, traits, zones, and the state of its server group.
 
 Flavor extra specs `resources:CLASS`, `trait:NAME`, `hw:cpu_policy`, and image properties `trait:NAME` mean what nova's
-documentation says; numbered groups of them are met by one provider. So do the demands of a guest's hardware.
+documentation says (`request_groups`). So do the demands of a guest's hardware.
 """
 
 from __future__ import annotations
@@ -12,13 +12,15 @@ from dataclasses import dataclass, field, replace
 
 from api_cell.scheduler.config import SchedulerSection
 from api_cell.scheduler.encryption import encryption_traits
-from cell_service.model import demand
+from cell_service.model import demand, request_groups
 from cell_service.model.hardware import NO_NEEDS, Needs, needs_of
+from cell_service.model.request_groups import NO_GROUPS, RequestGroups
 from cell_service.model.request_spec import RequestSpec
 from mapping_db.server_groups import Group
 
 DISABLED = "COMPUTE_STATUS_DISABLED"
-_TRAIT = re.compile(r"^trait[a-zA-Z0-9_-]{0,64}:(?P<name>[A-Z0-9_]+)$")
+_OFF = frozenset({DISABLED})
+_TRAIT = re.compile(r"^trait:(?P<name>[A-Z0-9_]+)$")
 
 
 @dataclass(slots=True)
@@ -56,12 +58,19 @@ class GroupState:
 
 @dataclass(frozen=True, slots=True)
 class RequestView:
-    """One instance's requirements of a host. `same_hosts`, `different_hosts`: keys of hosts, from hints."""
+    """One instance's requirements of a host. `same_hosts`, `different_hosts`: keys of hosts, from hints.
+
+    `resources`: the sums of all request groups. `required` and `forbidden`: traits of a host that one provider serves;
+    of them `root_required` and `root_forbidden` are of the root in any case. The numbered groups have their own.
+    """
 
     spec: RequestSpec
     resources: Mapping[str, int]
+    groups: RequestGroups = NO_GROUPS
     required: frozenset[str] = frozenset()
     forbidden: frozenset[str] = frozenset({DISABLED})
+    root_required: frozenset[str] = frozenset()
+    root_forbidden: frozenset[str] = frozenset({DISABLED})
     zones: frozenset[str] = frozenset()
     group: GroupState | None = None
     same_hosts: frozenset[str] | None = None
@@ -74,6 +83,11 @@ class RequestView:
         """An administrator has named the host; no filter is applied."""
         return self.spec.force_host is not None or self.spec.force_node is not None
 
+    @property
+    def all_required(self) -> frozenset[str]:
+        """The traits that any request group requires."""
+        return self.required.union(*(group.required for group in self.groups.numbered.values()))
+
 
 def request_view(
     spec: RequestSpec,
@@ -82,17 +96,23 @@ def request_view(
     group: GroupState | None = None,
     homes: Mapping[str, Collection[str]] | None = None,
 ) -> RequestView:
-    """`homes`: keys of hosts by the uuid of the instance that lives there. Raises Invalid for a strange amount,
-    and for hardware that contradicts itself."""
-    required, forbidden = _traits(spec, config)
+    """`homes`: keys of hosts by the uuid of the instance that lives there. Raises Invalid for request groups that are
+    ill-formed, and for hardware that contradicts itself."""
+    groups = _with_image_traits(request_groups.groups_of(spec.flavor, volume_backed=spec.volume_backed), spec)
     hardware = needs_of(spec.flavor, spec.image_properties)
     if encrypted := encryption_traits(spec):
         hardware = replace(hardware, traits=hardware.traits | encrypted)
+    unnumbered, root_required, root_forbidden = groups.unnumbered, hardware.traits | _image_type(spec, config), _OFF
+    if not unnumbered.resources:  # no provider serves it, so its traits are the root's
+        root_required, root_forbidden = root_required | unnumbered.required, root_forbidden | unnumbered.forbidden
     return RequestView(
         spec=spec,
-        resources=_resources(spec),
-        required=required | hardware.traits,
-        forbidden=forbidden,
+        resources=_resources(spec, groups),
+        groups=groups,
+        required=unnumbered.required | root_required,
+        forbidden=unnumbered.forbidden | root_forbidden,
+        root_required=root_required,
+        root_forbidden=root_forbidden,
         zones=frozenset(part.strip() for part in (spec.availability_zone or "").split(",") if part.strip()),
         group=group,
         same_hosts=_homes(spec, "same_host", homes or {}),
@@ -119,21 +139,26 @@ def _homes(spec: RequestSpec, name: str, homes: Mapping[str, Collection[str]]) -
     return frozenset(key for uuid in uuids for key in homes.get(uuid, ())) if uuids else None
 
 
-def _resources(spec: RequestSpec) -> dict[str, int]:
-    demand.check_amounts(spec.flavor)
+def _resources(spec: RequestSpec, groups: RequestGroups) -> Mapping[str, int]:
+    if not groups.numbered:
+        return groups.unnumbered.resources
     return demand.of_flavor(spec.flavor, volume_backed=spec.volume_backed)
 
 
-def _traits(spec: RequestSpec, config: SchedulerSection) -> tuple[frozenset[str], frozenset[str]]:
-    required: set[str] = set()
-    forbidden = {DISABLED}
-    for key, value in spec.flavor.extra_specs.items():
-        if match := _TRAIT.match(key):
-            (forbidden if value == "forbidden" else required).add(match["name"])
-    for key, value in spec.image_properties.items():
-        match = _TRAIT.match(key)
-        if match and value == "required":
-            required.add(match["name"])
+def _with_image_traits(groups: RequestGroups, spec: RequestSpec) -> RequestGroups:
+    """The groups; the traits that the image requires are of the unnumbered one."""
+    traits = {
+        match["name"]
+        for key, value in spec.image_properties.items()
+        if value == "required" and (match := _TRAIT.match(key))
+    }
+    if not traits:
+        return groups
+    unnumbered = replace(groups.unnumbered, required=groups.unnumbered.required | traits)
+    return replace(groups, unnumbered=unnumbered)
+
+
+def _image_type(spec: RequestSpec, config: SchedulerSection) -> frozenset[str]:
     if config.query_placement_for_image_type_support and spec.image_disk_format and not spec.volume_backed:
-        required.add(f"COMPUTE_IMAGE_TYPE_{spec.image_disk_format.upper()}")
-    return frozenset(required), frozenset(forbidden)
+        return frozenset({f"COMPUTE_IMAGE_TYPE_{spec.image_disk_format.upper()}"})
+    return frozenset()

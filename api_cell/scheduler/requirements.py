@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from api_cell.scheduler import fitting
 from api_cell.scheduler.hosts import HostState
 from api_cell.scheduler.request_view import DISABLED, RequestView
 from cell_service.model.ability import Ability
@@ -68,14 +69,18 @@ class Zone:
 
 @dataclass(frozen=True, slots=True)
 class Traits:
-    """All that are required, none that is forbidden."""
+    """All that are required, none that is forbidden. Where other providers than the root may serve a request group,
+    only those of the root are checked here."""
 
     def reject(self, host: HostState, request: RequestView) -> str | None:
-        if not request.forbidden.isdisjoint(host.traits):
-            unwanted = min(request.forbidden & host.traits)
+        required, forbidden = request.required, request.forbidden
+        if fitting.needs_tree(host, request):
+            required, forbidden = request.root_required, request.root_forbidden
+        if not forbidden.isdisjoint(host.traits):
+            unwanted = min(forbidden & host.traits)
             return "is disabled" if unwanted == DISABLED else f"has trait {unwanted}"
-        if not request.required <= host.traits:
-            return f"lacks trait {min(request.required - host.traits)}"
+        if not required <= host.traits:
+            return f"lacks trait {min(required - host.traits)}"
         return None
 
 
@@ -125,16 +130,19 @@ class Isolated:
     def reject(self, host: HostState, request: RequestView) -> str | None:
         for aggregate in host.aggregates:
             for key, value in aggregate.metadata.items():
-                if key.startswith("trait:") and value == "required" and key[6:] not in request.required:
+                if key.startswith("trait:") and value == "required" and key[6:] not in request.all_required:
                     return f"is kept for servers with trait {key[6:]}"
         return None
 
 
 @dataclass(frozen=True, slots=True)
 class Headroom:
-    """Enough is free of everything, in the units that the provider gives out."""
+    """Enough is free of everything, in the units that the provider gives out; in a tree or for numbered groups, from
+    providers that serve each request group."""
 
     def reject(self, host: HostState, request: RequestView) -> str | None:
+        if fitting.needs_tree(host, request):
+            return fitting.refusal(host, request)
         for name, amount in request.resources.items():
             headroom = host.headrooms.get(name)
             if headroom is None:

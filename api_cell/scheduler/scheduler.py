@@ -33,7 +33,7 @@ from cell_service.loop import Duty, Loop
 from cell_service.model.request_spec import RequestSpec, Selection
 from mapping_db import instance_mappings, placement_notes, server_groups
 from mapping_db.cloud import Cloud
-from mapping_db.placement import allocations
+from mapping_db.placement import allocations, providers
 
 log = logging.getLogger(__name__)
 
@@ -121,7 +121,11 @@ class Scheduler:
         homes: Mapping[str, set[str]] = {}
         if uuids:
             with self._cloud.db.connect() as tx:
-                homes = allocations.providers_of(tx, uuids)
+                taken = allocations.providers_of(tx, uuids)
+                known = providers.by_uuids(tx, {provider for those in taken.values() for provider in those})
+                homes = {
+                    uuid: {known[each].root_uuid for each in those if each in known} for uuid, those in taken.items()
+                }
         home_cells: Mapping[str, int | None] = {}
         servers = cells.servers_of(self._cloud.cells.snapshot(), specs)
         if servers:
@@ -198,7 +202,7 @@ class Scheduler:
         except (InventoryExceeded, ResourceProviderNotFound, GenerationConflict, GroupMoved) as lost:
             self.snapshot.cancel(pick.pending for pick in picks)
             log.info("claims lost, choosing again", extra=about(request.ctx, reason=str(lost), attempt=attempt + 1))
-            self.snapshot.follow(suspects=[pick.selection.provider_uuid for pick in picks])
+            self.snapshot.follow(suspects={uuid for pick in picks for uuid in pick.pending.places})
             self._read_groups(request, self._unplaced(request, [pick.index for pick in picks]))
             return False
         except BaseException:

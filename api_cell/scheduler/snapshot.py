@@ -15,6 +15,7 @@ from datetime import datetime
 from api_cell.scheduler.cell_hosts import CellHosts, Node
 from api_cell.scheduler.feed import Feed, News
 from api_cell.scheduler.hosts import HostState
+from api_cell.scheduler.trees import Trees
 from cell_service.context import Deadline
 from cell_service.db import services
 from cell_service.db.host_states import ServiceState
@@ -30,11 +31,16 @@ LOG_LENGTH = 50_000
 
 @dataclass(slots=True)
 class Pending:
-    """A claim that is being made; it counts as use until the feed reports it, or it is cancelled."""
+    """A claim that is being made, on the host of that key; it counts as use until the feed reports it, or it is
+    cancelled. `allocations`: by provider uuid."""
 
     key: str
-    resources: Mapping[str, int]
+    allocations: Mapping[str, Mapping[str, int]]
     committed: bool = False
+
+    @property
+    def places(self) -> set[str]:
+        return {self.key, *self.allocations}
 
 
 class HostSnapshot:
@@ -57,9 +63,11 @@ class HostSnapshot:
         self._feed, self._cells = Feed(), CellHosts()
         self._providers: dict[str, ProviderState] = {}
         self._uuids: dict[int, str] = {}
+        self._trees = Trees(self._providers, self._uuids)
         self._aggregates: dict[str, tuple[Aggregate, ...]] = {}
         self._mapped: dict[str, int] = {}
         self._pending: dict[str, list[Pending]] = {}
+        """By uuid of the host's provider, and of each that gives something."""
         self._log: list[str] = []
         self._log_start = 0
 
@@ -86,10 +94,13 @@ class HostSnapshot:
         with self._following:
             began = self._cloud.clock.monotonic()
             with self.lock:
-                settled = [one for some in self._pending.values() for one in some if one.committed]
+                settled = [
+                    one for key, some in self._pending.items() for one in some if one.committed and one.key == key
+                ]
                 also = {self._providers[key].id for key in suspects if key in self._providers}
+                trees = self._trees.roots
             with self._cloud.db.connect() as tx:
-                news = self._feed.read(tx, began, also)
+                news = self._feed.read(tx, began, also, trees)
             with self.lock:
                 self._take(news, settled)
             self._followed_at = began
@@ -142,12 +153,13 @@ class HostSnapshot:
 
     # -- claiming -----------------------------------------------------------------------------
 
-    def reserve(self, key: str, resources: Mapping[str, int]) -> Pending:
-        """Count the amounts as used until the claim is settled or cancelled."""
-        pending = Pending(key, resources)
+    def reserve(self, key: str, allocations: Mapping[str, Mapping[str, int]]) -> Pending:
+        """Count the allocations as use until the claim is settled or cancelled."""
+        pending = Pending(key, allocations)
         with self.lock:
-            self._pending.setdefault(key, []).append(pending)
-            self._renew([key])
+            for place in pending.places:
+                self._pending.setdefault(place, []).append(pending)
+            self._renew(self._trees.hosts_of(pending.places))
         return pending
 
     def cancel(self, pendings: Iterable[Pending]) -> None:
@@ -155,7 +167,7 @@ class HostSnapshot:
         with self.lock:
             for pending in pendings:
                 self._forget(pending)
-                self._renew([pending.key])
+                self._renew(self._trees.hosts_of(pending.places))
 
     def settle(self, pendings: Iterable[Pending]) -> None:
         """Note that the claims are committed: the feed will report them."""
@@ -170,19 +182,28 @@ class HostSnapshot:
         if news.whole:
             self._providers.clear()
             self._uuids.clear()
+            self._trees.clear()
             touched |= self._cells.nodes.keys()
         for id in news.touched - news.providers.keys():
             uuid = self._uuids.pop(id, "")
-            self._providers.pop(uuid, None)
-            touched.add(uuid)
+            touched |= self._trees.hosts_of([uuid])
+            self._trees.take(self._providers.pop(uuid, None), None)
         for provider in news.providers.values():
+            former = self._uuids.get(provider.id, provider.uuid)  # another's, where a database gives an id out again
+            before = self._providers.get(former)
+            if before is not None and (before.uuid, before.root_id) != (provider.uuid, provider.root_id):
+                touched |= self._trees.hosts_of([former])
+                del self._providers[former]
             self._providers[provider.uuid] = provider
             self._uuids[provider.id] = provider.uuid
+            self._trees.take(before, provider)
             touched.add(provider.uuid)
+        touched |= self._trees.settle()
+        touched = self._trees.hosts_of(touched)
         for pending in settled:  # what they claimed is in the figures by now; their builds are not yet in their cells
             self._forget(pending)
             self._cells.add_io_op(pending.key)
-            touched.add(pending.key)
+            touched |= self._trees.hosts_of(pending.places)
         if news.aggregates is not None:
             self._take_aggregates(news.aggregates)
             touched |= self._cells.nodes.keys()
@@ -217,10 +238,11 @@ class HostSnapshot:
         return {key for host in found for key in strangers[host]}
 
     def _forget(self, pending: Pending) -> None:
-        waiting = self._pending.get(pending.key, [])
-        waiting[:] = [one for one in waiting if one is not pending]
-        if not waiting:
-            self._pending.pop(pending.key, None)
+        for place in pending.places:
+            waiting = self._pending.get(place, [])
+            waiting[:] = [one for one in waiting if one is not pending]
+            if not waiting:
+                self._pending.pop(place, None)
 
     def _renew(self, keys: Iterable[str]) -> None:
         """Make the hosts' states what their sources say; note those that changed."""
@@ -244,7 +266,8 @@ class HostSnapshot:
     def _state(self, key: str, node: Node) -> HostState:
         host, report = node.state.host, node.state.report
         provider, service = self._providers.get(key), self._cells.service_of(node)
-        waiting = self._pending.get(key, ())
+        waiting = [one for one in self._pending.get(key, ()) if one.key == key]
+        headrooms = self._headrooms(provider) if provider else {}
         inside = self._aggregates.get(host, ())
         zone = next((group.availability_zone for group in inside if group.availability_zone), self._default_zone)
         return HostState(
@@ -253,7 +276,7 @@ class HostSnapshot:
             node=report.node,
             cell_id=node.cell_id,
             provider_id=provider.id if provider else 0,
-            headrooms=_with_pending(provider.inventories, waiting) if provider else {},
+            headrooms=headrooms,
             traits=provider.traits if provider else frozenset(),
             placement_aggregates=provider.aggregates if provider else frozenset(),
             aggregates=inside,
@@ -274,8 +297,13 @@ class HostSnapshot:
             cpu_info=report.cpu_info,
             stats=report.stats,
             abilities=report.abilities,
+            tree=self._trees.of(provider, self._headrooms) if provider else None,
             tie=before.tie if (before := self.hosts.get(key)) else zlib.crc32(key.encode()),
         )
+
+    def _headrooms(self, provider: ProviderState) -> Mapping[str, Inventory]:
+        """The provider's inventories, with the claims that are being made."""
+        return _with_pending(provider.uuid, provider.inventories, self._pending.get(provider.uuid, ()))
 
     def _absence(self, node: Node, provider: ProviderState | None, service: ServiceState | None) -> str | None:
         trouble = self._cells.trouble_of(node.cell_id)
@@ -301,10 +329,12 @@ class HostSnapshot:
         return service is not None and self._is_up(service) != state.up
 
 
-def _with_pending(inventories: Mapping[str, Inventory], waiting: Iterable[Pending]) -> Mapping[str, Inventory]:
+def _with_pending(
+    uuid: str, inventories: Mapping[str, Inventory], waiting: Iterable[Pending]
+) -> Mapping[str, Inventory]:
     used: dict[str, int] = {}
     for pending in waiting:
-        for name, amount in pending.resources.items():
+        for name, amount in pending.allocations.get(uuid, {}).items():
             used[name] = used.get(name, 0) + amount
     if not used:
         return inventories

@@ -127,6 +127,7 @@ def alter(
     Raises ProviderTaken, Invalid (no such parent, a loop, or a change that is not allowed).
     """
     values: dict[str, Any] = {"name": name, "updated_at": now}
+    changed = {provider.id}
     if parent_uuid != provider.parent_uuid:
         if provider.parent_uuid is not None and not reparent:
             verb = "re-parenting" if parent_uuid is not None else "un-parenting"
@@ -138,11 +139,12 @@ def alter(
         values["parent_provider_id"] = parent.id if parent else None
         new_root = parent.root_id if parent else provider.id
         tx.execute(update(table).where(table.c.id.in_(sorted(family))).values(root_provider_id=new_root))
+        changed = family
     try:
         tx.execute(update(table).where(table.c.id == provider.id).values(**values))
     except IntegrityError as error:
         raise ProviderTaken(what="name", name=name) from error
-    changes.note(tx, [provider.id], now)
+    changes.note(tx, changed, now)
     return get(tx, provider.uuid)
 
 

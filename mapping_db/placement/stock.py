@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from uuid import UUID
 
@@ -15,11 +15,13 @@ from mapping_db.schema import allocations, resource_provider_aggregates, resourc
 from mapping_db.schema import inventories as inventory_table
 
 _CHUNK = 500
+_ROWS = select(*(resource_providers.c[name] for name in ("id", "uuid", "root_provider_id", "parent_provider_id")))
 
 
 @dataclass(frozen=True, slots=True)
 class ProviderState:
-    """A provider with all that a scheduler needs of it. `consumers`: how many have allocations there."""
+    """A provider with all that a scheduler needs of it. `consumers`: how many have allocations there; of a root with
+    others below it, anywhere in its tree. `parent_id` None: it is a root."""
 
     id: int
     uuid: str
@@ -27,16 +29,46 @@ class ProviderState:
     traits: frozenset[str]
     aggregates: frozenset[str]
     consumers: int
+    root_id: int
+    parent_id: int | None = None
 
 
-def read(tx: Connection, provider_ids: Collection[int] | None = None) -> dict[int, ProviderState]:
-    """All providers, or those of the ids that exist, by id."""
+def read(
+    tx: Connection, provider_ids: Collection[int] | None = None, trees: Collection[int] = ()
+) -> dict[int, ProviderState]:
+    """All providers, or those of the ids that exist and the roots above them, by id. `trees`: the ids of roots that are
+    known to have others below them."""
     if provider_ids is None:
-        return _read(tx, None)
+        return _counted(tx, _read(tx, None), ())
+    found = _of(tx, provider_ids)
+    found |= _of(tx, {state.root_id for state in found.values()} - found.keys())
+    return _counted(tx, found, trees)
+
+
+def _of(tx: Connection, ids: Collection[int]) -> dict[int, ProviderState]:
     found: dict[int, ProviderState] = {}
-    wanted = sorted(provider_ids)
+    wanted = sorted(ids)
     for start in range(0, len(wanted), _CHUNK):
         found.update(_read(tx, wanted[start : start + _CHUNK]))
+    return found
+
+
+def _counted(tx: Connection, found: dict[int, ProviderState], trees: Collection[int]) -> dict[int, ProviderState]:
+    """The same, with the consumers of whole trees at their roots."""
+    roots = sorted(
+        {state.root_id for state in found.values() if state.parent_id is not None}.union(trees) & found.keys()
+    )
+    root, consumer = resource_providers.c.root_provider_id, allocations.c.consumer_uuid
+    for start in range(0, len(roots), _CHUNK):
+        among = roots[start : start + _CHUNK]
+        rows = tx.execute(
+            select(root, func.count(func.distinct(consumer)).label("consumers"))
+            .join(allocations, allocations.c.resource_provider_id == resource_providers.c.id)
+            .where(root.in_(among))
+            .group_by(root)
+        )
+        counts = {row.root_provider_id: row.consumers for row in rows}
+        found |= {id: replace(found[id], consumers=counts.get(id, 0)) for id in among}
     return found
 
 
@@ -64,8 +96,10 @@ def _read(tx: Connection, ids: list[int] | None) -> dict[int, ProviderState]:
             traits=marks.get(row.id, nothing),
             aggregates=inside.get(row.id, nothing),
             consumers=consumers.get(row.id, 0),
+            root_id=row.id if row.parent_provider_id is None else row.root_provider_id,
+            parent_id=row.parent_provider_id,
         )
-        for row in among(select(resource_providers.c.id, resource_providers.c.uuid), resource_providers.c.id)
+        for row in among(_ROWS, resource_providers.c.id)
     }
 
 

@@ -50,7 +50,7 @@ class _Found:
 
 @dataclass(frozen=True, slots=True)
 class Ways:
-    """What a request is served by, by provider id. `roots`: the root of each; `lines`: each with all above it."""
+    """The providers that may serve a request, by id. `roots`: the root of each; `lines`: each with all above it."""
 
     requested: CandidateRequest
     roots: Mapping[int, int]

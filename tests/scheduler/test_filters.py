@@ -97,7 +97,8 @@ CASES: list[tuple[str, HostState, RequestView, str | None]] = [
     ("ComputeCapabilitiesFilter", HOST, request(extra={"rack": "r8"}), "has rack r7, not r8"),
     ("ComputeCapabilitiesFilter", HOST, request(extra={"hypervisor_type": "Xen"}), "has hypervisor_type QEMU, not Xen"),
     ("ComputeCapabilitiesFilter", HOST, request(extra={"ssd": "true", "hide_hypervisor_id": "true"}), None),
-    ("ComputeCapabilitiesFilter", HOST, request(extra={"group_policy": "none", "same_subtree": "_A,_B"}), None),
+    ("ComputeCapabilitiesFilter", HOST, request(extra={"group_policy": "none", "same_subtree": "_A,_B",
+                                                       "resources_A:VCPU": "1", "resources_B:VCPU": "1"}), None),
     ("ComputeCapabilitiesFilter", HOST, request(extra={"ssd": "true", "rack": "r8"}), "has rack r7, not r8"),
     ("ComputeCapabilitiesFilter", HOST, request(extra={"capabilities:ssd": "true"}), "has no capability ssd"),
     # image properties
@@ -308,7 +309,7 @@ def test_abilities(abilities: tuple[str, ...] | None, needs: tuple[str, ...], re
 
 def test_traits_of_flavor_and_image() -> None:
     requested = request(
-        extra={"trait:HW_CPU_X86_AVX2": "required", "trait:CUSTOM_SLOW": "forbidden", "trait1:CUSTOM_X": "required"},
+        extra={"trait:HW_CPU_X86_AVX2": "required", "trait:CUSTOM_SLOW": "forbidden", "trait:CUSTOM_X": "required"},
         image_properties={"trait:CUSTOM_Y": "required"},
     )
     assert requested.required == {"HW_CPU_X86_AVX2", "CUSTOM_X", "CUSTOM_Y"}

@@ -23,7 +23,7 @@ from cell_service.errors import (
     Invalid,
     ServiceNotFound,
 )
-from cell_service.model import demand
+from cell_service.model import request_groups
 from cell_service.model.ability import Ability
 from cell_service.model.instance import Flavor, Instance
 from cell_service.model.move import MovePhase, MovePlan
@@ -192,7 +192,7 @@ def _check_resize(instance: Instance, flavor: Flavor) -> None:
         raise Invalid(reason="Resize to zero disk flavor is not allowed.")
     if not instance.volume_backed and flavor.root_gib < instance.flavor.root_gib:
         raise Invalid(reason="Resize error: Unable to resize disk down.")
-    demand.check_amounts(flavor)
+    request_groups.check(flavor)
     hardware.check_resize(instance, flavor)
 
 

@@ -34,7 +34,7 @@ from cell_service.errors import (
     Unavailable,
 )
 from cell_service.logs import about
-from cell_service.model import block_device, demand
+from cell_service.model import block_device, request_groups
 from cell_service.model.ability import Ability
 from cell_service.model.instance import Flavor, Instance, NetworkRequest
 from cell_service.model.operation import BuildArguments
@@ -176,7 +176,7 @@ def _look_up(
         departed = group_members.departed(cloud, ctx.deadline, members)
     if flavor.disabled:
         raise Invalid(reason=f"Flavor {request.flavor_id} could not be found.")
-    demand.check_amounts(flavor)
+    request_groups.check(flavor)
     on_volume, encrypted = devices.check(
         services,
         caller,
