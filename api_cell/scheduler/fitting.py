@@ -80,8 +80,11 @@ def candidate_request(request: RequestView) -> CandidateRequest:
 
 
 def fit(tree: Tree, wanted: CandidateRequest) -> Allocations | str:
-    """The amounts that each provider gives, or why they can't. Of `wanted` it knows amounts, traits, `isolate` and `same_subtree`:
-    what a flavor can name. The first way in the order of the providers' ids, so the root comes before others."""
+    """The amounts that each provider gives, or why they can't, in words that follow "the host".
+
+    Of `wanted` it reads amounts, traits, `isolate` and `same_subtree`, which are all that a flavor names. Of several
+    ways it takes the first in the order of the providers' ids: a root comes before those below it.
+    """
     spread = wanted.groups.get("")
     amounts = spread.resources if spread is not None else {}
     holding = {name: _holding(tree, name, amount, spread) for name, amount in amounts.items()}
