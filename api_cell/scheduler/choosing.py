@@ -107,9 +107,9 @@ class Chooser:
                         )
                     continue
                 others = [] if view.forced else ranking.others(chosen, self._settings.scheduler.max_attempts - 1)
-                note = notes.chosen_note(request.ctx.request_id, now, admission.snapshot, view, ranking, admitted,
-                                         drawn, chosen, others) if noting else None  # fmt: skip
                 selection = _selection(view, chosen, others)
+                note = notes.chosen_note(request.ctx.request_id, now, admission.snapshot, view, ranking, admitted,
+                                         drawn, chosen, others, selection.allocations) if noting else None  # fmt: skip
                 pending = self._snapshot.reserve(chosen.key, selection.allocations)
                 self._updated(ranking, spec)
                 ranking.placed(chosen.host)

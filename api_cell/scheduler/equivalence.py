@@ -43,6 +43,7 @@ class EquivalenceClasses:
             cell_id,
             frozenset(request.resources.items()),
             request.required,
+            request.root_required,
             request.forbidden,
             request.abilities,
             request.hardware,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -20,15 +20,17 @@ REASONS = 20
 def chosen_note(
     request_id: str, now: datetime, snapshot: Snapshot, request: RequestView, ranking: Ranking, admitted: Admitted,
     among: Collection[int], chosen: HostState, others: Sequence[HostState],
+    allocations: Mapping[str, Mapping[str, int]],
 ) -> dict[str, Any]:  # fmt: skip
     """The note of a choice, made before it counts as use. `among`: the cells that the host was picked from; `others`:
-    the alternates."""
+    the alternates. `allocations` are noted where other providers than the host's own serve it."""
     elsewhere = ranking.elsewhere(chosen.cell_id, admitted.refused, RUNNERS_UP)
     runners = [*others[: RUNNERS_UP - min(len(elsewhere), RUNNERS_UP // 2)], *elsewhere][:RUNNERS_UP]
     able = ranking.able()
     return {
         **_requested(request_id, now, request),
         "chosen": _host(snapshot, ranking, chosen),
+        **({} if allocations.keys() <= {chosen.key} else {"allocations": allocations}),
         "runners_up": [_host(snapshot, ranking, state) for state in runners],
         "excluded": _tallied(ranking),
         "cells": _cells(snapshot, admitted, able),
@@ -74,6 +76,7 @@ def _requested(request_id: str, now: datetime, request: RequestView) -> dict[str
         "image": spec.image_id or None, "zone": spec.availability_zone, "traits": sorted(request.required),
         "host": spec.force_host or spec.requested_host, "hints": spec.scheduler_hints or None,
         "group": request.group.policy if request.group is not None else None, "not_on": list(spec.ignore_hosts),
+        "groups": {suffix: dict(each.resources) for suffix, each in request.groups.numbered.items()},
     }  # fmt: skip
     return {
         "request_id": request_id,

@@ -96,6 +96,8 @@ class Trees:
     def hosts_of(self, providers: Iterable[str]) -> set[str]:
         """The uuids of the roots that these providers, by uuid, serve."""
         found = set(providers)
+        if not (self._members or self._served):
+            return found
         for uuid in list(found):
             provider = self._providers.get(uuid)
             if provider is not None:

@@ -43,8 +43,13 @@ NO_GROUPS = RequestGroups(RequestGroup())
 
 
 def groups_of(flavor: Flavor, *, volume_backed: bool) -> RequestGroups:
-    """Raises Invalid for a strange amount or policy, a trait that is both required and forbidden or neither, and a
-    group without resources that no `same_subtree` names."""
+    """The groups that a flavor's extra specs and sizes come to.
+
+    Raises Invalid for a strange amount, policy or suffix, a trait that is neither required nor forbidden, and a group
+    without resources that `same_subtree` does not name.
+    """
+    if not flavor.extra_specs:
+        return RequestGroups(RequestGroup(demand.of_flavor(flavor, volume_backed=volume_backed)))
     demand.check_amounts(flavor)
     sums, named = demand.of_flavor(flavor, volume_backed=volume_backed), demand.by_suffix(flavor)
     required, forbidden = _traits(flavor)

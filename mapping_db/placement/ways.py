@@ -67,7 +67,9 @@ class Ways:
             return
         spread = self.requested.groups.get("")
         classes = list(spread.resources) if spread is not None else []
-        suffixes = sorted(serving)
+        suffixes = sorted(
+            serving, key=lambda suffix: (len(serving[suffix]), suffix)
+        )  # those with the least choice first
         made, steps = _Found(), 0
 
         def place(at: int) -> Iterator[None]:

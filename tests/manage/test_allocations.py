@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import uuid
+from dataclasses import replace
 
 import pytest
 from sqlalchemy import Connection
@@ -96,6 +97,19 @@ def test_an_allocation_is_replaced_by_force(cloud: Site) -> None:
     assert cloud.run("placement", "heal_allocations", "--instance", instance).code == 4
     assert cloud.run("placement", "heal_allocations", "--instance", instance, "--force").code == 0
     assert allocated(cloud, instance).allocations == {provider_of("h1"): SIZES}  # type: ignore[union-attr]
+
+
+def test_an_instance_with_request_groups_is_left_alone(cloud: Site) -> None:
+    """Its root provider is not what serves them."""
+    instance, wanted = living(cloud), {"resources1:VCPU": "2"}
+    with cloud.database("c1").begin() as tx:
+        instances.change(tx, instance, now=NOW, flavor=replace(FLAVOR, extra_specs=wanted))
+    for options in ((), ("--instance", instance), ("--dry-run",)):
+        ran = cloud.run("placement", "heal_allocations", *options)
+        assert (ran.code, f"Instance {instance}: its flavor has request groups" in ran.err) == (3, True)
+    claim(cloud, instance)
+    assert cloud.run("placement", "heal_allocations", "--instance", instance, "--force").code == 3
+    assert allocated(cloud, instance).allocations == {provider_of("h1"): {"VCPU": 1}}  # type: ignore[union-attr]
 
 
 def test_so_many_are_healed_at_most(cloud: Site) -> None:

@@ -10,7 +10,8 @@ from sqlalchemy import Connection
 
 from api_cell.scheduler.scheduler import Scheduler
 from cell_service.model.instance import Flavor
-from mapping_db.placement import aggregates, allocations, inventories, providers, traits
+from mapping_db import placement_notes
+from mapping_db.placement import aggregates, allocations, inventories, providers, resource_classes, traits
 from mapping_db.placement.allocations import Claim
 from mapping_db.placement.inventories import Inventory
 from mapping_db.placement.sharing import SHARES
@@ -56,8 +57,6 @@ def join(federation: Federation, uuid: str, *inside: str) -> None:
 
 @pytest.fixture
 def custom(federation: Federation) -> Federation:
-    from mapping_db.placement import resource_classes
-
     federation.db.run(lambda tx: resource_classes.add(tx, "CUSTOM_X"))
     return federation
 
@@ -75,6 +74,12 @@ def test_isolated_groups_take_one_child_each(custom: Federation) -> None:
     selection = chosen(one(custom, scheduler, flavor=flavor({**TWO, "group_policy": "isolate"})))
     assert selection.allocations == {root: SIZES, children[0]: {"CUSTOM_X": 1}, children[1]: {"CUSTOM_X": 1}}
     assert held(custom, selection.instance_uuid) == selection.allocations
+    with custom.db.connect() as tx:
+        note = placement_notes.get(tx, selection.instance_uuid)
+    assert note is not None
+    assert (note["allocations"], note["asked"]["groups"]) == (
+        selection.allocations, {"1": {"CUSTOM_X": 1}, "2": {"CUSTOM_X": 1}},
+    )  # fmt: skip
     assert "1 has no provider for request group 1" in refused(one(custom, scheduler, flavor=flavor(TWO)))
     assert chosen(one(custom, scheduler)).allocations == {root: SIZES}, "a plain one still fits"
     assert_sound(custom.db)
@@ -212,3 +217,55 @@ def test_a_room_is_counted_by_what_fits_one_after_the_other(custom: Federation) 
     apart = flavor({**TWO, "group_policy": "isolate"})
     [room] = scheduler_of(custom).rooms(custom.ctx, custom.spec(flavor=apart))
     assert room.servers == 1
+
+
+def test_schedulers_that_race_for_one_child_never_give_it_twice(custom: Federation) -> None:
+    """Each scheduler has its own snapshot, made before any claim: a lost race is chosen again."""
+    root = custom.host(custom.cell("a"), "h", vcpus=99, memory=99999)
+    children = [provider(custom, root, CUSTOM_X=1) for _ in range(6)]
+    schedulers = [scheduler_of(custom) for _ in range(3)]
+    for scheduler in schedulers:
+        scheduler.refresh(custom.ctx)
+    wanted = flavor({"resources1:CUSTOM_X": "1"})
+    outcomes = [one(custom, scheduler, flavor=wanted) for scheduler in schedulers for _ in range(2)]
+    assert {key for outcome in outcomes for key in chosen(outcome).allocations} == {root, *children}
+    for scheduler in schedulers:
+        assert "1 has no provider for request group 1" in refused(one(custom, scheduler, flavor=wanted))
+    assert_sound(custom.db)
+
+
+def test_a_forced_host_serves_its_groups_all_the_same(custom: Federation) -> None:
+    cell = custom.cell("a")
+    root, _ = custom.host(cell, "h"), custom.host(cell, "bare")
+    child = provider(custom, root, ("CUSTOM_FAST",), CUSTOM_X=1)
+    wanted = flavor({"resources1:CUSTOM_X": "1", "trait1:CUSTOM_FAST": "required", "trait:CUSTOM_GONE": "required"})
+    scheduler = scheduler_of(custom)
+    assert "has no provider for request group 1" in refused(one(custom, scheduler, flavor=wanted, force_host="bare"))
+    selection = chosen(one(custom, scheduler, flavor=wanted, force_host="h"))
+    assert selection.allocations == {root: SIZES, child: {"CUSTOM_X": 1}}
+
+
+def test_the_same_host_is_that_of_the_tree(custom: Federation) -> None:
+    """A server may have nothing of its host's own provider."""
+    cell = custom.cell("a")
+    roots = [custom.host(cell, name) for name in ("h0", "h1")]
+    child = provider(custom, roots[1], CUSTOM_X=1)
+    home = new_uuid()
+    claim = Claim(home, {child: {"CUSTOM_X": 1}}, "p1", "u1")
+    custom.db.run(lambda tx: allocations.write(tx, [claim], custom.clock.now()))
+    scheduler = scheduler_of(custom, {"enabled_filters": ("SameHostFilter", "DifferentHostFilter")})
+    for hint, host in (("same_host", "h1"), ("different_host", "h0")):
+        assert chosen(one(custom, scheduler, scheduler_hints={hint: [home]})).host == host
+
+
+def test_a_search_among_many_like_providers_ends(custom: Federation) -> None:
+    """Of ten groups that keep apart six need one of the same five providers."""
+    root = custom.host(custom.cell("a"), "h", CUSTOM_X=0)
+    for number in range(12):
+        provider(custom, root, ("CUSTOM_FAST",) if number < 5 else (), CUSTOM_X=9)
+    extra = {f"resources{number}:CUSTOM_X": "1" for number in range(10)}
+    extra |= {f"trait{number}:CUSTOM_FAST": "required" for number in range(4, 10)}
+    apart = flavor({**extra, "group_policy": "isolate"})
+    assert "1 has no providers for all request groups together" in refused(
+        one(custom, scheduler_of(custom), flavor=apart)
+    )

@@ -36,12 +36,14 @@ HEALED, MORE, NO_NODE, FAILED, NOTHING, BAD = 0, 1, 2, 3, 4, 127
 @dataclass(frozen=True, slots=True)
 class Need:
     """An instance that lacks what it should have: resource class → amount, of the provider. `provider_uuid` None: its
-    node has left no record. `generation` None: it has nothing at all."""
+    node has left no record. `generation` None: it has nothing at all. `grouped`: the scheduler alone knows which
+    providers are to serve the request groups of its flavor."""
 
     instance: Instance
     provider_uuid: str | None
     amounts: Amounts
     generation: int | None
+    grouped: bool = False
 
 
 @command("placement heal_allocations",
@@ -66,7 +68,8 @@ def heal_allocations(cloud: Cloud, args: Args, out: Out) -> int:
         for need in needs:
             if args.max_count and not args.instance and done == args.max_count:
                 return worst or (NOTHING if args.dry_run else MORE)
-            code = NOTHING if args.dry_run and need.provider_uuid else _heal(cloud, need, out)
+            possible = need.provider_uuid is not None and not need.grouped
+            code = NOTHING if args.dry_run and possible else _heal(cloud, need, out)
             done += code in (HEALED, NOTHING)
             worst = max(worst, code) if code != NOTHING else worst
             if args.verbose or args.dry_run:
@@ -133,7 +136,8 @@ def _lacking(cloud: Cloud, cell: Cell, uuids: list[str], *, force: bool) -> Iter
         spec, consumer = specs.get(uuid), have.get(uuid)
         amounts = demand.of_flavor(instance.flavor, volume_backed=spec is not None and spec.volume_backed)
         provider = nodes.get((instance.host, instance.node or instance.host))
-        yield Need(instance, provider, amounts, consumer.generation if consumer else None)
+        grouped = any(demand.by_suffix(instance.flavor).keys() - {""})
+        yield Need(instance, provider, amounts, consumer.generation if consumer else None, grouped)
 
 
 def _heal(cloud: Cloud, need: Need, out: Out) -> int:
@@ -142,6 +146,9 @@ def _heal(cloud: Cloud, need: Need, out: Out) -> int:
     if need.provider_uuid is None:
         out.warn(f"Instance {instance.uuid}: its compute node {instance.node} on {instance.host} has no record.")
         return NO_NODE
+    if need.grouped:
+        out.warn(f"Instance {instance.uuid}: its flavor has request groups; a migration allocates what they need.")
+        return FAILED
     claim = Claim(
         instance.uuid, {need.provider_uuid: need.amounts}, instance.project_id, instance.user_id, "INSTANCE",
         need.generation,

@@ -129,6 +129,8 @@ def _reported(server: str, note: dict[str, Any]) -> list[str]:
     lines.append(f"Requested: {requested}")
     if "chosen" in note:
         lines += ["Chosen:", *_weighed(note["chosen"])]
+        for provider, amounts in sorted(note.get("allocations", {}).items()):
+            lines.append(f"  {', '.join(f'{name} {amount}' for name, amount in sorted(amounts.items()))} of {provider}")
         if note.get("drawn"):
             lines.append(f"  Cell {note['drawn']} was drawn first, by the weights of the cells.")
     else:
