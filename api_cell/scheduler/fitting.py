@@ -83,7 +83,7 @@ def fit(tree: Tree, wanted: CandidateRequest) -> Allocations | str:
     """The amounts that each provider gives, or why they can't, in words that follow "the host".
 
     Of `wanted` it reads amounts, traits, `isolate` and `same_subtree`, which are all that a flavor names. Of several
-    ways it takes the first in the order of the providers' ids: a root comes before those below it.
+    ways it takes the first, in the order of the tree.
     """
     spread = wanted.groups.get("")
     amounts = spread.resources if spread is not None else {}
@@ -92,6 +92,9 @@ def fit(tree: Tree, wanted: CandidateRequest) -> Allocations | str:
         if not holding[name]:
             has = any(name in member.headrooms for member in tree.values())
             return f"lacks {amount} {name}" if has else f"has no {name}"
+    for some in spread.required if spread is not None else ():
+        if not any(some & tree[id].traits for ids in holding.values() for id in ids):
+            return f"lacks trait {min(some)}"
     serving = {suffix: _serving(tree, query) for suffix, query in wanted.groups.items() if suffix}
     for suffix, ids in serving.items():
         if not ids:
@@ -105,7 +108,7 @@ def fit(tree: Tree, wanted: CandidateRequest) -> Allocations | str:
     )
     way = next(ways.through(holding, serving), None)
     if way is None:
-        return "has no providers for all request groups together" if serving else "has no providers with all traits"
+        return f"has no providers for all {'request groups' if serving else 'amounts and traits'} together"
     return _allocations(tree, way)
 
 

@@ -26,7 +26,7 @@ class Member:
 
 
 Tree = Mapping[int, Member]
-"""All providers that serve a host, its root among them, by id in the order they were made."""
+"""All providers that serve a host, by id: its root, those below it, those that share."""
 
 
 class Trees:
@@ -106,11 +106,12 @@ class Trees:
         return found
 
     def of(self, root: ProviderState, headrooms: Callable[[ProviderState], Mapping[str, Inventory]]) -> Tree | None:
-        """The tree of a root that others serve, too."""
+        """The tree of a root that is not alone."""
         members, sharers = self._members.get(root.id, ()), self._sharers.get(root.id, ())
         if not (members or sharers) or root.parent_id is not None:
             return None
-        serving = [self._providers[self._uuids[id]] for id in sorted({root.id, *members, *sharers})]
+        ids = dict.fromkeys((root.id, *sorted(members), *sorted(sharers)))
+        serving = [self._providers[self._uuids[id]] for id in ids]
         strangers = self._around(state for state in serving if state.root_id != root.id)
         lines = lines_of({state.id: state.parent_id for state in (*serving, *strangers)})
         return {

@@ -122,7 +122,7 @@ def test_the_unnumbered_group_is_spread_over_the_tree(custom: Federation) -> Non
     scheduler = scheduler_of(custom)
     wanted = {"resources:CUSTOM_X": "1"}
     alone = refused(one(custom, scheduler, flavor=flavor({"trait:CUSTOM_FAST": "required"})))
-    assert "1 has no providers with all traits" in alone, "the child serves nothing"
+    assert "1 lacks trait CUSTOM_FAST" in alone, "the child serves nothing"
     selection = chosen(one(custom, scheduler, flavor=flavor({**wanted, "trait:CUSTOM_FAST": "required"})))
     assert selection.allocations == {root: SIZES, child: {"CUSTOM_X": 1}}
     assert "1 lacks 1 CUSTOM_X" in refused(one(custom, scheduler, flavor=flavor(wanted)))
@@ -160,6 +160,16 @@ def test_a_shared_disk_is_one_for_all_hosts(federation: Federation) -> None:
     federation.clock.advance(1)
     assert chosen(one(federation, scheduler)).allocations[pool] == {"DISK_GB": 1}
     assert_sound(federation.db)
+
+
+def test_a_hosts_own_disk_comes_before_the_shared_one(federation: Federation) -> None:
+    group = new_uuid()
+    pool = provider(federation, None, (SHARES,), (group,), DISK_GB=9)
+    root = federation.host(federation.cell("a"), "h", disk=1)
+    join(federation, root, group)
+    scheduler = scheduler_of(federation)
+    assert chosen(one(federation, scheduler)).allocations == {root: SIZES}
+    assert chosen(one(federation, scheduler)).allocations[pool] == {"DISK_GB": 1}
 
 
 def test_the_snapshot_follows_trees(custom: Federation) -> None:
