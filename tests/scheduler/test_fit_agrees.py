@@ -215,7 +215,10 @@ def test_the_snapshot_and_the_api_agree(
             {uuid: part["resources"] for uuid, part in each["allocations"].items()}
             for each in answer["allocation_requests"]
         ]
-        expected = {host for host in world.hosts if any(each.keys() <= serving[host] for each in ways)}
+        served_by = [  # also by those that give nothing
+            {uuid for uuids in each["mappings"].values() for uuid in uuids} for each in answer["allocation_requests"]
+        ]
+        expected = {host for host in world.hosts if any(uuids <= serving[host] for uuids in served_by)}
         assert {key for key, state in fresh.items() if accepted(state, view)} == expected, text
         for host in expected:
             assert frozen(fitting.allocations_of(fresh[host], view)) in {frozen(each) for each in ways}, text
