@@ -52,7 +52,7 @@ class Drift:
 
 @dataclass(frozen=True, slots=True)
 class _Seen:
-    """What was read of one instance at rest. `node_uuid` None: its compute node has no record."""
+    """One instance at rest, as it was read. `node_uuid` None: its compute node has no record."""
 
     instance: Instance
     node_uuid: str | None

@@ -95,6 +95,7 @@ NAMES = {
         "auth_section auth_type cafile certfile endpoint_override insecure keyfile region_name service_name "
         "service_type timeout valid_interfaces "
     ),
+    "placement_audit": ("interval "),
     "quota": (
         "cores driver injected_file_content_bytes injected_file_path_length injected_files instances "
         "key_pairs metadata_items ram server_group_members server_groups unified_limits_resource_list "
