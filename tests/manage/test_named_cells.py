@@ -45,3 +45,12 @@ def test_a_cell_is_deleted_by_its_name(site: Site) -> None:
     assert site.run("cell_v2", "delete_cell", "--cell_uuid", "cell1").code == 0
     assert site.run("cell_v2", "delete_cell", "--cell_uuid", "cell1").code == 1
     assert site.mapping(other.uuid) == other
+
+
+def test_a_name_that_is_not_there_is_not_the_beginning_of_a_uuid(site: Site) -> None:
+    """c3 is no cell whose uuid begins with c3."""
+    cell = site.add_cell("cell1")
+    for text in (cell.uuid[:2], cell.uuid[:7]):
+        assert site.run("cell_v2", "delete_cell", "--cell_uuid", text).code == 1
+        assert site.run("cell_v2", "drain_cell", "--cell_uuid", text).code != 0
+    assert site.mapping(cell.uuid) == cell

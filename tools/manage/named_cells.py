@@ -11,7 +11,9 @@ from mapping_db.cell_mappings import CellMapping
 from mapping_db.cloud import Cloud
 from tools.manage.command import Args
 
-HELP = "its name or uuid, or the beginning of one"
+LEAST = 8
+"""How much of a uuid is typed at least. Of two or three letters any uuid may begin with a name that is not there."""
+HELP = f"its name or uuid, or the beginning of one (of a uuid {LEAST} characters)"
 
 
 class NoSuchCell(CellMappingNotFound):
@@ -27,7 +29,8 @@ def the_one(cells: Iterable[CellMapping], text: str) -> CellMapping:
     known = list(cells)
     found = [cell for cell in known if cell.uuid == text] or [cell for cell in known if text and cell.name == text]
     if not found and text:
-        found = [cell for cell in known if cell.uuid.startswith(text) or cell.name.startswith(text)]
+        of_uuids = len(text) >= LEAST
+        found = [cell for cell in known if cell.name.startswith(text) or (of_uuids and cell.uuid.startswith(text))]
     if len(found) == 1:
         return found[0]
     if not found:
