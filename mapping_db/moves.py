@@ -164,6 +164,14 @@ def unfinished(tx: Connection, *, source_host: str | None = None, limit: int = 1
     return [_move(row) for row in tx.execute(query.order_by(moves.c.id).limit(limit))]
 
 
+def moving_among(tx: Connection, instance_uuids: Collection[str]) -> set[str]:
+    """Those of the instances with a move that has not ended."""
+    query = select(moves.c.instance_uuid).where(
+        moves.c.instance_uuid.in_(list(instance_uuids)), moves.c.finished_at.is_(None)
+    )
+    return set(tx.scalars(query))
+
+
 def touching_cell(tx: Connection, cell_id: int) -> int:
     """How many unfinished moves come from the cell or go there."""
     query = select(moves.c.id).where(

@@ -1,4 +1,4 @@
-"""Rows of `progress_marks`: where a long command stopped, so that its next run continues there."""
+"""Rows of `progress_marks`: where a long command or duty stopped, or how it ended, for its next run."""
 
 from __future__ import annotations
 

@@ -103,10 +103,10 @@ class _Drift(Collector):
         self._cloud = cloud
 
     def describe(self) -> Iterable[Metric]:
-        return [self._found(), self._time()]
+        return [self._found(), self._missed(), self._time()]
 
     def collect(self) -> Iterable[Metric]:
-        found, time = self._found(), self._time()
+        found, missed, time = self._found(), self._missed(), self._time()
         try:
             with self._cloud.db.connect() as tx:
                 newest = comparisons.newest(tx)
@@ -116,12 +116,17 @@ class _Drift(Collector):
             return []
         for kind in DriftKind:
             found.add_metric((kind.value,), newest.found.get(kind, 0))
+        missed.add_metric((), len(newest.missed))
         time.add_metric((), newest.ended_at.timestamp())
-        return [found, time]
+        return [found, missed, time]
 
     def _found(self) -> GaugeMetricFamily:
         said = "Allocations that differ from the instances, as of the newest comparison."
         return GaugeMetricFamily("polycell_placement_drift", said, labels=("kind",))
+
+    def _missed(self) -> GaugeMetricFamily:
+        said = "Cells that did not answer the newest comparison of allocations, so that nothing is known of them."
+        return GaugeMetricFamily("polycell_placement_cells_not_compared", said, labels=())
 
     def _time(self) -> GaugeMetricFamily:
         said = "When the newest comparison of allocations ended."

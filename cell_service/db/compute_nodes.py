@@ -49,6 +49,13 @@ def list_all(tx: Connection, *, host: str | None = None) -> list[ComputeNode]:
     return [_node(row) for row in tx.execute(query)]
 
 
+def uuids_on(tx: Connection, hosts: Iterable[str]) -> dict[tuple[str, str], str]:
+    """The uuids of the hosts' nodes, by (host, node)."""
+    of = compute_nodes.c
+    query = select(of.host, of.hypervisor_hostname, of.uuid).where(of.host.in_(sorted(set(hosts))))
+    return {(row.host, row.hypervisor_hostname): row.uuid for row in tx.execute(query)}
+
+
 def is_able(tx: Connection, host: str, ability: Ability) -> bool:
     """Whether every node of the host has the ability, as far as their reports say."""
     return all(node.report.is_able(ability) for node in list_all(tx, host=host))

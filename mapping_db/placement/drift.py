@@ -109,7 +109,7 @@ def _compare(cloud: Cloud, cell: Cell, uuids: list[str], seconds: float) -> dict
         specs = request_specs.get_many(tx, mine)
     with cell.db.connect(Deadline.after(seconds, cloud.clock)) as tx:
         found = instances.get_many(tx, mine)
-        nodes = {(node.host, node.report.node): node.report.uuid for node in compute_nodes.list_all(tx)}
+        nodes = compute_nodes.uuids_on(tx, {each.host for each in found.values() if each.host is not None})
     seen = [
         _Seen(
             instance,
@@ -129,7 +129,7 @@ def _compare(cloud: Cloud, cell: Cell, uuids: list[str], seconds: float) -> dict
 def _at_rest(tx: Connection, cell_id: int, uuids: list[str]) -> list[str]:
     """Those of the instances that the cell owns, and that are neither moved nor deleted just now."""
     owned = instance_mappings.get_many(tx, uuids)
-    moving = {move.instance_uuid for move in moves.unfinished(tx)}
+    moving = moves.moving_among(tx, uuids)
     return [
         uuid
         for uuid, mapping in owned.items()

@@ -35,11 +35,11 @@ def compare(cloud: Federation) -> Any:
 def shown(cloud: Federation) -> dict[str, float]:
     """The metric, by kind."""
     reply = cloud.admin.get("/metrics", whole=True)
+    samples = [sample for family in parsed(reply.raw.decode()) for sample in family.samples]
     return {
-        sample.labels["kind"]: sample.value
-        for family in parsed(reply.raw.decode())
-        for sample in family.samples
-        if sample.name == "polycell_placement_drift"
+        sample.labels.get("kind", "not compared"): sample.value
+        for sample in samples
+        if sample.name in ("polycell_placement_drift", "polycell_placement_cells_not_compared")
     }
 
 
@@ -50,7 +50,7 @@ def test_a_cloud_that_works_has_no_drift(cloud: Federation) -> None:
         assert cloud.act(uuid, action, {"name": "i"} if action == "createImage" else None).status == 202
         found.append(compare(cloud))
     assert [each.found for each in found] == [{}] * 4
-    assert shown(cloud) == {"missing": 0, "elsewhere": 0, "amounts": 0, "orphan": 0}
+    assert shown(cloud) == {"missing": 0, "elsewhere": 0, "amounts": 0, "orphan": 0, "not compared": 0}
     for uuid in uuids:
         cloud.settled(uuid)
 
@@ -78,17 +78,21 @@ def test_what_changed_meanwhile_is_not_drift(cloud: Federation) -> None:
     assert held is not None
     cloud.db.run(lambda tx: allocations.release(tx, uuid, cloud.clock.now()))
 
+    waited: list[float] = []
+
     class Between:
         """The clock of the cloud; the allocation comes back while the second look is waited for."""
 
         now, monotonic = staticmethod(cloud.clock.now), staticmethod(cloud.clock.monotonic)
 
         def wait(self, event: threading.Event, seconds: float) -> bool:
+            waited.append(seconds)
             again = allocations.Claim(uuid, held.allocations, held.project_id, held.user_id, "INSTANCE")
             cloud.db.run(lambda tx: allocations.write(tx, [again], cloud.clock.now()))
             return False
 
     assert list(drift.of_cell(replace(cloud.cloud, clock=Between()), cell, 5, lambda count: None)) == []
+    assert waited == [drift.SECOND_LOOK_SECONDS], "the first look found it"
 
 
 def test_one_that_was_begun_just_now_is_not_begun_again(cloud: Federation) -> None:
@@ -112,4 +116,5 @@ def test_of_a_cell_that_does_not_answer_nothing_is_said(cloud: Federation, monke
     monkeypatch.setattr(opened.db, "connect", lost)
     made = compare(cloud)
     assert (made.found, made.missed) == ({}, ["cell1"])
+    assert shown(cloud)["not compared"] == 1
     assert uuid in cloud.allocations()

@@ -17,7 +17,6 @@ from cell_service.db import host_rows, operations, schema, services
 from cell_service.model.move import MoveKind
 from compute_host.host_queue import FILE, HostQueues
 from mapping_db import host_mappings, host_moves, instance_mappings
-from mapping_db.host_moves import HostIsMoving
 from tests.federation.cloud import Federation
 from tests.federation.conftest import real_parts
 from tests.federation.test_moves import ended, start
@@ -317,30 +316,6 @@ def test_a_server_that_chose_the_host_as_it_began_to_move_stays_and_leaves_it_no
     assert (server["status"], server["OS-EXT-SRV-ATTR:host"]) == ("ACTIVE", f"{other(home)}-host2")
     assert rows(shared, home, schema.operations, instance_uuid=uuid) == []
     assert shared.allocations()[uuid] == {"VCPU": 1, "MEMORY_MB": 64, "DISK_GB": 1}
-
-
-def test_a_host_that_was_just_chosen_is_not_moved_before_that_is_recorded(shared: Federation) -> None:
-    home, order = cell_of(shared), list[str]()
-
-    def begin() -> None:
-        with shared.db.begin() as tx:
-            host_moves.begin(tx, HOST, source=shared.ids[home], target=shared.ids[other(home)], now=MOMENT)
-            order.append("begun")
-
-    beginning = threading.Thread(target=begin)
-    with shared.db.begin() as tx:
-        host_moves.demand_stays(tx, HOST, shared.ids[home])
-        beginning.start()
-        beginning.join(0.3)
-        order.append("chosen")
-    beginning.join()
-    assert order == ["chosen", "begun"]
-    with shared.db.begin() as tx, pytest.raises(HostIsMoving):
-        host_moves.demand_stays(tx, HOST, shared.ids[home])
-    with shared.db.begin() as tx:
-        host_moves.end(tx, HOST)
-    with shared.db.begin() as tx, pytest.raises(HostIsMoving):
-        host_moves.demand_stays(tx, HOST, shared.ids[other(home)])
 
 
 def test_work_for_a_host_that_has_gone_over_is_not_recorded_and_what_is_left_ends(shared: Federation) -> None:

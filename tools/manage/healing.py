@@ -123,12 +123,12 @@ def _lacking(cloud: Cloud, cell: Cell, uuids: list[str], *, force: bool) -> Iter
             for uuid, mapping in instance_mappings.get_many(tx, uuids).items()
             if mapping.cell_id == cell.mapping.id and not (mapping.gone or mapping.queued_for_delete)
         }
-        mapped -= {move.instance_uuid for move in moves.unfinished(tx)}
+        mapped -= moves.moving_among(tx, uuids)
         wanted = [uuid for uuid in uuids if uuid in mapped and (force or uuid not in have)]
         specs = request_specs.get_many(tx, wanted)
     with cell.db.connect(_deadline(cloud)) as tx:
         found = instances.get_many(tx, wanted)
-        nodes = {(node.host, node.report.node): node.report.uuid for node in compute_nodes.list_all(tx)}
+        nodes = compute_nodes.uuids_on(tx, {each.host for each in found.values() if each.host is not None})
     for uuid in wanted:
         instance = found.get(uuid)
         if instance is None or instance.host is None or instance.task_state is not None:

@@ -183,7 +183,7 @@ class RowChecks:
             if any(self._id in (each.source_cell, each.target_cell) for each in host_moves.every(tx)):
                 return set(uuids)
             building = build_requests.get_many(tx, uuids)
-            return set(building) | {move.instance_uuid for move in moves.unfinished(tx)}
+            return set(building) | moves.moving_among(tx, uuids)
 
     # -- mending ------------------------------------------------------------------------------
 
